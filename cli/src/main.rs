@@ -1,0 +1,2 @@
+//! The `hv` command.
+fn main() {}

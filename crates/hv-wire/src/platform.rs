@@ -1,0 +1,46 @@
+//! Where things are on QEMU's `virt` machine with `gic-version=3`, and how we divide its RAM.
+//!
+//! Source of the device addresses: QEMU, `hw/arch/virt.c`, `base_memmap` and `a15irqmap`. QEMU keeps them stable
+//! across versions, since machine types are versioned. The interrupt numbers are those of the *machine*; the guest
+//! learns its own from the firmware tables.
+
+/// Start of RAM.
+pub const RAM_BASE: u64 = 0x4000_0000;
+/// GIC distributor, 64 KiB.
+pub const GICD_BASE: u64 = 0x0800_0000;
+/// Size of the distributor's window in bytes.
+pub const GICD_SIZE: u64 = 0x1_0000;
+/// First GIC redistributor; one every [`GICR_STRIDE`] bytes, in CPU order.
+pub const GICR_BASE: u64 = 0x080a_0000;
+/// Bytes per redistributor: the RD and the SGI frame of 64 KiB each.
+pub const GICR_STRIDE: u64 = 0x2_0000;
+/// PL011 UART, the guest's console.
+pub const UART_BASE: u64 = 0x0900_0000;
+/// Size of the UART's window in bytes.
+pub const UART_SIZE: u64 = 0x1000;
+/// INTID of the UART: SPI 1.
+pub const UART_INTID: u32 = 33;
+
+/// INTID of the virtual timer's PPI (CNTV), by the Arm Base System Architecture.
+pub const VIRTUAL_TIMER_INTID: u32 = 27;
+/// INTID of the EL1 physical timer's PPI (CNTP).
+pub const PHYSICAL_TIMER_INTID: u32 = 30;
+/// INTID of the EL2 physical timer's PPI (CNTHP), which the hypervisor keeps for itself.
+pub const HYPERVISOR_TIMER_INTID: u32 = 26;
+/// INTID of the GIC's maintenance interrupt.
+pub const MAINTENANCE_INTID: u32 = 25;
+
+/// Where the hypervisor's image is linked. The 2 MiB below belong to QEMU's device tree and to [`BOOT_INFO`].
+pub const HYPERVISOR_BASE: u64 = 0x4020_0000;
+/// Where the tool writes the [`BootInfo`](crate::BootInfo). QEMU puts its device tree in the MiB below.
+pub const BOOT_INFO: u64 = 0x4010_0000;
+/// Where the hypervisor keeps the [`Report`](crate::Report).
+pub const REPORT: u64 = 0x4010_1000;
+/// Where the [`VpReport`](crate::VpReport)s start, one every [`VP_REPORT_STRIDE`] bytes.
+pub const VP_REPORTS: u64 = 0x4011_0000;
+/// Bytes from one [`VpReport`](crate::VpReport) to the next.
+pub const VP_REPORT_STRIDE: u64 = 0x4000;
+/// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
+pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
+/// Most VPs that the hypervisor runs.
+pub const MAX_VPS: usize = 8;

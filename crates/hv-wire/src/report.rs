@@ -1,0 +1,376 @@
+//! What the hypervisor tells the tool.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes kept of the text that a guest hands over with a crash (one Hyper-V page, as the TLFS allows).
+pub const CRASH_TEXT_BYTES: usize = 4096;
+/// Bytes of the hypervisor's own log.
+pub const LOG_BYTES: usize = 8192;
+/// Different hypercalls counted per VP.
+pub const CALL_SLOTS: usize = 64;
+/// Different VP registers counted per VP.
+pub const REGISTER_SLOTS: usize = 128;
+/// Different SMCCC functions counted per VP.
+pub const SMCCC_SLOTS: usize = 64;
+/// Different faults kept per VP.
+pub const FAULT_SLOTS: usize = 64;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ExitKind {
+    /// The guest still runs.
+    Running = 0,
+    /// PSCI SYSTEM_OFF.
+    PowerOff = 1,
+    /// PSCI SYSTEM_RESET.
+    Reset = 2,
+    /// The hypervisor panicked; its log says where.
+    Panic = 3,
+    /// Every VP is off without a SYSTEM_OFF.
+    AllVpsOff = 4,
+    /// The [`BootInfo`](crate::BootInfo) was refused; the log says why.
+    BadBootInfo = 5,
+}
+
+impl ExitKind {
+    /// The kind for a number read from a [`Report`]; `None` where it is not one of ours.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            0 => Self::Running,
+            1 => Self::PowerOff,
+            2 => Self::Reset,
+            3 => Self::Panic,
+            4 => Self::AllVpsOff,
+            5 => Self::BadBootInfo,
+            _ => return None,
+        })
+    }
+}
+
+/// The last crash that the guest reported through the guest crash registers.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct CrashReport {
+    /// Number of notifications; 0 means that the rest is meaningless.
+    pub count: u32,
+    /// VP that notified.
+    pub vp: u32,
+    /// Value written to the crash control register.
+    pub control: u64,
+    /// Crash parameters P0 to P4.
+    pub parameters: [u64; 5],
+    /// Valid bytes in `text`.
+    pub text_len: u64,
+    /// The guest's message.
+    pub text: [u8; CRASH_TEXT_BYTES],
+}
+
+/// State of the whole run.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Report {
+    /// [`Report::MAGIC`], written when the hypervisor has come up.
+    pub magic: u64,
+    /// [`VERSION`](crate::VERSION).
+    pub version: u32,
+    /// An [`ExitKind`].
+    pub exit: u32,
+    /// Ticks per second of the counters here.
+    pub counter_frequency: u64,
+    /// Counter (CNTPCT_EL0) when VP 0 entered the guest.
+    pub start_counter: u64,
+    /// Counter at the end; 0 while the guest runs.
+    pub end_counter: u64,
+    /// The guest OS id register's last non-zero value.
+    pub guest_os_id: u64,
+    /// How often the guest asked for the vendor UID through SMCCC.
+    pub uid_calls: u32,
+    /// The VMBus version that was accepted, major in the high half; 0 while there is none.
+    pub vmbus_version: u32,
+    /// Bytes of hypervisor memory in use: image, tables and stacks.
+    pub memory_used: u64,
+    /// Valid bytes in `log`.
+    pub log_len: u64,
+    /// What the hypervisor has to say: its panic message, or why it refused to start.
+    pub log: [u8; LOG_BYTES],
+    /// The guest's crash.
+    pub crash: CrashReport,
+}
+
+impl Report {
+    /// "hv-rept\0", read as a little-endian number.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"hv-rept\0");
+}
+
+/// Why a VP came to EL2: indices into [`VpReport::traps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Trap {
+    /// `hvc #0`: a PSCI, SMCCC or hypercall function.
+    Smccc = 0,
+    /// `hvc #1` and other immediates.
+    Hvc = 1,
+    /// A trapped `smc`.
+    Smc = 2,
+    /// A trapped system register.
+    SystemRegister = 3,
+    /// An access to the distributor or a redistributor.
+    GicMmio = 4,
+    /// A stage-2 abort outside all that exists.
+    Abort = 5,
+    /// A physical interrupt.
+    Interrupt = 6,
+    /// Anything else.
+    Other = 7,
+}
+
+impl Trap {
+    /// Number of kinds.
+    pub const COUNT: usize = 8;
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Smccc,
+        Self::Hvc,
+        Self::Smc,
+        Self::SystemRegister,
+        Self::GicMmio,
+        Self::Abort,
+        Self::Interrupt,
+        Self::Other,
+    ];
+}
+
+/// A slot of a small table of counts, found by its key.
+pub trait Counted: Copy {
+    /// The key, or `None` where the slot is free.
+    fn key(&self) -> Option<u32>;
+    /// A fresh slot for `key`.
+    fn fresh(key: u32) -> Self;
+
+    /// The slot for `key`, taken if it was free; `None` once the table is full.
+    fn slot(table: &mut [Self], key: u32) -> Option<&mut Self> {
+        let start = (key ^ (key >> 14)) as usize % table.len().max(1);
+        let index =
+            (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
+        let slot = &mut table[index];
+        if slot.key().is_none() {
+            *slot = Self::fresh(key);
+        }
+        Some(slot)
+    }
+}
+
+macro_rules! counted {
+    ($name:ident, $key:ident, $($other:ident),*) => {
+        impl Counted for $name {
+            fn key(&self) -> Option<u32> {
+                (self.used != 0).then_some(self.$key)
+            }
+            fn fresh(key: u32) -> Self {
+                Self { $key: key, used: 1, $($other: 0),* }
+            }
+        }
+    };
+}
+
+/// How often a hypercall was made.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct CallCount {
+    /// Hypercall code.
+    pub code: u32,
+    /// 0 where the slot is free.
+    pub used: u32,
+    /// Calls.
+    pub count: u32,
+    /// Calls that ended with another status than success.
+    pub failed: u32,
+    /// The last status that was not success.
+    pub last_failure: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+counted!(CallCount, code, count, failed, last_failure, reserved);
+
+/// How often a VP register was read and written by hypercall.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RegisterCount {
+    /// Register name.
+    pub name: u32,
+    /// 0 where the slot is free.
+    pub used: u32,
+    /// Reads.
+    pub gets: u32,
+    /// Writes.
+    pub sets: u32,
+    /// Accesses that failed.
+    pub failed: u32,
+    /// Order of the first access among all of this VP, from 1.
+    pub first: u32,
+}
+counted!(RegisterCount, name, gets, sets, failed, first);
+
+/// How often an SMCCC function (PSCI included) was called.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct SmcccCount {
+    /// Function id.
+    pub function: u32,
+    /// 0 where the slot is free.
+    pub used: u32,
+    /// Calls.
+    pub count: u32,
+    /// Calls that were answered with NOT_SUPPORTED.
+    pub unknown: u32,
+}
+counted!(SmcccCount, function, count, unknown);
+
+/// Something a guest did that has no meaning here; it got what the architecture says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Fault {
+    /// `hvc` with an immediate that means nothing; `value` is the immediate.
+    HvcImmediate = 1,
+    /// A trapped system register that is not emulated; `value` is the ISS.
+    SystemRegister = 2,
+    /// Access to a guest physical address with nothing behind it; `value` is the address.
+    Address = 3,
+    /// Instruction fetch from a guest physical address with nothing behind it.
+    Fetch = 4,
+    /// An access to the interrupt controller that could not be decoded or is not allowed; `value` is the address.
+    GicAccess = 5,
+    /// An exception class that was not expected; `value` is ESR_EL2.
+    Exception = 6,
+    /// An SError that could not be attributed; `value` is ESR_EL2.
+    SError = 7,
+}
+
+impl Fault {
+    /// The kind for a number read from a [`FaultCount`]; `None` where it is not one of ours.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            1 => Self::HvcImmediate,
+            2 => Self::SystemRegister,
+            3 => Self::Address,
+            4 => Self::Fetch,
+            5 => Self::GicAccess,
+            6 => Self::Exception,
+            7 => Self::SError,
+            _ => return None,
+        })
+    }
+}
+
+/// A fault, with how often it came.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct FaultCount {
+    /// A [`Fault`]; 0 where the slot is free.
+    pub kind: u32,
+    /// How often.
+    pub count: u32,
+    /// What `kind` says.
+    pub value: u64,
+    /// Guest PC of the first one.
+    pub pc: u64,
+}
+
+/// SynIC registers of a VP as the guest left them.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct SynicState {
+    /// SCONTROL.
+    pub control: u64,
+    /// SIMP.
+    pub message_page: u64,
+    /// SIEFP.
+    pub event_flags_page: u64,
+    /// SINT0 to SINT15.
+    pub sints: [u64; 16],
+}
+
+/// What one VP did. Only its own CPU writes it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct VpReport {
+    /// 1 once the VP has run.
+    pub started: u32,
+    /// 1 while the VP is on.
+    pub online: u32,
+    /// Exits by [`Trap`].
+    pub traps: [u64; Trap::COUNT],
+    /// SynIC registers.
+    pub synic: SynicState,
+    /// Guest PC of the last exit that was counted.
+    pub last_pc: u64,
+    /// Faults that found no slot.
+    pub faults_lost: u32,
+    /// Counts that found no slot.
+    pub counts_lost: u32,
+    /// Register accesses so far.
+    pub register_accesses: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Hypercalls.
+    pub calls: [CallCount; CALL_SLOTS],
+    /// VP registers.
+    pub registers: [RegisterCount; REGISTER_SLOTS],
+    /// SMCCC functions.
+    pub smccc: [SmcccCount; SMCCC_SLOTS],
+    /// Faults.
+    pub faults: [FaultCount; FAULT_SLOTS],
+}
+
+const _: () = {
+    use crate::platform::{HYPERVISOR_BASE, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
+    assert!(size_of::<VpReport>() as u64 <= VP_REPORT_STRIDE);
+    assert!(REPORT + size_of::<Report>() as u64 <= VP_REPORTS);
+    assert!(VP_REPORTS + MAX_VPS as u64 * VP_REPORT_STRIDE <= HYPERVISOR_BASE);
+};
+
+impl VpReport {
+    /// Counts a fault.
+    pub fn fault(&mut self, kind: Fault, value: u64, pc: u64) {
+        let kind = kind as u32;
+        match self.faults.iter_mut().find(|f| f.kind == 0 || (f.kind == kind && f.value == value)) {
+            Some(slot) if slot.kind == 0 => *slot = FaultCount { kind, count: 1, value, pc },
+            Some(slot) => slot.count = slot.count.saturating_add(1),
+            None => self.faults_lost = self.faults_lost.saturating_add(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn slots_are_found_again_and_run_out() {
+        let mut table = [CallCount::fresh(0); 4];
+        for slot in &mut table {
+            slot.used = 0;
+        }
+        for code in [0x5c, 0x50, 0x51, 0x5d, 0x5c, 0x50] {
+            CallCount::slot(&mut table, code).unwrap().count += 1;
+        }
+        assert_eq!(CallCount::slot(&mut table, 0x5c).unwrap().count, 2);
+        assert_eq!(CallCount::slot(&mut table, 0x51).unwrap().count, 1);
+        assert!(CallCount::slot(&mut table, 0x99).is_none());
+    }
+
+    #[test]
+    fn faults_merge_by_kind_and_value() {
+        let mut vp = VpReport::new_zeroed();
+        vp.fault(Fault::Address, 0x1000, 1);
+        vp.fault(Fault::Address, 0x1000, 2);
+        vp.fault(Fault::Address, 0x2000, 3);
+        assert_eq!((vp.faults[0].count, vp.faults[0].pc), (2, 1));
+        assert_eq!(vp.faults[1].value, 0x2000);
+    }
+}
