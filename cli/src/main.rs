@@ -1,2 +1,43 @@
-//! The `hv` command.
-fn main() {}
+//! The `hv` command: boot a guest in a Hyper-V partition on QEMU, and everything around it.
+
+mod boot;
+mod build;
+mod doctor;
+mod exit;
+mod test;
+mod ui;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+/// Hyper-V on ARM64, on any machine with QEMU.
+#[derive(Parser)]
+#[command(name = "hv", bin_name = "cargo hv", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Boot(Box<boot::Args>),
+    Test(test::Args),
+    Build(build::Args),
+    Doctor(doctor::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().command {
+        Command::Boot(args) => boot::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        ui::error(&error);
+        Exit::Usage
+    });
+    exit.into()
+}

@@ -1,0 +1,44 @@
+//! The exit codes, all in one place.
+
+/// What the process ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// The command did what it was asked; a guest powered off.
+    Success = 0,
+    /// A test failed.
+    Failed = 1,
+    /// A bad option, a bad input file, or something that is missing.
+    Usage = 2,
+    /// The guest reported a crash.
+    Crash = 3,
+    /// The guest asked for a reset.
+    Reset = 4,
+    /// The time ran out.
+    Timeout = 5,
+    /// The hypervisor panicked, refused to start, or QEMU died.
+    Machine = 6,
+    /// Every VP is off, and nobody asked for a power-off.
+    VpsOff = 7,
+    /// Ctrl-C, or the terminal went away.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The table for `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    success; the guest powered off
+  1    a test failed
+  2    a bad option, a bad input file, or something that is missing and could not be installed
+  3    the guest reported a crash
+  4    the guest asked for a reset
+  5    the time given by --timeout ran out
+  6    the hypervisor panicked or refused to start, or QEMU ended by itself
+  7    the guest switched all of its VPs off
+  130  interrupted (Ctrl-C, or the terminal went away)";
