@@ -1,0 +1,8 @@
+//! What only AArch64 instructions can do: start, vectors, system registers.
+
+mod sysreg;
+
+pub(crate) use sysreg::*;
+
+core::arch::global_asm!(include_str!("start.s"));
+core::arch::global_asm!(include_str!("vectors.s"));

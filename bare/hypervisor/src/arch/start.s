@@ -1,0 +1,66 @@
+// Entry of every CPU: at EL2, MMU off, interrupts masked.
+//
+// CPU 0 comes from QEMU's loader. The others come from a PSCI CPU_ON that CPU 0 makes, with x0 = CPU number; by then the
+// stage-1 tables exist, and a CPU turns on its MMU before it touches anything that another CPU shares.
+
+.section .text.start, "ax"
+.global _start
+_start:
+    mov     x19, #0
+    bl      set_stack
+    mov     x0, #0
+    bl      primary_main
+    // primary_main built the tables and returned TTBR0_EL2.
+    bl      enable_mmu
+    mov     x0, #0
+    b       cpu_main
+
+.global secondary_start
+secondary_start:
+    mov     x19, x0
+    bl      set_stack
+    adrp    x0, STAGE1_ROOT
+    ldr     x0, [x0, :lo12:STAGE1_ROOT]
+    bl      enable_mmu
+    mov     x0, x19
+    b       cpu_main
+
+// x19 = CPU number. Stack n ends at __stacks + (n + 1) * 0x5000; its lowest page is the guard.
+set_stack:
+    adrp    x1, __stacks
+    add     x1, x1, :lo12:__stacks
+    add     x2, x19, #1
+    mov     x3, #0x5000
+    madd    x1, x2, x3, x1
+    mov     sp, x1
+    msr     spsel, #1
+    mov     sp, x1
+    adrp    x1, vectors
+    add     x1, x1, :lo12:vectors
+    msr     vbar_el2, x1
+    isb
+    ret
+
+// x0 = TTBR0_EL2. Values of MAIR, TCR and SCTLR are explained in mmu.rs, which checks them.
+enable_mmu:
+    msr     ttbr0_el2, x0
+    ldr     x1, =0xff04
+    msr     mair_el2, x1
+    mrs     x1, id_aa64mmfr0_el1
+    and     x1, x1, #0xf
+    cmp     x1, #5
+    mov     x2, #5
+    csel    x1, x1, x2, ls
+    ldr     x2, =0x80803519
+    orr     x2, x2, x1, lsl #16
+    msr     tcr_el2, x2
+    tlbi    alle2
+    dsb     nsh
+    ic      iallu
+    dsb     nsh
+    isb
+    ldr     x1, =0x30cd183f
+    msr     sctlr_el2, x1
+    isb
+    ret
+.ltorg

@@ -1,0 +1,72 @@
+//! System registers by their Arm ARM names, and the few instructions that have no Rust form.
+#![expect(unsafe_code, reason = "MRS and MSR exist only as assembly")]
+
+use core::arch::asm;
+
+/// Reads a system register, named as the assembler names it. Every register read here has no side effect, except for
+/// ICC_IAR1_EL1, which acknowledges an interrupt.
+macro_rules! read {
+    ($register:literal) => {{
+        let value: u64;
+        // SAFETY: reading a system register changes no memory and no state that Rust relies on.
+        unsafe { ::core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags)) };
+        value
+    }};
+}
+
+/// Writes a system register. Registers written through this macro change what the guest sees, how EL2 is entered, or a
+/// timer; none of them moves or unmaps memory of the hypervisor (TTBR0_EL2 and SCTLR_EL2 are set in start.s alone).
+macro_rules! write {
+    ($register:literal, $value:expr) => {{
+        let value: u64 = $value;
+        // SAFETY: see the macro: no register that Rust code relies on is written here.
+        unsafe { ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+    }};
+}
+pub(crate) use {read, write};
+
+/// Waits until earlier changes to system registers count.
+#[inline(always)]
+pub(crate) fn isb() {
+    // SAFETY: a barrier.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}
+
+/// Waits until earlier memory accesses are visible to the whole system.
+#[inline(always)]
+pub(crate) fn dsb_sy() {
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+}
+
+/// Waits for an interrupt; it returns when one is pending, although they are masked here.
+#[inline(always)]
+pub(crate) fn wfi() {
+    // SAFETY: waiting changes nothing.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Drops all stage-1 and stage-2 translations of the guest, on all CPUs.
+pub(crate) fn flush_guest_tlb() {
+    // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.
+    unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Calls the firmware (here QEMU's PSCI) by SMC.
+pub(crate) fn smc(function: u32, arguments: [u64; 3]) -> u64 {
+    let result;
+    // SAFETY: PSCI follows the SMC calling convention, which lets it clobber x0 to x17 and nothing else; the only
+    // function here that starts other code is CPU_ON, at `secondary_start`, which is made for it.
+    unsafe {
+        asm!("smc #0",
+            inlateout("x0") u64::from(function) => result,
+            inlateout("x1") arguments[0] => _,
+            inlateout("x2") arguments[1] => _,
+            inlateout("x3") arguments[2] => _,
+            lateout("x4") _, lateout("x5") _, lateout("x6") _, lateout("x7") _, lateout("x8") _,
+            lateout("x9") _, lateout("x10") _, lateout("x11") _, lateout("x12") _, lateout("x13") _,
+            lateout("x14") _, lateout("x15") _, lateout("x16") _, lateout("x17") _,
+            options(nostack));
+    }
+    result
+}

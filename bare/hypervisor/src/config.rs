@@ -1,0 +1,52 @@
+//! The boot information, judged: the tool and the image may be of different versions, or somebody runs the image by hand.
+#![expect(unsafe_code, reason = "declares a range of memory to be the guest's")]
+
+use core::fmt::Write;
+
+use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
+use hv_wire::{BootInfo, ExitKind};
+
+use crate::memory::GuestRam;
+use crate::{log, power};
+
+/// Largest address that the 39-bit maps cover.
+const ADDRESS_END: u64 = 1 << 39;
+const BLOCK: u64 = 2 << 20;
+
+/// Why the boot information does not do.
+pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
+    let ram_end = info.ram_base.checked_add(info.ram_size);
+    let trace_end = info.trace_base.checked_add(info.trace_size);
+    if info.magic != BootInfo::MAGIC {
+        return Err("no boot information: start this image with `hv boot`");
+    }
+    if info.version != hv_wire::VERSION {
+        return Err("boot information of another version: rebuild the hypervisor and the tool from one tree");
+    }
+    if info.vps == 0 || info.vps as usize > MAX_VPS {
+        return Err("the number of VPs must be 1 to 8");
+    }
+    if info.ram_base < GUEST_RAM_BASE || info.ram_base % BLOCK != 0 || info.ram_size % BLOCK != 0 || info.ram_size == 0 {
+        return Err("guest RAM must start above the hypervisor, and be a multiple of 2 MiB at a multiple of 2 MiB");
+    }
+    if ram_end.is_none_or(|end| end > ADDRESS_END) || trace_end.is_none_or(|end| end > ADDRESS_END) {
+        return Err("guest RAM or the trace region ends beyond 512 GiB");
+    }
+    if info.trace_size != 0 && ram_end.is_some_and(|end| info.trace_base < end) {
+        return Err("the trace region must lie behind the guest's RAM");
+    }
+    Ok(())
+}
+
+/// Ends the run before it began. The MMU is off.
+pub(crate) fn refuse(why: &str) -> ! {
+    // The log does not fail.
+    let _ = writeln!(log::Log, "boot information refused: {why}");
+    power::end_run(ExitKind::BadBootInfo)
+}
+
+/// The guest's memory.
+pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
+    // SAFETY: `check` placed it behind everything that is the hypervisor's, and mmu.rs maps it.
+    unsafe { GuestRam::new(info.ram_base, info.ram_size) }
+}

@@ -1,0 +1,128 @@
+//! The shared structures (hv-wire) and the guest's RAM, as the hypervisor reaches them.
+//!
+//! Guest RAM belongs to the guest: it may change under every access. So nothing here makes a reference to it; each word is
+//! read or written once, volatile or atomic, and what was read is judged afterwards by who asked for it.
+#![expect(unsafe_code, reason = "guest RAM and the shared structures are raw addresses")]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use hv_host::{BadAddress, GuestMemory};
+use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
+use hv_wire::{BootInfo, Report, VpReport};
+
+/// What the tool wrote. It is copied out, so that later changes to it do not matter.
+pub(crate) fn boot_info() -> BootInfo {
+    // SAFETY: the region is ours, mapped, aligned, and any bytes are a valid BootInfo (`FromBytes`).
+    unsafe { core::ptr::read_volatile(BOOT_INFO as *const BootInfo) }
+}
+
+/// The run's report.
+pub(crate) fn report() -> *mut Report {
+    REPORT as *mut Report
+}
+
+/// The report of one VP.
+///
+/// # Safety
+///
+/// The caller runs on the CPU of that VP and holds no other reference to it.
+pub(crate) unsafe fn vp_report(vp: usize) -> &'static mut VpReport {
+    assert!(vp < MAX_VPS);
+    let address = VP_REPORTS + vp as u64 * VP_REPORT_STRIDE;
+    // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid; that it is
+    // the only reference is the caller's promise.
+    unsafe { &mut *(address as *mut VpReport) }
+}
+
+/// The guest's RAM. Addresses are guest physical, which are physical.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GuestRam {
+    base: u64,
+    size: u64,
+}
+
+impl GuestRam {
+    /// # Safety
+    ///
+    /// The range is RAM, mapped at EL2 at its own address, and no part of it is used by Rust code otherwise.
+    pub(crate) unsafe fn new(base: u64, size: u64) -> Self {
+        Self { base, size }
+    }
+
+    /// The address, once it is known that `len` bytes there are guest RAM.
+    fn check(&self, gpa: u64, len: usize) -> Result<u64, BadAddress> {
+        let offset = gpa.checked_sub(self.base).ok_or(BadAddress)?;
+        let room = self.size.checked_sub(offset).ok_or(BadAddress)?;
+        if len as u64 <= room { Ok(gpa) } else { Err(BadAddress) }
+    }
+
+    fn word<T>(&self, gpa: u64) -> Result<*mut T, BadAddress> {
+        let address = self.check(gpa, size_of::<T>())?;
+        if address % align_of::<T>() as u64 == 0 { Ok(address as *mut T) } else { Err(BadAddress) }
+    }
+
+    fn atomic_u32(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
+        // SAFETY: inside guest RAM and aligned (`word`); guest RAM lives as long as the machine, and Rust code reaches it
+        // only through volatile and atomic accesses.
+        Ok(unsafe { AtomicU32::from_ptr(self.word(gpa)?) })
+    }
+}
+
+/// Copies word by word where both sides are aligned, else byte by byte; each is touched once.
+macro_rules! copy {
+    ($address:expr, $len:expr, |$at:ident: $word:ident, $index:ident| $body:expr) => {{
+        let (address, len) = ($address, $len);
+        let words = if address % 8 == 0 { len / 8 } else { 0 };
+        for index in 0..words {
+            type $word = u64;
+            let ($at, $index) = ((address as *mut u64).wrapping_add(index), index * 8);
+            $body
+        }
+        for index in words * 8..len {
+            type $word = u8;
+            let ($at, $index) = ((address as *mut u8).wrapping_add(index), index);
+            $body
+        }
+    }};
+}
+
+impl GuestMemory for GuestRam {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        copy!(self.check(gpa, buf.len())?, buf.len(), |at: Word, index| {
+            // SAFETY: `check` found the range inside guest RAM, and a u64 is read only where the address is aligned.
+            let word = unsafe { at.read_volatile() };
+            buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
+        });
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        copy!(self.check(gpa, data.len())?, data.len(), |at: Word, index| {
+            let mut bytes = [0; size_of::<Word>()];
+            bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
+            // SAFETY: as in `read`.
+            unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
+        });
+        Ok(())
+    }
+
+    #[inline]
+    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+        Ok(self.atomic_u32(gpa)?.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.atomic_u32(gpa)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    #[inline]
+    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        Ok(self.atomic_u32(gpa)?.fetch_or(bits, Ordering::SeqCst))
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        usize::try_from(len).is_ok_and(|len| self.check(gpa, len).is_ok())
+    }
+}

@@ -1,0 +1,172 @@
+//! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
+//!
+//! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
+//! from a fixed pool, sized for the largest machine: there is no allocator.
+//!
+//! Registers set elsewhere for these tables: MAIR_EL2 0xff04 (attribute 0 device nGnRE, 1 normal write-back), TCR_EL2 and
+//! VTCR_EL2 with T0SZ 25 (39 bits, root at level 1), 4 KiB granule; SCTLR_EL2 with MMU, caches, alignment check, WXN.
+#![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
+
+use core::cell::UnsafeCell;
+use core::ptr::{NonNull, addr_of};
+
+use aarch64_paging::descriptor::{El23Attributes, PagingAttributes, PhysicalAddress, Stage2Attributes};
+use aarch64_paging::paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Stage2, Translation, TranslationRegime};
+use hv_wire::BootInfo;
+use hv_wire::platform::{
+    BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
+};
+
+use crate::arch::{isb, read, write};
+
+/// Tables in the pool. Stage 1 takes about 9: a root, the first two GiB, and 4 KiB pages around the image and the devices;
+/// stage 2 takes about 4. A trace region or RAM that does not end on a GiB takes one more each.
+const TABLES: usize = 24;
+
+#[repr(C, align(4096))]
+struct Pool {
+    tables: UnsafeCell<[[u64; 512]; TABLES]>,
+    used: UnsafeCell<usize>,
+}
+
+// SAFETY: only CPU 0 touches the pool, before any other CPU runs; afterwards nobody does but the table walker.
+unsafe impl Sync for Pool {}
+
+static POOL: Pool = Pool { tables: UnsafeCell::new([[0; 512]; TABLES]), used: UnsafeCell::new(0) };
+
+/// Hands out tables of the pool, in order, and never takes one back.
+struct FromPool;
+
+impl<A: PagingAttributes> Translation<A> for FromPool {
+    fn allocate_table(&mut self) -> (NonNull<PageTable<A>>, PhysicalAddress) {
+        // SAFETY: CPU 0 alone is running (see `Pool`).
+        let used = unsafe { &mut *POOL.used.get() };
+        assert!(*used < TABLES, "out of page tables: {TABLES} do not suffice for this machine");
+        // SAFETY: the index was just checked, and each table is handed out once.
+        let table = unsafe { POOL.tables.get().cast::<[u64; 512]>().add(*used) };
+        *used += 1;
+        let table = NonNull::new(table).expect("a static has an address").cast();
+        (table, PhysicalAddress(table.as_ptr() as usize))
+    }
+
+    unsafe fn deallocate_table(&mut self, _: NonNull<PageTable<A>>) {}
+
+    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<PageTable<A>> {
+        NonNull::new(pa.0 as *mut PageTable<A>).expect("no table is at address 0")
+    }
+}
+
+type Table<R> = RootTable<R, FromPool>;
+
+/// Maps `size` bytes at `base` to themselves. The hardware may have a level-1 block for a whole GiB.
+fn map<R: TranslationRegime>(table: &mut Table<R>, base: u64, size: u64, attributes: R::Attributes) {
+    let region = MemoryRegion::new(base as usize, (base + size) as usize);
+    let none = Constraints::empty();
+    if let Err(error) = table.map_range(&region, PhysicalAddress(base as usize), attributes, none) {
+        panic!("cannot map {region}: {error}");
+    }
+}
+
+const NORMAL: El23Attributes = El23Attributes::VALID
+    .union(El23Attributes::ACCESSED)
+    .union(El23Attributes::USER_RES1)
+    .union(El23Attributes::INNER_SHAREABLE)
+    .union(El23Attributes::ATTRIBUTE_INDEX_1);
+const DATA: El23Attributes = NORMAL.union(El23Attributes::XN);
+const DEVICE: El23Attributes = El23Attributes::VALID
+    .union(El23Attributes::ACCESSED)
+    .union(El23Attributes::USER_RES1)
+    .union(El23Attributes::ATTRIBUTE_INDEX_0)
+    .union(El23Attributes::XN);
+
+const GUEST_RAM: Stage2Attributes = Stage2Attributes::VALID
+    .union(Stage2Attributes::ACCESS_FLAG)
+    .union(Stage2Attributes::SH_INNER)
+    .union(Stage2Attributes::S2AP_ACCESS_RW)
+    .union(Stage2Attributes::MEMATTR_NORMAL_OUTER_WB)
+    .union(Stage2Attributes::MEMATTR_NORMAL_INNER_WB);
+const GUEST_DEVICE: Stage2Attributes = Stage2Attributes::VALID
+    .union(Stage2Attributes::ACCESS_FLAG)
+    .union(Stage2Attributes::S2AP_ACCESS_RW)
+    .union(Stage2Attributes::MEMATTR_DEVICE_nGnRE)
+    .union(Stage2Attributes::XN);
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __data_end: u8;
+    static __stacks: u8;
+    static __image_end: u8;
+}
+
+/// Address of a symbol of the linker script.
+macro_rules! symbol {
+    ($name:ident) => {
+        addr_of!($name) as u64
+    };
+}
+
+/// Bytes from one stack's end to the next, and of the guard page at its low end (hypervisor.ld, start.s).
+const STACK_STRIDE: u64 = 0x5000;
+const STACK_GUARD: u64 = 0x1000;
+
+/// TTBR0_EL2, for the CPUs that start later.
+#[unsafe(no_mangle)]
+static mut STAGE1_ROOT: u64 = 0;
+/// VTTBR_EL2 without the VMID.
+static mut STAGE2_ROOT: u64 = 0;
+
+/// Bytes that the hypervisor occupies: image, tables and stacks.
+pub(crate) fn memory_used() -> u64 {
+    symbol!(__image_end) - symbol!(__image_start)
+}
+
+/// Builds both maps and returns the root of the first. Runs on CPU 0 with the MMU off, before all else.
+pub(crate) fn build(info: &BootInfo) -> u64 {
+    let mut own = Table::<El2>::new(FromPool, 1, El2);
+    let (start, text_end) = (symbol!(__image_start), symbol!(__text_end));
+    let (rodata_end, data_end) = (symbol!(__rodata_end), symbol!(__data_end));
+    map(&mut own, start, text_end - start, NORMAL | El23Attributes::READ_ONLY);
+    map(&mut own, text_end, rodata_end - text_end, DATA | El23Attributes::READ_ONLY);
+    map(&mut own, rodata_end, data_end - rodata_end, DATA);
+    for cpu in 0..MAX_VPS as u64 {
+        let stack = symbol!(__stacks) + cpu * STACK_STRIDE;
+        map(&mut own, stack + STACK_GUARD, STACK_STRIDE - STACK_GUARD, DATA);
+    }
+    map(&mut own, BOOT_INFO, HYPERVISOR_BASE - BOOT_INFO, DATA);
+    map(&mut own, info.ram_base, info.ram_size, DATA);
+    if info.trace_size != 0 {
+        map(&mut own, info.trace_base, info.trace_size, DATA);
+    }
+    map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
+    map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);
+    map(&mut own, UART_BASE, UART_SIZE, DEVICE);
+
+    let mut guest = Table::<Stage2>::new(FromPool, 1, Stage2);
+    map(&mut guest, info.ram_base, info.ram_size, GUEST_RAM);
+    map(&mut guest, UART_BASE, UART_SIZE, GUEST_DEVICE);
+
+    let roots = (own.to_physical().0 as u64, guest.to_physical().0 as u64);
+    // The tables live as long as the machine: dropping a root would give them back.
+    core::mem::forget((own, guest));
+    // SAFETY: CPU 0 alone is running; the others read these after they were started.
+    unsafe { STAGE1_ROOT = roots.0 };
+    // SAFETY: as above.
+    unsafe { STAGE2_ROOT = roots.1 };
+    roots.0
+}
+
+/// Makes stage 2 the guest's view of memory on this CPU.
+pub(crate) fn activate_stage2() {
+    /// RES1, SL0 = 1 (root at level 1), T0SZ = 25, inner shareable, write-back tables.
+    const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | 25;
+    const VMID: u64 = 1 << 48;
+    let physical_size = (read!("id_aa64mmfr0_el1") & 0xf).min(5);
+    write!("vtcr_el2", VTCR | physical_size << 16);
+    // SAFETY: written once, before this CPU was started or by this CPU.
+    let root = unsafe { STAGE2_ROOT };
+    write!("vttbr_el2", root | VMID);
+    isb();
+    crate::arch::flush_guest_tlb();
+}

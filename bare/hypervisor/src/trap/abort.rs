@@ -1,0 +1,101 @@
+//! Stage-2 aborts: the interrupt controller's windows, and addresses with nothing behind them.
+
+use hv_vgic::Access;
+use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
+use hv_wire::{Fault, Trap};
+
+use super::{class, inject};
+use crate::arch::read;
+use crate::gic::{Lists, Machine};
+use crate::host::Embedder;
+use crate::vcpu::Frame;
+
+/// The ISS of a data abort (Arm ARM, "ISS encoding for an exception from a Data Abort").
+struct Syndrome(u64);
+
+impl Syndrome {
+    /// The rest describes the access.
+    fn valid(&self) -> bool {
+        self.0 & 1 << 24 != 0
+    }
+    /// Bytes: 1, 2, 4 or 8.
+    fn size(&self) -> usize {
+        1 << (self.0 >> 22 & 0b11)
+    }
+    fn sign_extend(&self) -> bool {
+        self.0 & 1 << 21 != 0
+    }
+    fn register(&self) -> usize {
+        (self.0 >> 16 & 0x1f) as usize
+    }
+    fn sixty_four(&self) -> bool {
+        self.0 & 1 << 15 != 0
+    }
+    fn table_walk(&self) -> bool {
+        self.0 & 1 << 7 != 0
+    }
+    fn write(&self) -> bool {
+        self.0 & 1 << 6 != 0
+    }
+    /// FAR_EL2 does not hold the address.
+    fn far_not_valid(&self) -> bool {
+        self.0 & 1 << 10 != 0
+    }
+}
+
+/// Which part of the interrupt controller an address falls into.
+fn gic_window(address: u64, vps: usize) -> Option<Access> {
+    if let Some(offset) = address.checked_sub(GICD_BASE).filter(|o| *o < GICD_SIZE) {
+        return Some(Access::distributor(offset as u32));
+    }
+    let offset = address.checked_sub(GICR_BASE)?;
+    let vp = (offset / GICR_STRIDE) as usize;
+    (vp < vps).then(|| Access::redistributor(vp, (offset % GICR_STRIDE) as u32))
+}
+
+/// An abort at stage 2.
+pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
+    let syndrome = Syndrome(esr);
+    let fetch = esr >> 26 == class::INSTRUCTION_ABORT;
+    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
+    let page = (read!("hpfar_el2") & !0xf) << 8;
+    let address = page | if syndrome.far_not_valid() { 0 } else { read!("far_el2") & 0xfff };
+    let window = gic_window(address, host.cpu.hypervisor.vps());
+    if fetch || syndrome.table_walk() || window.is_none() {
+        host.exit(Trap::Abort, esr);
+        host.fault(if fetch { Fault::Fetch } else { Fault::Address }, address);
+        return inject::external_abort(esr);
+    }
+    host.exit(Trap::GicMmio, esr);
+    match window.filter(|_| syndrome.valid()) {
+        Some(window) if access(host, frame, &syndrome, window).is_some() => inject::skip_instruction(),
+        // An instruction that does not tell what it does (a pair, an update of the base), a size or an alignment that the
+        // interrupt controller does not take.
+        _ => {
+            host.fault(Fault::GicAccess, address);
+            inject::external_abort(esr);
+        }
+    }
+}
+
+/// Carries out one access to the interrupt controller; `None` where it does not take it.
+fn access(host: &Embedder, frame: &mut Frame, syndrome: &Syndrome, window: Access) -> Option<()> {
+    let gic = &host.cpu.hypervisor.gic;
+    let (vp, size, register) = (host.cpu.index, syndrome.size(), syndrome.register());
+    if syndrome.write() {
+        let value = if register == 31 { 0 } else { frame.x[register] };
+        return gic.write(vp, window, size, value, &Lists, &Machine).ok();
+    }
+    let mut value = gic.read(vp, window, size, &Lists, &Machine).ok()?;
+    if syndrome.sign_extend() && size < 8 {
+        let shift = 64 - 8 * size as u32;
+        value = ((value << shift) as i64 >> shift) as u64;
+    }
+    if !syndrome.sixty_four() {
+        value &= u64::from(u32::MAX);
+    }
+    if register != 31 {
+        frame.x[register] = value;
+    }
+    Some(())
+}

@@ -1,0 +1,61 @@
+//! Exceptions that the guest gets from us, as the architecture would take them (Arm ARM, AArch64.TakeException).
+
+use crate::arch::{read, write};
+
+/// SPSR bits for EL1h with D, A, I and F masked.
+const EL1H_MASKED: u64 = 0x3c5;
+/// ESR_ELx.IL: the trapped instruction has 32 bits.
+const IL: u64 = 1 << 25;
+/// Exception classes.
+const EC_UNKNOWN: u64 = 0;
+const EC_INSTRUCTION_ABORT_LOWER: u64 = 0x20;
+const EC_DATA_ABORT_LOWER: u64 = 0x24;
+/// Added to an abort's class where it comes from the same exception level.
+const SAME_LEVEL: u64 = 1;
+/// Fault status: synchronous external abort, not on a table walk.
+const EXTERNAL_ABORT: u64 = 0x10;
+/// ISS bits of a data abort that carry over: write-not-read and cache maintenance.
+const WNR_AND_CM: u64 = 1 << 6 | 1 << 8;
+
+/// Makes the guest take a synchronous exception to EL1 with this syndrome.
+fn take(esr: u64) {
+    let spsr = read!("spsr_el2");
+    // Vector offsets: from EL1 on SP_EL0 0, on SP_EL1 0x200, from EL0 in AArch64 0x400, in AArch32 0x600.
+    let offset = match spsr & 0x1f {
+        0b00100 => 0x000,
+        0b00101 => 0x200,
+        0b00000 => 0x400,
+        _ => 0x600,
+    };
+    write!("esr_el1", esr);
+    write!("elr_el1", read!("elr_el2"));
+    write!("spsr_el1", spsr);
+    write!("elr_el2", read!("vbar_el1") + offset);
+    // PAN, SSBS and DIT keep their values: SPAN and the like are the guest's business, and its vectors run on.
+    const KEPT: u64 = 1 << 22 | 1 << 24;
+    write!("spsr_el2", EL1H_MASKED | spsr & KEPT);
+}
+
+fn from_el0() -> bool {
+    read!("spsr_el2") & 0xf == 0
+}
+
+/// An instruction that does not exist.
+pub(crate) fn undefined() {
+    take(EC_UNKNOWN << 26 | IL);
+}
+
+/// A synchronous external abort for the stage-2 fault with syndrome `esr`.
+pub(crate) fn external_abort(esr: u64) {
+    let fetch = esr >> 26 == EC_INSTRUCTION_ABORT_LOWER;
+    let lower = if fetch { EC_INSTRUCTION_ABORT_LOWER } else { EC_DATA_ABORT_LOWER };
+    let class = if from_el0() { lower } else { lower + SAME_LEVEL };
+    let detail = if fetch { 0 } else { esr & WNR_AND_CM };
+    write!("far_el1", read!("far_el2"));
+    take(class << 26 | esr & IL | detail | EXTERNAL_ABORT);
+}
+
+/// The guest's PC moves behind the trapped instruction.
+pub(crate) fn skip_instruction() {
+    write!("elr_el2", read!("elr_el2") + 4);
+}

@@ -1,0 +1,111 @@
+//! Why the guest came here, and what it gets.
+//!
+//! `vectors.s` calls one of four functions: [`hvc_exit`] for the hot path, [`sync_exit`] for every other synchronous exit,
+//! `irq_exit` (irq.rs) and [`serror_exit`]. Whatever has no meaning is counted, and the guest gets what the architecture
+//! says: nothing here may stop the hypervisor.
+
+mod abort;
+mod inject;
+mod sysreg;
+
+use hv_host::Action;
+use hv_wire::{ExitKind, Fault, Trap};
+
+use crate::arch::{read, write};
+use crate::host::Embedder;
+use crate::vcpu::{self, Frame};
+use crate::{arch, power};
+
+/// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
+mod class {
+    pub(super) const SMC64: u64 = 0x17;
+    pub(super) const SYSTEM_REGISTER: u64 = 0x18;
+    pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
+    pub(super) const DATA_ABORT: u64 = 0x24;
+}
+
+/// `hvc` from EL1.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "vectors.s calls it by name")]
+extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
+    let immediate = esr as u16;
+    let host = Embedder::new(frame.cpu);
+    host.exit(if immediate == 0 { Trap::Smccc } else { Trap::Hvc }, esr);
+    let action = frame.cpu.hypervisor.partition.hvc(&host, frame.cpu.index, immediate, &mut frame.x);
+    if !matches!(action, Action::Resume) {
+        if matches!(action, Action::Undefined) {
+            // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
+            write!("elr_el2", read!("elr_el2") - 4);
+            host.fault(Fault::HvcImmediate, u64::from(immediate));
+        }
+        apply(&host, action);
+    }
+    host.enter();
+}
+
+/// Every other synchronous exit.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "vectors.s calls it by name")]
+extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
+    let host = Embedder::new(frame.cpu);
+    match esr >> 26 {
+        class::SMC64 => {
+            host.exit(Trap::Smc, esr);
+            inject::skip_instruction();
+            let action = frame.cpu.hypervisor.partition.smc(&host, frame.cpu.index, esr as u16, &mut frame.x);
+            apply(&host, action);
+        }
+        class::SYSTEM_REGISTER => {
+            host.exit(Trap::SystemRegister, esr);
+            sysreg::access(&host, frame, esr);
+        }
+        class::DATA_ABORT | class::INSTRUCTION_ABORT => abort::stage2(&host, frame, esr),
+        _ => {
+            host.exit(Trap::Other, esr);
+            host.fault(Fault::Exception, esr);
+            inject::undefined();
+        }
+    }
+    host.enter();
+}
+
+/// An SError while the guest ran: some access of it went wrong in the machine. It gets it as a virtual SError.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "vectors.s calls it by name")]
+extern "C" fn serror_exit(frame: &mut Frame) {
+    let host = Embedder::new(frame.cpu);
+    let esr = read!("esr_el2");
+    host.exit(Trap::Other, esr);
+    host.fault(Fault::SError, esr);
+    /// HCR_EL2.VSE: a virtual SError is pending; hardware clears it when the guest takes it.
+    const VSE: u64 = 1 << 8;
+    write!("hcr_el2", read!("hcr_el2") | VSE);
+    host.enter();
+}
+
+/// Does what the partition decided.
+fn apply(host: &Embedder, action: Action) {
+    match action {
+        Action::Resume => {}
+        Action::Undefined => inject::undefined(),
+        // HVC is taken with the address behind it.
+        Action::Retry => write!("elr_el2", read!("elr_el2") - 4),
+        Action::Suspend => suspend(host),
+        Action::VpOff => vcpu::stop(host.cpu),
+        Action::SystemOff => host.end_run(ExitKind::PowerOff),
+        Action::SystemReset => host.end_run(ExitKind::Reset),
+    }
+}
+
+/// PSCI CPU_SUSPEND to a standby state: until an interrupt is pending for this CPU. What is pending takes it out of the
+/// guest again at once, so nothing has to be handled here.
+fn suspend(host: &Embedder) {
+    if !host.cpu.hypervisor.gic.has_pending(host.cpu.index) {
+        arch::wfi();
+    }
+}
+
+/// Reports a VP whose stop nobody can observe any more.
+pub(crate) fn all_vps_off() -> ! {
+    power::end_run(ExitKind::AllVpsOff)
+}

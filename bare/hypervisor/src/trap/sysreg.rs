@@ -1,0 +1,38 @@
+//! Trapped system registers.
+//!
+//! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs come here. All else
+//! that comes is something that the guest has not got: it gets an undefined instruction.
+
+use hv_wire::Fault;
+
+use super::inject;
+use crate::gic::{Lists, Machine};
+use crate::host::Embedder;
+use crate::vcpu::Frame;
+
+/// A register's encoding as the ISS carries it: Op0, Op2, Op1, CRn, CRm; without Rt and direction.
+const fn encoding(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
+    op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
+}
+
+const ENCODING: u64 = 0x3f_fc1e;
+const READ: u64 = 1;
+const ICC_SGI1R_EL1: u64 = encoding(3, 0, 12, 11, 5);
+const ICC_ASGI1R_EL1: u64 = encoding(3, 0, 12, 11, 6);
+const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
+
+/// Emulates one access, or makes it undefined.
+pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
+    let rt = (esr >> 5 & 0x1f) as usize;
+    let value = if rt == 31 { 0 } else { frame.x[rt] };
+    match (esr & ENCODING, esr & READ) {
+        (ICC_SGI1R_EL1, 0) => host.cpu.hypervisor.gic.sgi(host.cpu.index, value, &Lists, &Machine),
+        // Groups that this interrupt controller has not got: the write has no effect.
+        (ICC_ASGI1R_EL1 | ICC_SGI0R_EL1, 0) => {}
+        _ => {
+            host.fault(Fault::SystemRegister, esr & 0x1ff_ffff);
+            return inject::undefined();
+        }
+    }
+    inject::skip_instruction();
+}
