@@ -4,6 +4,9 @@ mod boot;
 mod build;
 mod doctor;
 mod exit;
+mod interrupt;
+mod process;
+mod setup;
 mod test;
 mod ui;
 
@@ -29,15 +32,16 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-    };
+    });
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);
-        Exit::Usage
+        if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
     });
     exit.into()
 }

@@ -1,6 +1,7 @@
 //! What a person sees: progress and messages on stderr, results on stdout.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,31 +24,50 @@ pub(crate) fn out(text: &str) {
 }
 
 /// A task that takes a while: a spinner or a bar on a terminal, else one line when it starts.
-pub(crate) struct Task(ProgressBar);
+#[derive(Clone)]
+pub(crate) struct Task(Arc<Bar>);
+
+struct Bar(ProgressBar);
 
 impl Task {
     /// Starts a task of unknown length.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        let what = what.into();
+        Self::with(ProgressBar::new_spinner(), "{spinner} {msg} [{elapsed}]", what.into())
+    }
+
+    /// Starts a task that is done after so many bytes.
+    pub(crate) fn bytes(what: impl Into<String>, bytes: u64) -> Self {
+        let what = format!("{} ({} MB)", what.into(), bytes.div_ceil(1_000_000));
+        let template = "{spinner} {msg} {bar:24} {bytes}/{total_bytes} [{elapsed}]";
+        Self::with(ProgressBar::new(bytes), template, what)
+    }
+
+    fn with(bar: ProgressBar, template: &str, what: String) -> Self {
         if !std::io::stderr().is_terminal() {
             note(&what);
-            return Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            return Self(Arc::new(Bar(bar)));
         }
-        let bar = ProgressBar::new_spinner().with_message(what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
+        bar.set_message(what);
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self(bar)
+        Self(Arc::new(Bar(bar)))
     }
 
     /// Says what is going on now.
     pub(crate) fn say(&self, what: impl Into<String>) {
-        self.0.set_message(what.into());
+        self.0.0.set_message(what.into());
+    }
+
+    /// How many bytes are done.
+    pub(crate) fn position(&self, bytes: u64) {
+        self.0.0.set_position(bytes);
     }
 }
 
-impl Drop for Task {
+impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

@@ -1,0 +1,208 @@
+//! The cache: one folder per thing, each with a manifest of what is in it.
+//!
+//! A folder appears by a rename when it is complete, so an interrupted run leaves no half of anything. What is used is
+//! checked against the manifest first; a damaged folder counts as absent and is made again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{interrupt, ui};
+
+/// Name of the manifest in each folder.
+const MANIFEST: &str = "manifest.json";
+
+/// The folder that belongs to this tool.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    dir: PathBuf,
+}
+
+/// Held while something is added to the cache.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// What is in a folder of the cache, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Which pieces of the package were taken; another number means that the folder has to be made again.
+    pub(crate) recipe: u32,
+    /// Debian package.
+    pub(crate) package: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// SHA-256 of each file, by its path inside the folder.
+    pub(crate) files: BTreeMap<String, String>,
+}
+
+impl Cache {
+    /// The cache of this user: `$XDG_CACHE_HOME/hv-arm64`, else `~/.cache/hv-arm64`. Nothing is created yet.
+    pub(crate) fn open() -> anyhow::Result<Self> {
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+        let base = base.context("neither XDG_CACHE_HOME nor HOME is set to an absolute path; set HOME")?;
+        Ok(Self { dir: base.join("hv-arm64") })
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Waits until no other run changes the cache, and clears what a killed one left behind.
+    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+        let explain = || format!("cannot write to the cache {}; set XDG_CACHE_HOME", self.dir.display());
+        fs::create_dir_all(&self.dir).with_context(explain)?;
+        let file = File::create(self.dir.join("lock")).with_context(explain)?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let _task = ui::Task::new("Waiting for another hv that fills the cache");
+            while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                interrupt::check()?;
+                std::thread::sleep(crate::process::POLL);
+            }
+        }
+        let _ = fs::remove_dir_all(self.temporary());
+        Ok(Lock { _file: file })
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// A folder for work in progress, gone when it is dropped.
+    pub(crate) fn scratch(&self, _lock: &Lock) -> anyhow::Result<tempfile::TempDir> {
+        fs::create_dir_all(self.temporary())?;
+        Ok(tempfile::tempdir_in(self.temporary())?)
+    }
+
+    /// Path of the folder called `name`.
+    pub(crate) fn entry(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The manifest of the folder called `name`, once all of its files were found to be as they should be.
+    pub(crate) fn verified(&self, name: &str, recipe: u32) -> Option<Manifest> {
+        let dir = self.entry(name);
+        let text = fs::read(dir.join(MANIFEST)).ok()?;
+        let damaged = |what: &str| {
+            ui::note(&format!("{} is damaged ({what}) and will be made again", dir.display()));
+            None
+        };
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { return damaged(MANIFEST) };
+        if manifest.recipe != recipe {
+            return None;
+        }
+        for (file, sum) in &manifest.files {
+            if sha256(&dir.join(file)).ok().as_ref() != Some(sum) {
+                return damaged(file);
+            }
+        }
+        Some(manifest)
+    }
+
+    /// Makes `files`, which stand in the folder `made`, the content of the folder called `name`.
+    pub(crate) fn publish(
+        &self,
+        lock: &Lock,
+        name: &str,
+        made: &Path,
+        mut manifest: Manifest,
+        files: &[String],
+    ) -> anyhow::Result<Manifest> {
+        for file in files {
+            manifest.files.insert(file.clone(), sha256(&made.join(file))?);
+        }
+        if manifest.files.is_empty() {
+            bail!("the package {} holds nothing that is needed", manifest.package);
+        }
+        fs::write(made.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+        let target = self.entry(name);
+        let old = self.scratch(lock)?;
+        match fs::rename(&target, old.path().join("old")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => fs::rename(made, &target).context("cannot fill the cache")?,
+        }
+        Ok(manifest)
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache_with_one_file() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache { dir: dir.path().join("hv-arm64") };
+        let lock = cache.lock().unwrap();
+        let made = cache.scratch(&lock).unwrap();
+        fs::create_dir(made.path().join("piece")).unwrap();
+        fs::write(made.path().join("piece/a"), "content").unwrap();
+        let manifest =
+            Manifest { recipe: 3, package: "p".into(), version: "1".into(), files: BTreeMap::new() };
+        cache.publish(&lock, "piece", &made.path().join("piece"), manifest, &["a".into()]).unwrap();
+        (dir, cache)
+    }
+
+    #[test]
+    fn what_was_published_is_found() {
+        let (_dir, cache) = cache_with_one_file();
+        let manifest = cache.verified("piece", 3).unwrap();
+        assert_eq!(manifest.files["a"], "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73");
+        assert!(!cache.entry("tmp").join("piece").exists());
+    }
+
+    #[test]
+    fn a_changed_byte_makes_the_folder_absent() {
+        let (_dir, cache) = cache_with_one_file();
+        fs::write(cache.entry("piece").join("a"), "contemt").unwrap();
+        assert_eq!(cache.verified("piece", 3), None);
+    }
+
+    #[test]
+    fn a_lost_file_makes_the_folder_absent() {
+        let (_dir, cache) = cache_with_one_file();
+        fs::remove_file(cache.entry("piece").join("a")).unwrap();
+        assert_eq!(cache.verified("piece", 3), None);
+    }
+
+    #[test]
+    fn another_recipe_makes_the_folder_absent() {
+        let (_dir, cache) = cache_with_one_file();
+        assert_eq!(cache.verified("piece", 4), None);
+    }
+
+    #[test]
+    fn a_folder_can_be_replaced() {
+        let (_dir, cache) = cache_with_one_file();
+        let lock = cache.lock().unwrap();
+        let made = cache.scratch(&lock).unwrap();
+        fs::create_dir(made.path().join("again")).unwrap();
+        fs::write(made.path().join("again/b"), "").unwrap();
+        let manifest =
+            Manifest { recipe: 3, package: "p".into(), version: "2".into(), files: BTreeMap::new() };
+        cache.publish(&lock, "piece", &made.path().join("again"), manifest, &["b".into()]).unwrap();
+        assert_eq!(cache.verified("piece", 3).unwrap().version, "2");
+        assert!(!cache.entry("piece").join("a").exists());
+    }
+}
