@@ -17,7 +17,7 @@ use hv_wire::platform::{
 use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
 
-use crate::arch::{dsb_sy, isb, read, write};
+use crate::arch::{dsb_sy, isb, mrs, msr};
 
 /// The interrupts that the machine raises and the guest handles.
 pub(crate) const FORWARDED: [u32; 3] = [VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];
@@ -55,7 +55,7 @@ pub(crate) fn init(cpus: usize) {
 pub(crate) fn init_cpu(cpu: usize) {
     /// ICC_SRE_EL2: system registers, bypass off, EL1 may use its own too.
     const SRE: u64 = 0b1111;
-    write!("icc_sre_el2", SRE);
+    msr!("icc_sre_el2", SRE);
     isb();
     {
         let mut gic = machine().lock();
@@ -70,17 +70,17 @@ pub(crate) fn init_cpu(cpu: usize) {
     }
     /// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR (or the guest's EOI, through a list register) deactivates.
     const EOI_MODE: u64 = 1 << 1;
-    write!("icc_ctlr_el1", EOI_MODE);
-    write!("icc_pmr_el1", 0xff);
-    write!("icc_bpr1_el1", 0);
-    write!("icc_igrpen1_el1", 1);
+    msr!("icc_ctlr_el1", EOI_MODE);
+    msr!("icc_pmr_el1", 0xff);
+    msr!("icc_bpr1_el1", 0);
+    msr!("icc_igrpen1_el1", 1);
     for index in 0..Lists.count() {
         Lists.write(index, 0);
     }
     /// ICH_VMCR_EL2 at reset: nothing enabled, mask at its lowest; the guest's CPU interface sets the rest.
     const VMCR: u64 = 0;
-    write!("ich_vmcr_el2", VMCR);
-    write!("ich_hcr_el2", ICH_HCR_EN);
+    msr!("ich_vmcr_el2", VMCR);
+    msr!("ich_hcr_el2", ICH_HCR_EN);
     isb();
 }
 
@@ -96,9 +96,9 @@ const ICH_HCR_UIE: u64 = 1 << 1;
 /// Acknowledges the highest pending interrupt and drops its priority; [`SPECIAL`] and above mean that there is none.
 #[inline]
 pub(crate) fn acknowledge() -> u32 {
-    let number = read!("icc_iar1_el1") as u32 & 0xff_ffff;
+    let number = mrs!("icc_iar1_el1") as u32 & 0xff_ffff;
     if number < SPECIAL {
-        write!("icc_eoir1_el1", u64::from(number));
+        msr!("icc_eoir1_el1", u64::from(number));
     }
     number
 }
@@ -106,7 +106,7 @@ pub(crate) fn acknowledge() -> u32 {
 /// Deactivates an interrupt that the hypervisor handled itself.
 #[inline]
 pub(crate) fn deactivate(number: u32) {
-    write!("icc_dir_el1", u64::from(number));
+    msr!("icc_dir_el1", u64::from(number));
 }
 
 /// The list registers of the CPU that this runs on.
@@ -139,27 +139,27 @@ macro_rules! with_list_register {
 impl ListRegisters for Lists {
     #[inline]
     fn count(&self) -> usize {
-        (read!("ich_vtr_el2") & 0x1f) as usize + 1
+        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
     }
 
     #[inline]
     fn read(&self, index: usize) -> u64 {
-        with_list_register!(index, read)
+        with_list_register!(index, mrs)
     }
 
     #[inline]
     fn write(&self, index: usize, value: u64) {
-        with_list_register!(index, write, value);
+        with_list_register!(index, msr, value);
     }
 
     #[inline]
     fn empty(&self) -> u32 {
-        read!("ich_elrsr_el2") as u32
+        mrs!("ich_elrsr_el2") as u32
     }
 
     #[inline]
     fn set_underflow(&self, on: bool) {
-        write!("ich_hcr_el2", if on { ICH_HCR_EN | ICH_HCR_UIE } else { ICH_HCR_EN });
+        msr!("ich_hcr_el2", if on { ICH_HCR_EN | ICH_HCR_UIE } else { ICH_HCR_EN });
     }
 }
 
@@ -187,7 +187,7 @@ impl Physical for Machine {
         // What the other CPU shall see must be visible before the interrupt is.
         dsb_sy();
         let affinity = (vp as u64 / 16) << 16;
-        write!("icc_sgi1r_el1", affinity | u64::from(KICK) << 24 | 1 << (vp % 16));
+        msr!("icc_sgi1r_el1", affinity | u64::from(KICK) << 24 | 1 << (vp % 16));
         isb();
     }
 }

@@ -6,7 +6,7 @@ use core::ptr::addr_of_mut;
 use hv_host::{Flush, Host, VpContext, VpMask};
 use hv_wire::{ExitKind, Fault, Report, Trap};
 
-use crate::arch::{self, isb, read, write};
+use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
 use crate::memory::{self, GuestRam};
 use crate::vcpu::Cpu;
@@ -38,7 +38,7 @@ impl Embedder {
     /// Counts something that has no meaning here.
     #[cold]
     pub(crate) fn fault(&self, kind: Fault, value: u64) {
-        let pc = read!("elr_el2");
+        let pc = mrs!("elr_el2");
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { memory::vp_report(self.cpu.index) }.fault(kind, value, pc);
     }
@@ -60,7 +60,7 @@ impl Host for Embedder {
     #[inline]
     fn counter(&self) -> u64 {
         isb();
-        read!("cntvct_el0")
+        mrs!("cntvct_el0")
     }
 
     #[inline]
@@ -73,10 +73,10 @@ impl Host for Embedder {
         const ON: u64 = 1;
         match counter {
             Some(counter) => {
-                write!("cnthp_cval_el2", counter.saturating_add(self.cpu.hypervisor.counter_offset));
-                write!("cnthp_ctl_el2", ON);
+                msr!("cnthp_cval_el2", counter.saturating_add(self.cpu.hypervisor.counter_offset));
+                msr!("cnthp_ctl_el2", ON);
             }
-            None => write!("cnthp_ctl_el2", 0),
+            None => msr!("cnthp_ctl_el2", 0),
         }
     }
 
@@ -95,10 +95,11 @@ impl Host for Embedder {
 
 /// Writes a field of the run's report.
 macro_rules! report {
-    ($field:ident = $value:expr) => {
+    ($field:ident = $value:expr) => {{
+        let value = $value;
         // SAFETY: the report is ours and mapped; a field is written by one CPU at a time, or by any with the same value.
-        unsafe { addr_of_mut!((*memory::report()).$field).write_volatile($value) }
-    };
+        unsafe { addr_of_mut!((*memory::report()).$field).write_volatile(value) }
+    }};
 }
 
 /// The run begins.
@@ -106,9 +107,9 @@ pub(crate) fn begin_report(hypervisor: &Hypervisor) {
     let _ = hypervisor;
     report!(version = hv_wire::VERSION);
     report!(exit = ExitKind::Running as u32);
-    report!(counter_frequency = read!("cntfrq_el0"));
+    report!(counter_frequency = mrs!("cntfrq_el0"));
     report!(memory_used = mmu::memory_used());
-    report!(start_counter = read!("cntpct_el0"));
+    report!(start_counter = mrs!("cntpct_el0"));
     report!(magic = Report::MAGIC);
 }
 

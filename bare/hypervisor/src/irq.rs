@@ -3,7 +3,7 @@
 use hv_wire::Trap;
 use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 
-use crate::arch::write;
+use crate::arch::msr;
 use crate::gic::{self, Lists, Machine};
 use crate::host::Embedder;
 use crate::vcpu::{Cpu, Frame};
@@ -28,7 +28,7 @@ pub(crate) fn handle(cpu: &'static Cpu) {
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
-            write!("cnthp_ctl_el2", 0);
+            msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&Embedder::new(cpu), cpu.index);
         }

@@ -10,7 +10,7 @@ use core::ptr::{addr_of, addr_of_mut};
 use hv_wire::platform::UART_BASE;
 use hv_wire::{ExitKind, LOG_BYTES};
 
-use crate::arch::read;
+use crate::arch::mrs;
 use crate::{memory, power, vcpu};
 
 /// Appends to the report's log, as far as there is room.
@@ -66,8 +66,8 @@ fn panic(info: &PanicInfo) -> ! {
 extern "C" fn hypervisor_fault(vector: u64) -> ! {
     panic!(
         "exception at EL2, vector {vector}: ESR_EL2 {:#x}, ELR_EL2 {:#x}, FAR_EL2 {:#x}",
-        read!("esr_el2"),
-        read!("elr_el2"),
-        read!("far_el2")
+        mrs!("esr_el2"),
+        mrs!("elr_el2"),
+        mrs!("far_el2")
     );
 }

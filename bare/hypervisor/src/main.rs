@@ -26,7 +26,7 @@ use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
 use spin::Once;
 
-use crate::arch::read;
+use crate::arch::mrs;
 use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
 
@@ -91,7 +91,7 @@ fn create() {
         gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
         ram: config::guest_ram(&info),
         info,
-        counter_offset: read!("cntpct_el0"),
+        counter_offset: mrs!("cntpct_el0"),
         online: AtomicUsize::new(0),
     });
     CPUS.call_once(|| core::array::from_fn(|index| Cpu::new(index, hypervisor)));

@@ -17,7 +17,7 @@ use hv_wire::platform::{
     BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
 };
 
-use crate::arch::{isb, read, write};
+use crate::arch::{isb, mrs, msr};
 
 /// Tables in the pool. Stage 1 takes about 9: a root, the first two GiB, and 4 KiB pages around the image and the devices;
 /// stage 2 takes about 4. A trace region or RAM that does not end on a GiB takes one more each.
@@ -162,11 +162,11 @@ pub(crate) fn activate_stage2() {
     /// RES1, SL0 = 1 (root at level 1), T0SZ = 25, inner shareable, write-back tables.
     const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | 25;
     const VMID: u64 = 1 << 48;
-    let physical_size = (read!("id_aa64mmfr0_el1") & 0xf).min(5);
-    write!("vtcr_el2", VTCR | physical_size << 16);
+    let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
+    msr!("vtcr_el2", VTCR | physical_size << 16);
     // SAFETY: written once, before this CPU was started or by this CPU.
     let root = unsafe { STAGE2_ROOT };
-    write!("vttbr_el2", root | VMID);
+    msr!("vttbr_el2", root | VMID);
     isb();
     crate::arch::flush_guest_tlb();
 }

@@ -5,7 +5,7 @@ use core::ptr::addr_of_mut;
 
 use hv_wire::{ExitKind, Report};
 
-use crate::arch::{read, smc};
+use crate::arch::{mrs, smc};
 use crate::memory;
 
 /// PSCI function ids (Arm DEN0022, "Function IDs").
@@ -26,8 +26,9 @@ pub(crate) fn start_cpu(cpu: usize) {
 /// Writes how the run ended and switches the machine off.
 pub(crate) fn end_run(kind: ExitKind) -> ! {
     let report = memory::report();
+    let now = mrs!("cntpct_el0");
     // SAFETY: the report is ours and mapped; only the CPU that ends the run writes these fields.
-    unsafe { addr_of_mut!((*report).end_counter).write_volatile(read!("cntpct_el0")) };
+    unsafe { addr_of_mut!((*report).end_counter).write_volatile(now) };
     // SAFETY: as above.
     unsafe { addr_of_mut!((*report).exit).write_volatile(kind as u32) };
     // A run may end before the start did its part, and the tool tells by these two that it reads a report at all.

@@ -8,7 +8,7 @@ use hv_host::VpContext;
 use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
 
-use crate::arch::{isb, read, wfi, write};
+use crate::arch::{isb, mrs, wfi, msr};
 use crate::{Hypervisor, gic, irq, mmu};
 
 /// A VP's general registers while its CPU is at EL2, at the top of the CPU's stack. vectors.s knows the layout.
@@ -64,14 +64,14 @@ impl Cpu {
             (*frame).x[0] = context.x0;
             (*frame).x[18] = context.x18;
             (*frame).cpu = self;
-            start_guest(frame)
+            start_guest(frame as usize)
         }
     }
 }
 
 unsafe extern "C" {
     static __stacks: u8;
-    fn start_guest(frame: *mut Frame) -> !;
+    fn start_guest(frame: usize) -> !;
 }
 
 /// Where the frame of a CPU is: at the end of its stack (hypervisor.ld).
@@ -83,7 +83,7 @@ fn frame(cpu: usize) -> *mut Frame {
 
 /// The number of the CPU that this runs on.
 pub(crate) fn current_index() -> usize {
-    let mpidr = read!("mpidr_el1");
+    let mpidr = mrs!("mpidr_el1");
     ((mpidr & 0xf) + (mpidr >> 8 & 0xff) * 16) as usize % MAX_VPS
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn current_index() -> usize {
 pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
     // SAFETY: the frame is mapped, and any bytes in its registers are numbers.
     let x = unsafe { (*frame(current_index())).x };
-    writeln!(out, "guest: PC {:#x}, SPSR {:#x}", read!("elr_el2"), read!("spsr_el2"))?;
+    writeln!(out, "guest: PC {:#x}, SPSR {:#x}", mrs!("elr_el2"), mrs!("spsr_el2"))?;
     for (row, values) in x.chunks(4).enumerate() {
         for (column, value) in values.iter().enumerate() {
             write!(out, "x{:<2} {value:016x}  ", row * 4 + column)?;
@@ -107,47 +107,47 @@ pub(crate) fn init_el2(counter_offset: u64) {
     const HCR: u64 = 1 << 31 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1 << 0;
     /// API and APK: pointer authentication is the guest's own. RES0 where there is none.
     const HCR_PAUTH: u64 = 1 << 41 | 1 << 40;
-    write!("hcr_el2", HCR | if has_pauth() { HCR_PAUTH } else { 0 });
+    msr!("hcr_el2", HCR | if has_pauth() { HCR_PAUTH } else { 0 });
     /// RES1 bits of the non-VHE layout, TZ and TSM clear: SVE and SME are the guest's own, FP is not trapped.
     const CPTR: u64 = 0x22ff;
-    write!("cptr_el2", CPTR);
+    msr!("cptr_el2", CPTR);
     isb();
-    let pfr0 = read!("id_aa64pfr0_el1");
-    let pfr1 = read!("id_aa64pfr1_el1");
+    let pfr0 = mrs!("id_aa64pfr0_el1");
+    let pfr1 = mrs!("id_aa64pfr1_el1");
     if pfr0 >> 32 & 0xf != 0 {
         // ZCR_EL2.LEN: no limit of ours.
-        write!("s3_4_c1_c2_0", 0xf);
+        msr!("s3_4_c1_c2_0", 0xf);
     }
     if pfr1 >> 24 & 0xf != 0 {
         // SMCR_EL2: LEN without a limit, FA64.
-        write!("s3_4_c1_c2_6", 1 << 31 | 0xf);
+        msr!("s3_4_c1_c2_6", 1 << 31 | 0xf);
     }
-    if read!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
+    if mrs!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
         // HCRX_EL2: what it enables is the guest's own: the ST64B forms, SMPME, MSCEn, TCR2En, SCTLR2En.
-        write!("s3_4_c1_c2_2", 1 << 15 | 1 << 14 | 1 << 11 | 1 << 5 | 0b111);
+        msr!("s3_4_c1_c2_2", 1 << 15 | 1 << 14 | 1 << 11 | 1 << 5 | 0b111);
     }
-    if read!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
+    if mrs!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
         // HFGRTR_EL2 and HFGWTR_EL2: the bits from 50 on trap when they are clear.
-        write!("s3_4_c1_c1_4", 0x3fff << 50);
-        write!("s3_4_c1_c1_5", 0x3fff << 50);
+        msr!("s3_4_c1_c1_4", 0x3fff << 50);
+        msr!("s3_4_c1_c1_5", 0x3fff << 50);
     }
     // MDCR_EL2.HPMN: all event counters are the guest's.
-    write!("mdcr_el2", read!("pmcr_el0") >> 11 & 0x1f);
+    msr!("mdcr_el2", mrs!("pmcr_el0") >> 11 & 0x1f);
     // CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
-    write!("cnthctl_el2", 0b11);
-    write!("cntvoff_el2", counter_offset);
-    write!("cnthp_ctl_el2", 0);
-    write!("hstr_el2", 0);
-    write!("vpidr_el2", read!("midr_el1"));
-    write!("vmpidr_el2", read!("mpidr_el1"));
+    msr!("cnthctl_el2", 0b11);
+    msr!("cntvoff_el2", counter_offset);
+    msr!("cnthp_ctl_el2", 0);
+    msr!("hstr_el2", 0);
+    msr!("vpidr_el2", mrs!("midr_el1"));
+    msr!("vmpidr_el2", mrs!("mpidr_el1"));
     mmu::activate_stage2();
     isb();
 }
 
 /// Either pointer authentication algorithm: ID_AA64ISAR1_EL1.{GPI,GPA,API,APA}, ID_AA64ISAR2_EL1.{APA3,GPA3}.
 fn has_pauth() -> bool {
-    let isar1 = read!("id_aa64isar1_el1");
-    let isar2 = read!("s3_0_c0_c6_2");
+    let isar1 = mrs!("id_aa64isar1_el1");
+    let isar2 = mrs!("s3_0_c0_c6_2");
     isar1 & 0xff00_0ff0 != 0 || isar2 & 0xff00 != 0
 }
 
@@ -156,39 +156,39 @@ const EL1H_MASKED: u64 = 0x3c5;
 
 /// EL1 as it is after a reset, but for what `context` says.
 fn reset_el1(context: &VpContext) {
-    write!("cntv_ctl_el0", 0);
-    write!("cntp_ctl_el0", 0);
-    write!("cntkctl_el1", 0);
-    write!("cpacr_el1", 0);
-    write!("contextidr_el1", 0);
-    write!("tpidr_el0", 0);
-    write!("tpidrro_el0", 0);
-    write!("tpidr_el1", 0);
-    write!("sp_el0", 0);
-    write!("csselr_el1", 0);
-    write!("mdscr_el1", 0);
-    write!("esr_el1", 0);
-    write!("far_el1", 0);
-    write!("par_el1", 0);
-    write!("elr_el1", 0);
-    write!("spsr_el1", 0);
-    write!("sp_el1", context.sp);
-    write!("sctlr_el1", context.sctlr);
-    write!("mair_el1", context.mair);
-    write!("tcr_el1", context.tcr);
-    write!("ttbr0_el1", context.ttbr0);
-    write!("ttbr1_el1", context.ttbr1);
-    write!("vbar_el1", context.vbar);
-    write!("elr_el2", context.pc);
-    write!("spsr_el2", EL1H_MASKED);
+    msr!("cntv_ctl_el0", 0);
+    msr!("cntp_ctl_el0", 0);
+    msr!("cntkctl_el1", 0);
+    msr!("cpacr_el1", 0);
+    msr!("contextidr_el1", 0);
+    msr!("tpidr_el0", 0);
+    msr!("tpidrro_el0", 0);
+    msr!("tpidr_el1", 0);
+    msr!("sp_el0", 0);
+    msr!("csselr_el1", 0);
+    msr!("mdscr_el1", 0);
+    msr!("esr_el1", 0);
+    msr!("far_el1", 0);
+    msr!("par_el1", 0);
+    msr!("elr_el1", 0);
+    msr!("spsr_el1", 0);
+    msr!("sp_el1", context.sp);
+    msr!("sctlr_el1", context.sctlr);
+    msr!("mair_el1", context.mair);
+    msr!("tcr_el1", context.tcr);
+    msr!("ttbr0_el1", context.ttbr0);
+    msr!("ttbr1_el1", context.ttbr1);
+    msr!("vbar_el1", context.vbar);
+    msr!("elr_el2", context.pc);
+    msr!("spsr_el2", EL1H_MASKED);
     isb();
 }
 
 /// The VP is off: its timers stop, its interrupts leave the list registers, and its CPU waits.
 pub(crate) fn stop(cpu: &'static Cpu) -> ! {
-    write!("cntv_ctl_el0", 0);
-    write!("cntp_ctl_el0", 0);
-    write!("cnthp_ctl_el2", 0);
+    msr!("cntv_ctl_el0", 0);
+    msr!("cntp_ctl_el0", 0);
+    msr!("cnthp_ctl_el2", 0);
     isb();
     cpu.hypervisor.gic.reset_vp(cpu.index, &gic::Lists, &gic::Machine);
     cpu.hypervisor.vp_stopped(cpu);

@@ -1,4 +1,5 @@
 //! What only AArch64 instructions can do: start, vectors, system registers.
+#![expect(unsafe_code, reason = "assembly")]
 
 mod sysreg;
 

@@ -5,25 +5,36 @@ use core::arch::asm;
 
 /// Reads a system register, named as the assembler names it. Every register read here has no side effect, except for
 /// ICC_IAR1_EL1, which acknowledges an interrupt.
-macro_rules! read {
+macro_rules! mrs {
     ($register:literal) => {{
-        let value: u64;
-        // SAFETY: reading a system register changes no memory and no state that Rust relies on.
-        unsafe { ::core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags)) };
+        #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
+        let value: u64 = {
+            let value;
+            // SAFETY: reading a system register changes no memory and no state that Rust relies on.
+            unsafe {
+                ::core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags));
+            }
+            value
+        };
         value
     }};
 }
 
 /// Writes a system register. Registers written through this macro change what the guest sees, how EL2 is entered, or a
 /// timer; none of them moves or unmaps memory of the hypervisor (TTBR0_EL2 and SCTLR_EL2 are set in start.s alone).
-macro_rules! write {
+macro_rules! msr {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: see the macro: no register that Rust code relies on is written here.
-        unsafe { ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+        #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
+        let () = {
+            // SAFETY: see the macro: no register that Rust code relies on is written here.
+            unsafe {
+                ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags));
+            }
+        };
     }};
 }
-pub(crate) use {read, write};
+pub(crate) use {mrs, msr};
 
 /// Waits until earlier changes to system registers count.
 #[inline(always)]

@@ -5,7 +5,7 @@ use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
 use hv_wire::{Fault, Trap};
 
 use super::{class, inject};
-use crate::arch::read;
+use crate::arch::mrs;
 use crate::gic::{Lists, Machine};
 use crate::host::Embedder;
 use crate::vcpu::Frame;
@@ -58,8 +58,8 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     let syndrome = Syndrome(esr);
     let fetch = esr >> 26 == class::INSTRUCTION_ABORT;
     // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
-    let page = (read!("hpfar_el2") & !0xf) << 8;
-    let address = page | if syndrome.far_not_valid() { 0 } else { read!("far_el2") & 0xfff };
+    let page = (mrs!("hpfar_el2") & !0xf) << 8;
+    let address = page | if syndrome.far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff };
     let window = gic_window(address, host.cpu.hypervisor.vps());
     if fetch || syndrome.table_walk() || window.is_none() {
         host.exit(Trap::Abort, esr);

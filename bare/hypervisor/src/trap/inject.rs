@@ -1,6 +1,6 @@
 //! Exceptions that the guest gets from us, as the architecture would take them (Arm ARM, AArch64.TakeException).
 
-use crate::arch::{read, write};
+use crate::arch::{mrs, msr};
 
 /// SPSR bits for EL1h with D, A, I and F masked.
 const EL1H_MASKED: u64 = 0x3c5;
@@ -19,7 +19,7 @@ const WNR_AND_CM: u64 = 1 << 6 | 1 << 8;
 
 /// Makes the guest take a synchronous exception to EL1 with this syndrome.
 fn take(esr: u64) {
-    let spsr = read!("spsr_el2");
+    let spsr = mrs!("spsr_el2");
     // Vector offsets: from EL1 on SP_EL0 0, on SP_EL1 0x200, from EL0 in AArch64 0x400, in AArch32 0x600.
     let offset = match spsr & 0x1f {
         0b00100 => 0x000,
@@ -27,17 +27,17 @@ fn take(esr: u64) {
         0b00000 => 0x400,
         _ => 0x600,
     };
-    write!("esr_el1", esr);
-    write!("elr_el1", read!("elr_el2"));
-    write!("spsr_el1", spsr);
-    write!("elr_el2", read!("vbar_el1") + offset);
+    msr!("esr_el1", esr);
+    msr!("elr_el1", mrs!("elr_el2"));
+    msr!("spsr_el1", spsr);
+    msr!("elr_el2", mrs!("vbar_el1") + offset);
     // PAN, SSBS and DIT keep their values: SPAN and the like are the guest's business, and its vectors run on.
     const KEPT: u64 = 1 << 22 | 1 << 24;
-    write!("spsr_el2", EL1H_MASKED | spsr & KEPT);
+    msr!("spsr_el2", EL1H_MASKED | spsr & KEPT);
 }
 
 fn from_el0() -> bool {
-    read!("spsr_el2") & 0xf == 0
+    mrs!("spsr_el2") & 0xf == 0
 }
 
 /// An instruction that does not exist.
@@ -51,11 +51,11 @@ pub(crate) fn external_abort(esr: u64) {
     let lower = if fetch { EC_INSTRUCTION_ABORT_LOWER } else { EC_DATA_ABORT_LOWER };
     let class = if from_el0() { lower } else { lower + SAME_LEVEL };
     let detail = if fetch { 0 } else { esr & WNR_AND_CM };
-    write!("far_el1", read!("far_el2"));
+    msr!("far_el1", mrs!("far_el2"));
     take(class << 26 | esr & IL | detail | EXTERNAL_ABORT);
 }
 
 /// The guest's PC moves behind the trapped instruction.
 pub(crate) fn skip_instruction() {
-    write!("elr_el2", read!("elr_el2") + 4);
+    msr!("elr_el2", mrs!("elr_el2") + 4);
 }

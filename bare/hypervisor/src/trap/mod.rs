@@ -11,7 +11,7 @@ mod sysreg;
 use hv_host::Action;
 use hv_wire::{ExitKind, Fault, Trap};
 
-use crate::arch::{read, write};
+use crate::arch::{mrs, msr};
 use crate::host::Embedder;
 use crate::vcpu::{self, Frame};
 use crate::{arch, power};
@@ -35,7 +35,7 @@ extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
     if !matches!(action, Action::Resume) {
         if matches!(action, Action::Undefined) {
             // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
-            write!("elr_el2", read!("elr_el2") - 4);
+            msr!("elr_el2", mrs!("elr_el2") - 4);
             host.fault(Fault::HvcImmediate, u64::from(immediate));
         }
         apply(&host, action);
@@ -74,12 +74,12 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn serror_exit(frame: &mut Frame) {
     let host = Embedder::new(frame.cpu);
-    let esr = read!("esr_el2");
+    let esr = mrs!("esr_el2");
     host.exit(Trap::Other, esr);
     host.fault(Fault::SError, esr);
     /// HCR_EL2.VSE: a virtual SError is pending; hardware clears it when the guest takes it.
     const VSE: u64 = 1 << 8;
-    write!("hcr_el2", read!("hcr_el2") | VSE);
+    msr!("hcr_el2", mrs!("hcr_el2") | VSE);
     host.enter();
 }
 
@@ -89,7 +89,7 @@ fn apply(host: &Embedder, action: Action) {
         Action::Resume => {}
         Action::Undefined => inject::undefined(),
         // HVC is taken with the address behind it.
-        Action::Retry => write!("elr_el2", read!("elr_el2") - 4),
+        Action::Retry => msr!("elr_el2", mrs!("elr_el2") - 4),
         Action::Suspend => suspend(host),
         Action::VpOff => vcpu::stop(host.cpu),
         Action::SystemOff => host.end_run(ExitKind::PowerOff),
