@@ -1,0 +1,139 @@
+//! Sending interrupts to VPs, and a device's interrupt to other ones.
+
+use crate::abi::Tables;
+use crate::sets::VpSetHeader;
+use crate::vp::{InputVtl, PartitionId};
+
+pub(crate) const TABLES: Tables = Tables {
+    constants: &[TARGET_FLAGS, SOURCES],
+    structs: &[SOURCE_TYPE, TARGET_FLAGS_WORD, IPI, MSI, RETARGET],
+};
+
+structs! {
+    table IPI, from "TLFS, HvCallSendSyntheticClusterIpi and HvCallSendSyntheticClusterIpiEx; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+
+    /// Input of [`SEND_IPI`](crate::hypercall::HypercallCode::SEND_IPI): 16 bytes, so that it can be fast.
+    pub struct SendIpi = "hv_send_ipi" ["HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI"], size 16 {
+        /// The interrupt; an SGI's INTID on ARM64.
+        vector: u32 = 0,
+        /// Whose VTL. Linux counts it to the reserved field.
+        target_vtl: InputVtl = 4 "reserved",
+        /// Zero.
+        reserved: [u8; 3] = 5 "Padding",
+        /// Which of VPs 0 to 63.
+        cpu_mask: u64 = 8,
+    }
+
+    /// Input of [`SEND_IPI_EX`](crate::hypercall::HypercallCode::SEND_IPI_EX); the set's banks follow it.
+    pub struct SendIpiEx = "hv_send_ipi_ex" ["HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI_EX"], size 24 {
+        /// The interrupt; an SGI's INTID on ARM64.
+        vector: u32 = 0,
+        /// Whose VTL. Linux counts it to the reserved field.
+        target_vtl: InputVtl = 4 "reserved",
+        /// Zero.
+        reserved: [u8; 3] = 5 "Padding",
+        /// Which VPs.
+        vp_set: VpSetHeader = 8,
+    }
+}
+
+open_enum! {
+    table SOURCE_TYPE, from "TLFS, HV_INTERRUPT_ENTRY; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+    /// Where a device's interrupt comes from.
+    pub struct InterruptSource(u32) = "hv_interrupt_source" ["HV_INTERRUPT_SOURCE"];
+}
+
+constants! {
+    table SOURCES, kind "interrupt", from "TLFS, HV_INTERRUPT_ENTRY; Linux 6.12, include/asm-generic/hyperv-tlfs.h", impl InterruptSource;
+
+    /// MSI or MSI-X.
+    MSI = 1, "HV_INTERRUPT_SOURCE_MSI" ["HvInterruptSourceMsi"];
+    /// An I/O APIC, which ARM64 does not have.
+    IOAPIC = 2, "HV_INTERRUPT_SOURCE_IOAPIC";
+}
+
+constants! {
+    table TARGET_FLAGS, kind "interrupt", from "TLFS, HV_DEVICE_INTERRUPT_TARGET; Linux 6.12, include/asm-generic/hyperv-tlfs.h; openvmm, vm/hv1/hvdef", impl InterruptTargetFlags;
+
+    /// [`Self::multicast`] alone.
+    MULTICAST = 1, "HV_DEVICE_INTERRUPT_TARGET_MULTICAST";
+    /// [`Self::processor_set`] alone.
+    PROCESSOR_SET = 2, "HV_DEVICE_INTERRUPT_TARGET_PROCESSOR_SET";
+    /// [`Self::proxy_redirect`] alone.
+    PROXY_REDIRECT = 4, "HV_DEVICE_INTERRUPT_TARGET_PROXY_REDIRECT";
+}
+
+bits! {
+    table TARGET_FLAGS_WORD, from "TLFS, HV_DEVICE_INTERRUPT_TARGET; openvmm, vm/hv1/hvdef";
+
+    /// How an interrupt's target is meant.
+    pub struct InterruptTargetFlags(u32) = "HV_DEVICE_INTERRUPT_TARGET_FLAGS" {
+        /// To every VP of the target; else to one of them.
+        multicast / with_multicast: bool @ 0;
+        /// The target is a VP set; else a mask.
+        processor_set / with_processor_set: bool @ 1;
+        /// Redirect through a proxy.
+        proxy_redirect / with_proxy_redirect: bool @ 2;
+    }
+}
+
+structs! {
+    table MSI, from "TLFS, HV_MSI_ENTRY; Linux 6.12, arch/arm64/include/asm/hyperv-tlfs.h";
+
+    /// A message-signalled interrupt, ARM64 layout (x64's is 8 bytes, with a 32-bit address; the TLFS page shows that
+    /// one only).
+    pub struct MsiEntry = "hv_msi_entry" ["HV_MSI_ENTRY"], size 16 {
+        /// Where the device writes.
+        address: u64 = 0,
+        /// What it writes.
+        data: u32 = 8,
+        /// Zero.
+        reserved: u32 = 12,
+    }
+    also {
+        "as_uint64" @ 0, 16;
+    }
+}
+
+structs! {
+    table RETARGET, from "TLFS, HvCallRetargetDeviceInterrupt; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+
+    /// Which interrupt of a device.
+    pub struct InterruptEntry = "hv_interrupt_entry" ["HV_INTERRUPT_ENTRY"], size 24 {
+        /// Where it comes from.
+        source: InterruptSource = 0,
+        /// Zero.
+        reserved: u32 = 4 "reserved1",
+        /// The message.
+        msi: MsiEntry = 8 "msi_entry",
+    }
+
+    /// Where an interrupt shall go. With [`InterruptTargetFlags::processor_set`] a VP set begins at offset 8, whose
+    /// first word is the format, and goes on after this structure.
+    pub struct InterruptTarget = "hv_device_interrupt_target" ["HV_DEVICE_INTERRUPT_TARGET"], size 16 {
+        /// The interrupt.
+        vector: u32 = 0,
+        /// How the target is meant.
+        flags: InterruptTargetFlags = 4,
+        /// A mask of VPs 0 to 63, or the format of the VP set.
+        mask_or_format: u64 = 8 "vp_mask",
+    }
+    also {
+        "vp_set.format" @ 8, 8;
+    }
+
+    /// Input of [`RETARGET_INTERRUPT`](crate::hypercall::HypercallCode::RETARGET_INTERRUPT), with a mask.
+    pub struct RetargetInterruptInput = "hv_retarget_device_interrupt"
+        ["HV_INPUT_RETARGET_DEVICE_INTERRUPT"], size 64 {
+        /// Whose device it is.
+        partition_id: PartitionId = 0,
+        /// Which device, by its logical id.
+        device_id: u64 = 8,
+        /// Which interrupt.
+        entry: InterruptEntry = 16 "int_entry",
+        /// Zero.
+        reserved: u64 = 40 "reserved2",
+        /// Where to.
+        target: InterruptTarget = 48 "int_target",
+    }
+}

@@ -1,0 +1,356 @@
+//! The table macros. Each definition of the ABI is written once, in one of these; the Rust item, its docs, its
+//! `#[doc(alias)]`es and its row in the look-up table of [`crate::abi`] all come from that one place.
+//!
+//! * [`open_enum!`]: a newtype for a number that can come from the other side, with no constants yet.
+//! * [`constants!`]: constants, either associated with such a newtype or free-standing.
+//! * [`bits!`]: a word cut into bit fields, written as the TLFS writes them: `7:0`, highest bit first.
+//! * [`structs!`]: a `#[repr(C)]` structure, every offset and the size asserted at compile time.
+//!
+//! In all of them the C name comes after `=` (today's Linux name, else the TLFS's), other names in square brackets,
+//! and `from` names the sources, separated by "; ".
+
+/// The C name of a field: the one given, else the Rust one.
+macro_rules! c_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
+    };
+}
+
+/// The doc line that lists an item's C names.
+macro_rules! c_names {
+    ($name:literal $(, $alias:literal)*) => {
+        concat!("C name: `", $name, "`", $(", `", $alias, "`",)* ".")
+    };
+}
+
+/// `bit_range!(hi)` and `bit_range!(hi : lo)`: lowest bit and width.
+macro_rules! bit_range {
+    ($hi:literal) => {
+        ($hi, 1)
+    };
+    ($hi:literal : $lo:literal) => {
+        ($lo, $hi - $lo + 1)
+    };
+}
+
+/// The table rows of a structure that have no Rust field: union members, reserved bits, open-ended arrays.
+macro_rules! row {
+    ($name:literal @ $offset:literal, $size:literal) => {
+        $crate::abi::Field { name: $name, ty: "", offset: $offset, size: $size, bits: None }
+    };
+    ($name:literal @ $offset:literal, $size:literal, bits $hi:literal $(: $lo:literal)?) => {
+        $crate::abi::Field {
+            name: $name,
+            ty: "",
+            offset: $offset,
+            size: $size,
+            bits: Some(bit_range!($hi $(: $lo)?)),
+        }
+    };
+}
+
+/// A newtype over an integer whose values are open: any number may arrive, [`constants!`] names the known ones.
+/// With a C name it has a row among the structures (C has it as an `enum` or a `typedef`).
+macro_rules! open_enum {
+    (
+        table $TABLE:ident, from $from:literal;
+        $(#[doc = $doc:literal])+
+        pub struct $Name:ident($repr:ident) = $cname:literal $([$($alias:literal),+])?;
+    ) => {
+        $(#[doc = $doc])+
+        #[doc = ""]
+        #[doc = c_names!($cname $($(, $alias)+)?)]
+        #[doc = concat!("Sources: ", $from, ".")]
+        #[doc(alias = $cname)]
+        $($(#[doc(alias = $alias)])+)?
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+        #[repr(transparent)]
+        pub struct $Name(pub $repr);
+
+        impl core::fmt::Debug for $Name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, concat!(stringify!($Name), "({:#x})"), self.0)
+            }
+        }
+
+        pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$crate::abi::Struct {
+            name: $cname,
+            aliases: &[$($($alias),+)?],
+            rust: stringify!($Name),
+            size: size_of::<$Name>(),
+            align: align_of::<$Name>(),
+            doc: $crate::abi::Doc(&[$($doc),+]),
+            sources: $crate::abi::Sources($from),
+            fields: &[],
+        }];
+    };
+}
+
+/// Named numbers: with `impl Type` they are associated constants of a newtype, else free-standing ones.
+macro_rules! constants {
+    (
+        table $TABLE:ident, kind $kind:literal, from $from:literal, impl $Type:ident;
+        $(
+            $(#[doc = $doc:literal])+
+            $NAME:ident = $value:expr, $cname:literal $([$($alias:literal),+ $(,)?])?;
+        )+
+    ) => {
+        impl $Type {
+            $(
+                $(#[doc = $doc])+
+                #[doc = ""]
+                #[doc = c_names!($cname $($(, $alias)+)?)]
+                #[doc = concat!("Sources: ", $from, ".")]
+                #[doc(alias = $cname)]
+                $($(#[doc(alias = $alias)])+)?
+                pub const $NAME: Self = Self($value);
+            )+
+        }
+
+        pub(crate) const $TABLE: &[$crate::abi::Constant] = &[$(
+            $crate::abi::Constant {
+                name: $cname,
+                aliases: &[$($($alias),+)?],
+                kind: $kind,
+                value: $Type::$NAME.0 as u64,
+                doc: $crate::abi::Doc(&[$($doc),+]),
+                sources: $crate::abi::Sources($from),
+            }
+        ),+];
+    };
+    (
+        table $TABLE:ident, kind $kind:literal, from $from:literal;
+        $(
+            $(#[doc = $doc:literal])+
+            pub const $NAME:ident: $ty:ty = $value:expr, $cname:literal $([$($alias:literal),+ $(,)?])?;
+        )+
+    ) => {
+        $(
+            $(#[doc = $doc])+
+            #[doc = ""]
+            #[doc = c_names!($cname $($(, $alias)+)?)]
+            #[doc = concat!("Sources: ", $from, ".")]
+            #[doc(alias = $cname)]
+            $($(#[doc(alias = $alias)])+)?
+            pub const $NAME: $ty = $value;
+        )+
+
+        pub(crate) const $TABLE: &[$crate::abi::Constant] = &[$(
+            $crate::abi::Constant {
+                name: $cname,
+                aliases: &[$($($alias),+)?],
+                kind: $kind,
+                value: $NAME as u64,
+                doc: $crate::abi::Doc(&[$($doc),+]),
+                sources: $crate::abi::Sources($from),
+            }
+        ),+];
+    };
+}
+
+/// One bit field's getter and setter. Three kinds of value: `bool`, an integer, a newtype over an integer.
+macro_rules! bit_accessors {
+    ($repr:ident, [$($doc:literal)+], $get:ident, $with:ident, bool, $range:expr $(, $cname:literal)?) => {
+        bit_accessors!(@ $repr, [$($doc)+], $get, $with, bool, $range $(, $cname)?;
+            raw => raw != 0; value => value as $repr);
+    };
+    ($repr:ident, [$($doc:literal)+], $get:ident, $with:ident, $ty:ident, $range:expr $(, $cname:literal)?) => {
+        bit_accessors!(@ $repr, [$($doc)+], $get, $with, $ty, $range $(, $cname)?;
+            raw => raw as $ty; value => value as $repr);
+    };
+    ($repr:ident, [$($doc:literal)+], $get:ident, $with:ident, $ty:ident($int:ident), $range:expr
+        $(, $cname:literal)?) => {
+        bit_accessors!(@ $repr, [$($doc)+], $get, $with, $ty, $range $(, $cname)?;
+            raw => $ty(raw as $int); value => value.0 as $repr);
+    };
+    (@ $repr:ident, [$($doc:literal)+], $get:ident, $with:ident, $ty:ident, $range:expr $(, $cname:literal)?;
+        $raw:ident => $from:expr; $value:ident => $to:expr) => {
+        $(#[doc = $doc])+
+        $(#[doc(alias = $cname)])?
+        #[inline]
+        #[must_use]
+        pub const fn $get(self) -> $ty {
+            let (low, width): (u32, u32) = $range;
+            let $raw = (self.0 >> low) & ($repr::MAX >> ($repr::BITS - width));
+            $from
+        }
+
+        #[doc = concat!("This word with [`", stringify!($get), "`](Self::", stringify!($get),
+            ") replaced; bits of `value` beyond the field's width are dropped.")]
+        #[inline]
+        #[must_use]
+        pub const fn $with(self, $value: $ty) -> Self {
+            let (low, width): (u32, u32) = $range;
+            let mask = ($repr::MAX >> ($repr::BITS - width)) << low;
+            Self((self.0 & !mask) | ((($to) << low) & mask))
+        }
+    };
+}
+
+/// Words cut into bit fields: `get / with_get: type @ hi:lo = "c_name";`. Bits that no field names are reserved.
+macro_rules! bits {
+    (
+        table $TABLE:ident, from $from:literal;
+        $(
+            $(#[doc = $doc:literal])+
+            pub struct $Name:ident($repr:ident) = $cname:literal $([$($alias:literal),+ $(,)?])? {
+                $(
+                    $(#[doc = $fdoc:literal])+
+                    $get:ident / $with:ident: $ty:ident $(($int:ident))? @ $hi:literal $(: $lo:literal)?
+                        $(= $fname:literal)?;
+                )+
+            }
+            $(also {$(
+                $row:literal @ $offset:literal, $size:literal $(, bits $rhi:literal $(: $rlo:literal)?)?;
+            )+})?
+        )+
+    ) => {
+        $(
+            $(#[doc = $doc])+
+            #[doc = ""]
+            #[doc = c_names!($cname $($(, $alias)+)?)]
+            #[doc = concat!("Sources: ", $from, ".")]
+            #[doc(alias = $cname)]
+            $($(#[doc(alias = $alias)])+)?
+            #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+            #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+            #[repr(transparent)]
+            pub struct $Name(pub $repr);
+
+            impl $Name {
+                /// The bits that no field names.
+                pub const RESERVED_MASK: $repr = !(0 $(| {
+                    let (low, width): (u32, u32) = bit_range!($hi $(: $lo)?);
+                    ($repr::MAX >> ($repr::BITS - width)) << low
+                })+);
+
+                /// The word with these raw bits, reserved ones included.
+                #[inline]
+                #[must_use]
+                pub const fn from_bits(bits: $repr) -> Self {
+                    Self(bits)
+                }
+
+                /// The raw bits.
+                #[inline]
+                #[must_use]
+                pub const fn bits(self) -> $repr {
+                    self.0
+                }
+
+                /// The reserved bits that are set: 0 in a word that keeps the rules.
+                #[inline]
+                #[must_use]
+                pub const fn reserved(self) -> $repr {
+                    self.0 & Self::RESERVED_MASK
+                }
+
+                $(bit_accessors!($repr, [$($fdoc)+], $get, $with, $ty $(($int))?,
+                    bit_range!($hi $(: $lo)?) $(, $fname)?);)+
+            }
+
+            impl core::fmt::Debug for $Name {
+                fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                    f.debug_struct(stringify!($Name))
+                        .field("bits", &format_args!("{:#x}", self.0))
+                        $(.field(stringify!($get), &self.$get()))+
+                        .finish()
+                }
+            }
+        )+
+
+        pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$(
+            $crate::abi::Struct {
+                name: $cname,
+                aliases: &[$($($alias),+)?],
+                rust: stringify!($Name),
+                size: size_of::<$Name>(),
+                align: align_of::<$Name>(),
+                doc: $crate::abi::Doc(&[$($doc),+]),
+                sources: $crate::abi::Sources($from),
+                fields: &[
+                    $($crate::abi::Field {
+                        name: c_name!($get $($fname)?),
+                        ty: stringify!($repr),
+                        offset: 0,
+                        size: size_of::<$repr>(),
+                        bits: Some(bit_range!($hi $(: $lo)?)),
+                    },)+
+                    $($(row!($row @ $offset, $size $(, bits $rhi $(: $rlo)?)?),)+)?
+                ],
+            }
+        ),+];
+    };
+}
+
+/// Structures shared with the hypervisor: `field: type = offset "c_name",`. `also` adds rows for what C has and the
+/// Rust structure has not as a field: union members, bit fields, open-ended arrays.
+macro_rules! structs {
+    (
+        table $TABLE:ident, from $from:literal;
+        $(
+            $(#[doc = $doc:literal])+
+            pub struct $Name:ident = $cname:literal $([$($alias:literal),+ $(,)?])?, size $size:literal {
+                $(
+                    $(#[doc = $fdoc:literal])+
+                    $field:ident: $ty:ty = $at:literal $($fname:literal)?,
+                )*
+            }
+            $(also {$(
+                $row:literal @ $offset:literal, $rsize:literal $(, bits $rhi:literal $(: $rlo:literal)?)?;
+            )+})?
+        )+
+    ) => {
+        $(
+            $(#[doc = $doc])+
+            #[doc = ""]
+            #[doc = c_names!($cname $($(, $alias)+)?)]
+            #[doc = concat!("Sources: ", $from, ".")]
+            #[doc(alias = $cname)]
+            $($(#[doc(alias = $alias)])+)?
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+            #[repr(C)]
+            pub struct $Name {
+                $(
+                    $(#[doc = $fdoc])+
+                    #[doc = concat!("Offset ", $at, ".")]
+                    $(#[doc(alias = $fname)])?
+                    pub $field: $ty,
+                )*
+            }
+
+            const _: () = {
+                assert!(size_of::<$Name>() == $size);
+                $(assert!(core::mem::offset_of!($Name, $field) == $at);)*
+                $($(assert!($offset + $rsize <= $size);)+)?
+            };
+        )+
+
+        pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$(
+            $crate::abi::Struct {
+                name: $cname,
+                aliases: &[$($($alias),+)?],
+                rust: stringify!($Name),
+                size: size_of::<$Name>(),
+                align: align_of::<$Name>(),
+                doc: $crate::abi::Doc(&[$($doc),+]),
+                sources: $crate::abi::Sources($from),
+                fields: &[
+                    $($crate::abi::Field {
+                        name: c_name!($field $($fname)?),
+                        ty: stringify!($ty),
+                        offset: $at,
+                        size: size_of::<$ty>(),
+                        bits: None,
+                    },)*
+                    $($(row!($row @ $offset, $rsize $(, bits $rhi $(: $rlo)?)?),)+)?
+                ],
+            }
+        ),+];
+    };
+}

@@ -1,0 +1,299 @@
+//! VP registers: their names, and the parameters of the hypercalls that read and write them.
+
+use crate::abi::Tables;
+use crate::vp::{InputVtl, PartitionId, VpIndex};
+
+pub(crate) const TABLES: Tables =
+    Tables { constants: &[DISCOVERY, CRASH, CONTEXT, SYNIC, TIMERS], structs: &[NAME_TYPE, PARAMETERS] };
+
+open_enum! {
+    table NAME_TYPE, from "TLFS, HV_REGISTER_NAME";
+    /// The name of a VP register: a number. Match registers by it and never by a C name, which has moved.
+    pub struct RegisterName(u32) = "HV_REGISTER_NAME" ["hv_register_name"];
+}
+
+constants! {
+    table DISCOVERY, kind "register", from "TLFS, HV_REGISTER_NAME and Feature Discovery; Linux 6.12, include/asm-generic/hyperv-tlfs.h; Linux 7.2, include/hyperv/hvgdk_mini.h", impl RegisterName;
+
+    /// Version of the hypervisor: a [`HypervisorVersion`](crate::features::HypervisorVersion). CPUID 0x40000002 on x64.
+    HYPERVISOR_VERSION = 0x0000_0100, "HV_REGISTER_HYPERVISOR_VERSION" ["HvRegisterHypervisorVersion"];
+    /// Privileges and features of this partition: a [`Features`](crate::features::Features). CPUID 0x40000003 on x64.
+    ///
+    /// **One C name, two numbers**: `HV_REGISTER_FEATURES` is this register in Linux 6.12 and was 0x201, now
+    /// [`Self::FEATURES_INFO`], in the 2018 patch.
+    PRIVILEGES_AND_FEATURES_INFO = 0x0000_0200, "HV_REGISTER_PRIVILEGES_AND_FEATURES_INFO"
+        ["HV_REGISTER_FEATURES", "HV_REGISTER_PRIVILEGES_AND_FEATURES", "HvRegisterPrivilegesAndFeaturesInfo"];
+    /// What the hypervisor recommends: an [`EnlightenmentHints`](crate::features::EnlightenmentHints) and the number of
+    /// spins before a long-spin-wait call. CPUID 0x40000004 on x64.
+    ///
+    /// **One C name, two numbers**: `HV_REGISTER_FEATURES` was this register in the 2018 patch and is 0x200, now
+    /// [`Self::PRIVILEGES_AND_FEATURES_INFO`], in Linux 6.12.
+    FEATURES_INFO = 0x0000_0201, "HV_REGISTER_FEATURES_INFO"
+        ["HV_REGISTER_ENLIGHTENMENTS", "HV_REGISTER_FEATURES", "HvRegisterFeaturesInfo"];
+    /// Limits: an [`ImplementationLimits`](crate::features::ImplementationLimits). CPUID 0x40000005 on x64.
+    IMPLEMENTATION_LIMITS_INFO = 0x0000_0202, "HV_REGISTER_IMPLEMENTATION_LIMITS_INFO"
+        ["HV_REGISTER_IMPLEMENTATION_LIMITS", "HvRegisterImplementationLimitsInfo"];
+    /// Hardware features in use: a [`HardwareFeatures`](crate::features::HardwareFeatures). CPUID 0x40000006 on x64.
+    HARDWARE_FEATURES_INFO = 0x0000_0203, "HV_REGISTER_HARDWARE_FEATURES_INFO" ["HvRegisterHardwareFeaturesInfo"];
+    /// Features of CPU management. CPUID 0x40000007 on x64.
+    CPU_MANAGEMENT_FEATURES_INFO = 0x0000_0204, "HV_REGISTER_CPU_MANAGEMENT_FEATURES_INFO"
+        ["HvRegisterCpuManagementFeaturesInfo"];
+    /// Features of shared virtual memory. CPUID 0x40000008 on x64.
+    PASID_FEATURES_INFO = 0x0000_0205, "HV_REGISTER_PASID_FEATURES_INFO" ["HvRegisterPasidFeaturesInfo"];
+    /// Features of nested virtualization. CPUID 0x4000000A on x64.
+    NESTED_VIRT_FEATURES_INFO = 0x0000_0207, "HV_REGISTER_NESTED_VIRT_FEATURES_INFO"
+        ["HvRegisterNestedVirtFeaturesInfo"];
+    /// Features of processor trace. CPUID 0x4000000B on x64.
+    IPT_FEATURES_INFO = 0x0000_0208, "HV_REGISTER_IPT_FEATURES_INFO" ["HvRegisterIptFeaturesInfo"];
+}
+
+constants! {
+    table CRASH, kind "register", from "TLFS, HV_REGISTER_NAME and Partition Properties; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
+
+    /// Crash parameter 0; free for the guest.
+    GUEST_CRASH_P0 = 0x0000_0210, "HV_REGISTER_GUEST_CRASH_P0"
+        ["HV_REGISTER_CRASH_P0", "HV_MSR_CRASH_P0", "HvRegisterGuestCrashP0"];
+    /// Crash parameter 1; free for the guest.
+    GUEST_CRASH_P1 = 0x0000_0211, "HV_REGISTER_GUEST_CRASH_P1"
+        ["HV_REGISTER_CRASH_P1", "HV_MSR_CRASH_P1", "HvRegisterGuestCrashP1"];
+    /// Crash parameter 2; free for the guest.
+    GUEST_CRASH_P2 = 0x0000_0212, "HV_REGISTER_GUEST_CRASH_P2"
+        ["HV_REGISTER_CRASH_P2", "HV_MSR_CRASH_P2", "HvRegisterGuestCrashP2"];
+    /// Crash parameter 3: the message's guest physical address, where there is one.
+    GUEST_CRASH_P3 = 0x0000_0213, "HV_REGISTER_GUEST_CRASH_P3"
+        ["HV_REGISTER_CRASH_P3", "HV_MSR_CRASH_P3", "HvRegisterGuestCrashP3"];
+    /// Crash parameter 4: the message's length in bytes, where there is one.
+    GUEST_CRASH_P4 = 0x0000_0214, "HV_REGISTER_GUEST_CRASH_P4"
+        ["HV_REGISTER_CRASH_P4", "HV_MSR_CRASH_P4", "HvRegisterGuestCrashP4"];
+    /// Crash control: a [`CrashControl`](crate::crash::CrashControl). Read: what is supported. Write: report now.
+    GUEST_CRASH_CTL = 0x0000_0215, "HV_REGISTER_GUEST_CRASH_CTL"
+        ["HV_REGISTER_CRASH_CTL", "HV_MSR_CRASH_CTL", "HvRegisterGuestCrashCtl", "HvSyntheticMsrCrashCtl",
+         "hv_get_crash_ctl"];
+}
+
+constants! {
+    table CONTEXT, kind "register", from "TLFS, HV_REGISTER_NAME; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
+
+    /// Nominal clock of the processor, in the unit of the frequency registers (the TLFS says kHz).
+    PROCESSOR_CLOCK_FREQUENCY = 0x0000_0240, "HV_REGISTER_PROCESSOR_CLOCK_FREQUENCY"
+        ["HvRegisterProcessorClockFrequency"];
+    /// Clock of the interrupt controller's timer, likewise.
+    INTERRUPT_CLOCK_FREQUENCY = 0x0000_0241, "HV_REGISTER_INTERRUPT_CLOCK_FREQUENCY"
+        ["HvRegisterInterruptClockFrequency"];
+    /// Read it to idle until an interrupt.
+    GUEST_IDLE = 0x0000_0250, "HV_REGISTER_GUEST_IDLE" ["HvRegisterGuestIdle"];
+    /// Time that this VP has run, in 100 ns.
+    VP_RUNTIME = 0x0009_0000, "HV_REGISTER_VP_RUNTIME" ["HvRegisterVpRuntime"];
+    /// The guest's identity: a [`GuestOsId`](crate::guest_id::GuestOsId). Most hypercalls fail while it is 0.
+    GUEST_OS_ID = 0x0009_0002, "HV_REGISTER_GUEST_OS_ID" ["HV_REGISTER_GUEST_OSID", "HvRegisterGuestOsId"];
+    /// This VP's index. Read-only.
+    VP_INDEX = 0x0009_0003, "HV_REGISTER_VP_INDEX"
+        ["HV_REGISTER_VPINDEX", "HV_MSR_VP_INDEX", "HvRegisterVpIndex", "hv_get_vp_index"];
+    /// The partition's reference time in 100 ns. Read-only: a write is
+    /// [`INVALID_PARAMETER`](crate::status::HvStatus::INVALID_PARAMETER).
+    TIME_REF_COUNT = 0x0009_0004, "HV_REGISTER_TIME_REF_COUNT"
+        ["HV_REGISTER_TIME_REFCOUNT", "HV_MSR_TIME_REF_COUNT", "HvRegisterTimeRefCount", "hv_get_current_tick"];
+    /// Where the VP assist page is.
+    VP_ASSIST_PAGE = 0x0009_0013, "HV_REGISTER_VP_ASSIST_PAGE" ["HvRegisterVpAssistPage"];
+    /// Where the reference TSC page is: a [`ReferenceTscRegister`](crate::time::ReferenceTscRegister).
+    REFERENCE_TSC = 0x0009_0017, "HV_REGISTER_REFERENCE_TSC" ["HV_MSR_REFERENCE_TSC", "HvRegisterReferenceTsc"];
+    /// The sequence number of the reference TSC page.
+    REFERENCE_TSC_SEQUENCE = 0x0009_001a, "HV_REGISTER_REFERENCE_TSC_SEQUENCE" ["HvRegisterReferenceTscSequence"];
+}
+
+constants! {
+    table SYNIC, kind "register", from "TLFS, HV_REGISTER_NAME and Virtual Interrupts; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
+
+    /// Synthetic interrupt source 0: a [`Sint`](crate::synic::Sint).
+    SINT0 = 0x000a_0000, "HV_REGISTER_SINT0" ["HV_MSR_SINT0", "HvRegisterSint0", "hv_get_synint_state", "hv_set_synint_state"];
+    /// Synthetic interrupt source 1: a [`Sint`](crate::synic::Sint).
+    SINT1 = 0x000a_0001, "HV_REGISTER_SINT1" ["HvRegisterSint1"];
+    /// Synthetic interrupt source 2: a [`Sint`](crate::synic::Sint).
+    SINT2 = 0x000a_0002, "HV_REGISTER_SINT2" ["HvRegisterSint2"];
+    /// Synthetic interrupt source 3: a [`Sint`](crate::synic::Sint).
+    SINT3 = 0x000a_0003, "HV_REGISTER_SINT3" ["HvRegisterSint3"];
+    /// Synthetic interrupt source 4: a [`Sint`](crate::synic::Sint).
+    SINT4 = 0x000a_0004, "HV_REGISTER_SINT4" ["HvRegisterSint4"];
+    /// Synthetic interrupt source 5: a [`Sint`](crate::synic::Sint).
+    SINT5 = 0x000a_0005, "HV_REGISTER_SINT5" ["HvRegisterSint5"];
+    /// Synthetic interrupt source 6: a [`Sint`](crate::synic::Sint).
+    SINT6 = 0x000a_0006, "HV_REGISTER_SINT6" ["HvRegisterSint6"];
+    /// Synthetic interrupt source 7: a [`Sint`](crate::synic::Sint).
+    SINT7 = 0x000a_0007, "HV_REGISTER_SINT7" ["HvRegisterSint7"];
+    /// Synthetic interrupt source 8: a [`Sint`](crate::synic::Sint).
+    SINT8 = 0x000a_0008, "HV_REGISTER_SINT8" ["HvRegisterSint8"];
+    /// Synthetic interrupt source 9: a [`Sint`](crate::synic::Sint).
+    SINT9 = 0x000a_0009, "HV_REGISTER_SINT9" ["HvRegisterSint9"];
+    /// Synthetic interrupt source 10: a [`Sint`](crate::synic::Sint).
+    SINT10 = 0x000a_000a, "HV_REGISTER_SINT10" ["HvRegisterSint10"];
+    /// Synthetic interrupt source 11: a [`Sint`](crate::synic::Sint).
+    SINT11 = 0x000a_000b, "HV_REGISTER_SINT11" ["HvRegisterSint11"];
+    /// Synthetic interrupt source 12: a [`Sint`](crate::synic::Sint).
+    SINT12 = 0x000a_000c, "HV_REGISTER_SINT12" ["HvRegisterSint12"];
+    /// Synthetic interrupt source 13: a [`Sint`](crate::synic::Sint).
+    SINT13 = 0x000a_000d, "HV_REGISTER_SINT13" ["HvRegisterSint13"];
+    /// Synthetic interrupt source 14: a [`Sint`](crate::synic::Sint).
+    SINT14 = 0x000a_000e, "HV_REGISTER_SINT14" ["HvRegisterSint14"];
+    /// Synthetic interrupt source 15: a [`Sint`](crate::synic::Sint).
+    SINT15 = 0x000a_000f, "HV_REGISTER_SINT15" ["HvRegisterSint15"];
+    /// SynIC control: a [`SynicControl`](crate::synic::SynicControl).
+    SCONTROL = 0x000a_0010, "HV_REGISTER_SCONTROL"
+        ["HV_MSR_SCONTROL", "HvRegisterScontrol", "hv_get_synic_state", "hv_set_synic_state"];
+    /// Version of the SynIC: 1. Read-only.
+    SVERSION = 0x000a_0011, "HV_REGISTER_SVERSION" ["HvRegisterSversion"];
+    /// Where the event flags page is: a [`Siefp`](crate::synic::Siefp).
+    SIEFP = 0x000a_0012, "HV_REGISTER_SIEFP"
+        ["HV_REGISTER_SIFP", "HV_MSR_SIEFP", "HvRegisterSifp", "hv_get_siefp", "hv_set_siefp"];
+    /// Where the message page is: a [`Simp`](crate::synic::Simp).
+    SIMP = 0x000a_0013, "HV_REGISTER_SIMP"
+        ["HV_REGISTER_SIPP", "HV_MSR_SIMP", "HvRegisterSipp", "hv_get_simp", "hv_set_simp"];
+    /// End of message: any write lets the hypervisor fill emptied slots again. Reads as 0.
+    EOM = 0x000a_0014, "HV_REGISTER_EOM" ["HV_MSR_EOM", "HvRegisterEom", "hv_signal_eom"];
+    /// The interrupt response buffer page.
+    SIRBP = 0x000a_0015, "HV_REGISTER_SIRBP" ["HvRegisterSirbp"];
+}
+
+constants! {
+    table TIMERS, kind "register", from "TLFS, HV_REGISTER_NAME and Timers; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
+
+    /// Configuration of synthetic timer 0: a [`StimerConfig`](crate::timer::StimerConfig).
+    STIMER0_CONFIG = 0x000b_0000, "HV_REGISTER_STIMER0_CONFIG" ["HvRegisterStimer0Config", "HV_MSR_STIMER0_CONFIG", "hv_init_timer_config"];
+    /// Expiry time or period of synthetic timer 0, in 100 ns; 0 stops it.
+    STIMER0_COUNT = 0x000b_0001, "HV_REGISTER_STIMER0_COUNT" ["HvRegisterStimer0Count", "HV_MSR_STIMER0_COUNT", "hv_init_timer"];
+    /// Configuration of synthetic timer 1: a [`StimerConfig`](crate::timer::StimerConfig).
+    STIMER1_CONFIG = 0x000b_0002, "HV_REGISTER_STIMER1_CONFIG" ["HvRegisterStimer1Config"];
+    /// Expiry time or period of synthetic timer 1, in 100 ns; 0 stops it.
+    STIMER1_COUNT = 0x000b_0003, "HV_REGISTER_STIMER1_COUNT" ["HvRegisterStimer1Count"];
+    /// Configuration of synthetic timer 2: a [`StimerConfig`](crate::timer::StimerConfig).
+    STIMER2_CONFIG = 0x000b_0004, "HV_REGISTER_STIMER2_CONFIG" ["HvRegisterStimer2Config"];
+    /// Expiry time or period of synthetic timer 2, in 100 ns; 0 stops it.
+    STIMER2_COUNT = 0x000b_0005, "HV_REGISTER_STIMER2_COUNT" ["HvRegisterStimer2Count"];
+    /// Configuration of synthetic timer 3: a [`StimerConfig`](crate::timer::StimerConfig).
+    STIMER3_CONFIG = 0x000b_0006, "HV_REGISTER_STIMER3_CONFIG" ["HvRegisterStimer3Config"];
+    /// Expiry time or period of synthetic timer 3, in 100 ns; 0 stops it.
+    STIMER3_COUNT = 0x000b_0007, "HV_REGISTER_STIMER3_COUNT" ["HvRegisterStimer3Count"];
+}
+
+impl RegisterName {
+    /// The register of synthetic interrupt source `n`, for `n` below 16; else a number that names no register.
+    #[inline]
+    #[must_use]
+    pub const fn sint(n: u8) -> Self {
+        if n < 16 { Self(Self::SINT0.0 + n as u32) } else { Self(u32::MAX) }
+    }
+
+    /// The configuration register of synthetic timer `n`, for `n` below 4; else a number that names no register.
+    #[inline]
+    #[must_use]
+    pub const fn stimer_config(n: u8) -> Self {
+        if n < 4 { Self(Self::STIMER0_CONFIG.0 + 2 * n as u32) } else { Self(u32::MAX) }
+    }
+
+    /// The count register of synthetic timer `n`, for `n` below 4; else a number that names no register.
+    #[inline]
+    #[must_use]
+    pub const fn stimer_count(n: u8) -> Self {
+        if n < 4 { Self(Self::STIMER0_COUNT.0 + 2 * n as u32) } else { Self(u32::MAX) }
+    }
+}
+
+structs! {
+    table PARAMETERS, from "TLFS, HvCallGetVpRegisters and HvCallSetVpRegisters; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+
+    /// Input header of a Get; a list of [`RegisterName`]s follows it directly, 4 bytes each.
+    ///
+    /// The output is a list of [`RegisterValue`]s.
+    pub struct GetVpRegistersInput = "hv_get_vp_registers_input" ["HV_INPUT_GET_VP_REGISTERS"], size 16 {
+        /// Whose VP it is.
+        partition_id: PartitionId = 0 "header.partitionid",
+        /// Which VP.
+        vp_index: VpIndex = 8 "header.vpindex",
+        /// Whose VTL.
+        input_vtl: InputVtl = 12 "header.inputvtl",
+        /// Zero.
+        reserved: [u8; 3] = 13 "header.padding",
+    }
+    also {
+        "header" @ 0, 16;
+        "element" @ 16, 0;
+    }
+
+    /// Input header of a Set; a list of [`SetVpRegistersElement`]s follows it. There is no output.
+    pub struct SetVpRegistersInput = "hv_set_vp_registers_input" ["HV_INPUT_SET_VP_REGISTERS"], size 16 {
+        /// Whose VP it is.
+        partition_id: PartitionId = 0 "header.partitionid",
+        /// Which VP.
+        vp_index: VpIndex = 8 "header.vpindex",
+        /// Whose VTL.
+        input_vtl: InputVtl = 12 "header.inputvtl",
+        /// Zero.
+        reserved: [u8; 3] = 13 "header.padding",
+    }
+    also {
+        "header" @ 0, 16;
+        "element" @ 16, 0;
+    }
+
+    /// One register of a Set.
+    pub struct SetVpRegistersElement = "hv_register_assoc" ["HV_REGISTER_ASSOC"], size 32 {
+        /// Which register.
+        name: RegisterName = 0,
+        /// Zero.
+        reserved1: u32 = 4,
+        /// Zero.
+        reserved2: u64 = 8,
+        /// The value to write.
+        value: RegisterValue = 16,
+    }
+
+    /// The value of a register: 16 bytes, of which most registers use the low 8 (the high ones are zero).
+    pub struct RegisterValue = "hv_get_vp_registers_output"
+        ["hv_get_vp_register_output", "hv_register_value", "HV_REGISTER_VALUE"], size 16 {
+        /// Bits 63:0.
+        low: u64 = 0 "as64.low",
+        /// Bits 127:64.
+        high: u64 = 8 "as64.high",
+    }
+    also {
+        "as64" @ 0, 16;
+        "as32" @ 0, 16;
+        "as32.a" @ 0, 4;
+        "as32.b" @ 4, 4;
+        "as32.c" @ 8, 4;
+        "as32.d" @ 12, 4;
+        "registervaluelow" @ 0, 8;
+        "registervaluehigh" @ 8, 8;
+    }
+}
+
+impl RegisterValue {
+    /// A 64-bit value.
+    #[inline]
+    #[must_use]
+    pub const fn from_u64(value: u64) -> Self {
+        Self { low: value, high: 0 }
+    }
+
+    /// A value of four dwords, lowest first: what CPUID returns in EAX, EBX, ECX and EDX on x64.
+    #[inline]
+    #[must_use]
+    pub const fn from_dwords([a, b, c, d]: [u32; 4]) -> Self {
+        Self { low: a as u64 | (b as u64) << 32, high: c as u64 | (d as u64) << 32 }
+    }
+
+    /// The four dwords, lowest first.
+    #[inline]
+    #[must_use]
+    pub const fn to_dwords(self) -> [u32; 4] {
+        [self.low as u32, (self.low >> 32) as u32, self.high as u32, (self.high >> 32) as u32]
+    }
+}
+
+impl SetVpRegistersElement {
+    /// Write this value to this register.
+    #[inline]
+    #[must_use]
+    pub const fn new(name: RegisterName, value: RegisterValue) -> Self {
+        Self { name, reserved1: 0, reserved2: 0, value }
+    }
+}

@@ -1,0 +1,69 @@
+//! Partitions, virtual processors and virtual trust levels: how they are named.
+
+use crate::abi::Tables;
+
+pub(crate) const TABLES: Tables =
+    Tables { constants: &[SELF, SENTINEL], structs: &[VP_INDEX, PARTITION_ID, VTL_WORD] };
+
+open_enum! {
+    table VP_INDEX, from "TLFS, HV_VP_INDEX";
+    /// The index of a virtual processor in its partition.
+    pub struct VpIndex(u32) = "HV_VP_INDEX";
+}
+
+open_enum! {
+    table PARTITION_ID, from "TLFS, HV_PARTITION_ID";
+    /// The id of a partition.
+    pub struct PartitionId(u64) = "HV_PARTITION_ID";
+}
+
+constants! {
+    table SELF, kind "vp", from "TLFS, HV_PARTITION_ID and HV_VP_INDEX; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+
+    /// The caller's own partition.
+    pub const PARTITION_ID_SELF: u64 = u64::MAX, "HV_PARTITION_ID_SELF";
+    /// The VP that calls.
+    pub const VP_INDEX_SELF: u32 = 0xffff_fffe, "HV_VP_INDEX_SELF";
+    /// Any VP: the hypervisor chooses (target of a port).
+    pub const ANY_VP: u32 = 0xffff_ffff, "HV_ANY_VP";
+}
+
+constants! {
+    table SENTINEL, kind "vp", from "Linux 6.12, include/asm-generic/mshyperv.h; 2018 patch";
+
+    /// In Linux's map from CPU to VP index: not known yet. Never crosses the interface.
+    pub const VP_INDEX_UNKNOWN: u32 = 0xffff_ffff, "VP_INVAL";
+}
+
+impl VpIndex {
+    /// The VP that calls.
+    pub const SELF: Self = Self(VP_INDEX_SELF);
+    /// Any VP.
+    pub const ANY: Self = Self(ANY_VP);
+}
+
+impl PartitionId {
+    /// The caller's own partition.
+    pub const SELF: Self = Self(PARTITION_ID_SELF);
+}
+
+bits! {
+    table VTL_WORD, from "TLFS, HV_INPUT_VTL";
+
+    /// Which virtual trust level a hypercall is for; 0 is the caller's own.
+    pub struct InputVtl(u8) = "hv_input_vtl" ["HV_INPUT_VTL"] {
+        /// The level.
+        target_vtl / with_target_vtl: u8 @ 3:0;
+        /// The level is meant; else the caller's own is.
+        use_target_vtl / with_use_target_vtl: bool @ 4;
+    }
+    also {
+        "as_uint8" @ 0, 1;
+        "reserved_z" @ 0, 1, bits 7:5;
+    }
+}
+
+impl InputVtl {
+    /// The caller's own VTL.
+    pub const CURRENT: Self = Self(0);
+}
