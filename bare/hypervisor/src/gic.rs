@@ -8,10 +8,10 @@ use core::ptr::NonNull;
 
 use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::{IntId, Trigger};
-use hv_vgic::{ListRegisters, Physical};
+use arm_gic::IntId;
+use hv_vgic::{ListRegisters, Physical, hcr};
 use hv_wire::platform::{
-    GICD_BASE, GICR_BASE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID, UART_INTID,
+    GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID, UART_INTID,
     VIRTUAL_TIMER_INTID,
 };
 use safe_mmio::UniqueMmioPointer;
@@ -30,12 +30,8 @@ pub(crate) const SPECIAL: u32 = 1020;
 
 static GIC: Once<Mutex<GicV3<'static>>> = Once::new();
 
-fn intid(number: u32) -> IntId {
-    match number {
-        0..16 => IntId::sgi(number),
-        16..32 => IntId::ppi(number - 16),
-        _ => IntId::spi(number - 32),
-    }
+fn private(number: u32) -> IntId {
+    if number < 16 { IntId::sgi(number) } else { IntId::ppi(number - 16) }
 }
 
 /// Sets up the distributor. CPU 0 calls it once, before the other CPUs start.
@@ -64,8 +60,8 @@ pub(crate) fn init_cpu(cpu: usize) {
         let mut own = gic.redistributor(cpu).expect("one redistributor per CPU");
         own.configure_default_settings();
         for (number, priority) in [(KICK, 0x80), (HYPERVISOR_TIMER_INTID, 0x80), (MAINTENANCE_INTID, 0x80)] {
-            own.set_interrupt_priority(intid(number), priority).expect("a private interrupt");
-            own.enable_interrupt(intid(number), true).expect("a private interrupt");
+            own.set_interrupt_priority(private(number), priority).expect("a private interrupt");
+            own.enable_interrupt(private(number), true).expect("a private interrupt");
         }
     }
     /// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR (or the guest's EOI, through a list register) deactivates.
@@ -80,18 +76,13 @@ pub(crate) fn init_cpu(cpu: usize) {
     /// ICH_VMCR_EL2 at reset: nothing enabled, mask at its lowest; the guest's CPU interface sets the rest.
     const VMCR: u64 = 0;
     msr!("ich_vmcr_el2", VMCR);
-    msr!("ich_hcr_el2", ICH_HCR_EN);
+    msr!("ich_hcr_el2", hcr::EN);
     isb();
 }
 
 fn machine() -> &'static Mutex<GicV3<'static>> {
     GIC.get().expect("init ran before")
 }
-
-/// ICH_HCR_EL2.En: the virtual CPU interface is on.
-const ICH_HCR_EN: u64 = 1 << 0;
-/// ICH_HCR_EL2.UIE: maintenance interrupt when no more than one list register holds an interrupt.
-const ICH_HCR_UIE: u64 = 1 << 1;
 
 /// Acknowledges the highest pending interrupt and drops its priority; [`SPECIAL`] and above mean that there is none.
 #[inline]
@@ -158,8 +149,13 @@ impl ListRegisters for Lists {
     }
 
     #[inline]
-    fn set_underflow(&self, on: bool) {
-        msr!("ich_hcr_el2", if on { ICH_HCR_EN | ICH_HCR_UIE } else { ICH_HCR_EN });
+    fn control(&self) -> u64 {
+        mrs!("ich_hcr_el2")
+    }
+
+    #[inline]
+    fn set_control(&self, value: u64) {
+        msr!("ich_hcr_el2", value);
     }
 }
 
@@ -167,20 +163,71 @@ impl ListRegisters for Lists {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Machine;
 
+/// Registers with one bit or two for each interrupt; the distributor has them for SPIs and a redistributor's SGI frame, at
+/// the same offsets, for SGIs and PPIs (IHI 0069, "The GIC Distributor register map").
+mod register {
+    pub(super) const ISENABLER: u64 = 0x100;
+    pub(super) const ICENABLER: u64 = 0x180;
+    pub(super) const ISPENDR: u64 = 0x200;
+    pub(super) const ICPENDR: u64 = 0x280;
+    pub(super) const ISACTIVER: u64 = 0x300;
+    pub(super) const ICFGR: u64 = 0xc00;
+    pub(super) const GICD_IROUTER: u64 = 0x6000;
+}
+
+/// The word of a register with `bits` bits for each interrupt, and the place of `number` in it.
+fn word(vp: usize, number: u32, offset: u64, bits: u32) -> (*mut u32, u32) {
+    let base = if number < 32 { GICR_BASE + vp as u64 * GICR_STRIDE + 0x1_0000 } else { GICD_BASE };
+    let place = number * bits;
+    ((base + offset + u64::from(place / 32) * 4) as *mut u32, place % 32)
+}
+
+impl Machine {
+    /// Writes a one to the interrupt's bit of a set or clear register.
+    fn poke(self, vp: usize, number: u32, offset: u64) {
+        let (word, bit) = word(vp, number, offset, 1);
+        // SAFETY: a register of the GIC, mapped as device memory. Zeros have no effect on these, so no lock is needed.
+        unsafe { word.write_volatile(1 << bit) };
+    }
+}
+
 impl Physical for Machine {
-    fn set_enabled(&self, vp: usize, number: u32, on: bool) {
-        let done = machine().lock().enable_interrupt(intid(number), Some(vp), on);
-        debug_assert!(done.is_ok());
+    fn set_enabled(&self, vp: usize, intid: u32, on: bool) {
+        self.poke(vp, intid, if on { register::ISENABLER } else { register::ICENABLER });
     }
 
-    fn set_edge(&self, vp: usize, number: u32, edge: bool) {
-        let trigger = if edge { Trigger::Edge } else { Trigger::Level };
-        let done = machine().lock().set_trigger(intid(number), Some(vp), trigger);
-        debug_assert!(done.is_ok());
+    fn set_edge(&self, vp: usize, intid: u32, edge: bool) {
+        let (word, low) = word(vp, intid, register::ICFGR, 2);
+        let _lock = machine().lock();
+        // SAFETY: a register of the GIC, mapped as device memory.
+        let old = unsafe { word.read_volatile() };
+        let bit = 0b10 << low;
+        // SAFETY: as above; the lock keeps other writers of the same word away.
+        unsafe { word.write_volatile(if edge { old | bit } else { old & !bit }) };
     }
 
-    fn deactivate(&self, number: u32) {
-        deactivate(number);
+    fn set_pending(&self, vp: usize, intid: u32, on: bool) {
+        self.poke(vp, intid, if on { register::ISPENDR } else { register::ICPENDR });
+    }
+
+    fn is_pending(&self, vp: usize, intid: u32) -> bool {
+        let (word, bit) = word(vp, intid, register::ISPENDR, 1);
+        // SAFETY: a register of the GIC, mapped as device memory.
+        unsafe { word.read_volatile() } >> bit & 1 != 0
+    }
+
+    fn set_active(&self, vp: usize, intid: u32) {
+        self.poke(vp, intid, register::ISACTIVER);
+    }
+
+    fn route(&self, intid: u32, vp: usize) {
+        let router = (GICD_BASE + register::GICD_IROUTER + u64::from(intid) * 8) as *mut u64;
+        // SAFETY: a register of the GIC, mapped as device memory; hv-vgic routes SPIs alone, which have one.
+        unsafe { router.write_volatile((vp as u64 / 16) << 8 | vp as u64 % 16) };
+    }
+
+    fn deactivate(&self, intid: u32) {
+        deactivate(intid);
     }
 
     fn kick(&self, vp: usize) {

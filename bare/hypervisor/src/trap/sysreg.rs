@@ -1,8 +1,9 @@
 //! Trapped system registers.
 //!
-//! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs come here. All else
-//! that comes is something that the guest has not got: it gets an undefined instruction.
+//! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs come here, and those to
+//! ICC_DIR_EL1 while hv-vgic wants them. All else that comes is something that the guest has not got: it gets an undefined instruction.
 
+use hv_vgic::SgiRegister;
 use hv_wire::Fault;
 
 use super::inject;
@@ -18,6 +19,7 @@ const fn encoding(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
 const ENCODING: u64 = 0x3f_fc1e;
 const READ: u64 = 1;
 const ICC_SGI1R_EL1: u64 = encoding(3, 0, 12, 11, 5);
+const ICC_DIR_EL1: u64 = encoding(3, 0, 12, 11, 1);
 const ICC_ASGI1R_EL1: u64 = encoding(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 
@@ -25,10 +27,12 @@ const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
     let value = if rt == 31 { 0 } else { frame.x[rt] };
+    let (gic, vp) = (&host.cpu.hypervisor.gic, host.cpu.index);
     match (esr & ENCODING, esr & READ) {
-        (ICC_SGI1R_EL1, 0) => host.cpu.hypervisor.gic.sgi(host.cpu.index, value, &Lists, &Machine),
-        // Groups that this interrupt controller has not got: the write has no effect.
-        (ICC_ASGI1R_EL1 | ICC_SGI0R_EL1, 0) => {}
+        (ICC_SGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi1, value, &Lists, &Machine),
+        (ICC_ASGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Asgi1, value, &Lists, &Machine),
+        (ICC_SGI0R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi0, value, &Lists, &Machine),
+        (ICC_DIR_EL1, 0) => gic.deactivate(vp, value as u32 & 0xff_ffff, &Lists, &Machine),
         _ => {
             host.fault(Fault::SystemRegister, esr & 0x1ff_ffff);
             return inject::undefined();
