@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod doctor;
 mod exit;
+mod guest;
 mod interrupt;
 mod process;
 mod setup;

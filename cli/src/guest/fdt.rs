@@ -1,0 +1,191 @@
+//! The device tree that X0 points to.
+//!
+//! With ACPI its root holds /chosen alone, else Linux takes it for a machine description and ignores ACPI.
+//!
+//! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings (chosen.txt, arm/psci.yaml,
+//! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
+//! Documentation/arch/arm/uefi.rst.
+
+use std::ops::Range;
+
+use hv_wire::platform;
+use vm_fdt::FdtWriter;
+
+use super::{Error, MMIO_WINDOW_END, MMIO_WINDOW_START, RNG_SEED_LEN, efi};
+
+/// phandle of the interrupt controller.
+const GIC: u32 = 1;
+/// phandle of the UART's clock.
+const CLOCK: u32 = 2;
+/// QEMU's UART clock in Hz.
+const UART_CLOCK_HZ: u32 = 24_000_000;
+
+/// Interrupt specifier of the GICv3 binding: first cell, and the trigger in the last.
+const SPI: u32 = 0;
+const PPI: u32 = 1;
+const EDGE_RISING: u32 = 1;
+const LEVEL_HIGH: u32 = 4;
+
+/// Node names that another place refers to.
+const UART_NODE: &str = "pl011@9000000";
+const _: () = assert!(platform::UART_BASE == 0x900_0000);
+
+/// What /chosen says whatever the firmware.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen<'a> {
+    /// Kernel command line.
+    pub(crate) command_line: &'a str,
+    /// Guest physical addresses of the initrd.
+    pub(crate) initrd: Option<&'a Range<u64>>,
+    /// Entropy: 8 bytes for KASLR, the rest for the random number generator.
+    pub(crate) rng_seed: &'a [u8; RNG_SEED_LEN],
+    /// INTID of the VMBus interrupt.
+    pub(crate) vmbus_intid: u32,
+    /// INTID for direct-mode synthetic timers.
+    pub(crate) stimer_intid: u32,
+}
+
+/// Tree for a guest with ACPI.
+pub(crate) fn for_acpi(
+    chosen: &Chosen<'_>,
+    system_table: u64,
+    map: efi::MemoryMap,
+) -> Result<Vec<u8>, Error> {
+    let mut fdt = FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 2)?;
+    let node = fdt.begin_node("chosen")?;
+    write_chosen(&mut fdt, chosen)?;
+    fdt.property_u64("linux,uefi-system-table", system_table)?;
+    fdt.property_u64("linux,uefi-mmap-start", map.start)?;
+    fdt.property_u32("linux,uefi-mmap-size", map.size)?;
+    fdt.property_u32("linux,uefi-mmap-desc-size", efi::MemoryMap::DESCRIPTOR_SIZE)?;
+    fdt.property_u32("linux,uefi-mmap-desc-ver", efi::MemoryMap::DESCRIPTOR_VERSION)?;
+    // Debian's kernels refuse the other properties without this one. 2: secure boot is off.
+    fdt.property_u32("linux,uefi-secure-boot", 2)?;
+    fdt.end_node(node)?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
+
+/// Tree that describes the whole machine, for a guest without ACPI.
+pub(crate) fn full(chosen: &Chosen<'_>, ram: &Range<u64>, vps: u32) -> Result<Vec<u8>, Error> {
+    let mut fdt = FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 2)?;
+    fdt.property_u32("interrupt-parent", GIC)?;
+    fdt.property_string("model", "hv-arm64 partition")?;
+    fdt.property_string("compatible", "linux,dummy-virt")?;
+
+    let node = fdt.begin_node("chosen")?;
+    write_chosen(&mut fdt, chosen)?;
+    fdt.property_string("stdout-path", &format!("/{UART_NODE}"))?;
+    fdt.end_node(node)?;
+
+    let node = fdt.begin_node(&format!("memory@{:x}", ram.start))?;
+    fdt.property_string("device_type", "memory")?;
+    fdt.property_array_u64("reg", &[ram.start, ram.end - ram.start])?;
+    fdt.end_node(node)?;
+
+    write_cpus(&mut fdt, vps)?;
+    write_gic(&mut fdt, vps)?;
+    write_uart(&mut fdt)?;
+    write_vmbus(&mut fdt, chosen.vmbus_intid)?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
+
+fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
+    fdt.property_string("bootargs", chosen.command_line)?;
+    if let Some(initrd) = chosen.initrd {
+        fdt.property_u64("linux,initrd-start", initrd.start)?;
+        fdt.property_u64("linux,initrd-end", initrd.end)?;
+    }
+    let (kaslr, rng) = chosen.rng_seed.split_at(8);
+    fdt.property("kaslr-seed", kaslr)?;
+    fdt.property("rng-seed", rng)?;
+    // For guests without an ACPI interpreter; Linux does not look at these.
+    fdt.property_u32("hv-arm64,vmbus-intid", chosen.vmbus_intid)?;
+    fdt.property_u32("hv-arm64,stimer-intid", chosen.stimer_intid)?;
+    Ok(())
+}
+
+fn write_cpus(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
+    let cpus = fdt.begin_node("cpus")?;
+    fdt.property_u32("#address-cells", 1)?;
+    fdt.property_u32("#size-cells", 0)?;
+    for vp in 0..vps {
+        let cpu = fdt.begin_node(&format!("cpu@{vp:x}"))?;
+        fdt.property_string("device_type", "cpu")?;
+        fdt.property_string("compatible", "arm,armv8")?;
+        fdt.property_u32("reg", vp)?;
+        fdt.property_string("enable-method", "psci")?;
+        fdt.end_node(cpu)?;
+    }
+    fdt.end_node(cpus)?;
+
+    let psci = fdt.begin_node("psci")?;
+    fdt.property_string_list("compatible", vec!["arm,psci-1.0".to_owned(), "arm,psci-0.2".to_owned()])?;
+    fdt.property_string("method", "hvc")?;
+    fdt.end_node(psci)?;
+    Ok(())
+}
+
+/// Interrupt controller and timers.
+fn write_gic(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
+    let gic = fdt.begin_node(&format!("intc@{:x}", platform::GICD_BASE))?;
+    fdt.property_string("compatible", "arm,gic-v3")?;
+    fdt.property_null("interrupt-controller")?;
+    fdt.property_u32("#interrupt-cells", 3)?;
+    let redistributors = u64::from(vps) * platform::GICR_STRIDE;
+    fdt.property_array_u64(
+        "reg",
+        &[platform::GICD_BASE, platform::GICD_SIZE, platform::GICR_BASE, redistributors],
+    )?;
+    fdt.property_phandle(GIC)?;
+    fdt.end_node(gic)?;
+
+    let timer = fdt.begin_node("timer")?;
+    fdt.property_string("compatible", "arm,armv8-timer")?;
+    fdt.property_null("always-on")?;
+    // Secure, non-secure, virtual, hypervisor. The guest has the middle two; the binding wants the first as well.
+    let ppis = [29, platform::PHYSICAL_TIMER_INTID, platform::VIRTUAL_TIMER_INTID];
+    let cells: Vec<u32> = ppis.iter().flat_map(|intid| [PPI, intid - 16, LEVEL_HIGH]).collect();
+    fdt.property_array_u32("interrupts", &cells)?;
+    fdt.end_node(timer)?;
+    Ok(())
+}
+
+fn write_uart(fdt: &mut FdtWriter) -> Result<(), Error> {
+    let clock = fdt.begin_node("apb-pclk")?;
+    fdt.property_string("compatible", "fixed-clock")?;
+    fdt.property_u32("#clock-cells", 0)?;
+    fdt.property_u32("clock-frequency", UART_CLOCK_HZ)?;
+    fdt.property_string("clock-output-names", "clk24mhz")?;
+    fdt.property_phandle(CLOCK)?;
+    fdt.end_node(clock)?;
+
+    let uart = fdt.begin_node(UART_NODE)?;
+    fdt.property_string_list("compatible", vec!["arm,pl011".to_owned(), "arm,primecell".to_owned()])?;
+    fdt.property_array_u64("reg", &[platform::UART_BASE, platform::UART_SIZE])?;
+    fdt.property_array_u32("interrupts", &[SPI, platform::UART_INTID - 32, LEVEL_HIGH])?;
+    fdt.property_array_u32("clocks", &[CLOCK, CLOCK])?;
+    fdt.property_string_list("clock-names", vec!["uartclk".to_owned(), "apb_pclk".to_owned()])?;
+    fdt.end_node(uart)?;
+    Ok(())
+}
+
+fn write_vmbus(fdt: &mut FdtWriter, intid: u32) -> Result<(), Error> {
+    let vmbus = fdt.begin_node(&format!("vmbus@{MMIO_WINDOW_START:x}"))?;
+    fdt.property_string("compatible", "microsoft,vmbus")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 2)?;
+    let size = MMIO_WINDOW_END - MMIO_WINDOW_START;
+    fdt.property_array_u64("ranges", &[MMIO_WINDOW_START, MMIO_WINDOW_START, size])?;
+    fdt.property_null("dma-coherent")?;
+    fdt.property_array_u32("interrupts", &[PPI, intid.saturating_sub(16), EDGE_RISING])?;
+    fdt.end_node(vmbus)?;
+    Ok(())
+}

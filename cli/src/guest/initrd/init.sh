@@ -1,0 +1,80 @@
+#!/bin/sh
+# /init of the stock initrd. It loads the modules in /modules in order, waits for VMBus, and then does what the words
+# of hv.run= on the kernel command line say, separated by commas:
+#   poweroff  switch off; also done when the words are used up (default)
+#   reset     restart the machine
+#   crash     make the kernel panic
+#   hotplug   take every processor but the first offline and online again
+#   poke      read the hypervisor's memory, which must fail
+#   shell     an interactive shell on the console
+# Each line that it prints starts with "hv: ".
+
+export PATH=/bin HOME=/ TERM=vt100
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+echo "hv: init on $(uname -srm), $(nproc) processors"
+
+run=poweroff
+for word in $(cat /proc/cmdline); do
+    case $word in
+        hv.run=*) run=${word#hv.run=} ;;
+    esac
+done
+
+for module in /modules/*.ko; do
+    [ -e "$module" ] || continue
+    name=${module##*/}
+    if insmod "$module"; then echo "hv: loaded $name"; else echo "hv: FAILED to load $name"; fi
+done
+
+connect() {
+    tries=0
+    while [ $tries -lt 50 ]; do
+        version=$(dmesg | grep -o 'Vmbus version:.*') && break
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    if [ -n "$version" ]; then echo "hv: connected, $version"; else echo "hv: NOT connected to VMBus"; fi
+}
+
+hotplug() {
+    for cpu in /sys/devices/system/cpu/cpu[1-9]*; do
+        [ -e "$cpu/online" ] || continue
+        for state in 0 1; do
+            echo $state >"$cpu/online"
+            if [ "$(cat "$cpu/online")" = $state ]; then
+                echo "hv: ${cpu##*/} online=$state"
+            else
+                echo "hv: FAILED to set ${cpu##*/} online=$state"
+            fi
+        done
+    done
+    echo "hv: hotplug done, $(nproc) processors"
+}
+
+poke() {
+    # The image, the report, and the start of RAM: one page each.
+    for address in 0x40200000 0x40101000 0x40000000; do
+        if value=$(devmem $address 32 2>/dev/null); then
+            echo "hv: FAILED: read $value from $address"
+        else
+            echo "hv: no access to $address"
+        fi
+    done
+}
+
+connect
+for action in $(echo "$run" | sed 's/,/ /g'); do
+    echo "hv: $action"
+    case $action in
+        poweroff) poweroff -f ;;
+        reset) reboot -f ;;
+        crash) echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger ;;
+        hotplug) hotplug ;;
+        poke) poke ;;
+        shell) setsid cttyhack sh ;;
+        *) echo "hv: UNKNOWN hv.run=$action" ;;
+    esac
+done
+poweroff -f
