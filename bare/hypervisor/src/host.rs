@@ -1,16 +1,14 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
-use core::ptr::addr_of_mut;
-
-use hv_host::{Flush, Host, VpContext, VpMask};
-use hv_wire::{ExitKind, Fault, Report, Trap};
+use hv_host::{Event, Flush, Host, VpContext, VpMask};
+use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
 use crate::memory::{self, GuestRam};
 use crate::vcpu::Cpu;
-use crate::{Hypervisor, mmu, power};
+use crate::{power, report};
 
 /// The embedder, as seen from one CPU.
 #[derive(Clone, Copy)]
@@ -87,42 +85,13 @@ impl Host for Embedder {
         }
     }
 
+    #[inline(always)]
+    fn observe(&self, event: &Event<'_>) {
+        report::count(self.cpu.index, event);
+    }
+
     fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {
         // Everything on every CPU is more than was asked for, which the TLFS allows.
         arch::flush_guest_tlb();
     }
-}
-
-/// Writes a field of the run's report.
-macro_rules! report {
-    ($field:ident = $value:expr) => {{
-        let value = $value;
-        // SAFETY: the report is ours and mapped; a field is written by one CPU at a time, or by any with the same value.
-        unsafe { addr_of_mut!((*memory::report()).$field).write_volatile(value) }
-    }};
-}
-
-/// The run begins.
-pub(crate) fn begin_report(hypervisor: &Hypervisor) {
-    let _ = hypervisor;
-    report!(version = hv_wire::VERSION);
-    report!(exit = ExitKind::Running as u32);
-    report!(counter_frequency = mrs!("cntfrq_el0"));
-    report!(memory_used = mmu::memory_used());
-    report!(start_counter = mrs!("cntpct_el0"));
-    report!(magic = Report::MAGIC);
-}
-
-/// A VP goes on.
-pub(crate) fn vp_started(cpu: &Cpu) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { memory::vp_report(cpu.index) };
-    report.started = 1;
-    report.online = 1;
-}
-
-/// A VP goes off.
-pub(crate) fn vp_stopped(cpu: &Cpu) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-    unsafe { memory::vp_report(cpu.index) }.online = 0;
 }

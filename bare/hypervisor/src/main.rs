@@ -15,6 +15,7 @@ mod log;
 mod memory;
 mod mmu;
 mod power;
+mod report;
 mod trap;
 mod vcpu;
 
@@ -76,7 +77,7 @@ extern "C" fn cpu_main(cpu: usize) -> ! {
         (1..cpu.hypervisor.vps()).for_each(power::start_cpu);
         let info = &cpu.hypervisor.info;
         cpu.request_start(&hv_host::VpContext::at(info.entry, info.entry_x0));
-        host::begin_report(cpu.hypervisor);
+        report::begin();
     }
     cpu.run()
 }
@@ -112,12 +113,12 @@ impl Hypervisor {
     pub(crate) fn vp_started(&self, cpu: &'static Cpu) {
         self.online.fetch_add(1, Ordering::Relaxed);
         self.partition.vp_online(&host::Embedder::new(cpu), cpu.index);
-        host::vp_started(cpu);
+        report::vp_started(cpu);
     }
 
     /// A VP ran its last one.
     pub(crate) fn vp_stopped(&self, cpu: &'static Cpu) {
-        host::vp_stopped(cpu);
+        report::vp_stopped(cpu);
         self.partition.vp_offline(&host::Embedder::new(cpu), cpu.index);
         if self.online.fetch_sub(1, Ordering::Relaxed) == 1 {
             trap::all_vps_off();

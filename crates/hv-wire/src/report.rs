@@ -149,11 +149,21 @@ pub trait Counted: Copy {
     /// A fresh slot for `key`.
     fn fresh(key: u32) -> Self;
 
-    /// The slot for `key`, taken if it was free; `None` once the table is full.
-    fn slot(table: &mut [Self], key: u32) -> Option<&mut Self> {
-        let start = (key ^ (key >> 14)) as usize % table.len().max(1);
-        let index =
-            (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
+    /// The slot for `key`, taken if it was free; `None` once the table is full. `N` is a power of two.
+    #[inline]
+    fn slot<const N: usize>(table: &mut [Self; N], key: u32) -> Option<&mut Self> {
+        const { assert!(N.is_power_of_two()) };
+        let start = (key ^ (key >> 14)) as usize % N;
+        if table[start].key() == Some(key) {
+            return Some(&mut table[start]);
+        }
+        Self::search(table, key, start)
+    }
+
+    /// The slot for `key` in a table whose slot `start` has another one.
+    #[cold]
+    fn search(table: &mut [Self], key: u32, start: usize) -> Option<&mut Self> {
+        let index = (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
         let slot = &mut table[index];
         if slot.key().is_none() {
             *slot = Self::fresh(key);

@@ -1,0 +1,157 @@
+//! The counts of the report, from the partition's events.
+//!
+//! Each VP has a report of its own that only its CPU writes, so counting needs no lock and no atomic.
+#![expect(unsafe_code, reason = "the reports are fixed addresses")]
+
+use core::ptr::addr_of_mut;
+
+use hv_host::Event;
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::smccc::VENDOR_HYP_UID;
+use hv_tlfs::status::HvStatus;
+use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, VpReport};
+
+use crate::arch::mrs;
+use crate::memory::{self, vp_report};
+use crate::vcpu::Cpu;
+use crate::mmu;
+
+/// Writes a field of the run's report.
+macro_rules! report {
+    ($($field:ident).+ = $value:expr) => {{
+        let value = $value;
+        // SAFETY: the report is ours and mapped; a field is written by one CPU at a time, or by any with the same value.
+        unsafe { addr_of_mut!((*memory::report()).$($field).+).write_volatile(value) }
+    }};
+}
+
+/// The run begins.
+pub(crate) fn begin() {
+    report!(version = hv_wire::VERSION);
+    report!(exit = ExitKind::Running as u32);
+    report!(counter_frequency = mrs!("cntfrq_el0"));
+    report!(memory_used = mmu::memory_used());
+    report!(start_counter = mrs!("cntpct_el0"));
+    report!(magic = Report::MAGIC);
+}
+
+/// A VP goes on.
+pub(crate) fn vp_started(cpu: &Cpu) {
+    // SAFETY: this is the VP's CPU, and the reference ends with the function.
+    let report = unsafe { vp_report(cpu.index) };
+    report.started = 1;
+    report.online = 1;
+    // SINTs are masked at reset.
+    report.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
+}
+
+/// A VP goes off.
+pub(crate) fn vp_stopped(cpu: &Cpu) {
+    // SAFETY: this is the VP's CPU, and the reference ends with the statement.
+    unsafe { vp_report(cpu.index) }.online = 0;
+}
+
+/// Counts an event of the partition on the CPU of VP `vp`.
+#[inline(always)]
+pub(crate) fn count(vp: usize, event: &Event<'_>) {
+    match *event {
+        Event::Hypercall { control, result, retry, .. } if !retry => {
+            // SAFETY: this is the VP's CPU, and the reference ends with the block.
+            let report = unsafe { vp_report(vp) };
+            let status = result.status().0;
+            match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
+                Some(slot) => {
+                    slot.count += 1;
+                    if status != 0 {
+                        slot.failed += 1;
+                        slot.last_failure = u32::from(status);
+                    }
+                }
+                None => report.counts_lost += 1,
+            }
+        }
+        Event::RegisterGet { name, ref value, .. } => register(vp, name.0, |slot| {
+            slot.gets += 1;
+            slot.failed += u32::from(value.is_err());
+        }),
+        Event::RegisterSet { name, value, status, .. } => {
+            register(vp, name.0, |slot| {
+                slot.sets += 1;
+                slot.failed += u32::from(status.0 != 0);
+            });
+            if name != RegisterName::EOM && status == HvStatus::SUCCESS {
+                remember(vp, name, value[0]);
+            }
+        }
+        _ => count_rare(vp, event),
+    }
+}
+
+/// Counts an access to a VP register.
+#[inline(always)]
+fn register(vp: usize, name: u32, access: impl FnOnce(&mut RegisterCount)) {
+    // SAFETY: this is the VP's CPU, and the reference ends with the function.
+    let report = unsafe { vp_report(vp) };
+    report.register_accesses += 1;
+    match RegisterCount::slot(&mut report.registers, name) {
+        Some(slot) => {
+            if slot.first == 0 {
+                slot.first = report.register_accesses;
+            }
+            access(slot);
+        }
+        None => report.counts_lost += 1,
+    }
+}
+
+/// Keeps the registers that the report shows.
+fn remember(vp: usize, name: RegisterName, value: u64) {
+    // SAFETY: this is the VP's CPU, and the reference ends with the function.
+    let synic = &mut unsafe { vp_report(vp) }.synic;
+    let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
+    match name {
+        RegisterName::GUEST_OS_ID if value != 0 => report!(guest_os_id = value),
+        RegisterName::SCONTROL => synic.control = value,
+        RegisterName::SIMP => synic.message_page = value,
+        RegisterName::SIEFP => synic.event_flags_page = value,
+        _ if sint < synic.sints.len() => synic.sints[sint] = value,
+        _ => {}
+    }
+}
+
+/// What does not happen on a hot path.
+fn count_rare(vp: usize, event: &Event<'_>) {
+    match *event {
+        Event::Smccc { function, result, .. } => smccc(vp, function, result),
+        Event::Crash { control, ref parameters, text, .. } => crash(vp, control, parameters, text),
+        _ => {}
+    }
+}
+
+fn smccc(vp: usize, function: u32, result: u64) {
+    if function == VENDOR_HYP_UID {
+        // SAFETY: the report is ours and mapped; two VPs that ask at once may count as one.
+        unsafe { (*memory::report()).uid_calls += 1 };
+    }
+    // SAFETY: this is the VP's CPU, and the reference ends with the function.
+    let report = unsafe { vp_report(vp) };
+    match SmcccCount::slot(&mut report.smccc, function) {
+        Some(slot) => {
+            slot.count += 1;
+            slot.unknown += u32::from(result == u64::MAX);
+        }
+        None => report.counts_lost += 1,
+    }
+}
+
+fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
+    // SAFETY: the report is ours and mapped, and any bytes are valid; two VPs that crash at once may mix their reports.
+    let crash: &mut CrashReport = unsafe { &mut *addr_of_mut!((*memory::report()).crash) };
+    crash.vp = vp as u32;
+    crash.control = control;
+    crash.parameters = *parameters;
+    let len = text.len().min(crash.text.len());
+    crash.text[..len].copy_from_slice(&text[..len]);
+    crash.text_len = len as u64;
+    crash.count += 1;
+}
