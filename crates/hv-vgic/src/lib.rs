@@ -1,3 +1,73 @@
 //! A virtual GICv3 as a state machine: trapped distributor and redistributors, list registers.
+//!
+//! It is for a hypervisor that pins VP n to CPU n and gives its guest the hardware's virtual CPU interface
+//! (`HCR_EL2.IMO` = 1): the guest acknowledges and ends interrupts with no exit, and everything else of the interrupt
+//! controller is here. The crate does no I/O. Its owner passes in the list registers of the CPU that it runs on
+//! ([`ListRegisters`]) and the physical GIC ([`Physical`]), and calls
+//!
+//! - [`Gic::physical`] for a physical interrupt that belongs to the guest,
+//! - [`Gic::assert`] for one that the hypervisor makes up (SynIC), on any VP,
+//! - [`Gic::sgi`] for a trapped write to one of the SGI generation registers,
+//! - [`Gic::read`] and [`Gic::write`] for a trapped access to the distributor or to a redistributor,
+//! - [`Gic::sync`] after [`Physical::kick`] and after a maintenance interrupt,
+//! - [`Gic::reset_vp`] when a VP stops, and before it starts.
+//!
+//! All calls are made with interrupts masked, since they hold locks.
+//!
+//! # What the guest sees
+//!
+//! A GICv3 with one security state (`GICD_CTLR.DS` = 1), affinity routing always on, 16 SGIs, 16 PPIs and 32 SPIs, no
+//! LPIs, no 1-of-N routing (`GICD_TYPER.No1N` = 1), 32 levels of priority. VP n has the affinity Aff0 = n % 16,
+//! Aff1 = n / 16. With one security state both groups are the guest's: the owner sets `HCR_EL2.FMO` too, or Group 0
+//! accesses reach the physical CPU interface.
+//!
+//! # Backed interrupts
+//!
+//! A few INTIDs stand for physical interrupts with the same number. Their enable, trigger, pending and route settings
+//! are passed on to the physical GIC. The owner's CPU interface has EOImode 1: it acknowledges and drops the priority,
+//! and the guest deactivates the physical interrupt through the list register. Where a list register is emptied in
+//! another way, the Gic deactivates the physical interrupt itself, so that it never stays stuck.
+//!
+//! # List registers
+//!
+//! They stay live across exits. The common case, an interrupt that arrives on its own VP, writes one free list register
+//! and touches nothing else. Only when there is no room, or when the guest asks for something that needs the truth
+//! (pending and active state, disabling, priority), all list registers are folded into the software state and filled
+//! anew by priority. While something waits outside, a maintenance interrupt brings the CPU back: for pending
+//! interrupts once none is left in the list registers (NPIE), for active ones when the guest ends one of them
+//! (LRENPIE, EOIcount) or room is left (UIE).
+//!
+//! An access to the state of another VP's interrupts is carried out at once where no list register holds them. Else
+//! the other CPU is kicked, and the access ends when it has folded its list registers. That takes the time of an exit
+//! there; while a CPU waits, it serves what others ask of it. Should the other CPU not come for a long time, the access
+//! ends with the last known state, and what it asked for happens when the CPU comes: the architecture lets such
+//! effects take finite time.
+//!
+//! An SPI has its home at the VP to which it was routed. When GICD_IROUTER names another VP, the SPI moves there as soon
+//! as it is not active at the old one.
+//!
+//! Source: Arm Generic Interrupt Controller Architecture Specification, GIC architecture version 3 and version 4
+//! (IHI 0069).
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
+
+mod access;
+mod bank;
+mod distributor;
+mod gic;
+mod hardware;
+mod redistributor;
+mod regs;
+mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use access::{Access, Fault, Frame};
+pub use gic::{Gic, SgiRegister, VpGic};
+pub use hardware::{ListRegisters, Physical};
+pub use regs::{hcr, lr};

@@ -1,0 +1,147 @@
+//! Trapped accesses: which frame, which size, and what is refused.
+
+use crate::gic::Gic;
+use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::regs::{GICD_ID, GICR_ID, ID_REGISTERS, gicd, gicr};
+
+/// Bytes of the distributor's frame.
+const DISTRIBUTOR_BYTES: u32 = 0x1_0000;
+/// Bytes of a redistributor's two frames.
+const REDISTRIBUTOR_BYTES: u32 = 0x2_0000;
+
+/// What an access is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The distributor, 64 KiB.
+    Distributor,
+    /// The redistributor of this VP, 128 KiB: RD frame and SGI frame.
+    Redistributor(usize),
+}
+
+/// A trapped access of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// What it is to.
+    pub frame: Frame,
+    /// Bytes from the start of the frame.
+    pub offset: u32,
+    /// Bytes: 1, 2, 4 or 8.
+    pub size: u8,
+}
+
+/// The access has a size or alignment that the register does not support, or is to nothing: the guest gets a
+/// synchronous external abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the interrupt controller does not support this access")
+    }
+}
+
+impl core::error::Error for Fault {}
+
+impl Access {
+    /// Checks bounds, alignment and size.
+    fn check(&self, vps: usize) -> Result<(), Fault> {
+        let (bytes, wide) = match self.frame {
+            Frame::Distributor => {
+                (DISTRIBUTOR_BYTES, (gicd::IROUTER..gicd::IROUTER_END).contains(&self.offset))
+            }
+            Frame::Redistributor(vp) if vp < vps => {
+                (REDISTRIBUTOR_BYTES, matches!(self.offset, gicr::TYPER | gicr::PROPBASER | gicr::PENDBASER))
+            }
+            Frame::Redistributor(_) => return Err(Fault),
+        };
+        let supported = match self.size {
+            1 => self.is_priority(),
+            4 => true,
+            8 => wide,
+            _ => false,
+        };
+        let fits = self.offset < bytes && self.offset % u32::from(self.size.max(1)) == 0;
+        if supported && fits { Ok(()) } else { Err(Fault) }
+    }
+
+    fn is_priority(&self) -> bool {
+        let offset = match self.frame {
+            Frame::Distributor => self.offset,
+            Frame::Redistributor(_) => self.offset.wrapping_sub(gicr::SGI_FRAME),
+        };
+        (gicd::IPRIORITYR..gicd::IPRIORITYR_END).contains(&offset)
+    }
+}
+
+impl Gic<'_> {
+    /// The guest on `vp`, whose CPU this is, reads a register.
+    ///
+    /// # Errors
+    /// [`Fault`] where the register does not exist in that size, or the access is not aligned to its size. Reserved
+    /// words read as zero.
+    pub fn read<L: ListRegisters, P: Physical>(
+        &self,
+        vp: usize,
+        access: Access,
+        lists: &L,
+        physical: &P,
+    ) -> Result<u64, Fault> {
+        access.check(self.vps.len())?;
+        self.vps.get(vp).ok_or(Fault)?;
+        let cpu = Cpu { vp, lists, physical };
+        let shift = access.offset % 4 * 8;
+        let low = u64::from(self.read_word(cpu, access.frame, access.offset & !3));
+        Ok(match access.size {
+            1 => low >> shift & 0xff,
+            8 => low | u64::from(self.read_word(cpu, access.frame, access.offset + 4)) << 32,
+            _ => low,
+        })
+    }
+
+    /// The guest on `vp`, whose CPU this is, writes a register.
+    ///
+    /// # Errors
+    /// [`Fault`] as for [`read`](Self::read). Writes to reserved words have no effect.
+    pub fn write<L: ListRegisters, P: Physical>(
+        &self,
+        vp: usize,
+        access: Access,
+        value: u64,
+        lists: &L,
+        physical: &P,
+    ) -> Result<(), Fault> {
+        access.check(self.vps.len())?;
+        self.vps.get(vp).ok_or(Fault)?;
+        let cpu = Cpu { vp, lists, physical };
+        let lane = access.offset % 4;
+        // The upper halves of the 64-bit registers have no field that can be written.
+        let (value, bytes) = if access.size == 1 {
+            ((value as u32 & 0xff) << (lane * 8), 1 << lane)
+        } else {
+            (value as u32, 0xf)
+        };
+        match access.frame {
+            Frame::Distributor => self.write_distributor(cpu, access.offset & !3, value, bytes),
+            Frame::Redistributor(of) => self.write_redistributor(cpu, of, access.offset & !3, value, bytes),
+        }
+        Ok(())
+    }
+
+    fn read_word<L, P>(&self, cpu: Cpu<'_, L, P>, frame: Frame, offset: u32) -> u32
+    where
+        L: ListRegisters,
+        P: Physical,
+    {
+        let (identity, in_frame) = match frame {
+            Frame::Distributor => (&GICD_ID, offset),
+            Frame::Redistributor(_) => (&GICR_ID, offset % gicr::SGI_FRAME),
+        };
+        if in_frame >= ID_REGISTERS {
+            return identity.get((in_frame - ID_REGISTERS) as usize / 4).copied().map_or(0, u32::from);
+        }
+        match frame {
+            Frame::Distributor => self.read_distributor(cpu, offset),
+            Frame::Redistributor(of) => self.read_redistributor(cpu, of, offset),
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The Gic and the ways in which interrupts enter it.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use spin::{Mutex, MutexGuard};
+
+use crate::distributor::Distributor;
+use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::regs::{gicd, sgir};
+use crate::state::{INTIDS, Rules, SPIS, VpState, bit, members};
+
+/// How often a CPU looks whether another one has come before it goes on without: some ten milliseconds.
+const PATIENCE: u32 = 1 << 20;
+
+/// One VP's part of the Gic. An array of them, one for each VP, is given to [`Gic::new`]; it can be a static.
+#[repr(align(128))]
+pub struct VpGic {
+    pub(crate) state: Mutex<VpState>,
+    /// Interrupts that other CPUs made pending. As long as it is not zero, a kick is on its way.
+    pub(crate) inbox: AtomicU64,
+    /// Another CPU waits for `folds` to change.
+    pub(crate) wanted: AtomicBool,
+    /// Counts how often the list registers were folded.
+    pub(crate) folds: AtomicU32,
+}
+
+impl VpGic {
+    /// A VP as after a reset: all interrupts disabled, redistributor asleep.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            state: Mutex::new(VpState::new()),
+            inbox: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
+            folds: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Default for VpGic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A virtual GICv3.
+///
+/// Lock order: the distributor, then one VP's state. Nobody waits for another CPU with a lock held.
+pub struct Gic<'a> {
+    pub(crate) vps: &'a [VpGic],
+    /// INTIDs behind which a physical interrupt stands.
+    pub(crate) backed: u64,
+    /// GICD_CTLR's group enables.
+    pub(crate) groups: AtomicU32,
+    pub(crate) distributor: Mutex<Distributor>,
+}
+
+/// Which of the SGI generation registers the guest wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiRegister {
+    /// ICC_SGI0R_EL1: Group 0 SGIs.
+    Sgi0,
+    /// ICC_SGI1R_EL1: SGIs of either group.
+    Sgi1,
+    /// ICC_ASGI1R_EL1: with one security state the same as ICC_SGI0R_EL1.
+    Asgi1,
+}
+
+/// What is left to do for a call once it holds no lock any more.
+#[derive(Clone, Copy)]
+#[must_use]
+pub(crate) enum After {
+    /// Nothing.
+    Done,
+    /// Wait until this VP's fold count differs from the number.
+    Await(usize, u32),
+    /// SPIs of this VP can move.
+    Move(usize),
+}
+
+impl<'a> Gic<'a> {
+    /// A Gic as after a reset, for the VPs whose parts these are. `backed` lists the INTIDs, 16 to 63, behind which the
+    /// physical interrupt with the same number stands; others in it are ignored.
+    #[must_use]
+    pub const fn new(vps: &'a [VpGic], backed: &[u32]) -> Self {
+        let (mut set, mut i) = (0, 0);
+        while i < backed.len() {
+            if backed[i] >= 16 && backed[i] < INTIDS {
+                set |= bit(backed[i]);
+            }
+            i += 1;
+        }
+        Self { vps, backed: set, groups: AtomicU32::new(0), distributor: Mutex::new(Distributor::new()) }
+    }
+
+    /// A physical interrupt arrived on the CPU of `vp`, was acknowledged, and its priority was dropped: it is active at
+    /// the physical GIC until the guest or the Gic deactivates it. An INTID that is not backed is ignored.
+    #[inline]
+    pub fn physical<L: ListRegisters, P: Physical>(&self, vp: usize, intid: u32, lists: &L, physical: &P) {
+        if intid >= INTIDS || self.backed & bit(intid) == 0 {
+            return;
+        }
+        let cpu = Cpu { vp, lists, physical };
+        if bit(intid) & SPIS == 0 { self.deliver_own(cpu, intid) } else { self.deliver_spi(cpu, intid) }
+    }
+
+    /// Makes an interrupt of a VP pending, as an edge: the hypervisor is its source. `current` is the VP whose CPU this
+    /// is. For an SPI `vp` does not count: it goes where GICD_IROUTER says. INTIDs and VPs that do not exist are
+    /// ignored. A backed interrupt is made pending at the physical GIC, which then delivers it.
+    pub fn assert<L: ListRegisters, P: Physical>(
+        &self,
+        current: usize,
+        vp: usize,
+        intid: u32,
+        lists: &L,
+        physical: &P,
+    ) {
+        let cpu = Cpu { vp: current, lists, physical };
+        if intid >= INTIDS {
+            return;
+        }
+        if self.backed & bit(intid) != 0 {
+            physical.set_pending(vp, intid, true);
+        } else if bit(intid) & SPIS != 0 {
+            self.deliver_spi(cpu, intid);
+        } else if vp == current {
+            self.deliver_own(cpu, intid);
+        } else {
+            self.post(cpu, vp, intid);
+        }
+    }
+
+    /// The guest on `vp` wrote `value` to an SGI generation register.
+    pub fn sgi<L: ListRegisters, P: Physical>(
+        &self,
+        vp: usize,
+        register: SgiRegister,
+        value: u64,
+        lists: &L,
+        physical: &P,
+    ) {
+        let cpu = Cpu { vp, lists, physical };
+        let intid = sgir::intid(value);
+        if sgir::all_others(value) {
+            for target in (0..self.vps.len()).filter(|&target| target != vp) {
+                self.send(cpu, register, target, intid);
+            }
+        } else if let Some(cluster) = sgir::cluster(value) {
+            for low in members(sgir::targets(value)) {
+                self.send(cpu, register, cluster * 16 + low as usize, intid);
+            }
+        }
+    }
+
+    /// Sends one SGI to one VP, which may not exist.
+    fn send<L: ListRegisters, P: Physical>(
+        &self,
+        cpu: Cpu<'_, L, P>,
+        register: SgiRegister,
+        target: usize,
+        intid: u32,
+    ) {
+        let Some(vp) = self.vps.get(target) else { return };
+        if register != SgiRegister::Sgi1 && vp.state.lock().group1 & bit(intid) != 0 {
+            return;
+        }
+        if target == cpu.vp { self.deliver_own(cpu, intid) } else { self.post(cpu, target, intid) }
+    }
+
+    /// This CPU was kicked, or took a maintenance interrupt, or is about to enter a VP that was reset.
+    pub fn sync<L: ListRegisters, P: Physical>(&self, vp: usize, lists: &L, physical: &P) {
+        let cpu = Cpu { vp, lists, physical };
+        let Some(own) = self.vps.get(vp) else { return };
+        let mut state = own.state.lock();
+        let new = own.inbox.swap(0, Ordering::Acquire);
+        let mut left = new;
+        if !(state.busy || state.moving != 0 || own.wanted.load(Ordering::Relaxed)) {
+            let rules = self.rules();
+            left = members(new).filter(|&intid| !state.place(intid, rules, lists)).map(bit).sum();
+            if left == 0 {
+                return;
+            }
+        }
+        let after = self.refill(cpu, state, left);
+        self.finish(cpu, after);
+    }
+
+    /// The guest wrote the INTID to ICC_DIR_EL1, and the write was trapped by [`hcr::TDIR`](crate::hcr::TDIR).
+    pub fn deactivate<L: ListRegisters, P: Physical>(&self, vp: usize, intid: u32, lists: &L, physical: &P) {
+        let cpu = Cpu { vp, lists, physical };
+        let Some(own) = self.vps.get(vp) else { return };
+        if intid < INTIDS {
+            let mut state = own.state.lock();
+            state.fold(cpu, self.rules(), bit(intid));
+            let after = self.refill(cpu, state, 0);
+            self.finish(cpu, after);
+        }
+    }
+
+    /// Whether an interrupt that the VP could be given waits. Called on the VP's own CPU.
+    #[must_use]
+    pub fn has_pending<L: ListRegisters>(&self, vp: usize, lists: &L) -> bool {
+        self.vps.get(vp).is_some_and(|own| {
+            own.state.lock().has_pending(self.rules(), own.inbox.load(Ordering::Relaxed), lists)
+        })
+    }
+
+    /// The VP stopped (CPU_OFF), or is about to be started. Called on its own CPU, whose list registers are free
+    /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R).
+    ///
+    /// No interrupt is active any more. Pending interrupts stay pending and the redistributor keeps its settings, as
+    /// they do in a GIC whose processor is switched off. [`sync`](Self::sync) before the VP's first instruction gives
+    /// the VP what is pending.
+    pub fn reset_vp<L: ListRegisters, P: Physical>(&self, vp: usize, lists: &L, physical: &P) {
+        let cpu = Cpu { vp, lists, physical };
+        let Some(own) = self.vps.get(vp) else { return };
+        let mut state = own.state.lock();
+        state.pending |= own.inbox.swap(0, Ordering::Acquire);
+        state.fold(cpu, self.rules(), u64::MAX);
+        let acknowledged = state.pending & self.backed;
+        state.give_back(cpu, acknowledged);
+        state.rest(lists);
+        let after = self.folded(cpu, &state);
+        drop(state);
+        self.finish(cpu, after);
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        let groups = self.groups.load(Ordering::Relaxed);
+        let spread = |group: u32| if groups & group != 0 { u64::MAX } else { 0 };
+        Rules { backed: self.backed, group0: spread(gicd::CTLR_GROUP0), group1: spread(gicd::CTLR_GROUP1) }
+    }
+
+    /// Makes an interrupt of this CPU's own VP pending.
+    #[inline]
+    fn deliver_own<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, intid: u32) {
+        let Some(own) = self.vps.get(cpu.vp) else { return };
+        let mut state = own.state.lock();
+        if !state.place(intid, self.rules(), cpu.lists) {
+            let after = self.deliver_slowly(cpu, state, intid);
+            self.finish(cpu, after);
+        }
+    }
+
+    #[cold]
+    fn deliver_slowly<L, P>(
+        &self,
+        cpu: Cpu<'_, L, P>,
+        mut state: MutexGuard<'_, VpState>,
+        intid: u32,
+    ) -> After
+    where
+        L: ListRegisters,
+        P: Physical,
+    {
+        let set = bit(intid);
+        let disabled_backed = self.backed & set & !state.enabled;
+        let ineligible = set & !state.eligible(self.rules());
+        if ineligible == 0 || state.busy || disabled_backed != 0 || state.moving & set != 0 {
+            return self.refill(cpu, state, set);
+        }
+        // It waits until it is enabled; the list registers are not concerned.
+        state.pending |= set;
+        After::Done
+    }
+
+    /// Makes an interrupt of another VP pending.
+    pub(crate) fn post<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, intid: u32) {
+        if let Some(other) = self.vps.get(vp) {
+            if other.inbox.fetch_or(bit(intid), Ordering::Release) == 0 {
+                cpu.physical.kick(vp);
+            }
+        }
+    }
+
+    /// Makes an SPI pending at its home.
+    fn deliver_spi<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, intid: u32) {
+        let distributor = self.distributor.lock();
+        let home = distributor.home(intid);
+        if home != cpu.vp {
+            self.post(cpu, home, intid);
+            return;
+        }
+        let Some(own) = self.vps.get(home) else { return };
+        let mut state = own.state.lock();
+        if !state.place(intid, self.rules(), cpu.lists) {
+            let after = self.deliver_slowly(cpu, state, intid);
+            drop(distributor);
+            self.finish(cpu, after);
+        }
+    }
+
+    /// Folds and fills the list registers of this CPU; `new` interrupts became pending.
+    pub(crate) fn refill<L, P>(
+        &self,
+        cpu: Cpu<'_, L, P>,
+        mut state: MutexGuard<'_, VpState>,
+        new: u64,
+    ) -> After
+    where
+        L: ListRegisters,
+        P: Physical,
+    {
+        let rules = self.rules();
+        state.fold(cpu, rules, 0);
+        // After the fold: it applies what other VPs cleared before the new ones came.
+        state.pending |= new;
+        let disabled = new & rules.backed & !state.enabled & !state.active;
+        state.give_back(cpu, disabled);
+        state.fill(rules, cpu.lists);
+        self.folded(cpu, &state)
+    }
+
+    /// Lets those know who wait for this VP.
+    fn folded<L, P>(&self, cpu: Cpu<'_, L, P>, state: &VpState) -> After {
+        let own = &self.vps[cpu.vp];
+        own.wanted.store(false, Ordering::Relaxed);
+        own.folds.fetch_add(1, Ordering::Release);
+        if state.movable() == 0 { After::Done } else { After::Move(cpu.vp) }
+    }
+
+    /// Puts changes of a VP's state into effect: on this CPU at once, on another one by a kick.
+    pub(crate) fn apply<L, P>(
+        &self,
+        cpu: Cpu<'_, L, P>,
+        vp: usize,
+        mut state: MutexGuard<'_, VpState>,
+    ) -> After
+    where
+        L: ListRegisters,
+        P: Physical,
+    {
+        if vp == cpu.vp {
+            return self.refill(cpu, state, 0);
+        }
+        state.busy = true;
+        self.call(cpu, vp, &state)
+    }
+
+    /// Asks another VP to fold. If none of its list registers is in use, there is nothing to wait for.
+    pub(crate) fn call<L, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, state: &VpState) -> After {
+        let other = &self.vps[vp];
+        let folds = other.folds.load(Ordering::Relaxed);
+        other.wanted.store(true, Ordering::Release);
+        cpu.physical.kick(vp);
+        if state.in_lr == 0 { After::Done } else { After::Await(vp, folds) }
+    }
+
+    /// Does what is left, with no lock held.
+    pub(crate) fn finish<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, mut after: After) {
+        loop {
+            match after {
+                After::Done => return,
+                After::Move(vp) => after = self.move_spis(cpu, vp),
+                After::Await(vp, folds) => return self.wait(cpu, vp, folds),
+            }
+        }
+    }
+
+    /// Waits until another VP has folded, and serves what others ask of this one meanwhile.
+    #[cold]
+    fn wait<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, folds: u32) {
+        for _ in 0..PATIENCE {
+            if self.vps[vp].folds.load(Ordering::Acquire) != folds {
+                return;
+            }
+            if self.vps[cpu.vp].wanted.load(Ordering::Relaxed) {
+                self.sync(cpu.vp, cpu.lists, cpu.physical);
+            }
+            cpu.physical.relax();
+        }
+    }
+}

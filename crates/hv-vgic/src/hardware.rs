@@ -1,0 +1,66 @@
+//! What the Gic needs of the machine: the list registers of the CPU that it runs on, and the physical GIC.
+
+/// The list registers and the hypervisor control register of the CPU that makes the call.
+///
+/// Source: IHI 0069, "AArch64 System register descriptions of the virtual registers"/"virtual interface control
+/// System registers".
+pub trait ListRegisters {
+    /// Number of list registers, `ICH_VTR_EL2.ListRegs` + 1: 1 to 16.
+    fn count(&self) -> usize;
+    /// Reads `ICH_LR<index>_EL2`; `index` is below [`count`](Self::count).
+    fn read(&self, index: usize) -> u64;
+    /// Writes `ICH_LR<index>_EL2`; `index` is below [`count`](Self::count).
+    fn write(&self, index: usize, value: u64);
+    /// Reads `ICH_ELRSR_EL2`: bit n is set while list register n is free.
+    fn empty(&self) -> u32;
+    /// Reads `ICH_HCR_EL2`.
+    fn control(&self) -> u64;
+    /// Writes `ICH_HCR_EL2`. Only the bits of [`hcr::MANAGED`](crate::hcr::MANAGED) differ from what
+    /// [`control`](Self::control) gave.
+    fn set_control(&self, value: u64);
+}
+
+/// The physical GIC, as far as it stands behind virtual interrupts, and the other CPUs.
+///
+/// It is called with locks of the [`Gic`](crate::Gic) held: an implementation must not call the Gic, except from
+/// [`relax`](Self::relax). All INTIDs are among those that the Gic was told to be physically backed, and a virtual
+/// INTID equals the physical one. `vp` says whose redistributor it is about for INTIDs below 32; it may be another
+/// CPU's than the caller's.
+pub trait Physical {
+    /// Enables or disables the interrupt (ISENABLER, ICENABLER).
+    fn set_enabled(&self, vp: usize, intid: u32, on: bool);
+    /// Sets the trigger (ICFGR): edge, or level.
+    fn set_edge(&self, vp: usize, intid: u32, edge: bool);
+    /// Makes the interrupt pending or not pending (ISPENDR, ICPENDR).
+    fn set_pending(&self, vp: usize, intid: u32, on: bool);
+    /// Whether the interrupt is pending (ISPENDR).
+    fn is_pending(&self, vp: usize, intid: u32) -> bool;
+    /// Makes the interrupt active (ISACTIVER), as though it had been acknowledged.
+    fn set_active(&self, vp: usize, intid: u32);
+    /// Sends the SPI to the CPU of this VP (IROUTER).
+    fn route(&self, intid: u32, vp: usize);
+    /// Deactivates an interrupt that this CPU acknowledged, or an SPI (ICC_DIR_EL1).
+    fn deactivate(&self, intid: u32);
+    /// Makes the CPU of another VP come to EL2 and call [`Gic::sync`](crate::Gic::sync), soon.
+    fn kick(&self, vp: usize);
+    /// Passes time while another CPU is awaited: a `yield` instruction.
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+}
+
+/// The CPU that a call runs on.
+pub(crate) struct Cpu<'c, L, P> {
+    /// The VP that is pinned to it.
+    pub(crate) vp: usize,
+    pub(crate) lists: &'c L,
+    pub(crate) physical: &'c P,
+}
+
+impl<L, P> Clone for Cpu<'_, L, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, P> Copy for Cpu<'_, L, P> {}

@@ -1,0 +1,151 @@
+//! Interrupts arrive, once, on the right VP, in the right order.
+
+use super::{SGI_FRAME, booted, disable, enable, read_d, read_r, vps, write_d, write_r};
+use crate::ListRegisters as _;
+use crate::testing::SPURIOUS;
+
+#[test]
+fn a_level_comes_again_until_the_device_is_quiet() {
+    let vps = vps(1);
+    let m = booted(&vps, 4);
+    enable(&m, 0, 27);
+    m.drive(0, 27, true);
+    assert_eq!(m.acknowledge(0), 27);
+    assert_eq!(m.acknowledge(0), SPURIOUS, "active at the physical GIC until the guest ends it");
+    m.end(0, 27);
+    assert_eq!(m.acknowledge(0), 27);
+    m.drive(0, 27, false);
+    m.end(0, 27);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert!(!m.line(0, 27).active);
+}
+
+#[test]
+fn an_edge_while_active_comes_after_the_end() {
+    let vps = vps(1);
+    let m = booted(&vps, 4);
+    enable(&m, 0, 18);
+    m.assert(0, 0, 18);
+    assert_eq!(m.acknowledge(0), 18);
+    m.assert(0, 0, 18);
+    m.assert(0, 0, 18);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    m.end(0, 18);
+    assert_eq!(m.acknowledge(0), 18);
+    m.end(0, 18);
+    assert_eq!(m.acknowledge(0), SPURIOUS, "two edges before the acknowledge are one interrupt");
+}
+
+#[test]
+fn an_edge_on_another_vp_arrives_by_a_kick() {
+    let vps = vps(3);
+    let m = booted(&vps, 4);
+    enable(&m, 2, 18);
+    m.assert(0, 2, 18);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert_eq!(m.acknowledge(1), SPURIOUS);
+    assert_eq!(m.acknowledge(2), 18);
+}
+
+#[test]
+fn sgis_reach_the_list_and_all_others() {
+    let vps = vps(18);
+    let m = booted(&vps, 4);
+    m.sgi(0, 3 << 24 | 0b11); // Aff1 0, VPs 0 and 1
+    m.sgi(0, 4 << 24 | 1 << 16 | 0b10); // Aff1 1, VP 17
+    m.sgi(0, 5 << 24 | 1 << 16 | 0b100); // no such VP
+    m.sgi(17, 6 << 24 | 1 << 40);
+    assert_eq!(m.acknowledge(0), 3);
+    m.end(0, 3);
+    assert_eq!(m.acknowledge(0), 6);
+    assert_eq!(m.acknowledge(1), 3);
+    assert_eq!(m.acknowledge(17), 4);
+    m.end(17, 4);
+    assert_eq!(m.acknowledge(17), SPURIOUS);
+}
+
+#[test]
+fn more_interrupts_than_list_registers_come_by_priority() {
+    for lists in [1, 2, 4, 16] {
+        let vps = vps(1);
+        let m = booted(&vps, lists);
+        for intid in 0..16 {
+            write_r(&m, 0, 0, SGI_FRAME + 0x400 + intid / 4 * 4, 0xa0a0_a0a0);
+        }
+        for intid in 0..16u8 {
+            let offset = SGI_FRAME + 0x400 + u32::from(intid);
+            m.write(0, crate::Frame::Redistributor(0), offset, 1, (0xf8 - intid * 8).into()).unwrap();
+        }
+        for intid in 0..16 {
+            m.sgi(0, intid << 24 | 1);
+        }
+        for intid in (0..16).rev() {
+            assert_eq!(m.acknowledge(0), intid, "{lists} list registers");
+            m.end(0, intid);
+        }
+        assert_eq!(m.acknowledge(0), SPURIOUS);
+        assert_eq!(m.cpus[0].control(), crate::hcr::EN, "no maintenance interrupt without need");
+    }
+}
+
+#[test]
+fn a_more_urgent_interrupt_preempts_even_when_all_list_registers_are_active() {
+    for lists in 1..=4 {
+        let vps = vps(1);
+        let m = booted(&vps, lists);
+        for intid in 0..8u8 {
+            let offset = SGI_FRAME + 0x400 + u32::from(intid);
+            m.write(0, crate::Frame::Redistributor(0), offset, 1, (0xf0 - intid * 8).into()).unwrap();
+        }
+        for intid in 0..8 {
+            m.sgi(0, u64::from(intid) << 24 | 1);
+            assert_eq!(m.acknowledge(0), intid, "{lists} list registers");
+        }
+        for intid in (0..8).rev() {
+            m.end(0, intid);
+        }
+        assert_eq!(read_r(&m, 0, 0, SGI_FRAME + 0x300), 0);
+        m.sgi(0, 1);
+        assert_eq!(m.acknowledge(0), 0);
+    }
+}
+
+#[test]
+fn disabling_takes_a_pending_interrupt_out_and_lets_the_physical_one_go() {
+    let vps = vps(1);
+    let m = booted(&vps, 4);
+    enable(&m, 0, 27);
+    m.drive(0, 27, true);
+    m.settle(0);
+    assert!(m.line(0, 27).active);
+    disable(&m, 0, 27);
+    assert!(!m.line(0, 27).active && !m.line(0, 27).enabled);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert_ne!(read_r(&m, 0, 0, SGI_FRAME + 0x200) & 1 << 27, 0, "the level still shows");
+    enable(&m, 0, 27);
+    assert_eq!(m.acknowledge(0), 27);
+}
+
+#[test]
+fn an_spi_goes_where_it_is_routed_and_moves_when_it_is_not_active() {
+    let vps = vps(2);
+    let m = booted(&vps, 4);
+    enable(&m, 0, 40);
+    m.assert(0, 0, 40);
+    assert_eq!(m.acknowledge(0), 40);
+    write_d(&m, 1, 0x6000 + 40 * 8, 1);
+    assert_eq!(read_d(&m, 1, 0x304), 1 << 8, "active on the other VP");
+    m.settle_all();
+    m.end(0, 40);
+    m.assert(0, 0, 40);
+    m.settle_all();
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert_eq!(m.acknowledge(1), 40);
+    m.end(1, 40);
+    write_d(&m, 1, 0x6000 + 40 * 8, 0x77);
+    m.assert(0, 0, 40);
+    m.settle_all();
+    assert_eq!((m.acknowledge(0), m.acknowledge(1)), (SPURIOUS, SPURIOUS), "no such VP");
+    write_d(&m, 1, 0x6000 + 40 * 8, 0);
+    assert_eq!(m.acknowledge(0), 40, "it stayed pending");
+}
