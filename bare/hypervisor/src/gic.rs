@@ -213,7 +213,8 @@ impl Physical for Machine {
     fn is_pending(&self, vp: usize, intid: u32) -> bool {
         let (word, bit) = word(vp, intid, register::ISPENDR, 1);
         // SAFETY: a register of the GIC, mapped as device memory.
-        unsafe { word.read_volatile() } >> bit & 1 != 0
+        let bits = unsafe { word.read_volatile() };
+        bits >> bit & 1 != 0
     }
 
     fn set_active(&self, vp: usize, intid: u32) {

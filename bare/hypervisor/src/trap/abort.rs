@@ -1,6 +1,6 @@
 //! Stage-2 aborts: the interrupt controller's windows, and addresses with nothing behind them.
 
-use hv_vgic::Access;
+use hv_vgic::{Access, Frame as GicFrame};
 use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
 use hv_wire::{Fault, Trap};
 
@@ -44,13 +44,14 @@ impl Syndrome {
 }
 
 /// Which part of the interrupt controller an address falls into.
-fn gic_window(address: u64, vps: usize) -> Option<Access> {
+fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
+    let access = |frame, offset| Access { frame, offset: offset as u32, size: size as u8 };
     if let Some(offset) = address.checked_sub(GICD_BASE).filter(|o| *o < GICD_SIZE) {
-        return Some(Access::distributor(offset as u32));
+        return Some(access(GicFrame::Distributor, offset));
     }
     let offset = address.checked_sub(GICR_BASE)?;
     let vp = (offset / GICR_STRIDE) as usize;
-    (vp < vps).then(|| Access::redistributor(vp, (offset % GICR_STRIDE) as u32))
+    (vp < vps).then(|| access(GicFrame::Redistributor(vp), offset % GICR_STRIDE))
 }
 
 /// An abort at stage 2.
@@ -60,15 +61,15 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
     let page = (mrs!("hpfar_el2") & !0xf) << 8;
     let address = page | if syndrome.far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff };
-    let window = gic_window(address, host.cpu.hypervisor.vps());
-    if fetch || syndrome.table_walk() || window.is_none() {
+    let target = gic_access(address, syndrome.size(), host.cpu.hypervisor.vps());
+    if fetch || syndrome.table_walk() || target.is_none() {
         host.exit(Trap::Abort, esr);
         host.fault(if fetch { Fault::Fetch } else { Fault::Address }, address);
         return inject::external_abort(esr);
     }
     host.exit(Trap::GicMmio, esr);
-    match window.filter(|_| syndrome.valid()) {
-        Some(window) if access(host, frame, &syndrome, window).is_some() => inject::skip_instruction(),
+    match target.filter(|_| syndrome.valid()) {
+        Some(target) if access(host, frame, &syndrome, target).is_some() => inject::skip_instruction(),
         // An instruction that does not tell what it does (a pair, an update of the base), a size or an alignment that the
         // interrupt controller does not take.
         _ => {
@@ -79,14 +80,14 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
 }
 
 /// Carries out one access to the interrupt controller; `None` where it does not take it.
-fn access(host: &Embedder, frame: &mut Frame, syndrome: &Syndrome, window: Access) -> Option<()> {
+fn access(host: &Embedder, frame: &mut Frame, syndrome: &Syndrome, target: Access) -> Option<()> {
     let gic = &host.cpu.hypervisor.gic;
     let (vp, size, register) = (host.cpu.index, syndrome.size(), syndrome.register());
     if syndrome.write() {
         let value = if register == 31 { 0 } else { frame.x[register] };
-        return gic.write(vp, window, size, value, &Lists, &Machine).ok();
+        return gic.write(vp, target, value, &Lists, &Machine).ok();
     }
-    let mut value = gic.read(vp, window, size, &Lists, &Machine).ok()?;
+    let mut value = gic.read(vp, target, &Lists, &Machine).ok()?;
     if syndrome.sign_extend() && size < 8 {
         let shift = 64 - 8 * size as u32;
         value = ((value << shift) as i64 >> shift) as u64;

@@ -12,6 +12,7 @@ use hv_host::Action;
 use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};
+use crate::gic::Lists;
 use crate::host::Embedder;
 use crate::vcpu::{self, Frame};
 use crate::{arch, power};
@@ -100,7 +101,7 @@ fn apply(host: &Embedder, action: Action) {
 /// PSCI CPU_SUSPEND to a standby state: until an interrupt is pending for this CPU. What is pending takes it out of the
 /// guest again at once, so nothing has to be handled here.
 fn suspend(host: &Embedder) {
-    if !host.cpu.hypervisor.gic.has_pending(host.cpu.index) {
+    if !host.cpu.hypervisor.gic.has_pending(host.cpu.index, &Lists) {
         arch::wfi();
     }
 }
