@@ -30,6 +30,11 @@ pub(crate) struct Word {
 }
 
 impl Word {
+    /// ICACTIVER0 of a redistributor.
+    pub(crate) const PRIVATE_ICACTIVER: Self = Self { field: Field::ClearActive, first: 0 };
+    /// ICACTIVER1 of the distributor.
+    pub(crate) const SPI_ICACTIVER: Self = Self { field: Field::ClearActive, first: 32 };
+
     /// The register at an offset, if it has fields for INTIDs 0 to 63.
     pub(crate) fn at(offset: u32) -> Option<Self> {
         let (field, base, per_word) = match offset {
@@ -153,10 +158,11 @@ impl Gic<'_> {
         let concerned = match word.field {
             Field::Trigger => return self.set_triggers(cpu, vp, word, set, value, &mut state),
             Field::Priority => {
+                let mut changed = 0;
                 for intid in members(set) {
-                    state.set_priority(intid, (value >> ((intid - word.first) * 8)) as u8);
+                    changed |= state.set_priority(intid, (value >> ((intid - word.first) * 8)) as u8);
                 }
-                set & (state.in_lr | state.pending | state.active)
+                changed & (state.in_lr | state.pending | state.active)
             }
             Field::Group => {
                 let changed = (state.group1 ^ bits) & set;

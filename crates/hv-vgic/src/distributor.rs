@@ -94,7 +94,7 @@ impl Gic<'_> {
         value
     }
 
-    fn write_spis<L, P>(&self, cpu: Cpu<'_, L, P>, word: Word, set: u64, value: u32)
+    pub(crate) fn write_spis<L, P>(&self, cpu: Cpu<'_, L, P>, word: Word, set: u64, value: u32)
     where
         L: ListRegisters,
         P: Physical,
@@ -152,7 +152,7 @@ impl Gic<'_> {
     fn vp_at(&self, affinity: u32) -> Option<usize> {
         let (low, cluster) = (affinity & 0xff, affinity >> 8);
         let vp = cluster as usize * 16 + low as usize;
-        (low < 16 && vp < self.vps.len()).then_some(vp)
+        (low < 16 && cluster < 256 && vp < self.vps.len()).then_some(vp)
     }
 
     /// Gives SPIs that are no longer routed to `vp` their new home, unless they are active.

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, MutexGuard};
 
+use crate::bank::Word;
 use crate::distributor::Distributor;
 use crate::hardware::{Cpu, ListRegisters, Physical};
 use crate::regs::{gicd, sgir};
@@ -79,7 +80,7 @@ pub(crate) enum After {
 }
 
 impl<'a> Gic<'a> {
-    /// A Gic as after a reset, for the VPs whose parts these are. `backed` lists the INTIDs, 16 to 63, behind which the
+    /// A Gic as after a reset, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name. `backed` lists the INTIDs, 16 to 63, behind which the
     /// physical interrupt with the same number stands; others in it are ignored.
     #[must_use]
     pub const fn new(vps: &'a [VpGic], backed: &[u32]) -> Self {
@@ -120,7 +121,9 @@ impl<'a> Gic<'a> {
             return;
         }
         if self.backed & bit(intid) != 0 {
-            physical.set_pending(vp, intid, true);
+            if vp < self.vps.len() {
+                physical.set_pending(vp, intid, true);
+            }
         } else if bit(intid) & SPIS != 0 {
             self.deliver_spi(cpu, intid);
         } else if vp == current {
@@ -185,14 +188,18 @@ impl<'a> Gic<'a> {
         self.finish(cpu, after);
     }
 
-    /// The guest wrote the INTID to ICC_DIR_EL1, and the write was trapped by [`hcr::TDIR`](crate::hcr::TDIR).
+    /// The guest on `vp` wrote the INTID to ICC_DIR_EL1, and the write was trapped by
+    /// [`hcr::TDIR`](crate::hcr::TDIR). It may deactivate an SPI that another VP acknowledged.
     pub fn deactivate<L: ListRegisters, P: Physical>(&self, vp: usize, intid: u32, lists: &L, physical: &P) {
         let cpu = Cpu { vp, lists, physical };
-        let Some(own) = self.vps.get(vp) else { return };
-        if intid < INTIDS {
-            let mut state = own.state.lock();
-            state.fold(cpu, self.rules(), bit(intid));
-            let after = self.refill(cpu, state, 0);
+        if vp >= self.vps.len() || intid >= INTIDS {
+            return;
+        }
+        let set = bit(intid);
+        if set & SPIS != 0 {
+            self.write_spis(cpu, Word::SPI_ICACTIVER, set, u32::MAX);
+        } else {
+            let after = self.write_bank(cpu, vp, Word::PRIVATE_ICACTIVER, set, u32::MAX);
             self.finish(cpu, after);
         }
     }
@@ -216,7 +223,8 @@ impl<'a> Gic<'a> {
         let Some(own) = self.vps.get(vp) else { return };
         let mut state = own.state.lock();
         state.pending |= own.inbox.swap(0, Ordering::Acquire);
-        state.fold(cpu, self.rules(), u64::MAX);
+        state.end_all(self.rules());
+        state.fold(cpu, self.rules());
         let acknowledged = state.pending & self.backed;
         state.give_back(cpu, acknowledged);
         state.rest(lists);
@@ -302,7 +310,7 @@ impl<'a> Gic<'a> {
         P: Physical,
     {
         let rules = self.rules();
-        state.fold(cpu, rules, 0);
+        state.fold(cpu, rules);
         // After the fold: it applies what other VPs cleared before the new ones came.
         state.pending |= new;
         let disabled = new & rules.backed & !state.enabled & !state.active;

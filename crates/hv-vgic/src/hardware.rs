@@ -11,7 +11,8 @@ pub trait ListRegisters {
     fn read(&self, index: usize) -> u64;
     /// Writes `ICH_LR<index>_EL2`; `index` is below [`count`](Self::count).
     fn write(&self, index: usize, value: u64);
-    /// Reads `ICH_ELRSR_EL2`: bit n is set while list register n is free.
+    /// Reads `ICH_ELRSR_EL2`: bit n is set while list register n is free. It must see what this CPU wrote through
+    /// [`write`](Self::write) before: the architecture asks for an ISB between the two.
     fn empty(&self) -> u32;
     /// Reads `ICH_HCR_EL2`.
     fn control(&self) -> u64;
@@ -41,7 +42,8 @@ pub trait Physical {
     fn route(&self, intid: u32, vp: usize);
     /// Deactivates an interrupt that this CPU acknowledged, or an SPI (ICC_DIR_EL1).
     fn deactivate(&self, intid: u32);
-    /// Makes the CPU of another VP come to EL2 and call [`Gic::sync`](crate::Gic::sync), soon.
+    /// Makes the CPU of another VP come to EL2 and call [`Gic::sync`](crate::Gic::sync), soon. That CPU must then see
+    /// what this one stored before: a DSB before the SGI. Harmless for a VP that is off.
     fn kick(&self, vp: usize);
     /// Passes time while another CPU is awaited: a `yield` instruction.
     fn relax(&self) {

@@ -43,8 +43,16 @@
 //! ends with the last known state, and what it asked for happens when the CPU comes: the architecture lets such
 //! effects take finite time.
 //!
-//! An SPI has its home at the VP to which it was routed. When GICD_IROUTER names another VP, the SPI moves there as soon
-//! as it is not active at the old one.
+//! An SPI has its home at the VP to which it is routed (after a reset VP 0; a backed one is taken to be routed there
+//! physically too). When GICD_IROUTER names another VP, the SPI moves there as soon as it is not active at the old one.
+//!
+//! # Limits
+//!
+//! A backed interrupt is acknowledged physically before the guest sees it. So a level that falls, or an edge that comes
+//! again, between that moment and the guest's acknowledge shows as one interrupt too many: spurious, never lost.
+//! A level-triggered backed interrupt that the guest made pending by ISPENDR and then disabled is no longer pending.
+//! Where the hardware cannot trap ICC_DIR_EL1 (`ICH_VTR_EL2.TDS` = 0), a guest with EOImode 1 may not deactivate an SPI
+//! on another VP than the one that acknowledged it.
 //!
 //! Source: Arm Generic Interrupt Controller Architecture Specification, GIC architecture version 3 and version 4
 //! (IHI 0069).

@@ -19,6 +19,8 @@ pub mod lr {
     pub const PRIORITY_SHIFT: u32 = 48;
     /// Place of the physical INTID, which counts where [`HW`] is set.
     pub const PHYSICAL_SHIFT: u32 = 32;
+    /// Maintenance interrupt when the guest deactivates it; exists where [`HW`] is clear.
+    pub const EOI: u64 = 1 << 41;
     /// Virtual INTID.
     pub const VIRTUAL_MASK: u64 = 0xffff_ffff;
 }
@@ -33,14 +35,15 @@ pub mod hcr {
     pub const LRENPIE: u64 = 1 << 2;
     /// Maintenance interrupt while no list register is pending.
     pub const NPIE: u64 = 1 << 3;
-    /// Trap guest writes to ICC_DIR_EL1; without effect where `ICH_VTR_EL2.TDS` is zero.
+    /// Trap guest writes to ICC_DIR_EL1; without effect where `ICH_VTR_EL2.TDS` is zero. The embedder sets it once, and
+    /// hands the writes to [`Gic::deactivate`](crate::Gic::deactivate). It costs a guest with EOImode 0 nothing.
     pub const TDIR: u64 = 1 << 14;
     /// Place of EOIcount: deactivations that found no list register.
     pub const EOI_COUNT_SHIFT: u32 = 27;
     /// EOIcount.
     pub const EOI_COUNT: u64 = 0x1f << EOI_COUNT_SHIFT;
     /// The bits that the state machine sets and clears; the others belong to the embedder.
-    pub const MANAGED: u64 = UIE | LRENPIE | NPIE | TDIR | EOI_COUNT;
+    pub const MANAGED: u64 = UIE | LRENPIE | NPIE | EOI_COUNT;
 }
 
 /// Registers of the distributor.

@@ -115,17 +115,20 @@ impl VpState {
     /// The interrupts that may be presented to the VP once they are pending.
     pub(crate) fn eligible(&self, rules: Rules) -> u64 {
         let forwarded = self.group1 & rules.group1 | !self.group1 & rules.group0;
-        self.enabled & self.routed & forwarded & !(self.moving & !self.active)
+        self.enabled & self.routed & forwarded & !self.moving
     }
 
-    /// Sets the priority of one interrupt.
-    pub(crate) fn set_priority(&mut self, intid: u32, priority: u8) {
-        self.priority[(intid & (INTIDS - 1)) as usize] = priority & PRIORITY_MASK;
+    /// Sets the priority of one interrupt; gives the set of it if that was a change.
+    pub(crate) fn set_priority(&mut self, intid: u32, priority: u8) -> u64 {
+        let kept = &mut self.priority[(intid & (INTIDS - 1)) as usize];
+        let changed = *kept != priority & PRIORITY_MASK;
+        *kept = priority & PRIORITY_MASK;
+        if changed { bit(intid) } else { 0 }
     }
 
     /// SPIs that can leave now.
     pub(crate) fn movable(&self) -> u64 {
-        self.moving & !self.active & !self.in_lr
+        self.moving & !(self.active | self.in_lr | self.clear_pending | self.clear_active)
     }
 
     /// The most urgent member of a set that is not empty.
@@ -140,6 +143,9 @@ impl VpState {
         value |= if self.group1 & bit(intid) != 0 { lr::GROUP1 } else { 0 };
         if rules.backed & bit(intid) != 0 {
             value |= lr::HW | u64::from(intid) << lr::PHYSICAL_SHIFT;
+        } else if self.moving & bit(intid) != 0 {
+            // It may have become pending again, and then goes to its new home at once.
+            value |= lr::EOI;
         }
         value
     }
@@ -154,6 +160,7 @@ impl VpState {
         }
         let empty = lists.empty() & (1u32 << lists.count().min(MAX_LISTS)).wrapping_sub(1);
         let list = if self.in_lr & set != 0 {
+            // Its own one, free or not: an INTID is never in two.
             let list = usize::from(self.lr_of[(intid & (INTIDS - 1)) as usize]);
             if empty >> (list & 15) & 1 == 0 {
                 return rules.backed & set == 0 && self.pend_again(list, lists);
@@ -199,9 +206,8 @@ impl VpState {
         }
     }
 
-    /// Empties the list registers into the software state, and applies what other VPs asked for. `deactivated` members
-    /// lose their active state.
-    pub(crate) fn fold<L, P>(&mut self, cpu: Cpu<'_, L, P>, rules: Rules, deactivated: u64)
+    /// Empties the list registers into the software state, and applies what other VPs asked for.
+    pub(crate) fn fold<L, P>(&mut self, cpu: Cpu<'_, L, P>, rules: Rules)
     where
         L: ListRegisters,
         P: Physical,
@@ -211,14 +217,13 @@ impl VpState {
             cpu.lists.write(usize::from(self.lr_of[intid as usize & 63]), 0);
         }
         let held = self.pending | self.active | self.lr_pending | self.lr_active;
-        let mut gone = deactivated;
         if self.control & hcr::LRENPIE != 0 {
-            gone |= self.ended_outside(cpu.lists);
+            self.active &= !self.ended_outside(cpu.lists);
         }
         self.pending &= !(self.clear_pending & rules.backed);
-        self.active &= !(self.clear_active & rules.backed | gone);
+        self.active &= !(self.clear_active & rules.backed);
         self.pending |= self.lr_pending & !self.clear_pending;
-        self.active |= self.lr_active & !(self.clear_active | gone);
+        self.active |= self.lr_active & !self.clear_active;
         (self.clear_pending, self.clear_active, self.in_lr, self.evicted) = (0, 0, 0, 0);
         self.lr_bit = [0; MAX_LISTS];
 
@@ -254,6 +259,12 @@ impl VpState {
         (self.lr_pending, self.lr_active) = (0, 0);
         self.busy = true;
         self.set_control(0, lists);
+    }
+
+    /// Ends all active states, those in list registers at the next fold.
+    pub(crate) fn end_all(&mut self, rules: Rules) {
+        self.active &= rules.backed;
+        self.clear_active = u64::MAX;
     }
 
     /// The active interrupts outside the list registers that the guest has ended since: with EOImode 0 they end in the
@@ -298,7 +309,7 @@ impl VpState {
         let mut control = if waiting != 0 { hcr::NPIE } else { 0 };
         if active != 0 {
             // With a single list register the underflow condition would hold for ever.
-            control |= hcr::LRENPIE | hcr::TDIR | if count > 1 { hcr::UIE } else { 0 };
+            control |= hcr::LRENPIE | if count > 1 { hcr::UIE } else { 0 };
         }
         self.busy = control != 0;
         self.set_control(control, lists);
@@ -348,7 +359,7 @@ impl VpState {
         self.group1 |= settings.group1;
         self.edge |= settings.edge;
         self.routed |= bit(intid);
-        self.set_priority(intid, settings.priority);
+        self.priority[intid as usize & 63] = settings.priority;
     }
 
     /// Whether an interrupt waits that the VP could be given; the list registers are this CPU's.

@@ -31,7 +31,7 @@ impl VirtualCpu {
         Self {
             count,
             lists: RefCell::default(),
-            control: Cell::new(hcr::EN),
+            control: Cell::new(hcr::EN | hcr::TDIR),
             running: RefCell::default(),
             split_eoi: Cell::new(false),
             mask: Cell::new(0xff),
@@ -95,7 +95,8 @@ impl VirtualCpu {
         let (control, lists) = (self.control.get(), self.lists.borrow());
         let used = lists[..self.count].iter().filter(|&value| value & lr::STATE != 0).count();
         let pending = lists[..self.count].iter().any(|&value| value & lr::STATE == lr::PENDING);
-        control & hcr::UIE != 0 && used <= 1
+        lists[..self.count].iter().any(|&value| ended(value))
+            || control & hcr::UIE != 0 && used <= 1
             || control & hcr::NPIE != 0 && !pending
             || control & hcr::LRENPIE != 0 && control & hcr::EOI_COUNT != 0
     }
@@ -104,7 +105,7 @@ impl VirtualCpu {
     pub fn reset(&self) {
         self.running.borrow_mut().clear();
         *self.lists.borrow_mut() = [lr::PENDING | lr::GROUP1 | 40; 16];
-        self.control.set(hcr::EN);
+        self.control.set(hcr::EN | hcr::TDIR);
     }
 
     /// Panics unless the list registers obey the architecture's rules for their contents.
@@ -126,6 +127,11 @@ impl VirtualCpu {
     }
 }
 
+/// Whether a list register asks for a maintenance interrupt since its interrupt was deactivated.
+fn ended(value: u64) -> bool {
+    value & (lr::STATE | lr::HW | lr::EOI) == lr::EOI
+}
+
 fn priority(value: u64) -> u8 {
     (value >> lr::PRIORITY_SHIFT) as u8
 }
@@ -142,7 +148,7 @@ impl ListRegisters for VirtualCpu {
     }
     fn empty(&self) -> u32 {
         let lists = self.lists.borrow();
-        (0..self.count).filter(|&i| lists[i] & lr::STATE == 0).map(|i| 1 << i).sum()
+        (0..self.count).filter(|&i| lists[i] & lr::STATE == 0 && !ended(lists[i])).map(|i| 1 << i).sum()
     }
     fn control(&self) -> u64 {
         self.control.get()

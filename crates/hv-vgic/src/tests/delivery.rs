@@ -84,7 +84,11 @@ fn more_interrupts_than_list_registers_come_by_priority() {
             m.end(0, intid);
         }
         assert_eq!(m.acknowledge(0), SPURIOUS);
-        assert_eq!(m.cpus[0].control(), crate::hcr::EN, "no maintenance interrupt without need");
+        assert_eq!(
+            m.cpus[0].control(),
+            crate::hcr::EN | crate::hcr::TDIR,
+            "no maintenance interrupt without need"
+        );
     }
 }
 
