@@ -6,7 +6,9 @@ mod doctor;
 mod exit;
 mod guest;
 mod interrupt;
+mod machine;
 mod process;
+mod report;
 mod setup;
 mod test;
 mod ui;
@@ -30,6 +32,8 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Doctor(doctor::Args),
+    #[command(hide = true, name = machine::child::NAME)]
+    ExecTied(machine::child::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -39,6 +43,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::ExecTied(args) => machine::child::run(&args),
     });
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);

@@ -82,6 +82,7 @@ fn terminate(child: &mut Child) {
 }
 
 /// A thread that reads a pipe line by line.
+#[derive(Debug)]
 pub(crate) struct Reader {
     text: Arc<Mutex<String>>,
     thread: std::thread::JoinHandle<()>,

@@ -72,3 +72,12 @@ impl Drop for Bar {
         self.0.finish_and_clear();
     }
 }
+
+/// Ends a line that a guest left open.
+pub(crate) fn line_end(stderr: bool) {
+    if stderr {
+        note("");
+    } else {
+        out("\n");
+    }
+}

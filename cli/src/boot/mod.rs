@@ -1,29 +1,276 @@
 //! `hv boot`: one guest, from the kernel file to the report.
 
-use std::path::PathBuf;
+mod args;
 
-use crate::exit::{self, Exit};
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-/// Boot a kernel in a Hyper-V partition and report what it did
-///
-/// Without options: Debian's stock 6.12 kernel for clouds on two VPs, which finds Hyper-V, loads its own hv_vmbus.ko,
-/// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
-#[derive(Debug, clap::Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
-pub(crate) struct Args {
-    /// Kernel to boot: an arm64 Image (plain, gzip'd, or an EFI zboot image) or an ELF64 program entered at EL1
-    #[arg(long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
-}
+use anyhow::{Context as _, bail};
+use hv_wire::{BootInfo, platform};
 
-const EXAMPLES: &str = "\
-Examples:
-  cargo hv boot
-  cargo hv boot --vps 8 --json report.json
-  cargo hv boot --stock 6.1 --firmware dt
-  cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append 'loglevel=7'";
+pub(crate) use args::Args;
+
+use crate::exit::Exit;
+use crate::guest::{self, Image, RNG_SEED_LEN, Source, Spec};
+use crate::machine::{Outcome, Ram, Running, Settings, Sink};
+use crate::report::Summary;
+use crate::setup::cache::Cache;
+use crate::setup::{qemu, stock, target};
+use crate::{build, ui};
+
+/// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
+const VMBUS_INTID: u32 = 18;
+/// INTID for direct-mode synthetic timers: the next free PPI.
+const STIMER_INTID: u32 = 19;
+/// The CPU that boots fastest under emulation.
+const CPU: &str = "cortex-a72";
+/// The fastest one with a 16K granule.
+const CPU_16K: &str = "cortex-a76";
+/// CPU models without a 16K granule: a kernel that needs it stops without a word.
+const NO_16K: [&str; 4] = ["cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72"];
 
 /// Runs the command.
-pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("this build has no machine yet")
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if let Some(json) = &args.json {
+        check_output(json)?;
+    }
+    if let Some(dir) = &args.keep {
+        fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the folder {} of --keep", dir.display()))?;
+    }
+    // What can be wrong with the user's own files is said before anything is installed.
+    let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
+    let qemu = qemu::prepare(args.qemu.as_deref())?;
+    let hypervisor = match &args.hypervisor {
+        Some(file) if file.is_file() => file.clone(),
+        Some(file) => bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display()),
+        None => build::program(&target::prepare()?, "hypervisor")?,
+    };
+    let (image, title) = match (own, &args.kernel) {
+        (Some(image), Some(file)) => (image, file.display().to_string()),
+        _ => {
+            let stock = stock::kernel(&Cache::open()?, args.stock)?;
+            (image(args, Some(&stock))?, stock.0.package)
+        }
+    };
+    let settings = Settings {
+        qemu: qemu.path,
+        hypervisor,
+        cpu: cpu(args.cpu.as_deref(), image.page_size)?,
+        vps: args.vps,
+        deterministic: args.deterministic,
+        gdb: args.gdb,
+        timeout: args.limit(),
+    };
+    let ram = load(args, &image)?;
+    if let Some(dir) = &args.keep {
+        let file = dir.join("cmdline.txt");
+        fs::write(&file, format!("{}\n", image.command_line))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    drop(image);
+    ui::note(&format!("Booting {title} on {} VPs ({}, QEMU {})", args.vps, settings.cpu, qemu.version));
+    if let Some(port) = args.gdb {
+        ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote :{port}'"));
+    }
+    let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;
+    finish(args, &outcome)
+}
+
+/// Puts the guest together.
+fn image(args: &Args, stock: Option<&(stock::Kernel, PathBuf)>) -> anyhow::Result<Image> {
+    let kernel = match (stock, &args.kernel) {
+        (Some((kernel, _)), _) => kernel.image.clone(),
+        (None, Some(file)) => file.clone(),
+        (None, None) => bail!("no kernel given"),
+    };
+    let initrd = match (&args.initrd, stock) {
+        (Some(file), _) => Some(Source::File(file.clone())),
+        (None, Some((kernel, busybox))) => Some(stock_initrd(busybox, &kernel.modules)?),
+        // A kernel of the user's own has its drivers built in, if it is to do something here.
+        (None, None) if !args.run.is_empty() => {
+            let busybox = stock::busybox(&Cache::open()?)?;
+            Some(stock_initrd(&busybox, &[])?)
+        }
+        (None, None) => None,
+    };
+    Ok(guest::build(Spec {
+        kernel: Source::File(kernel),
+        initrd,
+        append: args.command_line(),
+        memory: args.memory,
+        vps: args.vps,
+        firmware: args.firmware.into(),
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        rng_seed: seed(args.deterministic)?,
+    })?)
+}
+
+/// The stock initial file system, with the VMBus driver.
+fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Source> {
+    let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let vmbus = modules.iter().filter(|file| name(file).starts_with("hv_vmbus.ko"));
+    let modules = vmbus.map(|file| Ok((name(file), read(file)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Source::Bytes(guest::initrd::stock(&read(busybox)?, &modules)?))
+}
+
+/// Entropy for the guest.
+fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
+    let mut seed = [0x5a; RNG_SEED_LEN];
+    if !deterministic {
+        let random = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
+        random.context("cannot read /dev/urandom")?;
+    }
+    Ok(seed)
+}
+
+/// The CPU model: the one given if it has the kernel's page size, else the fastest that has.
+fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
+    let wants_16k = page_size == Some(16 << 10);
+    let Some(given) = given else {
+        return Ok(if wants_16k { CPU_16K } else { CPU }.to_owned());
+    };
+    let model = given.split(',').next().unwrap_or(given);
+    if wants_16k && NO_16K.contains(&model) {
+        bail!(
+            "the kernel uses 16K pages, which {model} does not have; give --cpu {CPU_16K}, neoverse-n1 or max"
+        );
+    }
+    Ok(given.to_owned())
+}
+
+/// RAM with the guest and the hypervisor's orders in it.
+fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
+    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + args.memory)?;
+    for (address, bytes) in &image.segments {
+        ram.write(*address, bytes)?;
+    }
+    ram.put_boot_info(&BootInfo {
+        magic: BootInfo::MAGIC,
+        version: hv_wire::VERSION,
+        vps: args.vps,
+        flags: 0,
+        entry: image.entry,
+        entry_x0: image.x0,
+        ram_base: platform::GUEST_RAM_BASE,
+        ram_size: args.memory,
+        trace_base: 0,
+        trace_size: 0,
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        profile: 0,
+        reserved: 0,
+    })?;
+    Ok(ram)
+}
+
+fn sink(args: &Args) -> Sink {
+    match &args.json {
+        _ if args.quiet => Sink::Nowhere,
+        Some(file) if file.as_os_str() == "-" => Sink::Stderr,
+        _ => Sink::Stdout,
+    }
+}
+
+/// Reports, and turns the outcome into an exit code.
+fn finish(args: &Args, outcome: &Outcome) -> anyhow::Result<Exit> {
+    let sink = sink(args);
+    if sink != Sink::Nowhere && !outcome.console.is_empty() && !outcome.console.ends_with('\n') {
+        ui::line_end(sink == Sink::Stderr);
+    }
+    let summary = Summary::new(outcome, args.firmware.into());
+    if let Some(dir) = &args.keep {
+        keep(dir, outcome, &summary).with_context(|| format!("cannot write to {}", dir.display()))?;
+    }
+    let exit = summary.outcome();
+    if exit == Exit::Usage {
+        bail!("{}", summary.explanation());
+    }
+    let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&summary)? + "\n");
+    match &args.json {
+        Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
+        Some(file) => {
+            write_output(file, json()?.as_bytes())?;
+            ui::out(&summary.to_string());
+        }
+        None => ui::out(&summary.to_string()),
+    }
+    if exit != Exit::Success {
+        ui::note(&format!("hv boot: {}", summary.explanation()));
+    }
+    Ok(exit)
+}
+
+fn keep(dir: &Path, outcome: &Outcome, summary: &Summary) -> anyhow::Result<()> {
+    use zerocopy::IntoBytes as _;
+    let mut bytes = outcome.report.as_bytes().to_vec();
+    for vp in &outcome.vps {
+        bytes.extend_from_slice(vp.as_bytes());
+    }
+    fs::write(dir.join("report.bin"), bytes)?;
+    fs::write(dir.join("report.json"), serde_json::to_vec_pretty(summary)?)?;
+    Ok(fs::write(dir.join("qemu-messages.txt"), &outcome.complaints)?)
+}
+
+/// Fails where a file could not be written at the end of a long run.
+fn check_output(file: &Path) -> anyhow::Result<()> {
+    let dir = match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
+        bail!(
+            "cannot write the report to {}: give --json the path of a file in a folder that exists, or -",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all, if it is a plain one.
+fn write_output(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let explain = || format!("cannot write the report to {}", file.display());
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return fs::write(file, bytes).with_context(explain);
+    }
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .with_context(explain)?;
+    temporary.write_all(bytes).with_context(explain)?;
+    temporary.persist(file).with_context(explain)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_has_the_kernels_page_size() {
+        assert_eq!(cpu(None, Some(4096)).unwrap(), "cortex-a72");
+        assert_eq!(cpu(None, None).unwrap(), "cortex-a72");
+        assert_eq!(cpu(None, Some(16384)).unwrap(), "cortex-a76");
+        assert_eq!(cpu(Some("max,sve=off"), Some(16384)).unwrap(), "max,sve=off");
+        assert!(cpu(Some("cortex-a72,pmu=off"), Some(16384)).is_err());
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_known_before_the_run() {
+        assert!(check_output(Path::new("/nonexistent/report.json")).is_err());
+        assert!(check_output(Path::new("/")).is_err());
+        assert!(check_output(Path::new("-")).is_ok());
+        assert!(check_output(Path::new("report.json")).is_ok());
+    }
+
+    #[test]
+    fn a_fixed_seed_is_the_same_each_time_and_a_random_one_is_not() {
+        assert_eq!(seed(true).unwrap(), seed(true).unwrap());
+        assert_ne!(seed(false).unwrap(), seed(false).unwrap());
+    }
 }

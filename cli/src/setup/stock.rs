@@ -169,6 +169,12 @@ pub(crate) fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, Pat
     Ok((kernel, cache.entry(Piece::Busybox.folder()).join("busybox")))
 }
 
+/// Gets the busybox for the stock initial file system.
+pub(crate) fn busybox(cache: &Cache) -> anyhow::Result<PathBuf> {
+    prepare(cache, &[Piece::Busybox])?;
+    Ok(cache.entry(Piece::Busybox.folder()).join("busybox"))
+}
+
 fn fetch<'a>(
     cache: &'a Cache,
     lock: &'a Lock,

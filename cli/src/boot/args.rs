@@ -1,0 +1,233 @@
+//! The options of `hv boot`, and what they may be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::exit;
+use crate::guest::Firmware;
+use crate::setup::stock::Stock;
+
+/// Boot a kernel in a Hyper-V partition and report what it did
+///
+/// Without options: Debian's stock 6.12 kernel for clouds on two VPs, which finds Hyper-V, loads its own hv_vmbus.ko,
+/// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
+///
+/// The guest's console goes to stdout while it runs, and the report follows. On a terminal, keys go to the guest;
+/// Ctrl-C ends the run.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+pub(crate) struct Args {
+    /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program that is entered
+    /// at EL1 with the device tree's address in X0
+    #[arg(long, value_name = "FILE")]
+    pub(super) kernel: Option<PathBuf>,
+    /// Debian kernel to boot where --kernel gives none
+    #[arg(long, value_enum, default_value = "6.12", conflicts_with = "kernel")]
+    pub(super) stock: Stock,
+    /// Initial file system; a stock kernel has one of its own
+    #[arg(long, value_name = "FILE")]
+    pub(super) initrd: Option<PathBuf>,
+    /// What the stock initial file system does once VMBus is there, separated by commas; it ends with a power-off
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
+    pub(super) run: Vec<Action>,
+    /// Text to add to the kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true,
+        hide_default_value = true
+    )]
+    pub(super) append: String,
+    /// Number of virtual processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(super) vps: u32,
+    /// Guest memory, in MiB or with a unit (K, M, G); a multiple of 2 MiB
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
+    pub(super) memory: u64,
+    /// CPU by QEMU's name and options [default: cortex-a72, or cortex-a76 for kernels with 16K pages]
+    #[arg(long, value_name = "MODEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) cpu: Option<String>,
+    /// What describes the machine to the guest
+    #[arg(long, value_enum, default_value = "acpi")]
+    pub(super) firmware: FirmwareKind,
+    /// Seconds of wall-clock time after which the run is ended, 0 for never [default: 300, or 0 with --gdb or --run
+    /// shell]
+    #[arg(long, value_name = "SECS")]
+    pub(super) timeout: Option<u32>,
+    /// Make every run the same: count instructions as time, fix seeds and clock, keep the kernel where it is linked
+    #[arg(long)]
+    pub(super) deterministic: bool,
+    /// Wait for a debugger on this TCP port of the local host [default port: 1234]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) gdb: Option<u16>,
+    /// Keep QEMU's command line, the console and the report in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
+    /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr)
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) json: Option<PathBuf>,
+    /// Do not show the console
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// QEMU program to use in place of the one in $PATH
+    #[arg(long, value_name = "FILE")]
+    pub(super) qemu: Option<PathBuf>,
+    /// EL2 program to use in place of building the one in bare/hypervisor
+    #[arg(long, value_name = "FILE")]
+    pub(super) hypervisor: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv boot
+  cargo hv boot --vps 8 --json report.json
+  cargo hv boot --stock 6.1 --run hotplug,crash
+  cargo hv boot --run shell
+  cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
+
+/// Something that the stock initial file system can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Action {
+    /// Switch off
+    Poweroff,
+    /// Ask for a reset
+    Reset,
+    /// Make the kernel panic
+    Crash,
+    /// Take every processor but the first offline and online again
+    Hotplug,
+    /// Read the hypervisor's memory, which must fail
+    Poke,
+    /// A shell on the console
+    Shell,
+}
+
+/// What describes the machine to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FirmwareKind {
+    /// ACPI tables with Hyper-V's identity and the VMBus device
+    Acpi,
+    /// A device tree with a VMBus node, as kernels from 7.0 on take it
+    Dt,
+}
+
+impl From<FirmwareKind> for Firmware {
+    fn from(kind: FirmwareKind) -> Self {
+        match kind {
+            FirmwareKind::Acpi => Self::Acpi,
+            FirmwareKind::Dt => Self::DeviceTree,
+        }
+    }
+}
+
+impl Args {
+    /// The guest's command line, with what we add. A word that the user gave wins.
+    pub(super) fn command_line(&self) -> String {
+        let mut words = vec![self.append.trim().to_owned()];
+        let given = |key: &str| self.append.split_whitespace().any(|word| word.starts_with(key));
+        // A kernel that panicked would wait for ever; this makes it ask for a reset, which ends the run.
+        if !given("panic=") {
+            words.push("panic=-1".to_owned());
+        }
+        if self.deterministic && !given("nokaslr") {
+            words.push("nokaslr".to_owned());
+        }
+        if !self.run.is_empty() {
+            let names =
+                self.run.iter().filter_map(|action| Some(action.to_possible_value()?.get_name().to_owned()));
+            words.push(format!("hv.run={}", names.collect::<Vec<_>>().join(",")));
+        }
+        words.join(" ").trim().to_owned()
+    }
+
+    /// When to end the run.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        let open_ended = self.gdb.is_some() || self.run.contains(&Action::Shell);
+        let seconds = self.timeout.unwrap_or(if open_ended { 0 } else { 300 });
+        (seconds != 0).then(|| Duration::from_secs(seconds.into()))
+    }
+}
+
+/// Reads a size such as `512M`; a plain number counts MiB, as with QEMU's `-m`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of MiB, or a number with K, M or G, such as 512M".to_owned();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "" | "M" | "m" | "MiB" => 20,
+        "K" | "k" | "KiB" => 10,
+        "G" | "g" | "GiB" => 30,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    number.checked_mul(1 << shift).filter(|&size| size < 1 << 48).ok_or_else(|| "that is too much".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        Line::try_parse_from(std::iter::once("hv").chain(words.split_whitespace())).map(|line| line.args)
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("512"), Ok(512 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert_eq!(parse_size("2048K"), Ok(2 << 20));
+        for bad in ["", "M", "-1", "1T", "1.5G", "99999999999999999999", "18446744073709551615G", "1 G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contradictions_and_values_out_of_range_are_refused() {
+        for bad in [
+            "--vps 0",
+            "--vps 9",
+            "--vps two",
+            "--stock 6.1 --kernel x",
+            "--stock 5.10",
+            "--run crash --initrd x",
+            "--run fly",
+            "--firmware uefi",
+            "--gdb 0",
+            "--gdb 65536",
+            "--memory lots",
+            "--timeout -1",
+            "--frobnicate",
+            "stray",
+        ] {
+            let error = parse(bad).err().unwrap_or_else(|| panic!("{bad} was accepted"));
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_the_user_comes_first_and_wins() {
+        assert_eq!(parse("").unwrap().command_line(), "panic=-1");
+        let args = parse("--append panic=30 --deterministic --run hotplug,crash").unwrap();
+        assert_eq!(args.command_line(), "panic=30 nokaslr hv.run=hotplug,crash");
+    }
+
+    #[test]
+    fn a_run_with_a_person_at_it_has_no_limit() {
+        assert_eq!(parse("").unwrap().limit(), Some(Duration::from_secs(300)));
+        assert_eq!(parse("--gdb").unwrap().limit(), None);
+        assert_eq!(parse("--run shell").unwrap().limit(), None);
+        assert_eq!(parse("--run shell --timeout 5").unwrap().limit(), Some(Duration::from_secs(5)));
+        assert_eq!(parse("--timeout 0").unwrap().limit(), None);
+    }
+}

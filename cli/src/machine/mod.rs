@@ -1,0 +1,34 @@
+//! The machine: QEMU with the hypervisor at EL2, its RAM in a file that we share with it.
+
+pub(crate) mod child;
+mod command;
+mod console;
+mod ram;
+mod run;
+mod terminal;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use console::{Console, Sink};
+pub(crate) use ram::Ram;
+pub(crate) use run::{End, Outcome, Running};
+
+/// What machine to start.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The QEMU program.
+    pub(crate) qemu: PathBuf,
+    /// ELF file of the hypervisor.
+    pub(crate) hypervisor: PathBuf,
+    /// QEMU's name of the CPU, with its options.
+    pub(crate) cpu: String,
+    /// CPUs, one per VP.
+    pub(crate) vps: u32,
+    /// Counted instructions instead of the host's clock, and fixed seeds: every run is the same.
+    pub(crate) deterministic: bool,
+    /// TCP port on which QEMU waits for a debugger before the first instruction.
+    pub(crate) gdb: Option<u16>,
+    /// When to give up, in wall-clock time.
+    pub(crate) timeout: Option<Duration>,
+}

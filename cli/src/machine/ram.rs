@@ -1,0 +1,112 @@
+//! The machine's RAM: an anonymous file, which QEMU maps and we read and write.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+
+use anyhow::Context as _;
+use hv_wire::platform::{self, MAX_VPS, RAM_BASE};
+use hv_wire::{BootInfo, Report, VpReport};
+use rustix::fs::MemfdFlags;
+use rustix::io::FdFlags;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// RAM of a machine, all zero at first. It has no name in any file system, so it goes away with the last process that
+/// holds it.
+#[derive(Debug)]
+pub(crate) struct Ram {
+    file: File,
+    size: u64,
+}
+
+impl Ram {
+    /// RAM of `size` bytes from [`RAM_BASE`].
+    pub(crate) fn new(size: u64) -> anyhow::Result<Self> {
+        let explain = || format!("cannot set aside {} MiB for the machine's RAM", size >> 20);
+        let fd = rustix::fs::memfd_create("hv-ram", MemfdFlags::CLOEXEC).with_context(explain)?;
+        let file = File::from(fd);
+        file.set_len(size).with_context(explain)?;
+        Ok(Self { file, size })
+    }
+
+    /// Bytes of RAM.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Lets the children that are started from now on inherit the file, and gives the path that it has in them.
+    pub(crate) fn inherit(&self) -> anyhow::Result<String> {
+        rustix::io::fcntl_setfd(&self.file, FdFlags::empty())?;
+        Ok(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Ends what [`Ram::inherit`] began.
+    pub(crate) fn disinherit(&self) -> anyhow::Result<()> {
+        Ok(rustix::io::fcntl_setfd(&self.file, FdFlags::CLOEXEC)?)
+    }
+
+    fn offset(&self, address: u64, length: usize) -> anyhow::Result<u64> {
+        let offset = address.checked_sub(RAM_BASE);
+        let end = offset.and_then(|offset| offset.checked_add(length as u64));
+        end.filter(|&end| end <= self.size)
+            .and(offset)
+            .with_context(|| format!("{length} bytes at {address:#x} are not in the machine's RAM"))
+    }
+
+    /// Writes to a physical address.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        let offset = self.offset(address, bytes.len())?;
+        self.file.write_all_at(bytes, offset).context("cannot write the machine's RAM")
+    }
+
+    /// Reads what is at a physical address.
+    pub(crate) fn read<T: FromBytes + IntoBytes>(&self, address: u64) -> anyhow::Result<Box<T>> {
+        let mut value = T::new_box_zeroed().map_err(|_| anyhow::anyhow!("out of memory"))?;
+        let offset = self.offset(address, size_of::<T>())?;
+        self.file.read_exact_at(value.as_mut_bytes(), offset).context("cannot read the machine's RAM")?;
+        Ok(value)
+    }
+
+    /// Leaves the hypervisor its orders.
+    pub(crate) fn put_boot_info(&self, info: &BootInfo) -> anyhow::Result<()> {
+        self.write(platform::BOOT_INFO, info.as_bytes())
+    }
+
+    /// The hypervisor's report as it is now.
+    pub(crate) fn report(&self) -> anyhow::Result<Box<Report>> {
+        self.read(platform::REPORT)
+    }
+
+    /// The report of the first `vps` VPs as they are now.
+    pub(crate) fn vp_reports(&self, vps: u32) -> anyhow::Result<Vec<Box<VpReport>>> {
+        let vps = u64::from(vps).min(MAX_VPS as u64);
+        (0..vps).map(|vp| self.read(platform::VP_REPORTS + vp * platform::VP_REPORT_STRIDE)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let ram = Ram::new(platform::GUEST_RAM_BASE - RAM_BASE).unwrap();
+        let mut report = Report::new_zeroed();
+        report.magic = Report::MAGIC;
+        report.guest_os_id = 7;
+        ram.write(platform::REPORT, report.as_bytes()).unwrap();
+        assert_eq!(ram.report().unwrap().guest_os_id, 7);
+        assert_eq!(ram.vp_reports(8).unwrap().len(), 8);
+    }
+
+    #[test]
+    fn addresses_outside_are_errors() {
+        let ram = Ram::new(1 << 20).unwrap();
+        assert!(ram.write(RAM_BASE - 1, &[0]).is_err());
+        assert!(ram.write(RAM_BASE + (1 << 20), &[0]).is_err());
+        assert!(ram.write(u64::MAX, &[0, 0]).is_err());
+        assert!(ram.write(RAM_BASE + (1 << 20) - 1, &[0]).is_ok());
+    }
+}

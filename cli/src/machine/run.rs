@@ -1,0 +1,169 @@
+//! A run: from QEMU's start to its end, by itself or by us.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hv_wire::{ExitKind, Report, VpReport};
+
+use super::terminal::Keyboard;
+use super::{Console, Ram, Settings, Sink, child, command};
+use crate::{interrupt, process};
+
+/// How long QEMU may take to end after the hypervisor has noted the end of the run.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// QEMU ended by itself.
+    Exited(ExitStatus),
+    /// The time ran out.
+    Timeout,
+    /// Somebody wanted an end.
+    Interrupted,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Why it ended.
+    pub(crate) end: End,
+    /// What the hypervisor reported.
+    pub(crate) report: Box<Report>,
+    /// What it reported about each VP.
+    pub(crate) vps: Vec<Box<VpReport>>,
+    /// The end of the console's text.
+    pub(crate) console: String,
+    /// What QEMU complained about.
+    pub(crate) complaints: String,
+    /// How long it took.
+    pub(crate) wall: Duration,
+}
+
+/// A machine that runs. Dropping it ends QEMU.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    ram: Ram,
+    console: Option<Console>,
+    complaints: Option<process::Reader>,
+    keyboard: Option<Keyboard>,
+    started: Instant,
+    timeout: Option<Duration>,
+    vps: u32,
+}
+
+/// The command line of a run, as a person would type it.
+pub(crate) fn command_line(settings: &Settings, ram: &str, size: u64) -> String {
+    let quote = |word: &std::ffi::OsStr| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
+        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let mut line = quote(settings.qemu.as_os_str());
+    for word in command::arguments(settings, ram, size) {
+        line.push(' ');
+        line.push_str(&quote(&word));
+    }
+    line
+}
+
+impl Running {
+    /// Starts the machine with what is in `ram`. Its files go to the folder `keep`, if there is one.
+    pub(crate) fn start(
+        settings: &Settings,
+        ram: Ram,
+        sink: Sink,
+        keep: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let path = ram.inherit()?;
+        let arguments = command::arguments(settings, &path, ram.size());
+        let log = keep
+            .map(|dir| {
+                std::fs::write(dir.join("qemu.txt"), command_line(settings, "RAM", ram.size()) + "\n")?;
+                File::create(dir.join("console.txt"))
+            })
+            .transpose()
+            .context("cannot write to the folder of --keep")?;
+        let keyboard = Keyboard::present();
+        let mut child = child::tied(&settings.qemu, &arguments)?
+            .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: Ctrl-C is for us, and we end QEMU in good order.
+            .process_group(0)
+            .spawn()
+            .context("cannot start QEMU")?;
+        ram.disinherit()?;
+        let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log));
+        let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
+        let keyboard = child.stdin.take().and_then(Keyboard::forward);
+        Ok(Self {
+            child,
+            ram,
+            console,
+            complaints,
+            keyboard,
+            started: Instant::now(),
+            timeout: settings.timeout,
+            vps: settings.vps,
+        })
+    }
+
+    /// Waits for the end of the run.
+    pub(crate) fn wait(mut self) -> anyhow::Result<Outcome> {
+        let end = self.watch()?;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.keyboard = None;
+        let console = self.console.take().map(Console::finish).unwrap_or_default();
+        let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();
+        Ok(Outcome {
+            end,
+            report: self.ram.report()?,
+            vps: self.ram.vp_reports(self.vps)?,
+            console,
+            complaints,
+            wall: self.started.elapsed(),
+        })
+    }
+
+    fn watch(&mut self) -> anyhow::Result<End> {
+        let mut over = None;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(End::Exited(status));
+            }
+            if interrupt::requested() {
+                return Ok(End::Interrupted);
+            }
+            if self.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout) {
+                return Ok(End::Timeout);
+            }
+            if over.is_none() && self.is_over()? {
+                over = Some(Instant::now());
+            }
+            if over.is_some_and(|since| since.elapsed() >= GRACE) {
+                return Ok(End::Timeout);
+            }
+            std::thread::sleep(process::POLL);
+        }
+    }
+
+    /// True once the hypervisor has noted the end of the run.
+    fn is_over(&self) -> anyhow::Result<bool> {
+        let report = self.ram.report()?;
+        Ok(report.magic == Report::MAGIC && report.exit != ExitKind::Running as u32)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

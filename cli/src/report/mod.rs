@@ -1,0 +1,300 @@
+//! The report: what the hypervisor counted, as JSON and as text.
+
+mod names;
+mod text;
+mod warnings;
+
+use hv_wire::{ExitKind, Report, VpReport};
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::guest::Firmware;
+use crate::machine::{End, Outcome};
+
+/// What a guest did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    /// `power-off`, `reset`, `crash`, `timeout` or `error`.
+    exit: &'static str,
+    /// Number of VPs.
+    vps: u32,
+    /// `None` where the guest never set it.
+    guest_os_id: Option<GuestOs>,
+    detection: &'static str,
+    hypercalls: Vec<Hypercall>,
+    registers: Vec<Register>,
+    synic: Vec<Synic>,
+    vmbus: Vmbus,
+    crash: Option<Crash>,
+    warnings: Vec<String>,
+    /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
+    boot_ms: Option<u64>,
+    #[serde(skip)]
+    outcome: Exit,
+    #[serde(skip)]
+    explanation: String,
+}
+
+#[derive(Debug, Serialize)]
+struct GuestOs {
+    raw: String,
+    vendor: String,
+    os: String,
+    version: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Hypercall {
+    name: String,
+    code: u32,
+    count: u64,
+    failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Register {
+    name: String,
+    number: u32,
+    gets: u64,
+    sets: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Synic {
+    vp: u32,
+    started: bool,
+    online: bool,
+    control: String,
+    message_page: String,
+    event_flags_page: String,
+    /// Only those that are not as at the start, masked and empty.
+    sints: Vec<Sint>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sint {
+    sint: usize,
+    value: String,
+    vector: u8,
+    masked: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Vmbus {
+    /// `None` where no version was agreed on.
+    version: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Crash {
+    vp: u32,
+    notifications: u32,
+    control: String,
+    parameters: [String; 5],
+    text: String,
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+impl Summary {
+    /// Sums up a run.
+    pub(crate) fn new(outcome: &Outcome, firmware: Firmware) -> Self {
+        let report = &*outcome.report;
+        let vps = &outcome.vps;
+        let (outcome_exit, explanation) = judge(outcome);
+        Self {
+            exit: match outcome_exit {
+                Exit::Success => "power-off",
+                Exit::Reset => "reset",
+                Exit::Crash => "crash",
+                Exit::Timeout => "timeout",
+                _ => "error",
+            },
+            vps: u32::try_from(vps.len()).unwrap_or(u32::MAX),
+            guest_os_id: (report.guest_os_id != 0).then(|| {
+                let (vendor, os, version) = names::guest_os(report.guest_os_id);
+                GuestOs { raw: format!("{:#018x}", report.guest_os_id), vendor, os, version }
+            }),
+            detection: detection(report, firmware),
+            hypercalls: hypercalls(vps),
+            registers: registers(vps),
+            synic: (0..).zip(vps).map(|(vp, state)| synic(vp, state)).collect(),
+            vmbus: Vmbus { version: version(report.vmbus_version) },
+            crash: crash(report),
+            warnings: warnings::all(report, vps),
+            boot_ms: boot_ms(report),
+            outcome: outcome_exit,
+            explanation,
+        }
+    }
+
+    /// The exit code that goes with it.
+    pub(crate) const fn outcome(&self) -> Exit {
+        self.outcome
+    }
+
+    /// Why the run ended, in a few words.
+    pub(crate) fn explanation(&self) -> &str {
+        &self.explanation
+    }
+}
+
+/// How the run ended, worst first: a hypervisor that failed makes all else doubtful, and a guest that crashed did so
+/// however it was switched off afterwards.
+fn judge(outcome: &Outcome) -> (Exit, String) {
+    let report = &*outcome.report;
+    if report.magic != Report::MAGIC {
+        return not_started(outcome);
+    }
+    let kind = ExitKind::from_raw(report.exit);
+    let log = log(report);
+    match (kind, outcome.end) {
+        (Some(ExitKind::Panic), _) => (Exit::Machine, format!("the hypervisor panicked: {log}")),
+        (Some(ExitKind::BadBootInfo), _) => {
+            (Exit::Machine, format!("the hypervisor refused to start: {log}"))
+        }
+        (None, _) => (Exit::Machine, format!("the hypervisor reports an unknown exit, {:#x}", report.exit)),
+        (_, End::Interrupted) => (Exit::Interrupted, "interrupted".to_owned()),
+        _ if report.crash.count > 0 => (Exit::Crash, "the guest reported a crash".to_owned()),
+        (Some(ExitKind::PowerOff), _) => (Exit::Success, "the guest powered off".to_owned()),
+        (Some(ExitKind::Reset), _) => (Exit::Reset, "the guest asked for a reset".to_owned()),
+        (Some(ExitKind::AllVpsOff), _) => {
+            (Exit::VpsOff, "the guest switched all of its VPs off without a power-off".to_owned())
+        }
+        (Some(ExitKind::Running), End::Timeout) => {
+            (Exit::Timeout, format!("the time ran out after {} s", outcome.wall.as_secs()))
+        }
+        (Some(ExitKind::Running), End::Exited(status)) => {
+            let complaint = last_line(&outcome.complaints);
+            (Exit::Machine, format!("QEMU ended ({status}) while the guest was running{complaint}"))
+        }
+    }
+}
+
+/// Why the hypervisor has left no report.
+fn not_started(outcome: &Outcome) -> (Exit, String) {
+    let complaint = last_line(&outcome.complaints);
+    match outcome.end {
+        End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
+        // QEMU refuses what it was told before anything runs: a CPU model that it does not know, too much memory.
+        End::Exited(status) => (Exit::Usage, format!("QEMU did not start the machine ({status}){complaint}")),
+        End::Timeout => (
+            Exit::Timeout,
+            format!("the hypervisor had not started after {} s{complaint}", outcome.wall.as_secs()),
+        ),
+    }
+}
+
+fn last_line(text: &str) -> String {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.map_or_else(String::new, |line| format!(": {}", line.trim()))
+}
+
+/// What the hypervisor has to say.
+fn log(report: &Report) -> String {
+    let length = usize::try_from(report.log_len).unwrap_or(usize::MAX).min(report.log.len());
+    String::from_utf8_lossy(&report.log[..length]).trim().to_owned()
+}
+
+/// How the guest found out where it is. Linux looks at the ACPI identity first and asks for the UID only without one;
+/// with ACPI its generic SMCCC code asks for the UID as well, which decides nothing.
+const fn detection(report: &Report, firmware: Firmware) -> &'static str {
+    match firmware {
+        _ if report.guest_os_id == 0 => "none",
+        Firmware::Acpi => "ACPI FADT hypervisor identity",
+        Firmware::DeviceTree if report.uid_calls > 0 => "SMCCC vendor hypervisor UID",
+        Firmware::DeviceTree => "unknown",
+    }
+}
+
+fn version(raw: u32) -> Option<String> {
+    (raw != 0).then(|| format!("{}.{}", raw >> 16, raw & 0xffff))
+}
+
+fn boot_ms(report: &Report) -> Option<u64> {
+    let ticks = report.end_counter.checked_sub(report.start_counter).filter(|_| report.end_counter != 0)?;
+    u64::try_from(u128::from(ticks) * 1000 / u128::from(report.counter_frequency.max(1))).ok()
+}
+
+fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
+    let mut sums: Vec<Hypercall> = Vec::new();
+    for call in vps.iter().flat_map(|vp| &vp.calls).filter(|call| call.used != 0) {
+        let (count, failed) = (u64::from(call.count), u64::from(call.failed));
+        match sums.iter_mut().find(|sum| sum.code == call.code) {
+            Some(sum) => {
+                sum.count += count;
+                sum.failed += failed;
+            }
+            None => {
+                sums.push(Hypercall { name: names::hypercall(call.code), code: call.code, count, failed });
+            }
+        }
+    }
+    sums.sort_by_key(|sum| sum.code);
+    sums
+}
+
+/// The registers in the order in which the first VP that used each came to it.
+fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
+    let mut sums: Vec<Register> = Vec::new();
+    for vp in vps {
+        let mut used: Vec<_> = vp.registers.iter().filter(|register| register.used != 0).collect();
+        used.sort_by_key(|register| register.first);
+        for register in used {
+            let (gets, sets) = (u64::from(register.gets), u64::from(register.sets));
+            match sums.iter_mut().find(|sum| sum.number == register.name) {
+                Some(sum) => {
+                    sum.gets += gets;
+                    sum.sets += sets;
+                }
+                None => sums.push(Register {
+                    name: names::register(register.name),
+                    number: register.name,
+                    gets,
+                    sets,
+                }),
+            }
+        }
+    }
+    sums
+}
+
+fn synic(vp: u32, state: &VpReport) -> Synic {
+    // A SINT that was never touched is masked, with vector 0.
+    let touched = |value: u64| {
+        let sint = hv_tlfs::synic::Sint(value);
+        value != 0 && !(sint.masked() && sint.vector() == 0)
+    };
+    let sints = state.synic.sints.iter().enumerate().filter(|&(_, &value)| touched(value));
+    Synic {
+        vp,
+        started: state.started != 0,
+        online: state.online != 0,
+        control: hex(state.synic.control),
+        message_page: hex(state.synic.message_page),
+        event_flags_page: hex(state.synic.event_flags_page),
+        sints: sints
+            .map(|(sint, &value)| {
+                let word = hv_tlfs::synic::Sint(value);
+                Sint { sint, value: hex(value), vector: word.vector(), masked: word.masked() }
+            })
+            .collect(),
+    }
+}
+
+fn crash(report: &Report) -> Option<Crash> {
+    let crash = &report.crash;
+    let length = usize::try_from(crash.text_len).unwrap_or(usize::MAX).min(crash.text.len());
+    (crash.count > 0).then(|| Crash {
+        vp: crash.vp,
+        notifications: crash.count,
+        control: hex(crash.control),
+        parameters: crash.parameters.map(hex),
+        text: String::from_utf8_lossy(&crash.text[..length]).trim_end_matches('\0').to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Numbers as a C programmer knows them.
+
+use hv_tlfs::abi;
+use hv_tlfs::guest_id::{GuestOsId, MicrosoftOs, OpenSourceOs, Vendor};
+
+/// The C name of a number, or the number in hexadecimal where it has none.
+fn name(kind: &str, value: u64) -> String {
+    let row = abi::constants().find(|row| row.kind == kind && row.value == value);
+    row.map_or_else(|| format!("{value:#x}"), |row| row.name.to_owned())
+}
+
+/// A hypercall by its code.
+pub(super) fn hypercall(code: u32) -> String {
+    name("hypercall", code.into())
+}
+
+/// A VP register by its number.
+pub(super) fn register(number: u32) -> String {
+    name("register", number.into())
+}
+
+/// A hypercall's status.
+pub(super) fn status(status: u32) -> String {
+    name("status", status.into())
+}
+
+/// An SMCCC function, with its name where it is a well-known one.
+///
+/// Source: Arm PSCI (DEN0022), Arm SMCCC (DEN0028) and Arm TRNG Firmware Interface (DEN0098), function identifiers.
+pub(super) fn smccc(function: u32) -> String {
+    let known = match function {
+        0x8400_0000 => "PSCI_VERSION",
+        0x8400_0001 | 0xc400_0001 => "CPU_SUSPEND",
+        0x8400_0002 => "CPU_OFF",
+        0x8400_0003 | 0xc400_0003 => "CPU_ON",
+        0x8400_0004 | 0xc400_0004 => "AFFINITY_INFO",
+        0x8400_0005 | 0xc400_0005 => "MIGRATE",
+        0x8400_0006 => "MIGRATE_INFO_TYPE",
+        0x8400_0008 => "SYSTEM_OFF",
+        0x8400_0009 => "SYSTEM_RESET",
+        0x8400_000a => "PSCI_FEATURES",
+        0x8400_000e | 0xc400_000e => "SYSTEM_SUSPEND",
+        0x8400_0012 | 0xc400_0012 => "SYSTEM_RESET2",
+        0x8400_0050 => "TRNG_VERSION",
+        0x8000_0000 => "SMCCC_VERSION",
+        0x8000_0001 => "SMCCC_ARCH_FEATURES",
+        0x8000_0002 => "SMCCC_ARCH_SOC_ID",
+        0x8000_3fff => "SMCCC_ARCH_WORKAROUND_3",
+        0x8000_7fff => "SMCCC_ARCH_WORKAROUND_2",
+        0x8000_8000 => "SMCCC_ARCH_WORKAROUND_1",
+        _ => "",
+    };
+    if known.is_empty() { format!("{function:#010x}") } else { format!("{function:#010x} ({known})") }
+}
+
+/// A system register by the ISS of its trap.
+///
+/// Source: Arm Architecture Reference Manual, ISS encoding for an exception from MSR, MRS, or System instruction
+/// execution in AArch64 state.
+pub(super) fn system_register(iss: u64) -> String {
+    let field = |low: u32, width: u32| (iss >> low) & ((1 << width) - 1);
+    let way = if iss & 1 == 1 { "read of" } else { "write to" };
+    format!(
+        "{way} system register S{}_{}_C{}_C{}_{}",
+        field(20, 2),
+        field(14, 3),
+        field(10, 4),
+        field(1, 4),
+        field(17, 3)
+    )
+}
+
+/// What a guest OS id says: vendor, system, version.
+pub(super) fn guest_os(raw: u64) -> (String, String, String) {
+    let id = GuestOsId(raw);
+    let Some(own) = id.proprietary() else {
+        let os = match id.os_type() {
+            OpenSourceOs::LINUX => "Linux".to_owned(),
+            OpenSourceOs::FREEBSD => "FreeBSD".to_owned(),
+            OpenSourceOs::XEN => "Xen".to_owned(),
+            OpenSourceOs::ILLUMOS => "Illumos".to_owned(),
+            OpenSourceOs(other) => format!("type {other:#x}"),
+        };
+        let version = id.version();
+        let version = match id.os_type() {
+            // KERNEL_VERSION(a, b, c)
+            OpenSourceOs::LINUX => format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff),
+            _ => format!("{version:#x}"),
+        };
+        return ("open source".to_owned(), os, version);
+    };
+    let vendor = match own.vendor() {
+        Vendor::MICROSOFT => "Microsoft".to_owned(),
+        Vendor::HPE => "HPE".to_owned(),
+        Vendor::BLACKBERRY => "BlackBerry".to_owned(),
+        Vendor::LANCOM => "LANCOM".to_owned(),
+        Vendor(other) => format!("vendor {other:#x}"),
+    };
+    let os = match (own.vendor(), MicrosoftOs(own.os_id())) {
+        (Vendor::MICROSOFT, MicrosoftOs::MSDOS) => "MS-DOS".to_owned(),
+        (Vendor::MICROSOFT, MicrosoftOs::WINDOWS_3X) => "Windows 3.x".to_owned(),
+        (Vendor::MICROSOFT, MicrosoftOs::WINDOWS_9X) => "Windows 9x".to_owned(),
+        (Vendor::MICROSOFT, MicrosoftOs::WINDOWS_NT) => "Windows NT".to_owned(),
+        (Vendor::MICROSOFT, MicrosoftOs::WINDOWS_CE) => "Windows CE".to_owned(),
+        (_, MicrosoftOs(other)) => format!("system {other:#x}"),
+    };
+    let version = format!("{}.{}.{}", own.major_version(), own.minor_version(), own.build());
+    (vendor, os, version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_todays_headers() {
+        assert_eq!(hypercall(0x5c), "HVCALL_POST_MESSAGE");
+        assert_eq!(hypercall(0x50), "HVCALL_GET_VP_REGISTERS");
+        assert_eq!(register(0xa_0013), "HV_REGISTER_SIMP");
+        assert_eq!(register(0x9_0002), "HV_REGISTER_GUEST_OS_ID");
+        assert_eq!(register(0x9_0003), "HV_REGISTER_VP_INDEX");
+        assert_eq!(register(0x77_7777), "0x777777");
+        assert_eq!(status(2), "HV_STATUS_INVALID_HYPERCALL_CODE");
+        assert_eq!(smccc(0x8400_0008), "0x84000008 (SYSTEM_OFF)");
+        assert_eq!(smccc(0x8600_1234), "0x86001234");
+    }
+
+    #[test]
+    fn guest_os_ids_are_decoded_by_their_bit_63() {
+        let text = |raw| {
+            let (vendor, os, version) = guest_os(raw);
+            format!("{vendor}/{os}/{version}")
+        };
+        assert_eq!(text(0x8100_0006_0c75_0000), "open source/Linux/6.12.117");
+        assert_eq!(text(0x8200_0000_0d01_0000), "open source/FreeBSD/0xd01");
+        assert_eq!(text(0x0001_040a_0000_4f7c), "Microsoft/Windows NT/10.0.20348");
+        assert_eq!(text(0x0042_0102_0300_0001), "vendor 0x42/system 0x1/2.3.1");
+    }
+
+    #[test]
+    fn a_trapped_register_is_named_by_its_encoding() {
+        // MRS of S3_0_C1_C0_3 (TRFCR_EL1 is S3_0_C1_C2_1; this one is unallocated).
+        let iss = (3 << 20) | (3 << 17) | (1 << 10) | 1;
+        assert_eq!(system_register(iss), "read of system register S3_0_C1_C0_3");
+    }
+}

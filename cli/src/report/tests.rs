@@ -1,0 +1,219 @@
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use hv_wire::{CallCount, Counted as _, Fault, RegisterCount, SmcccCount};
+use zerocopy::FromZeros as _;
+
+use super::*;
+
+fn outcome(exit: ExitKind) -> Outcome {
+    let mut report = Report::new_box_zeroed().unwrap();
+    report.magic = Report::MAGIC;
+    report.exit = exit as u32;
+    report.counter_frequency = 62_500_000;
+    report.start_counter = 1_000_000;
+    report.end_counter = 1_000_000 + 62_500_000 * 3 / 2;
+    report.guest_os_id = 0x8100_0006_0c75_0000;
+    report.uid_calls = 1;
+    report.vmbus_version = 0x5_0003;
+    let mut first = VpReport::new_box_zeroed().unwrap();
+    first.started = 1;
+    first.synic.control = 1;
+    first.synic.message_page = 0x4567_8001;
+    first.synic.event_flags_page = 0x4567_9001;
+    first.synic.sints = [1 << 16; 16];
+    first.synic.sints[2] = 0x12;
+    let second = first.clone();
+    for (vp, register, order) in [(0, 0x9_0002, 1), (0, 0x200, 2), (1, 0x9_0003, 1), (0, 0x9_0003, 3)] {
+        let vp: &mut VpReport = if vp == 0 { &mut first } else { continue };
+        let slot = RegisterCount::slot(&mut vp.registers, register).unwrap();
+        (slot.first, slot.gets) = (order, 1);
+    }
+    first.registers.iter_mut().find(|slot| slot.name == 0x9_0002).unwrap().sets = 1;
+    let mut second = second;
+    for (register, order) in [(0xa_0013, 2), (0x9_0003, 1)] {
+        let slot = RegisterCount::slot(&mut second.registers, register).unwrap();
+        (slot.first, slot.gets) = (order, 1);
+    }
+    for vp in [&mut first, &mut second] {
+        CallCount::slot(&mut vp.calls, 0x5c).unwrap().count = 4;
+        CallCount::slot(&mut vp.calls, 0x51).unwrap().count = 7;
+    }
+    let failing = CallCount::slot(&mut second.calls, 0x5c).unwrap();
+    (failing.failed, failing.last_failure) = (3, 18);
+    Outcome {
+        end: End::Exited(ExitStatus::from_raw(0)),
+        report,
+        vps: vec![first, second],
+        console: String::new(),
+        complaints: String::new(),
+        wall: Duration::from_secs(9),
+    }
+}
+
+fn judged(outcome: &Outcome) -> (&'static str, Exit) {
+    let summary = Summary::new(outcome, Firmware::Acpi);
+    (summary.exit, summary.outcome())
+}
+
+#[test]
+fn the_json_has_the_promised_keys() {
+    let summary = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi);
+    let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
+    let expected = serde_json::json!({
+        "exit": "power-off",
+        "vps": 2,
+        "guest_os_id":
+            {"raw": "0x810000060c750000", "vendor": "open source", "os": "Linux", "version": "6.12.117"},
+        "detection": "ACPI FADT hypervisor identity",
+        "hypercalls": [
+            {"name": "HVCALL_SET_VP_REGISTERS", "code": 0x51, "count": 14, "failed": 0},
+            {"name": "HVCALL_POST_MESSAGE", "code": 0x5c, "count": 8, "failed": 3},
+        ],
+        "registers": [
+            {"name": "HV_REGISTER_GUEST_OS_ID", "number": 0x9_0002, "gets": 1, "sets": 1},
+            {"name": names::register(0x200), "number": 0x200, "gets": 1, "sets": 0},
+            {"name": "HV_REGISTER_VP_INDEX", "number": 0x9_0003, "gets": 2, "sets": 0},
+            {"name": "HV_REGISTER_SIMP", "number": 0xa_0013, "gets": 1, "sets": 0},
+        ],
+        "vmbus": {"version": "5.3"},
+        "crash": null,
+        "warnings": ["HVCALL_POST_MESSAGE failed 3 times, last with HV_STATUS_INVALID_CONNECTION_ID"],
+        "boot_ms": 1500,
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&json[key], value, "{key}");
+    }
+    assert_eq!(
+        json["synic"][1]["sints"],
+        serde_json::json!([
+            {"sint": 2, "value": "0x12", "vector": 18, "masked": false}
+        ])
+    );
+}
+
+#[test]
+fn the_text_says_the_same() {
+    let text = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi).to_string();
+    let expected = "
+report
+  exit         power-off after 1500 ms (the guest powered off)
+  VPs          2
+  detection    ACPI FADT hypervisor identity
+  guest OS id  0x810000060c750000 (open source, Linux 6.12.117)
+  VMBus        5.3
+
+  hypercall                                code    count   failed
+  HVCALL_SET_VP_REGISTERS                  0x51       14        0
+  HVCALL_POST_MESSAGE                      0x5c        8        3
+";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(
+        text.contains("VP 1: off, SCONTROL 0x1, SIMP 0x45678001, SIEFP 0x45679001, SINT2 0x12 (INTID 18)\n")
+    );
+    assert!(
+        text.ends_with("    HVCALL_POST_MESSAGE failed 3 times, last with HV_STATUS_INVALID_CONNECTION_ID\n")
+    );
+}
+
+#[test]
+fn each_end_has_its_name_and_exit_code() {
+    assert_eq!(judged(&outcome(ExitKind::PowerOff)), ("power-off", Exit::Success));
+    assert_eq!(judged(&outcome(ExitKind::Reset)), ("reset", Exit::Reset));
+    assert_eq!(judged(&outcome(ExitKind::Panic)), ("error", Exit::Machine));
+    assert_eq!(judged(&outcome(ExitKind::BadBootInfo)), ("error", Exit::Machine));
+    assert_eq!(judged(&outcome(ExitKind::AllVpsOff)), ("error", Exit::VpsOff));
+    assert_eq!(judged(&outcome(ExitKind::Running)), ("error", Exit::Machine));
+    let mut late = outcome(ExitKind::Running);
+    late.end = End::Timeout;
+    assert_eq!(judged(&late), ("timeout", Exit::Timeout));
+    late.end = End::Interrupted;
+    assert_eq!(judged(&late), ("error", Exit::Interrupted));
+}
+
+#[test]
+fn a_crash_wins_over_how_the_machine_was_left() {
+    for exit in [ExitKind::PowerOff, ExitKind::Reset, ExitKind::AllVpsOff] {
+        let mut crashed = outcome(exit);
+        crashed.report.crash.count = 1;
+        assert_eq!(judged(&crashed), ("crash", Exit::Crash));
+    }
+    let mut hung = outcome(ExitKind::Running);
+    hung.end = End::Timeout;
+    hung.report.crash.count = 1;
+    assert_eq!(judged(&hung), ("crash", Exit::Crash));
+    let mut panicked = outcome(ExitKind::Panic);
+    panicked.report.crash.count = 1;
+    assert_eq!(judged(&panicked), ("error", Exit::Machine));
+}
+
+#[test]
+fn crash_data_is_shown_and_cannot_drive_the_terminal() {
+    let mut crashed = outcome(ExitKind::Reset);
+    let crash = &mut crashed.report.crash;
+    (crash.count, crash.vp, crash.control, crash.parameters) = (1, 1, 3 << 62, [1, 2, 3, 4, 5]);
+    let text = b"Kernel panic\n\x1b[2Jsysrq";
+    crash.text[..text.len()].copy_from_slice(text);
+    crash.text_len = text.len() as u64;
+    let summary = Summary::new(&crashed, Firmware::Acpi);
+    let shown = summary.to_string();
+    assert!(shown.contains("crash reported by VP 1 with control 0xc000000000000000"), "{shown}");
+    assert!(shown.contains("    P4 0x5\n    | Kernel panic\n    | \u{fffd}[2Jsysrq\n"), "{shown}");
+    assert_eq!(serde_json::to_value(&summary).unwrap()["crash"]["parameters"][0], "0x1");
+}
+
+#[test]
+fn lengths_that_a_broken_report_claims_are_not_believed() {
+    let mut broken = outcome(ExitKind::Panic);
+    broken.report.log_len = u64::MAX;
+    broken.report.crash.count = 1;
+    broken.report.crash.text_len = u64::MAX;
+    broken.report.counter_frequency = 0;
+    broken.report.start_counter = u64::MAX;
+    assert_eq!(Summary::new(&broken, Firmware::Acpi).boot_ms, None);
+    broken.report.exit = 77;
+    assert_eq!(judged(&broken), ("error", Exit::Machine));
+}
+
+#[test]
+fn what_qemu_refuses_is_the_users_error() {
+    let mut refused = outcome(ExitKind::Running);
+    refused.report.magic = 0;
+    refused.end = End::Exited(ExitStatus::from_raw(256));
+    refused.complaints = "qemu-system-aarch64: unable to find CPU model 'z80'\n\n".to_owned();
+    let summary = Summary::new(&refused, Firmware::Acpi);
+    assert_eq!(summary.outcome(), Exit::Usage);
+    assert_eq!(
+        summary.explanation(),
+        "QEMU did not start the machine (exit status: 1): qemu-system-aarch64: unable to find CPU model 'z80'"
+    );
+}
+
+#[test]
+fn what_a_guest_should_not_do_is_a_warning() {
+    let mut odd = outcome(ExitKind::PowerOff);
+    for vp in &mut odd.vps {
+        vp.fault(Fault::HvcImmediate, 7, 0x1000);
+        vp.fault(Fault::Address, 0x4020_0000, 0x2000);
+        let call = SmcccCount::slot(&mut vp.smccc, 0x8400_0050).unwrap();
+        (call.count, call.unknown) = (1, 1);
+    }
+    let warnings = Summary::new(&odd, Firmware::Acpi).warnings;
+    for expected in [
+        "hvc #7, which means nothing, 2 times, first at PC 0x1000",
+        "access to address 0x40200000, where nothing is, 2 times, first at PC 0x2000",
+        "SMCCC function 0x84000050 (TRNG_VERSION) answered NOT_SUPPORTED 2 times",
+    ] {
+        assert!(warnings.iter().any(|warning| warning == expected), "{expected}: {warnings:?}");
+    }
+}
+
+#[test]
+fn detection_is_by_the_uid_only_with_a_device_tree() {
+    let mut found = outcome(ExitKind::PowerOff);
+    assert_eq!(Summary::new(&found, Firmware::DeviceTree).detection, "SMCCC vendor hypervisor UID");
+    assert_eq!(Summary::new(&found, Firmware::Acpi).detection, "ACPI FADT hypervisor identity");
+    found.report.guest_os_id = 0;
+    assert_eq!(Summary::new(&found, Firmware::Acpi).detection, "none");
+}

@@ -1,0 +1,81 @@
+//! The report for a person.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Summary, Synic};
+
+/// Width of the column with the names of things.
+const NAME: usize = 36;
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let time = self.boot_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
+        writeln!(f, "\nreport")?;
+        writeln!(f, "  exit         {}{time} ({})", self.exit, self.explanation)?;
+        writeln!(f, "  VPs          {}", self.vps)?;
+        writeln!(f, "  detection    {}", self.detection)?;
+        match &self.guest_os_id {
+            Some(id) => writeln!(f, "  guest OS id  {} ({}, {} {})", id.raw, id.vendor, id.os, id.version)?,
+            None => writeln!(f, "  guest OS id  not set")?,
+        }
+        writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
+        if !self.hypercalls.is_empty() {
+            writeln!(f, "\n  {:NAME$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
+        }
+        for call in &self.hypercalls {
+            writeln!(f, "  {:NAME$} {:>#8x} {:>8} {:>8}", call.name, call.code, call.count, call.failed)?;
+        }
+        if !self.registers.is_empty() {
+            writeln!(f, "\n  {:NAME$} {:>8} {:>8} {:>8}", "VP register", "number", "gets", "sets")?;
+        }
+        for register in &self.registers {
+            let (gets, sets) = (register.gets, register.sets);
+            writeln!(f, "  {:NAME$} {:>#8x} {gets:>8} {sets:>8}", register.name, register.number)?;
+        }
+        if !self.synic.is_empty() {
+            writeln!(f, "\n  SynIC")?;
+        }
+        for vp in &self.synic {
+            writeln!(f, "    {vp}")?;
+        }
+        if let Some(crash) = &self.crash {
+            writeln!(f, "\n  crash reported by VP {} with control {}", crash.vp, crash.control)?;
+            for (number, parameter) in crash.parameters.iter().enumerate() {
+                writeln!(f, "    P{number} {parameter}")?;
+            }
+            for line in crash.text.lines() {
+                writeln!(f, "    | {}", printable(line))?;
+            }
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f, "\n  warnings")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "    {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Synic {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "VP {}: ", self.vp)?;
+        if !self.started {
+            return write!(f, "never started");
+        }
+        if !self.online {
+            write!(f, "off, ")?;
+        }
+        write!(f, "SCONTROL {}, SIMP {}, SIEFP {}", self.control, self.message_page, self.event_flags_page)?;
+        for sint in &self.sints {
+            let masked = if sint.masked { ", masked" } else { "" };
+            write!(f, ", SINT{} {} (INTID {}{masked})", sint.sint, sint.value, sint.vector)?;
+        }
+        Ok(())
+    }
+}
+
+/// A line of the guest's without anything that a terminal would obey.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
