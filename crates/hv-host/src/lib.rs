@@ -1,3 +1,55 @@
 //! A Hyper-V partition for ARM64 as a sans-IO state machine.
+//!
+//! [`Partition`] takes what a guest does (a hypercall with its registers, an SMCCC or PSCI call, a time that has come)
+//! and answers through the [`Host`] that the embedder implements: writes to guest memory, interrupts, deadlines, VPs to
+//! start. It does no I/O, allocates nothing, and is the same at EL2, in tests and under a fuzzer. Whatever a guest
+//! passes in, it gets a status or an exception; nothing of it can panic or loop in here.
+//!
+//! The files follow the TLFS:
+//!
+//! | TLFS | here |
+//! |---|---|
+//! | Hypercall Interface | `hypercall` (table, checks), `frame` (parameters), `calls`, `flush` |
+//! | Feature Discovery, Partitions | `profile`, `registers`, `crash` |
+//! | Virtual Processors | `vp`, `psci`, `smccc` |
+//! | Inter-Partition Communication | `synic`, `messages`, `events` |
+//! | Timers | `time`, `timers` |
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
+
+mod calls;
+mod crash;
+mod event;
+mod events;
+mod flush;
+mod frame;
+mod host;
+mod hypercall;
+mod memory;
+mod messages;
+mod partition;
+mod profile;
+pub mod psci;
+mod registers;
+mod sets;
+pub mod smccc;
+mod synic;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod time;
+mod timers;
+mod vmbus;
+mod vp;
+
+pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
+pub use flush::Flush;
+pub use host::{Action, Host, Retarget, VpContext};
+pub use memory::{BadAddress, GuestMemory};
+pub use messages::{BUFFERS_PER_PORT, Port, PortTarget};
+pub use partition::Partition;
+pub use profile::{Config, Profile};
+pub use sets::VpMask;
+pub use vp::{Power, Vp};

@@ -1,0 +1,40 @@
+//! Event flags.
+//!
+//! Source: TLFS, "Inter-Partition Communication", "SynIC Event Flags".
+
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::{EVENT_FLAGS_COUNT, SINT_COUNT};
+
+use crate::event::{Cause, Event};
+use crate::host::Host;
+use crate::memory::GuestMemory;
+use crate::synic::{Context, SLOT, Synic, page_base};
+
+impl Synic {
+    /// Sets an event flag, and raises the SINT's interrupt if it was clear. Returns whether it was.
+    pub(crate) fn signal<H: Host>(
+        &self,
+        context: &Context<'_, H>,
+        sint: u8,
+        flag: u16,
+    ) -> Result<bool, HvStatus> {
+        let index = usize::from(sint);
+        if index >= SINT_COUNT || usize::from(flag) >= EVENT_FLAGS_COUNT {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        if !self.control.enable() || !self.event_page.enabled() || self.sints[index].masked() {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        }
+        let word = page_base(self.event_page.0) + index as u64 * SLOT + u64::from(flag / 32) * 4;
+        let bit = 1 << (flag % 32);
+        let Ok(before) = context.host.memory().fetch_or_u32(word, bit) else {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        };
+        let was_set = before & bit != 0;
+        context.host.observe(&Event::EventFlag { vp: context.vp, sint, flag, was_set });
+        if !was_set {
+            self.raise(context, index, Cause::Event(sint));
+        }
+        Ok(!was_set)
+    }
+}

@@ -1,0 +1,132 @@
+//! What a partition asks of the program that embeds it.
+
+use crate::event::Event;
+use crate::flush::Flush;
+use crate::memory::GuestMemory;
+use crate::sets::VpMask;
+use hv_tlfs::status::HvStatus;
+
+/// The embedder's side: memory, time, interrupts, and the start of VPs.
+///
+/// The partition calls these methods while it holds locks of its own, so none of them may call back into the
+/// partition. All of them may be called on any VP's thread.
+pub trait Host {
+    /// The guest's memory.
+    type Memory: GuestMemory;
+
+    /// The guest's memory.
+    fn memory(&self) -> &Self::Memory;
+
+    /// The guest's counter, CNTVCT_EL0.
+    fn counter(&self) -> u64;
+
+    /// Makes interrupt `intid` pending on a VP, as an edge. `vp` may be any VP of the partition, running or not.
+    fn assert_interrupt(&self, vp: usize, intid: u32);
+
+    /// Asks for [`Partition::timer_expired`](crate::Partition::timer_expired) on the calling VP once the counter has
+    /// reached `counter`; replaces the earlier wish of that VP. `None`: no timer is armed.
+    fn set_deadline(&self, counter: Option<u64>) {
+        let _ = counter;
+    }
+
+    /// Starts a VP that is off, at EL1 with interrupts masked. Call
+    /// [`Partition::vp_online`](crate::Partition::vp_online) when it is about to run its first instruction.
+    fn start_vp(&self, vp: usize, context: &VpContext);
+
+    /// Drops translations. When it returns, no VP of `targets` uses a translation that `what` names.
+    fn flush_tlb(&self, targets: &VpMask, what: Flush) {
+        let _ = (targets, what);
+    }
+
+    /// Sends a device's interrupt elsewhere. The default knows no device.
+    ///
+    /// # Errors
+    /// The status for the guest.
+    fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
+        let _ = request;
+        Err(HvStatus::INVALID_PARAMETER)
+    }
+
+    /// Told of everything that happens. With this default nothing remains of it in the compiled code.
+    #[inline]
+    fn observe(&self, event: &Event<'_>) {
+        let _ = event;
+    }
+}
+
+/// Registers with which a VP starts, at EL1h with all interrupts masked. Registers not named here have their reset
+/// values.
+///
+/// Source: TLFS, `HV_INITIAL_VP_CONTEXT`; PSCI, section "CPU_ON".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VpContext {
+    /// Program counter; with the MMU off (a PSCI start) a guest physical address.
+    pub pc: u64,
+    /// X0: the context id of PSCI CPU_ON.
+    pub x0: u64,
+    /// X18, the platform register.
+    pub x18: u64,
+    /// SP_EL1.
+    pub sp: u64,
+    /// SCTLR_EL1.
+    pub sctlr: u64,
+    /// MAIR_EL1.
+    pub mair: u64,
+    /// TCR_EL1.
+    pub tcr: u64,
+    /// VBAR_EL1.
+    pub vbar: u64,
+    /// TTBR0_EL1.
+    pub ttbr0: u64,
+    /// TTBR1_EL1.
+    pub ttbr1: u64,
+}
+
+impl VpContext {
+    /// SCTLR_EL1 with MMU, caches and alignment checks off and the RES1 bits set (Arm ARM, "SCTLR_EL1").
+    pub const SCTLR_RESET: u64 = 0x30d0_0800;
+
+    /// The context of a VP that starts with the MMU off at `pc`, as PSCI CPU_ON asks.
+    #[must_use]
+    pub const fn at(pc: u64, x0: u64) -> Self {
+        Self { pc, x0, x18: 0, sp: 0, sctlr: Self::SCTLR_RESET, mair: 0, tcr: 0, vbar: 0, ttbr0: 0, ttbr1: 0 }
+    }
+}
+
+/// A device interrupt's new target.
+#[derive(Clone, Copy, Debug)]
+pub struct Retarget<'a> {
+    /// Logical device id that the host assigned.
+    pub device: u64,
+    /// MSI address that identifies the interrupt.
+    pub address: u64,
+    /// MSI data that identifies the interrupt.
+    pub data: u32,
+    /// Interrupt to raise.
+    pub vector: u32,
+    /// To all targets, not to one of them.
+    pub multicast: bool,
+    /// Targets.
+    pub targets: &'a VpMask,
+}
+
+/// What the embedder does with the VP that called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Return to the guest behind the call.
+    Resume,
+    /// Let the guest execute the same `hvc` again: a long hypercall gives pending interrupts a chance. An `hvc` has
+    /// already advanced ELR_EL2, so take 4 from it.
+    Retry,
+    /// Give the guest an Undefined Instruction exception at the call.
+    Undefined,
+    /// Wait until an interrupt is pending for the VP, then return to the guest behind the call.
+    Suspend,
+    /// Stop the VP. Call [`Partition::vp_offline`](crate::Partition::vp_offline) once its CPU can be started again.
+    VpOff,
+    /// The guest has switched the machine off.
+    SystemOff,
+    /// The guest wants the machine to start anew.
+    SystemReset,
+}

@@ -1,0 +1,382 @@
+//! Hypercall dispatch: the table of calls, and every check that does not depend on the call.
+//!
+//! Source: TLFS, "Hypercall Interface".
+
+use core::sync::atomic::Ordering;
+
+use hv_tlfs::features::PartitionPrivileges;
+use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput, HypercallOutput};
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::register::RegisterValue;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
+
+use crate::event::{Convention, Event};
+use crate::frame::{FAST_BYTES, Frame, Parameters};
+use crate::host::{Action, Host};
+use crate::partition::Partition;
+
+/// Control word of a fast Get of one register.
+const GET_ONE: u64 = 0x1_0001_0050;
+/// Control word of a fast Set of one register.
+const SET_ONE: u64 = 0x1_0001_0051;
+
+/// What a call does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    GetRegisters,
+    SetRegisters,
+    PostMessage,
+    SignalEvent,
+    SendIpi,
+    SendIpiEx,
+    FlushSpace,
+    FlushList,
+    FlushSpaceEx,
+    FlushListEx,
+    LongSpinWait,
+    StartVp,
+    Retarget,
+    VpIndexFromMpidr,
+    PartitionId,
+    QueryCapabilities,
+    /// A call that exists and that no guest of this kind may make.
+    Denied,
+}
+
+/// Shape of a call's parameters, and what it takes to make it. Sizes are in bytes.
+struct Call {
+    operation: Operation,
+    /// Fixed part of the input.
+    header: u16,
+    /// An element of the input list.
+    input_element: u16,
+    /// The output, or an element of the output list.
+    output: u16,
+    rep: bool,
+    /// Takes a variable header.
+    variable: bool,
+    privileges: PartitionPrivileges,
+}
+
+const NO_PRIVILEGE: PartitionPrivileges = PartitionPrivileges(0);
+
+impl Call {
+    const fn simple(operation: Operation, header: u16, output: u16) -> Self {
+        Self {
+            operation,
+            header,
+            input_element: 0,
+            output,
+            rep: false,
+            variable: false,
+            privileges: NO_PRIVILEGE,
+        }
+    }
+
+    const fn rep(operation: Operation, header: u16, input_element: u16, output: u16) -> Self {
+        Self { input_element, rep: true, ..Self::simple(operation, header, output) }
+    }
+
+    const fn variable(self) -> Self {
+        Self { variable: true, ..self }
+    }
+
+    const fn needs(self, privileges: PartitionPrivileges) -> Self {
+        Self { privileges, ..self }
+    }
+
+    const DENIED: &'static Self = &Self::simple(Operation::Denied, 0, 0);
+}
+
+/// The table of calls.
+#[inline]
+fn find(code: Code) -> Option<&'static Call> {
+    use Operation as Op;
+    Some(match code {
+        Code::GET_VP_REGISTERS => const { &Call::rep(Op::GetRegisters, 16, 4, 16) },
+        Code::SET_VP_REGISTERS => const { &Call::rep(Op::SetRegisters, 16, 32, 0) },
+        Code::POST_MESSAGE => {
+            const { &Call::simple(Op::PostMessage, 256, 0).needs(NO_PRIVILEGE.with_post_messages(true)) }
+        }
+        Code::SIGNAL_EVENT => {
+            const { &Call::simple(Op::SignalEvent, 8, 0).needs(NO_PRIVILEGE.with_signal_events(true)) }
+        }
+        Code::NOTIFY_LONG_SPIN_WAIT => const { &Call::simple(Op::LongSpinWait, 8, 0) },
+        Code::SEND_IPI => const { &Call::simple(Op::SendIpi, 16, 0) },
+        Code::SEND_IPI_EX => const { &Call::simple(Op::SendIpiEx, 24, 0).variable() },
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE => const { &Call::simple(Op::FlushSpace, 24, 0) },
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST => const { &Call::rep(Op::FlushList, 24, 8, 0) },
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => const { &Call::simple(Op::FlushSpaceEx, 32, 0).variable() },
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => const { &Call::rep(Op::FlushListEx, 32, 8, 0).variable() },
+        Code::START_VP => {
+            const { &Call::simple(Op::StartVp, 88, 0).needs(NO_PRIVILEGE.with_start_virtual_processor(true)) }
+        }
+        Code::RETARGET_INTERRUPT => const { &Call::simple(Op::Retarget, 64, 0).variable() },
+        Code::GET_VP_ID_FROM_APIC_ID => const { &Call::rep(Op::VpIndexFromMpidr, 16, 8, 8) },
+        Code::GET_PARTITION_ID => {
+            const { &Call::simple(Op::PartitionId, 0, 8).needs(NO_PRIVILEGE.with_access_partition_id(true)) }
+        }
+        Code::EXT_QUERY_CAPABILITIES => {
+            const {
+                &Call::simple(Op::QueryCapabilities, 0, 8)
+                    .needs(NO_PRIVILEGE.with_enable_extended_hypercalls(true))
+            }
+        }
+        Code::INVOKE_HYPERVISOR_DEBUGGER
+        | Code::MODIFY_VTL_PROTECTION_MASK
+        | Code::ENABLE_PARTITION_VTL
+        | Code::ENABLE_VP_VTL
+        | Code::TRANSLATE_VIRTUAL_ADDRESS
+        | Code::TRANSLATE_VIRTUAL_ADDRESS_EX
+        | Code::POST_DEBUG_DATA
+        | Code::RETRIEVE_DEBUG_DATA
+        | Code::RESET_DEBUG_SESSION
+        | Code::ADD_LOGICAL_PROCESSOR
+        | Code::MAP_DEVICE_INTERRUPT
+        | Code::UNMAP_DEVICE_INTERRUPT
+        | Code::ASSERT_VIRTUAL_INTERRUPT
+        | Code::FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE
+        | Code::FLUSH_GUEST_PHYSICAL_ADDRESS_LIST
+        | Code::MODIFY_SPARSE_GPA_PAGE_HOST_VISIBILITY
+        | Code::MMIO_READ
+        | Code::MMIO_WRITE
+        // Partitions, memory pools, VPs, intercepts, ports and connections of other partitions.
+        | Code(0x40..=0x45 | 0x47..=0x4f | 0x53..=0x5b | 0x5e..=0x64 | 0x95..=0x98) => Call::DENIED,
+        _ => return None,
+    })
+}
+
+/// Where a call ended: at its end, or before an element from which it has to go on.
+pub(crate) enum Outcome {
+    Done(HypercallOutput),
+    Again(u16),
+}
+
+impl From<Result<(), HvStatus>> for Outcome {
+    fn from(result: Result<(), HvStatus>) -> Self {
+        Self::Done(HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)))
+    }
+}
+
+impl Partition<'_> {
+    /// A hypercall of `vp`.
+    #[inline]
+    pub(crate) fn hypercall(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        convention: Convention,
+        x: &mut [u64; 31],
+    ) -> Action {
+        let first = match convention {
+            Convention::Smccc => 1,
+            Convention::Hvc1 => 0,
+        };
+        // The calls that a guest makes most: one register of its own. All checks on the control word and the header are
+        // these comparisons; anything unusual takes the way of all other calls.
+        let [control, partition, vp_index] = [x[first], x[first + 1], x[first + 2]];
+        if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
+            match control {
+                GET_ONE => return self.get_one(host, vp, convention, x, first),
+                SET_ONE => return self.set_one(host, vp, convention, x, first),
+                _ => {}
+            }
+        }
+        self.any_hypercall(host, vp, convention, x, first)
+    }
+
+    #[inline]
+    fn get_one(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        convention: Convention,
+        x: &mut [u64; 31],
+        first: usize,
+    ) -> Action {
+        // Only the name's four bytes are input; what else the register holds is not looked at.
+        let name = RegisterName(x[first + 3] as u32);
+        let got = self.get_register(host, vp, name);
+        let value = got.map(|value| [value.low, value.high]);
+        host.observe(&Event::RegisterGet { vp, target: vp, name, value });
+        let parameters = [x[first + 1], x[first + 2]];
+        let output = match convention {
+            Convention::Smccc => 6,
+            Convention::Hvc1 => 15,
+        };
+        if let Ok([low, high]) = value {
+            x[output] = low;
+            x[output + 1] = high;
+        }
+        x[0] = one_element(value.err());
+        let control = HypercallInput(GET_ONE);
+        let result = HypercallOutput(x[0]);
+        host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
+        Action::Resume
+    }
+
+    #[inline]
+    fn set_one(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        convention: Convention,
+        x: &mut [u64; 31],
+        first: usize,
+    ) -> Action {
+        let name = RegisterName(x[first + 3] as u32);
+        let value = RegisterValue { low: x[first + 5], high: x[first + 6] };
+        let reserved_is_zero = x[first + 3] >> 32 == 0 && x[first + 4] == 0;
+        let set = if reserved_is_zero {
+            self.set_register(host, vp, name, value)
+        } else {
+            Err(HvStatus::INVALID_PARAMETER)
+        };
+        let status = set.err();
+        host.observe(&Event::RegisterSet {
+            vp,
+            target: vp,
+            name,
+            value: [value.low, value.high],
+            status: status.unwrap_or(HvStatus::SUCCESS),
+        });
+        let parameters = [x[first + 1], x[first + 2]];
+        x[0] = one_element(status);
+        let control = HypercallInput(SET_ONE);
+        let result = HypercallOutput(x[0]);
+        host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
+        Action::Resume
+    }
+
+    fn any_hypercall(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        convention: Convention,
+        x: &mut [u64; 31],
+        first: usize,
+    ) -> Action {
+        let control = HypercallInput(x[first]);
+        let parameters = [x[first + 1], x[first + 2]];
+        let outcome = match self.check_call(control) {
+            Ok(call) => self.run(host, vp, convention, x, control, call),
+            Err(status) => Outcome::from(Err(status)),
+        };
+        let (result, retry) = match outcome {
+            Outcome::Done(result) => {
+                x[0] = result.0;
+                (result, false)
+            }
+            Outcome::Again(start) => {
+                x[first] = control.with_rep_start(start).0;
+                (HypercallOutput::SUCCESS, true)
+            }
+        };
+        host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry });
+        if retry { Action::Retry } else { Action::Resume }
+    }
+
+    /// The checks that the control word alone decides.
+    fn check_call(&self, control: HypercallInput) -> Result<&'static Call, HvStatus> {
+        let call = find(control.code()).ok_or(HvStatus::INVALID_HYPERCALL_CODE)?;
+        let early = matches!(call.operation, Operation::GetRegisters | Operation::SetRegisters);
+        if !early && self.guest_os_id().load(Ordering::Acquire) == 0 {
+            return Err(HvStatus::ACCESS_DENIED);
+        }
+        let profile = &self.config().profile;
+        let granted = profile.features.privileges.0 & call.privileges.0 == call.privileges.0;
+        if call.operation == Operation::Denied || !granted {
+            return Err(HvStatus::ACCESS_DENIED);
+        }
+        let hints = profile.enlightenments.hints;
+        let offered = match call.operation {
+            Operation::SendIpi => hints.use_synthetic_cluster_ipi(),
+            Operation::SendIpiEx => hints.use_synthetic_cluster_ipi() && hints.use_ex_processor_masks(),
+            Operation::FlushSpaceEx | Operation::FlushListEx => hints.use_ex_processor_masks(),
+            _ => true,
+        };
+        if !offered {
+            return Err(HvStatus::INVALID_HYPERCALL_CODE);
+        }
+        let (count, start) = (control.rep_count(), control.rep_start());
+        let counts = if call.rep { start < count } else { count == 0 && start == 0 };
+        // We are nobody's L0: the nested bit is as good as reserved.
+        if control.reserved() != 0
+            || control.is_nested()
+            || !counts
+            || (!call.variable && control.variable_header_size() != 0)
+        {
+            return Err(HvStatus::INVALID_HYPERCALL_INPUT);
+        }
+        Ok(call)
+    }
+
+    fn run<H: Host>(
+        &self,
+        host: &H,
+        vp: usize,
+        convention: Convention,
+        x: &mut [u64; 31],
+        control: HypercallInput,
+        call: &Call,
+    ) -> Outcome {
+        let count = usize::from(control.rep_count());
+        let variable = usize::from(control.variable_header_size()) * 8;
+        let list = usize::from(call.header) + variable;
+        let input = list + usize::from(call.input_element) * count;
+        let output = usize::from(call.output) * if call.rep { count } else { 1 };
+        let parameters = if control.fast() {
+            Parameters::fast(convention, input, output)
+        } else {
+            Parameters::memory(host.memory(), convention, x, input, output)
+        };
+        let parameters = match parameters {
+            Ok(parameters) => parameters,
+            Err(status) => return Outcome::from(Err(status)),
+        };
+        let mut frame = Frame {
+            host,
+            vp,
+            x,
+            parameters,
+            variable,
+            list,
+            start: control.rep_start(),
+            count: control.rep_count(),
+        };
+        let frame = &mut frame;
+        match call.operation {
+            Operation::GetRegisters => self.get_registers(frame),
+            Operation::SetRegisters => self.set_registers(frame),
+            Operation::PostMessage => self.post_message_call(frame).into(),
+            Operation::SignalEvent => self.signal_event_call(frame).into(),
+            Operation::SendIpi => self.send_ipi(frame).into(),
+            Operation::SendIpiEx => self.send_ipi_ex(frame).into(),
+            Operation::FlushSpace => self.flush_space(frame).into(),
+            Operation::FlushSpaceEx => self.flush_space_ex(frame).into(),
+            Operation::FlushList => self.flush_list(frame),
+            Operation::FlushListEx => self.flush_list_ex(frame),
+            // Advice only.
+            Operation::LongSpinWait => Ok(()).into(),
+            Operation::StartVp => self.start_vp_call(frame).into(),
+            Operation::Retarget => self.retarget(frame).into(),
+            Operation::VpIndexFromMpidr => self.vp_index_from_mpidr(frame),
+            Operation::PartitionId => frame.write(0, &self.config().partition_id).into(),
+            // No extended call but this one is there.
+            Operation::QueryCapabilities => frame.write(0, &0u64).into(),
+            Operation::Denied => Err(HvStatus::ACCESS_DENIED).into(),
+        }
+    }
+}
+
+/// Result value of a rep hypercall with one element.
+#[inline]
+const fn one_element(error: Option<HvStatus>) -> u64 {
+    match error {
+        None => 1 << 32,
+        Some(status) => status.0 as u64,
+    }
+}
+
+const _: () = assert!(FAST_BYTES == 128);

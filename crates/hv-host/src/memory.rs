@@ -1,0 +1,56 @@
+//! Guest physical memory, as the partition sees it.
+
+use core::fmt;
+
+/// An access outside the guest's memory: the address is not mapped, or a part of the range is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAddress;
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not in the guest's memory")
+    }
+}
+
+impl core::error::Error for BadAddress {}
+
+/// Guest physical memory.
+///
+/// Every method checks its whole range before it touches a byte: an address from a guest is a claim. Other VPs of the
+/// guest run at the same time, so a value read twice may differ; the partition therefore reads once and judges the
+/// copy, and an implementation must cope with racing writes (volatile or atomic accesses, never references).
+pub trait GuestMemory {
+    /// Copies `buf.len()` bytes at `gpa` into `buf`.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the range is not all guest memory; `buf` is then unspecified.
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress>;
+
+    /// Copies `data` to `gpa`.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the range is not all guest memory; nothing was written.
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress>;
+
+    /// Loads the word at `gpa`, with acquire ordering.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
+    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress>;
+
+    /// Stores the word at `gpa`, with release ordering: all earlier writes are visible to whoever sees this one.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
+    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress>;
+
+    /// Sets `bits` in the word at `gpa` and returns the old word, sequentially consistent with
+    /// [`load_u32`](Self::load_u32) after it.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
+    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress>;
+
+    /// Whether `len` bytes at `gpa` are guest memory.
+    fn contains(&self, gpa: u64, len: u64) -> bool;
+}

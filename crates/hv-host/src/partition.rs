@@ -1,0 +1,213 @@
+//! The partition: what it is made of, and the calls that the embedder makes.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+
+use crate::crash::Crash;
+use crate::event::{Conduit, Convention, Event};
+use crate::host::{Action, Host};
+use crate::messages::{Port, Source, new_message};
+use crate::profile::Config;
+use crate::smccc;
+use crate::synic::Context;
+use crate::time::ReferenceTime;
+use crate::vmbus::Vmbus;
+use crate::vp::{Power, Vp};
+
+/// A Hyper-V partition.
+///
+/// It is shared by all VPs and takes no lock that two VPs contend for unless they work on the same VP, on VMBus, or on
+/// the reference TSC page. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
+/// once, then feed it with the guest's traps.
+#[derive(Debug)]
+pub struct Partition<'a> {
+    config: Config,
+    vps: &'a [Vp],
+    ports: &'a [Port],
+    guest_os_id: AtomicU64,
+    time: ReferenceTime,
+    crash: Crash,
+    vmbus: Vmbus,
+}
+
+impl<'a> Partition<'a> {
+    /// A partition with these VPs, of which VP 0 is the boot processor, and these ports. Call [`reset`](Self::reset)
+    /// before anything else.
+    #[must_use]
+    pub const fn new(config: Config, vps: &'a [Vp], ports: &'a [Port]) -> Self {
+        Self {
+            config,
+            vps,
+            ports,
+            guest_os_id: AtomicU64::new(0),
+            time: ReferenceTime::new(),
+            crash: Crash::new(),
+            vmbus: Vmbus::new(),
+        }
+    }
+
+    /// How it was built.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Number of VPs.
+    #[must_use]
+    pub const fn vp_count(&self) -> usize {
+        self.vps.len()
+    }
+
+    /// The VPs.
+    #[must_use]
+    pub const fn vps(&self) -> &'a [Vp] {
+        self.vps
+    }
+
+    /// Puts everything into the state after creation: all VPs off, all registers at their reset values, reference time
+    /// 0. No VP may run meanwhile. The guest's memory is the embedder's to restore.
+    pub fn reset(&self, host: &impl Host) {
+        self.guest_os_id.store(0, Ordering::Release);
+        self.time.reset(self.config.counter_frequency, host.counter(), 0);
+        self.crash.reset();
+        self.vmbus.reset();
+        for vp in self.vps {
+            vp.reset(self.ports);
+        }
+        host.observe(&Event::Reset);
+    }
+
+    /// An `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, changed as the call demands.
+    #[inline]
+    pub fn hvc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+        match immediate {
+            HVC_SMCCC if x[0] as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
+            HVC_SMCCC => smccc::call(self, host, vp, Conduit::Hvc, x),
+            HVC_HYPERCALL => self.hypercall(host, vp, Convention::Hvc1, x),
+            _ => unknown_immediate(host, vp, Conduit::Hvc, immediate),
+        }
+    }
+
+    /// An `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: a trapped `smc`, unlike an `hvc`,
+    /// leaves it at the instruction (but not with [`Action::Undefined`]).
+    pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+        match immediate {
+            HVC_SMCCC => smccc::call(self, host, vp, Conduit::Smc, x),
+            _ => unknown_immediate(host, vp, Conduit::Smc, immediate),
+        }
+    }
+
+    /// The deadline of [`Host::set_deadline`] has passed, or a spurious interrupt says so, or the clock was changed
+    /// ([`migrate`](Self::migrate)). Called on the VP itself.
+    pub fn timer_expired(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps.get(vp) {
+            state.synic().timers_woken(&self.context(host, vp));
+        }
+    }
+
+    /// The VP is about to run its first instruction. The boot processor needs it too.
+    pub fn vp_online(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps.get(vp) {
+            state.set_online(self.reference_time(host));
+            host.observe(&Event::VpOnline { vp });
+        }
+    }
+
+    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Called on the VP itself. Its
+    /// registers go back to their reset values, its queued messages are dropped.
+    pub fn vp_offline(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps.get(vp) {
+            host.set_deadline(None);
+            state.reset(self.ports);
+            host.observe(&Event::VpOffline { vp });
+        }
+    }
+
+    /// Whether a VP runs; `None` if there is no such VP.
+    #[must_use]
+    pub fn power(&self, vp: usize) -> Option<Power> {
+        self.vps.get(vp).map(Vp::power)
+    }
+
+    /// The reference time in 100 ns since the partition was created.
+    #[must_use]
+    pub fn reference_time(&self, host: &impl Host) -> u64 {
+        self.time.clock().at(host.counter())
+    }
+
+    /// Changes the clock as a migration does. The guest's counter has `frequency` Hz and its present value from now on;
+    /// the reference time goes on from `now`, which [`reference_time`](Self::reference_time) told before the counter
+    /// was changed. The reference TSC page follows. Call [`timer_expired`](Self::timer_expired) on every VP afterwards.
+    pub fn migrate(&self, host: &impl Host, frequency: u64, now: u64) {
+        let sequence = self.time.migrate(host.memory(), frequency, host.counter(), now);
+        host.observe(&Event::TimeChanged { sequence, now });
+    }
+
+    /// Says in the reference TSC page that it is not valid, or that it is again. Meanwhile a guest has to read the
+    /// register.
+    pub fn set_reference_tsc_valid(&self, host: &impl Host, valid: bool) {
+        let sequence = self.time.set_page_valid(host.memory(), valid);
+        host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
+    }
+
+    /// Posts a message to a SINT of a VP, as the hypervisor or the host does.
+    ///
+    /// # Errors
+    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC or message page is off,
+    /// [`HvStatus::INSUFFICIENT_BUFFERS`] if 16 messages of the host's wait for the VP, [`HvStatus::INVALID_PARAMETER`]
+    /// for a SINT, type or payload that cannot be.
+    pub fn post_message(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        sint: u8,
+        message_type: MessageType,
+        sender: u64,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        if message_type == MessageType::NONE || payload.len() > hv_tlfs::synic::MESSAGE_PAYLOAD_SIZE {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let mut message = new_message(message_type, sender, payload);
+        target.synic().post(&self.context(host, vp), sint, Source::Host, &mut message)
+    }
+
+    /// Sets an event flag of a VP, as the host does. True if it was clear, so that an interrupt was raised.
+    ///
+    /// # Errors
+    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC, event flags page or SINT
+    /// is off, [`HvStatus::INVALID_PARAMETER`] for a SINT or flag that cannot be.
+    pub fn signal_event(&self, host: &impl Host, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
+        let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        target.synic().signal(&self.context(host, vp), sint, flag)
+    }
+
+    pub(crate) fn context<'c, H: Host>(&'c self, host: &'c H, vp: usize) -> Context<'c, H> {
+        Context { host, vp, ports: self.ports, time: &self.time }
+    }
+
+    pub(crate) const fn ports(&self) -> &'a [Port] {
+        self.ports
+    }
+
+    pub(crate) const fn guest_os_id(&self) -> &AtomicU64 {
+        &self.guest_os_id
+    }
+
+    pub(crate) const fn time(&self) -> &ReferenceTime {
+        &self.time
+    }
+
+    pub(crate) const fn crash(&self) -> &Crash {
+        &self.crash
+    }
+}
+
+fn unknown_immediate(host: &impl Host, vp: usize, conduit: Conduit, immediate: u16) -> Action {
+    host.observe(&Event::UnknownImmediate { vp, conduit, immediate });
+    Action::Undefined
+}

@@ -1,0 +1,239 @@
+//! VP registers: who may read and write what, and what it does.
+//!
+//! Source: TLFS, `HvCallGetVpRegisters` and `HvCallSetVpRegisters`.
+
+use core::sync::atomic::Ordering;
+
+use hv_tlfs::crash::CrashControl;
+use hv_tlfs::features::PartitionPrivileges;
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::register::RegisterValue;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::{SINT_COUNT, Siefp, Simp, Sint, SynicControl, VERSION_1};
+use hv_tlfs::timer::StimerConfig;
+
+use crate::crash::Crash;
+use crate::host::Host;
+use crate::partition::Partition;
+use crate::vp::Vp;
+
+const SINT_FIRST: u32 = Name::SINT0.0;
+const SINT_LAST: u32 = Name::SINT15.0;
+const TIMER_FIRST: u32 = Name::STIMER0_CONFIG.0;
+const TIMER_LAST: u32 = Name::STIMER3_COUNT.0;
+const CRASH_FIRST: u32 = Name::GUEST_CRASH_P0.0;
+const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
+
+/// What a register needs beyond its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Readable (and the guest OS id and crash registers writable) before the guest has written its OS id.
+    Nothing,
+    /// A guest OS id.
+    Identity,
+    /// A guest OS id and these privileges.
+    Privilege(PartitionPrivileges),
+    /// The crash registers' feature bit.
+    CrashFeature,
+}
+
+const NONE: PartitionPrivileges = PartitionPrivileges(0);
+
+/// What a register needs; `None` if there is no such register.
+#[inline]
+const fn needs(name: Name) -> Option<Needs> {
+    Some(match name {
+        Name::GUEST_OS_ID
+        | Name::HYPERVISOR_VERSION
+        | Name::PRIVILEGES_AND_FEATURES_INFO
+        | Name::FEATURES_INFO
+        | Name::IMPLEMENTATION_LIMITS_INFO
+        | Name::HARDWARE_FEATURES_INFO
+        | Name::TIME_REF_COUNT => Needs::Nothing,
+        Name::GUEST_CRASH_CTL | Name(CRASH_FIRST..=CRASH_LAST) => Needs::CrashFeature,
+        Name::CPU_MANAGEMENT_FEATURES_INFO
+        | Name::PASID_FEATURES_INFO
+        | Name::NESTED_VIRT_FEATURES_INFO
+        | Name::IPT_FEATURES_INFO => Needs::Identity,
+        Name::PROCESSOR_CLOCK_FREQUENCY | Name::INTERRUPT_CLOCK_FREQUENCY => {
+            Needs::Privilege(NONE.with_access_frequency(true))
+        }
+        Name::VP_RUNTIME => Needs::Privilege(NONE.with_access_vp_runtime(true)),
+        Name::VP_INDEX => Needs::Privilege(NONE.with_access_vp_index(true)),
+        Name::VP_ASSIST_PAGE => Needs::Privilege(NONE.with_access_interrupt_control(true)),
+        Name::REFERENCE_TSC | Name::REFERENCE_TSC_SEQUENCE => {
+            Needs::Privilege(NONE.with_access_reference_tsc(true))
+        }
+        Name(SINT_FIRST..=SINT_LAST)
+        | Name::SCONTROL
+        | Name::SVERSION
+        | Name::SIEFP
+        | Name::SIMP
+        | Name::EOM
+        | Name::SIRBP => Needs::Privilege(NONE.with_access_synic(true)),
+        Name(TIMER_FIRST..=TIMER_LAST) => Needs::Privilege(NONE.with_access_synthetic_timers(true)),
+        _ => return None,
+    })
+}
+
+const fn value(low: u64) -> RegisterValue {
+    RegisterValue::from_u64(low)
+}
+
+impl Partition<'_> {
+    /// Whether the guest may use the register now.
+    #[inline]
+    fn allowed(&self, name: Name) -> Result<(), HvStatus> {
+        let features = &self.config().profile.features;
+        let identified = || self.guest_os_id().load(Ordering::Acquire) != 0;
+        let granted = match needs(name).ok_or(HvStatus::UNKNOWN_REGISTER_NAME)? {
+            Needs::Nothing => true,
+            Needs::CrashFeature => features.c.guest_crash(),
+            Needs::Identity => identified() && features.privileges.access_vp_registers(),
+            Needs::Privilege(wanted) => {
+                let wanted = wanted.with_access_vp_registers(true);
+                features.privileges.0 & wanted.0 == wanted.0 && identified()
+            }
+        };
+        if granted { Ok(()) } else { Err(HvStatus::ACCESS_DENIED) }
+    }
+
+    /// Reads a register of VP `target`, which exists.
+    #[inline]
+    pub(crate) fn get_register(
+        &self,
+        host: &impl Host,
+        target: usize,
+        name: Name,
+    ) -> Result<RegisterValue, HvStatus> {
+        self.allowed(name)?;
+        let vp = self.vps().get(target).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        Ok(match name {
+            Name::VP_INDEX => value(target as u64),
+            Name::TIME_REF_COUNT => {
+                if !self.config().profile.features.privileges.access_reference_counter() {
+                    return Err(HvStatus::ACCESS_DENIED);
+                }
+                value(self.reference_time(host))
+            }
+            Name::GUEST_OS_ID => value(self.guest_os_id().load(Ordering::Acquire)),
+            Name::GUEST_CRASH_CTL => value(Crash::CAPABILITIES),
+            Name(n @ CRASH_FIRST..=CRASH_LAST) => {
+                value(self.crash().parameter((n - CRASH_FIRST) as usize).load(Ordering::Relaxed))
+            }
+            Name::REFERENCE_TSC => value(self.time().page_register()),
+            Name::REFERENCE_TSC_SEQUENCE => value(u64::from(self.time().page_sequence())),
+            Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host))),
+            Name::VP_ASSIST_PAGE => value(vp.assist_page().load(Ordering::Relaxed)),
+            Name::SVERSION => value(VERSION_1),
+            // EOM reads as zero.
+            Name::EOM => value(0),
+            Name(SINT_FIRST..=TIMER_LAST) => value(get_synic(vp, name)),
+            _ => self.discovery(name),
+        })
+    }
+
+    /// Registers that describe the hypervisor.
+    fn discovery(&self, name: Name) -> RegisterValue {
+        let profile = &self.config().profile;
+        match name {
+            Name::HYPERVISOR_VERSION => profile.version.to_register(),
+            Name::PRIVILEGES_AND_FEATURES_INFO => profile.features.to_register(),
+            Name::FEATURES_INFO => profile.enlightenments.to_register(),
+            Name::IMPLEMENTATION_LIMITS_INFO => {
+                let mut limits = profile.limits;
+                if limits.max_virtual_processors == 0 {
+                    limits.max_virtual_processors = self.vp_count() as u32;
+                }
+                limits.to_register()
+            }
+            Name::HARDWARE_FEATURES_INFO => RegisterValue::from_dwords([profile.hardware.0, 0, 0, 0]),
+            // In kHz, as the TLFS says.
+            Name::PROCESSOR_CLOCK_FREQUENCY | Name::INTERRUPT_CLOCK_FREQUENCY => {
+                value(self.config().counter_frequency / 1000)
+            }
+            _ => value(0),
+        }
+    }
+
+    /// Writes a register of VP `vp`, the caller.
+    #[inline]
+    pub(crate) fn set_register(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        name: Name,
+        new: RegisterValue,
+    ) -> Result<(), HvStatus> {
+        self.allowed(name)?;
+        let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        if new.high != 0 {
+            // TLFS: bits beyond the register's size have to be zero.
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let new = new.low;
+        let context = &self.context(host, vp);
+        match name {
+            Name::EOM => {
+                state.synic().end_of_message(context);
+                self.vmbus_progress(host);
+            }
+            Name(n @ TIMER_FIRST..=TIMER_LAST) => {
+                let timer = (n - TIMER_FIRST) as usize / 2;
+                if (n - TIMER_FIRST) % 2 != 0 {
+                    state.synic().set_timer_count(context, timer, new);
+                    return Ok(());
+                }
+                let config = StimerConfig(new);
+                if config.direct_mode() && !self.config().profile.features.c.direct_synthetic_timers() {
+                    return Err(HvStatus::INVALID_PARAMETER);
+                }
+                return state.synic().set_timer_config(context, timer, config);
+            }
+            Name(n @ SINT_FIRST..=SINT_LAST) => {
+                let sint = Sint(new);
+                if sint.polling() && !self.config().profile.features.c.sint_polling_mode() {
+                    return Err(HvStatus::INVALID_PARAMETER);
+                }
+                return state.synic().set_sint((n - SINT_FIRST) as usize, sint);
+            }
+            Name::SCONTROL => {
+                state.synic().set_control(context, SynicControl(new));
+                self.vmbus_progress(host);
+            }
+            Name::SIMP => {
+                state.synic().set_message_page(context, Simp(new));
+                self.vmbus_progress(host);
+            }
+            Name::SIEFP => state.synic().set_event_page(context, Siefp(new)),
+            Name::SIRBP => state.synic().response_page = new,
+            Name::GUEST_OS_ID => self.guest_os_id().store(new, Ordering::Release),
+            Name::REFERENCE_TSC => self.time().set_page_register(host.memory(), new),
+            Name::VP_ASSIST_PAGE => state.assist_page().store(new, Ordering::Relaxed),
+            Name::GUEST_CRASH_CTL => self.crash().control(host, vp, CrashControl(new)),
+            Name(n @ CRASH_FIRST..=CRASH_LAST) => {
+                self.crash().parameter((n - CRASH_FIRST) as usize).store(new, Ordering::Relaxed);
+            }
+            // The rest is read-only.
+            _ => return Err(HvStatus::INVALID_PARAMETER),
+        }
+        Ok(())
+    }
+}
+
+/// A register behind the VP's lock.
+fn get_synic(vp: &Vp, name: Name) -> u64 {
+    let synic = vp.synic();
+    match name {
+        Name(n @ SINT_FIRST..=SINT_LAST) => synic.sints[(n - SINT_FIRST) as usize % SINT_COUNT].0,
+        Name::SCONTROL => synic.control.0,
+        Name::SIEFP => synic.event_page.0,
+        Name::SIMP => synic.message_page.0,
+        Name::SIRBP => synic.response_page,
+        Name(n @ TIMER_FIRST..=TIMER_LAST) => {
+            let timer = (n - TIMER_FIRST) as usize / 2;
+            if (n - TIMER_FIRST) % 2 == 0 { synic.timers.config(timer).0 } else { synic.timers.count(timer) }
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,255 @@
+//! Partition reference time: the counter register and the reference TSC page.
+//!
+//! Reference time counts 100 ns units from the partition's creation: `((counter * scale) >> 64) + offset`. The same
+//! scale and offset stand in the guest's reference TSC page, so that a guest which computes the time by itself and one
+//! which reads the register agree to the last bit.
+//!
+//! Source: TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use hv_tlfs::page;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
+use spin::Mutex;
+
+use crate::memory::GuestMemory;
+
+const PAGE_ENABLE: u64 = ReferenceTscRegister(0).with_enable(true).0;
+const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
+const SCALE: u64 = offset_of!(ReferenceTscPage, scale) as u64;
+const OFFSET: u64 = offset_of!(ReferenceTscPage, offset) as u64;
+
+/// Scale and offset: a value of them is always consistent in itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    /// Reference units per tick, in 1/2^64.
+    pub(crate) scale: u64,
+    /// Added to the scaled counter; two's complement.
+    pub(crate) offset: u64,
+    /// Ticks per reference unit: whole ticks and 1/2^64 of a tick.
+    ticks: (u64, u64),
+}
+
+impl Clock {
+    /// The clock of a counter of `frequency` Hz that shows `now` at `counter`.
+    fn new(frequency: u64, counter: u64, now: u64) -> Self {
+        // Below one tick per unit the scale does not fit its field. No ARM64 system has such a counter (since Armv8.6
+        // it is 1 GHz, earlier ones have 19.2 MHz and more).
+        let frequency = frequency.max(CLOCK_HZ + 1);
+        let scale = (u128::from(CLOCK_HZ) << 64) / u128::from(frequency);
+        let units = u128::from(CLOCK_HZ);
+        let whole = u128::from(frequency) / units;
+        let fraction = ((u128::from(frequency) % units) << 64) / units;
+        let mut clock = Self { scale: scale as u64, offset: 0, ticks: (whole as u64, fraction as u64) };
+        clock.offset = now.wrapping_sub(clock.at(counter));
+        clock
+    }
+
+    /// Reference time at this counter value.
+    #[inline]
+    pub(crate) fn at(&self, counter: u64) -> u64 {
+        let scaled = (u128::from(counter) * u128::from(self.scale)) >> 64;
+        (scaled as u64).wrapping_add(self.offset)
+    }
+
+    /// A counter value at which the reference time is `time` or a little more, never less: the deadline of a timer.
+    ///
+    /// Off by at most a few ticks. `u64::MAX`, which no counter reaches, if there is none.
+    pub(crate) fn counter_at(&self, time: u64) -> u64 {
+        let Ok(units) = u64::try_from((i128::from(time) - i128::from(self.offset as i64)).max(0)) else {
+            return u64::MAX;
+        };
+        let (whole, fraction) = self.ticks;
+        let ticks =
+            u128::from(units) * u128::from(whole) + ((u128::from(units) * u128::from(fraction)) >> 64);
+        let Ok(mut counter) = u64::try_from(ticks) else {
+            return u64::MAX;
+        };
+        // `scale` and `ticks` are both rounded down, so the estimate may fall short.
+        while self.at(counter).wrapping_sub(self.offset) < units {
+            // One reference unit is more than one tick: two rounds do, unless the scale's own rounding has added up
+            // over years of uptime; then jump by the missing units.
+            let missing = units - self.at(counter).wrapping_sub(self.offset);
+            let Some(next) = counter.checked_add(missing.saturating_mul(whole).max(1)) else {
+                return u64::MAX;
+            };
+            counter = next;
+        }
+        counter
+    }
+}
+
+/// The partition's time: read by every VP without a lock, changed under one.
+#[derive(Debug)]
+pub(crate) struct ReferenceTime {
+    /// Even: the fields below are consistent. Odd: they are being changed.
+    version: AtomicU32,
+    scale: AtomicU64,
+    offset: AtomicU64,
+    ticks: [AtomicU64; 2],
+    page: Mutex<Page>,
+}
+
+/// The reference TSC page.
+#[derive(Debug)]
+struct Page {
+    /// The register as the guest wrote it.
+    register: u64,
+    /// The page's sequence number while it is valid; never 0.
+    sequence: u32,
+    /// False: the page says 0, and the guest has to read the register.
+    valid: bool,
+}
+
+impl ReferenceTime {
+    pub(crate) const fn new() -> Self {
+        Self {
+            version: AtomicU32::new(0),
+            scale: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            ticks: [const { AtomicU64::new(0) }; 2],
+            page: Mutex::new(Page { register: 0, sequence: 0, valid: false }),
+        }
+    }
+
+    /// Scale and offset of one moment.
+    #[inline]
+    pub(crate) fn clock(&self) -> Clock {
+        loop {
+            let before = self.version.load(Ordering::Acquire);
+            let clock = Clock {
+                scale: self.scale.load(Ordering::Relaxed),
+                offset: self.offset.load(Ordering::Relaxed),
+                ticks: (self.ticks[0].load(Ordering::Relaxed), self.ticks[1].load(Ordering::Relaxed)),
+            };
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && self.version.load(Ordering::Relaxed) == before {
+                return clock;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Starts the time: `now` at `counter`; the page is off, as after creation.
+    pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
+        let mut page = self.page.lock();
+        *page = Page { register: 0, sequence: 1, valid: true };
+        self.store(Clock::new(frequency, counter, now));
+    }
+
+    /// The caller holds the page lock, so that there is one writer.
+    fn store(&self, clock: Clock) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.scale.store(clock.scale, Ordering::Relaxed);
+        self.offset.store(clock.offset, Ordering::Relaxed);
+        self.ticks[0].store(clock.ticks.0, Ordering::Relaxed);
+        self.ticks[1].store(clock.ticks.1, Ordering::Relaxed);
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    /// The reference TSC register.
+    pub(crate) fn page_register(&self) -> u64 {
+        self.page.lock().register
+    }
+
+    /// The page's sequence number; 0 while it is not valid.
+    pub(crate) fn page_sequence(&self) -> u32 {
+        let page = self.page.lock();
+        if page.valid { page.sequence } else { 0 }
+    }
+
+    /// Writes the reference TSC register. A page that lies outside the guest's memory is not an error (TLFS: it will
+    /// not be accessible to the guest).
+    pub(crate) fn set_page_register(&self, memory: &impl GuestMemory, register: u64) {
+        let mut page = self.page.lock();
+        page.register = register;
+        self.fill(&page, memory);
+    }
+
+    /// Changes scale and offset as a migration does: the reference time goes on from `now`, the guest's counter reads
+    /// `counter` at that moment and runs at `frequency` from there. The page's sequence number moves on.
+    pub(crate) fn migrate(&self, memory: &impl GuestMemory, frequency: u64, counter: u64, now: u64) -> u32 {
+        let mut page = self.page.lock();
+        self.invalidate(&page, memory);
+        self.store(Clock::new(frequency, counter, now));
+        page.sequence = page.sequence.wrapping_add(1).max(1);
+        self.fill(&page, memory);
+        if page.valid { page.sequence } else { 0 }
+    }
+
+    /// Makes the page valid or invalid; an invalid page sends the guest to the register.
+    pub(crate) fn set_page_valid(&self, memory: &impl GuestMemory, valid: bool) -> u32 {
+        let mut page = self.page.lock();
+        if valid && !page.valid {
+            page.sequence = page.sequence.wrapping_add(1).max(1);
+        }
+        page.valid = valid;
+        self.fill(&page, memory);
+        if valid { page.sequence } else { 0 }
+    }
+
+    /// Sequence 0 first: a guest that reads while scale and offset change falls back to the register or sees the
+    /// sequence change.
+    fn invalidate(&self, page: &Page, memory: &impl GuestMemory) {
+        if page.register & PAGE_ENABLE != 0 {
+            let _ = memory.store_u32((page.register & page::MASK) + SEQUENCE, 0);
+        }
+    }
+
+    fn fill(&self, page: &Page, memory: &impl GuestMemory) {
+        if page.register & PAGE_ENABLE == 0 {
+            return;
+        }
+        let base = page.register & page::MASK;
+        self.invalidate(page, memory);
+        if page.valid {
+            fence(Ordering::SeqCst);
+            let clock = self.clock();
+            let written = memory
+                .write(base + SCALE, &clock.scale.to_le_bytes())
+                .and_then(|()| memory.write(base + OFFSET, &clock.offset.to_le_bytes()))
+                .and_then(|()| memory.store_u32(base + SEQUENCE, page.sequence));
+            // Outside of guest memory: nobody can see it.
+            let _ = written;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_at_zero_and_counts_in_100_ns() {
+        for frequency in [19_200_000, 24_000_000, 25_000_000, 62_500_000, 1_000_000_000] {
+            let clock = Clock::new(frequency, 123_456_789, 0);
+            assert_eq!(clock.at(123_456_789), 0);
+            let hour = clock.at(123_456_789 + 3600 * frequency);
+            assert!(hour.abs_diff(3600 * CLOCK_HZ) <= 1, "{frequency}: {hour}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_never_early_and_at_most_a_unit_late() {
+        for frequency in [10_000_001, 19_200_000, 24_000_000, 62_500_000, 100_000_000, 1_000_000_000] {
+            let clock = Clock::new(frequency, 987_654_321, 0);
+            for time in [0, 1, 2, 9, 10, 1_000_003, 86_400 * CLOCK_HZ, 1 << 48, 1 << 56] {
+                let counter = clock.counter_at(time);
+                assert!(clock.at(counter) >= time, "{frequency} {time}");
+                assert!(clock.at(counter) <= time + 1, "{frequency} {time}: {}", clock.at(counter));
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_counters_is_never() {
+        for counter in [0, 5_000_000_000] {
+            let clock = Clock::new(1_000_000_000, counter, 0);
+            assert_eq!(clock.counter_at(u64::MAX), u64::MAX);
+            assert_eq!(clock.counter_at(u64::MAX - 500_000_000), u64::MAX);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Synthetic timers of one VP.
+//!
+//! Source: TLFS, "Timers", "Synthetic Timers".
+
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::FIRST_VALID_VECTOR;
+use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
+
+use crate::event::{Cause, Event, TimerEvent};
+use crate::host::Host;
+use crate::synic::{Context, Synic, interrupt};
+
+/// Missed periods that a periodic timer makes up for; older ones are skipped.
+const CATCH_UP: u64 = 8;
+/// Least time, in 100 ns, between two expirations of a timer that is late: whatever period the guest chose, it gets to
+/// run in between.
+const LEAST_INTERVAL: u64 = 200;
+/// A time that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// One timer. All zeros after reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Timer {
+    config: StimerConfig,
+    count: u64,
+    /// The guest's wish is in effect: `due` and `fire_at` mean something.
+    armed: bool,
+    /// Waits for its buffer, its slot or its SynIC; no deadline until one of them changes.
+    blocked: bool,
+    /// Reference time at which it is to expire.
+    due: u64,
+    /// When it does: `due`, or later while a late periodic timer catches up.
+    fire_at: u64,
+    /// When it was to expire: for the message that waits in its buffer.
+    expired: u64,
+}
+
+/// The timers of a VP.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    timers: [Timer; STIMER_COUNT],
+    /// Reference time that the embedder was last asked for, counted from 1; 0: none.
+    deadline: u64,
+}
+
+impl Timer {
+    const NEW: Self = Self {
+        config: StimerConfig(0),
+        count: 0,
+        armed: false,
+        blocked: false,
+        due: 0,
+        fire_at: 0,
+        expired: 0,
+    };
+
+    /// Puts the registers into effect. A period begins now.
+    fn arm(&mut self, now: u64) {
+        self.blocked = false;
+        self.armed = self.config.enable() && self.count != 0;
+        self.due = if self.config.periodic() { now.saturating_add(self.count) } else { self.count };
+        self.fire_at = self.due;
+    }
+
+    /// After an expiration at `now`: a one-shot timer is disabled, a periodic one goes on. Returns the periods that
+    /// were skipped.
+    fn advance(&mut self, now: u64) -> u64 {
+        if !self.config.periodic() {
+            self.armed = false;
+            self.config = self.config.with_enable(false);
+            return 0;
+        }
+        let period = self.count.max(1);
+        self.due = self.due.saturating_add(period);
+        self.fire_at = self.due;
+        if self.due > now {
+            return 0;
+        }
+        let missed = (now - self.due) / period + 1;
+        let skipped = if self.config.lazy() { missed } else { missed.saturating_sub(CATCH_UP) };
+        self.due = self.due.saturating_add(skipped.saturating_mul(period));
+        // Catching up by a shorter period, as the TLFS describes it.
+        let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
+        self.fire_at = if self.due > now { self.due } else { next };
+        skipped
+    }
+
+    /// A lazy timer whose VP was away until shortly before the next expiration leaves this one out.
+    fn lazy_skip(&mut self, now: u64) -> u64 {
+        let period = self.count.max(1);
+        let late = now - self.due;
+        if !self.config.lazy() || !self.config.periodic() || late % period <= period - period / 4 {
+            return 0;
+        }
+        let skipped = late / period + 1;
+        self.due = self.due.saturating_add(skipped.saturating_mul(period));
+        self.fire_at = self.due;
+        skipped
+    }
+}
+
+impl Timers {
+    pub(crate) const fn new() -> Self {
+        Self { timers: [Timer::NEW; STIMER_COUNT], deadline: 0 }
+    }
+
+    pub(crate) fn config(&self, timer: usize) -> StimerConfig {
+        self.timers[timer].config
+    }
+
+    pub(crate) fn count(&self, timer: usize) -> u64 {
+        self.timers[timer].count
+    }
+
+    /// When the timer whose message waits was to expire.
+    pub(crate) fn expiration(&self, timer: usize) -> u64 {
+        self.timers[timer].expired
+    }
+}
+
+impl Synic {
+    /// Writes a timer's configuration register.
+    pub(crate) fn set_timer_config<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        timer: usize,
+        mut config: StimerConfig,
+    ) -> Result<(), HvStatus> {
+        let bad_vector = config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR;
+        if config.reserved() != 0 || bad_vector {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        if config.sint() == 0 && !config.direct_mode() {
+            config = config.with_enable(false);
+        }
+        self.timers.timers[timer].config = config;
+        self.start_timer(context, timer);
+        Ok(())
+    }
+
+    /// Writes a timer's count register.
+    pub(crate) fn set_timer_count<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, count: u64) {
+        let state = &mut self.timers.timers[timer];
+        state.count = count;
+        let config = state.config;
+        let may_run = config.direct_mode() && config.vector() >= FIRST_VALID_VECTOR
+            || !config.direct_mode() && config.sint() != 0;
+        if count == 0 {
+            state.config = config.with_enable(false);
+        } else if config.auto_enable() && may_run {
+            state.config = config.with_enable(true);
+        }
+        self.start_timer(context, timer);
+    }
+
+    fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
+        let state = &mut self.timers.timers[timer];
+        let was_armed = state.armed;
+        let now = context.time.clock().at(context.host.counter());
+        state.arm(now);
+        let what = match state.armed {
+            true => TimerEvent::Armed(state.due),
+            false if was_armed => TimerEvent::Stopped,
+            false => return,
+        };
+        context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
+        self.run_timers(context, now);
+    }
+
+    /// Expires what is due and asks the embedder for the next deadline.
+    pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
+        loop {
+            for timer in 0..STIMER_COUNT {
+                let state = &self.timers.timers[timer];
+                if state.armed && !state.blocked && state.fire_at <= now {
+                    self.expire(context, timer, now);
+                }
+            }
+            // An expiration is later than `now` afterwards, so this ends after as many rounds as there are timers.
+            if !self.queues.take_timer_freed() {
+                break;
+            }
+            self.unblock_timers();
+        }
+        let running = self.timers.timers.iter().filter(|state| state.armed && !state.blocked);
+        let next = running.map(|state| state.fire_at).min().unwrap_or(NEVER);
+        let deadline = if next == NEVER { 0 } else { next + 1 };
+        if self.timers.deadline != deadline {
+            self.timers.deadline = deadline;
+            let counter = (next != NEVER).then(|| context.time.clock().counter_at(next));
+            context.host.set_deadline(counter.filter(|&counter| counter != u64::MAX));
+        }
+    }
+
+    /// The embedder's timer has fired, or the clock was changed: the last deadline counts no more.
+    pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
+        self.timers.deadline = NEVER;
+        let now = context.time.clock().at(context.host.counter());
+        self.run_timers(context, now);
+    }
+
+    fn unblock_timers(&mut self) -> bool {
+        let mut any = false;
+        for state in &mut self.timers.timers {
+            any |= state.blocked;
+            state.blocked = false;
+        }
+        any
+    }
+
+    /// The SynIC was switched on.
+    pub(crate) fn run_blocked_timers<H: Host>(&mut self, context: &Context<'_, H>) {
+        if self.unblock_timers() {
+            let now = context.time.clock().at(context.host.counter());
+            self.run_timers(context, now);
+        }
+    }
+
+    /// Lets a timer go on whose buffer became free by a delivery.
+    pub(crate) fn settle_timers<H: Host>(&mut self, context: &Context<'_, H>) {
+        if self.queues.take_timer_freed() {
+            self.run_blocked_timers(context);
+        }
+    }
+
+    fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) {
+        let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
+        let skipped = self.timers.timers[timer].lazy_skip(now);
+        if skipped != 0 {
+            return tell(TimerEvent::Skipped(skipped));
+        }
+        let Timer { config, due, .. } = self.timers.timers[timer];
+        if config.direct_mode() {
+            interrupt(context.host, context.vp, u32::from(config.vector()), Cause::Timer(timer as u8));
+        } else {
+            let waiting = self.queues.timer_waits(timer);
+            if !waiting {
+                self.timers.timers[timer].expired = due;
+            }
+            if waiting || !self.post_timer(context, timer, usize::from(config.sint()), now) {
+                self.timers.timers[timer].blocked = true;
+                return tell(TimerEvent::Blocked);
+            }
+        }
+        tell(TimerEvent::Expired(due, now));
+        let skipped = self.timers.timers[timer].advance(now);
+        if skipped != 0 {
+            tell(TimerEvent::Skipped(skipped));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Virtual processors: their state, and how they start and stop.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::{Mutex, MutexGuard};
+
+use crate::event::Event;
+use crate::host::{Host, VpContext};
+use crate::messages::Port;
+use crate::partition::Partition;
+use crate::synic::Synic;
+
+/// Whether a VP runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Not started, or stopped.
+    Off,
+    /// Asked to start; it has not reported [`Partition::vp_online`] yet.
+    Starting,
+    /// Runs.
+    On,
+}
+
+const OFF: u32 = 0;
+const STARTING: u32 = 1;
+const ON: u32 = 2;
+
+/// State of one virtual processor.
+///
+/// A new one is all zeros, so that an array of them costs no room in an executable;
+/// [`Partition::reset`] gives it its reset values.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Vp {
+    power: AtomicU32,
+    /// Reference time at which it went online.
+    since: AtomicU64,
+    /// The VP assist page register: kept, and of no effect on ARM64 without VTLs.
+    assist_page: AtomicU64,
+    synic: Mutex<Synic>,
+}
+
+impl Default for Vp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Vp {
+    /// A VP that is off.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            power: AtomicU32::new(OFF),
+            since: AtomicU64::new(0),
+            assist_page: AtomicU64::new(0),
+            synic: Mutex::new(Synic::new()),
+        }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn power(&self) -> Power {
+        match self.power.load(Ordering::Acquire) {
+            OFF => Power::Off,
+            STARTING => Power::Starting,
+            _ => Power::On,
+        }
+    }
+
+    pub(crate) fn synic(&self) -> MutexGuard<'_, Synic> {
+        self.synic.lock()
+    }
+
+    /// The state after creation or reset: off, all registers at their reset values.
+    pub(crate) fn reset(&self, ports: &[Port]) {
+        self.synic().reset(ports);
+        self.since.store(0, Ordering::Relaxed);
+        self.assist_page.store(0, Ordering::Relaxed);
+        self.power.store(OFF, Ordering::Release);
+    }
+
+    pub(crate) fn set_online(&self, now: u64) {
+        self.since.store(now, Ordering::Relaxed);
+        self.power.store(ON, Ordering::Release);
+    }
+
+    /// Reference time since it went online: what stands for its run time, since the partition is not told when the VP
+    /// is scheduled away.
+    pub(crate) fn run_time(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn assist_page(&self) -> &AtomicU64 {
+        &self.assist_page
+    }
+}
+
+/// Starts a VP that is off. Exactly one of several callers succeeds; the others get the state that they lost against.
+pub(crate) fn start(
+    partition: &Partition<'_>,
+    host: &impl Host,
+    by: usize,
+    vp: usize,
+    context: &VpContext,
+) -> Result<(), Power> {
+    let Some(state) = partition.vps().get(vp) else {
+        return Err(Power::Off);
+    };
+    if state.power.compare_exchange(OFF, STARTING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        return Err(state.power());
+    }
+    host.observe(&Event::VpStarting { by, vp, context });
+    host.start_vp(vp, context);
+    Ok(())
+}
