@@ -22,7 +22,7 @@ extern crate std;
 
 mod calls;
 mod crash;
-mod event;
+pub mod event;
 mod events;
 mod flush;
 mod frame;
