@@ -189,3 +189,117 @@ fn write_vmbus(fdt: &mut FdtWriter, intid: u32) -> Result<(), Error> {
     fdt.end_node(vmbus)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod test {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const RAM: Range<u64> = 0x4040_0000..0x5040_0000;
+    const INITRD: Range<u64> = 0x4300_0000..0x4300_1234;
+
+    fn chosen(seed: &[u8; RNG_SEED_LEN]) -> Chosen<'_> {
+        Chosen {
+            command_line: "quiet",
+            initrd: Some(&INITRD),
+            rng_seed: seed,
+            vmbus_intid: 18,
+            stimer_intid: 17,
+        }
+    }
+
+    /// The properties of a tree by "node/property".
+    fn parse(tree: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().expect("word")) as usize;
+        assert_eq!((word(0), word(4)), (0xd00d_feed, tree.len()));
+        let (mut at, strings) = (word(8), word(12));
+        let text = |at: usize| {
+            let bytes = tree[at..].split(|&byte| byte == 0).next().expect("string");
+            String::from_utf8(bytes.to_vec()).expect("UTF-8")
+        };
+        let (mut path, mut found) = (Vec::new(), BTreeMap::new());
+        loop {
+            match word(at) {
+                1 => {
+                    path.push(text(at + 4));
+                    at += (4 + path.last().map_or(0, String::len) + 1).next_multiple_of(4);
+                }
+                2 => {
+                    path.pop();
+                    at += 4;
+                }
+                3 => {
+                    let (len, name) = (word(at + 4), text(strings + word(at + 8)));
+                    let value = tree[at + 12..at + 12 + len].to_vec();
+                    assert!(
+                        found.insert(format!("{}/{name}", path.join("/")), value).is_none(),
+                        "{name} twice"
+                    );
+                    at += 12 + len.next_multiple_of(4);
+                }
+                9 => return found,
+                token => panic!("token {token}"),
+            }
+        }
+    }
+
+    fn cells(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn with_acpi_the_root_holds_only_chosen() {
+        let map = efi::MemoryMap { start: 0x4201_0100, size: 120 };
+        let found = parse(&for_acpi(&chosen(&[7; RNG_SEED_LEN]), 0x4201_0000, map).expect("tree"));
+        assert!(found.keys().all(|key| key.starts_with("/chosen/") || key.starts_with("/#")), "{found:?}");
+        assert_eq!(found["/chosen/linux,uefi-system-table"], 0x4201_0000u64.to_be_bytes());
+        assert_eq!(found["/chosen/linux,uefi-mmap-start"], 0x4201_0100u64.to_be_bytes());
+        assert_eq!(found["/chosen/linux,uefi-mmap-size"], cells(&[120]));
+        assert_eq!(found["/chosen/linux,uefi-mmap-desc-size"], cells(&[40]));
+        assert_eq!(found["/chosen/linux,uefi-mmap-desc-ver"], cells(&[1]));
+        assert_eq!(found["/chosen/linux,uefi-secure-boot"], cells(&[2]));
+    }
+
+    #[test]
+    fn chosen_has_command_line_initrd_entropy_and_interrupts() {
+        let mut seed = [7; RNG_SEED_LEN];
+        seed[..8].fill(1);
+        let found = parse(&full(&chosen(&seed), &RAM, 1).expect("tree"));
+        assert_eq!(found["/chosen/bootargs"], b"quiet\0");
+        assert_eq!(found["/chosen/linux,initrd-start"], INITRD.start.to_be_bytes());
+        assert_eq!(found["/chosen/linux,initrd-end"], INITRD.end.to_be_bytes());
+        assert_eq!(found["/chosen/kaslr-seed"], [1; 8]);
+        assert_eq!(found["/chosen/rng-seed"], [7; RNG_SEED_LEN - 8]);
+        assert_eq!(found["/chosen/hv-arm64,vmbus-intid"], cells(&[18]));
+        assert_eq!(found["/chosen/hv-arm64,stimer-intid"], cells(&[17]));
+        let without = Chosen { initrd: None, ..chosen(&seed) };
+        assert!(!parse(&full(&without, &RAM, 1).expect("tree")).contains_key("/chosen/linux,initrd-start"));
+    }
+
+    #[test]
+    fn the_full_tree_describes_the_machine() {
+        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 8).expect("tree"));
+        assert_eq!(found["/memory@40400000/reg"], cells(&[0, 0x4040_0000, 0, 0x1000_0000]));
+        let cpus = found.iter().filter(|(key, _)| key.starts_with("/cpus/") && key.ends_with("/reg"));
+        let ids: Vec<_> = cpus.map(|(_, value)| value.clone()).collect();
+        assert_eq!(ids, (0..8).map(|vp| cells(&[vp])).collect::<Vec<_>>());
+        assert_eq!(found["/psci/method"], b"hvc\0");
+        let gicr_size = 8 * platform::GICR_STRIDE as u32;
+        let gic = cells(&[0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, gicr_size]);
+        assert_eq!(found["/intc@8000000/reg"], gic);
+        assert_eq!(found["/timer/interrupts"], cells(&[1, 13, 4, 1, 14, 4, 1, 11, 4]));
+        assert_eq!(found["/pl011@9000000/interrupts"], cells(&[0, 1, 4]));
+        assert_eq!(found["/chosen/stdout-path"], b"/pl011@9000000\0");
+        assert_eq!(found["/apb-pclk/phandle"], cells(&[CLOCK]));
+    }
+
+    #[test]
+    fn the_vmbus_node_has_an_edge_ppi_a_window_and_coherent_dma() {
+        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 1).expect("tree"));
+        assert_eq!(found["/vmbus@10000000/compatible"], b"microsoft,vmbus\0");
+        assert_eq!(found["/vmbus@10000000/interrupts"], cells(&[1, 2, 1]));
+        assert_eq!(found["/vmbus@10000000/ranges"], cells(&[0, 0x1000_0000, 0, 0x1000_0000, 0, 0x2000_0000]));
+        assert!(found["/vmbus@10000000/dma-coherent"].is_empty());
+    }
+}

@@ -45,12 +45,6 @@ impl Layout {
         self.used.insert(index, start..end);
         Some(start..end)
     }
-
-    /// Bytes of RAM that nothing was placed in.
-    pub(crate) fn free(&self) -> u64 {
-        let used = self.used.iter().map(|range| range.end - range.start).sum();
-        (self.ram.end - self.ram.start).saturating_sub(used)
-    }
 }
 
 #[cfg(test)]
@@ -63,7 +57,6 @@ mod test {
         assert_eq!(layout.place(0x5_0000), Some(0x45_0000..0x4a_0000));
         assert_eq!(layout.place(0x4_0000), Some(0x40_0000..0x44_0000));
         assert_eq!(layout.place(1), Some(0x4a_0000..0x4b_0000));
-        assert_eq!(layout.free(), 0x40_0000 - 0x1002 - 0xa_0000);
     }
 
     #[test]

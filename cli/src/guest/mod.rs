@@ -160,24 +160,30 @@ struct Places {
 fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Result<Places, Error> {
     let initrd = initrd.unwrap_or(0) as u64;
     let memory = (ram.end - ram.start) >> 20;
-    let mut layout = Layout::new(ram.clone(), &kernel.footprint);
-    // What the kernel needs at least, wherever its pieces are. The initrd counts twice: Linux unpacks it.
-    let taken = (ram.end - ram.start) - layout.free() + FIRMWARE_SIZE + FDT_SIZE + kernel.headroom;
-    let need = mib(taken.saturating_add(initrd.saturating_mul(2))).next_multiple_of(2);
-    let too_small = Error::MemoryTooSmall { memory, need: mib(taken).next_multiple_of(2).max(memory + 2) };
-    let (Some(fdt), Some(acpi)) = (layout.place(FDT_SIZE), layout.place(FIRMWARE_SIZE)) else {
-        return Err(too_small);
+    let kernel_size =
+        kernel.footprint.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
+    let kernel_end = kernel.footprint.iter().map(|range| range.end - ram.start).max().unwrap_or(0);
+    // The initrd counts twice: Linux unpacks it.
+    let need = |initrd: u64| {
+        let beside = FDT_SIZE + FIRMWARE_SIZE + kernel.headroom;
+        let bytes =
+            kernel_size.saturating_add(beside).saturating_add(initrd.saturating_mul(2)).max(kernel_end);
+        // What alignment may cost on top.
+        mib(bytes).saturating_add(2).next_multiple_of(2)
     };
-    if layout.free() < kernel.headroom {
-        return Err(too_small);
+    if need(0) > memory {
+        return Err(Error::MemoryTooSmall { memory, need: need(initrd) });
     }
-    let initrd_place = layout.place(initrd).filter(|_| need <= memory);
-    let initrd_place = initrd_place.ok_or(Error::InitrdTooBig {
-        initrd: mib(initrd),
-        memory,
-        need: need.max(memory + 2),
-    })?;
-    Ok(Places { acpi, fdt: fdt.start, initrd: initrd_place.start })
+    let too_big = Error::InitrdTooBig { initrd: mib(initrd), memory, need: need(initrd).max(memory + 2) };
+    if need(initrd) > memory {
+        return Err(too_big);
+    }
+    let mut layout = Layout::new(ram.clone(), &kernel.footprint);
+    match (layout.place(FDT_SIZE), layout.place(FIRMWARE_SIZE), layout.place(initrd)) {
+        (Some(fdt), Some(acpi), Some(initrd)) => Ok(Places { acpi, fdt: fdt.start, initrd: initrd.start }),
+        // An ELF kernel's segments may leave holes that are big enough only together.
+        _ => Err(too_big),
+    }
 }
 
 /// Refuses what no guest can be built from.
@@ -221,5 +227,7 @@ fn command_line(append: &str) -> Result<String, Error> {
     Ok(line)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod test;

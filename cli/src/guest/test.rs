@@ -1,11 +1,12 @@
 //! The parts together.
 
-use super::kernel::test::image;
+use super::kernel::test::{elf, image};
 use super::*;
 
 const BASE: u64 = platform::GUEST_RAM_BASE;
 
-fn spec() -> Spec {
+/// A spec that builds.
+pub(super) fn spec() -> Spec {
     Spec {
         kernel: Source::Bytes(image(0x30_0000)),
         initrd: Some(Source::Bytes(vec![0x11; 0x1_2345])),
@@ -20,7 +21,7 @@ fn spec() -> Spec {
 }
 
 /// What every image must be.
-fn assert_sound(image: &Image, memory: u64) {
+pub(super) fn assert_sound(image: &Image, memory: u64) {
     let mut end = BASE;
     for (gpa, bytes) in &image.segments {
         assert!(*gpa >= end, "{gpa:#x} overlaps what ends at {end:#x}");
@@ -116,6 +117,24 @@ fn too_little_memory_says_how_much_is_enough() {
         let image = with(need).unwrap_or_else(|error| panic!("{need} MiB are said to be enough: {error}"));
         assert_sound(&image, need << 20);
     }
+}
+
+#[test]
+fn a_kernel_bigger_than_memory_says_how_much_is_enough() {
+    let error = build(Spec { kernel: Source::Bytes(image(300 << 20)), ..spec() }).unwrap_err();
+    assert!(matches!(error, Error::MemoryTooSmall { memory: 256, need: 400 }), "{error}");
+    let error = build(Spec { kernel: Source::Bytes(image(u64::MAX >> 1)), ..spec() }).unwrap_err();
+    assert!(matches!(error, Error::MemoryTooSmall { .. }), "{error}");
+}
+
+#[test]
+fn an_elf_kernel_keeps_its_place_and_the_rest_goes_around_it() {
+    let kernel = elf(BASE + 0x10_0000, &[(BASE + 0x10_0000, 64, 0x1_0001)]);
+    let spec = Spec { kernel: Source::Bytes(kernel), memory: 4 << 20, ..spec() };
+    let image = build(spec).expect("build");
+    assert_sound(&image, 4 << 20);
+    assert_eq!((image.entry, image.x0), (BASE + 0x10_0000, BASE));
+    assert_eq!(image.page_size, None);
 }
 
 #[test]

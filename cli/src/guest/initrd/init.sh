@@ -30,7 +30,7 @@ done
 
 connect() {
     tries=0
-    while [ $tries -lt 50 ]; do
+    while [ $tries -lt 20 ]; do
         version=$(dmesg | grep -o 'Vmbus version:.*') && break
         tries=$((tries + 1))
         sleep 0.1

@@ -7,7 +7,7 @@ use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, KnownLayout, LE, U32, U64};
 
 use super::super::Error;
-use super::super::layout::{ALIGN_2M, mib};
+use super::super::layout::ALIGN_2M;
 use super::{Kernel, zboot};
 
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
@@ -31,15 +31,17 @@ const BIG_ENDIAN: u64 = 1 << 0;
 const OLD_TEXT_OFFSET: u64 = 0x8_0000;
 /// Room for .bss after such a kernel.
 const OLD_BSS: u64 = 16 << 20;
-/// What Linux needs to get to user space besides its image and the initrd, measured with Debian's kernels.
-const LINUX_HEADROOM: u64 = 64 << 20;
+/// What Linux needs to get to user space besides its image and the initrd, measured with Debian's kernels on 8 VPs.
+/// 64 MiB of it are the kernel's CMA region, which can't hold its own data.
+const LINUX_HEADROOM: u64 = 96 << 20;
 
 /// Whether `file` has the magic number of an arm64 Image.
 pub(super) fn is_image(file: &[u8]) -> bool {
     file.get(56..60) == Some(b"ARM\x64")
 }
 
-/// Places the Image at the first 2 MiB boundary of `ram`, plus its text_offset.
+/// Places the Image at the first 2 MiB boundary of `ram`, plus its text_offset. Whether it ends inside `ram` is left to
+/// the caller, who knows what else must fit.
 pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
     let len = file.len() as u64;
     let Ok((header, _)) = Header::read_from_prefix(&file) else {
@@ -79,10 +81,6 @@ pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
         value: size,
         expected: "less than the address space",
     })?;
-    if end > ram.end {
-        let need = mib(end - ram.start).saturating_add(mib(LINUX_HEADROOM));
-        return Err(Error::MemoryTooSmall { memory: (ram.end - ram.start) >> 20, need });
-    }
     let page_size = match flags >> 1 & 3 {
         1 => Some(4 << 10),
         2 => Some(16 << 10),
@@ -117,7 +115,7 @@ pub(crate) mod test {
     }
 
     /// The same with a PE header whose only section ends at `end`.
-    fn image_with_pe(image_size: u64, end: u32) -> Vec<u8> {
+    pub(crate) fn image_with_pe(image_size: u64, end: u32) -> Vec<u8> {
         let mut file = image(image_size);
         file[..2].copy_from_slice(b"MZ");
         file[60..64].copy_from_slice(&0x40u32.to_le_bytes());
@@ -189,11 +187,5 @@ pub(crate) mod test {
         assert!(text.contains("text_offset is 0x200000"), "{text}");
         assert!(load(image(u64::MAX), RAM).is_err());
         assert!(load(image(0x1000)[..60].to_vec(), RAM).is_err());
-    }
-
-    #[test]
-    fn an_image_bigger_than_ram_says_how_much_it_needs() {
-        let error = load(image(0x1000_1000), RAM).unwrap_err();
-        assert!(matches!(error, Error::MemoryTooSmall { memory: 256, need: 321 }), "{error}");
     }
 }

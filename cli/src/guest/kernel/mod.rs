@@ -12,9 +12,10 @@ use super::unpack::Format;
 /// A kernel, ready to be put into memory.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// Guest physical address and content of each piece. They lie in guest RAM and don't overlap.
+    /// Guest physical address and content of each piece. They lie inside the footprint and don't overlap.
     pub(crate) segments: Vec<(u64, Vec<u8>)>,
-    /// What the kernel occupies once it runs, .bss included; sorted, without overlaps.
+    /// What the kernel occupies once it runs, .bss included; not empty, sorted, without overlaps. It starts in guest
+    /// RAM, but may reach past its end.
     pub(crate) footprint: Vec<Range<u64>>,
     /// First instruction.
     pub(crate) entry: u64,
@@ -88,7 +89,10 @@ fn u32_at(file: &[u8], offset: usize) -> Option<u32> {
 
 #[cfg(test)]
 pub(crate) mod test {
+    pub(crate) use super::elf::test::elf;
     pub(crate) use super::image::test::image;
+    pub(crate) use super::image::test::image_with_pe;
+    pub(crate) use super::zboot::test::zboot;
     use super::*;
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) fn payload(file: &[u8]) -> Result<Option<(Format, &[u8])>, Error> {
 }
 
 #[cfg(test)]
-mod test {
+pub(crate) mod test {
     use super::super::super::unpack::test::{gzip, zstd};
     use super::super::image::test::image;
     use super::super::load;
@@ -80,7 +80,8 @@ mod test {
 
     const RAM: std::ops::Range<u64> = 0x4040_0000..0x5040_0000;
 
-    fn zboot(name: &str, payload: &[u8]) -> Vec<u8> {
+    /// A zboot image that says it holds `payload` compressed with `name`.
+    pub(crate) fn zboot(name: &str, payload: &[u8]) -> Vec<u8> {
         let mut file = vec![0; 0x200];
         file[..2].copy_from_slice(b"MZ");
         file[4..8].copy_from_slice(b"zimg");
