@@ -3,9 +3,11 @@
 
 use core::fmt::Write;
 
+use hv_host::{Config, Profile};
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
 use hv_wire::{BootInfo, ExitKind};
 
+use crate::arch::mrs;
 use crate::memory::GuestRam;
 use crate::{log, power};
 
@@ -25,6 +27,9 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     }
     if info.vps == 0 || info.vps as usize > MAX_VPS {
         return Err("the number of VPs must be 1 to 8");
+    }
+    if Profile::by_number(info.profile).is_none() {
+        return Err("the profile must be 0, 1 or 2");
     }
     if info.ram_base < GUEST_RAM_BASE || info.ram_base % BLOCK != 0 || info.ram_size % BLOCK != 0 || info.ram_size == 0 {
         return Err("guest RAM must start above the hypervisor, and be a multiple of 2 MiB at a multiple of 2 MiB");
@@ -49,4 +54,13 @@ pub(crate) fn refuse(why: &str) -> ! {
 pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
     // SAFETY: `check` placed it behind everything that is the hypervisor's, and mmu.rs maps it.
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
+}
+
+/// What the partition offers.
+pub(crate) fn partition(info: &BootInfo) -> Config {
+    let mut config = Config::new(mrs!("cntfrq_el0"));
+    if let Some(profile) = Profile::by_number(info.profile) {
+        config.profile = profile;
+    }
+    config
 }

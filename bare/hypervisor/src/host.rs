@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
 use hv_host::{Event, Flush, Host, VpContext, VpMask};
-use hv_wire::{ExitKind, Fault, Trap};
+use hv_wire::{ExitKind, Fault, TraceKind, Trap};
 
 use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
@@ -24,14 +24,29 @@ impl Embedder {
 
     /// Counts an exit.
     #[inline(always)]
-    pub(crate) fn exit(&self, trap: Trap, _esr: u64) {
+    pub(crate) fn exit(&self, trap: Trap, esr: u64) {
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { memory::vp_report(self.cpu.index) }.traps[trap as usize] += 1;
+        if let Some(ring) = &self.cpu.trace {
+            ring.push(self.cpu.index, TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), 0, 0, 0]);
+        }
     }
 
     /// The exit is over.
     #[inline(always)]
-    pub(crate) fn enter(&self) {}
+    pub(crate) fn enter(&self) {
+        if let Some(ring) = &self.cpu.trace {
+            ring.push(self.cpu.index, TraceKind::Enter, [0; 6]);
+        }
+    }
+
+    /// Tells that a physical interrupt went on to the guest.
+    #[inline(always)]
+    pub(crate) fn forwarded(&self, intid: u32) {
+        if let Some(ring) = &self.cpu.trace {
+            ring.push(self.cpu.index, TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
+        }
+    }
 
     /// Counts something that has no meaning here.
     #[cold]
@@ -39,6 +54,9 @@ impl Embedder {
         let pc = mrs!("elr_el2");
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { memory::vp_report(self.cpu.index) }.fault(kind, value, pc);
+        if let Some(ring) = &self.cpu.trace {
+            ring.push(self.cpu.index, TraceKind::Fault, [kind as u64, value, pc, 0, 0, 0]);
+        }
     }
 
     /// Completes the report and switches the machine off.
@@ -88,6 +106,9 @@ impl Host for Embedder {
     #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
         report::count(self.cpu.index, event);
+        if let Some(ring) = &self.cpu.trace {
+            ring.event(self.cpu.index, event);
+        }
     }
 
     fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {

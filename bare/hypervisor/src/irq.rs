@@ -24,6 +24,7 @@ pub(crate) fn handle(cpu: &'static Cpu) {
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {
+            Embedder::new(cpu).forwarded(intid);
             cpu.hypervisor.gic.physical(cpu.index, intid, &Lists, &Machine);
         }
         gic::SPECIAL.. => {}

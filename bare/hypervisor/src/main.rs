@@ -16,6 +16,7 @@ mod memory;
 mod mmu;
 mod power;
 mod report;
+mod trace;
 mod trap;
 mod vcpu;
 
@@ -48,6 +49,8 @@ pub(crate) struct Hypervisor {
 }
 
 static VPS: [hv_host::Vp; MAX_VPS] = [const { hv_host::Vp::new() }; MAX_VPS];
+/// No connection leads back to the guest itself.
+static PORTS: [hv_host::Port; 0] = [];
 static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 static CPUS: Once<[Cpu; MAX_VPS]> = Once::new();
@@ -74,6 +77,7 @@ extern "C" fn cpu_main(cpu: usize) -> ! {
     vcpu::init_el2(cpu.hypervisor.counter_offset);
     gic::init_cpu(cpu.index);
     if cpu.index == 0 {
+        cpu.hypervisor.partition.reset(&host::Embedder::new(cpu));
         (1..cpu.hypervisor.vps()).for_each(power::start_cpu);
         let info = &cpu.hypervisor.info;
         cpu.request_start(&hv_host::VpContext::at(info.entry, info.entry_x0));
@@ -88,7 +92,7 @@ fn create() {
     let vps = info.vps as usize;
     gic::init(vps);
     let hypervisor = HYPERVISOR.call_once(|| Hypervisor {
-        partition: Partition::new(config::partition(&info), &VPS[..vps]),
+        partition: Partition::new(config::partition(&info), &VPS[..vps], &PORTS),
         gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
         ram: config::guest_ram(&info),
         info,

@@ -9,7 +9,7 @@ use hv_host::Event;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::VENDOR_HYP_UID;
 use hv_tlfs::status::HvStatus;
-use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, VpReport};
+use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState};
 
 use crate::arch::mrs;
 use crate::memory::{self, vp_report};

@@ -9,7 +9,7 @@ use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
 
 use crate::arch::{isb, mrs, wfi, msr};
-use crate::{Hypervisor, gic, irq, mmu};
+use crate::{Hypervisor, gic, irq, mmu, trace};
 
 /// A VP's general registers while its CPU is at EL2, at the top of the CPU's stack. vectors.s knows the layout.
 #[repr(C, align(16))]
@@ -27,6 +27,8 @@ pub(crate) struct Cpu {
     pub index: usize,
     /// Everything that the CPUs share.
     pub hypervisor: &'static Hypervisor,
+    /// Where this run's trace goes, if it is traced.
+    pub trace: Option<trace::Ring>,
     /// The VP shall run.
     start: AtomicBool,
     /// Where it shall start.
@@ -34,8 +36,9 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    pub(crate) const fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
-        Self { index, hypervisor, start: AtomicBool::new(false), context: Mutex::new(None) }
+    pub(crate) fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
+        let trace = trace::Ring::of(&hypervisor.info, index).filter(|_| index < hypervisor.vps());
+        Self { index, hypervisor, trace, start: AtomicBool::new(false), context: Mutex::new(None) }
     }
 
     /// Lets the VP start. Any CPU may call it, while the VP is off.

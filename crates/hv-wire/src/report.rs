@@ -256,6 +256,8 @@ pub enum Fault {
     Exception = 6,
     /// An SError that could not be attributed; `value` is ESR_EL2.
     SError = 7,
+    /// `smc` with an immediate that means nothing; `value` is the immediate.
+    SmcImmediate = 8,
 }
 
 impl Fault {
@@ -270,6 +272,7 @@ impl Fault {
             5 => Self::GicAccess,
             6 => Self::Exception,
             7 => Self::SError,
+            8 => Self::SmcImmediate,
             _ => return None,
         })
     }

@@ -52,8 +52,12 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
     match esr >> 26 {
         class::SMC64 => {
             host.exit(Trap::Smc, esr);
-            inject::skip_instruction();
             let action = frame.cpu.hypervisor.partition.smc(&host, frame.cpu.index, esr as u16, &mut frame.x);
+            if matches!(action, Action::Undefined) {
+                host.fault(Fault::SmcImmediate, esr & 0xffff);
+            } else {
+                inject::skip_instruction();
+            }
             apply(&host, action);
         }
         class::SYSTEM_REGISTER => {

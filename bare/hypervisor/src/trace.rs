@@ -1,0 +1,150 @@
+//! The trace: one ring of records for each VP, which the tool drains while the guest runs.
+//!
+//! Only the VP's own CPU writes its ring, and only the tool advances the tail. A record that finds the ring full is dropped
+//! and counted: the guest never waits for the tool, so tracing changes no order of events.
+#![expect(unsafe_code, reason = "the trace region is a raw address")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
+use hv_tlfs::status::HvStatus;
+use hv_wire::{BootFlags, BootInfo, TraceKind, TraceRecord, TraceRing};
+
+use crate::arch::mrs;
+
+/// A VP's ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ring {
+    base: u64,
+    capacity: u64,
+}
+
+impl Ring {
+    /// The ring of a VP, if this run is traced.
+    pub(crate) fn of(info: &BootInfo, vp: usize) -> Option<Self> {
+        let share = info.trace_size / u64::from(info.vps.max(1)) & !0xfff;
+        let capacity = TraceRing::capacity_of(share);
+        let on = info.flags & BootFlags::TRACE != 0 && capacity != 0;
+        let ring = on.then(|| Self { base: info.trace_base + vp as u64 * share, capacity })?;
+        ring.word(core::mem::offset_of!(TraceRing, capacity)).store(capacity, Ordering::Release);
+        Some(ring)
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: the ring's head is in the trace region, which is mapped, ours, and reached through atomics alone.
+        unsafe { AtomicU64::from_ptr((self.base + offset as u64) as *mut u64) }
+    }
+
+    /// Appends a record.
+    pub(crate) fn push(&self, vp: usize, kind: TraceKind, values: [u64; 6]) {
+        let head = self.word(core::mem::offset_of!(TraceRing, head));
+        let number = head.load(Ordering::Relaxed);
+        let tail = self.word(core::mem::offset_of!(TraceRing, tail)).load(Ordering::Acquire);
+        if number.wrapping_sub(tail) >= self.capacity {
+            self.word(core::mem::offset_of!(TraceRing, dropped)).fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let record = TraceRecord { time: mrs!("cntpct_el0"), kind: kind as u32, vp: vp as u32, values };
+        let place = self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<TraceRecord>() as u64;
+        // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes.
+        unsafe { (place as *mut TraceRecord).write_volatile(record) };
+        head.store(number + 1, Ordering::Release);
+    }
+
+    /// Appends the record of an event; some events need none.
+    #[cold]
+    pub(crate) fn event(&self, vp: usize, event: &Event<'_>) {
+        if let Some((kind, values)) = record(event) {
+            self.push(vp, kind, values);
+        }
+    }
+}
+
+/// The first bytes of a payload behind what is known: its length, then as many words as there is room for.
+fn with_payload<const KNOWN: usize>(known: [u64; KNOWN], payload: &[u8]) -> [u64; 6] {
+    let mut values = [0; 6];
+    values[..KNOWN].copy_from_slice(&known);
+    values[KNOWN] = payload.len() as u64;
+    for (value, bytes) in values[KNOWN + 1..].iter_mut().zip(payload.chunks(8)) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        *value = u64::from_le_bytes(word);
+    }
+    values
+}
+
+fn status(status: HvStatus) -> u64 {
+    u64::from(status.0)
+}
+
+fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
+    Some(match *event {
+        Event::Hypercall { convention, control, parameters: [first, second], result, retry, .. } => {
+            let convention = u64::from(convention == Convention::Hvc1);
+            (TraceKind::Hypercall, [control.0, first, second, result.0, convention, u64::from(retry)])
+        }
+        Event::RegisterGet { target, name, value, .. } => {
+            let ([low, high], code) = match value {
+                Ok(value) => (value, 0),
+                Err(error) => ([0; 2], status(error)),
+            };
+            (TraceKind::RegisterGet, [target as u64, u64::from(name.0), low, high, code, 0])
+        }
+        Event::RegisterSet { target, name, value: [low, high], status: code, .. } => {
+            (TraceKind::RegisterSet, [target as u64, u64::from(name.0), low, high, status(code), 0])
+        }
+        Event::Smccc { conduit, function, arguments: [a, b, c], result, .. } => {
+            (TraceKind::Smccc, [u64::from(conduit == Conduit::Smc), u64::from(function), a, b, c, result])
+        }
+        Event::UnknownImmediate { conduit, immediate, .. } => {
+            (TraceKind::UnknownImmediate, [u64::from(conduit == Conduit::Smc), u64::from(immediate), 0, 0, 0, 0])
+        }
+        Event::MessagePosted { connection, message_type, payload, status: code, .. } => {
+            let known = [u64::from(connection), u64::from(message_type), status(code)];
+            (TraceKind::MessagePosted, with_payload(known, payload))
+        }
+        Event::MessageQueued { vp, sint } => (TraceKind::MessageQueued, [vp as u64, u64::from(sint), 0, 0, 0, 0]),
+        Event::MessageDelivered { vp, sint, message_type, payload, pending } => {
+            let sint = u64::from(sint) | u64::from(pending) << 8;
+            (TraceKind::MessageDelivered, with_payload([vp as u64, sint, u64::from(message_type)], payload))
+        }
+        Event::EndOfMessage { waiting, delivered, .. } => {
+            (TraceKind::EndOfMessage, [u64::from(waiting), u64::from(delivered), 0, 0, 0, 0])
+        }
+        Event::EventSignalled { connection, flag, status: code, .. } => {
+            (TraceKind::EventSignalled, [u64::from(connection), u64::from(flag), status(code), 0, 0, 0])
+        }
+        Event::EventFlag { vp, sint, flag, was_set } => {
+            (TraceKind::EventFlag, [vp as u64, u64::from(sint), u64::from(flag), u64::from(was_set), 0, 0])
+        }
+        Event::Interrupt { vp, intid, cause } => {
+            let (cause, which) = match cause {
+                Cause::Message(sint) => (0, sint),
+                Cause::Event(sint) => (1, sint),
+                Cause::Timer(timer) => (2, timer),
+                Cause::Ipi => (3, 0),
+            };
+            (TraceKind::Interrupt, [vp as u64, u64::from(intid), cause, u64::from(which), 0, 0])
+        }
+        Event::Timer { timer, what, .. } => {
+            let [what, first, second] = match what {
+                TimerEvent::Armed(due) => [0, due, 0],
+                TimerEvent::Stopped => [1, 0, 0],
+                TimerEvent::Expired(due, now) => [2, due, now],
+                TimerEvent::Blocked => [3, 0, 0],
+                TimerEvent::Skipped(periods) => [4, periods, 0],
+            };
+            (TraceKind::Timer, [u64::from(timer), what, first, second, 0, 0])
+        }
+        Event::Crash { control, parameters: [a, b, c, d, e], .. } => (TraceKind::Crash, [control, a, b, c, d, e]),
+        Event::VpStarting { vp, context, .. } => (TraceKind::VpStarting, [vp as u64, context.pc, 0, 0, 0, 0]),
+        Event::VpOnline { .. } => (TraceKind::VpOnline, [0; 6]),
+        Event::VpOffline { .. } => (TraceKind::VpOffline, [0; 6]),
+        Event::Vmbus { vp, from_guest, payload } => {
+            (TraceKind::Vmbus, with_payload([vp as u64, u64::from(from_guest)], payload))
+        }
+        Event::TimeChanged { sequence, now } => (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0]),
+        Event::Reset => (TraceKind::Reset, [0; 6]),
+        _ => return None,
+    })
+}
