@@ -42,6 +42,21 @@ impl Task {
         Self::with(ProgressBar::new(bytes), template, what)
     }
 
+    /// Starts a task that is of interest only to a person who watches.
+    pub(crate) fn quiet(what: impl Into<String>) -> Self {
+        let bar = ProgressBar::new_spinner();
+        if std::io::stderr().is_terminal() {
+            return Self::with(bar, "{spinner} {msg} [{elapsed}]", what.into());
+        }
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        Self(Arc::new(Bar(bar)))
+    }
+
+    /// Writes something while the task is not in the way.
+    pub(crate) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
+        self.0.0.suspend(write)
+    }
+
     fn with(bar: ProgressBar, template: &str, what: String) -> Self {
         if !std::io::stderr().is_terminal() {
             note(&what);

@@ -44,7 +44,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = match &args.hypervisor {
         Some(file) if file.is_file() => file.clone(),
-        Some(file) => bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display()),
+        Some(file) => {
+            bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display())
+        }
         None => build::program(&target::prepare()?, "hypervisor")?,
     };
     let (image, title) = match (own, &args.kernel) {

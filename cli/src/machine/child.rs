@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -24,13 +25,14 @@ pub(crate) struct Args {
 
 /// Name of the command.
 pub(crate) const NAME: &str = "exec-tied";
+/// This very program, even where a build has replaced its file meanwhile.
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// A command that runs `program` until we die, however that happens.
-pub(crate) fn tied(program: &std::path::Path, arguments: &[OsString]) -> anyhow::Result<Command> {
-    // The path of the running file holds even where a build has replaced it meanwhile.
-    let mut command = Command::new("/proc/self/exe");
+pub(crate) fn tied(program: &Path, arguments: &[OsString]) -> Command {
+    let mut command = Command::new(SELF);
     command.arg(NAME).arg(std::process::id().to_string()).arg("--").arg(program).args(arguments);
-    Ok(command)
+    command
 }
 
 /// Runs the command; returns only if it failed.

@@ -90,7 +90,7 @@ impl Running {
             .transpose()
             .context("cannot write to the folder of --keep")?;
         let keyboard = Keyboard::present();
-        let mut child = child::tied(&settings.qemu, &arguments)?
+        let mut child = child::tied(&settings.qemu, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

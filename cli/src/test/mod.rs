@@ -1,15 +1,99 @@
 //! `hv test`: the tests in process, then the scenarios on QEMU.
 
+mod boots;
+mod context;
+mod in_process;
+mod life;
+mod options;
+mod runner;
+
 use crate::exit::Exit;
+use crate::setup::cache::Cache;
+use crate::setup::stock::{self, Piece, Stock};
+use crate::setup::{qemu, target};
+use crate::{build, ui};
+
+use context::Context;
+use runner::{Step, Tally};
 
 /// Run the tests in process, then the scenarios on QEMU
+///
+/// Installs and fetches what is missing first, as `hv boot` does. Exits with 1 if a test fails.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Run only the steps whose names contain one of these
+    /// Run only the tests whose names contain one of these
+    #[arg(value_name = "NAME")]
     filters: Vec<String>,
+    /// Only list the tests
+    #[arg(long)]
+    list: bool,
+    /// How many scenarios run at a time
+    #[arg(long, short, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    jobs: usize,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv test
+  cargo hv test boot/6.12 crash
+  cargo hv test --list
+
+Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something that is missing, 130 interrupted";
+
+/// Name of the step that runs `cargo test`.
+const IN_PROCESS: &str = "in-process";
+
+/// Every scenario.
+fn steps() -> Vec<Step> {
+    let mut steps = options::steps();
+    steps.extend(boots::steps());
+    steps.extend(life::steps());
+    steps
 }
 
 /// Runs the command.
-pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("this build has no scenarios yet")
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let wanted = |name: &str| args.filters.is_empty() || args.filters.iter().any(|part| name.contains(part));
+    let all = steps();
+    let total = all.len() + 1;
+    let steps: Vec<Step> = all.into_iter().filter(|step| wanted(&step.name)).collect();
+    let in_process = wanted(IN_PROCESS);
+    if args.list {
+        let names = in_process.then_some(IN_PROCESS).into_iter().chain(steps.iter().map(|step| &*step.name));
+        ui::out(&names.map(|name| format!("{name}\n")).collect::<String>());
+        return Ok(Exit::Success);
+    }
+    let selected = steps.len() + usize::from(in_process);
+    if selected == 0 {
+        anyhow::bail!("no test has {} in its name; see `cargo hv test --list`", args.filters.join(" or "));
+    }
+    let mut tally = Tally { filtered: total - selected, ..Tally::default() };
+    if !steps.is_empty() {
+        prepare()?;
+    }
+    if in_process {
+        in_process::run(&mut tally)?;
+    }
+    if !steps.is_empty() {
+        let context = Context::new()?;
+        runner::run(&steps, &context, args.jobs, &mut tally, &ui::out)?;
+    }
+    ui::out(&tally.closing_lines());
+    Ok(if tally.failed() == 0 { Exit::Success } else { Exit::Failed })
+}
+
+/// Sets up what the scenarios need, so that none of them has to.
+fn prepare() -> anyhow::Result<()> {
+    let qemu = qemu::prepare(None)?;
+    let toolchain = target::prepare()?;
+    let kernels = [Stock::Cloud612, Stock::Cloud61, Stock::Pages16k].map(Piece::Kernel);
+    let pieces = stock::prepare(&Cache::open()?, &[kernels[0], kernels[1], kernels[2], Piece::Busybox])?;
+    build::program(&toolchain, "hypervisor")?;
+    ui::out(&format!("QEMU {}; {}\n", qemu.version, toolchain.description));
+    for piece in &pieces {
+        ui::out(&format!("{} {}\n", piece.package, piece.version));
+    }
+    Ok(())
 }

@@ -163,7 +163,8 @@ pub trait Counted: Copy {
     /// The slot for `key` in a table whose slot `start` has another one.
     #[cold]
     fn search(table: &mut [Self], key: u32, start: usize) -> Option<&mut Self> {
-        let index = (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
+        let index =
+            (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
         let slot = &mut table[index];
         if slot.key().is_none() {
             *slot = Self::fresh(key);

@@ -1,0 +1,117 @@
+//! Stock kernels, and what they do from inside.
+
+use anyhow::ensure;
+
+use super::context::{Booted, Context};
+use super::runner::Step;
+use crate::exit::Exit;
+
+/// What Linux does with VP registers on its way to VMBus, on the first VP: guest OS id; privileges, features and
+/// version; VP index; then from hv_vmbus SIMP, SIEFP, SINT2, SCONTROL.
+const SEQUENCE: [u64; 9] = [0x9_0002, 0x200, 0x201, 0x100, 0x9_0003, 0xa_0013, 0xa_0012, 0xa_0002, 0xa_0010];
+
+/// The kernels, by the value of `--stock`, with the start of the version that they report.
+const KERNELS: [(&str, &str); 3] = [("6.12", "6.12."), ("6.1", "6.1."), ("16k", "6.12.")];
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (stock, version) in KERNELS {
+        for vps in [1u32, 2, 4, 8] {
+            steps.push(Step::new(format!("boot/{stock}/{vps}-vps"), move |context| {
+                connected(&context.boot(&["--stock", stock, "--vps", &vps.to_string()])?, vps, version)
+            }));
+        }
+    }
+    steps.push(Step::new("crash/6.12", |context| crash(context, "6.12")));
+    steps.push(Step::new("crash/6.1", |context| crash(context, "6.1")));
+    steps.push(Step::new("reset", |context| context.boot(&["--run", "reset"])?.ended(Exit::Reset, "reset")));
+    steps.push(Step::new("hotplug/4-vps", hotplug));
+    steps.push(Step::new("poke", poke));
+    steps.push(Step::new("firmware/dt", device_tree));
+    steps.push(Step::new("timeout", timeout));
+    steps.push(Step::new("deterministic", deterministic));
+    steps
+}
+
+/// Checks that a stock kernel found Hyper-V, brought VMBus up on every VP, and powered off.
+fn connected(booted: &Booted, vps: u32, version: &str) -> anyhow::Result<()> {
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("Vmbus version:5.3")?;
+    booted.says(&format!("{vps} processors"))?;
+    booted.never_says("FAILED")?;
+    booted.never_says("WARNING:")?;
+    booted.is("/vps", vps)?;
+    booted.is("/vmbus/version", "5.3")?;
+    booted.is("/guest_os_id/os", "Linux")?;
+    let found = booted.json["guest_os_id"]["version"].as_str().unwrap_or_default();
+    booted.check(found.starts_with(version), &format!("the guest OS id says version {version}"))?;
+    booted.is("/detection", "ACPI FADT hypervisor identity")?;
+    let registers = booted.registers();
+    let mut rest = registers.iter();
+    for expected in SEQUENCE {
+        let text = format!("{expected:#x} is used in its turn, in {registers:x?}");
+        booted.check(rest.any(|&register| register == expected), &text)?;
+    }
+    for vp in 0..vps as usize {
+        booted.is(&format!("/synic/{vp}/control"), "0x1")?;
+        booted.is(&format!("/synic/{vp}/sints/0/sint"), 2)?;
+    }
+    booted.check(booted.json["crash"].is_null(), "no crash was reported")?;
+    let faults = booted.strings("/warnings").into_iter().filter(|warning| !warning.starts_with("SMCCC"));
+    booted.check(faults.count() == 0, "the only warnings are about SMCCC functions")
+}
+
+fn crash(context: &Context, stock: &str) -> anyhow::Result<()> {
+    let booted = context.boot(&["--stock", stock, "--run", "crash"])?;
+    booted.ended(Exit::Crash, "crash")?;
+    booted.says("Kernel panic - not syncing: sysrq triggered crash")?;
+    booted.check(booted.strings("/crash/parameters").len() == 5, "five parameters")?;
+    // Both bits: a notification that comes with a message.
+    booted.is("/crash/control", "0xc000000000000000")?;
+    let text = booted.json["crash"]["text"].as_str().unwrap_or_default();
+    booted.check(text.contains("sysrq triggered crash"), "the kernel's message came with the crash")
+}
+
+fn hotplug(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--vps", "4", "--run", "hotplug"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    for cpu in 1..4 {
+        booted.says(&format!("hv: cpu{cpu} online=0"))?;
+        booted.says(&format!("hv: cpu{cpu} online=1"))?;
+    }
+    booted.never_says("FAILED")?;
+    booted.says("hv: hotplug done, 4 processors")
+}
+
+fn poke(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--run", "poke"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.never_says("FAILED: read")?;
+    booted.says("hv: no access to 0x40200000")?;
+    let noted =
+        booted.strings("/warnings").iter().any(|warning| warning.contains("access to address 0x40200000"));
+    booted.check(noted, "the report warns of the access to the hypervisor's memory")
+}
+
+/// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot all the same.
+fn device_tree(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--firmware", "dt"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("2 processors")
+}
+
+fn timeout(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--run", "shell", "--timeout", "4"])?;
+    booted.ended(Exit::Timeout, "timeout")
+}
+
+fn deterministic(context: &Context) -> anyhow::Result<()> {
+    let one = context.boot(&["--deterministic"])?;
+    one.ended(Exit::Success, "power-off")?;
+    let two = context.boot(&["--deterministic"])?;
+    let difference = one.console.lines().zip(two.console.lines()).find(|(one, two)| one != two);
+    ensure!(one.console == two.console, "the consoles of two runs differ, first at {difference:?}");
+    ensure!(one.json_text == two.json_text, "the reports differ:\n{}\n{}", one.json_text, two.json_text);
+    Ok(())
+}

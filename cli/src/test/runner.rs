@@ -1,0 +1,167 @@
+//! Runs steps side by side and keeps the score.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::context::Context;
+use crate::{interrupt, ui};
+
+/// One test: a name and what to do.
+pub(super) struct Step {
+    /// What it is called, with slashes for groups.
+    pub(super) name: String,
+    run: Run,
+}
+
+/// What a step does.
+type Run = Box<dyn Fn(&Context) -> anyhow::Result<()> + Send + Sync>;
+
+impl Step {
+    /// A test called `name` that passes if `run` does.
+    pub(super) fn new(
+        name: impl Into<String>,
+        run: impl Fn(&Context) -> anyhow::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// The score.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) passed: usize,
+    pub(super) ignored: usize,
+    pub(super) filtered: usize,
+    /// Tests that failed in process, where cargo has said which.
+    pub(super) failed_in_process: usize,
+    /// Name and reason of each step that failed.
+    pub(super) failures: Vec<(String, String)>,
+    pub(super) started: Instant,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            passed: 0,
+            ignored: 0,
+            filtered: 0,
+            failed_in_process: 0,
+            failures: Vec::new(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Tally {
+    /// How many failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failed_in_process + self.failures.len()
+    }
+
+    /// The failures in full, and the result in the form of `cargo test`.
+    pub(super) fn closing_lines(&self) -> String {
+        let mut text = String::new();
+        if !self.failures.is_empty() {
+            text.push_str("\nfailures:\n");
+            for (name, reason) in &self.failures {
+                text.push_str(&format!("\n---- {name} ----\n{}\n", reason.trim_end()));
+            }
+            text.push_str("\nfailures:\n");
+            for (name, _) in &self.failures {
+                text.push_str(&format!("    {name}\n"));
+            }
+        }
+        let verdict = if self.failed() == 0 { "ok" } else { "FAILED" };
+        text.push_str(&format!(
+            "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; \
+             finished in {:.2}s\n\n{} passed, {} failed\n",
+            self.passed,
+            self.failed(),
+            self.ignored,
+            self.filtered,
+            self.started.elapsed().as_secs_f64(),
+            self.passed,
+            self.failed(),
+        ));
+        text
+    }
+}
+
+/// Runs the steps, `jobs` at a time, and gives `show` a line for each that is done.
+pub(super) fn run(
+    steps: &[Step],
+    context: &Context,
+    jobs: usize,
+    tally: &mut Tally,
+    show: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new((0, tally));
+    let task = ui::Task::quiet(format!("{} scenarios", steps.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(steps.len()) {
+            scope.spawn(|| {
+                while let Some(step) = steps.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if interrupt::requested() {
+                        return;
+                    }
+                    let started = Instant::now();
+                    let result = (step.run)(context);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    if interrupt::requested() {
+                        return;
+                    }
+                    done.0 += 1;
+                    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+                    let seconds = started.elapsed().as_secs_f64();
+                    task.suspend(|| show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name)));
+                    task.say(format!("{} of {} scenarios done", done.0, steps.len()));
+                    match result {
+                        Ok(()) => done.1.passed += 1,
+                        Err(error) => done.1.failures.push((step.name.clone(), format!("{error:#}"))),
+                    }
+                }
+            });
+        }
+    });
+    interrupt::check()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_counted_once() {
+        let steps: Vec<Step> = (0..9)
+            .map(|n| {
+                Step::new(format!("step/{n}"), move |_| {
+                    anyhow::ensure!(n % 4 != 3, "three of four");
+                    Ok(())
+                })
+            })
+            .collect();
+        let context = Context::new().unwrap();
+        let mut tally = Tally { passed: 100, filtered: 1, ..Tally::default() };
+        run(&steps, &context, 2, &mut tally, &|_| {}).unwrap();
+        let text = tally.closing_lines();
+        assert!(
+            text.contains(
+                "test result: FAILED. 107 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out;"
+            )
+        );
+        assert!(text.ends_with("\n107 passed, 2 failed\n"));
+        assert!(text.contains("---- step/3 ----\nthree of four\n"));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<String> = super::super::steps().into_iter().map(|step| step.name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
