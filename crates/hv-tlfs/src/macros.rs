@@ -327,7 +327,10 @@ macro_rules! structs {
             const _: () = {
                 assert!(size_of::<$Name>() == $size);
                 $(assert!(core::mem::offset_of!($Name, $field) == $at);)*
-                $($(assert!($offset + $rsize <= $size);)+)?
+                $($({
+                    let end: usize = $offset + $rsize;
+                    assert!(end <= $size);
+                })+)?
             };
         )+
 

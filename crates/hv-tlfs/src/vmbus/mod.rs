@@ -1,6 +1,109 @@
 //! VMBus: the messages, rings and packets by which devices are offered and used.
+//!
+//! A guest talks to the host in two ways. Control goes by SynIC messages: the guest posts to a connection
+//! ([`connection`]), the host answers with messages on [`MESSAGE_SINT`](connection::MESSAGE_SINT); each payload begins
+//! with a [`MessageHeader`]. Data goes through two rings per channel ([`RingHeader`]) in memory that the guest has
+//! named with a GPADL, in packets that begin with a [`PacketDescriptor`], and each side wakes the other with an event.
+//!
+//! The order of things: [`InitiateContact`] until a [`Version`] is agreed; REQUESTOFFERS, an [`OfferChannel`] for every
+//! device, ALLOFFERS_DELIVERED; per device [`GpadlHeader`] (and [`GpadlBody`]), [`GpadlCreated`], [`OpenChannel`],
+//! [`OpenResult`], packets, [`CloseChannel`], [`GpadlTeardown`], [`GpadlTorndown`]; UNLOAD and its response at the end.
+//!
+//! Pages are 4096 bytes and page numbers count such pages, whatever the guest's own page size.
+//!
+//! Not here: the protocols of single devices except the small ones of [`ic`]; versions before 4.0, which no ARM64 host
+//! or guest has spoken.
+
+pub mod connection;
+mod gpadl;
+pub mod guid;
+pub mod ic;
+mod message;
+mod monitor;
+mod offer;
+mod open;
+mod packet;
+mod ring;
+mod version;
+
+pub use gpadl::{
+    GpaRange, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, GpadlType, MultiPageBuffer,
+    MultiPageBufferArray, PageBuffer,
+};
+pub use guid::Guid;
+pub use message::{ChannelId, GpadlId, MessageHeader, MessageType, NtStatus};
+pub use monitor::{MonitorPage, MonitorParameter, MonitorTriggerGroup, MonitorTriggerState};
+pub use offer::{
+    ChannelOffer, OfferChannel, OfferFlags, PIPE_USER_DEFINED_BYTES, PipeMode, RelIdReleased, RescindOffer,
+    USER_DEFINED_BYTES,
+};
+pub use open::{
+    CloseChannel, CloseReservedChannel, CloseReservedResponse, ModifyChannel, ModifyChannelResponse,
+    OpenChannel, OpenChannelFlags, OpenChannelSignal, OpenReservedChannel, OpenResult, TARGET_VP_NONE,
+    TlConnectRequest, TlConnectRequestSilo, TlConnectResult,
+};
+pub use packet::{
+    AdditionalData, GpaDirectPacket, GpadlPacket, PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE,
+    PIPE_DATA_PAYLOAD, PacketDescriptor, PacketHeader, PacketType, TransferPagePacket, TransferPageRange,
+    TransferPageSet,
+};
+pub use ring::{RingFeatures, RingHeader};
+pub use version::{
+    ConnectionState, FeatureFlags, InitiateContact, InitiateContactClient, ModifyConnection,
+    ModifyConnectionResponse, QueryVersion, TargetInfo, Version, VersionResponse, VersionResponseFeatures,
+    VersionResponseMonitor,
+};
 
 use crate::abi::Tables;
 
 /// The tables of this module's parts, joined.
-pub(crate) const TABLES: Tables = Tables { constants: &[], structs: &[] };
+pub(crate) const TABLES: Tables = Tables {
+    constants: &[
+        connection::CONNECTIONS,
+        version::VERSIONS,
+        version::CONNECTION_STATES,
+        message::TYPES,
+        message::STATUSES,
+        message::IDS,
+        offer::LIMITS,
+        offer::PIPE_MODES,
+        offer::FLAGS,
+        open::TARGETS,
+        gpadl::TYPES,
+        packet::TYPES,
+        packet::LIMITS,
+        ic::TYPES,
+        ic::FLAGS,
+        ic::LIMITS,
+        ic::STATUSES,
+        ic::TIMESYNC_FLAGS,
+    ],
+    structs: &[
+        guid::STRUCTS,
+        version::VERSION_TYPE,
+        version::CONNECTION_STATE_TYPE,
+        version::BITS,
+        version::STRUCTS,
+        message::MESSAGE_TYPE,
+        message::STATUS_TYPE,
+        message::CHANNEL_TYPE,
+        message::GPADL_TYPE,
+        message::STRUCTS,
+        offer::BITS,
+        offer::PIPE_MODE_TYPE,
+        offer::STRUCTS,
+        open::BITS,
+        open::STRUCTS,
+        gpadl::GPADL_TYPE,
+        gpadl::STRUCTS,
+        packet::PACKET_TYPE,
+        packet::STRUCTS,
+        ring::BITS,
+        ring::STRUCTS,
+        monitor::BITS,
+        monitor::STRUCTS,
+        ic::MESSAGE_TYPE,
+        ic::STATUS_TYPE,
+        ic::STRUCTS,
+    ],
+};
