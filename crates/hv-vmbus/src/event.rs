@@ -1,0 +1,118 @@
+//! What the server tells an observer.
+
+use crate::protocol::{ChannelId, GpadlId, MessageType, Version};
+
+/// Something that happened on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The guest asked for a version.
+    Contact {
+        /// The version.
+        version: Version,
+        /// Whether the connection now stands.
+        accepted: bool,
+        /// VP to which the guest wants its messages.
+        vp: u32,
+    },
+    /// The guest ended the connection.
+    Unloaded,
+    /// The guest was sent all offers.
+    OffersDelivered {
+        /// How many they were.
+        count: u32,
+    },
+    /// The guest named pages.
+    GpadlCreated {
+        /// Channel.
+        channel: ChannelId,
+        /// The guest's name for them.
+        gpadl: GpadlId,
+        /// How many 4096-byte pages.
+        pages: u32,
+    },
+    /// The guest has its pages back.
+    GpadlTorndown {
+        /// The guest's name for them.
+        gpadl: GpadlId,
+    },
+    /// The guest opened a channel.
+    Opened {
+        /// Channel.
+        channel: ChannelId,
+        /// VP to be interrupted.
+        vp: u32,
+    },
+    /// A channel was closed, by the guest or with the connection.
+    Closed {
+        /// Channel.
+        channel: ChannelId,
+    },
+    /// The guest released a channel's number.
+    Released {
+        /// Channel.
+        channel: ChannelId,
+    },
+    /// A message that does what it should not. What has an answer was answered with a failure.
+    Rejected {
+        /// Kind of message; [`MessageType::INVALID`] if it was too short to have one.
+        message: MessageType,
+        /// What was wrong.
+        reason: Reason,
+    },
+    /// A message to the guest could not be delivered, because its VP does not exist.
+    Undeliverable {
+        /// Kind of message.
+        message: MessageType,
+        /// The VP.
+        vp: u32,
+    },
+}
+
+/// What is wrong with a guest's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Shorter than its kind is.
+    TooShort,
+    /// Of a kind that no guest sends, or that the agreed version does not have.
+    Unknown,
+    /// Of a kind that the host does not serve.
+    Unsupported,
+    /// No connection stands.
+    NotConnected,
+    /// INITIATE_CONTACT named a SINT other than 2.
+    WrongSint,
+    /// INITIATE_CONTACT named a VTL other than 0.
+    WrongVtl,
+    /// INITIATE_CONTACT gave one monitor page without the other.
+    OneMonitorPage,
+    /// REQUESTOFFERS a second time.
+    OffersAlreadySent,
+    /// There is no channel with that number.
+    UnknownChannel,
+    /// The channel is open already.
+    AlreadyOpen,
+    /// The channel is not open.
+    NotOpen,
+    /// The channel was rescinded.
+    Rescinded,
+    /// There is no GPADL with that name on that channel.
+    UnknownGpadl,
+    /// There is a GPADL with that name already.
+    DuplicateGpadl,
+    /// The GPADL is still being named, or being torn down.
+    GpadlBusy,
+    /// The ranges do not fit the counts and lengths given, or a page number has more than 40 bits.
+    BadRange,
+    /// The host has no room for so many GPADLs or pages.
+    NoRoom,
+    /// The rings do not lie in one range of whole pages, or have no page for data.
+    BadRing,
+    /// There is no such VP.
+    UnknownVp,
+    /// An event flag of 2048 or more.
+    BadFlag,
+    /// MODIFYCHANNEL of a channel without interrupts, or to switch them off.
+    NoInterrupt,
+}

@@ -1,0 +1,202 @@
+//! Messages that the server owes the guest.
+
+use crate::protocol::{
+    ChannelId, ConnectionState, FeatureFlags, GpadlCreated, GpadlId, GpadlTorndown, Guid, MessageHeader,
+    MessageType, ModifyChannelResponse, NtStatus, OpenResult, RescindOffer, TlConnectResult, Version,
+    VersionResponse, VersionResponseFeatures,
+};
+use zerocopy::IntoBytes;
+
+/// A message in its shortest form. Offers are made when they are sent, so that the queue stays small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    Contact(ContactAnswer),
+    /// All offers from the server's cursor on, then ALLOFFERS_DELIVERED.
+    Offers,
+    Offer(ChannelId),
+    Rescind(ChannelId),
+    GpadlCreated(ChannelId, GpadlId, NtStatus),
+    GpadlTorndown(GpadlId),
+    OpenResult(ChannelId, u32, NtStatus),
+    ModifyResponse(ChannelId, NtStatus),
+    ConnectResult(Guid, Guid, NtStatus),
+    UnloadResponse,
+}
+
+/// VERSION_RESPONSE with where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContactAnswer {
+    pub(crate) vp: u32,
+    pub(crate) sint: u8,
+    /// The version asked for, if the host speaks it.
+    pub(crate) version: Option<Version>,
+    pub(crate) state: ConnectionState,
+    pub(crate) features: FeatureFlags,
+    pub(crate) message_connection: u32,
+}
+
+impl ContactAnswer {
+    fn message(&self) -> VersionResponseFeatures {
+        let mut answer = VersionResponseFeatures {
+            response: VersionResponse {
+                header: MessageHeader::new(MessageType::VERSION_RESPONSE),
+                supported: 0,
+                connection_state: ConnectionState::SUCCESSFUL,
+                padding: 0,
+                message_connection: 0,
+            },
+            features: FeatureFlags(0),
+        };
+        if let Some(version) = self.version {
+            answer.response.supported = 1;
+            answer.response.connection_state = self.state;
+            answer.response.message_connection =
+                if version >= Version::V5_0 { self.message_connection } else { version.0 };
+            answer.features = self.features;
+        }
+        answer
+    }
+}
+
+/// A message as bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Encoded {
+    bytes: [u8; 240],
+    len: usize,
+}
+
+impl Encoded {
+    pub(crate) fn new<T: IntoBytes + zerocopy::Immutable>(message: &T) -> Self {
+        Self::from_slice(message.as_bytes())
+    }
+
+    fn from_slice(from: &[u8]) -> Self {
+        let mut bytes = [0; 240];
+        let len = from.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&from[..len]);
+        Self { bytes, len }
+    }
+
+    pub(crate) fn header(message: MessageType) -> Self {
+        Self::new(&MessageHeader::new(message))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Owed {
+    /// The message, except of offers, which need the channel's data.
+    pub(crate) fn encode(&self) -> Option<Encoded> {
+        Some(match *self {
+            Self::Contact(answer) => {
+                let message = answer.message();
+                if answer.version.is_some_and(|v| v >= Version::V6_0) {
+                    Encoded::new(&message)
+                } else {
+                    Encoded::new(&message.response)
+                }
+            }
+            Self::Rescind(channel) => Encoded::new(&RescindOffer {
+                header: MessageHeader::new(MessageType::RESCIND_OFFER),
+                channel,
+            }),
+            Self::GpadlCreated(channel, gpadl, status) => Encoded::new(&GpadlCreated {
+                header: MessageHeader::new(MessageType::GPADL_CREATED),
+                channel,
+                gpadl,
+                status,
+            }),
+            Self::GpadlTorndown(gpadl) => Encoded::new(&GpadlTorndown {
+                header: MessageHeader::new(MessageType::GPADL_TORNDOWN),
+                gpadl,
+            }),
+            Self::OpenResult(channel, open_id, status) => Encoded::new(&OpenResult {
+                header: MessageHeader::new(MessageType::OPEN_RESULT),
+                channel,
+                open_id,
+                status,
+            }),
+            Self::ModifyResponse(channel, status) => Encoded::new(&ModifyChannelResponse {
+                header: MessageHeader::new(MessageType::MODIFY_CHANNEL_RESPONSE),
+                channel,
+                status,
+            }),
+            Self::ConnectResult(endpoint, service, status) => Encoded::new(&TlConnectResult {
+                header: MessageHeader::new(MessageType::TL_CONNECT_RESULT),
+                endpoint,
+                service,
+                status,
+            }),
+            Self::UnloadResponse => Encoded::header(MessageType::UNLOAD_RESPONSE),
+            Self::Offers | Self::Offer(_) => return None,
+        })
+    }
+
+    /// Kind of message.
+    pub(crate) fn kind(&self) -> MessageType {
+        match self {
+            Self::Contact(_) => MessageType::VERSION_RESPONSE,
+            Self::Offers | Self::Offer(_) => MessageType::OFFER_CHANNEL,
+            Self::Rescind(_) => MessageType::RESCIND_OFFER,
+            Self::GpadlCreated(..) => MessageType::GPADL_CREATED,
+            Self::GpadlTorndown(_) => MessageType::GPADL_TORNDOWN,
+            Self::OpenResult(..) => MessageType::OPEN_RESULT,
+            Self::ModifyResponse(..) => MessageType::MODIFY_CHANNEL_RESPONSE,
+            Self::ConnectResult(..) => MessageType::TL_CONNECT_RESULT,
+            Self::UnloadResponse => MessageType::UNLOAD_RESPONSE,
+        }
+    }
+}
+
+/// A short queue of what is owed, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    slots: [Option<Owed>; Self::CAPACITY],
+    first: usize,
+    len: usize,
+}
+
+impl Outbox {
+    pub(crate) const CAPACITY: usize = 32;
+
+    pub(crate) const fn new() -> Self {
+        Self { slots: [None; Self::CAPACITY], first: 0, len: 0 }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        Self::CAPACITY - self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends; false if there is no room.
+    pub(crate) fn push(&mut self, owed: Owed) -> bool {
+        if self.room() == 0 {
+            return false;
+        }
+        let at = (self.first + self.len) % Self::CAPACITY;
+        self.slots[at] = Some(owed);
+        self.len += 1;
+        true
+    }
+
+    pub(crate) fn front(&self) -> Option<Owed> {
+        self.slots[self.first]
+    }
+
+    pub(crate) fn pop(&mut self) {
+        if self.len > 0 {
+            self.slots[self.first] = None;
+            self.first = (self.first + 1) % Self::CAPACITY;
+            self.len -= 1;
+        }
+    }
+}

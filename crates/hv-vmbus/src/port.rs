@@ -1,0 +1,92 @@
+//! What the server asks of the partition.
+
+use crate::event::Event;
+use core::fmt;
+
+/// An access outside the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAddress;
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not in the guest's memory")
+    }
+}
+
+impl core::error::Error for BadAddress {}
+
+/// Guest physical memory, for rings. No access that the server makes crosses a 4096-byte page.
+///
+/// The guest's VPs write at the same time, so what was read once may differ the next time, and an implementation must
+/// cope with racing writes.
+pub trait RingMemory {
+    /// Copies `into.len()` bytes at `gpa` into `into`.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if not all of them are guest memory.
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress>;
+
+    /// Copies `from` to `gpa`.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if not all of the range is guest memory.
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress>;
+
+    /// Loads the aligned word at `gpa`; no later access is made before it.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if it is not guest memory.
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress>;
+
+    /// Stores the aligned word at `gpa`; all earlier accesses are made before it.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if it is not guest memory.
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress>;
+
+    /// A full barrier: every earlier access is made before every later one, stores before loads too.
+    fn fence(&self) {
+        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It waits in a message slot or in the queue before it.
+    Queued,
+    /// The queue is full; the server keeps the message until [`Server::flush`](crate::Server::flush) is called.
+    Full,
+    /// It can never be delivered: there is no such VP. The server drops it.
+    Undeliverable,
+}
+
+/// The partition, as the server sees it. The server calls these methods from within its own, so none of them may call
+/// the server back.
+pub trait Port {
+    /// The guest's memory.
+    type Memory: RingMemory;
+
+    /// The guest's memory.
+    fn memory(&self) -> &Self::Memory;
+
+    /// The partition's reference time, in 100 ns.
+    fn reference_time(&self) -> u64;
+
+    /// Queues a SynIC message of type [`MESSAGE_TYPE`](crate::protocol::connection::MESSAGE_TYPE) for a VP's SINT.
+    /// The payload has 240 bytes at most.
+    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted;
+
+    /// Sets event flag `flag` of a VP's SINT, and interrupts the VP if it was clear. A VP or SINT that does not exist
+    /// or is masked loses the signal, as TLFS says of `HvCallSignalEvent`.
+    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16);
+
+    /// Whether the partition has a VP with this index.
+    fn has_vp(&self, vp: u32) -> bool;
+
+    /// Told of what happens on the bus.
+    #[inline]
+    fn observe(&mut self, event: Event) {
+        let _ = event;
+    }
+}

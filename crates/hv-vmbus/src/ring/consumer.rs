@@ -1,0 +1,135 @@
+//! The receiving side of a ring.
+
+use super::RingError;
+use super::view::{Ring, Word};
+use crate::port::RingMemory;
+use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
+use zerocopy::FromBytes;
+
+const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
+
+/// The receiver's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// What the other side knows: its `read_index`.
+    committed: u32,
+    /// Where the next packet is.
+    next: u32,
+}
+
+/// A packet in the ring: its descriptor as it was when it was judged, and where its payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The descriptor. Its lengths are within the ring.
+    pub descriptor: PacketDescriptor,
+    at: u32,
+}
+
+impl Packet {
+    /// Bytes of payload, rounded up to a multiple of 8 by the sender.
+    #[must_use]
+    pub fn payload_len(&self) -> u32 {
+        self.descriptor.len() - self.descriptor.data_offset()
+    }
+
+    /// Copies payload from byte `from` on into `into`, and returns how many bytes there were. The other side can still
+    /// change them: read each byte once.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    pub fn read<M: RingMemory>(
+        &self,
+        ring: &Ring<'_, M>,
+        from: u32,
+        into: &mut [u8],
+    ) -> Result<usize, RingError> {
+        let Some(left) = self.payload_len().checked_sub(from) else { return Ok(0) };
+        let len = into.len().min(left as usize);
+        let at = ring.advance(ring.advance(self.at, self.descriptor.data_offset()), from);
+        ring.read(at, &mut into[..len])?;
+        Ok(len)
+    }
+}
+
+impl Consumer {
+    /// Takes over a ring where its header says that the receiver is, and asks for interrupts.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn attach<M: RingMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+        let at = ring.index(Word::ReadIndex)?;
+        ring.index(Word::WriteIndex)?;
+        ring.store(Word::InterruptMask, 0)?;
+        Ok(Self { committed: at, next: at })
+    }
+
+    /// The next packet, or `None` if the ring is empty.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn next<M: RingMemory>(&mut self, ring: &Ring<'_, M>) -> Result<Option<Packet>, RingError> {
+        // Acquire: the packet is read after this.
+        let written = ring.index(Word::WriteIndex)?;
+        let available = ring.distance(self.next, written);
+        if available == 0 {
+            return Ok(None);
+        }
+        let error = |len| RingError::Length { len, available };
+        let room = available.checked_sub(PACKET_TRAILER_SIZE).ok_or(error(0))?;
+        if room < DESCRIPTOR {
+            return Err(error(0));
+        }
+        let mut bytes = [0; DESCRIPTOR as usize];
+        ring.read(self.next, &mut bytes)?;
+        let Ok(descriptor) = PacketDescriptor::read_from_bytes(&bytes) else { return Err(error(0)) };
+        let (len, offset) = (descriptor.len(), descriptor.data_offset());
+        if len < DESCRIPTOR || len > room {
+            return Err(error(len));
+        }
+        if offset < DESCRIPTOR || offset > len {
+            return Err(RingError::DataOffset { offset, len });
+        }
+        let packet = Packet { descriptor, at: self.next };
+        self.next = ring.advance(self.next, len + PACKET_TRAILER_SIZE);
+        Ok(Some(packet))
+    }
+
+    /// Goes back to before a packet that [`next`](Self::next) has given last.
+    pub fn put_back(&mut self, packet: &Packet) {
+        self.next = packet.at;
+    }
+
+    /// Gives the room of all packets read so far back to the sender. Returns whether the sender waits for it and must
+    /// be signalled.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn commit<M: RingMemory>(&mut self, ring: &Ring<'_, M>) -> Result<bool, RingError> {
+        if self.committed == self.next {
+            return Ok(false);
+        }
+        let before = core::mem::replace(&mut self.committed, self.next);
+        // Release: the packets were read before this.
+        ring.store(Word::ReadIndex, self.next)?;
+        ring.fence();
+        // Some senders wait for the size of the ring minus 1, and mean all of it: packets are multiples of 8 bytes.
+        let pending = ring.load(Word::PendingSendSize)? & !7;
+        if pending == 0 {
+            return Ok(false);
+        }
+        let written = ring.index(Word::WriteIndex)?;
+        let free = |read| ring.size() - ring.distance(read, written) - 8;
+        Ok(free(before) < pending && free(self.next) >= pending)
+    }
+
+    /// Tells the sender whether to interrupt for new packets. Returns whether there is a packet already, which the
+    /// sender may not have interrupted for.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn set_interrupts<M: RingMemory>(&self, ring: &Ring<'_, M>, wanted: bool) -> Result<bool, RingError> {
+        ring.store(Word::InterruptMask, u32::from(!wanted))?;
+        ring.fence();
+        Ok(ring.index(Word::WriteIndex)? != self.next)
+    }
+}

@@ -1,0 +1,85 @@
+//! Rings: packets between guest and host in pages that the guest has named.
+//!
+//! A [`Ring`] is a view of a ring's pages. [`Consumer`] and [`Producer`] are the positions of the two sides, kept in
+//! memory of one's own, so that the other side can move only its own index. Nothing that the other side writes is
+//! believed: a wrong index or a wrong length is a [`RingError`], after which the ring is of no more use.
+//!
+//! Order of accesses (Linux drivers/hv/ring_buffer.c; OpenVMM vmbus_ring):
+//!
+//! * The sender writes the packet, then stores `write_index` with release. The receiver loads it with acquire before it
+//!   reads the packet.
+//! * The receiver reads the packet, then stores `read_index` with release. The sender loads it with acquire before it
+//!   writes over the packet.
+//! * The sender stores `write_index`, makes a full barrier, then reads `interrupt_mask`. The receiver clears
+//!   `interrupt_mask`, makes a full barrier, then looks at `write_index` again. So one of them sees the other's store,
+//!   and no packet is left unseen.
+//! * The same holds for `pending_send_size` and `read_index`, with the sides exchanged.
+
+mod consumer;
+mod producer;
+mod view;
+
+pub use consumer::{Consumer, Packet};
+pub use producer::{Outgoing, Producer, PushError};
+pub use view::Ring;
+
+use crate::port::BadAddress;
+use core::fmt;
+
+/// A ring that its other side has spoilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingError {
+    /// Less than two pages, or more than an index can count.
+    Size {
+        /// Number of pages.
+        pages: usize,
+    },
+    /// A page number that is not guest memory.
+    Memory,
+    /// An index that is not a multiple of 8, or beyond the data.
+    Index {
+        /// The index.
+        index: u32,
+        /// Bytes of data.
+        size: u32,
+    },
+    /// A packet's length is less than its descriptor's, or more than was written.
+    Length {
+        /// Length claimed, without the trailer.
+        len: u32,
+        /// Bytes that were written.
+        available: u32,
+    },
+    /// A packet's payload begins within its descriptor or behind its end.
+    DataOffset {
+        /// Offset claimed.
+        offset: u32,
+        /// Length claimed.
+        len: u32,
+    },
+}
+
+impl From<BadAddress> for RingError {
+    fn from(_: BadAddress) -> Self {
+        Self::Memory
+    }
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size { pages } => write!(f, "a ring of {pages} pages"),
+            Self::Memory => f.write_str("a page of the ring is not guest memory"),
+            Self::Index { index, size } => write!(f, "index {index:#x} in a ring of {size:#x} bytes"),
+            Self::Length { len, available } => {
+                write!(f, "a packet claims {len:#x} bytes where {available:#x} were written")
+            }
+            Self::DataOffset { offset, len } => {
+                write!(f, "a packet of {len:#x} bytes claims its payload at {offset:#x}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RingError {}

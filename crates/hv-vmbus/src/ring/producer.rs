@@ -1,0 +1,165 @@
+//! The sending side of a ring.
+
+use super::RingError;
+use super::view::{Ring, Word};
+use crate::port::RingMemory;
+use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures};
+use core::fmt;
+use zerocopy::IntoBytes;
+
+const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
+
+/// The sender's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    next: u32,
+}
+
+/// A packet to be sent: a descriptor and a payload, of which [`Producer::push`] asks in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Kind.
+    pub packet_type: PacketType,
+    /// 0, or [`PACKET_FLAG_COMPLETION_REQUESTED`](crate::protocol::PACKET_FLAG_COMPLETION_REQUESTED).
+    pub flags: u16,
+    /// The sender's name for the request, or that of the packet that this one completes.
+    pub transaction_id: u64,
+    /// Bytes of payload.
+    pub len: u32,
+}
+
+/// Why a packet was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// There is no room now; the packet needs so many bytes.
+    Full(u32),
+    /// The ring can never hold the packet, or its length has more than 19 bits.
+    TooLong,
+    /// The other side has spoilt this ring, or the one from which the payload came.
+    Ring(RingError),
+}
+
+impl From<RingError> for PushError {
+    fn from(error: RingError) -> Self {
+        Self::Ring(error)
+    }
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(needed) => write!(f, "no room for a packet of {needed} bytes"),
+            Self::TooLong => f.write_str("longer than the ring or than a packet can be"),
+            Self::Ring(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PushError {}
+
+impl Producer {
+    /// Takes over a ring where its header says that the sender is, and says that this side uses `pending_send_size`.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn attach<M: RingMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+        let next = ring.index(Word::WriteIndex)?;
+        ring.index(Word::ReadIndex)?;
+        ring.store(Word::PendingSendSize, 0)?;
+        ring.store(Word::Features, RingFeatures(0).with_pending_send_size(true).0)?;
+        Ok(Self { next })
+    }
+
+    /// Bytes of packets, with their trailers, that fit now. 8 bytes always stay free, since a full ring would look
+    /// like an empty one.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn free<M: RingMemory>(&self, ring: &Ring<'_, M>) -> Result<u32, RingError> {
+        // Acquire: what is written over was read before this.
+        let read = ring.index(Word::ReadIndex)?;
+        Ok(ring.size() - ring.distance(read, self.next) - 8)
+    }
+
+    /// Sends a packet. `payload` fills a part of it, told the part's offset. Returns whether the receiver must be
+    /// signalled: the ring was empty, and the receiver wants interrupts.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub fn push<M: RingMemory>(
+        &mut self,
+        ring: &Ring<'_, M>,
+        packet: &Outgoing,
+        mut payload: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
+    ) -> Result<bool, PushError> {
+        let padded = packet.len.checked_next_multiple_of(8).ok_or(PushError::TooLong)?;
+        let len = padded.checked_add(DESCRIPTOR).ok_or(PushError::TooLong)?;
+        let length8 = u16::try_from(len / 8).map_err(|_| PushError::TooLong)?;
+        let total = len + PACKET_TRAILER_SIZE;
+        if total > ring.size() - 8 {
+            return Err(PushError::TooLong);
+        }
+        if total > self.free(ring)? {
+            return Err(PushError::Full(total));
+        }
+
+        let descriptor = PacketDescriptor {
+            packet_type: packet.packet_type,
+            data_offset8: (DESCRIPTOR / 8) as u16,
+            length8,
+            flags: packet.flags,
+            transaction_id: packet.transaction_id,
+        };
+        ring.write(self.next, descriptor.as_bytes())?;
+        let mut buffer = [0; 256];
+        let (mut at, mut done) = (ring.advance(self.next, DESCRIPTOR), 0);
+        while done < padded {
+            let size = (padded - done).min(buffer.len() as u32);
+            let part = &mut buffer[..size as usize];
+            part.fill(0);
+            payload(done, &mut part[..size.min(packet.len - done) as usize])?;
+            ring.write(at, part)?;
+            at = ring.advance(at, size);
+            done += size;
+        }
+        let trailer = u64::from(self.next) << 32;
+        ring.write(at, trailer.as_bytes())?;
+
+        let start = core::mem::replace(&mut self.next, ring.advance(at, PACKET_TRAILER_SIZE));
+        // Release: the packet is written before this.
+        ring.store(Word::WriteIndex, self.next)?;
+        ring.fence();
+        Ok(ring.load(Word::InterruptMask)? == 0 && ring.index(Word::ReadIndex)? == start)
+    }
+
+    /// Sends a packet whose payload is at hand.
+    ///
+    /// # Errors
+    /// Nothing was sent. [`PushError::TooLong`] also if `payload` has not the packet's length.
+    pub fn push_bytes<M: RingMemory>(
+        &mut self,
+        ring: &Ring<'_, M>,
+        packet: &Outgoing,
+        payload: &[u8],
+    ) -> Result<bool, PushError> {
+        if payload.len() != packet.len as usize {
+            return Err(PushError::TooLong);
+        }
+        self.push(ring, packet, |at, into| {
+            let at = at as usize;
+            into.copy_from_slice(&payload[at..at + into.len()]);
+            Ok(())
+        })
+    }
+
+    /// Asks the receiver for a signal once so many bytes are free; 0 takes that back. Returns whether they are free
+    /// already, when no signal may come.
+    ///
+    /// # Errors
+    /// The ring is spoilt.
+    pub fn wait_for<M: RingMemory>(&self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
+        ring.store(Word::PendingSendSize, bytes)?;
+        ring.fence();
+        Ok(self.free(ring)? >= bytes)
+    }
+}

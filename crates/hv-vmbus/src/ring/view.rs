@@ -1,0 +1,134 @@
+//! A ring's pages.
+
+use super::RingError;
+use crate::port::RingMemory;
+use crate::protocol::{RingFeatures, RingHeader};
+use core::mem::offset_of;
+
+const PAGE: u32 = 4096;
+
+/// A word of the ring's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    WriteIndex = offset_of!(RingHeader, write_index) as isize,
+    ReadIndex = offset_of!(RingHeader, read_index) as isize,
+    InterruptMask = offset_of!(RingHeader, interrupt_mask) as isize,
+    PendingSendSize = offset_of!(RingHeader, pending_send_size) as isize,
+    Features = offset_of!(RingHeader, features) as isize,
+}
+
+/// A ring: a header page and the data pages behind it, in the order of their page numbers. They need not be neighbours.
+#[derive(Debug)]
+pub struct Ring<'a, M> {
+    memory: &'a M,
+    header: u64,
+    data: &'a [u64],
+    size: u32,
+}
+
+impl<M> Clone for Ring<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Ring<'_, M> {}
+
+impl<'a, M: RingMemory> Ring<'a, M> {
+    /// The ring whose header is the first of these pages. Page numbers count 4096-byte pages.
+    ///
+    /// # Errors
+    /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more.
+    pub fn new(memory: &'a M, pages: &'a [u64]) -> Result<Self, RingError> {
+        let error = RingError::Size { pages: pages.len() };
+        let (header, data) = pages.split_first().ok_or(error)?;
+        // Half of what a word can count, so that sums of two offsets do not overflow.
+        let size = u32::try_from(data.len()).ok().and_then(|n| n.checked_mul(PAGE)).filter(|s| *s <= 1 << 31);
+        match size {
+            None | Some(0) => Err(error),
+            Some(size) => Ok(Self { memory, header: *header, data, size }),
+        }
+    }
+
+    /// Bytes of data.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The offset `by` bytes behind `at`, past the end at the beginning again. Both are less than or equal to the size.
+    pub(super) fn advance(&self, at: u32, by: u32) -> u32 {
+        let to = at + by;
+        if to >= self.size { to - self.size } else { to }
+    }
+
+    /// Bytes from `from` forward to `to`.
+    pub(super) fn distance(&self, from: u32, to: u32) -> u32 {
+        if to >= from { to - from } else { self.size - from + to }
+    }
+
+    fn gpa(page: u64, offset: u64) -> Result<u64, RingError> {
+        page.checked_mul(PAGE.into()).and_then(|base| base.checked_add(offset)).ok_or(RingError::Memory)
+    }
+
+    pub(super) fn load(&self, word: Word) -> Result<u32, RingError> {
+        Ok(self.memory.load_acquire(Self::gpa(self.header, word as u64)?)?)
+    }
+
+    pub(super) fn store(&self, word: Word, value: u32) -> Result<(), RingError> {
+        Ok(self.memory.store_release(Self::gpa(self.header, word as u64)?, value)?)
+    }
+
+    pub(super) fn fence(&self) {
+        self.memory.fence();
+    }
+
+    /// An index of the header, checked.
+    pub(super) fn index(&self, word: Word) -> Result<u32, RingError> {
+        let index = self.load(word)?;
+        if index >= self.size || index % 8 != 0 {
+            return Err(RingError::Index { index, size: self.size });
+        }
+        Ok(index)
+    }
+
+    /// What the sender of this ring says that it is able to do.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    pub fn features(&self) -> Result<RingFeatures, RingError> {
+        Ok(RingFeatures(self.load(Word::Features)?))
+    }
+
+    /// Calls `access` for each part of `len` bytes at `at` that lies within one page, with its address and its place
+    /// in the whole.
+    fn parts(
+        &self,
+        at: u32,
+        len: usize,
+        mut access: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), RingError>,
+    ) -> Result<(), RingError> {
+        let (mut at, mut done) = (at, 0);
+        while done < len {
+            let offset = at % PAGE;
+            let page =
+                usize::try_from(at / PAGE).ok().and_then(|p| self.data.get(p)).ok_or(RingError::Memory)?;
+            let part = (len - done).min((PAGE - offset) as usize);
+            access(Self::gpa(*page, offset.into())?, done..done + part)?;
+            done += part;
+            // A part is at most a page long.
+            at = self.advance(at, part as u32);
+        }
+        Ok(())
+    }
+
+    /// Copies data out of the ring from offset `at` on, past the end from the beginning.
+    pub(super) fn read(&self, at: u32, into: &mut [u8]) -> Result<(), RingError> {
+        self.parts(at, into.len(), |gpa, part| Ok(self.memory.read(gpa, &mut into[part])?))
+    }
+
+    /// Copies data into the ring.
+    pub(super) fn write(&self, at: u32, from: &[u8]) -> Result<(), RingError> {
+        self.parts(at, from.len(), |gpa, part| Ok(self.memory.write(gpa, &from[part])?))
+    }
+}

@@ -1,0 +1,5 @@
+//! The server as a guest sees it, one file per part of the protocol; every test is named after the rule it checks.
+
+mod common;
+mod contact;
+mod offers;
