@@ -163,7 +163,8 @@ impl Gtdt {
             secure_el1: Timer::NONE,
             non_secure_el1: Timer::new(platform::PHYSICAL_TIMER_INTID),
             virtual_el1: Timer::new(platform::VIRTUAL_TIMER_INTID),
-            non_secure_el2: Timer::NONE,
+            // The guest never gets to EL2, but Linux maps this interrupt all the same and complains about INTID 0.
+            non_secure_el2: Timer::new(platform::HYPERVISOR_TIMER_INTID),
             counter_read_base: u64::MAX.into(),
             platform_timers: U32::ZERO,
             platform_timer_offset: U32::ZERO,
@@ -276,6 +277,7 @@ mod test {
         assert_eq!((gtdt.len(), gtdt[8]), (104, 3));
         assert_eq!((u32_at(gtdt, 56), u32_at(gtdt, 60)), (30, 4), "non-secure EL1");
         assert_eq!((u32_at(gtdt, 64), u32_at(gtdt, 68)), (27, 4), "virtual");
+        assert_eq!(u32_at(gtdt, 72), 26, "EL2: INTID 0 is a firmware bug to Linux");
         assert_eq!(u64_at(gtdt, 36), u64::MAX);
     }
 
