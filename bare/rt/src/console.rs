@@ -1,0 +1,72 @@
+//! The PL011 UART that QEMU's `virt` machine and the partition have at the same address.
+#![expect(unsafe_code, reason = "the UART is a fixed address")]
+
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+
+use spin::Mutex;
+
+use crate::{arch, cpu, power};
+
+/// How the line starts that a panic prints.
+pub const PANIC: &str = "guest panic";
+
+/// The UART's registers (Arm DDI0183, "Programmers Model"). It needs no set-up: QEMU's transmits at once.
+const UART: usize = 0x900_0000;
+const UARTDR: usize = UART;
+const UARTFR: usize = UART + 0x18;
+/// UARTFR.TXFF: the transmit FIFO is full.
+const TXFF: u32 = 1 << 5;
+
+struct Uart;
+
+impl Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                put(b'\r');
+            }
+            put(byte);
+        }
+        Ok(())
+    }
+}
+
+fn put(byte: u8) {
+    // SAFETY: the UART is mapped as a device; reading its flags has no side effect.
+    while unsafe { (UARTFR as *const u32).read_volatile() } & TXFF != 0 {}
+    // SAFETY: as above; writing the data register sends a byte.
+    unsafe { (UARTDR as *mut u32).write_volatile(u32::from(byte)) };
+}
+
+static LOCK: Mutex<()> = Mutex::new(());
+
+/// Prints; one call's text stays together, also against other CPUs and this CPU's interrupt handlers.
+pub fn print(text: fmt::Arguments<'_>) {
+    arch::without_interrupts(|| {
+        let _lock = LOCK.lock();
+        // The UART does not fail; a `Display` that does loses its own text alone.
+        let _ = Uart.write_fmt(text);
+    });
+}
+
+/// Prints to the console.
+#[macro_export]
+macro_rules! print {
+    ($($text:tt)*) => { $crate::console::print(format_args!($($text)*)) };
+}
+
+/// Prints a line to the console.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($text:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    crate::irq::mask();
+    // Without the lock: this CPU may hold it.
+    let _ = writeln!(Uart, "\n{PANIC} on CPU {}: {info}", cpu::index());
+    power::off()
+}

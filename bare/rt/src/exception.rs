@@ -1,0 +1,160 @@
+//! Exceptions: expected ones are recorded and survived, unexpected ones end the program with a description.
+#![expect(unsafe_code, reason = "the vectors call Rust by name")]
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::{MAX_CPUS, arch, cpu, mrs};
+
+/// What the CPU was doing when it took the exception. vectors.s knows the layout.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Frame {
+    /// X0 to X30.
+    pub x: [u64; 31],
+    /// ELR_EL1: where it goes on.
+    pub elr: u64,
+    /// SPSR_EL1: its PSTATE.
+    pub spsr: u64,
+    reserved: u64,
+}
+const _: () = assert!(size_of::<Frame>() == 272);
+
+/// A synchronous exception.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// ESR_EL1.
+    pub esr: u64,
+    /// FAR_EL1. It has a meaning for aborts alone.
+    pub far: u64,
+    /// ELR_EL1: the address of the instruction (of the one behind it for a call that was taken).
+    pub elr: u64,
+    /// SPSR_EL1.
+    pub spsr: u64,
+}
+
+impl Exception {
+    /// Exception class of an undefined instruction.
+    pub const UNKNOWN: u64 = 0x00;
+    /// Exception class of a failed instruction fetch in EL1.
+    pub const INSTRUCTION_ABORT: u64 = 0x21;
+    /// Exception class of a failed access in EL1.
+    pub const DATA_ABORT: u64 = 0x25;
+    /// Fault status code of a synchronous external abort that is not one of a table walk.
+    pub const EXTERNAL_ABORT: u64 = 0x10;
+    /// Fault status code of an alignment fault.
+    pub const ALIGNMENT_FAULT: u64 = 0x21;
+
+    /// ESR_ELx.EC.
+    pub fn class(&self) -> u64 {
+        self.esr >> 26 & 0x3f
+    }
+
+    /// ESR_ELx.ISS.
+    pub fn iss(&self) -> u64 {
+        self.esr & 0x1ff_ffff
+    }
+
+    /// An undefined instruction, as the architecture reports it: no syndrome, a 32-bit instruction.
+    pub fn is_undefined(&self) -> bool {
+        self.esr == 1 << 25
+    }
+
+    /// A synchronous external abort of an access or of a fetch in EL1.
+    pub fn is_external_abort(&self) -> bool {
+        matches!(self.class(), Self::INSTRUCTION_ABORT | Self::DATA_ABORT)
+            && self.esr & 0x3f == Self::EXTERNAL_ABORT
+    }
+
+    /// The access was a write (data aborts).
+    pub fn is_write(&self) -> bool {
+        self.esr & 1 << 6 != 0
+    }
+}
+
+impl fmt::Debug for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ESR {:#x} (class {:#x}), FAR {:#x}, ELR {:#x}", self.esr, self.class(), self.far, self.elr)
+    }
+}
+
+/// The exceptions that a CPU expects.
+struct Expected {
+    active: AtomicBool,
+    count: AtomicU32,
+    esr: AtomicU64,
+    far: AtomicU64,
+    elr: AtomicU64,
+    spsr: AtomicU64,
+}
+
+static EXPECTED: [Expected; MAX_CPUS] = [const {
+    Expected {
+        active: AtomicBool::new(false),
+        count: AtomicU32::new(0),
+        esr: AtomicU64::new(0),
+        far: AtomicU64::new(0),
+        elr: AtomicU64::new(0),
+        spsr: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
+
+/// Runs `f`, in which instructions may fault, and gives the first exception that one of them met.
+///
+/// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call. Since Rust knows
+/// nothing of that, an instruction that may fault must stand in assembly whose outputs have a value before it.
+/// Interrupt handlers are not part of `f`: what they do must not fault. Not to be nested.
+pub fn catch(f: impl FnOnce()) -> Option<Exception> {
+    let expected = &EXPECTED[cpu::index()];
+    expected.count.store(0, Ordering::Relaxed);
+    expected.active.store(true, Ordering::SeqCst);
+    f();
+    expected.active.store(false, Ordering::SeqCst);
+    (expected.count.load(Ordering::Relaxed) != 0).then(|| Exception {
+        esr: expected.esr.load(Ordering::Relaxed),
+        far: expected.far.load(Ordering::Relaxed),
+        elr: expected.elr.load(Ordering::Relaxed),
+        spsr: expected.spsr.load(Ordering::Relaxed),
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rt_sync(frame: &mut Frame) {
+    let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
+    let exception = Exception { esr, far, elr: frame.elr, spsr: frame.spsr };
+    let expected = &EXPECTED[cpu::index()];
+    if !expected.active.load(Ordering::SeqCst) {
+        describe("unexpected exception", exception, frame);
+    }
+    if expected.count.fetch_add(1, Ordering::Relaxed) == 0 {
+        expected.esr.store(esr, Ordering::Relaxed);
+        expected.far.store(far, Ordering::Relaxed);
+        expected.elr.store(frame.elr, Ordering::Relaxed);
+        expected.spsr.store(frame.spsr, Ordering::Relaxed);
+    }
+    let fetch = exception.class() == Exception::INSTRUCTION_ABORT;
+    frame.elr = if fetch { frame.x[30] } else { frame.elr.wrapping_add(4) };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rt_irq(_frame: &mut Frame) {
+    let expected = &EXPECTED[cpu::index()];
+    let active = expected.active.swap(false, Ordering::SeqCst);
+    crate::irq::handle();
+    expected.active.store(active, Ordering::SeqCst);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rt_other(frame: &mut Frame) {
+    let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
+    describe(
+        "FIQ, SError or exception from EL0",
+        Exception { esr, far, elr: frame.elr, spsr: frame.spsr },
+        frame,
+    )
+}
+
+fn describe(what: &str, exception: Exception, frame: &Frame) -> ! {
+    arch::isb();
+    panic!("{what}: {exception:?}, SPSR {:#x}, registers {:x?}", frame.spsr, frame.x)
+}

@@ -1,0 +1,145 @@
+//! The interrupt controller: a GICv3 with one handler per INTID.
+//!
+//! Handlers run on the CPU that takes the interrupt, with interrupts masked, and must not print or wait for long.
+#![expect(unsafe_code, reason = "the GIC is a fixed address, and masks are a system register")]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use arm_gic::gicv3::registers::{Gicd, GicrSgi};
+use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
+use arm_gic::{IntId, InterruptGroup, Trigger};
+use safe_mmio::UniqueMmioPointer;
+use spin::{Mutex, Once};
+
+use crate::{Machine, arch, cpu, machine, msr};
+
+/// INTIDs that can have a handler: SGIs, PPIs and the first 32 SPIs.
+pub const INTIDS: usize = 64;
+/// The priority that every interrupt gets.
+const PRIORITY: u8 = 0x80;
+
+static GIC: Once<Mutex<GicV3<'static>>> = Once::new();
+static HANDLERS: [AtomicPtr<()>; INTIDS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; INTIDS];
+static UNEXPECTED: AtomicU64 = AtomicU64::new(0);
+
+fn gic<T>(f: impl FnOnce(&mut GicV3<'static>) -> T) -> T {
+    arch::without_interrupts(|| f(&mut GIC.get().expect("the runtime set it up").lock()))
+}
+
+fn id(intid: u32) -> IntId {
+    IntId::try_from(intid).unwrap_or_else(|_| panic!("there is no INTID {intid}"))
+}
+
+/// Sets up the distributor. CPU 0 calls it once.
+pub(crate) fn init(machine: &Machine) {
+    let gicd = NonNull::new(machine.gicd as *mut Gicd).expect("not at 0");
+    let gicr = NonNull::new(machine.gicr as *mut GicrSgi).expect("not at 0");
+    // SAFETY: the device tree says that it is there; it is mapped as a device, and this is its only driver (probes that a
+    // program makes beside it are raw accesses).
+    let gicd = unsafe { UniqueMmioPointer::new(gicd) };
+    // SAFETY: as above, for the redistributors.
+    let mut gic = unsafe { GicV3::new(gicd, gicr, machine.vps()) }.expect("a GICv3");
+    gic.distributor().configure_default_settings();
+    GIC.call_once(|| Mutex::new(gic));
+}
+
+/// Sets up this CPU's redistributor and CPU interface; no interrupt is enabled. Interrupts of the CPU that were enabled are
+/// no more.
+pub fn init_cpu() {
+    let cpu = cpu::index();
+    gic(|gic| {
+        gic.init_cpu(cpu);
+        gic.redistributor(cpu).expect("one per CPU").configure_default_settings();
+    });
+    GicCpuInterface::set_priority_mask(0xff);
+    GicCpuInterface::enable_group1(true);
+    arch::isb();
+}
+
+/// Lets `handler` run when the interrupt arrives, and enables it: a private one on this CPU. The handler is given the
+/// INTID.
+///
+/// # Panics
+///
+/// If `intid` is not below [`INTIDS`].
+pub fn enable(intid: u32, handler: fn(u32)) {
+    HANDLERS[intid as usize].store(handler as *mut (), Ordering::Release);
+    gic(|gic| {
+        let cpu = Some(cpu::index());
+        gic.set_interrupt_priority(id(intid), cpu, PRIORITY).expect("a known INTID");
+        gic.enable_interrupt(id(intid), cpu, true).expect("a known INTID");
+    });
+}
+
+/// Disables an interrupt: a private one on this CPU.
+///
+/// # Panics
+///
+/// If there is no such INTID.
+pub fn disable(intid: u32) {
+    gic(|gic| gic.enable_interrupt(id(intid), Some(cpu::index()), false)).expect("a known INTID");
+}
+
+/// Makes an interrupt edge-triggered: a private one on this CPU. It must be disabled.
+///
+/// # Panics
+///
+/// If there is no such INTID, or it is an SGI.
+pub fn set_edge(intid: u32) {
+    gic(|gic| gic.set_trigger(id(intid), Some(cpu::index()), Trigger::Edge)).expect("not an SGI");
+}
+
+/// Sends a software-generated interrupt, 0 to 15, to one CPU.
+///
+/// # Panics
+///
+/// If there is no such SGI or CPU.
+pub fn send_sgi(cpu: usize, sgi: u32) {
+    let mpidr = machine::get().mpidr(cpu);
+    let target = SgiTarget::List {
+        affinity3: (mpidr >> 32) as u8,
+        affinity2: (mpidr >> 16) as u8,
+        affinity1: (mpidr >> 8) as u8,
+        target_list: 1 << (mpidr & 0xf),
+    };
+    // What the handler shall see must be visible first.
+    arch::dsb();
+    GicCpuInterface::send_sgi(IntId::sgi(sgi), target, SgiTargetGroup::CurrentGroup1).expect("an SGI");
+    arch::isb();
+}
+
+/// Lets this CPU take interrupts.
+#[inline]
+pub fn unmask() {
+    // SAFETY: handlers are in place since the start. DAIF: D, A and F stay masked.
+    unsafe { msr!("daif", 0b1101 << 6) };
+}
+
+/// Keeps this CPU from taking interrupts.
+#[inline]
+pub fn mask() {
+    // SAFETY: masking is always allowed.
+    unsafe { msr!("daif", 0b1111 << 6) };
+}
+
+/// Number of interrupts, on all CPUs, that had no handler.
+pub fn unexpected() -> u64 {
+    UNEXPECTED.load(Ordering::Relaxed)
+}
+
+/// The vector's part: one interrupt, if it did not go away.
+pub(crate) fn handle() {
+    GicCpuInterface::handle_interrupt(InterruptGroup::Group1, |intid| {
+        let number = u32::from(intid);
+        let handler =
+            HANDLERS.get(number as usize).map_or(core::ptr::null_mut(), |h| h.load(Ordering::Acquire));
+        if handler.is_null() {
+            UNEXPECTED.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // SAFETY: what is not null was stored by `enable`, which takes a function of this type.
+        let handler: fn(u32) = unsafe { core::mem::transmute(handler) };
+        handler(number);
+    });
+}

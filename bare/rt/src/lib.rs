@@ -1,0 +1,56 @@
+//! The runtime of our EL1 guest programs.
+//!
+//! A program is a `no_std`, `no_main` binary that links with `-Trt.ld` and names its main function:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//!
+//! fn main(machine: &'static rt::Machine) {
+//!     rt::println!("{} VPs, {:?} pages", machine.vps(), machine.granule);
+//! }
+//! rt::entry!(main);
+//! ```
+//!
+//! It is entered as an ELF file at EL1 with X0 = device tree (`hv boot --firmware dt --kernel FILE`; QEMU's own `-kernel`
+//! without a hypervisor does too). Before `main` the runtime parses the tree ([`Machine`]), maps RAM and devices to
+//! themselves ([`mmu`]; the argument `rt.granule=4k`, `16k` or `64k` chooses the page size), turns the MMU and caches
+//! on, and sets up the interrupt controller ([`irq`]). When `main` returns, the machine is switched off. A panic prints a
+//! line that starts with [`PANIC`] and switches the machine off too.
+//!
+//! - [`console`]: [`print!`] and [`println!`] to the PL011.
+//! - [`exception`]: what an instruction that faults leaves behind; [`probe`]: accesses and instructions that may fault.
+//! - [`cpu`]: which VP this is, starting others, [`power`]: off and reset.
+//! - [`time`]: the counter, delays, the virtual timer.
+#![no_std]
+
+pub mod arch;
+pub mod console;
+pub mod cpu;
+pub mod exception;
+pub mod irq;
+pub mod machine;
+pub mod mmu;
+pub mod power;
+pub mod probe;
+pub mod time;
+
+pub use console::PANIC;
+pub use machine::Machine;
+pub use mmu::Granule;
+
+/// Most CPUs that a program runs on; `rt.ld` has a stack for each.
+pub const MAX_CPUS: usize = 8;
+
+/// Names the program's main function: `fn(&'static Machine)`. CPU 0 calls it with interrupts masked.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        /// What the runtime calls when it is ready.
+        #[unsafe(no_mangle)]
+        fn __rt_main(machine: &'static $crate::Machine) {
+            let main: fn(&'static $crate::Machine) = $main;
+            main(machine);
+        }
+    };
+}

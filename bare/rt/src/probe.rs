@@ -1,0 +1,167 @@
+//! Accesses and instructions that may fault: each says what it met instead of ending the program.
+#![expect(unsafe_code, reason = "assembly that may fault")]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::exception::{self, Exception};
+use crate::{MAX_CPUS, cpu};
+
+/// An access of 1, 2, 4 or 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// `ldrb`, `strb`.
+    Byte,
+    /// `ldrh`, `strh`.
+    Half,
+    /// `ldr w`, `str w`.
+    Word,
+    /// `ldr x`, `str x`.
+    Double,
+}
+
+impl Size {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Byte, Self::Half, Self::Word, Self::Double];
+}
+
+macro_rules! load {
+    ($instruction:literal, $address:expr, $value:expr) => {
+        // SAFETY: a load; if it faults, it is skipped and the register keeps its value. It names no memory of Rust's:
+        // the caller's address is that of a device or of memory reached only by probes.
+        unsafe {
+            asm!(concat!($instruction, ", [{address}]"), value = inlateout(reg) 0u64 => $value,
+                address = in(reg) $address, options(nostack, preserves_flags))
+        }
+    };
+}
+
+/// Reads at an address.
+///
+/// # Errors
+///
+/// The exception that the access met.
+pub fn read(address: u64, size: Size) -> Result<u64, Exception> {
+    let mut value = 0u64;
+    let exception = exception::catch(|| match size {
+        Size::Byte => load!("ldrb {value:w}", address, value),
+        Size::Half => load!("ldrh {value:w}", address, value),
+        Size::Word => load!("ldr {value:w}", address, value),
+        Size::Double => load!("ldr {value}", address, value),
+    });
+    exception.map_or(Ok(value), Err)
+}
+
+macro_rules! store {
+    ($instruction:literal, $address:expr, $value:expr) => {
+        // SAFETY: a store that is skipped if it faults; that it may write there is the caller's promise.
+        unsafe {
+            asm!(concat!($instruction, ", [{address}]"), value = in(reg) $value, address = in(reg) $address,
+                options(nostack, preserves_flags))
+        }
+    };
+}
+
+/// Writes at an address.
+///
+/// # Safety
+///
+/// No memory that Rust uses is there, but for atomics, and no device for which the write breaks the program.
+///
+/// # Errors
+///
+/// The exception that the access met.
+pub unsafe fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
+    let exception = exception::catch(|| match size {
+        Size::Byte => store!("strb {value:w}", address, value),
+        Size::Half => store!("strh {value:w}", address, value),
+        Size::Word => store!("str {value:w}", address, value),
+        Size::Double => store!("str {value}", address, value),
+    });
+    exception.map_or(Ok(()), Err)
+}
+
+/// Calls an address.
+///
+/// # Safety
+///
+/// Nothing executable is there, or a function that follows the procedure call standard.
+///
+/// # Errors
+///
+/// The exception that the fetch met.
+pub unsafe fn execute(address: u64) -> Result<(), Exception> {
+    let exception = exception::catch(|| {
+        // SAFETY: a fetch that fails returns to the next instruction (`catch`); else it is the caller's promise.
+        unsafe { asm!("blr {}", in(reg) address, clobber_abi("C")) }
+    });
+    exception.map_or(Ok(()), Err)
+}
+
+/// Instructions that a CPU executed lately, each with a return behind it; found by their hash, so that one in a loop is
+/// not written each time.
+#[repr(align(4096))]
+struct Slots([[AtomicU32; 2]; SLOTS]);
+const SLOTS: usize = 512;
+static CODE: [Slots; MAX_CPUS] =
+    [const { Slots([const { [AtomicU32::new(0), AtomicU32::new(0)] }; SLOTS]) }; MAX_CPUS];
+
+unsafe extern "C" {
+    /// Calls `code` with these registers, and stores them again (vectors.s).
+    fn rt_run(code: *const AtomicU32, registers: *mut [u64; 31]);
+}
+
+/// The address of `instruction` in this CPU's page of instructions, with a return behind it.
+fn place(instruction: u32) -> *const AtomicU32 {
+    const RET: u32 = 0xd65f_03c0;
+    // Fibonacci hashing; encodings differ in all bits.
+    let index = (instruction.wrapping_mul(0x9e37_79b1) >> 16) as usize % SLOTS;
+    let slot = &CODE[cpu::index()].0[index];
+    if slot[0].load(Ordering::Relaxed) != instruction {
+        slot[0].store(instruction, Ordering::Relaxed);
+        slot[1].store(RET, Ordering::Relaxed);
+        // SAFETY: cache maintenance by address on memory of ours (Arm ARM, "Concurrent modification and execution of
+        // instructions"); both words are in one cache line.
+        unsafe {
+            asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb", in(reg) slot.as_ptr(),
+                options(nostack, preserves_flags));
+        }
+    }
+    slot.as_ptr()
+}
+
+/// Executes one instruction with these registers, and gives what it met. X30 is not the caller's: it holds the return
+/// address. An instruction that faults is skipped.
+///
+/// # Safety
+///
+/// The instruction leaves SP, X30, the flow of control and what the program relies on in memory and in system registers as
+/// they are.
+pub unsafe fn instruction(instruction: u32, registers: &mut [u64; 31]) -> Option<Exception> {
+    let code = place(instruction);
+    exception::catch(|| {
+        // SAFETY: `code` is the instruction and a return; rt_run preserves what the procedure call standard wants
+        // preserved, and the rest is the caller's promise.
+        unsafe { rt_run(code, registers) }
+    })
+}
+
+/// `hvc` with any immediate.
+///
+/// # Safety
+///
+/// The call changes no memory that Rust uses, but for atomics and raw memory.
+pub unsafe fn hvc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception> {
+    // SAFETY: the caller's promise; the host changes no register but X0 to X17.
+    unsafe { self::instruction(0xd400_0002 | u32::from(immediate) << 5, registers) }
+}
+
+/// `smc` with any immediate.
+///
+/// # Safety
+///
+/// As for [`hvc`].
+pub unsafe fn smc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception> {
+    // SAFETY: as for `hvc`.
+    unsafe { self::instruction(0xd400_0003 | u32::from(immediate) << 5, registers) }
+}

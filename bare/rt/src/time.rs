@@ -1,0 +1,72 @@
+//! The generic timer's virtual counter, and its timer.
+#![expect(unsafe_code, reason = "timer registers")]
+
+use core::time::Duration;
+
+use crate::{arch, irq, mrs, msr};
+
+/// INTID of the virtual timer's PPI, by the Arm Base System Architecture.
+pub const VIRTUAL_TIMER_INTID: u32 = 27;
+
+/// CNTVCT_EL0, not read ahead of time.
+#[inline]
+pub fn counter() -> u64 {
+    arch::isb();
+    mrs!("cntvct_el0")
+}
+
+/// Ticks of the counter per second.
+#[inline]
+pub fn frequency() -> u64 {
+    mrs!("cntfrq_el0")
+}
+
+/// A duration in ticks, rounded up.
+pub fn ticks(duration: Duration) -> u64 {
+    (duration.as_nanos() * u128::from(frequency())).div_ceil(1_000_000_000) as u64
+}
+
+/// Waits, looking at the counter all the time.
+pub fn delay(duration: Duration) {
+    let end = counter() + ticks(duration);
+    while counter() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// Waits for `condition`, at most for `limit`, with interrupts unmasked as they are. Whether it came true.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = counter() + ticks(limit);
+    loop {
+        if condition() {
+            return true;
+        }
+        if counter() >= end {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Lets `handler` run on this CPU when the virtual timer's condition is met. The handler calls [`stop`] or [`arm`], for
+/// the interrupt is level-triggered.
+pub fn on_timer(handler: fn(u32)) {
+    irq::enable(VIRTUAL_TIMER_INTID, handler);
+}
+
+/// Arms this CPU's virtual timer for a value of the counter.
+pub fn arm(deadline: u64) {
+    // SAFETY: the virtual timer is the program's; CTL is ENABLE without IMASK.
+    unsafe {
+        msr!("cntv_cval_el0", deadline);
+        msr!("cntv_ctl_el0", 1);
+    }
+    arch::isb();
+}
+
+/// Stops this CPU's virtual timer.
+pub fn stop() {
+    // SAFETY: as in `arm`.
+    unsafe { msr!("cntv_ctl_el0", 0) };
+    arch::isb();
+}

@@ -1,0 +1,139 @@
+// Exceptions store all general registers, ELR and SPSR in a Frame (exception.rs) on the exception stack, and call Rust
+// with x0 = frame. What Rust changed in the frame is loaded again.
+
+.macro entry handler
+    .balign 128
+    sub     sp, sp, #272
+    stp     x0, x1, [sp, #0]
+    adr     x0, \handler
+    b       take_exception
+.endm
+
+.section .text.vectors, "ax"
+.balign 2048
+.global rt_vectors
+rt_vectors:
+    // From EL1 on SP_EL0, where the program runs
+    entry   sync
+    entry   irq
+    entry   other
+    entry   other
+    // From EL1 on SP_EL1: an exception inside a handler
+    entry   sync
+    entry   irq
+    entry   other
+    entry   other
+    // From EL0, which these programs do not use
+    entry   other
+    entry   other
+    entry   other
+    entry   other
+    entry   other
+    entry   other
+    entry   other
+    entry   other
+
+sync:   b       rt_sync
+irq:    b       rt_irq
+other:  b       rt_other
+
+// x0 = handler; x0 and x1 are stored.
+take_exception:
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    mrs     x1, elr_el1
+    stp     x30, x1, [sp, #240]
+    mrs     x1, spsr_el1
+    str     x1, [sp, #256]
+    mov     x1, x0
+    mov     x0, sp
+    blr     x1
+    ldr     x1, [sp, #256]
+    msr     spsr_el1, x1
+    ldp     x30, x1, [sp, #240]
+    msr     elr_el1, x1
+    ldp     x28, x29, [sp, #224]
+    ldp     x26, x27, [sp, #208]
+    ldp     x24, x25, [sp, #192]
+    ldp     x22, x23, [sp, #176]
+    ldp     x20, x21, [sp, #160]
+    ldp     x18, x19, [sp, #144]
+    ldp     x16, x17, [sp, #128]
+    ldp     x14, x15, [sp, #112]
+    ldp     x12, x13, [sp, #96]
+    ldp     x10, x11, [sp, #80]
+    ldp     x8, x9, [sp, #64]
+    ldp     x6, x7, [sp, #48]
+    ldp     x4, x5, [sp, #32]
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp, #0]
+    add     sp, sp, #272
+    eret
+
+// Calls x0 with the registers of the array [u64; 31] at x1, and stores what they are afterwards there. X30 is the return
+// address, whatever the array says.
+.section .text.run, "ax"
+.global rt_run
+rt_run:
+    stp     x29, x30, [sp, #-112]!
+    stp     x19, x20, [sp, #16]
+    stp     x21, x22, [sp, #32]
+    stp     x23, x24, [sp, #48]
+    stp     x25, x26, [sp, #64]
+    stp     x27, x28, [sp, #80]
+    str     x1, [sp, #96]
+    mov     x30, x0
+    ldp     x2, x3, [x1, #16]
+    ldp     x4, x5, [x1, #32]
+    ldp     x6, x7, [x1, #48]
+    ldp     x8, x9, [x1, #64]
+    ldp     x10, x11, [x1, #80]
+    ldp     x12, x13, [x1, #96]
+    ldp     x14, x15, [x1, #112]
+    ldp     x16, x17, [x1, #128]
+    ldp     x18, x19, [x1, #144]
+    ldp     x20, x21, [x1, #160]
+    ldp     x22, x23, [x1, #176]
+    ldp     x24, x25, [x1, #192]
+    ldp     x26, x27, [x1, #208]
+    ldp     x28, x29, [x1, #224]
+    ldp     x0, x1, [x1, #0]
+    blr     x30
+    str     x1, [sp, #104]
+    ldr     x1, [sp, #96]
+    str     x0, [x1, #0]
+    ldr     x0, [sp, #104]
+    str     x0, [x1, #8]
+    stp     x2, x3, [x1, #16]
+    stp     x4, x5, [x1, #32]
+    stp     x6, x7, [x1, #48]
+    stp     x8, x9, [x1, #64]
+    stp     x10, x11, [x1, #80]
+    stp     x12, x13, [x1, #96]
+    stp     x14, x15, [x1, #112]
+    stp     x16, x17, [x1, #128]
+    stp     x18, x19, [x1, #144]
+    stp     x20, x21, [x1, #160]
+    stp     x22, x23, [x1, #176]
+    stp     x24, x25, [x1, #192]
+    stp     x26, x27, [x1, #208]
+    stp     x28, x29, [x1, #224]
+    ldp     x27, x28, [sp, #80]
+    ldp     x25, x26, [sp, #64]
+    ldp     x23, x24, [sp, #48]
+    ldp     x21, x22, [sp, #32]
+    ldp     x19, x20, [sp, #16]
+    ldp     x29, x30, [sp], #112
+    ret
