@@ -79,6 +79,7 @@ fn describe(kind: u32, value: u64) -> String {
         Some(Fault::Fetch) => format!("instruction fetch from address {value:#x}, where nothing is,"),
         Some(Fault::GicAccess) => format!("bad access to the interrupt controller at {value:#x}"),
         Some(Fault::Exception) => format!("unexpected exception with ESR_EL2 {value:#x}"),
+        Some(Fault::SmcImmediate) => format!("smc #{value}, which means nothing,"),
         Some(Fault::SError) => format!("SError with ESR_EL2 {value:#x}"),
         None => format!("fault of unknown kind {kind} with value {value:#x}"),
     }
