@@ -120,6 +120,17 @@ impl Struct {
     }
 }
 
+/// A function or function-like macro of the 2018 patch.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// The C name.
+    pub name: &'static str,
+    /// Where in this crate its subject is, or "" where it was Linux's own affair.
+    pub now: &'static str,
+    /// What it did.
+    pub doc: &'static str,
+}
+
 /// What one module of this crate contributes.
 pub(crate) struct Tables {
     pub(crate) constants: &'static [&'static [Constant]],
@@ -127,32 +138,46 @@ pub(crate) struct Tables {
 }
 
 /// The modules, in the order of the TLFS's chapters.
-const MODULES: &[Tables] = &[
-    crate::page::TABLES,
-    crate::smccc::TABLES,
-    crate::hypercall::TABLES,
-    crate::status::TABLES,
+const MODULES: &[&[Tables]] = &[
+    &[
+        crate::page::TABLES,
+        crate::smccc::TABLES,
+        crate::hypercall::TABLES,
+        crate::status::TABLES,
+        crate::features::TABLES,
+        crate::guest_id::TABLES,
+        crate::vp::TABLES,
+        crate::sets::TABLES,
+        crate::synic::TABLES,
+        crate::port::TABLES,
+        crate::timer::TABLES,
+        crate::time::TABLES,
+        crate::crash::TABLES,
+        crate::memory::TABLES,
+        crate::flush::TABLES,
+        crate::interrupt::TABLES,
+        crate::start_vp::TABLES,
+        crate::vsm::TABLES,
+        crate::isolation::TABLES,
+        crate::intercept::TABLES,
+        crate::extended::TABLES,
+        crate::vmbus::TABLES,
+        crate::patch2018::TABLES,
+    ],
     crate::register::TABLES,
-    crate::features::TABLES,
-    crate::guest_id::TABLES,
-    crate::vp::TABLES,
-    crate::sets::TABLES,
-    crate::synic::TABLES,
-    crate::timer::TABLES,
-    crate::time::TABLES,
-    crate::crash::TABLES,
-    crate::flush::TABLES,
-    crate::interrupt::TABLES,
-    crate::start_vp::TABLES,
-    crate::vmbus::TABLES,
 ];
 
 /// Every constant.
 pub fn constants() -> impl Iterator<Item = &'static Constant> {
-    MODULES.iter().flat_map(|module| module.constants).flat_map(|table| table.iter())
+    MODULES.iter().copied().flatten().flat_map(|module| module.constants).flat_map(|table| table.iter())
 }
 
 /// Every structure, bit word and enumeration type.
 pub fn structs() -> impl Iterator<Item = &'static Struct> {
-    MODULES.iter().flat_map(|module| module.structs).flat_map(|table| table.iter())
+    MODULES.iter().copied().flatten().flat_map(|module| module.structs).flat_map(|table| table.iter())
+}
+
+/// Every function, function-like macro and header guard of the 2018 patch.
+pub fn functions() -> impl Iterator<Item = &'static Function> {
+    crate::patch2018::FUNCTIONS.iter()
 }

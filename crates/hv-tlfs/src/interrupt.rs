@@ -5,9 +5,70 @@ use crate::sets::VpSetHeader;
 use crate::vp::{InputVtl, PartitionId};
 
 pub(crate) const TABLES: Tables = Tables {
-    constants: &[TARGET_FLAGS, SOURCES],
-    structs: &[SOURCE_TYPE, TARGET_FLAGS_WORD, IPI, MSI, RETARGET],
+    constants: &[TYPES, LIMITS, TARGET_FLAGS, SOURCES],
+    structs: &[TYPE, CONTROL, ASSERT, SOURCE_TYPE, TARGET_FLAGS_WORD, IPI, MSI, RETARGET],
 };
+
+open_enum! {
+    table TYPE, from "TLFS, HV_INTERRUPT_TYPE";
+    /// How an interrupt is delivered. ARM64 knows one way.
+    pub struct InterruptType(u32) = "hv_interrupt_type" ["HV_INTERRUPT_TYPE"];
+}
+
+constants! {
+    table TYPES, kind "interrupt", from "TLFS, HV_INTERRUPT_TYPE; mshv-bindings", impl InterruptType;
+
+    /// Fixed delivery.
+    FIXED = 0, "HV_ARM64_INTERRUPT_TYPE_FIXED" ["HvArm64InterruptTypeFixed"];
+}
+
+constants! {
+    table LIMITS, kind "interrupt", from "TLFS, HvCallSendSyntheticClusterIpi; mshv-bindings";
+
+    /// No vector.
+    pub const VECTOR_NONE: u32 = u32::MAX, "HV_INTERRUPT_VECTOR_NONE";
+    /// Lowest vector that an IPI may have on x64. On ARM64 an IPI is an SGI, INTID 0 to 15.
+    pub const IPI_LOW_VECTOR: u32 = 0x10, "HV_IPI_LOW_VECTOR";
+    /// Highest vector that an IPI may have on x64.
+    pub const IPI_HIGH_VECTOR: u32 = 0xff, "HV_IPI_HIGH_VECTOR";
+}
+
+bits! {
+    table CONTROL, from "TLFS, HV_INTERRUPT_CONTROL";
+
+    /// How an interrupt is raised, ARM64 layout. Edge or level is the guest's GIC's affair.
+    pub struct InterruptControl(u64) = "hv_interrupt_control" ["HV_INTERRUPT_CONTROL", "HV_ARM64_INTERRUPT_CONTROL"] {
+        /// How it is delivered.
+        interrupt_type / with_interrupt_type: InterruptType(u32) @ 31:0;
+        /// Its line is asserted; else deasserted.
+        asserted / with_asserted: bool @ 34;
+    }
+    also {
+        "as_uint64" @ 0, 8;
+        "rsvd1" @ 0, 8, bits 33:32;
+        "rsvd2" @ 0, 8, bits 63:35;
+    }
+}
+
+structs! {
+    table ASSERT, from "TLFS, HvCallAssertVirtualInterrupt";
+
+    /// Input of [`ASSERT_VIRTUAL_INTERRUPT`](crate::hypercall::HypercallCode::ASSERT_VIRTUAL_INTERRUPT); no output.
+    pub struct AssertInterruptInput = "HV_INPUT_ASSERT_VIRTUAL_INTERRUPT", size 32 {
+        /// Which partition.
+        partition_id: PartitionId = 0 "TargetPartition",
+        /// How.
+        control: InterruptControl = 8 "InterruptControl",
+        /// To whom: an MPIDR value for a private interrupt.
+        destination_address: u64 = 16 "DestinationAddress",
+        /// The INTID.
+        vector: u32 = 24 "RequestedVector",
+        /// Whose VTL.
+        target_vtl: u8 = 28 "TargetVtl",
+        /// Zero.
+        reserved: [u8; 3] = 29 "ReservedZ0",
+    }
+}
 
 structs! {
     table IPI, from "TLFS, HvCallSendSyntheticClusterIpi and HvCallSendSyntheticClusterIpiEx; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
@@ -17,11 +78,14 @@ structs! {
         /// The interrupt; an SGI's INTID on ARM64.
         vector: u32 = 0,
         /// Whose VTL. Linux counts it to the reserved field.
-        target_vtl: InputVtl = 4 "reserved",
+        target_vtl: InputVtl = 4,
         /// Zero.
-        reserved: [u8; 3] = 5 "Padding",
+        reserved: [u8; 3] = 5 "padding",
         /// Which of VPs 0 to 63.
         cpu_mask: u64 = 8,
+    }
+    also {
+        "reserved" @ 4, 4;
     }
 
     /// Input of [`SEND_IPI_EX`](crate::hypercall::HypercallCode::SEND_IPI_EX); the set's banks follow it.
@@ -29,11 +93,14 @@ structs! {
         /// The interrupt; an SGI's INTID on ARM64.
         vector: u32 = 0,
         /// Whose VTL. Linux counts it to the reserved field.
-        target_vtl: InputVtl = 4 "reserved",
+        target_vtl: InputVtl = 4,
         /// Zero.
-        reserved: [u8; 3] = 5 "Padding",
+        reserved: [u8; 3] = 5 "padding",
         /// Which VPs.
         vp_set: VpSetHeader = 8,
+    }
+    also {
+        "reserved" @ 4, 4;
     }
 }
 

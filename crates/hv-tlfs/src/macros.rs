@@ -327,10 +327,7 @@ macro_rules! structs {
             const _: () = {
                 assert!(size_of::<$Name>() == $size);
                 $(assert!(core::mem::offset_of!($Name, $field) == $at);)*
-                $($({
-                    let end: usize = $offset + $rsize;
-                    assert!(end <= $size);
-                })+)?
+                $($(assert!($rsize <= $size - $offset);)+)?
             };
         )+
 

@@ -1,16 +1,8 @@
-//! VP registers: their names, and the parameters of the hypercalls that read and write them.
+//! The synthetic registers of discovery, crash, context, SynIC and timers.
 
-use crate::abi::Tables;
-use crate::vp::{InputVtl, PartitionId, VpIndex};
+use super::RegisterName;
 
-pub(crate) const TABLES: Tables =
-    Tables { constants: &[DISCOVERY, CRASH, CONTEXT, SYNIC, TIMERS], structs: &[NAME_TYPE, PARAMETERS] };
-
-open_enum! {
-    table NAME_TYPE, from "TLFS, HV_REGISTER_NAME";
-    /// The name of a VP register: a number. Match registers by it and never by a C name, which has moved.
-    pub struct RegisterName(u32) = "HV_REGISTER_NAME" ["hv_register_name"];
-}
+pub(super) const TABLES: &[&[crate::abi::Constant]] = &[DISCOVERY, CRASH, CONTEXT, SYNIC, TIMERS];
 
 constants! {
     table DISCOVERY, kind "register", from "TLFS, HV_REGISTER_NAME and Feature Discovery; Linux 6.12, include/asm-generic/hyperv-tlfs.h; Linux 7.2, include/hyperv/hvgdk_mini.h", impl RegisterName;
@@ -39,12 +31,18 @@ constants! {
     CPU_MANAGEMENT_FEATURES_INFO = 0x0000_0204, "HV_REGISTER_CPU_MANAGEMENT_FEATURES_INFO"
         ["HvRegisterCpuManagementFeaturesInfo"];
     /// Features of shared virtual memory. CPUID 0x40000008 on x64.
-    PASID_FEATURES_INFO = 0x0000_0205, "HV_REGISTER_PASID_FEATURES_INFO" ["HvRegisterPasidFeaturesInfo"];
+    PASID_FEATURES_INFO = 0x0000_0205, "HV_REGISTER_SVM_FEATURES_INFO"
+        ["HvRegisterPasidFeaturesInfo"];
+    /// Features of hypervisors two levels up. CPUID 0x40000009 on x64.
+    SKIP_LEVEL_FEATURES_INFO = 0x0000_0206, "HV_REGISTER_SKIP_LEVEL_FEATURES_INFO" ["HvRegisterSkipLevelFeaturesInfo"];
     /// Features of nested virtualization. CPUID 0x4000000A on x64.
     NESTED_VIRT_FEATURES_INFO = 0x0000_0207, "HV_REGISTER_NESTED_VIRT_FEATURES_INFO"
         ["HvRegisterNestedVirtFeaturesInfo"];
     /// Features of processor trace. CPUID 0x4000000B on x64.
     IPT_FEATURES_INFO = 0x0000_0208, "HV_REGISTER_IPT_FEATURES_INFO" ["HvRegisterIptFeaturesInfo"];
+    /// How this partition is isolated: an
+    /// [`IsolationConfiguration`](crate::isolation::IsolationConfiguration). CPUID 0x4000000C on x64.
+    ISOLATION_CONFIGURATION = 0x0000_0209, "HvRegisterIsolationConfiguration";
 }
 
 constants! {
@@ -80,8 +78,12 @@ constants! {
     /// Clock of the interrupt controller's timer, likewise.
     INTERRUPT_CLOCK_FREQUENCY = 0x0000_0241, "HV_REGISTER_INTERRUPT_CLOCK_FREQUENCY"
         ["HvRegisterInterruptClockFrequency"];
-    /// Read it to idle until an interrupt.
+    /// Read it to idle until an interrupt. x64 only, the TLFS says: ARM64 has WFI.
     GUEST_IDLE = 0x0000_0250, "HV_REGISTER_GUEST_IDLE" ["HvRegisterGuestIdle"];
+    /// Options of the synthetic debug device.
+    DEBUG_DEVICE_OPTIONS = 0x0000_0260, "HV_REGISTER_DEBUG_DEVICE_OPTIONS" ["HvRegisterDebugDeviceOptions"];
+    /// How memory is zeroed.
+    MEMORY_ZEROING_CONTROL = 0x0000_0270, "HV_REGISTER_MEMORY_ZEROING_CONTROL" ["HvRegisterMemoryZeroingControl"];
     /// Time that this VP has run, in 100 ns.
     VP_RUNTIME = 0x0009_0000, "HV_REGISTER_VP_RUNTIME" ["HvRegisterVpRuntime"];
     /// The guest's identity: a [`GuestOsId`](crate::guest_id::GuestOsId). Most hypercalls fail while it is 0.
@@ -93,12 +95,27 @@ constants! {
     /// [`INVALID_PARAMETER`](crate::status::HvStatus::INVALID_PARAMETER).
     TIME_REF_COUNT = 0x0009_0004, "HV_REGISTER_TIME_REF_COUNT"
         ["HV_REGISTER_TIME_REFCOUNT", "HV_MSR_TIME_REF_COUNT", "HvRegisterTimeRefCount", "hv_get_current_tick"];
-    /// Where the VP assist page is.
+    /// What the 2018 patch took for CPUID 0x40000001's counterpart. It is in no later header and not in the TLFS: kept to
+    /// be found, of no use.
+    INTERFACE_VERSION = 0x0009_0006, "HV_ARM64_REGISTER_INTERFACE_VERSION";
+    /// Version of the CPU management interface.
+    CPU_MANAGEMENT_VERSION = 0x0009_0007, "HV_REGISTER_CPU_MANAGEMENT_VERSION" ["HvRegisterCpuManagementVersion"];
+    /// Where the VP assist page is: a [`VpAssistPageRegister`](crate::vsm::VpAssistPageRegister).
     VP_ASSIST_PAGE = 0x0009_0013, "HV_REGISTER_VP_ASSIST_PAGE" ["HvRegisterVpAssistPage"];
+    /// Signals that the root partition has sent this VP.
+    VP_ROOT_SIGNAL_COUNT = 0x0009_0014, "HV_REGISTER_VP_ROOT_SIGNAL_COUNT" ["HvRegisterVpRootSignalCount"];
     /// Where the reference TSC page is: a [`ReferenceTscRegister`](crate::time::ReferenceTscRegister).
     REFERENCE_TSC = 0x0009_0017, "HV_REGISTER_REFERENCE_TSC" ["HV_MSR_REFERENCE_TSC", "HvRegisterReferenceTsc"];
     /// The sequence number of the reference TSC page.
-    REFERENCE_TSC_SEQUENCE = 0x0009_001a, "HV_REGISTER_REFERENCE_TSC_SEQUENCE" ["HvRegisterReferenceTscSequence"];
+    REFERENCE_TSC_SEQUENCE = 0x0009_001a, "HvRegisterReferenceTscSequence";
+    /// Tells a guest's scheduler of an event. openvmm knows it.
+    GUEST_SCHEDULER_EVENT = 0x0009_001b, "HvRegisterGuestSchedulerEvent";
+    /// Where the partition's statistics page is.
+    STATS_PARTITION_RETAIL = 0x0009_0020, "HvRegisterStatsPartitionRetail";
+    /// Where the VP's statistics page is.
+    STATS_VP_RETAIL = 0x0009_0022, "HvRegisterStatsVpRetail";
+    /// This VP's index in the hypervisor below, where one runs inside another.
+    NESTED_VP_INDEX = 0x0009_1003, "HV_REGISTER_NESTED_VP_INDEX" ["HvRegisterNestedVpIndex"];
 }
 
 constants! {
@@ -172,128 +189,10 @@ constants! {
     STIMER3_CONFIG = 0x000b_0006, "HV_REGISTER_STIMER3_CONFIG" ["HvRegisterStimer3Config"];
     /// Expiry time or period of synthetic timer 3, in 100 ns; 0 stops it.
     STIMER3_COUNT = 0x000b_0007, "HV_REGISTER_STIMER3_COUNT" ["HvRegisterStimer3Count"];
-}
-
-impl RegisterName {
-    /// The register of synthetic interrupt source `n`, for `n` below 16; else a number that names no register.
-    #[inline]
-    #[must_use]
-    pub const fn sint(n: u8) -> Self {
-        if n < 16 { Self(Self::SINT0.0 + n as u32) } else { Self(u32::MAX) }
-    }
-
-    /// The configuration register of synthetic timer `n`, for `n` below 4; else a number that names no register.
-    #[inline]
-    #[must_use]
-    pub const fn stimer_config(n: u8) -> Self {
-        if n < 4 { Self(Self::STIMER0_CONFIG.0 + 2 * n as u32) } else { Self(u32::MAX) }
-    }
-
-    /// The count register of synthetic timer `n`, for `n` below 4; else a number that names no register.
-    #[inline]
-    #[must_use]
-    pub const fn stimer_count(n: u8) -> Self {
-        if n < 4 { Self(Self::STIMER0_COUNT.0 + 2 * n as u32) } else { Self(u32::MAX) }
-    }
-}
-
-structs! {
-    table PARAMETERS, from "TLFS, HvCallGetVpRegisters and HvCallSetVpRegisters; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
-
-    /// Input header of a Get; a list of [`RegisterName`]s follows it directly, 4 bytes each.
-    ///
-    /// The output is a list of [`RegisterValue`]s.
-    pub struct GetVpRegistersInput = "hv_get_vp_registers_input" ["HV_INPUT_GET_VP_REGISTERS"], size 16 {
-        /// Whose VP it is.
-        partition_id: PartitionId = 0 "header.partitionid",
-        /// Which VP.
-        vp_index: VpIndex = 8 "header.vpindex",
-        /// Whose VTL.
-        input_vtl: InputVtl = 12 "header.inputvtl",
-        /// Zero.
-        reserved: [u8; 3] = 13 "header.padding",
-    }
-    also {
-        "header" @ 0, 16;
-        "element" @ 16, 0;
-    }
-
-    /// Input header of a Set; a list of [`SetVpRegistersElement`]s follows it. There is no output.
-    pub struct SetVpRegistersInput = "hv_set_vp_registers_input" ["HV_INPUT_SET_VP_REGISTERS"], size 16 {
-        /// Whose VP it is.
-        partition_id: PartitionId = 0 "header.partitionid",
-        /// Which VP.
-        vp_index: VpIndex = 8 "header.vpindex",
-        /// Whose VTL.
-        input_vtl: InputVtl = 12 "header.inputvtl",
-        /// Zero.
-        reserved: [u8; 3] = 13 "header.padding",
-    }
-    also {
-        "header" @ 0, 16;
-        "element" @ 16, 0;
-    }
-
-    /// One register of a Set.
-    pub struct SetVpRegistersElement = "hv_register_assoc" ["HV_REGISTER_ASSOC"], size 32 {
-        /// Which register.
-        name: RegisterName = 0,
-        /// Zero.
-        reserved1: u32 = 4,
-        /// Zero.
-        reserved2: u64 = 8,
-        /// The value to write.
-        value: RegisterValue = 16,
-    }
-
-    /// The value of a register: 16 bytes, of which most registers use the low 8 (the high ones are zero).
-    pub struct RegisterValue = "hv_get_vp_registers_output"
-        ["hv_get_vp_register_output", "hv_register_value", "HV_REGISTER_VALUE"], size 16 {
-        /// Bits 63:0.
-        low: u64 = 0 "as64.low",
-        /// Bits 127:64.
-        high: u64 = 8 "as64.high",
-    }
-    also {
-        "as64" @ 0, 16;
-        "as32" @ 0, 16;
-        "as32.a" @ 0, 4;
-        "as32.b" @ 4, 4;
-        "as32.c" @ 8, 4;
-        "as32.d" @ 12, 4;
-        "registervaluelow" @ 0, 8;
-        "registervaluehigh" @ 8, 8;
-    }
-}
-
-impl RegisterValue {
-    /// A 64-bit value.
-    #[inline]
-    #[must_use]
-    pub const fn from_u64(value: u64) -> Self {
-        Self { low: value, high: 0 }
-    }
-
-    /// A value of four dwords, lowest first: what CPUID returns in EAX, EBX, ECX and EDX on x64.
-    #[inline]
-    #[must_use]
-    pub const fn from_dwords([a, b, c, d]: [u32; 4]) -> Self {
-        Self { low: a as u64 | (b as u64) << 32, high: c as u64 | (d as u64) << 32 }
-    }
-
-    /// The four dwords, lowest first.
-    #[inline]
-    #[must_use]
-    pub const fn to_dwords(self) -> [u32; 4] {
-        [self.low as u32, (self.low >> 32) as u32, self.high as u32, (self.high >> 32) as u32]
-    }
-}
-
-impl SetVpRegistersElement {
-    /// Write this value to this register.
-    #[inline]
-    #[must_use]
-    pub const fn new(name: RegisterName, value: RegisterValue) -> Self {
-        Self { name, reserved1: 0, reserved2: 0, value }
-    }
+    /// Configuration of the timer that runs only while the VP does.
+    STIME_UNHALTED_TIMER_CONFIG = 0x000b_0100, "HV_REGISTER_STIME_UNHALTED_TIMER_CONFIG"
+        ["HvRegisterStimeUnhaltedTimerConfig"];
+    /// Count of that timer.
+    STIME_UNHALTED_TIMER_COUNT = 0x000b_0101, "HV_REGISTER_STIME_UNHALTED_TIMER_COUNT"
+        ["HvRegisterStimeUnhaltedTimerCount"];
 }
