@@ -78,16 +78,20 @@ impl Gic<'_> {
 
     fn read_spis<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, word: Word) -> u32 {
         let mut left = word.members(0xf) & SPIS;
-        let mut value = 0;
+        let (mut value, mut asked, mut tries) = (0, None, 0);
         while left != 0 {
-            let after = {
-                let distributor = self.distributor.lock();
-                let (home, set) = distributor.first_home(left);
-                self.prepare(cpu, home, word, set)
-            };
-            self.finish(cpu, after);
             let distributor = self.distributor.lock();
             let (home, set) = distributor.first_home(left);
+            // SPIs may move while their homes are asked; then the new home is asked again, but not for ever.
+            if asked != Some((home, set)) && tries < self.vps.len() + SPI_COUNT {
+                let after = self.prepare(cpu, home, word, set);
+                if !matches!(after, After::Done) {
+                    drop(distributor);
+                    self.finish(cpu, after);
+                    (asked, tries) = (Some((home, set)), tries + 1);
+                    continue;
+                }
+            }
             value |= self.read_bank(cpu, home, word, set);
             left &= !set;
         }

@@ -289,12 +289,18 @@ impl VpState {
         let mut waiting = self.pending & eligible & !self.active;
         let mut active = self.active;
         let for_active = if waiting == 0 { count } else { count.saturating_sub(1) };
+        let crowded = (active | waiting).count_ones() as usize > count;
         (self.lr_pending, self.lr_active) = (0, 0);
         let mut list = 0;
         while active != 0 && list < for_active {
             let intid = self.highest(active);
-            let again = self.pending & eligible & bit(intid) & !rules.backed;
-            let state = if again == 0 { lr::ACTIVE } else { lr::STATE };
+            let again = self.pending & eligible & bit(intid) & !rules.backed != 0;
+            let state = match (again, crowded) {
+                (false, _) => lr::ACTIVE,
+                (true, false) => lr::STATE,
+                // Once it ends it must compete with what waits outside.
+                (true, true) => lr::ACTIVE | lr::EOI,
+            };
             self.put(list, intid, state, rules, lists);
             active &= !bit(intid);
             list += 1;

@@ -1,8 +1,8 @@
 //! Interrupts arrive, once, on the right VP, in the right order.
 
-use super::{SGI_FRAME, booted, disable, enable, read_d, read_r, vps, write_d, write_r};
-use crate::ListRegisters as _;
+use super::{SGI_FRAME, booted, disable, enable, prioritise, read_d, read_r, vps, write_d};
 use crate::testing::SPURIOUS;
+use crate::{ListRegisters as _, SgiRegister};
 
 #[test]
 fn a_level_comes_again_until_the_device_is_quiet() {
@@ -69,12 +69,8 @@ fn more_interrupts_than_list_registers_come_by_priority() {
     for lists in [1, 2, 4, 16] {
         let vps = vps(1);
         let m = booted(&vps, lists);
-        for intid in 0..16 {
-            write_r(&m, 0, 0, SGI_FRAME + 0x400 + intid / 4 * 4, 0xa0a0_a0a0);
-        }
         for intid in 0..16u8 {
-            let offset = SGI_FRAME + 0x400 + u32::from(intid);
-            m.write(0, crate::Frame::Redistributor(0), offset, 1, (0xf8 - intid * 8).into()).unwrap();
+            prioritise(&m, 0, intid.into(), 0xf8 - intid * 8);
         }
         for intid in 0..16 {
             m.sgi(0, intid << 24 | 1);
@@ -98,8 +94,7 @@ fn a_more_urgent_interrupt_preempts_even_when_all_list_registers_are_active() {
         let vps = vps(1);
         let m = booted(&vps, lists);
         for intid in 0..8u8 {
-            let offset = SGI_FRAME + 0x400 + u32::from(intid);
-            m.write(0, crate::Frame::Redistributor(0), offset, 1, (0xf0 - intid * 8).into()).unwrap();
+            prioritise(&m, 0, intid.into(), 0xf0 - intid * 8);
         }
         for intid in 0..8 {
             m.sgi(0, u64::from(intid) << 24 | 1);
@@ -152,4 +147,108 @@ fn an_spi_goes_where_it_is_routed_and_moves_when_it_is_not_active() {
     assert_eq!((m.acknowledge(0), m.acknowledge(1)), (SPURIOUS, SPURIOUS), "no such VP");
     write_d(&m, 1, 0x6000 + 40 * 8, 0);
     assert_eq!(m.acknowledge(0), 40, "it stayed pending");
+}
+
+#[test]
+fn an_interrupt_that_comes_again_competes_with_those_outside() {
+    let vps = vps(1);
+    let m = booted(&vps, 2);
+    for (intid, priority) in [(7, 0xa0), (8, 0x90), (9, 0x80)] {
+        prioritise(&m, 0, intid, priority);
+    }
+    m.assert(0, 0, 7);
+    assert_eq!(m.acknowledge(0), 7);
+    for intid in [7, 8, 9] {
+        m.assert(0, 0, intid); // two list registers: 7, and one of the others
+    }
+    for expected in [9, 8] {
+        assert_eq!(m.acknowledge(0), expected);
+        m.end(0, expected);
+    }
+    m.end(0, 7);
+    assert_eq!(m.acknowledge(0), 7);
+}
+
+#[test]
+fn an_interrupt_that_ended_does_not_pass_a_more_urgent_one_outside() {
+    let vps = vps(1);
+    let m = booted(&vps, 2);
+    m.assert(0, 0, 7);
+    assert_eq!(m.acknowledge(0), 7);
+    for intid in [7, 6, 5] {
+        m.assert(0, 0, intid);
+    }
+    m.end(0, 7);
+    for expected in [5, 6, 7] {
+        assert_eq!(m.acknowledge(0), expected, "equal priorities: the lower INTID first");
+        m.end(0, expected);
+    }
+}
+
+#[test]
+fn a_level_that_overflows_is_not_lost_and_its_physical_interrupt_not_stuck() {
+    let vps = vps(1);
+    let m = booted(&vps, 1);
+    enable(&m, 0, 27);
+    enable(&m, 0, 30);
+    m.drive(0, 30, true);
+    m.drive(0, 27, true);
+    m.assert(0, 0, 3);
+    assert_eq!(m.acknowledge(0), 3);
+    m.end(0, 3);
+    assert_eq!(m.acknowledge(0), 27);
+    m.drive(0, 27, false);
+    m.end(0, 27);
+    assert_eq!(m.acknowledge(0), 30);
+    m.drive(0, 30, false);
+    m.end(0, 30);
+    assert!(!m.line(0, 27).active && !m.line(0, 30).active);
+}
+
+#[test]
+fn group_0_interrupts_carry_their_group_and_follow_its_enable() {
+    let vps = vps(1);
+    let m = booted(&vps, 4);
+    write_d(&m, 0, 0, 2);
+    super::write_r(&m, 0, 0, SGI_FRAME + 0x80, !(1 << 5));
+    m.sgi(0, 5 << 24 | 1);
+    assert!(!m.gic.has_pending(0, &m.cpus[0]), "Group 0 is not forwarded");
+    write_d(&m, 0, 0, 3);
+    assert!(m.gic.has_pending(0, &m.cpus[0]));
+    assert_eq!(m.cpus[0].read(0) & crate::lr::GROUP1, 0);
+    assert_eq!(m.acknowledge(0), 5);
+}
+
+#[test]
+fn sgi0_and_asgi1_reach_group_0_only() {
+    let vps = vps(2);
+    let m = booted(&vps, 4);
+    write_d(&m, 0, 0, 3);
+    super::write_r(&m, 1, 1, SGI_FRAME + 0x80, !(1 << 5));
+    for (register, intid) in [(SgiRegister::Sgi0, 4), (SgiRegister::Asgi1, 5), (SgiRegister::Sgi0, 6)] {
+        m.gic.sgi(0, register, intid << 24 | 0b10, &m.cpus[0], &m.view(0));
+    }
+    assert_eq!(m.acknowledge(1), 5);
+    m.end(1, 5);
+    assert_eq!(m.acknowledge(1), SPURIOUS);
+}
+
+#[test]
+fn what_does_not_exist_is_ignored() {
+    let vps = vps(1);
+    let m = booted(&vps, 4);
+    for intid in [64, 1023, u32::MAX] {
+        m.assert(0, 0, intid);
+        m.gic.physical(0, intid, &m.cpus[0], &m.view(0));
+        m.gic.deactivate(0, intid, &m.cpus[0], &m.view(0));
+    }
+    for intid in [3, 18, 27, 40] {
+        m.assert(0, 9, intid);
+    }
+    m.gic.physical(9, 27, &m.cpus[0], &m.view(0));
+    m.gic.physical(0, 18, &m.cpus[0], &m.view(0)); // not backed
+    m.sgi(0, u64::MAX);
+    m.sgi(0, 0xff << 48 | 1);
+    assert_eq!(m.acknowledge(0), SPURIOUS);
+    assert!(!m.gic.has_pending(9, &m.cpus[0]));
 }

@@ -1,6 +1,10 @@
 //! One file for each part of the rules.
 
 mod delivery;
+mod model;
+mod others;
+mod registers;
+mod threads;
 
 use std::vec::Vec;
 
@@ -70,4 +74,11 @@ fn disable(machine: &Machine<'_>, of: usize, intid: u32) {
     } else {
         write_d(machine, of, 0x184, 1 << (intid - 32));
     }
+}
+
+/// Sets one priority, by a byte access.
+fn prioritise(machine: &Machine<'_>, of: usize, intid: u32, priority: u8) {
+    let (frame, base) =
+        if intid < 32 { (Frame::Redistributor(of), SGI_FRAME) } else { (Frame::Distributor, 0) };
+    machine.write(of, frame, base + 0x400 + intid, 1, priority.into()).unwrap();
 }
