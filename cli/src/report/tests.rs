@@ -104,9 +104,9 @@ report
   guest OS id  0x810000060c750000 (open source, Linux 6.12.117)
   VMBus        5.3
 
-  hypercall                                code    count   failed
-  HVCALL_SET_VP_REGISTERS                  0x51       14        0
-  HVCALL_POST_MESSAGE                      0x5c        8        3
+  hypercall                                    code    count   failed
+  HVCALL_SET_VP_REGISTERS                      0x51       14        0
+  HVCALL_POST_MESSAGE                          0x5c        8        3
 ";
     assert!(text.starts_with(expected), "{text}");
     assert!(

@@ -4,11 +4,11 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Summary, Synic};
 
-/// Width of the column with the names of things.
-const NAME: usize = 36;
-
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let names = self.hypercalls.iter().map(|call| &call.name);
+        let names = names.chain(self.registers.iter().map(|register| &register.name));
+        let wide = names.map(String::len).max().unwrap_or(0);
         let time = self.boot_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
         writeln!(f, "\nreport")?;
         writeln!(f, "  exit         {}{time} ({})", self.exit, self.explanation)?;
@@ -20,17 +20,17 @@ impl Display for Summary {
         }
         writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
         if !self.hypercalls.is_empty() {
-            writeln!(f, "\n  {:NAME$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
+            writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
         }
         for call in &self.hypercalls {
-            writeln!(f, "  {:NAME$} {:>#8x} {:>8} {:>8}", call.name, call.code, call.count, call.failed)?;
+            writeln!(f, "  {:wide$} {:>#8x} {:>8} {:>8}", call.name, call.code, call.count, call.failed)?;
         }
         if !self.registers.is_empty() {
-            writeln!(f, "\n  {:NAME$} {:>8} {:>8} {:>8}", "VP register", "number", "gets", "sets")?;
+            writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "VP register", "number", "gets", "sets")?;
         }
         for register in &self.registers {
             let (gets, sets) = (register.gets, register.sets);
-            writeln!(f, "  {:NAME$} {:>#8x} {gets:>8} {sets:>8}", register.name, register.number)?;
+            writeln!(f, "  {:wide$} {:>#8x} {gets:>8} {sets:>8}", register.name, register.number)?;
         }
         if !self.synic.is_empty() {
             writeln!(f, "\n  SynIC")?;

@@ -6,6 +6,11 @@ use hv_wire::{Fault, Report, VpReport};
 
 use super::names;
 
+/// Arm SMCCC (DEN0028), SMCCC_ARCH_FEATURES.
+const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+/// Arm PSCI (DEN0022), PSCI_FEATURES.
+const PSCI_FEATURES: u32 = 0x8400_000a;
+
 /// All warnings, in a fixed order.
 pub(super) fn all(report: &Report, vps: &[Box<VpReport>]) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -52,8 +57,11 @@ fn failed_registers(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
 }
 
 fn unknown_functions(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
+    // To ask whether a function exists, and to hear that it does not, is what these two are for.
+    let asks = |function| matches!(function, SMCCC_ARCH_FEATURES | PSCI_FEATURES);
     let mut unknown = BTreeMap::<u32, u64>::new();
-    for call in vps.iter().flat_map(|vp| &vp.smccc).filter(|call| call.used != 0 && call.unknown != 0) {
+    let calls = vps.iter().flat_map(|vp| &vp.smccc).filter(|call| call.used != 0 && !asks(call.function));
+    for call in calls.filter(|call| call.unknown != 0) {
         *unknown.entry(call.function).or_default() += u64::from(call.unknown);
     }
     warnings.extend(unknown.into_iter().map(|(function, count)| {
@@ -74,12 +82,12 @@ fn faults(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
 fn describe(kind: u32, value: u64) -> String {
     match Fault::from_raw(kind) {
         Some(Fault::HvcImmediate) => format!("hvc #{value}, which means nothing,"),
+        Some(Fault::SmcImmediate) => format!("smc #{value}, which means nothing,"),
         Some(Fault::SystemRegister) => format!("{}, which is not emulated,", names::system_register(value)),
         Some(Fault::Address) => format!("access to address {value:#x}, where nothing is,"),
         Some(Fault::Fetch) => format!("instruction fetch from address {value:#x}, where nothing is,"),
         Some(Fault::GicAccess) => format!("bad access to the interrupt controller at {value:#x}"),
         Some(Fault::Exception) => format!("unexpected exception with ESR_EL2 {value:#x}"),
-        Some(Fault::SmcImmediate) => format!("smc #{value}, which means nothing,"),
         Some(Fault::SError) => format!("SError with ESR_EL2 {value:#x}"),
         None => format!("fault of unknown kind {kind} with value {value:#x}"),
     }
