@@ -1,2 +1,57 @@
-//! The guest side of Hyper-V on ARM64: hypercalls, SynIC, timers, reference clock, crash reports.
+//! The guest side of Hyper-V on ARM64, for any kernel, unikernel or firmware.
+//!
+//! `no_std`, no allocation, and no global state: what must live somewhere, the OS owns and hands in. Everything is
+//! generic over how a hypercall is issued (a [`Conduit`](conduit::Conduit)), so the code that runs on a machine also runs
+//! in a unit test against a model of the hypervisor.
+//!
+//! # The way through the crate
+//!
+//! | when | what | where |
+//! |---|---|---|
+//! | boot | is this Hyper-V? | [`detect`] |
+//! | | who are we? | [`Detected::identify`](detect::Detected::identify) makes a [`Partition`](partition::Partition) |
+//! | | what time is it? | [`Partition::start_clock`](partition::Partition::start_clock) |
+//! | each CPU, as it comes up | which VP is it? | [`Partition::vp`](partition::Partition::vp) makes a [`Vp`](partition::Vp), and enters it in the [`VpMap`](vp_map::VpMap) |
+//! | | messages and events | [`Vp::enable_synic`](partition::Vp::enable_synic) makes a [`Synic`](synic::Synic) |
+//! | | timers | [`Timer`](timer::Timer) |
+//! | each CPU, as it goes down | | [`Synic::disable`](synic::Synic::disable), [`Vp::offline`](partition::Vp::offline) |
+//! | shutdown, kexec | | [`Partition::leave`](partition::Partition::leave); after a crash [`teardown`] |
+//! | panic | | [`CrashReporter`](crash::CrashReporter) |
+//!
+//! The OS implements two traits: [`Memory`](page::Memory) says where a page is in guest physical memory, and
+//! [`Interrupts`](interrupts::Interrupts) enables and disables an interrupt on the CPU that calls.
+//!
+//! Any C name of the interface, of whatever year, finds its counterpart here by search.
+
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod arch;
+pub mod clock;
+pub mod conduit;
+pub mod connection;
+pub mod crash;
+pub mod detect;
+pub mod flush;
+pub mod hypercall;
+pub mod interrupts;
+pub mod message;
+#[expect(unsafe_code, reason = "one page is seen as words, slots, flags, or the reference TSC page")]
+pub mod page;
+pub mod partition;
+pub mod processors;
+pub mod registers;
+pub mod sets;
+mod sync;
+pub mod synic;
+pub mod teardown;
+pub mod timer;
+mod tsc;
+pub mod vp_map;
+
+#[cfg(test)]
+mod tests;
+
+pub use hv_tlfs as tlfs;

@@ -1,0 +1,7 @@
+//! What only the processor can do: `hvc`, and the counter. There for AArch64; elsewhere this module is empty.
+
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "hvc and the counter need assembly")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::{Cntvct, Either, Hvc1, Smccc};

@@ -1,0 +1,85 @@
+//! Sending over a connection: messages and events.
+//!
+//! Source: TLFS, `HvCallPostMessage` and `HvCallSignalEvent`.
+
+use core::fmt;
+
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
+use hv_tlfs::status::{HvError, HvStatus};
+use hv_tlfs::synic::{ConnectionId, MESSAGE_PAYLOAD_SIZE, MessageType, PostMessageInput, SignalEventInput};
+
+use crate::conduit::Conduit;
+use crate::hypercall;
+use crate::page::CallPage;
+
+/// Why a message was not posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostError {
+    /// The payload is longer than 240 bytes.
+    TooLong,
+    /// The hypervisor's status.
+    Hypervisor(HvError),
+}
+
+impl PostError {
+    /// Whether the same message may be posted a little later: the port had no buffer free.
+    #[must_use]
+    pub fn may_retry(self) -> bool {
+        matches!(self, Self::Hypervisor(error) if error.status() == HvStatus::INSUFFICIENT_BUFFERS)
+    }
+}
+
+impl fmt::Display for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("a message's payload is at most 240 bytes"),
+            Self::Hypervisor(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PostError {}
+
+/// Posts a message. The type is any number but 0 with bit 31 clear; VMBus uses 1.
+///
+/// # Errors
+///
+/// [`PostError`]. When the port has no buffer free ([`PostError::may_retry`]), wait a little: Linux waits a millisecond
+/// first, then longer.
+#[doc(alias = "HVCALL_POST_MESSAGE")]
+#[doc(alias = "hv_post_message")]
+pub fn post_message(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    connection: ConnectionId,
+    message_type: MessageType,
+    payload: &[u8],
+) -> Result<(), PostError> {
+    let mut input = PostMessageInput {
+        connection_id: connection,
+        reserved: 0,
+        message_type,
+        payload_size: payload.len() as u32,
+        payload: [0; MESSAGE_PAYLOAD_SIZE],
+    };
+    input.payload.get_mut(..payload.len()).ok_or(PostError::TooLong)?.copy_from_slice(payload);
+    hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::POST_MESSAGE), &input)
+        .map_err(PostError::Hypervisor)
+}
+
+/// Signals an event: sets flag number `flag`, counted from the port's first, at the other end.
+///
+/// # Errors
+///
+/// The hypervisor's status.
+#[doc(alias = "HVCALL_SIGNAL_EVENT")]
+#[doc(alias = "vmbus_set_event")]
+#[inline]
+pub fn signal_event(
+    conduit: &(impl Conduit + ?Sized),
+    connection: ConnectionId,
+    flag: u16,
+) -> Result<(), HvError> {
+    let input = SignalEventInput { connection_id: connection, flag_number: flag, reserved: 0 };
+    hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SIGNAL_EVENT), &input)
+}

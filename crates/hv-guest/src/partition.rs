@@ -1,0 +1,228 @@
+//! The handle of the partition, and that of each VP.
+
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+
+use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+use hv_tlfs::status::HvError;
+use hv_tlfs::vp::{VP_INDEX_UNKNOWN, VpIndex};
+
+use crate::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
+use crate::registers::{self, Register};
+use crate::sync::AtomicU32;
+use crate::vp_map::{Entry, MapError, VpMap};
+
+/// What the hypervisor told about itself and about what this partition may do.
+#[doc(alias = "ms_hyperv_info")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Information {
+    /// Privileges and features.
+    pub features: Features,
+    /// What the hypervisor recommends.
+    pub enlightenments: Enlightenments,
+    /// Implementation limits.
+    pub limits: ImplementationLimits,
+    /// The hypervisor's version.
+    pub version: HypervisorVersion,
+}
+
+/// A partition that the guest has introduced itself to. To have one means that Hyper-V is there and initialized.
+///
+/// It is a [`Conduit`] itself, as are [`Vp`] and [`Synic`](crate::synic::Synic), so that any of them can be passed where
+/// a hypercall is to be made. Usually it is in a static.
+#[doc(alias = "hv_is_hyperv_initialized")]
+#[derive(Debug)]
+pub struct Partition<C> {
+    conduit: C,
+    information: Information,
+}
+
+impl<C: Conduit> Partition<C> {
+    pub(crate) const fn new(conduit: C, information: Information) -> Self {
+        Self { conduit, information }
+    }
+
+    /// How hypercalls are issued.
+    #[must_use]
+    pub const fn conduit(&self) -> &C {
+        &self.conduit
+    }
+
+    /// What the hypervisor told when the guest introduced itself.
+    #[must_use]
+    pub const fn information(&self) -> &Information {
+        &self.information
+    }
+
+    /// The VP that calls, which becomes CPU number `cpu` in the map. Once for each CPU, on that CPU, as it comes up.
+    ///
+    /// # Errors
+    ///
+    /// [`VpError`]: the CPU is in the map already, or not in it at all, or the hypervisor does not tell the index.
+    #[doc(alias = "hv_common_cpu_init")]
+    #[doc(alias = "hv_get_vp_index")]
+    pub fn vp<'a, const CPUS: usize>(
+        &'a self,
+        map: &'a VpMap<CPUS>,
+        cpu: usize,
+    ) -> Result<Vp<'a, C>, VpError> {
+        let index = registers::get(self, Register::VP_INDEX)?;
+        let entry = map.enter(cpu, index)?;
+        Ok(Vp { partition: self, index, entry, timers: Cell::new(0), not_send: PhantomData })
+    }
+}
+
+impl<const CPUS: usize> VpMap<CPUS> {
+    /// A map without CPUs.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { entries: [const { Entry(AtomicU32::new(VP_INDEX_UNKNOWN)) }; CPUS] }
+    }
+}
+
+impl<const CPUS: usize> Default for VpMap<CPUS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why there is no handle for a VP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VpError {
+    /// The VP map does not take the CPU.
+    Map(MapError),
+    /// The hypervisor's status.
+    Hypervisor(HvError),
+}
+
+impl fmt::Display for VpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map(error) => error.fmt(f),
+            Self::Hypervisor(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for VpError {}
+
+impl From<MapError> for VpError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl From<HvError> for VpError {
+    fn from(error: HvError) -> Self {
+        Self::Hypervisor(error)
+    }
+}
+
+/// The VP that calls. Stays on its CPU: it cannot be sent to another.
+///
+/// Dropping it does not take the CPU down: [`offline`](Self::offline) does.
+#[derive(Debug)]
+pub struct Vp<'a, C> {
+    partition: &'a Partition<C>,
+    index: VpIndex,
+    entry: &'a Entry,
+    /// Bit n: timer n has a handle.
+    timers: Cell<u8>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'a, C: Conduit> Vp<'a, C> {
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> &'a Partition<C> {
+        self.partition
+    }
+
+    /// The VP's index.
+    #[must_use]
+    pub fn index(&self) -> VpIndex {
+        self.index
+    }
+
+    /// Marks timers as having a handle; false if one of them had.
+    pub(crate) fn claim_timers(&self, timers: u8) -> bool {
+        let free = self.timers.get() & timers == 0;
+        if free {
+            self.timers.set(self.timers.get() | timers);
+        }
+        free
+    }
+
+    pub(crate) fn release_timers(&self, timers: u8) {
+        self.timers.set(self.timers.get() & !timers);
+    }
+
+    pub(crate) fn entry(&self) -> &'a Entry {
+        self.entry
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+/// A handle is a conduit: that of the partition.
+macro_rules! conduit_through {
+    ($($handle:ty: |$this:ident| $conduit:expr;)*) => {$(
+        impl<C: Conduit> Conduit for $handle {
+            #[inline]
+            fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+                let $this = self;
+                $conduit.call(control, block)
+            }
+
+            #[inline]
+            fn fast_output(&self) -> FastOutput {
+                let $this = self;
+                $conduit.fast_output()
+            }
+
+            #[inline]
+            fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+                let $this = self;
+                $conduit.smccc(function, arguments)
+            }
+
+            #[inline]
+            fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+                let $this = self;
+                $conduit.call_2(control, input)
+            }
+
+            #[inline]
+            fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+                let $this = self;
+                $conduit.call_6(control, input)
+            }
+
+            #[inline]
+            fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+                let $this = self;
+                $conduit.call_3_2(control, input)
+            }
+        }
+
+        impl<C: Conduit + Counter> Counter for $handle {
+            #[inline]
+            fn counter(&self) -> u64 {
+                let $this = self;
+                $conduit.counter()
+            }
+        }
+    )*};
+}
+
+conduit_through! {
+    Partition<C>: |partition| partition.conduit;
+    Vp<'_, C>: |vp| vp.partition.conduit;
+    crate::synic::Synic<'_, C>: |synic| synic.vp().partition.conduit;
+}

@@ -1,0 +1,149 @@
+//! Hypercalls about processors: interrupt them, start them, tell that one waits for another; and send a device's
+//! interrupt to other ones.
+
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
+use hv_tlfs::interrupt::{
+    InterruptEntry, InterruptSource, InterruptTarget, InterruptTargetFlags, MsiEntry, RetargetInterruptInput,
+    SendIpi, SendIpiEx,
+};
+use hv_tlfs::start_vp::{InitialVpContext, StartVpInput};
+use hv_tlfs::status::HvError;
+use hv_tlfs::vp::{InputVtl, PartitionId, VpIndex};
+
+use crate::conduit::Conduit;
+use crate::hypercall::{self, Rep, RepError};
+use crate::interrupts::Intid;
+use crate::page::CallPage;
+use crate::sets::VpSet;
+
+/// Sends an interrupt to VPs below 64: bit n of the mask is VP n.
+///
+/// # Errors
+///
+/// The hypervisor's status.
+#[doc(alias = "HVCALL_SEND_IPI")]
+pub fn send_ipi(conduit: &(impl Conduit + ?Sized), intid: Intid, mask: u64) -> Result<(), HvError> {
+    let input = SendIpi {
+        vector: u32::from(intid.number()),
+        target_vtl: InputVtl::CURRENT,
+        reserved: [0; 3],
+        cpu_mask: mask,
+    };
+    hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SEND_IPI), &input)
+}
+
+/// Sends an interrupt to a set of VPs.
+///
+/// # Errors
+///
+/// [`RepError::Status`] with the hypervisor's status.
+#[doc(alias = "HVCALL_SEND_IPI_EX")]
+pub fn send_ipi_ex<const BANKS: usize>(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    intid: Intid,
+    set: &VpSet<BANKS>,
+) -> Result<(), RepError> {
+    let (vp_set, banks, count) = set.to_parameters();
+    let header = SendIpiEx {
+        vector: u32::from(intid.number()),
+        target_vtl: InputVtl::CURRENT,
+        reserved: [0; 3],
+        vp_set,
+    };
+    let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
+    let variable = banks.get(..count).unwrap_or(&banks);
+    Rep { code: HypercallCode::SEND_IPI_EX, header: &header, variable, input, output }.call(conduit, page)
+}
+
+/// Tells the hypervisor that this VP has spun on a lock so many times, whose holder may not be running. Worth it at every
+/// multiple of [`long_spin_wait_count`](hv_tlfs::features::Enlightenments::long_spin_wait_count), unless that is
+/// 0xffff_ffff or 0.
+///
+/// # Errors
+///
+/// The hypervisor's status; the TLFS has none but success.
+#[doc(alias = "HVCALL_NOTIFY_LONG_SPIN_WAIT")]
+pub fn notify_long_spin_wait(conduit: &(impl Conduit + ?Sized), spins: u32) -> Result<(), HvError> {
+    let control = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT);
+    hypercall::fast(conduit, control, &u64::from(spins))
+}
+
+/// Starts a VP with these registers, at EL1. PSCI CPU_ON does it too, and is what most guests use.
+///
+/// The registers are not enough for compiled code: CPACR_EL1, at least, is for the VP's first instructions to set up.
+///
+/// # Errors
+///
+/// The hypervisor's status.
+#[doc(alias = "HVCALL_START_VIRTUAL_PROCESSOR")]
+#[doc(alias = "HVCALL_START_VP")]
+pub fn start_vp(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    vp: VpIndex,
+    context: &InitialVpContext,
+) -> Result<(), HvError> {
+    let input = StartVpInput {
+        partition_id: PartitionId::SELF,
+        vp_index: vp,
+        target_vtl: 0,
+        reserved: [0; 3],
+        context: *context,
+    };
+    hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::START_VP), &input)
+}
+
+/// An interrupt of a device, for [`retarget_interrupt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceInterrupt {
+    /// The device, by the logical id that the host gave it.
+    pub device: u64,
+    /// The address that the device's MSI writes.
+    pub msi_address: u64,
+    /// What it writes there.
+    pub msi_data: u32,
+    /// The interrupt that it is to raise.
+    pub vector: u32,
+}
+
+/// Sends a device's interrupt to one VP of a set, or with `multicast` to all of it.
+///
+/// # Errors
+///
+/// [`RepError::Status`] with the hypervisor's status.
+#[doc(alias = "HVCALL_RETARGET_INTERRUPT")]
+pub fn retarget_interrupt<const BANKS: usize>(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    interrupt: &DeviceInterrupt,
+    set: &VpSet<BANKS>,
+    multicast: bool,
+) -> Result<(), RepError> {
+    let (vp_set, banks, count) = set.to_parameters();
+    let header = RetargetInterruptInput {
+        partition_id: PartitionId::SELF,
+        device_id: interrupt.device,
+        entry: InterruptEntry {
+            source: InterruptSource::MSI,
+            reserved: 0,
+            msi: MsiEntry { address: interrupt.msi_address, data: interrupt.msi_data, reserved: 0 },
+        },
+        reserved: 0,
+        target: InterruptTarget {
+            vector: interrupt.vector,
+            flags: InterruptTargetFlags(0).with_processor_set(true).with_multicast(multicast),
+            mask_or_format: vp_set.format,
+        },
+    };
+    // The set's bank mask and its banks lie beyond the fixed header: Linux, drivers/pci/controller/pci-hyperv.c, counts
+    // 1 + banks as the variable header.
+    let mut variable = [0; hv_tlfs::sets::MAX_SPARSE_BANKS + 1];
+    for (to, from) in variable.iter_mut().zip([vp_set.valid_bank_mask].iter().chain(&banks)) {
+        *to = *from;
+    }
+    let variable = variable.get(..=count).unwrap_or(&variable);
+    let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
+    Rep { code: HypercallCode::RETARGET_INTERRUPT, header: &header, variable, input, output }
+        .call(conduit, page)
+}

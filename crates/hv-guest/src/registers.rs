@@ -1,0 +1,406 @@
+//! VP registers, typed: what a register holds is part of its name.
+//!
+//! ```
+//! use hv_guest::registers::{self, Register};
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_tlfs::status::HvError;
+//! fn enable(hv: &impl Conduit) -> Result<(), HvError> {
+//!     let control = registers::get(hv, Register::SCONTROL)?;
+//!     registers::set(hv, Register::SCONTROL, control.with_enable(true))
+//! }
+//! ```
+//!
+//! A write to a register that can only be read does not compile:
+//!
+//! ```compile_fail
+//! # use hv_guest::registers::{self, Register};
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_tlfs::vp::VpIndex;
+//! fn rename(hv: &impl Conduit) {
+//!     let _ = registers::set(hv, Register::VP_INDEX, VpIndex(7));
+//! }
+//! ```
+//!
+//! An error is returned, never a panic: Linux has a BUG here, and hosts do refuse registers (a feature that is off, a
+//! reserved bit). Everything here acts on the VP that calls, unless it says otherwise.
+
+use core::marker::PhantomData;
+
+use hv_tlfs::crash::CrashControl;
+use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
+use hv_tlfs::guest_id::GuestOsId;
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
+use hv_tlfs::register::{
+    GetVpRegistersInput, RegisterName, RegisterValue, SetVpRegistersElement, SetVpRegistersInput,
+};
+use hv_tlfs::status::HvError;
+use hv_tlfs::synic::{Siefp, Simp, Sint, SynicControl};
+use hv_tlfs::time::{ReferenceTime, ReferenceTscRegister};
+use hv_tlfs::timer::StimerConfig;
+use hv_tlfs::vp::{InputVtl, PartitionId, VpIndex};
+
+use crate::conduit::Conduit;
+use crate::hypercall::{Rep, RepError};
+use crate::page::CallPage;
+use crate::synic::SintIndex;
+use crate::timer::TimerIndex;
+
+/// A register can be read.
+pub trait Readable {}
+/// A register can be written.
+pub trait Writable {}
+/// Of a register: to be read only.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadOnly {}
+/// Of a register: to be read and written.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadWrite {}
+/// Of a register: to be written only; reads give nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum WriteOnly {}
+impl Readable for ReadOnly {}
+impl Readable for ReadWrite {}
+impl Writable for ReadWrite {}
+impl Writable for WriteOnly {}
+
+/// What a register holds.
+pub trait Value: Sized {
+    /// From the 128 bits that the hypervisor gives. Any bits are a value.
+    fn from_register(value: RegisterValue) -> Self;
+    /// To the 128 bits that the hypervisor gets.
+    fn into_register(self) -> RegisterValue;
+}
+
+/// Values of 64 bits or fewer, in the low half.
+macro_rules! words {
+    ($($ty:ident)*) => {$(
+        impl Value for $ty {
+            #[inline]
+            fn from_register(value: RegisterValue) -> Self {
+                Self(value.low as _)
+            }
+            #[inline]
+            fn into_register(self) -> RegisterValue {
+                RegisterValue::from_u64(u64::from(self.0))
+            }
+        }
+    )*};
+}
+words!(CrashControl GuestOsId ReferenceTime ReferenceTscRegister Siefp Simp Sint StimerConfig SynicControl VpIndex);
+
+impl Value for u64 {
+    #[inline]
+    fn from_register(value: RegisterValue) -> Self {
+        value.low
+    }
+    #[inline]
+    fn into_register(self) -> RegisterValue {
+        RegisterValue::from_u64(self)
+    }
+}
+
+impl Value for RegisterValue {
+    #[inline]
+    fn from_register(value: RegisterValue) -> Self {
+        value
+    }
+    #[inline]
+    fn into_register(self) -> RegisterValue {
+        self
+    }
+}
+
+/// Values of 128 bits that hv-tlfs converts.
+macro_rules! wide {
+    ($($ty:ident)*) => {$(
+        impl Value for $ty {
+            #[inline]
+            fn from_register(value: RegisterValue) -> Self {
+                $ty::from_register(value)
+            }
+            #[inline]
+            fn into_register(self) -> RegisterValue {
+                self.to_register()
+            }
+        }
+    )*};
+}
+wide!(Enlightenments Features HypervisorVersion ImplementationLimits);
+
+/// A VP register that holds a `T`.
+#[derive(Debug)]
+pub struct Register<T, A = ReadWrite> {
+    name: RegisterName,
+    of: PhantomData<fn(T, A) -> T>,
+}
+
+impl<T, A> Clone for Register<T, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T, A> Copy for Register<T, A> {}
+
+impl<T, A> Register<T, A> {
+    /// Says of a register what it holds.
+    #[must_use]
+    pub const fn new(name: RegisterName) -> Self {
+        Self { name, of: PhantomData }
+    }
+
+    /// The register's name.
+    #[must_use]
+    pub const fn name(self) -> RegisterName {
+        self.name
+    }
+}
+
+/// The registers of one type and access.
+macro_rules! registers {
+    ($(impl $ty:ty, $access:ty { $($(#[$doc:meta])* $name:ident = $of:ident;)+ })+) => {$(
+        impl Register<$ty, $access> {
+            $($(#[$doc])* pub const $name: Self = Self::new(RegisterName::$of);)+
+        }
+    )+};
+}
+
+registers! {
+    impl HypervisorVersion, ReadOnly {
+        /// The hypervisor's version.
+        #[doc(alias = "hv_get_hypervisor_version")]
+        VERSION = HYPERVISOR_VERSION;
+    }
+    impl Features, ReadOnly {
+        /// Privileges and features: number 0x200, whatever a header calls it.
+        FEATURES = PRIVILEGES_AND_FEATURES_INFO;
+    }
+    impl Enlightenments, ReadOnly {
+        /// What the hypervisor recommends: number 0x201.
+        ENLIGHTENMENTS = FEATURES_INFO;
+    }
+    impl ImplementationLimits, ReadOnly {
+        /// Limits.
+        LIMITS = IMPLEMENTATION_LIMITS_INFO;
+    }
+    impl GuestOsId, ReadWrite {
+        /// The guest's identity.
+        GUEST_OS_ID = GUEST_OS_ID;
+    }
+    impl VpIndex, ReadOnly {
+        /// The index of the VP that reads it.
+        #[doc(alias = "hv_get_vp_index")]
+        VP_INDEX = VP_INDEX;
+    }
+    impl ReferenceTime, ReadOnly {
+        /// The partition's reference time.
+        #[doc(alias = "hv_get_current_tick")]
+        TIME_REF_COUNT = TIME_REF_COUNT;
+    }
+    impl ReferenceTscRegister, ReadWrite {
+        /// Where the reference TSC page is.
+        REFERENCE_TSC = REFERENCE_TSC;
+    }
+    impl CrashControl, ReadWrite {
+        /// Crash control.
+        #[doc(alias = "hv_get_crash_ctl")]
+        CRASH_CONTROL = GUEST_CRASH_CTL;
+    }
+    impl SynicControl, ReadWrite {
+        /// SynIC control.
+        #[doc(alias = "hv_get_synic_state")]
+        #[doc(alias = "hv_set_synic_state")]
+        SCONTROL = SCONTROL;
+    }
+    impl u64, ReadOnly {
+        /// Version of the SynIC.
+        SVERSION = SVERSION;
+        /// Time that the VP has run, in 100 ns.
+        VP_RUNTIME = VP_RUNTIME;
+    }
+    impl Simp, ReadWrite {
+        /// Where the message page is.
+        #[doc(alias = "hv_get_simp")]
+        #[doc(alias = "hv_set_simp")]
+        SIMP = SIMP;
+    }
+    impl Siefp, ReadWrite {
+        /// Where the event flags page is.
+        #[doc(alias = "hv_get_siefp")]
+        #[doc(alias = "hv_set_siefp")]
+        SIEFP = SIEFP;
+    }
+    impl u64, WriteOnly {
+        /// End of message: the value written does not matter.
+        #[doc(alias = "hv_signal_eom")]
+        EOM = EOM;
+    }
+}
+
+impl Register<Sint> {
+    /// A synthetic interrupt source.
+    #[doc(alias = "hv_get_synint_state")]
+    #[doc(alias = "hv_set_synint_state")]
+    #[must_use]
+    pub const fn sint(sint: SintIndex) -> Self {
+        Self::new(RegisterName::sint(sint.number()))
+    }
+}
+
+impl Register<StimerConfig> {
+    /// The configuration of a synthetic timer.
+    #[doc(alias = "hv_init_timer_config")]
+    #[must_use]
+    pub const fn timer_config(timer: TimerIndex) -> Self {
+        Self::new(RegisterName::stimer_config(timer.number()))
+    }
+}
+
+impl Register<u64> {
+    /// The count of a synthetic timer: expiry time or period in 100 ns.
+    #[doc(alias = "hv_init_timer")]
+    #[must_use]
+    pub const fn timer_count(timer: TimerIndex) -> Self {
+        Self::new(RegisterName::stimer_count(timer.number()))
+    }
+
+    /// Crash parameter 0 to 4.
+    pub(crate) const CRASH_PARAMETERS: [Self; 5] = [
+        Self::new(RegisterName::GUEST_CRASH_P0),
+        Self::new(RegisterName::GUEST_CRASH_P1),
+        Self::new(RegisterName::GUEST_CRASH_P2),
+        Self::new(RegisterName::GUEST_CRASH_P3),
+        Self::new(RegisterName::GUEST_CRASH_P4),
+    ];
+}
+
+const GET_ONE: HypercallInput =
+    HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_fast(true).with_rep_count(1);
+const SET_ONE: HypercallInput =
+    HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_fast(true).with_rep_count(1);
+
+/// Reads a register of the VP that calls.
+///
+/// # Errors
+///
+/// The hypervisor's status, such as [`INVALID_PARAMETER`](hv_tlfs::status::HvStatus::INVALID_PARAMETER) for a register
+/// that it does not know.
+#[doc(alias = "hv_get_vpreg")]
+#[doc(alias = "hv_get_vpreg_128")]
+#[inline]
+pub fn get<T: Value, A: Readable>(
+    conduit: &(impl Conduit + ?Sized),
+    register: Register<T, A>,
+) -> Result<T, HvError> {
+    get_raw(conduit, VpIndex::SELF, register.name).map(T::from_register)
+}
+
+/// Writes a register of the VP that calls.
+///
+/// # Errors
+///
+/// The hypervisor's status, such as [`INVALID_PARAMETER`](hv_tlfs::status::HvStatus::INVALID_PARAMETER) for a value
+/// that the register does not take.
+#[doc(alias = "hv_set_vpreg")]
+#[inline]
+pub fn set<T: Value, A: Writable>(
+    conduit: &(impl Conduit + ?Sized),
+    register: Register<T, A>,
+    value: T,
+) -> Result<(), HvError> {
+    set_raw(conduit, VpIndex::SELF, register.name, value.into_register())
+}
+
+/// Reads a register by name, of a VP by index.
+///
+/// # Errors
+///
+/// The hypervisor's status. The registers of other VPs need a privilege that guests rarely have.
+#[inline]
+pub fn get_raw(
+    conduit: &(impl Conduit + ?Sized),
+    vp: VpIndex,
+    name: RegisterName,
+) -> Result<RegisterValue, HvError> {
+    // Header (partition; VP and VTL), then the name: TLFS, HvCallGetVpRegisters.
+    let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0)];
+    let (result, [low, high]) = conduit.call_3_2(GET_ONE, input);
+    result.to_result().map(|()| RegisterValue { low, high })
+}
+
+/// Writes a register by name, of a VP by index.
+///
+/// # Errors
+///
+/// The hypervisor's status. The registers of other VPs need a privilege that guests rarely have.
+#[inline]
+pub fn set_raw(
+    conduit: &(impl Conduit + ?Sized),
+    vp: VpIndex,
+    name: RegisterName,
+    value: RegisterValue,
+) -> Result<(), HvError> {
+    // Header (partition; VP and VTL), then the name padded to 16 bytes, and the value: TLFS, HvCallSetVpRegisters.
+    let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0), 0, value.low, value.high];
+    conduit.call_6(SET_ONE, input).to_result()
+}
+
+/// Registers that one Get can read: names and values share the call page.
+const GET_LIST: usize = 204;
+/// Registers that one Set can write.
+const SET_LIST: usize = 127;
+
+/// Reads many registers, in as few calls as they fit into.
+///
+/// # Errors
+///
+/// [`RepError`] with the number of registers that were read before the one that was refused; those values are in
+/// `values`. [`RepError::Shape`] if the slices differ in length.
+pub fn get_list(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    names: &[RegisterName],
+    values: &mut [RegisterValue],
+) -> Result<(), RepError> {
+    if names.len() != values.len() {
+        return Err(RepError::Shape);
+    }
+    let header = GetVpRegistersInput {
+        partition_id: PartitionId::SELF,
+        vp_index: VpIndex::SELF,
+        input_vtl: InputVtl::CURRENT,
+        reserved: [0; 3],
+    };
+    let code = HypercallCode::GET_VP_REGISTERS;
+    for (chunk, (input, output)) in names.chunks(GET_LIST).zip(values.chunks_mut(GET_LIST)).enumerate() {
+        Rep { code, header: &header, variable: &[], input, output }
+            .call(conduit, page)
+            .map_err(|error| error.after(chunk * GET_LIST))?;
+    }
+    Ok(())
+}
+
+/// Writes many registers, in as few calls as they fit into, in order.
+///
+/// # Errors
+///
+/// [`RepError`] with the number of registers that were written before the one that was refused.
+pub fn set_list(
+    conduit: &(impl Conduit + ?Sized),
+    page: &mut CallPage<'_>,
+    registers: &[SetVpRegistersElement],
+) -> Result<(), RepError> {
+    let header = SetVpRegistersInput {
+        partition_id: PartitionId::SELF,
+        vp_index: VpIndex::SELF,
+        input_vtl: InputVtl::CURRENT,
+        reserved: [0; 3],
+    };
+    let code = HypercallCode::SET_VP_REGISTERS;
+    for (chunk, input) in registers.chunks(SET_LIST).enumerate() {
+        let output: &mut [RegisterValue] = &mut [];
+        Rep { code, header: &header, variable: &[], input, output }
+            .call(conduit, page)
+            .map_err(|error| error.after(chunk * SET_LIST))?;
+    }
+    Ok(())
+}

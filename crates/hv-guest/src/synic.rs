@@ -1,0 +1,411 @@
+//! The SynIC of a VP: messages and event flags.
+//!
+//! [`Vp::enable_synic`] turns a [`Vp`] into a [`Synic`], which takes messages and events and is a VP still;
+//! [`Synic::disable`] turns it back. So nothing reads a message page that is not in use, and no VP has two.
+//!
+//! Source: TLFS, "Inter-Partition Communication".
+
+use core::fmt;
+
+use hv_tlfs::status::HvError;
+use hv_tlfs::synic::{EVENT_FLAGS_COUNT, EVENT_FLAGS_WORDS, SINT_COUNT};
+
+use crate::conduit::Conduit;
+use crate::interrupts::{Interrupts, Intid};
+use crate::message::{Freed, Pending};
+use crate::page::{Memory, Page};
+use crate::partition::Vp;
+use crate::registers::{self, Register};
+use crate::sync::{AtomicU64, Ordering};
+use crate::teardown::First;
+
+/// The number of a synthetic interrupt source: 0 to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SintIndex(u8);
+
+impl SintIndex {
+    /// The source that VMBus uses.
+    #[doc(alias = "VMBUS_MESSAGE_SINT")]
+    pub const VMBUS: Self = Self(2);
+
+    /// Source `number`; `None` from 16 on.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < SINT_COUNT { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// All sixteen.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (0..SINT_COUNT as u8).map(Self)
+    }
+
+    /// Indexes an array of sixteen with no check left to fail.
+    #[inline]
+    pub(crate) const fn of<T>(self, array: &[T; SINT_COUNT]) -> &T {
+        &array[(self.0 & 15) as usize]
+    }
+}
+
+/// The event flags of one source: bit n % 64 of word n / 64 is flag n.
+///
+/// Source: TLFS, `HV_SYNIC_EVENT_FLAGS`.
+#[doc(alias = "hv_synic_event_flags")]
+#[repr(C)]
+pub(crate) struct Flags([AtomicU64; EVENT_FLAGS_WORDS]);
+
+impl Flags {
+    /// Clears a flag and says whether it was set.
+    #[inline]
+    fn take(&self, flag: u16) -> bool {
+        let Some(word) = self.0.get(usize::from(flag) / 64) else { return false };
+        let bit = 1 << (flag % 64);
+        // Looks first: a flag that is not set costs no exclusive access.
+        word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0
+    }
+
+    /// Clears all flags, giving those that were set to `each`.
+    #[inline]
+    fn take_all(&self, mut each: impl FnMut(u16)) {
+        for (i, word) in (0_u16..).zip(&self.0) {
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut set = word.swap(0, Ordering::Acquire);
+            while set != 0 {
+                each(i * 64 + set.trailing_zeros() as u16);
+                set &= set - 1;
+            }
+        }
+    }
+}
+
+/// Why a SynIC was not enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SynicError {
+    /// Message page and event flags page are one, or not where a page can be.
+    Pages,
+    /// The hypervisor's status.
+    Hypervisor(HvError),
+}
+
+impl fmt::Display for SynicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pages => f.write_str("message page and event flags page must be two pages"),
+            Self::Hypervisor(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SynicError {}
+
+/// A VP whose SynIC is enabled.
+///
+/// It is a [`Conduit`], as the VP is.
+pub struct Synic<'a, C> {
+    vp: Vp<'a, C>,
+    pages: SynicPages,
+    /// The interrupt of each source that is not masked.
+    intids: [Option<Intid>; SINT_COUNT],
+}
+
+/// The two pages of a SynIC.
+///
+/// It is the way to another CPU's messages after a crash: see [`take_over`](Self::take_over). Returned by
+/// [`Synic::disable`], it tells that the pages are the guest's again.
+#[derive(Clone, Copy)]
+pub struct SynicPages {
+    messages: &'static Page,
+    events: &'static Page,
+}
+
+impl<'a, C: Conduit> Vp<'a, C> {
+    /// Lends two pages to the hypervisor, for messages and event flags, and enables the SynIC. Every source stays as it
+    /// is: masked, on a VP that is fresh.
+    ///
+    /// The pages are cleared first; each VP needs its own. Order: message page, event flags page, control, as Linux
+    /// does. Reserved bits of the registers are kept.
+    ///
+    /// # Errors
+    ///
+    /// The VP, as it was, and [`SynicError`].
+    #[doc(alias = "hv_synic_enable_regs")]
+    #[doc(alias = "hv_set_simp")]
+    #[doc(alias = "hv_set_siefp")]
+    #[doc(alias = "hv_set_synic_state")]
+    pub fn enable_synic(
+        self,
+        messages: &'static Page,
+        events: &'static Page,
+        memory: &impl Memory,
+    ) -> Result<Synic<'a, C>, (Self, SynicError)> {
+        let (simp, siefp) = (memory.gpa(messages), memory.gpa(events));
+        if simp == siefp || (simp | siefp) & !hv_tlfs::page::MASK != 0 {
+            return Err((self, SynicError::Pages));
+        }
+        messages.clear();
+        events.clear();
+        match enable(&self, simp, siefp) {
+            Ok(()) => {
+                Ok(Synic { vp: self, pages: SynicPages { messages, events }, intids: [None; SINT_COUNT] })
+            }
+            Err(error) => {
+                // What was enabled is taken back; if that fails too, the first error says more.
+                let _ = disable_registers(&self);
+                Err((self, SynicError::Hypervisor(error)))
+            }
+        }
+    }
+}
+
+fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), HvError> {
+    let old = registers::get(conduit, Register::SIMP)?;
+    registers::set(
+        conduit,
+        Register::SIMP,
+        old.with_page_number(hv_tlfs::page::number(simp)).with_enabled(true),
+    )?;
+    let old = registers::get(conduit, Register::SIEFP)?;
+    let new = old.with_page_number(hv_tlfs::page::number(siefp)).with_enabled(true);
+    registers::set(conduit, Register::SIEFP, new)?;
+    let old = registers::get(conduit, Register::SCONTROL)?;
+    registers::set(conduit, Register::SCONTROL, old.with_enable(true))
+}
+
+/// Takes both pages back and disables the SynIC; goes on after an error, and returns the first one.
+pub(crate) fn disable_registers(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
+    let mut first = First::default();
+    first.note(registers::get(conduit, Register::SIMP).and_then(|old| {
+        registers::set(conduit, Register::SIMP, old.with_enabled(false).with_page_number(0))
+    }));
+    first.note(registers::get(conduit, Register::SIEFP).and_then(|old| {
+        registers::set(conduit, Register::SIEFP, old.with_enabled(false).with_page_number(0))
+    }));
+    first.note(
+        registers::get(conduit, Register::SCONTROL)
+            .and_then(|old| registers::set(conduit, Register::SCONTROL, old.with_enable(false))),
+    );
+    first.result()
+}
+
+/// What the end of a message came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The slot is free, and nothing waited for it.
+    Quiet,
+    /// The slot is free, a message waited, and the hypervisor was told to deliver it.
+    MoreFollow,
+    /// Another CPU had freed the slot already (after a crash). Nothing was done.
+    NotOurs,
+}
+
+/// Frees the slot and writes EOM if a message waits: see [`crate::message`].
+#[inline]
+fn end(conduit: &(impl Conduit + ?Sized), pending: Pending<'_>) -> Result<End, HvError> {
+    let (slot, seen) = pending.into_slot();
+    match slot.free(seen) {
+        Freed::MoreWait => registers::set(conduit, Register::EOM, 0).map(|()| End::MoreFollow),
+        Freed::Quiet => Ok(End::Quiet),
+        Freed::NotOurs => Ok(End::NotOurs),
+    }
+}
+
+impl<'a, C: Conduit> Synic<'a, C> {
+    /// The VP.
+    #[must_use]
+    pub fn vp(&self) -> &Vp<'a, C> {
+        &self.vp
+    }
+
+    /// Lets a source interrupt this VP: enables the interrupt, then unmasks the source with it. Auto-EOI stays off,
+    /// which ARM64 does not have.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status; the interrupt is disabled again if no other source uses it.
+    #[doc(alias = "hv_set_synint_state")]
+    pub fn unmask(
+        &mut self,
+        sint: SintIndex,
+        intid: Intid,
+        interrupts: &impl Interrupts,
+    ) -> Result<(), HvError> {
+        let register = Register::sint(sint);
+        interrupts.enable(intid);
+        let result = registers::get(&self.vp, register).and_then(|old| {
+            let new =
+                old.with_vector(intid.number()).with_masked(false).with_auto_eoi(false).with_polling(false);
+            registers::set(&self.vp, register, new)
+        });
+        let before = self.intids[usize::from(sint.0 & 15)];
+        if result.is_ok() {
+            self.intids[usize::from(sint.0 & 15)] = Some(intid);
+        }
+        for unused in [before, Some(intid)].into_iter().flatten() {
+            if !self.intids.contains(&Some(unused)) {
+                interrupts.disable(unused);
+            }
+        }
+        result
+    }
+
+    /// Masks a source, then disables its interrupt if no other source uses it.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status; the interrupt is disabled all the same.
+    pub fn mask(&mut self, sint: SintIndex, interrupts: &impl Interrupts) -> Result<(), HvError> {
+        let register = Register::sint(sint);
+        let result = registers::get(&self.vp, register)
+            .and_then(|old| registers::set(&self.vp, register, old.with_masked(true)));
+        if let Some(intid) = self.intids[usize::from(sint.0 & 15)].take() {
+            if !self.intids.contains(&Some(intid)) {
+                interrupts.disable(intid);
+            }
+        }
+        result
+    }
+
+    /// The message that a source has, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn pending(&self, sint: SintIndex) -> Option<Pending<'static>> {
+        self.pages.pending(sint)
+    }
+
+    /// Ends a message: frees its slot and, if another waits, tells the hypervisor.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status of the EOM; the slot is free all the same.
+    #[doc(alias = "vmbus_signal_eom")]
+    #[doc(alias = "hv_signal_eom")]
+    #[inline]
+    pub fn end(&self, pending: Pending<'_>) -> Result<End, HvError> {
+        end(&self.vp, pending)
+    }
+
+    /// Has the hypervisor look for messages that can be delivered, with no message to end: to poll a masked source.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status.
+    pub fn poll(&self) -> Result<(), HvError> {
+        registers::set(&self.vp, Register::EOM, 0)
+    }
+
+    /// Clears an event flag of a source and says whether it was set. False for a flag from 2048 on.
+    #[inline]
+    #[must_use]
+    pub fn take_event(&self, sint: SintIndex, flag: u16) -> bool {
+        const { assert!(EVENT_FLAGS_COUNT == 64 * EVENT_FLAGS_WORDS) }
+        sint.of(self.pages.events.flags()).take(flag)
+    }
+
+    /// Clears the event flags of a source and gives each that was set to `each`, lowest first.
+    #[inline]
+    pub fn take_events(&self, sint: SintIndex, each: impl FnMut(u16)) {
+        sint.of(self.pages.events.flags()).take_all(each);
+    }
+
+    /// The pages, for another CPU to look at after a crash.
+    #[must_use]
+    pub fn pages(&self) -> SynicPages {
+        self.pages
+    }
+
+    /// Masks every source that was unmasked, takes the pages back and disables the SynIC. Reset state, but for reserved
+    /// bits.
+    ///
+    /// # Errors
+    ///
+    /// The VP and the first error, after every step was tried.
+    #[doc(alias = "hv_synic_disable_regs")]
+    pub fn disable(
+        mut self,
+        interrupts: &impl Interrupts,
+    ) -> Result<(Vp<'a, C>, SynicPages), (Vp<'a, C>, HvError)> {
+        let mut first = First::default();
+        for sint in SintIndex::all() {
+            if sint.of(&self.intids).is_some() {
+                first.note(self.mask(sint, interrupts));
+            }
+        }
+        first.note(disable_registers(&self.vp));
+        match first.result() {
+            Ok(()) => Ok((self.vp, self.pages)),
+            Err(error) => Err((self.vp, error)),
+        }
+    }
+}
+
+impl SynicPages {
+    fn pending(&self, sint: SintIndex) -> Option<Pending<'static>> {
+        sint.of(self.messages.slots()).pending()
+    }
+
+    /// For a CPU that crashed and has stopped the others: the message that a source of *this* SynIC has. It may belong
+    /// to another CPU, which may even be in the middle of ending it.
+    #[must_use]
+    pub fn take_over(&self, sint: SintIndex) -> Option<Pending<'static>> {
+        self.pending(sint)
+    }
+
+    /// Ends a message found by [`take_over`](Self::take_over).
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status of the EOM, which is that of the VP that calls.
+    pub fn end(conduit: &(impl Conduit + ?Sized), pending: Pending<'_>) -> Result<End, HvError> {
+        end(conduit, pending)
+    }
+
+    /// The message page and the event flags page.
+    #[must_use]
+    pub fn into_inner(self) -> (&'static Page, &'static Page) {
+        (self.messages, self.events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page_of_flags() -> &'static Page {
+        static PAGE: Page = Page::new();
+        PAGE.clear();
+        &PAGE
+    }
+
+    #[test]
+    fn flags_are_taken_once_and_others_stay() {
+        let flags = &page_of_flags().flags()[1];
+        flags.0[0].store(1 << 5, Ordering::Relaxed);
+        flags.0[31].store(1 << 63 | 1, Ordering::Relaxed);
+        assert!(!flags.take(4));
+        assert!(flags.take(5));
+        assert!(!flags.take(5));
+        assert!(!flags.take(2048));
+        let mut taken = [0; 2];
+        let mut count = 0;
+        flags.take_all(|flag| {
+            taken[count] = flag;
+            count += 1;
+        });
+        assert_eq!((count, taken), (2, [1984, 2047]));
+        flags.take_all(|flag| panic!("flag {flag} twice"));
+    }
+
+    #[test]
+    fn there_are_sixteen_sources() {
+        assert_eq!(SintIndex::new(16), None);
+        assert_eq!(SintIndex::all().count(), 16);
+        assert_eq!(SintIndex::new(2), Some(SintIndex::VMBUS));
+    }
+}

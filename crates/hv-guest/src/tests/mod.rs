@@ -1,0 +1,5 @@
+//! Unit tests of the modules that `tests/loom` compiles too, where they would run against loom's atomics.
+
+mod message;
+mod tsc;
+mod vp_map;

@@ -1,0 +1,288 @@
+//! The four synthetic timers of a VP.
+//!
+//! On ARM64 they are optional, and the architecture's timer is usually the better one (TLFS, "Synthetic Timer
+//! Registers"): it takes no hypercall. They are what remains where a guest is to run the same way on x64.
+//!
+//! A timer either asserts an interrupt ([`Timer::direct`]) or sends a message to a source ([`Timer::message`], which
+//! needs an enabled SynIC). What may look odd is the TLFS's: a one-shot timer is given the time at which it shall expire,
+//! a periodic one its period; a timer never expires early, and late by any amount.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use hv_tlfs::status::HvError;
+use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
+
+use crate::conduit::Conduit;
+use crate::interrupts::{Interrupts, Intid};
+use crate::partition::Vp;
+use crate::registers::{self, Register};
+use crate::synic::{SintIndex, Synic};
+use crate::teardown::First;
+
+/// The number of a synthetic timer: 0 to 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerIndex(u8);
+
+impl TimerIndex {
+    /// Timer `number`; `None` from 4 on.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < STIMER_COUNT { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// All four.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..STIMER_COUNT as u8).map(Self)
+    }
+}
+
+/// When a timer expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Once, at this reference time; at once if it is past.
+    Once(ReferenceTime),
+    /// Every so many units of 100 ns from now on. Expiries that were missed while the VP did not run are caught up
+    /// with, or skipped.
+    Every(u64),
+    /// Likewise, but an expiry that was missed comes late or not at all, and others do not move.
+    EveryLazily(u64),
+}
+
+impl Schedule {
+    /// The bits of the configuration, and the count. `None` for a period of 0.
+    fn parts(self) -> Option<(StimerConfig, u64)> {
+        let (config, count) = match self {
+            // A count of 0 would stop the timer; time 1 is as much in the past.
+            Self::Once(time) => return Some((StimerConfig(0), time.ticks().max(1))),
+            Self::Every(period) => (StimerConfig(0).with_periodic(true), period),
+            Self::EveryLazily(period) => (StimerConfig(0).with_periodic(true).with_lazy(true), period),
+        };
+        (count != 0).then_some((config, count))
+    }
+}
+
+/// Why a timer does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerError {
+    /// The partition may not use synthetic timers.
+    Unavailable,
+    /// The hypervisor has no direct mode.
+    NoDirectMode,
+    /// The VP's timer is in use: it has another handle.
+    InUse,
+    /// Source 0 cannot be the target of a timer.
+    SourceZero,
+    /// A period of 0.
+    NoPeriod,
+    /// The hypervisor's status.
+    Hypervisor(HvError),
+}
+
+impl fmt::Display for TimerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unavailable => "the partition may not use synthetic timers",
+            Self::NoDirectMode => "the hypervisor has no direct synthetic timers",
+            Self::InUse => "the timer is in use",
+            Self::SourceZero => "a timer cannot send messages to source 0",
+            Self::NoPeriod => "a period of 0",
+            Self::Hypervisor(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl core::error::Error for TimerError {}
+
+impl From<HvError> for TimerError {
+    fn from(error: HvError) -> Self {
+        Self::Hypervisor(error)
+    }
+}
+
+/// A synthetic timer of the VP that calls.
+#[derive(Debug)]
+pub struct Timer {
+    index: TimerIndex,
+    /// What its expiry does: direct mode and vector, or the source.
+    delivery: StimerConfig,
+    /// The configuration register, where it is known.
+    programmed: Option<StimerConfig>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Timer {
+    /// A timer that asserts an interrupt, which is enabled.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError`]; the interrupt is then left as it was.
+    #[doc(alias = "hv_setup_stimer0_irq")]
+    #[doc(alias = "hv_enable_stimer0_percpu_irq")]
+    pub fn direct<C: Conduit>(
+        vp: &Vp<'_, C>,
+        index: TimerIndex,
+        intid: Intid,
+        interrupts: &impl Interrupts,
+    ) -> Result<Self, TimerError> {
+        if !vp.partition().information().features.c.direct_synthetic_timers() {
+            return Err(TimerError::NoDirectMode);
+        }
+        let timer = Self::new(vp, index, StimerConfig(0).with_direct_mode(true).with_vector(intid.number()))?;
+        interrupts.enable(intid);
+        Ok(timer)
+    }
+
+    /// A timer that sends a message ([`MessageType::TIMER_EXPIRED`](hv_tlfs::synic::MessageType::TIMER_EXPIRED)) to a
+    /// source.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError`].
+    pub fn message<C: Conduit>(
+        synic: &Synic<'_, C>,
+        index: TimerIndex,
+        sint: SintIndex,
+    ) -> Result<Self, TimerError> {
+        if sint.number() == 0 {
+            return Err(TimerError::SourceZero);
+        }
+        Self::new(synic.vp(), index, StimerConfig(0).with_sint(sint.number()))
+    }
+
+    fn new<C: Conduit>(
+        vp: &Vp<'_, C>,
+        index: TimerIndex,
+        delivery: StimerConfig,
+    ) -> Result<Self, TimerError> {
+        if !vp.partition().information().features.privileges.access_synthetic_timers() {
+            return Err(TimerError::Unavailable);
+        }
+        if !vp.claim_timers(1 << index.number()) {
+            return Err(TimerError::InUse);
+        }
+        Ok(Self { index, delivery, programmed: None, not_send: PhantomData })
+    }
+
+    /// The timer's number.
+    #[must_use]
+    pub fn index(&self) -> TimerIndex {
+        self.index
+    }
+
+    /// Starts the timer: the configuration with auto-enable, and then the count, which starts it. A one-shot timer that
+    /// is started again costs one hypercall: its configuration stands.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError`].
+    #[doc(alias = "hv_init_timer")]
+    #[doc(alias = "hv_init_timer_config")]
+    pub fn start<C: Conduit>(&mut self, vp: &Vp<'_, C>, schedule: Schedule) -> Result<(), TimerError> {
+        let (mode, count) = schedule.parts().ok_or(TimerError::NoPeriod)?;
+        let config = StimerConfig(self.delivery.bits() | mode.bits()).with_auto_enable(true);
+        self.configure(vp, config)?;
+        Ok(registers::set(vp, Register::timer_count(self.index), count)?)
+    }
+
+    /// Starts the timer by its enable bit: the count first, then the configuration. Two hypercalls or more each time.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError`].
+    pub fn start_by_enable<C: Conduit>(
+        &mut self,
+        vp: &Vp<'_, C>,
+        schedule: Schedule,
+    ) -> Result<(), TimerError> {
+        let (mode, count) = schedule.parts().ok_or(TimerError::NoPeriod)?;
+        let config = StimerConfig(self.delivery.bits() | mode.bits());
+        self.configure(vp, config)?;
+        registers::set(vp, Register::timer_count(self.index), count)?;
+        // The hypervisor clears enable when a one-shot timer expires, so the register is not known any more.
+        self.programmed = None;
+        Ok(registers::set(vp, Register::timer_config(self.index), config.with_enable(true))?)
+    }
+
+    /// Writes a configuration that differs, after stopping the timer: properties of a timer that runs may not be
+    /// changed (TLFS, "Synthetic Timer Configuration Register").
+    fn configure<C: Conduit>(&mut self, vp: &Vp<'_, C>, config: StimerConfig) -> Result<(), HvError> {
+        if self.programmed == Some(config) {
+            return Ok(());
+        }
+        self.programmed = None;
+        registers::set(vp, Register::timer_config(self.index), StimerConfig(0))?;
+        registers::set(vp, Register::timer_config(self.index), config)?;
+        self.programmed = Some(config);
+        Ok(())
+    }
+
+    /// Whether the timer runs: a one-shot timer stops when it expires.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status.
+    pub fn is_running<C: Conduit>(&self, vp: &Vp<'_, C>) -> Result<bool, HvError> {
+        registers::get(vp, Register::timer_config(self.index)).map(StimerConfig::enable)
+    }
+
+    /// Stops the timer; it can be started again. An interrupt or message of an expiry before may still arrive.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status.
+    pub fn stop<C: Conduit>(&mut self, vp: &Vp<'_, C>) -> Result<(), HvError> {
+        registers::set(vp, Register::timer_count(self.index), 0)
+    }
+
+    /// Stops the timer, puts its registers to reset state, and disables its interrupt in direct mode. The VP's timer is
+    /// free again.
+    ///
+    /// # Errors
+    ///
+    /// The first error, after every step was tried.
+    #[doc(alias = "hv_remove_stimer0_irq")]
+    #[doc(alias = "hv_disable_stimer0_percpu_irq")]
+    pub fn release<C: Conduit>(self, vp: &Vp<'_, C>, interrupts: &impl Interrupts) -> Result<(), HvError> {
+        let result = reset(vp, self.index);
+        if let Some(intid) = Intid::new(u32::from(self.delivery.vector())) {
+            if self.delivery.direct_mode() {
+                interrupts.disable(intid);
+            }
+        }
+        vp.release_timers(1 << self.index.number());
+        result
+    }
+}
+
+/// Puts a timer to reset state.
+pub(crate) fn reset(conduit: &(impl Conduit + ?Sized), index: TimerIndex) -> Result<(), HvError> {
+    let mut first = First::default();
+    first.note(registers::set(conduit, Register::timer_config(index), StimerConfig(0)));
+    first.note(registers::set(conduit, Register::timer_count(index), 0));
+    first.result()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_one_shot_time_of_0_expires_and_does_not_stop_the_timer() {
+        assert_eq!(Schedule::Once(ReferenceTime(0)).parts(), Some((StimerConfig(0), 1)));
+    }
+
+    #[test]
+    fn a_period_of_0_is_an_error() {
+        assert_eq!(Schedule::Every(0).parts(), None);
+        assert_eq!(Schedule::EveryLazily(0).parts(), None);
+        assert_eq!(Schedule::EveryLazily(7).parts(), Some((StimerConfig(0b110), 7)));
+    }
+}

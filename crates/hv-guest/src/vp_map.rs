@@ -1,0 +1,107 @@
+//! Which VP each CPU is.
+//!
+//! An OS numbers its CPUs by itself; hypercalls that name processors want VP indices. A VP's index can only be read on
+//! that VP, so each CPU enters its own as it comes up ([`Partition::vp`](crate::partition::Partition::vp)), and any CPU
+//! looks up the others.
+//!
+//! (`tests/loom` compiles this file against loom's atomics, which cannot be made in constants; so `VpMap::new` is in
+//! `partition.rs`.)
+
+use core::fmt;
+
+use hv_tlfs::vp::{VP_INDEX_UNKNOWN, VpIndex};
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// The map for up to `CPUS` CPUs. Usually a static.
+#[doc(alias = "hv_vp_index")]
+#[repr(transparent)]
+pub struct VpMap<const CPUS: usize> {
+    pub(crate) entries: [Entry; CPUS],
+}
+
+/// One CPU's entry: a VP index, or [`VP_INDEX_UNKNOWN`] before it is known.
+#[repr(transparent)]
+pub(crate) struct Entry(pub(crate) AtomicU32);
+
+/// Why a CPU could not be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// The map has no such CPU.
+    NoSuchCpu,
+    /// The CPU is in the map already.
+    AlreadyOnline,
+    /// The hypervisor gave the index that means "none".
+    InvalidIndex,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchCpu => "the VP map has no such CPU",
+            Self::AlreadyOnline => "the CPU is online already",
+            Self::InvalidIndex => "the hypervisor gave an invalid VP index",
+        })
+    }
+}
+
+impl core::error::Error for MapError {}
+
+impl Entry {
+    /// Acquire: who learns of a CPU also sees what that CPU set up before it entered itself.
+    fn load(&self) -> Option<VpIndex> {
+        match self.0.load(Ordering::Acquire) {
+            VP_INDEX_UNKNOWN => None,
+            index => Some(VpIndex(index)),
+        }
+    }
+
+    fn claim(&self, index: VpIndex) -> Result<(), MapError> {
+        if index.0 == VP_INDEX_UNKNOWN {
+            return Err(MapError::InvalidIndex);
+        }
+        self.0
+            .compare_exchange(VP_INDEX_UNKNOWN, index.0, Ordering::AcqRel, Ordering::Relaxed)
+            .map_or(Err(MapError::AlreadyOnline), |_| Ok(()))
+    }
+
+    /// Takes the CPU out again.
+    pub(crate) fn release(&self) {
+        self.0.store(VP_INDEX_UNKNOWN, Ordering::Release);
+    }
+}
+
+impl<const CPUS: usize> VpMap<CPUS> {
+    /// Enters a CPU, once.
+    pub(crate) fn enter(&self, cpu: usize, index: VpIndex) -> Result<&Entry, MapError> {
+        let entry = self.entries.get(cpu).ok_or(MapError::NoSuchCpu)?;
+        entry.claim(index)?;
+        Ok(entry)
+    }
+
+    /// The VP that a CPU is; `None` while the CPU has not come up.
+    #[doc(alias = "hv_cpu_number_to_vp_number")]
+    #[doc(alias = "VP_INVAL")]
+    #[must_use]
+    pub fn vp(&self, cpu: usize) -> Option<VpIndex> {
+        self.entries.get(cpu)?.load()
+    }
+
+    /// The CPUs that are up and what VPs they are.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, VpIndex)> {
+        self.entries.iter().enumerate().filter_map(|(cpu, entry)| Some((cpu, entry.load()?)))
+    }
+
+    /// How many CPUs are up.
+    #[must_use]
+    pub fn online(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// The highest VP index among the CPUs that are up.
+    #[doc(alias = "hv_max_vp_index")]
+    #[must_use]
+    pub fn highest(&self) -> Option<VpIndex> {
+        self.iter().map(|(_, index)| index).max()
+    }
+}
