@@ -31,8 +31,14 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     if Profile::by_number(info.profile).is_none() {
         return Err("the profile must be 0, 1 or 2");
     }
-    if info.ram_base < GUEST_RAM_BASE || info.ram_base % BLOCK != 0 || info.ram_size % BLOCK != 0 || info.ram_size == 0 {
-        return Err("guest RAM must start above the hypervisor, and be a multiple of 2 MiB at a multiple of 2 MiB");
+    if info.ram_base < GUEST_RAM_BASE
+        || !info.ram_base.is_multiple_of(BLOCK)
+        || !info.ram_size.is_multiple_of(BLOCK)
+        || info.ram_size == 0
+    {
+        return Err(
+            "guest RAM must start above the hypervisor, and be a multiple of 2 MiB at a multiple of 2 MiB",
+        );
     }
     if ram_end.is_none_or(|end| end > ADDRESS_END) || trace_end.is_none_or(|end| end > ADDRESS_END) {
         return Err("guest RAM or the trace region ends beyond 512 GiB");

@@ -6,13 +6,13 @@
 
 use core::ptr::NonNull;
 
+use arm_gic::IntId;
 use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::IntId;
 use hv_vgic::{ListRegisters, Physical, hcr};
 use hv_wire::platform::{
-    GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID, UART_INTID,
-    VIRTUAL_TIMER_INTID,
+    GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
+    UART_INTID, VIRTUAL_TIMER_INTID,
 };
 use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
@@ -224,7 +224,7 @@ impl Physical for Machine {
     fn route(&self, intid: u32, vp: usize) {
         let router = (GICD_BASE + register::GICD_IROUTER + u64::from(intid) * 8) as *mut u64;
         // SAFETY: a register of the GIC, mapped as device memory; hv-vgic routes SPIs alone, which have one.
-        unsafe { router.write_volatile((vp as u64 / 16) << 8 | vp as u64 % 16) };
+        unsafe { router.write_volatile(((vp as u64 / 16) << 8) | (vp as u64 % 16)) };
     }
 
     fn deactivate(&self, intid: u32) {

@@ -11,7 +11,9 @@ use core::cell::UnsafeCell;
 use core::ptr::{NonNull, addr_of};
 
 use aarch64_paging::descriptor::{El23Attributes, PagingAttributes, PhysicalAddress, Stage2Attributes};
-use aarch64_paging::paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Stage2, Translation, TranslationRegime};
+use aarch64_paging::paging::{
+    Constraints, El2, MemoryRegion, PageTable, RootTable, Stage2, Translation, TranslationRegime,
+};
 use hv_wire::BootInfo;
 use hv_wire::platform::{
     BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,

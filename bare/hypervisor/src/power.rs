@@ -18,7 +18,7 @@ unsafe extern "C" {
 
 /// Starts another CPU at `secondary_start`.
 pub(crate) fn start_cpu(cpu: usize) {
-    let affinity = (cpu as u64 / 16) << 8 | cpu as u64 % 16;
+    let affinity = ((cpu as u64 / 16) << 8) | (cpu as u64 % 16);
     let result = smc(CPU_ON, [affinity, secondary_start as *const () as u64, cpu as u64]);
     assert!(result == 0, "the machine's PSCI refused to start CPU {cpu}: {}", result as i64);
 }

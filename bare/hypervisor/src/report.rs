@@ -13,8 +13,8 @@ use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, 
 
 use crate::arch::mrs;
 use crate::memory::{self, vp_report};
-use crate::vcpu::Cpu;
 use crate::mmu;
+use crate::vcpu::Cpu;
 
 /// Writes a field of the run's report.
 macro_rules! report {
@@ -128,6 +128,10 @@ fn count_rare(vp: usize, event: &Event<'_>) {
     }
 }
 
+/// Functions that answer "not supported" about another function (Arm DEN0028 and DEN0022, "Function IDs").
+const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+const PSCI_FEATURES: u32 = 0x8400_000a;
+
 fn smccc(vp: usize, function: u32, result: u64) {
     if function == VENDOR_HYP_UID {
         // SAFETY: the report is ours and mapped; two VPs that ask at once may count as one.
@@ -138,7 +142,9 @@ fn smccc(vp: usize, function: u32, result: u64) {
     match SmcccCount::slot(&mut report.smccc, function) {
         Some(slot) => {
             slot.count += 1;
-            slot.unknown += u32::from(result == u64::MAX);
+            // From a function that asks for features, -1 is an answer.
+            let asks = matches!(function, SMCCC_ARCH_FEATURES | PSCI_FEATURES);
+            slot.unknown += u32::from(result == u64::MAX && !asks);
         }
         None => report.counts_lost += 1,
     }

@@ -22,7 +22,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// The ring of a VP, if this run is traced.
     pub(crate) fn of(info: &BootInfo, vp: usize) -> Option<Self> {
-        let share = info.trace_size / u64::from(info.vps.max(1)) & !0xfff;
+        let share = (info.trace_size / u64::from(info.vps.max(1))) & !0xfff;
         let capacity = TraceRing::capacity_of(share);
         let on = info.flags & BootFlags::TRACE != 0 && capacity != 0;
         let ring = on.then(|| Self { base: info.trace_base + vp as u64 * share, capacity })?;
@@ -36,6 +36,8 @@ impl Ring {
     }
 
     /// Appends a record.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn push(&self, vp: usize, kind: TraceKind, values: [u64; 6]) {
         let head = self.word(core::mem::offset_of!(TraceRing, head));
         let number = head.load(Ordering::Relaxed);
@@ -45,7 +47,8 @@ impl Ring {
             return;
         }
         let record = TraceRecord { time: mrs!("cntpct_el0"), kind: kind as u32, vp: vp as u32, values };
-        let place = self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<TraceRecord>() as u64;
+        let place =
+            self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<TraceRecord>() as u64;
         // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes.
         unsafe { (place as *mut TraceRecord).write_volatile(record) };
         head.store(number + 1, Ordering::Release);
@@ -96,14 +99,17 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
         Event::Smccc { conduit, function, arguments: [a, b, c], result, .. } => {
             (TraceKind::Smccc, [u64::from(conduit == Conduit::Smc), u64::from(function), a, b, c, result])
         }
-        Event::UnknownImmediate { conduit, immediate, .. } => {
-            (TraceKind::UnknownImmediate, [u64::from(conduit == Conduit::Smc), u64::from(immediate), 0, 0, 0, 0])
-        }
+        Event::UnknownImmediate { conduit, immediate, .. } => (
+            TraceKind::UnknownImmediate,
+            [u64::from(conduit == Conduit::Smc), u64::from(immediate), 0, 0, 0, 0],
+        ),
         Event::MessagePosted { connection, message_type, payload, status: code, .. } => {
             let known = [u64::from(connection), u64::from(message_type), status(code)];
             (TraceKind::MessagePosted, with_payload(known, payload))
         }
-        Event::MessageQueued { vp, sint } => (TraceKind::MessageQueued, [vp as u64, u64::from(sint), 0, 0, 0, 0]),
+        Event::MessageQueued { vp, sint } => {
+            (TraceKind::MessageQueued, [vp as u64, u64::from(sint), 0, 0, 0, 0])
+        }
         Event::MessageDelivered { vp, sint, message_type, payload, pending } => {
             let sint = u64::from(sint) | u64::from(pending) << 8;
             (TraceKind::MessageDelivered, with_payload([vp as u64, sint, u64::from(message_type)], payload))
@@ -136,14 +142,18 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
             };
             (TraceKind::Timer, [u64::from(timer), what, first, second, 0, 0])
         }
-        Event::Crash { control, parameters: [a, b, c, d, e], .. } => (TraceKind::Crash, [control, a, b, c, d, e]),
+        Event::Crash { control, parameters: [a, b, c, d, e], .. } => {
+            (TraceKind::Crash, [control, a, b, c, d, e])
+        }
         Event::VpStarting { vp, context, .. } => (TraceKind::VpStarting, [vp as u64, context.pc, 0, 0, 0, 0]),
         Event::VpOnline { .. } => (TraceKind::VpOnline, [0; 6]),
         Event::VpOffline { .. } => (TraceKind::VpOffline, [0; 6]),
         Event::Vmbus { vp, from_guest, payload } => {
             (TraceKind::Vmbus, with_payload([vp as u64, u64::from(from_guest)], payload))
         }
-        Event::TimeChanged { sequence, now } => (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0]),
+        Event::TimeChanged { sequence, now } => {
+            (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0])
+        }
         Event::Reset => (TraceKind::Reset, [0; 6]),
         _ => return None,
     })

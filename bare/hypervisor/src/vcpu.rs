@@ -8,7 +8,7 @@ use hv_host::VpContext;
 use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
 
-use crate::arch::{isb, mrs, wfi, msr};
+use crate::arch::{isb, mrs, msr, wfi};
 use crate::{Hypervisor, gic, irq, mmu, trace};
 
 /// A VP's general registers while its CPU is at EL2, at the top of the CPU's stack. vectors.s knows the layout.
