@@ -169,6 +169,9 @@ impl Queues {
         }
         self.waiting = 0;
         self.lists = [List::default(); SINT_COUNT];
+        self.next = [0; ENTRIES];
+        self.owner = [0; BUFFERS];
+        self.buffers.fill(EMPTY);
         self.used = 0;
         self.timer_freed = false;
         self.from_host = 0;

@@ -37,6 +37,18 @@ const PARAMETERS: u64 = RAM + RAM_SIZE / 2;
 /// Guest OS id that [`run`] writes: Linux 6.12.
 pub const LINUX_ID: u64 = 0x8100_0006_0c00_0000;
 
+/// Control word of a simple hypercall.
+#[must_use]
+pub const fn simple(code: HypercallCode) -> HypercallInput {
+    HypercallInput::from_code(code)
+}
+
+/// Control word of a rep hypercall with this many elements.
+#[must_use]
+pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
+    HypercallInput::from_code(code).with_rep_count(count)
+}
+
 /// Guest memory: [`RAM_SIZE`] bytes from [`RAM`] on, zero at first.
 #[derive(Debug)]
 pub struct Memory(Vec<AtomicU32>);
