@@ -67,15 +67,15 @@ impl Clock {
         let Ok(mut counter) = u64::try_from(ticks) else {
             return u64::MAX;
         };
-        // `scale` and `ticks` are both rounded down, so the estimate may fall short.
+        // `scale` and `ticks` are both rounded down, so the estimate may fall short: by a tick as a rule, by up to a whole
+        // unit when the scale's rounding has added up over years of uptime.
+        let mut step = 1;
         while self.at(counter).wrapping_sub(self.offset) < units {
-            // One reference unit is more than one tick: two rounds do, unless the scale's own rounding has added up
-            // over years of uptime; then jump by the missing units.
-            let missing = units - self.at(counter).wrapping_sub(self.offset);
-            let Some(next) = counter.checked_add(missing.saturating_mul(whole).max(1)) else {
+            let Some(next) = counter.checked_add(step) else {
                 return u64::MAX;
             };
             counter = next;
+            step *= 2;
         }
         counter
     }
