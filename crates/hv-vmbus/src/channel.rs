@@ -1,8 +1,10 @@
 //! A channel's state on the host.
 
 use crate::config::Offer;
+use crate::device::Device;
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::{ChannelId, GpadlId, MessageHeader, MessageType, OfferChannel};
+use crate::ring::{Consumer, Producer};
 
 /// A channel that the host offers.
 #[derive(Clone, Debug)]
@@ -28,15 +30,28 @@ pub(crate) struct Open {
     /// GPADL of the rings.
     pub(crate) gpadl: GpadlId,
     /// Page of it at which the ring from host to guest begins.
-    #[expect(dead_code, reason = "no device reads packets yet")]
     pub(crate) split: u32,
     /// VP to interrupt, or `TARGET_VP_NONE`.
     pub(crate) vp: u32,
     /// Event flag to set.
-    #[expect(dead_code, reason = "no device interrupts yet")]
     pub(crate) flag: u16,
     /// Connection that the guest signals.
     pub(crate) connection: u32,
+    /// The host's positions in the rings.
+    pub(crate) rings: Rings,
+    pub(crate) device: Device,
+    /// The guest has put nonsense into a ring: the device does not run any more.
+    pub(crate) spoilt: bool,
+    /// The device stopped with more to do.
+    pub(crate) unfinished: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Rings {
+    /// Guest to host.
+    pub(crate) consumer: Consumer,
+    /// Host to guest.
+    pub(crate) producer: Producer,
 }
 
 impl Channel {

@@ -51,6 +51,13 @@ impl Default for Config {
 pub enum Device {
     /// Nothing: the channel opens, and what the guest sends stays in the ring.
     Silent,
+    /// Packets come back: in-band ones with their payload, as completions where one was requested.
+    Echo,
+    /// The heartbeat service.
+    Heartbeat {
+        /// Time between two beats, in 100 ns.
+        interval: u64,
+    },
 }
 
 /// A channel that the host offers.
@@ -95,13 +102,18 @@ impl Offer {
         self
     }
 
-    /// The heartbeat service without a heart: a guest's driver opens it and waits.
-    #[must_use]
-    pub const fn silent_heartbeat() -> Self {
-        Self::new(guid::HEARTBEAT, HEARTBEAT_INSTANCE, Device::Silent).pipe(PipeMode::MESSAGE)
-    }
+    /// The heartbeat service, with a beat every two seconds as in Hyper-V.
+    pub const HEARTBEAT: Self = Self::new(
+        guid::HEARTBEAT,
+        Guid::new(0xfd14_9e91, 0x82e0, 0x4a7d, [0xaf, 0xa6, 0x2a, 0x41, 0x66, 0xcb, 0xd7, 0xc0]),
+        Device::Heartbeat { interval: 20_000_000 },
+    )
+    .pipe(PipeMode::MESSAGE);
+
+    /// A device of this project for tests of rings: [`Device::Echo`]. No stock guest has a driver for it.
+    pub const ECHO: Self = Self::new(ECHO_INTERFACE, ECHO_INTERFACE, Device::Echo);
 }
 
-/// Instance of the heartbeat service; Hyper-V has the same in every VM.
-const HEARTBEAT_INSTANCE: Guid =
-    Guid::new(0xfd14_9e91, 0x82e0, 0x4a7d, [0xaf, 0xa6, 0x2a, 0x41, 0x66, 0xcb, 0xd7, 0xc0]);
+/// Interface GUID of [`Offer::ECHO`]; its last bytes spell "hvecho".
+pub const ECHO_INTERFACE: Guid =
+    Guid::new(0x7b1f_3c52, 0x9d0e, 0x4c66, [0xa4, 0x11, 0x68, 0x76, 0x65, 0x63, 0x68, 0x6f]);

@@ -1,6 +1,7 @@
 //! What the server tells an observer.
 
 use crate::protocol::{ChannelId, GpadlId, MessageType, Version};
+use crate::ring::RingError;
 
 /// Something that happened on the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,21 @@ pub enum Event {
     Released {
         /// Channel.
         channel: ChannelId,
+    },
+    /// The guest answered a heartbeat.
+    Heartbeat {
+        /// Channel.
+        channel: ChannelId,
+        /// Number that it answered with.
+        sequence: u64,
+    },
+    /// The guest has put nonsense into a ring, or taken its memory away. The host does not serve the channel before it
+    /// is opened anew.
+    RingSpoilt {
+        /// Channel.
+        channel: ChannelId,
+        /// What was wrong.
+        error: RingError,
     },
     /// A message that does what it should not. What has an answer was answered with a failure.
     Rejected {

@@ -55,6 +55,7 @@ pub use hv_tlfs::vmbus as protocol;
 mod channel;
 mod config;
 mod contact;
+mod device;
 mod event;
 mod gpadl;
 mod outbox;
@@ -62,8 +63,9 @@ mod port;
 mod requests;
 pub mod ring;
 mod server;
+mod service;
 
-pub use config::{Config, Device, Offer};
+pub use config::{Config, Device, ECHO_INTERFACE, Offer};
 pub use event::{Event, Reason};
 pub use port::{BadAddress, Port, Posted, RingMemory};
 pub use server::{Refused, Server};

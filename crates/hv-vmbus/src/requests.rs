@@ -1,6 +1,7 @@
 //! What a connected guest asks for: GPADLs, and channels opened, changed and closed.
 
-use crate::channel::{Open, State};
+use crate::channel::{Open, Rings, State};
+use crate::device::Device;
 use crate::event::{Event, Reason};
 use crate::gpadl;
 use crate::outbox::Owed;
@@ -11,6 +12,7 @@ use crate::protocol::{
     NtStatus, OpenChannel, OpenChannelSignal, RelIdReleased, TARGET_VP_NONE, TlConnectRequest, Version,
 };
 use crate::server::{Server, parse};
+use crate::service::attach;
 
 fn status(outcome: &Result<(), Reason>) -> NtStatus {
     if outcome.is_ok() { NtStatus::SUCCESS } else { NtStatus::UNSUCCESSFUL }
@@ -113,7 +115,7 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
         port: &mut P,
     ) -> Result<(), Reason> {
         let id = request.channel;
-        let channel = self.channel(id)?;
+        let channel = &*self.channel(id)?;
         match channel.state {
             State::Closed => {}
             State::Open(_) => return Err(Reason::AlreadyOpen),
@@ -132,37 +134,38 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
         if request.target_vp != TARGET_VP_NONE && !port.has_vp(request.target_vp) {
             return Err(Reason::UnknownVp);
         }
-        self.claim_rings(request)?;
+        let device = Device::new(channel.offer.device);
+        let rings = self.claim_rings(request, port)?;
         let open = Open {
             gpadl: request.ring_gpadl,
             split: request.downstream_page_offset,
             vp: request.target_vp,
             flag,
             connection,
+            rings,
+            device,
+            spoilt: false,
+            unfinished: false,
         };
         self.channel(id)?.state = State::Open(open);
         port.observe(Event::Opened { channel: id, vp: request.target_vp });
         Ok(())
     }
 
-    /// Checks the rings' GPADL and marks it as in use.
-    fn claim_rings(&mut self, request: &OpenChannel) -> Result<(), Reason> {
+    /// Checks the rings, takes them over, and marks their GPADL as in use.
+    fn claim_rings<P: Port>(&mut self, request: &OpenChannel, port: &P) -> Result<Rings, Reason> {
         let id = request.ring_gpadl;
         let gpadl =
             self.gpadls.get(id).filter(|g| g.channel == request.channel).ok_or(Reason::UnknownGpadl)?;
         if gpadl.state != gpadl::State::Ready {
             return Err(Reason::GpadlBusy);
         }
-        let pages = self.gpadls.whole_pages(id).ok_or(Reason::BadRing)?.len();
-        // Each ring has a page for its header and one for data at least.
-        let split = usize::try_from(request.downstream_page_offset).map_err(|_| Reason::BadRing)?;
-        if split < 2 || split.checked_add(2).is_none_or(|least| least > pages) {
-            return Err(Reason::BadRing);
-        }
+        let pages = self.gpadls.whole_pages(id).ok_or(Reason::BadRing)?;
+        let rings = attach(port.memory(), pages, request.downstream_page_offset)?;
         if let Some(gpadl) = self.gpadls.get_mut(id) {
             gpadl.state = gpadl::State::InUse;
         }
-        Ok(())
+        Ok(rings)
     }
 
     pub(crate) fn close_channel<P: Port>(&mut self, payload: &[u8], port: &mut P) -> Result<(), Reason> {

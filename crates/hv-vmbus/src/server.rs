@@ -147,7 +147,7 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
         if !known.contains(&connection) {
             return Err(Refused::NoConnection);
         }
-        self.flush(port);
+        self.send_owed(port);
         let kind =
             MessageHeader::read_from_prefix(payload).map_or(MessageType::INVALID, |(h, _)| h.message_type);
         let ends = matches!(kind, MessageType::INITIATE_CONTACT | MessageType::UNLOAD);
@@ -203,32 +203,15 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
         }
     }
 
-    /// Takes the guest's signal of an event connection.
-    ///
-    /// # Errors
-    /// [`Refused::NoConnection`]: no open channel has this connection.
-    pub fn signal<P: Port>(&mut self, connection: u32, port: &mut P) -> Result<(), Refused> {
-        let _ = port;
-        let known =
-            self.channels.iter().flatten().filter_map(Channel::open).any(|o| o.connection == connection);
-        if known { Ok(()) } else { Err(Refused::NoConnection) }
-    }
-
-    /// The reference time, in 100 ns, at which [`tick`](Self::tick) shall be called next; `None`: not before something
-    /// else happens.
-    #[must_use]
-    pub fn deadline(&self) -> Option<u64> {
-        None
-    }
-
-    /// Lets devices do what is due at this time. It may be called at any other time too.
-    pub fn tick<P: Port>(&mut self, port: &mut P) {
-        self.flush(port);
-    }
-
-    /// Sends what the server owes the guest, as far as the port takes it. Call it when a message slot of VMBus was
-    /// freed, and after [`offer`](Self::offer) and [`rescind`](Self::rescind).
+    /// Sends what the server owes the guest, as far as the port takes it, and then lets the devices run whose time has
+    /// come. Call it when a message slot of VMBus was freed, at the [`deadline`](Self::deadline), and after
+    /// [`offer`](Self::offer) and [`rescind`](Self::rescind).
     pub fn flush<P: Port>(&mut self, port: &mut P) {
+        self.send_owed(port);
+        self.run_due(port);
+    }
+
+    fn send_owed<P: Port>(&mut self, port: &mut P) {
         while let Some(owed) = self.outbox.front() {
             let done = match owed {
                 Owed::Offers => self.send_offers(port),

@@ -13,6 +13,8 @@ const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
     next: u32,
+    /// The receiver was asked for a signal.
+    waiting: bool,
 }
 
 /// A packet to be sent: a descriptor and a payload, of which [`Producer::push`] asks in parts.
@@ -67,7 +69,7 @@ impl Producer {
         ring.index(Word::ReadIndex)?;
         ring.store(Word::PendingSendSize, 0)?;
         ring.store(Word::Features, RingFeatures(0).with_pending_send_size(true).0)?;
-        Ok(Self { next })
+        Ok(Self { next, waiting: false })
     }
 
     /// Bytes of packets, with their trailers, that fit now. 8 bytes always stay free, since a full ring would look
@@ -125,6 +127,9 @@ impl Producer {
         let trailer = u64::from(self.next) << 32;
         ring.write(at, trailer.as_bytes())?;
 
+        if core::mem::take(&mut self.waiting) {
+            ring.store(Word::PendingSendSize, 0)?;
+        }
         let start = core::mem::replace(&mut self.next, ring.advance(at, PACKET_TRAILER_SIZE));
         // Release: the packet is written before this.
         ring.store(Word::WriteIndex, self.next)?;
@@ -152,12 +157,13 @@ impl Producer {
         })
     }
 
-    /// Asks the receiver for a signal once so many bytes are free; 0 takes that back. Returns whether they are free
-    /// already, when no signal may come.
+    /// Asks the receiver for a signal once so many bytes are free; the next packet takes the wish back. Returns whether
+    /// they are free already, when no signal may come.
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn wait_for<M: RingMemory>(&self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
+    pub fn wait_for<M: RingMemory>(&mut self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
+        self.waiting = true;
         ring.store(Word::PendingSendSize, bytes)?;
         ring.fence();
         Ok(self.free(ring)? >= bytes)

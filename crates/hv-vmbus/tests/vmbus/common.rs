@@ -1,7 +1,10 @@
 //! A guest and a partition for tests: memory, message slots, interrupts and what was observed.
 
-use hv_vmbus::protocol::{FeatureFlags, InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
-use hv_vmbus::{BadAddress, Event, Port, Posted, Reason, Refused, RingMemory, Server};
+use hv_vmbus::protocol::{
+    ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown,
+    InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo, Version,
+};
+use hv_vmbus::{BadAddress, Config, Event, Offer, Port, Posted, Reason, Refused, RingMemory, Server};
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -193,4 +196,225 @@ pub(crate) fn connect<const C: usize, const G: usize, const W: usize>(
     send(server, port, &header(MessageType::REQUEST_OFFERS));
     port.take();
     port.events.clear();
+}
+
+/// The guest's view of one ring, written from Linux's drivers/hv/ring_buffer.c and without the crate's own rings.
+pub(crate) struct GuestRing {
+    pages: Vec<u64>,
+}
+
+/// Offsets in the ring's header.
+pub(crate) struct RingHeaderOffset;
+
+impl RingHeaderOffset {
+    pub(crate) const WRITE_INDEX: u64 = 0;
+    pub(crate) const READ_INDEX: u64 = 4;
+    pub(crate) const INTERRUPT_MASK: u64 = 8;
+    pub(crate) const PENDING_SEND_SIZE: u64 = 12;
+    pub(crate) const FEATURES: u64 = 64;
+}
+
+/// A packet as the guest reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GuestPacket {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) transaction: u64,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl GuestRing {
+    pub(crate) fn new(pages: &[u64]) -> Self {
+        Self { pages: pages.to_vec() }
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        (self.pages.len() as u32 - 1) * 4096
+    }
+
+    pub(crate) fn word(&self, memory: &Memory, offset: u64) -> u32 {
+        memory.load_acquire(self.pages[0] * 4096 + offset).unwrap()
+    }
+
+    pub(crate) fn set_word(&self, memory: &Memory, offset: u64, value: u32) {
+        memory.store_release(self.pages[0] * 4096 + offset, value).unwrap();
+    }
+
+    fn byte(&self, at: u32) -> u64 {
+        let at = at % self.size();
+        self.pages[1 + at as usize / 4096] * 4096 + u64::from(at % 4096)
+    }
+
+    pub(crate) fn poke(&self, memory: &Memory, at: u32, bytes: &[u8]) {
+        for (i, byte) in bytes.iter().enumerate() {
+            memory.write(self.byte(at + i as u32), &[*byte]).unwrap();
+        }
+    }
+
+    fn peek(&self, memory: &Memory, at: u32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            memory.read(self.byte(at + i as u32), std::slice::from_mut(byte)).unwrap();
+        }
+        bytes
+    }
+
+    /// Sends a packet; `None` if the ring is full, else whether the host must be signalled.
+    pub(crate) fn send(&self, memory: &Memory, packet: &GuestPacket) -> Option<bool> {
+        let (write, read) = (self.word(memory, 0), self.word(memory, 4));
+        let len = 16 + packet.payload.len().next_multiple_of(8);
+        let used = (self.size() + write - read) % self.size();
+        if self.size() - used <= len as u32 + 8 {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        for word in [packet.kind, 2, (len / 8) as u16, packet.flags] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(packet.transaction.to_le_bytes());
+        bytes.extend(&packet.payload);
+        bytes.resize(len, 0);
+        bytes.extend((u64::from(write) << 32).to_le_bytes());
+        self.poke(memory, write, &bytes);
+        self.set_word(memory, 0, (write + bytes.len() as u32) % self.size());
+        Some(self.word(memory, 8) == 0 && self.word(memory, 4) == write)
+    }
+
+    /// Receives a packet, and says whether the host must be signalled for the room.
+    pub(crate) fn receive(&self, memory: &Memory) -> Option<(GuestPacket, bool)> {
+        let (write, read) = (self.word(memory, 0), self.word(memory, 4));
+        if write == read {
+            return None;
+        }
+        let head = self.peek(memory, read, 16);
+        let half = |i: usize| u16::from_le_bytes([head[i], head[i + 1]]);
+        let (offset, len) = (usize::from(half(2)) * 8, usize::from(half(4)) * 8);
+        let payload = self.peek(memory, read + offset as u32, len - offset);
+        let trailer = self.peek(memory, read + len as u32, 8);
+        assert_eq!(
+            trailer,
+            (u64::from(read) << 32).to_le_bytes(),
+            "the trailer tells where the packet began"
+        );
+        let next = (read + len as u32 + 8) % self.size();
+        self.set_word(memory, 4, next);
+        let pending = self.word(memory, 12);
+        let room = |read: u32| self.size() - (self.size() + write - read) % self.size();
+        let signal = pending != 0 && room(read) <= pending && room(next) > pending;
+        let transaction = u64::from_le_bytes(head[8..].try_into().unwrap());
+        Some((GuestPacket { kind: half(0), flags: half(6), transaction, payload }, signal))
+    }
+}
+
+/// GPADL_HEADER and GPADL_BODY messages for one range of whole pages, cut as Linux cuts them.
+pub(crate) fn gpadl(channel: u32, id: u32, pages: &[u64]) -> Vec<Vec<u8>> {
+    gpadl_ranges(channel, id, &[(pages.len() as u32 * 4096, 0, pages)])
+}
+
+/// The same for any ranges of (bytes, offset, pages).
+pub(crate) fn gpadl_ranges(channel: u32, id: u32, ranges: &[(u32, u32, &[u64])]) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    for (bytes, offset, pages) in ranges {
+        words.push(u64::from(*bytes) | u64::from(*offset) << 32);
+        words.extend(*pages);
+    }
+    let header = GpadlHeader {
+        header: header(MessageType::GPADL_HEADER),
+        channel: ChannelId(channel),
+        gpadl: GpadlId(id),
+        range_buffer_len: words.len() as u16 * 8,
+        range_count: ranges.len() as u16,
+    };
+    let body =
+        GpadlBody { header: self::header(MessageType::GPADL_BODY), message_number: 0, gpadl: GpadlId(id) };
+    let (first, rest) = words.split_at(words.len().min(27));
+    let mut messages = vec![[header.as_bytes(), first.as_bytes()].concat()];
+    messages.extend(rest.chunks(28).map(|part| [body.as_bytes(), part.as_bytes()].concat()));
+    messages
+}
+
+/// OPENCHANNEL as Linux sends it: the open id is the channel's number.
+pub(crate) fn open(channel: u32, gpadl: u32, vp: u32, split: u32) -> OpenChannel {
+    OpenChannel {
+        header: header(MessageType::OPEN_CHANNEL),
+        channel: ChannelId(channel),
+        open_id: channel,
+        ring_gpadl: GpadlId(gpadl),
+        target_vp: vp,
+        downstream_page_offset: split,
+        user_data: [0; 120],
+    }
+}
+
+pub(crate) fn close(channel: u32) -> CloseChannel {
+    CloseChannel { header: header(MessageType::CLOSE_CHANNEL), channel: ChannelId(channel) }
+}
+
+pub(crate) fn teardown(channel: u32, gpadl: u32) -> GpadlTeardown {
+    GpadlTeardown {
+        header: header(MessageType::GPADL_TEARDOWN),
+        channel: ChannelId(channel),
+        gpadl: GpadlId(gpadl),
+    }
+}
+
+/// Page numbers of the rings in these tests; no two are neighbours. The first five are the ring from guest to host.
+pub(crate) const PAGES: [u64; 10] = [0x50, 0x58, 0x52, 0x5c, 0x54, 0x90, 0x81, 0x83, 0x85, 0x87];
+pub(crate) const SPLIT: u32 = 5;
+
+/// A guest that has opened channel 1 on [`PAGES`].
+pub(crate) struct Opened {
+    pub(crate) server: Server,
+    pub(crate) port: TestPort,
+    /// Guest to host.
+    pub(crate) outbound: GuestRing,
+    /// Host to guest.
+    pub(crate) inbound: GuestRing,
+}
+
+impl Opened {
+    pub(crate) fn new(offer: Offer) -> Self {
+        Self::split(offer, SPLIT)
+    }
+
+    /// The ring from host to guest begins at this page.
+    pub(crate) fn split(offer: Offer, split: u32) -> Self {
+        let mut server: Server = Server::new(Config::DEFAULT);
+        let mut port = TestPort::new();
+        server.offer(offer).unwrap();
+        connect(&mut server, &mut port, Version::V5_3);
+        for message in gpadl(1, 0xe1e10, &PAGES) {
+            server.message(4, &message, &mut port).unwrap();
+        }
+        send(&mut server, &mut port, &open(1, 0xe1e10, 1, split));
+        let answers = port.take();
+        assert_eq!(answers[0].message::<GpadlCreated>().status, NtStatus::SUCCESS);
+        assert_eq!(answers[1].message::<OpenResult>().status, NtStatus::SUCCESS);
+        let (outbound, inbound) = PAGES.split_at(split as usize);
+        Self { server, port, outbound: GuestRing::new(outbound), inbound: GuestRing::new(inbound) }
+    }
+
+    /// The guest sends a packet and signals if it has to.
+    pub(crate) fn send(&mut self, packet: &GuestPacket) -> Option<bool> {
+        let signal = self.outbound.send(&self.port.memory, packet)?;
+        if signal {
+            self.server.signal(0x2001, &mut self.port).unwrap();
+        }
+        Some(signal)
+    }
+
+    /// The guest receives a packet and signals if it has to.
+    pub(crate) fn receive(&mut self) -> Option<GuestPacket> {
+        let (packet, signal) = self.inbound.receive(&self.port.memory)?;
+        if signal {
+            self.server.signal(0x2001, &mut self.port).unwrap();
+        }
+        Some(packet)
+    }
+
+    /// The guest gives packet bytes that need not make sense, and the host looks at them.
+    pub(crate) fn spoil(&mut self, spoil: impl FnOnce(&GuestRing, &Memory)) {
+        spoil(&self.outbound, &self.port.memory);
+        self.server.signal(0x2001, &mut self.port).unwrap();
+    }
 }

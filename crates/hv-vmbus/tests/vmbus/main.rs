@@ -1,5 +1,10 @@
 //! The server as a guest sees it, one file per part of the protocol; every test is named after the rule it checks.
 
+mod channels;
 mod common;
 mod contact;
+mod echo;
+mod gpadls;
+mod heartbeat;
+mod linux;
 mod offers;

@@ -7,7 +7,7 @@ use hv_vmbus::protocol::{
 use hv_vmbus::{Config, Device, Event, Offer, Reason, Server};
 use zerocopy::IntoBytes;
 
-const OFFER: Offer = Offer::silent_heartbeat();
+const OFFER: Offer = Offer::HEARTBEAT;
 
 fn released(channel: ChannelId) -> RelIdReleased {
     RelIdReleased { header: header(MessageType::RELID_RELEASED), channel }
