@@ -26,7 +26,6 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("kernel-missing", &["--kernel", "/nonexistent/Image"], "/nonexistent/Image"),
     ("kernel-folder", &["--kernel", "/"], "cannot read kernel /"),
     ("kernel-empty", &["--kernel", "/dev/null"], "kernel"),
-    ("kernel-foreign", &["--kernel", "/proc/self/exe"], "arm64"),
     ("initrd-missing", &["--stock", "6.12", "--initrd", "/nonexistent/initrd"], "/nonexistent/initrd"),
     ("cpu-unknown", &["--cpu", "z80"], "z80"),
     ("cpu-without-16k", &["--stock", "16k", "--cpu", "cortex-a72"], "16K pages"),
@@ -46,6 +45,7 @@ pub(super) fn steps() -> Vec<Step> {
         })
         .collect();
     steps.push(Step::new("options/kernel-truncated", kernel_truncated));
+    steps.push(Step::new("options/kernel-foreign", kernel_foreign));
     steps.push(Step::new("options/qemu-too-old", qemu_too_old));
     steps.push(Step::new("options/help", help));
     steps
@@ -66,6 +66,16 @@ fn kernel_truncated(context: &Context) -> anyhow::Result<()> {
     let bytes = read(&kernel.image)?;
     fs::write(&file, &bytes[..bytes.len() / 2])?;
     context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("truncated")
+}
+
+/// An ELF file, but for x86-64 (machine 62).
+fn kernel_foreign(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("vmlinux");
+    let mut header = vec![0; 64];
+    header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    (header[16], header[18], header[20]) = (2, 62, 1);
+    fs::write(&file, header)?;
+    context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("an arm64 one is needed")
 }
 
 fn qemu_too_old(context: &Context) -> anyhow::Result<()> {
