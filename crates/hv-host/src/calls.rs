@@ -15,7 +15,6 @@ use crate::host::{Host, VpContext};
 use crate::hypercall::Outcome;
 use crate::messages::{PortTarget, Source, new_message};
 use crate::partition::Partition;
-use crate::vmbus::Vmbus;
 use crate::vp;
 
 /// Size of a register name in a Get's list.
@@ -138,7 +137,7 @@ impl Partition<'_> {
         let type_is_good = message_type != 0 && !message.header.message_type.is_hypervisor();
         let result = if !size_is_good || !type_is_good || reserved != 0 {
             Err(HvStatus::INVALID_PARAMETER)
-        } else if self.config().vmbus && Vmbus::has_connection(connection) {
+        } else if self.vmbus_has_connection(connection) {
             let payload = &message.payload[..size as usize];
             self.vmbus_message(frame.host, frame.vp, connection, payload)
         } else {
@@ -179,7 +178,7 @@ impl Partition<'_> {
         let result = if reserved != 0 {
             Err(HvStatus::INVALID_PARAMETER)
         } else {
-            self.signal_to_port(frame.host, connection, flag)
+            self.signal_to_port(frame.host, frame.vp, connection, flag)
         };
         frame.host.observe(&Event::EventSignalled {
             vp: frame.vp,
@@ -190,11 +189,18 @@ impl Partition<'_> {
         result
     }
 
-    fn signal_to_port(&self, host: &impl Host, connection: u32, flag: u16) -> Result<(), HvStatus> {
-        if let Some(result) = self.vmbus_signal(host, connection) {
-            return result;
-        }
-        let (_, port) = self.find_port(connection)?;
+    fn signal_to_port(
+        &self,
+        host: &impl Host,
+        caller: usize,
+        connection: u32,
+        flag: u16,
+    ) -> Result<(), HvStatus> {
+        let port = match self.find_port(connection) {
+            Ok((_, port)) => port,
+            Err(HvStatus::INVALID_CONNECTION_ID) => return self.vmbus_signal(host, caller, connection),
+            Err(status) => return Err(status),
+        };
         let PortTarget::Event { vp, sint, base, count } = port.target else {
             return Err(HvStatus::INVALID_PORT_ID);
         };

@@ -240,6 +240,8 @@ pub enum Event<'a> {
         /// The whole message, header included.
         payload: &'a [u8],
     },
+    /// The host half of VMBus changed its state, or found a message of the guest's wrong.
+    Bus(hv_vmbus::Event),
     /// Scale, offset or validity of the reference time changed.
     TimeChanged {
         /// The page's new sequence number; 0 while it is not valid.

@@ -45,7 +45,7 @@ impl<'a> Partition<'a> {
             guest_os_id: AtomicU64::new(0),
             time: ReferenceTime::new(),
             crash: Crash::new(),
-            vmbus: Vmbus::new(),
+            vmbus: Vmbus::new(config.bus),
         }
     }
 
@@ -105,6 +105,7 @@ impl<'a> Partition<'a> {
     pub fn timer_expired(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().timers_woken(&self.context(host, vp));
+            self.vmbus_tick(host, vp);
         }
     }
 
@@ -121,6 +122,7 @@ impl<'a> Partition<'a> {
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             host.set_deadline(None);
+            self.vmbus.forget_deadline();
             state.reset(self.ports);
             host.observe(&Event::VpOffline { vp });
         }
@@ -200,6 +202,10 @@ impl<'a> Partition<'a> {
 
     pub(crate) const fn time(&self) -> &ReferenceTime {
         &self.time
+    }
+
+    pub(crate) const fn vmbus(&self) -> &Vmbus {
+        &self.vmbus
     }
 
     pub(crate) const fn crash(&self) -> &Crash {

@@ -139,8 +139,10 @@ pub struct Config {
     pub profile: Profile,
     /// Ticks per second of the guest's counter.
     pub counter_frequency: u64,
-    /// Messages to connections 1 and 4 go to the host half of VMBus.
+    /// There is a VMBus: messages to connections 1 and 4, and signals of open channels, go to its host half.
     pub vmbus: bool,
+    /// How that host half is.
+    pub bus: hv_vmbus::Config,
     /// The partition's own id, which the guest can ask for.
     pub partition_id: u64,
     /// VPs that share all affinity fields but Aff0: VP n has Aff0 = n % this and the rest counts up from Aff1. 16 is
@@ -160,6 +162,7 @@ impl Config {
             profile: Profile::AZURE,
             counter_frequency,
             vmbus: true,
+            bus: hv_vmbus::Config::DEFAULT,
             partition_id: 2,
             cluster: 16,
             rep_budget: counter_frequency / 20_000,

@@ -176,7 +176,7 @@ impl Partition<'_> {
         match name {
             Name::EOM => {
                 state.synic().end_of_message(context);
-                self.vmbus_progress(host);
+                self.vmbus_progress(host, vp);
             }
             Name(n @ TIMER_FIRST..=TIMER_LAST) => {
                 let timer = (n - TIMER_FIRST) as usize / 2;
@@ -199,11 +199,11 @@ impl Partition<'_> {
             }
             Name::SCONTROL => {
                 state.synic().set_control(context, SynicControl(new));
-                self.vmbus_progress(host);
+                self.vmbus_progress(host, vp);
             }
             Name::SIMP => {
                 state.synic().set_message_page(context, Simp(new));
-                self.vmbus_progress(host);
+                self.vmbus_progress(host, vp);
             }
             Name::SIEFP => state.synic().set_event_page(context, Siefp(new)),
             Name::SIRBP => state.synic().response_page = new,

@@ -41,6 +41,8 @@ pub(crate) struct Timers {
     timers: [Timer; STIMER_COUNT],
     /// Reference time that the embedder was last asked for, counted from 1; 0: none.
     deadline: u64,
+    /// Reference time at which VMBus wants to be called on this VP, counted from 1; 0: none.
+    bus: u64,
 }
 
 impl Timer {
@@ -101,7 +103,7 @@ impl Timer {
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Self { timers: [Timer::NEW; STIMER_COUNT], deadline: 0 }
+        Self { timers: [Timer::NEW; STIMER_COUNT], deadline: 0, bus: 0 }
     }
 
     pub(crate) fn config(&self, timer: usize) -> StimerConfig {
@@ -183,7 +185,8 @@ impl Synic {
             self.unblock_timers();
         }
         let running = self.timers.timers.iter().filter(|state| state.armed && !state.blocked);
-        let next = running.map(|state| state.fire_at).min().unwrap_or(NEVER);
+        let next =
+            running.map(|state| state.fire_at).min().unwrap_or(NEVER).min(self.timers.bus.wrapping_sub(1));
         let deadline = if next == NEVER { 0 } else { next + 1 };
         if self.timers.deadline != deadline {
             self.timers.deadline = deadline;
@@ -192,10 +195,20 @@ impl Synic {
         }
     }
 
+    /// VMBus wants to be called on this VP at this reference time; `u64::MAX`: not any more.
+    pub(crate) fn set_bus_deadline<H: Host>(&mut self, context: &Context<'_, H>, deadline: u64) {
+        self.timers.bus = deadline.wrapping_add(1);
+        self.run_timers(context, context.time.clock().at(context.host.counter()));
+    }
+
     /// The embedder's timer has fired, or the clock was changed: the last deadline counts no more.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
         self.timers.deadline = NEVER;
         let now = context.time.clock().at(context.host.counter());
+        if self.timers.bus.wrapping_sub(1) <= now {
+            // VMBus is called after this, and says again what it wants.
+            self.timers.bus = 0;
+        }
         self.run_timers(context, now);
     }
 

@@ -1,28 +1,164 @@
-//! The seam to the host half of VMBus: posted messages go in, messages and events for the guest come out.
+//! The host half of VMBus in the partition: posted messages and signals go in, messages and events for the guest come
+//! out.
+//!
+//! The server of `hv-vmbus` stands behind one lock, which is taken before a VP's lock and never after.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+use hv_tlfs::vmbus::connection::{
+    MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_PORT_ID, MESSAGE_TYPE,
+};
+use hv_vmbus::{BadAddress, Posted, Refused, RingMemory, Server};
+use spin::Mutex;
 
+use crate::event::Event;
 use crate::host::Host;
+use crate::memory::GuestMemory;
 use crate::partition::Partition;
 
-/// The host half of VMBus.
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// The server with what can be known of it without its lock.
 #[derive(Debug)]
-pub(crate) struct Vmbus;
+pub(crate) struct Vmbus {
+    server: Mutex<Server>,
+    /// The server owes the guest messages that did not fit into its queue.
+    owes: AtomicBool,
+    /// Reference time at which the server wants to be called.
+    deadline: AtomicU64,
+}
 
 impl Vmbus {
-    pub(crate) const fn new() -> Self {
-        Self
+    pub(crate) const fn new(config: hv_vmbus::Config) -> Self {
+        Self {
+            server: Mutex::new(Server::new(config)),
+            owes: AtomicBool::new(false),
+            deadline: AtomicU64::new(NEVER),
+        }
     }
 
-    pub(crate) fn reset(&self) {}
+    /// The VP that was to call the server may be going: the next call of any VP arms the deadline again.
+    pub(crate) fn forget_deadline(&self) {
+        self.deadline.store(NEVER, Ordering::Release);
+    }
 
-    /// Whether posted messages to this connection are VMBus's.
-    pub(crate) const fn has_connection(connection: u32) -> bool {
-        matches!(connection, 1 | 4)
+    pub(crate) fn reset(&self) {
+        self.server.lock().reset();
+        self.owes.store(false, Ordering::Relaxed);
+        self.deadline.store(NEVER, Ordering::Relaxed);
+    }
+}
+
+/// The partition as the server sees it during one call.
+struct Bus<'p, H: Host> {
+    partition: &'p Partition<'p>,
+    host: &'p H,
+    memory: Rings<'p, H::Memory>,
+}
+
+/// Guest memory as rings need it.
+struct Rings<'m, M>(&'m M);
+
+impl<M: GuestMemory> RingMemory for Rings<'_, M> {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
+        self.0.read(gpa, into).map_err(|_| BadAddress)
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
+        self.0.write(gpa, from).map_err(|_| BadAddress)
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
+        self.0.load_u32(gpa).map_err(|_| BadAddress)
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.0.store_u32(gpa, value).map_err(|_| BadAddress)
+    }
+}
+
+impl<'p, H: Host> hv_vmbus::Port for Bus<'p, H> {
+    type Memory = Rings<'p, H::Memory>;
+
+    fn memory(&self) -> &Self::Memory {
+        &self.memory
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.partition.reference_time(self.host)
+    }
+
+    fn has_vp(&self, vp: u32) -> bool {
+        (vp as usize) < self.partition.vp_count()
+    }
+
+    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
+        let target = vp as usize;
+        let sender = u64::from(MESSAGE_PORT_ID);
+        match self.partition.post_message(self.host, target, sint, MessageType(MESSAGE_TYPE), sender, payload)
+        {
+            Ok(()) => {
+                self.host.observe(&Event::Vmbus { vp: target, from_guest: false, payload });
+                Posted::Queued
+            }
+            // A SynIC that is off may be switched on again: the message waits.
+            Err(HvStatus::INSUFFICIENT_BUFFERS | HvStatus::INVALID_SYNIC_STATE) => Posted::Full,
+            Err(_) => Posted::Undeliverable,
+        }
+    }
+
+    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16) {
+        // A target that cannot take it loses the signal.
+        let _ = self.partition.signal_event(self.host, vp as usize, sint, flag);
+    }
+
+    fn observe(&mut self, event: hv_vmbus::Event) {
+        self.host.observe(&Event::Bus(event));
     }
 }
 
 impl Partition<'_> {
+    /// Whether posted messages to this connection are VMBus's.
+    pub(crate) const fn vmbus_has_connection(&self, connection: u32) -> bool {
+        let config = self.config();
+        let known = matches!(connection, MESSAGE_CONNECTION_ID | MESSAGE_CONNECTION_ID_4);
+        config.vmbus && (known || connection == config.bus.message_connection)
+    }
+
+    /// Works on the host half of VMBus: to offer channels and take them away, or to look at its state. What the server
+    /// then owes the guest is sent. Call it on VP `vp`'s CPU: the server's next deadline is set there.
+    pub fn with_vmbus<R>(&self, host: &impl Host, vp: usize, work: impl FnOnce(&mut Server) -> R) -> R {
+        self.bus(host, vp, |server, bus| {
+            let result = work(server);
+            server.flush(bus);
+            result
+        })
+    }
+
+    /// Runs `work` with the server locked, then notes what is left to do.
+    fn bus<H: Host, R>(
+        &self,
+        host: &H,
+        vp: usize,
+        work: impl FnOnce(&mut Server, &mut Bus<'_, H>) -> R,
+    ) -> R {
+        let vmbus = self.vmbus();
+        let mut server = vmbus.server.lock();
+        let mut bus = Bus { partition: self, host, memory: Rings(host.memory()) };
+        let result = work(&mut server, &mut bus);
+        vmbus.owes.store(server.owes(), Ordering::Release);
+        let deadline = server.deadline().unwrap_or(NEVER);
+        if vmbus.deadline.swap(deadline, Ordering::AcqRel) != deadline {
+            if let Some(state) = self.vps().get(vp) {
+                state.synic().set_bus_deadline(&self.context(host, vp), deadline);
+            }
+        }
+        result
+    }
+
     /// A message that the guest posted to one of VMBus's connections.
     pub(crate) fn vmbus_message(
         &self,
@@ -31,18 +167,37 @@ impl Partition<'_> {
         connection: u32,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        let _ = (host, vp, connection, payload);
-        Ok(())
+        host.observe(&Event::Vmbus { vp, from_guest: true, payload });
+        self.bus(host, vp, |server, bus| server.message(connection, payload, bus)).map_err(status)
     }
 
-    /// An event that the guest signalled; `None` if the connection is not VMBus's.
-    pub(crate) fn vmbus_signal(&self, host: &impl Host, connection: u32) -> Option<Result<(), HvStatus>> {
-        let _ = (host, connection);
-        None
+    /// An event that the guest signalled to a connection that is no port's.
+    pub(crate) fn vmbus_signal(&self, host: &impl Host, vp: usize, connection: u32) -> Result<(), HvStatus> {
+        if !self.config().vmbus {
+            return Err(HvStatus::INVALID_CONNECTION_ID);
+        }
+        self.bus(host, vp, |server, bus| server.signal(connection, bus)).map_err(status)
     }
 
     /// A message buffer may have become free: what VMBus still owes the guest is sent.
-    pub(crate) fn vmbus_progress(&self, host: &impl Host) {
-        let _ = host;
+    #[inline]
+    pub(crate) fn vmbus_progress(&self, host: &impl Host, vp: usize) {
+        if self.vmbus().owes.load(Ordering::Acquire) {
+            self.bus(host, vp, |server, bus| server.flush(bus));
+        }
+    }
+
+    /// Lets VMBus's devices do what is due.
+    pub(crate) fn vmbus_tick(&self, host: &impl Host, vp: usize) {
+        if self.vmbus().deadline.load(Ordering::Acquire) <= self.reference_time(host) {
+            self.bus(host, vp, |server, bus| server.tick(bus));
+        }
+    }
+}
+
+fn status(refused: Refused) -> HvStatus {
+    match refused {
+        Refused::NoConnection => HvStatus::INVALID_CONNECTION_ID,
+        Refused::Busy => HvStatus::INSUFFICIENT_BUFFERS,
     }
 }

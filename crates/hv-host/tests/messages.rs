@@ -363,7 +363,7 @@ fn writing_the_page_register_again_keeps_the_page() {
 #[test]
 fn a_page_beyond_the_guests_memory_is_accepted_and_not_accessible() {
     ready(|m| {
-        for bad in [0, RAM + RAM_SIZE, u64::MAX & !0xfff, 1 << 60] {
+        for bad in [0, RAM + RAM_SIZE, !0xfff, 1 << 60] {
             assert_eq!(m.set(1, Name::SIMP, bad | 1), Ok(()));
             for _ in 0..16 {
                 post(m, PORT, b"1");

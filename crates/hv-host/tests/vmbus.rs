@@ -1,0 +1,136 @@
+//! The host half of VMBus behind the partition's connections.
+
+use hv_host::testing::{Machine, run, simple};
+use hv_host::{Config, Profile};
+use hv_tlfs::hypercall::HypercallCode as Code;
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::status::HvStatus;
+use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
+use hv_vmbus::{Device, Offer};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+const SINT: u8 = 2;
+
+fn ready(test: impl FnOnce(&Machine<'_>)) {
+    run(Config::new(62_500_000), 2, &[], |m| {
+        for vp in 0..2 {
+            m.enable_synic(vp, SINT, 18);
+        }
+        m.host.take_effects();
+        test(m);
+    });
+}
+
+fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
+    let mut input: Vec<u8> =
+        [connection, 0, 1, payload.len() as u32].iter().flat_map(|word| word.to_le_bytes()).collect();
+    input.extend(payload);
+    input.resize(256, 0);
+    m.call(0, simple(Code::POST_MESSAGE), &input, 0).0.status()
+}
+
+fn contact(vp: u32) -> InitiateContact {
+    let mut contact = InitiateContact::new_zeroed();
+    contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
+    contact.version = Version::V5_3;
+    contact.target_vp = vp;
+    contact.target_info = TargetInfo(0).with_sint(SINT);
+    contact
+}
+
+/// Kinds of the messages in a VP's slot, one after the other.
+fn take_kinds(m: &Machine<'_>, vp: usize) -> Vec<MessageType> {
+    std::iter::from_fn(|| m.take_message(vp, SINT))
+        .map(|message| {
+            assert_eq!(message.header.message_type.0, 1, "channel message");
+            MessageHeader::read_from_prefix(&message.payload).unwrap().0.message_type
+        })
+        .collect()
+}
+
+#[test]
+fn a_contact_is_answered_on_the_vp_that_it_names() {
+    ready(|m| {
+        assert_eq!(post(m, 4, contact(1).as_bytes()), HvStatus::SUCCESS);
+        assert_eq!(m.host.take_interrupts(), [(1, 18)]);
+        assert_eq!(take_kinds(m, 1), [MessageType::VERSION_RESPONSE]);
+        assert_eq!(take_kinds(m, 0), []);
+    });
+}
+
+#[test]
+fn more_offers_than_buffers_arrive_all_and_in_order() {
+    ready(|m| {
+        let offers = m.partition.with_vmbus(&m.host, 0, |server| {
+            let guid = hv_vmbus::protocol::guid::HEARTBEAT;
+            (0..8).filter(|_| server.offer(Offer::new(guid, guid, Device::Silent)).is_some()).count()
+        });
+        assert_eq!(post(m, 4, contact(0).as_bytes()), HvStatus::SUCCESS);
+        assert_eq!(take_kinds(m, 0), [MessageType::VERSION_RESPONSE]);
+        // The queue is full but for a little, so that the rest has to wait in the server.
+        for _ in 0..14 {
+            let filler = hv_tlfs::synic::MessageType(1);
+            m.partition.post_message(&m.host, 0, SINT, filler, 0, &[0; 8]).unwrap();
+        }
+        assert_eq!(post(m, 4, MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes()), HvStatus::SUCCESS);
+        let mut expected = vec![MessageType(0); 14];
+        expected.extend(vec![MessageType::OFFER_CHANNEL; offers]);
+        expected.push(MessageType::ALL_OFFERS_DELIVERED);
+        assert_eq!(take_kinds(m, 0), expected);
+    });
+}
+
+#[test]
+fn an_answer_waits_for_a_synic_that_is_off() {
+    ready(|m| {
+        m.set(1, Name::SCONTROL, 0).unwrap();
+        assert_eq!(post(m, 4, contact(1).as_bytes()), HvStatus::SUCCESS);
+        assert_eq!(m.host.take_interrupts(), []);
+        m.set(1, Name::SCONTROL, 1).unwrap();
+        assert_eq!(take_kinds(m, 1), [MessageType::VERSION_RESPONSE]);
+    });
+}
+
+#[test]
+fn without_vmbus_its_connections_do_not_exist() {
+    run(Config { vmbus: false, ..Config::new(62_500_000) }, 1, &[], |m| {
+        for connection in [1, 4] {
+            assert_eq!(post(m, connection, contact(0).as_bytes()), HvStatus::INVALID_CONNECTION_ID);
+        }
+        let (result, _) = m.fast(0, simple(Code::SIGNAL_EVENT), &[0x1_0001]);
+        assert_eq!(result.status(), HvStatus::INVALID_CONNECTION_ID);
+    });
+}
+
+#[test]
+fn a_signal_of_a_channel_that_is_not_open_has_no_connection() {
+    ready(|m| {
+        let (result, _) = m.fast(0, simple(Code::SIGNAL_EVENT), &[0x1_0001]);
+        assert_eq!(result.status(), HvStatus::INVALID_CONNECTION_ID);
+    });
+}
+
+#[test]
+fn any_payload_is_taken_without_harm() {
+    ready(|m| {
+        for size in [0, 1, 7, 8, 40, 240] {
+            for byte in [0, 1, 14, 0xff] {
+                assert_eq!(post(m, 4, &vec![byte; size]), HvStatus::SUCCESS);
+            }
+        }
+        assert_eq!(post(m, 4, contact(0).as_bytes()), HvStatus::SUCCESS);
+        assert!(take_kinds(m, 0).contains(&MessageType::VERSION_RESPONSE));
+    });
+}
+
+#[test]
+fn vmbus_works_with_every_profile() {
+    for number in 0..3 {
+        let profile = Profile::by_number(number).unwrap();
+        run(Config { profile, ..Config::new(62_500_000) }, 1, &[], |m| {
+            m.enable_synic(0, SINT, 18);
+            assert_eq!(post(m, 4, contact(0).as_bytes()), HvStatus::SUCCESS);
+            assert_eq!(take_kinds(m, 0), [MessageType::VERSION_RESPONSE]);
+        });
+    }
+}
