@@ -1,5 +1,6 @@
 //! The `hv` command: boot a guest in a Hyper-V partition on QEMU, and everything around it.
 
+mod abi;
 mod boot;
 mod build;
 mod doctor;
@@ -32,6 +33,8 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Doctor(doctor::Args),
+    Abi(abi::Args),
+    Decode(abi::DecodeArgs),
     #[command(hide = true, name = machine::child::NAME)]
     ExecTied(machine::child::Args),
 }
@@ -43,6 +46,8 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Abi(args) => abi::run(&args),
+        Command::Decode(args) => abi::run_decode(&args),
         Command::ExecTied(args) => machine::child::run(&args),
     });
     let exit = result.unwrap_or_else(|error| {

@@ -102,6 +102,8 @@ pub struct Field {
     pub size: usize,
     /// Lowest bit within the storage unit, and width, where it is a bit field.
     pub bits: Option<(u32, u32)>,
+    /// What it is; empty where the Rust structure has no such field.
+    pub doc: Doc,
 }
 
 impl Constant {

@@ -27,7 +27,7 @@ open_enum! {
 }
 
 constants! {
-    table OPEN_OS_TYPES, kind "guest-os", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl OpenSourceOs;
+    table OPEN_OS_TYPES, kind "guest-os-type", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl OpenSourceOs;
 
     /// Linux. (The 2018 patch's comment says 0x100, which does not fit into seven bits; its constant is right.)
     LINUX = 1, "HV_GUEST_OS_LINUX";
@@ -40,7 +40,7 @@ constants! {
 }
 
 constants! {
-    table VENDORS, kind "guest-os", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl Vendor;
+    table VENDORS, kind "guest-os-vendor", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl Vendor;
 
     /// Microsoft.
     MICROSOFT = 0x0001, "HV_GUEST_OS_VENDOR_MICROSOFT";
@@ -53,7 +53,7 @@ constants! {
 }
 
 constants! {
-    table MICROSOFT_OS, kind "guest-os", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl MicrosoftOs;
+    table MICROSOFT_OS, kind "guest-os-microsoft", from "TLFS, Hypercall Interface, Reporting the Guest OS Identity", impl MicrosoftOs;
 
     /// Undefined.
     UNDEFINED = 0, "HV_GUEST_OS_MICROSOFT_UNDEFINED";

@@ -39,7 +39,14 @@ macro_rules! bit_range {
 /// The table rows of a structure that have no Rust field: union members, reserved bits, open-ended arrays.
 macro_rules! row {
     ($name:literal @ $offset:literal, $size:literal) => {
-        $crate::abi::Field { name: $name, ty: "", offset: $offset, size: $size, bits: None }
+        $crate::abi::Field {
+            name: $name,
+            ty: "",
+            offset: $offset,
+            size: $size,
+            bits: None,
+            doc: $crate::abi::Doc(&[]),
+        }
     };
     ($name:literal @ $offset:literal, $size:literal, bits $hi:literal $(: $lo:literal)?) => {
         $crate::abi::Field {
@@ -48,6 +55,7 @@ macro_rules! row {
             offset: $offset,
             size: $size,
             bits: Some(bit_range!($hi $(: $lo)?)),
+            doc: $crate::abi::Doc(&[]),
         }
     };
 }
@@ -279,6 +287,7 @@ macro_rules! bits {
                         offset: 0,
                         size: size_of::<$repr>(),
                         bits: Some(bit_range!($hi $(: $lo)?)),
+                        doc: $crate::abi::Doc(&[$($fdoc),+]),
                     },)+
                     $($(row!($row @ $offset, $size $(, bits $rhi $(: $rlo)?)?),)+)?
                 ],
@@ -347,6 +356,7 @@ macro_rules! structs {
                         offset: $at,
                         size: size_of::<$ty>(),
                         bits: None,
+                        doc: $crate::abi::Doc(&[$($fdoc),+]),
                     },)*
                     $($(row!($row @ $offset, $rsize $(, bits $rhi $(: $rlo)?)?),)+)?
                 ],

@@ -30,7 +30,7 @@ bits! {
     table REGISTERS, from "TLFS, Virtual Secure Mode; openvmm, vm/hv1/hvdef";
 
     /// What VSM can do here. The TLFS's table counts the bits from the top (63 for bit 0); shipping code counts as here.
-    pub struct Capabilities(u64) = "HV_REGISTER_VSM_CAPABILITIES" {
+    pub struct Capabilities(u64) = "hv_register_vsm_capabilities" ["HV_REGISTER_VSM_CAPABILITIES"] {
         /// Debug register 6 is shared. x64 only.
         dr6_shared / with_dr6_shared: bool @ 0 = "Dr6Shared";
         /// Levels that can have separate execute rights for user and kernel.
@@ -60,7 +60,7 @@ bits! {
     }
 
     /// Levels of the partition.
-    pub struct PartitionStatus(u64) = "HV_REGISTER_VSM_PARTITION_STATUS" {
+    pub struct PartitionStatus(u64) = "hv_register_vsm_partition_status" ["HV_REGISTER_VSM_PARTITION_STATUS"] {
         /// Those enabled.
         enabled_vtl_set / with_enabled_vtl_set: u16 @ 15:0 = "EnabledVtlSet";
         /// The highest that can be.
@@ -73,7 +73,7 @@ bits! {
     }
 
     /// Levels of a VP.
-    pub struct VpStatus(u64) = "HV_REGISTER_VSM_VP_STATUS" {
+    pub struct VpStatus(u64) = "hv_register_vsm_vp_status" ["HV_REGISTER_VSM_VP_STATUS"] {
         /// The one that runs.
         active_vtl / with_active_vtl: u8 @ 3:0 = "ActiveVtl";
         /// It has separate execute rights for user and kernel.
@@ -119,7 +119,7 @@ bits! {
     }
 
     /// The interrupt by which a level learns that a lower one has interrupts waiting.
-    pub struct Vina(u64) = "HV_REGISTER_VSM_VINA" {
+    pub struct Vina(u64) = "hv_register_vsm_vina" ["HV_REGISTER_VSM_VINA"] {
         /// Its vector.
         vector / with_vector: u8 @ 7:0 = "Vector";
         /// It is enabled.

@@ -24,6 +24,13 @@ fn names_are_unique() {
 }
 
 #[test]
+fn no_structure_has_the_name_of_a_constant() {
+    for row in abi::structs() {
+        assert!(abi::constants().all(|constant| constant.name != row.name), "{}", row.name);
+    }
+}
+
+#[test]
 fn a_name_means_one_number_unless_its_doc_warns() {
     let mut values = HashMap::new();
     for row in abi::constants() {

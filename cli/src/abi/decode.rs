@@ -1,0 +1,289 @@
+//! `hv decode`: a word of the ABI explained.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use hv_tlfs::abi::{self, Constant, Struct};
+use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
+use hv_tlfs::vmbus::Version;
+
+use super::{number, plain};
+use crate::exit::Exit;
+use crate::ui;
+
+/// Explain a word of the ABI
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// What the word is
+    #[arg(value_enum, value_name = "KIND")]
+    kind: Kind,
+    /// The word: decimal, or hexadecimal with 0x
+    #[arg(value_name = "VALUE")]
+    value: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv decode hypercall 0x100010050
+  cargo hv decode guest-id 0x81000000060c6b00
+  cargo hv decode sint 0x10000
+  cargo hv decode vmbus-version 0x50003";
+
+/// The words that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Hypercall input value
+    Hypercall,
+    /// Hypercall result value
+    Result,
+    /// Status of a hypercall
+    Status,
+    /// Name of a VP register
+    Register,
+    /// Guest OS id
+    GuestId,
+    /// Synthetic interrupt source
+    Sint,
+    /// Where the message page is
+    Simp,
+    /// Where the event flags page is
+    Siefp,
+    /// SynIC control
+    Scontrol,
+    /// Configuration of a synthetic timer
+    Stimer,
+    /// Crash control
+    Crash,
+    /// Register 0x200: privileges and features, 128 bits
+    Features,
+    /// Register 0x201: hints, up to 128 bits
+    Hints,
+    /// Register 0x100: version of the hypervisor, 128 bits
+    Version,
+    /// Where the reference TSC page is
+    ReferenceTsc,
+    /// Type of a message
+    MessageType,
+    /// Version of VMBus
+    VmbusVersion,
+}
+
+/// A part of a word: which bits of it, and the row of the table that says what they are.
+struct Part {
+    shift: u32,
+    width: u32,
+    structure: &'static str,
+}
+
+/// Fields whose values have names: structure, field, kind of the constants.
+const NAMED: &[(&str, &str, &str)] = &[
+    ("hv_hypercall_input", "CallCode", "hypercall"),
+    ("hv_hypercall_output", "CallStatus", "status"),
+    ("HV_GUEST_OS_OPEN_SOURCE", "OsType", "guest-os-type"),
+    ("HV_GUEST_OS_MICROSOFT", "VendorId", "guest-os-vendor"),
+    ("HV_GUEST_OS_MICROSOFT", "OsId", "guest-os-microsoft"),
+];
+
+/// Runs `hv decode`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let Some(value) = number::parse(&args.value) else {
+        anyhow::bail!("{} is no number; write it in decimal, or in hexadecimal with 0x", args.value);
+    };
+    ui::out(&explain(args.kind, value)?);
+    Ok(Exit::Success)
+}
+
+fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
+    let whole = |structure| vec![Part { shift: 0, width: 64, structure }];
+    let parts = match kind {
+        Kind::Hypercall => whole("hv_hypercall_input"),
+        Kind::Result => whole("hv_hypercall_output"),
+        Kind::GuestId if value >> 63 & 1 == 1 => whole("HV_GUEST_OS_OPEN_SOURCE"),
+        Kind::GuestId => whole("HV_GUEST_OS_MICROSOFT"),
+        Kind::Sint => whole("hv_synic_sint"),
+        Kind::Simp => whole("hv_synic_simp"),
+        Kind::Siefp => whole("hv_synic_siefp"),
+        Kind::Scontrol => whole("hv_synic_scontrol"),
+        Kind::Stimer => whole("hv_stimer_config"),
+        Kind::Crash => whole("HV_CRASH_CTL_REG_CONTENTS"),
+        Kind::ReferenceTsc => whole("hv_reference_tsc_msr"),
+        Kind::Features => vec![
+            Part { shift: 0, width: 64, structure: "HV_PARTITION_PRIVILEGE_MASK" },
+            Part { shift: 64, width: 32, structure: "HV_ARM64_FEATURES_C" },
+        ],
+        Kind::Hints => vec![Part { shift: 0, width: 32, structure: "HV_ARM64_ENLIGHTENMENTS" }],
+        Kind::Status => return constant("status", 16, value),
+        Kind::Register => return constant("register", 32, value),
+        Kind::MessageType => return constant("message-type", 32, value),
+        Kind::VmbusVersion => return constant("vmbus-version", 32, value),
+        Kind::Version => return Ok(hypervisor_version(value)),
+    };
+    let bits = match kind {
+        Kind::Features | Kind::Hints => 128,
+        _ => 64,
+    };
+    check_width(value, bits)?;
+    let mut out = String::new();
+    for part in &parts {
+        fields(&mut out, part, value)?;
+    }
+    match kind {
+        Kind::GuestId => linux_version(&mut out, GuestOsId::from_bits(value as u64))?,
+        Kind::Simp | Kind::Siefp | Kind::ReferenceTsc => {
+            writeln!(out, "  the page is at {:#x}", value & !0xfff)?;
+        }
+        Kind::Hints if value >> 32 != 0 => match (value >> 32) as u32 {
+            u32::MAX => writeln!(out, "  63:32  never tell the hypervisor of long spins")?,
+            spins => writeln!(out, "  63:32  tell the hypervisor after {spins} spins")?,
+        },
+        _ => {}
+    }
+    Ok(out)
+}
+
+fn check_width(value: u128, bits: u32) -> anyhow::Result<()> {
+    if value.checked_shr(bits).unwrap_or(0) != 0 {
+        anyhow::bail!("{value:#x} has more than {bits} bits");
+    }
+    Ok(())
+}
+
+/// Prints the bit fields of a part, and what is set that none of them names.
+fn fields(out: &mut String, part: &Part, value: u128) -> anyhow::Result<()> {
+    let row = structure(part.structure);
+    let mut rest = (value >> part.shift) as u64 & (u64::MAX >> (64 - part.width));
+    let word = rest;
+    writeln!(out, "{} {word:#x}", row.name)?;
+    let width = row.fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
+    for field in row.fields.iter().filter(|field| !field.ty.is_empty()) {
+        let Some((low, bits)) = field.bits else { continue };
+        let mask = u64::MAX >> (64 - bits);
+        let content = word >> low & mask;
+        rest &= !(mask << low);
+        let place = if bits == 1 { low.to_string() } else { format!("{}:{low}", low + bits - 1) };
+        let named = NAMED.iter().find(|(structure, name, _)| *structure == row.name && *name == field.name);
+        let meaning = match named.and_then(|(.., kind)| find(kind, content)) {
+            Some(constant) => format!("{}: {}", constant.name, plain::summary(constant.doc)),
+            None => plain::summary(field.doc),
+        };
+        writeln!(out, "  {place:6} {:width$}  {:<10} {meaning}", field.name, format!("{content:#x}"))?;
+    }
+    if rest != 0 {
+        writeln!(out, "  reserved bits are set: {rest:#x}")?;
+    }
+    Ok(())
+}
+
+/// Explains a word that is one number of many.
+fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
+    check_width(value, bits)?;
+    let mut out = String::new();
+    match find(kind, value as u64) {
+        Some(row) => {
+            writeln!(out, "{} = {:#x}: {}", row.name, row.value, plain::summary(row.doc))?;
+            if !row.aliases.is_empty() {
+                writeln!(out, "  also: {}", row.aliases.join(", "))?;
+            }
+        }
+        None => writeln!(out, "{value:#x} is no {kind} that this version of hv knows")?,
+    }
+    if kind == "vmbus-version" {
+        writeln!(out, "  version {}", Version(value as u32))?;
+    }
+    Ok(out)
+}
+
+fn hypervisor_version(value: u128) -> String {
+    use hv_tlfs::features::HypervisorVersion;
+    use hv_tlfs::register::RegisterValue;
+    let version =
+        HypervisorVersion::from_register(RegisterValue { low: value as u64, high: (value >> 64) as u64 });
+    format!(
+        "hv_hypervisor_version_info {value:#x}\n  {}.{}, build {}, service pack {}, service {} of branch {}\n",
+        version.major_version,
+        version.minor_version,
+        version.build_number,
+        version.service_pack,
+        version.service.number(),
+        version.service.branch()
+    )
+}
+
+fn linux_version(out: &mut String, id: GuestOsId) -> std::fmt::Result {
+    if id.open_source() && id.os_type() == OpenSourceOs::LINUX {
+        let code = id.version();
+        writeln!(out, "  Linux {}.{}.{}", code >> 16, code >> 8 & 0xff, code & 0xff)?;
+    }
+    Ok(())
+}
+
+fn find(kind: &str, value: u64) -> Option<&'static Constant> {
+    abi::constants().find(|row| row.kind == kind && row.value == value)
+}
+
+/// A row that this file names; a test looks at each.
+fn structure(name: &str) -> &'static Struct {
+    abi::structs().find(|row| row.name == name).expect("a row of the table")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_explains_zero_and_all_ones_without_panicking() {
+        for kind in Kind::value_variants() {
+            for value in [0, 1, u128::from(u16::MAX), u128::from(u32::MAX), u128::from(u64::MAX), u128::MAX] {
+                let _ = explain(*kind, value);
+            }
+            assert!(explain(*kind, 0).is_ok(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn named_fields_are_fields_of_the_table() {
+        for (name, field, kind) in NAMED {
+            assert!(structure(name).fields.iter().any(|row| row.name == *field), "{name}.{field}");
+            assert!(abi::constants().any(|row| row.kind == *kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_hypercall_is_explained_by_its_fields() {
+        let text = explain(Kind::Hypercall, 0x1_0001_0050).unwrap();
+        for part in ["HVCALL_GET_VP_REGISTERS", "RepCount", "IsFast"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        assert!(!text.contains("reserved"), "{text}");
+        assert!(explain(Kind::Hypercall, 1 << 27).unwrap().contains("reserved bits are set: 0x8000000"));
+    }
+
+    #[test]
+    fn a_result_names_its_status() {
+        assert!(explain(Kind::Result, 0x13).unwrap().contains("HV_STATUS_INSUFFICIENT_BUFFERS"));
+    }
+
+    #[test]
+    fn a_guest_os_id_is_read_by_its_top_bit() {
+        assert!(explain(Kind::GuestId, 0x8100_0006_0c6b_0000).unwrap().contains("Linux 6.12.107"));
+        assert!(
+            explain(Kind::GuestId, 0x0001_040a_0000_4f7c).unwrap().contains("HV_GUEST_OS_VENDOR_MICROSOFT")
+        );
+    }
+
+    #[test]
+    fn features_reach_into_the_third_dword() {
+        let text = explain(Kind::Features, 1 << 72 | 1 << 36).unwrap();
+        let set: Vec<_> = text.lines().filter(|line| line.contains("0x1 ")).collect();
+        assert_eq!(set.len(), 2, "{text}");
+        assert!(set[0].contains("PostMessages") && set[1].contains("GuestCrashRegsAvailable"), "{text}");
+    }
+
+    #[test]
+    fn a_word_that_is_too_wide_is_refused() {
+        assert!(explain(Kind::Sint, 1 << 64).is_err());
+        assert!(explain(Kind::Status, 1 << 16).is_err());
+        assert!(explain(Kind::VmbusVersion, 0x5_0003).unwrap().contains("version 5.3"));
+    }
+}

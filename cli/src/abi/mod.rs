@@ -1,0 +1,70 @@
+//! `hv abi` and `hv decode`: the ABI's table, to look things up in.
+
+mod decode;
+mod header;
+mod json;
+mod number;
+mod plain;
+mod search;
+mod text;
+
+use crate::exit::Exit;
+use crate::ui;
+
+pub(crate) use decode::{Args as DecodeArgs, run as run_decode};
+
+/// Look up constants and structures of the ABI
+///
+/// Without TEXT it lists everything, a line each. TEXT is a C name of any age, a part of one, a word of the meaning, or
+/// a number; an exact name wins over parts. Few finds are shown in full. Exits with 1 if nothing was found.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// What to look for
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// Only things of this kind: register, hypercall, status, ..., struct, function
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// As JSON
+    #[arg(long, conflicts_with = "c_header")]
+    json: bool,
+    /// As a C header with static assertions
+    #[arg(long, conflicts_with_all = ["text", "kind"])]
+    c_header: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv abi sint
+  cargo hv abi HV_REGISTER_SIPP
+  cargo hv abi --kind status 0x13
+  cargo hv abi --json
+  cargo hv abi --c-header | aarch64-linux-gnu-gcc -xc - -c -Wall -Werror -o /dev/null
+
+Exit codes: 0 found, 1 nothing found, 2 a bad option";
+
+/// Runs `hv abi`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.c_header {
+        ui::out(&header::print());
+        return Ok(Exit::Success);
+    }
+    if let Some(kind) = &args.kind
+        && !search::kinds().contains(&kind.as_str())
+    {
+        anyhow::bail!("there is no kind {kind}; there are {}", search::kinds().join(", "));
+    }
+    let found = search::find(args.text.as_deref(), args.kind.as_deref());
+    if args.json {
+        ui::out(&json::print(&found)?);
+    } else {
+        ui::out(&text::print(&found));
+    }
+    Ok(if found.is_empty() {
+        ui::note("nothing found");
+        Exit::Failed
+    } else {
+        Exit::Success
+    })
+}

@@ -1,0 +1,130 @@
+//! Finding rows of the table by name, text, number and kind.
+
+use hv_tlfs::abi::{self, Constant, Function, Struct};
+
+use super::number;
+
+/// Kind of structures, bit words and enumeration types.
+const STRUCT: &str = "struct";
+/// Kind of functions, function-like macros and header guards of the 2018 patch.
+const FUNCTION: &str = "function";
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) constants: Vec<&'static Constant>,
+    pub(super) structs: Vec<&'static Struct>,
+    pub(super) functions: Vec<&'static Function>,
+}
+
+impl Found {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.constants.len() + self.structs.len() + self.functions.len()
+    }
+}
+
+/// Every kind, sorted.
+pub(super) fn kinds() -> Vec<&'static str> {
+    let mut kinds: Vec<_> = abi::constants().map(|row| row.kind).chain([STRUCT, FUNCTION]).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+/// The rows of this kind that fit this text.
+pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
+    let of_kind = |row: &str| kind.is_none_or(|kind| kind == row);
+    let all = Found {
+        constants: abi::constants().filter(|row| of_kind(row.kind)).collect(),
+        structs: abi::structs().filter(|_| of_kind(STRUCT)).collect(),
+        functions: abi::functions().filter(|_| of_kind(FUNCTION)).collect(),
+    };
+    let Some(text) = text else { return all };
+    if let Some(value) = number::parse(text) {
+        let constants = all.constants.into_iter().filter(|row| u128::from(row.value) == value).collect();
+        return Found { constants, ..Found::default() };
+    }
+    let text = bare(text).to_lowercase();
+    let exact = narrow(&all, |names, _| names.iter().any(|name| name.to_lowercase() == text));
+    if !exact.is_empty() {
+        return exact;
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    narrow(&all, |names, doc| {
+        let whole = format!("{} {doc}", names.join(" ")).to_lowercase();
+        words.iter().all(|word| whole.contains(word))
+    })
+}
+
+/// The rows whose names and doc pass a test.
+fn narrow(all: &Found, test: impl Fn(&[&str], &str) -> bool) -> Found {
+    let names = |name, aliases: &[&'static str]| [&[name], aliases].concat();
+    Found {
+        constants: keep(&all.constants, |row| test(&names(row.name, row.aliases), &row.doc.to_string())),
+        structs: keep(&all.structs, |row| {
+            let mut names = names(row.name, row.aliases);
+            names.extend([row.rust].into_iter().chain(row.fields.iter().map(|field| field.name)));
+            // A field's name finds its structure, but not as an exact match would.
+            test(&names[..=row.aliases.len() + 1], "")
+                || test(&[], &format!("{} {}", names.join(" "), row.doc))
+        }),
+        functions: keep(&all.functions, |row| test(&[row.name], row.doc)),
+    }
+}
+
+fn keep<T>(rows: &[&'static T], test: impl Fn(&'static T) -> bool) -> Vec<&'static T> {
+    rows.iter().copied().filter(|row| test(row)).collect()
+}
+
+/// A C name without the tag that C wants before it.
+fn bare(text: &str) -> &str {
+    ["struct ", "union ", "enum "].iter().find_map(|tag| text.strip_prefix(tag)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(found: &Found) -> Vec<&str> {
+        found.constants.iter().map(|row| row.name).chain(found.structs.iter().map(|row| row.name)).collect()
+    }
+
+    #[test]
+    fn an_exact_name_of_any_age_wins_over_parts_of_names() {
+        assert_eq!(names(&find(Some("HV_REGISTER_SINT1"), None)), ["HV_REGISTER_SINT1"]);
+        assert_eq!(names(&find(Some("hv_register_sipp"), None)), ["HV_REGISTER_SIMP"]);
+        assert_eq!(names(&find(Some("HvRegisterSipp"), None)), ["HV_REGISTER_SIMP"]);
+        assert_eq!(names(&find(Some("union hv_port_id"), None)), ["hv_port_id"]);
+    }
+
+    #[test]
+    fn an_ambiguous_name_finds_every_meaning() {
+        let found = find(Some("HV_REGISTER_FEATURES"), None);
+        assert_eq!(found.constants.iter().map(|row| row.value).collect::<Vec<_>>(), [0x200, 0x201]);
+    }
+
+    #[test]
+    fn a_number_finds_constants_with_that_value_of_the_kind() {
+        assert_eq!(names(&find(Some("0x13"), Some("status"))), ["HV_STATUS_INSUFFICIENT_BUFFERS"]);
+        assert_eq!(names(&find(Some("19"), Some("status"))), ["HV_STATUS_INSUFFICIENT_BUFFERS"]);
+    }
+
+    #[test]
+    fn parts_of_names_and_words_of_the_meaning_find_rows() {
+        assert!(names(&find(Some("sint"), Some("register"))).contains(&"HV_REGISTER_SINT15"));
+        assert!(names(&find(Some("memory pool deposit"), None)).contains(&"HVCALL_DEPOSIT_MEMORY"));
+        assert!(names(&find(Some("base_simp_gpa"), None)).contains(&"hv_synic_simp"));
+        assert!(find(Some("no such thing"), None).is_empty());
+    }
+
+    #[test]
+    fn a_macro_of_the_patch_finds_what_became_of_it() {
+        let found = find(Some("hv_signal_eom"), None);
+        assert_eq!(names(&found), ["HV_REGISTER_EOM"]);
+        assert_eq!(found.functions.len(), 1);
+    }
+}
