@@ -190,7 +190,7 @@ impl Partition<'_> {
     /// Lets VMBus's devices do what is due.
     pub(crate) fn vmbus_tick(&self, host: &impl Host, vp: usize) {
         if self.vmbus().deadline.load(Ordering::Acquire) <= self.reference_time(host) {
-            self.bus(host, vp, |server, bus| server.tick(bus));
+            self.bus(host, vp, |server, bus| server.flush(bus));
         }
     }
 }
