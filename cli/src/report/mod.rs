@@ -179,7 +179,14 @@ fn not_started(outcome: &Outcome) -> (Exit, String) {
     match outcome.end {
         End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
         // QEMU refuses what it was told before anything runs: a CPU model that it does not know, too much memory.
-        End::Exited(status) => (Exit::Usage, format!("QEMU did not start the machine ({status}){complaint}")),
+        End::Exited(status) => {
+            let hint = if complaint.is_empty() {
+                ": no reason given; look at --cpu and --memory"
+            } else {
+                &complaint
+            };
+            (Exit::Usage, format!("QEMU did not start the machine ({status}){hint}"))
+        }
         End::Timeout => (
             Exit::Timeout,
             format!("the hypervisor had not started after {} s{complaint}", outcome.wall.as_secs()),

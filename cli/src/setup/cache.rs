@@ -89,22 +89,25 @@ impl Cache {
 
     /// The manifest of the folder called `name`, once all of its files were found to be as they should be.
     pub(crate) fn verified(&self, name: &str, recipe: u32) -> Option<Manifest> {
+        self.check(name, recipe).ok()
+    }
+
+    /// As [`Cache::verified`]; or else which file is damaged, or `None` if nothing is there that could be.
+    pub(crate) fn check(&self, name: &str, recipe: u32) -> Result<Manifest, Option<PathBuf>> {
         let dir = self.entry(name);
-        let text = fs::read(dir.join(MANIFEST)).ok()?;
-        let damaged = |what: &str| {
-            ui::note(&format!("{} is damaged ({what}) and will be made again", dir.display()));
-            None
-        };
-        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { return damaged(MANIFEST) };
+        let file = dir.join(MANIFEST);
+        let text = fs::read(&file).map_err(|_| None)?;
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|_| Some(file))?;
         if manifest.recipe != recipe {
-            return None;
+            return Err(None);
         }
         for (file, sum) in &manifest.files {
-            if sha256(&dir.join(file)).ok().as_ref() != Some(sum) {
-                return damaged(file);
+            let file = dir.join(file);
+            if sha256(&file).ok().as_ref() != Some(sum) {
+                return Err(Some(file));
             }
         }
-        Some(manifest)
+        Ok(manifest)
     }
 
     /// Makes `files`, which stand in the folder `made`, the content of the folder called `name`.

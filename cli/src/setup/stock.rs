@@ -141,8 +141,10 @@ pub(crate) fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Man
         .iter()
         .map(|&piece| {
             // Another run may have fetched it while this one waited for the lock.
-            if let Some(manifest) = present(&piece) {
-                return Ok(manifest);
+            match cache.check(piece.folder(), RECIPE) {
+                Ok(manifest) => return Ok(manifest),
+                Err(Some(file)) => ui::note(&format!("{} is damaged and will be made again", file.display())),
+                Err(None) => {}
             }
             interrupt::check()?;
             fetch(cache, &lock, &mut apt, piece)
@@ -189,7 +191,7 @@ fn fetch<'a>(
                 Some(apt) => apt,
                 None => {
                     ui::note(&format!(
-                        "Fetching what is not installed, only cached: Debian's arm64 packages, in {}",
+                        "Fetching Debian's arm64 packages into {}; nothing of them is installed on this system",
                         cache.dir().display()
                     ));
                     apt.insert(Apt::update(cache, lock)?)
