@@ -25,20 +25,20 @@ pub const FAST_WORDS: usize = 16;
 /// openhcl/minimal_rt).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FastOutput {
-    /// After the input, which is rounded up to 16 bytes: `hvc #0`.
+    /// In the register pairs after those of the input: `hvc #0`.
     AfterInput,
-    /// In the last registers of the block: `hvc #1`.
+    /// In the last register pairs of the block: `hvc #1`.
     Last,
 }
 
 impl FastOutput {
-    /// The first word of an output of `output` bytes, after an input of `input` bytes. `None` if the block is too
-    /// small for both.
+    /// The first word of an output of `output` bytes, after an input of `input` bytes: each has pairs of registers to
+    /// itself. `None` if the block is too small for both.
     #[inline]
     #[must_use]
     pub const fn first_word(self, input: usize, output: usize) -> Option<usize> {
         let input = input.div_ceil(16) * 2;
-        let output = output.div_ceil(8);
+        let output = output.div_ceil(16) * 2;
         if input > FAST_WORDS || output > FAST_WORDS - input {
             return None;
         }
@@ -155,6 +155,9 @@ mod tests {
         // A Get of one register: 16 bytes of header and a 4-byte name in, 16 bytes out.
         assert_eq!(FastOutput::AfterInput.first_word(20, 16), Some(4)); // X2 + 4 = X6
         assert_eq!(FastOutput::Last.first_word(20, 16), Some(14)); // X1 + 14 = X15
+        // Half a pair is a pair.
+        assert_eq!(FastOutput::AfterInput.first_word(0, 8), Some(0));
+        assert_eq!(FastOutput::Last.first_word(0, 8), Some(14));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::page::CallPage;
 /// Most elements of one rep hypercall: what the count's 12 bits hold.
 pub const MAX_REPS: usize = 0xfff;
 
-/// A fast hypercall: input and output in registers, together at most 128 bytes with the input rounded up to 16.
+/// A fast hypercall: input and output in registers, together at most 128 bytes, each rounded up to 16.
 ///
 /// `control` needs code, rep count and variable header size; the fast bit is set here. The types' sizes are checked
 /// when the call is compiled.

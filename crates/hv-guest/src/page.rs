@@ -58,6 +58,44 @@ unsafe impl Memory for IdentityMapped {
     }
 }
 
+/// Memory of a model hypervisor in the same process: pages that stand, one after the other, at a guest physical address
+/// of their own.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    base: u64,
+    pages: &'static [Page],
+}
+
+impl Pages {
+    /// These pages, from guest physical address `base` on, a multiple of 4096. The model reaches them by
+    /// [`get`](Self::get).
+    #[must_use]
+    pub const fn new(base: u64, pages: &'static [Page]) -> Self {
+        Self { base, pages }
+    }
+
+    /// Page `number`, counted from the first.
+    #[must_use]
+    pub fn get(&self, number: usize) -> Option<&'static Page> {
+        self.pages.get(number)
+    }
+}
+
+impl core::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} pages from {:#x} on", self.pages.len(), self.base)
+    }
+}
+
+// SAFETY: there is no hypervisor, only a model that writes through the same references. The address of a page that is not
+// one of these is one that no page has.
+unsafe impl Memory for Pages {
+    fn gpa(&self, page: &Page) -> u64 {
+        let offset = (page as *const Page as usize).wrapping_sub(self.pages.as_ptr() as usize);
+        if offset < size_of_val(self.pages) { self.base + offset as u64 } else { hv_tlfs::page::MASK }
+    }
+}
+
 /// 4096 bytes at a multiple of 4096, writable by the guest and by the hypervisor at the same time.
 ///
 /// As a static it is an array of zeros; memory from an allocator becomes one by [`Page::at`].
@@ -166,9 +204,10 @@ pub struct CallPage<'a> {
 }
 
 impl<'a> CallPage<'a> {
-    /// Sets this page aside for parameters.
+    /// Sets this page aside for parameters. Nothing else may use it meanwhile: two calls at a time would mix up each
+    /// other's parameters.
     #[must_use]
-    pub fn new(page: &'a mut Page, memory: &impl Memory) -> Self {
+    pub fn new(page: &'a Page, memory: &impl Memory) -> Self {
         let gpa = memory.gpa(page);
         Self { page, gpa }
     }

@@ -1,0 +1,350 @@
+//! A Hyper-V partition in the same process: how an OS author unit-tests a driver on a laptop, with no VM.
+//!
+//! A [`Testbed`] is a model of the hypervisor (`hv-host`) with some guest memory, a clock that moves when the test says
+//! so, and an interrupt controller that remembers. A [`Wire`] is a VP of it, seen from the guest: the
+//! [`Conduit`] that the routines of `hv-guest` are generic over.
+//!
+//! ```
+//! use hv_guest::{conduit::Conduit, detect, tlfs::guest_id::GuestOsId, vp_map::VpMap};
+//! use hv_testbed::{Config, Convention, Testbed};
+//!
+//! /// The code under test: generic over how a hypercall is issued.
+//! fn which_vp(hv: impl Conduit) -> Option<u32> {
+//!     let partition = detect::vendor_uid(hv)?.identify(GuestOsId::linux(0x06_0c_00)).ok()?;
+//!     let map = VpMap::<4>::new();
+//!     Some(partition.vp(&map, 0).ok()?.index().0)
+//! }
+//!
+//! let bed = Testbed::new(Config::new(24_000_000), 4);
+//! assert_eq!(which_vp(bed.wire(3, Convention::Smccc)), Some(3));
+//! assert_eq!(which_vp(bed.wire(2, Convention::Hvc1)), Some(2));
+//! ```
+//!
+//! VPs may run in threads: wires can be sent. A testbed lives as long as the process: guest memory has to, and tests
+//! are short.
+
+mod host;
+mod memory;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
+use hv_guest::interrupts::{Interrupts, Intid};
+use hv_guest::page::{CallPage, Memory, Page};
+use hv_host::Partition;
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::CLOCK_HZ;
+
+pub use host::Effect;
+pub use hv_host::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
+pub use memory::RAM_BASE;
+
+use host::VpHost;
+use memory::Ram;
+
+/// A partition with its surroundings.
+#[derive(Debug)]
+pub struct Testbed {
+    partition: Partition<'static>,
+    ram: Ram,
+    counter: AtomicU64,
+    /// Ticks that each look at the counter adds.
+    step: AtomicU64,
+    hypercalls: AtomicUsize,
+    gic: Vec<Mutex<Gic>>,
+    deadlines: Vec<Mutex<Option<u64>>>,
+    effects: Mutex<Vec<Effect>>,
+}
+
+/// Pending and enabled interrupts of a VP, one bit each.
+#[derive(Debug, Default)]
+struct Gic {
+    pending: [u64; 4],
+    enabled: [u64; 4],
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A test that failed in another thread is no reason to fail here too.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Testbed {
+    /// A partition with `vps` VPs, all running, and no guest OS id yet.
+    #[must_use]
+    pub fn new(config: Config, vps: usize) -> &'static Self {
+        Self::with_ports(config, vps, Vec::new())
+    }
+
+    /// The same, with connections that the guest can post and signal to.
+    #[must_use]
+    pub fn with_ports(config: Config, vps: usize, ports: Vec<Port>) -> &'static Self {
+        let states: Vec<hv_host::Vp> = (0..vps).map(|_| hv_host::Vp::new()).collect();
+        let bed: &'static Self = Box::leak(Box::new(Self {
+            partition: Partition::new(config, states.leak(), ports.leak()),
+            ram: Ram::new(),
+            counter: AtomicU64::new(0),
+            step: AtomicU64::new(0),
+            hypercalls: AtomicUsize::new(0),
+            gic: (0..vps).map(|_| Mutex::default()).collect(),
+            deadlines: (0..vps).map(|_| Mutex::default()).collect(),
+            effects: Mutex::default(),
+        }));
+        bed.partition.reset(&bed.host(0));
+        for vp in 0..vps {
+            bed.partition.vp_online(&bed.host(vp), vp);
+        }
+        bed.take_effects();
+        bed
+    }
+
+    fn host(&self, vp: usize) -> VpHost<'_> {
+        VpHost { bed: self, vp }
+    }
+
+    /// The hypervisor, for a test that looks deeper.
+    #[must_use]
+    pub fn partition(&self) -> &Partition<'static> {
+        &self.partition
+    }
+
+    /// A VP, as the guest's code on it sees it.
+    #[must_use]
+    pub fn wire(&'static self, vp: usize, convention: Convention) -> Wire {
+        assert!(vp < self.partition.vp_count(), "the testbed has no VP {vp}");
+        Wire { bed: self, vp, convention }
+    }
+
+    /// The interrupt controller of a VP.
+    #[must_use]
+    pub fn interrupts(&'static self, vp: usize) -> VpInterrupts {
+        VpInterrupts { bed: self, vp }
+    }
+
+    /// A page of guest memory that nobody else has, all zeros. There are a few hundred.
+    #[must_use]
+    pub fn page(&self) -> &'static Page {
+        self.ram.allocate()
+    }
+
+    /// A page of guest memory that nobody else has, for the parameters of hypercalls.
+    #[must_use]
+    pub fn call_page(&self) -> CallPage<'static> {
+        CallPage::new(self.page(), self.memory())
+    }
+
+    /// Where the guest's pages are.
+    #[must_use]
+    pub fn memory(&self) -> &impl Memory {
+        self.ram.memory()
+    }
+
+    /// The page of guest memory at this address.
+    #[must_use]
+    pub fn page_at(&self, gpa: u64) -> Option<&'static Page> {
+        self.ram.page(gpa)
+    }
+
+    /// Hypercalls that the guest has made, whichever VP.
+    pub fn hypercalls(&self) -> usize {
+        self.hypercalls.load(Ordering::Relaxed)
+    }
+
+    /// The guest's counter (CNTVCT_EL0).
+    pub fn counter(&self) -> u64 {
+        self.counter.load(Ordering::Relaxed)
+    }
+
+    /// Sets the guest's counter, with no effect on timers.
+    pub fn set_counter(&self, ticks: u64) {
+        self.counter.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Makes every look at the counter move it on by this much.
+    pub fn set_counter_step(&self, ticks: u64) {
+        self.step.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Lets time pass, in 100 ns, and timers that are due expire.
+    pub fn advance(&self, time: u64) {
+        let frequency = u128::from(self.partition.config().counter_frequency);
+        let ticks = (u128::from(time) * frequency).div_ceil(u128::from(CLOCK_HZ)) as u64;
+        let now = self.counter.fetch_add(ticks, Ordering::Relaxed) + ticks;
+        for (vp, deadline) in self.deadlines.iter().enumerate() {
+            // The lock is free again before the partition sets the next deadline.
+            let due = lock(deadline).is_some_and(|deadline| deadline <= now);
+            if due {
+                self.partition.timer_expired(&self.host(vp), vp);
+            }
+        }
+    }
+
+    /// Switches a VP off, as its PSCI CPU_OFF does: it can be started again.
+    pub fn switch_off(&self, vp: usize) {
+        self.partition.vp_offline(&self.host(vp), vp);
+    }
+
+    /// The reference time, as the hypervisor sees it, in 100 ns.
+    #[must_use]
+    pub fn reference_time(&self) -> u64 {
+        self.partition.reference_time(&self.host(0))
+    }
+
+    /// Migrates the guest to a host whose counter has another frequency and value.
+    pub fn migrate(&self, frequency: u64, counter: u64) {
+        let now = self.reference_time();
+        self.set_counter(counter);
+        self.partition.migrate(&self.host(0), frequency, now);
+    }
+
+    /// Says in the reference TSC page that it is not valid, or that it is again.
+    pub fn set_reference_tsc_valid(&self, valid: bool) {
+        self.partition.set_reference_tsc_valid(&self.host(0), valid);
+    }
+
+    /// Posts a message to a source of a VP, as the host does.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status.
+    pub fn post(
+        &self,
+        vp: usize,
+        sint: u8,
+        message_type: MessageType,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        self.partition.post_message(&self.host(vp), vp, sint, message_type, 0, payload)
+    }
+
+    /// Sets an event flag of a source of a VP, as the host does.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status.
+    pub fn signal(&self, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
+        self.partition.signal_event(&self.host(vp), vp, sint, flag)
+    }
+
+    /// What the hypervisor did beyond registers and memory since the last call.
+    pub fn take_effects(&self) -> Vec<Effect> {
+        std::mem::take(&mut *lock(&self.effects))
+    }
+
+    /// Takes the lowest interrupt that is pending and enabled on a VP: what the CPU would acknowledge.
+    pub fn take_interrupt(&self, vp: usize) -> Option<u8> {
+        let mut gic = lock(&self.gic[vp]);
+        let word = (0..4).find(|word| gic.pending[*word] & gic.enabled[*word] != 0)?;
+        let bit = (gic.pending[word] & gic.enabled[word]).trailing_zeros();
+        gic.pending[word] &= !(1 << bit);
+        Some((word as u32 * 64 + bit) as u8)
+    }
+
+    /// Whether an interrupt is enabled on a VP.
+    #[must_use]
+    pub fn is_enabled(&self, vp: usize, intid: u8) -> bool {
+        lock(&self.gic[vp]).enabled[usize::from(intid) / 64] >> (intid % 64) & 1 != 0
+    }
+}
+
+/// A VP seen from the guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire {
+    bed: &'static Testbed,
+    vp: usize,
+    convention: Convention,
+}
+
+impl Wire {
+    /// The testbed.
+    #[must_use]
+    pub fn bed(&self) -> &'static Testbed {
+        self.bed
+    }
+
+    fn carry_out(&self, immediate: u16, x: &mut [u64; 31]) {
+        match self.hvc(immediate, x) {
+            Action::Resume => {}
+            action => lock(&self.bed.effects).push(Effect::Power { vp: self.vp, action }),
+        }
+    }
+
+    /// Executes an `hvc`, as often as the hypervisor says that it shall be executed again.
+    ///
+    /// # Panics
+    ///
+    /// If the hypervisor gives the guest an exception.
+    pub fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Action {
+        loop {
+            match self.bed.partition.hvc(&self.bed.host(self.vp), self.vp, immediate, x) {
+                Action::Retry => {}
+                Action::Undefined => panic!("hvc #{immediate} is an undefined instruction"),
+                action => return action,
+            }
+        }
+    }
+}
+
+impl Conduit for Wire {
+    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        self.bed.hypercalls.fetch_add(1, Ordering::Relaxed);
+        let mut x = [0; 31];
+        let (immediate, first) = match self.convention {
+            Convention::Smccc => {
+                (x[0], x[1]) = (u64::from(HYPERCALL), control.bits());
+                (HVC_SMCCC, 2)
+            }
+            Convention::Hvc1 => {
+                x[0] = control.bits();
+                (HVC_HYPERCALL, 1)
+            }
+        };
+        x[first..first + FAST_WORDS].copy_from_slice(block);
+        self.carry_out(immediate, &mut x);
+        block.copy_from_slice(&x[first..first + FAST_WORDS]);
+        HypercallOutput::from_bits(x[0])
+    }
+
+    fn fast_output(&self) -> FastOutput {
+        match self.convention {
+            Convention::Smccc => FastOutput::AfterInput,
+            Convention::Hvc1 => FastOutput::Last,
+        }
+    }
+
+    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        let mut x = [0; 31];
+        x[0] = u64::from(function);
+        x[1..4].copy_from_slice(&arguments);
+        self.carry_out(HVC_SMCCC, &mut x);
+        [x[0], x[1], x[2], x[3]]
+    }
+}
+
+impl Counter for Wire {
+    fn counter(&self) -> u64 {
+        self.bed.counter.fetch_add(self.bed.step.load(Ordering::Relaxed), Ordering::Relaxed)
+    }
+}
+
+/// The interrupt controller of a VP: it remembers what is enabled and what is pending.
+#[derive(Clone, Copy, Debug)]
+pub struct VpInterrupts {
+    bed: &'static Testbed,
+    vp: usize,
+}
+
+impl Interrupts for VpInterrupts {
+    fn enable(&self, intid: Intid) {
+        let n = intid.number();
+        lock(&self.bed.gic[self.vp]).enabled[usize::from(n) / 64] |= 1 << (n % 64);
+    }
+
+    fn disable(&self, intid: Intid) {
+        let n = intid.number();
+        lock(&self.bed.gic[self.vp]).enabled[usize::from(n) / 64] &= !(1 << (n % 64));
+    }
+}
