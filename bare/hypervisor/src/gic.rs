@@ -70,13 +70,33 @@ pub(crate) fn init_cpu(cpu: usize) {
     msr!("icc_pmr_el1", 0xff);
     msr!("icc_bpr1_el1", 0);
     msr!("icc_igrpen1_el1", 1);
+    isb();
+}
+
+/// Puts the guest's CPU interface on this CPU into its reset state.
+pub(crate) fn reset_virtual_interface() {
+    /// ICH_VTR_EL2.TDS: a guest's write to ICC_DIR_EL1 can be trapped by itself.
+    const TDS: u64 = 1 << 19;
+    let vtr = mrs!("ich_vtr_el2");
     for index in 0..Lists.count() {
         Lists.write(index, 0);
     }
-    /// ICH_VMCR_EL2 at reset: nothing enabled, mask at its lowest; the guest's CPU interface sets the rest.
-    const VMCR: u64 = 0;
-    msr!("ich_vmcr_el2", VMCR);
-    msr!("ich_hcr_el2", hcr::EN);
+    msr!("ich_vmcr_el2", 0);
+    // Active priorities: one word for each 32 preemption levels, of which there are 2 to the power of PREbits.
+    let words = 1 << ((vtr >> 26 & 0b111) + 1).saturating_sub(5).min(2);
+    msr!("ich_ap0r0_el2", 0);
+    msr!("ich_ap1r0_el2", 0);
+    if words > 1 {
+        msr!("ich_ap0r1_el2", 0);
+        msr!("ich_ap1r1_el2", 0);
+    }
+    if words > 2 {
+        msr!("ich_ap0r2_el2", 0);
+        msr!("ich_ap1r2_el2", 0);
+        msr!("ich_ap0r3_el2", 0);
+        msr!("ich_ap1r3_el2", 0);
+    }
+    msr!("ich_hcr_el2", hcr::EN | if vtr & TDS != 0 { hcr::TDIR } else { 0 });
     isb();
 }
 
@@ -145,6 +165,8 @@ impl ListRegisters for Lists {
 
     #[inline]
     fn empty(&self) -> u32 {
+        // What was written to a list register in this exit shall count.
+        isb();
         mrs!("ich_elrsr_el2") as u32
     }
 
@@ -229,6 +251,10 @@ impl Physical for Machine {
 
     fn deactivate(&self, intid: u32) {
         deactivate(intid);
+    }
+
+    fn relax(&self) {
+        crate::arch::yield_cpu();
     }
 
     fn kick(&self, vp: usize) {

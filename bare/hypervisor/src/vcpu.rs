@@ -59,6 +59,10 @@ impl Cpu {
             irq::handle(self);
         };
         reset_el1(&context);
+        gic::reset_virtual_interface();
+        // What became pending while the VP was off goes into list registers.
+        self.hypervisor.gic.reset_vp(self.index, &gic::Lists, &gic::Machine);
+        self.hypervisor.gic.sync(self.index, &gic::Lists, &gic::Machine);
         self.hypervisor.vp_started(self);
         // SAFETY: `frame` is this CPU's own, and nothing on the stack above it is in use.
         unsafe {

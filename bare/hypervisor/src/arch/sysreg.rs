@@ -57,6 +57,12 @@ pub(crate) fn wfi() {
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
+/// Lets another CPU go first: QEMU runs them in turn where it counts instructions.
+pub(crate) fn yield_cpu() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
+}
+
 /// Drops all stage-1 and stage-2 translations of the guest, on all CPUs.
 pub(crate) fn flush_guest_tlb() {
     // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.
