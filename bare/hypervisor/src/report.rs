@@ -123,6 +123,7 @@ fn remember(vp: usize, name: RegisterName, value: u64) {
 fn count_rare(vp: usize, event: &Event<'_>) {
     match *event {
         Event::Smccc { function, result, .. } => smccc(vp, function, result),
+        Event::Bus(hv_vmbus::Event::Contact { version, accepted: true, .. }) => report!(vmbus_version = version.0),
         Event::Crash { control, ref parameters, text, .. } => crash(vp, control, parameters, text),
         _ => {}
     }
