@@ -49,6 +49,7 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
 
     pub(crate) fn clear(&mut self) {
         self.entries = [None; GPADLS];
+        self.words.fill(0);
         self.used = 0;
     }
 
@@ -175,4 +176,66 @@ fn validate(ranges: u16, mut words: &[u64]) -> Result<u32, Reason> {
         words = &rest[count..];
     }
     u32::try_from(total).map_err(|_| Reason::BadRange)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    const CHANNEL: ChannelId = ChannelId(1);
+
+    /// The words of one range of these pages, as bytes.
+    fn list(pages: &[u64]) -> Vec<u8> {
+        let range = pages.len() as u64 * PAGE;
+        [range].iter().chain(pages).flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn lists_keep_their_pages_while_others_come_and_go(
+            steps in vec((0u32..6, 1u64..20, any::<bool>(), any::<u16>()), 0..100),
+        ) {
+            let mut gpadls = Gpadls::<4, 48>::new();
+            let mut model = BTreeMap::new();
+            for (id, count, add, seed) in steps {
+                let id = GpadlId(id);
+                if add {
+                    let pages: Vec<u64> = (0..count).map(|i| u64::from(seed) * 64 + i).collect();
+                    let words: usize = model.values().map(|p: &Vec<u64>| p.len() + 1).sum();
+                    let fits = !model.contains_key(&id) && model.len() < 4 && words + pages.len() < 48;
+                    let bytes = list(&pages);
+                    let outcome = gpadls.begin(id, CHANNEL, 1, bytes.len() as u16, &bytes);
+                    prop_assert_eq!(outcome.is_ok(), fits);
+                    if fits {
+                        model.insert(id, pages);
+                    }
+                } else {
+                    gpadls.remove(id);
+                    model.remove(&id);
+                }
+                for id in (0..6).map(GpadlId) {
+                    prop_assert_eq!(gpadls.whole_pages(id), model.get(&id).map(|p| &p[..]));
+                }
+            }
+        }
+
+        #[test]
+        fn any_words_are_a_list_or_an_error(
+            ranges in 0u16..4,
+            words in vec(prop_oneof![any::<u64>(), 0u64..10_000, (0u64..5).prop_map(|n| n << 32 | 4096)], 0..30),
+        ) {
+            let mut gpadls = Gpadls::<1, 32>::new();
+            let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            match gpadls.begin(GpadlId(1), CHANNEL, ranges, bytes.len() as u16, &bytes) {
+                Ok(Some(pages)) => prop_assert!(pages as usize + usize::from(ranges) <= words.len()),
+                Ok(None) => prop_assert!(false, "all words were there"),
+                Err(_) => prop_assert!(gpadls.get(GpadlId(1)).is_none()),
+            }
+        }
+    }
 }

@@ -6,5 +6,6 @@ mod contact;
 mod echo;
 mod gpadls;
 mod heartbeat;
+mod hostile;
 mod linux;
 mod offers;
