@@ -1,0 +1,295 @@
+//! Time of the hot paths in process: `cargo bench -p hv-host`.
+//!
+//! The embedder here does nothing that the partition does not ask for, so that the figures are the partition's own.
+
+use std::cell::Cell;
+use std::hint::black_box;
+
+use criterion::Criterion;
+use hv_host::{BadAddress, Config, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext};
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::smccc::HYPERCALL;
+use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
+
+const SIZE: u64 = 0x10000;
+const INPUT: u64 = 0x1000;
+const SIMP: u64 = 0x4000;
+const SIEFP: u64 = 0x5000;
+const TSC: u64 = 0x6000;
+const SINT: u8 = 3;
+
+/// Guest memory from address 0 on, for one thread.
+struct Memory(Box<[Cell<u8>]>);
+
+impl Memory {
+    fn range(&self, gpa: u64, len: usize) -> Result<&[Cell<u8>], BadAddress> {
+        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
+        self.0.get(start..start.checked_add(len).ok_or(BadAddress)?).ok_or(BadAddress)
+    }
+}
+
+impl GuestMemory for Memory {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        let range = self.range(gpa, buf.len())?;
+        for (to, from) in buf.iter_mut().zip(range) {
+            *to = from.get();
+        }
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        for (to, from) in self.range(gpa, data.len())?.iter().zip(data) {
+            to.set(*from);
+        }
+        Ok(())
+    }
+
+    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+        let mut bytes = [0; 4];
+        self.read(gpa, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.write(gpa, &value.to_le_bytes())
+    }
+
+    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        let before = self.load_u32(gpa)?;
+        self.store_u32(gpa, before | bits)?;
+        Ok(before)
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        gpa.checked_add(len).is_some_and(|end| end <= SIZE)
+    }
+}
+
+struct Embedder {
+    memory: Memory,
+    counter: Cell<u64>,
+    interrupts: Cell<u64>,
+    deadline: Cell<Option<u64>>,
+}
+
+impl Host for Embedder {
+    type Memory = Memory;
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn counter(&self) -> u64 {
+        self.counter.get()
+    }
+
+    fn assert_interrupt(&self, _vp: usize, _intid: u32) {
+        self.interrupts.set(self.interrupts.get() + 1);
+    }
+
+    fn set_deadline(&self, counter: Option<u64>) {
+        self.deadline.set(counter);
+    }
+
+    fn start_vp(&self, _vp: usize, _context: &VpContext) {}
+}
+
+struct Bench<'a> {
+    partition: Partition<'a>,
+    host: Embedder,
+}
+
+impl Bench<'_> {
+    #[inline(always)]
+    fn hvc(&self, immediate: u16, x: &mut [u64; 31]) {
+        black_box(self.partition.hvc(&self.host, 0, immediate, black_box(x)) == hv_host::Action::Resume);
+    }
+
+    fn set(&self, name: Name, value: u64) {
+        let mut x = set_one(name, value);
+        self.hvc(0, &mut x);
+        assert_eq!(x[0], 1 << 32, "{name:?}");
+    }
+}
+
+fn get_one(name: Name) -> [u64; 31] {
+    let mut x = [0; 31];
+    x[0] = u64::from(HYPERCALL);
+    x[1] = 0x1_0001_0050;
+    x[2] = PARTITION_ID_SELF;
+    x[3] = u64::from(VP_INDEX_SELF);
+    x[4] = u64::from(name.0);
+    x
+}
+
+fn set_one(name: Name, value: u64) -> [u64; 31] {
+    let mut x = get_one(name);
+    x[1] = 0x1_0001_0051;
+    x[6] = value;
+    x
+}
+
+fn with(test: impl FnOnce(&Bench<'_>)) {
+    let vps = [Vp::new(), Vp::new()];
+    let ports = [
+        Port::new(0x100, 7, PortTarget::Message { vp: Some(0), sint: SINT }),
+        Port::new(0x101, 8, PortTarget::Event { vp: Some(0), sint: SINT, base: 0, count: 64 }),
+    ];
+    let host = Embedder {
+        memory: Memory((0..SIZE).map(|_| Cell::new(0)).collect()),
+        counter: Cell::new(0),
+        interrupts: Cell::new(0),
+        deadline: Cell::new(None),
+    };
+    let bench = Bench { partition: Partition::new(Config::new(62_500_000), &vps, &ports), host };
+    bench.partition.reset(&bench.host);
+    bench.partition.vp_online(&bench.host, 0);
+    bench.set(Name::GUEST_OS_ID, 1);
+    bench.set(Name::SIMP, SIMP | 1);
+    bench.set(Name::SIEFP, SIEFP | 1);
+    bench.set(Name::sint(SINT), 18);
+    bench.set(Name::SCONTROL, 1);
+    test(&bench);
+}
+
+fn registers(c: &mut Criterion) {
+    with(|bench| {
+        for (name, register) in
+            [("VP_INDEX", Name::VP_INDEX), ("TIME_REF_COUNT", Name::TIME_REF_COUNT), ("SINT2", Name::SINT2)]
+        {
+            let given = get_one(register);
+            c.bench_function(&format!("fast get of {name}"), |b| {
+                b.iter(|| {
+                    let mut x = given;
+                    bench.hvc(0, &mut x);
+                    x[6]
+                });
+            });
+        }
+        for (name, register, value) in [("EOM", Name::EOM, 0), ("SINT4", Name::SINT4, 20)] {
+            let given = set_one(register, value);
+            c.bench_function(&format!("fast set of {name}"), |b| {
+                b.iter(|| {
+                    let mut x = given;
+                    bench.hvc(0, &mut x);
+                    x[0]
+                });
+            });
+        }
+        c.bench_function("PSCI_VERSION", |b| {
+            b.iter(|| {
+                let mut x = [0; 31];
+                x[0] = 0x8400_0000;
+                bench.hvc(0, &mut x);
+                x[0]
+            });
+        });
+    });
+}
+
+fn post_input(bench: &Bench<'_>) -> [u64; 31] {
+    let mut input = [0u8; 256];
+    for (n, word) in [0x100u32, 0, 1, 240].into_iter().enumerate() {
+        input[n * 4..n * 4 + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    bench.host.memory.write(INPUT, &input).expect("in memory");
+    let mut x = [0; 31];
+    x[0] = u64::from(HYPERCALL);
+    x[1] = 0x5c;
+    x[2] = INPUT;
+    x
+}
+
+fn messages(c: &mut Criterion) {
+    with(|bench| {
+        let given = post_input(bench);
+        let slot = SIMP + u64::from(SINT) * 256;
+        c.bench_function("post of 240 bytes into a free slot", |b| {
+            b.iter(|| {
+                let mut x = given;
+                bench.hvc(0, &mut x);
+                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                assert_eq!(x[0], 0);
+            });
+        });
+        let eom = set_one(Name::EOM, 0);
+        c.bench_function("post of 240 bytes to slot to EOM", |b| {
+            b.iter(|| {
+                let mut x = given;
+                bench.hvc(0, &mut x);
+                assert_eq!(x[0], 0);
+                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                let mut x = eom;
+                bench.hvc(0, &mut x);
+            });
+        });
+        let mut x = given;
+        bench.hvc(0, &mut x);
+        c.bench_function("post of 240 bytes through the queue to EOM", |b| {
+            b.iter(|| {
+                let mut x = given;
+                bench.hvc(0, &mut x);
+                assert_eq!(x[0], 0);
+                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                let mut x = eom;
+                bench.hvc(0, &mut x);
+            });
+        });
+    });
+}
+
+fn events(c: &mut Criterion) {
+    with(|bench| {
+        let mut given = [0; 31];
+        given[0] = u64::from(HYPERCALL);
+        given[1] = 0x1_005d;
+        given[2] = 0x101;
+        let word = SIEFP + u64::from(SINT) * 256;
+        c.bench_function("signal of an event", |b| {
+            b.iter(|| {
+                let mut x = given;
+                bench.hvc(0, &mut x);
+                bench.host.memory.store_u32(word, 0).expect("in memory");
+                assert_eq!(x[0], 0);
+            });
+        });
+    });
+}
+
+fn timers(c: &mut Criterion) {
+    with(|bench| {
+        bench.set(Name::STIMER0_CONFIG, 8 | 1 << 12 | 17 << 4);
+        let mut time = 0;
+        c.bench_function("one-shot timer by hypercall, armed and expired", |b| {
+            b.iter(|| {
+                time += 100;
+                let mut x = set_one(Name::STIMER0_COUNT, time);
+                bench.hvc(0, &mut x);
+                bench.host.counter.set(bench.host.deadline.get().unwrap_or(u64::MAX));
+                bench.partition.timer_expired(&bench.host, 0);
+            });
+        });
+    });
+}
+
+fn time(c: &mut Criterion) {
+    with(|bench| {
+        bench.set(Name::REFERENCE_TSC, TSC | 1);
+        c.bench_function("reference time", |b| {
+            b.iter(|| black_box(&bench.partition).reference_time(&bench.host));
+        });
+        c.bench_function("clock update", |b| {
+            b.iter(|| black_box(&bench.partition).migrate(&bench.host, black_box(62_500_000), 5));
+        });
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    registers(&mut criterion);
+    messages(&mut criterion);
+    events(&mut criterion);
+    timers(&mut criterion);
+    time(&mut criterion);
+    criterion.final_summary();
+}
