@@ -109,21 +109,25 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// The VP is about to run its first instruction. The boot processor needs it too.
+    /// The VP is about to run its first instruction. The boot processor needs it too. Its registers get their reset
+    /// values, its queued messages are dropped.
     pub fn vp_online(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
+            state.reset_registers(self.ports);
             state.set_online(self.reference_time(host));
             host.observe(&Event::VpOnline { vp });
         }
     }
 
-    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Called on the VP itself. Its
-    /// registers go back to their reset values, its queued messages are dropped.
+    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Called on the VP itself. Its timers
+    /// stop. Its SynIC stays as it is until the VP starts again: Linux stops every other VP when it crashes, and then
+    /// waits for VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
+    /// `vmbus_wait_for_unload`).
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             host.set_deadline(None);
             self.vmbus.forget_deadline();
-            state.reset(self.ports);
+            state.set_offline();
             host.observe(&Event::VpOffline { vp });
         }
     }

@@ -8,6 +8,7 @@ use crate::host::{Host, VpContext};
 use crate::messages::Port;
 use crate::partition::Partition;
 use crate::synic::Synic;
+use crate::timers::Timers;
 
 /// Whether a VP runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +74,26 @@ impl Vp {
 
     /// The state after creation or reset: off, all registers at their reset values.
     pub(crate) fn reset(&self, ports: &[Port]) {
-        self.synic().reset(ports);
+        self.reset_registers(ports);
         self.since.store(0, Ordering::Relaxed);
-        self.assist_page.store(0, Ordering::Relaxed);
         self.power.store(OFF, Ordering::Release);
+    }
+
+    /// Gives all registers their reset values.
+    pub(crate) fn reset_registers(&self, ports: &[Port]) {
+        self.synic().reset(ports);
+        self.assist_page.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn set_online(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
         self.power.store(ON, Ordering::Release);
+    }
+
+    /// It stopped, and keeps what a VP has that is off.
+    pub(crate) fn set_offline(&self) {
+        self.synic().timers = Timers::new();
+        self.power.store(OFF, Ordering::Release);
     }
 
     /// Reference time since it went online: what stands for its run time, since the partition is not told when the VP

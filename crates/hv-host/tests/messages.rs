@@ -394,6 +394,15 @@ fn reset_of_a_vp_empties_its_queues_and_frees_the_buffers() {
 }
 
 #[test]
+fn a_stopped_vp_still_takes_messages() {
+    ready(|m| {
+        m.offline(1);
+        assert_eq!(post(m, PORT, b"the last one"), HvStatus::SUCCESS);
+        assert_eq!(m.take_message(1, SINT).unwrap().payload[..12], *b"the last one");
+    });
+}
+
+#[test]
 fn the_host_has_16_buffers_too() {
     ready(|m| {
         let post = || m.partition.post_message(&m.host, 1, SINT, MessageType(1), 3, b"host");
