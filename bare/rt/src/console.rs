@@ -4,7 +4,7 @@
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use crate::{arch, cpu, power};
 
@@ -63,9 +63,21 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+/// What a panic calls before it prints.
+static HOOK: Once<fn(&PanicInfo<'_>)> = Once::new();
+
+/// Lets `hook` run when the program panics, before the panic is printed and the machine switched off. The first call
+/// counts. Interrupts are masked, and the CPU that panics may hold any lock.
+pub fn on_panic(hook: fn(&PanicInfo<'_>)) {
+    HOOK.call_once(|| hook);
+}
+
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     crate::irq::mask();
+    if let Some(hook) = HOOK.get() {
+        hook(info);
+    }
     // Without the lock: this CPU may hold it.
     let _ = writeln!(Uart, "\n{PANIC} on CPU {}: {info}", cpu::index());
     power::off()

@@ -68,16 +68,16 @@ pub struct Pages {
 
 impl Pages {
     /// These pages, from guest physical address `base` on, a multiple of 4096. The model reaches them by
-    /// [`get`](Self::get).
+    /// [`all`](Self::all).
     #[must_use]
     pub const fn new(base: u64, pages: &'static [Page]) -> Self {
         Self { base, pages }
     }
 
-    /// Page `number`, counted from the first.
+    /// The pages, from the first on.
     #[must_use]
-    pub fn get(&self, number: usize) -> Option<&'static Page> {
-        self.pages.get(number)
+    pub fn all(&self) -> &'static [Page] {
+        self.pages
     }
 }
 

@@ -46,7 +46,7 @@ impl First {
 #[doc(alias = "hv_remove_kexec_handler")]
 pub fn vp(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     let mut first = First::default();
-    for index in TimerIndex::all() {
+    for index in TimerIndex::ALL {
         first.note(timer::reset(conduit, index));
     }
     for sint in SintIndex::all() {

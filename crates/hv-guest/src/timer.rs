@@ -39,9 +39,7 @@ impl TimerIndex {
     }
 
     /// All four.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..STIMER_COUNT as u8).map(Self)
-    }
+    pub const ALL: [Self; STIMER_COUNT] = [Self(0), Self(1), Self(2), Self(3)];
 }
 
 /// When a timer expires.

@@ -127,7 +127,13 @@ impl Testbed {
     /// A page of guest memory that nobody else has, all zeros. There are a few hundred.
     #[must_use]
     pub fn page(&self) -> &'static Page {
-        self.ram.allocate()
+        &self.ram.allocate(1)[0]
+    }
+
+    /// So many pages of guest memory that nobody else has, one after the other, all zeros.
+    #[must_use]
+    pub fn pages(&self, count: usize) -> &'static [Page] {
+        self.ram.allocate(count)
     }
 
     /// A page of guest memory that nobody else has, for the parameters of hypercalls.

@@ -27,13 +27,13 @@ impl Ram {
         &self.pages
     }
 
-    pub(crate) fn allocate(&self) -> &'static Page {
-        let number = self.used.fetch_add(1, Ordering::Relaxed);
-        self.pages.get(number).expect("the testbed is out of guest memory")
+    pub(crate) fn allocate(&self, count: usize) -> &'static [Page] {
+        let first = self.used.fetch_add(count, Ordering::Relaxed);
+        self.pages.all().get(first..first + count).expect("the testbed is out of guest memory")
     }
 
     pub(crate) fn page(&self, gpa: u64) -> Option<&'static Page> {
-        self.pages.get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?)
+        self.pages.all().get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?)
     }
 
     /// The word that holds the byte at `gpa`.

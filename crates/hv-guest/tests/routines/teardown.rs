@@ -29,7 +29,7 @@ fn state(guest: &Guest, n: usize) -> Vec<(RegisterName, u64)> {
 fn in_use(guest: &Guest) {
     for n in 0..guest.vps {
         let synic = guest.synic(n);
-        for index in TimerIndex::all() {
+        for index in TimerIndex::ALL {
             let mut timer = match index.number() {
                 0 => Timer::message(&synic, index, SintIndex::VMBUS).unwrap(),
                 _ => Timer::direct(synic.vp(), index, intid(31), &guest.bed.interrupts(n)).unwrap(),
@@ -73,7 +73,7 @@ fn a_shutdown_in_good_order_leaves_reset_state_too() {
         for n in 0..guest.vps {
             let synic = guest.synic(n);
             let interrupts = guest.bed.interrupts(n);
-            let mut timer = Timer::message(&synic, TimerIndex::new(0).unwrap(), SintIndex::VMBUS).unwrap();
+            let mut timer = Timer::message(&synic, TimerIndex::ALL[0], SintIndex::VMBUS).unwrap();
             timer.start(synic.vp(), Schedule::Every(10)).unwrap();
             assert_eq!(guest.partition.leave(guest.map), Err(LeaveError::CpusOnline(1)));
             timer.release(synic.vp(), &interrupts).unwrap();

@@ -15,7 +15,7 @@ const INTID: u32 = 31;
 fn each_timer(test: impl Fn(&Guest, usize, TimerIndex)) {
     everywhere(|guest| {
         for n in 0..guest.vps {
-            for index in TimerIndex::all() {
+            for index in TimerIndex::ALL {
                 if n == usize::from(index.number()) % guest.vps {
                     test(guest, n, index);
                 }
@@ -53,7 +53,7 @@ fn a_one_shot_timer_in_the_past_expires_at_once() {
     everywhere(|guest| {
         let vp = guest.vp(0);
         let mut timer =
-            Timer::direct(&vp, TimerIndex::new(0).unwrap(), intid(INTID), &guest.bed.interrupts(0)).unwrap();
+            Timer::direct(&vp, TimerIndex::ALL[0], intid(INTID), &guest.bed.interrupts(0)).unwrap();
         guest.bed.advance(1_000_000);
         for time in [0, 1, 999_999] {
             timer.start(&vp, Schedule::Once(ReferenceTime(time))).unwrap();
@@ -68,7 +68,7 @@ fn starting_a_one_shot_timer_again_costs_one_hypercall() {
     everywhere(|guest| {
         let vp = guest.vp(0);
         let mut timer =
-            Timer::direct(&vp, TimerIndex::new(1).unwrap(), intid(INTID), &guest.bed.interrupts(0)).unwrap();
+            Timer::direct(&vp, TimerIndex::ALL[1], intid(INTID), &guest.bed.interrupts(0)).unwrap();
         timer.start(&vp, at(guest, 10)).unwrap();
         guest.bed.advance(20);
         let before = guest.bed.hypercalls();
@@ -85,7 +85,7 @@ fn periodic_timers_go_on_until_they_are_stopped() {
         everywhere(|guest| {
             let vp = guest.vp(guest.vps - 1);
             let n = guest.vps - 1;
-            let index = TimerIndex::new(2).unwrap();
+            let index = TimerIndex::ALL[2];
             let mut timer = Timer::direct(&vp, index, intid(INTID), &guest.bed.interrupts(n)).unwrap();
             timer.start(&vp, schedule).unwrap();
             let config: StimerConfig = registers::get(&vp, Register::timer_config(index)).unwrap();
@@ -137,7 +137,7 @@ fn a_timer_has_one_handle_and_release_makes_it_free() {
     everywhere(|guest| {
         let vp = guest.vp(0);
         let interrupts = guest.bed.interrupts(0);
-        let index = TimerIndex::new(3).unwrap();
+        let index = TimerIndex::ALL[3];
         let mut timer = Timer::direct(&vp, index, intid(INTID), &interrupts).unwrap();
         assert_eq!(Timer::direct(&vp, index, intid(INTID), &interrupts).err(), Some(TimerError::InUse));
         timer.start(&vp, Schedule::Every(100)).unwrap();
@@ -154,7 +154,7 @@ fn a_timer_has_one_handle_and_release_makes_it_free() {
 fn what_cannot_be_a_timer_is_refused_here() {
     everywhere(|guest| {
         let synic = guest.synic(0);
-        let index = TimerIndex::new(0).unwrap();
+        let index = TimerIndex::ALL[0];
         let zero = SintIndex::new(0).unwrap();
         assert_eq!(Timer::message(&synic, index, zero).err(), Some(TimerError::SourceZero));
         let mut timer = Timer::message(&synic, index, SintIndex::VMBUS).unwrap();
@@ -167,7 +167,7 @@ fn a_host_without_timers_or_without_direct_mode_is_found_out_first() {
     let config = Config::new(FREQUENCY);
     everywhere_on(Config { profile: Profile::MINIMAL, ..config }, |guest| {
         let synic = guest.synic(0);
-        let result = Timer::message(&synic, TimerIndex::new(0).unwrap(), SintIndex::VMBUS);
+        let result = Timer::message(&synic, TimerIndex::ALL[0], SintIndex::VMBUS);
         assert_eq!(result.err(), Some(TimerError::Unavailable));
     });
     let mut profile = Profile::AZURE;
@@ -175,7 +175,7 @@ fn a_host_without_timers_or_without_direct_mode_is_found_out_first() {
     everywhere_on(Config { profile, ..config }, |guest| {
         let vp = guest.vp(0);
         let interrupts = guest.bed.interrupts(0);
-        let result = Timer::direct(&vp, TimerIndex::new(0).unwrap(), intid(INTID), &interrupts);
+        let result = Timer::direct(&vp, TimerIndex::ALL[0], intid(INTID), &interrupts);
         assert_eq!(result.err(), Some(TimerError::NoDirectMode));
         assert!(!guest.bed.is_enabled(0, INTID as u8));
     });
