@@ -37,7 +37,8 @@ pub(crate) fn root() -> anyhow::Result<&'static Path> {
 pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");
     let output = bare.join("target");
-    let task = ui::Task::new(format!("Building {name} for {TARGET}"));
+    let title = format!("Building {name} for {TARGET}");
+    let task = ui::Task::quiet(title.clone());
     let mut command = Command::new(&toolchain.cargo);
     command
         .current_dir(&bare)
@@ -51,10 +52,14 @@ pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathB
         .stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
     let bar = task.clone();
-    let title = format!("Building {name}");
+    let mut said = false;
     let reader = child.stderr.take().map(|pipe| {
         process::collect(pipe, move |line| {
             if let Some(package) = line.trim_start().strip_prefix("Compiling ") {
+                // Nothing to build is nothing to tell.
+                if !std::mem::replace(&mut said, true) && !bar.is_shown() {
+                    ui::note(&title);
+                }
                 bar.say(format!("{title}: {package}"));
             }
         })

@@ -52,6 +52,11 @@ impl Task {
         Self(Arc::new(Bar(bar)))
     }
 
+    /// True if somebody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.0.is_hidden()
+    }
+
     /// Writes something while the task is not in the way.
     pub(crate) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
         self.0.0.suspend(write)

@@ -4,6 +4,9 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Summary, Synic};
 
+/// Lines of a crash's text that are shown; the JSON has all.
+const CRASH_LINES: usize = 32;
+
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let names = self.hypercalls.iter().map(|call| &call.name);
@@ -43,7 +46,12 @@ impl Display for Summary {
             for (number, parameter) in crash.parameters.iter().enumerate() {
                 writeln!(f, "    P{number} {parameter}")?;
             }
-            for line in crash.text.lines() {
+            let lines: Vec<&str> = crash.text.lines().collect();
+            let hidden = lines.len().saturating_sub(CRASH_LINES);
+            if hidden > 0 {
+                writeln!(f, "    | ({hidden} lines before)")?;
+            }
+            for line in &lines[hidden..] {
                 writeln!(f, "    | {}", printable(line))?;
             }
         }

@@ -23,8 +23,12 @@ pub(super) fn steps() -> Vec<Step> {
             }));
         }
     }
-    steps.push(Step::new("crash/6.12", |context| crash(context, "6.12")));
-    steps.push(Step::new("crash/6.1", |context| crash(context, "6.1")));
+    // On which VP the crash comes is chance: each of several must do.
+    for (stock, vps) in [("6.12", "1"), ("6.12", "2"), ("6.12", "4"), ("6.1", "2"), ("16k", "2")] {
+        steps.push(Step::new(format!("crash/{stock}/{vps}-vps"), move |context| {
+            crash(&context.boot(&["--stock", stock, "--vps", vps, "--run", "crash"])?)
+        }));
+    }
     steps.push(Step::new("reset", |context| context.boot(&["--run", "reset"])?.ended(Exit::Reset, "reset")));
     steps.push(Step::new("hotplug/4-vps", hotplug));
     steps.push(Step::new("poke", poke));
@@ -62,8 +66,7 @@ fn connected(booted: &Booted, vps: u32, version: &str) -> anyhow::Result<()> {
     booted.check(faults.count() == 0, "the only warnings are about SMCCC functions")
 }
 
-fn crash(context: &Context, stock: &str) -> anyhow::Result<()> {
-    let booted = context.boot(&["--stock", stock, "--run", "crash"])?;
+fn crash(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Crash, "crash")?;
     booted.says("Kernel panic - not syncing: sysrq triggered crash")?;
     booted.check(booted.strings("/crash/parameters").len() == 5, "five parameters")?;
