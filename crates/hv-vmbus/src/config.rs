@@ -14,21 +14,31 @@ pub struct Config {
     pub features: FeatureFlags,
     /// Connection to which guests of version 5.0 and later post their messages after the contact.
     pub message_connection: u32,
+    /// Channels that the host offers from the start.
+    pub offers: &'static [Offer],
 }
 
 impl Config {
-    /// Versions 4.0 to 5.3, as Windows Server 2022 has them.
+    /// Versions 4.0 to 5.3, as Windows Server 2022 has them, and no channel.
     pub const DEFAULT: Self = Self {
         min_version: Version::V4_0,
         max_version: Version::V5_3,
         features: FeatureFlags(0).with_client_id(true).with_guest_specified_signal(true),
         message_connection: connection::MESSAGE_CONNECTION_ID_4,
+        offers: &[],
     };
 
     /// The same with another newest version.
     #[must_use]
     pub const fn with_max_version(mut self, version: Version) -> Self {
         self.max_version = version;
+        self
+    }
+
+    /// The same with these channels from the start.
+    #[must_use]
+    pub const fn with_offers(mut self, offers: &'static [Offer]) -> Self {
+        self.offers = offers;
         self
     }
 

@@ -49,6 +49,11 @@ pub enum Event {
         /// Channel.
         channel: ChannelId,
     },
+    /// The guest was told that a channel is gone; if it was open, it is closed.
+    Rescinded {
+        /// Channel.
+        channel: ChannelId,
+    },
     /// The guest released a channel's number.
     Released {
         /// Channel.

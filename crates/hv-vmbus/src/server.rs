@@ -62,15 +62,25 @@ pub struct Server<const CHANNELS: usize = 8, const GPADLS: usize = 16, const WOR
 }
 
 impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHANNELS, GPADLS, WORDS> {
-    /// A server that offers nothing yet.
+    /// A server that offers the channels of its configuration.
+    ///
+    /// # Panics
+    /// If there are more of them than `CHANNELS`, or `CHANNELS` is more than 2047.
     #[must_use]
     pub const fn new(config: Config) -> Self {
         assert!(CHANNELS < 2048, "a channel's number is an event flag");
+        assert!(config.offers.len() <= CHANNELS, "the server has not room for so many channels");
+        let mut channels = [const { None }; CHANNELS];
+        let mut index = 0;
+        while index < config.offers.len() {
+            channels[index] = Some(Channel::new(ChannelId(index as u32 + 1), config.offers[index]));
+            index += 1;
+        }
         Self {
             config,
             connection: None,
             vp: 0,
-            channels: [const { None }; CHANNELS],
+            channels,
             gpadls: Gpadls::new(),
             outbox: Outbox::new(),
             cursor: 0,
@@ -217,6 +227,13 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
                 Owed::Offers => self.send_offers(port),
                 Owed::Offer(id) => self.send_offer(id, port),
                 Owed::Contact(answer) => self.send(owed, answer.vp, answer.sint, port),
+                Owed::Rescind(channel) => {
+                    let done = self.send(owed, self.vp, SINT, port);
+                    if done {
+                        port.observe(Event::Rescinded { channel });
+                    }
+                    done
+                }
                 _ => self.send(owed, self.vp, SINT, port),
             };
             if !done {

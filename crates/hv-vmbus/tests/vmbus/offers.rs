@@ -54,6 +54,20 @@ fn offers_go_to_the_contacts_vp_in_order_and_then_their_end() {
 }
 
 #[test]
+fn the_configurations_channels_are_offered_from_the_start() {
+    static SERVER: Server = Server::new(Config::DEFAULT.with_offers(&[OFFER, Offer::ECHO]));
+    let (mut server, mut port) = (SERVER.clone(), TestPort::new());
+    assert_eq!(server.offer(OFFER), Some(ChannelId(3)), "the next number");
+    send(&mut server, &mut port, &contact(Version::V5_3));
+    port.take();
+    send(&mut server, &mut port, &header(MessageType::REQUEST_OFFERS));
+    let answers = port.take();
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[0].message::<OfferChannel>().offer.interface, guid::HEARTBEAT);
+    assert_eq!(answers[1].message::<OfferChannel>().offer.interface, hv_vmbus::ECHO_INTERFACE);
+}
+
+#[test]
 fn offers_that_find_the_queue_full_go_on_where_they_stopped() {
     let (mut server, mut port): (Server, _) = (Server::new(Config::DEFAULT), TestPort::new());
     for _ in 0..5 {
@@ -129,7 +143,7 @@ fn a_rescinded_channels_number_is_free_when_the_guest_has_released_it() {
     assert_eq!(port.one().message::<RescindOffer>().channel, id);
     assert_eq!(server.offer(OFFER), None);
     send(&mut server, &mut port, &released(id));
-    assert_eq!(port.events, [Event::Released { channel: id }]);
+    assert_eq!(port.events, [Event::Rescinded { channel: id }, Event::Released { channel: id }]);
     assert_eq!(server.offer(OFFER), Some(id));
 }
 
