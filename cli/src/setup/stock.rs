@@ -37,6 +37,27 @@ pub(crate) enum Piece {
     Kernel(Stock),
     /// The busybox for the stock initrd.
     Busybox,
+    /// The C headers of Debian's 6.12.
+    Headers(Headers),
+}
+
+/// The two halves of a kernel's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Headers {
+    /// Those that all architectures and flavours share.
+    Common,
+    /// Those made for the arm64 cloud kernel.
+    Arm64,
+}
+
+impl Headers {
+    /// What its package is called: everything between these two is a version.
+    const fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Common => ("linux-headers-6.12.", "-common"),
+            Self::Arm64 => ("linux-headers-6.12.", "-cloud-arm64"),
+        }
+    }
 }
 
 /// A stock kernel in the cache.
@@ -69,6 +90,8 @@ impl Piece {
             Self::Kernel(Stock::Cloud61) => "linux-6.1-cloud",
             Self::Kernel(Stock::Pages16k) => "linux-6.12-16k",
             Self::Busybox => "busybox",
+            Self::Headers(Headers::Common) => "linux-6.12-headers-common",
+            Self::Headers(Headers::Arm64) => "linux-6.12-headers-arm64",
         }
     }
 
@@ -79,6 +102,8 @@ impl Piece {
             Self::Kernel(Stock::Cloud61) => "Debian's 6.1 cloud kernel",
             Self::Kernel(Stock::Pages16k) => "Debian's 6.12 kernel with 16K pages",
             Self::Busybox => "Debian's static busybox",
+            Self::Headers(Headers::Common) => "Debian's 6.12 kernel headers",
+            Self::Headers(Headers::Arm64) => "Debian's 6.12 kernel headers for arm64",
         }
     }
 
@@ -87,6 +112,7 @@ impl Piece {
         match self {
             Self::Kernel(stock) => newest(names, stock.package()),
             Self::Busybox => names.into_iter().find(|&name| name == "busybox-static"),
+            Self::Headers(headers) => newest(names, headers.package()),
         }
     }
 
@@ -95,6 +121,7 @@ impl Piece {
         match self {
             Self::Kernel(stock) => stock.package().0,
             Self::Busybox => "busybox-static",
+            Self::Headers(headers) => headers.package().0,
         }
     }
 
@@ -111,6 +138,12 @@ impl Piece {
             (Self::Kernel(_), ["boot", name]) if name.starts_with("vmlinuz-") => Some("vmlinuz".to_owned()),
             (Self::Kernel(_), ["lib", "modules", _, "kernel", "drivers", "hv", name]) => {
                 name.contains(".ko").then(|| format!("modules/{name}"))
+            }
+            (Self::Headers(_), ["src", _, "include", rest @ ..]) => {
+                Some(format!("include/{}", rest.join("/")))
+            }
+            (Self::Headers(_), ["src", _, "arch", "arm64", "include", rest @ ..]) => {
+                Some(format!("arch/arm64/include/{}", rest.join("/")))
             }
             _ => None,
         }

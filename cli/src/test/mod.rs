@@ -6,6 +6,7 @@ mod in_process;
 mod life;
 mod options;
 mod runner;
+mod witness;
 
 use crate::exit::Exit;
 use crate::setup::cache::Cache;
@@ -50,6 +51,7 @@ fn steps() -> Vec<Step> {
     let mut steps = options::steps();
     steps.extend(boots::steps());
     steps.extend(life::steps());
+    steps.extend(witness::steps());
     steps
 }
 
@@ -91,6 +93,7 @@ fn prepare() -> anyhow::Result<()> {
     let kernels = [Stock::Cloud612, Stock::Cloud61, Stock::Pages16k].map(Piece::Kernel);
     let pieces = stock::prepare(&Cache::open()?, &[kernels[0], kernels[1], kernels[2], Piece::Busybox])?;
     build::program(&toolchain, "hypervisor")?;
+    witness::prepare()?;
     ui::out(&format!("QEMU {}; {}\n", qemu.version, toolchain.description));
     for piece in &pieces {
         ui::out(&format!("{} {}\n", piece.package, piece.version));

@@ -202,7 +202,8 @@ bits! {
         frequency_registers / with_frequency_registers: bool @ 6 = "FrequencyRegsAvailable";
         /// Synthetic machine checks.
         synthetic_machine_check / with_synthetic_machine_check: bool @ 7 = "SyntheticMachineCheckAvailable";
-        /// The guest crash registers. x64: EDX bit 10.
+        /// The guest crash registers. x64: EDX bit 10. The TLFS's page Partition Properties says bit 105 of the register,
+        /// its page Feature Discovery says bit 72, which is this one and Linux's.
         guest_crash / with_guest_crash: bool @ 8 = "GuestCrashRegsAvailable";
         /// The hypervisor can be disabled.
         disable_hypervisor / with_disable_hypervisor: bool @ 10 = "DisableHypervisorAvailable";

@@ -19,6 +19,8 @@ constants! {
     /// 64 bits wide. The 2018 patch had a C `int` here (0xfffff000), which is the same mask only once it was
     /// sign-extended.
     pub const MASK: u64 = !((1 << SHIFT) - 1), "HV_HYP_PAGE_MASK" ["HV_PAGE_MASK"];
+    /// Log2 of the large page's size, 2 MiB.
+    pub const LARGE_SHIFT: u32 = 21, "HV_HYP_LARGE_PAGE_SHIFT";
 }
 
 /// Gives what it holds the alignment of a page, for pages that the guest lends to the hypervisor.

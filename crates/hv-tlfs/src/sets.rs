@@ -2,7 +2,8 @@
 
 use crate::abi::Tables;
 
-pub(crate) const TABLES: Tables = Tables { constants: &[FORMATS, LIMITS], structs: &[FORMAT_TYPE, SETS] };
+pub(crate) const TABLES: Tables =
+    Tables { constants: &[FORMATS, BANKS, LIMITS], structs: &[FORMAT_TYPE, SETS] };
 
 open_enum! {
     table FORMAT_TYPE, from "TLFS, HV_VP_SET; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
@@ -17,6 +18,15 @@ constants! {
     SPARSE_4K = 0, "HV_GENERIC_SET_SPARSE_4K";
     /// Every VP of the partition.
     ALL = 1, "HV_GENERIC_SET_ALL";
+}
+
+constants! {
+    table BANKS, kind "set", from "mshv-bindings";
+
+    /// Log2 of the VPs of a bank.
+    pub const BANK_SHIFT: u32 = 6, "HV_GENERIC_SET_SHIFT";
+    /// Bits of a VP index that choose the bit in its bank.
+    pub const BANK_MASK: u32 = 63, "HV_GENERIC_SET_MASK";
 }
 
 constants! {
@@ -59,7 +69,7 @@ impl VpSetHeader {
 #[must_use]
 pub const fn bank_and_bit(vp_index: u32) -> Option<(u32, u32)> {
     if vp_index < (MAX_SPARSE_BANKS * VPS_PER_BANK) as u32 {
-        Some((vp_index / 64, vp_index % 64))
+        Some((vp_index >> BANK_SHIFT, vp_index & BANK_MASK))
     } else {
         None
     }

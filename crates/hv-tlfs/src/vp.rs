@@ -3,7 +3,7 @@
 use crate::abi::Tables;
 
 pub(crate) const TABLES: Tables =
-    Tables { constants: &[SELF, SENTINEL], structs: &[VP_INDEX, PARTITION_ID, VTL_WORD] };
+    Tables { constants: &[SELF, LIMITS, SENTINEL], structs: &[VP_INDEX, PARTITION_ID, VTL_WORD] };
 
 open_enum! {
     table VP_INDEX, from "TLFS, HV_VP_INDEX";
@@ -26,6 +26,18 @@ constants! {
     pub const VP_INDEX_SELF: u32 = 0xffff_fffe, "HV_VP_INDEX_SELF";
     /// Any VP: the hypervisor chooses (target of a port).
     pub const ANY_VP: u32 = 0xffff_ffff, "HV_ANY_VP";
+}
+
+constants! {
+    table LIMITS, kind "vp", from "Linux 7.2, include/hyperv/hvgdk_mini.h; mshv-bindings";
+
+    /// VPs that a partition can have on ARM64, by Linux's and the root driver's headers. A hypervisor tells its own limit
+    /// in [`ImplementationLimits`](crate::features::ImplementationLimits).
+    pub const MAXIMUM_PROCESSORS: u32 = 320, "HV_MAXIMUM_PROCESSORS";
+    /// Highest index of a VP, likewise.
+    pub const MAX_VP_INDEX: u32 = MAXIMUM_PROCESSORS - 1, "HV_MAX_VP_INDEX";
+    /// No partition.
+    pub const PARTITION_ID_INVALID: u64 = 0, "HV_PARTITION_ID_INVALID";
 }
 
 constants! {

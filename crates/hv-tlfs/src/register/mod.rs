@@ -66,7 +66,8 @@ structs! {
     /// Input header of a Get; a list of [`RegisterName`]s follows it directly, 4 bytes each.
     ///
     /// The output is a list of [`RegisterValue`]s.
-    pub struct GetVpRegistersInput = "hv_get_vp_registers_input" ["HV_INPUT_GET_VP_REGISTERS"], size 16 {
+    pub struct GetVpRegistersInput = "hv_get_vp_registers_input"
+        ["hv_input_get_vp_registers", "HV_INPUT_GET_VP_REGISTERS"], size 16 {
         /// Whose VP it is.
         partition_id: PartitionId = 0 "header.partitionid",
         /// Which VP.
@@ -79,10 +80,17 @@ structs! {
     also {
         "header" @ 0, 16;
         "element" @ 16, 0;
+        "partition_id" @ 0, 8;
+        "vp_index" @ 8, 4;
+        "input_vtl" @ 12, 1;
+        "rsvd_z8" @ 13, 1;
+        "rsvd_z16" @ 14, 2;
+        "names" @ 16, 0;
     }
 
     /// Input header of a Set; a list of [`SetVpRegistersElement`]s follows it. There is no output.
-    pub struct SetVpRegistersInput = "hv_set_vp_registers_input" ["HV_INPUT_SET_VP_REGISTERS"], size 16 {
+    pub struct SetVpRegistersInput = "hv_set_vp_registers_input"
+        ["hv_input_set_vp_registers", "HV_INPUT_SET_VP_REGISTERS"], size 16 {
         /// Whose VP it is.
         partition_id: PartitionId = 0 "header.partitionid",
         /// Which VP.
@@ -95,6 +103,12 @@ structs! {
     also {
         "header" @ 0, 16;
         "element" @ 16, 0;
+        "partition_id" @ 0, 8;
+        "vp_index" @ 8, 4;
+        "input_vtl" @ 12, 1;
+        "rsvd_z8" @ 13, 1;
+        "rsvd_z16" @ 14, 2;
+        "elements" @ 16, 0;
     }
 
     /// One register of a Set.

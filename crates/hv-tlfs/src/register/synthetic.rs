@@ -2,7 +2,7 @@
 
 use super::RegisterName;
 
-pub(super) const TABLES: &[&[crate::abi::Constant]] = &[DISCOVERY, CRASH, CONTEXT, SYNIC, TIMERS];
+pub(super) const TABLES: &[&[crate::abi::Constant]] = &[DISCOVERY, CRASH, CONTEXT, SYNIC, TIMERS, EXCEPTIONS];
 
 constants! {
     table DISCOVERY, kind "register", from "TLFS, HV_REGISTER_NAME and Feature Discovery; Linux 6.12, include/asm-generic/hyperv-tlfs.h; Linux 7.2, include/hyperv/hvgdk_mini.h", impl RegisterName;
@@ -111,9 +111,10 @@ constants! {
     /// Tells a guest's scheduler of an event. openvmm knows it.
     GUEST_SCHEDULER_EVENT = 0x0009_001b, "HvRegisterGuestSchedulerEvent";
     /// Where the partition's statistics page is.
-    STATS_PARTITION_RETAIL = 0x0009_0020, "HvRegisterStatsPartitionRetail";
+    STATS_PARTITION_RETAIL = 0x0009_0020, "HV_REGISTER_STATS_PARTITION_RETAIL"
+        ["HvRegisterStatsPartitionRetail"];
     /// Where the VP's statistics page is.
-    STATS_VP_RETAIL = 0x0009_0022, "HvRegisterStatsVpRetail";
+    STATS_VP_RETAIL = 0x0009_0022, "HV_REGISTER_STATS_VP_RETAIL" ["HvRegisterStatsVpRetail"];
     /// This VP's index in the hypervisor below, where one runs inside another.
     NESTED_VP_INDEX = 0x0009_1003, "HV_REGISTER_NESTED_VP_INDEX" ["HvRegisterNestedVpIndex"];
 }
@@ -195,4 +196,14 @@ constants! {
     /// Count of that timer.
     STIME_UNHALTED_TIMER_COUNT = 0x000b_0101, "HV_REGISTER_STIME_UNHALTED_TIMER_COUNT"
         ["HvRegisterStimeUnhaltedTimerCount"];
+}
+
+constants! {
+    table EXCEPTIONS, kind "register", from "TLFS, HvCallGetVpRegisters, Early Register List (ARM64); mshv-bindings", impl RegisterName;
+
+    /// Where the guest takes exceptions that the hypervisor raises, such as on a hypercall from a wrong level. Can be read
+    /// and written before the guest OS id is. The TLFS names it without its number, which is from mshv-bindings.
+    SYNTHETIC_VBAR_EL1 = 0x40400, "HvArm64RegisterSyntheticVbarEl1" ["HV_ARM64_REGISTER_SYNTHETIC_VBAR_EL1"];
+    /// Syndrome of such an exception. Can be read before the guest OS id is written. The number is from mshv-bindings.
+    SYNTHETIC_ESR_EL1 = 0x40401, "HvArm64RegisterSyntheticEsrEl1" ["HV_ARM64_REGISTER_SYNTHETIC_ESR_EL1"];
 }

@@ -1,0 +1,131 @@
+//! Why the table and Linux 6.12's headers differ, where they do.
+
+use super::Reasons;
+
+const ROOT: &str = "for a root partition, which no guest of this project is";
+const KERNEL: &str = "bookkeeping of the Linux kernel: it never crosses the interface";
+const IDS: &str = "Linux's own numbers for kinds of devices; the interface has GUIDs";
+const OLD: &str = "a version before 4.0, which no ARM64 host or guest has spoken";
+const X64: &str = "x64 only";
+
+/// What Linux has and the table lacks.
+pub(super) const LACKS: &Reasons = &[
+    ("HVMSG_X64_*", X64),
+    ("hv_ioapic_rte", X64),
+    ("HV_SOURCE_SHADOW_*", ROOT),
+    ("HvSubnode*", ROOT),
+    ("HV_DEVICE_TYPE_*", ROOT),
+    ("HV_INTERRUPT_TRIGGER_MODE_*", ROOT),
+    ("hv_proximity_domain_*", ROOT),
+    ("hv_lp_startup_status", ROOT),
+    ("hv_input_add_logical_processor", ROOT),
+    ("hv_output_add_logical_processor", ROOT),
+    ("hv_create_vp", ROOT),
+    ("hv_pci_*", ROOT),
+    ("hv_device_id", ROOT),
+    ("hv_device_interrupt_descriptor", ROOT),
+    ("hv_input_map_device_interrupt", ROOT),
+    ("hv_output_map_device_interrupt", ROOT),
+    ("hv_input_unmap_device_interrupt", ROOT),
+    ("VTPM_BASE_ADDRESS", "a device of x64's confidential guests"),
+    ("VERSION_WS2008", OLD),
+    ("VERSION_WIN7", OLD),
+    ("VERSION_WIN8", OLD),
+    ("VERSION_WIN8_1", OLD),
+    ("vmbus_channel_version_supported", OLD),
+    ("MAX_PAGE_BUFFER_COUNT", "a limit of Linux's drivers"),
+    ("MAX_MULTIPAGE_BUFFER_COUNT", "a limit of Linux's drivers"),
+    ("MAX_PAGE_BUFFER_PACKET", "a limit of Linux's drivers"),
+    ("MAX_MULTIPAGE_BUFFER_PACKET", "a limit of Linux's drivers"),
+    ("VMBUS_DEFAULT_MAX_PKT_SIZE", "a limit of Linux's drivers"),
+    ("VMBUS_NO_RQSTOR", KERNEL),
+    ("VMBUS_RQST_*", KERNEL),
+    ("WLTIMEDELTA", "the difference of two epochs, in a driver's unit"),
+    ("MAX_SRV_VER", "a limit of Linux's drivers"),
+    ("HV_CONFIG_BLOCK_SIZE_MAX", "the protocol of virtual PCI, which is one device's"),
+    ("NR_HV_HYP_PAGES_IN_PAGE", "depends on the guest's page size"),
+    ("HV_GPADL_*", KERNEL),
+    ("CHANNELMSG_COUNT", "how many messages Linux knows"),
+    ("CHANNEL_OFFER_STATE", KERNEL),
+    ("CHANNEL_OPENING_STATE", KERNEL),
+    ("CHANNEL_OPEN_STATE", KERNEL),
+    ("CHANNEL_OPENED_STATE", KERNEL),
+    ("HV_IDE", IDS),
+    ("HV_SCSI", IDS),
+    ("HV_FC", IDS),
+    ("HV_NIC", IDS),
+    ("HV_ND", IDS),
+    ("HV_PCIE", IDS),
+    ("HV_FB", IDS),
+    ("HV_KBD", IDS),
+    ("HV_MOUSE", IDS),
+    ("HV_KVP", IDS),
+    ("HV_TS", IDS),
+    ("HV_HB", IDS),
+    ("HV_SHUTDOWN", IDS),
+    ("HV_FCOPY", IDS),
+    ("HV_BACKUP", IDS),
+    ("HV_DM", IDS),
+    ("HV_UNKNOWN", IDS),
+    ("hv_ring_buffer_info", KERNEL),
+    ("hv_ring_buffer_debug_info", KERNEL),
+    ("vmestablish_gpadl", "declared and never used"),
+    ("vmpacket_largest_possible_header", KERNEL),
+    ("vmbus_channel_msginfo", KERNEL),
+    ("vmbus_close_msg", KERNEL),
+    ("vmbus_requestor", KERNEL),
+    ("vmbus_device", KERNEL),
+    ("vmbus_gpadl", KERNEL),
+    ("vmbus_channel", KERNEL),
+    (
+        "vmbus_channel_packet_page_buffer",
+        "a packet with an array of Linux's greatest length; the table has its parts",
+    ),
+    ("vmbus_channel_packet_multipage_buffer", "likewise"),
+    ("vmbus_packet_mpb_array", "likewise"),
+    ("hv_driver", KERNEL),
+    ("hv_device", KERNEL),
+    ("hv_util_service", KERNEL),
+    ("hyperv_service_callback", KERNEL),
+    ("hv_dma_range", KERNEL),
+    ("hyperv_pci_block_ops", KERNEL),
+];
+
+/// Sizes and places that differ.
+pub(super) const LAYOUTS: &Reasons = &[
+    ("ms_hyperv_tsc_page", "Linux declares the 24 bytes that carry meaning, the TLFS the page"),
+    ("ms_hyperv_info", "bookkeeping of the kernel; the table keeps the 2018 patch's, of 20 bytes"),
+    ("ms_hyperv_info.*", "bookkeeping of the kernel; the table keeps the 2018 patch's"),
+    (
+        "hv_device_interrupt_target",
+        "Linux's union has room for a VP set's header, the table's mask is one word of it",
+    ),
+    ("hv_retarget_device_interrupt", "contains hv_device_interrupt_target"),
+    ("hv_retarget_device_interrupt.int_target", "contains hv_device_interrupt_target"),
+    ("hv_synic_sint.reserved2", "the TLFS and Linux 7.2 have two more bits: as_intercept and proxy"),
+    ("vmbus_channel_offer_channel.monitor_allocated", "one bit of the byte in Linux; the rest is reserved"),
+    (
+        "vmbus_channel_offer_channel.is_dedicated_interrupt",
+        "one bit of the 16 in Linux; the rest is reserved",
+    ),
+];
+
+/// Fields that only one of the two has.
+pub(super) const FIELDS: &Reasons = &[
+    ("ms_hyperv_tsc_page.reserved2", "the rest of the page"),
+    ("ms_hyperv_info.*", "bookkeeping of the kernel; the table keeps the 2018 patch's"),
+    ("hv_synic_sint.as_intercept", "in the TLFS and Linux 7.2"),
+    ("hv_synic_sint.proxy", "in the TLFS and Linux 7.2"),
+    ("hv_send_ipi.target_vtl", "Linux counts it to the reserved field"),
+    ("hv_send_ipi.padding", "Linux counts it to the reserved field"),
+    ("hv_send_ipi_ex.target_vtl", "Linux counts it to the reserved field"),
+    ("hv_send_ipi_ex.padding", "Linux counts it to the reserved field"),
+    ("hv_interrupt_entry.ioapic_rte", X64),
+    (
+        "hv_get_vp_registers_input.*",
+        "the list is of register names, which Linux declares in pairs; names of 7.2 besides",
+    ),
+    ("hv_set_vp_registers_input.*", "the table has the element as hv_register_assoc; names of 7.2 besides"),
+    ("hv_get_vp_registers_output.registervalue*", "names of the 2018 patch"),
+    ("hv_hypervisor_version_info.service_version", "the word that holds Linux's two bit fields"),
+];
