@@ -2,6 +2,7 @@
 
 use crate::config::Offer;
 use crate::device::Device;
+use crate::image;
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::{ChannelId, GpadlId, MessageHeader, MessageType, OfferChannel};
 use crate::ring::{Consumer, Producer};
@@ -89,3 +90,8 @@ impl Channel {
         }
     }
 }
+
+image::fields!(Channel { id, offer, offered, state });
+image::variants!(State, "an unknown state of a channel" { 0 => Closed, 1 => Open(open), 2 => Rescinded });
+image::fields!(Open { gpadl, split, vp, flag, connection, rings, device, spoilt, unfinished });
+image::fields!(Rings { consumer, producer });

@@ -1,5 +1,6 @@
 //! What a host is and offers.
 
+use crate::image;
 use crate::protocol::{ChannelOffer, FeatureFlags, Guid, OfferFlags, PipeMode, Version, connection, guid};
 
 /// What the host's end of VMBus is able to do.
@@ -127,3 +128,6 @@ impl Offer {
 /// Interface GUID of [`Offer::ECHO`]; its last bytes spell "hvecho".
 pub const ECHO_INTERFACE: Guid =
     Guid::new(0x7b1f_3c52, 0x9d0e, 0x4c66, [0xa4, 0x11, 0x68, 0x76, 0x65, 0x63, 0x68, 0x6f]);
+
+image::variants!(Device, "an unknown device" { 0 => Silent, 1 => Echo, 2 => Heartbeat { interval } });
+image::fields!(Offer { channel, device });

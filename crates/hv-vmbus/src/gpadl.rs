@@ -1,6 +1,7 @@
 //! Page lists that the guest has named, in a pool of fixed size.
 
 use crate::event::Reason;
+use crate::image::{self, RestoreError};
 use crate::protocol::{ChannelId, GpadlId};
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
@@ -66,6 +67,40 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
         let rings =
             |g: &&mut Gpadl| g.channel == channel && matches!(g.state, State::InUse | State::TearingDown);
         self.entries.iter_mut().flatten().find(rings)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Gpadl> {
+        self.entries.iter().flatten()
+    }
+
+    /// The words of a GPADL, those that have not come included.
+    pub(crate) fn words(&self, gpadl: &Gpadl) -> &[u64] {
+        &self.words[gpadl.start..gpadl.start + gpadl.len]
+    }
+
+    /// Takes a saved GPADL, and returns its words to be filled.
+    pub(crate) fn insert(&mut self, gpadl: Gpadl) -> Result<&mut [u64], RestoreError> {
+        let Gpadl { len, filled, state, .. } = gpadl;
+        if self.get(gpadl.id).is_some() {
+            return Err(RestoreError::Invalid("a page list twice"));
+        }
+        if len == 0 || filled > len || (filled == len) == (state == State::Filling) {
+            return Err(RestoreError::Invalid("a page list of a wrong length"));
+        }
+        if len > WORDS - self.used {
+            return Err(RestoreError::NoRoom);
+        }
+        let slot = self.entries.iter_mut().find(|e| e.is_none()).ok_or(RestoreError::NoRoom)?;
+        let start = self.used;
+        *slot = Some(Gpadl { start, ..gpadl });
+        self.used += len;
+        Ok(&mut self.words[start..start + len])
+    }
+
+    /// Whether a GPADL that has come completely is one.
+    pub(crate) fn is_valid(&self, id: GpadlId) -> bool {
+        let whole = |g: &Gpadl| g.state == State::Filling || validate(g.ranges, self.words(g)).is_ok();
+        self.get(id).is_some_and(whole)
     }
 
     /// Begins a GPADL of `bytes` bytes of ranges with the part of them that came with the header. Returns its page
@@ -177,6 +212,14 @@ fn validate(ranges: u16, mut words: &[u64]) -> Result<u32, Reason> {
     }
     u32::try_from(total).map_err(|_| Reason::BadRange)
 }
+
+image::fields!(Gpadl { id, channel, state, ranges, start, len, filled });
+image::variants!(State, "an unknown state of a page list" {
+    0 => Filling,
+    1 => Ready,
+    2 => InUse,
+    3 => TearingDown,
+});
 
 #[cfg(test)]
 mod tests {

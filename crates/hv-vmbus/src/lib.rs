@@ -58,14 +58,17 @@ mod contact;
 mod device;
 mod event;
 mod gpadl;
+mod image;
 mod outbox;
 mod port;
 mod requests;
 pub mod ring;
+mod save;
 mod server;
 mod service;
 
 pub use config::{Config, Device, ECHO_INTERFACE, Offer};
 pub use event::{Event, Reason};
+pub use image::RestoreError;
 pub use port::{BadAddress, Port, Posted, RingMemory};
 pub use server::{Refused, Server};

@@ -1,5 +1,6 @@
 //! Messages that the server owes the guest.
 
+use crate::image;
 use crate::protocol::{
     ChannelId, ConnectionState, FeatureFlags, GpadlCreated, GpadlId, GpadlTorndown, Guid, MessageHeader,
     MessageType, ModifyChannelResponse, NtStatus, OpenResult, RescindOffer, TlConnectResult, Version,
@@ -188,6 +189,11 @@ impl Outbox {
         true
     }
 
+    /// What is owed, first things first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owed> {
+        (0..self.len).filter_map(|i| self.slots[(self.first + i) % Self::CAPACITY].as_ref())
+    }
+
     pub(crate) fn front(&self) -> Option<Owed> {
         self.slots[self.first]
     }
@@ -200,3 +206,17 @@ impl Outbox {
         }
     }
 }
+
+image::variants!(Owed, "an unknown message" {
+    0 => Contact(answer),
+    1 => Offers,
+    2 => Offer(channel),
+    3 => Rescind(channel),
+    4 => GpadlCreated(channel, gpadl, status),
+    5 => GpadlTorndown(gpadl),
+    6 => OpenResult(channel, open_id, status),
+    7 => ModifyResponse(channel, status),
+    8 => ConnectResult(endpoint, service, status),
+    9 => UnloadResponse,
+});
+image::fields!(ContactAnswer { vp, sint, version, state, features, message_connection });

@@ -4,6 +4,7 @@ use crate::channel::{Channel, State};
 use crate::config::{Config, Offer};
 use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
+use crate::image;
 use crate::outbox::{Encoded, Outbox, Owed};
 use crate::port::{Port, Posted};
 use crate::protocol::connection::{MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_SINT};
@@ -57,8 +58,8 @@ pub struct Server<const CHANNELS: usize = 8, const GPADLS: usize = 16, const WOR
     pub(crate) gpadls: Gpadls<GPADLS, WORDS>,
     pub(crate) outbox: Outbox,
     /// Next channel of the offers being sent.
-    cursor: usize,
-    rejected: u64,
+    pub(crate) cursor: usize,
+    pub(crate) rejected: u64,
 }
 
 impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHANNELS, GPADLS, WORDS> {
@@ -316,7 +317,7 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
         }
     }
 
-    fn index(id: ChannelId) -> Option<usize> {
+    pub(crate) fn index(id: ChannelId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(1)?).ok()
     }
 
@@ -351,3 +352,5 @@ fn post<P: Port>(port: &mut P, vp: u32, sint: u8, kind: MessageType, message: &E
 pub(crate) fn parse<T: FromBytes>(payload: &[u8]) -> Result<T, Reason> {
     T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)
 }
+
+image::fields!(Connection { version, features, offers_requested });

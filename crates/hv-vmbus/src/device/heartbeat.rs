@@ -1,6 +1,7 @@
 //! The heartbeat service: the host asks, the guest adds 1 and sends it back.
 
 use super::io::{Io, Taken};
+use crate::image;
 use crate::port::RingMemory;
 use crate::protocol::PacketType;
 use crate::protocol::ic::{
@@ -42,7 +43,7 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     pub(crate) fn new(interval: u64) -> Self {
-        Self { state: State::Start, interval: interval.max(1), sequence: 0 }
+        Self { state: State::Start, interval, sequence: 0 }
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
@@ -65,7 +66,7 @@ impl Heartbeat {
         if let State::Beating { framework, service, next } = self.state {
             if io.time >= next {
                 beat(io, framework, service, self.sequence)?;
-                let next = io.time.saturating_add(self.interval);
+                let next = io.time.saturating_add(self.interval.max(1));
                 self.state = State::Beating { framework, service, next };
             }
         }
@@ -171,3 +172,11 @@ fn chosen(body: &[u8]) -> Option<(Version, Version)> {
     let one_each = negotiate.framework_versions == 1 && negotiate.message_versions == 1;
     (one_each && FRAMEWORK.contains(&framework) && SERVICE.contains(&service)).then_some((framework, service))
 }
+
+image::fields!(Heartbeat { state, interval, sequence });
+image::variants!(State, "an unknown state of a heartbeat" {
+    0 => Start,
+    1 => Negotiating,
+    2 => Beating { framework, service, next },
+    3 => Incompatible,
+});

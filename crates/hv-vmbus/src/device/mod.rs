@@ -7,6 +7,7 @@ mod io;
 pub(crate) use io::Io;
 
 use crate::config;
+use crate::image;
 use crate::port::RingMemory;
 use crate::ring::RingError;
 use heartbeat::Heartbeat;
@@ -46,3 +47,5 @@ impl Device {
         }
     }
 }
+
+image::variants!(Device, "an unknown device" { 0 => Silent, 1 => Echo, 2 => Heartbeat(heartbeat) });

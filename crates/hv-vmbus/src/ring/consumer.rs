@@ -1,7 +1,8 @@
 //! The receiving side of a ring.
 
 use super::RingError;
-use super::view::{Ring, Word};
+use super::view::{Ring, Word, is_position};
+use crate::image;
 use crate::port::RingMemory;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
 use zerocopy::FromBytes;
@@ -61,6 +62,11 @@ impl Consumer {
         ring.index(Word::WriteIndex)?;
         ring.store(Word::InterruptMask, 0)?;
         Ok(Self { committed: at, next: at })
+    }
+
+    /// Whether the position can be one in a ring of so many pages.
+    pub(crate) fn is_within(&self, pages: usize) -> bool {
+        [self.committed, self.next].iter().all(|at| is_position(*at, pages))
     }
 
     /// The next packet, or `None` if the ring is empty.
@@ -133,3 +139,5 @@ impl Consumer {
         Ok(ring.index(Word::WriteIndex)? != self.next)
     }
 }
+
+image::fields!(Consumer { committed, next });

@@ -1,7 +1,8 @@
 //! The sending side of a ring.
 
 use super::RingError;
-use super::view::{Ring, Word};
+use super::view::{Ring, Word, is_position};
+use crate::image;
 use crate::port::RingMemory;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures};
 use core::fmt;
@@ -70,6 +71,11 @@ impl Producer {
         ring.store(Word::PendingSendSize, 0)?;
         ring.store(Word::Features, RingFeatures(0).with_pending_send_size(true).0)?;
         Ok(Self { next, waiting: false })
+    }
+
+    /// Whether the position can be one in a ring of so many pages.
+    pub(crate) fn is_within(&self, pages: usize) -> bool {
+        is_position(self.next, pages)
     }
 
     /// Bytes of packets, with their trailers, that fit now. 8 bytes always stay free, since a full ring would look
@@ -169,3 +175,5 @@ impl Producer {
         Ok(self.free(ring)? >= bytes)
     }
 }
+
+image::fields!(Producer { next, waiting });

@@ -132,3 +132,8 @@ impl<'a, M: RingMemory> Ring<'a, M> {
         self.parts(at, from.len(), |gpa, part| Ok(self.memory.write(gpa, &from[part])?))
     }
 }
+
+/// Whether an offset is a position in the data of a ring of so many pages, the header's counted.
+pub(super) fn is_position(at: u32, pages: usize) -> bool {
+    at % 8 == 0 && (at / PAGE) as usize + 1 < pages
+}

@@ -21,21 +21,46 @@ type Small = Server<4, 4, 64>;
 enum Step {
     Contact(u32, u64),
     Header(u32),
-    Gpadl { channel: u32, id: u32, pages: u8, messages: usize },
-    Open { channel: u32, id: u32, vp: u32, split: u32 },
+    Gpadl {
+        channel: u32,
+        id: u32,
+        pages: u8,
+        messages: usize,
+    },
+    Open {
+        channel: u32,
+        id: u32,
+        vp: u32,
+        split: u32,
+    },
     Close(u32),
-    Teardown { channel: u32, id: u32 },
-    Modify { channel: u32, vp: u32 },
+    Teardown {
+        channel: u32,
+        id: u32,
+    },
+    Modify {
+        channel: u32,
+        vp: u32,
+    },
     Release(u32),
     Raw(u32, Vec<u8>),
     Signal(u32),
-    Poke { page: usize, at: u64, word: u32 },
-    Packet { payload: u8, flags: u16 },
+    Poke {
+        page: usize,
+        at: u64,
+        word: u32,
+    },
+    Packet {
+        payload: u8,
+        flags: u16,
+    },
     Receive,
     Room(usize),
     Time(u64),
     Offer,
     Rescind(u32),
+    /// The host is saved and restored: nobody may notice.
+    Restore,
 }
 
 fn small() -> impl Strategy<Value = u32> {
@@ -67,12 +92,19 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u32>().prop_map(|t| Step::Time(t.into())),
         1 => Just(Step::Offer),
         1 => small().prop_map(Step::Rescind),
+        2 => Just(Step::Restore),
     ]
 }
 
 /// True if an index in the header makes sense, as the guest of these tests needs for its own accesses.
 fn sane(ring: &GuestRing, memory: &Memory) -> bool {
     [0, 4].iter().all(|at| ring.word(memory, *at) < ring.size() && ring.word(memory, *at) % 8 == 0)
+}
+
+fn saved(server: &Small) -> Vec<u8> {
+    let mut image = Vec::new();
+    server.save(&mut |part| image.extend_from_slice(part));
+    image
 }
 
 fn post(server: &mut Small, port: &mut TestPort, payload: &[u8]) {
@@ -144,6 +176,13 @@ fn play(server: &mut Small, port: &mut TestPort, step: &Step) {
             server.offer(Offer::HEARTBEAT);
             server.flush(port);
         }
+        Step::Restore => {
+            let image = saved(server);
+            let mut restored = Small::new(Config::DEFAULT);
+            assert_eq!(restored.restore(&image), Ok(image.len()));
+            assert_eq!(saved(&restored), image);
+            *server = restored;
+        }
         Step::Rescind(channel) => {
             server.rescind(ChannelId(*channel));
             server.flush(port);
@@ -188,6 +227,52 @@ proptest! {
         send(&mut server, &mut port, &open(channel, 99, 0, SPLIT));
         let answer: OpenResult = port.take()[1].message();
         prop_assert_eq!(answer.status, NtStatus::SUCCESS);
+    }
+
+    #[test]
+    fn a_run_with_restores_in_it_ends_as_the_run_without(steps in vec(step(), 0..80)) {
+        let mut ends = Vec::new();
+        for restores in [false, true] {
+            let mut server = Small::new(Config::DEFAULT);
+            let mut port = TestPort::new();
+            server.offer(Offer::ECHO);
+            server.offer(Offer::HEARTBEAT);
+            connect(&mut server, &mut port, Version::V5_3);
+            for step in &steps {
+                if restores || !matches!(step, Step::Restore) {
+                    play(&mut server, &mut port, step);
+                }
+            }
+            ends.push((saved(&server), port.received, port.interrupts, port.events));
+        }
+        prop_assert!(ends[0] == ends[1]);
+    }
+
+    #[test]
+    fn a_damaged_image_is_refused_or_harmless(
+        steps in vec(step(), 0..40),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        more in vec(step(), 0..40),
+    ) {
+        let mut server = Small::new(Config::DEFAULT);
+        let mut port = TestPort::new();
+        server.offer(Offer::ECHO);
+        server.offer(Offer::HEARTBEAT);
+        connect(&mut server, &mut port, Version::V5_3);
+        for step in &steps {
+            play(&mut server, &mut port, step);
+        }
+        let mut image = saved(&server);
+        for (at, byte) in &damage {
+            let len = image.len();
+            image[at.index(len)] = *byte;
+        }
+        let _ = server.restore(&image);
+        for step in &more {
+            if !matches!(step, Step::Restore) {
+                play(&mut server, &mut port, step);
+            }
+        }
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod heartbeat;
 mod hostile;
 mod linux;
 mod offers;
+mod restore;

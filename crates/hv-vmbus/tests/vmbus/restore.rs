@@ -1,0 +1,77 @@
+//! The server saved and restored, rule by rule. That a restore at any point changes nothing is in `hostile`.
+
+use crate::common::{GuestPacket, Opened, TestPort, connect};
+use hv_vmbus::protocol::Version;
+use hv_vmbus::{Config, Offer, RestoreError, Server};
+
+fn saved<const C: usize, const G: usize, const W: usize>(server: &Server<C, G, W>) -> Vec<u8> {
+    let mut image = Vec::new();
+    server.save(&mut |part| image.extend_from_slice(part));
+    image
+}
+
+fn fresh() -> Server {
+    Server::new(Config::DEFAULT)
+}
+
+#[test]
+fn a_restored_channel_goes_on_where_it_was() {
+    let mut guest = Opened::new(Offer::ECHO);
+    let packet = |n| GuestPacket { kind: 6, flags: 1, transaction: n, payload: vec![n as u8; 1000] };
+    for n in 0..40 {
+        guest.send(&packet(n)).unwrap();
+        let image = saved(&guest.server);
+        guest.server = fresh();
+        assert_eq!(guest.server.restore(&image), Ok(image.len()));
+        assert_eq!(guest.receive(), Some(GuestPacket { kind: 11, flags: 0, ..packet(n) }));
+    }
+}
+
+#[test]
+fn what_follows_the_image_is_left_alone() {
+    let guest = Opened::new(Offer::HEARTBEAT);
+    let mut image = saved(&guest.server);
+    let len = image.len();
+    image.extend([0xff; 100]);
+    assert_eq!(fresh().restore(&image), Ok(len));
+}
+
+#[test]
+fn an_image_that_is_cut_off_anywhere_is_refused_and_leaves_a_new_server() {
+    let guest = Opened::new(Offer::HEARTBEAT);
+    let image = saved(&guest.server);
+    let mut server = fresh();
+    for len in 0..image.len() {
+        assert_eq!(server.restore(&image[..len]), Err(RestoreError::Truncated), "{len}");
+        assert_eq!(format!("{server:?}"), format!("{:?}", fresh()));
+    }
+}
+
+#[test]
+fn something_else_or_a_newer_format_is_refused_by_name() {
+    let mut image = saved(&fresh());
+    assert_eq!(fresh().restore(b"ELF, or whatever it may be"), Err(RestoreError::NotAnImage));
+    image[4] = 2;
+    let error = fresh().restore(&image).unwrap_err();
+    assert_eq!(error, RestoreError::Format(2));
+    assert_eq!(error.to_string(), "saved in format 2, which this version does not know");
+}
+
+#[test]
+fn a_smaller_server_refuses_what_it_has_no_room_for_and_a_larger_one_takes_it() {
+    let guest = Opened::new(Offer::ECHO);
+    let image = saved(&guest.server);
+    assert_eq!(Server::<0, 16, 1024>::new(Config::DEFAULT).restore(&image), Err(RestoreError::NoRoom));
+    assert_eq!(Server::<8, 0, 1024>::new(Config::DEFAULT).restore(&image), Err(RestoreError::NoRoom));
+    assert_eq!(Server::<8, 16, 10>::new(Config::DEFAULT).restore(&image), Err(RestoreError::NoRoom));
+    assert_eq!(Server::<1, 1, 11>::new(Config::DEFAULT).restore(&image), Ok(image.len()));
+}
+
+#[test]
+fn a_host_that_does_not_speak_the_version_refuses_the_connection() {
+    let (mut server, mut port) = (fresh(), TestPort::new());
+    connect(&mut server, &mut port, Version::V5_3);
+    let image = saved(&server);
+    let mut older: Server = Server::new(Config::DEFAULT.with_max_version(Version::V5_2));
+    assert!(matches!(older.restore(&image), Err(RestoreError::Invalid(_))));
+}
