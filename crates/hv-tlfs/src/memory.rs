@@ -202,7 +202,7 @@ constants! {
 open_enum! {
     table CACHE_TYPE, from "TLFS, HV_TRANSLATE_GVA_RESULT";
     /// How memory is cached.
-    pub struct CacheType(u32) = "hv_cache_type" ["HV_CACHE_TYPE"];
+    pub struct CacheType(u32) = "HV_CACHE_TYPE";
 }
 
 constants! {

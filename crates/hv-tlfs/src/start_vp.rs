@@ -10,7 +10,7 @@ structs! {
 
     /// Registers of a VP at its start, ARM64 layout. Not enough for compiled code, which wants at least CPACR_EL1 set
     /// up first.
-    pub struct InitialVpContext = "hv_initial_vp_context" ["HV_INITIAL_VP_CONTEXT"], size 72 {
+    pub struct InitialVpContext = "HV_INITIAL_VP_CONTEXT", size 72 {
         /// First instruction.
         pc: u64 = 0,
         /// Stack pointer of EL1 (EL1h).

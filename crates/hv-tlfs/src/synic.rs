@@ -168,14 +168,14 @@ constants! {
     /// An asynchronous hypercall is done.
     ASYNC_CALL_COMPLETION = 0x8000_0070, "HVMSG_ASYNC_CALL_COMPLETION" ["HvMessageTypeAsyncCallCompletion"];
     /// The partition's memory pool is too small.
-    INSUFFICIENT_MEMORY = 0x8000_0071, "HVMSG_INSUFFICIENT_MEMORY" ["HvMessageInsufficientMemory"];
+    INSUFFICIENT_MEMORY = 0x8000_0071, "HvMessageInsufficientMemory";
     /// VPs have work, as a bit set. For the root scheduler.
     SCHEDULER_VP_SIGNAL_BITSET = 0x8000_0100, "HVMSG_SCHEDULER_VP_SIGNAL_BITSET"
         ["HvMessageTypeSchedulerVpSignalBitset"];
     /// VPs have work, as pairs. For the root scheduler.
     SCHEDULER_VP_SIGNAL_PAIR = 0x8000_0101, "HVMSG_SCHEDULER_VP_SIGNAL_PAIR" ["HvMessageTypeSchedulerVpSignalPair"];
     /// A register access that is intercepted.
-    REGISTER_INTERCEPT = 0x8001_0006, "HVMSG_REGISTER_INTERCEPT" ["HvMessageTypeRegisterIntercept"];
+    REGISTER_INTERCEPT = 0x8001_0006, "HvMessageTypeRegisterIntercept";
     /// An ARM64 guest asks for a reset.
     ARM64_RESET_INTERCEPT = 0x8001_000c, "HVMSG_ARM64_RESET_INTERCEPT" ["HvMessageTypeArm64ResetIntercept"];
 }

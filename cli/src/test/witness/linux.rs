@@ -1,20 +1,16 @@
 //! Linux's Hyper-V headers, compiled for arm64, against the table.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use elf::ElfBytes;
-use elf::endian::LittleEndian;
+use anyhow::Context as _;
 use hv_tlfs::abi::{self, Field, Struct};
 
+use super::compiler::{Compiler, little_endian};
 use super::linux_reasons::{FIELDS, LACKS, LAYOUTS};
 use super::scan::{self, Names, Record};
-use super::{COMPILER, Complaints, Context};
-use crate::process;
+use super::{Complaints, Context};
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Headers, Piece};
 
@@ -35,6 +31,9 @@ const FOLDERS: &[(&str, &str)] = &[
     ("include/uapi", "include/generated/uapi"),
 ];
 
+/// What the questions are about.
+const PRELUDE: &str = "#include <linux/hyperv.h>\n#include <asm/mshyperv.h>\n";
+
 /// The least number of constants and fields to be compared: a comparison of less has lost its way.
 const LEAST: usize = 600;
 
@@ -51,11 +50,26 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
         names.enumerators.extend(more.enumerators);
         names.records.extend(more.records);
     }
-    let compiler = Compiler { dir: context.folder()?, common, arm64 };
+    let compiler = Compiler::new(context.folder()?, PRELUDE, arguments(&common, &arm64));
     let mut complaints = Complaints::new();
     let constants = constants(&compiler, &names, &mut complaints)?;
     let fields = records(&compiler, &names, &mut complaints)?;
     complaints.finish(&[LACKS, LAYOUTS, FIELDS], constants + fields, LEAST)
+}
+
+/// What the kernel's build gives its compiler.
+fn arguments(common: &Path, arm64: &Path) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec!["-nostdinc".into()];
+    for (of_common, of_arm64) in FOLDERS {
+        line.extend(["-I".into(), common.join(of_common).into(), "-I".into(), arm64.join(of_arm64).into()]);
+    }
+    for header in ["compiler-version.h", "kconfig.h", "compiler_types.h"] {
+        line.extend(["-include".into(), common.join("include/linux").join(header).into()]);
+    }
+    let rest = "-D__KERNEL__ -DMODULE -DKASAN_SHADOW_SCALE_SHIFT= -DKBUILD_MODNAME=\"w\" -DKBUILD_MODFILE=\"w\" \
+                -DKBUILD_BASENAME=\"w\" -std=gnu11 -fno-strict-aliasing -fshort-wchar -funsigned-char";
+    line.extend(rest.split_whitespace().map(OsString::from));
+    line
 }
 
 /// Compares every number that Linux defines; gives how many both have.
@@ -231,108 +245,4 @@ fn ask(record: &Record, row: &'static Struct, complaints: &mut Complaints, quest
             questions.push(Question::new(record, field, What::Size));
         }
     }
-}
-
-fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
-
-/// The C compiler with Linux's headers.
-struct Compiler {
-    dir: PathBuf,
-    common: PathBuf,
-    arm64: PathBuf,
-}
-
-impl Compiler {
-    /// The bytes of each definition, in which `@` stands for a name; `None` for those that do not compile.
-    fn values(&self, items: Vec<String>) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
-        let mut good: Vec<bool> = vec![true; items.len()];
-        // A bad line may hide others behind it, but each pass takes some away.
-        for _ in 0..8 {
-            let bad = self.compile(&items, &good)?;
-            if bad.is_empty() {
-                return self.read(&good);
-            }
-            for index in bad {
-                good[index] = false;
-            }
-        }
-        bail!("the program of questions does not compile")
-    }
-
-    /// Compiles the good items; gives those that the compiler complained of.
-    fn compile(&self, items: &[String], good: &[bool]) -> anyhow::Result<Vec<usize>> {
-        let mut text = "#include <linux/hyperv.h>\n#include <asm/mshyperv.h>\n".to_owned();
-        for (index, (item, _)) in items.iter().zip(good).enumerate().filter(|(_, (_, good))| **good) {
-            writeln!(
-                text,
-                "#line {} \"question\"\n{}",
-                index + 1,
-                item.replacen('@', &format!("hv_question_{index}"), 1)
-            )?;
-        }
-        fs::write(self.dir.join("questions.c"), text)?;
-        let mut gcc = Command::new(COMPILER);
-        gcc.current_dir(&self.dir).arg("-nostdinc");
-        for (common, arm64) in FOLDERS {
-            gcc.arg("-I").arg(self.common.join(common)).arg("-I").arg(self.arm64.join(arm64));
-        }
-        for header in ["compiler-version.h", "kconfig.h", "compiler_types.h"] {
-            gcc.arg("-include").arg(self.common.join("include/linux").join(header));
-        }
-        gcc.args(["-D__KERNEL__", "-DMODULE", "-DKASAN_SHADOW_SCALE_SHIFT="]);
-        gcc.args(["-DKBUILD_MODNAME=\"w\"", "-DKBUILD_MODFILE=\"w\"", "-DKBUILD_BASENAME=\"w\""]);
-        gcc.args(["-std=gnu11", "-O1", "-w", "-fno-strict-aliasing", "-fshort-wchar", "-funsigned-char"]);
-        gcc.args(["-fmax-errors=0", "-c", "questions.c", "-o", "questions.o"]);
-        let done = process::run(&mut gcc, || {})?;
-        if done.status.success() {
-            return Ok(Vec::new());
-        }
-        let number = |line: &str| line.strip_prefix("question:")?.split(':').next()?.parse::<usize>().ok();
-        let mut bad: Vec<usize> = done.stderr.lines().filter_map(number).map(|number| number - 1).collect();
-        bad.sort_unstable();
-        bad.dedup();
-        if bad.is_empty() {
-            bail!("Linux's headers do not compile: {}", done.stderr);
-        }
-        Ok(bad)
-    }
-
-    /// The bytes of each definition in the object file.
-    fn read(&self, good: &[bool]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
-        let symbols = symbols(&self.dir.join("questions.o"))?;
-        let mut values = Vec::new();
-        for (index, good) in good.iter().enumerate() {
-            let bytes = symbols.get(&format!("hv_question_{index}"));
-            if *good && bytes.is_none() {
-                bail!("the object file lacks the answer to question {index}");
-            }
-            values.push(bytes.filter(|_| *good).cloned());
-        }
-        Ok(values)
-    }
-}
-
-/// The bytes of every data symbol of an object file.
-fn symbols(path: &Path) -> anyhow::Result<HashMap<String, Vec<u8>>> {
-    let data = fs::read(path)?;
-    let file = ElfBytes::<LittleEndian>::minimal_parse(&data)?;
-    let (table, strings) = file.symbol_table()?.context("the object file has no symbols")?;
-    let sections = file.section_headers().context("the object file has no sections")?;
-    let mut symbols = HashMap::new();
-    for symbol in table.iter().filter(|symbol| symbol.st_size > 0) {
-        let Ok(section) = sections.get(symbol.st_shndx.into()) else { continue };
-        let size = usize::try_from(symbol.st_size)?;
-        let bytes = if section.sh_type == elf::abi::SHT_NOBITS {
-            vec![0; size]
-        } else {
-            let start = usize::try_from(symbol.st_value)?;
-            let (bytes, _) = file.section_data(&section)?;
-            let Some(bytes) = bytes.get(start..start + size) else { continue };
-            bytes.to_vec()
-        };
-        symbols.insert(strings.get(symbol.st_name as usize)?.to_owned(), bytes);
-    }
-    Ok(symbols)
 }

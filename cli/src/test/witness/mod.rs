@@ -3,6 +3,7 @@
 //! Nothing of these sources is kept in this project. What they have and we lack, and where they differ, stands in tables
 //! with a reason each; a reason that no longer explains anything is a failure too.
 
+mod compiler;
 mod linux;
 mod linux_reasons;
 mod mshv;
@@ -13,6 +14,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use anyhow::ensure;
+use hv_tlfs::abi;
+
+use compiler::{Compiler, little_endian};
 
 use super::context::Context;
 use super::runner::Step;
@@ -39,17 +43,38 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The printed C header compiles without a warning, its assertions hold.
+/// The printed C header compiles without a warning, and its assertions hold. C can assert no bit field's place, so the
+/// compiler is asked for those.
 fn header(context: &Context) -> anyhow::Result<()> {
     let printed = context.hv(&["abi", "--c-header"])?;
     ensure!(printed.code == Some(0), "hv abi --c-header ended with {:?}: {}", printed.code, printed.stderr);
     let dir = context.folder()?;
-    let source = dir.join("abi.c");
-    std::fs::write(&source, printed.stdout)?;
+    std::fs::write(dir.join("abi.h"), printed.stdout)?;
     let mut gcc = std::process::Command::new(COMPILER);
-    gcc.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c", "-o"]).arg(dir.join("abi.o")).arg(&source);
-    let done = process::run(&mut gcc, || {})?;
+    gcc.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x", "c", "-c", "-o"]);
+    let done = process::run(gcc.arg(dir.join("abi.o")).arg(dir.join("abi.h")), || {})?;
     ensure!(done.status.success(), "{}", done.stderr);
+
+    let fields: Vec<_> = abi::structs()
+        .flat_map(|row| row.fields.iter().map(move |field| (row, field)))
+        .filter(|(_, field)| !field.ty.is_empty())
+        .filter_map(|(row, field)| Some((row, field, field.bits?)))
+        .collect();
+    let items = fields
+        .iter()
+        .map(|(row, field, _)| format!("const union {} @ = {{ .{} = -1 }};", row.name, field.name));
+    let answers = Compiler::new(dir, "#include \"abi.h\"\n", Vec::new()).values(items.collect())?;
+    for ((row, field, (low, width)), answer) in fields.iter().zip(answers) {
+        let expected = (u64::MAX >> (64 - width)) << low;
+        let found = answer.as_deref().map(little_endian);
+        ensure!(
+            found == Some(expected),
+            "{}.{}: {found:#x?} in C, {expected:#x} in the table",
+            row.name,
+            field.name
+        );
+    }
+    ensure!(fields.len() >= 200, "only {} bit fields were compared", fields.len());
     Ok(())
 }
 

@@ -211,13 +211,13 @@ constants! {
     /// Which extended hypercalls there are. Simple, output only.
     EXT_QUERY_CAPABILITIES = 0x8001, "HV_EXT_CALL_QUERY_CAPABILITIES" ["HvExtCallQueryCapabilities"];
     /// Ranges of memory that the host zeroed at boot.
-    EXT_GET_BOOT_ZEROED_MEMORY = 0x8002, "HV_EXT_CALL_GET_BOOT_ZEROED_MEMORY" ["HvExtCallGetBootZeroedMemory"];
+    EXT_GET_BOOT_ZEROED_MEMORY = 0x8002, "HvExtCallGetBootZeroedMemory";
     /// Tell the host that pages are cold. Rep.
     EXT_MEMORY_HEAT_HINT = 0x8003, "HV_EXT_CALL_MEMORY_HEAT_HINT" ["HvExtCallMemoryHeatHint"];
     /// Set up enlightened page faults.
-    EXT_EPF_SETUP = 0x8004, "HV_EXT_CALL_EPF_SETUP" ["HvExtCallEpfSetup"];
+    EXT_EPF_SETUP = 0x8004, "HvExtCallEpfSetup";
     /// As [`Self::EXT_MEMORY_HEAT_HINT`], not waiting for it.
-    EXT_MEMORY_HEAT_HINT_ASYNC = 0x8006, "HV_EXT_CALL_MEMORY_HEAT_HINT_ASYNC" ["HvExtCallMemoryHeatHintAsync"];
+    EXT_MEMORY_HEAT_HINT_ASYNC = 0x8006, "HvExtCallMemoryHeatHintAsync";
 }
 
 impl HypercallCode {

@@ -24,9 +24,9 @@ constants! {
     table PENDING, kind "register", from "TLFS, HV_REGISTER_NAME; openvmm, vm/hv1/hvdef", impl RegisterName;
 
     /// An interruption to inject: a [`PendingInterruption`](super::PendingInterruption).
-    PENDING_INTERRUPTION = 0x10002, "HV_REGISTER_PENDING_INTERRUPTION" ["HvRegisterPendingInterruption"];
+    PENDING_INTERRUPTION = 0x10002, "HvRegisterPendingInterruption";
     /// Whether an instruction shadows interrupts: an [`InterruptState`](super::InterruptState).
-    INTERRUPT_STATE = 0x10003, "HV_REGISTER_INTERRUPT_STATE" ["HvRegisterInterruptState"];
+    INTERRUPT_STATE = 0x10003, "HvRegisterInterruptState";
     /// An event to inject, first half: a [`PendingEvent`](super::PendingEvent).
     PENDING_EVENT0 = 0x10004, "HV_REGISTER_PENDING_EVENT0" ["HvRegisterPendingEvent0"];
     /// Likewise, second.
