@@ -6,28 +6,37 @@ use hv_wire::{ExitKind, Fault, TraceKind, Trap};
 
 use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
-use crate::memory::{self, GuestRam};
+use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
-use crate::{power, report};
+use crate::{power, report, trace::Ring};
 
 /// The embedder, as seen from one CPU.
+///
+/// With `OBSERVED` everything that happens goes into the trace as well. The hypercall path is compiled for both, so that a
+/// run without a trace pays for one test at each exit.
 #[derive(Clone, Copy)]
-pub(crate) struct Embedder {
+pub(crate) struct Embedder<const OBSERVED: bool = true> {
     pub cpu: &'static Cpu,
 }
 
-impl Embedder {
+impl<const OBSERVED: bool> Embedder<OBSERVED> {
     #[inline(always)]
     pub(crate) fn new(cpu: &'static Cpu) -> Self {
         Self { cpu }
+    }
+
+    /// Where this run's trace goes, if it is traced.
+    #[inline(always)]
+    fn ring(&self) -> Option<&'static Ring> {
+        if OBSERVED { self.cpu.trace.as_ref() } else { None }
     }
 
     /// Counts an exit.
     #[inline(always)]
     pub(crate) fn exit(&self, trap: Trap, esr: u64) {
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-        unsafe { memory::vp_report(self.cpu.index) }.traps[trap as usize] += 1;
-        if let Some(ring) = &self.cpu.trace {
+        unsafe { self.cpu.report() }.traps[trap as usize] += 1;
+        if let Some(ring) = self.ring() {
             ring.push(self.cpu.index, TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), 0, 0, 0]);
         }
     }
@@ -35,7 +44,7 @@ impl Embedder {
     /// The exit is over.
     #[inline(always)]
     pub(crate) fn enter(&self) {
-        if let Some(ring) = &self.cpu.trace {
+        if let Some(ring) = self.ring() {
             ring.push(self.cpu.index, TraceKind::Enter, [0; 6]);
         }
     }
@@ -43,7 +52,7 @@ impl Embedder {
     /// Tells that a physical interrupt went on to the guest.
     #[inline(always)]
     pub(crate) fn forwarded(&self, intid: u32) {
-        if let Some(ring) = &self.cpu.trace {
+        if let Some(ring) = self.ring() {
             ring.push(self.cpu.index, TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
         }
     }
@@ -53,8 +62,8 @@ impl Embedder {
     pub(crate) fn fault(&self, kind: Fault, value: u64) {
         let pc = mrs!("elr_el2");
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-        unsafe { memory::vp_report(self.cpu.index) }.fault(kind, value, pc);
-        if let Some(ring) = &self.cpu.trace {
+        unsafe { self.cpu.report() }.fault(kind, value, pc);
+        if let Some(ring) = self.ring() {
             ring.push(self.cpu.index, TraceKind::Fault, [kind as u64, value, pc, 0, 0, 0]);
         }
     }
@@ -65,7 +74,7 @@ impl Embedder {
     }
 }
 
-impl Host for Embedder {
+impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
     type Memory = GuestRam;
 
     #[inline(always)]
@@ -105,8 +114,8 @@ impl Host for Embedder {
 
     #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
-        report::count(self.cpu.index, event);
-        if let Some(ring) = &self.cpu.trace {
+        report::count(self.cpu, event);
+        if let Some(ring) = self.ring() {
             ring.event(self.cpu.index, event);
         }
     }

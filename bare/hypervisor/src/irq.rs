@@ -12,7 +12,7 @@ use crate::vcpu::{Cpu, Frame};
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn irq_exit(frame: &mut Frame) {
-    let host = Embedder::new(frame.cpu);
+    let host = <Embedder>::new(frame.cpu);
     host.exit(Trap::Interrupt, 0);
     handle(frame.cpu);
     host.enter();
@@ -24,14 +24,14 @@ pub(crate) fn handle(cpu: &'static Cpu) {
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {
-            Embedder::new(cpu).forwarded(intid);
+            <Embedder>::new(cpu).forwarded(intid);
             cpu.hypervisor.gic.physical(cpu.index, intid, &Lists, &Machine);
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
-            cpu.hypervisor.partition.timer_expired(&Embedder::new(cpu), cpu.index);
+            cpu.hypervisor.partition.timer_expired(&<Embedder>::new(cpu), cpu.index);
         }
         // A kick, or the maintenance interrupt: either way there may be interrupts to move into list registers.
         _ => {

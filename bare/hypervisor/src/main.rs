@@ -77,7 +77,7 @@ extern "C" fn cpu_main(cpu: usize) -> ! {
     vcpu::init_el2(cpu.hypervisor.counter_offset);
     gic::init_cpu(cpu.index);
     if cpu.index == 0 {
-        cpu.hypervisor.partition.reset(&host::Embedder::new(cpu));
+        cpu.hypervisor.partition.reset(&<host::Embedder>::new(cpu));
         (1..cpu.hypervisor.vps()).for_each(power::start_cpu);
         let info = &cpu.hypervisor.info;
         cpu.request_start(&hv_host::VpContext::at(info.entry, info.entry_x0));
@@ -116,14 +116,14 @@ impl Hypervisor {
     /// A VP is about to run its first instruction.
     pub(crate) fn vp_started(&self, cpu: &'static Cpu) {
         self.online.fetch_add(1, Ordering::Relaxed);
-        self.partition.vp_online(&host::Embedder::new(cpu), cpu.index);
+        self.partition.vp_online(&<host::Embedder>::new(cpu), cpu.index);
         report::vp_started(cpu);
     }
 
     /// A VP ran its last one.
     pub(crate) fn vp_stopped(&self, cpu: &'static Cpu) {
         report::vp_stopped(cpu);
-        self.partition.vp_offline(&host::Embedder::new(cpu), cpu.index);
+        self.partition.vp_offline(&<host::Embedder>::new(cpu), cpu.index);
         if self.online.fetch_sub(1, Ordering::Relaxed) == 1 {
             trap::all_vps_off();
         }

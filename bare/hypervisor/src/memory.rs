@@ -21,17 +21,10 @@ pub(crate) fn report() -> *mut Report {
     REPORT as *mut Report
 }
 
-/// The report of one VP.
-///
-/// # Safety
-///
-/// The caller runs on the CPU of that VP and holds no other reference to it.
-pub(crate) unsafe fn vp_report(vp: usize) -> &'static mut VpReport {
+/// Where the report of a VP is.
+pub(crate) fn vp_report(vp: usize) -> *mut VpReport {
     assert!(vp < MAX_VPS);
-    let address = VP_REPORTS + vp as u64 * VP_REPORT_STRIDE;
-    // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid; that it is
-    // the only reference is the caller's promise.
-    unsafe { &mut *(address as *mut VpReport) }
+    (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport
 }
 
 /// The guest's RAM. Addresses are guest physical, which are physical.

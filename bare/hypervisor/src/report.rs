@@ -12,7 +12,7 @@ use hv_tlfs::status::HvStatus;
 use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState};
 
 use crate::arch::mrs;
-use crate::memory::{self, vp_report};
+use crate::memory;
 use crate::mmu;
 use crate::vcpu::Cpu;
 
@@ -38,7 +38,7 @@ pub(crate) fn begin() {
 /// A VP goes on.
 pub(crate) fn vp_started(cpu: &Cpu) {
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { vp_report(cpu.index) };
+    let report = unsafe { cpu.report() };
     report.started = 1;
     report.online = 1;
     // SINTs are masked at reset.
@@ -48,16 +48,16 @@ pub(crate) fn vp_started(cpu: &Cpu) {
 /// A VP goes off.
 pub(crate) fn vp_stopped(cpu: &Cpu) {
     // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-    unsafe { vp_report(cpu.index) }.online = 0;
+    unsafe { cpu.report() }.online = 0;
 }
 
-/// Counts an event of the partition on the CPU of VP `vp`.
+/// Counts an event of the partition on the CPU where it happened.
 #[inline(always)]
-pub(crate) fn count(vp: usize, event: &Event<'_>) {
+pub(crate) fn count(cpu: &Cpu, event: &Event<'_>) {
     match *event {
         Event::Hypercall { control, result, retry, .. } if !retry => {
             // SAFETY: this is the VP's CPU, and the reference ends with the block.
-            let report = unsafe { vp_report(vp) };
+            let report = unsafe { cpu.report() };
             let status = result.status().0;
             match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
                 Some(slot) => {
@@ -70,44 +70,43 @@ pub(crate) fn count(vp: usize, event: &Event<'_>) {
                 None => report.counts_lost += 1,
             }
         }
-        Event::RegisterGet { name, ref value, .. } => register(vp, name.0, |slot| {
+        Event::RegisterGet { name, ref value, .. } => register(cpu, name.0, |slot| {
             slot.gets += 1;
             slot.failed += u32::from(value.is_err());
         }),
         Event::RegisterSet { name, value, status, .. } => {
-            register(vp, name.0, |slot| {
+            register(cpu, name.0, |slot| {
                 slot.sets += 1;
                 slot.failed += u32::from(status.0 != 0);
             });
-            if name != RegisterName::EOM && status == HvStatus::SUCCESS {
-                remember(vp, name, value[0]);
+            // The numbers of the SynIC's registers, and the one other that is kept.
+            let shown = (name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
+                || name == RegisterName::GUEST_OS_ID;
+            if shown && status == HvStatus::SUCCESS {
+                remember(cpu, name, value[0]);
             }
         }
-        _ => count_rare(vp, event),
+        _ => count_rare(cpu, event),
     }
 }
 
 /// Counts an access to a VP register.
 #[inline(always)]
-fn register(vp: usize, name: u32, access: impl FnOnce(&mut RegisterCount)) {
+fn register(cpu: &Cpu, name: u32, access: impl FnOnce(&mut RegisterCount)) {
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { vp_report(vp) };
-    report.register_accesses += 1;
+    let report = unsafe { cpu.report() };
     match RegisterCount::slot(&mut report.registers, name) {
-        Some(slot) => {
-            if slot.first == 0 {
-                slot.first = report.register_accesses;
-            }
-            access(slot);
-        }
+        Some(slot) => access(slot),
         None => report.counts_lost += 1,
     }
 }
 
 /// Keeps the registers that the report shows.
-fn remember(vp: usize, name: RegisterName, value: u64) {
+#[cold]
+#[inline(never)]
+fn remember(cpu: &Cpu, name: RegisterName, value: u64) {
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let synic = &mut unsafe { vp_report(vp) }.synic;
+    let synic = &mut unsafe { cpu.report() }.synic;
     let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
     match name {
         RegisterName::GUEST_OS_ID if value != 0 => report!(guest_os_id = value),
@@ -120,11 +119,13 @@ fn remember(vp: usize, name: RegisterName, value: u64) {
 }
 
 /// What does not happen on a hot path.
-fn count_rare(vp: usize, event: &Event<'_>) {
+fn count_rare(cpu: &Cpu, event: &Event<'_>) {
     match *event {
-        Event::Smccc { function, result, .. } => smccc(vp, function, result),
-        Event::Bus(hv_vmbus::Event::Contact { version, accepted: true, .. }) => report!(vmbus_version = version.0),
-        Event::Crash { control, ref parameters, text, .. } => crash(vp, control, parameters, text),
+        Event::Smccc { function, result, .. } => smccc(cpu, function, result),
+        Event::Bus(hv_vmbus::Event::Contact { version, accepted: true, .. }) => {
+            report!(vmbus_version = version.0)
+        }
+        Event::Crash { control, ref parameters, text, .. } => crash(cpu, control, parameters, text),
         _ => {}
     }
 }
@@ -133,13 +134,13 @@ fn count_rare(vp: usize, event: &Event<'_>) {
 const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 const PSCI_FEATURES: u32 = 0x8400_000a;
 
-fn smccc(vp: usize, function: u32, result: u64) {
+fn smccc(cpu: &Cpu, function: u32, result: u64) {
     if function == VENDOR_HYP_UID {
         // SAFETY: the report is ours and mapped; two VPs that ask at once may count as one.
         unsafe { (*memory::report()).uid_calls += 1 };
     }
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { vp_report(vp) };
+    let report = unsafe { cpu.report() };
     match SmcccCount::slot(&mut report.smccc, function) {
         Some(slot) => {
             slot.count += 1;
@@ -151,10 +152,10 @@ fn smccc(vp: usize, function: u32, result: u64) {
     }
 }
 
-fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
+fn crash(cpu: &Cpu, control: u64, parameters: &[u64; 5], text: &[u8]) {
     // SAFETY: the report is ours and mapped, and any bytes are valid; two VPs that crash at once may mix their reports.
     let crash: &mut CrashReport = unsafe { &mut *addr_of_mut!((*memory::report()).crash) };
-    crash.vp = vp as u32;
+    crash.vp = cpu.index as u32;
     crash.control = control;
     crash.parameters = *parameters;
     let len = text.len().min(crash.text.len());

@@ -5,11 +5,12 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_host::VpContext;
+use hv_wire::VpReport;
 use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
 
 use crate::arch::{isb, mrs, msr, wfi};
-use crate::{Hypervisor, gic, irq, mmu, trace};
+use crate::{Hypervisor, gic, irq, memory, mmu, trace};
 
 /// A VP's general registers while its CPU is at EL2, at the top of the CPU's stack. vectors.s knows the layout.
 #[repr(C, align(16))]
@@ -27,6 +28,8 @@ pub(crate) struct Cpu {
     pub index: usize,
     /// Everything that the CPUs share.
     pub hypervisor: &'static Hypervisor,
+    /// The VP's report; see [`Cpu::report`].
+    report: *mut VpReport,
     /// Where this run's trace goes, if it is traced.
     pub trace: Option<trace::Ring>,
     /// The VP shall run.
@@ -35,10 +38,35 @@ pub(crate) struct Cpu {
     context: Mutex<Option<VpContext>>,
 }
 
+// SAFETY: `report` alone is not `Sync` by itself, and only the CPU itself may use it (`Cpu::report`).
+unsafe impl Sync for Cpu {}
+// SAFETY: as above.
+unsafe impl Send for Cpu {}
+
 impl Cpu {
+    /// The VP's report, in the memory that the tool reads.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on this CPU and holds no other reference to it.
+    #[expect(clippy::mut_from_ref, reason = "the report is not part of the CPU's own memory")]
+    #[inline(always)]
+    pub(crate) unsafe fn report(&self) -> &mut VpReport {
+        // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid; that it
+        // is the only reference is the caller's promise.
+        unsafe { &mut *self.report }
+    }
+
     pub(crate) fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
         let trace = trace::Ring::of(&hypervisor.info, index).filter(|_| index < hypervisor.vps());
-        Self { index, hypervisor, trace, start: AtomicBool::new(false), context: Mutex::new(None) }
+        Self {
+            index,
+            hypervisor,
+            report: memory::vp_report(index),
+            trace,
+            start: AtomicBool::new(false),
+            context: Mutex::new(None),
+        }
     }
 
     /// Lets the VP start. Any CPU may call it, while the VP is off.

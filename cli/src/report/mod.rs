@@ -227,15 +227,16 @@ fn boot_ms(report: &Report) -> Option<u64> {
 
 fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
     let mut sums: Vec<Hypercall> = Vec::new();
-    for call in vps.iter().flat_map(|vp| &vp.calls).filter(|call| call.used != 0) {
+    for call in vps.iter().flat_map(|vp| &vp.calls) {
+        let Some(code) = call.number() else { continue };
         let (count, failed) = (u64::from(call.count), u64::from(call.failed));
-        match sums.iter_mut().find(|sum| sum.code == call.code) {
+        match sums.iter_mut().find(|sum| sum.code == code) {
             Some(sum) => {
                 sum.count += count;
                 sum.failed += failed;
             }
             None => {
-                sums.push(Hypercall { name: names::hypercall(call.code), code: call.code, count, failed });
+                sums.push(Hypercall { name: names::hypercall(code), code, count, failed });
             }
         }
     }
@@ -247,21 +248,20 @@ fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
 fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
     let mut sums: Vec<Register> = Vec::new();
     for vp in vps {
-        let mut used: Vec<_> = vp.registers.iter().filter(|register| register.used != 0).collect();
-        used.sort_by_key(|register| register.first);
-        for register in used {
+        let mut used: Vec<_> = vp
+            .registers
+            .iter()
+            .filter_map(|register| register.number().map(|name| (name, register)))
+            .collect();
+        used.sort_by_key(|(_, register)| register.order);
+        for (name, register) in used {
             let (gets, sets) = (u64::from(register.gets), u64::from(register.sets));
-            match sums.iter_mut().find(|sum| sum.number == register.name) {
+            match sums.iter_mut().find(|sum| sum.number == name) {
                 Some(sum) => {
                     sum.gets += gets;
                     sum.sets += sets;
                 }
-                None => sums.push(Register {
-                    name: names::register(register.name),
-                    number: register.name,
-                    gets,
-                    sets,
-                }),
+                None => sums.push(Register { name: names::register(name), number: name, gets, sets }),
             }
         }
     }

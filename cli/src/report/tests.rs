@@ -28,13 +28,13 @@ fn outcome(exit: ExitKind) -> Outcome {
     for (vp, register, order) in [(0, 0x9_0002, 1), (0, 0x200, 2), (1, 0x9_0003, 1), (0, 0x9_0003, 3)] {
         let vp: &mut VpReport = if vp == 0 { &mut first } else { continue };
         let slot = RegisterCount::slot(&mut vp.registers, register).unwrap();
-        (slot.first, slot.gets) = (order, 1);
+        (slot.order, slot.gets) = (order, 1);
     }
-    first.registers.iter_mut().find(|slot| slot.name == 0x9_0002).unwrap().sets = 1;
+    first.registers.iter_mut().find(|slot| slot.number() == Some(0x9_0002)).unwrap().sets = 1;
     let mut second = second;
     for (register, order) in [(0xa_0013, 2), (0x9_0003, 1)] {
         let slot = RegisterCount::slot(&mut second.registers, register).unwrap();
-        (slot.first, slot.gets) = (order, 1);
+        (slot.order, slot.gets) = (order, 1);
     }
     for vp in [&mut first, &mut second] {
         CallCount::slot(&mut vp.calls, 0x5c).unwrap().count = 4;

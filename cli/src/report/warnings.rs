@@ -6,11 +6,6 @@ use hv_wire::{Fault, Report, VpReport};
 
 use super::names;
 
-/// Arm SMCCC (DEN0028), SMCCC_ARCH_FEATURES.
-const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
-/// Arm PSCI (DEN0022), PSCI_FEATURES.
-const PSCI_FEATURES: u32 = 0x8400_000a;
-
 /// All warnings, in a fixed order.
 pub(super) fn all(report: &Report, vps: &[Box<VpReport>]) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -34,8 +29,9 @@ fn times(count: u64) -> String {
 
 fn failed_calls(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
     let mut failed = BTreeMap::<u32, (u64, u32)>::new();
-    for call in vps.iter().flat_map(|vp| &vp.calls).filter(|call| call.used != 0 && call.failed != 0) {
-        let sum = failed.entry(call.code).or_default();
+    for call in vps.iter().flat_map(|vp| &vp.calls).filter(|call| call.failed != 0) {
+        let Some(code) = call.number() else { continue };
+        let sum = failed.entry(code).or_default();
         *sum = (sum.0 + u64::from(call.failed), call.last_failure);
     }
     warnings.extend(failed.into_iter().map(|(code, (count, status))| {
@@ -45,9 +41,9 @@ fn failed_calls(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
 
 fn failed_registers(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
     let mut failed = BTreeMap::<u32, u64>::new();
-    for register in vps.iter().flat_map(|vp| &vp.registers).filter(|slot| slot.used != 0 && slot.failed != 0)
-    {
-        *failed.entry(register.name).or_default() += u64::from(register.failed);
+    for register in vps.iter().flat_map(|vp| &vp.registers).filter(|slot| slot.failed != 0) {
+        let Some(name) = register.number() else { continue };
+        *failed.entry(name).or_default() += u64::from(register.failed);
     }
     warnings.extend(
         failed.into_iter().map(|(register, count)| {
@@ -57,12 +53,10 @@ fn failed_registers(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
 }
 
 fn unknown_functions(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
-    // To ask whether a function exists, and to hear that it does not, is what these two are for.
-    let asks = |function| matches!(function, SMCCC_ARCH_FEATURES | PSCI_FEATURES);
     let mut unknown = BTreeMap::<u32, u64>::new();
-    let calls = vps.iter().flat_map(|vp| &vp.smccc).filter(|call| call.used != 0 && !asks(call.function));
-    for call in calls.filter(|call| call.unknown != 0) {
-        *unknown.entry(call.function).or_default() += u64::from(call.unknown);
+    for call in vps.iter().flat_map(|vp| &vp.smccc).filter(|call| call.unknown != 0) {
+        let Some(function) = call.number() else { continue };
+        *unknown.entry(function).or_default() += u64::from(call.unknown);
     }
     warnings.extend(unknown.into_iter().map(|(function, count)| {
         format!("SMCCC function {} answered NOT_SUPPORTED {}", names::smccc(function), times(count))

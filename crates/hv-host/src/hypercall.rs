@@ -160,8 +160,8 @@ impl From<Result<(), HvStatus>> for Outcome {
 }
 
 impl Partition<'_> {
-    /// A hypercall of `vp`.
-    #[inline]
+    /// A hypercall of `vp`. Inlined for each convention, so that a register's number is a constant.
+    #[inline(always)]
     pub(crate) fn hypercall(
         &self,
         host: &impl Host,
@@ -177,16 +177,20 @@ impl Partition<'_> {
         // these comparisons; anything unusual takes the way of all other calls.
         let [control, partition, vp_index] = [x[first], x[first + 1], x[first + 2]];
         if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
-            match control {
-                GET_ONE => return self.get_one(host, vp, convention, x, first),
-                SET_ONE => return self.set_one(host, vp, convention, x, first),
-                _ => {}
+            // The two control words differ in the lowest bit.
+            const _: () = assert!(GET_ONE & 1 == 0 && SET_ONE == GET_ONE | 1);
+            if control & !1 == GET_ONE {
+                return if control & 1 == 0 {
+                    self.get_one(host, vp, convention, x, first)
+                } else {
+                    self.set_one(host, vp, convention, x, first)
+                };
             }
         }
         self.any_hypercall(host, vp, convention, x, first)
     }
 
-    #[inline]
+    #[inline(always)]
     fn get_one(
         &self,
         host: &impl Host,
@@ -197,26 +201,28 @@ impl Partition<'_> {
     ) -> Action {
         // Only the name's four bytes are input; what else the register holds is not looked at.
         let name = RegisterName(x[first + 3] as u32);
-        let got = self.get_register(host, vp, name);
-        let value = got.map(|value| [value.low, value.high]);
-        host.observe(&Event::RegisterGet { vp, target: vp, name, value });
         let parameters = [x[first + 1], x[first + 2]];
         let output = match convention {
             Convention::Smccc => 6,
             Convention::Hvc1 => 15,
         };
-        if let Ok([low, high]) = value {
-            x[output] = low;
-            x[output + 1] = high;
+        match self.get_register(host, vp, name) {
+            Ok(RegisterValue { low, high }) => {
+                host.observe(&Event::RegisterGet { vp, target: vp, name, value: Ok([low, high]) });
+                x[output] = low;
+                x[output + 1] = high;
+                x[0] = ONE_ELEMENT.0;
+                ended(host, vp, convention, HypercallInput(GET_ONE), parameters, ONE_ELEMENT);
+            }
+            Err(status) => {
+                host.observe(&Event::RegisterGet { vp, target: vp, name, value: Err(status) });
+                x[0] = failed(host, vp, convention, HypercallInput(GET_ONE), parameters, status);
+            }
         }
-        x[0] = one_element(value.err());
-        let control = HypercallInput(GET_ONE);
-        let result = HypercallOutput(x[0]);
-        host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
         Action::Resume
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_one(
         &self,
         host: &impl Host,
@@ -233,22 +239,23 @@ impl Partition<'_> {
         } else {
             Err(HvStatus::INVALID_PARAMETER)
         };
-        let status = set.err();
-        host.observe(&Event::RegisterSet {
-            vp,
-            target: vp,
-            name,
-            value: [value.low, value.high],
-            status: status.unwrap_or(HvStatus::SUCCESS),
-        });
         let parameters = [x[first + 1], x[first + 2]];
-        x[0] = one_element(status);
-        let control = HypercallInput(SET_ONE);
-        let result = HypercallOutput(x[0]);
-        host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
+        let value = [value.low, value.high];
+        match set {
+            Ok(()) => {
+                host.observe(&Event::RegisterSet { vp, target: vp, name, value, status: HvStatus::SUCCESS });
+                x[0] = ONE_ELEMENT.0;
+                ended(host, vp, convention, HypercallInput(SET_ONE), parameters, ONE_ELEMENT);
+            }
+            Err(status) => {
+                host.observe(&Event::RegisterSet { vp, target: vp, name, value, status });
+                x[0] = failed(host, vp, convention, HypercallInput(SET_ONE), parameters, status);
+            }
+        }
         Action::Resume
     }
 
+    #[inline(never)]
     fn any_hypercall(
         &self,
         host: &impl Host,
@@ -370,13 +377,35 @@ impl Partition<'_> {
     }
 }
 
-/// Result value of a rep hypercall with one element.
-#[inline]
-const fn one_element(error: Option<HvStatus>) -> u64 {
-    match error {
-        None => 1 << 32,
-        Some(status) => status.0 as u64,
-    }
+/// Result value of a rep hypercall whose one element is done.
+const ONE_ELEMENT: HypercallOutput = HypercallOutput(1 << 32);
+
+/// Tells that a call of one register ended.
+#[inline(always)]
+fn ended(
+    host: &impl Host,
+    vp: usize,
+    convention: Convention,
+    control: HypercallInput,
+    parameters: [u64; 2],
+    result: HypercallOutput,
+) {
+    host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
+}
+
+/// As [`ended`], for a call that failed; returns its result value.
+#[cold]
+fn failed(
+    host: &impl Host,
+    vp: usize,
+    convention: Convention,
+    control: HypercallInput,
+    parameters: [u64; 2],
+    status: HvStatus,
+) -> u64 {
+    let result = HypercallOutput::from_status(status);
+    ended(host, vp, convention, control, parameters, result);
+    result.0
 }
 
 const _: () = assert!(FAST_BYTES == 128);

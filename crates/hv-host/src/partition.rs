@@ -217,6 +217,8 @@ impl<'a> Partition<'a> {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn unknown_immediate(host: &impl Host, vp: usize, conduit: Conduit, immediate: u16) -> Action {
     host.observe(&Event::UnknownImmediate { vp, conduit, immediate });
     Action::Undefined

@@ -82,10 +82,11 @@ const fn value(low: u64) -> RegisterValue {
 
 impl Partition<'_> {
     /// Whether the guest may use the register now.
-    #[inline]
+    #[inline(always)]
     fn allowed(&self, name: Name) -> Result<(), HvStatus> {
         let features = &self.config().profile.features;
-        let identified = || self.guest_os_id().load(Ordering::Acquire) != 0;
+        // Relaxed: the id guards no other memory, and a VP sees its own write.
+        let identified = || self.guest_os_id().load(Ordering::Relaxed) != 0;
         let granted = match needs(name).ok_or(HvStatus::UNKNOWN_REGISTER_NAME)? {
             Needs::Nothing => true,
             Needs::CrashFeature => features.c.guest_crash(),
@@ -99,8 +100,30 @@ impl Partition<'_> {
     }
 
     /// Reads a register of VP `target`, which exists.
+    ///
+    /// The two that guests read all the time come first, so that what they need is known when this is compiled.
     #[inline]
     pub(crate) fn get_register(
+        &self,
+        host: &impl Host,
+        target: usize,
+        name: Name,
+    ) -> Result<RegisterValue, HvStatus> {
+        match name {
+            Name::VP_INDEX => self.allowed(Name::VP_INDEX).map(|()| value(target as u64)),
+            Name::TIME_REF_COUNT => {
+                if !self.config().profile.features.privileges.access_reference_counter() {
+                    return Err(HvStatus::ACCESS_DENIED);
+                }
+                Ok(value(self.reference_time(host)))
+            }
+            _ => self.get_rare_register(host, target, name),
+        }
+    }
+
+    /// Reads a register that guests read now and then.
+    #[inline(never)]
+    fn get_rare_register(
         &self,
         host: &impl Host,
         target: usize,
@@ -109,13 +132,6 @@ impl Partition<'_> {
         self.allowed(name)?;
         let vp = self.vps().get(target).ok_or(HvStatus::INVALID_VP_INDEX)?;
         Ok(match name {
-            Name::VP_INDEX => value(target as u64),
-            Name::TIME_REF_COUNT => {
-                if !self.config().profile.features.privileges.access_reference_counter() {
-                    return Err(HvStatus::ACCESS_DENIED);
-                }
-                value(self.reference_time(host))
-            }
             Name::GUEST_OS_ID => value(self.guest_os_id().load(Ordering::Acquire)),
             Name::GUEST_CRASH_CTL => value(Crash::CAPABILITIES),
             Name(n @ CRASH_FIRST..=CRASH_LAST) => {
@@ -157,6 +173,8 @@ impl Partition<'_> {
     }
 
     /// Writes a register of VP `vp`, the caller.
+    ///
+    /// By families, as the names are numbered; what a family needs is known when this is compiled.
     #[inline]
     pub(crate) fn set_register(
         &self,
@@ -165,31 +183,64 @@ impl Partition<'_> {
         name: Name,
         new: RegisterValue,
     ) -> Result<(), HvStatus> {
-        self.allowed(name)?;
-        let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
-        if new.high != 0 {
-            // TLFS: bits beyond the register's size have to be zero.
-            return Err(HvStatus::INVALID_PARAMETER);
-        }
-        let new = new.low;
-        let context = &self.context(host, vp);
         match name {
             Name::EOM => {
-                state.synic().end_of_message(context);
-                self.vmbus_progress(host, vp);
+                self.allowed(Name::EOM)?;
+                self.end_of_message(host, vp, low(new)?)
+            }
+            Name(n @ CRASH_FIRST..=CRASH_LAST) => {
+                self.allowed(Name::GUEST_CRASH_P0)?;
+                self.crash().parameter((n - CRASH_FIRST) as usize).store(low(new)?, Ordering::Relaxed);
+                Ok(())
             }
             Name(n @ TIMER_FIRST..=TIMER_LAST) => {
-                let timer = (n - TIMER_FIRST) as usize / 2;
-                if (n - TIMER_FIRST) % 2 != 0 {
-                    state.synic().set_timer_count(context, timer, new);
-                    return Ok(());
-                }
-                let config = StimerConfig(new);
-                if config.direct_mode() && !self.config().profile.features.c.direct_synthetic_timers() {
-                    return Err(HvStatus::INVALID_PARAMETER);
-                }
-                return state.synic().set_timer_config(context, timer, config);
+                self.allowed(Name::STIMER0_CONFIG)?;
+                self.set_timer_register(host, vp, n - TIMER_FIRST, low(new)?)
             }
+            _ => self.set_rare_register(host, vp, name, new),
+        }
+    }
+
+    /// EOM: its value has no meaning.
+    #[inline(never)]
+    fn end_of_message(&self, host: &impl Host, vp: usize, _: u64) -> Result<(), HvStatus> {
+        let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        state.synic().end_of_message(&self.context(host, vp));
+        self.vmbus_progress(host, vp);
+        Ok(())
+    }
+
+    /// STIMER<n>_CONFIG and STIMER<n>_COUNT, two registers for each timer.
+    #[inline(never)]
+    fn set_timer_register(&self, host: &impl Host, vp: usize, index: u32, new: u64) -> Result<(), HvStatus> {
+        let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        let context = &self.context(host, vp);
+        let timer = index as usize / 2;
+        if index % 2 != 0 {
+            state.synic().set_timer_count(context, timer, new);
+            return Ok(());
+        }
+        let config = StimerConfig(new);
+        if config.direct_mode() && !self.config().profile.features.c.direct_synthetic_timers() {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        state.synic().set_timer_config(context, timer, config)
+    }
+
+    /// Writes a register that guests write when they start and stop.
+    #[inline(never)]
+    fn set_rare_register(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        name: Name,
+        new: RegisterValue,
+    ) -> Result<(), HvStatus> {
+        self.allowed(name)?;
+        let new = low(new)?;
+        let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        let context = &self.context(host, vp);
+        match name {
             Name(n @ SINT_FIRST..=SINT_LAST) => {
                 let sint = Sint(new);
                 if sint.polling() && !self.config().profile.features.c.sint_polling_mode() {
@@ -211,14 +262,17 @@ impl Partition<'_> {
             Name::REFERENCE_TSC => self.time().set_page_register(host.memory(), new),
             Name::VP_ASSIST_PAGE => state.assist_page().store(new, Ordering::Relaxed),
             Name::GUEST_CRASH_CTL => self.crash().control(host, vp, CrashControl(new)),
-            Name(n @ CRASH_FIRST..=CRASH_LAST) => {
-                self.crash().parameter((n - CRASH_FIRST) as usize).store(new, Ordering::Relaxed);
-            }
             // The rest is read-only.
             _ => return Err(HvStatus::INVALID_PARAMETER),
         }
         Ok(())
     }
+}
+
+/// The value of a 64-bit register. TLFS: bits beyond the register's size have to be zero.
+#[inline(always)]
+const fn low(value: RegisterValue) -> Result<u64, HvStatus> {
+    if value.high == 0 { Ok(value.low) } else { Err(HvStatus::INVALID_PARAMETER) }
 }
 
 /// A register behind the VP's lock.

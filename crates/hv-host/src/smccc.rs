@@ -23,6 +23,7 @@ const OWNER: u32 = 0x3f00_0000;
 const STANDARD_SECURE: u32 = 0x0400_0000;
 
 /// Answers the function in W0 and sets X0 (of the vendor UID X0 to X3).
+#[inline(never)]
 pub(crate) fn call(
     partition: &Partition<'_>,
     host: &impl Host,

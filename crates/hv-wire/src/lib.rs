@@ -26,4 +26,4 @@ pub use report::{
 pub use trace::{TraceKind, TraceRecord, TraceRing};
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -144,17 +144,17 @@ impl Trap {
 
 /// A slot of a small table of counts, found by its key.
 pub trait Counted: Copy {
-    /// The key, or `None` where the slot is free.
-    fn key(&self) -> Option<u32>;
-    /// A fresh slot for `key`.
-    fn fresh(key: u32) -> Self;
+    /// The key's number with bit 32 set, or 0 where the slot is free.
+    fn key(&self) -> u64;
+    /// A fresh slot for `key`, the `order`-th of its table from 1.
+    fn fresh(key: u32, order: u32) -> Self;
 
     /// The slot for `key`, taken if it was free; `None` once the table is full. `N` is a power of two.
-    #[inline]
+    #[inline(always)]
     fn slot<const N: usize>(table: &mut [Self; N], key: u32) -> Option<&mut Self> {
         const { assert!(N.is_power_of_two()) };
         let start = (key ^ (key >> 14)) as usize % N;
-        if table[start].key() == Some(key) {
+        if table[start].key() == TAKEN | u64::from(key) {
             return Some(&mut table[start]);
         }
         Self::search(table, key, start)
@@ -162,25 +162,39 @@ pub trait Counted: Copy {
 
     /// The slot for `key` in a table whose slot `start` has another one.
     #[cold]
+    #[inline(never)]
     fn search(table: &mut [Self], key: u32, start: usize) -> Option<&mut Self> {
-        let index =
-            (start..table.len()).chain(0..start).find(|&i| table[i].key().is_none_or(|k| k == key))?;
-        let slot = &mut table[index];
-        if slot.key().is_none() {
-            *slot = Self::fresh(key);
+        let wanted = TAKEN | u64::from(key);
+        let place = |i: &usize| table[*i].key() == 0 || table[*i].key() == wanted;
+        let index = (start..table.len()).chain(0..start).find(place)?;
+        if table[index].key() == 0 {
+            let order = table.iter().filter(|slot| slot.key() != 0).count() as u32 + 1;
+            table[index] = Self::fresh(key, order);
         }
-        Some(slot)
+        Some(&mut table[index])
     }
 }
 
+/// Set in the key of a slot that is taken.
+const TAKEN: u64 = 1 << 32;
+
 macro_rules! counted {
-    ($name:ident, $key:ident, $($other:ident),*) => {
-        impl Counted for $name {
-            fn key(&self) -> Option<u32> {
-                (self.used != 0).then_some(self.$key)
+    ($name:ident, $($other:ident),*) => {
+        impl $name {
+            /// The number that is counted; `None` where the slot is free.
+            #[must_use]
+            pub const fn number(&self) -> Option<u32> {
+                if self.key == 0 { None } else { Some(self.key as u32) }
             }
-            fn fresh(key: u32) -> Self {
-                Self { $key: key, used: 1, $($other: 0),* }
+        }
+
+        impl Counted for $name {
+            #[inline(always)]
+            fn key(&self) -> u64 {
+                self.key
+            }
+            fn fresh(key: u32, order: u32) -> Self {
+                Self { key: TAKEN | u64::from(key), order, $($other: 0),* }
             }
         }
     };
@@ -190,54 +204,52 @@ macro_rules! counted {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct CallCount {
-    /// Hypercall code.
-    pub code: u32,
-    /// 0 where the slot is free.
-    pub used: u32,
+    /// 0 where the slot is free, else bit 32 and the hypercall code.
+    pub key: u64,
     /// Calls.
     pub count: u32,
     /// Calls that ended with another status than success.
     pub failed: u32,
     /// The last status that was not success.
     pub last_failure: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Order of the first call among the different ones of this VP, from 1.
+    pub order: u32,
 }
-counted!(CallCount, code, count, failed, last_failure, reserved);
+counted!(CallCount, count, failed, last_failure);
 
 /// How often a VP register was read and written by hypercall.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RegisterCount {
-    /// Register name.
-    pub name: u32,
-    /// 0 where the slot is free.
-    pub used: u32,
+    /// 0 where the slot is free, else bit 32 and the register's name.
+    pub key: u64,
     /// Reads.
     pub gets: u32,
     /// Writes.
     pub sets: u32,
     /// Accesses that failed.
     pub failed: u32,
-    /// Order of the first access among all of this VP, from 1.
-    pub first: u32,
+    /// Order of the first access among the different registers of this VP, from 1.
+    pub order: u32,
 }
-counted!(RegisterCount, name, gets, sets, failed, first);
+counted!(RegisterCount, gets, sets, failed);
 
 /// How often an SMCCC function (PSCI included) was called.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SmcccCount {
-    /// Function id.
-    pub function: u32,
-    /// 0 where the slot is free.
-    pub used: u32,
+    /// 0 where the slot is free, else bit 32 and the function id.
+    pub key: u64,
     /// Calls.
     pub count: u32,
     /// Calls that were answered with NOT_SUPPORTED.
     pub unknown: u32,
+    /// Order of the first call among the different ones of this VP, from 1.
+    pub order: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-counted!(SmcccCount, function, count, unknown);
+counted!(SmcccCount, count, unknown, reserved);
 
 /// Something a guest did that has no meaning here; it got what the architecture says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,10 +337,6 @@ pub struct VpReport {
     pub faults_lost: u32,
     /// Counts that found no slot.
     pub counts_lost: u32,
-    /// Register accesses so far.
-    pub register_accesses: u32,
-    /// Zero.
-    pub reserved: u32,
     /// Hypercalls.
     pub calls: [CallCount; CALL_SLOTS],
     /// VP registers.
@@ -366,15 +374,13 @@ mod tests {
 
     #[test]
     fn slots_are_found_again_and_run_out() {
-        let mut table = [CallCount::fresh(0); 4];
-        for slot in &mut table {
-            slot.used = 0;
-        }
+        let mut table = [CallCount::new_zeroed(); 4];
         for code in [0x5c, 0x50, 0x51, 0x5d, 0x5c, 0x50] {
             CallCount::slot(&mut table, code).unwrap().count += 1;
         }
         assert_eq!(CallCount::slot(&mut table, 0x5c).unwrap().count, 2);
         assert_eq!(CallCount::slot(&mut table, 0x51).unwrap().count, 1);
+        assert_eq!(CallCount::slot(&mut table, 0x5d).unwrap().order, 4);
         assert!(CallCount::slot(&mut table, 0x99).is_none());
     }
 

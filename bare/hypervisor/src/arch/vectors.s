@@ -5,8 +5,7 @@
 // procedure call standard, so hypercalls and interrupts, which need no guest register beyond x18, store only what Rust
 // may clobber; everything else stores all. Interrupts stay masked at EL2, so exits do not nest.
 
-.macro save_volatile
-    stp     x0, x1, [sp, #0]
+.macro save_all_volatile_but_x0_x1
     stp     x2, x3, [sp, #16]
     stp     x4, x5, [sp, #32]
     stp     x6, x7, [sp, #48]
@@ -17,6 +16,11 @@
     stp     x16, x17, [sp, #128]
     str     x18, [sp, #144]
     stp     x29, x30, [sp, #232]
+.endm
+
+.macro save_volatile
+    stp     x0, x1, [sp, #0]
+    save_all_volatile_but_x0_x1
 .endm
 
 .macro save_preserved
@@ -62,26 +66,17 @@ vectors:
     own 6
     own 7
 
-    // Lower EL, AArch64: synchronous
+    // Lower EL, AArch64: synchronous. The hypercall path fits into the vector's 32 instructions.
     .balign 128
     stp     x0, x1, [sp, #0]
     mrs     x1, esr_el2
     lsr     x0, x1, #26
     cmp     x0, #0x16               // EC: HVC from AArch64
     b.ne    other_sync
-    stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    str     x18, [sp, #144]
-    stp     x29, x30, [sp, #232]
+    save_all_volatile_but_x0_x1
     mov     x0, sp
     bl      hvc_exit
-    b       return_from_call
+    load_volatile_and_return
 
     // Lower EL, AArch64: IRQ
     .balign 128

@@ -14,7 +14,7 @@ use hv_wire::{ExitKind, Fault, Trap};
 use crate::arch::{mrs, msr};
 use crate::gic::Lists;
 use crate::host::Embedder;
-use crate::vcpu::{self, Frame};
+use crate::vcpu::{self, Cpu, Frame};
 use crate::{arch, power};
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
@@ -29,26 +29,55 @@ mod class {
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
+    let cpu = frame.cpu;
+    if cpu.trace.is_none() {
+        hvc(Embedder::<false>::new(cpu), frame, esr);
+    } else {
+        observed_hvc(frame, esr);
+    }
+}
+
+/// `hvc` in a run that is traced.
+#[cold]
+#[inline(never)]
+fn observed_hvc(frame: &mut Frame, esr: u64) {
+    hvc(Embedder::<true>::new(frame.cpu), frame, esr);
+}
+
+#[inline(always)]
+fn hvc<const OBSERVED: bool>(host: Embedder<OBSERVED>, frame: &mut Frame, esr: u64) {
+    let (partition, vp) = (&host.cpu.hypervisor.partition, host.cpu.index);
     let immediate = esr as u16;
-    let host = Embedder::new(frame.cpu);
-    host.exit(if immediate == 0 { Trap::Smccc } else { Trap::Hvc }, esr);
-    let action = frame.cpu.hypervisor.partition.hvc(&host, frame.cpu.index, immediate, &mut frame.x);
+    let action = if immediate == 0 {
+        host.exit(Trap::Smccc, esr);
+        partition.hvc(&host, vp, 0, &mut frame.x)
+    } else {
+        host.exit(Trap::Hvc, esr);
+        partition.hvc(&host, vp, immediate, &mut frame.x)
+    };
     if !matches!(action, Action::Resume) {
-        if matches!(action, Action::Undefined) {
-            // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
-            msr!("elr_el2", mrs!("elr_el2") - 4);
-            host.fault(Fault::HvcImmediate, u64::from(immediate));
-        }
-        apply(&host, action);
+        after_hvc(host.cpu, action, immediate);
     }
     host.enter();
+}
+
+/// What is not a plain return from an `hvc`.
+#[cold]
+fn after_hvc(cpu: &'static Cpu, action: Action, immediate: u16) {
+    let host = <Embedder>::new(cpu);
+    if matches!(action, Action::Undefined) {
+        // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
+        msr!("elr_el2", mrs!("elr_el2") - 4);
+        host.fault(Fault::HvcImmediate, u64::from(immediate));
+    }
+    apply(&host, action);
 }
 
 /// Every other synchronous exit.
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
-    let host = Embedder::new(frame.cpu);
+    let host = <Embedder>::new(frame.cpu);
     match esr >> 26 {
         class::SMC64 => {
             host.exit(Trap::Smc, esr);
@@ -78,7 +107,7 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn serror_exit(frame: &mut Frame) {
-    let host = Embedder::new(frame.cpu);
+    let host = <Embedder>::new(frame.cpu);
     let esr = mrs!("esr_el2");
     host.exit(Trap::Other, esr);
     host.fault(Fault::SError, esr);
