@@ -138,8 +138,8 @@ pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
 
 /// EL2 controls that hold for every VP at all times (Arm ARM, "AArch64 System register descriptions").
 pub(crate) fn init_el2(counter_offset: u64) {
-    /// RW, TSC, AMO, IMO, FMO, SWIO, VM.
-    const HCR: u64 = 1 << 31 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1 << 0;
+    /// RW, TIDCP, TSC, AMO, IMO, FMO, SWIO, VM. TIDCP: implementation defined registers may control what CPUs share.
+    const HCR: u64 = 1 << 31 | 1 << 20 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1 << 0;
     /// API and APK: pointer authentication is the guest's own. RES0 where there is none.
     const HCR_PAUTH: u64 = 1 << 41 | 1 << 40;
     msr!("hcr_el2", HCR | if has_pauth() { HCR_PAUTH } else { 0 });
