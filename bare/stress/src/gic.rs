@@ -1,0 +1,160 @@
+//! Accesses to the interrupt controller: what it takes, and what it refuses.
+//!
+//! Source: Arm Generic Interrupt Controller Architecture Specification (IHI 0069), "About the programmers' model": supported
+//! access sizes; reserved registers are RAZ/WI.
+#![expect(unsafe_code, reason = "accesses to the interrupt controller beside its driver")]
+
+use rt::Machine;
+use rt::exception::Exception;
+use rt::probe::{self, Size};
+
+use crate::absent::ODD_INSTRUCTIONS;
+use crate::check::{Check, Checks};
+
+/// Offsets in the distributor.
+pub(crate) const GICD_CTLR: u64 = 0x0;
+const GICD_TYPER: u64 = 0x4;
+const GICD_IPRIORITYR: u64 = 0x400;
+const GICD_IROUTER: u64 = 0x6000;
+const GICD_PIDR2: u64 = 0xffe8;
+/// Offsets in a redistributor: the second frame starts at 0x1_0000.
+const GICR_TYPER: u64 = 0x8;
+const GICR_PIDR2: u64 = 0xffe8;
+const GICR_IPRIORITYR: u64 = 0x1_0400;
+
+/// Writes to the interrupt controller.
+pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
+    // SAFETY: the interrupt controller is no memory. What the writes of this program change there, its driver does not
+    // rely on: interrupts that the driver did not enable, or settings that it makes again.
+    unsafe { probe::write(address, size, value) }
+}
+
+pub(crate) fn run(checks: &mut Checks) {
+    let machine = rt::machine::get();
+    checks.check("it is a GICv3", |check| {
+        for address in [machine.gicd + GICD_PIDR2, machine.gicr + GICR_PIDR2] {
+            check.equal(address, probe::read(address, Size::Word).map(|v| v >> 4 & 0xf), Ok(3));
+        }
+    });
+    checks.check("registers have the sizes that the specification gives", |check| sizes(check, machine));
+    checks.check("accesses that are not aligned fail", |check| unaligned(check, machine));
+    checks.check("pairs, exclusives and vectors fail", |check| odd(check, machine));
+    checks.check("reserved registers read as zero and ignore writes", |check| reserved(check, machine));
+    checks.check("read-only registers ignore writes", |check| read_only(check, machine));
+    checks.check("every word can be read", |check| every_word(check, machine));
+    checks.check("fetches fail", |check| {
+        for address in [machine.gicd, machine.gicr] {
+            // SAFETY: the mapping is not executable, so the fetch fails before it gets anywhere.
+            let got = unsafe { probe::execute(address) };
+            check.holds(address, got.is_err_and(|e| e.class() == Exception::INSTRUCTION_ABORT));
+        }
+    });
+    checks.check("SGIs for VPs that do not exist go nowhere", |check| {
+        // Target lists without a VP of ours in Aff 0.0.0.x, and other clusters.
+        let beyond = 0xffff & !((1 << machine.vps()) - 1);
+        for target in [beyond, 1 << 16 | 1, 0xff << 32 | 1, 1 << 48 | 1, 0xf << 44 | 1] {
+            let before = rt::irq::unexpected();
+            // SAFETY: at worst it raises SGI 9, which nobody handles, and which the line below notices.
+            unsafe { rt::msr!("icc_sgi1r_el1", target | 9 << 24) };
+            rt::arch::isb();
+            check.equal(target, rt::irq::unexpected(), before);
+        }
+    });
+}
+
+fn sizes(check: &mut Check, machine: &Machine) {
+    let gicd = machine.gicd;
+    let own = machine.gicr;
+    let table = [
+        (gicd + GICD_CTLR, [false, false, true, false]),
+        (gicd + GICD_TYPER, [false, false, true, false]),
+        (gicd + 0x100, [false, false, true, false]),
+        (gicd + GICD_IPRIORITYR + 32, [true, false, true, false]),
+        (gicd + GICD_IROUTER + 32 * 8, [false, false, true, true]),
+        (own, [false, false, true, false]),
+        (own + GICR_TYPER, [false, false, true, true]),
+        (own + GICR_IPRIORITYR, [true, false, true, false]),
+        (own + 0x1_0100, [false, false, true, false]),
+    ];
+    for (address, supported) in table {
+        for (size, supported) in Size::ALL.into_iter().zip(supported) {
+            let read = probe::read(address, size);
+            if supported {
+                check.holds((address, size, read), read.is_ok());
+                // What was read is written again.
+                let wrote = read.map(|value| write(address, size, value));
+                check.holds((address, size, wrote), wrote.is_ok_and(|w| w.is_ok()));
+            } else {
+                check.meets((address, size, "read"), read.err(), Exception::is_external_abort);
+                let wrote = write(address, size, 0);
+                check.meets((address, size, "write"), wrote.err(), Exception::is_external_abort);
+            }
+        }
+    }
+}
+
+/// A device access that is not aligned is an alignment fault of the guest's own translation; QEMU before 8.2 does not
+/// raise that, and then the interrupt controller refuses it.
+fn is_abort(exception: &Exception) -> bool {
+    exception.is_external_abort()
+        || exception.class() == Exception::DATA_ABORT && exception.esr & 0x3f == Exception::ALIGNMENT_FAULT
+}
+
+fn unaligned(check: &mut Check, machine: &Machine) {
+    for (address, size) in [
+        (machine.gicd + GICD_TYPER + 2, Size::Word),
+        (machine.gicd + GICD_IPRIORITYR + 33, Size::Word),
+        (machine.gicd + GICD_IROUTER + 32 * 8 + 4, Size::Double),
+        (machine.gicr + GICR_TYPER + 1, Size::Double),
+        (machine.gicr + GICR_IPRIORITYR + 1, Size::Word),
+    ] {
+        check.meets((address, size, "read"), probe::read(address, size).err(), is_abort);
+        check.meets((address, size, "write"), write(address, size, 0).err(), is_abort);
+    }
+}
+
+fn odd(check: &mut Check, machine: &Machine) {
+    for address in [machine.gicd + 0x100, machine.gicr + 0x1_0100] {
+        for (name, instruction) in ODD_INSTRUCTIONS {
+            if name == "stxr w4, x2, [x1]" {
+                // Without a reservation it need not access anything.
+                continue;
+            }
+            let mut x = [0; 31];
+            x[1] = address;
+            // SAFETY: they write, if anything, zero to enable registers, of which zeros have no effect; SP and X30 are not
+            // among their operands.
+            let got = unsafe { probe::instruction(instruction, &mut x) };
+            check.meets((name, address), got, is_abort);
+        }
+    }
+}
+
+fn reserved(check: &mut Check, machine: &Machine) {
+    for address in [machine.gicd + 0x20, machine.gicd + 0xc000, machine.gicr + 0x30, machine.gicr + 0x1_f000]
+    {
+        check.equal((address, "write"), write(address, Size::Word, 0xffff_ffff), Ok(()));
+        check.equal((address, "read"), probe::read(address, Size::Word), Ok(0));
+    }
+}
+
+fn read_only(check: &mut Check, machine: &Machine) {
+    for address in [machine.gicd + GICD_TYPER, machine.gicd + GICD_PIDR2, machine.gicr + GICR_TYPER] {
+        let before = probe::read(address, Size::Word);
+        check.holds((address, before), before.is_ok());
+        check.equal((address, "write"), write(address, Size::Word, 0x5555_5555), Ok(()));
+        check.equal((address, "read"), probe::read(address, Size::Word), before);
+    }
+}
+
+fn every_word(check: &mut Check, machine: &Machine) {
+    let redistributors =
+        (0..machine.vps() as u64).flat_map(|vp| (0..0x2_0000).step_by(4).map(move |o| vp * 0x2_0000 + o));
+    let addresses = (0..0x1_0000).step_by(4).map(|offset| machine.gicd + offset);
+    for address in addresses.chain(redistributors.map(|offset| machine.gicr + offset)) {
+        let got = probe::read(address, Size::Word);
+        if got.is_err() {
+            check.wrong(address, got);
+        }
+    }
+}

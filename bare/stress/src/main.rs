@@ -1,0 +1,48 @@
+//! A guest that does what guests must not do, and checks what it gets.
+//!
+//! Without arguments it makes a fixed list of checks: accesses to memory and devices that are not the guest's, calls,
+//! instructions and registers that do not exist, malformed hypercalls, PSCI calls and accesses to the interrupt
+//! controller.
+//! `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
+//!
+//! It prints a line per check and ends with `N passed, M failed` and a power-off.
+#![no_std]
+#![no_main]
+
+mod absent;
+mod calls;
+mod check;
+mod gic;
+mod hv;
+mod hypercalls;
+mod psci;
+mod registers;
+
+use check::Checks;
+
+/// A group of checks.
+type Group = (&'static str, fn(&mut Checks));
+
+const GROUPS: &[Group] = &[
+    ("absent", absent::run),
+    ("calls", calls::run),
+    ("registers", registers::run),
+    ("gic", gic::run),
+    ("psci", psci::run),
+    ("hypercalls", hypercalls::run),
+];
+
+fn main(machine: &'static rt::Machine) {
+    let only = machine.argument("stress.only").unwrap_or("");
+    let mut checks = Checks::default();
+    rt::irq::unmask();
+    absent::map_windows();
+    rt::println!("stress: {} VPs, {} KiB pages", machine.vps(), machine.granule.bytes() >> 10);
+    for (name, run) in GROUPS.iter().filter(|(name, _)| name.contains(only)) {
+        checks.enter(name);
+        run(&mut checks);
+    }
+    checks.close();
+}
+
+rt::entry!(main);

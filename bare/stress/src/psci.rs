@@ -1,0 +1,170 @@
+//! PSCI: what it answers to wrong arguments, and VPs that go off and on.
+//!
+//! Source: Arm Power State Coordination Interface (DEN0022).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use rt::cpu::{self, AffinityState};
+use rt::time;
+
+use crate::check::{Check, Checks};
+use crate::hv::{self, Call};
+
+pub(crate) const VERSION: u64 = 0x8400_0000;
+pub(crate) const CPU_SUSPEND: u64 = 0xc400_0001;
+pub(crate) const CPU_ON: u64 = 0xc400_0003;
+pub(crate) const AFFINITY_INFO: u64 = 0xc400_0004;
+const FEATURES: u64 = 0x8400_000a;
+/// Set in the function ids of the 64-bit forms.
+pub(crate) const SMC64: u64 = 0x4000_0000;
+
+const NOT_SUPPORTED: i32 = -1;
+const INVALID_PARAMETERS: i32 = -2;
+const ALREADY_ON: i32 = -4;
+const ON_PENDING: i32 = -5;
+const INVALID_ADDRESS: i32 = -9;
+
+/// Long enough for another VP to do something, even when QEMU's threads share few CPUs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A call by `hvc`; its result as 32 bits with a sign.
+pub(crate) fn psci(function: u64, arguments: [u64; 3]) -> i32 {
+    by(Call::Hvc(0), function, arguments)
+}
+
+fn by(call: Call, function: u64, [a, b, c]: [u64; 3]) -> i32 {
+    let mut x = [0; 31];
+    x[..4].copy_from_slice(&[function, a, b, c]);
+    if let Some(exception) = hv::call(call, &mut x) {
+        panic!("a PSCI call met {exception:?}");
+    }
+    x[0] as i32
+}
+
+pub(crate) fn run(checks: &mut Checks) {
+    checks.check("the version is 1.1 by both conduits", |check| {
+        for call in [Call::Hvc(0), Call::Smc(0)] {
+            check.equal(call, by(call, VERSION, [0; 3]), 0x1_0001);
+        }
+    });
+    checks.check("PSCI_FEATURES knows what there is", features);
+    checks.check("functions that are not there", |check| {
+        // MIGRATE, CPU_FREEZE, CPU_DEFAULT_SUSPEND, NODE_HW_STATE, SYSTEM_SUSPEND, SET_SUSPEND_MODE, STAT_*,
+        // MEM_PROTECT, and beyond.
+        for number in [5, 7, 0xb, 0xc, 0xd, 0xe, 0xf, 0x10, 0x11, 0x13, 0x14, 0x15, 0x1f] {
+            for function in [VERSION + number, VERSION + SMC64 + number] {
+                check.equal(function, psci(function, [0; 3]), NOT_SUPPORTED);
+            }
+        }
+    });
+    checks.check("CPU_ON refuses what is not a VP", |check| {
+        let entry = start_address();
+        for target in [rt::machine::get().vps() as u64, 16, 255, 1 << 8, 1 << 24, 1 << 32, 1 << 40, u64::MAX]
+        {
+            check.equal(target, psci(CPU_ON, [target, entry, 0]), INVALID_PARAMETERS);
+        }
+    });
+    checks.check("CPU_ON refuses a VP that is on", |check| {
+        check.equal("64 bits", psci(CPU_ON, [0, start_address(), 0]), ALREADY_ON);
+        // The 32-bit form takes the lower halves alone.
+        check.equal("32 bits", psci(CPU_ON - SMC64, [0xdead_beef << 32, start_address(), 0]), ALREADY_ON);
+    });
+    checks.check("AFFINITY_INFO refuses what is not there", |check| {
+        for arguments in
+            [[0, 4, 0], [0, u64::MAX, 0], [1 << 8, 0, 0], [1 << 32, 0, 0], [1 << 24, 0, 0], [255, 0, 0]]
+        {
+            check.equal(arguments, psci(AFFINITY_INFO, arguments), INVALID_PARAMETERS);
+        }
+        check.equal("this VP", psci(AFFINITY_INFO, [0; 3]), 0);
+    });
+    checks.check("CPU_SUSPEND returns when an interrupt is pending", suspend);
+    if rt::machine::get().vps() < 2 {
+        checks.skip("VPs go off and on", "there is one VP");
+        return;
+    }
+    checks.check("CPU_ON refuses an entry outside of memory", |check| {
+        for entry in [0, 0x902_0000, 0x4000_0000, 0x4020_0000, rt::machine::get().ram.end, 1 << 52, !3] {
+            check.equal(entry, psci(CPU_ON, [1, entry, 0]), INVALID_ADDRESS);
+        }
+        check.equal("it stays off", cpu::state(1), Ok(AffinityState::Off));
+    });
+    checks.check("VPs go off and on", off_and_on);
+}
+
+/// An address at which a VP could start.
+fn start_address() -> u64 {
+    rt::machine::get().ram.start
+}
+
+fn features(check: &mut Check) {
+    for number in [0, 2, 6, 8, 9, 0xa] {
+        check.equal(number, psci(FEATURES, [VERSION + number, 0, 0]), 0);
+    }
+    for number in [1, 3, 4] {
+        check.equal(number, psci(FEATURES, [VERSION + number, 0, 0]), 0);
+        check.equal(number, psci(FEATURES, [VERSION + SMC64 + number, 0, 0]), 0);
+    }
+    check.equal("SMCCC_VERSION", psci(FEATURES, [0x8000_0000, 0, 0]), 0);
+    for function in [0, VERSION + 5, VERSION + 0x3f, VERSION + SMC64, 0x8600_ff01, 0xffff_ffff] {
+        check.equal(function, psci(FEATURES, [function, 0, 0]), NOT_SUPPORTED);
+    }
+}
+
+fn suspend(check: &mut Check) {
+    static EXPIRED: AtomicU64 = AtomicU64::new(0);
+    time::on_timer(|_| {
+        time::stop();
+        EXPIRED.fetch_add(1, Ordering::Relaxed);
+    });
+    for (round, state) in [0, 1, 1 << 16, 0xffff_ffff].into_iter().enumerate() {
+        time::arm(time::counter() + time::ticks(Duration::from_millis(2)));
+        // An early return is allowed; the interrupt is what counts.
+        let woken = time::wait_until(PATIENCE, || {
+            if EXPIRED.load(Ordering::Relaxed) == round as u64 {
+                check.equal(state, psci(CPU_SUSPEND, [state, start_address(), 0]), 0);
+            }
+            EXPIRED.load(Ordering::Relaxed) == round as u64 + 1
+        });
+        check.holds((state, "the timer's interrupt arrives"), woken);
+    }
+    rt::irq::disable(time::VIRTUAL_TIMER_INTID);
+}
+
+/// Times that VPs ran.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+/// Rounds at whose end VPs may go off.
+static RELEASED: AtomicU64 = AtomicU64::new(0);
+
+/// What a VP does: it tells that it runs, and stays until it is released.
+fn stay() {
+    let round = RELEASED.load(Ordering::Acquire);
+    RUNS.fetch_add(1, Ordering::AcqRel);
+    while RELEASED.load(Ordering::Acquire) == round {
+        core::hint::spin_loop();
+    }
+}
+
+fn off_and_on(check: &mut Check) {
+    const ROUNDS: u64 = 10;
+    let others = rt::machine::get().vps() as u64 - 1;
+    for round in 1..=ROUNDS {
+        for vp in 1..=others as usize {
+            check.equal((round, vp, "CPU_ON"), cpu::start(vp, stay), Ok(()));
+            let again = psci(CPU_ON, [rt::machine::get().mpidr(vp), start_address(), 0]);
+            check.holds((round, vp, "CPU_ON again", again), [ALREADY_ON, ON_PENDING].contains(&again));
+        }
+        let ran = time::wait_until(PATIENCE, || RUNS.load(Ordering::Acquire) == round * others);
+        check.holds((round, "they run"), ran);
+        for vp in 1..=others as usize {
+            check.equal((round, vp, "AFFINITY_INFO"), cpu::state(vp), Ok(AffinityState::On));
+            let again = psci(CPU_ON, [rt::machine::get().mpidr(vp), start_address(), 0]);
+            check.equal((round, vp, "CPU_ON of one that runs"), again, ALREADY_ON);
+        }
+        RELEASED.fetch_add(1, Ordering::AcqRel);
+        for vp in 1..=others as usize {
+            let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
+            check.holds((round, vp, "it goes off"), off);
+        }
+    }
+}
