@@ -57,6 +57,15 @@ pub fn init_cpu() {
     arch::isb();
 }
 
+/// Lets `handler` run when the interrupt arrives, on any CPU. It is not enabled by that.
+///
+/// # Panics
+///
+/// If `intid` is not below [`INTIDS`].
+pub fn on(intid: u32, handler: fn(u32)) {
+    HANDLERS[intid as usize].store(handler as *mut (), Ordering::Release);
+}
+
 /// Lets `handler` run when the interrupt arrives, and enables it: a private one on this CPU. The handler is given the
 /// INTID.
 ///
@@ -64,7 +73,7 @@ pub fn init_cpu() {
 ///
 /// If `intid` is not below [`INTIDS`].
 pub fn enable(intid: u32, handler: fn(u32)) {
-    HANDLERS[intid as usize].store(handler as *mut (), Ordering::Release);
+    on(intid, handler);
     gic(|gic| {
         let cpu = Some(cpu::index());
         gic.set_interrupt_priority(id(intid), cpu, PRIORITY).expect("a known INTID");

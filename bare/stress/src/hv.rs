@@ -36,6 +36,12 @@ pub(crate) fn arena_gpa() -> u64 {
     addr_of!(*arena()) as u64
 }
 
+/// Whether an address is in the arena of any VP.
+pub(crate) fn in_arenas(gpa: u64) -> bool {
+    let start = addr_of!(ARENAS) as u64;
+    (start..start + size_of::<Arenas>() as u64).contains(&gpa)
+}
+
 /// Writes words into this VP's arena from byte `offset`, which is a multiple of 8, and gives their address.
 pub(crate) fn put(offset: usize, words: &[u64]) -> u64 {
     for (place, word) in arena()[offset / 8..].iter().zip(words) {
@@ -97,7 +103,7 @@ pub(crate) enum Call {
 }
 
 /// Calls with these registers. Addresses among them are those of arenas, or are outside of this program: it is a
-/// promise of this whole program.
+/// promise of this whole program, whose random addresses all come through `generate::address`.
 pub(crate) fn call(call: Call, x: &mut Registers) -> Option<Exception> {
     match call {
         // SAFETY: memory that Rust knows of, but for atomics in arenas, is not named by any register (see above).

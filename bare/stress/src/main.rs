@@ -2,7 +2,9 @@
 //!
 //! Without arguments it makes a fixed list of checks: accesses to memory and devices that are not the guest's, calls,
 //! instructions and registers that do not exist, malformed hypercalls, PSCI calls and accesses to the interrupt
-//! controller.
+//! controller. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random calls and accesses,
+//! seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and checks every answer.
+//! `stress.kinds=BITS` lets them do only some kinds of things (`attack::Kind`), to find out which one it is.
 //! `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
 //!
 //! It prints a line per check and ends with `N passed, M failed` and a power-off.
@@ -10,13 +12,18 @@
 #![no_main]
 
 mod absent;
+mod attack;
 mod calls;
 mod check;
+mod generate;
 mod gic;
 mod hv;
 mod hypercalls;
 mod psci;
+mod random;
 mod registers;
+mod rng;
+mod wellbehaved;
 
 use check::Checks;
 
@@ -30,6 +37,7 @@ const GROUPS: &[Group] = &[
     ("gic", gic::run),
     ("psci", psci::run),
     ("hypercalls", hypercalls::run),
+    ("random", random::run),
 ];
 
 fn main(machine: &'static rt::Machine) {

@@ -13,8 +13,10 @@ use crate::hv::{self, Call};
 
 pub(crate) const VERSION: u64 = 0x8400_0000;
 pub(crate) const CPU_SUSPEND: u64 = 0xc400_0001;
+pub(crate) const CPU_OFF: u64 = 0x8400_0002;
 pub(crate) const CPU_ON: u64 = 0xc400_0003;
 pub(crate) const AFFINITY_INFO: u64 = 0xc400_0004;
+pub(crate) const SYSTEM_OFF: u64 = 0x8400_0008;
 const FEATURES: u64 = 0x8400_000a;
 /// Set in the function ids of the 64-bit forms.
 pub(crate) const SMC64: u64 = 0x4000_0000;
