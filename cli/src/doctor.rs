@@ -43,9 +43,13 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
         ("kernel 6.12, 16K", Piece::Kernel(Stock::Pages16k), false),
     ];
     for (what, piece, needed) in pieces {
-        let who = if needed { "" } else { " when `hv test` or --stock needs it" };
+        let will = match (debian, needed) {
+            (false, _) => "can be fetched on Debian only; give --kernel and --initrd",
+            (true, true) => "will be fetched",
+            (true, false) => "will be fetched when `hv test` or --stock needs it",
+        };
         let state = stock::cached(&cache, piece).map(|found| format!("{} {}", found.package, found.version));
-        line(what, state.ok_or_else(|| format!("{} will be fetched{who}", piece.title())), needed);
+        line(what, state.ok_or_else(|| format!("{} {will}", piece.title())), needed);
     }
     line("cache", Ok(cache.dir().display().to_string()), false);
     Ok(if ready { Exit::Success } else { Exit::Failed })

@@ -1,7 +1,7 @@
 //! Runs that are ended from outside: nothing may be left.
 
 use std::fs;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -40,7 +40,8 @@ fn ended_by(context: &Context, signal: Signal, code: Option<i32>) -> anyhow::Res
     let line = ["boot", "--quiet", "--vps", "1", "--run", "shell", "--timeout", "240", "--keep"];
     let mut line: Vec<std::ffi::OsString> = line.iter().map(Into::into).collect();
     line.push(keep.clone().into());
-    let mut child = context.command(&line)?.env("TMPDIR", &temporary).spawn()?;
+    let mut command = context.command(&line)?;
+    let mut child = command.env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let result = signalled(&mut child, &keep, signal);
     let _ = child.kill();
     let status = child.wait()?;
