@@ -1,0 +1,7 @@
+//! Messages, events and the SynIC.
+
+pub(super) mod events;
+pub(super) mod message_queues;
+pub(super) mod messages;
+pub(super) mod synic;
+pub(super) mod vmbus;

@@ -1,0 +1,37 @@
+//! The cases, one file per chapter of the TLFS; a long chapter has a folder.
+
+mod feature_discovery;
+mod hypercall_interface;
+mod inter_partition;
+mod partitions;
+mod timers;
+mod virtual_interrupts;
+mod virtual_mmu;
+mod virtual_processors;
+mod vp_registers;
+
+use crate::case::Case;
+
+/// The lists of all files, in the order in which they run.
+pub(crate) const ALL: &[&[Case]] = &[
+    feature_discovery::CASES,
+    hypercall_interface::input_value::CASES,
+    hypercall_interface::registers::CASES,
+    hypercall_interface::parameters::CASES,
+    hypercall_interface::reps::CASES,
+    vp_registers::early::CASES,
+    vp_registers::access::CASES,
+    partitions::CASES,
+    virtual_processors::CASES,
+    virtual_mmu::CASES,
+    virtual_interrupts::CASES,
+    inter_partition::synic::CASES,
+    inter_partition::messages::CASES,
+    inter_partition::message_queues::CASES,
+    inter_partition::events::CASES,
+    inter_partition::vmbus::CASES,
+    timers::registers::CASES,
+    timers::messages::CASES,
+    timers::modes::CASES,
+    timers::clock::CASES,
+];

@@ -1,0 +1,4 @@
+//! HvCallGetVpRegisters and HvCallSetVpRegisters.
+
+pub(super) mod access;
+pub(super) mod early;

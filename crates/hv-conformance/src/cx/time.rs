@@ -1,0 +1,85 @@
+//! Time and interrupts.
+
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::time::CLOCK_HZ;
+
+use super::Cx;
+use crate::outcome::{Outcome, Stop, fail};
+
+/// How long something may take that has no reason to take long, in 100 ns: 2 s. Emulated machines are slow, and a
+/// limit that a right host can miss is worth nothing.
+const LIMIT: u64 = 2 * CLOCK_HZ;
+/// How long to wait before something is said not to come, in 100 ns: 200 microseconds.
+const GRACE: u64 = 2_000;
+
+impl Cx<'_> {
+    /// Counter ticks of a span in 100 ns, rounded up.
+    pub(crate) fn ticks(&self, units: u64) -> u64 {
+        (u128::from(units) * u128::from(self.env.frequency())).div_ceil(u128::from(CLOCK_HZ)) as u64
+    }
+
+    /// The reference time by its register.
+    #[track_caller]
+    pub(crate) fn now(&self) -> Result<u64, Stop> {
+        self.read_register(RegisterName::TIME_REF_COUNT)
+    }
+
+    /// Waits until a condition holds, at most for a span in 100 ns. Whether it came to hold.
+    pub(crate) fn wait_for(&self, units: u64, mut condition: impl FnMut() -> bool) -> bool {
+        let begin = self.env.counter();
+        let span = self.ticks(units);
+        loop {
+            if condition() {
+                return true;
+            }
+            let passed = self.env.counter().wrapping_sub(begin);
+            if passed >= span {
+                return false;
+            }
+            self.env.idle(span - passed);
+        }
+    }
+
+    /// Waits until a condition holds that should hold soon. Fails if it does not.
+    #[track_caller]
+    pub(crate) fn soon(&self, what: &'static str, condition: impl FnMut() -> bool) -> Outcome {
+        if self.wait_for(LIMIT, condition) { Ok(()) } else { Err(fail(what)) }
+    }
+
+    /// Lets a span in 100 ns pass, whatever happens meanwhile.
+    pub(crate) fn pause(&self, units: u64) {
+        self.wait_for(units, || false);
+    }
+
+    /// How often the interrupt was taken within `work` and shortly after. With `expected` not zero it waits for that
+    /// many first.
+    pub(crate) fn interrupts_of(
+        &self,
+        intid: u32,
+        expected: u64,
+        work: impl FnOnce() -> Outcome,
+    ) -> Result<u64, Stop> {
+        self.pause(0);
+        let before = self.env.taken(intid);
+        work()?;
+        if expected != 0 {
+            self.wait_for(LIMIT, || self.env.taken(intid) - before >= expected);
+        }
+        self.pause(GRACE);
+        Ok(self.env.taken(intid) - before)
+    }
+
+    /// Checks that `work` leads to one interrupt, and to no second one.
+    #[track_caller]
+    pub(crate) fn one_interrupt(&self, intid: u32, work: impl FnOnce() -> Outcome) -> Outcome {
+        let taken = self.interrupts_of(intid, 1, work)?;
+        crate::outcome::equal(taken, 1, "the number of interrupts")
+    }
+
+    /// Checks that `work` leads to no interrupt.
+    #[track_caller]
+    pub(crate) fn no_interrupt(&self, intid: u32, work: impl FnOnce() -> Outcome) -> Outcome {
+        let taken = self.interrupts_of(intid, 0, work)?;
+        crate::outcome::equal(taken, 0, "the number of interrupts")
+    }
+}

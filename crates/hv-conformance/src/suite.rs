@@ -1,0 +1,175 @@
+//! A run: what is learned first, the state that each case finds, the cases one by one.
+
+use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
+use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
+use hv_tlfs::register::{RegisterName, RegisterValue};
+use hv_tlfs::synic::{SINT_COUNT, Sint};
+use hv_tlfs::timer::STIMER_COUNT;
+
+use crate::case::Case;
+use crate::cases::ALL;
+use crate::cx::Cx;
+use crate::env::{Convention, Env, MAX_VPS};
+use crate::facts::{Facts, VpFacts};
+use crate::outcome::{Outcome, Stop};
+
+/// Guest OS id that the suite writes: open source, no known system, version 1.
+pub(crate) const GUEST_ID: u64 =
+    GuestOsId(0).with_open_source(true).with_os_type(OpenSourceOs(0x7f)).with_version(1).0;
+
+/// Numbers of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Cases that found nothing wrong.
+    pub passed: u32,
+    /// Cases that did.
+    pub failed: u32,
+    /// Cases without what they are about.
+    pub skipped: u32,
+}
+
+/// What a run is about, told before the first case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Number of cases that will run.
+    pub cases: u32,
+    /// Number of VPs.
+    pub vps: u32,
+    /// How hypercalls are issued.
+    pub convention: Convention,
+    /// Bytes of the guest's pages.
+    pub granule: u64,
+    /// Version of the hypervisor.
+    pub version: HypervisorVersion,
+    /// What it offers: the privileges, and dword C.
+    pub features: (u64, u32),
+}
+
+/// Hears of a run's events as they happen.
+pub trait Sink {
+    /// The run begins.
+    fn begin(&mut self, setting: &Setting);
+    /// A case begins: said first, so that a case that never ends has a name.
+    fn case(&mut self, case: &Case);
+    /// It ended.
+    fn outcome(&mut self, case: &Case, outcome: &Outcome);
+    /// The run has ended.
+    fn end(&mut self, totals: &Totals);
+}
+
+/// All cases, chapter by chapter.
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    ALL.iter().copied().flatten()
+}
+
+/// Whether a case is meant by a filter: words separated by commas, of which one occurs in `chapter/name`. An empty filter
+/// means all.
+#[must_use]
+pub fn matches(case: &Case, filter: &str) -> bool {
+    let mut words = filter.split(',').filter(|word| !word.is_empty()).peekable();
+    let contains = |word: &str| {
+        // The name is not one string; a word without a slash may be in either part.
+        match word.split_once('/') {
+            Some((chapter, name)) => case.chapter.ends_with(chapter) && case.name.starts_with(name),
+            None => case.chapter.contains(word) || case.name.contains(word),
+        }
+    };
+    words.peek().is_none() || words.any(contains)
+}
+
+/// Runs the cases that a filter means. Called on the boot processor, once the others are at work.
+pub fn run(env: &dyn Env, filter: &str, sink: &mut dyn Sink) -> Totals {
+    let facts = learn(env);
+    let selected = || cases().filter(|case| matches(case, filter));
+    sink.begin(&Setting {
+        cases: selected().count() as u32,
+        vps: env.vp_count() as u32,
+        convention: env.convention(),
+        granule: env.granule(),
+        version: facts.version,
+        features: (facts.features.privileges.0, facts.features.c.0),
+    });
+    let mut totals = Totals::default();
+    for case in selected() {
+        sink.case(case);
+        prepare(env, &facts);
+        let outcome = (case.run)(&Cx::new(env, &facts));
+        match outcome {
+            Ok(()) => totals.passed += 1,
+            Err(Stop::Fail(_)) => totals.failed += 1,
+            Err(Stop::Skip(_)) => totals.skipped += 1,
+        }
+        sink.outcome(case, &outcome);
+    }
+    prepare(env, &facts);
+    sink.end(&totals);
+    totals
+}
+
+/// Reads what the host offers and the state after the start, and writes the guest OS id.
+fn learn(env: &dyn Env) -> Facts {
+    let mut facts = Facts::NEW;
+    let nothing = Facts::NEW;
+    let cx = Cx::new(env, &nothing);
+    let wide = |name| cx.get_wide(name).unwrap_or(RegisterValue::from_u64(0));
+    facts.guest_id = cx.get(RegisterName::GUEST_OS_ID);
+    facts.version = HypervisorVersion::from_register(wide(RegisterName::HYPERVISOR_VERSION));
+    facts.features = Features::from_register(wide(RegisterName::PRIVILEGES_AND_FEATURES_INFO));
+    facts.enlightenments = Enlightenments::from_register(wide(RegisterName::FEATURES_INFO));
+    facts.limits = ImplementationLimits::from_register(wide(RegisterName::IMPLEMENTATION_LIMITS_INFO));
+    // A failure shows in every case that needs the id.
+    let _ = cx.set(RegisterName::GUEST_OS_ID, GUEST_ID);
+    facts.reference_tsc = cx.get(RegisterName::REFERENCE_TSC);
+    facts.crash = core::array::from_fn(|n| cx.get(RegisterName(RegisterName::GUEST_CRASH_P0.0 + n as u32)));
+    for vp in 0..env.vp_count().min(MAX_VPS) {
+        facts.vps[vp] = if vp == env.vp() { VpFacts::read(&cx) } else { cx.on(vp, VpFacts::read) };
+    }
+    facts
+}
+
+/// Brings every register that the suite writes back to its reset value, and empties the message queues.
+fn prepare(env: &dyn Env, facts: &Facts) {
+    let cx = Cx::new(env, facts);
+    // A case of which the host did not do what it should may leave anything behind; what cannot be undone here shows in
+    // the cases that follow.
+    let _ = cx.set(RegisterName::GUEST_OS_ID, GUEST_ID);
+    if facts.reference_tsc.is_ok() {
+        let _ = cx.set(RegisterName::REFERENCE_TSC, 0);
+    }
+    for (n, value) in (0..).zip(&facts.crash) {
+        if value.is_ok() {
+            let _ = cx.set(RegisterName(RegisterName::GUEST_CRASH_P0.0 + n), 0);
+        }
+    }
+    for vp in 0..env.vp_count() {
+        if vp == env.vp() {
+            prepare_vp(&cx);
+        } else {
+            cx.on(vp, prepare_vp);
+        }
+    }
+}
+
+fn prepare_vp(cx: &Cx<'_>) {
+    let set = |name, value| {
+        // See `prepare`.
+        let _ = cx.set(name, value);
+    };
+    let own = &cx.facts.vps[cx.env.vp()];
+    if own.timers[0][0].is_ok() {
+        for timer in 0..STIMER_COUNT as u8 {
+            set(RegisterName::stimer_config(timer), 0);
+            set(RegisterName::stimer_count(timer), 0);
+        }
+    }
+    if own.control.is_ok() {
+        for sint in 0..SINT_COUNT as u8 {
+            set(RegisterName::sint(sint), Sint::RESET.0);
+        }
+        let page = cx.parameters();
+        cx.fill(page, 0);
+        cx.drain(page);
+        set(RegisterName::SIEFP, 0);
+    }
+    cx.pause(0);
+}
