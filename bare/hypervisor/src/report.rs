@@ -123,7 +123,7 @@ fn count_rare(cpu: &Cpu, event: &Event<'_>) {
     match *event {
         Event::Smccc { function, result, .. } => smccc(cpu, function, result),
         Event::Bus(hv_vmbus::Event::Contact { version, accepted: true, .. }) => {
-            report!(vmbus_version = version.0)
+            report!(vmbus_version = version.0);
         }
         Event::Crash { control, ref parameters, text, .. } => crash(cpu, control, parameters, text),
         _ => {}
