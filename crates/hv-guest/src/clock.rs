@@ -17,7 +17,7 @@ use crate::partition::Partition;
 use crate::registers::{self, Register};
 
 /// Readings of a page that keeps changing before the register is asked instead.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 3;
 
 /// The partition's clock, to be read on any VP.
 #[doc(alias = "hyperv_cs")]
@@ -106,6 +106,14 @@ impl<C: Conduit + Counter> Clock<'_, C> {
             Err(error) => Err((self, error)),
         }
     }
+}
+
+/// Reads a reference TSC page that somebody else has enabled: the counter and the time, or `None` while the page cannot
+/// say. [`Clock::now`] does more: it asks the register then.
+#[doc(alias = "hv_read_tsc_page_tsc")]
+#[inline]
+pub fn read_page(page: &Page, counter: &impl Counter) -> Option<(u64, ReferenceTime)> {
+    page.tsc().read_with_counter(counter)
 }
 
 /// Takes the reference TSC page back, if the hypervisor has one.

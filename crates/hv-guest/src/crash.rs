@@ -113,22 +113,28 @@ impl CrashReporter {
         page: &'static Page,
         memory: &impl Memory,
     ) -> Result<Reported, CrashError> {
-        let [p0, p1, p2] = parameters;
         let text = text.get(text.len().saturating_sub(SIZE)..).unwrap_or(text);
         self.once(|| {
-            let supported = capabilities(conduit)?;
-            if !supported.crash_notify() {
-                return Err(CrashError::Unsupported);
-            }
-            if text.is_empty() || !supported.crash_message() {
-                notify(conduit, [p0, p1, p2, 0, 0], CrashControl::CRASH_NOTIFY)?;
-                return Ok(if text.is_empty() { Reported::Everything } else { Reported::WithoutText });
-            }
             page.write(0, text);
-            let control = CrashControl::CRASH_NOTIFY.with_crash_message(true);
-            notify(conduit, [p0, p1, p2, memory.gpa(page), text.len() as u64], control)?;
-            Ok(Reported::Everything)
+            notify_with_text(conduit, parameters, memory.gpa(page), text.len())
         })
+    }
+
+    /// Reports three numbers and a text that lies in guest physical memory already: `length` bytes, 4096 at most, at
+    /// `address`, all in one page.
+    ///
+    /// # Errors
+    ///
+    /// [`CrashError`].
+    #[doc(alias = "hyperv_report_panic_msg")]
+    pub fn report_text_at(
+        &self,
+        conduit: &(impl Conduit + ?Sized),
+        parameters: [u64; 3],
+        address: u64,
+        length: usize,
+    ) -> Result<Reported, CrashError> {
+        self.once(|| notify_with_text(conduit, parameters, address, length.min(SIZE)))
     }
 
     /// Runs `report` unless a report was made or is being made.
@@ -152,6 +158,26 @@ impl CrashReporter {
 #[doc(alias = "hv_get_crash_ctl")]
 pub fn capabilities(conduit: &(impl Conduit + ?Sized)) -> Result<CrashControl, HvError> {
     registers::get(conduit, Register::CRASH_CONTROL)
+}
+
+/// Reports with the message bit if there is a text and the hypervisor takes one, else without.
+fn notify_with_text(
+    conduit: &(impl Conduit + ?Sized),
+    [p0, p1, p2]: [u64; 3],
+    address: u64,
+    length: usize,
+) -> Result<Reported, CrashError> {
+    let supported = capabilities(conduit)?;
+    if !supported.crash_notify() {
+        return Err(CrashError::Unsupported);
+    }
+    if length == 0 || !supported.crash_message() {
+        notify(conduit, [p0, p1, p2, 0, 0], CrashControl::CRASH_NOTIFY)?;
+        return Ok(if length == 0 { Reported::Everything } else { Reported::WithoutText });
+    }
+    let control = CrashControl::CRASH_NOTIFY.with_crash_message(true);
+    notify(conduit, [p0, p1, p2, address, length as u64], control)?;
+    Ok(Reported::Everything)
 }
 
 /// Writes the parameters, then, once, the control register.

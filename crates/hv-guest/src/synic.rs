@@ -8,7 +8,7 @@
 use core::fmt;
 
 use hv_tlfs::status::HvError;
-use hv_tlfs::synic::{EVENT_FLAGS_COUNT, EVENT_FLAGS_WORDS, SINT_COUNT};
+use hv_tlfs::synic::{EVENT_FLAGS_COUNT, EVENT_FLAGS_WORDS, MessageType, SINT_COUNT};
 
 use crate::conduit::Conduit;
 use crate::interrupts::{Interrupts, Intid};
@@ -209,7 +209,12 @@ pub enum End {
 #[inline]
 fn end(conduit: &(impl Conduit + ?Sized), pending: Pending<'_>) -> Result<End, HvError> {
     let (slot, seen) = pending.into_slot();
-    match slot.free(seen) {
+    finish(conduit, slot.free(seen))
+}
+
+#[inline]
+fn finish(conduit: &(impl Conduit + ?Sized), freed: Freed) -> Result<End, HvError> {
+    match freed {
         Freed::MoreWait => registers::set(conduit, Register::EOM, 0).map(|()| End::MoreFollow),
         Freed::Quiet => Ok(End::Quiet),
         Freed::NotOurs => Ok(End::NotOurs),
@@ -346,6 +351,28 @@ impl<'a, C: Conduit> Synic<'a, C> {
 }
 
 impl SynicPages {
+    /// The pages of a SynIC that somebody else has enabled, such as a kernel written in C.
+    #[must_use]
+    pub fn adopt(messages: &'static Page, events: &'static Page) -> Self {
+        Self { messages, events }
+    }
+
+    /// Ends the message of a source if it is still of the type that was seen.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's status of the EOM, which is that of the VP that calls.
+    #[doc(alias = "vmbus_signal_eom")]
+    #[inline]
+    pub fn end_seen(
+        messages: &Page,
+        conduit: &(impl Conduit + ?Sized),
+        sint: SintIndex,
+        seen: MessageType,
+    ) -> Result<End, HvError> {
+        finish(conduit, sint.of(messages.slots()).free(seen))
+    }
+
     fn pending(&self, sint: SintIndex) -> Option<Pending<'static>> {
         sint.of(self.messages.slots()).pending()
     }

@@ -36,6 +36,12 @@ impl TscPage {
     /// read behind its acquire, and so behind the store by which it learned of the first.
     #[inline]
     pub(crate) fn read(&self, counter: &impl Counter) -> Option<ReferenceTime> {
+        self.read_with_counter(counter).map(|(_, time)| time)
+    }
+
+    /// The same, with the counter that the time was made of.
+    #[inline]
+    pub(crate) fn read_with_counter(&self, counter: &impl Counter) -> Option<(u64, ReferenceTime)> {
         let sequence = self.sequence.load(Ordering::Acquire);
         if sequence == 0 {
             return None;
@@ -48,7 +54,7 @@ impl TscPage {
             return None;
         }
         let scaled = (u128::from(ticks) * u128::from(scale)) >> 64;
-        Some(ReferenceTime((scaled as u64).wrapping_add(offset)))
+        Some((ticks, ReferenceTime((scaled as u64).wrapping_add(offset))))
     }
 
     /// The page's sequence number: 0 while it is not valid.

@@ -7,8 +7,8 @@ use hv_host::{BadAddress, GuestMemory};
 
 /// First guest physical address of the memory.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// Pages of it.
-const PAGES: usize = 256;
+/// Pages of it; Miri needs seconds for each hundred.
+const PAGES: usize = if cfg!(miri) { 16 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 
 #[derive(Debug)]

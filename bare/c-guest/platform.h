@@ -1,0 +1,39 @@
+/* What is not Hyper-V: console, memory, interrupts, device tree, CPUs. */
+#ifndef PLATFORM_H
+#define PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE 4096
+#define MAX_CPUS 8
+
+/* What the device tree says. */
+struct machine {
+    uint32_t vmbus_intid;
+    uint32_t stimer_intid;
+    uint32_t cpus;
+    bool hvc1; /* "hvc1" is on the command line */
+};
+void read_device_tree(const void *tree, struct machine *machine);
+
+void print(const char *text);
+void print_number(uint64_t number);
+void machine_off(void) __attribute__((noreturn));
+void cpu_off(void) __attribute__((noreturn));
+int start_cpu(uint32_t cpu);
+void secondary_main(uint32_t cpu);
+
+uint32_t cpu_number(void);
+uint64_t virt_to_phys(const void *address);
+void gic_init(void);
+void gic_init_cpu(void);
+void setup_irq(uint32_t intid, void (*handler)(void));
+void remove_irq(uint32_t intid);
+void enable_irq(uint32_t intid);
+void disable_irq(uint32_t intid);
+/* Takes interrupts until a condition holds; false after a second or so. */
+bool wait_for(bool (*condition)(void));
+
+#endif

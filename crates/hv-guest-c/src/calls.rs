@@ -1,0 +1,96 @@
+//! Hypercalls.
+#![expect(unsafe_code, reason = "symbols and pointers of C")]
+
+use core::ffi::c_void;
+
+use hv_guest::conduit::{Conduit, FAST_WORDS};
+use hv_guest::hypercall::{RepError, repeat};
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
+
+use crate::hv_get_vp_register_output;
+use crate::os::{conduit, physical};
+
+/// A hypercall with up to seven words of input, as they are: two addresses, or fast input. Returns the result value.
+///
+/// C declares it `u64 hv_do_hvc(u64 control, ...)`: on AArch64 outside of Apple's systems the words of a variadic call are in
+/// the same registers. Words that were not passed have no meaning, and the hypervisor does not look at them.
+/// cbindgen:ignore
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_do_hvc(control: u64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64) -> u64 {
+    let mut block = [0; FAST_WORDS];
+    block[..7].copy_from_slice(&[a, b, c, d, e, f, g]);
+    conduit().call(HypercallInput(control), &mut block).bits()
+}
+
+/// A fast hypercall of three words of input and 16 bytes of output. Returns the result value.
+///
+/// # Safety
+///
+/// `output` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_do_hvc_fast_get(
+    control: u64,
+    input1: u64,
+    input2: u64,
+    input3: u64,
+    output: *mut hv_get_vp_register_output,
+) -> u64 {
+    let (result, [low, high]) = conduit().call_3_2(HypercallInput(control), [input1, input2, input3]);
+    // SAFETY: the caller's promise.
+    unsafe { output.write(hv_get_vp_register_output { registervaluelow: low, registervaluehigh: high }) };
+    result.bits()
+}
+
+/// A memory-based hypercall. Either address may be null. Returns the result value.
+///
+/// # Safety
+///
+/// What the hypercall writes to `outputaddr` may be written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_do_hypercall(
+    control: u64,
+    inputaddr: *const c_void,
+    outputaddr: *mut c_void,
+) -> u64 {
+    let addresses = [physical(inputaddr), physical(outputaddr)];
+    conduit().call_2(HypercallInput(control), addresses).bits()
+}
+
+/// A rep hypercall, continued until every element is done. Returns the result value: status, and elements done.
+///
+/// # Safety
+///
+/// As for `hv_do_hypercall`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_do_rep_hypercall(
+    code: u16,
+    rep_count: u16,
+    varhead_size: u16,
+    inputaddr: *const c_void,
+    outputaddr: *mut c_void,
+) -> u64 {
+    let control = HypercallInput::from_code(HypercallCode(code))
+        .with_rep_count(rep_count)
+        .with_variable_header_size(varhead_size);
+    let result = repeat(&conduit(), control, [physical(inputaddr), physical(outputaddr)]);
+    let (status, done) = match result {
+        Ok(()) => (hv_tlfs::status::HvStatus::SUCCESS, usize::from(rep_count)),
+        Err(RepError::Status { error, completed }) => (error.status(), completed),
+        Err(RepError::Stuck { completed }) => (hv_tlfs::status::HvStatus::TIME_OUT, completed),
+        Err(RepError::Shape) => (hv_tlfs::status::HvStatus::INVALID_HYPERCALL_INPUT, 0),
+    };
+    HypercallOutput::from_status(status).with_reps_completed(done as u16).bits()
+}
+
+/// A fast hypercall of one word. Returns the result value.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_do_fast_hypercall8(control: u16, input8: u64) -> u64 {
+    hv_do_fast_hypercall16(control, input8, 0)
+}
+
+/// A fast hypercall of two words. Returns the result value.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_do_fast_hypercall16(control: u16, input1: u64, input2: u64) -> u64 {
+    let control = HypercallInput::from_code(HypercallCode(control)).with_fast(true);
+    conduit().call_2(control, [input1, input2]).bits()
+}

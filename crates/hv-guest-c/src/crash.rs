@@ -1,0 +1,40 @@
+//! The crash report: one, whatever is called first.
+#![expect(unsafe_code, reason = "symbols and pointers of C")]
+
+use hv_guest::crash::CrashError;
+use hv_guest::registers::{self, Register};
+use hv_tlfs::status::HvStatus;
+
+use crate::os::{CRASH, conduit};
+use crate::pt_regs;
+
+/// 0, or a status: `HV_STATUS_OBJECT_IN_USE` after an earlier report, `HV_STATUS_FEATURE_UNAVAILABLE` if the hypervisor
+/// takes none.
+fn outcome<T>(result: Result<T, CrashError>) -> u64 {
+    u64::from(match result {
+        Ok(_) => 0,
+        Err(CrashError::Already) => HvStatus::OBJECT_IN_USE.0,
+        Err(CrashError::Unsupported) => HvStatus::FEATURE_UNAVAILABLE.0,
+        Err(CrashError::Hypervisor(error)) => error.status().0,
+    })
+}
+
+/// Reports a crash with the error, the guest's id, program counter and stack pointer. Returns 0 or a status.
+///
+/// # Safety
+///
+/// `regs` is null or can be read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hyperv_report_panic(regs: *const pt_regs, err: i64) -> u64 {
+    // SAFETY: the caller's promise.
+    let (pc, sp) = unsafe { regs.as_ref() }.map_or((0, 0), |regs| (regs.pc, regs.sp));
+    let id = registers::get(&conduit(), Register::GUEST_OS_ID).map_or(0, |id| id.bits());
+    outcome(CRASH.report(&conduit(), [err as u64, id, pc, sp, 0]))
+}
+
+/// Reports a crash with a text of `size` bytes, 4096 at most, at guest physical address `pa`, in one page. Of an empty text
+/// the crash is reported all the same. Returns 0 or a status.
+#[unsafe(no_mangle)]
+pub extern "C" fn hyperv_report_panic_msg(pa: u64, size: usize) -> u64 {
+    outcome(CRASH.report_text_at(&conduit(), [0; 3], pa, size))
+}

@@ -1,0 +1,144 @@
+//! The interrupts of VMBus and of synthetic timer 0, and the handlers for kexec and crash.
+#![expect(unsafe_code, reason = "symbols and pointers of C")]
+
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::os::os;
+use crate::{hv_guest_os, pt_regs};
+
+type Handler = Option<unsafe extern "C" fn()>;
+
+fn setup(intid: impl Fn(&hv_guest_os) -> u32, handler: Handler) {
+    if let Some((os, setup_irq)) = os().and_then(|os| Some((os, os.setup_irq?))) {
+        // SAFETY: the kernel gave this function.
+        unsafe { setup_irq(intid(os), handler) };
+    }
+}
+
+fn call(which: impl Fn(&hv_guest_os) -> Option<unsafe extern "C" fn(u32)>, intid: Option<u32>) {
+    if let Some((os, function)) = os().and_then(|os| Some((os, which(os)?))) {
+        // SAFETY: the kernel gave this function.
+        unsafe { function(intid.unwrap_or(os.vmbus_intid)) };
+    }
+}
+
+/// Lets `handler` run for the VMBus interrupt.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_setup_vmbus_irq(handler: Option<unsafe extern "C" fn()>) {
+    setup(|os| os.vmbus_intid, handler);
+}
+
+/// Undoes `hv_setup_vmbus_irq`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_remove_vmbus_irq() {
+    call(|os| os.remove_irq, None);
+}
+
+/// Enables the VMBus interrupt on the CPU that calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_enable_vmbus_irq() {
+    call(|os| os.enable_irq, None);
+}
+
+/// Disables the VMBus interrupt on the CPU that calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_disable_vmbus_irq() {
+    call(|os| os.disable_irq, None);
+}
+
+/// Lets `handler` run for the interrupt of synthetic timer 0 in direct mode. `irq` and `vector` become its number. Returns
+/// 0, or -1 before `hv_guest_init`.
+///
+/// # Safety
+///
+/// `irq` and `vector` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_setup_stimer0_irq(
+    irq: *mut i32,
+    vector: *mut i32,
+    handler: Option<unsafe extern "C" fn()>,
+) -> i32 {
+    let Some(os) = os() else { return -1 };
+    setup(|os| os.stimer0_intid, handler);
+    // SAFETY: the caller's promise.
+    unsafe { irq.write(os.stimer0_intid as i32) };
+    // SAFETY: the caller's promise.
+    unsafe { vector.write(os.stimer0_intid as i32) };
+    0
+}
+
+/// Undoes `hv_setup_stimer0_irq`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_remove_stimer0_irq(irq: i32) {
+    call(|os| os.remove_irq, Some(irq as u32));
+}
+
+/// Enables the timer's interrupt on the CPU that calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_enable_stimer0_percpu_irq(irq: i32) {
+    call(|os| os.enable_irq, Some(irq as u32));
+}
+
+/// Disables the timer's interrupt on the CPU that calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_disable_stimer0_percpu_irq(irq: i32) {
+    call(|os| os.disable_irq, Some(irq as u32));
+}
+
+/// Null, or a function that `hv_setup_kexec_handler` was given.
+static KEXEC: AtomicPtr<()> = AtomicPtr::new(null_mut());
+/// Null, or a function that `hv_setup_crash_handler` was given.
+static CRASH: AtomicPtr<()> = AtomicPtr::new(null_mut());
+
+/// Lets `handler` run when the kernel calls `hv_kexec`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_setup_kexec_handler(handler: Option<unsafe extern "C" fn()>) {
+    KEXEC.store(handler.map_or(null_mut(), |handler| handler as *mut ()), Ordering::Release);
+}
+
+/// Undoes `hv_setup_kexec_handler`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_remove_kexec_handler() {
+    KEXEC.store(null_mut(), Ordering::Release);
+}
+
+/// Runs the handler that was set up, if there is one: the kernel calls it before it starts another.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_kexec() {
+    let handler = KEXEC.load(Ordering::Acquire);
+    if !handler.is_null() {
+        // SAFETY: what is not null came from a function pointer of this type.
+        let handler: unsafe extern "C" fn() = unsafe { core::mem::transmute(handler) };
+        // SAFETY: the kernel gave it to be called here.
+        unsafe { handler() };
+    }
+}
+
+/// Lets `handler` run when the kernel calls `hv_crash`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_setup_crash_handler(handler: Option<unsafe extern "C" fn(regs: *mut pt_regs)>) {
+    CRASH.store(handler.map_or(null_mut(), |handler| handler as *mut ()), Ordering::Release);
+}
+
+/// Undoes `hv_setup_crash_handler`.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_remove_crash_handler() {
+    CRASH.store(null_mut(), Ordering::Release);
+}
+
+/// Runs the handler that was set up, if there is one: the kernel calls it when it crashes.
+///
+/// # Safety
+///
+/// `regs` is what the handler expects.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_crash(regs: *mut pt_regs) {
+    let handler = CRASH.load(Ordering::Acquire);
+    if !handler.is_null() {
+        // SAFETY: what is not null came from a function pointer of this type.
+        let handler: unsafe extern "C" fn(*mut pt_regs) = unsafe { core::mem::transmute(handler) };
+        // SAFETY: the kernel gave it to be called here, with these registers.
+        unsafe { handler(regs) };
+    }
+}

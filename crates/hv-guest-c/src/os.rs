@@ -1,0 +1,201 @@
+//! The state: what the kernel gave, and what the hypervisor told.
+#![expect(unsafe_code, reason = "symbols and pointers of C")]
+
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use hv_guest::arch::Either;
+use hv_guest::crash::CrashReporter;
+use hv_guest::detect;
+use hv_guest::page::{Memory, Page};
+use hv_guest::registers::{self, Register};
+use hv_guest::teardown;
+use hv_tlfs::guest_id::GuestOsId;
+use hv_tlfs::status::{HvError, HvStatus};
+use hv_tlfs::vp::VP_INDEX_UNKNOWN;
+
+use crate::hv_guest_os;
+
+/// What the hypervisor told, by the names of the patch. Bit numbers are ARM64's: the patch's constants for the second and
+/// third word are x64's and do not fit.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ms_hyperv_info {
+    features: AtomicU32,
+    misc_features: AtomicU32,
+    hints: AtomicU32,
+    max_vp_index: AtomicU32,
+    max_lp_index: AtomicU32,
+}
+
+/// What the hypervisor told.
+/// cbindgen:ignore
+#[unsafe(no_mangle)]
+pub static ms_hyperv: ms_hyperv_info = ms_hyperv_info {
+    features: AtomicU32::new(0),
+    misc_features: AtomicU32::new(0),
+    hints: AtomicU32::new(0),
+    max_vp_index: AtomicU32::new(0),
+    max_lp_index: AtomicU32::new(0),
+};
+
+/// The map from CPU to VP, which the kernel gave.
+/// cbindgen:ignore
+#[unsafe(no_mangle)]
+pub static hv_vp_index: AtomicPtr<u32> = AtomicPtr::new(null_mut());
+
+/// The highest VP index so far.
+/// cbindgen:ignore
+#[unsafe(no_mangle)]
+pub static hv_max_vp_index: AtomicU32 = AtomicU32::new(0);
+
+static OS: AtomicPtr<hv_guest_os> = AtomicPtr::new(null_mut());
+/// 2: `hvc #1`; else `hvc #0`.
+static CONVENTION: AtomicU32 = AtomicU32::new(0);
+static INITIALIZED: AtomicU32 = AtomicU32::new(0);
+pub(crate) static CRASH: CrashReporter = CrashReporter::new();
+
+const HVC1: u32 = 2;
+
+/// The status for C: 0 is success.
+#[inline]
+pub(crate) fn status(result: Result<(), HvError>) -> u64 {
+    result.map_or_else(|error| u64::from(error.status().0), |()| 0)
+}
+
+/// How hypercalls are issued.
+#[inline]
+pub(crate) fn conduit() -> Either {
+    if CONVENTION.load(Ordering::Relaxed) == HVC1 { Either::Hvc1 } else { Either::Smccc }
+}
+
+/// What the kernel gave; `None` before `hv_guest_init`.
+pub(crate) fn os() -> Option<&'static hv_guest_os> {
+    let os = NonNull::new(OS.load(Ordering::Acquire))?;
+    // SAFETY: `hv_guest_init` stored it, whose caller promises that it stays as it is.
+    Some(unsafe { os.as_ref() })
+}
+
+/// The kernel's memory.
+pub(crate) struct KernelMemory;
+
+/// The guest physical address of anything. 0, which no page of a kernel has, if the kernel cannot say.
+pub(crate) fn physical<T>(address: *const T) -> u64 {
+    match os().and_then(|os| os.virt_to_phys) {
+        // SAFETY: the kernel gave this function for any address that it passes in.
+        Some(virt_to_phys) if !address.is_null() => unsafe { virt_to_phys(address.cast()) },
+        _ => 0,
+    }
+}
+
+// SAFETY: the kernel vouches for its `virt_to_phys`.
+unsafe impl Memory for KernelMemory {
+    fn gpa(&self, page: &Page) -> u64 {
+        physical(page)
+    }
+}
+
+/// Looks whether this is Hyper-V, tells it the guest's id (`generate_guest_id`), and reads what it tells. Once, on the
+/// boot CPU. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if this is not Hyper-V.
+///
+/// # Safety
+///
+/// `os` points to a structure that stays as it is from now on, with functions that are what it says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    let Some(given) = (unsafe { os.as_ref() }) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
+    OS.store(os.cast_mut(), Ordering::Release);
+    let found = match given.convention {
+        1 => Either::Smccc,
+        HVC1 => Either::Hvc1,
+        _ => Either::probe(),
+    };
+    CONVENTION.store(if found == Either::Hvc1 { HVC1 } else { 1 }, Ordering::Relaxed);
+    let Some(hv) = detect::vendor_uid(conduit()) else { return u64::from(HvStatus::NOT_FOUND.0) };
+    let hv = match hv.identify(GuestOsId(guest_id)) {
+        Ok(hv) => hv,
+        Err(detect::IdentifyError::ZeroId) => return u64::from(HvStatus::INVALID_PARAMETER.0),
+        Err(detect::IdentifyError::Hypervisor(error)) => return u64::from(error.status().0),
+    };
+    let told = hv.information();
+    ms_hyperv.features.store(told.features.privileges.bits() as u32, Ordering::Relaxed);
+    ms_hyperv.misc_features.store(told.features.c.bits(), Ordering::Relaxed);
+    ms_hyperv.hints.store(told.enlightenments.hints.bits(), Ordering::Relaxed);
+    ms_hyperv.max_vp_index.store(told.limits.max_virtual_processors, Ordering::Relaxed);
+    ms_hyperv.max_lp_index.store(told.limits.max_logical_processors, Ordering::Relaxed);
+    for cpu in 0..given.cpus {
+        if let Some(entry) = entry(cpu) {
+            entry.store(VP_INDEX_UNKNOWN, Ordering::Relaxed);
+        }
+    }
+    hv_vp_index.store(given.vp_index, Ordering::Release);
+    INITIALIZED.store(1, Ordering::Release);
+    0
+}
+
+/// A CPU's entry in the map.
+fn entry(cpu: u32) -> Option<&'static AtomicU32> {
+    let os = os()?;
+    if cpu >= os.cpus || os.vp_index.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel gave an array of `cpus` entries.
+    let entry = unsafe { os.vp_index.add(cpu as usize) };
+    // SAFETY: the array stays; C reads single entries, which is what an atomic store is to it.
+    Some(unsafe { AtomicU32::from_ptr(entry) })
+}
+
+/// Enters the CPU that calls in the map, with the index of its VP. On each CPU as it comes up. Returns 0 or the
+/// hypervisor's status.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_cpu_init() -> u64 {
+    let result = registers::get(&conduit(), Register::VP_INDEX);
+    let index = match result {
+        Ok(index) => index.0,
+        Err(error) => return u64::from(error.status().0),
+    };
+    // SAFETY: the kernel gave this function.
+    let cpu = os().and_then(|os| os.cpu_number).map(|cpu_number| unsafe { cpu_number() });
+    let Some(entry) = cpu.and_then(entry) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
+    entry.store(index, Ordering::Release);
+    hv_max_vp_index.fetch_max(index, Ordering::Relaxed);
+    0
+}
+
+/// The VP that a CPU is; `VP_INVAL` while it is not up.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_cpu_number_to_vp_number(cpu_number: i32) -> i32 {
+    let index = u32::try_from(cpu_number).ok().and_then(entry).map(|entry| entry.load(Ordering::Acquire));
+    index.unwrap_or(VP_INDEX_UNKNOWN) as i32
+}
+
+/// Whether `hv_guest_init` has found Hyper-V.
+#[unsafe(no_mangle)]
+pub extern "C" fn hv_is_hyperv_initialized() -> bool {
+    INITIALIZED.load(Ordering::Acquire) != 0
+}
+
+/// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC. On each CPU, before `hyperv_cleanup` on the last
+/// one. Returns 0 or the first error, after every step was tried.
+#[unsafe(no_mangle)]
+pub extern "C" fn hyperv_cleanup_cpu() -> u64 {
+    status(teardown::vp(&conduit()))
+}
+
+/// The same for the last CPU, and then for the partition: the reference TSC page and the guest id.
+#[unsafe(no_mangle)]
+pub extern "C" fn hyperv_cleanup() -> u64 {
+    let result = teardown::vp(&conduit());
+    let result = result.and(teardown::partition(&conduit()));
+    INITIALIZED.store(0, Ordering::Release);
+    status(result)
+}
+
+/// The id of a guest that is Linux or goes by its rules: distribution's bits 55:48, kernel version, distribution's
+/// bits 15:0.
+#[unsafe(no_mangle)]
+pub extern "C" fn generate_guest_id(d_info1: u64, kernel_version: u64, d_info2: u64) -> u64 {
+    let id = GuestOsId::linux(kernel_version as u32);
+    id.with_os_id(d_info1 as u8).with_build(d_info2 as u16).bits()
+}
