@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::frame::{Frame, refused};
 use crate::host::{Host, VpContext};
 use crate::hypercall::Outcome;
-use crate::messages::{PortTarget, Source, new_message};
+use crate::messages::{MAX_PORTS, PortTarget, Source, new_message};
 use crate::partition::Partition;
 use crate::vp;
 
@@ -218,7 +218,8 @@ impl Partition<'_> {
     fn find_port(&self, connection: u32) -> Result<(u8, &crate::Port), HvStatus> {
         let found = self.ports().iter().enumerate().find(|(_, port)| port.connection == connection);
         let (index, port) = found.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
-        let index = u8::try_from(index).map_err(|_| HvStatus::INVALID_CONNECTION_ID)?;
+        let index = u8::try_from(index).ok().filter(|&index| index < MAX_PORTS);
+        let index = index.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
         if port.target == PortTarget::Deleted { Err(HvStatus::INVALID_PORT_ID) } else { Ok((index, port)) }
     }
 

@@ -10,6 +10,7 @@ use hv_tlfs::page;
 use crate::event::Event;
 use crate::host::Host;
 use crate::memory::GuestMemory;
+use crate::save::{Reader, RestoreError, Writer};
 
 /// Crash parameters P0 to P4, which all VPs share.
 #[derive(Debug)]
@@ -29,6 +30,19 @@ impl Crash {
         for parameter in &self.parameters {
             parameter.store(0, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        for parameter in &self.parameters {
+            w.u64(parameter.load(Ordering::Relaxed));
+        }
+    }
+
+    pub(crate) fn restore(&self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        for parameter in &self.parameters {
+            parameter.store(r.u64()?, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(crate) fn parameter(&self, index: usize) -> &AtomicU64 {

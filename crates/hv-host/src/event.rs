@@ -251,4 +251,6 @@ pub enum Event<'a> {
     },
     /// The partition was reset, or created.
     Reset,
+    /// The partition was restored from an image.
+    Restored,
 }

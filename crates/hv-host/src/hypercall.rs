@@ -147,6 +147,22 @@ fn find(code: Code) -> Option<&'static Call> {
     })
 }
 
+/// What a call takes and gives, for who judges calls from outside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) input: bool,
+    pub(crate) output: bool,
+    pub(crate) rep: bool,
+    pub(crate) variable: bool,
+}
+
+/// The shape of a call that guests may make.
+pub(crate) fn shape(code: Code) -> Option<Shape> {
+    let call = find(code).filter(|call| call.operation != Operation::Denied)?;
+    let (input, output) = (call.header != 0, call.output != 0);
+    Some(Shape { input, output, rep: call.rep, variable: call.variable })
+}
+
 /// Where a call ended: at its end, or before an element from which it has to go on.
 pub(crate) enum Outcome {
     Done(HypercallOutput),
@@ -255,6 +271,7 @@ impl Partition<'_> {
         Action::Resume
     }
 
+    /// Any call, in the general way. Kept out of line, so that the short way needs no stack frame of this size.
     #[inline(never)]
     fn any_hypercall(
         &self,

@@ -14,6 +14,9 @@
 //! | Virtual Processors | `vp`, `psci`, `smccc` |
 //! | Inter-Partition Communication | `synic`, `messages`, `events` |
 //! | Timers | `time`, `timers` |
+//!
+//! Beside them: `partition` and `host` (the interface), `event` (what the observer is told), `save` (images), `strict` (the rules
+//! that a guest is judged by), `vmbus` (the seam to `hv-vmbus`).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -34,8 +37,10 @@ mod partition;
 mod profile;
 pub mod psci;
 mod registers;
+mod save;
 mod sets;
 pub mod smccc;
+pub mod strict;
 mod synic;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -48,8 +53,9 @@ pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
 pub use flush::Flush;
 pub use host::{Action, Host, Retarget, VpContext};
 pub use memory::{BadAddress, GuestMemory};
-pub use messages::{BUFFERS_PER_PORT, Port, PortTarget};
+pub use messages::{BUFFERS_PER_PORT, MAX_PORTS, Port, PortTarget};
 pub use partition::Partition;
 pub use profile::{Config, Profile};
+pub use save::{RestoreError, SaveError};
 pub use sets::VpMask;
 pub use vp::{Power, Vp};

@@ -10,16 +10,19 @@ use hv_tlfs::synic::{
 };
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::STIMER_COUNT;
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
 use crate::memory::GuestMemory;
+use crate::save::{Reader, RestoreError, Writer};
 use crate::synic::{Context, Synic};
 
 /// Message buffers of a port.
 pub const BUFFERS_PER_PORT: u32 = 16;
 
+/// Ports of a partition at most; the connections of further ones do not exist.
+pub const MAX_PORTS: u8 = 127;
 /// Buffers in a VP for messages from ports and for those from the host.
 const BUFFERS: usize = 2 * BUFFERS_PER_PORT as usize;
 /// Queue entries of a VP: the buffers, and one for each timer.
@@ -249,6 +252,60 @@ impl Queues {
     }
 }
 
+/// What an image says of a waiting message: the host's, a port's by its number from 1, or a timer's.
+const SAVED_HOST: u8 = 0;
+const SAVED_TIMER: u8 = 0x80;
+
+impl Queues {
+    /// Saves the waiting messages, SINT by SINT and in their order.
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        w.u8(self.used.count_ones() as u8);
+        for sint in 0..SINT_COUNT {
+            let mut link = self.lists[sint].first;
+            while let Some(entry) = usize::from(link).checked_sub(1) {
+                w.u8(sint as u8);
+                if let Some(timer) = entry.checked_sub(BUFFERS) {
+                    w.u8(SAVED_TIMER | timer as u8);
+                } else {
+                    w.u8(self.owner[entry]);
+                    w.bytes(self.buffers[entry].as_bytes());
+                }
+                link = self.next[entry];
+            }
+        }
+    }
+
+    /// Restores them into empty queues.
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
+        const PART: RestoreError = RestoreError::Invalid("message queue");
+        for _ in 0..r.u8()? {
+            let sint = usize::from(r.u8()?);
+            if sint >= SINT_COUNT {
+                return Err(PART);
+            }
+            let owner = r.u8()?;
+            if owner & SAVED_TIMER != 0 {
+                let timer = usize::from(owner & !SAVED_TIMER);
+                if timer >= STIMER_COUNT || self.timer_waits(timer) {
+                    return Err(PART);
+                }
+                self.append(sint, BUFFERS + timer);
+                continue;
+            }
+            let message = Message::read_from_bytes(r.bytes(size_of::<Message>())?).map_err(|_| PART)?;
+            let size = usize::from(message.header.payload_size);
+            if message.header.message_type == MessageType::NONE || size > MESSAGE_PAYLOAD_SIZE {
+                return Err(PART);
+            }
+            let source = if owner == SAVED_HOST { Source::Host } else { Source::Port(owner - 1) };
+            let buffer = self.take(source, ports).ok_or(PART)?;
+            self.buffers[buffer] = message;
+            self.append(sint, buffer);
+        }
+        Ok(())
+    }
+}
+
 impl Synic {
     /// Posts a message to a SINT: into the slot if that is free and nothing waits, else into the queue.
     pub(crate) fn post<H: Host>(
@@ -283,6 +340,7 @@ impl Synic {
     }
 
     /// The guest's end of message: free slots are filled from the queues.
+    #[inline]
     pub(crate) fn end_of_message<H: Host>(&mut self, context: &Context<'_, H>) {
         let waiting = self.queues.waiting;
         let delivered = if waiting == 0 { 0 } else { self.scan(context) };
@@ -338,6 +396,7 @@ impl Synic {
     }
 
     /// Delivers what can be delivered: one message into each free slot. Returns the SINTs that got one.
+    #[inline(never)]
     pub(crate) fn scan<H: Host>(&mut self, context: &Context<'_, H>) -> u16 {
         let mut delivered = 0;
         let mut waiting = self.queues.waiting;
@@ -357,7 +416,7 @@ impl Synic {
         let more = self.queues.next[entry] != 0;
         let mut message = match entry.checked_sub(BUFFERS) {
             None => self.queues.buffers[entry],
-            Some(timer) => self.timer_message(timer, context.time.clock().at(context.host.counter())),
+            Some(timer) => self.timer_message(timer, context.time.at(|| context.host.counter())),
         };
         let done = self.put(context, sint, &mut message, more);
         if done {

@@ -11,6 +11,7 @@ use crate::event::{Conduit, Convention, Event};
 use crate::host::{Action, Host};
 use crate::messages::{Port, Source, new_message};
 use crate::profile::Config;
+use crate::save::{Reader, RestoreError, Writer};
 use crate::smccc;
 use crate::synic::Context;
 use crate::time::ReferenceTime;
@@ -141,7 +142,7 @@ impl<'a> Partition<'a> {
     /// The reference time in 100 ns since the partition was created.
     #[must_use]
     pub fn reference_time(&self, host: &impl Host) -> u64 {
-        self.time.clock().at(host.counter())
+        self.time.at(|| host.counter())
     }
 
     /// Changes the clock as a migration does. The guest's counter has `frequency` Hz and its present value from now on;
@@ -190,6 +191,20 @@ impl<'a> Partition<'a> {
     pub fn signal_event(&self, host: &impl Host, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
         let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
         target.synic().signal(&self.context(host, vp), sint, flag)
+    }
+
+    /// Saves what the VPs share.
+    pub(crate) fn save_shared(&self, host: &impl Host, w: &mut Writer<'_>) {
+        w.u64(self.guest_os_id.load(Ordering::Acquire));
+        self.crash.save(w);
+        self.time.save(w, host.counter());
+    }
+
+    /// Restores what the VPs share.
+    pub(crate) fn restore_shared(&self, host: &impl Host, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        self.guest_os_id.store(r.u64()?, Ordering::Release);
+        self.crash.restore(r)?;
+        self.time.restore(r, host.memory(), host.counter())
     }
 
     pub(crate) fn context<'c, H: Host>(&'c self, host: &'c H, vp: usize) -> Context<'c, H> {

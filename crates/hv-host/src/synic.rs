@@ -10,6 +10,7 @@ use crate::event::{Cause, Event};
 use crate::host::Host;
 use crate::memory::GuestMemory;
 use crate::messages::{Port, Queues};
+use crate::save::{Reader, RestoreError, Writer, invalid};
 use crate::time::ReferenceTime;
 use crate::timers::Timers;
 
@@ -59,6 +60,30 @@ impl Synic {
         self.response_page = 0;
         self.queues.clear(ports);
         self.timers = Timers::new();
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        for register in [self.control.0, self.message_page.0, self.event_page.0, self.response_page] {
+            w.u64(register);
+        }
+        for sint in self.sints {
+            w.u64(sint.0);
+        }
+        self.timers.save(w);
+        self.queues.save(w);
+    }
+
+    /// Restores a VP that has just been reset. The pages' contents are in the guest's memory.
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
+        self.control = SynicControl(r.u64()?);
+        self.message_page = Simp(r.u64()?);
+        self.event_page = Siefp(r.u64()?);
+        self.response_page = r.u64()?;
+        for sint in 0..SINT_COUNT {
+            self.set_sint(sint, Sint(r.u64()?)).map_err(invalid("SINT"))?;
+        }
+        self.timers.restore(r)?;
+        self.queues.restore(r, ports)
     }
 
     /// Guest physical address of a SINT's message slot, if the message page is on.

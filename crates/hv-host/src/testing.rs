@@ -60,6 +60,13 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// Copies all of another one's contents.
+    pub fn copy_from(&self, other: &Self) {
+        for (to, from) in self.0.iter().zip(&other.0) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     fn word(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
         let offset = gpa.checked_sub(RAM).filter(|offset| offset % 4 == 0).ok_or(BadAddress)?;
         self.0.get((offset / 4) as usize).ok_or(BadAddress)
@@ -166,6 +173,16 @@ pub struct TestHost {
     deadlines: Mutex<Vec<Option<u64>>>,
     effects: Mutex<Vec<Effect>>,
     events: Mutex<Vec<std::string::String>>,
+    observer: Mutex<Option<Observer>>,
+}
+
+/// Somebody who is told of every event.
+struct Observer(Box<dyn FnMut(&Event<'_>) + Send>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -182,6 +199,7 @@ impl TestHost {
             deadlines: Mutex::new(std::vec![None; vps]),
             effects: Mutex::default(),
             events: Mutex::default(),
+            observer: Mutex::default(),
         }
     }
 
@@ -215,6 +233,11 @@ impl TestHost {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Tells `observer` of every event from now on.
+    pub fn set_observer(&self, observer: impl FnMut(&Event<'_>) + Send + 'static) {
+        *lock(&self.observer) = Some(Observer(Box::new(observer)));
     }
 
     /// The events since the last call, in their `Debug` form.
@@ -266,6 +289,9 @@ impl Host for TestHost {
 
     fn observe(&self, event: &Event<'_>) {
         lock(&self.events).push(std::format!("{event:?}"));
+        if let Some(Observer(observer)) = &mut *lock(&self.observer) {
+            observer(event);
+        }
         if let Event::Crash { control, parameters, text, .. } = *event {
             self.record(Effect::Crash { control, parameters, text: text.to_vec() });
         }

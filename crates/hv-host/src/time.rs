@@ -15,6 +15,7 @@ use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
 use spin::Mutex;
 
 use crate::memory::GuestMemory;
+use crate::save::{Reader, RestoreError, Writer};
 
 const PAGE_ENABLE: u64 = ReferenceTscRegister(0).with_enable(true).0;
 const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
@@ -94,6 +95,8 @@ pub(crate) struct ReferenceTime {
 /// The reference TSC page.
 #[derive(Debug)]
 struct Page {
+    /// Ticks per second of the guest's counter.
+    frequency: u64,
     /// The register as the guest wrote it.
     register: u64,
     /// The page's sequence number while it is valid; never 0.
@@ -117,7 +120,7 @@ impl ReferenceTime {
             scale: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             ticks: [const { AtomicU64::new(0) }; 2],
-            page: Mutex::new(Page { register: 0, sequence: 0, valid: false }),
+            page: Mutex::new(Page { frequency: 0, register: 0, sequence: 0, valid: false }),
         }
     }
 
@@ -139,10 +142,25 @@ impl ReferenceTime {
         }
     }
 
+    /// Reference time at this counter value.
+    #[inline]
+    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
+        loop {
+            let before = self.version.load(Ordering::Acquire);
+            let scale = self.scale.load(Ordering::Relaxed);
+            let offset = self.offset.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && self.version.load(Ordering::Relaxed) == before {
+                return Clock { scale, offset, ticks: (0, 0) }.at(counter());
+            }
+            core::hint::spin_loop();
+        }
+    }
+
     /// Starts the time: `now` at `counter`; the page is off, as after creation.
     pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
         let mut page = self.page.lock();
-        *page = Page { register: 0, sequence: 1, valid: true };
+        *page = Page { frequency, register: 0, sequence: 1, valid: true };
         self.store(Clock::new(frequency, counter, now));
     }
 
@@ -183,9 +201,44 @@ impl ReferenceTime {
         let mut page = self.page.lock();
         self.invalidate(&page, memory);
         self.store(Clock::new(frequency, counter, now));
+        page.frequency = frequency;
         page.sequence = page.sequence.wrapping_add(1).max(1);
         self.fill(&page, memory);
         if page.valid { page.sequence } else { 0 }
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>, counter: u64) {
+        let page = self.page.lock();
+        let clock = self.clock();
+        w.u64(clock.at(counter));
+        w.u64(clock.scale);
+        w.u64(clock.offset);
+        w.u64(page.frequency);
+        w.u64(page.register);
+        w.u32(page.sequence);
+        w.u8(u8::from(page.valid));
+    }
+
+    /// The time goes on. If the counter has not, the page's contents change, and its sequence number with them.
+    pub(crate) fn restore(
+        &self,
+        r: &mut Reader<'_>,
+        memory: &impl GuestMemory,
+        counter: u64,
+    ) -> Result<(), RestoreError> {
+        let [now, scale, offset, frequency, register] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?, r.u64()?];
+        let (sequence, valid) = (r.u32()?, r.flag("reference time")?);
+        if sequence == 0 {
+            return Err(RestoreError::Invalid("reference time"));
+        }
+        let clock = Clock::new(frequency, counter, now);
+        let same = clock.scale == scale && clock.offset == offset;
+        let sequence = if same { sequence } else { sequence.wrapping_add(1).max(1) };
+        let mut page = self.page.lock();
+        *page = Page { frequency, register, sequence, valid };
+        self.store(clock);
+        self.fill(&page, memory);
+        Ok(())
     }
 
     /// Makes the page valid or invalid; an invalid page sends the guest to the register.

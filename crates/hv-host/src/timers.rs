@@ -8,6 +8,7 @@ use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
+use crate::save::{Reader, RestoreError, Writer, invalid};
 use crate::synic::{Context, Synic, interrupt};
 
 /// Missed periods that a periodic timer makes up for; older ones are skipped.
@@ -101,9 +102,42 @@ impl Timer {
     }
 }
 
+/// A configuration as it takes effect.
+fn checked(config: StimerConfig) -> Result<StimerConfig, HvStatus> {
+    let bad_vector = config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR;
+    if config.reserved() != 0 || bad_vector {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    let nowhere = config.sint() == 0 && !config.direct_mode();
+    Ok(if nowhere { config.with_enable(false) } else { config })
+}
+
 impl Timers {
     pub(crate) const fn new() -> Self {
         Self { timers: [Timer::NEW; STIMER_COUNT], deadline: 0, bus: 0 }
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        for timer in &self.timers {
+            for word in [timer.config.0, timer.count, timer.due, timer.fire_at, timer.expired] {
+                w.u64(word);
+            }
+            w.u8(u8::from(timer.armed) | u8::from(timer.blocked) << 1);
+        }
+    }
+
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        for timer in &mut self.timers {
+            let config = checked(StimerConfig(r.u64()?)).map_err(invalid("timer"))?;
+            let [count, due, fire_at, expired] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?];
+            let flags = r.u8()?;
+            let (armed, blocked) = (flags & 1 != 0, flags & 2 != 0);
+            if flags > 3 || armed && !(config.enable() && count != 0) || fire_at < due {
+                return Err(RestoreError::Invalid("timer"));
+            }
+            *timer = Timer { config, count, armed, blocked, due, fire_at, expired };
+        }
+        Ok(())
     }
 
     pub(crate) fn config(&self, timer: usize) -> StimerConfig {
@@ -128,13 +162,7 @@ impl Synic {
         timer: usize,
         mut config: StimerConfig,
     ) -> Result<(), HvStatus> {
-        let bad_vector = config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR;
-        if config.reserved() != 0 || bad_vector {
-            return Err(HvStatus::INVALID_PARAMETER);
-        }
-        if config.sint() == 0 && !config.direct_mode() {
-            config = config.with_enable(false);
-        }
+        config = checked(config)?;
         self.timers.timers[timer].config = config;
         self.start_timer(context, timer);
         Ok(())
@@ -158,7 +186,7 @@ impl Synic {
     fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
         let state = &mut self.timers.timers[timer];
         let was_armed = state.armed;
-        let now = context.time.clock().at(context.host.counter());
+        let now = context.time.at(|| context.host.counter());
         state.arm(now);
         let what = match state.armed {
             true => TimerEvent::Armed(state.due),
@@ -198,13 +226,13 @@ impl Synic {
     /// VMBus wants to be called on this VP at this reference time; `u64::MAX`: not any more.
     pub(crate) fn set_bus_deadline<H: Host>(&mut self, context: &Context<'_, H>, deadline: u64) {
         self.timers.bus = deadline.wrapping_add(1);
-        self.run_timers(context, context.time.clock().at(context.host.counter()));
+        self.run_timers(context, context.time.at(|| context.host.counter()));
     }
 
     /// The embedder's timer has fired, or the clock was changed: the last deadline counts no more.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
         self.timers.deadline = NEVER;
-        let now = context.time.clock().at(context.host.counter());
+        let now = context.time.at(|| context.host.counter());
         if self.timers.bus.wrapping_sub(1) <= now {
             // VMBus is called after this, and says again what it wants.
             self.timers.bus = 0;
@@ -221,15 +249,17 @@ impl Synic {
         any
     }
 
-    /// The SynIC was switched on.
+    /// The SynIC was switched on, or a buffer became free.
+    #[inline(never)]
     pub(crate) fn run_blocked_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.unblock_timers() {
-            let now = context.time.clock().at(context.host.counter());
+            let now = context.time.at(|| context.host.counter());
             self.run_timers(context, now);
         }
     }
 
     /// Lets a timer go on whose buffer became free by a delivery.
+    #[inline]
     pub(crate) fn settle_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.queues.take_timer_freed() {
             self.run_blocked_timers(context);

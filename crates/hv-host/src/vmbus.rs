@@ -128,6 +128,11 @@ impl Partition<'_> {
         config.vmbus && (known || connection == config.bus.message_connection)
     }
 
+    /// Whether the guest is connected to VMBus.
+    pub(crate) fn vmbus_connected(&self) -> bool {
+        self.vmbus().server.lock().version().is_some()
+    }
+
     /// Works on the host half of VMBus: to offer channels and take them away, or to look at its state. What the server
     /// then owes the guest is sent. Call it on VP `vp`'s CPU: the server's next deadline is set there.
     pub fn with_vmbus<R>(&self, host: &impl Host, vp: usize, work: impl FnOnce(&mut Server) -> R) -> R {

@@ -7,6 +7,7 @@ use crate::event::Event;
 use crate::host::{Host, VpContext};
 use crate::messages::Port;
 use crate::partition::Partition;
+use crate::save::{Reader, RestoreError, Writer};
 use crate::synic::Synic;
 use crate::timers::Timers;
 
@@ -94,6 +95,32 @@ impl Vp {
     pub(crate) fn set_offline(&self) {
         self.synic().timers = Timers::new();
         self.power.store(OFF, Ordering::Release);
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        w.u8(self.power().into());
+        w.u64(self.since.load(Ordering::Relaxed));
+        w.u64(self.assist_page.load(Ordering::Relaxed));
+        self.synic().save(w);
+    }
+
+    pub(crate) fn restore(&self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
+        let powers = [Power::Off, Power::Starting, Power::On];
+        let power = powers.get(usize::from(r.u8()?)).ok_or(RestoreError::Invalid("VP state"))?;
+        self.since.store(r.u64()?, Ordering::Relaxed);
+        self.assist_page.store(r.u64()?, Ordering::Relaxed);
+        self.synic().restore(r, ports)?;
+        self.set_power(*power);
+        Ok(())
+    }
+
+    fn set_power(&self, power: Power) {
+        let value = match power {
+            Power::Off => OFF,
+            Power::Starting => STARTING,
+            Power::On => ON,
+        };
+        self.power.store(value, Ordering::Release);
     }
 
     /// Reference time since it went online: what stands for its run time, since the partition is not told when the VP

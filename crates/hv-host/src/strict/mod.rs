@@ -1,0 +1,215 @@
+//! The strict mode: names what a guest does wrong or carelessly.
+//!
+//! A [`Judge`] is fed with the partition's events and gives [`Finding`]s. It asks nothing of the guest and changes
+//! nothing, so it can run beside the partition, or afterwards over a trace. What it knows is what the events say;
+//! accesses to shared pages, which no hypervisor sees, are beyond it.
+
+mod calls;
+mod ends;
+mod registers;
+pub mod rules;
+mod synic;
+
+pub use rules::{RULES, Rule, Severity};
+
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::synic::{SINT_COUNT, Sint};
+use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
+
+use crate::event::Event;
+
+/// A rule that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// The VP that broke it.
+    pub vp: usize,
+    /// What [`Rule::value`] says.
+    pub value: u64,
+}
+
+/// What the judge knows of one VP. All zeros at first.
+#[derive(Clone, Copy, Debug)]
+struct VpState {
+    control: u64,
+    message_page: u64,
+    event_page: u64,
+    /// Differences of the SINTs to their reset value.
+    sints: [u64; SINT_COUNT],
+    timer_config: [u64; STIMER_COUNT],
+    timer_count: [u64; STIMER_COUNT],
+    /// Timers armed by the call that is being made.
+    armed: u8,
+    /// Messages waiting, by SINT.
+    waiting: [u8; SINT_COUNT],
+    /// SINTs whose slot has had the message-pending flag since the last end of message.
+    pending: u16,
+    /// What the last delivery to each SINT said of more messages.
+    more: u16,
+    /// Messages that came out of a queue without an end of message.
+    unanswered: u32,
+    /// The last failed call, and how often it was made.
+    failed: Failed,
+    /// The register read last, and how often in a row.
+    reads: (u32, u32),
+    /// The register that the last Get or Set named.
+    name: u32,
+    /// A rep call has to be continued.
+    continuing: bool,
+}
+
+/// A call that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Failed {
+    control: u64,
+    parameters: [u64; 2],
+    name: u32,
+    status: u16,
+    times: u32,
+}
+
+impl VpState {
+    const NEW: Self = Self {
+        control: 0,
+        message_page: 0,
+        event_page: 0,
+        sints: [0; SINT_COUNT],
+        timer_config: [0; STIMER_COUNT],
+        timer_count: [0; STIMER_COUNT],
+        armed: 0,
+        waiting: [0; SINT_COUNT],
+        pending: 0,
+        more: 0,
+        unanswered: 0,
+        failed: Failed { control: 0, parameters: [0; 2], name: 0, status: 0, times: 0 },
+        reads: (0, 0),
+        name: 0,
+        continuing: false,
+    };
+
+    fn sint(&self, sint: usize) -> Sint {
+        Sint(self.sints.get(sint).copied().unwrap_or(0) ^ Sint::RESET.0)
+    }
+
+    fn timer(&self, timer: usize) -> StimerConfig {
+        StimerConfig(self.timer_config.get(timer).copied().unwrap_or(0))
+    }
+
+    fn synic_on(&self) -> bool {
+        self.control & 1 != 0 || (0..SINT_COUNT).any(|sint| !self.sint(sint).masked())
+    }
+}
+
+/// Judges a guest by the partition's events. It knows `VPS` VPs; events of others are left out.
+#[derive(Clone, Debug)]
+pub struct Judge<const VPS: usize> {
+    ram_base: u64,
+    ram_size: u64,
+    guest_os_id: u64,
+    crashes: u32,
+    vps: [VpState; VPS],
+}
+
+/// Where findings go.
+struct Found<'f> {
+    vp: usize,
+    sink: &'f mut dyn FnMut(Finding),
+}
+
+impl Found<'_> {
+    fn add(&mut self, rule: &'static Rule, value: u64) {
+        (self.sink)(Finding { rule, vp: self.vp, value });
+    }
+
+    fn add_if(&mut self, broken: bool, rule: &'static Rule, value: u64) {
+        if broken {
+            self.add(rule, value);
+        }
+    }
+}
+
+impl<const VPS: usize> Judge<VPS> {
+    /// A judge for a guest whose memory is one range.
+    #[must_use]
+    pub const fn new(ram_base: u64, ram_size: u64) -> Self {
+        Self { ram_base, ram_size, guest_os_id: 0, crashes: 0, vps: [VpState::NEW; VPS] }
+    }
+
+    /// Judges what has happened.
+    pub fn event(&mut self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
+        let found = &mut Found { vp: vp_of(event), sink: found };
+        match *event {
+            Event::Hypercall { vp, convention, control, parameters, result, retry } => {
+                self.hypercall(found, vp, convention, control, parameters, result.status(), retry);
+            }
+            Event::RegisterGet { vp, name, value, .. } => self.register_get(found, vp, name, value.err()),
+            Event::RegisterSet { vp, name, value, status, .. } => {
+                self.register_set(found, vp, name, value, status);
+            }
+            Event::MessagePosted { connection, message_type, status, .. } => {
+                calls::posted(found, connection, message_type, status);
+            }
+            Event::EventSignalled { connection, flag, status, .. } => {
+                calls::signalled(found, connection, flag, status);
+            }
+            Event::MessageQueued { vp, sint } => self.queued(vp, sint),
+            Event::MessageDelivered { vp, sint, pending, .. } => self.delivered(found, vp, sint, pending),
+            Event::EndOfMessage { vp, waiting, delivered } => {
+                self.end_of_message(found, vp, waiting, delivered);
+            }
+            Event::Timer { vp, timer, what } => self.timer_event(found, vp, timer, what),
+            Event::UnknownImmediate { immediate, .. } => found.add(&rules::IMMEDIATE, u64::from(immediate)),
+            Event::Smccc { vp, conduit, function, arguments, result } => {
+                self.smccc(found, vp, conduit, function, arguments, result);
+            }
+            Event::Crash { control, ref parameters, text, .. } => {
+                self.crash(found, control, parameters, text);
+            }
+            Event::Bus(event) => ends::bus(found, event),
+            // A VP that is off keeps its SynIC until it starts again.
+            Event::VpOnline { vp } => {
+                if let Some(state) = self.vps.get_mut(vp) {
+                    *state = VpState::NEW;
+                }
+            }
+            Event::Reset => *self = Self::new(self.ram_base, self.ram_size),
+            _ => {}
+        }
+    }
+
+    fn in_memory(&self, address: u64) -> bool {
+        address.checked_sub(self.ram_base).is_some_and(|offset| offset < self.ram_size)
+    }
+}
+
+/// The VP that an event is about.
+fn vp_of(event: &Event<'_>) -> usize {
+    match *event {
+        Event::Hypercall { vp, .. }
+        | Event::RegisterGet { vp, .. }
+        | Event::RegisterSet { vp, .. }
+        | Event::Smccc { vp, .. }
+        | Event::UnknownImmediate { vp, .. }
+        | Event::MessagePosted { vp, .. }
+        | Event::MessageQueued { vp, .. }
+        | Event::MessageDelivered { vp, .. }
+        | Event::EndOfMessage { vp, .. }
+        | Event::EventSignalled { vp, .. }
+        | Event::EventFlag { vp, .. }
+        | Event::Interrupt { vp, .. }
+        | Event::Timer { vp, .. }
+        | Event::Crash { vp, .. }
+        | Event::VpStarting { vp, .. }
+        | Event::VpOnline { vp }
+        | Event::VpOffline { vp }
+        | Event::Vmbus { vp, .. } => vp,
+        _ => 0,
+    }
+}
+
+/// Whether the name lies in a range of registers, and where.
+fn index_in(name: RegisterName, first: RegisterName, count: usize) -> Option<usize> {
+    let index = name.0.checked_sub(first.0)? as usize;
+    (index < count).then_some(index)
+}

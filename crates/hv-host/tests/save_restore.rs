@@ -1,0 +1,248 @@
+//! Images of a partition.
+
+mod common;
+
+use common::{VPS, apply, config, ports, step};
+use hv_host::testing::{Machine, RAM, run, run_bare};
+use hv_host::{Config, GuestMemory, Host, RestoreError, SaveError};
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::synic::MessageType;
+use proptest::prelude::*;
+
+/// A page for the reference TSC that random steps seldom hit.
+const TSC_PAGE: u64 = RAM + 0x5000;
+
+fn save(m: &Machine<'_>) -> Vec<u8> {
+    let mut image = Vec::new();
+    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
+    image
+}
+
+/// The hash at an image's end, made anew after a change.
+fn rehash(image: &mut Vec<u8>) {
+    image.truncate(image.len() - 8);
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    image.extend(hash.to_le_bytes());
+}
+
+/// A guest in the middle of things.
+fn busy(m: &Machine<'_>) {
+    for vp in 0..VPS {
+        m.online(vp);
+        m.set(vp, Name::GUEST_OS_ID, 1).unwrap();
+        m.enable_synic(vp, 3, 18);
+        for n in 0..5 {
+            m.partition.post_message(&m.host, vp, 3, MessageType(1), n, b"waiting").unwrap();
+        }
+        m.set(vp, Name::STIMER0_COUNT, 1000).unwrap();
+        m.set(vp, Name::STIMER0_CONFIG, 3 | 3 << 16).unwrap();
+        m.set(vp, Name::STIMER1_COUNT, 1 << 40).unwrap();
+        m.set(vp, Name::STIMER1_CONFIG, 1 | 1 << 12 | 17 << 4).unwrap();
+    }
+    m.set(0, Name::GUEST_CRASH_P3, 77).unwrap();
+    m.set(0, Name::REFERENCE_TSC, TSC_PAGE | 1).unwrap();
+    m.set_time(5000);
+}
+
+fn busy_machine(test: impl FnOnce(&Machine<'_>)) {
+    run_bare(config(0), VPS, &ports(), |m| {
+        busy(m);
+        test(m);
+    });
+}
+
+#[test]
+fn a_restored_partition_is_the_saved_one() {
+    busy_machine(|m| {
+        let image = save(m);
+        run_bare(config(0), VPS, &ports(), |n| {
+            n.host.memory().copy_from(m.host.memory());
+            n.host.set_counter(m.host.counter());
+            n.partition.restore(&n.host, &image).unwrap();
+            for vp in 0..VPS {
+                n.expire(vp);
+                assert_eq!(n.host.deadline(vp), m.host.deadline(vp));
+            }
+            assert!(save(n) == image);
+            assert_eq!(n.get(0, Name::REFERENCE_TSC_SEQUENCE), m.get(0, Name::REFERENCE_TSC_SEQUENCE));
+            for vp in 0..VPS {
+                for n_th in 0..6 {
+                    let messages = [m, n].map(|machine| machine.take_message(vp, 3));
+                    assert_eq!(messages[0], messages[1], "{vp} {n_th}");
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn the_reference_time_stands_still_between_save_and_restore() {
+    busy_machine(|m| {
+        let image = save(m);
+        let now = m.partition.reference_time(&m.host);
+        run_bare(config(0), VPS, &ports(), |n| {
+            n.host.memory().copy_from(m.host.memory());
+            n.host.set_counter(987_654_321_000);
+            n.partition.restore(&n.host, &image).unwrap();
+            assert_eq!(n.partition.reference_time(&n.host), now);
+            let sequences = [m, n].map(|machine| machine.get(0, Name::REFERENCE_TSC_SEQUENCE).unwrap());
+            assert_ne!(sequences[0], sequences[1], "the page's contents have changed");
+            assert_eq!(u64::from(n.host.memory().load_u32(TSC_PAGE).unwrap()), sequences[1]);
+        });
+    });
+}
+
+#[test]
+fn every_damaged_byte_is_found() {
+    busy_machine(|m| {
+        let image = save(m);
+        for at in (0..image.len()).step_by(7).chain(0..40) {
+            let mut bad = image.clone();
+            bad[at] ^= 0x40;
+            let error = m.partition.restore(&m.host, &bad).unwrap_err();
+            match at {
+                0..8 => assert_eq!(error, RestoreError::NotAnImage),
+                8..12 => assert!(matches!(error, RestoreError::Version(_))),
+                _ => assert_eq!(error, RestoreError::Damaged, "{at}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cut_off_image_is_refused() {
+    busy_machine(|m| {
+        let image = save(m);
+        for len in 0..image.len() {
+            assert!(m.partition.restore(&m.host, &image[..len]).is_err(), "{len}");
+        }
+        let mut longer = image.clone();
+        longer.splice(image.len() - 8..image.len() - 8, [0]);
+        rehash(&mut longer);
+        assert_eq!(m.partition.restore(&m.host, &longer), Err(RestoreError::Invalid("length")));
+    });
+}
+
+#[test]
+fn a_newer_image_is_refused_by_its_version() {
+    busy_machine(|m| {
+        let mut image = save(m);
+        image[8] = 2;
+        rehash(&mut image);
+        let error = m.partition.restore(&m.host, &image).unwrap_err();
+        assert_eq!(error, RestoreError::Version(2));
+        assert_eq!(error.to_string(), "image of version 2, known is 1");
+    });
+}
+
+#[test]
+fn an_image_of_another_partition_is_refused() {
+    busy_machine(|m| {
+        let image = save(m);
+        run(config(0), VPS + 1, &ports(), |n| {
+            assert_eq!(n.partition.restore(&n.host, &image), Err(RestoreError::OtherPartition));
+        });
+        run(config(2), VPS, &ports(), |n| {
+            assert_eq!(n.partition.restore(&n.host, &image), Err(RestoreError::OtherPartition));
+        });
+        run(config(0), VPS, &[], |n| {
+            assert_eq!(n.partition.restore(&n.host, &image), Err(RestoreError::OtherPartition));
+        });
+    });
+}
+
+#[test]
+fn a_refused_image_leaves_the_partition_reset() {
+    busy_machine(|m| {
+        let mut image = save(m);
+        let last = image.len() - 12;
+        image[last] ^= 0xff;
+        rehash(&mut image);
+        let restored = m.partition.restore(&m.host, &image);
+        m.host.set_counter(0);
+        if restored.is_err() {
+            run_bare(config(0), VPS, &ports(), |n| {
+                m.partition.reset(&m.host);
+                assert!(format!("{:?}", m.partition) == format!("{:?}", n.partition));
+            });
+        }
+        assert_eq!(m.partition.restore(&m.host, b"nonsense"), Err(RestoreError::NotAnImage));
+        assert_eq!(m.partition.power(0), Some(hv_host::Power::Off));
+    });
+}
+
+#[test]
+fn a_guest_that_is_connected_to_vmbus_is_not_saved() {
+    use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
+    use zerocopy::{FromZeros, IntoBytes};
+    run(Config::new(62_500_000), 1, &[], |m| {
+        m.enable_synic(0, 2, 18);
+        let mut contact = InitiateContact::new_zeroed();
+        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
+        contact.version = Version::V5_3;
+        contact.target_info = TargetInfo(0).with_sint(2);
+        let mut input: Vec<u8> =
+            [4u32, 0, 1, size_of_val(&contact) as u32].iter().flat_map(|w| w.to_le_bytes()).collect();
+        input.extend(contact.as_bytes());
+        input.resize(256, 0);
+        let post = hv_host::testing::simple(hv_tlfs::hypercall::HypercallCode::POST_MESSAGE);
+        m.call(0, post, &input, 0);
+        let saved = m.partition.save(&m.host, &mut |_| {});
+        assert_eq!(saved, Err(SaveError::VmbusConnected));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_run_with_a_restore_in_it_ends_as_the_run_without(
+        before in prop::collection::vec(step(), 0..60),
+        after in prop::collection::vec(step(), 0..60),
+    ) {
+        run_bare(config(0), VPS, &ports(), |m| {
+            busy(m);
+            for step in &before {
+                apply(m, step);
+            }
+            (0..VPS).for_each(|vp| m.expire(vp));
+            let image = save(m);
+                run_bare(config(0), VPS, &ports(), |n| {
+                    n.host.memory().copy_from(m.host.memory());
+                    n.host.set_counter(m.host.counter());
+                    n.partition.restore(&n.host, &image).unwrap();
+                    (0..VPS).for_each(|vp| n.expire(vp));
+                    assert!(save(m) == save(n), "right after the restore");
+                    m.host.take_effects();
+                    n.host.take_effects();
+                    for step in &after {
+                        apply(m, step);
+                        apply(n, step);
+                        assert_eq!(m.host.take_effects(), n.host.take_effects(), "{step:?}");
+                    }
+                    assert!(save(m) == save(n), "at the end");
+                });
+        });
+    }
+
+    #[test]
+    fn an_image_with_a_right_hash_and_wrong_contents_does_no_harm(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        busy_machine(|m| {
+            let mut image = save(m);
+            for (at, byte) in damage {
+                // Behind the version and the fingerprint.
+                let at = 20 + at.index(image.len() - 28);
+                image[at] = byte;
+            }
+            rehash(&mut image);
+            let _ = m.partition.restore(&m.host, &image);
+            for step in &steps {
+                apply(m, step);
+            }
+        });
+    }
+}

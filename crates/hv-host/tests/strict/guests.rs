@@ -1,0 +1,111 @@
+//! What the guests of the rules are made of.
+
+pub(crate) use std::sync::{Arc, Mutex};
+
+pub(crate) use hv_host::strict::{Finding, Judge, RULES, Rule, rules};
+pub(crate) use hv_host::testing::{LINUX_ID, Machine, RAM, RAM_SIZE, rep, run_bare, simple};
+pub(crate) use hv_host::{Config, GuestMemory, Host, Port, PortTarget, psci};
+pub(crate) use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
+pub(crate) use hv_tlfs::register::RegisterName as Name;
+pub(crate) use hv_tlfs::synic::MessageType;
+pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
+pub(crate) use hv_vmbus::protocol as bus;
+pub(crate) use zerocopy::{FromZeros, IntoBytes};
+
+pub(crate) const VPS: usize = 3;
+pub(crate) const SINT: u8 = 2;
+pub(crate) const PAGE: u64 = RAM + 0x8_0000;
+
+pub(crate) fn ports() -> [Port; 2] {
+    [
+        Port::new(0x100, 1, PortTarget::Message { vp: Some(1), sint: SINT }),
+        Port::new(0x101, 2, PortTarget::Event { vp: Some(1), sint: SINT, base: 0, count: 4 }),
+    ]
+}
+
+/// Runs a guest on a fresh machine and gives what was found, by rule.
+pub(crate) fn judge(guest: &dyn Fn(&Machine<'_>)) -> Vec<Finding> {
+    run_bare(Config::new(62_500_000), VPS, &ports(), |m| {
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&found);
+        let mut judge = Judge::<VPS>::new(RAM, RAM_SIZE);
+        m.host.set_observer(move |event| {
+            judge.event(event, &mut |finding| sink.lock().unwrap().push(finding));
+        });
+        for vp in 0..VPS {
+            m.online(vp);
+        }
+        guest(m);
+        std::mem::take(&mut *found.lock().unwrap())
+    })
+}
+
+/// A guest that has told its id.
+pub(crate) fn identified(m: &Machine<'_>) {
+    m.set(0, Name::GUEST_OS_ID, LINUX_ID).unwrap();
+}
+
+/// A guest whose SynICs are set up on all VPs.
+pub(crate) fn ready(m: &Machine<'_>) {
+    identified(m);
+    for vp in 0..VPS {
+        m.enable_synic(vp, SINT, 18);
+    }
+    m.set_time(1000);
+}
+
+pub(crate) fn call(m: &Machine<'_>, control: HypercallInput, words: &[u64]) {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    m.host.memory().write(PAGE, &bytes).unwrap();
+    m.call_at(0, control, PAGE, 0);
+}
+
+pub(crate) fn fast(m: &Machine<'_>, control: HypercallInput, words: &[u64]) {
+    m.fast(0, control, words);
+}
+
+pub(crate) const SPIN: HypercallInput = simple(Code::NOTIFY_LONG_SPIN_WAIT);
+
+pub(crate) fn set(m: &Machine<'_>, name: Name, value: u64) {
+    let _ = m.set(0, name, value);
+}
+
+pub(crate) fn post(m: &Machine<'_>, connection: u32, message_type: u32, payload: &[u8]) {
+    let words = [connection, 0, message_type, payload.len() as u32].map(u32::to_le_bytes).concat();
+    let mut input = words;
+    input.extend(payload);
+    input.resize(256, 0);
+    m.host.memory().write(PAGE, &input).unwrap();
+    m.call_at(0, simple(Code::POST_MESSAGE), PAGE, 0);
+}
+
+pub(crate) fn crash(m: &Machine<'_>, control: u64, address: u64, length: u64) {
+    set(m, Name::GUEST_CRASH_P3, address);
+    set(m, Name::GUEST_CRASH_P4, length);
+    set(m, Name::GUEST_CRASH_CTL, control);
+}
+
+pub(crate) fn contact(sint: u8) -> bus::InitiateContact {
+    let mut contact = bus::InitiateContact::new_zeroed();
+    contact.header = bus::MessageHeader::new(bus::MessageType::INITIATE_CONTACT);
+    contact.version = bus::Version::V5_3;
+    contact.target_info = bus::TargetInfo(0).with_sint(sint);
+    contact
+}
+
+pub(crate) fn connected(m: &Machine<'_>) {
+    ready(m);
+    post(m, 4, 1, contact(SINT).as_bytes());
+    m.take_message(0, SINT).unwrap();
+}
+
+pub(crate) fn bus_message(m: &Machine<'_>, kind: bus::MessageType, rest: &[u32]) {
+    let mut payload = bus::MessageHeader::new(kind).as_bytes().to_vec();
+    payload.extend(rest.iter().flat_map(|word| word.to_le_bytes()));
+    post(m, 4, 1, &payload);
+}
+
+pub(crate) type Guest = fn(&Machine<'_>);
+
+/// Rule, a guest that breaks it, and one that comes near and keeps it.
+pub(crate) type Case = (&'static Rule, Guest, Guest);
