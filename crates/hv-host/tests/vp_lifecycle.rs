@@ -450,7 +450,7 @@ fn a_vp_that_does_not_exist_is_no_panic() {
         x[1] = 0x1_0001_0050;
         x[2] = PARTITION_ID_SELF;
         x[3] = u64::from(VP_INDEX_SELF);
-        x[4] = u64::from(Name::VP_INDEX.0);
+        x[4] = u64::from(Name::SIMP.0);
         assert_eq!(m.partition.hvc(&m.host, 99, 0, &mut x), Action::Resume);
         assert_eq!(x[0], u64::from(HvStatus::INVALID_VP_INDEX.0));
         m.partition.timer_expired(&m.host, 99);
