@@ -9,19 +9,49 @@ use crate::exit::Exit;
 use crate::setup::target::{self, TARGET, Toolchain};
 use crate::{process, ui};
 
-/// Build the hypervisor
+/// Build the hypervisor, or another program in bare/
 ///
-/// Installs the Rust target that it needs first, if that is missing. `hv boot` and `hv test` do the same by themselves.
+/// Installs the Rust target that it needs first, if that is missing, and prints the path of each ELF file. `hv boot` and
+/// `hv test` build what they need by themselves.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Folders in bare/ to build
+    #[arg(value_name = "PROGRAM", default_value = "hypervisor")]
+    programs: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv build
+  cargo hv build hello stress
+  cargo hv boot --firmware dt --kernel $(cargo hv build hello)";
 
 /// Runs the command.
-pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    for name in &args.programs {
+        known(name)?;
+    }
     let toolchain = target::prepare()?;
     ui::note(&format!("Using {}", toolchain.description));
-    let file = program(&toolchain, "hypervisor")?;
-    ui::out(&format!("{}\n", file.display()));
+    for name in &args.programs {
+        ui::out(&format!("{}\n", program(&toolchain, name)?.display()));
+    }
     Ok(Exit::Success)
+}
+
+/// Fails unless there is such a program.
+fn known(name: &str) -> anyhow::Result<()> {
+    let bare = root()?.join("bare");
+    let is_program = |name: &str| bare.join(name).join("src/main.rs").is_file();
+    if !name.contains('/') && is_program(name) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(&bare)?.flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| is_program(name)).collect();
+    names.sort();
+    bail!("there is no program {name:?} in bare/; expected one of {}", names.join(", "))
 }
 
 /// The project's root: the programs in `bare/` are built from source.
@@ -33,10 +63,14 @@ pub(crate) fn root() -> anyhow::Result<&'static Path> {
     Ok(root)
 }
 
+/// Where the ELF file of a program is once it was built.
+pub(crate) fn output(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(root()?.join("bare/target").join(TARGET).join("release").join(name))
+}
+
 /// Builds one of the programs and gives the path of its ELF file.
 pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");
-    let output = bare.join("target");
     let title = format!("Building {name} for {TARGET}");
     let task = ui::Task::quiet(title.clone());
     let mut command = Command::new(&toolchain.cargo);
@@ -45,7 +79,7 @@ pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathB
         .args(["build", "--release", "--bin", name, "--target", TARGET])
         .args(&toolchain.arguments)
         .arg("--target-dir")
-        .arg(&output)
+        .arg(bare.join("target"))
         .envs(toolchain.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -71,7 +105,7 @@ pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathB
         ui::note(log.trim_end());
         bail!("cannot build {name} for {TARGET} with {}; cargo's messages are above", toolchain.description);
     }
-    let file = output.join(TARGET).join("release").join(name);
+    let file = output(name)?;
     if !file.is_file() {
         bail!("cargo built {name}, but {} is not there", file.display());
     }

@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Summary, Synic};
 
+/// Warnings that are shown; the JSON has all.
+const WARNINGS: usize = 24;
 /// Lines of a crash's text that are shown; the JSON has all.
 const CRASH_LINES: usize = 32;
 
@@ -58,8 +60,11 @@ impl Display for Summary {
         if !self.warnings.is_empty() {
             writeln!(f, "\n  warnings")?;
         }
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().take(WARNINGS) {
             writeln!(f, "    {warning}")?;
+        }
+        if self.warnings.len() > WARNINGS {
+            writeln!(f, "    and {} more, which --json shows", self.warnings.len() - WARNINGS)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod context;
 mod in_process;
 mod life;
 mod options;
+mod programs;
 mod runner;
 mod witness;
 
@@ -50,6 +51,7 @@ const IN_PROCESS: &str = "in-process";
 fn steps() -> Vec<Step> {
     let mut steps = options::steps();
     steps.extend(boots::steps());
+    steps.extend(programs::steps());
     steps.extend(life::steps());
     steps.extend(witness::steps());
     steps
@@ -92,7 +94,9 @@ fn prepare() -> anyhow::Result<()> {
     let toolchain = target::prepare()?;
     let kernels = [Stock::Cloud612, Stock::Cloud61, Stock::Pages16k].map(Piece::Kernel);
     let pieces = stock::prepare(&Cache::open()?, &[kernels[0], kernels[1], kernels[2], Piece::Busybox])?;
-    build::program(&toolchain, "hypervisor")?;
+    for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS) {
+        build::program(&toolchain, name)?;
+    }
     witness::prepare()?;
     ui::out(&format!("QEMU {}; {}\n", qemu.version, toolchain.description));
     for piece in &pieces {

@@ -1,0 +1,54 @@
+//! The guest programs in bare/: one that uses the partition, and one that does what guests must not do.
+
+use super::context::{Booted, Context};
+use super::runner::Step;
+use crate::exit::Exit;
+
+/// The programs that the scenarios need.
+pub(super) const PROGRAMS: [&str; 2] = ["hello", "stress"];
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = vec![Step::new("program/hello", hello)];
+    for (vps, cpu) in [("1", "cortex-a72"), ("2", "cortex-a72"), ("8", "cortex-a72"), ("2", "max")] {
+        steps.push(Step::new(format!("program/stress/{vps}-vps/{cpu}"), move |context| {
+            stressed(&program(context, "stress", &["--vps", vps, "--cpu", cpu])?)
+        }));
+    }
+    for (vps, seed) in [("2", "1"), ("4", "2"), ("8", "3")] {
+        steps.push(Step::new(format!("program/stress/{vps}-vps/random-{seed}"), move |context| {
+            let append = format!("stress.only=random stress.random=5000 stress.seed={seed}");
+            stressed(&program(context, "stress", &["--vps", vps, "--append", &append])?)
+        }));
+    }
+    steps
+}
+
+/// Boots a program, which was built before the first scenario.
+fn program(context: &Context, name: &str, options: &[&str]) -> anyhow::Result<Booted> {
+    let file = crate::build::output(name)?;
+    let mut line = vec!["--firmware", "dt", "--kernel"];
+    let file = file.to_string_lossy();
+    line.push(&file);
+    line.extend(options);
+    context.boot(&line)
+}
+
+/// A guest written in Rust finds Hyper-V by its UID, uses clock, timer and VMBus, and reports a crash on purpose.
+fn hello(context: &Context) -> anyhow::Result<()> {
+    let booted = program(context, "hello", &[])?;
+    booted.ended(Exit::Crash, "crash")?;
+    booted.says("hello: a message came: VMBus 5.3 supported: 1")?;
+    booted.is("/detection", "SMCCC vendor hypervisor UID")?;
+    booted.is("/crash/text", "deliberate")
+}
+
+/// The program counts its own checks; a run that made none is no success.
+fn stressed(booted: &Booted) -> anyhow::Result<()> {
+    booted.ended(Exit::Success, "power-off")?;
+    booted.never_says("FAILED")?;
+    let passed =
+        booted.console.lines().rev().find_map(|line| line.trim_end().strip_suffix(" passed, 0 failed"));
+    let passed = passed.and_then(|count| count.parse::<u32>().ok());
+    booted.check(passed.is_some_and(|count| count > 0), "the program passed all of its checks")
+}
