@@ -27,6 +27,8 @@ mod env;
 mod facts;
 pub mod loopback;
 pub mod protocol;
+#[cfg(feature = "report")]
+pub mod report;
 mod suite;
 
 pub use case::Case;

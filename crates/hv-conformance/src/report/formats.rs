@@ -1,0 +1,219 @@
+//! The formats: text, TAP, JUnit XML, JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write as _};
+
+use super::{Report, Result, Run, Verdict};
+
+/// Text in XML: what has a meaning there is written as a reference, what must not be there is dropped.
+struct Xml<'a>(&'a str);
+
+impl Display for Xml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\t' | '\n' | ' '.. => f.write_char(c)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text on one line of TAP, where `#` begins a directive.
+struct Tap<'a>(&'a str);
+
+impl Display for Tap<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '#' => f.write_str("\\#"),
+            '\\' => f.write_str("\\\\"),
+            '\n' | '\r' => f.write_char(' '),
+            _ => f.write_char(c),
+        })
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+impl Run {
+    fn text(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "{}", self.title())?;
+        let mut chapters: Vec<(&str, [usize; 3])> = Vec::new();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for Result { name, verdict, .. } in &self.results {
+            let chapter = name.split('/').next().unwrap_or(name);
+            if chapters.last().is_none_or(|(last, _)| *last != chapter) {
+                chapters.push((chapter, [0; 3]));
+            }
+            let column = match verdict {
+                Verdict::Passed => 0,
+                Verdict::Failed(_) | Verdict::Stopped => 1,
+                Verdict::Skipped(reason) => {
+                    *reasons.entry(reason).or_default() += 1;
+                    2
+                }
+            };
+            if let Some((_, counts)) = chapters.last_mut() {
+                counts[column] += 1;
+            }
+        }
+        for (chapter, [passed, failed, skipped]) in chapters {
+            write!(out, "  {chapter:<20} {passed:>3} passed")?;
+            if failed != 0 {
+                write!(out, ", {failed} FAILED")?;
+            }
+            if skipped != 0 {
+                write!(out, ", {skipped} skipped")?;
+            }
+            writeln!(out)?;
+        }
+        for (reason, count) in reasons {
+            writeln!(out, "  skipped: {reason} ({count} case{})", plural(count))?;
+        }
+        for Result { name, verdict, source } in &self.results {
+            match verdict {
+                Verdict::Failed(what) => writeln!(out, "FAILED {name}\n    {what}")?,
+                Verdict::Stopped => writeln!(out, "FAILED {name}\n    the guest stopped here")?,
+                Verdict::Passed | Verdict::Skipped(_) => continue,
+            }
+            if let Some(source) = source {
+                writeln!(out, "    see {source}")?;
+            }
+        }
+        for problem in &self.problems {
+            writeln!(out, "FAILED: {problem}")?;
+        }
+        Ok(())
+    }
+
+    fn junit(&self, out: &mut String) -> fmt::Result {
+        let totals = self.totals();
+        let title = self.title();
+        writeln!(
+            out,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">",
+            Xml(&title),
+            self.results.len(),
+            totals.failed,
+            self.problems.len(),
+            totals.skipped
+        )?;
+        writeln!(out, "    <properties>")?;
+        for (key, value) in &self.setting {
+            writeln!(out, "      <property name=\"{}\" value=\"{}\"/>", Xml(key), Xml(value))?;
+        }
+        writeln!(out, "    </properties>")?;
+        for Result { name, verdict, source } in &self.results {
+            let (chapter, case) = name.split_once('/').unwrap_or(("", name));
+            write!(out, "    <testcase classname=\"{}\" name=\"{}\"", Xml(chapter), Xml(case))?;
+            let source = source.as_deref().unwrap_or_default();
+            match verdict {
+                Verdict::Passed => writeln!(out, "/>")?,
+                Verdict::Skipped(why) => {
+                    writeln!(out, "><skipped message=\"{}\"/></testcase>", Xml(why))?;
+                }
+                Verdict::Failed(what) => {
+                    writeln!(
+                        out,
+                        "><failure message=\"{}\">{}</failure></testcase>",
+                        Xml(what),
+                        Xml(source)
+                    )?;
+                }
+                Verdict::Stopped => writeln!(
+                    out,
+                    "><failure message=\"the guest stopped here\">{}</failure></testcase>",
+                    Xml(source)
+                )?,
+            }
+        }
+        for problem in &self.problems {
+            writeln!(
+                out,
+                "    <testcase classname=\"run\" name=\"whole\"><error message=\"{}\"/></testcase>",
+                Xml(problem)
+            )?;
+        }
+        writeln!(out, "  </testsuite>")
+    }
+}
+
+impl Report {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let totals = self.totals();
+        let done = self.runs.iter().try_for_each(|run| run.text(&mut out)).and_then(|()| {
+            let (runs, cases) = (self.runs.len(), totals.passed + totals.failed + totals.skipped);
+            let (passed, failed, skipped) = (totals.passed, totals.failed, totals.skipped);
+            let verdict = if self.conforms() { "conforms" } else { "does NOT conform" };
+            write!(out, "{cases} cases in {runs} run{}: {passed} passed, ", plural(runs))?;
+            writeln!(out, "{failed} failed, {skipped} skipped; the host {verdict}")
+        });
+        debug_assert!(done.is_ok(), "a String takes all text");
+        out
+    }
+
+    /// TAP version 13: one test per case, and one per problem of a run.
+    #[must_use]
+    pub fn tap(&self) -> String {
+        let mut out = String::from("TAP version 13\n");
+        let count: usize = self.runs.iter().map(|run| run.results.len() + run.problems.len()).sum();
+        let done = writeln!(out, "1..{count}").and_then(|()| self.tap_lines(&mut out));
+        debug_assert!(done.is_ok(), "a String takes all text");
+        out
+    }
+
+    fn tap_lines(&self, out: &mut String) -> fmt::Result {
+        let mut number = 0;
+        for run in &self.runs {
+            writeln!(out, "# {}", run.title())?;
+            for Result { name, verdict, source } in &run.results {
+                number += 1;
+                let name = Tap(name);
+                match verdict {
+                    Verdict::Passed => writeln!(out, "ok {number} - {name}")?,
+                    Verdict::Skipped(why) => writeln!(out, "ok {number} - {name} # SKIP {why}")?,
+                    Verdict::Failed(what) => writeln!(out, "not ok {number} - {name}\n# {what}")?,
+                    Verdict::Stopped => writeln!(out, "not ok {number} - {name}\n# the guest stopped here")?,
+                }
+                if let (Verdict::Failed(_) | Verdict::Stopped, Some(source)) = (verdict, source) {
+                    writeln!(out, "# see {source}")?;
+                }
+            }
+            for problem in &run.problems {
+                number += 1;
+                writeln!(out, "not ok {number} - {}", Tap(problem))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// JUnit XML, as CI systems read it: a test suite per run.
+    #[must_use]
+    pub fn junit(&self) -> String {
+        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        let done = writeln!(out, "<testsuites name=\"hv conformance\">")
+            .and_then(|()| self.runs.iter().try_for_each(|run| run.junit(&mut out)))
+            .and_then(|()| writeln!(out, "</testsuites>"));
+        debug_assert!(done.is_ok(), "a String takes all text");
+        out
+    }
+
+    /// JSON: the whole report.
+    #[must_use]
+    pub fn json(&self) -> String {
+        // Strings, numbers and lists: nothing that JSON cannot say.
+        let mut out = serde_json::to_string_pretty(self).unwrap_or_default();
+        out.push('\n');
+        out
+    }
+}
