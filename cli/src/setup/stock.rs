@@ -71,6 +71,16 @@ pub(crate) struct Kernel {
     pub(crate) package: String,
 }
 
+/// The system's Debian release has no such package.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} is not among the arm64 packages of this system's Debian sources (Debian 12 has it); see \
+     /etc/apt/sources.list.d, or give --kernel and --initrd"
+)]
+pub(crate) struct NotOffered {
+    what: &'static str,
+}
+
 impl Stock {
     /// What its package is called: everything between these two is a version.
     const fn package(self) -> (&'static str, &'static str) {
@@ -231,13 +241,8 @@ fn fetch<'a>(
                 }
             };
             let names = apt.names(piece.prefix())?;
-            let Some(name) = piece.choose(names.iter().map(String::as_str)) else {
-                bail!(
-                    "{} is not among the arm64 packages of this system's Debian sources (Debian 12 has it); \
-                     see /etc/apt/sources.list.d, or give --kernel and --initrd",
-                    piece.title()
-                );
-            };
+            let name = piece.choose(names.iter().map(String::as_str));
+            let name = name.ok_or(NotOffered { what: piece.title() })?;
             let package = apt.download(name)?;
             fs::write(sum_file(&package.file), sha256(&package.file)?)?;
             package
