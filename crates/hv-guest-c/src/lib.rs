@@ -12,6 +12,8 @@
 mod calls;
 #[cfg(target_arch = "aarch64")]
 mod crash;
+#[cfg(all(feature = "measure", target_arch = "aarch64"))]
+mod hot;
 #[cfg(target_arch = "aarch64")]
 mod interrupts;
 #[cfg(target_arch = "aarch64")]

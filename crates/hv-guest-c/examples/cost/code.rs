@@ -1,0 +1,137 @@
+//! AArch64 object code: functions, their instructions, and where they call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use object::read::archive::ArchiveFile;
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
+
+type Error = Box<dyn std::error::Error>;
+
+/// A function: its instructions, and the symbols that they refer to, by index of the instruction.
+#[derive(Default)]
+struct Function {
+    words: Vec<u32>,
+    refers: BTreeMap<usize, String>,
+}
+
+/// Functions by name.
+#[derive(Default)]
+pub(crate) struct Code(BTreeMap<String, Function>);
+
+impl Code {
+    /// All functions of a static library.
+    pub(crate) fn read_archive(path: &Path) -> Result<Self, Error> {
+        let data = std::fs::read(path)?;
+        let mut code = Self::default();
+        for member in ArchiveFile::parse(&*data)?.members() {
+            // Members that are no objects hold metadata.
+            if let Ok(file) = object::File::parse(member?.data(&*data)?) {
+                code.add(&file)?;
+            }
+        }
+        Ok(code)
+    }
+
+    /// All functions of object files.
+    pub(crate) fn read_objects(paths: &[&Path]) -> Result<Self, Error> {
+        let mut code = Self::default();
+        for path in paths {
+            code.add(&object::File::parse(&*std::fs::read(path)?)?)?;
+        }
+        Ok(code)
+    }
+
+    fn add(&mut self, file: &object::File<'_>) -> Result<(), Error> {
+        for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() != 0)
+        {
+            let Some(section) = symbol.section_index() else { continue };
+            let section = file.section_by_index(section)?;
+            let range = symbol.address()..symbol.address() + symbol.size();
+            let bytes = section.data_range(range.start, symbol.size())?.ok_or("a function without code")?;
+            let words =
+                bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+            let mut function = Function { words: words.collect(), refers: BTreeMap::new() };
+            for (at, relocation) in section.relocations().filter(|(at, _)| range.contains(at)) {
+                if let RelocationTarget::Symbol(index) = relocation.target() {
+                    let target = file.symbol_by_index(index)?;
+                    let name = match (target.kind(), target.section_index()) {
+                        // A local function is referred to by its section.
+                        (SymbolKind::Section, Some(section)) => {
+                            file.section_by_index(section)?.name()?.to_owned()
+                        }
+                        _ => target.name()?.to_owned(),
+                    };
+                    function.refers.insert(((at - range.start) / 4) as usize, name);
+                }
+            }
+            self.0.insert(symbol.name()?.to_owned(), function);
+        }
+        Ok(())
+    }
+
+    fn function(&self, name: &str) -> Option<&Function> {
+        self.0.get(name).or_else(|| self.0.get(name.strip_prefix(".text.")?))
+    }
+
+    /// Instructions from a function's entry to its return: no conditional branch taken, but a bit that is tested by itself
+    /// (TBZ, TBNZ: a flag, such as "more messages wait") is zero; calls followed.
+    pub(crate) fn straight(&self, name: &str) -> Result<usize, Error> {
+        const RET: u32 = 0xd65f_03c0;
+        const LIMIT: usize = 10_000;
+        let (mut count, mut stack) = (0, Vec::new());
+        let (mut function, mut at) = (self.function(name).ok_or_else(|| format!("no function {name}"))?, 0);
+        loop {
+            let word = *function.words.get(at).ok_or_else(|| format!("{name} runs off its end"))?;
+            count += 1;
+            if count > LIMIT {
+                return Err(format!("{name} does not return").into());
+            }
+            let offset = ((word << 6) as i32 >> 6) as isize;
+            at = match word {
+                RET => match stack.pop() {
+                    Some((caller, next)) => {
+                        function = caller;
+                        next
+                    }
+                    None => return Ok(count),
+                },
+                _ if word >> 26 == 0b100101 || word >> 26 == 0b000101 => {
+                    let call = word >> 31 == 1;
+                    if let Some(target) = function.refers.get(&at) {
+                        if call {
+                            stack.push((function, at + 1));
+                        }
+                        function = self.function(target).ok_or_else(|| format!("{name} calls {target}"))?;
+                        0
+                    } else if call {
+                        return Err(format!("{name} has a call without a target").into());
+                    } else {
+                        at.checked_add_signed(offset).ok_or("a branch to nowhere")?
+                    }
+                }
+                _ if word & 0x7f00_0000 == 0x3600_0000 => {
+                    let offset = ((word << 13) as i32 >> 18) as isize;
+                    at.checked_add_signed(offset).ok_or("a branch to nowhere")?
+                }
+                _ => at + 1,
+            };
+        }
+    }
+
+    /// The names of all that a function refers to, and of what that refers to, and so on.
+    pub(crate) fn reachable(&self, name: &str) -> Result<BTreeSet<String>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![name.to_owned()];
+        self.function(name).ok_or_else(|| format!("no function {name}"))?;
+        while let Some(name) = todo.pop() {
+            let Some(function) = self.function(&name) else { continue };
+            for target in function.refers.values() {
+                if seen.insert(target.clone()) {
+                    todo.push(target.clone());
+                }
+            }
+        }
+        Ok(seen)
+    }
+}
