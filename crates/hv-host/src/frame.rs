@@ -6,6 +6,7 @@ use hv_tlfs::status::HvStatus;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::event::Convention;
+use crate::faults::Injection;
 use crate::host::Host;
 use crate::hypercall::Outcome;
 use crate::memory::GuestMemory;
@@ -163,7 +164,8 @@ impl Partition<'_> {
                 return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
             }
             let next = index + 1;
-            if next < frame.count && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget {
+            let late = || frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
+            if next < frame.count && (late() || frame.host.inject(frame.vp, Injection::Again)) {
                 return Outcome::Again(next);
             }
         }

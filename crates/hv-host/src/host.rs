@@ -1,9 +1,11 @@
 //! What a partition asks of the program that embeds it.
 
 use crate::event::Event;
+use crate::faults::Injection;
 use crate::flush::Flush;
 use crate::memory::GuestMemory;
 use crate::sets::VpMask;
+use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 
 /// The embedder's side: memory, time, interrupts, and the start of VPs.
@@ -45,6 +47,21 @@ pub trait Host {
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
         let _ = request;
         Err(HvStatus::INVALID_PARAMETER)
+    }
+
+    /// A status with which a hypercall shall end instead of being made: a fault injected by the embedder. With this
+    /// default nothing remains of it in the compiled code.
+    #[inline(always)]
+    fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
+        let _ = (vp, code);
+        None
+    }
+
+    /// Whether something shall go wrong at this place. With this default nothing remains of it in the compiled code.
+    #[inline(always)]
+    fn inject(&self, vp: usize, injection: Injection) -> bool {
+        let _ = (vp, injection);
+        false
     }
 
     /// Told of everything that happens. With this default nothing remains of it in the compiled code.

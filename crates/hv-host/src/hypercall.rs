@@ -192,6 +192,10 @@ impl Partition<'_> {
         // The calls that a guest makes most: one register of its own. All checks on the control word and the header are
         // these comparisons; anything unusual takes the way of all other calls.
         let [control, partition, vp_index] = [x[first], x[first + 1], x[first + 2]];
+        if let Some(status) = host.inject_status(vp, HypercallInput(control).code()) {
+            x[0] = failed(host, vp, convention, HypercallInput(control), [partition, vp_index], status);
+            return Action::Resume;
+        }
         if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
             // The two control words differ in the lowest bit.
             const _: () = assert!(GET_ONE & 1 == 0 && SET_ONE == GET_ONE | 1);

@@ -27,6 +27,7 @@ mod calls;
 mod crash;
 pub mod event;
 mod events;
+pub mod faults;
 mod flush;
 mod frame;
 mod host;

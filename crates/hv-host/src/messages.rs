@@ -13,6 +13,7 @@ use hv_tlfs::timer::STIMER_COUNT;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::event::{Cause, Event};
+use crate::faults::Injection;
 use crate::host::Host;
 use crate::memory::GuestMemory;
 use crate::save::{Reader, RestoreError, Writer};
@@ -326,11 +327,15 @@ impl Synic {
             // TLFS: the queue is scanned when another message is queued.
             self.deliver_first(context, index);
         }
-        let result = if self.queues.waiting & 1 << index == 0 && self.put(context, index, message, false) {
+        let delayed = context.host.inject(context.vp, Injection::Delay);
+        let free = self.queues.waiting & 1 << index == 0 && !delayed;
+        let result = if free && self.put(context, index, message, false) {
             Ok(())
+        } else if context.host.inject(context.vp, Injection::Buffers) {
+            Err(HvStatus::INSUFFICIENT_BUFFERS)
         } else if let Some(buffer) = self.queues.take(source, context.ports) {
             self.queues.buffers[buffer] = *message;
-            self.enqueue(context, index, buffer);
+            self.enqueue(context, index, buffer, delayed);
             Ok(())
         } else {
             Err(HvStatus::INSUFFICIENT_BUFFERS)
@@ -368,7 +373,7 @@ impl Synic {
                 return true;
             }
         }
-        self.enqueue(context, sint, BUFFERS + timer);
+        self.enqueue(context, sint, BUFFERS + timer, false);
         true
     }
 
@@ -383,15 +388,17 @@ impl Synic {
         new_message(MessageType::TIMER_EXPIRED, 0, payload.as_bytes())
     }
 
-    /// Appends an entry to a queue and tells the guest that it waits.
-    fn enqueue<H: Host>(&mut self, context: &Context<'_, H>, sint: usize, entry: usize) {
+    /// Appends an entry to a queue and tells the guest that it waits. `delayed`: it has to, though the slot may be free.
+    fn enqueue<H: Host>(&mut self, context: &Context<'_, H>, sint: usize, entry: usize, delayed: bool) {
         self.queues.append(sint, entry);
         context.host.observe(&Event::MessageQueued { vp: context.vp, sint: sint as u8 });
         if let Some(slot) = self.message_slot(sint) {
             // First the flag, then one more look at the slot: a guest that empties it between our two looks either
             // sees the flag, and will write EOM, or we see the empty slot.
             let _ = context.host.memory().fetch_or_u32(slot + AFTER_TYPE as u64, PENDING_WORD);
-            self.deliver_first(context, sint);
+            if !delayed {
+                self.deliver_first(context, sint);
+            }
         }
     }
 
@@ -423,6 +430,16 @@ impl Synic {
             self.queues.remove_first(sint, context.ports);
         }
         done
+    }
+
+    /// Writes garbage into the header of a slot that holds a message.
+    pub(crate) fn disturb_messages(&self, memory: &impl GuestMemory, random: u64) {
+        let Some(slot) = self.message_slot((random % SINT_COUNT as u64) as usize) else { return };
+        if memory.load_u32(slot).is_ok_and(|message_type| message_type != 0) {
+            let [kind, size, flags, ..] = (random >> 8).to_le_bytes();
+            let _ = memory.write(slot + AFTER_TYPE as u64, &[size, flags]);
+            let _ = memory.store_u32(slot, u32::from(kind));
+        }
     }
 
     /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages wait.

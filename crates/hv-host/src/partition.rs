@@ -8,6 +8,7 @@ use hv_tlfs::synic::MessageType;
 
 use crate::crash::Crash;
 use crate::event::{Conduit, Convention, Event};
+use crate::faults::Disturbance;
 use crate::host::{Action, Host};
 use crate::messages::{Port, Source, new_message};
 use crate::profile::Config;
@@ -158,6 +159,30 @@ impl<'a> Partition<'a> {
     pub fn set_reference_tsc_valid(&self, host: &impl Host, valid: bool) {
         let sequence = self.time.set_page_valid(host.memory(), valid);
         host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
+    }
+
+    /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder that has
+    /// kept them back ([`Host::inject`]).
+    pub fn rescan(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps.get(vp) {
+            state.synic().scan(&self.context(host, vp));
+            self.vmbus_progress(host, vp);
+        }
+    }
+
+    /// Does what a hostile host could do to a guest that looks at a shared page twice: writes garbage made of `random`
+    /// into the pages of a VP.
+    pub fn disturb(&self, host: &impl Host, vp: usize, what: Disturbance, random: u64) {
+        let Some(state) = self.vps.get(vp) else { return };
+        let memory = host.memory();
+        match what {
+            Disturbance::Messages => state.synic().disturb_messages(memory, random),
+            Disturbance::Events => {
+                let (sint, flag) = (random as u8 % 16, (random >> 8) as u16 % 2048);
+                let _ = state.synic().signal(&self.context(host, vp), sint, flag);
+            }
+            Disturbance::Time => self.time.disturb(memory, random as u32),
+        }
     }
 
     /// Posts a message to a SINT of a VP, as the hypervisor or the host does.

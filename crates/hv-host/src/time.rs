@@ -260,6 +260,14 @@ impl ReferenceTime {
         }
     }
 
+    /// Writes a sequence number that is not the page's.
+    pub(crate) fn disturb(&self, memory: &impl GuestMemory, sequence: u32) {
+        let page = self.page.lock();
+        if page.register & PAGE_ENABLE != 0 {
+            let _ = memory.store_u32((page.register & page::MASK) + SEQUENCE, sequence);
+        }
+    }
+
     fn fill(&self, page: &Page, memory: &impl GuestMemory) {
         if page.register & PAGE_ENABLE == 0 {
             return;

@@ -14,6 +14,7 @@ use hv_vmbus::{BadAddress, Posted, Refused, RingMemory, Server};
 use spin::Mutex;
 
 use crate::event::Event;
+use crate::faults::Injection;
 use crate::host::Host;
 use crate::memory::GuestMemory;
 use crate::partition::Partition;
@@ -97,6 +98,9 @@ impl<'p, H: Host> hv_vmbus::Port for Bus<'p, H> {
 
     fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         let target = vp as usize;
+        if self.host.inject(target, Injection::Silent) {
+            return Posted::Full;
+        }
         let sender = u64::from(MESSAGE_PORT_ID);
         match self.partition.post_message(self.host, target, sint, MessageType(MESSAGE_TYPE), sender, payload)
         {
