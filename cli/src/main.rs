@@ -10,7 +10,9 @@ mod interrupt;
 mod machine;
 mod process;
 mod report;
+mod rules;
 mod setup;
+mod symbols;
 mod test;
 mod ui;
 
@@ -33,6 +35,7 @@ enum Command {
     Test(test::Args),
     Build(build::Args),
     Doctor(doctor::Args),
+    Rules(rules::Args),
     Abi(abi::Args),
     Decode(abi::DecodeArgs),
     #[command(hide = true, name = machine::child::NAME)]
@@ -46,6 +49,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Decode(args) => abi::run_decode(&args),
         Command::ExecTied(args) => machine::child::run(&args),

@@ -3,9 +3,11 @@
 
 use core::fmt::Write;
 
+use hv_host::strict::Judge;
 use hv_host::{Config, Profile};
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
-use hv_wire::{BootInfo, ExitKind};
+use hv_wire::{BootFlags, BootInfo, ExitKind};
+use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::memory::GuestRam;
@@ -60,6 +62,11 @@ pub(crate) fn refuse(why: &str) -> ! {
 pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
     // SAFETY: `check` placed it behind everything that is the hypervisor's, and mmu.rs maps it.
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
+}
+
+/// The judge of a strict run.
+pub(crate) fn judge(info: &BootInfo) -> Option<Mutex<Judge<MAX_VPS>>> {
+    (info.flags & BootFlags::STRICT != 0).then(|| Mutex::new(Judge::new(info.ram_base, info.ram_size)))
 }
 
 /// What the partition offers.

@@ -12,7 +12,7 @@ use crate::{power, report, trace::Ring};
 
 /// The embedder, as seen from one CPU.
 ///
-/// With `OBSERVED` everything that happens goes into the trace as well. The hypercall path is compiled for both, so that a
+/// With `OBSERVED` everything that happens goes to the trace and to the strict mode's judge as well. The hypercall path is compiled for both, so that a
 /// run without a trace pays for one test at each exit.
 #[derive(Clone, Copy)]
 pub(crate) struct Embedder<const OBSERVED: bool = true> {
@@ -117,6 +117,9 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
         report::count(self.cpu, event);
         if let Some(ring) = self.ring() {
             ring.event(self.cpu.index, event);
+        }
+        if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
+            report::judge(self.cpu, &mut judge.lock(), event);
         }
     }
 

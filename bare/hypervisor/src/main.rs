@@ -23,10 +23,11 @@ mod vcpu;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hv_host::Partition;
+use hv_host::strict::Judge;
 use hv_vgic::Gic;
 use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
-use spin::Once;
+use spin::{Mutex, Once};
 
 use crate::arch::mrs;
 use crate::memory::GuestRam;
@@ -44,6 +45,8 @@ pub(crate) struct Hypervisor {
     pub info: BootInfo,
     /// CNTVOFF_EL2: the guest's counter starts at 0 when the partition is created.
     pub counter_offset: u64,
+    /// The strict mode's judge, if this run has one.
+    pub judge: Option<Mutex<Judge<MAX_VPS>>>,
     /// VPs that are on.
     online: AtomicUsize,
 }
@@ -97,6 +100,7 @@ fn create() {
         ram: config::guest_ram(&info),
         info,
         counter_offset: mrs!("cntpct_el0"),
+        judge: config::judge(&info),
         online: AtomicUsize::new(0),
     });
     CPUS.call_once(|| core::array::from_fn(|index| Cpu::new(index, hypervisor)));

@@ -6,9 +6,11 @@
 use core::ptr::addr_of_mut;
 
 use hv_host::Event;
+use hv_host::strict::Judge;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::VENDOR_HYP_UID;
 use hv_tlfs::status::HvStatus;
+use hv_wire::platform::MAX_VPS;
 use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState};
 
 use crate::arch::mrs;
@@ -116,6 +118,17 @@ fn remember(cpu: &Cpu, name: RegisterName, value: u64) {
         _ if sint < synic.sints.len() => synic.sints[sint] = value,
         _ => {}
     }
+}
+
+/// Lets the judge of the strict mode look at an event, and counts what it finds.
+#[cold]
+#[inline(never)]
+pub(crate) fn judge(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &Event<'_>) {
+    let pc = mrs!("elr_el2");
+    judge.event(event, &mut |finding| {
+        // SAFETY: this is the VP's CPU, and the reference ends with the statement.
+        unsafe { cpu.report() }.finding(finding.rule.number(), finding.value, pc);
+    });
 }
 
 /// What does not happen on a hot path.

@@ -30,6 +30,8 @@ pub(crate) struct Cpu {
     pub hypervisor: &'static Hypervisor,
     /// The VP's report; see [`Cpu::report`].
     report: *mut VpReport,
+    /// The run is traced or judged.
+    pub observed: bool,
     /// Where this run's trace goes, if it is traced.
     pub trace: Option<trace::Ring>,
     /// The VP shall run.
@@ -63,6 +65,7 @@ impl Cpu {
             index,
             hypervisor,
             report: memory::vp_report(index),
+            observed: trace.is_some() || hypervisor.judge.is_some(),
             trace,
             start: AtomicBool::new(false),
             context: Mutex::new(None),

@@ -60,6 +60,12 @@ pub(crate) struct Args {
     /// Make every run the same: count instructions as time, fix seeds and clock, keep the kernel where it is linked
     #[arg(long)]
     pub(super) deterministic: bool,
+    /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// ELF file or System.map with names for guest addresses [default: the kernel, if it is an ELF file]
+    #[arg(long, value_name = "FILE")]
+    pub(super) symbols: Option<PathBuf>,
     /// Wait for a debugger on this TCP port of the local host [default port: 1234]
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -87,6 +93,7 @@ Examples:
   cargo hv boot --vps 8 --json report.json
   cargo hv boot --stock 6.1 --run hotplug,crash
   cargo hv boot --run shell
+  cargo hv boot --strict --json report.json
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
 /// Something that the stock initial file system can do.

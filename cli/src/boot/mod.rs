@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hv_wire::{BootInfo, platform};
+use hv_wire::{BootFlags, BootInfo, platform};
 
 pub(crate) use args::Args;
 
@@ -17,6 +17,7 @@ use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::Summary;
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock, target};
+use crate::symbols::Symbols;
 use crate::{build, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             .with_context(|| format!("cannot make the folder {} of --keep", dir.display()))?;
     }
     // What can be wrong with the user's own files is said before anything is installed.
+    let symbols = symbols(args)?;
     let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = match &args.hypervisor {
@@ -77,7 +79,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote :{port}'"));
     }
     let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;
-    finish(args, &outcome)
+    finish(args, &outcome, &symbols)
+}
+
+/// Names for guest addresses: those that the user gave, else those of an ELF kernel.
+fn symbols(args: &Args) -> anyhow::Result<Symbols> {
+    match (&args.symbols, &args.kernel) {
+        (Some(file), _) => Symbols::read(file),
+        // Whether the kernel can be read, and is one, is said where it is loaded.
+        (None, Some(kernel)) => Ok(fs::read(kernel).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default()),
+        (None, None) => Ok(Symbols::default()),
+    }
 }
 
 /// Puts the guest together.
@@ -154,7 +166,7 @@ fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
         magic: BootInfo::MAGIC,
         version: hv_wire::VERSION,
         vps: args.vps,
-        flags: 0,
+        flags: if args.strict { BootFlags::STRICT } else { 0 },
         entry: image.entry,
         entry_x0: image.x0,
         ram_base: platform::GUEST_RAM_BASE,
@@ -178,12 +190,12 @@ fn sink(args: &Args) -> Sink {
 }
 
 /// Reports, and turns the outcome into an exit code.
-fn finish(args: &Args, outcome: &Outcome) -> anyhow::Result<Exit> {
+fn finish(args: &Args, outcome: &Outcome, symbols: &Symbols) -> anyhow::Result<Exit> {
     let sink = sink(args);
     if sink != Sink::Nowhere && !outcome.console.is_empty() && !outcome.console.ends_with('\n') {
         ui::line_end(sink == Sink::Stderr);
     }
-    let summary = Summary::new(outcome, args.firmware.into());
+    let summary = Summary::new(outcome, args.firmware.into(), symbols);
     if let Some(dir) = &args.keep {
         keep(dir, outcome, &summary).with_context(|| format!("cannot write to {}", dir.display()))?;
     }

@@ -1,5 +1,6 @@
 //! The report: what the hypervisor counted, as JSON and as text.
 
+mod findings;
 mod names;
 mod text;
 mod warnings;
@@ -10,6 +11,8 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::guest::Firmware;
 use crate::machine::{End, Outcome};
+use crate::symbols::Symbols;
+use findings::Finding;
 
 /// What a guest did.
 #[derive(Debug, Serialize)]
@@ -27,6 +30,8 @@ pub(crate) struct Summary {
     vmbus: Vmbus,
     crash: Option<Crash>,
     warnings: Vec<String>,
+    /// Rules that the guest broke; empty without `--strict`.
+    findings: Vec<Finding>,
     /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
     boot_ms: Option<u64>,
     #[serde(skip)]
@@ -100,7 +105,7 @@ fn hex(value: u64) -> String {
 
 impl Summary {
     /// Sums up a run.
-    pub(crate) fn new(outcome: &Outcome, firmware: Firmware) -> Self {
+    pub(crate) fn new(outcome: &Outcome, firmware: Firmware, symbols: &Symbols) -> Self {
         let report = &*outcome.report;
         let vps = &outcome.vps;
         let (outcome_exit, explanation) = judge(outcome);
@@ -124,6 +129,7 @@ impl Summary {
             vmbus: Vmbus { version: version(report.vmbus_version) },
             crash: crash(report),
             warnings: warnings::all(report, vps),
+            findings: findings::all(vps, symbols),
             boot_ms: boot_ms(report),
             outcome: outcome_exit,
             explanation,

@@ -6,6 +6,7 @@ use hv_wire::{CallCount, Counted as _, Fault, RegisterCount, SmcccCount};
 use zerocopy::FromZeros as _;
 
 use super::*;
+use crate::symbols::Symbols;
 
 fn outcome(exit: ExitKind) -> Outcome {
     let mut report = Report::new_box_zeroed().unwrap();
@@ -53,13 +54,13 @@ fn outcome(exit: ExitKind) -> Outcome {
 }
 
 fn judged(outcome: &Outcome) -> (&'static str, Exit) {
-    let summary = Summary::new(outcome, Firmware::Acpi);
+    let summary = Summary::new(outcome, Firmware::Acpi, &Symbols::default());
     (summary.exit, summary.outcome())
 }
 
 #[test]
 fn the_json_has_the_promised_keys() {
-    let summary = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi);
+    let summary = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi, &Symbols::default());
     let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
     let expected = serde_json::json!({
         "exit": "power-off",
@@ -95,7 +96,7 @@ fn the_json_has_the_promised_keys() {
 
 #[test]
 fn the_text_says_the_same() {
-    let text = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi).to_string();
+    let text = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi, &Symbols::default()).to_string();
     let expected = "
 report
   exit         power-off after 1500 ms (the guest powered off)
@@ -156,7 +157,7 @@ fn crash_data_is_shown_and_cannot_drive_the_terminal() {
     let text = b"Kernel panic\n\x1b[2Jsysrq";
     crash.text[..text.len()].copy_from_slice(text);
     crash.text_len = text.len() as u64;
-    let summary = Summary::new(&crashed, Firmware::Acpi);
+    let summary = Summary::new(&crashed, Firmware::Acpi, &Symbols::default());
     let shown = summary.to_string();
     assert!(shown.contains("crash reported by VP 1 with control 0xc000000000000000"), "{shown}");
     assert!(shown.contains("    P4 0x5\n    | Kernel panic\n    | \u{fffd}[2Jsysrq\n"), "{shown}");
@@ -171,7 +172,7 @@ fn lengths_that_a_broken_report_claims_are_not_believed() {
     broken.report.crash.text_len = u64::MAX;
     broken.report.counter_frequency = 0;
     broken.report.start_counter = u64::MAX;
-    assert_eq!(Summary::new(&broken, Firmware::Acpi).boot_ms, None);
+    assert_eq!(Summary::new(&broken, Firmware::Acpi, &Symbols::default()).boot_ms, None);
     broken.report.exit = 77;
     assert_eq!(judged(&broken), ("error", Exit::Machine));
 }
@@ -182,7 +183,7 @@ fn what_qemu_refuses_is_the_users_error() {
     refused.report.magic = 0;
     refused.end = End::Exited(ExitStatus::from_raw(256));
     refused.complaints = "qemu-system-aarch64: unable to find CPU model 'z80'\n\n".to_owned();
-    let summary = Summary::new(&refused, Firmware::Acpi);
+    let summary = Summary::new(&refused, Firmware::Acpi, &Symbols::default());
     assert_eq!(summary.outcome(), Exit::Usage);
     assert_eq!(
         summary.explanation(),
@@ -199,7 +200,7 @@ fn what_a_guest_should_not_do_is_a_warning() {
         let call = SmcccCount::slot(&mut vp.smccc, 0x8400_0050).unwrap();
         (call.count, call.unknown) = (1, 1);
     }
-    let warnings = Summary::new(&odd, Firmware::Acpi).warnings;
+    let warnings = Summary::new(&odd, Firmware::Acpi, &Symbols::default()).warnings;
     for expected in [
         "hvc #7, which means nothing, 2 times, first at PC 0x1000",
         "access to address 0x40200000, where nothing is, 2 times, first at PC 0x2000",
@@ -212,8 +213,14 @@ fn what_a_guest_should_not_do_is_a_warning() {
 #[test]
 fn detection_is_by_the_uid_only_with_a_device_tree() {
     let mut found = outcome(ExitKind::PowerOff);
-    assert_eq!(Summary::new(&found, Firmware::DeviceTree).detection, "SMCCC vendor hypervisor UID");
-    assert_eq!(Summary::new(&found, Firmware::Acpi).detection, "ACPI FADT hypervisor identity");
+    assert_eq!(
+        Summary::new(&found, Firmware::DeviceTree, &Symbols::default()).detection,
+        "SMCCC vendor hypervisor UID"
+    );
+    assert_eq!(
+        Summary::new(&found, Firmware::Acpi, &Symbols::default()).detection,
+        "ACPI FADT hypervisor identity"
+    );
     found.report.guest_os_id = 0;
-    assert_eq!(Summary::new(&found, Firmware::Acpi).detection, "none");
+    assert_eq!(Summary::new(&found, Firmware::Acpi, &Symbols::default()).detection, "none");
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::findings::Finding;
 use super::{Summary, Synic};
 
 /// Warnings that are shown; the JSON has all.
@@ -57,6 +58,12 @@ impl Display for Summary {
                 writeln!(f, "    | {}", printable(line))?;
             }
         }
+        if !self.findings.is_empty() {
+            writeln!(f, "\n  broken rules")?;
+        }
+        for finding in &self.findings {
+            writeln!(f, "    {finding}")?;
+        }
         if !self.warnings.is_empty() {
             writeln!(f, "\n  warnings")?;
         }
@@ -67,6 +74,16 @@ impl Display for Summary {
             writeln!(f, "    and {} more, which --json shows", self.warnings.len() - WARNINGS)?;
         }
         Ok(())
+    }
+}
+
+impl Display for Finding {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let place = self.symbol.as_deref().unwrap_or(&self.pc);
+        let times = if self.count == 1 { String::new() } else { format!(", {} times in all", self.count) };
+        writeln!(f, "{} {}: {}", self.severity, self.rule, self.asks)?;
+        writeln!(f, "      VP {}, PC {place}, {} {}{times}", self.vp, self.value_is, self.value)?;
+        write!(f, "      {}", self.source)
     }
 }
 

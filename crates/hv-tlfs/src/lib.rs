@@ -121,6 +121,7 @@ pub mod page;
 pub mod patch2018;
 pub mod port;
 pub mod register;
+pub mod rules;
 pub mod sets;
 pub mod smccc;
 pub mod start_vp;

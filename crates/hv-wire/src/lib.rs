@@ -20,8 +20,9 @@ mod trace;
 
 pub use boot::{BootFlags, BootInfo};
 pub use report::{
-    CALL_SLOTS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS, Fault, FaultCount,
-    LOG_BYTES, REGISTER_SLOTS, RegisterCount, Report, SMCCC_SLOTS, SmcccCount, SynicState, Trap, VpReport,
+    CALL_SLOTS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS, FINDING_SLOTS,
+    Fault, FaultCount, FindingCount, LOG_BYTES, REGISTER_SLOTS, RegisterCount, Report, SMCCC_SLOTS,
+    SmcccCount, SynicState, Trap, VpReport,
 };
 pub use trace::{TraceKind, TraceRecord, TraceRing};
 

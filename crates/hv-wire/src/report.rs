@@ -15,6 +15,9 @@ pub const SMCCC_SLOTS: usize = 64;
 /// Different faults kept per VP.
 pub const FAULT_SLOTS: usize = 64;
 
+/// Different broken rules kept per VP: there is a slot for each rule.
+pub const FINDING_SLOTS: usize = 128;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -305,6 +308,20 @@ pub struct FaultCount {
     pub pc: u64,
 }
 
+/// A rule of the strict mode that the guest broke, with how often and by which value.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct FindingCount {
+    /// The rule's place in `hv_tlfs::rules::RULES`, from 1; 0 where the slot is free.
+    pub rule: u32,
+    /// How often.
+    pub count: u32,
+    /// The rule's value, the first time.
+    pub value: u64,
+    /// Guest PC of the first time.
+    pub pc: u64,
+}
+
 /// SynIC registers of a VP as the guest left them.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -345,6 +362,8 @@ pub struct VpReport {
     pub smccc: [SmcccCount; SMCCC_SLOTS],
     /// Faults.
     pub faults: [FaultCount; FAULT_SLOTS],
+    /// Broken rules, each once.
+    pub findings: [FindingCount; FINDING_SLOTS],
 }
 
 const _: () = {
@@ -363,6 +382,20 @@ impl VpReport {
             Some(slot) => slot.count = slot.count.saturating_add(1),
             None => self.faults_lost = self.faults_lost.saturating_add(1),
         }
+    }
+}
+
+impl VpReport {
+    /// Counts a broken rule; `number` is its place among the rules, from 0.
+    pub fn finding(&mut self, number: usize, value: u64, pc: u64) {
+        let Some(slot) = self.findings.get_mut(number) else {
+            self.faults_lost = self.faults_lost.saturating_add(1);
+            return;
+        };
+        if slot.count == 0 {
+            *slot = FindingCount { rule: number as u32 + 1, count: 0, value, pc };
+        }
+        slot.count = slot.count.saturating_add(1);
     }
 }
 

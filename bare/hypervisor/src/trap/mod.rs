@@ -30,14 +30,14 @@ mod class {
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
     let cpu = frame.cpu;
-    if cpu.trace.is_none() {
+    if !cpu.observed {
         hvc(Embedder::<false>::new(cpu), frame, esr);
     } else {
         observed_hvc(frame, esr);
     }
 }
 
-/// `hvc` in a run that is traced.
+/// `hvc` in a run that is traced or judged.
 #[cold]
 #[inline(never)]
 fn observed_hvc(frame: &mut Frame, esr: u64) {

@@ -7,10 +7,9 @@
 mod calls;
 mod ends;
 mod registers;
-pub mod rules;
 mod synic;
 
-pub use rules::{RULES, Rule, Severity};
+pub use hv_tlfs::rules::{self, RULES, Rule, Severity};
 
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::{SINT_COUNT, Sint};

@@ -1,4 +1,6 @@
-//! The rules: what is asked of a guest, and where it says so.
+//! What is asked of a guest, and where it says so: the rules of the strict mode.
+//!
+//! Only the rules are here. hv-host's strict mode finds out who breaks them.
 
 use core::fmt;
 
@@ -34,7 +36,7 @@ pub struct Rule {
     pub asks: &'static str,
     /// Where it says so: document and section.
     pub source: &'static str,
-    /// What the value of a [`Finding`](crate::strict::Finding) is.
+    /// What the value of a finding is.
     pub value: &'static str,
 }
 

@@ -1,0 +1,80 @@
+//! `hv rules`: what the strict mode asks of a guest.
+
+use hv_tlfs::rules::{RULES, Rule};
+
+use crate::exit::Exit;
+use crate::ui;
+
+/// List the rules that `hv boot --strict` judges a guest by
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo hv rules\n  cargo hv rules eom\n  cargo hv rules --json")]
+pub(crate) struct Args {
+    /// Show only rules with this text in their name or in what they ask
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Row {
+    rule: &'static str,
+    severity: String,
+    asks: &'static str,
+    value: &'static str,
+    source: &'static str,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let rules: Vec<&Rule> =
+        RULES.iter().copied().filter(|rule| matches(rule, args.text.as_deref())).collect();
+    if args.json {
+        let row = |rule: &&Rule| Row {
+            rule: rule.id,
+            severity: rule.severity.to_string(),
+            asks: rule.asks,
+            value: rule.value,
+            source: rule.source,
+        };
+        ui::out(&format!("{}\n", serde_json::to_string_pretty(&rules.iter().map(row).collect::<Vec<_>>())?));
+        return Ok(Exit::Success);
+    }
+    for rule in &rules {
+        ui::out(&format!("{:<28} {:<8} {}\n", rule.id, rule.severity.to_string(), rule.asks));
+        ui::out(&format!("{:<37} {}\n", "", rule.source));
+    }
+    if rules.is_empty() {
+        let text = args.text.as_deref().unwrap_or_default();
+        anyhow::bail!("no rule has {text:?} in its name or text; `hv rules` lists all {}", RULES.len());
+    }
+    Ok(Exit::Success)
+}
+
+fn matches(rule: &Rule, text: Option<&str>) -> bool {
+    let Some(text) = text.map(str::to_lowercase) else { return true };
+    rule.id.contains(&text) || rule.asks.to_lowercase().contains(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_rules_are_unique_and_each_rule_has_a_slot_in_the_report() {
+        let mut ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), RULES.len());
+        assert!(RULES.len() <= hv_wire::FINDING_SLOTS);
+        assert!(RULES.len() >= 40);
+    }
+
+    #[test]
+    fn text_is_found_in_names_and_in_what_is_asked() {
+        let rule = RULES[0];
+        assert!(matches(rule, None) && matches(rule, Some(&rule.id.to_uppercase())));
+        assert!(!matches(rule, Some("no such text")));
+    }
+}
