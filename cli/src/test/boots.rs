@@ -32,6 +32,9 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("reset", |context| context.boot(&["--run", "reset"])?.ended(Exit::Reset, "reset")));
     steps.push(Step::new("hotplug/4-vps", hotplug));
     steps.push(Step::new("poke", poke));
+    for stock in ["6.12", "6.1"] {
+        steps.push(Step::new(format!("strict/{stock}"), move |context| strict(context, stock)));
+    }
     steps.push(Step::new("firmware/dt", device_tree));
     steps.push(Step::new("timeout", timeout));
     steps.push(Step::new("deterministic", deterministic));
@@ -95,6 +98,16 @@ fn poke(context: &Context) -> anyhow::Result<()> {
     let noted =
         booted.strings("/warnings").iter().any(|warning| warning.contains("access to address 0x40200000"));
     booted.check(noted, "the report warns of the access to the hypervisor's memory")
+}
+
+/// What a stock kernel does on its way to VMBus breaks no rule.
+fn strict(context: &Context, stock: &'static str) -> anyhow::Result<()> {
+    let booted = context.boot(&["--stock", stock, "--strict"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/vmbus/version", "5.3")?;
+    let findings = &booted.json["findings"];
+    booted
+        .check(findings.as_array().is_some_and(Vec::is_empty), &format!("no rule is broken, but {findings}"))
 }
 
 /// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot all the same.
