@@ -1,0 +1,43 @@
+//! Accesses to the interrupt controller, which the host emulates.
+#![expect(unsafe_code, reason = "the interrupt controller is a fixed address, acknowledged in assembly")]
+
+use core::arch::asm;
+
+use rt::Machine;
+
+use crate::measure::Bench;
+
+/// GICD_TYPER and GICD_ISENABLER1, offsets in the distributor (IHI 0069, "The GIC Distributor register map").
+const TYPER: u64 = 0x4;
+const ISENABLER1: u64 = 0x104;
+
+pub(crate) fn run(bench: &Bench, machine: &Machine) {
+    let typer = machine.gicd + TYPER;
+    bench.each("gicd-read", 5000, || {
+        // SAFETY: reads a register of the distributor, which has no side effect.
+        unsafe { asm!("ldr {0:w}, [{1}]", out(reg) _, in(reg) typer, options(nostack, preserves_flags)) };
+    });
+    let enable = machine.gicd + ISENABLER1;
+    bench.each("gicd-write", 5000, || {
+        // SAFETY: writes zeros to a register where only ones count.
+        unsafe { asm!("str wzr, [{0}]", in(reg) enable, options(nostack, preserves_flags)) };
+    });
+}
+
+/// Waits until an interrupt is pending, masked as it is, and acknowledges it.
+#[inline(always)]
+pub(crate) fn acknowledge() -> u64 {
+    let intid: u64;
+    // SAFETY: acknowledges an interrupt, which the caller ends.
+    unsafe {
+        asm!("2: mrs {0}, icc_iar1_el1", "cmp {0:w}, #1020", "b.hs 2b", out(reg) intid, options(nostack));
+    }
+    intid
+}
+
+/// Ends what was acknowledged.
+#[inline(always)]
+pub(crate) fn end(intid: u64) {
+    // SAFETY: the interrupt is the one that was acknowledged last; this program takes no other between.
+    unsafe { asm!("msr icc_eoir1_el1, {0}", in(reg) intid, options(nostack, preserves_flags)) };
+}

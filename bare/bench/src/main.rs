@@ -1,0 +1,57 @@
+//! What an operation costs a guest, in instructions.
+//!
+//! It is meant for `hv bench`, which runs it where one instruction takes one nanosecond of the guest's time (QEMU's
+//! `-icount shift=0`, as with `hv boot --deterministic`). Then the counter counts instructions of the guest, of the
+//! hypervisor and of all VPs together, and the same program gives the same numbers.
+//!
+//! On one VP it measures what a VP does for itself, on more what passes between VPs. `bench.only=NAME` measures only the
+//! operations whose names contain NAME. For each operation it prints `bench: NAME VALUE`, and at the end `bench: done`.
+#![no_std]
+#![no_main]
+
+mod calls;
+mod clock;
+mod gic;
+mod interrupts;
+mod measure;
+mod messages;
+mod others;
+
+use hv_guest::arch::Smccc;
+use hv_guest::detect;
+use hv_guest::page::{IdentityMapped, Page};
+use hv_guest::partition::Partition;
+use hv_guest::vp_map::VpMap;
+use hv_tlfs::guest_id::GuestOsId;
+
+use measure::Bench;
+
+// SAFETY: the runtime maps RAM to itself.
+#[expect(unsafe_code, reason = "only this program knows how its memory is mapped")]
+const MEMORY: IdentityMapped = unsafe { IdentityMapped::new() };
+
+/// Pages for calls, for the clock and for the SynIC.
+static PAGES: [Page; 5] = [const { Page::new() }; 5];
+
+fn identify() -> Partition<Smccc> {
+    let hv = detect::vendor_uid(Smccc).expect("this is Hyper-V");
+    hv.identify(GuestOsId::linux(0x01_00_00).with_os_id(0x42)).expect("it takes our id")
+}
+
+rt::entry!(main);
+fn main(machine: &'static rt::Machine) {
+    let bench = Bench::new(machine.argument("bench.only").unwrap_or(""));
+    let hv = identify();
+    if machine.vps() == 1 {
+        calls::run(&bench);
+        clock::run(&bench, &hv);
+        gic::run(&bench, machine);
+        let map = VpMap::<1>::new();
+        let vp = hv.vp(&map, 0).expect("it tells the VP's index");
+        interrupts::run(&bench, machine, &vp);
+        messages::run(&bench, machine, vp);
+    } else {
+        others::run(&bench, machine);
+    }
+    rt::println!("bench: done");
+}

@@ -1,0 +1,93 @@
+//! From ticks of the counter to instructions.
+#![expect(unsafe_code, reason = "a row of NOPs")]
+
+use core::arch::asm;
+use core::cell::Cell;
+
+use rt::{arch, mrs};
+
+/// Nanoseconds, and so instructions, in a second.
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// What is to be measured, and how.
+pub(crate) struct Bench {
+    only: &'static str,
+    /// Instructions in a tick of the counter: 16 on QEMU.
+    per_tick: u64,
+    /// What [`Bench::delay`] gives.
+    delay: Cell<u64>,
+}
+
+impl Bench {
+    pub(crate) fn new(only: &'static str) -> Self {
+        Self { only, per_tick: NANOSECONDS / rt::time::frequency(), delay: Cell::new(0) }
+    }
+
+    /// Whether an operation is to be measured.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        name.contains(self.only)
+    }
+
+    /// Measures an operation, with the loop around it: the mean of so many.
+    pub(crate) fn each(&self, name: &str, repetitions: u64, mut operation: impl FnMut()) {
+        if !self.wants(name) {
+            return;
+        }
+        // The first one has tables to fill and code to bring in, which the others have not.
+        operation();
+        let start = counter();
+        for _ in 0..repetitions {
+            operation();
+        }
+        let ticks = counter() - start;
+        self.print(name, ticks, repetitions);
+    }
+
+    /// Measures the time between two moments that `round` gives in ticks, in order: right before it reads the
+    /// counter at one of them, it waits for [`Bench::delay`] instructions.
+    ///
+    /// A tick is many instructions. So the moment is moved by one instruction from round to round, over a whole tick; the
+    /// sum of what the counter shows is then the distance in instructions, for the sum of `floor((d + k) / n)` over
+    /// `k = 0..n` is `d`.
+    pub(crate) fn latency(&self, name: &str, repetitions: u64, mut round: impl FnMut() -> u64) {
+        if !self.wants(name) {
+            return;
+        }
+        self.delay.set(0);
+        round();
+        let mut ticks = 0;
+        for number in 0..repetitions * self.per_tick {
+            self.delay.set(number % self.per_tick);
+            ticks += round();
+        }
+        self.print(name, ticks, repetitions * self.per_tick);
+    }
+
+    /// The instructions to wait before the counter is read.
+    pub(crate) fn delay(&self) -> u64 {
+        self.delay.get()
+    }
+
+    fn print(&self, name: &str, ticks: u64, operations: u64) {
+        rt::println!("bench: {name} {}", (ticks * self.per_tick + operations / 2) / operations);
+    }
+}
+
+/// The counter, between what comes before and after.
+fn counter() -> u64 {
+    arch::isb();
+    mrs!("cntvct_el0")
+}
+
+/// Executes so many instructions, below 16, and three more.
+#[inline(always)]
+pub(crate) fn nops(count: u64) {
+    // SAFETY: the branch goes into the row, or to its end.
+    unsafe {
+        asm!(
+            "adr {target}, 2f", "sub {target}, {target}, {count}, lsl #2", "br {target}",
+            ".rept 15", "nop", ".endr", "2:",
+            target = out(reg) _, count = in(reg) count & 15, options(nostack, preserves_flags),
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Messages, from what causes them to the end of message.
+
+use hv_guest::arch::Smccc;
+use hv_guest::connection;
+use hv_guest::interrupts::{Interrupts, Intid};
+use hv_guest::page::CallPage;
+use hv_guest::partition::Vp;
+use hv_guest::registers::{self, Register};
+use hv_guest::synic::{SintIndex, Synic};
+use hv_guest::timer::TimerIndex;
+use hv_tlfs::synic::{ConnectionId, MessageType};
+use hv_tlfs::timer::StimerConfig;
+use hv_tlfs::vmbus::{self, InitiateContact, TargetInfo, Version};
+use rt::{Machine, irq};
+use zerocopy::IntoBytes;
+
+use crate::gic::{acknowledge, end};
+use crate::interrupts::unexpected;
+use crate::measure::Bench;
+use crate::{MEMORY, PAGES};
+
+struct Masked;
+
+impl Interrupts for Masked {
+    fn enable(&self, intid: Intid) {
+        irq::set_edge(intid.number().into());
+        irq::enable(intid.number().into(), unexpected);
+    }
+
+    fn disable(&self, intid: Intid) {
+        irq::disable(intid.number().into());
+    }
+}
+
+/// Takes the message that comes to a source, and ends it.
+#[inline(always)]
+fn take(synic: &Synic<'_, Smccc>, sint: SintIndex) {
+    end(acknowledge());
+    if let Some(message) = synic.pending(sint) {
+        let _ = core::hint::black_box(message.read());
+        let _ = synic.end(message);
+    }
+}
+
+pub(crate) fn run(bench: &Bench, machine: &Machine, vp: Vp<'_, Smccc>) {
+    let intid = machine.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
+    let synic = vp.enable_synic(&PAGES[2], &PAGES[3], &MEMORY);
+    let mut synic = synic.map_err(|(_, error)| error).expect("it has a SynIC");
+    synic.unmask(SintIndex::VMBUS, intid, &Masked).expect("it unmasks a source");
+    timer(bench, &synic);
+    post(bench, &synic);
+    synic.disable(&Masked).map_err(|(_, error)| error).expect("it gives the pages back");
+}
+
+/// A synthetic timer that sends a message: armed for a time that is past, to the end of the message.
+fn timer(bench: &Bench, synic: &Synic<'_, Smccc>) {
+    let [_, timer, ..] = TimerIndex::ALL;
+    let config = StimerConfig(0).with_sint(SintIndex::VMBUS.number()).with_auto_enable(true);
+    let vp = synic.vp();
+    registers::set(vp, Register::timer_config(timer), config).expect("it has timers");
+    bench.each("timer-message", 2000, || {
+        let _ = registers::set(vp, Register::timer_count(timer), 1);
+        take(synic, SintIndex::VMBUS);
+    });
+    bench.each("eom", 2000, || {
+        let _ = synic.poll();
+    });
+    registers::set(vp, Register::timer_config(timer), StimerConfig(0)).expect("it stops a timer");
+}
+
+/// A message to VMBus, HvCallPostMessage with 40 bytes, and its answer to the end of message.
+fn post(bench: &Bench, synic: &Synic<'_, Smccc>) {
+    let contact = InitiateContact {
+        header: vmbus::MessageHeader { message_type: vmbus::MessageType::INITIATE_CONTACT, padding: 0 },
+        version: Version::V5_3,
+        target_vp: synic.vp().index().0,
+        target_info: TargetInfo(0).with_sint(SintIndex::VMBUS.number()),
+        monitor_page_in: 0,
+        monitor_page_out: 0,
+    };
+    let mut page = CallPage::new(&PAGES[4], &MEMORY);
+    let mut refused = 0;
+    bench.each("post-message", 1000, || {
+        let posted =
+            connection::post_message(synic, &mut page, ConnectionId(4), MessageType(1), contact.as_bytes());
+        refused += u64::from(posted.is_err());
+        take(synic, SintIndex::VMBUS);
+    });
+    assert!(refused == 0, "the host refused {refused} of the messages");
+}
