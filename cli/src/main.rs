@@ -1,6 +1,7 @@
 //! The `hv` command: boot a guest in a Hyper-V partition on QEMU, and everything around it.
 
 mod abi;
+mod bench;
 mod boot;
 mod build;
 mod doctor;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Boot(Box<boot::Args>),
     Test(test::Args),
+    Bench(bench::Args),
     Build(build::Args),
     Doctor(doctor::Args),
     Rules(rules::Args),
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Rules(args) => rules::run(&args),

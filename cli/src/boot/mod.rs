@@ -21,11 +21,11 @@ use crate::symbols::Symbols;
 use crate::{build, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
-const VMBUS_INTID: u32 = 18;
+pub(crate) const VMBUS_INTID: u32 = 18;
 /// INTID for direct-mode synthetic timers: the next free PPI.
-const STIMER_INTID: u32 = 19;
+pub(crate) const STIMER_INTID: u32 = 19;
 /// The CPU that boots fastest under emulation.
-const CPU: &str = "cortex-a72";
+pub(crate) const CPU: &str = "cortex-a72";
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
 /// CPU models without a 16K granule: a kernel that needs it stops without a word.
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let settings = Settings {
         qemu: qemu.path,
-        hypervisor,
+        hypervisor: Some(hypervisor),
         cpu: cpu(args.cpu.as_deref(), image.page_size)?,
         vps: args.vps,
         deterministic: args.deterministic,
@@ -245,7 +245,7 @@ fn check_output(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes a file whole or not at all, if it is a plain one.
-fn write_output(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_output(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     use std::io::Write as _;
     let explain = || format!("cannot write the report to {}", file.display());
     if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::Settings;
+use super::{DIRECT_START, Settings};
 
 /// The arguments for a machine whose RAM of `size` bytes is the file `ram`.
 ///
@@ -12,7 +12,8 @@ pub(crate) fn arguments(settings: &Settings, ram: &str, size: u64) -> Vec<OsStri
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
     add(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
-    add(&["-machine", "virt,virtualization=on,gic-version=3,memory-backend=ram"]);
+    let el2 = if settings.hypervisor.is_some() { "on" } else { "off" };
+    add(&["-machine", &format!("virt,virtualization={el2},gic-version=3,memory-backend=ram")]);
     add(&["-object", &format!("memory-backend-file,id=ram,size={size},mem-path={ram},share=on")]);
     add(&["-m", &format!("{}M", size >> 20)]);
     add(&["-cpu", &cpu(&settings.cpu)]);
@@ -27,8 +28,10 @@ pub(crate) fn arguments(settings: &Settings, ram: &str, size: u64) -> Vec<OsStri
     if let Some(port) = settings.gdb {
         add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
     }
-    add(&["-kernel"]);
-    line.push(settings.hypervisor.clone().into_os_string());
+    match &settings.hypervisor {
+        Some(file) => line.extend(["-kernel".into(), file.clone().into_os_string()]),
+        None => add(&["-device", &format!("loader,addr={DIRECT_START:#x},cpu-num=0")]),
+    }
     line
 }
 
@@ -48,7 +51,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             qemu: PathBuf::from("qemu"),
-            hypervisor: PathBuf::from("/x/hypervisor"),
+            hypervisor: Some(PathBuf::from("/x/hypervisor")),
             cpu: "cortex-a72".into(),
             vps: 2,
             deterministic: false,
@@ -82,6 +85,13 @@ mod tests {
         {
             assert!(line.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn a_machine_without_a_hypervisor_differs_in_nothing_else() {
+        let direct = text(&Settings { hypervisor: None, ..settings() });
+        let line = text(&settings()).replace("virtualization=on", "virtualization=off");
+        assert_eq!(direct, line.replace("-kernel /x/hypervisor", "-device loader,addr=0x40300000,cpu-num=0"));
     }
 
     #[test]

@@ -14,13 +14,18 @@ pub(crate) use console::{Console, Sink};
 pub(crate) use ram::Ram;
 pub(crate) use run::{End, Outcome, Running};
 
+/// Where a machine without a hypervisor starts: above what QEMU puts at the start of RAM, below the guest's.
+pub(crate) const DIRECT_START: u64 = 0x4030_0000;
+const _: () = assert!(DIRECT_START < hv_wire::platform::GUEST_RAM_BASE);
+
 /// What machine to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The QEMU program.
     pub(crate) qemu: PathBuf,
-    /// ELF file of the hypervisor.
-    pub(crate) hypervisor: PathBuf,
+    /// ELF file of the hypervisor. Without one there is no EL2, and CPU 0 starts at EL1 with what is at
+    /// [`DIRECT_START`].
+    pub(crate) hypervisor: Option<PathBuf>,
     /// QEMU's name of the CPU, with its options.
     pub(crate) cpu: String,
     /// CPUs, one per VP.

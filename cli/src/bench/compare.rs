@@ -1,0 +1,102 @@
+//! A run against an earlier one.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::lines::{self, Group};
+use super::table::Table;
+
+/// Reads what `--json` wrote.
+pub(super) fn read(file: &Path) -> anyhow::Result<Table> {
+    let explain = || format!("cannot compare with {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(explain)?;
+    serde_json::from_str(&text).with_context(explain)
+}
+
+/// The differences.
+#[derive(Debug)]
+pub(super) struct Compared {
+    /// Name, earlier and present value of each figure that changed.
+    changed: Vec<(String, f64, f64)>,
+    compared: usize,
+    tolerance: u32,
+}
+
+impl Compared {
+    /// Compares the figures that both have; those of the host's clock say nothing.
+    pub(super) fn new(earlier: &Table, now: &Table, tolerance: u32) -> Self {
+        let mut result = Self { changed: Vec::new(), compared: 0, tolerance };
+        for row in &now.figures {
+            if lines::find(&row.name).is_some_and(|line| line.group == Group::WallBoot) {
+                continue;
+            }
+            let Some(old) = earlier.figures.iter().find(|old| old.name == row.name) else { continue };
+            result.compared += 1;
+            if old.value != row.value {
+                result.changed.push((row.name.clone(), old.value, row.value));
+            }
+        }
+        result
+    }
+
+    fn too_much(&self, old: f64, now: f64) -> bool {
+        now > old * (1.0 + f64::from(self.tolerance) / 100.0)
+    }
+
+    /// Whether a figure is worse by more than the tolerance. Less is better in all of them.
+    pub(super) fn is_worse(&self) -> bool {
+        self.changed.iter().any(|(_, old, now)| self.too_much(*old, *now))
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, old, now) in &self.changed {
+            let verdict = match () {
+                () if self.too_much(*old, *now) => "WORSE",
+                () if now > old => "worse, within tolerance",
+                () => "better",
+            };
+            writeln!(f, "{name}: {old} before, {now} now: {verdict}")?;
+        }
+        writeln!(f, "{} figures compared, {} changed", self.compared, self.changed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(figures: &[super::super::Figure]) -> Table {
+        Table::new("7.2", figures.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_worse_beyond_the_tolerance_counts() {
+        let old = table(&[("fast-get-smccc", 100.0), ("eom", 50.0)]);
+        let with = |value: f64| {
+            Compared::new(&old, &table(&[("fast-get-smccc", value), ("image", 1.0)]), 2).is_worse()
+        };
+        assert!(!with(1.0) && !with(100.0) && !with(102.0));
+        assert!(with(103.0));
+    }
+
+    #[test]
+    fn the_hosts_clock_is_not_compared() {
+        let old = table(&[("boot-wall", 1.0), ("boot-virtual", 1.0)]);
+        let compared = Compared::new(&old, &table(&[("boot-wall", 9.0), ("boot-virtual", 1.0)]), 0);
+        assert!(!compared.is_worse());
+        assert_eq!(compared.to_string(), "1 figures compared, 0 changed\n");
+    }
+
+    #[test]
+    fn what_was_written_can_be_read() {
+        let old = table(&[("fast-get-smccc", 100.0)]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), serde_json::to_vec(&old).unwrap()).unwrap();
+        assert_eq!(read(file.path()).unwrap().figures[0].value, 100.0);
+        assert!(read(Path::new("/nonexistent")).is_err());
+    }
+}

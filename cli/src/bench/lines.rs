@@ -1,0 +1,148 @@
+//! What is measured, and what each figure is held against.
+
+/// Where a figure comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    /// The program bench on one VP.
+    OneVp,
+    /// The program bench on eight VPs.
+    ManyVps,
+    /// The hypervisor's ELF file and its report.
+    Memory,
+    /// Linux with and without the hypervisor, in virtual time.
+    VirtualBoot,
+    /// The same by the host's clock.
+    WallBoot,
+}
+
+/// A line of the table.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The name by which programs and files know it.
+    pub(super) name: &'static str,
+    /// What a person calls it.
+    pub(super) title: &'static str,
+    pub(super) group: Group,
+    pub(super) unit: &'static str,
+    /// What no host can be better than, with the same work done for the guest.
+    pub(super) limit: Option<f64>,
+    /// KVM's figures on the same emulated machine, best and worst of Linux 6.1 and 6.12, with VHE and without.
+    pub(super) kvm: Option<[f64; 2]>,
+    /// The most that is wanted.
+    pub(super) target: Option<f64>,
+}
+
+/// KVM: a hypercall that the kernel answers.
+const KVM_CALL: [f64; 2] = [1050.0, 1699.0];
+/// KVM: a read of GICD_TYPER.
+const KVM_GICD: [f64; 2] = [1793.0, 2414.0];
+/// KVM: a trapped system register, without what it does.
+const KVM_SYSREG: [f64; 2] = [1415.0, 2014.0];
+/// KVM: the virtual timer's interrupt, from the exit to the end of interrupt.
+const KVM_TIMER: [f64; 2] = [2446.0, 3013.0];
+/// KVM: the boot of the 6.12 kernel, host kernels 6.1 and 6.12.
+const KVM_BOOT: [f64; 2] = [1.026, 1.415];
+/// `hvc`, 31 registers saved and restored, a dispatcher in C, `eret`.
+const BARE_CALL: f64 = 60.0;
+
+const fn line(name: &'static str, title: &'static str, group: Group, unit: &'static str) -> Line {
+    Line { name, title, group, unit, limit: None, kvm: None, target: None }
+}
+
+/// An operation on one VP.
+const fn one(name: &'static str, title: &'static str) -> Line {
+    line(name, title, Group::OneVp, "insn")
+}
+
+/// An operation between VPs.
+const fn many(name: &'static str, title: &'static str) -> Line {
+    line(name, title, Group::ManyVps, "insn")
+}
+
+impl Line {
+    const fn limit(self, limit: f64) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    const fn kvm(self, kvm: [f64; 2]) -> Self {
+        Self { kvm: Some(kvm), ..self }
+    }
+
+    const fn target(self, target: f64) -> Self {
+        Self { target: Some(target), ..self }
+    }
+}
+
+/// The line of a name.
+pub(super) fn find(name: &str) -> Option<&'static Line> {
+    LINES.iter().find(|line| line.name == name)
+}
+
+/// Every line, in the order of the table.
+pub(super) const LINES: &[Line] = &[
+    one("fast-get-smccc", "fast get of the VP index, hvc #0").limit(BARE_CALL).kvm(KVM_CALL).target(130.0),
+    one("fast-get-hvc1", "fast get of the VP index, hvc #1").limit(BARE_CALL).kvm(KVM_CALL).target(130.0),
+    one("fast-set-smccc", "fast set of a crash parameter, hvc #0").limit(BARE_CALL).target(150.0),
+    one("fast-set-hvc1", "fast set of a crash parameter, hvc #1").limit(BARE_CALL).target(150.0),
+    one("psci-version", "PSCI_VERSION").limit(BARE_CALL).kvm(KVM_CALL),
+    one("fast-get-routine-smccc", "fast get by hv-guest, hvc #0").limit(BARE_CALL),
+    one("fast-get-routine-hvc1", "fast get by hv-guest, hvc #1").limit(BARE_CALL),
+    one("memory-call", "hypercall with its input in memory").limit(BARE_CALL),
+    one("get-100", "get of 100 registers in one call"),
+    one("clock-page", "clock by the reference TSC page"),
+    one("clock-register", "clock by register").limit(BARE_CALL),
+    one("clock-counter", "the counter itself"),
+    one("gicd-read", "trapped distributor read").kvm(KVM_GICD),
+    one("gicd-write", "trapped distributor write"),
+    one("timer-interrupt", "virtual timer interrupt: exit, inject, ack, EOI").kvm(KVM_TIMER).target(600.0),
+    one("timer-latency", "virtual timer: expiry to acknowledge, asleep"),
+    one("sgi-self", "SGI to itself: send, ack, EOI").kvm(KVM_SYSREG),
+    one("ipi-self-hypercall", "the same by hypercall"),
+    one("stimer-direct", "direct synthetic timer: set, ack, EOI"),
+    one("stimer-latency", "direct synthetic timer: expiry to acknowledge, asleep"),
+    one("timer-message", "timer message: set, ack, EOI, EOM"),
+    one("eom", "EOM alone").limit(BARE_CALL),
+    one("post-message", "VMBus contact: post, answer, ack, EOI, EOM"),
+    many("vp-start", "VP start: CPU_ON to its first instruction"),
+    many("sgi-1", "SGI to 1 other VP, until it has ended it"),
+    many("sgi-8", "SGI to all 8 VPs by list"),
+    many("sgi-all-others", "SGI to all 7 others by IRM"),
+    many("ipi-1", "IPI by hypercall to 1 other VP"),
+    many("ipi-8", "IPI by hypercall to all 8 VPs"),
+    line("image", "hypervisor image", Group::Memory, "KiB").target(256.0),
+    line("memory", "hypervisor memory, 8 VPs", Group::Memory, "KiB").target(4096.0),
+    line("boot-virtual", "boot of 6.12 to /init against no hypervisor", Group::VirtualBoot, "times")
+        .limit(1.0)
+        .kvm(KVM_BOOT)
+        .target(1.02),
+    line("boot-virtual-ms", "the same boot, virtual time", Group::VirtualBoot, "ms"),
+    line("boot-wall", "boot of 6.12 to /init, by the host's clock", Group::WallBoot, "times")
+        .limit(1.0)
+        .target(1.1),
+    line("boot-wall-ms", "the same boot, by the host's clock", Group::WallBoot, "ms"),
+];
+
+/// What the project wants to know and cannot measure yet.
+pub(super) const NOT_MEASURED: &[(&str, &str)] =
+    &[("signal-event", "signal event to handler: the hypervisor gives its guest no connection to signal")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for line in LINES {
+            assert_eq!(LINES.iter().filter(|other| other.name == line.name).count(), 1, "{}", line.name);
+        }
+    }
+
+    #[test]
+    fn no_target_asks_for_more_than_is_possible() {
+        for line in LINES {
+            if let (Some(limit), Some(target)) = (line.limit, line.target) {
+                assert!(limit <= target, "{}", line.name);
+            }
+        }
+    }
+}

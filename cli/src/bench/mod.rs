@@ -1,0 +1,130 @@
+//! `hv bench`: what the hypervisor costs its guest, counted.
+
+mod compare;
+mod lines;
+mod linux;
+mod programs;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::exit::Exit;
+use crate::setup::{qemu, target};
+use crate::{build, ui};
+
+use compare::Compared;
+use lines::{Group, LINES};
+use table::Table;
+
+/// Count what operations cost a guest
+///
+/// A guest program repeats each operation on a machine where one instruction takes one nanosecond: the counts are of
+/// instructions, on both sides, and the same each time. Debian's 6.12 kernel then boots with the hypervisor and without.
+/// Only the figures in wall-clock time differ from run to run.
+///
+/// What hv-host does in this very process, in nanoseconds: cargo bench -p hv-host
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Measure only what has this in its name
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Only list the names
+    #[arg(long)]
+    list: bool,
+    /// Write the figures as JSON to a file, or with - to stdout in place of the table
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Compare with the figures of an earlier run, a file that --json wrote; exit with 1 where one is worse
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// How much worse than earlier is not too much, in percent; wall-clock times are not compared
+    #[arg(long, value_name = "PERCENT", default_value_t = 2)]
+    tolerance: u32,
+    /// How often a kernel boots to measure wall-clock time; the fastest counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// QEMU program to use in place of the one in $PATH
+    #[arg(long, value_name = "FILE")]
+    qemu: Option<PathBuf>,
+    /// EL2 program to use in place of building the one in bare/hypervisor
+    #[arg(long, value_name = "FILE")]
+    hypervisor: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv bench
+  cargo hv bench --filter fast-get
+  cargo hv bench --json before.json
+  cargo hv bench --compare before.json
+
+Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
+
+/// What the measurements need.
+struct Setup {
+    qemu: PathBuf,
+    hypervisor: PathBuf,
+}
+
+/// A figure: the name of its line, and the value in the line's unit.
+type Figure = (&'static str, f64);
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let wanted: Vec<_> = LINES.iter().filter(|line| line.name.contains(&args.filter)).collect();
+    if wanted.is_empty() {
+        bail!("nothing that is measured has {} in its name; see `cargo hv bench --list`", args.filter);
+    }
+    if args.list {
+        ui::out(&wanted.iter().map(|line| format!("{}\n", line.name)).collect::<String>());
+        return Ok(Exit::Success);
+    }
+    // What can be wrong with a file is said before the work.
+    let earlier = args.compare.as_deref().map(compare::read).transpose()?;
+    let needs = |group| wanted.iter().any(|line| line.group == group);
+    let qemu = qemu::prepare(args.qemu.as_deref())?;
+    let toolchain = target::prepare()?;
+    let hypervisor = match &args.hypervisor {
+        Some(file) => file.clone(),
+        None => build::program(&toolchain, "hypervisor")?,
+    };
+    let setup = Setup { qemu: qemu.path, hypervisor };
+
+    let mut figures: Vec<Figure> = Vec::new();
+    if needs(Group::OneVp) || needs(Group::ManyVps) || needs(Group::Memory) {
+        let program = build::program(&toolchain, "bench")?;
+        let _task = ui::Task::quiet("Counting instructions");
+        for (group, vps) in [(Group::OneVp, 1), (Group::ManyVps, 8)] {
+            if needs(group) {
+                figures.extend(programs::run(&setup, &program, vps, &args.filter)?);
+            }
+        }
+        if needs(Group::Memory) {
+            figures.extend(programs::sizes(&setup, &program)?);
+        }
+    }
+    if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
+        let init = build::program(&toolchain, "bench-init")?;
+        let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
+        figures.extend(linux::run(&setup, &init, needs(Group::VirtualBoot), wall)?);
+    }
+    figures.retain(|(name, _)| name.contains(&args.filter));
+
+    let table = Table::new(&qemu.version, figures)?;
+    let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&table)? + "\n");
+    match &args.json {
+        Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
+        Some(file) => {
+            crate::boot::write_output(file, json()?.as_bytes())?;
+            ui::out(&table.to_string());
+        }
+        None => ui::out(&table.to_string()),
+    }
+    let Some(earlier) = earlier else { return Ok(Exit::Success) };
+    let compared = Compared::new(&earlier, &table, args.tolerance);
+    ui::note(compared.to_string().trim_end());
+    Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
+}

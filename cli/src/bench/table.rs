@@ -1,0 +1,140 @@
+//! The figures, for people and as JSON.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::Figure;
+use super::lines::{self, NOT_MEASURED};
+use crate::boot::CPU;
+
+/// All figures of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Table {
+    /// Version of this form.
+    version: u32,
+    qemu: String,
+    cpu: String,
+    pub(super) figures: Vec<Row>,
+    not_measured: Vec<NotMeasured>,
+}
+
+/// A figure and what it is held against.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    title: String,
+    pub(super) value: f64,
+    unit: String,
+    limit: Option<f64>,
+    kvm: Option<[f64; 2]>,
+    target: Option<f64>,
+    /// Whether the target is met, where there is one.
+    met: Option<bool>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NotMeasured {
+    name: String,
+    reason: String,
+}
+
+impl Table {
+    /// A table of these figures, in the order of the lines.
+    pub(super) fn new(qemu: &str, figures: Vec<Figure>) -> anyhow::Result<Self> {
+        let row = |(name, value): Figure| {
+            let line = lines::find(name).with_context(|| format!("no line is called {name}"))?;
+            // A ratio is told to a thousandth; what else is counted, whole.
+            let scale = if line.unit == "times" { 1000.0 } else { 1.0 };
+            let value = (value * scale).round() / scale;
+            Ok(Row {
+                name: name.to_owned(),
+                title: line.title.to_owned(),
+                value,
+                unit: line.unit.to_owned(),
+                limit: line.limit,
+                kvm: line.kvm,
+                target: line.target,
+                met: line.target.map(|target| value <= target),
+            })
+        };
+        let mut figures = figures.into_iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
+        figures.sort_by_key(|row| lines::LINES.iter().position(|line| line.name == row.name));
+        let not_measured = NOT_MEASURED
+            .iter()
+            .map(|&(name, reason)| NotMeasured { name: name.to_owned(), reason: reason.to_owned() })
+            .collect();
+        Ok(Self { version: 1, qemu: qemu.to_owned(), cpu: CPU.to_owned(), figures, not_measured })
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} on QEMU {}; insn = instructions of guest and hypervisor\n", self.cpu, self.qemu)?;
+        writeln!(
+            f,
+            "{:22}  {:53}  {:>8}  {:5}  {:>5}  {:>11}  {:>6}",
+            "name", "", "figure", "unit", "limit", "KVM", "target"
+        )?;
+        let number =
+            |value: f64| if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") };
+        let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
+        for row in &self.figures {
+            let kvm = row
+                .kvm
+                .map_or_else(|| "-".to_owned(), |[low, high]| format!("{}-{}", number(low), number(high)));
+            write!(
+                f,
+                "{:22}  {:53}  {:>8}  {:5}  {:>5}  {kvm:>11}  {:>6}",
+                row.name,
+                row.title,
+                number(row.value),
+                row.unit,
+                optional(row.limit),
+                optional(row.target),
+            )?;
+            match row.target {
+                Some(target) if row.value > target => {
+                    let percent = (row.value / target - 1.0) * 100.0;
+                    writeln!(f, "  missed by {} ({percent:.1} %)", number(row.value - target))?;
+                }
+                Some(_) => writeln!(f, "  met")?,
+                None => writeln!(f)?,
+            }
+        }
+        writeln!(f, "\nnot measured:")?;
+        for NotMeasured { name, reason } in &self.not_measured {
+            writeln!(f, "{name:22}  {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_target_says_by_how_much() {
+        let table = Table::new("7.2", vec![("fast-set-smccc", 153.0), ("fast-get-smccc", 130.0)]).unwrap();
+        let text = table.to_string();
+        let ends: Vec<&str> = text.lines().filter(|line| line.starts_with("fast-")).collect();
+        assert!(ends[0].starts_with("fast-get-smccc") && ends[0].ends_with("  met"), "{text}");
+        assert!(ends[1].ends_with("  missed by 3 (2.0 %)"), "{text}");
+    }
+
+    #[test]
+    fn a_ratio_is_judged_as_it_is_shown() {
+        let table = Table::new("7.2", vec![("boot-virtual", 1.020_4), ("boot-wall", 1.100_6)]).unwrap();
+        assert_eq!(table.figures[0].met, Some(true));
+        assert_eq!((table.figures[1].value, table.figures[1].met), (1.101, Some(false)));
+    }
+
+    #[test]
+    fn every_line_fits_its_column() {
+        for line in lines::LINES {
+            assert!(line.name.len() <= 22 && line.title.len() <= 53, "{}", line.name);
+        }
+    }
+}
