@@ -26,7 +26,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   cargo hv decode hypercall 0x100010050
-  cargo hv decode guest-id 0x81000000060c6b00
+  cargo hv decode guest-id 0x810000060c6b0000
   cargo hv decode sint 0x10000
   cargo hv decode vmbus-version 0x50003";
 

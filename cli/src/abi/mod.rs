@@ -3,10 +3,13 @@
 mod decode;
 mod header;
 mod json;
+mod markdown;
 mod number;
 mod plain;
 mod search;
 mod text;
+
+use std::path::PathBuf;
 
 use crate::exit::Exit;
 use crate::ui;
@@ -32,6 +35,9 @@ pub(crate) struct Args {
     /// As a C header with static assertions
     #[arg(long, conflicts_with_all = ["text", "kind"])]
     c_header: bool,
+    /// As Markdown, into this folder: a file for each chapter of the book
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["text", "kind", "json", "c_header"])]
+    markdown: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -40,12 +46,18 @@ Examples:
   cargo hv abi HV_REGISTER_SIPP
   cargo hv abi --kind status 0x13
   cargo hv abi --json
+  cargo hv abi --markdown docs/src/abi
   cargo hv abi --c-header | aarch64-linux-gnu-gcc -xc - -c -Wall -Werror -o /dev/null
 
 Exit codes: 0 found, 1 nothing found, 2 a bad option";
 
 /// Runs `hv abi`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if let Some(dir) = &args.markdown {
+        let count = markdown::write(dir)?;
+        ui::note(&format!("{count} chapters are in {}", dir.display()));
+        return Ok(Exit::Success);
+    }
     if args.c_header {
         ui::out(&header::print());
         return Ok(Exit::Success);

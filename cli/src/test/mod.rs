@@ -1,5 +1,6 @@
 //! `hv test`: the tests in process, then the scenarios on QEMU.
 
+mod book;
 mod boots;
 mod context;
 mod in_process;
@@ -54,6 +55,7 @@ fn steps() -> Vec<Step> {
     steps.extend(programs::steps());
     steps.extend(life::steps());
     steps.extend(witness::steps());
+    steps.extend(book::steps());
     steps
 }
 

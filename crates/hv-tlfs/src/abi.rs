@@ -139,44 +139,73 @@ pub(crate) struct Tables {
     pub(crate) structs: &'static [&'static [Struct]],
 }
 
-/// The modules, in the order of the TLFS's chapters.
-const MODULES: &[&[Tables]] = &[
-    &[
-        crate::page::TABLES,
-        crate::smccc::TABLES,
-        crate::hypercall::TABLES,
-        crate::status::TABLES,
-        crate::features::TABLES,
-        crate::guest_id::TABLES,
-        crate::vp::TABLES,
-        crate::sets::TABLES,
-        crate::synic::TABLES,
-        crate::port::TABLES,
-        crate::timer::TABLES,
-        crate::time::TABLES,
-        crate::crash::TABLES,
-        crate::memory::TABLES,
-        crate::flush::TABLES,
-        crate::interrupt::TABLES,
-        crate::start_vp::TABLES,
-        crate::vsm::TABLES,
-        crate::isolation::TABLES,
-        crate::intercept::TABLES,
-        crate::extended::TABLES,
-        crate::vmbus::TABLES,
-        crate::patch2018::TABLES,
-    ],
-    crate::register::TABLES,
+/// A chapter: what one module of this crate has.
+pub struct Chapter {
+    /// The module's name.
+    pub name: &'static str,
+    /// What it is about, as a heading.
+    pub title: &'static str,
+    tables: &'static [Tables],
+}
+
+impl Chapter {
+    /// The constants.
+    pub fn constants(&self) -> impl Iterator<Item = &'static Constant> + use<> {
+        self.tables.iter().flat_map(|module| module.constants).flat_map(|table| table.iter())
+    }
+
+    /// The structures, bit words and enumeration types.
+    pub fn structs(&self) -> impl Iterator<Item = &'static Struct> + use<> {
+        self.tables.iter().flat_map(|module| module.structs).flat_map(|table| table.iter())
+    }
+}
+
+const fn chapter(name: &'static str, title: &'static str, tables: &'static [Tables]) -> Chapter {
+    Chapter { name, title, tables }
+}
+
+/// The chapters, in the order of the TLFS's.
+const CHAPTERS: &[Chapter] = &[
+    chapter("page", "Pages", &[crate::page::TABLES]),
+    chapter("smccc", "Finding the hypervisor: SMCCC", &[crate::smccc::TABLES]),
+    chapter("hypercall", "Hypercalls", &[crate::hypercall::TABLES]),
+    chapter("status", "Status codes", &[crate::status::TABLES]),
+    chapter("features", "Features, privileges and hints", &[crate::features::TABLES]),
+    chapter("guest_id", "Guest OS identity", &[crate::guest_id::TABLES]),
+    chapter("vp", "Partitions and virtual processors", &[crate::vp::TABLES]),
+    chapter("sets", "Sets of virtual processors", &[crate::sets::TABLES]),
+    chapter("synic", "SynIC: messages and events", &[crate::synic::TABLES]),
+    chapter("port", "Ports and connections", &[crate::port::TABLES]),
+    chapter("timer", "Synthetic timers", &[crate::timer::TABLES]),
+    chapter("time", "Reference time", &[crate::time::TABLES]),
+    chapter("crash", "Crash reports", &[crate::crash::TABLES]),
+    chapter("memory", "Memory", &[crate::memory::TABLES]),
+    chapter("flush", "TLB flushes", &[crate::flush::TABLES]),
+    chapter("interrupt", "Interrupts", &[crate::interrupt::TABLES]),
+    chapter("start_vp", "Starting a virtual processor", &[crate::start_vp::TABLES]),
+    chapter("vsm", "Virtual trust levels", &[crate::vsm::TABLES]),
+    chapter("isolation", "Isolation", &[crate::isolation::TABLES]),
+    chapter("intercept", "Intercepts", &[crate::intercept::TABLES]),
+    chapter("extended", "Extended hypercalls", &[crate::extended::TABLES]),
+    chapter("vmbus", "VMBus", &[crate::vmbus::TABLES]),
+    chapter("patch2018", "The 2018 patch", &[crate::patch2018::TABLES]),
+    chapter("register", "VP registers", crate::register::TABLES),
 ];
+
+/// Every chapter.
+#[must_use]
+pub const fn chapters() -> &'static [Chapter] {
+    CHAPTERS
+}
 
 /// Every constant.
 pub fn constants() -> impl Iterator<Item = &'static Constant> {
-    MODULES.iter().copied().flatten().flat_map(|module| module.constants).flat_map(|table| table.iter())
+    CHAPTERS.iter().flat_map(Chapter::constants)
 }
 
 /// Every structure, bit word and enumeration type.
 pub fn structs() -> impl Iterator<Item = &'static Struct> {
-    MODULES.iter().copied().flatten().flat_map(|module| module.structs).flat_map(|table| table.iter())
+    CHAPTERS.iter().flat_map(Chapter::structs)
 }
 
 /// Every function, function-like macro and header guard of the 2018 patch.
