@@ -45,8 +45,11 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     if ram_end.is_none_or(|end| end > ADDRESS_END) || trace_end.is_none_or(|end| end > ADDRESS_END) {
         return Err("guest RAM or the trace region ends beyond 512 GiB");
     }
-    if info.trace_size != 0 && ram_end.is_some_and(|end| info.trace_base < end) {
-        return Err("the trace region must lie behind the guest's RAM");
+    let trace_is_aligned = info.trace_base.is_multiple_of(BLOCK) && info.trace_size.is_multiple_of(BLOCK);
+    if info.trace_size != 0 && (!trace_is_aligned || ram_end.is_some_and(|end| info.trace_base < end)) {
+        return Err(
+            "the trace region must lie behind the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
+        );
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use arm_gic::IntId;
 use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use hv_vgic::{ListRegisters, Physical, hcr};
+use hv_vgic::{ListRegisters, Physical, hcr, lr};
 use hv_wire::platform::{
     GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
     UART_INTID, VIRTUAL_TIMER_INTID,
@@ -18,6 +18,7 @@ use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
 
 use crate::arch::{dsb_sy, isb, mrs, msr};
+use crate::trace;
 
 /// The interrupts that the machine raises and the guest handles.
 pub(crate) const FORWARDED: [u32; 3] = [VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];
@@ -161,6 +162,9 @@ impl ListRegisters for Lists {
     #[inline]
     fn write(&self, index: usize, value: u64) {
         with_list_register!(index, msr, value);
+        if value & lr::PENDING != 0 {
+            trace::injected(value);
+        }
     }
 
     #[inline]

@@ -37,23 +37,33 @@ impl<const OBSERVED: bool> Embedder<OBSERVED> {
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { self.cpu.report() }.traps[trap as usize] += 1;
         if let Some(ring) = self.ring() {
-            ring.push(self.cpu.index, TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), 0, 0, 0]);
+            ring.exit(self.cpu.index, trap, esr);
         }
     }
 
     /// The exit is over.
     #[inline(always)]
     pub(crate) fn enter(&self) {
-        if let Some(ring) = self.ring() {
-            ring.push(self.cpu.index, TraceKind::Enter, [0; 6]);
-        }
+        self.trace(TraceKind::Enter, [0; 6]);
     }
 
-    /// Tells that a physical interrupt went on to the guest.
+    /// Tells that a physical interrupt goes on to the guest.
     #[inline(always)]
     pub(crate) fn forwarded(&self, intid: u32) {
+        self.trace(TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
+    }
+
+    /// Tells of a physical interrupt that is the hypervisor's own.
+    #[inline(always)]
+    pub(crate) fn own_interrupt(&self, intid: u32) {
+        self.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
+    }
+
+    /// Writes a record, if this run is traced.
+    #[inline(always)]
+    pub(crate) fn trace(&self, kind: TraceKind, values: [u64; 6]) {
         if let Some(ring) = self.ring() {
-            ring.push(self.cpu.index, TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
+            ring.push(self.cpu.index, kind, values);
         }
     }
 
@@ -63,9 +73,7 @@ impl<const OBSERVED: bool> Embedder<OBSERVED> {
         let pc = mrs!("elr_el2");
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { self.cpu.report() }.fault(kind, value, pc);
-        if let Some(ring) = self.ring() {
-            ring.push(self.cpu.index, TraceKind::Fault, [kind as u64, value, pc, 0, 0, 0]);
-        }
+        self.trace(TraceKind::Fault, [kind as u64, value, pc, 0, 0, 0]);
     }
 
     /// Completes the report and switches the machine off.

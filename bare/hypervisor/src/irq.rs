@@ -29,12 +29,14 @@ pub(crate) fn handle(cpu: &'static Cpu) {
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
+            <Embedder>::new(cpu).own_interrupt(intid);
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&<Embedder>::new(cpu), cpu.index);
         }
         // A kick, or the maintenance interrupt: either way there may be interrupts to move into list registers.
         _ => {
+            <Embedder>::new(cpu).own_interrupt(intid);
             cpu.hypervisor.gic.sync(cpu.index, &Lists, &Machine);
             debug_assert!(intid < 16 || intid == MAINTENANCE_INTID);
             gic::deactivate(intid);

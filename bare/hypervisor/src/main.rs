@@ -58,6 +58,11 @@ static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MA
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 static CPUS: Once<[Cpu; MAX_VPS]> = Once::new();
 
+/// The CPU of this number, once they are created.
+pub(crate) fn cpu_by_index(index: usize) -> Option<&'static Cpu> {
+    CPUS.get()?.get(index)
+}
+
 /// First Rust code, on CPU 0 with the MMU off: builds the maps and returns the root of EL2's.
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "start.s calls it by name")]
@@ -114,7 +119,7 @@ impl Hypervisor {
 
     /// The CPU that runs a VP.
     pub(crate) fn cpu(&self, vp: usize) -> Option<&'static Cpu> {
-        CPUS.get()?.get(vp)
+        cpu_by_index(vp)
     }
 
     /// A VP is about to run its first instruction.

@@ -33,6 +33,7 @@ pub(crate) fn begin() {
     report!(exit = ExitKind::Running as u32);
     report!(counter_frequency = mrs!("cntfrq_el0"));
     report!(memory_used = mmu::memory_used());
+    report!(counter_offset = mrs!("cntvoff_el2"));
     report!(start_counter = mrs!("cntpct_el0"));
     report!(magic = Report::MAGIC);
 }

@@ -4,13 +4,19 @@
 //! and counted: the guest never waits for the tool, so tracing changes no order of events.
 #![expect(unsafe_code, reason = "the trace region is a raw address")]
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
 use hv_tlfs::status::HvStatus;
-use hv_wire::{BootFlags, BootInfo, TraceKind, TraceRecord, TraceRing};
+use hv_wire::{BootFlags, BootInfo, BusChange, TraceKind, TraceRecord, TraceRing, Trap};
 
 use crate::arch::mrs;
+use crate::trap::abort;
+use crate::vcpu;
+
+/// This run is traced: for those who have no `Cpu` at hand.
+static ON: AtomicBool = AtomicBool::new(false);
 
 /// A VP's ring.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +28,12 @@ pub(crate) struct Ring {
 impl Ring {
     /// The ring of a VP, if this run is traced.
     pub(crate) fn of(info: &BootInfo, vp: usize) -> Option<Self> {
-        let share = (info.trace_size / u64::from(info.vps.max(1))) & !0xfff;
+        let share = TraceRing::share_of(info.trace_size, info.vps);
         let capacity = TraceRing::capacity_of(share);
-        let on = info.flags & BootFlags::TRACE != 0 && capacity != 0;
+        let on = info.flags & BootFlags::TRACE != 0 && capacity != 0 && vp < info.vps as usize;
         let ring = on.then(|| Self { base: info.trace_base + vp as u64 * share, capacity })?;
         ring.word(core::mem::offset_of!(TraceRing, capacity)).store(capacity, Ordering::Release);
+        ON.store(true, Ordering::Relaxed);
         Some(ring)
     }
 
@@ -54,12 +61,39 @@ impl Ring {
         head.store(number + 1, Ordering::Release);
     }
 
+    /// Appends the record of an exit.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn exit(&self, vp: usize, trap: Trap, esr: u64) {
+        let address = if matches!(trap, Trap::GicMmio | Trap::Abort) { abort::fault_address(esr) } else { 0 };
+        self.push(vp, TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), address, 0, 0]);
+    }
+
     /// Appends the record of an event; some events need none.
     #[cold]
     pub(crate) fn event(&self, vp: usize, event: &Event<'_>) {
         if let Some((kind, values)) = record(event) {
             self.push(vp, kind, values);
         }
+    }
+}
+
+/// Tells that this CPU made an interrupt pending in a list register.
+#[inline(always)]
+pub(crate) fn injected(list_register: u64) {
+    if ON.load(Ordering::Relaxed) {
+        ring_injected(list_register);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn ring_injected(list_register: u64) {
+    let vp = vcpu::current_index();
+    if let Some(ring) = crate::cpu_by_index(vp).and_then(|cpu| cpu.trace.as_ref()) {
+        // The virtual INTID is the low half (Arm ARM, "ICH_LR<n>_EL2").
+        let intid = u64::from(list_register as u32);
+        ring.push(vp, TraceKind::Injected, [intid, list_register, 0, 0, 0, 0]);
     }
 }
 
@@ -155,6 +189,74 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
             (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0])
         }
         Event::Reset => (TraceKind::Reset, [0; 6]),
+        Event::Bus(ref change) => (TraceKind::Bus, bus(change)),
         _ => return None,
     })
+}
+
+/// A change of VMBus's state as values: a [`BusChange`] and what it says.
+fn bus(change: &hv_vmbus::Event) -> [u64; 6] {
+    use hv_vmbus::Event as Bus;
+    let known =
+        |change: BusChange, [first, second, third]: [u64; 3]| [change as u64, first, second, third, 0, 0];
+    let text = |change: BusChange, value: u64, text: fmt::Arguments<'_>| {
+        let [a, b, c, d] = Text::words(text);
+        [change as u64, value, a, b, c, d]
+    };
+    match *change {
+        Bus::Contact { version, accepted, vp } => {
+            known(BusChange::Contact, [u64::from(version.0), u64::from(accepted), u64::from(vp)])
+        }
+        Bus::Unloaded => known(BusChange::Unloaded, [0; 3]),
+        Bus::OffersDelivered { count } => known(BusChange::OffersDelivered, [u64::from(count), 0, 0]),
+        Bus::GpadlCreated { channel, gpadl, pages } => {
+            known(BusChange::GpadlCreated, [u64::from(channel.0), u64::from(gpadl.0), u64::from(pages)])
+        }
+        Bus::GpadlTorndown { gpadl } => known(BusChange::GpadlTorndown, [u64::from(gpadl.0), 0, 0]),
+        Bus::Opened { channel, vp } => known(BusChange::Opened, [u64::from(channel.0), u64::from(vp), 0]),
+        Bus::Closed { channel } => known(BusChange::Closed, [u64::from(channel.0), 0, 0]),
+        Bus::Released { channel } => known(BusChange::Released, [u64::from(channel.0), 0, 0]),
+        Bus::Heartbeat { channel, sequence } => {
+            known(BusChange::Heartbeat, [u64::from(channel.0), sequence, 0])
+        }
+        Bus::RingSpoilt { channel, error } => {
+            text(BusChange::RingSpoilt, u64::from(channel.0), format_args!("{error:?}"))
+        }
+        Bus::Rejected { message, reason } => {
+            text(BusChange::Rejected, u64::from(message.0), format_args!("{reason:?}"))
+        }
+        Bus::Undeliverable { message, vp } => {
+            known(BusChange::Undeliverable, [u64::from(message.0), u64::from(vp), 0])
+        }
+        ref other => text(BusChange::Other, 0, format_args!("{other:?}")),
+    }
+}
+
+/// The beginning of a text, as a record holds it.
+struct Text {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Text {
+    fn words(text: fmt::Arguments<'_>) -> [u64; 4] {
+        let mut short = Self { bytes: [0; 32], len: 0 };
+        // It takes what fits, and never fails.
+        let _ = short.write_fmt(text);
+        core::array::from_fn(|word| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&short.bytes[word * 8..][..8]);
+            u64::from_le_bytes(bytes)
+        })
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (place, byte) in self.bytes[self.len..].iter_mut().zip(text.bytes()) {
+            *place = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
 }

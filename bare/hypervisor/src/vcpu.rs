@@ -60,7 +60,7 @@ impl Cpu {
     }
 
     pub(crate) fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
-        let trace = trace::Ring::of(&hypervisor.info, index).filter(|_| index < hypervisor.vps());
+        let trace = trace::Ring::of(&hypervisor.info, index);
         Self {
             index,
             hypervisor,

@@ -137,11 +137,12 @@ impl Synic {
     }
 }
 
-/// Asserts an interrupt and tells the observer.
+/// Tells the observer of an interrupt and asserts it, in this order: another VP may take it before the call returns, and
+/// what the observer notes about that must come later.
 #[inline]
 pub(crate) fn interrupt<H: Host>(host: &H, vp: usize, intid: u32, cause: Cause) {
-    host.assert_interrupt(vp, intid);
     host.observe(&Event::Interrupt { vp, intid, cause });
+    host.assert_interrupt(vp, intid);
 }
 
 /// Base address in a message or event flags page register.

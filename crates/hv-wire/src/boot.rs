@@ -33,9 +33,9 @@ pub struct BootInfo {
     pub ram_base: u64,
     /// Bytes of guest RAM, a multiple of 2 MiB.
     pub ram_size: u64,
-    /// Start of the trace region, behind the guest's RAM and absent from stage 2; 0 where there is none.
+    /// Start of the trace region, 2 MiB aligned, behind the guest's RAM and absent from stage 2; 0 where there is none.
     pub trace_base: u64,
-    /// Bytes of the trace region, divided evenly between the VPs.
+    /// Bytes of the trace region; [`TraceRing::share_of`](crate::TraceRing::share_of) says which are whose.
     pub trace_size: u64,
     /// INTID of the VMBus interrupt that the firmware tables announce.
     pub vmbus_intid: u32,

@@ -24,7 +24,7 @@ pub use report::{
     Fault, FaultCount, FindingCount, LOG_BYTES, REGISTER_SLOTS, RegisterCount, Report, SMCCC_SLOTS,
     SmcccCount, SynicState, Trap, VpReport,
 };
-pub use trace::{TraceKind, TraceRecord, TraceRing};
+pub use trace::{BusChange, TraceKind, TraceRecord, TraceRing};
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
 pub const VERSION: u32 = 2;

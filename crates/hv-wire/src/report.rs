@@ -82,6 +82,8 @@ pub struct Report {
     pub exit: u32,
     /// Ticks per second of the counters here.
     pub counter_frequency: u64,
+    /// What the guest's virtual counter is behind the counter (CNTVOFF_EL2): it started at 0 with the partition.
+    pub counter_offset: u64,
     /// Counter (CNTPCT_EL0) when VP 0 entered the guest.
     pub start_counter: u64,
     /// Counter at the end; 0 while the guest runs.

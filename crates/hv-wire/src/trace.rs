@@ -39,6 +39,13 @@ impl TraceRing {
     /// Bytes from the start of the ring to its first record.
     pub const HEAD_BYTES: u64 = size_of::<Self>() as u64;
 
+    /// Bytes of each VP's share of a trace region of `bytes`; VP n's starts n shares into it.
+    #[must_use]
+    pub const fn share_of(bytes: u64, vps: u32) -> u64 {
+        let vps = if vps == 0 { 1 } else { vps as u64 };
+        (bytes / vps) & !0xfff
+    }
+
     /// How many records a share of `bytes` holds behind the head.
     #[must_use]
     pub const fn capacity_of(bytes: u64) -> u64 {
@@ -47,18 +54,24 @@ impl TraceRing {
 }
 
 macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal,)+) => {
-        /// What a record tells, and what its values are. A payload is its length, then its first bytes, eight to a value.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u32)]
-        pub enum TraceKind {
+    (
+        $(#[$attribute:meta])+ $type:ident: $word:ident;
+        $($(#[doc = $doc:literal])+ $name:ident = $number:literal,)+
+    ) => {
+        $(#[$attribute])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr($word)]
+        pub enum $type {
             $($(#[doc = $doc])+ $name = $number,)+
         }
 
-        impl TraceKind {
-            /// The kind for a number read from a [`TraceRecord`]; `None` where it is not one of ours.
+        impl $type {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The one for a number read from a [`TraceRecord`]; `None` where it is not one of ours.
             #[must_use]
-            pub const fn from_raw(raw: u32) -> Option<Self> {
+            pub const fn from_raw(raw: $word) -> Option<Self> {
                 match raw {
                     $($number => Some(Self::$name),)+
                     _ => None,
@@ -69,7 +82,10 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// An exit: a [`Trap`](crate::Trap), ESR_EL2, guest PC. The next [`Enter`](Self::Enter) of the VP ends it.
+    /// What a record tells, and what its values are. A payload is its length, then its first bytes, eight to a value.
+    TraceKind: u32;
+    /// An exit: a [`Trap`](crate::Trap), ESR_EL2, guest PC, and of an abort the guest physical address. The next
+    /// [`Enter`](Self::Enter) of the VP ends it, or its [`VpOffline`](Self::VpOffline).
     Exit = 1,
     /// The return to the guest.
     Enter = 2,
@@ -118,4 +134,77 @@ kinds! {
     Forwarded = 23,
     /// Something without a meaning: a [`Fault`](crate::Fault), its value, guest PC.
     Fault = 24,
+    /// A physical interrupt of the hypervisor's own: INTID (its timer, the maintenance interrupt, or the SGI with which
+    /// another CPU asks this one to look).
+    OwnInterrupt = 25,
+    /// An interrupt became pending in a list register: the guest takes it as soon as it unmasks it: INTID, list register.
+    Injected = 26,
+    /// The guest wrote a trapped system register that is emulated: ISS of its trap, value.
+    SystemRegister = 27,
+    /// An access to the interrupt controller: guest physical address, value, bytes, 1 if it wrote.
+    GicAccess = 28,
+    /// The host half of VMBus changed its state: a [`BusChange`], and what that says.
+    Bus = 29,
+}
+
+kinds! {
+    /// First value of a [`Bus`](TraceKind::Bus) record, and what the next ones are. A text is four values of eight bytes,
+    /// padded with zeros.
+    BusChange: u64;
+    /// The guest asked for a version: version, 1 if it was accepted, VP for messages.
+    Contact = 1,
+    /// The guest ended the connection.
+    Unloaded = 2,
+    /// The guest has all offers: how many.
+    OffersDelivered = 3,
+    /// The guest named pages: channel, GPADL, pages.
+    GpadlCreated = 4,
+    /// The guest has its pages back: GPADL.
+    GpadlTorndown = 5,
+    /// A channel was opened: channel, VP that it interrupts.
+    Opened = 6,
+    /// A channel was closed: channel.
+    Closed = 7,
+    /// A channel's number was released: channel.
+    Released = 8,
+    /// The guest answered a heartbeat: channel, sequence number.
+    Heartbeat = 9,
+    /// A ring has nonsense in it: channel, what is wrong as text.
+    RingSpoilt = 10,
+    /// A message of the guest's was wrong: its type, what is wrong as text.
+    Rejected = 11,
+    /// A message for a VP that does not exist: its type, VP.
+    Undeliverable = 12,
+    /// Something that this table does not have: no value, its name as text.
+    Other = 13,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_kinds_agree() {
+        for &kind in TraceKind::ALL {
+            assert_eq!(TraceKind::from_raw(kind as u32), Some(kind));
+        }
+        for &change in BusChange::ALL {
+            assert_eq!(BusChange::from_raw(change as u64), Some(change));
+        }
+        assert_eq!(TraceKind::from_raw(0), None);
+        assert_eq!(TraceKind::from_raw(TraceKind::ALL.len() as u32 + 1), None);
+    }
+
+    #[test]
+    fn a_ring_holds_what_fits_behind_its_head() {
+        assert_eq!(TraceRing::capacity_of(4096), 63);
+        assert_eq!(TraceRing::capacity_of(127), 0);
+        assert_eq!(TraceRing::capacity_of(0), 0);
+    }
+
+    #[test]
+    fn records_stay_aligned_behind_the_head() {
+        assert_eq!(size_of::<TraceRecord>(), 64);
+        assert_eq!(TraceRing::HEAD_BYTES % 64, 0);
+    }
 }

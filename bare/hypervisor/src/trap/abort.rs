@@ -2,7 +2,7 @@
 
 use hv_vgic::{Access, Frame as GicFrame};
 use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
-use hv_wire::{Fault, Trap};
+use hv_wire::{Fault, TraceKind, Trap};
 
 use super::{class, inject};
 use crate::arch::mrs;
@@ -54,13 +54,18 @@ fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
     (vp < vps).then(|| access(GicFrame::Redistributor(vp), offset % GICR_STRIDE))
 }
 
+/// The guest physical address of an abort at stage 2.
+pub(crate) fn fault_address(esr: u64) -> u64 {
+    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
+    let page = (mrs!("hpfar_el2") & !0xf) << 8;
+    page | if Syndrome(esr).far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff }
+}
+
 /// An abort at stage 2.
 pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     let syndrome = Syndrome(esr);
     let fetch = esr >> 26 == class::INSTRUCTION_ABORT;
-    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
-    let page = (mrs!("hpfar_el2") & !0xf) << 8;
-    let address = page | if syndrome.far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff };
+    let address = fault_address(esr);
     let target = gic_access(address, syndrome.size(), host.cpu.hypervisor.vps());
     if fetch || syndrome.table_walk() || target.is_none() {
         host.exit(Trap::Abort, esr);
@@ -69,7 +74,9 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     }
     host.exit(Trap::GicMmio, esr);
     match target.filter(|_| syndrome.valid()) {
-        Some(target) if access(host, frame, &syndrome, target).is_some() => inject::skip_instruction(),
+        Some(target) if access(host, frame, &syndrome, target, address).is_some() => {
+            inject::skip_instruction();
+        }
         // An instruction that does not tell what it does (a pair, an update of the base), a size or an alignment that the
         // interrupt controller does not take.
         _ => {
@@ -80,14 +87,22 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
 }
 
 /// Carries out one access to the interrupt controller; `None` where it does not take it.
-fn access(host: &Embedder, frame: &mut Frame, syndrome: &Syndrome, target: Access) -> Option<()> {
+fn access(
+    host: &Embedder,
+    frame: &mut Frame,
+    syndrome: &Syndrome,
+    target: Access,
+    address: u64,
+) -> Option<()> {
     let gic = &host.cpu.hypervisor.gic;
     let (vp, size, register) = (host.cpu.index, syndrome.size(), syndrome.register());
     if syndrome.write() {
         let value = if register == 31 { 0 } else { frame.x[register] };
+        host.trace(TraceKind::GicAccess, [address, value, size as u64, 1, 0, 0]);
         return gic.write(vp, target, value, &Lists, &Machine).ok();
     }
     let mut value = gic.read(vp, target, &Lists, &Machine).ok()?;
+    host.trace(TraceKind::GicAccess, [address, value, size as u64, 0, 0, 0]);
     if syndrome.sign_extend() && size < 8 {
         let shift = 64 - 8 * size as u32;
         value = ((value << shift) as i64 >> shift) as u64;

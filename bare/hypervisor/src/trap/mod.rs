@@ -4,7 +4,7 @@
 //! `irq_exit` (irq.rs) and [`serror_exit`]. Whatever has no meaning is counted, and the guest gets what the architecture
 //! says: nothing here may stop the hypervisor.
 
-mod abort;
+pub(crate) mod abort;
 mod inject;
 mod sysreg;
 

@@ -4,7 +4,7 @@
 //! ICC_DIR_EL1 while hv-vgic wants them. All else that comes is something that the guest has not got: it gets an undefined instruction.
 
 use hv_vgic::SgiRegister;
-use hv_wire::Fault;
+use hv_wire::{Fault, TraceKind};
 
 use super::inject;
 use crate::gic::{Lists, Machine};
@@ -28,13 +28,18 @@ pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
     let value = if rt == 31 { 0 } else { frame.x[rt] };
     let (gic, vp) = (&host.cpu.hypervisor.gic, host.cpu.index);
+    let iss = esr & 0x1ff_ffff;
+    // Before its effects, which are records of their own.
+    if esr & READ == 0 {
+        host.trace(TraceKind::SystemRegister, [iss, value, 0, 0, 0, 0]);
+    }
     match (esr & ENCODING, esr & READ) {
         (ICC_SGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi1, value, &Lists, &Machine),
         (ICC_ASGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Asgi1, value, &Lists, &Machine),
         (ICC_SGI0R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi0, value, &Lists, &Machine),
         (ICC_DIR_EL1, 0) => gic.deactivate(vp, value as u32 & 0xff_ffff, &Lists, &Machine),
         _ => {
-            host.fault(Fault::SystemRegister, esr & 0x1ff_ffff);
+            host.fault(Fault::SystemRegister, iss);
             return inject::undefined();
         }
     }
