@@ -15,6 +15,7 @@ mod rules;
 mod setup;
 mod symbols;
 mod test;
+mod trace;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Boot(Box<boot::Args>),
+    Trace(trace::Args),
     Test(test::Args),
     Bench(bench::Args),
     Build(build::Args),
@@ -48,6 +50,7 @@ fn main() -> std::process::ExitCode {
     let command = Cli::parse().command;
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Build(args) => build::run(&args),

@@ -76,6 +76,12 @@ pub(crate) struct Args {
     /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr)
     #[arg(long, value_name = "FILE|-")]
     pub(super) json: Option<PathBuf>,
+    /// Record every exit, hypercall, message, event, interrupt and timer in a file for Perfetto and `hv trace`
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+    /// Memory for records that were not taken out yet, for all VPs together; 64 bytes each
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, requires = "trace")]
+    pub(super) trace_buffer: u64,
     /// Do not show the console
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -94,6 +100,7 @@ Examples:
   cargo hv boot --stock 6.1 --run hotplug,crash
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
+  cargo hv boot --trace boot.pftrace
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
 /// Something that the stock initial file system can do.
@@ -214,6 +221,8 @@ mod tests {
             "--gdb 65536",
             "--memory lots",
             "--timeout -1",
+            "--trace-buffer 4M",
+            "--trace x --trace-buffer lots",
             "--frobnicate",
             "stray",
         ] {

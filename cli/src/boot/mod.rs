@@ -7,17 +7,19 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hv_wire::{BootFlags, BootInfo, platform};
+use hv_wire::{BootFlags, BootInfo, Report, platform};
 
 pub(crate) use args::Args;
 
 use crate::exit::Exit;
+use crate::guest::layout::ALIGN_2M;
 use crate::guest::{self, Image, RNG_SEED_LEN, Source, Spec};
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::Summary;
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock, target};
 use crate::symbols::Symbols;
+use crate::trace::{self, Collector, Kept, Region};
 use crate::{build, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
@@ -34,7 +36,10 @@ const NO_16K: [&str; 4] = ["cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(json) = &args.json {
-        check_output(json)?;
+        check_output("report", "--json", json)?;
+    }
+    if let Some(trace) = &args.trace {
+        check_output("trace", "--trace", trace)?;
     }
     if let Some(dir) = &args.keep {
         fs::create_dir_all(dir)
@@ -78,8 +83,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(port) = args.gdb {
         ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote :{port}'"));
     }
+    let kept = ram.share()?;
+    let collector = trace_region(args).map(|region| Collector::start(ram.share()?, region)).transpose()?;
     let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;
-    finish(args, &outcome, &symbols)
+    let trace = match (collector, &args.trace) {
+        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
+            Some(trace::keep(collector, &kept, &outcome, file))
+        }
+        _ => None,
+    };
+    finish(args, &outcome, &symbols, trace)
 }
 
 /// Names for guest addresses: those that the user gave, else those of an ELF kernel.
@@ -156,9 +169,24 @@ fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
     Ok(given.to_owned())
 }
 
+/// The run's switches.
+fn flags(args: &Args) -> u64 {
+    let switches = [(args.strict, BootFlags::STRICT), (args.trace.is_some(), BootFlags::TRACE)];
+    switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
+}
+
+/// Where the trace goes, if there is to be one: behind the guest's RAM.
+fn trace_region(args: &Args) -> Option<Region> {
+    let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
+    let base = platform::GUEST_RAM_BASE + args.memory;
+    args.trace.is_some().then_some(Region { base, size, vps: args.vps })
+}
+
 /// RAM with the guest and the hypervisor's orders in it.
 fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
-    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + args.memory)?;
+    let trace = trace_region(args);
+    let trace_size = trace.map_or(0, |trace| trace.size);
+    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + args.memory + trace_size)?;
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;
     }
@@ -166,13 +194,13 @@ fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
         magic: BootInfo::MAGIC,
         version: hv_wire::VERSION,
         vps: args.vps,
-        flags: if args.strict { BootFlags::STRICT } else { 0 },
+        flags: flags(args),
         entry: image.entry,
         entry_x0: image.x0,
         ram_base: platform::GUEST_RAM_BASE,
         ram_size: args.memory,
-        trace_base: 0,
-        trace_size: 0,
+        trace_base: trace.map_or(0, |trace| trace.base),
+        trace_size,
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
         profile: 0,
@@ -190,12 +218,25 @@ fn sink(args: &Args) -> Sink {
 }
 
 /// Reports, and turns the outcome into an exit code.
-fn finish(args: &Args, outcome: &Outcome, symbols: &Symbols) -> anyhow::Result<Exit> {
+fn finish(
+    args: &Args,
+    outcome: &Outcome,
+    symbols: &Symbols,
+    trace: Option<anyhow::Result<Kept>>,
+) -> anyhow::Result<Exit> {
     let sink = sink(args);
     if sink != Sink::Nowhere && !outcome.console.is_empty() && !outcome.console.ends_with('\n') {
         ui::line_end(sink == Sink::Stderr);
     }
-    let summary = Summary::new(outcome, args.firmware.into(), symbols);
+    let mut summary = Summary::new(outcome, args.firmware.into(), symbols);
+    // A trace that could not be kept does not cost the report as well.
+    let (trace, no_trace) = match trace.transpose() {
+        Ok(trace) => (trace, None),
+        Err(error) => (None, Some(error)),
+    };
+    if let Some(trace) = trace {
+        summary.set_trace(trace);
+    }
     if let Some(dir) = &args.keep {
         keep(dir, outcome, &summary).with_context(|| format!("cannot write to {}", dir.display()))?;
     }
@@ -215,7 +256,7 @@ fn finish(args: &Args, outcome: &Outcome, symbols: &Symbols) -> anyhow::Result<E
     if exit != Exit::Success {
         ui::note(&format!("hv boot: {}", summary.explanation()));
     }
-    Ok(exit)
+    no_trace.map_or(Ok(exit), Err)
 }
 
 fn keep(dir: &Path, outcome: &Outcome, summary: &Summary) -> anyhow::Result<()> {
@@ -230,15 +271,16 @@ fn keep(dir: &Path, outcome: &Outcome, summary: &Summary) -> anyhow::Result<()> 
 }
 
 /// Fails where a file could not be written at the end of a long run.
-fn check_output(file: &Path) -> anyhow::Result<()> {
+fn check_output(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
     let dir = match file.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
     if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
         bail!(
-            "cannot write the report to {}: give --json the path of a file in a folder that exists, or -",
-            file.display()
+            "cannot write the {what} to {}: give {option} the path of a file in a folder that exists{}",
+            file.display(),
+            if what == "report" { ", or -" } else { "" }
         );
     }
     Ok(())
@@ -276,10 +318,10 @@ mod tests {
 
     #[test]
     fn a_report_that_cannot_be_written_is_known_before_the_run() {
-        assert!(check_output(Path::new("/nonexistent/report.json")).is_err());
-        assert!(check_output(Path::new("/")).is_err());
-        assert!(check_output(Path::new("-")).is_ok());
-        assert!(check_output(Path::new("report.json")).is_ok());
+        assert!(check_output("report", "--json", Path::new("/nonexistent/report.json")).is_err());
+        assert!(check_output("report", "--json", Path::new("/")).is_err());
+        assert!(check_output("report", "--json", Path::new("-")).is_ok());
+        assert!(check_output("report", "--json", Path::new("report.json")).is_ok());
     }
 
     #[test]

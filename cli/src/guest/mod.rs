@@ -11,7 +11,7 @@ mod error;
 mod fdt;
 pub(crate) mod initrd;
 mod kernel;
-mod layout;
+pub(crate) mod layout;
 mod unpack;
 
 use std::ops::Range;

@@ -62,9 +62,19 @@ impl Ram {
     /// Reads what is at a physical address.
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, address: u64) -> anyhow::Result<Box<T>> {
         let mut value = T::new_box_zeroed().map_err(|_| anyhow::anyhow!("out of memory"))?;
-        let offset = self.offset(address, size_of::<T>())?;
-        self.file.read_exact_at(value.as_mut_bytes(), offset).context("cannot read the machine's RAM")?;
+        self.read_into(address, value.as_mut_bytes())?;
         Ok(value)
+    }
+
+    /// Reads bytes from a physical address.
+    pub(crate) fn read_into(&self, address: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
+        let offset = self.offset(address, bytes.len())?;
+        self.file.read_exact_at(bytes, offset).context("cannot read the machine's RAM")
+    }
+
+    /// The same RAM once more, for another thread.
+    pub(crate) fn share(&self) -> anyhow::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, size: self.size })
     }
 
     /// Leaves the hypervisor its orders.

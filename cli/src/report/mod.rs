@@ -1,7 +1,7 @@
 //! The report: what the hypervisor counted, as JSON and as text.
 
 mod findings;
-mod names;
+pub(crate) mod names;
 mod text;
 mod warnings;
 
@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::guest::Firmware;
 use crate::machine::{End, Outcome};
 use crate::symbols::Symbols;
+use crate::trace::Kept;
 use findings::Finding;
 
 /// What a guest did.
@@ -32,6 +33,8 @@ pub(crate) struct Summary {
     warnings: Vec<String>,
     /// Rules that the guest broke; empty without `--strict`.
     findings: Vec<Finding>,
+    /// `None` where none was asked for.
+    trace: Option<Kept>,
     /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
     boot_ms: Option<u64>,
     #[serde(skip)]
@@ -130,10 +133,22 @@ impl Summary {
             crash: crash(report),
             warnings: warnings::all(report, vps),
             findings: findings::all(vps, symbols),
+            trace: None,
             boot_ms: boot_ms(report),
             outcome: outcome_exit,
             explanation,
         }
+    }
+
+    /// Adds what is to be said about the trace.
+    pub(crate) fn set_trace(&mut self, trace: Kept) {
+        if trace.dropped != 0 {
+            self.warnings.push(format!(
+                "the trace lacks {} records: give --trace-buffer more, or the machine a faster host",
+                trace.dropped
+            ));
+        }
+        self.trace = Some(trace);
     }
 
     /// The exit code that goes with it.

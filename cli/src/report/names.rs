@@ -1,33 +1,44 @@
 //! Numbers as a C programmer knows them.
 
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use hv_tlfs::abi;
 use hv_tlfs::guest_id::{GuestOsId, MicrosoftOs, OpenSourceOs, Vendor};
 
 /// The C name of a number, or the number in hexadecimal where it has none.
-fn name(kind: &str, value: u64) -> String {
-    let row = abi::constants().find(|row| row.kind == kind && row.value == value);
-    row.map_or_else(|| format!("{value:#x}"), |row| row.name.to_owned())
+pub(crate) fn name(kind: &'static str, value: u64) -> String {
+    /// The first name of each number.
+    static NAMES: OnceLock<HashMap<(&str, u64), &str>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        let mut names = HashMap::new();
+        for row in abi::constants() {
+            names.entry((row.kind, row.value)).or_insert(row.name);
+        }
+        names
+    });
+    names.get(&(kind, value)).map_or_else(|| format!("{value:#x}"), |&name| name.to_owned())
 }
 
 /// A hypercall by its code.
-pub(super) fn hypercall(code: u32) -> String {
+pub(crate) fn hypercall(code: u32) -> String {
     name("hypercall", code.into())
 }
 
 /// A VP register by its number.
-pub(super) fn register(number: u32) -> String {
+pub(crate) fn register(number: u32) -> String {
     name("register", number.into())
 }
 
 /// A hypercall's status.
-pub(super) fn status(status: u32) -> String {
+pub(crate) fn status(status: u32) -> String {
     name("status", status.into())
 }
 
 /// An SMCCC function, with its name where it is a well-known one.
 ///
 /// Source: Arm PSCI (DEN0022), Arm SMCCC (DEN0028) and Arm TRNG Firmware Interface (DEN0098), function identifiers.
-pub(super) fn smccc(function: u32) -> String {
+pub(crate) fn smccc(function: u32) -> String {
     let known = match function {
         0x8400_0000 => "PSCI_VERSION",
         0x8400_0001 | 0xc400_0001 => "CPU_SUSPEND",
@@ -57,7 +68,7 @@ pub(super) fn smccc(function: u32) -> String {
 ///
 /// Source: Arm Architecture Reference Manual, ISS encoding for an exception from MSR, MRS, or System instruction
 /// execution in AArch64 state.
-pub(super) fn system_register(iss: u64) -> String {
+pub(crate) fn system_register(iss: u64) -> String {
     let field = |low: u32, width: u32| (iss >> low) & ((1 << width) - 1);
     let way = if iss & 1 == 1 { "read of" } else { "write to" };
     format!(

@@ -25,6 +25,10 @@ impl Display for Summary {
             None => writeln!(f, "  guest OS id  not set")?,
         }
         writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
+        if let Some(trace) = &self.trace {
+            let (records, dropped) = (trace.records, trace.dropped);
+            writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", trace.file)?;
+        }
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
         }

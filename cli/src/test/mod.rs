@@ -8,6 +8,7 @@ mod life;
 mod options;
 mod programs;
 mod runner;
+mod traced;
 mod witness;
 
 use crate::exit::Exit;
@@ -54,6 +55,7 @@ fn steps() -> Vec<Step> {
     steps.extend(boots::steps());
     steps.extend(programs::steps());
     steps.extend(life::steps());
+    steps.extend(traced::steps());
     steps.extend(witness::steps());
     steps.extend(book::steps());
     steps

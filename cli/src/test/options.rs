@@ -31,6 +31,8 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("cpu-without-16k", &["--stock", "16k", "--cpu", "cortex-a72"], "16K pages"),
     ("qemu-missing", &["--qemu", "/nonexistent/qemu"], "/nonexistent/qemu"),
     ("json-nowhere", &["--json", "/nonexistent/report.json"], "/nonexistent/report.json"),
+    ("trace-nowhere", &["--trace", "/nonexistent/boot.pftrace"], "/nonexistent/boot.pftrace"),
+    ("trace-buffer-alone", &["--trace-buffer", "4M"], "--trace <FILE>"),
     ("keep-nowhere", &["--keep", "/dev/null/folder"], "/dev/null/folder"),
     ("gdb-port", &["--gdb", "0"], "0 is not in 1..=65535"),
     ("command-line-long", &["--append-long"], "command line"),
@@ -47,6 +49,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("options/kernel-truncated", kernel_truncated));
     steps.push(Step::new("options/kernel-foreign", kernel_foreign));
     steps.push(Step::new("options/qemu-too-old", qemu_too_old));
+    steps.push(Step::new("options/trace-foreign", trace_foreign));
     steps.push(Step::new("options/help", help));
     steps
 }
@@ -78,6 +81,13 @@ fn kernel_foreign(context: &Context) -> anyhow::Result<()> {
     context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("an arm64 one is needed")
 }
 
+fn trace_foreign(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("trace");
+    fs::write(&file, "{}\n")?;
+    context.hv(&["trace".as_ref(), file.as_os_str()])?.refused("this is no trace")?;
+    context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
+}
+
 fn qemu_too_old(context: &Context) -> anyhow::Result<()> {
     let file: PathBuf = context.folder()?.join("qemu");
     fs::write(&file, "#!/bin/sh\necho QEMU emulator version 5.2.0\n")?;
@@ -88,7 +98,7 @@ fn qemu_too_old(context: &Context) -> anyhow::Result<()> {
 }
 
 fn help(context: &Context) -> anyhow::Result<()> {
-    for command in ["boot", "test", "build", "doctor"] {
+    for command in ["boot", "trace", "test", "build", "doctor"] {
         let help = context.hv(&[command, "--help"])?;
         anyhow::ensure!(
             help.code == Some(0) && help.stdout.contains("Usage: "),

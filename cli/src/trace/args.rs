@@ -1,0 +1,324 @@
+//! `hv trace`: a trace as text, filtered, or in numbers.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use hv_wire::{TraceKind, TraceRecord};
+use serde_json::{Map, Value as Json, json};
+
+use super::decode::{self, Decoded, Value};
+use super::exits::{Exit as Ended, Exits};
+use super::file::{Packets, Reader};
+use super::perfetto::Run;
+use super::summary::Gathered;
+use crate::exit::Exit;
+use crate::ui;
+
+/// Print what `hv boot --trace` recorded
+///
+/// One line for each record: guest time in seconds, VP, kind, what it is about, and its values by name. The file itself
+/// opens in Perfetto (ui.perfetto.dev), too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = help())]
+pub(crate) struct Args {
+    /// The trace
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Only these VPs
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    vp: Vec<u32>,
+    /// Only records of these kinds, or whose kinds begin with these words
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
+    kind: Vec<String>,
+    /// Only records with this text in their name or in one of their values, whatever its case
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Only records from this guest time on: seconds, or a number with s, ms, us or ns
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    from: Option<u64>,
+    /// Only records up to this guest time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    to: Option<u64>,
+    /// Only numbers: records by kind, and how long exits took, by cause and by what they were about
+    #[arg(long)]
+    summary: bool,
+    /// As JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Only look whether the file is a good trace
+    #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary", "json"])]
+    check: bool,
+}
+
+fn help() -> String {
+    let mut kinds = String::from("Kinds:\n ");
+    let mut width = 1;
+    for label in decode::labels() {
+        if width + label.len() > 100 {
+            kinds.push_str("\n ");
+            width = 1;
+        }
+        kinds.push(' ');
+        kinds.push_str(label);
+        width += label.len() + 1;
+    }
+    format!(
+        "{kinds}\n
+Examples:
+  cargo hv boot --trace boot.pftrace
+  cargo hv trace boot.pftrace --kind hypercall,register
+  cargo hv trace boot.pftrace --vp 1 --from 350ms --to 0.4
+  cargo hv trace boot.pftrace --name offerchannel
+  cargo hv trace boot.pftrace --summary
+
+Exit codes: 0 success, 2 a bad option, or a file that is no good trace"
+    )
+}
+
+fn parse_kind(text: &str) -> Result<String, String> {
+    if decode::labels().any(|label| is_kind(label, text)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("there are: {}", decode::labels().collect::<Vec<_>>().join(", ")))
+}
+
+/// True of a label that is the kind, or begins with it as a word.
+fn is_kind(label: &str, kind: &str) -> bool {
+    label.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Reads a time in nanoseconds.
+fn parse_time(text: &str) -> Result<u64, String> {
+    let expected = || "expected seconds, or a number with s, ms, us or ns, such as 350ms".to_owned();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let digits = match &text[number.len()..] {
+        "" | "s" => 9,
+        "ms" => 6,
+        "us" => 3,
+        "ns" => 0,
+        _ => return Err(expected()),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(part) || (number.contains('.') && part.is_empty())
+    {
+        return Err(expected());
+    }
+    // What is finer than a nanosecond does not count.
+    let part: String = part.chars().chain("000000000".chars()).take(digits).collect();
+    format!("{whole}{part}").parse().map_err(|_| "that is too much".to_owned())
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.check {
+        let found = super::check(&args.file)?;
+        ui::out(&format!(
+            "a good trace: {} records, {} dropped; {} slices, {} instants, {} flows\n",
+            found.run.all_recorded(),
+            found.run.all_dropped(),
+            found.slices,
+            found.instants,
+            found.flows
+        ));
+        return Ok(Exit::Success);
+    }
+    let reader = Reader::new(Packets::open(&args.file)?)?;
+    let filter = Filter::new(args);
+    if args.summary {
+        let summary = filter.summary(reader)?;
+        ui::out(&if args.json { serde_json::to_string(&summary)? + "\n" } else { summary.to_string() });
+        return Ok(Exit::Success);
+    }
+    let stdout = BufWriter::new(io::stdout().lock());
+    match filter.print(reader, stdout, args.json) {
+        // Whoever read it has seen enough.
+        Err(error)
+            if error
+                .downcast_ref()
+                .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(Exit::Success)
+        }
+        result => result.map(|()| Exit::Success),
+    }
+}
+
+/// Which records are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    vps: Vec<u32>,
+    kinds: Vec<String>,
+    name: Option<String>,
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+impl Filter {
+    fn new(args: &Args) -> Self {
+        Self {
+            vps: args.vp.clone(),
+            kinds: args.kind.clone(),
+            name: args.name.as_ref().map(|name| name.to_lowercase()),
+            from: args.from,
+            to: args.to,
+        }
+    }
+
+    /// One that looks for a name alone.
+    #[cfg(test)]
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: Some(name.to_lowercase()), ..Self::default() }
+    }
+
+    fn has_time(&self, nanoseconds: u64) -> bool {
+        self.from.is_none_or(|from| from <= nanoseconds) && self.to.is_none_or(|to| nanoseconds <= to)
+    }
+
+    fn has_vp(&self, vp: u32) -> bool {
+        self.vps.is_empty() || self.vps.contains(&vp)
+    }
+
+    fn has_kind(&self, label: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|kind| is_kind(label, kind))
+    }
+
+    fn has_name(&self, decoded: &Decoded) -> bool {
+        let Some(wanted) = &self.name else { return true };
+        let has = |text: &str| text.to_lowercase().contains(wanted);
+        has(&decoded.name) || decoded.fields.iter().any(|(_, value)| has(&value.to_string()))
+    }
+
+    /// The record in words, if it is wanted.
+    fn pass(&self, run: &Run, record: &TraceRecord) -> Option<(u64, Decoded)> {
+        let time = run.nanoseconds(record.time);
+        if !self.has_time(time) || !self.has_vp(record.vp) {
+            return None;
+        }
+        let label = TraceKind::from_raw(record.kind).map_or(decode::UNKNOWN, decode::label);
+        if !self.has_kind(label) {
+            return None;
+        }
+        let decoded = decode::decode(record);
+        self.has_name(&decoded).then_some((time, decoded))
+    }
+
+    /// True of an exit that counts.
+    fn has_exit(&self, run: &Run, exit: &Ended) -> bool {
+        let named = self.name.as_ref().is_none_or(|wanted| exit.name.to_lowercase().contains(wanted));
+        let wanted = self.has_time(run.nanoseconds(exit.began.time)) && self.has_vp(exit.began.vp);
+        wanted && named && self.has_kind(decode::label(TraceKind::Exit))
+    }
+
+    /// Prints the records that are wanted.
+    pub(super) fn print(
+        &self,
+        reader: Reader<impl io::Read>,
+        mut out: impl Write,
+        as_json: bool,
+    ) -> anyhow::Result<()> {
+        let run = reader.run().clone();
+        for record in reader {
+            let record = record?;
+            let Some((time, decoded)) = self.pass(&run, &record) else { continue };
+            if as_json {
+                serde_json::to_writer(&mut out, &object(time, record.vp, decoded))
+                    .map_err(io::Error::from)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", line(time, record.vp, &decoded))?;
+            }
+        }
+        if run.all_dropped() != 0 && !as_json {
+            writeln!(out, "{} records were dropped: the trace is not whole", run.all_dropped())?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Sums up what is wanted.
+    fn summary(&self, reader: Reader<File>) -> anyhow::Result<super::summary::Summary> {
+        let run = reader.run().clone();
+        let mut gathered = Gathered::default();
+        let mut exits = Exits::default();
+        let mut last = 0;
+        let count = |gathered: &mut Gathered, exit: &Ended| {
+            if self.has_exit(&run, exit) {
+                let took = run.nanoseconds(exit.end).saturating_sub(run.nanoseconds(exit.began.time));
+                gathered.exit(exit, took);
+            }
+        };
+        for record in reader {
+            let record = record?;
+            last = record.time;
+            if let Some(exit) = exits.feed(&record) {
+                count(&mut gathered, &exit);
+            }
+            if let Some((time, decoded)) = self.pass(&run, &record) {
+                gathered.record(decoded.kind, time);
+            }
+        }
+        exits.finish(last).for_each(|exit| count(&mut gathered, &exit));
+        Ok(gathered.summary(&run))
+    }
+}
+
+/// A record on a line.
+fn line(time: u64, vp: u32, decoded: &Decoded) -> String {
+    let Decoded { kind, name, fields } = decoded;
+    let mut line = format!("{:>3}.{:09} {vp} {kind:<19} {name}", time / 1_000_000_000, time % 1_000_000_000);
+    for (name, value) in fields {
+        line.push_str(&format!(" {name}={value}"));
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// A record as JSON.
+fn object(time: u64, vp: u32, decoded: Decoded) -> Map<String, Json> {
+    let mut object = Map::new();
+    object.insert("time_ns".into(), json!(time));
+    object.insert("vp".into(), json!(vp));
+    object.insert("kind".into(), json!(decoded.kind));
+    object.insert("name".into(), json!(decoded.name));
+    let mut fields = Map::new();
+    for (name, value) in decoded.fields {
+        let value = match value {
+            Value::Number(number) => json!(number),
+            // As a text: JSON's numbers are not sure to hold 64 bits.
+            Value::Hex(number) => json!(format!("{number:#x}")),
+            Value::Text(text) => json!(text),
+        };
+        fields.insert(name.into(), value);
+    }
+    object.insert("values".into(), Json::Object(fields));
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("1"), Ok(1_000_000_000));
+        assert_eq!(parse_time("0.35"), Ok(350_000_000));
+        assert_eq!(parse_time("350ms"), Ok(350_000_000));
+        assert_eq!(parse_time("1.5us"), Ok(1500));
+        assert_eq!(parse_time("7ns"), Ok(7));
+        assert_eq!(parse_time("1.23456789012s"), Ok(1_234_567_890));
+        for bad in ["", "s", "-1", "1m", "1.", ".5", "1.2.3", "1e9", "99999999999999999999"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_taken_by_their_first_words() {
+        assert!(parse_kind("register").is_ok());
+        assert!(parse_kind("register-get").is_ok());
+        assert!(parse_kind("regi").is_err());
+        assert!(parse_kind("").is_err());
+        assert!(is_kind("message-end", "message"));
+        assert!(!is_kind("vmbus-message", "message"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Looks whether a trace is what Perfetto expects, and whether both of its halves say the same.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use anyhow::{Context as _, ensure};
+use hv_wire::{TraceKind, TraceRecord};
+use prost::Message as _;
+use zerocopy::FromBytes as _;
+
+use super::convert::track;
+use super::file::Packets;
+use super::perfetto::{
+    INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name, Run, SLICE_BEGIN,
+    SLICE_END, TracePacket, TrackEvent,
+};
+
+/// What a good trace has in it.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// About the run.
+    pub(crate) run: Run,
+    /// Records by kind.
+    pub(crate) records: HashMap<u32, u64>,
+    /// Hypercalls that were not continued.
+    pub(crate) hypercalls: u64,
+    /// Slices.
+    pub(crate) slices: u64,
+    /// Instants.
+    pub(crate) instants: u64,
+    /// Flows with two ends.
+    pub(crate) flows: u64,
+}
+
+/// What the checker remembers.
+#[derive(Default)]
+struct State {
+    cleared: bool,
+    tracks: HashSet<u64>,
+    categories: HashSet<u64>,
+    names: HashSet<u64>,
+    annotations: HashSet<u64>,
+    /// By track: slices that are open, and the time of the last event.
+    open: HashMap<u64, (u64, u64)>,
+    flows: HashMap<u64, Flow>,
+    /// By VP: time of the last record.
+    last: HashMap<u32, u64>,
+}
+
+/// The events that have a flow.
+#[derive(Default)]
+struct Flow {
+    events: u64,
+    last: u64,
+    end: Option<u64>,
+}
+
+/// Checks a trace.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Checked> {
+    let mut state = State::default();
+    let mut found = Checked::default();
+    let mut index = 0u64;
+    while let Some(bytes) = packets.next()? {
+        let packet =
+            TracePacket::decode(&*bytes).with_context(|| format!("packet {index} cannot be decoded"))?;
+        state.packet(packet, &mut found).with_context(|| format!("packet {index}"))?;
+        index += 1;
+    }
+    ensure!(found.run.version == hv_wire::VERSION, "there is nothing about the run");
+    for vp in 0..found.run.vps {
+        ensure!(state.tracks.contains(&track(vp)), "VP {vp} has no track");
+    }
+    for (track, (open, _)) in &state.open {
+        ensure!(*open == 0, "{open} slices of track {track} do not end");
+    }
+    let written: u64 = found.records.values().sum();
+    ensure!(written == found.run.all_recorded(), "{written} records, {} said", found.run.all_recorded());
+    let count = |kind: TraceKind| found.records.get(&(kind as u32)).copied().unwrap_or_default();
+    let exits = count(TraceKind::Exit);
+    ensure!(found.slices == exits, "{} slices for {exits} exits", found.slices);
+    let others = written - exits - count(TraceKind::Enter);
+    ensure!(found.instants == others, "{} instants for {others} records", found.instants);
+    for (number, flow) in &state.flows {
+        ensure!(flow.end.is_none_or(|end| end >= flow.last), "flow {number} goes on after its end");
+    }
+    found.flows = state.flows.values().filter(|flow| flow.events > 1).count() as u64;
+    Ok(found)
+}
+
+impl State {
+    fn packet(&mut self, packet: TracePacket, found: &mut Checked) -> anyhow::Result<()> {
+        let flags = packet.sequence_flags.unwrap_or_default();
+        self.cleared |= flags & INCREMENTAL_STATE_CLEARED != 0;
+        if let Some(run) = packet.run {
+            found.run = run;
+        }
+        if let Some(track) = packet.track_descriptor {
+            let uuid = track.uuid.context("a track without a number")?;
+            ensure!(self.tracks.insert(uuid), "track {uuid} is there twice");
+            let parent = track.parent_uuid;
+            ensure!(parent.is_none_or(|parent| self.tracks.contains(&parent)), "track {uuid} has no parent");
+        }
+        if let Some(new) = packet.interned_data {
+            self.intern(new)?;
+        }
+        if let Some(event) = packet.track_event {
+            ensure!(self.cleared && flags & NEEDS_INCREMENTAL_STATE != 0, "names are not to be had");
+            ensure!(packet.sequence.is_some_and(|sequence| sequence != 0), "an event of no sequence");
+            let time = packet.timestamp.context("an event without a time")?;
+            self.event(&event, time, found)?;
+        }
+        self.records(&packet.records, found)
+    }
+
+    fn intern(&mut self, new: InternedData) -> anyhow::Result<()> {
+        let add = |known: &mut HashSet<u64>, new: Vec<Name>| {
+            new.into_iter().try_for_each(|Name { iid, name }| {
+                let iid = iid.filter(|iid| *iid != 0).context("a name without a number")?;
+                let name = name.filter(|name| !name.is_empty()).context("an empty name")?;
+                ensure!(known.insert(iid), "{name} has the number of another name, {iid}");
+                Ok(())
+            })
+        };
+        add(&mut self.categories, new.event_categories)?;
+        add(&mut self.names, new.event_names)?;
+        add(&mut self.annotations, new.debug_annotation_names)
+    }
+
+    fn event(&mut self, event: &TrackEvent, time: u64, found: &mut Checked) -> anyhow::Result<()> {
+        let track =
+            event.track_uuid.filter(|track| self.tracks.contains(track)).context("an event of no track")?;
+        let (open, last) = self.open.entry(track).or_default();
+        ensure!(time >= *last, "time on track {track} goes back from {last} to {time}");
+        *last = time;
+        let end = match event.r#type {
+            Some(SLICE_BEGIN) => {
+                *open += 1;
+                found.slices += 1;
+                false
+            }
+            Some(SLICE_END) => {
+                *open = open.checked_sub(1).context("the end of a slice that did not begin")?;
+                true
+            }
+            Some(INSTANT) => {
+                found.instants += 1;
+                false
+            }
+            other => anyhow::bail!("an event of type {other:?}"),
+        };
+        ensure!(*open <= 1, "an exit within an exit");
+        ensure!(
+            end || event.name_iid.is_some_and(|iid| self.names.contains(&iid)),
+            "an event without a name"
+        );
+        ensure!(event.category_iids.iter().all(|iid| self.categories.contains(iid)), "an unknown category");
+        for annotation in &event.debug_annotations {
+            let known = annotation.name_iid.is_some_and(|iid| self.annotations.contains(&iid));
+            ensure!(known, "an argument without a name");
+            let values = [
+                annotation.uint_value.is_some(),
+                annotation.pointer_value.is_some(),
+                annotation.string_value.is_some(),
+            ];
+            ensure!(values.iter().filter(|is| **is).count() == 1, "an argument with other than one value");
+        }
+        for flow in &event.flow_ids {
+            let flow = self.flows.entry(*flow).or_default();
+            (flow.events, flow.last) = (flow.events + 1, flow.last.max(time));
+        }
+        for number in &event.terminating_flow_ids {
+            let flow = self.flows.entry(*number).or_default();
+            flow.events += 1;
+            ensure!(flow.end.replace(time).is_none(), "flow {number} ends twice");
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, bytes: &[u8], found: &mut Checked) -> anyhow::Result<()> {
+        for bytes in bytes.chunks(size_of::<TraceRecord>()) {
+            let record = TraceRecord::read_from_bytes(bytes).ok().context("a part of a record")?;
+            let last = self.last.entry(record.vp).or_default();
+            ensure!(record.time >= *last, "the records of VP {} are not in their order", record.vp);
+            *last = record.time;
+            *found.records.entry(record.kind).or_default() += 1;
+            let kind = TraceKind::from_raw(record.kind).with_context(|| format!("kind {}", record.kind))?;
+            found.hypercalls += u64::from(kind == TraceKind::Hypercall && record.values[5] == 0);
+        }
+        Ok(())
+    }
+}

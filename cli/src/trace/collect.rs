@@ -1,0 +1,352 @@
+//! The records of a run: taken out of the rings while it goes on, kept in temporary files, merged at its end.
+
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{cmp, mem};
+
+use anyhow::{Context as _, ensure};
+use hv_wire::{TraceRecord, TraceRing};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use crate::machine::Ram;
+
+/// How long the rings are left alone when they were empty.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Records that are read at a time.
+const CHUNK: usize = 4096;
+
+/// Where a run's rings are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// Physical address.
+    pub(crate) base: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// How many rings.
+    pub(crate) vps: u32,
+}
+
+/// A thread that empties the rings of a machine that runs.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<anyhow::Result<Vec<Spool>>>>,
+}
+
+/// What was recorded.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    spools: Vec<Spool>,
+}
+
+/// The records of one VP.
+#[derive(Debug)]
+struct Spool {
+    ring: Ring,
+    /// It has no name, so that nothing of it stays.
+    file: BufWriter<File>,
+    buffer: Vec<TraceRecord>,
+    recorded: u64,
+}
+
+/// A VP's ring, from the reading side.
+#[derive(Debug)]
+struct Ring {
+    base: u64,
+    capacity: u64,
+    tail: u64,
+}
+
+impl Collector {
+    /// Starts the thread. The machine may start later.
+    pub(crate) fn start(ram: Ram, region: Region) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let spools = (0..region.vps).map(|vp| Spool::new(&region, vp)).collect::<anyhow::Result<Vec<_>>>()?;
+        let flag = Arc::clone(&stop);
+        let thread =
+            std::thread::Builder::new().name("trace".into()).spawn(move || drain(&ram, spools, &flag))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Takes what is left in the rings. The machine has ended.
+    pub(crate) fn finish(mut self) -> anyhow::Result<Recording> {
+        self.stop.store(true, Ordering::Release);
+        let thread = self.thread.take().context("the trace was taken before")?;
+        let spools =
+            thread.join().map_err(|_| anyhow::anyhow!("the thread that keeps the trace panicked"))??;
+        Ok(Recording { spools })
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// Empties the rings until the machine has ended and they are empty.
+fn drain(ram: &Ram, mut spools: Vec<Spool>, stop: &AtomicBool) -> anyhow::Result<Vec<Spool>> {
+    loop {
+        // What was written before the end is seen after it.
+        let last = stop.load(Ordering::Acquire);
+        let mut found = false;
+        for spool in &mut spools {
+            found |= spool.take(ram)?;
+        }
+        if last {
+            return Ok(spools);
+        }
+        if !found {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Spool {
+    fn new(region: &Region, vp: u32) -> anyhow::Result<Self> {
+        let share = TraceRing::share_of(region.size, region.vps);
+        let ring = Ring {
+            base: region.base + u64::from(vp) * share,
+            capacity: TraceRing::capacity_of(share),
+            tail: 0,
+        };
+        ensure!(ring.capacity != 0, "the trace buffer is too small");
+        let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
+        let buffer = vec![TraceRecord::new_zeroed(); CHUNK];
+        Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0 })
+    }
+
+    /// Takes the records that are there now; false if there are none.
+    fn take(&mut self, ram: &Ram) -> anyhow::Result<bool> {
+        let ring = &mut self.ring;
+        let capacity = ring.capacity;
+        // A read of eight bytes is not promised to be atomic, and a torn one may lie too far ahead; two of them are not both
+        // torn that way.
+        let head = cmp::min(ring.head(ram)?, ring.head(ram)?);
+        let new = head.saturating_sub(ring.tail).min(capacity);
+        let end = ring.tail + new;
+        while ring.tail < end {
+            let place = ring.tail % capacity;
+            let count = (end - ring.tail).min(capacity - place).min(CHUNK as u64);
+            let records = &mut self.buffer[..usize::try_from(count)?];
+            let address = ring.base + TraceRing::HEAD_BYTES + place * mem::size_of::<TraceRecord>() as u64;
+            ram.read_into(address, records.as_mut_bytes())?;
+            self.file.write_all(records.as_bytes()).context("cannot keep the trace")?;
+            ring.tail += count;
+            ram.write(ring.base + mem::offset_of!(TraceRing, tail) as u64, &ring.tail.to_le_bytes())?;
+            self.recorded += count;
+        }
+        Ok(new != 0)
+    }
+
+    /// The file, to be read from its start.
+    fn rewound(self) -> anyhow::Result<BufReader<File>> {
+        let mut file =
+            self.file.into_inner().map_err(|error| error.into_error()).context("cannot keep the trace")?;
+        file.rewind()?;
+        Ok(BufReader::with_capacity(1 << 16, file))
+    }
+}
+
+impl Ring {
+    fn head(&self, ram: &Ram) -> anyhow::Result<u64> {
+        Ok(*ram.read(self.base + mem::offset_of!(TraceRing, head) as u64)?)
+    }
+
+    fn dropped(&self, ram: &Ram) -> anyhow::Result<u64> {
+        Ok(*ram.read(self.base + mem::offset_of!(TraceRing, dropped) as u64)?)
+    }
+}
+
+impl Recording {
+    /// Records that each VP wrote.
+    pub(crate) fn recorded(&self) -> Vec<u64> {
+        self.spools.iter().map(|spool| spool.recorded).collect()
+    }
+
+    /// Records that each VP had to drop.
+    pub(crate) fn dropped(&self, ram: &Ram) -> anyhow::Result<Vec<u64>> {
+        self.spools.iter().map(|spool| spool.ring.dropped(ram)).collect()
+    }
+
+    /// All records in the order of their times.
+    pub(crate) fn merged(self) -> anyhow::Result<Merged> {
+        let inputs = self.spools.into_iter().map(Spool::rewound).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut merged = Merged { inputs, next: BinaryHeap::new() };
+        for index in 0..merged.inputs.len() {
+            merged.read(index)?;
+        }
+        Ok(merged)
+    }
+}
+
+/// The records of all VPs. Each VP's are in the order of their times already.
+pub(crate) struct Merged {
+    inputs: Vec<BufReader<File>>,
+    next: BinaryHeap<Next>,
+}
+
+/// The first record of a VP that was not given yet.
+struct Next {
+    record: TraceRecord,
+    input: usize,
+}
+
+impl Next {
+    /// The earliest is the greatest; of two at the same time, that of the first VP.
+    fn key(&self) -> cmp::Reverse<(u64, usize)> {
+        cmp::Reverse((self.record.time, self.input))
+    }
+}
+
+impl Ord for Next {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Next {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Next {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Next {}
+
+impl Merged {
+    fn read(&mut self, input: usize) -> anyhow::Result<()> {
+        let mut record = TraceRecord::new_zeroed();
+        match self.inputs[input].read_exact(record.as_mut_bytes()) {
+            Ok(()) => self.next.push(Next { record, input }),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(error).context("cannot read the trace back"),
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Merged {
+    type Item = anyhow::Result<TraceRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Next { record, input } = self.next.pop()?;
+        Some(self.read(input).map(|()| record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_wire::platform::RAM_BASE;
+
+    use super::*;
+
+    const REGION: Region = Region { base: RAM_BASE + 0x20_0000, size: 0x3000, vps: 2 };
+    /// 4096 bytes for each VP.
+    const CAPACITY: u64 = 63;
+
+    /// The hypervisor's side of a ring.
+    struct Source<'a> {
+        ram: &'a Ram,
+        base: u64,
+        head: u64,
+    }
+
+    impl<'a> Source<'a> {
+        fn new(ram: &'a Ram, vp: u64) -> Self {
+            Self { ram, base: REGION.base + vp * 0x1000, head: 0 }
+        }
+
+        fn push(&mut self, time: u64) {
+            let ring = *self.ram.read::<TraceRing>(self.base).unwrap();
+            if self.head - ring.tail >= CAPACITY {
+                let dropped = (ring.dropped + 1).to_le_bytes();
+                return self
+                    .ram
+                    .write(self.base + mem::offset_of!(TraceRing, dropped) as u64, &dropped)
+                    .unwrap();
+            }
+            let record = TraceRecord { time, ..TraceRecord::default() };
+            let place = TraceRing::HEAD_BYTES + self.head % CAPACITY * 64;
+            self.ram.write(self.base + place, record.as_bytes()).unwrap();
+            self.head += 1;
+            self.ram.write(self.base, &self.head.to_le_bytes()).unwrap();
+        }
+    }
+
+    fn ram() -> Ram {
+        Ram::new(0x20_3000).unwrap()
+    }
+
+    fn spools() -> Vec<Spool> {
+        (0..2).map(|vp| Spool::new(&REGION, vp).unwrap()).collect()
+    }
+
+    #[test]
+    fn records_come_out_in_the_order_of_their_times() {
+        let ram = ram();
+        let mut spools = spools();
+        let (mut first, mut second) = (Source::new(&ram, 0), Source::new(&ram, 1));
+        for round in 0..10 {
+            for time in 0..40 {
+                first.push(round * 100 + time);
+                second.push(round * 100 + time * 2);
+            }
+            for spool in &mut spools {
+                assert!(spool.take(&ram).unwrap());
+                assert!(!spool.take(&ram).unwrap());
+            }
+        }
+        let recording = Recording { spools };
+        assert_eq!(recording.recorded(), [400, 400]);
+        assert_eq!(recording.dropped(&ram).unwrap(), [0, 0]);
+        let times: Vec<u64> = recording.merged().unwrap().map(|record| record.unwrap().time).collect();
+        assert_eq!(times.len(), 800);
+        assert!(times.is_sorted());
+    }
+
+    #[test]
+    fn what_a_full_ring_drops_is_counted() {
+        let ram = ram();
+        let mut source = Source::new(&ram, 1);
+        for time in 0..100 {
+            source.push(time);
+        }
+        let mut spools = spools();
+        assert!(spools[1].take(&ram).unwrap());
+        source.push(100);
+        assert!(spools[1].take(&ram).unwrap());
+        let recording = Recording { spools };
+        assert_eq!(recording.recorded(), [0, CAPACITY + 1]);
+        assert_eq!(recording.dropped(&ram).unwrap(), [0, 100 - CAPACITY]);
+        assert_eq!(recording.merged().unwrap().last().unwrap().unwrap().time, 100);
+    }
+
+    #[test]
+    fn a_head_that_makes_no_sense_yields_no_more_than_a_ring_full() {
+        let ram = ram();
+        ram.write(REGION.base, &u64::MAX.to_le_bytes()).unwrap();
+        let mut spool = Spool::new(&REGION, 0).unwrap();
+        assert!(spool.take(&ram).unwrap());
+        assert_eq!(spool.recorded, CAPACITY);
+    }
+
+    #[test]
+    fn the_thread_takes_what_is_left_at_the_end() {
+        let ram = ram();
+        let collector = Collector::start(ram.share().unwrap(), REGION).unwrap();
+        Source::new(&ram, 0).push(7);
+        let recording = collector.finish().unwrap();
+        assert_eq!(recording.recorded(), [1, 0]);
+    }
+}

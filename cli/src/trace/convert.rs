@@ -1,0 +1,240 @@
+//! Records as Perfetto shows them: a track for each VP, slices for exits, instants for all else, flows between them.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use hv_wire::{TraceKind, TraceRecord};
+
+use super::decode::{self, Decoded, Value};
+use super::exits::{Exit, Exits};
+use super::file::Writer;
+use super::flows::Flows;
+use super::perfetto::{
+    DebugAnnotation, INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name,
+    ProcessDescriptor, Run, SLICE_BEGIN, SLICE_END, ThreadDescriptor, TracePacket, TrackDescriptor,
+    TrackEvent,
+};
+
+/// The only sequence of packets.
+const SEQUENCE: u32 = 1;
+/// Process id of the partition; VP n is thread n + 1 of it.
+const PROCESS: i32 = 1;
+/// Track of the partition.
+const PROCESS_TRACK: u64 = 1;
+/// Category of the slices.
+const EXIT: &str = "exit";
+
+/// Track of a VP.
+pub(super) const fn track(vp: u32) -> u64 {
+    100 + vp as u64
+}
+
+/// Writes the trace of a run.
+pub(crate) fn write(
+    out: impl Write,
+    run: Run,
+    records: impl Iterator<Item = anyhow::Result<TraceRecord>>,
+) -> anyhow::Result<()> {
+    let mut writer = Writer::new(out);
+    let first = TracePacket { run: Some(run.clone()), ..packet(INCREMENTAL_STATE_CLEARED) };
+    writer.packet(&first)?;
+    for descriptor in descriptors(run.vps) {
+        writer.packet(&TracePacket { track_descriptor: Some(descriptor), ..packet(0) })?;
+    }
+    let mut converter = Converter {
+        vps: (0..run.vps).map(|_| Pending::default()).collect(),
+        run,
+        writer,
+        names: Interner::default(),
+        exits: Exits::default(),
+        flows: Flows::default(),
+    };
+    let mut last = converter.run.origin;
+    for record in records {
+        let record = record?;
+        last = record.time;
+        converter.writer.record(&record)?;
+        converter.convert(&record)?;
+    }
+    converter.finish(last)
+}
+
+/// The partition, and each VP.
+fn descriptors(vps: u32) -> impl Iterator<Item = TrackDescriptor> {
+    let process = ProcessDescriptor { pid: Some(PROCESS), process_name: Some("Hyper-V partition".into()) };
+    let partition =
+        TrackDescriptor { uuid: Some(PROCESS_TRACK), process: Some(process), ..TrackDescriptor::default() };
+    let vps = (0..vps).map(|vp| {
+        let thread = ThreadDescriptor {
+            pid: Some(PROCESS),
+            tid: i32::try_from(vp + 1).ok(),
+            thread_name: Some(format!("VP {vp}")),
+        };
+        TrackDescriptor {
+            uuid: Some(track(vp)),
+            parent_uuid: Some(PROCESS_TRACK),
+            thread: Some(thread),
+            ..TrackDescriptor::default()
+        }
+    });
+    std::iter::once(partition).chain(vps)
+}
+
+fn packet(flags: u32) -> TracePacket {
+    TracePacket {
+        sequence: Some(SEQUENCE),
+        sequence_flags: (flags != 0).then_some(flags),
+        ..TracePacket::default()
+    }
+}
+
+struct Converter<W> {
+    run: Run,
+    writer: Writer<W>,
+    names: Interner,
+    exits: Exits,
+    flows: Flows,
+    vps: Vec<Pending>,
+}
+
+/// What waits for the end of a VP's exit, since only then its name and all that it led to are known.
+#[derive(Default)]
+struct Pending {
+    in_exit: bool,
+    events: Vec<Event>,
+    flows: Vec<u64>,
+}
+
+/// A record that is an instant.
+struct Event {
+    time: u64,
+    decoded: Decoded,
+    through: Vec<u64>,
+    end: Vec<u64>,
+}
+
+impl<W: Write> Converter<W> {
+    fn convert(&mut self, record: &TraceRecord) -> io::Result<()> {
+        let flows = self.flows.feed(record);
+        if let Some(exit) = self.exits.feed(record) {
+            self.exit(&exit)?;
+        }
+        // A VP that a damaged record names is no track.
+        let Some(pending) = self.vps.get_mut(record.vp as usize) else { return Ok(()) };
+        match TraceKind::from_raw(record.kind) {
+            Some(TraceKind::Exit) => {
+                pending.in_exit = true;
+                return Ok(());
+            }
+            Some(TraceKind::Enter) => return Ok(()),
+            _ => {}
+        }
+        pending.flows.extend(&flows.new);
+        let event = Event {
+            time: record.time,
+            decoded: decode::decode(record),
+            through: flows.through,
+            end: flows.end,
+        };
+        if pending.in_exit {
+            pending.events.push(event);
+            return Ok(());
+        }
+        pending.flows.clear();
+        self.instant(record.vp, event)
+    }
+
+    /// Writes an exit and what was in it.
+    fn exit(&mut self, exit: &Exit) -> io::Result<()> {
+        let vp = exit.began.vp;
+        let Some(pending) = self.vps.get_mut(vp as usize) else { return Ok(()) };
+        let Pending { events, flows, .. } = std::mem::take(pending);
+        let mut fields =
+            vec![("cause", Value::Text(exit.cause.to_owned())), ("pc", Value::Hex(exit.began.pc))];
+        for (name, value) in [("esr", exit.began.syndrome), ("address", exit.began.address)] {
+            fields.extend((value != 0).then_some((name, Value::Hex(value))));
+        }
+        let begin = Decoded { kind: EXIT, name: exit.name.clone(), fields };
+        let event = Event { time: exit.began.time, decoded: begin, through: flows, end: Vec::new() };
+        self.event(vp, SLICE_BEGIN, event)?;
+        for event in events {
+            self.instant(vp, event)?;
+        }
+        let end =
+            TrackEvent { r#type: Some(SLICE_END), track_uuid: Some(track(vp)), ..TrackEvent::default() };
+        self.track_event(exit.end, end, None)
+    }
+
+    fn instant(&mut self, vp: u32, event: Event) -> io::Result<()> {
+        self.event(vp, INSTANT, event)
+    }
+
+    fn event(&mut self, vp: u32, event_type: i32, event: Event) -> io::Result<()> {
+        let Event { time, decoded: Decoded { kind, name, fields }, through, end } = event;
+        let mut new = InternedData::default();
+        let names = &mut self.names;
+        let category = names.categories.number(kind, &mut new.event_categories);
+        let name = names.events.number(if name.is_empty() { kind } else { &name }, &mut new.event_names);
+        let debug_annotations = fields.into_iter().map(|(name, value)| {
+            let name_iid = Some(names.annotations.number(name, &mut new.debug_annotation_names));
+            let annotation = DebugAnnotation { name_iid, ..DebugAnnotation::default() };
+            match value {
+                Value::Number(number) => DebugAnnotation { uint_value: Some(number), ..annotation },
+                Value::Hex(number) => DebugAnnotation { pointer_value: Some(number), ..annotation },
+                Value::Text(text) => DebugAnnotation { string_value: Some(text), ..annotation },
+            }
+        });
+        let event = TrackEvent {
+            category_iids: vec![category],
+            debug_annotations: debug_annotations.collect(),
+            r#type: Some(event_type),
+            name_iid: Some(name),
+            track_uuid: Some(track(vp)),
+            flow_ids: through,
+            terminating_flow_ids: end,
+        };
+        self.track_event(time, event, (new != InternedData::default()).then_some(new))
+    }
+
+    fn track_event(&mut self, time: u64, event: TrackEvent, new: Option<InternedData>) -> io::Result<()> {
+        self.writer.packet(&TracePacket {
+            timestamp: Some(self.run.nanoseconds(time)),
+            track_event: Some(event),
+            interned_data: new,
+            ..packet(NEEDS_INCREMENTAL_STATE)
+        })
+    }
+
+    fn finish(mut self, last: u64) -> anyhow::Result<()> {
+        let open: Vec<Exit> = std::mem::take(&mut self.exits).finish(last).collect();
+        for exit in open {
+            self.exit(&exit)?;
+        }
+        self.writer.finish()?;
+        Ok(())
+    }
+}
+
+/// Names that have a number: each is written once.
+#[derive(Default)]
+struct Interner {
+    categories: Names,
+    events: Names,
+    annotations: Names,
+}
+
+#[derive(Default)]
+struct Names(HashMap<String, u64>);
+
+impl Names {
+    /// The number of a name; one that is new goes to `new` as well.
+    fn number(&mut self, name: &str, new: &mut Vec<Name>) -> u64 {
+        if let Some(&number) = self.0.get(name) {
+            return number;
+        }
+        let number = self.0.len() as u64 + 1;
+        self.0.insert(name.to_owned(), number);
+        new.push(Name { iid: Some(number), name: Some(name.to_owned()) });
+        number
+    }
+}

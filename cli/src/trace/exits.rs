@@ -1,0 +1,123 @@
+//! Exits put together from their records: from leaving the guest to going back.
+
+use hv_wire::{TraceKind, TraceRecord};
+
+use super::{decode, words};
+
+/// An exit that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Exit {
+    /// The record with which it began.
+    pub(super) began: Began,
+    /// Time at which it ended.
+    pub(super) end: u64,
+    /// Its cause: what the hardware trapped.
+    pub(super) cause: &'static str,
+    /// What it was about; the cause itself where nothing says more.
+    pub(super) name: String,
+}
+
+/// When and where an exit began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Began {
+    pub(super) vp: u32,
+    pub(super) time: u64,
+    pub(super) syndrome: u64,
+    pub(super) pc: u64,
+    pub(super) address: u64,
+}
+
+/// The exits that go on.
+#[derive(Debug, Default)]
+pub(super) struct Exits {
+    open: Vec<(Exit, bool)>,
+}
+
+impl Exits {
+    /// Takes the next record, and gives the exit that it ends.
+    ///
+    /// An exit without an end (the VP was switched off, the machine ended) is ended by what the VP does next, if it does
+    /// anything.
+    pub(super) fn feed(&mut self, record: &TraceRecord) -> Option<Exit> {
+        let kind = TraceKind::from_raw(record.kind);
+        let place = self.open.iter().position(|(exit, _)| exit.began.vp == record.vp);
+        match (kind, place) {
+            (Some(TraceKind::Exit), _) => {
+                let ended = place.map(|place| self.end(place, record.time));
+                self.open.push((begin(record), false));
+                ended
+            }
+            (Some(TraceKind::Enter | TraceKind::VpOffline | TraceKind::VpOnline), Some(place)) => {
+                Some(self.end(place, record.time))
+            }
+            (_, Some(place)) => {
+                let (exit, named) = &mut self.open[place];
+                if let Some(name) = (!*named).then(|| decode::names_exit(record)).flatten() {
+                    (exit.name, *named) = (name, true);
+                }
+                None
+            }
+            (_, None) => None,
+        }
+    }
+
+    fn end(&mut self, place: usize, time: u64) -> Exit {
+        let (exit, _) = self.open.swap_remove(place);
+        Exit { end: time, ..exit }
+    }
+
+    /// Ends what goes on, at the end of the trace.
+    pub(super) fn finish(self, time: u64) -> impl Iterator<Item = Exit> {
+        self.open.into_iter().map(move |(exit, _)| Exit { end: time.max(exit.began.time), ..exit })
+    }
+}
+
+fn begin(record: &TraceRecord) -> Exit {
+    let [trap, syndrome, pc, address, ..] = record.values;
+    let cause = words::trap(trap);
+    let began = Began { vp: record.vp, time: record.time, syndrome, pc, address };
+    Exit { began, end: record.time, cause, name: cause.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_wire::Trap;
+
+    use super::*;
+    use crate::trace::samples::*;
+
+    #[test]
+    fn an_exit_lasts_until_its_vp_goes_back() {
+        let mut exits = Exits::default();
+        assert_eq!(exits.feed(&exit(0, 10, Trap::Hvc)), None);
+        assert_eq!(exits.feed(&exit(1, 20, Trap::Interrupt)), None);
+        assert_eq!(exits.feed(&hypercall(0, 25, 0x5c)), None);
+        let over = exits.feed(&record(1, 30, TraceKind::Enter, [0; 6])).unwrap();
+        assert_eq!((over.began.vp, over.began.time, over.end, &*over.name), (1, 20, 30, "interrupt"));
+        let over = exits.feed(&record(0, 40, TraceKind::Enter, [0; 6])).unwrap();
+        assert_eq!((over.began.time, over.end, over.cause), (10, 40, "hvc #1"));
+        assert_eq!(over.name, "HVCALL_POST_MESSAGE");
+        assert_eq!(exits.finish(50).count(), 0);
+    }
+
+    #[test]
+    fn the_first_that_says_more_names_it() {
+        let mut exits = Exits::default();
+        exits.feed(&exit(0, 1, Trap::Interrupt));
+        exits.feed(&record(0, 2, TraceKind::OwnInterrupt, [26, 0, 0, 0, 0, 0]));
+        exits.feed(&record(0, 3, TraceKind::Forwarded, [27, 0, 0, 0, 0, 0]));
+        let over = exits.feed(&record(0, 4, TraceKind::Enter, [0; 6])).unwrap();
+        assert_eq!(over.name, "interrupt 26 (deadline)");
+    }
+
+    #[test]
+    fn a_vp_that_goes_off_ends_its_exit() {
+        let mut exits = Exits::default();
+        exits.feed(&exit(1, 1, Trap::Smccc));
+        assert_eq!(exits.feed(&record(1, 5, TraceKind::VpOffline, [0; 6])).unwrap().end, 5);
+        assert_eq!(exits.feed(&record(1, 9, TraceKind::VpOnline, [0; 6])), None);
+        exits.feed(&exit(1, 10, Trap::Smccc));
+        let last: Vec<_> = exits.finish(12).collect();
+        assert_eq!((last.len(), last[0].end), (1, 12));
+    }
+}

@@ -1,0 +1,163 @@
+//! A trace file: Perfetto's packets for a person who looks, and the records themselves for `hv trace`.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use hv_wire::TraceRecord;
+use prost::Message as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::perfetto::{OwnPacket, PACKET, Run, TracePacket};
+
+/// Records in one packet.
+const BATCH: usize = 1024;
+/// Longest packet that is believed: a batch of records is far shorter.
+const LONGEST: u64 = 16 << 20;
+
+impl Run {
+    /// Nanoseconds from the guest's counter 0 to a record's time.
+    pub(crate) fn nanoseconds(&self, time: u64) -> u64 {
+        let ticks = u128::from(time.saturating_sub(self.origin));
+        let nanoseconds = ticks * 1_000_000_000 / u128::from(self.frequency.max(1));
+        u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+    }
+
+    /// Records that all VPs together had to drop.
+    pub(crate) fn all_dropped(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Records that all VPs together wrote.
+    pub(crate) fn all_recorded(&self) -> u64 {
+        self.recorded.iter().sum()
+    }
+}
+
+/// Writes packets.
+pub(super) struct Writer<W> {
+    out: W,
+    batch: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) const fn new(out: W) -> Self {
+        Self { out, batch: Vec::new() }
+    }
+
+    pub(super) fn packet(&mut self, packet: &TracePacket) -> io::Result<()> {
+        self.out.write_all(&[PACKET])?;
+        self.out.write_all(&packet.encode_length_delimited_to_vec())
+    }
+
+    /// A record as it is.
+    pub(super) fn record(&mut self, record: &TraceRecord) -> io::Result<()> {
+        self.batch.extend_from_slice(record.as_bytes());
+        if self.batch.len() >= BATCH * size_of::<TraceRecord>() { self.flush_records() } else { Ok(()) }
+    }
+
+    fn flush_records(&mut self) -> io::Result<()> {
+        let records = std::mem::take(&mut self.batch);
+        self.packet(&TracePacket { records, ..TracePacket::default() })
+    }
+
+    /// Writes what is left, and gives the file back.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        if !self.batch.is_empty() {
+            self.flush_records()?;
+        }
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+/// Reads packets.
+pub(super) struct Packets<R> {
+    input: BufReader<R>,
+}
+
+impl Packets<File> {
+    pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
+        let input = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        Ok(Self::new(input))
+    }
+}
+
+impl<R: io::Read> Packets<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input: BufReader::with_capacity(1 << 20, input) }
+    }
+
+    /// The bytes of the next packet; `None` at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(&tag) = self.input.fill_buf()?.first() else { return Ok(None) };
+        ensure!(tag == PACKET, "this is no trace: it begins a packet with {tag:#x}");
+        self.input.consume(1);
+        let mut length = 0;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.input.read_exact(&mut byte).context("the trace is cut off")?;
+            length |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        ensure!(length <= LONGEST, "this is no trace: it has a packet of {length} bytes");
+        let mut bytes = Vec::new();
+        let read = self.input.by_ref().take(length).read_to_end(&mut bytes)?;
+        ensure!(read as u64 == length, "the trace is cut off");
+        Ok(Some(bytes))
+    }
+}
+
+/// The records of a trace file, in the order of their times.
+pub(super) struct Reader<R> {
+    packets: Packets<R>,
+    run: Run,
+    batch: std::vec::IntoIter<TraceRecord>,
+}
+
+impl<R: io::Read> Reader<R> {
+    pub(super) fn new(mut packets: Packets<R>) -> anyhow::Result<Self> {
+        let first = packets.next()?.context("the file is empty")?;
+        let Some(run) = OwnPacket::decode(&*first).ok().and_then(|packet| packet.run) else {
+            bail!("this is no trace of hv boot's");
+        };
+        ensure!(
+            run.version == hv_wire::VERSION,
+            "the trace was written by an hv with version {} of its records, and this one reads version {}",
+            run.version,
+            hv_wire::VERSION
+        );
+        Ok(Self { packets, run, batch: Vec::new().into_iter() })
+    }
+
+    /// About the run.
+    pub(super) const fn run(&self) -> &Run {
+        &self.run
+    }
+
+    fn read(&mut self) -> anyhow::Result<Option<TraceRecord>> {
+        loop {
+            if let Some(record) = self.batch.next() {
+                return Ok(Some(record));
+            }
+            let Some(bytes) = self.packets.next()? else { return Ok(None) };
+            let packet = OwnPacket::decode(&*bytes).context("the trace is damaged")?;
+            let chunks = packet.records.chunks_exact(size_of::<TraceRecord>());
+            ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a part of a record");
+            let records: Vec<_> =
+                chunks.filter_map(|bytes| TraceRecord::read_from_bytes(bytes).ok()).collect();
+            self.batch = records.into_iter();
+        }
+    }
+}
+
+impl<R: io::Read> Iterator for Reader<R> {
+    type Item = anyhow::Result<TraceRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}

@@ -1,0 +1,70 @@
+//! `hv boot --trace` keeps what the hypervisor records, and `hv trace` reads it.
+
+mod args;
+mod check;
+mod collect;
+mod convert;
+mod decode;
+mod exits;
+mod file;
+mod flows;
+mod perfetto;
+#[cfg(test)]
+mod samples;
+mod summary;
+mod words;
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+pub(crate) use args::{Args, run};
+pub(crate) use check::Checked;
+pub(crate) use collect::{Collector, Region};
+
+use crate::machine::{Outcome, Ram};
+use perfetto::Run;
+
+/// What `hv boot` has to say about a trace.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Kept {
+    /// The file.
+    pub(crate) file: String,
+    /// Records in it.
+    pub(crate) records: u64,
+    /// Records that were lost because a ring was full.
+    pub(crate) dropped: u64,
+}
+
+/// Writes the trace of a run that has ended.
+pub(crate) fn keep(collector: Collector, ram: &Ram, outcome: &Outcome, file: &Path) -> anyhow::Result<Kept> {
+    let recording = collector.finish()?;
+    let run = Run {
+        version: hv_wire::VERSION,
+        vps: u32::try_from(outcome.vps.len())?,
+        frequency: outcome.report.counter_frequency,
+        origin: outcome.report.counter_offset,
+        recorded: recording.recorded(),
+        dropped: recording.dropped(ram)?,
+    };
+    let (records, dropped) = (run.all_recorded(), run.all_dropped());
+    let explain = || format!("cannot write the trace to {}", file.display());
+    let mut out = BufWriter::new(File::create(file).with_context(explain)?);
+    convert::write(&mut out, run, recording.merged()?).with_context(explain)?;
+    out.flush().with_context(explain)?;
+    Ok(Kept { file: file.display().to_string(), records, dropped })
+}
+
+/// Looks whether a file is a good trace.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(file: &Path) -> anyhow::Result<Checked> {
+    check::check(file::Packets::open(file)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The messages of Perfetto's trace format that a trace has.
+//!
+//! Source: Perfetto, `protos/perfetto/trace/perfetto_trace.proto`, whose field numbers never change. What is not needed
+//! here is left out, as Protocol Buffers allow. A file is a `Trace`: packets with tag 1, one after the other.
+
+/// Tag and wire type of `Trace.packet`.
+pub(super) const PACKET: u8 = 1 << 3 | 2;
+
+/// `TracePacket.sequence_flags`: what was interned before is forgotten.
+pub(super) const INCREMENTAL_STATE_CLEARED: u32 = 1;
+/// `TracePacket.sequence_flags`: the packet refers to interned names.
+pub(super) const NEEDS_INCREMENTAL_STATE: u32 = 2;
+
+/// `TrackEvent.Type`: a slice begins.
+pub(super) const SLICE_BEGIN: i32 = 1;
+/// `TrackEvent.Type`: the last slice that began ends.
+pub(super) const SLICE_END: i32 = 2;
+/// `TrackEvent.Type`: something without a duration.
+pub(super) const INSTANT: i32 = 3;
+
+/// One packet.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TracePacket {
+    /// Nanoseconds.
+    #[prost(uint64, optional, tag = "8")]
+    pub(super) timestamp: Option<u64>,
+    /// Who wrote it; interned names hold within a sequence.
+    #[prost(uint32, optional, tag = "10")]
+    pub(super) sequence: Option<u32>,
+    #[prost(message, optional, tag = "11")]
+    pub(super) track_event: Option<TrackEvent>,
+    #[prost(message, optional, tag = "12")]
+    pub(super) interned_data: Option<InternedData>,
+    #[prost(uint32, optional, tag = "13")]
+    pub(super) sequence_flags: Option<u32>,
+    #[prost(message, optional, tag = "60")]
+    pub(super) track_descriptor: Option<TrackDescriptor>,
+    /// Ours, in the range 1000 to 1999 that the schema leaves to others: about the run.
+    #[prost(message, optional, tag = "1900")]
+    pub(super) run: Option<Run>,
+    /// Ours: [`TraceRecord`](hv_wire::TraceRecord)s as the hypervisor wrote them, in the order of their times.
+    #[prost(bytes = "vec", tag = "1901")]
+    pub(super) records: Vec<u8>,
+}
+
+/// What `hv trace` reads of a packet; the rest is skipped.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OwnPacket {
+    #[prost(message, optional, tag = "1900")]
+    pub(super) run: Option<Run>,
+    #[prost(bytes = "vec", tag = "1901")]
+    pub(super) records: Vec<u8>,
+}
+
+/// About the run as a whole; the first packet.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Run {
+    /// Version of the records: [`hv_wire::VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub(crate) version: u32,
+    /// Number of VPs.
+    #[prost(uint32, tag = "2")]
+    pub(crate) vps: u32,
+    /// Ticks per second of the records' times.
+    #[prost(uint64, tag = "3")]
+    pub(crate) frequency: u64,
+    /// Ticks at which the guest's counter was 0.
+    #[prost(uint64, tag = "4")]
+    pub(crate) origin: u64,
+    /// Records that each VP wrote.
+    #[prost(uint64, repeated, tag = "5")]
+    pub(crate) recorded: Vec<u64>,
+    /// Records that each VP had to drop because its ring was full.
+    #[prost(uint64, repeated, tag = "6")]
+    pub(crate) dropped: Vec<u64>,
+}
+
+/// An event on a track.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TrackEvent {
+    #[prost(uint64, repeated, packed = "false", tag = "3")]
+    pub(super) category_iids: Vec<u64>,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) debug_annotations: Vec<DebugAnnotation>,
+    #[prost(int32, optional, tag = "9")]
+    pub(super) r#type: Option<i32>,
+    #[prost(uint64, optional, tag = "10")]
+    pub(super) name_iid: Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub(super) track_uuid: Option<u64>,
+    /// Flows that begin at this event or go through it.
+    #[prost(fixed64, repeated, packed = "false", tag = "47")]
+    pub(super) flow_ids: Vec<u64>,
+    /// Flows that end at this event.
+    #[prost(fixed64, repeated, packed = "false", tag = "48")]
+    pub(super) terminating_flow_ids: Vec<u64>,
+}
+
+/// An argument of an event.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DebugAnnotation {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) name_iid: Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(super) uint_value: Option<u64>,
+    #[prost(string, optional, tag = "6")]
+    pub(super) string_value: Option<String>,
+    /// Shown in hexadecimal.
+    #[prost(uint64, optional, tag = "7")]
+    pub(super) pointer_value: Option<u64>,
+}
+
+/// Names that events refer to by number.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct InternedData {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) event_categories: Vec<Name>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) event_names: Vec<Name>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) debug_annotation_names: Vec<Name>,
+}
+
+/// `EventCategory`, `EventName` and `DebugAnnotationName`, which are alike.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Name {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) iid: Option<u64>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) name: Option<String>,
+}
+
+/// A track.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TrackDescriptor {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) uuid: Option<u64>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) process: Option<ProcessDescriptor>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) thread: Option<ThreadDescriptor>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) parent_uuid: Option<u64>,
+}
+
+/// The partition, as a process.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ProcessDescriptor {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) pid: Option<i32>,
+    #[prost(string, optional, tag = "6")]
+    pub(super) process_name: Option<String>,
+}
+
+/// A VP, as a thread.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ThreadDescriptor {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) pid: Option<i32>,
+    #[prost(int32, optional, tag = "2")]
+    pub(super) tid: Option<i32>,
+    #[prost(string, optional, tag = "5")]
+    pub(super) thread_name: Option<String>,
+}

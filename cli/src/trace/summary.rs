@@ -1,0 +1,246 @@
+//! A trace in numbers: how often, and how long.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use super::exits::Exit;
+use super::perfetto::Run;
+
+/// The numbers of a trace, or of the part of it that was asked for.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    vps: u32,
+    records: u64,
+    /// Records that the run lost because a ring was full.
+    dropped: u64,
+    /// Times of the first and the last record.
+    from_ns: u64,
+    to_ns: u64,
+    /// Records by kind.
+    kinds: BTreeMap<&'static str, u64>,
+    /// Durations of exits by cause.
+    exits: Vec<Cause>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cause {
+    cause: &'static str,
+    #[serde(flatten)]
+    all: Durations,
+    /// What the exits were about; empty where the cause is all that is known.
+    names: Vec<Named>,
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    name: String,
+    #[serde(flatten)]
+    all: Durations,
+}
+
+/// How long something took, in nanoseconds. A percentile is the smallest duration that so many of all do not exceed.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Durations {
+    count: u64,
+    total_ns: u64,
+    min_ns: u64,
+    p50_ns: u64,
+    p90_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+}
+
+/// Gathers the numbers.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    records: u64,
+    from: Option<u64>,
+    to: u64,
+    kinds: BTreeMap<&'static str, u64>,
+    exits: BTreeMap<(&'static str, String), Vec<u64>>,
+}
+
+impl Gathered {
+    /// Counts a record.
+    pub(super) fn record(&mut self, kind: &'static str, nanoseconds: u64) {
+        self.records += 1;
+        self.from.get_or_insert(nanoseconds);
+        self.to = nanoseconds;
+        *self.kinds.entry(kind).or_default() += 1;
+    }
+
+    /// Counts an exit.
+    pub(super) fn exit(&mut self, exit: &Exit, nanoseconds: u64) {
+        self.exits.entry((exit.cause, exit.name.clone())).or_default().push(nanoseconds);
+    }
+
+    /// Sums up.
+    pub(super) fn summary(self, run: &Run) -> Summary {
+        let mut causes = BTreeMap::<&'static str, (Vec<u64>, Vec<Named>)>::new();
+        for ((cause, name), mut durations) in self.exits {
+            let (all, names) = causes.entry(cause).or_default();
+            all.extend(&durations);
+            if name != cause {
+                names.push(Named { name, all: Durations::of(&mut durations) });
+            }
+        }
+        let mut exits: Vec<Cause> = causes
+            .into_iter()
+            .map(|(cause, (mut all, mut names))| {
+                names.sort_by_key(|named| Reverse(named.all.total_ns));
+                Cause { cause, all: Durations::of(&mut all), names }
+            })
+            .collect();
+        exits.sort_by_key(|cause| Reverse(cause.all.total_ns));
+        Summary {
+            vps: run.vps,
+            records: self.records,
+            dropped: run.all_dropped(),
+            from_ns: self.from.unwrap_or_default(),
+            to_ns: self.to,
+            kinds: self.kinds,
+            exits,
+        }
+    }
+}
+
+impl Durations {
+    fn of(durations: &mut [u64]) -> Self {
+        durations.sort_unstable();
+        let at = |percent: usize| {
+            let rank = (durations.len() * percent).div_ceil(100).max(1);
+            durations.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self {
+            count: durations.len() as u64,
+            total_ns: durations.iter().sum(),
+            min_ns: durations.first().copied().unwrap_or_default(),
+            p50_ns: at(50),
+            p90_ns: at(90),
+            p99_ns: at(99),
+            max_ns: durations.last().copied().unwrap_or_default(),
+        }
+    }
+
+    fn line(&self, f: &mut Formatter<'_>, name: &str, wide: usize) -> fmt::Result {
+        // Microseconds, rounded to tenths.
+        let micros = |ns: u64| format!("{}.{}", ns / 1000, ns % 1000 / 100);
+        let millis = format!("{}.{:03}", self.total_ns / 1_000_000, self.total_ns / 1000 % 1000);
+        write!(f, "{name:wide$} {:>9} {millis:>11}", self.count)?;
+        for ns in [self.min_ns, self.p50_ns, self.p90_ns, self.p99_ns, self.max_ns] {
+            write!(f, " {:>9}", micros(ns))?;
+        }
+        writeln!(f)
+    }
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = |ns: u64| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+        writeln!(
+            f,
+            "{} records of {} VPs from {} s to {} s, {} dropped",
+            self.records,
+            self.vps,
+            seconds(self.from_ns),
+            seconds(self.to_ns),
+            self.dropped
+        )?;
+        writeln!(f, "\n{:24} {:>9}", "kind", "count")?;
+        for (kind, count) in &self.kinds {
+            writeln!(f, "{kind:24} {count:>9}")?;
+        }
+        if self.exits.is_empty() {
+            return Ok(());
+        }
+        let names = self.exits.iter().flat_map(|cause| cause.names.iter().map(|named| named.name.len() + 2));
+        let wide = names.max().unwrap_or(0).max(24);
+        write!(f, "\n{:wide$} {:>9} {:>11}", "exits, us", "count", "total ms")?;
+        for column in ["min", "p50", "p90", "p99", "max"] {
+            write!(f, " {column:>9}")?;
+        }
+        writeln!(f)?;
+        for cause in &self.exits {
+            cause.all.line(f, cause.cause, wide)?;
+            for named in &cause.names {
+                named.all.line(f, &format!("  {}", named.name), wide)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_wire::{TraceKind, Trap};
+
+    use super::*;
+    use crate::trace::exits::Exits;
+    use crate::trace::samples::*;
+
+    #[test]
+    fn percentiles_are_durations_that_occurred() {
+        let durations = Durations::of(&mut (1..=200).rev().collect::<Vec<_>>());
+        assert_eq!((durations.p50_ns, durations.p90_ns, durations.p99_ns), (100, 180, 198));
+        assert_eq!((durations.min_ns, durations.max_ns, durations.total_ns), (1, 200, 20_100));
+        let one = Durations::of(&mut [7]);
+        assert_eq!((one.p50_ns, one.p99_ns, one.max_ns), (7, 7, 7));
+        assert_eq!(Durations::of(&mut []).p50_ns, 0);
+    }
+
+    fn summary() -> Summary {
+        let mut gathered = Gathered::default();
+        let mut exits = Exits::default();
+        let run = run();
+        let mut records = Vec::new();
+        for (time, code, took) in [(2000, 0x5c, 30_000), (50_000, 0x5c, 10_000), (90_000, 0x50, 2_000)] {
+            records.push(exit(0, time, Trap::Hvc));
+            records.push(hypercall(0, time + 1, code));
+            records.push(enter(0, time + took));
+        }
+        records.extend([exit(1, 95_000, Trap::Abort), enter(1, 95_500)]);
+        for record in &records {
+            let kind = TraceKind::from_raw(record.kind).unwrap();
+            gathered.record(crate::trace::decode::label(kind), run.nanoseconds(record.time));
+            if let Some(exit) = exits.feed(record) {
+                gathered.exit(&exit, run.nanoseconds(exit.end) - run.nanoseconds(exit.began.time));
+            }
+        }
+        gathered.summary(&Run { dropped: vec![3, 4], ..run })
+    }
+
+    #[test]
+    fn the_text_has_every_kind_cause_and_name() {
+        assert_eq!(
+            summary().to_string(),
+            "\
+11 records of 2 VPs from 0.000001000 s to 0.000094500 s, 7 dropped
+
+kind                         count
+enter                            4
+exit                             4
+hypercall                        3
+
+exits, us                     count    total ms       min       p50       p90       p99       max
+hvc #1                            3       0.042       2.0      10.0      30.0      30.0      30.0
+  HVCALL_POST_MESSAGE             2       0.040      10.0      10.0      30.0      30.0      30.0
+  HVCALL_GET_VP_REGISTERS         1       0.002       2.0       2.0       2.0       2.0       2.0
+abort                             1       0.000       0.5       0.5       0.5       0.5       0.5
+"
+        );
+    }
+
+    #[test]
+    fn the_json_says_the_same() {
+        let json = serde_json::to_value(summary()).unwrap();
+        assert_eq!(json["dropped"], 7);
+        assert_eq!(json["kinds"]["hypercall"], 3);
+        assert_eq!(json["exits"][0]["cause"], "hvc #1");
+        assert_eq!(json["exits"][0]["names"][0]["name"], "HVCALL_POST_MESSAGE");
+        assert_eq!(json["exits"][0]["names"][0]["p90_ns"], 30_000);
+        assert_eq!(json["exits"][1]["names"], serde_json::json!([]));
+    }
+}

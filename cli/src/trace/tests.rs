@@ -1,0 +1,171 @@
+//! A trace from records to a file and back.
+
+use hv_wire::{TraceKind, TraceRecord, Trap};
+
+use super::args::Filter;
+use super::file::{Packets, Reader, Writer};
+use super::perfetto::{Run, TracePacket};
+use super::samples::*;
+use super::{check, convert};
+
+/// A message that VP 0 posts and VP 1 gets; a VP that goes off; an exit that never ends.
+fn story() -> Vec<TraceRecord> {
+    vec![
+        record(0, 1000, TraceKind::Reset, [0; 6]),
+        exit(0, 2000, Trap::Hvc),
+        record(0, 2010, TraceKind::MessageDelivered, [1, 2, 1, 8, 0x0f, 0]),
+        record(0, 2020, TraceKind::Interrupt, [1, 18, 0, 2, 0, 0]),
+        record(0, 2030, TraceKind::MessagePosted, [4, 1, 0, 40, 0x0e, 0x5_0003]),
+        exit(1, 2035, Trap::Interrupt),
+        record(1, 2036, TraceKind::OwnInterrupt, [0; 6]),
+        record(1, 2037, TraceKind::Injected, [18, 1 << 62, 0, 0, 0, 0]),
+        enter(1, 2039),
+        hypercall(0, 2040, 0x5c),
+        enter(0, 2050),
+        exit(1, 3000, Trap::Smccc),
+        record(1, 3001, TraceKind::VpOffline, [0; 6]),
+        exit(0, 4000, Trap::Smccc),
+        record(0, 4001, TraceKind::Smccc, [0, 0x8400_0008, 0, 0, 0, 0]),
+    ]
+}
+
+fn written(records: &[TraceRecord]) -> Vec<u8> {
+    let of = |vp| records.iter().filter(|record| record.vp == vp).count() as u64;
+    let run = Run { recorded: vec![of(0), of(1)], ..run() };
+    let mut bytes = Vec::new();
+    convert::write(&mut bytes, run, records.iter().copied().map(Ok)).unwrap();
+    bytes
+}
+
+fn printed(bytes: &[u8], filter: &Filter, json: bool) -> String {
+    let mut out = Vec::new();
+    filter.print(Reader::new(Packets::new(bytes)).unwrap(), &mut out, json).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_trace_is_good_and_has_what_happened() {
+    let bytes = written(&story());
+    let found = check::check(Packets::new(&*bytes)).unwrap();
+    assert_eq!((found.slices, found.instants, found.hypercalls), (4, 9, 1));
+    // From the exit to the message, its interrupt and the list register.
+    assert_eq!(found.flows, 1);
+}
+
+#[test]
+fn every_kind_of_record_can_be_written_and_read() {
+    let values = [[0; 6], [1, 2, 3, 4, 5, 6], [u64::MAX; 6]];
+    let mut records = Vec::new();
+    for &kind in TraceKind::ALL {
+        for values in values {
+            records.push(record(0, 2000 + records.len() as u64, kind, values));
+        }
+    }
+    let bytes = written(&records);
+    let text = printed(&bytes, &Filter::default(), false);
+    assert_eq!(text.lines().count(), records.len());
+    assert!(!text.contains(" 0 unknown "), "{text}");
+    assert_eq!(printed(&bytes, &Filter::default(), true).lines().count(), records.len());
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    let records: Vec<_> =
+        (0..3000).map(|n| record(n % 2, 1000 + u64::from(n), TraceKind::Enter, [7; 6])).collect();
+    let bytes = written(&records);
+    let back: Vec<_> = Reader::new(Packets::new(&*bytes)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(back.len(), records.len());
+    assert!(back.iter().zip(&records).all(|(one, two)| one.time == two.time && one.vp == two.vp));
+}
+
+#[test]
+fn the_text_has_names_from_the_abi() {
+    let text = printed(&written(&story()), &Filter::default(), false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "  0.000000000 0 reset");
+    assert_eq!(lines[1], "  0.000001000 0 exit                hvc #1 esr=0x56000001 pc=0xffff800000001234");
+    assert_eq!(
+        lines[2],
+        "  0.000001010 0 message-delivered   CHANNELMSG_VERSION_RESPONSE to-vp=1 sint=2 pending=0 bytes=8 \
+         payload=0f00000000000000"
+    );
+    assert_eq!(
+        lines[4],
+        "  0.000001030 0 message-posted      CHANNELMSG_INITIATE_CONTACT connection=0x4 status=HV_STATUS_SUCCESS \
+         bytes=40 payload=0e000000000000000300050000000000.."
+    );
+    assert_eq!(
+        lines[9],
+        "  0.000001040 0 hypercall           HVCALL_POST_MESSAGE hvc=1 input=0x1000 output=0x2000 \
+         status=HV_STATUS_SUCCESS"
+    );
+    assert!(lines[14].contains("smccc               SYSTEM_OFF by=hvc"), "{}", lines[14]);
+}
+
+#[test]
+fn a_name_finds_the_record() {
+    let bytes = written(&story());
+    let filter = Filter::named("version_response");
+    assert_eq!(printed(&bytes, &filter, false).lines().count(), 1);
+    let json: serde_json::Value = serde_json::from_str(&printed(&bytes, &filter, true)).unwrap();
+    assert_eq!(json["kind"], "message-delivered");
+    assert_eq!(json["time_ns"], 1010);
+    assert_eq!(json["values"]["to-vp"], 1);
+}
+
+#[test]
+fn drops_are_said() {
+    let mut bytes = Vec::new();
+    convert::write(&mut bytes, Run { dropped: vec![0, 5], ..run() }, std::iter::empty()).unwrap();
+    assert_eq!(
+        printed(&bytes, &Filter::default(), false),
+        "5 records were dropped: the trace is not whole\n"
+    );
+}
+
+#[test]
+fn what_is_no_trace_is_refused() {
+    let refused = |bytes: &[u8]| Reader::new(Packets::new(bytes)).err().expect("it was taken").to_string();
+    assert_eq!(refused(b""), "the file is empty");
+    assert!(refused(b"\x7fELF").starts_with("this is no trace"), "{}", refused(b"\x7fELF"));
+    // A packet of Perfetto's own.
+    assert!(refused(&[0x0a, 2, 0x40, 1]).starts_with("this is no trace of hv boot's"));
+    assert!(refused(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("a packet of"));
+    let mut other = Writer::new(Vec::new());
+    other.packet(&TracePacket { run: Some(Run { version: 99, ..run() }), ..TracePacket::default() }).unwrap();
+    assert!(refused(&other.finish().unwrap()).contains("version 99"));
+}
+
+#[test]
+fn a_damaged_trace_is_an_error_and_no_panic() {
+    let bytes = written(&story());
+    for end in 0..bytes.len() {
+        if let Ok(reader) = Reader::new(Packets::new(&bytes[..end])) {
+            let _ = reader.collect::<Vec<_>>();
+        }
+        assert!(check::check(Packets::new(&bytes[..end])).is_err(), "cut off at {end}");
+    }
+    for place in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[place] ^= 0x55;
+        if let Ok(reader) = Reader::new(Packets::new(&*bytes)) {
+            let _ = Filter::default().print(reader, std::io::sink(), false);
+        }
+        let _ = check::check(Packets::new(&*bytes));
+    }
+}
+
+#[test]
+fn the_check_finds_what_is_wrong() {
+    let said = |records: &[TraceRecord]| {
+        let mut bytes = Vec::new();
+        convert::write(&mut bytes, Run { recorded: vec![9, 0], ..run() }, records.iter().copied().map(Ok))
+            .unwrap();
+        format!("{:#}", check::check(Packets::new(&*bytes)).unwrap_err())
+    };
+    assert!(said(&story()[..1]).contains("1 records, 9 said"));
+    let back = [enter(0, 2000), enter(0, 1999)];
+    assert!(said(&back).contains("not in their order"));
+    let unknown = TraceRecord { kind: 0, ..enter(0, 2000) };
+    assert!(said(&[unknown]).contains("kind 0"));
+}

@@ -1,0 +1,237 @@
+//! Names for the numbers in a record that are not the ABI's.
+
+use hv_wire::platform::{
+    GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
+    PHYSICAL_TIMER_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
+};
+use hv_wire::{Fault, Trap};
+
+use crate::report::names;
+
+/// Why the guest was left.
+pub(super) fn trap(number: u64) -> &'static str {
+    let trap = usize::try_from(number).ok().and_then(|number| Trap::ALL.get(number));
+    match trap {
+        Some(Trap::Smccc) => "hvc #0",
+        Some(Trap::Hvc) => "hvc #1",
+        Some(Trap::Smc) => "smc",
+        Some(Trap::SystemRegister) => "system register",
+        Some(Trap::GicMmio) => "GIC access",
+        Some(Trap::Abort) => "abort",
+        Some(Trap::Interrupt) => "interrupt",
+        Some(Trap::Other) => "other",
+        None => "unknown",
+    }
+}
+
+/// Which instruction made a call.
+pub(super) const fn conduit(number: u64) -> &'static str {
+    if number == 0 { "hvc" } else { "smc" }
+}
+
+/// Why an interrupt was asserted, and what the number with it counts.
+pub(super) const fn cause(number: u64) -> (&'static str, Option<&'static str>) {
+    match number {
+        0 => ("message", Some("sint")),
+        1 => ("event", Some("sint")),
+        2 => ("timer", Some("timer")),
+        3 => ("ipi", None),
+        _ => ("unknown", None),
+    }
+}
+
+/// An SMCCC function: its name, or its number where it has none.
+pub(super) fn smccc(function: u32) -> String {
+    let both = names::smccc(function);
+    match both.split_once(" (") {
+        Some((_, name)) => name.trim_end_matches(')').to_owned(),
+        None => match names::name("smccc", function.into()) {
+            name if name.starts_with("0x") => both,
+            name => name,
+        },
+    }
+}
+
+fn interrupt_name(intid: u64, known: &[(u32, &str)]) -> String {
+    let name = known.iter().find(|(number, _)| u64::from(*number) == intid);
+    name.map_or_else(|| format!("interrupt {intid}"), |(_, name)| format!("interrupt {intid} ({name})"))
+}
+
+/// An interrupt of the guest.
+pub(super) fn interrupt(intid: u64) -> String {
+    const KNOWN: [(u32, &str); 3] = [
+        (VIRTUAL_TIMER_INTID, "virtual timer"),
+        (PHYSICAL_TIMER_INTID, "physical timer"),
+        (UART_INTID, "UART"),
+    ];
+    interrupt_name(intid, &KNOWN)
+}
+
+/// An interrupt of the hypervisor.
+pub(super) fn own_interrupt(intid: u64) -> String {
+    const KNOWN: [(u32, &str); 3] =
+        [(HYPERVISOR_TIMER_INTID, "deadline"), (MAINTENANCE_INTID, "maintenance"), (0, "kick")];
+    interrupt_name(intid, &KNOWN)
+}
+
+/// A trapped system register by its ISS.
+///
+/// Source: Arm IHI 0069, "AArch64 System register descriptions".
+pub(super) fn system_register(iss: u64) -> String {
+    match iss & 0x3f_fc1e {
+        0x3a_3016 => "ICC_SGI1R_EL1".to_owned(),
+        0x3c_3016 => "ICC_ASGI1R_EL1".to_owned(),
+        0x3e_3016 => "ICC_SGI0R_EL1".to_owned(),
+        0x32_3016 => "ICC_DIR_EL1".to_owned(),
+        _ => names::system_register(iss),
+    }
+}
+
+/// True of the registers whose writes generate SGIs.
+pub(super) const fn generates_sgi(iss: u64) -> bool {
+    matches!(iss & 0x3f_fc1e, 0x3a_3016 | 0x3c_3016 | 0x3e_3016)
+}
+
+/// Registers that the distributor and a redistributor's SGI frame have at the same offsets.
+///
+/// Source: Arm IHI 0069, "The GIC Distributor register map" and "The GIC Redistributor register map".
+const SHARED: [(u64, &str); 13] = [
+    (0x80, "IGROUPR"),
+    (0x100, "ISENABLER"),
+    (0x180, "ICENABLER"),
+    (0x200, "ISPENDR"),
+    (0x280, "ICPENDR"),
+    (0x300, "ISACTIVER"),
+    (0x380, "ICACTIVER"),
+    (0x400, "IPRIORITYR"),
+    (0x800, "ITARGETSR"),
+    (0xc00, "ICFGR"),
+    (0xd00, "IGRPMODR"),
+    (0xe00, "NSACR"),
+    (0xf00, "SGIR"),
+];
+/// Registers of the distributor alone.
+const DISTRIBUTOR: [(u64, &str); 4] = [(0, "CTLR"), (4, "TYPER"), (8, "IIDR"), (0xc, "TYPER2")];
+/// Registers of a redistributor's first frame.
+const REDISTRIBUTOR: [(u64, &str); 7] = [
+    (0, "CTLR"),
+    (4, "IIDR"),
+    (8, "TYPER"),
+    (0x10, "STATUSR"),
+    (0x14, "WAKER"),
+    (0x70, "PROPBASER"),
+    (0x78, "PENDBASER"),
+];
+/// Offset of a redistributor's SGI frame.
+const SGI_FRAME: u64 = 0x1_0000;
+
+/// A register of the interrupt controller by its address. Registers with several words have one name.
+pub(super) fn gic_register(address: u64) -> String {
+    let exact = |table: &[(u64, &'static str)], offset| {
+        table.iter().find(|(start, _)| *start == offset).map(|(_, name)| *name)
+    };
+    let shared = |offset: u64| {
+        let row = SHARED.iter().rev().find(|(start, _)| *start <= offset && offset < 0x1000);
+        row.map(|(_, name)| *name)
+    };
+    let (block, offset, name) = if let Some(offset) = within(address, GICD_BASE, GICD_SIZE) {
+        let name = match offset {
+            0x6000..0x8000 => Some("IROUTER"),
+            0xffd0.. => Some("ID"),
+            _ => exact(&DISTRIBUTOR, offset).or_else(|| shared(offset)),
+        };
+        ("GICD", offset, name)
+    } else if let Some(offset) = within(address, GICR_BASE, GICR_STRIDE * MAX_VPS as u64) {
+        let name = match offset % GICR_STRIDE {
+            0xffd0..SGI_FRAME => Some("ID"),
+            frame @ SGI_FRAME.. => shared(frame - SGI_FRAME),
+            frame => exact(&REDISTRIBUTOR, frame),
+        };
+        ("GICR", offset, name)
+    } else {
+        return format!("{address:#x}");
+    };
+    name.map_or_else(|| format!("{block}+{offset:#x}"), |name| format!("{block}_{name}"))
+}
+
+/// The offset of an address in a window.
+fn within(address: u64, base: u64, size: u64) -> Option<u64> {
+    address.checked_sub(base).filter(|offset| *offset < size)
+}
+
+/// What a guest did that has no meaning.
+pub(super) fn fault(number: u64) -> String {
+    let fault = u32::try_from(number).ok().and_then(Fault::from_raw);
+    match fault {
+        Some(Fault::HvcImmediate) => "unknown hvc immediate",
+        Some(Fault::SmcImmediate) => "unknown smc immediate",
+        Some(Fault::SystemRegister) => "unknown system register",
+        Some(Fault::Address) => "access to nothing",
+        Some(Fault::Fetch) => "fetch from nothing",
+        Some(Fault::GicAccess) => "bad GIC access",
+        Some(Fault::Exception) => "unexpected exception",
+        Some(Fault::SError) => "SError",
+        None => return format!("fault {number}"),
+    }
+    .to_owned()
+}
+
+/// The text in a record.
+pub(super) fn text(words: &[u64]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sgi_registers_are_known_by_their_encoding() {
+        // MSR ICC_SGI1R_EL1 is S3_0_C12_C11_5: Op0 3, Op2 5, Op1 0, CRn 12, Rt 7, CRm 11, write.
+        let iss = 3 << 20 | 5 << 17 | 12 << 10 | 7 << 5 | 11 << 1;
+        assert_eq!(system_register(iss), "ICC_SGI1R_EL1");
+        assert!(generates_sgi(iss));
+        let dir = 3 << 20 | 1 << 17 | 12 << 10 | 11 << 1;
+        assert_eq!(system_register(dir), "ICC_DIR_EL1");
+        assert!(!generates_sgi(dir));
+        assert!(system_register(1).starts_with("read of system register S0_0"));
+    }
+
+    #[test]
+    fn gic_registers_are_named_by_address() {
+        assert_eq!(gic_register(GICD_BASE), "GICD_CTLR");
+        assert_eq!(gic_register(GICD_BASE + 0x104), "GICD_ISENABLER");
+        assert_eq!(gic_register(GICD_BASE + 0x6108), "GICD_IROUTER");
+        assert_eq!(gic_register(GICD_BASE + 0xffe8), "GICD_ID");
+        assert_eq!(gic_register(GICD_BASE + 0x2000), "GICD+0x2000");
+        assert_eq!(gic_register(GICR_BASE + GICR_STRIDE + 0x14), "GICR_WAKER");
+        assert_eq!(gic_register(GICR_BASE + 0x1_0100), "GICR_ISENABLER");
+        assert_eq!(gic_register(GICR_BASE + 0xffe8), "GICR_ID");
+        assert_eq!(gic_register(0x1234), "0x1234");
+        assert_eq!(gic_register(u64::MAX), "0xffffffffffffffff");
+    }
+
+    #[test]
+    fn functions_have_their_bare_names() {
+        assert_eq!(smccc(0x8400_0008), "SYSTEM_OFF");
+        assert_eq!(smccc(0x8600_1234), "0x86001234");
+    }
+
+    #[test]
+    fn numbers_without_a_name_stay_numbers() {
+        assert_eq!(trap(8), "unknown");
+        assert_eq!(trap(u64::MAX), "unknown");
+        assert_eq!(fault(0), "fault 0");
+        assert_eq!(fault(u64::MAX), format!("fault {}", u64::MAX));
+        assert_eq!(interrupt(27), "interrupt 27 (virtual timer)");
+        assert_eq!(own_interrupt(0), "interrupt 0 (kick)");
+    }
+
+    #[test]
+    fn texts_end_at_the_first_zero_and_drive_no_terminal() {
+        let word = u64::from_le_bytes(*b"Bad\x1bRing");
+        assert_eq!(text(&[word, 0, u64::MAX, 0]), "BadRing");
+    }
+}
