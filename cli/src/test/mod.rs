@@ -2,6 +2,7 @@
 
 mod book;
 mod boots;
+mod c_guest;
 mod context;
 mod in_process;
 mod life;
@@ -54,6 +55,7 @@ fn steps() -> Vec<Step> {
     let mut steps = options::steps();
     steps.extend(boots::steps());
     steps.extend(programs::steps());
+    steps.extend(c_guest::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());
@@ -118,5 +120,6 @@ fn prepare() -> anyhow::Result<Vec<&'static str>> {
     for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS) {
         build::program(&toolchain, name)?;
     }
+    c_guest::prepare(&toolchain)?;
     Ok(missing)
 }

@@ -4,7 +4,7 @@
 //! difference: where the patch would crash the machine on an error of the hypervisor, these return its status. What a
 //! kernel has to give (where memory is, how interrupts are enabled) is in [`hv_guest_os`].
 //!
-//! C has no handles, so this crate has what `hv-guest` does not: global state, all of it in [`os`].
+//! C has no handles, so this crate has what `hv-guest` does not: global state, all of it in `os.rs`, `interrupts.rs` and `time.rs`.
 
 #![no_std]
 

@@ -18,6 +18,8 @@
 //! | shutdown, kexec | | [`Partition::leave`](partition::Partition::leave); after a crash [`teardown`] |
 //! | panic | | [`CrashReporter`](crash::CrashReporter) |
 //!
+//! The [`guide`] goes through it with code, and has a table from each C name to its Rust counterpart.
+//!
 //! The OS implements two traits: [`Memory`](page::Memory) says where a page is in guest physical memory, and
 //! [`Interrupts`](interrupts::Interrupts) enables and disables an interrupt on the CPU that calls.
 //!
@@ -53,5 +55,8 @@ pub mod vp_map;
 
 #[cfg(test)]
 mod tests;
+
+#[doc = include_str!("../guide.md")]
+pub mod guide {}
 
 pub use hv_tlfs as tlfs;
