@@ -5,15 +5,17 @@ use hv_tlfs::register::{
 };
 use hv_tlfs::start_vp::StartVpInput;
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::{MESSAGE_PAYLOAD_SIZE, MESSAGE_SIZE, MessageType, PostMessageInput, SignalEventInput};
+use hv_tlfs::synic::{
+    MESSAGE_PAYLOAD_SIZE, MESSAGE_SIZE, Message, MessageType, PostMessageInput, SignalEventInput,
+};
 use hv_tlfs::vp::{InputVtl, PARTITION_ID_SELF, PartitionId, VpIndex};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
 use crate::event::Event;
 use crate::frame::{Frame, refused};
 use crate::host::{Host, VpContext};
 use crate::hypercall::Outcome;
-use crate::messages::{MAX_PORTS, PortTarget, Source, new_message};
+use crate::messages::{MAX_PORTS, PortTarget, Source};
 use crate::partition::Partition;
 use crate::vp;
 
@@ -128,7 +130,8 @@ impl Partition<'_> {
         const HEAD: usize = MESSAGE_SIZE - MESSAGE_PAYLOAD_SIZE;
         const _: () = assert!(core::mem::offset_of!(PostMessageInput, payload) == HEAD);
         let [connection, reserved, message_type, size] = frame.read::<[u32; 4]>(0)?;
-        let mut message = new_message(MessageType(message_type), 0, &[]);
+        let mut message = Message::new_zeroed();
+        message.header.message_type = MessageType(message_type);
         let size_is_good = size as usize <= MESSAGE_PAYLOAD_SIZE;
         if size_is_good {
             message.header.payload_size = size as u8;
@@ -157,7 +160,7 @@ impl Partition<'_> {
         &self,
         frame: &Frame<'_, H>,
         connection: u32,
-        message: &mut hv_tlfs::synic::Message,
+        message: &mut Message,
     ) -> Result<(), HvStatus> {
         let (index, port) = self.find_port(connection)?;
         let PortTarget::Message { vp, sint } = port.target else {

@@ -459,3 +459,31 @@ fn a_vp_that_does_not_exist_is_no_panic() {
         assert_eq!(m.partition.power(99), None);
     });
 }
+
+#[test]
+fn a_partition_serves_100_vps_at_once() {
+    run(Config::new(62_500_000), 100, &[], |m| {
+        for vp in 0..100 {
+            m.enable_synic(vp, 2, 18);
+            m.set(vp, Name::STIMER0_COUNT, 5000).unwrap();
+            m.set(vp, Name::STIMER0_CONFIG, 1 | 1 << 12 | 17 << 4).unwrap();
+        }
+        m.host.take_effects();
+        std::thread::scope(|scope| {
+            for first in 0..4 {
+                scope.spawn(move || {
+                    for vp in (first..100).step_by(4) {
+                        assert_eq!(m.partition.signal_event(&m.host, vp, 2, vp as u16), Ok(true));
+                        assert_eq!(m.get(vp, Name::VP_INDEX), Ok(vp as u64));
+                    }
+                });
+            }
+        });
+        assert!((0..100).all(|vp| m.event_flag(vp, 2, vp as u16)));
+        assert_eq!(m.host.take_interrupts().len(), 100);
+        m.set_time(5000);
+        let mut interrupts = m.host.take_interrupts();
+        interrupts.sort_unstable();
+        assert!(interrupts.into_iter().eq((0..100).map(|vp| (vp, 17))));
+    });
+}
