@@ -425,20 +425,27 @@ fn a_timer_of_a_stopped_vp_does_not_expire(cx: &Cx<'_>) -> Outcome {
     need_start(cx)?;
     need_timers(cx)?;
     let other = cx.other()?;
-    let synic = cx.synic_on(other, &[4])?;
-    cx.check_on(other, |cx| {
-        cx.write_register(RegisterName::STIMER0_COUNT, cx.now()? + 100_000)?;
-        cx.write_register(RegisterName::STIMER0_CONFIG, 0x4_0001)
+    let done = cx.attempts(100_000, |span| {
+        let synic = cx.synic_on(other, &[4])?;
+        let due = cx.now()? + span;
+        cx.check_on(other, |cx| {
+            cx.write_register(RegisterName::STIMER0_COUNT, due)?;
+            cx.write_register(RegisterName::STIMER0_CONFIG, 0x4_0001)
+        })?;
+        stop(cx, other)?;
+        let in_time = cx.now()? < due;
+        restart(cx, other)?;
+        // The same page again, and time enough.
+        cx.check_on(other, |cx| {
+            cx.write_register(RegisterName::SIMP, synic.messages | 1)?;
+            cx.write_register(RegisterName::SCONTROL, 1)?;
+            cx.pause(2 * span);
+            Ok(())
+        })?;
+        check!(!in_time || cx.slot_type(&synic, 4) == 0);
+        Ok(in_time)
     })?;
-    cycle(cx, other)?;
-    // The same page again, and time enough.
-    cx.check_on(other, |cx| {
-        cx.write_register(RegisterName::SIMP, synic.messages | 1)?;
-        cx.write_register(RegisterName::SCONTROL, 1)?;
-        cx.pause(200_000);
-        Ok(())
-    })?;
-    check_eq!(cx.slot_type(&synic, 4), 0);
+    skip_if!(!done, "this machine is too slow to stop a VP in time");
     Ok(())
 }
 

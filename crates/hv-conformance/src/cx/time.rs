@@ -51,6 +51,21 @@ impl Cx<'_> {
         self.wait_for(units, || false);
     }
 
+    /// Makes an attempt that counts only if this VP was not kept from running meanwhile, with spans twice as long each
+    /// time: whether one succeeded. `attempt` gets the span in 100 ns.
+    pub(crate) fn attempts(
+        &self,
+        first: u64,
+        mut attempt: impl FnMut(u64) -> Result<bool, Stop>,
+    ) -> Result<bool, Stop> {
+        for n in 0..7 {
+            if attempt(first << n)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// How often the interrupt was taken within `work` and shortly after. With `expected` not zero it waits for that
     /// many first.
     pub(crate) fn interrupts_of(

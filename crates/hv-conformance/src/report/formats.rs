@@ -1,9 +1,10 @@
 //! The formats: text, TAP, JUnit XML, JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
 
 use super::{Report, Result, Run, Verdict};
+use crate::suite::Totals;
 
 /// Text in XML: what has a meaning there is written as a reference, what must not be there is dropped.
 struct Xml<'a>(&'a str);
@@ -43,10 +44,9 @@ fn plural(count: usize) -> &'static str {
 }
 
 impl Run {
-    fn text(&self, out: &mut String) -> fmt::Result {
-        writeln!(out, "{}", self.title())?;
+    /// Chapter by chapter.
+    fn chapters(&self, out: &mut String) -> fmt::Result {
         let mut chapters: Vec<(&str, [usize; 3])> = Vec::new();
-        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for Result { name, verdict, .. } in &self.results {
             let chapter = name.split('/').next().unwrap_or(name);
             if chapters.last().is_none_or(|(last, _)| *last != chapter) {
@@ -55,10 +55,7 @@ impl Run {
             let column = match verdict {
                 Verdict::Passed => 0,
                 Verdict::Failed(_) | Verdict::Stopped => 1,
-                Verdict::Skipped(reason) => {
-                    *reasons.entry(reason).or_default() += 1;
-                    2
-                }
+                Verdict::Skipped(_) => 2,
             };
             if let Some((_, counts)) = chapters.last_mut() {
                 counts[column] += 1;
@@ -74,9 +71,11 @@ impl Run {
             }
             writeln!(out)?;
         }
-        for (reason, count) in reasons {
-            writeln!(out, "  skipped: {reason} ({count} case{})", plural(count))?;
-        }
+        Ok(())
+    }
+
+    /// What failed.
+    fn failures(&self, out: &mut String) -> fmt::Result {
         for Result { name, verdict, source } in &self.results {
             match verdict {
                 Verdict::Failed(what) => writeln!(out, "FAILED {name}\n    {what}")?,
@@ -87,10 +86,7 @@ impl Run {
                 writeln!(out, "    see {source}")?;
             }
         }
-        for problem in &self.problems {
-            writeln!(out, "FAILED: {problem}")?;
-        }
-        Ok(())
+        self.problems.iter().try_for_each(|problem| writeln!(out, "FAILED: {problem}"))
     }
 
     fn junit(&self, out: &mut String) -> fmt::Result {
@@ -146,20 +142,39 @@ impl Run {
 }
 
 impl Report {
-    /// For people.
+    /// For people: chapter by chapter where there is one run, else a line for each run; what failed, and what was
+    /// skipped for which reason.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let totals = self.totals();
-        let done = self.runs.iter().try_for_each(|run| run.text(&mut out)).and_then(|()| {
-            let (runs, cases) = (self.runs.len(), totals.passed + totals.failed + totals.skipped);
-            let (passed, failed, skipped) = (totals.passed, totals.failed, totals.skipped);
-            let verdict = if self.conforms() { "conforms" } else { "does NOT conform" };
-            write!(out, "{cases} cases in {runs} run{}: {passed} passed, ", plural(runs))?;
-            writeln!(out, "{failed} failed, {skipped} skipped; the host {verdict}")
-        });
+        let done = self.text_lines(&mut out);
         debug_assert!(done.is_ok(), "a String takes all text");
         out
+    }
+
+    fn text_lines(&self, out: &mut String) -> fmt::Result {
+        let numbers = |totals: Totals| {
+            format!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped)
+        };
+        for run in &self.runs {
+            writeln!(out, "{}: {}", run.title(), numbers(run.totals()))?;
+            if self.runs.len() == 1 {
+                run.chapters(out)?;
+            }
+            run.failures(out)?;
+        }
+        let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for Result { name, verdict, .. } in self.runs.iter().flat_map(|run| &run.results) {
+            if let Verdict::Skipped(reason) = verdict {
+                reasons.entry(reason).or_default().insert(name);
+            }
+        }
+        for (reason, cases) in reasons {
+            writeln!(out, "skipped: {reason} ({} case{})", cases.len(), plural(cases.len()))?;
+        }
+        let verdict = if self.conforms() { "conforms" } else { "does NOT conform" };
+        let runs = self.runs.len();
+        writeln!(out, "{runs} run{}: {}; the host {verdict}", plural(runs), numbers(self.totals()))
     }
 
     /// TAP version 13: one test per case, and one per problem of a run.

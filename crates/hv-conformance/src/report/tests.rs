@@ -87,6 +87,18 @@ fn nothing_is_no_conformance() {
 }
 
 #[test]
+fn text_shows_chapters_of_one_run_and_failures_of_all() {
+    let one = Report::from_console(&whole()).text();
+    assert!(one.contains("  clock                  1 passed, 1 FAILED, 1 skipped\n"), "{one}");
+    let two = Report::from_console(&whole().repeat(2)).text();
+    assert!(!two.contains("\n  clock "), "{two}");
+    assert_eq!(two.matches("FAILED clock/b\n    clock.rs:3").count(), 2, "{two}");
+    assert!(two.contains(
+        "skipped: no <clock> #1 (1 case)\n2 runs: 2 passed, 2 failed, 2 skipped; the host does NOT"
+    ));
+}
+
+#[test]
 fn tap_numbers_its_tests_and_escapes_directives() {
     let tap = Report::from_console(&whole()).tap();
     assert!(tap.starts_with("TAP version 13\n1..3\n"), "{tap}");

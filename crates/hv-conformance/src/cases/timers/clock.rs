@@ -132,18 +132,24 @@ fn the_counter_never_goes_back_between_vps(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Within one part in 5,000, and what reading takes: clocks of two kinds need not agree better.
-fn close(units: u64, ticks: u64, frequency: u64) -> bool {
-    let by_ticks = (u128::from(ticks) * u128::from(CLOCK_HZ) / u128::from(frequency)) as u64;
-    units.abs_diff(by_ticks) <= by_ticks / 5_000 + 2_000
+/// A reference time, and counter values before and after it was read.
+fn bracketed(cx: &Cx<'_>) -> Result<(u64, u64, u64), Stop> {
+    let before = cx.env.counter();
+    let time = cx.now()?;
+    Ok((time, before, cx.env.counter()))
 }
 
 fn the_counter_counts_100_ns(cx: &Cx<'_>) -> Outcome {
     need_counter(cx)?;
-    let (units, ticks) = (cx.now()?, cx.env.counter());
+    let units =
+        |ticks: u64| (u128::from(ticks) * u128::from(CLOCK_HZ) / u128::from(cx.env.frequency())) as u64;
+    let (begin, first, second) = bracketed(cx)?;
     cx.pause(1_000_000);
-    let (units, ticks) = (cx.now()? - units, cx.env.counter() - ticks);
-    check!(close(units, ticks, cx.env.frequency()));
+    let (end, third, fourth) = bracketed(cx)?;
+    // Within one part in 5,000: clocks of two kinds need not agree better.
+    let (least, most) = (units(third - second), units(fourth - first));
+    check!(end - begin >= least - least / 5_000 - 2);
+    check!(end - begin <= most + most / 5_000 + 2);
     Ok(())
 }
 
