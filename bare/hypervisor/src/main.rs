@@ -12,6 +12,7 @@ mod gic;
 mod host;
 mod irq;
 mod log;
+mod loopback;
 mod memory;
 mod mmu;
 mod power;
@@ -52,8 +53,6 @@ pub(crate) struct Hypervisor {
 }
 
 static VPS: [hv_host::Vp; MAX_VPS] = [const { hv_host::Vp::new() }; MAX_VPS];
-/// No connection leads back to the guest itself.
-static PORTS: [hv_host::Port; 0] = [];
 static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 static CPUS: Once<[Cpu; MAX_VPS]> = Once::new();
@@ -100,7 +99,7 @@ fn create() {
     let vps = info.vps as usize;
     gic::init(vps);
     let hypervisor = HYPERVISOR.call_once(|| Hypervisor {
-        partition: Partition::new(config::partition(&info), &VPS[..vps], &PORTS),
+        partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info)),
         gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
         ram: config::guest_ram(&info),
         info,

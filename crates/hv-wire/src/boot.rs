@@ -11,6 +11,8 @@ impl BootFlags {
     pub const TRACE: u64 = 1 << 0;
     /// Judge the guest by the strict rules.
     pub const STRICT: u64 = 1 << 1;
+    /// Offer the connections of the conformance suite, which lead back to the guest.
+    pub const LOOPBACK: u64 = 1 << 2;
 }
 
 /// Everything the hypervisor has to know about the machine and the guest; addresses are physical.
