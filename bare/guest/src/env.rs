@@ -1,0 +1,184 @@
+//! The suite's environment at EL1.
+#![expect(unsafe_code, reason = "a hypercall can change memory")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_conformance::{Convention, Env, Exception};
+use hv_guest::arch::Either;
+use hv_guest::conduit::Conduit;
+use hv_tlfs::start_vp::InitialVpContext;
+use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time};
+
+use crate::{memory, vps};
+
+/// A PPI that neither our firmware tables nor the Arm Base System Architecture gives to anything.
+const FREE_PPI: u32 = 21;
+
+/// Interrupts taken, by VP and INTID.
+static TAKEN: [[AtomicU64; irq::INTIDS]; MAX_CPUS] =
+    [const { [const { AtomicU64::new(0) }; irq::INTIDS] }; MAX_CPUS];
+
+/// This machine.
+pub(crate) struct Guest {
+    machine: &'static Machine,
+    conduit: Either,
+    intids: [u32; 3],
+    count: usize,
+}
+
+impl Guest {
+    pub(crate) fn new(machine: &'static Machine, conduit: Either) -> Self {
+        let mut intids = [0; 3];
+        let known = [machine.vmbus_intid, machine.stimer_intid, Some(FREE_PPI)];
+        let mut count = 0;
+        for intid in known.into_iter().flatten() {
+            intids[count] = intid;
+            count += 1;
+        }
+        Self { machine, conduit, intids, count }
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.machine.number(name).is_some_and(|number| number != 0)
+    }
+}
+
+impl Env for Guest {
+    fn conduit(&self) -> &dyn Conduit {
+        &self.conduit
+    }
+
+    fn convention(&self) -> Convention {
+        match self.conduit {
+            Either::Smccc => Convention::Smccc,
+            Either::Hvc1 => Convention::Hvc1,
+        }
+    }
+
+    fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
+        // SAFETY: the suite hands out addresses of its scratch pages alone, which are atomics.
+        match unsafe { probe::hvc(immediate, x) } {
+            None => Ok(()),
+            Some(exception) => Err(Exception { undefined: exception.is_undefined() }),
+        }
+    }
+
+    fn vp_count(&self) -> usize {
+        self.machine.vps()
+    }
+
+    fn vp(&self) -> usize {
+        cpu::index()
+    }
+
+    fn mpidr(&self, vp: usize) -> u64 {
+        // The device tree has the affinity fields; the register has a bit that is one, too.
+        self.machine.mpidr(vp) | 1 << 31
+    }
+
+    fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
+        vps::run_on(vp, work);
+    }
+
+    fn page(&self, n: usize) -> u64 {
+        memory::page(n)
+    }
+
+    fn read(&self, gpa: u64, into: &mut [u8]) {
+        memory::read(gpa, into);
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) {
+        memory::write(gpa, from);
+    }
+
+    fn load(&self, gpa: u64) -> u32 {
+        memory::word(gpa).load(Ordering::Acquire)
+    }
+
+    fn store(&self, gpa: u64, value: u32) {
+        memory::word(gpa).store(value, Ordering::Release);
+    }
+
+    fn granule(&self) -> u64 {
+        self.machine.granule.bytes()
+    }
+
+    fn counter(&self) -> u64 {
+        time::counter()
+    }
+
+    fn frequency(&self) -> u64 {
+        time::frequency()
+    }
+
+    fn idle(&self, ticks: u64) {
+        time::on_timer(|_| time::stop());
+        time::arm(time::counter().saturating_add(ticks));
+        // Whatever is pending ends it, masked as it is.
+        arch::wfi();
+        vps::take_interrupts();
+        time::stop();
+    }
+
+    fn intids(&self) -> &[u32] {
+        &self.intids[..self.count]
+    }
+
+    fn listen(&self, intid: u32) {
+        irq::disable(intid);
+        irq::set_edge(intid);
+        irq::enable(intid, |intid| {
+            TAKEN[cpu::index()][intid as usize].fetch_add(1, Ordering::Release);
+        });
+    }
+
+    fn taken(&self, intid: u32) -> u64 {
+        vps::take_interrupts();
+        TAKEN[cpu::index()][intid as usize].load(Ordering::Acquire)
+    }
+
+    fn loopback(&self) -> bool {
+        self.switch("conformance.loopback")
+    }
+
+    fn vmbus(&self) -> bool {
+        self.machine.vmbus_intid.is_some()
+    }
+
+    fn window(&self) -> Option<u64> {
+        Some(memory::WINDOW)
+    }
+
+    fn address_space(&self) -> u64 {
+        rt::mrs!("ttbr0_el1")
+    }
+
+    fn point_window(&self, page: usize) {
+        memory::point_window(page);
+    }
+
+    fn look_through_window(&self) -> usize {
+        memory::look()
+    }
+
+    fn stop(&self, vp: usize) -> bool {
+        vps::stop(vp)
+    }
+
+    fn start_context(&self, vp: usize) -> Option<InitialVpContext> {
+        Some(vps::start_context(vp))
+    }
+
+    fn start(&self, vp: usize) -> bool {
+        vps::start(vp)
+    }
+
+    fn wait_online(&self, vp: usize) -> bool {
+        vps::wait_online(vp)
+    }
+
+    fn survives_crashes(&self) -> bool {
+        self.switch("conformance.crash")
+    }
+}
