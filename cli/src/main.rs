@@ -4,6 +4,7 @@ mod abi;
 mod bench;
 mod boot;
 mod build;
+mod conformance;
 mod doctor;
 mod exit;
 mod guest;
@@ -38,6 +39,7 @@ enum Command {
     Test(test::Args),
     Bench(bench::Args),
     Build(build::Args),
+    Conformance(Box<conformance::Args>),
     Doctor(doctor::Args),
     Rules(rules::Args),
     Abi(abi::Args),
@@ -54,6 +56,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Abi(args) => abi::run(&args),

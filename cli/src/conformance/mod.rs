@@ -1,0 +1,238 @@
+//! `hv conformance`: the suite in a guest, on every shape of machine, and the report.
+
+mod matrix;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use hv_conformance::report::{Report, Run};
+use hv_wire::{BootFlags, BootInfo, platform};
+
+use crate::boot::{STIMER_INTID, VMBUS_INTID};
+use crate::exit::Exit;
+use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
+use crate::machine::{End, Outcome, Ram, Running, Settings, Sink};
+use crate::setup::{qemu, target};
+use crate::{build, ui};
+use matrix::{Conduit, Granule, Shape};
+
+/// Test whether the host conforms to Hyper-V's guest interface
+///
+/// Boots a guest that runs the conformance suite, once for each number of VPs, calling convention and page size, and
+/// reports what it found. With --kernel the guest is yours: any ELF program that links the hv-conformance crate and
+/// writes its lines to the console (the crate's module `protocol`).
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Numbers of virtual processors
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,4,8")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=8))]
+    vps: Vec<u32>,
+    /// Calling conventions
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "smccc,hvc1")]
+    conduit: Vec<Conduit>,
+    /// Sizes of the guest's pages
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "4k,16k,64k")]
+    granule: Vec<Granule>,
+    /// Run only cases with one of these words in their name: chapter, chapter/case, or a part of either
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Guest to boot in place of our own
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// EL2 program to use in place of building the one in bare/hypervisor
+    #[arg(long, value_name = "FILE")]
+    hypervisor: Option<PathBuf>,
+    /// QEMU program to use in place of the one in $PATH
+    #[arg(long, value_name = "FILE")]
+    qemu: Option<PathBuf>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// File for the report in place of stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Seconds after which a run is ended
+    #[arg(long, value_name = "SECS", default_value_t = 120)]
+    timeout: u32,
+    /// List the cases and where their rules stand, and run nothing
+    #[arg(long)]
+    list: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv conformance
+  cargo hv conformance --vps 4 --conduit smccc --granule 4k --filter timers,clock
+  cargo hv conformance --format junit --output conformance.xml
+  cargo hv conformance --kernel my-guest --vps 2 --conduit smccc --granule 4k
+
+Exit codes: 0 the host conforms, 1 it does not, 2 wrong use.";
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// Test Anything Protocol 13
+    Tap,
+    /// JUnit XML
+    Junit,
+    /// JSON
+    Json,
+}
+
+/// Bytes of guest memory.
+const MEMORY: u64 = 64 << 20;
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.list {
+        return list(args);
+    }
+    if hv_conformance::cases().all(|case| !hv_conformance::matches(case, &args.filter)) {
+        bail!("no case matches --filter {}; --list lists them all", args.filter);
+    }
+    if let Some(file) = &args.kernel {
+        // Before anything is installed or built.
+        image(args, file, &Shape { vps: 1, conduit: Conduit::Smccc, granule: Granule::K4 })?;
+    }
+    let qemu = qemu::prepare(args.qemu.as_deref())?;
+    let toolchain = || target::prepare();
+    let hypervisor = match &args.hypervisor {
+        Some(file) => file.clone(),
+        None => build::program(&toolchain()?, "hypervisor")?,
+    };
+    let kernel = match &args.kernel {
+        Some(file) => file.clone(),
+        None => build::program(&toolchain()?, "guest")?,
+    };
+    let mut report = Report::default();
+    for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
+        let settings = Settings {
+            qemu: qemu.path.clone(),
+            hypervisor: Some(hypervisor.clone()),
+            cpu: shape.granule.cpu().to_owned(),
+            vps: shape.vps,
+            deterministic: false,
+            gdb: None,
+            timeout: Some(Duration::from_secs(args.timeout.into())),
+        };
+        let task = ui::Task::new(format!("Running the suite: {shape}"));
+        let outcome = boot(&settings, image(args, &kernel, &shape)?);
+        drop(task);
+        let runs = collect(&outcome?, &shape);
+        ui::note(&format!("{shape}: {}", summary(&runs)));
+        report.runs.extend(runs.runs);
+    }
+    finish(args, &report)
+}
+
+/// Lists the cases.
+fn list(args: &Args) -> anyhow::Result<Exit> {
+    let cases = hv_conformance::cases().filter(|case| hv_conformance::matches(case, &args.filter));
+    let lines: Vec<String> =
+        cases.map(|case| format!("{case:?}\n    {}, \"{}\"\n", case.page, case.section)).collect();
+    ui::out(&format!("{}{} cases\n", lines.concat(), lines.len()));
+    Ok(Exit::Success)
+}
+
+/// The guest, told by its command line what to do.
+fn image(args: &Args, kernel: &std::path::Path, shape: &Shape) -> anyhow::Result<Image> {
+    let mut append = format!("{} conformance.loopback=1 conformance.crash=1", shape.command_line());
+    if !args.filter.is_empty() {
+        append.push_str(&format!(" conformance.filter={}", args.filter));
+    }
+    Ok(guest::build(Spec {
+        kernel: Source::File(kernel.to_owned()),
+        initrd: None,
+        append,
+        memory: MEMORY,
+        vps: shape.vps,
+        firmware: Firmware::DeviceTree,
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        rng_seed: [0x5a; RNG_SEED_LEN],
+    })?)
+}
+
+/// Boots the guest to its end.
+fn boot(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
+    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + MEMORY)?;
+    for (address, bytes) in &image.segments {
+        ram.write(*address, bytes)?;
+    }
+    ram.put_boot_info(&BootInfo {
+        magic: BootInfo::MAGIC,
+        version: hv_wire::VERSION,
+        vps: settings.vps,
+        flags: BootFlags::LOOPBACK,
+        entry: image.entry,
+        entry_x0: image.x0,
+        ram_base: platform::GUEST_RAM_BASE,
+        ram_size: MEMORY,
+        trace_base: 0,
+        trace_size: 0,
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        profile: 0,
+        reserved: 0,
+    })?;
+    let outcome = Running::start(settings, ram, Sink::Nowhere, None)?.wait()?;
+    if outcome.end == End::Interrupted {
+        bail!(crate::interrupt::Interrupted);
+    }
+    if outcome.console.is_empty() && !outcome.complaints.is_empty() {
+        bail!("QEMU says: {}", outcome.complaints.trim_end());
+    }
+    Ok(outcome)
+}
+
+/// The runs that the console shows, with what is wrong with them; a machine that showed none is a run that failed.
+fn collect(outcome: &Outcome, shape: &Shape) -> Report {
+    let mut report = Report::from_console(&outcome.console);
+    if report.runs.is_empty() {
+        report.runs.push(Run {
+            setting: shape.setting(),
+            problems: vec!["the guest did not run the suite".to_owned()],
+            ..Run::default()
+        });
+    }
+    if let Some(run) = report.runs.last_mut() {
+        if outcome.end == End::Timeout {
+            run.problems.push("the time ran out".to_owned());
+        }
+        let last = || outcome.console.lines().rev().find(|line| !line.trim().is_empty());
+        if let (false, Some(line)) = (run.problems.is_empty(), last()) {
+            run.problems.push(format!("the console ends with: {}", line.trim()));
+        }
+    }
+    report
+}
+
+fn summary(report: &Report) -> String {
+    let totals = report.totals();
+    let verdict = if report.conforms() { "conforms" } else { "does NOT conform" };
+    let (passed, failed, skipped) = (totals.passed, totals.failed, totals.skipped);
+    format!("{passed} passed, {failed} failed, {skipped} skipped: {verdict}")
+}
+
+fn finish(args: &Args, report: &Report) -> anyhow::Result<Exit> {
+    let text = match args.format {
+        Format::Text => report.text(),
+        Format::Tap => report.tap(),
+        Format::Junit => report.junit(),
+        Format::Json => report.json(),
+    };
+    match &args.output {
+        Some(file) => {
+            fs::write(file, text)
+                .with_context(|| format!("cannot write the report to {}", file.display()))?;
+        }
+        None => ui::out(&text),
+    }
+    Ok(if report.conforms() { Exit::Success } else { Exit::Failed })
+}
