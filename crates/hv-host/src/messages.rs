@@ -402,6 +402,12 @@ impl Synic {
         }
     }
 
+    /// Delivers what can be delivered, and lets timers go on that waited for it.
+    pub(crate) fn rescan<H: Host>(&mut self, context: &Context<'_, H>) {
+        self.scan(context);
+        self.settle_timers(context);
+    }
+
     /// Delivers what can be delivered: one message into each free slot. Returns the SINTs that got one.
     #[inline(never)]
     pub(crate) fn scan<H: Host>(&mut self, context: &Context<'_, H>) -> u16 {

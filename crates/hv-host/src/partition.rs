@@ -165,7 +165,7 @@ impl<'a> Partition<'a> {
     /// kept them back ([`Host::inject`]).
     pub fn rescan(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
-            state.synic().scan(&self.context(host, vp));
+            state.synic().rescan(&self.context(host, vp));
             self.vmbus_progress(host, vp);
         }
     }

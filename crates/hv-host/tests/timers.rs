@@ -354,6 +354,21 @@ fn a_timers_message_freed_by_another_message_lets_the_timer_go_on() {
 }
 
 #[test]
+fn a_timers_message_freed_by_a_rescan_lets_the_timer_go_on() {
+    ready(|m| {
+        arm(m, 0, ENABLE | PERIODIC | TO_SINT, 1000);
+        for time in [2000, 3000, 4000] {
+            m.set_time(time);
+        }
+        assert_eq!(m.host.deadline(0), None);
+        let slot = m.message_page(0) + u64::from(SINT) * 256;
+        m.host.memory().store_u32(slot, 0).unwrap();
+        m.partition.rescan(&m.host, 0);
+        assert!(m.host.deadline(0).is_some());
+    });
+}
+
+#[test]
 fn a_disabled_synic_delays_the_message() {
     ready(|m| {
         for (name, on) in [(Name::SCONTROL, 1), (Name::SIMP, m.message_page(0) | 1)] {
