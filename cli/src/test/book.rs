@@ -56,7 +56,7 @@ impl Shown {
     /// True of a command that takes no time.
     fn is_cheap(&self) -> bool {
         let first = self.words.first().map_or("", String::as_str);
-        matches!(first, "abi" | "decode" | "doctor") || self.has("--help") || self.has("--list")
+        matches!(first, "abi" | "decode" | "doctor" | "rules") || self.has("--help") || self.has("--list")
     }
 
     /// True of a boot that needs nobody and nothing.
