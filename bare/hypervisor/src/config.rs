@@ -11,7 +11,7 @@ use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::memory::GuestRam;
-use crate::{log, power};
+use crate::{faults, log, power};
 
 /// Largest address that the 39-bit maps cover.
 const ADDRESS_END: u64 = 1 << 39;
@@ -51,7 +51,7 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
             "the trace region must lie behind the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
         );
     }
-    Ok(())
+    faults::plan(info).map(|_| ())
 }
 
 /// Ends the run before it began. The MMU is off.

@@ -1,14 +1,17 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
+use hv_host::faults::{Injection, Injector};
 use hv_host::{Event, Flush, Host, VpContext, VpMask};
+use hv_tlfs::hypercall::HypercallCode;
+use hv_tlfs::status::HvStatus;
 use hv_wire::{ExitKind, Fault, TraceKind, Trap};
 
 use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
 use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
-use crate::{power, report, trace::Ring};
+use crate::{faults, power, report, trace::Ring};
 
 /// The embedder, as seen from one CPU.
 ///
@@ -31,6 +34,12 @@ impl<const OBSERVED: bool> Embedder<OBSERVED> {
         if OBSERVED { self.cpu.trace.as_ref() } else { None }
     }
 
+    /// What goes wrong on purpose in this run, if anything.
+    #[inline(always)]
+    fn injector(&self) -> Option<&'static Injector> {
+        if OBSERVED { self.cpu.hypervisor.injector.as_ref() } else { None }
+    }
+
     /// Counts an exit.
     #[inline(always)]
     pub(crate) fn exit(&self, trap: Trap, esr: u64) {
@@ -38,6 +47,9 @@ impl<const OBSERVED: bool> Embedder<OBSERVED> {
         unsafe { self.cpu.report() }.traps[trap as usize] += 1;
         if let Some(ring) = self.ring() {
             ring.exit(self.cpu.index, trap, esr);
+        }
+        if let Some(injector) = self.injector() {
+            faults::tick(&Embedder::new(self.cpu), injector);
         }
     }
 
@@ -98,7 +110,20 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
 
     #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        self.cpu.hypervisor.gic.assert(self.cpu.index, vp, intid, &Lists, &Machine);
+        match self.injector() {
+            Some(injector) => faults::raise(&Embedder::new(self.cpu), injector, vp, intid),
+            None => self.cpu.hypervisor.gic.assert(self.cpu.index, vp, intid, &Lists, &Machine),
+        }
+    }
+
+    #[inline(always)]
+    fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
+        self.injector()?.status(code)
+    }
+
+    #[inline(always)]
+    fn inject(&self, _vp: usize, injection: Injection) -> bool {
+        self.injector().is_some_and(|injector| injector.injects(injection, faults::now()))
     }
 
     fn set_deadline(&self, counter: Option<u64>) {

@@ -8,6 +8,7 @@
 
 mod arch;
 mod config;
+mod faults;
 mod gic;
 mod host;
 mod irq;
@@ -24,6 +25,7 @@ mod vcpu;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hv_host::Partition;
+use hv_host::faults::Injector;
 use hv_host::strict::Judge;
 use hv_vgic::Gic;
 use hv_wire::BootInfo;
@@ -48,6 +50,8 @@ pub(crate) struct Hypervisor {
     pub counter_offset: u64,
     /// The strict mode's judge, if this run has one.
     pub judge: Option<Mutex<Judge<MAX_VPS>>>,
+    /// The faults that this run is to see, if any.
+    pub injector: Option<Injector>,
     /// VPs that are on.
     online: AtomicUsize,
 }
@@ -105,6 +109,8 @@ fn create() {
         info,
         counter_offset: mrs!("cntpct_el0"),
         judge: config::judge(&info),
+        // `config::check` has judged it.
+        injector: faults::plan(&info).ok().flatten().map(Injector::new),
         online: AtomicUsize::new(0),
     });
     CPUS.call_once(|| core::array::from_fn(|index| Cpu::new(index, hypervisor)));

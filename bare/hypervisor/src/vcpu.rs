@@ -30,7 +30,7 @@ pub(crate) struct Cpu {
     pub hypervisor: &'static Hypervisor,
     /// The VP's report; see [`Cpu::report`].
     report: *mut VpReport,
-    /// The run is traced or judged.
+    /// The run is traced, judged, or sees faults on purpose.
     pub observed: bool,
     /// Where this run's trace goes, if it is traced.
     pub trace: Option<trace::Ring>,
@@ -65,7 +65,7 @@ impl Cpu {
             index,
             hypervisor,
             report: memory::vp_report(index),
-            observed: trace.is_some() || hypervisor.judge.is_some(),
+            observed: trace.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
             trace,
             start: AtomicBool::new(false),
             context: Mutex::new(None),
@@ -114,7 +114,7 @@ unsafe extern "C" {
 
 /// Where the frame of a CPU is: at the end of its stack (hypervisor.ld).
 fn frame(cpu: usize) -> *mut Frame {
-    const STRIDE: usize = 0x5000;
+    const STRIDE: usize = 0x9000;
     let stacks = (&raw const __stacks) as usize;
     (stacks + (cpu + 1) * STRIDE - size_of::<Frame>()) as *mut Frame
 }

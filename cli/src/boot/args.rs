@@ -63,6 +63,10 @@ pub(crate) struct Args {
     /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report
     #[arg(long)]
     pub(super) strict: bool,
+    /// Faults on purpose, such as 'call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3' or
+    /// 'lost=18@10%,migrate@50ms,seed=7'; the book has the language
+    #[arg(long, value_name = "PLAN")]
+    pub(super) inject: Option<String>,
     /// ELF file or System.map with names for guest addresses [default: the kernel, if it is an ELF file]
     #[arg(long, value_name = "FILE")]
     pub(super) symbols: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! `hv boot`: one guest, from the kernel file to the report.
 
 mod args;
+mod faults;
 
 use std::fs;
 use std::io::Read as _;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     // What can be wrong with the user's own files is said before anything is installed.
     let symbols = symbols(args)?;
+    faults::numbers(args.inject.as_deref().unwrap_or_default())?;
     let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = match &args.hypervisor {
@@ -190,6 +192,9 @@ fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;
     }
+    let plan = faults::numbers(args.inject.as_deref().unwrap_or_default())?;
+    let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
+    plan_bytes[..plan.len()].copy_from_slice(plan.as_bytes());
     ram.put_boot_info(&BootInfo {
         magic: BootInfo::MAGIC,
         version: hv_wire::VERSION,
@@ -204,7 +209,8 @@ fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
         profile: 0,
-        reserved: 0,
+        plan_len: plan.len() as u32,
+        plan: plan_bytes,
     })?;
     Ok(ram)
 }

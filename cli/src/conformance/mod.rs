@@ -179,7 +179,8 @@ fn boot(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
         profile: 0,
-        reserved: 0,
+        plan_len: 0,
+        plan: [0; hv_wire::PLAN_BYTES],
     })?;
     let outcome = Running::start(settings, ram, Sink::Nowhere, None)?.wait()?;
     if outcome.end == End::Interrupted {

@@ -32,6 +32,9 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("reset", |context| context.boot(&["--run", "reset"])?.ended(Exit::Reset, "reset")));
     steps.push(Step::new("hotplug/4-vps", hotplug));
     steps.push(Step::new("poke", poke));
+    steps.push(Step::new("inject/refused-message", refused_message));
+    steps.push(Step::new("inject/lost-interrupt", lost_interrupt));
+    steps.push(Step::new("inject/bad-plan", bad_plan));
     for stock in ["6.12", "6.1"] {
         steps.push(Step::new(format!("strict/{stock}"), move |context| strict(context, stock)));
     }
@@ -98,6 +101,30 @@ fn poke(context: &Context) -> anyhow::Result<()> {
     let noted =
         booted.strings("/warnings").iter().any(|warning| warning.contains("access to address 0x40200000"));
     booted.check(noted, "the report warns of the access to the hypervisor's memory")
+}
+
+/// Linux posts a message again that found no buffer (6.12, drivers/hv, `vmbus_post_msg`).
+fn refused_message(context: &Context) -> anyhow::Result<()> {
+    let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@1";
+    let booted = context.boot(&["--inject", plan])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/vmbus/version", "5.3")?;
+    let refused = booted.strings("/warnings").iter().any(|warning| {
+        warning.starts_with("HVCALL_POST_MESSAGE failed once, last with HV_STATUS_INSUFFICIENT_BUFFERS")
+    });
+    booted.check(refused, "the report warns of the refused message")
+}
+
+/// Without the interrupt of VMBus's answer Linux waits for ever; the hypervisor does not mind.
+fn lost_interrupt(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--inject", "lost=18", "--timeout", "25"])?;
+    booted.ended(Exit::Timeout, "timeout")?;
+    booted.never_says("Vmbus version:")
+}
+
+fn bad_plan(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--inject", "migrate@3"])?;
+    booted.ended(Exit::Machine, "error")
 }
 
 /// What a stock kernel does on its way to VMBus breaks no rule.

@@ -28,10 +28,10 @@ const GUEST_CRASH_2018: u32 = 1 << 10;
 const DEPRECATING_AUTO_EOI_2018: u32 = 1 << 9;
 
 impl Profile {
-    /// A general-purpose ARM64 host of today's Azure.
+    /// A general-purpose ARM64 host of today.
     ///
-    /// Feature and hint words as ARM64 guests there print them at boot ("privilege flags low 0x2e7f, high 0x3a8030,
-    /// hints 0xe, misc 0x31e1").
+    /// The words are our choice of what the TLFS defines and such a host plausibly grants; no public source states those
+    /// of a real one. Linux prints them as "privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1".
     pub const AZURE: Self = Self {
         version: version(10, 0, 26100),
         features: Features {

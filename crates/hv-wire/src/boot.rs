@@ -45,9 +45,14 @@ pub struct BootInfo {
     pub stimer_intid: u32,
     /// Which of the partition's feature profiles to offer.
     pub profile: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Valid bytes in `plan`; 0 where nothing is to go wrong.
+    pub plan_len: u32,
+    /// Faults to inject, in the language of hv-host's `faults` with numbers for names.
+    pub plan: [u8; PLAN_BYTES],
 }
+
+/// Bytes of a plan of faults at most.
+pub const PLAN_BYTES: usize = 1024;
 
 impl BootInfo {
     /// "hv-boot\0", read as a little-endian number.

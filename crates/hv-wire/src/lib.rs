@@ -18,7 +18,7 @@ pub mod platform;
 mod report;
 mod trace;
 
-pub use boot::{BootFlags, BootInfo};
+pub use boot::{BootFlags, BootInfo, PLAN_BYTES};
 pub use report::{
     CALL_SLOTS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS, FINDING_SLOTS,
     Fault, FaultCount, FindingCount, LOG_BYTES, REGISTER_SLOTS, RegisterCount, Report, SMCCC_SLOTS,
@@ -27,4 +27,4 @@ pub use report::{
 pub use trace::{BusChange, TraceKind, TraceRecord, TraceRing};
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
