@@ -88,10 +88,6 @@ fn register_name(rng: &mut Rng) -> u32 {
 fn register(rng: &mut Rng) -> (u32, u64) {
     let name = register_name(rng);
     let value = match RegisterName(name) {
-        // Without an id all of this guest's calls would be refused.
-        RegisterName::GUEST_OS_ID => value(rng) | 1,
-        // A crash ends the run's report as one.
-        RegisterName::GUEST_CRASH_CTL => value(rng) & !CrashControl::CRASH_NOTIFY.0,
         RegisterName(0xa_0000..=0xa_000f) => rng.below(256) | rng.below(32) << 16,
         RegisterName::SCONTROL => rng.below(2),
         RegisterName(0xb_0000..=0xb_0007) if name & 1 == 0 => {
@@ -101,7 +97,15 @@ fn register(rng: &mut Rng) -> (u32, u64) {
         RegisterName(0xb_0000..=0xb_0007) => rng.next() >> (40 + rng.below(24)),
         _ => value(rng),
     };
-    (name, if rng.chance(1, 16) { harmless(value ^ 1 << rng.below(64)) } else { value })
+    let value = if rng.chance(1, 16) { harmless(value ^ 1 << rng.below(64)) } else { value };
+    let value = match RegisterName(name) {
+        // Without an id all of this guest's calls would be refused.
+        RegisterName::GUEST_OS_ID => value | 1,
+        // A crash ends the run's report as one.
+        RegisterName::GUEST_CRASH_CTL => value & !CrashControl::CRASH_NOTIFY.0,
+        _ => value,
+    };
+    (name, value)
 }
 
 /// Words of a call's input.
@@ -128,8 +132,10 @@ pub(crate) fn hypercall(rng: &mut Rng) -> (u64, [u64; 16]) {
     if HypercallInput::from_bits(control).fast() {
         parameters.copy_from_slice(&input[..16]);
     } else {
-        // Stale input must not be taken for a start of a VP, or for registers that `register` would not write.
-        let strict = [Code::SET_VP_REGISTERS, Code::START_VP].contains(&code);
+        // Stale input must not be taken for a start of a VP, for registers that `register` would not write, or for IPIs
+        // that VP 0 counts.
+        let strict =
+            [Code::SET_VP_REGISTERS, Code::START_VP, Code::SEND_IPI, Code::SEND_IPI_EX].contains(&code);
         let fresh = hv::put(rng.below(0x200) as usize * 8 + rng.below(8) as usize * 0x1000, &input);
         let other = address(rng);
         let stray = rng.chance(1, 6) && !(strict && hv::in_arenas(other));

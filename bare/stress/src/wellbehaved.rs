@@ -127,8 +127,7 @@ impl WellBehaved {
         let before = taken(time::VIRTUAL_TIMER_INTID);
         let deadline = time::counter() + time::ticks(Duration::from_micros(20 + self.rng.below(300)));
         time::arm(deadline);
-        let came = time::wait_until(PATIENCE, || taken(time::VIRTUAL_TIMER_INTID) != before);
-        check.holds("the virtual timer's interrupt comes", came);
+        let came = comes(check, time::VIRTUAL_TIMER_INTID, before);
         check.holds("the virtual timer is not early", !came || LAST.load(Ordering::Relaxed) >= deadline);
         check.equal(
             "the virtual timer's interrupt comes once",
@@ -141,11 +140,11 @@ impl WellBehaved {
     fn interrupts(&mut self, check: &mut Check) {
         let before = [OWN_SGI, IPI_INTID].map(taken);
         irq::send_sgi(0, OWN_SGI);
-        check.holds("an SGI comes", time::wait_until(PATIENCE, || taken(OWN_SGI) != before[0]));
+        comes(check, OWN_SGI, before[0]);
         let call = HypercallInput::from_code(Code::SEND_IPI);
         let (result, _) = hv::fast(Convention::Hvc1, call, &[u64::from(IPI_INTID), 1]);
         check.equal("HvCallSendSyntheticClusterIpi", result.status(), HvStatus::SUCCESS);
-        check.holds("an IPI comes", time::wait_until(PATIENCE, || taken(IPI_INTID) != before[1]));
+        comes(check, IPI_INTID, before[1]);
         check.equal("each comes once", [OWN_SGI, IPI_INTID].map(taken), before.map(|n| n + 1));
     }
 
@@ -164,8 +163,7 @@ impl WellBehaved {
         let before = taken(intid);
         // Enable when a count is written, direct mode.
         let due = self.arm(check, 0, 1 << 3 | u64::from(intid) << 4 | 1 << 12);
-        let came = time::wait_until(PATIENCE, || taken(intid) != before);
-        check.holds("the direct timer's interrupt comes", came);
+        let came = comes(check, intid, before);
         let now = hv::get(Name::TIME_REF_COUNT);
         check.holds(("the direct timer is not early", now, due), now.is_ok_and(|now| now >= due));
         check.equal("the direct timer's interrupt comes once", taken(intid), before + came as u64);
@@ -174,17 +172,23 @@ impl WellBehaved {
     fn message_timer(&mut self, check: &mut Check) {
         let before = taken(SINT_INTID);
         let due = self.arm(check, 1, 1 << 3 | SINT << 16);
-        let came = time::wait_until(PATIENCE, || taken(SINT_INTID) != before);
+        // VMBus is the whole guest's: others may have asked it to send its messages here.
+        let came = time::wait_until(PATIENCE, || match hv::word(SLOT) as u32 {
+            0 => false,
+            kind if kind == MessageType::TIMER_EXPIRED.0 => true,
+            _ => {
+                empty_slot(check);
+                false
+            }
+        });
         check.holds("the timer's message comes", came);
         let [head, sender, index, expired, delivered] =
             [0, 8, 16, 24, 32].map(|offset| hv::word(SLOT + offset));
-        check.equal("message type", head as u32, MessageType::TIMER_EXPIRED.0);
         check.equal("payload size", head >> 32 & 0xff, 24);
         check.equal(("sender", "timer index", "expiration time"), (sender, index, expired), (0, 1, due));
         check.holds(("delivery time", delivered, due), delivered >= due);
-        hv::put(SLOT, &[0]);
-        check.equal("end of message", hv::set(Name::EOM, 0), Ok(()));
-        check.equal("the message comes once", taken(SINT_INTID), before + came as u64);
+        comes(check, SINT_INTID, before);
+        empty_slot(check);
     }
 
     fn rest(&mut self, check: &mut Check) {
@@ -196,4 +200,29 @@ impl WellBehaved {
         let gone = probe::read(0x902_0000, Size::Word);
         check.holds(("fw_cfg", gone), gone.is_err_and(|e| e.is_external_abort()));
     }
+}
+
+/// Takes the message out of the slot.
+fn empty_slot(check: &mut Check) {
+    hv::put(SLOT, &[0]);
+    check.equal("end of message", hv::set(Name::EOM, 0), Ok(()));
+}
+
+/// Waits until an interrupt was taken more often than `before`. If it does not come, what the redistributor and the CPU
+/// interface say of it.
+fn comes(check: &mut Check, intid: u32, before: u64) -> bool {
+    let came = time::wait_until(PATIENCE, || taken(intid) != before);
+    if !came {
+        let frame = rt::machine::get().gicr + 0x1_0000;
+        let state =
+            [("enabled", 0x100), ("pending", 0x200), ("active", 0x300), ("group", 0x80), ("edge", 0xc04)]
+                .map(|(name, offset)| (name, probe::read(frame + offset, Size::Word).unwrap_or(0)));
+        let priority = probe::read(frame + 0x400 + u64::from(intid), Size::Byte);
+        let running = [rt::mrs!("icc_rpr_el1"), rt::mrs!("icc_hppir1_el1"), rt::mrs!("icc_pmr_el1")];
+        check.wrong(
+            ("INTID", intid, "does not come"),
+            (state, "priority", priority, "RPR, HPPIR1, PMR", running),
+        );
+    }
+    came
 }
