@@ -15,6 +15,12 @@ pub(super) fn steps() -> Vec<Step> {
             stressed(&program(context, "stress", &["--vps", vps, "--cpu", cpu])?)
         }));
     }
+    for (granule, cpu) in [("16k", "cortex-a76"), ("64k", "cortex-a72")] {
+        steps.push(Step::new(format!("program/stress/{granule}"), move |context| {
+            let append = format!("rt.granule={granule}");
+            stressed(&program(context, "stress", &["--cpu", cpu, "--append", &append])?)
+        }));
+    }
     for (vps, seed) in [("2", "1"), ("4", "2"), ("8", "3")] {
         steps.push(Step::new(format!("program/stress/{vps}-vps/random-{seed}"), move |context| {
             let append = format!("stress.only=random stress.random=5000 stress.seed={seed}");
