@@ -11,7 +11,9 @@ use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::VENDOR_HYP_UID;
 use hv_tlfs::status::HvStatus;
 use hv_wire::platform::MAX_VPS;
-use hv_wire::{CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState};
+use hv_wire::{
+    CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, TraceKind,
+};
 
 use crate::arch::mrs;
 use crate::memory;
@@ -129,6 +131,13 @@ pub(crate) fn judge(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &Event<'_>) {
     judge.event(event, &mut |finding| {
         // SAFETY: this is the VP's CPU, and the reference ends with the statement.
         unsafe { cpu.report() }.finding(finding.rule.number(), finding.value, pc);
+        if let Some(ring) = &cpu.trace {
+            ring.push(
+                cpu.index,
+                TraceKind::Finding,
+                [finding.rule.number() as u64, finding.value, pc, 0, 0, 0],
+            );
+        }
     });
 }
 

@@ -31,7 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// Boots a program, which was built before the first scenario.
-fn program(context: &Context, name: &str, options: &[&str]) -> anyhow::Result<Booted> {
+pub(super) fn program(context: &Context, name: &str, options: &[&str]) -> anyhow::Result<Booted> {
     let file = crate::build::output(name)?;
     let mut line = vec!["--firmware", "dt", "--kernel"];
     let file = file.to_string_lossy();

@@ -70,6 +70,7 @@ const LABELS: [(TraceKind, &str); TraceKind::ALL.len()] = [
     (TraceKind::SystemRegister, "system-register"),
     (TraceKind::GicAccess, "gic-access"),
     (TraceKind::Bus, "vmbus-state"),
+    (TraceKind::Finding, "finding"),
 ];
 
 /// The label of a record that is of no kind known.
@@ -328,6 +329,7 @@ fn other(kind: TraceKind, values: [u64; 6]) -> Parts {
                 ],
             )
         }
+        TraceKind::Finding => (words::rule(first), vec![hex("value", second), hex("pc", third)]),
         TraceKind::Fault => (words::fault(first), vec![hex("value", second), hex("pc", third)]),
         _ => (String::new(), Vec::new()),
     }

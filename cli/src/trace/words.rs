@@ -1,5 +1,6 @@
 //! Names for the numbers in a record that are not the ABI's.
 
+use hv_tlfs::rules::RULES;
 use hv_wire::platform::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
     PHYSICAL_TIMER_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
@@ -176,6 +177,12 @@ pub(super) fn fault(number: u64) -> String {
     .to_owned()
 }
 
+/// A rule of the strict mode.
+pub(super) fn rule(number: u64) -> String {
+    let rule = usize::try_from(number).ok().and_then(|number| RULES.get(number));
+    rule.map_or_else(|| format!("rule {number}"), |rule| rule.id.to_owned())
+}
+
 /// The text in a record.
 pub(super) fn text(words: &[u64]) -> String {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -225,6 +232,8 @@ mod tests {
         assert_eq!(trap(u64::MAX), "unknown");
         assert_eq!(fault(0), "fault 0");
         assert_eq!(fault(u64::MAX), format!("fault {}", u64::MAX));
+        assert_eq!(rule(0), RULES[0].id);
+        assert_eq!(rule(RULES.len() as u64), format!("rule {}", RULES.len()));
         assert_eq!(interrupt(27), "interrupt 27 (virtual timer)");
         assert_eq!(own_interrupt(0), "interrupt 0 (kick)");
     }

@@ -145,6 +145,8 @@ kinds! {
     GicAccess = 28,
     /// The host half of VMBus changed its state: a [`BusChange`], and what that says.
     Bus = 29,
+    /// The strict mode found a rule broken: number of the rule in `hv_tlfs::rules::RULES`, value, guest PC.
+    Finding = 30,
 }
 
 kinds! {
