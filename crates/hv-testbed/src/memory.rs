@@ -60,21 +60,38 @@ fn replace(word: &AtomicU64, mask: u64, bits: u64, order: Ordering) {
     let _ = word.fetch_update(order, Ordering::Relaxed, |old| Some(old & !mask | bits));
 }
 
+/// Splits `len` bytes at `gpa` into parts that lie in one word each: the part's address, and its place among the bytes.
+fn parts(gpa: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let address = gpa + from as u64;
+        let part = from..len.min(from + 8 - (address % 8) as usize);
+        from = part.end;
+        (!part.is_empty()).then_some((address, part))
+    })
+}
+
 impl GuestMemory for Ram {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         self.check(gpa, buf.len() as u64)?;
-        for (address, byte) in (gpa..).zip(buf) {
-            let word = self.word(address)?.load(Ordering::Relaxed);
-            *byte = word.to_le_bytes()[(address % 8) as usize];
+        for (address, part) in parts(gpa, buf.len()) {
+            let word = self.word(address)?.load(Ordering::Relaxed).to_le_bytes();
+            let first = (address % 8) as usize;
+            let count = part.len();
+            buf[part].copy_from_slice(&word[first..first + count]);
         }
         Ok(())
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         self.check(gpa, data.len() as u64)?;
-        for (address, byte) in (gpa..).zip(data) {
-            let shift = address % 8 * 8;
-            replace(self.word(address)?, 0xff << shift, u64::from(*byte) << shift, Ordering::Relaxed);
+        for (address, part) in parts(gpa, data.len()) {
+            let (mut bits, mut mask) = ([0; 8], [0; 8]);
+            let first = (address % 8) as usize;
+            bits[first..first + part.len()].copy_from_slice(&data[part.clone()]);
+            mask[first..first + part.len()].fill(0xff);
+            let (mask, bits) = (u64::from_le_bytes(mask), u64::from_le_bytes(bits));
+            replace(self.word(address)?, mask, bits, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -98,5 +115,43 @@ impl GuestMemory for Ram {
     fn contains(&self, gpa: u64, len: u64) -> bool {
         let end = RAM_BASE + PAGES as u64 * PAGE;
         gpa >= RAM_BASE && gpa.checked_add(len).is_some_and(|last| last <= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_at_any_address_come_back_and_their_neighbours_stay() {
+        let ram = Ram::new();
+        let data: Vec<u8> = (1..=40).collect();
+        for gpa in (RAM_BASE..RAM_BASE + 9).chain([RAM_BASE + PAGE - 20]) {
+            for len in [0, 1, 3, 7, 8, 9, 16, 17, 40] {
+                ram.write(RAM_BASE, &[0xee; 64]).unwrap();
+                ram.write(RAM_BASE + PAGE - 32, &[0xee; 64]).unwrap();
+                ram.write(gpa, &data[..len]).unwrap();
+                let mut read = [0; 42];
+                ram.read(gpa, &mut read[..len + 1]).unwrap();
+                assert_eq!((&read[..len], read[len]), (&data[..len], 0xee), "{len} bytes at {gpa:#x}");
+                if gpa > RAM_BASE {
+                    ram.read(gpa - 1, &mut read[..1]).unwrap();
+                    assert_eq!(read[0], 0xee);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_memory_is_refused_as_a_whole() {
+        let ram = Ram::new();
+        let end = RAM_BASE + PAGES as u64 * PAGE;
+        assert!(ram.write(end - 4, &[1; 5]).is_err());
+        let mut last = [9; 4];
+        ram.read(end - 4, &mut last).unwrap();
+        assert_eq!(last, [0; 4]);
+        assert!(ram.read(RAM_BASE - 1, &mut [0]).is_err());
+        assert!(ram.load_u32(RAM_BASE + 2).is_err());
+        assert!(!ram.contains(u64::MAX, 2));
     }
 }
