@@ -12,6 +12,7 @@
 mod calls;
 #[cfg(target_arch = "aarch64")]
 mod crash;
+/// cbindgen:ignore
 #[cfg(all(feature = "measure", target_arch = "aarch64"))]
 mod hot;
 #[cfg(target_arch = "aarch64")]
