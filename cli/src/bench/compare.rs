@@ -25,7 +25,7 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    /// Compares the figures that both have; those of the host's clock say nothing.
+    /// Compares the figures that both have; what the host's clock told says nothing.
     pub(super) fn new(earlier: &Table, now: &Table, tolerance: u32) -> Self {
         let mut result = Self { changed: Vec::new(), compared: 0, tolerance };
         for row in &now.figures {

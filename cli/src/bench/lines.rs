@@ -115,11 +115,15 @@ pub(super) const LINES: &[Line] = &[
         .limit(1.0)
         .kvm(KVM_BOOT)
         .target(1.02),
-    line("boot-virtual-ms", "the same boot, virtual time", Group::VirtualBoot, "ms"),
-    line("boot-wall", "boot of 6.12 to /init, by the host's clock", Group::WallBoot, "times")
+    line("boot-virtual-ms", "the same boot in virtual time", Group::VirtualBoot, "ms"),
+    line("boot-virtual-direct-ms", "without the hypervisor", Group::VirtualBoot, "ms"),
+    line("boot-wall", "boot of 6.12 to /init by the host's clock", Group::WallBoot, "times")
         .limit(1.0)
         .target(1.1),
-    line("boot-wall-ms", "the same boot, by the host's clock", Group::WallBoot, "ms"),
+    line("boot-wall-ms", "the same boot by the host's clock", Group::WallBoot, "ms"),
+    line("boot-wall-direct-ms", "without the hypervisor", Group::WallBoot, "ms"),
+    line("boot-processor", "processor time of QEMU for that boot", Group::WallBoot, "times").limit(1.0),
+    line("boot-processor-ms", "the same in milliseconds", Group::WallBoot, "ms"),
 ];
 
 /// What the project wants to know and cannot measure yet.

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 2)]
     tolerance: u32,
     /// How often a kernel boots to measure wall-clock time; the fastest counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// QEMU program to use in place of the one in $PATH
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! The guest program that counts, and the hypervisor's own size.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use elf::ElfBytes;
@@ -19,13 +19,13 @@ use crate::process;
 pub(super) const PREFIX: &str = "bench: ";
 
 /// What a run left.
-pub(super) struct Left {
-    pub(super) console: String,
-    pub(super) report: Box<Report>,
+struct Left {
+    console: String,
+    report: Box<Report>,
 }
 
 /// Boots something with `hv boot` to its end.
-pub(super) fn boot(setup: &Setup, options: &[OsString]) -> anyhow::Result<Left> {
+fn boot(setup: &Setup, options: &[OsString]) -> anyhow::Result<Left> {
     let dir = tempfile::Builder::new().prefix("hv-bench-").tempdir()?;
     let mut line: Vec<OsString> = ["boot", "--quiet", "--timeout", "240", "--keep"].map(Into::into).into();
     line.push(dir.path().into());
@@ -92,11 +92,6 @@ pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>
     let left = boot(setup, &options(program, 8, "(none)"))?;
     let kib = |bytes: u64| (bytes as f64 / 1024.0).ceil();
     Ok(vec![("image", kib(image)), ("memory", kib(left.report.memory_used))])
-}
-
-/// A path, as an option takes it.
-pub(super) fn option(name: &str, path: PathBuf) -> [OsString; 2] {
-    [name.into(), path.into()]
 }
 
 #[cfg(test)]

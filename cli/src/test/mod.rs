@@ -4,6 +4,7 @@ mod book;
 mod boots;
 mod c_guest;
 mod context;
+mod counted;
 mod in_process;
 mod life;
 mod options;
@@ -56,6 +57,7 @@ fn steps() -> Vec<Step> {
     steps.extend(boots::steps());
     steps.extend(programs::steps());
     steps.extend(c_guest::steps());
+    steps.extend(counted::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());

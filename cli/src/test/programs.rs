@@ -5,7 +5,7 @@ use super::runner::Step;
 use crate::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 2] = ["hello", "stress"];
+pub(super) const PROGRAMS: [&str; 3] = ["bench", "hello", "stress"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
