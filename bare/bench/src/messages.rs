@@ -48,7 +48,9 @@ pub(crate) fn run(bench: &Bench, machine: &Machine, vp: Vp<'_, Smccc>) {
     let mut synic = synic.map_err(|(_, error)| error).expect("it has a SynIC");
     synic.unmask(SintIndex::VMBUS, intid, &Masked).expect("it unmasks a source");
     timer(bench, &synic);
-    post(bench, &synic);
+    contact(bench, &synic);
+    post(bench, &mut synic);
+    event(bench, &mut synic);
     synic.disable(&Masked).map_err(|(_, error)| error).expect("it gives the pages back");
 }
 
@@ -69,7 +71,7 @@ fn timer(bench: &Bench, synic: &Synic<'_, Smccc>) {
 }
 
 /// A message to VMBus, HvCallPostMessage with 40 bytes, and its answer to the end of message.
-fn post(bench: &Bench, synic: &Synic<'_, Smccc>) {
+fn contact(bench: &Bench, synic: &Synic<'_, Smccc>) {
     let contact = InitiateContact {
         header: vmbus::MessageHeader { message_type: vmbus::MessageType::INITIATE_CONTACT, padding: 0 },
         version: Version::V5_3,
@@ -80,11 +82,63 @@ fn post(bench: &Bench, synic: &Synic<'_, Smccc>) {
     };
     let mut page = CallPage::new(&PAGES[4], &MEMORY);
     let mut refused = 0;
-    bench.each("post-message", 1000, || {
+    bench.each("vmbus-contact", 1000, || {
         let posted =
             connection::post_message(synic, &mut page, ConnectionId(4), MessageType(1), contact.as_bytes());
         refused += u64::from(posted.is_err());
         take(synic, SintIndex::VMBUS);
     });
     assert!(refused == 0, "the host refused {refused} of the messages");
+}
+
+/// Connections that lead back to this VP, where the host offers them (hypervisor, loopback.rs).
+const MESSAGE_CONNECTION: ConnectionId = ConnectionId(0x7e_0001);
+const EVENT_CONNECTION: ConnectionId = ConnectionId(0x7e_0011);
+/// Their sources, and what interrupts this program gives these; firmware gives out neither.
+const MESSAGE: (u8, u32) = (5, 20);
+const EVENT: (u8, u32) = (6, 21);
+/// The first flag of the event connection.
+const FLAG: u16 = 40;
+
+fn unmask(synic: &mut Synic<'_, Smccc>, (sint, intid): (u8, u32)) -> SintIndex {
+    let sint = SintIndex::new(sint).expect("a source");
+    synic.unmask(sint, Intid::new(intid).expect("a PPI"), &Masked).expect("it unmasks a source");
+    sint
+}
+
+/// A message of 64 bytes to this VP.
+fn post(bench: &Bench, synic: &mut Synic<'_, Smccc>) {
+    let sint = unmask(synic, MESSAGE);
+    let mut page = CallPage::new(&PAGES[4], &MEMORY);
+    let mut post = || {
+        connection::post_message(synic, &mut page, MESSAGE_CONNECTION, MessageType(1), &[0x5a; 64]).is_ok()
+    };
+    if !post() {
+        rt::println!("no connection leads back");
+        return;
+    }
+    take(synic, sint);
+    let mut refused = 0;
+    bench.each("post-message", 2000, || {
+        refused += u64::from(!post());
+        take(synic, sint);
+    });
+    assert!(refused == 0, "the host refused {refused} of the messages");
+}
+
+/// An event to this VP, until its flag is taken.
+fn event(bench: &Bench, synic: &mut Synic<'_, Smccc>) {
+    let sint = unmask(synic, EVENT);
+    if connection::signal_event(&Smccc, EVENT_CONNECTION, 0).is_err() {
+        return;
+    }
+    end(acknowledge());
+    assert!(synic.take_event(sint, FLAG), "the flag is the connection's first");
+    let mut lost = 0;
+    bench.each("signal-event", 2000, || {
+        let _ = connection::signal_event(&Smccc, EVENT_CONNECTION, 0);
+        end(acknowledge());
+        lost += u64::from(!synic.take_event(sint, FLAG));
+    });
+    assert!(lost == 0, "{lost} of the events had no flag");
 }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn table(figures: &[super::super::Figure]) -> Table {
-        Table::new("7.2", figures.to_vec()).unwrap()
+        Table::new("7.2", figures.to_vec(), Vec::new()).unwrap()
     }
 
     #[test]

@@ -102,7 +102,9 @@ pub(super) const LINES: &[Line] = &[
     one("stimer-latency", "direct synthetic timer: expiry to acknowledge, asleep"),
     one("timer-message", "timer message: set, ack, EOI, EOM"),
     one("eom", "EOM alone").limit(BARE_CALL),
-    one("post-message", "VMBus contact: post, answer, ack, EOI, EOM"),
+    one("post-message", "post message to itself, ack, EOI, EOM"),
+    one("vmbus-contact", "VMBus contact: post, answer, ack, EOI, EOM"),
+    one("signal-event", "signal event to itself, ack, EOI, flag").target(700.0),
     many("vp-start", "VP start: CPU_ON to its first instruction"),
     many("sgi-1", "SGI to 1 other VP, until it has ended it"),
     many("sgi-8", "SGI to all 8 VPs by list"),
@@ -125,10 +127,6 @@ pub(super) const LINES: &[Line] = &[
     line("boot-processor", "processor time of QEMU for that boot", Group::WallBoot, "times").limit(1.0),
     line("boot-processor-ms", "the same in milliseconds", Group::WallBoot, "ms"),
 ];
-
-/// What the project wants to know and cannot measure yet.
-pub(super) const NOT_MEASURED: &[(&str, &str)] =
-    &[("signal-event", "signal event to handler: the hypervisor gives its guest no connection to signal")];
 
 #[cfg(test)]
 mod tests {

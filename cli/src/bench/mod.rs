@@ -3,6 +3,7 @@
 mod compare;
 mod lines;
 mod linux;
+mod machine;
 mod programs;
 mod table;
 
@@ -16,6 +17,7 @@ use crate::{build, ui};
 
 use compare::Compared;
 use lines::{Group, LINES};
+use machine::Setup;
 use table::Table;
 
 /// Count what operations cost a guest
@@ -63,12 +65,6 @@ Examples:
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
 
-/// What the measurements need.
-struct Setup {
-    qemu: PathBuf,
-    hypervisor: PathBuf,
-}
-
 /// A figure: the name of its line, and the value in the line's unit.
 type Figure = (&'static str, f64);
 
@@ -113,7 +109,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     figures.retain(|(name, _)| name.contains(&args.filter));
 
-    let table = Table::new(&qemu.version, figures)?;
+    let missing =
+        wanted.iter().map(|line| line.name).filter(|name| figures.iter().all(|(had, _)| had != name));
+    let missing = missing.collect();
+    let table = Table::new(&qemu.version, figures, missing)?;
     let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&table)? + "\n");
     match &args.json {
         Some(file) if file.as_os_str() == "-" => ui::out(&json()?),

@@ -1,0 +1,207 @@
+//! The machine that everything is measured on, with the hypervisor and without.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hv_wire::{BootFlags, BootInfo, platform};
+use zerocopy::FromZeros as _;
+
+use crate::boot::{CPU, STIMER_INTID, VMBUS_INTID};
+use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
+use crate::interrupt;
+use crate::machine::{DIRECT_START, Outcome, Ram, Running, Settings, Sink};
+
+const MEMORY: u64 = 512 << 20;
+const LIMIT: Duration = Duration::from_secs(240);
+/// How the lines of a program start that measures.
+const PREFIX: &str = "bench: ";
+
+/// What measurements need.
+pub(super) struct Setup {
+    pub(super) qemu: PathBuf,
+    pub(super) hypervisor: PathBuf,
+}
+
+/// A guest.
+pub(super) struct Guest {
+    pub(super) kernel: PathBuf,
+    pub(super) initrd: Option<Vec<u8>>,
+    pub(super) append: String,
+    pub(super) vps: u32,
+    pub(super) firmware: Firmware,
+}
+
+impl Setup {
+    /// Boots a guest to its end: with the hypervisor or without, and with instructions for time or the host's clock.
+    pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
+        let mut image = guest::build(Spec {
+            kernel: Source::File(guest.kernel.clone()),
+            initrd: guest.initrd.clone().map(Source::Bytes),
+            append: guest.append.clone(),
+            memory: MEMORY,
+            vps: guest.vps,
+            firmware: guest.firmware,
+            vmbus_intid: VMBUS_INTID,
+            stimer_intid: STIMER_INTID,
+            rng_seed: [0x5a; RNG_SEED_LEN],
+        })?;
+        if !hosted {
+            take_identity(&mut image)?;
+        }
+        let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + MEMORY)?;
+        for (address, bytes) in &image.segments {
+            ram.write(*address, bytes)?;
+        }
+        ram.put_boot_info(&orders(&image, guest.vps))?;
+        ram.write(DIRECT_START, &trampoline(&image))?;
+        let settings = Settings {
+            qemu: self.qemu.clone(),
+            hypervisor: hosted.then(|| self.hypervisor.clone()),
+            cpu: CPU.to_owned(),
+            vps: guest.vps,
+            deterministic,
+            gdb: None,
+            timeout: Some(LIMIT),
+        };
+        let outcome = Running::start(&settings, ram, Sink::Nowhere, None)?.wait()?;
+        interrupt::check()?;
+        Ok(outcome)
+    }
+}
+
+/// What a program printed, line by line, and an error if it stopped before this line.
+pub(super) fn said<'a>(outcome: &'a Outcome, last: &str) -> anyhow::Result<Vec<&'a str>> {
+    let lines: Vec<&str> =
+        outcome.console.lines().filter_map(|line| line.trim_end().strip_prefix(PREFIX)).collect();
+    if !lines.iter().any(|line| line.starts_with(last)) {
+        let text = outcome.console.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        bail!("the guest did not come to say `{PREFIX}{last}`: {text} {}", outcome.complaints.trim());
+    }
+    Ok(lines)
+}
+
+/// Name and value of a line.
+pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64)> {
+    let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+    let value = value.parse().with_context(|| format!("the guest says {line:?}, which is no figure"))?;
+    Ok((name, value))
+}
+
+/// What the hypervisor is told. Nobody reads it where there is none.
+fn orders(image: &Image, vps: u32) -> BootInfo {
+    BootInfo {
+        magic: BootInfo::MAGIC,
+        version: hv_wire::VERSION,
+        vps,
+        // For messages and events that the guest sends to itself.
+        flags: BootFlags::LOOPBACK,
+        entry: image.entry,
+        entry_x0: image.x0,
+        ram_base: platform::GUEST_RAM_BASE,
+        ram_size: MEMORY,
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        ..BootInfo::new_zeroed()
+    }
+}
+
+/// Code that enters the kernel: X0 is the device tree.
+fn trampoline(image: &Image) -> Vec<u8> {
+    // ldr x0, #16 · ldr x1, #20 · br x1 · nop; the two words follow.
+    const CODE: [u32; 4] = [0x5800_0080, 0x5800_00a1, 0xd61f_0020, 0xd503_201f];
+    let mut bytes: Vec<u8> = CODE.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.extend(image.x0.to_le_bytes());
+    bytes.extend(image.entry.to_le_bytes());
+    bytes
+}
+
+/// Takes Hyper-V's name out of the FADT: a kernel that finds it makes hypercalls, and nobody answers them here.
+fn take_identity(image: &mut Image) -> anyhow::Result<()> {
+    const NAME: &[u8; 8] = b"MsHyperV";
+    /// Offsets in the FADT (ACPI specification, "Fixed ACPI Description Table").
+    const IDENTITY: usize = 268;
+    const CHECKSUM: usize = 9;
+    for (_, bytes) in &mut image.segments {
+        let Some(start) = bytes.windows(4).position(|word| word == b"FACP") else { continue };
+        let Some(identity) = bytes.get_mut(start + IDENTITY..start + IDENTITY + NAME.len()) else { continue };
+        if *identity == *NAME {
+            identity.fill(0);
+            let sum = NAME.iter().fold(0, |sum: u8, &byte| sum.wrapping_add(byte));
+            bytes[start + CHECKSUM] = bytes[start + CHECKSUM].wrapping_add(sum);
+            return Ok(());
+        }
+    }
+    bail!("the firmware tables have no FADT with Hyper-V's identity")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Image {
+        Image {
+            segments: Vec::new(),
+            entry: 0x1122,
+            x0: 0x3344,
+            page_size: None,
+            command_line: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_fadt_without_identity_has_a_right_checksum() {
+        let mut table = vec![0; 276];
+        table[..4].copy_from_slice(b"FACP");
+        table[268..].copy_from_slice(b"MsHyperV");
+        table[9] = table.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)).wrapping_neg();
+        let mut image = Image {
+            segments: vec![(0, table)],
+            entry: 0,
+            x0: 0,
+            page_size: None,
+            command_line: String::new(),
+        };
+        take_identity(&mut image).unwrap();
+        let table = &image.segments[0].1;
+        assert_eq!(table[268..], [0; 8]);
+        assert_eq!(table.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)), 0);
+        assert!(take_identity(&mut image).is_err());
+    }
+
+    #[test]
+    fn the_trampoline_ends_with_what_it_loads() {
+        let code = trampoline(&image());
+        assert_eq!(code.len(), 32);
+        assert_eq!(code[16..24], 0x3344u64.to_le_bytes());
+        assert_eq!(code[24..], 0x1122u64.to_le_bytes());
+    }
+
+    fn outcome(console: &str) -> Outcome {
+        Outcome {
+            end: crate::machine::End::Timeout,
+            report: hv_wire::Report::new_box_zeroed().unwrap(),
+            vps: Vec::new(),
+            console: console.to_owned(),
+            complaints: String::new(),
+            wall: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn figures_are_found_among_other_lines() {
+        let outcome = outcome("boot\r\nbench: fast-get-smccc 130\r\nnoise\nbench: done\n");
+        let lines = said(&outcome, "done").unwrap();
+        assert_eq!(lines, ["fast-get-smccc 130", "done"]);
+        assert_eq!(figure(lines[0]).unwrap(), ("fast-get-smccc", 130));
+    }
+
+    #[test]
+    fn a_program_that_is_not_done_or_says_nonsense_has_no_figures() {
+        assert!(said(&outcome("bench: eom 1\n"), "done").is_err());
+        assert!(said(&outcome(""), "done").is_err());
+        for line in ["eom", "eom x", "eom -1", "eom 1.5"] {
+            assert!(figure(line).is_err(), "{line}");
+        }
+    }
+}
