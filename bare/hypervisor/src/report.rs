@@ -91,9 +91,11 @@ pub(crate) fn count(cpu: &Cpu, event: &Event<'_>) {
                 remember(cpu, name, value[0]);
             }
         }
-        Event::Smccc { .. } | Event::Bus(_) | Event::Crash { .. } => count_rare(cpu, event),
-        // Nobody counts the rest. It is said here, inline, where the compiler knows which event it is.
-        _ => {}
+        // Nobody counts these. It is said here, inline, where the compiler knows which event it is.
+        Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
+        Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
+        Event::EndOfMessage { .. } | Event::Timer { .. } => {}
+        _ => count_rare(cpu, event),
     }
 }
 
