@@ -84,7 +84,8 @@ impl Timer {
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
         // Catching up by a shorter period, as the TLFS describes it.
         let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
-        self.fire_at = if self.due > now { self.due } else { next };
+        let least = now.saturating_add(LEAST_INTERVAL);
+        self.fire_at = if self.due > now { self.due.max(least) } else { next };
         skipped
     }
 
@@ -97,7 +98,7 @@ impl Timer {
         }
         let skipped = late / period + 1;
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
-        self.fire_at = self.due;
+        self.fire_at = self.due.max(now.saturating_add(LEAST_INTERVAL));
         skipped
     }
 }
