@@ -14,6 +14,7 @@ use hv_wire::platform::MAX_VPS;
 use hv_wire::{
     CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, TraceKind,
 };
+use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::memory;
@@ -180,7 +181,10 @@ fn smccc(cpu: &Cpu, function: u32, result: u64) {
 }
 
 fn crash(cpu: &Cpu, control: u64, parameters: &[u64; 5], text: &[u8]) {
-    // SAFETY: the report is ours and mapped, and any bytes are valid; two VPs that crash at once may mix their reports.
+    /// Two VPs may notify at once.
+    static CRASHING: Mutex<()> = Mutex::new(());
+    let _lock = CRASHING.lock();
+    // SAFETY: the report is ours and mapped, and any bytes are valid; the lock makes this the only reference.
     let crash: &mut CrashReport = unsafe { &mut *addr_of_mut!((*memory::report()).crash) };
     crash.vp = cpu.index as u32;
     crash.control = control;
