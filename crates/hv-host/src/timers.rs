@@ -84,8 +84,7 @@ impl Timer {
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
         // Catching up by a shorter period, as the TLFS describes it.
         let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
-        let least = now.saturating_add(LEAST_INTERVAL);
-        self.fire_at = if self.due > now { self.due.max(least) } else { next };
+        self.fire_at = if self.due > now { self.not_at_once(now) } else { next };
         skipped
     }
 
@@ -98,8 +97,14 @@ impl Timer {
         }
         let skipped = late / period + 1;
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
-        self.fire_at = self.due.max(now.saturating_add(LEAST_INTERVAL));
+        self.fire_at = self.not_at_once(now);
         skipped
+    }
+
+    /// The due time, or later where the period is so short that nothing but the timer would run.
+    fn not_at_once(&self, now: u64) -> u64 {
+        let least = if self.count < LEAST_INTERVAL { now.saturating_add(LEAST_INTERVAL) } else { 0 };
+        self.due.max(least)
     }
 }
 
