@@ -1,4 +1,5 @@
-/* Uses every routine of the 2018 patch, from C, and says of each whether it did what it should. */
+/* Uses every routine of hv_guest.h, and every hypercall that the 2018 patch names, and says of each whether it did what
+   it should. crates/hv-guest-c/tests/header.rs holds this file to that. */
 #include "hv_guest.h"
 #include "platform.h"
 
@@ -9,14 +10,28 @@
 #define HV_REGISTER_GUEST_OSID 0x00090002
 #define HV_GET_ONE 0x100010050UL
 #define HV_SET_ONE 0x100010051UL
+#define HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE 0x2
+#define HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST 0x3
+#define HVCALL_NOTIFY_LONG_SPIN_WAIT 0x8
+#define HVCALL_SEND_IPI 0xb
+#define HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX 0x13
+#define HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX 0x14
+#define HVCALL_SEND_IPI_EX 0x15
 #define HVCALL_GET_VP_REGISTERS 0x50
+#define HVCALL_SET_VP_REGISTERS 0x51
 #define HVCALL_POST_MESSAGE 0x5c
 #define HVCALL_SIGNAL_EVENT 0x5d
-#define HVCALL_NOTIFY_LONG_SPIN_WAIT 0x8
+#define HVCALL_RETARGET_INTERRUPT 0x7e
+#define HVCALL_START_VIRTUAL_PROCESSOR 0x99
+#define HV_FLUSH_ALL_PROCESSORS 1UL
+#define HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES 2UL
+#define HV_GENERIC_SET_SPARSE_4K 0UL
+#define HV_GENERIC_SET_ALL 1UL
 #define HV_STATUS_INVALID_CONNECTION_ID 0x12
 #define SELF UINT64_MAX
 #define THIS_VP 0xfffffffeUL
 #define VMBUS_SINT 2
+#define IPI_INTID 21 /* a private interrupt that nothing else uses */
 #define STIMER_DIRECT_ONESHOT(intid) (1UL << 12 | (uint64_t)(intid) << 4 | 1 << 3)
 #define STIMER_MESSAGE_ONESHOT(sint) ((uint64_t)(sint) << 16 | 1 << 3)
 
@@ -24,8 +39,8 @@ static struct machine machine;
 static uint32_t vp_indices[MAX_CPUS];
 static _Alignas(PAGE) uint8_t message_pages[MAX_CPUS][PAGE], event_pages[MAX_CPUS][PAGE];
 static _Alignas(PAGE) uint8_t tsc_page[PAGE], call_page[PAGE], output_page[PAGE], crash_page[PAGE];
-static volatile uint32_t checks, failures, cpus_done;
-static volatile uint32_t vmbus_interrupts, timer_interrupts;
+static volatile uint32_t checks, failures, cpus_ready, cpus_done;
+static volatile uint32_t vmbus_interrupts, timer_interrupts, ipis[MAX_CPUS];
 
 static void check(const char *what, bool good)
 {
@@ -42,6 +57,16 @@ static void vmbus_irq(void) { vmbus_interrupts++; }
 static void timer_irq(void) { timer_interrupts++; }
 static bool vmbus_irq_came(void) { return vmbus_interrupts != 0; }
 static bool timer_irq_came(void) { return timer_interrupts != 0; }
+static void ipi(void) { __atomic_fetch_add(&ipis[cpu_number()], 1, __ATOMIC_RELEASE); }
+static bool first_ipi_came(void)
+{
+    uint32_t cpus = 0;
+    for (uint32_t cpu = 0; cpu < machine.cpus; cpu++)
+        cpus += ipis[cpu] != 0;
+    return cpus == machine.cpus;
+}
+static bool ipis_came(void) { return ipis[cpu_number()] == 2; }
+static bool all_cpus_ready(void) { return cpus_ready == machine.cpus - 1; }
 static bool all_cpus_done(void) { return cpus_done == machine.cpus - 1; }
 
 static struct hv_message *slot(uint32_t cpu, uint32_t sint)
@@ -87,6 +112,50 @@ static void hypercalls(void)
     check("hv_do_fast_hypercall8", hv_do_fast_hypercall8(HVCALL_NOTIFY_LONG_SPIN_WAIT, 1) == 0);
     check("hv_do_fast_hypercall8's error",
           (hv_do_fast_hypercall8(HVCALL_SIGNAL_EVENT, 0xabcdef) & 0xffff) == HV_STATUS_INVALID_CONNECTION_ID);
+    check("HVCALL_SET_VP_REGISTERS of a name that is none",
+          (hv_do_rep_hypercall(HVCALL_SET_VP_REGISTERS, 1, 0, call_page, NULL) & 0xffff) != 0);
+}
+
+/* A hypercall with a memory block, as so many words; the status. */
+static uint64_t call(uint64_t control, const uint64_t *words, size_t count)
+{
+    uint64_t *page = (uint64_t *)call_page;
+    for (size_t i = 0; i < count; i++)
+        page[i] = words[i];
+    return hv_do_hypercall(control, call_page, NULL) & 0xffff;
+}
+#define CALL(control, ...)                                                              \
+    ({ const uint64_t words_[] = { __VA_ARGS__ }; call(control, words_, sizeof(words_) / sizeof(words_[0])); })
+#define VARIABLE_HEADER(words) ((uint64_t)(words) << 17)
+#define REPS(count) ((uint64_t)(count) << 32)
+
+/* The hypercalls that name processors, to all CPUs, which have the IPI's interrupt enabled. */
+static void processor_calls(void)
+{
+    const uint64_t all = (1UL << machine.cpus) - 1, everything = HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES;
+    const uint64_t range = (uint64_t)call_page, self = SELF;
+    check("HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE", CALL(HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE, 0, everything, all) == 0);
+    check("HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST",
+          CALL(HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST | REPS(2), 0, everything | HV_FLUSH_ALL_PROCESSORS, 0, range, range) == 0);
+    check("HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX",
+          CALL(HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX, 0, everything, HV_GENERIC_SET_ALL, 0) == 0);
+    check("HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX",
+          CALL(HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX | VARIABLE_HEADER(1) | REPS(1), 0, everything,
+               HV_GENERIC_SET_SPARSE_4K, 1, all, range) == 0);
+    check("hv_do_fast_hypercall16", hv_do_fast_hypercall16(HVCALL_SEND_IPI, IPI_INTID, all) == 0);
+    /* A second one before each has taken the first would be one with it. */
+    check("HVCALL_SEND_IPI reaches every CPU", wait_for(first_ipi_came));
+    check("HVCALL_SEND_IPI_EX", CALL(HVCALL_SEND_IPI_EX | VARIABLE_HEADER(1), IPI_INTID, HV_GENERIC_SET_SPARSE_4K, 1, all) == 0);
+    check("HVCALL_SEND_IPI_EX reaches this CPU", wait_for(ipis_came));
+    check("HVCALL_RETARGET_INTERRUPT of a device that is not there",
+          CALL(HVCALL_RETARGET_INTERRUPT, self, 0x1234, 1, 0x80000, 64, 0, 64, all) != 0);
+}
+
+/* Starts a CPU by hypercall; X18 tells it its number. */
+static uint64_t start_vp(uint32_t cpu)
+{
+    extern char secondary_start_x18[];
+    return CALL(HVCALL_START_VIRTUAL_PROCESSOR, SELF, cpu, (uint64_t)secondary_start_x18, 0, SCTLR_OFF, 0, 0, 0, 0, 0, cpu);
 }
 
 static void clock(void)
@@ -185,10 +254,13 @@ void secondary_main(uint32_t cpu)
     synic_on(cpu);
     hv_init_timer_config(3, STIMER_MESSAGE_ONESHOT(VMBUS_SINT));
     hv_init_timer(3, hyperv_cs() + 1000);
-    for (end = hyperv_cs() + 10000000; !message->header.message_type && hyperv_cs() < end;)
+    for (end = hyperv_cs() + 100000000; !message->header.message_type && hyperv_cs() < end;)
         ;
     check("a message on each CPU", message->header.message_type == HVMSG_TIMER_EXPIRED);
     vmbus_signal_eom((void *)message, HVMSG_TIMER_EXPIRED);
+    enable_irq(IPI_INTID);
+    __atomic_fetch_add(&cpus_ready, 1, __ATOMIC_RELEASE);
+    check("both IPIs reach each CPU", wait_for(ipis_came));
     hv_disable_vmbus_irq();
     check("hyperv_cleanup_cpu", hyperv_cleanup_cpu() == 0);
     __atomic_fetch_add(&cpus_done, 1, __ATOMIC_RELEASE);
@@ -197,11 +269,19 @@ void secondary_main(uint32_t cpu)
 static void processors(void)
 {
     check("hv_cpu_init", hv_cpu_init() == 0);
+    setup_irq(IPI_INTID, ipi);
+    enable_irq(IPI_INTID);
     for (uint32_t cpu = 1; cpu < machine.cpus; cpu++) {
         check("VP_INVAL before", (uint32_t)hv_cpu_number_to_vp_number((int)cpu) == VP_INVAL);
-        check("CPU_ON", start_cpu(cpu) == 0);
+        if (cpu == machine.cpus - 1)
+            check("HVCALL_START_VIRTUAL_PROCESSOR", start_vp(cpu) == 0);
+        else
+            check("CPU_ON", start_cpu(cpu) == 0);
     }
-    check("the other CPUs come up", machine.cpus == 1 || wait_for(all_cpus_done));
+    check("a CPU that runs is not started", start_vp(0) != 0);
+    check("the other CPUs come up", wait_for(all_cpus_ready));
+    processor_calls();
+    check("the other CPUs are done", wait_for(all_cpus_done));
     for (uint32_t cpu = 0; cpu < machine.cpus; cpu++)
         check("hv_cpu_number_to_vp_number", (uint32_t)hv_cpu_number_to_vp_number((int)cpu) == hv_vp_index[cpu] &&
                                                 hv_vp_index[cpu] == cpu);

@@ -67,7 +67,7 @@ void enable_mmu(void)
     msr("tcr_el1", 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2UL << 32);
     msr("ttbr0_el1", level1);
     __asm__ volatile("dsb sy; tlbi vmalle1; dsb sy; isb" : : : "memory");
-    msr("sctlr_el1", 0x30d00800 | 1 | 1 << 2 | 1 << 12);
+    msr("sctlr_el1", SCTLR_OFF | 1 | 1 << 2 | 1 << 12);
     isb();
 }
 
@@ -120,7 +120,7 @@ void handle_irq(void)
 
 bool wait_for(bool (*condition)(void))
 {
-    uint64_t end = mrs("cntvct_el0") + mrs("cntfrq_el0");
+    uint64_t end = mrs("cntvct_el0") + 10 * mrs("cntfrq_el0");
     bool met;
     __asm__ volatile("msr daifclr, #2" : : : "memory");
     while (!(met = condition()) && mrs("cntvct_el0") < end)

@@ -8,6 +8,7 @@
 
 #define PAGE 4096
 #define MAX_CPUS 8
+#define SCTLR_OFF 0x30d00800UL /* SCTLR_EL1 with the MMU off: the RES1 bits */
 
 /* What the device tree says. */
 struct machine {
@@ -33,7 +34,7 @@ void setup_irq(uint32_t intid, void (*handler)(void));
 void remove_irq(uint32_t intid);
 void enable_irq(uint32_t intid);
 void disable_irq(uint32_t intid);
-/* Takes interrupts until a condition holds; false after a second or so. */
+/* Takes interrupts until a condition holds; false after ten seconds: emulated machines are slow. */
 bool wait_for(bool (*condition)(void));
 
 #endif

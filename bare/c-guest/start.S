@@ -1,6 +1,7 @@
-/* Entry at EL1 with X0 = device tree (CPU 0), or X0 = CPU number (the others, by PSCI), MMU off. */
+/* Entry at EL1 with X0 = device tree (CPU 0), or X0 = CPU number (the others, by PSCI) or X18 = CPU number (by
+   hypercall, which gives no other register), MMU off. */
     .section .text.start, "ax"
-    .global _start, secondary_start
+    .global _start, secondary_start, secondary_start_x18
 _start:
     mov     x19, x0
     mov     x20, #0
@@ -12,6 +13,8 @@ _start:
     b       1b
 2:  bl      build_tables
     b       common
+secondary_start_x18:
+    mov     x0, x18
 secondary_start:
     mov     x20, x0
 common:
