@@ -73,6 +73,12 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
         self.entries.iter().flatten()
     }
 
+    /// The same in the order in which they came: each begins in the pool where the one before it ends.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Gpadl> {
+        let beginning_at = |start| self.iter().find(|g| g.start == start);
+        core::iter::successors(beginning_at(0), move |g| beginning_at(g.start + g.len))
+    }
+
     /// The words of a GPADL, those that have not come included.
     pub(crate) fn words(&self, gpadl: &Gpadl) -> &[u64] {
         &self.words[gpadl.start..gpadl.start + gpadl.len]

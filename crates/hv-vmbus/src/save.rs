@@ -109,7 +109,9 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
 impl<const GPADLS: usize, const WORDS: usize> gpadl::Gpadls<GPADLS, WORDS> {
     fn save(&self, sink: &mut Sink<'_>) {
         self.iter().count().save(sink);
-        for entry in self.iter() {
+        // In the order in which they came, which their places in the pool tell and their slots do not: a restored server
+        // has them in the same places.
+        for entry in self.in_order() {
             entry.save(sink);
             self.words(entry).iter().for_each(|word| word.save(sink));
         }

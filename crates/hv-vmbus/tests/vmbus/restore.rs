@@ -1,6 +1,6 @@
 //! The server saved and restored, rule by rule. That a restore at any point changes nothing is in `hostile`.
 
-use crate::common::{GuestPacket, Opened, TestPort, connect};
+use crate::common::{GuestPacket, Opened, TestPort, connect, gpadl, send, teardown};
 use hv_vmbus::protocol::Version;
 use hv_vmbus::{Config, Offer, RestoreError, Server};
 
@@ -25,6 +25,31 @@ fn a_restored_channel_goes_on_where_it_was() {
         assert_eq!(guest.server.restore(&image), Ok(image.len()));
         assert_eq!(guest.receive(), Some(GuestPacket { kind: 11, flags: 0, ..packet(n) }));
     }
+}
+
+#[test]
+fn page_lists_in_the_place_of_others_are_saved_as_they_are_restored() {
+    let (mut server, mut port) = (fresh(), TestPort::new());
+    server.offer(Offer::ECHO).unwrap();
+    connect(&mut server, &mut port, Version::V5_3);
+    let add = |server: &mut Server, port: &mut TestPort, id| {
+        for message in gpadl(1, id, &[0x50, 0x52]) {
+            server.message(4, &message, port).unwrap();
+        }
+    };
+    add(&mut server, &mut port, 1);
+    add(&mut server, &mut port, 2);
+    send(&mut server, &mut port, &teardown(1, 1));
+    add(&mut server, &mut port, 3);
+    let image = saved(&server);
+    let mut restored = fresh();
+    assert_eq!(restored.restore(&image), Ok(image.len()));
+    assert_eq!(saved(&restored), image);
+    for server in [&mut server, &mut restored] {
+        send(server, &mut port, &teardown(1, 2));
+        add(server, &mut port, 4);
+    }
+    assert_eq!(saved(&restored), saved(&server));
 }
 
 #[test]
