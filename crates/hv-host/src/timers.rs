@@ -298,3 +298,11 @@ impl Synic {
         }
     }
 }
+
+#[cfg(feature = "testing")]
+impl Timers {
+    /// Reference time at which the next armed timer expires that waits for nothing else.
+    pub(crate) fn next_expiration(&self) -> Option<u64> {
+        self.timers.iter().filter(|timer| timer.armed && !timer.blocked).map(|timer| timer.fire_at).min()
+    }
+}

@@ -89,6 +89,14 @@ pub fn run_with_faults<R>(
     test(&machine)
 }
 
+impl Vp {
+    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else.
+    #[must_use]
+    pub fn next_expiration(&self) -> Option<u64> {
+        self.synic().timers.next_expiration()
+    }
+}
+
 impl Machine<'_> {
     /// Counter ticks of a span of reference time, rounded up.
     pub fn ticks(&self, units: u64) -> u64 {

@@ -1,0 +1,68 @@
+//! After anything that a guest did: the partition still works, and a reset leaves nothing of it.
+
+use hv_host::GuestMemory as _;
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+
+use crate::machine::{FREQUENCY, Machine};
+
+impl Machine<'_> {
+    /// A VP that starts anew gets its messages and its timers, whatever was before.
+    pub(crate) fn check_service(&self) {
+        self.calm();
+        // A frequency that a counter has: the guest's may be beyond all deadlines.
+        let now = self.time().min(1 << 50);
+        self.partition.migrate(self.host, FREQUENCY, now);
+        self.host.counter.set(self.host.counter.get().min(1 << 61));
+        self.partition.migrate(self.host, FREQUENCY, now);
+        self.expire_all();
+        self.offline(0);
+        self.online(0);
+        // What VMBus still owes the guest would be in the way.
+        self.with_current(0, || self.partition.with_vmbus(self.host, 0, hv_vmbus::Server::reset));
+        assert_eq!(self.set(0, Name::GUEST_OS_ID, 1), HvStatus::SUCCESS);
+        self.enable_synic(0);
+        self.take_interrupts();
+        let posted = self.partition.post_message(self.host, 0, 2, MessageType(1), 9, b"hello");
+        assert_eq!(posted, Ok(()));
+        assert_eq!(self.take_interrupts(), [(0, 18)]);
+        let mut slot = [0; 21];
+        let _ = self.host.memory.read(Self::message_page(0) + 2 * 256, &mut slot);
+        assert_eq!(slot[..5], [1, 0, 0, 0, 5]);
+        assert_eq!(&slot[16..], b"hello");
+        if self.setup.config.profile.features.c.direct_synthetic_timers() {
+            self.check_timer();
+        }
+    }
+
+    fn check_timer(&self) {
+        let due = self.time() + 1000;
+        assert_eq!(self.set(0, Name::STIMER0_COUNT, due), HvStatus::SUCCESS);
+        assert_eq!(self.set(0, Name::STIMER0_CONFIG, 1 | 1 << 12 | 17 << 4), HvStatus::SUCCESS);
+        assert_eq!(self.take_interrupts(), [], "early");
+        self.check_deadlines();
+        let deadline = self.deadline(0).expect("a timer is armed");
+        self.host.counter.set(deadline);
+        self.expire(0);
+        let late = self.time() - due;
+        // VMBus may have wanted to be called earlier.
+        if self.time() >= due {
+            assert!(self.take_interrupts().contains(&(0, 17)));
+            assert!(late <= 2, "late by {late}");
+        }
+    }
+
+    /// The state after a reset is that after creation; `fields` compares field by field, and takes long.
+    pub(crate) fn check_reset(&self, fresh: &Machine<'_>, fields: bool) {
+        self.calm();
+        self.host.counter.set(1000);
+        self.partition.reset(self.host);
+        fresh.partition.reset(self.host);
+        assert!(self.image() == fresh.image(), "the images of a reset and a new partition differ");
+        if fields {
+            let [this, other] = [self, fresh].map(|m| format!("{:?}", m.partition));
+            assert!(this == other, "a reset and a new partition differ");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! A partition with its embedder, which watches that the partition keeps its promises.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use hv_host::faults::{Injection, Injector, Plan, Raise, Timed};
+use hv_host::strict::Judge;
+use hv_host::{
+    Action, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port, PortTarget, Power, Profile,
+    Retarget, TimerEvent, Vp, VpContext, VpMask,
+};
+use hv_tlfs::hypercall::HypercallCode;
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::smccc::HYPERCALL;
+use hv_tlfs::status::HvStatus;
+use hv_vmbus::Offer;
+
+use crate::input::Input;
+use crate::memory::{Memory, RAM, RAM_SIZE};
+
+/// VPs of a machine. Hypercalls that name sets of VPs have more work with the large one.
+pub(crate) const VPS: usize = 4;
+pub(crate) const MANY_VPS: usize = 70;
+pub(crate) const FREQUENCY: u64 = 62_500_000;
+/// Rounds after which a hypercall that goes back to the guest has made no progress: the most elements, and one more.
+const ROUNDS: usize = 4096;
+
+/// What can go wrong on purpose; the first is nothing.
+const PLANS: [&str; 12] = [
+    "seed=1",
+    "buffers@/3",
+    "delay@/2",
+    "again",
+    "call=any:0x13@10%,seed=5",
+    "lost@/3",
+    "twice@/2",
+    "migrate@1ms",
+    "silent=2ms@5ms",
+    "disturb=messages@1ms,disturb=events@2ms,disturb=time@1ms,seed=9",
+    "delay@40%,buffers@30%,again@/2,migrate@3ms,seed=3",
+    "spurious=18@1ms,lost=18@/4,silent=1ms@2ms,delay@/5",
+];
+
+/// Counts what is written to it.
+struct Sink(usize);
+
+impl std::fmt::Write for Sink {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+/// The embedder.
+pub(crate) struct Embedder {
+    pub(crate) memory: Memory,
+    pub(crate) counter: Cell<u64>,
+    /// The VP whose call it is.
+    current: Cell<usize>,
+    deadlines: RefCell<Vec<Option<u64>>>,
+    injector: Injector,
+    /// Reference time for the injector: it must not ask the partition.
+    now: Cell<u64>,
+    /// Nothing goes wrong on purpose any more.
+    quiet: Cell<bool>,
+    starts: RefCell<VecDeque<usize>>,
+    interrupts: RefCell<Vec<(usize, u32)>>,
+    judge: RefCell<Option<Box<Judge<VPS>>>>,
+    traced: bool,
+    vps: usize,
+}
+
+impl Host for Embedder {
+    type Memory = Memory;
+
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn counter(&self) -> u64 {
+        self.counter.get()
+    }
+
+    fn assert_interrupt(&self, vp: usize, intid: u32) {
+        assert!(vp < self.vps, "an interrupt for VP {vp}");
+        assert!((16..=255).contains(&intid), "INTID {intid}");
+        if self.quiet.get() || self.injector.interrupt(intid) != Raise::Lost {
+            self.interrupts.borrow_mut().push((vp, intid));
+        }
+    }
+
+    fn set_deadline(&self, counter: Option<u64>) {
+        self.deadlines.borrow_mut()[self.current.get()] = counter;
+    }
+
+    fn start_vp(&self, vp: usize, _: &VpContext) {
+        self.starts.borrow_mut().push_back(vp);
+    }
+
+    fn flush_tlb(&self, targets: &VpMask, _: Flush) {
+        let _ = targets.clone();
+    }
+
+    fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
+        if request.device == 7 { Ok(()) } else { Err(HvStatus::INVALID_DEVICE_ID) }
+    }
+
+    fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
+        if self.quiet.get() { None } else { self.injector.status(code) }
+    }
+
+    fn inject(&self, _vp: usize, injection: Injection) -> bool {
+        !self.quiet.get() && self.injector.injects(injection, self.now.get())
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        match *event {
+            Event::Timer { what: TimerEvent::Expired(due, now), .. } => {
+                assert!(due <= now, "a timer that was due at {due} expired at {now}");
+            }
+            Event::Interrupt { cause: Cause::Message(sint) | Cause::Event(sint), .. } => assert!(sint < 16),
+            _ => {}
+        }
+        if let Some(judge) = &mut *self.judge.borrow_mut() {
+            judge.event(event, &mut |finding| assert!(finding.vp < VPS));
+        }
+        if self.traced {
+            let mut sink = Sink(0);
+            let _ = write!(sink, "{event:?}");
+            assert_ne!(sink.0, 0);
+        }
+    }
+}
+
+/// How a machine is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    plan: Plan,
+    judged: bool,
+    traced: bool,
+    pub(crate) many: bool,
+}
+
+impl Setup {
+    /// Nothing special.
+    pub(crate) fn plain() -> Self {
+        const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
+        let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
+        let config = Config { rep_budget: 0, bus, ..Config::new(FREQUENCY) };
+        Self { config, plan: Plan::NONE, judged: false, traced: false, many: false }
+    }
+
+    /// As the input says, in two bytes and what a plan of its own takes.
+    pub(crate) fn of(input: &mut Input<'_>) -> Self {
+        let mut setup = Self::plain();
+        let byte = input.byte();
+        let profile = Profile::by_number(u32::from(byte & 3)).unwrap_or(Profile::AZURE);
+        setup.config.profile = profile;
+        setup.judged = byte & 4 != 0;
+        setup.traced = byte & 8 != 0;
+        setup.many = byte & 0x93 == 0x10;
+        setup.config.vmbus = byte & 32 == 0;
+        if byte & 64 != 0 {
+            setup.config.rep_budget = FREQUENCY / 20_000;
+        }
+        let plan = input.below(16);
+        let parse = |text| Plan::parse(text, &|_| None);
+        setup.plan = match PLANS.get(plan) {
+            Some(text) => parse(*text).expect("a plan of ours is one"),
+            None if plan == 15 => {
+                let text = String::from_utf8_lossy(input.bytes(24));
+                parse(&text).unwrap_or(Plan::NONE)
+            }
+            None => Plan::NONE,
+        };
+        setup
+    }
+}
+
+/// Ports of every machine, of which the last was deleted.
+pub(crate) fn ports() -> [Port; 4] {
+    [
+        Port::new(0x10, 1, PortTarget::Message { vp: Some(1), sint: 3 }),
+        Port::new(0x11, 2, PortTarget::Event { vp: None, sint: 3, base: 5, count: 600 }),
+        Port::new(0x12, 3, PortTarget::Message { vp: None, sint: 15 }),
+        Port::new(0x13, 4, PortTarget::Deleted),
+    ]
+}
+
+/// A partition in its embedder.
+pub(crate) struct Machine<'a> {
+    pub(crate) partition: Partition<'a>,
+    pub(crate) host: &'a Embedder,
+    pub(crate) setup: Setup,
+}
+
+/// Runs `test` with two machines that share an embedder: a guest moves from one to the other when it is restored.
+pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
+    let count = if setup.many { MANY_VPS } else { VPS };
+    let host = Embedder {
+        memory: Memory::new(),
+        counter: Cell::new(1000),
+        current: Cell::new(0),
+        deadlines: RefCell::new(vec![None; count]),
+        injector: Injector::new(setup.plan),
+        now: Cell::new(0),
+        quiet: Cell::new(false),
+        starts: RefCell::default(),
+        interrupts: RefCell::default(),
+        judge: RefCell::new(setup.judged.then(|| Box::new(Judge::new(RAM, RAM_SIZE)))),
+        traced: setup.traced,
+        vps: count,
+    };
+    let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp]>>());
+    let ports = [ports(), ports()];
+    let machine = |index: usize| {
+        let partition = Partition::new(setup.config, &vps[index], &ports[index]);
+        partition.reset(&host);
+        Machine { partition, host: &host, setup }
+    };
+    let machines = [machine(0), machine(1)];
+    test([&machines[0], &machines[1]]);
+}
+
+impl Machine<'_> {
+    pub(crate) fn vps(&self) -> usize {
+        self.partition.vp_count()
+    }
+
+    /// All VPs online, identified, with a SynIC that takes messages and events on SINT 2 and 3.
+    pub(crate) fn boot(&self) {
+        for vp in 0..VPS {
+            self.online(vp);
+        }
+        let _ = self.set(0, RegisterName::GUEST_OS_ID, 0x8100_0006_0c00_0000);
+        for vp in 0..VPS {
+            self.enable_synic(vp);
+        }
+    }
+
+    pub(crate) fn message_page(vp: usize) -> u64 {
+        RAM + 0x4000 + vp as u64 * 0x2000
+    }
+
+    pub(crate) fn enable_synic(&self, vp: usize) {
+        let page = Self::message_page(vp);
+        let writes = [
+            (RegisterName::SIMP, page | 1),
+            (RegisterName::SIEFP, (page + 0x1000) | 1),
+            (RegisterName::sint(2), 18),
+            (RegisterName::sint(3), 19),
+            (RegisterName::SCONTROL, 1),
+        ];
+        for (name, value) in writes {
+            let _ = self.set(vp, name, value);
+        }
+    }
+
+    pub(crate) fn set(&self, vp: usize, name: RegisterName, value: u64) -> HvStatus {
+        let mut x = [0; 31];
+        let words = [HYPERCALL.into(), 0x1_0001_0051, u64::MAX, 0xffff_fffe, name.0.into(), 0, value, 0];
+        x[..words.len()].copy_from_slice(&words);
+        let _ = self.hvc(vp, 0, &mut x);
+        HvStatus(x[0] as u16)
+    }
+
+    pub(crate) fn get(&self, vp: usize, name: RegisterName) -> Result<u64, HvStatus> {
+        let mut x = [0; 31];
+        let words = [HYPERCALL.into(), 0x1_0001_0050, u64::MAX, 0xffff_fffe, name.0.into()];
+        x[..words.len()].copy_from_slice(&words);
+        let _ = self.hvc(vp, 0, &mut x);
+        match HvStatus(x[0] as u16) {
+            HvStatus::SUCCESS => Ok(x[6]),
+            status => Err(status),
+        }
+    }
+
+    /// An `hvc`, made again until it is done.
+    pub(crate) fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+        self.host.current.set(vp);
+        for _ in 0..=ROUNDS {
+            match self.partition.hvc(self.host, vp, immediate, x) {
+                Action::Retry => {}
+                action => return action,
+            }
+        }
+        panic!("a hypercall that never ends: {x:x?}");
+    }
+
+    pub(crate) fn smc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+        self.host.current.set(vp);
+        self.partition.smc(self.host, vp, immediate, x)
+    }
+
+    pub(crate) fn online(&self, vp: usize) {
+        self.host.current.set(vp);
+        self.partition.vp_online(self.host, vp);
+    }
+
+    pub(crate) fn offline(&self, vp: usize) {
+        self.host.current.set(vp);
+        self.partition.vp_offline(self.host, vp);
+    }
+
+    /// The VP that runs, beginning with `vp`; it goes online if none does.
+    pub(crate) fn running(&self, vp: usize) -> usize {
+        let all = (vp..self.vps()).chain(0..vp);
+        let found = all.into_iter().find(|vp| self.partition.power(*vp) == Some(Power::On));
+        found.unwrap_or_else(|| {
+            self.online(vp);
+            vp
+        })
+    }
+
+    /// The next VP that was asked to start does.
+    pub(crate) fn start_next(&self) {
+        let next = self.host.starts.borrow_mut().pop_front();
+        if let Some(vp) = next {
+            assert_eq!(self.partition.power(vp), Some(Power::Starting));
+            self.online(vp);
+        }
+    }
+
+    /// Those that were asked to start will not: the machine was reset.
+    pub(crate) fn forget_starts(&self) {
+        self.host.starts.borrow_mut().clear();
+    }
+
+    /// Calls `timer_expired` on a VP, and makes sure that its timers then leave it time to run.
+    pub(crate) fn expire(&self, vp: usize) {
+        self.host.current.set(vp);
+        self.partition.timer_expired(self.host, vp);
+        let now = self.time();
+        if let Some(next) = self.partition.vps().get(vp).and_then(Vp::next_expiration) {
+            assert!(next > now || now == u64::MAX, "VP {vp} starves: {next} at {now}");
+        }
+    }
+
+    pub(crate) fn expire_all(&self) {
+        (0..self.vps()).for_each(|vp| self.expire(vp));
+    }
+
+    pub(crate) fn time(&self) -> u64 {
+        self.partition.reference_time(self.host)
+    }
+
+    pub(crate) fn deadline(&self, vp: usize) -> Option<u64> {
+        self.host.deadlines.borrow()[vp]
+    }
+
+    pub(crate) fn deadlines(&self) -> Vec<Option<u64>> {
+        self.host.deadlines.borrow().clone()
+    }
+
+    pub(crate) fn take_interrupts(&self) -> Vec<(usize, u32)> {
+        std::mem::take(&mut *self.host.interrupts.borrow_mut())
+    }
+
+    /// The counter moves on; the faults happen that are due, and the VPs are called whose deadline has come.
+    pub(crate) fn pass(&self, ticks: u64) {
+        let counter = self.host.counter.get().saturating_add(ticks).min(1 << 62);
+        self.host.counter.set(counter);
+        self.inject_timed();
+        for vp in 0..self.vps() {
+            if self.deadline(vp).is_some_and(|deadline| deadline <= self.host.counter.get()) {
+                self.expire(vp);
+            }
+        }
+    }
+
+    fn inject_timed(&self) {
+        let now = self.time();
+        self.host.now.set(now);
+        if self.host.quiet.get() {
+            return;
+        }
+        let partition = &self.partition;
+        self.host.injector.tick(now, &mut |timed| match timed {
+            Timed::Spurious(intid) => assert!(intid >= 16),
+            Timed::Migrate => self.migrate(FREQUENCY),
+            Timed::Disturb(what, random) => {
+                (0..self.vps()).for_each(|vp| partition.disturb(self.host, vp, what, random));
+            }
+            Timed::Rescan => (0..self.vps()).for_each(|vp| {
+                self.host.current.set(vp);
+                partition.rescan(self.host, vp);
+            }),
+        });
+    }
+
+    pub(crate) fn migrate(&self, frequency: u64) {
+        let now = self.time();
+        self.partition.migrate(self.host, frequency, now);
+        assert_eq!(self.time(), now, "a migration takes no time");
+        self.expire_all();
+    }
+
+    /// Nothing goes wrong on purpose any more.
+    pub(crate) fn calm(&self) {
+        self.host.quiet.set(true);
+        self.host.memory.calm();
+    }
+
+    /// No VP that runs waits for a deadline that was not asked for, or for one that is too late.
+    pub(crate) fn check_deadlines(&self) {
+        for (vp, state) in self.partition.vps().iter().enumerate() {
+            let Some(next) = state.next_expiration() else { continue };
+            if state.power() != Power::On {
+                continue;
+            }
+            match self.deadline(vp) {
+                Some(deadline) => {
+                    let counter = self.host.counter.replace(deadline);
+                    let at = self.time();
+                    self.host.counter.set(counter);
+                    assert!(
+                        at <= next.saturating_add(2),
+                        "VP {vp} is called at {at} for a timer that is due at {next}"
+                    );
+                }
+                // A time that no counter reaches.
+                None => assert!(next > 1 << 56, "VP {vp} has no deadline for {next}"),
+            }
+        }
+    }
+
+    pub(crate) fn image(&self) -> Option<Vec<u8>> {
+        let mut image = Vec::new();
+        self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes)).ok()?;
+        Some(image)
+    }
+
+    pub(crate) fn with_current<R>(&self, vp: usize, work: impl FnOnce() -> R) -> R {
+        self.host.current.set(vp);
+        work()
+    }
+
+    pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {
+        let _ = self.host.memory.write(gpa, bytes);
+    }
+}

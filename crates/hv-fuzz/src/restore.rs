@@ -1,0 +1,129 @@
+//! Images of a partition, arbitrary ones and good ones with damage.
+
+use hv_host::RestoreError;
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::synic::MessageType;
+
+use crate::input::Input;
+use crate::machine::{Machine, Setup, VPS, run};
+
+/// Bytes of an image before what the partition saves of itself: magic number, version, fingerprint.
+const HEAD: usize = 20;
+/// Bytes of the hash at the end.
+const HASH: usize = 8;
+/// Steps after a restore at most.
+const STEPS: usize = 64;
+
+/// Restore of any image.
+pub fn restore(data: &[u8]) {
+    let mut input = Input::new(data);
+    let how = input.byte();
+    run(Setup::plain(), |[machine, fresh]| {
+        let good = good_image(machine, how & 8 != 0);
+        let bad = match how & 3 {
+            0 => input.rest().to_vec(),
+            1 => with_hash([&good[..HEAD], input.rest()].concat()),
+            2 => with_hash(damaged(good, &mut input)),
+            _ => damaged(good, &mut input),
+        };
+        match machine.partition.restore(machine.host, &bad) {
+            Ok(()) => {
+                check_restored(machine, fresh);
+                go_on(machine, &mut input);
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                assert!(how & 3 == 3 || how & 3 == 0 || error != RestoreError::Damaged);
+                fresh.partition.reset(fresh.host);
+                assert!(machine.image() == fresh.image(), "a refused image leaves something behind");
+            }
+        }
+        machine.forget_starts();
+        machine.check_service();
+    });
+}
+
+/// A guest in the middle of things.
+fn good_image(machine: &Machine<'_>, connected: bool) -> Vec<u8> {
+    machine.boot();
+    if connected {
+        machine.open_channel(true);
+    }
+    for vp in 0..VPS {
+        for n in 0..3 {
+            let _ = machine.partition.post_message(machine.host, vp, 3, MessageType(1), n, b"waiting");
+        }
+        let writes = [
+            (Name::STIMER0_COUNT, 1000),
+            (Name::STIMER0_CONFIG, 3 | 3 << 16),
+            (Name::STIMER1_COUNT, 1 << 40),
+            (Name::STIMER1_CONFIG, 1 | 1 << 12 | 17 << 4),
+        ];
+        for (name, value) in writes {
+            let _ = machine.set(vp, name, value);
+        }
+    }
+    let _ = machine.set(0, Name::REFERENCE_TSC, crate::memory::RAM | 0x3001);
+    machine.pass(20_000);
+    machine.expire_all();
+    machine.image().unwrap_or_else(|| {
+        machine.partition.reset(machine.host);
+        machine.boot();
+        machine.image().unwrap_or_default()
+    })
+}
+
+/// An image with some of its bytes changed, taken out, or put in.
+fn damaged(mut image: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
+    image.truncate(image.len().saturating_sub(HASH));
+    for _ in 0..1 + input.below(4) {
+        let at = (HEAD + usize::from(input.half())) % image.len().max(1);
+        match input.byte() {
+            0..200 => {
+                let size = input.below(9);
+                let bytes = input.bytes(size);
+                image[at..].iter_mut().zip(bytes).for_each(|(byte, new)| *byte = *new);
+            }
+            200..230 => image.truncate(at),
+            _ => {
+                let size = input.below(40);
+                let bytes = input.bytes(size);
+                image.splice(at..at, bytes.iter().copied());
+            }
+        }
+        if image.len() <= HEAD {
+            break;
+        }
+    }
+    image
+}
+
+/// The image with the hash that belongs to it.
+fn with_hash(mut image: Vec<u8>) -> Vec<u8> {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    image.extend(hash.to_le_bytes());
+    image
+}
+
+/// What was restored can be saved and restored again, and is then the same.
+fn check_restored(machine: &Machine<'_>, other: &Machine<'_>) {
+    let Some(image) = machine.image() else { return };
+    assert_eq!(other.partition.restore(other.host, &image), Ok(()));
+    assert!(other.image() == Some(image), "an image of a restored partition is another");
+}
+
+/// The guest of a restored partition goes on with whatever it likes.
+fn go_on(machine: &Machine<'_>, input: &mut Input<'_>) {
+    // A time near the end of all times is no bug of the partition's; the timers then have nowhere to go.
+    if machine.time() < 1 << 60 {
+        machine.expire_all();
+        machine.check_deadlines();
+    }
+    for _ in 0..STEPS {
+        if input.is_empty() || machine.time() >= 1 << 60 {
+            break;
+        }
+        machine.step(input.byte() % 30, input);
+    }
+}
