@@ -15,7 +15,7 @@ use spin::Mutex;
 
 use crate::absent::{self, ODD_INSTRUCTIONS, Window};
 use crate::generate;
-use crate::gic::{self, GICD_CTLR, GICD_ISACTIVER};
+use crate::gic::{self, GICD_CTLR};
 use crate::hv::{self, Call, Convention};
 use crate::psci;
 use crate::registers::{self, Encoding};
@@ -267,10 +267,9 @@ fn interrupt_controller(rng: &mut Rng) {
     offset &= !rng.pick(&[0, 1, 3, 3, 3, 3, 7]);
     let size = rng.pick(&Size::ALL);
     let own = vp == cpu::index() as u64;
-    // The global enable bits, what VP 0 lives on, and the sleep of others would break this guest alone. So would SPIs that
-    // VP 0 never acknowledged but that are active there: they take the list registers of what it handles.
+    // The global enable bits, what VP 0 lives on, and the sleep of others would break this guest alone.
     let kept = match distributor {
-        true => offset < GICD_CTLR + 16 || GICD_ISACTIVER.contains(&offset),
+        true => offset < GICD_CTLR + 16,
         false => vp == 0 || !own && offset < 0x1_0000,
     };
     let harmless = !kept && offset & 0xffff != 0x14;

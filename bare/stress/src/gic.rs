@@ -13,7 +13,6 @@ use crate::check::{Check, Checks};
 
 /// Offsets in the distributor.
 pub(crate) const GICD_CTLR: u64 = 0x0;
-pub(crate) const GICD_ISACTIVER: core::ops::Range<u64> = 0x300..0x380;
 const GICD_TYPER: u64 = 0x4;
 const GICD_IPRIORITYR: u64 = 0x400;
 const GICD_IROUTER: u64 = 0x6000;

@@ -183,8 +183,7 @@ impl Gic<'_> {
                 for intid in members(bits & self.backed & !state.active) {
                     cpu.physical.set_active(vp, intid);
                 }
-                state.active |= bits;
-                state.clear_active &= !bits;
+                state.force_active(bits);
                 bits
             }
             Field::ClearActive => {

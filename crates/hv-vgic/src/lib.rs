@@ -51,6 +51,10 @@
 //! A backed interrupt is acknowledged physically before the guest sees it. So a level that falls, or an edge that comes
 //! again, between that moment and the guest's acknowledge shows as one interrupt too many: spurious, never lost.
 //! A level-triggered backed interrupt that the guest made pending by ISPENDR and then disabled is no longer pending.
+//! An interrupt outside the list registers ends by EOIcount, which does not name it: it is taken to be the most urgent one
+//! that the guest acknowledged there, else one that ISACTIVER made active. So a guest with EOImode 0 that has more
+//! interrupts active than there are list registers must end them in the order of their priorities, as the architecture
+//! asks anyway, and must not change these priorities meanwhile.
 //! Where the hardware cannot trap ICC_DIR_EL1 (`ICH_VTR_EL2.TDS` = 0), a guest with EOImode 1 may not deactivate an SPI
 //! on another VP than the one that acknowledged it.
 //!

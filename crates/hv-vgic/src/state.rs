@@ -58,6 +58,9 @@ pub(crate) struct VpState {
     pub(crate) active: u64,
     /// The part of `active` that found no list register.
     pub(crate) evicted: u64,
+    /// Active states that no acknowledge made but ISACTIVER: the guest will not end them by EOIR. For an INTID in `in_lr`
+    /// it says what its list register was filled with.
+    forced: u64,
     /// INTIDs with a list register, which may have become free since.
     pub(crate) in_lr: u64,
     /// What the list registers held when they were last looked at; meaningful within `in_lr`.
@@ -99,6 +102,7 @@ impl VpState {
             pending: 0,
             active: 0,
             evicted: 0,
+            forced: 0,
             in_lr: 0,
             lr_pending: 0,
             lr_active: 0,
@@ -134,6 +138,20 @@ impl VpState {
     /// The most urgent member of a set that is not empty.
     fn highest(&self, set: u64) -> u32 {
         members(set).min_by_key(|&intid| self.priority[intid as usize & 63]).unwrap_or(0)
+    }
+
+    /// Of a set of active interrupts that is not empty, the one that the guest ends next: what it acknowledged goes before
+    /// what ISACTIVER made active, whose priority says nothing, since it never came to run.
+    fn next_to_end(&self, active: u64) -> u32 {
+        let acknowledged = active & !self.forced;
+        self.highest(if acknowledged != 0 { acknowledged } else { active })
+    }
+
+    /// ISACTIVER: interrupts become active without an acknowledge. What list registers hold decides in the next fold.
+    pub(crate) fn force_active(&mut self, set: u64) {
+        self.forced |= set & !(self.active | self.in_lr);
+        self.active |= set;
+        self.clear_active &= !set;
     }
 
     fn list_value(&self, intid: u32, state: u64, rules: Rules) -> u64 {
@@ -220,10 +238,14 @@ impl VpState {
         if self.control & hcr::LRENPIE != 0 {
             self.active &= !self.ended_outside(cpu.lists);
         }
+        // In a list register what was active before stays what it was, and what an acknowledge made active is not forced.
+        let on_top = self.active & !self.lr_active;
+        self.forced = self.forced & !self.in_lr | self.in_lr & (self.forced & self.lr_active | on_top);
         self.pending &= !(self.clear_pending & rules.backed);
         self.active &= !(self.clear_active & rules.backed);
         self.pending |= self.lr_pending & !self.clear_pending;
         self.active |= self.lr_active & !self.clear_active;
+        self.forced &= self.active;
         (self.clear_pending, self.clear_active, self.in_lr, self.evicted) = (0, 0, 0, 0);
         self.lr_bit = [0; MAX_LISTS];
 
@@ -267,8 +289,8 @@ impl VpState {
         self.clear_active = u64::MAX;
     }
 
-    /// The active interrupts outside the list registers that the guest has ended since: with EOImode 0 they end in the
-    /// order of their priorities, and EOIcount says how many did.
+    /// The active interrupts outside the list registers that the guest has ended since: with EOImode 0 those that it
+    /// acknowledged end in the order of their priorities, and EOIcount says how many did.
     fn ended_outside<L: ListRegisters>(&self, lists: &L) -> u64 {
         let mut ended = 0;
         for _ in 0..(lists.control() & hcr::EOI_COUNT) >> hcr::EOI_COUNT_SHIFT {
@@ -276,12 +298,12 @@ impl VpState {
             if left == 0 {
                 break;
             }
-            ended |= bit(self.highest(left));
+            ended |= bit(self.next_to_end(left));
         }
         ended
     }
 
-    /// Fills the list registers, all of which are empty: the most urgent active interrupts, but with room for one
+    /// Fills the list registers, all of which are empty: the active interrupts that end first, but with room for one
     /// pending interrupt where there is one, then the most urgent pending interrupts.
     pub(crate) fn fill<L: ListRegisters>(&mut self, rules: Rules, lists: &L) {
         let count = lists.count().min(MAX_LISTS);
@@ -293,7 +315,7 @@ impl VpState {
         (self.lr_pending, self.lr_active) = (0, 0);
         let mut list = 0;
         while active != 0 && list < for_active {
-            let intid = self.highest(active);
+            let intid = self.next_to_end(active);
             let again = self.pending & eligible & bit(intid) & !rules.backed != 0;
             let state = match (again, crowded) {
                 (false, _) => lr::ACTIVE,

@@ -110,6 +110,38 @@ fn a_more_urgent_interrupt_preempts_even_when_all_list_registers_are_active() {
 }
 
 #[test]
+fn what_isactiver_made_active_does_not_take_the_end_of_what_was_acknowledged() {
+    for lists in 1..=4 {
+        let vps = vps(2);
+        let m = booted(&vps, lists);
+        let force = |bits: u32| {
+            write_d(&m, 1, 0x304, bits << 8);
+            m.settle_all();
+        };
+        for (spi, priority) in [(46, 0xa0), (40, 0x98), (41, 0x98), (42, 0x08), (43, 0x08), (47, 0x90)] {
+            prioritise(&m, 0, spi, priority);
+            enable(&m, 0, spi);
+        }
+        // All of this was active before and is not any more. One stays.
+        force(0b1100_0010);
+        write_d(&m, 1, 0x384, 0b1100_0000 << 8);
+        for spi in [46, 47] {
+            m.assert(0, 0, spi);
+            assert_eq!(m.acknowledge(0), spi, "{lists} list registers");
+            // The other VP makes active what is more urgent, pending or not, and what is active already.
+            m.assert(0, 0, 40);
+            m.settle(0);
+            force(0b0000_1111);
+            force(0b1100_0000 & 1 << (spi - 40));
+        }
+        for spi in [47, 46] {
+            m.end(0, spi);
+        }
+        assert_eq!(read_d(&m, 0, 0x304), 0b0000_1111 << 8, "{lists} list registers");
+    }
+}
+
+#[test]
 fn disabling_takes_a_pending_interrupt_out_and_lets_the_physical_one_go() {
     let vps = vps(1);
     let m = booted(&vps, 4);

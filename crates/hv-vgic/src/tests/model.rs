@@ -151,9 +151,11 @@ impl Model {
     }
 
     /// Ambiguities that the architecture leaves to nobody but this test: EOIcount does not say which interrupt ended,
-    /// only that one outside the list registers did, so with EOImode 0 active states may not be made up.
-    fn exact_active(&self) -> bool {
-        self.split || self.lists >= INTIDS.len()
+    /// only that one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its state
+    /// and priority until it is ended.
+    fn exact(&self, intid: u32) -> bool {
+        let acknowledged = self.running.iter().flatten().any(|&(running, _)| running == intid);
+        self.split || self.lists >= INTIDS.len() || !acknowledged
     }
 }
 
@@ -199,7 +201,7 @@ fn run(step: &Step, m: &Machine<'_>, model: &mut Model) -> bool {
         }
         Step::Bits { cpu, of, bank, intid } => return bits(m, model, cpu, of, bank, intid),
         Step::Priority { cpu, of, intid, priority } => {
-            if model.irq(of, intid).active.is_some() && !model.exact_active() {
+            if !model.exact(intid) {
                 return false;
             }
             model.irq(of, intid).priority = priority;
@@ -246,7 +248,7 @@ fn drive(m: &Machine<'_>, model: &mut Model, cpu: usize, intid: u32, high: bool)
 }
 
 fn bits(m: &Machine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32, intid: u32) -> bool {
-    let exact_active = model.exact_active();
+    let exact = model.exact(intid);
     let irq = model.irq(of, intid);
     match bank {
         0x100 => irq.enabled = true,
@@ -255,11 +257,11 @@ fn bits(m: &Machine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32, in
         0x200 => irq.latched = true,
         0x280 => irq.latched = false,
         // An SPI becomes active at its home, which a target that does not exist leaves as it was.
-        0x300 if !exact_active || intid >= 32 || irq.active.is_some() => return false,
+        0x300 if intid >= 32 || irq.active.is_some() => return false,
         // A backed one that is pending in a list register cannot be active, too.
         0x300 if backed(intid) => return false,
         0x300 => irq.active = Some(of),
-        _ if !exact_active => return false,
+        _ if !exact => return false,
         _ => irq.active = None,
     }
     if intid < 32 {
