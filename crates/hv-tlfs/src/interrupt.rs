@@ -27,9 +27,10 @@ constants! {
 
     /// No vector.
     pub const VECTOR_NONE: u32 = u32::MAX, "HV_INTERRUPT_VECTOR_NONE";
-    /// Lowest vector that an IPI may have on x64. On ARM64 an IPI is an SGI, INTID 0 to 15.
+    /// Lowest vector that an IPI by hypercall may have. On ARM64 the vector is an INTID, so that SGIs (0 to 15) cannot be
+    /// sent by hypercall: the guest's GIC sends those.
     pub const IPI_LOW_VECTOR: u32 = 0x10, "HV_IPI_LOW_VECTOR";
-    /// Highest vector that an IPI may have on x64.
+    /// Highest vector that an IPI by hypercall may have.
     pub const IPI_HIGH_VECTOR: u32 = 0xff, "HV_IPI_HIGH_VECTOR";
 }
 
@@ -75,7 +76,7 @@ structs! {
 
     /// Input of [`SEND_IPI`](crate::hypercall::HypercallCode::SEND_IPI): 16 bytes, so that it can be fast.
     pub struct SendIpi = "hv_send_ipi" ["HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI"], size 16 {
-        /// The interrupt; an SGI's INTID on ARM64.
+        /// The interrupt: 0x10 to 0xff, an INTID on ARM64.
         vector: u32 = 0,
         /// Whose VTL. Linux counts it to the reserved field.
         target_vtl: InputVtl = 4,
@@ -90,7 +91,7 @@ structs! {
 
     /// Input of [`SEND_IPI_EX`](crate::hypercall::HypercallCode::SEND_IPI_EX); the set's banks follow it.
     pub struct SendIpiEx = "hv_send_ipi_ex" ["HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI_EX"], size 24 {
-        /// The interrupt; an SGI's INTID on ARM64.
+        /// The interrupt: 0x10 to 0xff, an INTID on ARM64.
         vector: u32 = 0,
         /// Whose VTL. Linux counts it to the reserved field.
         target_vtl: InputVtl = 4,

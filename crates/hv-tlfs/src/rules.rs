@@ -77,7 +77,7 @@ rules! {
         ("TLFS, Hypercall Interface, Variable Sized Hypercall Input Headers");
     CALL_FAST = "call-fast-size", Error, "control word":
         "A fast call's input and output fit into 128 bytes together."
-        ("TLFS, Hypercall Interface, Register Fast Call Input");
+        ("TLFS, Hypercall Interface, Register Fast Call Input (ARM64 SMCCC)");
     CALL_ALIGNMENT = "call-alignment", Error, "input or output address":
         "Parameter blocks are 8-byte aligned." ("TLFS, Hypercall Interface, Alignment Requirements");
     CALL_PLACE = "call-place", Error, "input address":
@@ -116,7 +116,7 @@ rules! {
         "Read-only registers are not written." ("TLFS, HvCallSetVpRegisters");
     REGISTER_EARLY = "register-before-guest-id", Error, "register":
         "Write the guest OS id before using registers that are not on the early list."
-        ("TLFS, HvCallGetVpRegisters, Early Register List");
+        ("TLFS, HvCallGetVpRegisters, Early Register List (ARM64)");
     REGISTER_PRIVILEGE = "register-privilege", Error, "register":
         "Use only registers that the features announce." ("TLFS, Partitions, Partition Privilege Flags");
     REGISTER_HIGH = "register-high-bits", Error, "register":
@@ -131,7 +131,7 @@ rules! {
         ("TLFS, Hypercall Interface, Reporting the Guest OS Identity");
     ID_FORM = "guest-id-form", Warning, "guest OS id":
         "The guest OS id names a vendor or an OS type."
-        ("TLFS, Hypercall Interface, Guest OS Identity");
+        ("TLFS, Hypercall Interface, Reporting the Guest OS Identity");
     ID_CHANGED = "guest-id-changed", Warning, "guest OS id":
         "The guest OS id is not replaced by another." ("TLFS, Hypercall Interface, Reporting the Guest OS Identity");
     ID_CLEARED = "guest-id-cleared", Warning, "VP whose SynIC is on":

@@ -11,7 +11,7 @@ pub(crate) const TABLES: Tables = Tables {
 };
 
 constants! {
-    table LIMITS, kind "synic", from "TLFS, Virtual Interrupts and HV_MESSAGE; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+    table LIMITS, kind "synic", from "TLFS, Inter-Partition Communication and HV_MESSAGE; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
 
     /// Synthetic interrupt sources of a VP.
     pub const SINT_COUNT: usize = 16, "HV_SYNIC_SINT_COUNT";
@@ -34,7 +34,7 @@ constants! {
 }
 
 constants! {
-    table SINT_BITS, kind "synic", from "TLFS, Virtual Interrupts; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl Sint;
+    table SINT_BITS, kind "synic", from "TLFS, Inter-Partition Communication, SynIC Registers; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl Sint;
 
     /// [`Self::masked`] alone; the value at reset.
     MASKED = 1 << 16, "HV_SYNIC_SINT_MASKED";
@@ -45,7 +45,7 @@ constants! {
 }
 
 constants! {
-    table CONTROL_BITS, kind "synic", from "TLFS, Virtual Interrupts; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+    table CONTROL_BITS, kind "synic", from "TLFS, Inter-Partition Communication, SynIC Registers; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
 
     /// Bit 0 of [`SynicControl`].
     pub const CONTROL_ENABLE: u64 = 1, "HV_SYNIC_CONTROL_ENABLE";
@@ -56,7 +56,7 @@ constants! {
 }
 
 bits! {
-    table REGISTERS, from "TLFS, Virtual Interrupts; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+    table REGISTERS, from "TLFS, Inter-Partition Communication, SynIC Registers; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
     /// SynIC control. Zero at reset.
     pub struct SynicControl(u64) = "hv_synic_scontrol" ["HV_SYNIC_SCONTROL"] {

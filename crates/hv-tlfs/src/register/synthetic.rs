@@ -120,7 +120,7 @@ constants! {
 }
 
 constants! {
-    table SYNIC, kind "register", from "TLFS, HV_REGISTER_NAME and Virtual Interrupts; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
+    table SYNIC, kind "register", from "TLFS, HV_REGISTER_NAME and Inter-Partition Communication, SynIC Registers; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
 
     /// Synthetic interrupt source 0: a [`Sint`](crate::synic::Sint).
     SINT0 = 0x000a_0000, "HV_REGISTER_SINT0" ["HV_MSR_SINT0", "HvRegisterSint0", "hv_get_synint_state", "hv_set_synint_state"];
