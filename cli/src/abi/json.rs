@@ -1,6 +1,6 @@
 //! `hv abi --json`.
 
-use hv_tlfs::abi::{Constant, Field, Struct};
+use hv_tlfs::abi::{Constant, Field, Function, Struct};
 use serde::Serialize;
 
 use super::plain;
@@ -10,6 +10,7 @@ use super::search::Found;
 struct Abi {
     constants: Vec<JsonConstant>,
     structs: Vec<JsonStruct>,
+    functions: Vec<JsonFunction>,
 }
 
 #[derive(Serialize)]
@@ -26,8 +27,11 @@ struct JsonConstant {
 struct JsonStruct {
     name: &'static str,
     aliases: &'static [&'static str],
+    rust: &'static str,
     size: usize,
     align: usize,
+    doc: String,
+    sources: Vec<&'static str>,
     fields: Vec<JsonField>,
 }
 
@@ -38,6 +42,17 @@ struct JsonField {
     size: usize,
     bit_offset: Option<u32>,
     bit_width: Option<u32>,
+    /// Empty where the Rust structure has no such field.
+    doc: String,
+}
+
+/// A function or function-like macro of the 2018 patch.
+#[derive(Serialize)]
+struct JsonFunction {
+    name: &'static str,
+    /// Where in hv-tlfs its subject is, or "" where it was Linux's own affair.
+    now: &'static str,
+    doc: &'static str,
 }
 
 /// The rows found as JSON.
@@ -45,6 +60,7 @@ pub(super) fn print(found: &Found) -> anyhow::Result<String> {
     let abi = Abi {
         constants: found.constants.iter().copied().map(constant).collect(),
         structs: found.structs.iter().copied().map(structure).collect(),
+        functions: found.functions.iter().map(|row| function(row)).collect(),
     };
     Ok(serde_json::to_string_pretty(&abi)? + "\n")
 }
@@ -64,8 +80,11 @@ fn structure(row: &'static Struct) -> JsonStruct {
     JsonStruct {
         name: row.name,
         aliases: row.aliases,
+        rust: row.rust,
         size: row.size,
         align: row.align,
+        doc: plain::text(row.doc),
+        sources: row.sources.iter().collect(),
         fields: row.fields.iter().map(field).collect(),
     }
 }
@@ -77,7 +96,12 @@ fn field(row: &'static Field) -> JsonField {
         size: row.size,
         bit_offset: row.bits.map(|(low, _)| low),
         bit_width: row.bits.map(|(_, width)| width),
+        doc: plain::text(row.doc),
     }
+}
+
+fn function(row: &Function) -> JsonFunction {
+    JsonFunction { name: row.name, now: row.now, doc: row.doc }
 }
 
 #[cfg(test)]
@@ -91,10 +115,15 @@ mod tests {
         assert_eq!(value["constants"], serde_json::json!([]));
         let row = &value["structs"][0];
         assert_eq!((&row["name"], &row["size"], &row["align"]), (&"hv_port_id".into(), &4.into(), &4.into()));
-        let id =
-            serde_json::json!({"name": "u.id", "offset": 0, "size": 4, "bit_offset": 0, "bit_width": 24});
+        assert_eq!(row["rust"], "PortId");
+        assert!(row["doc"].is_string() && row["sources"][0].is_string());
+        let id = serde_json::json!({
+            "name": "u.id", "offset": 0, "size": 4, "bit_offset": 0, "bit_width": 24, "doc": "The number."
+        });
         assert_eq!(row["fields"][0], id);
-        let whole = serde_json::json!({"name": "asu32", "offset": 0, "size": 4, "bit_offset": null, "bit_width": null});
+        let whole = serde_json::json!({
+            "name": "asu32", "offset": 0, "size": 4, "bit_offset": null, "bit_width": null, "doc": ""
+        });
         assert_eq!(row["fields"][1], whole);
 
         let text = super::print(&search::find(Some("HV_REGISTER_SIPP"), None)).unwrap();
@@ -106,5 +135,14 @@ mod tests {
         );
         assert!(row["aliases"].as_array().unwrap().contains(&"HV_REGISTER_SIPP".into()));
         assert!(row["doc"].is_string() && row["sources"][0].is_string());
+    }
+
+    #[test]
+    fn json_has_as_many_rows_as_the_text() {
+        let found = search::find(None, None);
+        let value: serde_json::Value = serde_json::from_str(&super::print(&found).unwrap()).unwrap();
+        let rows = ["constants", "structs", "functions"].map(|list| value[list].as_array().unwrap().len());
+        assert_eq!(rows.iter().sum::<usize>(), found.len());
+        assert!(rows.iter().all(|&rows| rows > 0), "{rows:?}");
     }
 }

@@ -62,9 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ui::out(&header::print());
         return Ok(Exit::Success);
     }
-    if let Some(kind) = &args.kind
-        && !search::kinds().contains(&kind.as_str())
-    {
+    if let Some(kind) = args.kind.as_deref().filter(|kind| !search::kinds().contains(kind)) {
         anyhow::bail!("there is no kind {kind}; there are {}", search::kinds().join(", "));
     }
     let found = search::find(args.text.as_deref(), args.kind.as_deref());
