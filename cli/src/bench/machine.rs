@@ -9,8 +9,8 @@ use zerocopy::FromZeros as _;
 
 use crate::boot::{CPU, STIMER_INTID, VMBUS_INTID};
 use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
-use crate::interrupt;
 use crate::machine::{DIRECT_START, Outcome, Ram, Running, Settings, Sink};
+use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
 const LIMIT: Duration = Duration::from_secs(240);
@@ -66,7 +66,10 @@ impl Setup {
         };
         let outcome = Running::start(&settings, ram, Sink::Nowhere, None)?.wait()?;
         interrupt::check()?;
-        Ok(outcome)
+        match report::trouble(&outcome).filter(|_| hosted) {
+            Some(trouble) => bail!("{trouble}"),
+            None => Ok(outcome),
+        }
     }
 }
 

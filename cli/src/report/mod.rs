@@ -194,6 +194,12 @@ fn judge(outcome: &Outcome) -> (Exit, String) {
     }
 }
 
+/// What kept the hypervisor from running the guest, if it did not: QEMU, or something of its own.
+pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
+    let (exit, explanation) = judge(outcome);
+    matches!(exit, Exit::Usage | Exit::Machine).then_some(explanation)
+}
+
 /// Why the hypervisor has left no report.
 fn not_started(outcome: &Outcome) -> (Exit, String) {
     let complaint = last_line(&outcome.complaints);

@@ -192,6 +192,20 @@ fn what_qemu_refuses_is_the_users_error() {
 }
 
 #[test]
+fn what_kept_the_hypervisor_from_its_work_is_told_with_its_log() {
+    let mut refused = outcome(ExitKind::BadBootInfo);
+    let log = b"version 1, and this is 2";
+    refused.report.log[..log.len()].copy_from_slice(log);
+    refused.report.log_len = log.len() as u64;
+    let said = trouble(&refused).unwrap();
+    assert_eq!(said, "the hypervisor refused to start: version 1, and this is 2");
+    assert!(trouble(&outcome(ExitKind::Panic)).is_some());
+    for exit in [ExitKind::PowerOff, ExitKind::Reset, ExitKind::AllVpsOff] {
+        assert_eq!(trouble(&outcome(exit)), None, "{exit:?}");
+    }
+}
+
+#[test]
 fn what_a_guest_should_not_do_is_a_warning() {
     let mut odd = outcome(ExitKind::PowerOff);
     for vp in &mut odd.vps {
