@@ -68,6 +68,17 @@ pub(crate) fn output(name: &str) -> anyhow::Result<PathBuf> {
     Ok(root()?.join("bare/target").join(TARGET).join("release").join(name))
 }
 
+/// The hypervisor to use: the one given, else that of this source tree, which is built.
+pub(crate) fn hypervisor(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(file) if file.is_file() => Ok(file.to_owned()),
+        Some(file) => {
+            bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display())
+        }
+        None => program(&target::prepare()?, "hypervisor"),
+    }
+}
+
 /// Builds one of the programs and gives the path of its ELF file.
 pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");

@@ -10,32 +10,71 @@ use crate::ui;
 ///
 /// Changes nothing. Exits with 1 if something is missing that `hv boot` would have to install or fetch first.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was looked for.
+#[derive(Debug, serde::Serialize)]
+struct Item {
+    name: &'static str,
+    /// Whether it is there.
+    present: bool,
+    /// Whether `hv boot` needs it.
+    needed: bool,
+    /// Where it is and which version, or what will be done about it.
+    detail: String,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Findings {
+    /// True if nothing is missing that is needed.
+    ready: bool,
+    items: Vec<Item>,
+}
+
+impl Item {
+    fn new(name: &'static str, needed: bool, state: Result<String, String>) -> Self {
+        let present = state.is_ok();
+        Self { name, present, needed, detail: state.unwrap_or_else(|reason| reason) }
+    }
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let items = items()?;
+    let ready = items.iter().all(|item| item.present || !item.needed);
+    let findings = Findings { ready, items };
+    if args.json {
+        ui::out(&format!("{}\n", serde_json::to_string_pretty(&findings)?));
+    } else {
+        for Item { name, present, detail, .. } in &findings.items {
+            let mark = if *present { "ok" } else { "missing" };
+            ui::out(&format!("{name:<18} {mark:<8} {detail}\n"));
+        }
+    }
+    Ok(if ready { Exit::Success } else { Exit::Failed })
+}
+
+fn items() -> anyhow::Result<Vec<Item>> {
     let cache = Cache::open()?;
     let (name, debian) = system::name();
-    let mut ready = true;
-    let mut line = |what: &str, state: Result<String, String>, needed: bool| {
-        ready &= state.is_ok() || !needed;
-        let (mark, text) = match state {
-            Ok(text) => ("ok", text),
-            Err(text) => ("missing", text),
-        };
-        ui::out(&format!("{what:<18} {mark:<8} {text}\n"));
-    };
     let hint = if debian { "" } else { "; packages can be installed and fetched on Debian only" };
-    line("system", Ok(format!("{name}{hint}")), false);
     let qemu = qemu::find().ok_or("will be installed: Debian package qemu-system-arm".to_owned());
     let qemu = qemu.and_then(|path| qemu::check(path).map_err(|error| format!("{error:#}")));
-    line("QEMU", qemu.map(|qemu| format!("{} {}", qemu.path.display(), qemu.version)), true);
+    let qemu = qemu.map(|qemu| format!("{} {}", qemu.path.display(), qemu.version));
     let rust = match target::find() {
         Ok(Some(toolchain)) => Ok(toolchain.description),
         Ok(None) => Err(format!("will be added with rustup, else from Debian: target {}", target::TARGET)),
         Err(error) => Err(format!("{error:#}")),
     };
-    line("bare-metal Rust", rust, true);
+    let mut items = vec![
+        Item::new("system", false, Ok(format!("{name}{hint}"))),
+        Item::new("QEMU", true, qemu),
+        Item::new("bare-metal Rust", true, rust),
+    ];
     let pieces = [
         ("kernel 6.12", Piece::Kernel(Stock::Cloud612), true),
         ("busybox", Piece::Busybox, true),
@@ -49,8 +88,8 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<Exit> {
             (true, false) => "will be fetched when `hv test` or --stock needs it",
         };
         let state = stock::cached(&cache, piece).map(|found| format!("{} {}", found.package, found.version));
-        line(what, state.ok_or_else(|| format!("{} {will}", piece.title())), needed);
+        items.push(Item::new(what, needed, state.ok_or_else(|| format!("{} {will}", piece.title()))));
     }
-    line("cache", Ok(cache.dir().display().to_string()), false);
-    Ok(if ready { Exit::Success } else { Exit::Failed })
+    items.push(Item::new("cache", false, Ok(cache.dir().display().to_string())));
+    Ok(items)
 }

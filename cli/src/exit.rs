@@ -6,7 +6,7 @@
 pub(crate) enum Exit {
     /// The command did what it was asked; a guest powered off.
     Success = 0,
-    /// A test failed.
+    /// A test failed, something that was looked for is not there, a figure is worse than before.
     Failed = 1,
     /// A bad option, a bad input file, or something that is missing.
     Usage = 2,
@@ -34,7 +34,7 @@ impl From<Exit> for std::process::ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off
-  1    a test failed
+  1    a test failed; nothing was found; something is missing (doctor) or worse than before (bench)
   2    a bad option, a bad input file, or something that is missing and could not be installed
   3    the guest reported a crash
   4    the guest asked for a reset

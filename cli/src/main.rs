@@ -10,6 +10,7 @@ mod exit;
 mod guest;
 mod interrupt;
 mod machine;
+mod output;
 mod process;
 mod report;
 mod rules;
@@ -63,6 +64,8 @@ fn main() -> std::process::ExitCode {
         Command::Decode(args) => abi::run_decode(&args),
         Command::ExecTied(args) => machine::child::run(&args),
     });
+    // A result that did not arrive is no success.
+    let result = result.and_then(|exit| ui::delivered().map(|()| exit));
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);
         if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }

@@ -1,7 +1,7 @@
 //! What a person sees: progress and messages on stderr, results on stdout.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,10 +17,27 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Writes to stdout. A reader that went away is no error: there is nobody left to tell.
+/// Why something did not get to stdout.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Writes to stdout. What does not get there is remembered for [`delivered`].
 pub(crate) fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that went away is no error: there is nobody left to tell.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = LOST.set(error);
+        }
+        _ => {}
+    }
+}
+
+/// Fails if a part of what went to [`out`] is lost, as on a full disk.
+pub(crate) fn delivered() -> anyhow::Result<()> {
+    match LOST.get() {
+        Some(error) => Err(anyhow::anyhow!("cannot write to stdout: {error}")),
+        None => Ok(()),
+    }
 }
 
 /// A task that takes a while: a spinner or a bar on a terminal, else one line when it starts.

@@ -13,7 +13,7 @@ use anyhow::bail;
 
 use crate::exit::Exit;
 use crate::setup::{qemu, target};
-use crate::{build, ui};
+use crate::{build, output, ui};
 
 use compare::Compared;
 use lines::{Group, LINES};
@@ -79,14 +79,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     // What can be wrong with a file is said before the work.
+    if let Some(file) = &args.json {
+        output::check("figures", "--json", file)?;
+    }
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let needs = |group| wanted.iter().any(|line| line.group == group);
     let qemu = qemu::prepare(args.qemu.as_deref())?;
+    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
     let toolchain = target::prepare()?;
-    let hypervisor = match &args.hypervisor {
-        Some(file) => file.clone(),
-        None => build::program(&toolchain, "hypervisor")?,
-    };
     let setup = Setup { qemu: qemu.path, hypervisor };
 
     let mut figures: Vec<Figure> = Vec::new();
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.json {
         Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
         Some(file) => {
-            crate::boot::write_output(file, json()?.as_bytes())?;
+            output::write("figures", file, json()?.as_bytes())?;
             ui::out(&table.to_string());
         }
         None => ui::out(&table.to_string()),

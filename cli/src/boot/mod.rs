@@ -18,10 +18,10 @@ use crate::guest::{self, Image, RNG_SEED_LEN, Source, Spec};
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::Summary;
 use crate::setup::cache::Cache;
-use crate::setup::{qemu, stock, target};
+use crate::setup::{qemu, stock};
 use crate::symbols::Symbols;
 use crate::trace::{self, Collector, Kept, Region};
-use crate::{build, ui};
+use crate::{build, output, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -37,10 +37,10 @@ const NO_16K: [&str; 4] = ["cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(json) = &args.json {
-        check_output("report", "--json", json)?;
+        output::check("report", "--json", json)?;
     }
     if let Some(trace) = &args.trace {
-        check_output("trace", "--trace", trace)?;
+        output::check("trace", "--trace", trace)?;
     }
     if let Some(dir) = &args.keep {
         fs::create_dir_all(dir)
@@ -51,13 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     faults::numbers(args.inject.as_deref().unwrap_or_default())?;
     let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let hypervisor = match &args.hypervisor {
-        Some(file) if file.is_file() => file.clone(),
-        Some(file) => {
-            bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display())
-        }
-        None => build::program(&target::prepare()?, "hypervisor")?,
-    };
+    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
     let (image, title) = match (own, &args.kernel) {
         (Some(image), Some(file)) => (image, file.display().to_string()),
         _ => {
@@ -254,7 +248,7 @@ fn finish(
     match &args.json {
         Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
         Some(file) => {
-            write_output(file, json()?.as_bytes())?;
+            output::write("report", file, json()?.as_bytes())?;
             ui::out(&summary.to_string());
         }
         None => ui::out(&summary.to_string()),
@@ -276,39 +270,6 @@ fn keep(dir: &Path, outcome: &Outcome, summary: &Summary) -> anyhow::Result<()> 
     Ok(fs::write(dir.join("qemu-messages.txt"), &outcome.complaints)?)
 }
 
-/// Fails where a file could not be written at the end of a long run.
-fn check_output(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
-    let dir = match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
-        bail!(
-            "cannot write the {what} to {}: give {option} the path of a file in a folder that exists{}",
-            file.display(),
-            if what == "report" { ", or -" } else { "" }
-        );
-    }
-    Ok(())
-}
-
-/// Writes a file whole or not at all, if it is a plain one.
-pub(crate) fn write_output(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let explain = || format!("cannot write the report to {}", file.display());
-    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-        return fs::write(file, bytes).with_context(explain);
-    }
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .with_context(explain)?;
-    temporary.write_all(bytes).with_context(explain)?;
-    temporary.persist(file).with_context(explain)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,14 +281,6 @@ mod tests {
         assert_eq!(cpu(None, Some(16384)).unwrap(), "cortex-a76");
         assert_eq!(cpu(Some("max,sve=off"), Some(16384)).unwrap(), "max,sve=off");
         assert!(cpu(Some("cortex-a72,pmu=off"), Some(16384)).is_err());
-    }
-
-    #[test]
-    fn a_report_that_cannot_be_written_is_known_before_the_run() {
-        assert!(check_output("report", "--json", Path::new("/nonexistent/report.json")).is_err());
-        assert!(check_output("report", "--json", Path::new("/")).is_err());
-        assert!(check_output("report", "--json", Path::new("-")).is_ok());
-        assert!(check_output("report", "--json", Path::new("report.json")).is_ok());
     }
 
     #[test]

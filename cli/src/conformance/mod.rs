@@ -2,11 +2,10 @@
 
 mod matrix;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
 use hv_wire::{BootFlags, BootInfo, platform};
@@ -16,7 +15,7 @@ use crate::exit::Exit;
 use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
 use crate::machine::{End, Outcome, Ram, Running, Settings, Sink};
 use crate::setup::{qemu, target};
-use crate::{build, ui};
+use crate::{build, output, ui};
 use matrix::{Conduit, Granule, Shape};
 
 /// Test whether the host conforms to Hyper-V's guest interface
@@ -90,25 +89,24 @@ const MEMORY: u64 = 64 << 20;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if hv_conformance::cases().all(|case| !hv_conformance::matches(case, &args.filter)) {
+        bail!("no case matches --filter {}; --list lists them all", args.filter);
+    }
     if args.list {
         return list(args);
     }
-    if hv_conformance::cases().all(|case| !hv_conformance::matches(case, &args.filter)) {
-        bail!("no case matches --filter {}; --list lists them all", args.filter);
+    if let Some(file) = &args.output {
+        output::check("report", "--output", file)?;
     }
     if let Some(file) = &args.kernel {
         // Before anything is installed or built.
         image(args, file, &Shape { vps: 1, conduit: Conduit::Smccc, granule: Granule::K4 })?;
     }
     let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let toolchain = || target::prepare();
-    let hypervisor = match &args.hypervisor {
-        Some(file) => file.clone(),
-        None => build::program(&toolchain()?, "hypervisor")?,
-    };
+    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
     let kernel = match &args.kernel {
         Some(file) => file.clone(),
-        None => build::program(&toolchain()?, "guest")?,
+        None => build::program(&target::prepare()?, "guest")?,
     };
     let mut report = Report::default();
     for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
@@ -203,6 +201,7 @@ fn collect(outcome: &Outcome, shape: &Shape) -> Report {
         });
     }
     if let Some(run) = report.runs.last_mut() {
+        run.problems.extend(crate::report::trouble(outcome));
         if outcome.end == End::Timeout {
             run.problems.push("the time ran out".to_owned());
         }
@@ -229,10 +228,7 @@ fn finish(args: &Args, report: &Report) -> anyhow::Result<Exit> {
         Format::Json => report.json(),
     };
     match &args.output {
-        Some(file) => {
-            fs::write(file, text)
-                .with_context(|| format!("cannot write the report to {}", file.display()))?;
-        }
+        Some(file) => output::write("report", file, text.as_bytes())?,
         None => ui::out(&text),
     }
     Ok(if report.conforms() { Exit::Success } else { Exit::Failed })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A file can't be read.
-    #[error("cannot read {what} {}: {source}; give the path of a readable file", path.display())]
+    #[error("cannot read {what} {}; give the path of a readable file", path.display())]
     Read {
         /// What the file is to the user: "kernel" or "initrd".
         what: &'static str,
@@ -71,7 +71,7 @@ pub(crate) enum Error {
         name: String,
     },
     /// Compressed data does not unpack.
-    #[error("cannot unpack {what} ({format}): {source}; the file is damaged or truncated: fetch it again")]
+    #[error("cannot unpack {what} ({format}); the file is damaged or truncated, fetch it again")]
     Unpack {
         /// What was unpacked.
         what: String,

@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::runner::Tally;
+use super::runner::{Ended, Tally};
 use crate::{build, process, ui};
 
 /// Runs `cargo test --workspace` and adds what it counted.
-pub(super) fn run(tally: &mut Tally) -> anyhow::Result<()> {
+pub(super) fn run(tally: &mut Tally, show: &dyn Fn(&str)) -> anyhow::Result<()> {
+    let started = Instant::now();
     let task = ui::Task::new("Building and running the tests in process (cargo test --workspace)");
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut child = Command::new(cargo)
         .current_dir(build::root()?)
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -45,7 +47,7 @@ pub(super) fn run(tally: &mut Tally) -> anyhow::Result<()> {
             let lines: Vec<&str> = text.lines().filter(|line| !line.ends_with("... ok")).collect();
             lines[lines.len().saturating_sub(120)..].join("\n")
         };
-        ui::out(&format!("{}\n{}\n", tail(&stderr), tail(&stdout)));
+        show(&format!("{}\n{}\n", tail(&stderr), tail(&stdout)));
         if counts.failed == 0 {
             tally.failures.push((super::IN_PROCESS.to_owned(), format!("cargo test ended with {status}")));
         }
@@ -53,7 +55,14 @@ pub(super) fn run(tally: &mut Tally) -> anyhow::Result<()> {
         tally.failures.push((super::IN_PROCESS.to_owned(), "cargo test ran no test".to_owned()));
     }
     let verdict = if status.success() { "ok" } else { "FAILED" };
-    ui::out(&format!(
+    let reason = (!status.success()).then(|| format!("{} tests failed ({status})", counts.failed));
+    tally.ended.push(Ended {
+        name: super::IN_PROCESS.to_owned(),
+        result: if status.success() { "ok" } else { "failed" },
+        seconds: started.elapsed().as_secs_f64(),
+        reason,
+    });
+    show(&format!(
         "test {} ... {verdict} ({} passed, {} failed)\n",
         super::IN_PROCESS,
         counts.passed,

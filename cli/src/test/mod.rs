@@ -13,11 +13,14 @@ mod runner;
 mod traced;
 mod witness;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, target};
-use crate::{build, ui};
+use crate::{build, output, process, ui};
 
 use context::Context;
 use runner::{Step, Tally};
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     jobs: usize,
+    /// Write the score as JSON to a file, or with - to stdout (the lines then go to stderr)
+    #[arg(long, value_name = "FILE|-", conflicts_with = "list")]
+    json: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -45,15 +51,19 @@ Examples:
   cargo hv test
   cargo hv test boot/6.12 crash
   cargo hv test --list
+  cargo hv test --json result.json
 
 Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something that is missing, 130 interrupted";
 
 /// Name of the step that runs `cargo test`.
 const IN_PROCESS: &str = "in-process";
+/// Name of the step that looks at the lock files; a build that comes before it would make them fit.
+const LOCK_FILES: &str = "lock-files";
 
 /// Every scenario.
 fn steps() -> Vec<Step> {
-    let mut steps = options::steps();
+    let mut steps = vec![Step::new(LOCK_FILES, |_| lock_files())];
+    steps.extend(options::steps());
     steps.extend(boots::steps());
     steps.extend(programs::steps());
     steps.extend(c_guest::steps());
@@ -72,45 +82,78 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let total = all.len() + 1;
     let mut steps: Vec<Step> = all.into_iter().filter(|step| wanted(&step.name)).collect();
     let in_process = wanted(IN_PROCESS);
+    let selected = steps.len() + usize::from(in_process);
+    if selected == 0 {
+        anyhow::bail!("no test has {} in its name; see `cargo hv test --list`", args.filters.join(" or "));
+    }
     if args.list {
         let names = in_process.then_some(IN_PROCESS).into_iter().chain(steps.iter().map(|step| &*step.name));
         ui::out(&names.map(|name| format!("{name}\n")).collect::<String>());
         return Ok(Exit::Success);
     }
-    let selected = steps.len() + usize::from(in_process);
-    if selected == 0 {
-        anyhow::bail!("no test has {} in its name; see `cargo hv test --list`", args.filters.join(" or "));
+    if let Some(file) = &args.json {
+        output::check("score", "--json", file)?;
     }
+    let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    let show = |text: &str| if stdout_is_taken { ui::note(text.trim_end()) } else { ui::out(text) };
     let mut tally = Tally { filtered: total - selected, ..Tally::default() };
+    let context = Context::new()?;
+    if let Some(place) = steps.iter().position(|step| step.name == LOCK_FILES) {
+        runner::run(&[steps.remove(place)], &context, 1, &mut tally, &show)?;
+    }
     if !steps.is_empty() {
-        let missing = prepare()?;
+        let missing = prepare(&show)?;
         let count = steps.len();
         steps.retain(|step| !missing.iter().any(|kernel| step.name.contains(kernel)));
         tally.ignored = count - steps.len();
     }
     if in_process {
-        in_process::run(&mut tally)?;
+        in_process::run(&mut tally, &show)?;
     }
     if !steps.is_empty() {
-        let context = Context::new()?;
-        runner::run(&steps, &context, args.jobs, &mut tally, &ui::out)?;
+        runner::run(&steps, &context, args.jobs, &mut tally, &show)?;
     }
-    ui::out(&tally.closing_lines());
+    show(&tally.closing_lines());
+    if let Some(file) = &args.json {
+        let json = serde_json::to_string_pretty(&tally.json())? + "\n";
+        if stdout_is_taken { ui::out(&json) } else { output::write("score", file, json.as_bytes())? }
+    }
     Ok(if tally.failed() == 0 { Exit::Success } else { Exit::Failed })
+}
+
+/// The lock files fit the manifests: what is tested is what was committed.
+fn lock_files() -> anyhow::Result<()> {
+    let root = build::root()?;
+    for folder in ["", "bare", "fuzz"].map(|folder| root.join(folder)) {
+        if !folder.join("Cargo.lock").is_file() {
+            continue;
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut tree = Command::new(cargo);
+        tree.current_dir(&folder).args(["tree", "--quiet", "--locked", "--workspace", "--depth", "0"]);
+        let done = process::run(&mut tree, || {})?;
+        anyhow::ensure!(
+            done.status.success(),
+            "{}: {}; run cargo check there and commit Cargo.lock",
+            folder.display(),
+            done.complaint("error")
+        );
+    }
+    Ok(())
 }
 
 /// Sets up what the scenarios need, so that none of them has to. Gives a part of the names of those that cannot run,
 /// since this release of Debian does not have their kernel.
-fn prepare() -> anyhow::Result<Vec<&'static str>> {
+fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
     let qemu = qemu::prepare(None)?;
     let toolchain = target::prepare()?;
-    ui::out(&format!("QEMU {}; {}\n", qemu.version, toolchain.description));
+    show(&format!("QEMU {}; {}\n", qemu.version, toolchain.description));
     let cache = Cache::open()?;
     let mut missing = Vec::new();
     for (stock, name) in [(Stock::Cloud612, "/6.12/"), (Stock::Cloud61, "/6.1/"), (Stock::Pages16k, "/16k/")]
     {
         match stock::prepare(&cache, &[Piece::Kernel(stock), Piece::Busybox]) {
-            Ok(pieces) => ui::out(&format!("{} {}\n", pieces[0].package, pieces[0].version)),
+            Ok(pieces) => show(&format!("{} {}\n", pieces[0].package, pieces[0].version)),
             Err(error) if stock != Stock::Cloud612 && error.is::<stock::NotOffered>() => {
                 ui::note(&format!("{error}; tests with {name} in their names are ignored"));
                 missing.push(name);

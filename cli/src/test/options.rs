@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use super::context::{Context, read};
 use super::runner::Step;
+use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Stock};
 
@@ -50,6 +52,10 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("options/kernel-foreign", kernel_foreign));
     steps.push(Step::new("options/qemu-too-old", qemu_too_old));
     steps.push(Step::new("options/trace-foreign", trace_foreign));
+    steps.push(Step::new("options/result-nowhere", result_nowhere));
+    steps.push(Step::new("options/nothing-found", nothing_found));
+    steps.push(Step::new("options/stdout-full", stdout_full));
+    steps.push(Step::new("options/doctor-json", doctor_json));
     steps.push(Step::new("options/help", help));
     steps
 }
@@ -85,6 +91,8 @@ fn trace_foreign(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("trace");
     fs::write(&file, "{}\n")?;
     context.hv(&["trace".as_ref(), file.as_os_str()])?.refused("this is no trace")?;
+    context.hv(&["trace".as_ref(), file.as_os_str()])?.refused(&file.to_string_lossy())?;
+    context.hv(&["trace", "/"])?.refused("/: Is a directory")?;
     context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
 }
 
@@ -97,8 +105,57 @@ fn qemu_too_old(context: &Context) -> anyhow::Result<()> {
         .refused("QEMU 5.2.0, which is too old")
 }
 
+/// A file that cannot be written is known before the run that would fill it.
+fn result_nowhere(context: &Context) -> anyhow::Result<()> {
+    for line in [
+        ["bench", "--json", "/nonexistent/result"],
+        ["conformance", "--output", "/nonexistent/result"],
+        ["test", "--json", "/nonexistent/result"],
+    ] {
+        context.hv(&line)?.refused("/nonexistent/result")?;
+    }
+    Ok(())
+}
+
+fn nothing_found(context: &Context) -> anyhow::Result<()> {
+    for line in
+        [&["rules", "no-such-thing"][..], &["rules", "no-such-thing", "--json"], &["abi", "no-such-thing"]]
+    {
+        let done = context.hv(line)?;
+        anyhow::ensure!(done.code == Some(Exit::Failed as i32), "{line:?}: exit code {:?}", done.code);
+    }
+    context.hv(&["test", "--list", "no-such-thing"])?.refused("no-such-thing")?;
+    context.hv(&["conformance", "--list", "--filter", "no-such-thing"])?.refused("no-such-thing")
+}
+
+/// A result that is lost is an error, unless nobody wants it any more.
+fn stdout_full(context: &Context) -> anyhow::Result<()> {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let mut command = context.command(&["abi"])?;
+    let done = command.stdout(full).stderr(Stdio::piped()).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let refused = done.status.code() == Some(Exit::Usage as i32) && said.contains("cannot write to stdout");
+    anyhow::ensure!(refused, "{}: {said}", done.status);
+    let mut child = context.command(&["abi"])?.stdout(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let status = child.wait()?;
+    anyhow::ensure!(status.success(), "a reader that went away: {status}");
+    Ok(())
+}
+
+fn doctor_json(context: &Context) -> anyhow::Result<()> {
+    let done = context.hv(&["doctor", "--json"])?;
+    let found: serde_json::Value = serde_json::from_str(&done.stdout)?;
+    let qemu = found["items"].as_array().into_iter().flatten().find(|item| item["name"] == "QEMU");
+    anyhow::ensure!(qemu.is_some_and(|item| item["present"] == true), "no QEMU in {found}");
+    anyhow::ensure!(found["ready"] == (done.code == Some(0)), "exit code {:?} with {found}", done.code);
+    Ok(())
+}
+
 fn help(context: &Context) -> anyhow::Result<()> {
-    for command in ["boot", "trace", "test", "build", "doctor"] {
+    for command in
+        ["boot", "trace", "test", "bench", "build", "conformance", "doctor", "rules", "abi", "decode"]
+    {
         let help = context.hv(&[command, "--help"])?;
         anyhow::ensure!(
             help.code == Some(0) && help.stdout.contains("Usage: "),

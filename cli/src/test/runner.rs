@@ -27,6 +27,17 @@ impl Step {
     }
 }
 
+/// How a step ended.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Ended {
+    pub(super) name: String,
+    /// `ok` or `failed`.
+    pub(super) result: &'static str,
+    pub(super) seconds: f64,
+    /// Why it failed.
+    pub(super) reason: Option<String>,
+}
+
 /// The score.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -37,6 +48,8 @@ pub(super) struct Tally {
     pub(super) failed_in_process: usize,
     /// Name and reason of each step that failed.
     pub(super) failures: Vec<(String, String)>,
+    /// Every step that has run, in the order of their ends.
+    pub(super) ended: Vec<Ended>,
     pub(super) started: Instant,
 }
 
@@ -48,6 +61,7 @@ impl Default for Tally {
             filtered: 0,
             failed_in_process: 0,
             failures: Vec::new(),
+            ended: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -57,6 +71,19 @@ impl Tally {
     /// How many failed.
     pub(super) fn failed(&self) -> usize {
         self.failed_in_process + self.failures.len()
+    }
+
+    /// The score as JSON. The numbers count tests, of which the step in process has many.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "version": 1,
+            "passed": self.passed,
+            "failed": self.failed(),
+            "ignored": self.ignored,
+            "filtered_out": self.filtered,
+            "seconds": self.started.elapsed().as_secs_f64(),
+            "steps": self.ended,
+        })
     }
 
     /// The failures in full, and the result in the form of `cargo test`.
@@ -117,10 +144,13 @@ pub(super) fn run(
                     let seconds = started.elapsed().as_secs_f64();
                     task.suspend(|| show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name)));
                     task.say(format!("{} of {} scenarios done", done.0, steps.len()));
-                    match result {
-                        Ok(()) => done.1.passed += 1,
-                        Err(error) => done.1.failures.push((step.name.clone(), format!("{error:#}"))),
+                    let reason = result.err().map(|error| format!("{error:#}"));
+                    match &reason {
+                        None => done.1.passed += 1,
+                        Some(reason) => done.1.failures.push((step.name.clone(), reason.clone())),
                     }
+                    let result = if reason.is_none() { "ok" } else { "failed" };
+                    done.1.ended.push(Ended { name: step.name.clone(), result, seconds, reason });
                 }
             });
         }
@@ -154,6 +184,15 @@ mod tests {
         );
         assert!(text.ends_with("\n107 passed, 2 failed\n"));
         assert!(text.contains("---- step/3 ----\nthree of four\n"));
+        let json = tally.json();
+        assert_eq!(
+            (&json["passed"], &json["failed"], &json["filtered_out"]),
+            (&107.into(), &2.into(), &1.into())
+        );
+        let steps = json["steps"].as_array().unwrap();
+        assert_eq!(steps.len(), 9);
+        let failed = steps.iter().find(|step| step["name"] == "step/3").unwrap();
+        assert_eq!((&failed["result"], &failed["reason"]), (&"failed".into(), &"three of four".into()));
     }
 
     #[test]

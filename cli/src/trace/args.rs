@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use hv_wire::{TraceKind, TraceRecord};
 use serde_json::{Map, Value as Json, json};
 
@@ -124,10 +125,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ));
         return Ok(Exit::Success);
     }
-    let reader = Reader::new(Packets::open(&args.file)?)?;
+    let reader = Reader::new(Packets::open(&args.file)?).with_context(|| args.file.display().to_string())?;
     let filter = Filter::new(args);
+    let explain = || format!("cannot print {}", args.file.display());
     if args.summary {
-        let summary = filter.summary(reader)?;
+        let summary = filter.summary(reader).with_context(explain)?;
         ui::out(&if args.json { serde_json::to_string(&summary)? + "\n" } else { summary.to_string() });
         return Ok(Exit::Success);
     }
@@ -141,7 +143,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         {
             Ok(Exit::Success)
         }
-        result => result.map(|()| Exit::Success),
+        result => result.map(|()| Exit::Success).with_context(explain),
     }
 }
 

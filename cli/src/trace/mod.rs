@@ -63,7 +63,7 @@ pub(crate) fn keep(collector: Collector, ram: &Ram, outcome: &Outcome, file: &Pa
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn check(file: &Path) -> anyhow::Result<Checked> {
-    check::check(file::Packets::open(file)?)
+    check::check(file::Packets::open(file)?).with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]
