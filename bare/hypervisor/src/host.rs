@@ -138,6 +138,16 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
         }
     }
 
+    fn wake(&self, vp: usize) {
+        if vp == self.cpu.index {
+            // The deadline is now.
+            self.set_deadline(Some(0));
+        } else if let Some(cpu) = self.cpu.hypervisor.cpu(vp) {
+            cpu.wake();
+            hv_vgic::Physical::kick(&Machine, vp);
+        }
+    }
+
     fn start_vp(&self, vp: usize, context: &VpContext) {
         if let Some(cpu) = self.cpu.hypervisor.cpu(vp) {
             cpu.request_start(context);

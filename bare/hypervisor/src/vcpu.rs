@@ -36,6 +36,8 @@ pub(crate) struct Cpu {
     pub trace: Option<trace::Ring>,
     /// The VP shall run.
     start: AtomicBool,
+    /// The partition shall be called as at a deadline: another CPU asks for it.
+    woken: AtomicBool,
     /// Where it shall start.
     context: Mutex<Option<VpContext>>,
 }
@@ -68,6 +70,7 @@ impl Cpu {
             observed: trace.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
             trace,
             start: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
             context: Mutex::new(None),
         }
     }
@@ -76,6 +79,17 @@ impl Cpu {
     pub(crate) fn request_start(&self, context: &VpContext) {
         *self.context.lock() = Some(*context);
         self.start.store(true, Ordering::Release);
+    }
+
+    /// Asks for a call of the partition on this CPU. Any CPU may do so, and kicks this one then.
+    pub(crate) fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+    }
+
+    /// Whether another CPU has asked since the last time.
+    pub(crate) fn take_wake(&self) -> bool {
+        // Every kick looks here: a load is cheaper than a swap.
+        self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel)
     }
 
     /// Waits, with the VP off, until it shall start; then enters it. The stack starts over.

@@ -31,6 +31,13 @@ pub trait Host {
         let _ = counter;
     }
 
+    /// Asks for [`Partition::timer_expired`](crate::Partition::timer_expired) on VP `vp`, any VP of the partition, as soon as
+    /// can be: another VP has done something that `vp`'s timers or VMBus's devices waited for, and only `vp` itself can ask
+    /// for its deadline. One call may answer several wishes.
+    fn wake(&self, vp: usize) {
+        let _ = vp;
+    }
+
     /// Starts a VP that is off, at EL1 with interrupts masked. Call
     /// [`Partition::vp_online`](crate::Partition::vp_online) when it is about to run its first instruction.
     fn start_vp(&self, vp: usize, context: &VpContext);

@@ -248,6 +248,10 @@ impl Queues {
         }
     }
 
+    pub(crate) const fn timer_freed(&self) -> bool {
+        self.timer_freed
+    }
+
     pub(crate) fn take_timer_freed(&mut self) -> bool {
         core::mem::take(&mut self.timer_freed)
     }
@@ -279,6 +283,8 @@ impl Queues {
     /// Restores them into empty queues.
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
         const PART: RestoreError = RestoreError::Invalid("message queue");
+        // Whether a buffer had become free is not saved: the timers look for themselves.
+        self.timer_freed = true;
         for _ in 0..r.u8()? {
             let sint = usize::from(r.u8()?);
             if sint >= SINT_COUNT {
@@ -340,7 +346,7 @@ impl Synic {
         } else {
             Err(HvStatus::INSUFFICIENT_BUFFERS)
         };
-        self.settle_timers(context);
+        self.wake_timers(context);
         result
     }
 

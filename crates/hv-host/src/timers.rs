@@ -272,6 +272,14 @@ impl Synic {
         }
     }
 
+    /// The same where the caller may be another VP: this one has to do it, since the deadline is its own.
+    #[inline]
+    pub(crate) fn wake_timers<H: Host>(&self, context: &Context<'_, H>) {
+        if self.queues.timer_freed() && self.timers.timers.iter().any(|state| state.blocked) {
+            context.host.wake(context.vp);
+        }
+    }
+
     fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) {
         let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
         let skipped = self.timers.timers[timer].lazy_skip(now);
@@ -300,9 +308,15 @@ impl Synic {
 }
 
 #[cfg(feature = "testing")]
-impl Timers {
-    /// Reference time at which the next armed timer expires that waits for nothing else.
+impl Synic {
+    /// Reference time at which the next armed timer expires; 0 if one was blocked by what is no longer there.
     pub(crate) fn next_expiration(&self) -> Option<u64> {
-        self.timers.iter().filter(|timer| timer.armed && !timer.blocked).map(|timer| timer.fire_at).min()
+        let ready = self.control.enable() && self.message_page.enabled();
+        let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);
+        let times = times.filter_map(|(number, timer)| match timer.blocked {
+            false => Some(timer.fire_at),
+            true => (ready && !self.queues.timer_waits(number)).then_some(0),
+        });
+        times.min()
     }
 }

@@ -448,3 +448,27 @@ fn a_migration_keeps_timers_in_reference_time() {
         assert_eq!(m.host.take_interrupts(), [(0, 17)]);
     });
 }
+
+#[test]
+fn a_message_from_another_vp_leaves_each_vp_its_own_deadline() {
+    ready(|m| {
+        // VP 0's timer waits for its buffer, behind a message that fills the slot.
+        m.partition.post_message(&m.host, 0, SINT, MessageType(1), 9, b"first").unwrap();
+        arm(m, 0, ENABLE | PERIODIC | TO_SINT, 1000);
+        m.set_time(2100);
+        m.set_time(3200);
+        assert_eq!(m.host.deadline(0), None, "the timer waits for its buffer");
+        m.set(1, Name::STIMER0_COUNT, 1_000_000).unwrap();
+        m.set(1, Name::STIMER0_CONFIG, ENABLE | DIRECT).unwrap();
+        let other = m.host.deadline(1);
+        // VP 0 empties the slot, and before it writes EOM, VP 1 makes the queue go on twice.
+        let slot = m.message_page(0) + u64::from(SINT) * 256;
+        for _ in 0..2 {
+            m.host.memory().store_u32(slot, 0).unwrap();
+            m.get(1, Name::VP_INDEX).unwrap();
+            m.partition.post_message(&m.host, 0, SINT, MessageType(1), 9, b"more").unwrap();
+        }
+        assert_eq!(m.host.deadline(1), other, "VP 1's deadline is its own");
+        assert!(m.host.deadline(0).is_some() || !m.host.take_interrupts().is_empty());
+    });
+}

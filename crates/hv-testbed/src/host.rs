@@ -84,6 +84,10 @@ impl Host for VpHost<'_> {
         *lock(&self.bed.deadlines[self.vp]) = counter;
     }
 
+    fn wake(&self, vp: usize) {
+        *lock(&self.bed.deadlines[vp]) = Some(0);
+    }
+
     fn start_vp(&self, vp: usize, context: &VpContext) {
         lock(&self.bed.effects).push(Effect::Start { vp, context: *context });
     }

@@ -222,6 +222,10 @@ impl Host for OnVp<'_> {
         *lock(&self.machine.vps[self.vp].deadline) = counter;
     }
 
+    fn wake(&self, vp: usize) {
+        *lock(&self.machine.vps[vp].deadline) = Some(0);
+    }
+
     fn start_vp(&self, vp: usize, _: &VpContext) {
         lock(&self.machine.starting).push(vp);
     }

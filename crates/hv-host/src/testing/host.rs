@@ -262,6 +262,11 @@ impl Host for TestHost {
         lock(&self.deadlines)[self.current.load(Ordering::Relaxed)] = counter;
     }
 
+    fn wake(&self, vp: usize) {
+        // Due at once: [`Machine::set_time`] calls the VP.
+        lock(&self.deadlines)[vp] = Some(0);
+    }
+
     fn start_vp(&self, vp: usize, context: &VpContext) {
         self.record(Effect::Start { vp, context: *context });
     }

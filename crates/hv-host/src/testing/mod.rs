@@ -90,10 +90,11 @@ pub fn run_with_faults<R>(
 }
 
 impl Vp {
-    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else.
+    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else; 0 for
+    /// one that no longer waits.
     #[must_use]
     pub fn next_expiration(&self) -> Option<u64> {
-        self.synic().timers.next_expiration()
+        self.synic().next_expiration()
     }
 }
 
