@@ -94,6 +94,10 @@ impl Host for Embedder {
         self.deadlines.borrow_mut()[self.current.get()] = counter;
     }
 
+    fn wake(&self, vp: usize) {
+        self.deadlines.borrow_mut()[vp] = Some(0);
+    }
+
     fn start_vp(&self, vp: usize, _: &VpContext) {
         self.starts.borrow_mut().push_back(vp);
     }
@@ -412,11 +416,13 @@ impl Machine<'_> {
             }
             match self.deadline(vp) {
                 Some(deadline) => {
-                    let counter = self.host.counter.replace(deadline);
+                    let now = self.time();
+                    let counter = self.host.counter.get();
+                    self.host.counter.set(deadline.max(counter));
                     let at = self.time();
                     self.host.counter.set(counter);
                     assert!(
-                        at <= next.saturating_add(2),
+                        at <= next.max(now).saturating_add(2),
                         "VP {vp} is called at {at} for a timer that is due at {next}"
                     );
                 }
@@ -426,10 +432,10 @@ impl Machine<'_> {
         }
     }
 
-    pub(crate) fn image(&self) -> Option<Vec<u8>> {
+    pub(crate) fn image(&self) -> Vec<u8> {
         let mut image = Vec::new();
-        self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes)).ok()?;
-        Some(image)
+        self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes));
+        image
     }
 
     pub(crate) fn with_current<R>(&self, vp: usize, work: impl FnOnce() -> R) -> R {

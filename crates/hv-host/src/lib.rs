@@ -57,6 +57,6 @@ pub use memory::{BadAddress, GuestMemory};
 pub use messages::{BUFFERS_PER_PORT, MAX_PORTS, Port, PortTarget};
 pub use partition::Partition;
 pub use profile::{Config, Profile};
-pub use save::{RestoreError, SaveError};
+pub use save::RestoreError;
 pub use sets::VpMask;
 pub use vp::{Power, Vp};

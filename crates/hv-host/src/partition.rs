@@ -118,6 +118,7 @@ impl<'a> Partition<'a> {
             state.reset_registers(self.ports);
             state.set_online(self.reference_time(host));
             host.observe(&Event::VpOnline { vp });
+            self.vmbus_tick(host, vp);
         }
     }
 
@@ -128,8 +129,8 @@ impl<'a> Partition<'a> {
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             host.set_deadline(None);
-            self.vmbus.forget_deadline();
             state.set_offline();
+            self.vmbus_hand_over(host, vp);
             host.observe(&Event::VpOffline { vp });
         }
     }
@@ -162,7 +163,7 @@ impl<'a> Partition<'a> {
     }
 
     /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder that has
-    /// kept them back ([`Host::inject`]).
+    /// kept them back ([`Host::inject`]). Called on the VP itself.
     pub fn rescan(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().rescan(&self.context(host, vp));

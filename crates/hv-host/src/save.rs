@@ -17,30 +17,12 @@ use crate::vp::Power;
 /// "hv-part\0", read as a little-endian number.
 const MAGIC: u64 = u64::from_le_bytes(*b"hv-part\0");
 /// Version of the format. It goes up with every change of what is saved.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the hash at the end.
 const HASH: usize = 8;
 /// FNV-1a, 64 bits: it finds damage, and is no protection against malice, which the checks of each field are for.
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_PRIME: u64 = 0x0000_0100_0000_01b3;
-
-/// Why a partition cannot be saved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SaveError {
-    /// The guest is connected to VMBus, whose host half cannot be saved.
-    VmbusConnected,
-}
-
-impl fmt::Display for SaveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::VmbusConnected => f.write_str("the guest is connected to VMBus, which cannot be saved"),
-        }
-    }
-}
-
-impl core::error::Error for SaveError {}
 
 /// Why an image was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +36,8 @@ pub enum RestoreError {
     Damaged,
     /// It is an image of a partition with other VPs, ports or features.
     OtherPartition,
+    /// Its part of VMBus was refused.
+    Vmbus(hv_vmbus::RestoreError),
     /// This part of it says what cannot be.
     Invalid(&'static str),
 }
@@ -65,6 +49,7 @@ impl fmt::Display for RestoreError {
             Self::Version(version) => write!(f, "image of version {version}, known is {VERSION}"),
             Self::Damaged => f.write_str("the image is damaged or cut off"),
             Self::OtherPartition => f.write_str("image of a partition with other VPs, ports or features"),
+            Self::Vmbus(error) => error.fmt(f),
             Self::Invalid(part) => write!(f, "the image's {part} cannot be"),
         }
     }
@@ -156,13 +141,8 @@ pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
 
 impl Partition<'_> {
     /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile.
-    ///
-    /// # Errors
-    /// [`SaveError::VmbusConnected`]; what has been written is then no image.
-    pub fn save(&self, host: &impl Host, sink: &mut dyn FnMut(&[u8])) -> Result<(), SaveError> {
-        if self.vmbus_connected() {
-            return Err(SaveError::VmbusConnected);
-        }
+    /// VMBus's rings are in the guest's memory.
+    pub fn save(&self, host: &impl Host, sink: &mut dyn FnMut(&[u8])) {
         let mut writer = Writer { sink, hash: HASH_START };
         let w = &mut writer;
         w.u64(MAGIC);
@@ -172,9 +152,9 @@ impl Partition<'_> {
         for vp in self.vps() {
             vp.save(w);
         }
+        self.save_vmbus(w);
         let hash = w.hash;
         w.u64(hash);
-        Ok(())
     }
 
     /// Puts the partition into the state of an image. The guest's memory has to be restored before, and after it
@@ -214,6 +194,7 @@ impl Partition<'_> {
         for vp in self.vps() {
             vp.restore(r, self.ports())?;
         }
+        self.restore_vmbus(r)?;
         if !r.rest.is_empty() {
             return Err(RestoreError::Invalid("length"));
         }

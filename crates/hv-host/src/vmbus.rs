@@ -18,9 +18,13 @@ use crate::faults::Injection;
 use crate::host::Host;
 use crate::memory::GuestMemory;
 use crate::partition::Partition;
+use crate::save::{Reader, RestoreError, Writer};
+use crate::vp::Power;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
+/// Least time, in 100 ns, before a device with more to do goes on: the VP gets to run in between.
+const LEAST_INTERVAL: u64 = 200;
 
 /// The server with what can be known of it without its lock.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(crate) struct Vmbus {
     owes: AtomicBool,
     /// Reference time at which the server wants to be called.
     deadline: AtomicU64,
+    /// The VP that was asked for the deadline has stopped: the next that is called takes it over.
+    orphaned: AtomicBool,
 }
 
 impl Vmbus {
@@ -38,18 +44,15 @@ impl Vmbus {
             server: Mutex::new(Server::new(config)),
             owes: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
+            orphaned: AtomicBool::new(false),
         }
-    }
-
-    /// The VP that was to call the server may be going: the next call of any VP arms the deadline again.
-    pub(crate) fn forget_deadline(&self) {
-        self.deadline.store(NEVER, Ordering::Release);
     }
 
     pub(crate) fn reset(&self) {
         self.server.lock().reset();
         self.owes.store(false, Ordering::Relaxed);
         self.deadline.store(NEVER, Ordering::Relaxed);
+        self.orphaned.store(false, Ordering::Relaxed);
     }
 }
 
@@ -132,11 +135,6 @@ impl Partition<'_> {
         config.vmbus && (known || connection == config.bus.message_connection)
     }
 
-    /// Whether the guest is connected to VMBus.
-    pub(crate) fn vmbus_connected(&self) -> bool {
-        self.vmbus().server.lock().version().is_some()
-    }
-
     /// Works on the host half of VMBus: to offer channels and take them away, or to look at its state. What the server
     /// then owes the guest is sent. Call it on VP `vp`'s CPU: the server's next deadline is set there.
     pub fn with_vmbus<R>(&self, host: &impl Host, vp: usize, work: impl FnOnce(&mut Server) -> R) -> R {
@@ -159,13 +157,20 @@ impl Partition<'_> {
         let mut bus = Bus { partition: self, host, memory: Rings(host.memory()) };
         let result = work(&mut server, &mut bus);
         vmbus.owes.store(server.owes(), Ordering::Release);
-        let deadline = server.deadline().unwrap_or(NEVER);
+        let least = self.reference_time(host).saturating_add(LEAST_INTERVAL);
+        let deadline = server.deadline().map_or(NEVER, |deadline| deadline.max(least).min(NEVER - 1));
         if vmbus.deadline.swap(deadline, Ordering::AcqRel) != deadline {
-            if let Some(state) = self.vps().get(vp) {
-                state.synic().set_bus_deadline(&self.context(host, vp), deadline);
-            }
+            self.take_over_deadline(host, vp, deadline);
         }
         result
+    }
+
+    /// Makes the server's deadline this VP's.
+    fn take_over_deadline(&self, host: &impl Host, vp: usize, deadline: u64) {
+        if let Some(state) = self.vps().get(vp) {
+            self.vmbus().orphaned.store(false, Ordering::Release);
+            state.synic().set_bus_deadline(&self.context(host, vp), deadline);
+        }
     }
 
     /// A message that the guest posted to one of VMBus's connections.
@@ -198,9 +203,60 @@ impl Partition<'_> {
 
     /// Lets VMBus's devices do what is due.
     pub(crate) fn vmbus_tick(&self, host: &impl Host, vp: usize) {
-        if self.vmbus().deadline.load(Ordering::Acquire) <= self.reference_time(host) {
+        let vmbus = self.vmbus();
+        let deadline = vmbus.deadline.load(Ordering::Acquire);
+        if deadline <= self.reference_time(host) {
+            // The VP that was asked for it has been called, and has forgotten it.
+            vmbus.deadline.store(NEVER, Ordering::Release);
             self.bus(host, vp, |server, bus| server.flush(bus));
+        } else if vmbus.orphaned.load(Ordering::Acquire) {
+            self.take_over_deadline(host, vp, deadline);
         }
+    }
+
+    /// VP `from` stops: another one takes over the deadline, or else the first that starts.
+    pub(crate) fn vmbus_hand_over(&self, host: &impl Host, from: usize) {
+        let vmbus = self.vmbus();
+        if vmbus.deadline.load(Ordering::Acquire) == NEVER {
+            return;
+        }
+        vmbus.orphaned.store(true, Ordering::Release);
+        let mut others = self.vps().iter().enumerate().filter(|(vp, _)| *vp != from);
+        if let Some((vp, _)) = others.find(|(_, state)| state.power() == Power::On) {
+            host.wake(vp);
+        }
+    }
+
+    /// Saves the host half: when it wants to be called, and the server after its length.
+    pub(crate) fn save_vmbus(&self, w: &mut Writer<'_>) {
+        let server = self.vmbus().server.lock();
+        w.u64(self.vmbus().deadline.load(Ordering::Acquire));
+        let mut len = 0;
+        server.save(&mut |part| len += part.len());
+        w.u32(len as u32);
+        server.save(&mut |part| w.bytes(part));
+    }
+
+    /// Restores the host half. The first VP that is called takes over its deadline.
+    pub(crate) fn restore_vmbus(&self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let deadline = r.u64()?;
+        let len = r.u32()? as usize;
+        let image = r.bytes(len)?;
+        let vmbus = self.vmbus();
+        let mut server = vmbus.server.lock();
+        if server.restore(image).map_err(RestoreError::Vmbus)? != len {
+            return Err(RestoreError::Invalid("length of VMBus's part"));
+        }
+        if !self.config().vmbus && (server.version().is_some() || server.owes()) {
+            return Err(RestoreError::Invalid("VMBus connection"));
+        }
+        if server.deadline().is_some() != (deadline != NEVER) {
+            return Err(RestoreError::Invalid("VMBus deadline"));
+        }
+        vmbus.owes.store(server.owes(), Ordering::Release);
+        vmbus.deadline.store(deadline, Ordering::Release);
+        vmbus.orphaned.store(deadline != NEVER, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{VPS, apply, config, ports, step};
 use hv_host::testing::{Machine, RAM, run, run_bare};
-use hv_host::{Config, GuestMemory, Host, RestoreError, SaveError};
+use hv_host::{GuestMemory, Host, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ const TSC_PAGE: u64 = RAM + 0x5000;
 
 fn save(m: &Machine<'_>) -> Vec<u8> {
     let mut image = Vec::new();
-    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
+    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes));
     image
 }
 
@@ -125,14 +125,16 @@ fn a_cut_off_image_is_refused() {
 }
 
 #[test]
-fn a_newer_image_is_refused_by_its_version() {
+fn an_image_of_another_version_is_refused_by_its_version() {
     busy_machine(|m| {
-        let mut image = save(m);
-        image[8] = 2;
-        rehash(&mut image);
-        let error = m.partition.restore(&m.host, &image).unwrap_err();
-        assert_eq!(error, RestoreError::Version(2));
-        assert_eq!(error.to_string(), "image of version 2, known is 1");
+        for version in [1, 3] {
+            let mut image = save(m);
+            image[8] = version;
+            rehash(&mut image);
+            let error = m.partition.restore(&m.host, &image).unwrap_err();
+            assert_eq!(error, RestoreError::Version(version.into()));
+            assert_eq!(error.to_string(), format!("image of version {version}, known is 2"));
+        }
     });
 }
 
@@ -169,27 +171,6 @@ fn a_refused_image_leaves_the_partition_reset() {
         }
         assert_eq!(m.partition.restore(&m.host, b"nonsense"), Err(RestoreError::NotAnImage));
         assert_eq!(m.partition.power(0), Some(hv_host::Power::Off));
-    });
-}
-
-#[test]
-fn a_guest_that_is_connected_to_vmbus_is_not_saved() {
-    use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
-    use zerocopy::{FromZeros, IntoBytes};
-    run(Config::new(62_500_000), 1, &[], |m| {
-        m.enable_synic(0, 2, 18);
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        let mut input: Vec<u8> =
-            [4u32, 0, 1, size_of_val(&contact) as u32].iter().flat_map(|w| w.to_le_bytes()).collect();
-        input.extend(contact.as_bytes());
-        input.resize(256, 0);
-        let post = hv_host::testing::simple(hv_tlfs::hypercall::HypercallCode::POST_MESSAGE);
-        m.call(0, post, &input, 0);
-        let saved = m.partition.save(&m.host, &mut |_| {});
-        assert_eq!(saved, Err(SaveError::VmbusConnected));
     });
 }
 

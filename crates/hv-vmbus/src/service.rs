@@ -22,9 +22,13 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
     }
 
     /// The reference time, in 100 ns, at which [`flush`](Self::flush) shall be called next; `None`: not before
-    /// something else happens. It changes with every call of a method that takes the port.
+    /// something else happens. It changes with every call of a method that takes the port. While messages wait there is
+    /// none: no device runs before the guest has taken them.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
+        if self.owes() {
+            return None;
+        }
         self.channels.iter().flatten().filter_map(Channel::open).filter_map(Open::deadline).min()
     }
 

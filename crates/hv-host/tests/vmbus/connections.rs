@@ -1,15 +1,18 @@
-//! The host half of VMBus behind the partition's connections.
+//! Messages and signals to VMBus's connections, and what comes back.
 
+use crate::guest::{self, SINT, contact, take_kinds};
 use hv_host::testing::{Machine, run, simple};
 use hv_host::{Config, Profile};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
-use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
+use hv_vmbus::protocol::{MessageHeader, MessageType};
 use hv_vmbus::{Device, Offer};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
-const SINT: u8 = 2;
+fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
+    guest::post(m, 0, connection, payload)
+}
 
 fn ready(test: impl FnOnce(&Machine<'_>)) {
     run(Config::new(62_500_000), 2, &[], |m| {
@@ -19,33 +22,6 @@ fn ready(test: impl FnOnce(&Machine<'_>)) {
         m.host.take_effects();
         test(m);
     });
-}
-
-fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
-    let mut input: Vec<u8> =
-        [connection, 0, 1, payload.len() as u32].iter().flat_map(|word| word.to_le_bytes()).collect();
-    input.extend(payload);
-    input.resize(256, 0);
-    m.call(0, simple(Code::POST_MESSAGE), &input, 0).0.status()
-}
-
-fn contact(vp: u32) -> InitiateContact {
-    let mut contact = InitiateContact::new_zeroed();
-    contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-    contact.version = Version::V5_3;
-    contact.target_vp = vp;
-    contact.target_info = TargetInfo(0).with_sint(SINT);
-    contact
-}
-
-/// Kinds of the messages in a VP's slot, one after the other.
-fn take_kinds(m: &Machine<'_>, vp: usize) -> Vec<MessageType> {
-    std::iter::from_fn(|| m.take_message(vp, SINT))
-        .map(|message| {
-            assert_eq!(message.header.message_type.0, 1, "channel message");
-            MessageHeader::read_from_prefix(&message.payload).unwrap().0.message_type
-        })
-        .collect()
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! The host half of VMBus behind the partition's connections.
+
+mod connections;
+mod devices;
+mod guest;
+mod save_restore;
