@@ -3,6 +3,7 @@
 mod book;
 mod boots;
 mod c_guest;
+mod conformance;
 mod context;
 mod counted;
 mod in_process;
@@ -67,6 +68,7 @@ fn steps() -> Vec<Step> {
     steps.extend(boots::steps());
     steps.extend(programs::steps());
     steps.extend(c_guest::steps());
+    steps.extend(conformance::steps());
     steps.extend(counted::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());

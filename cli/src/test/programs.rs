@@ -5,7 +5,7 @@ use super::runner::Step;
 use crate::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 3] = ["bench", "hello", "stress"];
+pub(super) const PROGRAMS: [&str; 4] = ["bench", "guest", "hello", "stress"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
