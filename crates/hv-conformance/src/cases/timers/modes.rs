@@ -251,8 +251,9 @@ fn a_zero_count_never_expires(cx: &Cx<'_>) -> Outcome {
 
 fn a_new_count_replaces_the_old_one(cx: &Cx<'_>) -> Outcome {
     let synic = ready(cx)?;
-    cx.write_register(config(0), AUTO.0)?;
     let done = cx.attempts(10_000, |span| {
+        // Each time: `clear` stops the timer for good.
+        cx.write_register(config(0), AUTO.0)?;
         let now = cx.now()?;
         cx.write_register(count(0), now + span)?;
         cx.write_register(count(0), now + 2 * span)?;
