@@ -7,9 +7,9 @@ use hv_conformance::{Convention, Env, Exception};
 use hv_guest::arch::Either;
 use hv_guest::conduit::Conduit;
 use hv_tlfs::start_vp::InitialVpContext;
-use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time};
+use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time, vps};
 
-use crate::{memory, vps};
+use crate::memory;
 
 /// A PPI that neither our firmware tables nor the Arm Base System Architecture gives to anything.
 const FREE_PPI: u32 = 21;
@@ -167,7 +167,17 @@ impl Env for Guest {
     }
 
     fn start_context(&self, vp: usize) -> Option<InitialVpContext> {
-        Some(vps::start_context(vp))
+        Some(InitialVpContext {
+            pc: vps::start_address(vp),
+            sp_elh: 0,
+            sctlr_el1: vps::SCTLR_OFF,
+            mair_el1: 0,
+            tcr_el1: 0,
+            vbar_el1: 0,
+            ttbr0_el1: 0,
+            ttbr1_el1: 0,
+            x18: vp as u64,
+        })
     }
 
     fn start(&self, vp: usize) -> bool {

@@ -15,7 +15,6 @@
 
 mod env;
 mod memory;
-mod vps;
 
 use core::fmt;
 
@@ -46,7 +45,7 @@ fn main(machine: &'static rt::Machine) {
         Some("hvc1") => Either::Hvc1,
         Some(other) => panic!("conformance.conduit={other}: it is smccc or hvc1"),
     };
-    vps::start_all();
+    rt::vps::start_all();
     memory::map_window(machine.granule);
     let filter = machine.argument("conformance.filter").unwrap_or("");
     hv_conformance::run(&Guest::new(machine, conduit), filter, &mut Lines(Console));

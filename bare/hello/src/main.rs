@@ -2,13 +2,11 @@
 //! `cargo hv boot --firmware dt --kernel bare/target/aarch64-unknown-none-softfloat/release/hello`.
 #![no_std]
 #![no_main]
-
 mod tour;
 
-use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{panic::PanicInfo, sync::atomic::AtomicU64, sync::atomic::Ordering};
 
-use hv_guest::arch::Smccc;
+use hv_guest::arch::Either;
 use hv_guest::crash::CrashReporter;
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{IdentityMapped, Page};
@@ -32,7 +30,6 @@ impl Interrupts for Bare {
             ARRIVED.fetch_or(1 << intid, Ordering::Release);
         });
     }
-
     fn disable(&self, intid: Intid) {
         irq::disable(intid.number().into());
     }
@@ -42,7 +39,6 @@ impl tour::Os for Bare {
     fn print(&self, line: core::fmt::Arguments<'_>) {
         rt::println!("hello: {line}");
     }
-
     fn wait(&self, intid: Intid) {
         // Masked, so that the interrupt cannot come between the look and the WFI; it ends the WFI all the same.
         while ARRIVED.fetch_and(!(1 << intid.number()), Ordering::Acquire) >> intid.number() & 1 == 0 {
@@ -57,14 +53,18 @@ rt::entry!(main);
 fn main(machine: &'static rt::Machine) {
     rt::console::on_panic(report);
     let intid = |number: Option<u32>| number.and_then(Intid::new).expect("firmware tells the interrupts");
-    let intids = [machine.vmbus_intid, machine.stimer_intid].map(intid);
-    tour::tour(Smccc, &Bare, &MEMORY, &PAGES, intids);
+    tour::tour(conduit(), &Bare, &MEMORY, &PAGES, [machine.vmbus_intid, machine.stimer_intid].map(intid));
     panic!("deliberate");
+}
+
+/// Over which `hvc`: what the host answers to, unless the command line says `hello.hvc=1`.
+fn conduit() -> Either {
+    if rt::machine::get().argument("hello.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() }
 }
 
 /// Tells the host what a panic says.
 fn report(info: &PanicInfo<'_>) {
     let text = info.message().as_str().unwrap_or("(formatted)");
-    let sent = CRASH.report_text(&Smccc, [0; 3], text.as_bytes(), &PAGES[4], &MEMORY);
+    let sent = CRASH.report_text(&conduit(), [0; 3], text.as_bytes(), &PAGES[4], &MEMORY);
     rt::println!("hello: crash report: {sent:?}");
 }

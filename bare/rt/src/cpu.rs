@@ -6,7 +6,7 @@ use spin::Mutex;
 
 pub use smccc::psci::{AffinityState, Error};
 
-use crate::{MAX_CPUS, Machine, arch, irq, machine, mrs};
+use crate::{MAX_CPUS, Machine, arch, irq, machine, mrs, restart};
 
 type Work = Option<fn()>;
 
@@ -76,9 +76,10 @@ pub fn off() -> ! {
     panic!("CPU_OFF returned: {refusal:?}")
 }
 
-/// CPU 0, MMU on: X0 of the start.
+/// CPU 0, MMU on: X0 and X1 of the start.
 #[unsafe(no_mangle)]
-extern "C" fn rt_primary(tree: *const u8) -> ! {
+extern "C" fn rt_primary(tree: *const u8, generation: u64) -> ! {
+    restart::started(tree, generation);
     let machine = machine::init(tree);
     irq::init(machine);
     irq::init_cpu();

@@ -20,7 +20,8 @@
 //!
 //! - [`console`]: [`print!`] and [`println!`] to the PL011.
 //! - [`exception`]: what an instruction that faults leaves behind; [`probe`]: accesses and instructions that may fault.
-//! - [`cpu`]: which VP this is, starting others, [`power`]: off and reset.
+//! - [`cpu`]: which VP this is, starting others; [`vps`]: work for all of them.
+//! - [`power`]: off and reset; [`restart`]: the program again, on the machine as the program leaves it.
 //! - [`time`]: the counter, delays, the virtual timer.
 #![no_std]
 
@@ -33,7 +34,9 @@ pub mod machine;
 pub mod mmu;
 pub mod power;
 pub mod probe;
+pub mod restart;
 pub mod time;
+pub mod vps;
 
 pub use console::PANIC;
 pub use machine::Machine;

@@ -6,10 +6,12 @@
 .section .text.start, "ax"
 .global _start
 _start:
-    // x0 = device tree. QEMU's own loader leaves 0, and puts the tree at the start of RAM.
+    // x0 = device tree. QEMU's own loader leaves 0, and puts the tree at the start of RAM. x1 = 0, or the generation
+    // that `restart` counts.
     mov     x20, #0x40000000
     cmp     x0, #0
     csel    x20, x20, x0, eq
+    mov     x21, x1
     mov     x19, #0
     bl      prepare_cpu
     adrp    x0, __bss_start
@@ -20,11 +22,52 @@ _start:
     b.hs    1f
     stp     xzr, xzr, [x0], #16
     b       0b
-1:  mov     x0, x20
+1:  // A copy of the data as it is in the file, for `restart`.
+    adrp    x0, __data_start
+    add     x0, x0, :lo12:__data_start
+    adrp    x1, __data_end
+    add     x1, x1, :lo12:__data_end
+    adrp    x2, __data_copy
+    add     x2, x2, :lo12:__data_copy
+    bl      copy
+    mov     x0, x20
     bl      rt_build_tables
     bl      enable_mmu
     mov     x0, x20
+    mov     x1, x21
     bl      rt_primary
+
+// Copies x0 to x1, both multiples of 8, to x2.
+copy:
+    cmp     x0, x1
+    b.hs    2f
+    ldr     x3, [x0], #8
+    str     x3, [x2], #8
+    b       copy
+2:  ret
+
+// x0 = device tree, x1 = generation. Interrupts are masked, the other CPUs off.
+.global rt_restart
+rt_restart:
+    mov     x20, x0
+    mov     x21, x1
+    adrp    x2, __data_start
+    add     x2, x2, :lo12:__data_start
+    adrp    x1, __data_end
+    add     x1, x1, :lo12:__data_end
+    sub     x1, x1, x2
+    adrp    x0, __data_copy
+    add     x0, x0, :lo12:__data_copy
+    add     x1, x0, x1
+    bl      copy
+    // Addresses are the same without the MMU. Caches are coherent with what it sees then, as on QEMU.
+    dsb     sy
+    ldr     x2, =0x30d00800
+    msr     sctlr_el1, x2
+    isb
+    mov     x0, x20
+    mov     x1, x21
+    b       _start
 
 // x0 = number of the CPU.
 .global rt_secondary_start

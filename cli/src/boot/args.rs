@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report
     #[arg(long)]
     pub(super) strict: bool,
+    /// Offer the guest connections that lead back to it: messages and events to try its code with, with no device
+    #[arg(long)]
+    pub(super) loopback: bool,
     /// Faults on purpose, such as 'call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3' or
     /// 'lost=18@10%,migrate@50ms,seed=7'; the book has the language
     #[arg(long, value_name = "PLAN")]

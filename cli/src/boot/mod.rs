@@ -167,7 +167,11 @@ fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
 
 /// The run's switches.
 fn flags(args: &Args) -> u64 {
-    let switches = [(args.strict, BootFlags::STRICT), (args.trace.is_some(), BootFlags::TRACE)];
+    let switches = [
+        (args.strict, BootFlags::STRICT),
+        (args.trace.is_some(), BootFlags::TRACE),
+        (args.loopback, BootFlags::LOOPBACK),
+    ];
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
 

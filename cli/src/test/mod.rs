@@ -10,6 +10,7 @@ mod in_process;
 mod life;
 mod options;
 mod programs;
+mod routines;
 mod runner;
 mod traced;
 mod witness;
@@ -67,6 +68,7 @@ fn steps() -> Vec<Step> {
     steps.extend(options::steps());
     steps.extend(boots::steps());
     steps.extend(programs::steps());
+    steps.extend(routines::steps());
     steps.extend(c_guest::steps());
     steps.extend(conformance::steps());
     steps.extend(counted::steps());

@@ -1,15 +1,15 @@
-//! The guest programs in bare/: one that uses the partition, and one that does what guests must not do.
+//! The guest programs in bare/: how they are booted, and the one that does what guests must not do.
 
 use super::context::{Booted, Context};
 use super::runner::Step;
 use crate::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 4] = ["bench", "guest", "hello", "stress"];
+pub(super) const PROGRAMS: [&str; 5] = ["bench", "guest", "hello", "routines", "stress"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    let mut steps = vec![Step::new("program/hello", hello)];
+    let mut steps = Vec::new();
     for (vps, cpu) in [("1", "cortex-a72"), ("2", "cortex-a72"), ("8", "cortex-a72"), ("2", "max")] {
         steps.push(Step::new(format!("program/stress/{vps}-vps/{cpu}"), move |context| {
             stressed(&program(context, "stress", &["--vps", vps, "--cpu", cpu])?)
@@ -38,15 +38,6 @@ pub(super) fn program(context: &Context, name: &str, options: &[&str]) -> anyhow
     line.push(&file);
     line.extend(options);
     context.boot(&line)
-}
-
-/// A guest written in Rust finds Hyper-V by its UID, uses clock, timer and VMBus, and reports a crash on purpose.
-fn hello(context: &Context) -> anyhow::Result<()> {
-    let booted = program(context, "hello", &[])?;
-    booted.ended(Exit::Crash, "crash")?;
-    booted.says("hello: a message came: VMBus 5.3 supported: 1")?;
-    booted.is("/detection", "SMCCC vendor hypervisor UID")?;
-    booted.is("/crash/text", "deliberate")
 }
 
 /// The program counts its own checks; a run that made none is no success.

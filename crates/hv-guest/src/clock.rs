@@ -7,6 +7,8 @@
 //!
 //! Source: TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
 
+use core::fmt;
+
 use hv_tlfs::page::number;
 use hv_tlfs::status::HvError;
 use hv_tlfs::time::{ReferenceTime, ReferenceTscRegister};
@@ -24,6 +26,12 @@ const ATTEMPTS: usize = 3;
 pub struct Clock<'a, C> {
     conduit: &'a C,
     page: &'static Page,
+}
+
+impl<C> fmt::Debug for Clock<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("sequence", &self.page.tsc().sequence()).finish_non_exhaustive()
+    }
 }
 
 impl<C: Conduit + Counter> Partition<C> {

@@ -18,6 +18,7 @@ use crate::sync::{AtomicU32, Ordering};
 /// Makes one crash report, whichever CPU crashes first. Usually a static.
 #[doc(alias = "hv_setup_crash_handler")]
 #[doc(alias = "hv_remove_crash_handler")]
+#[derive(Debug)]
 pub struct CrashReporter {
     reported: AtomicU32,
 }

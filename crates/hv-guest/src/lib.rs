@@ -26,6 +26,7 @@
 //! Any C name of the interface, of whatever year, finds its counterpart here by search.
 
 #![no_std]
+#![warn(missing_debug_implementations)]
 
 #[cfg(test)]
 extern crate std;

@@ -138,6 +138,12 @@ impl Slot {
     }
 }
 
+impl core::fmt::Debug for Pending<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pending").field("message_type", &self.message_type).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Pending<'a> {
     /// The message's type, as it was when the slot was found full.
     #[inline]

@@ -12,7 +12,7 @@ use hv_tlfs::page::SIZE;
 use hv_tlfs::synic::SINT_COUNT;
 
 use crate::message::Slot;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::synic::Flags;
 use crate::tsc::TscPage;
 
@@ -106,6 +106,13 @@ pub struct Page([AtomicU64; SIZE / 8]);
 
 const _: () = assert!(size_of::<Page>() == SIZE && align_of::<Page>() == SIZE);
 
+impl core::fmt::Debug for Page {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // Not its 4096 bytes, which may change meanwhile.
+        write!(f, "Page({:p})", self)
+    }
+}
+
 impl Page {
     /// A page of zeros.
     #[must_use]
@@ -130,6 +137,17 @@ impl Page {
     #[must_use]
     pub fn words(&self) -> &[AtomicU64; SIZE / 8] {
         &self.0
+    }
+
+    /// The page as halves of words: half 2n is the lower one of word n.
+    ///
+    /// Threads of one program must not access the same bytes as words and as halves at the same time (see
+    /// [`core::sync::atomic`] on differently-sized accesses). A model hypervisor in the program accesses each field as
+    /// wide as the interface defines it.
+    #[must_use]
+    pub fn halves(&self) -> &[AtomicU32; SIZE / 4] {
+        // SAFETY: as in `slots`. Two halves make a word, in this order, on a little-endian machine, which Hyper-V's are.
+        unsafe { NonNull::from(self).cast().as_ref() }
     }
 
     /// Sets every byte to zero.
@@ -201,6 +219,12 @@ impl Page {
 pub struct CallPage<'a> {
     page: &'a Page,
     gpa: u64,
+}
+
+impl core::fmt::Debug for CallPage<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "CallPage({:#x})", self.gpa)
+    }
 }
 
 impl<'a> CallPage<'a> {

@@ -133,7 +133,7 @@ pub struct Vp<'a, C> {
     not_send: PhantomData<*const ()>,
 }
 
-impl<'a, C: Conduit> Vp<'a, C> {
+impl<'a, C> Vp<'a, C> {
     /// The partition.
     #[must_use]
     pub fn partition(&self) -> &'a Partition<C> {
@@ -167,6 +167,13 @@ impl<'a, C: Conduit> Vp<'a, C> {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entry")
+    }
+}
+
+/// CPU numbers and VP indices.
+impl<const CPUS: usize> fmt::Debug for VpMap<CPUS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries((0..CPUS).filter_map(|cpu| Some((cpu, self.vp(cpu)?.0)))).finish()
     }
 }
 

@@ -115,11 +115,19 @@ pub struct Synic<'a, C> {
     intids: [Option<Intid>; SINT_COUNT],
 }
 
+impl<C> fmt::Debug for Synic<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unmasked = (0..SINT_COUNT).filter_map(|n| Some((n, self.intids.get(n)?.as_ref()?)));
+        write!(f, "Synic of {:?}, unmasked: ", self.vp.index())?;
+        f.debug_map().entries(unmasked).finish()
+    }
+}
+
 /// The two pages of a SynIC.
 ///
 /// It is the way to another CPU's messages after a crash: see [`take_over`](Self::take_over). Returned by
 /// [`Synic::disable`], it tells that the pages are the guest's again.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SynicPages {
     messages: &'static Page,
     events: &'static Page,

@@ -193,6 +193,11 @@ impl Testbed {
         self.partition.vp_offline(&self.host(vp), vp);
     }
 
+    /// Lets a VP run that the guest has started ([`Effect::Start`]).
+    pub fn switch_on(&self, vp: usize) {
+        self.partition.vp_online(&self.host(vp), vp);
+    }
+
     /// The reference time, as the hypervisor sees it, in 100 ns.
     #[must_use]
     pub fn reference_time(&self) -> u64 {

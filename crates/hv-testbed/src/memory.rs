@@ -1,6 +1,7 @@
 //! Guest memory: pages that the guest's code has references to and the hypervisor addresses.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use hv_guest::page::{Page, Pages};
 use hv_host::{BadAddress, GuestMemory};
@@ -14,13 +15,16 @@ const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 #[derive(Debug)]
 pub(crate) struct Ram {
     pages: Pages,
+    /// Each of them: to pass on a reference to all costs Miri a look at every word of them.
+    each: Vec<&'static Page>,
     used: AtomicUsize,
 }
 
 impl Ram {
     pub(crate) fn new() -> Self {
         let pages: Vec<Page> = (0..PAGES).map(|_| Page::new()).collect();
-        Self { pages: Pages::new(RAM_BASE, pages.leak()), used: AtomicUsize::new(0) }
+        let pages: &'static [Page] = pages.leak();
+        Self { pages: Pages::new(RAM_BASE, pages), each: pages.iter().collect(), used: AtomicUsize::new(0) }
     }
 
     pub(crate) fn memory(&self) -> &Pages {
@@ -33,21 +37,16 @@ impl Ram {
     }
 
     pub(crate) fn page(&self, gpa: u64) -> Option<&'static Page> {
-        self.pages.all().get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?)
+        self.each.get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?).copied()
     }
 
-    /// The word that holds the byte at `gpa`.
-    fn word(&self, gpa: u64) -> Result<&'static AtomicU64, BadAddress> {
+    /// The four bytes at `gpa`.
+    fn half(&self, gpa: u64) -> Result<&'static AtomicU32, BadAddress> {
         let page = self.page(gpa).ok_or(BadAddress)?;
-        Ok(&page.words()[(gpa % PAGE / 8) as usize])
-    }
-
-    /// The word that holds the four bytes at `gpa`, and how far up they are.
-    fn half(&self, gpa: u64) -> Result<(&'static AtomicU64, u64), BadAddress> {
         if gpa % 4 != 0 {
             return Err(BadAddress);
         }
-        Ok((self.word(gpa)?, gpa % 8 * 8))
+        Ok(&page.halves()[(gpa % PAGE / 4) as usize])
     }
 
     fn check(&self, gpa: u64, len: u64) -> Result<(), BadAddress> {
@@ -55,61 +54,85 @@ impl Ram {
     }
 }
 
-/// Changes the bits of `mask` in a word to those of `bits`.
-fn replace(word: &AtomicU64, mask: u64, bits: u64, order: Ordering) {
-    let _ = word.fetch_update(order, Ordering::Relaxed, |old| Some(old & !mask | bits));
-}
-
-/// Splits `len` bytes at `gpa` into parts that lie in one word each: the part's address, and its place among the bytes.
-fn parts(gpa: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+/// Splits `len` bytes at `gpa` into parts that lie in one block of `block` bytes each: the part's address, and its place among the bytes.
+fn by(block: u64, gpa: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut from = 0;
     std::iter::from_fn(move || {
         let address = gpa + from as u64;
-        let part = from..len.min(from + 8 - (address % 8) as usize);
+        let part = from..len.min(from + (block - address % block) as usize);
         from = part.end;
         (!part.is_empty()).then_some((address, part))
     })
 }
 
+/// Reads bytes of a page. A field of the interface is read as wide as it is, as far as that can be known here: Rust does
+/// not let threads access one place with different widths at a time.
+fn read_page(page: &Page, offset: u64, buf: &mut [u8]) {
+    let (words, halves) = (page.words(), page.halves());
+    for (at, part) in by(8, offset, buf.len()) {
+        let first = (at % 8) as usize;
+        if part.len() == 4 && at % 4 == 0 {
+            buf[part].copy_from_slice(&halves[(at / 4) as usize].load(Ordering::Relaxed).to_le_bytes());
+        } else {
+            let word = words[(at / 8) as usize].load(Ordering::Relaxed).to_le_bytes();
+            let count = part.len();
+            buf[part].copy_from_slice(&word[first..first + count]);
+        }
+    }
+}
+
+/// Writes bytes of a page, likewise.
+fn write_page(page: &Page, offset: u64, data: &[u8]) {
+    let (words, halves) = (page.words(), page.halves());
+    for (at, part) in by(8, offset, data.len()) {
+        let bytes = &data[part];
+        let (mut bits, mut mask) = ([0; 8], [0; 8]);
+        let first = (at % 8) as usize;
+        bits[first..first + bytes.len()].copy_from_slice(bytes);
+        mask[first..first + bytes.len()].fill(0xff);
+        let (word, bits, mask) =
+            (&words[(at / 8) as usize], u64::from_le_bytes(bits), u64::from_le_bytes(mask));
+        match bytes.len() {
+            8 => word.store(bits, Ordering::Relaxed),
+            4 if at % 4 == 0 => {
+                halves[(at / 4) as usize].store((bits >> (8 * first)) as u32, Ordering::Relaxed);
+            }
+            _ => {
+                let replaced = |old| Some(old & !mask | bits);
+                let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced);
+            }
+        }
+    }
+}
+
 impl GuestMemory for Ram {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         self.check(gpa, buf.len() as u64)?;
-        for (address, part) in parts(gpa, buf.len()) {
-            let word = self.word(address)?.load(Ordering::Relaxed).to_le_bytes();
-            let first = (address % 8) as usize;
-            let count = part.len();
-            buf[part].copy_from_slice(&word[first..first + count]);
+        for (address, part) in by(PAGE, gpa, buf.len()) {
+            read_page(self.page(address).ok_or(BadAddress)?, address % PAGE, &mut buf[part]);
         }
         Ok(())
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         self.check(gpa, data.len() as u64)?;
-        for (address, part) in parts(gpa, data.len()) {
-            let (mut bits, mut mask) = ([0; 8], [0; 8]);
-            let first = (address % 8) as usize;
-            bits[first..first + part.len()].copy_from_slice(&data[part.clone()]);
-            mask[first..first + part.len()].fill(0xff);
-            let (mask, bits) = (u64::from_le_bytes(mask), u64::from_le_bytes(bits));
-            replace(self.word(address)?, mask, bits, Ordering::Relaxed);
+        for (address, part) in by(PAGE, gpa, data.len()) {
+            write_page(self.page(address).ok_or(BadAddress)?, address % PAGE, &data[part]);
         }
         Ok(())
     }
 
     fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let (word, shift) = self.half(gpa)?;
-        Ok((word.load(Ordering::Acquire) >> shift) as u32)
+        Ok(self.half(gpa)?.load(Ordering::Acquire))
     }
 
     fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        let (word, shift) = self.half(gpa)?;
-        replace(word, u64::from(u32::MAX) << shift, u64::from(value) << shift, Ordering::Release);
+        self.half(gpa)?.store(value, Ordering::Release);
         Ok(())
     }
 
     fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let (word, shift) = self.half(gpa)?;
-        Ok((word.fetch_or(u64::from(bits) << shift, Ordering::SeqCst) >> shift) as u32)
+        Ok(self.half(gpa)?.fetch_or(bits, Ordering::SeqCst))
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {

@@ -1,6 +1,6 @@
 //! The reference clock: page, register, fall-back, migration.
 
-use crate::common::{FREQUENCY, everywhere, everywhere_on};
+use crate::common::{FREQUENCY, everywhere, everywhere_on, often};
 use hv_guest::registers::{self, Register};
 use hv_testbed::{Config, Profile};
 use hv_tlfs::time::{ReferenceTime, ReferenceTscRegister};
@@ -11,7 +11,7 @@ fn page_and_register_tell_the_same_time() {
         everywhere_on(Config::new(frequency), |guest| {
             let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
             assert_ne!(clock.sequence(), 0);
-            for _ in 0..100 {
+            for _ in 0..often(100) {
                 guest.bed.advance(12_345_678_901);
                 assert_eq!(clock.now(), clock.now_by_register());
                 assert_eq!(clock.now(), Ok(ReferenceTime(guest.bed.reference_time())));
@@ -25,7 +25,7 @@ fn reading_the_page_takes_no_hypercall() {
     everywhere(|guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
         let before = guest.bed.hypercalls();
-        for _ in 0..1000 {
+        for _ in 0..often(1000) {
             clock.now().unwrap();
         }
         assert_eq!(guest.bed.hypercalls(), before);
@@ -101,7 +101,7 @@ fn time_does_not_go_backwards_between_vps() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..2000 {
+                for _ in 0..often(2000) {
                     let seen = latest.load(std::sync::atomic::Ordering::Acquire);
                     let now = clock.now().unwrap().ticks();
                     assert!(now >= seen, "{now} after {seen}");
@@ -109,7 +109,7 @@ fn time_does_not_go_backwards_between_vps() {
                 }
             });
         }
-        for sequence in 0..50 {
+        for sequence in 0..often(50) {
             guest.bed.set_reference_tsc_valid(sequence % 2 == 1);
             std::thread::yield_now();
         }

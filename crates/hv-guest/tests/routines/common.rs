@@ -30,10 +30,20 @@ pub(crate) fn everywhere(test: impl Fn(&Guest)) {
     everywhere_on(Config::new(FREQUENCY), test);
 }
 
+/// Conventions and numbers of VPs. Miri, a thousand times slower, looks at what unsafe code does: that is the same in all.
+const CONVENTIONS: &[Convention] =
+    if cfg!(miri) { &[Convention::Smccc] } else { &[Convention::Smccc, Convention::Hvc1] };
+const VPS: &[usize] = if cfg!(miri) { &[2] } else { &[1, 2, 4] };
+
+/// How often to do what is done often: less often under Miri.
+pub(crate) const fn often(times: usize) -> usize {
+    if cfg!(miri) { times.div_ceil(100) } else { times }
+}
+
 /// The same with a configuration of the test's own.
 pub(crate) fn everywhere_on(config: Config, test: impl Fn(&Guest)) {
-    for convention in [Convention::Smccc, Convention::Hvc1] {
-        for vps in [1, 2, 4] {
+    for &convention in CONVENTIONS {
+        for &vps in VPS {
             test(&Guest::new(config, convention, vps));
         }
     }

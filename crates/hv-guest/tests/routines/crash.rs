@@ -30,7 +30,7 @@ fn a_text_of_any_length_arrives_and_of_a_longer_one_the_end() {
     everywhere(|guest| {
         let page = guest.bed.page();
         let text: Vec<u8> = (0..5000_u32).map(|i| b'a' + (i % 26) as u8).collect();
-        for length in [1, 7, 8, 4095, 4096, 4097, 5000] {
+        for length in [7, 4097, 1, 8, 4095, 4096, 5000].into_iter().take(if cfg!(miri) { 2 } else { 7 }) {
             let reporter = CrashReporter::new();
             let text = &text[..length];
             let wire = guest.bed.wire(0, guest.convention);

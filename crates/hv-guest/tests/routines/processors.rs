@@ -1,6 +1,6 @@
 //! Hypercalls that name processors: IPIs, flushes, starts, retargeted interrupts.
 
-use crate::common::{FREQUENCY, Guest, everywhere, everywhere_on, intid};
+use crate::common::{FREQUENCY, Guest, everywhere, everywhere_on, intid, often};
 use hv_guest::flush::{self, GvaRange, Mask, Space};
 use hv_guest::hypercall::RepError;
 use hv_guest::interrupts::Interrupts;
@@ -98,11 +98,12 @@ fn an_address_space_is_flushed_on_the_vps_named() {
 fn runs_of_pages_are_flushed_one_by_one_however_many() {
     everywhere(|guest| {
         let mut page = guest.bed.call_page();
+        let count = 6 * often(100) as u64;
         let ranges: Vec<_> =
-            (0..600).map(|i| GvaRange::new(i << 24, 1 + i as usize % 4096).unwrap()).collect();
+            (0..count).map(|i| GvaRange::new(i << 24, 1 + i as usize % 4096).unwrap()).collect();
         let check = |targets: usize| {
             let effects = guest.bed.take_effects();
-            assert_eq!(effects.len(), 600);
+            assert_eq!(effects.len() as u64, count);
             for (i, effect) in (0_u64..).zip(effects) {
                 let Effect::Flush { targets: vps, what } = effect else { panic!("{effect:?}") };
                 assert_eq!(vps.iter().count(), targets);

@@ -35,7 +35,7 @@ fn enabling_writes_what_linux_writes() {
 fn one_page_for_both_is_refused_and_the_vp_comes_back() {
     everywhere(|guest| {
         let page = guest.bed.page();
-        let (vp, error) = guest.vp(0).enable_synic(page, page, guest.bed.memory()).err().expect("refused");
+        let (vp, error) = guest.vp(0).enable_synic(page, page, guest.bed.memory()).expect_err("refused");
         assert_eq!(error, SynicError::Pages);
         assert!(vp.enable_synic(page, guest.bed.page(), guest.bed.memory()).is_ok());
     });

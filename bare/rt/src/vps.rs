@@ -1,20 +1,23 @@
-//! The VPs: each but the first waits for work.
+//! Work for all VPs: each but the first waits for it.
+//!
+//! Interrupts are masked but for the windows in [`take_interrupts`], so that none comes between a look and the WFI that
+//! follows it. A VP that waits takes what comes.
 #![expect(unsafe_code, reason = "work is lent for as long as the lender waits; a VP starts in assembly")]
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 
-use hv_tlfs::start_vp::InitialVpContext;
-use rt::cpu::AffinityState;
-use rt::{MAX_CPUS, arch, cpu, irq, machine, time};
 use spin::Mutex;
+
+use crate::cpu::AffinityState;
+use crate::{MAX_CPUS, arch, cpu, irq, machine, time};
 
 /// The SGI that wakes a VP which waits, and whoever waits for it.
 const WAKE: u32 = 1;
 /// How long a VP may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// SCTLR_EL1 with the MMU off and the RES1 bits set, as the runtime's start code expects it (Arm ARM, "SCTLR_EL1").
-const SCTLR_OFF: u64 = 0x30d0_0800;
+/// SCTLR_EL1 with the MMU off and the RES1 bits set, as the start code expects it (Arm ARM, "SCTLR_EL1").
+pub const SCTLR_OFF: u64 = 0x30d0_0800;
 
 /// Something to do on another VP.
 #[derive(Clone, Copy)]
@@ -30,7 +33,7 @@ static DONE: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
 /// Takes what interrupts are pending.
-pub(crate) fn take_interrupts() {
+pub fn take_interrupts() {
     irq::unmask();
     arch::isb();
     irq::mask();
@@ -69,7 +72,7 @@ fn serve() {
 }
 
 /// Starts all VPs but the first, which calls.
-pub(crate) fn start_all() {
+pub fn start_all() {
     irq::enable(WAKE, |_| ());
     for vp in 1..machine::get().vps() {
         assert!(start(vp) && wait_online(vp), "VP {vp} does not start");
@@ -77,13 +80,13 @@ pub(crate) fn start_all() {
 }
 
 /// Starts a VP by PSCI.
-pub(crate) fn start(vp: usize) -> bool {
+pub fn start(vp: usize) -> bool {
     ONLINE[vp].store(false, Ordering::Release);
     cpu::start(vp, serve).is_ok()
 }
 
 /// Waits until a VP that was started serves.
-pub(crate) fn wait_online(vp: usize) -> bool {
+pub fn wait_online(vp: usize) -> bool {
     wait_long(|| ONLINE[vp].load(Ordering::Acquire))
 }
 
@@ -94,7 +97,7 @@ fn give(vp: usize, job: Job) {
 }
 
 /// Runs `work` on a VP. The first VP calls.
-pub(crate) fn run_on(vp: usize, work: &(dyn Fn() + Sync)) {
+pub fn run_on(vp: usize, work: &(dyn Fn() + Sync)) {
     if vp == cpu::index() {
         return work();
     }
@@ -107,38 +110,29 @@ pub(crate) fn run_on(vp: usize, work: &(dyn Fn() + Sync)) {
 }
 
 /// Switches a VP off, and waits until it is.
-pub(crate) fn stop(vp: usize) -> bool {
+pub fn stop(vp: usize) -> bool {
     give(vp, Job::Stop);
     wait_long(|| matches!(cpu::state(vp), Ok(AffinityState::Off)))
 }
 
 core::arch::global_asm!(
-    "// A VP that HvCallStartVirtualProcessor starts: its number is in X18, the only register to be had.",
-    ".section .text.guest_start, \"ax\"",
-    ".global guest_start",
-    "guest_start:",
+    "// A VP that is started with its number in X18, the only register that HvCallStartVirtualProcessor gives.",
+    ".section .text.rt_start_x18, \"ax\"",
+    ".global rt_start_x18",
+    "rt_start_x18:",
     "    mov x0, x18",
     "    b   rt_secondary_start",
     ".previous",
 );
 
 unsafe extern "C" {
-    fn guest_start();
+    fn rt_start_x18();
 }
 
-/// The context with which a VP comes to [`serve`] again.
-pub(crate) fn start_context(vp: usize) -> InitialVpContext {
+/// The address at which a VP that is off comes back to serve: at EL1, SCTLR_EL1 = [`SCTLR_OFF`], interrupts masked,
+/// X18 = `vp`.
+pub fn start_address(vp: usize) -> u64 {
     ONLINE[vp].store(false, Ordering::Release);
     cpu::prepare(vp, serve);
-    InitialVpContext {
-        pc: guest_start as *const () as u64,
-        sp_elh: 0,
-        sctlr_el1: SCTLR_OFF,
-        mair_el1: 0,
-        tcr_el1: 0,
-        vbar_el1: 0,
-        ttbr0_el1: 0,
-        ttbr1_el1: 0,
-        x18: vp as u64,
-    }
+    rt_start_x18 as *const () as u64
 }

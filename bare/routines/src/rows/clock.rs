@@ -1,0 +1,33 @@
+//! The reference clock.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_guest::clock;
+use hv_guest::conduit::Counter;
+
+use super::{Cx, Os};
+
+/// Page and register tell one time, which does not go backwards from VP to VP, nor over migrations.
+pub(crate) fn clock<O: Os>(cx: &Cx<'_, O>) {
+    let latest = AtomicU64::new(0);
+    assert_ne!(cx.clock.sequence(), 0, "the page is valid");
+    let (mut rounds, mut migrations, mut sequence) = (0, 0, cx.clock.sequence());
+    cx.until("the migrations", || {
+        cx.on_each(|n| {
+            let before = cx.clock.now_by_register().expect("the counter register");
+            let now = cx.clock.now().expect("the page");
+            let after = cx.clock.now_by_register().expect("the counter register");
+            assert!(before <= now && now <= after, "on VP {n}: {before:?} {now:?} {after:?}");
+            let seen = latest.swap(now.ticks(), Ordering::AcqRel);
+            assert!(now.ticks() >= seen, "on VP {n}: {now:?} after {seen}");
+            // None while the page changes.
+            if let Some((counter, time)) = clock::read_page(&cx.os.pages()[0], &cx.os.conduit()) {
+                assert!(time >= now && counter <= cx.os.conduit().counter());
+            }
+        });
+        let new = cx.clock.sequence();
+        migrations += u32::from(new != sequence);
+        (rounds, sequence) = (rounds + 1, new);
+        rounds >= 20 && migrations >= cx.os.migrations()
+    });
+}

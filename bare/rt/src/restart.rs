@@ -1,0 +1,32 @@
+//! Starting over: the program as it was at first, on the machine as it leaves it. What kexec does with another kernel.
+#![expect(unsafe_code, reason = "everything that Rust knows of ends here")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::irq;
+
+static TREE: AtomicU64 = AtomicU64::new(0);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    fn rt_restart(tree: u64, generation: u64) -> !;
+}
+
+/// How often the program has started over.
+pub fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Starts the program again: statics as in the file, MMU off, the same device tree. The interrupt controller is set up
+/// anew; other devices, and the hypervisor, stay as they are. Every other CPU is off.
+pub fn restart() -> ! {
+    irq::mask();
+    // SAFETY: it does not return, and no other CPU runs; what Rust knew of is gone together with Rust's program.
+    unsafe { rt_restart(TREE.load(Ordering::Relaxed), generation() + 1) }
+}
+
+/// Keeps what the start was given.
+pub(crate) fn started(tree: *const u8, generation: u64) {
+    TREE.store(tree as u64, Ordering::Relaxed);
+    GENERATION.store(generation, Ordering::Relaxed);
+}
