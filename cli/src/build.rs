@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::exit::Exit;
+use crate::guest::{LONGEST, is_aarch64_elf};
 use crate::setup::target::{self, TARGET, Toolchain};
-use crate::{process, ui};
+use crate::{input, process, ui};
 
 /// Build the hypervisor, or another program in bare/
 ///
@@ -71,9 +72,13 @@ pub(crate) fn output(name: &str) -> anyhow::Result<PathBuf> {
 /// The hypervisor to use: the one given, else that of this source tree, which is built.
 pub(crate) fn hypervisor(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     match given {
-        Some(file) if file.is_file() => Ok(file.to_owned()),
         Some(file) => {
-            bail!("the hypervisor {} is not a file; give the path of an ELF program", file.display())
+            let explain = || format!("cannot read the hypervisor {}", file.display());
+            let bytes = input::read(file, LONGEST).with_context(explain)?;
+            if !is_aarch64_elf(&bytes) {
+                bail!("the hypervisor {} is not an AArch64 ELF program", file.display());
+            }
+            Ok(file.to_owned())
         }
         None => program(&target::prepare()?, "hypervisor"),
     }

@@ -8,6 +8,7 @@ mod conformance;
 mod doctor;
 mod exit;
 mod guest;
+mod input;
 mod interrupt;
 mod machine;
 mod output;

@@ -8,11 +8,14 @@ use anyhow::Context as _;
 use super::lines::{self, Group};
 use super::table::Table;
 
+/// Most bytes of such a file; it has a few thousand.
+const LONGEST: u64 = 1 << 24;
+
 /// Reads what `--json` wrote.
 pub(super) fn read(file: &Path) -> anyhow::Result<Table> {
     let explain = || format!("cannot compare with {}", file.display());
-    let text = std::fs::read_to_string(file).with_context(explain)?;
-    serde_json::from_str(&text).with_context(explain)
+    let bytes = crate::input::read(file, LONGEST).with_context(explain)?;
+    serde_json::from_slice(&bytes).with_context(explain)
 }
 
 /// The differences.

@@ -14,14 +14,14 @@ pub(crate) use args::Args;
 
 use crate::exit::Exit;
 use crate::guest::layout::ALIGN_2M;
-use crate::guest::{self, Image, RNG_SEED_LEN, Source, Spec};
+use crate::guest::{self, Image, LONGEST, RNG_SEED_LEN, Source, Spec};
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::Summary;
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock};
 use crate::symbols::Symbols;
 use crate::trace::{self, Collector, Kept, Region};
-use crate::{build, output, ui};
+use crate::{build, input, output, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -49,6 +49,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     // What can be wrong with the user's own files is said before anything is installed.
     let symbols = symbols(args)?;
     faults::numbers(args.inject.as_deref().unwrap_or_default())?;
+    if let Some(initrd) = &args.initrd {
+        let is_dir = fs::metadata(initrd).map(|meta| meta.is_dir());
+        let is_dir = is_dir.with_context(|| format!("cannot read initrd {}", initrd.display()))?;
+        anyhow::ensure!(!is_dir, "the initrd {} is a folder; give the path of a file", initrd.display());
+    }
     let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
@@ -96,7 +101,9 @@ fn symbols(args: &Args) -> anyhow::Result<Symbols> {
     match (&args.symbols, &args.kernel) {
         (Some(file), _) => Symbols::read(file),
         // Whether the kernel can be read, and is one, is said where it is loaded.
-        (None, Some(kernel)) => Ok(fs::read(kernel).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default()),
+        (None, Some(kernel)) => {
+            Ok(input::read(kernel, LONGEST).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default())
+        }
         (None, None) => Ok(Symbols::default()),
     }
 }

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use hv_wire::platform;
 
 pub(crate) use error::Error;
+pub(crate) use kernel::is_aarch64_elf;
 use layout::{ALIGN_2M, Layout, mib};
 
 /// The MMIO window that VMBus hands out to devices: nothing is there until a device is. It is part of the range that
@@ -38,6 +39,9 @@ const MAX_COMMAND_LINE: usize = 2047;
 const CONSOLE: &str = "console=ttyAMA0 earlycon=pl011,0x9000000";
 const _: () = assert!(platform::UART_BASE == 0x900_0000);
 
+/// Most bytes of a file where the guest has less memory: a kernel may come with debug information.
+pub(crate) const LONGEST: u64 = 1 << 30;
+
 /// A file, or what would be in it.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
@@ -48,10 +52,12 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    fn read(self, what: &'static str) -> Result<Vec<u8>, Error> {
+    /// The content; a file may have as many bytes as the guest has memory, or [`LONGEST`].
+    fn read(self, what: &'static str, memory: u64) -> Result<Vec<u8>, Error> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::File(path) => std::fs::read(&path).map_err(|source| Error::Read { what, path, source }),
+            Self::File(path) => crate::input::read(&path, memory.max(LONGEST))
+                .map_err(|source| Error::Read { what, path, source }),
         }
     }
 }
@@ -108,8 +114,8 @@ pub(crate) fn build(spec: Spec) -> Result<Image, Error> {
     check(&spec)?;
     let command_line = command_line(&spec.append)?;
     let ram = platform::GUEST_RAM_BASE..platform::GUEST_RAM_BASE + spec.memory;
-    let kernel = kernel::load(spec.kernel.read("kernel")?, ram.clone())?;
-    let initrd = spec.initrd.map(|initrd| initrd.read("initrd")).transpose()?;
+    let kernel = kernel::load(spec.kernel.read("kernel", spec.memory)?, ram.clone())?;
+    let initrd = spec.initrd.map(|initrd| initrd.read("initrd", spec.memory)).transpose()?;
 
     let places = place(&ram, &kernel, initrd.as_ref().map(Vec::len))?;
     let initrd_range = initrd.as_ref().map(|bytes| places.initrd..places.initrd + bytes.len() as u64);

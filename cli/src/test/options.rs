@@ -28,6 +28,9 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("kernel-missing", &["--kernel", "/nonexistent/Image"], "/nonexistent/Image"),
     ("kernel-folder", &["--kernel", "/"], "cannot read kernel /"),
     ("kernel-empty", &["--kernel", "/dev/null"], "kernel"),
+    ("kernel-endless", &["--kernel", "/dev/zero"], "more than 1073741824 bytes"),
+    ("hypervisor-missing", &["--hypervisor", "/nonexistent/el2"], "/nonexistent/el2"),
+    ("initrd-folder", &["--initrd", "/"], "the initrd / is a folder"),
     ("initrd-missing", &["--stock", "6.12", "--initrd", "/nonexistent/initrd"], "/nonexistent/initrd"),
     ("cpu-unknown", &["--cpu", "z80"], "z80"),
     ("cpu-without-16k", &["--stock", "16k", "--cpu", "cortex-a72"], "16K pages"),
@@ -84,14 +87,20 @@ fn kernel_foreign(context: &Context) -> anyhow::Result<()> {
     header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     (header[16], header[18], header[20]) = (2, 62, 1);
     fs::write(&file, header)?;
-    context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("an arm64 one is needed")
+    context
+        .hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?
+        .refused("an arm64 one is needed")?;
+    context
+        .hv(&["boot".as_ref(), "--hypervisor".as_ref(), file.as_os_str()])?
+        .refused("not an AArch64 ELF program")
 }
 
 fn trace_foreign(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("trace");
     fs::write(&file, "{}\n")?;
-    context.hv(&["trace".as_ref(), file.as_os_str()])?.refused("this is no trace")?;
-    context.hv(&["trace".as_ref(), file.as_os_str()])?.refused(&file.to_string_lossy())?;
+    context
+        .hv(&["trace".as_ref(), file.as_os_str()])?
+        .refused(&format!("{}: this is no trace", file.display()))?;
     context.hv(&["trace", "/"])?.refused("/: Is a directory")?;
     context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
 }
