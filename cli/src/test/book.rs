@@ -28,6 +28,8 @@ struct Shown {
     output: Vec<String>,
     /// Its exit code.
     code: i32,
+    /// The commands that read the trace which it writes, run in its folder.
+    readers: Vec<Shown>,
 }
 
 /// The scenarios: the commands that are cheap as one, the boots one by one.
@@ -36,7 +38,14 @@ pub(super) fn steps() -> Vec<Step> {
         all()?.iter().filter(|shown| shown.is_cheap()).try_for_each(|shown| shown.run(context))
     })];
     // Where the pages cannot be read, the first step says so.
-    let mut boots: Vec<Shown> = all().unwrap_or_default().into_iter().filter(Shown::is_boot).collect();
+    let mut boots: Vec<Shown> = Vec::new();
+    for shown in all().unwrap_or_default() {
+        if shown.is_boot() {
+            boots.push(shown);
+        } else if let Some(boot) = boots.last_mut().filter(|boot| boot.writes_for(&shown)) {
+            boot.readers.push(shown);
+        }
+    }
     boots.sort_by(|a, b| a.words.cmp(&b.words));
     boots.dedup_by(|a, b| a.words == b.words);
     steps.extend(boots.into_iter().map(|boot| {
@@ -56,7 +65,9 @@ impl Shown {
     /// True of a command that takes no time.
     fn is_cheap(&self) -> bool {
         let first = self.words.first().map_or("", String::as_str);
-        matches!(first, "abi" | "decode" | "doctor" | "rules") || self.has("--help") || self.has("--list")
+        matches!(first, "abi" | "build" | "decode" | "doctor" | "rules")
+            || self.has("--help")
+            || self.has("--list")
     }
 
     /// True of a boot that needs nobody and nothing.
@@ -64,10 +75,24 @@ impl Shown {
         self.has("boot") && !self.is_cheap() && !PERSONAL.iter().any(|word| self.has(word))
     }
 
-    /// Runs it in a folder of its own, and compares.
+    /// True if this boot writes the trace that the other one, a `trace`, reads.
+    fn writes_for(&self, other: &Self) -> bool {
+        let file = self.words.iter().skip_while(|word| *word != "--trace").nth(1);
+        other.words.first().is_some_and(|first| first == "trace")
+            && other.words.get(1) == file
+            && !other.is_cheap()
+    }
+
+    /// Runs it in a folder of its own, with what reads its trace, and compares.
     fn run(&self, context: &Context) -> anyhow::Result<()> {
+        let folder = context.folder()?;
+        self.run_in(context, &folder)?;
+        self.readers.iter().try_for_each(|reader| reader.run_in(context, &folder))
+    }
+
+    fn run_in(&self, context: &Context, folder: &Path) -> anyhow::Result<()> {
         let mut command = context.command(&self.words)?;
-        let done = process::run(command.current_dir(context.folder()?), || {})?;
+        let done = process::run(command.current_dir(folder), || {})?;
         let text = format!("{}{}", done.stdout, done.stderr);
         let what = format!("{}: cargo hv {}", self.place, self.words.join(" "));
         let code = done.status.code();
@@ -185,6 +210,28 @@ mod tests {
             assert!(shown.output.is_empty() || shown.is_cheap() || shown.is_boot(), "{}", shown.place);
         }
         assert!(all.iter().any(Shown::is_cheap) && all.iter().any(Shown::is_boot));
+    }
+
+    #[test]
+    fn every_trace_that_is_read_is_written_before() {
+        let mut writer: Option<Shown> = None;
+        let mut read = 0;
+        for shown in all().unwrap() {
+            if shown.is_boot() {
+                writer = Some(shown);
+            } else if shown.words.first().is_some_and(|first| first == "trace") {
+                assert!(writer.as_ref().is_some_and(|boot| boot.writes_for(&shown)), "{}", shown.place);
+                read += 1;
+            }
+        }
+        assert!(read > 0);
+    }
+
+    #[test]
+    fn the_readme_counts_the_rules() {
+        let readme = read(&build::root().unwrap().join("README.md")).unwrap();
+        let count = format!("{} rules", hv_tlfs::rules::RULES.len());
+        assert!(readme.contains(&count), "README.md does not say {count}");
     }
 
     #[test]
