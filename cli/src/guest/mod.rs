@@ -194,7 +194,7 @@ fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Re
 
 /// Refuses what no guest can be built from.
 fn check(spec: &Spec) -> Result<(), Error> {
-    if spec.memory == 0 || spec.memory % ALIGN_2M != 0 || spec.memory > MAX_MEMORY {
+    if spec.memory == 0 || !spec.memory.is_multiple_of(ALIGN_2M) || spec.memory > MAX_MEMORY {
         return Err(Error::MemorySize { memory: spec.memory, max: MAX_MEMORY >> 20 });
     }
     if !(1..=platform::MAX_VPS).contains(&(spec.vps as usize)) {
