@@ -169,6 +169,9 @@ fn prepare_vp(cx: &Cx<'_>) {
         let page = cx.parameters();
         cx.fill(page, 0);
         cx.drain(page);
+        // The hypervisor may keep the flags of a page that is switched off, and show them in the next one.
+        set(RegisterName::SIEFP, page | 1);
+        cx.fill(page, 0);
         set(RegisterName::SIEFP, 0);
     }
     cx.pause(0);

@@ -23,6 +23,7 @@ cases! {
         a_write_without_notify_reports_nothing,
         a_notification_reports_the_parameters,
         a_notification_with_message_reports_the_message,
+        a_notification_without_message_reports_no_text,
         a_message_across_two_pages_is_reported,
         a_message_that_is_not_there_is_reported_without_text,
         a_message_longer_than_a_page_is_cut,
@@ -168,6 +169,19 @@ fn a_notification_with_message_reports_the_message(cx: &Cx<'_>) -> Outcome {
     if let Some(report) = report_message(cx, address, TEXT.len() as u64)? {
         check_eq!(report.text_len, TEXT.len());
         check!(report.text[..TEXT.len()] == TEXT);
+    }
+    Ok(())
+}
+
+fn a_notification_without_message_reports_no_text(cx: &Cx<'_>) -> Outcome {
+    may_crash(cx)?;
+    let address = cx.page()?;
+    cx.env.write(address, &TEXT);
+    cx.write_register(PARAMETERS[3], address)?;
+    cx.write_register(PARAMETERS[4], TEXT.len() as u64)?;
+    cx.write_register(RegisterName::GUEST_CRASH_CTL, NOTIFY)?;
+    if let Some(report) = recorded(cx)? {
+        check_eq!(report.text_len, 0);
     }
     Ok(())
 }

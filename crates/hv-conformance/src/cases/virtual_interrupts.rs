@@ -298,7 +298,7 @@ fn an_unknown_device_is_not_retargeted(cx: &Cx<'_>) -> Outcome {
 }
 
 fn a_device_of_an_unknown_partition_is_not_retargeted(cx: &Cx<'_>) -> Outcome {
-    check!(retarget(cx, 0x1234_5678, InterruptSource::MSI) != HvStatus::SUCCESS);
+    check_eq!(retarget(cx, 0x1234_5678, InterruptSource::MSI), HvStatus::INVALID_PARTITION_ID);
     Ok(())
 }
 

@@ -67,7 +67,7 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 /// An affinity that no VP has.
 const NOBODY: u64 = 0xee_00dd_ccbb;
 
-fn need_index(cx: &Cx<'_>) -> Outcome {
+pub(super) fn need_index(cx: &Cx<'_>) -> Outcome {
     skip_if!(!cx.facts.features.privileges.access_vp_index(), "the partition may not read VP indices");
     Ok(())
 }
@@ -113,6 +113,7 @@ fn indices(cx: &Cx<'_>, header: [u64; 2], mpidrs: &[u64]) -> Result<(HypercallOu
 const OWN: [u64; 2] = [PARTITION_ID_SELF, 0];
 
 fn the_index_is_found_by_mpidr(cx: &Cx<'_>) -> Outcome {
+    need_index(cx)?;
     for vp in 0..cx.env.vp_count() {
         // As the register reads, with bits that are no affinity; and the affinity alone.
         for mpidr in [cx.env.mpidr(vp), cx.env.mpidr(vp) & AFFINITY] {
@@ -133,6 +134,7 @@ fn backwards(cx: &Cx<'_>) -> ([u64; 8], usize) {
 }
 
 fn all_indices_are_found_by_one_call(cx: &Cx<'_>) -> Outcome {
+    need_index(cx)?;
     let (list, count) = backwards(cx);
     let (result, output) = indices(cx, OWN, &list[..count])?;
     check_eq!(result.status(), HvStatus::SUCCESS);
@@ -144,6 +146,7 @@ fn all_indices_are_found_by_one_call(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_order_of_the_list_is_kept(cx: &Cx<'_>) -> Outcome {
+    need_index(cx)?;
     let other = cx.other()?;
     let (a, b) = (cx.env.mpidr(0) & AFFINITY, cx.env.mpidr(other) & AFFINITY);
     let (result, output) = indices(cx, OWN, &[b, a, b, b])?;
@@ -155,6 +158,7 @@ fn the_order_of_the_list_is_kept(cx: &Cx<'_>) -> Outcome {
 }
 
 fn an_index_list_in_registers_does_the_same(cx: &Cx<'_>) -> Outcome {
+    need_index(cx)?;
     let mpidr = cx.env.mpidr(0) & AFFINITY;
     let (result, block) = cx.fast(rep(HypercallCode::GET_VP_ID_FROM_APIC_ID, 1), &[OWN[0], OWN[1], mpidr]);
     check_eq!(result.status(), HvStatus::SUCCESS);
@@ -175,6 +179,7 @@ fn an_unknown_mpidr_is_refused(cx: &Cx<'_>) -> Outcome {
 }
 
 fn an_error_in_the_list_stops_there(cx: &Cx<'_>) -> Outcome {
+    need_index(cx)?;
     let mpidr = cx.env.mpidr(0) & AFFINITY;
     let (result, output) = indices(cx, OWN, &[mpidr, mpidr, NOBODY, mpidr])?;
     check!(result.status() != HvStatus::SUCCESS);
@@ -207,13 +212,13 @@ fn the_index_in_another_vtl_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-fn need_start(cx: &Cx<'_>) -> Outcome {
+pub(super) fn need_start(cx: &Cx<'_>) -> Outcome {
     skip_if!(!cx.facts.features.privileges.start_virtual_processor(), "the partition may not start VPs");
     Ok(())
 }
 
 /// HvCallStartVirtualProcessor in memory form.
-fn start(
+pub(super) fn start(
     cx: &Cx<'_>,
     partition: u64,
     index: u32,
@@ -299,13 +304,13 @@ fn a_vp_is_not_started_in_an_unknown_vtl(cx: &Cx<'_>) -> Outcome {
     back
 }
 
-fn stop(cx: &Cx<'_>, vp: usize) -> Outcome {
+pub(super) fn stop(cx: &Cx<'_>, vp: usize) -> Outcome {
     skip_if!(!cx.env.stop(vp), "the environment cannot stop a VP");
     Ok(())
 }
 
 /// Starts a stopped VP by hypercall, and waits until it is at work.
-fn restart(cx: &Cx<'_>, vp: usize) -> Outcome {
+pub(super) fn restart(cx: &Cx<'_>, vp: usize) -> Outcome {
     let Some(context) = cx.env.start_context(vp) else {
         // The suite needs the VP further on.
         if !(cx.env.start(vp) && cx.env.wait_online(vp)) {

@@ -145,6 +145,7 @@ fn registers_are_kept_on_every_vp(cx: &Cx<'_>) -> Outcome {
 fn one_register_comes_back_where_guests_look_for_it(cx: &Cx<'_>) -> Outcome {
     let (_, [low, high]) = places(cx.env.convention());
     let x = fast_get(cx, &[RegisterName::GUEST_OS_ID])?;
+    check_eq!(HypercallOutput(x.after[0]).reps_completed(), 1);
     check_eq!(x.after[low], GUEST_ID);
     check_eq!(x.after[high], 0);
     Ok(())
@@ -225,14 +226,15 @@ fn three_registers_are_set_by_one_fast_call(cx: &Cx<'_>) -> Outcome {
 }
 
 fn input_beyond_128_bytes_is_refused(cx: &Cx<'_>) -> Outcome {
-    // Four elements of 32 bytes and the header.
-    let mut input = [0; 16];
+    // Four elements of 32 bytes and the header: the last one would be beyond the registers that carry parameters.
+    let mut input = [0; 18];
     input[..2].copy_from_slice(&OWN);
-    for n in 0..3 {
-        input[2 + n * 4] = RegisterName::GUEST_OS_ID.0.into();
-        input[4 + n * 4] = GUEST_ID;
+    for element in input[2..].chunks_exact_mut(4) {
+        element[0] = RegisterName::GUEST_OS_ID.0.into();
+        element[2] = GUEST_ID;
     }
-    check!(cx.fast(set(4), &input).0.status() != HvStatus::SUCCESS);
+    let x = raw(cx, set(4).with_fast(true), &input)?;
+    check!(status(&x) != HvStatus::SUCCESS);
     Ok(())
 }
 
@@ -249,8 +251,11 @@ fn output_that_does_not_fit_behind_the_input_is_refused(cx: &Cx<'_>) -> Outcome 
 }
 
 fn a_message_does_not_fit_into_registers(cx: &Cx<'_>) -> Outcome {
+    cx.need_messages()?;
+    let synic = cx.synic(&[crate::loopback::MESSAGE_SINT])?;
     let (result, _) = cx.fast(simple(HypercallCode::POST_MESSAGE), &[crate::loopback::MESSAGE.into(), 1]);
     check!(result.status() != HvStatus::SUCCESS);
+    check_eq!(cx.slot_type(&synic, crate::loopback::MESSAGE_SINT), 0);
     Ok(())
 }
 

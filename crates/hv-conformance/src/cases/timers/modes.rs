@@ -426,7 +426,7 @@ fn a_stopped_direct_timer_does_not_expire(cx: &Cx<'_>) -> Outcome {
     let done = cx.attempts(10_000, |span| {
         let (before, due) = (cx.env.taken(intid), cx.now()? + span);
         start(cx, 0, due, mode)?;
-        cx.write_register(config(0), 0)?;
+        cx.write_register(config(0), mode.with_enable(false).0)?;
         if cx.now()? >= due {
             return Ok(false);
         }

@@ -55,6 +55,7 @@ fn set_with(cx: &Cx<'_>, partition: u64, vp_and_vtl: u64) -> HvStatus {
 const ID: RegisterName = RegisterName::GUEST_OS_ID;
 
 fn the_vp_can_name_itself_by_its_index(cx: &Cx<'_>) -> Outcome {
+    super::super::virtual_processors::need_index(cx)?;
     let index = u64::from(cx.index(0));
     let (result, block) = cx.fast(get(1), &[PARTITION_ID_SELF, index, RegisterName::VP_INDEX.0.into()]);
     check_eq!(result.status(), HvStatus::SUCCESS);
@@ -203,6 +204,12 @@ fn bits_beyond_the_register_must_be_zero(cx: &Cx<'_>) -> Outcome {
         let (result, _) = cx.fast(set(1), &[OWN[0], OWN[1], ID.0.into(), 0, GUEST_ID ^ 0xff, high]);
         check!(result.status() != HvStatus::SUCCESS);
         check_eq!(cx.get(ID), Ok(GUEST_ID));
+        for name in [RegisterName::GUEST_CRASH_P0, RegisterName::STIMER0_COUNT, RegisterName::SINT3] {
+            let Ok(before) = cx.get(name) else { continue };
+            let (result, _) = cx.fast(set(1), &[OWN[0], OWN[1], name.0.into(), 0, before ^ 0x40, high]);
+            check!(result.status() != HvStatus::SUCCESS);
+            check_eq!(cx.get(name), Ok(before));
+        }
     }
     Ok(())
 }
