@@ -1,6 +1,7 @@
 //! `hv conformance`: the suite in a guest, on every shape of machine, and the report.
 
 mod matrix;
+mod mutants;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +61,11 @@ pub(crate) struct Args {
     /// List the cases and where their rules stand, and run nothing
     #[arg(long)]
     list: bool,
+    /// Test the suite itself: run it in process against hosts of which each does one thing wrong, and name those that
+    /// no case catches. Only those with one of these words in their name or source file, if any are given
+    #[arg(long, value_name = "WORDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(conflicts_with_all = ["vps", "conduit", "granule", "filter", "kernel", "hypervisor", "qemu", "timeout"])]
+    mutants: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -68,8 +74,10 @@ Examples:
   cargo hv conformance --vps 4 --conduit smccc --granule 4k --filter timers,clock
   cargo hv conformance --format junit --output conformance.xml
   cargo hv conformance --kernel my-guest --vps 2 --conduit smccc --granule 4k
+  cargo hv conformance --mutants
+  cargo hv conformance --mutants=timers.rs --format json
 
-Exit codes: 0 the host conforms, 1 it does not, 2 wrong use.";
+Exit codes: 0 the host conforms (or the suite catches its mutants), 1 it does not, 2 wrong use.";
 
 /// Form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,6 +97,9 @@ const MEMORY: u64 = 64 << 20;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if let Some(words) = &args.mutants {
+        return mutants::run(args, words);
+    }
     if hv_conformance::cases().all(|case| !hv_conformance::matches(case, &args.filter)) {
         bail!("no case matches --filter {}; --list lists them all", args.filter);
     }
@@ -227,9 +238,15 @@ fn finish(args: &Args, report: &Report) -> anyhow::Result<Exit> {
         Format::Junit => report.junit(),
         Format::Json => report.json(),
     };
+    deliver(args, &text)?;
+    Ok(if report.conforms() { Exit::Success } else { Exit::Failed })
+}
+
+/// Puts a report where it was asked for.
+fn deliver(args: &Args, text: &str) -> anyhow::Result<()> {
     match &args.output {
         Some(file) => output::write("report", file, text.as_bytes())?,
-        None => ui::out(&text),
+        None => ui::out(text),
     }
-    Ok(if report.conforms() { Exit::Success } else { Exit::Failed })
+    Ok(())
 }

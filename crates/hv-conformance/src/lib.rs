@@ -14,7 +14,7 @@
 //! - Rules about bits are checked with words made by hand. `hv-guest` lends the way out of the guest, its
 //!   [`Conduit`](hv_guest::conduit::Conduit), and nothing else.
 //! - Before each case every register that the suite writes is brought back to its reset value.
-#![cfg_attr(not(any(test, feature = "report")), no_std)]
+#![cfg_attr(not(any(test, feature = "report", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]
 
 #[macro_use]
@@ -26,6 +26,8 @@ mod cx;
 mod env;
 mod facts;
 pub mod loopback;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod protocol;
 #[cfg(feature = "report")]
 pub mod report;

@@ -12,6 +12,8 @@ const RAM_SIZE: u64 = 0x10_0000;
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
 pub(crate) const ADDRESS_SPACE: u64 = 0x4_2000;
+/// Looks at the counter and effects after which a run counts as endless; one that ends has less than a hundredth.
+const PATIENCE: u64 = 50_000_000;
 /// Pages at the window: no translation cached.
 const NOT_CACHED: usize = usize::MAX;
 
@@ -88,6 +90,8 @@ struct VpHardware {
 pub(crate) struct Machine {
     pub(crate) memory: Memory,
     counter: AtomicU64,
+    /// Looks at the counter and effects so far.
+    steps: AtomicU64,
     vps: Vec<VpHardware>,
     /// What the translation tables say of the window.
     window: AtomicUsize,
@@ -105,6 +109,7 @@ impl Machine {
         Self {
             memory: Memory(Mutex::new(vec![0; RAM_SIZE as usize])),
             counter: AtomicU64::new(1),
+            steps: AtomicU64::new(0),
             vps: (0..vps).map(|_| hardware()).collect(),
             window: AtomicUsize::new(0),
             crash: Mutex::default(),
@@ -121,8 +126,14 @@ impl Machine {
         OnVp { machine: self, vp }
     }
 
+    /// Counts what a host or a case does again and again if it never ends.
+    fn step(&self) {
+        assert!(self.steps.fetch_add(1, Ordering::Relaxed) < PATIENCE, "the run does not end");
+    }
+
     /// The counter; each look moves it on.
     pub(crate) fn counter(&self) -> u64 {
+        self.step();
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -210,6 +221,7 @@ impl Host for OnVp<'_> {
     }
 
     fn assert_interrupt(&self, vp: usize, intid: u32) {
+        self.machine.step();
         if let Some(vp) = self.machine.vps.get(vp) {
             // An INTID beyond the table is nobody's.
             if let Some(Some(taken)) = lock(&vp.taken).get_mut(intid as usize) {
@@ -239,6 +251,7 @@ impl Host for OnVp<'_> {
     }
 
     fn observe(&self, event: &Event<'_>) {
+        self.machine.step();
         if let Event::Crash { control, parameters, text: message, .. } = *event {
             let mut text = [0; 32];
             let len = message.len().min(text.len());

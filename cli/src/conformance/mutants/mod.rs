@@ -1,0 +1,230 @@
+//! `hv conformance --mutants`: the suite itself under test.
+
+mod copy;
+mod hunt;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use hv_conformance::mutants::{Mutant, mutants};
+use serde::Serialize;
+
+use super::{Args, Format};
+use crate::exit::Exit;
+use crate::{output, ui};
+use hunt::Findings;
+
+/// How many of 100 mutants may survive.
+const TOLERATED: usize = 5;
+
+/// What is known of a mutant.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    file: &'static str,
+    /// The first case that failed, and what was wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caught_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Number of cases that failed.
+    cases: usize,
+    /// Why no case can catch it, as the table says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    survives: Option<&'static str>,
+}
+
+/// What the hunt found.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    total: usize,
+    caught: usize,
+    survived: usize,
+    seconds: f64,
+    mutants: Vec<Row>,
+    /// Cases that failed on no mutant. Only of a hunt for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_cases: Option<Vec<String>>,
+}
+
+/// Runs the command for the mutants with one of these words in their names or files.
+pub(super) fn run(args: &Args, words: &str) -> anyhow::Result<Exit> {
+    let chosen: Vec<(usize, &'static Mutant)> =
+        mutants().enumerate().filter(|(_, mutant)| matches(mutant, words)).collect();
+    if chosen.is_empty() {
+        bail!("no mutant has {words} in its name or file; --mutants --list lists them all");
+    }
+    if args.list {
+        let lines: String =
+            chosen.iter().map(|(_, mutant)| format!("{}\n    {}\n", mutant.name, mutant.what)).collect();
+        ui::out(&format!("{lines}{} mutants\n", chosen.len()));
+        return Ok(Exit::Success);
+    }
+    if !matches!(args.format, Format::Text | Format::Json) {
+        bail!("what became of mutants is no report of a host: --mutants takes --format text or json");
+    }
+    if let Some(file) = &args.output {
+        output::check("report", "--output", file)?;
+    }
+    let program = copy::build()?;
+    let begin = Instant::now();
+    let found = hunt::hunt(&program, &chosen)?;
+    let outcome = Outcome::new(&chosen, &found, begin.elapsed());
+    let text = match args.format {
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&outcome)?),
+        _ => outcome.text(),
+    };
+    super::deliver(args, &text)?;
+    Ok(if outcome.wrong().is_empty() { Exit::Success } else { Exit::Failed })
+}
+
+fn matches(mutant: &Mutant, words: &str) -> bool {
+    let mut words = words.split(',').filter(|word| !word.is_empty()).peekable();
+    words.peek().is_none() || words.any(|word| mutant.name.contains(word) || mutant.file.contains(word))
+}
+
+impl Outcome {
+    fn new(
+        chosen: &[(usize, &'static Mutant)],
+        found: &BTreeMap<usize, Findings>,
+        elapsed: Duration,
+    ) -> Self {
+        let row = |&(number, mutant): &(usize, &'static Mutant)| {
+            let findings = found.get(&number);
+            let first = findings.and_then(Findings::first);
+            Row {
+                name: mutant.name,
+                what: mutant.what,
+                file: mutant.file,
+                caught_by: first.map(|(case, _)| case.clone()),
+                detail: first.map(|(_, what)| what.clone()),
+                cases: findings.map_or(0, |findings| findings.0.len()),
+                survives: mutant.survives,
+            }
+        };
+        let rows: Vec<Row> = chosen.iter().map(row).collect();
+        let caught = rows.iter().filter(|row| row.caught_by.is_some()).count();
+        let busy: BTreeSet<&str> =
+            found.values().flat_map(|findings| &findings.0).map(|(case, _)| case.as_str()).collect();
+        let idle = || {
+            let cases = hv_conformance::cases().map(|case| format!("{case:?}"));
+            cases.filter(|case| !busy.contains(case.as_str())).collect()
+        };
+        Self {
+            total: rows.len(),
+            caught,
+            survived: rows.len() - caught,
+            seconds: elapsed.as_secs_f64(),
+            idle_cases: (rows.len() == mutants().count()).then(idle),
+            mutants: rows,
+        }
+    }
+
+    /// What keeps the command from success.
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for row in &self.mutants {
+            match (&row.caught_by, row.survives) {
+                (None, None) => wrong.push(format!("{} survives, and the table does not say why", row.name)),
+                (Some(case), Some(_)) => {
+                    wrong.push(format!("{case} catches {}, which the table says survives", row.name));
+                }
+                _ => {}
+            }
+        }
+        // A few that somebody chose are no measure of the rest.
+        let Some(idle) = &self.idle_cases else { return wrong };
+        wrong.extend(idle.iter().map(|case| format!("no mutant makes {case} fail")));
+        if self.survived * 100 > self.total * TOLERATED {
+            wrong.push(format!("more than {TOLERATED} of 100 survive"));
+        }
+        wrong
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for row in &self.mutants {
+            if let (Some(case), Some(detail)) = (&row.caught_by, &row.detail) {
+                let s = if row.cases == 1 { "" } else { "s" };
+                let _ = writeln!(text, "{}: {}", row.name, row.what);
+                let _ = writeln!(text, "    caught by {} case{s}, first {case}\n    {detail}", row.cases);
+            }
+        }
+        if self.survived != 0 {
+            let _ = writeln!(text, "\nMutants that no case catches:");
+        }
+        for row in self.mutants.iter().filter(|row| row.caught_by.is_none()) {
+            let _ = writeln!(text, "{}: {}", row.name, row.what);
+            let _ = writeln!(text, "    {}", row.survives.unwrap_or("unexplained"));
+        }
+        for line in self.wrong() {
+            let _ = writeln!(text, "error: {line}");
+        }
+        let Self { total, caught, survived, seconds, .. } = self;
+        let _ = writeln!(text, "\n{total} mutants: {caught} caught, {survived} survived, {seconds:.1} s");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAUGHT: Mutant = Mutant {
+        name: "eom_ignored",
+        what: "EOM is ignored.",
+        file: "hv-host/src/messages.rs",
+        right: "a",
+        context: None,
+        wrong: "b",
+        survives: None,
+    };
+    const EXPLAINED: Mutant = Mutant { name: "quiet", survives: Some("nobody sees it"), ..CAUGHT };
+
+    fn outcome(mutants: &[(usize, &'static Mutant)], caught: &[usize]) -> Outcome {
+        let findings = || Findings(vec![("messages/x".to_owned(), "x.rs:1: wrong".to_owned())]);
+        let found = mutants.iter().map(|&(number, _)| {
+            (number, if caught.contains(&number) { findings() } else { Findings::default() })
+        });
+        Outcome::new(mutants, &found.collect(), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_survivor_needs_a_reason_and_a_reason_a_survivor() {
+        assert_eq!(outcome(&[(0, &CAUGHT), (1, &EXPLAINED)], &[0]).wrong(), [""; 0]);
+        assert_eq!(outcome(&[(0, &CAUGHT)], &[]).wrong().len(), 1);
+        assert_eq!(outcome(&[(1, &EXPLAINED)], &[1]).wrong().len(), 1);
+    }
+
+    #[test]
+    fn too_many_survivors_are_wrong_even_with_reasons() {
+        let mut outcome = outcome(&[(0, &CAUGHT), (1, &EXPLAINED)], &[0]);
+        outcome.idle_cases = Some(Vec::new());
+        assert_eq!(outcome.wrong(), ["more than 5 of 100 survive"]);
+    }
+
+    #[test]
+    fn a_case_that_never_fails_is_wrong() {
+        let mut outcome = outcome(&[(0, &CAUGHT)], &[0]);
+        outcome.idle_cases = Some(vec!["messages/y".to_owned()]);
+        assert_eq!(outcome.wrong(), ["no mutant makes messages/y fail"]);
+        assert!(outcome.text().contains("error: no mutant makes messages/y fail\n"));
+    }
+
+    #[test]
+    fn the_text_names_who_caught_and_who_survived() {
+        let text = outcome(&[(0, &CAUGHT), (1, &EXPLAINED)], &[0]).text();
+        assert!(text.contains("caught by 1 case, first messages/x\n    x.rs:1: wrong\n"), "{text}");
+        assert!(text.contains("Mutants that no case catches:\nquiet: EOM is ignored.\n    nobody sees it\n"));
+        assert!(text.ends_with("\n2 mutants: 1 caught, 1 survived, 1.0 s\n"), "{text}");
+    }
+
+    #[test]
+    fn words_choose_by_name_or_file() {
+        assert!(matches(&CAUGHT, "") && matches(&CAUGHT, "x,eom") && matches(&CAUGHT, "messages.rs"));
+        assert!(!matches(&CAUGHT, "timers"));
+    }
+}
