@@ -264,6 +264,7 @@ const SAVED_TIMER: u8 = 0x80;
 impl Queues {
     /// Saves the waiting messages, SINT by SINT and in their order.
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        w.u8(u8::from(self.timer_freed));
         w.u8(self.used.count_ones() as u8);
         for sint in 0..SINT_COUNT {
             let mut link = self.lists[sint].first;
@@ -283,8 +284,7 @@ impl Queues {
     /// Restores them into empty queues.
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
         const PART: RestoreError = RestoreError::Invalid("message queue");
-        // Whether a buffer had become free is not saved: the timers look for themselves.
-        self.timer_freed = true;
+        self.timer_freed = r.flag("message queue")?;
         for _ in 0..r.u8()? {
             let sint = usize::from(r.u8()?);
             if sint >= SINT_COUNT {

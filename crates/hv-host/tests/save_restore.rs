@@ -94,6 +94,30 @@ fn the_reference_time_stands_still_between_save_and_restore() {
 }
 
 #[test]
+fn a_timer_that_another_vp_let_go_on_does_so_after_the_restore() {
+    run(config(0), VPS, &ports(), |m| {
+        m.enable_synic(0, 3, 18);
+        m.partition.post_message(&m.host, 0, 3, MessageType(1), 9, b"first").unwrap();
+        m.set(0, Name::STIMER0_COUNT, 1000).unwrap();
+        m.set(0, Name::STIMER0_CONFIG, 3 | 3 << 16).unwrap();
+        m.set_time(1100);
+        m.set_time(2200);
+        assert_eq!(m.host.deadline(0), None, "the timer waits for its buffer");
+        let slot = m.message_page(0) + 3 * 256;
+        m.host.memory().store_u32(slot, 0).unwrap();
+        m.partition.post_message(&m.host, 0, 3, MessageType(1), 9, b"second").unwrap();
+        let image = save(m);
+        run_bare(config(0), VPS, &ports(), |n| {
+            n.host.memory().copy_from(m.host.memory());
+            n.host.set_counter(m.host.counter());
+            n.partition.restore(&n.host, &image).unwrap();
+            (0..VPS).for_each(|vp| n.expire(vp));
+            assert!(n.host.deadline(0).is_some());
+        });
+    });
+}
+
+#[test]
 fn every_damaged_byte_is_found() {
     busy_machine(|m| {
         let image = save(m);
