@@ -189,6 +189,7 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
             (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0])
         }
         Event::Reset => (TraceKind::Reset, [0; 6]),
+        Event::Restored => (TraceKind::Restored, [0; 6]),
         Event::Bus(ref change) => (TraceKind::Bus, bus(change)),
         _ => return None,
     })

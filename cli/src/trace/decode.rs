@@ -71,6 +71,7 @@ const LABELS: [(TraceKind, &str); TraceKind::ALL.len()] = [
     (TraceKind::GicAccess, "gic-access"),
     (TraceKind::Bus, "vmbus-state"),
     (TraceKind::Finding, "finding"),
+    (TraceKind::Restored, "restored"),
 ];
 
 /// The label of a record that is of no kind known.

@@ -121,7 +121,9 @@ impl Flows {
             }
             Some(TraceKind::VpOnline) => ends.end.extend(self.starting.remove(&vp)),
             Some(TraceKind::VpOffline) => self.forget(vp),
-            Some(TraceKind::Reset) => *self = Self { last: self.last, ..Self::default() },
+            Some(TraceKind::Reset | TraceKind::Restored) => {
+                *self = Self { last: self.last, ..Self::default() }
+            }
             Some(TraceKind::Exit | TraceKind::Enter) => {
                 self.effects.remove(&record.vp);
             }

@@ -147,6 +147,8 @@ kinds! {
     Bus = 29,
     /// The strict mode found a rule broken: number of the rule in `hv_tlfs::rules::RULES`, value, guest PC.
     Finding = 30,
+    /// The partition was restored from an image.
+    Restored = 31,
 }
 
 kinds! {
