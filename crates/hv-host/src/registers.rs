@@ -27,7 +27,7 @@ const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
 /// What a register needs beyond its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
-    /// Readable (and the guest OS id and crash registers writable) before the guest has written its OS id.
+    /// Readable (and the guest OS id, the synthetic VBAR and crash registers writable) before the guest has written its OS id.
     Nothing,
     /// A guest OS id.
     Identity,
@@ -49,7 +49,9 @@ const fn needs(name: Name) -> Option<Needs> {
         | Name::FEATURES_INFO
         | Name::IMPLEMENTATION_LIMITS_INFO
         | Name::HARDWARE_FEATURES_INFO
-        | Name::TIME_REF_COUNT => Needs::Nothing,
+        | Name::TIME_REF_COUNT
+        | Name::SYNTHETIC_VBAR_EL1
+        | Name::SYNTHETIC_ESR_EL1 => Needs::Nothing,
         Name::GUEST_CRASH_CTL | Name(CRASH_FIRST..=CRASH_LAST) => Needs::CrashFeature,
         Name::CPU_MANAGEMENT_FEATURES_INFO
         | Name::PASID_FEATURES_INFO
@@ -141,6 +143,9 @@ impl Partition<'_> {
             Name::REFERENCE_TSC_SEQUENCE => value(u64::from(self.time().page_sequence())),
             Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host))),
             Name::VP_ASSIST_PAGE => value(vp.assist_page().load(Ordering::Relaxed)),
+            Name::SYNTHETIC_VBAR_EL1 => value(vp.synthetic_vbar().load(Ordering::Relaxed)),
+            // No such exception was raised.
+            Name::SYNTHETIC_ESR_EL1 => value(0),
             Name::SVERSION => value(VERSION_1),
             // EOM reads as zero.
             Name::EOM => value(0),
@@ -261,6 +266,7 @@ impl Partition<'_> {
             Name::GUEST_OS_ID => self.guest_os_id().store(new, Ordering::Release),
             Name::REFERENCE_TSC => self.time().set_page_register(host.memory(), new),
             Name::VP_ASSIST_PAGE => state.assist_page().store(new, Ordering::Relaxed),
+            Name::SYNTHETIC_VBAR_EL1 => state.synthetic_vbar().store(new, Ordering::Relaxed),
             Name::GUEST_CRASH_CTL => self.crash().control(host, vp, CrashControl(new)),
             // The rest is read-only.
             _ => return Err(HvStatus::INVALID_PARAMETER),

@@ -38,6 +38,8 @@ pub struct Vp {
     since: AtomicU64,
     /// The VP assist page register: kept, and of no effect on ARM64 without VTLs.
     assist_page: AtomicU64,
+    /// The synthetic VBAR_EL1: kept, and of no effect, since this hypervisor raises no exception of its own at EL1.
+    synthetic_vbar: AtomicU64,
     synic: Mutex<Synic>,
 }
 
@@ -55,6 +57,7 @@ impl Vp {
             power: AtomicU32::new(OFF),
             since: AtomicU64::new(0),
             assist_page: AtomicU64::new(0),
+            synthetic_vbar: AtomicU64::new(0),
             synic: Mutex::new(Synic::new()),
         }
     }
@@ -84,6 +87,7 @@ impl Vp {
     pub(crate) fn reset_registers(&self, ports: &[Port]) {
         self.synic().reset(ports);
         self.assist_page.store(0, Ordering::Relaxed);
+        self.synthetic_vbar.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn set_online(&self, now: u64) {
@@ -101,6 +105,7 @@ impl Vp {
         w.u8(self.power().into());
         w.u64(self.since.load(Ordering::Relaxed));
         w.u64(self.assist_page.load(Ordering::Relaxed));
+        w.u64(self.synthetic_vbar.load(Ordering::Relaxed));
         self.synic().save(w);
     }
 
@@ -109,6 +114,7 @@ impl Vp {
         let power = powers.get(usize::from(r.u8()?)).ok_or(RestoreError::Invalid("VP state"))?;
         self.since.store(r.u64()?, Ordering::Relaxed);
         self.assist_page.store(r.u64()?, Ordering::Relaxed);
+        self.synthetic_vbar.store(r.u64()?, Ordering::Relaxed);
         self.synic().restore(r, ports)?;
         self.set_power(*power);
         Ok(())
@@ -131,6 +137,10 @@ impl Vp {
 
     pub(crate) fn assist_page(&self) -> &AtomicU64 {
         &self.assist_page
+    }
+
+    pub(crate) fn synthetic_vbar(&self) -> &AtomicU64 {
+        &self.synthetic_vbar
     }
 }
 

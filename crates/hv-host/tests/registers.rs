@@ -35,6 +35,8 @@ fn the_early_list_can_be_read_before_the_guest_os_id() {
             Name::IMPLEMENTATION_LIMITS_INFO,
             Name::HARDWARE_FEATURES_INFO,
             Name::TIME_REF_COUNT,
+            Name::SYNTHETIC_VBAR_EL1,
+            Name::SYNTHETIC_ESR_EL1,
             Name::GUEST_CRASH_CTL,
             Name::GUEST_CRASH_P0,
             Name::GUEST_CRASH_P1,
@@ -65,9 +67,20 @@ fn the_early_list_can_be_written_before_the_guest_os_id() {
         for name in [Name::SCONTROL, Name::SINT2, Name::EOM, Name::REFERENCE_TSC, Name::STIMER0_COUNT] {
             assert_eq!(m.set(0, name, 0), Err(HvStatus::ACCESS_DENIED), "{name:?}");
         }
-        for name in [Name::GUEST_CRASH_P0, Name::GUEST_CRASH_P4, Name::GUEST_CRASH_CTL, Name::GUEST_OS_ID] {
+        assert_eq!(m.set(0, Name::SYNTHETIC_ESR_EL1, 0), Err(HvStatus::INVALID_PARAMETER), "read only");
+        for name in [
+            Name::SYNTHETIC_VBAR_EL1,
+            Name::GUEST_CRASH_P0,
+            Name::GUEST_CRASH_P4,
+            Name::GUEST_CRASH_CTL,
+            Name::GUEST_OS_ID,
+        ] {
             assert_eq!(m.set(0, name, 5), Ok(()), "{name:?}");
         }
+        assert_eq!(m.get(0, Name::SYNTHETIC_VBAR_EL1), Ok(5));
+        m.offline(0);
+        m.online(0);
+        assert_eq!(m.get(0, Name::SYNTHETIC_VBAR_EL1), Ok(0), "each VP starts with its reset values");
         assert_eq!(m.set(0, Name::SCONTROL, 0), Ok(()));
     });
 }

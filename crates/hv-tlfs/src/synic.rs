@@ -102,7 +102,9 @@ bits! {
     pub struct Sint(u64) = "hv_synic_sint" ["HV_SYNIC_SINT"] {
         /// The interrupt: 16 to 255. On ARM64 an INTID, of a PPI for VMBus.
         vector / with_vector: u8 @ 7:0;
-        /// Raises no interrupt, and takes no message or event.
+        /// Raises no interrupt. A message comes into its slot all the same, and the guest may poll for it; an event is
+        /// refused with [`HvStatus::INVALID_SYNIC_STATE`](crate::status::HvStatus::INVALID_SYNIC_STATE) (TLFS,
+        /// "Inter-Partition Communication", "SynIC Messages" and "Event Flag Delivery").
         masked / with_masked: bool @ 16;
         /// The hypervisor ends the interrupt by itself. ARM64 guests never use it.
         auto_eoi / with_auto_eoi: bool @ 17;
