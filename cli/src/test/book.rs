@@ -228,6 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_every_folder_of_the_tree() {
+        let root = build::root().unwrap();
+        let readme = read(&root.join("README.md")).unwrap();
+        let mut seen = 0;
+        for parent in ["crates", "bare"] {
+            for entry in fs::read_dir(root.join(parent)).unwrap().flatten() {
+                let name = format!("{parent}/{}", entry.file_name().to_str().unwrap());
+                let has = |file: &str| entry.path().join(file).is_file();
+                if has("Cargo.toml") || has("Makefile") {
+                    assert!(readme.contains(&format!("`{name}`")), "README.md does not say what {name} is");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 10, "only {seen} folders were found");
+    }
+
+    #[test]
     fn the_readme_counts_the_rules() {
         let readme = read(&build::root().unwrap().join("README.md")).unwrap();
         let count = format!("{} rules", hv_tlfs::rules::RULES.len());

@@ -72,10 +72,10 @@ constants! {
 constants! {
     table CONTEXT, kind "register", from "TLFS, HV_REGISTER_NAME; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch", impl RegisterName;
 
-    /// Nominal clock of the processor, in the unit of the frequency registers (the TLFS says kHz).
+    /// Nominal clock of the processor, in kHz.
     PROCESSOR_CLOCK_FREQUENCY = 0x0000_0240, "HV_REGISTER_PROCESSOR_CLOCK_FREQUENCY"
         ["HvRegisterProcessorClockFrequency"];
-    /// Clock of the interrupt controller's timer, likewise.
+    /// Clock of the timer, in kHz.
     INTERRUPT_CLOCK_FREQUENCY = 0x0000_0241, "HV_REGISTER_INTERRUPT_CLOCK_FREQUENCY"
         ["HvRegisterInterruptClockFrequency"];
     /// Read it to idle until an interrupt. x64 only, the TLFS says: ARM64 has WFI.
