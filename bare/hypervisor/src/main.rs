@@ -52,7 +52,7 @@ pub(crate) struct Hypervisor {
     pub judge: Option<Mutex<Judge<MAX_VPS>>>,
     /// The faults that this run is to see, if any.
     pub injector: Option<Injector>,
-    /// VPs that are on.
+    /// VPs that are on, or were asked to start.
     online: AtomicUsize,
 }
 
@@ -129,7 +129,6 @@ impl Hypervisor {
 
     /// A VP is about to run its first instruction.
     pub(crate) fn vp_started(&self, cpu: &'static Cpu) {
-        self.online.fetch_add(1, Ordering::Relaxed);
         self.partition.vp_online(&<host::Embedder>::new(cpu), cpu.index);
         report::vp_started(cpu);
     }

@@ -77,6 +77,8 @@ impl Cpu {
 
     /// Lets the VP start. Any CPU may call it, while the VP is off.
     pub(crate) fn request_start(&self, context: &VpContext) {
+        // Counted here, not when it runs: the VP that asked may go off before that, and is then not the last one.
+        self.hypervisor.online.fetch_add(1, Ordering::Relaxed);
         *self.context.lock() = Some(*context);
         self.start.store(true, Ordering::Release);
     }
@@ -104,9 +106,10 @@ impl Cpu {
             irq::handle(self);
         };
         reset_el1(&context);
-        gic::reset_virtual_interface();
-        // What became pending while the VP was off goes into list registers.
+        // What became pending while the VP was off may be in list registers by now. It is taken out of them before they
+        // are emptied, and goes into them again.
         self.hypervisor.gic.reset_vp(self.index, &gic::Lists, &gic::Machine);
+        gic::reset_virtual_interface();
         self.hypervisor.gic.sync(self.index, &gic::Lists, &gic::Machine);
         self.hypervisor.vp_started(self);
         // SAFETY: `frame` is this CPU's own, and nothing on the stack above it is in use.

@@ -50,7 +50,7 @@ fn main(machine: &'static rt::Machine) {
         checks.enter(name);
         run(&mut checks);
     }
-    checks.close();
+    psci::hand_over(checks);
 }
 
 rt::entry!(main);

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use rt::cpu::{self, AffinityState};
 use rt::time;
+use spin::Mutex;
 
 use crate::check::{Check, Checks};
 use crate::hv::{self, Call};
@@ -92,6 +93,7 @@ pub(crate) fn run(checks: &mut Checks) {
         check.equal("it stays off", cpu::state(1), Ok(AffinityState::Off));
     });
     checks.check("VPs go off and on", off_and_on);
+    checks.check("an SGI for a VP that is off waits until it is on", wait_for_the_vp);
 }
 
 /// An address at which a VP could start.
@@ -169,4 +171,69 @@ fn off_and_on(check: &mut Check) {
             check.holds((round, vp, "it goes off"), off);
         }
     }
+}
+
+/// SGIs that VP 1 took.
+static SGIS: AtomicU64 = AtomicU64::new(0);
+
+fn wait_for_the_vp(check: &mut Check) {
+    const SGI: u32 = 12;
+    fn enable() {
+        rt::irq::enable(SGI, |_| {
+            SGIS.fetch_add(1, Ordering::AcqRel);
+        });
+    }
+    fn take() {
+        enable();
+        rt::irq::unmask();
+        time::wait_until(PATIENCE, || SGIS.load(Ordering::Acquire) != 0);
+    }
+    // A redistributor keeps its settings: the SGI is still enabled when the VP is off.
+    run_on_vp_1(check, enable);
+    rt::irq::send_sgi(1, SGI);
+    // Time for the host to see it.
+    time::wait_until(Duration::from_millis(5), || false);
+    run_on_vp_1(check, take);
+    check.equal("it comes once", SGIS.load(Ordering::Acquire), 1);
+}
+
+/// Lets VP 1 do something and go off again.
+fn run_on_vp_1(check: &mut Check, work: fn()) {
+    check.equal("CPU_ON", cpu::start(1, work), Ok(()));
+    let off = time::wait_until(2 * PATIENCE, || cpu::state(1) == Ok(AffinityState::Off));
+    check.holds("it goes off", off);
+}
+
+/// The checks, on their way to the VP that ends the run.
+static CHECKS: Mutex<Option<Checks>> = Mutex::new(None);
+
+/// The last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run goes on meanwhile; whoever
+/// is on in the end ends it.
+pub(crate) fn hand_over(checks: Checks) {
+    if rt::machine::get().vps() < 2 {
+        return checks.close();
+    }
+    *CHECKS.lock() = Some(checks);
+    start_other(1);
+    cpu::off()
+}
+
+fn start_other(vp: usize) {
+    let started = cpu::start(vp, go_on);
+    assert!(started.is_ok(), "VP {vp} does not start: {started:?}");
+}
+
+fn go_on() {
+    const ROUNDS: u64 = 200;
+    static ROUND: AtomicU64 = AtomicU64::new(0);
+    let other = 1 - cpu::index();
+    let off = time::wait_until(PATIENCE, || cpu::state(other) == Ok(AffinityState::Off));
+    if off && ROUND.fetch_add(1, Ordering::AcqRel) < ROUNDS {
+        return start_other(other);
+    }
+    let mut checks = CHECKS.lock().take().unwrap_or_default();
+    checks.enter("psci");
+    checks.check("a VP may go off right after it has started another", |check| check.holds(other, off));
+    checks.close();
+    rt::power::off()
 }
