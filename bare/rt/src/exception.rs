@@ -31,6 +31,8 @@ pub struct Exception {
     pub elr: u64,
     /// SPSR_EL1.
     pub spsr: u64,
+    /// PSTATE.PAN when the handler began; false where the CPU has no PAN.
+    pub pan: bool,
 }
 
 impl Exception {
@@ -86,6 +88,7 @@ struct Expected {
     far: AtomicU64,
     elr: AtomicU64,
     spsr: AtomicU64,
+    pan: AtomicBool,
 }
 
 static EXPECTED: [Expected; MAX_CPUS] = [const {
@@ -96,6 +99,7 @@ static EXPECTED: [Expected; MAX_CPUS] = [const {
         far: AtomicU64::new(0),
         elr: AtomicU64::new(0),
         spsr: AtomicU64::new(0),
+        pan: AtomicBool::new(false),
     }
 }; MAX_CPUS];
 
@@ -115,13 +119,24 @@ pub fn catch(f: impl FnOnce()) -> Option<Exception> {
         far: expected.far.load(Ordering::Relaxed),
         elr: expected.elr.load(Ordering::Relaxed),
         spsr: expected.spsr.load(Ordering::Relaxed),
+        pan: expected.pan.load(Ordering::Relaxed),
     })
+}
+
+/// The CPU has PAN (ID_AA64MMFR1_EL1).
+pub fn has_pan() -> bool {
+    mrs!("id_aa64mmfr1_el1") >> 20 & 0xf != 0
+}
+
+/// PSTATE.PAN.
+fn pan() -> bool {
+    has_pan() && mrs!("s3_0_c4_c2_3") != 0
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rt_sync(frame: &mut Frame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
-    let exception = Exception { esr, far, elr: frame.elr, spsr: frame.spsr };
+    let exception = Exception { esr, far, elr: frame.elr, spsr: frame.spsr, pan: pan() };
     let expected = &EXPECTED[cpu::index()];
     if !expected.active.load(Ordering::SeqCst) {
         describe("unexpected exception", exception, frame);
@@ -131,6 +146,7 @@ extern "C" fn rt_sync(frame: &mut Frame) {
         expected.far.store(far, Ordering::Relaxed);
         expected.elr.store(frame.elr, Ordering::Relaxed);
         expected.spsr.store(frame.spsr, Ordering::Relaxed);
+        expected.pan.store(exception.pan, Ordering::Relaxed);
     }
     let fetch = exception.class() == Exception::INSTRUCTION_ABORT;
     frame.elr = if fetch { frame.x[30] } else { frame.elr.wrapping_add(4) };
@@ -149,7 +165,7 @@ extern "C" fn rt_other(frame: &mut Frame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
     describe(
         "FIQ, SError or exception from EL0",
-        Exception { esr, far, elr: frame.elr, spsr: frame.spsr },
+        Exception { esr, far, elr: frame.elr, spsr: frame.spsr, pan: pan() },
         frame,
     )
 }

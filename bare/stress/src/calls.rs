@@ -27,6 +27,9 @@ pub(crate) fn run(checks: &mut Checks) {
         immediates().chain([1]).for_each(|immediate| undefined(check, Call::Smc(immediate)));
     });
     checks.check("the exception comes from the mode that called", from_sp_el1);
+    if exception::has_pan() {
+        checks.check("the exception sets PAN as one of the CPU's own does", sets_pan);
+    }
     checks.check("an unknown function gives -1 and keeps the other registers", unknown_functions);
     checks.check("the vendor UID by both conduits", |check| {
         for call in [Call::Hvc(0), Call::Smc(0)] {
@@ -79,6 +82,29 @@ fn from_sp_el1(check: &mut Check) {
     check.equal("mode on SP_EL1", on_sp_el1.map(|e| e.spsr & MODE), Some(EL1H));
     let on_sp_el0 = hv::call(Call::Hvc(77), &mut marked());
     check.equal("mode on SP_EL0", on_sp_el0.map(|e| e.spsr & MODE), Some(EL1T));
+}
+
+/// SCTLR_EL1.SPAN says whether PSTATE.PAN stays as it is.
+fn sets_pan(check: &mut Check) {
+    const SPAN: u64 = 1 << 23;
+    let before = rt::mrs!("sctlr_el1");
+    for (control, pan) in [(before & !SPAN, true), (before | SPAN, false)] {
+        rt::arch::without_interrupts(|| {
+            // SAFETY: SPAN alone changes, about which nothing here cares.
+            unsafe { rt::msr!("sctlr_el1", control) };
+            rt::arch::isb();
+            let own = exception::catch(|| {
+                // SAFETY: an undefined instruction, which is skipped.
+                unsafe { asm!("udf #0") }
+            });
+            check.equal(("udf", control), own.map(|e| e.pan), Some(pan));
+            let injected = hv::call(Call::Hvc(77), &mut marked());
+            check.equal(("hvc", control), injected.map(|e| e.pan), Some(pan));
+        });
+    }
+    // SAFETY: as above.
+    unsafe { rt::msr!("sctlr_el1", before) };
+    rt::arch::isb();
 }
 
 /// Function ids that nobody has: of each owner, fast and yielding, with 32 and 64 bits.

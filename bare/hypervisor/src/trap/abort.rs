@@ -64,7 +64,7 @@ pub(crate) fn fault_address(esr: u64) -> u64 {
 /// An abort at stage 2.
 pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     let syndrome = Syndrome(esr);
-    let fetch = esr >> 26 == class::INSTRUCTION_ABORT;
+    let fetch = class::of(esr) == class::INSTRUCTION_ABORT;
     let address = fault_address(esr);
     let target = gic_access(address, syndrome.size(), host.cpu.hypervisor.vps());
     if fetch || syndrome.table_walk() || target.is_none() {

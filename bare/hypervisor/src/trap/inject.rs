@@ -1,5 +1,6 @@
 //! Exceptions that the guest gets from us, as the architecture would take them (Arm ARM, AArch64.TakeException).
 
+use super::class;
 use crate::arch::{mrs, msr};
 
 /// SPSR bits for EL1h with D, A, I and F masked.
@@ -8,8 +9,6 @@ const EL1H_MASKED: u64 = 0x3c5;
 const IL: u64 = 1 << 25;
 /// Exception classes.
 const EC_UNKNOWN: u64 = 0;
-const EC_INSTRUCTION_ABORT_LOWER: u64 = 0x20;
-const EC_DATA_ABORT_LOWER: u64 = 0x24;
 /// Added to an abort's class where it comes from the same exception level.
 const SAME_LEVEL: u64 = 1;
 /// Fault status: synchronous external abort, not on a table walk.
@@ -31,9 +30,24 @@ fn take(esr: u64) {
     msr!("elr_el1", mrs!("elr_el2"));
     msr!("spsr_el1", spsr);
     msr!("elr_el2", mrs!("vbar_el1") + offset);
-    // PAN, SSBS and DIT keep their values: SPAN and the like are the guest's business, and its vectors run on.
-    const KEPT: u64 = 1 << 22 | 1 << 24;
-    msr!("spsr_el2", EL1H_MASKED | spsr & KEPT);
+    msr!("spsr_el2", handler_state(spsr));
+}
+
+/// PSTATE in which a handler at EL1 begins after an exception from `spsr`. A kernel relies on PAN: while it is clear, a
+/// stray access reaches the memory of user space.
+fn handler_state(spsr: u64) -> u64 {
+    /// N, Z, C, V and DIT, which an exception leaves as they are, and PAN.
+    const KEPT: u64 = 0xf << 28 | 1 << 24 | PAN;
+    const PAN: u64 = 1 << 22;
+    const SSBS: u64 = 1 << 12;
+    /// SCTLR_EL1: an exception leaves PAN as it is; SSBS is set by one.
+    const SPAN: u64 = 1 << 23;
+    const DSSBS: u64 = 1 << 44;
+    let control = mrs!("sctlr_el1");
+    let has_pan = mrs!("id_aa64mmfr1_el1") >> 20 & 0xf != 0;
+    let pan = if has_pan && control & SPAN == 0 { PAN } else { 0 };
+    let ssbs = if control & DSSBS != 0 { SSBS } else { 0 };
+    EL1H_MASKED | spsr & KEPT | pan | ssbs
 }
 
 fn from_el0() -> bool {
@@ -47,8 +61,8 @@ pub(crate) fn undefined() {
 
 /// A synchronous external abort for the stage-2 fault with syndrome `esr`.
 pub(crate) fn external_abort(esr: u64) {
-    let fetch = esr >> 26 == EC_INSTRUCTION_ABORT_LOWER;
-    let lower = if fetch { EC_INSTRUCTION_ABORT_LOWER } else { EC_DATA_ABORT_LOWER };
+    let fetch = class::of(esr) == class::INSTRUCTION_ABORT;
+    let lower = if fetch { class::INSTRUCTION_ABORT } else { class::DATA_ABORT };
     let class = if from_el0() { lower } else { lower + SAME_LEVEL };
     let detail = if fetch { 0 } else { esr & WNR_AND_CM };
     msr!("far_el1", mrs!("far_el2"));
@@ -57,5 +71,5 @@ pub(crate) fn external_abort(esr: u64) {
 
 /// The guest's PC moves behind the trapped instruction.
 pub(crate) fn skip_instruction() {
-    msr!("elr_el2", mrs!("elr_el2") + 4);
+    msr!("elr_el2", mrs!("elr_el2").wrapping_add(4));
 }

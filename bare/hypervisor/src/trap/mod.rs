@@ -19,6 +19,11 @@ use crate::{arch, power};
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
 mod class {
+    /// The class of a syndrome, above which newer CPUs have a second part of the ISS.
+    pub(super) const fn of(esr: u64) -> u64 {
+        esr >> 26 & 0x3f
+    }
+
     pub(super) const SMC64: u64 = 0x17;
     pub(super) const SYSTEM_REGISTER: u64 = 0x18;
     pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
@@ -67,7 +72,7 @@ fn after_hvc(cpu: &'static Cpu, action: Action, immediate: u16) {
     let host = <Embedder>::new(cpu);
     if matches!(action, Action::Undefined) {
         // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
-        msr!("elr_el2", mrs!("elr_el2") - 4);
+        msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4));
         host.fault(Fault::HvcImmediate, u64::from(immediate));
     }
     apply(&host, action);
@@ -78,7 +83,7 @@ fn after_hvc(cpu: &'static Cpu, action: Action, immediate: u16) {
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
     let host = <Embedder>::new(frame.cpu);
-    match esr >> 26 {
+    match class::of(esr) {
         class::SMC64 => {
             host.exit(Trap::Smc, esr);
             let action = frame.cpu.hypervisor.partition.smc(&host, frame.cpu.index, esr as u16, &mut frame.x);
@@ -123,7 +128,7 @@ fn apply(host: &Embedder, action: Action) {
         Action::Resume => {}
         Action::Undefined => inject::undefined(),
         // HVC is taken with the address behind it.
-        Action::Retry => msr!("elr_el2", mrs!("elr_el2") - 4),
+        Action::Retry => msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4)),
         Action::Suspend => suspend(host),
         Action::VpOff => vcpu::stop(host.cpu),
         Action::SystemOff => host.end_run(ExitKind::PowerOff),
