@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
 use core::ptr::addr_of_mut;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use hv_host::Event;
 use hv_host::strict::Judge;
@@ -164,8 +165,9 @@ const PSCI_FEATURES: u32 = 0x8400_000a;
 
 fn smccc(cpu: &Cpu, function: u32, result: u64) {
     if function == VENDOR_HYP_UID {
-        // SAFETY: the report is ours and mapped; two VPs that ask at once may count as one.
-        unsafe { (*memory::report()).uid_calls += 1 };
+        // SAFETY: the report is ours, mapped and aligned, and VPs reach this field as an atomic alone.
+        let calls = unsafe { AtomicU32::from_ptr(addr_of_mut!((*memory::report()).uid_calls)) };
+        calls.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
     let report = unsafe { cpu.report() };

@@ -182,12 +182,15 @@ pub(crate) fn init_el2(counter_offset: u64) {
         msr!("s3_4_c1_c2_2", 1 << 15 | 1 << 14 | 1 << 11 | 1 << 5 | 0b111);
     }
     if mrs!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
-        // HFGRTR_EL2 and HFGWTR_EL2: the bits from 50 on trap when they are clear.
+        // HFGRTR_EL2 and HFGWTR_EL2: the bits from 50 on trap when they are clear. HFGITR_EL2, HDFGRTR_EL2 and
+        // HDFGWTR_EL2 need not be zero after a reset.
         msr!("s3_4_c1_c1_4", 0x3fff << 50);
         msr!("s3_4_c1_c1_5", 0x3fff << 50);
+        msr!("s3_4_c1_c1_6", 0);
+        msr!("s3_4_c3_c1_4", 0);
+        msr!("s3_4_c3_c1_5", 0);
     }
-    // MDCR_EL2.HPMN: all event counters are the guest's.
-    msr!("mdcr_el2", mrs!("pmcr_el0") >> 11 & 0x1f);
+    msr!("mdcr_el2", debug_controls());
     // CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
     msr!("cnthctl_el2", 0b11);
     msr!("cntvoff_el2", counter_offset);
@@ -197,6 +200,21 @@ pub(crate) fn init_el2(counter_offset: u64) {
     msr!("vmpidr_el2", mrs!("mpidr_el1"));
     mmu::activate_stage2();
     isb();
+}
+
+/// MDCR_EL2: all event counters are the guest's (HPMN), but do not count what happens at EL2 where the CPU can tell
+/// (HPMD, HCCD). No buffer of a profiling or trace unit is the guest's (E2PB, E2TB): those write to memory by EL2's map.
+fn debug_controls() -> u64 {
+    const HPMD: u64 = 1 << 17;
+    const HCCD: u64 = 1 << 23;
+    match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
+        // No architected PMU: its registers do not exist.
+        0 | 0xf => 0,
+        version => {
+            let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
+            counters | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }
+        }
+    }
 }
 
 /// Either pointer authentication algorithm: ID_AA64ISAR1_EL1.{GPI,GPA,API,APA}, ID_AA64ISAR2_EL1.{APA3,GPA3}.
