@@ -3,9 +3,11 @@
 use crate::port::RingMemory;
 use crate::ring::{Consumer, Outgoing, Packet, Producer, PushError, Ring, RingError};
 
-/// Packets that a device takes at one run: a guest that fills the ring as fast as it is read gets its turns with the
-/// others.
-const BUDGET: usize = 64;
+/// Bytes of packets that a device takes at one run, and the last packet as a whole: a guest that fills the ring as fast
+/// as it is read gets its turns with the others.
+const BUDGET: usize = 32 << 10;
+/// What a packet counts at least.
+const LEAST: usize = 512;
 
 /// What a device did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ impl<M: RingMemory> Io<'_, M> {
     ) -> Result<Option<u32>, RingError> {
         while *budget > 0 {
             let Some(packet) = self.consumer.next(&self.incoming)? else { break };
-            *budget -= 1;
+            *budget = budget.saturating_sub((packet.descriptor.len() as usize).max(LEAST));
             if let Taken::NoRoom(bytes) = take(self, &packet)? {
                 self.consumer.put_back(&packet);
                 return Ok(Some(bytes));

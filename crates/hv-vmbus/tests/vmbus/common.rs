@@ -379,18 +379,23 @@ impl Opened {
 
     /// The ring from host to guest begins at this page.
     pub(crate) fn split(offer: Offer, split: u32) -> Self {
+        Self::pages(offer, &PAGES, split)
+    }
+
+    /// The same with other pages.
+    pub(crate) fn pages(offer: Offer, pages: &[u64], split: u32) -> Self {
         let mut server: Server = Server::new(Config::DEFAULT);
         let mut port = TestPort::new();
         server.offer(offer).unwrap();
         connect(&mut server, &mut port, Version::V5_3);
-        for message in gpadl(1, 0xe1e10, &PAGES) {
+        for message in gpadl(1, 0xe1e10, pages) {
             server.message(4, &message, &mut port).unwrap();
         }
         send(&mut server, &mut port, &open(1, 0xe1e10, 1, split));
         let answers = port.take();
         assert_eq!(answers[0].message::<GpadlCreated>().status, NtStatus::SUCCESS);
         assert_eq!(answers[1].message::<OpenResult>().status, NtStatus::SUCCESS);
-        let (outbound, inbound) = PAGES.split_at(split as usize);
+        let (outbound, inbound) = pages.split_at(split as usize);
         Self { server, port, outbound: GuestRing::new(outbound), inbound: GuestRing::new(inbound) }
     }
 

@@ -1,6 +1,6 @@
 //! Packets through both rings of a channel: the echo device, and guests that put nonsense into a ring.
 
-use crate::common::{GuestPacket, Opened, RingHeaderOffset as At, close, open, send};
+use crate::common::{GuestPacket, Opened, RingHeaderOffset as At, close, open, send, teardown};
 use hv_vmbus::protocol::{ChannelId, MessageType, NtStatus, OpenResult, PacketType, TARGET_VP_NONE};
 use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Offer};
@@ -180,6 +180,39 @@ fn a_guest_that_sends_without_end_gets_its_turns_with_the_others() {
         answered += 1;
     }
     assert_eq!(answered, 100);
+}
+
+#[test]
+fn long_packets_count_for_more() {
+    let pages: Vec<u64> = (0x40..0x5a).chain([0x88]).chain((0x90..0xa9).rev()).collect();
+    let mut guest = Opened::pages(Offer::ECHO, &pages, 26);
+    for i in 0..4 {
+        guest.outbound.send(&guest.port.memory, &packet(i, &[i as u8; 11 << 10])).unwrap();
+    }
+    guest.server.signal(0x2001, &mut guest.port).unwrap();
+    assert_eq!(guest.server.deadline(), Some(0), "there is more to do, soon");
+    for i in 0..3 {
+        assert_eq!(guest.receive().map(|packet| packet.transaction), Some(i));
+    }
+    assert_eq!(guest.inbound.receive(&guest.port.memory), None);
+    guest.server.flush(&mut guest.port);
+    assert_eq!(guest.receive(), Some(packet(3, &[3; 11 << 10])));
+    assert_eq!(guest.server.deadline(), None);
+}
+
+#[test]
+fn a_device_does_not_run_while_the_guest_is_owed_a_message() {
+    let mut guest = echo();
+    guest.port.room = 0;
+    send(&mut guest.server, &mut guest.port, &teardown(1, 0xbad));
+    for i in 0..100 {
+        guest.outbound.send(&guest.port.memory, &packet(i, &[])).unwrap();
+    }
+    guest.server.signal(0x2001, &mut guest.port).unwrap();
+    assert_eq!(guest.server.deadline(), None, "a flush would do nothing");
+    guest.port.room = usize::MAX;
+    guest.server.flush(&mut guest.port);
+    assert_eq!(guest.server.deadline(), None, "the rest was done at once");
 }
 
 #[test]
