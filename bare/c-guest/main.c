@@ -280,11 +280,13 @@ static void processors(void)
     }
     check("a CPU that runs is not started", start_vp(0) != 0);
     check("the other CPUs come up", wait_for(all_cpus_ready));
-    processor_calls();
-    check("the other CPUs are done", wait_for(all_cpus_done));
     for (uint32_t cpu = 0; cpu < machine.cpus; cpu++)
         check("hv_cpu_number_to_vp_number", (uint32_t)hv_cpu_number_to_vp_number((int)cpu) == hv_vp_index[cpu] &&
                                                 hv_vp_index[cpu] == cpu);
+    processor_calls();
+    check("the other CPUs are done", wait_for(all_cpus_done));
+    for (uint32_t cpu = 1; cpu < machine.cpus; cpu++)
+        check("VP_INVAL afterwards", (uint32_t)hv_cpu_number_to_vp_number((int)cpu) == VP_INVAL);
     check("hv_max_vp_index", hv_max_vp_index == machine.cpus - 1);
     check("no such CPU", (uint32_t)hv_cpu_number_to_vp_number(99) == VP_INVAL);
 }

@@ -240,8 +240,8 @@ int32_t hv_cpu_number_to_vp_number(int32_t cpu_number);
 // Whether `hv_guest_init` has found Hyper-V.
 bool hv_is_hyperv_initialized(void);
 
-// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC. On each CPU, before `hyperv_cleanup` on the last
-// one. Returns 0 or the first error, after every step was tried.
+// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC; the CPU leaves the map. On each CPU, before
+// `hyperv_cleanup` on the last one. Returns 0 or the first error, after every step was tried.
 uint64_t hyperv_cleanup_cpu(void);
 
 // The same for the last CPU, and then for the partition: the reference TSC page and the guest id.

@@ -31,7 +31,7 @@ pub use types::*;
 #[cfg(target_arch = "aarch64")]
 pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*};
 
-/// Nothing in this library panics that a kernel calls often (`cargo test -p hv-guest-c` looks at the object); what is left
+/// Nothing in this library panics that a kernel calls often (`cargo run -p hv-guest-c --example cost` looks at the object); what is left
 /// stops the CPU.
 #[cfg(target_os = "none")]
 #[panic_handler]

@@ -146,6 +146,12 @@ fn entry(cpu: u32) -> Option<&'static AtomicU32> {
     Some(unsafe { AtomicU32::from_ptr(entry) })
 }
 
+/// The CPU that calls.
+fn this_cpu() -> Option<u32> {
+    // SAFETY: the kernel gave this function.
+    os().and_then(|os| os.cpu_number).map(|cpu_number| unsafe { cpu_number() })
+}
+
 /// Enters the CPU that calls in the map, with the index of its VP. On each CPU as it comes up. Returns 0 or the
 /// hypervisor's status.
 #[unsafe(no_mangle)]
@@ -155,9 +161,7 @@ pub extern "C" fn hv_cpu_init() -> u64 {
         Ok(index) => index.0,
         Err(error) => return u64::from(error.status().0),
     };
-    // SAFETY: the kernel gave this function.
-    let cpu = os().and_then(|os| os.cpu_number).map(|cpu_number| unsafe { cpu_number() });
-    let Some(entry) = cpu.and_then(entry) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
+    let Some(entry) = this_cpu().and_then(entry) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
     entry.store(index, Ordering::Release);
     hv_max_vp_index.fetch_max(index, Ordering::Relaxed);
     0
@@ -176,11 +180,15 @@ pub extern "C" fn hv_is_hyperv_initialized() -> bool {
     INITIALIZED.load(Ordering::Acquire) != 0
 }
 
-/// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC. On each CPU, before `hyperv_cleanup` on the last
-/// one. Returns 0 or the first error, after every step was tried.
+/// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC; the CPU leaves the map. On each CPU, before
+/// `hyperv_cleanup` on the last one. Returns 0 or the first error, after every step was tried.
 #[unsafe(no_mangle)]
 pub extern "C" fn hyperv_cleanup_cpu() -> u64 {
-    status(teardown::vp(&conduit()))
+    let result = teardown::vp(&conduit());
+    if let Some(entry) = this_cpu().and_then(entry) {
+        entry.store(VP_INDEX_UNKNOWN, Ordering::Release);
+    }
+    status(result)
 }
 
 /// The same for the last CPU, and then for the partition: the reference TSC page and the guest id.

@@ -16,27 +16,54 @@ fn the_header_is_up_to_date() {
     assert_eq!(header(), fresh, "run `cargo run -p hv-guest-c --example header`");
 }
 
+/// Functions, function-like macros and variables of the 2018 patch and of the versions that followed it.
+const ROUTINES: &str = "hv_do_hvc hv_do_hvc_fast_get hv_set_vpreg hv_get_vpreg hv_get_vpreg_128 hv_init_timer \
+    hv_init_timer_config hv_get_current_tick hv_get_simp hv_set_simp hv_get_siefp hv_set_siefp \
+    hv_get_synic_state hv_set_synic_state hv_get_vp_index hv_signal_eom hv_get_synint_state \
+    hv_set_synint_state hv_get_crash_ctl hv_enable_stimer0_percpu_irq hv_disable_stimer0_percpu_irq \
+    hv_read_hwclock ms_hyperv hv_do_hypercall hv_do_fast_hypercall8 generate_guest_id vmbus_signal_eom \
+    hv_setup_vmbus_irq hv_remove_vmbus_irq hv_enable_vmbus_irq hv_disable_vmbus_irq hv_setup_kexec_handler \
+    hv_remove_kexec_handler hv_setup_crash_handler hv_remove_crash_handler hyperv_cs hv_vp_index \
+    hv_max_vp_index VP_INVAL hv_cpu_number_to_vp_number hyperv_report_panic hyperv_report_panic_msg \
+    hv_is_hyperv_initialized hyperv_cleanup hv_setup_stimer0_irq hv_remove_stimer0_irq hv_read_tsc_page_tsc \
+    ms_hyperv_info";
+
+/// Whether a text has a C name, not as part of another.
+fn names(text: &str, name: &str) -> bool {
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
+}
+
 #[test]
 fn every_routine_of_the_patch_is_declared() {
     let header = header();
-    let names = "hv_do_hvc hv_do_hvc_fast_get hv_set_vpreg hv_get_vpreg hv_get_vpreg_128 hv_init_timer \
-        hv_init_timer_config hv_get_current_tick hv_get_simp hv_set_simp hv_get_siefp hv_set_siefp \
-        hv_get_synic_state hv_set_synic_state hv_get_vp_index hv_signal_eom hv_get_synint_state \
-        hv_set_synint_state hv_get_crash_ctl hv_enable_stimer0_percpu_irq hv_disable_stimer0_percpu_irq \
-        hv_read_hwclock ms_hyperv hv_do_hypercall hv_do_fast_hypercall8 generate_guest_id vmbus_signal_eom \
-        hv_setup_vmbus_irq hv_remove_vmbus_irq hv_enable_vmbus_irq hv_disable_vmbus_irq hv_setup_kexec_handler \
-        hv_remove_kexec_handler hv_setup_crash_handler hv_remove_crash_handler hyperv_cs hv_vp_index \
-        hv_max_vp_index VP_INVAL hv_cpu_number_to_vp_number hyperv_report_panic hyperv_report_panic_msg \
-        hv_is_hyperv_initialized hyperv_cleanup hv_setup_stimer0_irq hv_remove_stimer0_irq hv_read_tsc_page_tsc";
-    for name in names.split_whitespace() {
-        let declared = header.lines().any(|line| {
-            !line.starts_with("//")
-                && line.match_indices(name).any(|(at, _)| {
-                    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                    !line[..at].ends_with(word) && !line[at + name.len()..].starts_with(word)
-                })
-        });
-        assert!(declared, "{name}");
+    let declarations: String =
+        header.lines().filter(|line| !line.starts_with("//")).map(|line| format!("{line}\n")).collect();
+    for name in ROUTINES.split_whitespace() {
+        assert!(names(&declarations, name), "{name}");
+    }
+}
+
+#[test]
+fn every_routine_of_the_patch_has_its_row_in_the_guide_and_its_alias() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hv-guest");
+    let guide = std::fs::read_to_string(root.join("guide.md")).expect("the guide is in the repository");
+    let table: String = guide.lines().filter(|line| line.starts_with('|')).collect();
+    let mut sources = String::new();
+    for folder in [
+        root.join("src"),
+        root.join("src/arch"),
+        root.join("../hv-tlfs/src"),
+        root.join("../hv-tlfs/src/synic"),
+    ] {
+        for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            sources += &std::fs::read_to_string(file.path()).unwrap_or_default();
+        }
+    }
+    for name in ROUTINES.split_whitespace() {
+        assert!(names(&table, name), "the guide's table has no row for {name}");
+        let alias = format!("#[doc(alias = \"{name}\")]");
+        assert!(sources.contains(&alias) || name == "ms_hyperv", "nothing has {alias}");
     }
 }
 

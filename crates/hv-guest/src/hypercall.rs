@@ -64,6 +64,7 @@ fn words<const N: usize>(input: &(impl IntoBytes + Immutable)) -> [u64; N] {
 /// # Errors
 ///
 /// The hypervisor's status.
+#[doc(alias = "hv_do_hypercall")]
 pub fn memory<C, I, O>(
     conduit: &C,
     page: &mut CallPage<'_>,

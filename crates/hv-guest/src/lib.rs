@@ -18,6 +18,21 @@
 //! | shutdown, kexec | | [`Partition::leave`](partition::Partition::leave); after a crash [`teardown`] |
 //! | panic | | [`CrashReporter`](crash::CrashReporter) |
 //!
+//! ```
+//! use hv_guest::{conduit::{Conduit, Counter}, detect, page::{Memory, Page}, tlfs::guest_id::GuestOsId};
+//!
+//! /// Seconds since the partition was created, on Hyper-V. On a machine the conduit is `hv_guest::arch::Smccc`.
+//! fn uptime(conduit: impl Conduit + Counter, page: &'static Page, memory: &impl Memory) -> Option<u64> {
+//!     let hv = detect::vendor_uid(conduit)?.identify(GuestOsId::linux(0x06_0c_00)).ok()?;
+//!     let clock = hv.start_clock(page, memory).ok()?;
+//!     Some(clock.now().ok()?.ticks() / 10_000_000)
+//! }
+//! # use hv_testbed::{Config, Convention, Testbed};
+//! # let bed = Testbed::new(Config::new(24_000_000), 1);
+//! # bed.advance(25_000_000);
+//! # assert_eq!(uptime(bed.wire(0, Convention::Smccc), bed.page(), bed.memory()), Some(2));
+//! ```
+//!
 //! The [`guide`] goes through it with code, and has a table from each C name to its Rust counterpart.
 //!
 //! The OS implements two traits: [`Memory`](page::Memory) says where a page is in guest physical memory, and
