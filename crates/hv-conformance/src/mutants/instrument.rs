@@ -13,9 +13,18 @@ pub const SWITCH: &str = r#"
 mod mutants {
     extern crate std;
 
+    /// Choices after which a host counts as one that never comes to an end; a run has less than a twentieth.
+    const PATIENCE: u64 = 100_000_000;
+
     static CHOSEN: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
 
+    std::thread_local! {
+        static STEPS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+    }
+
     pub(crate) fn on(number: usize) -> bool {
+        STEPS.set(STEPS.get() + 1);
+        assert!(STEPS.get() < PATIENCE, "the host does not come to an end");
         let chosen = || std::env::var("HV_MUTANT").ok()?.parse().ok();
         *CHOSEN.get_or_init(chosen) == Some(number)
     }

@@ -12,7 +12,7 @@ const RAM_SIZE: u64 = 0x10_0000;
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
 pub(crate) const ADDRESS_SPACE: u64 = 0x4_2000;
-/// Looks at the counter and effects after which a run counts as endless; one that ends has less than a hundredth.
+/// Looks at the counter and effects after which a run counts as endless; one that ends has far less.
 const PATIENCE: u64 = 50_000_000;
 /// Pages at the window: no translation cached.
 const NOT_CACHED: usize = usize::MAX;

@@ -163,8 +163,6 @@ mutants! {
             "vp.ok_or(HvStatus::INVALID_PARAMETER)?" => "vp.unwrap_or(0)";
         vtl_reserved_unchecked "Reserved bits of a VTL may be set.":
             "vtl.reserved() != 0" => "false";
-        long_payload_accepted "A message may claim more than 240 bytes of payload.":
-            "size as usize <= MESSAGE_PAYLOAD_SIZE" => "true";
         another_vp_can_be_set "Registers of another VP can be written.":
             "target == frame.vp" => "true"
             survives "The TLFS lets a call name any VP; that only the own can be set is our host's choice.";
@@ -193,6 +191,8 @@ mutants! {
             => "message_type != 0 && message_type <= 0xffff";
         index_padding_garbage "The padding of a VP index is not zero.":
             "vp as u64" in "&(vp as u64)" => "vp as u64 | 1 << 32";
+        long_payload_accepted "A message may claim more than 240 bytes of payload.":
+            "!size_is_good" in "!size_is_good || !type_is_good" => "false";
     }
 
     "hv-host/src/partition.rs" {

@@ -55,6 +55,8 @@ mutants! {
             "config.auto_enable()" => "true";
         period_drifts "Periods after the first are twice as long.":
             "self.due.saturating_add(period)" => "self.due.saturating_add(period * 2)";
+        timers_never_settle "A timer that is due never lets its VP go on.":
+            "!self.queues.take_timer_freed()" => "false";
     }
 
     "hv-host/src/time.rs" {
