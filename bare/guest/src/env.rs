@@ -9,7 +9,7 @@ use hv_guest::conduit::Conduit;
 use hv_tlfs::start_vp::InitialVpContext;
 use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time, vps};
 
-use crate::memory;
+use crate::{memory, scratch};
 
 /// A PPI that neither our firmware tables nor the Arm Base System Architecture gives to anything.
 const FREE_PPI: u32 = 21;
@@ -81,23 +81,23 @@ impl Env for Guest {
     }
 
     fn page(&self, n: usize) -> u64 {
-        memory::page(n)
+        scratch::page(n)
     }
 
     fn read(&self, gpa: u64, into: &mut [u8]) {
-        memory::read(gpa, into);
+        scratch::read(gpa, into);
     }
 
     fn write(&self, gpa: u64, from: &[u8]) {
-        memory::write(gpa, from);
+        scratch::write(gpa, from);
     }
 
     fn load(&self, gpa: u64) -> u32 {
-        memory::word(gpa).load(Ordering::Acquire)
+        scratch::word(gpa).load(Ordering::Acquire)
     }
 
     fn store(&self, gpa: u64, value: u32) {
-        memory::word(gpa).store(value, Ordering::Release);
+        scratch::word(gpa).store(value, Ordering::Release);
     }
 
     fn granule(&self) -> u64 {

@@ -15,6 +15,7 @@
 
 mod env;
 mod memory;
+mod scratch;
 
 use core::fmt;
 

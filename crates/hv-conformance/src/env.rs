@@ -137,6 +137,12 @@ pub trait Env: Sync {
     /// How often the VP that calls has taken the interrupt.
     fn taken(&self, intid: u32) -> u64;
 
+    /// Whether nobody has used the partition before the suite. A firmware may have, and what it left says nothing of the
+    /// state in which the host starts a partition.
+    fn fresh(&self) -> bool {
+        true
+    }
+
     /// Whether the host was set up with the connections of [`crate::loopback`].
     fn loopback(&self) -> bool {
         false

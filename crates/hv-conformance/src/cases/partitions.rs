@@ -72,6 +72,7 @@ fn recorded(cx: &Cx<'_>) -> Result<Option<CrashReport>, Stop> {
 }
 
 fn crash_parameters_are_zero_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     need(cx)?;
     for parameter in cx.facts.crash {
         check_eq!(parameter, Ok(0));

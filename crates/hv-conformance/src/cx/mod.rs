@@ -243,6 +243,12 @@ impl<'e> Cx<'e> {
         self.facts.vps[vp].index
     }
 
+    /// Skips unless the partition is as the host made it.
+    pub(crate) fn fresh(&self) -> Outcome {
+        skip_if!(!self.env.fresh(), "the partition was used before the suite");
+        Ok(())
+    }
+
     /// Skips unless the partition has all of these privileges.
     pub(crate) fn need(
         &self,

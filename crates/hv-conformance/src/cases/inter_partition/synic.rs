@@ -43,6 +43,7 @@ cases! {
 }
 
 fn the_synic_is_off_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     cx.need_synic()?;
     for vp in 0..cx.env.vp_count() {
         check_eq!(cx.facts.vps[vp].control, Ok(0));
@@ -65,6 +66,7 @@ fn the_version_is_1(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_message_page_is_off_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     cx.need_synic()?;
     for vp in 0..cx.env.vp_count() {
         check_eq!(cx.facts.vps[vp].message_page, Ok(0));
@@ -100,6 +102,7 @@ fn a_message_page_beyond_the_address_space_is_no_error(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_event_flags_page_is_off_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     cx.need_synic()?;
     for vp in 0..cx.env.vp_count() {
         check_eq!(cx.facts.vps[vp].event_page, Ok(0));
@@ -116,6 +119,7 @@ fn an_event_flags_page_beyond_the_address_space_is_no_error(cx: &Cx<'_>) -> Outc
 }
 
 fn sints_are_masked_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     cx.need_synic()?;
     for vp in 0..cx.env.vp_count() {
         for sint in cx.facts.vps[vp].sints {

@@ -186,6 +186,7 @@ fn a_refused_write_leaves_the_counter(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_page_is_off_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     cx.need(TSC, "the partition has no reference TSC page")?;
     check_eq!(cx.facts.reference_tsc, Ok(0));
     Ok(())

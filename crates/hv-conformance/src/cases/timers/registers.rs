@@ -53,6 +53,7 @@ pub(super) fn far(cx: &Cx<'_>) -> Result<u64, crate::outcome::Stop> {
 }
 
 fn timers_are_off_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     need(cx)?;
     for vp in 0..cx.env.vp_count() {
         for [config, count] in cx.facts.vps[vp].timers {

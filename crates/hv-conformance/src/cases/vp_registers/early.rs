@@ -45,6 +45,7 @@ cases! {
 }
 
 fn the_guest_id_is_zero_at_first(cx: &Cx<'_>) -> Outcome {
+    cx.fresh()?;
     check_eq!(cx.facts.guest_id, Ok(0));
     Ok(())
 }
