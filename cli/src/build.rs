@@ -7,12 +7,12 @@ use anyhow::{Context as _, bail};
 
 use crate::exit::Exit;
 use crate::guest::{LONGEST, is_aarch64_elf};
-use crate::setup::target::{self, TARGET, Toolchain};
+use crate::setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
 use crate::{input, process, ui};
 
 /// Build the hypervisor, or another program in bare/
 ///
-/// Installs the Rust target that it needs first, if that is missing, and prints the path of each ELF file. `hv boot` and
+/// Installs the Rust target that it needs first, if that is missing, and prints the path of each file. `hv boot` and
 /// `hv test` build what they need by themselves.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,9 +33,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     for name in &args.programs {
         known(name)?;
     }
-    let toolchain = target::prepare()?;
-    ui::note(&format!("Using {}", toolchain.description));
     for name in &args.programs {
+        let toolchain = target::prepare_for(target_of(name))?;
+        ui::note(&format!("Using {}", toolchain.description));
         ui::out(&format!("{}\n", program(&toolchain, name)?.display()));
     }
     Ok(Exit::Success)
@@ -64,9 +64,12 @@ pub(crate) fn root() -> anyhow::Result<&'static Path> {
     Ok(root)
 }
 
-/// Where the ELF file of a program is once it was built.
-pub(crate) fn output(name: &str) -> anyhow::Result<PathBuf> {
-    Ok(root()?.join("bare/target").join(TARGET).join("release").join(name))
+/// The program that is a UEFI application.
+pub(crate) const APPLICATION: &str = "uefi-guest";
+
+/// The target of a program.
+fn target_of(name: &str) -> &'static str {
+    if name == APPLICATION { UEFI_TARGET } else { TARGET }
 }
 
 /// The hypervisor to use: the one given, else that of this source tree, which is built.
@@ -84,15 +87,28 @@ pub(crate) fn hypervisor(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Builds one of the programs and gives the path of its ELF file.
+/// Where the file of a program is once it was built.
+pub(crate) fn output(name: &str) -> anyhow::Result<PathBuf> {
+    let target = target_of(name);
+    let folder = root()?.join("bare/target").join(target).join("release");
+    Ok(folder.join(if target == UEFI_TARGET { format!("{name}.efi") } else { name.to_owned() }))
+}
+
+/// The UEFI application, built.
+pub(crate) fn application() -> anyhow::Result<PathBuf> {
+    program(&target::prepare_for(UEFI_TARGET)?, APPLICATION)
+}
+
+/// Builds one of the programs with a toolchain for its target, and gives the path of its file.
 pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");
-    let title = format!("Building {name} for {TARGET}");
+    let target = toolchain.target;
+    let title = format!("Building {name} for {target}");
     let task = ui::Task::quiet(title.clone());
     let mut command = Command::new(&toolchain.cargo);
     command
         .current_dir(&bare)
-        .args(["build", "--release", "--bin", name, "--target", TARGET])
+        .args(["build", "--release", "--bin", name, "--target", target])
         .args(&toolchain.arguments)
         .arg("--target-dir")
         .arg(bare.join("target"))
@@ -119,7 +135,7 @@ pub(crate) fn program(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathB
     drop(task);
     if !status.success() {
         ui::note(log.trim_end());
-        bail!("cannot build {name} for {TARGET} with {}; cargo's messages are above", toolchain.description);
+        bail!("cannot build {name} for {target} with {}; cargo's messages are above", toolchain.description);
     }
     let file = output(name)?;
     if !file.is_file() {

@@ -65,7 +65,7 @@ fn items() -> anyhow::Result<Vec<Item>> {
     let qemu = qemu::find().ok_or("will be installed: Debian package qemu-system-arm".to_owned());
     let qemu = qemu.and_then(|path| qemu::check(path).map_err(|error| format!("{error:#}")));
     let qemu = qemu.map(|qemu| format!("{} {}", qemu.path.display(), qemu.version));
-    let rust = match target::find() {
+    let rust = match target::find(target::TARGET) {
         Ok(Some(toolchain)) => Ok(toolchain.description),
         Ok(None) => Err(format!("will be added with rustup, else from Debian: target {}", target::TARGET)),
         Err(error) => Err(format!("{error:#}")),

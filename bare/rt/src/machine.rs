@@ -18,6 +18,10 @@ pub struct Machine {
     pub ram: Range<u64>,
     /// The command line.
     pub bootargs: &'static str,
+    /// Guest physical addresses of the initrd, if there is one.
+    pub initrd: Option<Range<u64>>,
+    /// Address of the EFI system table that leads to the ACPI tables, if there is one (`--firmware both`).
+    pub efi_system_table: Option<u64>,
     /// Where the GIC's distributor is.
     pub gicd: u64,
     /// Where the first redistributor is; the others follow, 128 KiB each.
@@ -110,6 +114,9 @@ pub(crate) fn parse(tree: *const u8) -> Machine {
     Machine {
         ram: start..start + size,
         bootargs,
+        initrd: chosen
+            .and_then(|node| Some(long(node, "linux,initrd-start")?..long(node, "linux,initrd-end")?)),
+        efi_system_table: chosen.and_then(|node| long(node, "linux,uefi-system-table")),
         gicd: reg(gic, 0).expect("the GIC has a distributor").0,
         gicr: reg(gic, 1).expect("the GIC has redistributors").0,
         vmbus_intid: compatible(fdt, "microsoft,vmbus").and_then(intid),
@@ -135,6 +142,10 @@ fn cell(node: FdtNode<'static>, name: &str, index: usize) -> Option<u32> {
     let property = node.property(name)?;
     let bytes = property.value().get(index * 4..index * 4 + 4)?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn long(node: FdtNode<'static>, name: &str) -> Option<u64> {
+    Some(u64::from(cell(node, name, 0)?) << 32 | u64::from(cell(node, name, 1)?))
 }
 
 /// Address and size of entry `index` of the reg property.

@@ -134,6 +134,8 @@ pub(crate) enum FirmwareKind {
     Acpi,
     /// A device tree with a VMBus node, as kernels from 7.0 on take it
     Dt,
+    /// Both: a device tree that also leads to the ACPI tables, for programs that start another one
+    Both,
 }
 
 impl From<FirmwareKind> for Firmware {
@@ -141,6 +143,7 @@ impl From<FirmwareKind> for Firmware {
         match kind {
             FirmwareKind::Acpi => Self::Acpi,
             FirmwareKind::Dt => Self::DeviceTree,
+            FirmwareKind::Both => Self::Both,
         }
     }
 }

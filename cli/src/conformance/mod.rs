@@ -2,6 +2,7 @@
 
 mod matrix;
 mod mutants;
+pub(crate) mod uefi;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +59,13 @@ pub(crate) struct Args {
     /// Seconds after which a run is ended
     #[arg(long, value_name = "SECS", default_value_t = 120)]
     timeout: u32,
+    /// Make what runs the suite on a real machine, in this folder, and run nothing: a UEFI application, and a disk image
+    /// with it
+    #[arg(long, value_name = "FOLDER", conflicts_with = "read")]
+    uefi: Option<PathBuf>,
+    /// Report on what guests wrote elsewhere, and run nothing: text, or the disk image of --uefi after its run
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    read: Vec<PathBuf>,
     /// List the cases and where their rules stand, and run nothing
     #[arg(long)]
     list: bool,
@@ -65,6 +73,7 @@ pub(crate) struct Args {
     /// no case catches. Only those with one of these words in their name or source file, if any are given
     #[arg(long, value_name = "WORDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     #[arg(conflicts_with_all = ["vps", "conduit", "granule", "filter", "kernel", "hypervisor", "qemu", "timeout"])]
+    #[arg(conflicts_with_all = ["uefi", "read"])]
     mutants: Option<String>,
 }
 
@@ -76,6 +85,8 @@ Examples:
   cargo hv conformance --kernel my-guest --vps 2 --conduit smccc --granule 4k
   cargo hv conformance --mutants
   cargo hv conformance --mutants=timers.rs --format json
+  cargo hv conformance --uefi esp
+  cargo hv conformance --read hv-conformance.txt --format json
 
 Exit codes: 0 the host conforms (or the suite catches its mutants), 1 it does not, 2 wrong use.";
 
@@ -106,8 +117,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.list {
         return list(args);
     }
+    if let Some(folder) = &args.uefi {
+        return uefi::make(folder);
+    }
     if let Some(file) = &args.output {
         output::check("report", "--output", file)?;
+    }
+    if !args.read.is_empty() {
+        return finish(args, &uefi::read(&args.read)?);
     }
     if let Some(file) = &args.kernel {
         // Before anything is installed or built.

@@ -69,8 +69,13 @@ pub(crate) fn for_acpi(
     Ok(fdt.finish()?)
 }
 
-/// Tree that describes the whole machine, for a guest without ACPI.
-pub(crate) fn full(chosen: &Chosen<'_>, ram: &Range<u64>, vps: u32) -> Result<Vec<u8>, Error> {
+/// Tree that describes the whole machine, for a guest without ACPI, or one that passes on the EFI system table.
+pub(crate) fn full(
+    chosen: &Chosen<'_>,
+    ram: &Range<u64>,
+    vps: u32,
+    system_table: Option<u64>,
+) -> Result<Vec<u8>, Error> {
     let mut fdt = FdtWriter::new()?;
     let root = fdt.begin_node("")?;
     fdt.property_u32("#address-cells", 2)?;
@@ -82,6 +87,9 @@ pub(crate) fn full(chosen: &Chosen<'_>, ram: &Range<u64>, vps: u32) -> Result<Ve
     let node = fdt.begin_node("chosen")?;
     write_chosen(&mut fdt, chosen)?;
     fdt.property_string("stdout-path", &format!("/{UART_NODE}"))?;
+    if let Some(address) = system_table {
+        fdt.property_u64("linux,uefi-system-table", address)?;
+    }
     fdt.end_node(node)?;
 
     let node = fdt.begin_node(&format!("memory@{:x}", ram.start))?;
@@ -265,7 +273,7 @@ mod test {
     fn chosen_has_command_line_initrd_entropy_and_interrupts() {
         let mut seed = [7; RNG_SEED_LEN];
         seed[..8].fill(1);
-        let found = parse(&full(&chosen(&seed), &RAM, 1).expect("tree"));
+        let found = parse(&full(&chosen(&seed), &RAM, 1, None).expect("tree"));
         assert_eq!(found["/chosen/bootargs"], b"quiet\0");
         assert_eq!(found["/chosen/linux,initrd-start"], INITRD.start.to_be_bytes());
         assert_eq!(found["/chosen/linux,initrd-end"], INITRD.end.to_be_bytes());
@@ -274,12 +282,14 @@ mod test {
         assert_eq!(found["/chosen/hv-arm64,vmbus-intid"], cells(&[18]));
         assert_eq!(found["/chosen/hv-arm64,stimer-intid"], cells(&[17]));
         let without = Chosen { initrd: None, ..chosen(&seed) };
-        assert!(!parse(&full(&without, &RAM, 1).expect("tree")).contains_key("/chosen/linux,initrd-start"));
+        assert!(
+            !parse(&full(&without, &RAM, 1, None).expect("tree")).contains_key("/chosen/linux,initrd-start")
+        );
     }
 
     #[test]
     fn the_full_tree_describes_the_machine() {
-        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 8).expect("tree"));
+        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 8, None).expect("tree"));
         assert_eq!(found["/memory@40400000/reg"], cells(&[0, 0x4040_0000, 0, 0x1000_0000]));
         let cpus = found.iter().filter(|(key, _)| key.starts_with("/cpus/") && key.ends_with("/reg"));
         let ids: Vec<_> = cpus.map(|(_, value)| value.clone()).collect();
@@ -296,7 +306,7 @@ mod test {
 
     #[test]
     fn the_vmbus_node_has_an_edge_ppi_a_window_and_coherent_dma() {
-        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 1).expect("tree"));
+        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 1, Some(0x4201_0000)).expect("tree"));
         assert_eq!(found["/vmbus@10000000/compatible"], b"microsoft,vmbus\0");
         assert_eq!(found["/vmbus@10000000/interrupts"], cells(&[1, 2, 1]));
         assert_eq!(found["/vmbus@10000000/ranges"], cells(&[0, 0x1000_0000, 0, 0x1000_0000, 0, 0x2000_0000]));

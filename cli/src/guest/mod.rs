@@ -69,6 +69,8 @@ pub(crate) enum Firmware {
     Acpi,
     /// A device tree.
     DeviceTree,
+    /// A device tree that also leads to the EFI system table and so to ACPI: for a program that is firmware to another.
+    Both,
 }
 
 /// What to build.
@@ -129,16 +131,20 @@ pub(crate) fn build(spec: Spec) -> Result<Image, Error> {
 
     let mut segments = kernel.segments;
     let tree = match spec.firmware {
-        Firmware::Acpi => {
+        Firmware::DeviceTree => fdt::full(&chosen, &ram, spec.vps, None)?,
+        Firmware::Acpi | Firmware::Both => {
             let machine = acpi::Machine { vps: spec.vps, vmbus_intid: spec.vmbus_intid };
             let acpi = acpi::build(machine, places.acpi.start);
             let efi = efi::build(places.acpi.start + EFI_OFFSET, acpi.rsdp, &ram, &places.acpi);
             debug_assert!(acpi.bytes.len() as u64 <= EFI_OFFSET, "ACPI tables grew into the EFI tables");
             segments.push((places.acpi.start, acpi.bytes));
             segments.push((places.acpi.start + EFI_OFFSET, efi.bytes));
-            fdt::for_acpi(&chosen, efi.system_table, efi.map)?
+            if spec.firmware == Firmware::Both {
+                fdt::full(&chosen, &ram, spec.vps, Some(efi.system_table))?
+            } else {
+                fdt::for_acpi(&chosen, efi.system_table, efi.map)?
+            }
         }
-        Firmware::DeviceTree => fdt::full(&chosen, &ram, spec.vps)?,
     };
     debug_assert!(tree.len() as u64 <= FDT_SIZE, "the device tree outgrew its place");
     segments.push((places.fdt, tree));

@@ -237,7 +237,7 @@ fn log(report: &Report) -> String {
 const fn detection(report: &Report, firmware: Firmware) -> &'static str {
     match firmware {
         _ if report.guest_os_id == 0 => "none",
-        Firmware::Acpi => "ACPI FADT hypervisor identity",
+        Firmware::Acpi | Firmware::Both => "ACPI FADT hypervisor identity",
         Firmware::DeviceTree if report.uid_calls > 0 => "SMCCC vendor hypervisor UID",
         Firmware::DeviceTree => "unknown",
     }

@@ -39,6 +39,8 @@ pub(crate) enum Piece {
     Busybox,
     /// The C headers of Debian's 6.12.
     Headers(Headers),
+    /// UEFI firmware for QEMU's `virt` machine.
+    Uefi,
 }
 
 /// The two halves of a kernel's headers.
@@ -100,6 +102,7 @@ impl Piece {
             Self::Kernel(Stock::Cloud61) => "linux-6.1-cloud",
             Self::Kernel(Stock::Pages16k) => "linux-6.12-16k",
             Self::Busybox => "busybox",
+            Self::Uefi => "uefi",
             Self::Headers(Headers::Common) => "linux-6.12-headers-common",
             Self::Headers(Headers::Arm64) => "linux-6.12-headers-arm64",
         }
@@ -112,6 +115,7 @@ impl Piece {
             Self::Kernel(Stock::Cloud61) => "Debian's 6.1 cloud kernel",
             Self::Kernel(Stock::Pages16k) => "Debian's 6.12 kernel with 16K pages",
             Self::Busybox => "Debian's static busybox",
+            Self::Uefi => "Debian's UEFI firmware for QEMU",
             Self::Headers(Headers::Common) => "Debian's 6.12 kernel headers",
             Self::Headers(Headers::Arm64) => "Debian's 6.12 kernel headers for arm64",
         }
@@ -123,6 +127,7 @@ impl Piece {
             Self::Kernel(stock) => newest(names, stock.package()),
             Self::Busybox => names.into_iter().find(|&name| name == "busybox-static"),
             Self::Headers(headers) => newest(names, headers.package()),
+            Self::Uefi => names.into_iter().find(|&name| name == "qemu-efi-aarch64"),
         }
     }
 
@@ -132,6 +137,7 @@ impl Piece {
             Self::Kernel(stock) => stock.package().0,
             Self::Busybox => "busybox-static",
             Self::Headers(headers) => headers.package().0,
+            Self::Uefi => "qemu-efi-aarch64",
         }
     }
 
@@ -145,6 +151,7 @@ impl Piece {
         let parts = parts.strip_prefix(&["usr"]).unwrap_or(&parts);
         match (self, parts) {
             (Self::Busybox, ["bin", "busybox"]) => Some("busybox".to_owned()),
+            (Self::Uefi, ["share", "qemu-efi-aarch64", "QEMU_EFI.fd"]) => Some("QEMU_EFI.fd".to_owned()),
             (Self::Kernel(_), ["boot", name]) if name.starts_with("vmlinuz-") => Some("vmlinuz".to_owned()),
             (Self::Kernel(_), ["lib", "modules", _, "kernel", "drivers", "hv", name]) => {
                 name.contains(".ko").then(|| format!("modules/{name}"))
@@ -218,6 +225,12 @@ pub(crate) fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, Pat
 pub(crate) fn busybox(cache: &Cache) -> anyhow::Result<PathBuf> {
     prepare(cache, &[Piece::Busybox])?;
     Ok(cache.entry(Piece::Busybox.folder()).join("busybox"))
+}
+
+/// Gets the firmware image.
+pub(crate) fn firmware(cache: &Cache) -> anyhow::Result<PathBuf> {
+    prepare(cache, &[Piece::Uefi])?;
+    Ok(cache.entry(Piece::Uefi.folder()).join("QEMU_EFI.fd"))
 }
 
 fn fetch<'a>(

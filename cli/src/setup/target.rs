@@ -11,6 +11,8 @@ use crate::{process, ui};
 
 /// The target of the programs in `bare/`.
 pub(crate) const TARGET: &str = "aarch64-unknown-none-softfloat";
+/// The target of the UEFI application in `bare/`.
+pub(crate) const UEFI_TARGET: &str = "aarch64-unknown-uefi";
 /// Debian's newest Rust, with the sources of its library.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// Where Debian's Rust is.
@@ -20,9 +22,11 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 /// Oldest Rust that the programs in `bare/` build with.
 const OLDEST: (u32, u32) = (1, 88);
 
-/// A cargo that can build for [`TARGET`].
+/// A cargo that can build for a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Toolchain {
+    /// The target.
+    pub(crate) target: &'static str,
     /// The cargo.
     pub(crate) cargo: PathBuf,
     /// Arguments that its `build` needs.
@@ -51,25 +55,31 @@ impl Host {
         Ok(Self { cargo, version, rustlib })
     }
 
-    fn has_target(&self) -> bool {
-        self.rustlib.join(TARGET).join("lib").is_dir()
+    fn has(&self, target: &str) -> bool {
+        self.rustlib.join(target).join("lib").is_dir()
     }
 
-    fn toolchain(&self, how: &str) -> Toolchain {
+    fn toolchain(&self, target: &'static str, how: &str) -> Toolchain {
         Toolchain {
+            target,
             cargo: self.cargo.clone(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            description: format!("rustc {}, target {TARGET} {how}", self.version),
+            description: format!("rustc {}, target {target} {how}", self.version),
         }
     }
 
     /// A linker: rustc's own, else LLVM's.
-    fn linker(&self) -> Option<PathBuf> {
+    fn linker(&self, target: &str) -> Option<PathBuf> {
         let folders = std::fs::read_dir(&self.rustlib).into_iter().flatten().flatten();
         let own = folders.map(|folder| folder.path().join("bin/rust-lld")).find(|lld| lld.is_file());
-        own.or_else(|| process::which("ld.lld"))
+        own.or_else(|| process::which(lld(target)))
     }
+}
+
+/// What Debian's package lld calls its linker for a target.
+fn lld(target: &str) -> &'static str {
+    if target == UEFI_TARGET { "lld-link" } else { "ld.lld" }
 }
 
 /// Version and library folder of a rustc.
@@ -82,51 +92,56 @@ fn ask(rustc: &Path) -> anyhow::Result<(String, PathBuf)> {
     Ok((version, Path::new(sysroot).join("lib/rustlib")))
 }
 
-/// The toolchain that is there already, if one is.
-pub(crate) fn find() -> anyhow::Result<Option<Toolchain>> {
+/// The toolchain for a target that is there already, if one is.
+pub(crate) fn find(target: &'static str) -> anyhow::Result<Option<Toolchain>> {
     let host = Host::find()?;
-    Ok(if host.has_target() { Some(host.toolchain("is installed")) } else { debian(&host) })
+    Ok(if host.has(target) { Some(host.toolchain(target, "is installed")) } else { debian(&host, target) })
 }
 
-/// The toolchain to use; what it lacks is installed.
+/// The toolchain for the programs in `bare/`; what it lacks is installed.
 pub(crate) fn prepare() -> anyhow::Result<Toolchain> {
-    if let Some(toolchain) = find()? {
+    prepare_for(TARGET)
+}
+
+/// The toolchain to use for a target; what it lacks is installed.
+pub(crate) fn prepare_for(target: &'static str) -> anyhow::Result<Toolchain> {
+    if let Some(toolchain) = find(target)? {
         return Ok(toolchain);
     }
     let host = Host::find()?;
-    let rustup = add_target(&host);
-    if rustup.is_ok() && host.has_target() {
-        return Ok(host.toolchain("was added by rustup"));
+    let rustup = add_target(&host, target);
+    if rustup.is_ok() && host.has(target) {
+        return Ok(host.toolchain(target, "was added by rustup"));
     }
     let reason = match rustup {
         Ok(()) => "rustup added it to another toolchain".to_owned(),
         Err(error) => format!("{error:#}"),
     };
     crate::interrupt::check()?;
-    ui::note(&format!("rustup could not add the Rust target {TARGET} ({reason}); trying Debian's Rust"));
+    ui::note(&format!("rustup could not add the Rust target {target} ({reason}); trying Debian's Rust"));
     let mut packages = DEBIAN_PACKAGES.to_vec();
-    if host.linker().is_none() {
+    if host.linker(target).is_none() {
         packages.push("lld");
     }
     system::install("Debian's Rust, with the sources to build its library for bare metal", &packages)
-        .with_context(|| format!("the Rust target {TARGET} is missing; run: rustup target add {TARGET}"))?;
-    debian(&host).with_context(|| {
-        format!("Debian's Rust was installed but cannot build for {TARGET}; run: rustup target add {TARGET}")
+        .with_context(|| format!("the Rust target {target} is missing; run: rustup target add {target}"))?;
+    debian(&host, target).with_context(|| {
+        format!("Debian's Rust was installed but cannot build for {target}; run: rustup target add {target}")
     })
 }
 
-fn add_target(host: &Host) -> anyhow::Result<()> {
+fn add_target(host: &Host, target: &str) -> anyhow::Result<()> {
     let rustup = process::which("rustup").context("rustup is not in $PATH")?;
-    ui::note(&format!("Installing the Rust target {TARGET} for rustc {}, with rustup", host.version));
-    let task = ui::Task::new(format!("rustup target add {TARGET}"));
-    let done = process::run(Command::new(rustup).args(["target", "add", TARGET]), || {})?;
+    ui::note(&format!("Installing the Rust target {target} for rustc {}, with rustup", host.version));
+    let task = ui::Task::new(format!("rustup target add {target}"));
+    let done = process::run(Command::new(rustup).args(["target", "add", target]), || {})?;
     drop(task);
     anyhow::ensure!(done.status.success(), "{}", done.complaint("error:"));
     Ok(())
 }
 
 /// Debian's Rust, which builds the library from source, if it is all there.
-fn debian(host: &Host) -> Option<Toolchain> {
+fn debian(host: &Host, target: &'static str) -> Option<Toolchain> {
     let (rustc, cargo) = (Path::new(DEBIAN_RUSTC), Path::new(DEBIAN_CARGO));
     if !rustc.is_file() || !cargo.is_file() {
         return None;
@@ -136,16 +151,21 @@ fn debian(host: &Host) -> Option<Toolchain> {
     if !sources.is_file() || !new_enough(&version) {
         return None;
     }
-    let linker = host.linker()?;
+    let linker = host.linker(target)?;
+    let variable = match target {
+        UEFI_TARGET => "CARGO_TARGET_AARCH64_UNKNOWN_UEFI_LINKER",
+        _ => "CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER",
+    };
     Some(Toolchain {
+        target,
         cargo: cargo.to_owned(),
         arguments: vec!["-Zbuild-std=core,alloc"],
         environment: vec![
             ("RUSTC", rustc.into()),
             ("RUSTC_BOOTSTRAP", "1".into()),
-            ("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", linker.into()),
+            (variable, linker.into()),
         ],
-        description: format!("Debian's rustc {version}, which builds the library for {TARGET} from source"),
+        description: format!("Debian's rustc {version}, which builds the library for {target} from source"),
     })
 }
 

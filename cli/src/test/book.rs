@@ -13,7 +13,11 @@ use super::runner::Step;
 use crate::{build, process};
 
 /// Commands of other programs; nothing here can run them.
-const OTHERS: [&str; 2] = ["gdb -ex 'target remote :1234'", "mdbook build docs"];
+const OTHERS: [&str; 3] = [
+    "gdb -ex 'target remote :1234'",
+    "mdbook build docs",
+    "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
+];
 /// Options of commands that need a file of the reader's, or a person.
 const PERSONAL: [&str; 5] = ["--kernel", "--initrd", "--gdb", "shell", "--timeout"];
 

@@ -13,6 +13,7 @@ mod programs;
 mod routines;
 mod runner;
 mod traced;
+mod uefi;
 mod witness;
 
 use std::path::PathBuf;
@@ -71,6 +72,7 @@ fn steps() -> Vec<Step> {
     steps.extend(routines::steps());
     steps.extend(c_guest::steps());
     steps.extend(conformance::steps());
+    steps.extend(uefi::steps());
     steps.extend(counted::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
@@ -165,10 +167,19 @@ fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
             Err(error) => return Err(error),
         }
     }
+    match stock::prepare(&cache, &[Piece::Uefi]) {
+        Ok(pieces) => ui::out(&format!("{} {}\n", pieces[0].package, pieces[0].version)),
+        Err(error) if error.is::<stock::NotOffered>() => {
+            ui::note(&format!("{error}; {} is ignored", uefi::FIRMWARE));
+            missing.push(uefi::FIRMWARE);
+        }
+        Err(error) => return Err(error),
+    }
     witness::prepare()?;
     for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS) {
         build::program(&toolchain, name)?;
     }
+    build::application()?;
     c_guest::prepare(&toolchain)?;
     Ok(missing)
 }

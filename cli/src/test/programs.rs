@@ -5,7 +5,7 @@ use super::runner::Step;
 use crate::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 5] = ["bench", "guest", "hello", "routines", "stress"];
+pub(super) const PROGRAMS: [&str; 6] = ["bench", "guest", "hello", "routines", "stress", "uefi-shim"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {

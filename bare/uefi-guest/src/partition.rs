@@ -1,0 +1,110 @@
+//! The state of the partition that the suite writes: saved before it, and put back behind it.
+//!
+//! Hyper-V's own firmware has a guest OS id, uses the SynIC for VMBus, and a synthetic timer for its clock.
+
+use hv_guest::arch::Either;
+use hv_guest::conduit::Conduit as _;
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::SINT_COUNT;
+use hv_tlfs::timer::STIMER_COUNT;
+use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
+use spin::Mutex;
+
+use crate::report::note;
+
+/// Header of a call about the caller's own registers.
+const OWN: [u64; 2] = [PARTITION_ID_SELF, VP_INDEX_SELF as u64];
+/// A guest OS id for as long as the firmware's own is 0, with which most registers cannot be read: open source, no
+/// known system.
+const SOME_ID: u64 = 1 << 63 | 0x7f << 56;
+
+/// A register as it was, if it could be read.
+type Was = Option<u64>;
+
+/// The registers as they were.
+struct Saved {
+    conduit: Either,
+    id: u64,
+    reference_tsc: Was,
+    message_page: Was,
+    event_page: Was,
+    control: Was,
+    sints: [Was; SINT_COUNT],
+    timers: [[Was; 2]; STIMER_COUNT],
+}
+
+static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
+
+fn get(conduit: Either, name: RegisterName) -> Was {
+    let control =
+        HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(1).with_fast(true);
+    let (result, [low, _]) = conduit.call_3_2(control, [OWN[0], OWN[1], name.0.into()]);
+    (result.status() == HvStatus::SUCCESS).then_some(low)
+}
+
+fn set(conduit: Either, name: RegisterName, value: u64) -> bool {
+    let control =
+        HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_rep_count(1).with_fast(true);
+    conduit.call_6(control, [OWN[0], OWN[1], name.0.into(), 0, value, 0]).status() == HvStatus::SUCCESS
+}
+
+/// Saves the registers, and gives the guest OS id: 0 if nobody has used the partition. `None` if the host does not answer
+/// hypercalls by this convention.
+pub(crate) fn save(conduit: Either) -> Option<u64> {
+    let get = |name| get(conduit, name);
+    let id = get(RegisterName::GUEST_OS_ID)?;
+    if id == 0 {
+        set(conduit, RegisterName::GUEST_OS_ID, SOME_ID);
+    }
+    let saved = Saved {
+        conduit,
+        id,
+        reference_tsc: get(RegisterName::REFERENCE_TSC),
+        message_page: get(RegisterName::SIMP),
+        event_page: get(RegisterName::SIEFP),
+        control: get(RegisterName::SCONTROL),
+        sints: core::array::from_fn(|n| get(RegisterName::sint(n as u8))),
+        timers: core::array::from_fn(|n| {
+            let n = n as u8;
+            [get(RegisterName::stimer_config(n)), get(RegisterName::stimer_count(n))]
+        }),
+    };
+    // The suite looks at the state that a guest finds at its start.
+    set(conduit, RegisterName::GUEST_OS_ID, id);
+    *SAVED.lock() = Some(saved);
+    Some(id)
+}
+
+/// Puts the registers back, if they were saved.
+pub(crate) fn restore() {
+    let Some(saved) = SAVED.try_lock().and_then(|mut saved| saved.take()) else { return };
+    let mut refused = 0;
+    let mut put = |name, value: Was| {
+        if let Some(value) = value {
+            refused += u32::from(!set(saved.conduit, name, value));
+        }
+    };
+    put(RegisterName::GUEST_OS_ID, Some(if saved.id == 0 { SOME_ID } else { saved.id }));
+    // Nothing may come while one half is the suite's and one the firmware's.
+    for (n, [config, _]) in (0..).zip(saved.timers) {
+        put(RegisterName::stimer_config(n), config.map(|_| 0));
+    }
+    put(RegisterName::SCONTROL, saved.control.map(|_| 0));
+    put(RegisterName::SIMP, saved.message_page);
+    put(RegisterName::SIEFP, saved.event_page);
+    for (n, sint) in (0..).zip(saved.sints) {
+        put(RegisterName::sint(n), sint);
+    }
+    put(RegisterName::SCONTROL, saved.control);
+    put(RegisterName::REFERENCE_TSC, saved.reference_tsc);
+    for (n, [config, count]) in (0..).zip(saved.timers) {
+        put(RegisterName::stimer_count(n), count);
+        put(RegisterName::stimer_config(n), config);
+    }
+    put(RegisterName::GUEST_OS_ID, Some(saved.id));
+    if refused != 0 {
+        note!("{refused} registers could not be put back as the firmware had them: reset the machine");
+    }
+}

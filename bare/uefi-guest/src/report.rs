@@ -1,0 +1,77 @@
+//! The report: kept in memory while the firmware stands still, then shown and written to a file.
+#![expect(unsafe_code, reason = "after a panic the lock may be held for ever")]
+
+use core::fmt;
+
+use hv_conformance::protocol::PREFIX;
+use spin::Mutex;
+
+use crate::firmware;
+
+/// The file on the volume that the application was loaded from.
+pub(crate) const FILE: &str = "\\hv-conformance.txt";
+
+/// Several times what the suite says in two runs.
+const BYTES: usize = 512 << 10;
+
+struct Text {
+    bytes: [u8; BYTES],
+    len: usize,
+    /// What the console has seen.
+    shown: usize,
+}
+
+static TEXT: Mutex<Text> = Mutex::new(Text { bytes: [0; BYTES], len: 0, shown: 0 });
+
+/// Writes to the report.
+#[derive(Debug)]
+pub(crate) struct Report;
+
+impl fmt::Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut kept = TEXT.lock();
+        let len = kept.len;
+        let Some(place) = kept.bytes.get_mut(len..len + text.len()) else { return Err(fmt::Error) };
+        place.copy_from_slice(text.as_bytes());
+        kept.len += text.len();
+        Ok(())
+    }
+}
+
+/// Writes a line to the report.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use core::fmt::Write as _;
+        // What does not fit is missed by whoever reads the report.
+        let _ = writeln!($crate::report::Report, "{}", format_args!($($text)*));
+    }};
+}
+pub(crate) use note;
+
+impl Report {
+    /// Writes all of it to the file, and shows what is new on the console: without a file everything, else what is not
+    /// about a case that passed or was skipped.
+    pub(crate) fn deliver() {
+        let mut kept = TEXT.lock();
+        let text = core::str::from_utf8(&kept.bytes[..kept.len]).unwrap_or_default();
+        let written = firmware::write_file(FILE, text.as_bytes());
+        for line in text[kept.shown..].lines() {
+            let event = line.strip_prefix(PREFIX).unwrap_or("fail");
+            if written.is_err() || event.starts_with("fail") || event.starts_with("begin") {
+                firmware::show(line);
+            }
+        }
+        if let Err(why) = written {
+            firmware::show_status("no report could be written to the volume of the application:", why);
+        }
+        kept.shown = kept.len;
+    }
+
+    /// Frees the lock, whoever holds it: he will not come back.
+    pub(crate) fn unlock() {
+        if TEXT.is_locked() {
+            // SAFETY: there is one thread of control, and it does not return to what held the lock.
+            unsafe { TEXT.force_unlock() };
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Names the linker script of `rt`.
+fn main() {
+    println!("cargo:rustc-link-arg=-Trt.ld");
+}

@@ -1,0 +1,23 @@
+//! As much of a UEFI firmware as the conformance suite's UEFI application (`uefi-guest`) needs, so that a test can run
+//! that application in a partition: Debian's firmware for QEMU needs devices that the hypervisor hides.
+//!
+//! `hv boot --firmware both --kernel uefi-shim --initrd uefi-guest.efi`: the device tree describes the machine to the
+//! runtime, and leads to the application and to the ACPI tables. The shim loads the application, gives it the services of
+//! [`services`], and says on the console what it did and how it ended. Files that the application writes are shown, too.
+#![no_std]
+#![no_main]
+
+mod pe;
+mod services;
+
+use rt::{Machine, println};
+
+rt::entry!(main);
+fn main(machine: &'static Machine) {
+    let file = machine.initrd.clone().expect("the application is the initrd");
+    let tables = machine.efi_system_table.expect("the ACPI tables are there: boot with `--firmware both`");
+    let image = pe::load(file, machine.ram.end);
+    println!("shim: the application is at {:#x}, its entry at {:#x}", image.base, image.entry);
+    let status = services::start(&image, tables, machine.bootargs);
+    println!("shim: the application returned {:#x}", status.0);
+}

@@ -1,0 +1,146 @@
+//! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it leaves there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use gpt::GptConfig;
+use gpt::disk::LogicalBlockSize;
+use gpt::mbr::ProtectiveMBR;
+use hv_conformance::report::Report;
+
+use crate::exit::Exit;
+use crate::{build, ui};
+
+/// Where firmware for AArch64 looks for an application (UEFI Specification, "Removable Media Boot Behavior").
+pub(crate) const BOOT_PATH: &str = "EFI/BOOT/BOOTAA64.EFI";
+/// Where the application leaves its report.
+pub(crate) const REPORT: &str = "hv-conformance.txt";
+/// The image's name in the folder.
+const IMAGE: &str = "hv-conformance.img";
+
+const SECTOR: u64 = 512;
+/// Bytes of the disk: a whole number of MiB, as virtual disks want it.
+const DISK: u64 = 64 << 20;
+/// Where its only partition begins, and how many bytes it has: enough for FAT32, which a fixed disk's system partition
+/// shall have.
+const PARTITION: u64 = 1 << 20;
+const PARTITION_BYTES: u64 = DISK - (2 << 20);
+
+/// Makes the application and a disk image with it.
+pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
+    let application = build::application()?;
+    let explain = || format!("cannot write to {}", folder.display());
+    let file = folder.join(BOOT_PATH);
+    fs::create_dir_all(file.parent().unwrap_or(folder)).with_context(explain)?;
+    fs::copy(&application, &file).with_context(explain)?;
+    let image = folder.join(IMAGE);
+    write_image(&image, &[(BOOT_PATH, &fs::read(&application)?)]).with_context(explain)?;
+    ui::out(&format!("{}\n{}\n", file.display(), image.display()));
+    Ok(Exit::Success)
+}
+
+/// Writes a disk image: GPT, and one EFI system partition with these files.
+pub(crate) fn write_image(path: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+    let mut disk = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    disk.set_len(DISK)?;
+    ProtectiveMBR::with_lb_size((DISK / SECTOR - 1) as u32).overwrite_lba0(&mut disk)?;
+    let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
+    let mut table = config.create_from_device(disk, None)?;
+    let alignment = Some(PARTITION / SECTOR);
+    table.add_partition("EFI", PARTITION_BYTES, gpt::partition_types::EFI, 0, alignment)?;
+    let mut disk = table.write()?;
+    disk.seek(SeekFrom::Start(PARTITION))?;
+    disk.write_all(&volume(files)?)?;
+    Ok(())
+}
+
+/// The partition's bytes.
+fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Cursor::new(vec![0; PARTITION_BYTES as usize]);
+    let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(SECTOR as u32);
+    fatfs::format_volume(&mut bytes, options.volume_label(*b"HV-CONFORM "))?;
+    let volume = FileSystem::new(&mut bytes, FsOptions::new())?;
+    for (path, content) in files {
+        let mut folder = volume.root_dir();
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_some() {
+                folder = folder.create_dir(part)?;
+            } else {
+                folder.create_file(part)?.write_all(content)?;
+            }
+        }
+    }
+    volume.unmount()?;
+    Ok(bytes.into_inner())
+}
+
+/// The report on a disk image that [`write_image`] wrote and a machine ran.
+fn report_on(mut disk: File) -> anyhow::Result<String> {
+    let mut bytes = vec![0; PARTITION_BYTES as usize];
+    disk.seek(SeekFrom::Start(PARTITION))?;
+    disk.read_exact(&mut bytes)?;
+    let volume = FileSystem::new(Cursor::new(bytes), FsOptions::new())?;
+    let mut text = Vec::new();
+    let mut file = volume.root_dir().open_file(REPORT).with_context(|| format!("there is no {REPORT}"))?;
+    file.read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What a machine wrote elsewhere: the text in a file, or on a disk image of ours.
+fn text(path: &Path) -> anyhow::Result<String> {
+    let explain = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(explain)?;
+    if file.metadata().with_context(explain)?.len() == DISK {
+        return report_on(file).with_context(explain);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(explain)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The runs in what machines wrote elsewhere.
+pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Report> {
+    let mut all = Report::default();
+    for path in paths {
+        let text = text(path)?;
+        let report = Report::from_console(&text);
+        if report.runs.is_empty() {
+            let end = text.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("The end"));
+            bail!("{} has no run of the suite; it ends with: {}", path.display(), end.unwrap_or("nothing"));
+        }
+        all.runs.extend(report.runs);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_was_written_to_the_image_is_read_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join(IMAGE);
+        let text = "@hv begin 1 cases=1 vps=1 conduit=smccc granule=4096\n@hv run a/b\n@hv pass a/b\n\
+                    @hv end passed=1 failed=0 skipped=0\n";
+        write_image(&image, &[(BOOT_PATH, b"MZ"), (REPORT, text.as_bytes())]).unwrap();
+        assert!(read(std::slice::from_ref(&image)).unwrap().conforms());
+        let disk = GptConfig::new().open(&image).unwrap();
+        let partition = &disk.partitions()[&1];
+        assert_eq!(partition.part_type_guid, gpt::partition_types::EFI);
+        assert_eq!(partition.first_lba * SECTOR, PARTITION);
+        assert!((partition.last_lba + 1) * SECTOR >= PARTITION + PARTITION_BYTES);
+    }
+
+    #[test]
+    fn a_text_without_a_run_is_an_error_with_its_last_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "one\nThis machine is no partition.\nThe end: status 0x3\n").unwrap();
+        let error = read(&[file.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.ends_with("it ends with: This machine is no partition."), "{error}");
+    }
+}
