@@ -2,7 +2,7 @@
 //!
 //! It can be made from any context: it takes a conduit and no handle, allocates nothing, takes no lock.
 //!
-//! Source: TLFS, "Partition Properties", "Partition Crash Enlightenment".
+//! Source: TLFS, "Partitions", "Partition Crash Enlightenment".
 
 use core::fmt;
 

@@ -39,7 +39,7 @@ pub struct Detected<C> {
 /// Harmless on any hypervisor that takes SMCCC calls; without one at EL2 (or with `HCR_EL2.HCD`) an `hvc` is an
 /// undefined instruction, so first see that PSCI's conduit is HVC or that there is an EL2.
 ///
-/// Source: TLFS, "Feature Discovery", "Hypervisor Discovery".
+/// Source: TLFS, "Feature and Interface Discovery", "Hypervisor Discovery".
 #[must_use]
 pub fn vendor_uid<C: Conduit>(conduit: C) -> Option<Detected<C>> {
     let answer = conduit.smccc(VENDOR_HYP_UID, [0; 3]);

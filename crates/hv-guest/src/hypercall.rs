@@ -1,6 +1,9 @@
 //! Typed hypercalls: fast and memory-based, simple and rep.
 //!
 //! The routines of the other modules are made of these; they are public for hypercalls that have no routine.
+//!
+//! Source: TLFS, "Hypercall Interface": "Hypercall Classes", "Hypercall Continuation", "Hypercall Inputs", "Hypercall
+//! Outputs"; alignment of parameters, "Alignment Requirements".
 
 use core::fmt;
 
@@ -126,6 +129,15 @@ pub enum RepError {
 }
 
 impl RepError {
+    /// The hypervisor's error, if it is one of the hypervisor's: the whole of it for a call without a list.
+    #[must_use]
+    pub const fn error(self) -> Option<HvError> {
+        match self {
+            Self::Status { error, .. } => Some(error),
+            Self::Stuck { .. } | Self::Shape => None,
+        }
+    }
+
     /// How many elements were done.
     #[must_use]
     pub const fn completed(self) -> usize {

@@ -3,6 +3,9 @@
 //! A page of Hyper-V is 4096 bytes, whatever the guest's own page size is. A [`Page`] is made of atomics: the
 //! hypervisor may write it at any time, so each word is read once, and what was read is judged.
 //!
+//! Source: TLFS, "Inter-Partition Communication", "SIM Page" and "SIEF Page"; "Timers", "Partition Reference Time
+//! Enlightenment".
+//!
 //! This module and [`crate::arch`] hold all the unsafe code of the crate. Here it does one thing: it looks at the same
 //! 4096 bytes as words, as message slots, as event flags, or as the reference TSC page.
 

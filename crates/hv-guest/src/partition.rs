@@ -1,4 +1,7 @@
 //! The handle of the partition, and that of each VP.
+//!
+//! Source: TLFS, "Feature and Interface Discovery", "Hypervisor Feature Registers"; "Virtual Processors", "Virtual
+//! Processor Indices".
 
 use core::cell::Cell;
 use core::fmt;

@@ -1,5 +1,8 @@
 //! Hypercalls about processors: interrupt them, start them, tell that one waits for another; and send a device's
 //! interrupt to other ones.
+//!
+//! Source: TLFS, `HvCallSendSyntheticClusterIpi`, `HvCallSendSyntheticClusterIpiEx`, `HvCallNotifyLongSpinWait`,
+//! `HvCallStartVirtualProcessor`, `HvCallRetargetDeviceInterrupt`; "Virtual Processors", "Guest Spinlocks".
 
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::interrupt::{

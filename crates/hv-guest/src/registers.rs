@@ -23,6 +23,9 @@
 //!
 //! An error is returned, never a panic: Linux has a BUG here, and hosts do refuse registers (a feature that is off, a
 //! reserved bit). Everything here acts on the VP that calls, unless it says otherwise.
+//!
+//! Source: TLFS, `HvCallGetVpRegisters`, `HvCallSetVpRegisters`; what each register holds, at its type in
+//! [`hv_tlfs`].
 
 use core::marker::PhantomData;
 

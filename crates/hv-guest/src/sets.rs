@@ -1,4 +1,6 @@
 //! Sets of VPs, for hypercalls that name processors.
+//!
+//! Source: TLFS, `HV_VP_SET`, whose example of sparse banks is the one below.
 
 use hv_tlfs::sets::{VPS_PER_BANK, VpSetHeader, bank_and_bit};
 use hv_tlfs::vp::VpIndex;

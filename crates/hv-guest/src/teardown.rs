@@ -4,6 +4,10 @@
 //! OS id last, because without it hypercalls are refused. What a hypervisor still has of a kernel that is gone, it writes
 //! into the memory of the next one.
 //!
+//! Source for what is in use and for its reset values: TLFS, "Inter-Partition Communication", "SynIC Registers"; "Timers",
+//! "Synthetic Timer Registers". For the order: Linux, drivers/hv/hv.c, `hv_synic_disable_regs`, and
+//! arch/x86/hyperv/hv_init.c, `hyperv_cleanup`.
+//!
 //! An OS that shuts down in good order uses the handles: [`Timer::release`](crate::timer::Timer::release),
 //! [`Synic::disable`](crate::synic::Synic::disable), [`Vp::offline`], [`Clock::stop`](crate::clock::Clock::stop),
 //! [`Partition::leave`]. After a crash the handles may be anywhere: [`vp`] and [`partition`] need none.

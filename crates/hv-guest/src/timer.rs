@@ -6,6 +6,8 @@
 //! A timer either asserts an interrupt ([`Timer::direct`]) or sends a message to a source ([`Timer::message`], which
 //! needs an enabled SynIC). What may look odd is the TLFS's: a one-shot timer is given the time at which it shall expire,
 //! a periodic one its period; a timer never expires early, and late by any amount.
+//!
+//! Source: TLFS, "Timers", "Synthetic Timers".
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -4,6 +4,8 @@
 //! that VP, so each CPU enters its own as it comes up ([`Partition::vp`](crate::partition::Partition::vp)), and any CPU
 //! looks up the others.
 //!
+//! Source: TLFS, "Virtual Processors", "Virtual Processor Indices"; Linux, drivers/hv/hv_common.c, `hv_common_cpu_init`.
+//!
 //! (`tests/loom` compiles this file against loom's atomics, which cannot be made in constants; so `VpMap::new` is in
 //! `partition.rs`.)
 

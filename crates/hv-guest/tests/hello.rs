@@ -46,6 +46,13 @@ impl tour::Os for Laptop {
 }
 
 #[test]
+fn the_kernel_is_shorter_than_150_lines() {
+    let (main, tour) =
+        (include_str!("../../../bare/hello/src/main.rs"), include_str!("../../../bare/hello/src/tour.rs"));
+    assert!(main.lines().count() + tour.lines().count() < 150, "it is an example, not a kernel");
+}
+
+#[test]
 fn the_tour_of_the_bare_kernel_runs_in_a_test() {
     for convention in [Convention::Smccc, Convention::Hvc1] {
         let bed = Testbed::new(Config::new(62_500_000), 1);

@@ -64,7 +64,8 @@ fn a_call_left_half_done_is_continued_where_it_stopped() {
 #[test]
 fn a_host_that_does_nothing_and_calls_it_success_is_found_out() {
     let host = says(&[done(3), done(3)], 0);
-    assert_eq!(hypercall::repeat(&host, TEN, [0; 2]), Err(RepError::Stuck { completed: 3 }));
+    let stuck = RepError::Stuck { completed: 3 };
+    assert_eq!((hypercall::repeat(&host, TEN, [0; 2]), stuck.error()), (Err(stuck), None));
     // Going back is doing nothing.
     let host = says(&[done(3), done(2)], 0);
     assert_eq!(hypercall::repeat(&host, TEN, [0; 2]), Err(RepError::Stuck { completed: 3 }));
@@ -76,7 +77,10 @@ fn more_done_than_was_asked_for_is_all_of_it() {
     assert_eq!(hypercall::repeat(&host, TEN, [0; 2]), Ok(()));
     let host = says(&[done(0xfff) | 5], 0);
     let error = hypercall::repeat(&host, TEN, [0; 2]).unwrap_err();
-    assert_eq!(error.completed(), 10);
+    assert_eq!(
+        (error.completed(), error.error().map(|error| error.status())),
+        (10, Some(HvStatus::INVALID_PARAMETER))
+    );
 }
 
 #[test]
