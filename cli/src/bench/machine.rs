@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hv_wire::{BootFlags, BootInfo, platform};
-use zerocopy::FromZeros as _;
+use hv_wire::{BootFlags, BootInfo};
 
-use crate::boot::{CPU, STIMER_INTID, VMBUS_INTID};
+use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
 use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
-use crate::machine::{DIRECT_START, Outcome, Ram, Running, Settings, Sink};
+use crate::machine::{DIRECT_START, Outcome, Running, Settings, Sink};
 use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
@@ -49,11 +48,9 @@ impl Setup {
         if !hosted {
             take_identity(&mut image)?;
         }
-        let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + MEMORY)?;
-        for (address, bytes) in &image.segments {
-            ram.write(*address, bytes)?;
-        }
-        ram.put_boot_info(&orders(&image, guest.vps))?;
+        // For messages and events that the guest sends to itself.
+        let orders = BootInfo { flags: BootFlags::LOOPBACK, ..boot::orders(&image, guest.vps, MEMORY) };
+        let ram = boot::ram(&image, &orders)?;
         ram.write(DIRECT_START, &trampoline(&image))?;
         let settings = Settings {
             qemu: self.qemu.clone(),
@@ -91,24 +88,6 @@ pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64)> {
     Ok((name, value))
 }
 
-/// What the hypervisor is told. Nobody reads it where there is none.
-fn orders(image: &Image, vps: u32) -> BootInfo {
-    BootInfo {
-        magic: BootInfo::MAGIC,
-        version: hv_wire::VERSION,
-        vps,
-        // For messages and events that the guest sends to itself.
-        flags: BootFlags::LOOPBACK,
-        entry: image.entry,
-        entry_x0: image.x0,
-        ram_base: platform::GUEST_RAM_BASE,
-        ram_size: MEMORY,
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        ..BootInfo::new_zeroed()
-    }
-}
-
 /// Code that enters the kernel: X0 is the device tree.
 fn trampoline(image: &Image) -> Vec<u8> {
     // ldr x0, #16 · ldr x1, #20 · br x1 · nop; the two words follow.
@@ -140,6 +119,8 @@ fn take_identity(image: &mut Image) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::FromZeros as _;
+
     use super::*;
 
     fn image() -> Image {

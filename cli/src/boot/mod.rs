@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use hv_wire::{BootFlags, BootInfo, Report, platform};
+use zerocopy::FromZeros as _;
 
 pub(crate) use args::Args;
 
@@ -192,31 +193,44 @@ fn trace_region(args: &Args) -> Option<Region> {
 /// RAM with the guest and the hypervisor's orders in it.
 fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
     let trace = trace_region(args);
-    let trace_size = trace.map_or(0, |trace| trace.size);
-    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + args.memory + trace_size)?;
-    for (address, bytes) in &image.segments {
-        ram.write(*address, bytes)?;
-    }
     let plan = faults::numbers(args.inject.as_deref().unwrap_or_default())?;
     let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
     plan_bytes[..plan.len()].copy_from_slice(plan.as_bytes());
-    ram.put_boot_info(&BootInfo {
+    let orders = BootInfo {
+        flags: flags(args),
+        trace_base: trace.map_or(0, |trace| trace.base),
+        trace_size: trace.map_or(0, |trace| trace.size),
+        plan_len: plan.len() as u32,
+        plan: plan_bytes,
+        ..orders(image, args.vps, args.memory)
+    };
+    ram(image, &orders)
+}
+
+/// What the hypervisor is told of every guest.
+pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
+    BootInfo {
         magic: BootInfo::MAGIC,
         version: hv_wire::VERSION,
-        vps: args.vps,
-        flags: flags(args),
+        vps,
         entry: image.entry,
         entry_x0: image.x0,
         ram_base: platform::GUEST_RAM_BASE,
-        ram_size: args.memory,
-        trace_base: trace.map_or(0, |trace| trace.base),
-        trace_size,
+        ram_size: memory,
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
-        profile: 0,
-        plan_len: plan.len() as u32,
-        plan: plan_bytes,
-    })?;
+        ..BootInfo::new_zeroed()
+    }
+}
+
+/// RAM with a guest and these orders in it.
+pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
+    let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
+    let ram = Ram::new(below + orders.ram_size + orders.trace_size)?;
+    for (address, bytes) in &image.segments {
+        ram.write(*address, bytes)?;
+    }
+    ram.put_boot_info(orders)?;
     Ok(ram)
 }
 

@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
-use hv_wire::{BootFlags, BootInfo, platform};
+use hv_wire::{BootFlags, BootInfo};
 
-use crate::boot::{STIMER_INTID, VMBUS_INTID};
+use crate::boot::{self, STIMER_INTID, VMBUS_INTID};
 use crate::exit::Exit;
 use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
-use crate::machine::{End, Outcome, Ram, Running, Settings, Sink};
+use crate::machine::{End, Outcome, Running, Settings, Sink};
 use crate::setup::{qemu, target};
 use crate::{build, output, ui};
 use matrix::{Conduit, Granule, Shape};
@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             timeout: Some(Duration::from_secs(args.timeout.into())),
         };
         let task = ui::Task::new(format!("Running the suite: {shape}"));
-        let outcome = boot(&settings, image(args, &kernel, &shape)?);
+        let outcome = run_guest(&settings, image(args, &kernel, &shape)?);
         drop(task);
         let runs = collect(&outcome?, &shape);
         ui::note(&format!("{shape}: {}", summary(&runs)));
@@ -185,29 +185,11 @@ fn image(args: &Args, kernel: &std::path::Path, shape: &Shape) -> anyhow::Result
     })?)
 }
 
-/// Boots the guest to its end.
-fn boot(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
-    let ram = Ram::new(platform::GUEST_RAM_BASE - platform::RAM_BASE + MEMORY)?;
-    for (address, bytes) in &image.segments {
-        ram.write(*address, bytes)?;
-    }
-    ram.put_boot_info(&BootInfo {
-        magic: BootInfo::MAGIC,
-        version: hv_wire::VERSION,
-        vps: settings.vps,
-        flags: BootFlags::LOOPBACK,
-        entry: image.entry,
-        entry_x0: image.x0,
-        ram_base: platform::GUEST_RAM_BASE,
-        ram_size: MEMORY,
-        trace_base: 0,
-        trace_size: 0,
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        profile: 0,
-        plan_len: 0,
-        plan: [0; hv_wire::PLAN_BYTES],
-    })?;
+/// Runs the guest to its end.
+fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
+    // For messages and events that the guest sends to itself.
+    let orders = BootInfo { flags: BootFlags::LOOPBACK, ..boot::orders(&image, settings.vps, MEMORY) };
+    let ram = boot::ram(&image, &orders)?;
     let outcome = Running::start(settings, ram, Sink::Nowhere, None)?.wait()?;
     if outcome.end == End::Interrupted {
         bail!(crate::interrupt::Interrupted);
