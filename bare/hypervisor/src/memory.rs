@@ -9,11 +9,21 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hv_host::{BadAddress, GuestMemory};
 use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
 use hv_wire::{BootInfo, Report, VpReport};
+use zerocopy::FromZeros as _;
 
 /// What the tool wrote. It is copied out, so that later changes to it do not matter.
+///
+/// By words: a volatile read of the whole structure becomes one of each byte of its array, 28 KiB of code.
+#[inline(never)]
 pub(crate) fn boot_info() -> BootInfo {
-    // SAFETY: the region is ours, mapped, aligned, and any bytes are a valid BootInfo (`FromBytes`).
-    unsafe { core::ptr::read_volatile(BOOT_INFO as *const BootInfo) }
+    let mut info = BootInfo::new_zeroed();
+    let words: &mut [u64; size_of::<BootInfo>() / 8] = zerocopy::transmute_mut!(&mut info);
+    let from = BOOT_INFO as *const u64;
+    for (n, word) in words.iter_mut().enumerate() {
+        // SAFETY: the region is ours, mapped, aligned, and holds a BootInfo, of which this is a word.
+        *word = unsafe { from.add(n).read_volatile() };
+    }
+    info
 }
 
 /// The run's report.
