@@ -29,7 +29,7 @@ pub(crate) struct Clock {
     pub(crate) scale: u64,
     /// Added to the scaled counter; two's complement.
     pub(crate) offset: u64,
-    /// Ticks per reference unit: whole ticks and 1/2^64 of a tick.
+    /// Ticks per reference unit: whole ticks and 1/2^64 of a tick. Never less than the inverse of `scale`.
     ticks: (u64, u64),
 }
 
@@ -40,10 +40,9 @@ impl Clock {
         // it is 1 GHz, earlier ones have 19.2 MHz and more).
         let frequency = frequency.max(CLOCK_HZ + 1);
         let scale = (u128::from(CLOCK_HZ) << 64) / u128::from(frequency);
-        let units = u128::from(CLOCK_HZ);
-        let whole = u128::from(frequency) / units;
-        let fraction = ((u128::from(frequency) % units) << 64) / units;
-        let mut clock = Self { scale: scale as u64, offset: 0, ticks: (whole as u64, fraction as u64) };
+        // Rounded up where `scale` is rounded down: a deadline is never early.
+        let ticks = u128::MAX / scale + 1;
+        let mut clock = Self { scale: scale as u64, offset: 0, ticks: ((ticks >> 64) as u64, ticks as u64) };
         clock.offset = now.wrapping_sub(clock.at(counter));
         clock
     }
@@ -55,30 +54,19 @@ impl Clock {
         (scaled as u64).wrapping_add(self.offset)
     }
 
-    /// A counter value at which the reference time is `time` or a little more, never less: the deadline of a timer.
+    /// A counter value at which the reference time is `time` or a unit more, never less: the deadline of a timer.
     ///
-    /// Off by at most a few ticks. `u64::MAX`, which no counter reaches, if there is none.
+    /// `u64::MAX`, which no counter reaches, if there is none.
+    #[inline]
     pub(crate) fn counter_at(&self, time: u64) -> u64 {
-        let Ok(units) = u64::try_from((i128::from(time) - i128::from(self.offset as i64)).max(0)) else {
-            return u64::MAX;
+        // What lies beyond all counters gets beyond them by saturation, too.
+        let units = match (self.offset as i64).is_negative() {
+            true => time.saturating_add(self.offset.wrapping_neg()),
+            false => time.saturating_sub(self.offset),
         };
         let (whole, fraction) = self.ticks;
-        let ticks =
-            u128::from(units) * u128::from(whole) + ((u128::from(units) * u128::from(fraction)) >> 64);
-        let Ok(mut counter) = u64::try_from(ticks) else {
-            return u64::MAX;
-        };
-        // `scale` and `ticks` are both rounded down, so the estimate may fall short: by a tick as a rule, by up to a whole
-        // unit when the scale's rounding has added up over years of uptime.
-        let mut step = 1;
-        while self.at(counter).wrapping_sub(self.offset) < units {
-            let Some(next) = counter.checked_add(step) else {
-                return u64::MAX;
-            };
-            counter = next;
-            step *= 2;
-        }
-        counter
+        let part = (u128::from(units) * u128::from(fraction)) >> 64;
+        u64::try_from(u128::from(units) * u128::from(whole) + part + 1).unwrap_or(u64::MAX)
     }
 }
 
@@ -303,14 +291,22 @@ mod tests {
 
     #[test]
     fn a_deadline_is_never_early_and_at_most_a_unit_late() {
-        for frequency in [10_000_001, 19_200_000, 24_000_000, 62_500_000, 100_000_000, 1_000_000_000] {
-            let clock = Clock::new(frequency, 987_654_321, 0);
-            for time in [0, 1, 2, 9, 10, 1_000_003, 86_400 * CLOCK_HZ, 1 << 48, 1 << 56] {
-                let counter = clock.counter_at(time);
-                assert!(clock.at(counter) >= time, "{frequency} {time}");
-                assert!(clock.at(counter) <= time + 1, "{frequency} {time}: {}", clock.at(counter));
+        for frequency in
+            [10_000_001, 19_200_000, 24_000_000, 62_500_000, 100_000_000, 1_000_000_000, 3_700_000_001]
+        {
+            // Counters that began before the time and after it.
+            for (counter, now) in [(0, 0), (987_654_321, 0), (5, 1 << 50)] {
+                let clock = Clock::new(frequency, counter, now);
+                for time in [0, 1, 2, 9, 10, 1_000_003, 86_400 * CLOCK_HZ, 1 << 48, 1 << 54] {
+                    let time = now + time;
+                    let counter = clock.counter_at(time);
+                    assert!(clock.at(counter) >= time, "{frequency} {time}");
+                    assert!(clock.at(counter) <= time + 1, "{frequency} {time}: {}", clock.at(counter));
+                }
             }
         }
+        // What is past already needs no wait.
+        assert!(Clock::new(62_500_000, 5, 1 << 50).counter_at(1 << 49) <= 1);
     }
 
     #[test]

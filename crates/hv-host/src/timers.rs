@@ -30,7 +30,8 @@ struct Timer {
     blocked: bool,
     /// Reference time at which it is to expire.
     due: u64,
-    /// When it does: `due`, or later while a late periodic timer catches up.
+    /// When it does, counted from 1: `due`, or later while a late periodic timer catches up. 0, which is never, while it
+    /// is not armed or is blocked.
     fire_at: u64,
     /// When it was to expire: for the message that waits in its buffer.
     expired: u64,
@@ -57,12 +58,37 @@ impl Timer {
         expired: 0,
     };
 
+    /// When it expires if nothing changes.
+    const fn next(&self) -> u64 {
+        self.fire_at.wrapping_sub(1)
+    }
+
+    /// It expires at this time; `NEVER`: it does not.
+    fn set_next(&mut self, time: u64) {
+        self.fire_at = time.wrapping_add(1);
+    }
+
     /// Puts the registers into effect. A period begins now.
     fn arm(&mut self, now: u64) {
         self.blocked = false;
         self.armed = self.config.enable() && self.count != 0;
         self.due = if self.config.periodic() { now.saturating_add(self.count) } else { self.count };
-        self.fire_at = self.due;
+        self.set_next(if self.armed { self.due } else { NEVER });
+    }
+
+    /// It found no room for its message.
+    fn block(&mut self) {
+        self.blocked = true;
+        self.set_next(NEVER);
+    }
+
+    /// There may be room again. True if it was blocked.
+    fn unblock(&mut self) -> bool {
+        let was = core::mem::take(&mut self.blocked);
+        if was {
+            self.set_next(self.due);
+        }
+        was
     }
 
     /// After an expiration at `now`: a one-shot timer is disabled, a periodic one goes on. Returns the periods that
@@ -70,13 +96,14 @@ impl Timer {
     fn advance(&mut self, now: u64) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
+            self.set_next(NEVER);
             self.config = self.config.with_enable(false);
             return 0;
         }
         let period = self.count.max(1);
         self.due = self.due.saturating_add(period);
-        self.fire_at = self.due;
         if self.due > now {
+            self.set_next(self.due);
             return 0;
         }
         let missed = (now - self.due) / period + 1;
@@ -84,7 +111,7 @@ impl Timer {
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
         // Catching up by a shorter period, as the TLFS describes it.
         let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
-        self.fire_at = if self.due > now { self.not_at_once(now) } else { next };
+        self.set_next(if self.due > now { self.not_at_once(now) } else { next });
         skipped
     }
 
@@ -97,7 +124,7 @@ impl Timer {
         }
         let skipped = late / period + 1;
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
-        self.fire_at = self.not_at_once(now);
+        self.set_next(self.not_at_once(now));
         skipped
     }
 
@@ -125,7 +152,8 @@ impl Timers {
 
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         for timer in &self.timers {
-            for word in [timer.config.0, timer.count, timer.due, timer.fire_at, timer.expired] {
+            let fire_at = if timer.armed && !timer.blocked { timer.next() } else { timer.due };
+            for word in [timer.config.0, timer.count, timer.due, fire_at, timer.expired] {
                 w.u64(word);
             }
             w.u8(u8::from(timer.armed) | u8::from(timer.blocked) << 1);
@@ -138,10 +166,13 @@ impl Timers {
             let [count, due, fire_at, expired] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?];
             let flags = r.u8()?;
             let (armed, blocked) = (flags & 1 != 0, flags & 2 != 0);
-            if flags > 3 || armed && !(config.enable() && count != 0) || fire_at < due {
+            let runs = armed && !blocked;
+            let fits = if runs { fire_at >= due } else { fire_at == due };
+            if flags > 3 || !fits || !armed && blocked || armed && !(config.enable() && count != 0) {
                 return Err(RestoreError::Invalid("timer"));
             }
-            *timer = Timer { config, count, armed, blocked, due, fire_at, expired };
+            *timer = Timer { config, count, armed, blocked, due, fire_at: 0, expired };
+            timer.set_next(if runs { fire_at } else { NEVER });
         }
         Ok(())
     }
@@ -152,6 +183,11 @@ impl Timers {
 
     pub(crate) fn count(&self, timer: usize) -> u64 {
         self.timers[timer].count
+    }
+
+    /// Reference time at which the first of them expires if nothing changes.
+    fn next(&self) -> u64 {
+        self.timers.iter().map(Timer::next).fold(NEVER, u64::min)
     }
 
     /// When the timer whose message waits was to expire.
@@ -205,10 +241,25 @@ impl Synic {
 
     /// Expires what is due and asks the embedder for the next deadline.
     pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
+        let mut next = self.timers.next();
+        if next <= now || self.queues.timer_freed() {
+            self.expire_due(context, now);
+            next = self.timers.next();
+        }
+        let next = next.min(self.timers.bus.wrapping_sub(1));
+        let deadline = next.wrapping_add(1);
+        if self.timers.deadline != deadline {
+            self.timers.deadline = deadline;
+            let counter = if next == NEVER { u64::MAX } else { context.time.clock().counter_at(next) };
+            context.host.set_deadline((counter != u64::MAX).then_some(counter));
+        }
+    }
+
+    #[inline(never)]
+    fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         loop {
             for timer in 0..STIMER_COUNT {
-                let state = &self.timers.timers[timer];
-                if state.armed && !state.blocked && state.fire_at <= now {
+                if self.timers.timers[timer].next() <= now {
                     self.expire(context, timer, now);
                 }
             }
@@ -217,15 +268,6 @@ impl Synic {
                 break;
             }
             self.unblock_timers();
-        }
-        let running = self.timers.timers.iter().filter(|state| state.armed && !state.blocked);
-        let next =
-            running.map(|state| state.fire_at).min().unwrap_or(NEVER).min(self.timers.bus.wrapping_sub(1));
-        let deadline = if next == NEVER { 0 } else { next + 1 };
-        if self.timers.deadline != deadline {
-            self.timers.deadline = deadline;
-            let counter = (next != NEVER).then(|| context.time.clock().counter_at(next));
-            context.host.set_deadline(counter.filter(|&counter| counter != u64::MAX));
         }
     }
 
@@ -249,8 +291,7 @@ impl Synic {
     fn unblock_timers(&mut self) -> bool {
         let mut any = false;
         for state in &mut self.timers.timers {
-            any |= state.blocked;
-            state.blocked = false;
+            any |= state.unblock();
         }
         any
     }
@@ -280,6 +321,7 @@ impl Synic {
         }
     }
 
+    #[inline(never)]
     fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) {
         let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
         let skipped = self.timers.timers[timer].lazy_skip(now);
@@ -289,21 +331,27 @@ impl Synic {
         let Timer { config, due, .. } = self.timers.timers[timer];
         if config.direct_mode() {
             interrupt(context.host, context.vp, u32::from(config.vector()), Cause::Timer(timer as u8));
-        } else {
-            let waiting = self.queues.timer_waits(timer);
-            if !waiting {
-                self.timers.timers[timer].expired = due;
-            }
-            if waiting || !self.post_timer(context, timer, usize::from(config.sint()), now) {
-                self.timers.timers[timer].blocked = true;
-                return tell(TimerEvent::Blocked);
-            }
+        } else if !self.send_expiration(context, timer, now) {
+            self.timers.timers[timer].block();
+            return tell(TimerEvent::Blocked);
         }
         tell(TimerEvent::Expired(due, now));
         let skipped = self.timers.timers[timer].advance(now);
         if skipped != 0 {
             tell(TimerEvent::Skipped(skipped));
         }
+    }
+
+    /// Sends the message of a timer that is due. False if its buffer is taken, or the SynIC is off.
+    #[inline(never)]
+    fn send_expiration<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) -> bool {
+        if self.queues.timer_waits(timer) {
+            return false;
+        }
+        let state = &mut self.timers.timers[timer];
+        state.expired = state.due;
+        let sint = usize::from(state.config.sint());
+        self.post_timer(context, timer, sint, now)
     }
 }
 
@@ -314,7 +362,7 @@ impl Synic {
         let ready = self.control.enable() && self.message_page.enabled();
         let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);
         let times = times.filter_map(|(number, timer)| match timer.blocked {
-            false => Some(timer.fire_at),
+            false => Some(timer.next()),
             true => (ready && !self.queues.timer_waits(number)).then_some(0),
         });
         times.min()

@@ -205,6 +205,9 @@ impl Partition<'_> {
     pub(crate) fn vmbus_tick(&self, host: &impl Host, vp: usize) {
         let vmbus = self.vmbus();
         let deadline = vmbus.deadline.load(Ordering::Acquire);
+        if deadline == NEVER {
+            return;
+        }
         if deadline <= self.reference_time(host) {
             // The VP that was asked for it has been called, and has forgotten it.
             vmbus.deadline.store(NEVER, Ordering::Release);
