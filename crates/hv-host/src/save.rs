@@ -114,6 +114,11 @@ impl<'r> Reader<'r> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// Nothing may follow.
+    pub(crate) fn end(&self) -> Result<(), RestoreError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(RestoreError::Invalid("length")) }
+    }
+
     /// A flag, stored as 0 or 1.
     pub(crate) fn flag(&mut self, part: &'static str) -> Result<bool, RestoreError> {
         match self.u8()? {
@@ -162,7 +167,8 @@ impl Partition<'_> {
     /// was, with the counter frequency that it had; if that is another now, call [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// The image is refused: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset).
+    /// The image is refused: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if it was VMBus's
+    /// part that was refused, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
     pub fn restore(&self, host: &impl Host, image: &[u8]) -> Result<(), RestoreError> {
         self.reset(host);
         let restored = self.restore_image(host, image);
@@ -195,9 +201,6 @@ impl Partition<'_> {
             vp.restore(r, self.ports())?;
         }
         self.restore_vmbus(r)?;
-        if !r.rest.is_empty() {
-            return Err(RestoreError::Invalid("length"));
-        }
         host.observe(&Event::Restored);
         Ok(())
     }

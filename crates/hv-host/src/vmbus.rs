@@ -240,14 +240,27 @@ impl Partition<'_> {
         server.save(&mut |part| w.bytes(part));
     }
 
-    /// Restores the host half. The first VP that is called takes over its deadline.
+    /// Restores the host half, the last part of an image. The first VP that is called takes over its deadline. If the part
+    /// is refused, only the channels of the configuration are offered.
     pub(crate) fn restore_vmbus(&self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let deadline = r.u64()?;
         let len = r.u32()? as usize;
         let image = r.bytes(len)?;
+        r.end()?;
         let vmbus = self.vmbus();
         let mut server = vmbus.server.lock();
-        if server.restore(image).map_err(RestoreError::Vmbus)? != len {
+        if let Err(error) = self.restore_server(&mut server, image, deadline) {
+            *server = Server::new(self.config().bus);
+            return Err(error);
+        }
+        vmbus.owes.store(server.owes(), Ordering::Release);
+        vmbus.deadline.store(deadline, Ordering::Release);
+        vmbus.orphaned.store(deadline != NEVER, Ordering::Release);
+        Ok(())
+    }
+
+    fn restore_server(&self, server: &mut Server, image: &[u8], deadline: u64) -> Result<(), RestoreError> {
+        if server.restore(image).map_err(RestoreError::Vmbus)? != image.len() {
             return Err(RestoreError::Invalid("length of VMBus's part"));
         }
         if !self.config().vmbus && (server.version().is_some() || server.owes()) {
@@ -256,9 +269,6 @@ impl Partition<'_> {
         if server.deadline().is_some() != (deadline != NEVER) {
             return Err(RestoreError::Invalid("VMBus deadline"));
         }
-        vmbus.owes.store(server.owes(), Ordering::Release);
-        vmbus.deadline.store(deadline, Ordering::Release);
-        vmbus.orphaned.store(deadline != NEVER, Ordering::Release);
         Ok(())
     }
 }
