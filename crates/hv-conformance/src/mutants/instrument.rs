@@ -75,7 +75,7 @@ fn find(source: &str, text: &str) -> Vec<Range<usize>> {
 
 impl Mutant {
     /// Where its right text is in the source.
-    fn place(&'static self, source: &str) -> Result<Range<usize>, Misfit> {
+    pub(super) fn place(&'static self, source: &str) -> Result<Range<usize>, Misfit> {
         let once = |source: &str, text| match find(source, text).as_slice() {
             [place] => Ok(place.clone()),
             places => Err(Misfit::Found { mutant: self, times: places.len() }),

@@ -26,7 +26,8 @@ cases! {
         four_timers_have_four_buffers,
         timers_messages_are_all_delivered_by_end_of_message,
         a_message_that_waited_tells_the_time_of_its_delivery,
-        a_periodic_timer_holds_one_message_at_a_time;
+        a_periodic_timer_holds_one_message_at_a_time,
+        a_periodic_timer_goes_on_when_its_buffer_is_free;
     "Inter-Partition Communication", "SCONTROL Register":
         a_timer_sends_nothing_while_the_synic_is_off,
         a_timer_sends_nothing_while_the_message_page_is_off;
@@ -242,6 +243,22 @@ fn a_periodic_timer_holds_one_message_at_a_time(cx: &Cx<'_>) -> Outcome {
     cx.pause(20_000);
     cx.eom()?;
     check_eq!(cx.slot_type(&synic, SINT), 0);
+    Ok(())
+}
+
+fn a_periodic_timer_goes_on_when_its_buffer_is_free(cx: &Cx<'_>) -> Outcome {
+    need(cx)?;
+    let synic = cx.synic(&[SINT])?;
+    cx.env.store(synic.slot(SINT), 1);
+    cx.write_register(count(0), 5_000)?;
+    cx.write_register(config(0), StimerConfig(0b11).with_sint(SINT).0)?;
+    cx.soon("the message waits", || cx.pending(&synic, SINT))?;
+    // Expirations for which there is no buffer.
+    cx.pause(50_000);
+    cx.take(&synic, SINT)?;
+    for _ in 0..4 {
+        next(cx, &synic, SINT)?;
+    }
     Ok(())
 }
 

@@ -31,23 +31,17 @@ mutants! {
             "config.auto_enable()" => "false";
         auto_enable_nowhere "Auto-enable enables a timer with SINT 0.":
             "may_run" in "config.auto_enable() && may_run" => "true";
-        timer_early "Timers expire 50 microseconds early.":
-            "self.due" in "{ self.count }; self.fire_at = self.due" => "self.due.saturating_sub(500)";
         direct_sends_message "A direct timer sends a message.":
             "config.direct_mode()" in "= self.timers.timers[timer]; if config.direct_mode() {" => "false";
         direct_is_silent "A direct timer raises no interrupt.":
             "interrupt(context.host, context.vp, u32::from(config.vector()), Cause::Timer(timer as u8))"
             => "()";
-        timer_sint_wrong "A timer sends to another SINT.":
-            "usize::from(config.sint())" => "usize::from(config.sint()) ^ 1";
         direct_low_vector "A direct timer takes any vector.":
             "config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR" => "false"
             survives "The TLFS does not say which vectors a direct timer has.";
         missed_periods_lost "Periods that were missed are never made up for.":
             "missed.saturating_sub(CATCH_UP)" => "missed"
             survives "The TLFS lets a host leave out expirations that were missed.";
-        timers_late "Timers expire three seconds late.":
-            "self.due" in "{ self.count }; self.fire_at = self.due" => "self.due.saturating_add(30_000_000)";
         timer_lazy_at_first "A timer is lazy after reset.":
             "self.timers[timer].config"
             => "if self.timers[timer].count == 0 { StimerConfig(4) } else { self.timers[timer].config }";
@@ -57,6 +51,17 @@ mutants! {
             "self.due.saturating_add(period)" => "self.due.saturating_add(period * 2)";
         timers_never_settle "A timer that is due never lets its VP go on.":
             "!self.queues.take_timer_freed()" => "false";
+        blocked_timer_forgotten "A timer without a buffer does not go on when it has one again.":
+            "self.run_blocked_timers(context)" in "take_timer_freed() { self.run_blocked_timers(context)"
+            => "()";
+        timer_early "Timers expire 50 microseconds early.":
+            "if self.armed { self.due } else { NEVER }"
+            => "if self.armed { self.due.saturating_sub(500) } else { NEVER }";
+        timers_late "Timers expire three seconds late.":
+            "if self.armed { self.due } else { NEVER }"
+            => "if self.armed { self.due.saturating_add(30_000_000) } else { NEVER }";
+        timer_sint_wrong "A timer sends to another SINT.":
+            "usize::from(state.config.sint())" => "usize::from(state.config.sint()) ^ 1";
     }
 
     "hv-host/src/time.rs" {
@@ -90,5 +95,7 @@ mutants! {
             => "false";
         offset_missing "The page's offset is zero.":
             "clock.offset.to_le_bytes()" => "0u64.to_le_bytes()";
+        offset_lost "The reference time is the scaled counter, whatever came before.":
+            "self.offset.store(clock.offset, Ordering::Relaxed)" => "()";
     }
 }
