@@ -209,8 +209,7 @@ impl Partition<'_> {
             return;
         }
         if deadline <= self.reference_time(host) {
-            // The VP that was asked for it has been called, and has forgotten it.
-            vmbus.deadline.store(NEVER, Ordering::Release);
+            // The next deadline is later than now and so another: this VP will be asked for it.
             self.bus(host, vp, |server, bus| server.flush(bus));
         } else if vmbus.orphaned.load(Ordering::Acquire) {
             self.take_over_deadline(host, vp, deadline);
