@@ -61,16 +61,18 @@ fn hvc<const OBSERVED: bool>(host: Embedder<OBSERVED>, frame: &mut Frame, esr: u
         partition.hvc(&host, vp, immediate, &mut frame.x)
     };
     if !matches!(action, Action::Resume) {
-        after_hvc(host.cpu, action, immediate);
+        after_hvc(host.cpu, action);
     }
     host.enter();
 }
 
 /// What is not a plain return from an `hvc`.
 #[cold]
-fn after_hvc(cpu: &'static Cpu, action: Action, immediate: u16) {
+fn after_hvc(cpu: &'static Cpu, action: Action) {
     let host = <Embedder>::new(cpu);
     if matches!(action, Action::Undefined) {
+        // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
+        let immediate = mrs!("esr_el2") as u16;
         // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
         msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4));
         host.fault(Fault::HvcImmediate, u64::from(immediate));
