@@ -213,7 +213,8 @@ impl<'a> Gic<'a> {
     }
 
     /// The VP stopped (CPU_OFF), or is about to be started. Called on its own CPU, whose list registers are free
-    /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R).
+    /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and leaves
+    /// the list registers alone: what became pending while the VP was off may be in them.
     ///
     /// No interrupt is active any more. Pending interrupts stay pending and the redistributor keeps its settings, as
     /// they do in a GIC whose processor is switched off. [`sync`](Self::sync) before the VP's first instruction gives

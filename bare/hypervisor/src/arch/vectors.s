@@ -46,10 +46,14 @@
     eret
 .endm
 
-// An exception taken from EL2 itself is a bug of the hypervisor.
+// An exception taken from EL2 itself is a bug of the hypervisor. It may be that the stack has reached its guard page, so
+// it is described on another one.
 .macro own vector
     .balign 128
     mov     x0, #\vector
+    adrp    x1, __fault_stack_end
+    add     x1, x1, :lo12:__fault_stack_end
+    mov     sp, x1
     b       hypervisor_fault
 .endm
 
