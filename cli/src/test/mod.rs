@@ -168,7 +168,7 @@ fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
         }
     }
     match stock::prepare(&cache, &[Piece::Uefi]) {
-        Ok(pieces) => ui::out(&format!("{} {}\n", pieces[0].package, pieces[0].version)),
+        Ok(pieces) => show(&format!("{} {}\n", pieces[0].package, pieces[0].version)),
         Err(error) if error.is::<stock::NotOffered>() => {
             ui::note(&format!("{error}; {} is ignored", uefi::FIRMWARE));
             missing.push(uefi::FIRMWARE);

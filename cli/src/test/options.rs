@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use anyhow::Context as _;
+
 use super::context::{Context, read};
 use super::runner::Step;
 use crate::exit::Exit;
@@ -59,6 +61,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("options/nothing-found", nothing_found));
     steps.push(Step::new("options/stdout-full", stdout_full));
     steps.push(Step::new("options/doctor-json", doctor_json));
+    steps.push(Step::new("options/test-json", test_json));
     steps.push(Step::new("options/help", help));
     steps
 }
@@ -158,6 +161,15 @@ fn doctor_json(context: &Context) -> anyhow::Result<()> {
     let qemu = found["items"].as_array().into_iter().flatten().find(|item| item["name"] == "QEMU");
     anyhow::ensure!(qemu.is_some_and(|item| item["present"] == true), "no QEMU in {found}");
     anyhow::ensure!(found["ready"] == (done.code == Some(0)), "exit code {:?} with {found}", done.code);
+    Ok(())
+}
+
+/// Nothing but the score is on stdout, also of what is set up before a scenario.
+fn test_json(context: &Context) -> anyhow::Result<()> {
+    let done = context.hv(&["test", "--json", "-", "options/vps-0"])?;
+    let score: serde_json::Value = serde_json::from_str(&done.stdout).context(done.stderr)?;
+    anyhow::ensure!((&score["passed"], &score["failed"]) == (&1.into(), &0.into()), "{score}");
+    anyhow::ensure!(score["steps"][0]["name"] == "options/vps-0", "{score}");
     Ok(())
 }
 
