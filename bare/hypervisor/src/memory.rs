@@ -122,7 +122,7 @@ impl GuestMemory for GuestRam {
 
     #[inline]
     fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        Ok(self.atomic_u32(gpa)?.fetch_or(bits, Ordering::SeqCst))
+        Ok(self.atomic_u32(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {

@@ -44,8 +44,7 @@ pub trait GuestMemory {
     /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
     fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress>;
 
-    /// Sets `bits` in the word at `gpa` and returns the old word, sequentially consistent with
-    /// [`load_u32`](Self::load_u32) after it.
+    /// Sets `bits` in the word at `gpa` and returns the old word, in one access of acquire and release ordering.
     ///
     /// # Errors
     /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.

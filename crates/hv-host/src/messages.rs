@@ -2,7 +2,7 @@
 //!
 //! Source: TLFS, "Inter-Partition Communication", "SynIC Messages".
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{
@@ -402,6 +402,7 @@ impl Synic {
             // First the flag, then one more look at the slot: a guest that empties it between our two looks either
             // sees the flag, and will write EOM, or we see the empty slot.
             let _ = context.host.memory().fetch_or_u32(slot + AFTER_TYPE as u64, PENDING_WORD);
+            fence(Ordering::SeqCst);
             if !delayed {
                 self.deliver_first(context, sint);
             }

@@ -75,7 +75,7 @@ impl GuestMemory for Memory {
     }
 
     fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        Ok(self.word(gpa)?.fetch_or(bits, Ordering::SeqCst))
+        Ok(self.word(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {
