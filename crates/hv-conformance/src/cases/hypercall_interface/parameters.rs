@@ -209,13 +209,17 @@ fn input_and_output_may_touch(cx: &Cx<'_>) -> Outcome {
     check_eq!(cx.read::<u64>(input + 24), GUEST_ID);
     check_eq!(get_at(cx, input, input - 16), HvStatus::SUCCESS);
     check_eq!(cx.read::<u64>(input - 16), GUEST_ID);
+    // Two names fill the input to a multiple of 8 bytes.
+    cx.write_names(input, &[NAME, NAME]);
+    check_eq!(cx.memory(get(2), input, input + 24).status(), HvStatus::SUCCESS);
+    check_eq!(cx.read::<u64>(input + 40), GUEST_ID);
     Ok(())
 }
 
 fn the_output_address_is_ignored_without_output(cx: &Cx<'_>) -> Outcome {
     let input = cx.page()?;
     cx.write_values(input, &[(NAME, GUEST_ID)]);
-    for output in [0, 1, 0xfff, BEYOND, u64::MAX, input] {
+    for output in [0, 1, 0xfff, BEYOND, u64::MAX, input, input + 8] {
         check_eq!(cx.memory(set(1), input, output).status(), HvStatus::SUCCESS);
     }
     Ok(())
@@ -230,7 +234,7 @@ fn the_input_address_is_ignored_without_input(cx: &Cx<'_>) -> Outcome {
         simple(HypercallCode::GET_PARTITION_ID)
     };
     let output = cx.page()?;
-    for input in [1, 0xfff, BEYOND, u64::MAX, output] {
+    for input in [1, 0xfff, BEYOND, u64::MAX, output, output + 4] {
         check_eq!(cx.memory(control, input, output).status(), HvStatus::SUCCESS);
     }
     Ok(())

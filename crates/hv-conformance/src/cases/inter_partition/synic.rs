@@ -37,9 +37,11 @@ cases! {
         each_vp_has_its_own_synic,
         all_vps_have_a_synic_at_once;
     "Inter-Partition Communication", "SIM Page":
-        the_message_page_has_empty_slots;
+        the_message_page_has_empty_slots,
+        a_message_page_that_is_off_is_not_written;
     "Inter-Partition Communication", "SIEF Page":
-        the_event_flags_page_has_no_flag_set;
+        the_event_flags_page_has_no_flag_set,
+        an_event_flags_page_that_is_off_is_not_written;
 }
 
 fn the_synic_is_off_at_first(cx: &Cx<'_>) -> Outcome {
@@ -262,4 +264,25 @@ fn the_event_flags_page_has_no_flag_set(cx: &Cx<'_>) -> Outcome {
         check_eq!(cx.env.load(page + offset), 0);
     }
     Ok(())
+}
+
+/// A page that is named and not enabled stays what it is: the guest's memory.
+fn named_above_garbage(cx: &Cx<'_>, name: RegisterName) -> Outcome {
+    cx.need_synic()?;
+    let page = cx.page()?;
+    cx.fill(page, 0xa5);
+    cx.write_register(RegisterName::SCONTROL, 1)?;
+    cx.write_register(name, page)?;
+    for offset in (0..4096).step_by(256) {
+        check_eq!(cx.env.load(page + offset), 0xa5a5_a5a5);
+    }
+    Ok(())
+}
+
+fn a_message_page_that_is_off_is_not_written(cx: &Cx<'_>) -> Outcome {
+    named_above_garbage(cx, RegisterName::SIMP)
+}
+
+fn an_event_flags_page_that_is_off_is_not_written(cx: &Cx<'_>) -> Outcome {
+    named_above_garbage(cx, RegisterName::SIEFP)
 }

@@ -18,6 +18,7 @@ cases! {
         an_unknown_partition_is_refused,
         partition_zero_is_refused,
         another_vtl_is_refused,
+        a_vtl_that_is_not_to_be_used_is_ignored,
         reserved_bytes_of_the_header_must_be_zero,
         reserved_bits_of_the_vtl_must_be_zero;
     "HvCallGetVpRegisters", "Input List Element":
@@ -117,6 +118,13 @@ fn another_vtl_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
+fn a_vtl_that_is_not_to_be_used_is_ignored(cx: &Cx<'_>) -> Outcome {
+    for vtl in [1u64, 15] {
+        check_eq!(get_with(cx, PARTITION_ID_SELF, OWN[1] | vtl << 32, ID), HvStatus::SUCCESS);
+    }
+    Ok(())
+}
+
 fn reserved_bytes_of_the_header_must_be_zero(cx: &Cx<'_>) -> Outcome {
     for byte in [5, 6, 7] {
         check!(get_with(cx, PARTITION_ID_SELF, OWN[1] | 1 << (byte * 8), ID) != HvStatus::SUCCESS);
@@ -185,10 +193,12 @@ fn reserved_words_of_an_element_must_be_zero(cx: &Cx<'_>) -> Outcome {
         check_eq!(cx.get(ID), Ok(GUEST_ID));
     }
     let input = cx.page()?;
-    cx.write_values(input, &[(ID, GUEST_ID ^ 0xff)]);
-    cx.write(input + 16 + 8, &1u64);
-    check!(cx.memory(set(1), input, 0).status() != HvStatus::SUCCESS);
-    check_eq!(cx.get(ID), Ok(GUEST_ID));
+    for reserved in [4, 8, 12] {
+        cx.write_values(input, &[(ID, GUEST_ID ^ 0xff)]);
+        cx.write(input + 16 + reserved, &1u32);
+        check!(cx.memory(set(1), input, 0).status() != HvStatus::SUCCESS);
+        check_eq!(cx.get(ID), Ok(GUEST_ID));
+    }
     Ok(())
 }
 

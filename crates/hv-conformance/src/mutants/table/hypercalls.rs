@@ -110,6 +110,10 @@ mutants! {
             "self.host.memory().write(output + offset as u64, value.as_bytes())"
             => "self.host.memory().write(output + offset as u64, value.as_bytes()).and_then(|()| \
                 self.host.memory().write(output + offset as u64 + size_of::<T>() as u64, &[0; 8]))";
+        unused_overlap_refused "An address that a call does not need must not lie in the other parameters.":
+            "input_size != 0 && output_size != 0" => "true";
+        output_behind_refused "Output may not begin where the input ends.":
+            "input + input_size as u64 <= output" => "input + (input_size as u64) < output";
     }
 
     "hv-host/src/calls.rs" {
@@ -193,6 +197,10 @@ mutants! {
             "vp as u64" in "&(vp as u64)" => "vp as u64 | 1 << 32";
         long_payload_accepted "A message may claim more than 240 bytes of payload.":
             "!size_is_good" in "!size_is_good || !type_is_good" => "false";
+        unused_vtl_refused "A VTL that is not to be used has to be 0.":
+            "vtl.use_target_vtl() && vtl.target_vtl() != 0" => "vtl.target_vtl() != 0";
+        first_reserved_unchecked "The first reserved word of a Set in memory is ignored.":
+            "reserved1 == 0 && reserved2 == 0" => "reserved2 == 0";
     }
 
     "hv-host/src/partition.rs" {

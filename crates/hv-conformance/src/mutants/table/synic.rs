@@ -31,6 +31,8 @@ mutants! {
         waiting_forgotten_when_on "A message that waits is not delivered when the SynIC is switched on.":
             "self.scan(context)" in "self.message_page.enabled() { self.scan(context)" => "0"
             survives "The TLFS wants a look at the queue at EOM and at the next message.";
+        disabled_page_written "A SynIC page is written though it is not enabled.":
+            "!page_enabled(to)" => "false";
     }
 
     "hv-host/src/messages.rs" {
