@@ -29,6 +29,9 @@ const DISK: u64 = 64 << 20;
 const PARTITION: u64 = 1 << 20;
 const PARTITION_BYTES: u64 = DISK - (2 << 20);
 
+/// Bytes of the boot sector that say how large everything is and where (FAT specification, "Boot Sector and BPB").
+const GEOMETRY: [(usize, usize); 2] = [(11, 40), (44, 52)];
+
 /// Makes the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
     let application = build::application()?;
@@ -83,6 +86,13 @@ fn report_on(mut disk: File) -> anyhow::Result<String> {
     let mut bytes = vec![0; PARTITION_BYTES as usize];
     disk.seek(SeekFrom::Start(PARTITION))?;
     disk.read_exact(&mut bytes)?;
+    // The library believes what a damaged boot sector says, and calculates with it until something overflows.
+    let ours = volume(&[])?;
+    let is_ours = GEOMETRY.into_iter().all(|(start, end)| bytes[start..end] == ours[start..end]);
+    anyhow::ensure!(
+        is_ours,
+        "its file system is not as hv makes it: the image is damaged, or from elsewhere"
+    );
     let volume = FileSystem::new(Cursor::new(bytes), FsOptions::new())?;
     let mut text = Vec::new();
     let mut file = volume.root_dir().open_file(REPORT).with_context(|| format!("there is no {REPORT}"))?;
@@ -93,12 +103,11 @@ fn report_on(mut disk: File) -> anyhow::Result<String> {
 /// What a machine wrote elsewhere: the text in a file, or on a disk image of ours.
 fn text(path: &Path) -> anyhow::Result<String> {
     let explain = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(explain)?;
+    let file = File::open(path).with_context(explain)?;
     if file.metadata().with_context(explain)?.len() == DISK {
         return report_on(file).with_context(explain);
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).with_context(explain)?;
+    let bytes = crate::input::read(path, DISK).with_context(explain)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -134,6 +143,31 @@ mod tests {
         assert_eq!(partition.part_type_guid, gpt::partition_types::EFI);
         assert_eq!(partition.first_lba * SECTOR, PARTITION);
         assert!((partition.last_lba + 1) * SECTOR >= PARTITION + PARTITION_BYTES);
+    }
+
+    #[test]
+    fn a_disk_of_nothing_and_a_file_without_an_end_are_errors() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(DISK).unwrap();
+        for path in [file.path(), Path::new("/dev/zero"), Path::new("/")] {
+            let error = read(&[path.to_owned()]).unwrap_err();
+            assert!(error.to_string().contains(&path.display().to_string()), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_disk_with_a_damaged_boot_sector_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join(IMAGE);
+        // Bytes in a sector, reserved sectors, sectors of a file allocation table, the root's cluster.
+        for place in [11, 14, 36, 44] {
+            write_image(&image, &[(REPORT, b"text")]).unwrap();
+            let mut disk = OpenOptions::new().write(true).open(&image).unwrap();
+            disk.seek(SeekFrom::Start(PARTITION + place)).unwrap();
+            disk.write_all(&[0xff; 2]).unwrap();
+            let error = read(std::slice::from_ref(&image)).unwrap_err();
+            assert!(format!("{error:#}").contains("not as hv makes it"), "{place}: {error:#}");
+        }
     }
 
     #[test]
