@@ -140,6 +140,7 @@ pub(crate) fn run<O: Os>(os: &O) {
     let hv = discovery::identify(os);
     discovery::told(os, &hv);
     teardown::found_in_reset_state(os);
+    teardown::found_without_page(os);
     os.done("discovery");
     let map = VpMap::new();
     let clock = hv.start_clock(&os.pages()[0], os.memory()).expect("it has a clock");
