@@ -115,9 +115,14 @@ impl Run {
 
 /// A guest written in Rust finds Hyper-V by its UID, uses clock, timer and VMBus, and reports a crash on purpose.
 fn hello(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
-    let booted = program(context, "hello", &["--cpu", cpu, "--append", append])?;
+    let booted = program(context, "hello", &["--strict", "--cpu", cpu, "--append", append])?;
     booted.ended(Exit::Crash, "crash")?;
     booted.says("hello: a message came: VMBus 5.3 supported: 1")?;
     booted.is("/detection", "SMCCC vendor hypervisor UID")?;
+    let findings = &booted.json["findings"];
+    booted.check(
+        findings.as_array().is_some_and(Vec::is_empty),
+        &format!("it breaks no rule, but {findings}"),
+    )?;
     booted.is("/crash/text", "deliberate")
 }

@@ -254,6 +254,10 @@ impl<'a, C: Conduit> Synic<'a, C> {
         let result = registers::get(&self.vp, register).and_then(|old| {
             let new =
                 old.with_vector(intid.number()).with_masked(false).with_auto_eoi(false).with_polling(false);
+            // TLFS, "SINTx Registers", recommends that an unmasked source keeps its settings: it is masked while they change.
+            if !old.masked() && old != new {
+                registers::set(&self.vp, register, old.with_masked(true))?;
+            }
             registers::set(&self.vp, register, new)
         });
         let before = self.intids[usize::from(sint.0 & 15)];

@@ -109,7 +109,9 @@ fn a_masked_source_does_not_interrupt_and_keeps_the_interrupt_of_another() {
 fn unmasking_with_another_interrupt_lets_go_of_the_first() {
     everywhere(|guest| {
         let mut synic = guest.synic(0);
+        let before = guest.bed.hypercalls();
         synic.unmask(SINT, intid(99), &guest.bed.interrupts(0)).unwrap();
+        assert_eq!(guest.bed.hypercalls() - before, 3, "read, mask, and unmask with the new one");
         assert!(guest.bed.is_enabled(0, 99) && !guest.bed.is_enabled(0, 18));
         assert_eq!(registers::get(&synic, Register::sint(SINT)), Ok(Sint(99)));
     });
