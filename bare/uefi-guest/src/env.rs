@@ -25,16 +25,21 @@ impl Application {
     }
 }
 
+/// The convention of a conduit.
+pub(crate) fn convention(conduit: Either) -> Convention {
+    match conduit {
+        Either::Smccc => Convention::Smccc,
+        Either::Hvc1 => Convention::Hvc1,
+    }
+}
+
 impl Env for Application {
     fn conduit(&self) -> &dyn Conduit {
         &self.conduit
     }
 
     fn convention(&self) -> Convention {
-        match self.conduit {
-            Either::Smccc => Convention::Smccc,
-            Either::Hvc1 => Convention::Hvc1,
-        }
+        convention(self.conduit)
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {

@@ -6,12 +6,15 @@ use hv_guest::arch::Either;
 use hv_guest::conduit::Conduit as _;
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::register::RegisterName;
+use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::SINT_COUNT;
 use hv_tlfs::timer::STIMER_COUNT;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use spin::Mutex;
 
+use crate::env::convention;
+use crate::machine;
 use crate::report::note;
 
 /// Header of a call about the caller's own registers.
@@ -37,10 +40,22 @@ struct Saved {
 
 static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 
+/// A Get of one register.
+const GET: HypercallInput =
+    HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(1).with_fast(true);
+
+/// Whether a hypercall by this convention comes back. To a host that does not know it, the instruction is undefined.
+fn answers(conduit: Either) -> bool {
+    let convention = convention(conduit);
+    let at = convention.control();
+    let mut x = [0; 31];
+    x[0] = HYPERCALL.into();
+    x[at..at + 4].copy_from_slice(&[GET.0, OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into()]);
+    machine::hvc(convention.immediate(), &mut x).is_ok()
+}
+
 fn get(conduit: Either, name: RegisterName) -> Was {
-    let control =
-        HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(1).with_fast(true);
-    let (result, [low, _]) = conduit.call_3_2(control, [OWN[0], OWN[1], name.0.into()]);
+    let (result, [low, _]) = conduit.call_3_2(GET, [OWN[0], OWN[1], name.0.into()]);
     (result.status() == HvStatus::SUCCESS).then_some(low)
 }
 
@@ -54,7 +69,7 @@ fn set(conduit: Either, name: RegisterName, value: u64) -> bool {
 /// hypercalls by this convention.
 pub(crate) fn save(conduit: Either) -> Option<u64> {
     let get = |name| get(conduit, name);
-    let id = get(RegisterName::GUEST_OS_ID)?;
+    let id = answers(conduit).then(|| get(RegisterName::GUEST_OS_ID)).flatten()?;
     if id == 0 {
         set(conduit, RegisterName::GUEST_OS_ID, SOME_ID);
     }
