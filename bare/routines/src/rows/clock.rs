@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_guest::clock;
 use hv_guest::conduit::Counter;
+use hv_guest::registers::{self, Register};
+use hv_guest::tlfs::time::ReferenceTscRegister;
 
 use super::{Cx, Os};
 
@@ -30,4 +32,24 @@ pub(crate) fn clock<O: Os>(cx: &Cx<'_, O>) {
         (rounds, sequence) = (rounds + 1, new);
         rounds >= 20 && migrations >= cx.os.migrations()
     });
+    falls_back(cx);
+}
+
+/// A page that is not valid sends the clock to the counter register, until it is valid again.
+fn falls_back<O: Os>(cx: &Cx<'_, O>) {
+    let page = &cx.os.pages()[0];
+    let lent = registers::get(cx.hv, Register::REFERENCE_TSC).expect("the page's register");
+    registers::set(cx.hv, Register::REFERENCE_TSC, ReferenceTscRegister(0)).expect("it gives the page back");
+    page.clear();
+    assert!(cx.clock.sequence() == 0 && clock::read_page(page, &cx.os.conduit()).is_none());
+    let between = || {
+        let before = cx.clock.now_by_register().expect("the counter register");
+        let now = cx.clock.now().expect("by page or by register");
+        let after = cx.clock.now_by_register().expect("the counter register");
+        assert!(before <= now && now <= after, "{before:?} {now:?} {after:?}");
+    };
+    cx.on_each(|_| between());
+    registers::set(cx.hv, Register::REFERENCE_TSC, lent).expect("it takes the page again");
+    assert_ne!(cx.clock.sequence(), 0, "the page is valid again");
+    cx.on_each(|_| between());
 }
