@@ -54,7 +54,7 @@ pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
 pub use flush::Flush;
 pub use host::{Action, Host, Retarget, VpContext};
 pub use memory::{BadAddress, GuestMemory};
-pub use messages::{BUFFERS_PER_PORT, MAX_PORTS, Port, PortTarget};
+pub use messages::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, MAX_PORTS, Port, PortTarget};
 pub use partition::Partition;
 pub use profile::{Config, Profile};
 pub use save::RestoreError;

@@ -24,8 +24,10 @@ pub const BUFFERS_PER_PORT: u32 = 16;
 
 /// Ports of a partition at most; the connections of further ones do not exist.
 pub const MAX_PORTS: u8 = 127;
-/// Buffers in a VP for messages from ports and for those from the host.
-const BUFFERS: usize = 2 * BUFFERS_PER_PORT as usize;
+/// Ports that can have all their buffers waiting at one VP; further ones that lead to the same VP share what is left.
+pub const FULL_PORTS_PER_VP: u32 = 3;
+/// Buffers in a VP for messages from ports and, of their own, for those from the host.
+const BUFFERS: usize = (FULL_PORTS_PER_VP + 1) as usize * BUFFERS_PER_PORT as usize;
 /// Queue entries of a VP: the buffers, and one for each timer.
 const ENTRIES: usize = BUFFERS + STIMER_COUNT;
 /// Offset of the payload size, flags and sender in a slot; the type before it is written last.
@@ -57,6 +59,9 @@ pub(crate) fn new_message(message_type: MessageType, sender: u64, payload: &[u8]
 }
 
 /// A connection of the guest's, bound to a port: where posted messages or signalled events go.
+///
+/// A message port has [`BUFFERS_PER_PORT`] buffers for messages that wait for their slot. They lie in the target VP, which has
+/// room for all buffers of [`FULL_PORTS_PER_VP`] ports: of more ports to the same VP, one may find another's messages in them.
 #[derive(Debug)]
 pub struct Port {
     /// Connection id that the guest names.
@@ -136,7 +141,7 @@ pub(crate) struct Queues {
     /// The entry behind each, counted from 1.
     next: [u8; ENTRIES],
     /// Entries in use.
-    used: u64,
+    used: u128,
     /// A timer's buffer has become free since anybody looked.
     timer_freed: bool,
     /// Buffers in use for the host's messages.
@@ -187,12 +192,14 @@ impl Queues {
         if buffer >= BUFFERS {
             return None;
         }
+        let from_ports = (self.used & ((1 << BUFFERS) - 1)).count_ones() - self.from_host;
         match source {
             Source::Host if self.from_host >= BUFFERS_PER_PORT => return None,
             Source::Host => {
                 self.from_host += 1;
                 self.owner[buffer] = 0;
             }
+            Source::Port(_) if from_ports >= FULL_PORTS_PER_VP * BUFFERS_PER_PORT => return None,
             Source::Port(port) => {
                 if !ports.get(usize::from(port))?.take_buffer() {
                     return None;

@@ -1,7 +1,7 @@
 //! TLFS, "Inter-Partition Communication", "SynIC Messages", and HvCallPostMessage.
 
 use hv_host::testing::{Machine, RAM, RAM_SIZE, run, simple};
-use hv_host::{Config, GuestMemory, Host, Port, PortTarget, Profile};
+use hv_host::{BUFFERS_PER_PORT, Config, FULL_PORTS_PER_VP, GuestMemory, Host, Port, PortTarget, Profile};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
@@ -277,6 +277,32 @@ fn a_port_has_16_buffers() {
         m.take_message(1, SINT).unwrap();
         assert_eq!(post(m, PORT, b"x"), HvStatus::SUCCESS, "a delivery frees a buffer");
         assert_eq!(post(m, PORT, b"x"), HvStatus::INSUFFICIENT_BUFFERS);
+    });
+}
+
+#[test]
+fn ports_that_lead_to_one_vp_and_the_host_do_not_take_each_others_buffers() {
+    let target = PortTarget::Message { vp: Some(1), sint: SINT };
+    let ports: [Port; 4] = [0, 1, 2, 3].map(|n| Port::new(PORT + n, n, target));
+    run(Config::new(62_500_000), 2, &ports, |m| {
+        m.enable_synic(1, SINT, VECTOR);
+        let from_host = || m.partition.post_message(&m.host, 1, SINT, MessageType(1), 9, b"host");
+        assert_eq!(from_host(), Ok(()), "into the slot");
+        for port in PORT..PORT + FULL_PORTS_PER_VP {
+            for n in 0..BUFFERS_PER_PORT {
+                assert_eq!(post(m, port, b"x"), HvStatus::SUCCESS, "port {port:#x}, message {n}");
+            }
+            assert_eq!(post(m, port, b"x"), HvStatus::INSUFFICIENT_BUFFERS, "port {port:#x}");
+        }
+        assert_eq!(
+            post(m, PORT + FULL_PORTS_PER_VP, b"x"),
+            HvStatus::INSUFFICIENT_BUFFERS,
+            "one port too many"
+        );
+        for n in 0..BUFFERS_PER_PORT {
+            assert_eq!(from_host(), Ok(()), "the host's message {n}");
+        }
+        assert_eq!(from_host(), Err(HvStatus::INSUFFICIENT_BUFFERS));
     });
 }
 
