@@ -20,7 +20,7 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Where Debian's cargo is.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 /// Oldest Rust that the programs in `bare/` build with.
-const OLDEST: (u32, u32) = (1, 88);
+const OLDEST: (u32, u32) = (1, 90);
 
 /// A cargo that can build for a target.
 #[derive(Debug, Clone)]
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn versions_compare_by_number() {
-        assert!(new_enough("1.88.0") && new_enough("1.100.0-nightly") && new_enough("2.0.0"));
-        assert!(!new_enough("1.87.0") && !new_enough("1.9.0") && !new_enough("new"));
+        assert!(new_enough("1.90.0") && new_enough("1.100.0-nightly") && new_enough("2.0.0"));
+        assert!(!new_enough("1.89.0") && !new_enough("1.9.0") && !new_enough("new"));
     }
 }

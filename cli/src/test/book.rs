@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn the_rust_that_the_pages_ask_for_is_that_of_the_manifests() {
+        let root = build::root().unwrap();
+        let version = env!("CARGO_PKG_RUST_VERSION");
+        assert!(
+            read(&root.join("bare/Cargo.toml")).unwrap().contains(&format!("rust-version = \"{version}\""))
+        );
+        for page in ["README.md", "docs/src/introduction.md"] {
+            let asks = format!("Rust {version} or later");
+            assert!(read(&root.join(page)).unwrap().contains(&asks), "{page} does not say {asks}");
+        }
+    }
+
+    #[test]
     fn the_readme_counts_the_rules() {
         let readme = read(&build::root().unwrap().join("README.md")).unwrap();
         let count = format!("{} rules", hv_tlfs::rules::RULES.len());
