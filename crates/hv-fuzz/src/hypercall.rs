@@ -28,7 +28,7 @@ pub fn hypercall(data: &[u8]) {
         }
         machine.check_deadlines();
         machine.check_service();
-        machine.check_reset(fresh, how & 0xf0 == 0xf0);
+        machine.check_reset(fresh, how == 0xf0);
     });
 }
 

@@ -51,7 +51,7 @@ pub fn sequence(data: &[u8]) {
         }
         machine.check_service();
         if !offers_changed {
-            machine.check_reset(other, how & 0xf0 == 0xf0);
+            machine.check_reset(other, how == 0xf0);
         }
     });
 }
