@@ -80,6 +80,7 @@ fn items() -> anyhow::Result<Vec<Item>> {
         ("busybox", Piece::Busybox, true),
         ("kernel 6.1", Piece::Kernel(Stock::Cloud61), false),
         ("kernel 6.12, 16K", Piece::Kernel(Stock::Pages16k), false),
+        ("UEFI firmware", Piece::Uefi, false),
     ];
     for (what, piece, needed) in pieces {
         let will = match (debian, needed) {
