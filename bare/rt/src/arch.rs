@@ -43,6 +43,14 @@ pub fn dsb() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
+/// Says that this CPU waits for another one. QEMU, where it runs one CPU at a time (`-icount`), lets the others run then;
+/// [`core::hint::spin_loop`] is an ISB, at which it does not.
+#[inline(always)]
+pub fn relax() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
+}
+
 /// Waits for an interrupt, whether masked or not, or for nothing in particular.
 #[inline(always)]
 pub fn wfi() {

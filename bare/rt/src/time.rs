@@ -44,7 +44,7 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         if counter() >= end {
             return false;
         }
-        core::hint::spin_loop();
+        arch::relax();
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) fn steps() -> Vec<Step> {
     let run = Run { convention: HVC1, vps: "2", granule: "4k", cpu: "cortex-a72", crash: "long" };
     steps
         .push(Step::new("routines/continued", move |context| run.go(context, "", &["--inject", "again@/2"])));
+    let run = Run { convention: PROBED, vps: "4", granule: "4k", cpu: "cortex-a72", crash: "long" };
+    steps.push(Step::new("routines/deterministic", move |context| run.go(context, "", &["--deterministic"])));
     for (append, granule, cpu) in [
         ("", "4k", "cortex-a72"),
         ("hello.hvc=1", "4k", "cortex-a72"),
