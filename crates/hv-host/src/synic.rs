@@ -83,7 +83,11 @@ impl Synic {
             self.set_sint(sint, Sint(r.u64()?)).map_err(invalid("SINT"))?;
         }
         self.timers.restore(r)?;
-        self.queues.restore(r, ports)
+        self.queues.restore(r, ports)?;
+        if self.has_stuck_timer() {
+            return Err(RestoreError::Invalid("timer"));
+        }
+        Ok(())
     }
 
     /// Guest physical address of a SINT's message slot, if the message page is on.

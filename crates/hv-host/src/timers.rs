@@ -313,6 +313,14 @@ impl Synic {
         }
     }
 
+    /// Whether a timer waits for nothing and would do so forever: only a damaged image can say that.
+    pub(crate) fn has_stuck_timer(&self) -> bool {
+        let ready = self.control.enable() && self.message_page.enabled() && !self.queues.timer_freed();
+        let mut timers = self.timers.timers.iter().enumerate();
+        ready
+            && timers.any(|(number, state)| state.armed && state.blocked && !self.queues.timer_waits(number))
+    }
+
     /// The same where the caller may be another VP: this one has to do it, since the deadline is its own.
     #[inline]
     pub(crate) fn wake_timers<H: Host>(&self, context: &Context<'_, H>) {

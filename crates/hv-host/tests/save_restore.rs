@@ -118,6 +118,22 @@ fn a_timer_that_another_vp_let_go_on_does_so_after_the_restore() {
 }
 
 #[test]
+fn an_image_with_a_timer_that_waits_for_nothing_is_refused() {
+    run(config(0), 1, &ports(), |m| {
+        m.enable_synic(0, 3, 18);
+        m.set(0, Name::STIMER0_COUNT, 0x1234_5678_9abc).unwrap();
+        m.set(0, Name::STIMER0_CONFIG, 1 | 3 << 16).unwrap();
+        let mut image = save(m);
+        // Count, due time, time of the call, the last expiration, and the flags "armed" and "blocked".
+        let count = image.windows(8).position(|bytes| bytes == 0x1234_5678_9abcu64.to_le_bytes()).unwrap();
+        assert_eq!(image[count + 32], 1);
+        image[count + 32] = 3;
+        rehash(&mut image);
+        assert_eq!(m.partition.restore(&m.host, &image), Err(RestoreError::Invalid("timer")));
+    });
+}
+
+#[test]
 fn every_damaged_byte_is_found() {
     busy_machine(|m| {
         let image = save(m);
