@@ -111,8 +111,8 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// The VP is about to run its first instruction. The boot processor needs it too. Its registers get their reset
-    /// values, its queued messages are dropped.
+    /// The VP, which does not run yet, is about to run its first instruction. The boot processor needs it too. Its registers
+    /// get their reset values, its queued messages are dropped. Its timers are gone, and with them what deadline it had.
     pub fn vp_online(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.reset_registers(self.ports);

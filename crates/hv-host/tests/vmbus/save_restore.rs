@@ -2,7 +2,7 @@
 
 use crate::guest::{self, SINT};
 use hv_host::testing::{Machine, RAM, run_bare};
-use hv_host::{Config, GuestMemory, Host, RestoreError};
+use hv_host::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::{Device, Offer};
 use proptest::prelude::*;
@@ -208,7 +208,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+impl Step {
+    /// Whether it can happen: a VP that is off does nothing, and one that runs cannot be started.
+    fn possible(self, m: &Machine<'_>) -> bool {
+        let on = |vp| m.partition.power(vp) == Some(Power::On);
+        match self {
+            Self::Put { .. } | Self::Time(_) => true,
+            Self::Online(vp) => !on(vp),
+            Self::Signal { vp, .. }
+            | Self::Receive { vp }
+            | Self::Beat { vp }
+            | Self::Take { vp }
+            | Self::Close { vp, .. }
+            | Self::Open { vp, .. }
+            | Self::Modify { vp, .. }
+            | Self::Reconnect { vp }
+            | Self::Unload { vp }
+            | Self::Offline(vp) => on(vp),
+        }
+    }
+}
+
 fn apply(m: &Machine<'_>, step: Step, time: &mut u64) {
+    if !step.possible(m) {
+        return;
+    }
     match step {
         Step::Put { size } => {
             guest::put(m, ECHO, size as u64, &vec![size as u8; size]);
