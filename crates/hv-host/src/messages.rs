@@ -179,8 +179,6 @@ impl Queues {
         self.waiting = 0;
         self.lists = [List::default(); SINT_COUNT];
         self.next = [0; ENTRIES];
-        self.owner = [0; BUFFERS];
-        self.buffers.fill(EMPTY);
         self.used = 0;
         self.timer_freed = false;
         self.from_host = 0;
@@ -210,8 +208,10 @@ impl Queues {
         Some(buffer)
     }
 
+    /// Empties a buffer, so that a free one is as it was at first, and gives it back to its owner.
     fn give_back(&mut self, buffer: usize, ports: &[Port]) {
-        match self.owner[buffer] {
+        self.buffers[buffer] = EMPTY;
+        match core::mem::take(&mut self.owner[buffer]) {
             0 => self.from_host = self.from_host.saturating_sub(1),
             port => {
                 if let Some(port) = ports.get(usize::from(port) - 1) {
