@@ -39,7 +39,8 @@ mutants! {
             "reserved != [0; 3]"
             in "frame.read(0)?; Self::check_vtl(target_vtl)?; if reserved != [0; 3] { return \
                 Err(HvStatus::INVALID_PARAMETER); } self.ipi"
-            => "false";
+            => "false"
+            survives "The TLFS calls these bytes padding and does not say that they are looked at.";
         flush_flag_all_ignored "A flush of all VPs goes by its mask.":
             "flags.all_processors()"
             in "if flags.all_processors() { VpMask::all(self.vp_count()) } else { VpMask::from_mask"
