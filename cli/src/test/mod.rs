@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Run only the tests whose names contain one of these
     #[arg(value_name = "NAME")]
     filters: Vec<String>,
+    /// Run the slow tests too: those that need large downloads or long runs
+    #[arg(long)]
+    all: bool,
     /// Only list the tests
     #[arg(long)]
     list: bool,
@@ -53,6 +56,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo hv test
   cargo hv test boot/6.12 crash
+  cargo hv test --all
   cargo hv test --list
   cargo hv test --json result.json
 
@@ -87,14 +91,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let all = steps();
     let total = all.len() + 1;
     let mut steps: Vec<Step> = all.into_iter().filter(|step| wanted(&step.name)).collect();
+    let slow = runner::leave_out_slow(&mut steps, args.all);
     let in_process = wanted(IN_PROCESS);
     let selected = steps.len() + usize::from(in_process);
+    if selected == 0 && slow != 0 {
+        anyhow::bail!("{} has only slow tests; give --all to run them", args.filters.join(" or "));
+    }
     if selected == 0 {
         anyhow::bail!("no test has {} in its name; see `cargo hv test --list`", args.filters.join(" or "));
     }
     if args.list {
         let names = in_process.then_some(IN_PROCESS).into_iter().chain(steps.iter().map(|step| &*step.name));
         ui::out(&names.map(|name| format!("{name}\n")).collect::<String>());
+        if let Some(hint) = runner::slow_hint(slow) {
+            ui::note(&hint);
+        }
         return Ok(Exit::Success);
     }
     if let Some(file) = &args.json {
@@ -102,7 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let show = |text: &str| if stdout_is_taken { ui::note(text.trim_end()) } else { ui::out(text) };
-    let mut tally = Tally { filtered: total - selected, ..Tally::default() };
+    let mut tally = Tally { filtered: total - selected - slow, slow, ..Tally::default() };
     let context = Context::new()?;
     if let Some(place) = steps.iter().position(|step| step.name == LOCK_FILES) {
         runner::run(&[steps.remove(place)], &context, 1, &mut tally, &show)?;

@@ -137,6 +137,7 @@ fn nothing_found(context: &Context) -> anyhow::Result<()> {
         anyhow::ensure!(done.code == Some(Exit::Failed as i32), "{line:?}: exit code {:?}", done.code);
     }
     context.hv(&["test", "--list", "no-such-thing"])?.refused("no-such-thing")?;
+    context.hv(&["test", "--list", "stress/4-vps/million"])?.refused("give --all to run them")?;
     context.hv(&["conformance", "--list", "--filter", "no-such-thing"])?.refused("no-such-thing")
 }
 

@@ -27,6 +27,13 @@ pub(super) fn steps() -> Vec<Step> {
             stressed(&program(context, "stress", &["--vps", vps, "--append", &append])?)
         }));
     }
+    steps.push(
+        Step::new("program/stress/4-vps/million", |context| {
+            let append = "stress.only=random stress.random=1000000";
+            stressed(&program(context, "stress", &["--vps", "4", "--timeout", "3600", "--append", append])?)
+        })
+        .slow(),
+    );
     steps
 }
 

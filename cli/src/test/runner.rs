@@ -11,6 +11,8 @@ use crate::{interrupt, ui};
 pub(super) struct Step {
     /// What it is called, with slashes for groups.
     pub(super) name: String,
+    /// Only `--all` runs it: it needs a large download or a long time.
+    pub(super) slow: bool,
     run: Run,
 }
 
@@ -23,8 +25,23 @@ impl Step {
         name: impl Into<String>,
         run: impl Fn(&Context) -> anyhow::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+        Self { name: name.into(), slow: false, run: Box::new(run) }
     }
+
+    /// The same test, marked as slow: `hv test` leaves it out, `hv test --all` runs it.
+    ///
+    /// What it downloads it sets up itself, when it runs: the others do not wait for that.
+    #[must_use]
+    pub(super) fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+}
+
+/// Takes the slow steps out of `steps`, unless `all` are wanted, and tells how many there were.
+pub(super) fn leave_out_slow(steps: &mut Vec<Step>, all: bool) -> usize {
+    let count = steps.len();
+    steps.retain(|step| all || !step.slow);
+    count - steps.len()
 }
 
 /// How a step ended.
@@ -44,6 +61,8 @@ pub(super) struct Tally {
     pub(super) passed: usize,
     pub(super) ignored: usize,
     pub(super) filtered: usize,
+    /// Slow tests whose names were wanted, but not with `--all`.
+    pub(super) slow: usize,
     /// Tests that failed in process, where cargo has said which.
     pub(super) failed_in_process: usize,
     /// Name and reason of each step that failed.
@@ -59,6 +78,7 @@ impl Default for Tally {
             passed: 0,
             ignored: 0,
             filtered: 0,
+            slow: 0,
             failed_in_process: 0,
             failures: Vec::new(),
             ended: Vec::new(),
@@ -81,6 +101,7 @@ impl Tally {
             "failed": self.failed(),
             "ignored": self.ignored,
             "filtered_out": self.filtered,
+            "slow_left_out": self.slow,
             "seconds": self.started.elapsed().as_secs_f64(),
             "steps": self.ended,
         })
@@ -99,6 +120,9 @@ impl Tally {
                 text.push_str(&format!("    {name}\n"));
             }
         }
+        if let Some(hint) = slow_hint(self.slow) {
+            text.push_str(&format!("\n{hint}\n"));
+        }
         let verdict = if self.failed() == 0 { "ok" } else { "FAILED" };
         text.push_str(&format!(
             "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; \
@@ -113,6 +137,12 @@ impl Tally {
         ));
         text
     }
+}
+
+/// How many slow tests were left out, and what runs them; `None` where none was.
+pub(super) fn slow_hint(count: usize) -> Option<String> {
+    let tests = if count == 1 { "test was" } else { "tests were" };
+    (count != 0).then(|| format!("{count} slow {tests} left out; `cargo hv test --all` runs them too"))
 }
 
 /// Runs the steps, `jobs` at a time, and gives `show` a line for each that is done.
@@ -193,6 +223,22 @@ mod tests {
         assert_eq!(steps.len(), 9);
         let failed = steps.iter().find(|step| step["name"] == "step/3").unwrap();
         assert_eq!((&failed["result"], &failed["reason"]), (&"failed".into(), &"three of four".into()));
+    }
+
+    #[test]
+    fn slow_steps_run_with_all_alone_and_are_counted_without() {
+        let steps = || {
+            let step = |name: &str| Step::new(name, |_| Ok(()));
+            vec![step("quick"), step("long").slow(), step("large").slow()]
+        };
+        let mut quick = steps();
+        let slow = leave_out_slow(&mut quick, false);
+        assert_eq!((slow, quick.len(), &*quick[0].name), (2, 1, "quick"));
+        let text = Tally { slow, ..Tally::default() }.closing_lines();
+        assert!(text.contains("2 slow tests were left out; `cargo hv test --all` runs them too"), "{text}");
+        let mut all = steps();
+        assert_eq!((leave_out_slow(&mut all, true), all.len()), (0, 3));
+        assert!(!Tally::default().closing_lines().contains("slow"));
     }
 
     #[test]
