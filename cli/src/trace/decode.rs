@@ -241,7 +241,7 @@ fn bus([change, first, ref rest @ ..]: [u64; 6]) -> Parts {
             ("message rejected".into(), vec![text("message", vmbus_name(first)), said()])
         }
         Some(BusChange::Undeliverable) => (
-            "message undeliverable".into(),
+            "message dropped, VP has no SynIC".into(),
             vec![text("message", vmbus_name(first)), number("to-vp", second)],
         ),
         Some(BusChange::Other) => (words::text(rest), Vec::new()),

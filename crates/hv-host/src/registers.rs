@@ -251,7 +251,8 @@ impl Partition<'_> {
                 if sint.polling() && !self.config().profile.features.c.sint_polling_mode() {
                     return Err(HvStatus::INVALID_PARAMETER);
                 }
-                return state.synic().set_sint((n - SINT_FIRST) as usize, sint);
+                state.synic().set_sint((n - SINT_FIRST) as usize, sint)?;
+                self.vmbus_progress(host, vp);
             }
             Name::SCONTROL => {
                 state.synic().set_control(context, SynicControl(new));

@@ -101,7 +101,8 @@ impl<'p, H: Host> hv_vmbus::Port for Bus<'p, H> {
 
     fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         let target = vp as usize;
-        if self.host.inject(target, Injection::Silent) {
+        // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
+        if self.host.inject(target, Injection::Silent) || self.partition.sint_is_masked(target, sint) {
             return Posted::Full;
         }
         let sender = u64::from(MESSAGE_PORT_ID);
@@ -111,8 +112,8 @@ impl<'p, H: Host> hv_vmbus::Port for Bus<'p, H> {
                 self.host.observe(&Event::Vmbus { vp: target, from_guest: false, payload });
                 Posted::Queued
             }
-            // A SynIC that is off may be switched on again: the message waits.
-            Err(HvStatus::INSUFFICIENT_BUFFERS | HvStatus::INVALID_SYNIC_STATE) => Posted::Full,
+            Err(HvStatus::INSUFFICIENT_BUFFERS) => Posted::Full,
+            // Hyper-V drops what it has for a VP whose SynIC or message page is off (openvmm, issue 2276).
             Err(_) => Posted::Undeliverable,
         }
     }
@@ -171,6 +172,15 @@ impl Partition<'_> {
             self.vmbus().orphaned.store(false, Ordering::Release);
             state.synic().set_bus_deadline(&self.context(host, vp), deadline);
         }
+    }
+
+    /// Whether messages for a SINT of a VP wait until it is unmasked. Those for a SynIC or page that is off do not.
+    fn sint_is_masked(&self, vp: usize, sint: u8) -> bool {
+        self.vps().get(vp).is_some_and(|vp| {
+            let synic = vp.synic();
+            let on = synic.control.enable() && synic.message_page.enabled();
+            on && synic.sints.get(usize::from(sint)).is_some_and(|sint| sint.masked())
+        })
     }
 
     /// A message that the guest posted to one of VMBus's connections.

@@ -245,6 +245,9 @@ rules! {
         "A guest connects first, and asks for offers once." ("Linux, drivers/hv/connection.c");
     VMBUS_CONTACT = "vmbus-contact", Error, "message type":
         "The contact names SINT 2, VTL 0 and both monitor pages or none." ("Linux, drivers/hv/connection.c");
+    VMBUS_SYNIC = "vmbus-synic-off", Error, "message type":
+        "The VP that VMBus's messages go to has its SynIC and message page on, and SINT 2 unmasked, before the contact."
+        ("TLFS, HvCallPostMessage; openvmm, issue 2276 and pull request 962");
     VMBUS_CHANNEL = "vmbus-channel", Error, "message type":
         "Requests name a channel that was offered, and fit its state." ("Linux, drivers/hv/channel.c");
     VMBUS_GPADL = "vmbus-gpadl", Error, "message type":

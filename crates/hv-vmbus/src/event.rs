@@ -81,7 +81,7 @@ pub enum Event {
         /// What was wrong.
         reason: Reason,
     },
-    /// A message to the guest could not be delivered, because its VP does not exist.
+    /// A message to the guest was dropped, because its VP does not exist, or has its SynIC or message page off.
     Undeliverable {
         /// Kind of message.
         message: MessageType,

@@ -57,7 +57,8 @@ pub enum Posted {
     Queued,
     /// The queue is full; the server keeps the message until [`Server::flush`](crate::Server::flush) is called.
     Full,
-    /// It can never be delivered: there is no such VP. The server drops it.
+    /// It is not delivered: there is no such VP, or its SynIC or message page is off. The server drops it, as Hyper-V does
+    /// (openvmm, issue 2276).
     Undeliverable,
 }
 

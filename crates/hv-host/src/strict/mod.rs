@@ -165,7 +165,10 @@ impl<const VPS: usize> Judge<VPS> {
             Event::Crash { control, ref parameters, text, .. } => {
                 self.crash(found, control, parameters, text);
             }
-            Event::Bus(event) => ends::bus(found, event),
+            Event::Bus(event) => {
+                self.contact(found, event);
+                ends::bus(found, event);
+            }
             // A VP that is off keeps its SynIC until it starts again.
             Event::VpOnline { vp } => {
                 if let Some(state) = self.vps.get_mut(vp) {

@@ -65,6 +65,20 @@ pub(crate) const CASES: &[Case] = &[
         connected,
     ),
     (
+        &rules::VMBUS_SYNIC,
+        |m| {
+            ready(m);
+            set(m, Name::SIMP, m.message_page(0));
+            post(m, 4, 1, contact(SINT).as_bytes());
+        },
+        |m| {
+            // Another VP's SynIC is off.
+            ready(m);
+            m.set(1, Name::SCONTROL, 0).unwrap();
+            post(m, 4, 1, contact(SINT).as_bytes());
+        },
+    ),
+    (
         &rules::VMBUS_CHANNEL,
         |m| {
             connected(m);

@@ -85,6 +85,21 @@ fn what_stock_linux_does_gives_no_alarm() {
 }
 
 #[test]
+fn a_contact_with_any_part_of_the_synic_off_is_named_once() {
+    let off: [(Name, u64); 3] = [(Name::SCONTROL, 0), (Name::SIMP, 0), (Name::SINT2, 0x1_0012)];
+    for (register, value) in off {
+        let found = judge(&|m| {
+            ready(m);
+            set(m, register, value);
+            post(m, 4, 1, contact(SINT).as_bytes());
+        });
+        let named = found.iter().filter(|f| *f.rule == rules::VMBUS_SYNIC);
+        let values: Vec<_> = named.map(|f| f.value).collect();
+        assert_eq!(values, [u64::from(bus::MessageType::VERSION_RESPONSE.0)], "{register:?}: {found:?}");
+    }
+}
+
+#[test]
 fn a_finding_names_the_vp_and_the_value() {
     let found = judge(&|m| {
         identified(m);

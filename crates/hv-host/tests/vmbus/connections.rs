@@ -57,12 +57,44 @@ fn more_offers_than_buffers_arrive_all_and_in_order() {
 }
 
 #[test]
-fn an_answer_waits_for_a_synic_that_is_off() {
+fn an_answer_to_a_synic_or_message_page_that_is_off_is_dropped() {
+    for register in [Name::SCONTROL, Name::SIMP] {
+        ready(|m| {
+            let on = m.get(1, register).unwrap();
+            m.set(1, register, 0).unwrap();
+            assert_eq!(post(m, 4, contact(1).as_bytes()), HvStatus::SUCCESS);
+            m.set(1, register, on).unwrap();
+            assert_eq!(take_kinds(m, 1), [], "{register:?}");
+            assert_eq!(m.host.take_interrupts(), []);
+            // The connection stands: later messages arrive.
+            let offers = MessageHeader::new(MessageType::REQUEST_OFFERS);
+            assert_eq!(post(m, 4, offers.as_bytes()), HvStatus::SUCCESS);
+            assert!(take_kinds(m, 1).contains(&MessageType::ALL_OFFERS_DELIVERED));
+        });
+    }
+}
+
+#[test]
+fn what_waits_in_the_server_is_dropped_when_the_synic_goes_off() {
     ready(|m| {
-        m.set(1, Name::SCONTROL, 0).unwrap();
+        // All of the host's buffers are full.
+        let filler = hv_tlfs::synic::MessageType(1);
+        while m.partition.post_message(&m.host, 1, SINT, filler, 0, &[0; 8]).is_ok() {}
         assert_eq!(post(m, 4, contact(1).as_bytes()), HvStatus::SUCCESS);
-        assert_eq!(m.host.take_interrupts(), []);
+        m.set(1, Name::SCONTROL, 0).unwrap();
         m.set(1, Name::SCONTROL, 1).unwrap();
+        assert!(take_kinds(m, 1).iter().all(|kind| *kind == MessageType(0)));
+    });
+}
+
+#[test]
+fn an_answer_waits_until_its_sint_is_unmasked() {
+    ready(|m| {
+        m.set(1, Name::SINT2, 0x1_0012).unwrap();
+        assert_eq!(post(m, 4, contact(1).as_bytes()), HvStatus::SUCCESS);
+        assert_eq!(take_kinds(m, 1), []);
+        m.set(1, Name::SINT2, 18).unwrap();
+        assert_eq!(m.host.take_interrupts(), [(1, 18)]);
         assert_eq!(take_kinds(m, 1), [MessageType::VERSION_RESPONSE]);
     });
 }

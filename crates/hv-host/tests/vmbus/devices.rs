@@ -77,12 +77,12 @@ fn no_device_wakes_a_vp_while_messages_wait_for_the_guest() {
     with_devices(|m| {
         assert!(guest::answer_heartbeat(m, 0, 1), "versions");
         assert!(guest::answer_heartbeat(m, 0, 1), "first beat");
-        m.set(0, Name::SCONTROL, 0).unwrap();
+        m.set(0, Name::SINT2, 0x1_0012).unwrap();
         guest::modify(m, 0, 2, 1);
         m.set_time(100_000);
         m.set_time(100_001);
         assert_eq!(m.host.deadline(0), None);
-        m.set(0, Name::SCONTROL, 1).unwrap();
+        m.set(0, Name::SINT2, 18).unwrap();
         assert_eq!(take_kinds(m, 0), [MessageType::MODIFY_CHANNEL_RESPONSE]);
         assert!(guest::answer_heartbeat(m, 0, 1), "then it goes on");
     });

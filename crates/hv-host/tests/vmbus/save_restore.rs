@@ -112,10 +112,10 @@ fn the_heartbeat_goes_on() {
 #[test]
 fn what_vmbus_owes_the_guest_arrives_after_the_restore() {
     connected_machine(|m| {
-        m.set(0, Name::SCONTROL, 0).unwrap();
+        m.set(0, Name::SINT2, 0x1_0012).unwrap();
         guest::unload(m, 1);
         restored(m, |n| {
-            n.set(0, Name::SCONTROL, 1).unwrap();
+            n.set(0, Name::SINT2, 18).unwrap();
             assert_eq!(guest::take_kinds(n, 0), [hv_vmbus::protocol::MessageType::UNLOAD_RESPONSE]);
         });
     });
