@@ -110,18 +110,18 @@ impl GuestMemory for GuestRam {
     }
 
     #[inline]
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         Ok(self.atomic_u32(gpa)?.load(Ordering::Acquire))
     }
 
     #[inline]
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.atomic_u32(gpa)?.store(value, Ordering::Release);
         Ok(())
     }
 
     #[inline]
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         Ok(self.atomic_u32(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 

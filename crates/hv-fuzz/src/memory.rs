@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use hv_host::{BadAddress, GuestMemory};
+use hv_memory::{BadAddress, GuestMemory};
 
 use crate::input::Input;
 
@@ -25,12 +25,23 @@ pub(crate) struct Memory {
     bytes: RefCell<Box<[u8]>>,
     races: RefCell<VecDeque<Race>>,
     waited: Cell<u8>,
+    /// No access may cross a page.
+    by_pages: bool,
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
         let bytes = vec![0; RAM_SIZE as usize].into_boxed_slice();
-        Self { bytes: RefCell::new(bytes), races: RefCell::default(), waited: Cell::new(0) }
+        Self { bytes: RefCell::new(bytes), races: RefCell::default(), waited: Cell::new(0), by_pages: false }
+    }
+
+    /// Memory for a host that never asks for bytes beyond a page.
+    pub(crate) fn by_pages() -> Self {
+        Self { by_pages: true, ..Self::new() }
+    }
+
+    fn check_pages(&self, gpa: u64, len: usize) {
+        assert!(!self.by_pages || gpa % 4096 + len as u64 <= 4096, "an access crosses a page");
     }
 
     /// One more write of the hostile VP, after the others and `after` accesses of the host.
@@ -79,6 +90,7 @@ fn range(gpa: u64, len: u64) -> Result<std::ops::Range<usize>, BadAddress> {
 
 impl GuestMemory for Memory {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        self.check_pages(gpa, buf.len());
         self.raced();
         let range = range(gpa, buf.len() as u64)?;
         buf.copy_from_slice(&self.bytes.borrow()[range]);
@@ -86,46 +98,26 @@ impl GuestMemory for Memory {
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        self.check_pages(gpa, data.len());
         self.raced();
         let range = range(gpa, data.len() as u64)?;
         self.bytes.borrow_mut()[range].copy_from_slice(data);
         Ok(())
     }
 
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         self.word(gpa, |word| word)
     }
 
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.word(gpa, |_| value).map(|_| ())
     }
 
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         self.word(gpa, |word| word | bits)
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {
         range(gpa, len).is_ok()
-    }
-}
-
-/// The same memory for VMBus's rings, which never ask for bytes beyond a page.
-impl hv_vmbus::RingMemory for Memory {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), hv_vmbus::BadAddress> {
-        assert!(gpa % 4096 + into.len() as u64 <= 4096, "an access crosses a page");
-        GuestMemory::read(self, gpa, into).map_err(|_| hv_vmbus::BadAddress)
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), hv_vmbus::BadAddress> {
-        assert!(gpa % 4096 + from.len() as u64 <= 4096, "an access crosses a page");
-        GuestMemory::write(self, gpa, from).map_err(|_| hv_vmbus::BadAddress)
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, hv_vmbus::BadAddress> {
-        self.load_u32(gpa).map_err(|_| hv_vmbus::BadAddress)
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), hv_vmbus::BadAddress> {
-        self.store_u32(gpa, value).map_err(|_| hv_vmbus::BadAddress)
     }
 }

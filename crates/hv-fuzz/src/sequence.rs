@@ -152,8 +152,8 @@ impl Machine<'_> {
         use hv_host::GuestMemory as _;
         let slot = Self::message_page(vp) + u64::from(sint) * 256;
         let memory = &self.host.memory;
-        let pending = memory.load_u32(slot + 4).is_ok_and(|word| word & 0x100 != 0);
-        let _ = memory.store_u32(slot, 0);
+        let pending = memory.load_acquire(slot + 4).is_ok_and(|word| word & 0x100 != 0);
+        let _ = memory.store_release(slot, 0);
         if pending {
             let _ = self.set(vp, RegisterName::EOM, 0);
         }
@@ -229,8 +229,8 @@ pub(crate) fn guest_packet(memory: &crate::memory::Memory, kind: u8, input: &mut
     let (outgoing, incoming) = pages.split_at(SPLIT as usize);
     if kind & 7 == 7 {
         use hv_host::GuestMemory as _;
-        let write = memory.load_u32(incoming[0] * 4096).unwrap_or(0);
-        let _ = memory.store_u32(incoming[0] * 4096 + 4, write);
+        let write = memory.load_acquire(incoming[0] * 4096).unwrap_or(0);
+        let _ = memory.store_release(incoming[0] * 4096 + 4, write);
         return;
     }
     let Ok(ring) = Ring::new(memory, outgoing) else { return };

@@ -1,5 +1,6 @@
 //! The host half of VMBus against a hostile guest: any messages and signals, rings with anything in them.
 
+use hv_memory::save::{Reader, Writer};
 use hv_vmbus::{Config, Event, Offer, Port, Posted, Server, protocol};
 
 use crate::input::{Input, SPLIT};
@@ -72,7 +73,7 @@ fn fresh() -> Small {
 
 fn saved(server: &Small) -> Vec<u8> {
     let mut image = Vec::new();
-    server.save(&mut |part| image.extend_from_slice(part));
+    server.save(&mut Writer::new(&mut |part| image.extend_from_slice(part)));
     image
 }
 
@@ -81,8 +82,13 @@ pub fn vmbus(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
     let mut server = fresh();
-    let mut port =
-        Partition { memory: Memory::new(), time: 0, room: usize::MAX, received: Vec::new(), interrupts: 0 };
+    let mut port = Partition {
+        memory: Memory::by_pages(),
+        time: 0,
+        room: usize::MAX,
+        received: Vec::new(),
+        interrupts: 0,
+    };
     if how & 1 == 0 {
         connect(&mut server, &mut port);
         if how & 2 == 0 {
@@ -134,7 +140,8 @@ fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool
         14 => {
             let image = saved(server);
             let mut restored = fresh();
-            assert_eq!(restored.restore(&image), Ok(image.len()));
+            let mut reader = Reader::new(&image);
+            assert_eq!(restored.restore(&mut reader).and_then(|()| reader.end()), Ok(()));
             assert!(saved(&restored) == image, "a restored server is another");
             *server = restored;
         }
@@ -163,7 +170,7 @@ fn poke(memory: &Memory, input: &mut Input<'_>) {
         1 => input.value() as u32,
         _ => input.word(),
     };
-    let _ = memory.store_u32(page * 4096 + at, value);
+    let _ = memory.store_release(page * 4096 + at, value);
 }
 
 fn connect(server: &mut Small, port: &mut Partition) {

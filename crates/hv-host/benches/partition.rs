@@ -44,19 +44,19 @@ impl GuestMemory for Memory {
         Ok(())
     }
 
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         let mut bytes = [0; 4];
         self.read(gpa, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.write(gpa, &value.to_le_bytes())
     }
 
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let before = self.load_u32(gpa)?;
-        self.store_u32(gpa, before | bits)?;
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        let before = self.load_acquire(gpa)?;
+        self.store_release(gpa, before | bits)?;
         Ok(before)
     }
 
@@ -207,14 +207,14 @@ fn messages(c: &mut Criterion) {
         c.bench_function("post of 240 bytes into a free slot", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                bench.host.memory.store_release(slot, 0).expect("in memory");
             });
         });
         let mut eom = set_one(Name::EOM, 0);
         c.bench_function("post of 240 bytes to slot to EOM", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                bench.host.memory.store_release(slot, 0).expect("in memory");
                 bench.again(&mut eom);
             });
         });
@@ -222,7 +222,7 @@ fn messages(c: &mut Criterion) {
         c.bench_function("post of 240 bytes through the queue to EOM", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_u32(slot, 0).expect("in memory");
+                bench.host.memory.store_release(slot, 0).expect("in memory");
                 bench.again(&mut eom);
             });
         });
@@ -238,7 +238,7 @@ fn events(c: &mut Criterion) {
         c.bench_function("signal of an event", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_u32(word, 0).expect("in memory");
+                bench.host.memory.store_release(word, 0).expect("in memory");
             });
         });
     });

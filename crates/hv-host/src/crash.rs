@@ -9,8 +9,8 @@ use hv_tlfs::page;
 
 use crate::event::Event;
 use crate::host::Host;
-use crate::memory::GuestMemory;
-use crate::save::{Reader, RestoreError, Writer};
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Crash parameters P0 to P4, which all VPs share.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use hv_tlfs::synic::{EVENT_FLAGS_COUNT, SINT_COUNT};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
-use crate::memory::GuestMemory;
 use crate::synic::{Context, SLOT, Synic, page_base};
+use hv_memory::GuestMemory;
 
 impl Synic {
     /// Sets an event flag, and raises the SINT's interrupt if it was clear. Returns whether it was.
@@ -27,7 +27,7 @@ impl Synic {
         }
         let word = page_base(self.event_page.0) + index as u64 * SLOT + u64::from(flag / 32) * 4;
         let bit = 1 << (flag % 32);
-        let Ok(before) = context.host.memory().fetch_or_u32(word, bit) else {
+        let Ok(before) = context.host.memory().fetch_or(word, bit) else {
             return Err(HvStatus::INVALID_SYNIC_STATE);
         };
         let was_set = before & bit != 0;

@@ -9,8 +9,8 @@ use crate::event::Convention;
 use crate::faults::Injection;
 use crate::host::Host;
 use crate::hypercall::Outcome;
-use crate::memory::GuestMemory;
 use crate::partition::Partition;
+use hv_memory::GuestMemory;
 
 /// Bytes of the registers that a fast call's input and output share.
 pub(crate) const FAST_BYTES: usize = 128;

@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::faults::Injection;
 use crate::flush::Flush;
-use crate::memory::GuestMemory;
 use crate::sets::VpMask;
+use hv_memory::GuestMemory;
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 

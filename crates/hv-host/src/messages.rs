@@ -15,9 +15,9 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use crate::event::{Cause, Event};
 use crate::faults::Injection;
 use crate::host::Host;
-use crate::memory::GuestMemory;
-use crate::save::{Reader, RestoreError, Writer};
 use crate::synic::{Context, Synic};
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Message buffers of a port.
 pub const BUFFERS_PER_PORT: u32 = 16;
@@ -408,7 +408,7 @@ impl Synic {
         if let Some(slot) = self.message_slot(sint) {
             // First the flag, then one more look at the slot: a guest that empties it between our two looks either
             // sees the flag, and will write EOM, or we see the empty slot.
-            let _ = context.host.memory().fetch_or_u32(slot + AFTER_TYPE as u64, PENDING_WORD);
+            let _ = context.host.memory().fetch_or(slot + AFTER_TYPE as u64, PENDING_WORD);
             fence(Ordering::SeqCst);
             if !delayed {
                 self.deliver_first(context, sint);
@@ -455,10 +455,10 @@ impl Synic {
     /// Writes garbage into the header of a slot that holds a message.
     pub(crate) fn disturb_messages(&self, memory: &impl GuestMemory, random: u64) {
         let Some(slot) = self.message_slot((random % SINT_COUNT as u64) as usize) else { return };
-        if memory.load_u32(slot).is_ok_and(|message_type| message_type != 0) {
+        if memory.load_acquire(slot).is_ok_and(|message_type| message_type != 0) {
             let [kind, size, flags, ..] = (random >> 8).to_le_bytes();
             let _ = memory.write(slot + AFTER_TYPE as u64, &[size, flags]);
-            let _ = memory.store_u32(slot, u32::from(kind));
+            let _ = memory.store_release(slot, u32::from(kind));
         }
     }
 
@@ -472,7 +472,7 @@ impl Synic {
     ) -> bool {
         let memory = context.host.memory();
         let Some(slot) = self.message_slot(sint) else { return false };
-        if memory.load_u32(slot) != Ok(0) {
+        if memory.load_acquire(slot) != Ok(0) {
             return false;
         }
         message.header.flags = message.header.flags.with_message_pending(pending);
@@ -481,7 +481,7 @@ impl Synic {
         // The type goes last, with release: whoever sees it sees the rest.
         let written = memory
             .write(slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
-            .and_then(|()| memory.store_u32(slot, message.header.message_type.0));
+            .and_then(|()| memory.store_release(slot, message.header.message_type.0));
         if written.is_err() {
             return false;
         }

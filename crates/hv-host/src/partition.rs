@@ -12,12 +12,12 @@ use crate::faults::Disturbance;
 use crate::host::{Action, Host};
 use crate::messages::{Port, Source, new_message};
 use crate::profile::Config;
-use crate::save::{Reader, RestoreError, Writer};
 use crate::smccc;
 use crate::synic::Context;
 use crate::time::ReferenceTime;
 use crate::vmbus::Vmbus;
 use crate::vp::{Power, Vp};
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// A Hyper-V partition.
 ///

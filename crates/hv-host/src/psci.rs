@@ -5,10 +5,10 @@
 use hv_tlfs::smccc::NOT_SUPPORTED;
 
 use crate::host::{Action, Host, VpContext};
-use crate::memory::GuestMemory;
 use crate::partition::Partition;
 use crate::vp::Power;
 use crate::{smccc, vp};
+use hv_memory::GuestMemory;
 
 /// PSCI_VERSION.
 pub const VERSION: u32 = 0x8400_0000;

@@ -8,11 +8,12 @@ use hv_tlfs::synic::{FIRST_VALID_VECTOR, SIMP_ENABLE, SINT_COUNT, Siefp, Simp, S
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
-use crate::memory::GuestMemory;
 use crate::messages::{Port, Queues};
-use crate::save::{Reader, RestoreError, Writer, invalid};
+use crate::save::invalid;
 use crate::time::ReferenceTime;
 use crate::timers::Timers;
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Bytes of a SINT's share of the message and the event flags page.
 pub(crate) const SLOT: u64 = 256;

@@ -14,8 +14,8 @@ use hv_tlfs::page;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
 use spin::Mutex;
 
-use crate::memory::GuestMemory;
-use crate::save::{Reader, RestoreError, Writer};
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 const PAGE_ENABLE: u64 = ReferenceTscRegister(0).with_enable(true).0;
 const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
@@ -244,7 +244,7 @@ impl ReferenceTime {
     /// sequence change.
     fn invalidate(&self, page: &Page, memory: &impl GuestMemory) {
         if page.register & PAGE_ENABLE != 0 {
-            let _ = memory.store_u32((page.register & page::MASK) + SEQUENCE, 0);
+            let _ = memory.store_release((page.register & page::MASK) + SEQUENCE, 0);
         }
     }
 
@@ -252,7 +252,7 @@ impl ReferenceTime {
     pub(crate) fn disturb(&self, memory: &impl GuestMemory, sequence: u32) {
         let page = self.page.lock();
         if page.register & PAGE_ENABLE != 0 {
-            let _ = memory.store_u32((page.register & page::MASK) + SEQUENCE, sequence);
+            let _ = memory.store_release((page.register & page::MASK) + SEQUENCE, sequence);
         }
     }
 
@@ -268,7 +268,7 @@ impl ReferenceTime {
             let written = memory
                 .write(base + SCALE, &clock.scale.to_le_bytes())
                 .and_then(|()| memory.write(base + OFFSET, &clock.offset.to_le_bytes()))
-                .and_then(|()| memory.store_u32(base + SEQUENCE, page.sequence));
+                .and_then(|()| memory.store_release(base + SEQUENCE, page.sequence));
             // Outside of guest memory: nobody can see it.
             let _ = written;
         }

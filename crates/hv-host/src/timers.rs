@@ -8,8 +8,9 @@ use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
-use crate::save::{Reader, RestoreError, Writer, invalid};
+use crate::save::invalid;
 use crate::synic::{Context, Synic, interrupt};
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Missed periods that a periodic timer makes up for; older ones are skipped.
 const CATCH_UP: u64 = 8;

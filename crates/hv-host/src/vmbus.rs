@@ -10,16 +10,15 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::{
     MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_PORT_ID, MESSAGE_TYPE,
 };
-use hv_vmbus::{BadAddress, Posted, Refused, RingMemory, Server};
+use hv_vmbus::{Posted, Refused, Server};
 use spin::Mutex;
 
 use crate::event::Event;
 use crate::faults::Injection;
 use crate::host::Host;
-use crate::memory::GuestMemory;
 use crate::partition::Partition;
-use crate::save::{Reader, RestoreError, Writer};
 use crate::vp::Power;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -60,35 +59,13 @@ impl Vmbus {
 struct Bus<'p, H: Host> {
     partition: &'p Partition<'p>,
     host: &'p H,
-    memory: Rings<'p, H::Memory>,
-}
-
-/// Guest memory as rings need it.
-struct Rings<'m, M>(&'m M);
-
-impl<M: GuestMemory> RingMemory for Rings<'_, M> {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        self.0.read(gpa, into).map_err(|_| BadAddress)
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        self.0.write(gpa, from).map_err(|_| BadAddress)
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        self.0.load_u32(gpa).map_err(|_| BadAddress)
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.0.store_u32(gpa, value).map_err(|_| BadAddress)
-    }
 }
 
 impl<'p, H: Host> hv_vmbus::Port for Bus<'p, H> {
-    type Memory = Rings<'p, H::Memory>;
+    type Memory = H::Memory;
 
     fn memory(&self) -> &Self::Memory {
-        &self.memory
+        self.host.memory()
     }
 
     fn reference_time(&self) -> u64 {
@@ -155,7 +132,7 @@ impl Partition<'_> {
     ) -> R {
         let vmbus = self.vmbus();
         let mut server = vmbus.server.lock();
-        let mut bus = Bus { partition: self, host, memory: Rings(host.memory()) };
+        let mut bus = Bus { partition: self, host };
         let result = work(&mut server, &mut bus);
         vmbus.owes.store(server.owes(), Ordering::Release);
         let least = self.reference_time(host).saturating_add(LEAST_INTERVAL);
@@ -243,22 +220,16 @@ impl Partition<'_> {
     pub(crate) fn save_vmbus(&self, w: &mut Writer<'_>) {
         let server = self.vmbus().server.lock();
         w.u64(self.vmbus().deadline.load(Ordering::Acquire));
-        let mut len = 0;
-        server.save(&mut |part| len += part.len());
-        w.u32(len as u32);
-        server.save(&mut |part| w.bytes(part));
+        server.save(w);
     }
 
     /// Restores the host half, the last part of an image. The first VP that is called takes over its deadline. If the part
     /// is refused, only the channels of the configuration are offered.
     pub(crate) fn restore_vmbus(&self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let deadline = r.u64()?;
-        let len = r.u32()? as usize;
-        let image = r.bytes(len)?;
-        r.end()?;
         let vmbus = self.vmbus();
         let mut server = vmbus.server.lock();
-        if let Err(error) = self.restore_server(&mut server, image, deadline) {
+        if let Err(error) = self.restore_server(&mut server, r, deadline) {
             *server = Server::new(self.config().bus);
             return Err(error);
         }
@@ -268,10 +239,14 @@ impl Partition<'_> {
         Ok(())
     }
 
-    fn restore_server(&self, server: &mut Server, image: &[u8], deadline: u64) -> Result<(), RestoreError> {
-        if server.restore(image).map_err(RestoreError::Vmbus)? != image.len() {
-            return Err(RestoreError::Invalid("length of VMBus's part"));
-        }
+    fn restore_server(
+        &self,
+        server: &mut Server,
+        r: &mut Reader<'_>,
+        deadline: u64,
+    ) -> Result<(), RestoreError> {
+        server.restore(r)?;
+        r.end()?;
         if !self.config().vmbus && (server.version().is_some() || server.owes()) {
             return Err(RestoreError::Invalid("VMBus connection"));
         }

@@ -7,9 +7,9 @@ use crate::event::Event;
 use crate::host::{Host, VpContext};
 use crate::messages::Port;
 use crate::partition::Partition;
-use crate::save::{Reader, RestoreError, Writer};
 use crate::synic::Synic;
 use crate::timers::Timers;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Whether a VP runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

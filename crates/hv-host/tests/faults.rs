@@ -223,14 +223,14 @@ fn a_silent_host_answers_when_it_speaks_again() {
 fn a_hostile_host_writes_into_the_guests_pages() {
     with("disturb=messages@1ms,disturb=time@1ms,disturb=events@1ms,seed=3", |m| {
         m.set(0, Name::REFERENCE_TSC, TSC_PAGE | 1).unwrap();
-        let sequence = m.host.memory().load_u32(TSC_PAGE).unwrap();
+        let sequence = m.host.memory().load_acquire(TSC_PAGE).unwrap();
         for sint in 0..16 {
             m.set(1, Name::sint(sint), u64::from(VECTOR)).unwrap();
             let message_type = hv_tlfs::synic::MessageType(1);
             m.partition.post_message(&m.host, 1, sint, message_type, 0, b"mine").unwrap();
         }
         (1..=20).for_each(|n| m.set_time(n * MILLISECOND));
-        assert_ne!(m.host.memory().load_u32(TSC_PAGE).unwrap(), sequence);
+        assert_ne!(m.host.memory().load_acquire(TSC_PAGE).unwrap(), sequence);
         let spoilt = (0..16).filter(|&sint| m.slot(1, sint).header.payload_size != 4).count();
         assert!((1..16).contains(&spoilt), "{spoilt}");
         assert!((0..16).any(|sint| (0..2048).any(|flag| m.event_flag(1, sint, flag))));

@@ -216,12 +216,12 @@ fn end_of_message_delivers_the_next_with_its_interrupt() {
         let slot = m.message_page(1) + u64::from(SINT) * 256;
         m.set(1, Name::EOM, 0).unwrap();
         assert_eq!(m.slot(1, SINT).payload[0], b'1', "the slot is not empty");
-        m.host.memory().store_u32(slot, 0).unwrap();
+        m.host.memory().store_release(slot, 0).unwrap();
         m.set(1, Name::EOM, 0).unwrap();
         let second = m.slot(1, SINT);
         assert_eq!((second.payload[0], second.header.flags.message_pending()), (b'2', true));
         assert_eq!(m.host.take_interrupts(), [(1, u32::from(VECTOR))]);
-        m.host.memory().store_u32(slot, 0).unwrap();
+        m.host.memory().store_release(slot, 0).unwrap();
         m.set(1, Name::EOM, 0xffff).unwrap();
         let third = m.slot(1, SINT);
         assert_eq!((third.payload[0], third.header.flags.message_pending()), (b'3', false));
@@ -243,7 +243,7 @@ fn queueing_another_message_scans_the_queue() {
         post(m, PORT, b"1");
         post(m, PORT, b"2");
         let slot = m.message_page(1) + u64::from(SINT) * 256;
-        m.host.memory().store_u32(slot, 0).unwrap();
+        m.host.memory().store_release(slot, 0).unwrap();
         m.host.take_effects();
         post(m, PORT, b"3");
         let second = m.slot(1, SINT);
@@ -328,7 +328,7 @@ fn one_end_of_message_serves_all_sints() {
         }
         for sint in [SINT, SINT + 1] {
             let slot = m.message_page(1) + u64::from(sint) * 256;
-            m.host.memory().store_u32(slot, 0).unwrap();
+            m.host.memory().store_release(slot, 0).unwrap();
         }
         m.set(1, Name::EOM, 0).unwrap();
         assert_eq!(m.slot(1, SINT).payload[0], b'2');

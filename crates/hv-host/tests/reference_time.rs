@@ -186,10 +186,10 @@ fn a_reader_that_checks_the_sequence_never_sees_a_mixture() {
             m.partition.migrate(&m.host, 1_000_000_000, 1_000_000);
             while !done.load(std::sync::atomic::Ordering::Acquire) {
                 let memory = m.host.memory();
-                let sequence = memory.load_u32(PAGE).unwrap();
+                let sequence = memory.load_acquire(PAGE).unwrap();
                 let time = page_time(m);
                 std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-                if sequence != 0 && memory.load_u32(PAGE).unwrap() == sequence {
+                if sequence != 0 && memory.load_acquire(PAGE).unwrap() == sequence {
                     assert_eq!(time, Some(1_000_000));
                 }
                 let register = m.partition.reference_time(&m.host);

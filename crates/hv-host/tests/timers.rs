@@ -349,7 +349,7 @@ fn a_timers_message_freed_by_another_message_lets_the_timer_go_on() {
         }
         assert_eq!(m.host.deadline(0), None);
         let slot = m.message_page(0) + u64::from(SINT) * 256;
-        m.host.memory().store_u32(slot, 0).unwrap();
+        m.host.memory().store_release(slot, 0).unwrap();
         m.partition.post_message(&m.host, 0, SINT, MessageType(1), 0, b"x").unwrap();
         assert!(m.host.deadline(0).is_some());
     });
@@ -364,7 +364,7 @@ fn a_timers_message_freed_by_a_rescan_lets_the_timer_go_on() {
         }
         assert_eq!(m.host.deadline(0), None);
         let slot = m.message_page(0) + u64::from(SINT) * 256;
-        m.host.memory().store_u32(slot, 0).unwrap();
+        m.host.memory().store_release(slot, 0).unwrap();
         m.partition.rescan(&m.host, 0);
         assert!(m.host.deadline(0).is_some());
     });
@@ -464,7 +464,7 @@ fn a_message_from_another_vp_leaves_each_vp_its_own_deadline() {
         // VP 0 empties the slot, and before it writes EOM, VP 1 makes the queue go on twice.
         let slot = m.message_page(0) + u64::from(SINT) * 256;
         for _ in 0..2 {
-            m.host.memory().store_u32(slot, 0).unwrap();
+            m.host.memory().store_release(slot, 0).unwrap();
             m.get(1, Name::VP_INDEX).unwrap();
             m.partition.post_message(&m.host, 0, SINT, MessageType(1), 9, b"more").unwrap();
         }

@@ -122,16 +122,16 @@ impl GuestMemory for Ram {
         Ok(())
     }
 
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         Ok(self.half(gpa)?.load(Ordering::Acquire))
     }
 
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.half(gpa)?.store(value, Ordering::Release);
         Ok(())
     }
 
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         Ok(self.half(gpa)?.fetch_or(bits, Ordering::SeqCst))
     }
 
@@ -174,7 +174,7 @@ mod tests {
         ram.read(end - 4, &mut last).unwrap();
         assert_eq!(last, [0; 4]);
         assert!(ram.read(RAM_BASE - 1, &mut [0]).is_err());
-        assert!(ram.load_u32(RAM_BASE + 2).is_err());
+        assert!(ram.load_acquire(RAM_BASE + 2).is_err());
         assert!(!ram.contains(u64::MAX, 2));
     }
 }

@@ -92,6 +92,6 @@ impl Channel {
 }
 
 image::fields!(Channel { id, offer, offered, state });
-image::variants!(State, "an unknown state of a channel" { 0 => Closed, 1 => Open(open), 2 => Rescinded });
+image::variants!(State, "state of a channel" { 0 => Closed, 1 => Open(open), 2 => Rescinded });
 image::fields!(Open { gpadl, split, vp, flag, connection, rings, device, spoilt, unfinished });
 image::fields!(Rings { consumer, producer });

@@ -129,5 +129,5 @@ impl Offer {
 pub const ECHO_INTERFACE: Guid =
     Guid::new(0x7b1f_3c52, 0x9d0e, 0x4c66, [0xa4, 0x11, 0x68, 0x76, 0x65, 0x63, 0x68, 0x6f]);
 
-image::variants!(Device, "an unknown device" { 0 => Silent, 1 => Echo, 2 => Heartbeat { interval } });
+image::variants!(Device, "kind of a device" { 0 => Silent, 1 => Echo, 2 => Heartbeat { interval } });
 image::fields!(Offer { channel, device });

@@ -1,8 +1,9 @@
 //! Page lists that the guest has named, in a pool of fixed size.
 
 use crate::event::Reason;
-use crate::image::{self, RestoreError};
+use crate::image;
 use crate::protocol::{ChannelId, GpadlId};
+use hv_memory::save::RestoreError;
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
 const PFN_LIMIT: u64 = 1 << 40;
@@ -88,10 +89,10 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
     pub(crate) fn insert(&mut self, gpadl: Gpadl) -> Result<&mut [u64], RestoreError> {
         let Gpadl { len, filled, state, .. } = gpadl;
         if self.get(gpadl.id).is_some() {
-            return Err(RestoreError::Invalid("a page list twice"));
+            return Err(RestoreError::Invalid("page list, which is there twice,"));
         }
         if len == 0 || filled > len || (filled == len) == (state == State::Filling) {
-            return Err(RestoreError::Invalid("a page list of a wrong length"));
+            return Err(RestoreError::Invalid("length of a page list"));
         }
         if len > WORDS - self.used {
             return Err(RestoreError::NoRoom);
@@ -220,7 +221,7 @@ fn validate(ranges: u16, mut words: &[u64]) -> Result<u32, Reason> {
 }
 
 image::fields!(Gpadl { id, channel, state, ranges, start, len, filled });
-image::variants!(State, "an unknown state of a page list" {
+image::variants!(State, "state of a page list" {
     0 => Filling,
     1 => Ready,
     2 => InUse,

@@ -3,77 +3,25 @@
 use crate::protocol::{
     ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version, ic,
 };
-use core::fmt;
-use zerocopy::{FromBytes, IntoBytes};
-
-/// Why an image was not restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// It does not begin as an image of this server does.
-    NotAnImage,
-    /// It was saved in a format that this version does not know.
-    Format(u16),
-    /// It ends too early.
-    Truncated,
-    /// It holds more channels, page lists or pages than this server has room for.
-    NoRoom,
-    /// What it says cannot be: it was damaged, or saved by a host with another configuration.
-    Invalid(&'static str),
-}
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnImage => f.write_str("not a saved VMBus server"),
-            Self::Format(format) => write!(f, "saved in format {format}, which this version does not know"),
-            Self::Truncated => f.write_str("the saved VMBus server is cut off"),
-            Self::NoRoom => f.write_str("the saved VMBus server is larger than this one"),
-            Self::Invalid(what) => write!(f, "the saved VMBus server is damaged: {what}"),
-        }
-    }
-}
-
-impl core::error::Error for RestoreError {}
-
-/// Where bytes go.
-pub(crate) type Sink<'s> = dyn FnMut(&[u8]) + 's;
-
-/// Where bytes come from.
-pub(crate) struct Source<'s> {
-    rest: &'s [u8],
-}
-
-impl<'s> Source<'s> {
-    pub(crate) fn new(image: &'s [u8]) -> Self {
-        Self { rest: image }
-    }
-
-    /// How many bytes are left.
-    pub(crate) fn left(&self) -> usize {
-        self.rest.len()
-    }
-}
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Something that can be saved.
 pub(crate) trait Image: Sized {
-    fn save(&self, sink: &mut Sink<'_>);
+    fn save(&self, w: &mut Writer<'_>);
 
-    fn load(source: &mut Source<'_>) -> Result<Self, RestoreError>;
+    fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError>;
 }
 
 /// Types that are their own bytes.
 macro_rules! plain {
     ($($Type:ty),+ $(,)?) => {$(
         impl Image for $Type {
-            fn save(&self, sink: &mut Sink<'_>) {
-                sink(self.as_bytes());
+            fn save(&self, w: &mut Writer<'_>) {
+                w.value(self);
             }
 
-            fn load(source: &mut Source<'_>) -> Result<Self, RestoreError> {
-                let (value, rest) = Self::read_from_prefix(source.rest).map_err(|_| RestoreError::Truncated)?;
-                source.rest = rest;
-                Ok(value)
+            fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
+                r.value()
             }
         }
     )+};
@@ -86,12 +34,12 @@ plain!(ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, Nt
 macro_rules! fields {
     ($Type:ty { $($field:ident),+ $(,)? }) => {
         impl $crate::image::Image for $Type {
-            fn save(&self, sink: &mut $crate::image::Sink<'_>) {
-                $($crate::image::Image::save(&self.$field, sink);)+
+            fn save(&self, w: &mut hv_memory::save::Writer<'_>) {
+                $($crate::image::Image::save(&self.$field, w);)+
             }
 
-            fn load(source: &mut $crate::image::Source<'_>) -> Result<Self, $crate::image::RestoreError> {
-                Ok(Self { $($field: $crate::image::Image::load(source)?),+ })
+            fn load(r: &mut hv_memory::save::Reader<'_>) -> Result<Self, hv_memory::save::RestoreError> {
+                Ok(Self { $($field: $crate::image::Image::load(r)?),+ })
             }
         }
     };
@@ -101,25 +49,25 @@ macro_rules! fields {
 macro_rules! variants {
     ($Type:ty, $what:literal { $($tag:literal => $Variant:ident $(($($part:ident),+))? $({$($field:ident),+})?),+ $(,)? }) => {
         impl $crate::image::Image for $Type {
-            fn save(&self, sink: &mut $crate::image::Sink<'_>) {
+            fn save(&self, w: &mut hv_memory::save::Writer<'_>) {
                 match self {$(
                     Self::$Variant $(($($part),+))? $({$($field),+})? => {
                         let tag: u8 = $tag;
-                        $crate::image::Image::save(&tag, sink);
-                        $($($crate::image::Image::save($part, sink);)+)?
-                        $($($crate::image::Image::save($field, sink);)+)?
+                        $crate::image::Image::save(&tag, w);
+                        $($($crate::image::Image::save($part, w);)+)?
+                        $($($crate::image::Image::save($field, w);)+)?
                     }
                 )+}
             }
 
-            fn load(source: &mut $crate::image::Source<'_>) -> Result<Self, $crate::image::RestoreError> {
-                match <u8 as $crate::image::Image>::load(source)? {
+            fn load(r: &mut hv_memory::save::Reader<'_>) -> Result<Self, hv_memory::save::RestoreError> {
+                match <u8 as $crate::image::Image>::load(r)? {
                     $($tag => {
-                        $($(let $part = $crate::image::Image::load(source)?;)+)?
-                        $($(let $field = $crate::image::Image::load(source)?;)+)?
+                        $($(let $part = $crate::image::Image::load(r)?;)+)?
+                        $($(let $field = $crate::image::Image::load(r)?;)+)?
                         Ok(Self::$Variant $(($($part),+))? $({$($field),+})?)
                     })+
-                    _ => Err($crate::image::RestoreError::Invalid($what)),
+                    _ => Err(hv_memory::save::RestoreError::Invalid($what)),
                 }
             }
         }
@@ -129,39 +77,35 @@ macro_rules! variants {
 pub(crate) use {fields, variants};
 
 impl Image for bool {
-    fn save(&self, sink: &mut Sink<'_>) {
-        u8::from(*self).save(sink);
+    fn save(&self, w: &mut Writer<'_>) {
+        w.flag(*self);
     }
 
-    fn load(source: &mut Source<'_>) -> Result<Self, RestoreError> {
-        match u8::load(source)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(RestoreError::Invalid("a flag that is neither 0 nor 1")),
-        }
+    fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
+        r.flag("flag of VMBus")
     }
 }
 
 /// Counts and indices, which fit 32 bits.
 impl Image for usize {
-    fn save(&self, sink: &mut Sink<'_>) {
-        (*self as u32).save(sink);
+    fn save(&self, w: &mut Writer<'_>) {
+        w.count(*self);
     }
 
-    fn load(source: &mut Source<'_>) -> Result<Self, RestoreError> {
-        Ok(u32::load(source)? as usize)
+    fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
+        r.count()
     }
 }
 
 impl<T: Image> Image for Option<T> {
-    fn save(&self, sink: &mut Sink<'_>) {
-        self.is_some().save(sink);
+    fn save(&self, w: &mut Writer<'_>) {
+        w.flag(self.is_some());
         if let Some(value) = self {
-            value.save(sink);
+            value.save(w);
         }
     }
 
-    fn load(source: &mut Source<'_>) -> Result<Self, RestoreError> {
-        if bool::load(source)? { Ok(Some(T::load(source)?)) } else { Ok(None) }
+    fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
+        if bool::load(r)? { Ok(Some(T::load(r)?)) } else { Ok(None) }
     }
 }

@@ -10,11 +10,13 @@
 //! use zerocopy::{FromZeros, IntoBytes};
 //!
 //! # struct NoMemory;
-//! # impl hv_vmbus::RingMemory for NoMemory {
+//! # impl hv_vmbus::GuestMemory for NoMemory {
 //! #     fn read(&self, _: u64, _: &mut [u8]) -> Result<(), hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn write(&self, _: u64, _: &[u8]) -> Result<(), hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn load_acquire(&self, _: u64) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn store_release(&self, _: u64, _: u32) -> Result<(), hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
+//! #     fn fetch_or(&self, _: u64, _: u32) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
+//! #     fn contains(&self, _: u64, _: u64) -> bool { false }
 //! # }
 //! #[derive(Default)]
 //! struct Partition {
@@ -69,6 +71,7 @@ mod service;
 
 pub use config::{Config, Device, ECHO_INTERFACE, Offer};
 pub use event::{Event, Reason};
-pub use image::RestoreError;
-pub use port::{BadAddress, Port, Posted, RingMemory};
+pub use hv_memory::save::RestoreError;
+pub use hv_memory::{BadAddress, GuestMemory};
+pub use port::{Port, Posted};
 pub use server::{Refused, Server};

@@ -207,7 +207,7 @@ impl Outbox {
     }
 }
 
-image::variants!(Owed, "an unknown message" {
+image::variants!(Owed, "waiting message" {
     0 => Contact(answer),
     1 => Offers,
     2 => Offer(channel),

@@ -1,54 +1,7 @@
 //! What the server asks of the partition.
 
 use crate::event::Event;
-use core::fmt;
-
-/// An access outside the guest's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadAddress;
-
-impl fmt::Display for BadAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not in the guest's memory")
-    }
-}
-
-impl core::error::Error for BadAddress {}
-
-/// Guest physical memory, for rings. No access that the server makes crosses a 4096-byte page.
-///
-/// The guest's VPs write at the same time, so what was read once may differ the next time, and an implementation must
-/// cope with racing writes.
-pub trait RingMemory {
-    /// Copies `into.len()` bytes at `gpa` into `into`.
-    ///
-    /// # Errors
-    /// [`BadAddress`] if not all of them are guest memory.
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress>;
-
-    /// Copies `from` to `gpa`.
-    ///
-    /// # Errors
-    /// [`BadAddress`] if not all of the range is guest memory.
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress>;
-
-    /// Loads the aligned word at `gpa`; no later access is made before it.
-    ///
-    /// # Errors
-    /// [`BadAddress`] if it is not guest memory.
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress>;
-
-    /// Stores the aligned word at `gpa`; all earlier accesses are made before it.
-    ///
-    /// # Errors
-    /// [`BadAddress`] if it is not guest memory.
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress>;
-
-    /// A full barrier: every earlier access is made before every later one, stores before loads too.
-    fn fence(&self) {
-        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-    }
-}
+use hv_memory::GuestMemory;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +19,7 @@ pub enum Posted {
 /// the server back.
 pub trait Port {
     /// The guest's memory.
-    type Memory: RingMemory;
+    type Memory: GuestMemory;
 
     /// The guest's memory.
     fn memory(&self) -> &Self::Memory;

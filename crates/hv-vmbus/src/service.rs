@@ -3,10 +3,11 @@
 use crate::channel::{Channel, Open, Rings, State};
 use crate::device::Io;
 use crate::event::{Event, Reason};
-use crate::port::{Port, RingMemory};
+use crate::port::Port;
 use crate::protocol::TARGET_VP_NONE;
 use crate::ring::{Consumer, Producer, Ring, RingError};
 use crate::server::{Refused, SINT, Server};
+use hv_memory::GuestMemory;
 
 impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHANNELS, GPADLS, WORDS> {
     /// Takes the guest's signal of an event connection: it has put packets into a ring, or made room in one.
@@ -89,7 +90,7 @@ impl Open {
         }
     }
 
-    fn run<M: RingMemory>(&mut self, memory: &M, pages: &[u64], time: u64) -> (Result<(), RingError>, Done) {
+    fn run<M: GuestMemory>(&mut self, memory: &M, pages: &[u64], time: u64) -> (Result<(), RingError>, Done) {
         let (incoming, outgoing) = match views(memory, pages, self.split) {
             Ok(views) => views,
             Err(error) => return (Err(error), Done::default()),
@@ -111,7 +112,7 @@ impl Open {
 }
 
 /// The rings from guest to host and from host to guest.
-fn views<'a, M: RingMemory>(
+fn views<'a, M: GuestMemory>(
     memory: &'a M,
     pages: &'a [u64],
     split: u32,
@@ -122,7 +123,7 @@ fn views<'a, M: RingMemory>(
 }
 
 /// Takes over the rings of a channel that is being opened.
-pub(crate) fn attach<M: RingMemory>(memory: &M, pages: &[u64], split: u32) -> Result<Rings, Reason> {
+pub(crate) fn attach<M: GuestMemory>(memory: &M, pages: &[u64], split: u32) -> Result<Rings, Reason> {
     let (incoming, outgoing) = views(memory, pages, split).map_err(|_| Reason::BadRing)?;
     Ok(Rings {
         consumer: Consumer::attach(&incoming).map_err(|_| Reason::BadRing)?,

@@ -4,9 +4,9 @@
 //! The words of the header are loom's atomics. Of the data loom is only told when it is read and written, and fails
 //! where the two are not ordered.
 
+use hv_memory::{BadAddress, GuestMemory};
 use hv_vmbus::protocol::PacketType;
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring};
-use hv_vmbus::{BadAddress, RingMemory};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -50,7 +50,7 @@ impl Memory {
     }
 }
 
-impl RingMemory for Memory {
+impl GuestMemory for Memory {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
         for block in self.blocks(gpa, into.len()) {
             block.with(|_| ());
@@ -76,6 +76,14 @@ impl RingMemory for Memory {
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.word(gpa).store(value, Ordering::Release);
         Ok(())
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa).fetch_or(bits, Ordering::AcqRel))
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        gpa.checked_add(len).is_some_and(|end| end <= 2 * 4096)
     }
 
     fn fence(&self) {

@@ -55,15 +55,15 @@ impl GuestMemory for Memory {
         self.with(gpa, data.len() as u64, |bytes| bytes.copy_from_slice(data))
     }
 
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         self.with_word(gpa, |word| *word)
     }
 
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.with_word(gpa, |word| *word = value)
     }
 
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         self.with_word(gpa, |word| {
             let before = *word;
             *word |= bits;

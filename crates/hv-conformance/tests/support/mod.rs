@@ -183,11 +183,11 @@ impl Env for InProcess<'_> {
     }
 
     fn load(&self, gpa: u64) -> u32 {
-        self.machine.memory.load_u32(gpa).expect("a scratch page")
+        self.machine.memory.load_acquire(gpa).expect("a scratch page")
     }
 
     fn store(&self, gpa: u64, value: u32) {
-        self.machine.memory.store_u32(gpa, value).expect("a scratch page");
+        self.machine.memory.store_release(gpa, value).expect("a scratch page");
     }
 
     fn granule(&self) -> u64 {

@@ -65,16 +65,16 @@ impl GuestMemory for Memory {
         Ok(())
     }
 
-    fn load_u32(&self, gpa: u64) -> Result<u32, BadAddress> {
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         Ok(self.word(gpa)?.load(Ordering::Acquire))
     }
 
-    fn store_u32(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.word(gpa)?.store(value, Ordering::Release);
         Ok(())
     }
 
-    fn fetch_or_u32(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         Ok(self.word(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 

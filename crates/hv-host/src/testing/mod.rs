@@ -283,7 +283,7 @@ impl Machine<'_> {
             return None;
         }
         let slot = self.message_page(vp) + u64::from(sint) * 256;
-        self.host.memory.store_u32(slot, 0).expect("the message page is memory");
+        self.host.memory.store_release(slot, 0).expect("the message page is memory");
         if self.slot(vp, sint).header.flags.message_pending() {
             self.set(vp, RegisterName::EOM, 0).expect("EOM can be written");
         }
@@ -293,6 +293,6 @@ impl Machine<'_> {
     /// Whether an event flag is set.
     pub fn event_flag(&self, vp: usize, sint: u8, flag: u16) -> bool {
         let word = self.message_page(vp) + 0x1000 + u64::from(sint) * 256 + u64::from(flag / 32 * 4);
-        self.host.memory.load_u32(word).expect("the event flags page is memory") >> (flag % 32) & 1 != 0
+        self.host.memory.load_acquire(word).expect("the event flags page is memory") >> (flag % 32) & 1 != 0
     }
 }

@@ -161,7 +161,7 @@ pub(crate) const CASES: &[Case] = &[
             (0..40).for_each(|_| {
                 post(m, 0x100, 1, b"x");
                 post(m, 0x100, 1, b"x");
-                m.host.memory().store_u32(slot, 0).unwrap();
+                m.host.memory().store_release(slot, 0).unwrap();
             });
         },
         |m| {

@@ -1,12 +1,11 @@
 //! A guest that uses VMBus: it connects, opens channels, and exchanges packets with their devices.
 
-use hv_host::testing::{Machine, Memory, RAM, simple};
-use hv_host::{GuestMemory, Host};
+use hv_host::testing::{Machine, RAM, simple};
+use hv_host::{GuestMemory as _, Host as _};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::status::HvStatus;
 use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, PacketType, TargetInfo, Version};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
-use hv_vmbus::{BadAddress, RingMemory};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// SINT of VMBus.
@@ -92,8 +91,8 @@ pub(crate) fn modify(m: &Machine<'_>, vp: usize, channel: u32, target: u32) {
 
 /// Puts a packet into a channel's ring, without a signal. False if there is no room or no ring.
 pub(crate) fn put(m: &Machine<'_>, channel: u32, transaction_id: u64, payload: &[u8]) -> bool {
-    let (memory, pages) = (Rings(m.host.memory()), pages(channel));
-    let Ok(ring) = Ring::new(&memory, &pages[..RING as usize]) else { return false };
+    let (memory, pages) = (m.host.memory(), pages(channel));
+    let Ok(ring) = Ring::new(memory, &pages[..RING as usize]) else { return false };
     let Ok(mut producer) = Producer::attach(&ring) else { return false };
     let packet_type = PacketType::DATA_IN_BAND;
     let packet = Outgoing { packet_type, flags: 0, transaction_id, len: payload.len() as u32 };
@@ -107,8 +106,8 @@ pub(crate) fn signal(m: &Machine<'_>, vp: usize, channel: u32) -> HvStatus {
 
 /// Takes a packet out of the other ring: its transaction id and payload.
 pub(crate) fn receive(m: &Machine<'_>, vp: usize, channel: u32) -> Option<(u64, Vec<u8>)> {
-    let (memory, pages) = (Rings(m.host.memory()), pages(channel));
-    let ring = Ring::new(&memory, &pages[RING as usize..]).ok()?;
+    let (memory, pages) = (m.host.memory(), pages(channel));
+    let ring = Ring::new(memory, &pages[RING as usize..]).ok()?;
     let mut consumer = Consumer::attach(&ring).ok()?;
     let packet = consumer.next(&ring).ok()??;
     let mut payload = vec![0; packet.payload_len() as usize];
@@ -138,25 +137,4 @@ pub(crate) fn answer_heartbeat(m: &Machine<'_>, vp: usize, channel: u32) -> bool
     put(m, channel, id, &reply);
     signal(m, vp, channel);
     true
-}
-
-/// Memory as rings need it.
-struct Rings<'m>(&'m Memory);
-
-impl RingMemory for Rings<'_> {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        self.0.read(gpa, into).map_err(|_| BadAddress)
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        self.0.write(gpa, from).map_err(|_| BadAddress)
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        self.0.load_u32(gpa).map_err(|_| BadAddress)
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.0.store_u32(gpa, value).map_err(|_| BadAddress)
-    }
 }

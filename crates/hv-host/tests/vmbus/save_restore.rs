@@ -133,13 +133,8 @@ fn a_damaged_vmbus_part_is_refused_by_name() {
             run_bare(config(), VPS, &[], |n| n.partition.restore(&n.host, &bad).unwrap_err())
         };
         let error = refused(&|bad| bad[start] = 0);
-        assert_eq!(error, RestoreError::Vmbus(hv_vmbus::RestoreError::NotAnImage));
-        assert_eq!(error.to_string(), "not a saved VMBus server");
-        for wrong in [-1, 1] {
-            let error = refused(&|bad| bad[start - 4] = bad[start - 4].wrapping_add_signed(wrong));
-            assert_eq!(error, RestoreError::Invalid("length"));
-        }
-        let never = |bad: &mut Vec<u8>| bad[start - 12..start - 4].fill(0xff);
+        assert_eq!(error, RestoreError::NotAnImage);
+        let never = |bad: &mut Vec<u8>| bad[start - 8..start].fill(0xff);
         let heartbeat_due = guest::answer_heartbeat(m, 0, HEARTBEAT);
         assert!(heartbeat_due);
         let due = save(m);
@@ -157,7 +152,7 @@ fn the_channels_of_a_refused_image_are_not_offered() {
         let mut image = save(m);
         let start = image.windows(4).rposition(|bytes| bytes == b"VMBS").unwrap();
         // A deadline that does not fit: the last thing that is looked at.
-        let deadline = &mut image[start - 12..start - 4];
+        let deadline = &mut image[start - 8..start];
         let never = deadline == [0xff; 8];
         deadline.fill(if never { 0 } else { 0xff });
         rehash(&mut image);

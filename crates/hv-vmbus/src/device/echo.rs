@@ -4,15 +4,15 @@
 //! in-band. Of other kinds the completion is empty, and so it is for a packet that the other ring can never hold.
 
 use super::io::{Io, Taken};
-use crate::port::RingMemory;
 use crate::protocol::{PACKET_FLAG_COMPLETION_REQUESTED, PacketType};
 use crate::ring::{Outgoing, Packet, PushError, RingError};
+use hv_memory::GuestMemory;
 
-pub(super) fn run<M: RingMemory>(io: &mut Io<'_, M>) -> Result<(), RingError> {
+pub(super) fn run<M: GuestMemory>(io: &mut Io<'_, M>) -> Result<(), RingError> {
     io.drain(answer)
 }
 
-fn answer<M: RingMemory>(io: &mut Io<'_, M>, packet: &Packet) -> Result<Taken, RingError> {
+fn answer<M: GuestMemory>(io: &mut Io<'_, M>, packet: &Packet) -> Result<Taken, RingError> {
     let descriptor = &packet.descriptor;
     let in_band = descriptor.packet_type == PacketType::DATA_IN_BAND;
     let wanted = descriptor.flags & PACKET_FLAG_COMPLETION_REQUESTED != 0;

@@ -2,13 +2,13 @@
 
 use super::io::{Io, Taken};
 use crate::image;
-use crate::port::RingMemory;
 use crate::protocol::PacketType;
 use crate::protocol::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, Heartbeat as Beat, MessageType, Negotiate,
     PIPE_PACKET_DATA, PipeHeader, Status, Version,
 };
 use crate::ring::{Outgoing, Packet, PushError, RingError};
+use hv_memory::GuestMemory;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Versions of the framework that the host offers (Linux drivers/hv/hv_util.c knows both).
@@ -54,7 +54,7 @@ impl Heartbeat {
         }
     }
 
-    pub(crate) fn run<M: RingMemory>(&mut self, io: &mut Io<'_, M>) -> Result<(), RingError> {
+    pub(crate) fn run<M: GuestMemory>(&mut self, io: &mut Io<'_, M>) -> Result<(), RingError> {
         if self.state == State::Start {
             offer_versions(io)?;
             self.state = State::Negotiating;
@@ -74,7 +74,7 @@ impl Heartbeat {
     }
 
     /// Takes a packet of the guest. What is no answer to anything is ignored.
-    fn response<M: RingMemory>(&mut self, io: &mut Io<'_, M>, packet: &Packet) -> Result<(), RingError> {
+    fn response<M: GuestMemory>(&mut self, io: &mut Io<'_, M>, packet: &Packet) -> Result<(), RingError> {
         let mut buffer = [0; BUFFER];
         let len = packet.read(&io.incoming, 0, &mut buffer)?;
         let Some((header, body)) = message(&buffer[..len]) else { return Ok(()) };
@@ -101,7 +101,7 @@ impl Heartbeat {
     }
 }
 
-fn offer_versions<M: RingMemory>(io: &mut Io<'_, M>) -> Result<(), RingError> {
+fn offer_versions<M: GuestMemory>(io: &mut Io<'_, M>) -> Result<(), RingError> {
     let negotiate = Negotiate {
         framework_versions: FRAMEWORK.len() as u16,
         message_versions: SERVICE.len() as u16,
@@ -118,7 +118,7 @@ fn offer_versions<M: RingMemory>(io: &mut Io<'_, M>) -> Result<(), RingError> {
     request(io, header, &body)
 }
 
-fn beat<M: RingMemory>(
+fn beat<M: GuestMemory>(
     io: &mut Io<'_, M>,
     framework: Version,
     service: Version,
@@ -132,7 +132,7 @@ fn beat<M: RingMemory>(
 }
 
 /// Sends a request. A guest that has let the ring fill up misses it.
-fn request<M: RingMemory>(io: &mut Io<'_, M>, mut header: Header, body: &[u8]) -> Result<(), RingError> {
+fn request<M: GuestMemory>(io: &mut Io<'_, M>, mut header: Header, body: &[u8]) -> Result<(), RingError> {
     header.message_size = body.len() as u16;
     header.flags = FLAG_TRANSACTION | FLAG_REQUEST;
     let message_size = size_of::<Header>() + body.len();
@@ -174,7 +174,7 @@ fn chosen(body: &[u8]) -> Option<(Version, Version)> {
 }
 
 image::fields!(Heartbeat { state, interval, sequence });
-image::variants!(State, "an unknown state of a heartbeat" {
+image::variants!(State, "state of a heartbeat" {
     0 => Start,
     1 => Negotiating,
     2 => Beating { framework, service, next },

@@ -1,7 +1,7 @@
 //! What a device has to work with: its two rings.
 
-use crate::port::RingMemory;
 use crate::ring::{Consumer, Outgoing, Packet, Producer, PushError, Ring, RingError};
+use hv_memory::GuestMemory;
 
 /// Bytes of packets that a device takes at one run, and the last packet as a whole: a guest that fills the ring as fast
 /// as it is read gets its turns with the others.
@@ -37,7 +37,7 @@ pub(crate) struct Io<'a, M> {
     pub(crate) beat: Option<u64>,
 }
 
-impl<M: RingMemory> Io<'_, M> {
+impl<M: GuestMemory> Io<'_, M> {
     /// Gives packets to `take` until there is none, the budget is spent, or an answer finds no room.
     pub(crate) fn drain(
         &mut self,

@@ -8,9 +8,9 @@ pub(crate) use io::Io;
 
 use crate::config;
 use crate::image;
-use crate::port::RingMemory;
 use crate::ring::RingError;
 use heartbeat::Heartbeat;
+use hv_memory::GuestMemory;
 
 /// A device of an open channel.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Device {
     }
 
     /// Does what there is to do: the guest has signalled, or it is time.
-    pub(crate) fn run<M: RingMemory>(&mut self, io: &mut Io<'_, M>) -> Result<(), RingError> {
+    pub(crate) fn run<M: GuestMemory>(&mut self, io: &mut Io<'_, M>) -> Result<(), RingError> {
         match self {
             Self::Silent => Ok(()),
             Self::Echo => echo::run(io),
@@ -48,4 +48,4 @@ impl Device {
     }
 }
 
-image::variants!(Device, "an unknown device" { 0 => Silent, 1 => Echo, 2 => Heartbeat(heartbeat) });
+image::variants!(Device, "kind of a device" { 0 => Silent, 1 => Echo, 2 => Heartbeat(heartbeat) });

@@ -3,8 +3,8 @@
 use super::RingError;
 use super::view::{Ring, Word, is_position};
 use crate::image;
-use crate::port::RingMemory;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
+use hv_memory::GuestMemory;
 use zerocopy::FromBytes;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
@@ -38,7 +38,7 @@ impl Packet {
     ///
     /// # Errors
     /// [`RingError::Memory`].
-    pub fn read<M: RingMemory>(
+    pub fn read<M: GuestMemory>(
         &self,
         ring: &Ring<'_, M>,
         from: u32,
@@ -57,7 +57,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn attach<M: RingMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+    pub fn attach<M: GuestMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
         let at = ring.index(Word::ReadIndex)?;
         ring.index(Word::WriteIndex)?;
         ring.store(Word::InterruptMask, 0)?;
@@ -73,7 +73,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn next<M: RingMemory>(&mut self, ring: &Ring<'_, M>) -> Result<Option<Packet>, RingError> {
+    pub fn next<M: GuestMemory>(&mut self, ring: &Ring<'_, M>) -> Result<Option<Packet>, RingError> {
         // Acquire: the packet is read after this.
         let written = ring.index(Word::WriteIndex)?;
         let available = ring.distance(self.next, written);
@@ -110,7 +110,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn commit<M: RingMemory>(&mut self, ring: &Ring<'_, M>) -> Result<bool, RingError> {
+    pub fn commit<M: GuestMemory>(&mut self, ring: &Ring<'_, M>) -> Result<bool, RingError> {
         if self.committed == self.next {
             return Ok(false);
         }
@@ -133,7 +133,11 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn set_interrupts<M: RingMemory>(&self, ring: &Ring<'_, M>, wanted: bool) -> Result<bool, RingError> {
+    pub fn set_interrupts<M: GuestMemory>(
+        &self,
+        ring: &Ring<'_, M>,
+        wanted: bool,
+    ) -> Result<bool, RingError> {
         ring.store(Word::InterruptMask, u32::from(!wanted))?;
         ring.fence();
         Ok(ring.index(Word::WriteIndex)? != self.next)

@@ -23,8 +23,8 @@ pub use consumer::{Consumer, Packet};
 pub use producer::{Outgoing, Producer, PushError};
 pub use view::Ring;
 
-use crate::port::BadAddress;
 use core::fmt;
+use hv_memory::BadAddress;
 
 /// A ring that its other side has spoilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

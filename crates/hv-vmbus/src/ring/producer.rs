@@ -3,9 +3,9 @@
 use super::RingError;
 use super::view::{Ring, Word, is_position};
 use crate::image;
-use crate::port::RingMemory;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures};
 use core::fmt;
+use hv_memory::GuestMemory;
 use zerocopy::IntoBytes;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
@@ -65,7 +65,7 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn attach<M: RingMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+    pub fn attach<M: GuestMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
         let next = ring.index(Word::WriteIndex)?;
         ring.index(Word::ReadIndex)?;
         ring.store(Word::PendingSendSize, 0)?;
@@ -83,7 +83,7 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn free<M: RingMemory>(&self, ring: &Ring<'_, M>) -> Result<u32, RingError> {
+    pub fn free<M: GuestMemory>(&self, ring: &Ring<'_, M>) -> Result<u32, RingError> {
         // Acquire: what is written over was read before this.
         let read = ring.index(Word::ReadIndex)?;
         Ok(ring.size() - ring.distance(read, self.next) - 8)
@@ -94,7 +94,7 @@ impl Producer {
     ///
     /// # Errors
     /// Nothing was sent.
-    pub fn push<M: RingMemory>(
+    pub fn push<M: GuestMemory>(
         &mut self,
         ring: &Ring<'_, M>,
         packet: &Outgoing,
@@ -147,7 +147,7 @@ impl Producer {
     ///
     /// # Errors
     /// Nothing was sent. [`PushError::TooLong`] also if `payload` has not the packet's length.
-    pub fn push_bytes<M: RingMemory>(
+    pub fn push_bytes<M: GuestMemory>(
         &mut self,
         ring: &Ring<'_, M>,
         packet: &Outgoing,
@@ -168,7 +168,7 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn wait_for<M: RingMemory>(&mut self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
+    pub fn wait_for<M: GuestMemory>(&mut self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
         self.waiting = true;
         ring.store(Word::PendingSendSize, bytes)?;
         ring.fence();

@@ -1,9 +1,9 @@
 //! A ring's pages.
 
 use super::RingError;
-use crate::port::RingMemory;
 use crate::protocol::{RingFeatures, RingHeader};
 use core::mem::offset_of;
+use hv_memory::GuestMemory;
 
 const PAGE: u32 = 4096;
 
@@ -34,7 +34,7 @@ impl<M> Clone for Ring<'_, M> {
 
 impl<M> Copy for Ring<'_, M> {}
 
-impl<'a, M: RingMemory> Ring<'a, M> {
+impl<'a, M: GuestMemory> Ring<'a, M> {
     /// The ring whose header is the first of these pages. Page numbers count 4096-byte pages.
     ///
     /// # Errors

@@ -4,12 +4,13 @@ use crate::common::{
     Opened, PAGES, SPLIT, TestPort, close, connect, contact_with, gpadl, gpadl_ranges, header, open, send,
     teardown,
 };
+use hv_memory::GuestMemory;
 use hv_vmbus::protocol::{
     ChannelId, FeatureFlags, GpadlId, GpadlTorndown, Guid, MessageType, ModifyChannel, ModifyChannelResponse,
     NtStatus, OpenChannelFlags, OpenChannelSignal, OpenResult, RelIdReleased, TARGET_VP_NONE,
     TlConnectRequest, TlConnectResult, Version,
 };
-use hv_vmbus::{Config, Event, Offer, Reason, Refused, RingMemory, Server};
+use hv_vmbus::{Config, Event, Offer, Reason, Refused, Server};
 use zerocopy::IntoBytes;
 
 const GPADL: u32 = 0xe1e10;

@@ -1,10 +1,11 @@
 //! A guest and a partition for tests: memory, message slots, interrupts and what was observed.
 
+use hv_memory::{BadAddress, GuestMemory};
 use hv_vmbus::protocol::{
     ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown,
     InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo, Version,
 };
-use hv_vmbus::{BadAddress, Config, Event, Offer, Port, Posted, Reason, Refused, RingMemory, Server};
+use hv_vmbus::{Config, Event, Offer, Port, Posted, Reason, Refused, Server};
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -25,7 +26,7 @@ impl Memory {
     }
 }
 
-impl RingMemory for Memory {
+impl GuestMemory for Memory {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
         assert!(gpa % 4096 + into.len() as u64 <= 4096, "an access crosses a page");
         into.copy_from_slice(&self.bytes.borrow()[self.range(gpa, into.len())?]);
@@ -47,6 +48,16 @@ impl RingMemory for Memory {
 
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
         self.write(gpa, &value.to_le_bytes())
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        let old = self.load_acquire(gpa)?;
+        self.store_release(gpa, old | bits)?;
+        Ok(old)
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        usize::try_from(len).is_ok_and(|len| self.range(gpa, len).is_ok())
     }
 }
 

@@ -4,11 +4,13 @@ use crate::common::{
     GuestPacket, GuestRing, Memory, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header, open,
     send, teardown,
 };
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, Writer};
 use hv_vmbus::protocol::{
     ChannelId, MessageType, ModifyChannel, NtStatus, OpenResult, PacketType, RelIdReleased, Version,
 };
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring};
-use hv_vmbus::{Config, Offer, RingMemory, Server};
+use hv_vmbus::{Config, Offer, Server};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -103,7 +105,7 @@ fn sane(ring: &GuestRing, memory: &Memory) -> bool {
 
 fn saved(server: &Small) -> Vec<u8> {
     let mut image = Vec::new();
-    server.save(&mut |part| image.extend_from_slice(part));
+    server.save(&mut Writer::new(&mut |part| image.extend_from_slice(part)));
     image
 }
 
@@ -179,7 +181,8 @@ fn play(server: &mut Small, port: &mut TestPort, step: &Step) {
         Step::Restore => {
             let image = saved(server);
             let mut restored = Small::new(Config::DEFAULT);
-            assert_eq!(restored.restore(&image), Ok(image.len()));
+            let mut reader = Reader::new(&image);
+            assert_eq!(restored.restore(&mut reader).and_then(|()| reader.end()), Ok(()));
             assert_eq!(saved(&restored), image);
             *server = restored;
         }
@@ -267,7 +270,7 @@ proptest! {
             let len = image.len();
             image[at.index(len)] = *byte;
         }
-        let _ = server.restore(&image);
+        let _ = server.restore(&mut Reader::new(&image));
         for step in &more {
             if !matches!(step, Step::Restore) {
                 play(&mut server, &mut port, step);

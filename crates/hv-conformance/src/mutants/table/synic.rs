@@ -60,12 +60,12 @@ mutants! {
         delivery_is_expiration "A timer's message tells when it was due, not when it was delivered.":
             "ReferenceTime(now)" => "ReferenceTime(self.timers.expiration(timer))";
         pending_not_set "A message that waits does not show.":
-            "context.host.memory().fetch_or_u32(slot + AFTER_TYPE as u64, PENDING_WORD)"
-            => "context.host.memory().fetch_or_u32(slot + AFTER_TYPE as u64, 0)";
+            "context.host.memory().fetch_or(slot + AFTER_TYPE as u64, PENDING_WORD)"
+            => "context.host.memory().fetch_or(slot + AFTER_TYPE as u64, 0)";
         end_of_message_serves_one "EOM serves one SINT.":
             "waiting - 1" => "0";
         slot_overwritten "A full slot is written.":
-            "memory.load_u32(slot) != Ok(0)" => "false";
+            "memory.load_acquire(slot) != Ok(0)" => "false";
         pending_not_delivered "A delivered message does not say that more wait.":
             "message.header.flags.with_message_pending(pending)"
             => "message.header.flags.with_message_pending(false)";
@@ -76,9 +76,9 @@ mutants! {
         busy_slot_loses_timer "A timer whose slot is full loses its message.":
             "self.enqueue(context, sint, BUFFERS + timer, false)" => "()";
         message_to_two_sints "A message goes to the next SINT too.":
-            "memory.store_u32(slot, message.header.message_type.0)"
-            => "memory.store_u32(slot + 256, message.header.message_type.0).and_then(|()| \
-                memory.store_u32(slot, message.header.message_type.0))";
+            "memory.store_release(slot, message.header.message_type.0)"
+            => "memory.store_release(slot + 256, message.header.message_type.0).and_then(|()| \
+                memory.store_release(slot, message.header.message_type.0))";
         pending_without_reason "A message says that more wait where none does.":
             "self.put(context, index, message, false)" => "self.put(context, index, message, true)";
         idle_eom_interrupts "EOM raises an interrupt where no message waits.":
