@@ -96,7 +96,7 @@ pub(crate) fn count(cpu: &Cpu, event: &Event<'_>) {
         // Nobody counts these. It is said here, inline, where the compiler knows which event it is.
         Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
         Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
-        Event::EndOfMessage { .. } | Event::Timer { .. } => {}
+        Event::EndOfMessage { .. } | Event::MessageDropped { .. } | Event::Timer { .. } => {}
         _ => count_rare(cpu, event),
     }
 }

@@ -144,6 +144,9 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
         Event::MessageQueued { vp, sint } => {
             (TraceKind::MessageQueued, [vp as u64, u64::from(sint), 0, 0, 0, 0])
         }
+        Event::MessageDropped { vp, sint, place } => {
+            (TraceKind::MessageDropped, [vp as u64, u64::from(sint), u64::from(place), 0, 0, 0])
+        }
         Event::MessageDelivered { vp, sint, message_type, payload, pending } => {
             let sint = u64::from(sint) | u64::from(pending) << 8;
             (TraceKind::MessageDelivered, with_payload([vp as u64, sint, u64::from(message_type)], payload))

@@ -72,6 +72,7 @@ const LABELS: [(TraceKind, &str); TraceKind::ALL.len()] = [
     (TraceKind::Bus, "vmbus-state"),
     (TraceKind::Finding, "finding"),
     (TraceKind::Restored, "restored"),
+    (TraceKind::MessageDropped, "message-dropped"),
 ];
 
 /// The label of a record that is of no kind known.
@@ -96,9 +97,10 @@ pub(super) fn decode(record: &TraceRecord) -> Decoded {
     let (name, fields) = match kind {
         TraceKind::Hypercall => hypercall(record.values),
         TraceKind::RegisterGet | TraceKind::RegisterSet => register(record.values),
-        TraceKind::MessagePosted | TraceKind::MessageQueued | TraceKind::MessageDelivered => {
-            message(kind, record.values)
-        }
+        TraceKind::MessagePosted
+        | TraceKind::MessageQueued
+        | TraceKind::MessageDelivered
+        | TraceKind::MessageDropped => message(kind, record.values),
         TraceKind::Vmbus => vmbus(record.values),
         TraceKind::Bus => bus(record.values),
         TraceKind::Timer => timer(record.values),

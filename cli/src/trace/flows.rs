@@ -70,6 +70,11 @@ impl Flows {
                 self.queued.entry((first, second)).or_default().push_back(flow);
                 ends.through.push(flow);
             }
+            Some(TraceKind::MessageDropped) => {
+                let place = usize::try_from(third).unwrap_or(usize::MAX);
+                let waits = self.queued.get_mut(&(first, second));
+                ends.end.extend(waits.and_then(|waits| waits.remove(place)));
+            }
             Some(TraceKind::MessageDelivered) => {
                 let sint = second & 0xff;
                 let waited = self.queued.get_mut(&(first, sint)).and_then(VecDeque::pop_front);
@@ -193,6 +198,19 @@ mod tests {
         assert_eq!(flows.feed(&delivered(1, 3, 1, 2 | 1 << 8)), Ends { through: vec![1], ..Ends::default() });
         assert_eq!(flows.feed(&delivered(1, 4, 1, 2)), Ends { through: vec![2], ..Ends::default() });
         assert_eq!(flows.feed(&delivered(1, 5, 1, 2)).new, [3]);
+    }
+
+    #[test]
+    fn a_dropped_message_leaves_those_around_it_their_arrows() {
+        let mut flows = Flows::default();
+        for time in 1..4 {
+            flows.feed(&record(0, time, TraceKind::MessageQueued, [1, 2, 0, 0, 0, 0]));
+        }
+        let dropped = |place| record(1, 4, TraceKind::MessageDropped, [1, 2, place, 0, 0, 0]);
+        assert_eq!(flows.feed(&dropped(1)), Ends { end: vec![2], ..Ends::default() });
+        assert_eq!(flows.feed(&dropped(9)), Ends::default());
+        assert_eq!(flows.feed(&delivered(1, 5, 1, 2)).through, [1]);
+        assert_eq!(flows.feed(&delivered(1, 6, 1, 2)).through, [3]);
     }
 
     #[test]

@@ -139,6 +139,15 @@ pub enum Event<'a> {
         /// SINT.
         sint: u8,
     },
+    /// A timer's message that waited in the queue was dropped: its timer was stopped or set anew.
+    MessageDropped {
+        /// Target.
+        vp: usize,
+        /// SINT.
+        sint: u8,
+        /// Messages of the SINT that waited before it.
+        place: u8,
+    },
     /// A message was put into its slot.
     MessageDelivered {
         /// Target.

@@ -255,6 +255,41 @@ impl Queues {
         }
     }
 
+    /// Takes a timer's message out of its queue, wherever it stands there, and frees its buffer. Returns the SINT whose
+    /// queue it was, and how many messages stood before it.
+    fn remove_timer(&mut self, timer: usize) -> Option<(u8, u8)> {
+        if !self.timer_waits(timer) {
+            return None;
+        }
+        let link = (BUFFERS + timer) as u8 + 1;
+        for sint in 0..SINT_COUNT {
+            let (mut before, mut place) = (0, 0);
+            let mut at = self.lists[sint].first;
+            while at != 0 && at != link {
+                before = at;
+                place += 1;
+                at = self.next[usize::from(at) - 1];
+            }
+            if at == 0 {
+                continue;
+            }
+            let behind = self.next[BUFFERS + timer];
+            match usize::from(before).checked_sub(1) {
+                None => self.lists[sint].first = behind,
+                Some(before) => self.next[before] = behind,
+            }
+            if behind == 0 {
+                self.lists[sint].last = before;
+            }
+            if self.lists[sint].first == 0 {
+                self.waiting &= !(1 << sint);
+            }
+            self.used &= !(1 << (BUFFERS + timer));
+            return Some((sint as u8, place));
+        }
+        None
+    }
+
     pub(crate) const fn timer_freed(&self) -> bool {
         self.timer_freed
     }
@@ -388,6 +423,14 @@ impl Synic {
         }
         self.enqueue(context, sint, BUFFERS + timer, false);
         true
+    }
+
+    /// Drops the message of a timer that waits in its buffer. The message-pending flag of the slot before it stays: the
+    /// guest's end of message finds nothing.
+    pub(crate) fn drop_timer_message<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
+        if let Some((sint, place)) = self.queues.remove_timer(timer) {
+            context.host.observe(&Event::MessageDropped { vp: context.vp, sint, place });
+        }
     }
 
     /// The message of a timer that expired and is delivered now.

@@ -129,7 +129,7 @@ impl<'a> Partition<'a> {
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             host.set_deadline(None);
-            state.set_offline();
+            state.set_offline(&self.context(host, vp));
             self.vmbus_hand_over(host, vp);
             host.observe(&Event::VpOffline { vp });
         }

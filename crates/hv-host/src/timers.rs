@@ -226,7 +226,12 @@ impl Synic {
         self.start_timer(context, timer);
     }
 
+    /// Puts a timer's registers into effect. A message of its last expiration that waits in the queue is dropped, as KVM
+    /// and openvmm do; the TLFS does not say what becomes of it.
     fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
+        if self.queues.timer_waits(timer) {
+            self.drop_timer_message(context, timer);
+        }
         let state = &mut self.timers.timers[timer];
         let was_armed = state.armed;
         let now = context.time.at(|| context.host.counter());
@@ -287,6 +292,14 @@ impl Synic {
             self.timers.bus = 0;
         }
         self.run_timers(context, now);
+    }
+
+    /// Stops all timers, for a VP that stops; what they have sent and was not delivered is dropped.
+    pub(crate) fn stop_timers<H: Host>(&mut self, context: &Context<'_, H>) {
+        self.timers = Timers::new();
+        for timer in 0..STIMER_COUNT {
+            self.drop_timer_message(context, timer);
+        }
     }
 
     fn unblock_timers(&mut self) -> bool {

@@ -7,8 +7,7 @@ use crate::event::Event;
 use crate::host::{Host, VpContext};
 use crate::messages::Port;
 use crate::partition::Partition;
-use crate::synic::Synic;
-use crate::timers::Timers;
+use crate::synic::{Context, Synic};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Whether a VP runs.
@@ -96,8 +95,8 @@ impl Vp {
     }
 
     /// It stopped, and keeps what a VP has that is off.
-    pub(crate) fn set_offline(&self) {
-        self.synic().timers = Timers::new();
+    pub(crate) fn set_offline<H: Host>(&self, context: &Context<'_, H>) {
+        self.synic().stop_timers(context);
         self.power.store(OFF, Ordering::Release);
     }
 

@@ -323,6 +323,50 @@ fn a_timer_whose_slot_is_taken_waits_in_its_own_buffer() {
 }
 
 #[test]
+fn a_timer_that_is_stopped_or_set_anew_takes_its_waiting_message_back() {
+    let config1 = Name(Name::STIMER0_CONFIG.0 + 2);
+    let count1 = Name(Name::STIMER0_COUNT.0 + 2);
+    for (register, value) in [(config1, 0), (count1, 0), (config1, TO_SINT), (count1, 50_000)] {
+        ready(|m| {
+            // Timer 0 in the slot, timers 1, 2 and 3 behind it.
+            for timer in 0..4 {
+                arm(m, timer, ENABLE | TO_SINT, 2000 + u64::from(timer));
+            }
+            m.set_time(3000);
+            m.set(0, register, value).unwrap();
+            let timers: Vec<u32> = std::iter::from_fn(|| payload(m)).map(|p| p.timer_index).collect();
+            assert_eq!(timers, [0, 2, 3], "{register:?}, {value}");
+            // It can be used again, first and last in the queue.
+            arm(m, 0, ENABLE | TO_SINT, 4000);
+            arm(m, 1, ENABLE | TO_SINT, 4001);
+            m.set_time(5000);
+            m.set(0, config1, 0).unwrap();
+            arm(m, 2, ENABLE | TO_SINT, 4002);
+            let timers: Vec<u32> = std::iter::from_fn(|| payload(m)).map(|p| p.timer_index).collect();
+            assert_eq!(timers, [0, 2]);
+        });
+    }
+}
+
+#[test]
+fn a_vp_that_stops_takes_its_timers_waiting_messages_back() {
+    ready(|m| {
+        for timer in 0..3 {
+            arm(m, timer, ENABLE | TO_SINT, 2000 + u64::from(timer));
+        }
+        m.set_time(3000);
+        let posted = m.partition.post_message(&m.host, 0, SINT, MessageType(1), 0, &[7; 24]);
+        assert_eq!(posted, Ok(()));
+        m.offline(0);
+        assert_eq!(payload(m).unwrap().timer_index, 0, "in the slot already");
+        m.partition.rescan(&m.host, 0);
+        let last = m.take_message(0, SINT).unwrap();
+        assert_eq!((last.header.message_type, last.payload[0]), (MessageType(1), 7));
+        assert!(m.take_message(0, SINT).is_none());
+    });
+}
+
+#[test]
 fn a_periodic_timer_goes_on_when_its_buffer_is_free_again() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | TO_SINT, 1000);

@@ -149,6 +149,8 @@ kinds! {
     Finding = 30,
     /// The partition was restored from an image.
     Restored = 31,
+    /// A timer's message that waited was dropped, since its timer was stopped or set anew: VP, SINT, messages before it.
+    MessageDropped = 32,
 }
 
 kinds! {
@@ -177,7 +179,7 @@ kinds! {
     RingSpoilt = 10,
     /// A message of the guest's was wrong: its type, what is wrong as text.
     Rejected = 11,
-    /// A message for a VP that does not exist: its type, VP.
+    /// A message was dropped, because its VP does not exist, or has its SynIC or message page off: its type, VP.
     Undeliverable = 12,
     /// Something that this table does not have: no value, its name as text.
     Other = 13,

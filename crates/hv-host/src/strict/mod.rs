@@ -153,6 +153,7 @@ impl<const VPS: usize> Judge<VPS> {
                 calls::signalled(found, connection, flag, status);
             }
             Event::MessageQueued { vp, sint } => self.queued(vp, sint),
+            Event::MessageDropped { vp, sint, .. } => self.dropped(vp, sint),
             Event::MessageDelivered { vp, sint, pending, .. } => self.delivered(found, vp, sint, pending),
             Event::EndOfMessage { vp, waiting, delivered } => {
                 self.end_of_message(found, vp, waiting, delivered);
@@ -195,6 +196,7 @@ fn vp_of(event: &Event<'_>) -> usize {
         | Event::UnknownImmediate { vp, .. }
         | Event::MessagePosted { vp, .. }
         | Event::MessageQueued { vp, .. }
+        | Event::MessageDropped { vp, .. }
         | Event::MessageDelivered { vp, .. }
         | Event::EndOfMessage { vp, .. }
         | Event::EventSignalled { vp, .. }

@@ -15,6 +15,13 @@ impl<const VPS: usize> Judge<VPS> {
         }
     }
 
+    pub(super) fn dropped(&mut self, vp: usize, sint: u8) {
+        let Some(state) = self.vps.get_mut(vp) else { return };
+        if let Some(waiting) = state.waiting.get_mut(usize::from(sint)) {
+            *waiting = waiting.saturating_sub(1);
+        }
+    }
+
     pub(super) fn delivered(&mut self, found: &mut Found<'_>, vp: usize, sint: u8, more: bool) {
         let Some(state) = self.vps.get_mut(vp) else { return };
         let Some(waiting) = state.waiting.get_mut(usize::from(sint)) else { return };

@@ -100,6 +100,22 @@ fn a_contact_with_any_part_of_the_synic_off_is_named_once() {
 }
 
 #[test]
+fn a_timers_message_that_was_dropped_does_not_wait() {
+    let found = judge(&|m| {
+        ready(m);
+        for timer in 0..2 {
+            set(m, Name::stimer_count(timer), 2000 + u64::from(timer));
+            set(m, Name::stimer_config(timer), 1 | u64::from(SINT) << 16);
+        }
+        m.set_time(2100);
+        set(m, Name::stimer_config(1), 0);
+        set(m, Name::SCONTROL, 0);
+        set(m, Name::SIMP, m.message_page(0));
+    });
+    assert!(found.iter().all(|f| *f.rule != rules::PAGE_OFF), "{found:?}");
+}
+
+#[test]
 fn a_finding_names_the_vp_and_the_value() {
     let found = judge(&|m| {
         identified(m);
