@@ -9,6 +9,7 @@ use hv_wire::{BootFlags, BootInfo};
 use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
 use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
 use crate::machine::{DIRECT_START, Outcome, Running, Settings, Sink};
+use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
@@ -18,7 +19,7 @@ const PREFIX: &str = "bench: ";
 
 /// What measurements need.
 pub(super) struct Setup {
-    pub(super) qemu: PathBuf,
+    pub(super) qemu: Qemu,
     pub(super) hypervisor: PathBuf,
 }
 

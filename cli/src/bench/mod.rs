@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
     let toolchain = target::prepare()?;
-    let setup = Setup { qemu: qemu.path, hypervisor };
+    let setup = Setup { qemu: qemu.clone(), hypervisor };
 
     let mut figures: Vec<Figure> = Vec::new();
     if needs(Group::OneVp) || needs(Group::ManyVps) || needs(Group::Memory) {

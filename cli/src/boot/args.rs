@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::exit;
 use crate::guest::Firmware;
+use crate::machine::debugger::Address;
 use crate::setup::stock::Stock;
 
 /// Boot a kernel in a Hyper-V partition and report what it did
@@ -73,10 +74,10 @@ pub(crate) struct Args {
     /// ELF file or System.map with names for guest addresses [default: the kernel, if it is an ELF file]
     #[arg(long, value_name = "FILE")]
     pub(super) symbols: Option<PathBuf>,
-    /// Wait for a debugger on this TCP port of the local host [default port: 1234]
-    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) gdb: Option<u16>,
+    /// Wait for a debugger, on a Unix socket of this path or, without a value, in a new folder that only you can open.
+    /// tcp:PORT is a port of the local host, with which every user of this machine can act as you
+    #[arg(long, value_name = "PATH|tcp:PORT", num_args = 0..=1, default_missing_value = Address::FRESH)]
+    pub(super) gdb: Option<Address>,
     /// Keep QEMU's command line, the console and the report in this folder
     #[arg(long, value_name = "DIR")]
     pub(super) keep: Option<PathBuf>,
@@ -228,7 +229,10 @@ mod tests {
             "--run fly",
             "--firmware uefi",
             "--gdb 0",
-            "--gdb 65536",
+            "--gdb 1234",
+            "--gdb tcp:0",
+            "--gdb tcp:65536",
+            "--gdb tcp:",
             "--memory lots",
             "--timeout -1",
             "--trace-buffer 4M",

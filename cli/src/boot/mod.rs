@@ -66,12 +66,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     let settings = Settings {
-        qemu: qemu.path,
+        qemu: qemu.clone(),
         hypervisor: Some(hypervisor),
         cpu: cpu(args.cpu.as_deref(), image.page_size)?,
         vps: args.vps,
         deterministic: args.deterministic,
-        gdb: args.gdb,
+        gdb: args.gdb.clone(),
         timeout: args.limit(),
     };
     let ram = load(args, &image)?;
@@ -82,9 +82,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     drop(image);
     ui::note(&format!("Booting {title} on {} VPs ({}, QEMU {})", args.vps, settings.cpu, qemu.version));
-    if let Some(port) = args.gdb {
-        ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote :{port}'"));
-    }
     let kept = ram.share()?;
     let collector = trace_region(args).map(|region| Collector::start(ram.share()?, region)).transpose()?;
     let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;

@@ -139,7 +139,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut report = Report::default();
     for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
         let settings = Settings {
-            qemu: qemu.path.clone(),
+            qemu: qemu.clone(),
             hypervisor: Some(hypervisor.clone()),
             cpu: shape.granule.cpu().to_owned(),
             vps: shape.vps,

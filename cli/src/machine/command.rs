@@ -3,18 +3,30 @@
 use std::ffi::OsString;
 
 use super::{DIRECT_START, Settings};
+use crate::setup::qemu::SANDBOX;
 
-/// The arguments for a machine whose RAM of `size` bytes is the file `ram`.
+/// What differs between the command line that QEMU gets and the one that a person reads: files that QEMU inherits.
+pub(crate) struct Files<'a> {
+    /// Path of the machine's RAM.
+    pub(crate) ram: &'a str,
+    /// QEMU's words for where it waits for a debugger.
+    pub(crate) gdb: Option<&'a str>,
+}
+
+/// The arguments for a machine whose RAM has `size` bytes.
 ///
 /// Nothing that a guest could reach is added to what `virt` has by itself: no network, no disk, and never
 /// semihosting, which would give a guest the host's files.
-pub(crate) fn arguments(settings: &Settings, ram: &str, size: u64) -> Vec<OsString> {
+pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
+    if settings.qemu.sandbox {
+        add(&["-sandbox", SANDBOX]);
+    }
     add(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
     let el2 = if settings.hypervisor.is_some() { "on" } else { "off" };
     add(&["-machine", &format!("virt,virtualization={el2},gic-version=3,memory-backend=ram")]);
-    add(&["-object", &format!("memory-backend-file,id=ram,size={size},mem-path={ram},share=on")]);
+    add(&["-object", &format!("memory-backend-file,id=ram,size={size},mem-path={},share=on", files.ram)]);
     add(&["-m", &format!("{}M", size >> 20)]);
     add(&["-cpu", &cpu(&settings.cpu)]);
     add(&["-smp", &settings.vps.to_string()]);
@@ -25,8 +37,8 @@ pub(crate) fn arguments(settings: &Settings, ram: &str, size: u64) -> Vec<OsStri
         add(&["-icount", "shift=0,sleep=off", "-seed", "1"]);
         add(&["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
     }
-    if let Some(port) = settings.gdb {
-        add(&["-gdb", &format!("tcp:127.0.0.1:{port}"), "-S"]);
+    if let Some(gdb) = files.gdb {
+        add(&["-chardev", gdb, "-gdb", "chardev:gdb", "-S"]);
     }
     match &settings.hypervisor {
         Some(file) => line.extend(["-kernel".into(), file.clone().into_os_string()]),
@@ -47,10 +59,12 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::machine::debugger::Address;
+    use crate::setup::qemu::Qemu;
 
     fn settings() -> Settings {
         Settings {
-            qemu: PathBuf::from("qemu"),
+            qemu: Qemu { path: PathBuf::from("qemu"), version: "7.2.0".into(), sandbox: true },
             hypervisor: Some(PathBuf::from("/x/hypervisor")),
             cpu: "cortex-a72".into(),
             vps: 2,
@@ -61,7 +75,9 @@ mod tests {
     }
 
     fn text(settings: &Settings) -> String {
-        let words = arguments(settings, "/proc/self/fd/9", 516 << 20);
+        let files = Files { ram: "/proc/self/fd/9", gdb: Some("socket,id=gdb,fd=8,server=on,wait=off") };
+        let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
+        let words = arguments(settings, &files, 516 << 20);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
@@ -69,7 +85,8 @@ mod tests {
     fn a_machine_has_exactly_what_it_was_given() {
         assert_eq!(
             text(&settings()),
-            "-nodefaults -no-user-config -nic none -display none -monitor none \
+            "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+             -nodefaults -no-user-config -nic none -display none -monitor none \
              -machine virt,virtualization=on,gic-version=3,memory-backend=ram \
              -object memory-backend-file,id=ram,size=541065216,mem-path=/proc/self/fd/9,share=on -m 516M \
              -cpu cortex-a72 -smp 2 -chardev stdio,id=console,signal=off -serial chardev:console -no-reboot \
@@ -96,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_guest_never_gets_semihosting() {
-        let every = Settings { deterministic: true, gdb: Some(1234), ..settings() };
+        let every = Settings { deterministic: true, gdb: Some(Address::Fresh), ..settings() };
         assert!(!text(&every).contains("semihosting"));
     }
 
@@ -109,7 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn a_debugger_is_served_on_this_host_only() {
-        assert!(text(&Settings { gdb: Some(1234), ..settings() }).contains("-gdb tcp:127.0.0.1:1234 -S"));
+    fn the_machine_waits_for_a_debugger() {
+        let line = text(&Settings { gdb: Some(Address::Fresh), ..settings() });
+        assert!(
+            line.contains("-chardev socket,id=gdb,fd=8,server=on,wait=off -gdb chardev:gdb -S"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_qemu_without_a_sandbox_is_not_asked_for_one() {
+        let mut settings = settings();
+        settings.qemu.sandbox = false;
+        assert!(!text(&settings).contains("sandbox"));
     }
 }

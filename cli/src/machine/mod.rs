@@ -3,12 +3,15 @@
 pub(crate) mod child;
 mod command;
 mod console;
+pub(crate) mod debugger;
 mod ram;
 mod run;
 mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::setup::qemu::Qemu;
 
 pub(crate) use console::{Console, Sink};
 pub(crate) use ram::Ram;
@@ -21,8 +24,8 @@ const _: () = assert!(DIRECT_START < hv_wire::platform::GUEST_RAM_BASE);
 /// What machine to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The QEMU program.
-    pub(crate) qemu: PathBuf,
+    /// The QEMU program, and what it can do.
+    pub(crate) qemu: Qemu,
     /// ELF file of the hypervisor. Without one there is no EL2, and CPU 0 starts at EL1 with what is at
     /// [`DIRECT_START`].
     pub(crate) hypervisor: Option<PathBuf>,
@@ -32,8 +35,8 @@ pub(crate) struct Settings {
     pub(crate) vps: u32,
     /// Counted instructions instead of the host's clock, and fixed seeds: every run is the same.
     pub(crate) deterministic: bool,
-    /// TCP port on which QEMU waits for a debugger before the first instruction.
-    pub(crate) gdb: Option<u16>,
+    /// Where QEMU waits for a debugger before the first instruction.
+    pub(crate) gdb: Option<debugger::Address>,
     /// When to give up, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hv_wire::{ExitKind, Report, VpReport};
 
+use super::command::Files;
+use super::debugger::Door;
 use super::terminal::Keyboard;
 use super::{Console, Ram, Settings, Sink, child, command};
 use crate::{interrupt, process};
@@ -52,20 +54,23 @@ pub(crate) struct Running {
     console: Option<Console>,
     complaints: Option<process::Reader>,
     keyboard: Option<Keyboard>,
+    _debugger: Option<Door>,
     started: Instant,
     timeout: Option<Duration>,
     vps: u32,
 }
 
 /// The command line of a run, as a person would type it.
-pub(crate) fn command_line(settings: &Settings, ram: &str, size: u64) -> String {
+fn command_line(settings: &Settings, size: u64) -> String {
     let quote = |word: &std::ffi::OsStr| {
         let word = word.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
         if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
-    let mut line = quote(settings.qemu.as_os_str());
-    for word in command::arguments(settings, ram, size) {
+    let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
+    let files = Files { ram: "RAM", gdb: gdb.as_deref() };
+    let mut line = quote(settings.qemu.path.as_os_str());
+    for word in command::arguments(settings, &files, size) {
         line.push(' ');
         line.push_str(&quote(&word));
     }
@@ -81,16 +86,19 @@ impl Running {
         keep: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let path = ram.inherit()?;
-        let arguments = command::arguments(settings, &path, ram.size());
+        let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
+        let gdb = debugger.as_ref().map(Door::words);
+        let files = Files { ram: &path, gdb: gdb.as_deref() };
+        let arguments = command::arguments(settings, &files, ram.size());
         let log = keep
             .map(|dir| {
-                std::fs::write(dir.join("qemu.txt"), command_line(settings, "RAM", ram.size()) + "\n")?;
+                std::fs::write(dir.join("qemu.txt"), command_line(settings, ram.size()) + "\n")?;
                 File::create(dir.join("console.txt"))
             })
             .transpose()
             .context("cannot write to the folder of --keep")?;
         let keyboard = Keyboard::present();
-        let mut child = child::tied(&settings.qemu, &arguments)
+        let mut child = child::tied(&settings.qemu.path, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -99,6 +107,7 @@ impl Running {
             .spawn()
             .context("cannot start QEMU")?;
         ram.disinherit()?;
+        let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
         let keyboard = child.stdin.take().and_then(Keyboard::forward);
@@ -108,6 +117,7 @@ impl Running {
             console,
             complaints,
             keyboard,
+            _debugger: debugger,
             started: Instant::now(),
             timeout: settings.timeout,
             vps: settings.vps,

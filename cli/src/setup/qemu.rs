@@ -6,10 +6,13 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::system;
-use crate::process;
+use crate::{process, ui};
 
 /// Oldest version that is known to run all of this.
 const OLDEST: (u32, u32) = (7, 2);
+/// What QEMU may not do from its start on: run programs, gain privileges, reschedule itself, use system calls that are
+/// obsolete. It runs guests that are not trusted, and whoever talks to its debug stub can make it act.
+pub(crate) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// The program.
 const PROGRAM: &str = "qemu-system-aarch64";
 
@@ -20,6 +23,19 @@ pub(crate) struct Qemu {
     pub(crate) path: PathBuf,
     /// Its version, as it says.
     pub(crate) version: String,
+    /// True if [`SANDBOX`] works: QEMU is built with seccomp, and the kernel lets it.
+    pub(crate) sandbox: bool,
+}
+
+impl Qemu {
+    /// A command that starts it, in its sandbox if it has one.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        if self.sandbox {
+            command.args(["-sandbox", SANDBOX]);
+        }
+        command
+    }
 }
 
 /// The QEMU in `$PATH`, without installing one.
@@ -40,10 +56,17 @@ pub(crate) fn prepare(given: Option<&Path>) -> anyhow::Result<Qemu> {
             }
         },
     };
-    check(path)
+    let qemu = check(path)?;
+    if !qemu.sandbox {
+        ui::note(&format!(
+            "QEMU {} runs without its sandbox here: it was built without seccomp, or the system forbids it",
+            qemu.version
+        ));
+    }
+    Ok(qemu)
 }
 
-/// Asks a QEMU for its version.
+/// Asks a QEMU for its version, and whether it takes the sandbox.
 pub(crate) fn check(path: PathBuf) -> anyhow::Result<Qemu> {
     let done = process::run(Command::new(&path).arg("--version"), || {})?;
     let Some((version, number)) = parse_version(&done.stdout) else {
@@ -63,7 +86,11 @@ pub(crate) fn check(path: PathBuf) -> anyhow::Result<Qemu> {
             OLDEST.1
         );
     }
-    Ok(Qemu { path, version })
+    // The list of CPUs is printed once the filter is in force, and needs no machine.
+    let mut trial = Command::new(&path);
+    trial.args(["-sandbox", SANDBOX, "-machine", "none", "-cpu", "help"]);
+    let sandbox = process::run(&mut trial, || {})?.status.success();
+    Ok(Qemu { path, version, sandbox })
 }
 
 /// Version, and its first two numbers, from `QEMU emulator version 7.2.22 (Debian ...)`.

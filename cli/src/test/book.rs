@@ -14,7 +14,7 @@ use crate::{build, process};
 
 /// Commands of other programs; nothing here can run them.
 const OTHERS: [&str; 3] = [
-    "gdb -ex 'target remote :1234'",
+    "gdb -ex 'target remote /tmp/hv-gdb-3Kq9Zx/gdb.sock'",
     "mdbook build docs",
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
 ];

@@ -6,6 +6,7 @@ mod c_guest;
 mod conformance;
 mod context;
 mod counted;
+mod debugger;
 mod in_process;
 mod life;
 mod options;
@@ -78,6 +79,7 @@ fn steps() -> Vec<Step> {
     steps.extend(conformance::steps());
     steps.extend(uefi::steps());
     steps.extend(counted::steps());
+    steps.extend(debugger::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());

@@ -41,7 +41,8 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("trace-nowhere", &["--trace", "/nonexistent/boot.pftrace"], "/nonexistent/boot.pftrace"),
     ("trace-buffer-alone", &["--trace-buffer", "4M"], "--trace <FILE>"),
     ("keep-nowhere", &["--keep", "/dev/null/folder"], "/dev/null/folder"),
-    ("gdb-port", &["--gdb", "0"], "0 is not in 1..=65535"),
+    ("gdb-port", &["--gdb", "tcp:0"], "tcp:1 to tcp:65535"),
+    ("gdb-bare-port", &["--gdb", "1234"], "tcp:1234"),
     ("command-line-long", &["--append-long"], "command line"),
 ];
 

@@ -71,7 +71,7 @@ fn elsewhere(context: &Context) -> anyhow::Result<()> {
     let files: [(&str, &[u8]); 2] = [(BOOT_PATH, &application), ("startup.nsh", b"reset -s\r\n")];
     uefi::write_image(&image, &files)?;
     let firmware = stock::firmware(&Cache::open()?)?;
-    let mut command = Command::new(qemu::prepare(None)?.path);
+    let mut command = qemu::prepare(None)?.command();
     command.args(["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
     command.args(["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-m", "512M", "-no-reboot"]);
     command.arg("-bios").arg(firmware).args(["-chardev", "stdio,id=console,signal=off"]);

@@ -1,0 +1,220 @@
+//! Where QEMU's debug stub listens.
+//!
+//! Whoever connects to the stub owns QEMU: its monitor is one packet away (`qRcmd`), and the monitor reads and writes the
+//! user's files. So the stub listens on a Unix socket that only the user can open, and on TCP only when that is asked for
+//! by name.
+
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use rustix::fs::Mode;
+use rustix::io::FdFlags;
+
+use crate::ui;
+
+/// Longest path of a Unix socket: `sun_path` of `struct sockaddr_un` in Linux, without its NUL.
+const LONGEST: usize = 107;
+/// Name of the socket in a folder of its own.
+const SOCKET: &str = "gdb.sock";
+
+/// Where a debugger finds the stub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A Unix socket in a new folder.
+    Fresh,
+    /// A Unix socket of this path.
+    Socket(PathBuf),
+    /// A TCP port of the local host.
+    Tcp(u16),
+}
+
+impl Address {
+    /// The option's value where none is given. No path is empty.
+    pub(crate) const FRESH: &str = "";
+
+    /// QEMU's words for a stub at this address, whose socket QEMU inherits as `descriptor`.
+    pub(super) fn words(&self, descriptor: &str) -> String {
+        let place = match self {
+            Self::Fresh | Self::Socket(_) => format!("fd={descriptor}"),
+            Self::Tcp(port) => format!("host=127.0.0.1,port={port}"),
+        };
+        format!("socket,id=gdb,{place},server=on,wait=off")
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == Self::FRESH {
+            return Ok(Self::Fresh);
+        }
+        if let Some(port) = text.strip_prefix("tcp:") {
+            let port = port.parse().ok().filter(|&port| port != 0);
+            return port.map(Self::Tcp).ok_or_else(|| "expected tcp:1 to tcp:65535".to_owned());
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!(
+                "a TCP port lets every user of this machine act as you; give tcp:{text} if that is meant, \
+                 no value for a socket that only you can open, or ./{text} for a socket of that name"
+            ));
+        }
+        Ok(Self::Socket(PathBuf::from(text)))
+    }
+}
+
+/// A stub's address, taken before QEMU starts and given up when this is dropped.
+#[derive(Debug)]
+pub(super) struct Door {
+    address: Address,
+    /// Before QEMU has inherited it.
+    listener: Option<UnixListener>,
+    path: Option<SocketFile>,
+}
+
+/// The name of a socket in the file system, removed when this is dropped.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// The folder that it is in, where that is ours.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Door {
+    /// Takes the address, and lets the children that are started from now on inherit the socket.
+    pub(super) fn open(address: &Address) -> anyhow::Result<Self> {
+        let (path, folder) = match address {
+            Address::Tcp(_) => return Ok(Self { address: address.clone(), listener: None, path: None }),
+            Address::Socket(path) => (path.clone(), None),
+            Address::Fresh => {
+                let folder = fresh_folder()?;
+                (folder.path().join(SOCKET), Some(folder))
+            }
+        };
+        let listener = listen(&path)?;
+        let path = Some(SocketFile { path, _folder: folder });
+        rustix::io::fcntl_setfd(&listener, FdFlags::empty())?;
+        Ok(Self { address: address.clone(), listener: Some(listener), path })
+    }
+
+    /// QEMU's words for it.
+    pub(super) fn words(&self) -> String {
+        let descriptor = self.listener.as_ref().map_or(-1, |listener| listener.as_raw_fd());
+        self.address.words(&descriptor.to_string())
+    }
+
+    /// Leaves the socket to QEMU, which has started, and tells the user how to reach it.
+    pub(super) fn started(mut self) -> Self {
+        self.listener = None;
+        match (&self.path, &self.address) {
+            (Some(file), _) => {
+                let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+                ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote {}'", path.display()));
+            }
+            (None, Address::Tcp(port)) => {
+                ui::note(&format!(
+                    "warning: every user of this machine can connect to port {port} and act as you, through QEMU's \
+                     debug stub; --gdb without tcp: takes a socket that only you can open"
+                ));
+                ui::note(&format!("Waiting for a debugger: gdb -ex 'target remote :{port}'"));
+            }
+            (None, _) => {}
+        }
+        self
+    }
+}
+
+/// A new folder that nobody else can enter.
+fn fresh_folder() -> anyhow::Result<tempfile::TempDir> {
+    let make = |parent: &Path| {
+        tempfile::Builder::new()
+            .prefix("hv-gdb-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent)
+            .with_context(|| {
+                format!("cannot make a folder for the debugger's socket in {}", parent.display())
+            })
+    };
+    let folder = make(&std::env::temp_dir())?;
+    // A socket's path is short by definition; that of $TMPDIR need not be.
+    if folder.path().join(SOCKET).as_os_str().len() > LONGEST { make(Path::new("/tmp")) } else { Ok(folder) }
+}
+
+/// Listens on a new socket that only its owner can connect to.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let length = path.as_os_str().len();
+    anyhow::ensure!(
+        length <= LONGEST,
+        "the path {} of --gdb has {length} bytes; a socket's may have {LONGEST}",
+        path.display()
+    );
+    // The socket has its final mode from its first moment on.
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    listener.with_context(|| {
+        format!(
+            "cannot listen for a debugger on {}; give --gdb a path in a folder that exists, where nothing is yet",
+            path.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+    use super::*;
+
+    #[test]
+    fn tcp_is_taken_only_when_it_is_named() {
+        assert_eq!("".parse(), Ok(Address::Fresh));
+        assert_eq!("tcp:1234".parse(), Ok(Address::Tcp(1234)));
+        assert_eq!("run/gdb".parse(), Ok(Address::Socket("run/gdb".into())));
+        assert!("1234".parse::<Address>().unwrap_err().contains("tcp:1234"));
+        for bad in ["tcp:", "tcp:0", "tcp:65536", "tcp:0.0.0.0:1234"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+        assert!(Address::Tcp(9).words("-1").contains("host=127.0.0.1,port=9,"));
+    }
+
+    #[test]
+    fn the_socket_and_its_folder_are_the_users_alone_and_go_away() {
+        let door = Door::open(&Address::Fresh).unwrap();
+        let socket = door.path.as_ref().unwrap().path.clone();
+        let folder = socket.parent().unwrap().to_owned();
+        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
+        let found = socket.metadata().unwrap();
+        assert!(found.file_type().is_socket());
+        assert_eq!(found.mode() & 0o077, 0);
+        drop(door);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_socket_of_the_users_path_is_private_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gdb");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+        let address = Address::Socket(path.clone());
+        assert!(format!("{:#}", Door::open(&address).unwrap_err()).contains("where nothing is yet"));
+        assert!(path.is_symlink() && !folder.path().join("elsewhere").exists());
+        std::fs::remove_file(&path).unwrap();
+        let door = Door::open(&address).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o077, 0);
+        drop(door);
+        assert!(!path.exists());
+        let long = Address::Socket(folder.path().join("x".repeat(200)));
+        assert!(format!("{:#}", Door::open(&long).unwrap_err()).contains("107"));
+    }
+}
