@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use hv_machine::is_aarch64_elf;
 
 use crate::exit::Exit;
-use crate::guest::{LONGEST, is_aarch64_elf};
 use crate::setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
 use crate::{input, process, ui};
 
@@ -77,7 +77,7 @@ pub(crate) fn hypervisor(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     match given {
         Some(file) => {
             let explain = || format!("cannot read the hypervisor {}", file.display());
-            let bytes = input::read(file, LONGEST).with_context(explain)?;
+            let bytes = input::read(file, input::LONGEST).with_context(explain)?;
             if !is_aarch64_elf(&bytes) {
                 bail!("the hypervisor {} is not an AArch64 ELF program", file.display());
             }

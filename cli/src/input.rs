@@ -4,6 +4,17 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use anyhow::Context as _;
+
+/// Most bytes of a file where the guest has less memory: a kernel may come with debug information.
+pub(crate) const LONGEST: u64 = 1 << 30;
+
+/// Reads a file that goes into a guest with `memory` bytes. `what` names it in an error.
+pub(crate) fn for_guest(what: &str, file: &Path, memory: u64) -> anyhow::Result<Vec<u8>> {
+    read(file, memory.max(LONGEST))
+        .with_context(|| format!("cannot read {what} {}; give the path of a readable file", file.display()))
+}
+
 /// Reads a file of at most `most` bytes. A device or a pipe without an end is an error, not the end of the host's memory.
 pub(crate) fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -27,5 +38,11 @@ mod tests {
         std::fs::write(file.path(), "four").unwrap();
         assert_eq!(read(file.path(), 4).unwrap(), b"four");
         assert!(read(file.path(), 3).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let text = for_guest("kernel", Path::new("no/such/kernel"), 0).unwrap_err().to_string();
+        assert!(text.contains("kernel no/such/kernel"), "{text}");
     }
 }

@@ -7,7 +7,6 @@ mod build;
 mod conformance;
 mod doctor;
 mod exit;
-mod guest;
 mod input;
 mod interrupt;
 mod machine;

@@ -7,7 +7,6 @@ use elf::ElfBytes;
 use elf::abi::{STT_FUNC, STT_NOTYPE};
 use elf::endian::AnyEndian;
 
-use crate::guest::LONGEST;
 use crate::input;
 
 /// Symbols by address.
@@ -20,8 +19,8 @@ const REACH: u64 = 1 << 20;
 impl Symbols {
     /// Reads a file that the user named.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        let bytes =
-            input::read(file, LONGEST).with_context(|| format!("cannot read symbols {}", file.display()))?;
+        let bytes = input::read(file, input::LONGEST)
+            .with_context(|| format!("cannot read symbols {}", file.display()))?;
         let symbols = if bytes.starts_with(b"\x7fELF") { Self::of_elf(&bytes) } else { Self::of_map(&bytes) };
         if symbols.0.is_empty() {
             bail!("{} has no symbols; give an ELF file with a symbol table, or a System.map", file.display());

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use hv_machine::Firmware;
+use hv_machine::initrd::Archive;
 
 use super::Figure;
 use super::machine::{self, Guest, Setup};
-use crate::guest::Firmware;
-use crate::guest::initrd::Archive;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Stock};
 use crate::ui;

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
 use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
-use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
+use crate::machine::platform::VIRT;
 use crate::machine::{DIRECT_START, Outcome, Running, Settings, Sink};
 use crate::setup::qemu::Qemu;
-use crate::{interrupt, report};
+use crate::{input, interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
 const LIMIT: Duration = Duration::from_secs(240);
@@ -35,15 +36,17 @@ pub(super) struct Guest {
 impl Setup {
     /// Boots a guest to its end: with the hypervisor or without, and with instructions for time or the host's clock.
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
-        let mut image = guest::build(Spec {
-            kernel: Source::File(guest.kernel.clone()),
-            initrd: guest.initrd.clone().map(Source::Bytes),
+        let mut image = hv_machine::build(Spec {
+            platform: &VIRT,
+            kernel: input::for_guest("kernel", &guest.kernel, MEMORY)?,
+            initrd: guest.initrd.clone(),
             append: guest.append.clone(),
             memory: MEMORY,
             vps: guest.vps,
             firmware: guest.firmware,
             vmbus_intid: VMBUS_INTID,
             stimer_intid: STIMER_INTID,
+            identity: Identity::DEFAULT,
             rng_seed: [0x5a; RNG_SEED_LEN],
         })?;
         if !hosted {

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use elf::ElfBytes;
 use elf::abi::PT_LOAD;
 use elf::endian::LittleEndian;
+use hv_machine::Firmware;
 
 use super::machine::{self, Guest, Setup};
 use super::{Figure, lines};
-use crate::guest::Firmware;
 use crate::machine::Outcome;
 
 /// Runs the program and collects what it counted.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use hv_machine::Firmware;
 
 use crate::exit;
-use crate::guest::Firmware;
 use crate::machine::debugger::Address;
 use crate::setup::stock::Stock;
 
@@ -54,6 +54,12 @@ pub(crate) struct Args {
     /// What describes the machine to the guest
     #[arg(long, value_enum, default_value = "acpi")]
     pub(super) firmware: FirmwareKind,
+    /// UUID of the machine in SMBIOS, which cloud images take for the instance's id [default: the same on every run]
+    #[arg(long, value_name = "UUID")]
+    pub(super) uuid: Option<uuid::Uuid>,
+    /// Give the machine the chassis asset tag of Azure; cloud-init then waits for Azure's services
+    #[arg(long)]
+    pub(super) azure: bool,
     /// Seconds of wall-clock time after which the run is ended, 0 for never [default: 300, or 0 with --gdb or --run
     /// shell]
     #[arg(long, value_name = "SECS")]

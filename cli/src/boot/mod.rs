@@ -8,14 +8,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use hv_machine::{ALIGN_2M, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo, Report, platform};
 use zerocopy::FromZeros as _;
 
 pub(crate) use args::Args;
 
 use crate::exit::Exit;
-use crate::guest::layout::ALIGN_2M;
-use crate::guest::{self, Image, LONGEST, RNG_SEED_LEN, Source, Spec};
+use crate::machine::platform::VIRT;
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::Summary;
 use crate::setup::cache::Cache;
@@ -100,7 +100,7 @@ fn symbols(args: &Args) -> anyhow::Result<Symbols> {
         (Some(file), _) => Symbols::read(file),
         // Whether the kernel can be read, and is one, is said where it is loaded.
         (None, Some(kernel)) => {
-            Ok(input::read(kernel, LONGEST).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default())
+            Ok(input::read(kernel, input::LONGEST).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default())
         }
         (None, None) => Ok(Symbols::default()),
     }
@@ -114,7 +114,7 @@ fn image(args: &Args, stock: Option<&(stock::Kernel, PathBuf)>) -> anyhow::Resul
         (None, None) => bail!("no kernel given"),
     };
     let initrd = match (&args.initrd, stock) {
-        (Some(file), _) => Some(Source::File(file.clone())),
+        (Some(file), _) => Some(input::for_guest("initrd", file, args.memory)?),
         (None, Some((kernel, busybox))) => Some(stock_initrd(busybox, &kernel.modules)?),
         // A kernel of the user's own has its drivers built in, if it is to do something here.
         (None, None) if !args.run.is_empty() => {
@@ -123,8 +123,9 @@ fn image(args: &Args, stock: Option<&(stock::Kernel, PathBuf)>) -> anyhow::Resul
         }
         (None, None) => None,
     };
-    Ok(guest::build(Spec {
-        kernel: Source::File(kernel),
+    Ok(hv_machine::build(Spec {
+        platform: &VIRT,
+        kernel: input::for_guest("kernel", &kernel, args.memory)?,
         initrd,
         append: args.command_line(),
         memory: args.memory,
@@ -132,17 +133,21 @@ fn image(args: &Args, stock: Option<&(stock::Kernel, PathBuf)>) -> anyhow::Resul
         firmware: args.firmware.into(),
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
+        identity: Identity {
+            uuid: args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes),
+            azure: args.azure,
+        },
         rng_seed: seed(args.deterministic)?,
     })?)
 }
 
 /// The stock initial file system, with the VMBus driver.
-fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Source> {
+fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
     let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let vmbus = modules.iter().filter(|file| name(file).starts_with("hv_vmbus.ko"));
     let modules = vmbus.map(|file| Ok((name(file), read(file)?))).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Source::Bytes(guest::initrd::stock(&read(busybox)?, &modules)?))
+    Ok(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
 }
 
 /// Entropy for the guest.

@@ -10,14 +10,15 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
+use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
 use crate::boot::{self, STIMER_INTID, VMBUS_INTID};
 use crate::exit::Exit;
-use crate::guest::{self, Firmware, Image, RNG_SEED_LEN, Source, Spec};
+use crate::machine::platform::VIRT;
 use crate::machine::{End, Outcome, Running, Settings, Sink};
 use crate::setup::{qemu, target};
-use crate::{build, output, ui};
+use crate::{build, input, output, ui};
 use matrix::{Conduit, Granule, Shape};
 
 /// Test whether the host conforms to Hyper-V's guest interface
@@ -172,8 +173,9 @@ fn image(args: &Args, kernel: &std::path::Path, shape: &Shape) -> anyhow::Result
     if !args.filter.is_empty() {
         append.push_str(&format!(" conformance.filter={}", args.filter));
     }
-    Ok(guest::build(Spec {
-        kernel: Source::File(kernel.to_owned()),
+    Ok(hv_machine::build(Spec {
+        platform: &VIRT,
+        kernel: input::for_guest("kernel", kernel, MEMORY)?,
         initrd: None,
         append,
         memory: MEMORY,
@@ -181,6 +183,7 @@ fn image(args: &Args, kernel: &std::path::Path, shape: &Shape) -> anyhow::Result
         firmware: Firmware::DeviceTree,
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
+        identity: Identity::DEFAULT,
         rng_seed: [0x5a; RNG_SEED_LEN],
     })?)
 }

@@ -4,6 +4,7 @@ pub(crate) mod child;
 mod command;
 mod console;
 pub(crate) mod debugger;
+pub(crate) mod platform;
 mod ram;
 mod run;
 mod terminal;

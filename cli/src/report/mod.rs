@@ -5,11 +5,11 @@ pub(crate) mod names;
 mod text;
 mod warnings;
 
+use hv_machine::Firmware;
 use hv_wire::{ExitKind, Report, VpReport};
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::guest::Firmware;
 use crate::machine::{End, Outcome};
 use crate::symbols::Symbols;
 use crate::trace::Kept;

@@ -53,6 +53,9 @@ fn connected(booted: &Booted, vps: u32, version: &str) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     booted.says("Vmbus version:5.3")?;
     booted.says(&format!("{vps} processors"))?;
+    // What systemd-detect-virt and cloud-init recognise the machine by, in Linux's words.
+    booted
+        .says("DMI: Microsoft Corporation Virtual Machine/Virtual Machine, BIOS Hyper-V UEFI Release v4.1")?;
     booted.never_says("FAILED")?;
     booted.never_says("WARNING:")?;
     booted.is("/vps", vps)?;

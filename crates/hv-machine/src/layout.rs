@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Level 2 block with 4K pages: what a kernel Image's base is aligned to.
-pub(crate) const ALIGN_2M: u64 = 2 << 20;
+pub const ALIGN_2M: u64 = 2 << 20;
 /// The biggest page that a guest may use. Regions of different memory types share no such page, since a kernel
 /// rounds them to its own.
 pub(crate) const ALIGN_64K: u64 = 64 << 10;

@@ -8,17 +8,17 @@ use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate,
     Scope,
 };
-use hv_wire::platform;
 
+use super::Platform;
 use super::acpi::Machine;
-use super::{MMIO_WINDOW_END, MMIO_WINDOW_START};
 
 /// The definition block's body: everything after the table header.
-pub(crate) fn build(machine: Machine) -> Vec<u8> {
+pub(crate) fn build(machine: Machine<'_>) -> Vec<u8> {
     let cpus: Vec<_> = (0..machine.vps).map(Cpu).collect();
     let mut devices: Vec<&dyn Aml> = cpus.iter().map(|cpu| cpu as &dyn Aml).collect();
-    devices.push(&Uart);
-    let vmbus = Vmbus { intid: machine.vmbus_intid };
+    let uart = Uart(machine.platform);
+    devices.push(&uart);
+    let vmbus = Vmbus { platform: machine.platform, intid: machine.vmbus_intid };
     devices.push(&vmbus);
     let mut body = Vec::new();
     Scope::new(Path::new("\\_SB_"), devices).to_aml_bytes(&mut body);
@@ -37,12 +37,13 @@ impl Aml for Cpu {
 }
 
 /// The console: ARMH0011 is the id for a PL011 with the SBSA's generic UART registers.
-struct Uart;
+struct Uart<'a>(&'a Platform);
 
-impl Aml for Uart {
+impl Aml for Uart<'_> {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
-        let registers = Memory32Fixed::new(true, platform::UART_BASE as u32, platform::UART_SIZE as u32);
-        let interrupt = Interrupt::new(true, false, false, false, platform::UART_INTID);
+        let uart = &self.0.uart;
+        let registers = Memory32Fixed::new(true, uart.start as u32, (uart.end - uart.start) as u32);
+        let interrupt = Interrupt::new(true, false, false, false, self.0.uart_intid);
         let resources = ResourceTemplate::new(vec![&registers, &interrupt]);
         let hid = Name::new(Path::new("_HID"), &"ARMH0011");
         let uid = Name::new(Path::new("_UID"), &0u32);
@@ -52,11 +53,12 @@ impl Aml for Uart {
 }
 
 /// The module device with the MMIO window, and VMBus in it: Linux looks for the window in VMBus's ancestors.
-struct Vmbus {
+struct Vmbus<'a> {
+    platform: &'a Platform,
     intid: u32,
 }
 
-impl Aml for Vmbus {
+impl Aml for Vmbus<'_> {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
         let interrupt = Interrupt::new(true, true, false, false, self.intid);
         let resources = ResourceTemplate::new(vec![&interrupt]);
@@ -70,8 +72,8 @@ impl Aml for Vmbus {
         let window = AddressSpace::new_memory(
             AddressSpaceCacheable::NotCacheable,
             true,
-            MMIO_WINDOW_START,
-            MMIO_WINDOW_END - 1,
+            self.platform.vmbus_window.start,
+            self.platform.vmbus_window.end - 1,
             None,
         );
         let windows = ResourceTemplate::new(vec![&window]);

@@ -4,15 +4,16 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::kernel::test::{elf, image, image_with_pe, zboot};
-use super::test::{assert_sound, spec};
+use super::platform::test::VIRT;
+use super::tests::{assert_sound, spec};
 use super::unpack::test::{HELLO_XZ, gzip, zstd};
-use super::{Firmware, Source, Spec, build, initrd, platform};
+use super::{Firmware, Spec, build, initrd};
 
 const MEMORY: u64 = 256 << 20;
 
 /// One file of each format, sound in itself.
 fn seeds() -> Vec<Vec<u8>> {
-    let base = platform::GUEST_RAM_BASE;
+    let base = VIRT.ram_base;
     let elf = elf(base + 0x10, &[(base, 0x200, 0x1000), (base + 0x20_0000, 0x100, 0x100)]);
     let image = image(0x10_0000);
     vec![
@@ -84,7 +85,7 @@ proptest! {
     #[test]
     fn a_damaged_kernel_gives_an_image_or_an_error(file in damaged(), dt in any::<bool>()) {
         let firmware = if dt { Firmware::DeviceTree } else { Firmware::Acpi };
-        match build(Spec { kernel: Source::Bytes(file), memory: MEMORY, firmware, ..spec() }) {
+        match build(Spec { kernel: file, memory: MEMORY, firmware, ..spec() }) {
             Ok(image) => assert_sound(&image, MEMORY),
             Err(error) => prop_assert!(error.to_string().len() > 20),
         }
@@ -92,7 +93,7 @@ proptest! {
 
     #[test]
     fn bytes_that_are_no_file_at_all_give_an_error(file in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = build(Spec { kernel: Source::Bytes(file), memory: MEMORY, ..spec() });
+        let _ = build(Spec { kernel: file, memory: MEMORY, ..spec() });
     }
 
     #[test]

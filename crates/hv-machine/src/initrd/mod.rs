@@ -7,7 +7,7 @@ use elf::abi::ET_REL;
 use super::Error;
 use super::kernel::is_aarch64_elf;
 use super::unpack::Format;
-pub(crate) use cpio::Archive;
+pub use cpio::Archive;
 
 /// What runs as /init.
 const INIT: &[u8] = include_bytes!("init.sh");
@@ -27,7 +27,10 @@ const MODULE_LIMIT: u64 = 256 << 20;
 ///
 /// The script takes its orders from the kernel command line: the words of `hv.run=`, separated by commas; init.sh
 /// lists them.
-pub(crate) fn stock<N: AsRef<str>>(busybox: &[u8], modules: &[(N, Vec<u8>)]) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// [`Error::NotBusybox`], [`Error::NotAModule`], and what unpacking or the archive can say.
+pub fn stock<N: AsRef<str>>(busybox: &[u8], modules: &[(N, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     if !is_aarch64_elf(busybox) {
         return Err(Error::NotBusybox);
     }

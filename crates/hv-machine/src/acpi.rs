@@ -9,10 +9,9 @@ use acpi_tables::madt::{EnabledStatus, GicVersion, Gicc, Gicd, Gicr};
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
-use hv_wire::platform;
 use zerocopy::{Immutable, IntoBytes, LE, U32, U64};
 
-use super::dsdt;
+use super::{Platform, Timers, dsdt};
 
 const OEM_ID: [u8; 6] = *b"HVARM6";
 const OEM_TABLE_ID: [u8; 8] = *b"HV-ARM64";
@@ -27,7 +26,9 @@ const GICC_LEN: u8 = 80;
 
 /// What the tables describe.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Machine<'a> {
+    /// The hardware.
+    pub(crate) platform: &'a Platform,
     /// Virtual processors; MPIDR and ACPI UID of each are its number.
     pub(crate) vps: u32,
     /// INTID of the VMBus interrupt.
@@ -44,12 +45,12 @@ pub(crate) struct Tables {
 }
 
 /// Builds the tables for address `base`, which is a multiple of 64.
-pub(crate) fn build(machine: Machine, base: u64) -> Tables {
+pub(crate) fn build(machine: Machine<'_>, base: u64) -> Tables {
     let mut block = Block { base, bytes: Vec::new() };
     let dsdt = block.add(sdt(*b"DSDT", 2, &dsdt::build(machine)).as_slice());
     let fadt = block.add(&aml(&fadt(dsdt)));
     let madt = block.add(madt(machine).as_slice());
-    let gtdt = block.add(sdt(*b"GTDT", 3, Gtdt::new().as_bytes()).as_slice());
+    let gtdt = block.add(sdt(*b"GTDT", 3, Gtdt::new(machine.platform.timers).as_bytes()).as_slice());
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     for table in [fadt, madt, gtdt] {
         xsdt.add_entry(table);
@@ -99,10 +100,10 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.finalize()
 }
 
-fn madt(machine: Machine) -> Sdt {
+fn madt(machine: Machine<'_>) -> Sdt {
     // Local interrupt controller address and flags mean nothing on ARM.
     let mut madt = sdt(*b"APIC", 5, &[0; 8]);
-    madt.append_slice(Gicd::new(0, platform::GICD_BASE, GicVersion::GICv3).as_bytes());
+    madt.append_slice(Gicd::new(0, machine.platform.distributor.start, GicVersion::GICv3).as_bytes());
     for vp in 0..machine.vps {
         let gicc = Gicc::new(EnabledStatus::Enabled)
             .cpu_interface_number(vp)
@@ -112,9 +113,8 @@ fn madt(machine: Machine) -> Sdt {
         bytes[1] = GICC_LEN;
         madt.append_slice(&bytes);
     }
-    let length = u64::from(machine.vps) * platform::GICR_STRIDE;
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    madt.append_slice(Gicr::new(platform::GICR_BASE, length).as_bytes());
+    let length = u32::try_from(machine.platform.redistributors_size(machine.vps)).unwrap_or(u32::MAX);
+    madt.append_slice(Gicr::new(machine.platform.redistributors, length).as_bytes());
     madt
 }
 
@@ -155,16 +155,16 @@ impl Timer {
 }
 
 impl Gtdt {
-    fn new() -> Self {
+    fn new(timers: Timers) -> Self {
         Self {
             // All ones: no memory-mapped counter.
             counter_control_base: u64::MAX.into(),
             reserved: U32::ZERO,
             secure_el1: Timer::NONE,
-            non_secure_el1: Timer::new(platform::PHYSICAL_TIMER_INTID),
-            virtual_el1: Timer::new(platform::VIRTUAL_TIMER_INTID),
+            non_secure_el1: Timer::new(timers.physical_el1),
+            virtual_el1: Timer::new(timers.virtual_el1),
             // The guest never gets to EL2, but Linux maps this interrupt all the same and complains about INTID 0.
-            non_secure_el2: Timer::new(platform::HYPERVISOR_TIMER_INTID),
+            non_secure_el2: Timer::new(timers.physical_el2),
             counter_read_base: u64::MAX.into(),
             platform_timers: U32::ZERO,
             platform_timer_offset: U32::ZERO,
@@ -178,6 +178,7 @@ mod test {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::platform::test::VIRT;
 
     const BASE: u64 = 0x4200_0000;
 
@@ -220,7 +221,7 @@ mod test {
     }
 
     fn tables(vps: u32) -> BTreeMap<String, Vec<u8>> {
-        walk(&build(Machine { vps, vmbus_intid: 18 }, BASE))
+        walk(&build(Machine { platform: &VIRT, vps, vmbus_intid: 18 }, BASE))
     }
 
     #[test]
@@ -255,11 +256,11 @@ mod test {
                     );
                 }
                 if kind == 0xe {
-                    assert_eq!(u64_at(entry, 4), platform::GICR_BASE);
-                    assert_eq!(u64::from(u32_at(entry, 12)), u64::from(vps) * platform::GICR_STRIDE);
+                    assert_eq!(u64_at(entry, 4), VIRT.redistributors);
+                    assert_eq!(u64::from(u32_at(entry, 12)), VIRT.redistributors_size(vps));
                 }
                 if kind == 0xc {
-                    assert_eq!((u64_at(entry, 8), entry[20]), (platform::GICD_BASE, 3));
+                    assert_eq!((u64_at(entry, 8), entry[20]), (VIRT.distributor.start, 3));
                 }
                 kinds.push((kind, len));
                 rest = next;
@@ -283,7 +284,7 @@ mod test {
 
     #[test]
     fn the_dsdt_has_the_vmbus_device_with_its_interrupt() {
-        let tables = walk(&build(Machine { vps: 1, vmbus_intid: 21 }, BASE));
+        let tables = walk(&build(Machine { platform: &VIRT, vps: 1, vmbus_intid: 21 }, BASE));
         let dsdt = &tables["DSDT"];
         let contains = |what: &[u8]| dsdt.windows(what.len()).any(|bytes| bytes == what);
         assert!(contains(b"VMBUS\0") && contains(b"ACPI0004\0") && contains(b"ARMH0011\0"));

@@ -15,39 +15,39 @@ const MAX_PATH: usize = 4095;
 /// An archive in the making. Everything belongs to root and has time stamp 0, so that equal content gives equal
 /// bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Archive {
+pub struct Archive {
     bytes: Vec<u8>,
     inode: u32,
 }
 
 impl Archive {
     /// An empty archive.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a directory. Parents come before what is in them.
-    pub(crate) fn dir(&mut self, path: &str) -> Result<(), Error> {
+    pub fn dir(&mut self, path: &str) -> Result<(), Error> {
         self.entry(path, DIRECTORY | 0o755, (0, 0), b"")
     }
 
     /// Adds a regular file with permissions `mode`.
-    pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
+    pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
         self.entry(path, REGULAR | mode & 0o7777, (0, 0), content)
     }
 
     /// Adds a symbolic link to `target`.
-    pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
+    pub fn symlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
         self.entry(path, SYMLINK | 0o777, (0, 0), target.as_bytes())
     }
 
     /// Adds a character device, readable and writable by root.
-    pub(crate) fn character_device(&mut self, path: &str, major: u32, minor: u32) -> Result<(), Error> {
+    pub fn character_device(&mut self, path: &str, major: u32, minor: u32) -> Result<(), Error> {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), b"")
     }
 
     /// Ends the archive.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, Error> {
+    pub fn finish(mut self) -> Result<Vec<u8>, Error> {
         self.inode = u32::MAX;
         self.entry("TRAILER!!!", 0, (0, 0), b"")?;
         Ok(self.bytes)

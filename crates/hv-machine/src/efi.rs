@@ -15,6 +15,9 @@ const REVISION: u32 = 2 << 16 | 100;
 /// 8868e871-e4f1-11d3-bc22-0080c73c8881.
 const ACPI_20_TABLE: [u8; 16] =
     [0x71, 0xe8, 0x68, 0x88, 0xf1, 0xe4, 0xd3, 0x11, 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81];
+/// f2fd1544-9794-4a2c-992e-e5bbcf20e394.
+const SMBIOS3_TABLE: [u8; 16] =
+    [0x44, 0x15, 0xfd, 0xf2, 0x94, 0x97, 0x2c, 0x4a, 0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94];
 /// eb66918a-7eef-402a-842e-931d21c38ae9.
 const RT_PROPERTIES_TABLE: [u8; 16] =
     [0x8a, 0x91, 0x66, 0xeb, 0xef, 0x7e, 0x2a, 0x40, 0x84, 0x2e, 0x93, 0x1d, 0x21, 0xc3, 0x8a, 0xe9];
@@ -104,11 +107,11 @@ pub(crate) struct Tables {
     pub(crate) map: MemoryMap,
 }
 
-/// Builds the structures for address `base`, a multiple of 8: RAM is `ram`, of which `firmware` (64 KiB aligned,
-/// inside `ram`) holds ACPI and these structures themselves.
-pub(crate) fn build(base: u64, rsdp: u64, ram: &Range<u64>, firmware: &Range<u64>) -> Tables {
+/// Builds the structures for address `base`, a multiple of 8, with the addresses of the RSDP and of SMBIOS's entry point. RAM is
+/// `ram`, of which `firmware` (64 KiB aligned, inside `ram`) holds ACPI, SMBIOS and these structures themselves.
+pub(crate) fn build(base: u64, rsdp: u64, smbios: u64, ram: &Range<u64>, firmware: &Range<u64>) -> Tables {
     let tables_at = base + size_of::<SystemTable>() as u64;
-    let rt_properties_at = tables_at + 2 * size_of::<ConfigurationTable>() as u64;
+    let rt_properties_at = tables_at + 3 * size_of::<ConfigurationTable>() as u64;
     let vendor_at = rt_properties_at + size_of::<RtProperties>() as u64;
     let vendor: Vec<u8> = "hv-arm64\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let map_at = (vendor_at + vendor.len() as u64).next_multiple_of(8);
@@ -116,6 +119,7 @@ pub(crate) fn build(base: u64, rsdp: u64, ram: &Range<u64>, firmware: &Range<u64
     let configuration = [
         ConfigurationTable { guid: ACPI_20_TABLE, address: rsdp.into() },
         ConfigurationTable { guid: RT_PROPERTIES_TABLE, address: rt_properties_at.into() },
+        ConfigurationTable { guid: SMBIOS3_TABLE, address: smbios.into() },
     ];
     // No runtime service at all: without this table Linux would call through the null pointer.
     let rt_properties = RtProperties { version: 1.into(), length: 8.into(), supported: 0.into() };
@@ -180,7 +184,7 @@ mod test {
     const BASE: u64 = 0x4201_0000;
 
     fn tables() -> Tables {
-        build(BASE, 0x4200_0240, &(0x4040_0000..0x5040_0000), &(0x4200_0000..0x4202_0000))
+        build(BASE, 0x4200_0240, 0x4200_e000, &(0x4040_0000..0x5040_0000), &(0x4200_0000..0x4202_0000))
     }
 
     fn u64_at(bytes: &[u8], gpa: u64) -> u64 {
@@ -204,14 +208,16 @@ mod test {
     }
 
     #[test]
-    fn the_configuration_tables_lead_to_acpi_and_to_an_empty_service_mask() {
+    fn the_configuration_tables_lead_to_acpi_to_smbios_and_to_an_empty_service_mask() {
         let tables = tables();
-        assert_eq!(u64_at(&tables.bytes, BASE + 104), 2);
+        assert_eq!(u64_at(&tables.bytes, BASE + 104), 3);
         let list = u64_at(&tables.bytes, BASE + 112);
         let guid = |at: u64| &tables.bytes[(at - BASE) as usize..][..16];
         assert_eq!(guid(list), ACPI_20_TABLE);
         assert_eq!(u64_at(&tables.bytes, list + 16), 0x4200_0240);
         assert_eq!(guid(list + 24), RT_PROPERTIES_TABLE);
+        assert_eq!(guid(list + 48), SMBIOS3_TABLE);
+        assert_eq!(u64_at(&tables.bytes, list + 64), 0x4200_e000);
         let properties = u64_at(&tables.bytes, list + 40);
         assert_eq!(u64_at(&tables.bytes, properties), 8 << 16 | 1, "version 1, length 8, mask 0");
     }
@@ -235,7 +241,7 @@ mod test {
 
     #[test]
     fn empty_parts_of_the_memory_map_are_left_out() {
-        let map = build(BASE, 0, &(0x4200_0000..0x4202_0000), &(0x4200_0000..0x4202_0000)).map;
+        let map = build(BASE, 0, 0, &(0x4200_0000..0x4202_0000), &(0x4200_0000..0x4202_0000)).map;
         assert_eq!(map.size, 40);
     }
 }

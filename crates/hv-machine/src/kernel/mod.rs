@@ -71,7 +71,8 @@ fn unknown(file: &[u8]) -> Error {
 }
 
 /// Whether `file` is a little-endian 64-bit ELF file for AArch64; no more of it is looked at than that.
-pub(crate) fn is_aarch64_elf(file: &[u8]) -> bool {
+#[must_use]
+pub fn is_aarch64_elf(file: &[u8]) -> bool {
     elf::is_elf(file) && file.get(4) == Some(&2) && file.len() >= 64 && elf::foreign_machine(file).is_none()
 }
 

@@ -1,6 +1,8 @@
 //! The device tree that X0 points to.
 //!
-//! With ACPI its root holds /chosen alone, else Linux takes it for a machine description and ignores ACPI.
+//! With ACPI its root holds /chosen alone, else Linux takes it for a machine description and ignores ACPI. Without, its root
+//! says `hypervisor`, compatible "microsoft,hyperv": kernels of Microsoft's OHCL line look for that node before they make the
+//! vendor UID call.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings (chosen.txt, arm/psci.yaml,
 //! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
@@ -8,10 +10,9 @@
 
 use std::ops::Range;
 
-use hv_wire::platform;
 use vm_fdt::FdtWriter;
 
-use super::{Error, MMIO_WINDOW_END, MMIO_WINDOW_START, RNG_SEED_LEN, efi};
+use super::{Error, Platform, RNG_SEED_LEN, efi};
 
 /// phandle of the interrupt controller.
 const GIC: u32 = 1;
@@ -26,13 +27,16 @@ const PPI: u32 = 1;
 const EDGE_RISING: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
 
-/// Node names that another place refers to.
-const UART_NODE: &str = "pl011@9000000";
-const _: () = assert!(platform::UART_BASE == 0x900_0000);
+/// Name of the UART's node, which /chosen refers to.
+fn uart_node(platform: &Platform) -> String {
+    format!("pl011@{:x}", platform.uart.start)
+}
 
 /// What /chosen says whatever the firmware.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chosen<'a> {
+    /// The hardware.
+    pub(crate) platform: &'a Platform,
     /// Kernel command line.
     pub(crate) command_line: &'a str,
     /// Guest physical addresses of the initrd.
@@ -86,7 +90,7 @@ pub(crate) fn full(
 
     let node = fdt.begin_node("chosen")?;
     write_chosen(&mut fdt, chosen)?;
-    fdt.property_string("stdout-path", &format!("/{UART_NODE}"))?;
+    fdt.property_string("stdout-path", &format!("/{}", uart_node(chosen.platform)))?;
     if let Some(address) = system_table {
         fdt.property_u64("linux,uefi-system-table", address)?;
     }
@@ -97,10 +101,13 @@ pub(crate) fn full(
     fdt.property_array_u64("reg", &[ram.start, ram.end - ram.start])?;
     fdt.end_node(node)?;
 
+    let node = fdt.begin_node("hypervisor")?;
+    fdt.property_string("compatible", "microsoft,hyperv")?;
+    fdt.end_node(node)?;
     write_cpus(&mut fdt, vps)?;
-    write_gic(&mut fdt, vps)?;
-    write_uart(&mut fdt)?;
-    write_vmbus(&mut fdt, chosen.vmbus_intid)?;
+    write_gic(&mut fdt, chosen.platform, vps)?;
+    write_uart(&mut fdt, chosen.platform)?;
+    write_vmbus(&mut fdt, chosen.platform, chosen.vmbus_intid)?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
 }
@@ -142,16 +149,15 @@ fn write_cpus(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
 }
 
 /// Interrupt controller and timers.
-fn write_gic(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
-    let gic = fdt.begin_node(&format!("intc@{:x}", platform::GICD_BASE))?;
+fn write_gic(fdt: &mut FdtWriter, platform: &Platform, vps: u32) -> Result<(), Error> {
+    let distributor = &platform.distributor;
+    let gic = fdt.begin_node(&format!("intc@{:x}", distributor.start))?;
     fdt.property_string("compatible", "arm,gic-v3")?;
     fdt.property_null("interrupt-controller")?;
     fdt.property_u32("#interrupt-cells", 3)?;
-    let redistributors = u64::from(vps) * platform::GICR_STRIDE;
-    fdt.property_array_u64(
-        "reg",
-        &[platform::GICD_BASE, platform::GICD_SIZE, platform::GICR_BASE, redistributors],
-    )?;
+    let size = distributor.end - distributor.start;
+    let redistributors = [platform.redistributors, platform.redistributors_size(vps)];
+    fdt.property_array_u64("reg", &[[distributor.start, size], redistributors].concat())?;
     fdt.property_phandle(GIC)?;
     fdt.end_node(gic)?;
 
@@ -159,14 +165,14 @@ fn write_gic(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
     fdt.property_string("compatible", "arm,armv8-timer")?;
     fdt.property_null("always-on")?;
     // Secure, non-secure, virtual, hypervisor. The guest has the middle two; the binding wants the first as well.
-    let ppis = [29, platform::PHYSICAL_TIMER_INTID, platform::VIRTUAL_TIMER_INTID];
+    let ppis = [29, platform.timers.physical_el1, platform.timers.virtual_el1];
     let cells: Vec<u32> = ppis.iter().flat_map(|intid| [PPI, intid - 16, LEVEL_HIGH]).collect();
     fdt.property_array_u32("interrupts", &cells)?;
     fdt.end_node(timer)?;
     Ok(())
 }
 
-fn write_uart(fdt: &mut FdtWriter) -> Result<(), Error> {
+fn write_uart(fdt: &mut FdtWriter, platform: &Platform) -> Result<(), Error> {
     let clock = fdt.begin_node("apb-pclk")?;
     fdt.property_string("compatible", "fixed-clock")?;
     fdt.property_u32("#clock-cells", 0)?;
@@ -175,23 +181,23 @@ fn write_uart(fdt: &mut FdtWriter) -> Result<(), Error> {
     fdt.property_phandle(CLOCK)?;
     fdt.end_node(clock)?;
 
-    let uart = fdt.begin_node(UART_NODE)?;
+    let uart = fdt.begin_node(&uart_node(platform))?;
     fdt.property_string_list("compatible", vec!["arm,pl011".to_owned(), "arm,primecell".to_owned()])?;
-    fdt.property_array_u64("reg", &[platform::UART_BASE, platform::UART_SIZE])?;
-    fdt.property_array_u32("interrupts", &[SPI, platform::UART_INTID - 32, LEVEL_HIGH])?;
+    fdt.property_array_u64("reg", &[platform.uart.start, platform.uart.end - platform.uart.start])?;
+    fdt.property_array_u32("interrupts", &[SPI, platform.uart_intid.saturating_sub(32), LEVEL_HIGH])?;
     fdt.property_array_u32("clocks", &[CLOCK, CLOCK])?;
     fdt.property_string_list("clock-names", vec!["uartclk".to_owned(), "apb_pclk".to_owned()])?;
     fdt.end_node(uart)?;
     Ok(())
 }
 
-fn write_vmbus(fdt: &mut FdtWriter, intid: u32) -> Result<(), Error> {
-    let vmbus = fdt.begin_node(&format!("vmbus@{MMIO_WINDOW_START:x}"))?;
+fn write_vmbus(fdt: &mut FdtWriter, platform: &Platform, intid: u32) -> Result<(), Error> {
+    let window = &platform.vmbus_window;
+    let vmbus = fdt.begin_node(&format!("vmbus@{:x}", window.start))?;
     fdt.property_string("compatible", "microsoft,vmbus")?;
     fdt.property_u32("#address-cells", 2)?;
     fdt.property_u32("#size-cells", 2)?;
-    let size = MMIO_WINDOW_END - MMIO_WINDOW_START;
-    fdt.property_array_u64("ranges", &[MMIO_WINDOW_START, MMIO_WINDOW_START, size])?;
+    fdt.property_array_u64("ranges", &[window.start, window.start, window.end - window.start])?;
     fdt.property_null("dma-coherent")?;
     fdt.property_array_u32("interrupts", &[PPI, intid.saturating_sub(16), EDGE_RISING])?;
     fdt.end_node(vmbus)?;
@@ -203,12 +209,14 @@ mod test {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::platform::test::VIRT;
 
     const RAM: Range<u64> = 0x4040_0000..0x5040_0000;
     const INITRD: Range<u64> = 0x4300_0000..0x4300_1234;
 
     fn chosen(seed: &[u8; RNG_SEED_LEN]) -> Chosen<'_> {
         Chosen {
+            platform: &VIRT,
             command_line: "quiet",
             initrd: Some(&INITRD),
             rng_seed: seed,
@@ -294,8 +302,9 @@ mod test {
         let cpus = found.iter().filter(|(key, _)| key.starts_with("/cpus/") && key.ends_with("/reg"));
         let ids: Vec<_> = cpus.map(|(_, value)| value.clone()).collect();
         assert_eq!(ids, (0..8).map(|vp| cells(&[vp])).collect::<Vec<_>>());
+        assert_eq!(found["/hypervisor/compatible"], b"microsoft,hyperv\0");
         assert_eq!(found["/psci/method"], b"hvc\0");
-        let gicr_size = 8 * platform::GICR_STRIDE as u32;
+        let gicr_size = 8 * VIRT.redistributor_stride as u32;
         let gic = cells(&[0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, gicr_size]);
         assert_eq!(found["/intc@8000000/reg"], gic);
         assert_eq!(found["/timer/interrupts"], cells(&[1, 13, 4, 1, 14, 4, 1, 11, 4]));

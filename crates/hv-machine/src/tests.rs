@@ -1,21 +1,25 @@
 //! The parts together.
 
 use super::kernel::test::{elf, image};
+use super::platform::test::VIRT;
 use super::*;
 
-const BASE: u64 = platform::GUEST_RAM_BASE;
+const BASE: u64 = VIRT.ram_base;
+const CONSOLE: &str = "console=ttyAMA0 earlycon=pl011,0x9000000";
 
 /// A spec that builds.
-pub(super) fn spec() -> Spec {
+pub(super) fn spec() -> Spec<'static> {
     Spec {
-        kernel: Source::Bytes(image(0x30_0000)),
-        initrd: Some(Source::Bytes(vec![0x11; 0x1_2345])),
+        platform: &VIRT,
+        kernel: image(0x30_0000),
+        initrd: Some(vec![0x11; 0x1_2345]),
         append: "quiet".to_owned(),
         memory: 256 << 20,
         vps: 2,
         firmware: Firmware::Acpi,
         vmbus_intid: 18,
         stimer_intid: 17,
+        identity: Identity::DEFAULT,
         rng_seed: [9; RNG_SEED_LEN],
     }
 }
@@ -43,7 +47,8 @@ fn each_piece_has_its_place() {
     assert_eq!(places[1].0, 0x30_0000, "device tree, behind the kernel's .bss");
     assert_eq!(places[2].0, 0x31_0000, "ACPI");
     assert_eq!(places[3].0, 0x31_0000 + EFI_OFFSET, "EFI");
-    assert_eq!(places[4], (0x32_0000, 0x1_2345), "initrd");
+    assert_eq!(places[4].0, 0x31_0000 + SMBIOS_OFFSET, "SMBIOS");
+    assert_eq!(places[5], (0x32_0000, 0x1_2345), "initrd");
     assert_eq!((image.entry, image.x0), (BASE, BASE + 0x30_0000));
     assert_eq!(image.page_size, Some(4096));
 }
@@ -61,7 +66,7 @@ fn the_same_spec_gives_the_same_bytes() {
 fn the_tables_fit_their_places_with_the_most_vps_and_the_longest_command_line() {
     let append = "x".repeat(MAX_COMMAND_LINE - CONSOLE.len() - 1);
     for firmware in [Firmware::Acpi, Firmware::DeviceTree] {
-        let spec = Spec { firmware, append: append.clone(), vps: platform::MAX_VPS as u32, ..spec() };
+        let spec = Spec { firmware, append: append.clone(), vps: VIRT.max_vps, ..spec() };
         let image = build(spec).expect("build");
         let find = |gpa: u64| {
             image.segments.iter().find(|segment| segment.0 == gpa).map(|segment| segment.1.len() as u64)
@@ -70,7 +75,8 @@ fn the_tables_fit_their_places_with_the_most_vps_and_the_longest_command_line() 
         if firmware == Firmware::Acpi {
             let acpi = image.x0 + FDT_SIZE;
             assert!(find(acpi).expect("ACPI") < EFI_OFFSET / 4);
-            assert!(find(acpi + EFI_OFFSET).expect("EFI") < (FIRMWARE_SIZE - EFI_OFFSET) / 4);
+            assert!(find(acpi + EFI_OFFSET).expect("EFI") < (SMBIOS_OFFSET - EFI_OFFSET) / 4);
+            assert!(find(acpi + SMBIOS_OFFSET).expect("SMBIOS") < (FIRMWARE_SIZE - SMBIOS_OFFSET) / 4);
         }
     }
 }
@@ -79,7 +85,7 @@ fn the_tables_fit_their_places_with_the_most_vps_and_the_longest_command_line() 
 fn a_guest_without_initrd_has_no_initrd_segment() {
     let image = build(Spec { initrd: None, ..spec() }).expect("build");
     assert_sound(&image, 256 << 20);
-    assert_eq!(image.segments.len(), 4);
+    assert_eq!(image.segments.len(), 5);
 }
 
 #[test]
@@ -91,19 +97,10 @@ fn the_default_console_is_put_before_the_users_words() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
-    let missing = Source::File("no/such/kernel".into());
-    let text = build(Spec { kernel: missing.clone(), ..spec() }).unwrap_err().to_string();
-    assert!(text.contains("kernel no/such/kernel"), "{text}");
-    let text = build(Spec { initrd: Some(missing), ..spec() }).unwrap_err().to_string();
-    assert!(text.contains("initrd no/such/kernel"), "{text}");
-}
-
-#[test]
 fn too_little_memory_says_how_much_is_enough() {
     for (initrd, memory) in [(0, 4), (0, 64), (40 << 20, 128), (500 << 20, 256)] {
         let with = |memory: u64| {
-            let initrd = Some(Source::Bytes(vec![1; initrd]));
+            let initrd = Some(vec![1; initrd]);
             build(Spec { initrd, memory: memory << 20, ..spec() })
         };
         let need = match with(memory) {
@@ -121,16 +118,16 @@ fn too_little_memory_says_how_much_is_enough() {
 
 #[test]
 fn a_kernel_bigger_than_memory_says_how_much_is_enough() {
-    let error = build(Spec { kernel: Source::Bytes(image(300 << 20)), ..spec() }).unwrap_err();
+    let error = build(Spec { kernel: image(300 << 20), ..spec() }).unwrap_err();
     assert!(matches!(error, Error::MemoryTooSmall { memory: 256, need: 400 }), "{error}");
-    let error = build(Spec { kernel: Source::Bytes(image(u64::MAX >> 1)), ..spec() }).unwrap_err();
+    let error = build(Spec { kernel: image(u64::MAX >> 1), ..spec() }).unwrap_err();
     assert!(matches!(error, Error::MemoryTooSmall { .. }), "{error}");
 }
 
 #[test]
 fn an_elf_kernel_keeps_its_place_and_the_rest_goes_around_it() {
     let kernel = elf(BASE + 0x10_0000, &[(BASE + 0x10_0000, 64, 0x1_0001)]);
-    let spec = Spec { kernel: Source::Bytes(kernel), memory: 4 << 20, ..spec() };
+    let spec = Spec { kernel, memory: 4 << 20, ..spec() };
     let image = build(spec).expect("build");
     assert_sound(&image, 4 << 20);
     assert_eq!((image.entry, image.x0), (BASE + 0x10_0000, BASE));

@@ -1,20 +1,9 @@
 //! What can be wrong with what the user gave, each with the value, what was expected, and what to do.
 
-use std::path::PathBuf;
-
 /// Why no guest could be built.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A file can't be read.
-    #[error("cannot read {what} {}; give the path of a readable file", path.display())]
-    Read {
-        /// What the file is to the user: "kernel" or "initrd".
-        what: &'static str,
-        /// The path as given.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+#[non_exhaustive]
+pub enum Error {
     /// None of the known formats.
     #[error(
         "the kernel ({len} bytes, starting with {start}) has no known format: give an arm64 Image (raw, or \
@@ -157,7 +146,7 @@ pub(crate) enum Error {
         /// What was asked for.
         vps: u32,
         /// The most.
-        max: usize,
+        max: u32,
     },
     /// An interrupt number that can't be one of the guest's own PPIs.
     #[error("INTID {intid} for {what}: expected 16 to 31, not taken by a timer or by the other one")]

@@ -1,70 +1,44 @@
-//! The guest's memory at the start: kernel, initrd, firmware tables and device tree, each at its guest physical
-//! address.
+//! What firmware gives an ARM64 guest of Hyper-V: kernel, initial file system, firmware tables and device tree, each at its
+//! guest physical address.
 //!
-//! [`build`] turns what the user gave into an [`Image`]. It does no I/O besides reading the two files, and no
-//! content of theirs makes it panic.
+//! [`build`] turns a [`Spec`] into an [`Image`]: bytes for guest RAM and the state of the first VP. It does no I/O, and no
+//! content of a kernel or an initial file system makes it panic. The hardware that the tables describe is a [`Platform`],
+//! so that any host can use it.
+#![forbid(unsafe_code)]
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod acpi;
 mod dsdt;
 mod efi;
 mod error;
 mod fdt;
-pub(crate) mod initrd;
+pub mod initrd;
 mod kernel;
-pub(crate) mod layout;
+mod layout;
+mod platform;
+mod smbios;
 mod unpack;
 
 use std::ops::Range;
-use std::path::PathBuf;
 
-use hv_wire::platform;
-
-pub(crate) use error::Error;
-pub(crate) use kernel::is_aarch64_elf;
-use layout::{ALIGN_2M, Layout, mib};
-
-/// The MMIO window that VMBus hands out to devices: nothing is there until a device is. It is part of the range that
-/// QEMU reserves for PCI, below RAM.
-const MMIO_WINDOW_START: u64 = 0x1000_0000;
-/// End of the window, exclusive.
-const MMIO_WINDOW_END: u64 = 0x3000_0000;
+pub use error::Error;
+pub use kernel::is_aarch64_elf;
+pub use layout::ALIGN_2M;
+use layout::{Layout, mib};
+pub use platform::{Platform, Timers};
+pub use smbios::Identity;
 
 /// Bytes of entropy that a guest gets.
-pub(crate) const RNG_SEED_LEN: usize = 64;
-/// Most guest memory: what QEMU's `virt` has below its second PCI window, less what is ours.
-const MAX_MEMORY: u64 = 255 << 30;
+pub const RNG_SEED_LEN: usize = 64;
 /// Linux's COMMAND_LINE_SIZE on arm64, less the NUL at the end.
 const MAX_COMMAND_LINE: usize = 2047;
-/// Without these Linux is silent: neither ACPI without SPCR nor our device tree selects a console that early.
-const CONSOLE: &str = "console=ttyAMA0 earlycon=pl011,0x9000000";
-const _: () = assert!(platform::UART_BASE == 0x900_0000);
-
-/// Most bytes of a file where the guest has less memory: a kernel may come with debug information.
-pub(crate) const LONGEST: u64 = 1 << 30;
-
-/// A file, or what would be in it.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// Content in memory.
-    Bytes(Vec<u8>),
-    /// Path of a file.
-    File(PathBuf),
-}
-
-impl Source {
-    /// The content; a file may have as many bytes as the guest has memory, or [`LONGEST`].
-    fn read(self, what: &'static str, memory: u64) -> Result<Vec<u8>, Error> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::File(path) => crate::input::read(&path, memory.max(LONGEST))
-                .map_err(|source| Error::Read { what, path, source }),
-        }
-    }
-}
 
 /// How the guest learns what machine it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Firmware {
+pub enum Firmware {
     /// ACPI tables behind an EFI system table, as Hyper-V's own firmware leaves them.
     Acpi,
     /// A device tree.
@@ -75,53 +49,62 @@ pub(crate) enum Firmware {
 
 /// What to build.
 #[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    /// The kernel, in one of the known formats.
-    pub(crate) kernel: Source,
+pub struct Spec<'a> {
+    /// The hardware.
+    pub platform: &'a Platform,
+    /// The kernel's file, in one of the known formats.
+    pub kernel: Vec<u8>,
     /// The initial file system, in any form that the kernel takes.
-    pub(crate) initrd: Option<Source>,
+    pub initrd: Option<Vec<u8>>,
     /// The user's part of the command line. Without a `console=` in it, the default console is put before it.
-    pub(crate) append: String,
-    /// Bytes of guest memory, from [`platform::GUEST_RAM_BASE`]; a multiple of 2 MiB.
-    pub(crate) memory: u64,
-    /// Virtual processors, 1 to [`platform::MAX_VPS`].
-    pub(crate) vps: u32,
+    pub append: String,
+    /// Bytes of guest memory, from [`Platform::ram_base`]; a multiple of 2 MiB.
+    pub memory: u64,
+    /// Virtual processors, 1 to [`Platform::max_vps`].
+    pub vps: u32,
     /// What describes the machine.
-    pub(crate) firmware: Firmware,
+    pub firmware: Firmware,
     /// INTID of the VMBus interrupt, a PPI.
-    pub(crate) vmbus_intid: u32,
+    pub vmbus_intid: u32,
     /// INTID for direct-mode synthetic timers, a PPI.
-    pub(crate) stimer_intid: u32,
+    pub stimer_intid: u32,
+    /// What SMBIOS says of the machine. A guest without EFI tables does not learn it.
+    pub identity: Identity,
     /// Entropy for the guest; the same seed gives the same bytes.
-    pub(crate) rng_seed: [u8; RNG_SEED_LEN],
+    pub rng_seed: [u8; RNG_SEED_LEN],
 }
 
 /// What goes into guest memory before the start. RAM that no segment covers must be zero.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub struct Image {
     /// Guest physical address and content of each piece; no two overlap, all lie in guest RAM.
-    pub(crate) segments: Vec<(u64, Vec<u8>)>,
+    pub segments: Vec<(u64, Vec<u8>)>,
     /// Where VP 0 starts, at EL1 with the MMU off.
-    pub(crate) entry: u64,
+    pub entry: u64,
     /// X0 of VP 0 at the start: the device tree.
-    pub(crate) x0: u64,
+    pub x0: u64,
     /// The kernel's page size in bytes where its header says it: the CPU model must have that granule.
-    pub(crate) page_size: Option<u32>,
+    pub page_size: Option<u32>,
     /// The command line, with the defaults.
-    pub(crate) command_line: String,
+    pub command_line: String,
 }
 
 /// Builds the guest's memory.
-pub(crate) fn build(spec: Spec) -> Result<Image, Error> {
+///
+/// # Errors
+/// [`Error`], with the value, what was expected, and what to do.
+pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
     check(&spec)?;
-    let command_line = command_line(&spec.append)?;
-    let ram = platform::GUEST_RAM_BASE..platform::GUEST_RAM_BASE + spec.memory;
-    let kernel = kernel::load(spec.kernel.read("kernel", spec.memory)?, ram.clone())?;
-    let initrd = spec.initrd.map(|initrd| initrd.read("initrd", spec.memory)).transpose()?;
+    let platform = spec.platform;
+    let command_line = command_line(platform, &spec.append)?;
+    let ram = platform.ram(spec.memory);
+    let kernel = kernel::load(spec.kernel, ram.clone())?;
+    let initrd = spec.initrd;
 
     let places = place(&ram, &kernel, initrd.as_ref().map(Vec::len))?;
     let initrd_range = initrd.as_ref().map(|bytes| places.initrd..places.initrd + bytes.len() as u64);
     let chosen = fdt::Chosen {
+        platform,
         command_line: &command_line,
         initrd: initrd_range.as_ref(),
         rng_seed: &spec.rng_seed,
@@ -133,9 +116,17 @@ pub(crate) fn build(spec: Spec) -> Result<Image, Error> {
     let tree = match spec.firmware {
         Firmware::DeviceTree => fdt::full(&chosen, &ram, spec.vps, None)?,
         Firmware::Acpi | Firmware::Both => {
-            let machine = acpi::Machine { vps: spec.vps, vmbus_intid: spec.vmbus_intid };
+            let machine = acpi::Machine { platform, vps: spec.vps, vmbus_intid: spec.vmbus_intid };
             let acpi = acpi::build(machine, places.acpi.start);
-            let efi = efi::build(places.acpi.start + EFI_OFFSET, acpi.rsdp, &ram, &places.acpi);
+            let machine = smbios::Machine {
+                identity: spec.identity,
+                vps: spec.vps,
+                ram_base: ram.start,
+                memory: spec.memory,
+            };
+            let smbios_at = places.acpi.start + SMBIOS_OFFSET;
+            let efi = efi::build(places.acpi.start + EFI_OFFSET, acpi.rsdp, smbios_at, &ram, &places.acpi);
+            segments.push((smbios_at, smbios::build(&machine, smbios_at)));
             debug_assert!(acpi.bytes.len() as u64 <= EFI_OFFSET, "ACPI tables grew into the EFI tables");
             segments.push((places.acpi.start, acpi.bytes));
             segments.push((places.acpi.start + EFI_OFFSET, efi.bytes));
@@ -157,7 +148,9 @@ pub(crate) fn build(spec: Spec) -> Result<Image, Error> {
 
 /// Bytes for the ACPI tables; eight VPs take less than 3 KiB.
 const EFI_OFFSET: u64 = 48 << 10;
-/// Bytes for ACPI and EFI tables together.
+/// Where SMBIOS is in that region; its tables take less than 1 KiB.
+const SMBIOS_OFFSET: u64 = 56 << 10;
+/// Bytes for ACPI, EFI and SMBIOS tables together.
 const FIRMWARE_SIZE: u64 = 64 << 10;
 /// Bytes for the device tree; the longest command line and eight VPs take less than 6 KiB.
 const FDT_SIZE: u64 = 64 << 10;
@@ -199,21 +192,16 @@ fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Re
 }
 
 /// Refuses what no guest can be built from.
-fn check(spec: &Spec) -> Result<(), Error> {
-    if spec.memory == 0 || !spec.memory.is_multiple_of(ALIGN_2M) || spec.memory > MAX_MEMORY {
-        return Err(Error::MemorySize { memory: spec.memory, max: MAX_MEMORY >> 20 });
+fn check(spec: &Spec<'_>) -> Result<(), Error> {
+    let platform = spec.platform;
+    if spec.memory == 0 || !spec.memory.is_multiple_of(ALIGN_2M) || spec.memory > platform.max_memory {
+        return Err(Error::MemorySize { memory: spec.memory, max: platform.max_memory >> 20 });
     }
-    if !(1..=platform::MAX_VPS).contains(&(spec.vps as usize)) {
-        return Err(Error::Vps { vps: spec.vps, max: platform::MAX_VPS });
+    if !(1..=platform.max_vps).contains(&spec.vps) {
+        return Err(Error::Vps { vps: spec.vps, max: platform.max_vps });
     }
-    let taken = [
-        platform::VIRTUAL_TIMER_INTID,
-        platform::PHYSICAL_TIMER_INTID,
-        platform::HYPERVISOR_TIMER_INTID,
-        platform::MAINTENANCE_INTID,
-    ];
     for (what, intid) in [("VMBus", spec.vmbus_intid), ("synthetic timers", spec.stimer_intid)] {
-        if !(16..32).contains(&intid) || taken.contains(&intid) {
+        if !platform.is_free_ppi(intid) {
             return Err(Error::Intid { what, intid });
         }
     }
@@ -223,12 +211,17 @@ fn check(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn command_line(append: &str) -> Result<String, Error> {
+/// The words without which Linux is silent: neither ACPI without SPCR nor our device tree selects a console that early.
+fn console(platform: &Platform) -> String {
+    format!("console=ttyAMA0 earlycon=pl011,{:#x}", platform.uart.start)
+}
+
+fn command_line(platform: &Platform, append: &str) -> Result<String, Error> {
     let has_console = append.split_whitespace().any(|word| word.starts_with("console="));
     let line = match (has_console, append.trim()) {
         (true, append) => append.to_owned(),
-        (false, "") => CONSOLE.to_owned(),
-        (false, append) => format!("{CONSOLE} {append}"),
+        (false, "") => console(platform),
+        (false, append) => format!("{} {append}", console(platform)),
     };
     if line.contains('\0') {
         return Err(Error::CommandLineNul);
@@ -242,4 +235,4 @@ fn command_line(append: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod test;
+mod tests;

@@ -1,0 +1,24 @@
+//! QEMU's `virt` machine as the guest sees it: what its firmware tables describe.
+
+use hv_machine::{Platform, Timers};
+use hv_wire::platform;
+
+/// The window of addresses for VMBus's devices is part of the range that QEMU reserves for PCI, below RAM. Guest memory is what
+/// QEMU has below its second PCI window, less what is ours.
+pub(crate) const VIRT: Platform = Platform {
+    ram_base: platform::GUEST_RAM_BASE,
+    max_memory: 255 << 30,
+    max_vps: platform::MAX_VPS as u32,
+    distributor: platform::GICD_BASE..platform::GICD_BASE + platform::GICD_SIZE,
+    redistributors: platform::GICR_BASE,
+    redistributor_stride: platform::GICR_STRIDE,
+    uart: platform::UART_BASE..platform::UART_BASE + platform::UART_SIZE,
+    uart_intid: platform::UART_INTID,
+    vmbus_window: 0x1000_0000..0x3000_0000,
+    timers: Timers {
+        virtual_el1: platform::VIRTUAL_TIMER_INTID,
+        physical_el1: platform::PHYSICAL_TIMER_INTID,
+        physical_el2: platform::HYPERVISOR_TIMER_INTID,
+    },
+    taken_intids: &[platform::MAINTENANCE_INTID],
+};

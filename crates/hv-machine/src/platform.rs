@@ -1,0 +1,95 @@
+//! The hardware that a host gives the guest: what its tables describe.
+
+use std::ops::Range;
+
+/// Addresses and interrupts of one kind of machine. Every address is a guest physical one.
+///
+/// A host over QEMU and one over KVM differ in these numbers alone; the tables are written from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// Start of guest RAM, a multiple of 2 MiB.
+    pub ram_base: u64,
+    /// Most bytes of guest RAM.
+    pub max_memory: u64,
+    /// Most virtual processors. VP n has the MPIDR n; a GICv3 takes 16 in one cluster.
+    pub max_vps: u32,
+    /// GIC distributor.
+    pub distributor: Range<u64>,
+    /// First GIC redistributor; the others follow without a gap, in VP order.
+    pub redistributors: u64,
+    /// Bytes of one redistributor.
+    pub redistributor_stride: u64,
+    /// PL011 UART, the console.
+    pub uart: Range<u64>,
+    /// INTID of the UART, an SPI, level-sensitive.
+    pub uart_intid: u32,
+    /// Window of addresses that VMBus hands out to its devices; nothing answers there until a device is mapped.
+    pub vmbus_window: Range<u64>,
+    /// INTIDs of the timers.
+    pub timers: Timers,
+    /// Further PPIs that belong to the host and that the guest gets nothing from.
+    pub taken_intids: &'static [u32],
+}
+
+/// INTIDs of the generic timer's PPIs.
+///
+/// Source: Arm Base System Architecture, "PPI assignments".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// EL1 virtual timer, CNTV.
+    pub virtual_el1: u32,
+    /// EL1 physical timer, CNTP.
+    pub physical_el1: u32,
+    /// EL2 physical timer, CNTHP: described, since Linux maps it, but never the guest's.
+    pub physical_el2: u32,
+}
+
+impl Platform {
+    /// Whether a PPI is free for VMBus or for synthetic timers.
+    #[must_use]
+    pub fn is_free_ppi(&self, intid: u32) -> bool {
+        let timers = [self.timers.virtual_el1, self.timers.physical_el1, self.timers.physical_el2];
+        (16..32).contains(&intid) && !timers.contains(&intid) && !self.taken_intids.contains(&intid)
+    }
+
+    /// Bytes that the redistributors of `vps` VPs take.
+    #[must_use]
+    pub fn redistributors_size(&self, vps: u32) -> u64 {
+        u64::from(vps) * self.redistributor_stride
+    }
+
+    /// RAM of `memory` bytes.
+    pub(crate) fn ram(&self, memory: u64) -> Range<u64> {
+        self.ram_base..self.ram_base.saturating_add(memory)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod test {
+    use super::*;
+
+    /// QEMU's `virt` with the guest's RAM behind a hypervisor's.
+    pub(crate) const VIRT: Platform = Platform {
+        ram_base: 0x4040_0000,
+        max_memory: 255 << 30,
+        max_vps: 8,
+        distributor: 0x0800_0000..0x0801_0000,
+        redistributors: 0x080a_0000,
+        redistributor_stride: 0x2_0000,
+        uart: 0x0900_0000..0x0900_1000,
+        uart_intid: 33,
+        vmbus_window: 0x1000_0000..0x3000_0000,
+        timers: Timers { virtual_el1: 27, physical_el1: 30, physical_el2: 26 },
+        taken_intids: &[25],
+    };
+
+    #[test]
+    fn only_ppis_that_belong_to_nothing_else_are_free() {
+        for intid in [15, 25, 26, 27, 30, 32] {
+            assert!(!VIRT.is_free_ppi(intid), "{intid}");
+        }
+        for intid in [16, 17, 18, 31] {
+            assert!(VIRT.is_free_ppi(intid), "{intid}");
+        }
+    }
+}
