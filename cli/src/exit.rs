@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Machine = 6,
     /// Every VP is off, and nobody asked for a power-off.
     VpsOff = 7,
+    /// The guest broke a rule of the level that `--strict` gave.
+    Strict = 8,
     /// Ctrl-C, or the terminal went away.
     Interrupted = 130,
 }
@@ -41,4 +43,5 @@ Exit codes:
   5    the time given by --timeout ran out
   6    the hypervisor panicked or refused to start, or QEMU ended by itself
   7    the guest switched all of its VPs off
+  8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
   130  interrupted (Ctrl-C, or the terminal went away)";

@@ -47,7 +47,7 @@ impl Symbols {
     }
 
     /// Lines of "address type name".
-    fn of_map(bytes: &[u8]) -> Self {
+    pub(crate) fn of_map(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let line = |line: &str| {
             let mut words = line.split_whitespace();
@@ -69,7 +69,25 @@ impl Symbols {
         let after = self.0.partition_point(|&(start, _)| start <= address);
         let (start, name) = self.0.get(after.checked_sub(1)?)?;
         let offset = address - start;
-        (offset < REACH).then(|| format!("{name}+{offset:#x}"))
+        (offset < REACH).then(|| format!("{}+{offset:#x}", readable(name)))
+    }
+
+    /// The address of the symbol of this name.
+    pub(crate) fn address(&self, name: &str) -> Option<u64> {
+        self.0.iter().find(|(_, found)| found == name).map(|(address, _)| *address)
+    }
+}
+
+/// Characters of a name that are shown at most.
+const NAME: usize = 200;
+
+/// A name as it stands in the source: Rust's are demangled, without the hash.
+fn readable(name: &str) -> String {
+    let plain = format!("{:#}", rustc_demangle::demangle(name));
+    if plain.chars().count() <= NAME {
+        plain
+    } else {
+        plain.chars().take(NAME).chain("...".chars()).collect()
     }
 }
 
@@ -86,6 +104,14 @@ mod tests {
         assert_eq!(symbols.name(0xffff_8000_8001_0004).as_deref(), Some("_stext+0x4"));
         assert_eq!(symbols.name(0xffff_8000_8000_ffff), None, "before the first");
         assert_eq!(symbols.name(0xffff_8000_9001_0100), None, "far behind the last");
+    }
+
+    #[test]
+    fn the_names_of_rust_are_readable() {
+        assert_eq!(readable("_ZN5hello4main17h05af221e174051e9E"), "hello::main");
+        assert_eq!(readable("_RNvCskwGfYPst2Cb_3foo16example_function"), "foo::example_function");
+        assert_eq!(readable("vmbus_connect"), "vmbus_connect");
+        assert_eq!(readable(&"x".repeat(5000)).len(), NAME + 3);
     }
 
     #[test]

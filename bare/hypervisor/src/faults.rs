@@ -3,11 +3,14 @@
 //! What can go wrong, and when, is hv-host's business ([`hv_host::faults`]); here are the times and the interrupts.
 
 use hv_host::faults::{Injector, Plan, Raise, Timed};
-use hv_wire::BootInfo;
+use hv_wire::{BootInfo, TraceKind};
 
 use crate::arch::mrs;
 use crate::gic::{Lists, Machine};
 use crate::host::Embedder;
+use crate::report;
+
+const _: () = assert!(hv_wire::PLAN_RULES == hv_host::faults::MAX_RULES);
 
 /// The plan in the boot information; `Ok(None)` where there is none.
 pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
@@ -17,7 +20,7 @@ pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
     let bytes =
         info.plan.get(..info.plan_len as usize).ok_or("the plan of faults is longer than its place")?;
     let text = core::str::from_utf8(bytes).map_err(|_| "the plan of faults is not UTF-8")?;
-    Plan::parse(text, &|_| None).map(Some).map_err(|bad| bad.reason)
+    Plan::parse(text, &|_, _| None).map(Some).map_err(|bad| bad.reason)
 }
 
 /// The reference time in 100 ns: the guest's counter starts with the partition.
@@ -33,6 +36,7 @@ pub(crate) fn raise(host: &Embedder, injector: &Injector, vp: usize, intid: u32)
         Raise::Lost => 0,
         Raise::Twice => 2,
     };
+    note(host, injector);
     for _ in 0..times {
         host.cpu.hypervisor.gic.assert(host.cpu.index, vp, intid, &Lists, &Machine);
     }
@@ -53,4 +57,14 @@ pub(crate) fn tick(host: &Embedder, injector: &Injector) {
         Timed::Disturb(what, random) => partition.disturb(host, vp, what, random),
         Timed::Rescan => partition.rescan(host, vp),
     });
+    note(host, injector);
+}
+
+/// Reports which rules have struck since the last time, and records it.
+pub(crate) fn note(host: &Embedder, injector: &Injector) {
+    for (rule, times) in injector.fired().enumerate().filter(|(_, times)| *times != 0) {
+        if report::rule_fired(rule, times) {
+            host.trace(TraceKind::FaultInjected, [rule as u64, times, 0, 0, 0, 0]);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::arch::{self, isb, mrs, msr};
 use crate::gic::{Lists, Machine};
 use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
-use crate::{faults, power, report, trace::Ring};
+use crate::{backtrace, faults, power, report, trace::Ring};
 
 /// The embedder, as seen from one CPU.
 ///
@@ -82,10 +82,11 @@ impl<const OBSERVED: bool> Embedder<OBSERVED> {
     /// Counts something that has no meaning here.
     #[cold]
     pub(crate) fn fault(&self, kind: Fault, value: u64) {
-        let pc = mrs!("elr_el2");
-        // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-        unsafe { self.cpu.report() }.fault(kind, value, pc);
-        self.trace(TraceKind::Fault, [kind as u64, value, pc, 0, 0, 0]);
+        // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
+        unsafe { self.cpu.report() }.fault(kind, value, || backtrace::place(self.cpu));
+        if let Some(ring) = self.ring() {
+            ring.push_place(self.cpu, TraceKind::Fault, kind as u64, value);
+        }
     }
 
     /// Completes the report and switches the machine off.
@@ -118,12 +119,19 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
 
     #[inline(always)]
     fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        self.injector()?.status(code)
+        let injector = self.injector()?;
+        let status = injector.status(code);
+        faults::note(&Embedder::new(self.cpu), injector);
+        status
     }
 
     #[inline(always)]
     fn inject(&self, _vp: usize, injection: Injection) -> bool {
-        self.injector().is_some_and(|injector| injector.injects(injection, faults::now()))
+        self.injector().is_some_and(|injector| {
+            let strikes = injector.injects(injection, faults::now());
+            faults::note(&Embedder::new(self.cpu), injector);
+            strikes
+        })
     }
 
     fn set_deadline(&self, counter: Option<u64>) {

@@ -13,6 +13,9 @@ use crate::vcpu::{Cpu, Frame};
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn irq_exit(frame: &mut Frame) {
     let host = <Embedder>::new(frame.cpu);
+    if frame.cpu.observed {
+        frame.cpu.left(&frame.x);
+    }
     host.exit(Trap::Interrupt, 0);
     handle(frame.cpu);
     host.enter();

@@ -7,6 +7,7 @@
 #![no_main]
 
 mod arch;
+mod backtrace;
 mod config;
 mod faults;
 mod gic;

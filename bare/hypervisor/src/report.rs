@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
 use core::ptr::addr_of_mut;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_host::Event;
 use hv_host::strict::Judge;
@@ -18,6 +18,7 @@ use hv_wire::{
 use spin::Mutex;
 
 use crate::arch::mrs;
+use crate::backtrace;
 use crate::memory;
 use crate::mmu;
 use crate::vcpu::Cpu;
@@ -133,18 +134,24 @@ fn remember(cpu: &Cpu, name: RegisterName, value: u64) {
 #[cold]
 #[inline(never)]
 pub(crate) fn judge(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &Event<'_>) {
-    let pc = mrs!("elr_el2");
     judge.event(event, &mut |finding| {
-        // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-        unsafe { cpu.report() }.finding(finding.rule.number(), finding.value, pc);
+        let number = finding.rule.number();
+        // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
+        unsafe { cpu.report() }.finding(number, finding.value, || backtrace::place(cpu));
         if let Some(ring) = &cpu.trace {
-            ring.push(
-                cpu.index,
-                TraceKind::Finding,
-                [finding.rule.number() as u64, finding.value, pc, 0, 0, 0],
-            );
+            ring.push_place(cpu, TraceKind::Finding, number as u64, finding.value);
         }
     });
+}
+
+/// Keeps how often a rule of the plan of faults has struck; true if that is more than was known. Any CPU may call it.
+pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
+    if rule >= hv_wire::PLAN_RULES {
+        return false;
+    }
+    // SAFETY: the report is ours, mapped and aligned, the index is inside the array, and VPs reach it as atomics alone.
+    let fired = unsafe { AtomicU64::from_ptr(addr_of_mut!((*memory::report()).rules_fired[rule])) };
+    fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
 /// What does not happen on a hot path.

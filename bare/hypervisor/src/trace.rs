@@ -9,9 +9,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
 use hv_tlfs::status::HvStatus;
-use hv_wire::{BootFlags, BootInfo, BusChange, TraceKind, TraceRecord, TraceRing, Trap};
+use hv_wire::{BootFlags, BootInfo, BusChange, Place, TraceKind, TraceRecord, TraceRing, Trap};
 
 use crate::arch::mrs;
+use crate::backtrace;
 use crate::trap::abort;
 use crate::vcpu;
 
@@ -59,6 +60,13 @@ impl Ring {
         // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes.
         unsafe { (place as *mut TraceRecord).write_volatile(record) };
         head.store(number + 1, Ordering::Release);
+    }
+
+    /// Appends a record of two values, where the guest is, and its first callers.
+    #[cold]
+    pub(crate) fn push_place(&self, cpu: &vcpu::Cpu, kind: TraceKind, first: u64, second: u64) {
+        let Place { pc, callers: [caller, next, last, ..], .. } = backtrace::place(cpu);
+        self.push(cpu.index, kind, [first, second, pc, caller, next, last]);
     }
 
     /// Appends the record of an exit.

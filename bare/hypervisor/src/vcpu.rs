@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "entering the guest, and the frame at the stack's top")]
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hv_host::VpContext;
 use hv_wire::VpReport;
@@ -34,6 +34,9 @@ pub(crate) struct Cpu {
     pub observed: bool,
     /// Where this run's trace goes, if it is traced.
     pub trace: Option<trace::Ring>,
+    /// X29 and X30 of the guest at the last exit that called [`Cpu::left`].
+    frame_pointer: AtomicU64,
+    link: AtomicU64,
     /// The VP shall run.
     start: AtomicBool,
     /// The partition shall be called as at a deadline: another CPU asks for it.
@@ -69,10 +72,24 @@ impl Cpu {
             report: memory::vp_report(index),
             observed: trace.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
             trace,
+            frame_pointer: AtomicU64::new(0),
+            link: AtomicU64::new(0),
             start: AtomicBool::new(false),
             woken: AtomicBool::new(false),
             context: Mutex::new(None),
         }
+    }
+
+    /// Keeps what tells where the guest was: its frame is borrowed while the exit is handled.
+    #[inline(always)]
+    pub(crate) fn left(&self, x: &[u64; 31]) {
+        self.frame_pointer.store(x[29], Ordering::Relaxed);
+        self.link.store(x[30], Ordering::Relaxed);
+    }
+
+    /// X29 and X30 of the guest at the last exit.
+    pub(crate) fn left_at(&self) -> (u64, u64) {
+        (self.frame_pointer.load(Ordering::Relaxed), self.link.load(Ordering::Relaxed))
     }
 
     /// Lets the VP start. Any CPU may call it, while the VP is off.
@@ -106,6 +123,7 @@ impl Cpu {
             irq::handle(self);
         };
         reset_el1(&context);
+        self.left(&[0; 31]);
         // What became pending while the VP was off may be in list registers by now. It is taken out of them before they
         // are emptied, and goes into them again.
         self.hypervisor.gic.reset_vp(self.index, &gic::Lists, &gic::Machine);
@@ -158,8 +176,9 @@ pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
 
 /// EL2 controls that hold for every VP at all times (Arm ARM, "AArch64 System register descriptions").
 pub(crate) fn init_el2(counter_offset: u64) {
-    /// RW, TIDCP, TSC, AMO, IMO, FMO, SWIO, VM. TIDCP: implementation defined registers may control what CPUs share.
-    const HCR: u64 = 1 << 31 | 1 << 20 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1 << 0;
+    /// RW, TIDCP, TSC, AMO, IMO, FMO, PTW, SWIO, VM. TIDCP: implementation defined registers may control what CPUs share.
+    /// PTW: no walk of the guest's tables reaches a device, also not one on behalf of `arch::translate`.
+    const HCR: u64 = 1 << 31 | 1 << 20 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1 | 1 << 0;
     /// API and APK: pointer authentication is the guest's own. RES0 where there is none.
     const HCR_PAUTH: u64 = 1 << 41 | 1 << 40;
     msr!("hcr_el2", HCR | if has_pauth() { HCR_PAUTH } else { 0 });

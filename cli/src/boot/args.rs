@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use hv_machine::Firmware;
+use hv_tlfs::rules::Severity;
 
 use crate::exit;
 use crate::machine::debugger::Address;
@@ -67,9 +68,11 @@ pub(crate) struct Args {
     /// Make every run the same: count instructions as time, fix seeds and clock, keep the kernel where it is linked
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report
-    #[arg(long)]
-    pub(super) strict: bool,
+    /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report. With a
+    /// level: exit with 8 if it breaks a rule of this level or a graver one
+    #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "report")]
+    pub(super) strict: Option<Strict>,
     /// Offer the guest connections that lead back to it: messages and events to try its code with, with no device
     #[arg(long)]
     pub(super) loopback: bool,
@@ -132,6 +135,32 @@ pub(crate) enum Action {
     Poke,
     /// A shell on the console
     Shell,
+}
+
+/// From which level on a broken rule is a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Strict {
+    /// What is against the interface's rules
+    Error,
+    /// Also what works here and need not work elsewhere
+    Warning,
+    /// Also what is allowed, and not what a careful guest does
+    Note,
+    /// Nothing: what is broken is in the report alone
+    #[value(hide = true)]
+    Report,
+}
+
+impl Strict {
+    /// The least grave rule that is a failure when it is broken.
+    pub(super) const fn fails_from(self) -> Option<Severity> {
+        match self {
+            Self::Error => Some(Severity::Error),
+            Self::Warning => Some(Severity::Warning),
+            Self::Note => Some(Severity::Note),
+            Self::Report => None,
+        }
+    }
 }
 
 /// What describes the machine to the guest.
@@ -243,12 +272,25 @@ mod tests {
             "--timeout -1",
             "--trace-buffer 4M",
             "--trace x --trace-buffer lots",
+            "--strict=fatal",
+            "--strict error",
             "--frobnicate",
             "stray",
         ] {
             let error = parse(bad).err().unwrap_or_else(|| panic!("{bad} was accepted"));
             assert_eq!(error.exit_code(), 2, "{bad}");
         }
+    }
+
+    #[test]
+    fn strict_takes_a_level_or_none() {
+        let level = |words| parse(words).unwrap().strict.map(Strict::fails_from);
+        assert_eq!(level(""), None);
+        assert_eq!(level("--strict"), Some(None));
+        assert_eq!(level("--strict --quiet"), Some(None));
+        assert_eq!(level("--strict=error"), Some(Some(Severity::Error)));
+        assert_eq!(level("--strict=warning"), Some(Some(Severity::Warning)));
+        assert_eq!(level("--strict=note"), Some(Some(Severity::Note)));
     }
 
     #[test]

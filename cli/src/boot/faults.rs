@@ -1,37 +1,79 @@
-//! `--inject`: the user's plan, with numbers for names, as the hypervisor takes it.
+//! `--inject`: the user's plan, judged before anything starts, and with numbers for names as the hypervisor takes it.
 
-use anyhow::bail;
+use std::fmt::Write as _;
 
-/// Replaces each C name of a hypercall or a status by its number.
-pub(super) fn numbers(plan: &str) -> anyhow::Result<String> {
+use anyhow::{anyhow, bail};
+use hv_host::faults::{BadPlan, FORMS, Name, Plan};
+
+/// A plan that was judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders {
+    /// Each rule as the user wrote it.
+    pub(super) rules: Vec<String>,
+    /// The plan as the hypervisor takes it.
+    pub(super) numbers: String,
+}
+
+/// Judges a plan.
+///
+/// # Errors
+/// Where it is wrong and why, with the list of what there is.
+pub(super) fn judge(plan: &str) -> anyhow::Result<Orders> {
+    Plan::parse(plan, &number).map_err(|bad| anyhow!("{}", explain(plan, &bad)))?;
+    let numbers = numbers(plan);
+    if numbers.len() > hv_wire::PLAN_BYTES {
+        bail!(
+            "--inject: the plan has {} bytes with numbers for names, and {} is the most",
+            numbers.len(),
+            hv_wire::PLAN_BYTES
+        );
+    }
+    let rules = plan.split(',').map(str::trim).filter(|clause| !clause.starts_with("seed="));
+    Ok(Orders { rules: rules.map(str::to_owned).collect(), numbers })
+}
+
+/// The plan with a mark below the part that is wrong, and everything that a plan may have.
+fn explain(plan: &str, bad: &BadPlan) -> String {
+    let plain = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let before = plan.get(..bad.start).unwrap_or_default();
+    let wrong = plan.get(bad.start..bad.end).unwrap_or_default();
+    let shown: String = plain(plan);
+    let mut text = format!("--inject: {bad}\n  {shown}\n  ");
+    text.extend(before.chars().map(|_| ' '));
+    text.push_str(&"^".repeat(wrong.chars().count().max(1)));
+    text.push_str("\nA plan is a list of clauses with commas between them:");
+    for (form, meaning) in FORMS {
+        // A String takes everything.
+        let _ = write!(text, "\n  {form:30} {meaning}");
+    }
+    text
+}
+
+/// Replaces each C name of a hypercall or a status by its number, in a plan that is right.
+fn numbers(plan: &str) -> String {
     let mut numbers = String::with_capacity(plan.len());
     let mut rest = plan;
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let (word, tail) = rest.split_at(end);
-        match number(word) {
+        match number(Name::Hypercall, word).or_else(|| number(Name::Status, word)) {
             Some(number) => numbers.push_str(&format!("{number:#x}")),
-            None if word.starts_with("HV") || word.starts_with("Hv") => {
-                bail!(
-                    "--inject: {word:?} is no hypercall and no status; `hv abi {word}` may find what it is"
-                );
-            }
             None => numbers.push_str(word),
         }
         let separator = tail.chars().next().map_or(0, char::len_utf8);
         numbers.push_str(&tail[..separator]);
         rest = &tail[separator..];
     }
-    if numbers.len() > hv_wire::PLAN_BYTES {
-        bail!("--inject: the plan has {} bytes, and {} is the most", numbers.len(), hv_wire::PLAN_BYTES);
-    }
-    Ok(numbers)
+    numbers
 }
 
-fn number(word: &str) -> Option<u64> {
+fn number(kind: Name, word: &str) -> Option<u64> {
+    let kind = match kind {
+        Name::Hypercall => "hypercall",
+        Name::Status => "status",
+    };
     let wanted = |constant: &&hv_tlfs::abi::Constant| {
-        matches!(constant.kind, "hypercall" | "status")
-            && (constant.name == word || constant.aliases.contains(&word))
+        constant.kind == kind && (constant.name == word || constant.aliases.contains(&word))
     };
     hv_tlfs::abi::constants().find(wanted).map(|constant| constant.value)
 }
@@ -43,14 +85,41 @@ mod tests {
     #[test]
     fn names_become_numbers_and_the_rest_stays() {
         let plan = "call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3, lost=18@10%,silent=200ms@1000ms,seed=7";
-        let numbers = numbers(plan).unwrap();
-        assert_eq!(numbers, "call=0x5d:0x13@3, lost=18@10%,silent=200ms@1000ms,seed=7");
-        assert_eq!(super::numbers("").unwrap(), "");
+        let orders = judge(plan).unwrap();
+        assert_eq!(orders.numbers, "call=0x5d:0x13@3, lost=18@10%,silent=200ms@1000ms,seed=7");
+        // What the hypervisor reads is what the user wrote.
+        assert_eq!(Plan::parse(&orders.numbers, &|_, _| None), Plan::parse(plan, &number));
+        let rules = [
+            "call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3",
+            "lost=18@10%",
+            "silent=200ms@1000ms",
+        ];
+        assert_eq!(orders.rules, rules);
     }
 
     #[test]
-    fn an_unknown_name_and_an_endless_plan_are_refused() {
-        assert!(numbers("call=HVCALL_NO_SUCH:0x13").unwrap_err().to_string().contains("HVCALL_NO_SUCH"));
-        assert!(numbers(&"lost,".repeat(400)).unwrap_err().to_string().contains("2000 bytes"));
+    fn a_refusal_shows_the_place_the_reason_and_the_list() {
+        let refused = judge("lost=18, call=HVCALL_NO_SUCH:0x13").unwrap_err().to_string();
+        let expected = "--inject: clause 2: no such hypercall: expected a number up to 0xffff, a C name, or any\n  \
+                        lost=18, call=HVCALL_NO_SUCH:0x13\n  \
+                        \u{20}             ^^^^^^^^^^^^^^\n\
+                        A plan is a list of clauses with commas between them:\n  \
+                        call=CODE:STATUS               the hypercall ends";
+        assert!(refused.starts_with(expected), "{refused}");
+        assert!(refused.contains("...@50ms"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_whatever_it_has() {
+        for text in ["", ",", "seed=7", "\u{1b}[2J", "löst=18", "call=HV_STATUS_TIMEOUT:HVCALL_POST_MESSAGE"]
+        {
+            let refused = judge(text).unwrap_err().to_string();
+            assert!(
+                refused.contains("\n  ") && refused.contains('^') && !refused.contains('\u{1b}'),
+                "{refused}"
+            );
+        }
+        let long = format!("again{}", " ".repeat(2000));
+        assert!(judge(&long).unwrap_err().to_string().contains("2005 bytes"));
     }
 }

@@ -13,11 +13,12 @@ use hv_wire::{BootFlags, BootInfo, Report, platform};
 use zerocopy::FromZeros as _;
 
 pub(crate) use args::Args;
+use args::Strict;
 
 use crate::exit::Exit;
 use crate::machine::platform::VIRT;
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
-use crate::report::Summary;
+use crate::report::{Known, Summary};
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock};
 use crate::symbols::Symbols;
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     // What can be wrong with the user's own files is said before anything is installed.
     let symbols = symbols(args)?;
-    faults::numbers(args.inject.as_deref().unwrap_or_default())?;
+    let plan = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
     if let Some(initrd) = &args.initrd {
         let is_dir = fs::metadata(initrd).map(|meta| meta.is_dir());
         let is_dir = is_dir.with_context(|| format!("cannot read initrd {}", initrd.display()))?;
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         gdb: args.gdb.clone(),
         timeout: args.limit(),
     };
-    let ram = load(args, &image)?;
+    let ram = load(args, &image, &plan)?;
     if let Some(dir) = &args.keep {
         let file = dir.join("cmdline.txt");
         fs::write(&file, format!("{}\n", image.command_line))
@@ -87,11 +88,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;
     let trace = match (collector, &args.trace) {
         (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
-            Some(trace::keep(collector, &kept, &outcome, file))
+            Some(trace::keep(collector, &kept, &outcome, &plan.rules, file))
         }
         _ => None,
     };
-    finish(args, &outcome, &symbols, trace)
+    let known = Known {
+        firmware: args.firmware.into(),
+        symbols,
+        rules: plan.rules,
+        fails_from: args.strict.and_then(Strict::fails_from),
+    };
+    finish(args, &outcome, &known, trace)
 }
 
 /// Names for guest addresses: those that the user gave, else those of an ELF kernel.
@@ -178,7 +185,7 @@ fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
 /// The run's switches.
 fn flags(args: &Args) -> u64 {
     let switches = [
-        (args.strict, BootFlags::STRICT),
+        (args.strict.is_some(), BootFlags::STRICT),
         (args.trace.is_some(), BootFlags::TRACE),
         (args.loopback, BootFlags::LOOPBACK),
     ];
@@ -193,16 +200,16 @@ fn trace_region(args: &Args) -> Option<Region> {
 }
 
 /// RAM with the guest and the hypervisor's orders in it.
-fn load(args: &Args, image: &Image) -> anyhow::Result<Ram> {
+fn load(args: &Args, image: &Image, plan: &faults::Orders) -> anyhow::Result<Ram> {
     let trace = trace_region(args);
-    let plan = faults::numbers(args.inject.as_deref().unwrap_or_default())?;
+    let numbers = plan.numbers.as_bytes();
     let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
-    plan_bytes[..plan.len()].copy_from_slice(plan.as_bytes());
+    plan_bytes[..numbers.len()].copy_from_slice(numbers);
     let orders = BootInfo {
         flags: flags(args),
         trace_base: trace.map_or(0, |trace| trace.base),
         trace_size: trace.map_or(0, |trace| trace.size),
-        plan_len: plan.len() as u32,
+        plan_len: numbers.len() as u32,
         plan: plan_bytes,
         ..orders(image, args.vps, args.memory)
     };
@@ -248,14 +255,14 @@ fn sink(args: &Args) -> Sink {
 fn finish(
     args: &Args,
     outcome: &Outcome,
-    symbols: &Symbols,
+    known: &Known,
     trace: Option<anyhow::Result<Kept>>,
 ) -> anyhow::Result<Exit> {
     let sink = sink(args);
     if sink != Sink::Nowhere && !outcome.console.is_empty() && !outcome.console.ends_with('\n') {
         ui::line_end(sink == Sink::Stderr);
     }
-    let mut summary = Summary::new(outcome, args.firmware.into(), symbols);
+    let mut summary = Summary::new(outcome, known);
     // A trace that could not be kept does not cost the report as well.
     let (trace, no_trace) = match trace.transpose() {
         Ok(trace) => (trace, None),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hv_tlfs::rules::RULES;
+use hv_tlfs::rules::{RULES, Severity};
 use hv_wire::VpReport;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::hex;
-use crate::symbols::Symbols;
+use super::places::{Caller, Places};
 
 /// A rule that the guest broke on a VP.
 #[derive(Debug, Serialize)]
@@ -15,15 +15,18 @@ pub(super) struct Finding {
     /// Name of the rule.
     pub(super) rule: &'static str,
     /// `error`, `warning` or `note`.
-    pub(super) severity: String,
+    #[serde(serialize_with = "by_name")]
+    pub(super) severity: Severity,
     /// VP on which it was broken first.
     pub(super) vp: u32,
     /// How often, on all VPs.
     pub(super) count: u64,
     /// Guest PC of the first time on that VP.
     pub(super) pc: String,
-    /// Symbol and offset of the PC, where symbols were given.
+    /// Symbol and offset of the PC, where symbols are known.
     pub(super) symbol: Option<String>,
+    /// Who called, the innermost first.
+    pub(super) callers: Vec<Caller>,
     /// The value of the first time on that VP.
     pub(super) value: String,
     /// What the value is.
@@ -34,8 +37,12 @@ pub(super) struct Finding {
     pub(super) source: &'static str,
 }
 
+fn by_name<S: Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(severity)
+}
+
 /// All findings, in the order of the rules.
-pub(super) fn all(vps: &[Box<VpReport>], symbols: &Symbols) -> Vec<Finding> {
+pub(super) fn all(vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<Finding> {
     let mut findings = BTreeMap::<usize, Finding>::new();
     for (vp, slot) in (0..).zip(vps).flat_map(|(vp, state)| state.findings.iter().map(move |slot| (vp, slot)))
     {
@@ -43,11 +50,12 @@ pub(super) fn all(vps: &[Box<VpReport>], symbols: &Symbols) -> Vec<Finding> {
         let Some(rule) = RULES.get(number) else { continue };
         let finding = findings.entry(number).or_insert_with(|| Finding {
             rule: rule.id,
-            severity: rule.severity.to_string(),
+            severity: rule.severity,
             vp,
             count: 0,
-            pc: hex(slot.pc),
-            symbol: symbols.name(slot.pc),
+            pc: hex(slot.place.pc),
+            symbol: places.name(&slot.place, slot.place.pc),
+            callers: places.callers(&slot.place),
             value: hex(slot.value),
             value_is: rule.value,
             asks: rule.asks,

@@ -2,10 +2,12 @@
 
 mod findings;
 pub(crate) mod names;
+mod places;
 mod text;
 mod warnings;
 
 use hv_machine::Firmware;
+use hv_tlfs::rules::Severity;
 use hv_wire::{ExitKind, Report, VpReport};
 use serde::Serialize;
 
@@ -14,6 +16,20 @@ use crate::machine::{End, Outcome};
 use crate::symbols::Symbols;
 use crate::trace::Kept;
 use findings::Finding;
+use places::Places;
+
+/// What the tool knows of a run that the hypervisor does not.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// What described the machine to the guest.
+    pub(crate) firmware: Firmware,
+    /// Names for guest addresses.
+    pub(crate) symbols: Symbols,
+    /// The rules of the plan of faults, as the user wrote them.
+    pub(crate) rules: Vec<String>,
+    /// From which severity on a broken rule is a failure.
+    pub(crate) fails_from: Option<Severity>,
+}
 
 /// What a guest did.
 #[derive(Debug, Serialize)]
@@ -33,6 +49,8 @@ pub(crate) struct Summary {
     warnings: Vec<String>,
     /// Rules that the guest broke; empty without `--strict`.
     findings: Vec<Finding>,
+    /// The rules of the plan of faults; empty without `--inject`.
+    faults: Vec<PlanRule>,
     /// `None` where none was asked for.
     trace: Option<Kept>,
     /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
@@ -41,6 +59,15 @@ pub(crate) struct Summary {
     outcome: Exit,
     #[serde(skip)]
     explanation: String,
+}
+
+/// A rule of a plan of faults.
+#[derive(Debug, Serialize)]
+struct PlanRule {
+    /// The rule as the user wrote it.
+    rule: String,
+    /// How often it struck.
+    fired: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,37 +129,64 @@ struct Crash {
     text: String,
 }
 
+/// How often a rule of a plan of faults struck, in words.
+pub(crate) fn fired(count: u64) -> String {
+    match count {
+        0 => "never fired".to_owned(),
+        1 => "fired once".to_owned(),
+        count => format!("fired {count} times"),
+    }
+}
+
 fn hex(value: u64) -> String {
     format!("{value:#x}")
 }
 
 impl Summary {
     /// Sums up a run.
-    pub(crate) fn new(outcome: &Outcome, firmware: Firmware, symbols: &Symbols) -> Self {
+    pub(crate) fn new(outcome: &Outcome, known: &Known) -> Self {
         let report = &*outcome.report;
         let vps = &outcome.vps;
         let (outcome_exit, explanation) = judge(outcome);
+        let exit = match outcome_exit {
+            Exit::Success => "power-off",
+            Exit::Reset => "reset",
+            Exit::Crash => "crash",
+            Exit::Timeout => "timeout",
+            _ => "error",
+        };
+        let places = Places::new(&known.symbols);
+        let findings = findings::all(vps, &places);
+        let faults: Vec<PlanRule> = known
+            .rules
+            .iter()
+            .zip(report.rules_fired)
+            .map(|(rule, fired)| PlanRule { rule: rule.clone(), fired })
+            .collect();
+        let mut warnings = warnings::all(report, vps, &places);
+        let idle = faults.iter().filter(|rule| rule.fired == 0);
+        warnings.extend(idle.map(|rule| format!("the fault {} NEVER FIRED: nothing was tried", rule.rule)));
+        warnings.extend(places.misfit());
+        let (outcome_exit, explanation) = match broken(outcome_exit, &findings, known.fails_from) {
+            Some(broken) => (Exit::Strict, format!("{explanation}; {broken}")),
+            None => (outcome_exit, explanation),
+        };
         Self {
-            exit: match outcome_exit {
-                Exit::Success => "power-off",
-                Exit::Reset => "reset",
-                Exit::Crash => "crash",
-                Exit::Timeout => "timeout",
-                _ => "error",
-            },
+            exit,
             vps: u32::try_from(vps.len()).unwrap_or(u32::MAX),
             guest_os_id: (report.guest_os_id != 0).then(|| {
                 let (vendor, os, version) = names::guest_os(report.guest_os_id);
                 GuestOs { raw: format!("{:#018x}", report.guest_os_id), vendor, os, version }
             }),
-            detection: detection(report, firmware),
+            detection: detection(report, known.firmware),
             hypercalls: hypercalls(vps),
             registers: registers(vps),
             synic: (0..).zip(vps).map(|(vp, state)| synic(vp, state)).collect(),
             vmbus: Vmbus { version: version(report.vmbus_version) },
             crash: crash(report),
-            warnings: warnings::all(report, vps),
-            findings: findings::all(vps, symbols),
+            warnings,
+            findings,
+            faults,
             trace: None,
             boot_ms: boot_ms(report),
             outcome: outcome_exit,
@@ -194,6 +248,15 @@ fn judge(outcome: &Outcome) -> (Exit, String) {
     }
 }
 
+/// What makes a run fail by its findings, if its end leaves room for that: a guest's own end does, also one by its time-out;
+/// a machine that failed or was interrupted has no complete findings.
+fn broken(exit: Exit, findings: &[Finding], from: Option<Severity>) -> Option<String> {
+    let from = from.filter(|_| !matches!(exit, Exit::Usage | Exit::Machine | Exit::Interrupted))?;
+    let count = findings.iter().filter(|finding| finding.severity >= from).count();
+    let rules = if count == 1 { "rule" } else { "rules" };
+    (count != 0).then(|| format!("it broke {count} {rules} of level {from} or graver"))
+}
+
 /// What kept the hypervisor from running the guest, if it did not: QEMU, or something of its own.
 pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
     let (exit, explanation) = judge(outcome);
@@ -248,7 +311,8 @@ fn version(raw: u32) -> Option<String> {
 }
 
 fn boot_ms(report: &Report) -> Option<u64> {
-    let ticks = report.end_counter.checked_sub(report.start_counter).filter(|_| report.end_counter != 0)?;
+    let ran = report.start_counter != 0 && report.end_counter != 0;
+    let ticks = report.end_counter.checked_sub(report.start_counter).filter(|_| ran)?;
     u64::try_from(u128::from(ticks) * 1000 / u128::from(report.counter_frequency.max(1))).ok()
 }
 

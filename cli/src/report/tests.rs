@@ -2,7 +2,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use hv_wire::{CallCount, Counted as _, Fault, RegisterCount, SmcccCount};
+use hv_tlfs::rules::RULES;
+use hv_wire::{CallCount, Counted as _, Fault, Place, RegisterCount, SmcccCount};
 use zerocopy::FromZeros as _;
 
 use super::*;
@@ -53,14 +54,18 @@ fn outcome(exit: ExitKind) -> Outcome {
     }
 }
 
+fn known() -> Known {
+    Known { firmware: Firmware::Acpi, symbols: Symbols::default(), rules: Vec::new(), fails_from: None }
+}
+
 fn judged(outcome: &Outcome) -> (&'static str, Exit) {
-    let summary = Summary::new(outcome, Firmware::Acpi, &Symbols::default());
+    let summary = Summary::new(outcome, &known());
     (summary.exit, summary.outcome())
 }
 
 #[test]
 fn the_json_has_the_promised_keys() {
-    let summary = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi, &Symbols::default());
+    let summary = Summary::new(&outcome(ExitKind::PowerOff), &known());
     let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
     let expected = serde_json::json!({
         "exit": "power-off",
@@ -96,7 +101,7 @@ fn the_json_has_the_promised_keys() {
 
 #[test]
 fn the_text_says_the_same() {
-    let text = Summary::new(&outcome(ExitKind::PowerOff), Firmware::Acpi, &Symbols::default()).to_string();
+    let text = Summary::new(&outcome(ExitKind::PowerOff), &known()).to_string();
     let expected = "
 report
   exit         power-off after 1500 ms (the guest powered off)
@@ -157,7 +162,7 @@ fn crash_data_is_shown_and_cannot_drive_the_terminal() {
     let text = b"Kernel panic\n\x1b[2Jsysrq";
     crash.text[..text.len()].copy_from_slice(text);
     crash.text_len = text.len() as u64;
-    let summary = Summary::new(&crashed, Firmware::Acpi, &Symbols::default());
+    let summary = Summary::new(&crashed, &known());
     let shown = summary.to_string();
     assert!(shown.contains("crash reported by VP 1 with control 0xc000000000000000"), "{shown}");
     assert!(shown.contains("    P4 0x5\n    | Kernel panic\n    | \u{fffd}[2Jsysrq\n"), "{shown}");
@@ -172,7 +177,7 @@ fn lengths_that_a_broken_report_claims_are_not_believed() {
     broken.report.crash.text_len = u64::MAX;
     broken.report.counter_frequency = 0;
     broken.report.start_counter = u64::MAX;
-    assert_eq!(Summary::new(&broken, Firmware::Acpi, &Symbols::default()).boot_ms, None);
+    assert_eq!(Summary::new(&broken, &known()).boot_ms, None);
     broken.report.exit = 77;
     assert_eq!(judged(&broken), ("error", Exit::Machine));
 }
@@ -183,7 +188,7 @@ fn what_qemu_refuses_is_the_users_error() {
     refused.report.magic = 0;
     refused.end = End::Exited(ExitStatus::from_raw(256));
     refused.complaints = "qemu-system-aarch64: unable to find CPU model 'z80'\n\n".to_owned();
-    let summary = Summary::new(&refused, Firmware::Acpi, &Symbols::default());
+    let summary = Summary::new(&refused, &known());
     assert_eq!(summary.outcome(), Exit::Usage);
     assert_eq!(
         summary.explanation(),
@@ -209,15 +214,18 @@ fn what_kept_the_hypervisor_from_its_work_is_told_with_its_log() {
 fn what_a_guest_should_not_do_is_a_warning() {
     let mut odd = outcome(ExitKind::PowerOff);
     for vp in &mut odd.vps {
-        vp.fault(Fault::HvcImmediate, 7, 0x1000);
-        vp.fault(Fault::Address, 0x4020_0000, 0x2000);
+        vp.fault(Fault::HvcImmediate, 7, || Place::at(0x1000));
+        vp.fault(Fault::Address, 0x4020_0000, || Place {
+            callers: [0x3000, 0x4000, 0, 0, 0, 0, 0, 0],
+            ..Place::at(0x2000)
+        });
         let call = SmcccCount::slot(&mut vp.smccc, 0x8400_0050).unwrap();
         (call.count, call.unknown) = (1, 1);
     }
-    let warnings = Summary::new(&odd, Firmware::Acpi, &Symbols::default()).warnings;
+    let warnings = Summary::new(&odd, &known()).warnings;
     for expected in [
         "hvc #7, which means nothing, 2 times, first at PC 0x1000",
-        "access to address 0x40200000, where nothing is, 2 times, first at PC 0x2000",
+        "access to address 0x40200000, where nothing is, 2 times, first at PC 0x2000, called from 0x3000, 0x4000",
         "SMCCC function 0x84000050 (TRNG_VERSION) answered NOT_SUPPORTED 2 times",
     ] {
         assert!(warnings.iter().any(|warning| warning == expected), "{expected}: {warnings:?}");
@@ -228,13 +236,70 @@ fn what_a_guest_should_not_do_is_a_warning() {
 fn detection_is_by_the_uid_only_with_a_device_tree() {
     let mut found = outcome(ExitKind::PowerOff);
     assert_eq!(
-        Summary::new(&found, Firmware::DeviceTree, &Symbols::default()).detection,
+        Summary::new(&found, &Known { firmware: Firmware::DeviceTree, ..known() }).detection,
         "SMCCC vendor hypervisor UID"
     );
-    assert_eq!(
-        Summary::new(&found, Firmware::Acpi, &Symbols::default()).detection,
-        "ACPI FADT hypervisor identity"
-    );
+    assert_eq!(Summary::new(&found, &known()).detection, "ACPI FADT hypervisor identity");
     found.report.guest_os_id = 0;
-    assert_eq!(Summary::new(&found, Firmware::Acpi, &Symbols::default()).detection, "none");
+    assert_eq!(Summary::new(&found, &known()).detection, "none");
+}
+
+#[test]
+fn a_rule_of_a_plan_says_how_often_it_fired() {
+    let mut ran = outcome(ExitKind::PowerOff);
+    ran.report.rules_fired[..3].copy_from_slice(&[3, 0, 1]);
+    let rules = ["lost=18", "migrate@50ms", "again@1"].map(str::to_owned).to_vec();
+    let summary = Summary::new(&ran, &Known { rules, ..known() });
+    let text = summary.to_string();
+    let expected = "
+  injected faults
+    lost=18: fired 3 times
+    migrate@50ms: NEVER FIRED
+    again@1: fired once
+";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("    the fault migrate@50ms NEVER FIRED: nothing was tried\n"), "{text}");
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["faults"][0], serde_json::json!({"rule": "lost=18", "fired": 3}));
+    assert_eq!(json["faults"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_broken_rule_is_a_failure_from_the_level_that_was_given() {
+    // The first rule of each severity.
+    let rule = |severity| RULES.iter().position(|rule| rule.severity == severity).unwrap();
+    let exit = |exit, end, broken: Severity, fails_from| {
+        let mut ran = outcome(exit);
+        ran.end = end;
+        ran.vps[1].finding(rule(broken), 1, || Place::at(2));
+        let summary = Summary::new(&ran, &Known { fails_from, ..known() });
+        (summary.outcome(), summary.exit)
+    };
+    let ended = End::Exited(ExitStatus::from_raw(0));
+    for (fails_from, failing) in [
+        (None, &[][..]),
+        (Some(Severity::Error), &[Severity::Error][..]),
+        (Some(Severity::Warning), &[Severity::Error, Severity::Warning]),
+        (Some(Severity::Note), &[Severity::Error, Severity::Warning, Severity::Note]),
+    ] {
+        for broken in [Severity::Error, Severity::Warning, Severity::Note] {
+            let code = if failing.contains(&broken) { Exit::Strict } else { Exit::Success };
+            assert_eq!(exit(ExitKind::PowerOff, ended, broken, fails_from), (code, "power-off"));
+        }
+    }
+    let failing = Some(Severity::Note);
+    let note = Severity::Note;
+    assert_eq!(exit(ExitKind::Reset, ended, note, failing), (Exit::Strict, "reset"));
+    assert_eq!(exit(ExitKind::Running, End::Timeout, note, failing), (Exit::Strict, "timeout"));
+    assert_eq!(exit(ExitKind::Running, End::Interrupted, note, failing).0, Exit::Interrupted);
+    assert_eq!(exit(ExitKind::Panic, ended, note, failing).0, Exit::Machine);
+    let clean = Summary::new(&outcome(ExitKind::PowerOff), &Known { fails_from: failing, ..known() });
+    assert_eq!(clean.outcome(), Exit::Success);
+}
+
+#[test]
+fn a_run_that_never_began_took_no_time() {
+    let mut refused = outcome(ExitKind::BadBootInfo);
+    refused.report.start_counter = 0;
+    assert_eq!(Summary::new(&refused, &known()).boot_ms, None);
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
-use super::{Summary, Synic};
+use super::{PlanRule, Summary, Synic, fired};
 
 /// Warnings that are shown; the JSON has all.
 const WARNINGS: usize = 24;
@@ -68,6 +68,13 @@ impl Display for Summary {
         for finding in &self.findings {
             writeln!(f, "    {finding}")?;
         }
+        if !self.faults.is_empty() {
+            writeln!(f, "\n  injected faults")?;
+        }
+        for PlanRule { rule, fired: count } in &self.faults {
+            let said = fired(*count);
+            writeln!(f, "    {rule}: {}", if *count == 0 { said.to_uppercase() } else { said })?;
+        }
         if !self.warnings.is_empty() {
             writeln!(f, "\n  warnings")?;
         }
@@ -87,6 +94,10 @@ impl Display for Finding {
         let times = if self.count == 1 { String::new() } else { format!(", {} times in all", self.count) };
         writeln!(f, "{} {}: {}", self.severity, self.rule, self.asks)?;
         writeln!(f, "      VP {}, PC {place}, {} {}{times}", self.vp, self.value_is, self.value)?;
+        if !self.callers.is_empty() {
+            let callers: Vec<String> = self.callers.iter().map(ToString::to_string).collect();
+            writeln!(f, "      called from {}", callers.join(", "))?;
+        }
         write!(f, "      {}", self.source)
     }
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use hv_wire::{Fault, Report, VpReport};
+use hv_wire::{Fault, Place, Report, VpReport};
 
 use super::names;
+use super::places::Places;
 
 /// All warnings, in a fixed order.
-pub(super) fn all(report: &Report, vps: &[Box<VpReport>]) -> Vec<String> {
+pub(super) fn all(report: &Report, vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     failed_calls(vps, &mut warnings);
     failed_registers(vps, &mut warnings);
     unknown_functions(vps, &mut warnings);
-    faults(vps, &mut warnings);
+    faults(vps, places, &mut warnings);
     let lost: u64 = vps.iter().map(|vp| u64::from(vp.counts_lost) + u64::from(vp.faults_lost)).sum();
     if lost > 0 {
         warnings.push(format!("{lost} more events were not counted: the tables were full"));
@@ -63,13 +64,17 @@ fn unknown_functions(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
     }));
 }
 
-fn faults(vps: &[Box<VpReport>], warnings: &mut Vec<String>) {
-    let mut sums = BTreeMap::<(u32, u64), (u64, u64)>::new();
+fn faults(vps: &[Box<VpReport>], places: &Places<'_>, warnings: &mut Vec<String>) {
+    let mut sums = BTreeMap::<(u32, u64), (u64, Place)>::new();
     for fault in vps.iter().flat_map(|vp| &vp.faults).filter(|fault| fault.kind != 0) {
-        sums.entry((fault.kind, fault.value)).or_insert((0, fault.pc)).0 += u64::from(fault.count);
+        sums.entry((fault.kind, fault.value)).or_insert((0, fault.place)).0 += u64::from(fault.count);
     }
-    warnings.extend(sums.into_iter().map(|((kind, value), (count, pc))| {
-        format!("{} {}, first at PC {pc:#x}", describe(kind, value), times(count))
+    warnings.extend(sums.into_iter().map(|((kind, value), (count, place))| {
+        let symbol = places.name(&place, place.pc).map_or_else(String::new, |name| format!(" ({name})"));
+        let callers: Vec<String> = places.callers(&place).iter().map(ToString::to_string).collect();
+        let callers =
+            if callers.is_empty() { String::new() } else { format!(", called from {}", callers.join(", ")) };
+        format!("{} {}, first at PC {:#x}{symbol}{callers}", describe(kind, value), times(count), place.pc)
     }));
 }
 

@@ -43,6 +43,17 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("keep-nowhere", &["--keep", "/dev/null/folder"], "/dev/null/folder"),
     ("gdb-port", &["--gdb", "tcp:0"], "tcp:1 to tcp:65535"),
     ("gdb-bare-port", &["--gdb", "1234"], "tcp:1234"),
+    ("strict-level", &["--strict=fatal"], "'fatal'"),
+    ("inject-empty", &["--inject", ""], "an empty clause"),
+    ("inject-unknown", &["--inject", "lost,fly"], "  lost,fly\n       ^^^\n"),
+    ("inject-list", &["--inject", "fly"], "disturb=messages|events|time"),
+    (
+        "inject-no-time",
+        &["--inject", "migrate@131946000"],
+        "clause 1: this one needs a period, such as @50ms",
+    ),
+    ("inject-no-name", &["--inject", "call=HVCALL_NO_SUCH:3"], "no such hypercall"),
+    ("inject-shadowed", &["--inject", "lost,twice=18"], "this one never strikes"),
     ("command-line-long", &["--append-long"], "command line"),
 ];
 

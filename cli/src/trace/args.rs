@@ -11,9 +11,10 @@ use serde_json::{Map, Value as Json, json};
 use super::decode::{self, Decoded, Value};
 use super::exits::{Exit as Ended, Exits};
 use super::file::{Packets, Reader};
-use super::perfetto::Run;
+use super::perfetto::{PlanRule, Run};
 use super::summary::Gathered;
 use crate::exit::Exit;
+use crate::report::fired;
 use crate::ui;
 
 /// Print what `hv boot --trace` recorded
@@ -231,6 +232,9 @@ impl Filter {
             } else {
                 writeln!(out, "{}", line(time, record.vp, &decoded))?;
             }
+        }
+        for PlanRule { rule, fired: count } in run.rules.iter().filter(|_| !as_json) {
+            writeln!(out, "injected: {rule} {}", fired(*count))?;
         }
         if run.all_dropped() != 0 && !as_json {
             writeln!(out, "{} records were dropped: the trace is not whole", run.all_dropped())?;

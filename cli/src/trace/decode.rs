@@ -73,6 +73,7 @@ const LABELS: [(TraceKind, &str); TraceKind::ALL.len()] = [
     (TraceKind::Finding, "finding"),
     (TraceKind::Restored, "restored"),
     (TraceKind::MessageDropped, "message-dropped"),
+    (TraceKind::FaultInjected, "fault-injected"),
 ];
 
 /// The label of a record that is of no kind known.
@@ -332,8 +333,14 @@ fn other(kind: TraceKind, values: [u64; 6]) -> Parts {
                 ],
             )
         }
-        TraceKind::Finding => (words::rule(first), vec![hex("value", second), hex("pc", third)]),
-        TraceKind::Fault => (words::fault(first), vec![hex("value", second), hex("pc", third)]),
+        TraceKind::Finding | TraceKind::Fault => {
+            let name = if kind == TraceKind::Finding { words::rule(first) } else { words::fault(first) };
+            let mut fields = vec![hex("value", second), hex("pc", third)];
+            let callers = [("caller", fourth), ("caller-2", fifth), ("caller-3", sixth)];
+            fields.extend(callers.into_iter().filter(|(_, address)| *address != 0).map(|(n, a)| hex(n, a)));
+            (name, fields)
+        }
+        TraceKind::FaultInjected => (format!("rule {first}"), vec![number("times", second)]),
         _ => (String::new(), Vec::new()),
     }
 }

@@ -108,3 +108,10 @@ fn a_kind_from_the_future_is_shown_as_it_is() {
     let decoded = decode(&future);
     assert_eq!((decoded.kind, &*decoded.name, decoded.fields.len()), (UNKNOWN, "kind 999", 6));
 }
+
+#[test]
+fn a_finding_shows_who_called() {
+    let shown = text(TraceKind::Finding, [0, 1, 0x1000, 0x2000, 0x3000, 0]);
+    assert!(shown.ends_with(" value=0x1 pc=0x1000 caller=0x2000 caller-2=0x3000"), "{shown}");
+    assert_eq!(text(TraceKind::FaultInjected, [2, 7, 0, 0, 0, 0]), "rule 2 times=7");
+}

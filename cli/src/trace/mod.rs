@@ -26,7 +26,7 @@ pub(crate) use check::Checked;
 pub(crate) use collect::{Collector, Region};
 
 use crate::machine::{Outcome, Ram};
-use perfetto::Run;
+use perfetto::{PlanRule, Run};
 
 /// What `hv boot` has to say about a trace.
 #[derive(Debug, Clone, Serialize)]
@@ -40,7 +40,15 @@ pub(crate) struct Kept {
 }
 
 /// Writes the trace of a run that has ended.
-pub(crate) fn keep(collector: Collector, ram: &Ram, outcome: &Outcome, file: &Path) -> anyhow::Result<Kept> {
+///
+/// `rules` are those of the plan of faults.
+pub(crate) fn keep(
+    collector: Collector,
+    ram: &Ram,
+    outcome: &Outcome,
+    rules: &[String],
+    file: &Path,
+) -> anyhow::Result<Kept> {
     let recording = collector.finish()?;
     let run = Run {
         version: hv_wire::VERSION,
@@ -49,6 +57,11 @@ pub(crate) fn keep(collector: Collector, ram: &Ram, outcome: &Outcome, file: &Pa
         origin: outcome.report.counter_offset,
         recorded: recording.recorded(),
         dropped: recording.dropped(ram)?,
+        rules: rules
+            .iter()
+            .zip(outcome.report.rules_fired)
+            .map(|(rule, fired)| PlanRule { rule: rule.clone(), fired })
+            .collect(),
     };
     let (records, dropped) = (run.all_recorded(), run.all_dropped());
     let explain = || format!("cannot write the trace to {}", file.display());

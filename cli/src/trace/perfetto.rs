@@ -73,6 +73,20 @@ pub(crate) struct Run {
     /// Records that each VP had to drop because its ring was full.
     #[prost(uint64, repeated, tag = "6")]
     pub(crate) dropped: Vec<u64>,
+    /// The rules of the plan of faults.
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) rules: Vec<PlanRule>,
+}
+
+/// A rule of a plan of faults.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PlanRule {
+    /// The rule as the user wrote it.
+    #[prost(string, tag = "1")]
+    pub(crate) rule: String,
+    /// How often it struck.
+    #[prost(uint64, tag = "2")]
+    pub(crate) fired: u64,
 }
 
 /// An event on a track.

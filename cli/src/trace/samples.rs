@@ -30,5 +30,6 @@ pub(super) fn run() -> Run {
         origin: 1000,
         recorded: vec![0, 0],
         dropped: vec![0, 0],
+        rules: Vec::new(),
     }
 }

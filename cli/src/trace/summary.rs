@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::exits::Exit;
 use super::perfetto::Run;
+use crate::report::fired;
 
 /// The numbers of a trace, or of the part of it that was asked for.
 #[derive(Debug, Serialize)]
@@ -21,8 +22,16 @@ pub(super) struct Summary {
     to_ns: u64,
     /// Records by kind.
     kinds: BTreeMap<&'static str, u64>,
+    /// The rules of the plan of faults, with how often each struck.
+    faults: Vec<Struck>,
     /// Durations of exits by cause.
     exits: Vec<Cause>,
+}
+
+#[derive(Debug, Serialize)]
+struct Struck {
+    rule: String,
+    fired: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +111,11 @@ impl Gathered {
             from_ns: self.from.unwrap_or_default(),
             to_ns: self.to,
             kinds: self.kinds,
+            faults: run
+                .rules
+                .iter()
+                .map(|rule| Struck { rule: rule.rule.clone(), fired: rule.fired })
+                .collect(),
             exits,
         }
     }
@@ -152,6 +166,9 @@ impl Display for Summary {
         writeln!(f, "\n{:24} {:>9}", "kind", "count")?;
         for (kind, count) in &self.kinds {
             writeln!(f, "{kind:24} {count:>9}")?;
+        }
+        for Struck { rule, fired: count } in &self.faults {
+            writeln!(f, "injected: {rule} {}", fired(*count))?;
         }
         if self.exits.is_empty() {
             return Ok(());

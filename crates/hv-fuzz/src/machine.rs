@@ -170,7 +170,7 @@ impl Setup {
             setup.config.rep_budget = FREQUENCY / 20_000;
         }
         let plan = input.below(16);
-        let parse = |text| Plan::parse(text, &|_| None);
+        let parse = |text| Plan::parse(text, &|_, _| None);
         setup.plan = match PLANS.get(plan) {
             Some(text) => parse(*text).expect("a plan of ours is one"),
             None if plan == 15 => {

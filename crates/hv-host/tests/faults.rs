@@ -1,6 +1,6 @@
 //! Faults on purpose: each changes what the guest sees, and none the partition's health.
 
-use hv_host::faults::{Injector, Plan};
+use hv_host::faults::{Injector, Name as PlanName, Plan};
 use hv_host::testing::{LINUX_ID, Machine, RAM, rep, run_with_faults, simple};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget};
 use hv_tlfs::hypercall::HypercallCode as Code;
@@ -14,8 +14,15 @@ const VECTOR: u8 = 18;
 const TSC_PAGE: u64 = RAM + 0x5000;
 const MILLISECOND: u64 = 10_000;
 
-fn names(name: &str) -> Option<u64> {
-    hv_tlfs::abi::constants().find(|constant| constant.has_name(name)).map(|constant| constant.value)
+fn names(kind: PlanName, name: &str) -> Option<u64> {
+    let kind = if kind == PlanName::Hypercall { "hypercall" } else { "status" };
+    let wanted = |constant: &&hv_tlfs::abi::Constant| constant.kind == kind && constant.has_name(name);
+    hv_tlfs::abi::constants().find(wanted).map(|constant| constant.value)
+}
+
+/// How often each rule of the plan has struck.
+fn fired(m: &Machine<'_>) -> Vec<u64> {
+    m.host.injector().fired().collect()
 }
 
 fn plan(text: &str) -> Plan {
@@ -67,7 +74,7 @@ fn the_nth_call_gets_its_status_and_the_others_are_made() {
     with("call=0x5d:0x13@3", |m| {
         let statuses: Vec<u16> = (0..5).map(|_| signal(m).0).collect();
         assert_eq!(statuses, [0, 0, 0x13, 0, 0]);
-        assert_eq!(m.host.injector().injected(), 1);
+        assert_eq!(fired(m), [1]);
     });
 }
 
@@ -96,7 +103,7 @@ fn a_register_call_can_fail_too_and_sets_nothing() {
             }
         }
         assert_eq!(failed, 1);
-        assert_eq!(m.host.injector().injected(), 1);
+        assert_eq!(fired(m), [1]);
     });
 }
 
@@ -265,8 +272,9 @@ fn a_wrong_plan_says_which_clause_and_why() {
     ] {
         assert_eq!(Plan::parse(text, &names).map_err(|bad| bad.clause), Err(clause), "{text}");
     }
-    let many = ["again"; 17].join(",");
-    assert_eq!(Plan::parse(&many, &names).unwrap_err().to_string(), "clause 17: too many clauses");
+    let many: Vec<String> = (16..33).map(|intid| format!("lost={intid}")).collect();
+    let refused = Plan::parse(&many.join(","), &names).unwrap_err().to_string();
+    assert_eq!(refused, "clause 17: too many rules: 16 is the most");
 }
 
 #[test]
@@ -274,5 +282,28 @@ fn without_a_plan_nothing_is_injected() {
     let injector = Injector::new(Plan::NONE);
     assert_eq!(injector.status(Code::SIGNAL_EVENT), None);
     injector.tick(u64::MAX, &mut |timed| panic!("{timed:?}"));
-    assert_eq!(injector.injected(), 0);
+    assert_eq!(injector.fired().count(), 0);
+}
+
+#[test]
+fn each_rule_counts_its_own_strikes() {
+    with("call=0x5d:0x13@2,seed=3,call=0x99:0x13,lost=18@1,migrate@50ms", |m| {
+        (0..4).for_each(|_| _ = signal(m));
+        let injector = m.host.injector();
+        for time in [49, 50, 99, 100, 249] {
+            injector.tick(time * MILLISECOND, &mut |_| {});
+        }
+        assert_eq!(fired(m), [1, 0, 1, 3]);
+    });
+}
+
+#[test]
+fn a_silence_counts_the_periods_that_kept_something_back() {
+    let injector = Injector::new(plan("silent=10ms@100ms"));
+    let answers = [5, 6, 50, 105, 250, 301].map(|time| {
+        injector.tick(time * MILLISECOND, &mut |_| {});
+        injector.injects(hv_host::faults::Injection::Silent, time * MILLISECOND)
+    });
+    assert_eq!(answers, [true, true, false, true, false, true]);
+    assert_eq!(injector.fired().collect::<Vec<_>>(), [3]);
 }

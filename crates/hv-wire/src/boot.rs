@@ -53,6 +53,8 @@ pub struct BootInfo {
 
 /// Bytes of a plan of faults at most.
 pub const PLAN_BYTES: usize = 1024;
+/// Rules of a plan of faults at most.
+pub const PLAN_RULES: usize = 16;
 
 impl BootInfo {
     /// "hv-boot\0", read as a little-endian number.

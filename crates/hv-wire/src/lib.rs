@@ -18,13 +18,13 @@ pub mod platform;
 mod report;
 mod trace;
 
-pub use boot::{BootFlags, BootInfo, PLAN_BYTES};
+pub use boot::{BootFlags, BootInfo, PLAN_BYTES, PLAN_RULES};
 pub use report::{
-    CALL_SLOTS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS, FINDING_SLOTS,
-    Fault, FaultCount, FindingCount, LOG_BYTES, REGISTER_SLOTS, RegisterCount, Report, SMCCC_SLOTS,
-    SmcccCount, SynicState, Trap, VpReport,
+    CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS,
+    FINDING_SLOTS, Fault, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS, RegisterCount, Report,
+    SMCCC_SLOTS, SmcccCount, SynicState, Trap, VpReport,
 };
 pub use trace::{BusChange, TraceKind, TraceRecord, TraceRing};
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

@@ -39,7 +39,7 @@ pub const REPORT: u64 = 0x4010_1000;
 /// Where the [`VpReport`](crate::VpReport)s start, one every [`VP_REPORT_STRIDE`] bytes.
 pub const VP_REPORTS: u64 = 0x4011_0000;
 /// Bytes from one [`VpReport`](crate::VpReport) to the next.
-pub const VP_REPORT_STRIDE: u64 = 0x4000;
+pub const VP_REPORT_STRIDE: u64 = 0x8000;
 /// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
 pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
 /// Most VPs that the hypervisor runs.

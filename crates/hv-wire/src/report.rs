@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::PLAN_RULES;
+
 /// Bytes kept of the text that a guest hands over with a crash (one Hyper-V page, as the TLFS allows).
 pub const CRASH_TEXT_BYTES: usize = 4096;
 /// Bytes of the hypervisor's own log.
@@ -96,6 +98,8 @@ pub struct Report {
     pub vmbus_version: u32,
     /// Bytes of hypervisor memory in use: image, tables and stacks.
     pub memory_used: u64,
+    /// How often each rule of [`BootInfo::plan`](crate::BootInfo::plan) struck, in the order of the plan.
+    pub rules_fired: [u64; PLAN_RULES],
     /// Valid bytes in `log`.
     pub log_len: u64,
     /// What the hypervisor has to say: its panic message, or why it refused to start.
@@ -296,6 +300,30 @@ impl Fault {
     }
 }
 
+/// Callers that a [`Place`] holds.
+pub const CALLERS: usize = 8;
+
+/// Where the guest was, as far as its registers and its stack tell. What a guest says about itself may be wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Place {
+    /// Guest PC.
+    pub pc: u64,
+    /// VBAR_EL1, by which the tool finds out where a kernel has put itself.
+    pub vbar: u64,
+    /// Return addresses, the innermost first: X30, then those of the frame records that X29 leads to (Procedure Call
+    /// Standard for the Arm 64-bit Architecture, "The Frame Pointer"); 0 behind the last.
+    pub callers: [u64; CALLERS],
+}
+
+impl Place {
+    /// A place of which only the PC is known.
+    #[must_use]
+    pub const fn at(pc: u64) -> Self {
+        Self { pc, vbar: 0, callers: [0; CALLERS] }
+    }
+}
+
 /// A fault, with how often it came.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -306,8 +334,8 @@ pub struct FaultCount {
     pub count: u32,
     /// What `kind` says.
     pub value: u64,
-    /// Guest PC of the first one.
-    pub pc: u64,
+    /// Where the guest was the first time.
+    pub place: Place,
 }
 
 /// A rule of the strict mode that the guest broke, with how often and by which value.
@@ -320,8 +348,8 @@ pub struct FindingCount {
     pub count: u32,
     /// The rule's value, the first time.
     pub value: u64,
-    /// Guest PC of the first time.
-    pub pc: u64,
+    /// Where the guest was the first time.
+    pub place: Place,
 }
 
 /// SynIC registers of a VP as the guest left them.
@@ -376,11 +404,11 @@ const _: () = {
 };
 
 impl VpReport {
-    /// Counts a fault.
-    pub fn fault(&mut self, kind: Fault, value: u64, pc: u64) {
+    /// Counts a fault. `place` is asked for the first of its kind and value.
+    pub fn fault(&mut self, kind: Fault, value: u64, place: impl FnOnce() -> Place) {
         let kind = kind as u32;
         match self.faults.iter_mut().find(|f| f.kind == 0 || (f.kind == kind && f.value == value)) {
-            Some(slot) if slot.kind == 0 => *slot = FaultCount { kind, count: 1, value, pc },
+            Some(slot) if slot.kind == 0 => *slot = FaultCount { kind, count: 1, value, place: place() },
             Some(slot) => slot.count = slot.count.saturating_add(1),
             None => self.faults_lost = self.faults_lost.saturating_add(1),
         }
@@ -388,14 +416,14 @@ impl VpReport {
 }
 
 impl VpReport {
-    /// Counts a broken rule; `number` is its place among the rules, from 0.
-    pub fn finding(&mut self, number: usize, value: u64, pc: u64) {
+    /// Counts a broken rule; `number` is its place among the rules, from 0. `place` is asked the first time.
+    pub fn finding(&mut self, number: usize, value: u64, place: impl FnOnce() -> Place) {
         let Some(slot) = self.findings.get_mut(number) else {
             self.faults_lost = self.faults_lost.saturating_add(1);
             return;
         };
         if slot.count == 0 {
-            *slot = FindingCount { rule: number as u32 + 1, count: 0, value, pc };
+            *slot = FindingCount { rule: number as u32 + 1, count: 0, value, place: place() };
         }
         slot.count = slot.count.saturating_add(1);
     }
@@ -422,10 +450,10 @@ mod tests {
     #[test]
     fn faults_merge_by_kind_and_value() {
         let mut vp = VpReport::new_zeroed();
-        vp.fault(Fault::Address, 0x1000, 1);
-        vp.fault(Fault::Address, 0x1000, 2);
-        vp.fault(Fault::Address, 0x2000, 3);
-        assert_eq!((vp.faults[0].count, vp.faults[0].pc), (2, 1));
+        vp.fault(Fault::Address, 0x1000, || Place::at(1));
+        vp.fault(Fault::Address, 0x1000, || unreachable!("the place of the first one is kept"));
+        vp.fault(Fault::Address, 0x2000, || Place::at(3));
+        assert_eq!((vp.faults[0].count, vp.faults[0].place.pc), (2, 1));
         assert_eq!(vp.faults[1].value, 0x2000);
     }
 }

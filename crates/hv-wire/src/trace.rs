@@ -132,7 +132,7 @@ kinds! {
     Reset = 22,
     /// A physical interrupt went on to the guest: INTID.
     Forwarded = 23,
-    /// Something without a meaning: a [`Fault`](crate::Fault), its value, guest PC.
+    /// Something without a meaning: a [`Fault`](crate::Fault), its value, guest PC, its callers.
     Fault = 24,
     /// A physical interrupt of the hypervisor's own: INTID (its timer, the maintenance interrupt, or the SGI with which
     /// another CPU asks this one to look).
@@ -145,12 +145,14 @@ kinds! {
     GicAccess = 28,
     /// The host half of VMBus changed its state: a [`BusChange`], and what that says.
     Bus = 29,
-    /// The strict mode found a rule broken: number of the rule in `hv_tlfs::rules::RULES`, value, guest PC.
+    /// The strict mode found a rule broken: number of the rule in `hv_tlfs::rules::RULES`, value, guest PC, its callers.
     Finding = 30,
     /// The partition was restored from an image.
     Restored = 31,
     /// A timer's message that waited was dropped, since its timer was stopped or set anew: VP, SINT, messages before it.
     MessageDropped = 32,
+    /// A fault was injected: number of the rule in the plan, from 0, and how often that one has struck.
+    FaultInjected = 33,
 }
 
 kinds! {

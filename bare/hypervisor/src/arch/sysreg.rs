@@ -69,6 +69,27 @@ pub(crate) fn flush_guest_tlb() {
     unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
+/// The guest physical address of a virtual one that the guest may read, by the guest's own translation: that of EL1, or with
+/// `el0` that of EL0. `None` where it has none. HCR_EL2.PTW keeps the walk away from devices, so it ends in no abort here.
+pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
+    // Arm ARM, "PAR_EL1, Physical Address Register": F, and bits 51:12 of the address.
+    const FAILED: u64 = 1;
+    const PAGE: u64 = 0x000f_ffff_ffff_f000;
+    // The register is the guest's.
+    let kept = mrs!("par_el1");
+    if el0 {
+        // SAFETY: the instruction looks up an address and writes PAR_EL1 alone.
+        unsafe { asm!("at s1e0r, {}", in(reg) address, options(nostack, preserves_flags)) };
+    } else {
+        // SAFETY: as above.
+        unsafe { asm!("at s1e1r, {}", in(reg) address, options(nostack, preserves_flags)) };
+    }
+    isb();
+    let found = mrs!("par_el1");
+    msr!("par_el1", kept);
+    (found & FAILED == 0).then_some(found & PAGE | address & 0xfff)
+}
+
 /// Calls the firmware (here QEMU's PSCI) by SMC.
 pub(crate) fn smc(function: u32, arguments: [u64; 3]) -> u64 {
     let result;

@@ -14,7 +14,7 @@ use hv_wire::{ExitKind, Fault, Trap};
 use crate::arch::{mrs, msr};
 use crate::gic::Lists;
 use crate::host::Embedder;
-use crate::vcpu::{self, Cpu, Frame};
+use crate::vcpu::{self, Frame};
 use crate::{arch, power};
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
@@ -46,6 +46,7 @@ extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
 #[cold]
 #[inline(never)]
 fn observed_hvc(frame: &mut Frame, esr: u64) {
+    frame.cpu.left(&frame.x);
     hvc(Embedder::<true>::new(frame.cpu), frame, esr);
 }
 
@@ -61,20 +62,21 @@ fn hvc<const OBSERVED: bool>(host: Embedder<OBSERVED>, frame: &mut Frame, esr: u
         partition.hvc(&host, vp, immediate, &mut frame.x)
     };
     if !matches!(action, Action::Resume) {
-        after_hvc(host.cpu, action);
+        after_hvc(frame, action);
     }
     host.enter();
 }
 
 /// What is not a plain return from an `hvc`.
 #[cold]
-fn after_hvc(cpu: &'static Cpu, action: Action) {
-    let host = <Embedder>::new(cpu);
+fn after_hvc(frame: &Frame, action: Action) {
+    let host = <Embedder>::new(frame.cpu);
     if matches!(action, Action::Undefined) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
         // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
         msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4));
+        frame.cpu.left(&frame.x);
         host.fault(Fault::HvcImmediate, u64::from(immediate));
     }
     apply(&host, action);
@@ -85,6 +87,7 @@ fn after_hvc(cpu: &'static Cpu, action: Action) {
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
     let host = <Embedder>::new(frame.cpu);
+    frame.cpu.left(&frame.x);
     match class::of(esr) {
         class::SMC64 => {
             host.exit(Trap::Smc, esr);
@@ -115,6 +118,7 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
 #[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn serror_exit(frame: &mut Frame) {
     let host = <Embedder>::new(frame.cpu);
+    frame.cpu.left(&frame.x);
     let esr = mrs!("esr_el2");
     host.exit(Trap::Other, esr);
     host.fault(Fault::SError, esr);

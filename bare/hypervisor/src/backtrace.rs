@@ -1,0 +1,69 @@
+//! Where the guest was when it left: PC, vectors, and the return addresses on its stack.
+//!
+//! Nothing that the guest says is trusted. A frame record's address goes through the guest's own translation and must then be
+//! in the guest's memory; each word is read once; the number of records is bounded, so a circle of them ends.
+
+use hv_host::GuestMemory as _;
+use hv_wire::Place;
+
+use crate::arch::{mrs, translate};
+use crate::vcpu::Cpu;
+
+/// Where the guest is, of which the CPU keeps X29 and X30 ([`Cpu::left`]). Runs on that CPU, before the guest goes on.
+#[cold]
+#[inline(never)]
+pub(crate) fn place(cpu: &Cpu) -> Place {
+    let mut place = Place { vbar: mrs!("vbar_el1"), ..Place::at(mrs!("elr_el2")) };
+    let (mut record, link) = cpu.left_at();
+    let mut callers = place.callers.iter_mut();
+    let first = code(link);
+    if first != 0
+        && let Some(caller) = callers.next()
+    {
+        *caller = first;
+    }
+    for (number, caller) in callers.enumerate() {
+        let Some((next, link)) = frame_record(cpu, record) else { break };
+        let address = code(link);
+        // Of a function that has made its frame and called nothing yet, X30 is in its record too.
+        if number == 0 && address == first {
+            let Some((beyond, link)) = frame_record(cpu, next) else { break };
+            (record, *caller) = (beyond, code(link));
+        } else {
+            (record, *caller) = (next, address);
+        }
+        if *caller == 0 {
+            break;
+        }
+    }
+    place
+}
+
+/// The two words of a frame record: the address of the caller's record, and the return address.
+fn frame_record(cpu: &Cpu, address: u64) -> Option<(u64, u64)> {
+    if address == 0 || !address.is_multiple_of(8) {
+        return None;
+    }
+    Some((word(cpu, address)?, word(cpu, address.wrapping_add(8))?))
+}
+
+/// A word at an aligned guest virtual address.
+fn word(cpu: &Cpu, address: u64) -> Option<u64> {
+    /// SPSR_EL2.M\[3:2\]: the exception level that was left.
+    const LEVEL: u64 = 0b11 << 2;
+    let physical = translate(address, mrs!("spsr_el2") & LEVEL == 0)?;
+    let mut bytes = [0; 8];
+    cpu.hypervisor.ram.read(physical, &mut bytes).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// A return address without the pointer authentication code that may be in its upper bits (Arm ARM, "Pointer
+/// authentication"): bit 55 says which half of the address space it belongs to, TCR_EL1 where that begins.
+fn code(address: u64) -> u64 {
+    let tcr = mrs!("tcr_el1");
+    let high = address >> 55 & 1 != 0;
+    let unused = if high { tcr >> 16 & 0x3f } else { tcr & 0x3f };
+    // Bits above the virtual address; none with a TCR_EL1 that was never set.
+    let upper = if unused < 8 { 0 } else { !(u64::MAX >> unused) };
+    if high { address | upper } else { address & !upper }
+}

@@ -1,0 +1,154 @@
+//! Where a guest was, by name.
+//!
+//! A kernel with KASLR runs at another address than its symbols say. How far away is known from the exception vectors: VBAR_EL1
+//! has their address, and the symbols have where they were linked.
+
+use std::cell::Cell;
+
+use hv_wire::Place;
+use serde::Serialize;
+
+use super::hex;
+use crate::symbols::Symbols;
+
+/// Alignment of what Linux adds to its addresses: that of the largest page.
+///
+/// Source: Linux, arch/arm64/kernel/pi/map_kernel.c; Documentation/arch/arm64/booting.rst, "Call the kernel image".
+const SLIDE: u64 = 64 << 10;
+/// Distance of the vectors of `__bp_harden_el1_vectors`, of which each CPU takes those that its bugs need, and how many
+/// there are at most.
+///
+/// Source: Linux, arch/arm64/include/asm/vectors.h, `enum arm64_bp_harden_el1_vectors`.
+const HARDENED: u64 = 2 << 10;
+const HARDENED_COUNT: u64 = 4;
+
+/// An address that called.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Caller {
+    /// The return address.
+    pub(super) pc: String,
+    /// Symbol and offset, where symbols are known.
+    pub(super) symbol: Option<String>,
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.symbol.as_ref().unwrap_or(&self.pc))
+    }
+}
+
+/// Names for the places of a run.
+#[derive(Debug)]
+pub(super) struct Places<'s> {
+    symbols: &'s Symbols,
+    /// VBAR_EL1 of a place that the symbols do not fit.
+    misfit: Cell<Option<u64>>,
+}
+
+impl<'s> Places<'s> {
+    pub(super) const fn new(symbols: &'s Symbols) -> Self {
+        Self { symbols, misfit: Cell::new(None) }
+    }
+
+    /// Symbol and offset of an address that belongs to a place.
+    pub(super) fn name(&self, place: &Place, address: u64) -> Option<String> {
+        let slide = slide(self.symbols, place.vbar);
+        if slide.is_none() {
+            self.misfit.set(Some(place.vbar));
+        }
+        self.symbols.name(address.wrapping_sub(slide?))
+    }
+
+    /// Who called, the innermost first.
+    pub(super) fn callers(&self, place: &Place) -> Vec<Caller> {
+        let callers = place.callers.iter().take_while(|caller| **caller != 0);
+        // A return address is behind its call, which may be the last instruction of a function.
+        callers
+            .map(|&pc| Caller {
+                pc: hex(pc),
+                symbol: self.name(place, pc.wrapping_sub(4)).map(|name| behind(&name)),
+            })
+            .collect()
+    }
+
+    /// A warning, if there was a place that the symbols do not fit.
+    pub(super) fn misfit(&self) -> Option<String> {
+        let vbar = self.misfit.get()?;
+        Some(format!(
+            "the symbols do not fit: VBAR_EL1 is {vbar:#x}, and they have no vectors at a multiple of 64 KiB from there; \
+             give --symbols the System.map of this very kernel"
+        ))
+    }
+}
+
+/// The name of the address 4 bytes on.
+fn behind(name: &str) -> String {
+    let offset = name
+        .rsplit_once("+0x")
+        .and_then(|(name, offset)| Some((name, u64::from_str_radix(offset, 16).ok()?)));
+    offset.map_or_else(|| name.to_owned(), |(name, offset)| format!("{name}+{:#x}", offset + 4))
+}
+
+/// How far from its symbols a kernel runs, by its vectors; `None` where the two do not fit. Symbols that are not Linux's are
+/// taken as they are, and so are Linux's as long as it has not set its vectors.
+fn slide(symbols: &Symbols, vbar: u64) -> Option<u64> {
+    let vectors = symbols.address("vectors").filter(|_| symbols.address("__primary_switched").is_some());
+    let Some(vectors) = vectors.filter(|_| vbar != 0) else { return Some(0) };
+    let hardened = symbols.address("__bp_harden_el1_vectors").into_iter();
+    let hardened =
+        hardened.flat_map(|first| (0..HARDENED_COUNT).map(move |n| first.wrapping_add(n * HARDENED)));
+    let slides = std::iter::once(vectors).chain(hardened).map(|linked| vbar.wrapping_sub(linked));
+    slides.into_iter().find(|slide| slide.is_multiple_of(SLIDE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &[u8] = b"ffff800080000000 T _text\nffff800080010800 T vectors\nffff800080012000 T hv_do_hypercall\n\
+        ffff800080014000 t hv_init\nffff800080015000 T __bp_harden_el1_vectors\nffff800080020000 t __primary_switched\n";
+
+    fn names(vbar: u64, slide: u64) -> (Option<String>, Vec<Option<String>>, Option<String>) {
+        let symbols = Symbols::of_map(MAP);
+        let places = Places::new(&symbols);
+        let at = |offset: u64| 0xffff_8000_8000_0000 + offset + slide;
+        let mut place = Place { vbar, ..Place::at(at(0x1_2010)) };
+        (place.callers[0], place.callers[1]) = (at(0x1_4000), at(0x1_4058));
+        let callers = places.callers(&place).into_iter().map(|caller| caller.symbol).collect();
+        (places.name(&place, place.pc), callers, places.misfit())
+    }
+
+    #[test]
+    fn a_kernel_that_moved_is_found_by_its_vectors() {
+        let slide = 0x2a_bcde_0000;
+        let pc = Some("hv_do_hypercall+0x10".to_owned());
+        // The first caller ends a function: its call is the last instruction before the next one.
+        let callers = vec![Some("hv_do_hypercall+0x2000".to_owned()), Some("hv_init+0x58".to_owned())];
+        for (vbar, slide) in [
+            (0xffff_8000_8001_0800, 0),
+            (0xffff_8000_8001_0800 + slide, slide),
+            (0xffff_8000_8001_5000 + slide, slide),
+            (0xffff_8000_8001_6800 + slide, slide),
+            // No vectors yet.
+            (0, 0),
+        ] {
+            assert_eq!(names(vbar, slide), (pc.clone(), callers.clone(), None), "{vbar:#x}");
+        }
+    }
+
+    #[test]
+    fn symbols_that_do_not_fit_name_nothing_and_are_warned_of() {
+        for vbar in [0xffff_8000_8001_1000, 0xffff_8000_8001_7000, u64::MAX] {
+            let (pc, callers, warning) = names(vbar, 0);
+            assert_eq!((pc, callers), (None, vec![None, None]));
+            assert!(warning.unwrap().contains(&format!("VBAR_EL1 is {vbar:#x}")));
+        }
+    }
+
+    #[test]
+    fn the_symbols_of_other_programs_are_taken_as_they_are() {
+        let symbols = Symbols::of_map(b"40400000 T vectors\n40401000 T main\n");
+        let place = Place { vbar: 0x1234, ..Place::at(0x4040_1008) };
+        assert_eq!(Places::new(&symbols).name(&place, place.pc).as_deref(), Some("main+0x8"));
+    }
+}

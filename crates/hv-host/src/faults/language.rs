@@ -1,0 +1,378 @@
+//! The language of plans: text in, a [`Plan`] out, or the place and the reason why it is none.
+//!
+//! A plan is judged as a whole: a rule that can never strike is a mistake of who wrote it, and refused like a typing error.
+
+use core::fmt;
+
+use super::{Disturbance, Injection, MAX_RULES, Plan, Rule, What, When};
+
+/// Reference time units per millisecond.
+const MILLISECOND: u64 = 10_000;
+
+/// Every form that a rule and its time may have, with what happens. The first ones take a number of times, those from
+/// `spurious` on a period.
+pub const FORMS: &[(&str, &str)] = &[
+    ("call=CODE:STATUS", "the hypercall ends with this status at once; CODE may be any"),
+    ("buffers", "a message that has to be queued finds no buffer"),
+    ("delay", "a message stays in the queue although its slot is free"),
+    ("again", "a rep hypercall is interrupted after an element, to be continued"),
+    ("lost, lost=INTID", "an interrupt (with this INTID) is not raised"),
+    ("twice, twice=INTID", "an interrupt is raised twice"),
+    ("spurious=INTID", "an interrupt is raised without a reason"),
+    ("migrate", "the clock changes as by a migration"),
+    ("silent=200ms", "the host half of VMBus answers nothing for so long"),
+    ("disturb=messages|events|time", "a hostile host writes garbage into the guest's pages"),
+    ("seed=7", "seed of the percentages and the garbage; no rule"),
+    ("...@3, ...@/5, ...@10%", "the third time; every fifth; one in ten by chance; without it, every time"),
+    ("...@50ms", "every 50 ms of reference time: for spurious, migrate, silent and disturb, which need it"),
+];
+
+/// What a name in a plan stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A hypercall's code.
+    Hypercall,
+    /// A status.
+    Status,
+}
+
+/// Why a text is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPlan {
+    /// Number of the clause, from 1.
+    pub clause: usize,
+    /// Byte of the text at which the wrong part starts.
+    pub start: usize,
+    /// Byte behind the wrong part.
+    pub end: usize,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for BadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clause {}: {}", self.clause, self.reason)
+    }
+}
+
+impl core::error::Error for BadPlan {}
+
+/// A part of the text and what is wrong with it.
+type Wrong<'t> = (&'t str, &'static str);
+
+fn number(text: &str) -> Option<u64> {
+    // from_str_radix and parse take a sign, too.
+    match text.strip_prefix("0x") {
+        Some(hex) if hex.starts_with('+') => None,
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?,
+    }
+}
+
+fn milliseconds(text: &str) -> Option<u64> {
+    number(text.strip_suffix("ms")?)?.checked_mul(MILLISECOND).filter(|&units| units != 0)
+}
+
+fn when(text: Option<&str>) -> Result<When, Wrong<'_>> {
+    let Some(text) = text else { return Ok(When::Every(1)) };
+    let positive = |text| number(text).filter(|&n| n != 0);
+    let parsed = if let Some(n) = text.strip_prefix('/') {
+        positive(n).map(When::Every)
+    } else if let Some(percent) = text.strip_suffix('%') {
+        positive(percent).filter(|&n| n <= 100).map(When::Percent)
+    } else if text.ends_with("ms") {
+        milliseconds(text).map(|units| When::Period { units })
+    } else {
+        positive(text).map(When::Nth)
+    };
+    parsed.ok_or((
+        text,
+        "behind @ stands a number from 1, / and a number, a percentage from 1% to 100%, or a time in ms",
+    ))
+}
+
+fn intid(text: &str) -> Result<u32, Wrong<'_>> {
+    let intid = number(text).and_then(|n| u32::try_from(n).ok()).filter(|n| (16..1020).contains(n));
+    intid.ok_or((text, "an INTID is a number from 16 to 1019"))
+}
+
+/// Reads what stands before `@`. `clause` is all of it.
+fn what<'t>(
+    clause: &'t str,
+    name: &'t str,
+    argument: Option<&'t str>,
+    names: &dyn Fn(Name, &str) -> Option<u64>,
+) -> Result<What, Wrong<'t>> {
+    let plain = match name {
+        "buffers" => What::Inject(Injection::Buffers),
+        "delay" => What::Inject(Injection::Delay),
+        "again" => What::Inject(Injection::Again),
+        "migrate" => What::Migrate,
+        "call" => return call(clause, argument, names),
+        "lost" => return Ok(What::Lost(argument.map(intid).transpose()?)),
+        "twice" => return Ok(What::Twice(argument.map(intid).transpose()?)),
+        "spurious" => return intid(argument.ok_or((clause, "write spurious=INTID"))?).map(What::Spurious),
+        "silent" => {
+            let time = argument.ok_or((clause, "write silent=NUMBERms"))?;
+            let units = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
+            return Ok(What::Silent { units });
+        }
+        "disturb" => {
+            return Ok(What::Disturb(match argument {
+                Some("messages") => Disturbance::Messages,
+                Some("events") => Disturbance::Events,
+                Some("time") => Disturbance::Time,
+                _ => {
+                    return Err((
+                        argument.unwrap_or(clause),
+                        "write disturb=messages, disturb=events or disturb=time",
+                    ));
+                }
+            }));
+        }
+        "" => return Err((clause, "an empty clause")),
+        _ => return Err((name, "no such fault")),
+    };
+    match argument {
+        Some(argument) => Err((argument, "this one takes no argument")),
+        None => Ok(plain),
+    }
+}
+
+/// Reads `call=CODE:STATUS`.
+fn call<'t>(
+    clause: &'t str,
+    argument: Option<&'t str>,
+    names: &dyn Fn(Name, &str) -> Option<u64>,
+) -> Result<What, Wrong<'t>> {
+    let (code, status) =
+        argument.and_then(|a| a.split_once(':')).ok_or((clause, "write call=CODE:STATUS"))?;
+    let value = |kind, text| number(text).or_else(|| names(kind, text)).and_then(|n| u16::try_from(n).ok());
+    let code = match code {
+        "any" => None,
+        _ => Some(
+            value(Name::Hypercall, code)
+                .ok_or((code, "no such hypercall: expected a number up to 0xffff, a C name, or any"))?,
+        ),
+    };
+    let status = value(Name::Status, status)
+        .ok_or((status, "no such status: expected a number up to 0xffff, or a C name"))
+        .and_then(|number| if number == 0 { Err((status, "a success is no fault")) } else { Ok(number) })?;
+    Ok(What::Call { code, status })
+}
+
+/// Reads a rule.
+fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Result<Rule, Wrong<'t>> {
+    let (before, at) = match clause.split_once('@') {
+        Some((before, at)) => (before, Some(at)),
+        None => (clause, None),
+    };
+    let (name, argument) = match before.split_once('=') {
+        Some((name, argument)) => (name, Some(argument)),
+        None => (before, None),
+    };
+    let rule = Rule { what: what(before, name, argument, names)?, when: when(at)? };
+    match (rule.is_timed(), rule.when) {
+        (true, When::Period { units: period }) => match rule.what {
+            What::Silent { units } if units > period => Err((clause, "silent for longer than its period")),
+            _ => Ok(rule),
+        },
+        (true, _) => Err((at.unwrap_or(clause), "this one needs a period, such as @50ms")),
+        (false, When::Period { .. }) => {
+            Err((at.unwrap_or(clause), "this one has no period: write @3, @/5 or @10%"))
+        }
+        (false, _) => Ok(rule),
+    }
+}
+
+impl Rule {
+    const fn is_timed(&self) -> bool {
+        matches!(self.what, What::Spurious(_) | What::Migrate | What::Silent { .. } | What::Disturb(_))
+    }
+
+    /// Whether this rule is asked whenever `later` is.
+    fn covers(&self, later: &Self) -> bool {
+        match (self.what, later.what) {
+            (What::Call { code: mine, .. }, What::Call { code: other, .. }) => {
+                mine.is_none() || mine == other
+            }
+            (What::Lost(mine) | What::Twice(mine), What::Lost(other) | What::Twice(other)) => {
+                mine.is_none() || mine == other
+            }
+            (What::Silent { units: mine }, What::Silent { units: other }) => mine >= other,
+            (mine, other) => mine == other,
+        }
+    }
+
+    /// Whether `later` can do nothing, since this rule, which stands before it, strikes each time.
+    fn shadows(&self, later: &Self) -> bool {
+        let strikes_then = match (self.when, later.when) {
+            (When::Every(1) | When::Percent(100), _) => true,
+            // Both count the same occasions.
+            (When::Nth(mine), When::Nth(other)) => later.covers(self) && mine == other,
+            (When::Every(mine), When::Nth(other) | When::Every(other)) => {
+                later.covers(self) && other % mine == 0
+            }
+            (When::Period { units: mine }, When::Period { units: other }) => mine == other,
+            _ => self == later,
+        };
+        self.covers(later) && strikes_then
+    }
+}
+
+impl Plan {
+    /// Reads a plan. `names` turns a C name into its number; a program that has only numbers gives `&|_, _| None`.
+    ///
+    /// # Errors
+    /// The clause that is wrong, and why.
+    pub fn parse(text: &str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Result<Self, BadPlan> {
+        let mut plan = Self::NONE;
+        let (mut count, mut clauses) = (0, 0);
+        let mut seed = None;
+        for clause in text.split(',') {
+            clauses += 1;
+            let bad = |(part, reason): Wrong<'_>| {
+                // A part is a slice of the text.
+                let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize).min(text.len());
+                BadPlan { clause: clauses, start, end: (start + part.len()).min(text.len()), reason }
+            };
+            let clause = clause.trim();
+            if let Some(value) = clause.strip_prefix("seed=") {
+                let value = number(value).ok_or(bad((value, "a seed is a number")))?;
+                if seed.replace(value).is_some() {
+                    return Err(bad((clause, "there is a seed already")));
+                }
+                continue;
+            }
+            let rule = rule(clause, names).map_err(bad)?;
+            let earlier = plan.rules.iter().flatten();
+            if let Some(earlier) = earlier.clone().find(|earlier| earlier.shadows(&rule)) {
+                let reason = if *earlier == rule {
+                    "the same rule stands before it"
+                } else {
+                    "this one never strikes: a rule before it strikes each time"
+                };
+                return Err(bad((clause, reason)));
+            }
+            let slot = plan.rules.get_mut(count).ok_or(bad((clause, TOO_MANY)))?;
+            *slot = Some(rule);
+            count += 1;
+        }
+        if count == 0 {
+            return Err(BadPlan {
+                clause: clauses,
+                start: 0,
+                end: text.len(),
+                reason: "a seed alone injects nothing",
+            });
+        }
+        plan.seed = seed.unwrap_or(0);
+        Ok(plan)
+    }
+}
+
+const TOO_MANY: &str = "too many rules: 16 is the most";
+const _: () = assert!(MAX_RULES == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part that is refused and the reason.
+    fn refused(text: &str) -> (&str, &'static str) {
+        let bad = Plan::parse(text, &|_, _| None).expect_err(text);
+        (&text[bad.start..bad.end], bad.reason)
+    }
+
+    #[test]
+    fn a_refusal_points_to_the_part_that_is_wrong() {
+        for (text, part, reason) in [
+            ("", "", "an empty clause"),
+            ("lost,", "", "an empty clause"),
+            ("lost, ,twice", "", "an empty clause"),
+            ("@3", "", "an empty clause"),
+            ("seed=7", "seed=7", "a seed alone"),
+            ("seed=x,lost", "x", "a seed is a number"),
+            ("seed=1,lost,seed=2", "seed=2", "a seed already"),
+            ("lost, fly=3@4", "fly", "no such fault"),
+            ("lost=15", "15", "from 16 to 1019"),
+            ("twice=+18", "+18", "from 16 to 1019"),
+            ("spurious@5ms", "spurious", "write spurious=INTID"),
+            ("spurious=18", "spurious=18", "needs a period"),
+            ("migrate@3", "3", "needs a period"),
+            ("lost@50ms", "50ms", "has no period"),
+            ("lost@0%", "0%", "1% to 100%"),
+            ("lost@101%", "101%", "1% to 100%"),
+            ("lost@/0", "/0", "behind @"),
+            ("lost@", "", "behind @"),
+            ("silent=20@50ms", "20", "a time in ms"),
+            ("silent=60ms@50ms", "silent=60ms@50ms", "longer than its period"),
+            ("migrate@99999999999999999999ms", "99999999999999999999ms", "behind @"),
+            ("disturb=all@5ms", "all", "disturb=messages"),
+            ("buffers=3", "3", "no argument"),
+            ("call=0x5d", "call=0x5d", "CODE:STATUS"),
+            ("call=0x10000:3", "0x10000", "no such hypercall"),
+            ("call=0x5d:HV_STATUS_NO", "HV_STATUS_NO", "no such status"),
+            ("call=0x5d:0", "0", "a success is no fault"),
+        ] {
+            let (found, why) = refused(text);
+            assert!(found == part && why.contains(reason), "{text:?}: {found:?}, {why}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_can_never_strike_is_refused() {
+        for text in [
+            "lost@10%,lost@10%",
+            "lost,twice",
+            "lost,lost=18",
+            "lost=18,twice=18@3",
+            "call=any:3,call=0x5d:4@2",
+            "call=0x5d:3@2,call=0x5d:4@2",
+            "call=0x5d:3@/2,call=0x5d:4@4",
+            "call=0x5d:3@/2,call=0x5d:4@/4",
+            "delay@100%,delay@3",
+            "migrate@50ms,migrate@50ms",
+            "silent=20ms@50ms,silent=10ms@50ms",
+        ] {
+            let (part, reason) = refused(text);
+            assert_eq!(part, text.split_once(',').unwrap().1, "{text}");
+            assert!(reason.contains("before it"), "{text}: {reason}");
+        }
+        for text in [
+            "lost=18,lost",
+            "lost=18,lost=19",
+            "lost@3,twice",
+            "call=0x5d:3@2,call=any:4@2",
+            "call=any:3@2,call=0x5d:4@2",
+            "call=0x5d:3@/4,call=0x5d:4@2",
+            "call=0x5d:3@50%,call=0x5d:4@50%",
+            "migrate@50ms,migrate@70ms",
+        ] {
+            assert!(Plan::parse(text, &|_, _| None).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_asked_for_by_their_kind() {
+        let names = |kind, name: &str| match (kind, name) {
+            (Name::Hypercall, "CALL") => Some(0x5d),
+            (Name::Status, "STATUS") => Some(0x13),
+            _ => None,
+        };
+        let plan = Plan::parse("call=CALL:STATUS", &names).unwrap();
+        assert_eq!(Ok(plan), Plan::parse("call=0x5d:0x13", &|_, _| None));
+        assert!(Plan::parse("call=STATUS:CALL", &names).is_err());
+    }
+
+    #[test]
+    fn there_is_a_form_for_every_fault_and_no_other() {
+        for (form, _) in FORMS {
+            for form in form.split(", ").filter(|form| !form.starts_with("...")) {
+                let name = form.split(['=', '|']).next().unwrap();
+                let refused = Plan::parse(&std::format!("{name}=?"), &|_, _| None).unwrap_err();
+                assert_ne!(refused.reason, "no such fault", "{form}");
+            }
+        }
+    }
+}

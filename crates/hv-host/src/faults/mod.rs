@@ -1,0 +1,252 @@
+//! Faults on purpose: how a guest's error paths are tested.
+//!
+//! A [`Plan`] is read from text, an [`Injector`] follows it, and the embedder asks the injector where it implements
+//! [`Host`](crate::Host). The same plan with the same seed and the same guest gives the same faults. Nothing of this
+//! harms the host: an injected fault is something that the interface allows, or that a hostile host could do.
+//!
+//! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
+//! them.
+
+mod language;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_tlfs::hypercall::HypercallCode;
+use hv_tlfs::status::HvStatus;
+
+pub use language::{BadPlan, FORMS, Name};
+
+/// Rules of a plan at most.
+pub const MAX_RULES: usize = 16;
+
+/// A place in the partition at which a fault can be injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// A message has to be queued: no buffer is free.
+    Buffers,
+    /// A message could be put into its slot: it stays in the queue.
+    Delay,
+    /// A rep hypercall has done an element: it goes back to the guest.
+    Again,
+    /// The host half of VMBus has an answer: it is kept back.
+    Silent,
+}
+
+/// Pages that a hostile host writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Message slots: payload size, flags and type of a random one.
+    Messages,
+    /// A random event flag.
+    Events,
+    /// Sequence number of the reference TSC page.
+    Time,
+}
+
+/// What becomes of an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// It is raised.
+    Once,
+    /// It is lost.
+    Lost,
+    /// It is raised twice.
+    Twice,
+}
+
+/// Something that is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// Raise this interrupt.
+    Spurious(u32),
+    /// Call [`Partition::migrate`](crate::Partition::migrate).
+    Migrate,
+    /// Call [`Partition::disturb`](crate::Partition::disturb) with this random number.
+    Disturb(Disturbance, u64),
+    /// Call [`Partition::rescan`](crate::Partition::rescan) on every VP: something was kept back.
+    Rescan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Call { code: Option<u16>, status: u16 },
+    Inject(Injection),
+    Lost(Option<u32>),
+    Twice(Option<u32>),
+    Spurious(u32),
+    Migrate,
+    Silent { units: u64 },
+    Disturb(Disturbance),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Nth(u64),
+    Every(u64),
+    Percent(u64),
+    Period { units: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    what: What,
+    when: When,
+}
+
+/// What is to go wrong, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    rules: [Option<Rule>; MAX_RULES],
+    seed: u64,
+}
+
+impl Plan {
+    /// Nothing goes wrong.
+    pub const NONE: Self = Self { rules: [None; MAX_RULES], seed: 0 };
+
+    /// Number of rules.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.rules.iter().flatten().count()
+    }
+}
+
+/// Follows a plan. All VPs share it.
+#[derive(Debug)]
+pub struct Injector {
+    plan: Plan,
+    /// How often each rule was asked, or the period in which a timed one was due last.
+    counts: [AtomicU64; MAX_RULES],
+    /// How often each rule struck.
+    fired: [AtomicU64; MAX_RULES],
+    random: AtomicU64,
+}
+
+/// A rule with its counters.
+#[derive(Clone, Copy)]
+struct Counted<'i> {
+    rule: &'i Rule,
+    count: &'i AtomicU64,
+    fired: &'i AtomicU64,
+}
+
+impl Injector {
+    /// An injector at the beginning of its plan.
+    #[must_use]
+    pub const fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            counts: [const { AtomicU64::new(0) }; MAX_RULES],
+            fired: [const { AtomicU64::new(0) }; MAX_RULES],
+            random: AtomicU64::new(plan.seed),
+        }
+    }
+
+    /// How often each rule of the plan has struck so far, in the order of the plan. Of a `silent` the periods count in
+    /// which an answer was kept back.
+    pub fn fired(&self) -> impl Iterator<Item = u64> {
+        self.rules().map(|counted| counted.fired.load(Ordering::Relaxed))
+    }
+
+    /// The next random number: SplitMix64.
+    fn random(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn rules(&self) -> impl Iterator<Item = Counted<'_>> {
+        let counters = self.counts.iter().zip(&self.fired);
+        let rules = self.plan.rules.iter().zip(counters);
+        rules.filter_map(|(rule, (count, fired))| Some(Counted { rule: rule.as_ref()?, count, fired }))
+    }
+
+    /// Whether a rule that has just been met strikes.
+    fn strikes(&self, Counted { rule, count, fired }: Counted<'_>) -> bool {
+        let times = count.fetch_add(1, Ordering::Relaxed) + 1;
+        let strikes = match rule.when {
+            When::Nth(n) => times == n,
+            When::Every(n) => times % n == 0,
+            When::Percent(percent) => self.random() % 100 < percent,
+            When::Period { .. } => false,
+        };
+        if strikes {
+            fired.fetch_add(1, Ordering::Relaxed);
+        }
+        strikes
+    }
+
+    /// The status with which a hypercall ends at once; for [`Host::inject_status`](crate::Host::inject_status).
+    #[must_use]
+    pub fn status(&self, call: HypercallCode) -> Option<HvStatus> {
+        // Every rule counts, whether an earlier one strikes or not.
+        self.rules().fold(None, |found, counted| match counted.rule.what {
+            What::Call { code, status } if code.is_none_or(|code| code == call.0) => {
+                let strikes = self.strikes(counted);
+                found.or(strikes.then_some(HvStatus(status)))
+            }
+            _ => found,
+        })
+    }
+
+    /// Whether a fault strikes at this place at this reference time; for [`Host::inject`](crate::Host::inject).
+    #[must_use]
+    pub fn injects(&self, injection: Injection, now: u64) -> bool {
+        self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
+            (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
+            (What::Silent { units }, When::Period { units: period }) if injection == Injection::Silent => {
+                let silent = now % period < units;
+                // The first answer that a period keeps back counts.
+                let turn = now / period + 1;
+                if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
+                    counted.fired.fetch_add(1, Ordering::Relaxed);
+                }
+                silent || found
+            }
+            _ => found,
+        })
+    }
+
+    /// What becomes of an interrupt.
+    #[must_use]
+    pub fn interrupt(&self, intid: u32) -> Raise {
+        self.rules().fold(Raise::Once, |raise, counted| {
+            let (meant, result) = match counted.rule.what {
+                What::Lost(meant) => (meant, Raise::Lost),
+                What::Twice(meant) => (meant, Raise::Twice),
+                _ => return raise,
+            };
+            let strikes = meant.is_none_or(|meant| meant == intid) && self.strikes(counted);
+            if strikes && raise == Raise::Once { result } else { raise }
+        })
+    }
+
+    /// Calls `act` for everything that has become due since it was asked last. Ask from time to time, on one VP.
+    pub fn tick(&self, now: u64, act: &mut dyn FnMut(Timed)) {
+        for Counted { rule, count, fired } in self.rules() {
+            if matches!(rule.what, What::Silent { .. } | What::Inject(Injection::Delay)) {
+                // What was kept back may go now.
+                act(Timed::Rescan);
+            }
+            let When::Period { units } = rule.when else { continue };
+            let timed = match rule.what {
+                What::Spurious(intid) => Timed::Spurious(intid),
+                What::Migrate => Timed::Migrate,
+                What::Disturb(what) => Timed::Disturb(what, 0),
+                // Its periods are counted where an answer is kept back.
+                _ => continue,
+            };
+            let turn = now / units;
+            if count.fetch_max(turn, Ordering::Relaxed) >= turn {
+                continue;
+            }
+            fired.fetch_add(1, Ordering::Relaxed);
+            act(match timed {
+                Timed::Disturb(what, _) => Timed::Disturb(what, self.random()),
+                timed => timed,
+            });
+        }
+    }
+}
