@@ -12,7 +12,7 @@ use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use hv_vgic::{ListRegisters, Physical, hcr, lr};
 use hv_wire::platform::{
     GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
-    UART_INTID, VIRTUAL_TIMER_INTID,
+    PMU_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
 };
 use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
@@ -21,7 +21,7 @@ use crate::arch::{dsb_sy, isb, mrs, msr};
 use crate::trace;
 
 /// The interrupts that the machine raises and the guest handles.
-pub(crate) const FORWARDED: [u32; 3] = [VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];
+pub(crate) const FORWARDED: [u32; 4] = [PMU_INTID, VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];
 
 /// The physical SGI with which one CPU makes another come to EL2.
 const KICK: u32 = 0;

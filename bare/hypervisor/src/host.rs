@@ -13,6 +13,9 @@ use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
 use crate::{backtrace, faults, power, report, trace::Ring};
 
+/// Bytes of a page of the hypercall interface.
+const PAGE: u64 = 4096;
+
 /// The embedder, as seen from one CPU.
 ///
 /// With `OBSERVED` everything that happens goes to the trace and to the strict mode's judge as well. The hypercall path is compiled for both, so that a
@@ -174,8 +177,15 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
         }
     }
 
-    fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {
-        // Everything on every CPU is more than was asked for, which the TLFS allows.
-        arch::flush_guest_tlb();
+    fn flush_tlb(&self, _targets: &VpMask, what: Flush) {
+        // On every CPU: more than was asked for, which the TLFS allows.
+        match what {
+            Flush::Pages { address, pages, .. } if pages <= Flush::FEW_PAGES => {
+                arch::begin_tlb_flush();
+                (0..pages).for_each(|page| arch::flush_guest_address(address.wrapping_add(page * PAGE)));
+                arch::complete_tlb_flush();
+            }
+            _ => arch::flush_guest_tlb(),
+        }
     }
 }

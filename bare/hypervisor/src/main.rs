@@ -9,6 +9,7 @@
 mod arch;
 mod backtrace;
 mod config;
+mod el2;
 mod faults;
 mod gic;
 mod host;
@@ -19,12 +20,14 @@ mod memory;
 mod mmu;
 mod power;
 mod report;
+mod reset;
 mod trace;
 mod trap;
 mod vcpu;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use hv_cpu::id::Values;
 use hv_host::Partition;
 use hv_host::faults::Injector;
 use hv_host::strict::Judge;
@@ -43,6 +46,8 @@ pub(crate) struct Hypervisor {
     pub partition: Partition<'static>,
     /// The guest's interrupt controller.
     pub gic: Gic<'static>,
+    /// What the guest sees of the CPU.
+    pub features: Values,
     /// The guest's memory.
     pub ram: GuestRam,
     /// What the tool asked for.
@@ -86,7 +91,7 @@ extern "C" fn cpu_main(cpu: usize) -> ! {
         create();
     }
     let cpu = &CPUS.get().expect("CPU 0 created them before it started others")[cpu];
-    vcpu::init_el2(cpu.hypervisor.counter_offset);
+    el2::init(&cpu.hypervisor.features, cpu.hypervisor.counter_offset);
     gic::init_cpu(cpu.index);
     if cpu.index == 0 {
         cpu.hypervisor.partition.reset(&<host::Embedder>::new(cpu));
@@ -106,6 +111,7 @@ fn create() {
     let hypervisor = HYPERVISOR.call_once(|| Hypervisor {
         partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info)),
         gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
+        features: el2::visible_features(),
         ram: config::guest_ram(&info),
         info,
         counter_offset: mrs!("cntpct_el0"),

@@ -6,7 +6,7 @@ use spin::Mutex;
 
 pub use smccc::psci::{AffinityState, Error};
 
-use crate::{MAX_CPUS, Machine, arch, irq, machine, mrs, restart};
+use crate::{MAX_CPUS, Machine, arch, found, irq, machine, mrs, restart};
 
 type Work = Option<fn()>;
 
@@ -81,6 +81,7 @@ pub fn off() -> ! {
 extern "C" fn rt_primary(tree: *const u8, generation: u64) -> ! {
     restart::started(tree, generation);
     let machine = machine::init(tree);
+    found::record(machine);
     irq::init(machine);
     irq::init_cpu();
     __rt_main(machine);
@@ -90,6 +91,7 @@ extern "C" fn rt_primary(tree: *const u8, generation: u64) -> ! {
 /// Any other CPU, MMU on.
 #[unsafe(no_mangle)]
 extern "C" fn rt_secondary(cpu: usize) -> ! {
+    found::record(machine::get());
     irq::init_cpu();
     let work = WORK[cpu].lock().take();
     if let Some(work) = work {

@@ -42,6 +42,8 @@ impl Exception {
     pub const INSTRUCTION_ABORT: u64 = 0x21;
     /// Exception class of a failed access in EL1.
     pub const DATA_ABORT: u64 = 0x25;
+    /// Exception class of a software step in EL1.
+    pub const SOFTWARE_STEP: u64 = 0x33;
     /// Fault status code of a synchronous external abort that is not one of a table walk.
     pub const EXTERNAL_ABORT: u64 = 0x10;
     /// Fault status code of an alignment fault.
@@ -105,7 +107,8 @@ static EXPECTED: [Expected; MAX_CPUS] = [const {
 
 /// Runs `f`, in which instructions may fault, and gives the first exception that one of them met.
 ///
-/// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call. Since Rust knows
+/// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call; a software step goes
+/// on with debug exceptions masked. Since Rust knows
 /// nothing of that, an instruction that may fault must stand in assembly whose outputs have a value before it.
 /// Interrupt handlers are not part of `f`: what they do must not fault. Not to be nested.
 pub fn catch(f: impl FnOnce()) -> Option<Exception> {
@@ -148,8 +151,13 @@ extern "C" fn rt_sync(frame: &mut Frame) {
         expected.spsr.store(frame.spsr, Ordering::Relaxed);
         expected.pan.store(exception.pan, Ordering::Relaxed);
     }
-    let fetch = exception.class() == Exception::INSTRUCTION_ABORT;
-    frame.elr = if fetch { frame.x[30] } else { frame.elr.wrapping_add(4) };
+    /// SPSR_EL1.D.
+    const DEBUG_MASKED: u64 = 1 << 9;
+    match exception.class() {
+        Exception::SOFTWARE_STEP => frame.spsr |= DEBUG_MASKED,
+        Exception::INSTRUCTION_ABORT => frame.elr = frame.x[30],
+        _ => frame.elr = frame.elr.wrapping_add(4),
+    }
 }
 
 #[unsafe(no_mangle)]

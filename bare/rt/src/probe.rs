@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::exception::{self, Exception};
-use crate::{MAX_CPUS, cpu};
+use crate::{MAX_CPUS, arch, cpu, mrs, msr};
 
 /// An access of 1, 2, 4 or 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ static CODE: [Slots; MAX_CPUS] =
 unsafe extern "C" {
     /// Calls `code` with these registers, and stores them again (vectors.s).
     fn rt_run(code: *const AtomicU32, registers: *mut [u64; 31]);
+    /// The same by an exception return to `code` with this SPSR_EL1 (vectors.s).
+    fn rt_run_in_state(code: *const AtomicU32, registers: *mut [u64; 31], spsr: u64);
 }
 
 /// The address of `instruction` in this CPU's page of instructions, with a return behind it.
@@ -144,6 +146,45 @@ pub unsafe fn instruction(instruction: u32, registers: &mut [u64; 31]) -> Option
         // preserved, and the rest is the caller's promise.
         unsafe { rt_run(code, registers) }
     })
+}
+
+/// What a step over one instruction met.
+#[derive(Clone, Copy, Debug)]
+pub struct Stepped {
+    /// Address of the instruction.
+    pub address: u64,
+    /// The first exception: of the instruction, or the software step exception behind it.
+    pub exception: Option<Exception>,
+}
+
+/// Executes one instruction as a debugger steps over it, with PSTATE.BTYPE = `btype`. The registers are as for
+/// [`instruction`].
+///
+/// # Safety
+///
+/// As for [`instruction`].
+pub unsafe fn step(instruction: u32, registers: &mut [u64; 31], btype: u64) -> Stepped {
+    /// MDSCR_EL1: SS, KDE.
+    const STEP: u64 = 1 << 13 | 1 << 0;
+    /// SPSR_EL1: EL1t; A, I and F masked, debug exceptions are not; SS.
+    const STATE: u64 = 0b0100 | 0b111 << 6 | 1 << 21;
+    let code = place(instruction);
+    let mut exception = None;
+    arch::without_interrupts(|| {
+        let before = mrs!("mdscr_el1");
+        // SAFETY: the OS lock and MDSCR_EL1 concern debug exceptions alone, which are masked but for the instruction.
+        unsafe { msr!("oslar_el1", 0) };
+        // SAFETY: as above.
+        unsafe { msr!("mdscr_el1", STEP) };
+        arch::isb();
+        // SAFETY: the state is the one in which this program runs, but for what makes the step. `code` is the instruction
+        // and a return; the rest is the caller's promise. The step's exception masks debug exceptions again.
+        exception = exception::catch(|| unsafe { rt_run_in_state(code, registers, STATE | btype << 10) });
+        // SAFETY: as it was.
+        unsafe { msr!("mdscr_el1", before) };
+        arch::isb();
+    });
+    Stepped { address: code as u64, exception }
 }
 
 /// `hvc` with any immediate.

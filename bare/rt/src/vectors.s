@@ -82,11 +82,8 @@ take_exception:
     add     sp, sp, #272
     eret
 
-// Calls x0 with the registers of the array [u64; 31] at x1, and stores what they are afterwards there. X30 is the return
-// address, whatever the array says.
-.section .text.run, "ax"
-.global rt_run
-rt_run:
+// Keeps what a called function must keep, and loads all registers but X0, X1 and X30 from the array [u64; 31] at x1.
+.macro begin_run
     stp     x29, x30, [sp, #-112]!
     stp     x19, x20, [sp, #16]
     stp     x21, x22, [sp, #32]
@@ -94,7 +91,6 @@ rt_run:
     stp     x25, x26, [sp, #64]
     stp     x27, x28, [sp, #80]
     str     x1, [sp, #96]
-    mov     x30, x0
     ldp     x2, x3, [x1, #16]
     ldp     x4, x5, [x1, #32]
     ldp     x6, x7, [x1, #48]
@@ -109,8 +105,18 @@ rt_run:
     ldp     x24, x25, [x1, #192]
     ldp     x26, x27, [x1, #208]
     ldp     x28, x29, [x1, #224]
+.endm
+
+// Calls x0 with the registers of the array [u64; 31] at x1, and stores what they are afterwards there. X30 is the return
+// address, whatever the array says.
+.section .text.run, "ax"
+.global rt_run
+rt_run:
+    begin_run
+    mov     x30, x0
     ldp     x0, x1, [x1, #0]
     blr     x30
+end_run:
     str     x1, [sp, #104]
     ldr     x1, [sp, #96]
     str     x0, [x1, #0]
@@ -137,3 +143,13 @@ rt_run:
     ldp     x19, x20, [sp, #16]
     ldp     x29, x30, [sp], #112
     ret
+
+// The same by an exception return with SPSR_EL1 = x2, interrupts masked.
+.global rt_run_in_state
+rt_run_in_state:
+    msr     elr_el1, x0
+    msr     spsr_el1, x2
+    begin_run
+    adr     x30, end_run
+    ldp     x0, x1, [x1, #0]
+    eret

@@ -15,6 +15,8 @@ mod absent;
 mod attack;
 mod calls;
 mod check;
+mod features;
+mod firmware;
 mod generate;
 mod gic;
 mod hv;
@@ -23,6 +25,7 @@ mod psci;
 mod random;
 mod registers;
 mod rng;
+mod step;
 mod wellbehaved;
 
 use check::Checks;
@@ -35,6 +38,9 @@ const GROUPS: &[Group] = &[
     ("calls", calls::run),
     ("registers", registers::run),
     ("gic", gic::run),
+    ("features", features::run),
+    ("step", step::run),
+    ("firmware", firmware::run),
     ("psci", psci::run),
     ("hypercalls", hypercalls::run),
     ("random", random::run),

@@ -20,5 +20,6 @@ pub(crate) const VIRT: Platform = Platform {
         physical_el1: platform::PHYSICAL_TIMER_INTID,
         physical_el2: platform::HYPERVISOR_TIMER_INTID,
     },
+    pmu_intid: platform::PMU_INTID,
     taken_intids: &[platform::MAINTENANCE_INTID],
 };

@@ -38,6 +38,11 @@ pub enum Flush {
     },
 }
 
+impl Flush {
+    /// Pages that one call drops by their addresses at most; where it names more, it drops everything once.
+    pub const FEW_PAGES: u64 = 64;
+}
+
 /// Vectors that a synthetic cluster IPI may have (TLFS).
 const IPI_VECTORS: core::ops::RangeInclusive<u32> = 0x10..=0xff;
 /// Range of the plain format: additional pages.
@@ -167,11 +172,22 @@ impl Partition<'_> {
             Ok(header) => header,
             Err(status) => return refused(frame, status),
         };
-        let address_space = (!flags.all_virtual_address_spaces()).then_some(address_space);
+        // What the guest changed in its tables it changed before the call: one flush of everything does for all ranges,
+        // those that were not read yet too.
+        let many = u64::from(frame.count - frame.start) > Flush::FEW_PAGES;
+        let mut left = Some(if many { 0 } else { Flush::FEW_PAGES });
+        let extended = flags.use_extended_range_format();
         self.each(frame, |frame, index| {
             let range: u64 = frame.read(frame.list + index * 8)?;
-            let (address, pages) = decode_range(range, flags.use_extended_range_format());
-            frame.host.flush_tlb(&targets, Flush::Pages { address_space, address, pages });
+            let Some(few) = left else { return Ok(()) };
+            let (address, pages) = decode_range(range, extended);
+            left = few.checked_sub(pages);
+            if left.is_some() {
+                let address_space = (!flags.all_virtual_address_spaces()).then_some(address_space);
+                frame.host.flush_tlb(&targets, Flush::Pages { address_space, address, pages });
+            } else {
+                flush_all(frame.host, &targets, flags, address_space);
+            }
             Ok(())
         })
     }

@@ -149,18 +149,42 @@ fn a_flushs_reserved_flags_are_zero() {
     });
 }
 
+fn flush_list(m: &Machine<'_>, ranges: &[u64]) -> Vec<Flush> {
+    let words: Vec<u64> = [0x1000, 0, 0b11].into_iter().chain(ranges.iter().copied()).collect();
+    let count = ranges.len() as u16;
+    let (result, _) = m.call(0, rep(Code::FLUSH_VIRTUAL_ADDRESS_LIST, count), &bytes(&words), 0);
+    assert_eq!((result.status(), result.reps_completed()), (HvStatus::SUCCESS, count));
+    let effect = |effect| match effect {
+        Effect::Flush { targets, what } if targets == VpMask::from_mask(4, 0b11) => what,
+        other => panic!("{other:?}"),
+    };
+    m.host.take_effects().into_iter().map(effect).collect()
+}
+
+fn pages(address: u64, pages: u64) -> Flush {
+    Flush::Pages { address_space: Some(0x1000), address, pages }
+}
+
+const EVERYTHING: Flush = Flush::All { address_space: Some(0x1000), non_global_only: false };
+
 #[test]
-fn a_list_flushes_range_by_range() {
+fn a_list_of_few_pages_flushes_range_by_range() {
     with(4, |m| {
-        let words = [0x1000, 0, 0b11, 0x7000_0000, 0x8000_0fff, 0x9000_0002];
-        let (result, _) = m.call(0, rep(Code::FLUSH_VIRTUAL_ADDRESS_LIST, 3), &bytes(&words), 0);
-        assert_eq!((result.status(), result.reps_completed()), (HvStatus::SUCCESS, 3));
-        let targets = VpMask::from_mask(4, 0b11);
-        let expected = [(0x7000_0000, 1), (0x8000_0000, 4096), (0x9000_0000, 3)].map(|(address, pages)| {
-            let what = Flush::Pages { address_space: Some(0x1000), address, pages };
-            Effect::Flush { targets: targets.clone(), what }
-        });
-        assert_eq!(m.host.take_effects(), expected);
+        let expected = [pages(0x7000_0000, 1), pages(0x8000_0000, 60), pages(0x9000_0000, 3)];
+        assert_eq!(flush_list(m, &[0x7000_0000, 0x8000_003b, 0x9000_0002]), expected);
+        let ranges: Vec<u64> = (0..64).map(|n| n << 12).collect();
+        assert_eq!(flush_list(m, &ranges), ranges.iter().map(|&n| pages(n, 1)).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_list_of_many_pages_flushes_everything_once() {
+    with(4, |m| {
+        assert_eq!(flush_list(m, &[0x8000_0fff, 0x7000_0000]), [EVERYTHING]);
+        let few_then_many = [0x7000_0000, 0x8000_003f, 0x9000_0000];
+        assert_eq!(flush_list(m, &few_then_many), [pages(0x7000_0000, 1), EVERYTHING]);
+        let ranges: Vec<u64> = (0..477).map(|n| n << 12).collect();
+        assert_eq!(flush_list(m, &ranges), [EVERYTHING]);
     });
 }
 

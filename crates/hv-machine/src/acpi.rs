@@ -5,7 +5,7 @@
 
 use acpi_tables::Aml;
 use acpi_tables::fadt::{FADTBuilder, Flags};
-use acpi_tables::madt::{EnabledStatus, GicVersion, Gicc, Gicd, Gicr};
+use acpi_tables::madt::{EnabledStatus, GicVersion, Gicc, Gicd, Gicr, Trigger};
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
@@ -108,6 +108,7 @@ fn madt(machine: Machine<'_>) -> Sdt {
         let gicc = Gicc::new(EnabledStatus::Enabled)
             .cpu_interface_number(vp)
             .acpi_processor_uid(vp)
+            .performance_interrupt(machine.platform.pmu_intid, Trigger::Level)
             .mpidr(u64::from(vp));
         let mut bytes = gicc.as_bytes()[..usize::from(GICC_LEN)].to_vec();
         bytes[1] = GICC_LEN;
@@ -251,8 +252,8 @@ mod test {
                 if kind == 0xb {
                     let vp = kinds.iter().filter(|&&(kind, _)| kind == 0xb).count() as u32;
                     assert_eq!(
-                        (u32_at(entry, 8), u32_at(entry, 12), u64_at(entry, 68)),
-                        (vp, 1, u64::from(vp))
+                        (u32_at(entry, 8), u32_at(entry, 12), u32_at(entry, 20), u64_at(entry, 68)),
+                        (vp, 1, 23, u64::from(vp))
                     );
                 }
                 if kind == 0xe {

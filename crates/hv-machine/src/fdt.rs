@@ -5,7 +5,7 @@
 //! vendor UID call.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings (chosen.txt, arm/psci.yaml,
-//! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
+//! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, arm/pmu.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
 //! Documentation/arch/arm/uefi.rst.
 
 use std::ops::Range;
@@ -148,7 +148,7 @@ fn write_cpus(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Interrupt controller and timers.
+/// Interrupt controller, timers and PMU.
 fn write_gic(fdt: &mut FdtWriter, platform: &Platform, vps: u32) -> Result<(), Error> {
     let distributor = &platform.distributor;
     let gic = fdt.begin_node(&format!("intc@{:x}", distributor.start))?;
@@ -164,11 +164,19 @@ fn write_gic(fdt: &mut FdtWriter, platform: &Platform, vps: u32) -> Result<(), E
     let timer = fdt.begin_node("timer")?;
     fdt.property_string("compatible", "arm,armv8-timer")?;
     fdt.property_null("always-on")?;
-    // Secure, non-secure, virtual, hypervisor. The guest has the middle two; the binding wants the first as well.
-    let ppis = [29, platform.timers.physical_el1, platform.timers.virtual_el1];
+    // Secure, non-secure, virtual, hypervisor. The guest has the middle two; the binding wants all four, and guests that
+    // read it by the letter stop at a node with fewer.
+    let timers = &platform.timers;
+    let ppis = [29, timers.physical_el1, timers.virtual_el1, timers.physical_el2];
     let cells: Vec<u32> = ppis.iter().flat_map(|intid| [PPI, intid - 16, LEVEL_HIGH]).collect();
     fdt.property_array_u32("interrupts", &cells)?;
     fdt.end_node(timer)?;
+
+    // Whether there is one says ID_AA64DFR0_EL1.PMUVer; a driver looks there first.
+    let pmu = fdt.begin_node("pmu")?;
+    fdt.property_string("compatible", "arm,armv8-pmuv3")?;
+    fdt.property_array_u32("interrupts", &[PPI, platform.pmu_intid - 16, LEVEL_HIGH])?;
+    fdt.end_node(pmu)?;
     Ok(())
 }
 
@@ -307,7 +315,9 @@ mod test {
         let gicr_size = 8 * VIRT.redistributor_stride as u32;
         let gic = cells(&[0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, gicr_size]);
         assert_eq!(found["/intc@8000000/reg"], gic);
-        assert_eq!(found["/timer/interrupts"], cells(&[1, 13, 4, 1, 14, 4, 1, 11, 4]));
+        assert_eq!(found["/timer/interrupts"], cells(&[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]));
+        assert_eq!(found["/pmu/interrupts"], cells(&[1, 7, 4]));
+        assert_eq!(found["/pmu/compatible"], b"arm,armv8-pmuv3\0");
         assert_eq!(found["/pl011@9000000/interrupts"], cells(&[0, 1, 4]));
         assert_eq!(found["/chosen/stdout-path"], b"/pl011@9000000\0");
         assert_eq!(found["/apb-pclk/phandle"], cells(&[CLOCK]));

@@ -27,6 +27,8 @@ pub struct Platform {
     pub vmbus_window: Range<u64>,
     /// INTIDs of the timers.
     pub timers: Timers,
+    /// INTID of the PMU's overflow interrupt, a PPI, level-sensitive.
+    pub pmu_intid: u32,
     /// Further PPIs that belong to the host and that the guest gets nothing from.
     pub taken_intids: &'static [u32],
 }
@@ -49,7 +51,8 @@ impl Platform {
     #[must_use]
     pub fn is_free_ppi(&self, intid: u32) -> bool {
         let timers = [self.timers.virtual_el1, self.timers.physical_el1, self.timers.physical_el2];
-        (16..32).contains(&intid) && !timers.contains(&intid) && !self.taken_intids.contains(&intid)
+        let taken = intid == self.pmu_intid || timers.contains(&intid) || self.taken_intids.contains(&intid);
+        (16..32).contains(&intid) && !taken
     }
 
     /// Bytes that the redistributors of `vps` VPs take.
@@ -80,12 +83,13 @@ pub(crate) mod test {
         uart_intid: 33,
         vmbus_window: 0x1000_0000..0x3000_0000,
         timers: Timers { virtual_el1: 27, physical_el1: 30, physical_el2: 26 },
+        pmu_intid: 23,
         taken_intids: &[25],
     };
 
     #[test]
     fn only_ppis_that_belong_to_nothing_else_are_free() {
-        for intid in [15, 25, 26, 27, 30, 32] {
+        for intid in [15, 23, 25, 26, 27, 30, 32] {
             assert!(!VIRT.is_free_ppi(intid), "{intid}");
         }
         for intid in [16, 17, 18, 31] {

@@ -26,7 +26,7 @@ pub struct VpGic {
 }
 
 impl VpGic {
-    /// A VP as after a reset: all interrupts disabled, redistributor asleep.
+    /// A VP that has not run: all interrupts disabled and in Group 1, redistributor asleep.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -80,7 +80,7 @@ pub(crate) enum After {
 }
 
 impl<'a> Gic<'a> {
-    /// A Gic as after a reset, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name. `backed` lists the INTIDs, 16 to 63, behind which the
+    /// A Gic as firmware leaves it, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name. `backed` lists the INTIDs, 16 to 63, behind which the
     /// physical interrupt with the same number stands; others in it are ignored.
     #[must_use]
     pub const fn new(vps: &'a [VpGic], backed: &[u32]) -> Self {
@@ -216,7 +216,7 @@ impl<'a> Gic<'a> {
     /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and leaves
     /// the list registers alone: what became pending while the VP was off may be in them.
     ///
-    /// No interrupt is active any more. Pending interrupts stay pending and the redistributor keeps its settings, as
+    /// No interrupt is active any more, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending interrupts stay pending and the redistributor keeps its settings, as
     /// they do in a GIC whose processor is switched off. [`sync`](Self::sync) before the VP's first instruction gives
     /// the VP what is pending.
     pub fn reset_vp<L: ListRegisters, P: Physical>(&self, vp: usize, lists: &L, physical: &P) {
@@ -229,9 +229,18 @@ impl<'a> Gic<'a> {
         let acknowledged = state.pending & self.backed;
         state.give_back(cpu, acknowledged);
         state.rest(lists);
+        state.asleep = true;
         let after = self.folded(cpu, &state);
         drop(state);
         self.finish(cpu, after);
+    }
+
+    /// The VP is about to run its first instruction: its redistributor is awake (`GICR_WAKER`), as firmware leaves it for a
+    /// processor that it starts.
+    pub fn start_vp(&self, vp: usize) {
+        if let Some(own) = self.vps.get(vp) {
+            own.state.lock().asleep = false;
+        }
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -10,7 +10,7 @@
 //! - [`Gic::sgi`] for a trapped write to one of the SGI generation registers,
 //! - [`Gic::read`] and [`Gic::write`] for a trapped access to the distributor or to a redistributor,
 //! - [`Gic::sync`] after [`Physical::kick`] and after a maintenance interrupt,
-//! - [`Gic::reset_vp`] when a VP stops, and before it starts.
+//! - [`Gic::reset_vp`] when a VP stops, and before it starts; [`Gic::start_vp`] then.
 //!
 //! All calls are made with interrupts masked, since they hold locks.
 //!
@@ -20,6 +20,9 @@
 //! LPIs, no 1-of-N routing (`GICD_TYPER.No1N` = 1), 32 levels of priority. VP n has the affinity Aff0 = n % 16,
 //! Aff1 = n / 16. With one security state both groups are the guest's: the owner sets `HCR_EL2.FMO` too, or Group 0
 //! accesses reach the physical CPU interface.
+//!
+//! It begins as firmware leaves it: all interrupts disabled, not pending, in Group 1, of priority 0, SPIs routed to VP 0;
+//! `GICD_CTLR`'s group enables are clear; a redistributor is awake once its VP was started.
 //!
 //! # Backed interrupts
 //!

@@ -91,10 +91,12 @@ pub(crate) struct Settings {
 }
 
 impl VpState {
+    /// As firmware leaves a VP that has not run: the distributor and the redistributors are in their reset state, but all
+    /// interrupts are in Group 1, the one that an operating system uses.
     pub(crate) const fn new() -> Self {
         Self {
             enabled: 0,
-            group1: 0,
+            group1: u64::MAX,
             edge: 0xffff,
             priority: [0; INTIDS as usize],
             routed: u64::MAX,
@@ -383,10 +385,11 @@ impl VpState {
 
     /// Puts the settings of an SPI in. Its pending state is the caller's to deliver.
     pub(crate) fn insert(&mut self, intid: u32, settings: &Settings) {
-        self.enabled |= settings.enabled;
-        self.group1 |= settings.group1;
-        self.edge |= settings.edge;
-        self.routed |= bit(intid);
+        let set = bit(intid);
+        self.enabled = self.enabled & !set | settings.enabled;
+        self.group1 = self.group1 & !set | settings.group1;
+        self.edge = self.edge & !set | settings.edge;
+        self.routed |= set;
         self.priority[intid as usize & 63] = settings.priority;
     }
 

@@ -25,6 +25,8 @@ pub const UART_INTID: u32 = 33;
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer's PPI (CNTP).
 pub const PHYSICAL_TIMER_INTID: u32 = 30;
+/// INTID of the PMU's overflow interrupt.
+pub const PMU_INTID: u32 = 23;
 /// INTID of the EL2 physical timer's PPI (CNTHP), which the hypervisor keeps for itself.
 pub const HYPERVISOR_TIMER_INTID: u32 = 26;
 /// INTID of the GIC's maintenance interrupt.

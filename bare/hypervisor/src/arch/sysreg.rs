@@ -63,6 +63,68 @@ pub(crate) fn yield_cpu() {
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
+/// Reads the ID register S3_0_C0_C<crm>_<op2>; zero where `crm` is not 1 to 7 or `op2` not 0 to 7.
+pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
+    macro_rules! read {
+        ($($crm:literal),*) => {
+            match (crm, op2) {
+                $(
+                    ($crm, 0) => one!($crm, 0),
+                    ($crm, 1) => one!($crm, 1),
+                    ($crm, 2) => one!($crm, 2),
+                    ($crm, 3) => one!($crm, 3),
+                    ($crm, 4) => one!($crm, 4),
+                    ($crm, 5) => one!($crm, 5),
+                    ($crm, 6) => one!($crm, 6),
+                    ($crm, 7) => one!($crm, 7),
+                )*
+                _ => 0,
+            }
+        };
+    }
+    macro_rules! one {
+        ($crm:literal, $op2:literal) => {{
+            let value: u64;
+            // SAFETY: ID registers exist at EL2, or are reserved and read as zero (Arm ARM, "ID register scheme"); reading
+            // one has no effect.
+            unsafe {
+                asm!(concat!("mrs {}, s3_0_c0_c", $crm, "_", $op2), out(reg) value,
+                    options(nostack, preserves_flags, nomem));
+            }
+            value
+        }};
+    }
+    read!(1, 2, 3, 4, 5, 6, 7)
+}
+
+/// Drops this CPU's exclusive monitor.
+pub(crate) fn clear_exclusive() {
+    // SAFETY: at worst a store exclusive fails, which it may always.
+    unsafe { asm!("clrex", options(nostack, preserves_flags)) };
+}
+
+/// Drops the guest's translations of an address, in all of its address spaces, on all CPUs, some time before the next
+/// [`complete_tlb_flush`].
+#[inline]
+pub(crate) fn flush_guest_address(address: u64) {
+    /// Bits 55:12 of the address.
+    const VA: u64 = (1 << 44) - 1;
+    // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.
+    unsafe { asm!("tlbi vaae1is, {}", in(reg) address >> 12 & VA, options(nostack, preserves_flags)) };
+}
+
+/// Waits until what other CPUs wrote to translation tables is seen before the flushes that follow.
+pub(crate) fn begin_tlb_flush() {
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+}
+
+/// Waits until the flushes have taken place on all CPUs.
+pub(crate) fn complete_tlb_flush() {
+    // SAFETY: barriers.
+    unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
 /// Drops all stage-1 and stage-2 translations of the guest, on all CPUs.
 pub(crate) fn flush_guest_tlb() {
     // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.

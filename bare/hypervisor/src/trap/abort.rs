@@ -75,7 +75,7 @@ pub(super) fn stage2(host: &Embedder, frame: &mut Frame, esr: u64) {
     host.exit(Trap::GicMmio, esr);
     match target.filter(|_| syndrome.valid()) {
         Some(target) if access(host, frame, &syndrome, target, address).is_some() => {
-            inject::skip_instruction();
+            inject::complete(esr);
         }
         // An instruction that does not tell what it does (a pair, an update of the base), a size or an alignment that the
         // interrupt controller does not take.

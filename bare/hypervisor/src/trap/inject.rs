@@ -1,10 +1,11 @@
-//! Exceptions that the guest gets from us, as the architecture would take them (Arm ARM, AArch64.TakeException).
+//! Where the guest goes on: behind an instruction that was emulated, or in its handler of an exception that it gets from
+//! us. What that means for PSTATE is hv-cpu's part.
+
+use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
 use super::class;
 use crate::arch::{mrs, msr};
 
-/// SPSR bits for EL1h with D, A, I and F masked.
-const EL1H_MASKED: u64 = 0x3c5;
 /// ESR_ELx.IL: the trapped instruction has 32 bits.
 const IL: u64 = 1 << 25;
 /// Exception classes.
@@ -16,60 +17,62 @@ const EXTERNAL_ABORT: u64 = 0x10;
 /// ISS bits of a data abort that carry over: write-not-read and cache maintenance.
 const WNR_AND_CM: u64 = 1 << 6 | 1 << 8;
 
-/// Makes the guest take a synchronous exception to EL1 with this syndrome.
+fn trapped() -> Resume {
+    Resume { elr: mrs!("elr_el2"), spsr: mrs!("spsr_el2") }
+}
+
+fn resume(at: Resume) {
+    msr!("elr_el2", at.elr);
+    msr!("spsr_el2", at.spsr);
+}
+
+/// Completes the instruction that trapped with syndrome `esr`: the guest goes on behind it. Whatever emulates an
+/// instruction ends with this.
+pub(super) fn complete(esr: u64) {
+    resume(trapped().completed(esr));
+}
+
+/// Takes the guest back to the `hvc` with which it came, as if it had not been executed.
+pub(super) fn before_hvc() {
+    let debug = Debug { mdscr: mrs!("mdscr_el1"), oslsr: mrs!("oslsr_el1"), osdlr: mrs!("osdlr_el1") };
+    resume(trapped().before_hvc(debug));
+}
+
+/// Makes the guest take a synchronous exception to EL1 with this syndrome (Arm ARM, AArch64.TakeException).
 fn take(esr: u64) {
-    let spsr = mrs!("spsr_el2");
-    // Vector offsets: from EL1 on SP_EL0 0, on SP_EL1 0x200, from EL0 in AArch64 0x400, in AArch32 0x600.
-    let offset = match spsr & 0x1f {
-        0b00100 => 0x000,
-        0b00101 => 0x200,
-        0b00000 => 0x400,
-        _ => 0x600,
-    };
+    let Resume { elr, spsr } = trapped();
     msr!("esr_el1", esr);
-    msr!("elr_el1", mrs!("elr_el2"));
+    msr!("elr_el1", elr);
     msr!("spsr_el1", spsr);
-    msr!("elr_el2", mrs!("vbar_el1") + offset);
-    msr!("spsr_el2", handler_state(spsr));
+    resume(Resume { elr: mrs!("vbar_el1").wrapping_add(vector(spsr)), spsr: entry().handler(spsr) });
 }
 
-/// PSTATE in which a handler at EL1 begins after an exception from `spsr`. A kernel relies on PAN: while it is clear, a
-/// stray access reaches the memory of user space.
-fn handler_state(spsr: u64) -> u64 {
-    /// N, Z, C, V and DIT, which an exception leaves as they are, and PAN.
-    const KEPT: u64 = 0xf << 28 | 1 << 24 | PAN;
-    const PAN: u64 = 1 << 22;
-    const SSBS: u64 = 1 << 12;
-    /// SCTLR_EL1: an exception leaves PAN as it is; SSBS is set by one.
-    const SPAN: u64 = 1 << 23;
-    const DSSBS: u64 = 1 << 44;
-    let control = mrs!("sctlr_el1");
-    let has_pan = mrs!("id_aa64mmfr1_el1") >> 20 & 0xf != 0;
-    let pan = if has_pan && control & SPAN == 0 { PAN } else { 0 };
-    let ssbs = if control & DSSBS != 0 { SSBS } else { 0 };
-    EL1H_MASKED | spsr & KEPT | pan | ssbs
-}
-
-fn from_el0() -> bool {
-    mrs!("spsr_el2") & 0xf == 0
+/// What decides the state in which the guest's handler begins: of the CPU as it is, not as the guest sees it.
+fn entry() -> Entry {
+    let (pfr1, dfr0) = (mrs!("id_aa64pfr1_el1"), mrs!("id_aa64dfr0_el1"));
+    let has = |register: u64, shift: u32| register >> shift & 0xf != 0;
+    Entry {
+        sctlr: mrs!("sctlr_el1"),
+        // GCSCR_EL1.
+        gcscr: if has(pfr1, 44) { mrs!("s3_0_c2_c5_0") } else { 0 },
+        pan: has(mrs!("id_aa64mmfr1_el1"), 20),
+        mte: pfr1 >> 8 & 0xf >= 2,
+        nmi: has(pfr1, 36),
+        ebep: has(dfr0, 24),
+    }
 }
 
 /// An instruction that does not exist.
-pub(crate) fn undefined() {
+pub(super) fn undefined() {
     take(EC_UNKNOWN << 26 | IL);
 }
 
 /// A synchronous external abort for the stage-2 fault with syndrome `esr`.
-pub(crate) fn external_abort(esr: u64) {
+pub(super) fn external_abort(esr: u64) {
     let fetch = class::of(esr) == class::INSTRUCTION_ABORT;
     let lower = if fetch { class::INSTRUCTION_ABORT } else { class::DATA_ABORT };
-    let class = if from_el0() { lower } else { lower + SAME_LEVEL };
+    let class = if from_el0(mrs!("spsr_el2")) { lower } else { lower + SAME_LEVEL };
     let detail = if fetch { 0 } else { esr & WNR_AND_CM };
     msr!("far_el1", mrs!("far_el2"));
     take(class << 26 | esr & IL | detail | EXTERNAL_ABORT);
-}
-
-/// The guest's PC moves behind the trapped instruction.
-pub(crate) fn skip_instruction() {
-    msr!("elr_el2", mrs!("elr_el2").wrapping_add(4));
 }

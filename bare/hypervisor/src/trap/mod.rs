@@ -15,7 +15,7 @@ use crate::arch::{mrs, msr};
 use crate::gic::Lists;
 use crate::host::Embedder;
 use crate::vcpu::{self, Frame};
-use crate::{arch, power};
+use crate::{arch, el2, power};
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
 mod class {
@@ -75,7 +75,7 @@ fn after_hvc(frame: &Frame, action: Action) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
         // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
-        msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4));
+        inject::before_hvc();
         frame.cpu.left(&frame.x);
         host.fault(Fault::HvcImmediate, u64::from(immediate));
     }
@@ -95,7 +95,7 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
             if matches!(action, Action::Undefined) {
                 host.fault(Fault::SmcImmediate, esr & 0xffff);
             } else {
-                inject::skip_instruction();
+                inject::complete(esr);
             }
             apply(&host, action);
         }
@@ -122,9 +122,7 @@ extern "C" fn serror_exit(frame: &mut Frame) {
     let esr = mrs!("esr_el2");
     host.exit(Trap::Other, esr);
     host.fault(Fault::SError, esr);
-    /// HCR_EL2.VSE: a virtual SError is pending; hardware clears it when the guest takes it.
-    const VSE: u64 = 1 << 8;
-    msr!("hcr_el2", mrs!("hcr_el2") | VSE);
+    msr!("hcr_el2", mrs!("hcr_el2") | el2::VSE);
     host.enter();
 }
 
@@ -133,8 +131,7 @@ fn apply(host: &Embedder, action: Action) {
     match action {
         Action::Resume => {}
         Action::Undefined => inject::undefined(),
-        // HVC is taken with the address behind it.
-        Action::Retry => msr!("elr_el2", mrs!("elr_el2").wrapping_sub(4)),
+        Action::Retry => inject::before_hvc(),
         Action::Suspend => suspend(host),
         Action::VpOff => vcpu::stop(host.cpu),
         Action::SystemOff => host.end_run(ExitKind::PowerOff),

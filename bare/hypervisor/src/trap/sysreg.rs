@@ -1,12 +1,15 @@
 //! Trapped system registers.
 //!
 //! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs come here, and those to
-//! ICC_DIR_EL1 while hv-vgic wants them. All else that comes is something that the guest has not got: it gets an undefined instruction.
+//! ICC_DIR_EL1 while hv-vgic wants them; with HCR_EL2.TID3 set, its reads of ID registers, of which hv-cpu's table says what it
+//! sees. All else that comes is something that the guest has not got: it gets an undefined instruction.
 
+use hv_cpu::{id, pstate};
 use hv_vgic::SgiRegister;
 use hv_wire::{Fault, TraceKind};
 
 use super::inject;
+use crate::arch::mrs;
 use crate::gic::{Lists, Machine};
 use crate::host::Embedder;
 use crate::vcpu::Frame;
@@ -16,6 +19,8 @@ const fn encoding(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
     op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
 }
 
+/// ESR_ELx.ISS.
+const ISS: u64 = 0x1ff_ffff;
 const ENCODING: u64 = 0x3f_fc1e;
 const READ: u64 = 1;
 const ICC_SGI1R_EL1: u64 = encoding(3, 0, 12, 11, 5);
@@ -26,9 +31,18 @@ const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 /// Emulates one access, or makes it undefined.
 pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
+    let from_el0 = pstate::from_el0(mrs!("spsr_el2"));
+    if let Some(register) = id::Register::of_read(esr & ISS).filter(|_| !from_el0) {
+        let value = host.cpu.hypervisor.features.get(register);
+        if rt != 31 {
+            frame.x[rt] = value;
+        }
+        host.trace(TraceKind::SystemRegister, [esr & ISS, value, 0, 0, 0, 0]);
+        return inject::complete(esr);
+    }
     let value = if rt == 31 { 0 } else { frame.x[rt] };
     let (gic, vp) = (&host.cpu.hypervisor.gic, host.cpu.index);
-    let iss = esr & 0x1ff_ffff;
+    let iss = esr & ISS;
     // Before its effects, which are records of their own.
     if esr & READ == 0 {
         host.trace(TraceKind::SystemRegister, [iss, value, 0, 0, 0, 0]);
@@ -43,5 +57,5 @@ pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
             return inject::undefined();
         }
     }
-    inject::skip_instruction();
+    inject::complete(esr);
 }

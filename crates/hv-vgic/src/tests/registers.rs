@@ -85,6 +85,48 @@ fn routes_hold_the_affinity_fields_that_exist() {
 }
 
 #[test]
+fn it_begins_as_firmware_leaves_it() {
+    let vps = vps(2);
+    let m = Machine::new(&vps, 4, &[]);
+    m.gic.start_vp(0);
+    assert_eq!(read_d(&m, 0, 0x0), 0x50, "affinity routing, one security state, no group enabled");
+    assert_eq!(read_d(&m, 0, 0x84), u32::MAX, "GICD_IGROUPR1");
+    for (vp, waker) in [(0, 0), (1, 6)] {
+        assert_eq!(read_r(&m, 0, vp, 0x14), waker, "GICR_WAKER of VP {vp}");
+        assert_eq!(read_r(&m, 0, vp, SGI_FRAME + 0x80), u32::MAX, "GICR_IGROUPR0");
+        for offset in [0x100, 0x200, 0x300, 0x400] {
+            assert_eq!(read_r(&m, 0, vp, SGI_FRAME + offset), 0, "{offset:#x}");
+        }
+    }
+    for offset in [0x104, 0x204, 0x304, 0x420] {
+        assert_eq!(read_d(&m, 0, offset), 0, "{offset:#x}");
+    }
+}
+
+#[test]
+fn a_redistributor_sleeps_while_its_vp_is_off() {
+    let vps = vps(2);
+    let m = booted(&vps, 4);
+    m.reset_vp(1);
+    assert_eq!((read_r(&m, 0, 0, 0x14), read_r(&m, 0, 1, 0x14)), (0, 6));
+    m.gic.start_vp(1);
+    assert_eq!(read_r(&m, 0, 1, 0x14), 0);
+}
+
+#[test]
+fn an_spi_keeps_its_settings_when_it_moves() {
+    let vps = vps(2);
+    let m = booted(&vps, 4);
+    // In Group 0, which its new home has not heard of.
+    write_d(&m, 0, 0x84, !(1 << 8));
+    write_d(&m, 0, 0x6000 + 40 * 8, 1);
+    assert_eq!(read_d(&m, 0, 0x84), !(1 << 8));
+    write_d(&m, 0, 0x84, u32::MAX);
+    write_d(&m, 0, 0x6000 + 40 * 8, 0);
+    assert_eq!(read_d(&m, 0, 0x84), u32::MAX);
+}
+
+#[test]
 fn the_waker_follows_processor_sleep() {
     let vps = vps(1);
     let m = Machine::new(&vps, 4, &[]);

@@ -1,0 +1,79 @@
+//! EL2's own controls: they hold for every VP at all times.
+//!
+//! Source: Arm ARM, "D24.2 General system control registers".
+
+use hv_cpu::id::{Controls, Values};
+
+use crate::arch::{self, isb, mrs, msr};
+use crate::mmu;
+
+/// HCR_EL2 for every guest: RW, TIDCP, TSC, TID3, AMO, IMO, FMO, PTW, SWIO, VM. TIDCP: implementation defined registers may
+/// control what CPUs share. TID3: hv-cpu's table tells what a guest sees of the CPU. PTW: no walk of the guest's tables reaches
+/// a device, also not one on behalf of `arch::translate`.
+const HCR: u64 = 1 << 31 | 1 << 20 | 1 << 19 | 1 << 18 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1 | 1 << 0;
+/// HCR_EL2.VSE: a virtual SError is pending; hardware clears it when the guest takes it.
+pub(crate) const VSE: u64 = 1 << 8;
+/// CPTR_EL2 in its layout without VHE: RES1 bits, and TZ and TSM until the guest has SVE and SME; TTA and TAM: trace and
+/// activity monitors are not the guest's. FP is not trapped.
+const CPTR: u64 = 0x22ff | 1 << 30 | 1 << 20 | 1 << 12 | 1 << 8;
+
+/// Gives what a guest sees of this machine's CPUs, which are all alike.
+pub(crate) fn visible_features() -> Values {
+    Values::visible(arch::id_register)
+}
+
+/// Sets up EL2 on this CPU. Registers that came with an extension are written only where the CPU has it.
+pub(crate) fn init(features: &Values, counter_offset: u64) {
+    let Controls { hcr, hcrx, cptr_off, hfgrtr, hfgitr, zcr, smcr } = features.controls();
+    msr!("hcr_el2", HCR | hcr);
+    msr!("cptr_el2", CPTR & !cptr_off);
+    isb();
+    if zcr != 0 {
+        // ZCR_EL2
+        msr!("s3_4_c1_c2_0", zcr);
+    }
+    if smcr != 0 {
+        // SMCR_EL2
+        msr!("s3_4_c1_c2_6", smcr);
+    }
+    if mrs!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
+        // HCRX_EL2
+        msr!("s3_4_c1_c2_2", hcrx);
+    }
+    if mrs!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
+        // HFGRTR_EL2, HFGWTR_EL2 and HFGITR_EL2; HDFGRTR_EL2 and HDFGWTR_EL2 need not be zero after a reset.
+        msr!("s3_4_c1_c1_4", hfgrtr);
+        msr!("s3_4_c1_c1_5", hfgrtr);
+        msr!("s3_4_c1_c1_6", hfgitr);
+        msr!("s3_4_c3_c1_4", 0);
+        msr!("s3_4_c3_c1_5", 0);
+    }
+    msr!("mdcr_el2", debug_controls());
+    // CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
+    msr!("cnthctl_el2", 0b11);
+    msr!("cntvoff_el2", counter_offset);
+    msr!("cnthp_ctl_el2", 0);
+    msr!("hstr_el2", 0);
+    msr!("vpidr_el2", mrs!("midr_el1"));
+    msr!("vmpidr_el2", mrs!("mpidr_el1"));
+    mmu::activate_stage2();
+    isb();
+}
+
+/// Gives MDCR_EL2: all event counters are the guest's (HPMN), but do not count what happens at EL2 where the CPU can tell
+/// (HPMD, HCCD). No buffer of a profiling or trace unit is the guest's (E2PB, E2TB): those write to memory by EL2's map.
+fn debug_controls() -> u64 {
+    const HPMD: u64 = 1 << 17;
+    const HCCD: u64 = 1 << 23;
+    let Some(version) = pmu_version() else { return 0 };
+    let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
+    counters | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }
+}
+
+/// Gives ID_AA64DFR0_EL1.PMUVer; `None` where the architecture's PMU registers do not exist.
+pub(crate) fn pmu_version() -> Option<u64> {
+    match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
+        0 | 0xf => None,
+        version => Some(version),
+    }
+}

@@ -1,0 +1,136 @@
+//! EL1 as a VP finds it when it starts: the state after a reset.
+//!
+//! A VP that starts again finds nothing of what it left. Registers whose fields the architecture resets have these values;
+//! those that it leaves UNKNOWN are zero where a kernel could be hurt by what another kernel left there, or could read it.
+//!
+//! Source: Arm ARM, "D24 AArch64 System Register Descriptions", the reset values of each register's fields; PSCI (DEN0022),
+//! "CPU_ON": the core comes from a powerdown state, so the OS lock is set.
+
+use hv_cpu::id::{Register, Values};
+use hv_host::VpContext;
+
+use crate::arch::{clear_exclusive, isb, mrs, msr};
+use crate::el2;
+
+/// SPSR_EL2 of a VP that starts: EL1h, with D, A, I and F masked.
+const EL1H_MASKED: u64 = 0x3c5;
+/// ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, ID_AA64PFR2_EL1, ID_AA64MMFR3_EL1.
+const PFR0: Register = Register::new(4, 0);
+const PFR1: Register = Register::new(4, 1);
+const PFR2: Register = Register::new(4, 2);
+const MMFR3: Register = Register::new(7, 3);
+
+/// Resets EL1 but for what `context` says.
+pub(crate) fn el1(context: &VpContext, features: &Values) {
+    quiesce();
+    debug();
+    extensions(features);
+    msr!("cntkctl_el1", 0);
+    msr!("cpacr_el1", 0);
+    msr!("contextidr_el1", 0);
+    msr!("tpidr_el0", 0);
+    msr!("tpidrro_el0", 0);
+    msr!("tpidr_el1", 0);
+    msr!("sp_el0", 0);
+    msr!("csselr_el1", 0);
+    msr!("esr_el1", 0);
+    msr!("far_el1", 0);
+    msr!("par_el1", 0);
+    msr!("afsr0_el1", 0);
+    msr!("afsr1_el1", 0);
+    msr!("amair_el1", 0);
+    msr!("elr_el1", 0);
+    msr!("spsr_el1", 0);
+    msr!("sp_el1", context.sp);
+    msr!("sctlr_el1", context.sctlr);
+    msr!("mair_el1", context.mair);
+    msr!("tcr_el1", context.tcr);
+    msr!("ttbr0_el1", context.ttbr0);
+    msr!("ttbr1_el1", context.ttbr1);
+    msr!("vbar_el1", context.vbar);
+    // System registers, no bypass: all that there is.
+    msr!("icc_sre_el1", 0b111);
+    msr!("hcr_el2", mrs!("hcr_el2") & !el2::VSE);
+    msr!("elr_el2", context.pc);
+    msr!("spsr_el2", EL1H_MASKED);
+    clear_exclusive();
+    isb();
+}
+
+/// Stops what raises interrupts by itself: timers and event counters.
+pub(crate) fn quiesce() {
+    msr!("cntv_ctl_el0", 0);
+    msr!("cntp_ctl_el0", 0);
+    if el2::pmu_version().is_some() {
+        /// PMCR_EL0: E clear; LC is RES1 where EL1 has no AArch32; C and P: the counters are zero.
+        const PMCR: u64 = 1 << 6 | 1 << 2 | 1 << 1;
+        msr!("pmcr_el0", PMCR);
+        msr!("pmcntenclr_el0", u64::from(u32::MAX));
+        msr!("pmintenclr_el1", u64::from(u32::MAX));
+        msr!("pmovsclr_el0", u64::from(u32::MAX));
+        msr!("pmuserenr_el0", 0);
+        msr!("pmselr_el0", 0);
+        msr!("pmccfiltr_el0", 0);
+    }
+}
+
+/// Self-hosted debug is off and locked.
+fn debug() {
+    msr!("mdscr_el1", 0);
+    msr!("mdccint_el1", 0);
+    msr!("osdlr_el1", 0);
+    msr!("oslar_el1", 1);
+}
+
+/// Registers that came with an extension, where the guest has it.
+fn extensions(features: &Values) {
+    let has = |register, shift: u32| features.get(register) >> shift & 0xf;
+    if has(PFR0, 28) != 0 {
+        // RAS: VSESR_EL2, and VDISR_EL2, which is the guest's DISR_EL1.
+        msr!("s3_4_c5_c2_3", 0);
+        msr!("s3_4_c12_c1_1", 0);
+    }
+    if has(PFR0, 32) != 0 {
+        // SVE: ZCR_EL1.
+        msr!("s3_0_c1_c2_0", 0);
+    }
+    if has(PFR0, 56) >= 2 || has(PFR1, 32) == 2 {
+        // CSV2: SCXTNUM_EL0, SCXTNUM_EL1.
+        msr!("s3_3_c13_c0_7", 0);
+        msr!("s3_0_c13_c0_7", 0);
+    }
+    if has(PFR1, 24) != 0 {
+        // SME: SVCR (PSTATE.SM and ZA), SMCR_EL1, SMPRI_EL1, TPIDR2_EL0.
+        msr!("s3_3_c4_c2_2", 0);
+        msr!("s3_0_c1_c2_6", 0);
+        msr!("s3_0_c1_c2_4", 0);
+        msr!("s3_3_c13_c0_5", 0);
+    }
+    if has(PFR1, 44) != 0 {
+        // GCS: GCSCR_EL1, GCSCRE0_EL1.
+        msr!("s3_0_c2_c5_0", 0);
+        msr!("s3_0_c2_c5_2", 0);
+    }
+    if has(PFR2, 32) != 0 {
+        // FPMR.
+        msr!("s3_3_c4_c4_2", 0);
+    }
+    if has(MMFR3, 0) != 0 {
+        // TCR2_EL1.
+        msr!("s3_0_c2_c0_3", 0);
+    }
+    if has(MMFR3, 4) != 0 {
+        // SCTLR2_EL1.
+        msr!("s3_0_c1_c0_3", 0);
+    }
+    if has(MMFR3, 8) != 0 {
+        // S1PIE: PIRE0_EL1, PIR_EL1.
+        msr!("s3_0_c10_c2_2", 0);
+        msr!("s3_0_c10_c2_3", 0);
+    }
+    if has(MMFR3, 16) != 0 {
+        // S1POE: POR_EL0, POR_EL1.
+        msr!("s3_3_c10_c2_4", 0);
+        msr!("s3_0_c10_c2_4", 0);
+    }
+}

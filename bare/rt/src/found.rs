@@ -1,0 +1,79 @@
+//! What a CPU found when it started, before this runtime changed it: interrupt controller, timers, debug, event counters.
+//!
+//! The start code has set up a stack, vectors, floating point and the MMU by then: none of that is here.
+#![expect(unsafe_code, reason = "registers of the interrupt controller")]
+
+use core::arch::asm;
+
+use spin::Mutex;
+
+use crate::{MAX_CPUS, Machine, cpu, mrs};
+
+/// Registers by name.
+pub type Found = [(&'static str, u64); COUNT];
+const COUNT: usize = 27;
+
+static FOUND: [Mutex<Option<Found>>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
+
+/// What `cpu` found when it last started; `None` if it never did.
+pub fn by(cpu: usize) -> Option<Found> {
+    *FOUND[cpu].lock()
+}
+
+/// The CPU has the architecture's PMU (ID_AA64DFR0_EL1.PMUVer).
+pub fn has_pmu() -> bool {
+    !matches!(mrs!("id_aa64dfr0_el1") >> 8 & 0xf, 0 | 0xf)
+}
+
+/// Keeps what this CPU finds.
+pub(crate) fn record(machine: &Machine) {
+    let index = cpu::index();
+    let read = |address: u64| {
+        let value: u64;
+        // SAFETY: a register of the interrupt controller, mapped as a device; reading it has no effect. Written out, since a
+        // hypervisor can only emulate a load that changes no address register.
+        unsafe {
+            asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+        value
+    };
+    let gicr = machine.gicr + index as u64 * 0x2_0000;
+    let pmu = |value: fn() -> u64| if has_pmu() { value() } else { 0 };
+    *FOUND[index].lock() = Some([
+        ("GICD_CTLR", read(machine.gicd)),
+        ("GICD_IGROUPR1", read(machine.gicd + 0x84)),
+        ("GICD_ISENABLER1", read(machine.gicd + 0x104)),
+        ("GICR_WAKER", read(gicr + 0x14)),
+        ("GICR_IGROUPR0", read(gicr + 0x1_0080)),
+        ("GICR_ISENABLER0", read(gicr + 0x1_0100)),
+        ("GICR_ISPENDR0", read(gicr + 0x1_0200)),
+        ("GICR_ISACTIVER0", read(gicr + 0x1_0300)),
+        ("ICC_SRE_EL1", mrs!("icc_sre_el1")),
+        ("ICC_PMR_EL1", mrs!("icc_pmr_el1")),
+        ("ICC_IGRPEN0_EL1", mrs!("icc_igrpen0_el1")),
+        ("ICC_IGRPEN1_EL1", mrs!("icc_igrpen1_el1")),
+        ("CNTV_CTL_EL0", mrs!("cntv_ctl_el0")),
+        ("CNTP_CTL_EL0", mrs!("cntp_ctl_el0")),
+        ("CNTKCTL_EL1", mrs!("cntkctl_el1")),
+        ("MDSCR_EL1", mrs!("mdscr_el1")),
+        ("MDCCINT_EL1", mdccint()),
+        ("OSDLR_EL1", mrs!("osdlr_el1")),
+        ("OSLSR_EL1.OSLK", mrs!("oslsr_el1") >> 1 & 1),
+        ("PMCR_EL0.E", pmu(|| mrs!("pmcr_el0") & 1)),
+        ("PMCNTENSET_EL0", pmu(|| mrs!("pmcntenset_el0"))),
+        ("PMINTENSET_EL1", pmu(|| mrs!("pmintenset_el1"))),
+        ("PMOVSSET_EL0", pmu(|| mrs!("pmovsset_el0"))),
+        ("PMUSERENR_EL0", pmu(|| mrs!("pmuserenr_el0"))),
+        ("CONTEXTIDR_EL1", mrs!("contextidr_el1")),
+        ("TPIDR_EL0", mrs!("tpidr_el0")),
+        ("DAIF", mrs!("daif")),
+    ]);
+}
+
+/// MDCCINT_EL1. QEMU before 9.0 has none, and a read there leaves the destination as it was.
+fn mdccint() -> u64 {
+    let mut value = 0;
+    // SAFETY: reading it changes nothing.
+    unsafe { asm!("mrs {}, mdccint_el1", inlateout(reg) value, options(nostack, preserves_flags, nomem)) };
+    value
+}
