@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail};
 use hv_machine::is_aarch64_elf;
 
 use crate::exit::Exit;
+use crate::input::{Input, LONGEST, Named};
 use crate::setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
-use crate::{input, process, ui};
+use crate::{process, ui};
 
 /// Build the hypervisor, or another program in bare/
 ///
@@ -73,17 +74,16 @@ fn target_of(name: &str) -> &'static str {
 }
 
 /// The hypervisor to use: the one given, else that of this source tree, which is built.
-pub(crate) fn hypervisor(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn hypervisor(given: Option<&Input>) -> anyhow::Result<Named> {
     match given {
         Some(file) => {
-            let explain = || format!("cannot read the hypervisor {}", file.display());
-            let bytes = input::read(file, input::LONGEST).with_context(explain)?;
+            let bytes = file.read("the hypervisor", LONGEST)?;
             if !is_aarch64_elf(&bytes) {
-                bail!("the hypervisor {} is not an AArch64 ELF program", file.display());
+                bail!("the hypervisor {file} is not an AArch64 ELF program");
             }
-            Ok(file.to_owned())
+            file.named(&bytes)
         }
-        None => program(&target::prepare()?, "hypervisor"),
+        None => Ok(program(&target::prepare()?, "hypervisor")?.into()),
     }
 }
 

@@ -1,81 +1,125 @@
 //! Names for guest addresses, from an ELF file or a System.map.
-
-use std::path::Path;
+//!
+//! A file of n bytes costs at most n bytes and [`MOST`] entries: names stay where they are in the file, since any number
+//! of symbols may share one, and are looked for when an address asks for them.
 
 use anyhow::{Context, bail};
 use elf::ElfBytes;
-use elf::abi::{STT_FUNC, STT_NOTYPE};
+use elf::abi::{SHT_SYMTAB, STT_FUNC, STT_NOTYPE};
 use elf::endian::AnyEndian;
 
-use crate::input;
+use crate::input::{Input, LONGEST};
 
 /// Symbols by address.
 #[derive(Debug, Default)]
-pub(crate) struct Symbols(Vec<(u64, String)>);
+pub(crate) struct Symbols {
+    /// Where the names are: each ends at white space, a NUL or the end.
+    text: Vec<u8>,
+    /// Address, and place of the name; sorted.
+    places: Vec<(u64, u32)>,
+}
 
 /// Farther than this from a symbol, an address belongs to nothing that is known.
 const REACH: u64 = 1 << 20;
+/// Most symbols that are kept: a kernel with everything built in has a tenth of it.
+const MOST: usize = 1 << 22;
+/// Most bytes of a name that are looked at.
+const LONGEST_NAME: usize = 4096;
+
+/// There are more symbols than [`MOST`].
+#[derive(Debug, thiserror::Error)]
+#[error("it has more than {MOST} symbols; give one with those of the kernel alone (strip, or System.map)")]
+pub(crate) struct TooMany;
 
 impl Symbols {
     /// Reads a file that the user named.
-    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        let bytes = input::read(file, input::LONGEST)
-            .with_context(|| format!("cannot read symbols {}", file.display()))?;
-        let symbols = if bytes.starts_with(b"\x7fELF") { Self::of_elf(&bytes) } else { Self::of_map(&bytes) };
-        if symbols.0.is_empty() {
-            bail!("{} has no symbols; give an ELF file with a symbol table, or a System.map", file.display());
+    pub(crate) fn read(file: &Input) -> anyhow::Result<Self> {
+        let bytes = file.read("symbols", LONGEST)?;
+        let symbols = if bytes.starts_with(b"\x7fELF") { Self::of_elf(&bytes) } else { Self::of_map(bytes) };
+        let symbols = symbols.with_context(|| format!("cannot take symbols from {file}"))?;
+        if symbols.places.is_empty() {
+            bail!("{file} has no symbols; give an ELF file with a symbol table, or a System.map");
         }
         Ok(symbols)
     }
 
     /// The symbols of an ELF file; none where it has no table.
-    pub(crate) fn of_elf(bytes: &[u8]) -> Self {
-        let table = ElfBytes::<AnyEndian>::minimal_parse(bytes).ok().and_then(|file| {
-            let (symbols, names) = file.symbol_table().ok()??;
-            let code = symbols.iter().filter(|symbol| matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE));
-            let named = code.filter_map(|symbol| {
-                // Mapping symbols ($x, $d) name kinds of content, not places.
-                let name = names
-                    .get(symbol.st_name as usize)
-                    .ok()
-                    .filter(|n| !n.is_empty() && !n.starts_with('$'))?;
-                Some((symbol.st_value, name.to_owned()))
-            });
-            Some(named.collect::<Vec<_>>())
+    pub(crate) fn of_elf(bytes: &[u8]) -> Result<Self, TooMany> {
+        Self::elf_places(bytes).unwrap_or_else(|| Ok(Self::default()))
+    }
+
+    fn elf_places(bytes: &[u8]) -> Option<Result<Self, TooMany>> {
+        let file = ElfBytes::<AnyEndian>::minimal_parse(bytes).ok()?;
+        let table = file.section_headers()?.iter().find(|header| header.sh_type == SHT_SYMTAB)?;
+        let (symbols, _) = file.symbol_table().ok()??;
+        let names = file.section_headers()?.get(table.sh_link as usize).ok()?;
+        let (names, _) = file.section_data(&names).ok()?;
+        let code = symbols.iter().filter(|symbol| matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE));
+        // Mapping symbols ($x, $d) name kinds of content, not places.
+        let named = code.filter(|symbol| {
+            names.get(symbol.st_name as usize).is_some_and(|&first| !matches!(first, 0 | b'$'))
         });
-        Self::sorted(table.unwrap_or_default())
+        let places = named.map(|symbol| (symbol.st_value, symbol.st_name));
+        Some(Self::sorted(places).map(|places| Self { text: names.to_vec(), places }))
     }
 
     /// Lines of "address type name".
-    pub(crate) fn of_map(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
-        let line = |line: &str| {
-            let mut words = line.split_whitespace();
-            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+    pub(crate) fn of_map(bytes: Vec<u8>) -> Result<Self, TooMany> {
+        let mut start = 0;
+        let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+            let place = start;
+            start += line.len() + 1;
+            let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let address = std::str::from_utf8(words.next()?).ok()?;
+            let address = u64::from_str_radix(address, 16).ok()?;
             let kind = words.next()?;
             let name = words.next()?;
-            matches!(kind, "t" | "T" | "w" | "W").then(|| (address, name.to_owned()))
-        };
-        Self::sorted(text.lines().filter_map(line).collect())
+            let name = place + (name.as_ptr().addr() - line.as_ptr().addr());
+            matches!(kind, b"t" | b"T" | b"w" | b"W").then_some((address, u32::try_from(name).ok()?))
+        });
+        let places = Self::sorted(lines)?;
+        Ok(Self { text: bytes, places })
     }
 
-    fn sorted(mut symbols: Vec<(u64, String)>) -> Self {
-        symbols.sort();
-        Self(symbols)
+    fn sorted(places: impl Iterator<Item = (u64, u32)>) -> Result<Vec<(u64, u32)>, TooMany> {
+        let mut places: Vec<_> = places.take(MOST + 1).collect();
+        if places.len() > MOST {
+            return Err(TooMany);
+        }
+        places.sort_unstable();
+        places.shrink_to_fit();
+        Ok(places)
     }
 
     /// "symbol+offset" for an address, if a symbol is near.
     pub(crate) fn name(&self, address: u64) -> Option<String> {
-        let after = self.0.partition_point(|&(start, _)| start <= address);
-        let (start, name) = self.0.get(after.checked_sub(1)?)?;
+        let after = self.places.partition_point(|&(start, _)| start <= address);
+        let &(start, place) = self.places.get(after.checked_sub(1)?)?;
         let offset = address - start;
-        (offset < REACH).then(|| format!("{}+{offset:#x}", readable(name)))
+        (offset < REACH).then(|| format!("{}+{offset:#x}", readable(&self.text_at(place))))
     }
 
     /// The address of the symbol of this name.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
-        self.0.iter().find(|(_, found)| found == name).map(|(address, _)| *address)
+        let is_name = |place: u32| {
+            let rest = self.text.get(place as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+            rest.is_some_and(|rest| rest.first().is_none_or(|byte| is_end(*byte)))
+        };
+        self.places.iter().find(|(_, place)| is_name(*place)).map(|(address, _)| *address)
     }
+
+    /// The name at a place.
+    fn text_at(&self, place: u32) -> String {
+        let rest = self.text.get(place as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(LONGEST_NAME)];
+        let end = rest.iter().position(|byte| is_end(*byte)).unwrap_or(rest.len());
+        String::from_utf8_lossy(&rest[..end]).into_owned()
+    }
+}
+
+/// Whether a byte ends a name.
+const fn is_end(byte: u8) -> bool {
+    byte == 0 || byte.is_ascii_whitespace()
 }
 
 /// Characters of a name that are shown at most.
@@ -97,11 +141,13 @@ mod tests {
 
     #[test]
     fn a_system_map_names_addresses_at_and_behind_its_symbols() {
-        let map = b"ffff800080010000 T _stext\nffff800080010100 t hv_set_vpreg\nffff800080020000 D data\nbad line\n";
-        let symbols = Symbols::of_map(map);
+        let map = b"ffff800080010000 T _stext\nffff800080010100 t hv_set_vpreg\nffff800080020000 D data\nbad line\n\
+                    ffff800080010200  t  spaced\t[module]\r\n";
+        let symbols = Symbols::of_map(map.to_vec()).unwrap();
         assert_eq!(symbols.name(0xffff_8000_8001_0100).as_deref(), Some("hv_set_vpreg+0x0"));
         assert_eq!(symbols.name(0xffff_8000_8001_0154).as_deref(), Some("hv_set_vpreg+0x54"));
         assert_eq!(symbols.name(0xffff_8000_8001_0004).as_deref(), Some("_stext+0x4"));
+        assert_eq!(symbols.name(0xffff_8000_8001_0204).as_deref(), Some("spaced+0x4"));
         assert_eq!(symbols.name(0xffff_8000_8000_ffff), None, "before the first");
         assert_eq!(symbols.name(0xffff_8000_9001_0100), None, "far behind the last");
     }
@@ -116,7 +162,71 @@ mod tests {
 
     #[test]
     fn a_file_without_symbols_has_no_names() {
-        assert_eq!(Symbols::of_elf(b"\x7fELF and then nothing").name(0x1000), None);
-        assert_eq!(Symbols::of_map(b"\xff\xfe\0binary").name(0x1000), None);
+        assert_eq!(Symbols::of_elf(b"\x7fELF and then nothing").unwrap().name(0x1000), None);
+        assert_eq!(Symbols::of_map(b"\xff\xfe\0binary".to_vec()).unwrap().name(0x1000), None);
+    }
+
+    /// An ELF file with a string table of these bytes, and symbols that name places in it.
+    fn elf(names: &[u8], symbols: &[(u64, u32)]) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(16, 0);
+        file.extend_from_slice(&[2, 0, 183, 0, 1, 0, 0, 0]);
+        file.resize(64, 0);
+        let symbols_at = file.len() as u64;
+        for &(address, name) in symbols {
+            file.extend_from_slice(&name.to_le_bytes());
+            // STB_GLOBAL, STT_FUNC, in section 1.
+            file.extend_from_slice(&[0x12, 0, 1, 0]);
+            file.extend_from_slice(&address.to_le_bytes());
+            file.extend_from_slice(&[0; 8]);
+        }
+        let names_at = file.len() as u64;
+        file.extend_from_slice(names);
+        let sections_at = file.len() as u64;
+        let section = |kind: u32, at: u64, size: u64, link: u32, entry: u64| {
+            let mut bytes = vec![0; 64];
+            bytes[4..8].copy_from_slice(&kind.to_le_bytes());
+            bytes[24..32].copy_from_slice(&at.to_le_bytes());
+            bytes[32..40].copy_from_slice(&size.to_le_bytes());
+            bytes[40..44].copy_from_slice(&link.to_le_bytes());
+            bytes[56..64].copy_from_slice(&entry.to_le_bytes());
+            bytes
+        };
+        file.extend_from_slice(&section(0, 0, 0, 0, 0));
+        file.extend_from_slice(&section(SHT_SYMTAB, symbols_at, names_at - symbols_at, 2, 24));
+        file.extend_from_slice(&section(3, names_at, names.len() as u64, 0, 0));
+        file[40..48].copy_from_slice(&sections_at.to_le_bytes());
+        file[58..64].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
+        file
+    }
+
+    #[test]
+    fn an_elf_file_names_its_functions() {
+        let file =
+            elf(b"\0start\0$x\0end", &[(0x2000, 1), (0x2004, 7), (0x3000, 10), (0x4000, 0), (0x5000, 99)]);
+        let symbols = Symbols::of_elf(&file).unwrap();
+        assert_eq!(symbols.name(0x2008).as_deref(), Some("start+0x8"));
+        assert_eq!(symbols.name(0x5000).as_deref(), Some("end+0x2000"));
+    }
+
+    /// Symbols that share one long name cost a place each, and no copy of it.
+    #[test]
+    fn symbols_that_share_a_name_share_its_bytes() {
+        let mut names = vec![b'n'; 1 << 20];
+        names[0] = 0;
+        let all: Vec<(u64, u32)> = (0..50_000).map(|n| (n, 1 + (n as u32 % 1000))).collect();
+        let file = elf(&names, &all);
+        let symbols = Symbols::of_elf(&file).unwrap();
+        assert_eq!(symbols.places.len(), 50_000);
+        let kept = symbols.text.capacity() + symbols.places.capacity() * size_of::<(u64, u32)>();
+        assert!(kept <= file.len(), "{kept} bytes of {}", file.len());
+        assert_eq!(symbols.name(7).unwrap(), "n".repeat(NAME) + "...+0x0");
+    }
+
+    #[test]
+    fn more_symbols_than_are_kept_are_an_error() {
+        let line = b"1 t a\n";
+        assert!(Symbols::of_map(line.repeat(MOST)).is_ok());
+        assert!(Symbols::of_map(line.repeat(MOST + 1)).is_err());
     }
 }

@@ -14,6 +14,7 @@ use hv_tlfs::status::HvStatus;
 use hv_wire::platform::MAX_VPS;
 use hv_wire::{
     CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, TraceKind,
+    one_more,
 };
 use spin::Mutex;
 
@@ -69,23 +70,27 @@ pub(crate) fn count(cpu: &Cpu, event: &Event<'_>) {
             let status = result.status().0;
             match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
                 Some(slot) => {
-                    slot.count += 1;
+                    one_more(&mut slot.count);
                     if status != 0 {
-                        slot.failed += 1;
+                        one_more(&mut slot.failed);
                         slot.last_failure = u32::from(status);
                     }
                 }
-                None => report.counts_lost += 1,
+                None => one_more(&mut report.counts_lost),
             }
         }
         Event::RegisterGet { name, ref value, .. } => register(cpu, name.0, |slot| {
-            slot.gets += 1;
-            slot.failed += u32::from(value.is_err());
+            one_more(&mut slot.gets);
+            if value.is_err() {
+                one_more(&mut slot.failed);
+            }
         }),
         Event::RegisterSet { name, value, status, .. } => {
             register(cpu, name.0, |slot| {
-                slot.sets += 1;
-                slot.failed += u32::from(status.0 != 0);
+                one_more(&mut slot.sets);
+                if status.0 != 0 {
+                    one_more(&mut slot.failed);
+                }
             });
             // The numbers of the SynIC's registers, and the one other that is kept.
             let shown = (name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
@@ -109,7 +114,7 @@ fn register(cpu: &Cpu, name: u32, access: impl FnOnce(&mut RegisterCount)) {
     let report = unsafe { cpu.report() };
     match RegisterCount::slot(&mut report.registers, name) {
         Some(slot) => access(slot),
-        None => report.counts_lost += 1,
+        None => one_more(&mut report.counts_lost),
     }
 }
 
@@ -174,18 +179,22 @@ fn smccc(cpu: &Cpu, function: u32, result: u64) {
     if function == VENDOR_HYP_UID {
         // SAFETY: the report is ours, mapped and aligned, and VPs reach this field as an atomic alone.
         let calls = unsafe { AtomicU32::from_ptr(addr_of_mut!((*memory::report()).uid_calls)) };
-        calls.fetch_add(1, Ordering::Relaxed);
+        let more = |count: u32| Some(count.saturating_add(1));
+        // It always has a value to store.
+        let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
     // SAFETY: this is the VP's CPU, and the reference ends with the function.
     let report = unsafe { cpu.report() };
     match SmcccCount::slot(&mut report.smccc, function) {
         Some(slot) => {
-            slot.count += 1;
+            one_more(&mut slot.count);
             // From a function that asks for features, -1 is an answer.
             let asks = matches!(function, SMCCC_ARCH_FEATURES | PSCI_FEATURES);
-            slot.unknown += u32::from(result == u64::MAX && !asks);
+            if result == u64::MAX && !asks {
+                one_more(&mut slot.unknown);
+            }
         }
-        None => report.counts_lost += 1,
+        None => one_more(&mut report.counts_lost),
     }
 }
 
@@ -201,5 +210,5 @@ fn crash(cpu: &Cpu, control: u64, parameters: &[u64; 5], text: &[u8]) {
     let len = text.len().min(crash.text.len());
     crash.text[..len].copy_from_slice(&text[..len]);
     crash.text_len = len as u64;
-    crash.count += 1;
+    one_more(&mut crash.count);
 }

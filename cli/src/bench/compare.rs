@@ -1,21 +1,20 @@
 //! A run against an earlier one.
 
 use std::fmt;
-use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::lines::{self, Group};
 use super::table::Table;
+use crate::input::Input;
 
 /// Most bytes of such a file; it has a few thousand.
-const LONGEST: u64 = 1 << 24;
+const LONGEST: u64 = 1 << 20;
 
 /// Reads what `--json` wrote.
-pub(super) fn read(file: &Path) -> anyhow::Result<Table> {
-    let explain = || format!("cannot compare with {}", file.display());
-    let bytes = crate::input::read(file, LONGEST).with_context(explain)?;
-    serde_json::from_slice(&bytes).with_context(explain)
+pub(super) fn read(file: &Input) -> anyhow::Result<Table> {
+    let bytes = file.read("figures", LONGEST)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{file} has no figures that --json wrote"))
 }
 
 /// The differences.
@@ -99,7 +98,7 @@ mod tests {
         let old = table(&[("fast-get-smccc", 100.0)]);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), serde_json::to_vec(&old).unwrap()).unwrap();
-        assert_eq!(read(file.path()).unwrap().figures[0].value, 100.0);
-        assert!(read(Path::new("/nonexistent")).is_err());
+        assert_eq!(read(&file.path().into()).unwrap().figures[0].value, 100.0);
+        assert!(read(&std::path::Path::new("/nonexistent").into()).is_err());
     }
 }

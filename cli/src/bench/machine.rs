@@ -8,10 +8,11 @@ use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
 use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
+use crate::input::{self, Input};
 use crate::machine::platform::VIRT;
 use crate::machine::{DIRECT_START, Outcome, Running, Settings, Sink};
 use crate::setup::qemu::Qemu;
-use crate::{input, interrupt, report};
+use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
 const LIMIT: Duration = Duration::from_secs(240);
@@ -38,7 +39,7 @@ impl Setup {
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
         let mut image = hv_machine::build(Spec {
             platform: &VIRT,
-            kernel: input::for_guest("kernel", &guest.kernel, MEMORY)?,
+            kernel: Input::from(&*guest.kernel).read("kernel", input::longest(MEMORY))?,
             initrd: guest.initrd.clone(),
             append: guest.append.clone(),
             memory: MEMORY,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use crate::exit::Exit;
+use crate::input::Input;
 use crate::setup::{qemu, target};
 use crate::{build, output, ui};
 
@@ -40,8 +41,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
     /// Compare with the figures of an earlier run, a file that --json wrote; exit with 1 where one is worse
-    #[arg(long, value_name = "FILE")]
-    compare: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    compare: Option<Input>,
     /// How much worse than earlier is not too much, in percent; wall-clock times are not compared
     #[arg(long, value_name = "PERCENT", default_value_t = 2)]
     tolerance: u32,
@@ -52,8 +53,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
     /// EL2 program to use in place of building the one in bare/hypervisor
-    #[arg(long, value_name = "FILE")]
-    hypervisor: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    hypervisor: Option<Input>,
 }
 
 const EXAMPLES: &str = "\
@@ -82,12 +83,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(file) = &args.json {
         output::check("figures", "--json", file)?;
     }
-    let earlier = args.compare.as_deref().map(compare::read).transpose()?;
+    let earlier = args.compare.as_ref().map(compare::read).transpose()?;
     let needs = |group| wanted.iter().any(|line| line.group == group);
     let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
+    let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
     let toolchain = target::prepare()?;
-    let setup = Setup { qemu: qemu.clone(), hypervisor };
+    let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned() };
 
     let mut figures: Vec<Figure> = Vec::new();
     if needs(Group::OneVp) || needs(Group::ManyVps) || needs(Group::Memory) {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use hv_machine::Firmware;
+use hv_machine::words::{is_given, split};
 use hv_tlfs::rules::Severity;
 
 use crate::exit;
+use crate::input::Input;
 use crate::machine::debugger::Address;
 use crate::setup::stock::Stock;
 
@@ -23,14 +25,14 @@ use crate::setup::stock::Stock;
 pub(crate) struct Args {
     /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program that is entered
     /// at EL1 with the device tree's address in X0
-    #[arg(long, value_name = "FILE")]
-    pub(super) kernel: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) kernel: Option<Input>,
     /// Debian kernel to boot where --kernel gives none
     #[arg(long, value_enum, default_value = "6.12", conflicts_with = "kernel")]
     pub(super) stock: Stock,
     /// Initial file system; a stock kernel has one of its own
-    #[arg(long, value_name = "FILE")]
-    pub(super) initrd: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) initrd: Option<Input>,
     /// What the stock initial file system does once VMBus is there, separated by commas; it ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
@@ -81,8 +83,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PLAN")]
     pub(super) inject: Option<String>,
     /// ELF file or System.map with names for guest addresses [default: the kernel, if it is an ELF file]
-    #[arg(long, value_name = "FILE")]
-    pub(super) symbols: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) symbols: Option<Input>,
     /// Wait for a debugger, on a Unix socket of this path or, without a value, in a new folder that only you can open.
     /// tcp:PORT is a port of the local host, with which every user of this machine can act as you
     #[arg(long, value_name = "PATH|tcp:PORT", num_args = 0..=1, default_missing_value = Address::FRESH)]
@@ -106,8 +108,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) qemu: Option<PathBuf>,
     /// EL2 program to use in place of building the one in bare/hypervisor
-    #[arg(long, value_name = "FILE")]
-    pub(super) hypervisor: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) hypervisor: Option<Input>,
 }
 
 const EXAMPLES: &str = "\
@@ -185,23 +187,27 @@ impl From<FirmwareKind> for Firmware {
 }
 
 impl Args {
-    /// The guest's command line, with what we add. A word that the user gave wins.
+    /// The guest's command line, with what we add: before the first bare `--`, since what follows goes to init. A word
+    /// that the user gave wins.
     pub(super) fn command_line(&self) -> String {
-        let mut words = vec![self.append.trim().to_owned()];
-        let given = |key: &str| self.append.split_whitespace().any(|word| word.starts_with(key));
+        let (kernel, init) = split(self.append.trim());
+        let given = |key: &str| is_given(kernel, key);
+        let mut line = vec![kernel.trim().to_owned()];
         // A kernel that panicked would wait for ever; this makes it ask for a reset, which ends the run.
         if !given("panic=") {
-            words.push("panic=-1".to_owned());
+            line.push("panic=-1".to_owned());
         }
         if self.deterministic && !given("nokaslr") {
-            words.push("nokaslr".to_owned());
+            line.push("nokaslr".to_owned());
         }
         if !self.run.is_empty() {
             let names =
                 self.run.iter().filter_map(|action| Some(action.to_possible_value()?.get_name().to_owned()));
-            words.push(format!("hv.run={}", names.collect::<Vec<_>>().join(",")));
+            line.push(format!("hv.run={}", names.collect::<Vec<_>>().join(",")));
         }
-        words.join(" ").trim().to_owned()
+        line.push(init.to_owned());
+        line.retain(|part| !part.is_empty());
+        line.join(" ")
     }
 
     /// When to end the run.
@@ -298,6 +304,32 @@ mod tests {
         assert_eq!(parse("").unwrap().command_line(), "panic=-1");
         let args = parse("--append panic=30 --deterministic --run hotplug,crash").unwrap();
         assert_eq!(args.command_line(), "panic=30 nokaslr hv.run=hotplug,crash");
+    }
+
+    #[test]
+    fn what_we_add_is_for_the_kernel_and_not_for_init() {
+        let line = |append: &str| {
+            let args = Line::try_parse_from(["hv", "--run", "reset", "--append", append]).unwrap().args;
+            args.command_line()
+        };
+        let ours = "panic=-1 hv.run=reset";
+        assert_eq!(line("x -- y"), format!("x {ours} -- y"));
+        assert_eq!(line("-- single panic=5 --"), format!("{ours} -- single panic=5 --"));
+        assert_eq!(line("--"), format!("{ours} --"));
+        assert_eq!(line("a--b --c d--"), format!("a--b --c d-- {ours}"));
+        assert_eq!(line("a\t--\tb"), format!("a {ours} --\tb"));
+    }
+
+    #[test]
+    fn a_quoted_value_is_one_word() {
+        let line = |append: &str| {
+            let args = Line::try_parse_from(["hv", "--deterministic", "--append", append]).unwrap().args;
+            args.command_line()
+        };
+        // Neither the dashes nor the panic= in quotes mean anything.
+        assert_eq!(line("dyndbg=\"a -- panic=3 b\" c"), "dyndbg=\"a -- panic=3 b\" c panic=-1 nokaslr");
+        assert_eq!(line("\"panic=3\" \"nokaslr\" -- z"), "\"panic=3\" \"nokaslr\" -- z");
+        assert_eq!(line("x=\"-- y"), "x=\"-- y panic=-1 nokaslr");
     }
 
     #[test]

@@ -2,28 +2,27 @@
 
 mod args;
 mod faults;
+mod sources;
 
 use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hv_machine::{ALIGN_2M, Identity, Image, RNG_SEED_LEN, Spec};
+use hv_machine::{ALIGN_2M, Image};
 use hv_wire::{BootFlags, BootInfo, Report, platform};
 use zerocopy::FromZeros as _;
 
 pub(crate) use args::Args;
 use args::Strict;
+use sources::Given;
 
 use crate::exit::Exit;
-use crate::machine::platform::VIRT;
 use crate::machine::{Outcome, Ram, Running, Settings, Sink};
 use crate::report::{Known, Summary};
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock};
-use crate::symbols::Symbols;
 use crate::trace::{self, Collector, Kept, Region};
-use crate::{build, input, output, ui};
+use crate::{build, output, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -49,26 +48,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             .with_context(|| format!("cannot make the folder {} of --keep", dir.display()))?;
     }
     // What can be wrong with the user's own files is said before anything is installed.
-    let symbols = symbols(args)?;
     let plan = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
-    if let Some(initrd) = &args.initrd {
-        let is_dir = fs::metadata(initrd).map(|meta| meta.is_dir());
-        let is_dir = is_dir.with_context(|| format!("cannot read initrd {}", initrd.display()))?;
-        anyhow::ensure!(!is_dir, "the initrd {} is a folder; give the path of a file", initrd.display());
-    }
-    let own = args.kernel.is_some().then(|| image(args, None)).transpose()?;
+    let given = Given::read(args)?;
+    let own = given.kernel.as_ref().map(|_| sources::image(args, &given, None)).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
+    let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
     let (image, title) = match (own, &args.kernel) {
-        (Some(image), Some(file)) => (image, file.display().to_string()),
+        (Some(image), Some(file)) => (image, file.to_string()),
         _ => {
             let stock = stock::kernel(&Cache::open()?, args.stock)?;
-            (image(args, Some(&stock))?, stock.0.package)
+            (sources::image(args, &given, Some(&stock))?, stock.0.package)
         }
     };
+    let symbols = given.symbols;
     let settings = Settings {
         qemu: qemu.clone(),
-        hypervisor: Some(hypervisor),
+        hypervisor: Some(hypervisor.path().to_owned()),
         cpu: cpu(args.cpu.as_deref(), image.page_size)?,
         vps: args.vps,
         deterministic: args.deterministic,
@@ -99,72 +94,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         fails_from: args.strict.and_then(Strict::fails_from),
     };
     finish(args, &outcome, &known, trace)
-}
-
-/// Names for guest addresses: those that the user gave, else those of an ELF kernel.
-fn symbols(args: &Args) -> anyhow::Result<Symbols> {
-    match (&args.symbols, &args.kernel) {
-        (Some(file), _) => Symbols::read(file),
-        // Whether the kernel can be read, and is one, is said where it is loaded.
-        (None, Some(kernel)) => {
-            Ok(input::read(kernel, input::LONGEST).map(|bytes| Symbols::of_elf(&bytes)).unwrap_or_default())
-        }
-        (None, None) => Ok(Symbols::default()),
-    }
-}
-
-/// Puts the guest together.
-fn image(args: &Args, stock: Option<&(stock::Kernel, PathBuf)>) -> anyhow::Result<Image> {
-    let kernel = match (stock, &args.kernel) {
-        (Some((kernel, _)), _) => kernel.image.clone(),
-        (None, Some(file)) => file.clone(),
-        (None, None) => bail!("no kernel given"),
-    };
-    let initrd = match (&args.initrd, stock) {
-        (Some(file), _) => Some(input::for_guest("initrd", file, args.memory)?),
-        (None, Some((kernel, busybox))) => Some(stock_initrd(busybox, &kernel.modules)?),
-        // A kernel of the user's own has its drivers built in, if it is to do something here.
-        (None, None) if !args.run.is_empty() => {
-            let busybox = stock::busybox(&Cache::open()?)?;
-            Some(stock_initrd(&busybox, &[])?)
-        }
-        (None, None) => None,
-    };
-    Ok(hv_machine::build(Spec {
-        platform: &VIRT,
-        kernel: input::for_guest("kernel", &kernel, args.memory)?,
-        initrd,
-        append: args.command_line(),
-        memory: args.memory,
-        vps: args.vps,
-        firmware: args.firmware.into(),
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        identity: Identity {
-            uuid: args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes),
-            azure: args.azure,
-        },
-        rng_seed: seed(args.deterministic)?,
-    })?)
-}
-
-/// The stock initial file system, with the VMBus driver.
-fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
-    let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
-    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let vmbus = modules.iter().filter(|file| name(file).starts_with("hv_vmbus.ko"));
-    let modules = vmbus.map(|file| Ok((name(file), read(file)?))).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
-}
-
-/// Entropy for the guest.
-fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
-    let mut seed = [0x5a; RNG_SEED_LEN];
-    if !deterministic {
-        let random = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
-        random.context("cannot read /dev/urandom")?;
-    }
-    Ok(seed)
 }
 
 /// The CPU model: the one given if it has the kernel's page size, else the fastest that has.
@@ -315,11 +244,5 @@ mod tests {
         assert_eq!(cpu(None, Some(16384)).unwrap(), "cortex-a76");
         assert_eq!(cpu(Some("max,sve=off"), Some(16384)).unwrap(), "max,sve=off");
         assert!(cpu(Some("cortex-a72,pmu=off"), Some(16384)).is_err());
-    }
-
-    #[test]
-    fn a_fixed_seed_is_the_same_each_time_and_a_random_one_is_not() {
-        assert_eq!(seed(true).unwrap(), seed(true).unwrap());
-        assert_ne!(seed(false).unwrap(), seed(false).unwrap());
     }
 }

@@ -1,5 +1,6 @@
 //! `hv conformance`: the suite in a guest, on every shape of machine, and the report.
 
+mod fat;
 mod matrix;
 mod mutants;
 pub(crate) mod uefi;
@@ -15,10 +16,11 @@ use hv_wire::{BootFlags, BootInfo};
 
 use crate::boot::{self, STIMER_INTID, VMBUS_INTID};
 use crate::exit::Exit;
+use crate::input::{self, Input};
 use crate::machine::platform::VIRT;
 use crate::machine::{End, Outcome, Running, Settings, Sink};
 use crate::setup::{qemu, target};
-use crate::{build, input, output, ui};
+use crate::{build, output, ui};
 use matrix::{Conduit, Granule, Shape};
 
 /// Test whether the host conforms to Hyper-V's guest interface
@@ -43,11 +45,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     filter: String,
     /// Guest to boot in place of our own
-    #[arg(long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    kernel: Option<Input>,
     /// EL2 program to use in place of building the one in bare/hypervisor
-    #[arg(long, value_name = "FILE")]
-    hypervisor: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|-")]
+    hypervisor: Option<Input>,
     /// QEMU program to use in place of the one in $PATH
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
@@ -65,8 +67,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", conflicts_with = "read")]
     uefi: Option<PathBuf>,
     /// Report on what guests wrote elsewhere, and run nothing: text, or the disk image of --uefi after its run
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    read: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE|-", num_args = 1..)]
+    read: Vec<Input>,
     /// List the cases and where their rules stand, and run nothing
     #[arg(long)]
     list: bool,
@@ -125,23 +127,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         output::check("report", "--output", file)?;
     }
     if !args.read.is_empty() {
-        return finish(args, &uefi::read(&args.read)?);
+        let mut report = uefi::read(&args.read)?;
+        report.expect_filter(&args.filter);
+        return finish(args, &report);
     }
-    if let Some(file) = &args.kernel {
+    let own = args.kernel.as_ref().map(|file| file.read("kernel", input::longest(MEMORY))).transpose()?;
+    if let Some(kernel) = &own {
         // Before anything is installed or built.
-        image(args, file, &Shape { vps: 1, conduit: Conduit::Smccc, granule: Granule::K4 })?;
+        image(args, kernel.clone(), &Shape { vps: 1, conduit: Conduit::Smccc, granule: Granule::K4 })?;
     }
     let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let hypervisor = build::hypervisor(args.hypervisor.as_deref())?;
-    let kernel = match &args.kernel {
-        Some(file) => file.clone(),
-        None => build::program(&target::prepare()?, "guest")?,
+    let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
+    let kernel = match own {
+        Some(kernel) => kernel,
+        None => {
+            let program = build::program(&target::prepare()?, "guest")?;
+            Input::from(&*program).read("kernel", input::longest(MEMORY))?
+        }
     };
     let mut report = Report::default();
     for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
         let settings = Settings {
             qemu: qemu.clone(),
-            hypervisor: Some(hypervisor.clone()),
+            hypervisor: Some(hypervisor.path().to_owned()),
             cpu: shape.granule.cpu().to_owned(),
             vps: shape.vps,
             deterministic: false,
@@ -149,9 +157,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             timeout: Some(Duration::from_secs(args.timeout.into())),
         };
         let task = ui::Task::new(format!("Running the suite: {shape}"));
-        let outcome = run_guest(&settings, image(args, &kernel, &shape)?);
+        let outcome = run_guest(&settings, image(args, kernel.clone(), &shape)?);
         drop(task);
-        let runs = collect(&outcome?, &shape);
+        let runs = collect(&outcome?, &shape, &args.filter);
         ui::note(&format!("{shape}: {}", summary(&runs)));
         report.runs.extend(runs.runs);
     }
@@ -168,14 +176,14 @@ fn list(args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// The guest, told by its command line what to do.
-fn image(args: &Args, kernel: &std::path::Path, shape: &Shape) -> anyhow::Result<Image> {
+fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
     let mut append = format!("{} conformance.loopback=1 conformance.crash=1", shape.command_line());
     if !args.filter.is_empty() {
         append.push_str(&format!(" conformance.filter={}", args.filter));
     }
     Ok(hv_machine::build(Spec {
         platform: &VIRT,
-        kernel: input::for_guest("kernel", kernel, MEMORY)?,
+        kernel,
         initrd: None,
         append,
         memory: MEMORY,
@@ -204,8 +212,9 @@ fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
 }
 
 /// The runs that the console shows, with what is wrong with them; a machine that showed none is a run that failed.
-fn collect(outcome: &Outcome, shape: &Shape) -> Report {
+fn collect(outcome: &Outcome, shape: &Shape, filter: &str) -> Report {
     let mut report = Report::from_console(&outcome.console);
+    report.expect_filter(filter);
     if report.runs.is_empty() {
         report.runs.push(Run {
             setting: shape.setting(),

@@ -1,8 +1,8 @@
 //! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it leaves there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{self, OpenOptions};
+use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
@@ -11,7 +11,9 @@ use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 use hv_conformance::report::Report;
 
+use super::fat;
 use crate::exit::Exit;
+use crate::input::Input;
 use crate::{build, ui};
 
 /// Where firmware for AArch64 looks for an application (UEFI Specification, "Removable Media Boot Behavior").
@@ -28,9 +30,6 @@ const DISK: u64 = 64 << 20;
 /// shall have.
 const PARTITION: u64 = 1 << 20;
 const PARTITION_BYTES: u64 = DISK - (2 << 20);
-
-/// Bytes of the boot sector that say how large everything is and where (FAT specification, "Boot Sector and BPB").
-const GEOMETRY: [(usize, usize); 2] = [(11, 40), (44, 52)];
 
 /// Makes the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
@@ -61,7 +60,7 @@ pub(crate) fn write_image(path: &Path, files: &[(&str, &[u8])]) -> anyhow::Resul
 }
 
 /// The partition's bytes.
-fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Cursor::new(vec![0; PARTITION_BYTES as usize]);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(SECTOR as u32);
     fatfs::format_volume(&mut bytes, options.volume_label(*b"HV-CONFORM "))?;
@@ -82,44 +81,36 @@ fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The report on a disk image that [`write_image`] wrote and a machine ran.
-fn report_on(mut disk: File) -> anyhow::Result<String> {
-    let mut bytes = vec![0; PARTITION_BYTES as usize];
-    disk.seek(SeekFrom::Start(PARTITION))?;
-    disk.read_exact(&mut bytes)?;
-    // The library believes what a damaged boot sector says, and calculates with it until something overflows.
-    let ours = volume(&[])?;
-    let is_ours = GEOMETRY.into_iter().all(|(start, end)| bytes[start..end] == ours[start..end]);
-    anyhow::ensure!(
-        is_ours,
-        "its file system is not as hv makes it: the image is damaged, or from elsewhere"
-    );
-    let volume = FileSystem::new(Cursor::new(bytes), FsOptions::new())?;
-    let mut text = Vec::new();
-    let mut file = volume.root_dir().open_file(REPORT).with_context(|| format!("there is no {REPORT}"))?;
-    file.read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+fn report_on(disk: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let partition = PARTITION as usize..(PARTITION + PARTITION_BYTES) as usize;
+    let volume = disk.get(partition).context("the disk image is truncated")?;
+    Ok(fat::Volume::new(volume)?.read(REPORT)?)
+}
+
+/// Whether it is a disk with a GPT (UEFI Specification, "GPT Header").
+fn is_disk(bytes: &[u8]) -> bool {
+    bytes.get(SECTOR as usize..).is_some_and(|rest| rest.starts_with(b"EFI PART"))
 }
 
 /// What a machine wrote elsewhere: the text in a file, or on a disk image of ours.
-fn text(path: &Path) -> anyhow::Result<String> {
-    let explain = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(explain)?;
-    if file.metadata().with_context(explain)?.len() == DISK {
-        return report_on(file).with_context(explain);
+fn text(file: &Input) -> anyhow::Result<String> {
+    let mut bytes = file.read("the report", DISK)?;
+    if is_disk(&bytes) {
+        bytes =
+            report_on(&bytes).with_context(|| format!("cannot read the report on the disk image {file}"))?;
     }
-    let bytes = crate::input::read(path, DISK).with_context(explain)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The runs in what machines wrote elsewhere.
-pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Report> {
+pub(super) fn read(files: &[Input]) -> anyhow::Result<Report> {
     let mut all = Report::default();
-    for path in paths {
-        let text = text(path)?;
+    for file in files {
+        let text = text(file)?;
         let report = Report::from_console(&text);
         if report.runs.is_empty() {
             let end = text.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("The end"));
-            bail!("{} has no run of the suite; it ends with: {}", path.display(), end.unwrap_or("nothing"));
+            bail!("{} has no run of the suite; it ends with: {}", file, end.unwrap_or("nothing"));
         }
         all.runs.extend(report.runs);
     }
@@ -134,10 +125,13 @@ mod tests {
     fn a_report_that_was_written_to_the_image_is_read_from_it() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join(IMAGE);
-        let text = "@hv begin 1 cases=1 vps=1 conduit=smccc granule=4096\n@hv run a/b\n@hv pass a/b\n\
-                    @hv end passed=1 failed=0 skipped=0\n";
+        let case = hv_conformance::cases().next().unwrap();
+        let text = format!(
+            "@hv begin 2 cases=1 vps=1 conduit=smccc granule=4096 filter={case:?}\n@hv run {case:?}\n\
+             @hv pass {case:?}\n@hv end passed=1 failed=0 skipped=0\n"
+        );
         write_image(&image, &[(BOOT_PATH, b"MZ"), (REPORT, text.as_bytes())]).unwrap();
-        assert!(read(std::slice::from_ref(&image)).unwrap().conforms());
+        assert!(read(&[image.as_path().into()]).unwrap().conforms());
         let disk = GptConfig::new().open(&image).unwrap();
         let partition = &disk.partitions()[&1];
         assert_eq!(partition.part_type_guid, gpt::partition_types::EFI);
@@ -150,13 +144,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(DISK).unwrap();
         for path in [file.path(), Path::new("/dev/zero"), Path::new("/")] {
-            let error = read(&[path.to_owned()]).unwrap_err();
+            let error = read(&[path.into()]).unwrap_err();
             assert!(error.to_string().contains(&path.display().to_string()), "{error:#}");
         }
     }
 
     #[test]
-    fn a_disk_with_a_damaged_boot_sector_is_refused() {
+    fn a_disk_that_is_damaged_or_cut_off_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join(IMAGE);
         // Bytes in a sector, reserved sectors, sectors of a file allocation table, the root's cluster.
@@ -165,16 +159,20 @@ mod tests {
             let mut disk = OpenOptions::new().write(true).open(&image).unwrap();
             disk.seek(SeekFrom::Start(PARTITION + place)).unwrap();
             disk.write_all(&[0xff; 2]).unwrap();
-            let error = read(std::slice::from_ref(&image)).unwrap_err();
-            assert!(format!("{error:#}").contains("not as hv makes it"), "{place}: {error:#}");
+            let error = read(&[image.as_path().into()]).unwrap_err();
+            let text = format!("{error:#}");
+            assert!(text.contains("its file system is") || text.contains("there is no"), "{place}: {text}");
         }
+        OpenOptions::new().write(true).open(&image).unwrap().set_len(DISK / 2).unwrap();
+        let error = read(&[image.as_path().into()]).unwrap_err();
+        assert!(format!("{error:#}").contains("truncated"), "{error:#}");
     }
 
     #[test]
     fn a_text_without_a_run_is_an_error_with_its_last_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "one\nThis machine is no partition.\nThe end: status 0x3\n").unwrap();
-        let error = read(&[file.path().to_owned()]).unwrap_err().to_string();
+        let error = read(&[file.path().into()]).unwrap_err().to_string();
         assert!(error.ends_with("it ends with: This machine is no partition."), "{error}");
     }
 }

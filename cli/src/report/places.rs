@@ -109,7 +109,7 @@ mod tests {
         ffff800080014000 t hv_init\nffff800080015000 T __bp_harden_el1_vectors\nffff800080020000 t __primary_switched\n";
 
     fn names(vbar: u64, slide: u64) -> (Option<String>, Vec<Option<String>>, Option<String>) {
-        let symbols = Symbols::of_map(MAP);
+        let symbols = Symbols::of_map(MAP.to_vec()).unwrap();
         let places = Places::new(&symbols);
         let at = |offset: u64| 0xffff_8000_8000_0000 + offset + slide;
         let mut place = Place { vbar, ..Place::at(at(0x1_2010)) };
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_symbols_of_other_programs_are_taken_as_they_are() {
-        let symbols = Symbols::of_map(b"40400000 T vectors\n40401000 T main\n");
+        let symbols = Symbols::of_map(b"40400000 T vectors\n40401000 T main\n".to_vec()).unwrap();
         let place = Place { vbar: 0x1234, ..Place::at(0x4040_1008) };
         assert_eq!(Places::new(&symbols).name(&place, place.pc).as_deref(), Some("main+0x8"));
     }

@@ -34,7 +34,7 @@ fn count(found: &Checked, kind: TraceKind) -> u64 {
 
 /// Checks that a trace is good, and that the report says the same.
 fn complete(booted: &Booted, file: &Path) -> anyhow::Result<Checked> {
-    let found = trace::check(file)?;
+    let found = trace::check(&file.into())?;
     booted.is("/trace/file", file.to_string_lossy().into_owned())?;
     booted.is("/trace/dropped", 0)?;
     booted.is("/trace/records", found.run.all_recorded())?;

@@ -1,8 +1,6 @@
 //! `hv trace`: a trace as text, filtered, or in numbers.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hv_wire::{TraceKind, TraceRecord};
@@ -14,6 +12,7 @@ use super::file::{Packets, Reader};
 use super::perfetto::{PlanRule, Run};
 use super::summary::Gathered;
 use crate::exit::Exit;
+use crate::input::Input;
 use crate::report::fired;
 use crate::ui;
 
@@ -25,8 +24,8 @@ use crate::ui;
 #[command(after_help = help())]
 pub(crate) struct Args {
     /// The trace
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE|-")]
+    file: Input,
     /// Only these VPs
     #[arg(long, value_name = "N", value_delimiter = ',')]
     vp: Vec<u32>,
@@ -126,9 +125,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ));
         return Ok(Exit::Success);
     }
-    let reader = Reader::new(Packets::open(&args.file)?).with_context(|| args.file.display().to_string())?;
+    let reader = Reader::new(Packets::open(&args.file)?).with_context(|| args.file.to_string())?;
     let filter = Filter::new(args);
-    let explain = || format!("cannot print {}", args.file.display());
+    let explain = || format!("cannot print {}", args.file);
     if args.summary {
         let summary = filter.summary(reader).with_context(explain)?;
         ui::out(&if args.json { serde_json::to_string(&summary)? + "\n" } else { summary.to_string() });
@@ -243,7 +242,7 @@ impl Filter {
     }
 
     /// Sums up what is wanted.
-    fn summary(&self, reader: Reader<File>) -> anyhow::Result<super::summary::Summary> {
+    fn summary(&self, reader: Reader<impl io::Read>) -> anyhow::Result<super::summary::Summary> {
         let run = reader.run().clone();
         let mut gathered = Gathered::default();
         let mut exits = Exits::default();
@@ -251,20 +250,21 @@ impl Filter {
         let count = |gathered: &mut Gathered, exit: &Ended| {
             if self.has_exit(&run, exit) {
                 let took = run.nanoseconds(exit.end).saturating_sub(run.nanoseconds(exit.began.time));
-                gathered.exit(exit, took);
+                gathered.exit(exit, took)?;
             }
+            Ok::<_, anyhow::Error>(())
         };
         for record in reader {
             let record = record?;
             last = record.time;
             if let Some(exit) = exits.feed(&record) {
-                count(&mut gathered, &exit);
+                count(&mut gathered, &exit)?;
             }
             if let Some((time, decoded)) = self.pass(&run, &record) {
                 gathered.record(decoded.kind, time);
             }
         }
-        exits.finish(last).for_each(|exit| count(&mut gathered, &exit));
+        exits.finish(last).try_for_each(|exit| count(&mut gathered, &exit))?;
         Ok(gathered.summary(&run))
     }
 }

@@ -15,6 +15,12 @@ use super::perfetto::{
     SLICE_END, TracePacket, TrackEvent,
 };
 
+/// Most that the checker remembers, whatever the file: tracks (a handful for each VP), interned names, and flows, of
+/// which a run of hours has fewer.
+const MOST_TRACKS: usize = 1 << 10;
+const MOST_NAMES: usize = 1 << 16;
+const MOST_FLOWS: usize = 1 << 23;
+
 /// What a good trace has in it.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
@@ -69,7 +75,7 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
         state.packet(packet, &mut found).with_context(|| format!("packet {index}"))?;
         index += 1;
     }
-    ensure!(found.run.version == hv_wire::VERSION, "there is nothing about the run");
+    ensure!(found.run.version != 0, "there is nothing about the run");
     for vp in 0..found.run.vps {
         ensure!(state.tracks.contains(&track(vp)), "VP {vp} has no track");
     }
@@ -81,7 +87,7 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
     let count = |kind: TraceKind| found.records.get(&(kind as u32)).copied().unwrap_or_default();
     let exits = count(TraceKind::Exit);
     ensure!(found.slices == exits, "{} slices for {exits} exits", found.slices);
-    let others = written - exits - count(TraceKind::Enter);
+    let others = written.saturating_sub(exits).saturating_sub(count(TraceKind::Enter));
     ensure!(found.instants == others, "{} instants for {others} records", found.instants);
     for (number, flow) in &state.flows {
         ensure!(flow.end.is_none_or(|end| end >= flow.last), "flow {number} goes on after its end");
@@ -95,10 +101,12 @@ impl State {
         let flags = packet.sequence_flags.unwrap_or_default();
         self.cleared |= flags & INCREMENTAL_STATE_CLEARED != 0;
         if let Some(run) = packet.run {
+            run.check()?;
             found.run = run;
         }
         if let Some(track) = packet.track_descriptor {
             let uuid = track.uuid.context("a track without a number")?;
+            ensure!(self.tracks.len() < MOST_TRACKS, "more than {MOST_TRACKS} tracks");
             ensure!(self.tracks.insert(uuid), "track {uuid} is there twice");
             let parent = track.parent_uuid;
             ensure!(parent.is_none_or(|parent| self.tracks.contains(&parent)), "track {uuid} has no parent");
@@ -119,6 +127,7 @@ impl State {
         let add = |known: &mut HashSet<u64>, new: Vec<Name>| {
             new.into_iter().try_for_each(|Name { iid, name }| {
                 let iid = iid.filter(|iid| *iid != 0).context("a name without a number")?;
+                ensure!(known.len() < MOST_NAMES, "more than {MOST_NAMES} names");
                 let name = name.filter(|name| !name.is_empty()).context("an empty name")?;
                 ensure!(known.insert(iid), "{name} has the number of another name, {iid}");
                 Ok(())
@@ -167,6 +176,8 @@ impl State {
             ];
             ensure!(values.iter().filter(|is| **is).count() == 1, "an argument with other than one value");
         }
+        let flows = event.flow_ids.len() + event.terminating_flow_ids.len();
+        ensure!(self.flows.len() + flows <= MOST_FLOWS, "more than {MOST_FLOWS} flows: too many to check");
         for flow in &event.flow_ids {
             let flow = self.flows.entry(*flow).or_default();
             (flow.events, flow.last) = (flow.events + 1, flow.last.max(time));
@@ -182,11 +193,12 @@ impl State {
     fn records(&mut self, bytes: &[u8], found: &mut Checked) -> anyhow::Result<()> {
         for bytes in bytes.chunks(size_of::<TraceRecord>()) {
             let record = TraceRecord::read_from_bytes(bytes).ok().context("a part of a record")?;
+            found.run.has(&record)?;
             let last = self.last.entry(record.vp).or_default();
             ensure!(record.time >= *last, "the records of VP {} are not in their order", record.vp);
             *last = record.time;
-            *found.records.entry(record.kind).or_default() += 1;
             let kind = TraceKind::from_raw(record.kind).with_context(|| format!("kind {}", record.kind))?;
+            *found.records.entry(record.kind).or_default() += 1;
             found.hypercalls += u64::from(kind == TraceKind::Hypercall && record.values[5] == 0);
         }
         Ok(())

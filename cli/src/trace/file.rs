@@ -1,20 +1,20 @@
 //! A trace file: Perfetto's packets for a person who looks, and the records themselves for `hv trace`.
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
-use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use hv_wire::TraceRecord;
+use hv_wire::platform::MAX_VPS;
 use prost::Message as _;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::perfetto::{OwnPacket, PACKET, Run, TracePacket};
+use crate::input::Input;
 
 /// Records in one packet.
 const BATCH: usize = 1024;
-/// Longest packet that is believed: a batch of records is far shorter.
-const LONGEST: u64 = 16 << 20;
+/// Longest packet that is believed: a batch of records takes 64 KiB, and a decoded packet up to 50 times its bytes.
+const LONGEST: u64 = 1 << 20;
 
 impl Run {
     /// Nanoseconds from the guest's counter 0 to a record's time.
@@ -26,12 +26,32 @@ impl Run {
 
     /// Records that all VPs together had to drop.
     pub(crate) fn all_dropped(&self) -> u64 {
-        self.dropped.iter().sum()
+        self.dropped.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Records that all VPs together wrote.
     pub(crate) fn all_recorded(&self) -> u64 {
-        self.recorded.iter().sum()
+        self.recorded.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// Fails where a file says of its run what no run can be.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.version == hv_wire::VERSION,
+            "the trace was written by an hv with version {} of its records, and this one reads version {}",
+            self.version,
+            hv_wire::VERSION
+        );
+        let most = self.recorded.len().max(self.dropped.len()).max(self.vps as usize);
+        ensure!(most <= MAX_VPS, "the trace is damaged: it is of {most} VPs, and {MAX_VPS} is the most");
+        Ok(())
+    }
+
+    /// Fails where a record is of a VP that the run did not have.
+    pub(super) fn has(&self, record: &TraceRecord) -> anyhow::Result<()> {
+        let (vp, vps) = (record.vp, self.vps);
+        ensure!(vp < vps, "the trace is damaged: it has a record of VP {vp}, and the run had {vps} VPs");
+        Ok(())
     }
 }
 
@@ -77,9 +97,9 @@ pub(super) struct Packets<R> {
     input: BufReader<R>,
 }
 
-impl Packets<File> {
-    pub(super) fn open(file: &Path) -> anyhow::Result<Self> {
-        let input = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+impl Packets<Box<dyn io::Read>> {
+    pub(super) fn open(file: &Input) -> anyhow::Result<Self> {
+        let input = file.open().with_context(|| format!("cannot open {file}"))?;
         Ok(Self::new(input))
     }
 }
@@ -124,12 +144,7 @@ impl<R: io::Read> Reader<R> {
         let Some(run) = OwnPacket::decode(&*first).ok().and_then(|packet| packet.run) else {
             bail!("this is no trace of hv boot's");
         };
-        ensure!(
-            run.version == hv_wire::VERSION,
-            "the trace was written by an hv with version {} of its records, and this one reads version {}",
-            run.version,
-            hv_wire::VERSION
-        );
+        run.check()?;
         Ok(Self { packets, run, batch: Vec::new().into_iter() })
     }
 
@@ -141,6 +156,7 @@ impl<R: io::Read> Reader<R> {
     fn read(&mut self) -> anyhow::Result<Option<TraceRecord>> {
         loop {
             if let Some(record) = self.batch.next() {
+                self.run.has(&record)?;
                 return Ok(Some(record));
             }
             let Some(bytes) = self.packets.next()? else { return Ok(None) };

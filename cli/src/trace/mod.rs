@@ -25,6 +25,7 @@ pub(crate) use args::{Args, run};
 pub(crate) use check::Checked;
 pub(crate) use collect::{Collector, Region};
 
+use crate::input::Input;
 use crate::machine::{Outcome, Ram};
 use perfetto::{PlanRule, Run};
 
@@ -75,8 +76,8 @@ pub(crate) fn keep(
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check(file: &Path) -> anyhow::Result<Checked> {
-    check::check(file::Packets::open(file)?).with_context(|| file.display().to_string())
+pub(crate) fn check(file: &Input) -> anyhow::Result<Checked> {
+    check::check(file::Packets::open(file)?).with_context(|| file.to_string())
 }
 
 #[cfg(test)]

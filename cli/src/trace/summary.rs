@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
+use anyhow::ensure;
 use serde::Serialize;
 
 use super::exits::Exit;
@@ -70,7 +71,15 @@ pub(super) struct Gathered {
     to: u64,
     kinds: BTreeMap<&'static str, u64>,
     exits: BTreeMap<(&'static str, String), Vec<u64>>,
+    /// How many exits are in there.
+    counted: usize,
 }
+
+/// Most exits of which the durations are kept, 8 bytes each, whatever the file.
+const MOST_EXITS: usize = 1 << 24;
+/// Most names of exits that are told apart, and the name of the rest.
+const MOST_NAMES: usize = 1 << 13;
+const OTHERS: &str = "(others)";
 
 impl Gathered {
     /// Counts a record.
@@ -81,9 +90,23 @@ impl Gathered {
         *self.kinds.entry(kind).or_default() += 1;
     }
 
-    /// Counts an exit.
-    pub(super) fn exit(&mut self, exit: &Exit, nanoseconds: u64) {
-        self.exits.entry((exit.cause, exit.name.clone())).or_default().push(nanoseconds);
+    /// Counts an exit; those of names beyond the first [`MOST_NAMES`] go together.
+    ///
+    /// # Errors
+    /// Where there are more than [`MOST_EXITS`].
+    pub(super) fn exit(&mut self, exit: &Exit, nanoseconds: u64) -> anyhow::Result<()> {
+        ensure!(
+            self.counted < MOST_EXITS,
+            "there are more than {MOST_EXITS} exits: narrow them down with --from, --to, --vp or --name"
+        );
+        self.counted += 1;
+        let key = (exit.cause, exit.name.clone());
+        if self.exits.len() < MOST_NAMES || self.exits.contains_key(&key) {
+            self.exits.entry(key).or_default().push(nanoseconds);
+        } else {
+            self.exits.entry((exit.cause, OTHERS.to_owned())).or_default().push(nanoseconds);
+        }
+        Ok(())
     }
 
     /// Sums up.
@@ -130,7 +153,7 @@ impl Durations {
         };
         Self {
             count: durations.len() as u64,
-            total_ns: durations.iter().sum(),
+            total_ns: durations.iter().fold(0, |sum, &duration| sum.saturating_add(duration)),
             min_ns: durations.first().copied().unwrap_or_default(),
             p50_ns: at(50),
             p90_ns: at(90),
@@ -223,7 +246,8 @@ mod tests {
             let kind = TraceKind::from_raw(record.kind).unwrap();
             gathered.record(crate::trace::decode::label(kind), run.nanoseconds(record.time));
             if let Some(exit) = exits.feed(record) {
-                gathered.exit(&exit, run.nanoseconds(exit.end) - run.nanoseconds(exit.began.time));
+                let took = run.nanoseconds(exit.end) - run.nanoseconds(exit.began.time);
+                gathered.exit(&exit, took).unwrap();
             }
         }
         gathered.summary(&Run { dropped: vec![3, 4], ..run })
@@ -248,6 +272,31 @@ hvc #1                            3       0.042       2.0      10.0      30.0   
 abort                             1       0.000       0.5       0.5       0.5       0.5       0.5
 "
         );
+    }
+
+    #[test]
+    fn more_names_than_are_told_apart_go_together() {
+        let mut gathered = Gathered::default();
+        for n in 0..3 * MOST_NAMES {
+            let began = exits_began();
+            let exit = Exit { began, end: 2, cause: "hvc #0", name: format!("function {n:#x}") };
+            gathered.exit(&exit, u64::MAX).unwrap();
+        }
+        let summary = gathered.summary(&run());
+        assert_eq!(summary.exits[0].names.len(), MOST_NAMES + 1);
+        assert_eq!(
+            (summary.exits[0].all.count, summary.exits[0].all.total_ns),
+            (3 * MOST_NAMES as u64, u64::MAX)
+        );
+        let others = summary.exits[0].names.iter().find(|named| named.name == OTHERS).unwrap();
+        assert_eq!(others.all.count, 2 * MOST_NAMES as u64);
+        let mut full = Gathered { counted: MOST_EXITS, ..Gathered::default() };
+        let exit = Exit { began: exits_began(), end: 2, cause: "hvc #0", name: String::new() };
+        assert!(full.exit(&exit, 1).unwrap_err().to_string().contains("--from"));
+    }
+
+    fn exits_began() -> crate::trace::exits::Began {
+        crate::trace::exits::Began { vp: 0, time: 1, syndrome: 0, pc: 0, address: 0 }
     }
 
     #[test]

@@ -169,3 +169,54 @@ fn the_check_finds_what_is_wrong() {
     let unknown = TraceRecord { kind: 0, ..enter(0, 2000) };
     assert!(said(&[unknown]).contains("kind 0"));
 }
+
+/// What a file says of its run is judged before it sizes anything, and sums of its numbers don't overflow.
+#[test]
+fn a_run_that_cannot_be_is_refused() {
+    let with = |run: Run| {
+        let mut writer = Writer::new(Vec::new());
+        writer.packet(&TracePacket { run: Some(run), ..TracePacket::default() }).unwrap();
+        writer.finish().unwrap()
+    };
+    let most = hv_wire::platform::MAX_VPS;
+    for bad in [
+        Run { vps: u32::MAX, ..run() },
+        Run { vps: most as u32 + 1, ..run() },
+        Run { recorded: vec![0; most + 1], ..run() },
+        Run { dropped: vec![0; most + 1], ..run() },
+        Run { version: 0, ..run() },
+    ] {
+        let bytes = with(bad.clone());
+        assert!(Reader::new(Packets::new(&*bytes)).is_err(), "{bad:?}");
+        assert!(check::check(Packets::new(&*bytes)).is_err(), "{bad:?}");
+    }
+    let full = Run { recorded: vec![u64::MAX; 2], dropped: vec![u64::MAX; 2], ..run() };
+    let bytes = with(full.clone());
+    assert_eq!((full.all_recorded(), full.all_dropped()), (u64::MAX, u64::MAX));
+    assert!(printed(&bytes, &Filter::default(), false).contains("records were dropped"));
+    assert!(check::check(Packets::new(&*bytes)).is_err());
+}
+
+/// A record is of a VP of the run: nothing is kept by the numbers that a file invents.
+#[test]
+fn a_record_of_no_vp_is_an_error() {
+    let mut writer = Writer::new(Vec::new());
+    writer.packet(&TracePacket { run: Some(run()), ..TracePacket::default() }).unwrap();
+    writer.record(&enter(1, 2000)).unwrap();
+    writer.record(&enter(2, 3000)).unwrap();
+    let bytes = writer.finish().unwrap();
+    let read: Vec<_> = Reader::new(Packets::new(&*bytes)).unwrap().collect();
+    assert!(read[0].is_ok());
+    let error = read[1].as_ref().unwrap_err().to_string();
+    assert!(error.contains("VP 2") && error.contains("2 VPs"), "{error}");
+    assert!(check::check(Packets::new(&*bytes)).is_err());
+}
+
+/// A packet that claims much is not believed.
+#[test]
+fn a_long_packet_is_an_error() {
+    let mut bytes = written(&story());
+    bytes.extend_from_slice(&[super::perfetto::PACKET, 0xff, 0xff, 0x7f]);
+    let last = Reader::new(Packets::new(&*bytes)).unwrap().last().unwrap();
+    assert!(last.unwrap_err().to_string().contains("2097151 bytes"));
+}

@@ -1,7 +1,7 @@
 //! What a guest writes to its console, one line per event, and how it is read again.
 //!
 //! ```text
-//! @hv begin 1 cases=231 vps=4 conduit=smccc granule=4096 version=10.0.26100 features=0x3a803000002e7f,0x31e1
+//! @hv begin 2 cases=231 vps=4 conduit=smccc granule=4096 version=10.0.26100 features=0x3a803000002e7f,0x31e1 filter=
 //! @hv run timers/a_one_shot_timer_is_never_early
 //! @hv pass timers/a_one_shot_timer_is_never_early
 //! @hv run timers/a_periodic_timer_goes_on
@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A line counts from the first `@hv ` in it, so that other output before it on the same line does no harm; all other
-//! lines are somebody else's. The number behind `begin` is the version of the protocol, [`VERSION`]. `run` comes before
-//! a case and one of the three others behind it: a `run` without it is a case in which the guest stopped.
+//! lines are somebody else's. The number behind `begin` is the version of the protocol, [`VERSION`]. `cases` and `filter`
+//! are the plan of the run: the cases that [`matches`](crate::matches) the filter, each once. `run` comes before a case
+//! and one of the three others behind it: a `run` without it is a case in which the guest stopped.
 
 use core::fmt;
 
@@ -22,7 +23,7 @@ use crate::outcome::{Outcome, Stop};
 use crate::suite::{Setting, Sink, Totals};
 
 /// Version of the protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How an event's line begins.
 pub const PREFIX: &str = "@hv ";
 
@@ -38,12 +39,13 @@ impl<W: fmt::Write> Lines<W> {
 }
 
 impl<W: fmt::Write> Sink for Lines<W> {
-    fn begin(&mut self, setting: &Setting) {
-        let Setting { cases, vps, convention, granule, version, features: (privileges, c) } = *setting;
+    fn begin(&mut self, setting: &Setting<'_>) {
+        let Setting { cases, vps, convention, granule, version, filter, features: (privileges, c) } =
+            *setting;
         let (major, minor, build) = (version.major_version, version.minor_version, version.build_number);
         self.line(format_args!(
             "begin {VERSION} cases={cases} vps={vps} conduit={} granule={granule} \
-             version={major}.{minor}.{build} features={privileges:#x},{c:#x}",
+             version={major}.{minor}.{build} features={privileges:#x},{c:#x} filter={filter}",
             convention.name()
         ));
     }

@@ -30,9 +30,11 @@ pub struct Totals {
 
 /// What a run is about, told before the first case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct Setting<'a> {
     /// Number of cases that will run.
     pub cases: u32,
+    /// The filter that they match; empty for all.
+    pub filter: &'a str,
     /// Number of VPs.
     pub vps: u32,
     /// How hypercalls are issued.
@@ -48,7 +50,7 @@ pub struct Setting {
 /// Hears of a run's events as they happen.
 pub trait Sink {
     /// The run begins.
-    fn begin(&mut self, setting: &Setting);
+    fn begin(&mut self, setting: &Setting<'_>);
     /// A case begins: said first, so that a case that never ends has a name.
     fn case(&mut self, case: &Case);
     /// It ended.
@@ -83,6 +85,7 @@ pub fn run(env: &dyn Env, filter: &str, sink: &mut dyn Sink) -> Totals {
     let selected = || cases().filter(|case| matches(case, filter));
     sink.begin(&Setting {
         cases: selected().count() as u32,
+        filter,
         vps: env.vp_count() as u32,
         convention: env.convention(),
         granule: env.granule(),

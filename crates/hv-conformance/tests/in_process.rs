@@ -18,7 +18,7 @@ struct Log {
 }
 
 impl Sink for Log {
-    fn begin(&mut self, _: &Setting) {}
+    fn begin(&mut self, _: &Setting<'_>) {}
 
     fn case(&mut self, _: &Case) {}
 

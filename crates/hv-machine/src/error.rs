@@ -7,7 +7,7 @@ pub enum Error {
     /// None of the known formats.
     #[error(
         "the kernel ({len} bytes, starting with {start}) has no known format: give an arm64 Image (raw, or \
-         compressed with gzip, zstd or xz), an EFI zboot image, or an AArch64 ELF file"
+         compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzo), an EFI zboot image, or an AArch64 ELF file"
     )]
     NotAKernel {
         /// Length of the file in bytes.
@@ -52,8 +52,8 @@ pub enum Error {
     },
     /// EFI zboot with a compression that we can't undo.
     #[error(
-        "the EFI zboot kernel is compressed with {name:?}; gzip, zstd and xz are known: rebuild it with \
-         CONFIG_KERNEL_GZIP or unpack it by hand"
+        "the EFI zboot kernel is compressed with {name:?}; gzip, zstd, xz, lzma, bzip2, lz4 and lzo are known: rebuild \
+         it with CONFIG_KERNEL_GZIP or unpack it by hand"
     )]
     ZbootCompression {
         /// The name in its header.

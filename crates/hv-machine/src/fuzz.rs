@@ -6,7 +6,7 @@ use proptest::sample::Index;
 use super::kernel::test::{elf, image, image_with_pe, zboot};
 use super::platform::test::VIRT;
 use super::tests::{assert_sound, spec};
-use super::unpack::test::{HELLO_XZ, gzip, zstd};
+use super::unpack::test::{HELLO_XZ, SAMPLES, gzip, zstd};
 use super::{Firmware, Spec, build, initrd};
 
 const MEMORY: u64 = 256 << 20;
@@ -23,6 +23,11 @@ fn seeds() -> Vec<Vec<u8>> {
         zboot("gzip", &gzip(&image)),
         zboot("zstd22", &zstd(&image)),
         zboot("xzkern", &HELLO_XZ),
+        zboot("lz4", SAMPLES[0].1),
+        zboot("lzma", SAMPLES[3].1),
+        zboot("lzo", SAMPLES[4].1),
+        SAMPLES[1].1.to_vec(),
+        SAMPLES[2].1.to_vec(),
         image_with_pe(0x10_0000, 0x1000),
         HELLO_XZ.to_vec(),
         image,

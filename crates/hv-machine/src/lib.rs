@@ -21,11 +21,12 @@ mod layout;
 mod platform;
 mod smbios;
 mod unpack;
+pub mod words;
 
 use std::ops::Range;
 
 pub use error::Error;
-pub use kernel::is_aarch64_elf;
+pub use kernel::{is_aarch64_elf, unpack as unpack_kernel};
 pub use layout::ALIGN_2M;
 use layout::{Layout, mib};
 pub use platform::{Platform, Timers};
@@ -217,7 +218,7 @@ fn console(platform: &Platform) -> String {
 }
 
 fn command_line(platform: &Platform, append: &str) -> Result<String, Error> {
-    let has_console = append.split_whitespace().any(|word| word.starts_with("console="));
+    let has_console = words::is_given(append, "console=");
     let line = match (has_console, append.trim()) {
         (true, append) => append.to_owned(),
         (false, "") => console(platform),

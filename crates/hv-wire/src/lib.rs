@@ -22,7 +22,7 @@ pub use boot::{BootFlags, BootInfo, PLAN_BYTES, PLAN_RULES};
 pub use report::{
     CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS,
     FINDING_SLOTS, Fault, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS, RegisterCount, Report,
-    SMCCC_SLOTS, SmcccCount, SynicState, Trap, VpReport,
+    SMCCC_SLOTS, SmcccCount, SynicState, Trap, VpReport, one_more,
 };
 pub use trace::{BusChange, TraceKind, TraceRecord, TraceRing};
 

@@ -151,6 +151,12 @@ impl Trap {
     ];
 }
 
+/// Adds one to a counter, which stays at its most: a guest that counts on can't make it small again.
+#[inline(always)]
+pub const fn one_more(count: &mut u32) {
+    *count = count.saturating_add(1);
+}
+
 /// A slot of a small table of counts, found by its key.
 pub trait Counted: Copy {
     /// The key's number with bit 32 set, or 0 where the slot is free.
@@ -409,8 +415,8 @@ impl VpReport {
         let kind = kind as u32;
         match self.faults.iter_mut().find(|f| f.kind == 0 || (f.kind == kind && f.value == value)) {
             Some(slot) if slot.kind == 0 => *slot = FaultCount { kind, count: 1, value, place: place() },
-            Some(slot) => slot.count = slot.count.saturating_add(1),
-            None => self.faults_lost = self.faults_lost.saturating_add(1),
+            Some(slot) => one_more(&mut slot.count),
+            None => one_more(&mut self.faults_lost),
         }
     }
 }
@@ -419,13 +425,13 @@ impl VpReport {
     /// Counts a broken rule; `number` is its place among the rules, from 0. `place` is asked the first time.
     pub fn finding(&mut self, number: usize, value: u64, place: impl FnOnce() -> Place) {
         let Some(slot) = self.findings.get_mut(number) else {
-            self.faults_lost = self.faults_lost.saturating_add(1);
+            one_more(&mut self.faults_lost);
             return;
         };
         if slot.count == 0 {
             *slot = FindingCount { rule: number as u32 + 1, count: 0, value, place: place() };
         }
-        slot.count = slot.count.saturating_add(1);
+        one_more(&mut slot.count);
     }
 }
 
@@ -436,10 +442,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn counters_stay_at_their_most() {
+        let mut vp = VpReport::new_zeroed();
+        vp.fault(Fault::Address, 1, Place::new_zeroed);
+        vp.finding(3, 1, Place::new_zeroed);
+        for count in [&mut vp.faults[0].count, &mut vp.findings[3].count, &mut vp.faults_lost] {
+            *count = u32::MAX - 1;
+            one_more(count);
+            one_more(count);
+            assert_eq!(*count, u32::MAX);
+        }
+        vp.fault(Fault::Address, 1, Place::new_zeroed);
+        vp.finding(3, 1, Place::new_zeroed);
+        vp.finding(FINDING_SLOTS, 1, Place::new_zeroed);
+        assert_eq!(
+            (vp.faults[0].count, vp.findings[3].count, vp.faults_lost),
+            (u32::MAX, u32::MAX, u32::MAX)
+        );
+    }
+
+    #[test]
     fn slots_are_found_again_and_run_out() {
         let mut table = [CallCount::new_zeroed(); 4];
         for code in [0x5c, 0x50, 0x51, 0x5d, 0x5c, 0x50] {
-            CallCount::slot(&mut table, code).unwrap().count += 1;
+            one_more(&mut CallCount::slot(&mut table, code).unwrap().count);
         }
         assert_eq!(CallCount::slot(&mut table, 0x5c).unwrap().count, 2);
         assert_eq!(CallCount::slot(&mut table, 0x51).unwrap().count, 1);

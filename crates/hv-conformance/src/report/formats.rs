@@ -6,7 +6,8 @@ use std::fmt::{self, Display, Write as _};
 use super::{Report, Result, Run, Verdict};
 use crate::suite::Totals;
 
-/// Text in XML: what has a meaning there is written as a reference, what must not be there is dropped.
+/// Text in an element or an attribute of XML: what has a meaning there is written as a reference, and U+FFFD stands for
+/// what no document may have (XML 1.0, "Characters": the production Char).
 struct Xml<'a>(&'a str);
 
 impl Display for Xml<'_> {
@@ -17,8 +18,19 @@ impl Display for Xml<'_> {
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
-                '\t' | '\n' | ' '.. => f.write_char(c)?,
-                _ => {}
+                '\'' => f.write_str("&apos;")?,
+                // An attribute with one of these as it is reads back as spaces; and what controls a terminal, or how
+                // text is shown, is a number to whoever looks at the file.
+                '\t'
+                | '\n'
+                | '\r'
+                | '\u{7f}'..='\u{9f}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' => write!(f, "&#x{:x};", u32::from(c))?,
+                '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{1_0000}'.. => f.write_char(c)?,
+                _ => f.write_char('\u{fffd}')?,
             }
         }
         Ok(())
@@ -82,9 +94,7 @@ impl Run {
                 Verdict::Stopped => writeln!(out, "FAILED {name}\n    the guest stopped here")?,
                 Verdict::Passed | Verdict::Skipped(_) => continue,
             }
-            if let Some(source) = source {
-                writeln!(out, "    see {source}")?;
-            }
+            writeln!(out, "    see {source}")?;
         }
         self.problems.iter().try_for_each(|problem| writeln!(out, "FAILED: {problem}"))
     }
@@ -109,7 +119,6 @@ impl Run {
         for Result { name, verdict, source } in &self.results {
             let (chapter, case) = name.split_once('/').unwrap_or(("", name));
             write!(out, "    <testcase classname=\"{}\" name=\"{}\"", Xml(chapter), Xml(case))?;
-            let source = source.as_deref().unwrap_or_default();
             match verdict {
                 Verdict::Passed => writeln!(out, "/>")?,
                 Verdict::Skipped(why) => {
@@ -190,17 +199,17 @@ impl Report {
     fn tap_lines(&self, out: &mut String) -> fmt::Result {
         let mut number = 0;
         for run in &self.runs {
-            writeln!(out, "# {}", run.title())?;
+            writeln!(out, "# {}", Tap(&run.title()))?;
             for Result { name, verdict, source } in &run.results {
                 number += 1;
                 let name = Tap(name);
                 match verdict {
                     Verdict::Passed => writeln!(out, "ok {number} - {name}")?,
-                    Verdict::Skipped(why) => writeln!(out, "ok {number} - {name} # SKIP {why}")?,
-                    Verdict::Failed(what) => writeln!(out, "not ok {number} - {name}\n# {what}")?,
+                    Verdict::Skipped(why) => writeln!(out, "ok {number} - {name} # SKIP {}", Tap(why))?,
+                    Verdict::Failed(what) => writeln!(out, "not ok {number} - {name}\n# {}", Tap(what))?,
                     Verdict::Stopped => writeln!(out, "not ok {number} - {name}\n# the guest stopped here")?,
                 }
-                if let (Verdict::Failed(_) | Verdict::Stopped, Some(source)) = (verdict, source) {
+                if let Verdict::Failed(_) | Verdict::Stopped = verdict {
                     writeln!(out, "# see {source}")?;
                 }
             }

@@ -6,21 +6,41 @@ use crate::outcome::{Failure, Stop};
 use crate::protocol::Lines;
 use crate::suite::{Setting, Sink as _, Totals, cases};
 
-const BEGIN: &str = "@hv begin 1 cases=3 vps=2 conduit=hvc1 granule=65536\n";
+/// Three cases of the suite.
+fn names() -> [String; 3] {
+    let mut all = cases().map(|case| format!("{case:?}"));
+    std::array::from_fn(|_| all.next().unwrap())
+}
+
+/// The line that begins a run of these cases.
+fn begin() -> String {
+    let filter = names().join(",");
+    format!("@hv begin 2 cases=3 vps=2 conduit=hvc1 granule=65536 filter={filter}\n")
+}
 
 fn whole() -> String {
+    let [a, b, c] = names();
     format!(
-        "U-Boot\n{BEGIN}@hv run clock/a\n@hv pass clock/a\n[0.1] noise @hv run clock/b\n\
-         @hv fail clock/b clock.rs:3: x < y & z: 0x1, not 0x2\n@hv run clock/c\n@hv skip clock/c no <clock> #1\n\
-         @hv end passed=1 failed=1 skipped=1\nbye\n"
+        "U-Boot\n{}@hv run {a}\n@hv pass {a}\n[0.1] noise @hv run {b}\n\
+         @hv fail {b} clock.rs:3: x < y & z: 0x1, not 0x2\n@hv run {c}\n@hv skip {c} no <clock> #1\n\
+         @hv end passed=1 failed=1 skipped=1\nbye\n",
+        begin()
     )
+}
+
+/// The same, and nothing failed.
+fn passed() -> String {
+    let [_, b, _] = names();
+    whole()
+        .replace(&format!("fail {b} clock.rs:3: x < y & z: 0x1, not 0x2"), &format!("pass {b}"))
+        .replace("passed=1 failed=1", "passed=2 failed=0")
 }
 
 #[test]
 fn a_whole_run_is_collected_between_other_output() {
     let report = Report::from_console(&whole());
     let [run] = report.runs.as_slice() else { panic!("one run, not {}", report.runs.len()) };
-    assert_eq!(run.title(), "2 VPs, hvc #1, 64K pages");
+    assert_eq!(run.title(), format!("2 VPs, hvc #1, 64K pages, only {}", names().join(",")));
     assert_eq!(run.problems, [""; 0]);
     assert_eq!(report.totals(), Totals { passed: 1, failed: 1, skipped: 1 });
     assert_eq!(run.results[1].verdict, Verdict::Failed("clock.rs:3: x < y & z: 0x1, not 0x2".to_owned()));
@@ -29,10 +49,11 @@ fn a_whole_run_is_collected_between_other_output() {
 
 #[test]
 fn what_the_guest_writes_is_what_the_tool_reads() {
-    let case = cases().next().unwrap();
+    let filter = names().join(",");
     let mut lines = Lines(String::new());
     lines.begin(&Setting {
         cases: 3,
+        filter: &filter,
         vps: 4,
         convention: Convention::Smccc,
         granule: 4096,
@@ -43,24 +64,31 @@ fn what_the_guest_writes_is_what_the_tool_reads() {
     });
     let failure =
         Failure { what: "a\n    == b", file: "cases/timers/clock.rs", line: 7, values: Some((1, 2)) };
-    for outcome in [Ok(()), Err(Stop::Skip("none there")), Err(Stop::Fail(failure))] {
+    let outcomes = [Ok(()), Err(Stop::Skip("none there")), Err(Stop::Fail(failure))];
+    for (case, outcome) in cases().zip(outcomes) {
         lines.case(case);
         lines.outcome(case, &outcome);
     }
     lines.end(&Totals { passed: 1, failed: 1, skipped: 1 });
-    let report = Report::from_console(&lines.0);
+    let mut report = Report::from_console(&lines.0);
     let run = &report.runs[0];
-    assert_eq!(run.title(), "4 VPs, hvc #0, 4K pages");
+    assert_eq!(run.title(), format!("4 VPs, hvc #0, 4K pages, only {filter}"));
     assert_eq!(run.setting["version"], "10.0.26100");
     assert_eq!(run.setting["features"], "0x5,0x6");
     assert!(run.problems.is_empty(), "{:?}", run.problems);
     assert_eq!(run.results[2].verdict, Verdict::Failed("clock.rs:7: a == b: 0x1, not 0x2".to_owned()));
-    assert_eq!(run.results[0].source.as_deref(), Some(&*format!("{}, \"{}\"", case.page, case.section)));
+    let case = cases().next().unwrap();
+    assert_eq!(run.results[0].source, format!("{}, \"{}\"", case.page, case.section));
+    report.expect_filter(&filter);
+    assert!(report.runs[0].problems.is_empty());
+    report.expect_filter("");
+    assert!(report.runs[0].problems[0].contains("was asked for"), "{:?}", report.runs[0].problems);
 }
 
 #[test]
 fn a_guest_that_stops_fails_the_case_and_the_run() {
-    let report = Report::from_console(&format!("{BEGIN}@hv run clock/a\nguest panic\n"));
+    let [a, ..] = names();
+    let report = Report::from_console(&format!("{}@hv run {a}\nguest panic\n", begin()));
     let run = &report.runs[0];
     assert_eq!(run.results[0].verdict, Verdict::Stopped);
     assert_eq!(run.problems, ["the run has no end"]);
@@ -69,30 +97,92 @@ fn a_guest_that_stops_fails_the_case_and_the_run() {
 }
 
 #[test]
-fn numbers_that_do_not_agree_fail_the_run() {
-    for (from, to) in
-        [("passed=1", "passed=2"), ("cases=3", "cases=4"), ("begin 1", "begin 2"), ("run clock/a\n", "\n")]
-    {
-        let report = Report::from_console(&whole().replace("fail clock/b", "pass clock/b").replace(from, to));
-        assert_ne!(report.runs[0].problems, [""; 0], "{to}");
+fn a_run_conforms_with_its_plan_alone() {
+    assert!(Report::from_console(&passed()).conforms());
+    let [a, b, c] = names();
+    let other = cases().nth(3).map(|case| format!("{case:?}")).unwrap();
+    let filter = format!(" filter={a},{b},{c}");
+    for (from, to, problem) in [
+        ("passed=2", "passed=3", "other numbers of cases"),
+        ("passed=2", "passed=4294967295", "other numbers of cases"),
+        ("cases=3", "cases=4", "announced 4 cases, and this suite has 3"),
+        ("cases=3", "", "no number of cases"),
+        ("begin 2", "begin 1", "speaks version 1"),
+        (&filter, "", "without a plan"),
+        (&filter, " filter=", "cases of the plan did not run"),
+        (&filter, &format!(" filter={a},{b}"), "1 cases ran that filter="),
+        (&format!("@hv run {a}\n@hv pass {a}\n"), "", &format!("1 case of the plan did not run: {a}")),
+        (&format!("@hv run {a}\n"), "", &format!("1 case ended without having begun: {a}")),
+        (&format!("@hv run {a}\n"), &format!("@hv run {a}\n@hv run {a}\n"), "1 case began again"),
+        (
+            &format!("@hv pass {a}\n"),
+            &format!("@hv pass {a}\n@hv fail {a} x\n"),
+            "ended without having begun",
+        ),
+        (&format!("{a}\n"), "clock/invented\n", "1 case is not of this suite: clock/invented"),
+        (&format!("{a}\n"), &format!("{other}\n"), "1 cases ran that filter="),
+        ("@hv end", "@hv fin", "has no end"),
+    ] {
+        let text = passed().replace(from, to);
+        assert_ne!(text, passed(), "{from}");
+        let report = Report::from_console(&text);
+        let problems = &report.runs[0].problems;
+        assert!(problems.iter().any(|found| found.contains(problem)), "{from} -> {to}: {problems:?}");
+        assert!(!report.conforms(), "{from} -> {to}");
     }
+}
+
+/// One invented case is no report, however well it passed.
+#[test]
+fn an_invented_case_is_no_conformance() {
+    let text = "@hv begin 2 cases=1 vps=1 conduit=smccc granule=4096 filter=a/b\n@hv run a/b\n@hv pass a/b\n\
+                @hv end passed=1 failed=0 skipped=0\n";
+    assert!(!Report::from_console(text).conforms());
+    let [a, ..] = names();
+    let one = text.replace("a/b", &a).replace(&format!("filter={a}"), "filter=");
+    assert!(!Report::from_console(&one).conforms());
+}
+
+/// What a report keeps depends on the suite and on the text's length alone: so many lines are not so many objects.
+#[test]
+fn a_long_text_makes_no_long_report() {
+    let [a, ..] = names();
+    let mut text = begin();
+    for n in 0..50_000 {
+        text.push_str(&format!("@hv run x/{n}\n@hv pass y/{n}\n@hv run {a}\n@hv fail {a} what\n"));
+    }
+    let report = Report::from_console(&text);
+    assert_eq!((report.runs.len(), report.runs[0].results.len()), (1, 1));
+    assert!(report.json().len() < 2000, "{}", report.json());
+    assert_eq!(report.runs[0].problems[0], "50000 cases are not of this suite, first x/0");
+
+    let report = Report::from_console(&begin().repeat(10_000));
+    assert_eq!(report.runs.len(), super::collect::MOST_RUNS + 1);
+    assert!(!report.conforms());
+
+    let long = "k=v ".repeat(1 << 18) + &"é".repeat(1 << 18);
+    let report = Report::from_console(&format!("@hv begin 2 {long}\n@hv run {long}\n@hv pass {long}\n"));
+    assert!(report.json().len() < 8000, "{}", report.json().len());
 }
 
 #[test]
 fn nothing_is_no_conformance() {
     assert!(!Report::from_console("").conforms());
     assert!(!Report::from_console("@hv end passed=1 failed=0 skipped=0\n").conforms());
-    let none = "@hv begin 1 cases=0 vps=1 conduit=smccc granule=4096\n@hv end passed=0 failed=0 skipped=0\n";
+    let none = "@hv begin 2 cases=0 vps=1 conduit=smccc granule=4096 filter=none-has-this\n\
+                @hv end passed=0 failed=0 skipped=0\n";
     assert!(!Report::from_console(none).conforms());
 }
 
 #[test]
 fn text_shows_chapters_of_one_run_and_failures_of_all() {
     let one = Report::from_console(&whole()).text();
-    assert!(one.contains("  clock                  1 passed, 1 FAILED, 1 skipped\n"), "{one}");
+    let [_, b, _] = names();
+    let (chapter, _) = b.split_once('/').unwrap();
+    assert!(one.contains(&format!("  {chapter:<20}   1 passed, 1 FAILED, 1 skipped\n")), "{one}");
     let two = Report::from_console(&whole().repeat(2)).text();
-    assert!(!two.contains("\n  clock "), "{two}");
-    assert_eq!(two.matches("FAILED clock/b\n    clock.rs:3").count(), 2, "{two}");
+    assert!(!two.contains(&format!("\n  {chapter} ")), "{two}");
+    assert_eq!(two.matches(&format!("FAILED {b}\n    clock.rs:3")).count(), 2, "{two}");
     assert!(two.contains(
         "skipped: no <clock> #1 (1 case)\n2 runs: 2 passed, 2 failed, 2 skipped; the host does NOT"
     ));
@@ -102,8 +192,9 @@ fn text_shows_chapters_of_one_run_and_failures_of_all() {
 fn tap_numbers_its_tests_and_escapes_directives() {
     let tap = Report::from_console(&whole()).tap();
     assert!(tap.starts_with("TAP version 13\n1..3\n"), "{tap}");
-    assert!(tap.contains("\nok 1 - clock/a\nnot ok 2 - clock/b\n# clock.rs:3"), "{tap}");
-    assert!(tap.contains("\nok 3 - clock/c # SKIP no <clock> #1\n"), "{tap}");
+    let [a, b, c] = names();
+    assert!(tap.contains(&format!("\nok 1 - {a}\nnot ok 2 - {b}\n# clock.rs:3")), "{tap}");
+    assert!(tap.contains(&format!("\nok 3 - {c} # SKIP no <clock> \\#1\n")), "{tap}");
 }
 
 #[test]
@@ -112,6 +203,29 @@ fn junit_escapes_what_has_a_meaning_in_xml() {
     assert!(xml.contains("x &lt; y &amp; z"), "{xml}");
     assert!(xml.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{xml}");
     assert!(!xml.contains("no <clock>"), "{xml}");
+}
+
+/// Whatever is in the text, a parser that knows which characters XML has reads it, and reads what was said.
+#[test]
+fn junit_is_xml_whatever_the_text() {
+    let all: Vec<char> =
+        (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(|c| *c != '\n').collect();
+    let [_, b, c] = names();
+    for chars in all.chunks(0x1_0000) {
+        let said: String = chars.iter().collect();
+        let line = format!("@hv fail {b} {said} end\n@hv run {c}\n");
+        let console = whole()
+            .replace(&format!("@hv fail {b} clock.rs:3: x < y & z: 0x1, not 0x2\n@hv run {c}\n"), &line);
+        let console =
+            console.replace("granule=65536", &format!("granule={}", &chars[..64].iter().collect::<String>()));
+        let xml = Report::from_console(&console).junit();
+        let document = roxmltree::Document::parse(&xml).unwrap_or_else(|error| panic!("{error}"));
+        let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+        let read = failure.attribute("message").unwrap();
+        let kept = |c: char| matches!(c, '\t' | '\r' | ' '..='\u{fffd}' | '\u{1_0000}'..);
+        let expected: String = chars.iter().map(|&c| if kept(c) { c } else { '\u{fffd}' }).collect();
+        assert_eq!(read, format!("{expected} end"));
+    }
 }
 
 #[test]

@@ -66,6 +66,12 @@ pub(super) fn load(file: &[u8], ram: Range<u64>) -> Result<Kernel, Error> {
     if !pieces.iter().any(|(range, _)| range.contains(&entry)) {
         return Err(outside("entry point", entry, entry.saturating_add(4), &ram));
     }
+    // Linkers let segments share a page of the file at most; headers that all point at the same bytes would multiply it.
+    let sum = pieces.iter().fold(0u64, |sum, (_, header)| sum.saturating_add(header.p_filesz));
+    if sum > 2 * file.len() as u64 {
+        let (field, expected) = ("the sum of all p_filesz", "at most twice the file's length");
+        return Err(Error::BadHeader { field, value: sum, expected });
+    }
     // .bss is not written: guest RAM that no segment covers is zero at the start.
     let mut segments = Vec::new();
     for (range, header) in pieces.iter().filter(|(_, header)| header.p_filesz != 0) {
@@ -154,6 +160,22 @@ pub(crate) mod test {
         truncated.pop();
         assert!(matches!(load(truncated, RAM), Err(Error::Truncated { .. })));
         assert!(matches!(load(b"\x7fELF".to_vec(), RAM), Err(Error::Elf { .. })));
+    }
+
+    /// Many segments that show the same bytes don't make a small file a big guest.
+    #[test]
+    fn segments_that_share_the_files_bytes_are_refused() {
+        let size = 0x1_0000;
+        let segments: Vec<Segment> = (0..256).map(|n| (0x4050_0000 + n * size, size, size)).collect();
+        let mut file = elf(0x4050_0000, &segments);
+        file.truncate(64 + 56 * segments.len() + size as usize);
+        let offset = file.len() as u64 - size;
+        for header in 0..segments.len() {
+            let at = 64 + 56 * header + 8;
+            file[at..at + 8].copy_from_slice(&offset.to_le_bytes());
+        }
+        let error = load(file, RAM).unwrap_err();
+        assert!(matches!(error, Error::BadHeader { value: 0x100_0000, .. }), "{error}");
     }
 
     #[test]

@@ -25,18 +25,25 @@ pub(crate) struct Kernel {
     pub(crate) headroom: u64,
 }
 
-/// Reads the kernel in `file` and places it in `ram`.
-pub(crate) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
-    // A compressed file is unpacked once: what is compressed twice is no kernel that anybody ships.
-    let limit = ram.end.saturating_sub(ram.start);
+/// Unpacks a compressed kernel, or the one in an EFI zboot image, of at most `limit` bytes. What is compressed twice is
+/// no kernel that anybody ships.
+///
+/// # Errors
+/// Damaged data, an unknown compression in an EFI zboot image, or more than `limit` bytes.
+pub fn unpack(file: Vec<u8>, limit: u64) -> Result<Vec<u8>, Error> {
     let file = match Format::of(&file) {
         Some(format) => format.unpack(&file, "the kernel", limit)?,
         None => file,
     };
-    let file = match zboot::payload(&file)? {
-        Some((format, payload)) => format.unpack(payload, "the EFI zboot kernel", limit)?,
-        None => file,
-    };
+    match zboot::payload(&file)? {
+        Some((format, payload)) => format.unpack(payload, "the EFI zboot kernel", limit),
+        None => Ok(file),
+    }
+}
+
+/// Reads the kernel in `file` and places it in `ram`.
+pub(crate) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
+    let file = unpack(file, ram.end.saturating_sub(ram.start))?;
     if elf::is_elf(&file) {
         return elf::load(&file, ram);
     }

@@ -52,15 +52,9 @@ pub(super) fn payload(file: &[u8]) -> Result<Option<(Format, &[u8])>, Error> {
         return Err(Error::ForeignKernel { machine });
     }
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    let format = match name {
-        b"gzip" => Format::Gzip,
-        // Newer kernels append the level: "zstd22".
-        name if name.starts_with(b"zstd") => Format::Zstd,
-        name if name.starts_with(b"xz") => Format::Xz,
-        name => {
-            return Err(Error::ZbootCompression { name: String::from_utf8_lossy(name).into_owned() });
-        }
-    };
+    let format = Format::named(name);
+    let format =
+        format.ok_or_else(|| Error::ZbootCompression { name: String::from_utf8_lossy(name).into_owned() })?;
     let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(size));
     let payload = usize::try_from(start).ok().zip(usize::try_from(end).ok());
     let payload = payload.and_then(|(start, end)| file.get(start..end));
@@ -105,8 +99,8 @@ pub(crate) mod test {
 
     #[test]
     fn an_unknown_compression_is_named() {
-        let text = load(zboot("lzo", b""), RAM).unwrap_err().to_string();
-        assert!(text.contains("\"lzo\""), "{text}");
+        let text = load(zboot("brotli", b""), RAM).unwrap_err().to_string();
+        assert!(text.contains("\"brotli\""), "{text}");
     }
 
     #[test]

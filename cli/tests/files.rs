@@ -1,0 +1,245 @@
+//! Files that a user names, given to the tool itself: from pipes, and hostile ones with little memory to read them in.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const HV: &str = env!("CARGO_BIN_EXE_hv");
+
+/// What a run of the tool left.
+struct Done {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Done {
+    /// Checks that it ended with exit code 2 and one error that has `text`.
+    #[track_caller]
+    fn refused(&self, text: &str) {
+        let errors = self.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert!(
+            self.code == Some(2) && errors == 1 && self.stderr.contains(text),
+            "expected code 2 and {text:?}, got {:?}:\n{}{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+    }
+}
+
+/// Runs the tool with `input` on a pipe as standard input, and at most this many MiB of address space.
+fn hv_within(mib: u32, words: &[&str], input: &[u8]) -> Done {
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -v {}; exec \"$0\" \"$@\"", mib << 10), HV])
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // It need not read all of it.
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
+    let done = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Done { code: done.status.code(), stdout: text(&done.stdout), stderr: text(&done.stderr) }
+}
+
+fn hv(words: &[&str], input: &[u8]) -> Done {
+    hv_within(4096, words, input)
+}
+
+/// A folder for files.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path: PathBuf = self.0.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// An ELF file for a machine (183 is AArch64), with a symbol table of `symbols` entries that all have the same name.
+fn elf(machine: u8, symbols: u64, name: &[u8]) -> Vec<u8> {
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(64, 0);
+    (file[16], file[18], file[20]) = (2, machine, 1);
+    let symbols_at = file.len() as u64;
+    for n in 0..symbols {
+        file.extend_from_slice(&[1, 0, 0, 0, 0x12, 0, 1, 0]);
+        file.extend_from_slice(&(0x4040_0000 + n).to_le_bytes());
+        file.extend_from_slice(&[0; 8]);
+    }
+    let names_at = file.len() as u64;
+    file.push(0);
+    file.extend_from_slice(name);
+    let sections_at = file.len() as u64;
+    for (kind, at, size, link, entry) in [
+        (0u32, 0, 0, 0u32, 0u64),
+        (2, symbols_at, names_at - symbols_at, 2, 24),
+        (3, names_at, sections_at - names_at, 0, 0),
+    ] {
+        let mut section = vec![0; 64];
+        section[4..8].copy_from_slice(&kind.to_le_bytes());
+        section[24..32].copy_from_slice(&at.to_le_bytes());
+        section[32..40].copy_from_slice(&size.to_le_bytes());
+        section[40..44].copy_from_slice(&link.to_le_bytes());
+        section[56..64].copy_from_slice(&entry.to_le_bytes());
+        file.extend_from_slice(&section);
+    }
+    file[40..48].copy_from_slice(&sections_at.to_le_bytes());
+    file[58..64].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
+    file
+}
+
+/// `blocks` times 128 KiB of zeros in zstd (RFC 8878): each an RLE block of four bytes.
+fn zstd_bomb(blocks: u32) -> Vec<u8> {
+    // Window of 1 MiB, no content size, no checksum.
+    let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 10 << 3];
+    for block in 1..=blocks {
+        let header = u32::from(block == blocks) | 1 << 1 | (128 << 10) << 3;
+        bytes.extend_from_slice(&header.to_le_bytes()[..3]);
+        bytes.push(0);
+    }
+    bytes
+}
+
+#[test]
+fn an_input_may_be_a_pipe() {
+    let folder = Folder::new();
+    let foreign = elf(62, 1, b"name\0");
+    for name in ["-", "/dev/stdin", "/dev/fd/0"] {
+        hv(&["boot", "--kernel", name], &foreign).refused("an arm64 one is needed");
+        hv(&["trace", name], b"{}").refused("this is no trace");
+        hv(&["conformance", "--read", name], b"one\ntwo\n").refused("it ends with: two");
+        hv(&["bench", "--compare", name], b"{}").refused("has no figures");
+    }
+    let file = folder.file("foreign", &foreign);
+    hv(&["boot", "--kernel", &file, "--initrd", "-"], b"initrd").refused("an arm64 one is needed");
+    hv(&["boot", "--kernel", &file, "--symbols", "-"], b"1 t a\n").refused("an arm64 one is needed");
+    hv(&["boot", "--kernel", &file, "--symbols", "-"], b"nothing").refused("has no symbols");
+    hv(&["conformance", "--kernel", "-"], &foreign).refused("an arm64 one is needed");
+    // A pipe with a path of its own, as shells make it for <(...).
+    let shell = format!("exec {HV} boot --kernel <(cat {file})");
+    let done = Command::new("bash").args(["-c", &shell]).output().unwrap();
+    assert!(String::from_utf8_lossy(&done.stderr).contains("an arm64 one is needed"));
+}
+
+#[test]
+fn standard_input_is_for_one_option() {
+    for words in [
+        ["boot", "--kernel", "-", "--initrd", "-"],
+        ["boot", "--kernel", "-", "--symbols", "/dev/stdin"],
+        ["boot", "--initrd", "/dev/fd/0", "--symbols", "-"],
+        ["conformance", "--kernel", "guest", "--read", "-"],
+    ] {
+        let done = hv(&words, b"1 t a\n");
+        if words[0] == "boot" {
+            done.refused("give - only once");
+        }
+    }
+    hv(&["conformance", "--read", "-", "-"], b"@hv begin 2 filter=\n").refused("give - only once");
+}
+
+#[test]
+fn symbols_that_share_a_name_take_no_memory() {
+    let folder = Folder::new();
+    let kernel = folder.file("kernel", &elf(183, 50_000, &[b'n'; 1 << 20]));
+    hv_within(512, &["boot", "--kernel", &kernel], b"").refused("no loadable segment");
+    hv_within(512, &["boot", "--kernel", "/dev/null", "--symbols", &kernel], b"").refused("0 bytes");
+    let map = folder.file("System.map", &b"1 t a\n".repeat(5 << 20));
+    hv_within(512, &["boot", "--kernel", "/dev/null", "--symbols", &map], b"")
+        .refused("more than 4194304 symbols");
+}
+
+#[test]
+fn devices_and_folders_are_no_files() {
+    for words in [
+        &["boot", "--kernel"][..],
+        &["boot", "--initrd"],
+        &["boot", "--symbols"],
+        &["trace"],
+        &["conformance", "--read"],
+        &["conformance", "--kernel"],
+        &["bench", "--compare"],
+    ] {
+        for (file, text) in
+            [("/dev/zero", "/dev/zero"), ("/", "/"), ("/nonexistent/file", "/nonexistent/file")]
+        {
+            let mut words = words.to_vec();
+            words.push(file);
+            hv_within(512, &words, b"").refused(text);
+        }
+    }
+}
+
+#[test]
+fn what_unpacks_without_an_end_takes_the_guests_memory_at_most() {
+    let folder = Folder::new();
+    let kernel = folder.file("kernel", &zstd_bomb(1 << 16));
+    hv_within(1024, &["boot", "--memory", "64M", "--kernel", &kernel], b"")
+        .refused("unpacks to more than 67108864");
+}
+
+/// A packet of a trace with `count` messages of no content in field `field` of a message in field `outer`.
+fn nested(outer: u8, field: u8, count: usize) -> Vec<u8> {
+    let length = |mut value: usize| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let inner = [field << 3 | 2, 0].repeat(count);
+    let mut packet = vec![outer << 3 | 2];
+    packet.extend(length(inner.len()));
+    packet.extend(inner);
+    let mut file = vec![0x0a];
+    file.extend(length(packet.len()));
+    file.extend(packet);
+    file
+}
+
+#[test]
+fn a_trace_of_many_nothings_is_an_error() {
+    let folder = Folder::new();
+    for count in [1000, 500_000, 8 << 20] {
+        // Annotations of an event, and interned names.
+        for (outer, field) in [(11, 4), (12, 2)] {
+            let file = folder.file("trace", &nested(outer, field, count));
+            hv_within(512, &["trace", &file], b"").refused("this is no trace");
+            let done = hv_within(512, &["trace", "--check", &file], b"");
+            done.refused(&file);
+        }
+    }
+}
+
+#[test]
+fn a_report_of_many_lines_is_read_in_little_memory() {
+    let folder = Folder::new();
+    let mut text = "@hv begin 2 cases=1 vps=1 filter=\n".to_owned();
+    for n in 0..200_000 {
+        text.push_str(&format!("@hv run a/{n}\n@hv fail a/{n} x\n"));
+    }
+    let file = folder.file("report", text.as_bytes());
+    let done = hv_within(256, &["conformance", "--read", &file], b"");
+    assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("200000 cases are not of this suite"), "{}", done.stdout);
+    assert!(Path::new(&file).exists());
+}
+
+#[test]
+fn figures_are_short_and_flat() {
+    hv_within(256, &["bench", "--compare", "-"], &b"[".repeat(100_000)).refused("has no figures");
+    hv_within(256, &["bench", "--compare", "-"], &b" ".repeat(2 << 20)).refused("more than 1048576 bytes");
+}
