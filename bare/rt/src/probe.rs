@@ -27,8 +27,8 @@ impl Size {
 
 macro_rules! load {
     ($instruction:literal, $address:expr, $value:expr) => {
-        // SAFETY: a load; if it faults, it is skipped and the register keeps its value. It names no memory of Rust's:
-        // the caller's address is that of a device or of memory reached only by probes.
+        // SAFETY: a load; if it faults, it is skipped and the register keeps its value. That it may read there is the
+        // caller's promise.
         unsafe {
             asm!(concat!($instruction, ", [{address}]"), value = inlateout(reg) 0u64 => $value,
                 address = in(reg) $address, options(nostack, preserves_flags))
@@ -38,10 +38,15 @@ macro_rules! load {
 
 /// Reads at an address.
 ///
+/// # Safety
+///
+/// Memory there that Rust uses is not written meanwhile, but for atomics; a device there keeps nothing that the program
+/// relies on and that the read changes.
+///
 /// # Errors
 ///
 /// The exception that the access met.
-pub fn read(address: u64, size: Size) -> Result<u64, Exception> {
+pub unsafe fn read(address: u64, size: Size) -> Result<u64, Exception> {
     let mut value = 0u64;
     let exception = exception::catch(|| match size {
         Size::Byte => load!("ldrb {value:w}", address, value),

@@ -3,7 +3,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::irq;
+use crate::cpu::AffinityState;
+use crate::{cpu, irq, machine};
 
 static TREE: AtomicU64 = AtomicU64::new(0);
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -18,9 +19,17 @@ pub fn generation() -> u64 {
 }
 
 /// Starts the program again: statics as in the file, MMU off, the same device tree. The interrupt controller is set up
-/// anew; other devices, and the hypervisor, stay as they are. Every other CPU is off.
+/// anew; other devices, and the hypervisor, stay as they are.
+///
+/// # Panics
+///
+/// If another CPU is on.
 pub fn restart() -> ! {
     irq::mask();
+    let others = (0..machine::get().vps()).filter(|&cpu| cpu != cpu::index());
+    for cpu in others {
+        assert_eq!(cpu::state(cpu), Ok(AffinityState::Off), "CPU {cpu} runs what is to be overwritten");
+    }
     // SAFETY: it does not return, and no other CPU runs; what Rust knew of is gone together with Rust's program.
     unsafe { rt_restart(TREE.load(Ordering::Relaxed), generation() + 1) }
 }

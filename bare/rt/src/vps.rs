@@ -14,8 +14,8 @@ use crate::{MAX_CPUS, arch, cpu, irq, machine, time};
 
 /// The SGI that wakes a VP which waits, and whoever waits for it.
 const WAKE: u32 = 1;
-/// How long a VP may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a VP may take to start or to stop: what takes longer does not come any more, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// SCTLR_EL1 with the MMU off and the RES1 bits set, as the start code expects it (Arm ARM, "SCTLR_EL1").
 pub const SCTLR_OFF: u64 = 0x30d0_0800;
 
@@ -29,6 +29,8 @@ enum Job {
 static JOBS: [Mutex<Option<Job>>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
 /// Jobs that a VP has done.
 static DONE: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+/// The VP has a job: until it is done, nobody gives it another.
+static BUSY: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 /// The VP waits for jobs.
 static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
@@ -90,10 +92,17 @@ pub fn wait_online(vp: usize) -> bool {
     wait_long(|| ONLINE[vp].load(Ordering::Acquire))
 }
 
-/// Hands a VP a job.
-fn give(vp: usize, job: Job) {
+/// Hands a VP a job, and returns how many it has done so far.
+///
+/// # Panics
+///
+/// If it has one: another VP, or a handler, is in the middle of the same.
+fn give(vp: usize, job: Job) -> u32 {
+    assert!(!BUSY[vp].swap(true, Ordering::Acquire), "VP {vp} has a job");
+    let before = DONE[vp].load(Ordering::Acquire);
     *JOBS[vp].lock() = Some(job);
     irq::send_sgi(vp, WAKE);
+    before
 }
 
 /// Runs `work` on a VP. The first VP calls.
@@ -101,18 +110,21 @@ pub fn run_on(vp: usize, work: &(dyn Fn() + Sync)) {
     if vp == cpu::index() {
         return work();
     }
-    let before = DONE[vp].load(Ordering::Acquire);
     // SAFETY: the lifetime is not longer than the call: this function does not return, nor unwind (there is no unwinding
-    // here), before the VP has counted the job as done, after which it does not use the reference.
+    // here), before the VP has counted the job as done, after which it does not use the reference. It is this job that the
+    // VP counts, because nobody gives it another meanwhile (`BUSY`).
     let work: &'static (dyn Fn() + Sync) = unsafe { core::mem::transmute(work) };
-    give(vp, Job::Run(work));
+    let before = give(vp, Job::Run(work));
     wait(|| DONE[vp].load(Ordering::Acquire) != before);
+    BUSY[vp].store(false, Ordering::Release);
 }
 
 /// Switches a VP off, and waits until it is.
 pub fn stop(vp: usize) -> bool {
     give(vp, Job::Stop);
-    wait_long(|| matches!(cpu::state(vp), Ok(AffinityState::Off)))
+    let off = wait_long(|| matches!(cpu::state(vp), Ok(AffinityState::Off)));
+    BUSY[vp].store(!off, Ordering::Release);
+    off
 }
 
 core::arch::global_asm!(

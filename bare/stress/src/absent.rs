@@ -8,6 +8,7 @@ use rt::mmu::{self, Kind};
 use rt::probe::{self, Size};
 
 use crate::check::{Check, Checks};
+use crate::probes;
 
 /// A part of the address space behind which there is nothing for a guest, though the machine may have something there.
 pub(crate) struct Window {
@@ -110,7 +111,7 @@ fn judge(check: &mut Check, address: u64, write: bool, got: Option<Exception>) {
 
 /// Reads and writes at an address.
 fn access(check: &mut Check, address: u64) {
-    judge(check, address, false, probe::read(address, Size::Word).err());
+    judge(check, address, false, probes::read(address, Size::Word).err());
     // SAFETY: nothing of ours is there.
     let write = unsafe { probe::write(address, Size::Word, 0xdead_beef) };
     judge(check, address, true, write.err());
@@ -128,7 +129,7 @@ fn fetch(check: &mut Check, address: u64) {
 fn sizes(check: &mut Check) {
     for address in [0x902_0000, HYPERVISOR.range.start + 0x20_0000] {
         for size in Size::ALL {
-            judge(check, address, false, probe::read(address, size).err());
+            judge(check, address, false, probes::read(address, size).err());
             // SAFETY: nothing of ours is there.
             let write = unsafe { probe::write(address, size, u64::MAX) };
             judge(check, address, true, write.err());

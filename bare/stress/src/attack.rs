@@ -17,6 +17,7 @@ use crate::absent::{self, ODD_INSTRUCTIONS, Window};
 use crate::generate;
 use crate::gic::{self, GICD_CTLR};
 use crate::hv::{self, Call, Convention};
+use crate::probes;
 use crate::psci;
 use crate::registers::{self, Encoding};
 use crate::rng::Rng;
@@ -226,7 +227,7 @@ fn memory(rng: &mut Rng) {
     }
     let size = rng.pick(&Size::ALL);
     let got = match rng.below(if memory { 5 } else { 4 }) {
-        0 => probe::read(address, size).err(),
+        0 => probes::read(address, size).err(),
         // SAFETY: there is nothing, or else this run shows it.
         1 => unsafe { probe::write(address, size, rng.next()) }.err(),
         4 => {
@@ -276,7 +277,7 @@ fn interrupt_controller(rng: &mut Rng) {
     match rng.below(8) {
         0 if harmless => odd(rng, base + offset),
         0..4 => {
-            let got = probe::read(base + offset, size).err();
+            let got = probes::read(base + offset, size).err();
             expect(
                 "a read of the interrupt controller",
                 base + offset,

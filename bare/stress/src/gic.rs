@@ -10,6 +10,7 @@ use rt::probe::{self, Size};
 
 use crate::absent::ODD_INSTRUCTIONS;
 use crate::check::{Check, Checks};
+use crate::probes;
 
 /// Offsets in the distributor.
 pub(crate) const GICD_CTLR: u64 = 0x0;
@@ -33,7 +34,7 @@ pub(crate) fn run(checks: &mut Checks) {
     let machine = rt::machine::get();
     checks.check("it is a GICv3", |check| {
         for address in [machine.gicd + GICD_PIDR2, machine.gicr + GICR_PIDR2] {
-            check.equal(address, probe::read(address, Size::Word).map(|v| v >> 4 & 0xf), Ok(3));
+            check.equal(address, probes::read(address, Size::Word).map(|v| v >> 4 & 0xf), Ok(3));
         }
     });
     checks.check("registers have the sizes that the specification gives", |check| sizes(check, machine));
@@ -78,7 +79,7 @@ fn sizes(check: &mut Check, machine: &Machine) {
     ];
     for (address, supported) in table {
         for (size, supported) in Size::ALL.into_iter().zip(supported) {
-            let read = probe::read(address, size);
+            let read = probes::read(address, size);
             if supported {
                 check.holds((address, size, read), read.is_ok());
                 // What was read is written again.
@@ -108,7 +109,7 @@ fn unaligned(check: &mut Check, machine: &Machine) {
         (machine.gicr + GICR_TYPER + 1, Size::Double),
         (machine.gicr + GICR_IPRIORITYR + 1, Size::Word),
     ] {
-        check.meets((address, size, "read"), probe::read(address, size).err(), is_abort);
+        check.meets((address, size, "read"), probes::read(address, size).err(), is_abort);
         check.meets((address, size, "write"), write(address, size, 0).err(), is_abort);
     }
 }
@@ -134,16 +135,16 @@ fn reserved(check: &mut Check, machine: &Machine) {
     for address in [machine.gicd + 0x20, machine.gicd + 0xc000, machine.gicr + 0x30, machine.gicr + 0x1_f000]
     {
         check.equal((address, "write"), write(address, Size::Word, 0xffff_ffff), Ok(()));
-        check.equal((address, "read"), probe::read(address, Size::Word), Ok(0));
+        check.equal((address, "read"), probes::read(address, Size::Word), Ok(0));
     }
 }
 
 fn read_only(check: &mut Check, machine: &Machine) {
     for address in [machine.gicd + GICD_TYPER, machine.gicd + GICD_PIDR2, machine.gicr + GICR_TYPER] {
-        let before = probe::read(address, Size::Word);
+        let before = probes::read(address, Size::Word);
         check.holds((address, before), before.is_ok());
         check.equal((address, "write"), write(address, Size::Word, 0x5555_5555), Ok(()));
-        check.equal((address, "read"), probe::read(address, Size::Word), before);
+        check.equal((address, "read"), probes::read(address, Size::Word), before);
     }
 }
 
@@ -152,7 +153,7 @@ fn every_word(check: &mut Check, machine: &Machine) {
         (0..machine.vps() as u64).flat_map(|vp| (0..0x2_0000).step_by(4).map(move |o| vp * 0x2_0000 + o));
     let addresses = (0..0x1_0000).step_by(4).map(|offset| machine.gicd + offset);
     for address in addresses.chain(redistributors.map(|offset| machine.gicr + offset)) {
-        let got = probe::read(address, Size::Word);
+        let got = probes::read(address, Size::Word);
         if got.is_err() {
             check.wrong(address, got);
         }

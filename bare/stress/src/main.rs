@@ -21,6 +21,7 @@ mod generate;
 mod gic;
 mod hv;
 mod hypercalls;
+mod probes;
 mod psci;
 mod random;
 mod registers;

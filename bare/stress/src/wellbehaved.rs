@@ -8,12 +8,13 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vp::VP_INDEX_SELF;
-use rt::probe::{self, Size};
+use rt::probe::Size;
 use rt::{irq, time};
 
 use crate::attack::{IPI_INTID, OWN_SGI, SINT_INTID};
 use crate::check::Check;
 use crate::hv::{self, Convention};
+use crate::probes;
 use crate::psci::{self, PATIENCE};
 use crate::rng::Rng;
 
@@ -196,8 +197,8 @@ impl WellBehaved {
         check.equal("AFFINITY_INFO", psci::psci(psci::AFFINITY_INFO, [0; 3]), 0);
         let machine = rt::machine::get();
         let own = machine.gicr + 0x1_0400;
-        check.holds("the redistributor", probe::read(own, Size::Byte).is_ok());
-        let gone = probe::read(0x902_0000, Size::Word);
+        check.holds("the redistributor", probes::read(own, Size::Byte).is_ok());
+        let gone = probes::read(0x902_0000, Size::Word);
         check.holds(("fw_cfg", gone), gone.is_err_and(|e| e.is_external_abort()));
     }
 }
@@ -216,8 +217,8 @@ fn comes(check: &mut Check, intid: u32, before: u64) -> bool {
         let frame = rt::machine::get().gicr + 0x1_0000;
         let state =
             [("enabled", 0x100), ("pending", 0x200), ("active", 0x300), ("group", 0x80), ("edge", 0xc04)]
-                .map(|(name, offset)| (name, probe::read(frame + offset, Size::Word).unwrap_or(0)));
-        let priority = probe::read(frame + 0x400 + u64::from(intid), Size::Byte);
+                .map(|(name, offset)| (name, probes::read(frame + offset, Size::Word).unwrap_or(0)));
+        let priority = probes::read(frame + 0x400 + u64::from(intid), Size::Byte);
         let running = [rt::mrs!("icc_rpr_el1"), rt::mrs!("icc_hppir1_el1"), rt::mrs!("icc_pmr_el1")];
         check.wrong(
             ("INTID", intid, "does not come"),
