@@ -296,7 +296,7 @@ static void on_kexec(void) { cleanup_status = hyperv_cleanup(); }
 
 static void teardown(void)
 {
-    uint64_t simp, control, sint;
+    uint64_t simp, control, sint, before = 0, now, after;
     hv_disable_vmbus_irq();
     hv_remove_vmbus_irq();
     hv_setup_kexec_handler(on_kexec);
@@ -308,9 +308,21 @@ static void teardown(void)
     hv_kexec();
     check("hv_remove_kexec_handler", cleanup_status == 1);
     check("hv_is_hyperv_initialized afterwards", !hv_is_hyperv_initialized());
+    check("ms_hyperv afterwards", !ms_hyperv.features && !ms_hyperv.hints && !ms_hyperv.max_vp_index);
+    check("no CPU in the map afterwards", (uint32_t)hv_cpu_number_to_vp_number(0) == VP_INVAL &&
+                                              hv_vp_index[0] == VP_INVAL && !hv_max_vp_index);
     check("the guest id is gone", hv_get_vpreg(HV_REGISTER_GUEST_OSID) == 0);
+    check("the page that was given back is not valid",
+          hv_read_tsc_page_tsc((struct ms_hyperv_tsc_page *)tsc_page, &before) == UINT64_MAX);
+    /* It holds something else now, which the clock must not take for the time. */
+    for (size_t i = 0; i < 24; i++)
+        tsc_page[i] = 0x7f;
     /* With an id again, everything else is found in reset state. */
     hv_set_vpreg(HV_REGISTER_GUEST_OSID, generate_guest_id(0x42, 0x10000, 7));
+    hv_get_current_tick(before);
+    now = hyperv_cs();
+    hv_get_current_tick(after);
+    check("the clock reads the register afterwards", before && before <= now && now <= after);
     hv_get_simp(simp);
     hv_get_synic_state(control);
     hv_get_synint_state(VMBUS_SINT, sint);

@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "timer registers and SGIs")]
 
 use core::arch::asm;
-use core::sync::atomic::Ordering;
 
 use hv_guest::arch::Smccc;
 use hv_guest::clock::Clock;
@@ -122,7 +121,11 @@ impl<'a> Expiry<'a> {
         let page = &PAGES[1];
         let clock = vp.partition().start_clock(page, &MEMORY).expect("it has a clock");
         // Sequence and padding, scale, offset (TLFS, "Partition Reference TSC Mechanism").
-        let [_, scale, offset] = [0, 1, 2].map(|word| page.words()[word].load(Ordering::Relaxed));
+        let [_, scale, offset] = [0, 8, 16].map(|at| {
+            let mut word = [0; 8];
+            page.read(at, &mut word);
+            u64::from_le_bytes(word)
+        });
         Self { clock, scale, offset }
     }
 

@@ -120,7 +120,8 @@ fn start(bench: &Bench, machine: &Machine, vp: usize) {
         rt::arch::dsb();
         nops(bench.delay());
         let before = mrs!("cntvct_el0");
-        let result = Smccc.smccc(CPU_ON, arguments);
+        // SAFETY: the VP runs `bench_started`, which counts and goes off.
+        let result = unsafe { Smccc.smccc(CPU_ON, arguments) };
         assert!(result[0] == 0, "CPU_ON: {:#x}", result[0]);
         until(|| cpu::state(vp) == Ok(AffinityState::Off));
         STARTED.load(Ordering::Acquire) - before

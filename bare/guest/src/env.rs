@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_conformance::{Convention, Env, Exception};
 use hv_guest::arch::Either;
-use hv_guest::conduit::Conduit;
+use hv_guest::conduit::{Conduit, Raw};
 use hv_tlfs::start_vp::InitialVpContext;
 use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time, vps};
 
@@ -21,13 +21,17 @@ static TAKEN: [[AtomicU64; irq::INTIDS]; MAX_CPUS] =
 /// This machine.
 pub(crate) struct Guest {
     machine: &'static Machine,
-    conduit: Either,
+    convention: Convention,
+    conduit: Raw<Either>,
     intids: [u32; 3],
     count: usize,
 }
 
 impl Guest {
-    pub(crate) fn new(machine: &'static Machine, conduit: Either) -> Self {
+    /// # Safety
+    ///
+    /// What is done with it is what the suite does: hypercalls and `hvc` name the scratch pages alone as memory to write to.
+    pub(crate) unsafe fn new(machine: &'static Machine, conduit: Either) -> Self {
         let mut intids = [0; 3];
         let known = [machine.vmbus_intid, machine.stimer_intid, Some(FREE_PPI)];
         let mut count = 0;
@@ -35,7 +39,13 @@ impl Guest {
             intids[count] = intid;
             count += 1;
         }
-        Self { machine, conduit, intids, count }
+        let convention = match conduit {
+            Either::Smccc => Convention::Smccc,
+            Either::Hvc1 => Convention::Hvc1,
+        };
+        // SAFETY: the caller's promise.
+        let conduit = unsafe { Raw::new(conduit) };
+        Self { machine, convention, conduit, intids, count }
     }
 
     fn switch(&self, name: &str) -> bool {
@@ -44,19 +54,16 @@ impl Guest {
 }
 
 impl Env for Guest {
-    fn conduit(&self) -> &dyn Conduit {
+    fn conduit(&self) -> &Raw<dyn Conduit + '_> {
         &self.conduit
     }
 
     fn convention(&self) -> Convention {
-        match self.conduit {
-            Either::Smccc => Convention::Smccc,
-            Either::Hvc1 => Convention::Hvc1,
-        }
+        self.convention
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
-        // SAFETY: the suite hands out addresses of its scratch pages alone, which are atomics.
+        // SAFETY: who made the environment vouches for it: scratch pages are atomics.
         match unsafe { probe::hvc(immediate, x) } {
             None => Ok(()),
             Some(exception) => Err(Exception { undefined: exception.is_undefined() }),

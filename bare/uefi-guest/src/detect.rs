@@ -28,7 +28,10 @@ pub(crate) fn look() -> Finding {
         machine::freeze();
         let mut x = [0; 31];
         x[0] = VENDOR_HYP_UID.into();
-        if machine::hvc(0, &mut x).is_ok() {
+        // SAFETY: the call returns four registers, and does nothing else.
+        #[expect(unsafe_code, reason = "an SMCCC call")]
+        let answer = unsafe { machine::hvc(0, &mut x) };
+        if answer.is_ok() {
             finding.uid = Some([x[0], x[1], x[2], x[3]].map(|word| word as u32));
         }
         machine::thaw();

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use hv_conformance::{Convention, Env, Exception};
 use hv_guest::arch::Either;
-use hv_guest::conduit::Conduit;
+use hv_guest::conduit::{Conduit, Raw};
 
 use crate::machine::{isb, mrs};
 use crate::{gic, machine, scratch};
@@ -13,15 +13,23 @@ use crate::{gic, machine, scratch};
 /// One VP. What a firmware cannot lend is left out, and the suite skips what is about it: other VPs, VMBus (the firmware's
 /// connection would break), crashes (they end the machine), pages that move.
 pub(crate) struct Application {
-    conduit: Either,
+    convention: Convention,
+    conduit: Raw<Either>,
     intids: [u32; 2],
     fresh: bool,
 }
 
 impl Application {
     /// `fresh`: the firmware has not used the partition.
-    pub(crate) fn new(conduit: Either, intids: [u32; 2], fresh: bool) -> Self {
-        Self { conduit, intids, fresh }
+    ///
+    /// # Safety
+    ///
+    /// What is done with it is what the suite does: hypercalls and `hvc` name the scratch pages alone as memory to write to.
+    pub(crate) unsafe fn new(conduit: Either, intids: [u32; 2], fresh: bool) -> Self {
+        let convention = convention(conduit);
+        // SAFETY: the caller's promise.
+        let conduit = unsafe { Raw::new(conduit) };
+        Self { convention, conduit, intids, fresh }
     }
 }
 
@@ -34,16 +42,17 @@ pub(crate) fn convention(conduit: Either) -> Convention {
 }
 
 impl Env for Application {
-    fn conduit(&self) -> &dyn Conduit {
+    fn conduit(&self) -> &Raw<dyn Conduit + '_> {
         &self.conduit
     }
 
     fn convention(&self) -> Convention {
-        convention(self.conduit)
+        self.convention
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
-        machine::hvc(immediate, x)
+        // SAFETY: who made the environment vouches for it.
+        unsafe { machine::hvc(immediate, x) }
     }
 
     fn vp_count(&self) -> usize {

@@ -131,7 +131,11 @@ pub(crate) fn take_interrupts() {
 }
 
 /// Executes `hvc` with these registers X0 to X30, of which X30 is not the caller's.
-pub(crate) fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
+///
+/// # Safety
+///
+/// The call makes the host write no memory but the scratch pages, which are atomics.
+pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
     // A call that nobody makes must not look like one that the host refused as it should.
     let Some(place) = IMMEDIATES.iter().position(|&known| known == immediate) else {
         return Err(Exception { undefined: false });
@@ -140,7 +144,7 @@ pub(crate) fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
     EXPECTED.store(true, Ordering::SeqCst);
     let platform: u64;
     // SAFETY: the stub is `hvc` and a return. The processor is frozen, so an exception comes to `rt_sync`, which skips the
-    // instruction. The host changes no register but X0 to X17 and no memory but the scratch pages, which are atomics;
+    // instruction. The host changes no register but X0 to X17 and no memory but what the caller answers for;
     // X18, which is the platform's and which `rt_run` loads from the array, is put back.
     unsafe {
         asm!("mov {}, x18", out(reg) platform, options(nostack, nomem, preserves_flags));

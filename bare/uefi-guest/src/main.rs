@@ -79,7 +79,9 @@ fn test(intids: [u32; 2]) -> bool {
         };
         note!("{conduit:?}: the firmware's guest OS id is {id:#x}");
         gic::take(intids);
-        let application = Application::new(conduit, intids, id == 0);
+        // SAFETY: it is the suite that uses it.
+        #[expect(unsafe_code, reason = "vouches for the suite's hypercalls")]
+        let application = unsafe { Application::new(conduit, intids, id == 0) };
         let totals = hv_conformance::run(&application, filter, &mut Lines(Report));
         gic::give_back();
         partition::restore();

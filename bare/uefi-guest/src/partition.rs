@@ -1,6 +1,7 @@
 //! The state of the partition that the suite writes: saved before it, and put back behind it.
 //!
 //! Hyper-V's own firmware has a guest OS id, uses the SynIC for VMBus, and a synthetic timer for its clock.
+#![expect(unsafe_code, reason = "pages of the firmware are lent again")]
 
 use hv_guest::arch::Either;
 use hv_guest::conduit::Conduit as _;
@@ -51,18 +52,25 @@ fn answers(conduit: Either) -> bool {
     let mut x = [0; 31];
     x[0] = HYPERCALL.into();
     x[at..at + 4].copy_from_slice(&[GET.0, OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into()]);
-    machine::hvc(convention.immediate(), &mut x).is_ok()
+    // SAFETY: a fast Get of a register.
+    unsafe { machine::hvc(convention.immediate(), &mut x) }.is_ok()
 }
 
 fn get(conduit: Either, name: RegisterName) -> Was {
-    let (result, [low, _]) = conduit.call_3_2(GET, [OWN[0], OWN[1], name.0.into()]);
+    // SAFETY: a fast Get of a register.
+    let (result, [low, _]) = unsafe { conduit.call_3_2(GET, [OWN[0], OWN[1], name.0.into()]) };
     (result.status() == HvStatus::SUCCESS).then_some(low)
 }
 
-fn set(conduit: Either, name: RegisterName, value: u64) -> bool {
+/// # Safety
+///
+/// The value enables no page but the one that the firmware had lent before.
+unsafe fn set(conduit: Either, name: RegisterName, value: u64) -> bool {
     let control =
         HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_rep_count(1).with_fast(true);
-    conduit.call_6(control, [OWN[0], OWN[1], name.0.into(), 0, value, 0]).status() == HvStatus::SUCCESS
+    let input = [OWN[0], OWN[1], name.0.into(), 0, value, 0];
+    // SAFETY: the caller's promise.
+    unsafe { conduit.call_6(control, input) }.status() == HvStatus::SUCCESS
 }
 
 /// Saves the registers, and gives the guest OS id: 0 if nobody has used the partition. `None` if the host does not answer
@@ -71,7 +79,8 @@ pub(crate) fn save(conduit: Either) -> Option<u64> {
     let get = |name| get(conduit, name);
     let id = answers(conduit).then(|| get(RegisterName::GUEST_OS_ID)).flatten()?;
     if id == 0 {
-        set(conduit, RegisterName::GUEST_OS_ID, SOME_ID);
+        // SAFETY: no page's register.
+        unsafe { set(conduit, RegisterName::GUEST_OS_ID, SOME_ID) };
     }
     let saved = Saved {
         conduit,
@@ -87,7 +96,8 @@ pub(crate) fn save(conduit: Either) -> Option<u64> {
         }),
     };
     // The suite looks at the state that a guest finds at its start.
-    set(conduit, RegisterName::GUEST_OS_ID, id);
+    // SAFETY: no page's register.
+    unsafe { set(conduit, RegisterName::GUEST_OS_ID, id) };
     *SAVED.lock() = Some(saved);
     Some(id)
 }
@@ -98,7 +108,8 @@ pub(crate) fn restore() {
     let mut refused = 0;
     let mut put = |name, value: Was| {
         if let Some(value) = value {
-            refused += u32::from(!set(saved.conduit, name, value));
+            // SAFETY: values are those that were saved, or disable.
+            refused += u32::from(!unsafe { set(saved.conduit, name, value) });
         }
     };
     put(RegisterName::GUEST_OS_ID, Some(if saved.id == 0 { SOME_ID } else { saved.id }));

@@ -1,6 +1,6 @@
 //! What the suite asks of the program that it runs in.
 
-use hv_guest::conduit::Conduit;
+use hv_guest::conduit::{Conduit, Raw};
 use hv_tlfs::start_vp::InitialVpContext;
 
 /// Most VPs that a run can have.
@@ -76,8 +76,9 @@ pub struct CrashReport {
 /// but those that name a VP speak of the VP that calls. The provided methods are about things that an environment may
 /// lack: a case that needs one is skipped then, with a reason.
 pub trait Env: Sync {
-    /// How hypercalls are issued.
-    fn conduit(&self) -> &dyn Conduit;
+    /// How hypercalls are issued. The suite's cases make them by hand, of addresses of scratch pages, and of addresses
+    /// that a host has to refuse.
+    fn conduit(&self) -> &Raw<dyn Conduit + '_>;
 
     /// The convention of [`conduit`](Self::conduit).
     fn convention(&self) -> Convention;

@@ -125,7 +125,7 @@ extern "C" {
 //
 // # Safety
 //
-// `output` can be written.
+// As for `hv_do_hvc`; `output` can be written.
 uint64_t hv_do_hvc_fast_get(uint64_t control,
                             uint64_t input1,
                             uint64_t input2,
@@ -136,7 +136,7 @@ uint64_t hv_do_hvc_fast_get(uint64_t control,
 //
 // # Safety
 //
-// What the hypercall writes to `outputaddr` may be written there.
+// As for `hv_do_hvc`; what the hypercall writes to `outputaddr` may be written there.
 uint64_t hv_do_hypercall(uint64_t control, const void *inputaddr, void *outputaddr);
 
 // A rep hypercall, continued until every element is done. Returns the result value: status, and elements done.
@@ -151,9 +151,17 @@ uint64_t hv_do_rep_hypercall(uint16_t code,
                              void *outputaddr);
 
 // A fast hypercall of one word. Returns the result value.
+//
+// # Safety
+//
+// As for `hv_do_hvc`.
 uint64_t hv_do_fast_hypercall8(uint16_t control, uint64_t input8);
 
 // A fast hypercall of two words. Returns the result value.
+//
+// # Safety
+//
+// As for `hv_do_hvc`.
 uint64_t hv_do_fast_hypercall16(uint16_t control, uint64_t input1, uint64_t input2);
 
 // Reports a crash with the error, the guest's id, program counter and stack pointer. Returns 0 or a status.
@@ -165,10 +173,18 @@ uint64_t hyperv_report_panic(const struct pt_regs *regs, int64_t err);
 
 // Reports a crash with a text of `size` bytes, 4096 at most, at guest physical address `pa`, in one page. Of an empty text
 // the crash is reported all the same. Returns 0 or a status.
+//
+// # Safety
+//
+// The host may read the text and show it to whoever looks at its log.
 uint64_t hyperv_report_panic_msg(uint64_t pa,
                                  size_t size);
 
 // Lets `handler` run for the VMBus interrupt.
+//
+// # Safety
+//
+// `handler` may be called at any time from now on, until `hv_remove_vmbus_irq`.
 void hv_setup_vmbus_irq(void (*handler)(void));
 
 // Undoes `hv_setup_vmbus_irq`.
@@ -185,21 +201,37 @@ void hv_disable_vmbus_irq(void);
 //
 // # Safety
 //
-// `irq` and `vector` can be written.
+// `irq` and `vector` can be written. `handler` may be called at any time from now on, until `hv_remove_stimer0_irq`.
 int32_t hv_setup_stimer0_irq(int32_t *irq,
                              int32_t *vector,
                              void (*handler)(void));
 
 // Undoes `hv_setup_stimer0_irq`.
+//
+// # Safety
+//
+// `irq` is what `hv_setup_stimer0_irq` gave.
 void hv_remove_stimer0_irq(int32_t irq);
 
 // Enables the timer's interrupt on the CPU that calls.
+//
+// # Safety
+//
+// `irq` is what `hv_setup_stimer0_irq` gave.
 void hv_enable_stimer0_percpu_irq(int32_t irq);
 
 // Disables the timer's interrupt on the CPU that calls.
+//
+// # Safety
+//
+// `irq` is what `hv_setup_stimer0_irq` gave.
 void hv_disable_stimer0_percpu_irq(int32_t irq);
 
 // Lets `handler` run when the kernel calls `hv_kexec`.
+//
+// # Safety
+//
+// `handler` may be called until it is removed.
 void hv_setup_kexec_handler(void (*handler)(void));
 
 // Undoes `hv_setup_kexec_handler`.
@@ -209,6 +241,10 @@ void hv_remove_kexec_handler(void);
 void hv_kexec(void);
 
 // Lets `handler` run when the kernel calls `hv_crash`.
+//
+// # Safety
+//
+// `handler` may be called until it is removed.
 void hv_setup_crash_handler(void (*handler)(struct pt_regs *regs));
 
 // Undoes `hv_setup_crash_handler`.
@@ -222,7 +258,8 @@ void hv_remove_crash_handler(void);
 void hv_crash(struct pt_regs *regs);
 
 // Looks whether this is Hyper-V, tells it the guest's id (`generate_guest_id`), and reads what it tells. Once, on the
-// boot CPU. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if this is not Hyper-V.
+// boot CPU; and once again after `hyperv_cleanup`. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if
+// this is not Hyper-V.
 //
 // # Safety
 //
@@ -244,7 +281,10 @@ bool hv_is_hyperv_initialized(void);
 // `hyperv_cleanup` on the last one. Returns 0 or the first error, after every step was tried.
 uint64_t hyperv_cleanup_cpu(void);
 
-// The same for the last CPU, and then for the partition: the reference TSC page and the guest id.
+// The same for the last CPU, and then for the partition: the reference TSC page, which becomes a page of zeros, and the
+// guest id. Nothing of the partition is left: the clock reads the counter register, which the hypervisor refuses until
+// there is a guest id again; `ms_hyperv` is zero; no CPU is in the map. Returns 0 or the first error, after every step was
+// tried.
 uint64_t hyperv_cleanup(void);
 
 // The id of a guest that is Linux or goes by its rules: distribution's bits 55:48, kernel version, distribution's
@@ -254,6 +294,10 @@ uint64_t generate_guest_id(uint64_t d_info1,
                            uint64_t d_info2);
 
 // Writes a register of the VP that calls. Returns 0 or the hypervisor's status. (The patch's returns nothing.)
+//
+// # Safety
+//
+// A page that the value lends to the hypervisor may be written by it until another value takes the page back.
 uint64_t hv_set_vpreg(uint32_t reg,
                       uint64_t value);
 
@@ -294,7 +338,7 @@ uint64_t hv_read_tsc_page_tsc(const struct ms_hyperv_tsc_page *tsc_pg,
 //
 // # Safety
 //
-// `tsc_pg` is at a multiple of 4096 and stays the hypervisor's until `hyperv_cleanup`.
+// `tsc_pg` is at a multiple of 4096, and stays the hypervisor's until `hyperv_cleanup` returns.
 uint64_t hv_setup_tsc_page(struct ms_hyperv_tsc_page *tsc_pg);
 
 // The reference time in 100 ns: by the page of `hv_setup_tsc_page` while it is valid, else by the counter register; 0 if

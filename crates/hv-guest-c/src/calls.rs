@@ -14,19 +14,33 @@ use crate::os::{conduit, physical};
 ///
 /// C declares it `u64 hv_do_hvc(u64 control, ...)`: on AArch64 outside of Apple's systems the words of a variadic call are in
 /// the same registers. Words that were not passed have no meaning, and the hypervisor does not look at them.
+///
+/// # Safety
+///
+/// What the hypercall does is the caller's to answer for: memory that the hypervisor writes, code that a VP runs.
 /// cbindgen:ignore
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_do_hvc(control: u64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64) -> u64 {
+pub unsafe extern "C" fn hv_do_hvc(
+    control: u64,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    e: u64,
+    f: u64,
+    g: u64,
+) -> u64 {
     let mut block = [0; FAST_WORDS];
     block[..7].copy_from_slice(&[a, b, c, d, e, f, g]);
-    conduit().call(HypercallInput(control), &mut block).bits()
+    // SAFETY: the caller's promise.
+    unsafe { conduit().call(HypercallInput(control), &mut block) }.bits()
 }
 
 /// A fast hypercall of three words of input and 16 bytes of output. Returns the result value.
 ///
 /// # Safety
 ///
-/// `output` can be written.
+/// As for `hv_do_hvc`; `output` can be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_do_hvc_fast_get(
     control: u64,
@@ -35,7 +49,9 @@ pub unsafe extern "C" fn hv_do_hvc_fast_get(
     input3: u64,
     output: *mut hv_get_vp_register_output,
 ) -> u64 {
-    let (result, [low, high]) = conduit().call_3_2(HypercallInput(control), [input1, input2, input3]);
+    // SAFETY: the caller's promise.
+    let (result, [low, high]) =
+        unsafe { conduit().call_3_2(HypercallInput(control), [input1, input2, input3]) };
     // SAFETY: the caller's promise.
     unsafe { output.write(hv_get_vp_register_output { registervaluelow: low, registervaluehigh: high }) };
     result.bits()
@@ -45,7 +61,7 @@ pub unsafe extern "C" fn hv_do_hvc_fast_get(
 ///
 /// # Safety
 ///
-/// What the hypercall writes to `outputaddr` may be written there.
+/// As for `hv_do_hvc`; what the hypercall writes to `outputaddr` may be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_do_hypercall(
     control: u64,
@@ -53,7 +69,8 @@ pub unsafe extern "C" fn hv_do_hypercall(
     outputaddr: *mut c_void,
 ) -> u64 {
     let addresses = [physical(inputaddr), physical(outputaddr)];
-    conduit().call_2(HypercallInput(control), addresses).bits()
+    // SAFETY: the caller's promise.
+    unsafe { conduit().call_2(HypercallInput(control), addresses) }.bits()
 }
 
 /// A rep hypercall, continued until every element is done. Returns the result value: status, and elements done.
@@ -72,7 +89,8 @@ pub unsafe extern "C" fn hv_do_rep_hypercall(
     let control = HypercallInput::from_code(HypercallCode(code))
         .with_rep_count(rep_count)
         .with_variable_header_size(varhead_size);
-    let result = repeat(&conduit(), control, [physical(inputaddr), physical(outputaddr)]);
+    // SAFETY: the caller's promise.
+    let result = unsafe { repeat(&conduit(), control, [physical(inputaddr), physical(outputaddr)]) };
     let (status, done) = match result {
         Ok(()) => (hv_tlfs::status::HvStatus::SUCCESS, usize::from(rep_count)),
         Err(RepError::Status { error, completed }) => (error.status(), completed),
@@ -83,14 +101,24 @@ pub unsafe extern "C" fn hv_do_rep_hypercall(
 }
 
 /// A fast hypercall of one word. Returns the result value.
+///
+/// # Safety
+///
+/// As for `hv_do_hvc`.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_do_fast_hypercall8(control: u16, input8: u64) -> u64 {
-    hv_do_fast_hypercall16(control, input8, 0)
+pub unsafe extern "C" fn hv_do_fast_hypercall8(control: u16, input8: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { hv_do_fast_hypercall16(control, input8, 0) }
 }
 
 /// A fast hypercall of two words. Returns the result value.
+///
+/// # Safety
+///
+/// As for `hv_do_hvc`.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_do_fast_hypercall16(control: u16, input1: u64, input2: u64) -> u64 {
+pub unsafe extern "C" fn hv_do_fast_hypercall16(control: u16, input1: u64, input2: u64) -> u64 {
     let control = HypercallInput::from_code(HypercallCode(control)).with_fast(true);
-    conduit().call_2(control, [input1, input2]).bits()
+    // SAFETY: the caller's promise.
+    unsafe { conduit().call_2(control, [input1, input2]) }.bits()
 }

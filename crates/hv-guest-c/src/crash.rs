@@ -34,7 +34,12 @@ pub unsafe extern "C" fn hyperv_report_panic(regs: *const pt_regs, err: i64) -> 
 
 /// Reports a crash with a text of `size` bytes, 4096 at most, at guest physical address `pa`, in one page. Of an empty text
 /// the crash is reported all the same. Returns 0 or a status.
+///
+/// # Safety
+///
+/// The host may read the text and show it to whoever looks at its log.
 #[unsafe(no_mangle)]
-pub extern "C" fn hyperv_report_panic_msg(pa: u64, size: usize) -> u64 {
-    outcome(CRASH.report_text_at(&conduit(), [0; 3], pa, size))
+pub unsafe extern "C" fn hyperv_report_panic_msg(pa: u64, size: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    outcome(unsafe { CRASH.report_text_at(&conduit(), [0; 3], pa, size) })
 }

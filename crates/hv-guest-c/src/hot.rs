@@ -34,8 +34,10 @@ extern "C" fn hot_get(name: u32) -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hot_set(name: u32, value: u64) -> u64 {
-    status(set_raw(&Smccc, VpIndex::SELF, RegisterName(name), RegisterValue::from_u64(value)))
+unsafe extern "C" fn hot_set(name: u32, value: u64) -> u64 {
+    let (name, value) = (RegisterName(name), RegisterValue::from_u64(value));
+    // SAFETY: the caller answers for it. So below.
+    status(unsafe { set_raw(&Smccc, VpIndex::SELF, name, value) })
 }
 
 #[unsafe(no_mangle)]
@@ -44,18 +46,23 @@ extern "C" fn hot_get_hvc1(name: u32) -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hot_set_hvc1(name: u32, value: u64) -> u64 {
-    status(set_raw(&Hvc1, VpIndex::SELF, RegisterName(name), RegisterValue::from_u64(value)))
+unsafe extern "C" fn hot_set_hvc1(name: u32, value: u64) -> u64 {
+    let (name, value) = (RegisterName(name), RegisterValue::from_u64(value));
+    // SAFETY: the caller answers for it. So below.
+    status(unsafe { set_raw(&Hvc1, VpIndex::SELF, name, value) })
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hot_hypercall(control: u64, input: u64, output: u64) -> u64 {
-    Smccc.call_2(HypercallInput(control), [input, output]).bits()
+unsafe extern "C" fn hot_hypercall(control: u64, input: u64, output: u64) -> u64 {
+    // SAFETY: the caller answers for it.
+    unsafe { Smccc.call_2(HypercallInput(control), [input, output]) }.bits()
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hot_fast_hypercall8(code: u16, input: u64) -> u64 {
-    Smccc.call_2(HypercallInput(u64::from(code)).with_fast(true), [input, 0]).bits()
+unsafe extern "C" fn hot_fast_hypercall8(code: u16, input: u64) -> u64 {
+    let control = HypercallInput(u64::from(code)).with_fast(true);
+    // SAFETY: the caller answers for it.
+    unsafe { Smccc.call_2(control, [input, 0]) }.bits()
 }
 
 #[unsafe(no_mangle)]
@@ -71,8 +78,9 @@ extern "C" fn hot_read_message(messages: &'static Page, events: &'static Page) -
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn hot_rep_hypercall(control: u64, input: u64, output: u64) -> bool {
-    hypercall::repeat(&Smccc, HypercallInput(control), [input, output]).is_ok()
+unsafe extern "C" fn hot_rep_hypercall(control: u64, input: u64, output: u64) -> bool {
+    // SAFETY: the caller answers for it.
+    unsafe { hypercall::repeat(&Smccc, HypercallInput(control), [input, output]) }.is_ok()
 }
 
 #[unsafe(no_mangle)]

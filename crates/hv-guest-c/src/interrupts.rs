@@ -24,8 +24,12 @@ fn call(which: impl Fn(&hv_guest_os) -> Option<unsafe extern "C" fn(u32)>, intid
 }
 
 /// Lets `handler` run for the VMBus interrupt.
+///
+/// # Safety
+///
+/// `handler` may be called at any time from now on, until `hv_remove_vmbus_irq`.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_setup_vmbus_irq(handler: Option<unsafe extern "C" fn()>) {
+pub unsafe extern "C" fn hv_setup_vmbus_irq(handler: Option<unsafe extern "C" fn()>) {
     setup(|os| os.vmbus_intid, handler);
 }
 
@@ -52,7 +56,7 @@ pub extern "C" fn hv_disable_vmbus_irq() {
 ///
 /// # Safety
 ///
-/// `irq` and `vector` can be written.
+/// `irq` and `vector` can be written. `handler` may be called at any time from now on, until `hv_remove_stimer0_irq`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_setup_stimer0_irq(
     irq: *mut i32,
@@ -69,20 +73,32 @@ pub unsafe extern "C" fn hv_setup_stimer0_irq(
 }
 
 /// Undoes `hv_setup_stimer0_irq`.
+///
+/// # Safety
+///
+/// `irq` is what `hv_setup_stimer0_irq` gave.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_remove_stimer0_irq(irq: i32) {
+pub unsafe extern "C" fn hv_remove_stimer0_irq(irq: i32) {
     call(|os| os.remove_irq, Some(irq as u32));
 }
 
 /// Enables the timer's interrupt on the CPU that calls.
+///
+/// # Safety
+///
+/// `irq` is what `hv_setup_stimer0_irq` gave.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_enable_stimer0_percpu_irq(irq: i32) {
+pub unsafe extern "C" fn hv_enable_stimer0_percpu_irq(irq: i32) {
     call(|os| os.enable_irq, Some(irq as u32));
 }
 
 /// Disables the timer's interrupt on the CPU that calls.
+///
+/// # Safety
+///
+/// `irq` is what `hv_setup_stimer0_irq` gave.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_disable_stimer0_percpu_irq(irq: i32) {
+pub unsafe extern "C" fn hv_disable_stimer0_percpu_irq(irq: i32) {
     call(|os| os.disable_irq, Some(irq as u32));
 }
 
@@ -92,8 +108,12 @@ static KEXEC: AtomicPtr<()> = AtomicPtr::new(null_mut());
 static CRASH: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
 /// Lets `handler` run when the kernel calls `hv_kexec`.
+///
+/// # Safety
+///
+/// `handler` may be called until it is removed.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_setup_kexec_handler(handler: Option<unsafe extern "C" fn()>) {
+pub unsafe extern "C" fn hv_setup_kexec_handler(handler: Option<unsafe extern "C" fn()>) {
     KEXEC.store(handler.map_or(null_mut(), |handler| handler as *mut ()), Ordering::Release);
 }
 
@@ -116,8 +136,12 @@ pub extern "C" fn hv_kexec() {
 }
 
 /// Lets `handler` run when the kernel calls `hv_crash`.
+///
+/// # Safety
+///
+/// `handler` may be called until it is removed.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_setup_crash_handler(handler: Option<unsafe extern "C" fn(regs: *mut pt_regs)>) {
+pub unsafe extern "C" fn hv_setup_crash_handler(handler: Option<unsafe extern "C" fn(regs: *mut pt_regs)>) {
     CRASH.store(handler.map_or(null_mut(), |handler| handler as *mut ()), Ordering::Release);
 }
 

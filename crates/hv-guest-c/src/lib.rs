@@ -8,27 +8,38 @@
 
 #![no_std]
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(test)]
+extern crate std;
+
+#[cfg(any(target_arch = "aarch64", test))]
 mod calls;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 mod crash;
 /// cbindgen:ignore
 #[cfg(all(feature = "measure", target_arch = "aarch64"))]
 mod hot;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 mod interrupts;
+#[cfg(not(test))]
 #[cfg(target_arch = "aarch64")]
+mod machine;
+#[cfg(test)]
+#[path = "tests/machine.rs"]
+mod machine;
+#[cfg(any(target_arch = "aarch64", test))]
 mod os;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 mod registers;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 mod synic;
-#[cfg(target_arch = "aarch64")]
+#[cfg(test)]
+mod tests;
+#[cfg(any(target_arch = "aarch64", test))]
 mod time;
 mod types;
 
 pub use types::*;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*};
 
 /// Nothing in this library panics that a kernel calls often (`cargo run -p hv-guest-c --example cost` looks at the object); what is left

@@ -4,7 +4,6 @@
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use hv_guest::arch::Either;
 use hv_guest::crash::CrashReporter;
 use hv_guest::detect;
 use hv_guest::page::{Memory, Page};
@@ -14,7 +13,8 @@ use hv_tlfs::guest_id::GuestOsId;
 use hv_tlfs::status::{HvError, HvStatus};
 use hv_tlfs::vp::VP_INDEX_UNKNOWN;
 
-use crate::hv_guest_os;
+use crate::machine::Either;
+use crate::{hv_guest_os, time};
 
 /// What the hypervisor told, by the names of the patch. Bit numbers are ARM64's: the patch's constants for the second and
 /// third word are x64's and do not fit.
@@ -44,7 +44,7 @@ pub static ms_hyperv: ms_hyperv_info = ms_hyperv_info {
 #[unsafe(no_mangle)]
 pub static hv_vp_index: AtomicPtr<u32> = AtomicPtr::new(null_mut());
 
-/// The highest VP index so far.
+/// The highest VP index since `hv_guest_init`.
 /// cbindgen:ignore
 #[unsafe(no_mangle)]
 pub static hv_max_vp_index: AtomicU32 = AtomicU32::new(0);
@@ -53,6 +53,7 @@ static OS: AtomicPtr<hv_guest_os> = AtomicPtr::new(null_mut());
 /// 2: `hvc #1`; else `hvc #0`.
 static CONVENTION: AtomicU32 = AtomicU32::new(0);
 static INITIALIZED: AtomicU32 = AtomicU32::new(0);
+/// One report, of the machine's life: it outlives `hyperv_cleanup`.
 pub(crate) static CRASH: CrashReporter = CrashReporter::new();
 
 const HVC1: u32 = 2;
@@ -96,7 +97,8 @@ unsafe impl Memory for KernelMemory {
 }
 
 /// Looks whether this is Hyper-V, tells it the guest's id (`generate_guest_id`), and reads what it tells. Once, on the
-/// boot CPU. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if this is not Hyper-V.
+/// boot CPU; and once again after `hyperv_cleanup`. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if
+/// this is not Hyper-V.
 ///
 /// # Safety
 ///
@@ -105,6 +107,7 @@ unsafe impl Memory for KernelMemory {
 pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) -> u64 {
     // SAFETY: the caller's promise.
     let Some(given) = (unsafe { os.as_ref() }) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
+    forget();
     OS.store(os.cast_mut(), Ordering::Release);
     let found = match given.convention {
         1 => Either::Smccc,
@@ -124,14 +127,31 @@ pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) ->
     ms_hyperv.hints.store(told.enlightenments.hints.bits(), Ordering::Relaxed);
     ms_hyperv.max_vp_index.store(told.limits.max_virtual_processors, Ordering::Relaxed);
     ms_hyperv.max_lp_index.store(told.limits.max_logical_processors, Ordering::Relaxed);
-    for cpu in 0..given.cpus {
-        if let Some(entry) = entry(cpu) {
-            entry.store(VP_INDEX_UNKNOWN, Ordering::Relaxed);
-        }
-    }
+    empty_map();
     hv_vp_index.store(given.vp_index, Ordering::Release);
     INITIALIZED.store(1, Ordering::Release);
     0
+}
+
+/// Forgets what the hypervisor told, and what was lent to it. What the kernel gave stays: it is the kernel's.
+fn forget() {
+    INITIALIZED.store(0, Ordering::Release);
+    time::forget();
+    let told = &ms_hyperv;
+    for word in [&told.features, &told.misc_features, &told.hints, &told.max_vp_index, &told.max_lp_index] {
+        word.store(0, Ordering::Relaxed);
+    }
+    hv_max_vp_index.store(0, Ordering::Relaxed);
+    empty_map();
+}
+
+/// Takes every CPU out of the map.
+fn empty_map() {
+    for cpu in 0..os().map_or(0, |os| os.cpus) {
+        if let Some(entry) = entry(cpu) {
+            entry.store(VP_INDEX_UNKNOWN, Ordering::Release);
+        }
+    }
 }
 
 /// A CPU's entry in the map.
@@ -191,13 +211,21 @@ pub extern "C" fn hyperv_cleanup_cpu() -> u64 {
     status(result)
 }
 
-/// The same for the last CPU, and then for the partition: the reference TSC page and the guest id.
+/// The same for the last CPU, and then for the partition: the reference TSC page, which becomes a page of zeros, and the
+/// guest id. Nothing of the partition is left: the clock reads the counter register, which the hypervisor refuses until
+/// there is a guest id again; `ms_hyperv` is zero; no CPU is in the map. Returns 0 or the first error, after every step was
+/// tried.
 #[unsafe(no_mangle)]
 pub extern "C" fn hyperv_cleanup() -> u64 {
-    let result = teardown::vp(&conduit());
-    let result = result.and(teardown::partition(&conduit()));
-    INITIALIZED.store(0, Ordering::Release);
-    status(result)
+    // First of all, so that no other CPU reads the page when it is the kernel's again.
+    let page = time::forget();
+    let vp = teardown::vp(&conduit());
+    let partition = teardown::partition(&conduit());
+    if let (Ok(()), Some(page)) = (partition, page) {
+        page.clear();
+    }
+    forget();
+    status(vp.and(partition))
 }
 
 /// The id of a guest that is Linux or goes by its rules: distribution's bits 55:48, kernel version, distribution's

@@ -9,9 +9,15 @@ use crate::hv_get_vp_register_output;
 use crate::os::{conduit, status};
 
 /// Writes a register of the VP that calls. Returns 0 or the hypervisor's status. (The patch's returns nothing.)
+///
+/// # Safety
+///
+/// A page that the value lends to the hypervisor may be written by it until another value takes the page back.
 #[unsafe(no_mangle)]
-pub extern "C" fn hv_set_vpreg(reg: u32, value: u64) -> u64 {
-    status(set_raw(&conduit(), VpIndex::SELF, RegisterName(reg), RegisterValue::from_u64(value)))
+pub unsafe extern "C" fn hv_set_vpreg(reg: u32, value: u64) -> u64 {
+    let (name, value) = (RegisterName(reg), RegisterValue::from_u64(value));
+    // SAFETY: the caller's promise.
+    status(unsafe { set_raw(&conduit(), VpIndex::SELF, name, value) })
 }
 
 /// Reads a register of the VP that calls; 0 where the hypervisor refuses, which `hv_get_vpreg_128` tells.

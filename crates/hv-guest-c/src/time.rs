@@ -4,7 +4,6 @@
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use hv_guest::arch::Cntvct;
 use hv_guest::clock;
 use hv_guest::conduit::Counter;
 use hv_guest::page::{Memory, Page};
@@ -12,11 +11,19 @@ use hv_guest::registers::{self, Register};
 use hv_tlfs::page;
 use hv_tlfs::status::HvStatus;
 
+use crate::machine::Cntvct;
 use crate::ms_hyperv_tsc_page;
 use crate::os::{KernelMemory, conduit, status};
 
-/// The reference TSC page, once there is one.
+/// The reference TSC page, from `hv_setup_tsc_page` to `hyperv_cleanup`.
 static PAGE: AtomicPtr<u8> = AtomicPtr::new(null_mut());
+
+/// Sends the clock to the register, and returns the page that it had, if it had one. The page is still the hypervisor's.
+pub(crate) fn forget() -> Option<&'static Page> {
+    let page = NonNull::new(PAGE.swap(null_mut(), Ordering::AcqRel))?;
+    // SAFETY: `hv_setup_tsc_page` stored it, whose caller promises that the page stays until `hyperv_cleanup` returns.
+    Some(unsafe { Page::at(page) })
+}
 
 /// The counter, CNTVCT_EL0, not read ahead of time.
 #[unsafe(no_mangle)]
@@ -49,7 +56,7 @@ pub unsafe extern "C" fn hv_read_tsc_page_tsc(tsc_pg: *const ms_hyperv_tsc_page,
 ///
 /// # Safety
 ///
-/// `tsc_pg` is at a multiple of 4096 and stays the hypervisor's until `hyperv_cleanup`.
+/// `tsc_pg` is at a multiple of 4096, and stays the hypervisor's until `hyperv_cleanup` returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_setup_tsc_page(tsc_pg: *mut ms_hyperv_tsc_page) -> u64 {
     let Some(page) = NonNull::new(tsc_pg.cast::<u8>()).filter(|page| page.addr().get() % page::SIZE == 0)
@@ -60,7 +67,8 @@ pub unsafe extern "C" fn hv_setup_tsc_page(tsc_pg: *mut ms_hyperv_tsc_page) -> u
     let gpa = KernelMemory.gpa(unsafe { Page::at(page) });
     let result = registers::get(&conduit(), Register::REFERENCE_TSC).and_then(|old| {
         let new = old.with_page_number(page::number(gpa)).with_enable(true);
-        registers::set(&conduit(), Register::REFERENCE_TSC, new)
+        // SAFETY: the page is lent until `hyperv_cleanup`, by the caller's promise.
+        unsafe { registers::lend(&conduit(), Register::REFERENCE_TSC, new) }
     });
     if result.is_ok() {
         PAGE.store(page.as_ptr(), Ordering::Release);

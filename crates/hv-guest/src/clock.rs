@@ -49,7 +49,8 @@ impl<C: Conduit + Counter> Partition<C> {
         if self.information().features.privileges.access_reference_tsc() {
             let old = registers::get(self, Register::REFERENCE_TSC)?;
             let new = old.with_page_number(number(memory.gpa(page))).with_enable(true);
-            registers::set(self, Register::REFERENCE_TSC, new)?;
+            // SAFETY: the page is lent for ever, and `memory` says where it is.
+            unsafe { registers::lend(self, Register::REFERENCE_TSC, new) }?;
         }
         Ok(Clock { conduit: self.conduit(), page })
     }
@@ -103,14 +104,18 @@ impl<C: Conduit + Counter> Clock<'_, C> {
         self.page.tsc().sequence()
     }
 
-    /// Takes the page back. The register in reset state, but for reserved bits.
+    /// Takes the page back, a page of zeros again. The register in reset state, but for reserved bits.
     ///
     /// # Errors
     ///
     /// The clock, which goes on, and the hypervisor's status.
     pub fn stop(self) -> Result<&'static Page, (Self, HvError)> {
         match disable_page(self.conduit) {
-            Ok(()) => Ok(self.page),
+            Ok(()) => {
+                // Whoever still reads it finds that it is not valid.
+                self.page.clear();
+                Ok(self.page)
+            }
             Err(error) => Err((self, error)),
         }
     }
@@ -130,5 +135,6 @@ pub(crate) fn disable_page(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvEr
     if !old.enable() && old.page_number() == 0 {
         return Ok(());
     }
-    registers::set(conduit, Register::REFERENCE_TSC, old.with_enable(false).with_page_number(0))
+    // SAFETY: the value enables no page.
+    unsafe { registers::lend(conduit, Register::REFERENCE_TSC, old.with_enable(false).with_page_number(0)) }
 }

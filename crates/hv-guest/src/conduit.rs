@@ -4,13 +4,27 @@
 //! AArch64 there are `arch::Smccc` (`hvc #0`), `arch::Hvc1` (`hvc #1`), and `arch::Either` for an OS that chooses at
 //! boot. In a test a conduit is a partition model in the same process.
 //!
-//! # What "safe" means here
+//! # What is safe
 //!
-//! A hypercall can make the hypervisor write wherever its arguments say, which no type system sees. The routines of
-//! this crate hand out only addresses that came from [`Memory`](crate::page::Memory), whose implementer vouches for
-//! them, and from pages that stay lent for as long as the hypervisor may write. A caller that uses a conduit with
-//! words of its own making, or writes an address to a register by hand, takes that duty over, as a program does that
-//! writes to a device's DMA registers.
+//! A hypercall can make the hypervisor write wherever its arguments say, run code on another VP, or switch the machine
+//! off; no type system sees that. So a hypercall made of words is `unsafe`, and so is what leads to one: [`Conduit`]'s
+//! methods, [`hypercall`](crate::hypercall), a write to a register that holds an address. The safe routines of this crate
+//! issue only calls whose effects are known, with addresses that came from [`Memory`](crate::page::Memory), whose
+//! implementer vouches for them, of pages that stay lent for as long as the hypervisor may write.
+//!
+//! A program that does without any `unsafe` cannot make the hypervisor write to memory of its choice:
+//!
+//! ```compile_fail,E0133
+//! #![forbid(unsafe_code)]
+//! # use hv_guest::{conduit::Conduit, tlfs::hypercall::{HypercallCode, HypercallInput}};
+//! fn overwrite(hv: &impl Conduit, victim: u64) {
+//!     let get = HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(1);
+//!     hv.call_2(get, [victim, victim]);
+//! }
+//! ```
+//!
+//! A program whose business is to make calls by hand, such as a test suite, vouches for all of them in one place:
+//! [`Raw`].
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 
@@ -53,13 +67,23 @@ impl FastOutput {
 ///
 /// [`call`](Self::call) is the general form. The others exist because they are what hot paths need and load fewer
 /// registers; their defaults go through `call`.
+///
+/// # Safety of its methods
+///
+/// The caller vouches for what the call does: memory that it makes the hypervisor write is the caller's to be written to,
+/// for as long as the hypervisor may write it (for the length of the call, or until a page is taken back); code that it
+/// makes another VP run is sound to run; a machine that it switches off is the caller's to switch off.
 #[doc(alias = "hv_do_hvc")]
 pub trait Conduit {
     /// Issues a hypercall with a whole parameter block, which on return holds what the registers held.
     ///
     /// Not fast: word 0 is the input's guest physical address, word 1 the output's. Fast: the words are the input, and
     /// output is where [`fast_output`](Self::fast_output) says.
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput;
+    ///
+    /// # Safety
+    ///
+    /// What the call does is the caller's to answer for: see [`Conduit`].
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput;
 
     /// Where fast output comes back.
     fn fast_output(&self) -> FastOutput;
@@ -67,31 +91,50 @@ pub trait Conduit {
     /// An SMCCC call (always `hvc #0`) of a function other than the hypercall: X0 and X1 to X3 in, X0 to X3 out.
     ///
     /// Source: Arm SMC Calling Convention (DEN0028).
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4];
+    ///
+    /// # Safety
+    ///
+    /// What the call does is the caller's to answer for: see [`Conduit`].
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4];
 
     /// A hypercall of at most two input words and no fast output: any memory-based call, and the small fast ones.
+    ///
+    /// # Safety
+    ///
+    /// What the call does is the caller's to answer for: see [`Conduit`].
     #[inline]
-    fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+    unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let mut block = [0; FAST_WORDS];
         block[..2].copy_from_slice(&input);
-        self.call(control, &mut block)
+        // SAFETY: the same call; the caller answers for it.
+        unsafe { self.call(control, &mut block) }
     }
 
     /// A fast hypercall of at most six input words and no output: one register set.
+    ///
+    /// # Safety
+    ///
+    /// What the call does is the caller's to answer for: see [`Conduit`].
     #[inline]
-    fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+    unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let mut block = [0; FAST_WORDS];
         block[..6].copy_from_slice(&input);
-        self.call(control, &mut block)
+        // SAFETY: as in `call_2`.
+        unsafe { self.call(control, &mut block) }
     }
 
     /// A fast hypercall of three input words and two output words: one register read.
+    ///
+    /// # Safety
+    ///
+    /// What the call does is the caller's to answer for: see [`Conduit`].
     #[inline]
     #[doc(alias = "hv_do_hvc_fast_get")]
-    fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+    unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let mut block = [0; FAST_WORDS];
         block[..3].copy_from_slice(&input);
-        let result = self.call(control, &mut block);
+        // SAFETY: as in `call_2`.
+        let result = unsafe { self.call(control, &mut block) };
         let output = match self.fast_output() {
             FastOutput::AfterInput => [block[4], block[5]],
             FastOutput::Last => [block[14], block[15]],
@@ -107,35 +150,127 @@ pub trait Counter {
     fn counter(&self) -> u64;
 }
 
-impl<C: Conduit + ?Sized> Conduit for &C {
+/// A conduit that passes every call on to another.
+macro_rules! passes_on {
+    ($([$($generics:tt)*] $ty:ty: |$this:ident| $conduit:expr;)*) => {$(
+        impl<$($generics)*> Conduit for $ty {
+            #[inline]
+            unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+                let $this = self;
+                // SAFETY: the same call; the caller answers for it. So in the others.
+                unsafe { $conduit.call(control, block) }
+            }
+
+            #[inline]
+            fn fast_output(&self) -> FastOutput {
+                let $this = self;
+                $conduit.fast_output()
+            }
+
+            #[inline]
+            unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+                let $this = self;
+                // SAFETY: as in `call`.
+                unsafe { $conduit.smccc(function, arguments) }
+            }
+
+            #[inline]
+            unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+                let $this = self;
+                // SAFETY: as in `call`.
+                unsafe { $conduit.call_2(control, input) }
+            }
+
+            #[inline]
+            unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+                let $this = self;
+                // SAFETY: as in `call`.
+                unsafe { $conduit.call_6(control, input) }
+            }
+
+            #[inline]
+            unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+                let $this = self;
+                // SAFETY: as in `call`.
+                unsafe { $conduit.call_3_2(control, input) }
+            }
+        }
+    )*};
+}
+pub(crate) use passes_on;
+
+passes_on! {
+    [C: Conduit + ?Sized] &C: |it| (**it);
+    [C: Conduit + ?Sized] Raw<C>: |it| it.0;
+}
+
+/// A conduit for calls made by hand, as a test suite or a fuzzer makes them: its methods are those of [`Conduit`], and safe,
+/// because whoever made it has vouched for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<C: ?Sized>(C);
+
+impl<C> Raw<C> {
+    /// Vouches for every call that is made through this value.
+    ///
+    /// # Safety
+    ///
+    /// All code that the value is handed to makes only calls that keep the promise of [`Conduit`]'s methods; or no call
+    /// reaches a hypervisor, but a model that reaches nothing but memory of its own.
+    #[must_use]
+    pub const unsafe fn new(conduit: C) -> Self {
+        Self(conduit)
+    }
+}
+
+impl<C: Conduit + ?Sized> Raw<C> {
+    /// [`Conduit::call`].
     #[inline]
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
-        (**self).call(control, block)
+    pub fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        // SAFETY: who made the value has vouched for the call.
+        unsafe { self.0.call(control, block) }
     }
 
+    /// [`Conduit::fast_output`].
     #[inline]
-    fn fast_output(&self) -> FastOutput {
-        (**self).fast_output()
+    #[must_use]
+    pub fn fast_output(&self) -> FastOutput {
+        self.0.fast_output()
     }
 
+    /// [`Conduit::smccc`].
     #[inline]
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        (**self).smccc(function, arguments)
+    #[must_use]
+    pub fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        // SAFETY: as in `call`.
+        unsafe { self.0.smccc(function, arguments) }
     }
 
+    /// [`Conduit::call_2`].
     #[inline]
-    fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
-        (**self).call_2(control, input)
+    pub fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+        // SAFETY: as in `call`.
+        unsafe { self.0.call_2(control, input) }
     }
 
+    /// [`Conduit::call_6`].
     #[inline]
-    fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
-        (**self).call_6(control, input)
+    pub fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+        // SAFETY: as in `call`.
+        unsafe { self.0.call_6(control, input) }
     }
 
+    /// [`Conduit::call_3_2`].
     #[inline]
-    fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
-        (**self).call_3_2(control, input)
+    pub fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+        // SAFETY: as in `call`.
+        unsafe { self.0.call_3_2(control, input) }
+    }
+}
+
+impl<C: Counter + ?Sized> Counter for Raw<C> {
+    #[inline]
+    fn counter(&self) -> u64 {
+        self.0.counter()
     }
 }
 

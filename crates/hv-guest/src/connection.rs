@@ -63,8 +63,9 @@ pub fn post_message(
         payload: [0; MESSAGE_PAYLOAD_SIZE],
     };
     input.payload.get_mut(..payload.len()).ok_or(PostError::TooLong)?.copy_from_slice(payload);
-    hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::POST_MESSAGE), &input)
-        .map_err(PostError::Hypervisor)
+    let control = HypercallInput::from_code(HypercallCode::POST_MESSAGE);
+    // SAFETY: the hypervisor reads the message; the call writes no memory.
+    unsafe { hypercall::memory(conduit, page, control, &input) }.map_err(PostError::Hypervisor)
 }
 
 /// Signals an event: sets flag number `flag`, counted from the port's first, at the other end.
@@ -81,5 +82,6 @@ pub fn signal_event(
     flag: u16,
 ) -> Result<(), HvError> {
     let input = SignalEventInput { connection_id: connection, flag_number: flag, reserved: 0 };
-    hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SIGNAL_EVENT), &input)
+    // SAFETY: the call sets a flag at the other end, and writes no memory of the guest's choice.
+    unsafe { hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SIGNAL_EVENT), &input) }
 }

@@ -8,7 +8,9 @@ use core::fmt;
 
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::page::SIZE;
+use hv_tlfs::register::RegisterValue;
 use hv_tlfs::status::HvError;
+use hv_tlfs::vp::VpIndex;
 
 use crate::conduit::Conduit;
 use crate::page::{Memory, Page};
@@ -124,11 +126,15 @@ impl CrashReporter {
     /// Reports three numbers and a text that lies in guest physical memory already: `length` bytes, 4096 at most, at
     /// `address`, all in one page.
     ///
+    /// # Safety
+    ///
+    /// The host may read these bytes and show them to whoever looks at its log.
+    ///
     /// # Errors
     ///
     /// [`CrashError`].
     #[doc(alias = "hyperv_report_panic_msg")]
-    pub fn report_text_at(
+    pub unsafe fn report_text_at(
         &self,
         conduit: &(impl Conduit + ?Sized),
         parameters: [u64; 3],
@@ -190,5 +196,8 @@ fn notify(
     for (register, value) in Register::CRASH_PARAMETERS.into_iter().zip(parameters) {
         registers::set(conduit, register, value)?;
     }
-    registers::set(conduit, Register::CRASH_CONTROL, control)
+    let (name, value) = (Register::CRASH_CONTROL.name(), RegisterValue::from_u64(control.bits()));
+    // SAFETY: the hypervisor reads the parameters, and the text if there is one; it writes no memory. What it reads, the
+    // callers vouch for.
+    unsafe { registers::set_raw(conduit, VpIndex::SELF, name, value) }
 }

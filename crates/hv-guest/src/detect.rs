@@ -42,7 +42,8 @@ pub struct Detected<C> {
 /// Source: TLFS, "Feature and Interface Discovery", "Hypervisor Discovery".
 #[must_use]
 pub fn vendor_uid<C: Conduit>(conduit: C) -> Option<Detected<C>> {
-    let answer = conduit.smccc(VENDOR_HYP_UID, [0; 3]);
+    // SAFETY: the call returns four registers, and does nothing else.
+    let answer = unsafe { conduit.smccc(VENDOR_HYP_UID, [0; 3]) };
     // The words are 32 bits; what is above them does not count.
     (answer.map(|word| word as u32) == VENDOR_UID).then_some(Detected { conduit })
 }

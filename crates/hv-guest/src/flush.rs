@@ -85,7 +85,9 @@ pub fn address_space(
 ) -> Result<(), HvError> {
     let mut input = header(mask, space);
     input.flags = input.flags.with_non_global_mappings_only(non_global);
-    hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::FLUSH_VIRTUAL_ADDRESS_SPACE), &input)
+    let control = HypercallInput::from_code(HypercallCode::FLUSH_VIRTUAL_ADDRESS_SPACE);
+    // SAFETY: a flush drops translations, which the processor reads again from the tables; it writes no memory.
+    unsafe { hypercall::fast(conduit, control, &input) }
 }
 
 /// Flushes an address space on a set of VPs.
@@ -123,9 +125,9 @@ pub fn address_list(
     let most = (page::SIZE - size_of::<TlbFlush>()) / size_of::<GvaRange>();
     for (chunk, input) in ranges.chunks(most).enumerate() {
         let output: &mut [u64] = &mut [];
-        Rep { code, header: &header, variable: &[], input, output }
-            .call(conduit, call_page)
-            .map_err(|error| error.after(chunk * most))?;
+        let call = Rep { code, header: &header, variable: &[], input, output };
+        // SAFETY: as in `address_space`.
+        unsafe { call.call(conduit, call_page) }.map_err(|error| error.after(chunk * most))?;
     }
     Ok(())
 }
@@ -165,7 +167,9 @@ fn ex<const BANKS: usize>(
     let header = TlbFlushEx { address_space, flags: flags.with_non_global_mappings_only(non_global), vp_set };
     let variable = banks.get(..count).unwrap_or(&banks);
     let output: &mut [u64] = &mut [];
-    Rep { code, header: &header, variable, input, output }.call(conduit, call_page)
+    let call = Rep { code, header: &header, variable, input, output };
+    // SAFETY: `code` is that of a flush, as in `address_space`.
+    unsafe { call.call(conduit, call_page) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Typed hypercalls: fast and memory-based, simple and rep.
 //!
-//! The routines of the other modules are made of these; they are public for hypercalls that have no routine.
+//! The routines of the other modules are made of these; they are public for hypercalls that have no routine, and `unsafe`
+//! because a hypercall can do anything ([`crate::conduit`]).
 //!
 //! Source: TLFS, "Hypercall Interface": "Hypercall Classes", "Hypercall Continuation", "Hypercall Inputs", "Hypercall
 //! Outputs"; alignment of parameters, "Alignment Requirements".
@@ -23,13 +24,17 @@ pub const MAX_REPS: usize = 0xfff;
 /// `control` needs code, rep count and variable header size; the fast bit is set here. The types' sizes are checked
 /// when the call is compiled.
 ///
+/// # Safety
+///
+/// As for [`Conduit::call`].
+///
 /// # Errors
 ///
 /// The hypervisor's status.
 #[doc(alias = "hv_do_fast_hypercall8")]
 #[doc(alias = "hv_do_fast_hypercall16")]
 #[inline]
-pub fn fast<C, I, O>(conduit: &C, control: HypercallInput, input: &I) -> Result<O, HvError>
+pub unsafe fn fast<C, I, O>(conduit: &C, control: HypercallInput, input: &I) -> Result<O, HvError>
 where
     C: Conduit + ?Sized,
     I: IntoBytes + Immutable,
@@ -38,15 +43,18 @@ where
     const { assert!(FastOutput::AfterInput.first_word(size_of::<I>(), size_of::<O>()).is_some()) }
     let control = control.with_fast(true);
     if size_of::<O>() == 0 && size_of::<I>() <= 16 {
-        conduit.call_2(control, words(input)).to_result()?;
+        // SAFETY: the caller's promise.
+        unsafe { conduit.call_2(control, words(input)) }.to_result()?;
         return Ok(O::new_zeroed());
     }
     if size_of::<O>() == 0 && size_of::<I>() <= 48 {
-        conduit.call_6(control, words(input)).to_result()?;
+        // SAFETY: the caller's promise.
+        unsafe { conduit.call_6(control, words(input)) }.to_result()?;
         return Ok(O::new_zeroed());
     }
     let mut block: [u64; FAST_WORDS] = words(input);
-    conduit.call(control, &mut block).to_result()?;
+    // SAFETY: the caller's promise.
+    unsafe { conduit.call(control, &mut block) }.to_result()?;
     let first = conduit.fast_output().first_word(size_of::<I>(), size_of::<O>()).unwrap_or(0);
     let output = block.get(first..).unwrap_or(&[]).as_bytes();
     Ok(O::read_from_prefix(output).map_or_else(|_| O::new_zeroed(), |(value, _)| value))
@@ -64,11 +72,15 @@ fn words<const N: usize>(input: &(impl IntoBytes + Immutable)) -> [u64; N] {
 
 /// A simple memory-based hypercall: input and output in a page, each at a multiple of 16, neither crossing its end.
 ///
+/// # Safety
+///
+/// As for [`Conduit::call`]; the output's place in the page is seen to here.
+///
 /// # Errors
 ///
 /// The hypervisor's status.
 #[doc(alias = "hv_do_hypercall")]
-pub fn memory<C, I, O>(
+pub unsafe fn memory<C, I, O>(
     conduit: &C,
     page: &mut CallPage<'_>,
     control: HypercallInput,
@@ -84,7 +96,8 @@ where
     page.page().write(0, input.as_bytes());
     // A call without output gets no address: a hypervisor that wrote one would be wrong, one that checks it may refuse.
     let output_gpa = if size_of::<O>() == 0 { 0 } else { page.gpa_at(output_at) };
-    conduit.call_2(control.with_fast(false), [page.gpa_at(0), output_gpa]).to_result()?;
+    // SAFETY: the output is in the page, which is lent for the length of the call; for the rest, the caller's promise.
+    unsafe { conduit.call_2(control.with_fast(false), [page.gpa_at(0), output_gpa]) }.to_result()?;
     let mut output = O::new_zeroed();
     page.page().read(output_at, output.as_mut_bytes());
     Ok(output)
@@ -179,10 +192,18 @@ where
     /// Issues the call, again and again until every element is done. With no elements at all it is issued once, as a
     /// simple hypercall.
     ///
+    /// # Safety
+    ///
+    /// As for [`Conduit::call`]; the output's place in the page is seen to here.
+    ///
     /// # Errors
     ///
     /// [`RepError`]. Output elements that were done before an error are filled.
-    pub fn call<C: Conduit + ?Sized>(self, conduit: &C, page: &mut CallPage<'_>) -> Result<(), RepError> {
+    pub unsafe fn call<C: Conduit + ?Sized>(
+        self,
+        conduit: &C,
+        page: &mut CallPage<'_>,
+    ) -> Result<(), RepError> {
         const { assert!(size_of::<H>() % 8 == 0) }
         let list = size_of_val(self.input);
         let variable_at = size_of::<H>();
@@ -203,7 +224,8 @@ where
         let control = HypercallInput::from_code(self.code)
             .with_variable_header_size(self.variable.len() as u16)
             .with_rep_count(count as u16);
-        let result = repeat(conduit, control, [page.gpa_at(0), output_gpa]);
+        // SAFETY: as in `memory`.
+        let result = unsafe { repeat(conduit, control, [page.gpa_at(0), output_gpa]) };
         let done = result.map_or_else(RepError::completed, |()| count);
         for (i, value) in self.output.iter_mut().take(done).enumerate() {
             page.page().read(output_at + i * size_of::<T>(), value.as_mut_bytes());
@@ -217,11 +239,15 @@ where
 /// The hypervisor usually continues by itself: it lets the guest execute the same instruction again. A return with
 /// success and fewer elements than asked for is allowed too.
 ///
+/// # Safety
+///
+/// As for [`Conduit::call`].
+///
 /// # Errors
 ///
 /// [`RepError`]; never [`RepError::Shape`].
 #[doc(alias = "hv_do_rep_hypercall")]
-pub fn repeat<C: Conduit + ?Sized>(
+pub unsafe fn repeat<C: Conduit + ?Sized>(
     conduit: &C,
     control: HypercallInput,
     addresses: [u64; 2],
@@ -229,7 +255,8 @@ pub fn repeat<C: Conduit + ?Sized>(
     let count = control.rep_count();
     let mut completed = control.rep_start();
     loop {
-        let result = conduit.call_2(control.with_rep_start(completed), addresses);
+        // SAFETY: the caller's promise.
+        let result = unsafe { conduit.call_2(control.with_rep_start(completed), addresses) };
         // What the hypervisor says is done is believed between what was done before and what was asked for.
         let done = result.reps_completed().min(count).max(completed);
         if let Err(error) = result.to_result() {

@@ -47,22 +47,33 @@
 extern crate std;
 
 pub mod arch;
+#[expect(unsafe_code, reason = "lends a page to the hypervisor")]
 pub mod clock;
+#[expect(unsafe_code, reason = "passes hypercalls on")]
 pub mod conduit;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod connection;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod crash;
+#[expect(unsafe_code, reason = "issues an SMCCC call")]
 pub mod detect;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod flush;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod hypercall;
 pub mod interrupts;
 pub mod message;
-#[expect(unsafe_code, reason = "one page is seen as words, slots, flags, or the reference TSC page")]
+#[expect(unsafe_code, reason = "one page is seen as slots, flags, or the reference TSC page")]
 pub mod page;
+#[expect(unsafe_code, reason = "passes hypercalls on")]
 pub mod partition;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod processors;
+#[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod registers;
 pub mod sets;
 mod sync;
+#[expect(unsafe_code, reason = "lends pages to the hypervisor")]
 pub mod synic;
 pub mod teardown;
 pub mod timer;

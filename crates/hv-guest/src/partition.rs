@@ -180,47 +180,15 @@ impl<const CPUS: usize> fmt::Debug for VpMap<CPUS> {
     }
 }
 
-/// A handle is a conduit: that of the partition.
-macro_rules! conduit_through {
+crate::conduit::passes_on! {
+    [C: Conduit] Partition<C>: |partition| partition.conduit;
+    [C: Conduit] Vp<'_, C>: |vp| vp.partition.conduit;
+    [C: Conduit] crate::synic::Synic<'_, C>: |synic| synic.vp().partition.conduit;
+}
+
+/// A handle is where the counter is read, as it is the conduit of the partition.
+macro_rules! counter_through {
     ($($handle:ty: |$this:ident| $conduit:expr;)*) => {$(
-        impl<C: Conduit> Conduit for $handle {
-            #[inline]
-            fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
-                let $this = self;
-                $conduit.call(control, block)
-            }
-
-            #[inline]
-            fn fast_output(&self) -> FastOutput {
-                let $this = self;
-                $conduit.fast_output()
-            }
-
-            #[inline]
-            fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-                let $this = self;
-                $conduit.smccc(function, arguments)
-            }
-
-            #[inline]
-            fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
-                let $this = self;
-                $conduit.call_2(control, input)
-            }
-
-            #[inline]
-            fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
-                let $this = self;
-                $conduit.call_6(control, input)
-            }
-
-            #[inline]
-            fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
-                let $this = self;
-                $conduit.call_3_2(control, input)
-            }
-        }
-
         impl<C: Conduit + Counter> Counter for $handle {
             #[inline]
             fn counter(&self) -> u64 {
@@ -230,8 +198,7 @@ macro_rules! conduit_through {
         }
     )*};
 }
-
-conduit_through! {
+counter_through! {
     Partition<C>: |partition| partition.conduit;
     Vp<'_, C>: |vp| vp.partition.conduit;
     crate::synic::Synic<'_, C>: |synic| synic.vp().partition.conduit;

@@ -32,7 +32,8 @@ pub fn send_ipi(conduit: &(impl Conduit + ?Sized), intid: Intid, mask: u64) -> R
         reserved: [0; 3],
         cpu_mask: mask,
     };
-    hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SEND_IPI), &input)
+    // SAFETY: an interrupt from 16 on, which the OS's handlers have to expect at any time; the call writes no memory.
+    unsafe { hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SEND_IPI), &input) }
 }
 
 /// Sends an interrupt to a set of VPs.
@@ -56,7 +57,9 @@ pub fn send_ipi_ex<const BANKS: usize>(
     };
     let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
     let variable = banks.get(..count).unwrap_or(&banks);
-    Rep { code: HypercallCode::SEND_IPI_EX, header: &header, variable, input, output }.call(conduit, page)
+    let call = Rep { code: HypercallCode::SEND_IPI_EX, header: &header, variable, input, output };
+    // SAFETY: as in `send_ipi`.
+    unsafe { call.call(conduit, page) }
 }
 
 /// Tells the hypervisor that this VP has spun on a lock so many times, whose holder may not be running. Worth it at every
@@ -69,19 +72,24 @@ pub fn send_ipi_ex<const BANKS: usize>(
 #[doc(alias = "HVCALL_NOTIFY_LONG_SPIN_WAIT")]
 pub fn notify_long_spin_wait(conduit: &(impl Conduit + ?Sized), spins: u32) -> Result<(), HvError> {
     let control = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT);
-    hypercall::fast(conduit, control, &u64::from(spins))
+    // SAFETY: a hint; it writes no memory.
+    unsafe { hypercall::fast(conduit, control, &u64::from(spins)) }
 }
 
 /// Starts a VP with these registers, at EL1. PSCI CPU_ON does it too, and is what most guests use.
 ///
 /// The registers are not enough for compiled code: CPACR_EL1, at least, is for the VP's first instructions to set up.
 ///
+/// # Safety
+///
+/// What the VP then runs, with these registers, is sound to run; and nobody else writes to the call page meanwhile.
+///
 /// # Errors
 ///
 /// The hypervisor's status.
 #[doc(alias = "HVCALL_START_VIRTUAL_PROCESSOR")]
 #[doc(alias = "HVCALL_START_VP")]
-pub fn start_vp(
+pub unsafe fn start_vp(
     conduit: &(impl Conduit + ?Sized),
     page: &mut CallPage<'_>,
     vp: VpIndex,
@@ -94,7 +102,8 @@ pub fn start_vp(
         reserved: [0; 3],
         context: *context,
     };
-    hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::START_VP), &input)
+    // SAFETY: the caller's promise; the call writes no memory.
+    unsafe { hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::START_VP), &input) }
 }
 
 /// An interrupt of a device, for [`retarget_interrupt`].
@@ -147,6 +156,7 @@ pub fn retarget_interrupt<const BANKS: usize>(
     }
     let variable = variable.get(..=count).unwrap_or(&variable);
     let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
-    Rep { code: HypercallCode::RETARGET_INTERRUPT, header: &header, variable, input, output }
-        .call(conduit, page)
+    let call = Rep { code: HypercallCode::RETARGET_INTERRUPT, header: &header, variable, input, output };
+    // SAFETY: the call says where an interrupt goes that the device raises already; it writes no memory.
+    unsafe { call.call(conduit, page) }
 }

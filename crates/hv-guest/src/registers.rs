@@ -21,6 +21,28 @@
 //! }
 //! ```
 //!
+//! Neither does, without `unsafe`, a write to a register that holds an address, to which the hypervisor then writes:
+//!
+//! ```compile_fail
+//! #![forbid(unsafe_code)]
+//! # use hv_guest::registers::{self, Register};
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_tlfs::synic::Simp;
+//! fn overwrite(hv: &impl Conduit, victim: u64) {
+//!     let _ = registers::set(hv, Register::SIMP, Simp(victim | 1));
+//! }
+//! ```
+//!
+//! ```compile_fail,E0133
+//! #![forbid(unsafe_code)]
+//! # use hv_guest::registers::{self, Register};
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_tlfs::register::RegisterName;
+//! fn overwrite(hv: &impl Conduit, victim: u64) {
+//!     let _ = registers::set(hv, Register::<u64>::writable(RegisterName::SIMP), victim | 1);
+//! }
+//! ```
+//!
 //! An error is returned, never a panic: Linux has a BUG here, and hosts do refuse registers (a feature that is off, a
 //! reserved bit). Everything here acts on the VP that calls, unless it says otherwise.
 //!
@@ -52,6 +74,9 @@ use crate::timer::TimerIndex;
 pub trait Readable {}
 /// A register can be written.
 pub trait Writable {}
+/// Of a register: to be read, and to be written by [`lend`], because it holds an address that the hypervisor writes to.
+#[derive(Clone, Copy, Debug)]
+pub enum Address {}
 /// Of a register: to be read only.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadOnly {}
@@ -61,6 +86,7 @@ pub enum ReadWrite {}
 /// Of a register: to be written only; reads give nothing.
 #[derive(Clone, Copy, Debug)]
 pub enum WriteOnly {}
+impl Readable for Address {}
 impl Readable for ReadOnly {}
 impl Readable for ReadWrite {}
 impl Writable for ReadWrite {}
@@ -144,10 +170,28 @@ impl<T, A> Clone for Register<T, A> {
 }
 impl<T, A> Copy for Register<T, A> {}
 
-impl<T, A> Register<T, A> {
-    /// Says of a register what it holds.
+impl<T> Register<T, ReadOnly> {
+    /// Says of a register what it holds; it can be read.
     #[must_use]
     pub const fn new(name: RegisterName) -> Self {
+        Self::named(name)
+    }
+}
+
+impl<T> Register<T> {
+    /// Says of a register what it holds; it can be read and written.
+    ///
+    /// # Safety
+    ///
+    /// No value of the register makes the hypervisor write to memory, but to pages that were lent to it already.
+    #[must_use]
+    pub const unsafe fn writable(name: RegisterName) -> Self {
+        Self::named(name)
+    }
+}
+
+impl<T, A> Register<T, A> {
+    const fn named(name: RegisterName) -> Self {
         Self { name, of: PhantomData }
     }
 
@@ -162,7 +206,7 @@ impl<T, A> Register<T, A> {
 macro_rules! registers {
     ($(impl $ty:ty, $access:ty { $($(#[$doc:meta])* $name:ident = $of:ident;)+ })+) => {$(
         impl Register<$ty, $access> {
-            $($(#[$doc])* pub const $name: Self = Self::new(RegisterName::$of);)+
+            $($(#[$doc])* pub const $name: Self = Self::named(RegisterName::$of);)+
         }
     )+};
 }
@@ -199,11 +243,11 @@ registers! {
         #[doc(alias = "hv_get_current_tick")]
         TIME_REF_COUNT = TIME_REF_COUNT;
     }
-    impl ReferenceTscRegister, ReadWrite {
+    impl ReferenceTscRegister, Address {
         /// Where the reference TSC page is.
         REFERENCE_TSC = REFERENCE_TSC;
     }
-    impl CrashControl, ReadWrite {
+    impl CrashControl, ReadOnly {
         /// Crash control.
         #[doc(alias = "hv_get_crash_ctl")]
         CRASH_CONTROL = GUEST_CRASH_CTL;
@@ -220,13 +264,13 @@ registers! {
         /// Time that the VP has run, in 100 ns.
         VP_RUNTIME = VP_RUNTIME;
     }
-    impl Simp, ReadWrite {
+    impl Simp, Address {
         /// Where the message page is.
         #[doc(alias = "hv_get_simp")]
         #[doc(alias = "hv_set_simp")]
         SIMP = SIMP;
     }
-    impl Siefp, ReadWrite {
+    impl Siefp, Address {
         /// Where the event flags page is.
         #[doc(alias = "hv_get_siefp")]
         #[doc(alias = "hv_set_siefp")]
@@ -245,7 +289,7 @@ impl Register<Sint> {
     #[doc(alias = "hv_set_synint_state")]
     #[must_use]
     pub const fn sint(sint: SintIndex) -> Self {
-        Self::new(RegisterName::sint(sint.number()))
+        Self::named(RegisterName::sint(sint.number()))
     }
 }
 
@@ -254,7 +298,7 @@ impl Register<StimerConfig> {
     #[doc(alias = "hv_init_timer_config")]
     #[must_use]
     pub const fn timer_config(timer: TimerIndex) -> Self {
-        Self::new(RegisterName::stimer_config(timer.number()))
+        Self::named(RegisterName::stimer_config(timer.number()))
     }
 }
 
@@ -263,16 +307,16 @@ impl Register<u64> {
     #[doc(alias = "hv_init_timer")]
     #[must_use]
     pub const fn timer_count(timer: TimerIndex) -> Self {
-        Self::new(RegisterName::stimer_count(timer.number()))
+        Self::named(RegisterName::stimer_count(timer.number()))
     }
 
     /// Crash parameter 0 to 4.
     pub(crate) const CRASH_PARAMETERS: [Self; 5] = [
-        Self::new(RegisterName::GUEST_CRASH_P0),
-        Self::new(RegisterName::GUEST_CRASH_P1),
-        Self::new(RegisterName::GUEST_CRASH_P2),
-        Self::new(RegisterName::GUEST_CRASH_P3),
-        Self::new(RegisterName::GUEST_CRASH_P4),
+        Self::named(RegisterName::GUEST_CRASH_P0),
+        Self::named(RegisterName::GUEST_CRASH_P1),
+        Self::named(RegisterName::GUEST_CRASH_P2),
+        Self::named(RegisterName::GUEST_CRASH_P3),
+        Self::named(RegisterName::GUEST_CRASH_P4),
     ];
 }
 
@@ -310,7 +354,31 @@ pub fn set<T: Value, A: Writable>(
     register: Register<T, A>,
     value: T,
 ) -> Result<(), HvError> {
-    set_raw(conduit, VpIndex::SELF, register.name, value.into_register())
+    // SAFETY: a register of a type that can be written here holds no address (`Register::writable`, and the table above).
+    unsafe { set_raw(conduit, VpIndex::SELF, register.name, value.into_register()) }
+}
+
+/// Writes a register that holds an address: lends the hypervisor a page, or takes it back.
+///
+/// [`Vp::enable_synic`](crate::partition::Vp::enable_synic) and
+/// [`Partition::start_clock`](crate::partition::Partition::start_clock) do it for pages that they know to be lent.
+///
+/// # Safety
+///
+/// If the value enables a page, it is at its guest physical address, and may be written by the hypervisor until another
+/// value takes it back.
+///
+/// # Errors
+///
+/// As for [`set`].
+#[inline]
+pub unsafe fn lend<T: Value>(
+    conduit: &(impl Conduit + ?Sized),
+    register: Register<T, Address>,
+    value: T,
+) -> Result<(), HvError> {
+    // SAFETY: the caller's promise.
+    unsafe { set_raw(conduit, VpIndex::SELF, register.name, value.into_register()) }
 }
 
 /// Reads a register by name, of a VP by index.
@@ -326,17 +394,22 @@ pub fn get_raw(
 ) -> Result<RegisterValue, HvError> {
     // Header (partition; VP and VTL), then the name: TLFS, HvCallGetVpRegisters.
     let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0)];
-    let (result, [low, high]) = conduit.call_3_2(GET_ONE, input);
+    // SAFETY: a fast Get returns registers, and writes no memory.
+    let (result, [low, high]) = unsafe { conduit.call_3_2(GET_ONE, input) };
     result.to_result().map(|()| RegisterValue { low, high })
 }
 
 /// Writes a register by name, of a VP by index.
 ///
+/// # Safety
+///
+/// As for [`lend`], whatever the register. Registers of the architecture change what a VP runs.
+///
 /// # Errors
 ///
 /// The hypervisor's status. The registers of other VPs need a privilege that guests rarely have.
 #[inline]
-pub fn set_raw(
+pub unsafe fn set_raw(
     conduit: &(impl Conduit + ?Sized),
     vp: VpIndex,
     name: RegisterName,
@@ -344,7 +417,8 @@ pub fn set_raw(
 ) -> Result<(), HvError> {
     // Header (partition; VP and VTL), then the name padded to 16 bytes, and the value: TLFS, HvCallSetVpRegisters.
     let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0), 0, value.low, value.high];
-    conduit.call_6(SET_ONE, input).to_result()
+    // SAFETY: a Set does what the register does, for which the caller answers.
+    unsafe { conduit.call_6(SET_ONE, input) }.to_result()
 }
 
 /// Registers that one Get can read: names and values share the call page.
@@ -375,19 +449,23 @@ pub fn get_list(
     };
     let code = HypercallCode::GET_VP_REGISTERS;
     for (chunk, (input, output)) in names.chunks(GET_LIST).zip(values.chunks_mut(GET_LIST)).enumerate() {
-        Rep { code, header: &header, variable: &[], input, output }
-            .call(conduit, page)
-            .map_err(|error| error.after(chunk * GET_LIST))?;
+        let call = Rep { code, header: &header, variable: &[], input, output };
+        // SAFETY: a Get writes its output, and nothing else.
+        unsafe { call.call(conduit, page) }.map_err(|error| error.after(chunk * GET_LIST))?;
     }
     Ok(())
 }
 
 /// Writes many registers, in as few calls as they fit into, in order.
 ///
+/// # Safety
+///
+/// As for [`set_raw`], of each; and nobody else writes to the call page meanwhile.
+///
 /// # Errors
 ///
 /// [`RepError`] with the number of registers that were written before the one that was refused.
-pub fn set_list(
+pub unsafe fn set_list(
     conduit: &(impl Conduit + ?Sized),
     page: &mut CallPage<'_>,
     registers: &[SetVpRegistersElement],
@@ -401,9 +479,9 @@ pub fn set_list(
     let code = HypercallCode::SET_VP_REGISTERS;
     for (chunk, input) in registers.chunks(SET_LIST).enumerate() {
         let output: &mut [RegisterValue] = &mut [];
-        Rep { code, header: &header, variable: &[], input, output }
-            .call(conduit, page)
-            .map_err(|error| error.after(chunk * SET_LIST))?;
+        let call = Rep { code, header: &header, variable: &[], input, output };
+        // SAFETY: the caller's promise.
+        unsafe { call.call(conduit, page) }.map_err(|error| error.after(chunk * SET_LIST))?;
     }
     Ok(())
 }

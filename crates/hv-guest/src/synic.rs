@@ -16,7 +16,7 @@ use crate::message::{Freed, Pending};
 use crate::page::{Memory, Page};
 use crate::partition::Vp;
 use crate::registers::{self, Register};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::teardown::First;
 
 /// The number of a synthetic interrupt source: 0 to 15.
@@ -52,34 +52,51 @@ impl SintIndex {
     }
 }
 
-/// The event flags of one source: bit n % 64 of word n / 64 is flag n.
+/// The event flags of one source: bit n % 8 of byte n / 8 is flag n. Cells as [`crate::page`] has them.
 ///
 /// Source: TLFS, `HV_SYNIC_EVENT_FLAGS`.
 #[doc(alias = "hv_synic_event_flags")]
 #[repr(C)]
-pub(crate) struct Flags([AtomicU64; EVENT_FLAGS_WORDS]);
+pub(crate) struct Flags {
+    /// Flags 0 to 63.
+    head: [AtomicU32; 2],
+    /// The others.
+    pub(crate) rest: [AtomicU64; EVENT_FLAGS_WORDS - 1],
+}
 
 impl Flags {
     /// Clears a flag and says whether it was set.
     #[inline]
-    fn take(&self, flag: u16) -> bool {
-        let Some(word) = self.0.get(usize::from(flag) / 64) else { return false };
-        let bit = 1 << (flag % 64);
+    pub(crate) fn take(&self, flag: u16) -> bool {
+        let flag = usize::from(flag);
         // Looks first: a flag that is not set costs no exclusive access.
+        if let Some(half) = self.head.get(flag / 32) {
+            let bit = 1 << (flag % 32);
+            return half.load(Ordering::Relaxed) & bit != 0
+                && half.fetch_and(!bit, Ordering::Acquire) & bit != 0;
+        }
+        let Some(word) = self.rest.get(flag / 64 - 1) else { return false };
+        let bit = 1 << (flag % 64);
         word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0
     }
 
     /// Clears all flags, giving those that were set to `each`.
     #[inline]
-    fn take_all(&self, mut each: impl FnMut(u16)) {
-        for (i, word) in (0_u16..).zip(&self.0) {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let mut set = word.swap(0, Ordering::Acquire);
+    pub(crate) fn take_all(&self, mut each: impl FnMut(u16)) {
+        let mut each_of = |first: u16, mut set: u64| {
             while set != 0 {
-                each(i * 64 + set.trailing_zeros() as u16);
+                each(first + set.trailing_zeros() as u16);
                 set &= set - 1;
+            }
+        };
+        for (i, half) in (0_u16..).zip(&self.head) {
+            if half.load(Ordering::Relaxed) != 0 {
+                each_of(i * 32, u64::from(half.swap(0, Ordering::Acquire)));
+            }
+        }
+        for (i, word) in (1_u16..).zip(&self.rest) {
+            if word.load(Ordering::Relaxed) != 0 {
+                each_of(i * 64, word.swap(0, Ordering::Acquire));
             }
         }
     }
@@ -159,7 +176,8 @@ impl<'a, C: Conduit> Vp<'a, C> {
         }
         messages.clear();
         events.clear();
-        match enable(&self, simp, siefp) {
+        // SAFETY: the pages are lent for ever, and `memory` says where they are.
+        match unsafe { enable(&self, simp, siefp) } {
             Ok(()) => {
                 Ok(Synic { vp: self, pages: SynicPages { messages, events }, intids: [None; SINT_COUNT] })
             }
@@ -172,16 +190,18 @@ impl<'a, C: Conduit> Vp<'a, C> {
     }
 }
 
-fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), HvError> {
+/// # Safety
+///
+/// The pages at these guest physical addresses are lent until the SynIC is disabled.
+unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), HvError> {
     let old = registers::get(conduit, Register::SIMP)?;
-    registers::set(
-        conduit,
-        Register::SIMP,
-        old.with_page_number(hv_tlfs::page::number(simp)).with_enabled(true),
-    )?;
+    let new = old.with_page_number(hv_tlfs::page::number(simp)).with_enabled(true);
+    // SAFETY: the caller's promise.
+    unsafe { registers::lend(conduit, Register::SIMP, new) }?;
     let old = registers::get(conduit, Register::SIEFP)?;
     let new = old.with_page_number(hv_tlfs::page::number(siefp)).with_enabled(true);
-    registers::set(conduit, Register::SIEFP, new)?;
+    // SAFETY: the caller's promise.
+    unsafe { registers::lend(conduit, Register::SIEFP, new) }?;
     let old = registers::get(conduit, Register::SCONTROL)?;
     registers::set(conduit, Register::SCONTROL, old.with_enable(true))
 }
@@ -190,10 +210,12 @@ fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), HvError> 
 pub(crate) fn disable_registers(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     let mut first = First::default();
     first.note(registers::get(conduit, Register::SIMP).and_then(|old| {
-        registers::set(conduit, Register::SIMP, old.with_enabled(false).with_page_number(0))
+        // SAFETY: the value enables no page.
+        unsafe { registers::lend(conduit, Register::SIMP, old.with_enabled(false).with_page_number(0)) }
     }));
     first.note(registers::get(conduit, Register::SIEFP).and_then(|old| {
-        registers::set(conduit, Register::SIEFP, old.with_enabled(false).with_page_number(0))
+        // SAFETY: the value enables no page.
+        unsafe { registers::lend(conduit, Register::SIEFP, old.with_enabled(false).with_page_number(0)) }
     }));
     first.note(
         registers::get(conduit, Register::SCONTROL)
@@ -425,19 +447,22 @@ mod tests {
     #[test]
     fn flags_are_taken_once_and_others_stay() {
         let flags = &page_of_flags().flags()[1];
-        flags.0[0].store(1 << 5, Ordering::Relaxed);
-        flags.0[31].store(1 << 63 | 1, Ordering::Relaxed);
+        flags.head[0].store(1 << 5, Ordering::Relaxed);
+        flags.head[1].store(1 << 31, Ordering::Relaxed);
+        flags.rest[0].store(1, Ordering::Relaxed);
+        flags.rest[30].store(1 << 63 | 1, Ordering::Relaxed);
         assert!(!flags.take(4));
         assert!(flags.take(5));
         assert!(!flags.take(5));
-        assert!(!flags.take(2048));
-        let mut taken = [0; 2];
+        assert!(!flags.take(62) && !flags.take(65));
+        assert!(!flags.take(2048) && !flags.take(u16::MAX));
+        let mut taken = [0; 4];
         let mut count = 0;
         flags.take_all(|flag| {
             taken[count] = flag;
             count += 1;
         });
-        assert_eq!((count, taken), (2, [1984, 2047]));
+        assert_eq!((count, taken), (4, [63, 64, 1984, 2047]));
         flags.take_all(|flag| panic!("flag {flag} twice"));
     }
 

@@ -73,17 +73,18 @@ impl ThisVp {
     }
 }
 
+#[expect(unsafe_code, reason = "as the trait has it; a model is behind it")]
 impl Conduit for ThisVp {
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
-        self.wire().call(control, block)
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        self.wire().raw().call(control, block)
     }
 
     fn fast_output(&self) -> FastOutput {
         self.wire().fast_output()
     }
 
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        self.wire().smccc(function, arguments)
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        self.wire().raw().smccc(function, arguments)
     }
 }
 

@@ -29,7 +29,7 @@ mod memory;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
+use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput, Raw};
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
 use hv_host::Partition;
@@ -145,7 +145,7 @@ impl Testbed {
     /// Where the guest's pages are.
     #[must_use]
     pub fn memory(&self) -> &impl Memory {
-        self.ram.memory()
+        &self.ram
     }
 
     /// The page of guest memory at this address.
@@ -276,6 +276,16 @@ impl Wire {
         self.bed
     }
 
+    /// The same for hypercalls made by hand.
+    #[must_use]
+    pub const fn raw(self) -> Raw<Self> {
+        // SAFETY: the model reaches nothing but the testbed's own memory, by atomics, whatever the call.
+        #[expect(unsafe_code, reason = "vouches for calls to a model")]
+        unsafe {
+            Raw::new(self)
+        }
+    }
+
     fn carry_out(&self, immediate: u16, x: &mut [u64; 31]) {
         match self.hvc(immediate, x) {
             Action::Resume => {}
@@ -299,8 +309,9 @@ impl Wire {
     }
 }
 
+#[expect(unsafe_code, reason = "as the trait has it; no call can do harm here")]
 impl Conduit for Wire {
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         self.bed.hypercalls.fetch_add(1, Ordering::Relaxed);
         let mut x = [0; 31];
         let (immediate, first) = match self.convention {
@@ -326,7 +337,7 @@ impl Conduit for Wire {
         }
     }
 
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
         let mut x = [0; 31];
         x[0] = u64::from(function);
         x[1..4].copy_from_slice(&arguments);

@@ -1,21 +1,22 @@
 //! Guest memory: pages that the guest's code has references to and the hypervisor addresses.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hv_guest::page::{Page, Pages};
+use hv_guest::page::{Memory, Page};
 use hv_host::{BadAddress, GuestMemory};
 
-/// First guest physical address of the memory.
-pub const RAM_BASE: u64 = 0x4000_0000;
+/// First guest physical address of the memory: one that no processor has memory at. Physical addresses have at most 56
+/// bits (Arm ARM, FEAT_D128).
+pub const RAM_BASE: u64 = 1 << 56;
 /// Pages of it; Miri needs seconds for each hundred.
 const PAGES: usize = if cfg!(miri) { 16 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 
 #[derive(Debug)]
 pub(crate) struct Ram {
-    pages: Pages,
-    /// Each of them: to pass on a reference to all costs Miri a look at every word of them.
+    pages: &'static [Page],
+    /// Each of them: to pass on a reference to all costs Miri a look at every cell of them.
     each: Vec<&'static Page>,
     used: AtomicUsize,
 }
@@ -24,29 +25,21 @@ impl Ram {
     pub(crate) fn new() -> Self {
         let pages: Vec<Page> = (0..PAGES).map(|_| Page::new()).collect();
         let pages: &'static [Page] = pages.leak();
-        Self { pages: Pages::new(RAM_BASE, pages), each: pages.iter().collect(), used: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn memory(&self) -> &Pages {
-        &self.pages
+        Self { pages, each: pages.iter().collect(), used: AtomicUsize::new(0) }
     }
 
     pub(crate) fn allocate(&self, count: usize) -> &'static [Page] {
         let first = self.used.fetch_add(count, Ordering::Relaxed);
-        self.pages.all().get(first..first + count).expect("the testbed is out of guest memory")
+        self.pages.get(first..first + count).expect("the testbed is out of guest memory")
     }
 
     pub(crate) fn page(&self, gpa: u64) -> Option<&'static Page> {
         self.each.get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?).copied()
     }
 
-    /// The four bytes at `gpa`.
-    fn half(&self, gpa: u64) -> Result<&'static AtomicU32, BadAddress> {
-        let page = self.page(gpa).ok_or(BadAddress)?;
-        if gpa % 4 != 0 {
-            return Err(BadAddress);
-        }
-        Ok(&page.halves()[(gpa % PAGE / 4) as usize])
+    /// Does something with the page of `gpa`, and the place in it.
+    fn at<T>(&self, gpa: u64, access: impl FnOnce(&Page, usize) -> Option<T>) -> Result<T, BadAddress> {
+        self.page(gpa).and_then(|page| access(page, (gpa % PAGE) as usize)).ok_or(BadAddress)
     }
 
     fn check(&self, gpa: u64, len: u64) -> Result<(), BadAddress> {
@@ -54,85 +47,55 @@ impl Ram {
     }
 }
 
-/// Splits `len` bytes at `gpa` into parts that lie in one block of `block` bytes each: the part's address, and its place among the bytes.
-fn by(block: u64, gpa: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
+// SAFETY: pages that are not moved, at addresses at which a hypervisor, if one were asked, finds no memory: it refuses
+// them. The model writes through references to the pages, which are made of atomics.
+#[expect(unsafe_code, reason = "vouches for where the pages are")]
+unsafe impl Memory for Ram {
+    fn gpa(&self, page: &Page) -> u64 {
+        let offset = (page as *const Page as usize).wrapping_sub(self.pages.as_ptr() as usize);
+        // The address of a page that is not one of these is one that no page has.
+        if offset < size_of_val(self.pages) { RAM_BASE + offset as u64 } else { hv_tlfs::page::MASK }
+    }
+}
+
+/// Splits `len` bytes at `gpa` into parts that lie in one page each: the part's address, and its place among the bytes.
+fn by_page(gpa: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut from = 0;
     std::iter::from_fn(move || {
         let address = gpa + from as u64;
-        let part = from..len.min(from + (block - address % block) as usize);
+        let part = from..len.min(from + (PAGE - address % PAGE) as usize);
         from = part.end;
         (!part.is_empty()).then_some((address, part))
     })
 }
 
-/// Reads bytes of a page. A field of the interface is read as wide as it is, as far as that can be known here: Rust does
-/// not let threads access one place with different widths at a time.
-fn read_page(page: &Page, offset: u64, buf: &mut [u8]) {
-    let (words, halves) = (page.words(), page.halves());
-    for (at, part) in by(8, offset, buf.len()) {
-        let first = (at % 8) as usize;
-        if part.len() == 4 && at % 4 == 0 {
-            buf[part].copy_from_slice(&halves[(at / 4) as usize].load(Ordering::Relaxed).to_le_bytes());
-        } else {
-            let word = words[(at / 8) as usize].load(Ordering::Relaxed).to_le_bytes();
-            let count = part.len();
-            buf[part].copy_from_slice(&word[first..first + count]);
-        }
-    }
-}
-
-/// Writes bytes of a page, likewise.
-fn write_page(page: &Page, offset: u64, data: &[u8]) {
-    let (words, halves) = (page.words(), page.halves());
-    for (at, part) in by(8, offset, data.len()) {
-        let bytes = &data[part];
-        let (mut bits, mut mask) = ([0; 8], [0; 8]);
-        let first = (at % 8) as usize;
-        bits[first..first + bytes.len()].copy_from_slice(bytes);
-        mask[first..first + bytes.len()].fill(0xff);
-        let (word, bits, mask) =
-            (&words[(at / 8) as usize], u64::from_le_bytes(bits), u64::from_le_bytes(mask));
-        match bytes.len() {
-            8 => word.store(bits, Ordering::Relaxed),
-            4 if at % 4 == 0 => {
-                halves[(at / 4) as usize].store((bits >> (8 * first)) as u32, Ordering::Relaxed);
-            }
-            _ => {
-                let replaced = |old| Some(old & !mask | bits);
-                let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, replaced);
-            }
-        }
-    }
-}
-
 impl GuestMemory for Ram {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         self.check(gpa, buf.len() as u64)?;
-        for (address, part) in by(PAGE, gpa, buf.len()) {
-            read_page(self.page(address).ok_or(BadAddress)?, address % PAGE, &mut buf[part]);
+        for (address, part) in by_page(gpa, buf.len()) {
+            self.page(address).ok_or(BadAddress)?.read((address % PAGE) as usize, &mut buf[part]);
         }
         Ok(())
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         self.check(gpa, data.len() as u64)?;
-        for (address, part) in by(PAGE, gpa, data.len()) {
-            write_page(self.page(address).ok_or(BadAddress)?, address % PAGE, &data[part]);
+        for (address, part) in by_page(gpa, data.len()) {
+            self.page(address).ok_or(BadAddress)?.write((address % PAGE) as usize, &data[part]);
         }
         Ok(())
     }
 
     fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        Ok(self.half(gpa)?.load(Ordering::Acquire))
+        self.at(gpa, Page::load_u32)
     }
 
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.half(gpa)?.store(value, Ordering::Release);
-        Ok(())
+        self.at(gpa, |page, offset| page.store_u32(offset, value))
     }
 
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        Ok(self.half(gpa)?.fetch_or(bits, Ordering::SeqCst))
+        self.at(gpa, |page, offset| page.fetch_or_u32(offset, bits))
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {

@@ -1,6 +1,6 @@
 //! Hypercalls of every form, and VP registers.
 
-use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
+use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
 use hv_guest::hypercall::{self, Rep, RepError};
 use hv_guest::registers::{self, Register};
 use hv_guest::synic::SintIndex;
@@ -56,20 +56,24 @@ const GET_HEADER: GetVpRegistersInput = GetVpRegistersInput {
 /// Fast and by memory, simple and rep, with every amount of input and output.
 pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
     cx.on_each(|n| {
-        raw(&cx.os.conduit());
+        // SAFETY: `raw` reads registers, writes crash parameters, and hints that a VP spins.
+        raw(&unsafe { Raw::new(cx.os.conduit()) });
         let mut page = cx.call_page(n);
         let get = Get { header: GET_HEADER, names: FIVE };
         let values: [RegisterValue; 5] =
-            hypercall::fast(cx.hv, GET.with_rep_count(5), &get).expect("a fast Get");
+            // SAFETY: a Get of registers.
+            unsafe { hypercall::fast(cx.hv, GET.with_rep_count(5), &get) }.expect("a fast Get");
         assert_eq!(values.map(|value| value.low), FIVE_ARE);
         let values: [RegisterValue; 5] =
-            hypercall::memory(cx.hv, &mut page, GET.with_rep_count(5), &get).expect("a Get by memory");
+            // SAFETY: a Get of registers.
+            unsafe { hypercall::memory(cx.hv, &mut page, GET.with_rep_count(5), &get) }.expect("a Get by memory");
         assert_eq!(values.map(|value| value.low), FIVE_ARE);
 
         // Every address space, on all processors.
         let flush = FlushThirteen { address_space: 0, flags: 3, mask: 0, ranges: [0x1000; 13] };
         let code = HypercallInput::from_code(HypercallCode::FLUSH_VIRTUAL_ADDRESS_LIST).with_rep_count(13);
-        let () = hypercall::fast(cx.hv, code, &flush).expect("a fast hypercall of 128 bytes");
+        // SAFETY: a flush.
+        let () = unsafe { hypercall::fast(cx.hv, code, &flush) }.expect("a fast hypercall of 128 bytes");
 
         let set = SetVpRegistersInput {
             partition_id: PartitionId::SELF,
@@ -83,11 +87,14 @@ pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
         let output: &mut [RegisterValue] = &mut [];
         let rep =
             Rep { code: HypercallCode::SET_VP_REGISTERS, header: &set, variable: &[], input: &list, output };
-        rep.call(cx.hv, &mut page).expect("a rep hypercall");
-        let last = Register::<u64>::new(RegisterName::GUEST_CRASH_P1);
+        // SAFETY: numbers for the host's log.
+        unsafe { rep.call(cx.hv, &mut page) }.expect("a rep hypercall");
+        let last = Register::<u64, _>::new(RegisterName::GUEST_CRASH_P1);
         assert_eq!(registers::get(cx.hv, last), Ok(9));
 
-        let refused = |control| hypercall::fast::<_, u64, ()>(cx.hv, control, &0).unwrap_err().status();
+        // SAFETY: calls that are refused.
+        let refused =
+            |control| unsafe { hypercall::fast::<_, u64, ()>(cx.hv, control, &0) }.unwrap_err().status();
         let unknown = HypercallInput::from_code(HypercallCode(0x0fff));
         assert_eq!(refused(unknown), HvStatus::INVALID_HYPERCALL_CODE);
         let signal = HypercallInput::from_code(HypercallCode::SIGNAL_EVENT);
@@ -96,7 +103,7 @@ pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
 }
 
 /// A conduit's four ways out, with words of our own.
-fn raw(conduit: &impl Conduit) {
+fn raw(conduit: &Raw<impl Conduit>) {
     let this_vp = u64::from(VpIndex::SELF.0);
     let get = GET.with_fast(true).with_rep_count(1);
     let words = [PartitionId::SELF.0, this_vp, u64::from(RegisterName::GUEST_OS_ID.0)];
@@ -110,7 +117,7 @@ fn raw(conduit: &impl Conduit) {
     let set = HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_fast(true).with_rep_count(1);
     let p2 = u64::from(RegisterName::GUEST_CRASH_P2.0);
     assert_eq!(conduit.call_6(set, [words[0], this_vp, p2, 0, 0xabc, 0]).status(), HvStatus::SUCCESS);
-    assert_eq!(registers::get(conduit, Register::<u64>::new(RegisterName::GUEST_CRASH_P2)), Ok(0xabc));
+    assert_eq!(registers::get(conduit, Register::<u64, _>::new(RegisterName::GUEST_CRASH_P2)), Ok(0xabc));
     let spin = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT).with_fast(true);
     assert_eq!(conduit.call_2(spin, [1, 0]).status(), HvStatus::SUCCESS);
 }
@@ -128,7 +135,8 @@ pub(crate) fn registers<O: Os>(cx: &Cx<'_, O>) {
         assert_eq!(version, Ok(cx.hv.information().version.to_register()));
         assert!(version.is_ok_and(|version| version.high != 0), "both halves are there");
         let time = RegisterName::TIME_REF_COUNT;
-        let refused = registers::set_raw(cx.hv, VpIndex::SELF, time, RegisterValue::from_u64(1));
+        // SAFETY: a register that cannot be written.
+        let refused = unsafe { registers::set_raw(cx.hv, VpIndex::SELF, time, RegisterValue::from_u64(1)) };
         assert_eq!(refused.map_err(|error| error.status()), Err(HvStatus::INVALID_PARAMETER));
 
         // More than one call holds, and more than the hypervisor does at a time.
@@ -136,7 +144,8 @@ pub(crate) fn registers<O: Os>(cx: &Cx<'_, O>) {
         let p0 =
             |value| SetVpRegistersElement::new(RegisterName::GUEST_CRASH_P0, RegisterValue::from_u64(value));
         let list: [_; MANY] = core::array::from_fn(|i| p0(i as u64));
-        registers::set_list(cx.hv, &mut page, &list).expect("a list is written");
+        // SAFETY: numbers for the host's log.
+        unsafe { registers::set_list(cx.hv, &mut page, &list) }.expect("a list is written");
         let mut names = [RegisterName::GUEST_CRASH_P0; MANY];
         let mut values = [RegisterValue::from_u64(0); MANY];
         registers::get_list(cx.hv, &mut page, &names, &mut values).expect("a list is read");

@@ -39,7 +39,9 @@ pub(crate) fn clock<O: Os>(cx: &Cx<'_, O>) {
 fn falls_back<O: Os>(cx: &Cx<'_, O>) {
     let page = &cx.os.pages()[0];
     let lent = registers::get(cx.hv, Register::REFERENCE_TSC).expect("the page's register");
-    registers::set(cx.hv, Register::REFERENCE_TSC, ReferenceTscRegister(0)).expect("it gives the page back");
+    // SAFETY: no page is enabled.
+    let back = unsafe { registers::lend(cx.hv, Register::REFERENCE_TSC, ReferenceTscRegister(0)) };
+    back.expect("it gives the page back");
     page.clear();
     assert!(cx.clock.sequence() == 0 && clock::read_page(page, &cx.os.conduit()).is_none());
     let between = || {
@@ -49,7 +51,8 @@ fn falls_back<O: Os>(cx: &Cx<'_, O>) {
         assert!(before <= now && now <= after, "{before:?} {now:?} {after:?}");
     };
     cx.on_each(|_| between());
-    registers::set(cx.hv, Register::REFERENCE_TSC, lent).expect("it takes the page again");
+    // SAFETY: it is the page of the clock, which is lent for ever.
+    unsafe { registers::lend(cx.hv, Register::REFERENCE_TSC, lent) }.expect("it takes the page again");
     assert_ne!(cx.clock.sequence(), 0, "the page is valid again");
     cx.on_each(|_| between());
 }

@@ -16,11 +16,14 @@
 //! | generate_guest_id, hv_is_hyperv_initialized, ms_hyperv_info | [`discovery`] |
 //! | hypercall codes | [`processors`], [`messages`], [`calls`] |
 
+#[expect(unsafe_code, reason = "hypercalls made by hand")]
 pub(crate) mod calls;
+#[expect(unsafe_code, reason = "a page is lent by hand")]
 pub(crate) mod clock;
 pub(crate) mod crash;
 pub(crate) mod discovery;
 pub(crate) mod messages;
+#[expect(unsafe_code, reason = "starts VPs")]
 pub(crate) mod processors;
 pub(crate) mod synic;
 pub(crate) mod teardown;

@@ -97,7 +97,9 @@ fn starts<O: Os>(cx: &Cx<'_, O>) {
     let mut page = cx.call_page(0);
     let mut start = |vp| {
         let context = cx.os.start_context(0);
-        processors::start_vp(cx.hv, &mut page, VpIndex(vp), &context).map_err(|error| error.status())
+        // SAFETY: the OS says how the VP comes back; and these are refused.
+        unsafe { processors::start_vp(cx.hv, &mut page, VpIndex(vp), &context) }
+            .map_err(|error| error.status())
     };
     assert!(start(0).is_err(), "VP 0 runs");
     assert_eq!(start(cx.os.vps() as u32), Err(HvStatus::INVALID_VP_INDEX));
@@ -108,7 +110,8 @@ fn starts<O: Os>(cx: &Cx<'_, O>) {
     for _ in 0..3 {
         cx.os.stop(last);
         let context = cx.os.start_context(last);
-        processors::start_vp(cx.hv, &mut page, VpIndex(last as u32), &context).expect("it starts");
+        // SAFETY: the OS says how the VP comes back.
+        unsafe { processors::start_vp(cx.hv, &mut page, VpIndex(last as u32), &context) }.expect("it starts");
         cx.os.wait_up(last);
         super::teardown::found_in_reset_state(cx.os);
     }

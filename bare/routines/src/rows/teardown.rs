@@ -1,12 +1,14 @@
 //! Everything off, on every VP: whoever comes next finds reset state.
 
 use hv_guest::clock::Clock;
+use hv_guest::page::Page;
 use hv_guest::partition::Partition;
 use hv_guest::registers::{self, Register};
 use hv_guest::synic::SintIndex;
 use hv_guest::teardown::{self, LeaveError};
 use hv_guest::timer::{Schedule, Timer, TimerIndex};
 use hv_guest::tlfs::guest_id::GuestOsId;
+use hv_guest::tlfs::page::SIZE;
 use hv_guest::tlfs::register::RegisterName;
 use hv_guest::tlfs::time::ReferenceTscRegister;
 use hv_guest::tlfs::vp::VpIndex;
@@ -82,12 +84,15 @@ pub(crate) fn handles_lost(os: &impl Os) {
     teardown::partition(&conduit).expect("every step succeeds");
     assert_eq!(registers::get(&conduit, Register::GUEST_OS_ID), Ok(GuestOsId(0)));
     // The pages are ours again: whatever is written now was written by somebody who should have stopped.
-    os.pages().iter().for_each(hv_guest::page::Page::clear);
+    os.pages().iter().for_each(Page::clear);
     cx.on_each(|_| (0..4).for_each(|_| os.pass()));
     let taken: [u64; MAX_VPS] = core::array::from_fn(|n| if n < os.vps() { os.taken(n, intid) } else { 0 });
     cx.on_each(|_| (0..20).for_each(|_| os.pass()));
     assert!((0..os.vps()).all(|n| os.taken(n, intid) == taken[n]), "no timer is left");
-    let words = os.pages().iter().flat_map(hv_guest::page::Page::words);
-    let written = words.filter(|word| word.load(core::sync::atomic::Ordering::Relaxed) != 0).count();
-    assert_eq!(written, 0, "nobody writes to pages that were taken back");
+    let is_clear = |page: &Page| {
+        let mut bytes = [1; SIZE];
+        page.read(0, &mut bytes);
+        bytes == [0; SIZE]
+    };
+    assert!(os.pages().iter().all(is_clear), "nobody writes to pages that were taken back");
 }

@@ -5,7 +5,7 @@ mod machine;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
-use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
+use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
 use hv_host::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::HYPERCALL;
@@ -27,12 +27,16 @@ const CPU_ON: u32 = 0xc400_0003;
 pub(crate) struct InProcess<'p> {
     partition: &'p Partition<'p>,
     machine: &'p Machine,
-    wire: Wire<'p>,
+    wire: &'p Hvc<'p>,
+    conduit: Raw<Wire<'p>>,
     frequency: AtomicU64,
 }
 
 /// The conduit: registers of one `hvc`.
-struct Wire<'p> {
+struct Wire<'p>(&'p Hvc<'p>);
+
+/// `hvc`, on whichever VP runs.
+struct Hvc<'p> {
     partition: &'p Partition<'p>,
     machine: &'p Machine,
     /// The VP that runs.
@@ -40,7 +44,7 @@ struct Wire<'p> {
     convention: Convention,
 }
 
-impl Wire<'_> {
+impl Hvc<'_> {
     fn vp(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
@@ -58,31 +62,32 @@ impl Wire<'_> {
     }
 }
 
+#[expect(unsafe_code, reason = "as the trait has it; a model is behind it")]
 impl Conduit for Wire<'_> {
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let mut x = [0; 31];
-        let first = self.convention.control();
+        let first = self.0.convention.control();
         x[0] = HYPERCALL.into();
         x[first] = control.0;
         x[first + 1..first + 1 + FAST_WORDS].copy_from_slice(block);
-        let done = self.hvc(self.convention.immediate(), &mut x);
+        let done = self.0.hvc(self.0.convention.immediate(), &mut x);
         assert!(done.is_ok(), "a hypercall met an exception");
         block.copy_from_slice(&x[first + 1..first + 1 + FAST_WORDS]);
         HypercallOutput(x[0])
     }
 
     fn fast_output(&self) -> FastOutput {
-        match self.convention {
+        match self.0.convention {
             Convention::Smccc => FastOutput::AfterInput,
             Convention::Hvc1 => FastOutput::Last,
         }
     }
 
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
         let mut x = [0; 31];
         x[0] = function.into();
         x[1..4].copy_from_slice(&arguments);
-        let done = self.hvc(0, &mut x);
+        let done = self.0.hvc(0, &mut x);
         assert!(done.is_ok(), "an SMCCC call met an exception");
         [x[0], x[1], x[2], x[3]]
     }
@@ -123,10 +128,15 @@ pub(crate) fn with<R>(
         partition.vp_online(&machine.on(vp), vp);
     }
     let current = AtomicUsize::new(0);
+    let hvc = Hvc { partition: &partition, machine: &machine, current, convention };
+    // SAFETY: the model reaches nothing but the machine's own memory, whatever the call.
+    #[expect(unsafe_code, reason = "vouches for calls to a model")]
+    let conduit = unsafe { Raw::new(Wire(&hvc)) };
     test(&InProcess {
         partition: &partition,
         machine: &machine,
-        wire: Wire { partition: &partition, machine: &machine, current, convention },
+        wire: &hvc,
+        conduit,
         frequency: AtomicU64::new(config.counter_frequency),
     })
 }
@@ -138,8 +148,8 @@ impl InProcess<'_> {
 }
 
 impl Env for InProcess<'_> {
-    fn conduit(&self) -> &dyn Conduit {
-        &self.wire
+    fn conduit(&self) -> &Raw<dyn Conduit + '_> {
+        &self.conduit
     }
 
     fn convention(&self) -> Convention {
@@ -267,7 +277,7 @@ impl Env for InProcess<'_> {
     }
 
     fn start(&self, vp: usize) -> bool {
-        let [result, ..] = self.wire.smccc(CPU_ON, [self.partition.config().mpidr(vp), RAM, 0]);
+        let [result, ..] = self.conduit.smccc(CPU_ON, [self.partition.config().mpidr(vp), RAM, 0]);
         result == 0
     }
 

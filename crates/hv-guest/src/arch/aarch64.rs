@@ -39,11 +39,15 @@ pub enum Either {
 pub struct Cntvct;
 
 /// An SMCCC call through `hvc #0`.
+///
+/// # Safety
+///
+/// As for [`Conduit::smccc`].
 #[inline]
-fn smccc(function: u32, arguments: [u64; 3]) -> [u64; 4] {
+unsafe fn smccc(function: u32, arguments: [u64; 3]) -> [u64; 4] {
     let [x0, x1, x2, x3]: [u64; 4];
     // SAFETY: `hvc #0` takes X0 to X3 and returns in them; X4 to X17, which SMCCC 1.1 lets it change, are declared. It
-    // has the memory effects that the caller asked for: see the notes on safety in `crate::conduit`.
+    // does what the caller asked for and answers for (`Conduit`).
     unsafe {
         asm!(
             "hvc #0",
@@ -62,11 +66,11 @@ fn smccc(function: u32, arguments: [u64; 3]) -> [u64; 4] {
 
 impl Conduit for Smccc {
     #[inline]
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let result: u64;
         let [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15] = block;
-        // SAFETY: every register that the convention reads or may change is declared; memory effects are the caller's
-        // (see the notes on safety in `crate::conduit`), and the compiler takes all memory for changed.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
         unsafe {
             asm!(
                 "hvc #0",
@@ -88,12 +92,13 @@ impl Conduit for Smccc {
     }
 
     #[inline]
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        smccc(function, arguments)
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { smccc(function, arguments) }
     }
 
     #[inline]
-    fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+    unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
         // SAFETY: as in `call`; registers beyond X3 are no input of such a call.
         unsafe {
@@ -112,7 +117,7 @@ impl Conduit for Smccc {
     }
 
     #[inline]
-    fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+    unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
         // SAFETY: as in `call`; registers beyond X7 are no input of such a call.
         unsafe {
@@ -131,7 +136,7 @@ impl Conduit for Smccc {
     }
 
     #[inline]
-    fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+    unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
         // SAFETY: as in `call`. Three words of input are rounded up to four, so output starts at X6; X5 pads the input.
         unsafe {
@@ -152,7 +157,7 @@ impl Conduit for Smccc {
 
 impl Conduit for Hvc1 {
     #[inline]
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let result: u64;
         let [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15] = block;
         // SAFETY: as in `Smccc::call`, one register lower; X17 is part of no parameter block but may change.
@@ -177,12 +182,13 @@ impl Conduit for Hvc1 {
     }
 
     #[inline]
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        smccc(function, arguments)
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { smccc(function, arguments) }
     }
 
     #[inline]
-    fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+    unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
         // SAFETY: as in `Smccc::call`; registers beyond X2 are no input of such a call.
         unsafe {
@@ -200,7 +206,7 @@ impl Conduit for Hvc1 {
     }
 
     #[inline]
-    fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+    unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
         // SAFETY: as in `Smccc::call`; registers beyond X6 are no input of such a call.
         unsafe {
@@ -219,7 +225,7 @@ impl Conduit for Hvc1 {
     }
 
     #[inline]
-    fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+    unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
         // SAFETY: as in `Smccc::call`; two words of output are the block's last registers, X15 and X16.
         unsafe {
@@ -245,17 +251,21 @@ impl Either {
     /// hypervisor may be an undefined instruction. Detect first ([`crate::detect`]).
     #[must_use]
     pub fn probe() -> Self {
-        let answer = smccc(VENDOR_HYP_UID, [0; 3]);
+        // SAFETY: the vendor UID call returns four registers, and does nothing else (SMCCC, "Vendor Specific Hypervisor Service
+        // Calls").
+        let answer = unsafe { smccc(VENDOR_HYP_UID, [0; 3]) };
         if answer.map(|word| word as u32) == VENDOR_UID { Self::Smccc } else { Self::Hvc1 }
     }
 }
 
 impl Conduit for Either {
     #[inline]
-    fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         match self {
-            Self::Smccc => Smccc.call(control, block),
-            Self::Hvc1 => Hvc1.call(control, block),
+            // SAFETY: the caller's promise.
+            Self::Smccc => unsafe { Smccc.call(control, block) },
+            // SAFETY: the caller's promise.
+            Self::Hvc1 => unsafe { Hvc1.call(control, block) },
         }
     }
 
@@ -268,31 +278,38 @@ impl Conduit for Either {
     }
 
     #[inline]
-    fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        smccc(function, arguments)
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { smccc(function, arguments) }
     }
 
     #[inline]
-    fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
+    unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         match self {
-            Self::Smccc => Smccc.call_2(control, input),
-            Self::Hvc1 => Hvc1.call_2(control, input),
+            // SAFETY: the caller's promise.
+            Self::Smccc => unsafe { Smccc.call_2(control, input) },
+            // SAFETY: the caller's promise.
+            Self::Hvc1 => unsafe { Hvc1.call_2(control, input) },
         }
     }
 
     #[inline]
-    fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
+    unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         match self {
-            Self::Smccc => Smccc.call_6(control, input),
-            Self::Hvc1 => Hvc1.call_6(control, input),
+            // SAFETY: the caller's promise.
+            Self::Smccc => unsafe { Smccc.call_6(control, input) },
+            // SAFETY: the caller's promise.
+            Self::Hvc1 => unsafe { Hvc1.call_6(control, input) },
         }
     }
 
     #[inline]
-    fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
+    unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         match self {
-            Self::Smccc => Smccc.call_3_2(control, input),
-            Self::Hvc1 => Hvc1.call_3_2(control, input),
+            // SAFETY: the caller's promise.
+            Self::Smccc => unsafe { Smccc.call_3_2(control, input) },
+            // SAFETY: the caller's promise.
+            Self::Hvc1 => unsafe { Hvc1.call_3_2(control, input) },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{EVENTS, FREQUENCY, MESSAGES, everywhere, everywhere_on};
 use hv_guest::connection::{self, PostError};
-use hv_guest::hypercall;
+use hv_guest::hypercall::{self, fast};
 use hv_guest::synic::{End, SintIndex};
 use hv_testbed::{Config, Profile};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
@@ -33,7 +33,8 @@ const GET_THREE: GetThree = GetThree {
 fn fast_output_of_several_elements_is_found_in_both_conventions() {
     everywhere(|guest| {
         let control = HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(3);
-        let values: [RegisterValue; 3] = hypercall::fast(guest.partition, control, &GET_THREE).unwrap();
+        // SAFETY: a Get of registers.
+        let values: [RegisterValue; 3] = unsafe { fast(guest.partition, control, &GET_THREE) }.unwrap();
         assert_eq!(values.map(|value| value.low), [crate::common::ID.bits(), 1, 0x1_0000]);
     });
 }
@@ -45,9 +46,12 @@ fn a_simple_call_with_output_gets_it_by_memory_and_by_register() {
     everywhere_on(Config { profile, partition_id: 0x1234_5678_9abc, ..Config::new(FREQUENCY) }, |guest| {
         let control = HypercallInput::from_code(HypercallCode::GET_PARTITION_ID);
         let mut page = guest.bed.call_page();
-        let by_memory: PartitionId = hypercall::memory(guest.partition, &mut page, control, &()).unwrap();
+        // SAFETY: the call returns a number.
+        let by_memory = unsafe { hypercall::memory(guest.partition, &mut page, control, &()) };
+        let by_memory: PartitionId = by_memory.unwrap();
         assert_eq!(by_memory, PartitionId(0x1234_5678_9abc));
-        let by_register: PartitionId = hypercall::fast(guest.partition, control, &()).unwrap();
+        // SAFETY: the call returns a number.
+        let by_register: PartitionId = unsafe { fast(guest.partition, control, &()) }.unwrap();
         assert_eq!(by_register, by_memory);
     });
 }
@@ -56,7 +60,8 @@ fn a_simple_call_with_output_gets_it_by_memory_and_by_register() {
 fn unknown_calls_and_wrong_controls_give_their_status() {
     everywhere(|guest| {
         let call =
-            |control| hypercall::fast::<_, u64, ()>(guest.partition, control, &0).unwrap_err().status();
+            // SAFETY: calls that are refused.
+            |control| unsafe { fast::<_, u64, ()>(guest.partition, control, &0) }.unwrap_err().status();
         assert_eq!(call(HypercallInput::from_code(HypercallCode(0x0fff))), HvStatus::INVALID_HYPERCALL_CODE);
         let signal = HypercallInput::from_code(HypercallCode::SIGNAL_EVENT);
         assert_eq!(call(signal.with_rep_count(1)), HvStatus::INVALID_HYPERCALL_INPUT);

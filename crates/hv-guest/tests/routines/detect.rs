@@ -12,14 +12,15 @@ use hv_tlfs::status::HvStatus;
 /// A hypervisor of somebody else's: answers SMCCC calls with these words.
 struct Other([u64; 4]);
 
+#[expect(unsafe_code, reason = "as the trait has it; nothing is behind it")]
 impl Conduit for Other {
-    fn call(&self, _: HypercallInput, _: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+    unsafe fn call(&self, _: HypercallInput, _: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         panic!("a hypercall to a hypervisor that is not Hyper-V")
     }
     fn fast_output(&self) -> FastOutput {
         FastOutput::AfterInput
     }
-    fn smccc(&self, _: u32, _: [u64; 3]) -> [u64; 4] {
+    unsafe fn smccc(&self, _: u32, _: [u64; 3]) -> [u64; 4] {
         self.0
     }
 }

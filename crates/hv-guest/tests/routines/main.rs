@@ -1,13 +1,16 @@
 //! Every routine, against a model of the hypervisor in the same process: over both calling conventions, on 1, 2 and 4
 //! VPs.
 
+#[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]
 mod calls;
 mod clock;
 mod common;
 mod crash;
 mod detect;
 mod hostile;
+#[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]
 mod processors;
+#[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]
 mod registers;
 mod synic;
 mod teardown;

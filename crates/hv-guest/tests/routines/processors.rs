@@ -152,7 +152,8 @@ fn a_vp_that_is_off_is_started_with_the_registers_given() {
             x18: 9,
         };
         let target = VpIndex(last as u32);
-        processors::start_vp(guest.partition, &mut page, target, &context).unwrap();
+        // SAFETY: no VP of a testbed runs anything by itself.
+        unsafe { processors::start_vp(guest.partition, &mut page, target, &context) }.unwrap();
         let effects = guest.bed.take_effects();
         assert!(
             matches!(effects[..], [Effect::Start { vp, context: started }]
@@ -160,7 +161,9 @@ fn a_vp_that_is_off_is_started_with_the_registers_given() {
             "{effects:?}"
         );
         let nobody = VpIndex(guest.vps as u32);
-        let error = processors::start_vp(guest.partition, &mut page, nobody, &context).unwrap_err();
+        // SAFETY: there is no such VP.
+        let error =
+            unsafe { processors::start_vp(guest.partition, &mut page, nobody, &context) }.unwrap_err();
         assert_eq!(error.status(), HvStatus::INVALID_VP_INDEX);
     });
 }

@@ -48,10 +48,11 @@ fn each_vp_reads_its_own_index() {
 #[test]
 fn what_the_hypervisor_refuses_is_an_error_and_not_a_panic() {
     everywhere(|guest| {
-        let unknown: Register<u64> = Register::new(RegisterName(0x0bad));
+        let numbers = [RegisterName(0x0bad), RegisterName::TIME_REF_COUNT];
+        // SAFETY: registers that cannot be written.
+        let [unknown, read_only] = numbers.map(|name| unsafe { Register::<u64>::writable(name) });
         assert!(registers::get(guest.partition, unknown).is_err());
         assert!(registers::set(guest.partition, unknown, 1).is_err());
-        let read_only: Register<u64> = Register::new(RegisterName::TIME_REF_COUNT);
         let error = registers::set(guest.partition, read_only, 1).unwrap_err();
         assert_eq!(error.status(), HvStatus::INVALID_PARAMETER);
     });
@@ -90,8 +91,9 @@ fn a_list_is_written_in_order() {
             let list: Vec<_> = (0..count)
                 .map(|i| SetVpRegistersElement::new(RegisterName::GUEST_CRASH_P0, RegisterValue::from_u64(i)))
                 .collect();
-            registers::set_list(guest.partition, &mut page, &list).unwrap();
-            let register: Register<u64> = Register::new(RegisterName::GUEST_CRASH_P0);
+            // SAFETY: a number for the host's log.
+            unsafe { registers::set_list(guest.partition, &mut page, &list) }.unwrap();
+            let register: Register<u64, _> = Register::new(RegisterName::GUEST_CRASH_P0);
             assert_eq!(registers::get(guest.partition, register), Ok(count - 1));
         }
     });

@@ -196,8 +196,7 @@ fn a_payload_size_that_no_message_has_is_an_error_and_the_slot_can_be_freed() {
         let synic =
             guest.vp(0).enable_synic(messages, events, guest.bed.memory()).map_err(|(_, e)| e).unwrap();
         // Slot 2, written by a hypervisor that is broken or hostile: type 1, size 255.
-        let slot = &messages.words()[2 * 256 / 8];
-        slot.store(1 | 255 << 32, std::sync::atomic::Ordering::Relaxed);
+        messages.write(2 * 256, &[1, 0, 0, 0, 255]);
         let pending = synic.pending(SINT).unwrap();
         assert_eq!(pending.read(), Err(Malformed { message_type: MessageType(1), size: 255 }));
         assert_eq!(synic.end(pending), Ok(End::Quiet));

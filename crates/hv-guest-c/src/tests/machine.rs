@@ -1,0 +1,68 @@
+//! The processor of the tests: a VP of a testbed. It has the names of the processor's own conduits.
+#![expect(unsafe_code, reason = "as the trait has it; a model is behind it")]
+
+use std::sync::{Mutex, PoisonError};
+
+use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
+use hv_testbed::{Convention, Testbed, Wire};
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+
+/// The partition, and the VP that calls.
+static CURRENT: Mutex<Option<(&'static Testbed, usize)>> = Mutex::new(None);
+
+/// From now on, VP `vp` of `bed` calls.
+pub(crate) fn be(bed: &'static Testbed, vp: usize) {
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some((bed, vp));
+}
+
+/// The partition, and the VP that calls.
+pub(crate) fn current() -> (&'static Testbed, usize) {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner).expect("a test says which VP it is")
+}
+
+fn wire(convention: Convention) -> Wire {
+    let (bed, vp) = current();
+    bed.wire(vp, convention)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Either {
+    Smccc,
+    Hvc1,
+}
+
+impl Either {
+    pub(crate) fn probe() -> Self {
+        Self::Smccc
+    }
+
+    fn wire(self) -> Wire {
+        wire(match self {
+            Self::Smccc => Convention::Smccc,
+            Self::Hvc1 => Convention::Hvc1,
+        })
+    }
+}
+
+impl Conduit for Either {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        self.wire().raw().call(control, block)
+    }
+
+    fn fast_output(&self) -> FastOutput {
+        self.wire().fast_output()
+    }
+
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        self.wire().raw().smccc(function, arguments)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cntvct;
+
+impl Counter for Cntvct {
+    fn counter(&self) -> u64 {
+        wire(Convention::Smccc).counter()
+    }
+}
