@@ -95,27 +95,39 @@ fn an_address_space_is_flushed_on_the_vps_named() {
 }
 
 #[test]
-fn runs_of_pages_are_flushed_one_by_one_however_many() {
+fn runs_of_pages_are_flushed_however_many() {
     everywhere(|guest| {
         let mut page = guest.bed.call_page();
-        let count = 6 * often(100) as u64;
-        let ranges: Vec<_> =
-            (0..count).map(|i| GvaRange::new(i << 24, 1 + i as usize % 4096).unwrap()).collect();
-        let check = |targets: usize| {
+        let table = Space::Table(0x5000);
+        let run = |i| GvaRange::new(i << 24, 1 + i as usize).unwrap();
+        let (few, many): (Vec<_>, Vec<_>) =
+            ((0..6).map(run).collect(), (0..6 * often(100) as u64).map(run).collect());
+        // Few, the host flushes by address.
+        let check_few = |targets: usize| {
             let effects = guest.bed.take_effects();
-            assert_eq!(effects.len() as u64, count);
+            assert_eq!(effects.len(), few.len());
             for (i, effect) in (0_u64..).zip(effects) {
                 let Effect::Flush { targets: vps, what } = effect else { panic!("{effect:?}") };
                 assert_eq!(vps.iter().count(), targets);
-                let pages = 1 + i % 4096;
-                assert_eq!(what, Flush::Pages { address_space: Some(0x5000), address: i << 24, pages });
+                let (address, pages) = (i << 24, 1 + i);
+                assert_eq!(what, Flush::Pages { address_space: Some(0x5000), address, pages });
             }
         };
-        flush::address_list(guest.partition, &mut page, Mask::Of(1), Space::Table(0x5000), &ranges).unwrap();
-        check(1);
+        // Many, it flushes everything once a call.
+        let check_many = |calls: usize| {
+            let effects = guest.bed.take_effects();
+            let whole = |effect: &&Effect| matches!(effect, Effect::Flush { what: Flush::All { .. }, .. });
+            assert_eq!(effects.iter().filter(whole).count(), calls.min(many.len() / 65), "{effects:?}");
+        };
+        flush::address_list(guest.partition, &mut page, Mask::Of(1), table, &few).unwrap();
+        check_few(1);
+        flush::address_list(guest.partition, &mut page, Mask::Of(1), table, &many).unwrap();
+        check_many(2);
         let all = VpSet::<1>::all();
-        flush::address_list_ex(guest.partition, &mut page, &all, Space::Table(0x5000), &ranges).unwrap();
-        check(guest.vps);
+        flush::address_list_ex(guest.partition, &mut page, &all, table, &few).unwrap();
+        check_few(guest.vps);
+        flush::address_list_ex(guest.partition, &mut page, &all, table, &many).unwrap();
+        check_many(2);
     });
 }
 
