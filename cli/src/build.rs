@@ -9,6 +9,7 @@ use hv_machine::is_aarch64_elf;
 use crate::exit::Exit;
 use crate::input::{Input, LONGEST, Named};
 use crate::setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
+use crate::sources::root;
 use crate::{process, ui};
 
 /// Build the hypervisor, or another program in bare/
@@ -54,15 +55,6 @@ fn known(name: &str) -> anyhow::Result<()> {
     let mut names: Vec<String> = names.filter(|name| is_program(name)).collect();
     names.sort();
     bail!("there is no program {name:?} in bare/; expected one of {}", names.join(", "))
-}
-
-/// The project's root: the programs in `bare/` are built from source.
-pub(crate) fn root() -> anyhow::Result<&'static Path> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("cli/ has no parent")?;
-    if !root.join("bare/Cargo.toml").is_file() {
-        bail!("the sources are gone from {}, where this hv was built; build hv again", root.display());
-    }
-    Ok(root)
 }
 
 /// The program that is a UEFI application.

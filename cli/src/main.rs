@@ -4,6 +4,7 @@ mod abi;
 mod bench;
 mod boot;
 mod build;
+mod clean;
 mod conformance;
 mod doctor;
 mod exit;
@@ -15,6 +16,8 @@ mod process;
 mod report;
 mod rules;
 mod setup;
+mod shell;
+mod sources;
 mod symbols;
 mod test;
 mod trace;
@@ -45,6 +48,9 @@ enum Command {
     Rules(rules::Args),
     Abi(abi::Args),
     Decode(abi::DecodeArgs),
+    Clean(clean::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     #[command(hide = true, name = machine::child::NAME)]
     ExecTied(machine::child::Args),
 }
@@ -62,6 +68,9 @@ fn main() -> std::process::ExitCode {
         Command::Rules(args) => rules::run(&args),
         Command::Abi(args) => abi::run(&args),
         Command::Decode(args) => abi::run_decode(&args),
+        Command::Clean(args) => clean::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::ExecTied(args) => machine::child::run(&args),
     });
     // A result that did not arrive is no success.

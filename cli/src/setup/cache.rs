@@ -17,6 +17,8 @@ use crate::{interrupt, ui};
 
 /// Name of the manifest in each folder.
 const MANIFEST: &str = "manifest.json";
+/// Name of the file that is locked while the cache changes.
+pub(crate) const LOCK: &str = "lock";
 
 /// The folder that belongs to this tool.
 #[derive(Debug, Clone)]
@@ -51,6 +53,26 @@ impl Cache {
         Ok(Self { dir: base.join("hv-arm64") })
     }
 
+    /// A cache in another place.
+    #[cfg(test)]
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Removes everything in it. A run that has just started may miss what it has found here, and says so.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
+        for entry in fs::read_dir(&self.dir)?.flatten().filter(|entry| entry.file_name() != LOCK) {
+            // The type is the entry's own: a link is removed, not what it leads to.
+            let removed = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
+                _ => fs::remove_file(entry.path()),
+            };
+            removed.with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+        Ok(())
+    }
+
     /// Where it is.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -60,7 +82,7 @@ impl Cache {
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let explain = || format!("cannot write to the cache {}; set XDG_CACHE_HOME", self.dir.display());
         fs::create_dir_all(&self.dir).with_context(explain)?;
-        let file = File::create(self.dir.join("lock")).with_context(explain)?;
+        let file = File::create(self.dir.join(LOCK)).with_context(explain)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let _task = ui::Task::new("Waiting for another hv that fills the cache");
             while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -10,10 +10,13 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::context::Context;
 use super::runner::Step;
-use crate::{build, process};
+use crate::{process, sources};
 
-/// Commands of other programs; nothing here can run them.
-const OTHERS: [&str; 3] = [
+/// Commands of other programs, and of an installed hv, which a scenario of its own runs.
+const OTHERS: [&str; 6] = [
+    "cargo install --path cli",
+    "hv completions bash >~/.local/share/bash-completion/completions/hv",
+    "hv man ~/.local/share/man/man1",
     "gdb -ex 'target remote /tmp/hv-gdb-3Kq9Zx/gdb.sock'",
     "mdbook build docs",
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
@@ -128,7 +131,7 @@ fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a str> {
 fn all() -> anyhow::Result<Vec<Shown>> {
     let mut found = Vec::new();
     for page in pages()? {
-        let place = page.strip_prefix(build::root()?).unwrap_or(&page).display().to_string();
+        let place = page.strip_prefix(sources::checkout()?).unwrap_or(&page).display().to_string();
         found.extend(commands(&place, &read(&page)?)?);
     }
     Ok(found)
@@ -136,7 +139,7 @@ fn all() -> anyhow::Result<Vec<Shown>> {
 
 /// The README and the book's pages, without the generated ones.
 fn pages() -> anyhow::Result<Vec<PathBuf>> {
-    let root = build::root()?;
+    let root = sources::checkout()?;
     let source = root.join("docs/src");
     let list = fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?;
     let list = list.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_every_folder_of_the_tree() {
-        let root = build::root().unwrap();
+        let root = sources::checkout().unwrap();
         let readme = read(&root.join("README.md")).unwrap();
         let mut seen = 0;
         for parent in ["crates", "bare"] {
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_rust_that_the_pages_ask_for_is_that_of_the_manifests() {
-        let root = build::root().unwrap();
+        let root = sources::checkout().unwrap();
         let version = env!("CARGO_PKG_RUST_VERSION");
         assert!(
             read(&root.join("bare/Cargo.toml")).unwrap().contains(&format!("rust-version = \"{version}\""))
@@ -264,14 +267,14 @@ mod tests {
 
     #[test]
     fn the_readme_counts_the_rules() {
-        let readme = read(&build::root().unwrap().join("README.md")).unwrap();
+        let readme = read(&sources::checkout().unwrap().join("README.md")).unwrap();
         let count = format!("{} rules", hv_tlfs::rules::RULES.len());
         assert!(readme.contains(&count), "README.md does not say {count}");
     }
 
     #[test]
     fn every_page_is_in_the_summary_and_every_chapter_of_the_table_too() {
-        let source = build::root().unwrap().join("docs/src");
+        let source = sources::checkout().unwrap().join("docs/src");
         let summary = read(&source.join("SUMMARY.md")).unwrap();
         for page in pages().unwrap().iter().filter(|page| page.starts_with(&source)) {
             let name = page.file_name().unwrap().to_str().unwrap();

@@ -10,7 +10,7 @@ use super::runner::Step;
 use crate::exit::Exit;
 use crate::setup::system;
 use crate::setup::target::{TARGET, Toolchain};
-use crate::{build, process, ui};
+use crate::{process, sources, ui};
 
 /// The compiler that bare/c-guest's Makefile uses.
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
@@ -31,7 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
 
 /// Where the Makefile puts the kernel.
 fn kernel() -> anyhow::Result<PathBuf> {
-    Ok(build::root()?.join("bare/target/c-guest/c-guest"))
+    Ok(sources::checkout()?.join("bare/target/c-guest/c-guest"))
 }
 
 /// Builds the kernel, after installing the compiler if that is missing.
@@ -42,7 +42,7 @@ pub(super) fn prepare(toolchain: &Toolchain) -> anyhow::Result<()> {
     let _task = ui::Task::quiet(format!("Building c-guest for {TARGET}"));
     let mut make = Command::new("make");
     make.args(["-s", "-C"])
-        .arg(build::root()?.join("bare/c-guest"))
+        .arg(sources::checkout()?.join("bare/c-guest"))
         .arg(format!("CARGO={}", toolchain.cargo.display()))
         .arg(format!("CARGOFLAGS={}", toolchain.arguments.join(" ")))
         .envs(toolchain.environment.iter().map(|(key, value)| (key, value)));
@@ -68,7 +68,7 @@ fn all_routines(context: &Context, convention: &str, vps: &str) -> anyhow::Resul
 /// The clock read is at its least, and no hot routine can panic.
 fn cost(_: &Context) -> anyhow::Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(build::root()?).args([
+    cargo.current_dir(sources::checkout()?).args([
         "run",
         "--quiet",
         "--package",

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::runner::{Ended, Tally};
-use crate::{build, process, ui};
+use crate::{process, sources, ui};
 
 /// Runs `cargo test --workspace` and adds what it counted.
 pub(super) fn run(tally: &mut Tally, show: &dyn Fn(&str)) -> anyhow::Result<()> {
@@ -15,7 +15,7 @@ pub(super) fn run(tally: &mut Tally, show: &dyn Fn(&str)) -> anyhow::Result<()> 
     let task = ui::Task::new("Building and running the tests in process (cargo test --workspace)");
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut child = Command::new(cargo)
-        .current_dir(build::root()?)
+        .current_dir(sources::checkout()?)
         .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

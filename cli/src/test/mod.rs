@@ -8,6 +8,7 @@ mod context;
 mod counted;
 mod debugger;
 mod in_process;
+mod installed;
 mod life;
 mod options;
 mod programs;
@@ -24,7 +25,7 @@ use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, target};
-use crate::{build, output, process, ui};
+use crate::{build, output, process, sources, ui};
 
 use context::Context;
 use runner::{Step, Tally};
@@ -80,6 +81,7 @@ fn steps() -> Vec<Step> {
     steps.extend(uefi::steps());
     steps.extend(counted::steps());
     steps.extend(debugger::steps());
+    steps.extend(installed::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());
@@ -142,7 +144,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// The lock files fit the manifests: what is tested is what was committed.
 fn lock_files() -> anyhow::Result<()> {
-    let root = build::root()?;
+    let root = sources::checkout()?;
     for folder in ["", "bare", "fuzz"].map(|folder| root.join(folder)) {
         if !folder.join("Cargo.lock").is_file() {
             continue;

@@ -8,19 +8,19 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use hv_conformance::mutants::{self, SWITCH};
 
-use crate::{build, process, ui};
+use crate::{process, sources, ui};
 
 /// The example of hv-conformance that runs the suite.
 const EXAMPLE: &str = "in_process";
 
 /// Makes the copy and builds it. Gives the program's path.
 pub(super) fn build() -> anyhow::Result<PathBuf> {
-    let root = build::root()?;
+    let root = sources::checkout()?;
     // Where this tool was built, so that what both are made of is built once.
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let target = std::path::absolute(target)?;
     let tree = target.join("mutants");
-    fill(root, &tree).with_context(|| format!("cannot copy the sources to {}", tree.display()))?;
+    fill(&root, &tree).with_context(|| format!("cannot copy the sources to {}", tree.display()))?;
     compile(&tree, &target)
 }
 
@@ -111,13 +111,13 @@ mod tests {
     fn the_copy_has_a_choice_for_each_mutant_and_follows_the_sources() {
         let folder = tempfile::tempdir().unwrap();
         let tree = folder.path().join("tree");
-        let root = build::root().unwrap();
-        fill(root, &tree).unwrap();
+        let root = sources::checkout().unwrap();
+        fill(&root, &tree).unwrap();
         let stale = tree.join("crates/hv-host/src/stale.rs");
         fs::write(&stale, "").unwrap();
         let same = tree.join("crates/hv-tlfs/src/lib.rs");
         let before = fs::metadata(&same).unwrap().modified().unwrap();
-        fill(root, &tree).unwrap();
+        fill(&root, &tree).unwrap();
         assert!(!stale.exists());
         assert_eq!(fs::metadata(&same).unwrap().modified().unwrap(), before);
         let read = |file: &&str| fs::read_to_string(tree.join("crates").join(file)).unwrap();

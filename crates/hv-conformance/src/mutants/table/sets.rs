@@ -47,7 +47,7 @@ mutants! {
             => "false";
         flush_all_spaces_ignored "A list flush of all address spaces drops one.":
             "(!flags.all_virtual_address_spaces()).then_some(address_space)"
-            in "(!flags.all_virtual_address_spaces()).then_some(address_space); self.each"
+            in "(!flags.all_virtual_address_spaces()).then_some(address_space); frame.host"
             => "Some(address_space)";
         flush_address_wrong "A list flush begins a page too late.":
             "Flush::Pages { address_space, address, pages }"

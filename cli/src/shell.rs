@@ -1,0 +1,84 @@
+//! `hv completions` and `hv man`: what a shell and `man` read.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::exit::Exit;
+use crate::{Cli, ui};
+
+/// Print completions for a shell
+///
+/// They are for `hv`, the installed program.
+#[derive(Debug, clap::Args)]
+#[command(after_help = COMPLETIONS)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+const COMPLETIONS: &str = "\
+Examples:
+  hv completions bash >~/.local/share/bash-completion/completions/hv
+  hv completions zsh >~/.zfunc/_hv
+  hv completions fish >~/.config/fish/completions/hv.fish";
+
+/// Write the manual pages into a folder
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  hv man ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// Folder to write hv.1, hv-boot.1 and the others to; it is created where it is missing
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// The command line of the installed program, all of whose commands are named after it.
+fn installed() -> clap::Command {
+    Cli::command().bin_name("hv")
+}
+
+/// Runs `hv completions`.
+pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut installed(), "hv", &mut script);
+    ui::out(&String::from_utf8_lossy(&script));
+    Ok(Exit::Success)
+}
+
+/// Runs `hv man`.
+pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
+    let explain = || format!("cannot write manual pages to {}", args.folder.display());
+    std::fs::create_dir_all(&args.folder).with_context(explain)?;
+    clap_mangen::generate_to(installed(), &args.folder).with_context(explain)?;
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_manual_page_and_no_hidden_one_has() {
+        let dir = tempfile::tempdir().unwrap();
+        man(&ManArgs { folder: dir.path().join("man1") }).unwrap();
+        for command in Cli::command().get_subcommands() {
+            let page = dir.path().join(format!("man1/hv-{}.1", command.get_name()));
+            assert_eq!(page.is_file(), !command.is_hide_set(), "{}", page.display());
+        }
+        let boot = std::fs::read_to_string(dir.path().join("man1/hv-boot.1")).unwrap();
+        assert!(boot.contains("strict") && !boot.contains("cargo hv boot [OPTIONS]"), "{boot}");
+    }
+
+    #[test]
+    fn completions_know_commands_and_options() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut installed(), "hv", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("conformance") && script.contains("deterministic"), "{shell}");
+        }
+    }
+}
