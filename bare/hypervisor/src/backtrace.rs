@@ -3,7 +3,7 @@
 //! Nothing that the guest says is trusted. A frame record's address goes through the guest's own translation and must then be
 //! in the guest's memory; each word is read once; the number of records is bounded, so a circle of them ends.
 
-use hv_host::GuestMemory as _;
+use hv_partition::GuestMemory as _;
 use hv_wire::Place;
 
 use crate::arch::{mrs, translate};

@@ -3,8 +3,8 @@
 
 use core::fmt::Write;
 
-use hv_host::strict::Judge;
-use hv_host::{Config, Profile};
+use hv_partition::strict::Judge;
+use hv_partition::{Config, Profile};
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
 use hv_wire::{BootFlags, BootInfo, ExitKind};
 use spin::Mutex;
@@ -76,7 +76,7 @@ pub(crate) fn judge(info: &BootInfo) -> Option<Mutex<Judge<MAX_VPS>>> {
 pub(crate) fn partition(info: &BootInfo) -> Config {
     let mut config = Config::new(mrs!("cntfrq_el0"));
     if let Some(profile) = Profile::by_number(info.profile) {
-        config.profile = profile;
+        config.hypervisor.profile = profile;
     }
     config
 }

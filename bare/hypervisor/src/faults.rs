@@ -1,8 +1,8 @@
 //! Faults on purpose (`hv boot --inject`): the plan that the tool sent, followed on this machine.
 //!
-//! What can go wrong, and when, is hv-host's business ([`hv_host::faults`]); here are the times and the interrupts.
+//! What can go wrong, and when, is hv-host's business ([`hv_partition::faults`]); here are the times and the interrupts.
 
-use hv_host::faults::{Injector, Plan, Raise, Timed};
+use hv_partition::faults::{Injector, Plan, Raise, Timed};
 use hv_wire::{BootInfo, TraceKind};
 
 use crate::arch::mrs;
@@ -10,7 +10,7 @@ use crate::gic::{Lists, Machine};
 use crate::host::Embedder;
 use crate::report;
 
-const _: () = assert!(hv_wire::PLAN_RULES == hv_host::faults::MAX_RULES);
+const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);
 
 /// The plan in the boot information; `Ok(None)` where there is none.
 pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {

@@ -1,13 +1,13 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
-use hv_host::faults::{Injection, Injector};
-use hv_host::{Event, Flush, Host, VpContext, VpMask};
+use hv_partition::faults::{Injection, Injector};
+use hv_partition::{BusEvent, BusObserver, Event, Flush, Host, VpContext, VpMask};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_wire::{ExitKind, Fault, TraceKind, Trap};
 
-use crate::arch::{self, isb, mrs, msr};
+use crate::arch::{self, isb, mrs};
 use crate::gic::{Lists, Machine};
 use crate::memory::GuestRam;
 use crate::vcpu::Cpu;
@@ -137,24 +137,14 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
         })
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
-        // ENABLE, IMASK clear.
-        const ON: u64 = 1;
-        match counter {
-            Some(counter) => {
-                msr!("cnthp_cval_el2", counter.saturating_add(self.cpu.hypervisor.counter_offset));
-                msr!("cnthp_ctl_el2", ON);
-            }
-            None => msr!("cnthp_ctl_el2", 0),
-        }
-    }
-
-    fn wake(&self, vp: usize) {
+    /// Each CPU's timer is its own to program: another CPU is told of its deadline, and kicked.
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        let Some(cpu) = self.cpu.hypervisor.cpu(vp) else { return };
+        cpu.set_deadline(counter);
         if vp == self.cpu.index {
-            // The deadline is now.
-            self.set_deadline(Some(0));
-        } else if let Some(cpu) = self.cpu.hypervisor.cpu(vp) {
-            cpu.wake();
+            cpu.program_timer();
+        } else {
+            cpu.request_timer();
             hv_vgic::Physical::kick(&Machine, vp);
         }
     }
@@ -186,6 +176,19 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
                 arch::complete_tlb_flush();
             }
             _ => arch::flush_guest_tlb(),
+        }
+    }
+}
+
+impl<const OBSERVED: bool> BusObserver for Embedder<OBSERVED> {
+    #[inline(always)]
+    fn observe_bus(&self, event: &BusEvent<'_>) {
+        report::count_bus(event);
+        if let Some(ring) = self.ring() {
+            ring.bus_event(self.cpu.index, event);
+        }
+        if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
+            report::judge_bus(self.cpu, &mut judge.lock(), event);
         }
     }
 }

@@ -43,8 +43,8 @@ pub(crate) fn handle(cpu: &'static Cpu) {
             cpu.hypervisor.gic.sync(cpu.index, &Lists, &Machine);
             debug_assert!(intid < 16 || intid == MAINTENANCE_INTID);
             gic::deactivate(intid);
-            if cpu.take_wake() {
-                cpu.hypervisor.partition.timer_expired(&<Embedder>::new(cpu), cpu.index);
+            if cpu.take_timer_request() {
+                cpu.program_timer();
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The numbers are the suite's (`hv-conformance`, module `loopback`, has the table), which finds out if they differ.
 
-use hv_host::{Port, PortTarget};
+use hv_partition::{Port, PortTarget};
 use hv_wire::{BootFlags, BootInfo};
 
 const MESSAGE_SINT: u8 = 5;

@@ -28,9 +28,9 @@ mod vcpu;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hv_cpu::id::Values;
-use hv_host::Partition;
-use hv_host::faults::Injector;
-use hv_host::strict::Judge;
+use hv_partition::Partition;
+use hv_partition::faults::Injector;
+use hv_partition::strict::Judge;
 use hv_vgic::Gic;
 use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
@@ -62,7 +62,7 @@ pub(crate) struct Hypervisor {
     online: AtomicUsize,
 }
 
-static VPS: [hv_host::Vp; MAX_VPS] = [const { hv_host::Vp::new() }; MAX_VPS];
+static VPS: [hv_partition::Vp; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
 static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 static CPUS: Once<[Cpu; MAX_VPS]> = Once::new();
@@ -97,7 +97,7 @@ extern "C" fn cpu_main(cpu: usize) -> ! {
         cpu.hypervisor.partition.reset(&<host::Embedder>::new(cpu));
         (1..cpu.hypervisor.vps()).for_each(power::start_cpu);
         let info = &cpu.hypervisor.info;
-        cpu.request_start(&hv_host::VpContext::at(info.entry, info.entry_x0));
+        cpu.request_start(&hv_partition::VpContext::at(info.entry, info.entry_x0));
         report::begin();
     }
     cpu.run()

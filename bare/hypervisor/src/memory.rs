@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hv_host::{BadAddress, GuestMemory};
+use hv_partition::{BadAddress, GuestMemory};
 use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
 use hv_wire::{BootInfo, Report, VpReport};
 use zerocopy::FromZeros as _;

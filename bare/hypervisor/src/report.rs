@@ -6,8 +6,8 @@
 use core::ptr::addr_of_mut;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hv_host::Event;
-use hv_host::strict::Judge;
+use hv_partition::strict::{Finding, Judge};
+use hv_partition::{BusEvent, Event};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::VENDOR_HYP_UID;
 use hv_tlfs::status::HvStatus;
@@ -139,14 +139,30 @@ fn remember(cpu: &Cpu, name: RegisterName, value: u64) {
 #[cold]
 #[inline(never)]
 pub(crate) fn judge(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &Event<'_>) {
-    judge.event(event, &mut |finding| {
-        let number = finding.rule.number();
-        // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
-        unsafe { cpu.report() }.finding(number, finding.value, || backtrace::place(cpu));
-        if let Some(ring) = &cpu.trace {
-            ring.push_place(cpu, TraceKind::Finding, number as u64, finding.value);
-        }
-    });
+    judge.event(event, &mut |finding| found(cpu, finding));
+}
+
+/// As [`judge`], of what happens on VMBus.
+#[cold]
+#[inline(never)]
+pub(crate) fn judge_bus(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &BusEvent<'_>) {
+    judge.bus_event(event, &mut |finding| found(cpu, finding));
+}
+
+fn found(cpu: &Cpu, finding: Finding) {
+    let number = finding.rule.number();
+    // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
+    unsafe { cpu.report() }.finding(number, finding.value, || backtrace::place(cpu));
+    if let Some(ring) = &cpu.trace {
+        ring.push_place(cpu, TraceKind::Finding, number as u64, finding.value);
+    }
+}
+
+/// Counts an event of VMBus.
+pub(crate) fn count_bus(event: &BusEvent<'_>) {
+    if let BusEvent::Server(hv_vmbus::Event::Contact { version, accepted: true, .. }) = *event {
+        report!(vmbus_version = version.0);
+    }
 }
 
 /// Keeps how often a rule of the plan of faults has struck; true if that is more than was known. Any CPU may call it.
@@ -163,9 +179,6 @@ pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
 fn count_rare(cpu: &Cpu, event: &Event<'_>) {
     match *event {
         Event::Smccc { function, result, .. } => smccc(cpu, function, result),
-        Event::Bus(hv_vmbus::Event::Contact { version, accepted: true, .. }) => {
-            report!(vmbus_version = version.0);
-        }
         Event::Crash { control, ref parameters, text, .. } => crash(cpu, control, parameters, text),
         _ => {}
     }

@@ -7,7 +7,7 @@
 //! "CPU_ON": the core comes from a powerdown state, so the OS lock is set.
 
 use hv_cpu::id::{Register, Values};
-use hv_host::VpContext;
+use hv_partition::VpContext;
 
 use crate::arch::{clear_exclusive, isb, mrs, msr};
 use crate::el2;

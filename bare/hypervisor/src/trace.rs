@@ -7,7 +7,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
+use hv_partition::BusEvent;
+use hv_partition::hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_wire::{BootFlags, BootInfo, BusChange, Place, TraceKind, TraceRecord, TraceRing, Trap};
 
@@ -81,6 +82,14 @@ impl Ring {
     #[cold]
     pub(crate) fn event(&self, vp: usize, event: &Event<'_>) {
         if let Some((kind, values)) = record(event) {
+            self.push(vp, kind, values);
+        }
+    }
+
+    /// Appends the record of an event of VMBus.
+    #[cold]
+    pub(crate) fn bus_event(&self, vp: usize, event: &BusEvent<'_>) {
+        if let Some((kind, values)) = bus_record(event) {
             self.push(vp, kind, values);
         }
     }
@@ -193,15 +202,21 @@ fn record(event: &Event<'_>) -> Option<(TraceKind, [u64; 6])> {
         Event::VpStarting { vp, context, .. } => (TraceKind::VpStarting, [vp as u64, context.pc, 0, 0, 0, 0]),
         Event::VpOnline { .. } => (TraceKind::VpOnline, [0; 6]),
         Event::VpOffline { .. } => (TraceKind::VpOffline, [0; 6]),
-        Event::Vmbus { vp, from_guest, payload } => {
-            (TraceKind::Vmbus, with_payload([vp as u64, u64::from(from_guest)], payload))
-        }
         Event::TimeChanged { sequence, now } => {
             (TraceKind::TimeChanged, [u64::from(sequence), now, 0, 0, 0, 0])
         }
         Event::Reset => (TraceKind::Reset, [0; 6]),
         Event::Restored => (TraceKind::Restored, [0; 6]),
-        Event::Bus(ref change) => (TraceKind::Bus, bus(change)),
+        _ => return None,
+    })
+}
+
+fn bus_record(event: &BusEvent<'_>) -> Option<(TraceKind, [u64; 6])> {
+    Some(match *event {
+        BusEvent::Message { vp, from_guest, payload } => {
+            (TraceKind::Vmbus, with_payload([vp as u64, u64::from(from_guest)], payload))
+        }
+        BusEvent::Server(ref change) => (TraceKind::Bus, bus(change)),
         _ => return None,
     })
 }

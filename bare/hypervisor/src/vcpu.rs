@@ -4,7 +4,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hv_host::VpContext;
+use hv_partition::VpContext;
 use hv_wire::VpReport;
 use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
@@ -39,8 +39,10 @@ pub(crate) struct Cpu {
     link: AtomicU64,
     /// The VP shall run.
     start: AtomicBool,
-    /// The partition shall be called as at a deadline: another CPU asks for it.
-    woken: AtomicBool,
+    /// The VP's deadline, as the guest's counter; `u64::MAX` is none. Written under the VP's lock in the partition.
+    deadline: AtomicU64,
+    /// Another CPU has changed the deadline.
+    timer_requested: AtomicBool,
     /// Where it shall start.
     context: Mutex<Option<VpContext>>,
 }
@@ -75,7 +77,8 @@ impl Cpu {
             frame_pointer: AtomicU64::new(0),
             link: AtomicU64::new(0),
             start: AtomicBool::new(false),
-            woken: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            timer_requested: AtomicBool::new(false),
             context: Mutex::new(None),
         }
     }
@@ -100,15 +103,33 @@ impl Cpu {
         self.start.store(true, Ordering::Release);
     }
 
-    /// Asks for a call of the partition on this CPU. Any CPU may do so, and kicks this one then.
-    pub(crate) fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
+    /// Sets the VP's deadline. Any CPU may call it; the timer follows with [`Cpu::program_timer`].
+    pub(crate) fn set_deadline(&self, counter: Option<u64>) {
+        self.deadline.store(counter.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether another CPU has asked since the last time.
-    pub(crate) fn take_wake(&self) -> bool {
+    /// Makes the deadline that of this CPU's timer. Called on this CPU.
+    pub(crate) fn program_timer(&self) {
+        // ENABLE, IMASK clear.
+        const ON: u64 = 1;
+        match self.deadline.load(Ordering::Relaxed) {
+            u64::MAX => msr!("cnthp_ctl_el2", 0),
+            counter => {
+                msr!("cnthp_cval_el2", counter.saturating_add(self.hypervisor.counter_offset));
+                msr!("cnthp_ctl_el2", ON);
+            }
+        }
+    }
+
+    /// Asks this CPU to program its timer. Any CPU may do so, and kicks this one then.
+    pub(crate) fn request_timer(&self) {
+        self.timer_requested.store(true, Ordering::Release);
+    }
+
+    /// Returns whether another CPU has asked since the last time.
+    pub(crate) fn take_timer_request(&self) -> bool {
         // Every kick looks here: a load is cheaper than a swap.
-        self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel)
+        self.timer_requested.load(Ordering::Acquire) && self.timer_requested.swap(false, Ordering::AcqRel)
     }
 
     /// Waits, with the VP off, until it shall start; then enters it. The stack starts over.

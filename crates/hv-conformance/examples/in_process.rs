@@ -1,4 +1,4 @@
-//! The suite over `hv-host` in this process: prints what a guest would, for one host after the other.
+//! The suite over `hv-partition` in this process: prints what a guest would, for one host after the other.
 //!
 //! `hv conformance --mutants` runs it against wrong hosts.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hv_conformance::Convention;
 use hv_conformance::protocol::Lines;
-use hv_host::{Config, Profile};
+use hv_partition::{Config, Profile};
 use hv_tlfs::features::PartitionPrivileges;
 
 /// Ticks per second: one that no reference time unit divides.
@@ -31,14 +31,16 @@ impl fmt::Write for Stdout {
 /// Hosts that differ in what they offer, the most telling first.
 fn hosts() -> [(Config, Convention); 6] {
     let mut all = Config::new(FREQUENCY);
-    let features = &mut all.profile.features;
+    let features = &mut all.hypervisor.profile.features;
     features.privileges = features.privileges.with_access_partition_id(true);
     let mut indirect = all;
-    indirect.profile.features.c = indirect.profile.features.c.with_direct_synthetic_timers(false);
-    let minimal = Config { profile: Profile::MINIMAL, ..Config::new(FREQUENCY) };
-    let impatient = Config { rep_budget: 0, ..all };
+    let c = &mut indirect.hypervisor.profile.features.c;
+    *c = c.with_direct_synthetic_timers(false);
+    let minimal = Config::new(FREQUENCY).with_profile(Profile::MINIMAL);
+    let mut impatient = all;
+    impatient.hypervisor.rep_budget = 0;
     let mut bare = minimal;
-    let features = &mut bare.profile.features;
+    let features = &mut bare.hypervisor.profile.features;
     features.privileges = PartitionPrivileges(0).with_access_vp_registers(true);
     [
         (all, Convention::Smccc),

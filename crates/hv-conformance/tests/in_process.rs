@@ -5,7 +5,7 @@ mod support;
 use std::fmt::Write as _;
 
 use hv_conformance::{Case, Convention, Outcome, Setting, Sink, Stop, Totals, cases, run};
-use hv_host::{Config, Profile};
+use hv_partition::{Config, Profile};
 
 /// Ticks per second: one that no reference time unit divides.
 const FREQUENCY: u64 = 62_500_003;
@@ -62,7 +62,7 @@ fn the_host_model_conforms() {
     for name in ["azure", "2018", "minimal"] {
         for vps in [1, 2, 4] {
             for convention in [Convention::Smccc, Convention::Hvc1] {
-                let config = Config { profile: profile(name), ..Config::new(FREQUENCY) };
+                let config = Config::new(FREQUENCY).with_profile(profile(name));
                 let (totals, log) = run_all(config, vps, convention, name);
                 if totals.failed != 0 {
                     let _ = writeln!(failures, "{name}, {vps} VPs, {}:\n{}", convention.name(), log.text);
@@ -75,7 +75,8 @@ fn the_host_model_conforms() {
 
 #[test]
 fn the_host_model_conforms_with_the_shortest_time_budget() {
-    let config = Config { rep_budget: 0, ..Config::new(FREQUENCY) };
+    let mut config = Config::new(FREQUENCY);
+    config.hypervisor.rep_budget = 0;
     let (totals, log) = run_all(config, 2, Convention::Smccc, "azure, no budget");
     assert_eq!(totals.failed, 0, "\n{}", log.text);
 }
@@ -83,10 +84,11 @@ fn the_host_model_conforms_with_the_shortest_time_budget() {
 #[test]
 fn no_case_is_skipped_everywhere() {
     let mut all = Config::new(FREQUENCY);
-    let features = &mut all.profile.features;
+    let features = &mut all.hypervisor.profile.features;
     features.privileges = features.privileges.with_access_partition_id(true);
     let mut indirect = all;
-    indirect.profile.features.c = indirect.profile.features.c.with_direct_synthetic_timers(false);
+    let c = &mut indirect.hypervisor.profile.features.c;
+    *c = c.with_direct_synthetic_timers(false);
     let (_, all) = run_all(all, 2, Convention::Smccc, "azure with partition id");
     let (_, indirect) = run_all(indirect, 2, Convention::Smccc, "azure without direct timers");
     let twice = all.skipped.iter().filter(|one| indirect.skipped.iter().any(|other| other.0 == one.0));

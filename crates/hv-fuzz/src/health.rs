@@ -1,6 +1,6 @@
 //! After anything that a guest did: the partition still works, and a reset leaves nothing of it.
 
-use hv_host::GuestMemory as _;
+use hv_partition::GuestMemory as _;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
@@ -20,7 +20,7 @@ impl Machine<'_> {
         self.offline(0);
         self.online(0);
         // What VMBus still owes the guest would be in the way.
-        self.with_current(0, || self.partition.with_vmbus(self.host, 0, hv_vmbus::Server::reset));
+        self.partition.with_vmbus(self.host, hv_vmbus::Server::reset);
         assert_eq!(self.set(0, Name::GUEST_OS_ID, 1), HvStatus::SUCCESS);
         self.enable_synic(0);
         self.take_interrupts();
@@ -31,7 +31,7 @@ impl Machine<'_> {
         let _ = self.host.memory.read(Self::message_page(0) + 2 * 256, &mut slot);
         assert_eq!(slot[..5], [1, 0, 0, 0, 5]);
         assert_eq!(&slot[16..], b"hello");
-        if self.setup.config.profile.features.c.direct_synthetic_timers() {
+        if self.setup.config.hypervisor.profile.features.c.direct_synthetic_timers() {
             self.check_timer();
         }
     }

@@ -1,6 +1,6 @@
 //! Hypercalls of any form, with their parameters in a memory that another VP writes to meanwhile.
 
-use hv_host::Action;
+use hv_partition::Action;
 use hv_tlfs::smccc::HYPERCALL;
 
 use crate::input::Input;

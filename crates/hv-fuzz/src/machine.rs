@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use hv_host::faults::{Injection, Injector, Plan, Raise, Timed};
-use hv_host::strict::Judge;
-use hv_host::{
-    Action, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port, PortTarget, Power, Profile,
-    Retarget, TimerEvent, Vp, VpContext, VpMask,
+use hv_partition::faults::{Injection, Injector, Plan, Raise, Timed};
+use hv_partition::strict::Judge;
+use hv_partition::{
+    Action, BusEvent, BusObserver, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port,
+    PortTarget, Power, Profile, Retarget, TimerEvent, Vp, VpContext, VpMask,
 };
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::register::RegisterName;
@@ -28,7 +28,7 @@ const ROUNDS: usize = 4096;
 
 /// What can go wrong on purpose; the first is nothing.
 const PLANS: [&str; 12] = [
-    "seed=1",
+    "",
     "buffers@/3",
     "delay@/2",
     "again",
@@ -56,8 +56,6 @@ impl std::fmt::Write for Sink {
 pub(crate) struct Embedder {
     pub(crate) memory: Memory,
     pub(crate) counter: Cell<u64>,
-    /// The VP whose call it is.
-    current: Cell<usize>,
     deadlines: RefCell<Vec<Option<u64>>>,
     injector: Injector,
     /// Reference time for the injector: it must not ask the partition.
@@ -90,12 +88,8 @@ impl Host for Embedder {
         }
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
-        self.deadlines.borrow_mut()[self.current.get()] = counter;
-    }
-
-    fn wake(&self, vp: usize) {
-        self.deadlines.borrow_mut()[vp] = Some(0);
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        self.deadlines.borrow_mut()[vp] = counter;
     }
 
     fn start_vp(&self, vp: usize, _: &VpContext) {
@@ -129,6 +123,21 @@ impl Host for Embedder {
         if let Some(judge) = &mut *self.judge.borrow_mut() {
             judge.event(event, &mut |finding| assert!(finding.vp < VPS));
         }
+        self.trace(event);
+    }
+}
+
+impl BusObserver for Embedder {
+    fn observe_bus(&self, event: &BusEvent<'_>) {
+        if let Some(judge) = &mut *self.judge.borrow_mut() {
+            judge.bus_event(event, &mut |finding| assert!(finding.vp < VPS));
+        }
+        self.trace(event);
+    }
+}
+
+impl Embedder {
+    fn trace(&self, event: &impl std::fmt::Debug) {
         if self.traced {
             let mut sink = Sink(0);
             let _ = write!(sink, "{event:?}");
@@ -152,7 +161,8 @@ impl Setup {
     pub(crate) fn plain() -> Self {
         const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
         let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
-        let config = Config { rep_budget: 0, bus, ..Config::new(FREQUENCY) };
+        let mut config = Config { vmbus: Some(bus), ..Config::new(FREQUENCY) };
+        config.hypervisor.rep_budget = 0;
         Self { config, plan: Plan::NONE, judged: false, traced: false, many: false }
     }
 
@@ -161,18 +171,19 @@ impl Setup {
         let mut setup = Self::plain();
         let byte = input.byte();
         let profile = Profile::by_number(u32::from(byte & 3)).unwrap_or(Profile::AZURE);
-        setup.config.profile = profile;
+        setup.config.hypervisor.profile = profile;
         setup.judged = byte & 4 != 0;
         setup.traced = byte & 8 != 0;
         setup.many = byte & 0x93 == 0x10;
-        setup.config.vmbus = byte & 32 == 0;
+        setup.config.vmbus = setup.config.vmbus.filter(|_| byte & 32 == 0);
         if byte & 64 != 0 {
-            setup.config.rep_budget = FREQUENCY / 20_000;
+            setup.config.hypervisor.rep_budget = FREQUENCY / 20_000;
         }
         let plan = input.below(16);
         let parse = |text| Plan::parse(text, &|_, _| None);
         setup.plan = match PLANS.get(plan) {
-            Some(text) => parse(*text).expect("a plan of ours is one"),
+            Some(&"") => Plan::NONE,
+            Some(text) => parse(text).expect("a plan of ours is one"),
             None if plan == 15 => {
                 let text = String::from_utf8_lossy(input.bytes(24));
                 parse(&text).unwrap_or(Plan::NONE)
@@ -206,7 +217,6 @@ pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
     let host = Embedder {
         memory: Memory::new(),
         counter: Cell::new(1000),
-        current: Cell::new(0),
         deadlines: RefCell::new(vec![None; count]),
         injector: Injector::new(setup.plan),
         now: Cell::new(0),
@@ -283,7 +293,6 @@ impl Machine<'_> {
 
     /// An `hvc`, made again until it is done.
     pub(crate) fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
-        self.host.current.set(vp);
         for _ in 0..=ROUNDS {
             match self.partition.hvc(self.host, vp, immediate, x) {
                 Action::Retry => {}
@@ -294,17 +303,14 @@ impl Machine<'_> {
     }
 
     pub(crate) fn smc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
-        self.host.current.set(vp);
         self.partition.smc(self.host, vp, immediate, x)
     }
 
     pub(crate) fn online(&self, vp: usize) {
-        self.host.current.set(vp);
         self.partition.vp_online(self.host, vp);
     }
 
     pub(crate) fn offline(&self, vp: usize) {
-        self.host.current.set(vp);
         self.partition.vp_offline(self.host, vp);
     }
 
@@ -334,7 +340,6 @@ impl Machine<'_> {
 
     /// Calls `timer_expired` on a VP, and makes sure that its timers then leave it time to run.
     pub(crate) fn expire(&self, vp: usize) {
-        self.host.current.set(vp);
         self.partition.timer_expired(self.host, vp);
         let now = self.time();
         if let Some(next) = self.partition.vps().get(vp).and_then(Vp::next_expiration) {
@@ -388,7 +393,6 @@ impl Machine<'_> {
                 (0..self.vps()).for_each(|vp| partition.disturb(self.host, vp, what, random));
             }
             Timed::Rescan => (0..self.vps()).for_each(|vp| {
-                self.host.current.set(vp);
                 partition.rescan(self.host, vp);
             }),
         });
@@ -443,11 +447,6 @@ impl Machine<'_> {
         let mut image = Vec::new();
         self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes));
         image
-    }
-
-    pub(crate) fn with_current<R>(&self, vp: usize, work: impl FnOnce() -> R) -> R {
-        self.host.current.set(vp);
-        work()
     }
 
     pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! Images of a partition, arbitrary ones and good ones with damage.
 
-use hv_host::RestoreError;
+use hv_partition::RestoreError;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 

@@ -1,7 +1,7 @@
 //! Anything that the VPs of a guest and its host do, one after the other.
 
-use hv_host::Action;
-use hv_host::faults::Disturbance;
+use hv_partition::Action;
+use hv_partition::faults::Disturbance;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
 use hv_vmbus::ring::{Outgoing, Producer, Ring};
@@ -81,15 +81,11 @@ impl Machine<'_> {
             19 => {
                 let (sint, size) = (input.of(&[2, 2, 3, 3, 15, 0, 1, 17]), input.byte());
                 let payload = vec![7; usize::from(size)];
-                self.with_current(self.running(vp), || {
-                    let _ = self.partition.post_message(self.host, vp, sint, MessageType(1), 9, &payload);
-                });
+                let _ = self.partition.post_message(self.host, vp, sint, MessageType(1), 9, &payload);
             }
             20 => {
                 let (sint, flag) = (input.of(&[2, 3, 15, 17]), input.half() % 2100);
-                self.with_current(self.running(vp), || {
-                    let _ = self.partition.signal_event(self.host, vp, sint, flag);
-                });
+                let _ = self.partition.signal_event(self.host, vp, sint, flag);
             }
             21 => self.online(vp),
             22 => self.offline(vp),
@@ -99,7 +95,7 @@ impl Machine<'_> {
                 self.partition.disturb(self.host, vp, what, input.long());
             }
             25 => self.partition.set_reference_tsc_valid(self.host, input.flag()),
-            26 => self.with_current(vp, || self.partition.rescan(self.host, vp)),
+            26 => self.partition.rescan(self.host, vp),
             27 => {
                 let gpa = input.address();
                 let size = input.below(64);
@@ -149,7 +145,7 @@ impl Machine<'_> {
 
     /// The guest empties a slot as it should.
     fn take_message(&self, vp: usize, sint: u8) {
-        use hv_host::GuestMemory as _;
+        use hv_partition::GuestMemory as _;
         let slot = Self::message_page(vp) + u64::from(sint) * 256;
         let memory = &self.host.memory;
         let pending = memory.load_acquire(slot + 4).is_ok_and(|word| word & 0x100 != 0);
@@ -200,14 +196,12 @@ impl Machine<'_> {
     /// The host offers a channel or takes one away.
     fn change_offers(&self, input: &mut Input<'_>) {
         let byte = input.byte();
-        self.with_current(0, || {
-            self.partition.with_vmbus(self.host, 0, |server| {
-                if byte & 1 == 0 {
-                    server.offer(if byte & 2 == 0 { Offer::ECHO } else { Offer::HEARTBEAT });
-                } else {
-                    server.rescind(protocol::ChannelId(u32::from(byte >> 1 & 7)));
-                }
-            });
+        self.partition.with_vmbus(self.host, |server| {
+            if byte & 1 == 0 {
+                server.offer(if byte & 2 == 0 { Offer::ECHO } else { Offer::HEARTBEAT });
+            } else {
+                server.rescind(protocol::ChannelId(u32::from(byte >> 1 & 7)));
+            }
         });
     }
 
@@ -228,7 +222,7 @@ pub(crate) fn guest_packet(memory: &crate::memory::Memory, kind: u8, input: &mut
     let pages = messages::ring_pages();
     let (outgoing, incoming) = pages.split_at(SPLIT as usize);
     if kind & 7 == 7 {
-        use hv_host::GuestMemory as _;
+        use hv_partition::GuestMemory as _;
         let write = memory.load_acquire(incoming[0] * 4096).unwrap_or(0);
         let _ = memory.store_release(incoming[0] * 4096 + 4, write);
         return;

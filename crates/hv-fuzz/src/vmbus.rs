@@ -161,7 +161,7 @@ fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool
 
 /// The guest writes a word into a page of its rings.
 fn poke(memory: &Memory, input: &mut Input<'_>) {
-    use hv_host::GuestMemory as _;
+    use hv_partition::GuestMemory as _;
     let pages = messages::ring_pages();
     let page = input.of(&[pages[0], pages[5], pages[1], pages[6], pages[2], pages[9]]);
     let at = input.of(&[0, 4, 8, 12, 64, 16, 0x100, 0xffc]) + u64::from(input.byte() & 7) * 4;
@@ -199,7 +199,7 @@ fn check_deadline(server: &mut Small, port: &mut Partition) {
 
 /// A guest that keeps the rules is served after any other.
 fn check_service(server: &mut Small, port: &mut Partition) {
-    use hv_host::GuestMemory as _;
+    use hv_partition::GuestMemory as _;
     for page in messages::ring_pages() {
         let _ = port.memory.write(page * 4096, &[0; 4096]);
     }

@@ -6,9 +6,14 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use criterion::Criterion;
-use hv_host::{BadAddress, Config, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext};
+use hv_host::{
+    BadAddress, Config, Connections, Flush, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext,
+    VpMask,
+};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const SIZE: u64 = 0x10000;
@@ -87,11 +92,25 @@ impl Host for Embedder {
         self.interrupts.set(self.interrupts.get() + 1);
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
+    fn set_deadline(&self, _vp: usize, counter: Option<u64>) {
         self.deadline.set(counter);
     }
 
     fn start_vp(&self, _vp: usize, _context: &VpContext) {}
+
+    fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {}
+}
+
+impl Connections for Embedder {
+    fn post_message(&self, _: usize, _: u32, _: MessageType, _: &[u8]) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn signal_event(&self, _: usize, _: u32, _: u16) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn buffer_freed(&self, _: usize) {}
 }
 
 struct Bench<'a> {

@@ -11,11 +11,12 @@ use hv_tlfs::synic::{
 use hv_tlfs::vp::{InputVtl, PARTITION_ID_SELF, PartitionId, VpIndex};
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
+use crate::connections::Connections;
 use crate::event::Event;
 use crate::frame::{Frame, refused};
 use crate::host::{Host, VpContext};
 use crate::hypercall::Outcome;
-use crate::messages::{MAX_PORTS, PortTarget, Source};
+use crate::messages::{MAX_PORTS, Port, PortTarget, Source};
 use crate::partition::Partition;
 use crate::vp;
 
@@ -97,7 +98,7 @@ impl Partition<'_> {
 
     /// Only a VP's own registers can be written: a running VP's SynIC and timers are nobody else's, and no shipping
     /// host allows it.
-    pub(crate) fn set_registers<H: Host>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn set_registers<H: Host + Connections>(&self, frame: &mut Frame<'_, H>) -> Outcome {
         let header = frame.read::<SetVpRegistersInput>(0).and_then(|h| {
             let SetVpRegistersInput { partition_id, vp_index, input_vtl, reserved } = h;
             self.check_header(frame.vp, &GetVpRegistersInput { partition_id, vp_index, input_vtl, reserved })
@@ -126,7 +127,10 @@ impl Partition<'_> {
         })
     }
 
-    pub(crate) fn post_message_call<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn post_message_call<H: Host + Connections>(
+        &self,
+        frame: &mut Frame<'_, H>,
+    ) -> Result<(), HvStatus> {
         const HEAD: usize = MESSAGE_SIZE - MESSAGE_PAYLOAD_SIZE;
         const _: () = assert!(core::mem::offset_of!(PostMessageInput, payload) == HEAD);
         let [connection, reserved, message_type, size] = frame.read::<[u32; 4]>(0)?;
@@ -140,11 +144,15 @@ impl Partition<'_> {
         let type_is_good = message_type != 0 && !message.header.message_type.is_hypervisor();
         let result = if !size_is_good || !type_is_good || reserved != 0 {
             Err(HvStatus::INVALID_PARAMETER)
-        } else if self.vmbus_has_connection(connection) {
-            let payload = &message.payload[..size as usize];
-            self.vmbus_message(frame.host, frame.vp, connection, payload)
         } else {
-            self.post_to_port(frame, connection, &mut message)
+            match self.find_port(connection) {
+                Ok((index, port)) => self.post_to_port(frame.host, index, port, &mut message),
+                Err(HvStatus::INVALID_CONNECTION_ID) => {
+                    let payload = &message.payload[..size as usize];
+                    frame.host.post_message(frame.vp, connection, MessageType(message_type), payload)
+                }
+                Err(status) => Err(status),
+            }
         };
         frame.host.observe(&Event::MessagePosted {
             vp: frame.vp,
@@ -156,13 +164,13 @@ impl Partition<'_> {
         result
     }
 
-    fn post_to_port<H: Host>(
+    fn post_to_port(
         &self,
-        frame: &Frame<'_, H>,
-        connection: u32,
+        host: &impl Host,
+        index: u8,
+        port: &Port,
         message: &mut Message,
     ) -> Result<(), HvStatus> {
-        let (index, port) = self.find_port(connection)?;
         let PortTarget::Message { vp, sint } = port.target else {
             return Err(HvStatus::INVALID_PORT_ID);
         };
@@ -172,16 +180,23 @@ impl Partition<'_> {
             None => self.any_vp(|synic| synic.control.enable() && synic.message_page.enabled())?,
         };
         let target = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
-        target.synic().post(&self.context(frame.host, vp), sint, Source::Port(index), message)
+        target.synic().post(&self.context(host, vp), sint, Source::Port(index), message)
     }
 
-    pub(crate) fn signal_event_call<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn signal_event_call<H: Host + Connections>(
+        &self,
+        frame: &mut Frame<'_, H>,
+    ) -> Result<(), HvStatus> {
         let SignalEventInput { connection_id, flag_number: flag, reserved } = frame.read(0)?;
         let connection = connection_id.0;
         let result = if reserved != 0 {
             Err(HvStatus::INVALID_PARAMETER)
         } else {
-            self.signal_to_port(frame.host, frame.vp, connection, flag)
+            match self.find_port(connection) {
+                Ok((_, port)) => self.signal_to_port(frame.host, port, flag),
+                Err(HvStatus::INVALID_CONNECTION_ID) => frame.host.signal_event(frame.vp, connection, flag),
+                Err(status) => Err(status),
+            }
         };
         frame.host.observe(&Event::EventSignalled {
             vp: frame.vp,
@@ -192,18 +207,7 @@ impl Partition<'_> {
         result
     }
 
-    fn signal_to_port(
-        &self,
-        host: &impl Host,
-        caller: usize,
-        connection: u32,
-        flag: u16,
-    ) -> Result<(), HvStatus> {
-        let port = match self.find_port(connection) {
-            Ok((_, port)) => port,
-            Err(HvStatus::INVALID_CONNECTION_ID) => return self.vmbus_signal(host, caller, connection),
-            Err(status) => return Err(status),
-        };
+    fn signal_to_port(&self, host: &impl Host, port: &Port, flag: u16) -> Result<(), HvStatus> {
         let PortTarget::Event { vp, sint, base, count } = port.target else {
             return Err(HvStatus::INVALID_PORT_ID);
         };
@@ -218,7 +222,7 @@ impl Partition<'_> {
         self.signal_event(host, vp, sint, flag).map(|_| ())
     }
 
-    fn find_port(&self, connection: u32) -> Result<(u8, &crate::Port), HvStatus> {
+    fn find_port(&self, connection: u32) -> Result<(u8, &Port), HvStatus> {
         let found = self.ports().iter().enumerate().find(|(_, port)| port.connection == connection);
         let (index, port) = found.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
         let index = u8::try_from(index).ok().filter(|&index| index < MAX_PORTS);

@@ -240,17 +240,6 @@ pub enum Event<'a> {
         /// The VP.
         vp: usize,
     },
-    /// A VMBus message that the host half of VMBus took or sent.
-    Vmbus {
-        /// Sender, or the VP to which it goes.
-        vp: usize,
-        /// From the guest to the host.
-        from_guest: bool,
-        /// The whole message, header included.
-        payload: &'a [u8],
-    },
-    /// The host half of VMBus changed its state, or found a message of the guest's wrong.
-    Bus(hv_vmbus::Event),
     /// Scale, offset or validity of the reference time changed.
     TimeChanged {
         /// The page's new sequence number; 0 while it is not valid.

@@ -11,7 +11,7 @@ use hv_tlfs::status::HvStatus;
 /// The embedder's side: memory, time, interrupts, and the start of VPs.
 ///
 /// The partition calls these methods while it holds locks of its own, so none of them may call back into the
-/// partition. All of them may be called on any VP's thread.
+/// partition. Any thread may call them: each names the VP that it is about.
 pub trait Host {
     /// The guest's memory.
     type Memory: GuestMemory;
@@ -25,27 +25,17 @@ pub trait Host {
     /// Makes interrupt `intid` pending on a VP, as an edge. `vp` may be any VP of the partition, running or not.
     fn assert_interrupt(&self, vp: usize, intid: u32);
 
-    /// Asks for [`Partition::timer_expired`](crate::Partition::timer_expired) on the calling VP once the counter has
-    /// reached `counter`; replaces the earlier wish of that VP. `None`: no timer is armed.
-    fn set_deadline(&self, counter: Option<u64>) {
-        let _ = counter;
-    }
-
-    /// Asks for [`Partition::timer_expired`](crate::Partition::timer_expired) on VP `vp`, any VP of the partition, as soon as
-    /// can be: another VP has done something that `vp`'s timers or VMBus's devices waited for, and only `vp` itself can ask
-    /// for its deadline. One call may answer several wishes.
-    fn wake(&self, vp: usize) {
-        let _ = vp;
-    }
+    /// Sets the deadline of VP `vp`, which may be any VP: calls [`Partition::timer_expired`](crate::Partition::timer_expired) for
+    /// it once the counter has reached `counter`. Replaces that VP's previous deadline; `None` cancels it. Calls for one VP
+    /// never overlap, and the last one counts. A deadline in the past is due at once.
+    fn set_deadline(&self, vp: usize, counter: Option<u64>);
 
     /// Starts a VP that is off, at EL1 with interrupts masked. Call
     /// [`Partition::vp_online`](crate::Partition::vp_online) when it is about to run its first instruction.
     fn start_vp(&self, vp: usize, context: &VpContext);
 
     /// Drops translations. When it returns, no VP of `targets` uses a translation that `what` names.
-    fn flush_tlb(&self, targets: &VpMask, what: Flush) {
-        let _ = (targets, what);
-    }
+    fn flush_tlb(&self, targets: &VpMask, what: Flush);
 
     /// Sends a device's interrupt elsewhere. The default knows no device.
     ///
@@ -56,15 +46,15 @@ pub trait Host {
         Err(HvStatus::INVALID_PARAMETER)
     }
 
-    /// A status with which a hypercall shall end instead of being made: a fault injected by the embedder. With this
-    /// default nothing remains of it in the compiled code.
+    /// Returns a status with which a hypercall is to end instead of being made: a fault that a decorator of the host injects
+    /// ([`faults`](crate::faults)). With this default nothing remains of it in the compiled code.
     #[inline(always)]
     fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
         let _ = (vp, code);
         None
     }
 
-    /// Whether something shall go wrong at this place. With this default nothing remains of it in the compiled code.
+    /// Returns true to inject a fault at this place. With this default nothing remains of it in the compiled code.
     #[inline(always)]
     fn inject(&self, vp: usize, injection: Injection) -> bool {
         let _ = (vp, injection);

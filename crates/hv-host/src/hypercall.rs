@@ -11,6 +11,7 @@ use hv_tlfs::register::RegisterValue;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
+use crate::connections::Connections;
 use crate::event::{Convention, Event};
 use crate::frame::{FAST_BYTES, Frame, Parameters};
 use crate::host::{Action, Host};
@@ -180,7 +181,7 @@ impl Partition<'_> {
     #[inline(always)]
     pub(crate) fn hypercall(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
         x: &mut [u64; 31],
@@ -213,7 +214,7 @@ impl Partition<'_> {
     #[inline(always)]
     fn get_one(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
         x: &mut [u64; 31],
@@ -245,7 +246,7 @@ impl Partition<'_> {
     #[inline(always)]
     fn set_one(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
         x: &mut [u64; 31],
@@ -279,7 +280,7 @@ impl Partition<'_> {
     #[inline(never)]
     fn any_hypercall(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
         x: &mut [u64; 31],
@@ -340,7 +341,7 @@ impl Partition<'_> {
         Ok(call)
     }
 
-    fn run<H: Host>(
+    fn run<H: Host + Connections>(
         &self,
         host: &H,
         vp: usize,

@@ -15,16 +15,19 @@
 //! | Inter-Partition Communication | `synic`, `messages`, `events` |
 //! | Timers | `time`, `timers` |
 //!
-//! Beside them: `partition` and `host` (the interface), `event` (what the observer is told), `save` (images), `strict` (the rules
-//! that a guest is judged by), `vmbus` (the seam to `hv-vmbus`).
+//! Beside them: `partition`, `host` and `connections` (the interface), `event` (what the observer is told), `save` (images),
+//! `strict` (the rules that a guest is judged by). Nothing here knows VMBus: what a guest posts or signals to a connection
+//! that is no [`Port`]'s goes out through [`Connections`]. `hv-partition` joins the two.
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(test)]
 extern crate std;
 
 mod calls;
+mod connections;
 mod crash;
+mod deadline;
 pub mod event;
 mod events;
 pub mod faults;
@@ -42,13 +45,12 @@ mod sets;
 pub mod smccc;
 pub mod strict;
 mod synic;
-#[cfg(feature = "testing")]
-pub mod testing;
 mod time;
 mod timers;
-mod vmbus;
 mod vp;
 
+pub use connections::Connections;
+pub use deadline::Deadline;
 pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
 pub use flush::Flush;
 pub use host::{Action, Host, Retarget, VpContext};

@@ -388,7 +388,7 @@ impl Synic {
         } else {
             Err(HvStatus::INSUFFICIENT_BUFFERS)
         };
-        self.wake_timers(context);
+        self.settle_timers(context);
         result
     }
 

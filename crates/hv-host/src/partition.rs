@@ -6,7 +6,9 @@ use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
+use crate::connections::Connections;
 use crate::crash::Crash;
+use crate::deadline::Deadline;
 use crate::event::{Conduit, Convention, Event};
 use crate::faults::Disturbance;
 use crate::host::{Action, Host};
@@ -15,7 +17,6 @@ use crate::profile::Config;
 use crate::smccc;
 use crate::synic::Context;
 use crate::time::ReferenceTime;
-use crate::vmbus::Vmbus;
 use crate::vp::{Power, Vp};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -32,7 +33,6 @@ pub struct Partition<'a> {
     guest_os_id: AtomicU64,
     time: ReferenceTime,
     crash: Crash,
-    vmbus: Vmbus,
 }
 
 impl<'a> Partition<'a> {
@@ -47,7 +47,6 @@ impl<'a> Partition<'a> {
             guest_os_id: AtomicU64::new(0),
             time: ReferenceTime::new(),
             crash: Crash::new(),
-            vmbus: Vmbus::new(config.bus),
         }
     }
 
@@ -75,7 +74,6 @@ impl<'a> Partition<'a> {
         self.guest_os_id.store(0, Ordering::Release);
         self.time.reset(self.config.counter_frequency, host.counter(), 0);
         self.crash.reset();
-        self.vmbus.reset();
         for vp in self.vps {
             vp.reset(self.ports);
         }
@@ -84,7 +82,13 @@ impl<'a> Partition<'a> {
 
     /// An `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, changed as the call demands.
     #[inline]
-    pub fn hvc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+    pub fn hvc(
+        &self,
+        host: &(impl Host + Connections),
+        vp: usize,
+        immediate: u16,
+        x: &mut [u64; 31],
+    ) -> Action {
         match immediate {
             HVC_SMCCC if x[0] as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
             HVC_SMCCC => smccc::call(self, host, vp, Conduit::Hvc, x),
@@ -102,12 +106,25 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// The deadline of [`Host::set_deadline`] has passed, or a spurious interrupt says so, or the clock was changed
-    /// ([`migrate`](Self::migrate)). Called on the VP itself.
+    /// Expires the timers of a VP that are due: its deadline ([`Host::set_deadline`]) has passed, or a spurious interrupt says
+    /// so, or the clock was changed ([`migrate`](Self::migrate)). Any thread may call it.
     pub fn timer_expired(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().timers_woken(&self.context(host, vp));
-            self.vmbus_tick(host, vp);
+        }
+    }
+
+    /// Returns the counter value at which a deadline has come; `None` if the counter never gets there.
+    #[must_use]
+    pub fn counter_at(&self, deadline: Deadline) -> Option<u64> {
+        self.time.counter_at(deadline)
+    }
+
+    /// Calls [`Host::set_deadline`] for a VP with the deadline of its timers once more: for a host that joins it with
+    /// deadlines of its own, of which one has changed.
+    pub fn renew_deadline(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps.get(vp) {
+            state.synic().renew_deadline(&self.context(host, vp));
         }
     }
 
@@ -118,19 +135,16 @@ impl<'a> Partition<'a> {
             state.reset_registers(self.ports);
             state.set_online(self.reference_time(host));
             host.observe(&Event::VpOnline { vp });
-            self.vmbus_tick(host, vp);
         }
     }
 
-    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Called on the VP itself. Its timers
+    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Its timers
     /// stop. Its SynIC stays as it is until the VP starts again: Linux stops every other VP when it crashes, and then
     /// waits for VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
     /// `vmbus_wait_for_unload`).
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
-            host.set_deadline(None);
             state.set_offline(&self.context(host, vp));
-            self.vmbus_hand_over(host, vp);
             host.observe(&Event::VpOffline { vp });
         }
     }
@@ -162,13 +176,24 @@ impl<'a> Partition<'a> {
         host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
     }
 
-    /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder that has
-    /// kept them back ([`Host::inject`]). Called on the VP itself.
-    pub fn rescan(&self, host: &impl Host, vp: usize) {
+    /// Looks again whether waiting messages of a VP can be delivered, here and behind its connections: for an embedder that
+    /// has kept them back ([`Host::inject`]).
+    pub fn rescan(&self, host: &(impl Host + Connections), vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().rescan(&self.context(host, vp));
-            self.vmbus_progress(host, vp);
+            host.buffer_freed(vp);
         }
+    }
+
+    /// Returns whether messages for a SINT of a VP wait until it is unmasked. Those for a SynIC or message page that is off
+    /// do not.
+    #[must_use]
+    pub fn is_masked(&self, vp: usize, sint: u8) -> bool {
+        self.vps.get(vp).is_some_and(|vp| {
+            let synic = vp.synic();
+            let on = synic.control.enable() && synic.message_page.enabled();
+            on && synic.sints.get(usize::from(sint)).is_some_and(|sint| sint.masked())
+        })
     }
 
     /// Does what a hostile host could do to a guest that looks at a shared page twice: writes garbage made of `random`
@@ -247,10 +272,6 @@ impl<'a> Partition<'a> {
 
     pub(crate) const fn time(&self) -> &ReferenceTime {
         &self.time
-    }
-
-    pub(crate) const fn vmbus(&self) -> &Vmbus {
-        &self.vmbus
     }
 
     pub(crate) const fn crash(&self) -> &Crash {

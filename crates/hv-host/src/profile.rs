@@ -139,10 +139,6 @@ pub struct Config {
     pub profile: Profile,
     /// Ticks per second of the guest's counter.
     pub counter_frequency: u64,
-    /// There is a VMBus: messages to connections 1 and 4, and signals of open channels, go to its host half.
-    pub vmbus: bool,
-    /// How that host half is.
-    pub bus: hv_vmbus::Config,
     /// The partition's own id, which the guest can ask for.
     pub partition_id: u64,
     /// VPs that share all affinity fields but Aff0: VP n has Aff0 = n % this and the rest counts up from Aff1. 16 is
@@ -153,7 +149,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Today's Azure with VMBus, for a counter of this frequency.
+    /// Today's Azure, for a counter of this frequency.
     ///
     /// The budget of a rep hypercall is the 50 microseconds that the TLFS names ("Hypercall Continuation").
     #[must_use]
@@ -161,8 +157,6 @@ impl Config {
         Self {
             profile: Profile::AZURE,
             counter_frequency,
-            vmbus: true,
-            bus: hv_vmbus::Config::DEFAULT,
             partition_id: 2,
             cluster: 16,
             rep_budget: counter_frequency / 20_000,

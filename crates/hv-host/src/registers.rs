@@ -12,6 +12,7 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{SINT_COUNT, Siefp, Simp, Sint, SynicControl, VERSION_1};
 use hv_tlfs::timer::StimerConfig;
 
+use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::host::Host;
 use crate::partition::Partition;
@@ -183,7 +184,7 @@ impl Partition<'_> {
     #[inline]
     pub(crate) fn set_register(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         name: Name,
         new: RegisterValue,
@@ -208,10 +209,10 @@ impl Partition<'_> {
 
     /// EOM: its value has no meaning.
     #[inline(never)]
-    fn end_of_message(&self, host: &impl Host, vp: usize, _: u64) -> Result<(), HvStatus> {
+    fn end_of_message(&self, host: &(impl Host + Connections), vp: usize, _: u64) -> Result<(), HvStatus> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
         state.synic().end_of_message(&self.context(host, vp));
-        self.vmbus_progress(host, vp);
+        host.buffer_freed(vp);
         Ok(())
     }
 
@@ -236,7 +237,7 @@ impl Partition<'_> {
     #[inline(never)]
     fn set_rare_register(
         &self,
-        host: &impl Host,
+        host: &(impl Host + Connections),
         vp: usize,
         name: Name,
         new: RegisterValue,
@@ -252,15 +253,15 @@ impl Partition<'_> {
                     return Err(HvStatus::INVALID_PARAMETER);
                 }
                 state.synic().set_sint((n - SINT_FIRST) as usize, sint)?;
-                self.vmbus_progress(host, vp);
+                host.buffer_freed(vp);
             }
             Name::SCONTROL => {
                 state.synic().set_control(context, SynicControl(new));
-                self.vmbus_progress(host, vp);
+                host.buffer_freed(vp);
             }
             Name::SIMP => {
                 state.synic().set_message_page(context, Simp(new));
-                self.vmbus_progress(host, vp);
+                host.buffer_freed(vp);
             }
             Name::SIEFP => state.synic().set_event_page(context, Siefp(new)),
             Name::SIRBP => state.synic().response_page = new,

@@ -1,9 +1,8 @@
 //! Saving a partition to bytes, and restoring it.
 //!
-//! An image holds what the partition knows; the guest's memory, its CPU registers and its interrupt controller are the
-//! embedder's to save. It is little-endian, begins with a magic number and a version, and ends with a hash of all
-//! before it. Restoring trusts nothing in it: a damaged or newer image is refused, and whatever passes gives a state
-//! that the partition could have got into by itself.
+//! Saved is what the partition knows; the guest's memory, its CPU registers and its interrupt controller are the
+//! embedder's to save. Restoring trusts nothing: whatever passes gives a state that the partition could have got into by
+//! itself.
 
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
 use hv_tlfs::status::HvStatus;
@@ -12,10 +11,6 @@ use crate::event::Event;
 use crate::host::Host;
 use crate::partition::Partition;
 use crate::vp::Power;
-
-const MAGIC: [u8; 8] = *b"hv-part\0";
-/// Version of the format. It goes up with every change of what is saved.
-const VERSION: u32 = 3;
 
 impl From<Power> for u8 {
     fn from(power: Power) -> Self {
@@ -33,38 +28,32 @@ pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
 }
 
 impl Partition<'_> {
-    /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile.
-    /// VMBus's rings are in the guest's memory.
-    pub fn save(&self, host: &impl Host, sink: &mut dyn FnMut(&[u8])) {
-        let mut writer = Writer::begin(sink, MAGIC, VERSION);
-        let w = &mut writer;
+    /// Writes the state of the partition, with nothing around it: its magic number, version and hash are those of the image
+    /// that it becomes a part of. No VP may be in a call of the partition meanwhile.
+    pub fn save(&self, host: &impl Host, w: &mut Writer<'_>) {
         w.u64(self.fingerprint());
         self.save_shared(host, w);
         for vp in self.vps() {
             vp.save(w);
         }
-        self.save_vmbus(w);
-        writer.finish();
     }
 
-    /// Puts the partition into the state of an image. The guest's memory has to be restored before, and after it
-    /// [`timer_expired`](Self::timer_expired) has to be called on every VP. The reference time goes on from where it
+    /// Puts the partition into a saved state, and reads no further. The guest's memory has to be restored before, and after it
+    /// [`timer_expired`](Self::timer_expired) has to be called for every VP. The reference time goes on from where it
     /// was, with the counter frequency that it had; if that is another now, call [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// The image is refused: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if it was VMBus's
-    /// part that was refused, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
-    pub fn restore(&self, host: &impl Host, image: &[u8]) -> Result<(), RestoreError> {
+    /// The state is refused. The partition is then as after [`reset`](Self::reset).
+    pub fn restore(&self, host: &impl Host, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.reset(host);
-        let restored = self.restore_image(host, image);
+        let restored = self.restore_parts(host, r);
         if restored.is_err() {
             self.reset(host);
         }
         restored
     }
 
-    fn restore_image(&self, host: &impl Host, image: &[u8]) -> Result<(), RestoreError> {
-        let r = &mut Reader::open(image, MAGIC, VERSION)?;
+    fn restore_parts(&self, host: &impl Host, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         if r.u64()? != self.fingerprint() {
             return Err(RestoreError::OtherPartition);
         }
@@ -72,7 +61,6 @@ impl Partition<'_> {
         for vp in self.vps() {
             vp.restore(r, self.ports())?;
         }
-        self.restore_vmbus(r)?;
         host.observe(&Event::Restored);
         Ok(())
     }
@@ -89,7 +77,6 @@ impl Partition<'_> {
             u64::from(config.profile.enlightenments.hints.0),
             config.partition_id,
             u64::from(config.cluster),
-            u64::from(config.vmbus),
         ])
     }
 }

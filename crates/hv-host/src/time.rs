@@ -14,6 +14,7 @@ use hv_tlfs::page;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
 use spin::Mutex;
 
+use crate::deadline::Deadline;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -143,6 +144,12 @@ impl ReferenceTime {
             }
             core::hint::spin_loop();
         }
+    }
+
+    /// Counter value at which a deadline has come, unless no counter gets there.
+    pub(crate) fn counter_at(&self, deadline: Deadline) -> Option<u64> {
+        let counter = self.clock().counter_at(deadline.time()?);
+        (counter != u64::MAX).then_some(counter)
     }
 
     /// Starts the time: `now` at `counter`; the page is off, as after creation.

@@ -6,6 +6,7 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::FIRST_VALID_VECTOR;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
+use crate::deadline::Deadline;
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
 use crate::save::invalid;
@@ -17,8 +18,6 @@ const CATCH_UP: u64 = 8;
 /// Least time, in 100 ns, between two expirations of a timer that is late: whatever period the guest chose, it gets to
 /// run in between.
 const LEAST_INTERVAL: u64 = 200;
-/// A time that never comes.
-const NEVER: u64 = u64::MAX;
 
 /// One timer. All zeros after reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +30,8 @@ struct Timer {
     blocked: bool,
     /// Reference time at which it is to expire.
     due: u64,
-    /// When it does, counted from 1: `due`, or later while a late periodic timer catches up. 0, which is never, while it
-    /// is not armed or is blocked.
-    fire_at: u64,
+    /// When it does: `due`, or later while a late periodic timer catches up. Never while it is not armed or is blocked.
+    next: Deadline,
     /// When it was to expire: for the message that waits in its buffer.
     expired: u64,
 }
@@ -42,10 +40,8 @@ struct Timer {
 #[derive(Debug)]
 pub(crate) struct Timers {
     timers: [Timer; STIMER_COUNT],
-    /// Reference time that the embedder was last asked for, counted from 1; 0: none.
-    deadline: u64,
-    /// Reference time at which VMBus wants to be called on this VP, counted from 1; 0: none.
-    bus: u64,
+    /// What the embedder was last asked for.
+    deadline: Deadline,
 }
 
 impl Timer {
@@ -55,39 +51,29 @@ impl Timer {
         armed: false,
         blocked: false,
         due: 0,
-        fire_at: 0,
+        next: Deadline::NEVER,
         expired: 0,
     };
-
-    /// When it expires if nothing changes.
-    const fn next(&self) -> u64 {
-        self.fire_at.wrapping_sub(1)
-    }
-
-    /// It expires at this time; `NEVER`: it does not.
-    fn set_next(&mut self, time: u64) {
-        self.fire_at = time.wrapping_add(1);
-    }
 
     /// Puts the registers into effect. A period begins now.
     fn arm(&mut self, now: u64) {
         self.blocked = false;
         self.armed = self.config.enable() && self.count != 0;
         self.due = if self.config.periodic() { now.saturating_add(self.count) } else { self.count };
-        self.set_next(if self.armed { self.due } else { NEVER });
+        self.next = if self.armed { Deadline::at(self.due) } else { Deadline::NEVER };
     }
 
     /// It found no room for its message.
     fn block(&mut self) {
         self.blocked = true;
-        self.set_next(NEVER);
+        self.next = Deadline::NEVER;
     }
 
     /// There may be room again. True if it was blocked.
     fn unblock(&mut self) -> bool {
         let was = core::mem::take(&mut self.blocked);
         if was {
-            self.set_next(self.due);
+            self.next = Deadline::at(self.due);
         }
         was
     }
@@ -97,14 +83,14 @@ impl Timer {
     fn advance(&mut self, now: u64) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
-            self.set_next(NEVER);
+            self.next = Deadline::NEVER;
             self.config = self.config.with_enable(false);
             return 0;
         }
         let period = self.count.max(1);
         self.due = self.due.saturating_add(period);
         if self.due > now {
-            self.set_next(self.due);
+            self.next = Deadline::at(self.due);
             return 0;
         }
         let missed = (now - self.due) / period + 1;
@@ -112,7 +98,7 @@ impl Timer {
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
         // Catching up by a shorter period, as the TLFS describes it.
         let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
-        self.set_next(if self.due > now { self.not_at_once(now) } else { next });
+        self.next = Deadline::at(if self.due > now { self.not_at_once(now) } else { next });
         skipped
     }
 
@@ -125,7 +111,7 @@ impl Timer {
         }
         let skipped = late / period + 1;
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
-        self.set_next(self.not_at_once(now));
+        self.next = Deadline::at(self.not_at_once(now));
         skipped
     }
 
@@ -148,12 +134,12 @@ fn checked(config: StimerConfig) -> Result<StimerConfig, HvStatus> {
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Self { timers: [Timer::NEW; STIMER_COUNT], deadline: 0, bus: 0 }
+        Self { timers: [Timer::NEW; STIMER_COUNT], deadline: Deadline::NEVER }
     }
 
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         for timer in &self.timers {
-            let fire_at = if timer.armed && !timer.blocked { timer.next() } else { timer.due };
+            let fire_at = if timer.armed && !timer.blocked { timer.next.or_max() } else { timer.due };
             for word in [timer.config.0, timer.count, timer.due, fire_at, timer.expired] {
                 w.u64(word);
             }
@@ -172,8 +158,8 @@ impl Timers {
             if flags > 3 || !fits || !armed && blocked || armed && !(config.enable() && count != 0) {
                 return Err(RestoreError::Invalid("timer"));
             }
-            *timer = Timer { config, count, armed, blocked, due, fire_at: 0, expired };
-            timer.set_next(if runs { fire_at } else { NEVER });
+            let next = if runs { Deadline::at(fire_at) } else { Deadline::NEVER };
+            *timer = Timer { config, count, armed, blocked, due, next, expired };
         }
         Ok(())
     }
@@ -186,9 +172,9 @@ impl Timers {
         self.timers[timer].count
     }
 
-    /// Reference time at which the first of them expires if nothing changes.
-    fn next(&self) -> u64 {
-        self.timers.iter().map(Timer::next).fold(NEVER, u64::min)
+    /// When the first of them expires if nothing changes.
+    fn next(&self) -> Deadline {
+        self.timers.iter().fold(Deadline::NEVER, |first, timer| first.earlier(timer.next))
     }
 
     /// When the timer whose message waits was to expire.
@@ -248,24 +234,26 @@ impl Synic {
     /// Expires what is due and asks the embedder for the next deadline.
     pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         let mut next = self.timers.next();
-        if next <= now || self.queues.timer_freed() {
+        if next.is_due(now) || self.queues.timer_freed() {
             self.expire_due(context, now);
             next = self.timers.next();
         }
-        let next = next.min(self.timers.bus.wrapping_sub(1));
-        let deadline = next.wrapping_add(1);
-        if self.timers.deadline != deadline {
-            self.timers.deadline = deadline;
-            let counter = if next == NEVER { u64::MAX } else { context.time.clock().counter_at(next) };
-            context.host.set_deadline((counter != u64::MAX).then_some(counter));
+        if self.timers.deadline != next {
+            self.timers.deadline = next;
+            self.renew_deadline(context);
         }
+    }
+
+    /// Asks the embedder for the deadline that stands.
+    pub(crate) fn renew_deadline<H: Host>(&self, context: &Context<'_, H>) {
+        context.host.set_deadline(context.vp, context.time.counter_at(self.timers.deadline));
     }
 
     #[inline(never)]
     fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         loop {
             for timer in 0..STIMER_COUNT {
-                if self.timers.timers[timer].next() <= now {
+                if self.timers.timers[timer].next.is_due(now) {
                     self.expire(context, timer, now);
                 }
             }
@@ -277,21 +265,13 @@ impl Synic {
         }
     }
 
-    /// VMBus wants to be called on this VP at this reference time; `u64::MAX`: not any more.
-    pub(crate) fn set_bus_deadline<H: Host>(&mut self, context: &Context<'_, H>, deadline: u64) {
-        self.timers.bus = deadline.wrapping_add(1);
-        self.run_timers(context, context.time.at(|| context.host.counter()));
-    }
-
-    /// The embedder's timer has fired, or the clock was changed: the last deadline counts no more.
+    /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer counts.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
-        self.timers.deadline = NEVER;
-        let now = context.time.at(|| context.host.counter());
-        if self.timers.bus.wrapping_sub(1) <= now {
-            // VMBus is called after this, and says again what it wants.
-            self.timers.bus = 0;
+        let before = self.timers.deadline;
+        self.run_timers(context, context.time.at(|| context.host.counter()));
+        if self.timers.deadline == before {
+            self.renew_deadline(context);
         }
-        self.run_timers(context, now);
     }
 
     /// Stops all timers, for a VP that stops; what they have sent and was not delivered is dropped.
@@ -300,6 +280,7 @@ impl Synic {
         for timer in 0..STIMER_COUNT {
             self.drop_timer_message(context, timer);
         }
+        self.renew_deadline(context);
     }
 
     fn unblock_timers(&mut self) -> bool {
@@ -333,14 +314,6 @@ impl Synic {
         let mut timers = self.timers.timers.iter().enumerate();
         ready
             && timers.any(|(number, state)| state.armed && state.blocked && !self.queues.timer_waits(number))
-    }
-
-    /// The same where the caller may be another VP: this one has to do it, since the deadline is its own.
-    #[inline]
-    pub(crate) fn wake_timers<H: Host>(&self, context: &Context<'_, H>) {
-        if self.queues.timer_freed() && self.timers.timers.iter().any(|state| state.blocked) {
-            context.host.wake(context.vp);
-        }
     }
 
     #[inline(never)]
@@ -384,7 +357,7 @@ impl Synic {
         let ready = self.control.enable() && self.message_page.enabled();
         let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);
         let times = times.filter_map(|(number, timer)| match timer.blocked {
-            false => Some(timer.next()),
+            false => Some(timer.next.or_max()),
             true => (ready && !self.queues.timer_waits(number)).then_some(0),
         });
         times.min()

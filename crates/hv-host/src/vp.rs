@@ -94,7 +94,7 @@ impl Vp {
         self.power.store(ON, Ordering::Release);
     }
 
-    /// It stopped, and keeps what a VP has that is off.
+    /// Stops it: its timers are gone, and it keeps what a VP has that is off.
     pub(crate) fn set_offline<H: Host>(&self, context: &Context<'_, H>) {
         self.synic().stop_timers(context);
         self.power.store(OFF, Ordering::Release);
@@ -140,6 +140,16 @@ impl Vp {
 
     pub(crate) fn synthetic_vbar(&self) -> &AtomicU64 {
         &self.synthetic_vbar
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Vp {
+    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else; 0 for
+    /// one that no longer waits.
+    #[must_use]
+    pub fn next_expiration(&self) -> Option<u64> {
+        self.synic().next_expiration()
     }
 }
 

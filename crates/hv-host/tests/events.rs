@@ -1,7 +1,7 @@
 //! TLFS, "Inter-Partition Communication", "SynIC Event Flags", and HvCallSignalEvent.
 
-use hv_host::testing::{Machine, run, simple};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget, Profile};
+use hv_partition::testing::{Machine, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;

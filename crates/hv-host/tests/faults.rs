@@ -1,13 +1,11 @@
 //! Faults on purpose: each changes what the guest sees, and none the partition's health.
 
 use hv_host::faults::{Injector, Name as PlanName, Plan};
-use hv_host::testing::{LINUX_ID, Machine, RAM, rep, run_with_faults, simple};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget};
+use hv_partition::testing::{LINUX_ID, Machine, RAM, rep, run_with_faults, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
-use hv_vmbus::protocol as bus;
-use zerocopy::{FromZeros, IntoBytes};
 
 const SINT: u8 = 2;
 const VECTOR: u8 = 18;
@@ -205,24 +203,6 @@ fn a_migration_comes_every_so_often() {
             assert!(m.get(0, Name::TIME_REF_COUNT).unwrap() >= n * 10 * MILLISECOND);
         }
         assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
-    });
-}
-
-#[test]
-fn a_silent_host_answers_when_it_speaks_again() {
-    with("silent=50ms@100ms", |m| {
-        let mut contact = bus::InitiateContact::new_zeroed();
-        contact.header = bus::MessageHeader::new(bus::MessageType::INITIATE_CONTACT);
-        contact.version = bus::Version::V5_3;
-        contact.target_info = bus::TargetInfo(0).with_sint(SINT);
-        assert_eq!(post(m, 4, contact.as_bytes()), HvStatus::SUCCESS, "it takes the message");
-        m.set_time(49 * MILLISECOND);
-        assert!(m.take_message(0, SINT).is_none());
-        m.set_time(50 * MILLISECOND);
-        assert!(m.take_message(0, SINT).is_some());
-        m.set_time(120 * MILLISECOND);
-        assert_eq!(post(m, 4, contact.as_bytes()), HvStatus::SUCCESS);
-        assert!(m.take_message(0, SINT).is_none());
     });
 }
 

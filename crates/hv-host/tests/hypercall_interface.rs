@@ -1,7 +1,7 @@
 //! TLFS, "Hypercall Interface": the conventions, and the checks that all calls share.
 
-use hv_host::testing::{LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
 use hv_host::{Action, Config, GuestMemory, Host};
+use hv_partition::testing::{LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
 use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;

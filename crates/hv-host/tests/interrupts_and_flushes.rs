@@ -1,7 +1,7 @@
 //! TLFS, "Virtual Interrupt Controller" and "Virtual MMU": calls whose targets are sets of VPs.
 
-use hv_host::testing::{Effect, Machine, RAM, rep, run, simple};
 use hv_host::{Config, Flush, VpMask};
+use hv_partition::testing::{Effect, Machine, RAM, rep, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::hypercall::HypercallInput;
 use hv_tlfs::status::HvStatus;

@@ -1,7 +1,7 @@
 //! TLFS, "Inter-Partition Communication", "SynIC Messages", and HvCallPostMessage.
 
-use hv_host::testing::{Machine, RAM, RAM_SIZE, run, simple};
 use hv_host::{BUFFERS_PER_PORT, Config, FULL_PORTS_PER_VP, GuestMemory, Host, Port, PortTarget, Profile};
+use hv_partition::testing::{Machine, RAM, RAM_SIZE, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{VPS, apply, config, ports, step};
 use hv_host::Config;
-use hv_host::testing::{Effect, run_bare};
+use hv_partition::testing::{Effect, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;

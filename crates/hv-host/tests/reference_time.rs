@@ -1,7 +1,7 @@
 //! TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
 
-use hv_host::testing::{Machine, RAM, RAM_SIZE, run, run_bare};
 use hv_host::{Config, GuestMemory, Host, Profile};
+use hv_partition::testing::{Machine, RAM, RAM_SIZE, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 

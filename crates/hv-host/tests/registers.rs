@@ -1,7 +1,7 @@
 //! TLFS, HvCallGetVpRegisters and HvCallSetVpRegisters, and "Feature Discovery": who may read and write which register.
 
-use hv_host::testing::{LINUX_ID, Machine, rep, run, run_bare};
 use hv_host::{Config, Profile};
+use hv_partition::testing::{LINUX_ID, Machine, rep, run, run_bare};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;

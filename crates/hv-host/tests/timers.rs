@@ -1,7 +1,7 @@
 //! TLFS, "Timers", "Synthetic Timers".
 
-use hv_host::testing::{Machine, run};
 use hv_host::{Config, GuestMemory, Host, Profile};
+use hv_partition::testing::{Machine, run};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{MessageType, TimerMessagePayload};

@@ -1,7 +1,7 @@
 //! PSCI, SMCCC, HvCallStartVirtualProcessor, crash registers, and the partition's reset.
 
-use hv_host::testing::{Effect, LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
 use hv_host::{Action, Config, GuestMemory, Host, Power, Profile, VpContext, psci, smccc};
+use hv_partition::testing::{Effect, LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hv_host::{Action, Event, Flush, Host, Retarget, VpContext, VpMask};
+use hv_partition::{Action, BusObserver, Event, Flush, Host, Retarget, VpContext, VpMask};
 use hv_tlfs::status::HvStatus;
 
 use crate::memory::Ram;
@@ -58,49 +58,44 @@ pub enum Effect {
     },
 }
 
-/// The testbed, on a VP.
-pub(crate) struct VpHost<'a> {
-    pub(crate) bed: &'a Testbed,
-    pub(crate) vp: usize,
-}
+/// The testbed, as the partition sees it.
+pub(crate) struct Embedder<'a>(pub(crate) &'a Testbed);
 
-impl Host for VpHost<'_> {
+impl BusObserver for Embedder<'_> {}
+
+impl Host for Embedder<'_> {
     type Memory = Ram;
 
     fn memory(&self) -> &Ram {
-        &self.bed.ram
+        &self.0.ram
     }
 
     fn counter(&self) -> u64 {
-        self.bed.counter.fetch_add(self.bed.step.load(Ordering::Relaxed), Ordering::Relaxed)
+        self.0.counter.fetch_add(self.0.step.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        let mut gic = lock(&self.bed.gic[vp]);
+        let mut gic = lock(&self.0.gic[vp]);
         gic.pending[intid as usize / 64] |= 1 << (intid % 64);
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
-        *lock(&self.bed.deadlines[self.vp]) = counter;
-    }
-
-    fn wake(&self, vp: usize) {
-        *lock(&self.bed.deadlines[vp]) = Some(0);
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        *lock(&self.0.deadlines[vp]) = counter;
     }
 
     fn start_vp(&self, vp: usize, context: &VpContext) {
-        lock(&self.bed.effects).push(Effect::Start { vp, context: *context });
+        lock(&self.0.effects).push(Effect::Start { vp, context: *context });
     }
 
     fn flush_tlb(&self, targets: &VpMask, what: Flush) {
-        lock(&self.bed.effects).push(Effect::Flush { targets: targets.clone(), what });
+        lock(&self.0.effects).push(Effect::Flush { targets: targets.clone(), what });
     }
 
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
         if request.device != DEVICE {
             return Err(HvStatus::INVALID_DEVICE_ID);
         }
-        lock(&self.bed.effects).push(Effect::Retarget {
+        lock(&self.0.effects).push(Effect::Retarget {
             msi: (request.address, request.data),
             vector: request.vector,
             targets: request.targets.clone(),
@@ -111,7 +106,7 @@ impl Host for VpHost<'_> {
 
     fn observe(&self, event: &Event<'_>) {
         if let Event::Crash { control, parameters, text, .. } = *event {
-            lock(&self.bed.effects).push(Effect::Crash { control, parameters, text: text.to_vec() });
+            lock(&self.0.effects).push(Effect::Crash { control, parameters, text: text.to_vec() });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A Hyper-V partition in the same process: how an OS author unit-tests a driver on a laptop, with no VM.
 //!
-//! A [`Testbed`] is a model of the hypervisor (`hv-host`) with some guest memory, a clock that moves when the test says
+//! A [`Testbed`] is a model of the hypervisor (`hv-partition`) with some guest memory, a clock that moves when the test says
 //! so, and an interrupt controller that remembers. A [`Wire`] is a VP of it, seen from the guest: the
 //! [`Conduit`] that the routines of `hv-guest` are generic over.
 //!
@@ -32,7 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput, Raw};
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
-use hv_host::Partition;
+use hv_partition::Partition;
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
@@ -40,10 +40,10 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::CLOCK_HZ;
 
 pub use host::Effect;
-pub use hv_host::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
+pub use hv_partition::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
 pub use memory::RAM_BASE;
 
-use host::VpHost;
+use host::Embedder;
 use memory::Ram;
 
 /// A partition with its surroundings.
@@ -82,7 +82,7 @@ impl Testbed {
     /// The same, with connections that the guest can post and signal to.
     #[must_use]
     pub fn with_ports(config: Config, vps: usize, ports: Vec<Port>) -> &'static Self {
-        let states: Vec<hv_host::Vp> = (0..vps).map(|_| hv_host::Vp::new()).collect();
+        let states: Vec<hv_partition::Vp> = (0..vps).map(|_| hv_partition::Vp::new()).collect();
         let bed: &'static Self = Box::leak(Box::new(Self {
             partition: Partition::new(config, states.leak(), ports.leak()),
             ram: Ram::new(),
@@ -93,16 +93,16 @@ impl Testbed {
             deadlines: (0..vps).map(|_| Mutex::default()).collect(),
             effects: Mutex::default(),
         }));
-        bed.partition.reset(&bed.host(0));
+        bed.partition.reset(&bed.host());
         for vp in 0..vps {
-            bed.partition.vp_online(&bed.host(vp), vp);
+            bed.partition.vp_online(&bed.host(), vp);
         }
         bed.take_effects();
         bed
     }
 
-    fn host(&self, vp: usize) -> VpHost<'_> {
-        VpHost { bed: self, vp }
+    fn host(&self) -> Embedder<'_> {
+        Embedder(self)
     }
 
     /// The hypervisor, for a test that looks deeper.
@@ -183,37 +183,37 @@ impl Testbed {
             // The lock is free again before the partition sets the next deadline.
             let due = lock(deadline).is_some_and(|deadline| deadline <= now);
             if due {
-                self.partition.timer_expired(&self.host(vp), vp);
+                self.partition.timer_expired(&self.host(), vp);
             }
         }
     }
 
     /// Switches a VP off, as its PSCI CPU_OFF does: it can be started again.
     pub fn switch_off(&self, vp: usize) {
-        self.partition.vp_offline(&self.host(vp), vp);
+        self.partition.vp_offline(&self.host(), vp);
     }
 
     /// Lets a VP run that the guest has started ([`Effect::Start`]).
     pub fn switch_on(&self, vp: usize) {
-        self.partition.vp_online(&self.host(vp), vp);
+        self.partition.vp_online(&self.host(), vp);
     }
 
     /// The reference time, as the hypervisor sees it, in 100 ns.
     #[must_use]
     pub fn reference_time(&self) -> u64 {
-        self.partition.reference_time(&self.host(0))
+        self.partition.reference_time(&self.host())
     }
 
     /// Migrates the guest to a host whose counter has another frequency and value.
     pub fn migrate(&self, frequency: u64, counter: u64) {
         let now = self.reference_time();
         self.set_counter(counter);
-        self.partition.migrate(&self.host(0), frequency, now);
+        self.partition.migrate(&self.host(), frequency, now);
     }
 
     /// Says in the reference TSC page that it is not valid, or that it is again.
     pub fn set_reference_tsc_valid(&self, valid: bool) {
-        self.partition.set_reference_tsc_valid(&self.host(0), valid);
+        self.partition.set_reference_tsc_valid(&self.host(), valid);
     }
 
     /// Posts a message to a source of a VP, as the host does.
@@ -228,7 +228,7 @@ impl Testbed {
         message_type: MessageType,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        self.partition.post_message(&self.host(vp), vp, sint, message_type, 0, payload)
+        self.partition.post_message(&self.host(), vp, sint, message_type, 0, payload)
     }
 
     /// Sets an event flag of a source of a VP, as the host does.
@@ -237,7 +237,7 @@ impl Testbed {
     ///
     /// The hypervisor's status.
     pub fn signal(&self, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
-        self.partition.signal_event(&self.host(vp), vp, sint, flag)
+        self.partition.signal_event(&self.host(), vp, sint, flag)
     }
 
     /// What the hypervisor did beyond registers and memory since the last call.
@@ -300,7 +300,7 @@ impl Wire {
     /// If the hypervisor gives the guest an exception.
     pub fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Action {
         loop {
-            match self.bed.partition.hvc(&self.bed.host(self.vp), self.vp, immediate, x) {
+            match self.bed.partition.hvc(&self.bed.host(), self.vp, immediate, x) {
                 Action::Retry => {}
                 Action::Undefined => panic!("hvc #{immediate} is an undefined instruction"),
                 action => return action,

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hv_guest::page::{Memory, Page};
-use hv_host::{BadAddress, GuestMemory};
+use hv_partition::{BadAddress, GuestMemory};
 
 /// First guest physical address of the memory: one that no processor has memory at. Physical addresses have at most 56
 /// bits (Arm ARM, FEAT_D128).

@@ -43,6 +43,14 @@ impl Config {
         self
     }
 
+    /// Returns whether the guest may post messages to this connection.
+    #[must_use]
+    pub const fn has_connection(&self, connection: u32) -> bool {
+        let known =
+            matches!(connection, connection::MESSAGE_CONNECTION_ID | connection::MESSAGE_CONNECTION_ID_4);
+        known || connection == self.message_connection
+    }
+
     /// Whether the host speaks this version.
     #[must_use]
     pub fn speaks(&self, version: Version) -> bool {

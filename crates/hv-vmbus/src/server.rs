@@ -7,7 +7,7 @@ use crate::gpadl::Gpadls;
 use crate::image;
 use crate::outbox::{Encoded, Outbox, Owed};
 use crate::port::{Port, Posted};
-use crate::protocol::connection::{MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_SINT};
+use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::{ChannelId, FeatureFlags, MessageHeader, MessageType, Version};
 use core::fmt;
 use zerocopy::FromBytes;
@@ -154,8 +154,7 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
     /// The status with which the hypercall fails; nothing has changed. A message that is wrong in itself is no error
     /// here, as Hyper-V takes it too: it is counted, observed, and answered where the protocol has an answer.
     pub fn message<P: Port>(&mut self, connection: u32, payload: &[u8], port: &mut P) -> Result<(), Refused> {
-        let known = [MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, self.config.message_connection];
-        if !known.contains(&connection) {
+        if !self.config.has_connection(connection) {
             return Err(Refused::NoConnection);
         }
         self.send_owed(port);

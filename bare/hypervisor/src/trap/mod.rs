@@ -8,7 +8,7 @@ pub(crate) mod abort;
 mod inject;
 mod sysreg;
 
-use hv_host::Action;
+use hv_partition::Action;
 use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hv_conformance::CrashReport;
-use hv_host::{BadAddress, Event, Flush, GuestMemory, Host, Partition, VpContext, VpMask};
+use hv_partition::{BadAddress, BusObserver, Event, Flush, GuestMemory, Host, Partition, VpContext, VpMask};
 
 /// First guest physical address of the memory, and bytes of it.
 pub(crate) const RAM: u64 = 0x4000_0000;
@@ -121,11 +121,6 @@ impl Machine {
         self.vps.len()
     }
 
-    /// The machine, as the partition sees it on a VP.
-    pub(crate) const fn on(&self, vp: usize) -> OnVp<'_> {
-        OnVp { machine: self, vp }
-    }
-
     /// Counts what a host or a case does again and again if it never ends.
     fn step(&self) {
         assert!(self.steps.fetch_add(1, Ordering::Relaxed) < PATIENCE, "the run does not end");
@@ -147,7 +142,7 @@ impl Machine {
             let Some(vp) = due else { return };
             // The deadline is over; the partition asks for the next one.
             *lock(&self.vps[vp].deadline) = None;
-            partition.timer_expired(&self.on(vp), vp);
+            partition.timer_expired(self, vp);
         }
     }
 
@@ -203,26 +198,22 @@ fn drops_window(what: Flush) -> bool {
     }
 }
 
-/// The machine on a VP.
-pub(crate) struct OnVp<'m> {
-    machine: &'m Machine,
-    vp: usize,
-}
+impl BusObserver for Machine {}
 
-impl Host for OnVp<'_> {
+impl Host for Machine {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
-        &self.machine.memory
+        &self.memory
     }
 
     fn counter(&self) -> u64 {
-        self.machine.counter()
+        Self::counter(self)
     }
 
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        self.machine.step();
-        if let Some(vp) = self.machine.vps.get(vp) {
+        self.step();
+        if let Some(vp) = self.vps.get(vp) {
             // An INTID beyond the table is nobody's.
             if let Some(Some(taken)) = lock(&vp.taken).get_mut(intid as usize) {
                 *taken += 1;
@@ -230,20 +221,16 @@ impl Host for OnVp<'_> {
         }
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
-        *lock(&self.machine.vps[self.vp].deadline) = counter;
-    }
-
-    fn wake(&self, vp: usize) {
-        *lock(&self.machine.vps[vp].deadline) = Some(0);
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        *lock(&self.vps[vp].deadline) = counter;
     }
 
     fn start_vp(&self, vp: usize, _: &VpContext) {
-        lock(&self.machine.starting).push(vp);
+        lock(&self.starting).push(vp);
     }
 
     fn flush_tlb(&self, targets: &VpMask, what: Flush) {
-        for (n, vp) in self.machine.vps.iter().enumerate() {
+        for (n, vp) in self.vps.iter().enumerate() {
             if targets.contains(n) && drops_window(what) {
                 vp.tlb.store(NOT_CACHED, Ordering::Relaxed);
             }
@@ -251,13 +238,12 @@ impl Host for OnVp<'_> {
     }
 
     fn observe(&self, event: &Event<'_>) {
-        self.machine.step();
+        self.step();
         if let Event::Crash { control, parameters, text: message, .. } = *event {
             let mut text = [0; 32];
             let len = message.len().min(text.len());
             text[..len].copy_from_slice(&message[..len]);
-            *lock(&self.machine.crash) =
-                Some(CrashReport { control, parameters, text, text_len: message.len() });
+            *lock(&self.crash) = Some(CrashReport { control, parameters, text, text_len: message.len() });
         }
     }
 }

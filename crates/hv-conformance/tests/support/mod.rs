@@ -1,4 +1,4 @@
-//! The partition of `hv-host` as an environment: what is tested and who tests it in one process.
+//! The partition of `hv-partition` as an environment: what is tested and who tests it in one process.
 
 mod machine;
 
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
-use hv_host::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
+use hv_partition::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::start_vp::InitialVpContext;
@@ -51,7 +51,7 @@ impl Hvc<'_> {
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
         for _ in 0..PATIENCE {
-            match self.partition.hvc(&self.machine.on(self.vp()), self.vp(), immediate, x) {
+            match self.partition.hvc(self.machine, self.vp(), immediate, x) {
                 Action::Retry => {}
                 Action::Resume | Action::Suspend => return Ok(()),
                 Action::Undefined => return Err(Exception { undefined: true }),
@@ -123,9 +123,9 @@ pub(crate) fn with<R>(
     let ports = ports(vps);
     let partition = Partition::new(config, &states, &ports);
     let machine = Machine::new(vps);
-    partition.reset(&machine.on(0));
+    partition.reset(&machine);
     for vp in 0..vps {
-        partition.vp_online(&machine.on(vp), vp);
+        partition.vp_online(&machine, vp);
     }
     let current = AtomicUsize::new(0);
     let hvc = Hvc { partition: &partition, machine: &machine, current, convention };
@@ -137,7 +137,7 @@ pub(crate) fn with<R>(
         machine: &machine,
         wire: &hvc,
         conduit,
-        frequency: AtomicU64::new(config.counter_frequency),
+        frequency: AtomicU64::new(config.hypervisor.counter_frequency),
     })
 }
 
@@ -237,7 +237,7 @@ impl Env for InProcess<'_> {
     }
 
     fn vmbus(&self) -> bool {
-        self.partition.config().vmbus
+        self.partition.has_vmbus()
     }
 
     fn window(&self) -> Option<u64> {
@@ -258,7 +258,7 @@ impl Env for InProcess<'_> {
 
     fn stop(&self, vp: usize) -> bool {
         self.settle();
-        self.partition.vp_offline(&self.machine.on(vp), vp);
+        self.partition.vp_offline(self.machine, vp);
         true
     }
 
@@ -284,7 +284,7 @@ impl Env for InProcess<'_> {
     fn wait_online(&self, vp: usize) -> bool {
         let started = self.machine.take_start(vp);
         if started {
-            self.partition.vp_online(&self.machine.on(vp), vp);
+            self.partition.vp_online(self.machine, vp);
         }
         started
     }
@@ -302,18 +302,18 @@ impl Env for InProcess<'_> {
     }
 
     fn migrate(&self, frequency: u64) -> bool {
-        let host = self.machine.on(0);
-        let now = self.partition.reference_time(&host);
-        self.partition.migrate(&host, frequency, now);
+        let host = self.machine;
+        let now = self.partition.reference_time(host);
+        self.partition.migrate(host, frequency, now);
         self.frequency.store(frequency, Ordering::Relaxed);
         for vp in 0..self.vp_count() {
-            self.partition.timer_expired(&self.machine.on(vp), vp);
+            self.partition.timer_expired(self.machine, vp);
         }
         true
     }
 
     fn set_tsc_page_valid(&self, valid: bool) -> bool {
-        self.partition.set_reference_tsc_valid(&self.machine.on(0), valid);
+        self.partition.set_reference_tsc_valid(self.machine, valid);
         true
     }
 }

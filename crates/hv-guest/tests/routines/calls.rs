@@ -43,7 +43,9 @@ fn fast_output_of_several_elements_is_found_in_both_conventions() {
 fn a_simple_call_with_output_gets_it_by_memory_and_by_register() {
     let mut profile = Profile::AZURE;
     profile.features.privileges = profile.features.privileges.with_access_partition_id(true);
-    everywhere_on(Config { profile, partition_id: 0x1234_5678_9abc, ..Config::new(FREQUENCY) }, |guest| {
+    let mut config = Config::new(FREQUENCY).with_profile(profile);
+    config.hypervisor.partition_id = 0x1234_5678_9abc;
+    everywhere_on(config, |guest| {
         let control = HypercallInput::from_code(HypercallCode::GET_PARTITION_ID);
         let mut page = guest.bed.call_page();
         // SAFETY: the call returns a number.

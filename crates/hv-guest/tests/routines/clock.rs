@@ -72,7 +72,7 @@ fn time_goes_on_over_a_migration_to_another_counter() {
 
 #[test]
 fn a_host_without_the_page_has_a_clock_all_the_same() {
-    everywhere_on(Config { profile: Profile::MINIMAL, ..Config::new(FREQUENCY) }, |guest| {
+    everywhere_on(Config::new(FREQUENCY).with_profile(Profile::MINIMAL), |guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
         guest.bed.advance(77_000_000);
         assert_eq!(clock.sequence(), 0);

@@ -81,7 +81,7 @@ fn a_crash_before_the_guest_has_an_id_is_reported() {
 
 #[test]
 fn a_host_without_crash_registers_gets_no_report() {
-    everywhere_on(Config { profile: Profile::MINIMAL, ..Config::new(FREQUENCY) }, |guest| {
+    everywhere_on(Config::new(FREQUENCY).with_profile(Profile::MINIMAL), |guest| {
         let reporter = CrashReporter::new();
         for _ in 0..2 {
             let result = reporter.report(guest.partition, [1; 5]);

@@ -133,7 +133,7 @@ fn runs_of_pages_are_flushed_however_many() {
 
 #[test]
 fn a_host_without_these_calls_says_so() {
-    everywhere_on(Config { profile: hv_testbed::Profile::MINIMAL, ..Config::new(FREQUENCY) }, |guest| {
+    everywhere_on(Config::new(FREQUENCY).with_profile(hv_testbed::Profile::MINIMAL), |guest| {
         let mut page = guest.bed.call_page();
         let all = VpSet::<0>::all();
         let error = flush::address_space_ex(guest.partition, &mut page, &all, Space::All, false).unwrap_err();

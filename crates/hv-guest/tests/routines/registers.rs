@@ -130,7 +130,9 @@ fn lists_of_different_length_are_refused() {
 
 #[test]
 fn a_hypervisor_that_does_one_element_at_a_time_gets_them_all_done() {
-    everywhere_on(Config { rep_budget: 0, ..Config::new(FREQUENCY) }, |guest| {
+    let mut config = Config::new(FREQUENCY);
+    config.hypervisor.rep_budget = 0;
+    everywhere_on(config, |guest| {
         let mut page = guest.bed.call_page();
         let mut values = [RegisterValue::from_u64(0); 50];
         registers::get_list(guest.partition, &mut page, &[RegisterName::GUEST_OS_ID; 50], &mut values)

@@ -165,14 +165,14 @@ fn what_cannot_be_a_timer_is_refused_here() {
 #[test]
 fn a_host_without_timers_or_without_direct_mode_is_found_out_first() {
     let config = Config::new(FREQUENCY);
-    everywhere_on(Config { profile: Profile::MINIMAL, ..config }, |guest| {
+    everywhere_on(config.with_profile(Profile::MINIMAL), |guest| {
         let synic = guest.synic(0);
         let result = Timer::message(&synic, TimerIndex::ALL[0], SintIndex::VMBUS);
         assert_eq!(result.err(), Some(TimerError::Unavailable));
     });
     let mut profile = Profile::AZURE;
     profile.features.c = FeatureWordC(profile.features.c.0 & !FeatureWordC::DIRECT_SYNTHETIC_TIMERS.0);
-    everywhere_on(Config { profile, ..config }, |guest| {
+    everywhere_on(config.with_profile(profile), |guest| {
         let vp = guest.vp(0);
         let interrupts = guest.bed.interrupts(0);
         let result = Timer::direct(&vp, TimerIndex::ALL[0], intid(INTID), &interrupts);

@@ -28,7 +28,7 @@ pub enum Injection {
     Delay,
     /// A rep hypercall has done an element: it goes back to the guest.
     Again,
-    /// The host half of VMBus has an answer: it is kept back.
+    /// A service behind the connections has an answer: it is kept back.
     Silent,
 }
 

@@ -1,11 +1,8 @@
-//! Rules on PSCI and SMCCC, crashes, and VMBus.
+//! Rules on PSCI, SMCCC and crashes.
 
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::page;
 use hv_tlfs::smccc::{HYPERCALL, NOT_SUPPORTED};
-use hv_tlfs::vmbus::MessageType;
-use hv_tlfs::vmbus::connection::MESSAGE_SINT;
-use hv_vmbus::{Event as BusEvent, Reason};
 
 use super::{Found, Judge, rules};
 use crate::event::Conduit;
@@ -57,41 +54,4 @@ impl<const VPS: usize> Judge<VPS> {
         let cut = (text.len() as u64) < length.min(page::SIZE as u64);
         found.add_if(cut, &rules::CRASH_ADDRESS, address);
     }
-
-    /// A contact whose answer waits until SINT 2 is unmasked; one that is dropped is an event of its own.
-    pub(super) fn contact(&self, found: &mut Found<'_>, event: BusEvent) {
-        let BusEvent::Contact { vp, .. } = event else { return };
-        if let Some(state) = self.vps.get(vp as usize) {
-            let on = state.control & state.message_page & 1 != 0;
-            let waits = on && state.sint(MESSAGE_SINT as usize).masked();
-            found.add_if(waits, &rules::VMBUS_SYNIC, u64::from(MessageType::VERSION_RESPONSE.0));
-        }
-    }
-}
-
-/// What VMBus's host half found wrong.
-pub(super) fn bus(found: &mut Found<'_>, event: BusEvent) {
-    let (rule, message) = match event {
-        BusEvent::Undeliverable { message, .. } => (&rules::VMBUS_SYNIC, message),
-        BusEvent::Rejected { message, reason } => {
-            let rule = match reason {
-                Reason::TooShort | Reason::Unknown => &rules::VMBUS_MESSAGE,
-                Reason::NotConnected | Reason::OffersAlreadySent => &rules::VMBUS_ORDER,
-                Reason::WrongSint | Reason::WrongVtl | Reason::OneMonitorPage => &rules::VMBUS_CONTACT,
-                Reason::UnknownChannel | Reason::AlreadyOpen | Reason::NotOpen | Reason::Rescinded => {
-                    &rules::VMBUS_CHANNEL
-                }
-                Reason::UnknownGpadl | Reason::DuplicateGpadl | Reason::GpadlBusy | Reason::BadRange => {
-                    &rules::VMBUS_GPADL
-                }
-                Reason::BadRing => &rules::VMBUS_RING,
-                Reason::UnknownVp | Reason::BadFlag | Reason::NoInterrupt => &rules::VMBUS_TARGET,
-                // The host's limits are not the guest's fault.
-                _ => return,
-            };
-            (rule, message)
-        }
-        _ => return,
-    };
-    found.add(rule, u64::from(message.0));
 }

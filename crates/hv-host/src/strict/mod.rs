@@ -166,10 +166,6 @@ impl<const VPS: usize> Judge<VPS> {
             Event::Crash { control, ref parameters, text, .. } => {
                 self.crash(found, control, parameters, text);
             }
-            Event::Bus(event) => {
-                self.contact(found, event);
-                ends::bus(found, event);
-            }
             // A VP that is off keeps its SynIC until it starts again.
             Event::VpOnline { vp } => {
                 if let Some(state) = self.vps.get_mut(vp) {
@@ -179,6 +175,14 @@ impl<const VPS: usize> Judge<VPS> {
             Event::Reset => *self = Self::new(self.ram_base, self.ram_size),
             _ => {}
         }
+    }
+
+    /// Returns whether a VP's SynIC and message page are on and this SINT is masked: messages for it wait.
+    #[must_use]
+    pub fn is_masked(&self, vp: usize, sint: usize) -> bool {
+        self.vps
+            .get(vp)
+            .is_some_and(|state| state.control & state.message_page & 1 != 0 && state.sint(sint).masked())
     }
 
     fn in_memory(&self, address: u64) -> bool {
@@ -206,8 +210,7 @@ fn vp_of(event: &Event<'_>) -> usize {
         | Event::Crash { vp, .. }
         | Event::VpStarting { vp, .. }
         | Event::VpOnline { vp }
-        | Event::VpOffline { vp }
-        | Event::Vmbus { vp, .. } => vp,
+        | Event::VpOffline { vp } => vp,
         _ => 0,
     }
 }

@@ -1,7 +1,7 @@
 //! Random steps of a guest and its host, for property tests.
 
-use hv_host::testing::{Machine, RAM, RAM_SIZE};
 use hv_host::{Action, Config, GuestMemory, Host, Port, PortTarget, Profile};
+use hv_partition::testing::{Machine, RAM, RAM_SIZE};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 use proptest::prelude::*;

@@ -184,7 +184,7 @@ mutants! {
                 Err(HvStatus::INVALID_PORT_ID)"
             => "return Ok(())";
         unknown_connection_takes_events "A connection that is not there takes events.":
-            "return self.vmbus_signal(host, caller, connection)" => "return Ok(())";
+            "frame.host.signal_event(frame.vp, connection, flag)" => "Ok(())";
         unknown_connection_is_the_first "A connection that is not there leads to the first port.":
             "found.ok_or(HvStatus::INVALID_CONNECTION_ID)?"
             => "found.or(self.ports().iter().enumerate().next()).ok_or(HvStatus::INVALID_CONNECTION_ID)?";

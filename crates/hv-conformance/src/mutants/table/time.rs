@@ -55,11 +55,11 @@ mutants! {
             "self.run_blocked_timers(context)" in "take_timer_freed() { self.run_blocked_timers(context)"
             => "()";
         timer_early "Timers expire 50 microseconds early.":
-            "if self.armed { self.due } else { NEVER }"
-            => "if self.armed { self.due.saturating_sub(500) } else { NEVER }";
+            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
+            => "if self.armed { Deadline::at(self.due.saturating_sub(500)) } else { Deadline::NEVER }";
         timers_late "Timers expire three seconds late.":
-            "if self.armed { self.due } else { NEVER }"
-            => "if self.armed { self.due.saturating_add(30_000_000) } else { NEVER }";
+            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
+            => "if self.armed { Deadline::at(self.due.saturating_add(30_000_000)) } else { Deadline::NEVER }";
         timer_sint_wrong "A timer sends to another SINT.":
             "usize::from(state.config.sint())" => "usize::from(state.config.sint()) ^ 1";
     }

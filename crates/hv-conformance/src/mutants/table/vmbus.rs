@@ -1,11 +1,11 @@
 //! The host half of VMBus.
 
 mutants! {
-    "hv-host/src/vmbus.rs" {
+    "hv-partition/src/port.rs" {
         vmbus_message_type "VMBus's messages are of another type.":
             "MessageType(MESSAGE_TYPE)" => "MessageType(MESSAGE_TYPE + 1)";
         vmbus_sint_wrong "VMBus sends to another SINT.":
-            "sint" in "target, sint, MessageType(MESSAGE_TYPE)" => "sint ^ 1";
+            "sint" in "target, sint, kind" => "sint ^ 1";
     }
 
     "hv-vmbus/src/contact.rs" {
@@ -31,11 +31,14 @@ mutants! {
             "self.message_connection" => "self.message_connection + 1";
     }
 
+    "hv-vmbus/src/config.rs" {
+        old_connection_unknown "Connection 1 takes no message.":
+            "connection::MESSAGE_CONNECTION_ID" in "matches!(connection, connection::MESSAGE_CONNECTION_ID |"
+            => "connection::MESSAGE_CONNECTION_ID_4";
+    }
+
     "hv-vmbus/src/server.rs" {
         offers_never_end "Nothing follows the last offer.":
             "!post(port, self.vp, SINT, MessageType::ALL_OFFERS_DELIVERED, &done)" => "false";
-        old_connection_unknown "Connection 1 takes no message.":
-            "[MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, self.config.message_connection]"
-            => "[MESSAGE_CONNECTION_ID_4, MESSAGE_CONNECTION_ID_4, self.config.message_connection]";
     }
 }

@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| {
             identified(m);
             // The only register that today's Azure refuses is that of another profile; the judge sees the status alone.
-            let event = hv_host::Event::RegisterGet {
+            let event = hv_partition::Event::RegisterGet {
                 vp: 0,
                 target: 0,
                 name: Name::VP_ASSIST_PAGE,

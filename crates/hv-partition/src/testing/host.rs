@@ -1,16 +1,18 @@
 //! The embedder: memory, clock and record.
 
 use std::boxed::Box;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 
-use crate::event::Event;
-use crate::faults::{Injection, Injector, Plan, Raise};
-use crate::{BadAddress, Flush, GuestMemory, Host, Retarget, VpContext, VpMask};
+use hv_host::faults::{Injection, Injector, Plan, Raise};
+use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
+use hv_memory::{BadAddress, GuestMemory};
+
+use crate::event::{BusEvent, BusObserver};
 
 /// First guest physical address of the memory.
 pub const RAM: u64 = 0x4000_0000;
@@ -137,7 +139,6 @@ pub struct TestHost {
     pub(super) counter: AtomicU64,
     /// Ticks that each look at the counter adds.
     step: AtomicU64,
-    pub(super) current: AtomicUsize,
     /// Reference time, for the plan of faults: as [`Machine::set_time`] set it.
     pub(super) now: AtomicU64,
     deadlines: Mutex<Vec<Option<u64>>>,
@@ -147,8 +148,17 @@ pub struct TestHost {
     pub(super) injector: Injector,
 }
 
-/// Somebody who is told of every event.
-struct Observer(Box<dyn FnMut(&Event<'_>) + Send>);
+/// What an observer is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed<'a> {
+    /// Something happened in the hypervisor.
+    Hypervisor(Event<'a>),
+    /// Something happened on VMBus.
+    Bus(BusEvent<'a>),
+}
+
+/// Who is told of everything.
+struct Observer(Box<dyn FnMut(&Observed<'_>) + Send>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -167,7 +177,6 @@ impl TestHost {
             memory: Memory::default(),
             counter: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            current: AtomicUsize::new(0),
             now: AtomicU64::new(0),
             deadlines: Mutex::new(std::vec![None; vps]),
             effects: Mutex::default(),
@@ -214,7 +223,7 @@ impl TestHost {
     }
 
     /// Tells `observer` of every event from now on.
-    pub fn set_observer(&self, observer: impl FnMut(&Event<'_>) + Send + 'static) {
+    pub fn set_observer(&self, observer: impl FnMut(&Observed<'_>) + Send + 'static) {
         *lock(&self.observer) = Some(Observer(Box::new(observer)));
     }
 
@@ -223,8 +232,21 @@ impl TestHost {
         std::mem::take(&mut *lock(&self.events))
     }
 
+    fn tell(&self, text: std::string::String, observed: &Observed<'_>) {
+        lock(&self.events).push(text);
+        if let Some(Observer(observer)) = &mut *lock(&self.observer) {
+            observer(observed);
+        }
+    }
+
     fn record(&self, effect: Effect) {
         lock(&self.effects).push(effect);
+    }
+}
+
+impl BusObserver for TestHost {
+    fn observe_bus(&self, event: &BusEvent<'_>) {
+        self.tell(std::format!("{event:?}"), &Observed::Bus(*event));
     }
 }
 
@@ -258,13 +280,8 @@ impl Host for TestHost {
         self.injector.injects(injection, self.now.load(Ordering::Relaxed))
     }
 
-    fn set_deadline(&self, counter: Option<u64>) {
-        lock(&self.deadlines)[self.current.load(Ordering::Relaxed)] = counter;
-    }
-
-    fn wake(&self, vp: usize) {
-        // Due at once: [`Machine::set_time`] calls the VP.
-        lock(&self.deadlines)[vp] = Some(0);
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        lock(&self.deadlines)[vp] = counter;
     }
 
     fn start_vp(&self, vp: usize, context: &VpContext) {
@@ -286,10 +303,7 @@ impl Host for TestHost {
     }
 
     fn observe(&self, event: &Event<'_>) {
-        lock(&self.events).push(std::format!("{event:?}"));
-        if let Some(Observer(observer)) = &mut *lock(&self.observer) {
-            observer(event);
-        }
+        self.tell(std::format!("{event:?}"), &Observed::Hypervisor(*event));
         if let Event::Crash { control, parameters, text, .. } = *event {
             self.record(Effect::Crash { control, parameters, text: text.to_vec() });
         }

@@ -1,8 +1,8 @@
 //! A small embedder for tests: fake memory, a settable clock, recorded effects.
 //!
 //! ```
-//! use hv_host::testing::{Machine, run};
-//! use hv_host::Config;
+//! use hv_partition::testing::{Machine, run};
+//! use hv_partition::Config;
 //! use hv_tlfs::register::RegisterName;
 //!
 //! run(Config::new(62_500_000), 2, &[], |machine: &Machine<'_>| {
@@ -24,10 +24,13 @@ use hv_tlfs::synic::Message;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use zerocopy::FromBytes as _;
 
-use crate::faults::{Plan, Timed};
-use crate::{Action, Config, GuestMemory, Host, Partition, Port, Vp};
+use hv_host::faults::{Plan, Timed};
+use hv_host::{Action, Host, Port, Vp};
+use hv_memory::GuestMemory;
 
-pub use host::{Effect, Memory, RAM, RAM_SIZE, TestHost};
+use crate::{Config, Partition};
+
+pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, TestHost};
 
 /// A page that [`Machine::call`] uses for the input of VP 0; the ones for its output and for other VPs follow.
 const PARAMETERS: u64 = RAM + RAM_SIZE / 2;
@@ -56,7 +59,12 @@ pub struct Machine<'a> {
 }
 
 /// Runs `test` with a machine whose VPs are all online and whose guest OS id is [`LINUX_ID`].
-pub fn run<R>(config: Config, vps: usize, ports: &[Port], test: impl FnOnce(&Machine<'_>) -> R) -> R {
+pub fn run<R>(
+    config: impl Into<Config>,
+    vps: usize,
+    ports: &[Port],
+    test: impl FnOnce(&Machine<'_>) -> R,
+) -> R {
     run_bare(config, vps, ports, |machine| {
         for vp in 0..vps {
             machine.online(vp);
@@ -69,33 +77,31 @@ pub fn run<R>(config: Config, vps: usize, ports: &[Port], test: impl FnOnce(&Mac
 }
 
 /// Runs `test` with a machine as it is after reset: all VPs off, no guest OS id.
-pub fn run_bare<R>(config: Config, vps: usize, ports: &[Port], test: impl FnOnce(&Machine<'_>) -> R) -> R {
+pub fn run_bare<R>(
+    config: impl Into<Config>,
+    vps: usize,
+    ports: &[Port],
+    test: impl FnOnce(&Machine<'_>) -> R,
+) -> R {
     run_with_faults(config, Plan::NONE, vps, ports, test)
 }
 
 /// As [`run_bare`], with faults on purpose.
 pub fn run_with_faults<R>(
-    config: Config,
+    config: impl Into<Config>,
     plan: Plan,
     vps: usize,
     ports: &[Port],
     test: impl FnOnce(&Machine<'_>) -> R,
 ) -> R {
     let vps: Box<[Vp]> = (0..vps).map(|_| Vp::new()).collect();
-    let machine =
-        Machine { partition: Partition::new(config, &vps, ports), host: TestHost::new(vps.len(), plan) };
+    let machine = Machine {
+        partition: Partition::new(config.into(), &vps, ports),
+        host: TestHost::new(vps.len(), plan),
+    };
     machine.partition.reset(&machine.host);
     machine.host.take_events();
     test(&machine)
-}
-
-impl Vp {
-    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else; 0 for
-    /// one that no longer waits.
-    #[must_use]
-    pub fn next_expiration(&self) -> Option<u64> {
-        self.synic().next_expiration()
-    }
 }
 
 impl Machine<'_> {
@@ -136,31 +142,26 @@ impl Machine<'_> {
 
     /// Calls [`Partition::timer_expired`] on a VP.
     pub fn expire(&self, vp: usize) {
-        self.host.current.store(vp, Ordering::Relaxed);
         self.partition.timer_expired(&self.host, vp);
     }
 
     /// Brings a VP online.
     pub fn online(&self, vp: usize) {
-        self.host.current.store(vp, Ordering::Relaxed);
         self.partition.vp_online(&self.host, vp);
     }
 
     /// Takes a VP offline.
     pub fn offline(&self, vp: usize) {
-        self.host.current.store(vp, Ordering::Relaxed);
         self.partition.vp_offline(&self.host, vp);
     }
 
     /// An `hvc`. A call that has to be made again is not.
     pub fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
-        self.host.current.store(vp, Ordering::Relaxed);
         self.partition.hvc(&self.host, vp, immediate, x)
     }
 
     /// An `smc #0`.
     pub fn smc(&self, vp: usize, x: &mut [u64; 31]) -> Action {
-        self.host.current.store(vp, Ordering::Relaxed);
         self.partition.smc(&self.host, vp, 0, x)
     }
 

@@ -102,7 +102,7 @@ pub(crate) const CASES: &[Case] = &[
                 message: bus::MessageType::OPEN_CHANNEL,
                 reason: hv_vmbus::Reason::BadRing,
             };
-            m.host.observe(&hv_host::Event::Bus(event));
+            m.host.observe_bus(&BusEvent::Server(event));
         },
         connected,
     ),
@@ -114,7 +114,7 @@ pub(crate) const CASES: &[Case] = &[
                 message: bus::MessageType::OPEN_CHANNEL,
                 reason: hv_vmbus::Reason::UnknownVp,
             };
-            m.host.observe(&hv_host::Event::Bus(event));
+            m.host.observe_bus(&BusEvent::Server(event));
         },
         connected,
     ),

@@ -2,9 +2,11 @@
 
 pub(crate) use std::sync::{Arc, Mutex};
 
-pub(crate) use hv_host::strict::{Finding, Judge, RULES, Rule, rules};
-pub(crate) use hv_host::testing::{LINUX_ID, Machine, RAM, RAM_SIZE, rep, run_bare, simple};
-pub(crate) use hv_host::{Config, GuestMemory, Host, Port, PortTarget, psci};
+pub(crate) use hv_partition::strict::{Finding, Judge, RULES, Rule, rules};
+pub(crate) use hv_partition::testing::{LINUX_ID, Machine, Observed, RAM, RAM_SIZE, rep, run_bare, simple};
+pub(crate) use hv_partition::{
+    BusEvent, BusObserver, Config, GuestMemory, Host, Port, PortTarget, hv_host::psci,
+};
 pub(crate) use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
 pub(crate) use hv_tlfs::register::RegisterName as Name;
 pub(crate) use hv_tlfs::synic::MessageType;
@@ -29,8 +31,12 @@ pub(crate) fn judge(guest: &dyn Fn(&Machine<'_>)) -> Vec<Finding> {
         let found = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&found);
         let mut judge = Judge::<VPS>::new(RAM, RAM_SIZE);
-        m.host.set_observer(move |event| {
-            judge.event(event, &mut |finding| sink.lock().unwrap().push(finding));
+        m.host.set_observer(move |observed| {
+            let mut found = |finding| sink.lock().unwrap().push(finding);
+            match observed {
+                Observed::Hypervisor(event) => judge.event(event, &mut found),
+                Observed::Bus(event) => judge.bus_event(event, &mut found),
+            }
         });
         for vp in 0..VPS {
             m.online(vp);

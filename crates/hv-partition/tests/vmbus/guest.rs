@@ -1,7 +1,7 @@
 //! A guest that uses VMBus: it connects, opens channels, and exchanges packets with their devices.
 
-use hv_host::testing::{Machine, RAM, simple};
-use hv_host::{GuestMemory as _, Host as _};
+use hv_partition::testing::{Machine, RAM, simple};
+use hv_partition::{GuestMemory as _, Host as _};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::status::HvStatus;
 use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, PacketType, TargetInfo, Version};

@@ -1,7 +1,7 @@
 //! What stock Linux does at boot.
 
-use hv_host::testing::{RAM, run_bare};
-use hv_host::{Action, Config};
+use hv_partition::testing::{RAM, run_bare};
+use hv_partition::{Action, Config};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::VENDOR_UID;

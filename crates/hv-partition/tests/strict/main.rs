@@ -127,7 +127,7 @@ fn a_finding_names_the_vp_and_the_value() {
 #[test]
 fn a_vp_beyond_those_that_the_judge_knows_is_left_out() {
     let mut judge = Judge::<1>::new(RAM, RAM_SIZE);
-    let event = hv_host::Event::MessageDelivered {
+    let event = hv_partition::Event::MessageDelivered {
         vp: 5,
         sint: 99,
         message_type: MessageType::TIMER_EXPIRED.0,
@@ -135,5 +135,6 @@ fn a_vp_beyond_those_that_the_judge_knows_is_left_out() {
         pending: true,
     };
     judge.event(&event, &mut |finding| panic!("{finding:?}"));
-    judge.event(&hv_host::Event::MessageQueued { vp: 0, sint: 99 }, &mut |finding| panic!("{finding:?}"));
+    judge
+        .event(&hv_partition::Event::MessageQueued { vp: 0, sint: 99 }, &mut |finding| panic!("{finding:?}"));
 }

@@ -1,8 +1,8 @@
 //! Messages and signals to VMBus's connections, and what comes back.
 
 use crate::guest::{self, SINT, contact, take_kinds};
-use hv_host::testing::{Machine, run, simple};
-use hv_host::{Config, Profile};
+use hv_partition::testing::{Machine, run, simple};
+use hv_partition::{Config, Profile};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
@@ -37,7 +37,7 @@ fn a_contact_is_answered_on_the_vp_that_it_names() {
 #[test]
 fn more_offers_than_buffers_arrive_all_and_in_order() {
     ready(|m| {
-        let offers = m.partition.with_vmbus(&m.host, 0, |server| {
+        let offers = m.partition.with_vmbus(&m.host, |server| {
             let guid = hv_vmbus::protocol::guid::HEARTBEAT;
             (0..8).filter(|_| server.offer(Offer::new(guid, guid, Device::Silent)).is_some()).count()
         });
@@ -101,7 +101,7 @@ fn an_answer_waits_until_its_sint_is_unmasked() {
 
 #[test]
 fn without_vmbus_its_connections_do_not_exist() {
-    run(Config { vmbus: false, ..Config::new(62_500_000) }, 1, &[], |m| {
+    run(Config { vmbus: None, ..Config::new(62_500_000) }, 1, &[], |m| {
         for connection in [1, 4] {
             assert_eq!(post(m, connection, contact(0).as_bytes()), HvStatus::INVALID_CONNECTION_ID);
         }
@@ -135,7 +135,7 @@ fn any_payload_is_taken_without_harm() {
 fn vmbus_works_with_every_profile() {
     for number in 0..3 {
         let profile = Profile::by_number(number).unwrap();
-        run(Config { profile, ..Config::new(62_500_000) }, 1, &[], |m| {
+        run(Config::new(62_500_000).with_profile(profile), 1, &[], |m| {
             m.enable_synic(0, SINT, 18);
             assert_eq!(post(m, 4, contact(0).as_bytes()), HvStatus::SUCCESS);
             assert_eq!(take_kinds(m, 0), [MessageType::VERSION_RESPONSE]);

@@ -2,5 +2,6 @@
 
 mod connections;
 mod devices;
+mod faults;
 mod guest;
 mod save_restore;

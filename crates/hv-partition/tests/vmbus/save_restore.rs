@@ -1,8 +1,8 @@
 //! Images of a partition whose guest is connected to VMBus.
 
 use crate::guest::{self, SINT};
-use hv_host::testing::{Machine, RAM, run_bare};
-use hv_host::{Config, GuestMemory, Host, Power, RestoreError};
+use hv_partition::testing::{Machine, RAM, run_bare};
+use hv_partition::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::{Device, Offer};
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn config() -> Config {
     const BEAT: Offer = Offer { device: Device::Heartbeat { interval: 20_000 }, ..Offer::HEARTBEAT };
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
     let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
-    Config { bus, ..Config::new(62_500_000) }
+    Config { vmbus: Some(bus), ..Config::new(62_500_000) }
 }
 
 fn save(m: &Machine<'_>) -> Vec<u8> {
@@ -148,7 +148,7 @@ fn a_damaged_vmbus_part_is_refused_by_name() {
 #[test]
 fn the_channels_of_a_refused_image_are_not_offered() {
     connected_machine(|m| {
-        m.partition.with_vmbus(&m.host, 0, |server| server.offer(Offer::ECHO).unwrap());
+        m.partition.with_vmbus(&m.host, |server| server.offer(Offer::ECHO).unwrap());
         let mut image = save(m);
         let start = image.windows(4).rposition(|bytes| bytes == b"VMBS").unwrap();
         // A deadline that does not fit: the last thing that is looked at.

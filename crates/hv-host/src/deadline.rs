@@ -1,0 +1,72 @@
+//! When something is to happen.
+
+/// A reference time at which something is to happen, or never. All zeros is never.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deadline(
+    /// The time, counted from 1; 0 is never.
+    u64,
+);
+
+impl core::fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.time() {
+            Some(time) => write!(f, "Deadline({time})"),
+            None => f.write_str("Deadline(never)"),
+        }
+    }
+}
+
+impl Deadline {
+    /// It never comes.
+    pub const NEVER: Self = Self(0);
+
+    /// Makes a deadline at a reference time in 100 ns. The last of all times is never.
+    #[must_use]
+    pub const fn at(time: u64) -> Self {
+        Self(time.wrapping_add(1))
+    }
+
+    /// Returns the reference time in 100 ns, unless it is never.
+    #[must_use]
+    pub const fn time(self) -> Option<u64> {
+        self.0.checked_sub(1)
+    }
+
+    /// Returns the reference time; `u64::MAX` stands for never.
+    pub(crate) const fn or_max(self) -> u64 {
+        self.0.wrapping_sub(1)
+    }
+
+    /// Returns the earlier one.
+    #[must_use]
+    pub const fn earlier(self, other: Self) -> Self {
+        if self.or_max() <= other.or_max() { self } else { other }
+    }
+
+    /// Returns whether it has come at this reference time.
+    #[must_use]
+    pub const fn is_due(self, now: u64) -> bool {
+        self.0 != 0 && self.0 - 1 <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Deadline;
+
+    #[test]
+    fn never_is_later_than_any_time_and_not_due() {
+        let never = Deadline::NEVER;
+        assert_eq!(Deadline::default(), never);
+        assert_eq!(Deadline::at(u64::MAX), never);
+        assert_eq!(never.time(), None);
+        assert!(!never.is_due(u64::MAX));
+        for time in [0, 1, u64::MAX - 1] {
+            let at = Deadline::at(time);
+            assert_eq!(at.time(), Some(time));
+            assert_eq!((at.earlier(never), never.earlier(at)), (at, at));
+            assert!(at.is_due(time) && at.is_due(u64::MAX));
+            assert!(time == 0 || !at.is_due(time - 1));
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! How a partition is built.
+
+/// How a partition is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The hypervisor.
+    pub hypervisor: hv_host::Config,
+    /// VMBus; `None`: there is none, and its connections do not exist.
+    pub vmbus: Option<hv_vmbus::Config>,
+}
+
+impl Config {
+    /// Today's Azure with VMBus, for a counter of this frequency.
+    #[must_use]
+    pub const fn new(counter_frequency: u64) -> Self {
+        Self { hypervisor: hv_host::Config::new(counter_frequency), vmbus: Some(hv_vmbus::Config::DEFAULT) }
+    }
+
+    /// The same with another profile.
+    #[must_use]
+    pub const fn with_profile(mut self, profile: hv_host::Profile) -> Self {
+        self.hypervisor.profile = profile;
+        self
+    }
+}
+
+/// A partition without VMBus.
+impl From<hv_host::Config> for Config {
+    fn from(hypervisor: hv_host::Config) -> Self {
+        Self { hypervisor, vmbus: None }
+    }
+}

@@ -1,0 +1,42 @@
+//! A whole Hyper-V partition for ARM64: the hypervisor of `hv-host` joined with the VMBus server of `hv-vmbus`.
+//!
+//! [`Partition`] has the calls of [`hv_host::Partition`] and passes them on. The embedder implements [`Host`] for the hypervisor
+//! and [`BusObserver`] for VMBus. The files, in the order in which a message of VMBus passes them:
+//!
+//! | file | what |
+//! |---|---|
+//! | `partition` | the embedder's calls |
+//! | `joined` | the embedder as the hypervisor sees it here: deadlines joined, connections routed |
+//! | `bus` | the server behind its lock: when it is called, and by which VP's deadline |
+//! | `port` | the partition as the server sees it: answers go to the hypervisor |
+//!
+//! Beside them: `save` (the image), `strict` (the judge, with VMBus's rules), `event` (what the observer is told of the bus).
+//!
+//! Locks are taken in this order: the bus, then a VP.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "testing")]
+extern crate std;
+
+mod bus;
+mod config;
+mod event;
+mod joined;
+mod partition;
+mod port;
+mod save;
+pub mod strict;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use bus::Server;
+pub use config::Config;
+pub use event::{BusEvent, BusObserver};
+pub use hv_host::{
+    self, Action, Cause, Connections, Convention, Event, Flush, Host, Port, PortTarget, Power, Profile,
+    Retarget, TimerEvent, Vp, VpContext, VpMask, faults,
+};
+pub use hv_memory::save::RestoreError;
+pub use hv_memory::{BadAddress, GuestMemory};
+pub use partition::Partition;

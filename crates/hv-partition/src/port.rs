@@ -1,0 +1,58 @@
+//! The partition as the VMBus server sees it: what the server sends goes to the hypervisor as messages and events.
+
+use hv_host::Host;
+use hv_host::faults::Injection;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
+use hv_vmbus::Posted;
+
+use crate::event::{BusEvent, BusObserver};
+use crate::joined::Joined;
+
+/// The partition during one call of the server.
+pub(crate) struct ServerPort<'c, H>(pub(crate) &'c Joined<'c, H>);
+
+impl<H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, H> {
+    type Memory = H::Memory;
+
+    fn memory(&self) -> &Self::Memory {
+        self.0.host.memory()
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.0.partition.reference_time(self.0.host)
+    }
+
+    fn has_vp(&self, vp: u32) -> bool {
+        (vp as usize) < self.0.partition.vp_count()
+    }
+
+    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
+        let Joined { partition, host } = *self.0;
+        let (hypervisor, target) = (partition.hypervisor(), vp as usize);
+        // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
+        if host.inject(target, Injection::Silent) || hypervisor.is_masked(target, sint) {
+            return Posted::Full;
+        }
+        let (kind, sender) = (MessageType(MESSAGE_TYPE), u64::from(MESSAGE_PORT_ID));
+        match hypervisor.post_message(self.0, target, sint, kind, sender, payload) {
+            Ok(()) => {
+                host.observe_bus(&BusEvent::Message { vp: target, from_guest: false, payload });
+                Posted::Queued
+            }
+            Err(HvStatus::INSUFFICIENT_BUFFERS) => Posted::Full,
+            // Hyper-V drops what it has for a VP whose SynIC or message page is off (openvmm, issue 2276).
+            Err(_) => Posted::Undeliverable,
+        }
+    }
+
+    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16) {
+        // A target that cannot take it loses the signal.
+        let _ = self.0.partition.hypervisor().signal_event(self.0, vp as usize, sint, flag);
+    }
+
+    fn observe(&mut self, event: hv_vmbus::Event) {
+        self.0.host.observe_bus(&BusEvent::Server(event));
+    }
+}
