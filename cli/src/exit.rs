@@ -8,7 +8,7 @@ pub(crate) enum Exit {
     Success = 0,
     /// A test failed, something that was looked for is not there, a figure is worse than before.
     Failed = 1,
-    /// A bad option, a bad input file, or something that is missing.
+    /// A bad option, a bad input file, something that is missing, or an output that could not be written.
     Usage = 2,
     /// The guest reported a crash.
     Crash = 3,
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     VpsOff = 7,
     /// The guest broke a rule of the level that `--strict` gave.
     Strict = 8,
-    /// Ctrl-C, or the terminal went away.
+    /// Ctrl-C, SIGTERM, or the terminal went away.
     Interrupted = 130,
 }
 
@@ -37,11 +37,12 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off
   1    a test failed; nothing was found; something is missing (doctor) or worse than before (bench)
-  2    a bad option, a bad input file, or something that is missing and could not be installed
+  2    a bad option, a bad input file, something that is missing and could not be installed, or an output that could
+       not be written, however the guest ended
   3    the guest reported a crash
   4    the guest asked for a reset
   5    the time given by --timeout ran out
   6    the hypervisor panicked or refused to start, or QEMU ended by itself
   7    the guest switched all of its VPs off
   8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
-  130  interrupted (Ctrl-C, or the terminal went away)";
+  130  interrupted (Ctrl-C, SIGTERM, or the terminal went away)";

@@ -56,7 +56,16 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(line) => line.command,
+        Err(error) if error.use_stderr() => {
+            ui::bad_command_line(&error);
+            ui::finish();
+            return Exit::Usage.into();
+        }
+        // Help, in colours: nothing in it comes from elsewhere.
+        Err(help) => help.exit(),
+    };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
         Command::Trace(args) => trace::run(&args),
@@ -73,11 +82,10 @@ fn main() -> std::process::ExitCode {
         Command::Man(args) => shell::man(&args),
         Command::ExecTied(args) => machine::child::run(&args),
     });
-    // A result that did not arrive is no success.
-    let result = result.and_then(|exit| ui::delivered().map(|()| exit));
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);
         if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
     });
-    exit.into()
+    // A result that did not arrive is no success.
+    if ui::finish() { exit.into() } else { Exit::Usage.into() }
 }

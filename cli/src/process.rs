@@ -36,6 +36,7 @@ impl Finished {
 
 /// Runs a command to its end, calling `tick` while it works.
 pub(crate) fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Finished> {
+    let _orderly = interrupt::orderly();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -51,6 +52,7 @@ pub(crate) fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Resu
 
 /// Waits for a child; an interrupt stops it first.
 pub(crate) fn wait(child: &mut Child, tick: &mut dyn FnMut()) -> anyhow::Result<ExitStatus> {
+    let _orderly = interrupt::orderly();
     loop {
         if let Some(status) = child.try_wait()? {
             interrupt::check()?;

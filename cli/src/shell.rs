@@ -7,7 +7,8 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::exit::Exit;
-use crate::{Cli, ui};
+use crate::output::Folder;
+use crate::{Cli, interrupt, ui};
 
 /// Print completions for a shell
 ///
@@ -51,8 +52,19 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 /// Runs `hv man`.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     let explain = || format!("cannot write manual pages to {}", args.folder.display());
-    std::fs::create_dir_all(&args.folder).with_context(explain)?;
-    clap_mangen::generate_to(installed(), &args.folder).with_context(explain)?;
+    // The library writes through links that stand in a folder; a new one has none.
+    let write = || {
+        let made = tempfile::tempdir()?;
+        clap_mangen::generate_to(installed(), made.path())?;
+        let folder = Folder::make(&args.folder)?;
+        for page in std::fs::read_dir(made.path())? {
+            let page = page?;
+            folder.write(&page.file_name().to_string_lossy(), &std::fs::read(page.path())?)?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _orderly = interrupt::orderly();
+    write().with_context(explain)?;
     Ok(Exit::Success)
 }
 

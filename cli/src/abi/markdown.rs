@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use hv_tlfs::abi::{self, Chapter, Constant, Doc, Field, Struct};
 
 use super::plain;
+use crate::output::Folder;
 
 /// Writes a file for each chapter, `NAME.md`, and gives their number.
 pub(super) fn write(dir: &Path) -> anyhow::Result<usize> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let folder = Folder::make(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     for chapter in abi::chapters() {
-        let file = dir.join(format!("{}.md", chapter.name));
-        fs::write(&file, page(chapter)).with_context(|| format!("cannot write {}", file.display()))?;
+        let file = format!("{}.md", chapter.name);
+        let written = folder.write(&file, page(chapter).as_bytes());
+        written.with_context(|| format!("cannot write {}", dir.join(file).display()))?;
     }
     Ok(abi::chapters().len())
 }
@@ -122,6 +123,8 @@ fn cell(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use hv_wire::{BootFlags, BootInfo};
 use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
 use crate::input::{self, Input};
 use crate::machine::platform::VIRT;
-use crate::machine::{DIRECT_START, Outcome, Running, Settings, Sink};
+use crate::machine::{DIRECT_START, Outcome, Running, Settings};
 use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
 
@@ -66,7 +66,7 @@ impl Setup {
             gdb: None,
             timeout: Some(LIMIT),
         };
-        let outcome = Running::start(&settings, ram, Sink::Nowhere, None)?.wait()?;
+        let outcome = Running::start(&settings, ram, None, None)?.wait()?;
         interrupt::check()?;
         match report::trouble(&outcome).filter(|_| hosted) {
             Some(trouble) => bail!("{trouble}"),
@@ -172,6 +172,8 @@ mod tests {
             report: hv_wire::Report::new_box_zeroed().unwrap(),
             vps: Vec::new(),
             console: console.to_owned(),
+            console_dropped: 0,
+            log_failed: None,
             complaints: String::new(),
             wall: Duration::ZERO,
         }

@@ -115,16 +115,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let missing = missing.collect();
     let table = Table::new(&qemu.version, figures, missing)?;
     let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&table)? + "\n");
-    match &args.json {
-        Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
-        Some(file) => {
-            output::write("figures", file, json()?.as_bytes())?;
-            ui::out(&table.to_string());
+    let written = match &args.json {
+        Some(file) if file.as_os_str() == "-" => {
+            ui::out(&json()?);
+            Ok(())
         }
-        None => ui::out(&table.to_string()),
-    }
-    let Some(earlier) = earlier else { return Ok(Exit::Success) };
+        Some(file) => {
+            let written = output::write("figures", file, json()?.as_bytes());
+            ui::out(&table.to_string());
+            written
+        }
+        None => {
+            ui::out(&table.to_string());
+            Ok(())
+        }
+    };
+    let Some(earlier) = earlier else { return written.map(|()| Exit::Success) };
     let compared = Compared::new(&earlier, &table, args.tolerance);
     ui::note(compared.to_string().trim_end());
+    written?;
     Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
 }

@@ -89,7 +89,7 @@ pub(crate) struct Args {
     /// tcp:PORT is a port of the local host, with which every user of this machine can act as you
     #[arg(long, value_name = "PATH|tcp:PORT", num_args = 0..=1, default_missing_value = Address::FRESH)]
     pub(super) gdb: Option<Address>,
-    /// Keep QEMU's command line, the console and the report in this folder
+    /// Keep QEMU's command line, the console and the report in this folder; what has their names there is replaced
     #[arg(long, value_name = "DIR")]
     pub(super) keep: Option<PathBuf>,
     /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr)

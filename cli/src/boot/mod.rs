@@ -2,27 +2,27 @@
 
 mod args;
 mod faults;
+mod keep;
 mod sources;
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use hv_machine::{ALIGN_2M, Image};
 use hv_wire::{BootFlags, BootInfo, Report, platform};
 use zerocopy::FromZeros as _;
 
 pub(crate) use args::Args;
 use args::Strict;
+use keep::Keep;
 use sources::Given;
 
 use crate::exit::Exit;
-use crate::machine::{Outcome, Ram, Running, Settings, Sink};
+use crate::machine::{self, Outcome, Ram, Running, Settings, Sink};
 use crate::report::{Known, Summary};
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock};
 use crate::trace::{self, Collector, Kept, Region};
-use crate::{build, output, ui};
+use crate::ui::Stream;
+use crate::{build, interrupt, output, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -43,10 +43,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(trace) = &args.trace {
         output::check("trace", "--trace", trace)?;
     }
-    if let Some(dir) = &args.keep {
-        fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the folder {} of --keep", dir.display()))?;
-    }
+    let mut kept = Keep::open(args.keep.as_deref())?;
     // What can be wrong with the user's own files is said before anything is installed.
     let plan = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
     let given = Given::read(args)?;
@@ -71,19 +68,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         timeout: args.limit(),
     };
     let ram = load(args, &image, &plan)?;
-    if let Some(dir) = &args.keep {
-        let file = dir.join("cmdline.txt");
-        fs::write(&file, format!("{}\n", image.command_line))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    kept.write("cmdline.txt", format!("{}\n", image.command_line).as_bytes());
+    kept.write("qemu.txt", (machine::command_line(&settings, ram.size()) + "\n").as_bytes());
+    let log = kept.create("console.txt");
     drop(image);
-    ui::note(&format!("Booting {title} on {} VPs ({}, QEMU {})", args.vps, settings.cpu, qemu.version));
-    let kept = ram.share()?;
+    // From here on neither a signal nor a reader of what is shown keeps the report from being written.
+    let _orderly = interrupt::orderly();
+    ui::wait_for_nobody();
+    let tag = sink(args).filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
+    let announced = tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
+    ui::note(&format!(
+        "Booting {title} on {} VPs ({}, QEMU {}){announced}",
+        args.vps, settings.cpu, qemu.version
+    ));
+    let shared = ram.share()?;
     let collector = trace_region(args).map(|region| Collector::start(ram.share()?, region)).transpose()?;
-    let outcome = Running::start(&settings, ram, sink(args), args.keep.as_deref())?.wait()?;
+    let outcome = Running::start(&settings, ram, sink(args), log)?.wait()?;
     let trace = match (collector, &args.trace) {
         (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
-            Some(trace::keep(collector, &kept, &outcome, &plan.rules, file))
+            Some(trace::keep(collector, &shared, &outcome, &plan.rules, file))
         }
         _ => None,
     };
@@ -93,7 +96,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         rules: plan.rules,
         fails_from: args.strict.and_then(Strict::fails_from),
     };
-    finish(args, &outcome, &known, trace)
+    let mut summary = Summary::new(&outcome, &known);
+    summary.set_tag(tag);
+    finish(args, &outcome, summary, trace, kept)
 }
 
 /// The CPU model: the one given if it has the kernel's page size, else the fastest that has.
@@ -174,63 +179,57 @@ pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
 
 fn sink(args: &Args) -> Sink {
     match &args.json {
-        _ if args.quiet => Sink::Nowhere,
-        Some(file) if file.as_os_str() == "-" => Sink::Stderr,
-        _ => Sink::Stdout,
+        _ if args.quiet => None,
+        Some(file) if file.as_os_str() == "-" => Some(Stream::Stderr),
+        _ => Some(Stream::Stdout),
     }
 }
 
-/// Reports, and turns the outcome into an exit code.
+/// A word that is said before the guest starts and stands at the head of its report: a guest can print what looks like a
+/// report, but not this.
+fn tag() -> anyhow::Result<String> {
+    Ok(sources::random::<6>()?.map(|byte| format!("{byte:02x}")).concat())
+}
+
+/// Reports, and turns the outcome into an exit code. What cannot be written costs nothing but itself.
 fn finish(
     args: &Args,
     outcome: &Outcome,
-    known: &Known,
+    mut summary: Summary,
     trace: Option<anyhow::Result<Kept>>,
+    mut kept: Keep,
 ) -> anyhow::Result<Exit> {
-    let sink = sink(args);
-    if sink != Sink::Nowhere && !outcome.console.is_empty() && !outcome.console.ends_with('\n') {
-        ui::line_end(sink == Sink::Stderr);
+    use zerocopy::IntoBytes as _;
+    match trace {
+        Some(Ok(trace)) => summary.set_trace(trace),
+        Some(Err(error)) => kept.failed.push(error),
+        None => {}
     }
-    let mut summary = Summary::new(outcome, known);
-    // A trace that could not be kept does not cost the report as well.
-    let (trace, no_trace) = match trace.transpose() {
-        Ok(trace) => (trace, None),
-        Err(error) => (None, Some(error)),
-    };
-    if let Some(trace) = trace {
-        summary.set_trace(trace);
-    }
-    if let Some(dir) = &args.keep {
-        keep(dir, outcome, &summary).with_context(|| format!("cannot write to {}", dir.display()))?;
-    }
+    kept.note("console.txt", outcome.log_failed.as_ref());
+    let vps = outcome.vps.iter().flat_map(|vp| vp.as_bytes());
+    kept.write("report.bin", &outcome.report.as_bytes().iter().chain(vps).copied().collect::<Vec<_>>());
+    kept.write("report.json", &serde_json::to_vec_pretty(&summary)?);
+    kept.write("qemu-messages.txt", outcome.complaints.as_bytes());
     let exit = summary.outcome();
     if exit == Exit::Usage {
+        kept.complain();
         bail!("{}", summary.explanation());
     }
-    let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&summary)? + "\n");
-    match &args.json {
-        Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
+    // Files first: whoever reads stdout may be slow.
+    let json = serde_json::to_string_pretty(&summary)? + "\n";
+    let text = match &args.json {
+        Some(file) if file.as_os_str() == "-" => json,
         Some(file) => {
-            output::write("report", file, json()?.as_bytes())?;
-            ui::out(&summary.to_string());
+            kept.failed.extend(output::write("report", file, json.as_bytes()).err());
+            summary.to_string()
         }
-        None => ui::out(&summary.to_string()),
-    }
+        None => summary.to_string(),
+    };
+    ui::out(&text);
     if exit != Exit::Success {
-        ui::note(&format!("hv boot: {}", summary.explanation()));
+        ui::note(&format!("hv boot: {}", ui::one_line(summary.explanation())));
     }
-    no_trace.map_or(Ok(exit), Err)
-}
-
-fn keep(dir: &Path, outcome: &Outcome, summary: &Summary) -> anyhow::Result<()> {
-    use zerocopy::IntoBytes as _;
-    let mut bytes = outcome.report.as_bytes().to_vec();
-    for vp in &outcome.vps {
-        bytes.extend_from_slice(vp.as_bytes());
-    }
-    fs::write(dir.join("report.bin"), bytes)?;
-    fs::write(dir.join("report.json"), serde_json::to_vec_pretty(summary)?)?;
-    Ok(fs::write(dir.join("qemu-messages.txt"), &outcome.complaints)?)
+    Ok(if kept.complain() { Exit::Usage } else { exit })
 }
 
 #[cfg(test)]

@@ -98,12 +98,15 @@ fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Vec<u8>> 
 
 /// Entropy for the guest.
 fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
-    let mut seed = [0x5a; RNG_SEED_LEN];
-    if !deterministic {
-        let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
-        random.context("cannot read /dev/urandom")?;
-    }
-    Ok(seed)
+    if deterministic { Ok([0x5a; RNG_SEED_LEN]) } else { random() }
+}
+
+/// Bytes that nothing can know.
+pub(super) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    random.context("cannot read /dev/urandom")?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::boot::{self, STIMER_INTID, VMBUS_INTID};
 use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::machine::platform::VIRT;
-use crate::machine::{End, Outcome, Running, Settings, Sink};
+use crate::machine::{End, Outcome, Running, Settings};
 use crate::setup::{qemu, target};
 use crate::{build, output, ui};
 use matrix::{Conduit, Granule, Shape};
@@ -201,7 +201,7 @@ fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
     // For messages and events that the guest sends to itself.
     let orders = BootInfo { flags: BootFlags::LOOPBACK, ..boot::orders(&image, settings.vps, MEMORY) };
     let ram = boot::ram(&image, &orders)?;
-    let outcome = Running::start(settings, ram, Sink::Nowhere, None)?.wait()?;
+    let outcome = Running::start(settings, ram, None, None)?.wait()?;
     if outcome.end == End::Interrupted {
         bail!(crate::interrupt::Interrupted);
     }

@@ -1,6 +1,6 @@
 //! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it leaves there.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use hv_conformance::report::Report;
 use super::fat;
 use crate::exit::Exit;
 use crate::input::Input;
+use crate::output::Folder;
 use crate::{build, ui};
 
 /// Where firmware for AArch64 looks for an application (UEFI Specification, "Removable Media Boot Behavior").
@@ -35,18 +36,30 @@ const PARTITION_BYTES: u64 = DISK - (2 << 20);
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
     let application = build::application()?;
     let explain = || format!("cannot write to {}", folder.display());
-    let file = folder.join(BOOT_PATH);
-    fs::create_dir_all(file.parent().unwrap_or(folder)).with_context(explain)?;
-    fs::copy(&application, &file).with_context(explain)?;
-    let image = folder.join(IMAGE);
-    write_image(&image, &[(BOOT_PATH, &fs::read(&application)?)]).with_context(explain)?;
-    ui::out(&format!("{}\n{}\n", file.display(), image.display()));
+    let application = fs::read(&application)?;
+    let write = || {
+        let root = Folder::make(folder)?;
+        let (folders, name) = BOOT_PATH.rsplit_once('/').context("the application is in a folder")?;
+        let inner = folders
+            .split('/')
+            .try_fold(None::<Folder>, |inner, name| inner.as_ref().unwrap_or(&root).inner(name).map(Some))?;
+        inner.as_ref().unwrap_or(&root).write(name, &application)?;
+        let image = root.begin(Path::new(IMAGE))?;
+        fill_image(image.file.try_clone()?, &[(BOOT_PATH, &application)])?;
+        anyhow::Ok(image.commit()?)
+    };
+    write().with_context(explain)?;
+    ui::out(&format!("{}\n{}\n", folder.join(BOOT_PATH).display(), folder.join(IMAGE).display()));
     Ok(Exit::Success)
 }
 
 /// Writes a disk image: GPT, and one EFI system partition with these files.
 pub(crate) fn write_image(path: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    let mut disk = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    fill_image(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?, files)
+}
+
+/// As [`write_image`], in an empty file.
+fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     disk.set_len(DISK)?;
     ProtectiveMBR::with_lb_size((DISK / SECTOR - 1) as u32).overwrite_lba0(&mut disk)?;
     let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);

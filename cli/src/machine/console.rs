@@ -1,73 +1,91 @@
 //! The guest's console: shown while it runs, and kept.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use crate::ui::{self, Screen, Stream};
 
 /// Most bytes that are kept in memory, from the end.
 const KEPT: usize = 1 << 18;
 
-/// Where the console is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sink {
-    /// On stdout.
-    Stdout,
-    /// On stderr, since stdout carries the result.
-    Stderr,
-    /// Nowhere.
-    Nowhere,
+/// Where the console is shown, if anywhere: on stderr where stdout carries the result.
+pub(crate) type Sink = Option<Stream>;
+
+/// What a console leaves.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The last part of the text.
+    pub(crate) text: String,
+    /// Bytes that whoever was shown the console did not read in time.
+    pub(crate) dropped: u64,
+    /// Why the log is not whole.
+    pub(crate) log_failed: Option<io::Error>,
 }
 
 /// A thread that moves the console's bytes.
 #[derive(Debug)]
 pub(crate) struct Console {
     kept: Arc<Mutex<Vec<u8>>>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Option<io::Error>>,
+    sink: Sink,
 }
 
 impl Console {
     /// Shows and keeps what comes out of `pipe`, and writes it to `log` if there is one.
-    pub(crate) fn start(mut pipe: impl Read + Send + 'static, sink: Sink, mut log: Option<File>) -> Self {
+    pub(crate) fn start(pipe: impl Read + Send + 'static, sink: Sink, log: Option<File>) -> Self {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&kept);
-        let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                let bytes = &buffer[..length];
-                show(sink, bytes);
-                if log.as_mut().is_some_and(|log| log.write_all(bytes).is_err()) {
-                    log = None;
-                }
-                let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend_from_slice(bytes);
-                if kept.len() > 2 * KEPT {
-                    let surplus = kept.len() - KEPT;
-                    kept.drain(..surplus);
-                }
-            }
-        });
-        Self { kept, thread }
+        let thread = std::thread::spawn(move || pump(pipe, sink, log, &shared));
+        Self { kept, thread, sink }
     }
 
-    /// Waits for the end and gives the last part of the text.
-    pub(crate) fn finish(self) -> String {
-        let _ = self.thread.join();
+    /// Waits for the end of what the guest says.
+    pub(crate) fn finish(self) -> Kept {
+        let log_failed = self.thread.join().unwrap_or_default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&kept).into_owned()
+        Kept {
+            text: String::from_utf8_lossy(&kept).into_owned(),
+            dropped: self.sink.map_or(0, ui::settle_console),
+            log_failed,
+        }
     }
 }
 
-/// A reader that went away is no reason to stop the guest.
-fn show(sink: Sink, bytes: &[u8]) {
-    let _ = match sink {
-        Sink::Stdout => {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(bytes).and_then(|()| stdout.flush())
+/// Moves bytes until there are no more, and gives the error that has ended the log.
+fn pump(mut pipe: impl Read, sink: Sink, mut log: Option<File>, kept: &Mutex<Vec<u8>>) -> Option<io::Error> {
+    // Byte for byte into a file or a pipe; a terminal would obey.
+    let mut screen = sink.filter(|stream| stream.is_terminal()).map(|_| Screen::default());
+    let mut failed = None;
+    let mut at_start = true;
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        at_start = bytes.last() == Some(&b'\n');
+        match (sink, &mut screen) {
+            (Some(stream), Some(screen)) => ui::console(stream, &screen.pass(bytes)),
+            (Some(stream), None) => ui::console(stream, bytes),
+            (None, _) => {}
         }
-        Sink::Stderr => std::io::stderr().write_all(bytes),
-        Sink::Nowhere => Ok(()),
-    };
+        if let Some(Err(error)) = log.as_mut().map(|log| log.write_all(bytes)) {
+            failed = Some(error);
+            log = None;
+        }
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(bytes);
+        if kept.len() > 2 * KEPT {
+            let surplus = kept.len() - KEPT;
+            kept.drain(..surplus);
+        }
+    }
+    match (sink, &mut screen) {
+        (Some(stream), Some(screen)) => ui::restore(stream, screen),
+        // A line that the guest left open.
+        (Some(stream), None) if !at_start => ui::end_line(stream),
+        _ => {}
+    }
+    failed
 }
 
 #[cfg(test)]
@@ -77,13 +95,21 @@ mod tests {
     #[test]
     fn a_chatty_guest_does_not_fill_memory() {
         let text = vec![b'x'; 5 * KEPT];
-        let kept = Console::start(std::io::Cursor::new(text), Sink::Nowhere, None).finish();
+        let kept = Console::start(io::Cursor::new(text), None, None).finish().text;
         assert!((KEPT..=2 * KEPT).contains(&kept.len()));
     }
 
     #[test]
     fn bytes_that_are_no_text_are_kept_readable() {
-        let kept = Console::start(&b"a\xffb"[..], Sink::Nowhere, None).finish();
+        let kept = Console::start(&b"a\xffb"[..], None, None).finish().text;
         assert_eq!(kept, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told_of_and_costs_nothing_else() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let kept = Console::start(&b"text"[..], None, Some(full)).finish();
+        assert_eq!(kept.text, "text");
+        assert!(kept.log_failed.is_some());
     }
 }

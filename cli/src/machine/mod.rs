@@ -16,7 +16,7 @@ use crate::setup::qemu::Qemu;
 
 pub(crate) use console::{Console, Sink};
 pub(crate) use ram::Ram;
-pub(crate) use run::{End, Outcome, Running};
+pub(crate) use run::{End, Outcome, Running, command_line};
 
 /// Where a machine without a hypervisor starts: above what QEMU puts at the start of RAM, below the guest's.
 pub(crate) const DIRECT_START: u64 = 0x4030_0000;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,12 @@ use anyhow::Context as _;
 use hv_wire::{ExitKind, Report, VpReport};
 
 use super::command::Files;
+use super::console::Kept;
 use super::debugger::Door;
 use super::terminal::Keyboard;
 use super::{Console, Ram, Settings, Sink, child, command};
-use crate::{interrupt, process};
+use crate::interrupt::{self, Orderly};
+use crate::process;
 
 /// How long QEMU may take to end after the hypervisor has noted the end of the run.
 const GRACE: Duration = Duration::from_secs(5);
@@ -40,6 +41,10 @@ pub(crate) struct Outcome {
     pub(crate) vps: Vec<Box<VpReport>>,
     /// The end of the console's text.
     pub(crate) console: String,
+    /// Bytes of the console that its reader did not take in time.
+    pub(crate) console_dropped: u64,
+    /// Why the console's log is not whole.
+    pub(crate) log_failed: Option<std::io::Error>,
     /// What QEMU complained about.
     pub(crate) complaints: String,
     /// How long it took.
@@ -55,13 +60,14 @@ pub(crate) struct Running {
     complaints: Option<process::Reader>,
     keyboard: Option<Keyboard>,
     _debugger: Option<Door>,
+    _orderly: Orderly,
     started: Instant,
     timeout: Option<Duration>,
     vps: u32,
 }
 
 /// The command line of a run, as a person would type it.
-fn command_line(settings: &Settings, size: u64) -> String {
+pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let quote = |word: &std::ffi::OsStr| {
         let word = word.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
@@ -78,25 +84,19 @@ fn command_line(settings: &Settings, size: u64) -> String {
 }
 
 impl Running {
-    /// Starts the machine with what is in `ram`. Its files go to the folder `keep`, if there is one.
+    /// Starts the machine with what is in `ram`. Its console is shown in `sink` and kept in `log`.
     pub(crate) fn start(
         settings: &Settings,
         ram: Ram,
         sink: Sink,
-        keep: Option<&Path>,
+        log: Option<File>,
     ) -> anyhow::Result<Self> {
+        let orderly = interrupt::orderly();
         let path = ram.inherit()?;
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
         let files = Files { ram: &path, gdb: gdb.as_deref() };
         let arguments = command::arguments(settings, &files, ram.size());
-        let log = keep
-            .map(|dir| {
-                std::fs::write(dir.join("qemu.txt"), command_line(settings, ram.size()) + "\n")?;
-                File::create(dir.join("console.txt"))
-            })
-            .transpose()
-            .context("cannot write to the folder of --keep")?;
         let keyboard = Keyboard::present();
         let mut child = child::tied(&settings.qemu.path, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
@@ -118,6 +118,7 @@ impl Running {
             complaints,
             keyboard,
             _debugger: debugger,
+            _orderly: orderly,
             started: Instant::now(),
             timeout: settings.timeout,
             vps: settings.vps,
@@ -130,13 +131,15 @@ impl Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.keyboard = None;
-        let console = self.console.take().map(Console::finish).unwrap_or_default();
+        let Kept { text, dropped, log_failed } = self.console.take().map(Console::finish).unwrap_or_default();
         let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();
         Ok(Outcome {
             end,
             report: self.ram.report()?,
             vps: self.ram.vp_reports(self.vps)?,
-            console,
+            console: text,
+            console_dropped: dropped,
+            log_failed,
             complaints,
             wall: self.started.elapsed(),
         })

@@ -53,8 +53,13 @@ pub(crate) struct Summary {
     faults: Vec<PlanRule>,
     /// `None` where none was asked for.
     trace: Option<Kept>,
+    /// Bytes of the console that were not shown: whoever read it did not read them in time.
+    console_dropped: u64,
     /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
     boot_ms: Option<u64>,
+    /// What stands behind the head of the text.
+    #[serde(skip)]
+    tag: Option<String>,
     #[serde(skip)]
     outcome: Exit,
     #[serde(skip)]
@@ -188,6 +193,8 @@ impl Summary {
             findings,
             faults,
             trace: None,
+            console_dropped: outcome.console_dropped,
+            tag: None,
             boot_ms: boot_ms(report),
             outcome: outcome_exit,
             explanation,
@@ -203,6 +210,11 @@ impl Summary {
             ));
         }
         self.trace = Some(trace);
+    }
+
+    /// Adds a word that tells the text from what a guest prints.
+    pub(crate) fn set_tag(&mut self, tag: Option<String>) {
+        self.tag = tag;
     }
 
     /// The exit code that goes with it.

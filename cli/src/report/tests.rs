@@ -49,6 +49,8 @@ fn outcome(exit: ExitKind) -> Outcome {
         report,
         vps: vec![first, second],
         console: String::new(),
+        console_dropped: 0,
+        log_failed: None,
         complaints: String::new(),
         wall: Duration::from_secs(9),
     }
@@ -165,7 +167,7 @@ fn crash_data_is_shown_and_cannot_drive_the_terminal() {
     let summary = Summary::new(&crashed, &known());
     let shown = summary.to_string();
     assert!(shown.contains("crash reported by VP 1 with control 0xc000000000000000"), "{shown}");
-    assert!(shown.contains("    P4 0x5\n    | Kernel panic\n    | \u{fffd}[2Jsysrq\n"), "{shown}");
+    assert!(shown.contains("    P4 0x5\n    | Kernel panic\n    | \\u001b[2Jsysrq\n"), "{shown}");
     assert_eq!(serde_json::to_value(&summary).unwrap()["crash"]["parameters"][0], "0x1");
 }
 

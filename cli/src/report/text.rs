@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
 use super::{PlanRule, Summary, Synic, fired};
+use crate::ui::{one_line, printable};
 
 /// Warnings that are shown; the JSON has all.
 const WARNINGS: usize = 24;
@@ -16,8 +17,8 @@ impl Display for Summary {
         let names = names.chain(self.registers.iter().map(|register| &register.name));
         let wide = names.map(String::len).max().unwrap_or(0);
         let time = self.boot_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
-        writeln!(f, "\nreport")?;
-        writeln!(f, "  exit         {}{time} ({})", self.exit, self.explanation)?;
+        writeln!(f, "\nreport{}", self.tag.as_ref().map_or_else(String::new, |tag| format!(" {tag}")))?;
+        writeln!(f, "  exit         {}{time} ({})", self.exit, one_line(&self.explanation))?;
         writeln!(f, "  VPs          {}", self.vps)?;
         writeln!(f, "  detection    {}", self.detection)?;
         match &self.guest_os_id {
@@ -27,7 +28,14 @@ impl Display for Summary {
         writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
         if let Some(trace) = &self.trace {
             let (records, dropped) = (trace.records, trace.dropped);
-            writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", trace.file)?;
+            writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", one_line(&trace.file))?;
+        }
+        if self.console_dropped != 0 {
+            writeln!(
+                f,
+                "  console      {} bytes not shown: they were not read in time",
+                self.console_dropped
+            )?;
         }
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
@@ -79,7 +87,7 @@ impl Display for Summary {
             writeln!(f, "\n  warnings")?;
         }
         for warning in self.warnings.iter().take(WARNINGS) {
-            writeln!(f, "    {warning}")?;
+            writeln!(f, "    {}", one_line(warning))?;
         }
         if self.warnings.len() > WARNINGS {
             writeln!(f, "    and {} more, which --json shows", self.warnings.len() - WARNINGS)?;
@@ -93,10 +101,10 @@ impl Display for Finding {
         let place = self.symbol.as_deref().unwrap_or(&self.pc);
         let times = if self.count == 1 { String::new() } else { format!(", {} times in all", self.count) };
         writeln!(f, "{} {}: {}", self.severity, self.rule, self.asks)?;
-        writeln!(f, "      VP {}, PC {place}, {} {}{times}", self.vp, self.value_is, self.value)?;
+        writeln!(f, "      VP {}, PC {}, {} {}{times}", self.vp, one_line(place), self.value_is, self.value)?;
         if !self.callers.is_empty() {
             let callers: Vec<String> = self.callers.iter().map(ToString::to_string).collect();
-            writeln!(f, "      called from {}", callers.join(", "))?;
+            writeln!(f, "      called from {}", one_line(&callers.join(", ")))?;
         }
         write!(f, "      {}", self.source)
     }
@@ -118,9 +126,4 @@ impl Display for Synic {
         }
         Ok(())
     }
-}
-
-/// A line of the guest's without anything that a terminal would obey.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

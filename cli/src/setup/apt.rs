@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::cache::{Cache, Lock};
+use crate::output::Folder;
 use crate::{process, ui};
 
 /// apt with lists of arm64 packages.
@@ -34,11 +35,13 @@ impl<'a> Apt<'a> {
     /// Sets up the private state and fetches the lists.
     pub(crate) fn update(cache: &'a Cache, lock: &'a Lock) -> anyhow::Result<Self> {
         let dir = cache.entry("apt");
-        fs::create_dir_all(dir.join("state/lists/partial"))?;
-        fs::create_dir_all(dir.join("cache/archives/partial"))?;
-        fs::write(dir.join("state/status"), "")?;
+        let folder = Folder::make(cache.dir())?.inner("apt")?;
+        let state = folder.inner("state")?;
+        state.inner("lists")?.inner("partial")?;
+        folder.inner("cache")?.inner("archives")?.inner("partial")?;
+        state.write("status", b"")?;
         let config = dir.join("apt.conf");
-        fs::write(&config, configuration(&dir)?)?;
+        folder.write("apt.conf", configuration(&dir)?.as_bytes())?;
         let apt = Self { cache, lock, config };
         let task = ui::Task::new("Fetching the lists of Debian's arm64 packages (apt)");
         let done = process::run(apt.command("apt-get").arg("update"), || {})?;
@@ -86,7 +89,7 @@ impl<'a> Apt<'a> {
         if !done.status.success() || !made.is_file() {
             bail!("{}: {}", explain(), done.complaint("E:"));
         }
-        fs::create_dir_all(self.cache.entry("debs"))?;
+        Folder::make(self.cache.dir())?.inner("debs")?;
         fs::rename(&made, &target).with_context(explain)?;
         Ok(Package { name: name.to_owned(), version, file: target })
     }

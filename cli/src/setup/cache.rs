@@ -13,7 +13,9 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{interrupt, ui};
+use crate::interrupt::{self, Orderly};
+use crate::output::Folder;
+use crate::ui;
 
 /// Name of the manifest in each folder.
 const MANIFEST: &str = "manifest.json";
@@ -29,6 +31,7 @@ pub(crate) struct Cache {
 /// Held while something is added to the cache.
 pub(crate) struct Lock {
     _file: File,
+    _orderly: Orderly,
 }
 
 /// What is in a folder of the cache, and where it came from.
@@ -81,8 +84,7 @@ impl Cache {
     /// Waits until no other run changes the cache, and clears what a killed one left behind.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let explain = || format!("cannot write to the cache {}; set XDG_CACHE_HOME", self.dir.display());
-        fs::create_dir_all(&self.dir).with_context(explain)?;
-        let file = File::create(self.dir.join(LOCK)).with_context(explain)?;
+        let file = Folder::make(&self.dir).and_then(|folder| folder.lasting(LOCK)).with_context(explain)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let _task = ui::Task::new("Waiting for another hv that fills the cache");
             while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -90,8 +92,9 @@ impl Cache {
                 std::thread::sleep(crate::process::POLL);
             }
         }
+        let orderly = interrupt::orderly();
         let _ = fs::remove_dir_all(self.temporary());
-        Ok(Lock { _file: file })
+        Ok(Lock { _file: file, _orderly: orderly })
     }
 
     fn temporary(&self) -> PathBuf {
@@ -147,7 +150,7 @@ impl Cache {
         if manifest.files.is_empty() {
             bail!("the package {} holds nothing that is needed", manifest.package);
         }
-        fs::write(made.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+        Folder::make(made)?.write(MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
         let target = self.entry(name);
         let old = self.scratch(lock)?;
         match fs::rename(&target, old.path().join("old")) {

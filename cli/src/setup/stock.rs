@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use super::apt::{Apt, Package};
 use super::cache::{Cache, Lock, Manifest, sha256};
 use super::system;
-use crate::{interrupt, ui};
+use crate::{interrupt, output, ui};
 
 /// Number of the current choice of files; raise it when [`Piece::place`] takes others.
 const RECIPE: u32 = 1;
@@ -257,7 +257,7 @@ fn fetch<'a>(
             let name = piece.choose(names.iter().map(String::as_str));
             let name = name.ok_or(NotOffered { what: piece.title() })?;
             let package = apt.download(name)?;
-            fs::write(sum_file(&package.file), sha256(&package.file)?)?;
+            output::write("checksum", &sum_file(&package.file), sha256(&package.file)?.as_bytes())?;
             package
         }
     };
@@ -330,7 +330,7 @@ fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<St
         if let Some(dir) = file.parent() {
             fs::create_dir_all(dir)?;
         }
-        std::io::copy(&mut member, &mut fs::File::create(&file)?)?;
+        std::io::copy(&mut member, &mut fs::File::create_new(&file)?)?;
         files.push(name);
     }
     Ok(files)

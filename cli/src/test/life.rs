@@ -27,6 +27,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
     .into_iter()
     .map(|(name, signal, code)| Step::new(name, move |context| ended_by(context, signal, code)))
+    .chain(super::signals::steps())
     .chain([Step::new("life/warm-run-needs-no-apt", warm)])
     .collect()
 }
@@ -67,7 +68,7 @@ fn signalled(child: &mut Child, keep: &std::path::Path, signal: Signal) -> anyho
     Ok((qemu, start))
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let start = Instant::now();
     while !condition()? {
         crate::interrupt::check()?;

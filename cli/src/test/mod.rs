@@ -11,9 +11,11 @@ mod in_process;
 mod installed;
 mod life;
 mod options;
+mod outputs;
 mod programs;
 mod routines;
 mod runner;
+mod signals;
 mod traced;
 mod uefi;
 mod witness;
@@ -25,7 +27,7 @@ use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, target};
-use crate::{build, output, process, sources, ui};
+use crate::{build, interrupt, output, process, sources, ui};
 
 use context::Context;
 use runner::{Step, Tally};
@@ -82,6 +84,7 @@ fn steps() -> Vec<Step> {
     steps.extend(counted::steps());
     steps.extend(debugger::steps());
     steps.extend(installed::steps());
+    steps.extend(outputs::steps());
     steps.extend(life::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());
@@ -116,6 +119,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         output::check("score", "--json", file)?;
     }
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    // The scenarios' folders go away at the end.
+    let _orderly = interrupt::orderly();
     let show = |text: &str| if stdout_is_taken { ui::note(text.trim_end()) } else { ui::out(text) };
     let mut tally = Tally { filtered: total - selected - slow, slow, ..Tally::default() };
     let context = Context::new()?;
@@ -134,11 +139,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if !steps.is_empty() {
         runner::run(&steps, &context, args.jobs, &mut tally, &show)?;
     }
+    let json = serde_json::to_string_pretty(&tally.json())? + "\n";
+    let written = match &args.json {
+        Some(file) if !stdout_is_taken => output::write("score", file, json.as_bytes()),
+        Some(_) => {
+            ui::out(&json);
+            Ok(())
+        }
+        None => Ok(()),
+    };
     show(&tally.closing_lines());
-    if let Some(file) = &args.json {
-        let json = serde_json::to_string_pretty(&tally.json())? + "\n";
-        if stdout_is_taken { ui::out(&json) } else { output::write("score", file, json.as_bytes())? }
-    }
+    written?;
     Ok(if tally.failed() == 0 { Exit::Success } else { Exit::Failed })
 }
 

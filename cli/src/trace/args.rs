@@ -133,8 +133,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ui::out(&if args.json { serde_json::to_string(&summary)? + "\n" } else { summary.to_string() });
         return Ok(Exit::Success);
     }
-    let stdout = BufWriter::new(io::stdout().lock());
-    match filter.print(reader, stdout, args.json) {
+    match filter.print(reader, BufWriter::new(ui::Output::default()), args.json) {
         // Whoever read it has seen enough.
         Err(error)
             if error

@@ -14,8 +14,7 @@ mod samples;
 mod summary;
 mod words;
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -27,6 +26,7 @@ pub(crate) use collect::{Collector, Region};
 
 use crate::input::Input;
 use crate::machine::{Outcome, Ram};
+use crate::output::Pending;
 use perfetto::{PlanRule, Run};
 
 /// What `hv boot` has to say about a trace.
@@ -66,9 +66,10 @@ pub(crate) fn keep(
     };
     let (records, dropped) = (run.all_recorded(), run.all_dropped());
     let explain = || format!("cannot write the trace to {}", file.display());
-    let mut out = BufWriter::new(File::create(file).with_context(explain)?);
+    let mut out = BufWriter::new(Pending::new(file).with_context(explain)?);
     convert::write(&mut out, run, recording.merged()?).with_context(explain)?;
-    out.flush().with_context(explain)?;
+    let out = out.into_inner().map_err(|error| error.into_error());
+    out.and_then(Pending::commit).with_context(explain)?;
     Ok(Kept { file: file.display().to_string(), records, dropped })
 }
 
