@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod input;
 mod interrupt;
+mod kallsyms;
 mod machine;
 mod output;
 mod process;

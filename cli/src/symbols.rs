@@ -1,4 +1,4 @@
-//! Names for guest addresses, from an ELF file or a System.map.
+//! Names for guest addresses, from an ELF file, a System.map, or the kernel itself.
 //!
 //! A file of n bytes costs at most n bytes and [`MOST`] entries: names stay where they are in the file, since any number
 //! of symbols may share one, and are looked for when an address asks for them.
@@ -9,6 +9,7 @@ use elf::abi::{SHT_SYMTAB, STT_FUNC, STT_NOTYPE};
 use elf::endian::AnyEndian;
 
 use crate::input::{Input, LONGEST};
+use crate::kallsyms;
 
 /// Symbols by address.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Symbols {
     text: Vec<u8>,
     /// Address, and place of the name; sorted.
     places: Vec<(u64, u32)>,
+    /// The addresses count from where the kernel begins, wherever that is.
+    floating: bool,
 }
 
 /// Farther than this from a symbol, an address belongs to nothing that is known.
@@ -37,7 +40,7 @@ impl Symbols {
         let bytes = file.read("symbols", LONGEST)?;
         let symbols = if bytes.starts_with(b"\x7fELF") { Self::of_elf(&bytes) } else { Self::of_map(bytes) };
         let symbols = symbols.with_context(|| format!("cannot take symbols from {file}"))?;
-        if symbols.places.is_empty() {
+        if symbols.is_empty() {
             bail!("{file} has no symbols; give an ELF file with a symbol table, or a System.map");
         }
         Ok(symbols)
@@ -60,7 +63,7 @@ impl Symbols {
             names.get(symbol.st_name as usize).is_some_and(|&first| !matches!(first, 0 | b'$'))
         });
         let places = named.map(|symbol| (symbol.st_value, symbol.st_name));
-        Some(Self::sorted(places).map(|places| Self { text: names.to_vec(), places }))
+        Some(Self::sorted(places).map(|places| Self { text: names.to_vec(), places, floating: false }))
     }
 
     /// Lines of "address type name".
@@ -78,7 +81,31 @@ impl Symbols {
             matches!(kind, b"t" | b"T" | b"w" | b"W").then_some((address, u32::try_from(name).ok()?))
         });
         let places = Self::sorted(lines)?;
-        Ok(Self { text: bytes, places })
+        Ok(Self { text: bytes, places, floating: false })
+    }
+
+    /// What a Linux kernel's image knows of itself; nothing where it has no table.
+    pub(crate) fn of_linux(image: &[u8]) -> Self {
+        let mut text = Vec::new();
+        let functions = kallsyms::functions(image).unwrap_or_default().into_iter();
+        let places = functions.map_while(|(offset, name)| {
+            let place = u32::try_from(text.len()).ok()?;
+            text.extend_from_slice(name.as_bytes());
+            text.push(0);
+            Some((offset, place))
+        });
+        let places = Self::sorted(places).unwrap_or_default();
+        Self { text, places, floating: true }
+    }
+
+    /// Whether there is no name.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether the addresses count from where the kernel begins.
+    pub(crate) const fn is_floating(&self) -> bool {
+        self.floating
     }
 
     fn sorted(places: impl Iterator<Item = (u64, u32)>) -> Result<Vec<(u64, u32)>, TooMany> {

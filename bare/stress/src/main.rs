@@ -17,6 +17,7 @@ mod calls;
 mod check;
 mod features;
 mod firmware;
+mod frames;
 mod generate;
 mod gic;
 mod hv;
@@ -44,6 +45,7 @@ const GROUPS: &[Group] = &[
     ("firmware", firmware::run),
     ("psci", psci::run),
     ("hypercalls", hypercalls::run),
+    ("frames", frames::run),
     ("random", random::run),
 ];
 

@@ -82,7 +82,8 @@ pub(crate) struct Args {
     /// 'lost=18@10%,migrate@50ms,seed=7'; the book has the language
     #[arg(long, value_name = "PLAN")]
     pub(super) inject: Option<String>,
-    /// ELF file or System.map with names for guest addresses [default: the kernel, if it is an ELF file]
+    /// ELF file or System.map with names for guest addresses [default: those in the kernel itself: of an ELF
+    /// file, or of Linux with CONFIG_KALLSYMS]
     #[arg(long, value_name = "FILE|-")]
     pub(super) symbols: Option<Input>,
     /// Wait for a debugger, on a Unix socket of this path or, without a value, in a new folder that only you can open.

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             (sources::image(args, &given, Some(&stock))?, stock.0.package)
         }
     };
-    let symbols = given.symbols;
+    let mut symbols = given.symbols;
     let settings = Settings {
         qemu: qemu.clone(),
         hypervisor: Some(hypervisor.path().to_owned()),
@@ -71,6 +71,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     kept.write("cmdline.txt", format!("{}\n", image.command_line).as_bytes());
     kept.write("qemu.txt", (machine::command_line(&settings, ram.size()) + "\n").as_bytes());
     let log = kept.create("console.txt");
+    if symbols.is_empty() {
+        symbols = crate::symbols::Symbols::of_linux(image.kernel());
+    }
     drop(image);
     // From here on neither a signal nor a reader of what is shown keeps the report from being written.
     let _orderly = interrupt::orderly();

@@ -22,6 +22,9 @@ const SLIDE: u64 = 64 << 10;
 const HARDENED: u64 = 2 << 10;
 const HARDENED_COUNT: u64 = 4;
 
+/// The bit of a virtual address that says whether it is in the upper half, which is the kernel's.
+const UPPER: u64 = 1 << 55;
+
 /// An address that called.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Caller {
@@ -52,11 +55,16 @@ impl<'s> Places<'s> {
 
     /// Symbol and offset of an address that belongs to a place.
     pub(super) fn name(&self, place: &Place, address: u64) -> Option<String> {
-        let slide = slide(self.symbols, place.vbar);
-        if slide.is_none() {
-            self.misfit.set(Some(place.vbar));
+        match slide(self.symbols, place.vbar) {
+            Slide::By(slide) => self.symbols.name(address.wrapping_sub(slide)),
+            // A program of the guest's, whose vectors may be another set; or a kernel that is still where it was loaded.
+            _ if address & UPPER == 0 => None,
+            Slide::Unknown => None,
+            Slide::None => {
+                self.misfit.set(Some(place.vbar));
+                None
+            }
         }
-        self.symbols.name(address.wrapping_sub(slide?))
     }
 
     /// Who called, the innermost first.
@@ -89,16 +97,29 @@ fn behind(name: &str) -> String {
     offset.map_or_else(|| name.to_owned(), |(name, offset)| format!("{name}+{:#x}", offset + 4))
 }
 
-/// How far from its symbols a kernel runs, by its vectors; `None` where the two do not fit. Symbols that are not Linux's are
-/// taken as they are, and so are Linux's as long as it has not set its vectors.
-fn slide(symbols: &Symbols, vbar: u64) -> Option<u64> {
+/// How far from its symbols a kernel runs.
+enum Slide {
+    By(u64),
+    /// It has not set its vectors.
+    Unknown,
+    /// No slide leads from the symbols to its vectors.
+    None,
+}
+
+/// Finds out how far from its symbols a kernel runs, by its vectors. Symbols that are not Linux's are taken as they are, and so
+/// are Linux's as long as it has not set its vectors.
+fn slide(symbols: &Symbols, vbar: u64) -> Slide {
     let vectors = symbols.address("vectors").filter(|_| symbols.address("__primary_switched").is_some());
-    let Some(vectors) = vectors.filter(|_| vbar != 0) else { return Some(0) };
+    let vectors = match (vectors, symbols.is_floating()) {
+        (Some(vectors), _) if vbar != 0 => vectors,
+        (_, true) => return Slide::Unknown,
+        (_, false) => return Slide::By(0),
+    };
     let hardened = symbols.address("__bp_harden_el1_vectors").into_iter();
     let hardened =
         hardened.flat_map(|first| (0..HARDENED_COUNT).map(move |n| first.wrapping_add(n * HARDENED)));
-    let slides = std::iter::once(vectors).chain(hardened).map(|linked| vbar.wrapping_sub(linked));
-    slides.into_iter().find(|slide| slide.is_multiple_of(SLIDE))
+    let mut slides = std::iter::once(vectors).chain(hardened).map(|linked| vbar.wrapping_sub(linked));
+    slides.find(|slide| slide.is_multiple_of(SLIDE)).map_or(Slide::None, Slide::By)
 }
 
 #[cfg(test)]
@@ -143,6 +164,14 @@ mod tests {
             assert_eq!((pc, callers), (None, vec![None, None]));
             assert!(warning.unwrap().contains(&format!("VBAR_EL1 is {vbar:#x}")));
         }
+    }
+
+    #[test]
+    fn a_program_of_the_guests_has_no_name_and_is_no_misfit() {
+        let symbols = Symbols::of_map(MAP.to_vec()).unwrap();
+        let places = Places::new(&symbols);
+        let place = Place { vbar: 0xffff_fdff_bfa0_1000, ..Place::at(0x4c_7ed8) };
+        assert_eq!((places.name(&place, place.pc), places.misfit()), (None, None));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(super) fn steps() -> Vec<Step> {
             stressed(&program(context, "stress", &["--vps", vps, "--append", &append])?)
         }));
     }
+    for cpu in ["cortex-a72", "max"] {
+        steps.push(Step::new(format!("program/stress/frames/{cpu}"), move |context| frames(context, cpu)));
+    }
     steps.push(
         Step::new("program/stress/4-vps/million", |context| {
             let append = "stress.only=random stress.random=1000000";
@@ -45,6 +48,21 @@ pub(super) fn program(context: &Context, name: &str, options: &[&str]) -> anyhow
     line.push(&file);
     line.extend(options);
     context.boot(&line)
+}
+
+/// Where a guest was is told from its stack, whatever it makes of its stack.
+fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
+    let booted = program(context, "stress", &["--cpu", cpu, "--strict", "--append", "stress.only=frames"])?;
+    stressed(&booted)?;
+    // bare/stress/src/frames.rs: immediates and return addresses.
+    let warnings = booted.strings("/warnings");
+    let called = |immediate: u32, callers: &str| {
+        let begin = format!("hvc #{immediate}, which means nothing,");
+        warnings.iter().any(|warning| warning.starts_with(&begin) && warning.ends_with(callers))
+    };
+    booted.check(called(0x1100, ", 0x11111000, 0x22222000, 0x33333000"), "the callers are found")?;
+    booted.check(called(0x1080, ", 0x1000".repeat(7).as_str()), "a circle has eight callers")?;
+    booted.check(called(0x1082, ", 0x1000"), "what leads to the hypervisor ends there")
 }
 
 /// The program counts its own checks; a run that made none is no success.

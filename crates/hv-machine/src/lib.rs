@@ -90,6 +90,17 @@ pub struct Image {
     pub command_line: String,
 }
 
+impl Image {
+    /// The piece that the kernel is entered in: of an arm64 Image all of it, unpacked.
+    #[must_use]
+    pub fn kernel(&self) -> &[u8] {
+        let entered = |(gpa, bytes): &&(u64, Vec<u8>)| {
+            self.entry.checked_sub(*gpa).is_some_and(|offset| offset < bytes.len() as u64)
+        };
+        self.segments.iter().find(entered).map_or(&[], |(_, bytes)| bytes)
+    }
+}
+
 /// Builds the guest's memory.
 ///
 /// # Errors
