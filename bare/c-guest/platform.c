@@ -120,7 +120,7 @@ void handle_irq(void)
 
 bool wait_for(bool (*condition)(void))
 {
-    uint64_t end = mrs("cntvct_el0") + 10 * mrs("cntfrq_el0");
+    uint64_t end = mrs("cntvct_el0") + PATIENCE * mrs("cntfrq_el0");
     bool met;
     __asm__ volatile("msr daifclr, #2" : : : "memory");
     while (!(met = condition()) && mrs("cntvct_el0") < end)

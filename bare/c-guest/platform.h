@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Seconds after which what should have come does not come any more, however busy the machine is. */
+#define PATIENCE 120
 #define PAGE 4096
 #define MAX_CPUS 8
 #define SCTLR_OFF 0x30d00800UL /* SCTLR_EL1 with the MMU off: the RES1 bits */

@@ -39,12 +39,12 @@ pub(crate) fn tour<C: Conduit + Counter>(
     let now = clock.now().expect("it tells the time");
     os.print(format_args!("the time is {now:?}, by page: {}", clock.sequence() != 0));
 
-    // On each CPU: which VP is it? A timer, the SynIC.
+    // On each CPU: which VP is it? A timer (the clock is read last, so that the time is still to come), the SynIC.
     let map = VpMap::<8>::new();
     let vp = hv.vp(&map, 0).expect("it tells the VP's index");
     os.print(format_args!("VP {} of Hyper-V {}", vp.index().0, hv.information().version.build_number));
     let mut alarm = Timer::direct(&vp, TimerIndex::ALL[0], timer, os).expect("it has direct timers");
-    let due = ReferenceTime(now.ticks() + 100_000);
+    let due = ReferenceTime(clock.now().expect("it tells the time").ticks() + 100_000);
     alarm.start(&vp, Schedule::Once(due)).expect("it starts a timer");
     os.wait(timer);
     os.print(format_args!("the timer came after {:?}", due));

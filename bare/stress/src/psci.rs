@@ -29,7 +29,7 @@ const ON_PENDING: i32 = -5;
 const INVALID_ADDRESS: i32 = -9;
 
 /// Long enough for another VP to do something, even when QEMU's threads share few CPUs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A call by `hvc`; its result as 32 bits with a sign.
 pub(crate) fn psci(function: u64, arguments: [u64; 3]) -> i32 {
