@@ -63,7 +63,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
     checks.check("the redistributor of a VP that is off is asleep", |check| {
         let waker = rt::machine::get().gicr + 0x2_0000 + 0x14;
-        check.equal("GICR_WAKER", rt::probe::read(waker, rt::probe::Size::Word), Ok(6));
+        check.equal("GICR_WAKER", crate::probes::read(waker, rt::probe::Size::Word), Ok(6));
     });
 }
 
