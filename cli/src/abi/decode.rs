@@ -7,20 +7,21 @@ use hv_tlfs::abi::{self, Constant, Struct};
 use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
 use hv_tlfs::vmbus::Version;
 
-use super::{number, plain};
+use super::word::{self, Word};
+use super::{plain, wrap};
 use crate::exit::Exit;
 use crate::ui;
 
 /// Explain a word of the ABI
+///
+/// KIND is one of those below, or a register by name or number; VALUE is decimal, or hexadecimal with 0x. Instead of both,
+/// the line that Linux logs of Hyper-V's features: "privilege flags low ..., high ..., hints ..., misc ...".
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// What the word is
-    #[arg(value_enum, value_name = "KIND")]
-    kind: Kind,
-    /// The word: decimal, or hexadecimal with 0x
-    #[arg(value_name = "VALUE")]
-    value: String,
+    /// What the word is, and the word; or a line of Linux's log
+    #[arg(value_name = "KIND VALUE", required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -28,11 +29,16 @@ Examples:
   cargo hv decode hypercall 0x100010050
   cargo hv decode guest-id 0x810000060c6b0000
   cargo hv decode sint 0x10000
-  cargo hv decode vmbus-version 0x50003";
+  cargo hv decode vmbus-version 0x50003
+  cargo hv decode HV_REGISTER_SINT2 0x10012
+  cargo hv decode \"privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1\"
+
+Kinds: hypercall, result, status, register, guest-id, sint, simp, siefp, scontrol, stimer, crash, features, hints,
+version, reference-tsc, message-type, vmbus-version";
 
 /// The words that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     /// Hypercall input value
     Hypercall,
     /// Hypercall result value
@@ -87,11 +93,17 @@ const NAMED: &[(&str, &str, &str)] = &[
 
 /// Runs `hv decode`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let Some(value) = number::parse(&args.value) else {
-        anyhow::bail!("{} is no number; write it in decimal, or in hexadecimal with 0x", args.value);
-    };
-    ui::out(&explain(args.kind, value)?);
+    for word in word::parse(&args.words.join(" "))? {
+        let Word { kind, value } = word;
+        ui::out(&explain(kind, value)?);
+    }
     Ok(Exit::Success)
+}
+
+/// Explains `NAME:VALUE`; `None` if the text is no such thing.
+pub(super) fn of_register(text: &str) -> Option<anyhow::Result<String>> {
+    let Word { kind, value } = word::pair(text)?;
+    Some(explain(kind, value))
 }
 
 fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
@@ -167,7 +179,8 @@ fn fields(out: &mut String, part: &Part, value: u128) -> anyhow::Result<()> {
             Some(constant) => format!("{}: {}", constant.name, plain::summary(constant.doc)),
             None => plain::summary(field.doc),
         };
-        writeln!(out, "  {place:6} {:width$}  {:<10} {meaning}", field.name, format!("{content:#x}"))?;
+        let head = format!("  {place:6} {:width$}  {:<10} ", field.name, format!("{content:#x}"));
+        out.push_str(&wrap::hanging(&head, &meaning, wrap::columns()));
     }
     if rest != 0 {
         writeln!(out, "  reserved bits are set: {rest:#x}")?;
@@ -181,9 +194,10 @@ fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
     let mut out = String::new();
     match find(kind, value as u64) {
         Some(row) => {
-            writeln!(out, "{} = {:#x}: {}", row.name, row.value, plain::summary(row.doc))?;
+            let head = format!("{} = {:#x}: ", row.name, row.value);
+            out.push_str(&wrap::hanging(&head, &plain::summary(row.doc), wrap::columns()));
             if !row.aliases.is_empty() {
-                writeln!(out, "  also: {}", row.aliases.join(", "))?;
+                out.push_str(&wrap::hanging("  also: ", &row.aliases.join(", "), wrap::columns()));
             }
         }
         None => writeln!(out, "{value:#x} is no {kind} that this version of hv knows")?,
@@ -278,6 +292,19 @@ mod tests {
         let set: Vec<_> = text.lines().filter(|line| line.contains("0x1 ")).collect();
         assert_eq!(set.len(), 2, "{text}");
         assert!(set[0].contains("PostMessages") && set[1].contains("GuestCrashRegsAvailable"), "{text}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_none_has_rusts_markup() {
+        for kind in Kind::value_variants() {
+            for value in [0, 1, u128::from(u16::MAX), u128::from(u32::MAX), u128::from(u64::MAX)] {
+                let Ok(text) = explain(*kind, value) else { continue };
+                for line in text.lines() {
+                    assert!(line.chars().count() <= 100, "{kind:?}: {line}");
+                    assert!(!line.contains('`') && !line.contains("::"), "{kind:?}: {line}");
+                }
+            }
+        }
     }
 
     #[test]

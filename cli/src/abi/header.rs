@@ -11,7 +11,7 @@ const HEAD: &str = "\
  * Printed by `hv abi --c-header`; edit the tables of hv-tlfs instead. MIT OR Apache-2.0.
  *
  * Little-endian. A bit field begins at the lowest bit that its predecessors leave, which is how GCC and Clang lay them
- * out for AArch64. Open-ended arrays and other views of a union are named in comments.
+ * out for AArch64. C11 or C++11. Open-ended arrays and other views of a union are named in comments.
  */
 #ifndef HV_ARM64_ABI_H
 #define HV_ARM64_ABI_H
@@ -24,6 +24,14 @@ typedef __UINT8_TYPE__ hv_u8;
 typedef __UINT16_TYPE__ hv_u16;
 typedef __UINT32_TYPE__ hv_u32;
 typedef __UINT64_TYPE__ hv_u64;
+
+#ifdef __cplusplus
+#define HV_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#define HV_ALIGNOF(type) alignof(type)
+#else
+#define HV_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#define HV_ALIGNOF(type) _Alignof(type)
+#endif
 
 ";
 
@@ -76,7 +84,7 @@ fn structure(out: &mut String, row: &'static Struct, done: &mut HashSet<&'static
     }
     if row.fields.is_empty() {
         line(out, format_args!("typedef {} {};", unsigned(row.size).unwrap_or("hv_u8"), row.name));
-        line(out, format_args!("_Static_assert(sizeof({}) == {}, \"{0}\");\n", row.name, row.size));
+        line(out, format_args!("HV_STATIC_ASSERT(sizeof({}) == {}, \"{0}\");\n", row.name, row.size));
     } else if is_word(row) {
         word(out, row);
     } else {
@@ -138,7 +146,7 @@ fn record(out: &mut String, row: &Struct) {
         line(
             out,
             format_args!(
-                "_Static_assert(__builtin_offsetof(struct {}, {}) == {}, \"{0}.{1}\");",
+                "HV_STATIC_ASSERT(__builtin_offsetof(struct {}, {}) == {}, \"{0}.{1}\");",
                 row.name, field.name, field.offset
             ),
         );
@@ -167,8 +175,8 @@ fn views(out: &mut String, row: &Struct) {
 }
 
 fn assert_size(out: &mut String, tag: &str, row: &Struct) {
-    line(out, format_args!("_Static_assert(sizeof({tag} {}) == {}, \"{0}\");", row.name, row.size));
-    line(out, format_args!("_Static_assert(_Alignof({tag} {}) == {}, \"{0}\");", row.name, row.align));
+    line(out, format_args!("HV_STATIC_ASSERT(sizeof({tag} {}) == {}, \"{0}\");", row.name, row.size));
+    line(out, format_args!("HV_STATIC_ASSERT(HV_ALIGNOF({tag} {}) == {}, \"{0}\");", row.name, row.align));
     if tag == "union" {
         out.push('\n');
     }
@@ -239,6 +247,7 @@ mod tests {
         let text = super::print();
         let defines: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("#define ")?.split(' ').next()).collect();
+        let defines: Vec<&str> = defines.into_iter().filter(|name| !name.contains('(')).collect();
         let mut once = defines.clone();
         once.sort_unstable();
         once.dedup();

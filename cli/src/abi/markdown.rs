@@ -58,7 +58,7 @@ fn fill(out: &mut String, chapter: &Chapter) -> std::fmt::Result {
 fn constants(out: &mut String, kind: &str, rows: &[&Constant]) -> std::fmt::Result {
     writeln!(out, "\n## Constants: {kind}\n\n| name | value | meaning |\n|---|---|---|")?;
     for row in rows {
-        let (name, summary) = (row.name, cell(&plain::summary(row.doc)));
+        let (name, summary) = (row.name, cell(&plain::marked_summary(row.doc)));
         writeln!(out, "| `{name}` | {:#x} | {summary}{} |", row.value, also(row.aliases))?;
     }
     for row in rows {
@@ -71,7 +71,7 @@ fn constants(out: &mut String, kind: &str, rows: &[&Constant]) -> std::fmt::Resu
 }
 
 fn structure(out: &mut String, row: &Struct) -> std::fmt::Result {
-    writeln!(out, "\n## `{}`\n\n{}\n", row.name, text(&plain::text(row.doc)))?;
+    writeln!(out, "\n## `{}`\n\n{}\n", row.name, text(&plain::marked(row.doc)))?;
     let (rust, size, align) = (row.rust, row.size, row.align);
     writeln!(out, "Rust `{rust}`: {size} bytes, alignment {align}.{}", also(row.aliases))?;
     if row.fields.is_empty() {
@@ -79,7 +79,7 @@ fn structure(out: &mut String, row: &Struct) -> std::fmt::Result {
     }
     writeln!(out, "\n| offset | bits or size | field | meaning |\n|---|---|---|---|")?;
     for field in row.fields {
-        let (name, meaning) = (field.name, cell(&plain::summary(field.doc)));
+        let (name, meaning) = (field.name, cell(&plain::marked_summary(field.doc)));
         writeln!(out, "| {} | {} | `{name}` | {meaning} |", field.offset, place(field))?;
     }
     Ok(())
@@ -105,7 +105,7 @@ fn also(aliases: &[&str]) -> String {
 
 /// What a doc says after its first paragraph.
 fn beyond_summary(doc: Doc) -> String {
-    let text = plain::text(doc);
+    let text = plain::marked(doc);
     text.split_once("\n\n").map_or_else(String::new, |(_, more)| more.to_owned())
 }
 

@@ -8,6 +8,8 @@ mod number;
 mod plain;
 mod search;
 mod text;
+mod word;
+mod wrap;
 
 use std::path::PathBuf;
 
@@ -18,14 +20,15 @@ pub(crate) use decode::{Args as DecodeArgs, run as run_decode};
 
 /// Look up constants and structures of the ABI
 ///
-/// Without TEXT it lists everything, a line each. TEXT is a C name of any age, a part of one, a word of the meaning, or
-/// a number; an exact name wins over parts. Few finds are shown in full. Exits with 1 if nothing was found.
+/// Without TEXT it lists everything, a line each. TEXT is a C name of any age, a part of one, words of the meaning, or
+/// a number; an exact name wins over parts. A few entries are shown in full. NAME:VALUE explains the value of a register.
+/// Exits with 1 if nothing was found.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to look for
     #[arg(value_name = "TEXT")]
-    text: Option<String>,
+    text: Vec<String>,
     /// Only things of this kind: register, hypercall, status, ..., struct, function
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
@@ -44,6 +47,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo hv abi sint
   cargo hv abi HV_REGISTER_SIPP
+  cargo hv abi time ref count
+  cargo hv abi sint2:0x10012
   cargo hv abi --kind status 0x13
   cargo hv abi --json
   cargo hv abi --markdown docs/src/abi
@@ -65,7 +70,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(kind) = args.kind.as_deref().filter(|kind| !search::kinds().contains(kind)) {
         anyhow::bail!("there is no kind {kind}; there are {}", search::kinds().join(", "));
     }
-    let found = search::find(args.text.as_deref(), args.kind.as_deref());
+    let text = args.text.join(" ");
+    if let (Some(explained), None, false) = (decode::of_register(&text), &args.kind, args.json) {
+        ui::out(&explained?);
+        return Ok(Exit::Success);
+    }
+    let found =
+        search::find(Some(text.as_str()).filter(|text| !text.trim().is_empty()), args.kind.as_deref());
     if args.json {
         ui::out(&json::print(&found)?);
     } else {

@@ -1,9 +1,13 @@
 //! Numbers as a person types them.
 
-/// A number in decimal, or in hexadecimal after `0x` or binary after `0b`; `_` and `'` may part its digits.
+/// A number in decimal, or in hexadecimal after `0x` or binary after `0b`; `_` and `'` may part its digits, and C's suffixes
+/// may follow.
 pub(super) fn parse(text: &str) -> Option<u128> {
     let text: String = text.trim().chars().filter(|c| !matches!(c, '_' | '\'')).collect();
-    let lower = text.to_ascii_lowercase();
+    let mut lower = text.to_ascii_lowercase();
+    if lower.starts_with(|c: char| c.is_ascii_digit()) {
+        lower.truncate(lower.trim_end_matches(['u', 'l']).len());
+    }
     let (digits, radix) = match (lower.strip_prefix("0x"), lower.strip_prefix("0b")) {
         (Some(digits), _) => (digits, 16),
         (_, Some(digits)) => (digits, 2),
@@ -15,9 +19,28 @@ pub(super) fn parse(text: &str) -> Option<u128> {
     u128::from_str_radix(digits, radix).ok()
 }
 
+/// A hexadecimal number without its `0x`, as logs have it: at least one letter, and a digit.
+pub(super) fn bare_hexadecimal(text: &str) -> Option<u128> {
+    let text = text.trim();
+    let digit = text.contains(|c: char| c.is_ascii_digit());
+    (digit && text.chars().all(|c| c.is_ascii_hexdigit()))
+        .then(|| u128::from_str_radix(text, 16).ok())
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{bare_hexadecimal, parse};
+
+    #[test]
+    fn what_c_and_logs_write_is_read() {
+        assert_eq!(parse("0x13UL"), Some(0x13));
+        assert_eq!(parse("19u"), Some(19));
+        assert_eq!(parse("ull"), None);
+        assert_eq!(bare_hexadecimal("a0013"), Some(0xa0013));
+        assert_eq!(bare_hexadecimal("dead"), None);
+        assert_eq!(bare_hexadecimal("sint2"), None);
+    }
 
     #[test]
     fn numbers_are_read_in_three_bases() {

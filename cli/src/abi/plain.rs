@@ -1,25 +1,42 @@
-//! Doc texts for a terminal: rustdoc's links and examples taken out.
+//! Doc texts for a terminal: rustdoc's links and examples, and marks of code, taken out.
 
-use hv_tlfs::abi::Doc;
+use hv_tlfs::abi::{self, Doc};
 
 /// The whole text. Paragraphs stay apart; lines stay as they are.
 pub(super) fn text(doc: Doc) -> String {
+    lines(doc, unlink)
+}
+
+/// The first paragraph on one line.
+pub(super) fn summary(doc: Doc) -> String {
+    paragraph(&text(doc))
+}
+
+/// [`text`] for Markdown: code is marked as such.
+pub(super) fn marked(doc: Doc) -> String {
+    lines(doc, |line| code(line).replace("**", ""))
+}
+
+/// [`summary`] for Markdown.
+pub(super) fn marked_summary(doc: Doc) -> String {
+    paragraph(&marked(doc))
+}
+
+fn lines(doc: Doc, each: impl Fn(&str) -> String) -> String {
     let mut out = String::new();
     let mut example = false;
     for line in doc.lines() {
         if line.starts_with("```") {
             example = !example;
         } else if !example && !is_target(line) {
-            out.push_str(&unlink(line));
+            out.push_str(&each(line));
             out.push('\n');
         }
     }
     out.trim().to_owned()
 }
 
-/// The first paragraph on one line.
-pub(super) fn summary(doc: Doc) -> String {
-    let text = text(doc);
+fn paragraph(text: &str) -> String {
     let paragraph: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
     paragraph.join(" ")
 }
@@ -29,8 +46,32 @@ fn is_target(line: &str) -> bool {
     (line.starts_with('[') && line.contains("]: ")) || line.ends_with("]:") || line.starts_with("crate::")
 }
 
-/// Links as code, and no bold face: `` [`Self::x`](path) `` becomes `` `x` ``.
+/// Links and code as what they name, and no bold face: `` [`Self::x`](path) `` becomes `x`.
 fn unlink(line: &str) -> String {
+    let line = code(line);
+    let mut out = String::new();
+    // Every second part is code.
+    for (n, part) in line.split('`').enumerate() {
+        out.push_str(&if n % 2 == 1 { named(part) } else { part.replace("**", "") });
+    }
+    out
+}
+
+/// Rust's paths as the names of the table: `HvStatus::X` is HV_STATUS_X. Of what has no name there, the last part.
+fn named(code: &str) -> String {
+    let Some((path, name)) = code.rsplit_once("::") else { return code.to_owned() };
+    let prefix = match path.rsplit("::").next() {
+        Some("HvStatus") => "HV_STATUS_",
+        Some("HypercallCode") => "HVCALL_",
+        Some("RegisterName" | "Register") => "HV_REGISTER_",
+        _ => return name.to_owned(),
+    };
+    let full = format!("{prefix}{name}");
+    if abi::constants().any(|row| row.has_name(&full)) { full } else { name.to_owned() }
+}
+
+/// Links as code.
+fn code(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
     while let Some((before, link)) = rest.split_once("[`") {
@@ -45,7 +86,7 @@ fn unlink(line: &str) -> String {
         }
     }
     out.push_str(rest);
-    out.replace("**", "")
+    out
 }
 
 #[cfg(test)]
@@ -53,10 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_become_code() {
-        assert_eq!(unlink("a [`Simp`](crate::synic::Simp)."), "a `Simp`.");
-        assert_eq!(unlink("[`Self::masked`] alone; not `x`"), "`masked` alone; not `x`");
-        assert_eq!(unlink("[`BROKEN"), "[`BROKEN");
+    fn links_and_code_become_what_they_name() {
+        assert_eq!(unlink("**A** [`Simp`](crate::synic::Simp)."), "A Simp.");
+        assert_eq!(unlink("[`Self::masked`] alone; not `x`"), "masked alone; not x");
+        assert_eq!(unlink("`HvStatus::INVALID_SYNIC_STATE`"), "HV_STATUS_INVALID_SYNIC_STATE");
+        assert_eq!(unlink("`HvStatus::to_result`"), "to_result");
     }
 
     #[test]
@@ -64,7 +106,7 @@ mod tests {
         let docs = hv_tlfs::abi::constants().map(|row| (row.name, row.doc));
         for (name, doc) in docs.chain(hv_tlfs::abi::structs().map(|row| (row.name, row.doc))) {
             let text = text(doc);
-            for markup in ["](", "[`", "```", "**", "crate::", "Self::"] {
+            for markup in ["](", "`", "**", "::"] {
                 assert!(!text.contains(markup), "{name} shows {markup}: {text}");
             }
             assert!(!summary(doc).is_empty(), "{name}");

@@ -49,15 +49,51 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
         return Found { constants, ..Found::default() };
     }
     let text = bare(text).to_lowercase();
-    let exact = narrow(&all, |names, _| names.iter().any(|name| name.to_lowercase() == text));
+    let exact = narrow(&all, |names, _| names.iter().any(|name| squeezed(name) == squeezed(&text)));
     if !exact.is_empty() {
         return exact;
     }
     let words: Vec<&str> = text.split_whitespace().collect();
-    narrow(&all, |names, doc| {
+    if words.len() > 1 {
+        // The words of a name without its prefix.
+        let whole =
+            narrow(&all, |names, _| names.iter().any(|name| squeezed(name).ends_with(&squeezed(&text))));
+        if !whole.is_empty() {
+            return whole;
+        }
+    }
+    let parts = narrow(&all, |names, doc| {
         let whole = format!("{} {doc}", names.join(" ")).to_lowercase();
-        words.iter().all(|word| whole.contains(word))
-    })
+        words.iter().all(|word| has(&whole, word))
+    });
+    match number::bare_hexadecimal(&text) {
+        Some(value) if parts.is_empty() => {
+            let constants = all.constants.into_iter().filter(|row| u128::from(row.value) == value).collect();
+            Found { constants, ..Found::default() }
+        }
+        _ => parts,
+    }
+}
+
+/// A name without what parts its words, as people and options write it: `sint-0`, `HV_SINT_0` and `HvSint0` are one.
+fn squeezed(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Whether a text has a word, or all the words that hyphens part in it.
+fn has(whole: &str, word: &str) -> bool {
+    whole.contains(word) || (word.contains('-') && word.split('-').all(|part| whole.contains(part)))
+}
+
+/// Values of the constants of this kind that have this name or number.
+pub(super) fn exact(text: &str, kind: &str) -> Vec<u64> {
+    let number = number::parse(text);
+    let rows = abi::constants().filter(|row| row.kind == kind);
+    let is_it = |row: &&Constant| match number {
+        Some(number) => u128::from(row.value) == number,
+        None => [row.name].iter().chain(row.aliases).any(|name| squeezed(name) == squeezed(text)),
+    };
+    rows.filter(is_it).map(|row| row.value).collect()
 }
 
 /// The rows whose names and doc pass a test.
@@ -119,6 +155,18 @@ mod tests {
         assert!(names(&find(Some("memory pool deposit"), None)).contains(&"HVCALL_DEPOSIT_MEMORY"));
         assert!(names(&find(Some("base_simp_gpa"), None)).contains(&"hv_synic_simp"));
         assert!(find(Some("no such thing"), None).is_empty());
+    }
+
+    #[test]
+    fn words_hyphens_and_bare_numbers_are_what_they_look_like() {
+        assert_eq!(names(&find(Some("time ref count"), None)), ["HV_REGISTER_TIME_REF_COUNT"]);
+        assert!(
+            names(&find(Some("time-ref-count"), Some("register"))).contains(&"HV_REGISTER_TIME_REF_COUNT")
+        );
+        assert_eq!(names(&find(Some("hv-register-sint1"), None)), ["HV_REGISTER_SINT1"]);
+        assert_eq!(names(&find(Some("HV REGISTER SINT1"), None)), ["HV_REGISTER_SINT1"]);
+        assert_eq!(names(&find(Some("a0013"), Some("register"))), ["HV_REGISTER_SIMP"]);
+        assert_eq!(names(&find(Some("0xA0013UL"), Some("register"))), ["HV_REGISTER_SIMP"]);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use hv_tlfs::abi::{Constant, Doc, Function, Sources, Struct};
 
-use super::plain;
 use super::search::Found;
+use super::{plain, wrap};
 
 /// Up to this many rows are shown in full, more get a line each.
 const FULL: usize = 8;
@@ -23,16 +23,17 @@ fn brief(out: &mut String, found: &Found) -> std::fmt::Result {
     let value = found.constants.iter().map(|row| format!("{:#x}", row.value).len()).max().unwrap_or(0);
     for row in &found.constants {
         let first = plain::summary(row.doc);
-        writeln!(out, "{:name$}  {:value$}  {first}", row.name, format!("{:#x}", row.value))?;
+        let line = format!("{:name$}  {:value$}  {first}", row.name, format!("{:#x}", row.value));
+        writeln!(out, "{}", wrap::cut(&line))?;
     }
     let name = found.structs.iter().map(|row| row.name.len()).max().unwrap_or(0);
     for row in &found.structs {
         let first = plain::summary(row.doc);
-        writeln!(out, "{:name$}  {:4} bytes  {first}", row.name, row.size)?;
+        writeln!(out, "{}", wrap::cut(&format!("{:name$}  {:4} bytes  {first}", row.name, row.size)))?;
     }
     let name = found.functions.iter().map(|row| row.name.len()).max().unwrap_or(0);
     for row in &found.functions {
-        writeln!(out, "{:name$}  {}", row.name, row.doc)?;
+        writeln!(out, "{}", wrap::cut(&format!("{:name$}  {}", row.name, row.doc)))?;
     }
     Ok(())
 }
@@ -74,7 +75,8 @@ fn structure(out: &mut String, row: &Struct) -> std::fmt::Result {
             None => format!("{:4} size {}", field.offset, field.size),
         };
         let first = plain::summary(field.doc);
-        writeln!(out, "{}", format!("  {place:16} {:width$}  {first}", field.name).trim_end())?;
+        let head = format!("  {place:16} {:width$}  ", field.name);
+        out.push_str(&wrap::hanging(&head, &first, wrap::columns()));
     }
     Ok(())
 }
@@ -85,17 +87,33 @@ fn function(out: &mut String, row: &Function) -> std::fmt::Result {
 }
 
 fn meaning(out: &mut String, doc: Doc) -> std::fmt::Result {
-    for line in plain::text(doc).lines() {
-        writeln!(out, "{}", format!("  {line}").trim_end())?;
+    let (columns, text) = (wrap::columns(), plain::text(doc));
+    let mut paragraph = String::new();
+    for line in text.lines().chain([""]) {
+        // Lists and tables keep their lines.
+        let own = line.starts_with(['|', '*', '-', '#']);
+        if (line.is_empty() || own) && !paragraph.is_empty() {
+            out.push_str(&wrap::hanging("  ", &std::mem::take(&mut paragraph), columns));
+        }
+        if line.is_empty() {
+            writeln!(out)?;
+        } else {
+            paragraph.push_str(line);
+            paragraph.push(' ');
+        }
     }
+    // One empty line too many: that of the end.
+    out.pop();
     Ok(())
 }
 
 fn provenance(out: &mut String, aliases: &[&str], sources: Sources) -> std::fmt::Result {
     if !aliases.is_empty() {
-        writeln!(out, "  also: {}", aliases.join(", "))?;
+        out.push_str(&wrap::hanging("  also: ", &aliases.join(", "), wrap::columns()));
     }
-    writeln!(out, "  from: {}", sources.iter().collect::<Vec<_>>().join("; "))
+    let sources = sources.iter().collect::<Vec<_>>().join("; ");
+    out.push_str(&wrap::hanging("  from: ", &sources, wrap::columns()));
+    Ok(())
 }
 
 #[cfg(test)]

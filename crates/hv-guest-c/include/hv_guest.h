@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-/* Registers, numbers and limits that the macros below need; `hv abi --header` gives all of them. */
+/* Registers, numbers and limits that the macros below need; `hv abi --c-header` prints all of them. */
 #define HV_REGISTER_TIME_REFCOUNT 0x00090004
 #define HV_REGISTER_VPINDEX 0x00090003
 #define HV_REGISTER_CRASH_CTL 0x00000215

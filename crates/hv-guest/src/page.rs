@@ -363,8 +363,10 @@ mod tests {
     fn bytes_go_in_and_come_out_at_any_place_and_their_neighbours_stay() {
         let page = Page::new();
         let data: std::vec::Vec<u8> = (1..=40).collect();
-        for offset in (0..24).chain([240, 249, 251, 255, SIZE - 40]) {
-            for len in [0, 1, 3, 4, 5, 8, 9, 12, 17, 40] {
+        // Miri takes a second for each page that is written and read.
+        let offsets = if cfg!(miri) { 3..4 } else { 0..24 };
+        for offset in offsets.chain([249, SIZE - 40]) {
+            for len in [0, 1, 3, 4, 5, 8, 9, 12, 17, 40].into_iter().step_by(if cfg!(miri) { 4 } else { 1 }) {
                 page.write(0, &[0xee; SIZE]);
                 page.write(offset, &data[..len]);
                 let mut all = [0; SIZE];

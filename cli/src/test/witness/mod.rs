@@ -43,6 +43,18 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A header is C++ too, where there is a compiler for that; layouts are the same on every 64-bit machine.
+fn cpp(header: &std::path::Path) -> anyhow::Result<()> {
+    if process::which("g++").is_none() {
+        return Ok(());
+    }
+    let mut cpp = std::process::Command::new("g++");
+    cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-x", "c++", "-fsyntax-only"]).arg(header);
+    let done = process::run(&mut cpp, || {})?;
+    ensure!(done.status.success(), "{} is no C++: {}", header.display(), done.stderr);
+    Ok(())
+}
+
 /// The printed C header compiles without a warning, and its assertions hold. C can assert no bit field's place, so the
 /// compiler is asked for those.
 fn header(context: &Context) -> anyhow::Result<()> {
@@ -54,6 +66,7 @@ fn header(context: &Context) -> anyhow::Result<()> {
     gcc.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x", "c", "-c", "-o"]);
     let done = process::run(gcc.arg(dir.join("abi.o")).arg(dir.join("abi.h")), || {})?;
     ensure!(done.status.success(), "{}", done.stderr);
+    cpp(&dir.join("abi.h"))?;
 
     let fields: Vec<_> = abi::structs()
         .flat_map(|row| row.fields.iter().map(move |field| (row, field)))

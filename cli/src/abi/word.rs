@@ -1,0 +1,151 @@
+//! What a person or a log says that a word is.
+
+use anyhow::{Context as _, bail, ensure};
+use clap::ValueEnum as _;
+use hv_tlfs::register::RegisterName as Name;
+
+use super::decode::Kind;
+use super::{number, search};
+
+/// A word, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) kind: Kind,
+    pub(super) value: u128,
+}
+
+/// `KIND VALUE`, `KIND:VALUE`, or the line that Linux logs of Hyper-V's features, from which several words come.
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
+    if text.to_lowercase().contains("privilege flags") {
+        return linux(text);
+    }
+    let (kind, value) = split(text).with_context(|| {
+        format!("'{}' is not a kind of word and its value, such as: hv decode sint 0x10000", text.trim())
+    })?;
+    let Some(number) = number::parse(value).or_else(|| number::bare_hexadecimal(value)) else {
+        bail!("'{value}' is no number; write it in decimal, or in hexadecimal with 0x");
+    };
+    let kind = by_name(kind).or_else(|| by_register(kind)).with_context(|| {
+        let kinds: Vec<_> = Kind::value_variants().iter().map(name).collect();
+        format!("'{kind}' is no kind of word; it is a register, or one of {}", kinds.join(", "))
+    })?;
+    Ok(vec![Word { kind, value: number }])
+}
+
+/// `NAME:VALUE` or `NAME=VALUE` of something that can be explained.
+pub(super) fn pair(text: &str) -> Option<Word> {
+    let (name, value) = text.split_once([':', '='])?;
+    let kind = by_name(name).or_else(|| by_register(name))?;
+    Some(Word { kind, value: number::parse(value).or_else(|| number::bare_hexadecimal(value))? })
+}
+
+/// What the word is, and the word: the last one of the text.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim();
+    let (kind, value) = text.rsplit_once(|c: char| c.is_whitespace() || matches!(c, ':' | '='))?;
+    let kind = kind.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '='));
+    (!kind.is_empty() && !value.is_empty()).then_some((kind, value))
+}
+
+fn name(kind: &Kind) -> String {
+    kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// A kind by its own name, in any case, with hyphens, underscores or spaces.
+fn by_name(text: &str) -> Option<Kind> {
+    let text = text.trim().to_lowercase().replace(['_', ' '], "-");
+    Kind::value_variants().iter().copied().find(|kind| name(kind) == text)
+}
+
+/// What a register holds, by the register's name or number, today's or an earlier one.
+fn by_register(text: &str) -> Option<Kind> {
+    let text = text.trim();
+    let found = [text.to_owned(), format!("HV_REGISTER_{text}")]
+        .iter()
+        .map(|text| search::exact(text, "register"))
+        .find(|found| !found.is_empty())?;
+    let kinds: Vec<Kind> = found.iter().filter_map(|value| of_register(Name(*value as u32))).collect();
+    kinds.first().copied().filter(|first| kinds.iter().all(|kind| kind == first))
+}
+
+fn of_register(register: Name) -> Option<Kind> {
+    Some(match register {
+        Name::HYPERVISOR_VERSION => Kind::Version,
+        Name::PRIVILEGES_AND_FEATURES_INFO => Kind::Features,
+        Name::FEATURES_INFO => Kind::Hints,
+        Name::GUEST_OS_ID => Kind::GuestId,
+        Name::REFERENCE_TSC => Kind::ReferenceTsc,
+        Name::GUEST_CRASH_CTL => Kind::Crash,
+        Name::SIMP => Kind::Simp,
+        Name::SIEFP => Kind::Siefp,
+        Name::SCONTROL => Kind::Scontrol,
+        _ if (0..16).any(|sint| register == Name::sint(sint)) => Kind::Sint,
+        _ if (0..4).any(|timer| register == Name::stimer_config(timer)) => Kind::Stimer,
+        _ => return None,
+    })
+}
+
+/// "Hyper-V: privilege flags low 0x..., high 0x..., hints 0x..., misc 0x...", as arch/arm64/hyperv/mshyperv.c prints it: three
+/// words of register 0x200 and the first of 0x201.
+fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
+    let words: Vec<&str> = line
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '='))
+        .filter(|w| !w.is_empty())
+        .collect();
+    let value = |name: &str| -> anyhow::Result<Option<u128>> {
+        let Some(at) = words.iter().position(|word| word.eq_ignore_ascii_case(name)) else { return Ok(None) };
+        let text = words.get(at + 1).copied().unwrap_or_default();
+        let value = number::parse(text).or_else(|| number::bare_hexadecimal(text));
+        let value = value.with_context(|| format!("'{text}' after '{name}' is no number"))?;
+        ensure!(value <= u128::from(u32::MAX), "'{text}' after '{name}' has more than 32 bits");
+        Ok(Some(value))
+    };
+    let (low, high, misc) = (value("low")?, value("high")?, value("misc")?);
+    let mut found = Vec::new();
+    if low.is_some() || high.is_some() || misc.is_some() {
+        let value = low.unwrap_or(0) | high.unwrap_or(0) << 32 | misc.unwrap_or(0) << 64;
+        found.push(Word { kind: Kind::Features, value });
+    }
+    found.extend(value("hints")?.map(|value| Word { kind: Kind::Hints, value }));
+    ensure!(!found.is_empty(), "the line has none of: low, high, hints, misc");
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_named_as_people_and_c_name_it() {
+        let sint = |value| vec![Word { kind: Kind::Sint, value }];
+        for text in [
+            "sint 0x10012",
+            "SINT:0x10012",
+            "sint2 = 0x10012",
+            "HV_REGISTER_SINT2 0x10012UL",
+            "0xa0002 65554",
+        ] {
+            assert_eq!(parse(text).unwrap(), sint(0x10012), "{text}");
+        }
+        let kind = |text| parse(text).unwrap()[0].kind;
+        assert_eq!(kind("guest_id 1"), Kind::GuestId);
+        assert_eq!(kind("Guest OS ID 8100000"), Kind::GuestId);
+        assert_eq!(kind("HvRegisterSipp 0"), Kind::Simp);
+        assert_eq!(kind("HV_REGISTER_STIMER3_CONFIG 0"), Kind::Stimer);
+        assert_eq!(kind("reference tsc 1"), Kind::ReferenceTsc);
+        assert!(parse("sint").is_err() && parse("nothing 1").is_err() && parse("sint x").is_err());
+        assert_eq!(pair("sint2:0x10012"), Some(sint(0x10012)[0]));
+        assert_eq!((pair("time ref count"), pair("0x13")), (None, None));
+    }
+
+    #[test]
+    fn the_line_that_linux_logs_is_two_registers() {
+        let line =
+            "[    0.000000] Hyper-V: privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1";
+        let features = Word { kind: Kind::Features, value: 0x31e1 << 64 | 0x3a8030 << 32 | 0x2e7f };
+        assert_eq!(parse(line).unwrap(), [features, Word { kind: Kind::Hints, value: 0xe }]);
+        assert!(parse("privilege flags").is_err());
+        assert!(parse("privilege flags low x").is_err());
+        assert!(parse("privilege flags low 0x100000000").is_err());
+    }
+}
