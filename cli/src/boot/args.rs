@@ -102,6 +102,9 @@ pub(crate) struct Args {
     /// Memory for records that were not taken out yet, for all VPs together; 64 bytes each
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, requires = "trace")]
     pub(super) trace_buffer: u64,
+    /// Longest trace, with a unit or in MiB: what comes when it has its length is left out and counted
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size, requires = "trace")]
+    pub(super) trace_limit: u64,
     /// Do not show the console
     #[arg(long, short)]
     pub(super) quiet: bool,
@@ -278,6 +281,8 @@ mod tests {
             "--memory lots",
             "--timeout -1",
             "--trace-buffer 4M",
+            "--trace-limit 4M",
+            "--trace x --trace-limit lots",
             "--trace x --trace-buffer lots",
             "--strict=fatal",
             "--strict error",

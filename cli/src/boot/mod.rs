@@ -85,11 +85,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         args.vps, settings.cpu, qemu.version
     ));
     let shared = ram.share()?;
-    let collector = trace_region(args).map(|region| Collector::start(ram.share()?, region)).transpose()?;
+    let collector = trace_region(args)
+        .map(|region| Collector::start(ram.share()?, region, args.trace_limit))
+        .transpose()?;
     let outcome = Running::start(&settings, ram, sink(args), log)?.wait()?;
     let trace = match (collector, &args.trace) {
         (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
-            Some(trace::keep(collector, &shared, &outcome, &plan.rules, file))
+            Some(trace::keep(collector, &shared, &outcome, &plan.rules, (file, args.trace_limit)))
         }
         _ => None,
     };

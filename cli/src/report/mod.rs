@@ -209,6 +209,12 @@ impl Summary {
                 trace.dropped
             ));
         }
+        if trace.left_out != 0 {
+            self.warnings.push(format!(
+                "the trace ends early, {} records before the guest: --trace-limit makes it longer",
+                trace.left_out
+            ));
+        }
         self.trace = Some(trace);
     }
 

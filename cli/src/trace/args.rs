@@ -116,9 +116,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.check {
         let found = super::check(&args.file)?;
         ui::out(&format!(
-            "a good trace: {} records, {} dropped; {} slices, {} instants, {} flows\n",
-            found.run.all_recorded(),
+            "a good trace: {} records, {} dropped, {} left out; {} slices, {} instants, {} flows\n",
+            found.run.all_recorded().saturating_sub(found.run.all_left_out()),
             found.run.all_dropped(),
+            found.run.all_left_out(),
             found.slices,
             found.instants,
             found.flows
@@ -215,12 +216,12 @@ impl Filter {
     /// Prints the records that are wanted.
     pub(super) fn print(
         &self,
-        reader: Reader<impl io::Read>,
+        mut reader: Reader<impl io::Read>,
         mut out: impl Write,
         as_json: bool,
     ) -> anyhow::Result<()> {
         let run = reader.run().clone();
-        for record in reader {
+        for record in reader.by_ref() {
             let record = record?;
             let Some((time, decoded)) = self.pass(&run, &record) else { continue };
             if as_json {
@@ -234,6 +235,10 @@ impl Filter {
         for PlanRule { rule, fired: count } in run.rules.iter().filter(|_| !as_json) {
             writeln!(out, "injected: {rule} {}", fired(*count))?;
         }
+        let left_out = reader.run().all_left_out();
+        if left_out != 0 && !as_json {
+            writeln!(out, "{left_out} records were left out at the end: the trace has its length")?;
+        }
         if run.all_dropped() != 0 && !as_json {
             writeln!(out, "{} records were dropped: the trace is not whole", run.all_dropped())?;
         }
@@ -241,7 +246,7 @@ impl Filter {
     }
 
     /// Sums up what is wanted.
-    fn summary(&self, reader: Reader<impl io::Read>) -> anyhow::Result<super::summary::Summary> {
+    fn summary(&self, mut reader: Reader<impl io::Read>) -> anyhow::Result<super::summary::Summary> {
         let run = reader.run().clone();
         let mut gathered = Gathered::default();
         let mut exits = Exits::default();
@@ -253,7 +258,7 @@ impl Filter {
             }
             Ok::<_, anyhow::Error>(())
         };
-        for record in reader {
+        for record in reader.by_ref() {
             let record = record?;
             last = record.time;
             if let Some(exit) = exits.feed(&record) {
@@ -264,7 +269,7 @@ impl Filter {
             }
         }
         exits.finish(last).try_for_each(|exit| count(&mut gathered, &exit))?;
-        Ok(gathered.summary(&run))
+        Ok(gathered.summary(reader.run()))
     }
 }
 

@@ -51,7 +51,10 @@ struct Spool {
     /// It has no name, so that nothing of it stays.
     file: BufWriter<File>,
     buffer: Vec<TraceRecord>,
+    /// Records taken out of the ring.
     recorded: u64,
+    /// Those of them that are not in the file, since the trace has its length.
+    left_out: u64,
 }
 
 /// A VP's ring, from the reading side.
@@ -63,13 +66,14 @@ struct Ring {
 }
 
 impl Collector {
-    /// Starts the thread. The machine may start later.
-    pub(crate) fn start(ram: Ram, region: Region) -> anyhow::Result<Self> {
+    /// Starts the thread. The machine may start later. Of `limit` bytes of records all that comes later is left out.
+    pub(crate) fn start(ram: Ram, region: Region, limit: u64) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let spools = (0..region.vps).map(|vp| Spool::new(&region, vp)).collect::<anyhow::Result<Vec<_>>>()?;
         let flag = Arc::clone(&stop);
-        let thread =
-            std::thread::Builder::new().name("trace".into()).spawn(move || drain(&ram, spools, &flag))?;
+        let thread = std::thread::Builder::new()
+            .name("trace".into())
+            .spawn(move || drain(&ram, spools, limit, &flag))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
@@ -90,13 +94,14 @@ impl Drop for Collector {
 }
 
 /// Empties the rings until the machine has ended and they are empty.
-fn drain(ram: &Ram, mut spools: Vec<Spool>, stop: &AtomicBool) -> anyhow::Result<Vec<Spool>> {
+fn drain(ram: &Ram, mut spools: Vec<Spool>, limit: u64, stop: &AtomicBool) -> anyhow::Result<Vec<Spool>> {
+    let mut room = limit / mem::size_of::<TraceRecord>() as u64;
     loop {
         // What was written before the end is seen after it.
         let last = stop.load(Ordering::Acquire);
         let mut found = false;
         for spool in &mut spools {
-            found |= spool.take(ram)?;
+            found |= spool.take(ram, &mut room)?;
         }
         if last {
             return Ok(spools);
@@ -118,11 +123,11 @@ impl Spool {
         ensure!(ring.capacity != 0, "the trace buffer is too small");
         let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
         let buffer = vec![TraceRecord::new_zeroed(); CHUNK];
-        Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0 })
+        Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0, left_out: 0 })
     }
 
-    /// Takes the records that are there now; false if there are none.
-    fn take(&mut self, ram: &Ram) -> anyhow::Result<bool> {
+    /// Takes the records that are there now, and keeps those for which there is room; false if there are none.
+    fn take(&mut self, ram: &Ram, room: &mut u64) -> anyhow::Result<bool> {
         let ring = &mut self.ring;
         let capacity = ring.capacity;
         // A read of eight bytes is not promised to be atomic, and a torn one may lie too far ahead; two of them are not both
@@ -136,7 +141,11 @@ impl Spool {
             let records = &mut self.buffer[..usize::try_from(count)?];
             let address = ring.base + TraceRing::HEAD_BYTES + place * mem::size_of::<TraceRecord>() as u64;
             ram.read_into(address, records.as_mut_bytes())?;
-            self.file.write_all(records.as_bytes()).context("cannot keep the trace")?;
+            let fits = count.min(*room);
+            let kept = &records[..usize::try_from(fits)?];
+            self.file.write_all(kept.as_bytes()).context("cannot keep the trace")?;
+            *room -= fits;
+            self.left_out += count - fits;
             ring.tail += count;
             ram.write(ring.base + mem::offset_of!(TraceRing, tail) as u64, &ring.tail.to_le_bytes())?;
             self.recorded += count;
@@ -167,6 +176,11 @@ impl Recording {
     /// Records that each VP wrote.
     pub(crate) fn recorded(&self) -> Vec<u64> {
         self.spools.iter().map(|spool| spool.recorded).collect()
+    }
+
+    /// Records of each VP that are left out, since the trace has its length.
+    pub(crate) fn left_out(&self) -> Vec<u64> {
+        self.spools.iter().map(|spool| spool.left_out).collect()
     }
 
     /// Records that each VP had to drop.
@@ -303,8 +317,8 @@ mod tests {
                 second.push(round * 100 + time * 2);
             }
             for spool in &mut spools {
-                assert!(spool.take(&ram).unwrap());
-                assert!(!spool.take(&ram).unwrap());
+                assert!(spool.take(&ram, &mut 1000).unwrap());
+                assert!(!spool.take(&ram, &mut 1000).unwrap());
             }
         }
         let recording = Recording { spools };
@@ -323,9 +337,9 @@ mod tests {
             source.push(time);
         }
         let mut spools = spools();
-        assert!(spools[1].take(&ram).unwrap());
+        assert!(spools[1].take(&ram, &mut 1000).unwrap());
         source.push(100);
-        assert!(spools[1].take(&ram).unwrap());
+        assert!(spools[1].take(&ram, &mut 1000).unwrap());
         let recording = Recording { spools };
         assert_eq!(recording.recorded(), [0, CAPACITY + 1]);
         assert_eq!(recording.dropped(&ram).unwrap(), [0, 100 - CAPACITY]);
@@ -337,14 +351,33 @@ mod tests {
         let ram = ram();
         ram.write(REGION.base, &u64::MAX.to_le_bytes()).unwrap();
         let mut spool = Spool::new(&REGION, 0).unwrap();
-        assert!(spool.take(&ram).unwrap());
+        assert!(spool.take(&ram, &mut 1000).unwrap());
         assert_eq!(spool.recorded, CAPACITY);
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_taken_out_of_the_ring_and_counted() {
+        let ram = ram();
+        let mut spools = spools();
+        let (mut first, mut second) = (Source::new(&ram, 0), Source::new(&ram, 1));
+        let mut room = 70;
+        for round in 0..3 {
+            (0..20).for_each(|time| first.push(round * 100 + time));
+            (0..20).for_each(|time| second.push(round * 100 + time));
+            for spool in &mut spools {
+                assert!(spool.take(&ram, &mut room).unwrap());
+            }
+        }
+        let recording = Recording { spools };
+        assert_eq!((recording.recorded(), recording.left_out()), (vec![60, 60], vec![20, 30]));
+        assert_eq!(recording.dropped(&ram).unwrap(), [0, 0]);
+        assert_eq!(recording.merged().unwrap().count(), 70);
     }
 
     #[test]
     fn the_thread_takes_what_is_left_at_the_end() {
         let ram = ram();
-        let collector = Collector::start(ram.share().unwrap(), REGION).unwrap();
+        let collector = Collector::start(ram.share().unwrap(), REGION, 1 << 20).unwrap();
         Source::new(&ram, 0).push(7);
         let recording = collector.finish().unwrap();
         assert_eq!(recording.recorded(), [1, 0]);

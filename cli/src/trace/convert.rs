@@ -29,12 +29,19 @@ pub(super) const fn track(vp: u32) -> u64 {
     100 + vp as u64
 }
 
-/// Writes the trace of a run.
+/// Names that are written once and referred to by number; what comes later has its kind for a name, and the name beside it. A
+/// guest makes as many names as it likes, with calls that do not exist.
+const NAMES: usize = 1 << 16;
+/// Bytes that one record and the end of the file need at most.
+const MARGIN: u64 = 1 << 16;
+
+/// Writes the trace of a run, of `limit` bytes at most, and gives the number of records that it has no room for.
 pub(crate) fn write(
     out: impl Write,
     run: Run,
+    limit: u64,
     records: impl Iterator<Item = anyhow::Result<TraceRecord>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let mut writer = Writer::new(out);
     let first = TracePacket { run: Some(run.clone()), ..packet(INCREMENTAL_STATE_CLEARED) };
     writer.packet(&first)?;
@@ -50,13 +57,24 @@ pub(crate) fn write(
         flows: Flows::default(),
     };
     let mut last = converter.run.origin;
+    let mut full = converter.run.all_left_out() != 0;
+    let cut = |converter: &Converter<_>| converter.writer.length().saturating_add(MARGIN) > limit;
+    let mut closed = false;
     for record in records {
         let record = record?;
+        closed = closed || cut(&converter);
+        if closed {
+            full = true;
+            if let Some(count) = converter.run.left_out.get_mut(record.vp as usize) {
+                *count += 1;
+            }
+            continue;
+        }
         last = record.time;
         converter.writer.record(&record)?;
         converter.convert(&record)?;
     }
-    converter.finish(last)
+    converter.finish(last, full)
 }
 
 /// The partition, and each VP.
@@ -174,6 +192,13 @@ impl<W: Write> Converter<W> {
         let mut new = InternedData::default();
         let names = &mut self.names;
         let category = names.categories.number(kind, &mut new.event_categories);
+        let mut fields = fields;
+        let name = if names.events.has_room(&name) {
+            name
+        } else {
+            fields.push(("name", Value::Text(name)));
+            String::new()
+        };
         let name = names.events.number(if name.is_empty() { kind } else { &name }, &mut new.event_names);
         let debug_annotations = fields.into_iter().map(|(name, value)| {
             let name_iid = Some(names.annotations.number(name, &mut new.debug_annotation_names));
@@ -205,13 +230,18 @@ impl<W: Write> Converter<W> {
         })
     }
 
-    fn finish(mut self, last: u64) -> anyhow::Result<()> {
+    fn finish(mut self, last: u64, full: bool) -> anyhow::Result<u64> {
         let open: Vec<Exit> = std::mem::take(&mut self.exits).finish(last).collect();
         for exit in open {
             self.exit(&exit)?;
         }
+        self.writer.close_batch()?;
+        let left_out = self.run.all_left_out();
+        if full {
+            self.writer.packet(&TracePacket { run: Some(self.run), ..packet(0) })?;
+        }
         self.writer.finish()?;
-        Ok(())
+        Ok(left_out)
     }
 }
 
@@ -227,6 +257,11 @@ struct Interner {
 struct Names(HashMap<String, u64>);
 
 impl Names {
+    /// Whether the name has a number, or may get one.
+    fn has_room(&self, name: &str) -> bool {
+        self.0.len() < NAMES || self.0.contains_key(name)
+    }
+
     /// The number of a name; one that is new goes to `new` as well.
     fn number(&mut self, name: &str, new: &mut Vec<Name>) -> u64 {
         if let Some(&number) = self.0.get(name) {

@@ -29,6 +29,11 @@ impl Run {
         self.dropped.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
+    /// Records of all VPs together that the file has no room for.
+    pub(crate) fn all_left_out(&self) -> u64 {
+        self.left_out.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
     /// Records that all VPs together wrote.
     pub(crate) fn all_recorded(&self) -> u64 {
         self.recorded.iter().fold(0, |sum, &count| sum.saturating_add(count))
@@ -59,16 +64,25 @@ impl Run {
 pub(super) struct Writer<W> {
     out: W,
     batch: Vec<u8>,
+    /// Bytes written.
+    written: u64,
 }
 
 impl<W: Write> Writer<W> {
     pub(super) const fn new(out: W) -> Self {
-        Self { out, batch: Vec::new() }
+        Self { out, batch: Vec::new(), written: 0 }
     }
 
     pub(super) fn packet(&mut self, packet: &TracePacket) -> io::Result<()> {
+        let bytes = packet.encode_length_delimited_to_vec();
+        self.written += 1 + bytes.len() as u64;
         self.out.write_all(&[PACKET])?;
-        self.out.write_all(&packet.encode_length_delimited_to_vec())
+        self.out.write_all(&bytes)
+    }
+
+    /// How long the file will be.
+    pub(super) const fn length(&self) -> u64 {
+        self.written + self.batch.len() as u64
     }
 
     /// A record as it is.
@@ -84,11 +98,14 @@ impl<W: Write> Writer<W> {
 
     /// Writes what is left, and gives the file back.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        if !self.batch.is_empty() {
-            self.flush_records()?;
-        }
+        self.close_batch()?;
         self.out.flush()?;
         Ok(self.out)
+    }
+
+    /// Writes the records that wait.
+    pub(super) fn close_batch(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() { Ok(()) } else { self.flush_records() }
     }
 }
 
@@ -161,6 +178,9 @@ impl<R: io::Read> Reader<R> {
             }
             let Some(bytes) = self.packets.next()? else { return Ok(None) };
             let packet = OwnPacket::decode(&*bytes).context("the trace is damaged")?;
+            if let Some(run) = packet.run {
+                self.run.left_out = run.left_out;
+            }
             let chunks = packet.records.chunks_exact(size_of::<TraceRecord>());
             ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a part of a record");
             let records: Vec<_> =

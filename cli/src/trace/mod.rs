@@ -38,6 +38,8 @@ pub(crate) struct Kept {
     pub(crate) records: u64,
     /// Records that were lost because a ring was full.
     pub(crate) dropped: u64,
+    /// Records that the file had no room for.
+    pub(crate) left_out: u64,
 }
 
 /// Writes the trace of a run that has ended.
@@ -48,7 +50,7 @@ pub(crate) fn keep(
     ram: &Ram,
     outcome: &Outcome,
     rules: &[String],
-    file: &Path,
+    (file, limit): (&Path, u64),
 ) -> anyhow::Result<Kept> {
     let recording = collector.finish()?;
     let run = Run {
@@ -58,6 +60,7 @@ pub(crate) fn keep(
         origin: outcome.report.counter_offset,
         recorded: recording.recorded(),
         dropped: recording.dropped(ram)?,
+        left_out: recording.left_out(),
         rules: rules
             .iter()
             .zip(outcome.report.rules_fired)
@@ -67,10 +70,15 @@ pub(crate) fn keep(
     let (records, dropped) = (run.all_recorded(), run.all_dropped());
     let explain = || format!("cannot write the trace to {}", file.display());
     let mut out = BufWriter::new(Pending::new(file).with_context(explain)?);
-    convert::write(&mut out, run, recording.merged()?).with_context(explain)?;
+    let left_out = convert::write(&mut out, run, limit, recording.merged()?).with_context(explain)?;
     let out = out.into_inner().map_err(|error| error.into_error());
     out.and_then(Pending::commit).with_context(explain)?;
-    Ok(Kept { file: file.display().to_string(), records, dropped })
+    Ok(Kept {
+        file: file.display().to_string(),
+        records: records.saturating_sub(left_out),
+        dropped,
+        left_out,
+    })
 }
 
 /// Looks whether a file is a good trace.

@@ -76,6 +76,10 @@ pub(crate) struct Run {
     /// The rules of the plan of faults.
     #[prost(message, repeated, tag = "7")]
     pub(crate) rules: Vec<PlanRule>,
+    /// Records of each VP that are not in the file, since it has its length. Known at the end: a second packet of this kind
+    /// closes a trace that lacks some.
+    #[prost(uint64, repeated, tag = "8")]
+    pub(crate) left_out: Vec<u64>,
 }
 
 /// A rule of a plan of faults.

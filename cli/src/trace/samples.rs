@@ -31,5 +31,6 @@ pub(super) fn run() -> Run {
         recorded: vec![0, 0],
         dropped: vec![0, 0],
         rules: Vec::new(),
+        left_out: vec![0, 0],
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Summary {
     records: u64,
     /// Records that the run lost because a ring was full.
     dropped: u64,
+    /// Records at the end that the file has no room for.
+    left_out: u64,
     /// Times of the first and the last record.
     from_ns: u64,
     to_ns: u64,
@@ -131,6 +133,7 @@ impl Gathered {
             vps: run.vps,
             records: self.records,
             dropped: run.all_dropped(),
+            left_out: run.all_left_out(),
             from_ns: self.from.unwrap_or_default(),
             to_ns: self.to,
             kinds: self.kinds,
@@ -186,6 +189,9 @@ impl Display for Summary {
             seconds(self.to_ns),
             self.dropped
         )?;
+        if self.left_out != 0 {
+            writeln!(f, "{} records were left out at the end: the trace has its length", self.left_out)?;
+        }
         writeln!(f, "\n{:24} {:>9}", "kind", "count")?;
         for (kind, count) in &self.kinds {
             writeln!(f, "{kind:24} {count:>9}")?;

@@ -33,7 +33,7 @@ fn written(records: &[TraceRecord]) -> Vec<u8> {
     let of = |vp| records.iter().filter(|record| record.vp == vp).count() as u64;
     let run = Run { recorded: vec![of(0), of(1)], ..run() };
     let mut bytes = Vec::new();
-    convert::write(&mut bytes, run, records.iter().copied().map(Ok)).unwrap();
+    convert::write(&mut bytes, run, u64::MAX, records.iter().copied().map(Ok)).unwrap();
     bytes
 }
 
@@ -116,7 +116,7 @@ fn a_name_finds_the_record() {
 #[test]
 fn drops_are_said() {
     let mut bytes = Vec::new();
-    convert::write(&mut bytes, Run { dropped: vec![0, 5], ..run() }, std::iter::empty()).unwrap();
+    convert::write(&mut bytes, Run { dropped: vec![0, 5], ..run() }, u64::MAX, std::iter::empty()).unwrap();
     assert_eq!(
         printed(&bytes, &Filter::default(), false),
         "5 records were dropped: the trace is not whole\n"
@@ -159,8 +159,13 @@ fn a_damaged_trace_is_an_error_and_no_panic() {
 fn the_check_finds_what_is_wrong() {
     let said = |records: &[TraceRecord]| {
         let mut bytes = Vec::new();
-        convert::write(&mut bytes, Run { recorded: vec![9, 0], ..run() }, records.iter().copied().map(Ok))
-            .unwrap();
+        convert::write(
+            &mut bytes,
+            Run { recorded: vec![9, 0], ..run() },
+            u64::MAX,
+            records.iter().copied().map(Ok),
+        )
+        .unwrap();
         format!("{:#}", check::check(Packets::new(&*bytes)).unwrap_err())
     };
     assert!(said(&story()[..1]).contains("1 records, 9 said"));
@@ -219,4 +224,21 @@ fn a_long_packet_is_an_error() {
     bytes.extend_from_slice(&[super::perfetto::PACKET, 0xff, 0xff, 0x7f]);
     let last = Reader::new(Packets::new(&*bytes)).unwrap().last().unwrap();
     assert!(last.unwrap_err().to_string().contains("2097151 bytes"));
+}
+
+#[test]
+fn a_trace_has_a_longest_length_whatever_the_guest_does() {
+    // Calls that all differ: each record has a name of its own.
+    const LIMIT: u64 = 4 << 20;
+    let count = 60_000;
+    let records =
+        (0..count).map(|n| Ok(record(0, 2000 + n, TraceKind::Smccc, [0, 0x8600_0000 + n, 0, 0, 0, 0])));
+    let mut bytes = Vec::new();
+    let run = Run { recorded: vec![count, 0], ..run() };
+    let left_out = convert::write(&mut bytes, run, LIMIT, records).unwrap();
+    assert!((1..count).contains(&left_out) && bytes.len() as u64 <= LIMIT, "{left_out}, {}", bytes.len());
+    let found = check::check(Packets::new(&*bytes)).unwrap();
+    assert_eq!(found.run.all_left_out(), left_out);
+    let text = printed(&bytes, &Filter::named("no such name"), false);
+    assert_eq!(text, format!("{left_out} records were left out at the end: the trace has its length\n"));
 }
