@@ -1,6 +1,6 @@
 //! `hv build`: the programs in `bare/`, for the bare-metal target.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};

@@ -27,12 +27,31 @@ pub(crate) struct Args {
     /// at EL1 with the device tree's address in X0
     #[arg(long, value_name = "FILE|-")]
     pub(super) kernel: Option<Input>,
-    /// Debian kernel to boot where --kernel gives none
-    #[arg(long, value_enum, default_value = "6.12", conflicts_with = "kernel")]
+    /// Built kernel tree: gives the kernel (arch/arm64/boot), --symbols (System.map) and --modules
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
+    pub(super) tree: Option<PathBuf>,
+    /// Debian kernel to boot where --kernel and --tree give none
+    #[arg(long, value_enum, default_value = "6.12", conflicts_with_all = ["kernel", "tree"])]
     pub(super) stock: Stock,
-    /// Initial file system; a stock kernel has one of its own
+    /// Initial file system [default for Linux: the stock one, with busybox and the modules]
     #[arg(long, value_name = "FILE|-")]
     pub(super) initrd: Option<Input>,
+    /// Give the kernel no initial file system
+    #[arg(long, conflicts_with_all = ["initrd", "run", "modules"])]
+    pub(super) no_initrd: bool,
+    /// Folder with the kernel's modules for the stock initial file system: what `make modules_install` made, or a built
+    /// kernel tree
+    #[arg(long, value_name = "DIR", conflicts_with = "initrd")]
+    pub(super) modules: Option<PathBuf>,
+    /// Modules to load, with all that they need, separated by commas
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "hv_vmbus",
+        conflicts_with = "initrd"
+    )]
+    pub(super) load: Vec<String>,
     /// What the stock initial file system does once VMBus is there, separated by commas; it ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
@@ -124,6 +143,8 @@ Examples:
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
+  cargo hv boot --tree ~/linux --run hotplug
+  cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
 /// Something that the stock initial file system can do.
@@ -271,6 +292,10 @@ mod tests {
             "--stock 6.1 --kernel x",
             "--stock 5.10",
             "--run crash --initrd x",
+            "--modules x --initrd y",
+            "--no-initrd --run crash",
+            "--tree x --kernel y",
+            "--tree x --stock 6.1",
             "--run fly",
             "--firmware uefi",
             "--gdb 0",

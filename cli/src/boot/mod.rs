@@ -3,6 +3,7 @@
 mod args;
 mod faults;
 mod keep;
+mod modules;
 mod sources;
 
 use anyhow::bail;
@@ -47,14 +48,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     // What can be wrong with the user's own files is said before anything is installed.
     let plan = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
     let given = Given::read(args)?;
-    let own = given.kernel.as_ref().map(|_| sources::image(args, &given, None)).transpose()?;
+    let own = given.own(args)?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
-    let (image, title) = match (own, &args.kernel) {
-        (Some(image), Some(file)) => (image, file.to_string()),
-        _ => {
-            let stock = stock::kernel(&Cache::open()?, args.stock)?;
-            (sources::image(args, &given, Some(&stock))?, stock.0.package)
+    let (image, title) = match own {
+        Some(own) => own,
+        None => {
+            let (kernel, busybox) = stock::kernel(&Cache::open()?, args.stock)?;
+            (given.stock(args, &kernel, &busybox)?, kernel.package)
         }
     };
     let mut symbols = given.symbols;

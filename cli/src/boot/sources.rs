@@ -3,23 +3,47 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec};
+use anyhow::Context as _;
+use hv_machine::initrd::Module;
+use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec, linux, words};
 
 use super::args::Args;
+use super::modules::Modules;
 use super::{STIMER_INTID, VMBUS_INTID};
+use crate::input::{self, Input};
 use crate::machine::platform::VIRT;
 use crate::setup::cache::Cache;
 use crate::setup::stock;
 use crate::symbols::Symbols;
-use crate::{input, ui};
+use crate::ui;
+
+/// The module that finds VMBus.
+const VMBUS: &str = "hv_vmbus";
+
+/// Where a kernel tree has the kernel (Linux, arch/arm64/boot/Makefile), what needs no unpacking first.
+const IMAGES: [&str; 10] = [
+    "Image",
+    "vmlinuz.efi",
+    "Image.gz",
+    "Image.zst",
+    "Image.xz",
+    "Image.lz4",
+    "Image.lzo",
+    "Image.lzma",
+    "Image.bz2",
+    "vmlinuz",
+];
+
+/// Words of a command line that name a root file system of the user's own, or another way to go on.
+const OWN_ROOT: [&str; 4] = ["root=", "rdinit=", "noinitrd", "nfsroot="];
 
 /// What the user gave.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// The kernel, unpacked.
-    pub(super) kernel: Option<Vec<u8>>,
-    pub(super) initrd: Option<Vec<u8>>,
+    /// The kernel and what it is called.
+    kernel: Option<(Vec<u8>, String)>,
+    initrd: Option<Vec<u8>>,
+    modules: Option<Vec<Module>>,
     /// Names for guest addresses: those that the user gave, else those of an ELF kernel.
     pub(super) symbols: Symbols,
 }
@@ -28,12 +52,137 @@ impl Given {
     /// Reads the files.
     pub(super) fn read(args: &Args) -> anyhow::Result<Self> {
         let longest = input::longest(args.memory);
-        let symbols = args.symbols.as_ref().map(Symbols::read).transpose()?;
+        let tree = args.tree.as_deref();
+        let symbols = match (&args.symbols, tree.map(|tree| tree.join("System.map"))) {
+            (Some(file), _) => Some(Symbols::read(file)?),
+            (None, Some(map)) if map.is_file() => Some(Symbols::read(&map.as_path().into())?),
+            (None, _) => None,
+        };
         let initrd = args.initrd.as_ref().map(|file| file.read("initrd", longest)).transpose()?;
-        let kernel = args.kernel.as_ref().map(|file| file.read("kernel", longest)).transpose()?;
-        let kernel = kernel.map(|kernel| hv_machine::unpack_kernel(kernel, args.memory)).transpose()?;
-        let symbols = symbols.unwrap_or_else(|| own_symbols(kernel.as_deref().unwrap_or_default()));
-        Ok(Self { kernel, initrd, symbols })
+        let file = match (&args.kernel, tree) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some(tree)) => Some(Input::File(image_in(tree)?)),
+            (None, None) => None,
+        };
+        let kernel = match file {
+            Some(file) => {
+                let kernel = file.read("kernel", longest)?;
+                Some((hv_machine::unpack_kernel(kernel, args.memory)?, file.to_string()))
+            }
+            None => None,
+        };
+        let version = kernel.as_ref().and_then(|(kernel, _)| linux::version(kernel));
+        let modules = match (&args.modules, tree) {
+            (Some(folder), _) => Some(Modules::open(folder, version)?.load(&args.load)?),
+            (None, Some(tree)) if args.initrd.is_none() && !args.no_initrd => {
+                modules_in(tree, version, &args.load)?
+            }
+            (None, _) => None,
+        };
+        if let Some(version) = version {
+            warn_of_versions(version, modules.as_deref().unwrap_or_default());
+        }
+        let bytes = kernel.as_ref().map(|(bytes, _)| bytes.as_slice()).unwrap_or_default();
+        let symbols = symbols.unwrap_or_else(|| own_symbols(bytes));
+        Ok(Self { kernel, initrd, modules, symbols })
+    }
+
+    /// The guest with the user's own kernel, and what the kernel is called.
+    pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, String)>> {
+        let Some((kernel, title)) = &self.kernel else { return Ok(None) };
+        let initrd = match &self.initrd {
+            Some(initrd) => Some(initrd.clone()),
+            None if self.wants_stock_initrd(args, kernel) => {
+                // What is wrong with the kernel is said before anything is fetched.
+                build(args, kernel.clone(), None)?;
+                self.stock_initrd(args, kernel)?
+            }
+            None => None,
+        };
+        Ok(Some((build(args, kernel.clone(), initrd)?, title.clone())))
+    }
+
+    /// Whether a kernel of the user's own gets the stock initial file system: Linux does, unless it has a root elsewhere.
+    fn wants_stock_initrd(&self, args: &Args, kernel: &[u8]) -> bool {
+        let own_root = OWN_ROOT.iter().any(|key| words::is_given(&args.append, key));
+        let asked = !args.run.is_empty() || self.modules.is_some();
+        !args.no_initrd && (asked || (linux::version(kernel).is_some() && !own_root))
+    }
+
+    /// The stock initial file system for a kernel of the user's own. Where it was not asked for, one that cannot be had is
+    /// done without.
+    fn stock_initrd(&self, args: &Args, kernel: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+        let busybox = match Cache::open().and_then(|cache| stock::busybox(&cache)) {
+            Err(error) if args.run.is_empty() && self.modules.is_none() => {
+                ui::note(&format!(
+                    "The kernel gets no initial file system, since there is no busybox for one ({error:#}); give --initrd"
+                ));
+                return Ok(None);
+            }
+            busybox => busybox?,
+        };
+        let modules = self.modules.as_deref().unwrap_or_default();
+        let has_vmbus = modules.iter().any(|module| module.name == VMBUS) || linux::has_vmbus(kernel);
+        if linux::version(kernel).is_some() && !has_vmbus {
+            ui::note(
+                "The kernel has no driver for VMBus built in (CONFIG_HYPERV=y) and is given no module hv_vmbus, so it will \
+                 not connect: give --tree the built kernel tree, or --modules the folder of its modules",
+            );
+        }
+        Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules)?))
+    }
+
+    /// The guest with a stock kernel.
+    pub(super) fn stock(&self, args: &Args, kernel: &stock::Kernel, busybox: &Path) -> anyhow::Result<Image> {
+        let initrd = match (&self.initrd, &self.modules) {
+            (Some(initrd), _) => Some(initrd.clone()),
+            (None, _) if args.no_initrd => None,
+            (None, Some(modules)) => Some(hv_machine::initrd::stock(&read(busybox)?, modules)?),
+            (None, None) => {
+                let folder = kernel.modules.first().and_then(|file| file.parent());
+                let folder =
+                    folder.with_context(|| format!("{} has no modules for Hyper-V", kernel.package))?;
+                let modules = Modules::open(folder, None)?.load(&args.load)?;
+                Some(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
+            }
+        };
+        build(args, read(&kernel.image)?, initrd)
+    }
+}
+
+/// The kernel in a built tree.
+fn image_in(tree: &Path) -> anyhow::Result<PathBuf> {
+    let boot = tree.join("arch/arm64/boot");
+    let found = IMAGES.iter().map(|name| boot.join(name)).find(|file| file.is_file());
+    found.with_context(|| {
+        format!(
+            "{} has no kernel: expected Image in arch/arm64/boot; give --tree the folder where `make ARCH=arm64 Image \
+             modules` ran (with O=, the output folder)",
+            tree.display()
+        )
+    })
+}
+
+/// The modules in a built tree, which may have none: what is built in is no module.
+fn modules_in(tree: &Path, version: Option<&str>, names: &[String]) -> anyhow::Result<Option<Vec<Module>>> {
+    if !["modules.order", "modules.dep", "lib/modules"].iter().any(|name| tree.join(name).exists()) {
+        return Ok(None);
+    }
+    let modules = Modules::open(tree, version)?;
+    // What nobody named may be missing; that the kernel will not connect is said elsewhere.
+    if names == [VMBUS] && !modules.knows(VMBUS) {
+        return Ok(None);
+    }
+    modules.load(names).map(Some)
+}
+
+/// Says where a module is of another kernel, which refuses it.
+fn warn_of_versions(version: &str, modules: &[Module]) {
+    for module in modules.iter().filter(|module| !module.version.is_empty() && module.version != version) {
+        ui::note(&format!(
+            "The module {} was built for Linux {}, and the kernel is {version}: it may be refused",
+            module.name, module.version
+        ));
     }
 }
 
@@ -46,26 +195,7 @@ fn own_symbols(kernel: &[u8]) -> Symbols {
 }
 
 /// Puts the guest together.
-pub(super) fn image(
-    args: &Args,
-    given: &Given,
-    stock: Option<&(stock::Kernel, PathBuf)>,
-) -> anyhow::Result<Image> {
-    let kernel = match (stock, &given.kernel) {
-        (Some((kernel, _)), _) => read(&kernel.image)?,
-        (None, Some(kernel)) => kernel.clone(),
-        (None, None) => bail!("no kernel given"),
-    };
-    let initrd = match (&given.initrd, stock) {
-        (Some(initrd), _) => Some(initrd.clone()),
-        (None, Some((kernel, busybox))) => Some(stock_initrd(busybox, &kernel.modules)?),
-        // A kernel of the user's own has its drivers built in, if it is to do something here.
-        (None, None) if !args.run.is_empty() => {
-            let busybox = stock::busybox(&Cache::open()?)?;
-            Some(stock_initrd(&busybox, &[])?)
-        }
-        (None, None) => None,
-    };
+fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
     Ok(hv_machine::build(Spec {
         platform: &VIRT,
         kernel,
@@ -86,14 +216,6 @@ pub(super) fn image(
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     input::read(file, input::LONGEST).with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// The stock initial file system, with the VMBus driver.
-fn stock_initrd(busybox: &Path, modules: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
-    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let vmbus = modules.iter().filter(|file| name(file).starts_with("hv_vmbus.ko"));
-    let modules = vmbus.map(|file| Ok((name(file), read(file)?))).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
 }
 
 /// Entropy for the guest.
@@ -117,5 +239,28 @@ mod tests {
     fn a_fixed_seed_is_the_same_each_time_and_a_random_one_is_not() {
         assert_eq!(seed(true).unwrap(), seed(true).unwrap());
         assert_ne!(seed(false).unwrap(), seed(false).unwrap());
+    }
+
+    #[test]
+    fn a_tree_gives_its_plainest_kernel() {
+        let tree = tempfile::tempdir().unwrap();
+        let error = image_in(tree.path()).unwrap_err().to_string();
+        assert!(error.contains("make ARCH=arm64"), "{error}");
+        let boot = tree.path().join("arch/arm64/boot");
+        std::fs::create_dir_all(&boot).unwrap();
+        for name in ["Image.lz4", "Image.gz", "Image"] {
+            std::fs::write(boot.join(name), "").unwrap();
+            assert_eq!(image_in(tree.path()).unwrap(), boot.join(name));
+        }
+    }
+
+    #[test]
+    fn a_tree_need_not_have_modules() {
+        let tree = tempfile::tempdir().unwrap();
+        let names = |name: &str| [name.to_owned()];
+        assert_eq!(modules_in(tree.path(), None, &names(VMBUS)).unwrap(), None);
+        std::fs::write(tree.path().join("modules.order"), "fs/xfs/xfs.o\n").unwrap();
+        assert_eq!(modules_in(tree.path(), None, &names(VMBUS)).unwrap(), None);
+        assert!(modules_in(tree.path(), None, &names("hv_utils")).is_err());
     }
 }

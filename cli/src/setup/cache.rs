@@ -15,12 +15,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::interrupt::{self, Orderly};
 use crate::output::Folder;
-use crate::ui;
+use crate::{input, ui};
 
 /// Name of the manifest in each folder.
 const MANIFEST: &str = "manifest.json";
 /// Name of the file that is locked while the cache changes.
 pub(crate) const LOCK: &str = "lock";
+/// Most bytes of it: it has a line for each file.
+const LONGEST_MANIFEST: u64 = 16 << 20;
 
 /// The folder that belongs to this tool.
 #[derive(Debug, Clone)]
@@ -121,7 +123,7 @@ impl Cache {
     pub(crate) fn check(&self, name: &str, recipe: u32) -> Result<Manifest, Option<PathBuf>> {
         let dir = self.entry(name);
         let file = dir.join(MANIFEST);
-        let text = fs::read(&file).map_err(|_| None)?;
+        let text = input::read(&file, LONGEST_MANIFEST).map_err(|_| None)?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|_| Some(file))?;
         if manifest.recipe != recipe {
             return Err(None);

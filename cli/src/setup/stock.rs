@@ -11,7 +11,12 @@ use anyhow::{Context as _, bail};
 use super::apt::{Apt, Package};
 use super::cache::{Cache, Lock, Manifest, sha256};
 use super::system;
-use crate::{interrupt, output, ui};
+use crate::{input, interrupt, output, ui};
+
+/// Most bytes that are taken out of a package: more than any has.
+const LONGEST: u64 = 2 << 30;
+/// Most bytes of a file with a SHA-256.
+const LONGEST_SUM: u64 = 1 << 10;
 
 /// Number of the current choice of files; raise it when [`Piece::place`] takes others.
 const RECIPE: u32 = 1;
@@ -287,8 +292,8 @@ fn kept(cache: &Cache, piece: Piece) -> Option<Package> {
         let text = file.file_name().and_then(|text| text.to_str()).unwrap_or_default();
         text.starts_with(&format!("{name}_")) && text.ends_with(".deb")
     })?;
-    let sum = fs::read_to_string(sum_file(file)).ok()?;
-    (sha256(file).ok()? == sum).then_some(())?;
+    let sum = input::read(&sum_file(file), LONGEST_SUM).ok()?;
+    (sha256(file).ok()?.as_bytes() == sum).then_some(())?;
     let version = super::apt::version_of(file.file_name()?.to_str()?)?;
     Some(Package { name: name.to_owned(), version, file: file.clone() })
 }
@@ -318,6 +323,7 @@ fn unpack(package: &Path, piece: Piece, into: &Path) -> anyhow::Result<Vec<Strin
 
 fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = Vec::new();
+    let mut left = LONGEST;
     let mut archive = tar::Archive::new(tar);
     for member in archive.entries()? {
         interrupt::check()?;
@@ -330,7 +336,9 @@ fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<St
         if let Some(dir) = file.parent() {
             fs::create_dir_all(dir)?;
         }
-        std::io::copy(&mut member, &mut fs::File::create_new(&file)?)?;
+        let copied = std::io::copy(&mut (&mut member).take(left + 1), &mut fs::File::create_new(&file)?)?;
+        left =
+            left.checked_sub(copied).with_context(|| format!("it unpacks to more than {LONGEST} bytes"))?;
         files.push(name);
     }
     Ok(files)

@@ -12,6 +12,7 @@ mod installed;
 mod life;
 mod options;
 mod outputs;
+mod own;
 mod programs;
 mod routines;
 mod runner;
@@ -76,6 +77,7 @@ fn steps() -> Vec<Step> {
     let mut steps = vec![Step::new(LOCK_FILES, |_| lock_files())];
     steps.extend(options::steps());
     steps.extend(boots::steps());
+    steps.extend(own::steps());
     steps.extend(programs::steps());
     steps.extend(routines::steps());
     steps.extend(c_guest::steps());

@@ -103,6 +103,8 @@ proptest! {
 
     #[test]
     fn a_damaged_module_gives_an_archive_or_an_error(module in damaged(), busybox in damaged()) {
-        let _ = initrd::stock(&busybox, &[("hv_vmbus.ko", module)]);
+        let module = initrd::Module::read("hv_vmbus.ko", module);
+        let modules: Vec<_> = module.into_iter().collect();
+        let _ = initrd::stock(&busybox, &modules);
     }
 }

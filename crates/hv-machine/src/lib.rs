@@ -18,6 +18,7 @@ mod fdt;
 pub mod initrd;
 mod kernel;
 mod layout;
+pub mod linux;
 mod platform;
 mod smbios;
 mod unpack;
