@@ -204,6 +204,29 @@ mod tests {
 
     use super::*;
 
+    /// What a kernel is promised: where the chapter "The machine" says that things are, they are.
+    #[test]
+    fn the_machines_chapter_has_the_addresses_and_interrupts_of_the_machine() {
+        use hv_wire::platform as p;
+        let text = include_str!("../../../docs/src/platform.md");
+        let row = |start: String, what: &str| {
+            let found =
+                text.lines().any(|line| line.starts_with(&format!("| {start}")) && line.contains(what));
+            assert!(found, "no row '| {start} ... {what}'");
+        };
+        let hex = |address: u64| format!("{:#06x}_{:04x}", address >> 16, address & 0xffff);
+        assert_eq!(p::GUEST_RAM_BASE, 0x4040_0000, "this address is promised");
+        row(hex(p::GUEST_RAM_BASE), "RAM");
+        row(hex(p::GICD_BASE), "distributor");
+        row(hex(p::GICR_BASE), "redistributors");
+        row(hex(p::UART_BASE), "PL011");
+        row(p::UART_INTID.to_string(), "UART");
+        row(p::VIRTUAL_TIMER_INTID.to_string(), "virtual timer");
+        row(p::PHYSICAL_TIMER_INTID.to_string(), "physical timer");
+        row(p::PMU_INTID.to_string(), "PMU");
+        row(format!("{}, {}", p::MAINTENANCE_INTID, p::HYPERVISOR_TIMER_INTID), "hypervisor's own");
+    }
+
     #[test]
     fn every_command_shown_is_a_valid_one() {
         let all = all().unwrap();
