@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use rt::exception::Exception;
-use rt::probe::{self, Size};
+use rt::probe::Size;
 use rt::{arch, mrs, msr};
 
 use crate::absent;
@@ -94,7 +94,7 @@ fn table_in_a_device(check: &mut Check) {
         undefined(check, FIRST + 0x90, 0xffff_ff80_0000_0000);
         undefined(check, FIRST + 0x91, 0xffff_ffff_ffff_f000);
         // No walk reaches a device, so it tells nothing of what is there.
-        let load = probe::read(0xffff_ff80_0000_0000, Size::Double);
+        let load = crate::probes::read(0xffff_ff80_0000_0000, Size::Double);
         check.meets("a load by such a table", load.err(), Exception::is_external_abort);
         // SAFETY: as before.
         unsafe {
