@@ -4,8 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use zerocopy::IntoBytes as _;
 
-use crate::output::Folder;
+use crate::machine::Outcome;
+use crate::output::{self, Folder};
+use crate::report::Summary;
 use crate::ui;
 
 /// The folder of `--keep`, if there is one, and all that could not be written to it or elsewhere.
@@ -15,6 +18,7 @@ pub(super) struct Keep {
 }
 
 impl Keep {
+    /// Opens or makes the folder.
     pub(super) fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
         let open = |dir: &Path| {
             let folder = Folder::make(dir);
@@ -25,6 +29,7 @@ impl Keep {
         Ok(Self { folder: dir.map(open).transpose()?, failed: Vec::new() })
     }
 
+    /// Writes a file whole or not at all.
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) {
         let written = self.folder.as_ref().map_or(Ok(()), |(folder, _)| folder.write(name, bytes));
         self.note(name, written.err().as_ref());
@@ -37,8 +42,37 @@ impl Keep {
         made.ok()
     }
 
+    /// Writes what a run has left.
+    pub(super) fn outcome(&mut self, outcome: &Outcome) {
+        self.note("console.txt", outcome.log_failed.as_ref());
+        let mut bytes = outcome.report.as_bytes().to_vec();
+        for vp in &outcome.vps {
+            bytes.extend_from_slice(vp.as_bytes());
+        }
+        self.write("report.bin", &bytes);
+        self.write("qemu-messages.txt", outcome.complaints.as_bytes());
+    }
+
+    /// Writes the report as JSON, here and to the file of `--json`.
+    pub(super) fn report(&mut self, summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(summary)? + "\n";
+        self.write("report.json", json.as_bytes());
+        if let Some(file) = file.filter(|file| file.as_os_str() != "-") {
+            self.failed.extend(output::write("report", file, json.as_bytes()).err());
+        }
+        Ok(())
+    }
+
+    /// Writes the report once more, to where it was written to and can be replaced.
+    pub(super) fn report_again(&mut self, summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+        if !self.failed.is_empty() {
+            return Ok(());
+        }
+        self.report(summary, file.filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file())))
+    }
+
     /// Notes what could not be written.
-    pub(super) fn note(&mut self, name: &str, error: Option<&std::io::Error>) {
+    fn note(&mut self, name: &str, error: Option<&std::io::Error>) {
         if let (Some((_, dir)), Some(error)) = (&self.folder, error) {
             self.failed.push(anyhow::anyhow!("cannot write {}: {error}", dir.join(name).display()));
         }

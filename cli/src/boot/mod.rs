@@ -205,35 +205,28 @@ fn finish(
     trace: Option<anyhow::Result<Kept>>,
     mut kept: Keep,
 ) -> anyhow::Result<Exit> {
-    use zerocopy::IntoBytes as _;
     match trace {
         Some(Ok(trace)) => summary.set_trace(trace),
         Some(Err(error)) => kept.failed.push(error),
         None => {}
     }
-    kept.note("console.txt", outcome.log_failed.as_ref());
-    let vps = outcome.vps.iter().flat_map(|vp| vp.as_bytes());
-    kept.write("report.bin", &outcome.report.as_bytes().iter().chain(vps).copied().collect::<Vec<_>>());
-    kept.write("report.json", &serde_json::to_vec_pretty(&summary)?);
-    kept.write("qemu-messages.txt", outcome.complaints.as_bytes());
+    kept.outcome(outcome);
     let exit = summary.outcome();
+    // Files first: whoever reads stdout may be slow.
+    kept.report(&summary, args.json.as_deref().filter(|_| exit != Exit::Usage))?;
     if exit == Exit::Usage {
         kept.complain();
         bail!("{}", summary.explanation());
     }
-    // Files first: whoever reads stdout may be slow.
-    let json = serde_json::to_string_pretty(&summary)? + "\n";
-    let text = match &args.json {
-        Some(file) if file.as_os_str() == "-" => json,
-        Some(file) => {
-            kept.failed.extend(output::write("report", file, json.as_bytes()).err());
-            summary.to_string()
-        }
-        None => summary.to_string(),
-    };
-    ui::out(&text);
+    match &args.json {
+        Some(file) if file.as_os_str() == "-" => ui::out(&(serde_json::to_string_pretty(&summary)? + "\n")),
+        _ => ui::out(&summary.to_string()),
+    }
     if exit != Exit::Success {
         ui::note(&format!("hv boot: {}", ui::one_line(summary.explanation())));
+    }
+    if sink(args).is_some_and(|stream| summary.set_console_dropped(ui::drain(stream))) {
+        kept.report_again(&summary, args.json.as_deref())?;
     }
     Ok(if kept.complain() { Exit::Usage } else { exit })
 }

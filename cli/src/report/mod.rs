@@ -218,6 +218,11 @@ impl Summary {
         self.trace = Some(trace);
     }
 
+    /// Corrects how much of the console was not shown; true if it is another number than before.
+    pub(crate) fn set_console_dropped(&mut self, bytes: u64) -> bool {
+        std::mem::replace(&mut self.console_dropped, bytes) != bytes
+    }
+
     /// Adds a word that tells the text from what a guest prints.
     pub(crate) fn set_tag(&mut self, tag: Option<String>) {
         self.tag = tag;

@@ -5,7 +5,6 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal};
@@ -17,8 +16,6 @@ use super::life::until;
 use super::runner::Step;
 use crate::exit::Exit;
 
-/// Longer than the tool waits for a reader that takes nothing.
-const STUCK: Duration = Duration::from_secs(3);
 /// What `--keep` writes.
 const KEPT: [&str; 6] =
     ["cmdline.txt", "qemu.txt", "console.txt", "report.bin", "report.json", "qemu-messages.txt"];
@@ -50,7 +47,6 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
             ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(&keep));
             Ok(console(&keep).contains("hv: shell"))
         })?;
-        std::thread::sleep(STUCK);
         let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
         rustix::process::kill_process(pid, Signal::INT)?;
         until("hv boot has ended", || Ok(child.try_wait()?.is_some()))

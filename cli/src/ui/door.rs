@@ -104,11 +104,13 @@ struct State {
     queue: VecDeque<Chunk>,
     /// Bytes in the queue.
     waiting: usize,
-    /// Stream and length of what the thread is writing.
-    writing: Option<(Stream, usize)>,
+    /// Kind and length of what the thread is writing.
+    writing: Option<(Kind, usize)>,
     /// When the reader last took something, or something came that it could take.
     moved: Option<Instant>,
     manner: Manner,
+    /// The end of the run went on without the reader.
+    given_up: bool,
     /// The thread was started.
     served: bool,
     /// The reader of stdout, of stderr has gone away, or the end of the run went on without it.
@@ -262,7 +264,7 @@ impl Door {
                     state.queue.push_front(Chunk { bytes: rest, ..chunk });
                 }
                 state.waiting -= chunk.bytes.len();
-                state.writing = Some((chunk.stream, chunk.bytes.len()));
+                state.writing = Some((chunk.kind, chunk.bytes.len()));
                 return (chunk.stream, chunk.bytes);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -282,31 +284,35 @@ impl Door {
 
     /// Waits until all is written; with a guest or after a signal not for a reader that does not read. Tells what was
     /// lost.
-    ///
-    /// # Errors
-    /// Why something did not get to stdout, as on a full disk.
-    pub(super) fn finish(&self) -> io::Result<Dropped> {
+    pub(super) fn drain(&self) -> Dropped {
         let started = Instant::now();
         let mut state = self.lock();
-        while state.waiting != 0 || state.writing.is_some() {
+        while !state.given_up && (state.waiting != 0 || state.writing.is_some()) {
             let bounded = state.manner == Manner::Drop || interrupt::requested();
             let still = state.moved.map_or(started, |moved| moved.max(started)).elapsed();
             if bounded && (still >= GRACE || started.elapsed() >= LONGEST) {
-                if let Some((_, length)) = state.writing {
-                    state.dropped.add(Kind::Text, length);
+                if let Some((kind, length)) = state.writing {
+                    state.dropped.add(kind, length);
                 }
                 let rest = state.discard(|_| true);
                 state.dropped.console += rest.console;
                 state.dropped.text += rest.text;
                 state.gone = [true; 2];
+                state.given_up = true;
                 break;
             }
             state = self.pause(state);
         }
-        match state.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(state.dropped),
-        }
+        state.dropped
+    }
+
+    /// As [`Door::drain`].
+    ///
+    /// # Errors
+    /// Why something did not get to stdout, as on a full disk.
+    pub(super) fn finish(&self) -> io::Result<Dropped> {
+        let dropped = self.drain();
+        self.lock().failed.take().map_or(Ok(dropped), Err)
     }
 }
 

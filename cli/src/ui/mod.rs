@@ -79,6 +79,11 @@ pub(crate) fn settle_console(stream: Stream) -> u64 {
     door::of(stream).settle_console()
 }
 
+/// Waits until what was shown is read, as far as it is; gives the bytes of the console that were not.
+pub(crate) fn drain(stream: Stream) -> u64 {
+    door::of(stream).drain().console
+}
+
 /// Waits until all is written, as far as it is read. False if a part of what went to [`out`] is lost, as on a full disk,
 /// which is then said.
 pub(crate) fn finish() -> bool {
