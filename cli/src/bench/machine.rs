@@ -65,6 +65,7 @@ impl Setup {
             deterministic,
             gdb: None,
             timeout: Some(LIMIT),
+            silence: None,
         };
         let outcome = Running::start(&settings, ram, None, None)?.wait()?;
         interrupt::check()?;

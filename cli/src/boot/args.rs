@@ -10,6 +10,7 @@ use hv_tlfs::rules::Severity;
 
 use crate::exit;
 use crate::input::Input;
+use crate::machine::Silence;
 use crate::machine::debugger::Address;
 use crate::setup::stock::Stock;
 
@@ -86,6 +87,9 @@ pub(crate) struct Args {
     /// shell]
     #[arg(long, value_name = "SECS")]
     pub(super) timeout: Option<u32>,
+    /// Seconds of wall-clock time without a word on the console after which to say, once, what is usual; 0 for never
+    #[arg(long, value_name = "SECS", default_value_t = 20)]
+    pub(super) silence: u32,
     /// Make every run the same: count instructions as time, fix seeds and clock, keep the kernel where it is linked
     #[arg(long)]
     pub(super) deterministic: bool,
@@ -233,6 +237,16 @@ impl Args {
         line.push(init.to_owned());
         line.retain(|part| !part.is_empty());
         line.join(" ")
+    }
+
+    /// When to tell what makes a guest silent: not where a person or a debugger makes it wait.
+    pub(super) fn silence(&self, command_line: &str) -> Option<Silence> {
+        let waits = self.gdb.is_some() || self.run.contains(&Action::Shell) || self.silence == 0;
+        (!waits).then(|| Silence {
+            after: Duration::from_secs(self.silence.into()),
+            command_line: command_line.to_owned(),
+            acpi_alone: self.firmware == FirmwareKind::Acpi,
+        })
     }
 
     /// When to end the run.

@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         deterministic: args.deterministic,
         gdb: args.gdb.clone(),
         timeout: args.limit(),
+        silence: args.silence(&image.command_line),
     };
     let ram = load(args, &image, &plan)?;
     kept.write("cmdline.txt", format!("{}\n", image.command_line).as_bytes());

@@ -155,6 +155,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             deterministic: false,
             gdb: None,
             timeout: Some(Duration::from_secs(args.timeout.into())),
+            silence: None,
         };
         let task = ui::Task::new(format!("Running the suite: {shape}"));
         let outcome = run_guest(&settings, image(args, kernel.clone(), &shape)?);

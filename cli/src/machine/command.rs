@@ -71,6 +71,7 @@ mod tests {
             deterministic: false,
             gdb: None,
             timeout: None,
+            silence: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -9,6 +10,8 @@ use crate::ui::{self, Screen, Stream};
 
 /// Most bytes that are kept in memory, from the end.
 const KEPT: usize = 1 << 18;
+/// Most bytes of the log: no guest fills a disk.
+const LOG: u64 = 256 << 20;
 
 /// Where the console is shown, if anywhere: on stderr where stdout carries the result.
 pub(crate) type Sink = Option<Stream>;
@@ -30,6 +33,8 @@ pub(crate) struct Console {
     kept: Arc<Mutex<Vec<u8>>>,
     thread: JoinHandle<Option<io::Error>>,
     sink: Sink,
+    /// Bytes that the guest has printed.
+    printed: Arc<AtomicU64>,
 }
 
 impl Console {
@@ -37,8 +42,15 @@ impl Console {
     pub(crate) fn start(pipe: impl Read + Send + 'static, sink: Sink, log: Option<File>) -> Self {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&kept);
-        let thread = std::thread::spawn(move || pump(pipe, sink, log, &shared));
-        Self { kept, thread, sink }
+        let printed = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&printed);
+        let thread = std::thread::spawn(move || pump(pipe, sink, log, &shared, &count));
+        Self { kept, thread, sink, printed }
+    }
+
+    /// Bytes that the guest has printed so far.
+    pub(crate) fn printed(&self) -> u64 {
+        self.printed.load(Ordering::Relaxed)
     }
 
     /// Waits for the end of what the guest says.
@@ -54,7 +66,13 @@ impl Console {
 }
 
 /// Moves bytes until there are no more, and gives the error that has ended the log.
-fn pump(mut pipe: impl Read, sink: Sink, mut log: Option<File>, kept: &Mutex<Vec<u8>>) -> Option<io::Error> {
+fn pump(
+    mut pipe: impl Read,
+    sink: Sink,
+    mut log: Option<File>,
+    kept: &Mutex<Vec<u8>>,
+    printed: &AtomicU64,
+) -> Option<io::Error> {
     // Byte for byte into a file or a pipe; a terminal would obey.
     let mut screen = sink.filter(|stream| stream.is_terminal()).map(|_| Screen::default());
     let mut failed = None;
@@ -68,7 +86,12 @@ fn pump(mut pipe: impl Read, sink: Sink, mut log: Option<File>, kept: &Mutex<Vec
             (Some(stream), None) => ui::console(stream, bytes),
             (None, _) => {}
         }
-        if let Some(Err(error)) = log.as_mut().map(|log| log.write_all(bytes)) {
+        let before = printed.fetch_add(length as u64, Ordering::Relaxed);
+        let written = log.as_mut().map(|log| match before.saturating_add(length as u64) {
+            ..=LOG => log.write_all(bytes),
+            _ => Err(io::Error::other(format!("it has {} MiB; the rest is left out", LOG >> 20))),
+        });
+        if let Some(Err(error)) = written {
             failed = Some(error);
             log = None;
         }
@@ -97,6 +120,16 @@ mod tests {
         let text = vec![b'x'; 5 * KEPT];
         let kept = Console::start(io::Cursor::new(text), None, None).finish().text;
         assert!((KEPT..=2 * KEPT).contains(&kept.len()));
+    }
+
+    #[test]
+    fn a_chatty_guest_does_not_fill_a_disk() {
+        use io::Seek as _;
+        let mut log = tempfile::tempfile().unwrap();
+        let console = Console::start(io::repeat(b'x').take(LOG + 5000), None, Some(log.try_clone().unwrap()));
+        let failed = console.finish().log_failed.unwrap().to_string();
+        assert!(failed.contains("the rest is left out"), "{failed}");
+        assert!((LOG - 4096..=LOG).contains(&log.seek(io::SeekFrom::End(0)).unwrap()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod debugger;
 pub(crate) mod platform;
 mod ram;
 mod run;
+mod silence;
 mod terminal;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::setup::qemu::Qemu;
 pub(crate) use console::{Console, Sink};
 pub(crate) use ram::Ram;
 pub(crate) use run::{End, Outcome, Running, command_line};
+pub(crate) use silence::Silence;
 
 /// Where a machine without a hypervisor starts: above what QEMU puts at the start of RAM, below the guest's.
 pub(crate) const DIRECT_START: u64 = 0x4030_0000;
@@ -40,4 +42,6 @@ pub(crate) struct Settings {
     pub(crate) gdb: Option<debugger::Address>,
     /// When to give up, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
+    /// When and what to say of a guest that prints nothing; never where there is none.
+    pub(crate) silence: Option<Silence>,
 }

@@ -12,9 +12,10 @@ use super::command::Files;
 use super::console::Kept;
 use super::debugger::Door;
 use super::terminal::Keyboard;
-use super::{Console, Ram, Settings, Sink, child, command};
+use super::{Console, Ram, Settings, Silence, Sink, child, command};
 use crate::interrupt::{self, Orderly};
 use crate::process;
+use crate::ui;
 
 /// How long QEMU may take to end after the hypervisor has noted the end of the run.
 const GRACE: Duration = Duration::from_secs(5);
@@ -63,6 +64,7 @@ pub(crate) struct Running {
     _orderly: Orderly,
     started: Instant,
     timeout: Option<Duration>,
+    silence: Option<Silence>,
     vps: u32,
 }
 
@@ -121,6 +123,7 @@ impl Running {
             _orderly: orderly,
             started: Instant::now(),
             timeout: settings.timeout,
+            silence: settings.silence.clone(),
             vps: settings.vps,
         })
     }
@@ -147,7 +150,16 @@ impl Running {
 
     fn watch(&mut self) -> anyhow::Result<End> {
         let mut over = None;
+        let mut heard = (0, Instant::now());
         loop {
+            let printed = self.console.as_ref().map_or(0, Console::printed);
+            if printed != heard.0 {
+                heard = (printed, Instant::now());
+            }
+            // Once: who has read it knows.
+            if let Some(silence) = self.silence.take_if(|silence| heard.1.elapsed() >= silence.after) {
+                ui::note(&silence.hint(printed != 0));
+            }
             if let Some(status) = self.child.try_wait()? {
                 return Ok(End::Exited(status));
             }

@@ -45,6 +45,7 @@ pub(super) fn steps() -> Vec<Step> {
     }
     steps.push(Step::new("firmware/dt", device_tree));
     steps.push(Step::new("timeout", timeout));
+    steps.push(Step::new("silence", silence));
     steps.push(Step::new("deterministic", deterministic));
     steps
 }
@@ -199,6 +200,16 @@ fn device_tree(context: &Context) -> anyhow::Result<()> {
     let booted = context.boot(&["--firmware", "dt"])?;
     booted.ended(Exit::Success, "power-off")?;
     booted.says("2 processors")
+}
+
+/// A kernel that was told of another console is silent, and the tool says once why.
+fn silence(context: &Context) -> anyhow::Result<()> {
+    // Without the answer's interrupt it waits for VMBus for ever.
+    let options = ["--append", "console=ttyS0", "--inject", "lost=18", "--silence", "1", "--timeout", "8"];
+    let booted = context.boot(&options)?;
+    booted.ended(Exit::Timeout, "timeout")?;
+    let hints = booted.stderr.matches("console=ttyS0: the console of this machine is a PL011").count();
+    booted.check(hints == 1, "one hint at the console")
 }
 
 fn timeout(context: &Context) -> anyhow::Result<()> {

@@ -1,0 +1,89 @@
+//! What to say when a guest has printed nothing for long.
+
+use std::time::Duration;
+
+/// When a guest counts as silent, and what is known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Silence {
+    /// How long nothing was printed.
+    pub(crate) after: Duration,
+    /// The kernel's command line.
+    pub(crate) command_line: String,
+    /// Only ACPI describes the machine.
+    pub(crate) acpi_alone: bool,
+}
+
+impl Silence {
+    /// What usually makes a guest silent, the causes that its command line shows first. `printed` says whether it has printed
+    /// anything at all.
+    pub(crate) fn hint(&self, printed: bool) -> String {
+        let words: Vec<&str> = self.command_line.split_whitespace().collect();
+        let mut hints = Vec::new();
+        let consoles: Vec<&str> = words.iter().filter_map(|word| word.strip_prefix("console=")).collect();
+        if !consoles.iter().any(|console| console.starts_with("ttyAMA")) {
+            let given = consoles.last().map_or_else(String::new, |console| format!("console={console}: "));
+            hints.push(format!("{given}the console of this machine is a PL011, console=ttyAMA0"));
+        }
+        if self.acpi_alone && words.contains(&"acpi=off") {
+            hints.push(
+                "acpi=off: only ACPI describes the machine; leave it out, or give --firmware dt".to_owned(),
+            );
+        }
+        if let Some(word) = words.iter().find(|word| matches!(**word, "quiet" | "loglevel=0" | "loglevel=1"))
+        {
+            hints.push(format!("{word}: the kernel prints nothing but what is grave"));
+        }
+        if !words.iter().any(|word| word.starts_with("earlycon")) {
+            hints.push("earlycon=pl011,0x9000000 shows what comes before the console's driver".to_owned());
+        }
+        if !printed {
+            hints.push(
+                "a CPU without the kernel's page size stops it without a word; --cpu max has all".to_owned(),
+            );
+        }
+        if hints.is_empty() {
+            hints.push("it may wait for something; --trace and hv trace show what it did last".to_owned());
+        }
+        let what = if printed { "nothing more" } else { "nothing" };
+        format!(
+            "The guest has printed {what} for {} s. What is usual:\n  {}",
+            self.after.as_secs(),
+            hints.join("\n  ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(command_line: &str, acpi_alone: bool, printed: bool) -> String {
+        let silence =
+            Silence { after: Duration::from_secs(20), command_line: command_line.to_owned(), acpi_alone };
+        silence.hint(printed)
+    }
+
+    #[test]
+    fn the_command_line_tells_what_is_wrong() {
+        let serial = hint("console=ttyS0 panic=-1", true, false);
+        assert!(serial.starts_with("The guest has printed nothing for 20 s."), "{serial}");
+        assert!(
+            serial.contains("\n  console=ttyS0: the console of this machine is a PL011, console=ttyAMA0"),
+            "{serial}"
+        );
+        assert!(serial.contains("earlycon=pl011") && serial.contains("page size"), "{serial}");
+        let good = "console=ttyAMA0 earlycon=pl011,0x9000000";
+        assert!(hint(&format!("{good} acpi=off"), true, true).contains("\n  acpi=off: only ACPI"));
+        assert!(!hint(&format!("{good} acpi=off"), false, true).contains("acpi=off"));
+        assert!(hint(&format!("{good} quiet"), true, true).contains("\n  quiet: "));
+    }
+
+    #[test]
+    fn a_guest_with_nothing_wrong_is_not_blamed() {
+        let text = hint("console=ttyAMA0 earlycon=pl011,0x9000000", true, true);
+        assert!(
+            text.contains("nothing more") && text.lines().count() == 2 && text.contains("--trace"),
+            "{text}"
+        );
+    }
+}
