@@ -3,8 +3,9 @@
 
 use core::fmt::Write;
 
+use hv_partition::Profile;
+use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
-use hv_partition::{Config, Profile};
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
 use hv_wire::{BootFlags, BootInfo, ExitKind};
 use spin::Mutex;
@@ -76,7 +77,7 @@ pub(crate) fn judge(info: &BootInfo) -> Option<Mutex<Judge<MAX_VPS>>> {
 pub(crate) fn partition(info: &BootInfo) -> Config {
     let mut config = Config::new(mrs!("cntfrq_el0"));
     if let Some(profile) = Profile::by_number(info.profile) {
-        config.hypervisor.profile = profile;
+        config.profile = profile;
     }
     config
 }

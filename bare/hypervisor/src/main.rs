@@ -43,7 +43,7 @@ use crate::vcpu::Cpu;
 /// What all CPUs share.
 pub(crate) struct Hypervisor {
     /// The partition: everything that is Hyper-V.
-    pub partition: Partition<'static>,
+    pub partition: Partition<'static, Lock>,
     /// The guest's interrupt controller.
     pub gic: Gic<'static>,
     /// What the guest sees of the CPU.
@@ -62,7 +62,11 @@ pub(crate) struct Hypervisor {
     online: AtomicUsize,
 }
 
-static VPS: [hv_partition::Vp; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
+/// The partition's lock: a CPU at EL2 has nothing else to do while it waits.
+type Lock = spin::Mutex<()>;
+
+static BUS: hv_partition::Bus<Lock> = hv_partition::Bus::new(Some(hv_vmbus::Config::DEFAULT));
+static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
 static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 static CPUS: Once<[Cpu; MAX_VPS]> = Once::new();
@@ -109,7 +113,7 @@ fn create() {
     let vps = info.vps as usize;
     gic::init(vps);
     let hypervisor = HYPERVISOR.call_once(|| Hypervisor {
-        partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info)),
+        partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
         gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
         features: el2::visible_features(),
         ram: config::guest_ram(&info),

@@ -74,6 +74,17 @@ fn the_host_model_conforms() {
 }
 
 #[test]
+fn the_host_model_conforms_in_threads_by_the_wall_clock() {
+    for convention in [Convention::Smccc, Convention::Hvc1] {
+        let mut log = Log::default();
+        let run_all = |env: &support::InProcess<'_>| run(env, "", &mut log);
+        let totals = support::with_threads(Config::new(FREQUENCY), 2, convention, run_all);
+        println!("threads, {}: {} passed, {} skipped", convention.name(), totals.passed, totals.skipped);
+        assert_eq!(totals.failed, 0, "{}:\n{}", convention.name(), log.text);
+    }
+}
+
+#[test]
 fn the_host_model_conforms_with_the_shortest_time_budget() {
     let mut config = Config::new(FREQUENCY);
     config.hypervisor.rep_budget = 0;

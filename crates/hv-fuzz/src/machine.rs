@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use hv_partition::faults::{Injection, Injector, Plan, Raise, Timed};
 use hv_partition::strict::Judge;
 use hv_partition::{
-    Action, BusEvent, BusObserver, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port,
+    Action, Bus, BusEvent, BusObserver, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port,
     PortTarget, Power, Profile, Retarget, TimerEvent, Vp, VpContext, VpMask,
 };
 use hv_tlfs::hypercall::HypercallCode;
@@ -204,9 +204,11 @@ pub(crate) fn ports() -> [Port; 4] {
     ]
 }
 
+type Lock = parking_lot::RawMutex;
+
 /// A partition in its embedder.
 pub(crate) struct Machine<'a> {
-    pub(crate) partition: Partition<'a>,
+    pub(crate) partition: Partition<'a, Lock>,
     pub(crate) host: &'a Embedder,
     pub(crate) setup: Setup,
 }
@@ -227,10 +229,11 @@ pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
         traced: setup.traced,
         vps: count,
     };
-    let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp]>>());
+    let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp<Lock>]>>());
     let ports = [ports(), ports()];
+    let buses = [0; 2].map(|_| Bus::new(setup.config.vmbus));
     let machine = |index: usize| {
-        let partition = Partition::new(setup.config, &vps[index], &ports[index]);
+        let partition = Partition::new(setup.config.hypervisor, &vps[index], &ports[index], &buses[index]);
         partition.reset(&host);
         Machine { partition, host: &host, setup }
     };

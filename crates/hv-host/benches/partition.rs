@@ -114,7 +114,7 @@ impl Connections for Embedder {
 }
 
 struct Bench<'a> {
-    partition: Partition<'a>,
+    partition: Partition<'a, parking_lot::RawMutex>,
     host: Embedder,
 }
 

@@ -11,6 +11,9 @@ use hv_tlfs::synic::{
 use hv_tlfs::vp::{InputVtl, PARTITION_ID_SELF, PartitionId, VpIndex};
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::event::Event;
 use crate::frame::{Frame, refused};
@@ -30,7 +33,7 @@ const VALUE: usize = size_of::<RegisterValue>();
 /// Input header of HvCallGetVpIndexFromApicId (TLFS).
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct VpIndexInput {
+pub(crate) struct VpIndexInput {
     partition_id: PartitionId,
     target_vtl: InputVtl,
     padding: [u8; 7],
@@ -39,7 +42,7 @@ struct VpIndexInput {
 /// Affinity fields of MPIDR_EL1.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     fn check_partition(&self, id: PartitionId) -> Result<(), HvStatus> {
         if id.0 == PARTITION_ID_SELF || id.0 == self.config().partition_id {
             Ok(())
@@ -77,7 +80,7 @@ impl Partition<'_> {
         self.find_vp(caller, header.vp_index)
     }
 
-    pub(crate) fn get_registers<H: Host>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn get_registers<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
         let header = frame.read::<GetVpRegistersInput>(0).and_then(|h| self.check_header(frame.vp, &h));
         let target = match header {
             Ok(target) => target,
@@ -98,7 +101,10 @@ impl Partition<'_> {
 
     /// Only a VP's own registers can be written: a running VP's SynIC and timers are nobody else's, and no shipping
     /// host allows it.
-    pub(crate) fn set_registers<H: Host + Connections>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn set_registers<H: Host + Connections, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Outcome {
         let header = frame.read::<SetVpRegistersInput>(0).and_then(|h| {
             let SetVpRegistersInput { partition_id, vp_index, input_vtl, reserved } = h;
             self.check_header(frame.vp, &GetVpRegistersInput { partition_id, vp_index, input_vtl, reserved })
@@ -127,9 +133,9 @@ impl Partition<'_> {
         })
     }
 
-    pub(crate) fn post_message_call<H: Host + Connections>(
+    pub(crate) fn post_message_call<H: Host + Connections, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H>,
+        frame: &mut Frame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         const HEAD: usize = MESSAGE_SIZE - MESSAGE_PAYLOAD_SIZE;
         const _: () = assert!(core::mem::offset_of!(PostMessageInput, payload) == HEAD);
@@ -183,9 +189,9 @@ impl Partition<'_> {
         target.synic().post(&self.context(host, vp), sint, Source::Port(index), message)
     }
 
-    pub(crate) fn signal_event_call<H: Host + Connections>(
+    pub(crate) fn signal_event_call<H: Host + Connections, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H>,
+        frame: &mut Frame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let SignalEventInput { connection_id, flag_number: flag, reserved } = frame.read(0)?;
         let connection = connection_id.0;
@@ -235,7 +241,10 @@ impl Partition<'_> {
         self.vps().iter().position(|vp| can(&vp.synic())).ok_or(HvStatus::INVALID_VP_INDEX)
     }
 
-    pub(crate) fn start_vp_call<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn start_vp_call<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let StartVpInput { partition_id, vp_index, target_vtl, reserved, context } = frame.read(0)?;
         self.check_partition(partition_id)?;
         let target = self.find_vp(frame.vp, vp_index)?;
@@ -263,7 +272,7 @@ impl Partition<'_> {
         vp::start(self, frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)
     }
 
-    pub(crate) fn vp_index_from_mpidr<H: Host>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn vp_index_from_mpidr<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
         let header = frame.read::<VpIndexInput>(0).and_then(|header| {
             self.check_partition(header.partition_id)?;
             Self::check_vtl(header.target_vtl)

@@ -17,6 +17,17 @@ pub enum Convention {
     Hvc1,
 }
 
+impl Convention {
+    /// Returns the number of the register that holds the control word.
+    #[must_use]
+    pub const fn control(self) -> usize {
+        match self {
+            Self::Smccc => 1,
+            Self::Hvc1 => 0,
+        }
+    }
+}
+
 /// Which instruction carried an SMCCC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduit {

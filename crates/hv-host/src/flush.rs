@@ -9,6 +9,9 @@ use hv_tlfs::sets::{GenericSetFormat, VpSetHeader};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::vp::PARTITION_ID_SELF;
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
 use crate::event::Cause;
 use crate::frame::{Frame, refused};
 use crate::host::{Host, Retarget};
@@ -54,11 +57,11 @@ const EXTENDED_1G: u64 = 1 << 12;
 const PAGES_2M: u64 = 512;
 const PAGES_1G: u64 = 512 * 512;
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// The VPs of a set whose banks are in the variable header from word `first` on.
-    fn read_set<H: Host>(
+    fn read_set<H: Host, X: Registers>(
         &self,
-        frame: &Frame<'_, H>,
+        frame: &Frame<'_, H, X>,
         set: VpSetHeader,
         first: usize,
     ) -> Result<VpMask, HvStatus> {
@@ -84,7 +87,10 @@ impl Partition<'_> {
         Ok(())
     }
 
-    pub(crate) fn send_ipi<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn send_ipi<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let SendIpi { vector, target_vtl, reserved, cpu_mask } = frame.read(0)?;
         Self::check_vtl(target_vtl)?;
         if reserved != [0; 3] {
@@ -93,7 +99,10 @@ impl Partition<'_> {
         self.ipi(frame.host, vector, &VpMask::from_mask(self.vp_count(), cpu_mask))
     }
 
-    pub(crate) fn send_ipi_ex<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn send_ipi_ex<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let SendIpiEx { vector, target_vtl, reserved, vp_set } = frame.read(0)?;
         Self::check_vtl(target_vtl)?;
         if reserved != [0; 3] {
@@ -114,7 +123,10 @@ impl Partition<'_> {
         if flags.0 & !allowed.0 == 0 { Ok(()) } else { Err(HvStatus::INVALID_PARAMETER) }
     }
 
-    pub(crate) fn flush_space<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn flush_space<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let TlbFlush { address_space, flags, processor_mask } = frame.read(0)?;
         self.check_flags(flags, false)?;
         let targets = self.masked(flags, processor_mask);
@@ -122,7 +134,10 @@ impl Partition<'_> {
         Ok(())
     }
 
-    pub(crate) fn flush_space_ex<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn flush_space_ex<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let TlbFlushEx { address_space, flags, vp_set } = frame.read(0)?;
         self.check_flags(flags, false)?;
         let targets = self.set_or_all(frame, flags, vp_set)?;
@@ -130,7 +145,7 @@ impl Partition<'_> {
         Ok(())
     }
 
-    pub(crate) fn flush_list<H: Host>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn flush_list<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
         let read = frame.read::<TlbFlush>(0).and_then(|h| {
             self.check_flags(h.flags, true)?;
             Ok((h.flags, h.address_space, self.masked(h.flags, h.processor_mask)))
@@ -138,7 +153,7 @@ impl Partition<'_> {
         self.flush_ranges(frame, read)
     }
 
-    pub(crate) fn flush_list_ex<H: Host>(&self, frame: &mut Frame<'_, H>) -> Outcome {
+    pub(crate) fn flush_list_ex<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
         let read = frame.read::<TlbFlushEx>(0).and_then(|h| {
             self.check_flags(h.flags, true)?;
             Ok((h.flags, h.address_space, self.set_or_all(frame, h.flags, h.vp_set)?))
@@ -154,18 +169,18 @@ impl Partition<'_> {
         }
     }
 
-    fn set_or_all<H: Host>(
+    fn set_or_all<H: Host, X: Registers>(
         &self,
-        frame: &Frame<'_, H>,
+        frame: &Frame<'_, H, X>,
         flags: FlushFlags,
         set: VpSetHeader,
     ) -> Result<VpMask, HvStatus> {
         if flags.all_processors() { Ok(VpMask::all(self.vp_count())) } else { self.read_set(frame, set, 0) }
     }
 
-    fn flush_ranges<H: Host>(
+    fn flush_ranges<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H>,
+        frame: &mut Frame<'_, H, X>,
         header: Result<(FlushFlags, u64, VpMask), HvStatus>,
     ) -> Outcome {
         let (flags, address_space, targets) = match header {
@@ -192,7 +207,10 @@ impl Partition<'_> {
         })
     }
 
-    pub(crate) fn retarget<H: Host>(&self, frame: &mut Frame<'_, H>) -> Result<(), HvStatus> {
+    pub(crate) fn retarget<H: Host, X: Registers>(
+        &self,
+        frame: &mut Frame<'_, H, X>,
+    ) -> Result<(), HvStatus> {
         let input: RetargetInterruptInput = frame.read(0)?;
         if input.partition_id.0 != PARTITION_ID_SELF && input.partition_id.0 != self.config().partition_id {
             return Err(HvStatus::INVALID_PARTITION_ID);

@@ -5,6 +5,9 @@ use hv_tlfs::page;
 use hv_tlfs::status::HvStatus;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
 use crate::event::Convention;
 use crate::faults::Injection;
 use crate::host::Host;
@@ -14,6 +17,8 @@ use hv_memory::GuestMemory;
 
 /// Bytes of the registers that a fast call's input and output share.
 pub(crate) const FAST_BYTES: usize = 128;
+/// X0 to X30.
+const REGISTERS: usize = 31;
 /// Fast output starts at a pair of registers.
 ///
 /// The TLFS rounds the input to 8 bytes; guests (Linux reads X6 and X7 after a Get of one register, whose input ends in
@@ -47,15 +52,12 @@ impl Parameters {
     pub(crate) fn memory(
         memory: &impl GuestMemory,
         convention: Convention,
-        x: &[u64; 31],
+        x: &impl Registers,
         input_size: usize,
         output_size: usize,
     ) -> Result<Self, HvStatus> {
-        let first = match convention {
-            Convention::Smccc => 2,
-            Convention::Hvc1 => 1,
-        };
-        let (input, output) = (x[first], x[first + 1]);
+        let first = convention.control() + 1;
+        let (input, output) = (x.x(first), x.x(first + 1));
         check_block(memory, input, input_size)?;
         check_block(memory, output, output_size)?;
         if input_size != 0 && output_size != 0 {
@@ -82,10 +84,10 @@ fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), H
 }
 
 /// A call on its way: its caller, and where its parameters are.
-pub(crate) struct Frame<'f, H> {
+pub(crate) struct Frame<'f, H, X> {
     pub(crate) host: &'f H,
     pub(crate) vp: usize,
-    pub(crate) x: &'f mut [u64; 31],
+    pub(crate) x: &'f mut X,
     pub(crate) parameters: Parameters,
     /// Bytes of the variable header.
     pub(crate) variable: usize,
@@ -96,7 +98,7 @@ pub(crate) struct Frame<'f, H> {
     pub(crate) count: u16,
 }
 
-impl<H: Host> Frame<'_, H> {
+impl<H: Host, X: Registers> Frame<'_, H, X> {
     /// Copies a value out of the input. What was copied is judged, and not read again.
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, HvStatus> {
         let mut value = T::new_zeroed();
@@ -111,9 +113,21 @@ impl<H: Host> Frame<'_, H> {
                 self.host.memory().read(input + offset as u64, into).map_err(|_| HvStatus::INVALID_ALIGNMENT)
             }
             Parameters::Fast { input, .. } => {
-                let bytes = self.x[input..].as_bytes();
-                let from = bytes.get(offset..offset + into.len()).ok_or(HvStatus::INVALID_HYPERCALL_INPUT)?;
-                into.copy_from_slice(from);
+                if input * 8 + offset + into.len() > REGISTERS * 8 {
+                    return Err(HvStatus::INVALID_HYPERCALL_INPUT);
+                }
+                let mut at = input * 8 + offset;
+                let mut rest = into;
+                while !rest.is_empty() {
+                    let word = (self.x.x(at / 8) >> (at % 8 * 8)).to_le_bytes();
+                    let (part, behind) = rest.split_at_mut(rest.len().min(8 - at % 8));
+                    match <&mut [u8; 8]>::try_from(&mut *part) {
+                        Ok(whole) => *whole = word,
+                        Err(_) => part.copy_from_slice(&word[..part.len()]),
+                    }
+                    at += part.len();
+                    rest = behind;
+                }
                 Ok(())
             }
         }
@@ -140,23 +154,27 @@ impl<H: Host> Frame<'_, H> {
                 .write(output + offset as u64, value.as_bytes())
                 .map_err(|_| HvStatus::INVALID_ALIGNMENT),
             Parameters::Fast { output, .. } => {
-                let bytes = self.x[output..].as_mut_bytes();
-                let into = bytes
-                    .get_mut(offset..offset + size_of::<T>())
-                    .ok_or(HvStatus::INVALID_HYPERCALL_INPUT)?;
-                into.copy_from_slice(value.as_bytes());
+                // Outputs are whole registers: what lies beside them is never touched.
+                const { assert!(size_of::<T>().is_multiple_of(8)) };
+                let first = output + offset / 8;
+                if !offset.is_multiple_of(8) || first + size_of::<T>() / 8 > REGISTERS {
+                    return Err(HvStatus::INVALID_HYPERCALL_INPUT);
+                }
+                for (n, word) in value.as_bytes().as_chunks().0.iter().enumerate() {
+                    self.x.set_x(first + n, u64::from_le_bytes(*word));
+                }
                 Ok(())
             }
         }
     }
 }
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// Walks over the elements of a rep hypercall, at least one and for as long as the time budget lasts.
-    pub(crate) fn each<H: Host>(
+    pub(crate) fn each<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H>,
-        mut element: impl FnMut(&mut Frame<'_, H>, usize) -> Result<(), HvStatus>,
+        frame: &mut Frame<'_, H, X>,
+        mut element: impl FnMut(&mut Frame<'_, H, X>, usize) -> Result<(), HvStatus>,
     ) -> Outcome {
         let begin = frame.host.counter();
         for index in frame.start..frame.count {
@@ -174,6 +192,6 @@ impl Partition<'_> {
 }
 
 /// A rep hypercall whose headers are wrong: no element was done.
-pub(crate) fn refused(frame: &Frame<'_, impl Host>, status: HvStatus) -> Outcome {
+pub(crate) fn refused(frame: &Frame<'_, impl Host, impl Registers>, status: HvStatus) -> Outcome {
     Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(frame.start))
 }

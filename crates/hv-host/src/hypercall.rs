@@ -2,15 +2,25 @@
 //!
 //! Source: TLFS, "Hypercall Interface".
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use hv_tlfs::features::PartitionPrivileges;
+use hv_tlfs::flush::{TlbFlush, TlbFlushEx};
 use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput, HypercallOutput};
-use hv_tlfs::register::RegisterName;
-use hv_tlfs::register::RegisterValue;
+use hv_tlfs::interrupt::{RetargetInterruptInput, SendIpi, SendIpiEx};
+use hv_tlfs::register::{
+    GetVpRegistersInput, RegisterName, RegisterValue, SetVpRegistersElement, SetVpRegistersInput,
+};
+use hv_tlfs::start_vp::StartVpInput;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::{PostMessageInput, SignalEventInput};
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
+use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
 use crate::frame::{FAST_BYTES, Frame, Parameters};
@@ -87,7 +97,21 @@ impl Call {
         Self { privileges, ..self }
     }
 
+    /// Bytes of the headers, of the whole input, and of the output.
+    fn sizes(&self, control: HypercallInput) -> (usize, usize, usize) {
+        let count = usize::from(control.rep_count());
+        let list = usize::from(self.header) + usize::from(control.variable_header_size()) * 8;
+        let input = list + usize::from(self.input_element) * count;
+        let output = usize::from(self.output) * if self.rep { count } else { 1 };
+        (list, input, output)
+    }
+
     const DENIED: &'static Self = &Self::simple(Operation::Denied, 0, 0);
+}
+
+/// Bytes of a part of a call's parameters.
+const fn size<T>() -> u16 {
+    size_of::<T>() as u16
 }
 
 /// The table of calls.
@@ -95,32 +119,32 @@ impl Call {
 fn find(code: Code) -> Option<&'static Call> {
     use Operation as Op;
     Some(match code {
-        Code::GET_VP_REGISTERS => const { &Call::rep(Op::GetRegisters, 16, 4, 16) },
-        Code::SET_VP_REGISTERS => const { &Call::rep(Op::SetRegisters, 16, 32, 0) },
+        Code::GET_VP_REGISTERS => const { &Call::rep(Op::GetRegisters, size::<GetVpRegistersInput>(), size::<RegisterName>(), size::<RegisterValue>()) },
+        Code::SET_VP_REGISTERS => const { &Call::rep(Op::SetRegisters, size::<SetVpRegistersInput>(), size::<SetVpRegistersElement>(), 0) },
         Code::POST_MESSAGE => {
-            const { &Call::simple(Op::PostMessage, 256, 0).needs(NO_PRIVILEGE.with_post_messages(true)) }
+            const { &Call::simple(Op::PostMessage, size::<PostMessageInput>(), 0).needs(NO_PRIVILEGE.with_post_messages(true)) }
         }
         Code::SIGNAL_EVENT => {
-            const { &Call::simple(Op::SignalEvent, 8, 0).needs(NO_PRIVILEGE.with_signal_events(true)) }
+            const { &Call::simple(Op::SignalEvent, size::<SignalEventInput>(), 0).needs(NO_PRIVILEGE.with_signal_events(true)) }
         }
         Code::NOTIFY_LONG_SPIN_WAIT => const { &Call::simple(Op::LongSpinWait, 8, 0) },
-        Code::SEND_IPI => const { &Call::simple(Op::SendIpi, 16, 0) },
-        Code::SEND_IPI_EX => const { &Call::simple(Op::SendIpiEx, 24, 0).variable() },
-        Code::FLUSH_VIRTUAL_ADDRESS_SPACE => const { &Call::simple(Op::FlushSpace, 24, 0) },
-        Code::FLUSH_VIRTUAL_ADDRESS_LIST => const { &Call::rep(Op::FlushList, 24, 8, 0) },
-        Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => const { &Call::simple(Op::FlushSpaceEx, 32, 0).variable() },
-        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => const { &Call::rep(Op::FlushListEx, 32, 8, 0).variable() },
+        Code::SEND_IPI => const { &Call::simple(Op::SendIpi, size::<SendIpi>(), 0) },
+        Code::SEND_IPI_EX => const { &Call::simple(Op::SendIpiEx, size::<SendIpiEx>(), 0).variable() },
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE => const { &Call::simple(Op::FlushSpace, size::<TlbFlush>(), 0) },
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST => const { &Call::rep(Op::FlushList, size::<TlbFlush>(), size::<u64>(), 0) },
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => const { &Call::simple(Op::FlushSpaceEx, size::<TlbFlushEx>(), 0).variable() },
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => const { &Call::rep(Op::FlushListEx, size::<TlbFlushEx>(), size::<u64>(), 0).variable() },
         Code::START_VP => {
-            const { &Call::simple(Op::StartVp, 88, 0).needs(NO_PRIVILEGE.with_start_virtual_processor(true)) }
+            const { &Call::simple(Op::StartVp, size::<StartVpInput>(), 0).needs(NO_PRIVILEGE.with_start_virtual_processor(true)) }
         }
-        Code::RETARGET_INTERRUPT => const { &Call::simple(Op::Retarget, 64, 0).variable() },
-        Code::GET_VP_ID_FROM_APIC_ID => const { &Call::rep(Op::VpIndexFromMpidr, 16, 8, 8) },
+        Code::RETARGET_INTERRUPT => const { &Call::simple(Op::Retarget, size::<RetargetInterruptInput>(), 0).variable() },
+        Code::GET_VP_ID_FROM_APIC_ID => const { &Call::rep(Op::VpIndexFromMpidr, size::<VpIndexInput>(), size::<u64>(), size::<u64>()) },
         Code::GET_PARTITION_ID => {
-            const { &Call::simple(Op::PartitionId, 0, 8).needs(NO_PRIVILEGE.with_access_partition_id(true)) }
+            const { &Call::simple(Op::PartitionId, 0, size::<u64>()).needs(NO_PRIVILEGE.with_access_partition_id(true)) }
         }
         Code::EXT_QUERY_CAPABILITIES => {
             const {
-                &Call::simple(Op::QueryCapabilities, 0, 8)
+                &Call::simple(Op::QueryCapabilities, 0, size::<u64>())
                     .needs(NO_PRIVILEGE.with_enable_extended_hypercalls(true))
             }
         }
@@ -146,6 +170,21 @@ fn find(code: Code) -> Option<&'static Call> {
         | Code(0x40..=0x45 | 0x47..=0x4f | 0x53..=0x5b | 0x5e..=0x64 | 0x95..=0x98) => Call::DENIED,
         _ => return None,
     })
+}
+
+/// The registers with the input and the output of a fast call; `None` if it is none, or cannot be made.
+pub(crate) fn fast_places(
+    convention: Convention,
+    control: HypercallInput,
+) -> Option<(Range<usize>, Range<usize>)> {
+    let call = find(control.code()).filter(|_| control.fast())?;
+    let (_, input, output) = call.sizes(control);
+    match Parameters::fast(convention, input, output).ok()? {
+        Parameters::Fast { input: from, output: to } => {
+            Some((from..from + input.div_ceil(8), to..to + output.div_ceil(8)))
+        }
+        Parameters::Memory { .. } => None,
+    }
 }
 
 /// What a call takes and gives, for who judges calls from outside.
@@ -176,7 +215,7 @@ impl From<Result<(), HvStatus>> for Outcome {
     }
 }
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// A hypercall of `vp`. Inlined for each convention, so that a register's number is a constant.
     #[inline(always)]
     pub(crate) fn hypercall(
@@ -184,17 +223,14 @@ impl Partition<'_> {
         host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
     ) -> Action {
-        let first = match convention {
-            Convention::Smccc => 1,
-            Convention::Hvc1 => 0,
-        };
+        let first = convention.control();
         // The calls that a guest makes most: one register of its own. All checks on the control word and the header are
         // these comparisons; anything unusual takes the way of all other calls.
-        let [control, partition, vp_index] = [x[first], x[first + 1], x[first + 2]];
+        let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
         if let Some(status) = host.inject_status(vp, HypercallInput(control).code()) {
-            x[0] = failed(host, vp, convention, HypercallInput(control), [partition, vp_index], status);
+            x.set_x(0, failed(host, vp, convention, HypercallInput(control), [partition, vp_index], status));
             return Action::Resume;
         }
         if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
@@ -217,12 +253,12 @@ impl Partition<'_> {
         host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
         first: usize,
     ) -> Action {
         // Only the name's four bytes are input; what else the register holds is not looked at.
-        let name = RegisterName(x[first + 3] as u32);
-        let parameters = [x[first + 1], x[first + 2]];
+        let name = RegisterName(x.x(first + 3) as u32);
+        let parameters = [x.x(first + 1), x.x(first + 2)];
         let output = match convention {
             Convention::Smccc => 6,
             Convention::Hvc1 => 15,
@@ -230,14 +266,14 @@ impl Partition<'_> {
         match self.get_register(host, vp, name) {
             Ok(RegisterValue { low, high }) => {
                 host.observe(&Event::RegisterGet { vp, target: vp, name, value: Ok([low, high]) });
-                x[output] = low;
-                x[output + 1] = high;
-                x[0] = ONE_ELEMENT.0;
+                x.set_x(output, low);
+                x.set_x(output + 1, high);
+                x.set_x(0, ONE_ELEMENT.0);
                 ended(host, vp, convention, HypercallInput(GET_ONE), parameters, ONE_ELEMENT);
             }
             Err(status) => {
                 host.observe(&Event::RegisterGet { vp, target: vp, name, value: Err(status) });
-                x[0] = failed(host, vp, convention, HypercallInput(GET_ONE), parameters, status);
+                x.set_x(0, failed(host, vp, convention, HypercallInput(GET_ONE), parameters, status));
             }
         }
         Action::Resume
@@ -249,28 +285,28 @@ impl Partition<'_> {
         host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
         first: usize,
     ) -> Action {
-        let name = RegisterName(x[first + 3] as u32);
-        let value = RegisterValue { low: x[first + 5], high: x[first + 6] };
-        let reserved_is_zero = x[first + 3] >> 32 == 0 && x[first + 4] == 0;
+        let name = RegisterName(x.x(first + 3) as u32);
+        let value = RegisterValue { low: x.x(first + 5), high: x.x(first + 6) };
+        let reserved_is_zero = x.x(first + 3) >> 32 == 0 && x.x(first + 4) == 0;
         let set = if reserved_is_zero {
             self.set_register(host, vp, name, value)
         } else {
             Err(HvStatus::INVALID_PARAMETER)
         };
-        let parameters = [x[first + 1], x[first + 2]];
+        let parameters = [x.x(first + 1), x.x(first + 2)];
         let value = [value.low, value.high];
         match set {
             Ok(()) => {
                 host.observe(&Event::RegisterSet { vp, target: vp, name, value, status: HvStatus::SUCCESS });
-                x[0] = ONE_ELEMENT.0;
+                x.set_x(0, ONE_ELEMENT.0);
                 ended(host, vp, convention, HypercallInput(SET_ONE), parameters, ONE_ELEMENT);
             }
             Err(status) => {
                 host.observe(&Event::RegisterSet { vp, target: vp, name, value, status });
-                x[0] = failed(host, vp, convention, HypercallInput(SET_ONE), parameters, status);
+                x.set_x(0, failed(host, vp, convention, HypercallInput(SET_ONE), parameters, status));
             }
         }
         Action::Resume
@@ -283,22 +319,22 @@ impl Partition<'_> {
         host: &(impl Host + Connections),
         vp: usize,
         convention: Convention,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
         first: usize,
     ) -> Action {
-        let control = HypercallInput(x[first]);
-        let parameters = [x[first + 1], x[first + 2]];
+        let control = HypercallInput(x.x(first));
+        let parameters = [x.x(first + 1), x.x(first + 2)];
         let outcome = match self.check_call(control) {
             Ok(call) => self.run(host, vp, convention, x, control, call),
             Err(status) => Outcome::from(Err(status)),
         };
         let (result, retry) = match outcome {
             Outcome::Done(result) => {
-                x[0] = result.0;
+                x.set_x(0, result.0);
                 (result, false)
             }
             Outcome::Again(start) => {
-                x[first] = control.with_rep_start(start).0;
+                x.set_x(first, control.with_rep_start(start).0);
                 (HypercallOutput::SUCCESS, true)
             }
         };
@@ -341,20 +377,16 @@ impl Partition<'_> {
         Ok(call)
     }
 
-    fn run<H: Host + Connections>(
+    fn run<H: Host + Connections, X: Registers>(
         &self,
         host: &H,
         vp: usize,
         convention: Convention,
-        x: &mut [u64; 31],
+        x: &mut X,
         control: HypercallInput,
         call: &Call,
     ) -> Outcome {
-        let count = usize::from(control.rep_count());
-        let variable = usize::from(control.variable_header_size()) * 8;
-        let list = usize::from(call.header) + variable;
-        let input = list + usize::from(call.input_element) * count;
-        let output = usize::from(call.output) * if call.rep { count } else { 1 };
+        let (list, input, output) = call.sizes(control);
         let parameters = if control.fast() {
             Parameters::fast(convention, input, output)
         } else {
@@ -369,7 +401,7 @@ impl Partition<'_> {
             vp,
             x,
             parameters,
-            variable,
+            variable: list - usize::from(call.header),
             list,
             start: control.rep_start(),
             count: control.rep_count(),

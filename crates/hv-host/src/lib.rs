@@ -24,6 +24,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod call_registers;
 mod calls;
 mod connections;
 mod crash;
@@ -49,6 +50,7 @@ mod time;
 mod timers;
 mod vp;
 
+pub use call_registers::{CallRegisters, RegisterSet, Registers};
 pub use connections::Connections;
 pub use deadline::Deadline;
 pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
@@ -56,6 +58,7 @@ pub use flush::Flush;
 pub use host::{Action, Host, Retarget, VpContext};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
+pub use lock_api::RawMutex;
 pub use messages::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, MAX_PORTS, Port, PortTarget};
 pub use partition::Partition;
 pub use profile::{Config, Profile};

@@ -1,11 +1,15 @@
 //! The partition: what it is made of, and the calls that the embedder makes.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::deadline::Deadline;
@@ -25,21 +29,32 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// It is shared by all VPs and takes no lock that two VPs contend for unless they work on the same VP, on VMBus, or on
 /// the reference TSC page. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then feed it with the guest's traps.
-#[derive(Debug)]
-pub struct Partition<'a> {
+pub struct Partition<'a, R> {
     config: Config,
-    vps: &'a [Vp],
+    vps: &'a [Vp<R>],
     ports: &'a [Port],
     guest_os_id: AtomicU64,
-    time: ReferenceTime,
+    time: ReferenceTime<R>,
     crash: Crash,
 }
 
-impl<'a> Partition<'a> {
+impl<R: RawMutex> fmt::Debug for Partition<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Partition");
+        fields.field("config", &self.config).field("vps", &self.vps).field("ports", &self.ports);
+        fields
+            .field("guest_os_id", &self.guest_os_id)
+            .field("time", &self.time)
+            .field("crash", &self.crash)
+            .finish()
+    }
+}
+
+impl<'a, R: RawMutex> Partition<'a, R> {
     /// A partition with these VPs, of which VP 0 is the boot processor, and these ports. Call [`reset`](Self::reset)
     /// before anything else.
     #[must_use]
-    pub const fn new(config: Config, vps: &'a [Vp], ports: &'a [Port]) -> Self {
+    pub const fn new(config: Config, vps: &'a [Vp<R>], ports: &'a [Port]) -> Self {
         Self {
             config,
             vps,
@@ -64,7 +79,7 @@ impl<'a> Partition<'a> {
 
     /// The VPs.
     #[must_use]
-    pub const fn vps(&self) -> &'a [Vp] {
+    pub const fn vps(&self) -> &'a [Vp<R>] {
         self.vps
     }
 
@@ -81,16 +96,17 @@ impl<'a> Partition<'a> {
     }
 
     /// An `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, changed as the call demands.
-    #[inline]
+    // Always, so that a constant immediate and the registers' own type are known in the hot path.
+    #[inline(always)]
     pub fn hvc(
         &self,
         host: &(impl Host + Connections),
         vp: usize,
         immediate: u16,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
     ) -> Action {
         match immediate {
-            HVC_SMCCC if x[0] as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
+            HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
             HVC_SMCCC => smccc::call(self, host, vp, Conduit::Hvc, x),
             HVC_HYPERCALL => self.hypercall(host, vp, Convention::Hvc1, x),
             _ => unknown_immediate(host, vp, Conduit::Hvc, immediate),
@@ -99,7 +115,7 @@ impl<'a> Partition<'a> {
 
     /// An `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: a trapped `smc`, unlike an `hvc`,
     /// leaves it at the instruction (but not with [`Action::Undefined`]).
-    pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+    pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
         match immediate {
             HVC_SMCCC => smccc::call(self, host, vp, Conduit::Smc, x),
             _ => unknown_immediate(host, vp, Conduit::Smc, immediate),
@@ -117,7 +133,7 @@ impl<'a> Partition<'a> {
     /// Returns the counter value at which a deadline has come; `None` if the counter never gets there.
     #[must_use]
     pub fn counter_at(&self, deadline: Deadline) -> Option<u64> {
-        self.time.counter_at(deadline)
+        self.time.shared().counter_at(deadline)
     }
 
     /// Calls [`Host::set_deadline`] for a VP with the deadline of its timers once more: for a host that joins it with
@@ -259,7 +275,7 @@ impl<'a> Partition<'a> {
     }
 
     pub(crate) fn context<'c, H: Host>(&'c self, host: &'c H, vp: usize) -> Context<'c, H> {
-        Context { host, vp, ports: self.ports, time: &self.time }
+        Context { host, vp, ports: self.ports, time: self.time.shared() }
     }
 
     pub(crate) const fn ports(&self) -> &'a [Port] {
@@ -270,7 +286,7 @@ impl<'a> Partition<'a> {
         &self.guest_os_id
     }
 
-    pub(crate) const fn time(&self) -> &ReferenceTime {
+    pub(crate) const fn time(&self) -> &ReferenceTime<R> {
         &self.time
     }
 

@@ -4,6 +4,8 @@
 
 use hv_tlfs::smccc::NOT_SUPPORTED;
 
+use lock_api::RawMutex;
+
 use crate::host::{Action, Host, VpContext};
 use crate::partition::Partition;
 use crate::vp::Power;
@@ -64,7 +66,7 @@ const fn exists(function: u32) -> bool {
 
 /// A function of the standard secure service range; `arguments` are X1 to X3.
 pub(crate) fn call(
-    partition: &Partition<'_>,
+    partition: &Partition<'_, impl RawMutex>,
     host: &impl Host,
     vp: usize,
     function: u32,
@@ -93,7 +95,12 @@ pub(crate) fn call(
     (result, Action::Resume)
 }
 
-fn cpu_on(partition: &Partition<'_>, host: &impl Host, by: usize, [target, entry, id]: [u64; 3]) -> u64 {
+fn cpu_on(
+    partition: &Partition<'_, impl RawMutex>,
+    host: &impl Host,
+    by: usize,
+    [target, entry, id]: [u64; 3],
+) -> u64 {
     let Some(target) = partition.config().vp_with_mpidr(target).filter(|&n| n < partition.vp_count()) else {
         return INVALID_PARAMETERS;
     };
@@ -108,7 +115,7 @@ fn cpu_on(partition: &Partition<'_>, host: &impl Host, by: usize, [target, entry
 }
 
 /// State of the VPs that share the affinity fields from `level` up.
-fn affinity_info(partition: &Partition<'_>, target: u64, level: u64) -> u64 {
+fn affinity_info(partition: &Partition<'_, impl RawMutex>, target: u64, level: u64) -> u64 {
     let ignored = match level {
         0 => 0,
         1 => 0xff,

@@ -12,6 +12,8 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{SINT_COUNT, Siefp, Simp, Sint, SynicControl, VERSION_1};
 use hv_tlfs::timer::StimerConfig;
 
+use lock_api::RawMutex;
+
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::host::Host;
@@ -83,7 +85,7 @@ const fn value(low: u64) -> RegisterValue {
     RegisterValue::from_u64(low)
 }
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// Whether the guest may use the register now.
     #[inline(always)]
     fn allowed(&self, name: Name) -> Result<(), HvStatus> {
@@ -284,7 +286,7 @@ const fn low(value: RegisterValue) -> Result<u64, HvStatus> {
 }
 
 /// A register behind the VP's lock.
-fn get_synic(vp: &Vp, name: Name) -> u64 {
+fn get_synic(vp: &Vp<impl RawMutex>, name: Name) -> u64 {
     let synic = vp.synic();
     match name {
         Name(n @ SINT_FIRST..=SINT_LAST) => synic.sints[(n - SINT_FIRST) as usize % SINT_COUNT].0,

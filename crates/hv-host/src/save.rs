@@ -7,6 +7,8 @@
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
 use hv_tlfs::status::HvStatus;
 
+use lock_api::RawMutex;
+
 use crate::event::Event;
 use crate::host::Host;
 use crate::partition::Partition;
@@ -27,7 +29,7 @@ pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
     move |_| RestoreError::Invalid(part)
 }
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// Writes the state of the partition, with nothing around it: its magic number, version and hash are those of the image
     /// that it becomes a part of. No VP may be in a call of the partition meanwhile.
     pub fn save(&self, host: &impl Host, w: &mut Writer<'_>) {

@@ -5,6 +5,9 @@
 
 use hv_tlfs::smccc::{NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_HYP_UID_64, VENDOR_UID};
 
+use lock_api::RawMutex;
+
+use crate::call_registers::Registers;
 use crate::event::{Conduit, Event};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
@@ -25,30 +28,30 @@ const STANDARD_SECURE: u32 = 0x0400_0000;
 /// Answers the function in W0 and sets X0 (of the vendor UID X0 to X3).
 #[inline(never)]
 pub(crate) fn call(
-    partition: &Partition<'_>,
+    partition: &Partition<'_, impl RawMutex>,
     host: &impl Host,
     vp: usize,
     conduit: Conduit,
-    x: &mut [u64; 31],
+    x: &mut impl Registers,
 ) -> Action {
-    let function = x[0] as u32;
-    let arguments = [x[1], x[2], x[3]];
+    let function = x.x(0) as u32;
+    let arguments = [x.x(1), x.x(2), x.x(3)];
     let (result, action) = match function {
         VERSION => (VERSION_1_2, Action::Resume),
         ARCH_FEATURES => {
-            let known = matches!(x[1] as u32, VERSION | ARCH_FEATURES);
+            let known = matches!(arguments[0] as u32, VERSION | ARCH_FEATURES);
             (if known { 0 } else { NOT_SUPPORTED }, Action::Resume)
         }
         VENDOR_HYP_UID | VENDOR_HYP_UID_64 => {
-            for (register, word) in x.iter_mut().zip(VENDOR_UID) {
-                *register = u64::from(word);
+            for (register, word) in VENDOR_UID.into_iter().enumerate() {
+                x.set_x(register, u64::from(word));
             }
-            (x[0], Action::Resume)
+            (u64::from(VENDOR_UID[0]), Action::Resume)
         }
         _ if function & OWNER == STANDARD_SECURE => psci::call(partition, host, vp, function, arguments),
         _ => (NOT_SUPPORTED, Action::Resume),
     };
-    x[0] = result;
+    x.set_x(0, result);
     host.observe(&Event::Smccc { vp, conduit, function, arguments, result });
     action
 }

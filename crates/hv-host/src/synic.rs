@@ -10,7 +10,7 @@ use crate::event::{Cause, Event};
 use crate::host::Host;
 use crate::messages::{Port, Queues};
 use crate::save::invalid;
-use crate::time::ReferenceTime;
+use crate::time::SharedClock;
 use crate::timers::Timers;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -23,7 +23,7 @@ pub(crate) struct Context<'a, H> {
     pub(crate) host: &'a H,
     pub(crate) vp: usize,
     pub(crate) ports: &'a [Port],
-    pub(crate) time: &'a ReferenceTime,
+    pub(crate) time: &'a SharedClock,
 }
 
 /// SynIC and synthetic timers of one VP. All zeros until [`Synic::reset`].

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use hv_tlfs::page;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
-use spin::Mutex;
+use lock_api::{Mutex, RawMutex};
 
 use crate::deadline::Deadline;
 use hv_memory::GuestMemory;
@@ -71,14 +71,19 @@ impl Clock {
     }
 }
 
-/// The partition's time: read by every VP without a lock, changed under one.
-pub(crate) struct ReferenceTime {
+/// The partition's clock: read by every VP without a lock, changed under the page's.
+pub(crate) struct SharedClock {
     /// Even: the fields below are consistent. Odd: they are being changed.
     version: AtomicU32,
     scale: AtomicU64,
     offset: AtomicU64,
     ticks: [AtomicU64; 2],
-    page: Mutex<Page>,
+}
+
+/// The partition's time.
+pub(crate) struct ReferenceTime<R> {
+    clock: SharedClock,
+    page: Mutex<R, Page>,
 }
 
 /// The reference TSC page.
@@ -94,7 +99,7 @@ struct Page {
     valid: bool,
 }
 
-impl fmt::Debug for ReferenceTime {
+impl<R: RawMutex> fmt::Debug for ReferenceTime<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The version only counts changes: it is no state.
         let mut fields = f.debug_struct("ReferenceTime");
@@ -102,14 +107,13 @@ impl fmt::Debug for ReferenceTime {
     }
 }
 
-impl ReferenceTime {
-    pub(crate) const fn new() -> Self {
+impl SharedClock {
+    const fn new() -> Self {
         Self {
             version: AtomicU32::new(0),
             scale: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             ticks: [const { AtomicU64::new(0) }; 2],
-            page: Mutex::new(Page { frequency: 0, register: 0, sequence: 0, valid: false }),
         }
     }
 
@@ -152,13 +156,6 @@ impl ReferenceTime {
         (counter != u64::MAX).then_some(counter)
     }
 
-    /// Starts the time: `now` at `counter`; the page is off, as after creation.
-    pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
-        let mut page = self.page.lock();
-        *page = Page { frequency, register: 0, sequence: 1, valid: true };
-        self.store(Clock::new(frequency, counter, now));
-    }
-
     /// The caller holds the page lock, so that there is one writer.
     fn store(&self, clock: Clock) {
         let version = self.version.load(Ordering::Relaxed);
@@ -169,6 +166,37 @@ impl ReferenceTime {
         self.ticks[0].store(clock.ticks.0, Ordering::Relaxed);
         self.ticks[1].store(clock.ticks.1, Ordering::Relaxed);
         self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+}
+
+impl<R: RawMutex> ReferenceTime<R> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            clock: SharedClock::new(),
+            page: Mutex::new(Page { frequency: 0, register: 0, sequence: 0, valid: false }),
+        }
+    }
+
+    /// The clock, as the VPs read it.
+    pub(crate) const fn shared(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clock()
+    }
+
+    /// Reference time at this counter value.
+    #[inline(always)]
+    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
+        self.clock.at(counter)
+    }
+
+    /// Starts the time: `now` at `counter`; the page is off, as after creation.
+    pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
+        let mut page = self.page.lock();
+        *page = Page { frequency, register: 0, sequence: 1, valid: true };
+        self.clock.store(Clock::new(frequency, counter, now));
     }
 
     /// The reference TSC register.
@@ -195,7 +223,7 @@ impl ReferenceTime {
     pub(crate) fn migrate(&self, memory: &impl GuestMemory, frequency: u64, counter: u64, now: u64) -> u32 {
         let mut page = self.page.lock();
         self.invalidate(&page, memory);
-        self.store(Clock::new(frequency, counter, now));
+        self.clock.store(Clock::new(frequency, counter, now));
         page.frequency = frequency;
         page.sequence = page.sequence.wrapping_add(1).max(1);
         self.fill(&page, memory);
@@ -231,7 +259,7 @@ impl ReferenceTime {
         let sequence = if same { sequence } else { sequence.wrapping_add(1).max(1) };
         let mut page = self.page.lock();
         *page = Page { frequency, register, sequence, valid };
-        self.store(clock);
+        self.clock.store(clock);
         self.fill(&page, memory);
         Ok(())
     }

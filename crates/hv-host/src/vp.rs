@@ -1,7 +1,8 @@
 //! Virtual processors: their state, and how they start and stop.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use spin::{Mutex, MutexGuard};
+use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::event::Event;
 use crate::host::{Host, VpContext};
@@ -29,9 +30,10 @@ const ON: u32 = 2;
 ///
 /// A new one is all zeros, so that an array of them costs no room in an executable;
 /// [`Partition::reset`] gives it its reset values.
-#[derive(Debug)]
+///
+/// `R` is the lock of the embedder's choice: one that spins at EL2, one that waits where threads can be preempted.
 #[repr(align(64))]
-pub struct Vp {
+pub struct Vp<R> {
     power: AtomicU32,
     /// Reference time at which it went online.
     since: AtomicU64,
@@ -39,16 +41,25 @@ pub struct Vp {
     assist_page: AtomicU64,
     /// The synthetic VBAR_EL1: kept, and of no effect, since this hypervisor raises no exception of its own at EL1.
     synthetic_vbar: AtomicU64,
-    synic: Mutex<Synic>,
+    synic: Mutex<R, Synic>,
 }
 
-impl Default for Vp {
+impl<R: RawMutex> fmt::Debug for Vp<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Vp");
+        fields.field("power", &self.power()).field("since", &self.since);
+        fields.field("assist_page", &self.assist_page).field("synthetic_vbar", &self.synthetic_vbar);
+        fields.field("synic", &self.synic).finish()
+    }
+}
+
+impl<R: RawMutex> Default for Vp<R> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Vp {
+impl<R: RawMutex> Vp<R> {
     /// A VP that is off.
     #[must_use]
     pub const fn new() -> Self {
@@ -71,7 +82,7 @@ impl Vp {
         }
     }
 
-    pub(crate) fn synic(&self) -> MutexGuard<'_, Synic> {
+    pub(crate) fn synic(&self) -> MutexGuard<'_, R, Synic> {
         self.synic.lock()
     }
 
@@ -144,7 +155,7 @@ impl Vp {
 }
 
 #[cfg(feature = "testing")]
-impl Vp {
+impl<R: RawMutex> Vp<R> {
     /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else; 0 for
     /// one that no longer waits.
     #[must_use]
@@ -155,7 +166,7 @@ impl Vp {
 
 /// Starts a VP that is off. Exactly one of several callers succeeds; the others get the state that they lost against.
 pub(crate) fn start(
-    partition: &Partition<'_>,
+    partition: &Partition<'_, impl RawMutex>,
     host: &impl Host,
     by: usize,
     vp: usize,

@@ -66,7 +66,7 @@ impl GuestMemory for Memory {
 /// A server that echoes: each message goes back to SINT 2 of the VP that posted it, as soon as there is a buffer.
 struct EchoHost<'p> {
     memory: Memory,
-    partition: &'p Partition<'p>,
+    partition: &'p Partition<'p, parking_lot::RawMutex>,
     waiting: RefCell<Vec<(usize, MessageType, Vec<u8>)>>,
     signals: RefCell<Vec<(usize, u32, u16)>>,
     interrupts: Cell<u32>,

@@ -3,14 +3,14 @@
 //! The server stands behind one lock, which is taken before a VP's lock and never after. Its deadline is carried by a VP: one
 //! that runs, and for as long as it does.
 
-use core::sync::atomic::AtomicBool;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hv_host::{Deadline, Host, Power};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::status::HvStatus;
 use hv_vmbus::Refused;
-use spin::Mutex;
+use lock_api::{Mutex, RawMutex};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::Joined;
@@ -26,11 +26,12 @@ const NONE: usize = usize::MAX;
 /// No deadline: [`Deadline::at`] makes never of it.
 const NEVER: u64 = u64::MAX;
 
-/// The server with what can be known of it without its lock.
-#[derive(Debug)]
-pub(crate) struct Bus {
+/// The VMBus of a partition: its server, with what can be known of that without its lock.
+///
+/// It stands beside the [`Partition`](crate::Partition) because it is large: make it a static.
+pub struct Bus<R> {
     config: Option<hv_vmbus::Config>,
-    server: Mutex<Server>,
+    server: Mutex<R, Server>,
     /// The server has messages for the guest that did not fit into its queue.
     pending: AtomicBool,
     /// Reference time of the server's deadline. Written under the server's lock, as `carrier` is.
@@ -39,8 +40,18 @@ pub(crate) struct Bus {
     carrier: AtomicUsize,
 }
 
-impl Bus {
-    pub(crate) const fn new(config: Option<hv_vmbus::Config>) -> Self {
+impl<R: RawMutex> fmt::Debug for Bus<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Bus");
+        fields.field("config", &self.config).field("server", &self.server).field("pending", &self.pending);
+        fields.field("deadline", &self.deadline()).field("carrier", &self.carrier).finish()
+    }
+}
+
+impl<R: RawMutex> Bus<R> {
+    /// Makes a bus; `None`: there is no VMBus, and its connections do not exist.
+    #[must_use]
+    pub const fn new(config: Option<hv_vmbus::Config>) -> Self {
         Self {
             config,
             server: Mutex::new(Self::new_server(config)),
@@ -81,7 +92,7 @@ impl Bus {
     /// Takes a message that a VP posted.
     pub(crate) fn message<H: Host + BusObserver>(
         &self,
-        joined: &Joined<'_, H>,
+        joined: &Joined<'_, R, H>,
         vp: usize,
         connection: u32,
         payload: &[u8],
@@ -96,7 +107,7 @@ impl Bus {
     /// Takes an event that a VP signalled.
     pub(crate) fn signal<H: Host + BusObserver>(
         &self,
-        joined: &Joined<'_, H>,
+        joined: &Joined<'_, R, H>,
         vp: usize,
         connection: u32,
     ) -> Result<(), HvStatus> {
@@ -108,14 +119,14 @@ impl Bus {
 
     /// Sends what waits for the guest, if anything does: a message buffer of a VP may have become free.
     #[inline]
-    pub(crate) fn buffer_freed<H: Host + BusObserver>(&self, joined: &Joined<'_, H>, vp: usize) {
+    pub(crate) fn buffer_freed<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, vp: usize) {
         if self.pending.load(Ordering::Acquire) {
             self.enter(joined, vp, |server, port| server.flush(port));
         }
     }
 
     /// Lets the devices do what is due, if anything is; finds the deadline a VP if it has none. `vp` runs.
-    pub(crate) fn tick<H: Host + BusObserver>(&self, joined: &Joined<'_, H>, vp: usize) {
+    pub(crate) fn tick<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, vp: usize) {
         let deadline = self.deadline();
         if deadline == Deadline::NEVER {
             return;
@@ -130,7 +141,7 @@ impl Bus {
     }
 
     /// Gives the deadline to another VP, or else to the first that starts: `from` has stopped.
-    pub(crate) fn hand_over<H: Host + BusObserver>(&self, joined: &Joined<'_, H>, from: usize) {
+    pub(crate) fn hand_over<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, from: usize) {
         let _server = self.server.lock();
         if self.carrier.load(Ordering::Acquire) == from {
             self.carry(joined, from);
@@ -139,12 +150,12 @@ impl Bus {
     }
 
     /// Runs `work` with the server locked, then notes what is left to do.
-    pub(crate) fn enter<H: Host + BusObserver, R>(
+    pub(crate) fn enter<H: Host + BusObserver, T>(
         &self,
-        joined: &Joined<'_, H>,
+        joined: &Joined<'_, R, H>,
         vp: usize,
-        work: impl FnOnce(&mut Server, &mut ServerPort<'_, H>) -> R,
-    ) -> R {
+        work: impl FnOnce(&mut Server, &mut ServerPort<'_, R, H>) -> T,
+    ) -> T {
         let mut server = self.server.lock();
         let result = work(&mut server, &mut ServerPort(joined));
         self.pending.store(server.owes(), Ordering::Release);
@@ -158,7 +169,7 @@ impl Bus {
 
     /// Makes the deadline that of a VP that runs: the one that has it, or else `vp`, or else any. The caller holds the server's
     /// lock.
-    fn carry<H: Host>(&self, joined: &Joined<'_, H>, vp: usize) {
+    fn carry<H: Host>(&self, joined: &Joined<'_, R, H>, vp: usize) {
         let before = self.carrier.load(Ordering::Acquire);
         let mut candidates = [before, vp].into_iter().chain(0..joined.partition.vp_count());
         let carrier = candidates.find(|&vp| is_on(joined, vp)).unwrap_or(NONE);
@@ -200,7 +211,7 @@ impl Bus {
     }
 }
 
-fn is_on<H>(joined: &Joined<'_, H>, vp: usize) -> bool {
+fn is_on<R: RawMutex, H>(joined: &Joined<'_, R, H>, vp: usize) -> bool {
     joined.partition.power(vp) == Some(Power::On)
 }
 

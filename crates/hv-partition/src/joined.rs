@@ -1,7 +1,7 @@
 //! The embedder as the hypervisor sees it in a partition with VMBus.
 
 use hv_host::faults::Injection;
-use hv_host::{Connections, Event, Flush, Host, Retarget, VpContext, VpMask};
+use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
@@ -10,12 +10,12 @@ use crate::event::BusObserver;
 use crate::partition::Partition;
 
 /// The embedder, joined with the bus: deadlines of VPs include the bus's, and connections lead to it.
-pub(crate) struct Joined<'p, H> {
-    pub(crate) partition: &'p Partition<'p>,
+pub(crate) struct Joined<'p, R, H> {
+    pub(crate) partition: &'p Partition<'p, R>,
     pub(crate) host: &'p H,
 }
 
-impl<H: Host> Host for Joined<'_, H> {
+impl<R: RawMutex, H: Host> Host for Joined<'_, R, H> {
     type Memory = H::Memory;
 
     #[inline(always)]
@@ -68,7 +68,7 @@ impl<H: Host> Host for Joined<'_, H> {
     }
 }
 
-impl<H: Host + BusObserver> Connections for Joined<'_, H> {
+impl<R: RawMutex, H: Host + BusObserver> Connections for Joined<'_, R, H> {
     fn post_message(
         &self,
         vp: usize,

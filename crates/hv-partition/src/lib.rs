@@ -30,12 +30,12 @@ pub mod strict;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use bus::Server;
+pub use bus::{Bus, Server};
 pub use config::Config;
 pub use event::{BusEvent, BusObserver};
 pub use hv_host::{
     self, Action, Cause, Connections, Convention, Event, Flush, Host, Port, PortTarget, Power, Profile,
-    Retarget, TimerEvent, Vp, VpContext, VpMask, faults,
+    RawMutex, Registers, Retarget, TimerEvent, Vp, VpContext, VpMask, faults,
 };
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};

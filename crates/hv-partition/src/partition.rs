@@ -1,12 +1,13 @@
 //! The calls that the embedder makes.
 
+use core::fmt;
+
 use hv_host::faults::Disturbance;
-use hv_host::{Action, Host, Port, Power, Vp};
+use hv_host::{Action, Host, Port, Power, RawMutex, Registers, Vp};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
 use crate::bus::{Bus, Server};
-use crate::config::Config;
 use crate::event::BusObserver;
 use crate::joined::Joined;
 
@@ -14,21 +15,26 @@ use crate::joined::Joined;
 ///
 /// It is shared by all VPs. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then feed it with the guest's traps. Any thread may make any call.
-#[derive(Debug)]
-pub struct Partition<'a> {
-    hypervisor: hv_host::Partition<'a>,
-    bus: Bus,
+///
+/// `R` is the lock of the embedder's choice, as of a [`Vp`].
+pub struct Partition<'a, R> {
+    hypervisor: hv_host::Partition<'a, R>,
+    bus: &'a Bus<R>,
 }
 
-impl<'a> Partition<'a> {
-    /// Makes a partition with these VPs, of which VP 0 is the boot processor, and these ports. Call [`reset`](Self::reset)
-    /// before anything else.
+impl<R: RawMutex> fmt::Debug for Partition<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Partition");
+        fields.field("hypervisor", &self.hypervisor).field("bus", self.bus).finish()
+    }
+}
+
+impl<'a, R: RawMutex> Partition<'a, R> {
+    /// Makes a partition with these VPs, of which VP 0 is the boot processor, these ports, and this bus, which is no other
+    /// partition's. Call [`reset`](Self::reset) before anything else.
     #[must_use]
-    pub const fn new(config: Config, vps: &'a [Vp], ports: &'a [Port]) -> Self {
-        Self {
-            hypervisor: hv_host::Partition::new(config.hypervisor, vps, ports),
-            bus: Bus::new(config.vmbus),
-        }
+    pub const fn new(config: hv_host::Config, vps: &'a [Vp<R>], ports: &'a [Port], bus: &'a Bus<R>) -> Self {
+        Self { hypervisor: hv_host::Partition::new(config, vps, ports), bus }
     }
 
     /// Returns how its hypervisor was built.
@@ -51,7 +57,7 @@ impl<'a> Partition<'a> {
 
     /// Returns the VPs.
     #[must_use]
-    pub const fn vps(&self) -> &'a [Vp] {
+    pub const fn vps(&self) -> &'a [Vp<R>] {
         self.hypervisor.vps()
     }
 
@@ -75,13 +81,13 @@ impl<'a> Partition<'a> {
     }
 
     /// Carries out an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, changed as the call demands.
-    #[inline]
+    #[inline(always)]
     pub fn hvc(
         &self,
         host: &(impl Host + BusObserver),
         vp: usize,
         immediate: u16,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
     ) -> Action {
         self.hypervisor.hvc(&self.joined(host), vp, immediate, x)
     }
@@ -92,7 +98,7 @@ impl<'a> Partition<'a> {
         host: &(impl Host + BusObserver),
         vp: usize,
         immediate: u16,
-        x: &mut [u64; 31],
+        x: &mut impl Registers,
     ) -> Action {
         self.hypervisor.smc(&self.joined(host), vp, immediate, x)
     }
@@ -122,7 +128,7 @@ impl<'a> Partition<'a> {
 
     /// Works on the VMBus server: to offer channels and take them away, or to look at its state. What the server then has for
     /// the guest is sent.
-    pub fn with_vmbus<R>(&self, host: &(impl Host + BusObserver), work: impl FnOnce(&mut Server) -> R) -> R {
+    pub fn with_vmbus<T>(&self, host: &(impl Host + BusObserver), work: impl FnOnce(&mut Server) -> T) -> T {
         self.bus.enter(&self.joined(host), 0, |server, port| {
             let result = work(server);
             server.flush(port);
@@ -184,15 +190,15 @@ impl<'a> Partition<'a> {
 
     /// The embedder as the hypervisor sees it here.
     #[inline(always)]
-    pub(crate) fn joined<'p, H>(&'p self, host: &'p H) -> Joined<'p, H> {
+    pub(crate) fn joined<'p, H>(&'p self, host: &'p H) -> Joined<'p, R, H> {
         Joined { partition: self, host }
     }
 
-    pub(crate) const fn hypervisor(&self) -> &hv_host::Partition<'a> {
+    pub(crate) const fn hypervisor(&self) -> &hv_host::Partition<'a, R> {
         &self.hypervisor
     }
 
-    pub(crate) const fn bus(&self) -> &Bus {
-        &self.bus
+    pub(crate) const fn bus(&self) -> &'a Bus<R> {
+        self.bus
     }
 }

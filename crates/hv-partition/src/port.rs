@@ -1,7 +1,7 @@
 //! The partition as the VMBus server sees it: what the server sends goes to the hypervisor as messages and events.
 
-use hv_host::Host;
 use hv_host::faults::Injection;
+use hv_host::{Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
@@ -11,9 +11,9 @@ use crate::event::{BusEvent, BusObserver};
 use crate::joined::Joined;
 
 /// The partition during one call of the server.
-pub(crate) struct ServerPort<'c, H>(pub(crate) &'c Joined<'c, H>);
+pub(crate) struct ServerPort<'c, R, H>(pub(crate) &'c Joined<'c, R, H>);
 
-impl<H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, H> {
+impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H> {
     type Memory = H::Memory;
 
     fn memory(&self) -> &Self::Memory {

@@ -3,7 +3,7 @@
 //! An image begins with a magic number and a version, and ends with a hash of all before it. The guest's memory with VMBus's
 //! rings, the CPU registers and the interrupt controller are the embedder's to save.
 
-use hv_host::Host;
+use hv_host::{Host, RawMutex};
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
 
 use crate::event::BusObserver;
@@ -13,7 +13,7 @@ const MAGIC: [u8; 8] = *b"hv-part\0";
 /// Version of the format. It goes up with every change of what is saved.
 const VERSION: u32 = 4;
 
-impl Partition<'_> {
+impl<R: RawMutex> Partition<'_, R> {
     /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile.
     pub fn save(&self, host: &(impl Host + BusObserver), sink: &mut dyn FnMut(&[u8])) {
         let mut writer = Writer::begin(sink, MAGIC, VERSION);

@@ -32,7 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput, Raw};
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
-use hv_partition::Partition;
+use hv_partition::{Bus, Partition, RawMutex};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
@@ -46,10 +46,13 @@ pub use memory::RAM_BASE;
 use host::Embedder;
 use memory::Ram;
 
+/// The lock of the partition: VPs run in threads.
+type Lock = parking_lot::RawMutex;
+
 /// A partition with its surroundings.
 #[derive(Debug)]
 pub struct Testbed {
-    partition: Partition<'static>,
+    partition: Partition<'static, Lock>,
     ram: Ram,
     counter: AtomicU64,
     /// Ticks that each look at the counter adds.
@@ -82,9 +85,15 @@ impl Testbed {
     /// The same, with connections that the guest can post and signal to.
     #[must_use]
     pub fn with_ports(config: Config, vps: usize, ports: Vec<Port>) -> &'static Self {
-        let states: Vec<hv_partition::Vp> = (0..vps).map(|_| hv_partition::Vp::new()).collect();
+        let states: Vec<hv_partition::Vp<Lock>> = (0..vps).map(|_| hv_partition::Vp::new()).collect();
+        let bus = Bus::new(config.vmbus);
         let bed: &'static Self = Box::leak(Box::new(Self {
-            partition: Partition::new(config, states.leak(), ports.leak()),
+            partition: Partition::new(
+                config.hypervisor,
+                states.leak(),
+                ports.leak(),
+                Box::leak(Box::new(bus)),
+            ),
             ram: Ram::new(),
             counter: AtomicU64::new(0),
             step: AtomicU64::new(0),
@@ -107,7 +116,7 @@ impl Testbed {
 
     /// The hypervisor, for a test that looks deeper.
     #[must_use]
-    pub fn partition(&self) -> &Partition<'static> {
+    pub fn partition(&self) -> &Partition<'static, impl RawMutex + use<>> {
         &self.partition
     }
 

@@ -1,14 +1,18 @@
-//! The embedder of the partition under test: memory, a counter that each look moves on, interrupts and TLBs.
+//! The embedder of the partition under test: memory, a counter, interrupts and TLBs.
+//!
+//! Time either goes on with each look at the counter, so that a run in one thread is always the same, or it is the wall's: then
+//! each VP has a thread that waits for its deadline.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hv_conformance::CrashReport;
-use hv_partition::{BadAddress, BusObserver, Event, Flush, GuestMemory, Host, Partition, VpContext, VpMask};
+use hv_partition::testing::Memory;
+use hv_partition::{BusObserver, Event, Flush, Host, Partition, VpContext, VpMask};
 
-/// First guest physical address of the memory, and bytes of it.
-pub(crate) const RAM: u64 = 0x4000_0000;
-const RAM_SIZE: u64 = 0x10_0000;
+pub(crate) use hv_partition::testing::{Lock, RAM};
+
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
 pub(crate) const ADDRESS_SPACE: u64 = 0x4_2000;
@@ -21,75 +25,33 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Guest memory.
-pub(crate) struct Memory(Mutex<Vec<u8>>);
-
-impl Memory {
-    fn with<R>(&self, gpa: u64, len: u64, work: impl FnOnce(&mut [u8]) -> R) -> Result<R, BadAddress> {
-        if !self.contains(gpa, len) {
-            return Err(BadAddress);
-        }
-        let from = (gpa - RAM) as usize;
-        Ok(work(&mut lock(&self.0)[from..from + len as usize]))
-    }
-
-    fn with_word<R>(&self, gpa: u64, work: impl FnOnce(&mut u32) -> R) -> Result<R, BadAddress> {
-        if gpa % 4 != 0 {
-            return Err(BadAddress);
-        }
-        self.with(gpa, 4, |bytes| {
-            let mut word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            let result = work(&mut word);
-            bytes.copy_from_slice(&word.to_le_bytes());
-            result
-        })
-    }
-}
-
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
-        self.with(gpa, buf.len() as u64, |bytes| buf.copy_from_slice(bytes))
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        self.with(gpa, data.len() as u64, |bytes| bytes.copy_from_slice(data))
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        self.with_word(gpa, |word| *word)
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.with_word(gpa, |word| *word = value)
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        self.with_word(gpa, |word| {
-            let before = *word;
-            *word |= bits;
-            before
-        })
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        gpa >= RAM && gpa.checked_add(len).is_some_and(|end| end <= RAM + RAM_SIZE)
-    }
-}
-
 /// What the hardware of a VP holds.
 struct VpHardware {
     /// Interrupts taken, by INTID; `None` while nobody listens.
     taken: Mutex<[Option<u64>; 256]>,
     /// When it wants to be called.
     deadline: Mutex<Option<u64>>,
+    /// The deadline has changed, or the machine ends.
+    deadline_changed: Condvar,
+    /// An interrupt was taken.
+    interrupted: Condvar,
     /// The translation of the window that its TLB holds.
     tlb: AtomicUsize,
+}
+
+/// What moves the counter on.
+enum Clock {
+    /// Each look at it.
+    Looks(AtomicU64),
+    /// The wall's clock, from this moment on, with this frequency.
+    Wall(Instant, u64),
 }
 
 /// The machine around the partition.
 pub(crate) struct Machine {
     pub(crate) memory: Memory,
-    counter: AtomicU64,
+    clock: Clock,
+    ended: AtomicBool,
     /// Looks at the counter and effects so far.
     steps: AtomicU64,
     vps: Vec<VpHardware>,
@@ -100,15 +62,28 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// A machine whose counter each look moves on.
     pub(crate) fn new(vps: usize) -> Self {
+        Self::with_clock(vps, Clock::Looks(AtomicU64::new(1)))
+    }
+
+    /// A machine by the wall's clock. [`Self::serve`] has to run in a thread for each VP.
+    pub(crate) fn by_the_wall(vps: usize, frequency: u64) -> Self {
+        Self::with_clock(vps, Clock::Wall(Instant::now(), frequency))
+    }
+
+    fn with_clock(vps: usize, clock: Clock) -> Self {
         let hardware = || VpHardware {
             taken: Mutex::new([None; 256]),
             deadline: Mutex::default(),
+            deadline_changed: Condvar::new(),
+            interrupted: Condvar::new(),
             tlb: AtomicUsize::new(NOT_CACHED),
         };
         Self {
-            memory: Memory(Mutex::new(vec![0; RAM_SIZE as usize])),
-            counter: AtomicU64::new(1),
+            memory: Memory::default(),
+            clock,
+            ended: AtomicBool::new(false),
             steps: AtomicU64::new(0),
             vps: (0..vps).map(|_| hardware()).collect(),
             window: AtomicUsize::new(0),
@@ -123,17 +98,76 @@ impl Machine {
 
     /// Counts what a host or a case does again and again if it never ends.
     fn step(&self) {
-        assert!(self.steps.fetch_add(1, Ordering::Relaxed) < PATIENCE, "the run does not end");
+        let steps = self.steps.fetch_add(1, Ordering::Relaxed);
+        assert!(steps < PATIENCE || self.is_by_the_wall(), "the run does not end");
     }
 
-    /// The counter; each look moves it on.
+    /// The counter.
     pub(crate) fn counter(&self) -> u64 {
-        self.step();
-        self.counter.fetch_add(1, Ordering::Relaxed)
+        match &self.clock {
+            Clock::Looks(counter) => {
+                self.step();
+                counter.fetch_add(1, Ordering::Relaxed)
+            }
+            Clock::Wall(start, frequency) => {
+                (start.elapsed().as_nanos() * u128::from(*frequency) / 1_000_000_000) as u64 + 1
+            }
+        }
+    }
+
+    /// Whether VPs are threads.
+    pub(crate) fn is_by_the_wall(&self) -> bool {
+        matches!(self.clock, Clock::Wall(..))
+    }
+
+    fn duration(&self, ticks: u64) -> Duration {
+        match &self.clock {
+            Clock::Looks(_) => Duration::ZERO,
+            Clock::Wall(_, frequency) => {
+                // A long wait may be cut: whoever waits looks again.
+                let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(*frequency);
+                Duration::from_nanos(nanos.min(1_000_000_000) as u64 + 1)
+            }
+        }
+    }
+
+    /// Waits for the deadlines of a VP and calls the partition when one has come, until the machine ends.
+    pub(crate) fn serve(&self, partition: &Partition<'_, Lock>, vp: usize) {
+        let VpHardware { deadline, deadline_changed, .. } = &self.vps[vp];
+        let mut next = lock(deadline);
+        while !self.ended.load(Ordering::Relaxed) {
+            let now = self.counter();
+            next = match *next {
+                None => deadline_changed.wait(next).unwrap_or_else(PoisonError::into_inner),
+                Some(counter) if counter > now => {
+                    let rest = self.duration(counter - now);
+                    deadline_changed.wait_timeout(next, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Some(_) => {
+                    *next = None;
+                    drop(next);
+                    partition.timer_expired(self, vp);
+                    lock(deadline)
+                }
+            };
+        }
+    }
+
+    /// Lets [`Self::serve`] return.
+    pub(crate) fn end(&self) {
+        for vp in &self.vps {
+            // Under the lock, so that nobody begins to wait in between.
+            let _deadline = lock(&vp.deadline);
+            self.ended.store(true, Ordering::Relaxed);
+            vp.deadline_changed.notify_all();
+        }
     }
 
     /// Lets the timers expire that are due.
-    pub(crate) fn settle(&self, partition: &Partition<'_>) {
+    pub(crate) fn settle(&self, partition: &Partition<'_, Lock>) {
+        if self.is_by_the_wall() {
+            return;
+        }
         // A timer that a wrong host arms for the past again and again must not keep us here.
         for _ in 0..100 {
             let now = self.counter();
@@ -146,12 +180,23 @@ impl Machine {
         }
     }
 
-    /// Moves the clock to the next deadline, or by this many ticks if there is none before.
-    pub(crate) fn idle(&self, ticks: u64) {
-        let end = self.counter() + ticks;
-        let deadlines = self.vps.iter().filter_map(|vp| *lock(&vp.deadline));
-        let next = deadlines.min().map_or(end, |deadline| deadline.min(end));
-        self.counter.fetch_max(next, Ordering::Relaxed);
+    /// Lets time pass on a VP: this many ticks, or until the next deadline or interrupt.
+    pub(crate) fn idle(&self, vp: usize, ticks: u64) {
+        match &self.clock {
+            Clock::Looks(counter) => {
+                let end = self.counter() + ticks;
+                let deadlines = self.vps.iter().filter_map(|vp| *lock(&vp.deadline));
+                let next = deadlines.min().map_or(end, |deadline| deadline.min(end));
+                counter.fetch_max(next, Ordering::Relaxed);
+            }
+            Clock::Wall(..) => {
+                let VpHardware { taken, interrupted, .. } = &self.vps[vp];
+                let taken = lock(taken);
+                let before = *taken;
+                let wait = self.duration(ticks);
+                let _ = interrupted.wait_timeout_while(taken, wait, |taken| *taken == before);
+            }
+        }
     }
 
     pub(crate) fn listen(&self, vp: usize, intid: u32) {
@@ -217,12 +262,14 @@ impl Host for Machine {
             // An INTID beyond the table is nobody's.
             if let Some(Some(taken)) = lock(&vp.taken).get_mut(intid as usize) {
                 *taken += 1;
+                vp.interrupted.notify_all();
             }
         }
     }
 
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
         *lock(&self.vps[vp].deadline) = counter;
+        self.vps[vp].deadline_changed.notify_all();
     }
 
     fn start_vp(&self, vp: usize, _: &VpContext) {

@@ -2,16 +2,18 @@
 
 mod machine;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
-use hv_partition::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
+use hv_partition::{Action, Bus, Config, GuestMemory, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::start_vp::InitialVpContext;
 
-use machine::{ADDRESS_SPACE, Machine, RAM, WINDOW};
+use machine::{ADDRESS_SPACE, Lock, Machine, RAM, WINDOW};
 
 /// First scratch page.
 const SCRATCH: u64 = RAM + 0x1000;
@@ -23,9 +25,14 @@ const PATIENCE: usize = 10_000;
 /// PSCI CPU_ON.
 const CPU_ON: u32 = 0xc400_0003;
 
+thread_local! {
+    /// The VP that runs in this thread.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
 /// An environment around a partition.
 pub(crate) struct InProcess<'p> {
-    partition: &'p Partition<'p>,
+    partition: &'p Partition<'p, Lock>,
     machine: &'p Machine,
     wire: &'p Hvc<'p>,
     conduit: Raw<Wire<'p>>,
@@ -37,16 +44,14 @@ struct Wire<'p>(&'p Hvc<'p>);
 
 /// `hvc`, on whichever VP runs.
 struct Hvc<'p> {
-    partition: &'p Partition<'p>,
+    partition: &'p Partition<'p, Lock>,
     machine: &'p Machine,
-    /// The VP that runs.
-    current: AtomicUsize,
     convention: Convention,
 }
 
 impl Hvc<'_> {
     fn vp(&self) -> usize {
-        self.current.load(Ordering::Relaxed)
+        CURRENT.get()
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
@@ -119,22 +124,59 @@ pub(crate) fn with<R>(
     convention: Convention,
     test: impl FnOnce(&InProcess<'_>) -> R,
 ) -> R {
-    let states: Vec<Vp> = (0..vps).map(|_| Vp::new()).collect();
+    run_on_machine(config, &Machine::new(vps), convention, test)
+}
+
+/// As [`with`], by the wall's clock and with a thread for each VP that waits for its deadlines. What the suite runs on a VP runs
+/// in a thread of its own, too.
+#[allow(dead_code, reason = "not every program that has this module runs threads")]
+pub(crate) fn with_threads<R>(
+    config: Config,
+    vps: usize,
+    convention: Convention,
+    test: impl FnOnce(&InProcess<'_>) -> R,
+) -> R {
+    let machine = Machine::by_the_wall(vps, config.hypervisor.counter_frequency);
+    run_on_machine(config, &machine, convention, |env| {
+        thread::scope(|scope| {
+            for vp in 0..vps {
+                scope.spawn(move || env.machine.serve(env.partition, vp));
+            }
+            // Also if the test panics: the threads have to end.
+            struct End<'m>(&'m Machine);
+            impl Drop for End<'_> {
+                fn drop(&mut self) {
+                    self.0.end();
+                }
+            }
+            let _end = End(env.machine);
+            test(env)
+        })
+    })
+}
+
+fn run_on_machine<R>(
+    config: Config,
+    machine: &Machine,
+    convention: Convention,
+    test: impl FnOnce(&InProcess<'_>) -> R,
+) -> R {
+    let vps = machine.vp_count();
+    let states: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
     let ports = ports(vps);
-    let partition = Partition::new(config, &states, &ports);
-    let machine = Machine::new(vps);
-    partition.reset(&machine);
+    let bus = Bus::new(config.vmbus);
+    let partition = Partition::new(config.hypervisor, &states, &ports, &bus);
+    partition.reset(machine);
     for vp in 0..vps {
-        partition.vp_online(&machine, vp);
+        partition.vp_online(machine, vp);
     }
-    let current = AtomicUsize::new(0);
-    let hvc = Hvc { partition: &partition, machine: &machine, current, convention };
+    let hvc = Hvc { partition: &partition, machine, convention };
     // SAFETY: the model reaches nothing but the machine's own memory, whatever the call.
     #[expect(unsafe_code, reason = "vouches for calls to a model")]
     let conduit = unsafe { Raw::new(Wire(&hvc)) };
     test(&InProcess {
         partition: &partition,
-        machine: &machine,
+        machine,
         wire: &hvc,
         conduit,
         frequency: AtomicU64::new(config.hypervisor.counter_frequency),
@@ -174,9 +216,18 @@ impl Env for InProcess<'_> {
     }
 
     fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
-        let caller = self.wire.current.swap(vp, Ordering::Relaxed);
+        if self.machine.is_by_the_wall() {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    CURRENT.set(vp);
+                    work();
+                });
+            });
+            return;
+        }
+        let caller = CURRENT.replace(vp);
         work();
-        self.wire.current.store(caller, Ordering::Relaxed);
+        CURRENT.set(caller);
     }
 
     fn page(&self, n: usize) -> u64 {
@@ -215,7 +266,7 @@ impl Env for InProcess<'_> {
 
     fn idle(&self, ticks: u64) {
         self.settle();
-        self.machine.idle(ticks);
+        self.machine.idle(self.vp(), ticks);
         self.settle();
     }
 

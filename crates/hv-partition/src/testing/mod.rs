@@ -28,7 +28,7 @@ use hv_host::faults::{Plan, Timed};
 use hv_host::{Action, Host, Port, Vp};
 use hv_memory::GuestMemory;
 
-use crate::{Config, Partition};
+use crate::{Bus, Config, Partition};
 
 pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, TestHost};
 
@@ -49,11 +49,14 @@ pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
     HypercallInput::from_code(code).with_rep_count(count)
 }
 
+/// The lock of this embedder, which runs in threads.
+pub type Lock = parking_lot::RawMutex;
+
 /// A partition in its embedder.
 #[derive(Debug)]
 pub struct Machine<'a> {
     /// The partition.
-    pub partition: Partition<'a>,
+    pub partition: Partition<'a, Lock>,
     /// The embedder.
     pub host: TestHost,
 }
@@ -94,9 +97,11 @@ pub fn run_with_faults<R>(
     ports: &[Port],
     test: impl FnOnce(&Machine<'_>) -> R,
 ) -> R {
-    let vps: Box<[Vp]> = (0..vps).map(|_| Vp::new()).collect();
+    let config = config.into();
+    let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
+    let bus = Bus::new(config.vmbus);
     let machine = Machine {
-        partition: Partition::new(config.into(), &vps, ports),
+        partition: Partition::new(config.hypervisor, &vps, ports, &bus),
         host: TestHost::new(vps.len(), plan),
     };
     machine.partition.reset(&machine.host);

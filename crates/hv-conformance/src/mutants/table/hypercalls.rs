@@ -5,11 +5,12 @@ mutants! {
         fast_get_place "A fast Get by hvc #0 returns its value elsewhere.":
             "6" in "Convention::Smccc => 6," => "4";
         high_half_garbage "The high half of a small register is not zero.":
-            "x[output + 1] = high" => "x[output + 1] = !high";
+            "x.set_x(output + 1, high)" => "x.set_x(output + 1, !high)";
         reps_of_get_uncounted "A fast Get of one register completes no element.":
-            "x[0] = ONE_ELEMENT.0" in "x[output + 1] = high; x[0] = ONE_ELEMENT.0" => "x[0] = 0";
+            "x.set_x(0, ONE_ELEMENT.0)" in "x.set_x(output + 1, high); x.set_x(0, ONE_ELEMENT.0)"
+            => "x.set_x(0, 0)";
         fast_element_unchecked "Reserved words of a fast Set are ignored.":
-            "x[first + 3] >> 32 == 0 && x[first + 4] == 0" => "true";
+            "x.x(first + 3) >> 32 == 0 && x.x(first + 4) == 0" => "true";
         element_skipped "A continued list leaves out an element.":
             "control.with_rep_start(start)" => "control.with_rep_start(start + 1)";
         unknown_code_status "An unknown call code gets another status.":
@@ -40,11 +41,11 @@ mutants! {
             "control.is_nested()" => "false"
             survives "The TLFS does not say what a host does with the bit that is nobody's L0.";
         fast_set_clobbers "A fast Set changes registers that hold no result.":
-            "x[0] = ONE_ELEMENT.0"
-            in "x[0] = ONE_ELEMENT.0; ended(host, vp, convention, HypercallInput(SET_ONE)"
-            => "x[..8].fill(ONE_ELEMENT.0)";
+            "x.set_x(0, ONE_ELEMENT.0)"
+            in "x.set_x(0, ONE_ELEMENT.0); ended(host, vp, convention, HypercallInput(SET_ONE)"
+            => "(0..8).for_each(|n| x.set_x(n, ONE_ELEMENT.0))";
         addresses_clobbered "A call that is done changes the registers of its addresses.":
-            "x[0] = result.0" => "x[first + 1] = { x[0] = result.0; 0 }";
+            "x.set_x(0, result.0)" => "{ x.set_x(0, result.0); x.set_x(first + 1, 0) }";
         reps_of_simple_calls "A simple call completes a rep.":
             "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS))"
             => "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)).with_reps_completed(1)";
@@ -105,7 +106,7 @@ mutants! {
             => "self.host.memory().read(input + offset as u64, into).and_then(|()| \
                 self.host.memory().write(input + offset as u64, &[0]))";
         fast_and_memory_alike "Addresses of hvc #1 are where those of hvc #0 are.":
-            "match convention { Convention::Smccc => 2, Convention::Hvc1 => 1, }" => "2";
+            "convention.control() + 1" => "2";
         output_too_long "Eight bytes behind the output are written.":
             "self.host.memory().write(output + offset as u64, value.as_bytes())"
             => "self.host.memory().write(output + offset as u64, value.as_bytes()).and_then(|()| \
@@ -205,7 +206,7 @@ mutants! {
 
     "hv-host/src/partition.rs" {
         function_beyond_w0 "Bits beyond W0 count in a function id.":
-            "x[0] as u32 == HYPERCALL" => "x[0] == u64::from(HYPERCALL)";
+            "x.x(0) as u32 == HYPERCALL" => "x.x(0) == u64::from(HYPERCALL)";
         registers_survive_stop "A VP that is started keeps its registers.":
             "state.reset_registers(self.ports)" => "()";
         guest_id_at_reset "The guest OS id is not zero after reset.":
@@ -218,11 +219,11 @@ mutants! {
         uid_swapped "The vendor UID has its bytes in the other order.":
             "u64::from(word)" => "u64::from(word.swap_bytes())";
         uid_beyond_32 "The vendor UID has more than 32 bits in a register.":
-            "(x[0], Action::Resume)" => "(x[0] | 1 << 40, Action::Resume)";
+            "(u64::from(VENDOR_UID[0]), Action::Resume)" => "(u64::from(VENDOR_UID[0]) | 1 << 40, Action::Resume)";
         unknown_function_succeeds "An unknown SMCCC function succeeds.":
             "(NOT_SUPPORTED, Action::Resume)" => "(0, Action::Resume)";
         smccc_clobbers "An SMCCC function changes registers that hold no result.":
-            "x[0] = result" => "x[..6].fill(result)";
+            "x.set_x(0, result)" => "(0..6).for_each(|n| x.set_x(n, result))";
         features_of_all "Any SMCCC function has features.":
             "if known { 0 } else { NOT_SUPPORTED }" => "0";
         uid_by_vp "The vendor UID differs from VP to VP.":

@@ -76,7 +76,7 @@ mutants! {
             "self.page.lock().register" => "self.page.lock().register & !1";
         migration_forgets_clock "A migration leaves the clock as it was.":
             "Clock::new(frequency, counter, now)"
-            in "self.store(Clock::new(frequency, counter, now)); page.frequency" => "self.clock()";
+            in "self.clock.store(Clock::new(frequency, counter, now)); page.frequency" => "self.clock()";
         sequence_stands "A migration leaves the page's sequence.":
             "page.sequence.wrapping_add(1).max(1)"
             in "page.frequency = frequency; page.sequence = page.sequence.wrapping_add(1).max(1)"
