@@ -25,6 +25,10 @@ mutants! {
             "VpMask::from_mask(self.vp_count(), mask)" => "VpMask::from_mask(self.vp_count(), 1)";
         flush_list_nothing "A flush of a list drops nothing.":
             "frame.host.flush_tlb(&targets, Flush::Pages { address_space, address, pages })" => "()";
+        flush_long_list_nothing "A flush of a long list drops nothing.":
+            "flush_all(frame.host, &targets, flags, address_space)"
+            in "} else { flush_all(frame.host, &targets, flags, address_space)"
+            => "()";
         retarget_always "Any device is retargeted.":
             "input.entry.source != InterruptSource::MSI" => "return Ok(())";
         flush_space_wrong "A flush of one address space drops another.":
