@@ -2,6 +2,7 @@
 
 mod apt;
 pub(crate) mod cache;
+pub(crate) mod newest;
 pub(crate) mod qemu;
 pub(crate) mod stock;
 pub(crate) mod system;

@@ -10,6 +10,7 @@ mod debugger;
 mod in_process;
 mod installed;
 mod life;
+mod machines;
 mod options;
 mod outputs;
 mod own;
@@ -88,6 +89,7 @@ fn steps() -> Vec<Step> {
     steps.extend(installed::steps());
     steps.extend(outputs::steps());
     steps.extend(life::steps());
+    steps.extend(machines::steps());
     steps.extend(traced::steps());
     steps.extend(witness::steps());
     steps.extend(book::steps());
@@ -204,7 +206,7 @@ fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
         Err(error) => return Err(error),
     }
     witness::prepare()?;
-    for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS) {
+    for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS).chain(machines::PROGRAMS) {
         build::program(&toolchain, name)?;
     }
     build::application()?;

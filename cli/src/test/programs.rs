@@ -66,7 +66,7 @@ fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
 }
 
 /// The program counts its own checks; a run that made none is no success.
-fn stressed(booted: &Booted) -> anyhow::Result<()> {
+pub(super) fn stressed(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     booted.never_says("FAILED")?;
     let passed =

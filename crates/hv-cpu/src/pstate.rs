@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(plain.handler(0), 0x3c5);
         // What stays; everything else that was set is clear.
         let kept = 0xf << 28 | 1 << 24 | 1 << 22;
-        assert_eq!(plain.handler(u64::MAX & !spsr::AARCH32), 0x3c5 | kept);
+        assert_eq!(plain.handler(!spsr::AARCH32), 0x3c5 | kept);
         assert_eq!(Entry { sctlr: 0, pan: true, ..plain }.handler(0), 0x3c5 | 1 << 22);
         assert_eq!(Entry { pan: true, ..plain }.handler(0), 0x3c5);
         assert_eq!(Entry { sctlr: 1 << 23 | 1 << 44, ..plain }.handler(1 << 12), 0x3c5 | 1 << 12);
