@@ -1,6 +1,6 @@
 //! What a VP finds when it starts: the state in which firmware leaves a machine, also where it was on before.
 //!
-//! Source: the book, "The machine" ("What a VP finds"); Arm ARM, reset values of system registers; Arm IHI 0069.
+//! Source: the book, "The machine", "Entry"; Arm ARM, reset values of system registers; Arm IHI 0069.
 #![expect(unsafe_code, reason = "registers that a VP leaves behind")]
 
 use rt::cpu::{self, AffinityState};
