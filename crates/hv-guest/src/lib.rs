@@ -67,6 +67,8 @@ pub mod message;
 pub mod page;
 #[expect(unsafe_code, reason = "passes hypercalls on")]
 pub mod partition;
+#[expect(unsafe_code, reason = "a value in a static is lent to one caller at a time")]
+pub mod per_cpu;
 #[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod processors;
 #[expect(unsafe_code, reason = "issues hypercalls")]
@@ -78,6 +80,7 @@ pub mod synic;
 pub mod teardown;
 pub mod timer;
 mod tsc;
+pub mod vmbus;
 pub mod vp_map;
 
 #[cfg(test)]
@@ -87,3 +90,5 @@ mod tests;
 pub mod guide {}
 
 pub use hv_tlfs as tlfs;
+/// For the bytes of a message: `contact.as_bytes()`, with `zerocopy::IntoBytes` in scope.
+pub use zerocopy;

@@ -8,6 +8,7 @@ mod common;
 mod crash;
 mod detect;
 mod hostile;
+mod per_cpu;
 #[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]
 mod processors;
 #[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]
