@@ -184,7 +184,7 @@ impl Folder {
     /// Makes an empty file in the place of what has this name, to be written bit by bit while others read it.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
-            Err(error) if error != Errno::NOENT => return Err(error.into()),
+            Err(error) if error != Errno::NOENT => Err(error.into()),
             _ => self.exclusive(Path::new(name)),
         }
     }
