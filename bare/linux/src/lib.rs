@@ -14,8 +14,6 @@ use core::panic::PanicInfo;
 pub mod number {
     /// ioctl(2)
     pub const IOCTL: u64 = 29;
-    /// openat(2)
-    pub const OPENAT: u64 = 56;
     /// read(2)
     pub const READ: u64 = 63;
     /// write(2)
@@ -26,14 +24,10 @@ pub mod number {
     pub const MMAP: u64 = 222;
     /// perf_event_open(2)
     pub const PERF_EVENT_OPEN: u64 = 241;
-    /// kexec_file_load(2)
-    pub const KEXEC_FILE_LOAD: u64 = 294;
 }
 
 /// What [`reboot`] does: LINUX_REBOOT_CMD_POWER_OFF.
 pub const POWER_OFF: u64 = 0x4321_fedc;
-/// LINUX_REBOOT_CMD_KEXEC.
-pub const KEXEC: u64 = 0x4558_4543;
 
 /// Makes a system call; a result below zero is an error number with its sign turned.
 ///
@@ -67,17 +61,6 @@ macro_rules! say {
     ($($format:tt)*) => {{
         let _ = ::core::fmt::Write::write_fmt(&mut $crate::Console, ::core::format_args!("{}\n", ::core::format_args!($($format)*)));
     }};
-}
-
-/// Milliseconds of the virtual counter, which starts with the partition.
-pub fn milliseconds() -> u64 {
-    let (counter, frequency): (u64, u64);
-    // SAFETY: Linux lets programs read both.
-    unsafe {
-        asm!("isb", "mrs {}, cntvct_el0", "mrs {}, cntfrq_el0", out(reg) counter, out(reg) frequency,
-            options(nostack, preserves_flags));
-    }
-    counter / (frequency / 1000).max(1)
 }
 
 /// Ends the kernel in one of its ways, once all output is sent.

@@ -78,7 +78,8 @@ fn sizes(check: &mut Check, machine: &Machine) {
         (own + 0x1_0100, [false, false, true, false]),
     ];
     for (address, supported) in table {
-        for (size, supported) in Size::ALL.into_iter().zip(supported) {
+        for (n, (size, supported)) in Size::ALL.into_iter().zip(supported).enumerate() {
+            let refused = if address % (1 << n) == 0 { Exception::is_external_abort } else { is_abort };
             let read = probes::read(address, size);
             if supported {
                 check.holds((address, size, read), read.is_ok());
@@ -86,9 +87,9 @@ fn sizes(check: &mut Check, machine: &Machine) {
                 let wrote = read.map(|value| write(address, size, value));
                 check.holds((address, size, wrote), wrote.is_ok_and(|w| w.is_ok()));
             } else {
-                check.meets((address, size, "read"), read.err(), Exception::is_external_abort);
+                check.meets((address, size, "read"), read.err(), refused);
                 let wrote = write(address, size, 0);
-                check.meets((address, size, "write"), wrote.err(), Exception::is_external_abort);
+                check.meets((address, size, "write"), wrote.err(), refused);
             }
         }
     }
