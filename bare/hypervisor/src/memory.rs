@@ -125,6 +125,10 @@ impl GuestMemory for GuestRam {
         Ok(self.atomic_u32(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        Ok(self.atomic_u32(gpa)?.swap(value, Ordering::AcqRel))
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         usize::try_from(len).is_ok_and(|len| self.check(gpa, len).is_ok())
     }

@@ -128,7 +128,7 @@ macro_rules! symbol {
 }
 
 /// Bytes from one stack's end to the next, and of the guard page at its low end (hypervisor.ld, start.s).
-const STACK_STRIDE: u64 = 0x9000;
+const STACK_STRIDE: u64 = 0xb000;
 const STACK_GUARD: u64 = 0x1000;
 
 /// TTBR0_EL2, for the CPUs that start later.

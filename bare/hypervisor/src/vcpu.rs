@@ -171,7 +171,7 @@ unsafe extern "C" {
 
 /// Where the frame of a CPU is: at the end of its stack (hypervisor.ld).
 fn frame(cpu: usize) -> *mut Frame {
-    const STRIDE: usize = 0x9000;
+    const STRIDE: usize = 0xb000;
     let stacks = (&raw const __stacks) as usize;
     (stacks + (cpu + 1) * STRIDE - size_of::<Frame>()) as *mut Frame
 }

@@ -177,5 +177,8 @@ fn prepare_vp(cx: &Cx<'_>) {
         cx.fill(page, 0);
         set(RegisterName::SIEFP, 0);
     }
+    if cx.get(RegisterName::VP_ASSIST_PAGE).is_ok() {
+        set(RegisterName::VP_ASSIST_PAGE, 0);
+    }
     cx.pause(0);
 }

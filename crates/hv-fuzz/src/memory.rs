@@ -117,6 +117,10 @@ impl GuestMemory for Memory {
         self.word(gpa, |word| word | bits)
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        self.word(gpa, |_| value)
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         range(gpa, len).is_ok()
     }

@@ -233,8 +233,8 @@ impl Page {
 
     /// Loads the 32 bits at `offset`, with acquire ordering. `None` unless that is a multiple of 4 in the page.
     ///
-    /// This, [`store_u32`](Self::store_u32) and [`fetch_or_u32`](Self::fetch_or_u32) are for a model of the hypervisor in
-    /// the same program, which shares the page with the routines of this crate.
+    /// This, [`store_u32`](Self::store_u32), [`swap_u32`](Self::swap_u32) and [`fetch_or_u32`](Self::fetch_or_u32) are for a
+    /// model of the hypervisor in the same program, which shares the page with the routines of this crate.
     #[must_use]
     pub fn load_u32(&self, offset: usize) -> Option<u32> {
         match self.half(offset)? {
@@ -255,6 +255,20 @@ impl Page {
             }
         }
         Some(())
+    }
+
+    /// Replaces the 32 bits at `offset`, sequentially consistent, and returns what was there. `None`, and no effect, unless
+    /// that is a multiple of 4 in the page.
+    pub fn swap_u32(&self, offset: usize, value: u32) -> Option<u32> {
+        match self.half(offset)? {
+            Cell::Half(cell, _) => Some(cell.swap(value, Ordering::SeqCst)),
+            Cell::Word(cell, first) => {
+                let [new, mask] = [value, u32::MAX].map(|half| word_of(half, first));
+                let replaced = |old| Some(old & !mask | new);
+                let old = cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, replaced);
+                old.ok().map(|old| half_of(old, first))
+            }
+        }
     }
 
     /// Sets bits of the 32 at `offset`, sequentially consistent, and returns what was there. `None`, and no effect, unless
@@ -401,6 +415,8 @@ mod tests {
             page.clear();
             assert_eq!(page.store_u32(offset, 0x0102_0304), Some(()));
             assert_eq!(page.fetch_or_u32(offset, 0xf000_0000), Some(0x0102_0304));
+            assert_eq!(page.swap_u32(offset, 0x0506_0708), Some(0xf102_0304));
+            assert_eq!(page.swap_u32(offset, 0xf102_0304), Some(0x0506_0708));
             assert_eq!(page.load_u32(offset), Some(0xf102_0304));
             let mut all = [0; SIZE];
             page.read(0, &mut all);
@@ -409,7 +425,7 @@ mod tests {
         }
         for offset in [1, 2, SIZE, usize::MAX - 3] {
             assert_eq!((page.load_u32(offset), page.store_u32(offset, 1)), (None, None));
-            assert_eq!(page.fetch_or_u32(offset, 1), None);
+            assert_eq!((page.fetch_or_u32(offset, 1), page.swap_u32(offset, 1)), (None, None));
         }
     }
 

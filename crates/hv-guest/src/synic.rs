@@ -154,8 +154,9 @@ impl<'a, C: Conduit> Vp<'a, C> {
     /// Lends two pages to the hypervisor, for messages and event flags, and enables the SynIC. Every source stays as it
     /// is: masked, on a VP that is fresh.
     ///
-    /// The pages are cleared first; each VP needs its own. Order: message page, event flags page, control, as Linux
-    /// does. Reserved bits of the registers are kept.
+    /// Each VP needs pages of its own. They are cleared when the hypervisor shows them: what it kept in them for a kernel
+    /// that ran before is gone. Order: message page, event flags page, control, as Linux does. Reserved bits of the
+    /// registers are kept.
     ///
     /// # Errors
     ///
@@ -174,10 +175,12 @@ impl<'a, C: Conduit> Vp<'a, C> {
         if simp == siefp || (simp | siefp) & !hv_tlfs::page::MASK != 0 {
             return Err((self, SynicError::Pages));
         }
-        messages.clear();
-        events.clear();
+        let clear = || {
+            messages.clear();
+            events.clear();
+        };
         // SAFETY: the pages are lent for ever, and `memory` says where they are.
-        match unsafe { enable(&self, simp, siefp) } {
+        match unsafe { enable(&self, simp, siefp, clear) } {
             Ok(()) => {
                 Ok(Synic { vp: self, pages: SynicPages { messages, events }, intids: [None; SINT_COUNT] })
             }
@@ -190,10 +193,17 @@ impl<'a, C: Conduit> Vp<'a, C> {
     }
 }
 
+/// Enables both pages, has them cleared, and enables the SynIC. The pages show what the hypervisor keeps for this VP, which
+/// may be a message that whoever ran before has not taken; nothing is delivered while the SynIC is off.
+///
 /// # Safety
 ///
 /// The pages at these guest physical addresses are lent until the SynIC is disabled.
-unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), HvError> {
+unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64, clear: impl FnOnce()) -> Result<(), HvError> {
+    let control = registers::get(conduit, Register::SCONTROL)?;
+    if control.enable() {
+        registers::set(conduit, Register::SCONTROL, control.with_enable(false))?;
+    }
     let old = registers::get(conduit, Register::SIMP)?;
     let new = old.with_page_number(hv_tlfs::page::number(simp)).with_enabled(true);
     // SAFETY: the caller's promise.
@@ -202,8 +212,8 @@ unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64) -> Result<(), Hv
     let new = old.with_page_number(hv_tlfs::page::number(siefp)).with_enabled(true);
     // SAFETY: the caller's promise.
     unsafe { registers::lend(conduit, Register::SIEFP, new) }?;
-    let old = registers::get(conduit, Register::SCONTROL)?;
-    registers::set(conduit, Register::SCONTROL, old.with_enable(true))
+    clear();
+    registers::set(conduit, Register::SCONTROL, control.with_enable(true))
 }
 
 /// Takes both pages back and disables the SynIC; goes on after an error, and returns the first one.

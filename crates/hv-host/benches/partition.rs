@@ -65,6 +65,12 @@ impl GuestMemory for Memory {
         Ok(before)
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        let before = self.load_acquire(gpa)?;
+        self.store_release(gpa, value)?;
+        Ok(before)
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         gpa.checked_add(len).is_some_and(|end| end <= SIZE)
     }

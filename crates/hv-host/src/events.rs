@@ -7,13 +7,12 @@ use hv_tlfs::synic::{EVENT_FLAGS_COUNT, SINT_COUNT};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
-use crate::synic::{Context, SLOT, Synic, page_base};
-use hv_memory::GuestMemory;
+use crate::synic::{Context, SLOT, Synic};
 
 impl Synic {
     /// Sets an event flag, and raises the SINT's interrupt if it was clear. Returns whether it was.
     pub(crate) fn signal<H: Host>(
-        &self,
+        &mut self,
         context: &Context<'_, H>,
         sint: u8,
         flag: u16,
@@ -25,9 +24,9 @@ impl Synic {
         if !self.control.enable() || !self.event_page.enabled() || self.sints[index].masked() {
             return Err(HvStatus::INVALID_SYNIC_STATE);
         }
-        let word = page_base(self.event_page.0) + index as u64 * SLOT + u64::from(flag / 32) * 4;
+        let word = index as u64 * SLOT + u64::from(flag / 32) * 4;
         let bit = 1 << (flag % 32);
-        let Ok(before) = context.host.memory().fetch_or(word, bit) else {
+        let Ok(before) = self.event_page.fetch_or(context.host.memory(), word, bit) else {
             return Err(HvStatus::INVALID_SYNIC_STATE);
         };
         let was_set = before & bit != 0;

@@ -12,7 +12,7 @@
 //! | Hypercall Interface | `hypercall` (table, checks), `frame` (parameters), `calls`, `flush` |
 //! | Feature Discovery, Partitions | `profile`, `registers`, `crash` |
 //! | Virtual Processors | `vp`, `psci`, `smccc` |
-//! | Inter-Partition Communication | `synic`, `messages`, `events` |
+//! | Inter-Partition Communication | `synic`, `messages`, `events`, `overlay` |
 //! | Timers | `time`, `timers` |
 //!
 //! Beside them: `partition`, `host` and `connections` (the interface), `event` (what the observer is told), `save` (images),
@@ -37,6 +37,7 @@ mod frame;
 mod host;
 mod hypercall;
 mod messages;
+mod overlay;
 mod partition;
 mod profile;
 pub mod psci;

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use crate::event::{Cause, Event};
 use crate::faults::Injection;
 use crate::host::Host;
-use crate::synic::{Context, Synic};
+use crate::synic::{Context, SLOT, Synic};
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -355,6 +355,12 @@ impl Queues {
     }
 }
 
+/// Offset of a SINT's slot in the message page.
+#[inline]
+const fn slot(sint: usize) -> u64 {
+    sint as u64 * SLOT
+}
+
 impl Synic {
     /// Posts a message to a SINT: into the slot if that is free and nothing waits, else into the queue.
     pub(crate) fn post<H: Host>(
@@ -448,10 +454,11 @@ impl Synic {
     fn enqueue<H: Host>(&mut self, context: &Context<'_, H>, sint: usize, entry: usize, delayed: bool) {
         self.queues.append(sint, entry);
         context.host.observe(&Event::MessageQueued { vp: context.vp, sint: sint as u8 });
-        if let Some(slot) = self.message_slot(sint) {
+        if self.message_page.enabled() {
             // First the flag, then one more look at the slot: a guest that empties it between our two looks either
             // sees the flag, and will write EOM, or we see the empty slot.
-            let _ = context.host.memory().fetch_or(slot + AFTER_TYPE as u64, PENDING_WORD);
+            let flags = slot(sint) + AFTER_TYPE as u64;
+            let _ = self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD);
             fence(Ordering::SeqCst);
             if !delayed {
                 self.deliver_first(context, sint);
@@ -496,35 +503,37 @@ impl Synic {
     }
 
     /// Writes garbage into the header of a slot that holds a message.
-    pub(crate) fn disturb_messages(&self, memory: &impl GuestMemory, random: u64) {
-        let Some(slot) = self.message_slot((random % SINT_COUNT as u64) as usize) else { return };
-        if memory.load_acquire(slot).is_ok_and(|message_type| message_type != 0) {
+    pub(crate) fn disturb_messages(&mut self, memory: &impl GuestMemory, random: u64) {
+        let slot = slot((random % SINT_COUNT as u64) as usize);
+        let page = &mut self.message_page;
+        if page.enabled() && page.load(memory, slot).is_ok_and(|message_type| message_type != 0) {
             let [kind, size, flags, ..] = (random >> 8).to_le_bytes();
-            let _ = memory.write(slot + AFTER_TYPE as u64, &[size, flags]);
-            let _ = memory.store_release(slot, u32::from(kind));
+            let _ = page.write(memory, slot + AFTER_TYPE as u64, &[size, flags]);
+            let _ = page.store(memory, slot, u32::from(kind));
         }
     }
 
     /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages wait.
     fn put<H: Host>(
-        &self,
+        &mut self,
         context: &Context<'_, H>,
         sint: usize,
         message: &mut Message,
         pending: bool,
     ) -> bool {
         let memory = context.host.memory();
-        let Some(slot) = self.message_slot(sint) else { return false };
-        if memory.load_acquire(slot) != Ok(0) {
+        let slot = slot(sint);
+        let page = &mut self.message_page;
+        if !page.enabled() || page.load(memory, slot) != Ok(0) {
             return false;
         }
         message.header.flags = message.header.flags.with_message_pending(pending);
         let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
         let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
         // The type goes last, with release: whoever sees it sees the rest.
-        let written = memory
-            .write(slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
-            .and_then(|()| memory.store_release(slot, message.header.message_type.0));
+        let written = page
+            .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
+            .and_then(|()| page.store(memory, slot, message.header.message_type.0));
         if written.is_err() {
             return false;
         }

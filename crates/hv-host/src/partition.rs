@@ -6,8 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-
-use lock_api::RawMutex;
+use lock_api::{Mutex, RawMutex};
 
 use crate::call_registers::Registers;
 use crate::connections::Connections;
@@ -35,6 +34,8 @@ pub struct Partition<'a, R> {
     ports: &'a [Port],
     guest_os_id: AtomicU64,
     time: ReferenceTime<R>,
+    /// Taken to show and hide overlay pages, before the locks of those who own them.
+    overlays: Mutex<R, ()>,
     crash: Crash,
 }
 
@@ -61,6 +62,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
             ports,
             guest_os_id: AtomicU64::new(0),
             time: ReferenceTime::new(),
+            overlays: Mutex::new(()),
             crash: Crash::new(),
         }
     }
@@ -148,6 +150,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// get their reset values, its queued messages are dropped. Its timers are gone, and with them what deadline it had.
     pub fn vp_online(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
+            self.disable_overlays(host, vp);
             state.reset_registers(self.ports);
             state.set_online(self.reference_time(host));
             host.observe(&Event::VpOnline { vp });
@@ -288,6 +291,10 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
     pub(crate) const fn time(&self) -> &ReferenceTime<R> {
         &self.time
+    }
+
+    pub(crate) const fn overlays(&self) -> &Mutex<R, ()> {
+        &self.overlays
     }
 
     pub(crate) const fn crash(&self) -> &Crash {

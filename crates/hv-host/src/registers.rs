@@ -9,7 +9,7 @@ use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::register::RegisterValue;
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::{SINT_COUNT, Siefp, Simp, Sint, SynicControl, VERSION_1};
+use hv_tlfs::synic::{SINT_COUNT, Sint, SynicControl, VERSION_1};
 use hv_tlfs::timer::StimerConfig;
 
 use lock_api::RawMutex;
@@ -17,6 +17,7 @@ use lock_api::RawMutex;
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::host::Host;
+use crate::overlay::OverlayId;
 use crate::partition::Partition;
 use crate::vp::Vp;
 
@@ -145,7 +146,7 @@ impl<R: RawMutex> Partition<'_, R> {
             Name::REFERENCE_TSC => value(self.time().page_register()),
             Name::REFERENCE_TSC_SEQUENCE => value(u64::from(self.time().page_sequence())),
             Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host))),
-            Name::VP_ASSIST_PAGE => value(vp.assist_page().load(Ordering::Relaxed)),
+            Name::VP_ASSIST_PAGE => value(vp.synic().assist_page.register()),
             Name::SYNTHETIC_VBAR_EL1 => value(vp.synthetic_vbar().load(Ordering::Relaxed)),
             // No such exception was raised.
             Name::SYNTHETIC_ESR_EL1 => value(0),
@@ -262,14 +263,15 @@ impl<R: RawMutex> Partition<'_, R> {
                 host.buffer_freed(vp);
             }
             Name::SIMP => {
-                state.synic().set_message_page(context, Simp(new));
+                self.set_overlay(host, OverlayId::Messages(vp), new);
+                state.synic().became_ready(context);
                 host.buffer_freed(vp);
             }
-            Name::SIEFP => state.synic().set_event_page(context, Siefp(new)),
+            Name::SIEFP => self.set_overlay(host, OverlayId::Events(vp), new),
             Name::SIRBP => state.synic().response_page = new,
             Name::GUEST_OS_ID => self.guest_os_id().store(new, Ordering::Release),
-            Name::REFERENCE_TSC => self.time().set_page_register(host.memory(), new),
-            Name::VP_ASSIST_PAGE => state.assist_page().store(new, Ordering::Relaxed),
+            Name::REFERENCE_TSC => self.set_overlay(host, OverlayId::Time, new),
+            Name::VP_ASSIST_PAGE => self.set_overlay(host, OverlayId::Assist(vp), new),
             Name::SYNTHETIC_VBAR_EL1 => state.synthetic_vbar().store(new, Ordering::Relaxed),
             Name::GUEST_CRASH_CTL => self.crash().control(host, vp, CrashControl(new)),
             // The rest is read-only.
@@ -291,8 +293,8 @@ fn get_synic(vp: &Vp<impl RawMutex>, name: Name) -> u64 {
     match name {
         Name(n @ SINT_FIRST..=SINT_LAST) => synic.sints[(n - SINT_FIRST) as usize % SINT_COUNT].0,
         Name::SCONTROL => synic.control.0,
-        Name::SIEFP => synic.event_page.0,
-        Name::SIMP => synic.message_page.0,
+        Name::SIEFP => synic.event_page.register(),
+        Name::SIMP => synic.message_page.register(),
         Name::SIRBP => synic.response_page,
         Name(n @ TIMER_FIRST..=TIMER_LAST) => {
             let timer = (n - TIMER_FIRST) as usize / 2;

@@ -31,7 +31,8 @@ pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
 
 impl<R: RawMutex> Partition<'_, R> {
     /// Writes the state of the partition, with nothing around it: its magic number, version and hash are those of the image
-    /// that it becomes a part of. No VP may be in a call of the partition meanwhile.
+    /// that it becomes a part of. The overlay pages that the guest sees are in its memory; what they cover is in the
+    /// image. No VP may be in a call of the partition meanwhile.
     pub fn save(&self, host: &impl Host, w: &mut Writer<'_>) {
         w.u64(self.fingerprint());
         self.save_shared(host, w);
@@ -63,6 +64,7 @@ impl<R: RawMutex> Partition<'_, R> {
         for vp in self.vps() {
             vp.restore(r, self.ports())?;
         }
+        self.check_overlays(host.memory())?;
         host.observe(&Event::Restored);
         Ok(())
     }

@@ -2,17 +2,16 @@
 //!
 //! Source: TLFS, "Inter-Partition Communication".
 
-use hv_tlfs::page;
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::{FIRST_VALID_VECTOR, SIMP_ENABLE, SINT_COUNT, Siefp, Simp, Sint, SynicControl};
+use hv_tlfs::synic::{FIRST_VALID_VECTOR, SINT_COUNT, Sint, SynicControl};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
 use crate::messages::{Port, Queues};
+use crate::overlay::Overlay;
 use crate::save::invalid;
 use crate::time::SharedClock;
 use crate::timers::Timers;
-use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Bytes of a SINT's share of the message and the event flags page.
@@ -30,8 +29,10 @@ pub(crate) struct Context<'a, H> {
 #[derive(Debug)]
 pub(crate) struct Synic {
     pub(crate) control: SynicControl,
-    pub(crate) message_page: Simp,
-    pub(crate) event_page: Siefp,
+    pub(crate) message_page: Overlay,
+    pub(crate) event_page: Overlay,
+    /// The VP assist page: of no effect on ARM64 without VTLs.
+    pub(crate) assist_page: Overlay,
     pub(crate) sints: [Sint; SINT_COUNT],
     /// SIRBP: kept, and of no effect.
     pub(crate) response_page: u64,
@@ -43,8 +44,9 @@ impl Synic {
     pub(crate) const fn new() -> Self {
         Self {
             control: SynicControl(0),
-            message_page: Simp(0),
-            event_page: Siefp(0),
+            message_page: Overlay::new(),
+            event_page: Overlay::new(),
+            assist_page: Overlay::new(),
             sints: [Sint(0); SINT_COUNT],
             response_page: 0,
             queues: Queues::new(),
@@ -55,8 +57,9 @@ impl Synic {
     /// The state after creation or reset of the VP. Queued messages go, their buffers return to the ports.
     pub(crate) fn reset(&mut self, ports: &[Port]) {
         self.control = SynicControl(0);
-        self.message_page = Simp(0);
-        self.event_page = Siefp(0);
+        self.message_page.reset();
+        self.event_page.reset();
+        self.assist_page.reset();
         self.sints = [Sint::RESET; SINT_COUNT];
         self.response_page = 0;
         self.queues.clear(ports);
@@ -64,8 +67,11 @@ impl Synic {
     }
 
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
-        for register in [self.control.0, self.message_page.0, self.event_page.0, self.response_page] {
+        for register in [self.control.0, self.response_page] {
             w.u64(register);
+        }
+        for page in [&self.message_page, &self.event_page, &self.assist_page] {
+            page.save(w);
         }
         for sint in self.sints {
             w.u64(sint.0);
@@ -74,12 +80,13 @@ impl Synic {
         self.queues.save(w);
     }
 
-    /// Restores a VP that has just been reset. The pages' contents are in the guest's memory.
+    /// Restores a VP that has just been reset. The contents of pages that are shown are in the guest's memory.
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
         self.control = SynicControl(r.u64()?);
-        self.message_page = Simp(r.u64()?);
-        self.event_page = Siefp(r.u64()?);
         self.response_page = r.u64()?;
+        for page in [&mut self.message_page, &mut self.event_page, &mut self.assist_page] {
+            page.restore(r)?;
+        }
         for sint in 0..SINT_COUNT {
             self.set_sint(sint, Sint(r.u64()?)).map_err(invalid("SINT"))?;
         }
@@ -91,32 +98,14 @@ impl Synic {
         Ok(())
     }
 
-    /// Guest physical address of a SINT's message slot, if the message page is on.
-    pub(crate) fn message_slot(&self, sint: usize) -> Option<u64> {
-        self.message_page.enabled().then(|| page_base(self.message_page.0) + sint as u64 * SLOT)
-    }
-
     /// Writes SCONTROL. Bits other than the enable bit are kept as written.
     pub(crate) fn set_control<H: Host>(&mut self, context: &Context<'_, H>, control: SynicControl) {
         self.control = control;
         self.became_ready(context);
     }
 
-    /// Writes SIMP.
-    pub(crate) fn set_message_page<H: Host>(&mut self, context: &Context<'_, H>, page: Simp) {
-        move_page(context.host.memory(), self.message_page.0, page.0);
-        self.message_page = page;
-        self.became_ready(context);
-    }
-
-    /// Writes SIEFP.
-    pub(crate) fn set_event_page<H: Host>(&mut self, context: &Context<'_, H>, page: Siefp) {
-        move_page(context.host.memory(), self.event_page.0, page.0);
-        self.event_page = page;
-    }
-
     /// Messages and timers that found the SynIC off go on when it is on again.
-    fn became_ready<H: Host>(&mut self, context: &Context<'_, H>) {
+    pub(crate) fn became_ready<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.control.enable() && self.message_page.enabled() {
             self.scan(context);
             self.run_blocked_timers(context);
@@ -148,31 +137,4 @@ impl Synic {
 pub(crate) fn interrupt<H: Host>(host: &H, vp: usize, intid: u32, cause: Cause) {
     host.observe(&Event::Interrupt { vp, intid, cause });
     host.assert_interrupt(vp, intid);
-}
-
-/// Base address in a message or event flags page register.
-pub(crate) const fn page_base(register: u64) -> u64 {
-    register & page::MASK
-}
-
-/// The enable bit of a message or event flags page register.
-const fn page_enabled(register: u64) -> bool {
-    register & SIMP_ENABLE != 0
-}
-
-/// Keeps the contents of a SynIC page as an overlay page does: zero when it is switched on, taken along when it moves.
-///
-/// The hypervisor's own page is an overlay; ours is the guest's memory itself, so what lies below is lost.
-fn move_page(memory: &impl GuestMemory, from: u64, to: u64) {
-    if !page_enabled(to) || (page_enabled(from) && page_base(from) == page_base(to)) {
-        return;
-    }
-    for offset in (0..page::SIZE as u64).step_by(SLOT as usize) {
-        let mut part = [0; SLOT as usize];
-        if page_enabled(from) && memory.read(page_base(from) + offset, &mut part).is_err() {
-            part.fill(0);
-        }
-        // A page outside of guest memory is not an error: it will not be accessible to the guest.
-        let _ = memory.write(page_base(to) + offset, &part);
-    }
 }

@@ -10,15 +10,15 @@ use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use hv_tlfs::page;
-use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage, ReferenceTscRegister};
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage};
 use lock_api::{Mutex, RawMutex};
 
 use crate::deadline::Deadline;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-const PAGE_ENABLE: u64 = ReferenceTscRegister(0).with_enable(true).0;
+use crate::overlay::Overlay;
+
 const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
 const SCALE: u64 = offset_of!(ReferenceTscPage, scale) as u64;
 const OFFSET: u64 = offset_of!(ReferenceTscPage, offset) as u64;
@@ -91,8 +91,8 @@ pub(crate) struct ReferenceTime<R> {
 struct Page {
     /// Ticks per second of the guest's counter.
     frequency: u64,
-    /// The register as the guest wrote it.
-    register: u64,
+    /// The page itself, with its register.
+    overlay: Overlay,
     /// The page's sequence number while it is valid; never 0.
     sequence: u32,
     /// False: the page says 0, and the guest has to read the register.
@@ -173,7 +173,7 @@ impl<R: RawMutex> ReferenceTime<R> {
     pub(crate) const fn new() -> Self {
         Self {
             clock: SharedClock::new(),
-            page: Mutex::new(Page { frequency: 0, register: 0, sequence: 0, valid: false }),
+            page: Mutex::new(Page { frequency: 0, overlay: Overlay::new(), sequence: 0, valid: false }),
         }
     }
 
@@ -195,13 +195,14 @@ impl<R: RawMutex> ReferenceTime<R> {
     /// Starts the time: `now` at `counter`; the page is off, as after creation.
     pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
         let mut page = self.page.lock();
-        *page = Page { frequency, register: 0, sequence: 1, valid: true };
+        page.overlay.reset();
+        (page.frequency, page.sequence, page.valid) = (frequency, 1, true);
         self.clock.store(Clock::new(frequency, counter, now));
     }
 
     /// The reference TSC register.
     pub(crate) fn page_register(&self) -> u64 {
-        self.page.lock().register
+        self.page.lock().overlay.register()
     }
 
     /// The page's sequence number; 0 while it is not valid.
@@ -210,23 +211,30 @@ impl<R: RawMutex> ReferenceTime<R> {
         if page.valid { page.sequence } else { 0 }
     }
 
-    /// Writes the reference TSC register. A page that lies outside the guest's memory is not an error (TLFS: it will
-    /// not be accessible to the guest).
-    pub(crate) fn set_page_register(&self, memory: &impl GuestMemory, register: u64) {
+    /// Works on the page as an overlay, whose register, place and covered bytes it has.
+    pub(crate) fn with_page_overlay<T>(&self, work: impl FnOnce(&mut Overlay) -> T) -> T {
+        work(&mut self.page.lock().overlay)
+    }
+
+    /// Writes the page after its register was written. All of it is the hypervisor's: what the guest left there when it
+    /// was enabled before is gone.
+    pub(crate) fn renew_page(&self, memory: &impl GuestMemory) {
         let mut page = self.page.lock();
-        page.register = register;
-        self.fill(&page, memory);
+        if !page.overlay.shown() {
+            page.overlay.clear();
+        }
+        self.fill(&mut page, memory);
     }
 
     /// Changes scale and offset as a migration does: the reference time goes on from `now`, the guest's counter reads
     /// `counter` at that moment and runs at `frequency` from there. The page's sequence number moves on.
     pub(crate) fn migrate(&self, memory: &impl GuestMemory, frequency: u64, counter: u64, now: u64) -> u32 {
         let mut page = self.page.lock();
-        self.invalidate(&page, memory);
+        invalidate(&mut page, memory);
         self.clock.store(Clock::new(frequency, counter, now));
         page.frequency = frequency;
         page.sequence = page.sequence.wrapping_add(1).max(1);
-        self.fill(&page, memory);
+        self.fill(&mut page, memory);
         if page.valid { page.sequence } else { 0 }
     }
 
@@ -237,9 +245,9 @@ impl<R: RawMutex> ReferenceTime<R> {
         w.u64(clock.scale);
         w.u64(clock.offset);
         w.u64(page.frequency);
-        w.u64(page.register);
         w.u32(page.sequence);
         w.u8(u8::from(page.valid));
+        page.overlay.save(w);
     }
 
     /// The time goes on. If the counter has not, the page's contents change, and its sequence number with them.
@@ -249,7 +257,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         memory: &impl GuestMemory,
         counter: u64,
     ) -> Result<(), RestoreError> {
-        let [now, scale, offset, frequency, register] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?, r.u64()?];
+        let [now, scale, offset, frequency] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?];
         let (sequence, valid) = (r.u32()?, r.flag("reference time")?);
         if sequence == 0 {
             return Err(RestoreError::Invalid("reference time"));
@@ -258,9 +266,10 @@ impl<R: RawMutex> ReferenceTime<R> {
         let same = clock.scale == scale && clock.offset == offset;
         let sequence = if same { sequence } else { sequence.wrapping_add(1).max(1) };
         let mut page = self.page.lock();
-        *page = Page { frequency, register, sequence, valid };
+        (page.frequency, page.sequence, page.valid) = (frequency, sequence, valid);
+        page.overlay.restore(r)?;
         self.clock.store(clock);
-        self.fill(&page, memory);
+        self.fill(&mut page, memory);
         Ok(())
     }
 
@@ -271,42 +280,43 @@ impl<R: RawMutex> ReferenceTime<R> {
             page.sequence = page.sequence.wrapping_add(1).max(1);
         }
         page.valid = valid;
-        self.fill(&page, memory);
+        self.fill(&mut page, memory);
         if valid { page.sequence } else { 0 }
-    }
-
-    /// Sequence 0 first: a guest that reads while scale and offset change falls back to the register or sees the
-    /// sequence change.
-    fn invalidate(&self, page: &Page, memory: &impl GuestMemory) {
-        if page.register & PAGE_ENABLE != 0 {
-            let _ = memory.store_release((page.register & page::MASK) + SEQUENCE, 0);
-        }
     }
 
     /// Writes a sequence number that is not the page's.
     pub(crate) fn disturb(&self, memory: &impl GuestMemory, sequence: u32) {
-        let page = self.page.lock();
-        if page.register & PAGE_ENABLE != 0 {
-            let _ = memory.store_release((page.register & page::MASK) + SEQUENCE, sequence);
+        let page = &mut self.page.lock().overlay;
+        if page.enabled() {
+            let _ = page.store(memory, SEQUENCE, sequence);
         }
     }
 
-    fn fill(&self, page: &Page, memory: &impl GuestMemory) {
-        if page.register & PAGE_ENABLE == 0 {
+    /// Writes what the page says of the time.
+    fn fill(&self, page: &mut Page, memory: &impl GuestMemory) {
+        if !page.overlay.enabled() {
             return;
         }
-        let base = page.register & page::MASK;
-        self.invalidate(page, memory);
+        invalidate(page, memory);
         if page.valid {
             fence(Ordering::SeqCst);
             let clock = self.clock();
-            let written = memory
-                .write(base + SCALE, &clock.scale.to_le_bytes())
-                .and_then(|()| memory.write(base + OFFSET, &clock.offset.to_le_bytes()))
-                .and_then(|()| memory.store_release(base + SEQUENCE, page.sequence));
-            // Outside of guest memory: nobody can see it.
+            let overlay = &mut page.overlay;
+            let written = overlay
+                .write(memory, SCALE, &clock.scale.to_le_bytes())
+                .and_then(|()| overlay.write(memory, OFFSET, &clock.offset.to_le_bytes()))
+                .and_then(|()| overlay.store(memory, SEQUENCE, page.sequence));
+            // What is shown is memory.
             let _ = written;
         }
+    }
+}
+
+/// Sequence 0 first: a guest that reads while scale and offset change falls back to the register or sees the sequence
+/// change.
+fn invalidate(page: &mut Page, memory: &impl GuestMemory) {
+    if page.overlay.enabled() {
+        let _ = page.overlay.store(memory, SEQUENCE, 0);
     }
 }
 

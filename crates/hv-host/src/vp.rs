@@ -37,8 +37,6 @@ pub struct Vp<R> {
     power: AtomicU32,
     /// Reference time at which it went online.
     since: AtomicU64,
-    /// The VP assist page register: kept, and of no effect on ARM64 without VTLs.
-    assist_page: AtomicU64,
     /// The synthetic VBAR_EL1: kept, and of no effect, since this hypervisor raises no exception of its own at EL1.
     synthetic_vbar: AtomicU64,
     synic: Mutex<R, Synic>,
@@ -48,7 +46,7 @@ impl<R: RawMutex> fmt::Debug for Vp<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("Vp");
         fields.field("power", &self.power()).field("since", &self.since);
-        fields.field("assist_page", &self.assist_page).field("synthetic_vbar", &self.synthetic_vbar);
+        fields.field("synthetic_vbar", &self.synthetic_vbar);
         fields.field("synic", &self.synic).finish()
     }
 }
@@ -66,7 +64,6 @@ impl<R: RawMutex> Vp<R> {
         Self {
             power: AtomicU32::new(OFF),
             since: AtomicU64::new(0),
-            assist_page: AtomicU64::new(0),
             synthetic_vbar: AtomicU64::new(0),
             synic: Mutex::new(Synic::new()),
         }
@@ -96,7 +93,6 @@ impl<R: RawMutex> Vp<R> {
     /// Gives all registers their reset values.
     pub(crate) fn reset_registers(&self, ports: &[Port]) {
         self.synic().reset(ports);
-        self.assist_page.store(0, Ordering::Relaxed);
         self.synthetic_vbar.store(0, Ordering::Relaxed);
     }
 
@@ -114,7 +110,6 @@ impl<R: RawMutex> Vp<R> {
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         w.u8(self.power().into());
         w.u64(self.since.load(Ordering::Relaxed));
-        w.u64(self.assist_page.load(Ordering::Relaxed));
         w.u64(self.synthetic_vbar.load(Ordering::Relaxed));
         self.synic().save(w);
     }
@@ -123,7 +118,6 @@ impl<R: RawMutex> Vp<R> {
         let powers = [Power::Off, Power::Starting, Power::On];
         let power = powers.get(usize::from(r.u8()?)).ok_or(RestoreError::Invalid("VP state"))?;
         self.since.store(r.u64()?, Ordering::Relaxed);
-        self.assist_page.store(r.u64()?, Ordering::Relaxed);
         self.synthetic_vbar.store(r.u64()?, Ordering::Relaxed);
         self.synic().restore(r, ports)?;
         self.set_power(*power);
@@ -143,10 +137,6 @@ impl<R: RawMutex> Vp<R> {
     /// is scheduled away.
     pub(crate) fn run_time(&self, now: u64) -> u64 {
         now.saturating_sub(self.since.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn assist_page(&self) -> &AtomicU64 {
-        &self.assist_page
     }
 
     pub(crate) fn synthetic_vbar(&self) -> &AtomicU64 {

@@ -58,6 +58,11 @@ impl GuestMemory for Memory {
         self.store_release(gpa, old | bits).map(|()| old)
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        let old = self.load_acquire(gpa)?;
+        self.store_release(gpa, value).map(|()| old)
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         usize::try_from(len).is_ok_and(|len| self.range(gpa, len).is_ok())
     }

@@ -173,10 +173,14 @@ fn a_polled_sint_takes_flags_without_an_interrupt() {
 }
 
 #[test]
-fn a_page_beyond_the_guests_memory_is_no_target() {
+fn a_page_beyond_the_guests_memory_takes_flags_that_show_when_it_moves() {
     ready(|m| {
+        let page = m.get(1, Name::SIEFP).unwrap();
         m.set(1, Name::SIEFP, 1).unwrap();
-        assert_eq!(signal(m, PORT, 0), HvStatus::INVALID_SYNIC_STATE);
+        assert_eq!(signal(m, PORT, 0), HvStatus::SUCCESS);
+        assert!(!m.event_flag(1, SINT, 100));
+        m.set(1, Name::SIEFP, page).unwrap();
+        assert!(m.event_flag(1, SINT, 100));
     });
 }
 

@@ -51,6 +51,12 @@ pub trait GuestMemory {
     /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress>;
 
+    /// Replaces the 32-bit word at `gpa` and returns the old word, in one access of acquire and release ordering.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the word is not guest memory or `gpa` is not a multiple of 4.
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress>;
+
     /// Returns whether `len` bytes at `gpa` are guest memory.
     fn contains(&self, gpa: u64, len: u64) -> bool;
 

@@ -11,7 +11,7 @@ use crate::partition::Partition;
 
 const MAGIC: [u8; 8] = *b"hv-part\0";
 /// Version of the format. It goes up with every change of what is saved.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 impl<R: RawMutex> Partition<'_, R> {
     /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile.

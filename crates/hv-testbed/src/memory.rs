@@ -98,6 +98,10 @@ impl GuestMemory for Ram {
         self.at(gpa, |page, offset| page.fetch_or_u32(offset, bits))
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        self.at(gpa, |page, offset| page.swap_u32(offset, value))
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         let end = RAM_BASE + PAGES as u64 * PAGE;
         gpa >= RAM_BASE && gpa.checked_add(len).is_some_and(|last| last <= end)

@@ -16,6 +16,7 @@
 //! #     fn load_acquire(&self, _: u64) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn store_release(&self, _: u64, _: u32) -> Result<(), hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn fetch_or(&self, _: u64, _: u32) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
+//! #     fn swap(&self, _: u64, _: u32) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn contains(&self, _: u64, _: u64) -> bool { false }
 //! # }
 //! #[derive(Default)]

@@ -78,6 +78,10 @@ impl GuestMemory for Memory {
         Ok(())
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa).swap(value, Ordering::AcqRel))
+    }
+
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         Ok(self.word(gpa).fetch_or(bits, Ordering::AcqRel))
     }

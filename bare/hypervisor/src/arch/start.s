@@ -25,12 +25,12 @@ secondary_start:
     mov     x0, x19
     b       cpu_main
 
-// x19 = CPU number. Stack n ends at __stacks + (n + 1) * 0x9000; its lowest page is the guard.
+// x19 = CPU number. Stack n ends at __stacks + (n + 1) * 0xb000; its lowest page is the guard.
 set_stack:
     adrp    x1, __stacks
     add     x1, x1, :lo12:__stacks
     add     x2, x19, #1
-    mov     x3, #0x9000
+    mov     x3, #0xb000
     madd    x1, x2, x3, x1
     mov     sp, x1
     msr     spsel, #1

@@ -26,6 +26,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     virtual_mmu::CASES,
     virtual_interrupts::CASES,
     inter_partition::synic::CASES,
+    inter_partition::overlays::CASES,
     inter_partition::messages::CASES,
     inter_partition::message_queues::CASES,
     inter_partition::events::CASES,

@@ -329,7 +329,7 @@ pub(super) fn restart(cx: &Cx<'_>, vp: usize) -> Outcome {
 }
 
 /// Stops a VP and starts it again.
-fn cycle(cx: &Cx<'_>, vp: usize) -> Outcome {
+pub(super) fn cycle(cx: &Cx<'_>, vp: usize) -> Outcome {
     stop(cx, vp)?;
     restart(cx, vp)
 }

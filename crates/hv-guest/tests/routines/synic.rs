@@ -153,6 +153,25 @@ fn disabling_leaves_reset_state_and_gives_pages_and_vp_back() {
 }
 
 #[test]
+fn a_message_that_nobody_took_does_not_come_up_when_the_synic_is_enabled_anew() {
+    on_each_vp(|guest, n| {
+        let synic = guest.synic(n);
+        guest.bed.post(n, 2, MessageType(1), b"old").unwrap();
+        guest.bed.signal(n, 2, 63).unwrap();
+        let (vp, _) = synic.disable(&guest.bed.interrupts(n)).map_err(|(_, error)| error).unwrap();
+        // Whoever ran before may have left the SynIC on.
+        registers::set(&vp, Register::SCONTROL, SynicControl(1)).unwrap();
+        let (messages, events) = (guest.bed.page(), guest.bed.page());
+        let mut synic = vp.enable_synic(messages, events, guest.bed.memory()).map_err(|(_, e)| e).unwrap();
+        synic.unmask(SINT, intid(VMBUS), &guest.bed.interrupts(n)).unwrap();
+        assert!(synic.pending(SINT).is_none());
+        assert!(!synic.take_event(SINT, 63));
+        guest.bed.post(n, 2, MessageType(1), b"new").unwrap();
+        assert_eq!(synic.pending(SINT).unwrap().read().unwrap().payload(), b"new");
+    });
+}
+
+#[test]
 fn polling_brings_a_message_without_an_interrupt() {
     everywhere(|guest| {
         let synic = guest.synic(0);

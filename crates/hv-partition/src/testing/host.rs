@@ -80,6 +80,10 @@ impl GuestMemory for Memory {
         Ok(self.word(gpa)?.fetch_or(bits, Ordering::AcqRel))
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa)?.swap(value, Ordering::AcqRel))
+    }
+
     fn contains(&self, gpa: u64, len: u64) -> bool {
         gpa >= RAM && gpa.checked_add(len).is_some_and(|end| end <= RAM + RAM_SIZE)
     }

@@ -50,6 +50,12 @@ impl GuestMemory for Memory {
         self.write(gpa, &value.to_le_bytes())
     }
 
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        let old = self.load_acquire(gpa)?;
+        self.store_release(gpa, value)?;
+        Ok(old)
+    }
+
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
         let old = self.load_acquire(gpa)?;
         self.store_release(gpa, old | bits)?;

@@ -3,5 +3,6 @@
 pub(super) mod events;
 pub(super) mod message_queues;
 pub(super) mod messages;
+pub(super) mod overlays;
 pub(super) mod synic;
 pub(super) mod vmbus;

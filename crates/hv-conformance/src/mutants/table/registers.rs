@@ -38,15 +38,15 @@ mutants! {
             => "self.guest_os_id().store(new | self.guest_os_id().load(Ordering::Acquire), \
                 Ordering::Release)";
         assist_page_lost "The VP assist page register does not keep its value.":
-            "state.assist_page().store(new, Ordering::Relaxed)"
-            => "state.assist_page().store(new & 1, Ordering::Relaxed)";
+            "self.set_overlay(host, OverlayId::Assist(vp), new)"
+            => "self.set_overlay(host, OverlayId::Assist(vp), new & 1)";
         read_only_accepted "Read-only registers take any value.":
             "return Err(HvStatus::INVALID_PARAMETER)" in "_ => return Err(HvStatus::INVALID_PARAMETER)"
             => "()";
         event_page_cut "SIEFP does not read as written.":
-            "synic.event_page.0" => "synic.event_page.0 & !1";
+            "synic.event_page.register()" => "synic.event_page.register() & !1";
         message_page_cut "SIMP does not read as written.":
-            "synic.message_page.0" => "synic.message_page.0 & !1";
+            "synic.message_page.register()" => "synic.message_page.register() & !1";
         counter_without_privilege "The reference counter can be read without its privilege.":
             "!self.config().profile.features.privileges.access_reference_counter()" => "false";
         privileges_of_registers_ignored "Registers can be used without their privilege.":
@@ -98,17 +98,17 @@ mutants! {
             "self.set_rare_register(host, vp, name, new)"
             => "if needs(name).is_none() { Ok(()) } else { self.set_rare_register(host, vp, name, new) }";
         far_message_page_refused "SIMP has to lie in the guest's memory.":
-            "state.synic().set_message_page(context, Simp(new))"
+            "self.set_overlay(host, OverlayId::Messages(vp), new)"
             => "if new >> 52 != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                state.synic().set_message_page(context, Simp(new)) }";
+                self.set_overlay(host, OverlayId::Messages(vp), new) }";
         far_event_page_refused "SIEFP has to lie in the guest's memory.":
-            "state.synic().set_event_page(context, Siefp(new))"
+            "self.set_overlay(host, OverlayId::Events(vp), new)"
             => "if new >> 52 != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                state.synic().set_event_page(context, Siefp(new)) }";
+                self.set_overlay(host, OverlayId::Events(vp), new) }";
         far_tsc_page_refused "The reference TSC page has to lie in the guest's memory.":
-            "self.time().set_page_register(host.memory(), new)"
+            "self.set_overlay(host, OverlayId::Time, new)"
             => "if new >> 52 != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                self.time().set_page_register(host.memory(), new) }";
+                self.set_overlay(host, OverlayId::Time, new) }";
         timers_of_vp_0 "All VPs write the timers of the first.":
             "self.vps().get(vp)"
             in "index: u32, new: u64) -> Result<(), HvStatus> { let state = self.vps().get(vp)"
@@ -136,9 +136,6 @@ mutants! {
             "now.saturating_sub(self.since.load(Ordering::Relaxed))" => "now + 1_000_000_000";
         run_time_stands "The run time of a VP stands still.":
             "now.saturating_sub(self.since.load(Ordering::Relaxed))" => "0";
-        assist_page_survives_reset "The VP assist page register survives a reset of the VP.":
-            "self.assist_page.store(0, Ordering::Relaxed)" => "()"
-            survives "The TLFS does not say what a VP that starts finds in the register.";
     }
 
     "hv-host/src/crash.rs" {

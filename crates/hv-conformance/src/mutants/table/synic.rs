@@ -4,10 +4,6 @@ mutants! {
     "hv-host/src/synic.rs" {
         synic_on_at_reset "The SynIC is on after reset.":
             "self.control = SynicControl(0)" => "self.control = SynicControl(1)";
-        message_page_at_reset "SIMP is not zero after reset.":
-            "self.message_page = Simp(0)" => "self.message_page = Simp(0x1000)";
-        event_page_at_reset "SIEFP is not zero after reset.":
-            "self.event_page = Siefp(0)" => "self.event_page = Siefp(0x1000)";
         sints_unmasked_at_reset "SINTs are not masked after reset.":
             "self.sints = [Sint::RESET; SINT_COUNT]" => "self.sints = [Sint(0); SINT_COUNT]";
         queues_survive_reset "Queued messages survive a reset of the VP.":
@@ -23,16 +19,27 @@ mutants! {
             "!value.masked()" in "!value.masked() && !value.polling()" => "true";
         polling_ignored "A polled SINT raises interrupts.":
             "!value.polling()" => "true";
-        page_not_cleared "A page that is switched on shows what was there.":
-            "!page_enabled(to)" => "!page_enabled(from)";
-        page_lost_when_moved "A SynIC page that moves loses what it held.":
-            "page_enabled(from) && memory.read(page_base(from) + offset, &mut part).is_err()" => "false"
-            survives "The TLFS does not say what becomes of messages when their page moves.";
         waiting_forgotten_when_on "A message that waits is not delivered when the SynIC is switched on.":
             "self.scan(context)" in "self.message_page.enabled() { self.scan(context)" => "0"
             survives "The TLFS wants a look at the queue at EOM and at the next message.";
-        disabled_page_written "A SynIC page is written though it is not enabled.":
-            "!page_enabled(to)" => "false";
+    }
+
+    "hv-host/src/overlay.rs" {
+        pages_named_at_reset "The registers of the hypervisor's pages are not zero after reset.":
+            "self.register = 0" => "self.register = 0x1000";
+        pages_survive_reset "The hypervisor's pages hold after a reset what they held before.":
+            "self.clear()" => "()";
+        page_not_cleared "A page that is switched on shows what was there.":
+            "(1..WORDS).chain([0]).for_each(|n| self.exchange(memory, n))" => "()";
+        covered_bytes_lost "What a page covers is lost.":
+            "*word = old" => "*word = 0";
+        page_lost_when_off "A page that is switched off or moves loses what it held.":
+            "self.shown = false" in "(0..WORDS).for_each(|n| self.exchange(memory, n)); self.shown = false"
+            => "{ self.shown = false; self.words = [0; WORDS] }";
+        page_stays_when_off "A page that is switched off or moves leaves its contents behind.":
+            "self.hide(memory)" => "self.shown = false";
+        disabled_page_written "A page is written though it is not enabled.":
+            "overlay.waits_at(page)" in "if overlay.waits_at(page) { overlay.show(memory)" => "true";
     }
 
     "hv-host/src/messages.rs" {
@@ -60,12 +67,12 @@ mutants! {
         delivery_is_expiration "A timer's message tells when it was due, not when it was delivered.":
             "ReferenceTime(now)" => "ReferenceTime(self.timers.expiration(timer))";
         pending_not_set "A message that waits does not show.":
-            "context.host.memory().fetch_or(slot + AFTER_TYPE as u64, PENDING_WORD)"
-            => "context.host.memory().fetch_or(slot + AFTER_TYPE as u64, 0)";
+            "self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD)"
+            => "self.message_page.fetch_or(context.host.memory(), flags, 0)";
         end_of_message_serves_one "EOM serves one SINT.":
             "waiting - 1" => "0";
         slot_overwritten "A full slot is written.":
-            "memory.load_acquire(slot) != Ok(0)" => "false";
+            "page.load(memory, slot) != Ok(0)" => "false";
         pending_not_delivered "A delivered message does not say that more wait.":
             "message.header.flags.with_message_pending(pending)"
             => "message.header.flags.with_message_pending(false)";
@@ -76,9 +83,9 @@ mutants! {
         busy_slot_loses_timer "A timer whose slot is full loses its message.":
             "self.enqueue(context, sint, BUFFERS + timer, false)" => "()";
         message_to_two_sints "A message goes to the next SINT too.":
-            "memory.store_release(slot, message.header.message_type.0)"
-            => "memory.store_release(slot + 256, message.header.message_type.0).and_then(|()| \
-                memory.store_release(slot, message.header.message_type.0))";
+            "page.store(memory, slot, message.header.message_type.0)"
+            => "page.store(memory, (slot + 256) % 4096, message.header.message_type.0).and_then(|()| \
+                page.store(memory, slot, message.header.message_type.0))";
         pending_without_reason "A message says that more wait where none does.":
             "self.put(context, index, message, false)" => "self.put(context, index, message, true)";
         idle_eom_interrupts "EOM raises an interrupt where no message waits.":

@@ -70,10 +70,8 @@ mutants! {
             => "(u128::from(CLOCK_HZ) << 64) / u128::from(frequency - (frequency >> 8))";
         clock_slow "The register runs slower than the page.":
             "u128::from(self.scale)" => "u128::from(self.scale - (self.scale >> 10))";
-        tsc_on_at_reset "The reference TSC register is not zero after reset.":
-            "0" in "Page { frequency, register: 0, sequence: 1" => "0x1000";
         tsc_register_cut "The reference TSC register does not read as written.":
-            "self.page.lock().register" => "self.page.lock().register & !1";
+            "self.page.lock().overlay.register()" => "self.page.lock().overlay.register() & !1";
         migration_forgets_clock "A migration leaves the clock as it was.":
             "Clock::new(frequency, counter, now)"
             in "self.clock.store(Clock::new(frequency, counter, now)); page.frequency" => "self.clock()";
@@ -81,17 +79,16 @@ mutants! {
             "page.sequence.wrapping_add(1).max(1)"
             in "page.frequency = frequency; page.sequence = page.sequence.wrapping_add(1).max(1)"
             => "page.sequence";
-        page_filled_disabled "A reference TSC page is written though it is not enabled.":
-            "page.register & PAGE_ENABLE == 0" => "false";
+        clock_page_reserved "The reserved bytes of the reference TSC page are not zero.":
+            "page.overlay.clear()" => "{ let _ = page.overlay.store(memory, 100, 7); }";
         page_not_filled "The reference TSC page is not written.":
             "page.valid" in "if page.valid { fence" => "false";
         sequence_register_wrong "The sequence register is not the page's.":
             "if page.valid { page.sequence } else { 0 }"
             in "self.page.lock(); if page.valid { page.sequence } else { 0 }" => "page.sequence + 1";
         invalid_page_stays "A page that is not valid says that it is.":
-            "page.register & PAGE_ENABLE != 0"
-            in "fn invalidate(&self, page: &Page, memory: &impl GuestMemory) { if page.register & \
-                PAGE_ENABLE != 0"
+            "page.overlay.enabled()"
+            in "fn invalidate(page: &mut Page, memory: &impl GuestMemory) { if page.overlay.enabled()"
             => "false";
         offset_missing "The page's offset is zero.":
             "clock.offset.to_le_bytes()" => "0u64.to_le_bytes()";

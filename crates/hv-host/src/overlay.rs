@@ -1,0 +1,337 @@
+//! Overlay pages: pages of the hypervisor's that cover pages of the guest's.
+//!
+//! A VP's message page, event flags page and assist page and the partition's reference TSC page are such pages. Stage 2
+//! stays as it is: to cover a page of the guest's, its bytes and the overlay's are exchanged, and exchanged back when the
+//! overlay is disabled or moves. So the guest finds its own bytes again, and the overlay keeps its contents. They are zero
+//! at first and after a reset.
+//!
+//! Of several overlays on one page the first is shown, until it is disabled or moved; then another is (the TLFS leaves the
+//! order open). One that is not shown, or lies beyond the guest's memory, is all the same written to by the hypervisor.
+//!
+//! Source: TLFS 6.0b, section 5.2.1, "GPA Overlay Pages".
+
+use core::fmt;
+
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::page;
+use hv_tlfs::synic::SIMP_ENABLE;
+use lock_api::RawMutex;
+
+use crate::host::Host;
+use crate::partition::Partition;
+
+/// Words of a page.
+const WORDS: usize = page::SIZE / 4;
+/// What is wrong with an image.
+const PART: RestoreError = RestoreError::Invalid("overlay page");
+
+/// An overlay page and its register. All zeros at first.
+pub(crate) struct Overlay {
+    /// As the guest wrote it.
+    register: u64,
+    /// The guest sees it: its contents are in the guest's memory.
+    shown: bool,
+    /// `words` may not be zero.
+    used: bool,
+    /// The contents; while it is shown, the bytes of the guest's that it covers.
+    words: [u32; WORDS],
+}
+
+impl fmt::Debug for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words.iter().filter(|word| **word != 0).count();
+        let mut fields = f.debug_struct("Overlay");
+        fields.field("register", &self.register).field("shown", &self.shown).field("words_not_zero", &words);
+        fields.finish_non_exhaustive()
+    }
+}
+
+/// The page that a register of an overlay names.
+const fn base(register: u64) -> u64 {
+    register & page::MASK
+}
+
+/// The enable bit of an overlay's register.
+const fn enabled(register: u64) -> bool {
+    register & SIMP_ENABLE != 0
+}
+
+impl Overlay {
+    pub(crate) const fn new() -> Self {
+        Self { register: 0, shown: false, used: false, words: [0; WORDS] }
+    }
+
+    /// The state after a reset. Whoever needs what it covers has disabled it before.
+    pub(crate) fn reset(&mut self) {
+        self.register = 0;
+        self.shown = false;
+        self.clear();
+    }
+
+    /// Clears the contents of an overlay that is not shown.
+    pub(crate) fn clear(&mut self) {
+        if core::mem::take(&mut self.used) {
+            self.words = [0; WORDS];
+        }
+    }
+
+    pub(crate) const fn register(&self) -> u64 {
+        self.register
+    }
+
+    pub(crate) const fn enabled(&self) -> bool {
+        enabled(self.register)
+    }
+
+    pub(crate) const fn shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Guest physical address of an offset in it, if the guest sees it.
+    #[inline]
+    const fn place(&self, offset: u64) -> Option<u64> {
+        if self.shown { Some(base(self.register) + offset) } else { None }
+    }
+
+    fn word(&mut self, offset: u64) -> &mut u32 {
+        self.used = true;
+        &mut self.words[offset as usize / 4 % WORDS]
+    }
+
+    /// Loads the word at `offset`, as [`GuestMemory::load_acquire`].
+    #[inline]
+    pub(crate) fn load(&self, memory: &impl GuestMemory, offset: u64) -> Result<u32, BadAddress> {
+        match self.place(offset) {
+            Some(gpa) => memory.load_acquire(gpa),
+            None => Ok(self.words[offset as usize / 4 % WORDS]),
+        }
+    }
+
+    /// Stores the word at `offset`, as [`GuestMemory::store_release`].
+    #[inline]
+    pub(crate) fn store(
+        &mut self,
+        memory: &impl GuestMemory,
+        offset: u64,
+        value: u32,
+    ) -> Result<(), BadAddress> {
+        match self.place(offset) {
+            Some(gpa) => memory.store_release(gpa, value),
+            None => {
+                *self.word(offset) = value;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets bits in the word at `offset`, as [`GuestMemory::fetch_or`].
+    #[inline]
+    pub(crate) fn fetch_or(
+        &mut self,
+        memory: &impl GuestMemory,
+        offset: u64,
+        bits: u32,
+    ) -> Result<u32, BadAddress> {
+        match self.place(offset) {
+            Some(gpa) => memory.fetch_or(gpa, bits),
+            None => {
+                let word = self.word(offset);
+                Ok(core::mem::replace(word, *word | bits))
+            }
+        }
+    }
+
+    /// Copies `data` to `offset`, as [`GuestMemory::write`].
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        memory: &impl GuestMemory,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), BadAddress> {
+        match self.place(offset) {
+            Some(gpa) => memory.write(gpa, data),
+            None => {
+                self.write_hidden(offset, data);
+                Ok(())
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_hidden(&mut self, offset: u64, data: &[u8]) {
+        for (at, byte) in (offset..).zip(data) {
+            let shift = at % 4 * 8;
+            let word = self.word(at);
+            *word = *word & !(0xff << shift) | u32::from(*byte) << shift;
+        }
+    }
+
+    /// Exchanges the word at place `n` with that of the page below.
+    fn exchange(&mut self, memory: &impl GuestMemory, n: usize) {
+        let word = &mut self.words[n];
+        if let Ok(old) = memory.swap(base(self.register) + n as u64 * 4, *word) {
+            *word = old;
+        }
+    }
+
+    /// Covers the page that the register names, which is memory: the first word last, since it tells whether the rest is
+    /// valid (a message's type, the clock page's sequence).
+    fn show(&mut self, memory: &impl GuestMemory) {
+        (1..WORDS).chain([0]).for_each(|n| self.exchange(memory, n));
+        self.shown = true;
+        self.used = true;
+    }
+
+    /// Uncovers it: the first word first.
+    fn hide(&mut self, memory: &impl GuestMemory) {
+        (0..WORDS).for_each(|n| self.exchange(memory, n));
+        self.shown = false;
+    }
+
+    /// Hides it if a new register value takes it from where it is shown, which is then returned, and sets the register.
+    fn leave(&mut self, memory: &impl GuestMemory, register: u64) -> Option<u64> {
+        let from = base(self.register);
+        let leaves = self.shown && !(enabled(register) && base(register) == from);
+        if leaves {
+            self.hide(memory);
+        }
+        self.register = register;
+        leaves.then_some(from)
+    }
+
+    /// Whether it is to be shown at this page, and is not.
+    const fn waits_at(&self, page: u64) -> bool {
+        self.enabled() && !self.shown && base(self.register) == page
+    }
+
+    const fn shown_at(&self, page: u64) -> bool {
+        self.shown && base(self.register) == page
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        w.u64(self.register);
+        w.flag(self.shown);
+        let blank = self.words.iter().all(|word| *word == 0);
+        w.flag(!blank);
+        if !blank {
+            self.words.iter().for_each(|word| w.u32(*word));
+        }
+    }
+
+    /// Restores it after a reset. Whether the overlays fit together is looked at when all are restored.
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        self.register = r.u64()?;
+        self.shown = r.flag("overlay page")?;
+        self.used = r.flag("overlay page")?;
+        if self.shown && !self.enabled() {
+            return Err(PART);
+        }
+        if self.used {
+            for word in &mut self.words {
+                *word = r.u32()?;
+            }
+        }
+        self.used |= self.shown;
+        Ok(())
+    }
+}
+
+/// An overlay of the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverlayId {
+    /// The message page of a VP.
+    Messages(usize),
+    /// The event flags page of a VP.
+    Events(usize),
+    /// The assist page of a VP.
+    Assist(usize),
+    /// The reference TSC page.
+    Time,
+}
+
+impl OverlayId {
+    /// Those of a VP.
+    const fn of(vp: usize) -> [Self; 3] {
+        [Self::Messages(vp), Self::Events(vp), Self::Assist(vp)]
+    }
+}
+
+impl<R: RawMutex> Partition<'_, R> {
+    fn overlay_ids(&self) -> impl Iterator<Item = OverlayId> + use<R> {
+        (0..self.vp_count()).flat_map(OverlayId::of).chain([OverlayId::Time])
+    }
+
+    /// Works on an overlay, under its owner's lock. `None` if there is no such VP.
+    fn with_overlay<T>(&self, id: OverlayId, work: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
+        match id {
+            OverlayId::Messages(vp) => Some(work(&mut self.vps().get(vp)?.synic().message_page)),
+            OverlayId::Events(vp) => Some(work(&mut self.vps().get(vp)?.synic().event_page)),
+            OverlayId::Assist(vp) => Some(work(&mut self.vps().get(vp)?.synic().assist_page)),
+            OverlayId::Time => Some(self.time().with_page_overlay(work)),
+        }
+    }
+
+    /// Writes an overlay's register: shows, hides or moves the overlay. A page beyond the guest's memory is no error (TLFS:
+    /// it will not be accessible to the guest).
+    ///
+    /// What is shown where changes under the lock `overlays` alone. It is taken before the owners' locks, of which no two
+    /// are held at a time.
+    #[inline(never)]
+    pub(crate) fn set_overlay(&self, host: &impl Host, id: OverlayId, register: u64) {
+        let memory = host.memory();
+        let _guard = self.overlays().lock();
+        let uncovered = self.with_overlay(id, |overlay| overlay.leave(memory, register)).flatten();
+        if let Some(page) = uncovered {
+            let next = self
+                .overlay_ids()
+                .find(|&other| self.with_overlay(other, |overlay| overlay.waits_at(page)).unwrap_or(false));
+            if let Some(next) = next {
+                self.with_overlay(next, |overlay| overlay.show(memory));
+            }
+        }
+        if id == OverlayId::Time {
+            self.time().renew_page(memory);
+        }
+        let page = base(register);
+        if memory.contains(page, page::SIZE as u64) && self.shown_at(page) == 0 {
+            self.with_overlay(id, |overlay| {
+                if overlay.waits_at(page) {
+                    overlay.show(memory);
+                }
+            });
+        }
+    }
+
+    /// How many overlays are shown at a page.
+    fn shown_at(&self, page: u64) -> usize {
+        let shown = |&id: &OverlayId| self.with_overlay(id, |overlay| overlay.shown_at(page));
+        self.overlay_ids().filter(|id| shown(id) == Some(true)).count()
+    }
+
+    /// Disables a VP's overlays, before the VP is reset.
+    pub(crate) fn disable_overlays(&self, host: &impl Host, vp: usize) {
+        for id in OverlayId::of(vp) {
+            if self.with_overlay(id, |overlay| overlay.enabled()) == Some(true) {
+                self.set_overlay(host, id, 0);
+            }
+        }
+    }
+
+    /// Checks that restored overlays fit together: of those on one page of the guest's memory exactly one is shown, and
+    /// none elsewhere.
+    pub(crate) fn check_overlays(&self, memory: &impl GuestMemory) -> Result<(), RestoreError> {
+        for id in self.overlay_ids() {
+            let state = self.with_overlay(id, |overlay| (overlay.register(), overlay.shown()));
+            let Some((register, shown)) = state else { continue };
+            let inside = memory.contains(base(register), page::SIZE as u64);
+            let fits = if inside { self.shown_at(base(register)) == 1 } else { !shown };
+            if enabled(register) && !fits {
+                return Err(PART);
+            }
+        }
+        Ok(())
+    }
+}
