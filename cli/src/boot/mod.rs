@@ -18,7 +18,7 @@ use sources::Given;
 
 use crate::exit::Exit;
 use crate::machine::{self, Outcome, Ram, Running, Settings, Sink};
-use crate::report::{Known, Summary};
+use crate::report::{About, Known, Summary};
 use crate::setup::cache::Cache;
 use crate::setup::{qemu, stock};
 use crate::trace::{self, Collector, Kept, Region};
@@ -76,6 +76,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if symbols.is_empty() {
         symbols = crate::symbols::Symbols::of_linux(image.kernel());
     }
+    let about = About {
+        kernel: title.clone(),
+        command_line: image.command_line.clone(),
+        qemu_version: qemu.version.clone(),
+        qemu_command: machine::command_line(&settings, ram.size()),
+    };
     drop(image);
     // From here on neither a signal nor a reader of what is shown keeps the report from being written.
     let _orderly = interrupt::orderly();
@@ -102,6 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         symbols,
         rules: plan.rules,
         fails_from: args.strict.and_then(Strict::fails_from),
+        about,
     };
     let mut summary = Summary::new(&outcome, &known);
     summary.set_tag(tag);

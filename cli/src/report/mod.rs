@@ -29,11 +29,32 @@ pub(crate) struct Known {
     pub(crate) rules: Vec<String>,
     /// From which severity on a broken rule is a failure.
     pub(crate) fails_from: Option<Severity>,
+    /// What ran.
+    pub(crate) about: About,
+}
+
+/// What ran, and with what.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct About {
+    /// The kernel's file, or the package of a stock kernel.
+    pub(crate) kernel: String,
+    /// The guest's command line, with what the tool added.
+    pub(crate) command_line: String,
+    /// QEMU's version, as it says.
+    pub(crate) qemu_version: String,
+    /// QEMU's command line.
+    pub(crate) qemu_command: String,
 }
 
 /// What a guest did.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
+    /// Version of the tool.
+    hv_version: &'static str,
+    /// What the process ends with.
+    exit_code: u8,
+    #[serde(flatten)]
+    about: About,
     /// `power-off`, `reset`, `crash`, `timeout` or `error`.
     exit: &'static str,
     /// Number of VPs.
@@ -177,6 +198,9 @@ impl Summary {
             None => (outcome_exit, explanation),
         };
         Self {
+            hv_version: env!("CARGO_PKG_VERSION"),
+            exit_code: outcome_exit as u8,
+            about: known.about.clone(),
             exit,
             vps: u32::try_from(vps.len()).unwrap_or(u32::MAX),
             guest_os_id: (report.guest_os_id != 0).then(|| {

@@ -57,7 +57,13 @@ fn outcome(exit: ExitKind) -> Outcome {
 }
 
 fn known() -> Known {
-    Known { firmware: Firmware::Acpi, symbols: Symbols::default(), rules: Vec::new(), fails_from: None }
+    Known {
+        firmware: Firmware::Acpi,
+        symbols: Symbols::default(),
+        rules: Vec::new(),
+        fails_from: None,
+        about: About::default(),
+    }
 }
 
 fn judged(outcome: &Outcome) -> (&'static str, Exit) {
@@ -71,6 +77,8 @@ fn the_json_has_the_promised_keys() {
     let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
     let expected = serde_json::json!({
         "exit": "power-off",
+        "exit_code": 0,
+        "hv_version": env!("CARGO_PKG_VERSION"),
         "vps": 2,
         "guest_os_id":
             {"raw": "0x810000060c750000", "vendor": "open source", "os": "Linux", "version": "6.12.117"},
