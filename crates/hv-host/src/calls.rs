@@ -16,11 +16,11 @@ use lock_api::RawMutex;
 use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::event::Event;
-use crate::frame::{Frame, refused};
+use crate::frame::{Frame, Outcome, refused};
 use crate::host::{Host, VpContext};
-use crate::hypercall::Outcome;
-use crate::messages::{MAX_PORTS, Port, PortTarget, Source};
 use crate::partition::Partition;
+use crate::port::{MAX_PORTS, Port, PortTarget};
+use crate::queue::Source;
 use crate::vp;
 
 /// Size of a register name in a Get's list.

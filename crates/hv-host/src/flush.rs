@@ -13,38 +13,11 @@ use lock_api::RawMutex;
 
 use crate::call_registers::Registers;
 use crate::event::Cause;
-use crate::frame::{Frame, refused};
-use crate::host::{Host, Retarget};
-use crate::hypercall::Outcome;
+use crate::frame::{Frame, Outcome, refused};
+use crate::host::{Flush, Host, Retarget};
 use crate::partition::Partition;
 use crate::sets::VpMask;
 use crate::synic::interrupt;
-
-/// What a flush drops. `address_space` is the translation table base; `None` means every address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flush {
-    /// Every translation.
-    All {
-        /// Whose.
-        address_space: Option<u64>,
-        /// Global translations may stay.
-        non_global_only: bool,
-    },
-    /// The translations of some pages.
-    Pages {
-        /// Whose.
-        address_space: Option<u64>,
-        /// First virtual address.
-        address: u64,
-        /// Number of 4096-byte pages, at least 1.
-        pages: u64,
-    },
-}
-
-impl Flush {
-    /// Pages that one call drops by their addresses at most; where it names more, it drops everything once.
-    pub const FEW_PAGES: u64 = 64;
-}
 
 /// Vectors that a synthetic cluster IPI may have (TLFS).
 const IPI_VECTORS: core::ops::RangeInclusive<u32> = 0x10..=0xff;

@@ -11,7 +11,6 @@ use crate::call_registers::Registers;
 use crate::event::Convention;
 use crate::faults::Injection;
 use crate::host::Host;
-use crate::hypercall::Outcome;
 use crate::partition::Partition;
 use hv_memory::GuestMemory;
 
@@ -81,6 +80,18 @@ fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), H
         return Err(HvStatus::INVALID_ALIGNMENT);
     }
     Ok(())
+}
+
+/// Where a call ended: at its end, or before an element from which it has to go on.
+pub(crate) enum Outcome {
+    Done(HypercallOutput),
+    Again(u16),
+}
+
+impl From<Result<(), HvStatus>> for Outcome {
+    fn from(result: Result<(), HvStatus>) -> Self {
+        Self::Done(HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)))
+    }
 }
 
 /// A call on its way: its caller, and where its parameters are.

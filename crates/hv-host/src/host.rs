@@ -2,7 +2,6 @@
 
 use crate::event::Event;
 use crate::faults::Injection;
-use crate::flush::Flush;
 use crate::sets::VpMask;
 use hv_memory::GuestMemory;
 use hv_tlfs::hypercall::HypercallCode;
@@ -66,6 +65,32 @@ pub trait Host {
     fn observe(&self, event: &Event<'_>) {
         let _ = event;
     }
+}
+
+/// What a flush drops. `address_space` is the translation table base; `None` means every address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Every translation.
+    All {
+        /// Whose.
+        address_space: Option<u64>,
+        /// Global translations may stay.
+        non_global_only: bool,
+    },
+    /// The translations of some pages.
+    Pages {
+        /// Whose.
+        address_space: Option<u64>,
+        /// First virtual address.
+        address: u64,
+        /// Number of 4096-byte pages, at least 1.
+        pages: u64,
+    },
+}
+
+impl Flush {
+    /// Pages that one call drops by their addresses at most; where it names more, it drops everything once.
+    pub const FEW_PAGES: u64 = 64;
 }
 
 /// Registers with which a VP starts, at EL1h with all interrupts masked. Registers not named here have their reset

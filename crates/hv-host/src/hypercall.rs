@@ -23,7 +23,7 @@ use crate::call_registers::Registers;
 use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
-use crate::frame::{FAST_BYTES, Frame, Parameters};
+use crate::frame::{FAST_BYTES, Frame, Outcome, Parameters};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
 
@@ -201,18 +201,6 @@ pub(crate) fn shape(code: Code) -> Option<Shape> {
     let call = find(code).filter(|call| call.operation != Operation::Denied)?;
     let (input, output) = (call.header != 0, call.output != 0);
     Some(Shape { input, output, rep: call.rep, variable: call.variable })
-}
-
-/// Where a call ended: at its end, or before an element from which it has to go on.
-pub(crate) enum Outcome {
-    Done(HypercallOutput),
-    Again(u16),
-}
-
-impl From<Result<(), HvStatus>> for Outcome {
-    fn from(result: Result<(), HvStatus>) -> Self {
-        Self::Done(HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)))
-    }
 }
 
 impl<R: RawMutex> Partition<'_, R> {

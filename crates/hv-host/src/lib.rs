@@ -12,7 +12,7 @@
 //! | Hypercall Interface | `hypercall` (table, checks), `frame` (parameters), `calls`, `flush` |
 //! | Feature Discovery, Partitions | `profile`, `registers`, `crash` |
 //! | Virtual Processors | `vp`, `psci`, `smccc` |
-//! | Inter-Partition Communication | `synic`, `messages`, `events`, `overlay` |
+//! | Inter-Partition Communication | `port`, `synic`, `queue`, `delivery` (messages), `events`, `overlay` |
 //! | Timers | `time`, `timers` |
 //!
 //! Beside them: `partition`, `host` and `connections` (the interface), `event` (what the observer is told), `save` (images),
@@ -29,6 +29,7 @@ mod calls;
 mod connections;
 mod crash;
 mod deadline;
+mod delivery;
 pub mod event;
 mod events;
 pub mod faults;
@@ -36,11 +37,12 @@ mod flush;
 mod frame;
 mod host;
 mod hypercall;
-mod messages;
 mod overlay;
 mod partition;
+mod port;
 mod profile;
 pub mod psci;
+mod queue;
 mod registers;
 mod save;
 mod sets;
@@ -55,13 +57,12 @@ pub use call_registers::{CallRegisters, RegisterSet, Registers};
 pub use connections::Connections;
 pub use deadline::Deadline;
 pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
-pub use flush::Flush;
-pub use host::{Action, Host, Retarget, VpContext};
+pub use host::{Action, Flush, Host, Retarget, VpContext};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
 pub use lock_api::RawMutex;
-pub use messages::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, MAX_PORTS, Port, PortTarget};
 pub use partition::Partition;
+pub use port::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, MAX_PORTS, Port, PortTarget};
 pub use profile::{Config, Profile};
 pub use sets::VpMask;
 pub use vp::{Power, Vp};

@@ -7,8 +7,9 @@ use hv_tlfs::synic::{FIRST_VALID_VECTOR, SINT_COUNT, Sint, SynicControl};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
-use crate::messages::{Port, Queues};
 use crate::overlay::Overlay;
+use crate::port::Port;
+use crate::queue::Queues;
 use crate::save::invalid;
 use crate::time::SharedClock;
 use crate::timers::Timers;

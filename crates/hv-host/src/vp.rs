@@ -6,8 +6,8 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::event::Event;
 use crate::host::{Host, VpContext};
-use crate::messages::Port;
 use crate::partition::Partition;
+use crate::port::Port;
 use crate::synic::{Context, Synic};
 use hv_memory::save::{Reader, RestoreError, Writer};
 

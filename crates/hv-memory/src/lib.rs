@@ -7,5 +7,9 @@
 
 mod memory;
 pub mod save;
+#[cfg(feature = "vm-memory")]
+mod vm;
 
 pub use memory::{BadAddress, GuestMemory};
+#[cfg(feature = "vm-memory")]
+pub use vm::VmMemory;

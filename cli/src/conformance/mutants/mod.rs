@@ -176,7 +176,7 @@ mod tests {
     const CAUGHT: Mutant = Mutant {
         name: "eom_ignored",
         what: "EOM is ignored.",
-        file: "hv-host/src/messages.rs",
+        file: "hv-host/src/delivery.rs",
         right: "a",
         context: None,
         wrong: "b",

@@ -46,9 +46,6 @@ mutants! {
             => "(0..8).for_each(|n| x.set_x(n, ONE_ELEMENT.0))";
         addresses_clobbered "A call that is done changes the registers of its addresses.":
             "x.set_x(0, result.0)" => "{ x.set_x(0, result.0); x.set_x(first + 1, 0) }";
-        reps_of_simple_calls "A simple call completes a rep.":
-            "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS))"
-            => "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)).with_reps_completed(1)";
         extended_codes_are_one "Any extended call is the query of capabilities.":
             "control.code()" in "find(control.code()).ok_or"
             => "if control.code().0 > 0x8000 { Code::EXT_QUERY_CAPABILITIES } else { control.code() }";
@@ -60,6 +57,9 @@ mutants! {
     }
 
     "hv-host/src/frame.rs" {
+        reps_of_simple_calls "A simple call completes a rep.":
+            "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS))"
+            => "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)).with_reps_completed(1)";
         fast_limit_ignored "Fast parameters may be longer than 128 bytes.":
             "input + output > FAST_BYTES" => "false";
         fast_output_place "Fast output by hvc #0 is not behind the input.":

@@ -42,11 +42,17 @@ mutants! {
             "overlay.waits_at(page)" in "if overlay.waits_at(page) { overlay.show(memory)" => "true";
     }
 
-    "hv-host/src/messages.rs" {
+    "hv-host/src/port.rs" {
         fifteen_buffers "A port has a buffer less.":
             "n < BUFFERS_PER_PORT" => "n < BUFFERS_PER_PORT - 1";
+    }
+
+    "hv-host/src/queue.rs" {
         buffer_leaks "A delivered message keeps its buffer.":
             "port.return_buffer()" => "()";
+    }
+
+    "hv-host/src/delivery.rs" {
         synic_off_takes_messages "A SynIC that is off takes messages.":
             "!self.control.enable()" in "!self.control.enable() || !self.message_page.enabled() {"
             => "false";

@@ -1,0 +1,227 @@
+//! Messages on their way: into the slots of the message page, or into the queues before them.
+//!
+//! Source: TLFS, "Inter-Partition Communication", "SynIC Messages".
+
+use core::sync::atomic::{Ordering, fence};
+
+use hv_memory::GuestMemory;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::{MESSAGE_PAYLOAD_SIZE, Message, MessageType, SINT_COUNT, TimerMessagePayload};
+use hv_tlfs::time::ReferenceTime;
+use zerocopy::IntoBytes as _;
+
+use crate::event::{Cause, Event};
+use crate::faults::Injection;
+use crate::host::Host;
+use crate::queue::{BUFFERS, EMPTY, Source};
+use crate::synic::{Context, SLOT, Synic};
+
+/// Offset of the payload size, flags and sender in a slot; the type before it is written last.
+const AFTER_TYPE: usize = 4;
+/// The flag "message pending" in the word at [`AFTER_TYPE`].
+const PENDING_WORD: u32 = 1 << 8;
+
+/// A message with this type, sender and payload; a payload of more than 240 bytes is cut.
+pub(crate) fn new_message(message_type: MessageType, sender: u64, payload: &[u8]) -> Message {
+    let mut message = EMPTY;
+    let size = payload.len().min(MESSAGE_PAYLOAD_SIZE);
+    message.header.message_type = message_type;
+    message.header.payload_size = size as u8;
+    message.header.sender = sender;
+    message.payload[..size].copy_from_slice(&payload[..size]);
+    message
+}
+
+/// Offset of a SINT's slot in the message page.
+#[inline]
+const fn slot(sint: usize) -> u64 {
+    sint as u64 * SLOT
+}
+
+impl Synic {
+    /// Posts a message to a SINT: into the slot if that is free and nothing waits, else into the queue.
+    pub(crate) fn post<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        sint: u8,
+        source: Source,
+        message: &mut Message,
+    ) -> Result<(), HvStatus> {
+        let index = usize::from(sint);
+        if index >= SINT_COUNT {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        if !self.control.enable() || !self.message_page.enabled() {
+            return Err(HvStatus::INVALID_SYNIC_STATE);
+        }
+        if self.queues.waiting & 1 << index != 0 {
+            // TLFS: the queue is scanned when another message is queued.
+            self.deliver_first(context, index);
+        }
+        let delayed = context.host.inject(context.vp, Injection::Delay);
+        let free = self.queues.waiting & 1 << index == 0 && !delayed;
+        let result = if free && self.put(context, index, message, false) {
+            Ok(())
+        } else if context.host.inject(context.vp, Injection::Buffers) {
+            Err(HvStatus::INSUFFICIENT_BUFFERS)
+        } else if let Some(buffer) = self.queues.take(source, context.ports) {
+            self.queues.buffers[buffer] = *message;
+            self.enqueue(context, index, buffer, delayed);
+            Ok(())
+        } else {
+            Err(HvStatus::INSUFFICIENT_BUFFERS)
+        };
+        self.settle_timers(context);
+        result
+    }
+
+    /// The guest's end of message: free slots are filled from the queues.
+    #[inline]
+    pub(crate) fn end_of_message<H: Host>(&mut self, context: &Context<'_, H>) {
+        let waiting = self.queues.waiting;
+        let delivered = if waiting == 0 { 0 } else { self.scan(context) };
+        self.settle_timers(context);
+        context.host.observe(&Event::EndOfMessage { vp: context.vp, waiting, delivered });
+    }
+
+    /// Posts the expiration message of a timer. False if it cannot be delivered or queued now.
+    pub(crate) fn post_timer<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        timer: usize,
+        sint: usize,
+        now: u64,
+    ) -> bool {
+        if !self.control.enable() || !self.message_page.enabled() || self.queues.timer_waits(timer) {
+            return false;
+        }
+        if self.queues.waiting & 1 << sint != 0 {
+            self.deliver_first(context, sint);
+        }
+        if self.queues.waiting & 1 << sint == 0 {
+            let mut message = self.timer_message(timer, now);
+            if self.put(context, sint, &mut message, false) {
+                return true;
+            }
+        }
+        self.enqueue(context, sint, BUFFERS + timer, false);
+        true
+    }
+
+    /// Drops the message of a timer that waits in its buffer. The message-pending flag of the slot before it stays: the
+    /// guest's end of message finds nothing.
+    pub(crate) fn drop_timer_message<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
+        if let Some((sint, place)) = self.queues.remove_timer(timer) {
+            context.host.observe(&Event::MessageDropped { vp: context.vp, sint, place });
+        }
+    }
+
+    /// The message of a timer that expired and is delivered now.
+    fn timer_message(&self, timer: usize, now: u64) -> Message {
+        let payload = TimerMessagePayload {
+            timer_index: timer as u32,
+            reserved: 0,
+            expiration_time: ReferenceTime(self.timers.expiration(timer)),
+            delivery_time: ReferenceTime(now),
+        };
+        new_message(MessageType::TIMER_EXPIRED, 0, payload.as_bytes())
+    }
+
+    /// Appends an entry to a queue and tells the guest that it waits. `delayed`: it has to, though the slot may be free.
+    fn enqueue<H: Host>(&mut self, context: &Context<'_, H>, sint: usize, entry: usize, delayed: bool) {
+        self.queues.append(sint, entry);
+        context.host.observe(&Event::MessageQueued { vp: context.vp, sint: sint as u8 });
+        if self.message_page.enabled() {
+            // First the flag, then one more look at the slot: a guest that empties it between our two looks either
+            // sees the flag, and will write EOM, or we see the empty slot.
+            let flags = slot(sint) + AFTER_TYPE as u64;
+            let _ = self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD);
+            fence(Ordering::SeqCst);
+            if !delayed {
+                self.deliver_first(context, sint);
+            }
+        }
+    }
+
+    /// Delivers what can be delivered, and lets timers go on that waited for it.
+    pub(crate) fn rescan<H: Host>(&mut self, context: &Context<'_, H>) {
+        self.scan(context);
+        self.settle_timers(context);
+    }
+
+    /// Delivers what can be delivered: one message into each free slot. Returns the SINTs that got one.
+    #[inline(never)]
+    pub(crate) fn scan<H: Host>(&mut self, context: &Context<'_, H>) -> u16 {
+        let mut delivered = 0;
+        let mut waiting = self.queues.waiting;
+        while waiting != 0 {
+            let sint = waiting.trailing_zeros() as usize;
+            waiting &= waiting - 1;
+            if self.deliver_first(context, sint) {
+                delivered |= 1 << sint;
+            }
+        }
+        delivered
+    }
+
+    /// Puts the first waiting message of a SINT into its slot, if that is free.
+    fn deliver_first<H: Host>(&mut self, context: &Context<'_, H>, sint: usize) -> bool {
+        let Some(entry) = self.queues.first(sint) else { return false };
+        let more = self.queues.next[entry] != 0;
+        let mut message = match entry.checked_sub(BUFFERS) {
+            None => self.queues.buffers[entry],
+            Some(timer) => self.timer_message(timer, context.time.at(|| context.host.counter())),
+        };
+        let done = self.put(context, sint, &mut message, more);
+        if done {
+            self.queues.remove_first(sint, context.ports);
+        }
+        done
+    }
+
+    /// Writes garbage into the header of a slot that holds a message.
+    pub(crate) fn disturb_messages(&mut self, memory: &impl GuestMemory, random: u64) {
+        let slot = slot((random % SINT_COUNT as u64) as usize);
+        let page = &mut self.message_page;
+        if page.enabled() && page.load(memory, slot).is_ok_and(|message_type| message_type != 0) {
+            let [kind, size, flags, ..] = (random >> 8).to_le_bytes();
+            let _ = page.write(memory, slot + AFTER_TYPE as u64, &[size, flags]);
+            let _ = page.store(memory, slot, u32::from(kind));
+        }
+    }
+
+    /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages wait.
+    fn put<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        sint: usize,
+        message: &mut Message,
+        pending: bool,
+    ) -> bool {
+        let memory = context.host.memory();
+        let slot = slot(sint);
+        let page = &mut self.message_page;
+        if !page.enabled() || page.load(memory, slot) != Ok(0) {
+            return false;
+        }
+        message.header.flags = message.header.flags.with_message_pending(pending);
+        let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
+        let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
+        // The type goes last, with release: whoever sees it sees the rest.
+        let written = page
+            .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
+            .and_then(|()| page.store(memory, slot, message.header.message_type.0));
+        if written.is_err() {
+            return false;
+        }
+        context.host.observe(&Event::MessageDelivered {
+            vp: context.vp,
+            sint: sint as u8,
+            message_type: message.header.message_type.0,
+            payload: &bytes[size_of_val(&message.header)..],
+            pending,
+        });
+        self.raise(context, sint, Cause::Message(sint as u8));
+        true
+    }
+}

@@ -1,0 +1,66 @@
+//! Guest memory over the traits of `vm-memory`, for hosts in user space.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use vm_memory::bitmap::Bitmap as _;
+use vm_memory::{Bytes as _, GuestAddress, Permissions, VolatileMemory as _};
+
+use crate::{BadAddress, GuestMemory};
+
+/// Guest memory that `vm-memory` knows: a `GuestMemoryMmap`, for example.
+#[derive(Clone, Debug)]
+pub struct VmMemory<M>(
+    /// The memory.
+    pub M,
+);
+
+impl<M: vm_memory::GuestMemory> VmMemory<M> {
+    /// Works on the word at an address in one access.
+    fn word<T>(&self, gpa: u64, work: impl FnOnce(&AtomicU32) -> T) -> Result<T, BadAddress> {
+        let mut slices =
+            self.0.get_slices(GuestAddress(gpa), 4, Permissions::ReadWrite).map_err(|_| BadAddress)?;
+        let slice = slices.next().ok_or(BadAddress)?.map_err(|_| BadAddress)?;
+        if !gpa.is_multiple_of(4) || slice.len() != 4 {
+            return Err(BadAddress);
+        }
+        let word = slice.get_atomic_ref::<AtomicU32>(0).map_err(|_| BadAddress)?;
+        let result = work(word);
+        slice.bitmap().mark_dirty(0, 4);
+        Ok(result)
+    }
+}
+
+impl<M: vm_memory::GuestMemory> GuestMemory for VmMemory<M> {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        self.0.read_slice(buf, GuestAddress(gpa)).map_err(|_| BadAddress)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        // What lies before a hole must not be written either.
+        if !self.contains(gpa, data.len() as u64) {
+            return Err(BadAddress);
+        }
+        self.0.write_slice(data, GuestAddress(gpa)).map_err(|_| BadAddress)
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
+        self.word(gpa, |word| u32::from_le(word.load(Ordering::Acquire)))
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.word(gpa, |word| word.store(value.to_le(), Ordering::Release))
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        self.word(gpa, |word| u32::from_le(word.fetch_or(bits.to_le(), Ordering::AcqRel)))
+    }
+
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        self.word(gpa, |word| u32::from_le(word.swap(value.to_le(), Ordering::AcqRel)))
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        usize::try_from(len)
+            .is_ok_and(|len| self.0.check_range(GuestAddress(gpa), len, Permissions::ReadWrite))
+    }
+}
