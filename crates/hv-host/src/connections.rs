@@ -31,3 +31,24 @@ pub trait Connections {
     /// its SynIC.
     fn buffer_freed(&self, vp: usize);
 }
+
+/// A reference to connections is one.
+impl<C: Connections> Connections for &C {
+    fn post_message(
+        &self,
+        vp: usize,
+        connection: u32,
+        message_type: MessageType,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        (**self).post_message(vp, connection, message_type, payload)
+    }
+
+    fn signal_event(&self, vp: usize, connection: u32, flag: u16) -> Result<(), HvStatus> {
+        (**self).signal_event(vp, connection, flag)
+    }
+
+    fn buffer_freed(&self, vp: usize) {
+        (**self).buffer_freed(vp);
+    }
+}

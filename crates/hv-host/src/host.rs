@@ -67,6 +67,61 @@ pub trait Host {
     }
 }
 
+/// A reference to a host is one.
+impl<H: Host> Host for &H {
+    type Memory = H::Memory;
+
+    #[inline(always)]
+    fn memory(&self) -> &H::Memory {
+        (**self).memory()
+    }
+
+    #[inline(always)]
+    fn counter(&self) -> u64 {
+        (**self).counter()
+    }
+
+    #[inline(always)]
+    fn assert_interrupt(&self, vp: usize, intid: u32) {
+        (**self).assert_interrupt(vp, intid);
+    }
+
+    #[inline(always)]
+    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
+        (**self).set_deadline(vp, counter);
+    }
+
+    #[inline(always)]
+    fn start_vp(&self, vp: usize, context: &VpContext) {
+        (**self).start_vp(vp, context);
+    }
+
+    #[inline(always)]
+    fn flush_tlb(&self, targets: &VpMask, what: Flush) {
+        (**self).flush_tlb(targets, what);
+    }
+
+    #[inline(always)]
+    fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
+        (**self).retarget_interrupt(request)
+    }
+
+    #[inline(always)]
+    fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
+        (**self).inject_status(vp, code)
+    }
+
+    #[inline(always)]
+    fn inject(&self, vp: usize, injection: Injection) -> bool {
+        (**self).inject(vp, injection)
+    }
+
+    #[inline(always)]
+    fn observe(&self, event: &Event<'_>) {
+        (**self).observe(event);
+    }
+}
+
 /// What a flush drops. `address_space` is the translation table base; `None` means every address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {

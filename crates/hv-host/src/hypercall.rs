@@ -26,6 +26,7 @@ use crate::event::{Convention, Event};
 use crate::frame::{FAST_BYTES, Frame, Outcome, Parameters};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
+use crate::registers::{CRASH_FIRST, CRASH_LAST};
 
 /// Control word of a fast Get of one register.
 const GET_ONE: u64 = 0x1_0001_0050;
@@ -208,7 +209,7 @@ impl<R: RawMutex> Partition<'_, R> {
     #[inline(always)]
     pub(crate) fn hypercall(
         &self,
-        host: &(impl Host + Connections),
+        host: impl Host + Connections + Copy,
         vp: usize,
         convention: Convention,
         x: &mut impl Registers,
@@ -218,21 +219,52 @@ impl<R: RawMutex> Partition<'_, R> {
         // these comparisons; anything unusual takes the way of all other calls.
         let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
         if let Some(status) = host.inject_status(vp, HypercallInput(control).code()) {
-            x.set_x(0, failed(host, vp, convention, HypercallInput(control), [partition, vp_index], status));
+            x.set_x(0, failed(&host, vp, convention, HypercallInput(control), [partition, vp_index], status));
             return Action::Resume;
         }
         if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
             // The two control words differ in the lowest bit.
             const _: () = assert!(GET_ONE & 1 == 0 && SET_ONE == GET_ONE | 1);
             if control & !1 == GET_ONE {
-                return if control & 1 == 0 {
-                    self.get_one(host, vp, convention, x, first)
-                } else {
-                    self.set_one(host, vp, convention, x, first)
+                // What guests use all the time has the checks of its name compiled in, and calls nothing: no stack frame is
+                // made for it. The host goes by value where it leaves this function, so that it stays in registers here.
+                return match (control & 1 == 0, RegisterName(x.x(first + 3) as u32)) {
+                    (true, RegisterName::VP_INDEX | RegisterName::TIME_REF_COUNT) => {
+                        self.get_one(&host, vp, convention, x, first)
+                    }
+                    (true, _) => self.get_one_by_call(host, vp, convention, x, first),
+                    (false, RegisterName(CRASH_FIRST..=CRASH_LAST)) => {
+                        self.set_one(&host, vp, convention, x, first)
+                    }
+                    (false, _) => self.set_one_by_call(host, vp, convention, x, first),
                 };
             }
         }
         self.any_hypercall(host, vp, convention, x, first)
+    }
+
+    #[inline(never)]
+    fn get_one_by_call(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        self.get_one(&host, vp, convention, x, first)
+    }
+
+    #[inline(never)]
+    fn set_one_by_call(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        self.set_one(&host, vp, convention, x, first)
     }
 
     #[inline(always)]
@@ -304,7 +336,7 @@ impl<R: RawMutex> Partition<'_, R> {
     #[inline(never)]
     fn any_hypercall(
         &self,
-        host: &(impl Host + Connections),
+        host: impl Host + Connections + Copy,
         vp: usize,
         convention: Convention,
         x: &mut impl Registers,
@@ -313,7 +345,7 @@ impl<R: RawMutex> Partition<'_, R> {
         let control = HypercallInput(x.x(first));
         let parameters = [x.x(first + 1), x.x(first + 2)];
         let outcome = match self.check_call(control) {
-            Ok(call) => self.run(host, vp, convention, x, control, call),
+            Ok(call) => self.run(&host, vp, convention, x, control, call),
             Err(status) => Outcome::from(Err(status)),
         };
         let (result, retry) = match outcome {
@@ -436,7 +468,7 @@ fn ended(
 }
 
 /// As [`ended`], for a call that failed; returns its result value.
-#[cold]
+#[inline(always)]
 fn failed(
     host: &impl Host,
     vp: usize,

@@ -104,7 +104,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     #[inline(always)]
     pub fn hvc(
         &self,
-        host: &(impl Host + Connections),
+        host: impl Host + Connections + Copy,
         vp: usize,
         immediate: u16,
         x: &mut impl Registers,
@@ -306,7 +306,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
 #[cold]
 #[inline(never)]
-fn unknown_immediate(host: &impl Host, vp: usize, conduit: Conduit, immediate: u16) -> Action {
+fn unknown_immediate(host: impl Host, vp: usize, conduit: Conduit, immediate: u16) -> Action {
     host.observe(&Event::UnknownImmediate { vp, conduit, immediate });
     Action::Undefined
 }

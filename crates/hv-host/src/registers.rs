@@ -25,8 +25,8 @@ const SINT_FIRST: u32 = Name::SINT0.0;
 const SINT_LAST: u32 = Name::SINT15.0;
 const TIMER_FIRST: u32 = Name::STIMER0_CONFIG.0;
 const TIMER_LAST: u32 = Name::STIMER3_COUNT.0;
-const CRASH_FIRST: u32 = Name::GUEST_CRASH_P0.0;
-const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
+pub(crate) const CRASH_FIRST: u32 = Name::GUEST_CRASH_P0.0;
+pub(crate) const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
 
 /// What a register needs beyond its name.
 #[derive(Clone, Copy, PartialEq, Eq)]

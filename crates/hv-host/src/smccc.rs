@@ -29,7 +29,7 @@ const STANDARD_SECURE: u32 = 0x0400_0000;
 #[inline(never)]
 pub(crate) fn call(
     partition: &Partition<'_, impl RawMutex>,
-    host: &impl Host,
+    host: impl Host,
     vp: usize,
     conduit: Conduit,
     x: &mut impl Registers,
@@ -48,7 +48,7 @@ pub(crate) fn call(
             }
             (u64::from(VENDOR_UID[0]), Action::Resume)
         }
-        _ if function & OWNER == STANDARD_SECURE => psci::call(partition, host, vp, function, arguments),
+        _ if function & OWNER == STANDARD_SECURE => psci::call(partition, &host, vp, function, arguments),
         _ => (NOT_SUPPORTED, Action::Resume),
     };
     x.set_x(0, result);

@@ -15,6 +15,15 @@ pub(crate) struct Joined<'p, R, H> {
     pub(crate) host: &'p H,
 }
 
+impl<R, H> Clone for Joined<'_, R, H> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R, H> Copy for Joined<'_, R, H> {}
+
 impl<R: RawMutex, H: Host> Host for Joined<'_, R, H> {
     type Memory = H::Memory;
 

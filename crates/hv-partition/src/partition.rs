@@ -89,7 +89,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         immediate: u16,
         x: &mut impl Registers,
     ) -> Action {
-        self.hypervisor.hvc(&self.joined(host), vp, immediate, x)
+        self.hypervisor.hvc(self.joined(host), vp, immediate, x)
     }
 
     /// Carries out an `smc` of `vp`: see [`hv_host::Partition::smc`].
