@@ -243,10 +243,10 @@ fn bus(change: &hv_vmbus::Event) -> [u64; 6] {
         Bus::Opened { channel, vp } => known(BusChange::Opened, [u64::from(channel.0), u64::from(vp), 0]),
         Bus::Closed { channel } => known(BusChange::Closed, [u64::from(channel.0), 0, 0]),
         Bus::Released { channel } => known(BusChange::Released, [u64::from(channel.0), 0, 0]),
-        Bus::Heartbeat { channel, sequence } => {
-            known(BusChange::Heartbeat, [u64::from(channel.0), sequence, 0])
+        Bus::Device { channel, note: hv_devices::heartbeat::ANSWERED, value } => {
+            known(BusChange::Heartbeat, [u64::from(channel.0), value, 0])
         }
-        Bus::RingSpoilt { channel, error } => {
+        Bus::RingCorrupt { channel, error } => {
             text(BusChange::RingSpoilt, u64::from(channel.0), format_args!("{error:?}"))
         }
         Bus::Rejected { message, reason } => {

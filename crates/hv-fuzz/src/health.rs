@@ -20,7 +20,7 @@ impl Machine<'_> {
         self.offline(0);
         self.online(0);
         // What VMBus still owes the guest would be in the way.
-        self.partition.with_vmbus(self.host, hv_vmbus::Server::reset);
+        self.partition.with_vmbus(self.host, |bus| bus.reset());
         assert_eq!(self.set(0, Name::GUEST_OS_ID, 1), HvStatus::SUCCESS);
         self.enable_synic(0);
         self.take_interrupts();

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use hv_devices::any::Offer;
 use hv_partition::faults::{Injection, Injector, Plan, Raise, Timed};
 use hv_partition::strict::Judge;
 use hv_partition::{
@@ -14,7 +15,6 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
-use hv_vmbus::Offer;
 
 use crate::input::Input;
 use crate::memory::{Memory, RAM, RAM_SIZE};
@@ -160,8 +160,7 @@ impl Setup {
     /// Nothing special.
     pub(crate) fn plain() -> Self {
         const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
-        let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
-        let mut config = Config { vmbus: Some(bus), ..Config::new(FREQUENCY) };
+        let mut config = Config { offers: OFFERS, ..Config::new(FREQUENCY) };
         config.hypervisor.rep_budget = 0;
         Self { config, plan: Plan::NONE, judged: false, traced: false, many: false }
     }
@@ -231,7 +230,7 @@ pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
     };
     let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp<Lock>]>>());
     let ports = [ports(), ports()];
-    let buses = [0; 2].map(|_| Bus::new(setup.config.vmbus));
+    let buses = [0; 2].map(|_| Bus::with_offers(setup.config.vmbus, setup.config.offers));
     let machine = |index: usize| {
         let partition = Partition::new(setup.config.hypervisor, &vps[index], &ports[index], &buses[index]);
         partition.reset(&host);

@@ -1,11 +1,12 @@
 //! Anything that the VPs of a guest and its host do, one after the other.
 
+use hv_devices::any::Offer;
 use hv_partition::Action;
 use hv_partition::faults::Disturbance;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
+use hv_vmbus::protocol;
 use hv_vmbus::ring::{Outgoing, Producer, Ring};
-use hv_vmbus::{Offer, protocol};
 
 use crate::input::{Input, SPLIT};
 use crate::machine::{Machine, Setup, VPS, run};

@@ -1,7 +1,10 @@
 //! The host half of VMBus against a hostile guest: any messages and signals, rings with anything in them.
 
+use std::cell::{Cell, RefCell};
+
+use hv_devices::any::{Any, Offer};
 use hv_memory::save::{Reader, Writer};
-use hv_vmbus::{Config, Event, Offer, Port, Posted, Server, protocol};
+use hv_vmbus::{Bus, Config, DeviceId, Event, Port, Posted, Slot, protocol};
 
 use crate::input::{Input, SPLIT};
 use crate::memory::Memory;
@@ -14,17 +17,17 @@ const VPS: u32 = 4;
 /// Time until a device that runs at each of its deadlines is taken to starve the guest.
 const TICKS: usize = 64;
 
+type Lock = spin::Mutex<()>;
 /// Small, so that all of its limits are met.
-type Small = Server<4, 4, 64>;
+type Small = Bus<Lock, [Slot<Lock, Any>; 4], 4, 64>;
 
 /// The partition, as the server sees it.
 struct Partition {
     memory: Memory,
     time: u64,
     /// Messages that still fit.
-    room: usize,
-    received: Vec<Vec<u8>>,
-    interrupts: u32,
+    room: Cell<usize>,
+    received: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Port for Partition {
@@ -42,38 +45,54 @@ impl Port for Partition {
         vp < VPS
     }
 
-    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
+    fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         assert!((8..=240).contains(&payload.len()) && sint < 16);
         if vp >= VPS {
             return Posted::Undeliverable;
         }
-        if self.room == 0 {
-            return Posted::Full;
-        }
-        self.room -= 1;
-        self.received.push(payload.to_vec());
+        let Some(room) = self.room.get().checked_sub(1) else { return Posted::Full };
+        self.room.set(room);
+        self.received.borrow_mut().push(payload.to_vec());
         Posted::Queued
     }
 
-    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16) {
+    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
         assert!(vp < VPS && sint == 2 && flag < 2048);
-        self.interrupts += 1;
     }
 
-    fn observe(&mut self, event: Event) {
+    fn observe(&self, event: Event) {
         assert!(!format!("{event:?}").is_empty());
     }
 }
 
 fn fresh() -> Small {
-    const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
-    let config = Config::DEFAULT.with_offers(OFFERS);
-    Small::new(config.with_max_version(protocol::Version::V6_0))
+    let [heartbeat, echo] = [Offer::HEARTBEAT, Offer::ECHO].map(|o| Slot::offering(o.device, o.channel));
+    let more = [const { Slot::new(Any::SILENT) }; 2];
+    let [third, fourth] = more;
+    Small::new(Config::DEFAULT, [heartbeat, echo, third, fourth])
 }
 
-fn saved(server: &Small) -> Vec<u8> {
+/// Offers a device in a place that is free; nothing happens if there is none, or such a device is offered already.
+fn offer(server: &Small, offer: Offer, port: &Partition) {
+    let free = |slot: &Slot<Lock, Any>| {
+        let put = server.with(slot, port, |device, io| {
+            let vacant = io.vacant().is_some();
+            if vacant {
+                *device = offer.device;
+            }
+            vacant
+        });
+        put == Ok(true)
+    };
+    if let Some(at) = server.devices().iter().position(free) {
+        let _ = server.offer(DeviceId(at as u16), &offer.channel, port);
+    }
+}
+
+fn saved(server: &Small, port: &Partition) -> Vec<u8> {
     let mut image = Vec::new();
-    server.save(&mut Writer::new(&mut |part| image.extend_from_slice(part)));
+    let outcome = server.save(port, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
+    assert_eq!(outcome, Ok(()), "nothing is in flight");
     image
 }
 
@@ -85,9 +104,8 @@ pub fn vmbus(data: &[u8]) {
     let mut port = Partition {
         memory: Memory::by_pages(),
         time: 0,
-        room: usize::MAX,
-        received: Vec::new(),
-        interrupts: 0,
+        room: Cell::new(usize::MAX),
+        received: RefCell::default(),
     };
     if how & 1 == 0 {
         connect(&mut server, &mut port);
@@ -103,9 +121,10 @@ pub fn vmbus(data: &[u8]) {
     }
     check_deadline(&mut server, &mut port);
     if !offers_changed {
-        let mut reset = server.clone();
-        reset.reset();
-        assert!(saved(&reset) == saved(&fresh()), "a reset leaves something behind");
+        let image = saved(&server, &port);
+        server.reset(&port);
+        assert!(saved(&server, &port) == saved(&fresh(), &port), "a reset leaves something behind");
+        assert_eq!(server.restore(&port, &mut Reader::new(&image)), Ok(()));
     }
     check_service(&mut server, &mut port);
 }
@@ -130,7 +149,7 @@ fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool
         10 => poke(&port.memory, input),
         11 => port.memory.race(input),
         12 => {
-            port.room = input.of(&[usize::MAX, 0, 1, 2, 5]);
+            port.room.set(input.of(&[usize::MAX, 0, 1, 2, 5]));
             server.flush(port);
         }
         13 => {
@@ -138,19 +157,19 @@ fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool
             server.flush(port);
         }
         14 => {
-            let image = saved(server);
-            let mut restored = fresh();
+            let image = saved(server, port);
+            let restored = fresh();
             let mut reader = Reader::new(&image);
-            assert_eq!(restored.restore(&mut reader).and_then(|()| reader.end()), Ok(()));
-            assert!(saved(&restored) == image, "a restored server is another");
+            assert_eq!(restored.restore(port, &mut reader).and_then(|()| reader.end()), Ok(()));
+            assert!(saved(&restored, port) == image, "a restored server is another");
             *server = restored;
         }
         _ => {
             let byte = input.byte();
             if byte & 1 == 0 {
-                server.offer(if byte & 2 == 0 { Offer::ECHO } else { Offer::HEARTBEAT });
+                offer(server, if byte & 2 == 0 { Offer::ECHO } else { Offer::HEARTBEAT }, port);
             } else {
-                server.rescind(protocol::ChannelId(u32::from(byte >> 1 & 7)));
+                server.rescind(protocol::ChannelId(u32::from(byte >> 1 & 7)), port);
             }
             server.flush(port);
             return true;
@@ -186,7 +205,7 @@ fn open(server: &mut Small, port: &mut Partition, channel: u32) {
 /// A guest that does nothing is left alone: devices that are due run, and come to an end.
 fn check_deadline(server: &mut Small, port: &mut Partition) {
     port.memory.calm();
-    port.room = usize::MAX;
+    port.room.set(usize::MAX);
     server.flush(port);
     assert!(!server.owes(), "messages are kept back from a guest with room");
     let mut ticks = 0;
@@ -203,28 +222,28 @@ fn check_service(server: &mut Small, port: &mut Partition) {
     for page in messages::ring_pages() {
         let _ = port.memory.write(page * 4096, &[0; 4096]);
     }
-    port.received.clear();
+    port.received.borrow_mut().clear();
     let _ = server.message(4, &messages::unload(), port);
     assert_eq!(kinds(port), [17]);
     // A channel must be left, or be there again.
-    server.offer(Offer::ECHO);
+    offer(server, Offer::ECHO, port);
     connect(server, port);
     let offers = kinds(port);
     assert!(offers.len() >= 3 && offers[0] == 15 && offers[1] == 1 && offers.ends_with(&[4]), "{offers:?}");
-    let message = &port.received[1];
+    let message = &port.received.borrow()[1].clone();
     let channel = u32::from_le_bytes(message[184..188].try_into().expect("four bytes"));
-    port.received.clear();
+    port.received.borrow_mut().clear();
     open(server, port, channel);
     assert_eq!(kinds(port)[..2], [10, 6]);
-    assert_eq!(port.received[1][16..20], [0; 4], "the channel opens");
-    port.received.clear();
+    assert_eq!(port.received.borrow()[1][16..20], [0; 4], "the channel opens");
+    port.received.borrow_mut().clear();
 }
 
 /// Kinds of the messages received; a UNLOAD_RESPONSE ends what was before.
 fn kinds(port: &mut Partition) -> Vec<u8> {
-    let kinds: Vec<u8> = port.received.iter().map(|message| message[0]).collect();
+    let kinds: Vec<u8> = port.received.borrow().iter().map(|message| message[0]).collect();
     if kinds == [17] {
-        port.received.clear();
+        port.received.borrow_mut().clear();
     }
     kinds
 }

@@ -1,5 +1,7 @@
 //! How a partition is built.
 
+use hv_devices::any::Offer;
+
 /// How a partition is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -7,13 +9,19 @@ pub struct Config {
     pub hypervisor: hv_host::Config,
     /// VMBus; `None`: there is none, and its connections do not exist.
     pub vmbus: Option<hv_vmbus::Config>,
+    /// Devices that VMBus offers from the start.
+    pub offers: &'static [Offer],
 }
 
 impl Config {
     /// Today's Azure with VMBus, for a counter of this frequency.
     #[must_use]
     pub const fn new(counter_frequency: u64) -> Self {
-        Self { hypervisor: hv_host::Config::new(counter_frequency), vmbus: Some(hv_vmbus::Config::DEFAULT) }
+        Self {
+            hypervisor: hv_host::Config::new(counter_frequency),
+            vmbus: Some(hv_vmbus::Config::DEFAULT),
+            offers: &[],
+        }
     }
 
     /// The same with another profile.
@@ -27,6 +35,6 @@ impl Config {
 /// A partition without VMBus.
 impl From<hv_host::Config> for Config {
     fn from(hypervisor: hv_host::Config) -> Self {
-        Self { hypervisor, vmbus: None }
+        Self { hypervisor, vmbus: None, offers: &[] }
     }
 }

@@ -30,7 +30,7 @@ pub mod strict;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use bus::{Bus, Server};
+pub use bus::{Bus, Vmbus};
 pub use config::Config;
 pub use event::{BusEvent, BusObserver};
 pub use hv_host::{

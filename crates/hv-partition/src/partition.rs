@@ -7,7 +7,7 @@ use hv_host::{Action, Host, Port, Power, RawMutex, Registers, Vp};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
-use crate::bus::{Bus, Server};
+use crate::bus::{Bus, Vmbus};
 use crate::event::BusObserver;
 use crate::joined::Joined;
 
@@ -76,8 +76,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
     /// Puts everything into the state after creation: see [`hv_host::Partition::reset`].
     pub fn reset(&self, host: &(impl Host + BusObserver)) {
-        self.bus.reset();
-        self.hypervisor.reset(&self.joined(host));
+        let joined = &self.joined(host);
+        self.bus.reset(joined);
+        self.hypervisor.reset(joined);
     }
 
     /// Carries out an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, changed as the call demands.
@@ -128,9 +129,13 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
     /// Works on the VMBus server: to offer channels and take them away, or to look at its state. What the server then has for
     /// the guest is sent.
-    pub fn with_vmbus<T>(&self, host: &(impl Host + BusObserver), work: impl FnOnce(&mut Server) -> T) -> T {
+    pub fn with_vmbus<H: Host + BusObserver, T>(
+        &self,
+        host: &H,
+        work: impl FnOnce(&Vmbus<'_, R, H>) -> T,
+    ) -> T {
         self.bus.enter(&self.joined(host), 0, |server, port| {
-            let result = work(server);
+            let result = work(&Vmbus { server, port });
             server.flush(port);
             result
         })

@@ -28,7 +28,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H>
         (vp as usize) < self.0.partition.vp_count()
     }
 
-    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
+    fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         let Joined { partition, host } = *self.0;
         let (hypervisor, target) = (partition.hypervisor(), vp as usize);
         // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
@@ -47,12 +47,12 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H>
         }
     }
 
-    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16) {
+    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
         // A target that cannot take it loses the signal.
         let _ = self.0.partition.hypervisor().signal_event(self.0, vp as usize, sint, flag);
     }
 
-    fn observe(&mut self, event: hv_vmbus::Event) {
+    fn observe(&self, event: hv_vmbus::Event) {
         self.0.host.observe_bus(&BusEvent::Server(event));
     }
 }

@@ -19,7 +19,7 @@ impl<R: RawMutex> Partition<'_, R> {
         let mut writer = Writer::begin(sink, MAGIC, VERSION);
         writer.u64(self.fingerprint());
         self.hypervisor().save(&self.joined(host), &mut writer);
-        self.bus().save(&mut writer);
+        self.bus().save(&self.joined(host), &mut writer);
         writer.finish();
     }
 
@@ -45,7 +45,7 @@ impl<R: RawMutex> Partition<'_, R> {
             return Err(RestoreError::OtherPartition);
         }
         self.hypervisor().restore(&self.joined(host), &mut reader)?;
-        self.bus().restore(&mut reader)
+        self.bus().restore(&self.joined(host), &mut reader)
     }
 
     fn fingerprint(&self) -> u64 {

@@ -86,7 +86,7 @@ impl Testbed {
     #[must_use]
     pub fn with_ports(config: Config, vps: usize, ports: Vec<Port>) -> &'static Self {
         let states: Vec<hv_partition::Vp<Lock>> = (0..vps).map(|_| hv_partition::Vp::new()).collect();
-        let bus = Bus::new(config.vmbus);
+        let bus = Bus::with_offers(config.vmbus, config.offers);
         let bed: &'static Self = Box::leak(Box::new(Self {
             partition: Partition::new(
                 config.hypervisor,

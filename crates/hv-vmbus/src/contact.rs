@@ -1,11 +1,17 @@
 //! The beginning and the end of a connection.
 
+use crate::bus::{Bus, Connection, Control, parse};
+use crate::devices::{DeviceSet, Devices};
 use crate::event::{Event, Reason};
+use crate::image;
+use crate::line::Stage;
 use crate::outbox::{ContactAnswer, Owed};
 use crate::port::Port;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, InitiateContact, InitiateContactClient, Version};
-use crate::server::{Connection, SINT, Server, parse};
+use crate::worker::SINT;
+use core::sync::atomic::Ordering;
+use lock_api::RawMutex;
 
 /// Features that the server knows how to serve.
 const KNOWN_FEATURES: FeatureFlags = FeatureFlags(0).with_client_id(true).with_guest_specified_signal(true);
@@ -13,16 +19,28 @@ const KNOWN_FEATURES: FeatureFlags = FeatureFlags(0).with_client_id(true).with_g
 /// SINTs of a VP.
 const SINTS: u8 = 16;
 
-impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHANNELS, GPADLS, WORDS> {
+/// What ends a connection, or begins one, and is answered only when nothing of the old one is in flight: the answer tells the
+/// guest that its memory is its own again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Contact(ContactAnswer, Option<Connection>),
+    Unload,
+}
+
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// INITIATE_CONTACT. It ends a standing connection, whatever becomes of the new one, and is always answered.
     pub(crate) fn contact<P: Port>(
-        &mut self,
+        &self,
+        control: &mut Control,
         connection: u32,
         payload: &[u8],
-        port: &mut P,
-    ) -> Result<(), Reason> {
+        port: &P,
+    ) -> Result<(), Reason>
+    where
+        D: Devices<P>,
+    {
         let contact: InitiateContact = parse(payload)?;
-        self.end_connection(port);
+        self.disconnect(control, port);
 
         let version = contact.version;
         // Guests of the old connection can name neither SINT nor VTL; nor can those of older versions, whose field
@@ -42,7 +60,8 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
             features: FeatureFlags(asked.0 & self.config.features.0 & KNOWN_FEATURES.0),
             message_connection: self.config.message_connection,
         };
-        self.vp = answer.vp;
+        control.vp = answer.vp;
+        let mut next = None;
 
         let outcome = if !known_vp {
             Err(Reason::UnknownVp)
@@ -58,30 +77,85 @@ impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHAN
             if outcome.is_err() {
                 answer.state = ConnectionState::UNKNOWN_FAILURE;
             } else {
-                self.connection =
-                    Some(Connection { version, features: answer.features, offers_requested: false });
+                next = Some(Connection { version, features: answer.features, offers_requested: false });
             }
             outcome
         };
-        self.outbox.push(Owed::Contact(answer));
-        port.observe(Event::Contact { version, accepted: self.connection.is_some(), vp: contact.target_vp });
+        self.end(control, Ending::Contact(answer, next));
+        port.observe(Event::Contact { version, accepted: next.is_some(), vp: contact.target_vp });
         outcome
     }
 
     /// UNLOAD. A guest without a connection is answered too: a kernel that starts after a crash may send it.
-    pub(crate) fn unload<P: Port>(&mut self, port: &mut P) {
-        self.end_connection(port);
-        self.outbox.push(Owed::UnloadResponse);
+    pub(crate) fn unload<P: Port>(&self, control: &mut Control, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.disconnect(control, port);
+        self.end(control, Ending::Unload);
         port.observe(Event::Unloaded);
     }
 
-    fn end_connection<P: Port>(&mut self, port: &mut P) {
-        for channel in self.channels.iter().flatten().filter(|c| c.open().is_some()) {
-            port.observe(Event::Closed { channel: channel.id });
+    fn end(&self, control: &mut Control, ending: Ending) {
+        control.ending = Some(ending);
+        self.shared.ending.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection: closes all channels, and forgets all that waits for the guest. Its page lists stay until nothing
+    /// is in flight.
+    fn disconnect<P: Port>(&self, control: &mut Control, port: &P)
+    where
+        D: Devices<P>,
+    {
+        control.connection = None;
+        control.outbox.clear();
+        control.offers_end = false;
+        self.shared.chosen_connections.store(false, Ordering::Release);
+        self.parts(port, |part, at| {
+            for line in (0..part.lines().len()).rev() {
+                if part.lines()[line].open.is_some() {
+                    port.observe(Event::Closed { channel: at.id(line) });
+                    self.close(part, line);
+                }
+                let this = &mut part.lines()[line];
+                match this.stage {
+                    Stage::Vacant => {}
+                    Stage::Hidden | Stage::Known | Stage::Declined if this.lasting => {
+                        this.stage = Stage::Hidden
+                    }
+                    _ => part.release(line),
+                }
+            }
+        });
+    }
+
+    /// Answers what has ended the connection, once nothing is in flight.
+    pub(crate) fn end_connection<P: Port>(&self, control: &mut Control, port: &P)
+    where
+        D: Devices<P>,
+    {
+        if control.ending.is_none() || !self.shared.is_idle() {
+            return;
         }
-        self.disconnect();
+        let Some(ending) = control.ending.take() else { return };
+        self.shared.ending.store(false, Ordering::Release);
+        let _ = port;
+        self.gpadls.pool().clear();
+        match ending {
+            Ending::Contact(answer, next) => {
+                control.connection = next;
+                let chosen = next.is_some_and(|c| c.features.guest_specified_signal());
+                self.shared.chosen_connections.store(chosen, Ordering::Release);
+                control.outbox.push(Owed::Contact(answer));
+            }
+            Ending::Unload => {
+                control.outbox.push(Owed::UnloadResponse);
+            }
+        }
     }
 }
+
+image::variants!(Ending, "end of a connection" { 0 => Contact(answer, next), 1 => Unload });
 
 /// What can be wrong with the contact of a version that the host speaks.
 fn judge(contact: &InitiateContact, asked: FeatureFlags, payload: &[u8]) -> Result<(), Reason> {

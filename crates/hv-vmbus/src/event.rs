@@ -1,4 +1,4 @@
-//! What the server tells an observer.
+//! What the bus tells an observer.
 
 use crate::protocol::{ChannelId, GpadlId, MessageType, Version};
 use crate::ring::RingError;
@@ -59,20 +59,28 @@ pub enum Event {
         /// Channel.
         channel: ChannelId,
     },
-    /// The guest answered a heartbeat.
-    Heartbeat {
+    /// A device has something to tell of itself: what, its own documentation says.
+    Device {
         /// Channel.
         channel: ChannelId,
-        /// Number that it answered with.
-        sequence: u64,
+        /// What it is.
+        note: u32,
+        /// A number that belongs to it.
+        value: u64,
     },
     /// The guest has put nonsense into a ring, or taken its memory away. The host does not serve the channel before it
     /// is opened anew.
-    RingSpoilt {
+    RingCorrupt {
         /// Channel.
         channel: ChannelId,
         /// What was wrong.
         error: RingError,
+    },
+    /// The guest has broken the device's protocol in a way that has no answer there. The host does not serve the channel before
+    /// it is opened anew.
+    Fault {
+        /// Channel.
+        channel: ChannelId,
     },
     /// A message that does what it should not. What has an answer was answered with a failure.
     Rejected {
@@ -134,6 +142,10 @@ pub enum Reason {
     UnknownVp,
     /// An event flag of 2048 or more.
     BadFlag,
+    /// Connection 0, which no signal can have.
+    BadConnection,
+    /// The device does not take what the guest asks for.
+    DeviceRefused,
     /// MODIFYCHANNEL of a channel without interrupts, or to switch them off.
     NoInterrupt,
 }

@@ -1,197 +1,484 @@
 //! Page lists that the guest has named, in a pool of fixed size.
+//!
+//! Entries and words are atomics only so that two locks can guard them: what changes an entry holds the bus's lock, and
+//! from the time on that the entry is ready, the lock of its channel's device as well. So the packet path, which has only
+//! the device's lock, can look up the entries of its own channels; of others it compares the names and goes on. The locks
+//! order all accesses. A list's words stay in their place until the list is removed.
 
 use crate::event::Reason;
-use crate::image;
-use crate::protocol::{ChannelId, GpadlId};
-use hv_memory::save::RestoreError;
+use crate::pages::{Builder, PAGE, PagesError};
+use crate::protocol::GpadlId;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_memory::{BadAddress, GuestMemory};
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
 const PFN_LIMIT: u64 = 1 << 40;
 
-const PAGE: u64 = 4096;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Body messages are missing.
-    Filling,
+    Filling = 1,
     /// The guest was told that it can be used.
-    Ready,
+    Ready = 2,
     /// It holds the rings of an open channel.
-    InUse,
-    /// It does, and the guest wants it back as soon as the channel is closed.
-    TearingDown,
+    Rings = 3,
 }
 
+/// What is to be done with a list as soon as it is neither held nor a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing.
+    Stay = 0,
+    /// The guest is told that it is torn down, and it is forgotten.
+    TearDown = 1,
+    /// It is forgotten.
+    Drop = 2,
+}
+
+/// A list as it is at the moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gpadl {
     pub(crate) id: GpadlId,
-    pub(crate) channel: ChannelId,
+    /// Number of its channel.
+    pub(crate) channel: u32,
     pub(crate) state: State,
-    ranges: u16,
+    pub(crate) fate: Fate,
+    ranges: u32,
     /// First word in the pool.
     start: usize,
     /// Words in all.
     len: usize,
     /// Words that have come.
     filled: usize,
+    /// Requests in flight that use it.
+    holds: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Channel above, name below; 0 is no entry, since no channel has the number 0.
+    key: AtomicU64,
+    /// State, and fate in the second byte.
+    state: AtomicU32,
+    ranges: AtomicU32,
+    start: AtomicU32,
+    len: AtomicU32,
+    filled: AtomicU32,
+    holds: AtomicU32,
+}
+
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            key: AtomicU64::new(0),
+            state: AtomicU32::new(0),
+            ranges: AtomicU32::new(0),
+            start: AtomicU32::new(0),
+            len: AtomicU32::new(0),
+            filled: AtomicU32::new(0),
+            holds: AtomicU32::new(0),
+        }
+    }
+
+    fn is_used(&self) -> bool {
+        self.key.load(Relaxed) != 0
+    }
+
+    fn get(&self) -> Option<Gpadl> {
+        let key = self.key.load(Relaxed);
+        let word = self.state.load(Relaxed);
+        let state = match word & 0xff {
+            1 => State::Filling,
+            2 => State::Ready,
+            3 => State::Rings,
+            _ => return None,
+        };
+        let fate = match word >> 8 {
+            0 => Fate::Stay,
+            1 => Fate::TearDown,
+            _ => Fate::Drop,
+        };
+        (key != 0).then(|| Gpadl {
+            id: GpadlId(key as u32),
+            channel: (key >> 32) as u32,
+            state,
+            fate,
+            ranges: self.ranges.load(Relaxed),
+            start: self.start.load(Relaxed) as usize,
+            len: self.len.load(Relaxed) as usize,
+            filled: self.filled.load(Relaxed) as usize,
+            holds: self.holds.load(Relaxed),
+        })
+    }
+
+    fn set(&self, gpadl: &Gpadl) {
+        self.set_state(gpadl.state, gpadl.fate);
+        self.ranges.store(gpadl.ranges, Relaxed);
+        self.start.store(gpadl.start as u32, Relaxed);
+        self.len.store(gpadl.len as u32, Relaxed);
+        self.filled.store(gpadl.filled as u32, Relaxed);
+        self.holds.store(gpadl.holds, Relaxed);
+        self.key.store(u64::from(gpadl.channel) << 32 | u64::from(gpadl.id.0), Relaxed);
+    }
+
+    fn set_state(&self, state: State, fate: Fate) {
+        self.state.store(state as u32 | (fate as u32) << 8, Relaxed);
+    }
 }
 
 /// The GPADLs of a connection. `WORDS` bounds the sum of their sizes: one word per page and one per range.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Gpadls<const GPADLS: usize, const WORDS: usize> {
-    entries: [Option<Gpadl>; GPADLS],
-    words: [u64; WORDS],
-    used: usize,
+    entries: [Entry; GPADLS],
+    words: [AtomicU64; WORDS],
 }
 
 impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
     pub(crate) const fn new() -> Self {
-        Self { entries: [None; GPADLS], words: [0; WORDS], used: 0 }
+        assert!(WORDS <= u32::MAX as usize, "a word's place has 32 bits");
+        Self { entries: [const { Entry::new() }; GPADLS], words: [const { AtomicU64::new(0) }; WORDS] }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.entries = [None; GPADLS];
-        self.words.fill(0);
-        self.used = 0;
+    pub(crate) fn pool(&self) -> Pool<'_> {
+        Pool { entries: &self.entries, words: &self.words }
     }
+}
 
-    pub(crate) fn get(&self, id: GpadlId) -> Option<&Gpadl> {
-        self.entries.iter().flatten().find(|g| g.id == id)
-    }
+/// The same without its capacities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool<'a> {
+    entries: &'a [Entry],
+    words: &'a [AtomicU64],
+}
 
-    pub(crate) fn get_mut(&mut self, id: GpadlId) -> Option<&mut Gpadl> {
-        self.entries.iter_mut().flatten().find(|g| g.id == id)
-    }
-
-    /// The GPADL that holds a channel's rings.
-    pub(crate) fn rings_of(&mut self, channel: ChannelId) -> Option<&mut Gpadl> {
-        let rings =
-            |g: &&mut Gpadl| g.channel == channel && matches!(g.state, State::InUse | State::TearingDown);
-        self.entries.iter_mut().flatten().find(rings)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Gpadl> {
-        self.entries.iter().flatten()
-    }
-
-    /// The same in the order in which they came: each begins in the pool where the one before it ends.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Gpadl> {
-        let beginning_at = |start| self.iter().find(|g| g.start == start);
-        core::iter::successors(beginning_at(0), move |g| beginning_at(g.start + g.len))
-    }
-
-    /// The words of a GPADL, those that have not come included.
-    pub(crate) fn words(&self, gpadl: &Gpadl) -> &[u64] {
-        &self.words[gpadl.start..gpadl.start + gpadl.len]
-    }
-
-    /// Takes a saved GPADL, and returns its words to be filled.
-    pub(crate) fn insert(&mut self, gpadl: Gpadl) -> Result<&mut [u64], RestoreError> {
-        let Gpadl { len, filled, state, .. } = gpadl;
-        if self.get(gpadl.id).is_some() {
-            return Err(RestoreError::Invalid("page list, which is there twice,"));
+impl<'a> Pool<'a> {
+    /// Forgets all.
+    pub(crate) fn clear(self) {
+        for entry in self.entries {
+            entry.key.store(0, Relaxed);
         }
-        if len == 0 || filled > len || (filled == len) == (state == State::Filling) {
-            return Err(RestoreError::Invalid("length of a page list"));
-        }
-        if len > WORDS - self.used {
-            return Err(RestoreError::NoRoom);
-        }
-        let slot = self.entries.iter_mut().find(|e| e.is_none()).ok_or(RestoreError::NoRoom)?;
-        let start = self.used;
-        *slot = Some(Gpadl { start, ..gpadl });
-        self.used += len;
-        Ok(&mut self.words[start..start + len])
     }
 
-    /// Whether a GPADL that has come completely is one.
-    pub(crate) fn is_valid(&self, id: GpadlId) -> bool {
-        let whole = |g: &Gpadl| g.state == State::Filling || validate(g.ranges, self.words(g)).is_ok();
-        self.get(id).is_some_and(whole)
+    fn slot(self, id: GpadlId) -> Option<(usize, &'a Entry)> {
+        let named = |(_, e): &(usize, &Entry)| {
+            let key = e.key.load(Relaxed);
+            key != 0 && key as u32 == id.0
+        };
+        self.entries.iter().enumerate().find(named)
+    }
+
+    pub(crate) fn find(self, id: GpadlId) -> Option<(usize, Gpadl)> {
+        let (at, entry) = self.slot(id)?;
+        Some((at, entry.get()?))
+    }
+
+    pub(crate) fn get(self, at: usize) -> Option<Gpadl> {
+        self.entries.get(at)?.get()
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = (usize, Gpadl)> + 'a {
+        self.entries.iter().enumerate().filter_map(|(at, entry)| Some((at, entry.get()?)))
+    }
+
+    /// The list with this name, if it belongs to one of these channels and can be used.
+    pub(crate) fn ready(self, id: GpadlId, channels: Range<u32>) -> Option<(usize, Gpadl)> {
+        let usable = |g: &Gpadl| g.state != State::Filling && g.fate == Fate::Stay;
+        self.find(id).filter(|(_, g)| channels.contains(&g.channel) && usable(g))
+    }
+
+    /// Returns true if these words are in the pool and in no list.
+    fn is_free(self, start: usize, len: usize) -> bool {
+        let fits = start.checked_add(len).is_some_and(|end| end <= self.words.len());
+        fits && !self.iter().any(|(_, g)| g.start < start + len && start < g.start + g.len)
+    }
+
+    /// The beginning of the first gap of so many words.
+    fn gap(self, len: usize) -> Option<usize> {
+        let overlaps = |start: usize| {
+            let end = start + len;
+            self.iter().find(|(_, g)| g.start < end && start < g.start + g.len)
+        };
+        let mut start = 0;
+        // Each turn goes past a list, in the order of their places.
+        for _ in 0..=self.entries.len() {
+            if len > self.words.len().checked_sub(start)? {
+                return None;
+            }
+            match overlaps(start) {
+                None => return Some(start),
+                Some((_, gpadl)) => start = gpadl.start + gpadl.len,
+            }
+        }
+        None
     }
 
     /// Begins a GPADL of `bytes` bytes of ranges with the part of them that came with the header. Returns its page
     /// count if that was all.
     pub(crate) fn begin(
-        &mut self,
+        self,
         id: GpadlId,
-        channel: ChannelId,
+        channel: u32,
         ranges: u16,
         bytes: u16,
         data: &[u8],
     ) -> Result<Option<u32>, Reason> {
-        if self.get(id).is_some() {
+        if self.slot(id).is_some() {
             return Err(Reason::DuplicateGpadl);
         }
         let len = usize::from(bytes) / 8;
         if len == 0 || ranges == 0 {
             return Err(Reason::BadRange);
         }
-        if len > WORDS - self.used {
-            return Err(Reason::NoRoom);
-        }
-        let slot = self.entries.iter_mut().find(|e| e.is_none()).ok_or(Reason::NoRoom)?;
-        *slot = Some(Gpadl { id, channel, state: State::Filling, ranges, start: self.used, len, filled: 0 });
-        self.used += len;
+        let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(Reason::NoRoom)?;
+        let start = self.gap(len).ok_or(Reason::NoRoom)?;
+        let state = State::Filling;
+        let ranges = ranges.into();
+        entry.set(&Gpadl { id, channel, state, fate: Fate::Stay, ranges, start, len, filled: 0, holds: 0 });
         self.append(id, data)
     }
 
     /// Adds page numbers to a GPADL that is being filled. Returns its page count if these were the last. Bytes beyond
     /// the announced length are ignored: UEFI firmware always posts messages of full length. A GPADL with an error is
     /// forgotten.
-    pub(crate) fn append(&mut self, id: GpadlId, data: &[u8]) -> Result<Option<u32>, Reason> {
-        let gpadl = self.entries.iter_mut().flatten().find(|g| g.id == id).ok_or(Reason::UnknownGpadl)?;
+    pub(crate) fn append(self, id: GpadlId, data: &[u8]) -> Result<Option<u32>, Reason> {
+        let (at, gpadl) = self.find(id).ok_or(Reason::UnknownGpadl)?;
         if gpadl.state != State::Filling {
             return Err(Reason::GpadlBusy);
         }
-        let room = &mut self.words[gpadl.start..gpadl.start + gpadl.len][gpadl.filled..];
-        for (word, bytes) in room.iter_mut().zip(data.chunks_exact(8)) {
-            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-            gpadl.filled += 1;
+        let mut filled = gpadl.filled;
+        for (word, bytes) in self.words(&gpadl)[filled..].iter().zip(data.chunks_exact(8)) {
+            word.store(u64::from_le_bytes(bytes.try_into().unwrap_or_default()), Relaxed);
+            filled += 1;
         }
-        if gpadl.filled < gpadl.len {
+        self.entries[at].filled.store(filled as u32, Relaxed);
+        if filled < gpadl.len {
             return Ok(None);
         }
-        gpadl.state = State::Ready;
-        let (ranges, words) = (gpadl.ranges, &self.words[gpadl.start..gpadl.start + gpadl.len]);
-        match validate(ranges, words) {
-            Ok(pages) => Ok(Some(pages)),
+        match validate(gpadl.ranges, self.words(&gpadl)) {
+            Ok(pages) => {
+                self.entries[at].set_state(State::Ready, Fate::Stay);
+                Ok(Some(pages))
+            }
             Err(reason) => {
-                self.remove(id);
+                self.remove(at);
                 Err(reason)
             }
         }
     }
 
-    /// Forgets a GPADL, and closes the gap that it leaves in the pool.
-    pub(crate) fn remove(&mut self, id: GpadlId) {
-        let Some(slot) = self.entries.iter_mut().find(|e| e.is_some_and(|g| g.id == id)) else { return };
-        let Some(gone) = slot.take() else { return };
-        self.words.copy_within(gone.start + gone.len..self.used, gone.start);
-        self.used -= gone.len;
-        for gpadl in self.entries.iter_mut().flatten() {
-            if gpadl.start > gone.start {
-                gpadl.start -= gone.len;
-            }
+    /// The words of a list, those that have not come included.
+    fn words(self, gpadl: &Gpadl) -> &'a [AtomicU64] {
+        self.words.get(gpadl.start..gpadl.start + gpadl.len).unwrap_or_default()
+    }
+
+    /// Forgets a list.
+    pub(crate) fn remove(self, at: usize) {
+        if let Some(entry) = self.entries.get(at) {
+            entry.key.store(0, Relaxed);
         }
     }
 
-    /// Forgets all GPADLs of a channel.
-    pub(crate) fn remove_channel(&mut self, channel: ChannelId) {
-        while let Some(id) = self.entries.iter().flatten().find(|g| g.channel == channel).map(|g| g.id) {
-            self.remove(id);
+    pub(crate) fn set_state(self, at: usize, state: State, fate: Fate) {
+        if let Some(entry) = self.entries.get(at) {
+            entry.set_state(state, fate);
         }
     }
 
-    /// The page numbers of a GPADL that is one range of whole pages, as rings are.
-    pub(crate) fn whole_pages(&self, id: GpadlId) -> Option<&[u64]> {
-        let gpadl = self.get(id)?;
-        let (range, pages) = self.words[gpadl.start..gpadl.start + gpadl.len].split_first()?;
-        let (bytes, offset) = split_range(*range);
+    /// One more request uses the list.
+    pub(crate) fn hold(self, at: usize) {
+        if let Some(entry) = self.entries.get(at) {
+            entry.holds.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request that used the list is done. Returns true if the list's end was waiting for it.
+    pub(crate) fn release(self, at: usize) -> bool {
+        let Some(entry) = self.entries.get(at) else { return false };
+        entry.holds.fetch_sub(1, Relaxed);
+        self.get(at).is_some_and(|g| g.is_over())
+    }
+
+    /// The page numbers of a list that is one range of whole pages, as rings are: where they are in the pool.
+    pub(crate) fn whole_pages(self, gpadl: &Gpadl) -> Option<Range<usize>> {
+        let (range, pages) = self.words(gpadl).split_first()?;
+        let (bytes, offset) = split_range(range.load(Relaxed));
         if gpadl.ranges != 1 || offset != 0 || bytes % PAGE != 0 {
             return None;
         }
-        pages.get(..usize::try_from(bytes / PAGE).ok()?)
+        let count = usize::try_from(bytes / PAGE).ok().filter(|count| *count <= pages.len())?;
+        Some(gpadl.start + 1..gpadl.start + 1 + count)
+    }
+
+    /// Words of the pool.
+    pub(crate) fn part(self, range: Range<usize>) -> &'a [AtomicU64] {
+        self.words.get(range).unwrap_or_default()
+    }
+
+    /// Bytes in a list's ranges.
+    pub(crate) fn bytes(self, gpadl: &Gpadl) -> u64 {
+        self.ranges(gpadl).map(|(bytes, ..)| bytes).sum()
+    }
+
+    /// Length, offset and page numbers of each range.
+    fn ranges(self, gpadl: &Gpadl) -> impl Iterator<Item = (u64, u64, &'a [AtomicU64])> {
+        let mut words = self.words(gpadl);
+        (0..gpadl.ranges).map_while(move |_| {
+            let (range, rest) = words.split_first()?;
+            let (bytes, offset) = split_range(range.load(Relaxed));
+            let count = usize::try_from((offset + bytes).div_ceil(PAGE)).ok()?;
+            let (pages, rest) = rest.split_at_checked(count)?;
+            words = rest;
+            Some((bytes, offset, pages))
+        })
+    }
+
+    /// Calls `each` for the pages of `len` bytes from byte `from` of a list on: page number, offset in it, and length.
+    fn walk<E>(
+        self,
+        gpadl: &Gpadl,
+        from: u64,
+        len: u64,
+        beyond: E,
+        mut each: impl FnMut(u64, u64, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut from, mut left) = (from, len);
+        for (bytes, offset, pages) in self.ranges(gpadl) {
+            if from >= bytes {
+                from -= bytes;
+                continue;
+            }
+            let mut at = offset + from;
+            let end = at + left.min(bytes - from);
+            while at < end {
+                let part = (PAGE - at % PAGE).min(end - at);
+                let page = usize::try_from(at / PAGE).ok().and_then(|page| pages.get(page));
+                let Some(page) = page else { return Err(beyond) };
+                each(page.load(Relaxed), at % PAGE, part)?;
+                at += part;
+                left -= part;
+            }
+            from = 0;
+            if left == 0 {
+                break;
+            }
+        }
+        if left == 0 { Ok(()) } else { Err(beyond) }
+    }
+
+    /// Judges `len` bytes from byte `from` of a list on, and appends them to `into`.
+    pub(crate) fn slice<M: GuestMemory>(
+        self,
+        gpadl: &Gpadl,
+        from: u64,
+        len: u64,
+        memory: &M,
+        into: &mut Builder<'_>,
+    ) -> Result<(), PagesError> {
+        self.walk(gpadl, from, len, PagesError::Beyond, |pfn, offset, part| {
+            into.page(memory, pfn, offset, part)
+        })
+    }
+
+    /// Copies bytes from byte `from` of a list on into `into`.
+    pub(crate) fn read<M: GuestMemory>(
+        self,
+        gpadl: &Gpadl,
+        from: u64,
+        memory: &M,
+        into: &mut [u8],
+    ) -> Result<(), BadAddress> {
+        let mut done = 0;
+        self.walk(gpadl, from, into.len() as u64, BadAddress, |pfn, offset, part| {
+            let part = part as usize;
+            memory.read(pfn * PAGE + offset, &mut into[done..done + part])?;
+            done += part;
+            Ok(())
+        })
+    }
+
+    /// Copies `bytes` to byte `from` of a list on.
+    pub(crate) fn write<M: GuestMemory>(
+        self,
+        gpadl: &Gpadl,
+        from: u64,
+        memory: &M,
+        bytes: &[u8],
+    ) -> Result<(), BadAddress> {
+        let mut done = 0;
+        self.walk(gpadl, from, bytes.len() as u64, BadAddress, |pfn, offset, part| {
+            let part = part as usize;
+            memory.write(pfn * PAGE + offset, &bytes[done..done + part])?;
+            done += part;
+            Ok(())
+        })
+    }
+
+    /// Saves the lists in the order of their places, which a restored pool gives them again. None is held.
+    pub(crate) fn save(self, w: &mut Writer<'_>) {
+        w.count(self.iter().count());
+        let mut from = 0;
+        while let Some((_, g)) = self.iter().filter(|(_, g)| g.start >= from).min_by_key(|(_, g)| g.start) {
+            w.u32(g.id.0);
+            w.u32(g.channel);
+            w.u8(g.state as u8);
+            w.u8(g.fate as u8);
+            w.u32(g.ranges);
+            w.count(g.start);
+            w.count(g.len);
+            w.count(g.filled);
+            self.words(&g).iter().take(g.filled).for_each(|word| w.u64(word.load(Relaxed)));
+            from = g.start + 1;
+        }
+    }
+
+    pub(crate) fn load(self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        const PART: RestoreError = RestoreError::Invalid("page list of VMBus");
+        self.clear();
+        for _ in 0..r.count()? {
+            let (id, channel) = (GpadlId(r.u32()?), r.u32()?);
+            let state = match r.u8()? {
+                1 => State::Filling,
+                2 => State::Ready,
+                3 => State::Rings,
+                _ => return Err(PART),
+            };
+            let fate = match r.u8()? {
+                0 => Fate::Stay,
+                1 => Fate::TearDown,
+                2 => Fate::Drop,
+                _ => return Err(PART),
+            };
+            let (ranges, place, len, filled) = (r.u32()?, r.count()?, r.count()?, r.count()?);
+            let complete = filled == len;
+            if channel == 0 || len == 0 || filled > len || complete == (state == State::Filling) {
+                return Err(PART);
+            }
+            if self.slot(id).is_some() || (state == State::Filling && fate == Fate::TearDown) {
+                return Err(PART);
+            }
+            let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(RestoreError::NoRoom)?;
+            // A smaller pool has them in other places.
+            let start = if self.is_free(place, len) { Some(place) } else { self.gap(len) };
+            let start = start.ok_or(RestoreError::NoRoom)?;
+            let gpadl = Gpadl { id, channel, state, fate, ranges, start, len, filled, holds: 0 };
+            entry.set(&gpadl);
+            for word in &self.words(&gpadl)[..filled] {
+                word.store(r.u64()?, Relaxed);
+            }
+            if complete && validate(ranges, self.words(&gpadl)).is_err() {
+                return Err(PART);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Gpadl {
+    /// Returns true if nothing stands any more between the list and its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.fate != Fate::Stay && self.holds == 0 && self.state != State::Rings
     }
 }
 
@@ -201,17 +488,17 @@ fn split_range(word: u64) -> (u64, u64) {
 }
 
 /// Walks the ranges and returns the number of pages. Words beyond the last range are ignored.
-fn validate(ranges: u16, mut words: &[u64]) -> Result<u32, Reason> {
+fn validate(ranges: u32, mut words: &[AtomicU64]) -> Result<u32, Reason> {
     let mut total = 0;
     for _ in 0..ranges {
         let (range, rest) = words.split_first().ok_or(Reason::BadRange)?;
-        let (bytes, offset) = split_range(*range);
+        let (bytes, offset) = split_range(range.load(Relaxed));
         if bytes == 0 || offset >= PAGE {
             return Err(Reason::BadRange);
         }
         let pages = (offset + bytes).div_ceil(PAGE);
         let count = usize::try_from(pages).map_err(|_| Reason::BadRange)?;
-        if count > rest.len() || rest[..count].iter().any(|pfn| *pfn >= PFN_LIMIT) {
+        if count > rest.len() || rest[..count].iter().any(|pfn| pfn.load(Relaxed) >= PFN_LIMIT) {
             return Err(Reason::BadRange);
         }
         total += count;
@@ -219,14 +506,6 @@ fn validate(ranges: u16, mut words: &[u64]) -> Result<u32, Reason> {
     }
     u32::try_from(total).map_err(|_| Reason::BadRange)
 }
-
-image::fields!(Gpadl { id, channel, state, ranges, start, len, filled });
-image::variants!(State, "state of a page list" {
-    0 => Filling,
-    1 => Ready,
-    2 => InUse,
-    3 => TearingDown,
-});
 
 #[cfg(test)]
 mod tests {
@@ -237,7 +516,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::vec::Vec;
 
-    const CHANNEL: ChannelId = ChannelId(1);
+    const CHANNEL: u32 = 1;
 
     /// The words of one range of these pages, as bytes.
     fn list(pages: &[u64]) -> Vec<u8> {
@@ -245,31 +524,44 @@ mod tests {
         [range].iter().chain(pages).flat_map(|w| w.to_le_bytes()).collect()
     }
 
+    fn pages(pool: Pool<'_>, id: GpadlId) -> Option<Vec<u64>> {
+        let (_, gpadl) = pool.find(id)?;
+        Some(pool.part(pool.whole_pages(&gpadl)?).iter().map(|w| w.load(Relaxed)).collect())
+    }
+
     proptest! {
         #[test]
-        fn lists_keep_their_pages_while_others_come_and_go(
+        fn lists_keep_their_pages_and_places_while_others_come_and_go(
             steps in vec((0u32..6, 1u64..20, any::<bool>(), any::<u16>()), 0..100),
         ) {
-            let mut gpadls = Gpadls::<4, 48>::new();
-            let mut model = BTreeMap::new();
+            let gpadls = Gpadls::<4, 48>::new();
+            let pool = gpadls.pool();
+            let mut model: BTreeMap<GpadlId, (usize, Vec<u64>)> = BTreeMap::new();
             for (id, count, add, seed) in steps {
                 let id = GpadlId(id);
                 if add {
-                    let pages: Vec<u64> = (0..count).map(|i| u64::from(seed) * 64 + i).collect();
-                    let words: usize = model.values().map(|p: &Vec<u64>| p.len() + 1).sum();
-                    let fits = !model.contains_key(&id) && model.len() < 4 && words + pages.len() < 48;
-                    let bytes = list(&pages);
-                    let outcome = gpadls.begin(id, CHANNEL, 1, bytes.len() as u16, &bytes);
-                    prop_assert_eq!(outcome.is_ok(), fits);
-                    if fits {
-                        model.insert(id, pages);
+                    let list_of: Vec<u64> = (0..count).map(|i| u64::from(seed) * 64 + i).collect();
+                    let words: usize = model.values().map(|(_, p)| p.len() + 1).sum();
+                    let bytes = list(&list_of);
+                    let outcome = pool.begin(id, CHANNEL, 1, bytes.len() as u16, &bytes);
+                    if model.contains_key(&id) || model.len() == 4 || words + list_of.len() + 1 > 48 {
+                        prop_assert!(outcome.is_err());
+                    }
+                    if words == 0 {
+                        prop_assert!(outcome.is_ok());
+                    }
+                    if outcome.is_ok() {
+                        model.insert(id, (pool.find(id).unwrap().1.start, list_of));
                     }
                 } else {
-                    gpadls.remove(id);
+                    if let Some((at, _)) = pool.find(id) {
+                        pool.remove(at);
+                    }
                     model.remove(&id);
                 }
                 for id in (0..6).map(GpadlId) {
-                    prop_assert_eq!(gpadls.whole_pages(id), model.get(&id).map(|p| &p[..]));
+                    prop_assert_eq!(pages(pool, id), model.get(&id).map(|(_, p)| p.clone()));
+                    prop_assert_eq!(pool.find(id).map(|(_, g)| g.start), model.get(&id).map(|(s, _)| *s));
                 }
             }
         }
@@ -279,12 +571,50 @@ mod tests {
             ranges in 0u16..4,
             words in vec(prop_oneof![any::<u64>(), 0u64..10_000, (0u64..5).prop_map(|n| n << 32 | 4096)], 0..30),
         ) {
-            let mut gpadls = Gpadls::<1, 32>::new();
+            let gpadls = Gpadls::<1, 32>::new();
+            let pool = gpadls.pool();
             let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-            match gpadls.begin(GpadlId(1), CHANNEL, ranges, bytes.len() as u16, &bytes) {
+            match pool.begin(GpadlId(1), CHANNEL, ranges, bytes.len() as u16, &bytes) {
                 Ok(Some(pages)) => prop_assert!(pages as usize + usize::from(ranges) <= words.len()),
                 Ok(None) => prop_assert!(false, "all words were there"),
-                Err(_) => prop_assert!(gpadls.get(GpadlId(1)).is_none()),
+                Err(_) => prop_assert!(pool.find(GpadlId(1)).is_none()),
+            }
+        }
+
+        #[test]
+        fn a_part_of_a_list_is_the_bytes_that_it_names(
+            ranges in vec((0u64..4096, 1u64..9000), 1..4),
+            from in 0u64..30_000,
+            len in 1u64..20_000,
+        ) {
+            let gpadls = Gpadls::<1, 64>::new();
+            let pool = gpadls.pool();
+            let (mut words, mut bytes, mut page) = (Vec::new(), Vec::new(), 0);
+            for (offset, count) in &ranges {
+                words.push(offset << 32 | count);
+                for byte in *offset..offset + count {
+                    bytes.push((page + byte / PAGE * 2) * PAGE + byte % PAGE);
+                }
+                for _ in 0..(offset + count).div_ceil(PAGE) {
+                    words.push(page);
+                    page += 2;
+                }
+            }
+            let data: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            pool.begin(GpadlId(1), CHANNEL, ranges.len() as u16, data.len() as u16, &data).unwrap();
+            let (_, gpadl) = pool.find(GpadlId(1)).unwrap();
+            prop_assert_eq!(pool.bytes(&gpadl), bytes.len() as u64);
+            let mut seen = Vec::new();
+            let outcome = pool.walk(&gpadl, from, len, (), |pfn, offset, part| {
+                seen.extend((0..part).map(|i| pfn * PAGE + offset + i));
+                Ok(())
+            });
+            match usize::try_from(from).ok().and_then(|from| bytes.get(from..from + len as usize)) {
+                Some(expected) => {
+                    prop_assert_eq!(outcome, Ok(()));
+                    prop_assert_eq!(&seen[..], expected);
+                }
+                None => prop_assert_eq!(outcome, Err(())),
             }
         }
     }

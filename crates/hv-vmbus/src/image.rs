@@ -1,7 +1,7 @@
 //! How state becomes bytes and comes back: field after field, little-endian, without padding.
 
 use crate::protocol::{
-    ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version, ic,
+    ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version,
 };
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -28,7 +28,7 @@ macro_rules! plain {
 }
 
 plain!(u8, u16, u32, u64);
-plain!(ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version, ic::Version);
+plain!(ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version);
 
 /// Structures whose fields are saved in the order given, which names all of them.
 macro_rules! fields {
@@ -83,17 +83,6 @@ impl Image for bool {
 
     fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
         r.flag("flag of VMBus")
-    }
-}
-
-/// Counts and indices, which fit 32 bits.
-impl Image for usize {
-    fn save(&self, w: &mut Writer<'_>) {
-        w.count(*self);
-    }
-
-    fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
-        r.count()
     }
 }
 

@@ -1,14 +1,21 @@
-//! VMBus on ARM64: the host's offer, GPADL and channel state machine, and rings.
+//! VMBus on ARM64: the host's offer, GPADL and channel state machine, rings, and what a device is to them.
 //!
-//! [`Server`] is the host's end of one partition's VMBus. It does no I/O and allocates nothing: messages, signals and
-//! time go in, and what follows from them goes out through the [`Port`] that the partition implements. A server fits in
-//! a `static` behind the partition's lock.
+//! [`Bus`] is the host's end of one partition's VMBus. It does no I/O and allocates nothing: messages, signals, completions and
+//! time go in, and what follows from them goes out through the [`Port`] that the partition implements. It knows no device:
+//! each is a [`Device`] in a [`Slot`] of a structure that the embedder composes with [`devices!`]. A bus fits in a `static`, and
+//! is used through `&self`.
+//!
+//! What a device needs of others it asks for with a request, which the embedder's [`Backend`] serves: with guest memory
+//! that was judged ([`Pages`]), and a [`Token`] for [`Bus::completed`]. The crate `hv-devices` has devices, and tells how to write
+//! one.
 //!
 //! ```
 //! use hv_vmbus::protocol::{InitiateContact, MessageHeader, MessageType, TargetInfo, Version};
-//! use hv_vmbus::{Config, Posted, Server};
+//! use hv_vmbus::{Bus, Config, Posted, Slot};
+//! use std::cell::RefCell;
 //! use zerocopy::{FromZeros, IntoBytes};
 //!
+//! # use hv_vmbus::{Backend, Device, Io, Never, Packet, Taken};
 //! # struct NoMemory;
 //! # impl hv_vmbus::GuestMemory for NoMemory {
 //! #     fn read(&self, _: u64, _: &mut [u8]) -> Result<(), hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
@@ -19,9 +26,16 @@
 //! #     fn swap(&self, _: u64, _: u32) -> Result<u32, hv_vmbus::BadAddress> { Err(hv_vmbus::BadAddress) }
 //! #     fn contains(&self, _: u64, _: u64) -> bool { false }
 //! # }
+//! # #[derive(Debug)] struct Silent;
+//! # impl Device for Silent {
+//! #     type Request = Never;
+//! #     const NAME: [u8; 4] = *b"none";
+//! #     fn packet<P: Backend<Never>>(&mut self, _: &mut Packet<'_, P::Memory>, _: &mut Io<'_, P, Never>) -> Taken { Taken::Later }
+//! #     fn reset(&mut self) {}
+//! # }
 //! #[derive(Default)]
 //! struct Partition {
-//!     slots: Vec<Vec<u8>>,
+//!     slots: RefCell<Vec<Vec<u8>>>,
 //! }
 //!
 //! impl hv_vmbus::Port for Partition {
@@ -29,25 +43,25 @@
 //! #   fn memory(&self) -> &NoMemory { &NoMemory }
 //! #   fn reference_time(&self) -> u64 { 0 }
 //! #   fn has_vp(&self, vp: u32) -> bool { vp == 0 }
-//! #   fn interrupt(&mut self, _: u32, _: u8, _: u16) {}
-//!     fn post(&mut self, _vp: u32, _sint: u8, payload: &[u8]) -> Posted {
-//!         self.slots.push(payload.to_vec());
+//! #   fn interrupt(&self, _: u32, _: u8, _: u16) {}
+//!     fn post(&self, _vp: u32, _sint: u8, payload: &[u8]) -> Posted {
+//!         self.slots.borrow_mut().push(payload.to_vec());
 //!         Posted::Queued
 //!     }
 //!     // memory, time and interrupts left out here
 //! }
 //!
-//! static DEFAULT: Server = Server::new(Config::DEFAULT);
-//! let mut server = DEFAULT.clone();
-//! let mut partition = Partition::default();
+//! type Lock = spin::Mutex<()>;
+//! static BUS: Bus<Lock, Slot<Lock, Silent>> = Bus::new(Config::DEFAULT, Slot::new(Silent));
+//! let partition = Partition::default();
 //!
 //! let mut contact = InitiateContact::new_zeroed();
 //! contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
 //! contact.version = Version::V5_3;
 //! contact.target_info = TargetInfo(0).with_sint(2);
-//! server.message(4, contact.as_bytes(), &mut partition).unwrap();
-//! assert_eq!(partition.slots[0][..4], MessageType::VERSION_RESPONSE.0.to_le_bytes());
-//! assert_eq!(server.version(), Some(Version::V5_3));
+//! BUS.message(4, contact.as_bytes(), &partition).unwrap();
+//! assert_eq!(partition.slots.borrow()[0][..4], MessageType::VERSION_RESPONSE.0.to_le_bytes());
+//! assert_eq!(BUS.version(), Some(Version::V5_3));
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -55,24 +69,47 @@
 /// The protocol's types.
 pub use hv_tlfs::vmbus as protocol;
 
-mod channel;
+mod bus;
 mod config;
 mod contact;
 mod device;
+mod devices;
 mod event;
 mod gpadl;
 mod image;
+mod io;
+mod judge;
+mod line;
+mod messages;
 mod outbox;
+mod packet;
+mod pages;
 mod port;
 mod requests;
 pub mod ring;
 mod save;
-mod server;
-mod service;
+mod settle;
+mod shared;
+mod slot;
+mod worker;
 
-pub use config::{Config, Device, ECHO_INTERFACE, Offer};
+/// What [`devices!`] needs.
+#[doc(hidden)]
+pub mod composing {
+    pub use crate::devices::{Node, Part};
+    pub use crate::io::Place;
+    pub use crate::slot::Cx;
+}
+
+pub use bus::{Bus, BusError, Refused};
+pub use config::{Config, offer, pipe};
+pub use device::{Channel, Connect, Device, DeviceId, Head, Opening, Refusal, Taken, Token};
+pub use devices::{DeviceSet, Devices};
 pub use event::{Event, Reason};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
-pub use port::{Port, Posted};
-pub use server::{Refused, Server};
+pub use io::{Buffer, Io, Message, RequestError, SendError, TRANSFER_RANGES};
+pub use packet::{Answer, Done, Packet};
+pub use pages::{Pages, PagesError, Segment, Segments};
+pub use port::{Backend, Never, Port, Posted, Started, Work};
+pub use slot::Slot;

@@ -1,21 +1,17 @@
-//! Messages that the server owes the guest.
+//! Answers that wait for the guest.
 
 use crate::image;
 use crate::protocol::{
     ChannelId, ConnectionState, FeatureFlags, GpadlCreated, GpadlId, GpadlTorndown, Guid, MessageHeader,
-    MessageType, ModifyChannelResponse, NtStatus, OpenResult, RescindOffer, TlConnectResult, Version,
-    VersionResponse, VersionResponseFeatures,
+    MessageType, ModifyChannelResponse, NtStatus, OpenResult, TlConnectResult, Version, VersionResponse,
+    VersionResponseFeatures,
 };
 use zerocopy::IntoBytes;
 
-/// A message in its shortest form. Offers are made when they are sent, so that the queue stays small.
+/// An answer in its shortest form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owed {
     Contact(ContactAnswer),
-    /// All offers from the server's cursor on, then ALLOFFERS_DELIVERED.
-    Offers,
-    Offer(ChannelId),
-    Rescind(ChannelId),
     GpadlCreated(ChannelId, GpadlId, NtStatus),
     GpadlTorndown(GpadlId),
     OpenResult(ChannelId, u32, NtStatus),
@@ -88,9 +84,9 @@ impl Encoded {
 }
 
 impl Owed {
-    /// The message, except of offers, which need the channel's data.
-    pub(crate) fn encode(&self) -> Option<Encoded> {
-        Some(match *self {
+    /// The message.
+    pub(crate) fn encode(&self) -> Encoded {
+        match *self {
             Self::Contact(answer) => {
                 let message = answer.message();
                 if answer.version.is_some_and(|v| v >= Version::V6_0) {
@@ -99,10 +95,6 @@ impl Owed {
                     Encoded::new(&message.response)
                 }
             }
-            Self::Rescind(channel) => Encoded::new(&RescindOffer {
-                header: MessageHeader::new(MessageType::RESCIND_OFFER),
-                channel,
-            }),
             Self::GpadlCreated(channel, gpadl, status) => Encoded::new(&GpadlCreated {
                 header: MessageHeader::new(MessageType::GPADL_CREATED),
                 channel,
@@ -131,16 +123,13 @@ impl Owed {
                 status,
             }),
             Self::UnloadResponse => Encoded::header(MessageType::UNLOAD_RESPONSE),
-            Self::Offers | Self::Offer(_) => return None,
-        })
+        }
     }
 
     /// Kind of message.
     pub(crate) fn kind(&self) -> MessageType {
         match self {
             Self::Contact(_) => MessageType::VERSION_RESPONSE,
-            Self::Offers | Self::Offer(_) => MessageType::OFFER_CHANNEL,
-            Self::Rescind(_) => MessageType::RESCIND_OFFER,
             Self::GpadlCreated(..) => MessageType::GPADL_CREATED,
             Self::GpadlTorndown(_) => MessageType::GPADL_TORNDOWN,
             Self::OpenResult(..) => MessageType::OPEN_RESULT,
@@ -174,10 +163,6 @@ impl Outbox {
         Self::CAPACITY - self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Appends; false if there is no room.
     pub(crate) fn push(&mut self, owed: Owed) -> bool {
         if self.room() == 0 {
@@ -207,16 +192,13 @@ impl Outbox {
     }
 }
 
-image::variants!(Owed, "waiting message" {
+image::variants!(Owed, "message" {
     0 => Contact(answer),
-    1 => Offers,
-    2 => Offer(channel),
-    3 => Rescind(channel),
-    4 => GpadlCreated(channel, gpadl, status),
-    5 => GpadlTorndown(gpadl),
-    6 => OpenResult(channel, open_id, status),
-    7 => ModifyResponse(channel, status),
-    8 => ConnectResult(endpoint, service, status),
-    9 => UnloadResponse,
+    1 => GpadlCreated(channel, gpadl, status),
+    2 => GpadlTorndown(gpadl),
+    3 => OpenResult(channel, open_id, status),
+    4 => ModifyResponse(channel, status),
+    5 => ConnectResult(endpoint, service, status),
+    6 => UnloadResponse,
 });
 image::fields!(ContactAnswer { vp, sint, version, state, features, message_connection });

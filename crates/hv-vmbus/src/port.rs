@@ -1,6 +1,9 @@
-//! What the server asks of the partition.
+//! What the bus asks of the partition, and devices of what stands behind them.
 
+use crate::device::{DeviceId, Token};
 use crate::event::Event;
+use crate::pages::Pages;
+use core::convert::Infallible;
 use hv_memory::GuestMemory;
 
 /// What became of a message.
@@ -8,15 +11,16 @@ use hv_memory::GuestMemory;
 pub enum Posted {
     /// It waits in a message slot or in the queue before it.
     Queued,
-    /// The queue is full; the server keeps the message until [`Server::flush`](crate::Server::flush) is called.
+    /// The queue is full; the bus keeps the message until [`Bus::flush`](crate::Bus::flush) is called.
     Full,
-    /// It is not delivered: there is no such VP, or its SynIC or message page is off. The server drops it, as Hyper-V does
-    /// (openvmm, issue 2276).
+    /// It can never be delivered: there is no such VP, or its SynIC is off. The bus drops it.
     Undeliverable,
 }
 
-/// The partition, as the server sees it. The server calls these methods from within its own, so none of them may call
-/// the server back.
+/// The partition, as the bus sees it.
+///
+/// Every call of the bus is given one. The bus calls these methods with locks held, so none of them may call the bus.
+/// What they take of locks comes after the bus's own.
 pub trait Port {
     /// The guest's memory.
     type Memory: GuestMemory;
@@ -29,18 +33,60 @@ pub trait Port {
 
     /// Queues a SynIC message of type [`MESSAGE_TYPE`](crate::protocol::connection::MESSAGE_TYPE) for a VP's SINT.
     /// The payload has 240 bytes at most.
-    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted;
+    fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted;
 
     /// Sets event flag `flag` of a VP's SINT, and interrupts the VP if it was clear. A VP or SINT that does not exist
     /// or is masked loses the signal, as TLFS says of `HvCallSignalEvent`.
-    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16);
+    fn interrupt(&self, vp: u32, sint: u8, flag: u16);
 
-    /// Whether the partition has a VP with this index.
+    /// Returns true if the partition has a VP with this index.
     fn has_vp(&self, vp: u32) -> bool;
 
-    /// Told of what happens on the bus.
+    /// Is told of what happens on the bus.
     #[inline]
-    fn observe(&mut self, event: Event) {
+    fn observe(&self, event: Event) {
         let _ = event;
+    }
+}
+
+/// What a device asks its back end for.
+pub trait Work {
+    /// What the back end answers with.
+    type Outcome;
+}
+
+/// The request of a device that never asks.
+pub type Never = Infallible;
+
+impl Work for Never {
+    type Outcome = Never;
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started<O> {
+    /// The back end works on it, and [`Bus::completed`](crate::Bus::completed) will be called with the token.
+    Pending,
+    /// It is done.
+    Done(O),
+    /// The back end has no room. The request waits, and no further packet is taken, until another request of the
+    /// device is completed or [`Bus::resume`](crate::Bus::resume) is called.
+    Full,
+}
+
+/// What stands behind a device: it is told what to do, and not why.
+pub trait Backend<W: Work>: Port {
+    /// Starts a request of a device.
+    ///
+    /// `data` is guest memory that was judged; its addresses stay the guest's until the request is completed, and the bus
+    /// tells no guest before that its pages are its own again. It is called with the device's lock held, so it must not
+    /// call the bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before this
+    /// returns.
+    fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
+}
+
+impl<P: Port> Backend<Never> for P {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
     }
 }

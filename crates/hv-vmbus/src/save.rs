@@ -1,130 +1,144 @@
-//! The server saved and restored.
+//! The bus saved and restored.
 
-use crate::channel::{Channel, State};
-use crate::gpadl;
+use crate::bus::{Bus, BusError, Connection};
+use crate::devices::{DeviceSet, Devices};
+use crate::gpadl::State;
 use crate::image::Image;
+use crate::line::Stage;
 use crate::outbox::Outbox;
-use crate::server::{Connection, Server};
+use crate::port::Port;
+use core::sync::atomic::Ordering;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use lock_api::RawMutex;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VMBS");
-const VERSION: u32 = 2;
+const FORMAT: u32 = 3;
 
-impl<const CHANNELS: usize, const GPADLS: usize, const WORDS: usize> Server<CHANNELS, GPADLS, WORDS> {
-    /// Writes the whole state, the offers included. Rings are the guest's memory, and not part of it.
-    pub fn save(&self, w: &mut Writer<'_>) {
-        w.u32(MAGIC);
-        w.u32(VERSION);
-        self.connection.save(w);
-        self.vp.save(w);
-        self.cursor.save(w);
-        self.rejected.save(w);
-        w.count(self.channels.iter().flatten().count());
-        self.channels.iter().flatten().for_each(|channel| channel.save(w));
-        self.gpadls.save(w);
-        self.outbox.save(w);
-    }
-
-    /// Takes over a saved state, and reads no further. The capacities need not be those of the server that was saved.
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
+    /// Writes the whole state, that of the devices included. Rings are the guest's memory, and not part of it. No packet may be
+    /// served meanwhile.
     ///
     /// # Errors
-    /// The state was not written by [`save`](Self::save), or does not fit this server. The server is then as after
+    /// [`BusError::InFlight`]: what back ends work on cannot be saved. [Pause](Self::pause) the bus, and wait until it
+    /// [is idle](Self::is_idle).
+    pub fn save<P: Port>(&self, port: &P, w: &mut Writer<'_>) -> Result<(), BusError>
+    where
+        D: Devices<P>,
+    {
+        let control = self.control.lock();
+        if !self.is_idle() {
+            return Err(BusError::InFlight);
+        }
+        w.u32(MAGIC);
+        w.u32(FORMAT);
+        w.count(D::DEVICES);
+        w.count(D::LINES);
+        control.connection.save(w);
+        w.u32(control.vp);
+        w.flag(control.offers_end);
+        w.flag(control.changes);
+        w.flag(self.owes());
+        control.ending.save(w);
+        w.u64(control.rejected);
+        control.outbox.save(w);
+        self.gpadls.pool().save(w);
+        self.parts(port, |part, _| part.save(w));
+        Ok(())
+    }
+
+    /// Takes over a state that [`save`](Self::save) wrote, or what claims to be that. The devices and their channels have to be
+    /// those of the bus that was saved; other capacities need not.
+    ///
+    /// # Errors
+    /// The state was not saved by such a bus, or does not fit this one. The bus is then as after
     /// [`new`](Self::new).
-    pub fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        *self = Self::new(self.config);
-        let outcome = self.load(r).and_then(|()| self.check());
+    pub fn restore<P: Port>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
+    where
+        D: Devices<P>,
+    {
+        self.start_over(port, true);
+        let outcome = self.load(port, r).and_then(|()| self.check(port));
         if outcome.is_err() {
-            *self = Self::new(self.config);
+            self.start_over(port, true);
         }
         outcome
     }
 
-    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+    fn load<P: Port>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
+    where
+        D: Devices<P>,
+    {
         if r.u32()? != MAGIC {
             return Err(RestoreError::NotAnImage);
         }
-        let version = r.u32()?;
-        if version != VERSION {
-            return Err(RestoreError::Version(version));
+        let format = r.u32()?;
+        if format != FORMAT {
+            return Err(RestoreError::Version(format));
         }
-        self.connection = Image::load(r)?;
-        self.vp = Image::load(r)?;
-        // A server with more channels may have been further.
-        self.cursor = usize::load(r)?.min(CHANNELS);
-        self.rejected = Image::load(r)?;
-        self.channels = [const { None }; CHANNELS];
-        for _ in 0..usize::load(r)? {
-            let channel = Channel::load(r)?;
-            let slot = Self::index(channel.id).and_then(|i| self.channels.get_mut(i));
-            if slot.ok_or(RestoreError::NoRoom)?.replace(channel).is_some() {
-                return Err(RestoreError::Invalid("channel, which is there twice,"));
-            }
+        if (r.count()?, r.count()?) != (D::DEVICES, D::LINES) {
+            return Err(RestoreError::OtherPartition);
         }
-        self.gpadls.load(r)?;
-        self.outbox = Outbox::load(r)?;
-        Ok(())
-    }
-
-    /// Whether the parts fit each other. What a guest could not have brought about may break what the rest of the
-    /// server relies on.
-    fn check(&self) -> Result<(), RestoreError> {
-        let connected = match self.connection {
-            Some(Connection { version, .. }) if !self.config.speaks(version) => {
-                return Err(RestoreError::Invalid("version of VMBus, which this host does not speak,"));
+        let mut control = self.control.lock();
+        control.connection = Image::load(r)?;
+        control.vp = r.u32()?;
+        control.offers_end = r.flag("end of VMBus's offers")?;
+        control.changes = r.flag("changes of VMBus's channels")?;
+        self.shared.waiting.store(r.flag("messages of VMBus")?, Ordering::Release);
+        control.ending = Image::load(r)?;
+        control.rejected = r.u64()?;
+        control.outbox = Outbox::load(r)?;
+        self.gpadls.pool().load(r)?;
+        let mut outcome = Ok(());
+        self.parts(port, |part, _| {
+            if outcome.is_ok() {
+                outcome = part.load(r);
             }
-            Some(_) => true,
-            None => false,
-        };
-        for channel in self.channels.iter().flatten() {
-            if !connected && (channel.offered || !matches!(channel.state, State::Closed)) {
-                return Err(RestoreError::Invalid("channel, in use without a connection,"));
-            }
-            self.check_rings(channel)?;
-        }
-        for gpadl in self.gpadls.iter() {
-            let held = self.channels.iter().flatten().any(|c| c.open().is_some_and(|o| o.gpadl == gpadl.id));
-            let used = matches!(gpadl.state, gpadl::State::InUse | gpadl::State::TearingDown);
-            if !connected || held != used {
-                return Err(RestoreError::Invalid("use of a page list"));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_rings(&self, channel: &Channel) -> Result<(), RestoreError> {
-        let Some(open) = channel.open() else { return Ok(()) };
-        let gpadl = self.gpadls.get(open.gpadl).filter(|g| g.channel == channel.id);
-        let pages = gpadl.and_then(|g| self.gpadls.whole_pages(g.id));
-        let split = usize::try_from(open.split).ok();
-        let rings = pages.zip(split).and_then(|(pages, split)| pages.split_at_checked(split));
-        let fits = rings.is_some_and(|(incoming, outgoing)| {
-            open.rings.consumer.is_within(incoming.len()) && open.rings.producer.is_within(outgoing.len())
         });
-        if fits { Ok(()) } else { Err(RestoreError::Invalid("open channel, which has no rings,")) }
-    }
-}
-
-impl<const GPADLS: usize, const WORDS: usize> gpadl::Gpadls<GPADLS, WORDS> {
-    fn save(&self, w: &mut Writer<'_>) {
-        self.iter().count().save(w);
-        // In the order in which they came, which their places in the pool tell and their slots do not: a restored server
-        // has them in the same places.
-        for entry in self.in_order() {
-            entry.save(w);
-            self.words(entry).iter().for_each(|word| word.save(w));
-        }
+        outcome?;
+        let chosen = control.connection.is_some_and(|c| c.features.guest_specified_signal());
+        self.shared.chosen_connections.store(chosen, Ordering::Release);
+        self.shared.ending.store(control.ending.is_some(), Ordering::Release);
+        Ok(())
     }
 
-    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        for _ in 0..usize::load(r)? {
-            let entry = gpadl::Gpadl::load(r)?;
-            self.insert(entry)?.iter_mut().try_for_each(|word| {
-                *word = u64::load(r)?;
-                Ok(())
-            })?;
-            if !self.is_valid(entry.id) {
-                return Err(RestoreError::Invalid("page list"));
+    /// Whether the parts fit each other. What a guest could not have brought about may break what the rest of the bus
+    /// relies on.
+    fn check<P: Port>(&self, port: &P) -> Result<(), RestoreError>
+    where
+        D: Devices<P>,
+    {
+        let control = self.control.lock();
+        let connected = match control.connection {
+            Some(Connection { version, .. }) if !self.config.speaks(version) => {
+                return Err(RestoreError::Invalid("version of VMBus's connection"));
             }
+            Some(_) if control.ending.is_some() => {
+                return Err(RestoreError::Invalid("end of VMBus's connection"));
+            }
+            connection => connection.is_some(),
+        };
+        let pool = self.gpadls.pool();
+        let (mut outcome, mut rings) = (Ok(()), 0);
+        self.parts(port, |part, _| {
+            for line in part.lines() {
+                let quiet = matches!(line.stage, Stage::Vacant | Stage::Hidden);
+                if !connected && !(quiet && line.open.is_none()) {
+                    outcome = Err(RestoreError::Invalid("channel without a connection"));
+                }
+                rings += usize::from(line.open.is_some());
+            }
+        });
+        outcome?;
+        // Each open channel has found its rings among the lists of its own.
+        let (lists, used) = pool.iter().fold((0, 0), |(lists, used), (_, gpadl)| {
+            (lists + 1, used + usize::from(gpadl.state == State::Rings))
+        });
+        if used != rings || (!connected && lists > 0 && control.ending.is_none()) {
+            return Err(RestoreError::Invalid("page list of VMBus's"));
+        }
+        let waits = control.outbox.front().is_some();
+        if (waits || control.ending.is_some()) && !self.owes() {
+            return Err(RestoreError::Invalid("messages of VMBus"));
         }
         Ok(())
     }
@@ -132,13 +146,13 @@ impl<const GPADLS: usize, const WORDS: usize> gpadl::Gpadls<GPADLS, WORDS> {
 
 impl Outbox {
     fn save(&self, w: &mut Writer<'_>) {
-        self.iter().count().save(w);
+        w.count(self.iter().count());
         self.iter().for_each(|owed| owed.save(w));
     }
 
     fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
         let mut outbox = Self::new();
-        for _ in 0..usize::load(r)? {
+        for _ in 0..r.count()? {
             if !outbox.push(Image::load(r)?) {
                 return Err(RestoreError::NoRoom);
             }

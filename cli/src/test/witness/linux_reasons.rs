@@ -31,7 +31,6 @@ pub(super) const LACKS: &Reasons = &[
     ("VERSION_WS2008", OLD),
     ("VERSION_WIN7", OLD),
     ("VERSION_WIN8", OLD),
-    ("VERSION_WIN8_1", OLD),
     ("vmbus_channel_version_supported", OLD),
     ("MAX_PAGE_BUFFER_COUNT", "a limit of Linux's drivers"),
     ("MAX_MULTIPAGE_BUFFER_COUNT", "a limit of Linux's drivers"),

@@ -164,7 +164,7 @@ fn run_on_machine<R>(
     let vps = machine.vp_count();
     let states: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
     let ports = ports(vps);
-    let bus = Bus::new(config.vmbus);
+    let bus = Bus::with_offers(config.vmbus, config.offers);
     let partition = Partition::new(config.hypervisor, &states, &ports, &bus);
     partition.reset(machine);
     for vp in 0..vps {

@@ -99,7 +99,7 @@ pub fn run_with_faults<R>(
 ) -> R {
     let config = config.into();
     let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
-    let bus = Bus::new(config.vmbus);
+    let bus = Bus::with_offers(config.vmbus, config.offers);
     let machine = Machine {
         partition: Partition::new(config.hypervisor, &vps, ports, &bus),
         host: TestHost::new(vps.len(), plan),

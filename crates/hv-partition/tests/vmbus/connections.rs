@@ -1,13 +1,13 @@
 //! Messages and signals to VMBus's connections, and what comes back.
 
 use crate::guest::{self, SINT, contact, take_kinds};
+use hv_devices::any::{Any, Offer};
 use hv_partition::testing::{Machine, run, simple};
 use hv_partition::{Config, Profile};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_vmbus::protocol::{MessageHeader, MessageType};
-use hv_vmbus::{Device, Offer};
 use zerocopy::IntoBytes;
 
 fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
@@ -38,8 +38,12 @@ fn a_contact_is_answered_on_the_vp_that_it_names() {
 fn more_offers_than_buffers_arrive_all_and_in_order() {
     ready(|m| {
         let offers = m.partition.with_vmbus(&m.host, |server| {
-            let guid = hv_vmbus::protocol::guid::HEARTBEAT;
-            (0..8).filter(|_| server.offer(Offer::new(guid, guid, Device::Silent)).is_some()).count()
+            let offer = |n| {
+                let instance = hv_vmbus::protocol::Guid::new(n, 0, 0, [0; 8]);
+                let channel = hv_vmbus::offer(hv_vmbus::protocol::guid::HEARTBEAT, instance);
+                server.offer(Offer { channel, device: Any::SILENT })
+            };
+            (0..8).filter(|n| offer(*n).is_some()).count()
         });
         assert_eq!(post(m, 4, contact(0).as_bytes()), HvStatus::SUCCESS);
         assert_eq!(take_kinds(m, 0), [MessageType::VERSION_RESPONSE]);

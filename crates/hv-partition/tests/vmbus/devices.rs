@@ -1,18 +1,17 @@
 //! When VMBus's devices run.
 
 use crate::guest::{self, SINT, take_kinds};
+use hv_devices::any::Offer;
 use hv_partition::Config;
 use hv_partition::testing::{Machine, run};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::protocol::MessageType;
-use hv_vmbus::{Device, Offer};
 
 /// Both VPs, with a heartbeat every millisecond and an echo.
 fn with_devices(test: impl FnOnce(&Machine<'_>)) {
-    const BEAT: Offer = Offer { device: Device::Heartbeat { interval: 10_000 }, ..Offer::HEARTBEAT };
+    const BEAT: Offer = Offer::heartbeat(10_000);
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
-    let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
-    run(Config { vmbus: Some(bus), ..Config::new(62_500_000) }, 2, &[], |m| {
+    run(Config { offers: OFFERS, ..Config::new(62_500_000) }, 2, &[], |m| {
         for vp in 0..2 {
             m.enable_synic(vp, SINT, 18);
         }

@@ -1,10 +1,10 @@
 //! Images of a partition whose guest is connected to VMBus.
 
 use crate::guest::{self, SINT};
+use hv_devices::any::Offer;
 use hv_partition::testing::{Machine, RAM, run_bare};
 use hv_partition::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
-use hv_vmbus::{Device, Offer};
 use proptest::prelude::*;
 
 const VPS: usize = 3;
@@ -13,10 +13,9 @@ const HEARTBEAT: u32 = 1;
 const ECHO: u32 = 2;
 
 fn config() -> Config {
-    const BEAT: Offer = Offer { device: Device::Heartbeat { interval: 20_000 }, ..Offer::HEARTBEAT };
+    const BEAT: Offer = Offer::heartbeat(20_000);
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
-    let bus = hv_vmbus::Config::DEFAULT.with_offers(OFFERS);
-    Config { vmbus: Some(bus), ..Config::new(62_500_000) }
+    Config { offers: OFFERS, ..Config::new(62_500_000) }
 }
 
 fn save(m: &Machine<'_>) -> Vec<u8> {
@@ -148,7 +147,9 @@ fn a_damaged_vmbus_part_is_refused_by_name() {
 #[test]
 fn the_channels_of_a_refused_image_are_not_offered() {
     connected_machine(|m| {
-        m.partition.with_vmbus(&m.host, |server| server.offer(Offer::ECHO).unwrap());
+        let mut other = Offer::ECHO;
+        other.channel.instance = hv_vmbus::protocol::Guid::ZERO;
+        m.partition.with_vmbus(&m.host, |server| server.offer(other).unwrap());
         let mut image = save(m);
         let start = image.windows(4).rposition(|bytes| bytes == b"VMBS").unwrap();
         // A deadline that does not fit: the last thing that is looked at.

@@ -11,8 +11,7 @@
 //!
 //! Pages are 4096 bytes and page numbers count such pages, whatever the guest's own page size.
 //!
-//! Not here: the protocols of single devices except the small ones of [`ic`]; versions before 4.0, which no ARM64 host
-//! or guest has spoken.
+//! Not here: the protocols of single devices except the small ones of [`ic`]; versions before 3.0.
 
 pub mod connection;
 mod gpadl;

@@ -12,6 +12,8 @@ constants! {
     table VERSIONS, kind "vmbus-version", from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core",
     impl Version;
 
+    /// Windows 8.1, Windows Server 2012 R2: the oldest that knows UNLOAD. UEFI firmware asks for it behind 6.0.
+    V3_0 = 3 << 16, "VERSION_WIN8_1";
     /// Windows 10, Windows Server 2016.
     V4_0 = 4 << 16, "VERSION_WIN10";
     /// Windows 10 of autumn 2017: adds MODIFYCHANNEL and TL_CONNECT_RESULT.
@@ -30,8 +32,8 @@ constants! {
 
 impl Version {
     /// Every version of this crate, oldest first.
-    pub const ALL: [Self; 7] =
-        [Self::V4_0, Self::V4_1, Self::V5_0, Self::V5_1, Self::V5_2, Self::V5_3, Self::V6_0];
+    pub const ALL: [Self; 8] =
+        [Self::V3_0, Self::V4_0, Self::V4_1, Self::V5_0, Self::V5_1, Self::V5_2, Self::V5_3, Self::V6_0];
 
     /// The version with these two numbers.
     #[must_use]

@@ -1,7 +1,7 @@
 //! The receiving side of a ring.
 
-use super::RingError;
 use super::view::{Ring, Word, is_position};
+use super::{PageNumber, RingError};
 use crate::image;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
 use hv_memory::GuestMemory;
@@ -33,14 +33,38 @@ impl Packet {
         self.descriptor.len() - self.descriptor.data_offset()
     }
 
+    /// Bytes between the descriptor and the payload: ranges and page numbers, of the kinds that have them.
+    #[must_use]
+    pub fn header_len(&self) -> u32 {
+        self.descriptor.data_offset() - DESCRIPTOR
+    }
+
+    /// Copies the bytes between descriptor and payload, from byte `from` on, into `into`. Returns how many there were.
+    /// Read each byte once.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    pub fn read_header<M: GuestMemory, W: PageNumber>(
+        &self,
+        ring: &Ring<'_, M, W>,
+        from: u32,
+        into: &mut [u8],
+    ) -> Result<usize, RingError> {
+        let Some(left) = self.header_len().checked_sub(from) else { return Ok(0) };
+        let len = into.len().min(left as usize);
+        let at = ring.advance(ring.advance(self.at, DESCRIPTOR), from);
+        ring.read(at, &mut into[..len])?;
+        Ok(len)
+    }
+
     /// Copies payload from byte `from` on into `into`, and returns how many bytes there were. The other side can still
     /// change them: read each byte once.
     ///
     /// # Errors
     /// [`RingError::Memory`].
-    pub fn read<M: GuestMemory>(
+    pub fn read<M: GuestMemory, W: PageNumber>(
         &self,
-        ring: &Ring<'_, M>,
+        ring: &Ring<'_, M, W>,
         from: u32,
         into: &mut [u8],
     ) -> Result<usize, RingError> {
@@ -57,7 +81,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn attach<M: GuestMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+    pub fn attach<M: GuestMemory, W: PageNumber>(ring: &Ring<'_, M, W>) -> Result<Self, RingError> {
         let at = ring.index(Word::ReadIndex)?;
         ring.index(Word::WriteIndex)?;
         ring.store(Word::InterruptMask, 0)?;
@@ -73,7 +97,10 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn next<M: GuestMemory>(&mut self, ring: &Ring<'_, M>) -> Result<Option<Packet>, RingError> {
+    pub fn next<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+    ) -> Result<Option<Packet>, RingError> {
         // Acquire: the packet is read after this.
         let written = ring.index(Word::WriteIndex)?;
         let available = ring.distance(self.next, written);
@@ -110,7 +137,10 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn commit<M: GuestMemory>(&mut self, ring: &Ring<'_, M>) -> Result<bool, RingError> {
+    pub fn commit<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+    ) -> Result<bool, RingError> {
         if self.committed == self.next {
             return Ok(false);
         }
@@ -133,9 +163,9 @@ impl Consumer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn set_interrupts<M: GuestMemory>(
+    pub fn set_interrupts<M: GuestMemory, W: PageNumber>(
         &self,
-        ring: &Ring<'_, M>,
+        ring: &Ring<'_, M, W>,
         wanted: bool,
     ) -> Result<bool, RingError> {
         ring.store(Word::InterruptMask, u32::from(!wanted))?;

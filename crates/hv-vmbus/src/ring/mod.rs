@@ -24,9 +24,30 @@ pub use producer::{Outgoing, Producer, PushError};
 pub use view::Ring;
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hv_memory::BadAddress;
 
-/// A ring that its other side has spoilt.
+/// An entry of a list of page numbers.
+pub trait PageNumber {
+    /// Returns the number of a 4096-byte page.
+    fn pfn(&self) -> u64;
+}
+
+impl PageNumber for u64 {
+    #[inline]
+    fn pfn(&self) -> u64 {
+        *self
+    }
+}
+
+impl PageNumber for AtomicU64 {
+    #[inline]
+    fn pfn(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+/// A ring that its other side has corrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RingError {

@@ -1,7 +1,7 @@
 //! The sending side of a ring.
 
-use super::RingError;
 use super::view::{Ring, Word, is_position};
+use super::{PageNumber, RingError};
 use crate::image;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures};
 use core::fmt;
@@ -65,12 +65,18 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn attach<M: GuestMemory>(ring: &Ring<'_, M>) -> Result<Self, RingError> {
+    pub fn attach<M: GuestMemory, W: PageNumber>(ring: &Ring<'_, M, W>) -> Result<Self, RingError> {
         let next = ring.index(Word::WriteIndex)?;
         ring.index(Word::ReadIndex)?;
         ring.store(Word::PendingSendSize, 0)?;
         ring.store(Word::Features, RingFeatures(0).with_pending_send_size(true).0)?;
         Ok(Self { next, waiting: false })
+    }
+
+    /// Bytes that a packet with so many behind its descriptor takes in a ring.
+    #[must_use]
+    pub(crate) fn total(len: u32) -> Option<u32> {
+        len.checked_next_multiple_of(8)?.checked_add(DESCRIPTOR + PACKET_TRAILER_SIZE)
     }
 
     /// Whether the position can be one in a ring of so many pages.
@@ -83,7 +89,7 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn free<M: GuestMemory>(&self, ring: &Ring<'_, M>) -> Result<u32, RingError> {
+    pub fn free<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> Result<u32, RingError> {
         // Acquire: what is written over was read before this.
         let read = ring.index(Word::ReadIndex)?;
         Ok(ring.size() - ring.distance(read, self.next) - 8)
@@ -94,13 +100,29 @@ impl Producer {
     ///
     /// # Errors
     /// Nothing was sent.
-    pub fn push<M: GuestMemory>(
+    pub fn push<M: GuestMemory, W: PageNumber>(
         &mut self,
-        ring: &Ring<'_, M>,
+        ring: &Ring<'_, M, W>,
         packet: &Outgoing,
-        mut payload: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
+        payload: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
     ) -> Result<bool, PushError> {
-        let padded = packet.len.checked_next_multiple_of(8).ok_or(PushError::TooLong)?;
+        self.push_behind(ring, packet, 0, payload)
+    }
+
+    /// Sends a packet with `header` bytes, a multiple of 8, between descriptor and payload. `fill` is asked for these
+    /// first, and then for the payload, told the offset from the first of them.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub fn push_behind<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+        packet: &Outgoing,
+        header: u32,
+        mut fill: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
+    ) -> Result<bool, PushError> {
+        let bytes = packet.len.checked_add(header).filter(|_| header % 8 == 0).ok_or(PushError::TooLong)?;
+        let padded = bytes.checked_next_multiple_of(8).ok_or(PushError::TooLong)?;
         let len = padded.checked_add(DESCRIPTOR).ok_or(PushError::TooLong)?;
         let length8 = u16::try_from(len / 8).map_err(|_| PushError::TooLong)?;
         let total = len + PACKET_TRAILER_SIZE;
@@ -113,7 +135,7 @@ impl Producer {
 
         let descriptor = PacketDescriptor {
             packet_type: packet.packet_type,
-            data_offset8: (DESCRIPTOR / 8) as u16,
+            data_offset8: ((DESCRIPTOR + header) / 8) as u16,
             length8,
             flags: packet.flags,
             transaction_id: packet.transaction_id,
@@ -125,7 +147,7 @@ impl Producer {
             let size = (padded - done).min(buffer.len() as u32);
             let part = &mut buffer[..size as usize];
             part.fill(0);
-            payload(done, &mut part[..size.min(packet.len - done) as usize])?;
+            fill(done, &mut part[..size.min(bytes - done) as usize])?;
             ring.write(at, part)?;
             at = ring.advance(at, size);
             done += size;
@@ -147,9 +169,9 @@ impl Producer {
     ///
     /// # Errors
     /// Nothing was sent. [`PushError::TooLong`] also if `payload` has not the packet's length.
-    pub fn push_bytes<M: GuestMemory>(
+    pub fn push_bytes<M: GuestMemory, W: PageNumber>(
         &mut self,
-        ring: &Ring<'_, M>,
+        ring: &Ring<'_, M, W>,
         packet: &Outgoing,
         payload: &[u8],
     ) -> Result<bool, PushError> {
@@ -168,7 +190,11 @@ impl Producer {
     ///
     /// # Errors
     /// The ring is spoilt.
-    pub fn wait_for<M: GuestMemory>(&mut self, ring: &Ring<'_, M>, bytes: u32) -> Result<bool, RingError> {
+    pub fn wait_for<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+        bytes: u32,
+    ) -> Result<bool, RingError> {
         self.waiting = true;
         ring.store(Word::PendingSendSize, bytes)?;
         ring.fence();

@@ -1,6 +1,6 @@
 //! A ring's pages.
 
-use super::RingError;
+use super::{PageNumber, RingError};
 use crate::protocol::{RingFeatures, RingHeader};
 use core::mem::offset_of;
 use hv_memory::GuestMemory;
@@ -19,34 +19,34 @@ pub(super) enum Word {
 
 /// A ring: a header page and the data pages behind it, in the order of their page numbers. They need not be neighbours.
 #[derive(Debug)]
-pub struct Ring<'a, M> {
+pub struct Ring<'a, M, W = u64> {
     memory: &'a M,
     header: u64,
-    data: &'a [u64],
+    data: &'a [W],
     size: u32,
 }
 
-impl<M> Clone for Ring<'_, M> {
+impl<M, W> Clone for Ring<'_, M, W> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M> Copy for Ring<'_, M> {}
+impl<M, W> Copy for Ring<'_, M, W> {}
 
-impl<'a, M: GuestMemory> Ring<'a, M> {
+impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     /// The ring whose header is the first of these pages. Page numbers count 4096-byte pages.
     ///
     /// # Errors
     /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more.
-    pub fn new(memory: &'a M, pages: &'a [u64]) -> Result<Self, RingError> {
+    pub fn new(memory: &'a M, pages: &'a [W]) -> Result<Self, RingError> {
         let error = RingError::Size { pages: pages.len() };
         let (header, data) = pages.split_first().ok_or(error)?;
         // Half of what a word can count, so that sums of two offsets do not overflow.
         let size = u32::try_from(data.len()).ok().and_then(|n| n.checked_mul(PAGE)).filter(|s| *s <= 1 << 31);
         match size {
             None | Some(0) => Err(error),
-            Some(size) => Ok(Self { memory, header: *header, data, size }),
+            Some(size) => Ok(Self { memory, header: header.pfn(), data, size }),
         }
     }
 
@@ -114,7 +114,7 @@ impl<'a, M: GuestMemory> Ring<'a, M> {
             let page =
                 usize::try_from(at / PAGE).ok().and_then(|p| self.data.get(p)).ok_or(RingError::Memory)?;
             let part = (len - done).min((PAGE - offset) as usize);
-            access(Self::gpa(*page, offset.into())?, done..done + part)?;
+            access(Self::gpa(page.pfn(), offset.into())?, done..done + part)?;
             done += part;
             // A part is at most a page long.
             at = self.advance(at, part as u32);

@@ -1,16 +1,18 @@
 //! Channels opened, changed and closed, rule by rule.
 
+use crate::common::Server;
 use crate::common::{
     Opened, PAGES, SPLIT, TestPort, close, connect, contact_with, gpadl, gpadl_ranges, header, open, send,
     teardown,
 };
+use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
 use hv_vmbus::protocol::{
     ChannelId, FeatureFlags, GpadlId, GpadlTorndown, Guid, MessageType, ModifyChannel, ModifyChannelResponse,
     NtStatus, OpenChannelFlags, OpenChannelSignal, OpenResult, RelIdReleased, TARGET_VP_NONE,
     TlConnectRequest, TlConnectResult, Version,
 };
-use hv_vmbus::{Config, Event, Offer, Reason, Refused, Server};
+use hv_vmbus::{Config, Event, Reason, Refused};
 use zerocopy::IntoBytes;
 
 const GPADL: u32 = 0xe1e10;
@@ -29,7 +31,7 @@ fn with_gpadl(version: Version) -> (Server, TestPort) {
         server.message(4, &message, &mut port).unwrap();
     }
     port.take();
-    port.events.clear();
+    port.events.get_mut().clear();
     (server, port)
 }
 
@@ -58,7 +60,7 @@ fn an_open_is_answered_with_the_guests_id() {
     send(&mut server, &mut port, &request);
     let answer: OpenResult = port.one().message();
     assert_eq!((answer.channel, answer.open_id, answer.status), (ChannelId(1), 0xabcd, NtStatus::SUCCESS));
-    assert_eq!(port.events, [Event::Opened { channel: ChannelId(1), vp: 3 }]);
+    assert_eq!(*port.events.get_mut(), [Event::Opened { channel: ChannelId(1), vp: 3 }]);
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn a_guest_that_was_granted_it_chooses_connection_and_flag() {
     request.event_flag = 2047;
     send(&mut server, &mut port, &request);
     assert_eq!(port.one().message::<OpenResult>().status, NtStatus::SUCCESS);
-    assert_eq!(port.interrupts, [(2, 2, 2047)], "for the first packet of the heartbeat");
+    assert_eq!(*port.interrupts.get_mut(), [(2, 2, 2047)], "for the first packet of the heartbeat");
     assert_eq!(server.signal(0x77, &mut port), Ok(()));
     assert_eq!(server.signal(0x2001, &mut port), Err(Refused::NoConnection));
 }
@@ -316,9 +318,9 @@ fn an_open_channels_number_cannot_be_released() {
 #[test]
 fn unload_closes_every_channel() {
     let Opened { mut server, mut port, .. } = Opened::new(Offer::ECHO);
-    port.events.clear();
+    port.events.get_mut().clear();
     send(&mut server, &mut port, &header(MessageType::UNLOAD));
-    assert_eq!(port.events, [Event::Closed { channel: ChannelId(1) }, Event::Unloaded]);
+    assert_eq!(*port.events.get_mut(), [Event::Closed { channel: ChannelId(1) }, Event::Unloaded]);
     assert_eq!(server.signal(0x2001, &mut port), Err(Refused::NoConnection));
     assert_eq!(server.deadline(), None);
 }

@@ -1,11 +1,15 @@
 //! A guest and a partition for tests: memory, message slots, interrupts and what was observed.
 
+use hv_devices::any::Any;
+use hv_devices::any::Offer;
+use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_vmbus::protocol::{
     ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown,
-    InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo, Version,
+    Guid, InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo,
+    Version,
 };
-use hv_vmbus::{Config, Event, Offer, Port, Posted, Reason, Refused, Server};
+use hv_vmbus::{Bus, Config, DeviceId, Event, Port, Posted, Reason, Refused, Slot};
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -89,11 +93,11 @@ impl Received {
 /// The partition.
 pub(crate) struct TestPort {
     pub(crate) memory: Memory,
-    pub(crate) received: Vec<Received>,
+    pub(crate) received: RefCell<Vec<Received>>,
     /// How many messages fit; the rest must wait.
     pub(crate) room: usize,
-    pub(crate) interrupts: Vec<(u32, u8, u16)>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) interrupts: RefCell<Vec<(u32, u8, u16)>>,
+    pub(crate) events: RefCell<Vec<Event>>,
     pub(crate) vps: u32,
     pub(crate) time: u64,
 }
@@ -102,18 +106,23 @@ impl TestPort {
     pub(crate) fn new() -> Self {
         Self {
             memory: Memory::new(1 << 20),
-            received: Vec::new(),
+            received: RefCell::default(),
             room: usize::MAX,
-            interrupts: Vec::new(),
-            events: Vec::new(),
+            interrupts: RefCell::default(),
+            events: RefCell::default(),
             vps: 4,
             time: 0,
         }
     }
 
+    /// One without memory, where no message fits.
+    fn shut() -> Self {
+        Self { memory: Memory::new(0), room: 0, ..Self::new() }
+    }
+
     /// Takes the messages that have come.
     pub(crate) fn take(&mut self) -> Vec<Received> {
-        std::mem::take(&mut self.received)
+        self.received.take()
     }
 
     /// Takes the one message that has come.
@@ -125,12 +134,11 @@ impl TestPort {
 
     /// Takes the reason for which the last message was rejected.
     pub(crate) fn rejection(&mut self) -> Option<Reason> {
-        let reason = self.events.iter().rev().find_map(|e| match e {
+        let events = self.events.take();
+        events.iter().rev().find_map(|e| match e {
             Event::Rejected { reason, .. } => Some(*reason),
             _ => None,
-        });
-        self.events.clear();
-        reason
+        })
     }
 }
 
@@ -145,29 +153,136 @@ impl Port for TestPort {
         self.time
     }
 
-    fn post(&mut self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
+    fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         assert!(payload.len() <= 240);
         if vp >= self.vps {
             return Posted::Undeliverable;
         }
-        if self.received.len() >= self.room {
+        let mut received = self.received.borrow_mut();
+        if received.len() >= self.room {
             return Posted::Full;
         }
-        self.received.push(Received { vp, sint, payload: payload.to_vec() });
+        received.push(Received { vp, sint, payload: payload.to_vec() });
         Posted::Queued
     }
 
-    fn interrupt(&mut self, vp: u32, sint: u8, flag: u16) {
-        self.interrupts.push((vp, sint, flag));
+    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
+        self.interrupts.borrow_mut().push((vp, sint, flag));
     }
 
     fn has_vp(&self, vp: u32) -> bool {
         vp < self.vps
     }
 
-    fn observe(&mut self, event: Event) {
-        self.events.push(event);
+    fn observe(&self, event: Event) {
+        self.events.borrow_mut().push(event);
     }
+}
+
+pub(crate) type Lock = spin::Mutex<()>;
+
+/// A bus of places for small devices, where what is offered or taken away is told to the guest at the next flush.
+pub(crate) struct Server<const C: usize = 8, const G: usize = 16, const W: usize = 1024> {
+    bus: Bus<Lock, [Slot<Lock, Any>; C], G, W>,
+}
+
+impl<const C: usize, const G: usize, const W: usize> Server<C, G, W> {
+    pub(crate) const fn new(config: Config) -> Self {
+        Self { bus: Bus::new(config, [const { Slot::new(Any::SILENT) }; C]) }
+    }
+
+    pub(crate) const fn with(config: Config, devices: [Slot<Lock, Any>; C]) -> Self {
+        Self { bus: Bus::new(config, devices) }
+    }
+
+    /// Offers a device in the first place that is free; a second one of its kind gets another instance.
+    pub(crate) fn offer(&mut self, mut offer: Offer) -> Option<ChannelId> {
+        let shut = TestPort::shut();
+        let free = |slot: &Slot<Lock, Any>| {
+            let put = self.bus.with(slot, &shut, |device, io| {
+                let vacant = io.vacant().is_some();
+                if vacant {
+                    *device = offer.device;
+                }
+                vacant
+            });
+            put == Ok(true)
+        };
+        let at = self.bus.devices().iter().position(free)?;
+        offer.channel.instance.as_mut_bytes()[15] ^= at as u8;
+        let id = self.bus.offer(DeviceId(at as u16), &offer.channel, &shut).ok()?;
+        Some(id)
+    }
+
+    pub(crate) fn rescind(&mut self, id: ChannelId) -> bool {
+        self.bus.rescind(id, &TestPort::shut())
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.bus.reset(&TestPort::shut());
+    }
+
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.bus.version()
+    }
+
+    pub(crate) fn rejected(&self) -> u64 {
+        self.bus.rejected()
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        self.bus.owes()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.bus.deadline()
+    }
+
+    pub(crate) fn message<P: Port>(
+        &mut self,
+        connection: u32,
+        payload: &[u8],
+        port: &mut P,
+    ) -> Result<(), Refused> {
+        self.bus.message(connection, payload, port)
+    }
+
+    pub(crate) fn signal(&mut self, connection: u32, port: &mut TestPort) -> Result<(), Refused> {
+        self.bus.signal(connection, port)
+    }
+
+    pub(crate) fn flush(&mut self, port: &mut TestPort) {
+        self.bus.flush(port);
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        self.bus.save(&TestPort::shut(), w).unwrap();
+    }
+
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let (shut, outcome) = (TestPort::shut(), self.bus.restore(&TestPort::shut(), r));
+        if outcome.is_err() {
+            // What stands in the places is the embedder's.
+            for slot in self.bus.devices() {
+                self.bus.with(slot, &shut, |device, _| *device = Any::SILENT).unwrap();
+            }
+        }
+        outcome
+    }
+}
+
+/// The whole state, as it is saved.
+impl<const C: usize, const G: usize, const W: usize> std::fmt::Debug for Server<C, G, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut image = Vec::new();
+        self.save(&mut Writer::new(&mut |part| image.extend_from_slice(part)));
+        write!(f, "{image:x?}")
+    }
+}
+
+/// An offer of a device with nothing more to say of itself.
+pub(crate) fn offer_of(interface: Guid, instance: Guid, device: Any) -> Offer {
+    Offer { channel: hv_vmbus::offer(interface, instance), device }
 }
 
 /// INITIATE_CONTACT as Linux sends it: target SINT 2, VTL 0, monitor pages given.
@@ -212,7 +327,7 @@ pub(crate) fn connect<const C: usize, const G: usize, const W: usize>(
     assert_eq!(server.version(), Some(version));
     send(server, port, &header(MessageType::REQUEST_OFFERS));
     port.take();
-    port.events.clear();
+    port.events.get_mut().clear();
 }
 
 /// The guest's view of one ring, written from Linux's drivers/hv/ring_buffer.c and without the crate's own rings.

@@ -1,15 +1,16 @@
 //! The beginning and end of a connection, rule by rule.
 
-use crate::common::{TestPort, contact, contact_with, header, send};
+use crate::common::Server;
+use crate::common::{TestPort, contact, contact_with, header, send, teardown};
 use hv_vmbus::protocol::{
     ConnectionState, FeatureFlags, Guid, InitiateContactClient, MessageType, TargetInfo, Version,
     VersionResponse, VersionResponseFeatures,
 };
-use hv_vmbus::{Config, Event, Port, Posted, Reason, Refused, Server};
+use hv_vmbus::{Config, Event, Port, Posted, Reason, Refused};
 use zerocopy::IntoBytes;
 
 fn server() -> Server {
-    Server::new(Config::DEFAULT)
+    Server::new(Config::DEFAULT.with_max_version(Version::V5_3))
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn a_guest_that_takes_no_answers_is_told_to_wait_and_nothing_is_lost() {
     port.room = 0;
     let mut accepted = 0;
     let refused = loop {
-        match server.message(4, header(MessageType::REQUEST_OFFERS).as_bytes(), &mut port) {
+        match server.message(4, teardown(1, 99).as_bytes(), &mut port) {
             Ok(()) => accepted += 1,
             Err(refused) => break refused,
         }
@@ -257,7 +258,7 @@ fn unload_and_contact_are_taken_from_a_guest_that_takes_no_answers() {
     let (mut server, mut port) = (server(), TestPort::new());
     crate::common::connect(&mut server, &mut port, Version::V5_3);
     port.room = 0;
-    while server.message(4, header(MessageType::REQUEST_OFFERS).as_bytes(), &mut port).is_ok() {}
+    while server.message(4, teardown(1, 99).as_bytes(), &mut port).is_ok() {}
     send(&mut server, &mut port, &header(MessageType::UNLOAD));
     port.room = usize::MAX;
     server.flush(&mut port);
@@ -273,7 +274,7 @@ fn a_second_contact_replaces_the_first() {
     send(&mut server, &mut port, &message);
     assert_eq!(port.one().vp, 2);
     assert_eq!(server.version(), Some(Version::V5_2));
-    assert_eq!(port.events, [Event::Contact { version: Version::V5_2, accepted: true, vp: 2 }]);
+    assert_eq!(*port.events.get_mut(), [Event::Contact { version: Version::V5_2, accepted: true, vp: 2 }]);
 }
 
 #[test]
@@ -287,21 +288,26 @@ fn a_message_for_a_vp_that_has_gone_is_dropped_and_observed() {
         fn reference_time(&self) -> u64 {
             0
         }
-        fn post(&mut self, _: u32, _: u8, _: &[u8]) -> Posted {
+        fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
             Posted::Undeliverable
         }
-        fn interrupt(&mut self, _: u32, _: u8, _: u16) {}
+        fn interrupt(&self, _: u32, _: u8, _: u16) {}
         fn has_vp(&self, _: u32) -> bool {
             true
         }
-        fn observe(&mut self, event: Event) {
+        fn observe(&self, event: Event) {
             self.0.observe(event);
         }
     }
     let (mut server, mut port) = (server(), Gone(TestPort::new()));
     server.message(4, contact(Version::V5_3).as_bytes(), &mut port).unwrap();
     assert!(!server.owes());
-    assert!(port.0.events.contains(&Event::Undeliverable { message: MessageType::VERSION_RESPONSE, vp: 0 }));
+    assert!(
+        port.0
+            .events
+            .borrow()
+            .contains(&Event::Undeliverable { message: MessageType::VERSION_RESPONSE, vp: 0 })
+    );
 }
 
 #[test]

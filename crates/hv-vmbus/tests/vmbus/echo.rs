@@ -1,9 +1,10 @@
 //! Packets through both rings of a channel: the echo device, and guests that put nonsense into a ring.
 
 use crate::common::{GuestPacket, Opened, RingHeaderOffset as At, close, open, send, teardown};
+use hv_devices::any::Offer;
+use hv_vmbus::Event;
 use hv_vmbus::protocol::{ChannelId, MessageType, NtStatus, OpenResult, PacketType, TARGET_VP_NONE};
 use hv_vmbus::ring::RingError;
-use hv_vmbus::{Event, Offer};
 
 const IN_BAND: u16 = PacketType::DATA_IN_BAND.0;
 const COMPLETION: u16 = PacketType::COMPLETION.0;
@@ -18,11 +19,11 @@ fn echo() -> Opened {
 
 /// What the observer was told of the ring.
 fn spoilt(opened: &mut Opened) -> Option<RingError> {
-    let error = opened.port.events.iter().find_map(|e| match e {
-        Event::RingSpoilt { channel: ChannelId(1), error } => Some(*error),
+    let error = opened.port.events.get_mut().iter().find_map(|e| match e {
+        Event::RingCorrupt { channel: ChannelId(1), error } => Some(*error),
         _ => None,
     });
-    opened.port.events.clear();
+    opened.port.events.get_mut().clear();
     error
 }
 
@@ -30,7 +31,11 @@ fn spoilt(opened: &mut Opened) -> Option<RingError> {
 fn an_in_band_packet_comes_back_with_its_payload_and_transaction() {
     let mut guest = echo();
     assert_eq!(guest.send(&packet(0xfeed, b"ring out")), Some(true));
-    assert_eq!(guest.port.interrupts, [(1, 2, 1)], "VP from the open, SINT 2, flag of the channel");
+    assert_eq!(
+        *guest.port.interrupts.get_mut(),
+        [(1, 2, 1)],
+        "VP from the open, SINT 2, flag of the channel"
+    );
     assert_eq!(guest.receive(), Some(packet(0xfeed, b"ring out")));
     assert_eq!(guest.receive(), None);
 }
@@ -87,11 +92,11 @@ fn the_host_interrupts_only_when_the_ring_was_empty() {
     let mut guest = echo();
     guest.send(&packet(1, &[1; 8]));
     guest.send(&packet(2, &[2; 8]));
-    assert_eq!(guest.port.interrupts.len(), 1);
+    assert_eq!(guest.port.interrupts.get_mut().len(), 1);
     guest.receive();
     guest.receive();
     guest.send(&packet(3, &[3; 8]));
-    assert_eq!(guest.port.interrupts.len(), 2);
+    assert_eq!(guest.port.interrupts.get_mut().len(), 2);
 }
 
 #[test]
@@ -99,14 +104,14 @@ fn the_host_does_not_interrupt_a_guest_that_masks_or_has_no_target() {
     let mut guest = echo();
     guest.inbound.set_word(&guest.port.memory, At::INTERRUPT_MASK, 1);
     guest.send(&packet(1, &[1; 8]));
-    assert_eq!(guest.port.interrupts, []);
+    assert_eq!(*guest.port.interrupts.get_mut(), []);
     assert_eq!(guest.receive(), Some(packet(1, &[1; 8])));
 
     let mut guest = echo();
     send(&mut guest.server, &mut guest.port, &close(1));
     send(&mut guest.server, &mut guest.port, &open(1, 0xe1e10, TARGET_VP_NONE, crate::common::SPLIT));
     guest.send(&packet(1, &[1; 8]));
-    assert_eq!(guest.port.interrupts, []);
+    assert_eq!(*guest.port.interrupts.get_mut(), []);
     assert_eq!(guest.receive(), Some(packet(1, &[1; 8])));
 }
 
@@ -148,7 +153,7 @@ fn the_host_signals_a_guest_that_waits_for_room() {
     // Answers must not interrupt, so that only the room does.
     guest.inbound.set_word(&guest.port.memory, At::INTERRUPT_MASK, 1);
     guest.server.signal(0x2001, &mut guest.port).unwrap();
-    assert_eq!(guest.port.interrupts, [(1, 2, 1)]);
+    assert_eq!(*guest.port.interrupts.get_mut(), [(1, 2, 1)]);
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_guest_that_waits_for_the_whole_ring_minus_one_byte_is_signalled() {
     guest.outbound.set_word(&guest.port.memory, At::PENDING_SEND_SIZE, guest.outbound.size() - 1);
     guest.inbound.set_word(&guest.port.memory, At::INTERRUPT_MASK, 1);
     guest.server.signal(0x2001, &mut guest.port).unwrap();
-    assert_eq!(guest.port.interrupts, [(1, 2, 1)]);
+    assert_eq!(*guest.port.interrupts.get_mut(), [(1, 2, 1)]);
 }
 
 #[test]
@@ -326,12 +331,12 @@ fn a_channel_that_has_not_heard_of_its_opening_is_not_served() {
     let mut guest = Opened::new(Offer::HEARTBEAT);
     send(&mut guest.server, &mut guest.port, &close(1));
     guest.receive();
-    guest.port.interrupts.clear();
+    guest.port.interrupts.get_mut().clear();
     guest.port.room = 0;
     send(&mut guest.server, &mut guest.port, &open(1, 0xe1e10, 1, crate::common::SPLIT));
-    assert_eq!(guest.port.interrupts, []);
+    assert_eq!(*guest.port.interrupts.get_mut(), []);
     guest.port.room = 1;
     guest.server.flush(&mut guest.port);
     assert_eq!(guest.port.one().kind(), MessageType::OPEN_RESULT);
-    assert_eq!(guest.port.interrupts, [(1, 2, 1)]);
+    assert_eq!(*guest.port.interrupts.get_mut(), [(1, 2, 1)]);
 }

@@ -1,8 +1,10 @@
 //! Page lists, rule by rule.
 
+use crate::common::Server;
 use crate::common::{TestPort, connect, gpadl, gpadl_ranges, header, send, teardown};
+use hv_devices::any::Offer;
 use hv_vmbus::protocol::{ChannelId, GpadlCreated, GpadlId, GpadlTorndown, MessageType, NtStatus, Version};
-use hv_vmbus::{Config, Event, Offer, Reason, Server};
+use hv_vmbus::{Config, Event, Reason};
 use zerocopy::IntoBytes;
 
 type Small = Server<2, 3, 100>;
@@ -35,7 +37,10 @@ fn a_list_that_fits_the_header_is_created_at_once() {
     server.message(4, &messages[0], &mut port).unwrap();
     let answer: GpadlCreated = port.one().message();
     assert_eq!((answer.channel, answer.gpadl, answer.status), (ChannelId(1), GpadlId(7), NtStatus::SUCCESS));
-    assert_eq!(port.events, [Event::GpadlCreated { channel: ChannelId(1), gpadl: GpadlId(7), pages: 26 }]);
+    assert_eq!(
+        *port.events.get_mut(),
+        [Event::GpadlCreated { channel: ChannelId(1), gpadl: GpadlId(7), pages: 26 }]
+    );
 }
 
 #[test]
@@ -75,7 +80,7 @@ fn several_ranges_with_offsets_are_a_list_too() {
     // 8 bytes over a page's end touch two pages.
     let messages = gpadl_ranges(1, 7, &[(8, 4092, &pages[..2]), (4096, 0, &pages[2..])]);
     assert_eq!(create(&mut server, &mut port, &messages), [NtStatus::SUCCESS]);
-    assert!(matches!(port.events[..], [Event::GpadlCreated { pages: 3, .. }]));
+    assert!(matches!(port.events.get_mut()[..], [Event::GpadlCreated { pages: 3, .. }]));
 }
 
 #[test]

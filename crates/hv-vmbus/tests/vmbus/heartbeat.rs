@@ -1,8 +1,10 @@
 //! The heartbeat service, with a guest that answers as Linux's drivers/hv/hv_util.c does.
 
 use crate::common::{GuestPacket, Opened, close, open, send};
+use hv_devices::any::Offer;
+use hv_devices::heartbeat;
+use hv_vmbus::Event;
 use hv_vmbus::protocol::ChannelId;
-use hv_vmbus::{Event, Offer};
 
 const SECOND: u64 = 10_000_000;
 
@@ -29,11 +31,11 @@ fn answer(guest: &mut Opened) -> Option<GuestPacket> {
 }
 
 fn beats(guest: &mut Opened) -> Vec<u64> {
-    let events = std::mem::take(&mut guest.port.events);
+    let events = guest.port.events.take();
     events
         .iter()
         .filter_map(|e| match e {
-            Event::Heartbeat { channel: ChannelId(1), sequence } => Some(*sequence),
+            Event::Device { channel: ChannelId(1), note: heartbeat::ANSWERED, value } => Some(*value),
             _ => None,
         })
         .collect()
@@ -42,7 +44,7 @@ fn beats(guest: &mut Opened) -> Vec<u64> {
 #[test]
 fn the_host_offers_its_versions_when_the_channel_is_open() {
     let mut guest = Opened::new(Offer::HEARTBEAT);
-    assert_eq!(guest.port.interrupts, [(1, 2, 1)]);
+    assert_eq!(*guest.port.interrupts.get_mut(), [(1, 2, 1)]);
     let request = guest.receive().unwrap();
     assert_eq!((request.kind, request.flags), (6, 0), "in-band, no completion");
     let p = &request.payload;

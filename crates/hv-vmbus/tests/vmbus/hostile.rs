@@ -1,16 +1,18 @@
 //! Guests that do anything: nothing they send may hurt the host, and a guest that keeps the rules is served after them.
 
+use crate::common::Server;
 use crate::common::{
     GuestPacket, GuestRing, Memory, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header, open,
     send, teardown,
 };
+use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, Writer};
+use hv_vmbus::Config;
 use hv_vmbus::protocol::{
     ChannelId, MessageType, ModifyChannel, NtStatus, OpenResult, PacketType, RelIdReleased, Version,
 };
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring};
-use hv_vmbus::{Config, Offer, Server};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -167,7 +169,7 @@ fn play(server: &mut Small, port: &mut TestPort, step: &Step) {
         }
         Step::Room(room) => {
             port.room = *room;
-            port.received.clear();
+            port.received.get_mut().clear();
             server.flush(port);
         }
         Step::Time(time) => {
@@ -246,7 +248,7 @@ proptest! {
                     play(&mut server, &mut port, step);
                 }
             }
-            ends.push((saved(&server), port.received, port.interrupts, port.events));
+            ends.push((saved(&server), port.received.take(), port.interrupts.take(), port.events.take()));
         }
         prop_assert!(ends[0] == ends[1]);
     }

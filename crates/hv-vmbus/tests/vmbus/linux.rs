@@ -1,9 +1,13 @@
 //! The messages of stock Linux 6.12 (drivers/hv: connection.c, channel_mgmt.c, channel.c, hv_util.c), in its order and
 //! to the byte: contact, offers, the heartbeat driver's rings, its first beats, and the end at a crash.
 
+use crate::common::Server;
 use crate::common::{GuestPacket, GuestRing, Received, TestPort};
+use hv_devices::any::Any;
+use hv_devices::any::Offer;
+use hv_devices::heartbeat;
 use hv_vmbus::protocol::Version;
-use hv_vmbus::{Config, Device, Event, Offer, Server};
+use hv_vmbus::{Config, Event};
 
 /// Bytes from words.
 fn words(words: &[u32]) -> Vec<u8> {
@@ -140,7 +144,7 @@ fn linux_6_12_connects_with_5_3_and_beats_until_it_crashes() {
     // Debian's 16K-page kernel: each ring's header is one page of which the first 4096 bytes are listed.
     let pages = [44950 & 0xff, 44954 & 0xff, 0x9b, 0x9c, 0x9d, 0xa2, 0xa6, 0xa7, 0xa8, 0xa9];
     linux.open(2, &pages, 5);
-    assert_eq!(linux.port.interrupts, [(0, 2, 2)]);
+    assert_eq!(*linux.port.interrupts.get_mut(), [(0, 2, 2)]);
     assert_eq!(
         linux.heartbeat(0x2002, &pages, 5),
         2,
@@ -148,21 +152,27 @@ fn linux_6_12_connects_with_5_3_and_beats_until_it_crashes() {
     );
     for _ in 0..20 {
         linux.port.time = linux.server.deadline().expect("the next beat");
-        linux.port.interrupts.clear();
+        linux.port.interrupts.get_mut().clear();
         linux.server.flush(&mut linux.port);
-        assert_eq!(linux.port.interrupts, [(0, 2, 2)]);
+        assert_eq!(*linux.port.interrupts.get_mut(), [(0, 2, 2)]);
         assert_eq!(linux.heartbeat(0x2002, &pages, 5), 1);
     }
-    let last = linux.port.events.iter().rev().find(|e| matches!(e, Event::Heartbeat { .. }));
-    assert!(matches!(last, Some(Event::Heartbeat { sequence: 21, .. })), "{last:?}");
+    let last = linux
+        .port
+        .events
+        .get_mut()
+        .iter()
+        .rev()
+        .find(|e| matches!(e, Event::Device { note: heartbeat::ANSWERED, .. }));
+    assert!(matches!(last, Some(Event::Device { value: 21, .. })), "{last:?}");
 
     // Taking CPU 0 from the channel: echo 1 > .../channels/2/cpu.
     let answers = linux.post(&words(&[22, 0, 2, 1]));
     assert_eq!(answers[0].payload, words(&[24, 0, 2, 0]));
-    linux.port.interrupts.clear();
+    linux.port.interrupts.get_mut().clear();
     linux.port.time = linux.server.deadline().unwrap();
     linux.server.flush(&mut linux.port);
-    assert_eq!(linux.port.interrupts, [(1, 2, 2)]);
+    assert_eq!(*linux.port.interrupts.get_mut(), [(1, 2, 2)]);
 
     // vmbus_initiate_unload() from the panic notifier, with the channel open.
     let answers = linux.post(&words(&[16, 0]));
@@ -209,7 +219,7 @@ fn each_host_version_is_found_on_the_way_down() {
 #[test]
 fn linux_7_asks_for_6_0_first_and_falls_back() {
     let versions = [&[0x6_0000][..], &V6_12].concat();
-    let mut linux = linux(Config::DEFAULT);
+    let mut linux = linux(Config::DEFAULT.with_max_version(Version::V5_3));
     assert_eq!(linux.connect(&versions), 0x5_0003);
     assert_eq!(linux.request_offers().len(), 2);
 }
@@ -236,7 +246,7 @@ fn a_crash_kernel_that_finds_the_old_connection_gets_a_new_one() {
 #[test]
 fn a_silent_device_hangs_no_driver() {
     let mut linux = linux(Config::DEFAULT);
-    let heartbeat = Offer { device: Device::Silent, ..Offer::HEARTBEAT };
+    let heartbeat = Offer { device: Any::SILENT, ..Offer::HEARTBEAT };
     linux.server.offer(heartbeat).unwrap();
     linux.connect(&V6_12);
     assert_eq!(linux.request_offers().len(), 3);

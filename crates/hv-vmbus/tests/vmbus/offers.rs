@@ -1,10 +1,14 @@
 //! Offers, rule by rule.
 
-use crate::common::{TestPort, contact, header, send};
+use crate::common::Server;
+use crate::common::{Lock, TestPort, contact, header, offer_of, send};
+use hv_devices::any::Any;
+use hv_devices::any::Offer;
+use hv_vmbus::Slot;
 use hv_vmbus::protocol::{
     ChannelId, MessageHeader, MessageType, OfferChannel, PipeMode, RelIdReleased, RescindOffer, Version, guid,
 };
-use hv_vmbus::{Config, Device, Event, Offer, Reason, Server};
+use hv_vmbus::{Config, Event, Reason};
 use zerocopy::IntoBytes;
 
 const OFFER: Offer = Offer::HEARTBEAT;
@@ -30,7 +34,7 @@ fn a_host_without_devices_says_that_these_were_all_offers() {
 #[test]
 fn offers_go_to_the_contacts_vp_in_order_and_then_their_end() {
     let (mut server, mut port): (Server, _) = (Server::new(Config::DEFAULT), TestPort::new());
-    let second = Offer::new(guid::SHUTDOWN, guid::SHUTDOWN, Device::Silent);
+    let second = offer_of(guid::SHUTDOWN, guid::SHUTDOWN, Any::SILENT);
     assert_eq!(server.offer(OFFER), Some(ChannelId(1)));
     assert_eq!(server.offer(second), Some(ChannelId(2)));
     let mut message = contact(Version::V5_3);
@@ -50,13 +54,17 @@ fn offers_go_to_the_contacts_vp_in_order_and_then_their_end() {
     assert_eq!(answers[1].message::<OfferChannel>().channel, ChannelId(2));
     assert_eq!(answers[2].kind(), MessageType::ALL_OFFERS_DELIVERED);
     assert_eq!(answers.len(), 3);
-    assert_eq!(port.events.last(), Some(&Event::OffersDelivered { count: 2 }));
+    assert_eq!(port.events.get_mut().last(), Some(&Event::OffersDelivered { count: 2 }));
 }
 
 #[test]
 fn the_configurations_channels_are_offered_from_the_start() {
-    static SERVER: Server = Server::new(Config::DEFAULT.with_offers(&[OFFER, Offer::ECHO]));
-    let (mut server, mut port) = (SERVER.clone(), TestPort::new());
+    const DEVICES: [Slot<Lock, Any>; 3] = [
+        Slot::offering(OFFER.device, OFFER.channel),
+        Slot::offering(Any::ECHO, Offer::ECHO.channel),
+        Slot::new(Any::SILENT),
+    ];
+    let (mut server, mut port) = (Server::<3>::with(Config::DEFAULT, DEVICES), TestPort::new());
     assert_eq!(server.offer(OFFER), Some(ChannelId(3)), "the next number");
     send(&mut server, &mut port, &contact(Version::V5_3));
     port.take();
@@ -64,7 +72,7 @@ fn the_configurations_channels_are_offered_from_the_start() {
     let answers = port.take();
     assert_eq!(answers.len(), 4);
     assert_eq!(answers[0].message::<OfferChannel>().offer.interface, guid::HEARTBEAT);
-    assert_eq!(answers[1].message::<OfferChannel>().offer.interface, hv_vmbus::ECHO_INTERFACE);
+    assert_eq!(answers[1].message::<OfferChannel>().offer.interface, hv_devices::echo::INTERFACE);
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn a_rescinded_channels_number_is_free_when_the_guest_has_released_it() {
     assert_eq!(port.one().message::<RescindOffer>().channel, id);
     assert_eq!(server.offer(OFFER), None);
     send(&mut server, &mut port, &released(id));
-    assert_eq!(port.events, [Event::Rescinded { channel: id }, Event::Released { channel: id }]);
+    assert_eq!(*port.events.get_mut(), [Event::Rescinded { channel: id }, Event::Released { channel: id }]);
     assert_eq!(server.offer(OFFER), Some(id));
 }
 

@@ -1,9 +1,11 @@
 //! The server saved and restored, rule by rule. That a restore at any point changes nothing is in `hostile`.
 
+use crate::common::Server;
 use crate::common::{GuestPacket, Opened, TestPort, connect, gpadl, send, teardown};
+use hv_devices::any::Offer;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_vmbus::Config;
 use hv_vmbus::protocol::Version;
-use hv_vmbus::{Config, Offer, Server};
 
 fn saved<const C: usize, const G: usize, const W: usize>(server: &Server<C, G, W>) -> Vec<u8> {
     let mut image = Vec::new();
@@ -87,20 +89,23 @@ fn an_image_that_is_cut_off_anywhere_is_refused_and_leaves_a_new_server() {
 fn something_else_or_a_newer_format_is_refused_by_name() {
     let mut image = saved(&fresh());
     assert_eq!(restore(&mut fresh(), b"ELF, or whatever it may be"), Err(RestoreError::NotAnImage));
-    image[4] = 3;
+    image[4] = 4;
     let error = restore(&mut fresh(), &image).unwrap_err();
-    assert_eq!(error, RestoreError::Version(3));
-    assert_eq!(error.to_string(), "saved state of version 3, which is not known here");
+    assert_eq!(error, RestoreError::Version(4));
+    assert_eq!(error.to_string(), "saved state of version 4, which is not known here");
 }
 
 #[test]
 fn a_smaller_server_refuses_what_it_has_no_room_for_and_a_larger_one_takes_it() {
     let guest = Opened::new(Offer::ECHO);
     let image = saved(&guest.server);
-    assert_eq!(restore(&mut Server::<0, 16, 1024>::new(Config::DEFAULT), &image), Err(RestoreError::NoRoom));
+    assert_eq!(
+        restore(&mut Server::<1, 16, 1024>::new(Config::DEFAULT), &image),
+        Err(RestoreError::OtherPartition)
+    );
     assert_eq!(restore(&mut Server::<8, 0, 1024>::new(Config::DEFAULT), &image), Err(RestoreError::NoRoom));
     assert_eq!(restore(&mut Server::<8, 16, 10>::new(Config::DEFAULT), &image), Err(RestoreError::NoRoom));
-    assert_eq!(restore(&mut Server::<1, 1, 11>::new(Config::DEFAULT), &image), Ok(image.len()));
+    assert_eq!(restore(&mut Server::<8, 1, 11>::new(Config::DEFAULT), &image), Ok(image.len()));
 }
 
 #[test]

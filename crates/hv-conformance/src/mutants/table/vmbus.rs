@@ -14,9 +14,9 @@ mutants! {
         any_version_spoken "A host speaks any version of VMBus.":
             "!self.config.speaks(version)" => "false";
         unload_unanswered "UNLOAD is not answered.":
-            "self.outbox.push(Owed::UnloadResponse)" => "false";
+            "control.outbox.push(Owed::UnloadResponse)" => "false";
         contact_unanswered "INITIATE_CONTACT is not answered.":
-            "self.outbox.push(Owed::Contact(answer))" => "false";
+            "control.outbox.push(Owed::Contact(answer))" => "false";
         sint_of_contact_refused "A contact on a connection of version 5 has to name no SINT.":
             "sint != SINT" => "sint != 0";
     }
@@ -37,8 +37,8 @@ mutants! {
             => "connection::MESSAGE_CONNECTION_ID_4";
     }
 
-    "hv-vmbus/src/server.rs" {
+    "hv-vmbus/src/settle.rs" {
         offers_never_end "Nothing follows the last offer.":
-            "!post(port, self.vp, SINT, MessageType::ALL_OFFERS_DELIVERED, &done)" => "false";
+            "post(port, control.vp, SINT, MessageType::ALL_OFFERS_DELIVERED, &done)" => "true";
     }
 }

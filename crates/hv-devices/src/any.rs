@@ -1,0 +1,158 @@
+//! A place for one of the small devices, chosen while the host runs.
+
+use crate::echo::{self, Echo};
+use crate::heartbeat::{self, Heartbeat};
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::vmbus::ChannelOffer;
+use hv_vmbus::{Backend, Channel, Device, Head, Io, Never, Opening, Packet, Refusal, Taken};
+
+/// What stands behind the channel.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Silent,
+    Echo,
+    Heartbeat(Heartbeat),
+}
+
+/// One of the devices that never ask a back end.
+#[derive(Clone, Copy, Debug)]
+pub struct Any {
+    kind: Kind,
+    /// What it was when it was made: a reset makes it that again.
+    first: Kind,
+}
+
+impl Any {
+    /// Nothing: the channel opens, and what the guest sends stays in the ring.
+    pub const SILENT: Self = Self::new(Kind::Silent);
+    /// [`Echo`].
+    pub const ECHO: Self = Self::new(Kind::Echo);
+
+    /// [`Heartbeat`] with so much time, in 100 ns, between two beats.
+    #[must_use]
+    pub const fn heartbeat(interval: u64) -> Self {
+        Self::new(Kind::Heartbeat(Heartbeat::every(interval)))
+    }
+
+    const fn new(kind: Kind) -> Self {
+        Self { kind, first: kind }
+    }
+}
+
+impl Default for Any {
+    fn default() -> Self {
+        Self::SILENT
+    }
+}
+
+/// A small device and what the guest is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// What the guest is told.
+    pub channel: ChannelOffer,
+    /// What stands behind it.
+    pub device: Any,
+}
+
+impl Offer {
+    /// [`Echo`], as it is offered.
+    pub const ECHO: Self = Self { channel: echo::OFFER, device: Any::ECHO };
+
+    /// [`Heartbeat`], as Hyper-V offers it.
+    pub const HEARTBEAT: Self = Self::heartbeat(heartbeat::INTERVAL);
+
+    /// [`Heartbeat`] with so much time, in 100 ns, between two beats.
+    #[must_use]
+    pub const fn heartbeat(interval: u64) -> Self {
+        Self { channel: heartbeat::OFFER, device: Any::heartbeat(interval) }
+    }
+}
+
+impl Device for Any {
+    type Request = Never;
+
+    const NAME: [u8; 4] = *b"any ";
+    /// No limit of its own: that of an echo.
+    const PACKET_LIMIT: u32 = Echo::PACKET_LIMIT;
+
+    fn reply_len(&self, channel: Channel, head: &Head) -> Option<u32> {
+        match &self.kind {
+            Kind::Silent => None,
+            Kind::Echo => Echo.reply_len(channel, head),
+            Kind::Heartbeat(heartbeat) => heartbeat.reply_len(channel, head),
+        }
+    }
+
+    fn opened<P: Backend<Never>>(
+        &mut self,
+        channel: Channel,
+        opening: &Opening<'_>,
+        io: &mut Io<'_, P, Never>,
+    ) -> Result<(), Refusal> {
+        match &mut self.kind {
+            Kind::Silent | Kind::Echo => Ok(()),
+            Kind::Heartbeat(heartbeat) => heartbeat.opened(channel, opening, io),
+        }
+    }
+
+    fn packet<P: Backend<Never>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Never>,
+    ) -> Taken {
+        match &mut self.kind {
+            Kind::Silent => Taken::Later,
+            Kind::Echo => Echo.packet(packet, io),
+            Kind::Heartbeat(heartbeat) => heartbeat.packet(packet, io),
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Silent | Kind::Echo => None,
+            Kind::Heartbeat(heartbeat) => heartbeat.deadline(),
+        }
+    }
+
+    fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
+        if let Kind::Heartbeat(heartbeat) = &mut self.kind {
+            heartbeat.tick(io);
+        }
+    }
+
+    fn closed<P: Backend<Never>>(&mut self, channel: Channel, io: &mut Io<'_, P, Never>) {
+        if let Kind::Heartbeat(heartbeat) = &mut self.kind {
+            heartbeat.closed(channel, io);
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.first);
+    }
+
+    fn save(&self, w: &mut Writer<'_>) {
+        match &self.kind {
+            Kind::Silent => w.u8(0),
+            Kind::Echo => w.u8(1),
+            Kind::Heartbeat(heartbeat) => {
+                w.u8(2);
+                heartbeat.save(w);
+            }
+        }
+    }
+
+    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let kind = match r.u8()? {
+            0 => Kind::Silent,
+            1 => Kind::Echo,
+            2 => {
+                let mut heartbeat = Heartbeat::new();
+                heartbeat.restore(r)?;
+                Kind::Heartbeat(heartbeat)
+            }
+            _ => return Err(RestoreError::Invalid("kind of a device")),
+        };
+        *self = Self::new(kind);
+        Ok(())
+    }
+}

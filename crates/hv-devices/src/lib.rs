@@ -1,0 +1,14 @@
+//! VMBus devices of a Hyper-V host: state machines behind the trait of `hv-vmbus`.
+//!
+//! None of them does I/O, allocates, or knows what stands behind it: packets, outcomes and time come in, answers and requests
+//! go out. An embedder puts those that it wants into slots (`hv_vmbus::devices!`) and serves their requests.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod any;
+pub mod echo;
+pub mod heartbeat;
+
+pub use any::Any;
+pub use echo::Echo;
+pub use heartbeat::Heartbeat;

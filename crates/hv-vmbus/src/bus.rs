@@ -1,0 +1,584 @@
+//! The host's end of a partition's VMBus.
+
+use crate::config::Config;
+use crate::contact::Ending;
+use crate::device::{Device, DeviceId, Token};
+use crate::devices::{DeviceSet, Devices, Node, Part};
+use crate::event::{Event, Reason};
+use crate::gpadl::Gpadls;
+use crate::image;
+use crate::io::{Io, Place};
+use crate::line::{Stage, default_connection};
+use crate::outbox::Outbox;
+use crate::port::{Backend, Port, Work};
+use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
+use crate::shared::Shared;
+use crate::slot::{Cx, Slot};
+use core::fmt;
+use core::sync::atomic::Ordering;
+use lock_api::{Mutex, RawMutex};
+use zerocopy::FromBytes;
+
+/// Why a message or signal was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No port of VMBus is behind that connection: `HV_STATUS_INVALID_CONNECTION_ID`.
+    NoConnection,
+    /// Too many messages wait for the guest, which does not take them: `HV_STATUS_INSUFFICIENT_BUFFERS`. Guests try again
+    /// later.
+    Busy,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConnection => "no such connection",
+            Self::Busy => "too many messages wait for the guest",
+        })
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// Why the bus did not do what the embedder asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The bus has no such device or channel.
+    UnknownDevice,
+    /// The device is offered already, or the guest has not released its channel yet.
+    Offered,
+    /// Another device has the same interface and instance.
+    Duplicate,
+    /// The device has no request with that token in flight.
+    UnknownToken,
+    /// Requests are in flight: [pause](Bus::pause) the bus, and wait until it [is idle](Bus::is_idle).
+    InFlight,
+}
+
+impl fmt::Display for BusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownDevice => "the bus has no such device or channel",
+            Self::Offered => "the device is offered, or the guest has not released its channel",
+            Self::Duplicate => "another device has the same interface and instance",
+            Self::UnknownToken => "the device has no request with that token in flight",
+            Self::InFlight => "requests are in flight; pause the bus and wait until it is idle",
+        })
+    }
+}
+
+impl core::error::Error for BusError {}
+
+/// A standing connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) version: Version,
+    pub(crate) features: FeatureFlags,
+    pub(crate) offers_requested: bool,
+}
+
+/// What the bus's lock guards.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) connection: Option<Connection>,
+    /// VP to which messages go.
+    pub(crate) vp: u32,
+    pub(crate) outbox: Outbox,
+    /// The end of all offers is to be told.
+    pub(crate) offers_end: bool,
+    /// What is answered when nothing is in flight any more.
+    pub(crate) ending: Option<Ending>,
+    pub(crate) rejected: u64,
+    /// Something waits in the state of a channel or a page list.
+    pub(crate) changes: bool,
+}
+
+impl Control {
+    const fn new() -> Self {
+        Self {
+            connection: None,
+            vp: 0,
+            outbox: Outbox::new(),
+            offers_end: false,
+            ending: None,
+            rejected: 0,
+            changes: false,
+        }
+    }
+}
+
+/// The host's end of one partition's VMBus, with the devices `D`.
+///
+/// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its own;
+/// `R` is the kind of lock. Order: bus, device, and then what [`Port`] takes. No lock is taken for a signal of a connection
+/// that no open channel has.
+///
+/// `GPADLS` bounds the page lists that the guest can have named at a time, and `WORDS` the sum of their sizes: a word per page
+/// and one per range. A guest that wants more gets a failure. A network card takes about 8,200 words.
+pub struct Bus<R, D, const GPADLS: usize = 16, const WORDS: usize = 1024> {
+    pub(crate) config: Config,
+    pub(crate) control: Mutex<R, Control>,
+    pub(crate) gpadls: Gpadls<GPADLS, WORDS>,
+    pub(crate) devices: D,
+    pub(crate) shared: Shared,
+}
+
+impl<R, D: fmt::Debug, const GPADLS: usize, const WORDS: usize> fmt::Debug for Bus<R, D, GPADLS, WORDS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("config", &self.config)
+            .field("devices", &self.devices)
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
+    /// Makes a bus with these devices.
+    ///
+    /// # Panics
+    /// If the devices have more than 2047 channels together.
+    #[must_use]
+    pub const fn new(config: Config, devices: D) -> Self {
+        assert!(D::LINES < 2048, "a channel's number is an event flag");
+        Self {
+            config,
+            control: Mutex::new(Control::new()),
+            gpadls: Gpadls::new(),
+            devices,
+            shared: Shared::new(),
+        }
+    }
+
+    /// The devices, for [`with`](Self::with) and [`completed`](Self::completed).
+    #[must_use]
+    pub const fn devices(&self) -> &D {
+        &self.devices
+    }
+
+    /// How the bus was made.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The version agreed on, while a connection stands.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.control.lock().connection.map(|c| c.version)
+    }
+
+    /// How many messages of the guest were wrong.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.control.lock().rejected
+    }
+
+    /// Returns true while messages wait for [`flush`](Self::flush).
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.shared.waiting.load(Ordering::Acquire)
+    }
+
+    /// Returns true if no request is in flight.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.shared.is_idle()
+    }
+
+    /// The reference time, in 100 ns, at which [`flush`](Self::flush) is to be called next; `None`: not before something
+    /// else happens. It changes with every call of a method that takes the port. While messages wait there is none: no
+    /// device runs before the guest has taken them.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        if self.owes() {
+            return None;
+        }
+        Some(self.devices.deadline()).filter(|deadline| *deadline != u64::MAX)
+    }
+
+    pub(crate) fn cx<'a, P>(&'a self, port: &'a P) -> Cx<'a, P> {
+        Cx { port, pool: self.gpadls.pool(), shared: &self.shared }
+    }
+
+    /// Works on the device and channel with this number; `None` if there is none.
+    pub(crate) fn part<P: Port, T>(
+        &self,
+        id: ChannelId,
+        port: &P,
+        work: impl FnOnce(&mut dyn Part, usize) -> T,
+    ) -> Option<T>
+    where
+        D: Devices<P>,
+    {
+        let line = usize::try_from(id.0.checked_sub(1)?).ok()?;
+        let (mut work, mut result) = (Some(work), None);
+        let cx = self.cx(port);
+        self.devices.with_line(line, Place::FIRST, &mut |node, at, line| {
+            node.work(at, &cx, &mut |part| result = work.take().map(|work| work(part, line)));
+        });
+        result
+    }
+
+    /// Works on all devices, one after the other.
+    pub(crate) fn parts<P: Port>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
+    where
+        D: Devices<P>,
+    {
+        let cx = self.cx(port);
+        self.devices.each(Place::FIRST, &mut |node, at| {
+            node.work(at, &cx, &mut |part| work(part, at));
+        });
+    }
+
+    /// Brings the bus into the state after [`new`](Self::new), with the offers that it has now: for a reset of the partition.
+    /// Requests that are in flight have no answer any more; the next contact of the guest is answered when they are
+    /// completed.
+    pub fn reset<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.start_over(port, false);
+    }
+
+    /// The same; `first`: with the offers that it had first.
+    pub(crate) fn start_over<P: Port>(&self, port: &P, first: bool)
+    where
+        D: Devices<P>,
+    {
+        let mut control = self.control.lock();
+        *control = Control::new();
+        self.parts(port, |part, _| part.reset(first));
+        self.gpadls.pool().clear();
+        self.shared.ending.store(false, Ordering::Release);
+        self.shared.paused.store(false, Ordering::Relaxed);
+        self.shared.waiting.store(false, Ordering::Release);
+        self.shared.chosen_connections.store(false, Ordering::Relaxed);
+        let _ = self.shared.called();
+    }
+
+    /// Offers a device's first channel. A guest that has asked for offers is told so.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownDevice`], [`BusError::Offered`] or [`BusError::Duplicate`].
+    pub fn offer<P: Port>(
+        &self,
+        device: DeviceId,
+        offer: &ChannelOffer,
+        port: &P,
+    ) -> Result<ChannelId, BusError>
+    where
+        D: Devices<P>,
+    {
+        let mut control = self.control.lock();
+        control.changes = true;
+        let (mut duplicate, mut found) = (false, Err(BusError::UnknownDevice));
+        self.parts(port, |part, _| {
+            duplicate |= part.lines().iter().any(|line| {
+                line.stage != Stage::Vacant
+                    && line.offer.subchannel_index == 0
+                    && (line.offer.interface, line.offer.instance) == (offer.interface, offer.instance)
+            });
+        });
+        self.parts(port, |part, at| {
+            if at.device == device.0 {
+                found = match part.lines().first_mut() {
+                    Some(line) if line.stage != Stage::Vacant => Err(BusError::Offered),
+                    Some(_) if duplicate => Err(BusError::Duplicate),
+                    Some(line) => {
+                        line.fill(offer, true);
+                        Ok(at.id(0))
+                    }
+                    None => Err(BusError::UnknownDevice),
+                };
+            }
+        });
+        self.settle(&mut control, port);
+        found
+    }
+
+    /// Takes a channel away, and with a device's first channel its sub-channels. No packet is taken of it any more; the guest is
+    /// told as soon as no request of it is in flight. Returns false if it is not offered.
+    pub fn rescind<P: Port>(&self, id: ChannelId, port: &P) -> bool
+    where
+        D: Devices<P>,
+    {
+        let mut control = self.control.lock();
+        control.changes = true;
+        let done = self.part(id, port, |part, at| {
+            let stage = part.lines()[at].stage;
+            match stage {
+                Stage::Known => part.lines()[at].stage = Stage::Leaving,
+                Stage::Hidden | Stage::Declined => part.release(at),
+                _ => return false,
+            }
+            true
+        });
+        self.settle(&mut control, port);
+        done == Some(true)
+    }
+
+    /// Sends the messages that wait for the guest, as far as the port takes them, and then lets the devices run whose time has
+    /// come. Call it when a message slot of VMBus was freed, and at the [`deadline`](Self::deadline).
+    pub fn flush<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        let mut control = self.control.lock();
+        self.settle(&mut control, port);
+        drop(control);
+        self.run_due(port);
+    }
+
+    /// Lets the devices run whose time has come. While messages wait, none does: a guest that has not heard that its
+    /// channel is open must not be interrupted for it.
+    fn run_due<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        if self.owes() {
+            return;
+        }
+        let now = port.reference_time();
+        if self.devices.deadline() <= now {
+            let cx = self.cx(port);
+            self.devices.each(Place::FIRST, &mut |node, at| {
+                if node.deadline() <= now {
+                    node.tick(at, &cx);
+                }
+            });
+        }
+        self.attend(port);
+    }
+
+    /// Does what devices have asked of the bus.
+    fn attend<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        if self.shared.called() {
+            let mut control = self.control.lock();
+            self.settle(&mut control, port);
+        }
+    }
+
+    /// Takes a message that the guest has posted to `connection`. The answers go to `port` before this returns, those that
+    /// have to wait for requests in flight aside.
+    ///
+    /// # Errors
+    /// The status with which the hypercall fails; nothing has changed. A message that is wrong in itself is no error
+    /// here, as Hyper-V takes it too: it is counted, observed, and answered where the protocol has an answer.
+    pub fn message<P: Port>(&self, connection: u32, payload: &[u8], port: &P) -> Result<(), Refused>
+    where
+        D: Devices<P>,
+    {
+        if !self.config.has_connection(connection) {
+            return Err(Refused::NoConnection);
+        }
+        let mut control = self.control.lock();
+        if self.owes() {
+            self.settle(&mut control, port);
+        }
+        let kind =
+            MessageHeader::read_from_prefix(payload).map_or(MessageType::INVALID, |(h, _)| h.message_type);
+        let ends = matches!(kind, MessageType::INITIATE_CONTACT | MessageType::UNLOAD);
+        // A message has one answer at most.
+        if !ends && control.outbox.room() == 0 {
+            return Err(Refused::Busy);
+        }
+        if let Err(reason) = self.dispatch(&mut control, connection, kind, payload, port) {
+            control.rejected += 1;
+            port.observe(Event::Rejected { message: kind, reason });
+        }
+        self.settle(&mut control, port);
+        drop(control);
+        self.run_due(port);
+        Ok(())
+    }
+
+    fn dispatch<P: Port>(
+        &self,
+        control: &mut Control,
+        connection: u32,
+        kind: MessageType,
+        payload: &[u8],
+        port: &P,
+    ) -> Result<(), Reason>
+    where
+        D: Devices<P>,
+    {
+        if payload.len() < size_of::<MessageHeader>() {
+            return Err(Reason::TooShort);
+        }
+        match kind {
+            MessageType::INITIATE_CONTACT => return self.contact(control, connection, payload, port),
+            MessageType::UNLOAD => {
+                self.unload(control, port);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(Connection { version, features, .. }) = control.connection else {
+            return Err(Reason::NotConnected);
+        };
+        match kind {
+            MessageType::REQUEST_OFFERS => request_offers(control),
+            MessageType::GPADL_HEADER => self.gpadl_header(control, payload, port),
+            MessageType::GPADL_BODY => self.gpadl_body(control, payload, port),
+            MessageType::GPADL_TEARDOWN => self.gpadl_teardown(control, payload, port),
+            MessageType::OPEN_CHANNEL => self.open_channel(control, payload, features, port),
+            MessageType::CLOSE_CHANNEL => self.close_channel(control, payload, port),
+            MessageType::MODIFY_CHANNEL if version >= Version::V4_1 => {
+                self.modify_channel(control, payload, version, port)
+            }
+            MessageType::RELID_RELEASED => self.relid_released(control, payload, port),
+            MessageType::TL_CONNECT_REQUEST => self.connect_request(control, payload, version, port),
+            MessageType::OPEN_RESERVED_CHANNEL | MessageType::CLOSE_RESERVED_CHANNEL => {
+                Err(Reason::Unsupported)
+            }
+            _ => Err(Reason::Unknown),
+        }
+    }
+
+    /// Takes the guest's signal of an event connection: it has put packets into a ring, or made room in one.
+    ///
+    /// # Errors
+    /// [`Refused::NoConnection`]: no open channel has this connection.
+    #[inline]
+    pub fn signal<P: Port>(&self, connection: u32, port: &P) -> Result<(), Refused>
+    where
+        D: Devices<P>,
+    {
+        let cx = self.cx(port);
+        // A channel's own connection says which it is.
+        let line = (connection ^ default_connection(ChannelId(0))).wrapping_sub(1) as usize;
+        let mut taken = line < D::LINES && self.devices.signal(line, connection, Place::FIRST, &cx);
+        if !taken && self.shared.chosen_connections.load(Ordering::Acquire) {
+            taken = self.signal_chosen(connection, &cx);
+        }
+        self.attend(port);
+        if taken { Ok(()) } else { Err(Refused::NoConnection) }
+    }
+
+    /// The same for a connection that the guest has chosen: the channels are searched, without a lock.
+    #[cold]
+    fn signal_chosen<P: Port>(&self, connection: u32, cx: &Cx<'_, P>) -> bool
+    where
+        D: Devices<P>,
+    {
+        let mut found = None;
+        self.devices.each(Place::FIRST, &mut |node: &dyn Node<P>, at| {
+            if found.is_none() && connection != 0 {
+                found = node.line_of(connection).map(|line| usize::from(at.line) + line);
+            }
+        });
+        found.is_some_and(|line| self.devices.signal(line, connection, Place::FIRST, cx))
+    }
+
+    /// Tells a device that its back end is done with a request. It may be called from any thread or interrupt, in any order,
+    /// and once for each request.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownToken`] if no such request is in flight, [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn completed<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        token: Token,
+        outcome: <T::Request as Work>::Outcome,
+        port: &P,
+    ) -> Result<(), BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        let known = slot.completed(at, &self.cx(port), token, outcome);
+        self.attend(port);
+        if known { Ok(()) } else { Err(BusError::UnknownToken) }
+    }
+
+    /// Works with a device: to bring it what its back end has of itself, as a frame or a key, or to look at its state.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn with<P, T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        port: &P,
+        work: impl FnOnce(&mut T, &mut Io<'_, P, T::Request>) -> U,
+    ) -> Result<U, BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        let result = slot.work_with(at, &self.cx(port), work);
+        self.attend(port);
+        Ok(result)
+    }
+
+    /// A device's place on the bus, for [`offer`](Self::offer); its first channel's number.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn place<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        _port: &P,
+    ) -> Result<(DeviceId, ChannelId), BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        Ok((DeviceId(at.device), at.id(0)))
+    }
+
+    /// The back end of a device has room again: what waits for it is started.
+    pub fn resume<P: Port>(&self, device: DeviceId, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.parts(port, |part, at| {
+            if at.device == device.0 {
+                part.resume();
+            }
+        });
+        self.attend(port);
+    }
+
+    /// Stops taking packets, of all devices: before the state is saved. Requests in flight are completed as ever.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes packets again.
+    pub fn unpause<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.shared.paused.store(false, Ordering::Relaxed);
+        self.parts(port, |part, _| part.resume());
+        self.attend(port);
+    }
+}
+
+fn request_offers(control: &mut Control) -> Result<(), Reason> {
+    let again =
+        control.connection.as_mut().is_some_and(|c| core::mem::replace(&mut c.offers_requested, true));
+    // No offer is sent twice, since Linux warns of that; but a guest that waits for the end of them gets it.
+    control.offers_end = true;
+    control.changes = true;
+    if again { Err(Reason::OffersAlreadySent) } else { Ok(()) }
+}
+
+/// Reads a message of fixed length; guests may post more bytes than it has.
+pub(crate) fn parse<T: FromBytes>(payload: &[u8]) -> Result<T, Reason> {
+    T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)
+}
+
+image::fields!(Connection { version, features, offers_requested });

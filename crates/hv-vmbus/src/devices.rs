@@ -1,0 +1,198 @@
+//! The devices of a bus, composed by the embedder.
+//!
+//! A [`Slot`](crate::Slot) is one device, an array of slots so many of a kind, and [`devices!`](crate::devices) makes a structure
+//! of named ones. What is called for every packet goes through them without a pointer to a function; what is rare goes by
+//! `dyn`.
+
+use crate::device::{Connect, Opening};
+use crate::event::Reason;
+use crate::io::Place;
+use crate::line::{Line, Open};
+use crate::port::Port;
+use crate::slot::Cx;
+use core::sync::atomic::AtomicU32;
+use hv_memory::save::{Reader, RestoreError, Writer};
+
+/// Some devices.
+pub trait DeviceSet {
+    /// Channels that they have together.
+    const LINES: usize;
+    /// How many they are.
+    const DEVICES: usize;
+
+    /// The least of their deadlines.
+    #[doc(hidden)]
+    fn deadline(&self) -> u64;
+}
+
+/// Some devices on a bus of a partition that is seen through `P`. Made by [`devices!`](crate::devices).
+pub trait Devices<P: Port>: DeviceSet {
+    #[doc(hidden)]
+    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
+
+    #[doc(hidden)]
+    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place));
+
+    #[doc(hidden)]
+    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize));
+}
+
+/// One device, with its lock free.
+#[doc(hidden)]
+pub trait Node<P: Port> {
+    fn identity(&self) -> *const AtomicU32;
+    fn deadline(&self) -> u64;
+    fn line_of(&self, connection: u32) -> Option<usize>;
+    fn tick(&self, at: Place, cx: &Cx<'_, P>);
+    fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part));
+}
+
+/// One device, locked.
+#[doc(hidden)]
+#[expect(private_interfaces, reason = "only this crate calls these")]
+pub trait Part {
+    fn lines(&mut self) -> &mut [Line];
+    fn open(&mut self, line: usize, opening: &Opening<'_>, open: Open) -> Result<(), Reason>;
+    fn close(&mut self, line: usize);
+    fn release(&mut self, line: usize);
+    fn connect(&mut self, connect: &Connect) -> Option<Result<(), Reason>>;
+    fn subchannels(&self) -> u16;
+    fn live(&mut self, line: usize);
+    fn resume(&mut self);
+    fn reset(&mut self, first: bool);
+    fn save(&self, w: &mut Writer<'_>);
+    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError>;
+}
+
+impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
+    const LINES: usize = T::LINES * N;
+    const DEVICES: usize = T::DEVICES * N;
+
+    fn deadline(&self) -> u64 {
+        self.iter().map(T::deadline).min().unwrap_or(u64::MAX)
+    }
+}
+
+impl<P: Port, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
+    #[inline]
+    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
+        let index = line / T::LINES.max(1);
+        let at = at.behind(T::DEVICES * index, T::LINES * index);
+        self.get(index).is_some_and(|device| device.signal(line % T::LINES, connection, at, cx))
+    }
+
+    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
+        for (index, device) in self.iter().enumerate() {
+            device.each(at.behind(T::DEVICES * index, T::LINES * index), each);
+        }
+    }
+
+    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
+        let index = line / T::LINES.max(1);
+        let at = at.behind(T::DEVICES * index, T::LINES * index);
+        if let Some(device) = self.get(index) {
+            device.with_line(line % T::LINES, at, work);
+        }
+    }
+}
+
+/// Makes a structure of devices: each field is a [`Slot`](crate::Slot), an array of them, or another such structure. Channels are
+/// numbered in the order of the fields.
+///
+/// ```
+/// # use hv_vmbus::{Backend, Device, Io, Never, Packet, Taken};
+/// # #[derive(Debug)] pub struct Silent;
+/// # impl Device for Silent {
+/// #     type Request = Never;
+/// #     const NAME: [u8; 4] = *b"none";
+/// #     fn packet<P: Backend<Never>>(&mut self, _: &mut Packet<'_, P::Memory>, _: &mut Io<'_, P, Never>) -> Taken {
+/// #         Taken::Later
+/// #     }
+/// #     fn reset(&mut self) {}
+/// # }
+/// type Lock = spin::Mutex<()>;
+///
+/// hv_vmbus::devices! {
+///     /// The devices of this machine.
+///     pub struct Machine {
+///         pub clock: hv_vmbus::Slot<Lock, Silent>,
+///         /// With four sub-channels each, and up to 64 requests of 66 pages.
+///         pub disks: [hv_vmbus::Slot<Lock, Silent, 5, 64, 66>; 2],
+///     }
+/// }
+///
+/// use hv_vmbus::DeviceSet;
+/// assert_eq!((Machine::DEVICES, Machine::LINES), (3, 11));
+/// ```
+#[macro_export]
+macro_rules! devices {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $Name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $Type:ty),+ $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        $vis struct $Name {
+            $($(#[$field_meta])* $field_vis $field: $Type,)+
+        }
+
+        impl $crate::DeviceSet for $Name {
+            const LINES: usize = 0 $(+ <$Type as $crate::DeviceSet>::LINES)+;
+            const DEVICES: usize = 0 $(+ <$Type as $crate::DeviceSet>::DEVICES)+;
+
+            fn deadline(&self) -> u64 {
+                let least = u64::MAX;
+                $(let least = least.min($crate::DeviceSet::deadline(&self.$field));)+
+                least
+            }
+        }
+
+        impl<P: $crate::Port> $crate::Devices<P> for $Name
+        where
+            $($Type: $crate::Devices<P>,)+
+        {
+            #[inline]
+            fn signal(&self, line: usize, connection: u32, at: $crate::composing::Place, cx: &$crate::composing::Cx<'_, P>) -> bool {
+                $(
+                    if line < <$Type as $crate::DeviceSet>::LINES {
+                        return $crate::Devices::signal(&self.$field, line, connection, at, cx);
+                    }
+                    let line = line - <$Type as $crate::DeviceSet>::LINES;
+                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                )+
+                let _ = (line, at);
+                false
+            }
+
+            fn each(
+                &self,
+                at: $crate::composing::Place,
+                each: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Place),
+            ) {
+                $(
+                    $crate::Devices::each(&self.$field, at, each);
+                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                )+
+                let _ = at;
+            }
+
+            fn with_line(
+                &self,
+                line: usize,
+                at: $crate::composing::Place,
+                work: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Place, usize),
+            ) {
+                $(
+                    if line < <$Type as $crate::DeviceSet>::LINES {
+                        return $crate::Devices::with_line(&self.$field, line, at, work);
+                    }
+                    let line = line - <$Type as $crate::DeviceSet>::LINES;
+                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                )+
+                let _ = (line, at);
+            }
+        }
+    };
+}

@@ -1,0 +1,224 @@
+//! What waits for the guest, or for requests in flight: done as soon as it can be.
+//!
+//! Answers to messages stand in a queue. All else is written where it belongs, in the state of a channel or a page list, and
+//! found by going through them; so it needs no queue that could be full, and a guest that does not take its messages
+//! costs nothing.
+
+use crate::bus::{Bus, Control};
+use crate::devices::{DeviceSet, Devices, Part};
+use crate::event::Event;
+use crate::gpadl::Fate;
+use crate::io::Place;
+use crate::line::Stage;
+use crate::outbox::{Encoded, Owed};
+use crate::port::{Port, Posted};
+use crate::protocol::{
+    ChannelId, MessageHeader, MessageType, NtStatus, RescindOffer, TlConnectResult, Version,
+};
+use crate::worker::SINT;
+use core::sync::atomic::Ordering;
+use lock_api::RawMutex;
+
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
+    /// Does what can be done now.
+    pub(crate) fn settle<P: Port>(&self, control: &mut Control, port: &P)
+    where
+        D: Devices<P>,
+    {
+        // Whoever asks after this asks again.
+        control.changes |= self.shared.called();
+        self.end_connection(control, port);
+        let done = self.send_answers(control, port)
+            && (!control.changes || {
+                control.changes = !self.send_changes(control, port);
+                !control.changes
+            });
+        self.shared.waiting.store(!done, Ordering::Release);
+    }
+
+    /// Sends the answers in the queue; false if some wait.
+    fn send_answers<P: Port>(&self, control: &mut Control, port: &P) -> bool
+    where
+        D: Devices<P>,
+    {
+        while let Some(owed) = control.outbox.front() {
+            let (vp, sint) = match owed {
+                Owed::Contact(answer) => (answer.vp, answer.sint),
+                _ => (control.vp, SINT),
+            };
+            if !post(port, vp, sint, owed.kind(), &owed.encode()) {
+                return false;
+            }
+            control.outbox.pop();
+            if let Owed::OpenResult(channel, _, NtStatus::SUCCESS) = owed {
+                let _ = self.part(channel, port, |part, line| part.live(line));
+            }
+        }
+        true
+    }
+
+    /// Goes through the channels and page lists; false if a message did not fit.
+    fn send_changes<P: Port>(&self, control: &mut Control, port: &P) -> bool
+    where
+        D: Devices<P>,
+    {
+        let Some(connection) = control.connection else { return true };
+        let (mut room, mut count) = (true, 0);
+        let sender =
+            Sender { port, vp: control.vp, version: connection.version, offers: connection.offers_requested };
+        self.parts(port, |part, at| self.leave(part, at, port));
+        if !self.send_torndown(control.vp, port) {
+            return false;
+        }
+        self.parts(port, |part, at| {
+            room = room && sender.channels(part, at);
+            count += part.lines().iter().filter(|line| line.is_known()).count();
+        });
+        if room && control.offers_end {
+            let done = Encoded::header(MessageType::ALL_OFFERS_DELIVERED);
+            room = post(port, control.vp, SINT, MessageType::ALL_OFFERS_DELIVERED, &done);
+            if room {
+                control.offers_end = false;
+                port.observe(Event::OffersDelivered { count: u32::try_from(count).unwrap_or(u32::MAX) });
+            }
+        }
+        room
+    }
+
+    /// Closes what is rescinded, with the sub-channels of a first channel.
+    fn leave<P: Port>(&self, part: &mut dyn Part, at: Place, port: &P) {
+        let first = part.lines().first().is_some_and(|line| line.is_rescinded());
+        let lines = part.lines().len();
+        for line in (0..lines).rev() {
+            let this = &mut part.lines()[line];
+            let sub = this.offer.subchannel_index > 0;
+            if first && sub {
+                match this.stage {
+                    Stage::Known => this.stage = Stage::Leaving,
+                    Stage::Hidden | Stage::Declined => part.release(line),
+                    _ => {}
+                }
+            }
+            let this = &part.lines()[line];
+            if this.stage == Stage::Leaving && this.open.is_some() {
+                self.close(part, line);
+                port.observe(Event::Closed { channel: at.id(line) });
+            }
+        }
+    }
+
+    /// Ends the page lists that the guest wants back, and that nothing uses any more.
+    fn send_torndown<P: Port>(&self, vp: u32, port: &P) -> bool {
+        let pool = self.gpadls.pool();
+        for (at, gpadl) in pool.iter() {
+            if !gpadl.is_over() {
+                continue;
+            }
+            if gpadl.fate == Fate::TearDown {
+                let message = Owed::GpadlTorndown(gpadl.id);
+                if !post(port, vp, SINT, message.kind(), &message.encode()) {
+                    return false;
+                }
+                port.observe(Event::GpadlTorndown { gpadl: gpadl.id });
+            }
+            pool.remove(at);
+        }
+        true
+    }
+}
+
+/// Tells the guest of channels that come and go.
+struct Sender<'a, P> {
+    port: &'a P,
+    vp: u32,
+    version: Version,
+    /// The guest has asked for offers.
+    offers: bool,
+}
+
+impl<P: Port> Sender<'_, P> {
+    /// False if a message did not fit.
+    fn channels(&self, part: &mut dyn Part, at: Place) -> bool {
+        self.demand(part);
+        // Sub-channels are rescinded before the channel to which they belong, and offered after it.
+        let lines = part.lines().len();
+        for line in (0..lines).rev() {
+            if !self.farewell(part, at, line) {
+                return false;
+            }
+        }
+        (0..lines).all(|line| self.announce(part, at.id(line), line))
+    }
+
+    /// Makes the sub-channels that the device demands, in places that are free.
+    fn demand(&self, part: &mut dyn Part) {
+        let wanted = usize::from(part.subchannels());
+        if wanted == 0 || !part.lines()[0].is_opened() {
+            return;
+        }
+        let first = part.lines()[0].offer;
+        for index in 1..=wanted {
+            let Some(line) = part.lines().get_mut(index) else { return };
+            if line.stage == Stage::Vacant && line.in_flight == 0 {
+                line.fill(&first, false);
+                line.offer.subchannel_index = index as u16;
+            }
+        }
+    }
+
+    fn announce(&self, part: &mut dyn Part, id: ChannelId, line: usize) -> bool {
+        let this = &mut part.lines()[line];
+        if this.stage != Stage::Hidden || !self.offers || this.in_flight > 0 {
+            return true;
+        }
+        let done =
+            post(self.port, self.vp, SINT, MessageType::OFFER_CHANNEL, &Encoded::new(&this.message(id)));
+        if done {
+            this.stage = Stage::Known;
+        }
+        done
+    }
+
+    fn farewell(&self, part: &mut dyn Part, at: Place, line: usize) -> bool {
+        let this = &mut part.lines()[line];
+        let (endpoint, service) = (this.offer.instance, this.offer.interface);
+        match this.stage {
+            Stage::Leaving if this.in_flight == 0 => {
+                let channel = at.id(line);
+                let message =
+                    RescindOffer { header: MessageHeader::new(MessageType::RESCIND_OFFER), channel };
+                let kind = MessageType::RESCIND_OFFER;
+                if !post(self.port, self.vp, SINT, kind, &Encoded::new(&message)) {
+                    return false;
+                }
+                this.stage = Stage::Gone;
+                self.port.observe(Event::Rescinded { channel });
+            }
+            Stage::Refused => {
+                let kind = MessageType::TL_CONNECT_RESULT;
+                let status = NtStatus::CONNECTION_REFUSED;
+                let message = TlConnectResult { header: MessageHeader::new(kind), endpoint, service, status };
+                let told = self.version < Version::V4_1
+                    || post(self.port, self.vp, SINT, kind, &Encoded::new(&message));
+                if !told {
+                    return false;
+                }
+                this.vacate();
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+/// Posts a message; false if it does not fit now.
+fn post<P: Port>(port: &P, vp: u32, sint: u8, kind: MessageType, message: &Encoded) -> bool {
+    match port.post(vp, sint, message.bytes()) {
+        Posted::Queued => true,
+        Posted::Full => false,
+        Posted::Undeliverable => {
+            port.observe(Event::Undeliverable { message: kind, vp });
+            true
+        }
+    }
+}

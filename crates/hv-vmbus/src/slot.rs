@@ -1,0 +1,454 @@
+//! A device's place on the bus: its state, its channels and its requests behind one lock.
+
+use crate::device::{Channel, Connect, Device, Opening, Token};
+use crate::devices::{DeviceSet, Devices, Node, Part};
+use crate::event::Reason;
+use crate::gpadl::Pool;
+use crate::image::Image;
+use crate::io::{Counts, Io, Place};
+use crate::line::{Line, Open, Stage, Stall};
+use crate::pages::Segment;
+use crate::port::{Backend, Port, Work};
+use crate::protocol::{ChannelOffer, GpadlId};
+use crate::requests::Entry;
+use crate::shared::Shared;
+use crate::worker::{NEVER, Worker};
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use hv_memory::save::{Reader, RestoreError, Writer};
+use lock_api::{Mutex, RawMutex};
+
+/// A device with its channels and requests, behind a lock of the embedder's kind.
+///
+/// `LINES` is the number of its channels: 1, and one for each sub-channel or socket. `REQUESTS` bounds those in flight, and
+/// `SEGMENTS` the pages of one of them; a device that never asks a back end needs neither.
+pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0, const SEGMENTS: usize = 0> {
+    /// Connections that the guest signals, or 0 of a channel that is not open; they tell without the lock.
+    routes: [AtomicU32; LINES],
+    /// When the device wants to run next.
+    deadline: AtomicU64,
+    /// Place among all devices, once it is known: device and line, each plus 1, in 16 bits.
+    place: AtomicU32,
+    boot: Option<ChannelOffer>,
+    held: Mutex<R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+}
+
+struct Held<D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> {
+    device: D,
+    lines: [Line; LINES],
+    requests: [Entry<D::Request>; REQUESTS],
+    segments: [[Segment; SEGMENTS]; REQUESTS],
+    counts: Counts,
+}
+
+impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> fmt::Debug
+    for Slot<R, D, LINES, REQUESTS, SEGMENTS>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("routes", &self.routes)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>
+    Slot<R, D, LINES, REQUESTS, SEGMENTS>
+{
+    /// Makes a place for a device. Nothing is offered of it before [`Bus::offer`](crate::Bus::offer).
+    ///
+    /// # Panics
+    /// If it has no channel, or 2048 or more.
+    #[must_use]
+    pub const fn new(device: D) -> Self {
+        Self::with(device, None)
+    }
+
+    /// Makes a place for a device whose first channel is offered from the start, and again after every reset.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub const fn offering(device: D, offer: ChannelOffer) -> Self {
+        Self::with(device, Some(offer))
+    }
+
+    const fn with(device: D, boot: Option<ChannelOffer>) -> Self {
+        assert!(LINES > 0, "a device has a channel");
+        assert!(LINES < 2048, "a channel's number is an event flag");
+        let mut lines = [const { Line::VACANT }; LINES];
+        if let Some(offer) = boot {
+            lines[0] = Line::offered(offer);
+        }
+        Self {
+            routes: [const { AtomicU32::new(0) }; LINES],
+            deadline: AtomicU64::new(NEVER),
+            place: AtomicU32::new(0),
+            boot,
+            held: Mutex::new(Held {
+                device,
+                lines,
+                requests: [const { Entry::FREE }; REQUESTS],
+                segments: [[Segment::EMPTY; SEGMENTS]; REQUESTS],
+                counts: Counts::new(REQUESTS),
+            }),
+        }
+    }
+
+    /// Works on the device with its lock held, and notes when it wants to run next.
+    fn enter<P: Backend<D::Request>, T>(
+        &self,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: impl FnOnce(&mut Worker<'_, P, D>) -> T,
+    ) -> T {
+        let mut held = self.held.lock();
+        let held = &mut *held;
+        let io = Io {
+            port: cx.port,
+            pool: cx.pool,
+            shared: cx.shared,
+            place: at,
+            lines: &mut held.lines,
+            requests: &mut held.requests,
+            segments: held.segments.as_flattened_mut(),
+            per: SEGMENTS,
+            counts: &mut held.counts,
+            now: cx.port.reference_time(),
+            limit: D::PACKET_LIMIT,
+            signal_each: D::SIGNAL_EACH,
+            signals: 0..0,
+        };
+        let mut worker = Worker::new(&mut held.device, io);
+        let result = work(&mut worker);
+        self.deadline.store(worker.end(), Ordering::Release);
+        result
+    }
+
+    /// The place of this slot among the bus's devices; `None` if it is another bus's.
+    pub(crate) fn find<P: Port>(&self, devices: &impl Devices<P>) -> Option<Place> {
+        let known = self.place.load(Ordering::Relaxed);
+        if known != 0 {
+            return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
+        }
+        let mut found = None;
+        let this = core::ptr::from_ref(&self.place);
+        devices.each(Place::FIRST, &mut |node, at| {
+            if core::ptr::eq(node.identity(), this) {
+                found = Some(at);
+            }
+        });
+        if let Some(at) = found {
+            self.place.store((u32::from(at.device) + 1) << 16 | (u32::from(at.line) + 1), Ordering::Relaxed);
+        }
+        found
+    }
+
+    pub(crate) fn completed<P: Backend<D::Request>>(
+        &self,
+        at: Place,
+        cx: &Cx<'_, P>,
+        token: Token,
+        outcome: <D::Request as Work>::Outcome,
+    ) -> bool {
+        self.enter(at, cx, |worker| worker.completed(token, outcome))
+    }
+
+    pub(crate) fn work_with<P: Backend<D::Request>, T>(
+        &self,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: impl FnOnce(&mut D, &mut Io<'_, P, D::Request>) -> T,
+    ) -> T {
+        self.enter(at, cx, |worker| worker.with(work))
+    }
+}
+
+impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> DeviceSet
+    for Slot<R, D, LINES, REQUESTS, SEGMENTS>
+{
+    const LINES: usize = LINES;
+    const DEVICES: usize = 1;
+
+    fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Acquire)
+    }
+}
+
+impl<P, R, D, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> Devices<P>
+    for Slot<R, D, LINES, REQUESTS, SEGMENTS>
+where
+    P: Backend<D::Request>,
+    R: RawMutex,
+    D: Device,
+{
+    #[inline]
+    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
+        let meant =
+            |line: &usize| self.routes.get(*line).is_some_and(|r| r.load(Ordering::Acquire) == connection);
+        if connection == 0 || !meant(&line) {
+            return false;
+        }
+        self.enter(at, cx, |worker| {
+            // It may have been closed, or opened with another connection, since.
+            let open = worker.io.lines.get(line).and_then(|line| line.open.as_ref());
+            if open.is_some_and(|open| open.connection == connection) {
+                worker.signalled(line);
+            }
+        });
+        true
+    }
+
+    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
+        each(self, at);
+    }
+
+    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
+        if line < LINES {
+            work(self, at, line);
+        }
+    }
+}
+
+impl<P, R, D, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> Node<P>
+    for Slot<R, D, LINES, REQUESTS, SEGMENTS>
+where
+    P: Backend<D::Request>,
+    R: RawMutex,
+    D: Device,
+{
+    fn identity(&self) -> *const AtomicU32 {
+        core::ptr::from_ref(&self.place)
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Acquire)
+    }
+
+    fn line_of(&self, connection: u32) -> Option<usize> {
+        self.routes.iter().position(|route| route.load(Ordering::Relaxed) == connection)
+    }
+
+    fn tick(&self, at: Place, cx: &Cx<'_, P>) {
+        self.enter(at, cx, |worker| worker.tick());
+    }
+
+    fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
+        self.enter(at, cx, |worker| {
+            work(&mut Locked { worker, boot: self.boot.as_ref() });
+            for (route, line) in self.routes.iter().zip(worker.io.lines.iter()) {
+                let connection = line.open.as_ref().map_or(0, |open| open.connection);
+                route.store(connection, Ordering::Release);
+            }
+        });
+    }
+}
+
+/// A device, locked.
+struct Locked<'w, 'a, P: Port, D: Device> {
+    worker: &'w mut Worker<'a, P, D>,
+    boot: Option<&'w ChannelOffer>,
+}
+
+impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
+    fn lines(&mut self) -> &mut [Line] {
+        self.worker.io.lines
+    }
+
+    fn open(&mut self, at: usize, opening: &Opening<'_>, open: Open) -> Result<(), Reason> {
+        let worker = &mut *self.worker;
+        let Some(line) = worker.io.lines.get_mut(at) else { return Err(Reason::UnknownChannel) };
+        line.session = line.session.wrapping_add(1);
+        line.open = Some(open);
+        let opened = worker.device.opened(Channel(at as u16), opening, &mut worker.io);
+        if opened.is_err() {
+            worker.io.lines[at].open = None;
+            return Err(Reason::DeviceRefused);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, at: usize) {
+        let worker = &mut *self.worker;
+        worker.stall(at, Stall::None);
+        let Some(line) = worker.io.lines.get_mut(at) else { return };
+        let Some(open) = line.open.take() else { return };
+        line.session = line.session.wrapping_add(1);
+        if open.wanted > 0 {
+            worker.io.counts.room -= 1;
+        }
+        if at == 0 {
+            worker.io.counts.subchannels = 0;
+        }
+        worker.device.closed(Channel(at as u16), &mut worker.io);
+        // What waits for the back end is dropped.
+        worker.settle(Some(at));
+    }
+
+    fn release(&mut self, at: usize) {
+        let worker = &mut *self.worker;
+        if let Some(line) = worker.io.lines.get_mut(at) {
+            line.vacate();
+            worker.device.released(Channel(at as u16), &mut worker.io);
+        }
+    }
+
+    fn connect(&mut self, connect: &Connect) -> Option<Result<(), Reason>> {
+        if !D::SOCKETS {
+            return None;
+        }
+        let worker = &mut *self.worker;
+        let Some(channel) = worker.io.vacant() else { return Some(Err(Reason::NoRoom)) };
+        let line = &mut worker.io.lines[channel.index()];
+        line.offer.interface = connect.service;
+        line.offer.instance = connect.endpoint;
+        line.stage = Stage::Connecting;
+        let outcome = worker.device.connect(channel, connect, &mut worker.io);
+        if outcome.is_err() {
+            worker.io.lines[channel.index()].vacate();
+        }
+        Some(outcome.map_err(|_| Reason::DeviceRefused))
+    }
+
+    fn subchannels(&self) -> u16 {
+        self.worker.io.counts.subchannels
+    }
+
+    fn live(&mut self, at: usize) {
+        if let Some(open) = self.worker.io.lines.get_mut(at).and_then(|line| line.open.as_mut()) {
+            open.live = true;
+        }
+    }
+
+    fn resume(&mut self) {
+        self.worker.settle(None);
+    }
+
+    fn reset(&mut self, first: bool) {
+        for at in 0..self.worker.io.lines.len() {
+            self.close(at);
+            let line = &mut self.worker.io.lines[at];
+            match line.stage {
+                Stage::Hidden | Stage::Known | Stage::Declined if line.lasting && !first => {
+                    line.stage = Stage::Hidden;
+                }
+                _ => line.vacate(),
+            }
+        }
+        self.worker.device.reset();
+        if let Some(offer) = self.boot.filter(|_| first) {
+            self.worker.io.lines[0].fill(offer, true);
+        }
+    }
+
+    fn save(&self, w: &mut Writer<'_>) {
+        w.bytes(&D::NAME);
+        w.u32(self.worker.io.counts.subchannels.into());
+        w.u64(self.worker.io.counts.poll);
+        w.count(self.worker.io.lines.len());
+        self.worker.io.lines.iter().for_each(|line| save_line(line, w));
+        self.worker.device.save(w);
+    }
+
+    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let worker = &mut *self.worker;
+        if r.bytes(D::NAME.len())? != D::NAME {
+            return Err(RestoreError::Invalid("kind of a device"));
+        }
+        let subchannels = r.u32()?;
+        let poll = r.u64()?;
+        let lines = worker.io.lines.len();
+        if r.count()? != lines || subchannels as usize >= lines.max(1) {
+            return Err(RestoreError::Invalid("number of a device's channels"));
+        }
+        for at in 0..lines {
+            let id = worker.io.place.id(at).0;
+            let line = load_line(r, id, worker.io.pool)?;
+            let stall = line.open.as_ref().map_or(Stall::None, |open| open.stall);
+            worker.io.counts.room += usize::from(line.open.as_ref().is_some_and(|open| open.wanted > 0));
+            worker.io.lines[at] = line;
+            if let Some(open) = worker.io.lines[at].open.as_mut() {
+                open.stall = Stall::None;
+            }
+            worker.stall(at, stall);
+        }
+        worker.io.counts.subchannels = subchannels as u16;
+        worker.io.counts.poll = poll;
+        worker.device.restore(r)
+    }
+}
+
+fn save_line(line: &Line, w: &mut Writer<'_>) {
+    line.stage.save(w);
+    w.flag(line.lasting);
+    line.offer.save(w);
+    w.flag(line.open.is_some());
+    let Some(open) = &line.open else { return };
+    w.u32(open.gpadl.0);
+    w.u32(open.split);
+    w.u32(open.vp);
+    w.u32(open.flag.into());
+    w.u32(open.connection);
+    open.consumer.save(w);
+    open.producer.save(w);
+    w.flag(open.live);
+    w.flag(open.corrupt);
+    w.u32(open.wanted);
+    open.stall.save(w);
+}
+
+/// A channel as it was saved, with rings that are where they were.
+fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, RestoreError> {
+    const PART: RestoreError = RestoreError::Invalid("open channel");
+    let stage = Stage::load(r)?;
+    let lasting = r.flag("channel")?;
+    let mut line = Line { stage, lasting, offer: Image::load(r)?, ..Line::VACANT };
+    if !r.flag("channel")? {
+        return Ok(line);
+    }
+    let gpadl = GpadlId(r.u32()?);
+    let (split, vp, flag, connection) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
+    let (consumer, producer) = (crate::ring::Consumer::load(r)?, crate::ring::Producer::load(r)?);
+    let (live, corrupt) = (r.flag("channel")?, r.flag("channel")?);
+    let (wanted, stall) = (r.u32()?, Stall::load(r)?);
+    let found = pool.find(gpadl).filter(|(_, g)| g.channel == id && g.state == crate::gpadl::State::Rings);
+    let (entry, list) = found.ok_or(PART)?;
+    let words = pool.whole_pages(&list).ok_or(PART)?;
+    let split_at = usize::try_from(split).map_err(|_| PART)?;
+    let outgoing = words.len().checked_sub(split_at).ok_or(PART)?;
+    let flag = u16::try_from(flag).ok().filter(|flag| *flag < 2048).ok_or(PART)?;
+    if stage != Stage::Known || connection == 0 {
+        return Err(PART);
+    }
+    if !consumer.is_within(split_at) || !producer.is_within(outgoing) {
+        return Err(PART);
+    }
+    line.session = 1;
+    line.open = Some(Open {
+        gpadl,
+        entry,
+        words,
+        split,
+        vp,
+        flag,
+        connection,
+        consumer,
+        producer,
+        live,
+        corrupt,
+        reserved: 0,
+        wanted,
+        stall,
+        signal: false,
+    });
+    Ok(line)
+}
+
+/// What every call brings along.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Cx<'a, P> {
+    pub(crate) port: &'a P,
+    pub(crate) pool: Pool<'a>,
+    pub(crate) shared: &'a Shared,
+}

@@ -1,0 +1,512 @@
+//! A device at work: packets taken, requests started and completed, signals given.
+
+use crate::device::{Channel, Device, Head, Taken, Token};
+use crate::event::Event;
+use crate::io::Io;
+use crate::judge;
+use crate::line::{Line, Stage, Stall};
+use crate::packet::{Data, Done, Packet, Ticket};
+use crate::pages::PagesError;
+use crate::port::{Backend, Port, Started, Work};
+use crate::protocol::connection::MESSAGE_SINT;
+use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
+use crate::protocol::{
+    PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, TARGET_VP_NONE,
+};
+use crate::requests::State;
+use crate::ring::{Producer, RingError};
+use core::sync::atomic::Ordering;
+use zerocopy::FromBytes;
+
+/// The SINT of messages and interrupts.
+pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
+
+/// Bytes of packets, and of the data that they name, that a device takes at one call, and the last packet as a whole: a guest
+/// that fills the ring as fast as it is read gets its turns with the others.
+const BUDGET: usize = 32 << 10;
+/// What a packet counts at least.
+const LEAST: usize = 512;
+/// Time, in 100 ns, after which a full ring is looked at though the guest has not signalled.
+pub(crate) const POLL: u64 = 100_000;
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
+const PIPE_HEADER: u32 = size_of::<PipeHeader>() as u32;
+
+/// What stopped a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The ring is empty.
+    Empty,
+    Budget,
+    /// An answer needs so many bytes.
+    Room(u32),
+    Later,
+    /// No packet is taken any more.
+    Closed,
+}
+
+/// A device with what it works with, during one call.
+pub(crate) struct Worker<'a, P: Port, D: Device> {
+    pub(crate) device: &'a mut D,
+    pub(crate) io: Io<'a, P, D::Request>,
+    pub(crate) budget: usize,
+}
+
+impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
+    pub(crate) fn new(device: &'a mut D, io: Io<'a, P, D::Request>) -> Self {
+        Self { device, io, budget: BUDGET }
+    }
+
+    /// The guest has signalled a channel.
+    pub(crate) fn signalled(&mut self, line: usize) {
+        self.offer_room(line);
+        self.run(line);
+        self.due();
+        self.settle(Some(line));
+    }
+
+    /// What has just happened may have made the device's time come.
+    fn due(&mut self) {
+        if self.device.deadline().is_some_and(|deadline| deadline <= self.io.now) {
+            self.device.tick(&mut self.io);
+        }
+    }
+
+    /// Time has come.
+    pub(crate) fn tick(&mut self) {
+        self.due();
+        let poll = self.io.counts.poll <= self.io.now;
+        if poll {
+            self.io.counts.poll = NEVER;
+        }
+        for line in 0..self.io.lines.len() {
+            if self.io.counts.budget == 0 && !poll {
+                break;
+            }
+            if poll {
+                self.offer_room(line);
+            }
+            match self.io.lines[line].open.as_ref().map(|open| open.stall) {
+                Some(Stall::Budget) => self.run(line),
+                Some(Stall::Room) if poll => self.run(line),
+                _ => {}
+            }
+        }
+        self.settle(None);
+    }
+
+    /// The embedder works with the device.
+    pub(crate) fn with<T>(&mut self, work: impl FnOnce(&mut D, &mut Io<'a, P, D::Request>) -> T) -> T {
+        let result = work(self.device, &mut self.io);
+        self.due();
+        self.settle(None);
+        result
+    }
+
+    /// The back end is done with a request. Returns false if it had none with this name.
+    pub(crate) fn completed(&mut self, token: Token, outcome: <D::Request as Work>::Outcome) -> bool {
+        let at = (token.0 as u32).wrapping_sub(1) as usize;
+        let flying =
+            |e: &&mut crate::requests::Entry<D::Request>| e.state == State::Flying && e.token(at) == token;
+        if self.io.requests.get_mut(at).filter(flying).is_none() {
+            return false;
+        }
+        self.finish(at, outcome);
+        self.due();
+        self.settle(None);
+        true
+    }
+
+    /// Starts what waits, and takes packets again that found the device busy. `but` was just served.
+    pub(crate) fn settle(&mut self, but: Option<usize>) {
+        if self.io.counts.queued > 0 {
+            self.start();
+        }
+        if self.io.counts.queued > 0 || self.io.counts.later + self.io.counts.room == 0 {
+            return;
+        }
+        for line in 0..self.io.lines.len() {
+            let stall = self.io.lines[line].open.as_ref().map(|open| open.stall);
+            // An answer that was sent since has taken back what the guest was asked for.
+            if Some(line) != but && matches!(stall, Some(Stall::Later | Stall::Room)) {
+                self.run(line);
+            }
+        }
+    }
+
+    /// Tells a device of the room that it lacked.
+    fn offer_room(&mut self, line: usize) {
+        let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return };
+        if open.wanted > 0 {
+            open.wanted = 0;
+            self.io.counts.room -= 1;
+            self.device.room(Channel(line as u16), &mut self.io);
+        }
+    }
+
+    /// Takes packets from a channel's ring until there is none, the budget is spent, or something is lacking.
+    pub(crate) fn run(&mut self, line: usize) {
+        let outcome = self.drain(line);
+        if let Err(error) = outcome {
+            self.io.corrupt(line, self.io.place.id(line), error);
+        }
+    }
+
+    fn drain(&mut self, line: usize) -> Result<(), RingError> {
+        let (memory, pool) = (self.io.port.memory(), self.io.pool);
+        let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
+        let (incoming, outgoing) = open.rings(memory, pool)?;
+        loop {
+            let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
+            // No signals while packets are being taken anyway.
+            open.consumer.set_interrupts(&incoming, false)?;
+            let stop = self.take(line, &incoming, &outgoing)?;
+            let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
+            open.signal |= open.consumer.commit(&incoming)?;
+            // The mask is lifted before the last look, so that a packet which comes now is seen here or signalled.
+            let more = open.consumer.set_interrupts(&incoming, true)?;
+            let signal = open.signal;
+            let again = match stop {
+                Stop::Empty => more,
+                Stop::Budget => more,
+                Stop::Room(bytes) => {
+                    let needed = bytes.saturating_add(open.reserved).max(open.wanted);
+                    // More than the ring has: what is in flight will make the room.
+                    needed <= outgoing.size() - 8 && open.producer.wait_for(&outgoing, needed)?
+                }
+                Stop::Later | Stop::Closed => false,
+            };
+            if signal {
+                self.io.signal(line);
+            }
+            let stall = match stop {
+                Stop::Empty | Stop::Budget if !again => Stall::None,
+                Stop::Room(_) if !again => Stall::Room,
+                Stop::Later => Stall::Later,
+                Stop::Closed => Stall::None,
+                _ if self.budget == 0 => Stall::Budget,
+                Stop::Empty | Stop::Budget | Stop::Room(_) => continue,
+            };
+            self.stall(line, stall);
+            return Ok(());
+        }
+    }
+
+    pub(crate) fn stall(&mut self, line: usize, stall: Stall) {
+        let counts = &mut *self.io.counts;
+        let Some(open) = self.io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { return };
+        match core::mem::replace(&mut open.stall, stall) {
+            Stall::None => {}
+            Stall::Budget => counts.budget -= 1,
+            Stall::Room => counts.room -= 1,
+            Stall::Later => counts.later -= 1,
+        }
+        match stall {
+            Stall::None => {}
+            Stall::Budget => counts.budget += 1,
+            Stall::Room => {
+                counts.room += 1;
+                counts.poll = counts.poll.min(self.io.now.saturating_add(POLL));
+            }
+            Stall::Later => counts.later += 1,
+        }
+    }
+
+    fn take(
+        &mut self,
+        line: usize,
+        incoming: &Incoming<'a, P>,
+        outgoing: &Incoming<'a, P>,
+    ) -> Result<Stop, RingError> {
+        let longest = outgoing.size() - 8 - DESCRIPTOR - PACKET_TRAILER_SIZE;
+        loop {
+            if self.budget == 0 {
+                return Ok(Stop::Budget);
+            }
+            if self.io.counts.queued > 0 || self.io.shared.paused.load(Ordering::Relaxed) {
+                return Ok(Stop::Later);
+            }
+            let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else {
+                return Ok(Stop::Closed);
+            };
+            let Some(raw) = open.consumer.next(incoming)? else { return Ok(Stop::Empty) };
+            let kind = raw.descriptor.packet_type;
+            let wanted = raw.descriptor.flags == PACKET_FLAG_COMPLETION_REQUESTED;
+            let len = raw.payload_len();
+            let head = Head { kind, len, wants_completion: wanted, longest };
+            let reply = self.device.reply_len(Channel(line as u16), &head);
+            let reserved = reply.map_or(0, |bytes| Producer::total(bytes).unwrap_or(u32::MAX));
+            if reserved > 0 {
+                let needed = reserved.saturating_add(open.reserved);
+                if needed > open.producer.free(outgoing)? {
+                    open.consumer.put_back(&raw);
+                    return Ok(Stop::Room(reserved));
+                }
+            }
+            let completion = kind == PacketType::COMPLETION;
+            let entry = if completion || self.io.requests.is_empty() { None } else { self.free_entry() };
+            if entry.is_none() && !completion && !self.io.requests.is_empty() {
+                self.put_back(line, &raw);
+                return Ok(Stop::Later);
+            }
+            self.budget = self.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
+            match self.show(line, incoming, raw, entry, reserved, wanted)? {
+                Taken::Done => {}
+                Taken::Later => {
+                    self.put_back(line, &raw);
+                    return Ok(Stop::Later);
+                }
+                Taken::Fault => return Ok(Stop::Closed),
+            }
+            if self.io.counts.queued > 0 {
+                self.start();
+            }
+        }
+    }
+
+    fn put_back(&mut self, line: usize, raw: &crate::ring::Packet) {
+        if let Some(open) = self.io.lines.get_mut(line).and_then(|line| line.open.as_mut()) {
+            open.consumer.put_back(raw);
+        }
+    }
+
+    fn free_entry(&self) -> Option<usize> {
+        if self.io.counts.free == 0 {
+            return None;
+        }
+        self.io.requests.iter().position(|entry| entry.state == State::Free)
+    }
+
+    /// Shows a packet to the device.
+    fn show(
+        &mut self,
+        line: usize,
+        incoming: &Incoming<'a, P>,
+        raw: crate::ring::Packet,
+        entry: Option<usize>,
+        reserved: u32,
+        wanted: bool,
+    ) -> Result<Taken, RingError> {
+        let (data, ranges) = self.judge(incoming, &raw, entry)?;
+        let io = &mut self.io;
+        let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else {
+            return Ok(Taken::Done);
+        };
+        open.reserved = open.reserved.saturating_add(reserved);
+        let session = io.lines[line].session;
+        let ticket = Ticket {
+            line,
+            entry,
+            transaction: raw.descriptor.transaction_id,
+            wanted,
+            reserved,
+            answered: false,
+            requested: false,
+            ranges,
+            data,
+            gpadl: None,
+        };
+        let end = raw.payload_len();
+        let mut packet = Packet {
+            ticket,
+            kind: raw.descriptor.packet_type,
+            ring: *incoming,
+            raw,
+            at: 0,
+            end,
+            pipe: None,
+            fault: None,
+        };
+        if io.lines[line].offer.flags.named_pipe() && packet.kind == PacketType::DATA_IN_BAND {
+            unwrap_pipe(&mut packet);
+        }
+        let taken = self.device.packet(&mut packet, &mut self.io);
+        let (ticket, fault) = (packet.ticket, packet.fault);
+        let same = self.io.lines.get_mut(line).filter(|line| line.session == session);
+        if let Some(open) = same.and_then(|line| line.open.as_mut()) {
+            open.reserved = open.reserved.saturating_sub(ticket.reserved);
+            if taken == Taken::Fault {
+                open.corrupt = true;
+                self.io.port.observe(Event::Fault { channel: self.io.place.id(line) });
+            }
+        }
+        match fault {
+            Some(error) => Err(error),
+            None => Ok(taken),
+        }
+    }
+
+    /// Judges the ranges of a packet that lists pages, into the list of the request that may be made of it.
+    fn judge(
+        &mut self,
+        incoming: &Incoming<'a, P>,
+        raw: &crate::ring::Packet,
+        entry: Option<usize>,
+    ) -> Result<(Result<Data, PagesError>, u32), RingError> {
+        if raw.descriptor.packet_type != PacketType::DATA_USING_GPA_DIRECT {
+            return Ok((Ok(Data::NONE), 0));
+        }
+        let per = self.io.per;
+        let list = entry.and_then(|at| self.io.segments.get_mut(at * per..(at + 1) * per));
+        let judged = judge::ranges(incoming, raw, self.io.port.memory(), list.unwrap_or_default())?;
+        let Ok(ranges) = judged else { return Ok((judged.map(|_| Data::NONE), 0)) };
+        // Judging is work too: a page counts as much as its number.
+        self.budget = self.budget.saturating_sub(ranges.data.segments * 8);
+        Ok((Ok(ranges.data), ranges.count))
+    }
+
+    /// Starts requests, in the order in which they were made, until the back end is full.
+    fn start(&mut self) {
+        self.io.counts.unstarted = false;
+        while self.io.counts.queued > 0 {
+            if self.budget == 0 {
+                self.io.counts.unstarted = true;
+                return;
+            }
+            let order = self.io.counts.order;
+            // The oldest: the one furthest behind the next.
+            let queued = self.io.requests.iter().enumerate().filter(|(_, e)| e.state == State::Queued);
+            let Some(at) = queued.max_by_key(|(_, e)| order.wrapping_sub(e.order)).map(|(at, _)| at) else {
+                self.io.counts.queued = 0;
+                return;
+            };
+            if !self.start_one(at) {
+                return;
+            }
+        }
+    }
+
+    /// Returns false if nothing more can be started now.
+    fn start_one(&mut self, at: usize) -> bool {
+        let io = &mut self.io;
+        let entry = &mut io.requests[at];
+        let current =
+            io.lines.get(entry.line).is_some_and(|l| l.session == entry.session && l.open.is_some());
+        if !current {
+            io.counts.queued -= 1;
+            self.release(at);
+            return true;
+        }
+        let token = entry.token(at);
+        let data = entry.data;
+        let list = io.segments.get(at * io.per..at * io.per + data.segments).unwrap_or_default();
+        let pages =
+            crate::pages::Pages::new(list).slice(data.offset, data.len).unwrap_or(crate::pages::Pages::EMPTY);
+        let Some(request) = entry.request.as_ref() else { return false };
+        match io.port.start(crate::device::DeviceId(io.place.device), token, request, pages) {
+            Started::Full => false,
+            Started::Pending => {
+                entry.state = State::Flying;
+                io.counts.queued -= 1;
+                true
+            }
+            Started::Done(outcome) => {
+                entry.state = State::Flying;
+                io.counts.queued -= 1;
+                self.budget = self.budget.saturating_sub((data.len as usize).max(LEAST));
+                self.finish(at, outcome);
+                true
+            }
+        }
+    }
+
+    /// Gives a request back to the device, or drops it if its channel was closed since.
+    fn finish(&mut self, at: usize, outcome: <D::Request as Work>::Outcome) {
+        let io = &mut self.io;
+        let entry = &mut io.requests[at];
+        let current =
+            io.lines.get(entry.line).is_some_and(|l| l.session == entry.session && l.open.is_some());
+        let Some(request) = entry.request.take().filter(|_| current) else {
+            self.release(at);
+            return;
+        };
+        let mut done = Done {
+            ticket: Ticket {
+                line: entry.line,
+                entry: Some(at),
+                transaction: entry.transaction,
+                wanted: entry.wanted,
+                reserved: core::mem::take(&mut entry.reserved),
+                answered: entry.answered,
+                requested: false,
+                ranges: entry.ranges,
+                data: Ok(entry.data),
+                gpadl: entry.gpadl,
+            },
+            token: entry.token(at),
+            request,
+        };
+        self.device.completed(&mut done, outcome, &mut self.io);
+        if !done.ticket.requested {
+            self.io.requests[at].reserved = done.ticket.reserved;
+            self.release(at);
+        }
+    }
+
+    /// A request is over: what it held is free.
+    fn release(&mut self, at: usize) {
+        let io = &mut self.io;
+        let entry = &mut io.requests[at];
+        entry.state = State::Free;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.request = None;
+        io.counts.free += 1;
+        let mut call = io.pool.release(entry.rings);
+        if let Some(gpadl) = entry.gpadl.take() {
+            call |= io.pool.release(gpadl);
+        }
+        let reserved = core::mem::take(&mut entry.reserved);
+        let session = entry.session;
+        if let Some(line) = io.lines.get_mut(entry.line) {
+            line.in_flight = line.in_flight.saturating_sub(1);
+            call |= line.in_flight == 0 && line.stage != Stage::Known;
+            if let Some(open) = line.open.as_mut().filter(|_| line.session == session) {
+                open.reserved = open.reserved.saturating_sub(reserved);
+            }
+        }
+        let last = io.shared.outstanding.fetch_sub(1, Ordering::AcqRel) == 1;
+        if call || (last && io.shared.ending.load(Ordering::Acquire)) {
+            io.shared.call();
+        }
+    }
+
+    /// Gives the guest its interrupts, and returns when the device wants to run next.
+    pub(crate) fn end(self) -> u64 {
+        let io = self.io;
+        for line in io.signals.clone() {
+            let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { continue };
+            if core::mem::take(&mut open.signal) && open.live && open.vp != TARGET_VP_NONE {
+                io.port.interrupt(open.vp, SINT, open.flag);
+            }
+        }
+        if io.counts.budget > 0 || io.counts.unstarted {
+            return 0;
+        }
+        let poll = if io.counts.room > 0 { io.counts.poll } else { NEVER };
+        self.device.deadline().unwrap_or(NEVER).min(poll)
+    }
+}
+
+/// A ring of the guest's.
+type Incoming<'a, P> = crate::ring::Ring<'a, <P as Port>::Memory, core::sync::atomic::AtomicU64>;
+
+/// Takes the pipe header off a packet.
+fn unwrap_pipe<M: hv_memory::GuestMemory>(packet: &mut Packet<'_, M>) {
+    let mut bytes = [0; PIPE_HEADER as usize];
+    let whole = packet.read(&mut bytes) == bytes.len();
+    let valid = PipeHeader::read_from_bytes(&bytes).ok().filter(|header| {
+        whole && header.packet_type == PIPE_PACKET_DATA && header.message_size <= packet.end - packet.at
+    });
+    match valid {
+        Some(header) => {
+            packet.end = packet.at + header.message_size;
+            packet.pipe = Some(true);
+        }
+        None => {
+            packet.end = packet.at;
+            packet.pipe = Some(false);
+        }
+    }
+}
