@@ -45,13 +45,13 @@ fn take(synic: &Synic<'_, Smccc>, sint: SintIndex) {
 pub(crate) fn run(bench: &Bench, machine: &Machine, vp: Vp<'_, Smccc>) {
     let intid = machine.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
     let synic = vp.enable_synic(&PAGES[2], &PAGES[3], &MEMORY);
-    let mut synic = synic.map_err(|(_, error)| error).expect("it has a SynIC");
+    let mut synic = synic.expect("it has a SynIC");
     synic.unmask(SintIndex::VMBUS, intid, &Masked).expect("it unmasks a source");
     timer(bench, &synic);
     contact(bench, &synic);
     post(bench, &mut synic);
     event(bench, &mut synic);
-    synic.disable(&Masked).map_err(|(_, error)| error).expect("it gives the pages back");
+    synic.disable(&Masked).expect("it gives the pages back");
 }
 
 /// A synthetic timer that sends a message: armed for a time that is past, to the end of the message.

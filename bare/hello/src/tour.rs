@@ -51,7 +51,7 @@ pub(crate) fn tour<C: Conduit + Counter>(
     alarm.release(&vp, os).expect("it stops a timer");
 
     let synic = vp.enable_synic(&pages[1], &pages[2], memory);
-    let mut synic = synic.map_err(|(_, e)| e).expect("it has a SynIC");
+    let mut synic = synic.expect("it has a SynIC");
     synic.unmask(SintIndex::VMBUS, vmbus, os).expect("it unmasks a source");
     let contact = InitiateContact {
         header: vmbus::MessageHeader { message_type: vmbus::MessageType::INITIATE_CONTACT, padding: 0 },
@@ -72,8 +72,8 @@ pub(crate) fn tour<C: Conduit + Counter>(
     os.print(format_args!("a message came: VMBus 5.3 supported: {}", answer.supported));
 
     // At shutdown: everything off again, on each CPU and then once.
-    let (vp, _) = synic.disable(os).map_err(|(_, e)| e).expect("it gives the pages back");
+    let (vp, _) = synic.disable(os).expect("it gives the pages back");
     vp.offline().expect("it lets the VP go");
-    clock.stop().map_err(|(_, e)| e).expect("it gives the page back");
+    clock.stop().expect("it gives the page back");
     hv.leave(&map).expect("it lets us go");
 }

@@ -14,6 +14,7 @@ use hv_tlfs::status::HvError;
 use hv_tlfs::time::{ReferenceTime, ReferenceTscRegister};
 
 use crate::conduit::{Conduit, Counter};
+use crate::failed::Failed;
 use crate::page::{Memory, Page};
 use crate::partition::Partition;
 use crate::registers::{self, Register};
@@ -108,15 +109,15 @@ impl<C: Conduit + Counter> Clock<'_, C> {
     ///
     /// # Errors
     ///
-    /// The clock, which goes on, and the hypervisor's status.
-    pub fn stop(self) -> Result<&'static Page, (Self, HvError)> {
+    /// The hypervisor's status, with the clock, which goes on.
+    pub fn stop(self) -> Result<&'static Page, Failed<Self, HvError>> {
         match disable_page(self.conduit) {
             Ok(()) => {
                 // Whoever still reads it finds that it is not valid.
                 self.page.clear();
                 Ok(self.page)
             }
-            Err(error) => Err((self, error)),
+            Err(error) => Err(Failed::new(self, error)),
         }
     }
 }

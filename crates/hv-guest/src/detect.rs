@@ -29,9 +29,15 @@ pub const FADT_IDENTITY: [u8; 8] = *b"MsHyperV";
 pub const COMPATIBLE: [&str; 2] = ["microsoft,hyperv", "microsoft,vmbus"];
 
 /// A Hyper-V that the guest has not yet introduced itself to: few registers, no other hypercalls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Detected<C> {
     conduit: C,
+}
+
+impl<C> fmt::Debug for Detected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detected").finish_non_exhaustive()
+    }
 }
 
 /// Asks the hypervisor who it is: SMCCC function 0x8600_FF01, over `hvc #0`, also for a conduit of `hvc #1`.

@@ -57,6 +57,7 @@ pub mod connection;
 pub mod crash;
 #[expect(unsafe_code, reason = "issues an SMCCC call")]
 pub mod detect;
+mod failed;
 #[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod flush;
 #[expect(unsafe_code, reason = "issues hypercalls")]
@@ -89,6 +90,7 @@ mod tests;
 #[doc = include_str!("../guide.md")]
 pub mod guide {}
 
+pub use failed::Failed;
 pub use hv_tlfs as tlfs;
 /// For the bytes of a message: `contact.as_bytes()`, with `zerocopy::IntoBytes` in scope.
 pub use zerocopy;

@@ -457,6 +457,7 @@ mod tests {
                 for offset in [0, 4, 8, 256] {
                     PAGE.store_u32(offset, 1);
                     PAGE.fetch_or_u32(offset, 2);
+                    PAGE.swap_u32(offset, 3);
                     assert!(PAGE.load_u32(offset).is_some());
                 }
             },

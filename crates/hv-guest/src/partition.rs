@@ -36,10 +36,15 @@ pub struct Information {
 /// It is a [`Conduit`] itself, as are [`Vp`] and [`Synic`](crate::synic::Synic), so that any of them can be passed where
 /// a hypercall is to be made. Usually it is in a static.
 #[doc(alias = "hv_is_hyperv_initialized")]
-#[derive(Debug)]
 pub struct Partition<C> {
     conduit: C,
     information: Information,
+}
+
+impl<C> fmt::Debug for Partition<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("information", &self.information).finish_non_exhaustive()
+    }
 }
 
 impl<C: Conduit> Partition<C> {
@@ -126,7 +131,6 @@ impl From<HvError> for VpError {
 /// The VP that calls. Stays on its CPU: it cannot be sent to another.
 ///
 /// Dropping it does not take the CPU down: [`offline`](Self::offline) does.
-#[derive(Debug)]
 pub struct Vp<'a, C> {
     partition: &'a Partition<C>,
     index: VpIndex,
@@ -134,6 +138,15 @@ pub struct Vp<'a, C> {
     /// Bit n: timer n has a handle.
     timers: Cell<u8>,
     not_send: PhantomData<*const ()>,
+}
+
+impl<C> fmt::Debug for Vp<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vp")
+            .field("index", &self.index)
+            .field("timers", &self.timers.get())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a, C> Vp<'a, C> {
@@ -164,12 +177,6 @@ impl<'a, C> Vp<'a, C> {
 
     pub(crate) fn entry(&self) -> &'a Entry {
         self.entry
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Entry")
     }
 }
 

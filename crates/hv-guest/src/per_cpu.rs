@@ -18,6 +18,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 
+use crate::failed::Failed;
 use crate::partition::Vp;
 use crate::sync::{AtomicU32, Ordering};
 use crate::synic::Synic;
@@ -44,7 +45,35 @@ cpu_bound! {
     [A: CpuBound, B: CpuBound] (A, B);
 }
 
+/// Why a value was not put into its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// The CPU's number is too high.
+    NoSuchCpu,
+    /// The CPU has a value already.
+    Full,
+    /// The place is in use.
+    InUse,
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchCpu => "no place for a CPU of that number",
+            Self::Full => "the CPU's place is full",
+            Self::InUse => "the CPU's place is in use",
+        })
+    }
+}
+
+impl core::error::Error for PutError {}
+
 /// A value for each of `CPUS` CPUs, by the kernel's numbers.
+///
+/// The number is believed: every method is to be called on the CPU that it names, with preemption off if the kernel moves
+/// threads between CPUs. With another number a handle acts on the VP of the CPU that calls: it starts that VP's timers,
+/// and ends its messages. No memory is at risk: [`Synic::disable`] and
+/// [`Vp::enable_synic`](crate::partition::Vp::enable_synic) ask the hypervisor which VP calls, and refuse another one's pages.
 pub struct PerCpu<T, const CPUS: usize>([Place<T>; CPUS]);
 
 /// One CPU's value, and whether it is in use.
@@ -54,8 +83,8 @@ struct Place<T> {
 }
 
 // SAFETY: a value is reached by one caller at a time (`in_use`), whichever CPU calls. A handle in it is made of shared
-// references to what is `Sync`, and of numbers: what a wrong CPU does with it is wrong, but touches no memory that it may
-// not.
+// references to what is `Sync`, and of numbers, so any thread may use it (`CpuBound` is sealed, and asks `C: Sync`). What a
+// wrong CPU does with it acts on that CPU's VP, which writes only to pages that are lent to it for ever.
 unsafe impl<T: CpuBound, const CPUS: usize> Sync for PerCpu<T, CPUS> {}
 
 impl<T, const CPUS: usize> fmt::Debug for PerCpu<T, CPUS> {
@@ -81,15 +110,19 @@ impl<T: CpuBound, const CPUS: usize> PerCpu<T, CPUS> {
     ///
     /// # Errors
     ///
-    /// `value`, if there is no such place, if it is full, or if it is in use.
-    pub fn put(&self, cpu: usize, value: T) -> Result<(), T> {
+    /// [`PutError`], with `value`.
+    pub fn put(&self, cpu: usize, value: T) -> Result<(), Failed<T, PutError>> {
+        if cpu >= CPUS {
+            return Err(Failed::new(value, PutError::NoSuchCpu));
+        }
         let mut value = Some(value);
-        self.enter(cpu, |place| {
+        let entered = self.enter(cpu, |place| {
             if place.is_none() {
                 *place = value.take();
             }
         });
-        value.map_or(Ok(()), Err)
+        let error = if entered.is_some() { PutError::Full } else { PutError::InUse };
+        value.map_or(Ok(()), |value| Err(Failed::new(value, error)))
     }
 
     /// Takes the value of CPU `cpu`, which calls. `None` if there is none, or if it is in use.

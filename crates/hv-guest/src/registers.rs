@@ -49,6 +49,7 @@
 //! Source: TLFS, `HvCallGetVpRegisters`, `HvCallSetVpRegisters`; what each register holds, at its type in
 //! [`hv_tlfs`].
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use hv_tlfs::crash::CrashControl;
@@ -157,10 +158,15 @@ macro_rules! wide {
 wide!(Enlightenments Features HypervisorVersion ImplementationLimits);
 
 /// A VP register that holds a `T`.
-#[derive(Debug)]
 pub struct Register<T, A = ReadWrite> {
     name: RegisterName,
     of: PhantomData<fn(T, A) -> T>,
+}
+
+impl<T, A> fmt::Debug for Register<T, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Register").field(&self.name).finish()
+    }
 }
 
 impl<T, A> Clone for Register<T, A> {

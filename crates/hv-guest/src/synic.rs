@@ -1,7 +1,7 @@
 //! The SynIC of a VP: messages and event flags.
 //!
 //! [`Vp::enable_synic`] turns a [`Vp`] into a [`Synic`], which takes messages and events and is a VP still;
-//! [`Synic::disable`] turns it back. So nothing reads a message page that is not in use, and no VP has two.
+//! [`Synic::disable`] turns it back. So nothing reads a message page that is not in use, and no CPU of the VP map has two.
 //!
 //! Source: TLFS, "Inter-Partition Communication".
 
@@ -9,8 +9,10 @@ use core::fmt;
 
 use hv_tlfs::status::HvError;
 use hv_tlfs::synic::{EVENT_FLAGS_COUNT, EVENT_FLAGS_WORDS, MessageType, SINT_COUNT};
+use hv_tlfs::vp::VpIndex;
 
 use crate::conduit::Conduit;
+use crate::failed::Failed;
 use crate::interrupts::{Interrupts, Intid};
 use crate::message::{Freed, Pending};
 use crate::page::{Memory, Page};
@@ -20,7 +22,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::teardown::First;
 
 /// The number of a synthetic interrupt source: 0 to 15.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SintIndex(u8);
 
 impl SintIndex {
@@ -49,6 +51,16 @@ impl SintIndex {
     #[inline]
     pub(crate) const fn of<T>(self, array: &[T; SINT_COUNT]) -> &T {
         &array[(self.0 & 15) as usize]
+    }
+}
+
+impl fmt::Debug for SintIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::VMBUS {
+            f.write_str("SintIndex(VMBUS)")
+        } else {
+            write!(f, "SintIndex({})", self.0)
+        }
     }
 }
 
@@ -102,11 +114,13 @@ impl Flags {
     }
 }
 
-/// Why a SynIC was not enabled.
+/// Why a SynIC was not enabled, or not disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SynicError {
     /// Message page and event flags page are one, or not where a page can be.
     Pages,
+    /// The CPU that calls is this other VP: nothing was done.
+    OtherVp(VpIndex),
     /// The hypervisor's status.
     Hypervisor(HvError),
 }
@@ -115,12 +129,19 @@ impl fmt::Display for SynicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pages => f.write_str("message page and event flags page must be two pages"),
+            Self::OtherVp(here) => write!(f, "called on VP {}, which is not the SynIC's", here.0),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for SynicError {}
+
+impl From<HvError> for SynicError {
+    fn from(error: HvError) -> Self {
+        Self::Hypervisor(error)
+    }
+}
 
 /// A VP whose SynIC is enabled.
 ///
@@ -160,7 +181,7 @@ impl<'a, C: Conduit> Vp<'a, C> {
     ///
     /// # Errors
     ///
-    /// The VP, as it was, and [`SynicError`].
+    /// [`SynicError`], with the VP as it was.
     #[doc(alias = "hv_synic_enable_regs")]
     #[doc(alias = "hv_set_simp")]
     #[doc(alias = "hv_set_siefp")]
@@ -170,10 +191,13 @@ impl<'a, C: Conduit> Vp<'a, C> {
         messages: &'static Page,
         events: &'static Page,
         memory: &impl Memory,
-    ) -> Result<Synic<'a, C>, (Self, SynicError)> {
+    ) -> Result<Synic<'a, C>, Failed<Self, SynicError>> {
         let (simp, siefp) = (memory.gpa(messages), memory.gpa(events));
         if simp == siefp || (simp | siefp) & !hv_tlfs::page::MASK != 0 {
-            return Err((self, SynicError::Pages));
+            return Err(Failed::new(self, SynicError::Pages));
+        }
+        if let Err(error) = on_own_cpu(&self) {
+            return Err(Failed::new(self, error));
         }
         let clear = || {
             messages.clear();
@@ -187,9 +211,18 @@ impl<'a, C: Conduit> Vp<'a, C> {
             Err(error) => {
                 // What was enabled is taken back; if that fails too, the first error says more.
                 let _ = disable_registers(&self);
-                Err((self, SynicError::Hypervisor(error)))
+                Err(Failed::new(self, SynicError::Hypervisor(error)))
             }
         }
+    }
+}
+
+/// Checks that the VP is the one that calls. A handle cannot be sent, but [`PerCpu`](crate::per_cpu::PerCpu) believes the
+/// CPU number that it is told: a page that is lent on one VP and taken back on another would stay lent.
+fn on_own_cpu<C: Conduit>(vp: &Vp<'_, C>) -> Result<(), SynicError> {
+    match registers::get(vp, Register::VP_INDEX)? {
+        here if here == vp.index() => Ok(()),
+        here => Err(SynicError::OtherVp(here)),
     }
 }
 
@@ -374,13 +407,18 @@ impl<'a, C: Conduit> Synic<'a, C> {
     ///
     /// # Errors
     ///
-    /// The VP and the first error, after every step was tried.
+    /// The first error, after every step was tried, with the VP. [`SynicError::OtherVp`] before any step.
     #[doc(alias = "hv_synic_disable_regs")]
     pub fn disable(
         mut self,
         interrupts: &impl Interrupts,
-    ) -> Result<(Vp<'a, C>, SynicPages), (Vp<'a, C>, HvError)> {
+    ) -> Result<(Vp<'a, C>, SynicPages), Failed<Vp<'a, C>, SynicError>> {
         let mut first = First::default();
+        match on_own_cpu(&self.vp) {
+            Ok(()) => {}
+            Err(SynicError::Hypervisor(error)) => first.note(Err(error)),
+            Err(error) => return Err(Failed::new(self.vp, error)),
+        }
         for sint in SintIndex::all() {
             if sint.of(&self.intids).is_some() {
                 first.note(self.mask(sint, interrupts));
@@ -389,7 +427,7 @@ impl<'a, C: Conduit> Synic<'a, C> {
         first.note(disable_registers(&self.vp));
         match first.result() {
             Ok(()) => Ok((self.vp, self.pages)),
-            Err(error) => Err((self.vp, error)),
+            Err(error) => Err(Failed::new(self.vp, SynicError::Hypervisor(error))),
         }
     }
 }

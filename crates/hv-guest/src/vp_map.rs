@@ -33,6 +33,8 @@ pub enum MapError {
     NoSuchCpu,
     /// The CPU is in the map already.
     AlreadyOnline,
+    /// The VP is in the map already, as this CPU.
+    OtherCpu(usize),
     /// The hypervisor gave the index that means "none".
     InvalidIndex,
 }
@@ -40,6 +42,7 @@ pub enum MapError {
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::OtherCpu(cpu) => return write!(f, "the VP is online already, as CPU {cpu}"),
             Self::NoSuchCpu => "the VP map has no such CPU",
             Self::AlreadyOnline => "the CPU is online already",
             Self::InvalidIndex => "the hypervisor gave an invalid VP index",
@@ -74,9 +77,12 @@ impl Entry {
 }
 
 impl<const CPUS: usize> VpMap<CPUS> {
-    /// Enters a CPU, once.
+    /// Enters a CPU, once. It is the one that calls, so nobody enters the same VP at the same time.
     pub(crate) fn enter(&self, cpu: usize, index: VpIndex) -> Result<&Entry, MapError> {
         let entry = self.entries.get(cpu).ok_or(MapError::NoSuchCpu)?;
+        if let Some((other, _)) = self.iter().find(|&(other, online)| other != cpu && online == index) {
+            return Err(MapError::OtherCpu(other));
+        }
         entry.claim(index)?;
         Ok(entry)
     }

@@ -58,6 +58,8 @@ pub struct Constant {
     pub name: &'static str,
     /// Every other C name that the number has had.
     pub aliases: &'static [&'static str],
+    /// The name in this crate, without the type that it is a constant of.
+    pub rust: &'static str,
     /// What it is a value of: "register", "hypercall", "status", ...
     pub kind: &'static str,
     /// The number.
@@ -131,6 +133,14 @@ pub struct Function {
     pub now: &'static str,
     /// What it did.
     pub doc: &'static str,
+}
+
+/// Finds the first constant of these tables that has a value.
+pub(crate) fn named(
+    value: u64,
+    tables: impl IntoIterator<Item = &'static [Constant]>,
+) -> Option<&'static Constant> {
+    tables.into_iter().flatten().find(|row| row.value == value)
 }
 
 /// What one module of this crate contributes.

@@ -10,18 +10,21 @@ pub(crate) const TABLES: Tables = Tables {
 
 open_enum! {
     table OS_TYPE, from "TLFS, Hypercall Interface, Reporting the Guest OS Identity";
+    names [OPEN_OS_TYPES];
     /// Type of an open-source system (7 bits).
     pub struct OpenSourceOs(u8) = "HV_GUEST_OS_OPEN_SOURCE_TYPE";
 }
 
 open_enum! {
     table VENDOR, from "TLFS, Hypercall Interface, Reporting the Guest OS Identity";
+    names [VENDORS];
     /// Vendor of a proprietary system (15 bits).
     pub struct Vendor(u16) = "HV_GUEST_OS_VENDOR";
 }
 
 open_enum! {
     table MICROSOFT_OS_TYPE, from "TLFS, Hypercall Interface, Reporting the Guest OS Identity";
+    names [MICROSOFT_OS];
     /// Which of Microsoft's systems.
     pub struct MicrosoftOs(u8) = "HV_GUEST_OS_MICROSOFT_IDS";
 }

@@ -12,6 +12,7 @@ pub(crate) const TABLES: Tables = Tables {
 
 open_enum! {
     table TYPE, from "TLFS, HV_INTERCEPT_TYPE; Linux 7.2, include/hyperv/hvgdk_mini.h";
+    names [TYPES];
     /// What is intercepted. Types of x64 are left out.
     pub struct InterceptType(u32) = "hv_intercept_type" ["HV_INTERCEPT_TYPE"];
 }
@@ -41,6 +42,7 @@ constants! {
 
 open_enum! {
     table ACCESS, from "openvmm, vm/hv1/hvdef; mshv-bindings";
+    names [ACCESSES];
     /// What an intercepted access did.
     pub struct AccessType(u8) = "HV_INTERCEPT_ACCESS_TYPE";
 }
@@ -106,6 +108,7 @@ bits! {
 
 open_enum! {
     table RESET_TYPE, from "mshv-bindings; openvmm, vm/hv1/hvdef";
+    names [RESETS];
     /// What kind of reset an ARM64 guest asked for.
     pub struct ResetType(u32) = "hv_arm64_reset_type" ["HV_ARM64_RESET_TYPE"];
 }

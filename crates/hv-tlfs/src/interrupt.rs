@@ -11,6 +11,7 @@ pub(crate) const TABLES: Tables = Tables {
 
 open_enum! {
     table TYPE, from "TLFS, HV_INTERRUPT_TYPE";
+    names [TYPES];
     /// How an interrupt is delivered. ARM64 knows one way.
     pub struct InterruptType(u32) = "hv_interrupt_type" ["HV_INTERRUPT_TYPE"];
 }
@@ -107,6 +108,7 @@ structs! {
 
 open_enum! {
     table SOURCE_TYPE, from "TLFS, HV_INTERRUPT_ENTRY; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
+    names [SOURCES];
     /// Where a device's interrupt comes from.
     pub struct InterruptSource(u32) = "hv_interrupt_source" ["HV_INTERRUPT_SOURCE"];
 }

@@ -11,6 +11,7 @@ pub(crate) const TABLES: Tables = Tables {
 
 open_enum! {
     table TYPE, from "Linux 7.2, include/hyperv/hvgdk_mini.h; openvmm, vm/hv1/hvdef";
+    names [TYPES];
     /// What isolates a partition.
     pub struct IsolationType(u8) = "hv_isolation_type" ["HV_PARTITION_ISOLATION_TYPE"];
 }
@@ -32,6 +33,7 @@ constants! {
 
 open_enum! {
     table VISIBILITY, from "Linux 7.2, include/hyperv/hvgdk_mini.h; openvmm, vm/hv1/hvdef";
+    names [VISIBILITIES];
     /// What the host may do with a page (2 bits).
     pub struct HostVisibility(u8) = "hv_mem_host_visibility";
 }

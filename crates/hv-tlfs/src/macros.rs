@@ -61,10 +61,12 @@ macro_rules! row {
 }
 
 /// A newtype over an integer whose values are open: any number may arrive, [`constants!`] names the known ones.
-/// With a C name it has a row among the structures (C has it as an `enum` or a `typedef`).
+/// With a C name it has a row among the structures (C has it as an `enum` or a `typedef`). `names` lists the tables of
+/// its constants, by whose names `Debug` prints a number: `HvStatus(INVALID_PARAMETER)`.
 macro_rules! open_enum {
     (
         table $TABLE:ident, from $from:literal;
+        $(names $names:expr;)?
         $(#[doc = $doc:literal])+
         pub struct $Name:ident($repr:ident) = $cname:literal $([$($alias:literal),+])?;
     ) => {
@@ -81,6 +83,9 @@ macro_rules! open_enum {
 
         impl core::fmt::Debug for $Name {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                $(if let Some(row) = $crate::abi::named(u64::from(self.0), $names) {
+                    return write!(f, concat!(stringify!($Name), "({})"), row.rust);
+                })?
                 write!(f, concat!(stringify!($Name), "({:#x})"), self.0)
             }
         }
@@ -123,6 +128,7 @@ macro_rules! constants {
             $crate::abi::Constant {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
+                rust: stringify!($NAME),
                 kind: $kind,
                 value: $Type::$NAME.0 as u64,
                 doc: $crate::abi::Doc(&[$($doc),+]),
@@ -151,6 +157,7 @@ macro_rules! constants {
             $crate::abi::Constant {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
+                rust: stringify!($NAME),
                 kind: $kind,
                 value: $NAME as u64,
                 doc: $crate::abi::Doc(&[$($doc),+]),

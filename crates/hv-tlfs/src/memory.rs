@@ -168,6 +168,7 @@ bits! {
 
 open_enum! {
     table RESULT_TYPE, from "TLFS, HV_TRANSLATE_GVA_RESULT";
+    names [RESULTS];
     /// Success of a translation, or why not.
     pub struct TranslateResultCode(u32) = "hv_translate_gva_result_code" ["HV_TRANSLATE_GVA_RESULT_CODE"];
 }
@@ -201,6 +202,7 @@ constants! {
 
 open_enum! {
     table CACHE_TYPE, from "TLFS, HV_TRANSLATE_GVA_RESULT";
+    names [CACHE];
     /// How memory is cached.
     pub struct CacheType(u32) = "HV_CACHE_TYPE";
 }

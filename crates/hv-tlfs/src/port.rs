@@ -22,6 +22,7 @@ constants! {
 
 open_enum! {
     table TYPE, from "TLFS, HV_PORT_TYPE; mshv-bindings";
+    names [TYPES];
     /// What a port takes.
     pub struct PortType(u32) = "hv_port_type" ["HV_PORT_TYPE"];
 }

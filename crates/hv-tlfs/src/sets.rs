@@ -7,6 +7,7 @@ pub(crate) const TABLES: Tables =
 
 open_enum! {
     table FORMAT_TYPE, from "TLFS, HV_VP_SET; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+    names [FORMATS];
     /// The format of a VP set. In memory it is 64 bits wide: [`VpSetHeader::format`].
     pub struct GenericSetFormat(u32) = "hv_generic_set_format" ["HV_GENERIC_SET_FORMAT"];
 }

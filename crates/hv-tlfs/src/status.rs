@@ -3,12 +3,13 @@
 use core::fmt;
 use core::num::NonZeroU16;
 
-use crate::abi::Tables;
+use crate::abi::{Tables, named};
 
 pub(crate) const TABLES: Tables = Tables { constants: &[STATUS], structs: &[STATUS_TYPE] };
 
 open_enum! {
     table STATUS_TYPE, from "TLFS, HV_STATUS";
+    names [STATUS];
     /// The status of a hypercall: success, or one of many errors.
     ///
     /// ```
@@ -162,7 +163,7 @@ impl HvStatus {
 }
 
 /// A status that is not success. Displayed as the doc text of its [`HvStatus`] constant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HvError(pub NonZeroU16);
 
 impl HvError {
@@ -182,9 +183,18 @@ impl From<HvError> for HvStatus {
 
 impl fmt::Display for HvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match STATUS.iter().find(|row| row.value == u64::from(self.0.get())) {
+        match named(u64::from(self.0.get()), [STATUS]) {
             Some(row) => row.doc.summary().try_for_each(|line| f.write_str(line)),
             None => write!(f, "hypervisor status {:#06x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for HvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match named(u64::from(self.0.get()), [STATUS]) {
+            Some(row) => write!(f, "HvError({})", row.rust),
+            None => write!(f, "HvError({:#x})", self.0),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::abi::Tables;
+use crate::abi::{Tables, named};
 use crate::time::ReferenceTime;
 
 pub(crate) const TABLES: Tables = Tables {
@@ -129,6 +129,7 @@ impl Sint {
 
 open_enum! {
     table MESSAGE_TYPE, from "TLFS, HV_MESSAGE_TYPE; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+    names [MESSAGE_TYPES];
     /// The type of a message. Bit 31 set: from the hypervisor; a guest may post any other number but 0.
     pub struct MessageType(u32) = "hv_message_type" ["HV_MESSAGE_TYPE"];
 }
@@ -328,7 +329,7 @@ structs! {
 
 impl fmt::Display for MessageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match MESSAGE_TYPES.iter().find(|row| row.value == u64::from(self.0)) {
+        match named(u64::from(self.0), [MESSAGE_TYPES]) {
             Some(row) => f.write_str(row.name),
             None => write!(f, "message type {:#x}", self.0),
         }

@@ -3,16 +3,18 @@
 use crate::abi::Tables;
 
 pub(crate) const TABLES: Tables =
-    Tables { constants: &[SELF, LIMITS, SENTINEL], structs: &[VP_INDEX, PARTITION_ID, VTL_WORD] };
+    Tables { constants: &[SELF, VP_SELF, LIMITS, SENTINEL], structs: &[VP_INDEX, PARTITION_ID, VTL_WORD] };
 
 open_enum! {
     table VP_INDEX, from "TLFS, HV_VP_INDEX";
+    names [VP_SELF];
     /// The index of a virtual processor in its partition.
     pub struct VpIndex(u32) = "HV_VP_INDEX";
 }
 
 open_enum! {
     table PARTITION_ID, from "TLFS, HV_PARTITION_ID";
+    names [SELF];
     /// The id of a partition.
     pub struct PartitionId(u64) = "HV_PARTITION_ID";
 }
@@ -22,6 +24,11 @@ constants! {
 
     /// The caller's own partition.
     pub const PARTITION_ID_SELF: u64 = u64::MAX, "HV_PARTITION_ID_SELF";
+}
+
+constants! {
+    table VP_SELF, kind "vp", from "TLFS, HV_PARTITION_ID and HV_VP_INDEX; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
+
     /// The VP that calls.
     pub const VP_INDEX_SELF: u32 = 0xffff_fffe, "HV_VP_INDEX_SELF";
     /// Any VP: the hypervisor chooses (target of a port).

@@ -105,3 +105,70 @@ fn reference_time_counts_units_of_100_ns() {
     assert_eq!(ReferenceTime::from_ticks(u64::MAX).as_nanos(), u64::MAX);
     assert_eq!(format!("{:?}", ReferenceTime::from_ticks(12_345_678)), "1.2345678s");
 }
+
+#[test]
+fn debug_prints_the_name_of_a_number_that_has_one() {
+    use hv_tlfs::{
+        guest_id, hypercall, intercept, interrupt, isolation, memory, port, register, sets, status, synic,
+        vmbus, vp, vsm,
+    };
+    let printed = [
+        format!("{:?}", status::HvStatus::INVALID_PARAMETER),
+        format!("{:?}", status::HvStatus(0x5).to_result()),
+        format!("{:?}", status::HvStatus(0xfff0)),
+        format!("{:?}", hypercall::HypercallCode::POST_MESSAGE),
+        format!("{:?}", hypercall::HypercallCode::EXT_QUERY_CAPABILITIES),
+        format!("{:?}", register::RegisterName::SIMP),
+        format!("{:?}", register::RegisterName::sint(2)),
+        format!("{:?}", register::RegisterName::ELR_EL1),
+        format!("{:?}", synic::MessageType::TIMER_EXPIRED),
+        format!("{:?}", synic::MessageType(1)),
+        format!("{:?}", vmbus::MessageType::OPEN_CHANNEL),
+        format!("{:?}", vmbus::Version::V5_3),
+        format!("{:?}", vmbus::Version::new(9, 1)),
+        format!("{:?}", vp::VpIndex::SELF),
+        format!("{:?}", vp::VpIndex(3)),
+        format!("{:?}", vp::PartitionId::SELF),
+        format!("{:?}", sets::GenericSetFormat(0)),
+        format!("{:?}", interrupt::InterruptSource::MSI),
+        format!("{:?}", port::PortType(1)),
+        format!("{:?}", guest_id::OpenSourceOs(1)),
+        format!("{:?}", intercept::AccessType(0)),
+        format!("{:?}", isolation::IsolationType(0)),
+        format!("{:?}", memory::CacheType(0)),
+        format!("{:?}", vsm::VtlEntryReason(1)),
+    ];
+    let expected = [
+        "HvStatus(INVALID_PARAMETER)",
+        "Err(HvError(INVALID_PARAMETER))",
+        "HvStatus(0xfff0)",
+        "HypercallCode(POST_MESSAGE)",
+        "HypercallCode(EXT_QUERY_CAPABILITIES)",
+        "RegisterName(SIMP)",
+        "RegisterName(SINT2)",
+        "RegisterName(ELR_EL1)",
+        "MessageType(TIMER_EXPIRED)",
+        "MessageType(0x1)",
+        "MessageType(OPEN_CHANNEL)",
+        "Version(V5_3)",
+        "Version(0x90001)",
+        "VpIndex(VP_INDEX_SELF)",
+        "VpIndex(0x3)",
+        "PartitionId(PARTITION_ID_SELF)",
+        "GenericSetFormat(SPARSE_4K)",
+        "InterruptSource(MSI)",
+    ];
+    for (printed, expected) in printed.iter().zip(expected) {
+        assert_eq!(printed, expected);
+    }
+    // The others have a name, whichever it is.
+    for printed in &printed[expected.len()..] {
+        assert!(!printed.contains("0x"), "{printed}");
+    }
+}
+
+#[test]
+fn a_number_is_found_by_its_name_in_the_table_too() {
+    let row = hv_tlfs::abi::constants().find(|row| row.name == "HV_STATUS_INVALID_PARAMETER").unwrap();
+    assert_eq!(row.rust, "INVALID_PARAMETER");
+}

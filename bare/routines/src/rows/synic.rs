@@ -18,14 +18,14 @@ impl<'a, O: Os> Cx<'a, O> {
     pub(crate) fn synic(&self, n: usize, sint: SintIndex) -> Synic<'a, O::Conduit> {
         let [messages, events] = self.synic_pages(n);
         let synic = self.vp(n).enable_synic(messages, events, self.os.memory());
-        let mut synic = synic.map_err(|(_, error)| error).expect("a SynIC");
+        let mut synic = synic.expect("a SynIC");
         synic.unmask(sint, self.os.intids()[0], self.os).expect("a source");
         synic
     }
 
     /// The end of a VP's use.
     pub(crate) fn down(&self, synic: Synic<'a, O::Conduit>) {
-        let (vp, _) = synic.disable(self.os).map_err(|(_, error)| error).expect("it gives the pages back");
+        let (vp, _) = synic.disable(self.os).expect("it gives the pages back");
         vp.offline().expect("it lets the VP go");
     }
 }
@@ -38,10 +38,10 @@ pub(crate) fn synic<O: Os>(cx: &Cx<'_, O>) {
         assert_eq!(cx.hv.vp(cx.map, n).err(), Some(VpError::Map(MapError::AlreadyOnline)));
         let [messages, events] = cx.synic_pages(n);
         let refused = vp.enable_synic(messages, messages, os.memory());
-        let (vp, error) = refused.expect_err("two pages are needed");
+        let (vp, error) = refused.expect_err("two pages are needed").into_parts();
         assert_eq!(error, SynicError::Pages);
         let synic = vp.enable_synic(messages, events, os.memory());
-        let mut synic = synic.map_err(|(_, error)| error).expect("a SynIC");
+        let mut synic = synic.expect("a SynIC");
         assert!(registers::get(&synic, Register::SIMP).is_ok_and(|simp| simp.enabled()));
         assert!(registers::get(&synic, Register::SIEFP).is_ok_and(|siefp| siefp.enabled()));
         assert!(registers::get(&synic, Register::SCONTROL).is_ok_and(|control| control.enable()));

@@ -52,7 +52,7 @@ pub(crate) fn in_order<O: Os>(
         timer.release(synic.vp(), os).expect("it stops a timer");
         cx.down(synic);
     });
-    let page = clock.stop().map_err(|(_, error)| error).expect("it gives the page back");
+    let page = clock.stop().expect("it gives the page back");
     page.clear();
     found_in_reset_state(os);
     found_without_page(os);

@@ -84,7 +84,7 @@ fn a_host_without_the_page_has_a_clock_all_the_same() {
 fn stopping_gives_the_page_back() {
     everywhere(|guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
-        let page = clock.stop().map_err(|(_, error)| error).unwrap();
+        let page = clock.stop().unwrap();
         assert_eq!(registers::get(guest.partition, Register::REFERENCE_TSC), Ok(ReferenceTscRegister(0)));
         guest.bed.migrate(1_000_000_000, 0);
         let mut bytes = [1; hv_tlfs::page::SIZE];

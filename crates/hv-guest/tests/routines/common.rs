@@ -80,7 +80,6 @@ impl Guest {
         let mut synic = self
             .vp(n)
             .enable_synic(self.bed.page(), self.bed.page(), self.bed.memory())
-            .map_err(|(_, error)| error)
             .expect("the model lets the SynIC be enabled");
         synic
             .unmask(hv_guest::synic::SintIndex::VMBUS, intid(VMBUS), &self.bed.interrupts(n))

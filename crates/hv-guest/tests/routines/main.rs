@@ -7,6 +7,8 @@ mod clock;
 mod common;
 mod crash;
 mod detect;
+#[expect(unsafe_code, reason = "a conduit that moves from CPU to CPU")]
+mod handles;
 mod hostile;
 mod per_cpu;
 #[expect(unsafe_code, reason = "hypercalls made by hand, to a model")]

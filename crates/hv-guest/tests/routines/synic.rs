@@ -18,8 +18,7 @@ fn on_each_vp(test: impl Fn(&Guest, usize)) {
 fn enabling_writes_what_linux_writes() {
     on_each_vp(|guest, n| {
         let (messages, events) = (guest.bed.page(), guest.bed.page());
-        let mut synic =
-            guest.vp(n).enable_synic(messages, events, guest.bed.memory()).map_err(|(_, e)| e).unwrap();
+        let mut synic = guest.vp(n).enable_synic(messages, events, guest.bed.memory()).unwrap();
         synic.unmask(SINT, intid(VMBUS), &guest.bed.interrupts(n)).unwrap();
         let simp: Simp = registers::get(&synic, Register::SIMP).unwrap();
         assert!(simp.enabled() && simp.page_number() >= RAM_BASE >> 12);
@@ -35,7 +34,8 @@ fn enabling_writes_what_linux_writes() {
 fn one_page_for_both_is_refused_and_the_vp_comes_back() {
     everywhere(|guest| {
         let page = guest.bed.page();
-        let (vp, error) = guest.vp(0).enable_synic(page, page, guest.bed.memory()).expect_err("refused");
+        let refused = guest.vp(0).enable_synic(page, page, guest.bed.memory()).expect_err("refused");
+        let (vp, error) = refused.into_parts();
         assert_eq!(error, SynicError::Pages);
         assert!(vp.enable_synic(page, guest.bed.page(), guest.bed.memory()).is_ok());
     });
@@ -139,7 +139,7 @@ fn disabling_leaves_reset_state_and_gives_pages_and_vp_back() {
     on_each_vp(|guest, n| {
         let synic = guest.synic(n);
         let interrupts = guest.bed.interrupts(n);
-        let (vp, pages) = synic.disable(&interrupts).map_err(|(_, error)| error).unwrap();
+        let (vp, pages) = synic.disable(&interrupts).unwrap();
         assert_eq!(registers::get(&vp, Register::SIMP), Ok(Simp(0)));
         assert_eq!(registers::get(&vp, Register::SIEFP), Ok(Siefp(0)));
         assert_eq!(registers::get(&vp, Register::SCONTROL), Ok(SynicControl(0)));
@@ -158,11 +158,11 @@ fn a_message_that_nobody_took_does_not_come_up_when_the_synic_is_enabled_anew() 
         let synic = guest.synic(n);
         guest.bed.post(n, 2, MessageType(1), b"old").unwrap();
         guest.bed.signal(n, 2, 63).unwrap();
-        let (vp, _) = synic.disable(&guest.bed.interrupts(n)).map_err(|(_, error)| error).unwrap();
+        let (vp, _) = synic.disable(&guest.bed.interrupts(n)).unwrap();
         // Whoever ran before may have left the SynIC on.
         registers::set(&vp, Register::SCONTROL, SynicControl(1)).unwrap();
         let (messages, events) = (guest.bed.page(), guest.bed.page());
-        let mut synic = vp.enable_synic(messages, events, guest.bed.memory()).map_err(|(_, e)| e).unwrap();
+        let mut synic = vp.enable_synic(messages, events, guest.bed.memory()).unwrap();
         synic.unmask(SINT, intid(VMBUS), &guest.bed.interrupts(n)).unwrap();
         assert!(synic.pending(SINT).is_none());
         assert!(!synic.take_event(SINT, 63));
@@ -212,8 +212,7 @@ fn after_a_crash_another_cpu_reads_on_and_a_slot_is_freed_once() {
 fn a_payload_size_that_no_message_has_is_an_error_and_the_slot_can_be_freed() {
     everywhere(|guest| {
         let (messages, events) = (guest.bed.page(), guest.bed.page());
-        let synic =
-            guest.vp(0).enable_synic(messages, events, guest.bed.memory()).map_err(|(_, e)| e).unwrap();
+        let synic = guest.vp(0).enable_synic(messages, events, guest.bed.memory()).unwrap();
         // Slot 2, written by a hypervisor that is broken or hostile: type 1, size 255.
         messages.write(2 * 256, &[1, 0, 0, 0, 255]);
         let pending = synic.pending(SINT).unwrap();

@@ -77,10 +77,10 @@ fn a_shutdown_in_good_order_leaves_reset_state_too() {
             timer.start(synic.vp(), Schedule::Every(10)).unwrap();
             assert_eq!(guest.partition.leave(guest.map), Err(LeaveError::CpusOnline(1)));
             timer.release(synic.vp(), &interrupts).unwrap();
-            let (vp, _) = synic.disable(&interrupts).map_err(|(_, error)| error).unwrap();
+            let (vp, _) = synic.disable(&interrupts).unwrap();
             vp.offline().unwrap();
         }
-        clock.stop().map_err(|(_, error)| error).unwrap();
+        clock.stop().unwrap();
         for (n, fresh) in fresh.iter().enumerate() {
             assert_eq!(&state(guest, n), fresh);
         }

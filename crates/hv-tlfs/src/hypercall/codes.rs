@@ -2,6 +2,7 @@
 
 open_enum! {
     table CODE_TYPE, from "TLFS, Hypercall Reference";
+    names [CODES, EXTENDED];
     /// The call code: which hypercall is asked for.
     pub struct HypercallCode(u16) = "HV_CALL_CODE";
 }

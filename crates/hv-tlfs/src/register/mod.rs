@@ -30,6 +30,7 @@ pub(crate) const TABLES: &[Tables] = &[
 
 open_enum! {
     table NAME_TYPE, from "TLFS, HV_REGISTER_NAME";
+    names TABLES.iter().flat_map(|module| module.constants.iter().copied());
     /// The name of a VP register: a number. Match registers by it and never by a C name, which has moved.
     pub struct RegisterName(u32) = "HV_REGISTER_NAME" ["hv_register_name"];
 }

@@ -4,6 +4,7 @@ use super::{ChannelId, GpadlId, MessageHeader, NtStatus};
 
 open_enum! {
     table GPADL_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [TYPES];
     /// Purpose of a GPADL. No message of the protocol carries it.
     pub struct GpadlType(u32) = "vmbus_gpadl_type";
 }

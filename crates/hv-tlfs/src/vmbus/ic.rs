@@ -9,6 +9,7 @@ use zerocopy::little_endian::U64;
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [TYPES];
     /// Kind of a service's message.
     pub struct MessageType(u16) = "icmsg_type";
 }
@@ -60,6 +61,7 @@ constants! {
 
 open_enum! {
     table STATUS_TYPE, from "OpenVMM, hyperv_ic_protocol";
+    names [STATUSES];
     /// Outcome of a service's request: an HRESULT.
     pub struct Status(u32) = "icmsg_status";
 }

@@ -2,6 +2,7 @@
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [TYPES];
     /// Kind of a VMBus message.
     pub struct MessageType(u32) = "vmbus_channel_message_type";
 }
@@ -74,6 +75,7 @@ constants! {
 
 open_enum! {
     table STATUS_TYPE, from "Microsoft MS-ERREF, section NTSTATUS";
+    names [STATUSES];
     /// Outcome of a request: an NTSTATUS or HRESULT, of which guests test only whether it is zero.
     pub struct NtStatus(u32) = "NTSTATUS";
 }
@@ -91,6 +93,7 @@ constants! {
 
 open_enum! {
     table CHANNEL_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [IDS];
     /// Number of a channel within its connection, chosen by the host: 1 to 2047. It is also the event flag of the
     /// channel's interrupts to the guest.
     pub struct ChannelId(u32) = "vmbus_channel_id";

@@ -13,6 +13,7 @@ constants! {
 
 open_enum! {
     table PIPE_MODE_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [PIPE_MODES];
     /// What a pipe carries; the first word of the user-defined bytes of a pipe's offer.
     pub struct PipeMode(u32) = "vmbus_pipe_mode";
 }

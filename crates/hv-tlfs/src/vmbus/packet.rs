@@ -5,6 +5,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 open_enum! {
     table PACKET_TYPE, from "Linux 6.12, include/linux/hyperv.h";
+    names [TYPES];
     /// Kind of a packet.
     pub struct PacketType(u16) = "vmbus_packet_type";
 }

@@ -4,6 +4,7 @@ use super::{Guid, MessageHeader};
 
 open_enum! {
     table VERSION_TYPE, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core";
+    names [VERSIONS];
     /// A version of the protocol: major number in the upper, minor number in the lower 16 bits.
     pub struct Version(u32) = "vmbus_version";
 }
@@ -62,6 +63,7 @@ impl core::fmt::Display for Version {
 
 open_enum! {
     table CONNECTION_STATE_TYPE, from "OpenVMM, vmbus_core";
+    names [CONNECTION_STATES];
     /// What became of a supported version's contact.
     pub struct ConnectionState(u8) = "vmbus_connection_state";
 }

@@ -1,0 +1,93 @@
+//! An error that hands back what the routine was given.
+
+use core::error::Error;
+use core::fmt;
+
+use hv_tlfs::status::HvError;
+
+use crate::per_cpu::PutError;
+use crate::synic::SynicError;
+
+/// An error, and the value that a routine was given and did not keep.
+///
+/// `?` turns it into the error alone, and drops the value; [`into_inner`](Self::into_inner) and
+/// [`into_parts`](Self::into_parts) give the value back. It is an error itself whatever the value is.
+///
+/// ```
+/// use hv_guest::{conduit::Conduit, page::{Memory, Page}, partition::Vp, synic::{Synic, SynicError}};
+/// fn try_twice<'a, C: Conduit>(
+///     vp: Vp<'a, C>,
+///     pages: [&'static Page; 3],
+///     memory: &impl Memory,
+/// ) -> Result<Synic<'a, C>, SynicError> {
+///     match vp.enable_synic(pages[0], pages[1], memory) {
+///         Ok(synic) => Ok(synic),
+///         Err(failed) => Ok(failed.into_inner().enable_synic(pages[0], pages[2], memory)?),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Failed<T, E> {
+    value: T,
+    error: E,
+}
+
+impl<T, E> Failed<T, E> {
+    pub(crate) const fn new(value: T, error: E) -> Self {
+        Self { value, error }
+    }
+
+    /// Returns what went wrong.
+    #[must_use]
+    pub const fn error(&self) -> &E {
+        &self.error
+    }
+
+    /// Returns the value that is handed back.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// Returns what went wrong, without the value.
+    #[must_use]
+    pub fn into_error(self) -> E {
+        self.error
+    }
+
+    /// Returns the value and the error.
+    #[must_use]
+    pub fn into_parts(self) -> (T, E) {
+        (self.value, self.error)
+    }
+}
+
+impl<T, E: fmt::Debug> fmt::Debug for Failed<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failed").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T, E: fmt::Display> fmt::Display for Failed<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T, E: Error> Error for Failed<T, E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// `?` in a function that returns the error alone.
+macro_rules! without_value {
+    ($($error:ty)*) => {$(
+        impl<T> From<Failed<T, $error>> for $error {
+            fn from(failed: Failed<T, $error>) -> Self {
+                failed.error
+            }
+        }
+    )*};
+}
+without_value!(HvError PutError SynicError);
