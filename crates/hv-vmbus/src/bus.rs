@@ -359,6 +359,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     {
         if self.shared.called() {
             let mut control = self.control.lock();
+            control.changes = true;
             self.settle(&mut control, port);
         }
     }

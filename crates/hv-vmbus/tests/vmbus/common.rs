@@ -100,6 +100,12 @@ pub(crate) struct TestPort {
     pub(crate) events: RefCell<Vec<Event>>,
     pub(crate) vps: u32,
     pub(crate) time: u64,
+    /// What back ends were asked for: token and memory.
+    pub(crate) started: RefCell<Vec<(hv_vmbus::Token, Vec<(u64, u64)>)>>,
+    /// How many more requests the back ends take.
+    pub(crate) capacity: std::cell::Cell<usize>,
+    /// Back ends are done at once.
+    pub(crate) at_once: bool,
 }
 
 impl TestPort {
@@ -112,6 +118,9 @@ impl TestPort {
             events: RefCell::default(),
             vps: 4,
             time: 0,
+            started: RefCell::default(),
+            capacity: std::cell::Cell::new(usize::MAX),
+            at_once: false,
         }
     }
 

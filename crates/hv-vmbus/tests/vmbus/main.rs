@@ -3,6 +3,7 @@
 mod channels;
 mod common;
 mod contact;
+mod devices;
 mod echo;
 mod gpadls;
 mod heartbeat;

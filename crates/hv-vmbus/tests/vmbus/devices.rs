@@ -1,0 +1,486 @@
+//! A device with requests, sub-channels and sockets: a sample of one, and what the bus owes it.
+
+use crate::common::{
+    GuestPacket, GuestRing, Lock, PAGES, SPLIT, TestPort, close, contact, gpadl, header, open, teardown,
+};
+use hv_memory::GuestMemory;
+use hv_vmbus::protocol::{
+    ChannelId, GpadlId, Guid, MessageType, OfferChannel, PacketType, RelIdReleased, TlConnectRequest,
+    TransferPageRange, Version,
+};
+use hv_vmbus::{
+    Backend, Bus, BusError, Channel, Config, Connect, Device, DeviceId, Done, Io, Message, Packet, Pages,
+    PagesError, Refusal, Slot, Started, Taken, Token, Work,
+};
+use zerocopy::IntoBytes;
+
+/// What the sample asks its back end for.
+#[derive(Debug)]
+struct Op {
+    /// Goes on so many times with the same packet.
+    again: u8,
+}
+
+impl Work for Op {
+    type Outcome = u8;
+}
+
+impl Backend<Op> for TestPort {
+    fn start(&self, _: DeviceId, token: Token, _: &Op, data: Pages<'_>) -> Started<u8> {
+        let Some(left) = self.capacity.get().checked_sub(1) else { return Started::Full };
+        self.capacity.set(left);
+        let data = data.segments().map(|s| (s.gpa(), s.len())).collect();
+        self.started.borrow_mut().push((token, data));
+        if self.at_once { Started::Done(0) } else { Started::Pending }
+    }
+}
+
+/// The sample. The first byte of a packet says what to do with it.
+#[derive(Debug, Default)]
+struct Sample {
+    closed: Vec<usize>,
+    completed: Vec<u8>,
+    channels: Vec<usize>,
+    last: Option<PagesError>,
+}
+
+const REQUEST: u8 = 1;
+const AGAIN: u8 = 2;
+const SUBCHANNELS: u8 = 3;
+const ATTACH: u8 = 4;
+const LATER: u8 = 5;
+const TRANSFER: u8 = 6;
+
+impl Device for Sample {
+    type Request = Op;
+
+    const NAME: [u8; 4] = *b"test";
+    const REPLY: u32 = 8;
+    const SOCKETS: bool = true;
+
+    fn packet<P: Backend<Op>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Op>,
+    ) -> Taken {
+        self.channels.push(packet.channel().index());
+        let bytes: [u8; 8] = packet.take().unwrap_or_default();
+        self.last = io.pages(packet).err();
+        match bytes[0] {
+            _ if self.last.is_some() => {
+                io.complete(packet, &[0xee; 8]).unwrap();
+            }
+            REQUEST | AGAIN => {
+                let again = if bytes[0] == AGAIN { bytes[1] } else { 0 };
+                io.request(packet, Op { again }).unwrap();
+            }
+            SUBCHANNELS => {
+                let count = io.subchannels(bytes[1].into());
+                io.complete(packet, &u64::from(count).to_le_bytes()).unwrap();
+            }
+            ATTACH => {
+                let len = u64::from(bytes[2]) * 16;
+                match io.attach(packet, GpadlId(bytes[1].into()), 8, len) {
+                    Ok(()) => drop(io.request(packet, Op { again: 0 }).unwrap()),
+                    Err(error) => {
+                        self.last = Some(error);
+                        io.complete(packet, &[0xee; 8]).unwrap();
+                    }
+                }
+            }
+            LATER => return Taken::Later,
+            TRANSFER => {
+                let ranges = [TransferPageRange { byte_count: 60, byte_offset: 1728 }];
+                let message = Message { transaction: 77, wants_completion: true };
+                io.send_transfer_pages(packet.channel(), message, 0xcafe, &ranges, &[7; 8]).unwrap();
+            }
+            _ => io.complete(packet, &bytes).unwrap(),
+        }
+        Taken::Done
+    }
+
+    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
+        self.completed.push(outcome);
+        match done.request.again.checked_sub(1) {
+            Some(again) => drop(io.request(done, Op { again }).unwrap()),
+            None => io.complete(done, &[outcome; 8]).unwrap(),
+        }
+    }
+
+    fn closed<P: Backend<Op>>(&mut self, channel: Channel, _: &mut Io<'_, P, Op>) {
+        self.closed.push(channel.index());
+    }
+
+    fn connect<P: Backend<Op>>(
+        &mut self,
+        channel: Channel,
+        connect: &Connect,
+        io: &mut Io<'_, P, Op>,
+    ) -> Result<(), Refusal> {
+        if connect.service == Guid::ZERO {
+            return Err(Refusal);
+        }
+        let offer = hv_vmbus::offer(connect.service, connect.endpoint);
+        if io.offer(channel, &offer) { Ok(()) } else { Err(Refusal) }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+hv_vmbus::devices! {
+    /// One line for each device.
+    struct Machine {
+        sample: Slot<Lock, Sample, 4, 3, 8>,
+    }
+}
+
+const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
+
+struct Guest {
+    bus: Bus<Lock, Machine>,
+    port: TestPort,
+    out: GuestRing,
+    back: GuestRing,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let sample = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
+        let bus = Bus::new(Config::DEFAULT, Machine { sample });
+        let (out, back) = PAGES.split_at(SPLIT as usize);
+        let mut guest =
+            Self { bus, port: TestPort::new(), out: GuestRing::new(out), back: GuestRing::new(back) };
+        guest.post(contact(Version::V5_3).as_bytes());
+        guest.post(header(MessageType::REQUEST_OFFERS).as_bytes());
+        for message in gpadl(1, 9, &PAGES) {
+            guest.post(&message);
+        }
+        guest.post(open(1, 9, 1, SPLIT).as_bytes());
+        guest.port.take();
+        guest
+    }
+
+    fn post(&mut self, message: &[u8]) {
+        self.bus.message(4, message, &self.port).unwrap();
+    }
+
+    fn kinds(&mut self) -> Vec<MessageType> {
+        self.port.take().iter().map(crate::common::Received::kind).collect()
+    }
+
+    /// Sends a command, and signals.
+    fn send(&mut self, id: u64, payload: [u8; 8]) {
+        let packet = GuestPacket { kind: 6, flags: 1, transaction: id, payload: payload.to_vec() };
+        self.out.send(&self.port.memory, &packet).expect("the ring has room");
+        self.bus.signal(0x2001, &self.port).unwrap();
+    }
+
+    /// Sends a packet with ranges: (length, offset, pages).
+    fn direct(&mut self, id: u64, payload: [u8; 8], ranges: &[(u32, u32, &[u64])]) {
+        let mut head = vec![0; 4];
+        head.extend((ranges.len() as u32).to_le_bytes());
+        for (len, offset, pages) in ranges {
+            head.extend(len.to_le_bytes());
+            head.extend(offset.to_le_bytes());
+            pages.iter().for_each(|pfn| head.extend(pfn.to_le_bytes()));
+        }
+        let at = self.out.word(&self.port.memory, 0);
+        let len = 16 + head.len() + payload.len();
+        let mut bytes = Vec::new();
+        for word in [9, (16 + head.len()) as u16 / 8, len as u16 / 8, 1] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(head);
+        bytes.extend(payload);
+        bytes.extend((u64::from(at) << 32).to_le_bytes());
+        self.out.poke(&self.port.memory, at, &bytes);
+        self.out.set_word(&self.port.memory, 0, (at + bytes.len() as u32) % self.out.size());
+        self.bus.signal(0x2001, &self.port).unwrap();
+    }
+
+    fn receive(&mut self) -> Option<(u64, u8)> {
+        let (packet, signal) = self.back.receive(&self.port.memory)?;
+        if signal {
+            self.bus.signal(0x2001, &self.port).unwrap();
+        }
+        assert_eq!(packet.kind, PacketType::COMPLETION.0);
+        Some((packet.transaction, packet.payload.first().copied().unwrap_or_default()))
+    }
+
+    fn started(&self) -> Vec<(Token, Vec<(u64, u64)>)> {
+        self.port.started.take()
+    }
+
+    fn complete(&self, token: Token, outcome: u8) -> Result<(), BusError> {
+        self.bus.completed(&self.bus.devices().sample, token, outcome, &self.port)
+    }
+
+    fn state<T>(&self, look: impl FnOnce(&mut Sample) -> T) -> T {
+        self.bus.with(&self.bus.devices().sample, &self.port, |sample, _| look(sample)).unwrap()
+    }
+}
+
+const fn sample() -> Sample {
+    Sample { closed: Vec::new(), completed: Vec::new(), channels: Vec::new(), last: None }
+}
+
+fn command(kind: u8, first: u8, second: u8) -> [u8; 8] {
+    [kind, first, second, 0, 0, 0, 0, 0]
+}
+
+#[test]
+fn requests_are_completed_once_and_in_any_order() {
+    let mut guest = Guest::new();
+    for id in 1..4 {
+        guest.send(id, command(REQUEST, 0, 0));
+    }
+    let started = guest.started();
+    assert_eq!(started.len(), 3);
+    assert_eq!(guest.receive(), None);
+    for (at, id) in [(2, 3), (0, 1), (1, 2)] {
+        assert_eq!(guest.complete(started[at].0, 40 + id as u8), Ok(()));
+        assert_eq!(guest.complete(started[at].0, 0), Err(BusError::UnknownToken));
+        assert_eq!(guest.receive(), Some((id, 40 + id as u8)));
+    }
+    assert!(guest.bus.is_idle());
+}
+
+#[test]
+fn packets_that_find_no_request_stay_in_the_ring() {
+    let mut guest = Guest::new();
+    for id in 1..=5 {
+        guest.send(id, command(REQUEST, 0, 0));
+    }
+    let started = guest.started();
+    assert_eq!(started.len(), 3, "as many as the slot has");
+    guest.complete(started[1].0, 0).unwrap();
+    assert_eq!(guest.receive(), Some((2, 0)));
+    assert_eq!(guest.started().len(), 1, "the next is taken as soon as one is free");
+}
+
+#[test]
+fn a_back_end_without_room_is_asked_again() {
+    let mut guest = Guest::new();
+    guest.port.capacity.set(1);
+    guest.send(1, command(REQUEST, 0, 0));
+    guest.send(2, command(REQUEST, 0, 0));
+    guest.send(3, command(REQUEST, 0, 0));
+    let first = guest.started();
+    assert_eq!(first.len(), 1);
+    guest.port.capacity.set(usize::MAX);
+    guest.bus.resume(DeviceId(0), &guest.port);
+    assert_eq!(guest.started().len(), 2);
+}
+
+#[test]
+fn a_back_end_may_be_done_at_once_and_a_request_may_go_on() {
+    let mut guest = Guest::new();
+    guest.port.at_once = true;
+    guest.send(1, command(AGAIN, 3, 0));
+    assert_eq!(guest.started().len(), 4);
+    assert_eq!(guest.receive(), Some((1, 0)));
+    assert!(guest.bus.is_idle());
+}
+
+#[test]
+fn work_without_end_is_done_in_parts() {
+    let mut guest = Guest::new();
+    guest.port.at_once = true;
+    guest.send(1, command(AGAIN, 200, 0));
+    assert!(guest.started().len() < 100);
+    assert_eq!(guest.bus.deadline(), Some(0));
+    for _ in 0..10 {
+        guest.bus.flush(&guest.port);
+    }
+    assert_eq!(guest.receive(), Some((1, 0)));
+    assert_eq!(guest.bus.deadline(), None);
+}
+
+#[test]
+fn ranges_are_judged_and_neighbours_joined() {
+    let mut guest = Guest::new();
+    guest.direct(1, command(REQUEST, 0, 0), &[(9000, 100, &[0x20, 0x21, 0x30]), (50, 0, &[0x31])]);
+    let started = guest.started();
+    assert_eq!(started[0].1, [(0x20_064, 8092), (0x30_000, 908), (0x31_000, 50)]);
+    guest.complete(started[0].0, 0).unwrap();
+    assert_eq!(guest.receive(), Some((1, 0)));
+}
+
+#[test]
+fn wrong_ranges_reach_the_device_as_an_error_and_no_back_end() {
+    let wrong: [(&[(u32, u32, &[u64])], PagesError); 7] = [
+        (&[(0, 0, &[0x20])], PagesError::Empty),
+        (&[(8, 4096, &[0x20])], PagesError::Offset),
+        (&[(8, 0, &[0x100])], PagesError::NotMemory),
+        (&[(8, 0, &[1 << 52])], PagesError::NotMemory),
+        (&[(8, 0, &[u64::MAX])], PagesError::NotMemory),
+        (&[(8192, 0, &[0x20])], PagesError::Truncated),
+        (&[(u32::MAX, 0, &[0x20])], PagesError::TooMany),
+    ];
+    for (ranges, error) in wrong {
+        let mut guest = Guest::new();
+        guest.direct(5, command(REQUEST, 0, 0), ranges);
+        assert_eq!(guest.state(|sample| sample.last), Some(error));
+        assert_eq!(guest.started(), []);
+        assert_eq!(guest.receive(), Some((5, 0xee)));
+    }
+    let mut guest = Guest::new();
+    let nine = [0x20, 0x22, 0x24, 0x26, 0x28, 0x2a, 0x2c, 0x2e, 0x30];
+    guest.direct(5, command(REQUEST, 0, 0), &[(9 * 4096, 0, &nine)]);
+    assert_eq!(guest.state(|sample| sample.last), Some(PagesError::TooMany));
+}
+
+#[test]
+fn a_ring_without_room_for_answers_stops_packets_and_never_an_answer() {
+    let mut guest = Guest::new();
+    let mut sent = 0;
+    // The guest reads nothing: what has no room stays in its own ring.
+    let packet = |id| GuestPacket { kind: 6, flags: 1, transaction: id, payload: vec![9; 8] };
+    while guest.out.send(&guest.port.memory, &packet(sent)).is_some() {
+        sent += 1;
+        guest.bus.signal(0x2001, &guest.port).unwrap();
+    }
+    let mut received = 0;
+    while let Some((id, _)) = guest.receive() {
+        assert_eq!(id, received);
+        received += 1;
+    }
+    assert_eq!(received, sent);
+}
+
+#[test]
+fn a_torn_down_gpadl_is_the_guests_when_its_requests_are_done() {
+    let mut guest = Guest::new();
+    for message in gpadl(1, 20, &[0x40, 0x41]) {
+        guest.post(&message);
+    }
+    guest.port.take();
+    guest.send(1, command(ATTACH, 20, 2));
+    let started = guest.started();
+    assert_eq!(started[0].1, [(0x40_008, 32)]);
+    guest.post(teardown(1, 20).as_bytes());
+    assert_eq!(guest.kinds(), []);
+    guest.send(2, command(ATTACH, 20, 2));
+    assert_eq!(guest.state(|sample| sample.last), Some(PagesError::UnknownGpadl), "no new use of it");
+    guest.complete(started[0].0, 0).unwrap();
+    assert_eq!(guest.kinds(), [MessageType::GPADL_TORNDOWN]);
+}
+
+#[test]
+fn rings_are_the_guests_when_the_requests_are_done_that_came_by_them() {
+    let mut guest = Guest::new();
+    guest.send(1, command(REQUEST, 0, 0));
+    let started = guest.started();
+    guest.post(close(1).as_bytes());
+    guest.post(teardown(1, 9).as_bytes());
+    assert_eq!(guest.kinds(), []);
+    guest.complete(started[0].0, 0).unwrap();
+    assert_eq!(guest.kinds(), [MessageType::GPADL_TORNDOWN]);
+    assert_eq!(guest.receive(), None, "no answer into rings that are closed");
+    assert_eq!(guest.state(|sample| sample.completed.len()), 0);
+}
+
+#[test]
+fn unload_and_contact_are_answered_when_nothing_is_in_flight() {
+    for (message, answer) in [
+        (header(MessageType::UNLOAD).as_bytes().to_vec(), MessageType::UNLOAD_RESPONSE),
+        (contact(Version::V5_3).as_bytes().to_vec(), MessageType::VERSION_RESPONSE),
+    ] {
+        let mut guest = Guest::new();
+        guest.send(1, command(REQUEST, 0, 0));
+        guest.send(2, command(REQUEST, 0, 0));
+        let started = guest.started();
+        guest.post(&message);
+        assert_eq!(guest.kinds(), []);
+        guest.complete(started[1].0, 0).unwrap();
+        assert_eq!(guest.kinds(), []);
+        guest.complete(started[0].0, 0).unwrap();
+        assert_eq!(guest.kinds(), [answer]);
+    }
+}
+
+#[test]
+fn a_rescind_waits_for_what_is_in_flight_and_a_number_for_its_release() {
+    let mut guest = Guest::new();
+    guest.send(1, command(REQUEST, 0, 0));
+    let started = guest.started();
+    assert!(guest.bus.rescind(ChannelId(1), &guest.port));
+    assert_eq!(guest.kinds(), []);
+    assert_eq!(guest.state(|sample| sample.closed.clone()), [0]);
+    guest.complete(started[0].0, 0).unwrap();
+    assert_eq!(guest.kinds(), [MessageType::RESCIND_OFFER]);
+    let offer = hv_vmbus::offer(OFFER, OFFER);
+    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Err(BusError::Offered));
+    let released = RelIdReleased { header: header(MessageType::RELID_RELEASED), channel: ChannelId(1) };
+    guest.post(released.as_bytes());
+    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Ok(ChannelId(1)));
+    assert_eq!(guest.kinds(), [MessageType::OFFER_CHANNEL]);
+}
+
+#[test]
+fn as_many_subchannels_are_offered_as_were_granted_and_go_with_the_first_channel() {
+    let mut guest = Guest::new();
+    guest.send(1, command(SUBCHANNELS, 200, 0));
+    assert_eq!(guest.receive(), Some((1, 3)), "the slot has three");
+    let offers: Vec<_> = guest.port.take().iter().map(|m| m.message::<OfferChannel>()).collect();
+    let told: Vec<_> = offers.iter().map(|o| (o.channel.0, o.offer.subchannel_index)).collect();
+    assert_eq!(told, [(2, 1), (3, 2), (4, 3)]);
+    assert!(offers.iter().all(|o| o.offer.interface == OFFER && o.connection == 0x2000 | o.channel.0));
+
+    let pages: Vec<u64> = (0xa0..0xa4).collect();
+    for message in gpadl(2, 30, &pages) {
+        guest.post(&message);
+    }
+    guest.post(open(2, 30, 0, 2).as_bytes());
+    guest.port.take();
+    let ring = GuestRing::new(&pages[..2]);
+    let packet = GuestPacket { kind: 6, flags: 1, transaction: 8, payload: vec![9; 8] };
+    ring.send(&guest.port.memory, &packet).unwrap();
+    guest.bus.signal(0x2002, &guest.port).unwrap();
+    assert_eq!(guest.state(|sample| sample.channels.clone()), [0, 1]);
+
+    guest.post(close(1).as_bytes());
+    assert_eq!(guest.kinds(), [MessageType::RESCIND_OFFER; 3]);
+}
+
+#[test]
+fn a_packet_that_the_device_puts_off_is_shown_again() {
+    let mut guest = Guest::new();
+    guest.send(1, command(LATER, 0, 0));
+    guest.send(2, command(9, 0, 0));
+    assert_eq!(guest.receive(), None);
+    let before = guest.state(|sample| sample.channels.len());
+    assert!(guest.state(|sample| sample.channels.len()) > before, "whenever something happens to the device");
+}
+
+#[test]
+fn transfer_pages_are_listed_between_descriptor_and_payload() {
+    let mut guest = Guest::new();
+    guest.send(1, command(TRANSFER, 0, 0));
+    let mut bytes = [0; 40];
+    guest.port.memory.read(PAGES[SPLIT as usize + 1] * 4096, &mut bytes).unwrap();
+    assert_eq!(bytes[..8], [7, 0, 4, 0, 5, 0, 1, 0], "kind, offset and length in 8 bytes, completion wanted");
+    assert_eq!(bytes[8..16], 77u64.to_le_bytes());
+    assert_eq!(bytes[16..24], [0xfe, 0xca, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(bytes[24..32], [60, 0, 0, 0, 0xc0, 6, 0, 0]);
+    assert_eq!(bytes[32..40], [7; 8]);
+}
+
+#[test]
+fn a_socket_is_offered_or_refused() {
+    let mut guest = Guest::new();
+    let request = |service| TlConnectRequest {
+        header: header(MessageType::TL_CONNECT_REQUEST),
+        endpoint: Guid::new(7, 0, 0, [0; 8]),
+        service,
+    };
+    guest.post(request(Guid::ZERO).as_bytes());
+    assert_eq!(guest.kinds(), [MessageType::TL_CONNECT_RESULT]);
+    guest.post(request(OFFER).as_bytes());
+    assert_eq!(guest.port.one().message::<OfferChannel>().offer.instance, Guid::new(7, 0, 0, [0; 8]));
+    guest.post(request(OFFER).as_bytes());
+    assert_eq!(guest.kinds(), [MessageType::TL_CONNECT_RESULT], "that endpoint has a channel");
+}
