@@ -33,8 +33,8 @@ mutants! {
 
     "hv-vmbus/src/config.rs" {
         old_connection_unknown "Connection 1 takes no message.":
-            "connection::MESSAGE_CONNECTION_ID" in "matches!(connection, connection::MESSAGE_CONNECTION_ID |"
-            => "connection::MESSAGE_CONNECTION_ID_4";
+            "matches!(connection, connection::MESSAGE_CONNECTION_ID | connection::MESSAGE_CONNECTION_ID_4)"
+            => "(connection == connection::MESSAGE_CONNECTION_ID_4)";
     }
 
     "hv-vmbus/src/settle.rs" {
