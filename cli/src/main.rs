@@ -7,24 +7,18 @@ mod build;
 mod clean;
 mod conformance;
 mod doctor;
-mod exit;
-mod input;
-mod interrupt;
 mod kallsyms;
 mod machine;
-mod output;
-mod process;
 mod report;
 mod rules;
-mod setup;
 mod shell;
-mod sources;
 mod symbols;
-mod test;
 mod trace;
-mod ui;
 
 use clap::{Parser, Subcommand};
+
+use hv_setup as setup;
+use hv_setup::{child, developer, exit, input, interrupt, output, process, ui};
 
 use exit::Exit;
 
@@ -41,7 +35,7 @@ struct Cli {
 enum Command {
     Boot(Box<boot::Args>),
     Trace(trace::Args),
-    Test(test::Args),
+    Test(developer::TestArgs),
     Bench(bench::Args),
     Build(build::Args),
     Conformance(Box<conformance::Args>),
@@ -52,8 +46,8 @@ enum Command {
     Clean(clean::Args),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
-    #[command(hide = true, name = machine::child::NAME)]
-    ExecTied(machine::child::Args),
+    #[command(hide = true, name = child::NAME)]
+    ExecTied(child::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -70,7 +64,7 @@ fn main() -> std::process::ExitCode {
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
         Command::Trace(args) => trace::run(&args),
-        Command::Test(args) => test::run(&args),
+        Command::Test(_) => developer::test(),
         Command::Bench(args) => bench::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Conformance(args) => conformance::run(&args),
@@ -81,12 +75,37 @@ fn main() -> std::process::ExitCode {
         Command::Clean(args) => clean::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-        Command::ExecTied(args) => machine::child::run(&args),
+        Command::ExecTied(args) => child::run(&args),
     });
-    let exit = result.unwrap_or_else(|error| {
-        ui::error(&error);
-        if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
-    });
-    // A result that did not arrive is no success.
-    if ui::finish() { exit.into() } else { Exit::Usage.into() }
+    exit::end(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// What the README and the book show can be typed. That they print what is shown, scenarios find out.
+    #[test]
+    fn every_command_that_the_pages_show_is_a_valid_one() {
+        let root = setup::sources::checkout().unwrap();
+        let pages = std::fs::read_dir(root.join("docs/src")).unwrap().map(|entry| entry.unwrap().path());
+        let pages = pages.filter(|page| page.extension().is_some_and(|end| end == "md"));
+        let mut count = 0;
+        for page in pages.chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            for command in text.lines().filter_map(|line| line.strip_prefix("$ cargo hv ")) {
+                let words = command.split(" #").next().unwrap_or_default().split_whitespace();
+                match Cli::try_parse_from(std::iter::once("hv").chain(words)) {
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{}: {error}", page.display());
+                    }
+                }
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "only {count} commands were found");
+    }
 }

@@ -8,8 +8,8 @@ use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
 use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
-use crate::input::{self, Input};
-use crate::machine::platform::VIRT;
+use crate::input::Input;
+use crate::machine::platform::{VIRT, longest};
 use crate::machine::{DIRECT_START, Outcome, Running, Settings};
 use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
@@ -39,7 +39,7 @@ impl Setup {
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
         let mut image = hv_machine::build(Spec {
             platform: &VIRT,
-            kernel: Input::from(&*guest.kernel).read("kernel", input::longest(MEMORY))?,
+            kernel: Input::from(&*guest.kernel).read("kernel", longest(MEMORY))?,
             initrd: guest.initrd.clone(),
             append: guest.append.clone(),
             memory: MEMORY,

@@ -13,7 +13,7 @@ use anyhow::bail;
 
 use crate::exit::Exit;
 use crate::input::Input;
-use crate::setup::{qemu, target};
+use crate::setup::{programs as bare, qemu, target};
 use crate::{build, output, ui};
 
 use compare::Compared;
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 
     let mut figures: Vec<Figure> = Vec::new();
     if needs(Group::OneVp) || needs(Group::ManyVps) || needs(Group::Memory) {
-        let program = build::program(&toolchain, "bench")?;
+        let program = bare::build(&toolchain, "bench")?;
         let _task = ui::Task::quiet("Counting instructions");
         for (group, vps) in [(Group::OneVp, 1), (Group::ManyVps, 8)] {
             if needs(group) {
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     }
     if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
-        let init = build::program(&toolchain, "bench-init")?;
+        let init = bare::build(&toolchain, "bench-init")?;
         let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
         figures.extend(linux::run(&setup, &init, needs(Group::VirtualBoot), wall)?);
     }

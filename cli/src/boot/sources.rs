@@ -11,7 +11,7 @@ use super::args::Args;
 use super::modules::Modules;
 use super::{STIMER_INTID, VMBUS_INTID};
 use crate::input::{self, Input};
-use crate::machine::platform::VIRT;
+use crate::machine::platform::{VIRT, longest};
 use crate::setup::cache::Cache;
 use crate::setup::stock;
 use crate::symbols::Symbols;
@@ -51,7 +51,7 @@ pub(super) struct Given {
 impl Given {
     /// Reads the files.
     pub(super) fn read(args: &Args) -> anyhow::Result<Self> {
-        let longest = input::longest(args.memory);
+        let longest = longest(args.memory);
         let tree = args.tree.as_deref();
         let symbols = match (&args.symbols, tree.map(|tree| tree.join("System.map"))) {
             (Some(file), _) => Some(Symbols::read(file)?),

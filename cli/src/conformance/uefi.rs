@@ -1,6 +1,6 @@
 //! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it leaves there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
@@ -15,12 +15,13 @@ use super::fat;
 use crate::exit::Exit;
 use crate::input::Input;
 use crate::output::Folder;
-use crate::{build, ui};
+use crate::setup::programs;
+use crate::ui;
 
 /// Where firmware for AArch64 looks for an application (UEFI Specification, "Removable Media Boot Behavior").
-pub(crate) const BOOT_PATH: &str = "EFI/BOOT/BOOTAA64.EFI";
+const BOOT_PATH: &str = "EFI/BOOT/BOOTAA64.EFI";
 /// Where the application leaves its report.
-pub(crate) const REPORT: &str = "hv-conformance.txt";
+const REPORT: &str = "hv-conformance.txt";
 /// The image's name in the folder.
 const IMAGE: &str = "hv-conformance.img";
 
@@ -34,7 +35,7 @@ const PARTITION_BYTES: u64 = DISK - (2 << 20);
 
 /// Makes the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
-    let application = build::application()?;
+    let application = programs::application()?;
     let explain = || format!("cannot write to {}", folder.display());
     let application = fs::read(&application)?;
     let write = || {
@@ -53,12 +54,7 @@ pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Writes a disk image: GPT, and one EFI system partition with these files.
-pub(crate) fn write_image(path: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    fill_image(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?, files)
-}
-
-/// As [`write_image`], in an empty file.
+/// Writes a disk image into an empty file: GPT, and one EFI system partition with these files.
 fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     disk.set_len(DISK)?;
     ProtectiveMBR::with_lb_size((DISK / SECTOR - 1) as u32).overwrite_lba0(&mut disk)?;
@@ -93,7 +89,7 @@ pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// The report on a disk image that [`write_image`] wrote and a machine ran.
+/// The report on a disk image that [`fill_image`] wrote and a machine ran.
 fn report_on(disk: &[u8]) -> anyhow::Result<Vec<u8>> {
     let partition = PARTITION as usize..(PARTITION + PARTITION_BYTES) as usize;
     let volume = disk.get(partition).context("the disk image is truncated")?;
@@ -132,7 +128,14 @@ pub(super) fn read(files: &[Input]) -> anyhow::Result<Report> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
+
+    fn write_image(path: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
+        let mut options = OpenOptions::new();
+        fill_image(options.read(true).write(true).create(true).truncate(true).open(path)?, files)
+    }
 
     #[test]
     fn a_report_that_was_written_to_the_image_is_read_from_it() {

@@ -1,6 +1,5 @@
 //! The machine: QEMU with the hypervisor at EL2, its RAM in a file that we share with it.
 
-pub(crate) mod child;
 mod command;
 mod console;
 pub(crate) mod debugger;

@@ -3,6 +3,8 @@
 use hv_machine::{Platform, Timers};
 use hv_wire::platform;
 
+use crate::input;
+
 /// The window of addresses for VMBus's devices is part of the range that QEMU reserves for PCI, below RAM. Guest memory is what
 /// QEMU has below its second PCI window, less what is ours.
 pub(crate) const VIRT: Platform = Platform {
@@ -23,3 +25,8 @@ pub(crate) const VIRT: Platform = Platform {
     pmu_intid: platform::PMU_INTID,
     taken_intids: &[platform::MAINTENANCE_INTID],
 };
+
+/// Most bytes of a kernel or initrd for a guest with this much memory.
+pub(crate) fn longest(memory: u64) -> u64 {
+    memory.clamp(input::LONGEST, VIRT.max_memory)
+}

@@ -44,11 +44,11 @@ pub(crate) struct Args {
     /// Only numbers: records by kind, and how long exits took, by cause and by what they were about
     #[arg(long)]
     summary: bool,
-    /// As JSON, one object a line
+    /// As JSON, one object a line (one in all with --summary or --check)
     #[arg(long)]
     json: bool,
     /// Only look whether the file is a good trace
-    #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary", "json"])]
+    #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary"])]
     check: bool,
 }
 
@@ -115,6 +115,10 @@ fn parse_time(text: &str) -> Result<u64, String> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.check {
         let found = super::check(&args.file)?;
+        if args.json {
+            ui::out(&(serde_json::to_string(&found.json())? + "\n"));
+            return Ok(Exit::Success);
+        }
         ui::out(&format!(
             "a good trace: {} records, {} dropped, {} left out; {} slices, {} instants, {} flows\n",
             found.run.all_recorded().saturating_sub(found.run.all_left_out()),

@@ -1,6 +1,6 @@
 //! Looks whether a trace is what Perfetto expects, and whether both of its halves say the same.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use anyhow::{Context as _, ensure};
@@ -9,6 +9,7 @@ use prost::Message as _;
 use zerocopy::FromBytes as _;
 
 use super::convert::track;
+use super::decode::{UNKNOWN, label};
 use super::file::Packets;
 use super::perfetto::{
     INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name, Run, SLICE_BEGIN,
@@ -36,6 +37,29 @@ pub(crate) struct Checked {
     pub(crate) instants: u64,
     /// Flows with two ends.
     pub(crate) flows: u64,
+}
+
+impl Checked {
+    /// As JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        let kinds: BTreeMap<&str, u64> = self
+            .records
+            .iter()
+            .map(|(&kind, &count)| (TraceKind::from_raw(kind).map_or(UNKNOWN, label), count))
+            .collect();
+        serde_json::json!({
+            "version": 1,
+            "vps": self.run.vps,
+            "recorded": self.run.all_recorded(),
+            "dropped": self.run.all_dropped(),
+            "left_out": self.run.all_left_out(),
+            "kinds": kinds,
+            "hypercalls": self.hypercalls,
+            "slices": self.slices,
+            "instants": self.instants,
+            "flows": self.flows,
+        })
+    }
 }
 
 /// What the checker remembers.

@@ -18,10 +18,10 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Context as _;
+use check::Checked;
 use serde::Serialize;
 
 pub(crate) use args::{Args, run};
-pub(crate) use check::Checked;
 pub(crate) use collect::{Collector, Region};
 
 use crate::input::Input;
@@ -85,7 +85,7 @@ pub(crate) fn keep(
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check(file: &Input) -> anyhow::Result<Checked> {
+fn check(file: &Input) -> anyhow::Result<Checked> {
     check::check(file::Packets::open(file)?).with_context(|| file.to_string())
 }
 

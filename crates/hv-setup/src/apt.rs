@@ -1,0 +1,174 @@
+//! Debian packages of another architecture, through apt with a state of its own.
+//!
+//! apt is run by the unprivileged user with its lists and archives in our cache, for arm64 only, with the sources and
+//! keys of the system. So apt checks signatures and hashes as always, but neither root nor
+//! `dpkg --add-architecture` is needed, and the system's own lists stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::cache::{Cache, Lock};
+use crate::output::Folder;
+use crate::{process, ui};
+
+/// apt with lists of arm64 packages.
+pub(crate) struct Apt<'a> {
+    cache: &'a Cache,
+    lock: &'a Lock,
+    config: PathBuf,
+}
+
+/// A package file that was downloaded.
+pub(crate) struct Package {
+    /// Name of the package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The .deb file.
+    pub file: PathBuf,
+}
+
+impl<'a> Apt<'a> {
+    /// Sets up the private state and fetches the lists.
+    pub(crate) fn update(cache: &'a Cache, lock: &'a Lock) -> anyhow::Result<Self> {
+        let dir = cache.entry("apt");
+        let folder = Folder::make(cache.dir())?.inner("apt")?;
+        let state = folder.inner("state")?;
+        state.inner("lists")?.inner("partial")?;
+        folder.inner("cache")?.inner("archives")?.inner("partial")?;
+        state.write("status", b"")?;
+        let config = dir.join("apt.conf");
+        folder.write("apt.conf", configuration(&dir)?.as_bytes())?;
+        let apt = Self { cache, lock, config };
+        let task = ui::Task::new("Fetching the lists of Debian's arm64 packages (apt)");
+        let done = process::run(apt.command("apt-get").arg("update"), || {})?;
+        drop(task);
+        // A source of the system that does not answer is no reason to stop: the package may come from another one.
+        if !done.status.success() && apt.names("busybox-static")?.is_empty() {
+            bail!("cannot fetch Debian's lists of arm64 packages: {}", done.complaint("E:"));
+        }
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&self.config).args(["-q", "-y"]).env("LC_ALL", "C").env_remove("APT_CONFIG");
+        command
+    }
+
+    /// Names of all packages that start with `prefix`.
+    pub(crate) fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let mut command = Command::new("apt-cache");
+        command.arg("-c").arg(&self.config).args(["pkgnames", prefix]).env("LC_ALL", "C");
+        let done = process::run(&mut command, || {})?;
+        Ok(done.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads the newest version of a package into the cache.
+    pub(crate) fn download(&self, name: &str) -> anyhow::Result<Package> {
+        let explain = || format!("cannot download Debian's package {name}:arm64");
+        let uris = process::run(self.command("apt-get").args(["download", "--print-uris", name]), || {})?;
+        let Some((file, size)) = parse_uri(&uris.stdout) else {
+            bail!("{}: {}", explain(), uris.complaint("E:"));
+        };
+        let version = version_of(&file).with_context(explain)?;
+        let target = self.cache.entry("debs").join(&file);
+        let scratch = self.cache.scratch(self.lock)?;
+        let task = ui::Task::bytes(format!("Downloading Debian's package {name}:arm64"), size);
+        let made = scratch.path().join(&file);
+        let done = process::run(
+            self.command("apt-get").args(["download", name]).current_dir(scratch.path()),
+            || {
+                task.position(largest_file(scratch.path()));
+            },
+        )?;
+        drop(task);
+        if !done.status.success() || !made.is_file() {
+            bail!("{}: {}", explain(), done.complaint("E:"));
+        }
+        Folder::make(self.cache.dir())?.inner("debs")?;
+        fs::rename(&made, &target).with_context(explain)?;
+        Ok(Package { name: name.to_owned(), version, file: target })
+    }
+}
+
+/// The configuration, read after the system's own so that it has the last word.
+fn configuration(dir: &Path) -> anyhow::Result<String> {
+    let dir = dir.to_str().context("the cache's path is not UTF-8; set XDG_CACHE_HOME to another folder")?;
+    if dir.contains(['"', '\n', ';']) {
+        bail!(
+            "the cache's path {dir:?} has characters that apt cannot take; set XDG_CACHE_HOME to another folder"
+        );
+    }
+    Ok(format!(
+        r#"APT::Architecture "arm64";
+#clear APT::Architectures;
+APT::Architectures {{ "arm64"; }};
+APT::Get::AllowUnauthenticated "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
+Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled "false";
+Acquire::IndexTargets::deb::CNF::DefaultEnabled "false";
+Dir::State "{dir}/state";
+Dir::State::lists "lists/";
+Dir::State::status "{dir}/state/status";
+Dir::Cache "{dir}/cache";
+Dir::Cache::archives "archives/";
+Dir::Log "{dir}/log";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Pre-Invoke;
+#clear DPkg::Post-Invoke;
+"#
+    ))
+}
+
+/// File name and size from the output of `apt-get download --print-uris`: `'URI' NAME SIZE HASH`.
+fn parse_uri(output: &str) -> Option<(String, u64)> {
+    let line = output.lines().find(|line| line.starts_with('\''))?;
+    let mut words = line.rsplit('\'').next()?.split_whitespace();
+    let name = words.next().filter(|name| !name.contains('/'))?.to_owned();
+    Some((name, words.next()?.parse().ok()?))
+}
+
+/// The version in a package file's name: `NAME_VERSION_ARCH.deb`, with `%3a` for a colon.
+pub(super) fn version_of(file: &str) -> Option<String> {
+    Some(file.split('_').nth(1)?.replace("%3a", ":"))
+}
+
+fn largest_file(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_give_name_and_size() {
+        let line = "'mirror+file:/etc/mirrors/pool/b/busybox-static_1%3a1.35.0-4_arm64.deb' \
+                    busybox-static_1%3a1.35.0-4_arm64.deb 822236 SHA256:00ff\n";
+        let (name, size) = parse_uri(line).unwrap();
+        assert_eq!(name, "busybox-static_1%3a1.35.0-4_arm64.deb");
+        assert_eq!(size, 822_236);
+        assert_eq!(version_of(&name).as_deref(), Some("1:1.35.0-4"));
+    }
+
+    #[test]
+    fn no_uri_is_no_package() {
+        assert_eq!(parse_uri("E: Unable to locate package nothing\n"), None);
+    }
+
+    #[test]
+    fn a_path_that_would_break_the_configuration_is_refused() {
+        assert!(configuration(Path::new("/a\"; evil \"b")).is_err());
+    }
+}

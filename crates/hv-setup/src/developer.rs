@@ -1,0 +1,147 @@
+//! What only developers run: `hv` has the options and hands the command over to `xtask`, which it builds first. So who
+//! boots a guest does not compile the tests.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::exit::Exit;
+use crate::{process, sources, ui};
+
+/// Names the `hv` that handed over: the tests run that one.
+pub const HV: &str = "HV_PROGRAM";
+/// The package that takes over.
+const PACKAGE: &str = "xtask";
+
+/// Run the tests in process, then the scenarios on QEMU
+///
+/// Installs and fetches what is missing first, as `hv boot` does. Exits with 1 if a test fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = TEST_EXAMPLES)]
+pub struct TestArgs {
+    /// Run only the tests whose names contain one of these
+    #[arg(value_name = "NAME")]
+    pub filters: Vec<String>,
+    /// Run the slow tests too: those that need large downloads or long runs
+    #[arg(long)]
+    pub all: bool,
+    /// Only list the tests
+    #[arg(long)]
+    pub list: bool,
+    /// How many scenarios run at a time
+    #[arg(long, short, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pub jobs: usize,
+    /// Write the score as JSON to a file, or with - to stdout (the lines then go to stderr)
+    #[arg(long, value_name = "FILE|-", conflicts_with = "list")]
+    pub json: Option<PathBuf>,
+}
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  cargo hv test
+  cargo hv test boot/6.12 crash
+  cargo hv test --all
+  cargo hv test --list
+  cargo hv test --json result.json
+
+Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something that is missing, 130 interrupted";
+
+/// Hands `hv test` over, with the options of this process's command line.
+pub fn test() -> anyhow::Result<Exit> {
+    hand_over("test", std::env::args_os().skip(2))
+}
+
+/// Builds `xtask` and becomes it; returns only if that failed.
+///
+/// # Errors
+/// There is no checkout, as with an installed `hv`, or `xtask` does not build.
+pub fn hand_over(command: &str, arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit> {
+    let hv = std::env::current_exe().context("cannot find out where this hv is")?;
+    let error = Command::new(build()?).arg(command).args(arguments).env(HV, hv).exec();
+    Err(error).with_context(|| format!("cannot start {PACKAGE}"))
+}
+
+/// Builds `xtask` in the checkout, and gives its program. Its lock file is not changed: what is tested is what was committed.
+fn build() -> anyhow::Result<PathBuf> {
+    let root = sources::checkout().context("what developers run needs the checkout")?;
+    package(&root, PACKAGE, &[])
+}
+
+/// Builds the program of a package of the checkout in the release profile, and gives its file.
+///
+/// # Errors
+/// It does not build: cargo's messages are shown.
+pub fn package(root: &Path, package: &str, options: &[&str]) -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let title = format!("Building {package}");
+    let task = ui::Task::quiet(title.clone());
+    let mut child = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics", "--package"])
+        .arg(package)
+        .args(options)
+        .arg("--manifest-path")
+        .arg(root.join("Cargo.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let stdout = child.stdout.take().map(|pipe| process::collect(pipe, |_| {}));
+    let bar = task.clone();
+    let mut said = false;
+    let stderr = child.stderr.take().map(|pipe| {
+        process::collect(pipe, move |line| {
+            if let Some(crate_name) = line.trim_start().strip_prefix("Compiling ") {
+                // Nothing to build is nothing to tell.
+                if !std::mem::replace(&mut said, true) && !bar.is_shown() {
+                    ui::note(&title);
+                }
+                bar.say(format!("{title}: {crate_name}"));
+            }
+        })
+    });
+    let status = process::wait(&mut child, &mut || {})?;
+    let messages = stdout.map(process::Reader::finish).unwrap_or_default();
+    let log = stderr.map(process::Reader::finish).unwrap_or_default();
+    drop(task);
+    if !status.success() {
+        ui::note(log.trim_end());
+        bail!("cannot build {package}; cargo's messages are above");
+    }
+    program(&messages, package).with_context(|| format!("cargo built {package}, but names no program"))
+}
+
+/// The program of a package in cargo's messages, one JSON value a line.
+fn program(messages: &str, package: &str) -> Option<PathBuf> {
+    let values = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let named = |message: Value| {
+        let id = message["package_id"].as_str()?;
+        // As cargo names packages: `path+file:///CHECKOUT/xtask#0.1.0`, or `...#hv-cli@0.1.0`.
+        let ours = id.contains(&format!("/{package}#")) || id.contains(&format!("#{package}@"));
+        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+    };
+    values.filter_map(named).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_one_of_the_package() {
+        let messages = "{\"package_id\":\"path+file:///a/other#0.1.0\",\"executable\":\"/t/other\"}\n\
+                        not json\n\
+                        {\"package_id\":\"path+file:///a/xtask#0.1.0\",\"executable\":null}\n\
+                        {\"package_id\":\"path+file:///a/xtask#0.1.0\",\"executable\":\"/t/xtask\"}\n\
+                        {\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(program(messages, "xtask"), Some("/t/xtask".into()));
+        assert_eq!(program(messages, "hv-cli"), None);
+        let messages = "{\"package_id\":\"path+file:///a/cli#hv-cli@0.1.0\",\"executable\":\"/t/hv\"}";
+        assert_eq!(program(messages, "hv-cli"), Some("/t/hv".into()));
+    }
+}

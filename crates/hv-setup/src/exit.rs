@@ -1,0 +1,60 @@
+//! The exit codes, all in one place.
+
+use crate::{interrupt, ui};
+
+/// What the process ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The command did what it was asked; a guest powered off.
+    Success = 0,
+    /// A test failed, something that was looked for is not there, a figure is worse than before.
+    Failed = 1,
+    /// A bad option, a bad input file, something that is missing, or an output that could not be written.
+    Usage = 2,
+    /// The guest reported a crash.
+    Crash = 3,
+    /// The guest asked for a reset.
+    Reset = 4,
+    /// The time ran out.
+    Timeout = 5,
+    /// The hypervisor panicked, refused to start, or QEMU died.
+    Machine = 6,
+    /// Every VP is off, and nobody asked for a power-off.
+    VpsOff = 7,
+    /// The guest broke a rule of the level that `--strict` gave.
+    Strict = 8,
+    /// Ctrl-C, SIGTERM, or the terminal went away.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Ends a program: says what is wrong, waits until everything shown is read, and gives its exit code.
+pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
+    let exit = result.unwrap_or_else(|error| {
+        ui::error(&error);
+        if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
+    });
+    // A result that did not arrive is no success.
+    if ui::finish() { exit.into() } else { Exit::Usage.into() }
+}
+
+/// The table for `--help`.
+pub const HELP: &str = "\
+Exit codes:
+  0    success; the guest powered off
+  1    a test failed; nothing was found; something is missing (doctor) or worse than before (bench)
+  2    a bad option, a bad input file, something that is missing and could not be installed, or an output that could
+       not be written, however the guest ended
+  3    the guest reported a crash
+  4    the guest asked for a reset
+  5    the time given by --timeout ran out
+  6    the hypervisor panicked or refused to start, or QEMU ended by itself
+  7    the guest switched all of its VPs off
+  8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
+  130  interrupted (Ctrl-C, SIGTERM, or the terminal went away)";

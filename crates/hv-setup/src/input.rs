@@ -1,0 +1,177 @@
+//! Files that the user names to be read: each is opened once and read once, whatever it is.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+
+/// Most bytes of a file where the guest has less memory: a kernel may come with debug information.
+pub const LONGEST: u64 = 1 << 30;
+
+/// Paths that are standard input by another name. To open one a second time is to read on where the first one stopped.
+const STDIN: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+
+/// The value of an option that takes a file: its path, or `-` for standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A file, a device or a pipe.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl From<OsString> for Input {
+    fn from(word: OsString) -> Self {
+        if STDIN.iter().any(|name| word == *name) { Self::Stdin } else { Self::File(word.into()) }
+    }
+}
+
+impl From<&Path> for Input {
+    fn from(path: &Path) -> Self {
+        Self::from(path.as_os_str().to_owned())
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("- (standard input)"),
+        }
+    }
+}
+
+impl Input {
+    /// Opens it. Standard input can be opened once: what one option has read is gone for the others.
+    pub fn open(&self) -> io::Result<Box<dyn Read>> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        match self {
+            Self::File(path) => Ok(Box::new(File::open(path)?)),
+            Self::Stdin if io::stdin().is_terminal() => {
+                Err(io::Error::other("standard input is a terminal: give it a file or a pipe"))
+            }
+            Self::Stdin if TAKEN.swap(true, Ordering::Relaxed) => {
+                Err(io::Error::other("standard input is read by another option already: give - only once"))
+            }
+            Self::Stdin => Ok(Box::new(io::stdin())),
+        }
+    }
+
+    /// Reads all of it, at most `most` bytes. A device or a pipe without an end is an error, not the end of the host's
+    /// memory. `what` names it in errors.
+    pub fn read(&self, what: &str, most: u64) -> anyhow::Result<Vec<u8>> {
+        let bytes = match self {
+            Self::File(path) => read(path, most),
+            Self::Stdin => self.open().and_then(|reader| read_to_end(reader, most)),
+        };
+        bytes.with_context(|| format!("cannot read {what} {self}; give the path of a readable file, or -"))
+    }
+
+    /// A file for a program that opens it by its path, with the `bytes` that were read: itself if it can be opened again,
+    /// else a copy.
+    pub fn named(&self, bytes: &[u8]) -> anyhow::Result<Named> {
+        match self {
+            Self::File(path) if path.is_file() => Ok(Named { path: path.clone(), _copy: None }),
+            _ => {
+                let mut copy =
+                    tempfile::Builder::new().prefix("hv-").tempfile().context("cannot make a file")?;
+                copy.write_all(bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
+                Ok(Named { path: copy.path().to_owned(), _copy: Some(copy.into_temp_path()) })
+            }
+        }
+    }
+}
+
+/// Path of a file that stays at least as long as this.
+#[derive(Debug)]
+pub struct Named {
+    path: PathBuf,
+    _copy: Option<tempfile::TempPath>,
+}
+
+impl Named {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl From<PathBuf> for Named {
+    fn from(path: PathBuf) -> Self {
+        Self { path, _copy: None }
+    }
+}
+
+/// Reads a file of at most `most` bytes.
+pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, most) = open(file, most)?;
+    read_to_end(file, most)
+}
+
+/// Most bytes of a character device: there are some without an end, and none that has a kernel.
+const LONGEST_DEVICE: u64 = 1 << 16;
+
+/// Opens a file, and says how much of it may be read.
+fn open(path: &Path, most: u64) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let device = file.metadata()?.file_type().is_char_device();
+    Ok((file, if device { most.min(LONGEST_DEVICE) } else { most }))
+}
+
+fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let error = read(Path::new("/dev/zero"), 1 << 20).unwrap_err();
+        assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
+        assert_eq!(read(Path::new("/dev/null"), 1).unwrap(), b"");
+        let error = read_to_end(io::repeat(0), 1 << 20).unwrap_err();
+        assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+        assert!(read(Path::new("/"), 1).unwrap_err().to_string().contains("directory"));
+        assert!(read(Path::new("/nonexistent"), 1).is_err());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "four").unwrap();
+        assert_eq!(read(file.path(), 4).unwrap(), b"four");
+        assert!(read(file.path(), 3).is_err());
+    }
+
+    #[test]
+    fn a_dash_is_standard_input_and_a_file_called_so_has_a_path() {
+        for name in STDIN {
+            assert_eq!(Input::from(OsString::from(name)), Input::Stdin, "{name}");
+        }
+        assert_eq!(Input::from(Path::new("./-")), Input::File("./-".into()));
+        let error = Input::from(Path::new("no/such/file")).read("kernel", 1).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot read kernel no/such/file; give"), "{error:#}");
+        let error = Input::from(Path::new("/")).read("initrd", 1).unwrap_err();
+        assert!(format!("{error:#}").contains("initrd /"), "{error:#}");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_again_is_copied_for_others() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let input = Input::from(file.path());
+        assert_eq!(input.named(b"text").unwrap().path(), file.path());
+        let copy = Input::Stdin.named(b"text").unwrap();
+        assert_eq!(std::fs::read(copy.path()).unwrap(), b"text");
+        let path = copy.path().to_owned();
+        drop(copy);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,379 @@
+//! Files and folders for results.
+//!
+//! A file is opened once and written through its descriptor; it appears under its name when it is whole. A name that is
+//! there already is replaced, never followed: another user may have planted a link in a folder such as `/tmp`, or in one
+//! that is given to `--keep`. Devices, pipes and the descriptors of this process (`/dev/stdout`, `>(...)`) are written to
+//! as they are.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::interrupt::{self, Orderly};
+
+/// Mode of a new file, of which the umask takes its part.
+const FILE: Mode = Mode::from_raw_mode(0o666);
+/// Mode of a new folder.
+const FOLDER: Mode = Mode::from_raw_mode(0o777);
+
+/// Fails where a file could not be written at the end of a long run.
+pub fn check(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
+    let dir = parent(file);
+    if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
+        bail!(
+            "cannot write the {what} to {}: give {option} the path of a file in a folder that exists",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all, if it is a plain one.
+pub fn write(what: &str, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let put = || {
+        let mut result = Pending::new(file)?;
+        result.write_all(bytes)?;
+        result.commit()
+    };
+    put().with_context(|| format!("cannot write the {what} to {}", file.display()))
+}
+
+/// Where a file is or will be.
+fn parent(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub enum Pending {
+    /// A plain file, under another name as yet.
+    File(NewFile),
+    /// Something that is no plain file.
+    Special(Special),
+}
+
+impl Pending {
+    /// Begins the file of a path that the user has given.
+    pub fn new(file: &Path) -> io::Result<Self> {
+        if let Some(descriptor) = own_descriptor(file) {
+            // Appending shares the file with what went there before.
+            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            return Ok(Self::Special(Special::open(|| rustix::fs::open(&descriptor, flags, FILE))?));
+        }
+        let name = file.file_name().ok_or(Errno::ISDIR)?;
+        let folder = Folder::open(parent(file))?;
+        let found = rustix::fs::statat(&folder.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
+                // Should it have become a plain file since then, that one is not created and keeps its end.
+                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                Ok(Self::Special(Special::open(|| rustix::fs::openat(&folder.0, name, flags, FILE))?))
+            }
+            Ok(FileType::Directory) => Err(Errno::ISDIR.into()),
+            _ => Ok(Self::File(folder.begin(Path::new(name))?)),
+        }
+    }
+
+    /// Gives the file its name.
+    pub fn commit(self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.commit(),
+            Self::Special(_) => Ok(()),
+        }
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.file.write(bytes),
+            Self::Special(special) => special.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The path by which `file` names a descriptor of this process, if it does.
+fn own_descriptor(file: &Path) -> Option<PathBuf> {
+    let own = Path::new("/proc/self/fd");
+    match file.to_str()? {
+        "/dev/stdout" => return Some(own.join("1")),
+        "/dev/stderr" => return Some(own.join("2")),
+        _ => {}
+    }
+    let number = file.strip_prefix("/dev/fd").or_else(|_| file.strip_prefix(own)).ok()?;
+    number.to_str()?.parse::<u32>().ok().map(|number| own.join(number.to_string()))
+}
+
+/// A device or a pipe. A reader that does not read holds up no signal.
+#[derive(Debug)]
+pub struct Special(OwnedFd);
+
+impl Special {
+    /// Opens it; a pipe has to have a reader for that.
+    fn open(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> io::Result<Self> {
+        loop {
+            match attempt() {
+                // Nobody has opened the other end of the pipe yet.
+                Err(Errno::NXIO) => std::thread::sleep(crate::process::POLL),
+                result => return Ok(Self(result?)),
+            }
+            interrupt::check().map_err(io::Error::other)?;
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self.0, bytes) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+            let fd = self.0.as_fd();
+            let wait =
+                rustix::event::Timespec { tv_sec: 0, tv_nsec: crate::process::POLL.subsec_nanos().into() };
+            let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&wait));
+            interrupt::check().map_err(io::Error::other)?;
+        }
+    }
+}
+
+/// A folder, held open: what happens to its path meanwhile has no effect.
+#[derive(Debug)]
+pub struct Folder(OwnedFd);
+
+impl Folder {
+    /// Opens a folder of the user's choice.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Opens a folder of the user's choice, which is made if it is not there.
+    pub fn make(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        Self::open(path)
+    }
+
+    /// Opens a folder in this one, which is made if it is not there. A link is not followed.
+    pub fn inner(&self, name: &str) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.0, name, FOLDER) {
+            Err(error) if error != Errno::EXIST => return Err(error.into()),
+            _ => {}
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Writes a file whole or not at all.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.begin(Path::new(name))?;
+        file.file.write_all(bytes)?;
+        file.commit()
+    }
+
+    /// Makes an empty file in the place of what has this name, to be written bit by bit while others read it.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Err(error) if error != Errno::NOENT => Err(error.into()),
+            _ => self.exclusive(Path::new(name)),
+        }
+    }
+
+    /// Opens a file that stays, such as one that is locked. It is made if it is not there, and not changed; a link is
+    /// not followed.
+    pub fn lasting(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, FILE)?.into())
+    }
+
+    fn exclusive(&self, name: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, FILE)?.into())
+    }
+
+    /// Begins a file, which has another name until it is whole.
+    pub fn begin(&self, name: &Path) -> io::Result<NewFile> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if name.components().any(|part| !matches!(part, Component::Normal(_)))
+            || name.components().count() != 1
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidFilename, "expected the name of a file"));
+        }
+        let orderly = interrupt::orderly();
+        let folder = self.0.try_clone()?;
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let temporary = PathBuf::from(format!(".hv-{}-{number}.tmp", std::process::id()));
+            match self.exclusive(&temporary) {
+                // One that an earlier process of the same number has left.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(file) => {
+                    let name = name.to_owned();
+                    return Ok(NewFile { folder, temporary: Some(temporary), name, file, _orderly: orderly });
+                }
+            }
+        }
+    }
+}
+
+/// A plain file under a name of its own, gone if it is not finished.
+#[derive(Debug)]
+pub struct NewFile {
+    folder: OwnedFd,
+    temporary: Option<PathBuf>,
+    name: PathBuf,
+    /// The open file, under another name as yet.
+    pub file: File,
+    /// No signal leaves half a file behind.
+    _orderly: Orderly,
+}
+
+impl NewFile {
+    /// Gives the file its name, in the place of what had it.
+    pub fn commit(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            rustix::fs::renameat(&self.folder, temporary, &self.folder, &self.name)?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = rustix::fs::unlinkat(&self.folder, temporary, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_known_before_the_run() {
+        for bad in ["/nonexistent/report.json", "/"] {
+            let error = check("report", "--json", Path::new(bad)).unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("--json"), "{error}");
+        }
+        assert!(check("report", "--json", Path::new("-")).is_ok());
+        assert!(check("report", "--json", Path::new("report.json")).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_full_device_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("report.json");
+        for text in ["a longer text", "short"] {
+            write("report", &file, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        drop(Pending::new(&file).unwrap());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "short");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file is left");
+        assert!(write("report", Path::new("/dev/full"), b"text").is_err());
+        assert!(write("report", dir.path(), b"text").is_err());
+    }
+
+    /// A victim, and a folder in which every kind of link to it stands.
+    fn planted() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        symlink(&victim, folder.join("link")).unwrap();
+        symlink(dir.path().join("absent"), folder.join("dangling")).unwrap();
+        fs::hard_link(&victim, folder.join("hard")).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn planted_links_are_replaced_and_not_followed() {
+        for name in ["link", "dangling", "hard"] {
+            for way in 0..3 {
+                let (dir, path) = planted();
+                let folder = Folder::make(&path).unwrap();
+                match way {
+                    0 => folder.write(name, b"new").unwrap(),
+                    1 => folder.create(name).unwrap().write_all(b"new").unwrap(),
+                    _ => write("report", &path.join(name), b"new").unwrap(),
+                }
+                assert_eq!(fs::read_to_string(dir.path().join("victim")).unwrap(), "precious", "{name}");
+                assert!(!dir.path().join("absent").exists(), "{name}");
+                assert!(!path.join(name).is_symlink());
+                assert_eq!(fs::read_to_string(path.join(name)).unwrap(), "new");
+            }
+        }
+    }
+
+    #[test]
+    fn a_planted_folder_or_lock_is_an_error() {
+        let (dir, path) = planted();
+        symlink(dir.path(), path.join("inner")).unwrap();
+        let folder = Folder::make(&path).unwrap();
+        assert!(folder.inner("inner").is_err());
+        assert!(folder.inner("other").is_ok());
+        assert!(folder.lasting("link").is_err());
+        assert!(folder.lasting("dangling").is_err());
+        folder.lasting("lock").unwrap();
+        assert!(folder.write("../escaped", b"").is_err());
+        assert!(folder.write("..", b"").is_err());
+    }
+
+    #[test]
+    fn what_happens_to_a_folders_path_changes_nothing() {
+        let (dir, path) = planted();
+        let folder = Folder::make(&path).unwrap();
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        symlink("/nonexistent", &path).unwrap();
+        folder.write("report", b"text").unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("moved/report")).unwrap(), "text");
+    }
+
+    #[test]
+    fn pipes_and_descriptors_of_ours_are_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, FILE, 0).unwrap();
+        let reader = {
+            let fifo = fifo.clone();
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                File::open(fifo).unwrap().read_to_string(&mut text).unwrap();
+                text
+            })
+        };
+        let long = "x".repeat(200_000);
+        write("report", &fifo, long.as_bytes()).unwrap();
+        assert_eq!(reader.join().unwrap(), long);
+        assert!(!fs::symlink_metadata(&fifo).unwrap().is_file());
+
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"before ").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        write("report", Path::new(&format!("/dev/fd/{number}")), b"after").unwrap();
+        let mut text = String::new();
+        io::Seek::rewind(&mut file).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before after");
+        assert_eq!(own_descriptor(Path::new("/dev/stdout")), Some("/proc/self/fd/1".into()));
+        assert_eq!(own_descriptor(Path::new("/dev/full")), None);
+        assert_eq!(own_descriptor(Path::new("/dev/fd/../mem")), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Child processes that are waited for: their output is collected, and a signal to us ends them.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::interrupt;
+
+/// How often a waiting loop looks around.
+pub const POLL: Duration = Duration::from_millis(20);
+
+/// What a finished child left.
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its stdout, as text.
+    pub stdout: String,
+    /// Its stderr, as text.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The lines of stderr that say what is wrong: those with `marker`, else the last one.
+    pub fn complaint(&self, marker: &str) -> String {
+        let marked: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with(marker)).collect();
+        if marked.is_empty() {
+            let last = self.stderr.lines().rev().find(|line| !line.trim().is_empty());
+            return last.unwrap_or("it gave no reason").trim().to_owned();
+        }
+        marked.join("; ")
+    }
+}
+
+/// Runs a command to its end, calling `tick` while it works.
+pub fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Finished> {
+    let _orderly = interrupt::orderly();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    let stdout = child.stdout.take().map(|pipe| collect(pipe, |_| {}));
+    let stderr = child.stderr.take().map(|pipe| collect(pipe, |_| {}));
+    let status = wait(&mut child, &mut tick)?;
+    let text = |reader: Option<Reader>| reader.map(Reader::finish).unwrap_or_default();
+    Ok(Finished { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Waits for a child; an interrupt stops it first.
+pub fn wait(child: &mut Child, tick: &mut dyn FnMut()) -> anyhow::Result<ExitStatus> {
+    let _orderly = interrupt::orderly();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            interrupt::check()?;
+            return Ok(status);
+        }
+        if let Err(stop) = interrupt::check() {
+            terminate(child);
+            return Err(stop.into());
+        }
+        tick();
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Asks a child to end, and makes it end if it does not.
+fn terminate(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    for _ in 0..150 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(POLL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// A thread that reads a pipe line by line.
+#[derive(Debug)]
+pub struct Reader {
+    text: Arc<Mutex<String>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// Collects what comes out of a pipe, and shows every line to `each`.
+pub fn collect(pipe: impl Read + Send + 'static, mut each: impl FnMut(&str) + Send + 'static) -> Reader {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&text);
+    let thread = std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+            let readable = String::from_utf8_lossy(&line);
+            shared.lock().unwrap_or_else(PoisonError::into_inner).push_str(&readable);
+            each(readable.trim_end());
+            line.clear();
+        }
+    });
+    Reader { text, thread }
+}
+
+impl Reader {
+    /// Everything that came until the pipe was closed.
+    pub fn finish(self) -> String {
+        let _ = self.thread.join();
+        std::mem::take(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Where a program is in `$PATH`.
+pub fn which(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+}

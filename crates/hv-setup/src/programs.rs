@@ -1,0 +1,89 @@
+//! The programs in `bare/`, built for the bare-metal target.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use crate::sources::root;
+use crate::target::{self, TARGET, Toolchain, UEFI_TARGET};
+use crate::{process, ui};
+
+/// Fails unless there is such a program.
+pub fn known(name: &str) -> anyhow::Result<()> {
+    let bare = root()?.join("bare");
+    let is_program = |name: &str| bare.join(name).join("src/main.rs").is_file();
+    if !name.contains('/') && is_program(name) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(&bare)?.flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| is_program(name)).collect();
+    names.sort();
+    bail!("there is no program {name:?} in bare/; expected one of {}", names.join(", "))
+}
+
+/// The program that is a UEFI application.
+pub const APPLICATION: &str = "uefi-guest";
+
+/// The target of a program.
+pub fn target_of(name: &str) -> &'static str {
+    if name == APPLICATION { UEFI_TARGET } else { TARGET }
+}
+
+/// Where the file of a program is once it was built.
+pub fn output(name: &str) -> anyhow::Result<PathBuf> {
+    let target = target_of(name);
+    let folder = root()?.join("bare/target").join(target).join("release");
+    Ok(folder.join(if target == UEFI_TARGET { format!("{name}.efi") } else { name.to_owned() }))
+}
+
+/// The UEFI application, built.
+pub fn application() -> anyhow::Result<PathBuf> {
+    build(&target::prepare_for(UEFI_TARGET)?, APPLICATION)
+}
+
+/// Builds one of the programs with a toolchain for its target, and gives the path of its file.
+pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
+    let bare = root()?.join("bare");
+    let target = toolchain.target;
+    let title = format!("Building {name} for {target}");
+    let task = ui::Task::quiet(title.clone());
+    let mut command = Command::new(&toolchain.cargo);
+    command
+        .current_dir(&bare)
+        .args(["build", "--release", "--bin", name, "--target", target])
+        .args(&toolchain.arguments)
+        .arg("--target-dir")
+        .arg(bare.join("target"))
+        .envs(toolchain.environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", toolchain.cargo.display()))?;
+    let bar = task.clone();
+    let mut said = false;
+    let reader = child.stderr.take().map(|pipe| {
+        process::collect(pipe, move |line| {
+            if let Some(package) = line.trim_start().strip_prefix("Compiling ") {
+                // Nothing to build is nothing to tell.
+                if !std::mem::replace(&mut said, true) && !bar.is_shown() {
+                    ui::note(&title);
+                }
+                bar.say(format!("{title}: {package}"));
+            }
+        })
+    });
+    let status = process::wait(&mut child, &mut || {})?;
+    let log = reader.map(process::Reader::finish).unwrap_or_default();
+    drop(task);
+    if !status.success() {
+        ui::note(log.trim_end());
+        bail!("cannot build {name} for {target} with {}; cargo's messages are above", toolchain.description);
+    }
+    let file = output(name)?;
+    if !file.is_file() {
+        bail!("cargo built {name}, but {} is not there", file.display());
+    }
+    Ok(file)
+}

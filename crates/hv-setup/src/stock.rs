@@ -1,0 +1,410 @@
+//! The stock guests: Debian's kernels with their modules, and its static busybox, as files in the cache.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use super::apt::{Apt, Package};
+use super::cache::{Cache, Lock, Manifest, sha256};
+use super::system;
+use crate::{input, interrupt, output, ui};
+
+/// Most bytes that are taken out of a package: more than any has.
+const LONGEST: u64 = 2 << 30;
+/// Most bytes of a file with a SHA-256.
+const LONGEST_SUM: u64 = 1 << 10;
+
+/// Number of the current choice of files; raise it when [`Piece::place`] takes others.
+const RECIPE: u32 = 1;
+
+/// A kernel that Debian builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stock {
+    /// Debian's 6.12 for clouds, 4K pages
+    #[value(name = "6.12")]
+    Cloud612,
+    /// Debian's 6.1 for clouds, 4K pages
+    #[value(name = "6.1")]
+    Cloud61,
+    /// Debian's 6.12 with 16K pages (needs a CPU with a 16K granule, such as cortex-a76)
+    #[value(name = "16k")]
+    Pages16k,
+}
+
+/// Something that comes out of one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A kernel with its modules.
+    Kernel(Stock),
+    /// The busybox for the stock initrd.
+    Busybox,
+    /// The C headers of Debian's 6.12.
+    Headers(Headers),
+    /// UEFI firmware for QEMU's `virt` machine.
+    Uefi,
+}
+
+/// The two halves of a kernel's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// Those that all architectures and flavours share.
+    Common,
+    /// Those made for the arm64 cloud kernel.
+    Arm64,
+}
+
+impl Headers {
+    /// What its package is called: everything between these two is a version.
+    const fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Common => ("linux-headers-6.12.", "-common"),
+            Self::Arm64 => ("linux-headers-6.12.", "-cloud-arm64"),
+        }
+    }
+}
+
+/// A stock kernel in the cache.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// The kernel file, as packaged.
+    pub image: PathBuf,
+    /// The modules that talk to Hyper-V, as packaged: `.ko` or `.ko.xz`.
+    pub modules: Vec<PathBuf>,
+    /// Name of the package.
+    pub package: String,
+}
+
+/// The system's Debian release has no such package.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} is not among the arm64 packages of this system's Debian sources (Debian 12 has it); see \
+     /etc/apt/sources.list.d, or give --kernel and --initrd"
+)]
+pub struct NotOffered {
+    what: &'static str,
+}
+
+impl Stock {
+    /// What its package is called: everything between these two is a version.
+    const fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cloud612 => ("linux-image-6.12.", "-cloud-arm64"),
+            Self::Cloud61 => ("linux-image-6.1.", "-cloud-arm64"),
+            Self::Pages16k => ("linux-image-6.12.", "-arm64-16k"),
+        }
+    }
+}
+
+impl Piece {
+    /// Name of its folder in the cache.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Self::Kernel(Stock::Cloud612) => "linux-6.12-cloud",
+            Self::Kernel(Stock::Cloud61) => "linux-6.1-cloud",
+            Self::Kernel(Stock::Pages16k) => "linux-6.12-16k",
+            Self::Busybox => "busybox",
+            Self::Uefi => "uefi",
+            Self::Headers(Headers::Common) => "linux-6.12-headers-common",
+            Self::Headers(Headers::Arm64) => "linux-6.12-headers-arm64",
+        }
+    }
+
+    /// What a person calls it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Kernel(Stock::Cloud612) => "Debian's 6.12 cloud kernel",
+            Self::Kernel(Stock::Cloud61) => "Debian's 6.1 cloud kernel",
+            Self::Kernel(Stock::Pages16k) => "Debian's 6.12 kernel with 16K pages",
+            Self::Busybox => "Debian's static busybox",
+            Self::Uefi => "Debian's UEFI firmware for QEMU",
+            Self::Headers(Headers::Common) => "Debian's 6.12 kernel headers",
+            Self::Headers(Headers::Arm64) => "Debian's 6.12 kernel headers for arm64",
+        }
+    }
+
+    /// The package to take out of a list of names.
+    fn choose<'a>(self, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        match self {
+            Self::Kernel(stock) => newest(names, stock.package()),
+            Self::Busybox => names.into_iter().find(|&name| name == "busybox-static"),
+            Self::Headers(headers) => newest(names, headers.package()),
+            Self::Uefi => names.into_iter().find(|&name| name == "qemu-efi-aarch64"),
+        }
+    }
+
+    /// The start that all names have which [`Piece::choose`] would take.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Kernel(stock) => stock.package().0,
+            Self::Busybox => "busybox-static",
+            Self::Headers(headers) => headers.package().0,
+            Self::Uefi => "qemu-efi-aarch64",
+        }
+    }
+
+    /// Where a file of the package goes in the folder; `None` for one that is not needed.
+    fn place(self, path: &Path) -> Option<String> {
+        let parts: Vec<&str> = path
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir))
+            .map(|part| if let Component::Normal(name) = part { name.to_str() } else { None })
+            .collect::<Option<_>>()?;
+        let parts = parts.strip_prefix(&["usr"]).unwrap_or(&parts);
+        match (self, parts) {
+            (Self::Busybox, ["bin", "busybox"]) => Some("busybox".to_owned()),
+            (Self::Uefi, ["share", "qemu-efi-aarch64", "QEMU_EFI.fd"]) => Some("QEMU_EFI.fd".to_owned()),
+            (Self::Kernel(_), ["boot", name]) if name.starts_with("vmlinuz-") => Some("vmlinuz".to_owned()),
+            (Self::Kernel(_), ["lib", "modules", _, "kernel", "drivers", "hv", name]) => {
+                name.contains(".ko").then(|| format!("modules/{name}"))
+            }
+            (Self::Headers(_), ["src", _, "include", rest @ ..]) => {
+                Some(format!("include/{}", rest.join("/")))
+            }
+            (Self::Headers(_), ["src", _, "arch", "arm64", "include", rest @ ..]) => {
+                Some(format!("arch/arm64/include/{}", rest.join("/")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The name with the highest version between `prefix` and `suffix`.
+fn newest<'a>(names: impl Iterator<Item = &'a str>, (prefix, suffix): (&str, &str)) -> Option<&'a str> {
+    let version = |name: &str| -> Option<Vec<u64>> {
+        let middle = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+        let numbers = middle.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
+        middle
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then(|| numbers.map_while(|n| n.parse().ok()).collect())
+    };
+    names.filter_map(|name| Some((version(name)?, name))).max().map(|(_, name)| name)
+}
+
+/// Sees to it that the pieces are in the cache, and gives their manifests in the same order.
+pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>> {
+    let present = |piece: &Piece| cache.verified(piece.folder(), RECIPE);
+    if let Some(all) = pieces.iter().map(present).collect() {
+        return Ok(all);
+    }
+    let lock = cache.lock()?;
+    let mut apt = None;
+    pieces
+        .iter()
+        .map(|&piece| {
+            // Another run may have fetched it while this one waited for the lock.
+            match cache.check(piece.folder(), RECIPE) {
+                Ok(manifest) => return Ok(manifest),
+                Err(Some(file)) => ui::note(&format!("{} is damaged and will be made again", file.display())),
+                Err(None) => {}
+            }
+            interrupt::check()?;
+            fetch(cache, &lock, &mut apt, piece)
+        })
+        .collect()
+}
+
+/// What is in the cache of a piece, without fetching anything.
+pub fn cached(cache: &Cache, piece: Piece) -> Option<Manifest> {
+    cache.verified(piece.folder(), RECIPE)
+}
+
+/// Gets a stock kernel and the busybox that goes with it, from the cache if they are there.
+pub fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, PathBuf)> {
+    let piece = Piece::Kernel(stock);
+    let manifests = prepare(cache, &[piece, Piece::Busybox])?;
+    let dir = cache.entry(piece.folder());
+    let files = || manifests[0].files.keys();
+    let kernel = Kernel {
+        image: dir.join("vmlinuz"),
+        modules: files().filter(|name| name.starts_with("modules/")).map(|name| dir.join(name)).collect(),
+        package: manifests[0].package.clone(),
+    };
+    Ok((kernel, cache.entry(Piece::Busybox.folder()).join("busybox")))
+}
+
+/// Gets the busybox for the stock initial file system.
+pub fn busybox(cache: &Cache) -> anyhow::Result<PathBuf> {
+    prepare(cache, &[Piece::Busybox])?;
+    Ok(cache.entry(Piece::Busybox.folder()).join("busybox"))
+}
+
+/// Gets the firmware image.
+pub fn firmware(cache: &Cache) -> anyhow::Result<PathBuf> {
+    prepare(cache, &[Piece::Uefi])?;
+    Ok(cache.entry(Piece::Uefi.folder()).join("QEMU_EFI.fd"))
+}
+
+fn fetch<'a>(
+    cache: &'a Cache,
+    lock: &'a Lock,
+    apt: &mut Option<Apt<'a>>,
+    piece: Piece,
+) -> anyhow::Result<Manifest> {
+    let package = match kept(cache, piece) {
+        Some(package) => package,
+        None => {
+            system::require_debian(piece.title())?;
+            let apt = match apt {
+                Some(apt) => apt,
+                None => {
+                    ui::note(&format!(
+                        "Fetching Debian's arm64 packages into {}; nothing of them is installed on this system",
+                        cache.dir().display()
+                    ));
+                    apt.insert(Apt::update(cache, lock)?)
+                }
+            };
+            let names = apt.names(piece.prefix())?;
+            let name = piece.choose(names.iter().map(String::as_str));
+            let name = name.ok_or(NotOffered { what: piece.title() })?;
+            let package = apt.download(name)?;
+            output::write("checksum", &sum_file(&package.file), sha256(&package.file)?.as_bytes())?;
+            package
+        }
+    };
+    let _task = ui::Task::new(format!("Unpacking {}", package.name));
+    let scratch = cache.scratch(lock)?;
+    let made = scratch.path().join("made");
+    let files = unpack(&package.file, piece, &made)?;
+    let manifest =
+        Manifest { recipe: RECIPE, package: package.name, version: package.version, files: BTreeMap::new() };
+    cache.publish(lock, piece.folder(), &made, manifest, &files)
+}
+
+/// Where the SHA-256 of a package file is kept.
+fn sum_file(package: &Path) -> PathBuf {
+    let mut name = package.as_os_str().to_owned();
+    name.push(".sha256");
+    PathBuf::from(name)
+}
+
+/// A package file that an earlier run downloaded, if it is whole.
+fn kept(cache: &Cache, piece: Piece) -> Option<Package> {
+    let files: Vec<PathBuf> =
+        fs::read_dir(cache.entry("debs")).ok()?.flatten().map(|entry| entry.path()).collect();
+    let names = files.iter().filter_map(|file| file.file_name()?.to_str()?.split('_').next());
+    let name = piece.choose(names)?;
+    let file = files.iter().find(|file| {
+        let text = file.file_name().and_then(|text| text.to_str()).unwrap_or_default();
+        text.starts_with(&format!("{name}_")) && text.ends_with(".deb")
+    })?;
+    let sum = input::read(&sum_file(file), LONGEST_SUM).ok()?;
+    (sha256(file).ok()?.as_bytes() == sum).then_some(())?;
+    let version = super::apt::version_of(file.file_name()?.to_str()?)?;
+    Some(Package { name: name.to_owned(), version, file: file.clone() })
+}
+
+/// Takes the needed files out of a package.
+fn unpack(package: &Path, piece: Piece, into: &Path) -> anyhow::Result<Vec<String>> {
+    let explain = || format!("cannot unpack {}", package.display());
+    let mut child = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let mut stdout = child.stdout.take().with_context(explain)?;
+    let files = pick(&mut stdout, piece, into).with_context(explain);
+    // What follows the last member is padding; without it dpkg-deb would die of a closed pipe.
+    let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+    let status = child.wait()?;
+    let files = files?;
+    if !status.success() {
+        bail!("{}: dpkg-deb ended with {status}", explain());
+    }
+    Ok(files)
+}
+
+fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut left = LONGEST;
+    let mut archive = tar::Archive::new(tar);
+    for member in archive.entries()? {
+        interrupt::check()?;
+        let mut member = member?;
+        if !member.header().entry_type().is_file() {
+            continue;
+        }
+        let Some(name) = piece.place(&member.path()?) else { continue };
+        let file = into.join(&name);
+        if let Some(dir) = file.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let copied = std::io::copy(&mut (&mut member).take(left + 1), &mut fs::File::create_new(&file)?)?;
+        left =
+            left.checked_sub(copied).with_context(|| format!("it unpacks to more than {LONGEST} bytes"))?;
+        files.push(name);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 9] = [
+        "linux-image-6.12-cloud-arm64",
+        "linux-image-6.12.100+deb12-cloud-arm64",
+        "linux-image-6.12.9+bpo-cloud-arm64",
+        "linux-image-6.12.117+deb12-cloud-arm64-dbg",
+        "linux-image-6.12.117+deb12-cloud-arm64-unsigned",
+        "linux-image-6.12.117+deb12-arm64-16k",
+        "linux-image-6.1.0-9-cloud-arm64",
+        "linux-image-6.1.0-56-cloud-arm64",
+        "linux-image-6.1.0-56-arm64",
+    ];
+
+    fn choice(stock: Stock) -> Option<&'static str> {
+        Piece::Kernel(stock).choose(NAMES.into_iter())
+    }
+
+    #[test]
+    fn the_newest_kernel_is_chosen_by_number_not_by_letter() {
+        assert_eq!(choice(Stock::Cloud612), Some("linux-image-6.12.100+deb12-cloud-arm64"));
+        assert_eq!(choice(Stock::Cloud61), Some("linux-image-6.1.0-56-cloud-arm64"));
+    }
+
+    #[test]
+    fn flavours_are_not_mixed_up() {
+        assert_eq!(choice(Stock::Pages16k), Some("linux-image-6.12.117+deb12-arm64-16k"));
+        assert_eq!(
+            Piece::Kernel(Stock::Pages16k).choose(["linux-image-6.12.1+deb12-arm64"].into_iter()),
+            None
+        );
+    }
+
+    #[test]
+    fn only_needed_files_are_taken() {
+        let place = |piece: Piece, path: &str| piece.place(Path::new(path));
+        let kernel = Piece::Kernel(Stock::Cloud612);
+        assert_eq!(place(kernel, "./boot/vmlinuz-6.12").as_deref(), Some("vmlinuz"));
+        let module = "./usr/lib/modules/6.12/kernel/drivers/hv/hv_vmbus.ko.xz";
+        assert_eq!(place(kernel, module).as_deref(), Some("modules/hv_vmbus.ko.xz"));
+        assert_eq!(place(kernel, "./boot/config-6.12"), None);
+        assert_eq!(place(kernel, "../boot/vmlinuz-6.12"), None);
+        assert_eq!(place(Piece::Busybox, "./bin/busybox").as_deref(), Some("busybox"));
+    }
+
+    #[test]
+    fn a_tar_is_taken_apart() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        header.set_mode(0o755);
+        header.set_cksum();
+        tar.append_data(&mut header.clone(), "./bin/busybox", &b"abc"[..]).unwrap();
+        tar.append_data(&mut header, "./bin/other", &b"def"[..]).unwrap();
+        let bytes = tar.into_inner().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let files = pick(&mut bytes.as_slice(), Piece::Busybox, dir.path()).unwrap();
+        assert_eq!(files, ["busybox"]);
+        assert_eq!(fs::read(dir.path().join("busybox")).unwrap(), b"abc");
+        assert!(!dir.path().join("other").exists());
+    }
+}

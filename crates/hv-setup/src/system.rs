@@ -1,0 +1,114 @@
+//! What system this is, and packages for the system itself.
+
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::{process, ui};
+
+/// Whether we may install, and how.
+enum Power {
+    Root,
+    Sudo,
+    None,
+}
+
+/// The value of a key in `/etc/os-release`.
+fn os_release(text: &str, key: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(line.trim().trim_matches('"').to_owned())
+}
+
+/// Name of the system, and whether it is Debian itself.
+pub fn name() -> (String, bool) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = os_release(&text, "PRETTY_NAME").unwrap_or_else(|| std::env::consts::OS.to_owned());
+    (name, os_release(&text, "ID").as_deref() == Some("debian"))
+}
+
+/// Fails where Debian's packages cannot be had.
+pub fn require_debian(what: &str) -> anyhow::Result<()> {
+    let (name, debian) = name();
+    if !debian {
+        bail!(
+            "{what} can be fetched on Debian only, and this is {name}; give a kernel of your own with --kernel \
+             (and --initrd)"
+        );
+    }
+    for program in ["apt-get", "apt-cache", "dpkg-deb"] {
+        if process::which(program).is_none() {
+            bail!("{what} cannot be fetched: {program} is not in $PATH; give --kernel and --initrd");
+        }
+    }
+    Ok(())
+}
+
+fn power() -> Power {
+    if rustix::process::geteuid().is_root() {
+        return Power::Root;
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "true"]);
+    match process::run(&mut sudo, || {}) {
+        Ok(done) if done.status.success() => Power::Sudo,
+        _ => Power::None,
+    }
+}
+
+/// Installs Debian packages for `purpose`, or says how to.
+pub fn install(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
+    let list = packages.join(" ");
+    let (name, _) = name();
+    if process::which("apt-get").is_none() {
+        bail!(
+            "{purpose} is missing, and this system ({name}) has no apt-get; install what Debian calls {list}"
+        );
+    }
+    let sudo = match power() {
+        Power::Root => false,
+        Power::Sudo => true,
+        Power::None => bail!(
+            "{purpose} is missing and installing it needs a password; run: sudo apt-get update && \
+             sudo apt-get install --no-install-recommends {list}"
+        ),
+    };
+    ui::note(&format!("Installing {purpose}: packages {list} of {name}, with apt-get"));
+    apt_get(sudo, &["update"], "Updating the system's package lists (apt-get update)", |_| true)?;
+    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt_get(sudo, &arguments, &format!("Installing {list} (apt-get install)"), |_| false)
+}
+
+fn apt_get(
+    sudo: bool,
+    arguments: &[&str],
+    title: &str,
+    forgive: impl Fn(&process::Finished) -> bool,
+) -> anyhow::Result<()> {
+    let mut command = if sudo { Command::new("sudo") } else { Command::new("env") };
+    if sudo {
+        command.args(["-n", "env"]);
+    }
+    command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-q"]);
+    command.args(["-o", "DPkg::Lock::Timeout=120"]).args(arguments);
+    let task = ui::Task::new(title);
+    let done = process::run(&mut command, || {})?;
+    drop(task);
+    if !done.status.success() && !forgive(&done) {
+        bail!("apt-get {} failed: {}", arguments.join(" "), done.complaint("E:"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn os_release_values_lose_their_quotes() {
+        let text = "PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\nID=debian\n";
+        assert_eq!(os_release(text, "ID").as_deref(), Some("debian"));
+        assert_eq!(os_release(text, "PRETTY_NAME").as_deref(), Some("Debian GNU/Linux 12"));
+        assert_eq!(os_release(text, "VERSION"), None);
+    }
+}

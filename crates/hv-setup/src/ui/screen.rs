@@ -1,0 +1,504 @@
+//! A guest's console as it may reach a terminal.
+//!
+//! A guest may write where it likes on the screen, in colours; a shell and an editor need that. What asks the terminal
+//! something (the answer would be typed into the guest, or into the user's shell once the guest is gone), sets its title,
+//! its clipboard, its palette or its keyboard, prints, erases what has scrolled away, or carries strings of any kind, is
+//! left out. What passes is a list of what is known to be harmless; everything else is not on it. What a guest has changed
+//! is undone by [`Screen::restore`].
+//!
+//! Control functions are those of ECMA-48 and of DEC's VT510 manual; private modes those of "XTerm Control Sequences".
+
+use std::collections::BTreeSet;
+
+use super::filter::is_unseen;
+
+/// Longest control sequence that passes; the longest sensible one is a colour of 40 bytes.
+const LONGEST: usize = 64;
+/// Bytes of a string (a title, a picture) that are left out before it is taken for text that lost its beginning.
+const LONGEST_STRING: usize = 1 << 16;
+
+/// ANSI modes that pass when set: insert, new line. They are off at the start.
+const ANSI_MODES: [u16; 2] = [4, 20];
+/// Private modes that pass, and whether they are on at the start: cursor keys, reverse video, origin, automatic wrap,
+/// blinking cursor, visible cursor, application keypad, the alternate screens, mouse reports and their codings, focus
+/// reports, bracketed paste.
+const PRIVATE_MODES: [(u16, bool); 19] = [
+    (1, false),
+    (5, false),
+    (6, false),
+    (7, true),
+    (12, false),
+    (25, true),
+    (66, false),
+    (9, false),
+    (1000, false),
+    (1002, false),
+    (1003, false),
+    (1004, false),
+    (1005, false),
+    (1006, false),
+    (1015, false),
+    (2004, false),
+    (47, false),
+    (1047, false),
+    (1049, false),
+];
+
+/// What the terminal is doing, as far as the guest has told it.
+#[derive(Debug, Default)]
+pub struct Screen {
+    state: State,
+    /// A control sequence so far, or the first bytes of a character.
+    pending: Vec<u8>,
+    /// The last byte of a string was the first one of a C1 control.
+    behind_c2: bool,
+    /// Private modes that are not as at the start.
+    private: BTreeSet<u16>,
+    /// ANSI modes that are on.
+    ansi: BTreeSet<u16>,
+    /// Colours or other attributes were set.
+    attributes: bool,
+    /// A character set was chosen.
+    charset: bool,
+    /// The keypad sends application codes.
+    keypad: bool,
+    /// The cursor was moved, or scrolling was confined.
+    moved: bool,
+    /// The cursor stands behind a text without an end of line.
+    within_line: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    /// Behind ESC.
+    Escape,
+    /// Behind ESC and an intermediate byte.
+    EscapeMore,
+    /// In a control sequence.
+    Control,
+    /// In a control sequence that is too long.
+    ControlIgnored,
+    /// In a string that is left out, after so many bytes.
+    String(usize),
+    /// Behind ESC in a string.
+    StringEscape(usize),
+}
+
+impl Screen {
+    /// What of `bytes` may reach the terminal; only whole sequences and characters.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            self.byte(byte, &mut passed);
+        }
+        passed
+    }
+
+    /// What undoes all that the guest has changed, and puts the cursor at the start of a new line.
+    pub fn restore(&mut self) -> Vec<u8> {
+        let mut undo = String::new();
+        // Cancels a sequence that was cut off.
+        if std::mem::take(&mut self.attributes) {
+            undo.push_str("\x1b[0m");
+        }
+        if std::mem::take(&mut self.charset) {
+            undo.push_str("\x0f\x1b(B\x1b)B\x1b*B\x1b+B");
+        }
+        if std::mem::take(&mut self.keypad) {
+            undo.push_str("\x1b>");
+        }
+        for mode in std::mem::take(&mut self.ansi) {
+            undo.push_str(&format!("\x1b[{mode}l"));
+        }
+        let private = std::mem::take(&mut self.private);
+        for (mode, on) in PRIVATE_MODES.iter().filter(|(mode, _)| private.contains(mode)) {
+            undo.push_str(&format!("\x1b[?{mode}{}", if *on { 'h' } else { 'l' }));
+        }
+        // The whole screen scrolls again, and what follows is written below everything that the guest has drawn, not
+        // across it. An alternate screen had a cursor and attributes of its own.
+        if std::mem::take(&mut self.moved) || !private.is_empty() {
+            undo.push_str("\x1b[r\x1b[0m\x1b[9999;1H");
+            self.within_line = true;
+        }
+        if std::mem::take(&mut self.within_line) {
+            undo.push_str("\r\n");
+        }
+        self.state = State::Text;
+        self.pending.clear();
+        undo.into_bytes()
+    }
+
+    fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match self.state {
+            State::Text => self.text(byte, out),
+            State::Escape => self.escape(byte, out),
+            State::EscapeMore => self.escape_more(byte, out),
+            State::Control | State::ControlIgnored => self.control(byte, out),
+            State::String(length) => match byte {
+                0x1b => self.state = State::StringEscape(length),
+                // BEL ends a title, CAN and SUB everything.
+                0x07 | 0x18 | 0x1a => self.state = State::Text,
+                // ST as a character of two bytes.
+                0x9c if self.behind_c2 => self.state = State::Text,
+                _ if length >= LONGEST_STRING => self.state = State::Text,
+                _ => {
+                    self.behind_c2 = byte == 0xc2;
+                    self.state = State::String(length + 1);
+                }
+            },
+            // ESC \ is the end; any other ESC begins something else, which ends the string as well.
+            State::StringEscape(_) if byte == b'\\' => self.state = State::Text,
+            State::StringEscape(_) => {
+                self.state = State::Escape;
+                self.escape(byte, out);
+            }
+        }
+    }
+
+    fn text(&mut self, byte: u8, out: &mut Vec<u8>) {
+        if !self.pending.is_empty() && !(0x80..0xc0).contains(&byte) {
+            // A character that lost its end.
+            self.pending.clear();
+            self.character('\u{fffd}', out);
+        }
+        match byte {
+            0x1b => self.state = State::Escape,
+            // BEL, BS, HT, LF, VT, FF, CR. ENQ asks for an answer; XON and XOFF stop the terminal.
+            0x07..=0x0d => {
+                self.within_line = !matches!(byte, b'\n' | b'\r') && self.within_line;
+                out.push(byte);
+            }
+            // SO and SI.
+            0x0e | 0x0f => {
+                self.charset = true;
+                out.push(byte);
+            }
+            0x20..=0x7e => {
+                self.within_line = true;
+                out.push(byte);
+            }
+            0x80.. => self.begin_or_go_on(byte, out),
+            _ => {}
+        }
+    }
+
+    /// A byte of a character of several.
+    fn begin_or_go_on(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.pending.push(byte);
+        match std::str::from_utf8(&self.pending) {
+            Ok(text) => {
+                let c = text.chars().next().unwrap_or('\u{fffd}');
+                self.pending.clear();
+                self.character(c, out);
+            }
+            Err(error) if error.error_len().is_none() => {}
+            Err(_) => {
+                self.pending.clear();
+                self.character('\u{fffd}', out);
+            }
+        }
+    }
+
+    fn character(&mut self, c: char, out: &mut Vec<u8>) {
+        match c {
+            // The C1 controls stand for ESC and a letter (ECMA-48, 5.3).
+            '\u{80}'..='\u{9f}' => {
+                self.state = State::Escape;
+                self.escape(c as u8 - 0x40, out);
+            }
+            c if is_unseen(c) => {}
+            c => {
+                self.within_line = true;
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+    }
+
+    fn escape(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.state = State::Text;
+        match byte {
+            b'[' => {
+                self.pending.clear();
+                self.state = State::Control;
+            }
+            // DCS, SOS, OSC, PM, APC.
+            b'P' | b'X' | b']' | b'^' | b'_' => {
+                self.behind_c2 = false;
+                self.state = State::String(0);
+            }
+            0x20..=0x2f => {
+                self.pending = vec![byte];
+                self.state = State::EscapeMore;
+            }
+            0x1b => self.state = State::Escape,
+            // Save and restore the cursor, index, next line, set a tab, reverse index.
+            b'7' | b'8' | b'D' | b'E' | b'H' | b'M' => {
+                self.moved = true;
+                out.extend_from_slice(&[0x1b, byte]);
+            }
+            b'=' | b'>' => {
+                self.keypad = byte == b'=';
+                out.extend_from_slice(&[0x1b, byte]);
+            }
+            // What is half a sequence already is none any more; the control counts by itself.
+            0x00..=0x1a | 0x1c..=0x1f => self.text(byte, out),
+            _ => {}
+        }
+    }
+
+    /// Behind ESC and an intermediate byte: only character sets pass.
+    fn escape_more(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match byte {
+            0x20..=0x2f if self.pending.len() < LONGEST => return self.pending.push(byte),
+            0x30..=0x7e if matches!(self.pending[..], [b'(' | b')' | b'*' | b'+']) => {
+                self.charset = true;
+                out.extend_from_slice(&[0x1b, self.pending[0], byte]);
+            }
+            _ => {}
+        }
+        self.pending.clear();
+        self.state = State::Text;
+        if byte < 0x20 {
+            self.text(byte, out);
+        }
+    }
+
+    fn control(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match byte {
+            0x1b => {
+                self.pending.clear();
+                self.state = State::Escape;
+            }
+            0x18 | 0x1a => {
+                self.pending.clear();
+                self.state = State::Text;
+            }
+            // Other controls act in the middle of a sequence.
+            0x00..=0x1f => {
+                let (state, pending) = (self.state, std::mem::take(&mut self.pending));
+                self.text(byte, out);
+                (self.state, self.pending) = (state, pending);
+            }
+            0x20..=0x3f if self.pending.len() < LONGEST => self.pending.push(byte),
+            0x20..=0x3f => self.state = State::ControlIgnored,
+            0x40..=0x7e => {
+                let sequence = std::mem::take(&mut self.pending);
+                let whole = self.state == State::Control;
+                self.state = State::Text;
+                if whole && self.allow(&sequence, byte) {
+                    out.extend_from_slice(b"\x1b[");
+                    out.extend_from_slice(&sequence);
+                    out.push(byte);
+                }
+            }
+            _ => {
+                self.pending.clear();
+                self.state = State::Text;
+                self.text(byte, out);
+            }
+        }
+    }
+
+    /// True of a control sequence that may pass; what it changes is noted.
+    fn allow(&mut self, sequence: &[u8], last: u8) -> bool {
+        let Ok(text) = std::str::from_utf8(sequence) else { return false };
+        let (private, numbers) = match text.strip_prefix('?') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        // Other prefixes and intermediate bytes are extensions and questions.
+        if !numbers.bytes().all(|byte| byte.is_ascii_digit() || byte == b';' || byte == b':') {
+            return false;
+        }
+        match (private, last) {
+            (true, b'h' | b'l') => self.private_modes(numbers, last == b'h'),
+            (false, b'h' | b'l') => self.ansi_modes(numbers, last == b'h'),
+            (false, b'm') => {
+                self.attributes = true;
+                true
+            }
+            // Erasing what has scrolled away takes the user's own lines.
+            (false, b'J') => {
+                self.moved = true;
+                matches!(numbers, "" | "0" | "1" | "2")
+            }
+            // Beyond the movements of the cursor: insert, erase, delete, scroll, tabs, margins, save, restore.
+            (
+                false,
+                b'@' | b'A'..=b'I' | b'K'..=b'M' | b'P' | b'S' | b'X' | b'Z' | b'`' | b'a' | b'd'..=b'g',
+            ) => {
+                self.moved = true;
+                true
+            }
+            (false, b'r' | b's' | b'u') => {
+                self.moved = true;
+                true
+            }
+            // With more numbers it tracks the mouse.
+            (false, b'T') => {
+                self.moved = true;
+                !numbers.contains(';')
+            }
+            _ => false,
+        }
+    }
+
+    /// A sequence of several modes passes only if each may.
+    fn private_modes(&mut self, numbers: &str, on: bool) -> bool {
+        let modes: Option<Vec<(u16, bool)>> = numbers
+            .split(';')
+            .map(|number| {
+                let number: u16 = number.parse().ok()?;
+                PRIVATE_MODES.into_iter().find(|(mode, _)| *mode == number)
+            })
+            .collect();
+        let Some(modes) = modes else { return false };
+        for (mode, first) in modes {
+            if on == first {
+                self.private.remove(&mode);
+            } else {
+                self.private.insert(mode);
+            }
+            // These move the cursor when they are set and when they are reset.
+            self.moved |= matches!(mode, 6 | 47 | 1047 | 1049);
+        }
+        true
+    }
+
+    fn ansi_modes(&mut self, numbers: &str, on: bool) -> bool {
+        let modes: Option<Vec<u16>> = numbers
+            .split(';')
+            .map(|number| number.parse().ok().filter(|mode| ANSI_MODES.contains(mode)))
+            .collect();
+        let Some(modes) = modes else { return false };
+        for mode in modes {
+            if on {
+                self.ansi.insert(mode);
+            } else {
+                self.ansi.remove(&mode);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass(text: &[u8]) -> String {
+        String::from_utf8(Screen::default().pass(text)).unwrap()
+    }
+
+    #[test]
+    fn what_a_shell_and_an_editor_need_passes() {
+        for text in [
+            "plain\r\n\ttext\x08\x07 \u{4e2d}\u{2500}",
+            "\x1b[1;38;5;196mred\x1b[0m\x1b[38:2::1:2:3m",
+            "\x1b[2J\x1b[H\x1b[10;20H\x1b[K\x1b[5A\x1b[3@\x1b[2P\x1b[1;24r\x1b[2S\x1b[2T",
+            "\x1b[?1049h\x1b[?25l\x1b[?1h\x1b=\x1b[4h\x1b[?1000;1006h\x1b[?2004h",
+            "\x1b7\x1b8\x1b(0\x0eqqq\x0f\x1b(B\x1b[s\x1b[u",
+        ] {
+            assert_eq!(pass(text.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn questions_titles_and_the_clipboard_are_left_out() {
+        for text in [
+            // DSR, DA, DECRQM, DECREQTPARM, window reports, XTVERSION, keyboard modes.
+            "\x1b[6n\x1b[5n\x1b[?6n\x1b[c\x1b[0c\x1b[>c\x1b[=c\x1bZ\x1b[?1$p\x1b[4$p\x1b[x\x1b[18t\x1b[21t\x1b[>q\x1b[?u\x1b[>4;2m",
+            // Titles, colours asked for and set, links, the clipboard, notifications.
+            "\x1b]0;title\x07\x1b]2;title\x1b\\\x1b]10;?\x07\x1b]4;1;#000000\x07\x1b]8;;x:\x1b\\\x1b]52;c;aGk=\x07\x1b]777;x\x07",
+            // DECRQSS, XTGETTCAP, sixel, APC, PM, SOS.
+            "\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1bPq#0\x1b\\\x1b_G\x1b\\\x1b^x\x1b\\\x1bXx\x1b\\",
+            // The same with C1 controls, as characters; ENQ, XON, XOFF, NUL, DEL.
+            "\u{9b}6n\u{9d}0;t\u{9c}\u{90}$qm\u{9c}\u{9a}\x05\x11\x13\0\x7f",
+            // Reset, other coding, screen test, printing, keyboard lock, columns, synchronized output, erased history.
+            "\x1bc\x1b%@\x1b#8\x1b[5i\x1b[?4i\x1b[2h\x1b[?3h\x1b[?69h\x1b[?2026h\x1b[3J\x1b[!p\x1b[99999999b\x1b[1;1;1;1;1T",
+            // Modes that may pass, with one that may not.
+            "\x1b[?25;2026l",
+            "\u{202e}\u{2066}\u{200b}\u{feff}",
+        ] {
+            let left = pass(text.as_bytes()).replace('\u{fffd}', "");
+            assert_eq!(left, "", "{text:?}");
+        }
+        assert_eq!(pass("a\u{9d}0;t\u{9c}b".as_bytes()), "ab");
+        assert_eq!(pass(b"a\x1b]0;t\x07b\x1b[6nc\xffd\x9be"), "abc\u{fffd}d\u{fffd}e");
+    }
+
+    #[test]
+    fn sequences_that_are_cut_in_pieces_are_the_same() {
+        let text = "a\x1b[31mb\u{4e2d}\x1b]0;t\x1b\\c\u{9b}6nd\x1b(0e".as_bytes();
+        let mut screen = Screen::default();
+        let passed: Vec<u8> = text.iter().flat_map(|&byte| screen.pass(&[byte])).collect();
+        assert_eq!(String::from_utf8(passed).unwrap(), "a\x1b[31mb\u{4e2d}cd\x1b(0e");
+    }
+
+    #[test]
+    fn what_never_ends_hides_a_bounded_part_of_the_text() {
+        let mut text = b"\x1b]0;".to_vec();
+        text.resize(LONGEST_STRING * 2, b'x');
+        assert!(pass(&text).len() > LONGEST_STRING / 2);
+        let long = format!("\x1b[{}mtext", "1;".repeat(LONGEST));
+        assert_eq!(pass(long.as_bytes()), "text");
+        assert_eq!(pass(b"\x1b[31\x1b[0mtext"), "\x1b[0mtext");
+    }
+
+    #[test]
+    fn the_screen_is_as_before_when_the_guest_is_gone() {
+        let mut screen = Screen::default();
+        screen.pass(b"plain\n");
+        assert_eq!(screen.restore(), b"");
+        screen.pass(b"open line");
+        assert_eq!(screen.restore(), b"\r\n");
+        screen.pass(b"\x1b[8m\x1b(0\x1b=\x1b[4h\x1b[?25l\x1b[?7l\x1b[?1049h\x1b[?1003;2004h\x1b[5;6r");
+        let undo = String::from_utf8(screen.restore()).unwrap();
+        for part in [
+            "\x1b[0m",
+            "\x1b(B",
+            "\x0f",
+            "\x1b>",
+            "\x1b[4l",
+            "\x1b[?25h",
+            "\x1b[?7h",
+            "\x1b[?1049l",
+            "\x1b[?1003l",
+            "\x1b[?2004l",
+            "\x1b[r",
+        ] {
+            assert!(undo.contains(part), "{part:?} is not in {undo:?}");
+        }
+        assert!(undo.ends_with("\x1b[9999;1H\r\n"), "{undo:?}");
+        // What the guest has undone by itself needs no more than a new line at the bottom.
+        assert_eq!(screen.restore(), b"");
+        screen.pass(b"\x1b[?25l\x1b[?25h");
+        assert_eq!(screen.restore(), b"");
+    }
+
+    proptest! {
+        /// Whatever a guest prints, what passes is known: no string, no question, no C1 control, no control but those
+        /// of a text.
+        #[test]
+        fn nothing_else_passes(bytes in proptest::collection::vec(
+            prop_oneof![Just(0x1bu8), Just(b'['), Just(b']'), Just(b'?'), Just(0xc2), Just(0x9b), any::<u8>()], 0..200)) {
+            let text = pass(&bytes);
+            let mut rest = text.as_str();
+            while let Some((before, after)) = rest.split_once('\x1b') {
+                prop_assert!(!before.chars().any(|c| c.is_control() && !('\x07'..='\x0f').contains(&c)));
+                let kind = after.chars().next();
+                prop_assert!(kind.is_some_and(|kind| "[78DEHM=>()*+".contains(kind)), "{text:?}");
+                if kind == Some('[') {
+                    let last = after[1..].chars().find(|c| ('@'..='~').contains(c));
+                    prop_assert!(last.is_some_and(|last| !"cnqtpxyiRjkbvwz{|}~".contains(last)), "{text:?}");
+                }
+                rest = &after[1..];
+            }
+            prop_assert!(!rest.chars().any(|c| c.is_control() && !('\x07'..='\x0f').contains(&c)));
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What developers run: the tests of `cargo hv test`, and the suite's own test of `cargo hv conformance --mutants`.
+//!
+//! `hv` builds this program and becomes it. Of `hv` it knows the file: what it tests is what a user runs.
+
+mod mutants;
+mod test;
+
+use clap::{Parser, Subcommand};
+use hv_setup::developer::TestArgs;
+use hv_setup::exit::{self, Exit};
+use hv_setup::{interrupt, ui};
+
+/// What developers of hv-arm64 run.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo hv", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Test(TestArgs),
+    Mutants(mutants::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(line) => line.command,
+        Err(error) if error.use_stderr() => {
+            ui::bad_command_line(&error);
+            ui::finish();
+            return Exit::Usage.into();
+        }
+        Err(help) => help.exit(),
+    };
+    let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
+        Command::Test(args) => test::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
+    });
+    exit::end(result)
+}

@@ -1,0 +1,228 @@
+//! Stock kernels, and what they do from inside.
+
+use anyhow::ensure;
+
+use super::context::{Booted, Context};
+use super::runner::Step;
+use hv_setup::exit::Exit;
+
+/// What Linux does with VP registers on its way to VMBus, on the first VP: guest OS id; privileges, features and
+/// version; VP index; then from hv_vmbus SIMP, SIEFP, SINT2, SCONTROL.
+const SEQUENCE: [u64; 9] = [0x9_0002, 0x200, 0x201, 0x100, 0x9_0003, 0xa_0013, 0xa_0012, 0xa_0002, 0xa_0010];
+
+/// The kernels, by the value of `--stock`, with the start of the version that they report.
+const KERNELS: [(&str, &str); 3] = [("6.12", "6.12."), ("6.1", "6.1."), ("16k", "6.12.")];
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (stock, version) in KERNELS {
+        for vps in [1u32, 2, 4, 8] {
+            steps.push(Step::new(format!("boot/{stock}/{vps}-vps"), move |context| {
+                connected(&context.boot(&["--stock", stock, "--vps", &vps.to_string()])?, vps, version)
+            }));
+        }
+    }
+    // On which VP the crash comes is chance: each of several must do.
+    for (stock, vps) in [("6.12", "1"), ("6.12", "2"), ("6.12", "4"), ("6.1", "2"), ("16k", "2")] {
+        steps.push(Step::new(format!("crash/{stock}/{vps}-vps"), move |context| {
+            crash(&context.boot(&["--stock", stock, "--vps", vps, "--run", "crash", "--strict"])?)
+        }));
+    }
+    steps.push(Step::new("reset", |context| {
+        let booted = context.boot(&["--run", "reset", "--strict"])?;
+        booted.ended(Exit::Reset, "reset")?;
+        breaks(&booted, &[])
+    }));
+    steps.push(Step::new("strict/level", strict_level));
+    steps.push(Step::new("hotplug/4-vps", hotplug));
+    steps.push(Step::new("poke", poke));
+    steps.push(Step::new("inject/refused-message", refused_message));
+    steps.push(Step::new("inject/lost-interrupt", lost_interrupt));
+    steps.push(Step::new("inject/never-fired", never_fired));
+    for stock in ["6.12", "6.1", "16k"] {
+        steps.push(Step::new(format!("strict/{stock}"), move |context| strict(context, stock)));
+    }
+    steps.push(Step::new("firmware/dt", device_tree));
+    steps.push(Step::new("timeout", timeout));
+    steps.push(Step::new("silence", silence));
+    steps.push(Step::new("deterministic", deterministic));
+    steps
+}
+
+/// Checks that a stock kernel found Hyper-V, brought VMBus up on every VP, and powered off.
+fn connected(booted: &Booted, vps: u32, version: &str) -> anyhow::Result<()> {
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("Vmbus version:5.3")?;
+    booted.says(&format!("{vps} processors"))?;
+    // What systemd-detect-virt and cloud-init recognise the machine by, in Linux's words.
+    booted
+        .says("DMI: Microsoft Corporation Virtual Machine/Virtual Machine, BIOS Hyper-V UEFI Release v4.1")?;
+    booted.never_says("FAILED")?;
+    booted.never_says("WARNING:")?;
+    booted.is("/vps", vps)?;
+    booted.is("/vmbus/version", "5.3")?;
+    booted.is("/guest_os_id/os", "Linux")?;
+    let found = booted.json["guest_os_id"]["version"].as_str().unwrap_or_default();
+    booted.check(found.starts_with(version), &format!("the guest OS id says version {version}"))?;
+    booted.is("/detection", "ACPI FADT hypervisor identity")?;
+    let registers = booted.registers();
+    let mut rest = registers.iter();
+    for expected in SEQUENCE {
+        let text = format!("{expected:#x} is used in its turn, in {registers:x?}");
+        booted.check(rest.any(|&register| register == expected), &text)?;
+    }
+    for vp in 0..vps as usize {
+        booted.is(&format!("/synic/{vp}/control"), "0x1")?;
+        booted.is(&format!("/synic/{vp}/sints/0/sint"), 2)?;
+    }
+    booted.check(booted.json["crash"].is_null(), "no crash was reported")?;
+    let faults = booted.strings("/warnings").into_iter().filter(|warning| !warning.starts_with("SMCCC"));
+    booted.check(faults.count() == 0, "the only warnings are about SMCCC functions")
+}
+
+fn crash(booted: &Booted) -> anyhow::Result<()> {
+    booted.ended(Exit::Crash, "crash")?;
+    booted.says("Kernel panic - not syncing: sysrq triggered crash")?;
+    booted.check(booted.strings("/crash/parameters").len() == 5, "five parameters")?;
+    // Both bits: a notification that comes with a message.
+    booted.is("/crash/control", "0xc000000000000000")?;
+    let text = booted.json["crash"]["text"].as_str().unwrap_or_default();
+    booted.check(text.contains("sysrq triggered crash"), "the kernel's message came with the crash")?;
+    // The VPs that the crash stops go off with their SynIC on.
+    let vps = booted.json["vps"].as_u64().unwrap_or_default();
+    let expected = if vps > 1 { vec![("offline-with-synic", vps - 1)] } else { Vec::new() };
+    breaks(booted, &expected)?;
+    if vps > 1 { named(booted) } else { Ok(()) }
+}
+
+/// The kernel names its own functions, though KASLR moved it: all its calls are one instruction, and the callers tell why.
+fn named(booted: &Booted) -> anyhow::Result<()> {
+    booted.is("/findings/0/symbol", "__arm_smccc_hvc+0x8")?;
+    let callers = booted.json["findings"][0]["callers"].as_array();
+    let callers = callers.into_iter().flatten().filter_map(|caller| caller["symbol"].as_str());
+    let functions: Vec<&str> = callers.filter_map(|symbol| Some(symbol.rsplit_once('+')?.0)).collect();
+    let chain = ["__invoke_psci_fn_hvc", "psci_0_2_cpu_off", "cpu_psci_cpu_die"];
+    booted.check(functions.starts_with(&chain) && functions.contains(&"ipi_handler"), "the callers are named")
+}
+
+/// Checks which rules were broken, and how often.
+fn breaks(booted: &Booted, expected: &[(&str, u64)]) -> anyhow::Result<()> {
+    let findings = &booted.json["findings"];
+    let found: Vec<_> = findings
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|finding| {
+            (finding["rule"].as_str().unwrap_or_default(), finding["count"].as_u64().unwrap_or_default())
+        })
+        .collect();
+    booted
+        .check(findings.is_array() && found == expected, &format!("{expected:?} were broken, but {findings}"))
+}
+
+fn hotplug(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--vps", "4", "--run", "hotplug", "--strict"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    for cpu in 1..4 {
+        booted.says(&format!("hv: cpu{cpu} online=0"))?;
+        booted.says(&format!("hv: cpu{cpu} online=1"))?;
+    }
+    booted.never_says("FAILED")?;
+    booted.says("hv: hotplug done, 4 processors")?;
+    breaks(&booted, &[])
+}
+
+fn poke(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--run", "poke"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.never_says("FAILED: read")?;
+    booted.says("hv: no access to 0x40200000")?;
+    let noted =
+        booted.strings("/warnings").iter().any(|warning| warning.contains("access to address 0x40200000"));
+    booted.check(noted, "the report warns of the access to the hypervisor's memory")
+}
+
+/// Linux posts a message again that found no buffer (6.12, drivers/hv, `vmbus_post_msg`).
+fn refused_message(context: &Context) -> anyhow::Result<()> {
+    let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@1";
+    let booted = context.boot(&["--inject", plan])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/vmbus/version", "5.3")?;
+    let refused = booted.strings("/warnings").iter().any(|warning| {
+        warning.starts_with("HVCALL_POST_MESSAGE failed once, last with HV_STATUS_INSUFFICIENT_BUFFERS")
+    });
+    booted.check(refused, "the report warns of the refused message")
+}
+
+/// Without the interrupt of VMBus's answer Linux waits for ever; the hypervisor does not mind.
+fn lost_interrupt(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--inject", "lost=18", "--timeout", "25"])?;
+    booted.ended(Exit::Timeout, "timeout")?;
+    booted.never_says("Vmbus version:")
+}
+
+/// A rule that never strikes is told in the report, in the JSON and in the trace; so is how often the others did.
+fn never_fired(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("boot.pftrace");
+    let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@2,lost=19";
+    let booted = context.boot(&["--inject", plan, "--trace", &file.to_string_lossy()])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/faults/0/fired", 1)?;
+    booted.is("/faults/1/rule", "lost=19")?;
+    booted.is("/faults/1/fired", 0)?;
+    let warned = booted.strings("/warnings").iter().any(|warning| warning.contains("lost=19 NEVER FIRED"));
+    booted.check(warned, "the report warns of the rule that never fired")?;
+    let printed = context.hv(&["trace".as_ref(), file.as_os_str()])?.stdout;
+    ensure!(printed.matches(" fault-injected      rule 0 times=1\n").count() == 1, "no record of the fault");
+    ensure!(printed.contains("\ninjected: lost=19 never fired\n"), "the trace does not name the rule");
+    Ok(())
+}
+
+/// What a stock kernel does on its way to VMBus breaks no rule.
+fn strict(context: &Context, stock: &'static str) -> anyhow::Result<()> {
+    let booted = context.boot(&["--stock", stock, "--strict"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/vmbus/version", "5.3")?;
+    breaks(&booted, &[])
+}
+
+/// A broken rule of the level given is an exit code of its own; one below is not.
+fn strict_level(context: &Context) -> anyhow::Result<()> {
+    let crashing = |level| context.boot(&["--run", "crash", "--vps", "2", level]);
+    crashing("--strict=note")?.ended(Exit::Strict, "crash")?;
+    crashing("--strict=warning")?.ended(Exit::Crash, "crash")?;
+    context.boot(&["--strict=note"])?.ended(Exit::Success, "power-off")
+}
+
+/// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot all the same.
+fn device_tree(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--firmware", "dt"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("2 processors")
+}
+
+/// A kernel that was told of another console is silent, and the tool says once why.
+fn silence(context: &Context) -> anyhow::Result<()> {
+    // Without the answer's interrupt it waits for VMBus for ever.
+    let options = ["--append", "console=ttyS0", "--inject", "lost=18", "--silence", "1", "--timeout", "8"];
+    let booted = context.boot(&options)?;
+    booted.ended(Exit::Timeout, "timeout")?;
+    let hints = booted.stderr.matches("console=ttyS0: the console of this machine is a PL011").count();
+    booted.check(hints == 1, "one hint at the console")
+}
+
+fn timeout(context: &Context) -> anyhow::Result<()> {
+    let booted = context.boot(&["--run", "shell", "--timeout", "4"])?;
+    booted.ended(Exit::Timeout, "timeout")
+}
+
+fn deterministic(context: &Context) -> anyhow::Result<()> {
+    let one = context.boot(&["--deterministic"])?;
+    one.ended(Exit::Success, "power-off")?;
+    let two = context.boot(&["--deterministic"])?;
+    let difference = one.console.lines().zip(two.console.lines()).find(|(one, two)| one != two);
+    ensure!(one.console == two.console, "the consoles of two runs differ, first at {difference:?}");
+    ensure!(one.json_text == two.json_text, "the reports differ:\n{}\n{}", one.json_text, two.json_text);
+    Ok(())
+}

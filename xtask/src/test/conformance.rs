@@ -1,0 +1,66 @@
+//! A short form of `hv conformance`: the suite in a guest, on few shapes of machine that have every number of VPs but 8,
+//! both conventions and each page size between them. `cargo test` runs it in process. Then the suite against wrong hosts.
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::context::Context;
+use super::runner::Step;
+use hv_setup::exit::Exit;
+
+/// VPs, convention, page size.
+const SHAPES: [[&str; 3]; 4] =
+    [["1", "smccc", "4k"], ["4", "hvc1", "4k"], ["2", "smccc", "64k"], ["1", "hvc1", "16k"]];
+/// Cases that pass on one VP at the least. With fewer the guest or the host lacks what it had.
+const PASSED: usize = 250;
+
+/// Mutants that there are at the least.
+const MUTANTS: u64 = 60;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps: Vec<Step> = SHAPES
+        .into_iter()
+        .map(|shape| {
+            let [vps, conduit, granule] = shape;
+            let name = format!("conformance/{vps}-vps/{conduit}/{granule}");
+            Step::new(name, move |context| conforms(context, shape))
+        })
+        .collect();
+    steps.push(Step::new("conformance/mutants", mutants));
+    steps.push(Step::new("conformance/options", |context| {
+        context.hv(&["conformance", "--filter", "no-such-case"])?.refused("no case matches")?;
+        context.hv(&["conformance", "--mutants=no-such-mutant"])?.refused("no mutant has no-such-mutant")?;
+        context.hv(&["conformance", "--mutants", "--format", "tap"])?.refused("--format text or json")?;
+        context.hv(&["conformance", "--kernel", "/nonexistent/guest"])?.refused("/nonexistent/guest")
+    }));
+    steps
+}
+
+/// Every case passes or is skipped, and enough of them pass.
+fn conforms(context: &Context, [vps, conduit, granule]: [&str; 3]) -> anyhow::Result<()> {
+    let mut line = vec!["conformance", "--vps", vps, "--conduit", conduit, "--granule", granule];
+    // Far more than it takes, even on a busy machine.
+    line.extend(["--format", "json", "--timeout", "600"]);
+    let done = context.hv(&line)?;
+    let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
+    ensure!(done.code == Some(Exit::Success as i32), "the host does not conform: {}", all());
+    let report: Value = serde_json::from_str(&done.stdout).with_context(all)?;
+    let run = &report["runs"][0];
+    ensure!(run["setting"]["vps"] == vps && run["setting"]["conduit"] == conduit, "another run: {}", all());
+    let results = run["results"].as_array().into_iter().flatten();
+    let passed = results.filter(|result| result["outcome"] == "passed").count();
+    ensure!(passed >= PASSED, "only {passed} cases passed: {}", all());
+    Ok(())
+}
+
+/// Every mutant is caught or survives for a reason, and every case catches one.
+fn mutants(context: &Context) -> anyhow::Result<()> {
+    let done = context.hv(&["conformance", "--mutants", "--format", "json"])?;
+    let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
+    ensure!(done.code == Some(Exit::Success as i32), "the suite is blind: {}", all());
+    let found: Value = serde_json::from_str(&done.stdout).with_context(all)?;
+    let total = found["total"].as_u64().unwrap_or(0);
+    ensure!(total >= MUTANTS, "only {total} mutants: {}", all());
+    Ok(())
+}

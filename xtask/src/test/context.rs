@@ -1,0 +1,195 @@
+//! What the scenarios share: a way to run the tool, and a place for its files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+use hv_setup::exit::Exit;
+use hv_setup::{child, developer, process, sources};
+
+/// Lines of the console that a failure shows.
+const TAIL: usize = 40;
+/// Seconds that a boot may take; far more than it does, even with eight VPs on a busy machine.
+const LIMIT: &str = "240";
+
+/// Shared by all scenarios of a run.
+pub(super) struct Context {
+    scratch: tempfile::TempDir,
+    next: AtomicUsize,
+    /// The tool that is tested.
+    hv: PathBuf,
+}
+
+/// Name of the tool's copy.
+const PROGRAM: &str = "hv";
+
+/// What a finished `hv` left.
+pub(super) struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// What a finished `hv boot` left.
+pub(super) struct Booted {
+    /// Its exit code.
+    pub(super) code: Option<i32>,
+    /// The report; null if there is none.
+    pub(super) json: Value,
+    /// The report as it was written.
+    pub(super) json_text: String,
+    /// The guest's console.
+    pub(super) console: String,
+    /// What it said on stderr.
+    pub(super) stderr: String,
+}
+
+impl Context {
+    /// A place for files, with a copy of the tool: builds that scenarios do may replace its file.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let hv = match std::env::var_os(developer::HV) {
+            Some(file) => PathBuf::from(file),
+            None => developer::package(&sources::checkout()?, "hv-cli", &["--no-default-features"])?,
+        };
+        Self::with(&hv)
+    }
+
+    /// As [`Context::new`], of this tool.
+    pub(super) fn with(tool: &Path) -> anyhow::Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("hv-test-").tempdir()?;
+        let hv = scratch.path().join(PROGRAM);
+        fs::copy(tool, &hv).with_context(|| format!("cannot copy {}", tool.display()))?;
+        Ok(Self { scratch, next: AtomicUsize::new(0), hv })
+    }
+
+    /// A new folder.
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.scratch.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        fs::create_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// A command that runs the tool, and dies with this program.
+    pub(super) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
+        let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
+        let mut command = child::tied_by(&self.hv, &self.hv, &arguments);
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs the tool to its end.
+    pub(super) fn hv<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Finished> {
+        let done = process::run(&mut self.command(arguments)?, || {})?;
+        Ok(Finished { code: done.status.code(), stdout: done.stdout, stderr: done.stderr })
+    }
+
+    /// Runs `hv boot` with these options to its end.
+    pub(super) fn boot(&self, options: &[&str]) -> anyhow::Result<Booted> {
+        let dir = self.folder()?;
+        let (keep, report) = (dir.join("keep"), dir.join("report.json"));
+        let mut line: Vec<&OsStr> = vec!["boot".as_ref(), "--quiet".as_ref()];
+        line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), report.as_os_str()]);
+        if !options.contains(&"--timeout") {
+            line.extend::<[&OsStr; 2]>(["--timeout".as_ref(), LIMIT.as_ref()]);
+        }
+        line.extend(options.iter().map(OsStr::new));
+        let done = self.hv(&line)?;
+        let json_text = fs::read_to_string(&report).unwrap_or_default();
+        Ok(Booted {
+            code: done.code,
+            json: serde_json::from_str(&json_text).unwrap_or(Value::Null),
+            json_text,
+            console: console(&keep),
+            stderr: done.stderr,
+        })
+    }
+}
+
+/// The console that a run keeps in `dir`, so far.
+pub(super) fn console(dir: &Path) -> String {
+    fs::read(dir.join("console.txt"))
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+impl Booted {
+    /// Fails with `what` and what there is to see.
+    fn fail<T>(&self, what: &str) -> anyhow::Result<T> {
+        let lines: Vec<&str> = self.console.lines().collect();
+        let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+        bail!(
+            "{what}\nexit code {:?}, stderr:\n{}\nwarnings: {}\nend of the console:\n{tail}",
+            self.code,
+            self.stderr.trim_end(),
+            self.json["warnings"]
+        )
+    }
+
+    /// Checks a condition.
+    pub(super) fn check(&self, condition: bool, what: &str) -> anyhow::Result<()> {
+        if condition { Ok(()) } else { self.fail(&format!("not true: {what}")) }
+    }
+
+    /// Checks how the run ended: exit code and the report's word for it.
+    pub(super) fn ended(&self, exit: Exit, word: &str) -> anyhow::Result<()> {
+        self.check(self.code == Some(exit as i32), &format!("exit code {}", exit as i32))?;
+        self.is("/exit", word)
+    }
+
+    /// Checks a value of the report.
+    pub(super) fn is(&self, pointer: &str, expected: impl Into<Value>) -> anyhow::Result<()> {
+        let expected = expected.into();
+        let found = self.json.pointer(pointer).unwrap_or(&Value::Null);
+        if *found == expected {
+            return Ok(());
+        }
+        self.fail(&format!("{pointer} in the report is {found}, expected {expected}"))
+    }
+
+    /// Checks that the console has a text.
+    pub(super) fn says(&self, text: &str) -> anyhow::Result<()> {
+        self.check(self.console.contains(text), &format!("the console says {text:?}"))
+    }
+
+    /// Checks that the console does not have a text.
+    pub(super) fn never_says(&self, text: &str) -> anyhow::Result<()> {
+        self.check(!self.console.contains(text), &format!("the console never says {text:?}"))
+    }
+
+    /// The strings in a list of the report.
+    pub(super) fn strings(&self, pointer: &str) -> Vec<String> {
+        let list = self.json.pointer(pointer).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+    }
+
+    /// The numbers of the VP registers, in the order of first use.
+    pub(super) fn registers(&self) -> Vec<u64> {
+        let list = self.json["registers"].as_array();
+        list.into_iter().flatten().filter_map(|register| register["number"].as_u64()).collect()
+    }
+}
+
+impl Finished {
+    /// Checks that the program refused its options with exit code 2 and one line that has `text`.
+    pub(super) fn refused(&self, text: &str) -> anyhow::Result<()> {
+        let all = || format!("exit code {:?}, stdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
+        ensure!(self.code == Some(Exit::Usage as i32), "expected exit code 2: {}", all());
+        let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        ensure!(errors.len() == 1, "expected one line with an error: {}", all());
+        ensure!(self.stderr.contains(text), "expected an error with {text:?}: {}", all());
+        ensure!(!self.stderr.contains("panicked"), "a panic: {}", all());
+        ensure!(self.stdout.is_empty(), "expected nothing on stdout: {}", all());
+        Ok(())
+    }
+}
+
+/// Reads a file of the scenarios' own.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

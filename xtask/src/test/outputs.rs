@@ -1,0 +1,198 @@
+//! What a run writes, to files and to those who read it: nothing is held up, lost, forged or overwritten.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+use super::context::{Context, console};
+use super::life::until;
+use super::runner::Step;
+use hv_setup::exit::Exit;
+
+/// What `--keep` writes.
+const KEPT: [&str; 6] =
+    ["cmdline.txt", "qemu.txt", "console.txt", "report.bin", "report.json", "qemu-messages.txt"];
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    vec![
+        Step::new("output/reader-that-does-not-read", not_read),
+        Step::new("output/planted-links", planted),
+        Step::new("output/unwritable-costs-only-itself", unwritable),
+        Step::new("output/terminal-is-as-before", terminal),
+        Step::new("output/names-drive-no-terminal", names),
+    ]
+}
+
+/// Nobody reads stdout or stderr: the run ends by its signal, with all files.
+fn not_read(context: &Context) -> anyhow::Result<()> {
+    let dir = context.folder()?;
+    let (keep, report) = (dir.join("keep"), dir.join("report.json"));
+    let mut line: Vec<&std::ffi::OsStr> =
+        ["boot", "--vps", "1", "--run", "shell"].map(AsRef::as_ref).to_vec();
+    line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), report.as_os_str()]);
+    let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // As little room as a pipe can have.
+    let stdout = child.stdout.as_ref().context("no stdout")?;
+    rustix::pipe::fcntl_setpipe_size(stdout, 4096)?;
+    let result = (|| {
+        until("the guest is at its shell", || {
+            ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(&keep));
+            Ok(console(&keep).contains("hv: shell"))
+        })?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
+        rustix::process::kill_process(pid, Signal::INT)?;
+        until("hv boot has ended", || Ok(child.try_wait()?.is_some()))
+    })();
+    let _ = child.kill();
+    let status = child.wait()?;
+    result?;
+    ensure!(status.code() == Some(Exit::Interrupted as i32), "hv boot ended with {status}");
+    let json: Value = serde_json::from_slice(&fs::read(&report)?)?;
+    ensure!(json["console_dropped"].as_u64().is_some_and(|bytes| bytes > 0), "console_dropped in {json}");
+    for name in KEPT {
+        ensure!(keep.join(name).is_file(), "--keep lacks {name}");
+    }
+    Ok(())
+}
+
+/// Links that stand where results go are replaced, and what they lead to stays.
+fn planted(context: &Context) -> anyhow::Result<()> {
+    let dir = context.folder()?;
+    let keep = dir.join("keep");
+    fs::create_dir(&keep)?;
+    let victims: Vec<_> =
+        KEPT.iter().chain(&["json", "trace"]).map(|name| dir.join(format!("victim-{name}"))).collect();
+    let links: Vec<_> =
+        KEPT.iter().map(|name| keep.join(name)).chain([dir.join("json"), dir.join("trace")]).collect();
+    for (victim, link) in victims.iter().zip(&links) {
+        fs::write(victim, "precious")?;
+        symlink(victim, link)?;
+    }
+    let mut line: Vec<&std::ffi::OsStr> =
+        ["boot", "--quiet", "--vps", "1", "--timeout", "240"].map(AsRef::as_ref).to_vec();
+    line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), links[6].as_os_str()]);
+    line.extend(["--trace".as_ref(), links[7].as_os_str()]);
+    let done = context.hv(&line)?;
+    ensure!(done.code == Some(Exit::Success as i32), "exit code {:?}: {}", done.code, done.stderr);
+    for (victim, link) in victims.iter().zip(&links) {
+        ensure!(fs::read(victim)? == b"precious", "{} was followed", link.display());
+        ensure!(!link.is_symlink(), "{} was not written", link.display());
+    }
+    Ok(())
+}
+
+/// Each output that cannot be written is said, and costs no other.
+fn unwritable(context: &Context) -> anyhow::Result<()> {
+    let dir = context.folder()?;
+    let keep = dir.join("keep");
+    fs::create_dir_all(keep.join("report.bin/occupied"))?;
+    fs::create_dir_all(keep.join("console.txt/occupied"))?;
+    let line =
+        ["boot", "--vps", "1", "--timeout", "240", "--json", "/dev/full", "--trace", "/dev/full", "--keep"];
+    let mut line: Vec<&std::ffi::OsStr> = line.map(AsRef::as_ref).to_vec();
+    line.push(keep.as_os_str());
+    let done = context.hv(&line)?;
+    let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
+    ensure!(done.code == Some(Exit::Usage as i32), "{}", all());
+    ensure!(done.stdout.contains("\n  exit         power-off"), "no report: {}", all());
+    let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    for part in ["the trace to /dev/full", "the report to /dev/full", "report.bin", "console.txt"] {
+        ensure!(errors.iter().any(|error| error.contains(part)), "nothing on {part}: {}", all());
+    }
+    ensure!(errors.len() == 4, "{}", all());
+    let report: Value = serde_json::from_slice(&fs::read(keep.join("report.json"))?)?;
+    ensure!(report["exit"] == "power-off", "{report}");
+    Ok(())
+}
+
+/// A guest that hides what follows, asks the terminal and sets its title, on a terminal.
+fn terminal(context: &Context) -> anyhow::Result<()> {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&screen)?;
+    unlockpt(&screen)?;
+    let name = ptsname(&screen, Vec::new())?;
+    let open = || File::options().read(true).write(true).open(name.to_str().unwrap_or_default());
+    // The kernel prints its command line as it is.
+    let evil = "x=\x1b]0;owned\x07\x1b[6n\x1b[8m\x1b[?1049h\x1b[?25l\x1b[2J\u{9b}c\x1b]52;c;eA==\x07end";
+    let line = ["boot", "--vps", "1", "--timeout", "240", "--append", evil];
+    let mut command = context.command(&line)?;
+    let mut child = command.stdout(open()?).stderr(open()?).spawn()?;
+    // The command holds the terminal's other side, too.
+    drop(command);
+    let shown = all_of(screen);
+    let status = child.wait()?;
+    let shown = shown?;
+    ensure!(status.success(), "hv boot ended with {status}:\n{shown}");
+    for part in ["\x1b]", "\x1b[6n", "\u{9b}", "\x1b[c", "owned"] {
+        ensure!(!shown.contains(part), "{part:?} came to the terminal:\n{shown:?}");
+    }
+    let tag = shown.split_once("its report will be ").and_then(|(_, rest)| rest.split(['\r', '\n']).next());
+    let tag = tag.context("no report was announced")?;
+    let (before, report) =
+        shown.rsplit_once(&format!("\n{tag}\r\n")).with_context(|| format!("no {tag:?}: {shown:?}"))?;
+    ensure!(report.contains("  exit         power-off") && !report.contains('\x1b'), "{report:?}");
+    let (_, undone) =
+        before.rsplit_once("\x1b[8m").with_context(|| format!("no attribute was let through: {before:?}"))?;
+    for part in ["\x1b[0m", "\x1b[?1049l", "\x1b[?25h", "\x1b[r"] {
+        ensure!(undone.contains(part), "{part:?} is not undone: {undone:?}");
+    }
+    Ok(())
+}
+
+/// All that comes to a terminal until everybody has closed it.
+fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
+    let mut screen = File::from(screen);
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match screen.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            // How Linux tells the end.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Names of files, wrong words and texts of reports, with sequences in them.
+fn names(context: &Context) -> anyhow::Result<()> {
+    let evil = "a\x1b[31mb\u{202e}c\u{9b}8md\x07";
+    let dir = context.folder()?;
+    let file = dir.join(format!("{evil}\nerror: forged"));
+    fs::write(&file, "no kernel, no trace")?;
+    let path = file.to_string_lossy();
+    let log = dir.join("log");
+    let run = "@hv begin 1 cases=1 vps=1 conduit=smccc granule=4096\n@hv run a/b\n@hv fail a/b ";
+    fs::write(&log, format!("{run}{evil}\n@hv end passed=0 failed=1 skipped=0\n"))?;
+    let log = log.to_string_lossy();
+    for line in [
+        vec!["boot", "--kernel", &*path],
+        vec!["boot", "--symbols", &*path],
+        vec!["trace", &*path],
+        vec!["boot", evil],
+        vec!["boot", "--firmware", evil],
+        vec!["conformance", "--read", &*path],
+        vec!["conformance", "--read", &*log],
+        vec!["conformance", "--read", &*log, "--format", "tap"],
+        vec!["conformance", "--read", &*log, "--format", "json"],
+        vec!["conformance", "--read", &*log, "--format", "junit"],
+    ] {
+        let done = context.hv(&line)?;
+        let text = format!("{}{}", done.stdout, done.stderr);
+        ensure!(done.code.is_some_and(|code| code != 0), "{line:?} ended with {:?}:\n{text}", done.code);
+        ensure!(!text.contains(['\x1b', '\u{202e}', '\u{9b}', '\x07']), "{line:?} shows {text:?}");
+        let forged = text.lines().filter(|line| line.starts_with("error: forged")).count();
+        ensure!(forged == 0, "{line:?} shows {text:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! A kernel of the user's own: Debian's, given as if it had just been built.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use super::context::{Context, read};
+use super::runner::Step;
+use hv_setup::cache::Cache;
+use hv_setup::exit::Exit;
+use hv_setup::stock::{self, Kernel, Stock};
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    vec![
+        Step::new("own/tree", tree),
+        Step::new("own/modules-and-a-packed-kernel-on-stdin", modules),
+        Step::new("own/without-modules", without_modules),
+    ]
+}
+
+fn kernel() -> anyhow::Result<(Kernel, PathBuf)> {
+    let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
+    let vmbus = kernel.modules.iter().find(|file| file.ends_with("hv_vmbus.ko.xz")).cloned();
+    Ok((kernel.clone(), vmbus.context("the stock kernel has no hv_vmbus.ko.xz")?))
+}
+
+/// Writes a file and the folders above it.
+fn put(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::create_dir_all(file.parent().context("a file without a folder")?)?;
+    Ok(fs::write(file, bytes)?)
+}
+
+/// A built tree gives kernel, modules and names.
+fn tree(context: &Context) -> anyhow::Result<()> {
+    let (kernel, vmbus) = kernel()?;
+    let dir = context.folder()?;
+    put(&dir.join("arch/arm64/boot/Image"), &read(&kernel.image)?)?;
+    put(&dir.join("drivers/hv/hv_vmbus.ko.xz"), &read(&vmbus)?)?;
+    put(&dir.join("modules.order"), b"drivers/hv/hv_vmbus.o\n")?;
+    put(&dir.join("System.map"), b"ffff800080010000 T _stext\n")?;
+    let booted = context.boot(&["--tree", &dir.to_string_lossy()])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("hv: loaded 000-hv_vmbus.ko")?;
+    booted.is("/vmbus/version", "5.3")?;
+    // The names of the tree are read: one that is none is refused.
+    put(&dir.join("System.map"), b"nothing\n")?;
+    let line = ["boot".as_ref(), "--tree".as_ref(), dir.as_os_str()];
+    context.hv(&line)?.refused("has no symbols")?;
+    fs::remove_dir_all(dir.join("arch"))?;
+    fs::remove_file(dir.join("System.map"))?;
+    context.hv(&line)?.refused("expected Image in arch/arm64/boot")
+}
+
+/// What `make modules_install` makes gives the modules, and standard input the kernel.
+fn modules(context: &Context) -> anyhow::Result<()> {
+    let (kernel, vmbus) = kernel()?;
+    let dir = context.folder()?;
+    let version = dir.join("lib/modules/6.12.0-own");
+    put(&version.join("kernel/drivers/hv/hv_vmbus.ko.xz"), &read(&vmbus)?)?;
+    put(&version.join("modules.dep"), b"kernel/drivers/hv/hv_vmbus.ko.xz:\n")?;
+    let packed = dir.join("Image.gz");
+    // Debian's base system has it.
+    let mut gzip = Command::new("gzip");
+    gzip.args(["-1", "-c"]).stdin(File::open(&kernel.image)?).stdout(File::create(&packed)?);
+    ensure!(gzip.status()?.success(), "gzip failed");
+    let line = ["boot".as_ref(), "--kernel".as_ref(), "-".as_ref(), "--modules".as_ref(), dir.as_os_str()];
+    let mut command = context.command(&line)?;
+    command.stdin(File::open(&packed)?).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let done = command.output()?;
+    let all = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(done.status.success() && all.contains("Vmbus version:5.3"), "{}: {all}", done.status);
+    let line =
+        ["boot".as_ref(), "--kernel".as_ref(), packed.as_os_str(), "--modules".as_ref(), dir.as_os_str()];
+    context
+        .hv(&[&line[..], &["--load".as_ref(), "no_such".as_ref()]].concat())?
+        .refused("no module no_such")?;
+    context.hv(&["boot", "--modules", "/nonexistent/modules"])?.refused("/nonexistent/modules")
+}
+
+/// Without modules the kernel gets to user space all the same, and the user learns before the start why it will not connect.
+fn without_modules(context: &Context) -> anyhow::Result<()> {
+    let (kernel, _) = kernel()?;
+    let booted = context.boot(&["--kernel", &kernel.image.to_string_lossy(), "--run", "poweroff"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("hv: NOT connected to VMBus")?;
+    booted.check(booted.stderr.contains("give --tree the built kernel tree"), "the missing module is named")
+}

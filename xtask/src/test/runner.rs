@@ -1,0 +1,253 @@
+//! Runs steps side by side and keeps the score.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::context::Context;
+use hv_setup::{interrupt, ui};
+
+/// One test: a name and what to do.
+pub(super) struct Step {
+    /// What it is called, with slashes for groups.
+    pub(super) name: String,
+    /// Only `--all` runs it: it needs a large download or a long time.
+    pub(super) slow: bool,
+    run: Run,
+}
+
+/// What a step does.
+type Run = Box<dyn Fn(&Context) -> anyhow::Result<()> + Send + Sync>;
+
+impl Step {
+    /// A test called `name` that passes if `run` does.
+    pub(super) fn new(
+        name: impl Into<String>,
+        run: impl Fn(&Context) -> anyhow::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), slow: false, run: Box::new(run) }
+    }
+
+    /// The same test, marked as slow: `hv test` leaves it out, `hv test --all` runs it.
+    ///
+    /// What it downloads it sets up itself, when it runs: the others do not wait for that.
+    #[must_use]
+    pub(super) fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
+}
+
+/// Takes the slow steps out of `steps`, unless `all` are wanted, and tells how many there were.
+pub(super) fn leave_out_slow(steps: &mut Vec<Step>, all: bool) -> usize {
+    let count = steps.len();
+    steps.retain(|step| all || !step.slow);
+    count - steps.len()
+}
+
+/// How a step ended.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Ended {
+    pub(super) name: String,
+    /// `ok` or `failed`.
+    pub(super) result: &'static str,
+    pub(super) seconds: f64,
+    /// Why it failed.
+    pub(super) reason: Option<String>,
+}
+
+/// The score.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) passed: usize,
+    pub(super) ignored: usize,
+    pub(super) filtered: usize,
+    /// Slow tests whose names were wanted, but not with `--all`.
+    pub(super) slow: usize,
+    /// Tests that failed in process, where cargo has said which.
+    pub(super) failed_in_process: usize,
+    /// Name and reason of each step that failed.
+    pub(super) failures: Vec<(String, String)>,
+    /// Every step that has run, in the order of their ends.
+    pub(super) ended: Vec<Ended>,
+    pub(super) started: Instant,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            passed: 0,
+            ignored: 0,
+            filtered: 0,
+            slow: 0,
+            failed_in_process: 0,
+            failures: Vec::new(),
+            ended: Vec::new(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Tally {
+    /// How many failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failed_in_process + self.failures.len()
+    }
+
+    /// The score as JSON. The numbers count tests, of which the step in process has many.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "version": 1,
+            "passed": self.passed,
+            "failed": self.failed(),
+            "ignored": self.ignored,
+            "filtered_out": self.filtered,
+            "slow_left_out": self.slow,
+            "seconds": self.started.elapsed().as_secs_f64(),
+            "steps": self.ended,
+        })
+    }
+
+    /// The failures in full, and the result in the form of `cargo test`.
+    pub(super) fn closing_lines(&self) -> String {
+        let mut text = String::new();
+        if !self.failures.is_empty() {
+            text.push_str("\nfailures:\n");
+            for (name, reason) in &self.failures {
+                text.push_str(&format!("\n---- {name} ----\n{}\n", reason.trim_end()));
+            }
+            text.push_str("\nfailures:\n");
+            for (name, _) in &self.failures {
+                text.push_str(&format!("    {name}\n"));
+            }
+        }
+        if let Some(hint) = slow_hint(self.slow) {
+            text.push_str(&format!("\n{hint}\n"));
+        }
+        let verdict = if self.failed() == 0 { "ok" } else { "FAILED" };
+        text.push_str(&format!(
+            "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; \
+             finished in {:.2}s\n\n{} passed, {} failed\n",
+            self.passed,
+            self.failed(),
+            self.ignored,
+            self.filtered,
+            self.started.elapsed().as_secs_f64(),
+            self.passed,
+            self.failed(),
+        ));
+        text
+    }
+}
+
+/// How many slow tests were left out, and what runs them; `None` where none was.
+pub(super) fn slow_hint(count: usize) -> Option<String> {
+    let tests = if count == 1 { "test was" } else { "tests were" };
+    (count != 0).then(|| format!("{count} slow {tests} left out; `cargo hv test --all` runs them too"))
+}
+
+/// Runs the steps, `jobs` at a time, and gives `show` a line for each that is done.
+pub(super) fn run(
+    steps: &[Step],
+    context: &Context,
+    jobs: usize,
+    tally: &mut Tally,
+    show: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new((0, tally));
+    let task = ui::Task::quiet(format!("{} scenarios", steps.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(steps.len()) {
+            scope.spawn(|| {
+                while let Some(step) = steps.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if interrupt::requested() {
+                        return;
+                    }
+                    let started = Instant::now();
+                    let result = (step.run)(context);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    if interrupt::requested() {
+                        return;
+                    }
+                    done.0 += 1;
+                    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+                    let seconds = started.elapsed().as_secs_f64();
+                    task.suspend(|| show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name)));
+                    task.say(format!("{} of {} scenarios done", done.0, steps.len()));
+                    let reason = result.err().map(|error| format!("{error:#}"));
+                    match &reason {
+                        None => done.1.passed += 1,
+                        Some(reason) => done.1.failures.push((step.name.clone(), reason.clone())),
+                    }
+                    let result = if reason.is_none() { "ok" } else { "failed" };
+                    done.1.ended.push(Ended { name: step.name.clone(), result, seconds, reason });
+                }
+            });
+        }
+    });
+    interrupt::check()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_counted_once() {
+        let steps: Vec<Step> = (0..9)
+            .map(|n| {
+                Step::new(format!("step/{n}"), move |_| {
+                    anyhow::ensure!(n % 4 != 3, "three of four");
+                    Ok(())
+                })
+            })
+            .collect();
+        let tool = tempfile::NamedTempFile::new().unwrap();
+        let context = Context::with(tool.path()).unwrap();
+        let mut tally = Tally { passed: 100, filtered: 1, ..Tally::default() };
+        run(&steps, &context, 2, &mut tally, &|_| {}).unwrap();
+        let text = tally.closing_lines();
+        assert!(
+            text.contains(
+                "test result: FAILED. 107 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out;"
+            )
+        );
+        assert!(text.ends_with("\n107 passed, 2 failed\n"));
+        assert!(text.contains("---- step/3 ----\nthree of four\n"));
+        let json = tally.json();
+        assert_eq!(
+            (&json["passed"], &json["failed"], &json["filtered_out"]),
+            (&107.into(), &2.into(), &1.into())
+        );
+        let steps = json["steps"].as_array().unwrap();
+        assert_eq!(steps.len(), 9);
+        let failed = steps.iter().find(|step| step["name"] == "step/3").unwrap();
+        assert_eq!((&failed["result"], &failed["reason"]), (&"failed".into(), &"three of four".into()));
+    }
+
+    #[test]
+    fn slow_steps_run_with_all_alone_and_are_counted_without() {
+        let steps = || {
+            let step = |name: &str| Step::new(name, |_| Ok(()));
+            vec![step("quick"), step("long").slow(), step("large").slow()]
+        };
+        let mut quick = steps();
+        let slow = leave_out_slow(&mut quick, false);
+        assert_eq!((slow, quick.len(), &*quick[0].name), (2, 1, "quick"));
+        let text = Tally { slow, ..Tally::default() }.closing_lines();
+        assert!(text.contains("2 slow tests were left out; `cargo hv test --all` runs them too"), "{text}");
+        let mut all = steps();
+        assert_eq!((leave_out_slow(&mut all, true), all.len()), (0, 3));
+        assert!(!Tally::default().closing_lines().contains("slow"));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<String> = super::super::steps().into_iter().map(|step| step.name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

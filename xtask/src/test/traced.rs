@@ -1,0 +1,142 @@
+//! Runs that are traced.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use super::context::{Booted, Context};
+use super::programs::program;
+use super::runner::Step;
+use hv_setup::exit::Exit;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    vec![
+        Step::new("trace/6.12", stock),
+        Step::new("trace/hotplug", hotplug),
+        Step::new("trace/stress", stress),
+    ]
+}
+
+/// Sums a number over a list of the report.
+fn sum(report: &Value, list: &str, number: &str) -> u64 {
+    let rows = report[list].as_array().into_iter().flatten();
+    rows.filter_map(|row| row[number].as_u64()).sum()
+}
+
+/// What `hv trace --check` says of a good trace.
+struct Checked(Value);
+
+impl Checked {
+    /// One of its numbers.
+    fn number(&self, name: &str) -> u64 {
+        self.0[name].as_u64().unwrap_or_default()
+    }
+
+    /// Records of a kind.
+    fn count(&self, kind: &str) -> u64 {
+        self.0["kinds"][kind].as_u64().unwrap_or_default()
+    }
+
+    /// Fails unless there are records of all these kinds.
+    fn has(&self, kinds: &[&str]) -> anyhow::Result<()> {
+        kinds.iter().try_for_each(|kind| Ok(ensure!(self.count(kind) > 0, "the trace has no {kind}")))
+    }
+}
+
+/// Checks that a trace is good, and that the report says the same.
+fn complete(context: &Context, booted: &Booted, file: &Path) -> anyhow::Result<Checked> {
+    let checked = context.hv(&["trace".as_ref(), "--check".as_ref(), "--json".as_ref(), file.as_os_str()])?;
+    ensure!(checked.code == Some(Exit::Success as i32), "no good trace: {}", checked.stderr);
+    let found = Checked(serde_json::from_str(&checked.stdout)?);
+    booted.is("/trace/file", file.to_string_lossy().into_owned())?;
+    booted.is("/trace/dropped", 0)?;
+    booted.is("/trace/records", found.number("recorded"))?;
+    ensure!(found.number("dropped") == 0, "the trace lacks {} records", found.number("dropped"));
+    let lacking = booted.strings("/warnings").iter().any(|warning| warning.contains("were not counted"));
+    for (what, traced, counted) in [
+        ("hypercalls", found.number("hypercalls"), sum(&booted.json, "hypercalls", "count")),
+        ("register reads", found.count("register-get"), sum(&booted.json, "registers", "gets")),
+        ("register writes", found.count("register-set"), sum(&booted.json, "registers", "sets")),
+        ("findings", found.count("finding"), sum(&booted.json, "findings", "count")),
+    ] {
+        // The report has room for so many different calls and registers, and says when that was too little.
+        let whole = traced == counted || (lacking && traced > counted);
+        ensure!(whole, "{what}: {traced} in the trace, {counted} in the report");
+    }
+    ensure!(found.number("hypercalls") > 0 && found.number("flows") > 0, "too little in {}", found.0);
+    Ok(found)
+}
+
+/// Boots Linux with a trace, and checks that nothing is missing in it.
+fn traced(context: &Context, options: &[&str]) -> anyhow::Result<(Checked, PathBuf)> {
+    let file = context.folder()?.join("boot.pftrace");
+    let booted = context.boot(&[options, &["--trace", &file.to_string_lossy()]].concat())?;
+    booted.ended(Exit::Success, "power-off")?;
+    let found = complete(context, &booted, &file)?;
+    found.has(&[
+        "enter",
+        "register-get",
+        "register-set",
+        "smccc",
+        "message-posted",
+        "message-delivered",
+        "vmbus-message",
+        "vmbus-state",
+        "interrupt-asserted",
+        "interrupt-injected",
+        "interrupt-forwarded",
+        "interrupt-own",
+        "system-register",
+        "gic-access",
+    ])?;
+    let online = found.count("vp-online");
+    ensure!(online >= found.number("vps"), "{online} VPs came online");
+    Ok((found, file))
+}
+
+/// What is written is what the report counts, and `hv trace` finds what Linux did.
+fn stock(context: &Context) -> anyhow::Result<()> {
+    let (found, file) = traced(context, &[])?;
+    let print = |options: &[&str]| -> anyhow::Result<String> {
+        let mut line = vec!["trace".to_owned(), file.to_string_lossy().into_owned()];
+        line.extend(options.iter().map(|&word| word.to_owned()));
+        let done = context.hv(&line)?;
+        ensure!(done.code == Some(Exit::Success as i32), "hv trace failed: {}", done.stderr);
+        Ok(done.stdout)
+    };
+    ensure!(print(&["--check"])?.starts_with("a good trace: "), "hv trace --check does not say so");
+    let lines = print(&[])?.lines().count() as u64;
+    let records = found.number("recorded");
+    ensure!(lines == records, "{lines} lines for {records} records");
+    let posted = print(&["--kind", "message-posted", "--name", "initiate_contact"])?;
+    ensure!(posted.contains("CHANNELMSG_INITIATE_CONTACT connection=0x4"), "no contact in {posted:?}");
+    let summary: Value = serde_json::from_str(&print(&["--summary", "--json"])?)?;
+    ensure!(
+        summary["kinds"]["hypercall"] == found.number("hypercalls"),
+        "another number of hypercalls: {summary}"
+    );
+    ensure!(sum(&summary, "exits", "count") == found.number("slices"), "another number of exits: {summary}");
+    Ok(())
+}
+
+/// VPs that go off and on again leave no exit open, and no time that goes back.
+fn hotplug(context: &Context) -> anyhow::Result<()> {
+    let (found, _) = traced(context, &["--vps", "4", "--run", "hotplug"])?;
+    let (off, on) = (found.count("vp-offline"), found.count("vp-online"));
+    ensure!((off, on) == (3, 7), "{off} VPs went off, {on} came online");
+    Ok(())
+}
+
+/// A guest that does what it should not is traced as well, together with what the strict mode finds.
+fn stress(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("stress.pftrace");
+    let name = file.to_string_lossy().into_owned();
+    let options = ["--vps", "4", "--append", "stress.random=5000", "--strict", "--trace", &name];
+    let booted = program(context, "stress", &options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    let found = complete(context, &booted, &file)?;
+    found.has(&["finding", "fault", "unknown-immediate", "timer"])?;
+    Ok(())
+}
