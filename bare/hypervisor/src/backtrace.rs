@@ -7,14 +7,25 @@ use hv_partition::GuestMemory as _;
 use hv_wire::Place;
 
 use crate::arch::{mrs, translate};
-use crate::vcpu::Cpu;
+use crate::memory::GuestRam;
 
-/// Where the guest is, of which the CPU keeps X29 and X30 ([`Cpu::left`]). Runs on that CPU, before the guest goes on.
+/// What this CPU keeps of the guest that it left.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    /// The guest's memory.
+    pub ram: &'a GuestRam,
+    /// X29.
+    pub frame_pointer: u64,
+    /// X30.
+    pub link: u64,
+}
+
+/// Finds where the guest is that this CPU left. Runs before the guest goes on.
 #[cold]
 #[inline(never)]
-pub(crate) fn place(cpu: &Cpu) -> Place {
+pub(crate) fn place(guest: Left<'_>) -> Place {
+    let Left { ram, frame_pointer: mut record, link } = guest;
     let mut place = Place { vbar: mrs!("vbar_el1"), ..Place::at(mrs!("elr_el2")) };
-    let (mut record, link) = cpu.left_at();
     let mut callers = place.callers.iter_mut();
     let first = code(link);
     if first != 0
@@ -23,11 +34,11 @@ pub(crate) fn place(cpu: &Cpu) -> Place {
         *caller = first;
     }
     for (number, caller) in callers.enumerate() {
-        let Some((next, link)) = frame_record(cpu, record) else { break };
+        let Some((next, link)) = frame_record(ram, record) else { break };
         let address = code(link);
         // Of a function that has made its frame and called nothing yet, X30 is in its record too.
         if number == 0 && address == first {
-            let Some((beyond, link)) = frame_record(cpu, next) else { break };
+            let Some((beyond, link)) = frame_record(ram, next) else { break };
             (record, *caller) = (beyond, code(link));
         } else {
             (record, *caller) = (next, address);
@@ -40,20 +51,20 @@ pub(crate) fn place(cpu: &Cpu) -> Place {
 }
 
 /// The two words of a frame record: the address of the caller's record, and the return address.
-fn frame_record(cpu: &Cpu, address: u64) -> Option<(u64, u64)> {
+fn frame_record(ram: &GuestRam, address: u64) -> Option<(u64, u64)> {
     if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
-    Some((word(cpu, address)?, word(cpu, address.wrapping_add(8))?))
+    Some((word(ram, address)?, word(ram, address.wrapping_add(8))?))
 }
 
 /// A word at an aligned guest virtual address.
-fn word(cpu: &Cpu, address: u64) -> Option<u64> {
+fn word(ram: &GuestRam, address: u64) -> Option<u64> {
     /// SPSR_EL2.M\[3:2\]: the exception level that was left.
     const LEVEL: u64 = 0b11 << 2;
     let physical = translate(address, mrs!("spsr_el2") & LEVEL == 0)?;
     let mut bytes = [0; 8];
-    cpu.hypervisor.ram.read(physical, &mut bytes).ok()?;
+    ram.read(physical, &mut bytes).ok()?;
     Some(u64::from_le_bytes(bytes))
 }
 

@@ -1,9 +1,10 @@
-//! The boot information, judged: the tool and the image may be of different versions, or somebody runs the image by hand.
+//! The boot information, judged: the tool and the image may be of different versions, or the image runs without the tool.
 #![expect(unsafe_code, reason = "declares a range of memory to be the guest's")]
 
 use core::fmt::Write;
 
 use hv_partition::Profile;
+use hv_partition::faults::Plan;
 use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
@@ -12,7 +13,7 @@ use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::memory::GuestRam;
-use crate::{faults, log, power};
+use crate::{log, power};
 
 /// Largest address that the 39-bit maps cover.
 const ADDRESS_END: u64 = 1 << 39;
@@ -52,7 +53,20 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
             "the trace region must lie behind the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
         );
     }
-    faults::plan(info).map(|_| ())
+    plan(info).map(|_| ())
+}
+
+const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);
+
+/// Reads the plan of faults; `Ok(None)` where there is none.
+pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
+    if info.plan_len == 0 {
+        return Ok(None);
+    }
+    let bytes =
+        info.plan.get(..info.plan_len as usize).ok_or("the plan of faults is longer than its place")?;
+    let text = core::str::from_utf8(bytes).map_err(|_| "the plan of faults is not UTF-8")?;
+    Plan::parse(text, &|_, _| None).map(Some).map_err(|bad| bad.reason)
 }
 
 /// Ends the run before it began. The MMU is off.

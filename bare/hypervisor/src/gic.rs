@@ -1,7 +1,7 @@
-//! The machine's GICv3: set-up, acknowledgement, and the list registers of this CPU.
+//! The machine's GICv3: set-up, acknowledgement, and what the virtual GIC asks of it.
 //!
-//! The guest never reaches it. Distributor and redistributors are trapped and emulated by hv-vgic; what that asks of the
-//! hardware goes through [`Machine`], and the list registers through [`Lists`].
+//! The guest never reaches it. Distributor and redistributors are trapped and emulated by hv-vgic; what that asks of them
+//! goes through [`MachineGic`].
 #![expect(unsafe_code, reason = "the distributor and the redistributors are fixed addresses")]
 
 use core::ptr::NonNull;
@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use arm_gic::IntId;
 use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use hv_vgic::{ListRegisters, Physical, hcr, lr};
+use hv_vgic::Physical;
 use hv_wire::platform::{
     GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
     PMU_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
@@ -18,7 +18,6 @@ use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
 
 use crate::arch::{dsb_sy, isb, mrs, msr};
-use crate::trace;
 
 /// The interrupts that the machine raises and the guest handles.
 pub(crate) const FORWARDED: [u32; 4] = [PMU_INTID, VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];
@@ -41,7 +40,8 @@ pub(crate) fn init(cpus: usize) {
     let gicr = NonNull::new(GICR_BASE as *mut GicrSgi).expect("not zero");
     // SAFETY: the distributor is there (hv_wire::platform), mapped as device memory, and this is the only driver.
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
-    // SAFETY: as above, for the redistributors.
+    // SAFETY: the redistributors are there (hv_wire::platform), one for each CPU, mapped as device memory, and this is the
+    // only driver.
     let mut gic = unsafe { GicV3::new(gicd, gicr, cpus) }.expect("QEMU's virt machine has a GICv3");
     gic.distributor().configure_default_settings();
     gic.distributor().enable_all_interrupts(false);
@@ -74,33 +74,6 @@ pub(crate) fn init_cpu(cpu: usize) {
     isb();
 }
 
-/// Puts the guest's CPU interface on this CPU into its reset state.
-pub(crate) fn reset_virtual_interface() {
-    /// ICH_VTR_EL2.TDS: a guest's write to ICC_DIR_EL1 can be trapped by itself.
-    const TDS: u64 = 1 << 19;
-    let vtr = mrs!("ich_vtr_el2");
-    for index in 0..Lists.count() {
-        Lists.write(index, 0);
-    }
-    msr!("ich_vmcr_el2", 0);
-    // Active priorities: one word for each 32 preemption levels, of which there are 2 to the power of PREbits.
-    let words = 1 << ((vtr >> 26 & 0b111) + 1).saturating_sub(5).min(2);
-    msr!("ich_ap0r0_el2", 0);
-    msr!("ich_ap1r0_el2", 0);
-    if words > 1 {
-        msr!("ich_ap0r1_el2", 0);
-        msr!("ich_ap1r1_el2", 0);
-    }
-    if words > 2 {
-        msr!("ich_ap0r2_el2", 0);
-        msr!("ich_ap1r2_el2", 0);
-        msr!("ich_ap0r3_el2", 0);
-        msr!("ich_ap1r3_el2", 0);
-    }
-    msr!("ich_hcr_el2", hcr::EN | if vtr & TDS != 0 { hcr::TDIR } else { 0 });
-    isb();
-}
-
 fn machine() -> &'static Mutex<GicV3<'static>> {
     GIC.get().expect("init ran before")
 }
@@ -121,73 +94,9 @@ pub(crate) fn deactivate(number: u32) {
     msr!("icc_dir_el1", u64::from(number));
 }
 
-/// The list registers of the CPU that this runs on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lists;
-
-macro_rules! with_list_register {
-    ($index:expr, $access:ident $(, $value:expr)?) => {
-        match $index {
-            0 => $access!("ich_lr0_el2" $(, $value)?),
-            1 => $access!("ich_lr1_el2" $(, $value)?),
-            2 => $access!("ich_lr2_el2" $(, $value)?),
-            3 => $access!("ich_lr3_el2" $(, $value)?),
-            4 => $access!("ich_lr4_el2" $(, $value)?),
-            5 => $access!("ich_lr5_el2" $(, $value)?),
-            6 => $access!("ich_lr6_el2" $(, $value)?),
-            7 => $access!("ich_lr7_el2" $(, $value)?),
-            8 => $access!("ich_lr8_el2" $(, $value)?),
-            9 => $access!("ich_lr9_el2" $(, $value)?),
-            10 => $access!("ich_lr10_el2" $(, $value)?),
-            11 => $access!("ich_lr11_el2" $(, $value)?),
-            12 => $access!("ich_lr12_el2" $(, $value)?),
-            13 => $access!("ich_lr13_el2" $(, $value)?),
-            14 => $access!("ich_lr14_el2" $(, $value)?),
-            _ => $access!("ich_lr15_el2" $(, $value)?),
-        }
-    };
-}
-
-impl ListRegisters for Lists {
-    #[inline]
-    fn count(&self) -> usize {
-        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
-    }
-
-    #[inline]
-    fn read(&self, index: usize) -> u64 {
-        with_list_register!(index, mrs)
-    }
-
-    #[inline]
-    fn write(&self, index: usize, value: u64) {
-        with_list_register!(index, msr, value);
-        if value & lr::PENDING != 0 {
-            trace::injected(value);
-        }
-    }
-
-    #[inline]
-    fn empty(&self) -> u32 {
-        // What was written to a list register in this exit shall count.
-        isb();
-        mrs!("ich_elrsr_el2") as u32
-    }
-
-    #[inline]
-    fn control(&self) -> u64 {
-        mrs!("ich_hcr_el2")
-    }
-
-    #[inline]
-    fn set_control(&self, value: u64) {
-        msr!("ich_hcr_el2", value);
-    }
-}
-
 /// What the virtual GIC may ask of the machine's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine;
+pub(crate) struct MachineGic;
 
 /// Registers with one bit or two for each interrupt; the distributor has them for SPIs and a redistributor's SGI frame, at
 /// the same offsets, for SGIs and PPIs (IHI 0069, "The GIC Distributor register map").
@@ -208,7 +117,7 @@ fn word(vp: usize, number: u32, offset: u64, bits: u32) -> (*mut u32, u32) {
     ((base + offset + u64::from(place / 32) * 4) as *mut u32, place % 32)
 }
 
-impl Machine {
+impl MachineGic {
     /// Writes a one to the interrupt's bit of a set or clear register.
     fn poke(self, vp: usize, number: u32, offset: u64) {
         let (word, bit) = word(vp, number, offset, 1);
@@ -217,7 +126,7 @@ impl Machine {
     }
 }
 
-impl Physical for Machine {
+impl Physical for MachineGic {
     fn set_enabled(&self, vp: usize, intid: u32, on: bool) {
         self.poke(vp, intid, if on { register::ISENABLER } else { register::ICENABLER });
     }
@@ -228,7 +137,7 @@ impl Physical for Machine {
         // SAFETY: a register of the GIC, mapped as device memory.
         let old = unsafe { word.read_volatile() };
         let bit = 0b10 << low;
-        // SAFETY: as above; the lock keeps other writers of the same word away.
+        // SAFETY: a register of the GIC, mapped as device memory; the lock keeps other writers of the same word away.
         unsafe { word.write_volatile(if edge { old | bit } else { old & !bit }) };
     }
 
@@ -262,7 +171,7 @@ impl Physical for Machine {
     }
 
     fn kick(&self, vp: usize) {
-        // What the other CPU shall see must be visible before the interrupt is.
+        // What the other CPU is to see must be visible before the interrupt is.
         dsb_sy();
         let affinity = (vp as u64 / 16) << 16;
         msr!("icc_sgi1r_el1", affinity | u64::from(KICK) << 24 | 1 << (vp % 16));

@@ -1,17 +1,21 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
-#![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
 use hv_partition::faults::{Injection, Injector};
+use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, BusObserver, Event, Flush, Host, VpContext, VpMask};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
-use hv_wire::{ExitKind, Fault, TraceKind, Trap};
+use hv_vgic::Physical as _;
+use hv_wire::TraceKind;
+use hv_wire::platform::MAX_VPS;
+use spin::Mutex;
 
 use crate::arch::{self, isb, mrs};
-use crate::gic::{Lists, Machine};
+use crate::cpu::ThisCpu;
+use crate::gic::MachineGic;
 use crate::memory::GuestRam;
-use crate::vcpu::Cpu;
-use crate::{backtrace, faults, power, report, trace::Ring};
+use crate::trace::Ring;
+use crate::{faults, report};
 
 /// Bytes of a page of the hypercall interface.
 const PAGE: u64 = 4096;
@@ -21,84 +25,55 @@ const PAGE: u64 = 4096;
 /// With `OBSERVED` everything that happens goes to the trace and to the strict mode's judge as well. The hypercall path is compiled for both, so that a
 /// run without a trace pays for one test at each exit.
 #[derive(Clone, Copy)]
-pub(crate) struct Embedder<const OBSERVED: bool = true> {
-    pub cpu: &'static Cpu,
+pub(crate) struct Embedder<'c, const OBSERVED: bool = true> {
+    pub cpu: &'c ThisCpu,
 }
 
-impl<const OBSERVED: bool> Embedder<OBSERVED> {
+impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
     #[inline(always)]
-    pub(crate) fn new(cpu: &'static Cpu) -> Self {
+    pub(crate) fn new(cpu: &'c ThisCpu) -> Self {
         Self { cpu }
     }
 
     /// Where this run's trace goes, if it is traced.
     #[inline(always)]
-    fn ring(&self) -> Option<&'static Ring> {
-        if OBSERVED { self.cpu.trace.as_ref() } else { None }
+    pub(crate) fn ring(&self) -> Option<&'c Ring> {
+        if OBSERVED { self.cpu.ring() } else { None }
     }
 
     /// What goes wrong on purpose in this run, if anything.
     #[inline(always)]
-    fn injector(&self) -> Option<&'static Injector> {
+    pub(crate) fn injector(&self) -> Option<&'static Injector> {
         if OBSERVED { self.cpu.hypervisor.injector.as_ref() } else { None }
-    }
-
-    /// Counts an exit.
-    #[inline(always)]
-    pub(crate) fn exit(&self, trap: Trap, esr: u64) {
-        // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-        unsafe { self.cpu.report() }.traps[trap as usize] += 1;
-        if let Some(ring) = self.ring() {
-            ring.exit(self.cpu.index, trap, esr);
-        }
-        if let Some(injector) = self.injector() {
-            faults::tick(&Embedder::new(self.cpu), injector);
-        }
-    }
-
-    /// The exit is over.
-    #[inline(always)]
-    pub(crate) fn enter(&self) {
-        self.trace(TraceKind::Enter, [0; 6]);
-    }
-
-    /// Tells that a physical interrupt goes on to the guest.
-    #[inline(always)]
-    pub(crate) fn forwarded(&self, intid: u32) {
-        self.trace(TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
-    }
-
-    /// Tells of a physical interrupt that is the hypervisor's own.
-    #[inline(always)]
-    pub(crate) fn own_interrupt(&self, intid: u32) {
-        self.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
     }
 
     /// Writes a record, if this run is traced.
     #[inline(always)]
     pub(crate) fn trace(&self, kind: TraceKind, values: [u64; 6]) {
         if let Some(ring) = self.ring() {
-            ring.push(self.cpu.index, kind, values);
+            ring.push(kind, values);
         }
     }
 
-    /// Counts something that has no meaning here.
+    /// Lets the strict mode's judge look.
     #[cold]
-    pub(crate) fn fault(&self, kind: Fault, value: u64) {
-        // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
-        unsafe { self.cpu.report() }.fault(kind, value, || backtrace::place(self.cpu));
-        if let Some(ring) = self.ring() {
-            ring.push_place(self.cpu, TraceKind::Fault, kind as u64, value);
+    #[inline(never)]
+    fn judge(&self, judge: &Mutex<Judge<MAX_VPS>>, what: Judged<'_>) {
+        let found = &mut |finding| self.cpu.found(finding);
+        match what {
+            Judged::Partition(event) => judge.lock().event(event, found),
+            Judged::Bus(event) => judge.lock().bus_event(event, found),
         }
-    }
-
-    /// Completes the report and switches the machine off.
-    pub(crate) fn end_run(&self, kind: ExitKind) -> ! {
-        power::end_run(kind)
     }
 }
 
-impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
+/// An event that the judge looks at.
+enum Judged<'e> {
+    Partition(&'e Event<'e>),
+    Bus(&'e BusEvent<'e>),
+}
+
+impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
     type Memory = GuestRam;
 
     #[inline(always)]
@@ -115,8 +90,8 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
     #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
         match self.injector() {
-            Some(injector) => faults::raise(&Embedder::new(self.cpu), injector, vp, intid),
-            None => self.cpu.hypervisor.gic.assert(self.cpu.index, vp, intid, &Lists, &Machine),
+            Some(injector) => faults::raise(self.cpu, injector, vp, intid),
+            None => self.cpu.hypervisor.gic.assert(self.cpu, vp, intid),
         }
     }
 
@@ -124,7 +99,7 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
     fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
         let injector = self.injector()?;
         let status = injector.status(code);
-        faults::note(&Embedder::new(self.cpu), injector);
+        faults::note(self.cpu, injector);
         status
     }
 
@@ -132,38 +107,38 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
     fn inject(&self, _vp: usize, injection: Injection) -> bool {
         self.injector().is_some_and(|injector| {
             let strikes = injector.injects(injection, faults::now());
-            faults::note(&Embedder::new(self.cpu), injector);
+            faults::note(self.cpu, injector);
             strikes
         })
     }
 
     /// Each CPU's timer is its own to program: another CPU is told of its deadline, and kicked.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        let Some(cpu) = self.cpu.hypervisor.cpu(vp) else { return };
-        cpu.set_deadline(counter);
-        if vp == self.cpu.index {
-            cpu.program_timer();
+        let Some(requests) = self.cpu.hypervisor.requests.get(vp) else { return };
+        requests.set_deadline(counter);
+        if vp == self.cpu.index() {
+            self.cpu.program_timer();
         } else {
-            cpu.request_timer();
-            hv_vgic::Physical::kick(&Machine, vp);
+            requests.request_timer();
+            MachineGic.kick(vp);
         }
     }
 
     fn start_vp(&self, vp: usize, context: &VpContext) {
-        if let Some(cpu) = self.cpu.hypervisor.cpu(vp) {
-            cpu.request_start(context);
-            hv_vgic::Physical::kick(&Machine, vp);
+        if vp < self.cpu.hypervisor.vps() {
+            self.cpu.hypervisor.request_start(vp, context);
+            MachineGic.kick(vp);
         }
     }
 
     #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
-        report::count(self.cpu, event);
+        self.cpu.counts.event(event);
         if let Some(ring) = self.ring() {
-            ring.event(self.cpu.index, event);
+            ring.event(event);
         }
         if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
-            report::judge(self.cpu, &mut judge.lock(), event);
+            self.judge(judge, Judged::Partition(event));
         }
     }
 
@@ -180,15 +155,15 @@ impl<const OBSERVED: bool> Host for Embedder<OBSERVED> {
     }
 }
 
-impl<const OBSERVED: bool> BusObserver for Embedder<OBSERVED> {
+impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
         if let Some(ring) = self.ring() {
-            ring.bus_event(self.cpu.index, event);
+            ring.bus_event(event);
         }
         if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
-            report::judge_bus(self.cpu, &mut judge.lock(), event);
+            self.judge(judge, Judged::Bus(event));
         }
     }
 }

@@ -1,49 +1,49 @@
 //! Physical interrupts: the guest's go on to it, the hypervisor's own are few.
 
-use hv_wire::Trap;
 use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
+use hv_wire::{TraceKind, Trap};
 
 use crate::arch::msr;
-use crate::gic::{self, Lists, Machine};
+use crate::cpu::{Frame, ThisCpu};
 use crate::host::Embedder;
-use crate::vcpu::{Cpu, Frame};
+use crate::{exit, gic};
 
 /// An interrupt took this CPU out of the guest.
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "vectors.s calls it by name")]
-extern "C" fn irq_exit(frame: &mut Frame) {
-    let host = <Embedder>::new(frame.cpu);
-    if frame.cpu.observed {
-        frame.cpu.left(&frame.x);
+pub(crate) extern "C" fn irq_exit(frame: &mut Frame) {
+    let Frame { x, cpu } = frame;
+    let host = <Embedder>::new(cpu);
+    if cpu.observed() {
+        cpu.left(x);
     }
-    host.exit(Trap::Interrupt, 0);
-    handle(frame.cpu);
-    host.enter();
+    exit::begin(&host, Trap::Interrupt, 0);
+    handle(cpu);
+    exit::end(&host);
 }
 
 /// Handles one pending interrupt, if there is one.
 #[inline]
-pub(crate) fn handle(cpu: &'static Cpu) {
+pub(crate) fn handle(cpu: &ThisCpu) {
+    let host = <Embedder>::new(cpu);
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {
-            <Embedder>::new(cpu).forwarded(intid);
-            cpu.hypervisor.gic.physical(cpu.index, intid, &Lists, &Machine);
+            host.trace(TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
+            cpu.hypervisor.gic.physical(cpu, intid);
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
-            <Embedder>::new(cpu).own_interrupt(intid);
+            host.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
-            cpu.hypervisor.partition.timer_expired(&<Embedder>::new(cpu), cpu.index);
+            cpu.hypervisor.partition.timer_expired(&host, cpu.index());
         }
         // A kick, or the maintenance interrupt: either way there may be interrupts to move into list registers.
         _ => {
-            <Embedder>::new(cpu).own_interrupt(intid);
-            cpu.hypervisor.gic.sync(cpu.index, &Lists, &Machine);
+            host.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
+            cpu.hypervisor.gic.sync(cpu);
             debug_assert!(intid < 16 || intid == MAINTENANCE_INTID);
             gic::deactivate(intid);
-            if cpu.take_timer_request() {
+            if cpu.requests().take_timer() {
                 cpu.program_timer();
             }
         }

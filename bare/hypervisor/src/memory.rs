@@ -4,6 +4,7 @@
 //! read or written once, volatile or atomic, and what was read is judged afterwards by who asked for it.
 #![expect(unsafe_code, reason = "guest RAM and the shared structures are raw addresses")]
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use hv_partition::{BadAddress, GuestMemory};
@@ -32,9 +33,10 @@ pub(crate) fn report() -> *mut Report {
 }
 
 /// Where the report of a VP is.
-pub(crate) fn vp_report(vp: usize) -> *mut VpReport {
+pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
     assert!(vp < MAX_VPS);
-    (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport
+    let report = (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport;
+    NonNull::new(report).expect("no report is at address 0")
 }
 
 /// The guest's RAM. Addresses are guest physical, which are physical.
@@ -103,7 +105,7 @@ impl GuestMemory for GuestRam {
         copy!(self.check(gpa, data.len())?, data.len(), |at: Word, index| {
             let mut bytes = [0; size_of::<Word>()];
             bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
-            // SAFETY: as in `read`.
+            // SAFETY: `check` found the range inside guest RAM, and a u64 is written only where the address is aligned.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
         });
         Ok(())

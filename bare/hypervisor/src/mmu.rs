@@ -3,8 +3,7 @@
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
 //! from a fixed pool, sized for the largest machine: there is no allocator.
 //!
-//! Registers set elsewhere for these tables: MAIR_EL2 0xff04 (attribute 0 device nGnRE, 1 normal write-back), TCR_EL2 and
-//! VTCR_EL2 with T0SZ 25 (39 bits, root at level 1), 4 KiB granule; SCTLR_EL2 with MMU, caches, alignment check, WXN.
+//! start.s turns the first on, with the values that are here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
 
 use core::cell::UnsafeCell;
@@ -20,6 +19,7 @@ use hv_wire::platform::{
 };
 
 use crate::arch::{isb, mrs, msr};
+use crate::stacks;
 
 /// Guest RAM up to which stage 2 is made of 4 KiB pages; there is no room for the tables of more, which gets blocks.
 ///
@@ -116,7 +116,6 @@ unsafe extern "C" {
     static __text_end: u8;
     static __rodata_end: u8;
     static __data_end: u8;
-    static __stacks: u8;
     static __image_end: u8;
 }
 
@@ -127,13 +126,16 @@ macro_rules! symbol {
     };
 }
 
-/// Bytes from one stack's end to the next, and of the guard page at its low end (hypervisor.ld, start.s).
-const STACK_STRIDE: u64 = 0xb000;
-const STACK_GUARD: u64 = 0x1000;
+/// MAIR_EL2: attribute 0 is device nGnRE, 1 is normal write-back.
+pub(crate) const MAIR: u64 = 0xff04;
+/// TCR_EL2 without the physical address size: T0SZ = 25 (39 bits, root at level 1), 4 KiB granule, inner shareable,
+/// write-back tables, RES1.
+pub(crate) const TCR: u64 = 0x8080_3519;
+/// SCTLR_EL2: MMU, caches, alignment checks, WXN, RES1.
+pub(crate) const SCTLR: u64 = 0x30cd_183f;
 
 /// TTBR0_EL2, for the CPUs that start later.
-#[unsafe(no_mangle)]
-static mut STAGE1_ROOT: u64 = 0;
+pub(crate) static mut STAGE1_ROOT: u64 = 0;
 /// VTTBR_EL2 without the VMID.
 static mut STAGE2_ROOT: u64 = 0;
 
@@ -150,9 +152,8 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     map(&mut own, start, text_end - start, NORMAL | El23Attributes::READ_ONLY);
     map(&mut own, text_end, rodata_end - text_end, DATA | El23Attributes::READ_ONLY);
     map(&mut own, rodata_end, data_end - rodata_end, DATA);
-    for cpu in 0..MAX_VPS as u64 {
-        let stack = symbol!(__stacks) + cpu * STACK_STRIDE;
-        map(&mut own, stack + STACK_GUARD, STACK_STRIDE - STACK_GUARD, DATA);
+    for stack in (0..MAX_VPS).map(stacks::mapped) {
+        map(&mut own, stack.start as u64, stack.len() as u64, DATA);
     }
     map(&mut own, BOOT_INFO, HYPERVISOR_BASE - BOOT_INFO, DATA);
     map(&mut own, info.ram_base, info.ram_size, DATA);
@@ -174,7 +175,7 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     core::mem::forget((own, guest));
     // SAFETY: CPU 0 alone is running; the others read these after they were started.
     unsafe { STAGE1_ROOT = roots.0 };
-    // SAFETY: as above.
+    // SAFETY: CPU 0 alone is running; the others read these after they were started.
     unsafe { STAGE2_ROOT = roots.1 };
     roots.0
 }

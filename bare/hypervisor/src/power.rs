@@ -3,14 +3,11 @@
 
 use core::ptr::addr_of_mut;
 
+use hv_tlfs::psci;
 use hv_wire::{ExitKind, Report};
 
 use crate::arch::{mrs, smc};
 use crate::memory;
-
-/// PSCI function ids (Arm DEN0022, "Function IDs").
-const CPU_ON: u32 = 0xc400_0003;
-const SYSTEM_OFF: u32 = 0x8400_0008;
 
 unsafe extern "C" {
     fn secondary_start();
@@ -19,7 +16,7 @@ unsafe extern "C" {
 /// Starts another CPU at `secondary_start`.
 pub(crate) fn start_cpu(cpu: usize) {
     let affinity = ((cpu as u64 / 16) << 8) | (cpu as u64 % 16);
-    let result = smc(CPU_ON, [affinity, secondary_start as *const () as u64, cpu as u64]);
+    let result = smc(psci::CPU_ON | psci::SMC64, [affinity, secondary_start as *const () as u64, cpu as u64]);
     assert!(result == 0, "the machine's PSCI refused to start CPU {cpu}: {}", result as i64);
 }
 
@@ -27,16 +24,16 @@ pub(crate) fn start_cpu(cpu: usize) {
 pub(crate) fn end_run(kind: ExitKind) -> ! {
     let report = memory::report();
     let now = mrs!("cntpct_el0");
-    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes these fields.
+    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
     unsafe { addr_of_mut!((*report).end_counter).write_volatile(now) };
-    // SAFETY: as above.
+    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
     unsafe { addr_of_mut!((*report).exit).write_volatile(kind as u32) };
     // A run may end before the start did its part, and the tool tells by these two that it reads a report at all.
-    // SAFETY: as above.
+    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
     unsafe { addr_of_mut!((*report).version).write_volatile(hv_wire::VERSION) };
-    // SAFETY: as above.
+    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
     unsafe { addr_of_mut!((*report).magic).write_volatile(Report::MAGIC) };
-    smc(SYSTEM_OFF, [0; 3]);
+    smc(psci::SYSTEM_OFF, [0; 3]);
     loop {
         crate::arch::wfi();
     }

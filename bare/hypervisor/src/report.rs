@@ -1,28 +1,25 @@
 //! The counts of the report, from the partition's events.
 //!
-//! Each VP has a report of its own that only its CPU writes, so counting needs no lock and no atomic.
+//! Each VP has a report of its own that only its CPU writes ([`VpCounts`]), so counting needs no lock and no atomic.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
-use core::ptr::addr_of_mut;
+use core::ptr::{NonNull, addr_of_mut};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hv_partition::strict::{Finding, Judge};
 use hv_partition::{BusEvent, Event};
+use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
-use hv_tlfs::smccc::VENDOR_HYP_UID;
+use hv_tlfs::smccc::{ARCH_FEATURES, VENDOR_HYP_UID};
 use hv_tlfs::status::HvStatus;
-use hv_wire::platform::MAX_VPS;
 use hv_wire::{
-    CallCount, Counted, CrashReport, ExitKind, RegisterCount, Report, SmcccCount, SynicState, TraceKind,
-    one_more,
+    CallCount, Counted, CrashReport, ExitKind, Fault, RegisterCount, Report, SmcccCount, SynicState, Trap,
+    VpReport, one_more,
 };
 use spin::Mutex;
 
 use crate::arch::mrs;
-use crate::backtrace;
+use crate::backtrace::{self, Left};
 use crate::memory;
-use crate::mmu;
-use crate::vcpu::Cpu;
 
 /// Writes a field of the run's report.
 macro_rules! report {
@@ -33,128 +30,190 @@ macro_rules! report {
     }};
 }
 
-/// The run begins.
-pub(crate) fn begin() {
+/// Says that the run begins, and how many bytes of memory the hypervisor uses.
+pub(crate) fn begin(memory_used: u64) {
     report!(version = hv_wire::VERSION);
     report!(exit = ExitKind::Running as u32);
     report!(counter_frequency = mrs!("cntfrq_el0"));
-    report!(memory_used = mmu::memory_used());
+    report!(memory_used = memory_used);
     report!(counter_offset = mrs!("cntvoff_el2"));
     report!(start_counter = mrs!("cntpct_el0"));
     report!(magic = Report::MAGIC);
 }
 
-/// A VP goes on.
-pub(crate) fn vp_started(cpu: &Cpu) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { cpu.report() };
-    report.started = 1;
-    report.online = 1;
-    // SINTs are masked at reset.
-    report.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
+/// The report of this CPU's VP, in the memory that the tool reads. It stays on the CPU.
+///
+/// Each method makes a reference to the report for itself, and calls nothing with it that could come back here.
+pub(crate) struct VpCounts {
+    vp: usize,
+    report: NonNull<VpReport>,
 }
 
-/// A VP goes off.
-pub(crate) fn vp_stopped(cpu: &Cpu) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the statement.
-    unsafe { cpu.report() }.online = 0;
-}
+impl VpCounts {
+    /// Takes the report of a VP.
+    ///
+    /// # Safety
+    ///
+    /// The code runs on the VP's CPU, and there has been none for this VP before.
+    pub(crate) unsafe fn new(vp: usize) -> Self {
+        Self { vp, report: memory::vp_report(vp) }
+    }
 
-/// Counts an event of the partition on the CPU where it happened.
-#[inline(always)]
-pub(crate) fn count(cpu: &Cpu, event: &Event<'_>) {
-    match *event {
-        Event::Hypercall { control, result, retry, .. } if !retry => {
-            // SAFETY: this is the VP's CPU, and the reference ends with the block.
-            let report = unsafe { cpu.report() };
-            let status = result.status().0;
-            match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
-                Some(slot) => {
-                    one_more(&mut slot.count);
-                    if status != 0 {
-                        one_more(&mut slot.failed);
-                        slot.last_failure = u32::from(status);
+    /// The report itself.
+    ///
+    /// # Safety
+    ///
+    /// No other reference that this gave is used any more once the result is.
+    #[expect(clippy::mut_from_ref, reason = "the report is not part of this value")]
+    #[inline(always)]
+    unsafe fn report(&self) -> &mut VpReport {
+        // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid. No other
+        // CPU reaches it: there is one `VpCounts` for it, which is neither `Send` nor `Sync`. That this is the only
+        // reference here is the caller's promise.
+        unsafe { &mut *self.report.as_ptr() }
+    }
+
+    /// Counts an exit.
+    #[inline(always)]
+    pub(crate) fn exit(&self, trap: Trap) {
+        // SAFETY: the reference ends with the statement.
+        unsafe { self.report() }.traps[trap as usize] += 1;
+    }
+
+    /// The VP goes on.
+    pub(crate) fn started(&self) {
+        // SAFETY: the reference ends with the function, which calls nothing of this type.
+        let report = unsafe { self.report() };
+        report.started = 1;
+        report.online = 1;
+        // SINTs are masked at reset.
+        report.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
+    }
+
+    /// The VP goes off.
+    pub(crate) fn stopped(&self) {
+        // SAFETY: the reference ends with the statement.
+        unsafe { self.report() }.online = 0;
+    }
+
+    /// Counts something of the guest's that has no meaning here.
+    pub(crate) fn fault(&self, kind: Fault, value: u64, guest: Left<'_>) {
+        // SAFETY: the reference ends with the statement; `place` reads registers and guest memory alone.
+        unsafe { self.report() }.fault(kind, value, || backtrace::place(guest));
+    }
+
+    /// Counts a rule that the guest broke, by its number.
+    pub(crate) fn finding(&self, rule: usize, value: u64, guest: Left<'_>) {
+        // SAFETY: the reference ends with the statement; `place` reads registers and guest memory alone.
+        unsafe { self.report() }.finding(rule, value, || backtrace::place(guest));
+    }
+
+    /// Counts an event of the partition on the CPU where it happened.
+    #[inline(always)]
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        match *event {
+            Event::Hypercall { control, result, retry, .. } if !retry => {
+                // SAFETY: the reference ends with the block, which calls nothing of this type.
+                let report = unsafe { self.report() };
+                let status = result.status().0;
+                match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
+                    Some(slot) => {
+                        one_more(&mut slot.count);
+                        if status != 0 {
+                            one_more(&mut slot.failed);
+                            slot.last_failure = u32::from(status);
+                        }
                     }
+                    None => one_more(&mut report.counts_lost),
                 }
-                None => one_more(&mut report.counts_lost),
             }
-        }
-        Event::RegisterGet { name, ref value, .. } => register(cpu, name.0, |slot| {
-            one_more(&mut slot.gets);
-            if value.is_err() {
-                one_more(&mut slot.failed);
-            }
-        }),
-        Event::RegisterSet { name, value, status, .. } => {
-            register(cpu, name.0, |slot| {
-                one_more(&mut slot.sets);
-                if status.0 != 0 {
+            Event::RegisterGet { name, ref value, .. } => self.register(name.0, |slot| {
+                one_more(&mut slot.gets);
+                if value.is_err() {
                     one_more(&mut slot.failed);
                 }
-            });
-            // The numbers of the SynIC's registers, and the one other that is kept.
-            let shown = (name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
-                || name == RegisterName::GUEST_OS_ID;
-            if shown && status == HvStatus::SUCCESS {
-                remember(cpu, name, value[0]);
+            }),
+            Event::RegisterSet { name, value, status, .. } => {
+                self.register(name.0, |slot| {
+                    one_more(&mut slot.sets);
+                    if status.0 != 0 {
+                        one_more(&mut slot.failed);
+                    }
+                });
+                // The numbers of the SynIC's registers, and the one other that is kept.
+                let shown = (name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
+                    || name == RegisterName::GUEST_OS_ID;
+                if shown && status == HvStatus::SUCCESS {
+                    self.remember(name, value[0]);
+                }
             }
+            // Nothing counts these. It is said here, inline, where the compiler knows which event it is.
+            Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
+            Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
+            Event::EndOfMessage { .. } | Event::MessageDropped { .. } | Event::Timer { .. } => {}
+            _ => self.rare_event(event),
         }
-        // Nobody counts these. It is said here, inline, where the compiler knows which event it is.
-        Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
-        Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
-        Event::EndOfMessage { .. } | Event::MessageDropped { .. } | Event::Timer { .. } => {}
-        _ => count_rare(cpu, event),
     }
-}
 
-/// Counts an access to a VP register.
-#[inline(always)]
-fn register(cpu: &Cpu, name: u32, access: impl FnOnce(&mut RegisterCount)) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { cpu.report() };
-    match RegisterCount::slot(&mut report.registers, name) {
-        Some(slot) => access(slot),
-        None => one_more(&mut report.counts_lost),
+    /// Counts an access to a VP register; `access` knows the slot alone.
+    #[inline(always)]
+    fn register(&self, name: u32, access: impl FnOnce(&mut RegisterCount)) {
+        // SAFETY: the reference ends with the function, which calls nothing of this type, and nor do the two callers'
+        // closures.
+        let report = unsafe { self.report() };
+        match RegisterCount::slot(&mut report.registers, name) {
+            Some(slot) => access(slot),
+            None => one_more(&mut report.counts_lost),
+        }
     }
-}
 
-/// Keeps the registers that the report shows.
-#[cold]
-#[inline(never)]
-fn remember(cpu: &Cpu, name: RegisterName, value: u64) {
-    // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let synic = &mut unsafe { cpu.report() }.synic;
-    let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
-    match name {
-        RegisterName::GUEST_OS_ID if value != 0 => report!(guest_os_id = value),
-        RegisterName::SCONTROL => synic.control = value,
-        RegisterName::SIMP => synic.message_page = value,
-        RegisterName::SIEFP => synic.event_flags_page = value,
-        _ if sint < synic.sints.len() => synic.sints[sint] = value,
-        _ => {}
+    /// Keeps the registers that the report shows.
+    #[cold]
+    #[inline(never)]
+    fn remember(&self, name: RegisterName, value: u64) {
+        // SAFETY: the reference ends with the function, which calls nothing of this type.
+        let synic = &mut unsafe { self.report() }.synic;
+        let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
+        match name {
+            RegisterName::GUEST_OS_ID if value != 0 => report!(guest_os_id = value),
+            RegisterName::SCONTROL => synic.control = value,
+            RegisterName::SIMP => synic.message_page = value,
+            RegisterName::SIEFP => synic.event_flags_page = value,
+            _ if sint < synic.sints.len() => synic.sints[sint] = value,
+            _ => {}
+        }
     }
-}
 
-/// Lets the judge of the strict mode look at an event, and counts what it finds.
-#[cold]
-#[inline(never)]
-pub(crate) fn judge(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &Event<'_>) {
-    judge.event(event, &mut |finding| found(cpu, finding));
-}
+    /// Counts what does not happen on a hot path.
+    fn rare_event(&self, event: &Event<'_>) {
+        match *event {
+            Event::Smccc { function, result, .. } => self.smccc(function, result),
+            Event::Crash { control, ref parameters, text, .. } => crash(self.vp, control, parameters, text),
+            _ => {}
+        }
+    }
 
-/// As [`judge`], of what happens on VMBus.
-#[cold]
-#[inline(never)]
-pub(crate) fn judge_bus(cpu: &Cpu, judge: &mut Judge<MAX_VPS>, event: &BusEvent<'_>) {
-    judge.bus_event(event, &mut |finding| found(cpu, finding));
-}
-
-fn found(cpu: &Cpu, finding: Finding) {
-    let number = finding.rule.number();
-    // SAFETY: this is the VP's CPU, and the reference ends with the statement; `place` uses no report.
-    unsafe { cpu.report() }.finding(number, finding.value, || backtrace::place(cpu));
-    if let Some(ring) = &cpu.trace {
-        ring.push_place(cpu, TraceKind::Finding, number as u64, finding.value);
+    fn smccc(&self, function: u32, result: u64) {
+        if function == VENDOR_HYP_UID {
+            // SAFETY: the report is ours, mapped and aligned, and VPs reach this field as an atomic alone.
+            let calls = unsafe { AtomicU32::from_ptr(addr_of_mut!((*memory::report()).uid_calls)) };
+            let more = |count: u32| Some(count.saturating_add(1));
+            // It always has a value to store.
+            let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+        // SAFETY: the reference ends with the function, which calls nothing of this type.
+        let report = unsafe { self.report() };
+        match SmcccCount::slot(&mut report.smccc, function) {
+            Some(slot) => {
+                one_more(&mut slot.count);
+                // From a function that asks for features, -1 is an answer.
+                let asks = matches!(function, ARCH_FEATURES | psci::FEATURES);
+                if result == u64::MAX && !asks {
+                    one_more(&mut slot.unknown);
+                }
+            }
+            None => one_more(&mut report.counts_lost),
+        }
     }
 }
 
@@ -175,49 +234,13 @@ pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
     fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
-/// What does not happen on a hot path.
-fn count_rare(cpu: &Cpu, event: &Event<'_>) {
-    match *event {
-        Event::Smccc { function, result, .. } => smccc(cpu, function, result),
-        Event::Crash { control, ref parameters, text, .. } => crash(cpu, control, parameters, text),
-        _ => {}
-    }
-}
-
-/// Functions that answer "not supported" about another function (Arm DEN0028 and DEN0022, "Function IDs").
-const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
-const PSCI_FEATURES: u32 = 0x8400_000a;
-
-fn smccc(cpu: &Cpu, function: u32, result: u64) {
-    if function == VENDOR_HYP_UID {
-        // SAFETY: the report is ours, mapped and aligned, and VPs reach this field as an atomic alone.
-        let calls = unsafe { AtomicU32::from_ptr(addr_of_mut!((*memory::report()).uid_calls)) };
-        let more = |count: u32| Some(count.saturating_add(1));
-        // It always has a value to store.
-        let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-    }
-    // SAFETY: this is the VP's CPU, and the reference ends with the function.
-    let report = unsafe { cpu.report() };
-    match SmcccCount::slot(&mut report.smccc, function) {
-        Some(slot) => {
-            one_more(&mut slot.count);
-            // From a function that asks for features, -1 is an answer.
-            let asks = matches!(function, SMCCC_ARCH_FEATURES | PSCI_FEATURES);
-            if result == u64::MAX && !asks {
-                one_more(&mut slot.unknown);
-            }
-        }
-        None => one_more(&mut report.counts_lost),
-    }
-}
-
-fn crash(cpu: &Cpu, control: u64, parameters: &[u64; 5], text: &[u8]) {
+fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
     /// Two VPs may notify at once.
     static CRASHING: Mutex<()> = Mutex::new(());
     let _lock = CRASHING.lock();
     // SAFETY: the report is ours and mapped, and any bytes are valid; the lock makes this the only reference.
     let crash: &mut CrashReport = unsafe { &mut *addr_of_mut!((*memory::report()).crash) };
-    crash.vp = cpu.index as u32;
+    crash.vp = vp as u32;
     crash.control = control;
     crash.parameters = *parameters;
     let len = text.len().min(crash.text.len());

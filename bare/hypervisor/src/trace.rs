@@ -5,7 +5,8 @@
 #![expect(unsafe_code, reason = "the trace region is a raw address")]
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_partition::BusEvent;
 use hv_partition::hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
@@ -13,29 +14,33 @@ use hv_tlfs::status::HvStatus;
 use hv_wire::{BootFlags, BootInfo, BusChange, Place, TraceKind, TraceRecord, TraceRing, Trap};
 
 use crate::arch::mrs;
-use crate::backtrace;
-use crate::trap::abort;
-use crate::vcpu;
+use crate::syndrome;
 
-/// This run is traced: for those who have no `Cpu` at hand.
-static ON: AtomicBool = AtomicBool::new(false);
-
-/// A VP's ring.
-#[derive(Clone, Copy, Debug)]
+/// A VP's ring. It stays on the VP's CPU, the only writer.
 pub(crate) struct Ring {
     base: u64,
     capacity: u64,
+    vp: u32,
+    here: PhantomData<*mut ()>,
 }
 
 impl Ring {
-    /// The ring of a VP, if this run is traced.
-    pub(crate) fn of(info: &BootInfo, vp: usize) -> Option<Self> {
+    /// Gives the ring of a VP, if this run is traced.
+    ///
+    /// # Safety
+    ///
+    /// The code runs on the VP's CPU, and there has been none for this VP before.
+    pub(crate) unsafe fn new(info: &BootInfo, vp: usize) -> Option<Self> {
         let share = TraceRing::share_of(info.trace_size, info.vps);
         let capacity = TraceRing::capacity_of(share);
         let on = info.flags & BootFlags::TRACE != 0 && capacity != 0 && vp < info.vps as usize;
-        let ring = on.then(|| Self { base: info.trace_base + vp as u64 * share, capacity })?;
+        let ring = on.then(|| Self {
+            base: info.trace_base + vp as u64 * share,
+            capacity,
+            vp: vp as u32,
+            here: PhantomData,
+        })?;
         ring.word(core::mem::offset_of!(TraceRing, capacity)).store(capacity, Ordering::Release);
-        ON.store(true, Ordering::Relaxed);
         Some(ring)
     }
 
@@ -47,7 +52,7 @@ impl Ring {
     /// Appends a record.
     #[cold]
     #[inline(never)]
-    pub(crate) fn push(&self, vp: usize, kind: TraceKind, values: [u64; 6]) {
+    pub(crate) fn push(&self, kind: TraceKind, values: [u64; 6]) {
         let head = self.word(core::mem::offset_of!(TraceRing, head));
         let number = head.load(Ordering::Relaxed);
         let tail = self.word(core::mem::offset_of!(TraceRing, tail)).load(Ordering::Acquire);
@@ -55,62 +60,53 @@ impl Ring {
             self.word(core::mem::offset_of!(TraceRing, dropped)).fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let record = TraceRecord { time: mrs!("cntpct_el0"), kind: kind as u32, vp: vp as u32, values };
+        let record = TraceRecord { time: mrs!("cntpct_el0"), kind: kind as u32, vp: self.vp, values };
         let place =
             self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<TraceRecord>() as u64;
-        // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes.
+        // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes; no other CPU
+        // writes there (`new`), and the tool does not read a record before `head` is behind it.
         unsafe { (place as *mut TraceRecord).write_volatile(record) };
         head.store(number + 1, Ordering::Release);
     }
 
     /// Appends a record of two values, where the guest is, and its first callers.
-    #[cold]
-    pub(crate) fn push_place(&self, cpu: &vcpu::Cpu, kind: TraceKind, first: u64, second: u64) {
-        let Place { pc, callers: [caller, next, last, ..], .. } = backtrace::place(cpu);
-        self.push(cpu.index, kind, [first, second, pc, caller, next, last]);
+    pub(crate) fn push_place(&self, kind: TraceKind, first: u64, second: u64, place: &Place) {
+        let Place { pc, callers: [caller, next, last, ..], .. } = *place;
+        self.push(kind, [first, second, pc, caller, next, last]);
     }
 
     /// Appends the record of an exit.
     #[cold]
     #[inline(never)]
-    pub(crate) fn exit(&self, vp: usize, trap: Trap, esr: u64) {
-        let address = if matches!(trap, Trap::GicMmio | Trap::Abort) { abort::fault_address(esr) } else { 0 };
-        self.push(vp, TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), address, 0, 0]);
+    pub(crate) fn exit(&self, trap: Trap, esr: u64) {
+        let address =
+            if matches!(trap, Trap::GicMmio | Trap::Abort) { syndrome::fault_address(esr) } else { 0 };
+        self.push(TraceKind::Exit, [trap as u64, esr, mrs!("elr_el2"), address, 0, 0]);
+    }
+
+    /// Appends the record of an interrupt that this CPU made pending in a list register.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn injected(&self, list_register: u64) {
+        // The virtual INTID is the low half (Arm ARM, "ICH_LR<n>_EL2").
+        let intid = u64::from(list_register as u32);
+        self.push(TraceKind::Injected, [intid, list_register, 0, 0, 0, 0]);
     }
 
     /// Appends the record of an event; some events need none.
     #[cold]
-    pub(crate) fn event(&self, vp: usize, event: &Event<'_>) {
+    pub(crate) fn event(&self, event: &Event<'_>) {
         if let Some((kind, values)) = record(event) {
-            self.push(vp, kind, values);
+            self.push(kind, values);
         }
     }
 
     /// Appends the record of an event of VMBus.
     #[cold]
-    pub(crate) fn bus_event(&self, vp: usize, event: &BusEvent<'_>) {
+    pub(crate) fn bus_event(&self, event: &BusEvent<'_>) {
         if let Some((kind, values)) = bus_record(event) {
-            self.push(vp, kind, values);
+            self.push(kind, values);
         }
-    }
-}
-
-/// Tells that this CPU made an interrupt pending in a list register.
-#[inline(always)]
-pub(crate) fn injected(list_register: u64) {
-    if ON.load(Ordering::Relaxed) {
-        ring_injected(list_register);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn ring_injected(list_register: u64) {
-    let vp = vcpu::current_index();
-    if let Some(ring) = crate::cpu_by_index(vp).and_then(|cpu| cpu.trace.as_ref()) {
-        // The virtual INTID is the low half (Arm ARM, "ICH_LR<n>_EL2").
-        let intid = u64::from(list_register as u32);
-        ring.push(vp, TraceKind::Injected, [intid, list_register, 0, 0, 0, 0]);
     }
 }
 

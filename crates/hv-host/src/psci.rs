@@ -2,6 +2,11 @@
 //!
 //! Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs" and the section of each function.
 
+pub use hv_tlfs::psci::{
+    AFFINITY_INFO, ALREADY_ON, CPU_OFF, CPU_ON, CPU_SUSPEND, FEATURES, INFO_OFF, INFO_ON, INFO_ON_PENDING,
+    INVALID_ADDRESS, INVALID_PARAMETERS, MIGRATE_INFO_TYPE, ON_PENDING, SMC64, SUCCESS, SYSTEM_OFF,
+    SYSTEM_RESET, VERSION,
+};
 use hv_tlfs::smccc::NOT_SUPPORTED;
 
 use lock_api::RawMutex;
@@ -12,49 +17,10 @@ use crate::vp::Power;
 use crate::{smccc, vp};
 use hv_memory::GuestMemory;
 
-/// PSCI_VERSION.
-pub const VERSION: u32 = 0x8400_0000;
-/// CPU_SUSPEND.
-pub const CPU_SUSPEND: u32 = 0x8400_0001;
-/// CPU_OFF.
-pub const CPU_OFF: u32 = 0x8400_0002;
-/// CPU_ON.
-pub const CPU_ON: u32 = 0x8400_0003;
-/// AFFINITY_INFO.
-pub const AFFINITY_INFO: u32 = 0x8400_0004;
-/// MIGRATE_INFO_TYPE.
-pub const MIGRATE_INFO_TYPE: u32 = 0x8400_0006;
-/// SYSTEM_OFF.
-pub const SYSTEM_OFF: u32 = 0x8400_0008;
-/// SYSTEM_RESET.
-pub const SYSTEM_RESET: u32 = 0x8400_0009;
-/// PSCI_FEATURES.
-pub const FEATURES: u32 = 0x8400_000a;
-/// Set in the 64-bit form of a function that has one.
-pub const SMC64: u32 = 0x4000_0000;
-
 /// The version that PSCI_VERSION gives: 1.1.
 pub const VERSION_1_1: u64 = 0x1_0001;
 /// The answer of MIGRATE_INFO_TYPE: no Trusted OS that would need migration.
 const MIGRATION_NOT_REQUIRED: u64 = 2;
-
-/// Success.
-pub const SUCCESS: u64 = 0;
-/// A parameter is wrong.
-pub const INVALID_PARAMETERS: u64 = -2i64 as u64;
-/// The VP is on.
-pub const ALREADY_ON: u64 = -4i64 as u64;
-/// The VP is starting.
-pub const ON_PENDING: u64 = -5i64 as u64;
-/// The entry point is not in the guest's memory.
-pub const INVALID_ADDRESS: u64 = -9i64 as u64;
-
-/// AFFINITY_INFO: on.
-pub const INFO_ON: u64 = 0;
-/// AFFINITY_INFO: off.
-pub const INFO_OFF: u64 = 1;
-/// AFFINITY_INFO: starting.
-pub const INFO_ON_PENDING: u64 = 2;
 
 /// Whether PSCI_FEATURES says that the function exists.
 const fn exists(function: u32) -> bool {

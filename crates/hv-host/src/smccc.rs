@@ -3,6 +3,7 @@
 //! Source: Arm SMC Calling Convention (DEN0028), "Arm Architecture Calls" and "General service queries"; TLFS, "Feature
 //! Discovery", "Hypervisor Discovery".
 
+pub use hv_tlfs::smccc::{ARCH_FEATURES, VERSION};
 use hv_tlfs::smccc::{NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_HYP_UID_64, VENDOR_UID};
 
 use lock_api::RawMutex;
@@ -13,10 +14,6 @@ use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::psci;
 
-/// SMCCC_VERSION.
-pub const VERSION: u32 = 0x8000_0000;
-/// SMCCC_ARCH_FEATURES.
-pub const ARCH_FEATURES: u32 = 0x8000_0001;
 /// The version that SMCCC_VERSION gives: 1.2, which allows results in X4 to X17 as a fast Get needs them.
 pub const VERSION_1_2: u64 = 0x1_0002;
 

@@ -120,6 +120,7 @@ pub mod memory;
 pub mod page;
 pub mod patch2018;
 pub mod port;
+pub mod psci;
 pub mod register;
 pub mod rules;
 pub mod sets;

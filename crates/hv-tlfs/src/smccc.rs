@@ -37,6 +37,13 @@ constants! {
     pub const VENDOR_UID_3: u32 = 0x1659_7024, "HV_SMCCC_UID_3";
 }
 
+/// SMCCC_VERSION (Arm SMCCC, DEN0028, "SMCCC_VERSION").
+pub const VERSION: u32 = 0x8000_0000;
+/// SMCCC_ARCH_FEATURES (Arm SMCCC, DEN0028, "SMCCC_ARCH_FEATURES").
+pub const ARCH_FEATURES: u32 = 0x8000_0001;
+/// SMCCC_ARCH_SOC_ID (Arm SMCCC, DEN0028, "SMCCC_ARCH_SOC_ID").
+pub const ARCH_SOC_ID: u32 = 0x8000_0002;
+
 /// W0 to W3 of Microsoft's answer to [`VENDOR_HYP_UID`].
 ///
 /// Linux writes the same 16 bytes as the UUID 58ba324d-6447-24cd-756c-ef8e24705916, whose words are little-endian.

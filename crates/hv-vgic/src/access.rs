@@ -1,7 +1,7 @@
 //! Trapped accesses: which frame, which size, and what is refused.
 
 use crate::gic::Gic;
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::Cpu;
 use crate::regs::{GICD_ID, GICR_ID, ID_REGISTERS, gicd, gicr};
 
 /// Bytes of the distributor's frame.
@@ -74,21 +74,14 @@ impl Access {
 }
 
 impl Gic<'_> {
-    /// The guest on `vp`, whose CPU this is, reads a register.
+    /// Reads a register for the guest on this CPU's VP.
     ///
     /// # Errors
     /// [`Fault`] where the register does not exist in that size, or the access is not aligned to its size. Reserved
     /// words read as zero.
-    pub fn read<L: ListRegisters, P: Physical>(
-        &self,
-        vp: usize,
-        access: Access,
-        lists: &L,
-        physical: &P,
-    ) -> Result<u64, Fault> {
+    pub fn read<C: Cpu>(&self, cpu: &C, access: Access) -> Result<u64, Fault> {
         access.check(self.vps.len())?;
-        self.vps.get(vp).ok_or(Fault)?;
-        let cpu = Cpu { vp, lists, physical };
+        self.vps.get(cpu.vp()).ok_or(Fault)?;
         let shift = access.offset % 4 * 8;
         let low = u64::from(self.read_word(cpu, access.frame, access.offset & !3));
         Ok(match access.size {
@@ -98,21 +91,13 @@ impl Gic<'_> {
         })
     }
 
-    /// The guest on `vp`, whose CPU this is, writes a register.
+    /// Writes a register for the guest on this CPU's VP.
     ///
     /// # Errors
     /// [`Fault`] as for [`read`](Self::read). Writes to reserved words have no effect.
-    pub fn write<L: ListRegisters, P: Physical>(
-        &self,
-        vp: usize,
-        access: Access,
-        value: u64,
-        lists: &L,
-        physical: &P,
-    ) -> Result<(), Fault> {
+    pub fn write<C: Cpu>(&self, cpu: &C, access: Access, value: u64) -> Result<(), Fault> {
         access.check(self.vps.len())?;
-        self.vps.get(vp).ok_or(Fault)?;
-        let cpu = Cpu { vp, lists, physical };
+        self.vps.get(cpu.vp()).ok_or(Fault)?;
         let lane = access.offset % 4;
         // The upper halves of the 64-bit registers have no field that can be written.
         let (value, bytes) = if access.size == 1 {
@@ -127,11 +112,7 @@ impl Gic<'_> {
         Ok(())
     }
 
-    fn read_word<L, P>(&self, cpu: Cpu<'_, L, P>, frame: Frame, offset: u32) -> u32
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    fn read_word<C: Cpu>(&self, cpu: &C, frame: Frame, offset: u32) -> u32 {
         let (identity, in_frame) = match frame {
             Frame::Distributor => (&GICD_ID, offset),
             Frame::Redistributor(_) => (&GICR_ID, offset % gicr::SGI_FRAME),

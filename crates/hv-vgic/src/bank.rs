@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::gic::{After, Gic};
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::{Cpu, Physical as _};
 use crate::regs::gicd;
 use crate::state::{VpState, bit, members};
 
@@ -97,12 +97,8 @@ impl Word {
 
 impl Gic<'_> {
     /// Before a read of something that another VP's list registers may hold: asks that VP for the truth.
-    pub(crate) fn prepare<L, P>(&self, cpu: Cpu<'_, L, P>, vp: usize, word: Word, set: u64) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
-        if vp == cpu.vp || !word.needs_truth() {
+    pub(crate) fn prepare<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64) -> After {
+        if vp == cpu.vp() || !word.needs_truth() {
             return After::Done;
         }
         let state = self.vps[vp].state.lock();
@@ -110,14 +106,10 @@ impl Gic<'_> {
     }
 
     /// Reads the fields of the INTIDs in `set`, which are `vp`'s.
-    pub(crate) fn read_bank<L, P>(&self, cpu: Cpu<'_, L, P>, vp: usize, word: Word, set: u64) -> u32
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn read_bank<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64) -> u32 {
         let mut state = self.vps[vp].state.lock();
-        if vp == cpu.vp && word.needs_truth() && state.in_lr & set != 0 {
-            state.look(cpu.lists);
+        if vp == cpu.vp() && word.needs_truth() && state.in_lr & set != 0 {
+            state.look(cpu.lists());
         }
         match word.field {
             Field::Priority => word.priorities(&state, set),
@@ -131,7 +123,7 @@ impl Gic<'_> {
                 let inbox = self.vps[vp].inbox.load(Ordering::Relaxed);
                 let mut pending = state.pending | inbox | state.lr_pending & state.in_lr;
                 for intid in members(set & self.backed) {
-                    let outside = cpu.physical.is_pending(vp, intid);
+                    let outside = cpu.physical().is_pending(vp, intid);
                     pending |= if outside { bit(intid) } else { 0 };
                 }
                 word.narrow(pending & set)
@@ -140,18 +132,7 @@ impl Gic<'_> {
     }
 
     /// Writes the fields of the INTIDs in `set`, which are `vp`'s.
-    pub(crate) fn write_bank<L, P>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        vp: usize,
-        word: Word,
-        set: u64,
-        value: u32,
-    ) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn write_bank<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64, value: u32) -> After {
         let mut state = self.vps[vp].state.lock();
         let bits = word.widen(value) & set;
         // What becomes of it matters only for interrupts that are pending, active or in a list register.
@@ -174,14 +155,14 @@ impl Gic<'_> {
                 let changed = bits & if on { !state.enabled } else { state.enabled };
                 state.enabled ^= changed;
                 for intid in members(changed & self.backed) {
-                    cpu.physical.set_enabled(vp, intid, on);
+                    cpu.physical().set_enabled(vp, intid, on);
                 }
                 changed & (state.in_lr | state.pending)
             }
             Field::SetPending | Field::ClearPending => self.set_pending(cpu, vp, word, bits, &mut state),
             Field::SetActive => {
                 for intid in members(bits & self.backed & !state.active) {
-                    cpu.physical.set_active(vp, intid);
+                    cpu.physical().set_active(vp, intid);
                 }
                 state.force_active(bits);
                 bits
@@ -197,20 +178,10 @@ impl Gic<'_> {
     }
 
     /// Makes interrupts pending or not pending; gives those for which list registers must be looked at.
-    fn set_pending<L, P>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        vp: usize,
-        word: Word,
-        bits: u64,
-        state: &mut VpState,
-    ) -> u64
-    where
-        P: Physical,
-    {
+    fn set_pending<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, bits: u64, state: &mut VpState) -> u64 {
         let on = word.field == Field::SetPending;
         for intid in members(bits & self.backed) {
-            cpu.physical.set_pending(vp, intid, on);
+            cpu.physical().set_pending(vp, intid, on);
         }
         let own = bits & !self.backed;
         if on {
@@ -226,24 +197,21 @@ impl Gic<'_> {
     }
 
     /// Sets triggers. SGIs are edge-triggered always.
-    fn set_triggers<L, P>(
+    fn set_triggers<C: Cpu>(
         &self,
-        cpu: Cpu<'_, L, P>,
+        cpu: &C,
         vp: usize,
         word: Word,
         set: u64,
         value: u32,
         state: &mut VpState,
-    ) -> After
-    where
-        P: Physical,
-    {
+    ) -> After {
         for intid in members(set & !0xffff) {
             let edge = value >> ((intid - word.first) * 2 + 1) & 1 != 0;
             let before = state.edge;
             state.edge = before & !bit(intid) | if edge { bit(intid) } else { 0 };
             if state.edge != before && self.backed & bit(intid) != 0 {
-                cpu.physical.set_edge(vp, intid, edge);
+                cpu.physical().set_edge(vp, intid, edge);
             }
         }
         After::Done

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::bank::Word;
 use crate::gic::{After, Gic};
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::{Cpu, Physical as _};
 use crate::regs::{IIDR_VALUE, gicd};
 use crate::state::{INTIDS, SPIS, bit, members};
 
@@ -39,11 +39,7 @@ impl Distributor {
 }
 
 impl Gic<'_> {
-    pub(crate) fn read_distributor<L, P>(&self, cpu: Cpu<'_, L, P>, offset: u32) -> u32
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn read_distributor<C: Cpu>(&self, cpu: &C, offset: u32) -> u32 {
         match offset {
             gicd::CTLR => self.groups.load(Ordering::Relaxed) | gicd::CTLR_ARE | gicd::CTLR_DS,
             gicd::TYPER => gicd::TYPER_VALUE,
@@ -55,11 +51,7 @@ impl Gic<'_> {
         }
     }
 
-    pub(crate) fn write_distributor<L, P>(&self, cpu: Cpu<'_, L, P>, offset: u32, value: u32, bytes: u32)
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn write_distributor<C: Cpu>(&self, cpu: &C, offset: u32, value: u32, bytes: u32) {
         match offset {
             gicd::CTLR => self.set_groups(cpu, value & (gicd::CTLR_GROUP0 | gicd::CTLR_GROUP1)),
             gicd::IROUTER..gicd::IROUTER_END => {
@@ -76,7 +68,7 @@ impl Gic<'_> {
         }
     }
 
-    fn read_spis<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, word: Word) -> u32 {
+    fn read_spis<C: Cpu>(&self, cpu: &C, word: Word) -> u32 {
         let mut left = word.members(0xf) & SPIS;
         let (mut value, mut asked, mut tries) = (0, None, 0);
         while left != 0 {
@@ -98,11 +90,7 @@ impl Gic<'_> {
         value
     }
 
-    pub(crate) fn write_spis<L, P>(&self, cpu: Cpu<'_, L, P>, word: Word, set: u64, value: u32)
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn write_spis<C: Cpu>(&self, cpu: &C, word: Word, set: u64, value: u32) {
         let mut left = set;
         while left != 0 {
             let distributor = self.distributor.lock();
@@ -115,7 +103,7 @@ impl Gic<'_> {
     }
 
     /// GICD_CTLR: the group enables count for all VPs.
-    fn set_groups<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, groups: u32) {
+    fn set_groups<C: Cpu>(&self, cpu: &C, groups: u32) {
         if self.groups.swap(groups, Ordering::Relaxed) == groups {
             return;
         }
@@ -129,11 +117,7 @@ impl Gic<'_> {
     }
 
     /// GICD_IROUTER: the SPI's home becomes the VP with this affinity. While there is none, the SPI stays pending.
-    fn set_route<L, P>(&self, cpu: Cpu<'_, L, P>, intid: u32, affinity: u32) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    fn set_route<C: Cpu>(&self, cpu: &C, intid: u32, affinity: u32) -> After {
         let mut distributor = self.distributor.lock();
         *distributor.route(intid) = affinity;
         let home = distributor.home(intid);
@@ -160,11 +144,7 @@ impl Gic<'_> {
     }
 
     /// Gives SPIs that are no longer routed to `vp` their new home, unless they are active.
-    pub(crate) fn move_spis<L, P>(&self, cpu: Cpu<'_, L, P>, vp: usize) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn move_spis<C: Cpu>(&self, cpu: &C, vp: usize) -> After {
         let mut distributor = self.distributor.lock();
         let movable = self.vps[vp].state.lock().movable();
         let mut here = 0;
@@ -176,16 +156,16 @@ impl Gic<'_> {
             settings.pending |= self.vps[vp].inbox.fetch_and(!bit(intid), Ordering::Acquire) & bit(intid);
             distributor.home[intid as usize & (SPI_COUNT - 1)] = target as u16;
             if self.backed & bit(intid) != 0 {
-                cpu.physical.route(intid, target);
+                cpu.physical().route(intid, target);
             }
             self.vps[target].state.lock().insert(intid, &settings);
-            if target == cpu.vp {
+            if target == cpu.vp() {
                 here |= settings.pending;
             } else if settings.pending != 0 {
                 self.post(cpu, target, intid);
             }
         }
-        if here == 0 { After::Done } else { self.refill(cpu, self.vps[cpu.vp].state.lock(), here) }
+        if here == 0 { After::Done } else { self.refill(cpu, self.vps[cpu.vp()].state.lock(), here) }
     }
 }
 

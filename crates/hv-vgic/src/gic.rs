@@ -6,7 +6,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::bank::Word;
 use crate::distributor::Distributor;
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::{Cpu, Physical as _};
 use crate::regs::{gicd, sgir};
 use crate::state::{INTIDS, Rules, SPIS, VpState, bit, members};
 
@@ -94,58 +94,40 @@ impl<'a> Gic<'a> {
         Self { vps, backed: set, groups: AtomicU32::new(0), distributor: Mutex::new(Distributor::new()) }
     }
 
-    /// A physical interrupt arrived on the CPU of `vp`, was acknowledged, and its priority was dropped: it is active at
+    /// A physical interrupt arrived on this CPU, was acknowledged, and its priority was dropped: it is active at
     /// the physical GIC until the guest or the Gic deactivates it. An INTID that is not backed is ignored.
     #[inline]
-    pub fn physical<L: ListRegisters, P: Physical>(&self, vp: usize, intid: u32, lists: &L, physical: &P) {
+    pub fn physical<C: Cpu>(&self, cpu: &C, intid: u32) {
         if intid >= INTIDS || self.backed & bit(intid) == 0 {
             return;
         }
-        let cpu = Cpu { vp, lists, physical };
         if bit(intid) & SPIS == 0 { self.deliver_own(cpu, intid) } else { self.deliver_spi(cpu, intid) }
     }
 
-    /// Makes an interrupt of a VP pending, as an edge: the hypervisor is its source. `current` is the VP whose CPU this
-    /// is. For an SPI `vp` does not count: it goes where GICD_IROUTER says. INTIDs and VPs that do not exist are
+    /// Makes an interrupt of a VP pending, as an edge: the hypervisor is its source. For an SPI `vp` does not count: it goes where GICD_IROUTER says. INTIDs and VPs that do not exist are
     /// ignored. A backed interrupt is made pending at the physical GIC, which then delivers it.
-    pub fn assert<L: ListRegisters, P: Physical>(
-        &self,
-        current: usize,
-        vp: usize,
-        intid: u32,
-        lists: &L,
-        physical: &P,
-    ) {
-        let cpu = Cpu { vp: current, lists, physical };
+    pub fn assert<C: Cpu>(&self, cpu: &C, vp: usize, intid: u32) {
         if intid >= INTIDS {
             return;
         }
         if self.backed & bit(intid) != 0 {
             if vp < self.vps.len() {
-                physical.set_pending(vp, intid, true);
+                cpu.physical().set_pending(vp, intid, true);
             }
         } else if bit(intid) & SPIS != 0 {
             self.deliver_spi(cpu, intid);
-        } else if vp == current {
+        } else if vp == cpu.vp() {
             self.deliver_own(cpu, intid);
         } else {
             self.post(cpu, vp, intid);
         }
     }
 
-    /// The guest on `vp` wrote `value` to an SGI generation register.
-    pub fn sgi<L: ListRegisters, P: Physical>(
-        &self,
-        vp: usize,
-        register: SgiRegister,
-        value: u64,
-        lists: &L,
-        physical: &P,
-    ) {
-        let cpu = Cpu { vp, lists, physical };
+    /// The guest on this CPU's VP wrote `value` to an SGI generation register.
+    pub fn sgi<C: Cpu>(&self, cpu: &C, register: SgiRegister, value: u64) {
         let intid = sgir::intid(value);
         if sgir::all_others(value) {
-            for target in (0..self.vps.len()).filter(|&target| target != vp) {
+            for target in (0..self.vps.len()).filter(|&target| target != cpu.vp()) {
                 self.send(cpu, register, target, intid);
             }
         } else if let Some(cluster) = sgir::cluster(value) {
@@ -156,30 +138,23 @@ impl<'a> Gic<'a> {
     }
 
     /// Sends one SGI to one VP, which may not exist.
-    fn send<L: ListRegisters, P: Physical>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        register: SgiRegister,
-        target: usize,
-        intid: u32,
-    ) {
+    fn send<C: Cpu>(&self, cpu: &C, register: SgiRegister, target: usize, intid: u32) {
         let Some(vp) = self.vps.get(target) else { return };
         if register != SgiRegister::Sgi1 && vp.state.lock().group1 & bit(intid) != 0 {
             return;
         }
-        if target == cpu.vp { self.deliver_own(cpu, intid) } else { self.post(cpu, target, intid) }
+        if target == cpu.vp() { self.deliver_own(cpu, intid) } else { self.post(cpu, target, intid) }
     }
 
     /// This CPU was kicked, or took a maintenance interrupt, or is about to enter a VP that was reset.
-    pub fn sync<L: ListRegisters, P: Physical>(&self, vp: usize, lists: &L, physical: &P) {
-        let cpu = Cpu { vp, lists, physical };
-        let Some(own) = self.vps.get(vp) else { return };
+    pub fn sync<C: Cpu>(&self, cpu: &C) {
+        let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
         let new = own.inbox.swap(0, Ordering::Acquire);
         let mut left = new;
         if !(state.busy || state.moving != 0 || own.wanted.load(Ordering::Relaxed)) {
             let rules = self.rules();
-            left = members(new).filter(|&intid| !state.place(intid, rules, lists)).map(bit).sum();
+            left = members(new).filter(|&intid| !state.place(intid, rules, cpu.lists())).map(bit).sum();
             if left == 0 {
                 return;
             }
@@ -188,47 +163,45 @@ impl<'a> Gic<'a> {
         self.finish(cpu, after);
     }
 
-    /// The guest on `vp` wrote the INTID to ICC_DIR_EL1, and the write was trapped by
+    /// The guest on this CPU's VP wrote the INTID to ICC_DIR_EL1, and the write was trapped by
     /// [`hcr::TDIR`](crate::hcr::TDIR). It may deactivate an SPI that another VP acknowledged.
-    pub fn deactivate<L: ListRegisters, P: Physical>(&self, vp: usize, intid: u32, lists: &L, physical: &P) {
-        let cpu = Cpu { vp, lists, physical };
-        if vp >= self.vps.len() || intid >= INTIDS {
+    pub fn deactivate<C: Cpu>(&self, cpu: &C, intid: u32) {
+        if cpu.vp() >= self.vps.len() || intid >= INTIDS {
             return;
         }
         let set = bit(intid);
         if set & SPIS != 0 {
             self.write_spis(cpu, Word::SPI_ICACTIVER, set, u32::MAX);
         } else {
-            let after = self.write_bank(cpu, vp, Word::PRIVATE_ICACTIVER, set, u32::MAX);
+            let after = self.write_bank(cpu, cpu.vp(), Word::PRIVATE_ICACTIVER, set, u32::MAX);
             self.finish(cpu, after);
         }
     }
 
-    /// Whether an interrupt that the VP could be given waits. Called on the VP's own CPU.
+    /// Returns true while an interrupt waits that this CPU's VP could be given.
     #[must_use]
-    pub fn has_pending<L: ListRegisters>(&self, vp: usize, lists: &L) -> bool {
-        self.vps.get(vp).is_some_and(|own| {
-            own.state.lock().has_pending(self.rules(), own.inbox.load(Ordering::Relaxed), lists)
+    pub fn has_pending<C: Cpu>(&self, cpu: &C) -> bool {
+        self.vps.get(cpu.vp()).is_some_and(|own| {
+            own.state.lock().has_pending(self.rules(), own.inbox.load(Ordering::Relaxed), cpu.lists())
         })
     }
 
-    /// The VP stopped (CPU_OFF), or is about to be started. Called on its own CPU, whose list registers are free
+    /// This CPU's VP stopped (CPU_OFF), or is about to be started. The CPU's list registers are free
     /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and leaves
     /// the list registers alone: what became pending while the VP was off may be in them.
     ///
     /// No interrupt is active any more, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending interrupts stay pending and the redistributor keeps its settings, as
     /// they do in a GIC whose processor is switched off. [`sync`](Self::sync) before the VP's first instruction gives
     /// the VP what is pending.
-    pub fn reset_vp<L: ListRegisters, P: Physical>(&self, vp: usize, lists: &L, physical: &P) {
-        let cpu = Cpu { vp, lists, physical };
-        let Some(own) = self.vps.get(vp) else { return };
+    pub fn reset_vp<C: Cpu>(&self, cpu: &C) {
+        let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
         state.pending |= own.inbox.swap(0, Ordering::Acquire);
         state.end_all(self.rules());
         state.fold(cpu, self.rules());
         let acknowledged = state.pending & self.backed;
         state.give_back(cpu, acknowledged);
-        state.rest(lists);
+        state.rest(cpu.lists());
         state.asleep = true;
         let after = self.folded(cpu, &state);
         drop(state);
@@ -251,26 +224,17 @@ impl<'a> Gic<'a> {
 
     /// Makes an interrupt of this CPU's own VP pending.
     #[inline]
-    fn deliver_own<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, intid: u32) {
-        let Some(own) = self.vps.get(cpu.vp) else { return };
+    fn deliver_own<C: Cpu>(&self, cpu: &C, intid: u32) {
+        let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
-        if !state.place(intid, self.rules(), cpu.lists) {
+        if !state.place(intid, self.rules(), cpu.lists()) {
             let after = self.deliver_slowly(cpu, state, intid);
             self.finish(cpu, after);
         }
     }
 
     #[cold]
-    fn deliver_slowly<L, P>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        mut state: MutexGuard<'_, VpState>,
-        intid: u32,
-    ) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    fn deliver_slowly<C: Cpu>(&self, cpu: &C, mut state: MutexGuard<'_, VpState>, intid: u32) -> After {
         let set = bit(intid);
         let disabled_backed = self.backed & set & !state.enabled;
         let ineligible = set & !state.eligible(self.rules());
@@ -283,25 +247,25 @@ impl<'a> Gic<'a> {
     }
 
     /// Makes an interrupt of another VP pending.
-    pub(crate) fn post<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, intid: u32) {
+    pub(crate) fn post<C: Cpu>(&self, cpu: &C, vp: usize, intid: u32) {
         if let Some(other) = self.vps.get(vp) {
             if other.inbox.fetch_or(bit(intid), Ordering::Release) == 0 {
-                cpu.physical.kick(vp);
+                cpu.physical().kick(vp);
             }
         }
     }
 
     /// Makes an SPI pending at its home.
-    fn deliver_spi<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, intid: u32) {
+    fn deliver_spi<C: Cpu>(&self, cpu: &C, intid: u32) {
         let distributor = self.distributor.lock();
         let home = distributor.home(intid);
-        if home != cpu.vp {
+        if home != cpu.vp() {
             self.post(cpu, home, intid);
             return;
         }
         let Some(own) = self.vps.get(home) else { return };
         let mut state = own.state.lock();
-        if !state.place(intid, self.rules(), cpu.lists) {
+        if !state.place(intid, self.rules(), cpu.lists()) {
             let after = self.deliver_slowly(cpu, state, intid);
             drop(distributor);
             self.finish(cpu, after);
@@ -309,46 +273,28 @@ impl<'a> Gic<'a> {
     }
 
     /// Folds and fills the list registers of this CPU; `new` interrupts became pending.
-    pub(crate) fn refill<L, P>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        mut state: MutexGuard<'_, VpState>,
-        new: u64,
-    ) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn refill<C: Cpu>(&self, cpu: &C, mut state: MutexGuard<'_, VpState>, new: u64) -> After {
         let rules = self.rules();
         state.fold(cpu, rules);
         // After the fold: it applies what other VPs cleared before the new ones came.
         state.pending |= new;
         let disabled = new & rules.backed & !state.enabled & !state.active;
         state.give_back(cpu, disabled);
-        state.fill(rules, cpu.lists);
+        state.fill(rules, cpu.lists());
         self.folded(cpu, &state)
     }
 
     /// Lets those know who wait for this VP.
-    fn folded<L, P>(&self, cpu: Cpu<'_, L, P>, state: &VpState) -> After {
-        let own = &self.vps[cpu.vp];
+    fn folded<C: Cpu>(&self, cpu: &C, state: &VpState) -> After {
+        let own = &self.vps[cpu.vp()];
         own.wanted.store(false, Ordering::Relaxed);
         own.folds.fetch_add(1, Ordering::Release);
-        if state.movable() == 0 { After::Done } else { After::Move(cpu.vp) }
+        if state.movable() == 0 { After::Done } else { After::Move(cpu.vp()) }
     }
 
     /// Puts changes of a VP's state into effect: on this CPU at once, on another one by a kick.
-    pub(crate) fn apply<L, P>(
-        &self,
-        cpu: Cpu<'_, L, P>,
-        vp: usize,
-        mut state: MutexGuard<'_, VpState>,
-    ) -> After
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
-        if vp == cpu.vp {
+    pub(crate) fn apply<C: Cpu>(&self, cpu: &C, vp: usize, mut state: MutexGuard<'_, VpState>) -> After {
+        if vp == cpu.vp() {
             return self.refill(cpu, state, 0);
         }
         state.busy = true;
@@ -356,16 +302,16 @@ impl<'a> Gic<'a> {
     }
 
     /// Asks another VP to fold. If none of its list registers is in use, there is nothing to wait for.
-    pub(crate) fn call<L, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, state: &VpState) -> After {
+    pub(crate) fn call<C: Cpu>(&self, cpu: &C, vp: usize, state: &VpState) -> After {
         let other = &self.vps[vp];
         let folds = other.folds.load(Ordering::Relaxed);
         other.wanted.store(true, Ordering::Release);
-        cpu.physical.kick(vp);
+        cpu.physical().kick(vp);
         if state.in_lr == 0 { After::Done } else { After::Await(vp, folds) }
     }
 
     /// Does what is left, with no lock held.
-    pub(crate) fn finish<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, mut after: After) {
+    pub(crate) fn finish<C: Cpu>(&self, cpu: &C, mut after: After) {
         loop {
             match after {
                 After::Done => return,
@@ -377,15 +323,15 @@ impl<'a> Gic<'a> {
 
     /// Waits until another VP has folded, and serves what others ask of this one meanwhile.
     #[cold]
-    fn wait<L: ListRegisters, P: Physical>(&self, cpu: Cpu<'_, L, P>, vp: usize, folds: u32) {
+    fn wait<C: Cpu>(&self, cpu: &C, vp: usize, folds: u32) {
         for _ in 0..PATIENCE {
             if self.vps[vp].folds.load(Ordering::Acquire) != folds {
                 return;
             }
-            if self.vps[cpu.vp].wanted.load(Ordering::Relaxed) {
-                self.sync(cpu.vp, cpu.lists, cpu.physical);
+            if self.vps[cpu.vp()].wanted.load(Ordering::Relaxed) {
+                self.sync(cpu);
             }
-            cpu.physical.relax();
+            cpu.physical().relax();
         }
     }
 }

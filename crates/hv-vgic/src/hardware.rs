@@ -1,4 +1,4 @@
-//! What the Gic needs of the machine: the list registers of the CPU that it runs on, and the physical GIC.
+//! What the Gic needs of the machine: the CPU that it runs on with its list registers, and the physical GIC.
 
 /// The list registers and the hypervisor control register of the CPU that makes the call.
 ///
@@ -51,18 +51,17 @@ pub trait Physical {
     }
 }
 
-/// The CPU that a call runs on.
-pub(crate) struct Cpu<'c, L, P> {
-    /// The VP that is pinned to it.
-    pub(crate) vp: usize,
-    pub(crate) lists: &'c L,
-    pub(crate) physical: &'c P,
-}
+/// The CPU that a call runs on, as its owner knows it: a value of this type must stay on its CPU.
+pub trait Cpu {
+    /// The CPU's list registers.
+    type Lists: ListRegisters;
+    /// The physical GIC, and the other CPUs.
+    type Physical: Physical;
 
-impl<L, P> Clone for Cpu<'_, L, P> {
-    fn clone(&self) -> Self {
-        *self
-    }
+    /// Number of the VP that is pinned to the CPU.
+    fn vp(&self) -> usize;
+    /// The CPU's list registers.
+    fn lists(&self) -> &Self::Lists;
+    /// The physical GIC, as the CPU reaches it.
+    fn physical(&self) -> &Self::Physical;
 }
-
-impl<L, P> Copy for Cpu<'_, L, P> {}

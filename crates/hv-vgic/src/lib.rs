@@ -2,8 +2,8 @@
 //!
 //! It is for a hypervisor that pins VP n to CPU n and gives its guest the hardware's virtual CPU interface
 //! (`HCR_EL2.IMO` = 1): the guest acknowledges and ends interrupts with no exit, and everything else of the interrupt
-//! controller is here. The crate does no I/O. Its owner passes in the list registers of the CPU that it runs on
-//! ([`ListRegisters`]) and the physical GIC ([`Physical`]), and calls
+//! controller is here. The crate does no I/O. Its owner passes in the CPU that it runs on ([`Cpu`]: the
+//! VP's number, list registers, the physical GIC), and calls
 //!
 //! - [`Gic::physical`] for a physical interrupt that belongs to the guest,
 //! - [`Gic::assert`] for one that the hypervisor makes up (SynIC), on any VP,
@@ -84,5 +84,5 @@ mod tests;
 
 pub use access::{Access, Fault, Frame};
 pub use gic::{Gic, SgiRegister, VpGic};
-pub use hardware::{ListRegisters, Physical};
+pub use hardware::{Cpu, ListRegisters, Physical};
 pub use regs::{hcr, lr};

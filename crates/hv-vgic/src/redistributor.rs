@@ -2,16 +2,12 @@
 
 use crate::bank::Word;
 use crate::gic::Gic;
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::Cpu;
 use crate::regs::{IIDR_VALUE, gicr};
 
 impl Gic<'_> {
     /// Reads a word of the redistributor of VP `of`, which exists.
-    pub(crate) fn read_redistributor<L, P>(&self, cpu: Cpu<'_, L, P>, of: usize, offset: u32) -> u32
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
+    pub(crate) fn read_redistributor<C: Cpu>(&self, cpu: &C, of: usize, offset: u32) -> u32 {
         match offset {
             gicr::IIDR => IIDR_VALUE,
             gicr::TYPER => self.redistributor_type(of) as u32,
@@ -30,17 +26,14 @@ impl Gic<'_> {
     }
 
     /// Writes bytes of a word of the redistributor of VP `of`, which exists.
-    pub(crate) fn write_redistributor<L, P>(
+    pub(crate) fn write_redistributor<C: Cpu>(
         &self,
-        cpu: Cpu<'_, L, P>,
+        cpu: &C,
         of: usize,
         offset: u32,
         value: u32,
         bytes: u32,
-    ) where
-        L: ListRegisters,
-        P: Physical,
-    {
+    ) {
         match offset {
             gicr::WAKER => self.vps[of].state.lock().asleep = value & gicr::WAKER_PROCESSOR_SLEEP != 0,
             gicr::SGI_FRAME.. => {

@@ -1,6 +1,6 @@
 //! What the Gic knows about one VP's interrupts, and how it stands to the VP's list registers.
 
-use crate::hardware::{Cpu, ListRegisters, Physical};
+use crate::hardware::{Cpu, ListRegisters, Physical as _};
 use crate::regs::{PRIORITY_MASK, hcr, lr};
 
 /// INTIDs that exist: 16 SGIs, 16 PPIs, 32 SPIs. A set of them is a `u64`.
@@ -227,18 +227,14 @@ impl VpState {
     }
 
     /// Empties the list registers into the software state, and applies what other VPs asked for.
-    pub(crate) fn fold<L, P>(&mut self, cpu: Cpu<'_, L, P>, rules: Rules)
-    where
-        L: ListRegisters,
-        P: Physical,
-    {
-        self.look(cpu.lists);
+    pub(crate) fn fold<C: Cpu>(&mut self, cpu: &C, rules: Rules) {
+        self.look(cpu.lists());
         for intid in members(self.in_lr) {
-            cpu.lists.write(usize::from(self.lr_of[intid as usize & 63]), 0);
+            cpu.lists().write(usize::from(self.lr_of[intid as usize & 63]), 0);
         }
         let held = self.pending | self.active | self.lr_pending | self.lr_active;
         if self.control & hcr::LRENPIE != 0 {
-            self.active &= !self.ended_outside(cpu.lists);
+            self.active &= !self.ended_outside(cpu.lists());
         }
         // In a list register what was active before stays what it was, and what an acknowledge made active is not forced.
         let on_top = self.active & !self.lr_active;
@@ -254,24 +250,24 @@ impl VpState {
         // A backed interrupt that was disabled goes back to the physical GIC until the guest enables it.
         self.latch(cpu, rules.backed & self.pending & !self.enabled & !self.active);
         for intid in members(rules.backed & held & !(self.pending | self.active)) {
-            cpu.physical.deactivate(intid);
+            cpu.physical().deactivate(intid);
         }
     }
 
     /// Takes backed interrupts that are pending, not active, and in no list register, back to the physical GIC.
-    pub(crate) fn give_back<L, P: Physical>(&mut self, cpu: Cpu<'_, L, P>, set: u64) {
+    pub(crate) fn give_back<C: Cpu>(&mut self, cpu: &C, set: u64) {
         self.latch(cpu, set);
         for intid in members(set) {
-            cpu.physical.deactivate(intid);
+            cpu.physical().deactivate(intid);
         }
     }
 
     /// Backed interrupts are not pending here any more: the physical GIC sees a level by itself, and an edge is latched
     /// there.
-    fn latch<L, P: Physical>(&mut self, cpu: Cpu<'_, L, P>, set: u64) {
+    fn latch<C: Cpu>(&mut self, cpu: &C, set: u64) {
         self.pending &= !set;
         for intid in members(set & self.edge) {
-            cpu.physical.set_pending(cpu.vp, intid, true);
+            cpu.physical().set_pending(cpu.vp(), intid, true);
         }
     }
 

@@ -4,7 +4,7 @@
 use core::cell::{Cell, RefCell};
 use std::vec::Vec;
 
-use crate::{Access, Fault, Frame, Gic, ListRegisters, Physical, SgiRegister, VpGic, hcr, lr};
+use crate::{Access, Cpu, Fault, Frame, Gic, ListRegisters, Physical, SgiRegister, VpGic, hcr, lr};
 
 /// The INTID that an acknowledge gives where there is nothing to acknowledge.
 pub const SPURIOUS: u32 = 1023;
@@ -201,6 +201,7 @@ pub struct Machine<'a> {
 pub struct View<'m, 'a> {
     machine: &'m Machine<'a>,
     cpu: usize,
+    vp: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -223,7 +224,7 @@ impl<'a> Machine<'a> {
     /// The machine as this CPU sees it.
     #[must_use]
     pub fn view(&self, cpu: usize) -> View<'_, 'a> {
-        View { machine: self, cpu }
+        View { machine: self, cpu, vp: cpu }
     }
 
     fn index(&self, cpu: usize, intid: u32) -> usize {
@@ -250,23 +251,23 @@ impl<'a> Machine<'a> {
 
     /// Makes an interrupt pending as the hypervisor does for a SynIC event.
     pub fn assert(&self, current: usize, vp: usize, intid: u32) {
-        self.gic.assert(current, vp, intid, &self.cpus[current], &self.view(current));
+        self.gic.assert(&self.view(current), vp, intid);
     }
 
     /// The guest writes ICC_SGI1R_EL1.
     pub fn sgi(&self, vp: usize, value: u64) {
-        self.gic.sgi(vp, SgiRegister::Sgi1, value, &self.cpus[vp], &self.view(vp));
+        self.gic.sgi(&self.view(vp), SgiRegister::Sgi1, value);
     }
 
     /// The CPU calls [`Gic::sync`].
     pub fn sync(&self, vp: usize) {
         self.kicks.set(self.kicks.get() & !(1 << vp));
-        self.gic.sync(vp, &self.cpus[vp], &self.view(vp));
+        self.gic.sync(&self.view(vp));
     }
 
     /// The CPU calls [`Gic::reset_vp`].
     pub fn reset_vp(&self, vp: usize) {
-        self.gic.reset_vp(vp, &self.cpus[vp], &self.view(vp));
+        self.gic.reset_vp(&self.view(vp));
     }
 
     /// The guest on `vp` reads a register.
@@ -274,7 +275,7 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// [`Fault`], as [`Gic::read`].
     pub fn read(&self, vp: usize, frame: Frame, offset: u32, size: u8) -> Result<u64, Fault> {
-        self.gic.read(vp, Access { frame, offset, size }, &self.cpus[vp], &self.view(vp))
+        self.gic.read(&self.view(vp), Access { frame, offset, size })
     }
 
     /// The guest on `vp` writes a register.
@@ -282,7 +283,7 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// [`Fault`], as [`Gic::write`].
     pub fn write(&self, vp: usize, frame: Frame, offset: u32, size: u8, value: u64) -> Result<(), Fault> {
-        self.gic.write(vp, Access { frame, offset, size }, value, &self.cpus[vp], &self.view(vp))
+        self.gic.write(&self.view(vp), Access { frame, offset, size }, value)
     }
 
     /// Lets all happen that comes by itself on one CPU: physical interrupts, kicks, maintenance interrupts.
@@ -298,7 +299,7 @@ impl<'a> Machine<'a> {
             });
             if let Some(intid) = due {
                 self.change(cpu, intid, |line| (line.active, line.latched) = (true, false));
-                self.gic.physical(cpu, intid, &self.cpus[cpu], &self.view(cpu));
+                self.gic.physical(&self.view(cpu), intid);
             } else if self.kicks.get() >> cpu & 1 != 0 || self.cpus[cpu].maintenance() {
                 self.sync(cpu);
             } else {
@@ -334,7 +335,7 @@ impl<'a> Machine<'a> {
     /// The guest deactivates an interrupt on a CPU.
     pub fn deactivate(&self, cpu: usize, intid: u32) {
         if self.cpus[cpu].control() & hcr::TDIR != 0 {
-            self.gic.deactivate(cpu, intid, &self.cpus[cpu], &self.view(cpu));
+            self.gic.deactivate(&self.view(cpu), intid);
         } else {
             let physical = self.cpus[cpu].deactivate(intid);
             self.ended(cpu, physical);
@@ -346,6 +347,29 @@ impl<'a> Machine<'a> {
             self.change(cpu, intid, |line| line.active = false);
         }
         self.settle(cpu);
+    }
+}
+
+impl View<'_, '_> {
+    /// The same CPU, which says that it is another VP's.
+    #[must_use]
+    pub fn claiming(self, vp: usize) -> Self {
+        Self { vp, ..self }
+    }
+}
+
+impl Cpu for View<'_, '_> {
+    type Lists = VirtualCpu;
+    type Physical = Self;
+
+    fn vp(&self) -> usize {
+        self.vp
+    }
+    fn lists(&self) -> &VirtualCpu {
+        &self.machine.cpus[self.cpu]
+    }
+    fn physical(&self) -> &Self {
+        self
     }
 }
 

@@ -27,7 +27,8 @@ macro_rules! msr {
         let value: u64 = $value;
         #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
         let () = {
-            // SAFETY: see the macro: no register that Rust code relies on is written here.
+            // SAFETY: no register is written by this macro that Rust code relies on: none moves or unmaps memory of the
+            // hypervisor, or changes how it is compiled to run.
             unsafe {
                 ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags));
             }
@@ -143,7 +144,7 @@ pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
         // SAFETY: the instruction looks up an address and writes PAR_EL1 alone.
         unsafe { asm!("at s1e0r, {}", in(reg) address, options(nostack, preserves_flags)) };
     } else {
-        // SAFETY: as above.
+        // SAFETY: the instruction looks up an address and writes PAR_EL1 alone.
         unsafe { asm!("at s1e1r, {}", in(reg) address, options(nostack, preserves_flags)) };
     }
     isb();

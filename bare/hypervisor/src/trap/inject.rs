@@ -3,13 +3,9 @@
 
 use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
-use super::class;
 use crate::arch::{mrs, msr};
+use crate::syndrome::{CLASS_SHIFT, IL, class, class_of};
 
-/// ESR_ELx.IL: the trapped instruction has 32 bits.
-const IL: u64 = 1 << 25;
-/// Exception classes.
-const EC_UNKNOWN: u64 = 0;
 /// Added to an abort's class where it comes from the same exception level.
 const SAME_LEVEL: u64 = 1;
 /// Fault status: synchronous external abort, not on a table walk.
@@ -64,15 +60,15 @@ fn entry() -> Entry {
 
 /// An instruction that does not exist.
 pub(super) fn undefined() {
-    take(EC_UNKNOWN << 26 | IL);
+    take(class::UNKNOWN << CLASS_SHIFT | IL);
 }
 
 /// A synchronous external abort for the stage-2 fault with syndrome `esr`.
 pub(super) fn external_abort(esr: u64) {
-    let fetch = class::of(esr) == class::INSTRUCTION_ABORT;
+    let fetch = class_of(esr) == class::INSTRUCTION_ABORT;
     let lower = if fetch { class::INSTRUCTION_ABORT } else { class::DATA_ABORT };
     let class = if from_el0(mrs!("spsr_el2")) { lower } else { lower + SAME_LEVEL };
     let detail = if fetch { 0 } else { esr & WNR_AND_CM };
     msr!("far_el1", mrs!("far_el2"));
-    take(class << 26 | esr & IL | detail | EXTERNAL_ABORT);
+    take(class << CLASS_SHIFT | esr & IL | detail | EXTERNAL_ABORT);
 }

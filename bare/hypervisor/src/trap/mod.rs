@@ -1,42 +1,41 @@
 //! Why the guest came here, and what it gets.
 //!
-//! `vectors.s` calls one of four functions: [`hvc_exit`] for the hot path, [`sync_exit`] for every other synchronous exit,
-//! `irq_exit` (irq.rs) and [`serror_exit`]. Whatever has no meaning is counted, and the guest gets what the architecture
-//! says: nothing here may stop the hypervisor.
+//! `vectors.s` calls one of five functions: [`hvc_exit`] for the hot path, [`sync_exit`] for every other synchronous exit,
+//! [`irq::irq_exit`], [`serror_exit`], and [`panic::hypervisor_fault`] for what no guest can cause. Whatever has no meaning is
+//! counted, and the guest gets what the architecture says: nothing here may stop the hypervisor.
+#![expect(unsafe_code, reason = "the vectors are assembly")]
 
-pub(crate) mod abort;
+mod abort;
 mod inject;
 mod sysreg;
+
+use core::mem::offset_of;
 
 use hv_partition::Action;
 use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};
-use crate::gic::Lists;
+use crate::cpu::Frame;
 use crate::host::Embedder;
-use crate::vcpu::{self, Frame};
-use crate::{arch, el2, power};
+use crate::syndrome::{self, class, class_of};
+use crate::{arch, el2, exit, irq, panic, power, vcpu};
 
-/// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2, Exception Syndrome Register").
-mod class {
-    /// The class of a syndrome, above which newer CPUs have a second part of the ISS.
-    pub(super) const fn of(esr: u64) -> u64 {
-        esr >> 26 & 0x3f
-    }
-
-    pub(super) const SMC64: u64 = 0x17;
-    pub(super) const SYSTEM_REGISTER: u64 = 0x18;
-    pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
-    pub(super) const DATA_ABORT: u64 = 0x24;
-}
+core::arch::global_asm!(
+    include_str!("vectors.s"),
+    x = const offset_of!(Frame, x),
+    class_shift = const syndrome::CLASS_SHIFT,
+    hvc64 = const class::HVC64,
+    hvc_exit = sym hvc_exit,
+    sync_exit = sym sync_exit,
+    irq_exit = sym irq::irq_exit,
+    serror_exit = sym serror_exit,
+    hypervisor_fault = sym panic::hypervisor_fault,
+);
 
 /// `hvc` from EL1.
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
-    let cpu = frame.cpu;
-    if !cpu.observed {
-        hvc(Embedder::<false>::new(cpu), frame, esr);
+    if !frame.cpu.observed() {
+        hvc::<false>(frame, esr);
     } else {
         observed_hvc(frame, esr);
     }
@@ -47,107 +46,101 @@ extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
 #[inline(never)]
 fn observed_hvc(frame: &mut Frame, esr: u64) {
     frame.cpu.left(&frame.x);
-    hvc(Embedder::<true>::new(frame.cpu), frame, esr);
+    hvc::<true>(frame, esr);
 }
 
 #[inline(always)]
-fn hvc<const OBSERVED: bool>(host: Embedder<OBSERVED>, frame: &mut Frame, esr: u64) {
-    let (partition, vp) = (&host.cpu.hypervisor.partition, host.cpu.index);
+fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
+    let Frame { x, cpu } = frame;
+    let host = Embedder::<OBSERVED>::new(cpu);
+    let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
     let immediate = esr as u16;
     let action = if immediate == 0 {
-        host.exit(Trap::Smccc, esr);
-        partition.hvc(&host, vp, 0, &mut frame.x)
+        exit::begin(&host, Trap::Smccc, esr);
+        partition.hvc(&host, vp, 0, x)
     } else {
-        host.exit(Trap::Hvc, esr);
-        partition.hvc(&host, vp, immediate, &mut frame.x)
+        exit::begin(&host, Trap::Hvc, esr);
+        partition.hvc(&host, vp, immediate, x)
     };
     if !matches!(action, Action::Resume) {
         after_hvc(frame, action);
     }
-    host.enter();
+    exit::end(&Embedder::<OBSERVED>::new(&frame.cpu));
 }
 
 /// What is not a plain return from an `hvc`.
 #[cold]
-fn after_hvc(frame: &Frame, action: Action) {
-    let host = <Embedder>::new(frame.cpu);
+fn after_hvc(frame: &mut Frame, action: Action) {
     if matches!(action, Action::Undefined) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
         // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
         inject::before_hvc();
         frame.cpu.left(&frame.x);
-        host.fault(Fault::HvcImmediate, u64::from(immediate));
+        frame.cpu.fault(Fault::HvcImmediate, u64::from(immediate));
     }
-    apply(&host, action);
+    apply(frame, action);
 }
 
 /// Every other synchronous exit.
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
-    let host = <Embedder>::new(frame.cpu);
-    frame.cpu.left(&frame.x);
-    match class::of(esr) {
+    let Frame { x, cpu } = frame;
+    let host = <Embedder>::new(cpu);
+    cpu.left(x);
+    match class_of(esr) {
         class::SMC64 => {
-            host.exit(Trap::Smc, esr);
-            let action = frame.cpu.hypervisor.partition.smc(&host, frame.cpu.index, esr as u16, &mut frame.x);
+            exit::begin(&host, Trap::Smc, esr);
+            let action = cpu.hypervisor.partition.smc(&host, cpu.index(), esr as u16, x);
             if matches!(action, Action::Undefined) {
-                host.fault(Fault::SmcImmediate, esr & 0xffff);
+                cpu.fault(Fault::SmcImmediate, esr & 0xffff);
             } else {
                 inject::complete(esr);
             }
-            apply(&host, action);
+            apply(frame, action);
         }
         class::SYSTEM_REGISTER => {
-            host.exit(Trap::SystemRegister, esr);
-            sysreg::access(&host, frame, esr);
+            exit::begin(&host, Trap::SystemRegister, esr);
+            sysreg::access(&host, x, esr);
         }
-        class::DATA_ABORT | class::INSTRUCTION_ABORT => abort::stage2(&host, frame, esr),
+        class::DATA_ABORT | class::INSTRUCTION_ABORT => abort::stage2(&host, x, esr),
         _ => {
-            host.exit(Trap::Other, esr);
-            host.fault(Fault::Exception, esr);
+            exit::begin(&host, Trap::Other, esr);
+            cpu.fault(Fault::Exception, esr);
             inject::undefined();
         }
     }
-    host.enter();
+    exit::end(&<Embedder>::new(&frame.cpu));
 }
 
 /// An SError while the guest ran: some access of it went wrong in the machine. It gets it as a virtual SError.
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "vectors.s calls it by name")]
 extern "C" fn serror_exit(frame: &mut Frame) {
-    let host = <Embedder>::new(frame.cpu);
-    frame.cpu.left(&frame.x);
+    let Frame { x, cpu } = frame;
+    let host = <Embedder>::new(cpu);
+    cpu.left(x);
     let esr = mrs!("esr_el2");
-    host.exit(Trap::Other, esr);
-    host.fault(Fault::SError, esr);
+    exit::begin(&host, Trap::Other, esr);
+    cpu.fault(Fault::SError, esr);
     msr!("hcr_el2", mrs!("hcr_el2") | el2::VSE);
-    host.enter();
+    exit::end(&host);
 }
 
 /// Does what the partition decided.
-fn apply(host: &Embedder, action: Action) {
+fn apply(frame: &mut Frame, action: Action) {
     match action {
         Action::Resume => {}
         Action::Undefined => inject::undefined(),
         Action::Retry => inject::before_hvc(),
-        Action::Suspend => suspend(host),
-        Action::VpOff => vcpu::stop(host.cpu),
-        Action::SystemOff => host.end_run(ExitKind::PowerOff),
-        Action::SystemReset => host.end_run(ExitKind::Reset),
+        Action::Suspend => suspend(frame),
+        Action::VpOff => vcpu::stop(frame),
+        Action::SystemOff => power::end_run(ExitKind::PowerOff),
+        Action::SystemReset => power::end_run(ExitKind::Reset),
     }
 }
 
 /// PSCI CPU_SUSPEND to a standby state: until an interrupt is pending for this CPU. What is pending takes it out of the
 /// guest again at once, so nothing has to be handled here.
-fn suspend(host: &Embedder) {
-    if !host.cpu.hypervisor.gic.has_pending(host.cpu.index, &Lists) {
+fn suspend(frame: &Frame) {
+    if !frame.cpu.hypervisor.gic.has_pending(&frame.cpu) {
         arch::wfi();
     }
-}
-
-/// Reports a VP whose stop nobody can observe any more.
-pub(crate) fn all_vps_off() -> ! {
-    power::end_run(ExitKind::AllVpsOff)
 }

@@ -10,17 +10,14 @@ use hv_wire::{Fault, TraceKind};
 
 use super::inject;
 use crate::arch::mrs;
-use crate::gic::{Lists, Machine};
 use crate::host::Embedder;
-use crate::vcpu::Frame;
+use crate::syndrome::ISS;
 
 /// A register's encoding as the ISS carries it: Op0, Op2, Op1, CRn, CRm; without Rt and direction.
 const fn encoding(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
     op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
 }
 
-/// ESR_ELx.ISS.
-const ISS: u64 = 0x1ff_ffff;
 const ENCODING: u64 = 0x3f_fc1e;
 const READ: u64 = 1;
 const ICC_SGI1R_EL1: u64 = encoding(3, 0, 12, 11, 5);
@@ -29,31 +26,31 @@ const ICC_ASGI1R_EL1: u64 = encoding(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 
 /// Emulates one access, or makes it undefined.
-pub(super) fn access(host: &Embedder, frame: &mut Frame, esr: u64) {
+pub(super) fn access(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
     let from_el0 = pstate::from_el0(mrs!("spsr_el2"));
     if let Some(register) = id::Register::of_read(esr & ISS).filter(|_| !from_el0) {
         let value = host.cpu.hypervisor.features.get(register);
         if rt != 31 {
-            frame.x[rt] = value;
+            x[rt] = value;
         }
         host.trace(TraceKind::SystemRegister, [esr & ISS, value, 0, 0, 0, 0]);
         return inject::complete(esr);
     }
-    let value = if rt == 31 { 0 } else { frame.x[rt] };
-    let (gic, vp) = (&host.cpu.hypervisor.gic, host.cpu.index);
+    let value = if rt == 31 { 0 } else { x[rt] };
+    let (gic, cpu) = (&host.cpu.hypervisor.gic, host.cpu);
     let iss = esr & ISS;
     // Before its effects, which are records of their own.
     if esr & READ == 0 {
         host.trace(TraceKind::SystemRegister, [iss, value, 0, 0, 0, 0]);
     }
     match (esr & ENCODING, esr & READ) {
-        (ICC_SGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi1, value, &Lists, &Machine),
-        (ICC_ASGI1R_EL1, 0) => gic.sgi(vp, SgiRegister::Asgi1, value, &Lists, &Machine),
-        (ICC_SGI0R_EL1, 0) => gic.sgi(vp, SgiRegister::Sgi0, value, &Lists, &Machine),
-        (ICC_DIR_EL1, 0) => gic.deactivate(vp, value as u32 & 0xff_ffff, &Lists, &Machine),
+        (ICC_SGI1R_EL1, 0) => gic.sgi(cpu, SgiRegister::Sgi1, value),
+        (ICC_ASGI1R_EL1, 0) => gic.sgi(cpu, SgiRegister::Asgi1, value),
+        (ICC_SGI0R_EL1, 0) => gic.sgi(cpu, SgiRegister::Sgi0, value),
+        (ICC_DIR_EL1, 0) => gic.deactivate(cpu, value as u32 & 0xff_ffff),
         _ => {
-            host.fault(Fault::SystemRegister, iss);
+            cpu.fault(Fault::SystemRegister, iss);
             return inject::undefined();
         }
     }

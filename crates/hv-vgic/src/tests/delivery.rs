@@ -244,9 +244,9 @@ fn group_0_interrupts_carry_their_group_and_follow_its_enable() {
     write_d(&m, 0, 0, 2);
     super::write_r(&m, 0, 0, SGI_FRAME + 0x80, !(1 << 5));
     m.sgi(0, 5 << 24 | 1);
-    assert!(!m.gic.has_pending(0, &m.cpus[0]), "Group 0 is not forwarded");
+    assert!(!m.gic.has_pending(&m.view(0)), "Group 0 is not forwarded");
     write_d(&m, 0, 0, 3);
-    assert!(m.gic.has_pending(0, &m.cpus[0]));
+    assert!(m.gic.has_pending(&m.view(0)));
     assert_eq!(m.cpus[0].read(0) & crate::lr::GROUP1, 0);
     assert_eq!(m.acknowledge(0), 5);
 }
@@ -258,7 +258,7 @@ fn sgi0_and_asgi1_reach_group_0_only() {
     write_d(&m, 0, 0, 3);
     super::write_r(&m, 1, 1, SGI_FRAME + 0x80, !(1 << 5));
     for (register, intid) in [(SgiRegister::Sgi0, 4), (SgiRegister::Asgi1, 5), (SgiRegister::Sgi0, 6)] {
-        m.gic.sgi(0, register, intid << 24 | 0b10, &m.cpus[0], &m.view(0));
+        m.gic.sgi(&m.view(0), register, intid << 24 | 0b10);
     }
     assert_eq!(m.acknowledge(1), 5);
     m.end(1, 5);
@@ -271,16 +271,16 @@ fn what_does_not_exist_is_ignored() {
     let m = booted(&vps, 4);
     for intid in [64, 1023, u32::MAX] {
         m.assert(0, 0, intid);
-        m.gic.physical(0, intid, &m.cpus[0], &m.view(0));
-        m.gic.deactivate(0, intid, &m.cpus[0], &m.view(0));
+        m.gic.physical(&m.view(0), intid);
+        m.gic.deactivate(&m.view(0), intid);
     }
     for intid in [3, 18, 27, 40] {
         m.assert(0, 9, intid);
     }
-    m.gic.physical(9, 27, &m.cpus[0], &m.view(0));
-    m.gic.physical(0, 18, &m.cpus[0], &m.view(0)); // not backed
+    m.gic.physical(&m.view(0).claiming(9), 27);
+    m.gic.physical(&m.view(0), 18); // not backed
     m.sgi(0, u64::MAX);
     m.sgi(0, 0xff << 48 | 1);
     assert_eq!(m.acknowledge(0), SPURIOUS);
-    assert!(!m.gic.has_pending(9, &m.cpus[0]));
+    assert!(!m.gic.has_pending(&m.view(0).claiming(9)));
 }

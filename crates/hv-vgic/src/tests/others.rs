@@ -160,7 +160,7 @@ fn a_vp_that_stops_keeps_what_is_pending_and_lets_physical_interrupts_go() {
     m.drive(1, 27, false);
     m.reset_vp(1);
     m.sync(1);
-    assert!(m.gic.has_pending(1, &m.cpus[1]));
+    assert!(m.gic.has_pending(&m.view(1)));
     for expected in [18, 30] {
         assert_eq!(m.acknowledge(1), expected);
         m.end(1, expected);

@@ -165,7 +165,7 @@ fn sizes_and_places_that_do_not_exist_are_refused() {
         assert_eq!(m.write(0, frame, offset, size, 0), Err(Fault), "{frame:?} {offset:#x} {size}");
     }
     let access = crate::Access { frame: d, offset: 0, size: 4 };
-    assert_eq!(m.gic.read(1, access, &m.cpus[0], &m.view(0)), Err(Fault), "no such VP");
+    assert_eq!(m.gic.read(&m.view(0).claiming(1), access), Err(Fault), "no such VP");
 }
 
 #[test]

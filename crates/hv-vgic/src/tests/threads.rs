@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::{SGI_FRAME, vps};
 use crate::testing::{SPURIOUS, VirtualCpu};
-use crate::{Access, Frame, Gic, ListRegisters as _, Physical, SgiRegister, hcr};
+use crate::{Access, Cpu, Frame, Gic, ListRegisters as _, Physical, SgiRegister, hcr};
 
 const VPS: usize = 4;
 const ROUNDS: u32 = 3000;
@@ -29,7 +29,22 @@ struct Here<'s, 'a> {
     cpu: VirtualCpu,
 }
 
-impl Physical for &Here<'_, '_> {
+impl Cpu for Here<'_, '_> {
+    type Lists = VirtualCpu;
+    type Physical = Self;
+
+    fn vp(&self) -> usize {
+        self.vp
+    }
+    fn lists(&self) -> &VirtualCpu {
+        &self.cpu
+    }
+    fn physical(&self) -> &Self {
+        self
+    }
+}
+
+impl Physical for Here<'_, '_> {
     fn set_enabled(&self, _: usize, _: u32, _: bool) {}
     fn set_edge(&self, _: usize, _: u32, _: bool) {}
     fn set_pending(&self, _: usize, _: u32, _: bool) {}
@@ -50,18 +65,18 @@ impl Physical for &Here<'_, '_> {
 impl Here<'_, '_> {
     fn write(&self, frame: Frame, offset: u32, value: u32) {
         let access = Access { frame, offset, size: 4 };
-        self.shared.gic.write(self.vp, access, value.into(), &self.cpu, &self).unwrap();
+        self.shared.gic.write(self, access, value.into()).unwrap();
     }
 
     fn read(&self, frame: Frame, offset: u32) -> u32 {
         let access = Access { frame, offset, size: 4 };
-        self.shared.gic.read(self.vp, access, &self.cpu, &self).unwrap() as u32
+        self.shared.gic.read(self, access).unwrap() as u32
     }
 
     /// Takes kicks, maintenance interrupts and virtual interrupts.
     fn run(&self) {
         while self.shared.kicks[self.vp].swap(false, Ordering::Acquire) || self.cpu.maintenance() {
-            self.shared.gic.sync(self.vp, &self.cpu, &self);
+            self.shared.gic.sync(self);
         }
         self.cpu.check();
         let intid = self.cpu.acknowledge();
@@ -87,11 +102,11 @@ impl Here<'_, '_> {
                 0..=5 => {
                     sent[to][intid as usize].fetch_add(1, Ordering::SeqCst);
                     let value = u64::from(intid) << 24 | 1 << to;
-                    gic.sgi(self.vp, SgiRegister::Sgi1, value, &self.cpu, &self);
+                    gic.sgi(self, SgiRegister::Sgi1, value);
                 }
                 6..=7 => {
                     sent_spi.fetch_add(1, Ordering::SeqCst);
-                    gic.assert(self.vp, 0, SPI, &self.cpu, &self);
+                    gic.assert(self, 0, SPI);
                 }
                 8 => self.write(Frame::Distributor, 0x6000 + SPI * 8, to as u32),
                 9 => {

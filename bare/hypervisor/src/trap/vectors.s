@@ -1,48 +1,48 @@
 // The way of a trap.
 //
-// While the guest runs, SP_EL2 points to the CPU's Frame (vcpu.rs), at the top of the CPU's stack. An exit stores the
-// guest's registers there and calls Rust with x0 = frame; the return path loads them again. Rust keeps x19 to x28 by the
+// While the guest runs, SP_EL2 points to the CPU's Frame (cpu.rs), at the top of the CPU's stack. An exit stores the
+// guest's registers there ({{x}} is the offset of X0) and calls Rust with x0 = frame; the return path loads them again. Rust keeps x19 to x28 by the
 // procedure call standard, so hypercalls and interrupts, which need no guest register beyond x18, store only what Rust
 // may clobber; everything else stores all. Interrupts stay masked at EL2, so exits do not nest.
 
 .macro save_all_volatile_but_x0_x1
-    stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    str     x18, [sp, #144]
-    stp     x29, x30, [sp, #232]
+    stp     x2, x3, [sp, #{x} + 8 * 2]
+    stp     x4, x5, [sp, #{x} + 8 * 4]
+    stp     x6, x7, [sp, #{x} + 8 * 6]
+    stp     x8, x9, [sp, #{x} + 8 * 8]
+    stp     x10, x11, [sp, #{x} + 8 * 10]
+    stp     x12, x13, [sp, #{x} + 8 * 12]
+    stp     x14, x15, [sp, #{x} + 8 * 14]
+    stp     x16, x17, [sp, #{x} + 8 * 16]
+    str     x18, [sp, #{x} + 8 * 18]
+    stp     x29, x30, [sp, #{x} + 8 * 29]
 .endm
 
 .macro save_volatile
-    stp     x0, x1, [sp, #0]
+    stp     x0, x1, [sp, #{x} + 8 * 0]
     save_all_volatile_but_x0_x1
 .endm
 
 .macro save_preserved
-    stp     x19, x20, [sp, #152]
-    stp     x21, x22, [sp, #168]
-    stp     x23, x24, [sp, #184]
-    stp     x25, x26, [sp, #200]
-    stp     x27, x28, [sp, #216]
+    stp     x19, x20, [sp, #{x} + 8 * 19]
+    stp     x21, x22, [sp, #{x} + 8 * 21]
+    stp     x23, x24, [sp, #{x} + 8 * 23]
+    stp     x25, x26, [sp, #{x} + 8 * 25]
+    stp     x27, x28, [sp, #{x} + 8 * 27]
 .endm
 
 .macro load_volatile_and_return
-    ldp     x2, x3, [sp, #16]
-    ldp     x4, x5, [sp, #32]
-    ldp     x6, x7, [sp, #48]
-    ldp     x8, x9, [sp, #64]
-    ldp     x10, x11, [sp, #80]
-    ldp     x12, x13, [sp, #96]
-    ldp     x14, x15, [sp, #112]
-    ldp     x16, x17, [sp, #128]
-    ldr     x18, [sp, #144]
-    ldp     x29, x30, [sp, #232]
-    ldp     x0, x1, [sp, #0]
+    ldp     x2, x3, [sp, #{x} + 8 * 2]
+    ldp     x4, x5, [sp, #{x} + 8 * 4]
+    ldp     x6, x7, [sp, #{x} + 8 * 6]
+    ldp     x8, x9, [sp, #{x} + 8 * 8]
+    ldp     x10, x11, [sp, #{x} + 8 * 10]
+    ldp     x12, x13, [sp, #{x} + 8 * 12]
+    ldp     x14, x15, [sp, #{x} + 8 * 14]
+    ldp     x16, x17, [sp, #{x} + 8 * 16]
+    ldr     x18, [sp, #{x} + 8 * 18]
+    ldp     x29, x30, [sp, #{x} + 8 * 29]
+    ldp     x0, x1, [sp, #{x} + 8 * 0]
     eret
 .endm
 
@@ -54,7 +54,7 @@
     adrp    x1, __fault_stack_end
     add     x1, x1, :lo12:__fault_stack_end
     mov     sp, x1
-    b       hypervisor_fault
+    b       {hypervisor_fault}
 .endm
 
 .section .text.vectors, "ax"
@@ -72,28 +72,28 @@ vectors:
 
     // Lower EL, AArch64: synchronous. The hypercall path fits into the vector's 32 instructions.
     .balign 128
-    stp     x0, x1, [sp, #0]
+    stp     x0, x1, [sp, #{x} + 8 * 0]
     mrs     x1, esr_el2
-    lsr     x0, x1, #26
-    cmp     x0, #0x16               // EC: HVC from AArch64
+    lsr     x0, x1, #{class_shift}
+    cmp     x0, #{hvc64}            // EC: HVC from AArch64
     b.ne    other_sync
     save_all_volatile_but_x0_x1
     mov     x0, sp
-    bl      hvc_exit
+    bl      {hvc_exit}
     load_volatile_and_return
 
     // Lower EL, AArch64: IRQ
     .balign 128
     save_volatile
     mov     x0, sp
-    bl      irq_exit
+    bl      {irq_exit}
     b       return_from_call
 
     // Lower EL, AArch64: FIQ; nothing here is in group 0
     .balign 128
     save_volatile
     mov     x0, sp
-    bl      irq_exit
+    bl      {irq_exit}
     b       return_from_call
 
     // Lower EL, AArch64: SError
@@ -101,7 +101,7 @@ vectors:
     save_volatile
     save_preserved
     mov     x0, sp
-    bl      serror_exit
+    bl      {serror_exit}
     b       enter_guest
 
     // Lower EL, AArch32: HCR_EL2.RW keeps EL1 in AArch64; EL0 in AArch32 comes here
@@ -110,44 +110,44 @@ vectors:
     save_preserved
     mov     x0, sp
     mrs     x1, esr_el2
-    bl      sync_exit
+    bl      {sync_exit}
     b       enter_guest
 
     .balign 128
     save_volatile
     mov     x0, sp
-    bl      irq_exit
+    bl      {irq_exit}
     b       return_from_call
 
     .balign 128
     save_volatile
     mov     x0, sp
-    bl      irq_exit
+    bl      {irq_exit}
     b       return_from_call
 
     .balign 128
     save_volatile
     save_preserved
     mov     x0, sp
-    bl      serror_exit
+    bl      {serror_exit}
     b       enter_guest
 
 other_sync:
-    ldp     x0, x1, [sp, #0]
+    ldp     x0, x1, [sp, #{x} + 8 * 0]
     save_volatile
     save_preserved
     mov     x0, sp
     mrs     x1, esr_el2
-    bl      sync_exit
+    bl      {sync_exit}
     // fall through
 
 // Loads every guest register from the frame at SP_EL2.
 enter_guest:
-    ldp     x19, x20, [sp, #152]
-    ldp     x21, x22, [sp, #168]
-    ldp     x23, x24, [sp, #184]
-    ldp     x25, x26, [sp, #200]
-    ldp     x27, x28, [sp, #216]
+    ldp     x19, x20, [sp, #{x} + 8 * 19]
+    ldp     x21, x22, [sp, #{x} + 8 * 21]
+    ldp     x23, x24, [sp, #{x} + 8 * 23]
+    ldp     x25, x26, [sp, #{x} + 8 * 25]
+    ldp     x27, x28, [sp, #{x} + 8 * 27]
 return_from_call:
     load_volatile_and_return
 

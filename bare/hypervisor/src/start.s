@@ -9,29 +9,31 @@ _start:
     mov     x19, #0
     bl      set_stack
     mov     x0, #0
-    bl      primary_main
+    bl      {primary_main}
     // primary_main built the tables and returned TTBR0_EL2.
     bl      enable_mmu
     mov     x0, #0
-    b       cpu_main
+    b       {cpu_main}
 
 .global secondary_start
 secondary_start:
     mov     x19, x0
     bl      set_stack
-    adrp    x0, STAGE1_ROOT
-    ldr     x0, [x0, :lo12:STAGE1_ROOT]
+    adrp    x0, {stage1_root}
+    ldr     x0, [x0, :lo12:{stage1_root}]
     bl      enable_mmu
     mov     x0, x19
-    b       cpu_main
+    b       {cpu_main}
 
-// x19 = CPU number. Stack n ends at __stacks + (n + 1) * 0xb000; its lowest page is the guard.
+// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's Frame is at the end, and
+// the stack begins below it.
 set_stack:
     adrp    x1, __stacks
     add     x1, x1, :lo12:__stacks
     add     x2, x19, #1
-    mov     x3, #0xb000
+    ldr     x3, =__stack_stride
     madd    x1, x2, x3, x1
+    sub     x1, x1, #{frame}
     mov     sp, x1
     msr     spsel, #1
     mov     sp, x1
@@ -41,17 +43,17 @@ set_stack:
     isb
     ret
 
-// x0 = TTBR0_EL2. Values of MAIR, TCR and SCTLR are explained in mmu.rs, which checks them.
+// x0 = TTBR0_EL2. The other values are those of mmu.rs.
 enable_mmu:
     msr     ttbr0_el2, x0
-    ldr     x1, =0xff04
+    ldr     x1, ={mair}
     msr     mair_el2, x1
     mrs     x1, id_aa64mmfr0_el1
     and     x1, x1, #0xf
     cmp     x1, #5
     mov     x2, #5
     csel    x1, x1, x2, ls
-    ldr     x2, =0x80803519
+    ldr     x2, ={tcr}
     orr     x2, x2, x1, lsl #16
     msr     tcr_el2, x2
     tlbi    alle2
@@ -59,7 +61,7 @@ enable_mmu:
     ic      iallu
     dsb     nsh
     isb
-    ldr     x1, =0x30cd183f
+    ldr     x1, ={sctlr}
     msr     sctlr_el2, x1
     isb
     ret

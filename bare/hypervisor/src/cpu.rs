@@ -1,0 +1,170 @@
+//! This CPU: what belongs to the CPU that runs the code, and to the VP of the same number.
+//!
+//! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`Frame`] at the top of the CPU's stack, which each
+//! exit lends to its handler. It cannot leave its CPU, so what holds one knows where it runs.
+#![expect(unsafe_code, reason = "the frame at the stack's top")]
+
+use core::cell::Cell;
+use core::fmt::{self, Write};
+use core::marker::PhantomData;
+
+use hv_partition::strict::Finding;
+use hv_wire::platform::MAX_VPS;
+use hv_wire::{Fault, TraceKind};
+
+use crate::arch::{mrs, msr};
+use crate::backtrace::{self, Left};
+use crate::hypervisor::{Hypervisor, Requests};
+use crate::report::VpCounts;
+use crate::stacks;
+use crate::trace::Ring;
+
+/// A VP's general registers while its CPU is at EL2, and the CPU itself: at the top of the CPU's stack, where vectors.s
+/// stores the registers.
+#[repr(C, align(16))]
+pub(crate) struct Frame {
+    /// X0 to X30. After a hypercall or an interrupt X19 to X28 are stale: Rust keeps them in the registers.
+    pub x: [u64; 31],
+    /// The CPU.
+    pub cpu: ThisCpu,
+}
+
+impl Frame {
+    /// Puts the CPU where its exits find it.
+    pub(crate) fn of(cpu: ThisCpu) -> &'static mut Self {
+        let place = stacks::end(cpu.index) as *mut Self;
+        // SAFETY: the place is mapped and aligned (hypervisor.ld), start.s begins the CPU's stack below it, and there is one
+        // `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
+        let frame = unsafe { &mut *place.sub(1).cast::<core::mem::MaybeUninit<Self>>() };
+        frame.write(Self { x: [0; 31], cpu })
+    }
+}
+
+/// The CPU that runs this code. Neither `Send` nor `Sync`, and there is one for each CPU.
+pub(crate) struct ThisCpu {
+    /// Everything that the CPUs share.
+    pub hypervisor: &'static Hypervisor,
+    index: usize,
+    /// The run is traced, judged, or sees faults on purpose.
+    observed: bool,
+    /// What the VP's part of the report counts.
+    pub counts: VpCounts,
+    /// Where this run's trace goes, if it is traced.
+    ring: Option<Ring>,
+    /// X29 and X30 of the guest at the last exit that called [`ThisCpu::left`].
+    left: Cell<(u64, u64)>,
+    here: PhantomData<*mut ()>,
+}
+
+impl ThisCpu {
+    /// Makes the CPU that runs this code.
+    ///
+    /// # Safety
+    ///
+    /// The code runs on the CPU with this number, and there has been none for it before.
+    pub(crate) unsafe fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
+        // SAFETY: once for each CPU, so once for its VP, and the result stays on the CPU like `Self`.
+        let counts = unsafe { VpCounts::new(index) };
+        // SAFETY: once for each CPU, so once for its VP, and the result stays on the CPU like `Self`.
+        let ring = unsafe { Ring::new(&hypervisor.info, index) };
+        Self {
+            hypervisor,
+            index,
+            observed: ring.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
+            counts,
+            ring,
+            left: Cell::new((0, 0)),
+            here: PhantomData,
+        }
+    }
+
+    /// Number of the CPU and of its VP.
+    #[inline(always)]
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether something looks at this run: a trace, the strict mode's judge, faults on purpose.
+    #[inline(always)]
+    pub(crate) fn observed(&self) -> bool {
+        self.observed
+    }
+
+    /// Where this run's trace goes, if it is traced.
+    #[inline(always)]
+    pub(crate) fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
+    /// What this CPU is asked to do.
+    pub(crate) fn requests(&self) -> &'static Requests {
+        &self.hypervisor.requests[self.index]
+    }
+
+    /// Makes the VP's deadline that of this CPU's timer.
+    pub(crate) fn program_timer(&self) {
+        // CNTHP_CTL_EL2: ENABLE, IMASK clear.
+        const ON: u64 = 1;
+        match self.requests().deadline() {
+            None => msr!("cnthp_ctl_el2", 0),
+            Some(counter) => {
+                msr!("cnthp_cval_el2", counter.saturating_add(self.hypervisor.counter_offset));
+                msr!("cnthp_ctl_el2", ON);
+            }
+        }
+    }
+
+    /// Keeps what tells where the guest was: its registers are borrowed while the exit is handled.
+    #[inline(always)]
+    pub(crate) fn left(&self, x: &[u64; 31]) {
+        self.left.set((x[29], x[30]));
+    }
+
+    /// Where the guest was at the last exit that called [`ThisCpu::left`].
+    fn guest(&self) -> Left<'_> {
+        let (frame_pointer, link) = self.left.get();
+        Left { ram: &self.hypervisor.ram, frame_pointer, link }
+    }
+
+    /// Counts something that has no meaning here.
+    #[cold]
+    pub(crate) fn fault(&self, kind: Fault, value: u64) {
+        self.counts.fault(kind, value, self.guest());
+        if let Some(ring) = &self.ring {
+            ring.push_place(TraceKind::Fault, kind as u64, value, &backtrace::place(self.guest()));
+        }
+    }
+
+    /// Counts a rule that the strict mode's judge found broken.
+    #[cold]
+    pub(crate) fn found(&self, finding: Finding) {
+        let number = finding.rule.number();
+        self.counts.finding(number, finding.value, self.guest());
+        if let Some(ring) = &self.ring {
+            let place = backtrace::place(self.guest());
+            ring.push_place(TraceKind::Finding, number as u64, finding.value, &place);
+        }
+    }
+}
+
+/// The number of the CPU that this runs on, for those who have no [`ThisCpu`].
+pub(crate) fn current_index() -> usize {
+    let mpidr = mrs!("mpidr_el1");
+    ((mpidr & 0xf) + (mpidr >> 8 & 0xff) * 16) as usize % MAX_VPS
+}
+
+/// Prints what the guest was doing when this CPU left it.
+pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
+    let frame = (stacks::end(current_index()) as *const Frame).wrapping_sub(1);
+    // SAFETY: the frame of this CPU is mapped, and any bytes in its registers are numbers; the code that they are lent to
+    // does not go on.
+    let x = unsafe { (&raw const (*frame).x).read_volatile() };
+    writeln!(out, "guest: PC {:#x}, SPSR {:#x}", mrs!("elr_el2"), mrs!("spsr_el2"))?;
+    for (row, values) in x.chunks(4).enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            write!(out, "x{:<2} {value:016x}  ", row * 4 + column)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! What each exit begins and ends with, whatever its reason: it is counted and recorded, and faults on purpose that are due
+//! happen.
+
+use hv_partition::faults::{Injector, Timed};
+use hv_wire::{TraceKind, Trap};
+
+use crate::arch::mrs;
+use crate::faults;
+use crate::host::Embedder;
+
+/// Begins an exit. The CPU holds no lock.
+#[inline(always)]
+pub(crate) fn begin<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>, trap: Trap, esr: u64) {
+    host.cpu.counts.exit(trap);
+    if let Some(ring) = host.ring() {
+        ring.exit(trap, esr);
+    }
+    if let Some(injector) = host.injector() {
+        tick(&Embedder::new(host.cpu), injector);
+    }
+}
+
+/// Ends an exit: the guest goes on.
+#[inline(always)]
+pub(crate) fn end<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>) {
+    host.trace(TraceKind::Enter, [0; 6]);
+}
+
+/// Does what has become due of the plan of faults.
+#[cold]
+#[inline(never)]
+fn tick(host: &Embedder<'_>, injector: &Injector) {
+    let (hypervisor, vp) = (host.cpu.hypervisor, host.cpu.index());
+    let partition = &hypervisor.partition;
+    injector.tick(faults::now(), &mut |due| match due {
+        Timed::Spurious(intid) => hypervisor.gic.assert(host.cpu, vp, intid),
+        Timed::Migrate => {
+            partition.migrate(host, mrs!("cntfrq_el0"), partition.reference_time(host));
+            partition.timer_expired(host, vp);
+        }
+        Timed::Disturb(what, random) => partition.disturb(host, vp, what, random),
+        Timed::Rescan => partition.rescan(host, vp),
+    });
+    faults::note(host.cpu, injector);
+}

@@ -1,0 +1,113 @@
+//! What all CPUs share: the partition, the guest's interrupt controller and memory, and what CPUs ask of one another.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use hv_cpu::id::Values;
+use hv_partition::faults::Injector;
+use hv_partition::strict::Judge;
+use hv_partition::{Partition, VpContext};
+use hv_vgic::Gic;
+use hv_wire::BootInfo;
+use hv_wire::platform::MAX_VPS;
+use spin::Mutex;
+
+use crate::memory::GuestRam;
+
+/// The partition's lock: a CPU at EL2 has nothing else to do while it waits.
+pub(crate) type Lock = Mutex<()>;
+
+/// What all CPUs share. In this order: what the hot path reads is within reach of a load's immediate offset.
+#[repr(C)]
+pub(crate) struct Hypervisor {
+    /// The partition: everything that is Hyper-V.
+    pub partition: Partition<'static, Lock>,
+    /// The guest's interrupt controller.
+    pub gic: Gic<'static>,
+    /// What the guest sees of the CPU.
+    pub features: Values,
+    /// The guest's memory.
+    pub ram: GuestRam,
+    /// What the tool asked for.
+    pub info: BootInfo,
+    /// CNTVOFF_EL2: the guest's counter starts at 0 when the partition is created.
+    pub counter_offset: u64,
+    /// The strict mode's judge, if this run has one.
+    pub judge: Option<Mutex<Judge<MAX_VPS>>>,
+    /// The faults that this run is to see, if any.
+    pub injector: Option<Injector>,
+    /// VPs that are on, or were asked to start.
+    pub online: AtomicUsize,
+    /// What each CPU is asked to do.
+    pub requests: [Requests; MAX_VPS],
+}
+
+impl Hypervisor {
+    /// Number of VPs.
+    pub(crate) fn vps(&self) -> usize {
+        self.info.vps as usize
+    }
+
+    /// Lets a VP start, while it is off. Its CPU waits for an interrupt: kick it.
+    pub(crate) fn request_start(&self, vp: usize, context: &VpContext) {
+        // Counted here, not when it runs: the VP that asked may go off before that, and is then not the last one.
+        self.online.fetch_add(1, Ordering::Relaxed);
+        let requests = &self.requests[vp];
+        *requests.context.lock() = Some(*context);
+        requests.start.store(true, Ordering::Release);
+    }
+
+    /// Counts a VP that stopped; true if it was the last one.
+    pub(crate) fn last_went_off(&self) -> bool {
+        self.online.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
+/// What a CPU is asked to do, by itself or by another one, which then kicks it.
+#[repr(align(64))]
+pub(crate) struct Requests {
+    /// The VP is to run.
+    start: AtomicBool,
+    /// The VP's deadline, as the guest's counter; `u64::MAX` is none. Written under the VP's lock in the partition.
+    deadline: AtomicU64,
+    /// Another CPU has changed the deadline.
+    timer: AtomicBool,
+    /// Where the VP is to start.
+    context: Mutex<Option<VpContext>>,
+}
+
+impl Requests {
+    pub(crate) const fn new() -> Self {
+        Self {
+            start: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            timer: AtomicBool::new(false),
+            context: Mutex::new(None),
+        }
+    }
+
+    /// Takes the request to start, if there is one.
+    pub(crate) fn take_start(&self) -> Option<VpContext> {
+        self.start.swap(false, Ordering::Acquire).then(|| self.context.lock().take())?
+    }
+
+    /// Sets the VP's deadline. The timer is its CPU's to program.
+    pub(crate) fn set_deadline(&self, counter: Option<u64>) {
+        self.deadline.store(counter.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The VP's deadline, as the guest's counter.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        Some(self.deadline.load(Ordering::Relaxed)).filter(|&counter| counter != u64::MAX)
+    }
+
+    /// Asks the CPU to program its timer.
+    pub(crate) fn request_timer(&self) {
+        self.timer.store(true, Ordering::Release);
+    }
+
+    /// Returns whether another CPU has asked for that since the last time.
+    pub(crate) fn take_timer(&self) -> bool {
+        // Every kick looks here: a load is cheaper than a swap.
+        self.timer.load(Ordering::Acquire) && self.timer.swap(false, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,27 @@
+//! The CPUs' stacks, as hypervisor.ld lays them out: one for each CPU, with a guard page at its low end.
+#![expect(unsafe_code, reason = "symbols of the linker script")]
+
+use core::ops::Range;
+
+unsafe extern "C" {
+    static __stacks: u8;
+    static __stack_stride: u8;
+}
+
+/// Bytes of the guard page.
+const GUARD: usize = 0x1000;
+
+/// Bytes from one stack's end to the next.
+fn stride() -> usize {
+    (&raw const __stack_stride) as usize
+}
+
+/// Where the stack of a CPU ends: it grows down from the CPU's frame, which is right below.
+pub(crate) fn end(cpu: usize) -> usize {
+    (&raw const __stacks) as usize + (cpu + 1) * stride()
+}
+
+/// The part of a CPU's stack that is mapped: all but the guard page.
+pub(crate) fn mapped(cpu: usize) -> Range<usize> {
+    end(cpu) - stride() + GUARD..end(cpu)
+}

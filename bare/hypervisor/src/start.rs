@@ -1,0 +1,85 @@
+//! The start of the machine: CPU 0 builds the maps and creates the partition, then each CPU sets itself up and waits for its VP.
+#![expect(unsafe_code, reason = "start.s enters here")]
+
+use core::sync::atomic::AtomicUsize;
+
+use hv_partition::faults::Injector;
+use hv_partition::{Partition, VpContext};
+use hv_vgic::Gic;
+use hv_wire::platform::MAX_VPS;
+use spin::Once;
+
+use crate::arch::mrs;
+use crate::cpu::{Frame, ThisCpu};
+use crate::host::Embedder;
+use crate::hypervisor::{Hypervisor, Lock, Requests};
+use crate::{config, el2, gic, loopback, memory, mmu, power, report, vcpu};
+
+core::arch::global_asm!(
+    include_str!("start.s"),
+    frame = const size_of::<Frame>(),
+    primary_main = sym primary_main,
+    cpu_main = sym cpu_main,
+    stage1_root = sym mmu::STAGE1_ROOT,
+    mair = const mmu::MAIR,
+    tcr = const mmu::TCR,
+    sctlr = const mmu::SCTLR,
+);
+
+static BUS: hv_partition::Bus<Lock> = hv_partition::Bus::new(Some(hv_vmbus::Config::DEFAULT));
+static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
+static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
+static HYPERVISOR: Once<Hypervisor> = Once::new();
+
+/// First Rust code, on CPU 0 with the MMU off: builds the maps and returns the root of EL2's.
+extern "C" fn primary_main() -> u64 {
+    let info = memory::boot_info();
+    if let Err(refusal) = config::check(&info) {
+        config::refuse(refusal);
+    }
+    mmu::build(&info)
+}
+
+/// Every CPU, MMU on.
+///
+/// # Safety
+///
+/// start.s enters it, once on each CPU, with the CPU's number.
+unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
+    if cpu == 0 {
+        create();
+    }
+    let hypervisor = HYPERVISOR.get().expect("CPU 0 created it before it started other CPUs");
+    // SAFETY: start.s comes here once on each CPU, with its number, and nothing else makes one.
+    let cpu = unsafe { ThisCpu::new(cpu, hypervisor) };
+    el2::init(&hypervisor.features, hypervisor.counter_offset);
+    gic::init_cpu(cpu.index());
+    if cpu.index() == 0 {
+        hypervisor.partition.reset(&<Embedder>::new(&cpu));
+        (1..hypervisor.vps()).for_each(power::start_cpu);
+        let info = &hypervisor.info;
+        hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
+        report::begin(mmu::memory_used());
+    }
+    vcpu::run(Frame::of(cpu))
+}
+
+/// CPU 0 creates what all CPUs share.
+fn create() {
+    let info = memory::boot_info();
+    let vps = info.vps as usize;
+    gic::init(vps);
+    HYPERVISOR.call_once(|| Hypervisor {
+        partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
+        gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
+        features: el2::visible_features(),
+        ram: config::guest_ram(&info),
+        info,
+        counter_offset: mrs!("cntpct_el0"),
+        judge: config::judge(&info),
+        // `config::check` has judged it.
+        injector: config::plan(&info).ok().flatten().map(Injector::new),
+        online: AtomicUsize::new(0),
+        requests: [const { Requests::new() }; MAX_VPS],
+    });
+}

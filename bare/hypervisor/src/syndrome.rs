@@ -1,0 +1,73 @@
+//! ESR_EL2, and the address of an abort at stage 2.
+//!
+//! Source: Arm ARM, "ESR_EL2, Exception Syndrome Register".
+
+use crate::arch::mrs;
+
+/// Exception classes.
+pub(crate) mod class {
+    /// Unknown reason: what an undefined instruction gives.
+    pub(crate) const UNKNOWN: u64 = 0;
+    /// HVC from AArch64.
+    pub(crate) const HVC64: u64 = 0x16;
+    /// SMC from AArch64.
+    pub(crate) const SMC64: u64 = 0x17;
+    /// MSR, MRS or a system instruction from AArch64.
+    pub(crate) const SYSTEM_REGISTER: u64 = 0x18;
+    /// Instruction abort from a lower exception level.
+    pub(crate) const INSTRUCTION_ABORT: u64 = 0x20;
+    /// Data abort from a lower exception level.
+    pub(crate) const DATA_ABORT: u64 = 0x24;
+}
+
+/// Place of the class.
+pub(crate) const CLASS_SHIFT: u32 = 26;
+/// IL: the trapped instruction has 32 bits.
+pub(crate) const IL: u64 = 1 << 25;
+/// ISS.
+pub(crate) const ISS: u64 = 0x1ff_ffff;
+
+/// Gives the class of a syndrome, above which newer CPUs have a second part of the ISS.
+pub(crate) const fn class_of(esr: u64) -> u64 {
+    esr >> CLASS_SHIFT & 0x3f
+}
+
+/// The ISS of a data abort (Arm ARM, "ISS encoding for an exception from a Data Abort").
+pub(crate) struct DataAbort(pub(crate) u64);
+
+impl DataAbort {
+    /// The rest describes the access.
+    pub(crate) fn valid(&self) -> bool {
+        self.0 & 1 << 24 != 0
+    }
+    /// Bytes: 1, 2, 4 or 8.
+    pub(crate) fn size(&self) -> usize {
+        1 << (self.0 >> 22 & 0b11)
+    }
+    pub(crate) fn sign_extend(&self) -> bool {
+        self.0 & 1 << 21 != 0
+    }
+    pub(crate) fn register(&self) -> usize {
+        (self.0 >> 16 & 0x1f) as usize
+    }
+    pub(crate) fn sixty_four(&self) -> bool {
+        self.0 & 1 << 15 != 0
+    }
+    pub(crate) fn table_walk(&self) -> bool {
+        self.0 & 1 << 7 != 0
+    }
+    pub(crate) fn write(&self) -> bool {
+        self.0 & 1 << 6 != 0
+    }
+    /// FAR_EL2 does not hold the address.
+    fn far_not_valid(&self) -> bool {
+        self.0 & 1 << 10 != 0
+    }
+}
+
+/// Gives the guest physical address of an abort at stage 2, with syndrome `esr`.
+pub(crate) fn fault_address(esr: u64) -> u64 {
+    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
+    let page = (mrs!("hpfar_el2") & !0xf) << 8;
+    page | if DataAbort(esr).far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff }
+}
