@@ -9,15 +9,15 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use hv_partition::strict::Finding;
+use hv_trace::{Fault, What};
 use hv_wire::platform::MAX_VPS;
-use hv_wire::{Fault, TraceKind};
 
 use crate::arch::{mrs, msr};
 use crate::backtrace::{self, Left};
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::report::VpCounts;
 use crate::stacks;
-use crate::trace::Ring;
+use crate::trace::{self, Ring};
 
 /// A VP's general registers while its CPU is at EL2, and the CPU itself: at the top of the CPU's stack, where vectors.s
 /// stores the registers.
@@ -131,7 +131,8 @@ impl ThisCpu {
     pub(crate) fn fault(&self, kind: Fault, value: u64) {
         self.counts.fault(kind, value, self.guest());
         if let Some(ring) = &self.ring {
-            ring.push_place(TraceKind::Fault, kind as u64, value, &backtrace::place(self.guest()));
+            let (pc, callers) = trace::place(&backtrace::place(self.guest()));
+            ring.push(What::Fault { fault: kind, value, pc, callers });
         }
     }
 
@@ -141,8 +142,8 @@ impl ThisCpu {
         let number = finding.rule.number();
         self.counts.finding(number, finding.value, self.guest());
         if let Some(ring) = &self.ring {
-            let place = backtrace::place(self.guest());
-            ring.push_place(TraceKind::Finding, number as u64, finding.value, &place);
+            let (pc, callers) = trace::place(&backtrace::place(self.guest()));
+            ring.push(What::Finding { rule: number as u16, value: finding.value, pc, callers });
         }
     }
 }

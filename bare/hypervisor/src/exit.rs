@@ -2,7 +2,7 @@
 //! happen.
 
 use hv_partition::faults::{Injector, Timed};
-use hv_wire::{TraceKind, Trap};
+use hv_trace::{Trap, What};
 
 use crate::arch::mrs;
 use crate::faults;
@@ -23,7 +23,7 @@ pub(crate) fn begin<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>, trap: T
 /// Ends an exit: the guest goes on.
 #[inline(always)]
 pub(crate) fn end<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>) {
-    host.trace(TraceKind::Enter, [0; 6]);
+    host.trace(What::Enter {});
 }
 
 /// Does what has become due of the plan of faults.

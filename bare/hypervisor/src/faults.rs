@@ -3,7 +3,7 @@
 //! What can go wrong, and when, is hv-host's business ([`hv_partition::faults`]).
 
 use hv_partition::faults::{Injector, Raise};
-use hv_wire::TraceKind;
+use hv_trace::What;
 
 use crate::arch::mrs;
 use crate::cpu::ThisCpu;
@@ -34,7 +34,7 @@ pub(crate) fn note(cpu: &ThisCpu, injector: &Injector) {
         if report::rule_fired(rule, times)
             && let Some(ring) = cpu.ring()
         {
-            ring.push(TraceKind::FaultInjected, [rule as u64, times, 0, 0, 0, 0]);
+            ring.push(What::FaultInjected { rule: rule as u32, times });
         }
     }
 }

@@ -5,8 +5,8 @@ use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, BusObserver, Event, Flush, Host, VpContext, VpMask};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
+use hv_trace::What;
 use hv_vgic::Physical as _;
-use hv_wire::TraceKind;
 use hv_wire::platform::MAX_VPS;
 use spin::Mutex;
 
@@ -49,9 +49,9 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
 
     /// Writes a record, if this run is traced.
     #[inline(always)]
-    pub(crate) fn trace(&self, kind: TraceKind, values: [u64; 6]) {
+    pub(crate) fn trace(&self, what: What) {
         if let Some(ring) = self.ring() {
-            ring.push(kind, values);
+            ring.push(what);
         }
     }
 

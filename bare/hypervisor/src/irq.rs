@@ -1,7 +1,7 @@
 //! Physical interrupts: the guest's go on to it, the hypervisor's own are few.
 
+use hv_trace::{Trap, What};
 use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
-use hv_wire::{TraceKind, Trap};
 
 use crate::arch::msr;
 use crate::cpu::{Frame, ThisCpu};
@@ -27,19 +27,19 @@ pub(crate) fn handle(cpu: &ThisCpu) {
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {
-            host.trace(TraceKind::Forwarded, [u64::from(intid), 0, 0, 0, 0, 0]);
+            host.trace(What::Forwarded { intid });
             cpu.hypervisor.gic.physical(cpu, intid);
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
-            host.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
+            host.trace(What::OwnInterrupt { intid });
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
         }
         // A kick, or the maintenance interrupt: either way there may be interrupts to move into list registers.
         _ => {
-            host.trace(TraceKind::OwnInterrupt, [u64::from(intid), 0, 0, 0, 0, 0]);
+            host.trace(What::OwnInterrupt { intid });
             cpu.hypervisor.gic.sync(cpu);
             debug_assert!(intid < 16 || intid == MAINTENANCE_INTID);
             gic::deactivate(intid);

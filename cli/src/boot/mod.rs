@@ -98,9 +98,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         .transpose()?;
     let outcome = Running::start(&settings, ram, sink(args), log)?.wait()?;
     let trace = match (collector, &args.trace) {
-        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
-            Some(trace::keep(collector, &shared, &outcome, &plan.rules, (file, args.trace_limit)))
-        }
+        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => Some(trace::keep(
+            collector,
+            &shared,
+            &outcome,
+            &plan.rules,
+            args.memory,
+            (file, args.trace_limit),
+        )),
         _ => None,
     };
     let known = Known {

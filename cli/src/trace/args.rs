@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Context as _;
-use hv_wire::{TraceKind, TraceRecord};
+use hv_trace::{Kind, NO_VP, Record};
 use serde_json::{Map, Value as Json, json};
 
 use super::decode::{self, Decoded, Value};
@@ -197,16 +197,15 @@ impl Filter {
     }
 
     /// The record in words, if it is wanted.
-    fn pass(&self, run: &Run, record: &TraceRecord) -> Option<(u64, Decoded)> {
+    fn pass(&self, run: &Run, record: &Record) -> Option<(u64, Decoded)> {
         let time = run.nanoseconds(record.time);
         if !self.has_time(time) || !self.has_vp(record.vp) {
             return None;
         }
-        let label = TraceKind::from_raw(record.kind).map_or(decode::UNKNOWN, decode::label);
-        if !self.has_kind(label) {
+        if !self.has_kind(decode::label(&record.what)) {
             return None;
         }
-        let decoded = decode::decode(record);
+        let decoded = decode::decode(&record.what);
         self.has_name(&decoded).then_some((time, decoded))
     }
 
@@ -214,7 +213,7 @@ impl Filter {
     fn has_exit(&self, run: &Run, exit: &Ended) -> bool {
         let named = self.name.as_ref().is_none_or(|wanted| exit.name.to_lowercase().contains(wanted));
         let wanted = self.has_time(run.nanoseconds(exit.began.time)) && self.has_vp(exit.began.vp);
-        wanted && named && self.has_kind(decode::label(TraceKind::Exit))
+        wanted && named && self.has_kind(Kind::Exit.label())
     }
 
     /// Prints the records that are wanted.
@@ -280,6 +279,7 @@ impl Filter {
 /// A record on a line.
 fn line(time: u64, vp: u32, decoded: &Decoded) -> String {
     let Decoded { kind, name, fields } = decoded;
+    let vp = if vp == NO_VP { "-".to_owned() } else { vp.to_string() };
     let mut line = format!("{:>3}.{:09} {vp} {kind:<19} {name}", time / 1_000_000_000, time % 1_000_000_000);
     for (name, value) in fields {
         line.push_str(&format!(" {name}={value}"));
@@ -292,7 +292,7 @@ fn line(time: u64, vp: u32, decoded: &Decoded) -> String {
 fn object(time: u64, vp: u32, decoded: Decoded) -> Map<String, Json> {
     let mut object = Map::new();
     object.insert("time_ns".into(), json!(time));
-    object.insert("vp".into(), json!(vp));
+    object.insert("vp".into(), json!((vp != NO_VP).then_some(vp)));
     object.insert("kind".into(), json!(decoded.kind));
     object.insert("name".into(), json!(decoded.name));
     let mut fields = Map::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use anyhow::{Context as _, ensure};
-use hv_wire::{TraceKind, TraceRecord};
+use hv_trace::{Kind, NO_VP, Raw, Record, What};
 use prost::Message as _;
 use zerocopy::FromBytes as _;
 
@@ -28,7 +28,7 @@ pub(crate) struct Checked {
     /// About the run.
     pub(crate) run: Run,
     /// Records by kind.
-    pub(crate) records: HashMap<u32, u64>,
+    pub(crate) records: HashMap<Kind, u64>,
     /// Hypercalls that were not continued.
     pub(crate) hypercalls: u64,
     /// Slices.
@@ -109,10 +109,10 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
     let written: u64 = found.records.values().sum();
     let said = found.run.all_recorded().saturating_sub(found.run.all_left_out());
     ensure!(written == said, "{written} records, {said} said");
-    let count = |kind: TraceKind| found.records.get(&(kind as u32)).copied().unwrap_or_default();
-    let exits = count(TraceKind::Exit);
+    let count = |kind: Kind| found.records.get(&kind).copied().unwrap_or_default();
+    let exits = count(Kind::Exit);
     ensure!(found.slices == exits, "{} slices for {exits} exits", found.slices);
-    let others = written.saturating_sub(exits).saturating_sub(count(TraceKind::Enter));
+    let others = written.saturating_sub(exits).saturating_sub(count(Kind::Enter));
     ensure!(found.instants == others, "{} instants for {others} records", found.instants);
     for (number, flow) in &state.flows {
         ensure!(flow.end.is_none_or(|end| end >= flow.last), "flow {number} goes on after its end");
@@ -216,15 +216,26 @@ impl State {
     }
 
     fn records(&mut self, bytes: &[u8], found: &mut Checked) -> anyhow::Result<()> {
-        for bytes in bytes.chunks(size_of::<TraceRecord>()) {
-            let record = TraceRecord::read_from_bytes(bytes).ok().context("a part of a record")?;
+        for bytes in bytes.chunks(size_of::<Raw>()) {
+            let raw = Raw::read_from_bytes(bytes).ok().context("a part of a record")?;
+            let record = Record::decode(&raw);
             found.run.has(&record)?;
             let last = self.last.entry(record.vp).or_default();
             ensure!(record.time >= *last, "the records of VP {} are not in their order", record.vp);
             *last = record.time;
-            let kind = TraceKind::from_raw(record.kind).with_context(|| format!("kind {}", record.kind))?;
-            *found.records.entry(record.kind).or_default() += 1;
-            found.hypercalls += u64::from(kind == TraceKind::Hypercall && record.values[5] == 0);
+            let kind = record.what.kind().with_context(|| format!("kind {}", raw.kind))?;
+            ensure!(
+                !matches!(record.what, What::Unknown { .. }),
+                "a record of kind {} that is none",
+                raw.kind
+            );
+            ensure!(
+                (record.vp == NO_VP) == (kind == Kind::Console),
+                "a record of no VP of kind {}",
+                raw.kind
+            );
+            *found.records.entry(kind).or_default() += 1;
+            found.hypercalls += u64::from(matches!(record.what, What::Hypercall { retry: false, .. }));
         }
         Ok(())
     }

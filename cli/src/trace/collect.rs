@@ -10,7 +10,8 @@ use std::time::Duration;
 use std::{cmp, mem};
 
 use anyhow::{Context as _, ensure};
-use hv_wire::{TraceRecord, TraceRing};
+use hv_trace::{Raw, Record};
+use hv_wire::TraceRing;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use crate::machine::Ram;
@@ -50,7 +51,7 @@ struct Spool {
     ring: Ring,
     /// It has no name, so that nothing of it stays.
     file: BufWriter<File>,
-    buffer: Vec<TraceRecord>,
+    buffer: Vec<Raw>,
     /// Records taken out of the ring.
     recorded: u64,
     /// Those of them that are not in the file, since the trace has its length.
@@ -95,7 +96,7 @@ impl Drop for Collector {
 
 /// Empties the rings until the machine has ended and they are empty.
 fn drain(ram: &Ram, mut spools: Vec<Spool>, limit: u64, stop: &AtomicBool) -> anyhow::Result<Vec<Spool>> {
-    let mut room = limit / mem::size_of::<TraceRecord>() as u64;
+    let mut room = limit / mem::size_of::<Raw>() as u64;
     loop {
         // What was written before the end is seen after it.
         let last = stop.load(Ordering::Acquire);
@@ -122,7 +123,7 @@ impl Spool {
         };
         ensure!(ring.capacity != 0, "the trace buffer is too small");
         let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
-        let buffer = vec![TraceRecord::new_zeroed(); CHUNK];
+        let buffer = vec![Raw::new_zeroed(); CHUNK];
         Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0, left_out: 0 })
     }
 
@@ -139,7 +140,7 @@ impl Spool {
             let place = ring.tail % capacity;
             let count = (end - ring.tail).min(capacity - place).min(CHUNK as u64);
             let records = &mut self.buffer[..usize::try_from(count)?];
-            let address = ring.base + TraceRing::HEAD_BYTES + place * mem::size_of::<TraceRecord>() as u64;
+            let address = ring.base + TraceRing::HEAD_BYTES + place * mem::size_of::<Raw>() as u64;
             ram.read_into(address, records.as_mut_bytes())?;
             let fits = count.min(*room);
             let kept = &records[..usize::try_from(fits)?];
@@ -207,7 +208,7 @@ pub(crate) struct Merged {
 
 /// The first record of a VP that was not given yet.
 struct Next {
-    record: TraceRecord,
+    record: Record,
     input: usize,
 }
 
@@ -240,9 +241,9 @@ impl Eq for Next {}
 
 impl Merged {
     fn read(&mut self, input: usize) -> anyhow::Result<()> {
-        let mut record = TraceRecord::new_zeroed();
-        match self.inputs[input].read_exact(record.as_mut_bytes()) {
-            Ok(()) => self.next.push(Next { record, input }),
+        let mut raw = Raw::new_zeroed();
+        match self.inputs[input].read_exact(raw.as_mut_bytes()) {
+            Ok(()) => self.next.push(Next { record: Record::decode(&raw), input }),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error).context("cannot read the trace back"),
         }
@@ -251,7 +252,7 @@ impl Merged {
 }
 
 impl Iterator for Merged {
-    type Item = anyhow::Result<TraceRecord>;
+    type Item = anyhow::Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let Next { record, input } = self.next.pop()?;
@@ -261,6 +262,7 @@ impl Iterator for Merged {
 
 #[cfg(test)]
 mod tests {
+    use hv_trace::What;
     use hv_wire::platform::RAM_BASE;
 
     use super::*;
@@ -290,7 +292,7 @@ mod tests {
                     .write(self.base + mem::offset_of!(TraceRing, dropped) as u64, &dropped)
                     .unwrap();
             }
-            let record = TraceRecord { time, ..TraceRecord::default() };
+            let record = Record { time, vp: 0, what: What::Enter {} }.encode();
             let place = TraceRing::HEAD_BYTES + self.head % CAPACITY * 64;
             self.ram.write(self.base + place, record.as_bytes()).unwrap();
             self.head += 1;

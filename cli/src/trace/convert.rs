@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use hv_wire::{TraceKind, TraceRecord};
+use hv_trace::{NO_VP, Record, What};
 
 use super::decode::{self, Decoded, Value};
 use super::exits::{Exit, Exits};
@@ -24,9 +24,12 @@ const PROCESS_TRACK: u64 = 1;
 /// Category of the slices.
 const EXIT: &str = "exit";
 
-/// Track of a VP.
+/// Track of the console.
+const CONSOLE_TRACK: u64 = 2;
+
+/// Track of a VP, or of the console.
 pub(super) const fn track(vp: u32) -> u64 {
-    100 + vp as u64
+    if vp == NO_VP { CONSOLE_TRACK } else { 100 + vp as u64 }
 }
 
 /// Names that are written once and referred to by number; what comes later has its kind for a name, and the name beside it. A
@@ -40,7 +43,7 @@ pub(crate) fn write(
     out: impl Write,
     run: Run,
     limit: u64,
-    records: impl Iterator<Item = anyhow::Result<TraceRecord>>,
+    records: impl Iterator<Item = anyhow::Result<Record>>,
 ) -> anyhow::Result<u64> {
     let mut writer = Writer::new(out);
     let first = TracePacket { run: Some(run.clone()), ..packet(INCREMENTAL_STATE_CLEARED) };
@@ -95,7 +98,13 @@ fn descriptors(vps: u32) -> impl Iterator<Item = TrackDescriptor> {
             ..TrackDescriptor::default()
         }
     });
-    std::iter::once(partition).chain(vps)
+    let console = TrackDescriptor {
+        uuid: Some(CONSOLE_TRACK),
+        parent_uuid: Some(PROCESS_TRACK),
+        name: Some("console".into()),
+        ..TrackDescriptor::default()
+    };
+    [partition, console].into_iter().chain(vps)
 }
 
 fn packet(flags: u32) -> TracePacket {
@@ -132,25 +141,30 @@ struct Event {
 }
 
 impl<W: Write> Converter<W> {
-    fn convert(&mut self, record: &TraceRecord) -> io::Result<()> {
+    fn convert(&mut self, record: &Record) -> io::Result<()> {
         let flows = self.flows.feed(record);
         if let Some(exit) = self.exits.feed(record) {
             self.exit(&exit)?;
         }
+        if record.vp == NO_VP {
+            let decoded = decode::decode(&record.what);
+            let event = Event { time: record.time, decoded, through: Vec::new(), end: Vec::new() };
+            return self.instant(NO_VP, event);
+        }
         // A VP that a damaged record names is no track.
         let Some(pending) = self.vps.get_mut(record.vp as usize) else { return Ok(()) };
-        match TraceKind::from_raw(record.kind) {
-            Some(TraceKind::Exit) => {
+        match record.what {
+            What::Exit { .. } => {
                 pending.in_exit = true;
                 return Ok(());
             }
-            Some(TraceKind::Enter) => return Ok(()),
+            What::Enter {} => return Ok(()),
             _ => {}
         }
         pending.flows.extend(&flows.new);
         let event = Event {
             time: record.time,
-            decoded: decode::decode(record),
+            decoded: decode::decode(&record.what),
             through: flows.through,
             end: flows.end,
         };

@@ -1,7 +1,11 @@
 //! A record in words: its kind, a name for what it is about, and fields with names.
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
-use hv_wire::{BusChange, TraceKind, TraceRecord};
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+use hv_tlfs::vmbus::connection::MESSAGE_TYPE;
+use hv_trace::{Convention, Kind, Payload, TimerChange, What};
 
 use super::words;
 use crate::report::names;
@@ -39,323 +43,306 @@ impl std::fmt::Display for Value {
     }
 }
 
-/// Kinds with their labels. Labels with a common first word are filtered together by that word.
-const LABELS: [(TraceKind, &str); TraceKind::ALL.len()] = [
-    (TraceKind::Exit, "exit"),
-    (TraceKind::Enter, "enter"),
-    (TraceKind::Hypercall, "hypercall"),
-    (TraceKind::RegisterGet, "register-get"),
-    (TraceKind::RegisterSet, "register-set"),
-    (TraceKind::Smccc, "smccc"),
-    (TraceKind::UnknownImmediate, "unknown-immediate"),
-    (TraceKind::MessagePosted, "message-posted"),
-    (TraceKind::MessageQueued, "message-queued"),
-    (TraceKind::MessageDelivered, "message-delivered"),
-    (TraceKind::EndOfMessage, "message-end"),
-    (TraceKind::EventSignalled, "event-signalled"),
-    (TraceKind::EventFlag, "event-flag"),
-    (TraceKind::Interrupt, "interrupt-asserted"),
-    (TraceKind::Timer, "timer"),
-    (TraceKind::Crash, "crash"),
-    (TraceKind::VpStarting, "vp-starting"),
-    (TraceKind::VpOnline, "vp-online"),
-    (TraceKind::VpOffline, "vp-offline"),
-    (TraceKind::Vmbus, "vmbus-message"),
-    (TraceKind::TimeChanged, "time-changed"),
-    (TraceKind::Reset, "reset"),
-    (TraceKind::Forwarded, "interrupt-forwarded"),
-    (TraceKind::Fault, "fault"),
-    (TraceKind::OwnInterrupt, "interrupt-own"),
-    (TraceKind::Injected, "interrupt-injected"),
-    (TraceKind::SystemRegister, "system-register"),
-    (TraceKind::GicAccess, "gic-access"),
-    (TraceKind::Bus, "vmbus-state"),
-    (TraceKind::Finding, "finding"),
-    (TraceKind::Restored, "restored"),
-    (TraceKind::MessageDropped, "message-dropped"),
-    (TraceKind::FaultInjected, "fault-injected"),
-];
-
-/// The label of a record that is of no kind known.
+/// The label of a record that is none of this version.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// The label of a kind.
-pub(super) fn label(kind: TraceKind) -> &'static str {
-    LABELS.iter().find(|(known, _)| *known == kind).map_or(UNKNOWN, |(_, label)| label)
+/// The label of a record.
+pub(super) const fn label(what: &What) -> &'static str {
+    match (what, what.kind()) {
+        (What::Unknown { .. }, _) | (_, None) => UNKNOWN,
+        (_, Some(kind)) => kind.label(),
+    }
 }
 
 /// All labels.
 pub(super) fn labels() -> impl Iterator<Item = &'static str> {
-    LABELS.iter().map(|(_, label)| *label)
+    Kind::ALL.iter().map(|kind| kind.label())
 }
 
 /// Puts a record into words.
-pub(super) fn decode(record: &TraceRecord) -> Decoded {
-    let Some(kind) = TraceKind::from_raw(record.kind) else {
-        let fields = record.values.map(|value| ("value", Value::Hex(value)));
-        return Decoded { kind: UNKNOWN, name: format!("kind {}", record.kind), fields: fields.to_vec() };
-    };
-    let (name, fields) = match kind {
-        TraceKind::Hypercall => hypercall(record.values),
-        TraceKind::RegisterGet | TraceKind::RegisterSet => register(record.values),
-        TraceKind::MessagePosted
-        | TraceKind::MessageQueued
-        | TraceKind::MessageDelivered
-        | TraceKind::MessageDropped => message(kind, record.values),
-        TraceKind::Vmbus => vmbus(record.values),
-        TraceKind::Bus => bus(record.values),
-        TraceKind::Timer => timer(record.values),
-        _ => other(kind, record.values),
-    };
-    Decoded { kind: label(kind), name, fields }
+pub(super) fn decode(what: &What) -> Decoded {
+    let (name, fields) = calls(what)
+        .or_else(|| messages(what))
+        .or_else(|| vmbus(what))
+        .or_else(|| machine(what))
+        .unwrap_or_else(|| unknown(what));
+    Decoded { kind: label(what), name, fields }
 }
 
 type Parts = (String, Vec<(&'static str, Value)>);
 
-fn number(name: &'static str, value: u64) -> (&'static str, Value) {
-    (name, Value::Number(value))
+fn number(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
+    (name, Value::Number(value.into()))
 }
 
-fn hex(name: &'static str, value: u64) -> (&'static str, Value) {
-    (name, Value::Hex(value))
+fn hex(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
+    (name, Value::Hex(value.into()))
 }
 
 fn text(name: &'static str, value: impl Into<String>) -> (&'static str, Value) {
     (name, Value::Text(value.into()))
 }
 
-fn status(code: u64) -> (&'static str, Value) {
-    text("status", names::status(code as u32))
+fn status(status: HvStatus) -> (&'static str, Value) {
+    text("status", names::status(status.0.into()))
 }
 
-fn hypercall([control, first, second, result, convention, retry]: [u64; 6]) -> Parts {
-    let input = HypercallInput(control);
-    let output = HypercallOutput(result);
-    let mut fields = vec![number("hvc", convention)];
-    match input.fast() {
+/// Hypercalls, registers, functions, crashes.
+fn calls(what: &What) -> Option<Parts> {
+    Some(match *what {
+        What::Hypercall { convention, retry, control, parameters, result } => {
+            hypercall(convention, retry, control, parameters, result)
+        }
+        What::RegisterGet { target, name, status, value }
+        | What::RegisterSet { target, name, status, value } => register(target, name, status, value),
+        What::Smccc { conduit, function, arguments: [x1, x2, x3], result } => (
+            words::smccc(function),
+            vec![
+                text("by", words::conduit(conduit)),
+                hex("x1", x1),
+                hex("x2", x2),
+                hex("x3", x3),
+                hex("result", result),
+            ],
+        ),
+        What::UnknownImmediate { conduit, immediate } => {
+            (format!("{} #{immediate}", words::conduit(conduit)), Vec::new())
+        }
+        What::Crash { control, parameters } => {
+            let mut fields = vec![hex("control", control)];
+            fields.extend(["p0", "p1", "p2", "p3", "p4"].into_iter().zip(parameters).map(|(n, p)| hex(n, p)));
+            ("crash".into(), fields)
+        }
+        What::CrashText { text: ref said } => {
+            (words::text(said), vec![number("bytes", said.length() as u64)])
+        }
+        _ => return None,
+    })
+}
+
+fn hypercall(
+    convention: Convention,
+    retry: bool,
+    control: HypercallInput,
+    [first, second]: [u64; 2],
+    result: HypercallOutput,
+) -> Parts {
+    let mut fields = vec![number("hvc", convention as u8)];
+    match control.fast() {
         true => fields.extend([hex("first", first), hex("second", second)]),
         false => fields.extend([hex("input", first), hex("output", second)]),
     }
-    if input.rep_count() != 0 {
+    if control.rep_count() != 0 {
         fields.extend([
-            number("reps", input.rep_count().into()),
-            number("start", input.rep_start().into()),
-            number("done", output.reps_completed().into()),
+            number("reps", control.rep_count()),
+            number("start", control.rep_start()),
+            number("done", result.reps_completed()),
         ]);
     }
-    if input.variable_header_size() != 0 {
-        fields.push(number("header-words", input.variable_header_size().into()));
+    if control.variable_header_size() != 0 {
+        fields.push(number("header-words", control.variable_header_size()));
     }
-    fields.push(match retry {
-        0 => status(output.status().0.into()),
-        _ => text("status", "continued"),
-    });
-    (names::hypercall(input.code().0.into()), fields)
+    fields.push(if retry { text("status", "continued") } else { status(result.status()) });
+    (names::hypercall(control.code().0.into()), fields)
 }
 
-fn register([vp, name, low, high, code, _]: [u64; 6]) -> Parts {
-    let mut fields = vec![number("of-vp", vp), hex("value", low)];
+fn register(target: u32, name: RegisterName, code: HvStatus, [low, high]: [u64; 2]) -> Parts {
+    let mut fields = vec![number("of-vp", target), hex("value", low)];
     if high != 0 {
         fields.push(hex("high", high));
     }
-    if code != 0 {
+    if code != HvStatus::SUCCESS {
         fields.push(status(code));
     }
-    (names::register(name as u32), fields)
+    (names::register(name.0), fields)
 }
 
-/// Type of the messages that carry VMBus's, which begin with a type of their own.
-const CHANNEL_MESSAGE: u64 = hv_tlfs::vmbus::connection::MESSAGE_TYPE as u64;
-
-/// A message's name by its type and the first words of its payload.
-fn message_name(message_type: u64, payload: &[u64]) -> String {
-    match payload {
-        [length, first, ..] if message_type == CHANNEL_MESSAGE && *length >= 4 => vmbus_name(*first),
-        _ => names::name("message-type", message_type),
+/// A message's name by its type and the beginning of its payload.
+fn message_name<const ROOM: usize>(message_type: MessageType, payload: &Payload<ROOM>) -> String {
+    // The messages that carry VMBus's begin with a type of their own.
+    match payload.first_word().filter(|_| message_type.0 == MESSAGE_TYPE) {
+        Some(word) => vmbus_name(word),
+        None => names::name("message-type", message_type.0.into()),
     }
 }
 
-fn vmbus_name(first: u64) -> String {
-    names::name("vmbus-message", first & u64::from(u32::MAX))
+fn vmbus_name(message_type: u32) -> String {
+    names::name("vmbus-message", message_type.into())
 }
 
 /// The part of a payload that the record holds.
-fn payload(values: &[u64]) -> Vec<(&'static str, Value)> {
-    let [length, words @ ..] = values else { return Vec::new() };
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let shown = usize::try_from(*length).unwrap_or(usize::MAX).min(bytes.len());
-    let mut shown: String = bytes[..shown].iter().map(|byte| format!("{byte:02x}")).collect();
-    if *length > bytes.len() as u64 {
-        shown.push_str("..");
-    }
-    vec![number("bytes", *length), text("payload", shown)]
+fn payload<const ROOM: usize>(payload: &Payload<ROOM>) -> [(&'static str, Value); 2] {
+    [number("bytes", payload.length() as u64), text("payload", payload.to_string())]
 }
 
-fn message(kind: TraceKind, values: [u64; 6]) -> Parts {
-    match (kind, values) {
-        (TraceKind::MessagePosted, [connection, message_type, code, ref rest @ ..]) => {
+/// Messages, events, timers.
+fn messages(what: &What) -> Option<Parts> {
+    let waits =
+        |target: u32, sint: u8| (format!("SINT {sint}"), vec![number("to-vp", target), number("sint", sint)]);
+    Some(match *what {
+        What::MessagePosted { connection, message_type, status: code, payload: ref all } => {
             let mut fields = vec![hex("connection", connection), status(code)];
-            fields.extend(payload(rest));
-            (message_name(message_type, rest), fields)
+            fields.extend(payload(all));
+            (message_name(message_type, all), fields)
         }
-        (TraceKind::MessageDelivered, [vp, sint, message_type, ref rest @ ..]) => {
-            let more = sint >> 8 & 1;
-            let mut fields = vec![number("to-vp", vp), number("sint", sint & 0xff), number("pending", more)];
-            fields.extend(payload(rest));
-            (message_name(message_type, rest), fields)
+        What::MessageDelivered { target, sint, pending, message_type, payload: ref all } => {
+            let mut fields = vec![number("to-vp", target), number("sint", sint), number("pending", pending)];
+            fields.extend(payload(all));
+            (message_name(message_type, all), fields)
         }
-        (_, [vp, sint, ..]) => (format!("SINT {sint}"), vec![number("to-vp", vp), number("sint", sint)]),
-    }
+        What::MessageQueued { target, sint } | What::MessageDropped { target, sint, .. } => {
+            waits(target, sint)
+        }
+        What::EndOfMessage { waiting, delivered } => {
+            ("end of message".into(), vec![hex("waiting", waiting), hex("delivered", delivered)])
+        }
+        What::EventSignalled { connection, flag, status: code } => {
+            (format!("connection {connection:#x}"), vec![number("flag", flag), status(code)])
+        }
+        What::EventFlag { target, sint, flag, was_set } => {
+            let fields = vec![number("to-vp", target), number("was-set", was_set)];
+            (format!("SINT {sint} flag {flag}"), fields)
+        }
+        What::Timer { target, timer, change } => {
+            // In units of 100 ns, as the reference time is.
+            let (what, mut fields) = match change {
+                TimerChange::Armed(due) => ("armed", vec![number("due", due)]),
+                TimerChange::Stopped => ("stopped", Vec::new()),
+                TimerChange::Expired(due, now) => {
+                    ("expired", vec![number("due", due), number("late", now.saturating_sub(due))])
+                }
+                TimerChange::Blocked => ("blocked", Vec::new()),
+                TimerChange::Skipped(periods) => ("skipped", vec![number("periods", periods)]),
+            };
+            fields.insert(0, number("timer", timer));
+            fields.push(number("of-vp", target));
+            (format!("timer {timer} {what}"), fields)
+        }
+        _ => return None,
+    })
 }
 
-fn vmbus([vp, from_guest, ref rest @ ..]: [u64; 6]) -> Parts {
-    let direction = if from_guest != 0 { "from-vp" } else { "to-vp" };
-    let mut fields = vec![number(direction, vp)];
-    fields.extend(payload(rest));
-    let name = if rest[0] >= 4 { vmbus_name(rest[1]) } else { "too short".to_owned() };
-    (name, fields)
-}
-
-fn bus([change, first, ref rest @ ..]: [u64; 6]) -> Parts {
-    let [second, third, ..] = *rest;
-    let said = || text("reason", words::text(rest));
-    let channel = || number("channel", first);
-    match BusChange::from_raw(change) {
-        Some(BusChange::Contact) => {
-            let accepted = if second != 0 { "accepted" } else { "refused" };
-            let version = format!("{}.{}", first >> 16, first & 0xffff);
+/// What the host's end of VMBus sees and does.
+fn vmbus(what: &What) -> Option<Parts> {
+    Some(match *what {
+        What::VmbusMessage { target, from_guest, payload: ref all } => {
+            let mut fields = vec![number(if from_guest { "from-vp" } else { "to-vp" }, target)];
+            fields.extend(payload(all));
+            (all.first_word().map_or_else(|| "too short".to_owned(), vmbus_name), fields)
+        }
+        What::VmbusContact { version, accepted, target } => {
+            let answer = if accepted { "accepted" } else { "refused" };
+            let version = format!("{}.{}", version.0 >> 16, version.0 & 0xffff);
             (
                 "contact".into(),
-                vec![text("version", version), text("answer", accepted), number("to-vp", third)],
+                vec![text("version", version), text("answer", answer), number("to-vp", target)],
             )
         }
-        Some(BusChange::Unloaded) => ("unloaded".into(), Vec::new()),
-        Some(BusChange::OffersDelivered) => ("offers delivered".into(), vec![number("count", first)]),
-        Some(BusChange::GpadlCreated) => {
-            ("GPADL created".into(), vec![channel(), hex("gpadl", second), number("pages", third)])
+        What::VmbusUnloaded {} => ("unloaded".into(), Vec::new()),
+        What::VmbusOffers { count } => ("offers delivered".into(), vec![number("count", count)]),
+        What::VmbusGpadl { channel, gpadl, pages } => (
+            "GPADL created".into(),
+            vec![number("channel", channel.0), hex("gpadl", gpadl.0), number("pages", pages)],
+        ),
+        What::VmbusTorndown { gpadl } => ("GPADL torn down".into(), vec![hex("gpadl", gpadl.0)]),
+        What::VmbusOpened { channel, target } => {
+            ("channel opened".into(), vec![number("channel", channel.0), number("to-vp", target)])
         }
-        Some(BusChange::GpadlTorndown) => ("GPADL torn down".into(), vec![hex("gpadl", first)]),
-        Some(BusChange::Opened) => ("channel opened".into(), vec![channel(), number("to-vp", second)]),
-        Some(BusChange::Closed) => ("channel closed".into(), vec![channel()]),
-        Some(BusChange::Released) => ("channel released".into(), vec![channel()]),
-        Some(BusChange::Heartbeat) => ("heartbeat".into(), vec![channel(), number("sequence", second)]),
-        Some(BusChange::RingSpoilt) => ("ring spoilt".into(), vec![channel(), said()]),
-        Some(BusChange::Rejected) => {
-            ("message rejected".into(), vec![text("message", vmbus_name(first)), said()])
+        What::VmbusClosed { channel } => ("channel closed".into(), vec![number("channel", channel.0)]),
+        What::VmbusReleased { channel } => ("channel released".into(), vec![number("channel", channel.0)]),
+        What::VmbusRescinded { channel } => ("channel rescinded".into(), vec![number("channel", channel.0)]),
+        What::VmbusDevice { channel, note, value } => {
+            let fields = vec![number("channel", channel.0), number("note", note), number("value", value)];
+            ("device".into(), fields)
         }
-        Some(BusChange::Undeliverable) => (
+        What::VmbusFault { channel } => ("protocol broken".into(), vec![number("channel", channel.0)]),
+        What::VmbusRing { channel, ref error } => {
+            ("ring corrupt".into(), vec![number("channel", channel.0), text("reason", words::text(error))])
+        }
+        What::VmbusRejected { message, ref reason } => (
+            "message rejected".into(),
+            vec![text("message", vmbus_name(message.0)), text("reason", words::text(reason))],
+        ),
+        What::VmbusUndeliverable { message, target } => (
             "message dropped, VP has no SynIC".into(),
-            vec![text("message", vmbus_name(first)), number("to-vp", second)],
+            vec![text("message", vmbus_name(message.0)), number("to-vp", target)],
         ),
-        Some(BusChange::Other) => (words::text(rest), Vec::new()),
-        None => (format!("change {change}"), vec![hex("value", first)]),
-    }
+        What::VmbusOther { text: ref said } => (words::text(said), Vec::new()),
+        _ => return None,
+    })
 }
 
-fn timer([timer, what, first, second, ..]: [u64; 6]) -> Parts {
-    // In units of 100 ns, as the reference time is.
-    let (what, mut fields) = match what {
-        0 => ("armed", vec![number("due", first)]),
-        1 => ("stopped", Vec::new()),
-        2 => ("expired", vec![number("due", first), number("late", second.saturating_sub(first))]),
-        3 => ("blocked", Vec::new()),
-        4 => ("skipped", vec![number("periods", first)]),
-        _ => ("unknown", vec![number("what", what)]),
-    };
-    fields.insert(0, number("timer", timer));
-    (format!("timer {timer} {what}"), fields)
-}
-
-fn other(kind: TraceKind, values: [u64; 6]) -> Parts {
-    let [first, second, third, fourth, fifth, sixth] = values;
-    match kind {
-        TraceKind::Exit => {
-            let mut fields = vec![hex("esr", second), hex("pc", third)];
-            if fourth != 0 {
-                fields.push(hex("address", fourth));
+/// Exits, interrupts, VPs, what went wrong, and what the tool adds.
+fn machine(what: &What) -> Option<Parts> {
+    Some(match *what {
+        What::Exit { trap, syndrome, pc, address, .. } => {
+            let mut fields = vec![hex("esr", syndrome), hex("pc", pc)];
+            if address != 0 {
+                fields.push(hex("address", address));
             }
-            (words::trap(first).into(), fields)
+            (words::trap(trap).into(), fields)
         }
-        TraceKind::Smccc => (
-            words::smccc(second as u32),
-            vec![
-                text("by", words::conduit(first)),
-                hex("x1", third),
-                hex("x2", fourth),
-                hex("x3", fifth),
-                hex("result", sixth),
-            ],
-        ),
-        TraceKind::UnknownImmediate => (format!("{} #{second}", words::conduit(first)), Vec::new()),
-        TraceKind::EndOfMessage => {
-            ("end of message".into(), vec![hex("waiting", first), hex("delivered", second)])
+        What::Interrupt { target, intid, cause } => {
+            let (cause, which) = words::cause(cause);
+            let mut fields = vec![number("to-vp", target), text("cause", cause)];
+            fields.extend(which.map(|(name, value)| number(name, value)));
+            (words::interrupt(intid), fields)
         }
-        TraceKind::EventSignalled => {
-            (format!("connection {first:#x}"), vec![number("flag", second), status(third)])
+        What::Forwarded { intid } => (words::interrupt(intid), Vec::new()),
+        What::OwnInterrupt { intid } => (words::own_interrupt(intid), Vec::new()),
+        What::Injected { intid, list_register } => {
+            (words::interrupt(intid), vec![hex("list-register", list_register)])
         }
-        TraceKind::EventFlag => {
-            (format!("SINT {second} flag {third}"), vec![number("to-vp", first), number("was-set", fourth)])
+        What::SystemRegister { iss, value } => {
+            (words::system_register(iss.into()), vec![hex("value", value)])
         }
-        TraceKind::Interrupt => {
-            let (cause, which) = words::cause(third);
-            let mut fields = vec![number("to-vp", first), text("cause", cause)];
-            fields.extend(which.map(|which| number(which, fourth)));
-            (words::interrupt(second), fields)
+        What::GicAccess { address, value, bytes, write } => {
+            let access = text("access", if write { "write" } else { "read" });
+            let fields = vec![access, hex("address", address), hex("value", value), number("bytes", bytes)];
+            (words::gic_register(address), fields)
         }
-        TraceKind::Crash => (
-            "crash".into(),
-            vec![
-                hex("control", first),
-                hex("p0", second),
-                hex("p1", third),
-                hex("p2", fourth),
-                hex("p3", fifth),
-                hex("p4", sixth),
-            ],
-        ),
-        TraceKind::VpStarting => (format!("VP {first}"), vec![hex("pc", second)]),
-        TraceKind::TimeChanged => {
-            ("reference time".into(), vec![number("sequence", first), number("now", second)])
+        What::VpStarting { target, pc } => (format!("VP {target}"), vec![hex("pc", pc)]),
+        What::VpOnline { .. } | What::VpOffline { .. } | What::Enter {} => (String::new(), Vec::new()),
+        What::Reset {} | What::Restored {} => (String::new(), Vec::new()),
+        What::TimeChanged { sequence, now } => {
+            ("reference time".into(), vec![number("sequence", sequence), number("now", now)])
         }
-        TraceKind::Forwarded => (words::interrupt(first), Vec::new()),
-        TraceKind::OwnInterrupt => (words::own_interrupt(first), Vec::new()),
-        TraceKind::Injected => (words::interrupt(first), vec![hex("list-register", second)]),
-        TraceKind::SystemRegister => (words::system_register(first), vec![hex("value", second)]),
-        TraceKind::GicAccess => {
-            let direction = if fourth != 0 { "write" } else { "read" };
-            (
-                words::gic_register(first),
-                vec![
-                    text("access", direction),
-                    hex("address", first),
-                    hex("value", second),
-                    number("bytes", third),
-                ],
-            )
-        }
-        TraceKind::Finding | TraceKind::Fault => {
-            let name = if kind == TraceKind::Finding { words::rule(first) } else { words::fault(first) };
-            let mut fields = vec![hex("value", second), hex("pc", third)];
-            let callers = [("caller", fourth), ("caller-2", fifth), ("caller-3", sixth)];
-            fields.extend(callers.into_iter().filter(|(_, address)| *address != 0).map(|(n, a)| hex(n, a)));
-            (name, fields)
-        }
-        TraceKind::FaultInjected => (format!("rule {first}"), vec![number("times", second)]),
-        _ => (String::new(), Vec::new()),
-    }
+        What::Finding { rule, value, pc, callers } => (words::rule(rule.into()), place(value, pc, callers)),
+        What::Fault { fault, value, pc, callers } => (words::fault(fault).into(), place(value, pc, callers)),
+        What::FaultInjected { rule, times } => (format!("rule {rule}"), vec![number("times", times)]),
+        What::Lost { count } => ("records dropped, the ring was full".into(), vec![number("count", count)]),
+        What::Console { ref text, .. } => (words::text(text), Vec::new()),
+        _ => return None,
+    })
+}
+
+fn place(value: u64, pc: u64, callers: [u64; 3]) -> Vec<(&'static str, Value)> {
+    let mut fields = vec![hex("value", value), hex("pc", pc)];
+    let callers = ["caller", "caller-2", "caller-3"].into_iter().zip(callers);
+    fields.extend(callers.filter(|(_, address)| *address != 0).map(|(name, address)| hex(name, address)));
+    fields
+}
+
+/// The bytes of a record that is none of this version.
+fn unknown(what: &What) -> Parts {
+    let (kind, body) = what.encode();
+    let words = body.chunks(8).map(|bytes| {
+        let bytes = bytes.first_chunk().copied().unwrap_or_default();
+        hex("value", u64::from_le_bytes(bytes))
+    });
+    (format!("kind {kind}"), words.collect())
 }
 
 /// What an exit is called that has this record in it: the first one that says more than the exit itself does.
-pub(super) fn names_exit(record: &TraceRecord) -> Option<String> {
-    let [first, second, ..] = record.values;
-    Some(match TraceKind::from_raw(record.kind)? {
-        TraceKind::Hypercall => names::hypercall(HypercallInput(first).code().0.into()),
-        TraceKind::Smccc => words::smccc(second as u32),
-        TraceKind::SystemRegister => words::system_register(first),
-        TraceKind::GicAccess => words::gic_register(first),
-        TraceKind::Forwarded => words::interrupt(first),
-        TraceKind::OwnInterrupt => words::own_interrupt(first),
-        TraceKind::Fault => words::fault(first),
+pub(super) fn names_exit(what: &What) -> Option<String> {
+    Some(match *what {
+        What::Hypercall { control, .. } => names::hypercall(control.code().0.into()),
+        What::Smccc { function, .. } => words::smccc(function),
+        What::SystemRegister { iss, .. } => words::system_register(iss.into()),
+        What::GicAccess { address, .. } => words::gic_register(address),
+        What::Forwarded { intid } => words::interrupt(intid),
+        What::OwnInterrupt { intid } => words::own_interrupt(intid),
+        What::Fault { fault, .. } => words::fault(fault).to_owned(),
         _ => return None,
     })
 }

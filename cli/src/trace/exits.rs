@@ -1,6 +1,6 @@
 //! Exits put together from their records: from leaving the guest to going back.
 
-use hv_wire::{TraceKind, TraceRecord};
+use hv_trace::{Record, What};
 
 use super::{decode, words};
 
@@ -38,21 +38,20 @@ impl Exits {
     ///
     /// An exit without an end (the VP was switched off, the machine ended) is ended by what the VP does next, if it does
     /// anything.
-    pub(super) fn feed(&mut self, record: &TraceRecord) -> Option<Exit> {
-        let kind = TraceKind::from_raw(record.kind);
+    pub(super) fn feed(&mut self, record: &Record) -> Option<Exit> {
         let place = self.open.iter().position(|(exit, _)| exit.began.vp == record.vp);
-        match (kind, place) {
-            (Some(TraceKind::Exit), _) => {
+        match (record.what, place) {
+            (What::Exit { .. }, _) => {
                 let ended = place.map(|place| self.end(place, record.time));
-                self.open.push((begin(record), false));
+                self.open.extend(begin(record).map(|exit| (exit, false)));
                 ended
             }
-            (Some(TraceKind::Enter | TraceKind::VpOffline | TraceKind::VpOnline), Some(place)) => {
+            (What::Enter {} | What::VpOffline { .. } | What::VpOnline { .. }, Some(place)) => {
                 Some(self.end(place, record.time))
             }
-            (_, Some(place)) => {
+            (ref what, Some(place)) => {
                 let (exit, named) = &mut self.open[place];
-                if let Some(name) = (!*named).then(|| decode::names_exit(record)).flatten() {
+                if let Some(name) = (!*named).then(|| decode::names_exit(what)).flatten() {
                     (exit.name, *named) = (name, true);
                 }
                 None
@@ -72,16 +71,16 @@ impl Exits {
     }
 }
 
-fn begin(record: &TraceRecord) -> Exit {
-    let [trap, syndrome, pc, address, ..] = record.values;
+fn begin(record: &Record) -> Option<Exit> {
+    let What::Exit { trap, syndrome, pc, address, .. } = record.what else { return None };
     let cause = words::trap(trap);
     let began = Began { vp: record.vp, time: record.time, syndrome, pc, address };
-    Exit { began, end: record.time, cause, name: cause.to_owned() }
+    Some(Exit { began, end: record.time, cause, name: cause.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
-    use hv_wire::Trap;
+    use hv_trace::Trap;
 
     use super::*;
     use crate::trace::samples::*;
@@ -92,9 +91,9 @@ mod tests {
         assert_eq!(exits.feed(&exit(0, 10, Trap::Hvc)), None);
         assert_eq!(exits.feed(&exit(1, 20, Trap::Interrupt)), None);
         assert_eq!(exits.feed(&hypercall(0, 25, 0x5c)), None);
-        let over = exits.feed(&record(1, 30, TraceKind::Enter, [0; 6])).unwrap();
+        let over = exits.feed(&enter(1, 30)).unwrap();
         assert_eq!((over.began.vp, over.began.time, over.end, &*over.name), (1, 20, 30, "interrupt"));
-        let over = exits.feed(&record(0, 40, TraceKind::Enter, [0; 6])).unwrap();
+        let over = exits.feed(&enter(0, 40)).unwrap();
         assert_eq!((over.began.time, over.end, over.cause), (10, 40, "hvc #1"));
         assert_eq!(over.name, "HVCALL_POST_MESSAGE");
         assert_eq!(exits.finish(50).count(), 0);
@@ -104,9 +103,9 @@ mod tests {
     fn the_first_that_says_more_names_it() {
         let mut exits = Exits::default();
         exits.feed(&exit(0, 1, Trap::Interrupt));
-        exits.feed(&record(0, 2, TraceKind::OwnInterrupt, [26, 0, 0, 0, 0, 0]));
-        exits.feed(&record(0, 3, TraceKind::Forwarded, [27, 0, 0, 0, 0, 0]));
-        let over = exits.feed(&record(0, 4, TraceKind::Enter, [0; 6])).unwrap();
+        exits.feed(&record(0, 2, What::OwnInterrupt { intid: 26 }));
+        exits.feed(&record(0, 3, What::Forwarded { intid: 27 }));
+        let over = exits.feed(&enter(0, 4)).unwrap();
         assert_eq!(over.name, "interrupt 26 (deadline)");
     }
 
@@ -114,8 +113,8 @@ mod tests {
     fn a_vp_that_goes_off_ends_its_exit() {
         let mut exits = Exits::default();
         exits.feed(&exit(1, 1, Trap::Smccc));
-        assert_eq!(exits.feed(&record(1, 5, TraceKind::VpOffline, [0; 6])).unwrap().end, 5);
-        assert_eq!(exits.feed(&record(1, 9, TraceKind::VpOnline, [0; 6])), None);
+        assert_eq!(exits.feed(&record(1, 5, What::VpOffline { target: 1 })).unwrap().end, 5);
+        assert_eq!(exits.feed(&record(1, 9, What::VpOnline { target: 1 })), None);
         exits.feed(&exit(1, 10, Trap::Smccc));
         let last: Vec<_> = exits.finish(12).collect();
         assert_eq!((last.len(), last[0].end), (1, 12));

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 
 use anyhow::{Context as _, bail, ensure};
-use hv_wire::TraceRecord;
+use hv_trace::{NO_VP, Raw, Record};
 use hv_wire::platform::MAX_VPS;
 use prost::Message as _;
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -34,18 +34,19 @@ impl Run {
         self.left_out.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Records that all VPs together wrote.
+    /// Records that all VPs together and the console wrote.
     pub(crate) fn all_recorded(&self) -> u64 {
-        self.recorded.iter().fold(0, |sum, &count| sum.saturating_add(count))
+        self.recorded.iter().fold(self.console, |sum, &count| sum.saturating_add(count))
     }
 
     /// Fails where a file says of its run what no run can be.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(
-            self.version == hv_wire::VERSION,
-            "the trace was written by an hv with version {} of its records, and this one reads version {}",
+            self.version == hv_trace::VERSION,
+            "the trace was written by another hv: its records have version {}, and this hv reads version {}; record it \
+             anew, or open it in Perfetto",
             self.version,
-            hv_wire::VERSION
+            hv_trace::VERSION
         );
         let most = self.recorded.len().max(self.dropped.len()).max(self.vps as usize);
         ensure!(most <= MAX_VPS, "the trace is damaged: it is of {most} VPs, and {MAX_VPS} is the most");
@@ -53,9 +54,12 @@ impl Run {
     }
 
     /// Fails where a record is of a VP that the run did not have.
-    pub(super) fn has(&self, record: &TraceRecord) -> anyhow::Result<()> {
+    pub(super) fn has(&self, record: &Record) -> anyhow::Result<()> {
         let (vp, vps) = (record.vp, self.vps);
-        ensure!(vp < vps, "the trace is damaged: it has a record of VP {vp}, and the run had {vps} VPs");
+        ensure!(
+            vp < vps || vp == NO_VP,
+            "the trace is damaged: it has a record of VP {vp}, and the run had {vps} VPs"
+        );
         Ok(())
     }
 }
@@ -86,9 +90,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// A record as it is.
-    pub(super) fn record(&mut self, record: &TraceRecord) -> io::Result<()> {
-        self.batch.extend_from_slice(record.as_bytes());
-        if self.batch.len() >= BATCH * size_of::<TraceRecord>() { self.flush_records() } else { Ok(()) }
+    pub(super) fn record(&mut self, record: &Record) -> io::Result<()> {
+        self.batch.extend_from_slice(record.encode().as_bytes());
+        if self.batch.len() >= BATCH * size_of::<Raw>() { self.flush_records() } else { Ok(()) }
     }
 
     fn flush_records(&mut self) -> io::Result<()> {
@@ -152,7 +156,7 @@ impl<R: io::Read> Packets<R> {
 pub(super) struct Reader<R> {
     packets: Packets<R>,
     run: Run,
-    batch: std::vec::IntoIter<TraceRecord>,
+    batch: std::vec::IntoIter<Record>,
 }
 
 impl<R: io::Read> Reader<R> {
@@ -170,7 +174,7 @@ impl<R: io::Read> Reader<R> {
         &self.run
     }
 
-    fn read(&mut self) -> anyhow::Result<Option<TraceRecord>> {
+    fn read(&mut self) -> anyhow::Result<Option<Record>> {
         loop {
             if let Some(record) = self.batch.next() {
                 self.run.has(&record)?;
@@ -181,17 +185,16 @@ impl<R: io::Read> Reader<R> {
             if let Some(run) = packet.run {
                 self.run.left_out = run.left_out;
             }
-            let chunks = packet.records.chunks_exact(size_of::<TraceRecord>());
+            let chunks = packet.records.chunks_exact(size_of::<Raw>());
             ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a part of a record");
-            let records: Vec<_> =
-                chunks.filter_map(|bytes| TraceRecord::read_from_bytes(bytes).ok()).collect();
-            self.batch = records.into_iter();
+            let raw = chunks.filter_map(|bytes| Raw::read_from_bytes(bytes).ok());
+            self.batch = raw.map(|raw| Record::decode(&raw)).collect::<Vec<_>>().into_iter();
         }
     }
 }
 
 impl<R: io::Read> Iterator for Reader<R> {
-    type Item = anyhow::Result<TraceRecord>;
+    type Item = anyhow::Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use hv_tlfs::synic::MessageType;
-use hv_wire::{TraceKind, TraceRecord};
+use hv_trace::{Cause, NO_VP, Record, TimerChange, What};
 
 use super::words;
 
@@ -27,28 +27,21 @@ pub(super) struct Ends {
 pub(super) struct Flows {
     last: u64,
     /// By VP and SINT: messages in the queue.
-    queued: HashMap<(u64, u64), VecDeque<u64>>,
+    queued: HashMap<(u32, u8), VecDeque<u64>>,
     /// By VP and timer: armed.
-    timers: HashMap<(u64, u64), u64>,
+    timers: HashMap<(u32, u8), u64>,
     /// By VP and INTID: asserted, and not pending yet.
-    asserted: HashMap<(u64, u64), u64>,
+    asserted: HashMap<(u32, u32), u64>,
     /// By VP: asked to start.
-    starting: HashMap<u64, u64>,
-    /// By VP on which it happened: what may be followed by an interrupt at once.
-    effects: HashMap<u32, (Effect, u64)>,
+    starting: HashMap<u32, u64>,
+    /// By VP on which it happened: what may be followed by an interrupt at once, as VP and cause.
+    effects: HashMap<u32, ((u32, Cause), u64)>,
 }
 
-/// What asserts an interrupt, as an interrupt record tells it: VP, cause, SINT or timer.
-type Effect = (u64, u64, u64);
-const MESSAGE: u64 = 0;
-const EVENT: u64 = 1;
-const TIMER: u64 = 2;
-
 /// INTIDs from here on belong to no VP: the one that gets it is the one that has it.
-const FIRST_SHARED: u64 = 32;
-const NO_VP: u64 = u64::MAX;
+const FIRST_SHARED: u32 = 32;
 
-fn target(vp: u64, intid: u64) -> (u64, u64) {
+const fn target(vp: u32, intid: u32) -> (u32, u32) {
     (if intid < FIRST_SHARED { vp } else { NO_VP }, intid)
 }
 
@@ -60,77 +53,73 @@ impl Flows {
     }
 
     /// Takes the next record.
-    pub(super) fn feed(&mut self, record: &TraceRecord) -> Ends {
+    pub(super) fn feed(&mut self, record: &Record) -> Ends {
         let mut ends = Ends::default();
-        let [first, second, third, fourth, fifth, _] = record.values;
-        let vp = u64::from(record.vp);
-        match TraceKind::from_raw(record.kind) {
-            Some(TraceKind::MessageQueued) => {
+        let vp = record.vp;
+        match record.what {
+            What::MessageQueued { target, sint } => {
                 let flow = self.new_flow(&mut ends);
-                self.queued.entry((first, second)).or_default().push_back(flow);
+                self.queued.entry((target, sint)).or_default().push_back(flow);
                 ends.through.push(flow);
             }
-            Some(TraceKind::MessageDropped) => {
-                let place = usize::try_from(third).unwrap_or(usize::MAX);
-                let waits = self.queued.get_mut(&(first, second));
-                ends.end.extend(waits.and_then(|waits| waits.remove(place)));
+            What::MessageDropped { target, sint, place } => {
+                let waits = self.queued.get_mut(&(target, sint));
+                ends.end.extend(waits.and_then(|waits| waits.remove(place.into())));
             }
-            Some(TraceKind::MessageDelivered) => {
-                let sint = second & 0xff;
-                let waited = self.queued.get_mut(&(first, sint)).and_then(VecDeque::pop_front);
-                let is_timer = third == u64::from(MessageType::TIMER_EXPIRED.0);
+            What::MessageDelivered { target, sint, message_type, ref payload, .. } => {
+                let waited = self.queued.get_mut(&(target, sint)).and_then(VecDeque::pop_front);
                 // The number of the timer comes first in its message.
-                let timer = (first, fifth & u64::from(u32::MAX));
-                let armed = || is_timer.then(|| self.timers.remove(&timer)).flatten();
+                let timer = payload.first_word().filter(|_| message_type == MessageType::TIMER_EXPIRED);
+                let timer = timer.and_then(|timer| u8::try_from(timer).ok());
+                let armed = || timer.and_then(|timer| self.timers.remove(&(target, timer)));
                 let flow = waited.or_else(armed).unwrap_or_else(|| self.new_flow(&mut ends));
-                self.effects.insert(record.vp, ((first, MESSAGE, sint), flow));
+                self.effects.insert(vp, ((target, Cause::Message(sint)), flow));
                 ends.through.push(flow);
             }
-            Some(TraceKind::EventFlag) if fourth == 0 => {
+            What::EventFlag { target, sint, was_set: false, .. } => {
                 let flow = self.new_flow(&mut ends);
-                self.effects.insert(record.vp, ((first, EVENT, second), flow));
+                self.effects.insert(vp, ((target, Cause::Event(sint)), flow));
                 ends.through.push(flow);
             }
-            // Armed.
-            Some(TraceKind::Timer) if second == 0 => {
+            What::Timer { target, timer, change: TimerChange::Armed(_) } => {
                 let flow = self.new_flow(&mut ends);
-                self.timers.insert((vp, first), flow);
+                self.timers.insert((target, timer), flow);
                 ends.through.push(flow);
             }
-            Some(TraceKind::Interrupt) => {
-                let cause = (first, third, fourth);
-                let effect = self.effects.remove(&record.vp).filter(|(effect, _)| *effect == cause);
-                let timer = (third == TIMER).then(|| self.timers.remove(&(first, fourth))).flatten();
+            What::Interrupt { target: to, intid, cause } => {
+                let effect = self.effects.remove(&vp).filter(|(effect, _)| *effect == (to, cause));
+                let timer = match cause {
+                    Cause::Timer(timer) => self.timers.remove(&(to, timer)),
+                    _ => None,
+                };
                 let flow = effect.map(|(_, flow)| flow).or(timer);
                 let flow = flow.unwrap_or_else(|| self.new_flow(&mut ends));
-                self.asserted.entry(target(first, second)).or_insert(flow);
+                self.asserted.entry(target(to, intid)).or_insert(flow);
                 ends.through.push(flow);
             }
-            Some(TraceKind::Forwarded) => {
+            What::Forwarded { intid } => {
                 let flow = self.new_flow(&mut ends);
-                self.asserted.entry(target(vp, first)).or_insert(flow);
+                self.asserted.entry(target(vp, intid)).or_insert(flow);
                 ends.through.push(flow);
             }
-            Some(TraceKind::SystemRegister) if words::generates_sgi(first) => {
-                for target in sgi_targets(vp, second) {
+            What::SystemRegister { iss, value } if words::generates_sgi(iss.into()) => {
+                for to in sgi_targets(vp, value) {
                     let flow = self.new_flow(&mut ends);
-                    self.asserted.entry((target, second >> 24 & 0xf)).or_insert(flow);
+                    self.asserted.entry((to, (value >> 24 & 0xf) as u32)).or_insert(flow);
                     ends.through.push(flow);
                 }
             }
-            Some(TraceKind::Injected) => ends.end.extend(self.asserted.remove(&target(vp, first))),
-            Some(TraceKind::VpStarting) => {
+            What::Injected { intid, .. } => ends.end.extend(self.asserted.remove(&target(vp, intid))),
+            What::VpStarting { target, .. } => {
                 let flow = self.new_flow(&mut ends);
-                self.starting.insert(first, flow);
+                self.starting.insert(target, flow);
                 ends.through.push(flow);
             }
-            Some(TraceKind::VpOnline) => ends.end.extend(self.starting.remove(&vp)),
-            Some(TraceKind::VpOffline) => self.forget(vp),
-            Some(TraceKind::Reset | TraceKind::Restored) => {
-                *self = Self { last: self.last, ..Self::default() }
-            }
-            Some(TraceKind::Exit | TraceKind::Enter) => {
-                self.effects.remove(&record.vp);
+            What::VpOnline { target } => ends.end.extend(self.starting.remove(&target)),
+            What::VpOffline { target } => self.forget(target),
+            What::Reset {} | What::Restored {} => *self = Self { last: self.last, ..Self::default() },
+            What::Exit { .. } | What::Enter {} => {
+                self.effects.remove(&vp);
             }
             _ => {}
         }
@@ -138,7 +127,7 @@ impl Flows {
     }
 
     /// What waits for a VP is dropped when it goes off.
-    fn forget(&mut self, vp: u64) {
+    fn forget(&mut self, vp: u32) {
         self.queued.retain(|(target, _), _| *target != vp);
         self.timers.retain(|(target, _), _| *target != vp);
         self.asserted.retain(|(target, _), _| *target != vp);
@@ -148,32 +137,36 @@ impl Flows {
 /// The VPs that an SGI goes to. VP n has affinity 0.0.(n / 16).(n % 16).
 ///
 /// Source: Arm IHI 0069, "ICC_SGI1R_EL1".
-fn sgi_targets(sender: u64, value: u64) -> Vec<u64> {
-    let others = hv_wire::platform::MAX_VPS as u64;
+fn sgi_targets(sender: u32, value: u64) -> Vec<u32> {
+    let others = hv_wire::platform::MAX_VPS as u32;
     if value >> 40 & 1 != 0 {
         return (0..others).filter(|vp| *vp != sender).collect();
     }
-    let cluster = value >> 16 & 0xff;
+    let cluster = (value >> 16 & 0xff) as u32;
     (0..16).filter(|bit| value >> bit & 1 != 0).map(|bit| cluster * 16 + bit).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use hv_wire::Trap;
+    use hv_trace::{Payload, Trap};
 
     use super::*;
     use crate::trace::samples::*;
 
-    fn delivered(vp: u32, time: u64, to: u64, sint: u64) -> TraceRecord {
-        record(vp, time, TraceKind::MessageDelivered, [to, sint, 1, 0, 0, 0])
+    fn delivered(vp: u32, time: u64, target: u32, sint: u8) -> Record {
+        record(vp, time, message(target, sint, &[]))
     }
 
-    fn interrupt(vp: u32, time: u64, to: u64, cause: u64, which: u64) -> TraceRecord {
-        record(vp, time, TraceKind::Interrupt, [to, 18, cause, which, 0, 0])
+    fn interrupt(vp: u32, time: u64, target: u32, cause: Cause) -> Record {
+        record(vp, time, What::Interrupt { target, intid: 18, cause })
     }
 
-    fn injected(vp: u32, time: u64) -> TraceRecord {
-        record(vp, time, TraceKind::Injected, [18, 0, 0, 0, 0, 0])
+    fn injected(vp: u32, time: u64) -> Record {
+        record(vp, time, What::Injected { intid: 18, list_register: 0 })
+    }
+
+    fn flag(time: u64) -> Record {
+        record(0, time, What::EventFlag { target: 1, sint: 5, flag: 0, was_set: false })
     }
 
     #[test]
@@ -182,7 +175,7 @@ mod tests {
         flows.feed(&exit(0, 1, Trap::Hvc));
         let delivery = flows.feed(&delivered(0, 2, 1, 2));
         assert_eq!(delivery, Ends { through: vec![1], new: vec![1], end: vec![] });
-        let assertion = flows.feed(&interrupt(0, 3, 1, MESSAGE, 2));
+        let assertion = flows.feed(&interrupt(0, 3, 1, Cause::Message(2)));
         assert_eq!(assertion, Ends { through: vec![1], ..Ends::default() });
         assert_eq!(flows.feed(&injected(0, 4)), Ends::default());
         assert_eq!(flows.feed(&injected(1, 5)), Ends { end: vec![1], ..Ends::default() });
@@ -192,10 +185,10 @@ mod tests {
     #[test]
     fn queued_messages_are_delivered_in_their_order() {
         let mut flows = Flows::default();
-        let queued = |time| record(0, time, TraceKind::MessageQueued, [1, 2, 0, 0, 0, 0]);
+        let queued = |time| record(0, time, What::MessageQueued { target: 1, sint: 2 });
         assert_eq!(flows.feed(&queued(1)).new, [1]);
         assert_eq!(flows.feed(&queued(2)).new, [2]);
-        assert_eq!(flows.feed(&delivered(1, 3, 1, 2 | 1 << 8)), Ends { through: vec![1], ..Ends::default() });
+        assert_eq!(flows.feed(&delivered(1, 3, 1, 2)), Ends { through: vec![1], ..Ends::default() });
         assert_eq!(flows.feed(&delivered(1, 4, 1, 2)), Ends { through: vec![2], ..Ends::default() });
         assert_eq!(flows.feed(&delivered(1, 5, 1, 2)).new, [3]);
     }
@@ -204,9 +197,9 @@ mod tests {
     fn a_dropped_message_leaves_those_around_it_their_arrows() {
         let mut flows = Flows::default();
         for time in 1..4 {
-            flows.feed(&record(0, time, TraceKind::MessageQueued, [1, 2, 0, 0, 0, 0]));
+            flows.feed(&record(0, time, What::MessageQueued { target: 1, sint: 2 }));
         }
-        let dropped = |place| record(1, 4, TraceKind::MessageDropped, [1, 2, place, 0, 0, 0]);
+        let dropped = |place| record(1, 4, What::MessageDropped { target: 1, sint: 2, place });
         assert_eq!(flows.feed(&dropped(1)), Ends { end: vec![2], ..Ends::default() });
         assert_eq!(flows.feed(&dropped(9)), Ends::default());
         assert_eq!(flows.feed(&delivered(1, 5, 1, 2)).through, [1]);
@@ -216,17 +209,18 @@ mod tests {
     #[test]
     fn a_timer_leads_to_its_message() {
         let mut flows = Flows::default();
-        flows.feed(&record(0, 1, TraceKind::Timer, [3, 0, 1000, 0, 0, 0]));
-        let expired = u64::from(MessageType::TIMER_EXPIRED.0);
-        let message = record(0, 9, TraceKind::MessageDelivered, [0, 2, expired, 24, 3, 0]);
+        flows.feed(&record(0, 1, What::Timer { target: 0, timer: 3, change: TimerChange::Armed(1000) }));
+        let (message_type, payload) = (MessageType::TIMER_EXPIRED, Payload::new(&[3, 0, 0, 0]));
+        let what = What::MessageDelivered { target: 0, sint: 2, pending: false, message_type, payload };
+        let message = record(0, 9, what);
         assert_eq!(flows.feed(&message), Ends { through: vec![1], ..Ends::default() });
     }
 
     #[test]
     fn an_interrupt_asserted_twice_becomes_pending_once() {
         let mut flows = Flows::default();
-        flows.feed(&interrupt(0, 1, 1, 3, 0));
-        flows.feed(&interrupt(0, 2, 1, 3, 0));
+        flows.feed(&interrupt(0, 1, 1, Cause::Ipi));
+        flows.feed(&interrupt(0, 2, 1, Cause::Ipi));
         assert_eq!(flows.feed(&injected(1, 3)).end, [1]);
         assert!(flows.feed(&injected(1, 4)).end.is_empty());
     }
@@ -234,11 +228,11 @@ mod tests {
     #[test]
     fn an_interrupt_takes_no_other_ones_flow() {
         let mut flows = Flows::default();
-        flows.feed(&record(0, 1, TraceKind::EventFlag, [1, 5, 0, 0, 0, 0]));
-        assert_eq!(flows.feed(&interrupt(0, 2, 1, MESSAGE, 2)).new, [2]);
-        flows.feed(&record(0, 3, TraceKind::EventFlag, [1, 5, 0, 0, 0, 0]));
+        flows.feed(&flag(1));
+        assert_eq!(flows.feed(&interrupt(0, 2, 1, Cause::Message(2))).new, [2]);
+        flows.feed(&flag(3));
         flows.feed(&enter(0, 4));
-        assert_eq!(flows.feed(&interrupt(0, 5, 1, EVENT, 5)).new, [4]);
+        assert_eq!(flows.feed(&interrupt(0, 5, 1, Cause::Event(5))).new, [4]);
     }
 
     #[test]
@@ -246,17 +240,17 @@ mod tests {
         assert_eq!(sgi_targets(0, 3 << 24 | 0b1010), [1, 3]);
         assert_eq!(sgi_targets(2, 1 << 40).len(), 7);
         let mut flows = Flows::default();
-        let sgi = record(0, 1, TraceKind::SystemRegister, [0x3a_3016, 3 << 24 | 0b1010, 0, 0, 0, 0]);
+        let sgi = record(0, 1, What::SystemRegister { iss: 0x3a_3016, value: 3 << 24 | 0b1010 });
         assert_eq!(flows.feed(&sgi).new, [1, 2]);
-        let pending = record(3, 2, TraceKind::Injected, [3, 0, 0, 0, 0, 0]);
+        let pending = record(3, 2, What::Injected { intid: 3, list_register: 0 });
         assert_eq!(flows.feed(&pending).end, [2]);
     }
 
     #[test]
     fn nothing_waits_for_a_vp_that_went_off() {
         let mut flows = Flows::default();
-        flows.feed(&interrupt(0, 1, 1, 3, 0));
-        flows.feed(&record(1, 2, TraceKind::VpOffline, [0; 6]));
+        flows.feed(&interrupt(0, 1, 1, Cause::Ipi));
+        flows.feed(&record(1, 2, What::VpOffline { target: 1 }));
         assert_eq!(flows.feed(&injected(1, 3)), Ends::default());
     }
 }

@@ -44,17 +44,18 @@ pub(crate) struct Kept {
 
 /// Writes the trace of a run that has ended.
 ///
-/// `rules` are those of the plan of faults.
+/// `rules` are those of the plan of faults, `memory` is how much the guest has.
 pub(crate) fn keep(
     collector: Collector,
     ram: &Ram,
     outcome: &Outcome,
     rules: &[String],
+    memory: u64,
     (file, limit): (&Path, u64),
 ) -> anyhow::Result<Kept> {
     let recording = collector.finish()?;
     let run = Run {
-        version: hv_wire::VERSION,
+        version: hv_trace::VERSION,
         vps: u32::try_from(outcome.vps.len())?,
         frequency: outcome.report.counter_frequency,
         origin: outcome.report.counter_offset,
@@ -66,6 +67,9 @@ pub(crate) fn keep(
             .zip(outcome.report.rules_fired)
             .map(|(rule, fired)| PlanRule { rule: rule.clone(), fired })
             .collect(),
+        ram_base: hv_wire::platform::GUEST_RAM_BASE,
+        ram_size: memory,
+        ..Run::default()
     };
     let (records, dropped) = (run.all_recorded(), run.all_dropped());
     let explain = || format!("cannot write the trace to {}", file.display());

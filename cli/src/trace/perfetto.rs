@@ -38,7 +38,7 @@ pub(super) struct TracePacket {
     /// Ours, in the range 1000 to 1999 that the schema leaves to others: about the run.
     #[prost(message, optional, tag = "1900")]
     pub(super) run: Option<Run>,
-    /// Ours: [`TraceRecord`](hv_wire::TraceRecord)s as the hypervisor wrote them, in the order of their times.
+    /// Ours: [`Raw`](hv_trace::Raw) records in the order of their times.
     #[prost(bytes = "vec", tag = "1901")]
     pub(super) records: Vec<u8>,
 }
@@ -55,7 +55,7 @@ pub(super) struct OwnPacket {
 /// About the run as a whole; the first packet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Run {
-    /// Version of the records: [`hv_wire::VERSION`].
+    /// Version of the records: [`hv_trace::VERSION`].
     #[prost(uint32, tag = "1")]
     pub(crate) version: u32,
     /// Number of VPs.
@@ -80,6 +80,29 @@ pub(crate) struct Run {
     /// closes a trace that lacks some.
     #[prost(uint64, repeated, tag = "8")]
     pub(crate) left_out: Vec<u64>,
+    /// The guest's memory: first address.
+    #[prost(uint64, tag = "9")]
+    pub(crate) ram_base: u64,
+    /// Bytes of it.
+    #[prost(uint64, tag = "10")]
+    pub(crate) ram_size: u64,
+    /// Records of the console, which the tool made.
+    #[prost(uint64, tag = "11")]
+    pub(crate) console: u64,
+    /// Names of places in the guest, where its symbols are known.
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) places: Vec<NamedPlace>,
+}
+
+/// A place in the guest.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NamedPlace {
+    /// Its address.
+    #[prost(uint64, tag = "1")]
+    pub(crate) pc: u64,
+    /// Symbol and offset.
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
 }
 
 /// A rule of a plan of faults.
@@ -153,6 +176,8 @@ pub(super) struct Name {
 pub(super) struct TrackDescriptor {
     #[prost(uint64, optional, tag = "1")]
     pub(super) uuid: Option<u64>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) name: Option<String>,
     #[prost(message, optional, tag = "3")]
     pub(super) process: Option<ProcessDescriptor>,
     #[prost(message, optional, tag = "4")]

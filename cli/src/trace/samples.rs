@@ -1,36 +1,55 @@
 //! Records for tests.
 
-use hv_wire::{TraceKind, TraceRecord, Trap};
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+use hv_tlfs::synic::MessageType;
+use hv_trace::{Convention, Payload, Record, Trap, What};
 
 use super::perfetto::Run;
 
-pub(super) fn record(vp: u32, time: u64, kind: TraceKind, values: [u64; 6]) -> TraceRecord {
-    TraceRecord { time, kind: kind as u32, vp, values }
+pub(super) const fn record(vp: u32, time: u64, what: What) -> Record {
+    Record { time, vp, what }
 }
 
-pub(super) fn exit(vp: u32, time: u64, trap: Trap) -> TraceRecord {
-    record(vp, time, TraceKind::Exit, [trap as u64, 0x5600_0001, 0xffff_8000_0000_1234, 0, 0, 0])
+pub(super) const fn exit(vp: u32, time: u64, trap: Trap) -> Record {
+    let what = What::Exit { trap, syndrome: 0x5600_0001, pc: 0xffff_8000_0000_1234, address: 0, vectors: 0 };
+    record(vp, time, what)
 }
 
-pub(super) fn enter(vp: u32, time: u64) -> TraceRecord {
-    record(vp, time, TraceKind::Enter, [0; 6])
+pub(super) const fn enter(vp: u32, time: u64) -> Record {
+    record(vp, time, What::Enter {})
 }
 
 /// A hypercall in memory form that succeeds.
-pub(super) fn hypercall(vp: u32, time: u64, code: u64) -> TraceRecord {
-    record(vp, time, TraceKind::Hypercall, [code, 0x1000, 0x2000, 0, 1, 0])
+pub(super) const fn call(code: u64) -> What {
+    What::Hypercall {
+        convention: Convention::Hvc1,
+        retry: false,
+        control: HypercallInput(code),
+        parameters: [0x1000, 0x2000],
+        result: HypercallOutput(0),
+    }
+}
+
+pub(super) const fn hypercall(vp: u32, time: u64, code: u64) -> Record {
+    record(vp, time, call(code))
+}
+
+/// The delivery of a message of VMBus.
+pub(super) fn message(target: u32, sint: u8, payload: &[u8]) -> What {
+    let (message_type, payload) = (MessageType(1), Payload::new(payload));
+    What::MessageDelivered { target, sint, pending: false, message_type, payload }
 }
 
 /// A run of two VPs with a counter of 1 GHz that starts at 1000.
 pub(super) fn run() -> Run {
     Run {
-        version: hv_wire::VERSION,
+        version: hv_trace::VERSION,
         vps: 2,
         frequency: 1_000_000_000,
         origin: 1000,
         recorded: vec![0, 0],
         dropped: vec![0, 0],
-        rules: Vec::new(),
         left_out: vec![0, 0],
+        ..Run::default()
     }
 }

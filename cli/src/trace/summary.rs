@@ -221,7 +221,7 @@ impl Display for Summary {
 
 #[cfg(test)]
 mod tests {
-    use hv_wire::{TraceKind, Trap};
+    use hv_trace::Trap;
 
     use super::*;
     use crate::trace::exits::Exits;
@@ -249,8 +249,7 @@ mod tests {
         }
         records.extend([exit(1, 95_000, Trap::Abort), enter(1, 95_500)]);
         for record in &records {
-            let kind = TraceKind::from_raw(record.kind).unwrap();
-            gathered.record(crate::trace::decode::label(kind), run.nanoseconds(record.time));
+            gathered.record(crate::trace::decode::label(&record.what), run.nanoseconds(record.time));
             if let Some(exit) = exits.feed(record) {
                 let took = run.nanoseconds(exit.end) - run.nanoseconds(exit.began.time);
                 gathered.exit(&exit, took).unwrap();

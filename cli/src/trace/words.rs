@@ -1,43 +1,43 @@
 //! Names for the numbers in a record that are not the ABI's.
 
 use hv_tlfs::rules::RULES;
+use hv_trace::{Cause, Conduit, Fault, Payload, Trap};
 use hv_wire::platform::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
     PHYSICAL_TIMER_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
 };
-use hv_wire::{Fault, Trap};
 
 use crate::report::names;
 
 /// Why the guest was left.
-pub(super) fn trap(number: u64) -> &'static str {
-    let trap = usize::try_from(number).ok().and_then(|number| Trap::ALL.get(number));
+pub(super) const fn trap(trap: Trap) -> &'static str {
     match trap {
-        Some(Trap::Smccc) => "hvc #0",
-        Some(Trap::Hvc) => "hvc #1",
-        Some(Trap::Smc) => "smc",
-        Some(Trap::SystemRegister) => "system register",
-        Some(Trap::GicMmio) => "GIC access",
-        Some(Trap::Abort) => "abort",
-        Some(Trap::Interrupt) => "interrupt",
-        Some(Trap::Other) => "other",
-        None => "unknown",
+        Trap::Smccc => "hvc #0",
+        Trap::Hvc => "hvc #1",
+        Trap::Smc => "smc",
+        Trap::SystemRegister => "system register",
+        Trap::GicMmio => "GIC access",
+        Trap::Abort => "abort",
+        Trap::Interrupt => "interrupt",
+        Trap::Other => "other",
     }
 }
 
 /// Which instruction made a call.
-pub(super) const fn conduit(number: u64) -> &'static str {
-    if number == 0 { "hvc" } else { "smc" }
+pub(super) const fn conduit(conduit: Conduit) -> &'static str {
+    match conduit {
+        Conduit::Hvc => "hvc",
+        Conduit::Smc => "smc",
+    }
 }
 
-/// Why an interrupt was asserted, and what the number with it counts.
-pub(super) const fn cause(number: u64) -> (&'static str, Option<&'static str>) {
-    match number {
-        0 => ("message", Some("sint")),
-        1 => ("event", Some("sint")),
-        2 => ("timer", Some("timer")),
-        3 => ("ipi", None),
-        _ => ("unknown", None),
+/// Why an interrupt was asserted, and the number of what did it.
+pub(super) const fn cause(cause: Cause) -> (&'static str, Option<(&'static str, u8)>) {
+    match cause {
+        Cause::Message(sint) => ("message", Some(("sint", sint))),
+        Cause::Event(sint) => ("event", Some(("sint", sint))),
+        Cause::Timer(timer) => ("timer", Some(("timer", timer))),
+        Cause::Ipi => ("ipi", None),
     }
 }
 
@@ -53,13 +53,13 @@ pub(super) fn smccc(function: u32) -> String {
     }
 }
 
-fn interrupt_name(intid: u64, known: &[(u32, &str)]) -> String {
-    let name = known.iter().find(|(number, _)| u64::from(*number) == intid);
+fn interrupt_name(intid: u32, known: &[(u32, &str)]) -> String {
+    let name = known.iter().find(|(number, _)| *number == intid);
     name.map_or_else(|| format!("interrupt {intid}"), |(_, name)| format!("interrupt {intid} ({name})"))
 }
 
 /// An interrupt of the guest.
-pub(super) fn interrupt(intid: u64) -> String {
+pub(super) fn interrupt(intid: u32) -> String {
     const KNOWN: [(u32, &str); 3] = [
         (VIRTUAL_TIMER_INTID, "virtual timer"),
         (PHYSICAL_TIMER_INTID, "physical timer"),
@@ -69,7 +69,7 @@ pub(super) fn interrupt(intid: u64) -> String {
 }
 
 /// An interrupt of the hypervisor.
-pub(super) fn own_interrupt(intid: u64) -> String {
+pub(super) fn own_interrupt(intid: u32) -> String {
     const KNOWN: [(u32, &str); 3] =
         [(HYPERVISOR_TIMER_INTID, "deadline"), (MAINTENANCE_INTID, "maintenance"), (0, "kick")];
     interrupt_name(intid, &KNOWN)
@@ -161,20 +161,17 @@ fn within(address: u64, base: u64, size: u64) -> Option<u64> {
 }
 
 /// What a guest did that has no meaning.
-pub(super) fn fault(number: u64) -> String {
-    let fault = u32::try_from(number).ok().and_then(Fault::from_raw);
+pub(super) const fn fault(fault: Fault) -> &'static str {
     match fault {
-        Some(Fault::HvcImmediate) => "unknown hvc immediate",
-        Some(Fault::SmcImmediate) => "unknown smc immediate",
-        Some(Fault::SystemRegister) => "unknown system register",
-        Some(Fault::Address) => "access to nothing",
-        Some(Fault::Fetch) => "fetch from nothing",
-        Some(Fault::GicAccess) => "bad GIC access",
-        Some(Fault::Exception) => "unexpected exception",
-        Some(Fault::SError) => "SError",
-        None => return format!("fault {number}"),
+        Fault::HvcImmediate => "unknown hvc immediate",
+        Fault::SmcImmediate => "unknown smc immediate",
+        Fault::SystemRegister => "unknown system register",
+        Fault::Address => "access to nothing",
+        Fault::Fetch => "fetch from nothing",
+        Fault::GicAccess => "bad GIC access",
+        Fault::Exception => "unexpected exception",
+        Fault::SError => "SError",
     }
-    .to_owned()
 }
 
 /// A rule of the strict mode.
@@ -183,11 +180,14 @@ pub(super) fn rule(number: u64) -> String {
     rule.map_or_else(|| format!("rule {number}"), |rule| rule.id.to_owned())
 }
 
-/// The text in a record.
-pub(super) fn text(words: &[u64]) -> String {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
+/// The text in a record, as far as it is there.
+pub(super) fn text<const ROOM: usize>(payload: &Payload<ROOM>) -> String {
+    let mut text: String =
+        String::from_utf8_lossy(payload.kept()).chars().filter(|c| !c.is_control()).collect();
+    if payload.is_cut() {
+        text.push_str("..");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -228,10 +228,6 @@ mod tests {
 
     #[test]
     fn numbers_without_a_name_stay_numbers() {
-        assert_eq!(trap(8), "unknown");
-        assert_eq!(trap(u64::MAX), "unknown");
-        assert_eq!(fault(0), "fault 0");
-        assert_eq!(fault(u64::MAX), format!("fault {}", u64::MAX));
         assert_eq!(rule(0), RULES[0].id);
         assert_eq!(rule(RULES.len() as u64), format!("rule {}", RULES.len()));
         assert_eq!(interrupt(27), "interrupt 27 (virtual timer)");
@@ -239,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn texts_end_at_the_first_zero_and_drive_no_terminal() {
-        let word = u64::from_le_bytes(*b"Bad\x1bRing");
-        assert_eq!(text(&[word, 0, u64::MAX, 0]), "BadRing");
+    fn texts_drive_no_terminal_and_say_that_they_are_cut() {
+        assert_eq!(text(&Payload::<16>::new(b"Bad\x1bRing")), "BadRing");
+        assert_eq!(text(&Payload::<4>::new(b"BadRing")), "BadR..");
     }
 }

@@ -10,7 +10,8 @@
 //! | `bus` | the server behind its lock: when it is called, and by which VP's deadline |
 //! | `port` | the partition as the server sees it: answers go to the hypervisor |
 //!
-//! Beside them: `save` (the image), `strict` (the judge, with VMBus's rules), `event` (what the observer is told of the bus).
+//! Beside them: `save` (the image), `strict` (the judge, with VMBus's rules), `event` (what the observer is told of the bus), `record` (events as
+//! records of a trace, and back for the judge).
 //!
 //! Locks are taken in this order: the bus, then a VP.
 #![no_std]
@@ -25,6 +26,8 @@ mod event;
 mod joined;
 mod partition;
 mod port;
+#[cfg(feature = "record")]
+pub mod record;
 mod save;
 pub mod strict;
 #[cfg(feature = "testing")]

@@ -149,3 +149,39 @@ pub enum Reason {
     /// MODIFYCHANNEL of a channel without interrupts, or to switch them off.
     NoInterrupt,
 }
+
+impl Reason {
+    /// Returns all of them, each once.
+    pub fn all() -> impl Iterator<Item = Self> {
+        core::iter::successors(Some(Self::TooShort), |reason| reason.next())
+    }
+
+    /// The one after this, if there is one: a chain through all of them, which the compiler wants complete.
+    const fn next(self) -> Option<Self> {
+        Some(match self {
+            Self::TooShort => Self::Unknown,
+            Self::Unknown => Self::Unsupported,
+            Self::Unsupported => Self::NotConnected,
+            Self::NotConnected => Self::WrongSint,
+            Self::WrongSint => Self::WrongVtl,
+            Self::WrongVtl => Self::OneMonitorPage,
+            Self::OneMonitorPage => Self::OffersAlreadySent,
+            Self::OffersAlreadySent => Self::UnknownChannel,
+            Self::UnknownChannel => Self::AlreadyOpen,
+            Self::AlreadyOpen => Self::NotOpen,
+            Self::NotOpen => Self::Rescinded,
+            Self::Rescinded => Self::UnknownGpadl,
+            Self::UnknownGpadl => Self::DuplicateGpadl,
+            Self::DuplicateGpadl => Self::GpadlBusy,
+            Self::GpadlBusy => Self::BadRange,
+            Self::BadRange => Self::NoRoom,
+            Self::NoRoom => Self::BadRing,
+            Self::BadRing => Self::UnknownVp,
+            Self::UnknownVp => Self::BadFlag,
+            Self::BadFlag => Self::BadConnection,
+            Self::BadConnection => Self::DeviceRefused,
+            Self::DeviceRefused => Self::NoInterrupt,
+            Self::NoInterrupt => return None,
+        })
+    }
+}

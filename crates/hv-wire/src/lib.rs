@@ -19,12 +19,13 @@ mod report;
 mod trace;
 
 pub use boot::{BootFlags, BootInfo, PLAN_BYTES, PLAN_RULES};
+pub use hv_trace::{Fault, Trap};
 pub use report::{
     CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS,
-    FINDING_SLOTS, Fault, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS, RegisterCount, Report,
-    SMCCC_SLOTS, SmcccCount, SynicState, Trap, VpReport, one_more,
+    FINDING_SLOTS, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS, RegisterCount, Report,
+    SMCCC_SLOTS, SmcccCount, SynicState, VpReport, one_more,
 };
-pub use trace::{BusChange, TraceKind, TraceRecord, TraceRing};
+pub use trace::TraceRing;
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;

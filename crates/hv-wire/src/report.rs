@@ -1,5 +1,6 @@
 //! What the hypervisor tells the tool.
 
+use hv_trace::{Fault, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::PLAN_RULES;
@@ -111,44 +112,6 @@ pub struct Report {
 impl Report {
     /// "hv-rept\0", read as a little-endian number.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"hv-rept\0");
-}
-
-/// Why a VP came to EL2: indices into [`VpReport::traps`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Trap {
-    /// `hvc #0`: a PSCI, SMCCC or hypercall function.
-    Smccc = 0,
-    /// `hvc #1` and other immediates.
-    Hvc = 1,
-    /// A trapped `smc`.
-    Smc = 2,
-    /// A trapped system register.
-    SystemRegister = 3,
-    /// An access to the distributor or a redistributor.
-    GicMmio = 4,
-    /// A stage-2 abort outside all that exists.
-    Abort = 5,
-    /// A physical interrupt.
-    Interrupt = 6,
-    /// Anything else.
-    Other = 7,
-}
-
-impl Trap {
-    /// Number of kinds.
-    pub const COUNT: usize = 8;
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Smccc,
-        Self::Hvc,
-        Self::Smc,
-        Self::SystemRegister,
-        Self::GicMmio,
-        Self::Abort,
-        Self::Interrupt,
-        Self::Other,
-    ];
 }
 
 /// Adds one to a counter, which stays at its most: a guest that counts on can't make it small again.
@@ -265,46 +228,6 @@ pub struct SmcccCount {
     pub reserved: u32,
 }
 counted!(SmcccCount, count, unknown, reserved);
-
-/// Something a guest did that has no meaning here; it got what the architecture says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Fault {
-    /// `hvc` with an immediate that means nothing; `value` is the immediate.
-    HvcImmediate = 1,
-    /// A trapped system register that is not emulated; `value` is the ISS.
-    SystemRegister = 2,
-    /// Access to a guest physical address with nothing behind it; `value` is the address.
-    Address = 3,
-    /// Instruction fetch from a guest physical address with nothing behind it.
-    Fetch = 4,
-    /// An access to the interrupt controller that could not be decoded or is not allowed; `value` is the address.
-    GicAccess = 5,
-    /// An exception class that was not expected; `value` is ESR_EL2.
-    Exception = 6,
-    /// An SError that could not be attributed; `value` is ESR_EL2.
-    SError = 7,
-    /// `smc` with an immediate that means nothing; `value` is the immediate.
-    SmcImmediate = 8,
-}
-
-impl Fault {
-    /// The kind for a number read from a [`FaultCount`]; `None` where it is not one of ours.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Option<Self> {
-        Some(match raw {
-            1 => Self::HvcImmediate,
-            2 => Self::SystemRegister,
-            3 => Self::Address,
-            4 => Self::Fetch,
-            5 => Self::GicAccess,
-            6 => Self::Exception,
-            7 => Self::SError,
-            8 => Self::SmcImmediate,
-            _ => return None,
-        })
-    }
-}
 
 /// Callers that a [`Place`] holds.
 pub const CALLERS: usize = 8;

@@ -83,7 +83,7 @@ fn traced(context: &Context, options: &[&str]) -> anyhow::Result<(Checked, PathB
         "message-posted",
         "message-delivered",
         "vmbus-message",
-        "vmbus-state",
+        "vmbus-state-contact",
         "interrupt-asserted",
         "interrupt-injected",
         "interrupt-forwarded",

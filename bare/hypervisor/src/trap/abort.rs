@@ -1,8 +1,8 @@
 //! Stage-2 aborts: the interrupt controller's windows, and addresses with nothing behind them.
 
+use hv_trace::{Fault, Trap, What};
 use hv_vgic::{Access, Frame as GicFrame};
 use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
-use hv_wire::{Fault, TraceKind, Trap};
 
 use super::inject;
 use crate::exit;
@@ -57,11 +57,11 @@ fn access(
     let (cpu, size, register) = (host.cpu, syndrome.size(), syndrome.register());
     if syndrome.write() {
         let value = if register == 31 { 0 } else { x[register] };
-        host.trace(TraceKind::GicAccess, [address, value, size as u64, 1, 0, 0]);
+        host.trace(What::GicAccess { address, value, bytes: size as u8, write: true });
         return gic.write(cpu, target, value).ok();
     }
     let mut value = gic.read(cpu, target).ok()?;
-    host.trace(TraceKind::GicAccess, [address, value, size as u64, 0, 0, 0]);
+    host.trace(What::GicAccess { address, value, bytes: size as u8, write: false });
     if syndrome.sign_extend() && size < 8 {
         let shift = 64 - 8 * size as u32;
         value = ((value << shift) as i64 >> shift) as u64;

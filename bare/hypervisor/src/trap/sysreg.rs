@@ -5,8 +5,8 @@
 //! sees. All else that comes is something that the guest has not got: it gets an undefined instruction.
 
 use hv_cpu::{id, pstate};
+use hv_trace::{Fault, What};
 use hv_vgic::SgiRegister;
-use hv_wire::{Fault, TraceKind};
 
 use super::inject;
 use crate::arch::mrs;
@@ -34,7 +34,7 @@ pub(super) fn access(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
         if rt != 31 {
             x[rt] = value;
         }
-        host.trace(TraceKind::SystemRegister, [esr & ISS, value, 0, 0, 0, 0]);
+        host.trace(What::SystemRegister { iss: (esr & ISS) as u32, value });
         return inject::complete(esr);
     }
     let value = if rt == 31 { 0 } else { x[rt] };
@@ -42,7 +42,7 @@ pub(super) fn access(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
     let iss = esr & ISS;
     // Before its effects, which are records of their own.
     if esr & READ == 0 {
-        host.trace(TraceKind::SystemRegister, [iss, value, 0, 0, 0, 0]);
+        host.trace(What::SystemRegister { iss: iss as u32, value });
     }
     match (esr & ENCODING, esr & READ) {
         (ICC_SGI1R_EL1, 0) => gic.sgi(cpu, SgiRegister::Sgi1, value),

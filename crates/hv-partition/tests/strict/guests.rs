@@ -2,15 +2,17 @@
 
 pub(crate) use std::sync::{Arc, Mutex};
 
+use hv_partition::record::{self, Replay};
 pub(crate) use hv_partition::strict::{Finding, Judge, RULES, Rule, rules};
 pub(crate) use hv_partition::testing::{LINUX_ID, Machine, Observed, RAM, RAM_SIZE, rep, run_bare, simple};
 pub(crate) use hv_partition::{
-    BusEvent, BusObserver, Config, GuestMemory, Host, Port, PortTarget, hv_host::psci,
+    BusEvent, BusObserver, Config, Event, GuestMemory, Host, Port, PortTarget, hv_host::psci,
 };
 pub(crate) use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
 pub(crate) use hv_tlfs::register::RegisterName as Name;
 pub(crate) use hv_tlfs::synic::MessageType;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
+use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
 pub(crate) use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,18 +27,51 @@ pub(crate) fn ports() -> [Port; 2] {
     ]
 }
 
-/// Runs a guest on a fresh machine and gives what was found, by rule.
+/// The VP that does what an event tells of, where it tells of one.
+fn actor(event: &Event<'_>) -> usize {
+    match *event {
+        Event::Hypercall { vp, .. }
+        | Event::RegisterGet { vp, .. }
+        | Event::RegisterSet { vp, .. }
+        | Event::Smccc { vp, .. }
+        | Event::UnknownImmediate { vp, .. }
+        | Event::MessagePosted { vp, .. }
+        | Event::EndOfMessage { vp, .. }
+        | Event::EventSignalled { vp, .. }
+        | Event::Crash { vp, .. } => vp,
+        _ => 0,
+    }
+}
+
+/// Judges what is observed as a trace of the run would be: by its records' bytes.
+fn replayed(replay: &mut Replay<VPS>, observed: &Observed<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut judge = |vp: usize, what| {
+        let raw = Record { time: 0, vp: vp as u32, what }.encode();
+        replay.record(&Record::decode(&raw), &mut |finding| found.push(finding));
+    };
+    match observed {
+        Observed::Hypervisor(event) => record::records(event, |what| judge(actor(event), what)),
+        Observed::Bus(event) => judge(0, record::bus_record(event)),
+    }
+    found
+}
+
+/// Runs a guest on a fresh machine and gives what was found, by rule. A judge of the run's records finds the same.
 pub(crate) fn judge(guest: &dyn Fn(&Machine<'_>)) -> Vec<Finding> {
     run_bare(Config::new(62_500_000), VPS, &ports(), |m| {
         let found = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&found);
         let mut judge = Judge::<VPS>::new(RAM, RAM_SIZE);
+        let mut replay = Replay::<VPS>::new(RAM, RAM_SIZE);
         m.host.set_observer(move |observed| {
-            let mut found = |finding| sink.lock().unwrap().push(finding);
+            let mut now = Vec::new();
             match observed {
-                Observed::Hypervisor(event) => judge.event(event, &mut found),
-                Observed::Bus(event) => judge.bus_event(event, &mut found),
+                Observed::Hypervisor(event) => judge.event(event, &mut |finding| now.push(finding)),
+                Observed::Bus(event) => judge.bus_event(event, &mut |finding| now.push(finding)),
             }
+            assert_eq!(replayed(&mut replay, observed), now, "{observed:?}");
+            sink.lock().unwrap().extend(now);
         });
         for vp in 0..VPS {
             m.online(vp);

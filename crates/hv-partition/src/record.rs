@@ -1,0 +1,272 @@
+//! What the observer is told, as records of a trace, and records judged as the events that they were.
+//!
+//! An embedder that traces calls [`records`] and [`bus_record`] from its observer; where the bytes go is its own business. [`Replay`]
+//! runs the strict mode's judge over records: the same judge as over a partition that runs.
+
+use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+use hv_trace::{Payload, Record, TimerChange, What};
+use hv_vmbus::{Event as Bus, Reason};
+
+use crate::event::BusEvent;
+use crate::strict::{Finding, Judge};
+
+const fn convention(convention: Convention) -> hv_trace::Convention {
+    match convention {
+        Convention::Smccc => hv_trace::Convention::Smccc,
+        Convention::Hvc1 => hv_trace::Convention::Hvc1,
+    }
+}
+
+const fn conduit(conduit: Conduit) -> hv_trace::Conduit {
+    match conduit {
+        Conduit::Hvc => hv_trace::Conduit::Hvc,
+        Conduit::Smc => hv_trace::Conduit::Smc,
+    }
+}
+
+const fn cause(cause: Cause) -> hv_trace::Cause {
+    match cause {
+        Cause::Message(sint) => hv_trace::Cause::Message(sint),
+        Cause::Event(sint) => hv_trace::Cause::Event(sint),
+        Cause::Timer(timer) => hv_trace::Cause::Timer(timer),
+        Cause::Ipi => hv_trace::Cause::Ipi,
+    }
+}
+
+const fn change(what: TimerEvent) -> TimerChange {
+    match what {
+        TimerEvent::Armed(due) => TimerChange::Armed(due),
+        TimerEvent::Stopped => TimerChange::Stopped,
+        TimerEvent::Expired(due, now) => TimerChange::Expired(due, now),
+        TimerEvent::Blocked => TimerChange::Blocked,
+        TimerEvent::Skipped(periods) => TimerChange::Skipped(periods),
+    }
+}
+
+/// Gives `sink` the records of an event, of which some need none and one needs two. They are the VP's whose CPU or thread this is.
+pub fn records(event: &Event<'_>, mut sink: impl FnMut(What)) {
+    if let Event::Crash { text, .. } = *event {
+        sink(What::CrashText { text: Payload::new(text) });
+    }
+    if let Some(what) = record(event) {
+        sink(what);
+    }
+}
+
+fn record(event: &Event<'_>) -> Option<What> {
+    Some(match *event {
+        Event::Hypercall { convention: made, control, parameters, result, retry, .. } => {
+            What::Hypercall { convention: convention(made), retry, control, parameters, result }
+        }
+        Event::RegisterGet { target, name, value, .. } => {
+            let (status, value) = match value {
+                Ok(value) => (HvStatus::SUCCESS, value),
+                Err(status) => (status, [0; 2]),
+            };
+            What::RegisterGet { target: target as u32, name, status, value }
+        }
+        Event::RegisterSet { target, name, value, status, .. } => {
+            What::RegisterSet { target: target as u32, name, status, value }
+        }
+        Event::Smccc { conduit: by, function, arguments, result, .. } => {
+            What::Smccc { conduit: conduit(by), function, arguments, result }
+        }
+        Event::UnknownImmediate { conduit: by, immediate, .. } => {
+            What::UnknownImmediate { conduit: conduit(by), immediate }
+        }
+        Event::MessagePosted { connection, message_type, payload, status, .. } => {
+            let message_type = MessageType(message_type);
+            What::MessagePosted { connection, message_type, status, payload: Payload::new(payload) }
+        }
+        Event::MessageQueued { vp, sint } => What::MessageQueued { target: vp as u32, sint },
+        Event::MessageDropped { vp, sint, place } => What::MessageDropped { target: vp as u32, sint, place },
+        Event::MessageDelivered { vp, sint, message_type, payload, pending } => {
+            let (message_type, payload) = (MessageType(message_type), Payload::new(payload));
+            What::MessageDelivered { target: vp as u32, sint, pending, message_type, payload }
+        }
+        Event::EndOfMessage { waiting, delivered, .. } => What::EndOfMessage { waiting, delivered },
+        Event::EventSignalled { connection, flag, status, .. } => {
+            What::EventSignalled { connection, flag, status }
+        }
+        Event::EventFlag { vp, sint, flag, was_set } => {
+            What::EventFlag { target: vp as u32, sint, flag, was_set }
+        }
+        Event::Interrupt { vp, intid, cause: why } => {
+            What::Interrupt { target: vp as u32, intid, cause: cause(why) }
+        }
+        Event::Timer { vp, timer, what } => What::Timer { target: vp as u32, timer, change: change(what) },
+        Event::Crash { control, parameters, .. } => What::Crash { control, parameters },
+        Event::VpStarting { vp, context, .. } => What::VpStarting { target: vp as u32, pc: context.pc },
+        Event::VpOnline { vp } => What::VpOnline { target: vp as u32 },
+        Event::VpOffline { vp } => What::VpOffline { target: vp as u32 },
+        Event::TimeChanged { sequence, now } => What::TimeChanged { sequence, now },
+        Event::Reset => What::Reset {},
+        Event::Restored => What::Restored {},
+        _ => return None,
+    })
+}
+
+/// Returns the record of an event of VMBus.
+#[must_use]
+pub fn bus_record(event: &BusEvent<'_>) -> What {
+    match *event {
+        BusEvent::Message { vp, from_guest, payload } => {
+            What::VmbusMessage { target: vp as u32, from_guest, payload: Payload::new(payload) }
+        }
+        BusEvent::Server(ref change) => bus_change(change),
+    }
+}
+
+/// What the server does and this version has no record for is recorded by name.
+fn bus_change(change: &Bus) -> What {
+    match *change {
+        Bus::Contact { version, accepted, vp } => What::VmbusContact { version, accepted, target: vp },
+        Bus::Unloaded => What::VmbusUnloaded {},
+        Bus::OffersDelivered { count } => What::VmbusOffers { count },
+        Bus::GpadlCreated { channel, gpadl, pages } => What::VmbusGpadl { channel, gpadl, pages },
+        Bus::GpadlTorndown { gpadl } => What::VmbusTorndown { gpadl },
+        Bus::Opened { channel, vp } => What::VmbusOpened { channel, target: vp },
+        Bus::Closed { channel } => What::VmbusClosed { channel },
+        Bus::Released { channel } => What::VmbusReleased { channel },
+        Bus::Rescinded { channel } => What::VmbusRescinded { channel },
+        Bus::Device { channel, note, value } => What::VmbusDevice { channel, note, value },
+        Bus::Fault { channel } => What::VmbusFault { channel },
+        Bus::RingCorrupt { channel, error } => {
+            What::VmbusRing { channel, error: Payload::text(format_args!("{error:?}")) }
+        }
+        Bus::Rejected { message, reason } => {
+            What::VmbusRejected { message, reason: Payload::text(format_args!("{reason:?}")) }
+        }
+        Bus::Undeliverable { message, vp } => What::VmbusUndeliverable { message, target: vp },
+        ref other => What::VmbusOther { text: Payload::text(format_args!("{other:?}")) },
+    }
+}
+
+/// The longest text of a crash.
+const CRASH_TEXT: usize = 4096;
+
+/// The strict mode's judge over the records of a run that has ended.
+#[derive(Clone, Debug)]
+pub struct Replay<const VPS: usize> {
+    judge: Judge<VPS>,
+    /// By VP: length of the text that belongs to its next crash.
+    texts: [usize; VPS],
+}
+
+impl<const VPS: usize> Replay<VPS> {
+    /// Makes a judge for a guest whose memory is one range.
+    #[must_use]
+    pub const fn new(ram_base: u64, ram_size: u64) -> Self {
+        Self { judge: Judge::new(ram_base, ram_size), texts: [0; VPS] }
+    }
+
+    /// Judges the next record of all VPs' in the order of their times.
+    pub fn record(&mut self, record: &Record, found: &mut dyn FnMut(Finding)) {
+        if let What::CrashText { text } = record.what {
+            if let Some(length) = self.texts.get_mut(record.vp as usize) {
+                *length = text.length().min(CRASH_TEXT);
+            }
+            return;
+        }
+        // The judge looks at the text's length alone.
+        static TEXT: [u8; CRASH_TEXT] = [b' '; CRASH_TEXT];
+        let text = self.texts.get(record.vp as usize).map_or(&[][..], |&length| &TEXT[..length]);
+        if let Some(event) = event(record, text) {
+            self.judge.event(&event, found);
+        } else if let Some(event) = bus_event(&record.what) {
+            self.judge.bus_event(&BusEvent::Server(event), found);
+        }
+    }
+}
+
+/// The event that a record was made of, as far as the judge looks at it.
+fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
+    let vp = record.vp as usize;
+    Some(match record.what {
+        What::Hypercall { convention, retry, control, parameters, result } => {
+            let convention = match convention {
+                hv_trace::Convention::Smccc => Convention::Smccc,
+                hv_trace::Convention::Hvc1 => Convention::Hvc1,
+            };
+            Event::Hypercall { vp, convention, control, parameters, result, retry }
+        }
+        What::RegisterGet { target, name, status, value } => {
+            let value = if status == HvStatus::SUCCESS { Ok(value) } else { Err(status) };
+            Event::RegisterGet { vp, target: target as usize, name, value }
+        }
+        What::RegisterSet { target, name, status, value } => {
+            Event::RegisterSet { vp, target: target as usize, name, value, status }
+        }
+        What::Smccc { conduit, function, arguments, result } => {
+            Event::Smccc { vp, conduit: of_conduit(conduit), function, arguments, result }
+        }
+        What::UnknownImmediate { conduit, immediate } => {
+            Event::UnknownImmediate { vp, conduit: of_conduit(conduit), immediate }
+        }
+        What::MessagePosted { connection, message_type, status, ref payload } => Event::MessagePosted {
+            vp,
+            connection,
+            message_type: message_type.0,
+            payload: payload.kept(),
+            status,
+        },
+        What::MessageQueued { target, sint } => Event::MessageQueued { vp: target as usize, sint },
+        What::MessageDropped { target, sint, place } => {
+            Event::MessageDropped { vp: target as usize, sint, place }
+        }
+        What::MessageDelivered { target, sint, pending, message_type, ref payload } => {
+            Event::MessageDelivered {
+                vp: target as usize,
+                sint,
+                message_type: message_type.0,
+                payload: payload.kept(),
+                pending,
+            }
+        }
+        What::EndOfMessage { waiting, delivered } => Event::EndOfMessage { vp, waiting, delivered },
+        What::EventSignalled { connection, flag, status } => {
+            Event::EventSignalled { vp, connection, flag, status }
+        }
+        What::Timer { target, timer, change } => {
+            Event::Timer { vp: target as usize, timer, what: timer_event(change) }
+        }
+        What::Crash { control, parameters } => Event::Crash { vp, control, parameters, text },
+        What::VpOnline { target } => Event::VpOnline { vp: target as usize },
+        What::VpOffline { target } => Event::VpOffline { vp: target as usize },
+        What::Reset {} => Event::Reset,
+        What::Restored {} => Event::Restored,
+        _ => return None,
+    })
+}
+
+const fn of_conduit(conduit: hv_trace::Conduit) -> Conduit {
+    match conduit {
+        hv_trace::Conduit::Hvc => Conduit::Hvc,
+        hv_trace::Conduit::Smc => Conduit::Smc,
+    }
+}
+
+const fn timer_event(change: TimerChange) -> TimerEvent {
+    match change {
+        TimerChange::Armed(due) => TimerEvent::Armed(due),
+        TimerChange::Stopped => TimerEvent::Stopped,
+        TimerChange::Expired(due, now) => TimerEvent::Expired(due, now),
+        TimerChange::Blocked => TimerEvent::Blocked,
+        TimerChange::Skipped(periods) => TimerEvent::Skipped(periods),
+    }
+}
+
+fn bus_event(what: &What) -> Option<Bus> {
+    Some(match *what {
+        What::VmbusContact { version, accepted, target } => Bus::Contact { version, accepted, vp: target },
+        What::VmbusUndeliverable { message, target } => Bus::Undeliverable { message, vp: target },
+        What::VmbusRejected { message, ref reason } => {
+            let mut all = Reason::all();
+            let reason = all.find(|known| Payload::text(format_args!("{known:?}")) == *reason)?;
+            Bus::Rejected { message, reason }
+        }
+        _ => return None,
+    })
+}

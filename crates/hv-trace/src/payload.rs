@@ -1,0 +1,120 @@
+//! Bytes of any length, of which a record keeps the first.
+
+use core::fmt;
+
+/// The first `ROOM` bytes of something that may be longer, and how long it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Payload<const ROOM: usize> {
+    length: u16,
+    /// Zero behind what is kept.
+    bytes: [u8; ROOM],
+}
+
+impl<const ROOM: usize> Payload<ROOM> {
+    /// Keeps the beginning of `all`.
+    #[must_use]
+    pub fn new(all: &[u8]) -> Self {
+        let mut bytes = [0; ROOM];
+        let kept = all.len().min(ROOM);
+        bytes[..kept].copy_from_slice(&all[..kept]);
+        Self { length: u16::try_from(all.len()).unwrap_or(u16::MAX), bytes }
+    }
+
+    /// Keeps the beginning of a text.
+    #[must_use]
+    pub fn text(text: fmt::Arguments<'_>) -> Self {
+        let mut payload = Self { length: 0, bytes: [0; ROOM] };
+        // It takes what fits, counts the rest, and never fails.
+        let _ = fmt::Write::write_fmt(&mut payload, text);
+        payload
+    }
+
+    /// Returns how many bytes there were.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Returns the bytes that were kept.
+    #[must_use]
+    pub fn kept(&self) -> &[u8] {
+        &self.bytes[..self.length().min(ROOM)]
+    }
+
+    /// Returns true if not all of them were kept.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.length() > ROOM
+    }
+
+    /// Returns the number in the first four bytes, where a message of VMBus has its type.
+    #[must_use]
+    pub fn first_word(&self) -> Option<u32> {
+        self.kept().first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    pub(crate) const fn parts(&self) -> (u16, &[u8; ROOM]) {
+        (self.length, &self.bytes)
+    }
+
+    /// `None` where there is something behind the end.
+    pub(crate) fn from_parts(length: u16, bytes: [u8; ROOM]) -> Option<Self> {
+        let payload = Self { length, bytes };
+        payload.bytes[payload.kept().len()..].iter().all(|byte| *byte == 0).then_some(payload)
+    }
+}
+
+impl<const ROOM: usize> fmt::Write for Payload<ROOM> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            let end = self.length();
+            if let Some(place) = self.bytes.get_mut(end) {
+                *place = byte;
+            }
+            self.length = self.length.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+/// In hexadecimal, with `..` behind what was cut.
+impl<const ROOM: usize> fmt::Display for Payload<ROOM> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kept().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        if self.is_cut() { f.write_str("..") } else { Ok(()) }
+    }
+}
+
+impl<const ROOM: usize> fmt::Debug for Payload<ROOM> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes: {self}", self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_says_so() {
+        let long = Payload::<4>::new(&[1, 2, 3, 4, 5]);
+        assert_eq!((long.length(), long.kept(), long.is_cut()), (5, &[1, 2, 3, 4][..], true));
+        let short = Payload::<4>::new(&[1, 2]);
+        assert_eq!((short.length(), short.kept(), short.is_cut()), (2, &[1, 2][..], false));
+        assert_eq!(short.first_word(), None);
+        assert_eq!(Payload::<4>::new(&[0; 70_000]).length(), 65_535);
+    }
+
+    #[test]
+    fn a_text_is_kept_as_far_as_there_is_room() {
+        let text = Payload::<8>::text(format_args!("{}-{}", "BadRange", 7));
+        assert_eq!((text.length(), text.kept()), (10, &b"BadRange"[..]));
+    }
+
+    #[test]
+    fn nothing_is_behind_the_end() {
+        assert!(Payload::from_parts(1, [7, 0]).is_some());
+        assert!(Payload::from_parts(1, [7, 7]).is_none());
+        assert!(Payload::from_parts(9, [7, 7]).is_some());
+    }
+}
