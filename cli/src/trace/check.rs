@@ -9,7 +9,6 @@ use prost::Message as _;
 use zerocopy::FromBytes as _;
 
 use super::convert::track;
-use super::decode::{UNKNOWN, label};
 use super::file::Packets;
 use super::perfetto::{
     INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name, Run, SLICE_BEGIN,
@@ -42,11 +41,8 @@ pub(crate) struct Checked {
 impl Checked {
     /// As JSON.
     pub(super) fn json(&self) -> serde_json::Value {
-        let kinds: BTreeMap<&str, u64> = self
-            .records
-            .iter()
-            .map(|(&kind, &count)| (TraceKind::from_raw(kind).map_or(UNKNOWN, label), count))
-            .collect();
+        let kinds: BTreeMap<&str, u64> =
+            self.records.iter().map(|(kind, &count)| (kind.label(), count)).collect();
         serde_json::json!({
             "version": 1,
             "vps": self.run.vps,

@@ -71,7 +71,10 @@ fn a_trace_is_good_and_has_what_happened() {
 fn every_kind_of_record_can_be_written_and_read() {
     let mut records = Vec::new();
     for &kind in Kind::ALL {
-        for body in [[0; BODY], [1; BODY], [u8::MAX; BODY]] {
+        // 0 is no value of some enumerations; 1 is one of each.
+        let mut small = [0; BODY];
+        small[0] = 1;
+        for body in [[0; BODY], small, [1; BODY], [u8::MAX; BODY]] {
             let time = 2000 + records.len() as u64;
             records.push(Record::decode(&Raw { time, kind: kind as u32, vp: 0, body }));
         }
