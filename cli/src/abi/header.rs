@@ -35,6 +35,37 @@ typedef __UINT64_TYPE__ hv_u64;
 
 ";
 
+/// What `hv_guest.h` of `hv-guest-c` defines too, with the same values and layouts: whichever header comes first defines it.
+const SHARED: [&str; 15] = [
+    "HV_REGISTER_CRASH_CTL",
+    "HV_REGISTER_EOM",
+    "HV_REGISTER_SCONTROL",
+    "HV_REGISTER_SIFP",
+    "HV_REGISTER_SINT0",
+    "HV_REGISTER_SIPP",
+    "HV_REGISTER_STIMER0_CONFIG",
+    "HV_REGISTER_STIMER0_COUNT",
+    "HV_REGISTER_TIME_REFCOUNT",
+    "HV_REGISTER_VPINDEX",
+    "VP_INVAL",
+    "hv_message",
+    "hv_message_header",
+    "ms_hyperv_info",
+    "ms_hyperv_tsc_page",
+];
+
+/// Prints the definition of a name, inside a condition if the other header has it too.
+fn define(out: &mut String, name: &str, print: impl FnOnce(&mut String)) {
+    let shared = SHARED.contains(&name);
+    if shared {
+        line(out, "#ifndef HV_GUEST_H");
+    }
+    print(out);
+    if shared {
+        line(out, format_args!("#endif{}", if out.ends_with("\n\n") { "\n" } else { "" }));
+    }
+}
+
 /// The whole header.
 pub(super) fn print() -> String {
     let mut out = HEAD.to_owned();
@@ -59,12 +90,14 @@ fn constants(out: &mut String) {
         abi::constants().map(|row| row.name).chain(abi::structs().map(|row| row.name)).collect();
     for row in abi::constants() {
         let suffix = if row.value > u64::from(u32::MAX) { "ULL" } else { "U" };
-        line(out, format_args!("#define {} {:#x}{suffix}", row.name, row.value));
+        define(out, row.name, |out| {
+            line(out, format_args!("#define {} {:#x}{suffix}", row.name, row.value));
+        });
         for alias in row.aliases {
             // Lower case is a function or function-like macro of Linux's.
             let function = alias.starts_with(|c: char| c.is_ascii_lowercase());
             if values[alias].len() == 1 && !taken.contains(alias) && !function {
-                line(out, format_args!("#define {alias} {}", row.name));
+                define(out, alias, |out| line(out, format_args!("#define {alias} {}", row.name)));
             }
         }
     }
@@ -88,7 +121,7 @@ fn structure(out: &mut String, row: &'static Struct, done: &mut HashSet<&'static
     } else if is_word(row) {
         word(out, row);
     } else {
-        record(out, row);
+        define(out, row.name, |out| record(out, row));
     }
 }
 
@@ -102,7 +135,8 @@ fn word(out: &mut String, row: &Struct) {
         .filter_map(|field| Some((field.bits?, field)))
         .collect();
     fields.sort_by_key(|((low, _), _)| *low);
-    line(out, format_args!("union {} {{\n\t{unit} value;\n\tstruct {{", row.name));
+    // An unnamed structure is C11, and an extension of every C++ compiler.
+    line(out, format_args!("union {} {{\n\t{unit} value;\n\t__extension__ struct {{", row.name));
     let (mut next, mut group) = (0, "");
     for ((low, width), field) in fields {
         if low > next {

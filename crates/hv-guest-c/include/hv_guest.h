@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-/* Registers, numbers and limits that the macros below need; `hv abi --c-header` prints all of them. */
+/* Registers, numbers and limits that the macros below need; `hv abi --c-header` prints all of them, and
+ * whichever of the two headers comes first defines what both have. */
+#ifndef HV_ARM64_ABI_H
 #define HV_REGISTER_TIME_REFCOUNT 0x00090004
 #define HV_REGISTER_VPINDEX 0x00090003
 #define HV_REGISTER_CRASH_CTL 0x00000215
@@ -28,6 +30,7 @@ struct ms_hyperv_info {
     uint32_t max_vp_index;
     uint32_t max_lp_index;
 };
+#endif
 extern struct ms_hyperv_info ms_hyperv;
 
 /* The map from CPU to VP; VP_INVAL while a CPU is not up. */
@@ -81,6 +84,7 @@ struct hv_guest_os {
   uint32_t convention;
 };
 
+#if !defined(HV_ARM64_ABI_H)
 // The head of a message.
 struct hv_message_header {
   // What it is; HVMSG_NONE in an empty slot.
@@ -94,7 +98,9 @@ struct hv_message_header {
   // The port of a posted message.
   uint64_t sender;
 };
+#endif
 
+#if !defined(HV_ARM64_ABI_H)
 // A message, and a slot of the message page.
 struct hv_message {
   // The head.
@@ -102,7 +108,9 @@ struct hv_message {
   // The payload.
   uint64_t payload[30];
 };
+#endif
 
+#if !defined(HV_ARM64_ABI_H)
 // The reference TSC page.
 struct ms_hyperv_tsc_page {
   // Changes with the other two; 0 while the page is not valid.
@@ -116,6 +124,7 @@ struct ms_hyperv_tsc_page {
   // Zero.
   uint64_t reserved2[509];
 };
+#endif
 
 #ifdef __cplusplus
 extern "C" {

@@ -41,6 +41,7 @@ pub struct hv_get_vp_register_output {
 }
 
 /// The head of a message.
+#[cfg(not(hv_abi_header))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hv_message_header {
@@ -57,6 +58,7 @@ pub struct hv_message_header {
 }
 
 /// A message, and a slot of the message page.
+#[cfg(not(hv_abi_header))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hv_message {
@@ -67,6 +69,7 @@ pub struct hv_message {
 }
 
 /// The reference TSC page.
+#[cfg(not(hv_abi_header))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ms_hyperv_tsc_page {

@@ -28,7 +28,7 @@ pub struct SintIndex(u8);
 impl SintIndex {
     /// The source that VMBus uses.
     #[doc(alias = "VMBUS_MESSAGE_SINT")]
-    pub const VMBUS: Self = Self(2);
+    pub const VMBUS: Self = Self(hv_tlfs::vmbus::connection::MESSAGE_SINT as u8);
 
     /// Source `number`; `None` from 16 on.
     #[must_use]

@@ -1,8 +1,10 @@
 //! Where VMBus is: the interrupt, from firmware's tables, and the connection that its messages go to.
 //!
-//! Source: Linux, drivers/hv/vmbus_drv.c (`vmbus_acpi_add`, `vmbus_device_add`) and drivers/hv/connection.c.
+//! Source: Linux, drivers/hv/vmbus_drv.c (`vmbus_acpi_add`, `vmbus_device_add`) and drivers/hv/connection.c; of the numbers,
+//! [`hv_tlfs::vmbus::connection`], which names its own.
 
 use hv_tlfs::synic::{ConnectionId, MessageType};
+use hv_tlfs::vmbus::connection;
 
 use crate::interrupts::Intid;
 use crate::partition::Partition;
@@ -14,13 +16,17 @@ pub const ACPI_ID: [&str; 3] = ["VMBUS", "MSFT1000", "ACPI0004"];
 pub const COMPATIBLE: &str = "microsoft,vmbus";
 /// Where messages to the host go, for VMBus 5.0 and later.
 #[doc(alias = "VMBUS_MESSAGE_CONNECTION_ID_4")]
-pub const MESSAGES: ConnectionId = ConnectionId(4);
+pub const MESSAGES: ConnectionId = ConnectionId(connection::MESSAGE_CONNECTION_ID_4);
 /// Where messages to the host go, for VMBus before 5.0.
 #[doc(alias = "VMBUS_MESSAGE_CONNECTION_ID")]
-pub const OLD_MESSAGES: ConnectionId = ConnectionId(1);
+pub const OLD_MESSAGES: ConnectionId = ConnectionId(connection::MESSAGE_CONNECTION_ID);
+/// Where a channel is signalled that has no connection of its own.
+#[doc(alias = "VMBUS_EVENT_CONNECTION_ID")]
+pub const EVENTS: ConnectionId = ConnectionId(connection::EVENT_CONNECTION_ID);
 /// The type of VMBus's messages, both ways.
-pub const MESSAGE_TYPE: MessageType = MessageType(1);
+pub const MESSAGE_TYPE: MessageType = MessageType(connection::MESSAGE_TYPE);
 /// The source that the host's messages come to.
+#[doc(alias = "VMBUS_MESSAGE_SINT")]
 pub const SINT: SintIndex = SintIndex::VMBUS;
 
 /// The interrupt in the resources of ACPI's device (`_CRS`, the buffer as it is): the first extended interrupt descriptor.
@@ -65,6 +71,11 @@ pub fn is_allowed<C: crate::conduit::Conduit>(partition: &Partition<C>) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_source_is_the_one_of_the_table() {
+        assert_eq!(u32::from(SINT.number()), connection::MESSAGE_SINT);
+    }
 
     #[test]
     fn the_interrupt_is_found_behind_other_resources() {

@@ -21,6 +21,7 @@ use compiler::{Compiler, little_endian};
 use super::context::Context;
 use super::runner::Step;
 use hv_setup::process;
+use hv_setup::sources;
 use hv_setup::system;
 
 /// The witnesses.
@@ -43,15 +44,40 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A header is C++ too, where there is a compiler for that; layouts are the same on every 64-bit machine.
-fn cpp(header: &std::path::Path) -> anyhow::Result<()> {
-    if process::which("g++").is_none() {
-        return Ok(());
+/// A header is C11, and C++11 where there is a compiler for that; layouts are the same on every 64-bit machine.
+fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Result<()> {
+    for (compiler, standard, language) in [(COMPILER, "-std=c11", "c"), ("g++", "-std=c++11", "c++")] {
+        if process::which(compiler).is_none() {
+            continue;
+        }
+        let mut line = std::process::Command::new(compiler);
+        line.args([
+            standard,
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pedantic",
+            "-x",
+            language,
+            "-fsyntax-only",
+            "-I",
+        ]);
+        let done = process::run(line.arg(include).arg(header), || {})?;
+        ensure!(done.status.success(), "{} is not {standard}: {}", header.display(), done.stderr);
     }
-    let mut cpp = std::process::Command::new("g++");
-    cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-x", "c++", "-fsyntax-only"]).arg(header);
-    let done = process::run(&mut cpp, || {})?;
-    ensure!(done.status.success(), "{} is no C++: {}", header.display(), done.stderr);
+    Ok(())
+}
+
+/// Each of the two headers can come first.
+fn together(dir: &std::path::Path) -> anyhow::Result<()> {
+    let include = sources::checkout()?.join("crates/hv-guest-c/include");
+    for (name, headers) in
+        [("abi-first.h", ["abi.h", "hv_guest.h"]), ("guest-first.h", ["hv_guest.h", "abi.h"])]
+    {
+        let text = headers.map(|header| format!("#include \"{header}\"\n")).concat();
+        std::fs::write(dir.join(name), text)?;
+        strictly(&dir.join(name), &include)?;
+    }
     Ok(())
 }
 
@@ -66,7 +92,8 @@ fn header(context: &Context) -> anyhow::Result<()> {
     gcc.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-x", "c", "-c", "-o"]);
     let done = process::run(gcc.arg(dir.join("abi.o")).arg(dir.join("abi.h")), || {})?;
     ensure!(done.status.success(), "{}", done.stderr);
-    cpp(&dir.join("abi.h"))?;
+    strictly(&dir.join("abi.h"), &dir)?;
+    together(&dir)?;
 
     let fields: Vec<_> = abi::structs()
         .flat_map(|row| row.fields.iter().map(move |field| (row, field)))
