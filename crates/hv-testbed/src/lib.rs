@@ -187,7 +187,7 @@ impl Testbed {
     pub fn advance(&self, time: u64) {
         let frequency = u128::from(self.partition.config().counter_frequency);
         let ticks = (u128::from(time) * frequency).div_ceil(u128::from(CLOCK_HZ)) as u64;
-        let now = self.counter.fetch_add(ticks, Ordering::Relaxed) + ticks;
+        let now = self.counter.fetch_add(ticks, Ordering::Relaxed).wrapping_add(ticks);
         for (vp, deadline) in self.deadlines.iter().enumerate() {
             // The lock is free again before the partition sets the next deadline.
             let due = lock(deadline).is_some_and(|deadline| deadline <= now);

@@ -29,8 +29,12 @@ impl Ram {
     }
 
     pub(crate) fn allocate(&self, count: usize) -> &'static [Page] {
-        let first = self.used.fetch_add(count, Ordering::Relaxed);
-        self.pages.get(first..first + count).expect("the testbed is out of guest memory")
+        let end = |first: usize| first.checked_add(count).filter(|&end| end <= self.pages.len());
+        let first = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end);
+        first
+            .ok()
+            .and_then(|first| self.pages.get(first..first + count))
+            .expect("the testbed is out of guest memory")
     }
 
     pub(crate) fn page(&self, gpa: u64) -> Option<&'static Page> {

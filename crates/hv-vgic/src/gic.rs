@@ -80,8 +80,9 @@ pub(crate) enum After {
 }
 
 impl<'a> Gic<'a> {
-    /// A Gic as firmware leaves it, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name. `backed` lists the INTIDs, 16 to 63, behind which the
-    /// physical interrupt with the same number stands; others in it are ignored.
+    /// A Gic as firmware leaves it, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name.
+    /// `backed` lists the INTIDs, 16 to 63, behind which the physical interrupt with the same number stands; others in it
+    /// are ignored.
     #[must_use]
     pub const fn new(vps: &'a [VpGic], backed: &[u32]) -> Self {
         let (mut set, mut i) = (0, 0);
@@ -190,9 +191,9 @@ impl<'a> Gic<'a> {
     /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and leaves
     /// the list registers alone: what became pending while the VP was off may be in them.
     ///
-    /// No interrupt is active any more, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending interrupts stay pending and the redistributor keeps its settings, as
-    /// they do in a GIC whose processor is switched off. [`sync`](Self::sync) before the VP's first instruction gives
-    /// the VP what is pending.
+    /// No interrupt is active any more, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending
+    /// interrupts stay pending and the redistributor keeps its settings, as they do in a GIC whose processor is switched
+    /// off. [`sync`](Self::sync) before the VP's first instruction gives the VP what is pending.
     pub fn reset_vp<C: Cpu>(&self, cpu: &C) {
         let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
