@@ -54,13 +54,12 @@ fn virtual_timer(bench: &Bench) {
     unsafe { msr!("cntv_cval_el0", 0) };
     bench.each("timer-interrupt", 2000, || {
         // SAFETY: as above; the timer is switched off before its interrupt ends.
-        unsafe {
-            msr!("cntv_ctl_el0", 1);
-            let intid = acknowledge();
-            msr!("cntv_ctl_el0", 0);
-            rt::arch::isb();
-            end(intid);
-        }
+        unsafe { msr!("cntv_ctl_el0", 1) };
+        let intid = acknowledge();
+        // SAFETY: as above.
+        unsafe { msr!("cntv_ctl_el0", 0) };
+        rt::arch::isb();
+        end(intid);
     });
     bench.latency("timer-latency", 4, || {
         let due = mrs!("cntvct_el0") + AHEAD;

@@ -33,9 +33,10 @@ impl Frame {
     /// Puts the CPU where its exits find it.
     pub(crate) fn of(cpu: ThisCpu) -> &'static mut Self {
         let place = stacks::end(cpu.index) as *mut Self;
+        let place = place.wrapping_sub(1).cast::<core::mem::MaybeUninit<Self>>();
         // SAFETY: the place is mapped and aligned (hypervisor.ld), start.s begins the CPU's stack below it, and there is one
         // `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
-        let frame = unsafe { &mut *place.sub(1).cast::<core::mem::MaybeUninit<Self>>() };
+        let frame = unsafe { &mut *place };
         frame.write(Self { x: [0; 31], cpu })
     }
 }
@@ -157,9 +158,10 @@ pub(crate) fn current_index() -> usize {
 /// Prints what the guest was doing when this CPU left it.
 pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
     let frame = (stacks::end(current_index()) as *const Frame).wrapping_sub(1);
-    // SAFETY: the frame of this CPU is mapped, and any bytes in its registers are numbers; the code that they are lent to
-    // does not go on.
-    let x = unsafe { (&raw const (*frame).x).read_volatile() };
+    // SAFETY: the frame of this CPU is mapped, and the field is in it; no reference is made.
+    let x = unsafe { &raw const (*frame).x };
+    // SAFETY: it is mapped and aligned, and any bytes in it are numbers; the code that they are lent to does not go on.
+    let x = unsafe { x.read_volatile() };
     writeln!(out, "guest: PC {:#x}, SPSR {:#x}", mrs!("elr_el2"), mrs!("spsr_el2"))?;
     for (row, values) in x.chunks(4).enumerate() {
         for (column, value) in values.iter().enumerate() {

@@ -2,30 +2,29 @@
 #![expect(unsafe_code, reason = "the report and the UART are fixed addresses")]
 
 use core::fmt::{self, Write};
-use core::ptr::{addr_of, addr_of_mut};
 
 use hv_wire::LOG_BYTES;
 use hv_wire::platform::UART_BASE;
 
-use crate::memory;
+use crate::memory::report_field;
 
 /// Appends to the report's log, as far as there is room.
 pub(crate) struct Log;
 
 impl Write for Log {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let report = memory::report();
+        let end = report_field!(log_len);
         for byte in text.bytes() {
-            // SAFETY: the report is ours and mapped; two CPUs that log at once may mix their text, no more.
-            let len = unsafe { addr_of!((*report).log_len).read_volatile() } as usize;
+            // SAFETY: the field is mapped and aligned; two CPUs that log at once may mix their text, no more.
+            let len = unsafe { end.read_volatile() } as usize;
             if len >= LOG_BYTES {
                 break;
             }
-            // SAFETY: the report is ours and mapped, and `len` is inside the array; two CPUs that log at once may mix their
-            // text, no more.
-            unsafe { addr_of_mut!((*report).log[len]).write_volatile(byte) };
-            // SAFETY: the report is ours and mapped; two CPUs that log at once may mix their text, no more.
-            unsafe { addr_of_mut!((*report).log_len).write_volatile(len as u64 + 1) };
+            let place = report_field!(log[len]);
+            // SAFETY: the byte is mapped and aligned, and inside the array by the test above.
+            unsafe { place.write_volatile(byte) };
+            // SAFETY: as for the read.
+            unsafe { end.write_volatile(len as u64 + 1) };
         }
         Ok(())
     }

@@ -21,8 +21,9 @@ pub(crate) fn boot_info() -> BootInfo {
     let words: &mut [u64; size_of::<BootInfo>() / 8] = zerocopy::transmute_mut!(&mut info);
     let from = BOOT_INFO as *const u64;
     for (n, word) in words.iter_mut().enumerate() {
+        let from = from.wrapping_add(n);
         // SAFETY: the region is ours, mapped, aligned, and holds a BootInfo, of which this is a word.
-        *word = unsafe { from.add(n).read_volatile() };
+        *word = unsafe { from.read_volatile() };
     }
     info
 }
@@ -31,6 +32,19 @@ pub(crate) fn boot_info() -> BootInfo {
 pub(crate) fn report() -> *mut Report {
     REPORT as *mut Report
 }
+
+/// Where a field of the run's report is.
+macro_rules! report_field {
+    ($($field:tt)+) => {{
+        let report = $crate::memory::report();
+        // SAFETY: the report is ours, mapped, and aligned, and the field is in it; no reference is made.
+        #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
+        unsafe {
+            &raw mut (*report).$($field)+
+        }
+    }};
+}
+pub(crate) use report_field;
 
 /// Where the report of a VP is.
 pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {

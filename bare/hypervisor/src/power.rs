@@ -1,13 +1,11 @@
 //! The machine's own PSCI, which QEMU answers: starting CPUs and ending the run.
 #![expect(unsafe_code, reason = "the report is a fixed address")]
 
-use core::ptr::addr_of_mut;
-
 use hv_tlfs::psci;
 use hv_wire::{ExitKind, Report};
 
 use crate::arch::{mrs, smc};
-use crate::memory;
+use crate::memory::report_field;
 
 unsafe extern "C" {
     fn secondary_start();
@@ -22,17 +20,20 @@ pub(crate) fn start_cpu(cpu: usize) {
 
 /// Writes how the run ended and switches the machine off.
 pub(crate) fn end_run(kind: ExitKind) -> ! {
-    let report = memory::report();
     let now = mrs!("cntpct_el0");
-    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
-    unsafe { addr_of_mut!((*report).end_counter).write_volatile(now) };
-    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
-    unsafe { addr_of_mut!((*report).exit).write_volatile(kind as u32) };
+    let end = report_field!(end_counter);
+    // SAFETY: the field is mapped and aligned; only the CPU that ends the run writes it.
+    unsafe { end.write_volatile(now) };
+    let exit = report_field!(exit);
+    // SAFETY: as above.
+    unsafe { exit.write_volatile(kind as u32) };
     // A run may end before the start did its part, and the tool tells by these two that it reads a report at all.
-    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
-    unsafe { addr_of_mut!((*report).version).write_volatile(hv_wire::VERSION) };
-    // SAFETY: the report is ours and mapped; only the CPU that ends the run writes this field.
-    unsafe { addr_of_mut!((*report).magic).write_volatile(Report::MAGIC) };
+    let version = report_field!(version);
+    // SAFETY: the field is mapped and aligned; every CPU writes the same value.
+    unsafe { version.write_volatile(hv_wire::VERSION) };
+    let magic = report_field!(magic);
+    // SAFETY: as above.
+    unsafe { magic.write_volatile(Report::MAGIC) };
     smc(psci::SYSTEM_OFF, [0; 3]);
     loop {
         crate::arch::wfi();

@@ -3,7 +3,7 @@
 //! Each VP has a report of its own that only its CPU writes ([`VpCounts`]), so counting needs no lock and no atomic.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
-use core::ptr::{NonNull, addr_of_mut};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_partition::{BusEvent, Event};
@@ -19,14 +19,15 @@ use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::backtrace::{self, Left};
-use crate::memory;
+use crate::memory::{self, report_field};
 
 /// Writes a field of the run's report.
 macro_rules! report {
     ($($field:ident).+ = $value:expr) => {{
         let value = $value;
-        // SAFETY: the report is ours and mapped; a field is written by one CPU at a time, or by any with the same value.
-        unsafe { addr_of_mut!((*memory::report()).$($field).+).write_volatile(value) }
+        let place = report_field!($($field).+);
+        // SAFETY: the field is mapped and aligned; it is written by one CPU at a time, or by any with the same value.
+        unsafe { place.write_volatile(value) }
     }};
 }
 
@@ -195,8 +196,9 @@ impl VpCounts {
 
     fn smccc(&self, function: u32, result: u64) {
         if function == VENDOR_HYP_UID {
-            // SAFETY: the report is ours, mapped and aligned, and VPs reach this field as an atomic alone.
-            let calls = unsafe { AtomicU32::from_ptr(addr_of_mut!((*memory::report()).uid_calls)) };
+            let calls = report_field!(uid_calls);
+            // SAFETY: the field is mapped and aligned, and VPs reach it as an atomic alone.
+            let calls = unsafe { AtomicU32::from_ptr(calls) };
             let more = |count: u32| Some(count.saturating_add(1));
             // It always has a value to store.
             let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -229,8 +231,9 @@ pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
     if rule >= hv_wire::PLAN_RULES {
         return false;
     }
-    // SAFETY: the report is ours, mapped and aligned, the index is inside the array, and VPs reach it as atomics alone.
-    let fired = unsafe { AtomicU64::from_ptr(addr_of_mut!((*memory::report()).rules_fired[rule])) };
+    let fired = report_field!(rules_fired[rule]);
+    // SAFETY: the field is mapped and aligned, and VPs reach it as atomics alone.
+    let fired = unsafe { AtomicU64::from_ptr(fired) };
     fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
@@ -238,8 +241,9 @@ fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
     /// Two VPs may notify at once.
     static CRASHING: Mutex<()> = Mutex::new(());
     let _lock = CRASHING.lock();
-    // SAFETY: the report is ours and mapped, and any bytes are valid; the lock makes this the only reference.
-    let crash: &mut CrashReport = unsafe { &mut *addr_of_mut!((*memory::report()).crash) };
+    let crash = report_field!(crash);
+    // SAFETY: the field is mapped and aligned, and any bytes are valid; the lock makes this the only reference.
+    let crash: &mut CrashReport = unsafe { &mut *crash };
     crash.vp = vp as u32;
     crash.control = control;
     crash.parameters = *parameters;

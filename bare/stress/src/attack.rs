@@ -140,11 +140,11 @@ pub(crate) fn attack() {
 /// Puts this VP's interrupts into a state in which its timer can wake it.
 fn recover() {
     // SAFETY: active priorities of interrupts that were acknowledged by random reads; no handler is running here.
-    unsafe {
-        rt::msr!("icc_ap0r0_el1", 0);
-        rt::msr!("icc_ap1r0_el1", 0);
-        rt::msr!("icc_bpr1_el1", 0);
-    }
+    unsafe { rt::msr!("icc_ap0r0_el1", 0) };
+    // SAFETY: as above.
+    unsafe { rt::msr!("icc_ap1r0_el1", 0) };
+    // SAFETY: how priorities are grouped; the runtime relies on no grouping.
+    unsafe { rt::msr!("icc_bpr1_el1", 0) };
     time::stop();
     stop_physical_timer(0);
     irq::init_cpu();

@@ -86,10 +86,9 @@ fn table_in_a_device(check: &mut Check) {
     let (tcr, ttbr1) = (mrs!("tcr_el1"), mrs!("ttbr1_el1"));
     arch::without_interrupts(|| {
         // SAFETY: this program lives in the lower half, whose controls stay as they are.
-        unsafe {
-            msr!("ttbr1_el1", 0x0900_0000);
-            msr!("tcr_el1", tcr & !T1 | TABLES);
-        }
+        unsafe { msr!("ttbr1_el1", 0x0900_0000) };
+        // SAFETY: as above.
+        unsafe { msr!("tcr_el1", tcr & !T1 | TABLES) };
         arch::isb();
         undefined(check, FIRST + 0x90, 0xffff_ff80_0000_0000);
         undefined(check, FIRST + 0x91, 0xffff_ffff_ffff_f000);
@@ -97,10 +96,9 @@ fn table_in_a_device(check: &mut Check) {
         let load = crate::probes::read(0xffff_ff80_0000_0000, Size::Double);
         check.meets("a load by such a table", load.err(), Exception::is_external_abort);
         // SAFETY: as before.
-        unsafe {
-            msr!("tcr_el1", tcr);
-            msr!("ttbr1_el1", ttbr1);
-        }
+        unsafe { msr!("tcr_el1", tcr) };
+        // SAFETY: as before.
+        unsafe { msr!("ttbr1_el1", ttbr1) };
         arch::isb();
     });
 }

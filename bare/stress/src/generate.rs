@@ -56,7 +56,7 @@ fn startable(rng: &mut Rng) -> u64 {
     let target = if rng.chance(1, 2) { rng.below(3) } else { rng.number() };
     let vps = rt::machine::get().vps() as u64;
     let own = cpu::index() as u64;
-    if target as u32 as u64 != own && (1..vps).contains(&u64::from(target as u32)) { own } else { target }
+    if u64::from(target as u32) != own && (1..vps).contains(&u64::from(target as u32)) { own } else { target }
 }
 
 fn register_name(rng: &mut Rng) -> u32 {

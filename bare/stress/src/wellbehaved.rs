@@ -133,7 +133,7 @@ impl WellBehaved {
         check.equal(
             "the virtual timer's interrupt comes once",
             taken(time::VIRTUAL_TIMER_INTID),
-            before + came as u64,
+            before + u64::from(came),
         );
     }
 
@@ -167,7 +167,7 @@ impl WellBehaved {
         let came = comes(check, intid, before);
         let now = hv::get(Name::TIME_REF_COUNT);
         check.holds(("the direct timer is not early", now, due), now.is_ok_and(|now| now >= due));
-        check.equal("the direct timer's interrupt comes once", taken(intid), before + came as u64);
+        check.equal("the direct timer's interrupt comes once", taken(intid), before + u64::from(came));
     }
 
     fn message_timer(&mut self, check: &mut Check) {

@@ -1,5 +1,9 @@
 //! What the application needs of the firmware. Every call is made while the firmware runs, not while it is frozen.
 #![expect(unsafe_code, reason = "the firmware's tables are pointers to functions")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a call through a table of the firmware is a read and a call, with one proof"
+)]
 
 use core::ffi::c_void;
 use core::ptr::null_mut;

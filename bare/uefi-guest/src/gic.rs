@@ -5,6 +5,10 @@
 //!
 //! Source: Arm GIC Architecture Specification, GICv3, "Redistributor register map", "CPU interface registers".
 #![expect(unsafe_code, reason = "the redistributor is an address, the CPU interface system registers")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a register is an address and an access, with one proof"
+)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,6 +1,10 @@
 //! The processor, taken from the firmware for a while: its exceptions and interrupts are ours, and the firmware stands
 //! still.
 #![expect(unsafe_code, reason = "system registers, vectors, and instructions that may fault")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "what is taken and given back together has one proof"
+)]
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,6 +3,10 @@
 //! Source: UEFI Specification 2.10, "EFI System Table", "Services - Boot Services", "Console Support",
 //! "EFI Simple File System Protocol".
 #![expect(unsafe_code, reason = "the application calls through pointers, and hands pointers over")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a pointer of the application is an address and an access, with one proof"
+)]
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;

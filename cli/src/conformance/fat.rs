@@ -264,11 +264,11 @@ mod tests {
     fn file(bytes: &[u8]) -> usize {
         let volume = Volume::new(bytes).unwrap();
         let start = bytes.len() - volume.data.len();
-        let entries = root(bytes).into_iter().flat_map(|cluster| {
+        let mut entries = root(bytes).into_iter().flat_map(|cluster| {
             let base = start + (cluster as usize - 2) * 512;
             (base..base + 512).step_by(ENTRY)
         });
-        entries.filter(|&at| bytes[at] != 0).last().unwrap()
+        entries.rfind(|&at| bytes[at] != 0).unwrap()
     }
 
     #[test]

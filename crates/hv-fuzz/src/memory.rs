@@ -69,7 +69,7 @@ impl Memory {
     }
 
     fn word(&self, gpa: u64, change: impl FnOnce(u32) -> u32) -> Result<u32, BadAddress> {
-        if gpa % 4 != 0 {
+        if !gpa.is_multiple_of(4) {
             return Err(BadAddress);
         }
         self.raced();

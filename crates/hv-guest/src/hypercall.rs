@@ -204,7 +204,7 @@ where
         conduit: &C,
         page: &mut CallPage<'_>,
     ) -> Result<(), RepError> {
-        const { assert!(size_of::<H>() % 8 == 0) }
+        const { assert!(size_of::<H>().is_multiple_of(8)) }
         let list = size_of_val(self.input);
         let variable_at = size_of::<H>();
         let input_at = variable_at + size_of_val(self.variable);

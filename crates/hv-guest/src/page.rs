@@ -284,7 +284,7 @@ impl Page {
 
     /// The cell of an aligned 32 bits.
     fn half(&self, offset: usize) -> Option<Cell<'_>> {
-        self.cell(offset).filter(|_| offset % 4 == 0)
+        self.cell(offset).filter(|_| offset.is_multiple_of(4))
     }
 
     /// The page as the message page: one slot per SINT.

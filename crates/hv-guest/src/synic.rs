@@ -346,10 +346,10 @@ impl<'a, C: Conduit> Synic<'a, C> {
         let register = Register::sint(sint);
         let result = registers::get(&self.vp, register)
             .and_then(|old| registers::set(&self.vp, register, old.with_masked(true)));
-        if let Some(intid) = self.intids[usize::from(sint.0 & 15)].take() {
-            if !self.intids.contains(&Some(intid)) {
-                interrupts.disable(intid);
-            }
+        if let Some(intid) = self.intids[usize::from(sint.0 & 15)].take()
+            && !self.intids.contains(&Some(intid))
+        {
+            interrupts.disable(intid);
         }
         result
     }

@@ -252,10 +252,10 @@ impl Timer {
     #[doc(alias = "hv_disable_stimer0_percpu_irq")]
     pub fn release<C: Conduit>(self, vp: &Vp<'_, C>, interrupts: &impl Interrupts) -> Result<(), HvError> {
         let result = reset(vp, self.index);
-        if let Some(intid) = Intid::new(u32::from(self.delivery.vector())) {
-            if self.delivery.direct_mode() {
-                interrupts.disable(intid);
-            }
+        if let Some(intid) = Intid::new(u32::from(self.delivery.vector()))
+            && self.delivery.direct_mode()
+        {
+            interrupts.disable(intid);
         }
         vp.release_timers(1 << self.index.number());
         result

@@ -76,7 +76,7 @@ fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), H
         return Ok(());
     }
     let offset = (gpa % page::SIZE as u64) as usize;
-    if gpa % 8 != 0 || offset + size > page::SIZE || !memory.contains(gpa, size as u64) {
+    if !gpa.is_multiple_of(8) || offset + size > page::SIZE || !memory.contains(gpa, size as u64) {
         return Err(HvStatus::INVALID_ALIGNMENT);
     }
     Ok(())

@@ -225,7 +225,7 @@ impl<R: RawMutex> Partition<'_, R> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
         let context = &self.context(host, vp);
         let timer = index as usize / 2;
-        if index % 2 != 0 {
+        if !index.is_multiple_of(2) {
             state.synic().set_timer_count(context, timer, new);
             return Ok(());
         }
@@ -298,7 +298,11 @@ fn get_synic(vp: &Vp<impl RawMutex>, name: Name) -> u64 {
         Name::SIRBP => synic.response_page,
         Name(n @ TIMER_FIRST..=TIMER_LAST) => {
             let timer = (n - TIMER_FIRST) as usize / 2;
-            if (n - TIMER_FIRST) % 2 == 0 { synic.timers.config(timer).0 } else { synic.timers.count(timer) }
+            if (n - TIMER_FIRST).is_multiple_of(2) {
+                synic.timers.config(timer).0
+            } else {
+                synic.timers.count(timer)
+            }
         }
         _ => 0,
     }

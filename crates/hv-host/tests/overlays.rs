@@ -171,10 +171,8 @@ impl Model {
             return;
         }
         self.overlays[overlay].shown = false;
-        if was_shown {
-            if let Some(next) = self.overlays.iter_mut().find(|o| o.page == before) {
-                next.shown = true;
-            }
+        if was_shown && let Some(next) = self.overlays.iter_mut().find(|o| o.page == before) {
+            next.shown = true;
         }
         let free = self.overlays.iter().all(|o| !(o.shown && o.page == page));
         self.overlays[overlay].shown = free && page.is_some_and(|page| page < PAGES.len() - 1);

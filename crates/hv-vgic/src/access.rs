@@ -60,7 +60,7 @@ impl Access {
             8 => wide,
             _ => false,
         };
-        let fits = self.offset < bytes && self.offset % u32::from(self.size.max(1)) == 0;
+        let fits = self.offset < bytes && self.offset.is_multiple_of(u32::from(self.size.max(1)));
         if supported && fits { Ok(()) } else { Err(Fault) }
     }
 

@@ -172,5 +172,5 @@ impl Gic<'_> {
 /// The SPI of an IROUTER's lower half.
 fn routed_intid(offset: u32) -> Option<u32> {
     let index = (offset - gicd::IROUTER) / 4;
-    (index % 2 == 0 && (32..INTIDS).contains(&(index / 2))).then_some(index / 2)
+    (index.is_multiple_of(2) && (32..INTIDS).contains(&(index / 2))).then_some(index / 2)
 }

@@ -249,10 +249,10 @@ impl<'a> Gic<'a> {
 
     /// Makes an interrupt of another VP pending.
     pub(crate) fn post<C: Cpu>(&self, cpu: &C, vp: usize, intid: u32) {
-        if let Some(other) = self.vps.get(vp) {
-            if other.inbox.fetch_or(bit(intid), Ordering::Release) == 0 {
-                cpu.physical().kick(vp);
-            }
+        if let Some(other) = self.vps.get(vp)
+            && other.inbox.fetch_or(bit(intid), Ordering::Release) == 0
+        {
+            cpu.physical().kick(vp);
         }
     }
 

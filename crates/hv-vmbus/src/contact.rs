@@ -121,7 +121,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 match this.stage {
                     Stage::Vacant => {}
                     Stage::Hidden | Stage::Known | Stage::Declined if this.lasting => {
-                        this.stage = Stage::Hidden
+                        this.stage = Stage::Hidden;
                     }
                     _ => part.release(line),
                 }

@@ -271,11 +271,11 @@ impl<'a, P: Port, Q> Io<'a, P, Q> {
         pushed: Result<(), SendError>,
     ) -> Result<(), SendError> {
         ticket.answered = pushed.is_ok();
-        if pushed.is_err() {
-            if let Some(open) = self.lines.get_mut(ticket.line).and_then(Line::live) {
-                ticket.reserved = reserved;
-                open.reserved = open.reserved.saturating_add(reserved);
-            }
+        if pushed.is_err()
+            && let Some(open) = self.lines.get_mut(ticket.line).and_then(Line::live)
+        {
+            ticket.reserved = reserved;
+            open.reserved = open.reserved.saturating_add(reserved);
         }
         pushed
     }
@@ -515,11 +515,11 @@ impl<'a, P: Port, Q> Io<'a, P, Q> {
             self.counts.free -= 1;
             self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
         }
-        if entry.gpadl.is_none() {
-            if let Some(gpadl) = ticket.gpadl {
-                pool.hold(gpadl);
-                entry.gpadl = Some(gpadl);
-            }
+        if entry.gpadl.is_none()
+            && let Some(gpadl) = ticket.gpadl
+        {
+            pool.hold(gpadl);
+            entry.gpadl = Some(gpadl);
         }
         entry.state = State::Queued;
         entry.order = self.counts.order;

@@ -179,13 +179,16 @@ pub(crate) const fn default_connection(id: ChannelId) -> u32 {
     id.0 | MESSAGE_SINT_SHIFTED
 }
 
+/// The rings from guest to host and from host to guest.
+type Rings<'a, M> = (Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>);
+
 impl Open {
     /// The rings from guest to host and from host to guest.
     pub(crate) fn rings<'a, M: GuestMemory>(
         &self,
         memory: &'a M,
         pool: Pool<'a>,
-    ) -> Result<(Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>), RingError> {
+    ) -> Result<Rings<'a, M>, RingError> {
         rings(memory, pool, self.words.clone(), self.split)
     }
 }
@@ -195,7 +198,7 @@ pub(crate) fn rings<'a, M: GuestMemory>(
     pool: Pool<'a>,
     words: Range<usize>,
     split: u32,
-) -> Result<(Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>), RingError> {
+) -> Result<Rings<'a, M>, RingError> {
     let pages = pool.part(words);
     let parts = usize::try_from(split).ok().and_then(|split| pages.split_at_checked(split));
     let (incoming, outgoing) = parts.ok_or(RingError::Size { pages: pages.len() })?;

@@ -219,11 +219,11 @@ impl<'a> Builder<'a> {
         self.pages += 1;
         let gpa = page + offset;
         // Judged before it is joined.
-        if let Some(last) = self.count.checked_sub(1).and_then(|last| self.segments.get_mut(last)) {
-            if last.gpa + last.len == gpa {
-                last.len += len;
-                return Ok(());
-            }
+        if let Some(last) = self.count.checked_sub(1).and_then(|last| self.segments.get_mut(last))
+            && last.gpa + last.len == gpa
+        {
+            last.len += len;
+            return Ok(());
         }
         if let Some(next) = self.segments.get_mut(self.count) {
             *next = Segment { gpa, len };

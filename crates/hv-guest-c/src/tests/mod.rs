@@ -131,7 +131,6 @@ fn after_cleanup_nothing_is_known_of_the_partition() {
     assert_eq!((hv_cpu_number_to_vp_number(0), hv_cpu_number_to_vp_number(1)), (0, 1));
     assert_eq!(hv_max_vp_index.load(Ordering::Relaxed), 1);
     assert!(!std::format!("{ms_hyperv:?}").contains("features: 0,"));
-    #[expect(clippy::redundant_closure, reason = "a C function is none")]
     let vp_numbers = || [0, 1].map(|cpu| hv_cpu_number_to_vp_number(cpu));
     // VP 1 stopped in a crash; VP 0 cleans up.
     be(kernel.bed, 0);

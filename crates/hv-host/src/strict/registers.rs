@@ -194,7 +194,7 @@ impl<const VPS: usize> Judge<VPS> {
     /// `index`: configuration and count of timer 0, of timer 1, ...
     fn timer_written(&mut self, found: &mut Found<'_>, vp: usize, index: usize, value: u64) {
         let state = &mut self.vps[vp];
-        let (timer, is_count) = (index / 2, index % 2 != 0);
+        let (timer, is_count) = (index / 2, !index.is_multiple_of(2));
         let old = state.timer(timer);
         let mut config = if is_count { old } else { StimerConfig(value) };
         if is_count {

@@ -121,7 +121,8 @@ impl Producer {
         header: u32,
         mut fill: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
     ) -> Result<bool, PushError> {
-        let bytes = packet.len.checked_add(header).filter(|_| header % 8 == 0).ok_or(PushError::TooLong)?;
+        let bytes =
+            packet.len.checked_add(header).filter(|_| header.is_multiple_of(8)).ok_or(PushError::TooLong)?;
         let padded = bytes.checked_next_multiple_of(8).ok_or(PushError::TooLong)?;
         let len = padded.checked_add(DESCRIPTOR).ok_or(PushError::TooLong)?;
         let length8 = u16::try_from(len / 8).map_err(|_| PushError::TooLong)?;

@@ -135,5 +135,5 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
 
 /// Whether an offset is a position in the data of a ring of so many pages, the header's counted.
 pub(super) fn is_position(at: u32, pages: usize) -> bool {
-    at % 8 == 0 && (at / PAGE) as usize + 1 < pages
+    at.is_multiple_of(8) && (at / PAGE) as usize + 1 < pages
 }

@@ -90,6 +90,9 @@ impl Received {
     }
 }
 
+/// Ranges of guest memory: address and length.
+pub(crate) type Ranges = Vec<(u64, u64)>;
+
 /// The partition.
 pub(crate) struct TestPort {
     pub(crate) memory: Memory,
@@ -101,7 +104,7 @@ pub(crate) struct TestPort {
     pub(crate) vps: u32,
     pub(crate) time: u64,
     /// What back ends were asked for: token and memory.
-    pub(crate) started: RefCell<Vec<(hv_vmbus::Token, Vec<(u64, u64)>)>>,
+    pub(crate) started: RefCell<Vec<(hv_vmbus::Token, Ranges)>>,
     /// How many more requests the back ends take.
     pub(crate) capacity: std::cell::Cell<usize>,
     /// Back ends are done at once.

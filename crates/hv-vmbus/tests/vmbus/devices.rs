@@ -311,7 +311,8 @@ fn ranges_are_judged_and_neighbours_joined() {
 
 #[test]
 fn wrong_ranges_reach_the_device_as_an_error_and_no_back_end() {
-    let wrong: [(&[(u32, u32, &[u64])], PagesError); 7] = [
+    type Range = (u32, u32, &'static [u64]);
+    let wrong: [(&[Range], PagesError); 7] = [
         (&[(0, 0, &[0x20])], PagesError::Empty),
         (&[(8, 4096, &[0x20])], PagesError::Offset),
         (&[(8, 0, &[0x100])], PagesError::NotMemory),

@@ -102,7 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// True if an index in the header makes sense, as the guest of these tests needs for its own accesses.
 fn sane(ring: &GuestRing, memory: &Memory) -> bool {
-    [0, 4].iter().all(|at| ring.word(memory, *at) < ring.size() && ring.word(memory, *at) % 8 == 0)
+    [0, 4].iter().all(|at| ring.word(memory, *at) < ring.size() && ring.word(memory, *at).is_multiple_of(8))
 }
 
 fn saved(server: &Small) -> Vec<u8> {

@@ -59,12 +59,12 @@ fn offers_go_to_the_contacts_vp_in_order_and_then_their_end() {
 
 #[test]
 fn the_configurations_channels_are_offered_from_the_start() {
-    const DEVICES: [Slot<Lock, Any>; 3] = [
+    let devices: [Slot<Lock, Any>; 3] = [
         Slot::offering(OFFER.device, OFFER.channel),
         Slot::offering(Any::ECHO, Offer::ECHO.channel),
         Slot::new(Any::SILENT),
     ];
-    let (mut server, mut port) = (Server::<3>::with(Config::DEFAULT, DEVICES), TestPort::new());
+    let (mut server, mut port) = (Server::<3>::with(Config::DEFAULT, devices), TestPort::new());
     assert_eq!(server.offer(OFFER), Some(ChannelId(3)), "the next number");
     send(&mut server, &mut port, &contact(Version::V5_3));
     port.take();

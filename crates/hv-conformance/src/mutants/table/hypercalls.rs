@@ -69,7 +69,7 @@ mutants! {
         overlap_accepted "Input and output may overlap.":
             "!apart" => "false";
         alignment_ignored "Parameters need not be aligned.":
-            "gpa % 8 != 0" => "false";
+            "!gpa.is_multiple_of(8)" => "false";
         page_crossing_accepted "Parameters may cross a page.":
             "offset + size > page::SIZE" => "false";
         alignment_status "A wrong address gets another status.":
@@ -94,7 +94,7 @@ mutants! {
         whole_page_refused "Parameters may not end with their page.":
             "offset + size > page::SIZE" => "offset + size >= page::SIZE";
         alignment_to_16 "Parameters have to be aligned to 16 bytes.":
-            "gpa % 8 != 0" => "gpa % 16 != 0";
+            "!gpa.is_multiple_of(8)" => "!gpa.is_multiple_of(16)";
         one_page_refused "Input and output may not share a page.":
             "!apart" => "!apart || input / 4096 == output / 4096";
         touching_refused "Input and output may not touch.":
