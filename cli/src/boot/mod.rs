@@ -6,6 +6,8 @@ mod keep;
 mod modules;
 mod sources;
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use hv_machine::{ALIGN_2M, Image};
 use hv_wire::{BootFlags, BootInfo, Report, platform};
@@ -17,13 +19,15 @@ use keep::Keep;
 use sources::Given;
 
 use crate::exit::Exit;
+use crate::input::Named;
 use crate::machine::{self, Outcome, Ram, Running, Settings, Sink};
 use crate::report::{About, Known, Summary};
 use crate::setup::cache::Cache;
-use crate::setup::{qemu, stock};
+use crate::setup::qemu::{self, Qemu};
+use crate::setup::stock;
 use crate::trace::{self, Collector, Kept, Region};
 use crate::ui::Stream;
-use crate::{build, interrupt, output, ui};
+use crate::{build, interrupt, output, process, ui};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -49,14 +53,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let plan = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
     let given = Given::read(args)?;
     let own = given.own(args)?;
-    let qemu = qemu::prepare(args.qemu.as_deref())?;
-    let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
-    let (image, title) = match own {
-        Some(own) => own,
-        None => {
-            let (kernel, busybox) = stock::kernel(&Cache::open()?, args.stock)?;
-            (given.stock(args, &kernel, &busybox)?, kernel.package)
-        }
+    let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
+    let (image, title) = match (own, stock) {
+        (Some(own), _) => own,
+        (None, Some((kernel, busybox))) => (given.stock(args, &kernel, &busybox)?, kernel.package),
+        (None, None) => bail!("there is no kernel"),
     };
     let mut symbols = given.symbols;
     let settings = Settings {
@@ -118,6 +119,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut summary = Summary::new(&outcome, &known);
     summary.set_tag(tag);
     finish(args, &outcome, summary, trace, kept)
+}
+
+/// What a run needs beside the guest: the hypervisor, QEMU, and a stock kernel with its busybox if it is to be one.
+///
+/// What is missing is built, installed and fetched side by side.
+#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
+    // What the user gave is judged before anything is installed.
+    let given = args.hypervisor.as_ref().map(|file| build::hypervisor(Some(file))).transpose()?;
+    let qemu = args.qemu.as_deref().map(|program| qemu::prepare(Some(program))).transpose()?;
+    process::both(
+        || given.map_or_else(|| build::hypervisor(None), Ok),
+        || {
+            process::both(
+                || qemu.map_or_else(|| qemu::prepare(None), Ok),
+                || stock.then(|| stock::kernel(&Cache::open()?, args.stock)).transpose(),
+            )
+        },
+    )
 }
 
 /// The CPU model: the one given if it has the kernel's page size, else the fastest that has.

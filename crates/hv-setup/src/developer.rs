@@ -125,7 +125,7 @@ fn program(messages: &str, package: &str) -> Option<PathBuf> {
         let ours = id.contains(&format!("/{package}#")) || id.contains(&format!("#{package}@"));
         message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
     };
-    values.filter_map(named).last()
+    values.filter_map(named).next_back()
 }
 
 #[cfg(test)]

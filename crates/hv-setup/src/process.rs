@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::interrupt;
+use crate::{interrupt, ui};
 
 /// How often a waiting loop looks around.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -115,10 +115,57 @@ impl Reader {
     }
 }
 
+/// Does two things side by side, and waits for both.
+///
+/// # Errors
+/// That of the first one that failed; where both did, the other one's is printed.
+pub fn both<A: Send, B: Send>(
+    one: impl FnOnce() -> anyhow::Result<A> + Send,
+    other: impl FnOnce() -> anyhow::Result<B> + Send,
+) -> anyhow::Result<(A, B)> {
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    });
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(second)) => {
+            // A signal ends both, and is said once.
+            if !second.is::<interrupt::Interrupted>() {
+                ui::error(&second);
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Where a program is in `$PATH`.
 pub fn which(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(program))
         .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_things_run_side_by_side_and_one_error_is_enough() {
+        let (to_one, from_other) = std::sync::mpsc::channel();
+        let (to_other, from_one) = std::sync::mpsc::channel();
+        // Each waits for the other: one after the other they would never end.
+        let met = both(
+            move || Ok(to_other.send(1).is_ok() && from_other.recv() == Ok(2)),
+            move || Ok(to_one.send(2).is_ok() && from_one.recv() == Ok(1)),
+        );
+        assert_eq!(met.unwrap(), (true, true));
+        let fail = |text: &'static str| move || -> anyhow::Result<()> { anyhow::bail!(text) };
+        assert_eq!(both(fail("one"), || Ok(())).unwrap_err().to_string(), "one");
+        assert_eq!(both(|| Ok(()), fail("other")).unwrap_err().to_string(), "other");
+        assert_eq!(both(fail("one"), fail("other")).unwrap_err().to_string(), "one");
+    }
 }

@@ -1,10 +1,14 @@
 //! What system this is, and packages for the system itself.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::bail;
 
 use crate::{process, ui};
+
+/// Held while packages are installed: apt's lists have one writer. True once this process has updated them.
+static APT: Mutex<bool> = Mutex::new(false);
 
 /// Whether we may install, and how.
 enum Power {
@@ -72,8 +76,12 @@ pub fn install(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
              sudo apt-get install --no-install-recommends {list}"
         ),
     };
+    let mut updated = APT.lock().unwrap_or_else(PoisonError::into_inner);
     ui::note(&format!("Installing {purpose}: packages {list} of {name}, with apt-get"));
-    apt_get(sudo, &["update"], "Updating the system's package lists (apt-get update)", |_| true)?;
+    if !*updated {
+        apt_get(sudo, &["update"], "Updating the system's package lists (apt-get update)", |_| true)?;
+        *updated = true;
+    }
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(sudo, &arguments, &format!("Installing {list} (apt-get install)"), |_| false)

@@ -172,7 +172,7 @@ pub(super) fn run(
                     done.0 += 1;
                     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
                     let seconds = started.elapsed().as_secs_f64();
-                    task.suspend(|| show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name)));
+                    show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name));
                     task.say(format!("{} of {} scenarios done", done.0, steps.len()));
                     let reason = result.err().map(|error| format!("{error:#}"));
                     match &reason {

@@ -49,7 +49,7 @@ pub fn out(text: &str) {
 }
 
 fn put(stream: Stream, text: &str) -> bool {
-    door::of(stream).put(stream, Kind::Text, printable(text).as_bytes())
+    task::without_picture(|| door::of(stream).put(stream, Kind::Text, printable(text).as_bytes()))
 }
 
 /// Writes a part of a guest's console; never waits.

@@ -1,147 +1,238 @@
-//! Progress of what takes a while.
+//! Progress of what takes a while. Several tasks at a time share one line of the terminal.
 
+use std::fmt::Write as _;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::door::{self, Kind, Stream};
 use super::filter;
 
-/// Pictures a second.
-const RATE: u8 = 20;
+/// Time from picture to picture.
+const TICK: Duration = Duration::from_millis(120);
+/// What turns while something goes on.
+const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
+/// Erases the line with the picture.
+const ERASE: &str = "\r\x1b[2K";
 
-/// A task that takes a while: a spinner or a bar on a terminal, else one line when it starts.
-#[derive(Clone)]
-pub struct Task(Arc<Bar>);
+/// The tasks that a person sees.
+static BOARD: Mutex<Board> = Mutex::new(Board { entries: Vec::new(), next: 0, shown: false, ticks: None });
 
-struct Bar(ProgressBar);
+#[derive(Debug)]
+struct Board {
+    entries: Vec<Entry>,
+    /// Number of the next task.
+    next: usize,
+    /// The picture is on the terminal.
+    shown: bool,
+    /// Pictures so far; `None` while no thread draws them.
+    ticks: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: usize,
+    what: String,
+    /// Bytes done, and all of them.
+    bytes: Option<(u64, u64)>,
+    started: Instant,
+}
+
+fn board() -> MutexGuard<'static, Board> {
+    BOARD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes text with no picture in its way; the picture comes back below it.
+pub(super) fn without_picture<R>(write: impl FnOnce() -> R) -> R {
+    let mut board = board();
+    board.erase();
+    write()
+}
+
+impl Board {
+    fn erase(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            put(ERASE);
+        }
+    }
+
+    fn draw(&mut self, tick: usize) {
+        // A terminal that is stopped gets one picture, not all that came meanwhile.
+        if !door::of(Stream::Stderr).is_behind() {
+            let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col.max(1));
+            put(&format!("{ERASE}{}", picture(&self.entries, tick, usize::from(width))));
+            self.shown = true;
+        }
+    }
+}
+
+/// The tasks on one line, each with the same share of it.
+fn picture(entries: &[Entry], tick: usize, width: usize) -> String {
+    // The last column stays free: some terminals begin a new line behind it.
+    let share = (width.saturating_sub(2) / entries.len().max(1)).saturating_sub(3);
+    let mut line = String::from(SPINNER[tick % SPINNER.len()]);
+    for (place, entry) in entries.iter().enumerate() {
+        let mut end = String::new();
+        if let Some((done, all)) = entry.bytes {
+            let _ = write!(end, " {}/{} MB", done.div_ceil(1_000_000), all.div_ceil(1_000_000));
+        }
+        let _ = write!(end, " [{} s]", entry.started.elapsed().as_secs());
+        let room = share.saturating_sub(end.chars().count());
+        let what: String = if entry.what.chars().count() > room {
+            entry.what.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+        } else {
+            entry.what.clone()
+        };
+        let _ = write!(line, "{}{what}{end}", if place == 0 { " " } else { " | " });
+    }
+    // A narrow terminal has no room for what ends the parts.
+    line.chars().take(width.saturating_sub(1)).collect()
+}
+
+fn put(text: &str) {
+    door::of(Stream::Stderr).put(Stream::Stderr, Kind::Text, text.as_bytes());
+}
+
+/// Draws pictures until there is no task.
+fn draw() {
+    loop {
+        {
+            let mut board = board();
+            let tick = board.ticks.unwrap_or_default();
+            if board.entries.is_empty() {
+                board.ticks = None;
+                return;
+            }
+            board.draw(tick);
+            board.ticks = Some(tick + 1);
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// A task that takes a while: a part of the line of progress on a terminal, else one line when it starts.
+#[derive(Clone, Debug)]
+pub struct Task(Arc<Place>);
+
+/// A task's place on the board, which it leaves at its end.
+#[derive(Debug)]
+struct Place {
+    /// `None` of a task that nobody sees.
+    number: Option<usize>,
+}
 
 impl Task {
     /// Starts a task of unknown length.
     pub fn new(what: impl Into<String>) -> Self {
-        Self::with(ProgressBar::new_spinner(), "{spinner} {msg} [{elapsed}]", what.into())
+        let what = what.into();
+        if !Stream::Stderr.is_terminal() {
+            super::note(&what);
+        }
+        Self::with(what, None)
     }
 
     /// Starts a task that is done after so many bytes.
     pub fn bytes(what: impl Into<String>, bytes: u64) -> Self {
-        let what = format!("{} ({} MB)", what.into(), bytes.div_ceil(1_000_000));
-        let template = "{spinner} {msg} {bar:24} {bytes}/{total_bytes} [{elapsed}]";
-        Self::with(ProgressBar::new(bytes), template, what)
+        let what = what.into();
+        if !Stream::Stderr.is_terminal() {
+            super::note(&format!("{what} ({} MB)", bytes.div_ceil(1_000_000)));
+        }
+        Self::with(what, Some((0, bytes)))
     }
 
     /// Starts a task that is of interest only to a person who watches.
     pub fn quiet(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::new_spinner();
-        if Stream::Stderr.is_terminal() {
-            return Self::with(bar, "{spinner} {msg} [{elapsed}]", what.into());
+        Self::with(what.into(), None)
+    }
+
+    fn with(what: String, bytes: Option<(u64, u64)>) -> Self {
+        if !Stream::Stderr.is_terminal() {
+            return Self(Arc::new(Place { number: None }));
         }
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-        Self(Arc::new(Bar(bar)))
+        let mut board = board();
+        let number = board.next;
+        board.next += 1;
+        let what = filter::one_line(&what).into_owned();
+        board.entries.push(Entry { number, what, bytes, started: Instant::now() });
+        if board.ticks.is_none() {
+            board.ticks = Some(0);
+            std::thread::spawn(draw);
+        }
+        Self(Arc::new(Place { number: Some(number) }))
     }
 
     /// True if somebody sees it.
+    #[must_use]
     pub fn is_shown(&self) -> bool {
-        !self.0.0.is_hidden()
-    }
-
-    /// Writes something while the task is not in the way.
-    pub fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
-        self.0.0.suspend(write)
-    }
-
-    fn with(bar: ProgressBar, template: &str, what: String) -> Self {
-        if !Stream::Stderr.is_terminal() {
-            super::note(&what);
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-            return Self(Arc::new(Bar(bar)));
-        }
-        bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::<Drawing>::default(), RATE));
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_message(filter::one_line(&what).into_owned());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self(Arc::new(Bar(bar)))
+        self.0.number.is_some()
     }
 
     /// Says what is going on now.
     pub fn say(&self, what: impl Into<String>) {
-        self.0.0.set_message(filter::one_line(&what.into()).into_owned());
+        let what = what.into();
+        self.change(|entry| entry.what = filter::one_line(&what).into_owned());
     }
 
     /// How many bytes are done.
     pub fn position(&self, bytes: u64) {
-        self.0.0.set_position(bytes);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// Draws a bar through the door to stderr.
-#[derive(Debug, Default)]
-struct Drawing(Mutex<String>);
-
-impl Drawing {
-    fn add(&self, text: &str) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
-        Ok(())
+        self.change(|entry| entry.bytes = entry.bytes.map(|(_, all)| (bytes.min(all), all)));
     }
 
-    fn go(&self, n: usize, direction: char) -> io::Result<()> {
-        if n == 0 { Ok(()) } else { self.add(&format!("\x1b[{n}{direction}")) }
-    }
-}
-
-impl TermLike for Drawing {
-    fn width(&self) -> u16 {
-        rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col.max(1))
-    }
-
-    fn height(&self) -> u16 {
-        rustix::termios::tcgetwinsize(io::stderr()).map_or(24, |size| size.ws_row.max(1))
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'A')
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'B')
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'C')
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.go(n, 'D')
-    }
-
-    fn write_line(&self, line: &str) -> io::Result<()> {
-        self.add(line)?;
-        self.add("\n")
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        self.add(text)
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.add("\r\x1b[2K")
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        let picture = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let door = door::of(Stream::Stderr);
-        if !door.is_behind() {
-            door.put(Stream::Stderr, Kind::Text, picture.as_bytes());
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        let Some(number) = self.0.number else { return };
+        if let Some(entry) = board().entries.iter_mut().find(|entry| entry.number == number) {
+            change(entry);
         }
-        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut board = board();
+        board.entries.retain(|entry| entry.number != number);
+        board.erase();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(what: &str, bytes: Option<(u64, u64)>) -> Entry {
+        Entry { number: 0, what: what.to_owned(), bytes, started: Instant::now() }
+    }
+
+    #[test]
+    fn tasks_share_one_line_of_the_terminal() {
+        let one = [entry("Building hypervisor", None)];
+        assert!(picture(&one, 1, 80).starts_with("/ Building hypervisor ["));
+        let two = [entry(&"a".repeat(200), Some((5_000_000, 70_000_000))), entry(&"b".repeat(200), None)];
+        for width in 0..200 {
+            let line = picture(&two, 0, width);
+            assert!(line.chars().count() < width.max(1) || line.is_empty(), "{width}: {line}");
+        }
+        let line = picture(&two, 0, 80);
+        assert!(line.contains("a… 5/70 MB [") && line.contains(" | bbb") && line.contains("b… ["), "{line}");
+    }
+
+    #[test]
+    fn a_task_leaves_the_board_with_its_last_clone() {
+        let number = board().next + 1000;
+        board().entries.push(Entry { number, ..entry("one", Some((0, 10))) });
+        let task = Task(Arc::new(Place { number: Some(number) }));
+        let clone = task.clone();
+        clone.say("two\u{1b}[2J");
+        clone.position(99);
+        let seen = |number| {
+            let board = board();
+            let entry = board.entries.iter().find(|entry| entry.number == number)?;
+            Some((entry.what.clone(), entry.bytes))
+        };
+        assert_eq!(seen(number), Some(("two\\u001b[2J".to_owned(), Some((10, 10)))));
+        drop(task);
+        assert!(seen(number).is_some());
+        drop(clone);
+        assert_eq!(seen(number), None);
     }
 }
