@@ -3,6 +3,7 @@
 mod book;
 mod boots;
 mod c_guest;
+mod check;
 mod conformance;
 mod context;
 mod counted;
@@ -41,6 +42,7 @@ const LOCK_FILES: &str = "lock-files";
 /// Every scenario.
 fn steps() -> Vec<Step> {
     let mut steps = vec![Step::new(LOCK_FILES, |_| lock_files())];
+    steps.extend(check::steps());
     steps.extend(options::steps());
     steps.extend(boots::steps());
     steps.extend(own::steps());

@@ -68,7 +68,11 @@ fn workspace(manifest: &str) -> anyhow::Result<String> {
     let members = members.context("Cargo.toml has no line with the workspace's members")?;
     let lints = "[workspace.lints.rust]\n";
     let quiet = format!("{lints}warnings = \"allow\"\n");
-    Ok(manifest.replacen(members, "members = [\"crates/*\"]", 1).replacen(lints, &quiet, 1))
+    // The tool does without optimization where the suite wants some.
+    let suite = "[profile.release.package.hv-";
+    let fast = "[profile.bench.package.hv-";
+    let manifest = manifest.replacen(members, "members = [\"crates/*\"]", 1).replacen(lints, &quiet, 1);
+    Ok(manifest.replace(suite, fast))
 }
 
 /// All files below a folder.

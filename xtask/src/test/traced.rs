@@ -41,7 +41,10 @@ impl Checked {
 
     /// Fails unless there are records of all these kinds.
     fn has(&self, kinds: &[&str]) -> anyhow::Result<()> {
-        kinds.iter().try_for_each(|kind| Ok(ensure!(self.count(kind) > 0, "the trace has no {kind}")))
+        for kind in kinds {
+            ensure!(self.count(kind) > 0, "the trace has no {kind}");
+        }
+        Ok(())
     }
 }
 

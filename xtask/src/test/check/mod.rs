@@ -1,0 +1,178 @@
+//! Checks of the sources, in each workspace: lints, form, documentation, the oldest Rust, licences, what is published.
+
+mod licences;
+mod package;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use hv_setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
+use hv_setup::{interrupt, process, programs, sources, ui};
+
+use super::runner::Step;
+
+/// The oldest Rust that all manifests promise.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// The steps.
+pub(super) fn steps() -> Vec<Step> {
+    vec![
+        Step::new("check/fmt", |_| fmt()),
+        Step::new("check/lint-tables", |_| lint_tables()),
+        Step::new("check/clippy", |_| clippy()),
+        Step::new("check/doc", |_| doc()),
+        Step::new("check/msrv", |_| msrv()),
+        Step::new("check/licences", |_| licences::check()),
+        Step::new("check/package", |_| package::check()),
+    ]
+}
+
+/// The folders of the workspaces.
+fn workspaces() -> anyhow::Result<[PathBuf; 3]> {
+    let root = sources::checkout()?;
+    Ok(["", "bare", "fuzz"].map(|folder| root.join(folder)))
+}
+
+/// A part of a workspace that is built for one target.
+struct Part {
+    folder: PathBuf,
+    /// Options of cargo that choose it.
+    options: Vec<&'static str>,
+    toolchain: Option<Toolchain>,
+}
+
+/// All parts: the root for the host, `bare/` for its two targets. Debian's Rust, which builds for them where rustup cannot, has no
+/// clippy: a workspace that has only that is checked by the tests that build it.
+fn parts() -> anyhow::Result<Vec<Part>> {
+    let root = sources::checkout()?;
+    let bare = root.join("bare");
+    let mut parts =
+        vec![Part { folder: root, options: vec!["--workspace", "--all-targets"], toolchain: None }];
+    for (target, options) in [
+        (TARGET, vec!["--workspace", "--exclude", programs::APPLICATION, "--target", TARGET]),
+        (UEFI_TARGET, vec!["--package", programs::APPLICATION, "--target", UEFI_TARGET]),
+    ] {
+        let toolchain = target::prepare_for(target)?;
+        if toolchain.arguments.is_empty() {
+            parts.push(Part { folder: bare.clone(), options, toolchain: Some(toolchain) });
+        } else {
+            ui::note(&format!("bare/ is not checked for {target}: {} has no clippy", toolchain.description));
+        }
+    }
+    Ok(parts)
+}
+
+impl Part {
+    /// Runs a command of cargo on it.
+    fn cargo(&self, command: &[&str], more: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut cargo = cargo(self.toolchain.as_ref());
+        cargo.current_dir(&self.folder).args(command).arg("--locked").args(&self.options).args(more);
+        done(cargo.envs(environment.iter().copied()))
+    }
+}
+
+/// The cargo of a toolchain, or the one that runs this program.
+fn cargo(toolchain: Option<&Toolchain>) -> Command {
+    let own = || std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
+    Command::new(toolchain.map_or_else(own, |toolchain| toolchain.cargo.clone()))
+}
+
+/// Runs a command to its end; an error has what it said.
+fn done(command: &mut Command) -> anyhow::Result<()> {
+    let done = process::run(command, || {})?;
+    let said = done.stderr.lines().filter(|line| {
+        let line = line.trim_start();
+        !["Checking ", "Compiling ", "Documenting ", "Blocking ", "Finished "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    });
+    let said = said.collect::<Vec<_>>().join("\n");
+    ensure!(done.status.success(), "{command:?}: {}\n{}{said}", done.status, done.stdout);
+    Ok(())
+}
+
+/// `cargo fmt --check`.
+fn fmt() -> anyhow::Result<()> {
+    for folder in workspaces()? {
+        done(cargo(None).current_dir(folder).args(["fmt", "--all", "--check"]))?;
+    }
+    Ok(())
+}
+
+/// Both workspaces have the same table of lints.
+fn lint_tables() -> anyhow::Result<()> {
+    let [root, bare, _] = workspaces()?;
+    let (expected, found) = (lints(&root)?, lints(&bare)?);
+    ensure!(!expected.is_empty(), "Cargo.toml has no table of lints");
+    ensure!(found == expected, "bare/Cargo.toml has other lints: {found:#?}\nthe root has: {expected:#?}");
+    Ok(())
+}
+
+/// The lints of a workspace's manifest, by the name of their tool.
+fn lints(folder: &Path) -> anyhow::Result<BTreeMap<String, toml::Value>> {
+    let manifest = read(&folder.join("Cargo.toml"))?;
+    let tools = manifest.get("workspace").and_then(|workspace| workspace.get("lints"));
+    let tools = tools.and_then(toml::Value::as_table).context("Cargo.toml has no workspace.lints")?;
+    Ok(tools.iter().map(|(tool, lints)| (tool.clone(), lints.clone())).collect())
+}
+
+/// A file in TOML.
+fn read(file: &Path) -> anyhow::Result<toml::Table> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.parse().with_context(|| format!("{} is no TOML", file.display()))
+}
+
+/// Clippy finds nothing.
+fn clippy() -> anyhow::Result<()> {
+    parts()?.iter().try_for_each(|part| {
+        interrupt::check()?;
+        part.cargo(&["clippy", "--keep-going"], &["--", "-D", "warnings"], &[])
+    })
+}
+
+/// The documentation builds without a warning: no link leads nowhere.
+fn doc() -> anyhow::Result<()> {
+    for mut part in parts()? {
+        interrupt::check()?;
+        part.options.retain(|option| *option != "--all-targets");
+        let quiet = [("RUSTDOCFLAGS", "-D warnings")];
+        part.cargo(&["doc", "--no-deps", "--document-private-items"], &[], &quiet)?;
+    }
+    Ok(())
+}
+
+/// The oldest Rust that the manifests promise builds both workspaces.
+fn msrv() -> anyhow::Result<()> {
+    let toolchain = format!("{OLDEST}.0");
+    let rustup = |arguments: &[&str]| {
+        let mut rustup = Command::new("rustup");
+        // Of the cargo that runs this program.
+        rustup
+            .env_remove("CARGO")
+            .env_remove("RUSTC")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("LD_LIBRARY_PATH");
+        rustup.args(arguments);
+        rustup
+    };
+    let mut install =
+        rustup(&["toolchain", "install", &toolchain, "--profile", "minimal", "--no-self-update"]);
+    install.args(["--target", TARGET, "--target", UEFI_TARGET]);
+    if let Err(error) = done(&mut install) {
+        interrupt::check()?;
+        ui::note(&format!("check/msrv asks clippy, since there is no Rust {toolchain} ({error:#})"));
+        let lint = ["--", "-A", "clippy::all", "-D", "clippy::incompatible_msrv"];
+        return parts()?.iter().try_for_each(|part| part.cargo(&["clippy"], &lint, &[]));
+    }
+    for mut part in parts()? {
+        interrupt::check()?;
+        // What tests depend on may need more.
+        part.options.retain(|option| *option != "--all-targets");
+        let mut check = rustup(&["run", &toolchain, "cargo", "check", "--locked"]);
+        done(check.current_dir(&part.folder).args(&part.options))?;
+    }
+    Ok(())
+}
