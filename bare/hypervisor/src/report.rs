@@ -119,7 +119,7 @@ impl VpCounts {
                 let status = result.status().0;
                 match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
                     Some(slot) => {
-                        one_more(&mut slot.count);
+                        slot.count += 1;
                         if status != 0 {
                             one_more(&mut slot.failed);
                             slot.last_failure = u32::from(status);
@@ -129,14 +129,14 @@ impl VpCounts {
                 }
             }
             Event::RegisterGet { name, ref value, .. } => self.register(name.0, |slot| {
-                one_more(&mut slot.gets);
+                slot.gets += 1;
                 if value.is_err() {
                     one_more(&mut slot.failed);
                 }
             }),
             Event::RegisterSet { name, value, status, .. } => {
                 self.register(name.0, |slot| {
-                    one_more(&mut slot.sets);
+                    slot.sets += 1;
                     if status.0 != 0 {
                         one_more(&mut slot.failed);
                     }

@@ -184,16 +184,18 @@ macro_rules! counted {
 pub struct CallCount {
     /// 0 where the slot is free, else bit 32 and the hypercall code.
     pub key: u64,
-    /// Calls.
-    pub count: u32,
+    /// Calls: of 64 bits, so that the hot path need not look whether it is full.
+    pub count: u64,
     /// Calls that ended with another status than success.
     pub failed: u32,
     /// The last status that was not success.
     pub last_failure: u32,
     /// Order of the first call among the different ones of this VP, from 1.
     pub order: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-counted!(CallCount, count, failed, last_failure);
+counted!(CallCount, count, failed, last_failure, reserved);
 
 /// How often a VP register was read and written by hypercall.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -201,10 +203,10 @@ counted!(CallCount, count, failed, last_failure);
 pub struct RegisterCount {
     /// 0 where the slot is free, else bit 32 and the register's name.
     pub key: u64,
-    /// Reads.
-    pub gets: u32,
+    /// Reads: of 64 bits, as the count of calls is.
+    pub gets: u64,
     /// Writes.
-    pub sets: u32,
+    pub sets: u64,
     /// Accesses that failed.
     pub failed: u32,
     /// Order of the first access among the different registers of this VP, from 1.
@@ -388,7 +390,7 @@ mod tests {
     fn slots_are_found_again_and_run_out() {
         let mut table = [CallCount::new_zeroed(); 4];
         for code in [0x5c, 0x50, 0x51, 0x5d, 0x5c, 0x50] {
-            one_more(&mut CallCount::slot(&mut table, code).unwrap().count);
+            CallCount::slot(&mut table, code).unwrap().count += 1;
         }
         assert_eq!(CallCount::slot(&mut table, 0x5c).unwrap().count, 2);
         assert_eq!(CallCount::slot(&mut table, 0x51).unwrap().count, 1);
