@@ -30,6 +30,8 @@ struct Item {
 
 #[derive(Debug, serde::Serialize)]
 struct Findings {
+    /// Version of this form.
+    schema: u32,
     /// True if nothing is missing that is needed.
     ready: bool,
     items: Vec<Item>,
@@ -46,7 +48,7 @@ impl Item {
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let items = items()?;
     let ready = items.iter().all(|item| item.present || !item.needed);
-    let findings = Findings { ready, items };
+    let findings = Findings { schema: 1, ready, items };
     if args.json {
         ui::out(&format!("{}\n", serde_json::to_string_pretty(&findings)?));
     } else {

@@ -26,11 +26,18 @@ Examples:
 Exit codes: 0 found, 1 nothing found, 2 a bad option";
 
 #[derive(serde::Serialize)]
+struct List {
+    /// Version of this form.
+    schema: u32,
+    rules: Vec<Row>,
+}
+
+#[derive(serde::Serialize)]
 struct Row {
     rule: &'static str,
     severity: String,
     asks: &'static str,
-    value: &'static str,
+    value_is: &'static str,
     source: &'static str,
 }
 
@@ -44,10 +51,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             rule: rule.id,
             severity: rule.severity.to_string(),
             asks: rule.asks,
-            value: rule.value,
+            value_is: rule.value,
             source: rule.source,
         };
-        ui::out(&format!("{}\n", serde_json::to_string_pretty(&rules.iter().map(row).collect::<Vec<_>>())?));
+        let list = List { schema: 1, rules: rules.iter().map(row).collect() };
+        ui::out(&format!("{}\n", serde_json::to_string_pretty(&list)?));
         return Ok(exit);
     }
     for rule in &rules {

@@ -108,6 +108,11 @@ impl Symbols {
         self.floating
     }
 
+    /// The first address and the last; `None` where there are no symbols.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        Some((self.places.first()?.0, self.places.last()?.0))
+    }
+
     fn sorted(places: impl Iterator<Item = (u64, u32)>) -> Result<Vec<(u64, u32)>, TooMany> {
         let mut places: Vec<_> = places.take(MOST + 1).collect();
         if places.len() > MOST {

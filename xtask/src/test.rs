@@ -18,6 +18,7 @@ mod own;
 mod programs;
 mod routines;
 mod runner;
+mod schema;
 mod signals;
 mod traced;
 mod uefi;
@@ -58,6 +59,7 @@ fn steps() -> Vec<Step> {
     steps.extend(life::steps());
     steps.extend(machines::steps());
     steps.extend(traced::steps());
+    steps.extend(schema::steps());
     steps.extend(witness::steps());
     steps.extend(book::steps());
     steps

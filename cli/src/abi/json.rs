@@ -8,6 +8,8 @@ use super::search::Found;
 
 #[derive(Serialize)]
 struct Abi {
+    /// Version of this form.
+    schema: u32,
     constants: Vec<JsonConstant>,
     structs: Vec<JsonStruct>,
     functions: Vec<JsonFunction>,
@@ -58,6 +60,7 @@ struct JsonFunction {
 /// The rows found as JSON.
 pub(super) fn print(found: &Found) -> anyhow::Result<String> {
     let abi = Abi {
+        schema: 1,
         constants: found.constants.iter().copied().map(constant).collect(),
         structs: found.structs.iter().copied().map(structure).collect(),
         functions: found.functions.iter().map(|row| function(row)).collect(),

@@ -13,8 +13,10 @@ use crate::boot::CPU;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Table {
     /// Version of this form.
-    version: u32,
-    qemu: String,
+    #[serde(alias = "version")]
+    schema: u32,
+    #[serde(alias = "qemu")]
+    qemu_version: String,
     cpu: String,
     pub(super) figures: Vec<Row>,
     /// Names of the figures that were wanted and did not come.
@@ -57,13 +59,17 @@ impl Table {
         let mut figures = figures.into_iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
         figures.sort_by_key(|row| lines::LINES.iter().position(|line| line.name == row.name));
         let not_measured = missing.into_iter().map(str::to_owned).collect();
-        Ok(Self { version: 1, qemu: qemu.to_owned(), cpu: CPU.to_owned(), figures, not_measured })
+        Ok(Self { schema: 1, qemu_version: qemu.to_owned(), cpu: CPU.to_owned(), figures, not_measured })
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} on QEMU {}; insn = instructions of guest and hypervisor\n", self.cpu, self.qemu)?;
+        writeln!(
+            f,
+            "{} on QEMU {}; insn = instructions of guest and hypervisor\n",
+            self.cpu, self.qemu_version
+        )?;
         writeln!(
             f,
             "{:22}  {:53}  {:>8}  {:5}  {:>5}  {:>11}  {:>6}",

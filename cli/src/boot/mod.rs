@@ -21,7 +21,7 @@ use sources::Given;
 use crate::exit::Exit;
 use crate::input::Named;
 use crate::machine::{self, Outcome, Ram, Running, Settings, Sink};
-use crate::report::{About, Known, Summary};
+use crate::report::{self, About, Known, Summary};
 use crate::setup::cache::Cache;
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::stock;
@@ -54,9 +54,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let given = Given::read(args)?;
     let own = given.own(args)?;
     let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
-    let (image, title) = match (own, stock) {
+    let (image, kernel) = match (own, stock) {
         (Some(own), _) => own,
-        (None, Some((kernel, busybox))) => (given.stock(args, &kernel, &busybox)?, kernel.package),
+        (None, Some((kernel, busybox))) => given.stock(args, &kernel, &busybox)?,
         (None, None) => bail!("there is no kernel"),
     };
     let mut symbols = given.symbols;
@@ -78,10 +78,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         symbols = crate::symbols::Symbols::of_linux(image.kernel());
     }
     let about = About {
-        kernel: title.clone(),
+        kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
         command_line: image.command_line.clone(),
-        qemu_version: qemu.version.clone(),
-        qemu_command: machine::command_line(&settings, ram.size()),
+        qemu: report::Qemu {
+            version: qemu.version.clone(),
+            command: machine::command_line(&settings, ram.size()),
+        },
+        memory_bytes: args.memory,
     };
     drop(image);
     // From here on neither a signal nor a reader of what is shown keeps the report from being written.
@@ -90,8 +93,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let tag = sink(args).filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
     let announced = tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
     ui::note(&format!(
-        "Booting {title} on {} VPs ({}, QEMU {}){announced}",
-        args.vps, settings.cpu, qemu.version
+        "Booting {} on {} VPs ({}, QEMU {}){announced}",
+        about.kernel.title(),
+        args.vps,
+        settings.cpu,
+        qemu.version
     ));
     let shared = ram.share()?;
     let collector = trace_region(args)

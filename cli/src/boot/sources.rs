@@ -15,7 +15,7 @@ use crate::machine::platform::{VIRT, longest};
 use crate::setup::cache::Cache;
 use crate::setup::stock;
 use crate::symbols::Symbols;
-use crate::ui;
+use crate::{report, ui};
 
 /// The module that finds VMBus.
 const VMBUS: &str = "hv_vmbus";
@@ -40,8 +40,8 @@ const OWN_ROOT: [&str; 4] = ["root=", "rdinit=", "noinitrd", "nfsroot="];
 /// What the user gave.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// The kernel and what it is called.
-    kernel: Option<(Vec<u8>, String)>,
+    /// The kernel, unpacked, and what it is.
+    kernel: Option<(Vec<u8>, report::Kernel)>,
     initrd: Option<Vec<u8>>,
     modules: Option<Vec<Module>>,
     /// Names for guest addresses: those that the user gave, else those of an ELF kernel.
@@ -66,8 +66,11 @@ impl Given {
         };
         let kernel = match file {
             Some(file) => {
-                let kernel = file.read("kernel", longest)?;
-                Some((hv_machine::unpack_kernel(kernel, args.memory)?, file.to_string()))
+                let packed = file.read("kernel", longest)?;
+                let container = hv_machine::kernel_container(&packed);
+                let kernel = hv_machine::unpack_kernel(packed, args.memory)?;
+                let about = about(file.name(), container, &kernel);
+                Some((kernel, about))
             }
             None => None,
         };
@@ -87,9 +90,9 @@ impl Given {
         Ok(Self { kernel, initrd, modules, symbols })
     }
 
-    /// The guest with the user's own kernel, and what the kernel is called.
-    pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, String)>> {
-        let Some((kernel, title)) = &self.kernel else { return Ok(None) };
+    /// The guest with the user's own kernel, and what the kernel is.
+    pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, report::Kernel)>> {
+        let Some((kernel, about)) = &self.kernel else { return Ok(None) };
         let initrd = match &self.initrd {
             Some(initrd) => Some(initrd.clone()),
             None if self.wants_stock_initrd(args, kernel) => {
@@ -99,7 +102,7 @@ impl Given {
             }
             None => None,
         };
-        Ok(Some((build(args, kernel.clone(), initrd)?, title.clone())))
+        Ok(Some((build(args, kernel.clone(), initrd)?, about.clone())))
     }
 
     /// Whether a kernel of the user's own gets the stock initial file system: Linux does, unless it has a root elsewhere.
@@ -132,8 +135,13 @@ impl Given {
         Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules)?))
     }
 
-    /// The guest with a stock kernel.
-    pub(super) fn stock(&self, args: &Args, kernel: &stock::Kernel, busybox: &Path) -> anyhow::Result<Image> {
+    /// The guest with a stock kernel, and what the kernel is.
+    pub(super) fn stock(
+        &self,
+        args: &Args,
+        kernel: &stock::Kernel,
+        busybox: &Path,
+    ) -> anyhow::Result<(Image, report::Kernel)> {
         let initrd = match (&self.initrd, &self.modules) {
             (Some(initrd), _) => Some(initrd.clone()),
             (None, _) if args.no_initrd => None,
@@ -146,7 +154,11 @@ impl Given {
                 Some(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
             }
         };
-        build(args, read(&kernel.image)?, initrd)
+        let packed = read(&kernel.image)?;
+        let container = hv_machine::kernel_container(&packed);
+        let image = build(args, packed, initrd)?;
+        let about = about(kernel.image.display().to_string(), container, image.kernel());
+        Ok((image, report::Kernel { package: Some(kernel.package.clone()), ..about }))
     }
 }
 
@@ -192,6 +204,18 @@ fn own_symbols(kernel: &[u8]) -> Symbols {
         ui::note(&format!("The kernel's symbols are left out: {many}"));
         Symbols::default()
     })
+}
+
+/// What an unpacked kernel is, but for its page size.
+fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report::Kernel {
+    report::Kernel {
+        path,
+        package: None,
+        format: if hv_machine::is_aarch64_elf(kernel) { "ELF64" } else { "Image" },
+        container,
+        version: linux::version(kernel).map(str::to_owned),
+        page_size_bytes: None,
+    }
 }
 
 /// Puts the guest together.

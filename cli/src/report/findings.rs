@@ -25,6 +25,8 @@ pub(super) struct Finding {
     pub(super) pc: String,
     /// Symbol and offset of the PC, where symbols are known.
     pub(super) symbol: Option<String>,
+    /// Whether the PC is in a module of Linux's.
+    pub(super) in_module: bool,
     /// Who called, the innermost first.
     pub(super) callers: Vec<Caller>,
     /// The value of the first time on that VP.
@@ -55,6 +57,7 @@ pub(super) fn all(vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<Finding> {
             count: 0,
             pc: hex(slot.place.pc),
             symbol: places.name(&slot.place, slot.place.pc),
+            in_module: places.in_module(&slot.place, slot.place.pc),
             callers: places.callers(&slot.place),
             value: hex(slot.value),
             value_is: rule.value,

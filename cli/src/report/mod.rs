@@ -33,30 +33,72 @@ pub(crate) struct Known {
     pub(crate) about: About,
 }
 
+/// Version of the JSON: it grows with a field that changes or goes, not with one that is added.
+pub(crate) const SCHEMA: u32 = 1;
+
 /// What ran, and with what.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct About {
-    /// The kernel's file, or the package of a stock kernel.
-    pub(crate) kernel: String,
+    pub(crate) kernel: Kernel,
     /// The guest's command line, with what the tool added.
     pub(crate) command_line: String,
-    /// QEMU's version, as it says.
-    pub(crate) qemu_version: String,
-    /// QEMU's command line.
-    pub(crate) qemu_command: String,
+    pub(crate) qemu: Qemu,
+    /// Bytes of the guest's RAM.
+    pub(crate) memory_bytes: u64,
 }
 
-/// What a guest did.
+/// A kernel file.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Kernel {
+    /// The file.
+    pub(crate) path: String,
+    /// Package of a stock kernel.
+    pub(crate) package: Option<String>,
+    /// `Image` or `ELF64`.
+    pub(crate) format: &'static str,
+    /// What the file is packed in: a compression, or `zboot`.
+    pub(crate) container: Option<&'static str>,
+    /// The version that Linux says in its banner.
+    pub(crate) version: Option<String>,
+    /// The page size that the kernel's header says.
+    pub(crate) page_size_bytes: Option<u32>,
+}
+
+impl Kernel {
+    /// What a person calls it.
+    pub(crate) fn title(&self) -> &str {
+        self.package.as_ref().unwrap_or(&self.path)
+    }
+}
+
+/// QEMU.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Qemu {
+    /// Its version, as it says.
+    pub(crate) version: String,
+    /// Its command line.
+    pub(crate) command: String,
+}
+
+/// What a guest did. The book's chapter "JSON" is the contract.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
+    schema: u32,
     /// Version of the tool.
     hv_version: &'static str,
-    /// What the process ends with.
+    /// `power-off`, `reset`, `crash`, `timeout`, `vps-off`, `interrupted` or `error`.
+    exit: &'static str,
+    /// What the process ends with, unless an output cannot be written.
     exit_code: u8,
+    /// Why it ended.
+    #[serde(rename = "reason")]
+    explanation: String,
+    /// Milliseconds from the first instruction of the guest to its end, by its own counter; `None` if we ended it.
+    run_ms: Option<u64>,
     #[serde(flatten)]
     about: About,
-    /// `power-off`, `reset`, `crash`, `timeout` or `error`.
-    exit: &'static str,
+    /// `acpi`, `dt` or `both`.
+    firmware: &'static str,
     /// Number of VPs.
     vps: u32,
     /// `None` where the guest never set it.
@@ -75,16 +117,12 @@ pub(crate) struct Summary {
     /// `None` where none was asked for.
     trace: Option<Kept>,
     /// Bytes of the console that were not shown: whoever read it did not read them in time.
-    console_dropped: u64,
-    /// From the first instruction of the guest to its end, by its own counter; `None` if we ended it.
-    boot_ms: Option<u64>,
+    console_dropped_bytes: u64,
     /// What stands behind the head of the text.
     #[serde(skip)]
     tag: Option<String>,
     #[serde(skip)]
     outcome: Exit,
-    #[serde(skip)]
-    explanation: String,
 }
 
 /// A rule of a plan of faults.
@@ -98,7 +136,7 @@ struct PlanRule {
 
 #[derive(Debug, Serialize)]
 struct GuestOs {
-    raw: String,
+    value: String,
     vendor: String,
     os: String,
     version: String,
@@ -106,18 +144,27 @@ struct GuestOs {
 
 #[derive(Debug, Serialize)]
 struct Hypercall {
-    name: String,
     code: u32,
+    name: Option<&'static str>,
     count: u64,
     failed: u64,
+    /// The status of a call that failed, the last of a VP's.
+    last_failure: Option<Status>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Status {
+    code: u32,
+    name: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
 struct Register {
-    name: String,
     number: u32,
+    name: Option<&'static str>,
     gets: u64,
     sets: u64,
+    failed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,7 +183,7 @@ struct Synic {
 struct Sint {
     sint: usize,
     value: String,
-    vector: u8,
+    intid: u8,
     masked: bool,
 }
 
@@ -149,7 +196,7 @@ struct Vmbus {
 #[derive(Debug, Serialize)]
 struct Crash {
     vp: u32,
-    notifications: u32,
+    count: u32,
     control: String,
     parameters: [String; 5],
     text: String,
@@ -179,6 +226,8 @@ impl Summary {
             Exit::Reset => "reset",
             Exit::Crash => "crash",
             Exit::Timeout => "timeout",
+            Exit::VpsOff => "vps-off",
+            Exit::Interrupted => "interrupted",
             _ => "error",
         };
         let places = Places::new(&known.symbols);
@@ -198,14 +247,22 @@ impl Summary {
             None => (outcome_exit, explanation),
         };
         Self {
+            schema: SCHEMA,
             hv_version: env!("CARGO_PKG_VERSION"),
-            exit_code: outcome_exit as u8,
-            about: known.about.clone(),
             exit,
+            exit_code: outcome_exit as u8,
+            explanation,
+            run_ms: run_ms(report),
+            about: known.about.clone(),
+            firmware: match known.firmware {
+                Firmware::Acpi => "acpi",
+                Firmware::DeviceTree => "dt",
+                Firmware::Both => "both",
+            },
             vps: u32::try_from(vps.len()).unwrap_or(u32::MAX),
             guest_os_id: (report.guest_os_id != 0).then(|| {
                 let (vendor, os, version) = names::guest_os(report.guest_os_id);
-                GuestOs { raw: format!("{:#018x}", report.guest_os_id), vendor, os, version }
+                GuestOs { value: hex(report.guest_os_id), vendor, os, version }
             }),
             detection: detection(report, known.firmware),
             hypercalls: hypercalls(vps),
@@ -217,11 +274,9 @@ impl Summary {
             findings,
             faults,
             trace: None,
-            console_dropped: outcome.console_dropped,
+            console_dropped_bytes: outcome.console_dropped,
             tag: None,
-            boot_ms: boot_ms(report),
             outcome: outcome_exit,
-            explanation,
         }
     }
 
@@ -244,7 +299,7 @@ impl Summary {
 
     /// Corrects how much of the console was not shown; true if it is another number than before.
     pub(crate) fn set_console_dropped(&mut self, bytes: u64) -> bool {
-        std::mem::replace(&mut self.console_dropped, bytes) != bytes
+        std::mem::replace(&mut self.console_dropped_bytes, bytes) != bytes
     }
 
     /// Adds a word that tells the text from what a guest prints.
@@ -357,7 +412,7 @@ fn version(raw: u32) -> Option<String> {
     (raw != 0).then(|| format!("{}.{}", raw >> 16, raw & 0xffff))
 }
 
-fn boot_ms(report: &Report) -> Option<u64> {
+fn run_ms(report: &Report) -> Option<u64> {
     let ran = report.start_counter != 0 && report.end_counter != 0;
     let ticks = report.end_counter.checked_sub(report.start_counter).filter(|_| ran)?;
     u64::try_from(u128::from(ticks) * 1000 / u128::from(report.counter_frequency.max(1))).ok()
@@ -367,14 +422,20 @@ fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
     let mut sums: Vec<Hypercall> = Vec::new();
     for call in vps.iter().flat_map(|vp| &vp.calls) {
         let Some(code) = call.number() else { continue };
-        let (count, failed) = (u64::from(call.count), u64::from(call.failed));
+        let (count, failed) = (call.count, u64::from(call.failed));
+        let last_failure = (failed != 0).then(|| {
+            let code = call.last_failure;
+            Status { code, name: names::known("status", code.into()) }
+        });
         match sums.iter_mut().find(|sum| sum.code == code) {
             Some(sum) => {
                 sum.count += count;
                 sum.failed += failed;
+                sum.last_failure = last_failure.or(sum.last_failure);
             }
             None => {
-                sums.push(Hypercall { name: names::hypercall(code), code, count, failed });
+                let name = names::known("hypercall", code.into());
+                sums.push(Hypercall { code, name, count, failed, last_failure });
             }
         }
     }
@@ -386,20 +447,18 @@ fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
 fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
     let mut sums: Vec<Register> = Vec::new();
     for vp in vps {
-        let mut used: Vec<_> = vp
-            .registers
-            .iter()
-            .filter_map(|register| register.number().map(|name| (name, register)))
-            .collect();
-        used.sort_by_key(|(_, register)| register.order);
-        for (name, register) in used {
-            let (gets, sets) = (u64::from(register.gets), u64::from(register.sets));
-            match sums.iter_mut().find(|sum| sum.number == name) {
-                Some(sum) => {
-                    sum.gets += gets;
-                    sum.sets += sets;
-                }
-                None => sums.push(Register { name: names::register(name), number: name, gets, sets }),
+        let used = vp.registers.iter();
+        let mut used: Vec<_> = used.filter_map(|slot| slot.number().map(|number| (number, slot))).collect();
+        used.sort_by_key(|(_, slot)| slot.order);
+        for (number, slot) in used {
+            if !sums.iter().any(|sum| sum.number == number) {
+                let name = names::known("register", number.into());
+                sums.push(Register { number, name, gets: 0, sets: 0, failed: 0 });
+            }
+            for sum in sums.iter_mut().filter(|sum| sum.number == number) {
+                sum.gets += slot.gets;
+                sum.sets += slot.sets;
+                sum.failed += u64::from(slot.failed);
             }
         }
     }
@@ -423,7 +482,7 @@ fn synic(vp: u32, state: &VpReport) -> Synic {
         sints: sints
             .map(|(sint, &value)| {
                 let word = hv_tlfs::synic::Sint(value);
-                Sint { sint, value: hex(value), vector: word.vector(), masked: word.masked() }
+                Sint { sint, value: hex(value), intid: word.vector(), masked: word.masked() }
             })
             .collect(),
     }
@@ -434,7 +493,7 @@ fn crash(report: &Report) -> Option<Crash> {
     let length = usize::try_from(crash.text_len).unwrap_or(usize::MAX).min(crash.text.len());
     (crash.count > 0).then(|| Crash {
         vp: crash.vp,
-        notifications: crash.count,
+        count: crash.count,
         control: hex(crash.control),
         parameters: crash.parameters.map(hex),
         text: String::from_utf8_lossy(&crash.text[..length]).trim_end_matches('\0').to_owned(),

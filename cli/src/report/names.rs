@@ -8,8 +8,13 @@ use hv_tlfs::guest_id::{GuestOsId, MicrosoftOs, OpenSourceOs, Vendor};
 
 /// The C name of a number, or the number in hexadecimal where it has none.
 pub(crate) fn name(kind: &'static str, value: u64) -> String {
+    known(kind, value).map_or_else(|| format!("{value:#x}"), str::to_owned)
+}
+
+/// The C name of a number.
+pub(crate) fn known(kind: &'static str, value: u64) -> Option<&'static str> {
     /// The first name of each number.
-    static NAMES: OnceLock<HashMap<(&str, u64), &str>> = OnceLock::new();
+    static NAMES: OnceLock<HashMap<(&str, u64), &'static str>> = OnceLock::new();
     let names = NAMES.get_or_init(|| {
         let mut names = HashMap::new();
         for row in abi::constants() {
@@ -17,7 +22,7 @@ pub(crate) fn name(kind: &'static str, value: u64) -> String {
         }
         names
     });
-    names.get(&(kind, value)).map_or_else(|| format!("{value:#x}"), |&name| name.to_owned())
+    names.get(&(kind, value)).copied()
 }
 
 /// A hypercall by its code.

@@ -22,6 +22,13 @@ const SLIDE: u64 = 64 << 10;
 const HARDENED: u64 = 2 << 10;
 const HARDENED_COUNT: u64 = 4;
 
+/// How far from Linux's own code its modules are at most, before it or behind it; programs of BPF are there, too.
+///
+/// Source: Linux, arch/arm64/include/asm/memory.h, `MODULES_VSIZE`; arch/arm64/mm/init.c, `module_init_limits`.
+const MODULES: u64 = 2 << 30;
+/// What stands for the name of an address in a module, which has its names where nothing but the kernel finds them.
+pub(super) const IN_MODULE: &str = "[module]";
+
 /// The bit of a virtual address that says whether it is in the upper half, which is the kernel's.
 const UPPER: u64 = 1 << 55;
 
@@ -32,11 +39,14 @@ pub(super) struct Caller {
     pub(super) pc: String,
     /// Symbol and offset, where symbols are known.
     pub(super) symbol: Option<String>,
+    /// Whether the address is in a module of Linux's.
+    pub(super) in_module: bool,
 }
 
 impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.symbol.as_ref().unwrap_or(&self.pc))
+        f.write_str(self.symbol.as_ref().unwrap_or(&self.pc))?;
+        if self.in_module { write!(f, " {IN_MODULE}") } else { Ok(()) }
     }
 }
 
@@ -67,6 +77,18 @@ impl<'s> Places<'s> {
         }
     }
 
+    /// Whether an address that belongs to a place is in a module of Linux's: near the kernel's code, and not in it.
+    pub(super) fn in_module(&self, place: &Place, address: u64) -> bool {
+        let Slide::By(slide) = slide(self.symbols, place.vbar) else { return false };
+        let Some((first, last)) = self.symbols.range().filter(|_| is_linux(self.symbols)) else {
+            return false;
+        };
+        let linked = address.wrapping_sub(slide);
+        // What is before the first wraps, and what is behind the last, too.
+        let near = first.wrapping_sub(linked).min(linked.wrapping_sub(last)) < MODULES;
+        address & UPPER != 0 && near && self.symbols.name(linked).is_none()
+    }
+
     /// Who called, the innermost first.
     pub(super) fn callers(&self, place: &Place) -> Vec<Caller> {
         let callers = place.callers.iter().take_while(|caller| **caller != 0);
@@ -75,6 +97,7 @@ impl<'s> Places<'s> {
             .map(|&pc| Caller {
                 pc: hex(pc),
                 symbol: self.name(place, pc.wrapping_sub(4)).map(|name| behind(&name)),
+                in_module: self.in_module(place, pc.wrapping_sub(4)),
             })
             .collect()
     }
@@ -97,6 +120,11 @@ fn behind(name: &str) -> String {
     offset.map_or_else(|| name.to_owned(), |(name, offset)| format!("{name}+{:#x}", offset + 4))
 }
 
+/// Whether symbols are those of a Linux kernel.
+fn is_linux(symbols: &Symbols) -> bool {
+    symbols.address("__primary_switched").is_some()
+}
+
 /// How far from its symbols a kernel runs.
 enum Slide {
     By(u64),
@@ -109,7 +137,7 @@ enum Slide {
 /// Finds out how far from its symbols a kernel runs, by its vectors. Symbols that are not Linux's are taken as they are, and so
 /// are Linux's as long as it has not set its vectors.
 fn slide(symbols: &Symbols, vbar: u64) -> Slide {
-    let vectors = symbols.address("vectors").filter(|_| symbols.address("__primary_switched").is_some());
+    let vectors = symbols.address("vectors").filter(|_| is_linux(symbols));
     let vectors = match (vectors, symbols.is_floating()) {
         (Some(vectors), _) if vbar != 0 => vectors,
         (_, true) => return Slide::Unknown,
@@ -164,6 +192,30 @@ mod tests {
             assert_eq!((pc, callers), (None, vec![None, None]));
             assert!(warning.unwrap().contains(&format!("VBAR_EL1 is {vbar:#x}")));
         }
+    }
+
+    #[test]
+    fn what_is_near_the_kernel_and_not_in_it_is_a_module() {
+        let symbols = Symbols::of_map(MAP.to_vec()).unwrap();
+        let slide = 0x2a_bcde_0000;
+        let place = Place { vbar: 0xffff_8000_8001_0800 + slide, ..Place::at(0) };
+        let places = Places::new(&symbols);
+        for (linked, module) in [
+            (0xffff_8000_0000_0004, true),
+            (0xffff_8000_7fff_fffc, true),
+            (0xffff_8000_8001_2010, false),
+            (0xffff_8000_8f00_0000, true),
+            (0xffff_7fff_ffff_0000, false),
+            (0xffff_8001_8f00_0000, false),
+        ] {
+            assert_eq!(places.in_module(&place, linked + slide), module, "{linked:#x}");
+        }
+        assert!(!places.in_module(&place, 0x4c_7ed8));
+        assert!(!places.in_module(&Place { vbar: 0x1234, ..place }, 0xffff_8000_0000_0004));
+        let own = Symbols::of_map(b"ffff800080000000 T main\n".to_vec()).unwrap();
+        assert!(!Places::new(&own).in_module(&place, 0xffff_8000_0000_0004));
+        let caller = Caller { pc: "0x1".to_owned(), symbol: None, in_module: true };
+        assert_eq!(caller.to_string(), "0x1 [module]");
     }
 
     #[test]

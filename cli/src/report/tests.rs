@@ -76,27 +76,31 @@ fn the_json_has_the_promised_keys() {
     let summary = Summary::new(&outcome(ExitKind::PowerOff), &known());
     let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
     let expected = serde_json::json!({
+        "schema": 1,
         "exit": "power-off",
         "exit_code": 0,
+        "reason": "the guest powered off",
+        "firmware": "acpi",
         "hv_version": env!("CARGO_PKG_VERSION"),
         "vps": 2,
         "guest_os_id":
-            {"raw": "0x810000060c750000", "vendor": "open source", "os": "Linux", "version": "6.12.117"},
+            {"value": "0x810000060c750000", "vendor": "open source", "os": "Linux", "version": "6.12.117"},
         "detection": "ACPI FADT hypervisor identity",
         "hypercalls": [
-            {"name": "HVCALL_SET_VP_REGISTERS", "code": 0x51, "count": 14, "failed": 0},
-            {"name": "HVCALL_POST_MESSAGE", "code": 0x5c, "count": 8, "failed": 3},
+            {"code": 0x51, "name": "HVCALL_SET_VP_REGISTERS", "count": 14, "failed": 0, "last_failure": null},
+            {"code": 0x5c, "name": "HVCALL_POST_MESSAGE", "count": 8, "failed": 3,
+                "last_failure": {"code": 18, "name": "HV_STATUS_INVALID_CONNECTION_ID"}},
         ],
         "registers": [
-            {"name": "HV_REGISTER_GUEST_OS_ID", "number": 0x9_0002, "gets": 1, "sets": 1},
-            {"name": names::register(0x200), "number": 0x200, "gets": 1, "sets": 0},
-            {"name": "HV_REGISTER_VP_INDEX", "number": 0x9_0003, "gets": 2, "sets": 0},
-            {"name": "HV_REGISTER_SIMP", "number": 0xa_0013, "gets": 1, "sets": 0},
+            {"name": "HV_REGISTER_GUEST_OS_ID", "number": 0x9_0002, "gets": 1, "sets": 1, "failed": 0},
+            {"name": names::known("register", 0x200), "number": 0x200, "gets": 1, "sets": 0, "failed": 0},
+            {"name": "HV_REGISTER_VP_INDEX", "number": 0x9_0003, "gets": 2, "sets": 0, "failed": 0},
+            {"name": "HV_REGISTER_SIMP", "number": 0xa_0013, "gets": 1, "sets": 0, "failed": 0},
         ],
         "vmbus": {"version": "5.3"},
         "crash": null,
         "warnings": ["HVCALL_POST_MESSAGE failed 3 times, last with HV_STATUS_INVALID_CONNECTION_ID"],
-        "boot_ms": 1500,
+        "run_ms": 1500,
     });
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&json[key], value, "{key}");
@@ -104,7 +108,7 @@ fn the_json_has_the_promised_keys() {
     assert_eq!(
         json["synic"][1]["sints"],
         serde_json::json!([
-            {"sint": 2, "value": "0x12", "vector": 18, "masked": false}
+            {"sint": 2, "value": "0x12", "intid": 18, "masked": false}
         ])
     );
 }
@@ -139,13 +143,13 @@ fn each_end_has_its_name_and_exit_code() {
     assert_eq!(judged(&outcome(ExitKind::Reset)), ("reset", Exit::Reset));
     assert_eq!(judged(&outcome(ExitKind::Panic)), ("error", Exit::Machine));
     assert_eq!(judged(&outcome(ExitKind::BadBootInfo)), ("error", Exit::Machine));
-    assert_eq!(judged(&outcome(ExitKind::AllVpsOff)), ("error", Exit::VpsOff));
+    assert_eq!(judged(&outcome(ExitKind::AllVpsOff)), ("vps-off", Exit::VpsOff));
     assert_eq!(judged(&outcome(ExitKind::Running)), ("error", Exit::Machine));
     let mut late = outcome(ExitKind::Running);
     late.end = End::Timeout;
     assert_eq!(judged(&late), ("timeout", Exit::Timeout));
     late.end = End::Interrupted;
-    assert_eq!(judged(&late), ("error", Exit::Interrupted));
+    assert_eq!(judged(&late), ("interrupted", Exit::Interrupted));
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn lengths_that_a_broken_report_claims_are_not_believed() {
     broken.report.crash.text_len = u64::MAX;
     broken.report.counter_frequency = 0;
     broken.report.start_counter = u64::MAX;
-    assert_eq!(Summary::new(&broken, &known()).boot_ms, None);
+    assert_eq!(Summary::new(&broken, &known()).run_ms, None);
     broken.report.exit = 77;
     assert_eq!(judged(&broken), ("error", Exit::Machine));
 }
@@ -311,5 +315,5 @@ fn a_broken_rule_is_a_failure_from_the_level_that_was_given() {
 fn a_run_that_never_began_took_no_time() {
     let mut refused = outcome(ExitKind::BadBootInfo);
     refused.report.start_counter = 0;
-    assert_eq!(Summary::new(&refused, &known()).boot_ms, None);
+    assert_eq!(Summary::new(&refused, &known()).run_ms, None);
 }

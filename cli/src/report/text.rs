@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
+use super::places::IN_MODULE;
 use super::{PlanRule, Summary, Synic, fired};
 use crate::ui::{one_line, printable};
 
@@ -13,16 +14,20 @@ const CRASH_LINES: usize = 32;
 
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let names = self.hypercalls.iter().map(|call| &call.name);
-        let names = names.chain(self.registers.iter().map(|register| &register.name));
+        let named =
+            |name: Option<&str>, number: u32| name.map_or_else(|| format!("{number:#x}"), str::to_owned);
+        let calls: Vec<_> = self.hypercalls.iter().map(|call| (named(call.name, call.code), call)).collect();
+        let registers: Vec<_> =
+            self.registers.iter().map(|register| (named(register.name, register.number), register)).collect();
+        let names = calls.iter().map(|(name, _)| name).chain(registers.iter().map(|(name, _)| name));
         let wide = names.map(String::len).max().unwrap_or(0);
-        let time = self.boot_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
+        let time = self.run_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
         writeln!(f, "\nreport{}", self.tag.as_ref().map_or_else(String::new, |tag| format!(" {tag}")))?;
         writeln!(f, "  exit         {}{time} ({})", self.exit, one_line(&self.explanation))?;
         writeln!(f, "  VPs          {}", self.vps)?;
         writeln!(f, "  detection    {}", self.detection)?;
         match &self.guest_os_id {
-            Some(id) => writeln!(f, "  guest OS id  {} ({}, {} {})", id.raw, id.vendor, id.os, id.version)?,
+            Some(id) => writeln!(f, "  guest OS id  {} ({}, {} {})", id.value, id.vendor, id.os, id.version)?,
             None => writeln!(f, "  guest OS id  not set")?,
         }
         writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
@@ -30,25 +35,22 @@ impl Display for Summary {
             let (records, dropped) = (trace.records, trace.dropped);
             writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", one_line(&trace.file))?;
         }
-        if self.console_dropped != 0 {
-            writeln!(
-                f,
-                "  console      {} bytes not shown: they were not read in time",
-                self.console_dropped
-            )?;
+        if self.console_dropped_bytes != 0 {
+            let bytes = self.console_dropped_bytes;
+            writeln!(f, "  console      {bytes} bytes not shown: they were not read in time")?;
         }
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
         }
-        for call in &self.hypercalls {
-            writeln!(f, "  {:wide$} {:>#8x} {:>8} {:>8}", call.name, call.code, call.count, call.failed)?;
+        for (name, call) in &calls {
+            writeln!(f, "  {name:wide$} {:>#8x} {:>8} {:>8}", call.code, call.count, call.failed)?;
         }
         if !self.registers.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "VP register", "number", "gets", "sets")?;
         }
-        for register in &self.registers {
+        for (name, register) in &registers {
             let (gets, sets) = (register.gets, register.sets);
-            writeln!(f, "  {:wide$} {:>#8x} {gets:>8} {sets:>8}", register.name, register.number)?;
+            writeln!(f, "  {name:wide$} {:>#8x} {gets:>8} {sets:>8}", register.number)?;
         }
         if !self.synic.is_empty() {
             writeln!(f, "\n  SynIC")?;
@@ -98,10 +100,18 @@ impl Display for Summary {
 
 impl Display for Finding {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let place = self.symbol.as_deref().unwrap_or(&self.pc);
+        let module = if self.in_module { format!(" {IN_MODULE}") } else { String::new() };
+        let place = format!("{}{module}", self.symbol.as_ref().unwrap_or(&self.pc));
         let times = if self.count == 1 { String::new() } else { format!(", {} times in all", self.count) };
         writeln!(f, "{} {}: {}", self.severity, self.rule, self.asks)?;
-        writeln!(f, "      VP {}, PC {}, {} {}{times}", self.vp, one_line(place), self.value_is, self.value)?;
+        writeln!(
+            f,
+            "      VP {}, PC {}, {} {}{times}",
+            self.vp,
+            one_line(&place),
+            self.value_is,
+            self.value
+        )?;
         if !self.callers.is_empty() {
             let callers: Vec<String> = self.callers.iter().map(ToString::to_string).collect();
             writeln!(f, "      called from {}", one_line(&callers.join(", ")))?;
@@ -122,7 +132,7 @@ impl Display for Synic {
         write!(f, "SCONTROL {}, SIMP {}, SIEFP {}", self.control, self.message_page, self.event_flags_page)?;
         for sint in &self.sints {
             let masked = if sint.masked { ", masked" } else { "" };
-            write!(f, ", SINT{} {} (INTID {}{masked})", sint.sint, sint.value, sint.vector)?;
+            write!(f, ", SINT{} {} (INTID {}{masked})", sint.sint, sint.value, sint.intid)?;
         }
         Ok(())
     }

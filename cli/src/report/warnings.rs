@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hv_wire::{Fault, Place, Report, VpReport};
 
 use super::names;
-use super::places::Places;
+use super::places::{IN_MODULE, Places};
 
 /// All warnings, in a fixed order.
 pub(super) fn all(report: &Report, vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<String> {
@@ -70,7 +70,11 @@ fn faults(vps: &[Box<VpReport>], places: &Places<'_>, warnings: &mut Vec<String>
         sums.entry((fault.kind, fault.value)).or_insert((0, fault.place)).0 += u64::from(fault.count);
     }
     warnings.extend(sums.into_iter().map(|((kind, value), (count, place))| {
-        let symbol = places.name(&place, place.pc).map_or_else(String::new, |name| format!(" ({name})"));
+        let symbol = match places.name(&place, place.pc) {
+            Some(name) => format!(" ({name})"),
+            None if places.in_module(&place, place.pc) => format!(" {IN_MODULE}"),
+            None => String::new(),
+        };
         let callers: Vec<String> = places.callers(&place).iter().map(ToString::to_string).collect();
         let callers =
             if callers.is_empty() { String::new() } else { format!(", called from {}", callers.join(", ")) };

@@ -18,7 +18,7 @@ use super::perfetto::{
 /// Most that the checker remembers, whatever the file: tracks (a handful for each VP), interned names, and flows, of
 /// which a run of hours has fewer.
 const MOST_TRACKS: usize = 1 << 10;
-const MOST_NAMES: usize = 1 << 16;
+pub(super) const MOST_NAMES: usize = 1 << 16;
 const MOST_FLOWS: usize = 1 << 23;
 
 /// What a good trace has in it.
@@ -44,7 +44,7 @@ impl Checked {
         let kinds: BTreeMap<&str, u64> =
             self.records.iter().map(|(kind, &count)| (kind.label(), count)).collect();
         serde_json::json!({
-            "version": 1,
+            "schema": 1,
             "vps": self.run.vps,
             "recorded": self.run.all_recorded(),
             "dropped": self.run.all_dropped(),

@@ -34,7 +34,9 @@ pub(super) const fn track(vp: u32) -> u64 {
 
 /// Names that are written once and referred to by number; what comes later has its kind for a name, and the name beside it. A
 /// guest makes as many names as it likes, with calls that do not exist.
-const NAMES: usize = 1 << 16;
+///
+/// The kinds have names besides, and all of them together no more than a reader takes.
+const NAMES: usize = super::check::MOST_NAMES - 2 * hv_trace::Kind::ALL.len();
 /// Bytes that one record and the end of the file need at most.
 const MARGIN: u64 = 1 << 16;
 
@@ -285,5 +287,29 @@ impl Names {
         self.0.insert(name.to_owned(), number);
         new.push(Name { iid: Some(number), name: Some(name.to_owned()) });
         number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_makes_all_names_leaves_room_for_the_kinds() {
+        let mut names = Names::default();
+        let mut new = Vec::new();
+        let made = (0..).map(|n| format!("name {n}")).take_while(|name| {
+            let room = names.has_room(name);
+            if room {
+                names.number(name, &mut new);
+            }
+            room
+        });
+        assert_eq!(made.count(), NAMES);
+        for kind in decode::labels().chain([decode::UNKNOWN]) {
+            names.number(kind, &mut new);
+        }
+        assert!(names.0.len() <= super::super::check::MOST_NAMES);
+        assert!(names.has_room("name 7") && !names.has_room("another"));
     }
 }

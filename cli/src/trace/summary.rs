@@ -14,6 +14,8 @@ use crate::report::fired;
 /// The numbers of a trace, or of the part of it that was asked for.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
+    /// Version of the JSON.
+    schema: u32,
     vps: u32,
     records: u64,
     /// Records that the run lost because a ring was full.
@@ -130,6 +132,7 @@ impl Gathered {
             .collect();
         exits.sort_by_key(|cause| Reverse(cause.all.total_ns));
         Summary {
+            schema: 1,
             vps: run.vps,
             records: self.records,
             dropped: run.all_dropped(),

@@ -27,7 +27,7 @@ pub mod words;
 use std::ops::Range;
 
 pub use error::Error;
-pub use kernel::{is_aarch64_elf, unpack as unpack_kernel};
+pub use kernel::{container as kernel_container, is_aarch64_elf, unpack as unpack_kernel};
 pub use layout::ALIGN_2M;
 use layout::{Layout, mib};
 pub use platform::{Platform, Timers};

@@ -9,6 +9,11 @@ use anyhow::Context as _;
 
 use crate::{interrupt, ui};
 
+/// Most bytes of a child's text that are kept, from the end. What comes from a child may come from a guest.
+const KEPT: usize = 64 << 20;
+/// Most bytes of a line; a longer one is several.
+const LINE: u64 = 64 << 10;
+
 /// How often a waiting loop looks around.
 pub const POLL: Duration = Duration::from_millis(20);
 
@@ -46,8 +51,16 @@ pub fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Fini
     let stdout = child.stdout.take().map(|pipe| collect(pipe, |_| {}));
     let stderr = child.stderr.take().map(|pipe| collect(pipe, |_| {}));
     let status = wait(&mut child, &mut tick)?;
-    let text = |reader: Option<Reader>| reader.map(Reader::finish).unwrap_or_default();
-    Ok(Finished { status, stdout: text(stdout), stderr: text(stderr) })
+    let text = |reader: Option<Reader>| reader.map(Reader::take).unwrap_or_default();
+    let stdout = text(stdout);
+    // What is parsed must be whole; of complaints the last ones are enough.
+    anyhow::ensure!(
+        stdout.left_out == 0,
+        "{} prints more than {} MiB",
+        command.get_program().to_string_lossy(),
+        KEPT >> 20
+    );
+    Ok(Finished { status, stdout: stdout.text, stderr: text(stderr).text })
 }
 
 /// Waits for a child; an interrupt stops it first.
@@ -86,32 +99,58 @@ fn terminate(child: &mut Child) {
 /// A thread that reads a pipe line by line.
 #[derive(Debug)]
 pub struct Reader {
-    text: Arc<Mutex<String>>,
+    kept: Arc<Mutex<Kept>>,
     thread: std::thread::JoinHandle<()>,
 }
 
-/// Collects what comes out of a pipe, and shows every line to `each`.
+/// What is kept of a text.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Its end.
+    text: String,
+    /// Bytes before that.
+    left_out: u64,
+}
+
+impl Kept {
+    /// Adds a line. Of twice `most` bytes the older half goes.
+    fn push(&mut self, line: &str, most: usize) {
+        self.text.push_str(line);
+        if self.text.len() > most.saturating_mul(2) {
+            let start = self.text.len() - most;
+            let start = (start..self.text.len()).find(|&at| self.text.is_char_boundary(at)).unwrap_or(start);
+            self.left_out += start as u64;
+            self.text.drain(..start);
+        }
+    }
+}
+
+/// Collects what comes out of a pipe, as much of it as fits, and shows every line to `each`.
 pub fn collect(pipe: impl Read + Send + 'static, mut each: impl FnMut(&str) + Send + 'static) -> Reader {
-    let text = Arc::new(Mutex::new(String::new()));
-    let shared = Arc::clone(&text);
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    let shared = Arc::clone(&kept);
     let thread = std::thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
         let mut line = Vec::new();
-        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        while matches!(reader.by_ref().take(LINE).read_until(b'\n', &mut line), Ok(1..)) {
             let readable = String::from_utf8_lossy(&line);
-            shared.lock().unwrap_or_else(PoisonError::into_inner).push_str(&readable);
+            shared.lock().unwrap_or_else(PoisonError::into_inner).push(&readable, KEPT / 2);
             each(readable.trim_end());
             line.clear();
         }
     });
-    Reader { text, thread }
+    Reader { kept, thread }
 }
 
 impl Reader {
-    /// Everything that came until the pipe was closed.
+    /// The text that came until the pipe was closed; its end where it was long.
     pub fn finish(self) -> String {
+        self.take().text
+    }
+
+    fn take(self) -> Kept {
         let _ = self.thread.join();
-        std::mem::take(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -167,5 +206,39 @@ mod tests {
         assert_eq!(both(fail("one"), || Ok(())).unwrap_err().to_string(), "one");
         assert_eq!(both(|| Ok(()), fail("other")).unwrap_err().to_string(), "other");
         assert_eq!(both(fail("one"), fail("other")).unwrap_err().to_string(), "one");
+    }
+
+    #[test]
+    fn of_a_long_text_the_end_is_kept() {
+        let mut kept = Kept::default();
+        for _ in 0..1000 {
+            kept.push("\u{e4}\u{f6}\u{fc}.\n", 100);
+            assert!(kept.text.len() <= 200);
+        }
+        assert_eq!(kept.left_out + kept.text.len() as u64, 8000);
+        assert!(kept.text.len() >= 99 && kept.text.ends_with(".\n"));
+    }
+
+    #[test]
+    fn a_pipe_without_end_or_lines_costs_no_more_than_its_share() {
+        let whole = 2 * KEPT as u64 + 5000;
+        let longest = Arc::new(Mutex::new(0));
+        let shared = Arc::clone(&longest);
+        let kept = collect(std::io::repeat(b'x').take(whole), move |line| {
+            let mut longest = shared.lock().unwrap();
+            *longest = line.len().max(*longest);
+        })
+        .take();
+        assert!(kept.text.len() <= KEPT);
+        assert_eq!(kept.left_out + kept.text.len() as u64, whole);
+        assert_eq!(*longest.lock().unwrap() as u64, LINE);
+    }
+
+    #[test]
+    fn output_that_is_not_whole_is_an_error() {
+        let mut command = Command::new("head");
+        command.args(["-c", &(KEPT + 2).to_string(), "/dev/zero"]);
+        let error = run(&mut command, || {}).err().map(|error| error.to_string());
+        assert!(error.as_deref().is_some_and(|error| error.contains("head prints more than")), "{error:?}");
     }
 }

@@ -28,4 +28,4 @@ pub use report::{
 pub use trace::TraceRing;
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;

@@ -54,27 +54,25 @@ struct Row {
     what: &'static str,
     file: &'static str,
     /// The first case that failed, and what was wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
     caught_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     /// Number of cases that failed.
     cases: usize,
     /// Why no case can catch it, as the table says.
-    #[serde(skip_serializing_if = "Option::is_none")]
     survives: Option<&'static str>,
 }
 
 /// What the hunt found.
 #[derive(Debug, Serialize)]
 struct Outcome {
+    /// Version of the JSON.
+    schema: u32,
     total: usize,
     caught: usize,
     survived: usize,
     seconds: f64,
     mutants: Vec<Row>,
     /// Cases that failed on no mutant. Only of a hunt for all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     idle_cases: Option<Vec<String>>,
 }
 
@@ -143,6 +141,7 @@ impl Outcome {
             cases.filter(|case| !busy.contains(case.as_str())).collect()
         };
         Self {
+            schema: 1,
             total: rows.len(),
             caught,
             survived: rows.len() - caught,

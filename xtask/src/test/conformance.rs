@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::runner::Step;
+use super::schema;
 use hv_setup::exit::Exit;
 
 /// VPs, convention, page size.
@@ -46,6 +47,7 @@ fn conforms(context: &Context, [vps, conduit, granule]: [&str; 3]) -> anyhow::Re
     let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
     ensure!(done.code == Some(Exit::Success as i32), "the host does not conform: {}", all());
     let report: Value = serde_json::from_str(&done.stdout).with_context(all)?;
+    schema::check("hv conformance --format json", &report)?;
     let run = &report["runs"][0];
     ensure!(run["setting"]["vps"] == vps && run["setting"]["conduit"] == conduit, "another run: {}", all());
     let results = run["results"].as_array().into_iter().flatten();
@@ -60,6 +62,7 @@ fn mutants(context: &Context) -> anyhow::Result<()> {
     let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
     ensure!(done.code == Some(Exit::Success as i32), "the suite is blind: {}", all());
     let found: Value = serde_json::from_str(&done.stdout).with_context(all)?;
+    schema::check("hv conformance --mutants --format json", &found)?;
     let total = found["total"].as_u64().unwrap_or(0);
     ensure!(total >= MUTANTS, "only {total} mutants: {}", all());
     Ok(())

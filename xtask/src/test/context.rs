@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use super::schema;
 use hv_setup::exit::Exit;
 use hv_setup::{child, developer, process, sources};
 
@@ -101,13 +102,11 @@ impl Context {
         line.extend(options.iter().map(OsStr::new));
         let done = self.hv(&line)?;
         let json_text = fs::read_to_string(&report).unwrap_or_default();
-        Ok(Booted {
-            code: done.code,
-            json: serde_json::from_str(&json_text).unwrap_or(Value::Null),
-            json_text,
-            console: console(&keep),
-            stderr: done.stderr,
-        })
+        let json = serde_json::from_str(&json_text).unwrap_or(Value::Null);
+        if !json.is_null() {
+            schema::check(schema::BOOT, &json)?;
+        }
+        Ok(Booted { code: done.code, json, json_text, console: console(&keep), stderr: done.stderr })
     }
 }
 

@@ -56,7 +56,10 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
     result?;
     ensure!(status.code() == Some(Exit::Interrupted as i32), "hv boot ended with {status}");
     let json: Value = serde_json::from_slice(&fs::read(&report)?)?;
-    ensure!(json["console_dropped"].as_u64().is_some_and(|bytes| bytes > 0), "console_dropped in {json}");
+    ensure!(
+        json["console_dropped_bytes"].as_u64().is_some_and(|bytes| bytes > 0),
+        "console_dropped_bytes in {json}"
+    );
     for name in KEPT {
         ensure!(keep.join(name).is_file(), "--keep lacks {name}");
     }

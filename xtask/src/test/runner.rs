@@ -96,7 +96,7 @@ impl Tally {
     /// The score as JSON. The numbers count tests, of which the step in process has many.
     pub(super) fn json(&self) -> serde_json::Value {
         serde_json::json!({
-            "version": 1,
+            "schema": 1,
             "passed": self.passed,
             "failed": self.failed(),
             "ignored": self.ignored,

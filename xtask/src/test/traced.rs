@@ -16,6 +16,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("trace/6.12", stock),
         Step::new("trace/hotplug", hotplug),
         Step::new("trace/stress", stress),
+        Step::new("trace/limit", limit),
     ]
 }
 
@@ -141,5 +142,42 @@ fn stress(context: &Context) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     let found = complete(context, &booted, &file)?;
     found.has(&["finding", "fault", "unknown-immediate", "timer"])?;
+    Ok(())
+}
+
+/// A guest that calls one function after the other makes a trace no longer than it may be, and what was left out is counted.
+fn limit(context: &Context) -> anyhow::Result<()> {
+    /// In bytes, and in records of 64 bytes.
+    const LIMIT: [u64; 2] = [1 << 20, (1 << 20) / 64];
+    let file = context.folder()?.join("limited.pftrace");
+    let name = file.to_string_lossy().into_owned();
+    // Of the random calls only those by SMCCC, a tenth (bare/stress/src/attack.rs, `kind`), with an exit and a return each.
+    let append = "stress.only=random stress.random=100000 stress.kinds=2";
+    let limit = (LIMIT[0] >> 20).to_string();
+    let options = ["--vps", "2", "--append", append, "--trace", &name, "--trace-limit", &limit];
+    let booted = program(context, "stress", &options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.is("/trace/records", LIMIT[1])?;
+    let left_out = booted.json["trace"]["left_out"].as_u64().unwrap_or_default();
+    booted.check(left_out > 5_000, "what came later is counted")?;
+    let warned = booted
+        .strings("/warnings")
+        .iter()
+        .any(|warning| warning.contains("the trace ends early") && warning.contains(&left_out.to_string()));
+    booted.check(warned, "the report warns that the trace ends early")?;
+    let checked = context.hv(&["trace", "--check", "--json", &name])?;
+    ensure!(checked.code == Some(Exit::Success as i32), "no good trace: {}", checked.stderr);
+    let found = Checked(serde_json::from_str(&checked.stdout)?);
+    ensure!(found.number("left_out") == left_out, "another number was left out: {}", found.0);
+    let functions = context.hv(&["trace", &name, "--kind", "smccc", "--json"])?.stdout;
+    let mut names: Vec<_> = functions
+        .lines()
+        .filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["name"].as_str()?.to_owned()))
+        .collect();
+    names.sort();
+    names.dedup();
+    ensure!(names.len() > 200, "only {} functions were called", names.len());
+    let summary: Value = serde_json::from_str(&context.hv(&["trace", &name, "--summary", "--json"])?.stdout)?;
+    ensure!(summary["left_out"] == left_out, "the summary does not count what was left out: {summary}");
     Ok(())
 }

@@ -235,8 +235,15 @@ impl Report {
     /// JSON: the whole report.
     #[must_use]
     pub fn json(&self) -> String {
+        #[derive(serde::Serialize)]
+        struct Json<'r> {
+            /// Version of this form.
+            schema: u32,
+            #[serde(flatten)]
+            report: &'r Report,
+        }
         // Strings, numbers and lists: nothing that JSON cannot say.
-        let mut out = serde_json::to_string_pretty(self).unwrap_or_default();
+        let mut out = serde_json::to_string_pretty(&Json { schema: 1, report: self }).unwrap_or_default();
         out.push('\n');
         out
     }

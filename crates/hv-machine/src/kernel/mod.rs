@@ -41,6 +41,14 @@ pub fn unpack(file: Vec<u8>, limit: u64) -> Result<Vec<u8>, Error> {
     }
 }
 
+/// Names what the kernel in `file` is packed in: a compression, or `zboot`, the EFI program that unpacks itself. `None` where it
+/// is not packed.
+#[must_use]
+pub fn container(file: &[u8]) -> Option<&'static str> {
+    let zboot = || zboot::payload(file).ok().flatten().map(|_| "zboot");
+    Format::of(file).map(Format::name).or_else(zboot)
+}
+
 /// Reads the kernel in `file` and places it in `ram`.
 pub(crate) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
     let file = unpack(file, ram.end.saturating_sub(ram.start))?;

@@ -47,6 +47,19 @@ impl Format {
         known.or_else(|| is_lzma(bytes).then_some(Self::Lzma))
     }
 
+    /// The usual name of the format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Lzma => "lzma",
+            Self::Bzip2 => "bzip2",
+            Self::Lz4 | Self::Lz4Frame => "lz4",
+            Self::Lzo => "lzo",
+        }
+    }
+
     /// The format by the name that an EFI zboot image has for it: newer kernels append the level ("zstd22", "xzkern").
     pub(crate) fn named(name: &[u8]) -> Option<Self> {
         const NAMES: [(&[u8], Format); 7] = [
@@ -59,18 +72,6 @@ impl Format {
             (b"lzo", Format::Lzo),
         ];
         NAMES.iter().find(|(known, _)| name.starts_with(known)).map(|&(_, format)| format)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-            Self::Xz => "xz",
-            Self::Lzma => "lzma",
-            Self::Bzip2 => "bzip2",
-            Self::Lz4 | Self::Lz4Frame => "lz4",
-            Self::Lzo => "lzo",
-        }
     }
 
     /// Unpacks the first stream in `bytes`; what follows it is ignored, since EFI zboot puts the size there.
