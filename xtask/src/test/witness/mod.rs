@@ -51,8 +51,10 @@ fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Resu
             continue;
         }
         let mut line = std::process::Command::new(compiler);
+        // Freestanding: a cross compiler has no headers of a C library.
         line.args([
             standard,
+            "-ffreestanding",
             "-Wall",
             "-Wextra",
             "-Werror",
