@@ -8,7 +8,10 @@
 pub mod any;
 pub mod echo;
 pub mod heartbeat;
+pub mod scsi;
+pub mod storage;
 
 pub use any::Any;
 pub use echo::Echo;
 pub use heartbeat::Heartbeat;
+pub use storage::Storage;

@@ -87,6 +87,14 @@ constants! {
     SUCCESS = 0, "STATUS_SUCCESS";
     /// Refused: the request was invalid, or the host lacks room.
     UNSUCCESSFUL = 0x8000_ffff, "STATUS_UNSUCCESSFUL" ["E_UNEXPECTED"];
+    /// The device is not in the state that the request needs.
+    INVALID_DEVICE_STATE = 0xc000_0184, "STATUS_INVALID_DEVICE_STATE";
+    /// A value of the request is wrong.
+    INVALID_PARAMETER = 0xc000_000d, "STATUS_INVALID_PARAMETER";
+    /// The host does not know the request.
+    NOT_SUPPORTED = 0xc000_00bb, "STATUS_NOT_SUPPORTED";
+    /// The host does not speak that version.
+    REVISION_MISMATCH = 0xc000_0059, "STATUS_REVISION_MISMATCH";
     /// Nobody on the host listens at that address.
     CONNECTION_REFUSED = 0xc000_0236, "STATUS_CONNECTION_REFUSED";
 }

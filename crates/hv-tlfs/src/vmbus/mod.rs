@@ -23,6 +23,7 @@ mod offer;
 mod open;
 mod packet;
 mod ring;
+pub mod storage;
 mod version;
 
 pub use gpadl::{
@@ -76,6 +77,13 @@ pub(crate) const TABLES: Tables = Tables {
         ic::LIMITS,
         ic::STATUSES,
         ic::TIMESYNC_FLAGS,
+        storage::OPERATIONS,
+        storage::SRB_STATUSES,
+        storage::SRB_STATUS_FLAGS,
+        storage::DIRECTIONS,
+        storage::FLAGS,
+        storage::VERSIONS,
+        storage::LIMITS,
     ],
     structs: &[
         guid::STRUCTS,
@@ -104,5 +112,8 @@ pub(crate) const TABLES: Tables = Tables {
         ic::MESSAGE_TYPE,
         ic::STATUS_TYPE,
         ic::STRUCTS,
+        storage::OPERATION_TYPE,
+        storage::SRB_STATUS_TYPE,
+        storage::STRUCTS,
     ],
 };

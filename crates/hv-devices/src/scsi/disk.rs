@@ -1,0 +1,292 @@
+//! A disk: what it answers by itself, and what it leaves to the back end.
+
+use super::Data;
+use super::command::{CDB_LEN, Command};
+use super::inquiry;
+use super::mode::{self, Wanted};
+use super::parameters::{self, Extent, MAX_EXTENTS, UNMAP_LIST_LEN};
+use super::sense::Sense;
+
+/// Bytes of a logical block.
+const BLOCK: u32 = 512;
+/// Bytes of the most blocks that one UNMAP extent or WRITE SAME may name: what a back end does in one go.
+const MAX_CLEAR: u32 = 32 << 20;
+
+/// What a back end does for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transfer {
+    /// Copies from the disk to the command's data.
+    Read {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Copies the command's data to the disk.
+    Write {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// It is done only when it is on stable storage.
+        durable: bool,
+    },
+    /// Brings everything that was written to stable storage.
+    Flush,
+    /// Writes the command's data, one block, again and again.
+    Fill {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes, a multiple of the block.
+        len: u64,
+        /// Zeros may be written by giving back the blocks' room.
+        unmap: bool,
+    },
+    /// Makes several parts read as zeros, one after the other, and gives back their room where it can.
+    Discard {
+        /// The parts, in blocks; those without blocks do not count.
+        extents: [Extent; MAX_EXTENTS],
+    },
+}
+
+/// How a disk answers a command.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one command")]
+pub enum Reply {
+    /// Done, with no data.
+    Good,
+    /// Done, with data for the initiator.
+    Data(Data),
+    /// Failed.
+    Check(Sense),
+    /// A back end has to work.
+    Transfer(Transfer),
+}
+
+/// A disk as its initiator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes, a multiple of the block.
+    size: u64,
+    read_only: bool,
+    unmaps: bool,
+    /// Unique in the world: serial number and name come from it.
+    id: [u8; 16],
+    /// Bytes of one transfer at most.
+    max_transfer: u32,
+    /// Told at the next command that is no INQUIRY, REPORT LUNS or REQUEST SENSE.
+    attention: Option<Sense>,
+}
+
+impl Disk {
+    /// Makes a disk of `size` bytes, of which those behind the last whole block do not count. `id` tells it from every other.
+    /// `max_transfer`: bytes of one command at most.
+    #[must_use]
+    pub const fn new(size: u64, id: [u8; 16], max_transfer: u32) -> Self {
+        let size = size - size % BLOCK as u64;
+        Self { size, read_only: false, unmaps: true, id, max_transfer, attention: None }
+    }
+
+    /// The same disk, read-only.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self.unmaps = false;
+        self
+    }
+
+    /// Changes the size. The initiator is told with its next command.
+    pub fn resize(&mut self, size: u64) {
+        self.size = size - size % u64::from(BLOCK);
+        self.attention = Some(Sense::CAPACITY_CHANGED);
+    }
+
+    /// The disk was reset by its initiator.
+    pub fn reset(&mut self) {
+        self.attention = Some(Sense::RESET);
+    }
+
+    /// Bytes of a logical block.
+    #[must_use]
+    pub const fn block_size(&self) -> u32 {
+        BLOCK
+    }
+
+    /// Logical blocks.
+    #[must_use]
+    pub const fn blocks(&self) -> u64 {
+        self.size / BLOCK as u64
+    }
+
+    /// Returns true if it refuses to be written.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(crate) const fn unmaps(&self) -> bool {
+        self.unmaps
+    }
+
+    pub(crate) const fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    pub(crate) const fn max_transfer_blocks(&self) -> u32 {
+        self.max_transfer / BLOCK
+    }
+
+    pub(crate) const fn max_clear_blocks(&self) -> u32 {
+        MAX_CLEAR / BLOCK
+    }
+
+    /// Answers a command. `parameters` copies the command's parameter list, up to [`UNMAP_LIST_LEN`] bytes, and returns its
+    /// length; it is called once at most.
+    pub fn command(
+        &mut self,
+        cdb: &[u8; CDB_LEN],
+        parameters: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Reply {
+        let command = Command::read(cdb);
+        let listens = matches!(
+            command,
+            Ok(Command::Inquiry { .. } | Command::ReportLuns { .. } | Command::RequestSense { .. })
+        );
+        if !listens {
+            if let Some(sense) = self.attention.take() {
+                return Reply::Check(sense);
+            }
+        }
+        match command.and_then(|command| self.answer(command, parameters)) {
+            Ok(reply) => reply,
+            Err(sense) => Reply::Check(sense),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        command: Command,
+        parameters: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<Reply, Sense> {
+        Ok(match command {
+            Command::TestUnitReady | Command::StartStop | Command::PreventRemoval => Reply::Good,
+            Command::RequestSense { allocation } => {
+                let mut data = Data::new();
+                data.push(&self.attention.take().unwrap_or(Sense::NONE).bytes());
+                Reply::Data(data.cut(allocation))
+            }
+            Command::Inquiry { page: None, allocation } => Reply::Data(inquiry::standard().cut(allocation)),
+            Command::Inquiry { page: Some(code), allocation } => {
+                Reply::Data(inquiry::page(self, code)?.cut(allocation))
+            }
+            Command::ModeSense { long, no_descriptor, control, page, subpage, allocation } => {
+                let wanted = Wanted { long, no_descriptor, control, page, subpage };
+                Reply::Data(mode::sense(self, wanted)?.cut(allocation))
+            }
+            Command::Capacity10 => Reply::Data(self.capacity10()),
+            Command::Capacity16 { allocation } => Reply::Data(self.capacity16().cut(allocation)),
+            // One target's list is the controller's to give.
+            Command::ReportLuns { .. } => return Err(Sense::INVALID_OPCODE),
+            Command::Read { block, count } => {
+                let (offset, len) = self.extent(block, count, self.max_transfer_blocks())?;
+                if len == 0 { Reply::Good } else { Reply::Transfer(Transfer::Read { offset, len }) }
+            }
+            Command::Write { block, count, fua } => {
+                self.writable()?;
+                let (offset, len) = self.extent(block, count, self.max_transfer_blocks())?;
+                if len == 0 {
+                    Reply::Good
+                } else {
+                    Reply::Transfer(Transfer::Write { offset, len, durable: fua })
+                }
+            }
+            Command::Verify { block, count } => {
+                self.extent(block, count, u32::MAX)?;
+                Reply::Good
+            }
+            Command::Synchronize => Reply::Transfer(Transfer::Flush),
+            Command::Unmap { parameters: len } => self.unmap(len, parameters)?,
+            Command::WriteSame { block, count, unmap } => self.write_same(block, count, unmap)?,
+        })
+    }
+
+    /// READ CAPACITY of 10 bytes: the last block, or all ones for a disk that needs the longer form.
+    fn capacity10(&self) -> Data {
+        let last = self.blocks().saturating_sub(1);
+        let mut data = Data::new();
+        data.push(&u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes());
+        data.push(&BLOCK.to_be_bytes());
+        data
+    }
+
+    fn capacity16(&self) -> Data {
+        const LBPME: u8 = 1 << 7;
+        const LBPRZ: u8 = 1 << 6;
+        /// A physical block of 4096 bytes is 2 to this power of logical ones.
+        const PHYSICAL: u8 = 3;
+        let mut data = Data::new();
+        data.push(&self.blocks().saturating_sub(1).to_be_bytes());
+        data.push(&BLOCK.to_be_bytes());
+        data.push(&[0, PHYSICAL, if self.unmaps { LBPME | LBPRZ } else { 0 }]);
+        data.pad(32);
+        data
+    }
+
+    fn writable(&self) -> Result<(), Sense> {
+        if self.read_only { Err(Sense::WRITE_PROTECTED) } else { Ok(()) }
+    }
+
+    /// Bytes of some blocks, if they lie on the disk and are at most `most`.
+    fn extent(&self, block: u64, count: u32, most: u32) -> Result<(u64, u64), Sense> {
+        let end = block.checked_add(count.into()).ok_or(Sense::OUT_OF_RANGE)?;
+        if end > self.blocks() {
+            return Err(Sense::OUT_OF_RANGE);
+        }
+        if count > most {
+            return Err(Sense::INVALID_FIELD);
+        }
+        Ok((block * u64::from(BLOCK), u64::from(count) * u64::from(BLOCK)))
+    }
+
+    fn unmap(&self, len: usize, parameters: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<Reply, Sense> {
+        self.writable()?;
+        if !self.unmaps {
+            return Err(Sense::INVALID_OPCODE);
+        }
+        if len == 0 {
+            return Ok(Reply::Good);
+        }
+        if len > UNMAP_LIST_LEN {
+            return Err(Sense::INVALID_FIELD);
+        }
+        let mut list = [0; UNMAP_LIST_LEN];
+        let got = parameters(&mut list[..len]).ok_or(Sense::PARAMETER_LENGTH)?;
+        let (extents, used) = parameters::unmap(&list[..got.min(len)])?;
+        for extent in &extents[..used] {
+            self.extent(extent.block, extent.count, self.max_clear_blocks())?;
+        }
+        Ok(if used == 0 { Reply::Good } else { Reply::Transfer(Transfer::Discard { extents }) })
+    }
+
+    fn write_same(&self, block: u64, count: u32, unmap: bool) -> Result<Reply, Sense> {
+        self.writable()?;
+        if unmap && !self.unmaps {
+            return Err(Sense::INVALID_FIELD);
+        }
+        // A count of 0 means all blocks up to the last one, which is more than the limit of any but a small disk.
+        let rest = self.blocks().saturating_sub(block);
+        let count = if count == 0 { u32::try_from(rest).unwrap_or(u32::MAX) } else { count };
+        let (offset, len) = self.extent(block, count, self.max_clear_blocks())?;
+        Ok(match len {
+            0 => return Err(Sense::OUT_OF_RANGE),
+            len => Reply::Transfer(Transfer::Fill { offset, len, unmap }),
+        })
+    }
+}
+
+/// The answer to INQUIRY of a logical unit that is not there.
+#[must_use]
+pub(crate) fn absent_inquiry() -> Data {
+    inquiry::absent()
+}
