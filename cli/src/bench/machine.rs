@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
-use crate::boot::{self, CPU, STIMER_INTID, VMBUS_INTID};
 use crate::input::Input;
-use crate::machine::platform::{VIRT, longest};
+use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
+use crate::machine::platform::{CPU, VIRT, longest};
 use crate::machine::{DIRECT_START, Outcome, Running, Settings};
 use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
@@ -54,8 +54,8 @@ impl Setup {
             take_identity(&mut image)?;
         }
         // For messages and events that the guest sends to itself.
-        let orders = BootInfo { flags: BootFlags::LOOPBACK, ..boot::orders(&image, guest.vps, MEMORY) };
-        let ram = boot::ram(&image, &orders)?;
+        let orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, MEMORY) };
+        let ram = load::ram(&image, &orders)?;
         ram.write(DIRECT_START, &trampoline(&image))?;
         let settings = Settings {
             qemu: self.qemu.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Figure;
 use super::lines;
-use crate::boot::CPU;
+use crate::machine::platform::CPU;
 
 /// All figures of a run.
 #[derive(Debug, Serialize, Deserialize)]

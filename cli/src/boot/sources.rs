@@ -9,8 +9,8 @@ use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec, linux, words};
 
 use super::args::Args;
 use super::modules::Modules;
-use super::{STIMER_INTID, VMBUS_INTID};
 use crate::input::{self, Input};
+use crate::machine::load::{STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
 use crate::setup::cache::Cache;
 use crate::setup::stock;

@@ -14,9 +14,9 @@ use hv_conformance::report::{Report, Run};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
-use crate::boot::{self, STIMER_INTID, VMBUS_INTID};
 use crate::exit::Exit;
 use crate::input::Input;
+use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
 use crate::machine::{End, Outcome, Running, Settings};
 use crate::setup::{developer, programs, qemu, target};
@@ -214,8 +214,8 @@ fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
 /// Runs the guest to its end.
 fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
     // For messages and events that the guest sends to itself.
-    let orders = BootInfo { flags: BootFlags::LOOPBACK, ..boot::orders(&image, settings.vps, MEMORY) };
-    let ram = boot::ram(&image, &orders)?;
+    let orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, settings.vps, MEMORY) };
+    let ram = load::ram(&image, &orders)?;
     let outcome = Running::start(settings, ram, None, None)?.wait()?;
     if outcome.end == End::Interrupted {
         bail!(crate::interrupt::Interrupted);

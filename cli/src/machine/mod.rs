@@ -3,6 +3,7 @@
 mod command;
 mod console;
 pub(crate) mod debugger;
+pub(crate) mod load;
 pub(crate) mod platform;
 mod ram;
 mod run;

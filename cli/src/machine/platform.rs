@@ -30,3 +30,6 @@ pub(crate) const VIRT: Platform = Platform {
 pub(crate) fn longest(memory: u64) -> u64 {
     memory.clamp(input::LONGEST, VIRT.max_memory)
 }
+
+/// The CPU that boots fastest under emulation.
+pub(crate) const CPU: &str = "cortex-a72";

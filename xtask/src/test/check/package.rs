@@ -1,5 +1,6 @@
 //! What each crate publishes: all that it needs, and nothing else.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -31,11 +32,15 @@ pub(super) fn check() -> anyhow::Result<()> {
     let done = process::run(&mut metadata, || {})?;
     let metadata: Value = serde_json::from_str(&done.stdout).context("cargo metadata failed")?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let changes = fs::read_to_string(root.join("CHANGELOG.md")).context("cannot read CHANGELOG.md")?;
     let mut wrong = Vec::new();
     let mut count = 0;
     // A list of registries is `null` for a package that goes to the usual one, and empty for one that goes nowhere.
     for package in packages.iter().filter(|package| package["publish"].is_null()) {
         let name = package["name"].as_str().context("a package without a name")?;
+        if !changes.lines().any(|line| line.starts_with(&format!("- `{name}`:"))) {
+            wrong.push(format!("{name}: no line of CHANGELOG.md begins with its name"));
+        }
         let docs = &package["metadata"]["docs"]["rs"];
         let targets = || docs["targets"].as_array().into_iter().flatten().chain([&docs["default-target"]]);
         if !targets().any(|target| target.as_str().is_some_and(|target| target.starts_with("aarch64"))) {

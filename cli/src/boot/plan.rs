@@ -1,0 +1,205 @@
+//! What a run is to be: the command's options, resolved once. What is missing is set up, and the guest is in its RAM.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use hv_machine::{ALIGN_2M, Image};
+use hv_wire::{BootFlags, BootInfo, platform};
+
+use super::args::{Args, Strict};
+use super::faults;
+use super::keep::Keep;
+use super::sources::{self, Given};
+use crate::input::Named;
+use crate::machine::load::{orders, ram};
+use crate::machine::platform::CPU;
+use crate::machine::{self, Ram, Settings, Sink};
+use crate::report::{self, About, Known};
+use crate::setup::cache::Cache;
+use crate::setup::qemu::{self, Qemu};
+use crate::setup::stock;
+use crate::symbols::Symbols;
+use crate::trace::Region;
+use crate::ui::Stream;
+use crate::{build, process};
+
+/// The fastest one with a 16K granule.
+const CPU_16K: &str = "cortex-a76";
+/// CPU models without a 16K granule: a kernel that needs it stops without a word.
+const NO_16K: [&str; 4] = ["cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72"];
+
+/// A run that can start.
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    /// RAM with the guest and the hypervisor's orders in it.
+    pub(super) ram: Ram,
+    /// What the report needs to know of the guest.
+    pub(super) known: Known,
+    /// Where the trace is recorded, if there is to be one.
+    pub(super) trace: Option<Region>,
+    /// Where the console is shown.
+    pub(super) sink: Sink,
+    /// Stands at the head of the report where that follows the console.
+    pub(super) tag: Option<String>,
+    /// The hypervisor's file, which may be a copy that goes away with this.
+    _hypervisor: Named,
+}
+
+impl Plan {
+    /// Resolves the options: judges the user's own files, then sets up what is missing.
+    pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
+        // What can be wrong with the user's own files is said before anything is installed.
+        let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
+        let given = Given::read(args)?;
+        let own = given.own(args)?;
+        let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
+        let (image, kernel) = match (own, stock) {
+            (Some(own), _) => own,
+            (None, Some((kernel, busybox))) => given.stock(args, &kernel, &busybox)?,
+            (None, None) => bail!("there is no kernel"),
+        };
+        let settings = Settings {
+            qemu,
+            hypervisor: Some(hypervisor.path().to_owned()),
+            cpu: cpu(args.cpu.as_deref(), image.page_size)?,
+            vps: args.vps,
+            deterministic: args.deterministic,
+            gdb: args.gdb.clone(),
+            timeout: args.limit(),
+            silence: args.silence(&image.command_line),
+        };
+        let trace = trace_region(args);
+        let ram = load(args, &image, &orders, trace)?;
+        let about = About {
+            kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
+            command_line: image.command_line.clone(),
+            qemu: report::Qemu {
+                version: settings.qemu.version.clone(),
+                command: machine::command_line(&settings, ram.size()),
+            },
+            memory_bytes: args.memory,
+        };
+        kept.write("cmdline.txt", format!("{}\n", about.command_line).as_bytes());
+        kept.write("qemu.txt", format!("{}\n", about.qemu.command).as_bytes());
+        let symbols = given.symbols;
+        let symbols = if symbols.is_empty() { Symbols::of_linux(image.kernel()) } else { symbols };
+        let known = Known {
+            firmware: args.firmware.into(),
+            symbols,
+            rules: orders.rules,
+            fails_from: args.strict.and_then(Strict::fails_from),
+            about,
+        };
+        let sink = sink(args);
+        let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
+        Ok(Self { settings, ram, known, trace, sink, tag, _hypervisor: hypervisor })
+    }
+
+    /// What is said before the start.
+    pub(super) fn announcement(&self) -> String {
+        let Settings { vps, cpu, qemu, .. } = &self.settings;
+        let tag =
+            self.tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
+        format!(
+            "Booting {} on {vps} VPs ({cpu}, QEMU {}){tag}",
+            self.known.about.kernel.title(),
+            qemu.version
+        )
+    }
+}
+
+/// What a run needs beside the guest: the hypervisor, QEMU, and a stock kernel with its busybox if it is to be one.
+///
+/// What is missing is built, installed and fetched side by side.
+#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
+    // What the user gave is judged before anything is installed.
+    let given = args.hypervisor.as_ref().map(|file| build::hypervisor(Some(file))).transpose()?;
+    let qemu = args.qemu.as_deref().map(|program| qemu::prepare(Some(program))).transpose()?;
+    process::both(
+        || given.map_or_else(|| build::hypervisor(None), Ok),
+        || {
+            process::both(
+                || qemu.map_or_else(|| qemu::prepare(None), Ok),
+                || stock.then(|| stock::kernel(&Cache::open()?, args.stock)).transpose(),
+            )
+        },
+    )
+}
+
+/// The CPU model: the one given if it has the kernel's page size, else the fastest that has.
+fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
+    let wants_16k = page_size == Some(16 << 10);
+    let Some(given) = given else {
+        return Ok(if wants_16k { CPU_16K } else { CPU }.to_owned());
+    };
+    let model = given.split(',').next().unwrap_or(given);
+    if wants_16k && NO_16K.contains(&model) {
+        bail!(
+            "the kernel uses 16K pages, which {model} does not have; give --cpu {CPU_16K}, neoverse-n1 or max"
+        );
+    }
+    Ok(given.to_owned())
+}
+
+/// The run's switches.
+fn flags(args: &Args) -> u64 {
+    let switches = [
+        (args.strict.is_some(), BootFlags::STRICT),
+        (args.trace.is_some(), BootFlags::TRACE),
+        (args.loopback, BootFlags::LOOPBACK),
+    ];
+    switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
+}
+
+/// Where the trace goes, if there is to be one: behind the guest's RAM.
+fn trace_region(args: &Args) -> Option<Region> {
+    let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
+    let base = platform::GUEST_RAM_BASE + args.memory;
+    args.trace.is_some().then_some(Region { base, size, vps: args.vps })
+}
+
+/// RAM with the guest and the hypervisor's orders in it.
+fn load(args: &Args, image: &Image, plan: &faults::Orders, trace: Option<Region>) -> anyhow::Result<Ram> {
+    let numbers = plan.numbers.as_bytes();
+    let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
+    plan_bytes[..numbers.len()].copy_from_slice(numbers);
+    let orders = BootInfo {
+        flags: flags(args),
+        trace_base: trace.map_or(0, |trace| trace.base),
+        trace_size: trace.map_or(0, |trace| trace.size),
+        plan_len: numbers.len() as u32,
+        plan: plan_bytes,
+        ..orders(image, args.vps, args.memory)
+    };
+    ram(image, &orders)
+}
+
+/// Where the console is shown, if it is.
+fn sink(args: &Args) -> Sink {
+    match &args.json {
+        _ if args.quiet => None,
+        Some(file) if file.as_os_str() == "-" => Some(Stream::Stderr),
+        _ => Some(Stream::Stdout),
+    }
+}
+
+/// A word that is said before the guest starts and stands at the head of its report: a guest can print what looks like a
+/// report, but not this.
+fn tag() -> anyhow::Result<String> {
+    Ok(sources::random::<6>()?.map(|byte| format!("{byte:02x}")).concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_has_the_kernels_page_size() {
+        assert_eq!(cpu(None, Some(4096)).unwrap(), "cortex-a72");
+        assert_eq!(cpu(None, None).unwrap(), "cortex-a72");
+        assert_eq!(cpu(None, Some(16384)).unwrap(), "cortex-a76");
+        assert_eq!(cpu(Some("max,sve=off"), Some(16384)).unwrap(), "max,sve=off");
+        assert!(cpu(Some("cortex-a72,pmu=off"), Some(16384)).is_err());
+    }
+}

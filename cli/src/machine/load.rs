@@ -1,0 +1,39 @@
+//! What every guest's RAM holds before the start: the guest's image, and the hypervisor's orders.
+
+use hv_machine::Image;
+use hv_wire::{BootInfo, platform};
+use zerocopy::FromZeros as _;
+
+use super::Ram;
+
+/// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
+pub(crate) const VMBUS_INTID: u32 = 18;
+/// INTID for direct-mode synthetic timers: the next free PPI.
+pub(crate) const STIMER_INTID: u32 = 19;
+
+/// What the hypervisor is told of every guest.
+pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
+    BootInfo {
+        magic: BootInfo::MAGIC,
+        version: hv_wire::VERSION,
+        vps,
+        entry: image.entry,
+        entry_x0: image.x0,
+        ram_base: platform::GUEST_RAM_BASE,
+        ram_size: memory,
+        vmbus_intid: VMBUS_INTID,
+        stimer_intid: STIMER_INTID,
+        ..BootInfo::new_zeroed()
+    }
+}
+
+/// RAM with a guest and these orders in it.
+pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
+    let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
+    let ram = Ram::new(below + orders.ram_size + orders.trace_size)?;
+    for (address, bytes) in &image.segments {
+        ram.write(*address, bytes)?;
+    }
+    ram.put_boot_info(orders)?;
+    Ok(ram)
+}
