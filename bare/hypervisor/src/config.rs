@@ -9,9 +9,9 @@ use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
 use hv_wire::{BootFlags, BootInfo, ExitKind};
-use spin::Mutex;
 
 use crate::arch::mrs;
+use crate::lock::Mutex;
 use crate::memory::GuestRam;
 use crate::{log, power};
 

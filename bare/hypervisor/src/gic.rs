@@ -15,9 +15,10 @@ use hv_wire::platform::{
     PMU_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
 };
 use safe_mmio::UniqueMmioPointer;
-use spin::{Mutex, Once};
+use spin::Once;
 
 use crate::arch::{dsb_sy, isb, mrs, msr};
+use crate::lock::Mutex;
 
 /// The interrupts that the machine raises and the guest handles.
 pub(crate) const FORWARDED: [u32; 4] = [PMU_INTID, VIRTUAL_TIMER_INTID, PHYSICAL_TIMER_INTID, UART_INTID];

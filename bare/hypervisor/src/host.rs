@@ -8,11 +8,11 @@ use hv_tlfs::status::HvStatus;
 use hv_trace::What;
 use hv_vgic::Physical as _;
 use hv_wire::platform::MAX_VPS;
-use spin::Mutex;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
 use crate::gic::MachineGic;
+use crate::lock::Mutex;
 use crate::memory::GuestRam;
 use crate::trace::Ring;
 use crate::{faults, report};

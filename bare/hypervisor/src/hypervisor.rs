@@ -9,12 +9,9 @@ use hv_partition::{Partition, VpContext};
 use hv_vgic::Gic;
 use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
-use spin::Mutex;
 
+use crate::lock::{Lock, Mutex};
 use crate::memory::GuestRam;
-
-/// The partition's lock: a CPU at EL2 has nothing else to do while it waits.
-pub(crate) type Lock = Mutex<()>;
 
 /// What all CPUs share. In this order: what the hot path reads is within reach of a load's immediate offset.
 #[repr(C)]

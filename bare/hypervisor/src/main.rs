@@ -17,6 +17,7 @@ mod gic;
 mod host;
 mod hypervisor;
 mod irq;
+mod lock;
 mod log;
 mod loopback;
 mod memory;

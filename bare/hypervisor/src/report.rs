@@ -15,10 +15,10 @@ use hv_wire::{
     CallCount, Counted, CrashReport, ExitKind, Fault, RegisterCount, Report, SmcccCount, SynicState, Trap,
     VpReport, one_more,
 };
-use spin::Mutex;
 
 use crate::arch::mrs;
 use crate::backtrace::{self, Left};
+use crate::lock::Mutex;
 use crate::memory::{self, report_field};
 
 /// Writes a field of the run's report.
@@ -40,6 +40,15 @@ pub(crate) fn begin(memory_used: u64) {
     report!(counter_offset = mrs!("cntvoff_el2"));
     report!(start_counter = mrs!("cntpct_el0"));
     report!(magic = Report::MAGIC);
+}
+
+/// Takes notice that a CPU waits for a lock while this many others are served.
+#[cold]
+pub(crate) fn queued(ahead: u32) {
+    let longest = report_field!(longest_queue);
+    // SAFETY: the field is mapped and aligned, and CPUs reach it as an atomic alone.
+    let longest = unsafe { AtomicU32::from_ptr(longest) };
+    longest.fetch_max(ahead, Ordering::Relaxed);
 }
 
 /// The report of this CPU's VP, in the memory that the tool reads. It stays on the CPU.

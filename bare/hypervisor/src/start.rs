@@ -12,7 +12,8 @@ use spin::Once;
 use crate::arch::mrs;
 use crate::cpu::{Frame, ThisCpu};
 use crate::host::Embedder;
-use crate::hypervisor::{Hypervisor, Lock, Requests};
+use crate::hypervisor::{Hypervisor, Requests};
+use crate::lock::Lock;
 use crate::{config, el2, gic, loopback, memory, mmu, power, report, vcpu};
 
 core::arch::global_asm!(

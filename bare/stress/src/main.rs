@@ -5,6 +5,7 @@
 //! controller. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random calls and accesses,
 //! seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and checks every answer.
 //! `stress.kinds=BITS` lets them do only some kinds of things (`attack::Kind`), to find out which one it is.
+//! With `stress.flood=COUNT` the others call what takes locks without end, while VP 0 makes COUNT calls of each of some kinds.
 //! `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
 //!
 //! It prints a line per check and ends with `N passed, M failed` and a power-off.
@@ -17,6 +18,7 @@ mod calls;
 mod check;
 mod features;
 mod firmware;
+mod flood;
 mod frames;
 mod generate;
 mod gic;
@@ -46,6 +48,7 @@ const GROUPS: &[Group] = &[
     ("psci", psci::run),
     ("hypercalls", hypercalls::run),
     ("frames", frames::run),
+    ("flood", flood::run),
     ("random", random::run),
 ];
 

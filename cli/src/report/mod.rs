@@ -118,6 +118,8 @@ pub(crate) struct Summary {
     trace: Option<Kept>,
     /// Bytes of the console that were not shown: whoever read it did not read them in time.
     console_dropped_bytes: u64,
+    /// The most VPs whose calls were served at a lock of the hypervisor before one that came later.
+    longest_queue: u32,
     /// What stands behind the head of the text.
     #[serde(skip)]
     tag: Option<String>,
@@ -275,6 +277,7 @@ impl Summary {
             faults,
             trace: None,
             console_dropped_bytes: outcome.console_dropped,
+            longest_queue: report.longest_queue,
             tag: None,
             outcome: outcome_exit,
         }

@@ -18,6 +18,7 @@ fn outcome(exit: ExitKind) -> Outcome {
     report.end_counter = 1_000_000 + 62_500_000 * 3 / 2;
     report.guest_os_id = 0x8100_0006_0c75_0000;
     report.uid_calls = 1;
+    report.longest_queue = 1;
     report.vmbus_version = 0x5_0003;
     let mut first = VpReport::new_box_zeroed().unwrap();
     first.started = 1;
@@ -100,6 +101,7 @@ fn the_json_has_the_promised_keys() {
         "vmbus": {"version": "5.3"},
         "crash": null,
         "warnings": ["HVCALL_POST_MESSAGE failed 3 times, last with HV_STATUS_INVALID_CONNECTION_ID"],
+        "longest_queue": 1,
         "run_ms": 1500,
     });
     for (key, value) in expected.as_object().unwrap() {

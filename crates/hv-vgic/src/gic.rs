@@ -2,13 +2,25 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use spin::{Mutex, MutexGuard};
+use hv_lock::Wait;
 
 use crate::bank::Word;
 use crate::distributor::Distributor;
 use crate::hardware::{Cpu, Physical as _};
 use crate::regs::{gicd, sgir};
 use crate::state::{INTIDS, Rules, SPIS, VpState, bit, members};
+
+/// A CPU at EL2 has nothing else to do while it waits for a lock.
+pub(crate) struct Spin;
+
+impl Wait for Spin {
+    fn relax() {
+        core::hint::spin_loop();
+    }
+}
+
+type Mutex<T> = hv_lock::Mutex<Spin, T>;
+type MutexGuard<'a, T> = hv_lock::MutexGuard<'a, Spin, T>;
 
 /// How often a CPU looks whether another one has come before it goes on without: some ten milliseconds.
 const PATIENCE: u32 = 1 << 20;

@@ -99,6 +99,10 @@ pub struct Report {
     pub vmbus_version: u32,
     /// Bytes of hypervisor memory in use: image, tables and stacks.
     pub memory_used: u64,
+    /// The most other CPUs that were served at a lock of the hypervisor before one that came later: at most all but one.
+    pub longest_queue: u32,
+    /// Zero.
+    pub reserved: u32,
     /// How often each rule of [`BootInfo::plan`](crate::BootInfo::plan) struck, in the order of the plan.
     pub rules_fired: [u64; PLAN_RULES],
     /// Valid bytes in `log`.

@@ -27,6 +27,9 @@ pub(super) fn steps() -> Vec<Step> {
             stressed(&program(context, "stress", &["--vps", vps, "--append", &append])?)
         }));
     }
+    for vps in [2, 4] {
+        steps.push(Step::new(format!("program/stress/{vps}-vps/flood"), move |context| flood(context, vps)));
+    }
     for cpu in ["cortex-a72", "max"] {
         steps.push(Step::new(format!("program/stress/frames/{cpu}"), move |context| frames(context, cpu)));
     }
@@ -48,6 +51,21 @@ pub(super) fn program(context: &Context, name: &str, options: &[&str]) -> anyhow
     line.push(&file);
     line.extend(options);
     context.boot(&line)
+}
+
+/// While a call waits for a lock, each other VP is served there once at most, whatever the others call.
+fn flood(context: &Context, vps: u64) -> anyhow::Result<()> {
+    let append = "stress.only=flood stress.flood=200";
+    let booted = program(context, "stress", &["--vps", &vps.to_string(), "--append", append])?;
+    stressed(&booted)?;
+    for line in booted.console.lines().filter(|line| line.contains("us at most")) {
+        eprintln!("  {}", line.trim_end());
+    }
+    let longest = booted.json["longest_queue"].as_u64();
+    booted.check(
+        longest.is_some_and(|longest| (1..vps).contains(&longest)),
+        &format!("a lock's longest queue of others, {longest:?}, is from 1 to {}", vps - 1),
+    )
 }
 
 /// Where a guest was is told from its stack, whatever it makes of its stack.

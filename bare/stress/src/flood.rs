@@ -1,0 +1,130 @@
+//! The flood: all VPs but the first call without end what takes locks of the hypervisor, and VP 0 measures how long its own
+//! calls take beside that.
+//!
+//! How many others were served before one that came first is counted by the hypervisor, at each lock: the tool's report has
+//! the most. Times are printed, not judged.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
+use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::vp::PARTITION_ID_SELF;
+use rt::cpu::{self, AffinityState};
+use rt::{MAX_CPUS, println, time};
+
+use crate::attack::IPI_INTID;
+use crate::check::{Check, Checks};
+use crate::hv::{self, Convention};
+use crate::psci::PATIENCE;
+
+/// A connection of VMBus for messages, and one that nobody has.
+const VMBUS: u64 = 4;
+const UNKNOWN: u64 = 0x7777;
+/// CHANNELMSG_REQUESTOFFERS, 8 bytes; without a connection the server drops it.
+const MESSAGE: [u64; 3] = [VMBUS, 1 | 8 << 32, 3];
+/// A source that nobody uses.
+const SINT: Name = Name(Name::SINT0.0 + 6);
+/// Offsets in the arena: parameters, and two places for the message page.
+const PARAMETERS: usize = 0;
+const PAGES: [u64; 2] = [0x4000, 0x8000];
+
+/// Calls made by each VP that floods.
+static CALLS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// What VP 0 calls.
+const KINDS: [(&str, fn(u64) -> HvStatus); 4] =
+    [("a Get", get), ("a Set", set), ("a post to VMBus", post), ("a move of the message page", move_page)];
+
+pub(crate) fn run(checks: &mut Checks) {
+    let machine = rt::machine::get();
+    let Some(rounds) = machine.number("stress.flood") else { return };
+    if machine.vps() == 1 {
+        checks.skip("calls beside a flood", "there is one VP");
+        return;
+    }
+    hv::identify();
+    checks.check("calls beside a flood get their answers", |check| {
+        for vp in 1..machine.vps() {
+            check.equal((vp, "CPU_ON"), cpu::start(vp, flood), Ok(()));
+        }
+        let begun = || (1..machine.vps()).all(|vp| CALLS[vp].load(Ordering::Relaxed) > 0);
+        check.holds("all others call", time::wait_until(PATIENCE, begun));
+        measure(check, rounds);
+        STOP.store(true, Ordering::Relaxed);
+        for vp in 1..machine.vps() {
+            let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
+            check.holds((vp, "it goes off"), off);
+        }
+    });
+    let calls: u64 = CALLS.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
+    println!("{calls} calls of {} other VPs beside {rounds} of each kind", machine.vps() - 1);
+}
+
+/// Makes calls of each kind, and prints the longest of each.
+fn measure(check: &mut Check, rounds: u64) {
+    let mut longest = [0; KINDS.len()];
+    for round in 0..rounds {
+        for ((kind, call), longest) in KINDS.into_iter().zip(&mut longest) {
+            let before = time::counter();
+            let status = call(round);
+            *longest = time::counter().wrapping_sub(before).max(*longest);
+            check.equal(kind, status, HvStatus::SUCCESS);
+        }
+    }
+    for ((kind, _), ticks) in KINDS.iter().zip(longest) {
+        println!("{kind} took {} us at most", u128::from(ticks) * 1_000_000 / u128::from(time::frequency()));
+    }
+}
+
+fn status(result: Result<u64, HvStatus>) -> HvStatus {
+    result.err().unwrap_or(HvStatus::SUCCESS)
+}
+
+fn get(_: u64) -> HvStatus {
+    status(hv::get(SINT))
+}
+
+fn set(round: u64) -> HvStatus {
+    status(hv::set(SINT, 1 << 16 | (16 + round % 16)).map(|()| 0))
+}
+
+fn post(_: u64) -> HvStatus {
+    let input = hv::put(PARAMETERS, &MESSAGE);
+    hv::memory(Convention::Smccc, HypercallInput::from_code(Code::POST_MESSAGE), input, 0).status()
+}
+
+fn move_page(round: u64) -> HvStatus {
+    status(hv::set(Name::SIMP, (hv::arena_gpa() + PAGES[round as usize % 2]) | 1).map(|()| 0))
+}
+
+fn signal() -> HvStatus {
+    let call = HypercallInput::from_code(Code::SIGNAL_EVENT);
+    hv::fast(Convention::Smccc, call, &[UNKNOWN, 0]).0.status()
+}
+
+/// What holds VP 0's own locks: a Set of a register of its, and an interrupt for it.
+fn disturb() {
+    let set = HypercallInput::from_code(Code::SET_VP_REGISTERS).with_rep_count(1);
+    hv::fast(Convention::Smccc, set, &[PARTITION_ID_SELF, 0, u64::from(SINT.0) + 1, 0, 1 << 16 | 16, 0]);
+    let interrupt = HypercallInput::from_code(Code::SEND_IPI);
+    hv::fast(Convention::Smccc, interrupt, &[u64::from(IPI_INTID), 1]);
+}
+
+/// What the other VPs run. Each kind comes often before the next, so that several VPs are at one lock.
+fn flood() {
+    let calls = &CALLS[cpu::index()];
+    for round in 0u64.. {
+        if STOP.load(Ordering::Relaxed) {
+            return;
+        }
+        match round / 64 % 4 {
+            0 => drop(post(round)),
+            1 => drop(signal()),
+            2 => disturb(),
+            _ => drop(move_page(round)),
+        }
+        calls.fetch_add(1, Ordering::Relaxed);
+    }
+}

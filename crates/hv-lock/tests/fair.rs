@@ -1,0 +1,80 @@
+//! Callers are served in the order of their arrival.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
+
+use hv_lock::{Mutex, Wait};
+
+const CALLERS: usize = 4;
+const CALLS: u64 = 20_000;
+
+/// How often each caller was served.
+static SERVED: [AtomicU64; CALLERS] = [const { AtomicU64::new(0) }; CALLERS];
+
+thread_local! {
+    /// [`SERVED`] as it was when this caller joined the queue, and the callers ahead then.
+    static ARRIVAL: Cell<Option<([u64; CALLERS], u32)>> = const { Cell::new(None) };
+}
+
+fn served() -> [u64; CALLERS] {
+    SERVED.each_ref().map(|count| count.load(Ordering::Relaxed))
+}
+
+struct Counting;
+
+impl Wait for Counting {
+    fn queued(ahead: u32) {
+        ARRIVAL.set(Some((served(), ahead)));
+    }
+
+    fn relax() {
+        thread::yield_now();
+    }
+}
+
+/// Between a caller's arrival and its turn each other one is served once at most, and as many in all as were ahead. It is
+/// counted by the callers, under the lock; how the threads are scheduled does not matter.
+#[test]
+fn each_other_caller_is_served_at_most_once_before() {
+    static LOCK: Mutex<Counting, u64> = Mutex::new(0);
+    let queued = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for own in 0..CALLERS {
+            let queued = &queued;
+            scope.spawn(move || {
+                for _ in 0..CALLS {
+                    let mut count = LOCK.lock();
+                    *count += 1;
+                    if let Some((before, ahead)) = ARRIVAL.take() {
+                        let mut others: Vec<u64> =
+                            served().iter().zip(before).map(|(now, before)| now - before).collect();
+                        assert_eq!(others.remove(own), 0, "a caller waits for itself");
+                        assert!(others.iter().all(|&times| times <= 1), "served before: {others:?}");
+                        // One that holds the lock may have counted itself before this one arrived.
+                        let turns = others.iter().sum::<u64>();
+                        assert!(turns == u64::from(ahead) || turns + 1 == u64::from(ahead));
+                        queued.fetch_add(1, Ordering::Relaxed);
+                    }
+                    SERVED[own].fetch_add(1, Ordering::Relaxed);
+                    // Others join the queue while the lock is held, on a machine with one CPU too.
+                    if *count % 16 == 0 {
+                        thread::yield_now();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(*LOCK.lock(), CALLS * CALLERS as u64, "one caller at a time");
+    assert!(queued.into_inner() > 0, "nobody ever waited");
+}
+
+/// A lock is taken without waiting only if it is free.
+#[test]
+fn a_try_fails_while_it_is_held() {
+    let lock = Mutex::<Counting, _>::new(());
+    let guard = lock.try_lock();
+    assert!(guard.is_some() && lock.is_locked() && lock.try_lock().is_none());
+    drop(guard);
+    assert!(!lock.is_locked() && lock.try_lock().is_some());
+}
