@@ -67,7 +67,7 @@ impl Setup {
             timeout: Some(LIMIT),
             silence: None,
         };
-        let outcome = Running::start(&settings, ram, None, None)?.wait()?;
+        let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;
         interrupt::check()?;
         match report::trouble(&outcome).filter(|_| hosted) {
             Some(trouble) => bail!("{trouble}"),

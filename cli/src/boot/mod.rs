@@ -17,7 +17,7 @@ use plan::Plan;
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
 use crate::report::{Known, Summary};
-use crate::trace::{self, Collector, Kept};
+use crate::trace::{self, About, Collector, Kept};
 use crate::{interrupt, output, ui};
 
 /// Runs the command.
@@ -55,16 +55,13 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let shared = plan.ram.share()?;
     let collector =
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
-    let outcome = Running::start(&plan.settings, plan.ram, plan.sink, log)?.wait()?;
+    let heard = collector.as_ref().map(Collector::console);
+    let outcome = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.wait()?;
+    let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {
-        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => Some(trace::keep(
-            collector,
-            &shared,
-            &outcome,
-            &plan.known.rules,
-            args.memory,
-            (file, args.trace_limit),
-        )),
+        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
+            Some(trace::keep(collector, &shared, &outcome, &about, (file, args.trace_limit)))
+        }
         _ => None,
     };
     Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, _orderly: orderly })

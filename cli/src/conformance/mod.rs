@@ -216,7 +216,7 @@ fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
     // For messages and events that the guest sends to itself.
     let orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, settings.vps, MEMORY) };
     let ram = load::ram(&image, &orders)?;
-    let outcome = Running::start(settings, ram, None, None)?.wait()?;
+    let outcome = Running::start(settings, ram, None, None, None)?.wait()?;
     if outcome.end == End::Interrupted {
         bail!(crate::interrupt::Interrupted);
     }

@@ -16,6 +16,9 @@ const LOG: u64 = 256 << 20;
 /// Where the console is shown, if anywhere: on stderr where stdout carries the result.
 pub(crate) type Sink = Option<Stream>;
 
+/// Who else is told of what the guest prints, when it arrives.
+pub(crate) type Heard = Option<Box<dyn FnMut(&[u8]) + Send>>;
+
 /// What a console leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -39,12 +42,17 @@ pub(crate) struct Console {
 
 impl Console {
     /// Shows and keeps what comes out of `pipe`, and writes it to `log` if there is one.
-    pub(crate) fn start(pipe: impl Read + Send + 'static, sink: Sink, log: Option<File>) -> Self {
+    pub(crate) fn start(
+        pipe: impl Read + Send + 'static,
+        sink: Sink,
+        log: Option<File>,
+        heard: Heard,
+    ) -> Self {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&kept);
         let printed = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&printed);
-        let thread = std::thread::spawn(move || pump(pipe, sink, log, &shared, &count));
+        let thread = std::thread::spawn(move || pump(pipe, sink, (log, heard), &shared, &count));
         Self { kept, thread, sink, printed }
     }
 
@@ -69,7 +77,7 @@ impl Console {
 fn pump(
     mut pipe: impl Read,
     sink: Sink,
-    mut log: Option<File>,
+    (mut log, mut heard): (Option<File>, Heard),
     kept: &Mutex<Vec<u8>>,
     printed: &AtomicU64,
 ) -> Option<io::Error> {
@@ -80,6 +88,9 @@ fn pump(
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = pipe.read(&mut buffer) {
         let bytes = &buffer[..length];
+        if let Some(heard) = &mut heard {
+            heard(bytes);
+        }
         at_start = bytes.last() == Some(&b'\n');
         match (sink, &mut screen) {
             (Some(stream), Some(screen)) => ui::console(stream, &screen.pass(bytes)),
@@ -118,7 +129,7 @@ mod tests {
     #[test]
     fn a_chatty_guest_does_not_fill_memory() {
         let text = vec![b'x'; 5 * KEPT];
-        let kept = Console::start(io::Cursor::new(text), None, None).finish().text;
+        let kept = Console::start(io::Cursor::new(text), None, None, None).finish().text;
         assert!((KEPT..=2 * KEPT).contains(&kept.len()));
     }
 
@@ -126,7 +137,8 @@ mod tests {
     fn a_chatty_guest_does_not_fill_a_disk() {
         use io::Seek as _;
         let mut log = tempfile::tempfile().unwrap();
-        let console = Console::start(io::repeat(b'x').take(LOG + 5000), None, Some(log.try_clone().unwrap()));
+        let console =
+            Console::start(io::repeat(b'x').take(LOG + 5000), None, Some(log.try_clone().unwrap()), None);
         let failed = console.finish().log_failed.unwrap().to_string();
         assert!(failed.contains("the rest is left out"), "{failed}");
         assert!((LOG - 4096..=LOG).contains(&log.seek(io::SeekFrom::End(0)).unwrap()));
@@ -134,14 +146,14 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_kept_readable() {
-        let kept = Console::start(&b"a\xffb"[..], None, None).finish().text;
+        let kept = Console::start(&b"a\xffb"[..], None, None, None).finish().text;
         assert_eq!(kept, "a\u{fffd}b");
     }
 
     #[test]
     fn a_log_that_cannot_be_written_is_told_of_and_costs_nothing_else() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let kept = Console::start(&b"text"[..], None, Some(full)).finish();
+        let kept = Console::start(&b"text"[..], None, Some(full), None).finish();
         assert_eq!(kept.text, "text");
         assert!(kept.log_failed.is_some());
     }

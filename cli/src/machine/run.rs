@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use hv_wire::{ExitKind, Report, VpReport};
 
 use super::command::Files;
-use super::console::Kept;
+use super::console::{Heard, Kept};
 use super::debugger::Door;
 use super::terminal::Keyboard;
 use super::{Console, Ram, Settings, Silence, Sink, command};
@@ -87,12 +87,13 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
 }
 
 impl Running {
-    /// Starts the machine with what is in `ram`. Its console is shown in `sink` and kept in `log`.
+    /// Starts the machine with what is in `ram`. Its console is shown in `sink` and kept in `log`, and `heard` is told of it.
     pub(crate) fn start(
         settings: &Settings,
         ram: Ram,
         sink: Sink,
         log: Option<File>,
+        heard: Heard,
     ) -> anyhow::Result<Self> {
         let orderly = interrupt::orderly();
         let path = ram.inherit()?;
@@ -111,7 +112,7 @@ impl Running {
             .context("cannot start QEMU")?;
         ram.disinherit()?;
         let debugger = debugger.map(Door::started);
-        let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log));
+        let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
         let keyboard = child.stdin.take().and_then(Keyboard::forward);
         Ok(Self {

@@ -17,6 +17,7 @@ use crate::symbols::Symbols;
 use crate::trace::Kept;
 use findings::Finding;
 use places::Places;
+pub(crate) use places::place;
 
 /// What the tool knows of a run that the hypervisor does not.
 #[derive(Debug)]

@@ -58,6 +58,11 @@ pub(super) struct Places<'s> {
     misfit: Cell<Option<u64>>,
 }
 
+/// Symbol and offset of an address in a guest whose VBAR_EL1 is `vbar`.
+pub(crate) fn place(symbols: &Symbols, pc: u64, vbar: u64) -> Option<String> {
+    Places::new(symbols).name(&Place { vbar, ..Place::at(pc) }, pc)
+}
+
 impl<'s> Places<'s> {
     pub(super) const fn new(symbols: &'s Symbols) -> Self {
         Self { symbols, misfit: Cell::new(None) }

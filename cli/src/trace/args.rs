@@ -1,6 +1,7 @@
 //! `hv trace`: a trace as text, filtered, or in numbers.
 
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hv_trace::{Kind, NO_VP, Record};
@@ -9,17 +10,22 @@ use serde_json::{Map, Value as Json, json};
 use super::decode::{self, Decoded, Value};
 use super::exits::{Exit as Ended, Exits};
 use super::file::{Packets, Reader};
+use super::lines::{self, Joined};
 use super::perfetto::{PlanRule, Run};
 use super::summary::Gathered;
+use super::{html, judge};
 use crate::exit::Exit;
 use crate::input::Input;
-use crate::report::fired;
+use crate::output::{self, Pending};
+use crate::report::{self, fired};
+use crate::symbols::Symbols;
 use crate::ui;
 
 /// Print what `hv boot --trace` recorded
 ///
-/// One line for each record: guest time in seconds, VP, kind, what it is about, and its values by name. The file itself
-/// opens in Perfetto (ui.perfetto.dev), too.
+/// One line for each exit with what it was about, and for each other record: guest time in seconds, VP, kind, what it is
+/// about, and its values by name. --html makes a page of it for a browser; the file itself opens in Perfetto
+/// (ui.perfetto.dev), too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = help())]
 pub(crate) struct Args {
@@ -41,6 +47,18 @@ pub(crate) struct Args {
     /// Only records up to this guest time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     to: Option<u64>,
+    /// Each record on a line of its own: exit, what it was about, and return
+    #[arg(long)]
+    records: bool,
+    /// Write a page for a browser, with everything in it: a lane for each VP, arrows, search
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["records", "json", "summary"])]
+    html: Option<PathBuf>,
+    /// Names for the guest's addresses on the page: an ELF file or a System.map; the trace has those that `hv boot` knew
+    #[arg(long, value_name = "FILE|-", requires = "html")]
+    symbols: Option<Input>,
+    /// Judge the guest by the rules of `hv boot --strict`, from the records; name what they do not tell
+    #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary", "records", "html"])]
+    strict: bool,
     /// Only numbers: records by kind, and how long exits took, by cause and by what they were about
     #[arg(long)]
     summary: bool,
@@ -72,6 +90,8 @@ Examples:
   cargo hv trace boot.pftrace --vp 1 --from 350ms --to 0.4
   cargo hv trace boot.pftrace --name offerchannel
   cargo hv trace boot.pftrace --summary
+  cargo hv trace boot.pftrace --html boot.html
+  cargo hv trace boot.pftrace --strict
 
 Exit codes: 0 success, 2 a bad option, or a file that is no good trace"
     )
@@ -131,14 +151,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     let reader = Reader::new(Packets::open(&args.file)?).with_context(|| args.file.to_string())?;
+    if args.strict {
+        let verdict = judge::judge(reader).with_context(|| format!("cannot judge {}", args.file))?;
+        ui::out(&if args.json { serde_json::to_string(&verdict)? + "\n" } else { verdict.to_string() });
+        return Ok(Exit::Success);
+    }
     let filter = Filter::new(args);
+    if let Some(page) = &args.html {
+        return write_page(args, reader, &filter, page);
+    }
     let explain = || format!("cannot print {}", args.file);
     if args.summary {
         let summary = filter.summary(reader).with_context(explain)?;
         ui::out(&if args.json { serde_json::to_string(&summary)? + "\n" } else { summary.to_string() });
         return Ok(Exit::Success);
     }
-    match filter.print(reader, BufWriter::new(ui::Output::default()), args.json) {
+    let form = match (args.json, args.records) {
+        (true, _) => Form::Json,
+        (false, true) => Form::Records,
+        (false, false) => Form::Joined,
+    };
+    match filter.print(reader, BufWriter::new(ui::Output::default()), form) {
         // Whoever read it has seen enough.
         Err(error)
             if error
@@ -149,6 +182,44 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         result => result.map(|()| Exit::Success).with_context(explain),
     }
+}
+
+/// Writes a page for a browser.
+fn write_page(
+    args: &Args,
+    reader: Reader<impl io::Read>,
+    filter: &Filter,
+    page: &Path,
+) -> anyhow::Result<Exit> {
+    output::check("page", "--html", page)?;
+    let symbols = args.symbols.as_ref().map(Symbols::read).transpose()?.unwrap_or_default();
+    let names = |pc, vectors| report::place(&symbols, pc, vectors);
+    let title = args.file.to_string();
+    let title =
+        Path::new(&title).file_name().map_or_else(|| title.clone(), |name| name.to_string_lossy().into());
+    let explain = || format!("cannot write the page {}", page.display());
+    let mut out = BufWriter::new(Pending::new(page).with_context(explain)?);
+    let shown = html::write(reader, filter, &title, &names, &mut out).with_context(explain)?;
+    let out = out.into_inner().map_err(|error| error.into_error());
+    out.and_then(Pending::commit).with_context(explain)?;
+    if shown.cut != 0 {
+        ui::note(&format!(
+            "the page has {} records, and no room for {} more: narrow with --from, --to, --vp or --kind",
+            shown.records, shown.cut
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+/// How records are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An exit with what it was about on one line.
+    Joined,
+    /// Each on a line.
+    Records,
+    /// Each as an object.
+    Json,
 }
 
 /// Which records are wanted.
@@ -197,7 +268,7 @@ impl Filter {
     }
 
     /// The record in words, if it is wanted.
-    fn pass(&self, run: &Run, record: &Record) -> Option<(u64, Decoded)> {
+    pub(super) fn pass(&self, run: &Run, record: &Record) -> Option<(u64, Decoded)> {
         let time = run.nanoseconds(record.time);
         if !self.has_time(time) || !self.has_vp(record.vp) {
             return None;
@@ -207,6 +278,11 @@ impl Filter {
         }
         let decoded = decode::decode(&record.what);
         self.has_name(&decoded).then_some((time, decoded))
+    }
+
+    /// Returns whether something of this time that the tool put together is wanted.
+    pub(super) fn takes(&self, time: u64, vp: u32, decoded: &Decoded) -> bool {
+        self.has_time(time) && self.has_vp(vp) && self.has_kind(decoded.kind) && self.has_name(decoded)
     }
 
     /// True of an exit that counts.
@@ -221,20 +297,27 @@ impl Filter {
         &self,
         mut reader: Reader<impl io::Read>,
         mut out: impl Write,
-        as_json: bool,
+        form: Form,
     ) -> anyhow::Result<()> {
         let run = reader.run().clone();
+        let as_json = form == Form::Json;
+        let mut joined = Joined::new(&run, self);
         for record in reader.by_ref() {
             let record = record?;
+            if form == Form::Joined {
+                joined.feed(&record, &mut out)?;
+                continue;
+            }
             let Some((time, decoded)) = self.pass(&run, &record) else { continue };
             if as_json {
                 serde_json::to_writer(&mut out, &object(time, record.vp, decoded))
                     .map_err(io::Error::from)?;
                 writeln!(out)?;
             } else {
-                writeln!(out, "{}", line(time, record.vp, &decoded))?;
+                writeln!(out, "{}", lines::line(&run, time, record.vp, &decoded))?;
             }
         }
+        joined.finish(&mut out)?;
         for PlanRule { rule, fired: count } in run.rules.iter().filter(|_| !as_json) {
             writeln!(out, "injected: {rule} {}", fired(*count))?;
         }
@@ -274,18 +357,6 @@ impl Filter {
         exits.finish(last).try_for_each(|exit| count(&mut gathered, &exit))?;
         Ok(gathered.summary(reader.run()))
     }
-}
-
-/// A record on a line.
-fn line(time: u64, vp: u32, decoded: &Decoded) -> String {
-    let Decoded { kind, name, fields } = decoded;
-    let vp = if vp == NO_VP { "-".to_owned() } else { vp.to_string() };
-    let mut line = format!("{:>3}.{:09} {vp} {kind:<19} {name}", time / 1_000_000_000, time % 1_000_000_000);
-    for (name, value) in fields {
-        line.push_str(&format!(" {name}={value}"));
-    }
-    line.truncate(line.trim_end().len());
-    line
 }
 
 /// A record as JSON.

@@ -1,25 +1,28 @@
 //! The records of a run: taken out of the rings while it goes on, kept in temporary files, merged at its end.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{cmp, mem};
 
 use anyhow::{Context as _, ensure};
-use hv_trace::{Raw, Record};
+use hv_trace::{Raw, Record, What};
 use hv_wire::TraceRing;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
+use super::console::{Console, Lines};
 use crate::machine::Ram;
 
 /// How long the rings are left alone when they were empty.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Records that are read at a time.
 const CHUNK: usize = 4096;
+/// Most places in the guest that are remembered, to be named.
+const MOST_PLACES: usize = 1 << 16;
 
 /// Where a run's rings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +39,19 @@ pub(crate) struct Region {
 #[derive(Debug)]
 pub(crate) struct Collector {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<Vec<Spool>>>>,
+    thread: Option<JoinHandle<anyhow::Result<(Vec<Spool>, Places)>>>,
+    lines: Lines,
 }
+
+/// Places in the guest, with VBAR_EL1 as it was there.
+type Places = HashMap<u64, u64>;
 
 /// What was recorded.
 #[derive(Debug)]
 pub(crate) struct Recording {
     spools: Vec<Spool>,
+    console: Console,
+    places: Places,
 }
 
 /// The records of one VP.
@@ -56,6 +65,8 @@ struct Spool {
     recorded: u64,
     /// Those of them that are not in the file, since the trace has its length.
     left_out: u64,
+    /// Time of the last record that was taken.
+    newest: u64,
 }
 
 /// A VP's ring, from the reading side.
@@ -72,19 +83,27 @@ impl Collector {
         let stop = Arc::new(AtomicBool::new(false));
         let spools = (0..region.vps).map(|vp| Spool::new(&region, vp)).collect::<anyhow::Result<Vec<_>>>()?;
         let flag = Arc::clone(&stop);
+        let newest = Arc::new(AtomicU64::new(0));
+        let lines = Lines::new(Arc::clone(&newest))?;
         let thread = std::thread::Builder::new()
             .name("trace".into())
-            .spawn(move || drain(&ram, spools, limit, &flag))?;
-        Ok(Self { stop, thread: Some(thread) })
+            .spawn(move || drain(&ram, spools, limit, &newest, &flag))?;
+        Ok(Self { stop, thread: Some(thread), lines })
+    }
+
+    /// Returns what is to be told of the guest's console.
+    pub(crate) fn console(&self) -> Box<dyn FnMut(&[u8]) + Send> {
+        let lines = self.lines.clone();
+        Box::new(move |bytes| lines.hear(bytes))
     }
 
     /// Takes what is left in the rings. The machine has ended.
     pub(crate) fn finish(mut self) -> anyhow::Result<Recording> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take().context("the trace was taken before")?;
-        let spools =
+        let (spools, places) =
             thread.join().map_err(|_| anyhow::anyhow!("the thread that keeps the trace panicked"))??;
-        Ok(Recording { spools })
+        Ok(Recording { spools, places, console: self.lines.finish()? })
     }
 }
 
@@ -95,17 +114,27 @@ impl Drop for Collector {
 }
 
 /// Empties the rings until the machine has ended and they are empty.
-fn drain(ram: &Ram, mut spools: Vec<Spool>, limit: u64, stop: &AtomicBool) -> anyhow::Result<Vec<Spool>> {
+///
+/// `newest` is kept at the time of the newest record that was taken.
+fn drain(
+    ram: &Ram,
+    mut spools: Vec<Spool>,
+    limit: u64,
+    newest: &AtomicU64,
+    stop: &AtomicBool,
+) -> anyhow::Result<(Vec<Spool>, Places)> {
+    let mut places = Places::new();
     let mut room = limit / mem::size_of::<Raw>() as u64;
     loop {
         // What was written before the end is seen after it.
         let last = stop.load(Ordering::Acquire);
         let mut found = false;
         for spool in &mut spools {
-            found |= spool.take(ram, &mut room)?;
+            found |= spool.take(ram, &mut room, &mut places)?;
+            newest.fetch_max(spool.newest, Ordering::Relaxed);
         }
         if last {
-            return Ok(spools);
+            return Ok((spools, places));
         }
         if !found {
             std::thread::sleep(PAUSE);
@@ -124,11 +153,11 @@ impl Spool {
         ensure!(ring.capacity != 0, "the trace buffer is too small");
         let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
         let buffer = vec![Raw::new_zeroed(); CHUNK];
-        Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0, left_out: 0 })
+        Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0, left_out: 0, newest: 0 })
     }
 
     /// Takes the records that are there now, and keeps those for which there is room; false if there are none.
-    fn take(&mut self, ram: &Ram, room: &mut u64) -> anyhow::Result<bool> {
+    fn take(&mut self, ram: &Ram, room: &mut u64, places: &mut Places) -> anyhow::Result<bool> {
         let ring = &mut self.ring;
         let capacity = ring.capacity;
         // A read of eight bytes is not promised to be atomic, and a torn one may lie too far ahead; two of them are not both
@@ -144,6 +173,8 @@ impl Spool {
             ram.read_into(address, records.as_mut_bytes())?;
             let fits = count.min(*room);
             let kept = &records[..usize::try_from(fits)?];
+            kept.iter().for_each(|raw| note(places, &Record::decode(raw).what));
+            self.newest = kept.last().map_or(self.newest, |raw| raw.time);
             self.file.write_all(kept.as_bytes()).context("cannot keep the trace")?;
             *room -= fits;
             self.left_out += count - fits;
@@ -163,6 +194,26 @@ impl Spool {
     }
 }
 
+/// Remembers the place of a record.
+fn note(places: &mut Places, what: &What) {
+    let (pc, vectors) = match *what {
+        What::Exit { pc, vectors, .. } => (pc, vectors),
+        What::Finding { pc, callers, .. } | What::Fault { pc, callers, .. } => {
+            let vectors = places.get(&pc).copied().unwrap_or_default();
+            for caller in callers.into_iter().filter(|caller| *caller != 0) {
+                if places.len() < MOST_PLACES {
+                    places.entry(caller).or_insert(vectors);
+                }
+            }
+            return;
+        }
+        _ => return,
+    };
+    if places.len() < MOST_PLACES || places.contains_key(&pc) {
+        places.insert(pc, vectors);
+    }
+}
+
 impl Ring {
     fn head(&self, ram: &Ram) -> anyhow::Result<u64> {
         Ok(*ram.read(self.base + mem::offset_of!(TraceRing, head) as u64)?)
@@ -174,6 +225,18 @@ impl Ring {
 }
 
 impl Recording {
+    /// Records of the console.
+    pub(crate) const fn console(&self) -> u64 {
+        self.console.records
+    }
+
+    /// Places in the guest, with VBAR_EL1 as it was there, in the order of their addresses.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut places: Vec<_> = self.places.iter().map(|(pc, vectors)| (*pc, *vectors)).collect();
+        places.sort_unstable();
+        places.into_iter()
+    }
+
     /// Records that each VP wrote.
     pub(crate) fn recorded(&self) -> Vec<u64> {
         self.spools.iter().map(|spool| spool.recorded).collect()
@@ -191,7 +254,8 @@ impl Recording {
 
     /// All records in the order of their times.
     pub(crate) fn merged(self) -> anyhow::Result<Merged> {
-        let inputs = self.spools.into_iter().map(Spool::rewound).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut inputs = self.spools.into_iter().map(Spool::rewound).collect::<anyhow::Result<Vec<_>>>()?;
+        inputs.push(BufReader::with_capacity(1 << 16, self.console.file));
         let mut merged = Merged { inputs, next: BinaryHeap::new() };
         for index in 0..merged.inputs.len() {
             merged.read(index)?;
@@ -213,7 +277,7 @@ struct Next {
 }
 
 impl Next {
-    /// The earliest is the greatest; of two at the same time, that of the first VP.
+    /// The earliest is the greatest; of two at the same time, that of the first VP, and the console's last.
     fn key(&self) -> cmp::Reverse<(u64, usize)> {
         cmp::Reverse((self.record.time, self.input))
     }
@@ -262,7 +326,6 @@ impl Iterator for Merged {
 
 #[cfg(test)]
 mod tests {
-    use hv_trace::What;
     use hv_wire::platform::RAM_BASE;
 
     use super::*;
@@ -308,6 +371,11 @@ mod tests {
         (0..2).map(|vp| Spool::new(&REGION, vp).unwrap()).collect()
     }
 
+    fn recording(spools: Vec<Spool>) -> Recording {
+        let lines = Lines::new(Arc::default()).unwrap();
+        Recording { spools, places: Places::new(), console: lines.finish().unwrap() }
+    }
+
     #[test]
     fn records_come_out_in_the_order_of_their_times() {
         let ram = ram();
@@ -319,11 +387,11 @@ mod tests {
                 second.push(round * 100 + time * 2);
             }
             for spool in &mut spools {
-                assert!(spool.take(&ram, &mut 1000).unwrap());
-                assert!(!spool.take(&ram, &mut 1000).unwrap());
+                assert!(spool.take(&ram, &mut 1000, &mut Places::new()).unwrap());
+                assert!(!spool.take(&ram, &mut 1000, &mut Places::new()).unwrap());
             }
         }
-        let recording = Recording { spools };
+        let recording = recording(spools);
         assert_eq!(recording.recorded(), [400, 400]);
         assert_eq!(recording.dropped(&ram).unwrap(), [0, 0]);
         let times: Vec<u64> = recording.merged().unwrap().map(|record| record.unwrap().time).collect();
@@ -339,10 +407,10 @@ mod tests {
             source.push(time);
         }
         let mut spools = spools();
-        assert!(spools[1].take(&ram, &mut 1000).unwrap());
+        assert!(spools[1].take(&ram, &mut 1000, &mut Places::new()).unwrap());
         source.push(100);
-        assert!(spools[1].take(&ram, &mut 1000).unwrap());
-        let recording = Recording { spools };
+        assert!(spools[1].take(&ram, &mut 1000, &mut Places::new()).unwrap());
+        let recording = recording(spools);
         assert_eq!(recording.recorded(), [0, CAPACITY + 1]);
         assert_eq!(recording.dropped(&ram).unwrap(), [0, 100 - CAPACITY]);
         assert_eq!(recording.merged().unwrap().last().unwrap().unwrap().time, 100);
@@ -353,7 +421,7 @@ mod tests {
         let ram = ram();
         ram.write(REGION.base, &u64::MAX.to_le_bytes()).unwrap();
         let mut spool = Spool::new(&REGION, 0).unwrap();
-        assert!(spool.take(&ram, &mut 1000).unwrap());
+        assert!(spool.take(&ram, &mut 1000, &mut Places::new()).unwrap());
         assert_eq!(spool.recorded, CAPACITY);
     }
 
@@ -367,10 +435,10 @@ mod tests {
             (0..20).for_each(|time| first.push(round * 100 + time));
             (0..20).for_each(|time| second.push(round * 100 + time));
             for spool in &mut spools {
-                assert!(spool.take(&ram, &mut room).unwrap());
+                assert!(spool.take(&ram, &mut room, &mut Places::new()).unwrap());
             }
         }
-        let recording = Recording { spools };
+        let recording = recording(spools);
         assert_eq!((recording.recorded(), recording.left_out()), (vec![60, 60], vec![20, 30]));
         assert_eq!(recording.dropped(&ram).unwrap(), [0, 0]);
         assert_eq!(recording.merged().unwrap().count(), 70);

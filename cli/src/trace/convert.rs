@@ -40,13 +40,22 @@ const NAMES: usize = super::check::MOST_NAMES - 2 * hv_trace::Kind::ALL.len();
 /// Bytes that one record and the end of the file need at most.
 const MARGIN: u64 = 1 << 16;
 
-/// Writes the trace of a run, of `limit` bytes at most, and gives the number of records that it has no room for.
+/// What a trace has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Records.
+    pub(crate) records: u64,
+    /// Records of VPs for which there was no room.
+    pub(crate) left_out: u64,
+}
+
+/// Writes the trace of a run, of `limit` bytes at most.
 pub(crate) fn write(
     out: impl Write,
     run: Run,
     limit: u64,
     records: impl Iterator<Item = anyhow::Result<Record>>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Written> {
     let mut writer = Writer::new(out);
     let first = TracePacket { run: Some(run.clone()), ..packet(INCREMENTAL_STATE_CLEARED) };
     writer.packet(&first)?;
@@ -70,8 +79,10 @@ pub(crate) fn write(
         closed = closed || cut(&converter);
         if closed {
             full = true;
-            if let Some(count) = converter.run.left_out.get_mut(record.vp as usize) {
-                *count += 1;
+            match converter.run.left_out.get_mut(record.vp as usize) {
+                Some(count) => *count += 1,
+                // The tool's own are not the guest's: there are as many as are in the file.
+                None => converter.run.console = converter.run.console.saturating_sub(1),
             }
             continue;
         }
@@ -246,18 +257,19 @@ impl<W: Write> Converter<W> {
         })
     }
 
-    fn finish(mut self, last: u64, full: bool) -> anyhow::Result<u64> {
+    fn finish(mut self, last: u64, full: bool) -> anyhow::Result<Written> {
         let open: Vec<Exit> = std::mem::take(&mut self.exits).finish(last).collect();
         for exit in open {
             self.exit(&exit)?;
         }
         self.writer.close_batch()?;
         let left_out = self.run.all_left_out();
+        let records = self.run.all_recorded().saturating_sub(left_out);
         if full {
             self.writer.packet(&TracePacket { run: Some(self.run), ..packet(0) })?;
         }
         self.writer.finish()?;
-        Ok(left_out)
+        Ok(Written { records, left_out })
     }
 }
 

@@ -39,6 +39,12 @@ impl Run {
         self.recorded.iter().fold(self.console, |sum, &count| sum.saturating_add(count))
     }
 
+    /// The name of a place in the guest, if that is known.
+    pub(super) fn place(&self, pc: u64) -> Option<&str> {
+        let place = self.places.binary_search_by_key(&pc, |place| place.pc).ok()?;
+        self.places.get(place).map(|place| &*place.name)
+    }
+
     /// Fails where a file says of its run what no run can be.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(
@@ -183,7 +189,7 @@ impl<R: io::Read> Reader<R> {
             let Some(bytes) = self.packets.next()? else { return Ok(None) };
             let packet = OwnPacket::decode(&*bytes).context("the trace is damaged")?;
             if let Some(run) = packet.run {
-                self.run.left_out = run.left_out;
+                (self.run.left_out, self.run.console) = (run.left_out, run.console);
             }
             let chunks = packet.records.chunks_exact(size_of::<Raw>());
             ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a part of a record");

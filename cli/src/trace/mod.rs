@@ -3,11 +3,15 @@
 mod args;
 mod check;
 mod collect;
+mod console;
 mod convert;
 mod decode;
 mod exits;
 mod file;
 mod flows;
+mod html;
+mod judge;
+mod lines;
 mod perfetto;
 #[cfg(test)]
 mod samples;
@@ -19,6 +23,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use check::Checked;
+use convert::Written;
 use serde::Serialize;
 
 pub(crate) use args::{Args, run};
@@ -27,7 +32,8 @@ pub(crate) use collect::{Collector, Region};
 use crate::input::Input;
 use crate::machine::{Outcome, Ram};
 use crate::output::Pending;
-use perfetto::{PlanRule, Run};
+use crate::symbols::Symbols;
+use perfetto::{NamedPlace, PlanRule, Run};
 
 /// What `hv boot` has to say about a trace.
 #[derive(Debug, Clone, Serialize)]
@@ -42,15 +48,23 @@ pub(crate) struct Kept {
     pub(crate) left_out: u64,
 }
 
+/// What is known of a run beside its outcome.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    /// The rules of the plan of faults.
+    pub(crate) rules: &'a [String],
+    /// Bytes of the guest's memory.
+    pub(crate) memory: u64,
+    /// The guest's symbols.
+    pub(crate) symbols: &'a Symbols,
+}
+
 /// Writes the trace of a run that has ended.
-///
-/// `rules` are those of the plan of faults, `memory` is how much the guest has.
 pub(crate) fn keep(
     collector: Collector,
     ram: &Ram,
     outcome: &Outcome,
-    rules: &[String],
-    memory: u64,
+    about: &About<'_>,
     (file, limit): (&Path, u64),
 ) -> anyhow::Result<Kept> {
     let recording = collector.finish()?;
@@ -62,27 +76,31 @@ pub(crate) fn keep(
         recorded: recording.recorded(),
         dropped: recording.dropped(ram)?,
         left_out: recording.left_out(),
-        rules: rules
+        rules: about
+            .rules
             .iter()
             .zip(outcome.report.rules_fired)
             .map(|(rule, fired)| PlanRule { rule: rule.clone(), fired })
             .collect(),
         ram_base: hv_wire::platform::GUEST_RAM_BASE,
-        ram_size: memory,
-        ..Run::default()
+        ram_size: about.memory,
+        console: recording.console(),
+        places: recording.places().filter_map(|(pc, vectors)| named(about.symbols, pc, vectors)).collect(),
     };
-    let (records, dropped) = (run.all_recorded(), run.all_dropped());
+    let dropped = run.all_dropped();
     let explain = || format!("cannot write the trace to {}", file.display());
     let mut out = BufWriter::new(Pending::new(file).with_context(explain)?);
-    let left_out = convert::write(&mut out, run, limit, recording.merged()?).with_context(explain)?;
+    let Written { records, left_out } =
+        convert::write(&mut out, run, limit, recording.merged()?).with_context(explain)?;
     let out = out.into_inner().map_err(|error| error.into_error());
     out.and_then(Pending::commit).with_context(explain)?;
-    Ok(Kept {
-        file: file.display().to_string(),
-        records: records.saturating_sub(left_out),
-        dropped,
-        left_out,
-    })
+    Ok(Kept { file: file.display().to_string(), records, dropped, left_out })
+}
+
+/// The name of a place in a guest whose VBAR_EL1 was this.
+fn named(symbols: &Symbols, pc: u64, vectors: u64) -> Option<NamedPlace> {
+    let name = crate::report::place(symbols, pc, vectors)?;
+    Some(NamedPlace { pc, name })
 }
 
 /// Looks whether a file is a good trace.

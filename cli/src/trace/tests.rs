@@ -4,7 +4,7 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_trace::{BODY, Cause, Conduit, Kind, Payload, Raw, Record, Trap, What};
 
-use super::args::Filter;
+use super::args::{Filter, Form};
 use super::file::{Packets, Reader, Writer};
 use super::perfetto::{Run, TracePacket};
 use super::samples::*;
@@ -53,7 +53,8 @@ fn written(records: &[Record]) -> Vec<u8> {
 
 fn printed(bytes: &[u8], filter: &Filter, json: bool) -> String {
     let mut out = Vec::new();
-    filter.print(Reader::new(Packets::new(bytes)).unwrap(), &mut out, json).unwrap();
+    let form = if json { Form::Json } else { Form::Records };
+    filter.print(Reader::new(Packets::new(bytes)).unwrap(), &mut out, form).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -125,6 +126,49 @@ fn the_text_has_names_from_the_abi() {
     assert!(lines[14].contains("smccc               SYSTEM_OFF by=hvc"), "{}", lines[14]);
 }
 
+fn joined(records: &[Record], filter: &Filter) -> Vec<String> {
+    let mut out = Vec::new();
+    filter.print(Reader::new(Packets::new(&*written(records))).unwrap(), &mut out, Form::Joined).unwrap();
+    String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_exit_its_call_and_the_return_are_one_line() {
+    let lines = joined(&story(), &Filter::default());
+    assert_eq!(
+        lines[1],
+        "  0.000001000 0 hypercall           HVCALL_POST_MESSAGE hvc=1 input=0x1000 output=0x2000 \
+         status=HV_STATUS_SUCCESS exit=\"hvc #1\" pc=0xffff800000001234 took=0.0us"
+    );
+    // What the call led to stands behind it, and the other VP's exit in its turn.
+    let kinds: Vec<&str> = lines.iter().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "reset",
+            "hypercall",
+            "message-delivered",
+            "interrupt-asserted",
+            "message-posted",
+            "interrupt-own",
+            "interrupt-injected",
+            "exit",
+            "vp-offline",
+            "smccc"
+        ]
+    );
+    // One that never ends has no duration.
+    assert!(lines[9].contains("SYSTEM_OFF by=hvc") && !lines[9].contains("took="), "{}", lines[9]);
+    assert_eq!(joined(&story(), &Filter::named("post_message")).len(), 1);
+}
+
+#[test]
+fn an_exit_without_end_holds_back_no_more_than_it_may() {
+    let mut records = vec![exit(1, 1000, Trap::Other)];
+    records.extend((0..40_000).map(|n| hypercall(0, 2000 + n, 0x5c)));
+    assert_eq!(joined(&records, &Filter::default()).len(), records.len());
+}
+
 #[test]
 fn a_name_finds_the_record() {
     let bytes = written(&story());
@@ -172,7 +216,7 @@ fn a_damaged_trace_is_an_error_and_no_panic() {
         let mut bytes = bytes.clone();
         bytes[place] ^= 0x55;
         if let Ok(reader) = Reader::new(Packets::new(&*bytes)) {
-            let _ = Filter::default().print(reader, std::io::sink(), false);
+            let _ = Filter::default().print(reader, std::io::sink(), Form::Joined);
         }
         let _ = check::check(Packets::new(&*bytes));
     }
@@ -257,7 +301,7 @@ fn a_trace_has_a_longest_length_whatever_the_guest_does() {
     let records = (0..count).map(|n| Ok(record(0, 2000 + n, smccc(0x8600_0000 + n as u32))));
     let mut bytes = Vec::new();
     let run = Run { recorded: vec![count, 0], ..run() };
-    let left_out = convert::write(&mut bytes, run, LIMIT, records).unwrap();
+    let left_out = convert::write(&mut bytes, run, LIMIT, records).unwrap().left_out;
     assert!((1..count).contains(&left_out) && bytes.len() as u64 <= LIMIT, "{left_out}, {}", bytes.len());
     let found = check::check(Packets::new(&*bytes)).unwrap();
     assert_eq!(found.run.all_left_out(), left_out);

@@ -10,7 +10,7 @@ use hv_trace::{Payload, Record, TimerChange, What};
 use hv_vmbus::{Event as Bus, Reason};
 
 use crate::event::BusEvent;
-use crate::strict::{Finding, Judge};
+use crate::strict::{Finding, Judge, Rule, rules};
 
 const fn convention(convention: Convention) -> hv_trace::Convention {
     match convention {
@@ -151,15 +151,26 @@ const CRASH_TEXT: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Replay<const VPS: usize> {
     judge: Judge<VPS>,
+    /// It is known where the guest's memory is.
+    memory: bool,
     /// By VP: length of the text that belongs to its next crash.
     texts: [usize; VPS],
 }
 
 impl<const VPS: usize> Replay<VPS> {
-    /// Makes a judge for a guest whose memory is one range.
+    /// Makes a judge for a guest whose memory is one range; of no bytes if that is not known.
     #[must_use]
     pub const fn new(ram_base: u64, ram_size: u64) -> Self {
-        Self { judge: Judge::new(ram_base, ram_size), texts: [0; VPS] }
+        Self { judge: Judge::new(ram_base, ram_size), memory: ram_size != 0, texts: [0; VPS] }
+    }
+
+    /// Returns the rules that cannot be judged, and why. All others can be judged from records alone.
+    pub fn not_judged(&self) -> impl Iterator<Item = (&'static Rule, &'static str)> {
+        let unknown = !self.memory;
+        [&rules::PAGE_OUTSIDE, &rules::PAGE_UNITS]
+            .into_iter()
+            .filter(move |_| unknown)
+            .map(|rule| (rule, "the trace does not say where the guest's memory is"))
     }
 
     /// Judges the next record of all VPs' in the order of their times.
@@ -173,6 +184,13 @@ impl<const VPS: usize> Replay<VPS> {
         // The judge looks at the text's length alone.
         static TEXT: [u8; CRASH_TEXT] = [b' '; CRASH_TEXT];
         let text = self.texts.get(record.vp as usize).map_or(&[][..], |&length| &TEXT[..length]);
+        let knows_memory = self.memory;
+        let found = &mut |finding: Finding| {
+            let place = [&rules::PAGE_OUTSIDE, &rules::PAGE_UNITS].contains(&finding.rule);
+            if knows_memory || !place {
+                found(finding);
+            }
+        };
         if let Some(event) = event(record, text) {
             self.judge.event(&event, found);
         } else if let Some(event) = bus_event(&record.what) {

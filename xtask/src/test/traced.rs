@@ -1,8 +1,10 @@
 //! Runs that are traced.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::context::{Booted, Context};
@@ -17,6 +19,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("trace/hotplug", hotplug),
         Step::new("trace/stress", stress),
         Step::new("trace/limit", limit),
+        Step::new("trace/strict", strict),
+        Step::new("trace/html", html).slow(),
     ]
 }
 
@@ -111,9 +115,15 @@ fn stock(context: &Context) -> anyhow::Result<()> {
         Ok(done.stdout)
     };
     ensure!(print(&["--check"])?.starts_with("a good trace: "), "hv trace --check does not say so");
-    let lines = print(&[])?.lines().count() as u64;
+    let lines = print(&["--records"])?.lines().count() as u64;
     let records = found.number("recorded");
     ensure!(lines == records, "{lines} lines for {records} records");
+    ensure!(found.count("console") > 100, "the trace has no console");
+    // An exit, what it was about, and the return are one line, which says where the guest was.
+    let calls = print(&["--kind", "hypercall", "--name", "hvcall_post_message"])?;
+    let first = calls.lines().next().unwrap_or_default();
+    let whole = first.contains(" exit=") && first.contains(" took=") && first.contains("hv_do_hypercall");
+    ensure!(whole, "no exit, no duration or no symbol in {first:?}");
     let posted = print(&["--kind", "message-posted", "--name", "initiate_contact"])?;
     ensure!(posted.contains("CHANNELMSG_INITIATE_CONTACT connection=0x4"), "no contact in {posted:?}");
     let summary: Value = serde_json::from_str(&print(&["--summary", "--json"])?)?;
@@ -179,5 +189,63 @@ fn limit(context: &Context) -> anyhow::Result<()> {
     ensure!(names.len() > 200, "only {} functions were called", names.len());
     let summary: Value = serde_json::from_str(&context.hv(&["trace", &name, "--summary", "--json"])?.stdout)?;
     ensure!(summary["left_out"] == left_out, "the summary does not count what was left out: {summary}");
+/// The judge finds in the records what it found while the guest ran. One VP: the order in which VPs are judged is that of their records
+/// only as far as a counter tells.
+fn strict(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("strict.pftrace");
+    let name = file.to_string_lossy().into_owned();
+    let booted = program(context, "stress", &["--vps", "1", "--strict", "--trace", &name])?;
+    booted.ended(Exit::Success, "power-off")?;
+    let done = context.hv(&["trace", &name, "--strict", "--json"])?;
+    ensure!(done.code == Some(Exit::Success as i32), "hv trace --strict failed: {}", done.stderr);
+    let verdict: Value = serde_json::from_str(&done.stdout)?;
+    let rules = |findings: &Value| -> BTreeMap<String, u64> {
+        let rows = findings.as_array().into_iter().flatten();
+        let counts = rows.filter_map(|row| Some((row["rule"].as_str()?.to_owned(), row["count"].as_u64()?)));
+        counts.collect()
+    };
+    let (online, offline) = (rules(&booted.json["findings"]), rules(&verdict["findings"]));
+    ensure!(online.len() >= 10, "the guest breaks too few rules: {online:?}");
+    ensure!(online == offline, "online {online:?}, in the records {offline:?}");
+    ensure!(verdict["gaps"] == serde_json::json!([]), "records are missing: {}", verdict["gaps"]);
+    ensure!(
+        verdict["not_judged"] == serde_json::json!([]),
+        "rules are not judged: {}",
+        verdict["not_judged"]
+    );
+    Ok(())
+}
+
+/// The page of a trace opens in a browser, shows all of it, and finds what is searched for.
+fn html(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let file = folder.join("page.pftrace").to_string_lossy().into_owned();
+    let page = folder.join("page.html").to_string_lossy().into_owned();
+    let options = ["--vps", "2", "--append", "stress.random=2000", "--strict", "--trace", &file];
+    program(context, "stress", &options)?.ended(Exit::Success, "power-off")?;
+    let done = context.hv(&["trace", &file, "--html", &page])?;
+    ensure!(done.code == Some(Exit::Success as i32), "hv trace --html failed: {}", done.stderr);
+    let check = context.hv(&["trace", "--check", "--json", &file])?;
+    let found = Checked(serde_json::from_str(&check.stdout)?);
+    let profile = folder.join("profile").to_string_lossy().into_owned();
+    let shown = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--window-size=1600,900", "--virtual-time-budget=60000", "--dump-dom"])
+        .arg(format!("--user-data-dir={profile}"))
+        .arg(format!("file://{page}#q=finding"))
+        .output()
+        .context("cannot start chromium: apt-get install chromium")?;
+    let dom = String::from_utf8_lossy(&shown.stdout);
+    ensure!(shown.status.success(), "chromium failed: {}", String::from_utf8_lossy(&shown.stderr));
+    let said = |name: &str| -> u64 {
+        let value = dom.split_once(&format!("data-{name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        value.and_then(|(value, _)| value.parse().ok()).unwrap_or_default()
+    };
+    ensure!(dom.contains("data-ready=\"yes\""), "the page is not ready: {dom:.2000}");
+    ensure!(said("exits") == found.number("slices"), "{} exits are shown", said("exits"));
+    ensure!(said("found") >= found.count("finding").max(1), "{} findings are found", said("found"));
+    ensure!(said("problems") >= said("found"), "{} problems are shown", said("problems"));
+    ensure!(dom.contains("class=\"row bad"), "no finding is listed");
     Ok(())
 }
