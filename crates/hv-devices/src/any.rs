@@ -18,8 +18,10 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Any {
     kind: Kind,
-    /// What it was when it was made: a reset makes it that again.
+    /// What it was when it was put here: a reset makes it that again.
     first: Kind,
+    /// What it was when it was made.
+    made: Kind,
 }
 
 impl Any {
@@ -35,7 +37,14 @@ impl Any {
     }
 
     const fn new(kind: Kind) -> Self {
-        Self { kind, first: kind }
+        Self { kind, first: kind, made: kind }
+    }
+}
+
+impl Any {
+    /// Puts another device into the place. A place whose saved state is refused has the first one again.
+    pub fn replace(&mut self, other: Self) {
+        *self = Self { made: self.made, ..other };
     }
 }
 
@@ -127,7 +136,11 @@ impl Device for Any {
     }
 
     fn reset(&mut self) {
-        *self = Self::new(self.first);
+        self.kind = self.first;
+    }
+
+    fn renew(&mut self) {
+        *self = Self::new(self.made);
     }
 
     fn save(&self, w: &mut Writer<'_>) {
@@ -152,7 +165,7 @@ impl Device for Any {
             }
             _ => return Err(RestoreError::Invalid("kind of a device")),
         };
-        *self = Self::new(kind);
+        (self.kind, self.first) = (kind, kind);
         Ok(())
     }
 }

@@ -447,7 +447,7 @@ impl Machine<'_> {
 
     pub(crate) fn image(&self) -> Vec<u8> {
         let mut image = Vec::new();
-        self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes));
+        self.partition.save(self.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
         image
     }
 

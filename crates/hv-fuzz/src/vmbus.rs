@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 
 use hv_devices::any::{Any, Offer};
 use hv_memory::save::{Reader, Writer};
-use hv_vmbus::{Bus, Config, DeviceId, Event, Port, Posted, Slot, protocol};
+use hv_vmbus::{
+    Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Slot, Started, Token, protocol,
+};
 
 use crate::input::{Input, SPLIT};
 use crate::memory::Memory;
@@ -28,6 +30,12 @@ struct Partition {
     /// Messages that still fit.
     room: Cell<usize>,
     received: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Backend<Never> for Partition {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
 }
 
 impl Port for Partition {

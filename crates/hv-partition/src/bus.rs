@@ -1,60 +1,45 @@
-//! The VMBus server of a partition: who calls it, and when.
+//! The VMBus of a partition: its server with its devices, and who calls it.
 //!
-//! The server has its own locks, which are taken before a VP's lock and never after. Its deadline is carried by a VP: one
-//! that runs, and for as long as it does.
+//! The server has its own locks, which are taken before a VP's lock and never after.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_devices::any::{Any, Offer};
-use hv_host::{Deadline, Host, Power};
+use hv_host::{Host, RawMutex};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::vmbus::{ChannelId, Version};
-use hv_vmbus::{DeviceId, Refused, Slot};
-use lock_api::{Mutex, RawMutex};
+use hv_tlfs::vmbus::{ChannelId, ChannelOffer, Version};
+use hv_vmbus::{BusError, Device, DeviceId, DeviceSet, Devices, Io, Refused, Slot};
 
 use crate::event::{BusEvent, BusObserver};
-use crate::joined::Joined;
-use crate::port::ServerPort;
+use crate::port::{HostBackend, ServerPort};
+use crate::served::{AnyBus, Served};
 
-/// Places for devices.
-const DEVICES: usize = 8;
+/// Places for small devices, which are chosen while the host runs.
+pub type SmallDevices<R, const PLACES: usize = 8> = [Slot<R, Any>; PLACES];
 
-/// The VMBus server of a partition.
-pub(crate) type Server<R> = hv_vmbus::Bus<R, [Slot<R, Any>; DEVICES]>;
-
-/// Least time, in 100 ns, before a device with more to do goes on: the VP gets to run in between.
-const LEAST_INTERVAL: u64 = 200;
-/// No VP.
-const NONE: usize = usize::MAX;
-/// No deadline: [`Deadline::at`] makes never of it.
-const NEVER: u64 = u64::MAX;
-
-/// The VMBus of a partition: its server, with what can be known of that without its lock.
+/// The VMBus of a partition, with the devices `D`.
 ///
-/// It stands beside the [`Partition`](crate::Partition) because it is large: make it a static.
-pub struct Bus<R> {
-    config: Option<hv_vmbus::Config>,
-    server: Server<R>,
-    offers: &'static [Offer],
-    /// Reference time of the server's deadline.
-    deadline: AtomicU64,
-    /// The VP whose deadline includes the server's.
-    carrier: AtomicUsize,
-    /// Held while the carrier is chosen.
-    carrying: Mutex<R, ()>,
+/// It stands beside the [`Partition`](crate::Partition) because it is large: make it a static. `R`, `GPADLS` and `WORDS` are
+/// those of [`hv_vmbus::Bus`]. Compose a set of devices with [`hv_vmbus::devices!`]; without a choice there are 8 places for
+/// small ones.
+pub struct Bus<R, D = SmallDevices<R>, const GPADLS: usize = 16, const WORDS: usize = 1024> {
+    exists: bool,
+    server: hv_vmbus::Bus<R, D, GPADLS, WORDS>,
 }
 
-impl<R: RawMutex> fmt::Debug for Bus<R> {
+impl<R, D, const GPADLS: usize, const WORDS: usize> fmt::Debug for Bus<R, D, GPADLS, WORDS>
+where
+    hv_vmbus::Bus<R, D, GPADLS, WORDS>: fmt::Debug,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fields = f.debug_struct("Bus");
-        fields.field("config", &self.config).field("server", &"hv_vmbus::Bus");
-        fields.field("deadline", &self.deadline()).field("carrier", &self.carrier).finish()
+        f.debug_struct("Bus").field("exists", &self.exists).field("server", &self.server).finish()
     }
 }
 
-impl<R: RawMutex> Bus<R> {
+impl<R: RawMutex, const PLACES: usize, const GPADLS: usize, const WORDS: usize>
+    Bus<R, SmallDevices<R, PLACES>, GPADLS, WORDS>
+{
     /// Makes a bus without devices; `None`: there is no VMBus, and its connections do not exist.
     #[must_use]
     pub const fn new(config: Option<hv_vmbus::Config>) -> Self {
@@ -64,265 +49,248 @@ impl<R: RawMutex> Bus<R> {
     /// Makes a bus that offers these devices from the start.
     ///
     /// # Panics
-    /// If there are more of them than the bus has places, which is 8.
+    /// If there are more of them than the bus has places.
     #[must_use]
-    pub const fn with_offers(config: Option<hv_vmbus::Config>, offers: &'static [Offer]) -> Self {
-        assert!(offers.len() <= DEVICES, "more offers than places for devices");
+    pub const fn with_offers(config: Option<hv_vmbus::Config>, offers: &[Offer]) -> Self {
+        assert!(offers.len() <= PLACES, "more offers than places for devices");
+        let mut places = [const { Slot::new(Any::SILENT) }; PLACES];
+        let mut at = 0;
+        while at < offers.len() {
+            // Forgotten, since a lock may have a destructor, which cannot run in a constant.
+            core::mem::forget(core::mem::replace(
+                &mut places[at],
+                Slot::offering(offers[at].device, offers[at].channel),
+            ));
+            at += 1;
+        }
+        Self::with_devices(config, places)
+    }
+}
+
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
+    /// Makes a bus with these devices; `None`: there is no VMBus, and its connections do not exist.
+    ///
+    /// # Panics
+    /// As [`hv_vmbus::Bus::new`].
+    #[must_use]
+    pub const fn with_devices(config: Option<hv_vmbus::Config>, devices: D) -> Self {
         let known = match config {
             Some(config) => config,
             None => hv_vmbus::Config::DEFAULT,
         };
-        let devices = Self::places(offers);
-        Self {
-            config,
-            server: hv_vmbus::Bus::new(known, devices),
-            offers,
-            deadline: AtomicU64::new(NEVER),
-            carrier: AtomicUsize::new(NONE),
-            carrying: Mutex::new(()),
-        }
+        Self { exists: config.is_some(), server: hv_vmbus::Bus::new(known, devices) }
     }
 
-    const fn places(offers: &'static [Offer]) -> [Slot<R, Any>; DEVICES] {
-        [
-            place(offers, 0),
-            place(offers, 1),
-            place(offers, 2),
-            place(offers, 3),
-            place(offers, 4),
-            place(offers, 5),
-            place(offers, 6),
-            place(offers, 7),
-        ]
+    /// The devices.
+    #[must_use]
+    pub const fn devices(&self) -> &D {
+        self.server.devices()
     }
 
-    pub(crate) const fn exists(&self) -> bool {
-        self.config.is_some()
+    pub(crate) const fn server(&self) -> &hv_vmbus::Bus<R, D, GPADLS, WORDS> {
+        &self.server
     }
 
-    pub(crate) fn reset<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>) {
-        self.server.reset(&ServerPort(joined));
-        self.deadline.store(NEVER, Ordering::Relaxed);
-        self.carrier.store(NONE, Ordering::Relaxed);
+    /// Notes when the server wants to be called next.
+    pub(crate) fn note<H: Host>(&self, port: &ServerPort<'_, R, H>, vp: usize) {
+        port.0.partition.carrier.note(&port.0, vp, || self.server.deadline());
+    }
+}
+
+impl<R, D, const GPADLS: usize, const WORDS: usize> AnyBus for Bus<R, D, GPADLS, WORDS> {
+    fn exists(&self) -> bool {
+        self.exists
+    }
+}
+
+impl<'h, R, H, D, const GPADLS: usize, const WORDS: usize> Served<'h, R, H> for Bus<R, D, GPADLS, WORDS>
+where
+    R: RawMutex + 'h,
+    H: Host + BusObserver + 'h,
+    D: Devices<ServerPort<'h, R, H>>,
+{
+    fn reset(&self, port: &ServerPort<'h, R, H>) {
+        self.server.reset(port);
+        port.0.partition.carrier.reset();
     }
 
-    /// Returns the deadline that a VP carries for the server.
-    pub(crate) fn deadline_of(&self, vp: usize) -> Deadline {
-        if self.carrier.load(Ordering::Acquire) == vp { self.deadline() } else { Deadline::NEVER }
-    }
-
-    fn deadline(&self) -> Deadline {
-        Deadline::at(self.deadline.load(Ordering::Acquire))
-    }
-
-    /// Takes a message that a VP posted.
-    pub(crate) fn message<H: Host + BusObserver>(
+    fn message(
         &self,
-        joined: &Joined<'_, R, H>,
+        port: &ServerPort<'h, R, H>,
         vp: usize,
         connection: u32,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        if !self.config.is_some_and(|config| config.has_connection(connection)) {
+        if !self.exists || !self.server.config().has_connection(connection) {
             return Err(HvStatus::INVALID_CONNECTION_ID);
         }
-        joined.host.observe_bus(&BusEvent::Message { vp, from_guest: true, payload });
-        self.enter(joined, vp, |server, port| server.message(connection, payload, port)).map_err(status)
+        port.0.host.observe_bus(&BusEvent::Message { vp, from_guest: true, payload });
+        let taken = self.server.message(connection, payload, port);
+        self.note(port, vp);
+        taken.map_err(status)
     }
 
-    /// Takes an event that a VP signalled.
-    pub(crate) fn signal<H: Host + BusObserver>(
-        &self,
-        joined: &Joined<'_, R, H>,
-        vp: usize,
-        connection: u32,
-    ) -> Result<(), HvStatus> {
-        if !self.exists() {
+    fn signal(&self, port: &ServerPort<'h, R, H>, vp: usize, connection: u32) -> Result<(), HvStatus> {
+        if !self.exists {
             return Err(HvStatus::INVALID_CONNECTION_ID);
         }
         // A signal of a connection that does not exist changes nothing, and takes no lock.
-        self.server.signal(connection, &ServerPort(joined)).map_err(status)?;
-        self.note_deadline(joined, vp);
+        self.server.signal(connection, port).map_err(status)?;
+        self.note(port, vp);
         Ok(())
     }
 
-    /// Sends what waits for the guest, if anything does: a message buffer of a VP may have become free.
     #[inline]
-    pub(crate) fn buffer_freed<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, vp: usize) {
-        if self.server.owes() {
-            self.enter(joined, vp, |server, port| server.flush(port));
-        }
+    fn owes(&self) -> bool {
+        self.server.owes()
     }
 
-    /// Lets the devices do what is due, if anything is; finds the deadline a VP if it has none. `vp` runs.
-    pub(crate) fn tick<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, vp: usize) {
-        let deadline = self.deadline();
-        if deadline == Deadline::NEVER {
-            return;
-        }
-        if deadline.is_due(joined.partition.reference_time(joined.host)) {
-            // The next deadline is later than now and so another.
-            self.enter(joined, vp, |server, port| server.flush(port));
-        } else if !is_on(joined, self.carrier.load(Ordering::Acquire)) {
-            let _carrying = self.carrying.lock();
-            self.carry(joined, vp);
-        }
+    fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
+        self.server.flush(port);
+        self.note(port, vp);
     }
 
-    /// Gives the deadline to another VP, or else to the first that starts: `from` has stopped.
-    pub(crate) fn hand_over<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, from: usize) {
-        let _carrying = self.carrying.lock();
-        if self.carrier.load(Ordering::Acquire) == from {
-            self.carry(joined, from);
-            joined.partition.hypervisor().renew_deadline(joined, from);
-        }
+    fn is_idle(&self) -> bool {
+        self.server.is_idle()
     }
 
-    /// Calls the server, then notes when it wants to be called.
-    pub(crate) fn enter<H: Host + BusObserver, T>(
-        &self,
-        joined: &Joined<'_, R, H>,
-        vp: usize,
-        work: impl FnOnce(&Server<R>, &ServerPort<'_, R, H>) -> T,
-    ) -> T {
-        let result = work(&self.server, &ServerPort(joined));
-        self.note_deadline(joined, vp);
-        result
+    fn save(&self, port: &ServerPort<'h, R, H>, w: &mut Writer<'_>) -> Result<(), BusError> {
+        self.server.save(port, w)
     }
 
-    fn note_deadline<H: Host>(&self, joined: &Joined<'_, R, H>, vp: usize) {
-        loop {
-            let wanted = self.server.deadline();
-            let least = || joined.partition.reference_time(joined.host).saturating_add(LEAST_INTERVAL);
-            let deadline = wanted.map_or(NEVER, |deadline| deadline.max(least()).min(NEVER - 1));
-            if self.deadline.swap(deadline, Ordering::AcqRel) != deadline {
-                let _carrying = self.carrying.lock();
-                self.carry(joined, vp);
+    fn restore(&self, port: &ServerPort<'h, R, H>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let restored = self.server.restore(port, r).and_then(|()| {
+            if !self.exists && (self.server.version().is_some() || self.server.owes()) {
+                return Err(RestoreError::Invalid("VMBus connection"));
             }
-            // Another VP may have noted an earlier one in between.
-            if self.server.deadline() == wanted {
-                return;
-            }
+            r.end()
+        });
+        if restored.is_err() {
+            // A state that no bus has: this one is then as it was made.
+            let _ = self.server.restore(port, &mut Reader::new(&[]));
         }
-    }
-
-    /// Makes the deadline that of a VP that runs: the one that has it, or else `vp`, or else any. The caller holds
-    /// `carrying`.
-    fn carry<H: Host>(&self, joined: &Joined<'_, R, H>, vp: usize) {
-        let before = self.carrier.load(Ordering::Acquire);
-        let mut candidates = [before, vp].into_iter().chain(0..joined.partition.vp_count());
-        let carrier = candidates.find(|&vp| is_on(joined, vp)).unwrap_or(NONE);
-        self.carrier.store(carrier, Ordering::Release);
-        joined.partition.hypervisor().renew_deadline(joined, carrier);
-    }
-
-    /// Saves when the server is to be called, and the server.
-    pub(crate) fn save<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>, w: &mut Writer<'_>) {
-        w.u64(self.deadline.load(Ordering::Acquire));
-        // These devices ask no back end, so that nothing is ever in flight.
-        let saved = self.server.save(&ServerPort(joined), w);
-        debug_assert_eq!(saved, Ok(()));
-    }
-
-    /// Restores it. The first VP that is called carries its deadline. If the state is refused, only the channels of the
-    /// configuration are offered.
-    pub(crate) fn restore<H: Host + BusObserver>(
-        &self,
-        joined: &Joined<'_, R, H>,
-        r: &mut Reader<'_>,
-    ) -> Result<(), RestoreError> {
-        let deadline = self.restore_server(joined, r).inspect_err(|_| self.refuse(joined))?;
-        self.deadline.store(deadline, Ordering::Release);
-        self.carrier.store(NONE, Ordering::Release);
-        Ok(())
-    }
-
-    /// Puts the devices of the configuration back into their places: what was restored may have been others.
-    fn refuse<H: Host + BusObserver>(&self, joined: &Joined<'_, R, H>) {
-        let port = &ServerPort(joined);
-        let _ = self.server.restore(port, &mut Reader::new(&[]));
-        let devices = self.offers.iter().map(|offer| offer.device).chain(core::iter::repeat(Any::SILENT));
-        for (slot, device) in self.server.devices().iter().zip(devices) {
-            let _ = self.server.with(slot, port, |place, _| *place = device);
-        }
-    }
-
-    fn restore_server<H: Host + BusObserver>(
-        &self,
-        joined: &Joined<'_, R, H>,
-        r: &mut Reader<'_>,
-    ) -> Result<u64, RestoreError> {
-        let (server, deadline) = (&self.server, r.u64()?);
-        server.restore(&ServerPort(joined), r)?;
-        r.end()?;
-        if !self.exists() && (server.version().is_some() || server.owes()) {
-            return Err(RestoreError::Invalid("VMBus connection"));
-        }
-        if server.deadline().is_some() != (deadline != NEVER) {
-            return Err(RestoreError::Invalid("VMBus deadline"));
-        }
-        Ok(deadline)
+        port.0.partition.carrier.restore(&port.0, self.server.deadline());
+        restored
     }
 }
 
-/// The place with this number: with a device that is offered, or free.
-const fn place<R: RawMutex>(offers: &'static [Offer], at: usize) -> Slot<R, Any> {
-    if at < offers.len() {
-        Slot::offering(offers[at].device, offers[at].channel)
-    } else {
-        Slot::new(Any::SILENT)
-    }
+/// The host half of VMBus: to offer channels and take them away, to work with its devices, or to look at its state.
+pub struct Vmbus<'h, R, H, B> {
+    pub(crate) bus: &'h B,
+    pub(crate) port: ServerPort<'h, R, H>,
 }
 
-/// The host half of VMBus: to offer channels and take them away, or to look at its state.
-pub struct Vmbus<'c, R: RawMutex, H> {
-    pub(crate) server: &'c Server<R>,
-    pub(crate) port: &'c ServerPort<'c, R, H>,
-}
-
-impl<R: RawMutex, H> fmt::Debug for Vmbus<'_, R, H> {
+impl<R, H, B> fmt::Debug for Vmbus<'_, R, H, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vmbus").finish_non_exhaustive()
     }
 }
 
-impl<R: RawMutex, H: Host + BusObserver> Vmbus<'_, R, H> {
-    /// Offers a device. Returns its channel's number, or `None` if all places are taken, or a device with the same interface
-    /// and instance is offered already.
-    pub fn offer(&self, offer: Offer) -> Option<ChannelId> {
-        let free = |slot: &Slot<R, Any>| {
-            let put = self.server.with(slot, self.port, |device, io| {
-                let vacant = io.vacant().is_some();
-                if vacant {
-                    *device = offer.device;
-                }
-                vacant
-            });
-            put == Ok(true)
-        };
-        let at = self.server.devices().iter().position(free)?;
-        self.server.offer(DeviceId(u16::try_from(at).ok()?), &offer.channel, self.port).ok()
+impl<'h, R, H, D, const GPADLS: usize, const WORDS: usize> Vmbus<'h, R, H, Bus<R, D, GPADLS, WORDS>>
+where
+    R: RawMutex,
+    H: Host + BusObserver,
+    D: Devices<ServerPort<'h, R, H>>,
+{
+    /// Offers a device's first channel. Returns its number.
+    ///
+    /// # Errors
+    /// As of [`hv_vmbus::Bus::offer`].
+    pub fn offer_device(&self, device: DeviceId, offer: &ChannelOffer) -> Result<ChannelId, BusError> {
+        self.bus.server.offer(device, offer, &self.port)
     }
 
     /// Takes a channel away. Returns false if it is not offered.
     pub fn rescind(&self, channel: ChannelId) -> bool {
-        self.server.rescind(channel, self.port)
+        self.bus.server.rescind(channel, &self.port)
+    }
+
+    /// Works with a device: see [`hv_vmbus::Bus::with`].
+    ///
+    /// # Errors
+    /// As of [`hv_vmbus::Bus::with`].
+    pub fn with<T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        work: impl FnOnce(&mut T, &mut Io<'_, ServerPort<'h, R, H>, T::Request>) -> U,
+    ) -> Result<U, BusError>
+    where
+        T: Device,
+        H: HostBackend<T::Request>,
+    {
+        self.bus.server.with(slot, &self.port, work)
+    }
+
+    /// Returns a device's place on the bus, and its first channel's number.
+    ///
+    /// # Errors
+    /// As of [`hv_vmbus::Bus::place`].
+    pub fn place<T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+    ) -> Result<(DeviceId, ChannelId), BusError>
+    where
+        T: Device,
+        H: HostBackend<T::Request>,
+    {
+        self.bus.server.place(slot, &self.port)
+    }
+
+    /// Starts what waits for the back end of a device, which has room again.
+    pub fn resume(&self, device: DeviceId) {
+        self.bus.server.resume(device, &self.port);
+    }
+
+    /// Stops taking packets, of all devices, before the partition is saved. Requests in flight are completed as ever.
+    pub fn pause(&self) {
+        self.bus.server.pause();
+    }
+
+    /// Takes packets again.
+    pub fn unpause(&self) {
+        self.bus.server.unpause(&self.port);
+    }
+
+    /// Returns true if no request is in flight, so that the partition can be saved.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.bus.server.is_idle()
     }
 
     /// Returns the version agreed on, while a connection stands.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
-        self.server.version()
+        self.bus.server.version()
     }
 
     /// Brings the server into its first state, with the offers that it has now.
     pub fn reset(&self) {
-        self.server.reset(self.port);
+        self.bus.server.reset(&self.port);
     }
 }
 
-fn is_on<R: RawMutex, H>(joined: &Joined<'_, R, H>, vp: usize) -> bool {
-    joined.partition.power(vp) == Some(Power::On)
+impl<'h, R, H, const PLACES: usize, const GPADLS: usize, const WORDS: usize>
+    Vmbus<'h, R, H, Bus<R, SmallDevices<R, PLACES>, GPADLS, WORDS>>
+where
+    R: RawMutex,
+    H: Host + BusObserver,
+{
+    /// Offers a small device in the first free place. Returns its channel's number, or `None` if all places are taken, or a
+    /// device with the same interface and instance is offered already.
+    pub fn offer(&self, offer: Offer) -> Option<ChannelId> {
+        let free = |slot: &Slot<R, Any>| {
+            let put = self.with(slot, |device, io| {
+                let vacant = io.vacant().is_some();
+                if vacant {
+                    device.replace(offer.device);
+                }
+                vacant
+            });
+            put == Ok(true)
+        };
+        let at = self.bus.devices().iter().position(free)?;
+        self.offer_device(DeviceId(u16::try_from(at).ok()?), &offer.channel).ok()
+    }
 }
 
 fn status(refused: Refused) -> HvStatus {

@@ -6,25 +6,65 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
+use crate::carrier::Carrier;
 use crate::event::BusObserver;
 use crate::partition::Partition;
+use crate::port::ServerPort;
+use crate::served::Served;
 
-/// The embedder, joined with the bus: deadlines of VPs include the bus's, and connections lead to it.
-pub(crate) struct Joined<'p, R, H> {
-    pub(crate) partition: &'p Partition<'p, R>,
-    pub(crate) host: &'p H,
+/// What of a partition does not depend on its devices.
+pub(crate) struct Core<'a, R> {
+    pub(crate) hypervisor: hv_host::Partition<'a, R>,
+    pub(crate) carrier: Carrier<R>,
 }
 
-impl<R, H> Clone for Joined<'_, R, H> {
+/// Something with a [`Core`].
+pub(crate) trait HasCore {
+    type Lock: RawMutex;
+
+    fn core(&self) -> &Core<'_, Self::Lock>;
+}
+
+impl<R: RawMutex> HasCore for Core<'_, R> {
+    type Lock = R;
+
+    #[inline(always)]
+    fn core(&self) -> &Core<'_, R> {
+        self
+    }
+}
+
+impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
+    type Lock = R;
+
+    #[inline(always)]
+    fn core(&self) -> &Core<'_, R> {
+        self.core_ref()
+    }
+}
+
+/// The embedder, joined with the bus: deadlines of VPs include the bus's, and connections of a whole partition lead to it.
+pub(crate) struct Joined<'h, Q, H> {
+    pub(crate) partition: &'h Q,
+    pub(crate) host: &'h H,
+}
+
+impl<Q, H> Clone for Joined<'_, Q, H> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<R, H> Copy for Joined<'_, R, H> {}
+impl<Q, H> Copy for Joined<'_, Q, H> {}
 
-impl<R: RawMutex, H: Host> Host for Joined<'_, R, H> {
+impl<'h, R, H> Joined<'h, Core<'h, R>, H> {
+    pub(crate) fn hypervisor(&self) -> &'h hv_host::Partition<'h, R> {
+        &self.partition.hypervisor
+    }
+}
+
+impl<Q: HasCore, H: Host> Host for Joined<'_, Q, H> {
     type Memory = H::Memory;
 
     #[inline(always)]
@@ -44,7 +84,8 @@ impl<R: RawMutex, H: Host> Host for Joined<'_, R, H> {
 
     /// The earlier of the VP's own deadline and the bus's, if this VP carries that.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        let bus = self.partition.hypervisor().counter_at(self.partition.bus().deadline_of(vp));
+        let Core { hypervisor, carrier } = self.partition.core();
+        let bus = hypervisor.counter_at(carrier.deadline_of(vp));
         let earliest = counter.into_iter().chain(bus).min();
         self.host.set_deadline(vp, earliest);
     }
@@ -77,7 +118,12 @@ impl<R: RawMutex, H: Host> Host for Joined<'_, R, H> {
     }
 }
 
-impl<R: RawMutex, H: Host + BusObserver> Connections for Joined<'_, R, H> {
+impl<'h, R, H, B> Connections for Joined<'h, Partition<'h, R, B>, H>
+where
+    R: RawMutex,
+    H: Host + BusObserver,
+    B: Served<'h, R, H>,
+{
     fn post_message(
         &self,
         vp: usize,
@@ -85,16 +131,26 @@ impl<R: RawMutex, H: Host + BusObserver> Connections for Joined<'_, R, H> {
         _: MessageType,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        self.partition.bus().message(self, vp, connection, payload)
+        self.partition.bus().message(&self.port(), vp, connection, payload)
     }
 
     /// VMBus's signals carry no flag: the connection says which channel is meant.
     fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
-        self.partition.bus().signal(self, vp, connection)
+        self.partition.bus().signal(&self.port(), vp, connection)
     }
 
     #[inline]
     fn buffer_freed(&self, vp: usize) {
-        self.partition.bus().buffer_freed(self, vp);
+        if self.partition.bus().owes() {
+            self.partition.bus().flush(&self.port(), vp);
+        }
+    }
+}
+
+impl<'h, R: RawMutex, B, H> Joined<'h, Partition<'h, R, B>, H> {
+    /// The partition as the server sees it.
+    #[inline(always)]
+    pub(crate) fn port(self) -> ServerPort<'h, R, H> {
+        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host })
     }
 }

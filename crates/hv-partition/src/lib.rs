@@ -1,13 +1,14 @@
 //! A whole Hyper-V partition for ARM64: the hypervisor of `hv-host` joined with the VMBus server of `hv-vmbus`.
 //!
 //! [`Partition`] has the calls of [`hv_host::Partition`] and passes them on. The embedder implements [`Host`] for the hypervisor
-//! and [`BusObserver`] for VMBus. The files, in the order in which a message of VMBus passes them:
+//! and [`BusObserver`] for VMBus. It chooses the devices of its [`Bus`], and serves their requests as their [`HostBackend`]. The files, in the order in which a message of VMBus passes them:
 //!
 //! | file | what |
 //! |---|---|
 //! | `partition` | the embedder's calls |
 //! | `joined` | the embedder as the hypervisor sees it here: deadlines joined, connections routed |
-//! | `bus` | the server behind its lock: when it is called, and by which VP's deadline |
+//! | `bus` | the server with its devices (`served`: as the partition calls it, whatever the devices) |
+//! | `carrier` | when the server is called, and by which VP's deadline |
 //! | `port` | the partition as the server sees it: answers go to the hypervisor |
 //!
 //! Beside them: `save` (the image), `strict` (the judge, with VMBus's rules), `event` (what the observer is told of the bus), `record` (events as
@@ -21,6 +22,7 @@
 extern crate std;
 
 mod bus;
+mod carrier;
 mod config;
 mod event;
 mod joined;
@@ -29,11 +31,12 @@ mod port;
 #[cfg(feature = "record")]
 pub mod record;
 mod save;
+mod served;
 pub mod strict;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use bus::{Bus, Vmbus};
+pub use bus::{Bus, SmallDevices, Vmbus};
 pub use config::Config;
 pub use event::{BusEvent, BusObserver};
 pub use hv_host::{
@@ -43,3 +46,8 @@ pub use hv_host::{
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
 pub use partition::Partition;
+pub use port::HostBackend;
+#[doc(hidden)]
+pub use port::ServerPort;
+#[doc(hidden)]
+pub use served::{AnyBus, Served};

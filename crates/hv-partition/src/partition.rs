@@ -3,207 +3,317 @@
 use core::fmt;
 
 use hv_host::faults::Disturbance;
-use hv_host::{Action, Host, Port, Power, RawMutex, Registers, Vp};
+use hv_host::{Action, Deadline, Host, Port, Power, RawMutex, Registers, Vp};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_vmbus::{BusError, Device, DeviceSet, Devices, Slot, Token, Work};
 
 use crate::bus::{Bus, Vmbus};
+use crate::carrier::Carrier;
 use crate::event::BusObserver;
-use crate::joined::Joined;
+use crate::joined::{Core, Joined};
+use crate::port::{HostBackend, ServerPort};
+use crate::served::{AnyBus, Served};
 
 /// A Hyper-V partition with VMBus.
 ///
 /// It is shared by all VPs. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then feed it with the guest's traps. Any thread may make any call.
 ///
-/// `R` is the lock of the embedder's choice, as of a [`Vp`].
-pub struct Partition<'a, R> {
-    hypervisor: hv_host::Partition<'a, R>,
-    bus: &'a Bus<R>,
+/// `R` is the lock of the embedder's choice, as of a [`Vp`], and `B` the bus with the devices of its choice.
+pub struct Partition<'a, R, B = Bus<R>> {
+    core: Core<'a, R>,
+    bus: &'a B,
 }
 
-impl<R: RawMutex> fmt::Debug for Partition<'_, R> {
+impl<R: RawMutex, B: fmt::Debug> fmt::Debug for Partition<'_, R, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("Partition");
-        fields.field("hypervisor", &self.hypervisor).field("bus", self.bus).finish()
+        fields.field("hypervisor", self.hypervisor()).field("bus", self.bus).finish_non_exhaustive()
     }
 }
 
-impl<'a, R: RawMutex> Partition<'a, R> {
+impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     /// Makes a partition with these VPs, of which VP 0 is the boot processor, these ports, and this bus, which is no other
     /// partition's. Call [`reset`](Self::reset) before anything else.
     #[must_use]
-    pub const fn new(config: hv_host::Config, vps: &'a [Vp<R>], ports: &'a [Port], bus: &'a Bus<R>) -> Self {
-        Self { hypervisor: hv_host::Partition::new(config, vps, ports), bus }
+    pub const fn new(config: hv_host::Config, vps: &'a [Vp<R>], ports: &'a [Port], bus: &'a B) -> Self {
+        let hypervisor = hv_host::Partition::new(config, vps, ports);
+        Self { core: Core { hypervisor, carrier: Carrier::new() }, bus }
     }
 
     /// Returns how its hypervisor was built.
     #[must_use]
     pub const fn config(&self) -> &hv_host::Config {
-        self.hypervisor.config()
+        self.core.hypervisor.config()
     }
 
     /// Returns whether there is a VMBus.
     #[must_use]
-    pub const fn has_vmbus(&self) -> bool {
+    pub fn has_vmbus(&self) -> bool
+    where
+        B: AnyBus,
+    {
         self.bus.exists()
     }
 
     /// Returns the number of VPs.
     #[must_use]
     pub const fn vp_count(&self) -> usize {
-        self.hypervisor.vp_count()
+        self.core.hypervisor.vp_count()
     }
 
     /// Returns the VPs.
     #[must_use]
     pub const fn vps(&self) -> &'a [Vp<R>] {
-        self.hypervisor.vps()
+        self.core.hypervisor.vps()
     }
 
     /// Returns whether a VP runs; `None` if there is no such VP.
     #[must_use]
     pub fn power(&self, vp: usize) -> Option<Power> {
-        self.hypervisor.power(vp)
+        self.core.hypervisor.power(vp)
     }
 
     /// Returns the reference time in 100 ns since the partition was created.
     #[must_use]
     #[inline]
     pub fn reference_time(&self, host: &impl Host) -> u64 {
-        self.hypervisor.reference_time(host)
+        self.core.hypervisor.reference_time(host)
     }
 
+    pub(crate) const fn bus(&self) -> &'a B {
+        self.bus
+    }
+
+    /// The embedder as the hypervisor sees it here.
+    #[inline(always)]
+    pub(crate) fn joined<'h, H>(&'h self, host: &'h H) -> Joined<'h, Self, H> {
+        Joined { partition: self, host }
+    }
+
+    /// The partition as the server sees it.
+    pub(crate) fn port<'h, H>(&'h self, host: &'h H) -> ServerPort<'h, R, H> {
+        ServerPort(Joined { partition: &self.core, host })
+    }
+
+    #[inline(always)]
+    pub(crate) const fn core_ref(&self) -> &Core<'a, R> {
+        &self.core
+    }
+
+    pub(crate) const fn hypervisor(&self) -> &hv_host::Partition<'a, R> {
+        &self.core.hypervisor
+    }
+}
+
+/// Calls that an embedder `H` makes, which has to serve the requests of all devices of the bus `B`.
+impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     /// Puts everything into the state after creation: see [`hv_host::Partition::reset`].
-    pub fn reset(&self, host: &(impl Host + BusObserver)) {
-        let joined = &self.joined(host);
-        self.bus.reset(joined);
-        self.hypervisor.reset(joined);
+    pub fn reset<'h, H>(&'h self, host: &'h H)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let port = &self.port(host);
+        self.bus.reset(port);
+        self.hypervisor().reset(&port.0);
     }
 
     /// Carries out an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, changed as the call demands.
     #[inline(always)]
-    pub fn hvc(
-        &self,
-        host: &(impl Host + BusObserver),
-        vp: usize,
-        immediate: u16,
-        x: &mut impl Registers,
-    ) -> Action {
-        self.hypervisor.hvc(self.joined(host), vp, immediate, x)
+    pub fn hvc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().hvc(self.joined(host), vp, immediate, x)
     }
 
     /// Carries out an `smc` of `vp`: see [`hv_host::Partition::smc`].
-    pub fn smc(
-        &self,
-        host: &(impl Host + BusObserver),
-        vp: usize,
-        immediate: u16,
-        x: &mut impl Registers,
-    ) -> Action {
-        self.hypervisor.smc(&self.joined(host), vp, immediate, x)
+    pub fn smc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().smc(&self.port(host).0, vp, immediate, x)
     }
 
     /// Does what is due on a VP, whose deadline has come ([`Host::set_deadline`]): its timers, and VMBus's devices. A call
     /// without need does no harm.
-    pub fn timer_expired(&self, host: &(impl Host + BusObserver), vp: usize) {
-        let joined = &self.joined(host);
-        self.hypervisor.timer_expired(joined, vp);
-        self.bus.tick(joined, vp);
+    pub fn timer_expired<'h, H>(&'h self, host: &'h H, vp: usize)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let port = &self.port(host);
+        self.hypervisor().timer_expired(&port.0, vp);
+        self.tick(port, vp);
     }
 
     /// Takes notice that a VP, which does not run yet, is about to run its first instruction: see
     /// [`hv_host::Partition::vp_online`].
-    pub fn vp_online(&self, host: &(impl Host + BusObserver), vp: usize) {
-        let joined = &self.joined(host);
-        self.hypervisor.vp_online(joined, vp);
-        self.bus.tick(joined, vp);
+    pub fn vp_online<'h, H>(&'h self, host: &'h H, vp: usize)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let port = &self.port(host);
+        self.hypervisor().vp_online(&port.0, vp);
+        self.tick(port, vp);
     }
 
     /// Takes notice that a VP has stopped after [`Action::VpOff`]: see [`hv_host::Partition::vp_offline`].
-    pub fn vp_offline(&self, host: &(impl Host + BusObserver), vp: usize) {
-        let joined = &self.joined(host);
-        self.hypervisor.vp_offline(joined, vp);
-        self.bus.hand_over(joined, vp);
+    pub fn vp_offline<'h, H>(&'h self, host: &'h H, vp: usize)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let port = &self.port(host);
+        self.hypervisor().vp_offline(&port.0, vp);
+        self.core.carrier.hand_over(&port.0, vp);
     }
 
     /// Works on the VMBus server: to offer channels and take them away, or to look at its state. What the server then has for
     /// the guest is sent.
-    pub fn with_vmbus<H: Host + BusObserver, T>(
-        &self,
-        host: &H,
-        work: impl FnOnce(&Vmbus<'_, R, H>) -> T,
-    ) -> T {
-        self.bus.enter(&self.joined(host), 0, |server, port| {
-            let result = work(&Vmbus { server, port });
-            server.flush(port);
-            result
-        })
+    pub fn with_vmbus<'h, H, T>(&'h self, host: &'h H, work: impl FnOnce(&Vmbus<'h, R, H, B>) -> T) -> T
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let vmbus = Vmbus { bus: self.bus, port: self.port(host) };
+        let result = work(&vmbus);
+        self.bus.flush(&vmbus.port, 0);
+        result
     }
 
     /// Changes the clock as a migration does: see [`hv_host::Partition::migrate`].
-    pub fn migrate(&self, host: &(impl Host + BusObserver), frequency: u64, now: u64) {
-        self.hypervisor.migrate(&self.joined(host), frequency, now);
+    pub fn migrate<'h, H>(&'h self, host: &'h H, frequency: u64, now: u64)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().migrate(&self.port(host).0, frequency, now);
     }
 
     /// Says in the reference TSC page that it is not valid, or that it is again: see
     /// [`hv_host::Partition::set_reference_tsc_valid`].
-    pub fn set_reference_tsc_valid(&self, host: &(impl Host + BusObserver), valid: bool) {
-        self.hypervisor.set_reference_tsc_valid(&self.joined(host), valid);
+    pub fn set_reference_tsc_valid<'h, H>(&'h self, host: &'h H, valid: bool)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().set_reference_tsc_valid(&self.port(host).0, valid);
     }
 
     /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder that has
     /// kept them back ([`Host::inject`]).
-    pub fn rescan(&self, host: &(impl Host + BusObserver), vp: usize) {
-        self.hypervisor.rescan(&self.joined(host), vp);
+    pub fn rescan<'h, H>(&'h self, host: &'h H, vp: usize)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().rescan(&self.joined(host), vp);
     }
 
     /// Does what a hostile host could do to a guest's shared pages: see [`hv_host::Partition::disturb`].
-    pub fn disturb(&self, host: &(impl Host + BusObserver), vp: usize, what: Disturbance, random: u64) {
-        self.hypervisor.disturb(&self.joined(host), vp, what, random);
+    pub fn disturb<'h, H>(&'h self, host: &'h H, vp: usize, what: Disturbance, random: u64)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().disturb(&self.port(host).0, vp, what, random);
     }
 
     /// Posts a message to a SINT of a VP, as the hypervisor or the host does.
     ///
     /// # Errors
     /// As of [`hv_host::Partition::post_message`].
-    pub fn post_message(
-        &self,
-        host: &(impl Host + BusObserver),
+    pub fn post_message<'h, H>(
+        &'h self,
+        host: &'h H,
         vp: usize,
         sint: u8,
         message_type: MessageType,
         sender: u64,
         payload: &[u8],
-    ) -> Result<(), HvStatus> {
-        self.hypervisor.post_message(&self.joined(host), vp, sint, message_type, sender, payload)
+    ) -> Result<(), HvStatus>
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().post_message(&self.port(host).0, vp, sint, message_type, sender, payload)
     }
 
     /// Sets an event flag of a VP, as the host does. True if it was clear, so that an interrupt was raised.
     ///
     /// # Errors
     /// As of [`hv_host::Partition::signal_event`].
-    pub fn signal_event(
-        &self,
-        host: &(impl Host + BusObserver),
+    pub fn signal_event<'h, H>(
+        &'h self,
+        host: &'h H,
         vp: usize,
         sint: u8,
         flag: u16,
-    ) -> Result<bool, HvStatus> {
-        self.hypervisor.signal_event(&self.joined(host), vp, sint, flag)
+    ) -> Result<bool, HvStatus>
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.hypervisor().signal_event(&self.port(host).0, vp, sint, flag)
     }
 
-    /// The embedder as the hypervisor sees it here.
-    #[inline(always)]
-    pub(crate) fn joined<'p, H>(&'p self, host: &'p H) -> Joined<'p, R, H> {
-        Joined { partition: self, host }
+    /// Lets the devices do what is due, if anything is; finds the deadline a VP if it has none. `vp` runs.
+    fn tick<'h, H>(&'h self, port: &ServerPort<'h, R, H>, vp: usize)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let deadline = self.core.carrier.deadline();
+        if deadline == Deadline::NEVER {
+            return;
+        }
+        if deadline.is_due(self.reference_time(port.0.host)) {
+            // The next deadline is later than now and so another.
+            self.bus.flush(port, vp);
+        } else {
+            self.core.carrier.find(&port.0, vp);
+        }
+    }
+}
+
+impl<'a, R, D, const GPADLS: usize, const WORDS: usize> Partition<'a, R, Bus<R, D, GPADLS, WORDS>>
+where
+    R: RawMutex,
+    D: DeviceSet,
+{
+    /// The devices of its bus, for [`completed`](Self::completed) and [`Vmbus::with`].
+    #[must_use]
+    pub const fn devices(&self) -> &'a D {
+        self.bus.devices()
     }
 
-    pub(crate) const fn hypervisor(&self) -> &hv_host::Partition<'a, R> {
-        &self.hypervisor
-    }
-
-    pub(crate) const fn bus(&self) -> &'a Bus<R> {
-        self.bus
+    /// Tells a device that the embedder is done with a request ([`HostBackend::start`]). It may be called from any thread, in
+    /// any order, and once for each request. What follows from it is sent to the guest before this returns, and the deadline of
+    /// the VP that carries VMBus's is renewed.
+    ///
+    /// # Errors
+    /// As of [`hv_vmbus::Bus::completed`]: the device has no such request in flight, or is another bus's.
+    pub fn completed<'h, H, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &'h self,
+        host: &'h H,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        token: Token,
+        outcome: <T::Request as Work>::Outcome,
+    ) -> Result<(), BusError>
+    where
+        T: Device,
+        H: Host + BusObserver + HostBackend<T::Request>,
+        D: Devices<ServerPort<'h, R, H>>,
+    {
+        let port = &self.port(host);
+        let completed = self.bus.server().completed(slot, token, outcome, port);
+        self.bus.note(port, 0);
+        completed
     }
 }

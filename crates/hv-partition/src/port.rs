@@ -1,17 +1,51 @@
 //! The partition as the VMBus server sees it: what the server sends goes to the hypervisor as messages and events.
 
+use core::fmt;
+
 use hv_host::faults::Injection;
 use hv_host::{Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
-use hv_vmbus::Posted;
+use hv_vmbus::{Backend, DeviceId, Never, Pages, Posted, Started, Token, Work};
 
 use crate::event::{BusEvent, BusObserver};
-use crate::joined::Joined;
+use crate::joined::{Core, Joined};
+
+/// What stands behind the devices of a partition: an embedder implements it beside [`Host`] for every kind of request that its
+/// devices make. Devices that make none need nothing.
+pub trait HostBackend<W: Work> {
+    /// Starts a request of a device: see [`Backend::start`]. When it is done, call
+    /// [`Partition::completed`](crate::Partition::completed) from any thread, and not from in here.
+    fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
+}
+
+impl<H> HostBackend<Never> for H {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
 
 /// The partition during one call of the server.
-pub(crate) struct ServerPort<'c, R, H>(pub(crate) &'c Joined<'c, R, H>);
+#[doc(hidden)]
+pub struct ServerPort<'h, R, H>(pub(crate) Joined<'h, Core<'h, R>, H>);
+
+impl<R, H> fmt::Debug for ServerPort<'_, R, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerPort").finish_non_exhaustive()
+    }
+}
+
+impl<W, R, H> Backend<W> for ServerPort<'_, R, H>
+where
+    W: Work,
+    R: RawMutex,
+    H: Host + BusObserver + HostBackend<W>,
+{
+    fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
+        self.0.host.start(device, token, request, data)
+    }
+}
 
 impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H> {
     type Memory = H::Memory;
@@ -21,22 +55,21 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H>
     }
 
     fn reference_time(&self) -> u64 {
-        self.0.partition.reference_time(self.0.host)
+        self.0.hypervisor().reference_time(self.0.host)
     }
 
     fn has_vp(&self, vp: u32) -> bool {
-        (vp as usize) < self.0.partition.vp_count()
+        (vp as usize) < self.0.hypervisor().vp_count()
     }
 
     fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
-        let Joined { partition, host } = *self.0;
-        let (hypervisor, target) = (partition.hypervisor(), vp as usize);
+        let (hypervisor, host, target) = (self.0.hypervisor(), self.0.host, vp as usize);
         // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
         if host.inject(target, Injection::Silent) || hypervisor.is_masked(target, sint) {
             return Posted::Full;
         }
         let (kind, sender) = (MessageType(MESSAGE_TYPE), u64::from(MESSAGE_PORT_ID));
-        match hypervisor.post_message(self.0, target, sint, kind, sender, payload) {
+        match hypervisor.post_message(&self.0, target, sint, kind, sender, payload) {
             Ok(()) => {
                 host.observe_bus(&BusEvent::Message { vp: target, from_guest: false, payload });
                 Posted::Queued
@@ -49,7 +82,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H>
 
     fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
         // A target that cannot take it loses the signal.
-        let _ = self.0.partition.hypervisor().signal_event(self.0, vp as usize, sint, flag);
+        let _ = self.0.hypervisor().signal_event(&self.0, vp as usize, sint, flag);
     }
 
     fn observe(&self, event: hv_vmbus::Event) {

@@ -5,22 +5,39 @@
 
 use hv_host::{Host, RawMutex};
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
+use hv_vmbus::BusError;
 
 use crate::event::BusObserver;
 use crate::partition::Partition;
+use crate::served::{AnyBus, Served};
 
 const MAGIC: [u8; 8] = *b"hv-part\0";
 /// Version of the format. It goes up with every change of what is saved.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
-impl<R: RawMutex> Partition<'_, R> {
-    /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile.
-    pub fn save(&self, host: &(impl Host + BusObserver), sink: &mut dyn FnMut(&[u8])) {
+impl<R: RawMutex, B> Partition<'_, R, B> {
+    /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile, and no
+    /// request of a device in flight: [pause](crate::Vmbus::pause) VMBus, stop the VPs, and wait until the embedder has
+    /// completed all. A partition that is restored from the image takes packets again by itself; to go on with this one,
+    /// [unpause](crate::Vmbus::unpause) it.
+    ///
+    /// # Errors
+    /// [`BusError::InFlight`]: requests are in flight, and nothing was written.
+    pub fn save<'h, H>(&'h self, host: &'h H, sink: &mut dyn FnMut(&[u8])) -> Result<(), BusError>
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        if !self.bus().is_idle() {
+            return Err(BusError::InFlight);
+        }
+        let port = &self.port(host);
         let mut writer = Writer::begin(sink, MAGIC, VERSION);
         writer.u64(self.fingerprint());
-        self.hypervisor().save(&self.joined(host), &mut writer);
-        self.bus().save(&self.joined(host), &mut writer);
+        self.hypervisor().save(&port.0, &mut writer);
+        self.bus().save(port, &mut writer)?;
         writer.finish();
+        Ok(())
     }
 
     /// Puts the partition into the state of an image. The guest's memory has to be restored before, and after it
@@ -30,7 +47,11 @@ impl<R: RawMutex> Partition<'_, R> {
     /// # Errors
     /// The image is refused: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if it was VMBus's
     /// part that was refused, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
-    pub fn restore(&self, host: &(impl Host + BusObserver), image: &[u8]) -> Result<(), RestoreError> {
+    pub fn restore<'h, H>(&'h self, host: &'h H, image: &[u8]) -> Result<(), RestoreError>
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
         self.reset(host);
         let restored = self.restore_parts(host, image);
         if restored.is_err() {
@@ -39,16 +60,24 @@ impl<R: RawMutex> Partition<'_, R> {
         restored
     }
 
-    fn restore_parts(&self, host: &(impl Host + BusObserver), image: &[u8]) -> Result<(), RestoreError> {
+    fn restore_parts<'h, H>(&'h self, host: &'h H, image: &[u8]) -> Result<(), RestoreError>
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        let port = &self.port(host);
         let mut reader = Reader::open(image, MAGIC, VERSION)?;
         if reader.u64()? != self.fingerprint() {
             return Err(RestoreError::OtherPartition);
         }
-        self.hypervisor().restore(&self.joined(host), &mut reader)?;
-        self.bus().restore(&self.joined(host), &mut reader)
+        self.hypervisor().restore(&port.0, &mut reader)?;
+        self.bus().restore(port, &mut reader)
     }
 
-    fn fingerprint(&self) -> u64 {
+    fn fingerprint(&self) -> u64
+    where
+        B: AnyBus,
+    {
         fingerprint(&[u64::from(self.bus().exists())])
     }
 }

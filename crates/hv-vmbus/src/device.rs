@@ -218,6 +218,12 @@ pub trait Device: Sized {
     /// The device as it was when it was made: the partition is reset. No channel is open.
     fn reset(&mut self);
 
+    /// The device as it was when the bus was made: what was restored was refused. For one that is the same after each
+    /// [`reset`](Self::reset) there is nothing more to do.
+    fn renew(&mut self) {
+        self.reset();
+    }
+
     /// Writes the device's state. Nothing is in flight.
     fn save(&self, w: &mut Writer<'_>) {
         let _ = w;

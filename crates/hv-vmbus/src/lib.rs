@@ -51,6 +51,11 @@
 //!     // memory, time and interrupts left out here
 //! }
 //!
+//! # impl Backend<Never> for Partition {
+//! #     fn start(&self, _: hv_vmbus::DeviceId, _: hv_vmbus::Token, request: &Never, _: hv_vmbus::Pages<'_>) -> hv_vmbus::Started<Never> {
+//! #         match *request {}
+//! #     }
+//! # }
 //! type Lock = spin::Mutex<()>;
 //! static BUS: Bus<Lock, Slot<Lock, Silent>> = Bus::new(Config::DEFAULT, Slot::new(Silent));
 //! let partition = Partition::default();

@@ -75,6 +75,9 @@ pub enum Started<O> {
 }
 
 /// What stands behind a device: it is told what to do, and not why.
+///
+/// A port implements it for each kind of request that the devices on its bus make. For devices that make none that is
+/// [`Never`], and the body a `match` of the request, which has no value.
 pub trait Backend<W: Work>: Port {
     /// Starts a request of a device.
     ///
@@ -83,10 +86,4 @@ pub trait Backend<W: Work>: Port {
     /// call the bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before this
     /// returns.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
-}
-
-impl<P: Port> Backend<Never> for P {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
 }

@@ -335,7 +335,10 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
                 _ => line.vacate(),
             }
         }
-        self.worker.device.reset();
+        match first {
+            true => self.worker.device.renew(),
+            false => self.worker.device.reset(),
+        }
         if let Some(offer) = self.boot.filter(|_| first) {
             self.worker.io.lines[0].fill(offer, true);
         }
@@ -364,7 +367,11 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
         for at in 0..lines {
             let id = worker.io.place.id(at).0;
             let line = load_line(r, id, worker.io.pool)?;
-            let stall = line.open.as_ref().map_or(Stall::None, |open| open.stall);
+            // What kept packets back has gone with the bus that was saved, as a pause has: they are looked at again.
+            let stall = match line.open.as_ref().map_or(Stall::None, |open| open.stall) {
+                Stall::Later => Stall::Budget,
+                stall => stall,
+            };
             worker.io.counts.room += usize::from(line.open.as_ref().is_some_and(|open| open.wanted > 0));
             worker.io.lines[at] = line;
             if let Some(open) = worker.io.lines[at].open.as_mut() {

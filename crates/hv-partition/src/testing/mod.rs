@@ -28,7 +28,7 @@ use hv_host::faults::{Plan, Timed};
 use hv_host::{Action, Host, Port, Vp};
 use hv_memory::GuestMemory;
 
-use crate::{Bus, Config, Partition};
+use crate::{Bus, Config, Partition, Served};
 
 pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, TestHost};
 
@@ -52,11 +52,16 @@ pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
 /// The lock of this embedder, which runs in threads.
 pub type Lock = parking_lot::RawMutex;
 
+/// A bus for this embedder's partitions, whatever the devices: the embedder serves their requests.
+pub trait Driven: for<'h> Served<'h, Lock, TestHost> {}
+
+impl<B: for<'h> Served<'h, Lock, TestHost>> Driven for B {}
+
 /// A partition in its embedder.
 #[derive(Debug)]
-pub struct Machine<'a> {
+pub struct Machine<'a, B = Bus<Lock>> {
     /// The partition.
-    pub partition: Partition<'a, Lock>,
+    pub partition: Partition<'a, Lock, B>,
     /// The embedder.
     pub host: TestHost,
 }
@@ -98,18 +103,38 @@ pub fn run_with_faults<R>(
     test: impl FnOnce(&Machine<'_>) -> R,
 ) -> R {
     let config = config.into();
-    let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
     let bus = Bus::with_offers(config.vmbus, config.offers);
-    let machine = Machine {
-        partition: Partition::new(config.hypervisor, &vps, ports, &bus),
-        host: TestHost::new(vps.len(), plan),
-    };
+    run_with(config.hypervisor, plan, &bus, vps, ports, test)
+}
+
+/// As [`run_bare`], with a bus of the caller's, which no other machine has.
+pub fn run_bus<R, B: Driven>(
+    config: hv_host::Config,
+    bus: &B,
+    vps: usize,
+    ports: &[Port],
+    test: impl FnOnce(&Machine<'_, B>) -> R,
+) -> R {
+    run_with(config, Plan::NONE, bus, vps, ports, test)
+}
+
+fn run_with<R, B: Driven>(
+    config: hv_host::Config,
+    plan: Plan,
+    bus: &B,
+    vps: usize,
+    ports: &[Port],
+    test: impl FnOnce(&Machine<'_, B>) -> R,
+) -> R {
+    let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
+    let machine =
+        Machine { partition: Partition::new(config, &vps, ports, bus), host: TestHost::new(vps.len(), plan) };
     machine.partition.reset(&machine.host);
     machine.host.take_events();
     test(&machine)
 }
 
-impl Machine<'_> {
+impl<B: Driven> Machine<'_, B> {
     /// Counter ticks of a span of reference time, rounded up.
     pub fn ticks(&self, units: u64) -> u64 {
         let frequency = u128::from(self.partition.config().counter_frequency);

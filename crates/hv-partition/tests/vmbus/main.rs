@@ -1,5 +1,6 @@
 //! The host half of VMBus behind the partition's connections.
 
+mod back_end;
 mod connections;
 mod devices;
 mod faults;

@@ -20,7 +20,7 @@ fn config() -> Config {
 
 fn save(m: &Machine<'_>) -> Vec<u8> {
     let mut image = Vec::new();
-    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes));
+    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
     image
 }
 

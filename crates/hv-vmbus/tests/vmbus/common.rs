@@ -9,7 +9,9 @@ use hv_vmbus::protocol::{
     Guid, InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo,
     Version,
 };
-use hv_vmbus::{Bus, Config, DeviceId, Event, Port, Posted, Reason, Refused, Slot};
+use hv_vmbus::{
+    Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Slot, Started, Token,
+};
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -191,6 +193,12 @@ impl Port for TestPort {
     }
 }
 
+impl Backend<Never> for TestPort {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
 pub(crate) type Lock = spin::Mutex<()>;
 
 /// A bus of places for small devices, where what is offered or taken away is told to the guest at the next flush.
@@ -250,7 +258,7 @@ impl<const C: usize, const G: usize, const W: usize> Server<C, G, W> {
         self.bus.deadline()
     }
 
-    pub(crate) fn message<P: Port>(
+    pub(crate) fn message<P: Backend<Never>>(
         &mut self,
         connection: u32,
         payload: &[u8],

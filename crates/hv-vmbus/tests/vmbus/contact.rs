@@ -6,7 +6,9 @@ use hv_vmbus::protocol::{
     ConnectionState, FeatureFlags, Guid, InitiateContactClient, MessageType, TargetInfo, Version,
     VersionResponse, VersionResponseFeatures,
 };
-use hv_vmbus::{Config, Event, Port, Posted, Reason, Refused};
+use hv_vmbus::{
+    Backend, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Started, Token,
+};
 use zerocopy::IntoBytes;
 
 fn server() -> Server {
@@ -297,6 +299,11 @@ fn a_message_for_a_vp_that_has_gone_is_dropped_and_observed() {
         }
         fn observe(&self, event: Event) {
             self.0.observe(event);
+        }
+    }
+    impl Backend<Never> for Gone {
+        fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+            match *request {}
         }
     }
     let (mut server, mut port) = (server(), Gone(TestPort::new()));

@@ -1,0 +1,112 @@
+//! When the VMBus server is to be called, and which VP's timer tells it.
+//!
+//! The server's deadline is carried by a VP: one that runs, and for as long as it does.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hv_host::{Deadline, Host, Power};
+use lock_api::{Mutex, RawMutex};
+
+use crate::joined::{Core, Joined};
+
+/// Least time, in 100 ns, before a device with more to do goes on: the VP gets to run in between.
+const LEAST_INTERVAL: u64 = 200;
+/// No VP.
+const NONE: usize = usize::MAX;
+/// No deadline: [`Deadline::at`] makes never of it.
+const NEVER: u64 = u64::MAX;
+
+/// The server's deadline, and the VP that carries it.
+pub(crate) struct Carrier<R> {
+    /// Reference time of the server's deadline.
+    deadline: AtomicU64,
+    /// The VP whose deadline includes the server's.
+    vp: AtomicUsize,
+    /// Held while the VP is chosen.
+    choosing: Mutex<R, ()>,
+}
+
+impl<R: RawMutex> Carrier<R> {
+    pub(crate) const fn new() -> Self {
+        Self { deadline: AtomicU64::new(NEVER), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
+    }
+
+    /// Forgets the deadline, and the VP that carried it.
+    pub(crate) fn reset(&self) {
+        self.deadline.store(NEVER, Ordering::Relaxed);
+        self.vp.store(NONE, Ordering::Relaxed);
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::at(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// Returns the deadline that a VP carries for the server.
+    pub(crate) fn deadline_of(&self, vp: usize) -> Deadline {
+        if self.vp.load(Ordering::Acquire) == vp { self.deadline() } else { Deadline::NEVER }
+    }
+
+    /// Notes when the server wants to be called, and renews the deadline of the VP that carries it.
+    pub(crate) fn note<H: Host>(
+        &self,
+        joined: &Joined<'_, Core<'_, R>, H>,
+        vp: usize,
+        wanted: impl Fn() -> Option<u64>,
+    ) {
+        loop {
+            let wants = wanted();
+            let deadline = at(joined, wants);
+            if self.deadline.swap(deadline, Ordering::AcqRel) != deadline {
+                let _choosing = self.choosing.lock();
+                self.carry(joined, vp);
+            }
+            // Another VP may have noted an earlier one in between.
+            if wanted() == wants {
+                return;
+            }
+        }
+    }
+
+    /// Takes over the deadline of a server that was restored. The first VP that is called carries it.
+    pub(crate) fn restore<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) {
+        self.deadline.store(at(joined, wanted), Ordering::Release);
+        self.vp.store(NONE, Ordering::Release);
+    }
+
+    /// Finds the deadline a VP if it has none that runs. `vp` runs.
+    pub(crate) fn find<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, vp: usize) {
+        if !is_on(joined, self.vp.load(Ordering::Acquire)) {
+            let _choosing = self.choosing.lock();
+            self.carry(joined, vp);
+        }
+    }
+
+    /// Gives the deadline to another VP, or else to the first that starts: `from` has stopped.
+    pub(crate) fn hand_over<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, from: usize) {
+        let _choosing = self.choosing.lock();
+        if self.vp.load(Ordering::Acquire) == from {
+            self.carry(joined, from);
+            joined.hypervisor().renew_deadline(joined, from);
+        }
+    }
+
+    /// Makes the deadline that of a VP that runs: the one that has it, or else `vp`, or else any. The caller holds
+    /// `choosing`.
+    fn carry<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, vp: usize) {
+        let before = self.vp.load(Ordering::Acquire);
+        let mut candidates = [before, vp].into_iter().chain(0..joined.hypervisor().vp_count());
+        let carrier = candidates.find(|&vp| is_on(joined, vp)).unwrap_or(NONE);
+        self.vp.store(carrier, Ordering::Release);
+        joined.hypervisor().renew_deadline(joined, carrier);
+    }
+}
+
+/// The reference time at which a server that wants this is called.
+fn at<R: RawMutex, H: Host>(joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) -> u64 {
+    let least = || joined.hypervisor().reference_time(joined.host).saturating_add(LEAST_INTERVAL);
+    wanted.map_or(NEVER, |deadline| deadline.max(least()).min(NEVER - 1))
+}
+
+fn is_on<R: RawMutex, H>(joined: &Joined<'_, Core<'_, R>, H>, vp: usize) -> bool {
+    joined.hypervisor().power(vp) == Some(Power::On)
+}
