@@ -59,8 +59,12 @@ fn rule_of(reason: Reason) -> Option<&'static Rule> {
             &rules::VMBUS_GPADL
         }
         Reason::BadRing => &rules::VMBUS_RING,
-        Reason::UnknownVp | Reason::BadFlag | Reason::NoInterrupt => &rules::VMBUS_TARGET,
-        // The host's limits are not the guest's fault.
+        Reason::UnknownVp | Reason::BadFlag | Reason::BadConnection | Reason::NoInterrupt => {
+            &rules::VMBUS_TARGET
+        }
+        // The host's limits are not the guest's fault, nor that a service or a device is not there or takes no channel.
+        Reason::NoRoom | Reason::Unsupported | Reason::DeviceRefused => return None,
+        // A reason of a newer server.
         _ => return None,
     })
 }

@@ -289,7 +289,10 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 Stage::Leaving if this.open.is_some() || this.in_flight > 0 => {
                     return Err(Reason::AlreadyOpen);
                 }
-                Stage::Known if this.lasting => this.stage = Stage::Declined,
+                // Nor is a sub-channel, as long as its device demands it.
+                Stage::Known if this.lasting || this.offer.subchannel_index > 0 => {
+                    this.stage = Stage::Declined;
+                }
                 _ => part.release(line),
             }
             // What the guest has forgotten to tear down; with requests in flight, when they are done.

@@ -151,7 +151,7 @@ fn connected(test: impl FnOnce(&Sampled<'_>)) {
         guest::connect_socket(m, 0, Guid::new(9, 9, 9, [9; 8]), Guid::new(8, 8, 8, [8; 8]));
         guest::open(m, 0, SOCKET, 1);
         let kinds = take_kinds(m, 0);
-        let opened = kinds.iter().filter(|kind| **kind == MessageType::OPEN_CHANNEL_RESULT).count();
+        let opened = kinds.iter().filter(|kind| **kind == MessageType::OPEN_RESULT).count();
         assert_eq!(opened, 3, "{kinds:?}");
         test(m);
     });

@@ -13,36 +13,38 @@ use hv_vmbus::{
     Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Slot, Started, Token,
 };
 use std::cell::RefCell;
+use std::sync::Mutex;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Guest memory from address 0 on.
 pub(crate) struct Memory {
-    bytes: RefCell<Vec<u8>>,
+    bytes: Mutex<Vec<u8>>,
 }
 
 impl Memory {
     pub(crate) fn new(size: usize) -> Self {
-        Self { bytes: RefCell::new(vec![0; size]) }
+        Self { bytes: Mutex::new(vec![0; size]) }
     }
 
     fn range(&self, gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
         let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
         let end = start.checked_add(len).ok_or(BadAddress)?;
-        if end > self.bytes.borrow().len() { Err(BadAddress) } else { Ok(start..end) }
+        if end > self.bytes.lock().unwrap().len() { Err(BadAddress) } else { Ok(start..end) }
     }
 }
 
 impl GuestMemory for Memory {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
         assert!(gpa % 4096 + into.len() as u64 <= 4096, "an access crosses a page");
-        into.copy_from_slice(&self.bytes.borrow()[self.range(gpa, into.len())?]);
+        let range = self.range(gpa, into.len())?;
+        into.copy_from_slice(&self.bytes.lock().unwrap()[range]);
         Ok(())
     }
 
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
         assert!(gpa % 4096 + from.len() as u64 <= 4096, "an access crosses a page");
         let range = self.range(gpa, from.len())?;
-        self.bytes.borrow_mut()[range].copy_from_slice(from);
+        self.bytes.lock().unwrap()[range].copy_from_slice(from);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 
 /// What the sample asks its back end for.
 #[derive(Debug)]
-struct Op {
+pub(crate) struct Op {
     /// Goes on so many times with the same packet.
     again: u8,
 }
@@ -37,17 +37,17 @@ impl Backend<Op> for TestPort {
 
 /// The sample. The first byte of a packet says what to do with it.
 #[derive(Debug, Default)]
-struct Sample {
+pub(crate) struct Sample {
     closed: Vec<usize>,
     completed: Vec<u8>,
     channels: Vec<usize>,
     last: Option<PagesError>,
 }
 
-const REQUEST: u8 = 1;
+pub(crate) const REQUEST: u8 = 1;
 const AGAIN: u8 = 2;
-const SUBCHANNELS: u8 = 3;
-const ATTACH: u8 = 4;
+pub(crate) const SUBCHANNELS: u8 = 3;
+pub(crate) const ATTACH: u8 = 4;
 const LATER: u8 = 5;
 const TRANSFER: u8 = 6;
 
@@ -131,22 +131,22 @@ impl Device for Sample {
 
 hv_vmbus::devices! {
     /// One line for each device.
-    struct Machine {
-        sample: Slot<Lock, Sample, 4, 3, 8>,
+    pub(crate) struct Machine {
+        pub(crate) sample: Slot<Lock, Sample, 4, 3, 8>,
     }
 }
 
-const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
+pub(crate) const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
 
-struct Guest {
-    bus: Bus<Lock, Machine>,
-    port: TestPort,
-    out: GuestRing,
-    back: GuestRing,
+pub(crate) struct Guest {
+    pub(crate) bus: Bus<Lock, Machine>,
+    pub(crate) port: TestPort,
+    pub(crate) out: GuestRing,
+    pub(crate) back: GuestRing,
 }
 
 impl Guest {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sample = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
         let bus = Bus::new(Config::DEFAULT, Machine { sample });
         let (out, back) = PAGES.split_at(SPLIT as usize);
@@ -162,7 +162,7 @@ impl Guest {
         guest
     }
 
-    fn post(&mut self, message: &[u8]) {
+    pub(crate) fn post(&mut self, message: &[u8]) {
         self.bus.message(4, message, &self.port).unwrap();
     }
 
@@ -210,11 +210,11 @@ impl Guest {
         Some((packet.transaction, packet.payload.first().copied().unwrap_or_default()))
     }
 
-    fn started(&self) -> Vec<(Token, Vec<(u64, u64)>)> {
+    pub(crate) fn started(&self) -> Vec<(Token, Vec<(u64, u64)>)> {
         self.port.started.take()
     }
 
-    fn complete(&self, token: Token, outcome: u8) -> Result<(), BusError> {
+    pub(crate) fn complete(&self, token: Token, outcome: u8) -> Result<(), BusError> {
         self.bus.completed(&self.bus.devices().sample, token, outcome, &self.port)
     }
 
@@ -223,11 +223,11 @@ impl Guest {
     }
 }
 
-const fn sample() -> Sample {
+pub(crate) const fn sample() -> Sample {
     Sample { closed: Vec::new(), completed: Vec::new(), channels: Vec::new(), last: None }
 }
 
-fn command(kind: u8, first: u8, second: u8) -> [u8; 8] {
+pub(crate) fn command(kind: u8, first: u8, second: u8) -> [u8; 8] {
     [kind, first, second, 0, 0, 0, 0, 0]
 }
 
@@ -445,6 +445,24 @@ fn as_many_subchannels_are_offered_as_were_granted_and_go_with_the_first_channel
 
     guest.post(close(1).as_bytes());
     assert_eq!(guest.kinds(), [MessageType::RESCIND_OFFER; 3]);
+}
+
+#[test]
+fn a_subchannel_that_the_guest_releases_is_not_offered_again_before_its_device_demands_it_anew() {
+    let mut guest = Guest::new();
+    guest.send(1, command(SUBCHANNELS, 1, 0));
+    guest.port.take();
+    let released = RelIdReleased { header: header(MessageType::RELID_RELEASED), channel: ChannelId(2) };
+    guest.post(released.as_bytes());
+    assert_eq!(guest.kinds(), [], "a guest that cannot use it would release it for ever");
+    guest.post(close(1).as_bytes());
+    assert_eq!(guest.kinds(), []);
+    for ring in [&guest.out, &guest.back] {
+        [0, 4, 8, 12].iter().for_each(|word| ring.set_word(&guest.port.memory, *word, 0));
+    }
+    guest.post(open(1, 9, 1, SPLIT).as_bytes());
+    guest.send(2, command(SUBCHANNELS, 1, 0));
+    assert_eq!(guest.kinds(), [MessageType::OPEN_RESULT, MessageType::OFFER_CHANNEL]);
 }
 
 #[test]

@@ -206,3 +206,23 @@ fn releasing_a_number_that_was_not_offered_is_counted() {
     assert_eq!(port.rejection(), Some(Reason::TooShort));
     assert_eq!(port.take(), []);
 }
+
+#[test]
+fn no_offer_has_the_flags_for_which_linux_7_refuses_it() {
+    // Linux 7.2 asks for 6.0 first and refuses an offer with the confidential bits 1 and 2 unless it is confidential itself
+    // (drivers/hv/channel_mgmt.c); firmware asks for 6.0 and then 3.0 (mu_msvm, MsvmPkg/VmbusDxe).
+    for version in [Version::V6_0, Version::V3_0] {
+        let mut server: Server = Server::new(Config::DEFAULT);
+        let mut port = TestPort::new();
+        let mut offer = Offer::ECHO;
+        offer.channel.flags.0 = 0xffff;
+        server.offer(offer).unwrap();
+        send(&mut server, &mut port, &contact(version));
+        assert_eq!(server.version(), Some(version));
+        assert_eq!(kinds(&mut port), [MessageType::VERSION_RESPONSE]);
+        send(&mut server, &mut port, &header(MessageType::REQUEST_OFFERS));
+        let [offer, end] = &port.take()[..] else { panic!("one offer and the end of the offers") };
+        assert_eq!(offer.message::<OfferChannel>().offer.flags.0, 0xfff1);
+        assert_eq!(end.kind(), MessageType::ALL_OFFERS_DELIVERED);
+    }
+}
