@@ -143,7 +143,7 @@ pub struct TestHost {
     pub(super) counter: AtomicU64,
     /// Ticks that each look at the counter adds.
     step: AtomicU64,
-    /// Reference time, for the plan of faults: as [`Machine::set_time`] set it.
+    /// Reference time, for the plan of faults: as `set_time` set it.
     pub(super) now: AtomicU64,
     deadlines: Mutex<Vec<Option<u64>>>,
     effects: Mutex<Vec<Effect>>,

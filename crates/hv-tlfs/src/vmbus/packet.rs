@@ -17,7 +17,7 @@ constants! {
     INVALID = 0, "VM_PKT_INVALID";
     /// Synchronisation; unused.
     SYNC = 1, "VM_PKT_SYNCH";
-    /// Names a set of transfer pages: [`TransferPageSet`](super::TransferPageSet).
+    /// Names a set of transfer pages: [`TransferPageSet`].
     ADD_TRANSFER_PAGE_SET = 2, "VM_PKT_ADD_XFER_PAGESET";
     /// Takes it back.
     REMOVE_TRANSFER_PAGE_SET = 3, "VM_PKT_RM_XFER_PAGESET";
@@ -27,11 +27,11 @@ constants! {
     TEARDOWN_GPADL = 5, "VM_PKT_TEARDOWN_GPADL";
     /// Data in the packet itself.
     DATA_IN_BAND = 6, "VM_PKT_DATA_INBAND";
-    /// Data in transfer pages: [`TransferPagePacket`](super::TransferPagePacket).
+    /// Data in transfer pages: [`TransferPagePacket`].
     DATA_USING_TRANSFER_PAGES = 7, "VM_PKT_DATA_USING_XFER_PAGES";
-    /// Data in a GPADL: [`GpadlPacket`](super::GpadlPacket).
+    /// Data in a GPADL: [`GpadlPacket`].
     DATA_USING_GPADL = 8, "VM_PKT_DATA_USING_GPADL";
-    /// Data in pages that the packet lists: [`GpaDirectPacket`](super::GpaDirectPacket).
+    /// Data in pages that the packet lists: [`GpaDirectPacket`].
     DATA_USING_GPA_DIRECT = 9, "VM_PKT_DATA_USING_GPA_DIRECT";
     /// Takes a request back; unused.
     CANCEL_REQUEST = 0xa, "VM_PKT_CANCEL_REQUEST";
@@ -39,7 +39,7 @@ constants! {
     COMPLETION = 0xb, "VM_PKT_COMP";
     /// Begins a packet that did not fit in one; unused.
     DATA_USING_ADDITIONAL_PACKETS = 0xc, "VM_PKT_DATA_USING_ADDITIONAL_PKT";
-    /// Continues it: [`AdditionalData`](super::AdditionalData).
+    /// Continues it: [`AdditionalData`].
     ADDITIONAL_DATA = 0xd, "VM_PKT_ADDITIONAL_DATA";
 }
 

@@ -139,7 +139,7 @@ fn doc() -> anyhow::Result<()> {
         interrupt::check()?;
         part.options.retain(|option| *option != "--all-targets");
         let quiet = [("RUSTDOCFLAGS", "-D warnings")];
-        part.cargo(&["doc", "--no-deps", "--document-private-items"], &[], &quiet)?;
+        part.cargo(&["doc", "--no-deps", "--keep-going"], &[], &quiet)?;
     }
     Ok(())
 }
