@@ -227,8 +227,8 @@ where
         // SAFETY: as in `memory`.
         let result = unsafe { repeat(conduit, control, [page.gpa_at(0), output_gpa]) };
         let done = result.map_or_else(RepError::completed, |()| count);
-        for (i, value) in self.output.iter_mut().take(done).enumerate() {
-            page.page().read(output_at + i * size_of::<T>(), value.as_mut_bytes());
+        if let Some(filled) = self.output.get_mut(..done) {
+            page.page().read(output_at, filled.as_mut_bytes());
         }
         result
     }

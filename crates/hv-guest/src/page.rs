@@ -223,6 +223,7 @@ impl Page {
     }
 
     /// Copies `bytes` to `offset`, cell by cell, if all of them fit; else none. Other bytes stay as they are.
+    #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         if offset > SIZE || bytes.len() > SIZE - offset {
             return;
@@ -234,10 +235,13 @@ impl Page {
             }
             _ => self.write_cells(offset, whole),
         }
-        self.write_cells(offset + whole.len(), rest);
+        if !rest.is_empty() {
+            self.write_cells(offset + whole.len(), rest);
+        }
     }
 
     /// Fills `bytes` from `offset` on, each cell read once. Bytes beyond the page stay as they are.
+    #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
         let bytes = bytes.split_at_mut(SIZE.saturating_sub(offset).min(bytes.len())).0;
         let (whole, rest) = bytes.split_at_mut(bytes.len() & !7);
@@ -249,7 +253,9 @@ impl Page {
         } else {
             self.read_cells(offset, whole);
         }
-        self.read_cells(behind, rest);
+        if !rest.is_empty() {
+            self.read_cells(behind, rest);
+        }
     }
 
     /// The eight bytes at `offset`, a multiple of eight in the page, each cell read once.
