@@ -230,7 +230,7 @@ impl Page {
         }
         let (whole, rest) = bytes.split_at(bytes.len() & !7);
         match <[u64]>::ref_from_bytes(whole) {
-            Ok(words) if offset % 8 == 0 => {
+            Ok(words) if offset.is_multiple_of(8) => {
                 (offset..).step_by(8).zip(words).for_each(|(at, word)| self.store_word(at, *word));
             }
             _ => self.write_cells(offset, whole),
@@ -246,7 +246,7 @@ impl Page {
         let bytes = bytes.split_at_mut(SIZE.saturating_sub(offset).min(bytes.len())).0;
         let (whole, rest) = bytes.split_at_mut(bytes.len() & !7);
         let behind = offset.saturating_add(whole.len());
-        if offset % 8 == 0
+        if offset.is_multiple_of(8)
             && let Ok(words) = <[u64]>::mut_from_bytes(&mut *whole)
         {
             (offset..).step_by(8).zip(words).for_each(|(at, word)| *word = self.load_word(at));

@@ -52,7 +52,6 @@ pub enum Transfer {
 
 /// How a disk answers a command.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one command")]
 pub enum Reply {
     /// Done, with no data.
     Good,
@@ -153,10 +152,8 @@ impl Disk {
             command,
             Ok(Command::Inquiry { .. } | Command::ReportLuns { .. } | Command::RequestSense { .. })
         );
-        if !listens {
-            if let Some(sense) = self.attention.take() {
-                return Reply::Check(sense);
-            }
+        if !listens && let Some(sense) = self.attention.take() {
+            return Reply::Check(sense);
         }
         match command.and_then(|command| self.answer(command, parameters)) {
             Ok(reply) => reply,
