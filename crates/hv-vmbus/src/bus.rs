@@ -1,74 +1,26 @@
 //! The host's end of a partition's VMBus.
 
+mod serve;
+
 use crate::config::Config;
 use crate::contact::Ending;
-use crate::device::{Device, DeviceId, Token};
+use crate::device::DeviceId;
 use crate::devices::{DeviceSet, Devices, Node, Part};
+use crate::error::{BusError, Refused};
 use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
 use crate::image;
-use crate::io::{Io, Place};
+use crate::io::Place;
 use crate::line::{Stage, default_connection};
 use crate::outbox::Outbox;
-use crate::port::{Backend, Port, Work};
+use crate::port::Port;
 use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
-use crate::slot::{Cx, Slot};
+use crate::slot::Cx;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use lock_api::{Mutex, RawMutex};
 use zerocopy::FromBytes;
-
-/// Why a message or signal was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No port of VMBus is behind that connection: `HV_STATUS_INVALID_CONNECTION_ID`.
-    NoConnection,
-    /// Too many messages wait for the guest, which does not take them: `HV_STATUS_INSUFFICIENT_BUFFERS`. Guests try again
-    /// later.
-    Busy,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoConnection => "no such connection",
-            Self::Busy => "too many messages wait for the guest",
-        })
-    }
-}
-
-impl core::error::Error for Refused {}
-
-/// Why the bus did not do what the embedder asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BusError {
-    /// The bus has no such device or channel.
-    UnknownDevice,
-    /// The device is offered already, or the guest has not released its channel yet.
-    Offered,
-    /// Another device has the same interface and instance.
-    Duplicate,
-    /// The device has no request with that token in flight.
-    UnknownToken,
-    /// Requests are in flight: [pause](Bus::pause) the bus, and wait until it [is idle](Bus::is_idle).
-    InFlight,
-}
-
-impl fmt::Display for BusError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownDevice => "the bus has no such device or channel",
-            Self::Offered => "the device is offered, or the guest has not released its channel",
-            Self::Duplicate => "another device has the same interface and instance",
-            Self::UnknownToken => "the device has no request with that token in flight",
-            Self::InFlight => "requests are in flight; pause the bus and wait until it is idle",
-        })
-    }
-}
-
-impl core::error::Error for BusError {}
 
 /// A standing connection.
 #[derive(Clone, Copy, Debug)]
@@ -353,7 +305,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Does what devices have asked of the bus.
-    fn attend<P: Port>(&self, port: &P)
+    pub(crate) fn attend<P: Port>(&self, port: &P)
     where
         D: Devices<P>,
     {
@@ -475,96 +427,6 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
         });
         found.is_some_and(|line| self.devices.signal(line, connection, Place::FIRST, cx))
-    }
-
-    /// Tells a device that its back end is done with a request. It may be called from any thread or interrupt, in any order,
-    /// and once for each request.
-    ///
-    /// # Errors
-    /// [`BusError::UnknownToken`] if no such request is in flight, [`BusError::UnknownDevice`] if the device is another bus's.
-    pub fn completed<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
-        &self,
-        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
-        token: Token,
-        outcome: <T::Request as Work>::Outcome,
-        port: &P,
-    ) -> Result<(), BusError>
-    where
-        T: Device,
-        P: Backend<T::Request>,
-        D: Devices<P>,
-    {
-        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        let known = slot.completed(at, &self.cx(port), token, outcome);
-        self.attend(port);
-        if known { Ok(()) } else { Err(BusError::UnknownToken) }
-    }
-
-    /// Works with a device: to bring it what its back end has of itself, as a frame or a key, or to look at its state.
-    ///
-    /// # Errors
-    /// [`BusError::UnknownDevice`] if the device is another bus's.
-    pub fn with<P, T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
-        &self,
-        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
-        port: &P,
-        work: impl FnOnce(&mut T, &mut Io<'_, P, T::Request>) -> U,
-    ) -> Result<U, BusError>
-    where
-        T: Device,
-        P: Backend<T::Request>,
-        D: Devices<P>,
-    {
-        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        let result = slot.work_with(at, &self.cx(port), work);
-        self.attend(port);
-        Ok(result)
-    }
-
-    /// A device's place on the bus, for [`offer`](Self::offer); its first channel's number.
-    ///
-    /// # Errors
-    /// [`BusError::UnknownDevice`] if the device is another bus's.
-    pub fn place<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
-        &self,
-        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
-        _port: &P,
-    ) -> Result<(DeviceId, ChannelId), BusError>
-    where
-        T: Device,
-        P: Backend<T::Request>,
-        D: Devices<P>,
-    {
-        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        Ok((DeviceId(at.device), at.id(0)))
-    }
-
-    /// The back end of a device has room again: what waits for it is started.
-    pub fn resume<P: Port>(&self, device: DeviceId, port: &P)
-    where
-        D: Devices<P>,
-    {
-        self.parts(port, |part, at| {
-            if at.device == device.0 {
-                part.resume();
-            }
-        });
-        self.attend(port);
-    }
-
-    /// Stops taking packets, of all devices: before the state is saved. Requests in flight are completed as ever.
-    pub fn pause(&self) {
-        self.shared.paused.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes packets again.
-    pub fn unpause<P: Port>(&self, port: &P)
-    where
-        D: Devices<P>,
-    {
-        self.shared.paused.store(false, Ordering::Relaxed);
-        self.parts(port, |part, _| part.resume());
-        self.attend(port);
     }
 }
 

@@ -5,13 +5,14 @@
 //! the device's lock, can look up the entries of its own channels; of others it compares the names and goes on. The locks
 //! order all accesses. A list's words stay in their place until the list is removed.
 
+mod data;
+mod save;
+
 use crate::event::Reason;
-use crate::pages::{Builder, PAGE, PagesError};
+use crate::pages::PAGE;
 use crate::protocol::GpadlId;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_memory::{BadAddress, GuestMemory};
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
 const PFN_LIMIT: u64 = 1 << 40;
@@ -314,164 +315,6 @@ impl<'a> Pool<'a> {
     /// Words of the pool.
     pub(crate) fn part(self, range: Range<usize>) -> &'a [AtomicU64] {
         self.words.get(range).unwrap_or_default()
-    }
-
-    /// Bytes in a list's ranges.
-    pub(crate) fn bytes(self, gpadl: &Gpadl) -> u64 {
-        self.ranges(gpadl).map(|(bytes, ..)| bytes).sum()
-    }
-
-    /// Length, offset and page numbers of each range.
-    fn ranges(self, gpadl: &Gpadl) -> impl Iterator<Item = (u64, u64, &'a [AtomicU64])> {
-        let mut words = self.words(gpadl);
-        (0..gpadl.ranges).map_while(move |_| {
-            let (range, rest) = words.split_first()?;
-            let (bytes, offset) = split_range(range.load(Relaxed));
-            let count = usize::try_from((offset + bytes).div_ceil(PAGE)).ok()?;
-            let (pages, rest) = rest.split_at_checked(count)?;
-            words = rest;
-            Some((bytes, offset, pages))
-        })
-    }
-
-    /// Calls `each` for the pages of `len` bytes from byte `from` of a list on: page number, offset in it, and length.
-    fn walk<E>(
-        self,
-        gpadl: &Gpadl,
-        from: u64,
-        len: u64,
-        beyond: E,
-        mut each: impl FnMut(u64, u64, u64) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let (mut from, mut left) = (from, len);
-        for (bytes, offset, pages) in self.ranges(gpadl) {
-            if from >= bytes {
-                from -= bytes;
-                continue;
-            }
-            let mut at = offset + from;
-            let end = at + left.min(bytes - from);
-            while at < end {
-                let part = (PAGE - at % PAGE).min(end - at);
-                let page = usize::try_from(at / PAGE).ok().and_then(|page| pages.get(page));
-                let Some(page) = page else { return Err(beyond) };
-                each(page.load(Relaxed), at % PAGE, part)?;
-                at += part;
-                left -= part;
-            }
-            from = 0;
-            if left == 0 {
-                break;
-            }
-        }
-        if left == 0 { Ok(()) } else { Err(beyond) }
-    }
-
-    /// Judges `len` bytes from byte `from` of a list on, and appends them to `into`.
-    pub(crate) fn slice<M: GuestMemory>(
-        self,
-        gpadl: &Gpadl,
-        from: u64,
-        len: u64,
-        memory: &M,
-        into: &mut Builder<'_>,
-    ) -> Result<(), PagesError> {
-        self.walk(gpadl, from, len, PagesError::Beyond, |pfn, offset, part| {
-            into.page(memory, pfn, offset, part)
-        })
-    }
-
-    /// Copies bytes from byte `from` of a list on into `into`.
-    pub(crate) fn read<M: GuestMemory>(
-        self,
-        gpadl: &Gpadl,
-        from: u64,
-        memory: &M,
-        into: &mut [u8],
-    ) -> Result<(), BadAddress> {
-        let mut done = 0;
-        self.walk(gpadl, from, into.len() as u64, BadAddress, |pfn, offset, part| {
-            let part = part as usize;
-            memory.read(pfn * PAGE + offset, &mut into[done..done + part])?;
-            done += part;
-            Ok(())
-        })
-    }
-
-    /// Copies `bytes` to byte `from` of a list on.
-    pub(crate) fn write<M: GuestMemory>(
-        self,
-        gpadl: &Gpadl,
-        from: u64,
-        memory: &M,
-        bytes: &[u8],
-    ) -> Result<(), BadAddress> {
-        let mut done = 0;
-        self.walk(gpadl, from, bytes.len() as u64, BadAddress, |pfn, offset, part| {
-            let part = part as usize;
-            memory.write(pfn * PAGE + offset, &bytes[done..done + part])?;
-            done += part;
-            Ok(())
-        })
-    }
-
-    /// Saves the lists in the order of their places, which a restored pool gives them again. None is held.
-    pub(crate) fn save(self, w: &mut Writer<'_>) {
-        w.count(self.iter().count());
-        let mut from = 0;
-        while let Some((_, g)) = self.iter().filter(|(_, g)| g.start >= from).min_by_key(|(_, g)| g.start) {
-            w.u32(g.id.0);
-            w.u32(g.channel);
-            w.u8(g.state as u8);
-            w.u8(g.fate as u8);
-            w.u32(g.ranges);
-            w.count(g.start);
-            w.count(g.len);
-            w.count(g.filled);
-            self.words(&g).iter().take(g.filled).for_each(|word| w.u64(word.load(Relaxed)));
-            from = g.start + 1;
-        }
-    }
-
-    pub(crate) fn load(self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        const PART: RestoreError = RestoreError::Invalid("page list of VMBus");
-        self.clear();
-        for _ in 0..r.count()? {
-            let (id, channel) = (GpadlId(r.u32()?), r.u32()?);
-            let state = match r.u8()? {
-                1 => State::Filling,
-                2 => State::Ready,
-                3 => State::Rings,
-                _ => return Err(PART),
-            };
-            let fate = match r.u8()? {
-                0 => Fate::Stay,
-                1 => Fate::TearDown,
-                2 => Fate::Drop,
-                _ => return Err(PART),
-            };
-            let (ranges, place, len, filled) = (r.u32()?, r.count()?, r.count()?, r.count()?);
-            let complete = filled == len;
-            if channel == 0 || len == 0 || filled > len || complete == (state == State::Filling) {
-                return Err(PART);
-            }
-            if self.slot(id).is_some() || (state == State::Filling && fate == Fate::TearDown) {
-                return Err(PART);
-            }
-            let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(RestoreError::NoRoom)?;
-            // A smaller pool has them in other places.
-            let start = if self.is_free(place, len) { Some(place) } else { self.gap(len) };
-            let start = start.ok_or(RestoreError::NoRoom)?;
-            let gpadl = Gpadl { id, channel, state, fate, ranges, start, len, filled, holds: 0 };
-            entry.set(&gpadl);
-            for word in &self.words(&gpadl)[..filled] {
-                word.store(r.u64()?, Relaxed);
-            }
-            if complete && validate(ranges, self.words(&gpadl)).is_err() {
-                return Err(PART);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -79,6 +79,7 @@ mod config;
 mod contact;
 mod device;
 mod devices;
+mod error;
 mod event;
 mod gpadl;
 mod image;
@@ -106,10 +107,11 @@ pub mod composing {
     pub use crate::slot::Cx;
 }
 
-pub use bus::{Bus, BusError, Refused};
+pub use bus::Bus;
 pub use config::{Config, offer, pipe};
 pub use device::{Channel, Connect, Device, DeviceId, Head, Opening, Refusal, Taken, Token};
 pub use devices::{DeviceSet, Devices};
+pub use error::{BusError, Refused};
 pub use event::{Event, Reason};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};

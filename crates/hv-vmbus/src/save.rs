@@ -1,7 +1,8 @@
 //! The bus saved and restored.
 
-use crate::bus::{Bus, BusError, Connection};
+use crate::bus::{Bus, Connection};
 use crate::devices::{DeviceSet, Devices};
+use crate::error::BusError;
 use crate::gpadl::State;
 use crate::image::Image;
 use crate::line::Stage;

@@ -1,0 +1,104 @@
+//! What the embedder does with the devices of a bus: completions, and work of its own.
+
+use crate::bus::Bus;
+use crate::device::{Device, DeviceId, Token};
+use crate::devices::{DeviceSet, Devices};
+use crate::error::BusError;
+use crate::io::Io;
+use crate::port::{Backend, Port, Work};
+use crate::protocol::ChannelId;
+use crate::slot::Slot;
+use core::sync::atomic::Ordering;
+use lock_api::RawMutex;
+
+impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
+    /// Tells a device that its back end is done with a request. It may be called from any thread or interrupt, in any order,
+    /// and once for each request.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownToken`] if no such request is in flight, [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn completed<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        token: Token,
+        outcome: <T::Request as Work>::Outcome,
+        port: &P,
+    ) -> Result<(), BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        let known = slot.completed(at, &self.cx(port), token, outcome);
+        self.attend(port);
+        if known { Ok(()) } else { Err(BusError::UnknownToken) }
+    }
+
+    /// Works with a device: to bring it what its back end has of itself, as a frame or a key, or to look at its state.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn with<P, T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        port: &P,
+        work: impl FnOnce(&mut T, &mut Io<'_, P, T::Request>) -> U,
+    ) -> Result<U, BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        let result = slot.work_with(at, &self.cx(port), work);
+        self.attend(port);
+        Ok(result)
+    }
+
+    /// A device's place on the bus, for [`offer`](Self::offer); its first channel's number.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    pub fn place<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        _port: &P,
+    ) -> Result<(DeviceId, ChannelId), BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        Ok((DeviceId(at.device), at.id(0)))
+    }
+
+    /// The back end of a device has room again: what waits for it is started.
+    pub fn resume<P: Port>(&self, device: DeviceId, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.parts(port, |part, at| {
+            if at.device == device.0 {
+                part.resume();
+            }
+        });
+        self.attend(port);
+    }
+
+    /// Stops taking packets, of all devices: before the state is saved. Requests in flight are completed as ever.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes packets again.
+    pub fn unpause<P: Port>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.shared.paused.store(false, Ordering::Relaxed);
+        self.parts(port, |part, _| part.resume());
+        self.attend(port);
+    }
+}

@@ -1,0 +1,54 @@
+//! Why the bus did not do what it was asked for.
+
+use core::fmt;
+
+/// Why a message or signal was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No port of VMBus is behind that connection: `HV_STATUS_INVALID_CONNECTION_ID`.
+    NoConnection,
+    /// Too many messages wait for the guest, which does not take them: `HV_STATUS_INSUFFICIENT_BUFFERS`. Guests try again
+    /// later.
+    Busy,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConnection => "no such connection",
+            Self::Busy => "too many messages wait for the guest",
+        })
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// Why the bus did not do what the embedder asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The bus has no such device or channel.
+    UnknownDevice,
+    /// The device is offered already, or the guest has not released its channel yet.
+    Offered,
+    /// Another device has the same interface and instance.
+    Duplicate,
+    /// The device has no request with that token in flight.
+    UnknownToken,
+    /// Requests are in flight: [pause](Bus::pause) the bus, and wait until it [is idle](Bus::is_idle).
+    InFlight,
+}
+
+impl fmt::Display for BusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownDevice => "the bus has no such device or channel",
+            Self::Offered => "the device is offered, or the guest has not released its channel",
+            Self::Duplicate => "another device has the same interface and instance",
+            Self::UnknownToken => "the device has no request with that token in flight",
+            Self::InFlight => "requests are in flight; pause the bus and wait until it is idle",
+        })
+    }
+}
+
+impl core::error::Error for BusError {}

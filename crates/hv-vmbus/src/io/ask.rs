@@ -1,0 +1,198 @@
+//! What a device asks for: the data that a packet names, requests of its back end, and the guest's buffers.
+
+use super::Io;
+use crate::device::Token;
+use crate::gpadl::{Gpadl, Pool};
+use crate::packet::{Answer, Data};
+use crate::pages::{Builder, Pages, PagesError, Segment};
+use crate::port::Port;
+use crate::protocol::GpadlId;
+use crate::requests::State;
+use core::fmt;
+use core::sync::atomic::Ordering;
+use hv_memory::{BadAddress, GuestMemory};
+
+/// Why a request was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The device was given no room for requests, or one was made of this packet already.
+    None,
+    /// The data that the packet names was refused.
+    Pages(PagesError),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("no request can be made of this packet"),
+            Self::Pages(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+impl<P: Port, Q> Io<'_, P, Q> {
+    /// The data that a packet or request names outside of the ring: judged, and empty if it names none.
+    ///
+    /// # Errors
+    /// The guest's ranges were refused.
+    pub fn pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
+        let ticket = of.ticket();
+        let data = ticket.data?;
+        let Some(at) = ticket.entry.filter(|_| data.len > 0) else { return Ok(Pages::EMPTY) };
+        let all = Pages::new(self.list(at).get(..data.segments).unwrap_or_default());
+        Ok(all.slice(data.offset, data.len).unwrap_or(Pages::EMPTY))
+    }
+
+    fn list(&self, entry: usize) -> &[Segment] {
+        self.segments.get(entry * self.per..(entry + 1) * self.per).unwrap_or_default()
+    }
+
+    /// Puts `len` bytes from byte `offset` of a GPADL on before the data that the packet lists. The GPADL is held until the
+    /// request made of the packet is done.
+    ///
+    /// # Errors
+    /// Nothing is put there: see [`PagesError`].
+    pub fn attach(
+        &mut self,
+        to: &mut impl Answer,
+        gpadl: GpadlId,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), PagesError> {
+        let ticket = to.ticket_mut();
+        let data = ticket.data?;
+        let at = ticket.entry.filter(|_| ticket.gpadl.is_none()).ok_or(PagesError::TooMany)?;
+        let (entry, gpadl) = self.gpadl(gpadl).ok_or(PagesError::UnknownGpadl)?;
+        let list = self.segments.get_mut(at * self.per..(at + 1) * self.per).unwrap_or_default();
+        let mut builder = Builder::new(list.get_mut(data.segments..).unwrap_or_default(), 0);
+        self.pool.slice(&gpadl, offset, len, self.port.memory(), &mut builder)?;
+        let more = builder.count;
+        let segments = data.segments + more;
+        let all = list.iter().take(segments).map(Segment::len).sum();
+        if let Some(list) = list.get_mut(..segments) {
+            list.rotate_right(more);
+        }
+        ticket.gpadl = Some(entry);
+        ticket.data = Ok(Data { segments, offset: 0, len: all });
+        Ok(())
+    }
+
+    fn gpadl(&self, id: GpadlId) -> Option<(usize, Gpadl)> {
+        self.pool.ready(id, self.place.channels(self.lines.len()))
+    }
+
+    /// A GPADL of the device's channels, or `None` if the guest has none with this name, or has begun to take it back. Look
+    /// it up for every use.
+    #[must_use]
+    pub fn buffer(&self, id: GpadlId) -> Option<Buffer<'_, P::Memory>> {
+        let (_, gpadl) = self.gpadl(id)?;
+        Some(Buffer { memory: self.port.memory(), pool: self.pool, gpadl })
+    }
+
+    /// Makes a request of a packet, or another one of a request that is done. It is started when the device returns; the
+    /// data that the packet names goes with it.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn request(&mut self, of: &mut impl Answer, request: Q) -> Result<Token, RequestError> {
+        let ticket = of.ticket_mut();
+        ticket.data.map_err(RequestError::Pages)?;
+        let at = ticket.entry.filter(|_| !ticket.requested).ok_or(RequestError::None)?;
+        let (pool, session) = (self.pool, self.lines.get(ticket.line).map_or(0, |l| l.session));
+        let entry = self.requests.get_mut(at).ok_or(RequestError::None)?;
+        if entry.state == State::Free {
+            let line = self.lines.get_mut(ticket.line).ok_or(RequestError::None)?;
+            let rings = line.open.as_ref().ok_or(RequestError::None)?.entry;
+            line.in_flight += 1;
+            pool.hold(rings);
+            entry.rings = rings;
+            entry.session = session;
+            self.counts.free -= 1;
+            self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+        }
+        if entry.gpadl.is_none()
+            && let Some(gpadl) = ticket.gpadl
+        {
+            pool.hold(gpadl);
+            entry.gpadl = Some(gpadl);
+        }
+        entry.state = State::Queued;
+        entry.order = self.counts.order;
+        entry.line = ticket.line;
+        entry.transaction = ticket.transaction;
+        entry.wanted = ticket.wanted;
+        entry.answered = ticket.answered;
+        entry.reserved = core::mem::take(&mut ticket.reserved);
+        entry.ranges = ticket.ranges;
+        entry.data = ticket.data.unwrap_or(Data::NONE);
+        entry.request = Some(request);
+        self.counts.order = self.counts.order.wrapping_add(1);
+        self.counts.queued += 1;
+        ticket.requested = true;
+        Ok(entry.token(at))
+    }
+
+    /// The same with a part of the data: `len` bytes from byte `offset` on, counted from the first byte of all of it.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`PagesError::Beyond`] if the data is shorter.
+    pub fn request_part(
+        &mut self,
+        of: &mut impl Answer,
+        request: Q,
+        offset: u64,
+        len: u64,
+    ) -> Result<Token, RequestError> {
+        let ticket = of.ticket_mut();
+        let data = ticket.data.map_err(RequestError::Pages)?;
+        let at = ticket.entry.ok_or(RequestError::None)?;
+        let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
+        if offset.checked_add(len).is_none_or(|end| end > all) {
+            return Err(RequestError::Pages(PagesError::Beyond));
+        }
+        let ticket = of.ticket_mut();
+        ticket.data = Ok(Data { segments: data.segments, offset, len });
+        self.request(of, request)
+    }
+}
+
+/// A GPADL: memory that the guest has named, as its bytes. The guest can write to it at any time.
+#[derive(Debug)]
+pub struct Buffer<'a, M> {
+    memory: &'a M,
+    pool: Pool<'a>,
+    gpadl: Gpadl,
+}
+
+impl<M: GuestMemory> Buffer<'_, M> {
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.pool.bytes(&self.gpadl)
+    }
+
+    /// Returns true if it has none, which no valid GPADL does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes from byte `offset` on into `into`.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if the buffer is shorter, or a page is not guest memory.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), BadAddress> {
+        self.pool.read(&self.gpadl, offset, self.memory, into)
+    }
+
+    /// Copies `bytes` to byte `offset` on.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), BadAddress> {
+        self.pool.write(&self.gpadl, offset, self.memory, bytes)
+    }
+}
