@@ -335,6 +335,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
                 _ => line.vacate(),
             }
         }
+        self.worker.io.counts.poll = NEVER;
         match first {
             true => self.worker.device.renew(),
             false => self.worker.device.reset(),
