@@ -165,7 +165,12 @@ impl Device for Any {
             }
             _ => return Err(RestoreError::Invalid("kind of a device")),
         };
-        (self.kind, self.first) = (kind, kind);
+        // A reset makes it what was put here once, and not what it is in the midst of.
+        let mut first = kind;
+        if let Kind::Heartbeat(heartbeat) = &mut first {
+            heartbeat.reset();
+        }
+        (self.kind, self.first) = (kind, first);
         Ok(())
     }
 }
