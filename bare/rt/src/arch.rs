@@ -3,9 +3,6 @@
 
 use core::arch::asm;
 
-core::arch::global_asm!(include_str!("start.s"));
-core::arch::global_asm!(include_str!("vectors.s"));
-
 /// Reads a system register, named as the assembler names it. It must exist on this CPU, else the program ends with an
 /// undefined instruction; [`crate::probe::instruction`] tries one that may not.
 #[macro_export]
@@ -58,10 +55,24 @@ pub fn wfi() {
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
+/// Lets this CPU take interrupts.
+#[inline]
+pub fn unmask() {
+    // SAFETY: handlers are in place since the start. DAIF: D, A and F stay masked.
+    unsafe { msr!("daif", 0b1101 << 6) };
+}
+
+/// Keeps this CPU from taking interrupts.
+#[inline]
+pub fn mask() {
+    // SAFETY: masking is always allowed.
+    unsafe { msr!("daif", 0b1111 << 6) };
+}
+
 /// Runs `f` with IRQs masked on this CPU.
 pub fn without_interrupts<T>(f: impl FnOnce() -> T) -> T {
     let daif = mrs!("daif");
-    crate::irq::mask();
+    mask();
     let result = f();
     // SAFETY: the masks are as they were.
     unsafe { msr!("daif", daif) };

@@ -35,7 +35,7 @@ impl Write for Uart {
 fn put(byte: u8) {
     // SAFETY: the UART is mapped as a device; reading its flags has no side effect.
     while unsafe { (UARTFR as *const u32).read_volatile() } & TXFF != 0 {}
-    // SAFETY: as above; writing the data register sends a byte.
+    // SAFETY: the UART is mapped as a device; writing the data register sends a byte.
     unsafe { (UARTDR as *mut u32).write_volatile(u32::from(byte)) };
 }
 
@@ -74,7 +74,7 @@ pub fn on_panic(hook: fn(&PanicInfo<'_>)) {
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    crate::irq::mask();
+    arch::mask();
     if let Some(hook) = HOOK.get() {
         hook(info);
     }

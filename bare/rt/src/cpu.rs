@@ -1,25 +1,21 @@
 //! CPUs (VPs): which one this is, and starting others.
-#![expect(unsafe_code, reason = "the start code calls Rust by name")]
+#![expect(unsafe_code, reason = "the address of the start code")]
 
 use smccc::{Hvc, psci};
 use spin::Mutex;
 
 pub use smccc::psci::{AffinityState, Error};
 
-use crate::{MAX_CPUS, Machine, arch, found, irq, machine, mrs, restart};
+use crate::stacks::MAX_CPUS;
+use crate::{arch, machine, mrs};
 
 type Work = Option<fn()>;
 
-/// What each CPU shall run.
+/// What each CPU is to run.
 static WORK: [Mutex<Work>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
 
 unsafe extern "C" {
     fn rt_secondary_start();
-}
-
-unsafe extern "Rust" {
-    /// The program's main function: `entry!` defines it.
-    safe fn __rt_main(machine: &'static Machine);
 }
 
 /// The number of this CPU: its place in the device tree's list.
@@ -71,31 +67,12 @@ pub fn state(cpu: usize) -> Result<AffinityState, Error> {
 ///
 /// If PSCI refuses.
 pub fn off() -> ! {
-    irq::mask();
+    arch::mask();
     let refusal = psci::cpu_off::<Hvc>();
     panic!("CPU_OFF returned: {refusal:?}")
 }
 
-/// CPU 0, MMU on: X0 and X1 of the start.
-#[unsafe(no_mangle)]
-extern "C" fn rt_primary(tree: *const u8, generation: u64) -> ! {
-    restart::started(tree, generation);
-    let machine = machine::init(tree);
-    found::record(machine);
-    irq::init(machine);
-    irq::init_cpu();
-    __rt_main(machine);
-    crate::power::off()
-}
-
-/// Any other CPU, MMU on.
-#[unsafe(no_mangle)]
-extern "C" fn rt_secondary(cpu: usize) -> ! {
-    found::record(machine::get());
-    irq::init_cpu();
-    let work = WORK[cpu].lock().take();
-    if let Some(work) = work {
-        work();
-    }
-    off()
+/// Takes the work that was left for this CPU.
+pub(crate) fn take_work() -> Option<fn()> {
+    WORK[index()].lock().take()
 }

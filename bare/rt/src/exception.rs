@@ -1,12 +1,24 @@
 //! Exceptions: expected ones are recorded and survived, unexpected ones end the program with a description.
-#![expect(unsafe_code, reason = "the vectors call Rust by name")]
+#![expect(unsafe_code, reason = "the vectors are assembly")]
 
 use core::fmt;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::{MAX_CPUS, arch, cpu, mrs};
+use crate::stacks::MAX_CPUS;
+use crate::{arch, cpu, irq, mrs};
 
-/// What the CPU was doing when it took the exception. vectors.s knows the layout.
+core::arch::global_asm!(
+    include_str!("vectors.s"),
+    size = const size_of::<Frame>(),
+    x = const offset_of!(Frame, x),
+    spsr = const offset_of!(Frame, spsr),
+    sync = sym sync,
+    irq = sym irq,
+    other = sym other,
+);
+
+/// What the CPU was doing when it took the exception. vectors.s stores it.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Frame {
@@ -18,7 +30,9 @@ pub struct Frame {
     pub spsr: u64,
     reserved: u64,
 }
-const _: () = assert!(size_of::<Frame>() == 272);
+// X30 and ELR are one pair of a store, and SP is a multiple of 16.
+const _: () = assert!(offset_of!(Frame, elr) == offset_of!(Frame, x) + 31 * 8);
+const _: () = assert!(size_of::<Frame>().is_multiple_of(16));
 
 /// A synchronous exception.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,8 +122,7 @@ static EXPECTED: [Expected; MAX_CPUS] = [const {
 /// Runs `f`, in which instructions may fault, and gives the first exception that one of them met.
 ///
 /// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call; a software step goes
-/// on with debug exceptions masked. Since Rust knows
-/// nothing of that, an instruction that may fault must stand in assembly whose outputs have a value before it.
+/// on with debug exceptions masked. Since Rust knows nothing of that, an instruction that may fault must stand in assembly whose outputs have a value before it.
 /// Interrupt handlers are not part of `f`: what they do must not fault. Not to be nested.
 pub fn catch(f: impl FnOnce()) -> Option<Exception> {
     let expected = &EXPECTED[cpu::index()];
@@ -136,8 +149,7 @@ fn pan() -> bool {
     has_pan() && mrs!("s3_0_c4_c2_3") != 0
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_sync(frame: &mut Frame) {
+extern "C" fn sync(frame: &mut Frame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
     let exception = Exception { esr, far, elr: frame.elr, spsr: frame.spsr, pan: pan() };
     let expected = &EXPECTED[cpu::index()];
@@ -160,16 +172,14 @@ extern "C" fn rt_sync(frame: &mut Frame) {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_irq(_frame: &mut Frame) {
+extern "C" fn irq(_frame: &mut Frame) {
     let expected = &EXPECTED[cpu::index()];
     let active = expected.active.swap(false, Ordering::SeqCst);
-    crate::irq::handle();
+    irq::handle();
     expected.active.store(active, Ordering::SeqCst);
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_other(frame: &mut Frame) {
+extern "C" fn other(frame: &mut Frame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
     describe(
         "FIQ, SError or exception from EL0",

@@ -7,7 +7,9 @@ use core::arch::asm;
 
 use spin::Mutex;
 
-use crate::{MAX_CPUS, Machine, cpu, mrs};
+use crate::machine::Machine;
+use crate::stacks::MAX_CPUS;
+use crate::{cpu, mrs};
 
 /// Registers by name.
 pub type Found = [(&'static str, u64); COUNT];

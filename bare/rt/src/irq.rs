@@ -1,7 +1,7 @@
 //! The interrupt controller: a GICv3 with one handler per INTID.
 //!
 //! Handlers run on the CPU that takes the interrupt, with interrupts masked, and must not print or wait for long.
-#![expect(unsafe_code, reason = "the GIC is a fixed address, and masks are a system register")]
+#![expect(unsafe_code, reason = "the GIC is a raw address, and handlers are kept as pointers")]
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -12,7 +12,9 @@ use arm_gic::{IntId, InterruptGroup, Trigger};
 use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
 
-use crate::{Machine, arch, cpu, machine, msr};
+pub use crate::arch::{mask, unmask};
+use crate::machine::{self, Machine};
+use crate::{arch, cpu};
 
 /// INTIDs that can have a handler: SGIs, PPIs and the first 32 SPIs.
 pub const INTIDS: usize = 64;
@@ -38,14 +40,15 @@ pub(crate) fn init(machine: &Machine) {
     // SAFETY: the device tree says that it is there; it is mapped as a device, and this is its only driver (probes that a
     // program makes beside it are raw accesses).
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
-    // SAFETY: as above, for the redistributors.
+    // SAFETY: the device tree says that the redistributors are there, one for each CPU; they are mapped as devices, and this is
+    // their only driver (probes that a program makes beside it are raw accesses).
     let mut gic = unsafe { GicV3::new(gicd, gicr, machine.vps()) }.expect("a GICv3");
     gic.distributor().configure_default_settings();
     GIC.call_once(|| Mutex::new(gic));
 }
 
-/// Sets up this CPU's redistributor and CPU interface; no interrupt is enabled. Interrupts of the CPU that were enabled are
-/// no more.
+/// Sets up this CPU's redistributor and CPU interface; no interrupt is enabled. It disables those that
+/// were enabled.
 pub fn init_cpu() {
     let cpu = cpu::index();
     gic(|gic| {
@@ -112,24 +115,10 @@ pub fn send_sgi(cpu: usize, sgi: u32) {
         affinity1: (mpidr >> 8) as u8,
         target_list: 1 << (mpidr & 0xf),
     };
-    // What the handler shall see must be visible first.
+    // What the handler is to see must be visible first.
     arch::dsb();
     GicCpuInterface::send_sgi(IntId::sgi(sgi), target, SgiTargetGroup::CurrentGroup1).expect("an SGI");
     arch::isb();
-}
-
-/// Lets this CPU take interrupts.
-#[inline]
-pub fn unmask() {
-    // SAFETY: handlers are in place since the start. DAIF: D, A and F stay masked.
-    unsafe { msr!("daif", 0b1101 << 6) };
-}
-
-/// Keeps this CPU from taking interrupts.
-#[inline]
-pub fn mask() {
-    // SAFETY: masking is always allowed.
-    unsafe { msr!("daif", 0b1111 << 6) };
 }
 
 /// Number of interrupts, on all CPUs, that had no handler.

@@ -31,21 +31,22 @@ pub mod console;
 pub mod cpu;
 pub mod exception;
 pub mod found;
+mod granule;
 pub mod irq;
 pub mod machine;
 pub mod mmu;
 pub mod power;
 pub mod probe;
 pub mod restart;
+mod stacks;
+mod start;
 pub mod time;
 pub mod vps;
 
 pub use console::PANIC;
+pub use granule::Granule;
 pub use machine::Machine;
-pub use mmu::Granule;
-
-/// Most CPUs that a program runs on; `rt.ld` has a stack for each.
-pub const MAX_CPUS: usize = 8;
+pub use stacks::MAX_CPUS;
 
 /// Names the program's main function: `fn(&'static Machine)`. CPU 0 calls it with interrupts masked.
 #[macro_export]

@@ -9,7 +9,8 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property, ToCellInt};
 use spin::Once;
 
-use crate::{Granule, MAX_CPUS, mmu};
+use crate::granule::Granule;
+use crate::stacks::MAX_CPUS;
 
 /// What the device tree says.
 #[derive(Clone, Debug)]
@@ -121,7 +122,7 @@ pub(crate) fn parse(tree: *const u8) -> Machine {
         gicr: reg(gic, 1).expect("the GIC has redistributors").0,
         vmbus_intid: compatible(fdt, "microsoft,vmbus").and_then(intid),
         stimer_intid: chosen.and_then(|node| cell(node, "hv-arm64,stimer-intid", 0)),
-        granule: mmu::choose(argument(bootargs, "rt.granule")),
+        granule: Granule::choose(argument(bootargs, "rt.granule")),
         mpidrs,
         cpus,
     }

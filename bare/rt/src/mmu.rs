@@ -4,76 +4,25 @@
 //! start; programs map what else they want to touch with [`map`]. Tables come from a fixed pool.
 //!
 //! Source: Arm ARM, "The VMSAv8-64 translation system".
-#![expect(unsafe_code, reason = "the start code reads a static, and calls Rust, by name")]
+#![expect(unsafe_code, reason = "symbols of the linker script")]
 
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::Mutex;
 
-use crate::{MAX_CPUS, Machine, arch, machine, mrs};
+use crate::granule::Granule;
+use crate::machine::{self, Machine};
+use crate::stacks::{self, MAX_CPUS};
+use crate::{arch, mrs};
 
-/// The size of a page, and with it the shape of the tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Granule {
-    /// 4 KiB.
-    K4,
-    /// 16 KiB.
-    K16,
-    /// 64 KiB.
-    K64,
-}
-
-impl Granule {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::K4, Self::K16, Self::K64];
-
-    /// Log2 of the page size.
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::K4 => 12,
-            Self::K16 => 14,
-            Self::K64 => 16,
-        }
-    }
-
-    /// Bytes per page.
-    pub const fn bytes(self) -> u64 {
-        1 << self.bits()
-    }
-
-    /// This CPU has it: ID_AA64MMFR0_EL1.TGran4, TGran16, TGran64.
-    pub fn supported(self) -> bool {
-        let mmfr0 = mrs!("id_aa64mmfr0_el1");
-        match self {
-            Self::K4 => mmfr0 >> 28 & 0xf != 0xf,
-            Self::K16 => mmfr0 >> 20 & 0xf != 0,
-            Self::K64 => mmfr0 >> 24 & 0xf != 0xf,
-        }
-    }
-
-    /// TCR_EL1.TG0.
-    const fn tg0(self) -> u64 {
-        match self {
-            Self::K4 => 0b00,
-            Self::K16 => 0b10,
-            Self::K64 => 0b01,
-        }
-    }
-
-    /// The level at which a walk of [`ADDRESS_BITS`] starts.
-    const fn root_level(self) -> u32 {
-        match self {
-            Self::K4 => 1,
-            Self::K16 | Self::K64 => 2,
-        }
-    }
-
-    /// Log2 of what one entry of a level covers; a table has 2^(bits - 3) entries.
-    const fn shift(self, level: u32) -> u32 {
-        self.bits() + (3 - level) * (self.bits() - 3)
-    }
-}
+/// MAIR_EL1: attribute 0 is device nGnRE, 1 is normal write-back.
+pub(crate) const MAIR: u64 = 0xff04;
+/// SCTLR_EL1 with the MMU off and the RES1 bits set (Arm ARM, "SCTLR_EL1").
+pub const SCTLR_OFF: u64 = 0x30d0_0800;
+/// SCTLR_EL1 with MMU, caches and stack alignment checks.
+pub(crate) const SCTLR_ON: u64 = SCTLR_OFF | 1 << 12 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 0;
+const _: () = assert!(SCTLR_ON == 0x30d0_181d);
 
 /// What memory is mapped as. No mapping is for EL0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +47,7 @@ const UXN: u64 = 1 << 54;
 const ADDRESS: u64 = 0xffff_ffff_f000;
 
 impl Kind {
-    /// Attributes 0 and 1 of MAIR_EL1 (start.s): Device-nGnRE, and normal write-back.
+    /// Attributes 0 and 1 of [`MAIR`].
     const fn attributes(self) -> u64 {
         let normal = 1 << ATTRIBUTE_INDEX | INNER_SHAREABLE;
         VALID
@@ -127,8 +76,7 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Mutex<()> = Mutex::new(());
 
 /// What start.s loads into TTBR0_EL1 and TCR_EL1.
-#[unsafe(no_mangle)]
-static RT_TRANSLATION: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+pub(crate) static TRANSLATION: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Why memory was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,34 +218,17 @@ pub unsafe fn redirect(va: u64, pa: u64, kind: Kind) {
     arch::isb();
 }
 
-/// The granule that the command line asks for, or 4 KiB.
-pub(crate) fn choose(argument: Option<&str>) -> Granule {
-    let granule = match argument {
-        None | Some("4k") => Granule::K4,
-        Some("16k") => Granule::K16,
-        Some("64k") => Granule::K64,
-        Some(other) => panic!("rt.granule={other}: it is 4k, 16k or 64k"),
-    };
-    assert!(granule.supported(), "this CPU has no {} KiB granule", granule.bytes() >> 10);
-    granule
-}
-
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;
-    static __stacks: u8;
-    static __stacks_end: u8;
 }
 
-/// Bytes from one stack's end to the next, of which the lower half is a guard (rt.ld).
-const STACK_STRIDE: u64 = 0x20000;
 /// Bytes that a device gets: with 64 KiB pages it can't be less.
 const DEVICE_BYTES: u64 = 0x10000;
 const UART: u64 = 0x900_0000;
 
 /// Builds the tables. CPU 0 calls it first of all, with the MMU off.
-#[unsafe(no_mangle)]
-extern "C" fn rt_build_tables(tree: *const u8) {
+pub(crate) extern "C" fn build_tables(tree: *const u8) {
     let machine = machine::parse(tree);
     if let Err(error) = build(&machine) {
         panic!("cannot build the page tables: {error:?}");
@@ -309,16 +240,15 @@ fn build(machine: &Machine) -> Result<(), Error> {
     let root = Table::new(granule)?;
     let identity = |start: u64, end: u64, kind| map_checked(granule, start, start, end - start, kind);
     let (text, text_end) = (addr_of!(__text_start) as u64, addr_of!(__text_end) as u64);
-    let (stacks, stacks_end) = (addr_of!(__stacks) as u64, addr_of!(__stacks_end) as u64);
+    let all_stacks = stacks::all();
     let ram_end = machine.ram.end.min(1 << ADDRESS_BITS);
     identity(machine.ram.start, text, Kind::Ram)?;
     identity(text, text_end, Kind::Text)?;
-    identity(text_end, stacks, Kind::Ram)?;
-    for cpu in 0..MAX_CPUS as u64 {
-        let end = stacks + (cpu + 1) * STACK_STRIDE;
-        identity(end - STACK_STRIDE / 2, end, Kind::Ram)?;
+    identity(text_end, all_stacks.start, Kind::Ram)?;
+    for stack in (0..MAX_CPUS).map(stacks::mapped) {
+        identity(stack.start, stack.end, Kind::Ram)?;
     }
-    identity(stacks_end, ram_end, Kind::Ram)?;
+    identity(all_stacks.end, ram_end, Kind::Ram)?;
     identity(machine.gicd, machine.gicd + DEVICE_BYTES, Kind::Device)?;
     identity(machine.gicr, machine.gicr + machine.vps() as u64 * 2 * DEVICE_BYTES, Kind::Device)?;
     identity(UART, UART + DEVICE_BYTES.min(granule.bytes()), Kind::Device)?;
@@ -326,7 +256,7 @@ fn build(machine: &Machine) -> Result<(), Error> {
     /// TCR_EL1: inner shareable, write-back tables; TTBR1_EL1 is off.
     const TCR: u64 = 1 << 23 | 0b11 << 12 | 1 << 10 | 1 << 8 | (64 - ADDRESS_BITS as u64);
     let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
-    RT_TRANSLATION[0].store(root.address(), Ordering::Relaxed);
-    RT_TRANSLATION[1].store(TCR | granule.tg0() << 14 | physical_size << 32, Ordering::Relaxed);
+    TRANSLATION[0].store(root.address(), Ordering::Relaxed);
+    TRANSLATION[1].store(TCR | granule.tg0() << 14 | physical_size << 32, Ordering::Relaxed);
     Ok(())
 }

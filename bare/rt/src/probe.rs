@@ -5,7 +5,8 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::exception::{self, Exception};
-use crate::{MAX_CPUS, arch, cpu, mrs, msr};
+use crate::stacks::MAX_CPUS;
+use crate::{arch, cpu, mrs, msr};
 
 /// An access of 1, 2, 4 or 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

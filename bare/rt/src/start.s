@@ -31,11 +31,11 @@ _start:
     add     x2, x2, :lo12:__data_copy
     bl      copy
     mov     x0, x20
-    bl      rt_build_tables
+    bl      {build_tables}
     bl      enable_mmu
     mov     x0, x20
     mov     x1, x21
-    bl      rt_primary
+    bl      {primary}
 
 // Copies x0 to x1, both multiples of 8, to x2.
 copy:
@@ -62,7 +62,7 @@ rt_restart:
     bl      copy
     // Addresses are the same without the MMU. Caches are coherent with what it sees then, as on QEMU.
     dsb     sy
-    ldr     x2, =0x30d00800
+    ldr     x2, ={sctlr_off}
     msr     sctlr_el1, x2
     isb
     mov     x0, x20
@@ -76,21 +76,22 @@ rt_secondary_start:
     bl      prepare_cpu
     bl      enable_mmu
     mov     x0, x19
-    bl      rt_secondary
+    bl      {secondary}
 
-// x19 = number of the CPU. Main stack n ends at __stacks + (n + 1) * 0x20000, exception stack n at
-// __exception_stacks + (n + 1) * 0x4000.
+// x19 = number of the CPU. Main stack n ends at __stacks + (n + 1) * __stack_stride, exception stack n likewise (rt.ld).
 prepare_cpu:
     msr     tpidr_el1, x19
     add     x2, x19, #1
     adrp    x1, __exception_stacks
     add     x1, x1, :lo12:__exception_stacks
-    add     x1, x1, x2, lsl #14
+    ldr     x3, =__exception_stack_stride
+    madd    x1, x2, x3, x1
     msr     spsel, #1
     mov     sp, x1
     adrp    x1, __stacks
     add     x1, x1, :lo12:__stacks
-    add     x1, x1, x2, lsl #17
+    ldr     x3, =__stack_stride
+    madd    x1, x2, x3, x1
     msr     spsel, #0
     mov     sp, x1
     adrp    x1, rt_vectors
@@ -104,12 +105,12 @@ prepare_cpu:
 
 // mmu.rs chose the values, with the MMU off, and explains them.
 enable_mmu:
-    adrp    x2, RT_TRANSLATION
-    add     x2, x2, :lo12:RT_TRANSLATION
+    adrp    x2, {translation}
+    add     x2, x2, :lo12:{translation}
     ldp     x0, x1, [x2]
     msr     ttbr0_el1, x0
     msr     tcr_el1, x1
-    ldr     x1, =0xff04
+    ldr     x1, ={mair}
     msr     mair_el1, x1
     dsb     sy
     tlbi    vmalle1
@@ -117,7 +118,7 @@ enable_mmu:
     ic      iallu
     dsb     nsh
     isb
-    ldr     x1, =0x30d0181d
+    ldr     x1, ={sctlr_on}
     msr     sctlr_el1, x1
     isb
     ret

@@ -3,8 +3,8 @@
 
 .macro entry handler
     .balign 128
-    sub     sp, sp, #272
-    stp     x0, x1, [sp, #0]
+    sub     sp, sp, #{size}
+    stp     x0, x1, [sp, #{x} + 8 * 0]
     adr     x0, \handler
     b       take_exception
 .endm
@@ -33,53 +33,53 @@ rt_vectors:
     entry   other
     entry   other
 
-sync:   b       rt_sync
-irq:    b       rt_irq
-other:  b       rt_other
+sync:   b       {sync}
+irq:    b       {irq}
+other:  b       {other}
 
 // x0 = handler; x0 and x1 are stored.
 take_exception:
-    stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    stp     x18, x19, [sp, #144]
-    stp     x20, x21, [sp, #160]
-    stp     x22, x23, [sp, #176]
-    stp     x24, x25, [sp, #192]
-    stp     x26, x27, [sp, #208]
-    stp     x28, x29, [sp, #224]
+    stp     x2, x3, [sp, #{x} + 8 * 2]
+    stp     x4, x5, [sp, #{x} + 8 * 4]
+    stp     x6, x7, [sp, #{x} + 8 * 6]
+    stp     x8, x9, [sp, #{x} + 8 * 8]
+    stp     x10, x11, [sp, #{x} + 8 * 10]
+    stp     x12, x13, [sp, #{x} + 8 * 12]
+    stp     x14, x15, [sp, #{x} + 8 * 14]
+    stp     x16, x17, [sp, #{x} + 8 * 16]
+    stp     x18, x19, [sp, #{x} + 8 * 18]
+    stp     x20, x21, [sp, #{x} + 8 * 20]
+    stp     x22, x23, [sp, #{x} + 8 * 22]
+    stp     x24, x25, [sp, #{x} + 8 * 24]
+    stp     x26, x27, [sp, #{x} + 8 * 26]
+    stp     x28, x29, [sp, #{x} + 8 * 28]
     mrs     x1, elr_el1
-    stp     x30, x1, [sp, #240]
+    stp     x30, x1, [sp, #{x} + 8 * 30]
     mrs     x1, spsr_el1
-    str     x1, [sp, #256]
+    str     x1, [sp, #{spsr}]
     mov     x1, x0
     mov     x0, sp
     blr     x1
-    ldr     x1, [sp, #256]
+    ldr     x1, [sp, #{spsr}]
     msr     spsr_el1, x1
-    ldp     x30, x1, [sp, #240]
+    ldp     x30, x1, [sp, #{x} + 8 * 30]
     msr     elr_el1, x1
-    ldp     x28, x29, [sp, #224]
-    ldp     x26, x27, [sp, #208]
-    ldp     x24, x25, [sp, #192]
-    ldp     x22, x23, [sp, #176]
-    ldp     x20, x21, [sp, #160]
-    ldp     x18, x19, [sp, #144]
-    ldp     x16, x17, [sp, #128]
-    ldp     x14, x15, [sp, #112]
-    ldp     x12, x13, [sp, #96]
-    ldp     x10, x11, [sp, #80]
-    ldp     x8, x9, [sp, #64]
-    ldp     x6, x7, [sp, #48]
-    ldp     x4, x5, [sp, #32]
-    ldp     x2, x3, [sp, #16]
-    ldp     x0, x1, [sp, #0]
-    add     sp, sp, #272
+    ldp     x28, x29, [sp, #{x} + 8 * 28]
+    ldp     x26, x27, [sp, #{x} + 8 * 26]
+    ldp     x24, x25, [sp, #{x} + 8 * 24]
+    ldp     x22, x23, [sp, #{x} + 8 * 22]
+    ldp     x20, x21, [sp, #{x} + 8 * 20]
+    ldp     x18, x19, [sp, #{x} + 8 * 18]
+    ldp     x16, x17, [sp, #{x} + 8 * 16]
+    ldp     x14, x15, [sp, #{x} + 8 * 14]
+    ldp     x12, x13, [sp, #{x} + 8 * 12]
+    ldp     x10, x11, [sp, #{x} + 8 * 10]
+    ldp     x8, x9, [sp, #{x} + 8 * 8]
+    ldp     x6, x7, [sp, #{x} + 8 * 6]
+    ldp     x4, x5, [sp, #{x} + 8 * 4]
+    ldp     x2, x3, [sp, #{x} + 8 * 2]
+    ldp     x0, x1, [sp, #{x} + 8 * 0]
+    add     sp, sp, #{size}
     eret
 
 // Keeps what a called function must keep, and loads all registers but X0, X1 and X30 from the array [u64; 31] at x1.

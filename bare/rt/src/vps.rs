@@ -10,14 +10,14 @@ use core::time::Duration;
 use spin::Mutex;
 
 use crate::cpu::AffinityState;
-use crate::{MAX_CPUS, arch, cpu, irq, machine, time};
+pub use crate::mmu::SCTLR_OFF;
+use crate::stacks::MAX_CPUS;
+use crate::{arch, cpu, irq, machine, time};
 
 /// The SGI that wakes a VP which waits, and whoever waits for it.
 const WAKE: u32 = 1;
 /// How long a VP may take to start or to stop: what takes longer does not come any more, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// SCTLR_EL1 with the MMU off and the RES1 bits set, as the start code expects it (Arm ARM, "SCTLR_EL1").
-pub const SCTLR_OFF: u64 = 0x30d0_0800;
 
 /// Something to do on another VP.
 #[derive(Clone, Copy)]

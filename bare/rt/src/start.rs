@@ -1,0 +1,42 @@
+//! The start of each CPU: from assembly to the program's main function, or to the work that another CPU left for it.
+#![expect(unsafe_code, reason = "the start code is assembly, and main is a name")]
+
+use crate::machine::{self, Machine};
+use crate::{cpu, found, irq, mmu, power, restart};
+
+core::arch::global_asm!(
+    include_str!("start.s"),
+    build_tables = sym mmu::build_tables,
+    primary = sym primary,
+    secondary = sym secondary,
+    translation = sym mmu::TRANSLATION,
+    mair = const mmu::MAIR,
+    sctlr_on = const mmu::SCTLR_ON,
+    sctlr_off = const mmu::SCTLR_OFF,
+);
+
+unsafe extern "Rust" {
+    /// The program's main function: `entry!` defines it.
+    safe fn __rt_main(machine: &'static Machine);
+}
+
+/// CPU 0, MMU on: X0 and X1 of the start.
+extern "C" fn primary(tree: *const u8, generation: u64) -> ! {
+    restart::started(tree, generation);
+    let machine = machine::init(tree);
+    found::record(machine);
+    irq::init(machine);
+    irq::init_cpu();
+    __rt_main(machine);
+    power::off()
+}
+
+/// Any other CPU, MMU on.
+extern "C" fn secondary() -> ! {
+    found::record(machine::get());
+    irq::init_cpu();
+    if let Some(work) = cpu::take_work() {
+        work();
+    }
+    cpu::off()
+}
