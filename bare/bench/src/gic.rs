@@ -4,20 +4,17 @@
 use core::arch::asm;
 
 use rt::Machine;
+use rt::gic::gicd;
 
 use crate::measure::Bench;
 
-/// GICD_TYPER and GICD_ISENABLER1, offsets in the distributor (IHI 0069, "The GIC Distributor register map").
-const TYPER: u64 = 0x4;
-const ISENABLER1: u64 = 0x104;
-
 pub(crate) fn run(bench: &Bench, machine: &Machine) {
-    let typer = machine.gicd + TYPER;
+    let typer = machine.gicd + gicd::TYPER;
     bench.each("gicd-read", 5000, || {
         // SAFETY: reads a register of the distributor, which has no side effect.
         unsafe { asm!("ldr {0:w}, [{1}]", out(reg) _, in(reg) typer, options(nostack, preserves_flags)) };
     });
-    let enable = machine.gicd + ISENABLER1;
+    let enable = machine.gicd + gicd::ISENABLER + 4;
     bench.each("gicd-write", 5000, || {
         // SAFETY: writes zeros to a register where only ones count.
         unsafe { asm!("str wzr, [{0}]", in(reg) enable, options(nostack, preserves_flags)) };

@@ -53,10 +53,10 @@ fn virtual_timer(bench: &Bench) {
     // SAFETY: the virtual timer is this program's: it has expired whenever it is on.
     unsafe { msr!("cntv_cval_el0", 0) };
     bench.each("timer-interrupt", 2000, || {
-        // SAFETY: as above; the timer is switched off before its interrupt ends.
+        // SAFETY: the virtual timer is this program's, and it is switched off before its interrupt ends.
         unsafe { msr!("cntv_ctl_el0", 1) };
         let intid = acknowledge();
-        // SAFETY: as above.
+        // SAFETY: the virtual timer is this program's: 0 switches it off.
         unsafe { msr!("cntv_ctl_el0", 0) };
         rt::arch::isb();
         end(intid);

@@ -9,6 +9,7 @@ use hv_guest::arch::Smccc;
 use hv_guest::conduit::Conduit;
 use hv_guest::interrupts::Intid;
 use hv_guest::processors;
+use hv_tlfs::psci;
 use rt::cpu::AffinityState;
 use rt::{Machine, cpu, irq, mrs, msr};
 
@@ -19,8 +20,6 @@ use crate::measure::{Bench, nops};
 /// The SGI, and the PPI that a hypercall sends; firmware gives out neither.
 const SGI: u32 = 1;
 const PPI: u32 = 16;
-/// PSCI CPU_ON (Arm DEN0022, "Function IDs").
-const CPU_ON: u32 = 0xc400_0003;
 
 /// VPs that wait for interrupts, and interrupts that they took.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -121,7 +120,7 @@ fn start(bench: &Bench, machine: &Machine, vp: usize) {
         nops(bench.delay());
         let before = mrs!("cntvct_el0");
         // SAFETY: the VP runs `bench_started`, which counts and goes off.
-        let result = unsafe { Smccc.smccc(CPU_ON, arguments) };
+        let result = unsafe { Smccc.smccc(psci::CPU_ON | psci::SMC64, arguments) };
         assert!(result[0] == 0, "CPU_ON: {:#x}", result[0]);
         until(|| cpu::state(vp) == Ok(AffinityState::Off));
         STARTED.load(Ordering::Acquire) - before

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use arm_gic::IntId;
 use arm_gic::gicv3::GicV3;
-use arm_gic::gicv3::registers::{Gicd, GicrSgi};
+use arm_gic::gicv3::registers::{Gicd, GicrSgi, Sgi};
 use hv_vgic::Physical;
 use hv_wire::platform::{
     GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
@@ -102,18 +102,29 @@ pub(crate) struct MachineGic;
 /// Registers with one bit or two for each interrupt; the distributor has them for SPIs and a redistributor's SGI frame, at
 /// the same offsets, for SGIs and PPIs (IHI 0069, "The GIC Distributor register map").
 mod register {
-    pub(super) const ISENABLER: u64 = 0x100;
-    pub(super) const ICENABLER: u64 = 0x180;
-    pub(super) const ISPENDR: u64 = 0x200;
-    pub(super) const ICPENDR: u64 = 0x280;
-    pub(super) const ISACTIVER: u64 = 0x300;
-    pub(super) const ICFGR: u64 = 0xc00;
-    pub(super) const GICD_IROUTER: u64 = 0x6000;
+    use core::mem::offset_of;
+
+    use super::{Gicd, GicrSgi, Sgi};
+
+    macro_rules! of_both {
+        ($($name:ident $field:ident),*) => {
+            $(pub(super) const $name: u64 = {
+                assert!(offset_of!(Gicd, $field) == offset_of!(Sgi, $field));
+                offset_of!(Gicd, $field) as u64
+            };)*
+        };
+    }
+    of_both!(
+        ISENABLER isenabler, ICENABLER icenabler, ISPENDR ispendr, ICPENDR icpendr, ISACTIVER isactiver, ICFGR icfgr
+    );
+    /// That of SPI n is n * 8 behind it.
+    pub(super) const GICD_IROUTER: u64 = offset_of!(Gicd, irouter) as u64 - 32 * 8;
+    pub(super) const GICR_SGI: u64 = offset_of!(GicrSgi, sgi) as u64;
 }
 
 /// The word of a register with `bits` bits for each interrupt, and the place of `number` in it.
 fn word(vp: usize, number: u32, offset: u64, bits: u32) -> (*mut u32, u32) {
-    let base = if number < 32 { GICR_BASE + vp as u64 * GICR_STRIDE + 0x1_0000 } else { GICD_BASE };
+    let base = if number < 32 { GICR_BASE + vp as u64 * GICR_STRIDE + register::GICR_SGI } else { GICD_BASE };
     let place = number * bits;
     ((base + offset + u64::from(place / 32) * 4) as *mut u32, place % 32)
 }

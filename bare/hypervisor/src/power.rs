@@ -25,14 +25,14 @@ pub(crate) fn end_run(kind: ExitKind) -> ! {
     // SAFETY: the field is mapped and aligned; only the CPU that ends the run writes it.
     unsafe { end.write_volatile(now) };
     let exit = report_field!(exit);
-    // SAFETY: as above.
+    // SAFETY: the field is mapped and aligned; only the CPU that ends the run writes it.
     unsafe { exit.write_volatile(kind as u32) };
     // A run may end before the start did its part, and the tool tells by these two that it reads a report at all.
     let version = report_field!(version);
     // SAFETY: the field is mapped and aligned; every CPU writes the same value.
     unsafe { version.write_volatile(hv_wire::VERSION) };
     let magic = report_field!(magic);
-    // SAFETY: as above.
+    // SAFETY: the field is mapped and aligned; every CPU writes the same value.
     unsafe { magic.write_volatile(Report::MAGIC) };
     smc(psci::SYSTEM_OFF, [0; 3]);
     loop {

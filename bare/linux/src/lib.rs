@@ -70,7 +70,7 @@ pub fn reboot(how: u64) -> ! {
     // SAFETY: the call takes no memory.
     unsafe { call(number::IOCTL, [1, TCSBRK, 1, 0, 0, 0]) };
     loop {
-        // SAFETY: as above.
+        // SAFETY: the call takes numbers alone, and ends the kernel.
         unsafe { call(number::REBOOT, [MAGIC[0], MAGIC[1], how, 0, 0, 0]) };
     }
 }

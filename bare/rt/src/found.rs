@@ -7,6 +7,7 @@ use core::arch::asm;
 
 use spin::Mutex;
 
+use crate::gic::{gicd, gicr};
 use crate::machine::Machine;
 use crate::stacks::MAX_CPUS;
 use crate::{cpu, mrs};
@@ -39,17 +40,17 @@ pub(crate) fn record(machine: &Machine) {
         }
         value
     };
-    let gicr = machine.gicr + index as u64 * 0x2_0000;
+    let own = machine.gicr + index as u64 * gicr::STRIDE;
     let pmu = |value: fn() -> u64| if has_pmu() { value() } else { 0 };
     *FOUND[index].lock() = Some([
-        ("GICD_CTLR", read(machine.gicd)),
-        ("GICD_IGROUPR1", read(machine.gicd + 0x84)),
-        ("GICD_ISENABLER1", read(machine.gicd + 0x104)),
-        ("GICR_WAKER", read(gicr + 0x14)),
-        ("GICR_IGROUPR0", read(gicr + 0x1_0080)),
-        ("GICR_ISENABLER0", read(gicr + 0x1_0100)),
-        ("GICR_ISPENDR0", read(gicr + 0x1_0200)),
-        ("GICR_ISACTIVER0", read(gicr + 0x1_0300)),
+        ("GICD_CTLR", read(machine.gicd + gicd::CTLR)),
+        ("GICD_IGROUPR1", read(machine.gicd + gicd::IGROUPR + 4)),
+        ("GICD_ISENABLER1", read(machine.gicd + gicd::ISENABLER + 4)),
+        ("GICR_WAKER", read(own + gicr::WAKER)),
+        ("GICR_IGROUPR0", read(own + gicr::IGROUPR)),
+        ("GICR_ISENABLER0", read(own + gicr::ISENABLER)),
+        ("GICR_ISPENDR0", read(own + gicr::ISPENDR)),
+        ("GICR_ISACTIVER0", read(own + gicr::ISACTIVER)),
         ("ICC_SRE_EL1", mrs!("icc_sre_el1")),
         ("ICC_PMR_EL1", mrs!("icc_pmr_el1")),
         ("ICC_IGRPEN0_EL1", mrs!("icc_igrpen0_el1")),

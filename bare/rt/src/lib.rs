@@ -20,6 +20,7 @@
 //!
 //! - [`console`]: [`print!`] and [`println!`] to the PL011.
 //! - [`exception`]: what an instruction that faults leaves behind; [`probe`]: accesses and instructions that may fault.
+//! - [`gic`]: where the interrupt controller's registers are.
 //! - [`found`]: what each CPU found when it started.
 //! - [`cpu`]: which VP this is, starting others; [`vps`]: work for all of them.
 //! - [`power`]: off and reset; [`restart`]: the program again, on the machine as the program leaves it.
@@ -31,6 +32,7 @@ pub mod console;
 pub mod cpu;
 pub mod exception;
 pub mod found;
+pub mod gic;
 mod granule;
 pub mod irq;
 pub mod machine;

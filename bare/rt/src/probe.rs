@@ -180,13 +180,13 @@ pub unsafe fn step(instruction: u32, registers: &mut [u64; 31], btype: u64) -> S
         let before = mrs!("mdscr_el1");
         // SAFETY: the OS lock and MDSCR_EL1 concern debug exceptions alone, which are masked but for the instruction.
         unsafe { msr!("oslar_el1", 0) };
-        // SAFETY: as above.
+        // SAFETY: MDSCR_EL1 concerns debug exceptions alone, which are masked but for the instruction.
         unsafe { msr!("mdscr_el1", STEP) };
         arch::isb();
         // SAFETY: the state is the one in which this program runs, but for what makes the step. `code` is the instruction
         // and a return; the rest is the caller's promise. The step's exception masks debug exceptions again.
         exception = exception::catch(|| unsafe { rt_run_in_state(code, registers, STATE | btype << 10) });
-        // SAFETY: as it was.
+        // SAFETY: the value that it had.
         unsafe { msr!("mdscr_el1", before) };
         arch::isb();
     });
@@ -209,6 +209,6 @@ pub unsafe fn hvc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception
 ///
 /// As for [`hvc`].
 pub unsafe fn smc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception> {
-    // SAFETY: as for `hvc`.
+    // SAFETY: the caller's promise; the host changes no register but X0 to X17.
     unsafe { self::instruction(0xd400_0003 | u32::from(immediate) << 5, registers) }
 }

@@ -58,7 +58,7 @@ pub fn on_timer(handler: fn(u32)) {
 pub fn arm(deadline: u64) {
     // SAFETY: the virtual timer is the program's, and any value is one that it may have.
     unsafe { msr!("cntv_cval_el0", deadline) };
-    // SAFETY: as above; this is ENABLE without IMASK.
+    // SAFETY: the virtual timer is the program's, and this is ENABLE without IMASK.
     unsafe { msr!("cntv_ctl_el0", 1) };
     arch::isb();
 }

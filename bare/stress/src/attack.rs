@@ -9,13 +9,14 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use rt::exception::Exception;
+use rt::gic::{gicd, gicr};
 use rt::probe::{self, Size};
 use rt::{MAX_CPUS, arch, cpu, irq, time};
 use spin::Mutex;
 
 use crate::absent::{self, ODD_INSTRUCTIONS, Window};
 use crate::generate;
-use crate::gic::{self, GICD_CTLR};
+use crate::gic;
 use crate::hv::{self, Call, Convention};
 use crate::probes;
 use crate::psci;
@@ -141,7 +142,7 @@ pub(crate) fn attack() {
 fn recover() {
     // SAFETY: active priorities of interrupts that were acknowledged by random reads; no handler is running here.
     unsafe { rt::msr!("icc_ap0r0_el1", 0) };
-    // SAFETY: as above.
+    // SAFETY: active priorities of interrupts that were acknowledged by random reads; no handler is running here.
     unsafe { rt::msr!("icc_ap1r0_el1", 0) };
     // SAFETY: how priorities are grouped; the runtime relies on no grouping.
     unsafe { rt::msr!("icc_bpr1_el1", 0) };
@@ -178,9 +179,13 @@ fn sleep(rng: &mut Rng) {
 /// what others did to its interrupts.
 pub(crate) fn wake(vp: usize) {
     const SGI: u32 = 13;
-    let frame = rt::machine::get().gicr + vp as u64 * 0x2_0000 + 0x1_0000;
-    // GICR_IGROUPR0, GICR_ICACTIVER0, GICR_IPRIORITYR3, GICR_ISENABLER0.
-    for (offset, value) in [(0x80, !0u32), (0x380, !0), (0x40c, 0x8080_8080), (0x100, 1 << SGI)] {
+    let frame = rt::machine::get().gicr + vp as u64 * gicr::STRIDE;
+    for (offset, value) in [
+        (gicr::IGROUPR, !0u32),
+        (gicr::ICACTIVER, !0),
+        (gicr::IPRIORITYR + 12, 0x8080_8080),
+        (gicr::ISENABLER, 1 << SGI),
+    ] {
         let done = gic::write(frame + offset, Size::Word, u64::from(value));
         expect("a write to a redistributor", frame + offset, done.err(), done.is_ok());
     }
@@ -231,7 +236,7 @@ fn memory(rng: &mut Rng) {
         // SAFETY: there is nothing, or else this run shows it.
         1 => unsafe { probe::write(address, size, rng.next()) }.err(),
         4 => {
-            // SAFETY: as above.
+            // SAFETY: there is nothing to fetch from, or else this run shows it.
             let got = unsafe { probe::execute(address & !3) }.err();
             let right =
                 got.is_some_and(|e| e.class() == Exception::INSTRUCTION_ABORT && e.is_external_abort());
@@ -258,22 +263,25 @@ fn interrupt_controller(rng: &mut Rng) {
     let machine = rt::machine::get();
     let vp = rng.below(machine.vps() as u64);
     let distributor = rng.chance(1, 2);
-    let (base, bytes) =
-        if distributor { (machine.gicd, 0x1_0000) } else { (machine.gicr + vp * 0x2_0000, 0x2_0000) };
+    let (base, bytes) = if distributor {
+        (machine.gicd, gicd::BYTES)
+    } else {
+        (machine.gicr + vp * gicr::STRIDE, gicr::STRIDE)
+    };
     let mut offset = rng.below(bytes);
     if rng.chance(3, 4) {
         // Where registers are: up to 0xe00, in the second frame of a redistributor.
-        offset = rng.below(0xe00) + if distributor { 0 } else { 0x1_0000 };
+        offset = rng.below(0xe00) + if distributor { 0 } else { gicr::SGI };
     }
     offset &= !rng.pick(&[0, 1, 3, 3, 3, 3, 7]);
     let size = rng.pick(&Size::ALL);
     let own = vp == cpu::index() as u64;
     // The global enable bits, what VP 0 lives on, and the sleep of others would break this guest alone.
     let kept = match distributor {
-        true => offset < GICD_CTLR + 16,
-        false => vp == 0 || !own && offset < 0x1_0000,
+        true => offset < gicd::CTLR + 16,
+        false => vp == 0 || !own && offset < gicr::SGI,
     };
-    let harmless = !kept && offset & 0xffff != 0x14;
+    let harmless = !kept && offset & 0xffff != gicr::WAKER;
     match rng.below(8) {
         0 if harmless => odd(rng, base + offset),
         0..4 => {

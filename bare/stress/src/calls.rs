@@ -102,7 +102,7 @@ fn sets_pan(check: &mut Check) {
             check.equal(("hvc", control), injected.map(|e| e.pan), Some(pan));
         });
     }
-    // SAFETY: as above.
+    // SAFETY: the value that it had.
     unsafe { rt::msr!("sctlr_el1", before) };
     rt::arch::isb();
 }

@@ -112,7 +112,7 @@ pub(crate) fn run(checks: &mut Checks) {
     for feature in FEATURES {
         checks.check(feature.name, |check| has(check, feature));
     }
-    // SAFETY: as it was.
+    // SAFETY: the value that it had.
     unsafe { msr!("cpacr_el1", before) };
     arch::isb();
 }

@@ -87,7 +87,7 @@ fn table_in_a_device(check: &mut Check) {
     arch::without_interrupts(|| {
         // SAFETY: this program lives in the lower half, whose controls stay as they are.
         unsafe { msr!("ttbr1_el1", 0x0900_0000) };
-        // SAFETY: as above.
+        // SAFETY: this program lives in the lower half, whose controls stay as they are.
         unsafe { msr!("tcr_el1", tcr & !T1 | TABLES) };
         arch::isb();
         undefined(check, FIRST + 0x90, 0xffff_ff80_0000_0000);
@@ -95,9 +95,9 @@ fn table_in_a_device(check: &mut Check) {
         // No walk reaches a device, so it tells nothing of what is there.
         let load = crate::probes::read(0xffff_ff80_0000_0000, Size::Double);
         check.meets("a load by such a table", load.err(), Exception::is_external_abort);
-        // SAFETY: as before.
+        // SAFETY: the value that it had.
         unsafe { msr!("tcr_el1", tcr) };
-        // SAFETY: as before.
+        // SAFETY: the value that it had.
         unsafe { msr!("ttbr1_el1", ttbr1) };
         arch::isb();
     });

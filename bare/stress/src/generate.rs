@@ -224,8 +224,14 @@ pub(crate) fn smccc(rng: &mut Rng) -> Registers {
         _ => rng.number(),
     };
     // The end of this run, or of this VP, or its sleep; and hypercalls, which are made otherwise.
-    const KEPT: [u64; 6] =
-        [psci::CPU_SUSPEND - SMC64, psci::CPU_OFF, psci::SYSTEM_OFF, 0x8400_0009, 0x8400_000e, 0x8400_0012];
+    const KEPT: [u64; 6] = [
+        psci::CPU_SUSPEND - SMC64,
+        psci::CPU_OFF,
+        psci::SYSTEM_OFF,
+        psci::SYSTEM_RESET,
+        psci::SYSTEM_SUSPEND,
+        psci::SYSTEM_RESET2,
+    ];
     let short = function & 0xffff_ffff;
     let kept = KEPT.contains(&(short & !SMC64)) || short == u64::from(HYPERCALL);
     x[0] = if kept { psci::VERSION } else { function };

@@ -6,22 +6,12 @@
 
 use rt::Machine;
 use rt::exception::Exception;
+use rt::gic::{gicd, gicr};
 use rt::probe::{self, Size};
 
 use crate::absent::ODD_INSTRUCTIONS;
 use crate::check::{Check, Checks};
 use crate::probes;
-
-/// Offsets in the distributor.
-pub(crate) const GICD_CTLR: u64 = 0x0;
-const GICD_TYPER: u64 = 0x4;
-const GICD_IPRIORITYR: u64 = 0x400;
-const GICD_IROUTER: u64 = 0x6000;
-const GICD_PIDR2: u64 = 0xffe8;
-/// Offsets in a redistributor: the second frame starts at 0x1_0000.
-const GICR_TYPER: u64 = 0x8;
-const GICR_PIDR2: u64 = 0xffe8;
-const GICR_IPRIORITYR: u64 = 0x1_0400;
 
 /// Writes to the interrupt controller.
 pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
@@ -33,7 +23,7 @@ pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exceptio
 pub(crate) fn run(checks: &mut Checks) {
     let machine = rt::machine::get();
     checks.check("it is a GICv3", |check| {
-        for address in [machine.gicd + GICD_PIDR2, machine.gicr + GICR_PIDR2] {
+        for address in [machine.gicd + gicd::PIDR2, machine.gicr + gicr::PIDR2] {
             check.equal(address, probes::read(address, Size::Word).map(|v| v >> 4 & 0xf), Ok(3));
         }
     });
@@ -64,18 +54,18 @@ pub(crate) fn run(checks: &mut Checks) {
 }
 
 fn sizes(check: &mut Check, machine: &Machine) {
-    let gicd = machine.gicd;
+    let distributor = machine.gicd;
     let own = machine.gicr;
     let table = [
-        (gicd + GICD_CTLR, [false, false, true, false]),
-        (gicd + GICD_TYPER, [false, false, true, false]),
-        (gicd + 0x100, [false, false, true, false]),
-        (gicd + GICD_IPRIORITYR + 32, [true, false, true, false]),
-        (gicd + GICD_IROUTER + 32 * 8, [false, false, true, true]),
+        (distributor + gicd::CTLR, [false, false, true, false]),
+        (distributor + gicd::TYPER, [false, false, true, false]),
+        (distributor + gicd::ISENABLER, [false, false, true, false]),
+        (distributor + gicd::IPRIORITYR + 32, [true, false, true, false]),
+        (distributor + gicd::IROUTER + 32 * 8, [false, false, true, true]),
         (own, [false, false, true, false]),
-        (own + GICR_TYPER, [false, false, true, true]),
-        (own + GICR_IPRIORITYR, [true, false, true, false]),
-        (own + 0x1_0100, [false, false, true, false]),
+        (own + gicr::TYPER, [false, false, true, true]),
+        (own + gicr::IPRIORITYR, [true, false, true, false]),
+        (own + gicr::ISENABLER, [false, false, true, false]),
     ];
     for (address, supported) in table {
         for (n, (size, supported)) in Size::ALL.into_iter().zip(supported).enumerate() {
@@ -104,11 +94,11 @@ fn is_abort(exception: &Exception) -> bool {
 
 fn unaligned(check: &mut Check, machine: &Machine) {
     for (address, size) in [
-        (machine.gicd + GICD_TYPER + 2, Size::Word),
-        (machine.gicd + GICD_IPRIORITYR + 33, Size::Word),
-        (machine.gicd + GICD_IROUTER + 32 * 8 + 4, Size::Double),
-        (machine.gicr + GICR_TYPER + 1, Size::Double),
-        (machine.gicr + GICR_IPRIORITYR + 1, Size::Word),
+        (machine.gicd + gicd::TYPER + 2, Size::Word),
+        (machine.gicd + gicd::IPRIORITYR + 33, Size::Word),
+        (machine.gicd + gicd::IROUTER + 32 * 8 + 4, Size::Double),
+        (machine.gicr + gicr::TYPER + 1, Size::Double),
+        (machine.gicr + gicr::IPRIORITYR + 1, Size::Word),
     ] {
         check.meets((address, size, "read"), probes::read(address, size).err(), is_abort);
         check.meets((address, size, "write"), write(address, size, 0).err(), is_abort);
@@ -116,7 +106,7 @@ fn unaligned(check: &mut Check, machine: &Machine) {
 }
 
 fn odd(check: &mut Check, machine: &Machine) {
-    for address in [machine.gicd + 0x100, machine.gicr + 0x1_0100] {
+    for address in [machine.gicd + gicd::ISENABLER, machine.gicr + gicr::ISENABLER] {
         for (name, instruction) in ODD_INSTRUCTIONS {
             if name == "stxr w4, x2, [x1]" {
                 // Without a reservation it need not access anything.
@@ -141,7 +131,7 @@ fn reserved(check: &mut Check, machine: &Machine) {
 }
 
 fn read_only(check: &mut Check, machine: &Machine) {
-    for address in [machine.gicd + GICD_TYPER, machine.gicd + GICD_PIDR2, machine.gicr + GICR_TYPER] {
+    for address in [machine.gicd + gicd::TYPER, machine.gicd + gicd::PIDR2, machine.gicr + gicr::TYPER] {
         let before = probes::read(address, Size::Word);
         check.holds((address, before), before.is_ok());
         check.equal((address, "write"), write(address, Size::Word, 0x5555_5555), Ok(()));
@@ -150,9 +140,9 @@ fn read_only(check: &mut Check, machine: &Machine) {
 }
 
 fn every_word(check: &mut Check, machine: &Machine) {
-    let redistributors =
-        (0..machine.vps() as u64).flat_map(|vp| (0..0x2_0000).step_by(4).map(move |o| vp * 0x2_0000 + o));
-    let addresses = (0..0x1_0000).step_by(4).map(|offset| machine.gicd + offset);
+    let redistributors = (0..machine.vps() as u64)
+        .flat_map(|vp| (0..gicr::STRIDE).step_by(4).map(move |o| vp * gicr::STRIDE + o));
+    let addresses = (0..gicd::BYTES).step_by(4).map(|offset| machine.gicd + offset);
     for address in addresses.chain(redistributors.map(|offset| machine.gicr + offset)) {
         let got = probes::read(address, Size::Word);
         if got.is_err() {

@@ -108,7 +108,7 @@ pub(crate) fn call(call: Call, x: &mut Registers) -> Option<Exception> {
     match call {
         // SAFETY: memory that Rust knows of, but for atomics in arenas, is not named by any register (see above).
         Call::Hvc(immediate) => unsafe { probe::hvc(immediate, x) },
-        // SAFETY: as above.
+        // SAFETY: memory that Rust knows of, but for atomics in arenas, is not named by any register (the promise of `call`).
         Call::Smc(immediate) => unsafe { probe::smc(immediate, x) },
     }
 }

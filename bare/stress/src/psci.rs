@@ -5,6 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use hv_tlfs::psci;
 use rt::cpu::{self, AffinityState};
 use rt::time;
 use spin::Mutex;
@@ -12,15 +13,18 @@ use spin::Mutex;
 use crate::check::{Check, Checks};
 use crate::hv::{self, Call};
 
-pub(crate) const VERSION: u64 = 0x8400_0000;
-pub(crate) const CPU_SUSPEND: u64 = 0xc400_0001;
-pub(crate) const CPU_OFF: u64 = 0x8400_0002;
-pub(crate) const CPU_ON: u64 = 0xc400_0003;
-pub(crate) const AFFINITY_INFO: u64 = 0xc400_0004;
-pub(crate) const SYSTEM_OFF: u64 = 0x8400_0008;
-const FEATURES: u64 = 0x8400_000a;
 /// Set in the function ids of the 64-bit forms.
-pub(crate) const SMC64: u64 = 0x4000_0000;
+pub(crate) const SMC64: u64 = psci::SMC64 as u64;
+pub(crate) const VERSION: u64 = psci::VERSION as u64;
+pub(crate) const CPU_SUSPEND: u64 = psci::CPU_SUSPEND as u64 | SMC64;
+pub(crate) const CPU_OFF: u64 = psci::CPU_OFF as u64;
+pub(crate) const CPU_ON: u64 = psci::CPU_ON as u64 | SMC64;
+pub(crate) const AFFINITY_INFO: u64 = psci::AFFINITY_INFO as u64 | SMC64;
+pub(crate) const SYSTEM_OFF: u64 = psci::SYSTEM_OFF as u64;
+pub(crate) const SYSTEM_RESET: u64 = psci::SYSTEM_RESET as u64;
+pub(crate) const SYSTEM_SUSPEND: u64 = psci::SYSTEM_SUSPEND as u64;
+pub(crate) const SYSTEM_RESET2: u64 = psci::SYSTEM_RESET2 as u64;
+const FEATURES: u64 = psci::FEATURES as u64;
 
 const NOT_SUPPORTED: i32 = -1;
 const INVALID_PARAMETERS: i32 = -2;

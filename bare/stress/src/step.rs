@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "generated instructions")]
 
 use rt::exception::Exception;
+use rt::gic::{gicd, gicr};
 use rt::mrs;
 use rt::probe::{self, Stepped};
 
@@ -40,10 +41,10 @@ pub(crate) fn run(checks: &mut Checks) {
         ("msr icc_asgi1r_el1, x0", sysreg(6), 1 << 15 | 0xff << 16, 0),
         ("msr icc_sgi0r_el1, x0", sysreg(7), 1 << 15 | 0xff << 16, 0),
         ("mrs x0, id_aa64pfr0_el1", registers::instruction([3, 0, 0, 4, 0], false), 0, 0),
-        ("ldr w0, [GICD_TYPER]", LDR_W0_X1, 0, machine.gicd + 4),
-        ("ldr xzr, [GICR_TYPER]", LDR_XZR_X1, 0, machine.gicr + 8),
-        ("str w0, [GICD_ISENABLER]", STR_W0_X1, 0, machine.gicd + 0x104),
-        ("str w0, [GICR_ISENABLER0]", STR_W0_X1, 0, machine.gicr + 0x1_0100),
+        ("ldr w0, [GICD_TYPER]", LDR_W0_X1, 0, machine.gicd + gicd::TYPER),
+        ("ldr xzr, [GICR_TYPER]", LDR_XZR_X1, 0, machine.gicr + gicr::TYPER),
+        ("str w0, [GICD_ISENABLER]", STR_W0_X1, 0, machine.gicd + gicd::ISENABLER + 4),
+        ("str w0, [GICR_ISENABLER0]", STR_W0_X1, 0, machine.gicr + gicr::ISENABLER),
     ];
     // BTI: ID_AA64PFR1_EL1.BT.
     let branch_types = if mrs!("id_aa64pfr1_el1") & 0xf != 0 { 4 } else { 1 };

@@ -8,6 +8,7 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vp::VP_INDEX_SELF;
+use rt::gic::gicr;
 use rt::probe::Size;
 use rt::{irq, time};
 
@@ -196,7 +197,7 @@ impl WellBehaved {
         check.equal("PSCI_VERSION", psci::psci(psci::VERSION, [0; 3]), 0x1_0001);
         check.equal("AFFINITY_INFO", psci::psci(psci::AFFINITY_INFO, [0; 3]), 0);
         let machine = rt::machine::get();
-        let own = machine.gicr + 0x1_0400;
+        let own = machine.gicr + gicr::IPRIORITYR;
         check.holds("the redistributor", probes::read(own, Size::Byte).is_ok());
         let gone = probes::read(0x902_0000, Size::Word);
         check.holds(("fw_cfg", gone), gone.is_err_and(|e| e.is_external_abort()));
@@ -214,11 +215,16 @@ fn empty_slot(check: &mut Check) {
 fn comes(check: &mut Check, intid: u32, before: u64) -> bool {
     let came = time::wait_until(PATIENCE, || taken(intid) != before);
     if !came {
-        let frame = rt::machine::get().gicr + 0x1_0000;
-        let state =
-            [("enabled", 0x100), ("pending", 0x200), ("active", 0x300), ("group", 0x80), ("edge", 0xc04)]
-                .map(|(name, offset)| (name, probes::read(frame + offset, Size::Word).unwrap_or(0)));
-        let priority = probes::read(frame + 0x400 + u64::from(intid), Size::Byte);
+        let frame = rt::machine::get().gicr;
+        let state = [
+            ("enabled", gicr::ISENABLER),
+            ("pending", gicr::ISPENDR),
+            ("active", gicr::ISACTIVER),
+            ("group", gicr::IGROUPR),
+            ("edge", gicr::ICFGR + 4),
+        ]
+        .map(|(name, offset)| (name, probes::read(frame + offset, Size::Word).unwrap_or(0)));
+        let priority = probes::read(frame + gicr::IPRIORITYR + u64::from(intid), Size::Byte);
         let running = [rt::mrs!("icc_rpr_el1"), rt::mrs!("icc_hppir1_el1"), rt::mrs!("icc_pmr_el1")];
         check.wrong(
             ("INTID", intid, "does not come"),

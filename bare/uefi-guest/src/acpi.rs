@@ -31,7 +31,8 @@ impl Table {
         if &header[..4] != signature || !(HEADER..=LONGEST).contains(&length) {
             return None;
         }
-        // SAFETY: as above, with the length from the header.
+        // SAFETY: the firmware says that a table is here, its header says that it has this length, and it stays as it is until an
+        // operating system reclaims it.
         Some(Self(unsafe { core::slice::from_raw_parts(address as *const u8, length) }))
     }
 

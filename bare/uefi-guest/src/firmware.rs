@@ -64,7 +64,7 @@ fn wide(text: &str, end: &str) -> [u16; LINE + 3] {
 
 /// Shows a line on the console.
 pub(crate) fn show(line: &str) {
-    // SAFETY: as for `service`; a console that is absent is null.
+    // SAFETY: the table is valid before ExitBootServices, which this program does not call; an absent console is null.
     let console = unsafe { (*table()).stdout };
     if !console.is_null() {
         // SAFETY: the console's protocol, and a string that ends with a zero. What it cannot show it leaves out.
@@ -91,7 +91,7 @@ pub(crate) fn describe() {
     let name = if vendor.is_null() {
         ""
     } else {
-        // SAFETY: as above.
+        // SAFETY: the vendor is a string that ends with a zero, and not null.
         unsafe { narrow(vendor, usize::MAX, &mut name) }
     };
     note!("firmware: {name}, revision {revision:#x}, UEFI {}.{}", uefi >> 16, (uefi & 0xffff) / 10);
@@ -184,11 +184,11 @@ pub(crate) fn write_file(path: &str, bytes: &[u8]) -> Result<(), Status> {
         let mut size = bytes.len();
         // SAFETY: an open file, and so many bytes.
         let written = ok(unsafe { ((*file).write)(file, &mut size, bytes.as_ptr().cast()) });
-        // SAFETY: as above; the file is not used afterwards.
+        // SAFETY: an open file, which is not used afterwards.
         let closed = ok(unsafe { ((*file).close)(file) });
         written.and(closed)
     });
-    // SAFETY: as above.
+    // SAFETY: an open directory, which is not used afterwards.
     let closed = ok(unsafe { ((*root).close)(root) });
     result.and(closed)
 }

@@ -77,7 +77,8 @@ fn read(register: u64) -> u32 {
 
 fn write(register: u64, value: u32) {
     let address = REDISTRIBUTOR.load(Ordering::Relaxed) + register;
-    // SAFETY: as in `read_at`; what is written concerns interrupts that the firmware does not use.
+    // SAFETY: the MADT says that a redistributor is here, and the firmware, which uses it, has mapped it; what is written concerns
+    // interrupts that the firmware does not use.
     unsafe { (address as *mut u32).write_volatile(value) };
 }
 

@@ -90,6 +90,6 @@ fn publish(memory: &[u8]) {
         // accesses").
         unsafe { asm!("dc cvau, {}", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
     }
-    // SAFETY: as above.
+    // SAFETY: barriers, and maintenance of the instruction cache, which changes no memory.
     unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }

@@ -112,7 +112,7 @@ unsafe fn show(mut text: *const Char16) {
             Ok(byte) => print!("{}", char::from(byte)),
             Err(_) => print!("?"),
         }
-        // SAFETY: as above.
+        // SAFETY: the character was not the zero that ends the text, so the next one is part of it.
         text = unsafe { text.add(1) };
     }
 }
