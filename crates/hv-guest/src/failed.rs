@@ -5,9 +5,6 @@ use core::fmt;
 
 use hv_tlfs::status::HvError;
 
-use crate::per_cpu::PutError;
-use crate::synic::SynicError;
-
 /// An error, and the value that a routine was given and did not keep.
 ///
 /// `?` turns it into the error alone, and drops the value; [`into_inner`](Self::into_inner) and
@@ -83,11 +80,27 @@ impl<T, E: Error> Error for Failed<T, E> {
 /// `?` in a function that returns the error alone.
 macro_rules! without_value {
     ($($error:ty)*) => {$(
-        impl<T> From<Failed<T, $error>> for $error {
-            fn from(failed: Failed<T, $error>) -> Self {
-                failed.error
+        impl<T> From<$crate::failed::Failed<T, $error>> for $error {
+            fn from(failed: $crate::failed::Failed<T, $error>) -> Self {
+                failed.into_error()
             }
         }
     )*};
 }
-without_value!(HvError PutError SynicError);
+pub(crate) use without_value;
+
+without_value!(HvError);
+
+/// The first error of many steps that are all taken.
+#[derive(Debug, Default)]
+pub(crate) struct First(Option<HvError>);
+
+impl First {
+    pub(crate) fn note(&mut self, result: Result<(), HvError>) {
+        self.0 = self.0.or(result.err());
+    }
+
+    pub(crate) fn result(self) -> Result<(), HvError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}

@@ -58,10 +58,12 @@ pub mod crash;
 #[expect(unsafe_code, reason = "issues an SMCCC call")]
 pub mod detect;
 mod failed;
+mod flags;
 #[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod flush;
 #[expect(unsafe_code, reason = "issues hypercalls")]
 pub mod hypercall;
+mod index;
 pub mod interrupts;
 pub mod message;
 #[expect(unsafe_code, reason = "one page is seen as slots, flags, or the reference TSC page")]

@@ -23,9 +23,9 @@ use hv_tlfs::page::SIZE;
 use hv_tlfs::synic::{MESSAGE_SIZE, SINT_COUNT};
 use zerocopy::FromBytes as _;
 
+use crate::flags::Flags;
 use crate::message::Slot;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::synic::Flags;
 use crate::tsc::TscPage;
 
 /// Where the guest's pages are in guest physical memory. The OS implements it.
@@ -379,7 +379,8 @@ impl Page {
     pub(crate) fn flags(&self) -> &[Flags; SINT_COUNT] {
         const { assert!(size_of::<[Flags; SINT_COUNT]>() == SIZE && align_of::<Flags>() <= SIZE) };
         const { assert!(offset_of!(Flags, rest) == offset_of!(Block, rest)) };
-        // SAFETY: as in `slots`: `Flags` has the fields of `Block`.
+        // SAFETY: the page is blocks of cells, one for each source, and `Flags` has the fields of `Block` in the same order (asserted
+        // above), all of them atomics of the same width.
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 
@@ -392,7 +393,7 @@ impl Page {
                 offset_of!(TscPage, reserved) == 4 && offset_of!(TscPage, scale) == offset_of!(Block, rest)
             );
         };
-        // SAFETY: as in `slots`, for the page's first 24 bytes: two atomics of 32 bits and two of 64.
+        // SAFETY: the first 24 bytes of the page are two atomics of 32 bits and two of 64, as a `TscPage` has them.
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 }

@@ -190,7 +190,6 @@ impl<const CPUS: usize> fmt::Debug for VpMap<CPUS> {
 crate::conduit::passes_on! {
     [C: Conduit] Partition<C>: |partition| partition.conduit;
     [C: Conduit] Vp<'_, C>: |vp| vp.partition.conduit;
-    [C: Conduit] crate::synic::Synic<'_, C>: |synic| synic.vp().partition.conduit;
 }
 
 /// A handle is where the counter is read, as it is the conduit of the partition.
@@ -208,5 +207,4 @@ macro_rules! counter_through {
 counter_through! {
     Partition<C>: |partition| partition.conduit;
     Vp<'_, C>: |vp| vp.partition.conduit;
-    crate::synic::Synic<'_, C>: |synic| synic.vp().partition.conduit;
 }

@@ -18,7 +18,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 
-use crate::failed::Failed;
+use crate::failed::{Failed, without_value};
 use crate::partition::Vp;
 use crate::sync::{AtomicU32, Ordering};
 use crate::synic::Synic;
@@ -67,6 +67,8 @@ impl fmt::Display for PutError {
 }
 
 impl core::error::Error for PutError {}
+
+without_value!(PutError);
 
 /// A value for each of `CPUS` CPUs, by the kernel's numbers.
 ///

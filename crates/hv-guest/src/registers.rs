@@ -67,9 +67,8 @@ use hv_tlfs::vp::{InputVtl, PartitionId, VpIndex};
 
 use crate::conduit::Conduit;
 use crate::hypercall::{Rep, RepError};
+use crate::index::{SintIndex, TimerIndex};
 use crate::page::CallPage;
-use crate::synic::SintIndex;
-use crate::timer::TimerIndex;
 
 /// A register can be read.
 pub trait Readable {}

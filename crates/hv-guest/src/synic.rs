@@ -7,112 +7,19 @@
 
 use core::fmt;
 
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::status::HvError;
 use hv_tlfs::synic::{EVENT_FLAGS_COUNT, EVENT_FLAGS_WORDS, MessageType, SINT_COUNT};
 use hv_tlfs::vp::VpIndex;
 
-use crate::conduit::Conduit;
-use crate::failed::Failed;
+use crate::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
+use crate::failed::{Failed, First, without_value};
+pub use crate::index::SintIndex;
 use crate::interrupts::{Interrupts, Intid};
 use crate::message::{Freed, Pending};
 use crate::page::{Memory, Page};
 use crate::partition::Vp;
 use crate::registers::{self, Register};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::teardown::First;
-
-/// The number of a synthetic interrupt source: 0 to 15.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SintIndex(u8);
-
-impl SintIndex {
-    /// The source that VMBus uses.
-    #[doc(alias = "VMBUS_MESSAGE_SINT")]
-    pub const VMBUS: Self = Self(hv_tlfs::vmbus::connection::MESSAGE_SINT as u8);
-
-    /// Source `number`; `None` from 16 on.
-    #[must_use]
-    pub const fn new(number: u8) -> Option<Self> {
-        if (number as usize) < SINT_COUNT { Some(Self(number)) } else { None }
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-
-    /// All sixteen.
-    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
-        (0..SINT_COUNT as u8).map(Self)
-    }
-
-    /// Indexes an array of sixteen with no check left to fail.
-    #[inline]
-    pub(crate) const fn of<T>(self, array: &[T; SINT_COUNT]) -> &T {
-        &array[(self.0 & 15) as usize]
-    }
-}
-
-impl fmt::Debug for SintIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::VMBUS {
-            f.write_str("SintIndex(VMBUS)")
-        } else {
-            write!(f, "SintIndex({})", self.0)
-        }
-    }
-}
-
-/// The event flags of one source: bit n % 8 of byte n / 8 is flag n. Cells as [`crate::page`] has them.
-///
-/// Source: TLFS, `HV_SYNIC_EVENT_FLAGS`.
-#[doc(alias = "hv_synic_event_flags")]
-#[repr(C)]
-pub(crate) struct Flags {
-    /// Flags 0 to 63.
-    head: [AtomicU32; 2],
-    /// The others.
-    pub(crate) rest: [AtomicU64; EVENT_FLAGS_WORDS - 1],
-}
-
-impl Flags {
-    /// Clears a flag and says whether it was set.
-    #[inline]
-    pub(crate) fn take(&self, flag: u16) -> bool {
-        let flag = usize::from(flag);
-        // Looks first: a flag that is not set costs no exclusive access.
-        if let Some(half) = self.head.get(flag / 32) {
-            let bit = 1 << (flag % 32);
-            return half.load(Ordering::Relaxed) & bit != 0
-                && half.fetch_and(!bit, Ordering::Acquire) & bit != 0;
-        }
-        let Some(word) = self.rest.get(flag / 64 - 1) else { return false };
-        let bit = 1 << (flag % 64);
-        word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0
-    }
-
-    /// Clears all flags, giving those that were set to `each`.
-    #[inline]
-    pub(crate) fn take_all(&self, mut each: impl FnMut(u16)) {
-        let mut each_of = |first: u16, mut set: u64| {
-            while set != 0 {
-                each(first + set.trailing_zeros() as u16);
-                set &= set - 1;
-            }
-        };
-        for (i, half) in (0_u16..).zip(&self.head) {
-            if half.load(Ordering::Relaxed) != 0 {
-                each_of(i * 32, u64::from(half.swap(0, Ordering::Acquire)));
-            }
-        }
-        for (i, word) in (1_u16..).zip(&self.rest) {
-            if word.load(Ordering::Relaxed) != 0 {
-                each_of(i * 64, word.swap(0, Ordering::Acquire));
-            }
-        }
-    }
-}
 
 /// Why a SynIC was not enabled, or not disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +49,8 @@ impl From<HvError> for SynicError {
         Self::Hypervisor(error)
     }
 }
+
+without_value!(SynicError);
 
 /// A VP whose SynIC is enabled.
 ///
@@ -294,6 +203,17 @@ fn finish(conduit: &(impl Conduit + ?Sized), freed: Freed) -> Result<End, HvErro
     }
 }
 
+crate::conduit::passes_on! {
+    [C: Conduit] Synic<'_, C>: |synic| synic.vp().partition().conduit();
+}
+
+impl<C: Conduit + Counter> Counter for Synic<'_, C> {
+    #[inline]
+    fn counter(&self) -> u64 {
+        self.vp().counter()
+    }
+}
+
 impl<'a, C: Conduit> Synic<'a, C> {
     /// The VP.
     #[must_use]
@@ -325,9 +245,9 @@ impl<'a, C: Conduit> Synic<'a, C> {
             }
             registers::set(&self.vp, register, new)
         });
-        let before = self.intids[usize::from(sint.0 & 15)];
+        let before = self.intids[sint.place()];
         if result.is_ok() {
-            self.intids[usize::from(sint.0 & 15)] = Some(intid);
+            self.intids[sint.place()] = Some(intid);
         }
         for unused in [before, Some(intid)].into_iter().flatten() {
             if !self.intids.contains(&Some(unused)) {
@@ -346,7 +266,7 @@ impl<'a, C: Conduit> Synic<'a, C> {
         let register = Register::sint(sint);
         let result = registers::get(&self.vp, register)
             .and_then(|old| registers::set(&self.vp, register, old.with_masked(true)));
-        if let Some(intid) = self.intids[usize::from(sint.0 & 15)].take()
+        if let Some(intid) = self.intids[sint.place()].take()
             && !self.intids.contains(&Some(intid))
         {
             interrupts.disable(intid);
@@ -479,45 +399,5 @@ impl SynicPages {
     #[must_use]
     pub fn into_inner(self) -> (&'static Page, &'static Page) {
         (self.messages, self.events)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page_of_flags() -> &'static Page {
-        static PAGE: Page = Page::new();
-        PAGE.clear();
-        &PAGE
-    }
-
-    #[test]
-    fn flags_are_taken_once_and_others_stay() {
-        let flags = &page_of_flags().flags()[1];
-        flags.head[0].store(1 << 5, Ordering::Relaxed);
-        flags.head[1].store(1 << 31, Ordering::Relaxed);
-        flags.rest[0].store(1, Ordering::Relaxed);
-        flags.rest[30].store(1 << 63 | 1, Ordering::Relaxed);
-        assert!(!flags.take(4));
-        assert!(flags.take(5));
-        assert!(!flags.take(5));
-        assert!(!flags.take(62) && !flags.take(65));
-        assert!(!flags.take(2048) && !flags.take(u16::MAX));
-        let mut taken = [0; 4];
-        let mut count = 0;
-        flags.take_all(|flag| {
-            taken[count] = flag;
-            count += 1;
-        });
-        assert_eq!((count, taken), (4, [63, 64, 1984, 2047]));
-        flags.take_all(|flag| panic!("flag {flag} twice"));
-    }
-
-    #[test]
-    fn there_are_sixteen_sources() {
-        assert_eq!(SintIndex::new(16), None);
-        assert_eq!(SintIndex::all().count(), 16);
-        assert_eq!(SintIndex::new(2), Some(SintIndex::VMBUS));
     }
 }

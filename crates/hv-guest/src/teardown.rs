@@ -20,25 +20,13 @@ use hv_tlfs::synic::Sint;
 
 use crate::clock;
 use crate::conduit::Conduit;
+use crate::failed::First;
+use crate::index::{SintIndex, TimerIndex};
 use crate::partition::{Partition, Vp};
 use crate::registers::{self, Register};
-use crate::synic::{SintIndex, disable_registers};
-use crate::timer::{self, TimerIndex};
+use crate::synic::disable_registers;
+use crate::timer;
 use crate::vp_map::VpMap;
-
-/// The first error of many steps that are all taken.
-#[derive(Debug, Default)]
-pub(crate) struct First(Option<HvError>);
-
-impl First {
-    pub(crate) fn note(&mut self, result: Result<(), HvError>) {
-        self.0 = self.0.or(result.err());
-    }
-
-    pub(crate) fn result(self) -> Result<(), HvError> {
-        self.0.map_or(Ok(()), Err)
-    }
-}
 
 /// Puts the VP that calls into the state after reset: timers, sources, pages, SynIC. To be called on every VP.
 ///

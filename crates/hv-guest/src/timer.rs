@@ -14,35 +14,16 @@ use core::marker::PhantomData;
 
 use hv_tlfs::status::HvError;
 use hv_tlfs::time::ReferenceTime;
-use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
+use hv_tlfs::timer::StimerConfig;
 
 use crate::conduit::Conduit;
+use crate::failed::First;
+use crate::index::SintIndex;
+pub use crate::index::TimerIndex;
 use crate::interrupts::{Interrupts, Intid};
 use crate::partition::Vp;
 use crate::registers::{self, Register};
-use crate::synic::{SintIndex, Synic};
-use crate::teardown::First;
-
-/// The number of a synthetic timer: 0 to 3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TimerIndex(u8);
-
-impl TimerIndex {
-    /// Timer `number`; `None` from 4 on.
-    #[must_use]
-    pub const fn new(number: u8) -> Option<Self> {
-        if (number as usize) < STIMER_COUNT { Some(Self(number)) } else { None }
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-
-    /// All four.
-    pub const ALL: [Self; STIMER_COUNT] = [Self(0), Self(1), Self(2), Self(3)];
-}
+use crate::synic::Synic;
 
 /// When a timer expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,89 @@
+//! Event flags, as the hypervisor sets them in their page.
+
+use hv_tlfs::synic::EVENT_FLAGS_WORDS;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The event flags of one source: bit n % 8 of byte n / 8 is flag n. Cells as [`crate::page`] has them.
+///
+/// Source: TLFS, `HV_SYNIC_EVENT_FLAGS`.
+#[doc(alias = "hv_synic_event_flags")]
+#[repr(C)]
+pub(crate) struct Flags {
+    /// Flags 0 to 63.
+    head: [AtomicU32; 2],
+    /// The others.
+    pub(crate) rest: [AtomicU64; EVENT_FLAGS_WORDS - 1],
+}
+
+impl Flags {
+    /// Clears a flag and says whether it was set.
+    #[inline]
+    pub(crate) fn take(&self, flag: u16) -> bool {
+        let flag = usize::from(flag);
+        // Looks first: a flag that is not set costs no exclusive access.
+        if let Some(half) = self.head.get(flag / 32) {
+            let bit = 1 << (flag % 32);
+            return half.load(Ordering::Relaxed) & bit != 0
+                && half.fetch_and(!bit, Ordering::Acquire) & bit != 0;
+        }
+        let Some(word) = self.rest.get(flag / 64 - 1) else { return false };
+        let bit = 1 << (flag % 64);
+        word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0
+    }
+
+    /// Clears all flags, giving those that were set to `each`.
+    #[inline]
+    pub(crate) fn take_all(&self, mut each: impl FnMut(u16)) {
+        let mut each_of = |first: u16, mut set: u64| {
+            while set != 0 {
+                each(first + set.trailing_zeros() as u16);
+                set &= set - 1;
+            }
+        };
+        for (i, half) in (0_u16..).zip(&self.head) {
+            if half.load(Ordering::Relaxed) != 0 {
+                each_of(i * 32, u64::from(half.swap(0, Ordering::Acquire)));
+            }
+        }
+        for (i, word) in (1_u16..).zip(&self.rest) {
+            if word.load(Ordering::Relaxed) != 0 {
+                each_of(i * 64, word.swap(0, Ordering::Acquire));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::Page;
+
+    fn page_of_flags() -> &'static Page {
+        static PAGE: Page = Page::new();
+        PAGE.clear();
+        &PAGE
+    }
+
+    #[test]
+    fn flags_are_taken_once_and_others_stay() {
+        let flags = &page_of_flags().flags()[1];
+        flags.head[0].store(1 << 5, Ordering::Relaxed);
+        flags.head[1].store(1 << 31, Ordering::Relaxed);
+        flags.rest[0].store(1, Ordering::Relaxed);
+        flags.rest[30].store(1 << 63 | 1, Ordering::Relaxed);
+        assert!(!flags.take(4));
+        assert!(flags.take(5));
+        assert!(!flags.take(5));
+        assert!(!flags.take(62) && !flags.take(65));
+        assert!(!flags.take(2048) && !flags.take(u16::MAX));
+        let mut taken = [0; 4];
+        let mut count = 0;
+        flags.take_all(|flag| {
+            taken[count] = flag;
+            count += 1;
+        });
+        assert_eq!((count, taken), (4, [63, 64, 1984, 2047]));
+        flags.take_all(|flag| panic!("flag {flag} twice"));
+    }
+}
