@@ -2,6 +2,8 @@
 //!
 //! `hv` builds this program and becomes it. Of `hv` it knows the file: what it tests is what a user runs.
 
+#[cfg(test)]
+mod imports;
 mod mutants;
 mod test;
 

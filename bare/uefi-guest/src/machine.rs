@@ -7,6 +7,7 @@
 )]
 
 use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hv_conformance::Exception;
@@ -16,7 +17,15 @@ use crate::report::note;
 use crate::{abandon, firmware, gic};
 
 // The vectors and `rt_run` of the EL1 programs; what they call is below.
-global_asm!(include_str!("../../rt/src/vectors.s"));
+global_asm!(
+    include_str!("../../rt/src/vectors.s"),
+    size = const size_of::<Frame>(),
+    x = const offset_of!(Frame, x),
+    spsr = const offset_of!(Frame, spsr),
+    sync = sym sync,
+    irq = sym irq,
+    other = sym other,
+);
 
 global_asm!(
     "// The calls that the suite makes, each with a return behind it: the firmware's memory may not be written and",
@@ -87,7 +96,9 @@ pub(crate) struct Frame {
     spsr: u64,
     reserved: u64,
 }
-const _: () = assert!(size_of::<Frame>() == 272);
+// X30 and ELR are one pair of a store, and SP is a multiple of 16.
+const _: () = assert!(offset_of!(Frame, elr) == offset_of!(Frame, x) + 31 * 8);
+const _: () = assert!(size_of::<Frame>().is_multiple_of(16));
 
 /// The exception level.
 pub(crate) fn exception_level() -> u64 {
@@ -147,7 +158,7 @@ pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Except
     MET.store(0, Ordering::Relaxed);
     EXPECTED.store(true, Ordering::SeqCst);
     let platform: u64;
-    // SAFETY: the stub is `hvc` and a return. The processor is frozen, so an exception comes to `rt_sync`, which skips the
+    // SAFETY: the stub is `hvc` and a return. The processor is frozen, so an exception comes to `sync`, which skips the
     // instruction. The host changes no register but X0 to X17 and no memory but what the caller answers for;
     // X18, which is the platform's and which `rt_run` loads from the array, is put back.
     unsafe {
@@ -163,8 +174,7 @@ pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Except
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_sync(frame: &mut Frame) {
+extern "C" fn sync(frame: &mut Frame) {
     let esr = mrs!("esr_el1");
     if EXPECTED.load(Ordering::SeqCst) {
         MET.store(esr.wrapping_add(1), Ordering::Relaxed);
@@ -174,13 +184,11 @@ extern "C" fn rt_sync(frame: &mut Frame) {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_irq(_frame: &mut Frame) {
+extern "C" fn irq(_frame: &mut Frame) {
     gic::handle();
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn rt_other(frame: &mut Frame) {
+extern "C" fn other(frame: &mut Frame) {
     give_up("FIQ, SError or exception from EL0", frame);
 }
 

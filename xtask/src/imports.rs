@@ -1,0 +1,227 @@
+//! That files of a crate import in one direction: a circle of files can only be read as one.
+//!
+//! It reads the source's text: paths that begin with `crate::`, `super::` or `self::`, in a `use` or not, and paths of a module's
+//! own children. Tests at a file's end do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A crate's modules by path, each with the text of its file.
+struct Sources(BTreeMap<String, String>);
+
+impl Sources {
+    fn read(root: &Path) -> Self {
+        let mut modules = BTreeMap::new();
+        let mut folders = vec![root.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let parts: Vec<_> = path
+                        .strip_prefix(root)
+                        .unwrap()
+                        .with_extension("")
+                        .iter()
+                        .map(|part| part.to_str().unwrap().to_owned())
+                        .collect();
+                    let kept = parts.iter().filter(|part| !matches!(part.as_str(), "mod" | "lib" | "main"));
+                    let name = kept.cloned().collect::<Vec<_>>().join("::");
+                    modules.insert(name, code(&std::fs::read_to_string(&path).unwrap()));
+                }
+            }
+        }
+        modules.retain(|name, _| name != "tests" && !name.starts_with("tests::"));
+        Self(modules)
+    }
+
+    /// The module that a path from the crate's root leads to, and what is left of the path.
+    fn module<'p>(&self, path: &'p [String]) -> (String, &'p [String]) {
+        let longest =
+            (0..=path.len()).rev().find(|&n| self.0.contains_key(&path[..n].join("::"))).unwrap_or(0);
+        (path[..longest].join("::"), &path[longest..])
+    }
+
+    /// Where a name that a module does not define itself comes from: a `pub use`, or a macro of the crate.
+    fn origin(&self, module: &str, name: &str) -> Option<String> {
+        let exported = paths(&self.0[module], module)
+            .into_iter()
+            .find(|path| path.public && path.parts.last().is_some_and(|last| last == name));
+        if let Some(path) = exported {
+            return Some(self.module(&path.parts).0);
+        }
+        let rule = format!("macro_rules! {name} ");
+        let exported = format!("#[macro_export]\n{rule}");
+        (module.is_empty())
+            .then(|| self.0.iter().find(|(_, text)| text.contains(&exported)))?
+            .map(|(name, _)| name.clone())
+    }
+
+    fn imports(&self) -> BTreeMap<&str, BTreeSet<String>> {
+        let of = |module: &str| {
+            let mut found = BTreeSet::new();
+            for path in paths(&self.0[module], module) {
+                let (target, rest) = self.module(&path.parts);
+                found.insert(rest.first().and_then(|name| self.origin(&target, name)).unwrap_or(target));
+            }
+            for (parent, name) in self
+                .0
+                .keys()
+                .map(|name| child(name))
+                .filter(|(parent, name)| *parent == module && !name.is_empty())
+            {
+                let path = format!("{name}::");
+                let text = &self.0[module];
+                let uses = text.match_indices(&path).any(|(at, _)| {
+                    !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                });
+                if uses && !module.is_empty() {
+                    found.insert(format!("{parent}::{name}"));
+                }
+            }
+            found.remove(module);
+            found
+        };
+        self.0.keys().map(|name| (name.as_str(), of(name))).collect()
+    }
+
+    /// A circle of modules, if there is one.
+    fn circle(&self) -> Option<Vec<String>> {
+        let imports = self.imports();
+        let mut left: BTreeSet<&str> = imports.keys().copied().collect();
+        // What imports nothing that is left is in no circle.
+        while let Some(free) = left
+            .iter()
+            .copied()
+            .find(|name| imports[name].iter().all(|target| !left.contains(target.as_str())))
+        {
+            left.remove(free);
+        }
+        let mut way = vec![(*left.first()?).to_owned()];
+        loop {
+            let next =
+                imports[way.last().unwrap().as_str()].iter().find(|target| left.contains(target.as_str()))?;
+            if let Some(at) = way.iter().position(|name| name == next) {
+                return Some(way.split_off(at));
+            }
+            way.push(next.clone());
+        }
+    }
+}
+
+/// A module's path as its parent's and its own name.
+fn child(name: &str) -> (&str, &str) {
+    name.rsplit_once("::").unwrap_or(("", name))
+}
+
+/// A path in a file, from the crate's root.
+struct Import {
+    public: bool,
+    parts: Vec<String>,
+}
+
+/// The text without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The paths in a module's text that begin at the crate's root, or at a place in relation to the module.
+fn paths(text: &str, module: &str) -> Vec<Import> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in text.match_indices(start) {
+            let before = &text[..at];
+            if before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '$')) {
+                continue;
+            }
+            let statement = before.rsplit([';', '}', '\n']).next().unwrap().trim();
+            let public = statement.starts_with("pub") && statement.ends_with("use");
+            let mut trees = Vec::new();
+            tree(&text[at..], &mut Vec::new(), &mut trees);
+            found.extend(trees.into_iter().map(|parts| Import { public, parts: absolute(&parts, module) }));
+        }
+    }
+    found
+}
+
+/// Reads a path, with what braces fork from it; returns the text behind it.
+fn tree<'t>(mut text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
+    let depth = prefix.len();
+    loop {
+        if let Some(mut inside) = text.strip_prefix('{') {
+            while !inside.starts_with('}') && !inside.is_empty() {
+                inside = tree(inside.trim_start(), prefix, found).trim_start();
+                let end = inside.find([',', '}']).unwrap_or(inside.len());
+                inside = inside[end..].trim_start_matches(',').trim_start();
+            }
+            text = inside.strip_prefix('}').unwrap_or(inside);
+            break;
+        }
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        prefix.push(text[..end].to_owned());
+        text = &text[end..];
+        match text.strip_prefix("::") {
+            Some(rest) if rest.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '{')) => {
+                text = rest
+            }
+            _ => {
+                found.push(prefix.clone());
+                break;
+            }
+        }
+    }
+    prefix.truncate(depth);
+    text
+}
+
+/// The path from the crate's root.
+fn absolute(parts: &[String], module: &str) -> Vec<String> {
+    let mut base: Vec<String> =
+        module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    for part in parts {
+        match part.as_str() {
+            "crate" => base.clear(),
+            "super" => drop(base.pop()),
+            "self" => {}
+            name => base.push(name.to_owned()),
+        }
+    }
+    base
+}
+
+#[test]
+fn files_import_in_one_direction() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for folder in ["bare/hypervisor/src", "bare/rt/src", "crates/hv-guest/src"] {
+        let sources = Sources::read(&root.join(folder));
+        assert!(
+            sources.imports().values().map(BTreeSet::len).sum::<usize>() > 20,
+            "{folder}: imports are not found"
+        );
+        if let Some(circle) = sources.circle() {
+            panic!("{folder}: these files import one another in a circle: {}", circle.join(" -> "));
+        }
+    }
+}
+
+#[test]
+fn circles_are_found() {
+    let sources = |files: &[(&str, &str)]| {
+        Sources(files.iter().map(|(name, text)| ((*name).to_owned(), code(text))).collect())
+    };
+    let circle = sources(&[
+        ("", "mod a; mod b;"),
+        ("a", "use crate::b::{X, y::Z};"),
+        ("b", "fn f() { super::a::g() }"),
+    ])
+    .circle();
+    assert_eq!(circle, Some(vec!["a".to_owned(), "b".to_owned()]));
+    let by_name =
+        [("", "pub use a::X;\npub use crate::a::X;"), ("a", "use crate::c::Y;"), ("c", "use crate::X;")];
+    assert_eq!(sources(&by_name).circle(), Some(vec!["a".to_owned(), "c".to_owned()]));
+    let none =
+        [("", ""), ("a", "use crate::b;"), ("b", "// crate::a\n#[cfg(test)]\nmod tests {\n use crate::a; }")];
+    assert_eq!(sources(&none).circle(), None);
+}
