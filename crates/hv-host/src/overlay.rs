@@ -207,6 +207,13 @@ impl Overlay {
         self.enabled() && !self.shown && base(self.register) == page
     }
 
+    /// Disables it and leaves in the guest's memory what the guest sees there.
+    fn let_go(&mut self) {
+        self.register &= !SIMP_ENABLE;
+        self.shown = false;
+        self.clear();
+    }
+
     const fn shown_at(&self, page: u64) -> bool {
         self.shown && base(self.register) == page
     }
@@ -300,6 +307,25 @@ impl<R: RawMutex> Partition<'_, R> {
             self.with_overlay(id, |overlay| {
                 if overlay.waits_at(page) {
                     overlay.show(memory);
+                }
+            });
+        }
+    }
+
+    /// Disables all overlays that the guest before has left enabled, and leaves its pages as they are seen.
+    ///
+    /// By the TLFS an overlay stays until it is disabled, and then its page gets back the bytes from before. Stock ARM64 Linux
+    /// leaves the boot CPU's SynIC enabled over kexec (6.12 has no `machine_shutdown` hook there), and the next kernel takes
+    /// the page for ordinary memory: its own bytes would be lost when it moves the overlay, and would stand in message slots
+    /// meanwhile. So a kernel that writes its identity over another's starts without overlays.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn let_go_of_overlays(&self) {
+        let _guard = self.overlays().lock();
+        for id in self.overlay_ids() {
+            self.with_overlay(id, |overlay| {
+                if overlay.enabled() {
+                    overlay.let_go();
                 }
             });
         }

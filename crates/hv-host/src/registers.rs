@@ -269,7 +269,12 @@ impl<R: RawMutex> Partition<'_, R> {
             }
             Name::SIEFP => self.set_overlay(host, OverlayId::Events(vp), new),
             Name::SIRBP => state.synic().response_page = new,
-            Name::GUEST_OS_ID => self.guest_os_id().store(new, Ordering::Release),
+            Name::GUEST_OS_ID => {
+                // A kernel that finds an identity has taken over from another one.
+                if self.guest_os_id().swap(new, Ordering::AcqRel) != 0 && new != 0 {
+                    self.let_go_of_overlays();
+                }
+            }
             Name::REFERENCE_TSC => self.set_overlay(host, OverlayId::Time, new),
             Name::VP_ASSIST_PAGE => self.set_overlay(host, OverlayId::Assist(vp), new),
             Name::SYNTHETIC_VBAR_EL1 => state.synthetic_vbar().store(new, Ordering::Relaxed),

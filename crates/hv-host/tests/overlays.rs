@@ -48,6 +48,25 @@ fn the_guests_bytes_come_back_when_an_overlay_is_disabled() {
 }
 
 #[test]
+fn a_kernel_that_takes_over_keeps_its_memory_and_starts_without_overlays() {
+    for name in REGISTERS {
+        machine(|m| {
+            fill(m, PAGES[0], 0xa5);
+            m.set(1, name, PAGES[0] | 1).unwrap();
+            // Kexec: the next kernel takes the page for memory.
+            let bytes = fill(m, PAGES[0], 0x3c);
+            let id = m.get(0, Name::GUEST_OS_ID).unwrap();
+            m.set(0, Name::GUEST_OS_ID, id + 1).unwrap();
+            assert_eq!(m.get(1, name).unwrap(), PAGES[0], "{name:?} is disabled");
+            assert!(read(m, PAGES[0]) == bytes, "{name:?}");
+            m.set(1, name, PAGES[1] | 1).unwrap();
+            assert!(read(m, PAGES[0]) == bytes, "{name:?}");
+            assert!(read(m, PAGES[1])[RESERVED..].iter().all(|byte| *byte == 0), "{name:?}");
+        });
+    }
+}
+
+#[test]
 fn an_overlay_that_moves_uncovers_one_page_and_covers_the_next() {
     for name in REGISTERS {
         machine(|m| {

@@ -34,9 +34,9 @@ mutants! {
             "state.synic().set_sint((n - SINT_FIRST) as usize, sint)"
             => "state.synic().set_sint((n & 1) as usize, sint)";
         guest_id_sticky "The guest OS id cannot be taken back.":
-            "self.guest_os_id().store(new, Ordering::Release)"
-            => "self.guest_os_id().store(new | self.guest_os_id().load(Ordering::Acquire), \
-                Ordering::Release)";
+            "self.guest_os_id().swap(new, Ordering::AcqRel)"
+            => "self.guest_os_id().swap(new | self.guest_os_id().load(Ordering::Acquire), \
+                Ordering::AcqRel)";
         assist_page_lost "The VP assist page register does not keep its value.":
             "self.set_overlay(host, OverlayId::Assist(vp), new)"
             => "self.set_overlay(host, OverlayId::Assist(vp), new & 1)";

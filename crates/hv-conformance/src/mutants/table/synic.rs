@@ -28,7 +28,7 @@ mutants! {
         pages_named_at_reset "The registers of the hypervisor's pages are not zero after reset.":
             "self.register = 0" => "self.register = 0x1000";
         pages_survive_reset "The hypervisor's pages hold after a reset what they held before.":
-            "self.clear()" => "()";
+            "self.clear()" in "self.register = 0; self.shown = false; self.clear()" => "()";
         page_not_cleared "A page that is switched on shows what was there.":
             "(1..WORDS).chain([0]).for_each(|n| self.exchange(memory, n))" => "()";
         covered_bytes_lost "What a page covers is lost.":
