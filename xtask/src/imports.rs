@@ -164,7 +164,7 @@ fn tree<'t>(mut text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<Str
         text = &text[end..];
         match text.strip_prefix("::") {
             Some(rest) if rest.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '{')) => {
-                text = rest
+                text = rest;
             }
             _ => {
                 found.push(prefix.clone());

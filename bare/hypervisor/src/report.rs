@@ -16,9 +16,8 @@ use hv_wire::{
     VpReport, one_more,
 };
 
-use crate::arch::mrs;
+use crate::arch::{self, mrs};
 use crate::backtrace::{self, Left};
-use crate::lock::Mutex;
 use crate::memory::{self, report_field};
 
 /// Writes a field of the run's report.
@@ -246,9 +245,18 @@ pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
     fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
+/// How a CPU waits for the report itself: uncounted, as the count is a part of it.
+struct Uncounted;
+
+impl hv_lock::Wait for Uncounted {
+    fn relax() {
+        arch::yield_cpu();
+    }
+}
+
 fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
     /// Two VPs may notify at once.
-    static CRASHING: Mutex<()> = Mutex::new(());
+    static CRASHING: hv_lock::Mutex<Uncounted, ()> = hv_lock::Mutex::new(());
     let _lock = CRASHING.lock();
     let crash = report_field!(crash);
     // SAFETY: the field is mapped and aligned, and any bytes are valid; the lock makes this the only reference.

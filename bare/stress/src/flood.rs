@@ -33,8 +33,11 @@ const PAGES: [u64; 2] = [0x4000, 0x8000];
 static CALLS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// A call, made once; the number is that of the round.
+type Call = fn(u64) -> HvStatus;
+
 /// What VP 0 calls.
-const KINDS: [(&str, fn(u64) -> HvStatus); 4] =
+const KINDS: [(&str, Call); 4] =
     [("a Get", get), ("a Set", set), ("a post to VMBus", post), ("a move of the message page", move_page)];
 
 pub(crate) fn run(checks: &mut Checks) {

@@ -35,11 +35,16 @@ pub(crate) struct Region {
     pub(crate) vps: u32,
 }
 
+/// What the thread ends with: the records of each VP, and where guests were.
+type Collected = anyhow::Result<(Vec<Spool>, Places)>;
+/// Takes bytes of the console as they come.
+pub(crate) type ConsoleTap = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A thread that empties the rings of a machine that runs.
 #[derive(Debug)]
 pub(crate) struct Collector {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<(Vec<Spool>, Places)>>>,
+    thread: Option<JoinHandle<Collected>>,
     lines: Lines,
 }
 
@@ -92,7 +97,7 @@ impl Collector {
     }
 
     /// Returns what is to be told of the guest's console.
-    pub(crate) fn console(&self) -> Box<dyn FnMut(&[u8]) + Send> {
+    pub(crate) fn console(&self) -> ConsoleTap {
         let lines = self.lines.clone();
         Box::new(move |bytes| lines.hear(bytes))
     }

@@ -5,9 +5,9 @@
 
 /// Bits of SPSR_EL2 (and of SPSR_EL1, which has the same layout).
 pub mod spsr {
-    /// M: the exception level and the stack pointer, where M[4] is clear.
+    /// M: the exception level and the stack pointer, where `M[4]` is clear.
     pub const MODE: u64 = 0xf;
-    /// M[4]: the exception came from AArch32.
+    /// `M[4]`: the exception came from AArch32.
     pub const AARCH32: u64 = 1 << 4;
     /// T: AArch32 code is T32.
     pub const T32: u64 = 1 << 5;

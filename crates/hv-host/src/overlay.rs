@@ -20,6 +20,7 @@ use lock_api::RawMutex;
 
 use crate::host::Host;
 use crate::partition::Partition;
+use crate::vp::Power;
 
 /// Words of a page.
 const WORDS: usize = page::SIZE / 4;
@@ -312,12 +313,18 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
+    /// Returns true if every other VP is off.
+    pub(crate) fn runs_alone(&self, vp: usize) -> bool {
+        self.vps().iter().enumerate().all(|(other, state)| other == vp || state.power() == Power::Off)
+    }
+
     /// Disables all overlays that the guest before has left enabled, and leaves its pages as they are seen.
     ///
     /// By the TLFS an overlay stays until it is disabled, and then its page gets back the bytes from before. Stock ARM64 Linux
     /// leaves the boot CPU's SynIC enabled over kexec (6.12 has no `machine_shutdown` hook there), and the next kernel takes
     /// the page for ordinary memory: its own bytes would be lost when it moves the overlay, and would stand in message slots
-    /// meanwhile. So a kernel that writes its identity over another's starts without overlays.
+    /// meanwhile. So a kernel that writes its identity over another's, while it runs on one VP
+    /// alone, starts without overlays.
     #[cold]
     #[inline(never)]
     pub(crate) fn let_go_of_overlays(&self) {

@@ -270,8 +270,10 @@ impl<R: RawMutex> Partition<'_, R> {
             Name::SIEFP => self.set_overlay(host, OverlayId::Events(vp), new),
             Name::SIRBP => state.synic().response_page = new,
             Name::GUEST_OS_ID => {
-                // A kernel that finds an identity has taken over from another one.
-                if self.guest_os_id().swap(new, Ordering::AcqRel) != 0 && new != 0 {
+                let old = self.guest_os_id().swap(new, Ordering::AcqRel);
+                // A kernel that runs on one VP alone and finds an identity has taken over from another one. One that writes
+                // its own on each VP has not.
+                if old != 0 && new != 0 && self.runs_alone(vp) {
                     self.let_go_of_overlays();
                 }
             }

@@ -82,7 +82,6 @@ impl<W: Wait> FairLock<W> {
 // SAFETY: a ticket is drawn by one caller alone, and `serving` goes on by one at each unlock: so one caller at a time is between
 // `lock` and `unlock`. Each reads with acquire order what the one before it wrote with release order.
 unsafe impl<W: Wait> RawMutex for FairLock<W> {
-    #[expect(clippy::declare_interior_mutable_const, reason = "lock_api's way to make one")]
     const INIT: Self = Self { next: AtomicU32::new(0), serving: AtomicU32::new(0), wait: PhantomData };
 
     type GuardMarker = GuardSend;

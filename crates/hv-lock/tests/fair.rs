@@ -40,7 +40,7 @@ fn each_other_caller_is_served_at_most_once_before() {
     static LOCK: Mutex<Counting, u64> = Mutex::new(0);
     let queued = AtomicU32::new(0);
     thread::scope(|scope| {
-        for own in 0..CALLERS {
+        for (own, turns_served) in SERVED.iter().enumerate() {
             let queued = &queued;
             scope.spawn(move || {
                 for _ in 0..CALLS {
@@ -56,9 +56,9 @@ fn each_other_caller_is_served_at_most_once_before() {
                         assert!(turns == u64::from(ahead) || turns + 1 == u64::from(ahead));
                         queued.fetch_add(1, Ordering::Relaxed);
                     }
-                    SERVED[own].fetch_add(1, Ordering::Relaxed);
+                    turns_served.fetch_add(1, Ordering::Relaxed);
                     // Others join the queue while the lock is held, on a machine with one CPU too.
-                    if *count % 16 == 0 {
+                    if count.is_multiple_of(16) {
                         thread::yield_now();
                     }
                 }

@@ -35,7 +35,7 @@ pub enum BusError {
     Duplicate,
     /// The device has no request with that token in flight.
     UnknownToken,
-    /// Requests are in flight: [pause](Bus::pause) the bus, and wait until it [is idle](Bus::is_idle).
+    /// Requests are in flight: [pause](crate::Bus::pause) the bus, and wait until it [is idle](crate::Bus::is_idle).
     InFlight,
 }
 

@@ -113,7 +113,7 @@ impl<'a, P: Port, Q> Io<'a, P, Q> {
         self.now
     }
 
-    /// The guest's memory, for [`Pages::read`] and [`Pages::write`].
+    /// The guest's memory, for [`Pages::read`](crate::Pages::read) and [`Pages::write`](crate::Pages::write).
     #[must_use]
     pub fn memory(&self) -> &'a P::Memory {
         self.port.memory()

@@ -66,13 +66,16 @@ impl GuestMemory for Memory {
     }
 }
 
+/// A request that waits for its end, with the parts of guest memory that its data lie in.
+pub(crate) type Held = (Token, Request, Vec<(u64, u64)>);
+
 /// The partition, and what stands behind the disks.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
     pub(crate) disks: RefCell<Vec<Vec<u8>>>,
     /// Requests are kept until the test completes them.
     pub(crate) hold: Cell<bool>,
-    pub(crate) held: RefCell<Vec<(Token, Request, Vec<(u64, u64)>)>>,
+    pub(crate) held: RefCell<Vec<Held>>,
     /// What the next request fails with.
     pub(crate) failure: Cell<Option<Failure>>,
     pub(crate) flushes: Cell<usize>,

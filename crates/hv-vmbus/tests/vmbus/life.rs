@@ -208,11 +208,9 @@ impl Model {
                 assert!(id != RINGS || self.flying.is_empty(), "requests hold the rings");
                 assert!(id != DATA || !self.flying.iter().any(|f| f.data), "requests hold the data");
             }
-            MessageType::OPEN_RESULT => {
-                if message.message::<OpenResult>().status == NtStatus::SUCCESS {
-                    assert!(!self.open);
-                    self.open = true;
-                }
+            MessageType::OPEN_RESULT if message.message::<OpenResult>().status == NtStatus::SUCCESS => {
+                assert!(!self.open);
+                self.open = true;
             }
             _ => {}
         }
