@@ -39,7 +39,7 @@ impl Config {
 
     /// Returns true if the guest may post messages to this connection.
     #[must_use]
-    pub const fn has_connection(&self, connection: u32) -> bool {
+    pub fn has_connection(&self, connection: u32) -> bool {
         let known =
             matches!(connection, connection::MESSAGE_CONNECTION_ID | connection::MESSAGE_CONNECTION_ID_4);
         known || connection == self.message_connection

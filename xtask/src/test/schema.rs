@@ -185,7 +185,8 @@ fn others(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [trace, log] = ["boot.pftrace", "log"].map(|name| folder.join(name).to_string_lossy().into_owned());
     let options = ["--vps", "1", "--inject", "lost=30", "--trace", &trace];
-    program(context, "hello", &options)?.ended(Exit::Success, "power-off")?;
+    // It ends with a crash on purpose.
+    program(context, "hello", &options)?.ended(Exit::Crash, "crash")?;
     for line in run(&["trace", &trace, "--json"])?.lines() {
         check("hv trace --json", &serde_json::from_str(line)?)?;
     }
