@@ -64,7 +64,7 @@ pub(crate) fn yield_cpu() {
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Reads the ID register S3_0_C0_C<crm>_<op2>; zero where `crm` is not 1 to 7 or `op2` not 0 to 7.
+/// Reads the ID register `S3_0_C0_C<crm>_<op2>`; zero where `crm` is not 1 to 7 or `op2` not 0 to 7.
 pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
     macro_rules! read {
         ($($crm:literal),*) => {
