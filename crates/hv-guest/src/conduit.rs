@@ -106,7 +106,7 @@ pub trait Conduit {
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let mut block = [0; FAST_WORDS];
         block[..2].copy_from_slice(&input);
-        // SAFETY: the same call; the caller answers for it.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.call(control, &mut block) }
     }
 
@@ -119,7 +119,7 @@ pub trait Conduit {
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let mut block = [0; FAST_WORDS];
         block[..6].copy_from_slice(&input);
-        // SAFETY: as in `call_2`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.call(control, &mut block) }
     }
 
@@ -133,7 +133,7 @@ pub trait Conduit {
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let mut block = [0; FAST_WORDS];
         block[..3].copy_from_slice(&input);
-        // SAFETY: as in `call_2`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         let result = unsafe { self.call(control, &mut block) };
         let output = match self.fast_output() {
             FastOutput::AfterInput => [block[4], block[5]],
@@ -157,7 +157,7 @@ macro_rules! passes_on {
             #[inline]
             unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
                 let $this = self;
-                // SAFETY: the same call; the caller answers for it. So in the others.
+                // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
                 unsafe { $conduit.call(control, block) }
             }
 
@@ -170,28 +170,28 @@ macro_rules! passes_on {
             #[inline]
             unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
                 let $this = self;
-                // SAFETY: as in `call`.
+                // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
                 unsafe { $conduit.smccc(function, arguments) }
             }
 
             #[inline]
             unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
                 let $this = self;
-                // SAFETY: as in `call`.
+                // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
                 unsafe { $conduit.call_2(control, input) }
             }
 
             #[inline]
             unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
                 let $this = self;
-                // SAFETY: as in `call`.
+                // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
                 unsafe { $conduit.call_6(control, input) }
             }
 
             #[inline]
             unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
                 let $this = self;
-                // SAFETY: as in `call`.
+                // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
                 unsafe { $conduit.call_3_2(control, input) }
             }
         }
@@ -247,28 +247,28 @@ impl<C: Conduit + ?Sized> Raw<C> {
     #[inline]
     #[must_use]
     pub fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        // SAFETY: as in `call`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.0.smccc(function, arguments) }
     }
 
     /// [`Conduit::call_2`].
     #[inline]
     pub fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
-        // SAFETY: as in `call`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.0.call_2(control, input) }
     }
 
     /// [`Conduit::call_6`].
     #[inline]
     pub fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
-        // SAFETY: as in `call`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.0.call_6(control, input) }
     }
 
     /// [`Conduit::call_3_2`].
     #[inline]
     pub fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
-        // SAFETY: as in `call`.
+        // SAFETY: the call is the one that the caller asked for and answers for, by this function's own contract.
         unsafe { self.0.call_3_2(control, input) }
     }
 }

@@ -100,7 +100,9 @@ impl Conduit for Smccc {
     #[inline]
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: as in `call`; registers beyond X3 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Registers beyond X3 are no input of such a call.
         unsafe {
             asm!(
                 "hvc #0",
@@ -119,7 +121,9 @@ impl Conduit for Smccc {
     #[inline]
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: as in `call`; registers beyond X7 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Registers beyond X7 are no input of such a call.
         unsafe {
             asm!(
                 "hvc #0",
@@ -138,7 +142,9 @@ impl Conduit for Smccc {
     #[inline]
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
-        // SAFETY: as in `call`. Three words of input are rounded up to four, so output starts at X6; X5 pads the input.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Three words of input are rounded up to four, so output starts at X6; X5 pads the input.
         unsafe {
             asm!(
                 "hvc #0",
@@ -160,7 +166,9 @@ impl Conduit for Hvc1 {
     unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let result: u64;
         let [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15] = block;
-        // SAFETY: as in `Smccc::call`, one register lower; X17 is part of no parameter block but may change.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // X17 is part of no parameter block but may change.
         unsafe {
             asm!(
                 "hvc #1",
@@ -190,7 +198,9 @@ impl Conduit for Hvc1 {
     #[inline]
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: as in `Smccc::call`; registers beyond X2 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Registers beyond X2 are no input of such a call.
         unsafe {
             asm!(
                 "hvc #1",
@@ -208,7 +218,9 @@ impl Conduit for Hvc1 {
     #[inline]
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: as in `Smccc::call`; registers beyond X6 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Registers beyond X6 are no input of such a call.
         unsafe {
             asm!(
                 "hvc #1",
@@ -227,7 +239,9 @@ impl Conduit for Hvc1 {
     #[inline]
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
-        // SAFETY: as in `Smccc::call`; two words of output are the block's last registers, X15 and X16.
+        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
+        // does (`Conduit`), and the compiler takes all memory for changed.
+        // Two words of output are the block's last registers, X15 and X16.
         unsafe {
             asm!(
                 "hvc #1",
