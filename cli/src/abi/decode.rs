@@ -51,9 +51,9 @@ pub(super) enum Kind {
     GuestId,
     /// Synthetic interrupt source
     Sint,
-    /// Where the message page is
+    /// Location of the message page
     Simp,
-    /// Where the event flags page is
+    /// Location of the event flags page
     Siefp,
     /// SynIC control
     Scontrol,
@@ -67,7 +67,7 @@ pub(super) enum Kind {
     Hints,
     /// Register 0x100: version of the hypervisor, 128 bits
     Version,
-    /// Where the reference TSC page is
+    /// Location of the reference TSC page
     ReferenceTsc,
     /// Type of a message
     MessageType,

@@ -44,7 +44,7 @@ struct JsonField {
     size: usize,
     bit_offset: Option<u32>,
     bit_width: Option<u32>,
-    /// Empty where the Rust structure has no such field.
+    /// Empty if the Rust structure has no such field.
     doc: String,
 }
 
@@ -52,7 +52,7 @@ struct JsonField {
 #[derive(Serialize)]
 struct JsonFunction {
     name: &'static str,
-    /// Where in hv-tlfs its subject is, or "" where it was Linux's own affair.
+    /// Path of the counterpart in hv-tlfs, or "" for what was internal to Linux.
     now: &'static str,
     doc: &'static str,
 }

@@ -1,9 +1,9 @@
 //! The reference clock: time since the partition was created, in 100 ns.
 //!
-//! Two ways to the same time: the reference TSC page, which costs no hypercall, and the counter register. The page falls
-//! back to the register while the hypervisor says so, such as on a host whose counter it cannot scale. Both agree to the
-//! unit, so time does not go backwards over a fall-back, from VP to VP, or over a migration; it stands still while a
-//! guest is saved. It is no wall clock.
+//! The clock has two sources: the reference TSC page, which takes no hypercall, and the counter register. It falls back
+//! to the register while the hypervisor marks the page invalid, for example on a host whose counter it cannot scale.
+//! Both give the same time, so the clock does not go backwards on a fallback, from VP to VP, or over a migration; it
+//! stands still while a guest is saved. It is not a wall clock.
 //!
 //! Source: TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
 
@@ -19,10 +19,10 @@ use crate::page::{Memory, Page};
 use crate::partition::Partition;
 use crate::registers::{self, Register};
 
-/// Readings of a page that keeps changing before the register is asked instead.
+/// Number of attempts to read a page that keeps changing, before the register is read instead.
 const ATTEMPTS: usize = 3;
 
-/// The partition's clock, to be read on any VP.
+/// The partition's clock, readable on any VP.
 #[doc(alias = "hyperv_cs")]
 pub struct Clock<'a, C> {
     conduit: &'a C,
@@ -36,21 +36,21 @@ impl<C> fmt::Debug for Clock<'_, C> {
 }
 
 impl<C: Conduit + Counter> Partition<C> {
-    /// Starts the clock on a page, which is lent to the hypervisor until [`Clock::stop`]. Once for the partition, on
-    /// any VP.
+    /// Starts the clock on a page, which is lent to the hypervisor until [`Clock::stop`]. Call it once per partition,
+    /// on any VP.
     ///
-    /// Where the partition may not use a reference TSC page, the page stays the guest's and the clock reads the register.
+    /// If the partition may not use a reference TSC page, the page stays the guest's and the clock reads the register.
     ///
     /// # Errors
     ///
     /// The hypervisor's status.
     pub fn start_clock(&self, page: &'static Page, memory: &impl Memory) -> Result<Clock<'_, C>, HvError> {
-        // A page of zeros is one that says: not valid.
+        // A page of zeros is marked invalid.
         page.clear();
         if self.information().features.privileges.access_reference_tsc() {
             let old = registers::get(self, Register::REFERENCE_TSC)?;
             let new = old.with_page_number(number(memory.gpa(page))).with_enable(true);
-            // SAFETY: the page is lent for ever, and `memory` says where it is.
+            // SAFETY: the page is lent for `'static`, and `memory` vouches for its guest physical address.
             unsafe { registers::lend(self, Register::REFERENCE_TSC, new) }?;
         }
         Ok(Clock { conduit: self.conduit(), page })
@@ -58,11 +58,11 @@ impl<C: Conduit + Counter> Partition<C> {
 }
 
 impl<C: Conduit + Counter> Clock<'_, C> {
-    /// The time now.
+    /// Returns the current time.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status, where the page cannot say and the register is refused.
+    /// The hypervisor's status, if the page is invalid and reading the register fails.
     #[doc(alias = "hv_read_tsc_page_tsc")]
     #[doc(alias = "hv_read_reference_counter")]
     #[inline]
@@ -73,7 +73,8 @@ impl<C: Conduit + Counter> Clock<'_, C> {
         }
     }
 
-    /// The page is not valid, or changes just now. A host that changed it for ever would not hold the guest for ever.
+    /// Reads the time after a first attempt failed: the page is invalid or is being updated. The number of attempts is
+    /// bounded, so a host that keeps changing the page cannot hang the guest.
     #[cold]
     #[inline(never)]
     fn now_slowly(&self) -> Result<ReferenceTime, HvError> {
@@ -88,7 +89,7 @@ impl<C: Conduit + Counter> Clock<'_, C> {
         self.now_by_register()
     }
 
-    /// The time now, from the counter register: a hypercall.
+    /// Returns the current time from the counter register, by hypercall.
     ///
     /// # Errors
     ///
@@ -98,22 +99,23 @@ impl<C: Conduit + Counter> Clock<'_, C> {
         registers::get(self.conduit, Register::TIME_REF_COUNT)
     }
 
-    /// The page's sequence number: 0 while the hypervisor has it fall back to the register. It changes with every
+    /// Returns the page's sequence number: 0 while the hypervisor requires the register. It changes with every
     /// migration.
     #[must_use]
     pub fn sequence(&self) -> u32 {
         self.page.tsc().sequence()
     }
 
-    /// Takes the page back, a page of zeros again. The register in reset state, but for reserved bits.
+    /// Stops the clock and returns the page, filled with zeros. The register is in its reset state except for reserved
+    /// bits.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status, with the clock, which goes on.
+    /// The hypervisor's status, together with the clock, which keeps running.
     pub fn stop(self) -> Result<&'static Page, Failed<Self, HvError>> {
         match disable_page(self.conduit) {
             Ok(()) => {
-                // Whoever still reads it finds that it is not valid.
+                // A reader that still uses the page finds it invalid.
                 self.page.clear();
                 Ok(self.page)
             }
@@ -122,20 +124,20 @@ impl<C: Conduit + Counter> Clock<'_, C> {
     }
 }
 
-/// Reads a reference TSC page that somebody else has enabled: the counter and the time, or `None` while the page cannot
-/// say. [`Clock::now`] does more: it asks the register then.
+/// Reads a reference TSC page that other code has enabled: the counter and the time, or `None` if the page is invalid.
+/// Unlike [`Clock::now`], it does not fall back to the register.
 #[doc(alias = "hv_read_tsc_page_tsc")]
 #[inline]
 pub fn read_page(page: &Page, counter: &impl Counter) -> Option<(u64, ReferenceTime)> {
     page.tsc().read_with_counter(counter)
 }
 
-/// Takes the reference TSC page back, if the hypervisor has one.
+/// Disables the reference TSC page if it is enabled.
 pub(crate) fn disable_page(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     let old: ReferenceTscRegister = registers::get(conduit, Register::REFERENCE_TSC)?;
     if !old.enable() && old.page_number() == 0 {
         return Ok(());
     }
-    // SAFETY: the value enables no page.
+    // SAFETY: the value has the enable bit clear, so the hypervisor writes to no page.
     unsafe { registers::lend(conduit, Register::REFERENCE_TSC, old.with_enable(false).with_page_number(0)) }
 }

@@ -1,4 +1,4 @@
-//! Sending over a connection: messages and events.
+//! Posting messages and signalling events over a connection.
 //!
 //! Source: TLFS, `HvCallPostMessage` and `HvCallSignalEvent`.
 
@@ -22,7 +22,7 @@ pub enum PostError {
 }
 
 impl PostError {
-    /// Whether the same message may be posted a little later: the port had no buffer free.
+    /// Returns true if the same message may be retried a little later: the port had no free buffer.
     #[must_use]
     pub fn may_retry(self) -> bool {
         matches!(self, Self::Hypervisor(error) if error.status() == HvStatus::INSUFFICIENT_BUFFERS)
@@ -32,7 +32,7 @@ impl PostError {
 impl fmt::Display for PostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => f.write_str("a message's payload is at most 240 bytes"),
+            Self::TooLong => f.write_str("message payload longer than 240 bytes; shorten or split it"),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
@@ -40,11 +40,11 @@ impl fmt::Display for PostError {
 
 impl core::error::Error for PostError {}
 
-/// Posts a message. The type is any number but 0 with bit 31 clear; VMBus uses 1.
+/// Posts a message. The type is any number except 0 with bit 31 clear; VMBus uses 1.
 ///
 /// # Errors
 ///
-/// [`PostError`]. When the port has no buffer free ([`PostError::may_retry`]), wait a little: Linux waits a millisecond
+/// [`PostError`]. If the port has no free buffer ([`PostError::may_retry`]), wait a little: Linux waits a millisecond
 /// first, then longer.
 #[doc(alias = "HVCALL_POST_MESSAGE")]
 #[doc(alias = "hv_post_message")]
@@ -64,11 +64,11 @@ pub fn post_message(
     };
     input.payload.get_mut(..payload.len()).ok_or(PostError::TooLong)?.copy_from_slice(payload);
     let control = HypercallInput::from_code(HypercallCode::POST_MESSAGE);
-    // SAFETY: the hypervisor reads the message; the call writes no memory.
+    // SAFETY: the hypervisor reads the message from the call page; the call writes no guest memory.
     unsafe { hypercall::memory(conduit, page, control, &input) }.map_err(PostError::Hypervisor)
 }
 
-/// Signals an event: sets flag number `flag`, counted from the port's first, at the other end.
+/// Signals an event: sets flag number `flag`, counted from the port's base flag, at the other end.
 ///
 /// # Errors
 ///
@@ -82,6 +82,7 @@ pub fn signal_event(
     flag: u16,
 ) -> Result<(), HvError> {
     let input = SignalEventInput { connection_id: connection, flag_number: flag, reserved: 0 };
-    // SAFETY: the call sets a flag at the other end, and writes no memory of the guest's choice.
+    // SAFETY: the input is in registers, and the call sets an event flag at the other end, in a page that its owner
+    // lent for that; it writes no memory chosen by this call.
     unsafe { hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SIGNAL_EVENT), &input) }
 }

@@ -1,6 +1,6 @@
-//! The crash report: one, with five numbers, or three and a text.
+//! The crash report: five numbers, or three numbers and a text. One per crash.
 //!
-//! It can be made from any context: it takes a conduit and no handle, allocates nothing, takes no lock.
+//! Reporting is possible in any context: it needs a conduit and no handle, does not allocate and takes no lock.
 //!
 //! Source: TLFS, "Partitions", "Partition Crash Enlightenment".
 
@@ -17,7 +17,7 @@ use crate::page::{Memory, Page};
 use crate::registers::{self, Register};
 use crate::sync::{AtomicU32, Ordering};
 
-/// Makes one crash report, whichever CPU crashes first. Usually a static.
+/// Makes one crash report, even if several CPUs crash. Usually a static.
 #[doc(alias = "hv_setup_crash_handler")]
 #[doc(alias = "hv_remove_crash_handler")]
 #[derive(Debug)]
@@ -28,28 +28,28 @@ pub struct CrashReporter {
 /// What was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
-    /// The parameters, and the text if there was one.
+    /// The parameters, and the text if there is one.
     Everything,
-    /// The parameters: the hypervisor takes no text.
+    /// The parameters only: the hypervisor supports no text.
     WithoutText,
 }
 
 /// Why there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashError {
-    /// There has been one: another CPU's, or one of a crash before this one.
+    /// A crash was already reported, by another CPU or earlier.
     Already,
-    /// The hypervisor takes none.
+    /// The hypervisor does not support crash reports.
     Unsupported,
-    /// The hypervisor's status. Another attempt can be made.
+    /// The hypervisor's status. The report may be retried.
     Hypervisor(HvError),
 }
 
 impl fmt::Display for CrashError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Already => f.write_str("a crash has been reported already"),
-            Self::Unsupported => f.write_str("the hypervisor takes no crash reports"),
+            Self::Already => f.write_str("a crash was already reported"),
+            Self::Unsupported => f.write_str("the hypervisor does not support crash reports"),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
@@ -70,7 +70,7 @@ impl Default for CrashReporter {
 }
 
 impl CrashReporter {
-    /// Nothing reported yet.
+    /// Creates a reporter that has not reported anything.
     #[must_use]
     pub const fn new() -> Self {
         Self { reported: AtomicU32::new(0) }
@@ -97,11 +97,11 @@ impl CrashReporter {
         })
     }
 
-    /// Reports three numbers and a text, through a page that is kept for it. Of a text longer than 4096 bytes the end is
-    /// reported, where a log says what happened.
+    /// Reports three numbers and a text, through a page reserved for it. Of a text longer than 4096 bytes only the end
+    /// is reported, since a log ends with the cause.
     ///
-    /// An empty text, or a hypervisor that takes none, does not keep the report from being made: then the message bit is
-    /// not set, so that nobody takes parameters 3 and 4 for a message.
+    /// If the text is empty or the hypervisor supports no text, the report is made without it: the message bit is
+    /// clear, so parameters 3 and 4 are not mistaken for a message.
     ///
     /// # Errors
     ///
@@ -123,12 +123,12 @@ impl CrashReporter {
         })
     }
 
-    /// Reports three numbers and a text that lies in guest physical memory already: `length` bytes, 4096 at most, at
+    /// Reports three numbers and a text that is already in guest physical memory: `length` bytes, at most 4096, at
     /// `address`, all in one page.
     ///
     /// # Safety
     ///
-    /// The host may read these bytes and show them to whoever looks at its log.
+    /// The host may read these bytes and show them to anyone with access to its log.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl CrashReporter {
         self.once(|| notify_with_text(conduit, parameters, address, length.min(SIZE)))
     }
 
-    /// Runs `report` unless a report was made or is being made.
+    /// Runs `report` unless a report has been made or is being made.
     fn once(&self, report: impl FnOnce() -> Result<Reported, CrashError>) -> Result<Reported, CrashError> {
         if self.reported.swap(1, Ordering::Relaxed) != 0 {
             return Err(CrashError::Already);
@@ -157,7 +157,7 @@ impl CrashReporter {
     }
 }
 
-/// What the hypervisor can do with a crash.
+/// Returns the crash reporting capabilities of the hypervisor.
 ///
 /// # Errors
 ///
@@ -167,7 +167,7 @@ pub fn capabilities(conduit: &(impl Conduit + ?Sized)) -> Result<CrashControl, H
     registers::get(conduit, Register::CRASH_CONTROL)
 }
 
-/// Reports with the message bit if there is a text and the hypervisor takes one, else without.
+/// Reports with the message bit if there is a text and the hypervisor supports it, else without.
 fn notify_with_text(
     conduit: &(impl Conduit + ?Sized),
     [p0, p1, p2]: [u64; 3],
@@ -187,7 +187,7 @@ fn notify_with_text(
     Ok(Reported::Everything)
 }
 
-/// Writes the parameters, then, once, the control register.
+/// Writes the parameters, then the control register once.
 fn notify(
     conduit: &(impl Conduit + ?Sized),
     parameters: [u64; 5],
@@ -197,7 +197,7 @@ fn notify(
         registers::set(conduit, register, value)?;
     }
     let (name, value) = (Register::CRASH_CONTROL.name(), RegisterValue::from_u64(control.bits()));
-    // SAFETY: the hypervisor reads the parameters, and the text if there is one; it writes no memory. What it reads, the
-    // callers vouch for.
+    // SAFETY: the hypervisor reads the parameters and, if there is one, the text, whose address the callers vouch for;
+    // it writes no guest memory.
     unsafe { registers::set_raw(conduit, VpIndex::SELF, name, value) }
 }

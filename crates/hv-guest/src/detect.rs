@@ -1,13 +1,13 @@
-//! Is this Hyper-V?
+//! Detection of Hyper-V.
 //!
-//! Three witnesses, any of which suffices; an OS asks those it can:
+//! There are three sources, each of which is sufficient; an OS uses those available to it:
 //!
-//! * the **vendor UID**, an SMCCC call that every hypervisor answers in one way or another ([`vendor_uid`]);
-//! * the **ACPI** FADT's hypervisor vendor identity ([`fadt`]): what Linux up to 6.12 looks at;
-//! * the **device tree**'s nodes ([`device_tree`]).
+//! * the **vendor UID**, an SMCCC call that is safe to make on every hypervisor ([`vendor_uid`]);
+//! * the hypervisor vendor identity in the **ACPI** FADT ([`fadt`]), used by Linux up to 6.12;
+//! * nodes in the **device tree** ([`device_tree`]).
 //!
-//! Each makes a [`Detected`], which can read what the hypervisor says about itself before the guest has said who it is,
-//! and becomes a [`Partition`] when the guest does.
+//! Each returns a [`Detected`], which can read what the hypervisor reports about itself before the guest has identified
+//! itself, and becomes a [`Partition`] when the guest does.
 
 use core::fmt;
 
@@ -25,10 +25,11 @@ use crate::registers::{self, Register};
 /// Source: ACPI, "Fixed ACPI Description Table (FADT)", offset 268; Linux, arch/arm64/hyperv/mshyperv.c.
 pub const FADT_IDENTITY: [u8; 8] = *b"MsHyperV";
 
-/// Device tree nodes that only Hyper-V has: the hypervisor itself (openvmm), and the VMBus.
+/// Device tree nodes specific to Hyper-V: the hypervisor itself (openvmm), and VMBus.
 pub const COMPATIBLE: [&str; 2] = ["microsoft,hyperv", "microsoft,vmbus"];
 
-/// A Hyper-V that the guest has not yet introduced itself to: few registers, no other hypercalls.
+/// A Hyper-V host to which the guest has not yet identified itself: few registers are accessible, and no other
+/// hypercalls.
 #[derive(Clone, Copy)]
 pub struct Detected<C> {
     conduit: C,
@@ -40,31 +41,30 @@ impl<C> fmt::Debug for Detected<C> {
     }
 }
 
-/// Asks the hypervisor who it is: SMCCC function 0x8600_FF01, over `hvc #0`, also for a conduit of `hvc #1`.
+/// Queries the vendor UID: SMCCC function 0x8600_FF01, through `hvc #0` even if the conduit uses `hvc #1`.
 ///
-/// Harmless on any hypervisor that takes SMCCC calls; without one at EL2 (or with `HCR_EL2.HCD`) an `hvc` is an
-/// undefined instruction, so first see that PSCI's conduit is HVC or that there is an EL2.
+/// Harmless on any hypervisor that handles SMCCC calls. Without one at EL2 (or with `HCR_EL2.HCD`), `hvc` is an
+/// undefined instruction, so first check that PSCI's conduit is HVC or that EL2 is present.
 ///
 /// Source: TLFS, "Feature and Interface Discovery", "Hypervisor Discovery".
 #[must_use]
 pub fn vendor_uid<C: Conduit>(conduit: C) -> Option<Detected<C>> {
-    // SAFETY: the call returns four registers, and does nothing else.
+    // SAFETY: the vendor UID call returns four registers and has no other effect.
     let answer = unsafe { conduit.smccc(VENDOR_HYP_UID, [0; 3]) };
-    // The words are 32 bits; what is above them does not count.
+    // The words are 32 bits; the upper halves are ignored.
     (answer.map(|word| word as u32) == VENDOR_UID).then_some(Detected { conduit })
 }
 
-/// Looks at the FADT, from its signature on.
+/// Checks the FADT, given from its signature on.
 ///
-/// Linux 7.2 asks for FADT revision 6 as well, the first that has the field; a table too short to have it is not
-/// Hyper-V's.
+/// Linux 7.2 also requires FADT revision 6, the first with the field; a table too short to contain it is not Hyper-V's.
 #[must_use]
 pub fn fadt<C: Conduit>(conduit: C, table: &[u8]) -> Option<Detected<C>> {
     let hyper_v = table.get(..4)? == b"FACP" && *table.get(8)? >= 6 && table.get(268..276)? == FADT_IDENTITY;
     hyper_v.then_some(Detected { conduit })
 }
 
-/// Looks at a device tree node's `compatible` property: strings, each ended by a NUL.
+/// Checks the `compatible` property of a device tree node: strings, each terminated by NUL.
 #[must_use]
 pub fn device_tree<C: Conduit>(conduit: C, compatible: &[u8]) -> Option<Detected<C>> {
     let hyper_v =
@@ -72,10 +72,10 @@ pub fn device_tree<C: Conduit>(conduit: C, compatible: &[u8]) -> Option<Detected
     hyper_v.then_some(Detected { conduit })
 }
 
-/// Why a guest could not introduce itself.
+/// Why a guest could not identify itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentifyError {
-    /// Zero is the id of a guest that has not introduced itself.
+    /// The id is zero, which stands for a guest that has not identified itself.
     ZeroId,
     /// The hypervisor's status.
     Hypervisor(HvError),
@@ -84,7 +84,7 @@ pub enum IdentifyError {
 impl fmt::Display for IdentifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ZeroId => f.write_str("a guest OS id of zero is none"),
+            Self::ZeroId => f.write_str("guest OS id 0 is invalid; use a nonzero id"),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
@@ -99,16 +99,16 @@ impl From<HvError> for IdentifyError {
 }
 
 impl<C: Conduit> Detected<C> {
-    /// Privileges and features.
+    /// Reads privileges and features.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status; so too for the others.
+    /// The hypervisor's status.
     pub fn features(&self) -> Result<Features, HvError> {
         registers::get(&self.conduit, Register::FEATURES)
     }
 
-    /// What the hypervisor recommends.
+    /// Reads the hypervisor's recommendations.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl<C: Conduit> Detected<C> {
         registers::get(&self.conduit, Register::ENLIGHTENMENTS)
     }
 
-    /// Implementation limits.
+    /// Reads implementation limits.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl<C: Conduit> Detected<C> {
         registers::get(&self.conduit, Register::LIMITS)
     }
 
-    /// The hypervisor's version.
+    /// Reads the hypervisor's version.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl<C: Conduit> Detected<C> {
         registers::get(&self.conduit, Register::VERSION)
     }
 
-    /// Tells the hypervisor who the guest is, on the boot CPU, and reads what it tells in return.
+    /// Identifies the guest to the hypervisor, on the boot CPU, and reads features, limits and version.
     ///
     /// # Errors
     ///

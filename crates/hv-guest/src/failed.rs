@@ -1,14 +1,14 @@
-//! An error that hands back what the routine was given.
+//! An error that hands back the value given to a routine.
 
 use core::error::Error;
 use core::fmt;
 
 use hv_tlfs::status::HvError;
 
-/// An error, and the value that a routine was given and did not keep.
+/// An error, together with the value that the routine was given and did not keep.
 ///
-/// `?` turns it into the error alone, and drops the value; [`into_inner`](Self::into_inner) and
-/// [`into_parts`](Self::into_parts) give the value back. It is an error itself whatever the value is.
+/// `?` converts it to the error alone and drops the value; [`into_inner`](Self::into_inner) and
+/// [`into_parts`](Self::into_parts) return the value. It implements `Error` for any value.
 ///
 /// ```
 /// use hv_guest::{conduit::Conduit, page::{Memory, Page}, partition::Vp, synic::{Synic, SynicError}};
@@ -34,19 +34,19 @@ impl<T, E> Failed<T, E> {
         Self { value, error }
     }
 
-    /// Returns what went wrong.
+    /// Returns the error.
     #[must_use]
     pub const fn error(&self) -> &E {
         &self.error
     }
 
-    /// Returns the value that is handed back.
+    /// Returns the value.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.value
     }
 
-    /// Returns what went wrong, without the value.
+    /// Returns the error and drops the value.
     #[must_use]
     pub fn into_error(self) -> E {
         self.error
@@ -77,7 +77,7 @@ impl<T, E: Error> Error for Failed<T, E> {
     }
 }
 
-/// `?` in a function that returns the error alone.
+/// Implements `?` for functions that return the error alone.
 macro_rules! without_value {
     ($($error:ty)*) => {$(
         impl<T> From<$crate::failed::Failed<T, $error>> for $error {
@@ -91,7 +91,7 @@ pub(crate) use without_value;
 
 without_value!(HvError);
 
-/// The first error of many steps that are all taken.
+/// The first error of several steps that are all carried out.
 #[derive(Debug, Default)]
 pub(crate) struct First(Option<HvError>);
 

@@ -4,7 +4,7 @@ use hv_tlfs::synic::EVENT_FLAGS_WORDS;
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// The event flags of one source: bit n % 8 of byte n / 8 is flag n. Cells as [`crate::page`] has them.
+/// The event flags of one source: flag n is bit n % 8 of byte n / 8. The cells match those of [`crate::page`].
 ///
 /// Source: TLFS, `HV_SYNIC_EVENT_FLAGS`.
 #[doc(alias = "hv_synic_event_flags")]
@@ -12,16 +12,16 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub(crate) struct Flags {
     /// Flags 0 to 63.
     head: [AtomicU32; 2],
-    /// The others.
+    /// The remaining flags.
     pub(crate) rest: [AtomicU64; EVENT_FLAGS_WORDS - 1],
 }
 
 impl Flags {
-    /// Clears a flag and says whether it was set.
+    /// Clears a flag and returns whether it was set.
     #[inline]
     pub(crate) fn take(&self, flag: u16) -> bool {
         let flag = usize::from(flag);
-        // Looks first: a flag that is not set costs no exclusive access.
+        // Tests first: a clear flag costs no exclusive access.
         if let Some(half) = self.head.get(flag / 32) {
             let bit = 1 << (flag % 32);
             return half.load(Ordering::Relaxed) & bit != 0
@@ -32,7 +32,7 @@ impl Flags {
         word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Acquire) & bit != 0
     }
 
-    /// Clears all flags, giving those that were set to `each`.
+    /// Clears all flags and passes those that were set to `each`.
     #[inline]
     pub(crate) fn take_all(&self, mut each: impl FnMut(u16)) {
         let mut each_of = |first: u16, mut set: u64| {

@@ -1,10 +1,10 @@
-//! Flushing the translations of other VPs.
+//! Flushing the TLBs of other VPs.
 //!
-//! On ARM64 `TLBI ...IS` reaches every VP by itself, and guests use that; the TLFS has the two list forms for x64 only.
-//! They are here because the 2018 patch declared them: a hypervisor without them says so
-//! ([`INVALID_HYPERCALL_CODE`](hv_tlfs::status::HvStatus::INVALID_HYPERCALL_CODE)).
+//! On ARM64 `TLBI ...IS` reaches every VP, and guests use it; the two list forms are x64 only in the TLFS. They are
+//! here because the 2018 patch declared them: a hypervisor without them returns
+//! [`INVALID_HYPERCALL_CODE`](hv_tlfs::status::HvStatus::INVALID_HYPERCALL_CODE).
 //!
-//! Source: TLFS, `HvCallFlushVirtualAddressSpace` and its kin.
+//! Source: TLFS, `HvCallFlushVirtualAddressSpace` and related calls.
 
 use hv_tlfs::flush::{FlushFlags, TlbFlush, TlbFlushEx};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
@@ -16,34 +16,35 @@ use crate::hypercall::{self, Rep, RepError};
 use crate::page::CallPage;
 use crate::sets::VpSet;
 
-/// Which VPs below 64 a hypercall is for.
+/// The VPs that a hypercall targets, by mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
-    /// All VPs, those above too.
+    /// All VPs, including those above 63.
     All,
     /// Bit n: VP n.
     Of(u64),
 }
 
-/// What is flushed.
+/// The address space to flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// Every address space.
     All,
-    /// That of a translation table: the value of TTBR0_EL1 or TTBR1_EL1.
+    /// The one with this translation table: the value of TTBR0_EL1 or TTBR1_EL1.
     Table(u64),
 }
 
-/// A run of pages to flush.
+/// A range of pages to flush.
 #[doc(alias = "HV_GVA")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(transparent)]
 pub struct GvaRange(u64);
 
 impl GvaRange {
-    /// Up to 4096 pages of 4096 bytes, from the one that holds `address`. `None` for none, or more.
+    /// Creates a range of up to 4096 pages of 4096 bytes, starting at the page that contains `address`. Returns `None`
+    /// for no pages, or more.
     ///
-    /// Pages of Hyper-V: a guest page of 64K is 16 of them.
+    /// Pages are Hyper-V's: a 64K guest page is 16 of them.
     #[must_use]
     pub const fn new(address: u64, pages: usize) -> Option<Self> {
         if pages == 0 || pages > page::SIZE {
@@ -71,7 +72,7 @@ fn header(mask: Mask, space: Space) -> TlbFlush {
     TlbFlush { address_space, flags, processor_mask }
 }
 
-/// Flushes an address space on VPs below 64. Global mappings may be left if `non_global` says so.
+/// Flushes an address space on VPs below 64. With `non_global`, global mappings may be kept.
 ///
 /// # Errors
 ///
@@ -86,7 +87,8 @@ pub fn address_space(
     let mut input = header(mask, space);
     input.flags = input.flags.with_non_global_mappings_only(non_global);
     let control = HypercallInput::from_code(HypercallCode::FLUSH_VIRTUAL_ADDRESS_SPACE);
-    // SAFETY: a flush drops translations, which the processor reads again from the tables; it writes no memory.
+    // SAFETY: a flush drops TLB entries, which the processor reloads from the translation tables; the call writes no
+    // memory.
     unsafe { hypercall::fast(conduit, control, &input) }
 }
 
@@ -107,11 +109,11 @@ pub fn address_space_ex<const BANKS: usize>(
     ex(conduit, call_page, code, set, space, non_global, &[])
 }
 
-/// Flushes runs of pages of an address space on VPs below 64.
+/// Flushes ranges of pages of an address space on VPs below 64.
 ///
 /// # Errors
 ///
-/// [`RepError`] with the number of runs that were flushed.
+/// [`RepError`] with the number of ranges that were flushed.
 #[doc(alias = "HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST")]
 pub fn address_list(
     conduit: &(impl Conduit + ?Sized),
@@ -126,17 +128,18 @@ pub fn address_list(
     for (chunk, input) in ranges.chunks(most).enumerate() {
         let output: &mut [u64] = &mut [];
         let call = Rep { code, header: &header, variable: &[], input, output };
-        // SAFETY: as in `address_space`.
+        // SAFETY: a flush drops TLB entries, which the processor reloads from the translation tables. The call writes
+        // no guest memory: its input is in the call page, and it has no output.
         unsafe { call.call(conduit, call_page) }.map_err(|error| error.after(chunk * most))?;
     }
     Ok(())
 }
 
-/// Flushes runs of pages of an address space on a set of VPs.
+/// Flushes ranges of pages of an address space on a set of VPs.
 ///
 /// # Errors
 ///
-/// [`RepError`] with the number of runs that were flushed.
+/// [`RepError`] with the number of ranges that were flushed.
 #[doc(alias = "HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX")]
 pub fn address_list_ex<const BANKS: usize>(
     conduit: &(impl Conduit + ?Sized),
@@ -168,7 +171,8 @@ fn ex<const BANKS: usize>(
     let variable = banks.get(..count).unwrap_or(&banks);
     let output: &mut [u64] = &mut [];
     let call = Rep { code, header: &header, variable, input, output };
-    // SAFETY: `code` is that of a flush, as in `address_space`.
+    // SAFETY: `code` is that of a flush, which drops TLB entries that the processor reloads from the translation
+    // tables. The call writes no guest memory: its input is in the call page, and it has no output.
     unsafe { call.call(conduit, call_page) }
 }
 

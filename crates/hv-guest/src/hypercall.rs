@@ -1,10 +1,10 @@
 //! Typed hypercalls: fast and memory-based, simple and rep.
 //!
-//! The routines of the other modules are made of these; they are public for hypercalls that have no routine, and `unsafe`
+//! The routines of the other modules are built on these. They are public for hypercalls without a routine, and `unsafe`
 //! because a hypercall can do anything ([`crate::conduit`]).
 //!
 //! Source: TLFS, "Hypercall Interface": "Hypercall Classes", "Hypercall Continuation", "Hypercall Inputs", "Hypercall
-//! Outputs"; alignment of parameters, "Alignment Requirements".
+//! Outputs", "Alignment Requirements".
 
 use core::fmt;
 
@@ -16,17 +16,17 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::conduit::{Conduit, FAST_WORDS, FastOutput};
 use crate::page::CallPage;
 
-/// Most elements of one rep hypercall: what the count's 12 bits hold.
+/// Maximum number of elements in one rep hypercall: the count has 12 bits.
 pub const MAX_REPS: usize = 0xfff;
 
-/// A fast hypercall: input and output in registers, together at most 128 bytes, each rounded up to 16.
+/// Issues a fast hypercall: input and output in registers, together at most 128 bytes, each rounded up to 16.
 ///
-/// `control` needs code, rep count and variable header size; the fast bit is set here. The types' sizes are checked
-/// when the call is compiled.
+/// `control` needs code, rep count and variable header size; the fast bit is set here. The sizes of the types are
+/// checked at compile time.
 ///
 /// # Safety
 ///
-/// As for [`Conduit::call`].
+/// The caller vouches for the effects of the call, as for [`Conduit::call`].
 ///
 /// # Errors
 ///
@@ -43,24 +43,24 @@ where
     const { assert!(FastOutput::AfterInput.first_word(size_of::<I>(), size_of::<O>()).is_some()) }
     let control = control.with_fast(true);
     if size_of::<O>() == 0 && size_of::<I>() <= 16 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of the call; input and output are in registers.
         unsafe { conduit.call_2(control, words(input)) }.to_result()?;
         return Ok(O::new_zeroed());
     }
     if size_of::<O>() == 0 && size_of::<I>() <= 48 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of the call; input and output are in registers.
         unsafe { conduit.call_6(control, words(input)) }.to_result()?;
         return Ok(O::new_zeroed());
     }
     let mut block: [u64; FAST_WORDS] = words(input);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for the effects of the call; input and output are in registers.
     unsafe { conduit.call(control, &mut block) }.to_result()?;
     let first = conduit.fast_output().first_word(size_of::<I>(), size_of::<O>()).unwrap_or(0);
     let output = block.get(first..).unwrap_or(&[]).as_bytes();
     Ok(O::read_from_prefix(output).map_or_else(|_| O::new_zeroed(), |(value, _)| value))
 }
 
-/// The input in words, the rest zero. What does not fit is cut off; callers check the size.
+/// Converts the input to words, padded with zeros. Excess bytes are cut off; callers check the size.
 #[inline]
 fn words<const N: usize>(input: &(impl IntoBytes + Immutable)) -> [u64; N] {
     let mut words = [0; N];
@@ -70,11 +70,13 @@ fn words<const N: usize>(input: &(impl IntoBytes + Immutable)) -> [u64; N] {
     words
 }
 
-/// A simple memory-based hypercall: input and output in a page, each at a multiple of 16, neither crossing its end.
+/// Issues a simple memory-based hypercall. Input and output are in a page, each at a multiple of 16, neither crossing
+/// its end.
 ///
 /// # Safety
 ///
-/// As for [`Conduit::call`]; the output's place in the page is seen to here.
+/// The caller vouches for the effects of the call, as for [`Conduit::call`], except for the location of the output,
+/// which is in the call page.
 ///
 /// # Errors
 ///
@@ -94,23 +96,25 @@ where
     const { assert!(size_of::<I>().next_multiple_of(16) + size_of::<O>() <= SIZE) }
     let output_at = size_of::<I>().next_multiple_of(16);
     page.page().write(0, input.as_bytes());
-    // A call without output gets no address: a hypervisor that wrote one would be wrong, one that checks it may refuse.
+    // A call without output gets no output address: no hypervisor should write to it, and one that checks it may reject
+    // the call.
     let output_gpa = if size_of::<O>() == 0 { 0 } else { page.gpa_at(output_at) };
-    // SAFETY: the output is in the page, which is lent for the length of the call; for the rest, the caller's promise.
+    // SAFETY: the output goes to the call page, which consists of atomics and is lent to the hypervisor for the
+    // duration of the call; the caller vouches for all other effects.
     unsafe { conduit.call_2(control.with_fast(false), [page.gpa_at(0), output_gpa]) }.to_result()?;
     let mut output = O::new_zeroed();
     page.page().read(output_at, output.as_mut_bytes());
     Ok(output)
 }
 
-/// A memory-based hypercall whose header has a variable part, or that has lists: a rep hypercall.
+/// A memory-based hypercall with a variable header or with lists: a rep hypercall.
 ///
 /// ```text
 /// | header H | variable part: words | input elements E ... | padding to 16 | output elements T ... |
 /// ```
 #[derive(Debug)]
 pub struct Rep<'a, H, E, T> {
-    /// Which hypercall.
+    /// The call code.
     pub code: HypercallCode,
     /// The fixed part of the header: a multiple of 8 bytes.
     pub header: &'a H,
@@ -118,23 +122,23 @@ pub struct Rep<'a, H, E, T> {
     pub variable: &'a [u64],
     /// Input elements.
     pub input: &'a [E],
-    /// Output elements. Where there are both, they are as many as the input's.
+    /// Output elements. If there are input elements too, both lists have the same length.
     pub output: &'a mut [T],
 }
 
 /// Why a rep hypercall stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepError {
-    /// The hypervisor refused an element, or all of it.
+    /// The hypervisor rejected an element, or the whole call.
     Status {
-        /// Why.
+        /// The status.
         error: HvError,
-        /// Elements that were done before.
+        /// Number of elements completed before the error.
         completed: usize,
     },
-    /// The hypervisor keeps returning success without doing anything.
+    /// The hypervisor keeps returning success without making progress.
     Stuck {
-        /// Elements that were done before.
+        /// Number of elements completed.
         completed: usize,
     },
     /// The lists differ in length, or are too long for a page or for the rep count.
@@ -142,7 +146,7 @@ pub enum RepError {
 }
 
 impl RepError {
-    /// The hypervisor's error, if it is one of the hypervisor's: the whole of it for a call without a list.
+    /// Returns the hypervisor's error, if it is one: for a call without a list, the whole error.
     #[must_use]
     pub const fn error(self) -> Option<HvError> {
         match self {
@@ -151,7 +155,7 @@ impl RepError {
         }
     }
 
-    /// How many elements were done.
+    /// Returns the number of elements completed.
     #[must_use]
     pub const fn completed(self) -> usize {
         match self {
@@ -160,7 +164,7 @@ impl RepError {
         }
     }
 
-    /// The same for a list of which `before` elements were done by earlier calls.
+    /// Adds `before`, the number of elements completed by earlier calls.
     #[must_use]
     pub(crate) const fn after(self, before: usize) -> Self {
         match self {
@@ -176,7 +180,7 @@ impl fmt::Display for RepError {
         match self {
             Self::Status { error, completed } => write!(f, "{error}, after {completed} elements"),
             Self::Stuck { completed } => write!(f, "no progress after {completed} elements"),
-            Self::Shape => f.write_str("lists that do not fit the hypercall"),
+            Self::Shape => f.write_str("the lists differ in length or exceed what one hypercall can take"),
         }
     }
 }
@@ -189,16 +193,17 @@ where
     E: IntoBytes + Immutable,
     T: FromBytes + IntoBytes,
 {
-    /// Issues the call, again and again until every element is done. With no elements at all it is issued once, as a
-    /// simple hypercall.
+    /// Issues the call, repeatedly until all elements are completed. Without elements it is issued once, as a simple
+    /// hypercall.
     ///
     /// # Safety
     ///
-    /// As for [`Conduit::call`]; the output's place in the page is seen to here.
+    /// The caller vouches for the effects of the call, as for [`Conduit::call`], except for the location of the output,
+    /// which is in the call page.
     ///
     /// # Errors
     ///
-    /// [`RepError`]. Output elements that were done before an error are filled.
+    /// [`RepError`]. Output elements completed before the error are filled in.
     pub unsafe fn call<C: Conduit + ?Sized>(
         self,
         conduit: &C,
@@ -224,7 +229,8 @@ where
         let control = HypercallInput::from_code(self.code)
             .with_variable_header_size(self.variable.len() as u16)
             .with_rep_count(count as u16);
-        // SAFETY: as in `memory`.
+        // SAFETY: input and output are in the call page, which consists of atomics and is lent to the hypervisor for
+        // the duration of the call; the caller vouches for all other effects.
         let result = unsafe { repeat(conduit, control, [page.gpa_at(0), output_gpa]) };
         let done = result.map_or_else(RepError::completed, |()| count);
         if let Some(filled) = self.output.get_mut(..done) {
@@ -234,14 +240,15 @@ where
     }
 }
 
-/// Continues a rep hypercall that the hypervisor left half done (TLFS, "Hypercall Continuation") until it is done.
+/// Continues a rep hypercall that the hypervisor returned from early (TLFS, "Hypercall Continuation") until all
+/// elements are completed.
 ///
-/// The hypervisor usually continues by itself: it lets the guest execute the same instruction again. A return with
-/// success and fewer elements than asked for is allowed too.
+/// The hypervisor usually continues it itself: it makes the guest execute the same instruction again. It may also
+/// return success with fewer elements completed than requested.
 ///
 /// # Safety
 ///
-/// As for [`Conduit::call`].
+/// The caller vouches for the effects of the call, as for [`Conduit::call`].
 ///
 /// # Errors
 ///
@@ -255,9 +262,10 @@ pub unsafe fn repeat<C: Conduit + ?Sized>(
     let count = control.rep_count();
     let mut completed = control.rep_start();
     loop {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of the call, by this function's contract; only the start index
+        // changes between the calls.
         let result = unsafe { conduit.call_2(control.with_rep_start(completed), addresses) };
-        // What the hypervisor says is done is believed between what was done before and what was asked for.
+        // The number of completed elements is clamped between the previous number and the requested number.
         let done = result.reps_completed().min(count).max(completed);
         if let Err(error) = result.to_result() {
             return Err(RepError::Status { error, completed: usize::from(done) });

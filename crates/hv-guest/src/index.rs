@@ -1,4 +1,4 @@
-//! Numbers of synthetic interrupt sources and of synthetic timers, which cannot be out of range.
+//! Numbers of synthetic interrupt sources and synthetic timers, always in range.
 //!
 //! Source: TLFS, "SynIC Registers", "Synthetic Timer Registers".
 
@@ -16,30 +16,30 @@ impl SintIndex {
     #[doc(alias = "VMBUS_MESSAGE_SINT")]
     pub const VMBUS: Self = Self(hv_tlfs::vmbus::connection::MESSAGE_SINT as u8);
 
-    /// Source `number`; `None` from 16 on.
+    /// Returns source `number`; `None` from 16 on.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
         if (number as usize) < SINT_COUNT { Some(Self(number)) } else { None }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
     }
 
-    /// All sixteen.
+    /// Iterates over all sixteen.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> {
         (0..SINT_COUNT as u8).map(Self)
     }
 
-    /// The place in an array of sixteen, which the compiler then knows to be in it.
+    /// Returns the index into an array of sixteen; the compiler knows that it is in range.
     #[inline]
     pub(crate) const fn place(self) -> usize {
         (self.0 & 15) as usize
     }
 
-    /// Indexes an array of sixteen with no check left to fail.
+    /// Indexes an array of sixteen, without a bounds check that could fail.
     #[inline]
     pub(crate) const fn of<T>(self, array: &[T; SINT_COUNT]) -> &T {
         &array[self.place()]
@@ -61,13 +61,13 @@ impl fmt::Debug for SintIndex {
 pub struct TimerIndex(u8);
 
 impl TimerIndex {
-    /// Timer `number`; `None` from 4 on.
+    /// Returns timer `number`; `None` from 4 on.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
         if (number as usize) < STIMER_COUNT { Some(Self(number)) } else { None }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0

@@ -1,20 +1,20 @@
-//! Interrupts: the OS's interrupt controller, as far as this crate needs it.
+//! The OS's interrupt controller, as far as this crate needs it.
 
-/// What the OS does for interrupts of Hyper-V. On ARM64 they are PPIs: each CPU has its own.
+/// Control of Hyper-V's interrupts, implemented by the OS. On ARM64 they are PPIs: each CPU has its own.
 ///
-/// The OS's handler for the interrupt is its own business: it acknowledges, calls what it wants of
-/// [`Synic`](crate::synic::Synic), and ends the interrupt.
+/// The handler is entirely the OS's: it acknowledges the interrupt, calls the methods of [`Synic`](crate::synic::Synic)
+/// that it needs, and ends the interrupt.
 #[doc(alias = "hv_setup_vmbus_irq")]
 #[doc(alias = "hv_remove_vmbus_irq")]
 #[doc(alias = "hv_setup_stimer0_irq")]
 #[doc(alias = "hv_remove_stimer0_irq")]
 pub trait Interrupts {
-    /// Makes an interrupt edge-triggered and lets it in, on the CPU that calls.
+    /// Configures an interrupt as edge-triggered and enables it, on the calling CPU.
     #[doc(alias = "hv_enable_vmbus_irq")]
     #[doc(alias = "hv_enable_stimer0_percpu_irq")]
     fn enable(&self, intid: Intid);
 
-    /// Keeps an interrupt out, on the CPU that calls.
+    /// Disables an interrupt, on the calling CPU.
     #[doc(alias = "hv_disable_vmbus_irq")]
     #[doc(alias = "hv_disable_stimer0_percpu_irq")]
     fn disable(&self, intid: Intid);
@@ -32,15 +32,15 @@ impl<I: Interrupts + ?Sized> Interrupts for &I {
 
 /// A GIC interrupt id that Hyper-V can raise: 16 to 255.
 ///
-/// The number comes from firmware. None is fixed: 16 and 17 in the 2018 patch, 18 by today's convention.
+/// The number comes from firmware; it is not fixed: the 2018 patch used 16 and 17, the current convention is 18.
 #[doc(alias = "HYPERVISOR_CALLBACK_VECTOR")]
 #[doc(alias = "HV_STIMER0_IRQNR")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Intid(u8);
 
 impl Intid {
-    /// The interrupt with this number, as an ACPI extended interrupt descriptor has it. `None` if Hyper-V cannot raise
-    /// it.
+    /// Returns the interrupt with this number, as in an ACPI extended interrupt descriptor; `None` if Hyper-V cannot
+    /// raise it.
     ///
     /// Source: TLFS, "Inter-Partition Communication", "SINTx Registers".
     #[must_use]
@@ -52,7 +52,8 @@ impl Intid {
         }
     }
 
-    /// The interrupt of a device tree's `interrupts` property: type (0: SPI, 1: PPI) and number, the first two cells.
+    /// Returns the interrupt in the `interrupts` property of a device tree node: type (0: SPI, 1: PPI) and number, the
+    /// first two cells.
     ///
     /// Source: Linux, Documentation/devicetree/bindings/interrupt-controller/arm,gic-v3.yaml.
     #[must_use]
@@ -64,7 +65,7 @@ impl Intid {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0

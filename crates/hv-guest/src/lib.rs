@@ -1,18 +1,18 @@
 //! The guest side of Hyper-V on ARM64, for any kernel, unikernel or firmware.
 //!
-//! `no_std`, no allocation, and no global state: what must live somewhere, the OS owns and hands in. Everything is
-//! generic over how a hypercall is issued (a [`Conduit`](conduit::Conduit)), so the code that runs on a machine also runs
-//! in a unit test against a model of the hypervisor.
+//! `no_std`, no allocation, and no global state: the OS owns all state and passes it in. Everything is generic over how
+//! a hypercall is issued (a [`Conduit`](conduit::Conduit)), so the code that runs on a machine also runs in a unit test
+//! against a model of the hypervisor.
 //!
-//! # The way through the crate
+//! # Overview
 //!
 //! | when | what | where |
 //! |---|---|---|
 //! | boot | is this Hyper-V? | [`detect`] |
-//! | | who are we? | [`Detected::identify`](detect::Detected::identify) makes a [`Partition`](partition::Partition) |
-//! | | what time is it? | [`Partition::start_clock`](partition::Partition::start_clock) |
-//! | each CPU, as it comes up | which VP is it? | [`Partition::vp`](partition::Partition::vp) makes a [`Vp`](partition::Vp), and enters it in the [`VpMap`](vp_map::VpMap) |
-//! | | messages and events | [`Vp::enable_synic`](partition::Vp::enable_synic) makes a [`Synic`](synic::Synic) |
+//! | | identify the guest | [`Detected::identify`](detect::Detected::identify) returns a [`Partition`](partition::Partition) |
+//! | | start the reference clock | [`Partition::start_clock`](partition::Partition::start_clock) |
+//! | each CPU, as it comes up | get its VP | [`Partition::vp`](partition::Partition::vp) returns a [`Vp`](partition::Vp), and records it in the [`VpMap`](vp_map::VpMap) |
+//! | | messages and events | [`Vp::enable_synic`](partition::Vp::enable_synic) returns a [`Synic`](synic::Synic) |
 //! | | timers | [`Timer`](timer::Timer) |
 //! | each CPU, as it goes down | | [`Synic::disable`](synic::Synic::disable), [`Vp::offline`](partition::Vp::offline) |
 //! | shutdown, kexec | | [`Partition::leave`](partition::Partition::leave); after a crash [`teardown`] |
@@ -33,12 +33,12 @@
 //! # assert_eq!(uptime(bed.wire(0, Convention::Smccc), bed.page(), bed.memory()), Some(2));
 //! ```
 //!
-//! The [`guide`] goes through it with code, and has a table from each C name to its Rust counterpart.
+//! The [`guide`] walks through all of this with code, and has a table from each C name to its Rust counterpart.
 //!
-//! The OS implements two traits: [`Memory`](page::Memory) says where a page is in guest physical memory, and
-//! [`Interrupts`](interrupts::Interrupts) enables and disables an interrupt on the CPU that calls.
+//! The OS implements two traits: [`Memory`](page::Memory) returns the guest physical address of a page, and
+//! [`Interrupts`](interrupts::Interrupts) enables and disables an interrupt on the calling CPU.
 //!
-//! Any C name of the interface, of whatever year, finds its counterpart here by search.
+//! Every C name of the interface, from any version of the headers, is a search alias here.
 
 #![no_std]
 #![warn(missing_debug_implementations)]
@@ -94,5 +94,5 @@ pub mod guide {}
 
 pub use failed::Failed;
 pub use hv_tlfs as tlfs;
-/// For the bytes of a message: `contact.as_bytes()`, with `zerocopy::IntoBytes` in scope.
+/// Re-exported for the bytes of a message: `contact.as_bytes()`, with `zerocopy::IntoBytes` in scope.
 pub use zerocopy;

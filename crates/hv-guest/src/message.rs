@@ -1,9 +1,9 @@
-//! Messages: a slot per SINT that the hypervisor fills and the guest frees.
+//! Messages: one slot per SINT, filled by the hypervisor and freed by the guest.
 //!
 //! # The end of a message
 //!
-//! The guest frees a slot and then looks whether another message waits; the hypervisor, with a message that finds the
-//! slot full, marks the slot and then looks whether it is free after all:
+//! The guest frees a slot, then checks whether another message is pending. The hypervisor, if it has a message and
+//! finds the slot full, marks the slot, then checks again whether it is free:
 //!
 //! | guest | hypervisor |
 //! |---|---|
@@ -11,26 +11,28 @@
 //! | *full barrier* | *full barrier* |
 //! | if flags say pending: write EOM | if type is none: deliver |
 //!
-//! Without the guest's barrier both may look before either has seen the other's store, and the message stays in the
-//! queue with nobody to fetch it. That is a store before a *load*, the one order that acquire and release do not keep.
+//! Without the guest's barrier both may check before either has seen the other's store; the message then stays queued
+//! and nothing triggers its delivery. This is a store before a *load*, the one order that acquire and release do not
+//! guarantee.
 //!
-//! The review of the 2018 patch had two questions about it. Its routine did `cmpxchg(); mb(); if (msg_pending) eom()`.
+//! The review of the 2018 patch raised two questions about it. The patch did `cmpxchg(); mb(); if (msg_pending) eom()`.
 //!
 //! * *Is `mb()` needed after `cmpxchg()`?* Not in Linux, whose `cmpxchg()` is fully ordered whenever it succeeds: STLXR
-//!   and then DMB ISH, or CASAL, which the architecture orders before whatever follows. Here the barrier is explicit,
-//!   because C++'s and Rust's model gives even a sequentially consistent exchange no order before a relaxed load.
-//! * *Would `cmpxchg_acquire()` do?* No, for two reasons. Acquire orders the exchange's load, not its store, before what
-//!   follows: the flags may be read while the freed slot is still on its way to memory (LDAXR/STXR: the STXR is a plain
-//!   store), which is the lost message above. And without release the copying of the payload is not held before the
-//!   slot is free, so the hypervisor may overwrite what is being copied.
+//!   and then DMB ISH, or CASAL, which the architecture orders before everything that follows. Here the barrier is
+//!   explicit, because in the C++ and Rust memory model even a sequentially consistent exchange is not ordered before a
+//!   relaxed load.
+//! * *Would `cmpxchg_acquire()` do?* No, for two reasons. Acquire orders the exchange's load, not its store, before
+//!   what follows: the flags may be read while the freed slot is still on its way to memory (LDAXR/STXR: the STXR is a
+//!   plain store), which loses the message as above. And without release, reads of the payload are not ordered before
+//!   the slot is freed, so the hypervisor may overwrite the payload while it is being copied.
 //!
-//! So the end of a message exchanges with release, then has a full barrier (DMB ISH), then reads the flags. `tests/loom`
-//! runs through every order of the two columns; with an acquire exchange alone it finds the lost message. (The second
-//! reason it cannot show: loom has no store that passes an earlier load.)
+//! So the end of a message is an exchange with release, a full barrier (DMB ISH), and a read of the flags. `tests/loom`
+//! explores all interleavings of the two columns; with only an acquire exchange it finds the lost message. (It cannot
+//! show the second problem: loom does not let a store pass an earlier load.)
 //!
-//! The exchange, and not a plain store, is for a crash: another CPU then polls this slot too, and whoever comes second
-//! must not free the message that came in after. It can still free one of the same type; a CPU that polls after a
-//! crash waits for one type that comes once.
+//! An exchange is used instead of a plain store because of crashes: another CPU then polls this slot as well, and the
+//! second one must not free a message that arrived after the first. It can still free one of the same type; a CPU that
+//! polls after a crash waits for a type that is sent only once.
 
 use core::marker::PhantomData;
 
@@ -54,18 +56,18 @@ pub(crate) struct Slot {
     pub(crate) payload: [AtomicU64; MESSAGE_PAYLOAD_WORDS],
 }
 
-/// A message in its slot. [`read`](Self::read) copies it, [`Synic::end`](crate::synic::Synic::end) frees the slot.
+/// A message in its slot. [`read`](Self::read) copies it; [`Synic::end`](crate::synic::Synic::end) frees the slot.
 ///
-/// Dropping it does neither: the message stays, and nothing more arrives for this SINT.
+/// Dropping it does neither: the message stays, and no further message is delivered to this SINT.
 #[must_use = "a message blocks its SINT until its end"]
 pub struct Pending<'a> {
     slot: &'a Slot,
     message_type: MessageType,
-    /// Belongs to the CPU whose SynIC it is: the EOM register is that of the VP that writes it.
+    /// Belongs to the CPU of its SynIC: a VP can write only its own EOM register.
     not_send: PhantomData<*const ()>,
 }
 
-/// A copy of a message, judged: its payload is no longer than a message can be.
+/// A validated copy of a message: its payload is no longer than a message can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
     message_type: MessageType,
@@ -75,7 +77,7 @@ pub struct Message {
     payload: [u64; MESSAGE_PAYLOAD_WORDS],
 }
 
-/// The hypervisor gave a payload size that no message has.
+/// The hypervisor gave a payload size above the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// The type of the message.
@@ -86,25 +88,29 @@ pub struct Malformed {
 
 impl core::fmt::Display for Malformed {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "a message of {} with a payload of {} bytes; 240 is the most", self.message_type, self.size)
+        write!(
+            f,
+            "message of {} with a payload of {} bytes, expected at most 240",
+            self.message_type, self.size
+        )
     }
 }
 
 impl core::error::Error for Malformed {}
 
-/// What became of a slot.
+/// Outcome of freeing a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freed {
-    /// Another CPU was first; the slot is not ours.
+    /// Another CPU freed it first; the slot is not ours.
     NotOurs,
-    /// Free, and no message waited for it.
+    /// Freed, and no message is pending for it.
     Quiet,
-    /// Free, and a message waits: write EOM.
+    /// Freed, and a message is pending: write EOM.
     MoreWait,
 }
 
 impl Slot {
-    /// The message in the slot, if there is one.
+    /// Returns the message in the slot, if there is one.
     #[inline]
     pub(crate) fn pending(&self) -> Option<Pending<'_>> {
         // Acquire: the hypervisor stores the type last, with release.
@@ -116,8 +122,8 @@ impl Slot {
         })
     }
 
-    /// Frees the slot if it still holds a message of this type, and says whether more wait. See the module's head for
-    /// the orders.
+    /// Frees the slot if it still holds a message of this type, and returns whether more are pending. The module
+    /// documentation explains the memory order.
     #[inline]
     pub(crate) fn free(&self, seen: MessageType) -> Freed {
         let exchanged = self.message_type.compare_exchange(
@@ -145,18 +151,18 @@ impl core::fmt::Debug for Pending<'_> {
 }
 
 impl<'a> Pending<'a> {
-    /// The message's type, as it was when the slot was found full.
+    /// Returns the type of the message, as read when the slot was found full.
     #[inline]
     #[must_use]
     pub fn message_type(&self) -> MessageType {
         self.message_type
     }
 
-    /// Copies the message: each word once.
+    /// Copies the message, reading each word once.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] if the hypervisor gave a payload size above 240. The slot has to be freed all the same.
+    /// [`Malformed`] if the hypervisor gave a payload size above 240. The slot must be freed even then.
     pub fn read(&self) -> Result<Message, Malformed> {
         let info = self.slot.info.load(Ordering::Relaxed);
         let (size, flags) = (info as u8, MessageFlags::from_bits((info >> 8) as u8));
@@ -172,39 +178,39 @@ impl<'a> Pending<'a> {
         Ok(Message { message_type: self.message_type, flags, size, sender, payload })
     }
 
-    /// The slot, to be freed.
+    /// Returns the slot, to be freed.
     pub(crate) fn into_slot(self) -> (&'a Slot, MessageType) {
         (self.slot, self.message_type)
     }
 }
 
 impl Message {
-    /// What the message is.
+    /// Returns the type of the message.
     #[must_use]
     pub fn message_type(&self) -> MessageType {
         self.message_type
     }
 
-    /// The flags at the time of the copy; the end of the message looks at them anew.
+    /// Returns the flags at the time of the copy; the end of the message reads them again.
     #[must_use]
     pub fn flags(&self) -> MessageFlags {
         self.flags
     }
 
-    /// The port of a posted message, the partition of an intercept, 0 from a timer.
+    /// Returns the port of a posted message, the partition of an intercept, 0 for a timer message.
     #[must_use]
     pub fn sender(&self) -> u64 {
         self.sender
     }
 
-    /// The payload: at most 240 bytes.
+    /// Returns the payload: at most 240 bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         let bytes = self.payload.as_bytes();
         bytes.get(..usize::from(self.size)).unwrap_or(bytes)
     }
 
-    /// The payload of a timer's message; `None` if it is no such message, or too short.
+    /// Returns the payload of a timer message; `None` if it is another message, or too short.
     #[must_use]
     pub fn timer(&self) -> Option<TimerMessagePayload> {
         if self.message_type != MessageType::TIMER_EXPIRED {

@@ -1,20 +1,20 @@
-//! Pages that the guest shares with the hypervisor, and where the OS says they are.
+//! Pages that the guest shares with the hypervisor, and their guest physical addresses.
 //!
-//! A page of Hyper-V is 4096 bytes, whatever the guest's own page size is. A [`Page`] is made of atomics: the
-//! hypervisor may write it at any time, so each word is read once, and what was read is judged.
+//! A page of Hyper-V is 4096 bytes, whatever the guest's page size. A [`Page`] consists of atomics: the hypervisor may
+//! write to it at any time, so each word is read once, and the value read is then validated.
 //!
 //! Source: TLFS, "Inter-Partition Communication", "SIM Page" and "SIEF Page"; "Timers", "Partition Reference Time
 //! Enlightenment".
 //!
-//! # One width for each byte
+//! # One access width for each byte
 //!
-//! Rust gives no meaning to threads that access the same bytes with atomics of different width at the same time (see
-//! [`core::sync::atomic`]). So every byte of a page belongs to one cell, whatever the page is used as: of each 256 bytes,
-//! the first eight are two cells of 32 bits, the others are cells of 64 bits. That is how the interface defines message
-//! slots and the reference TSC page; event flags and parameters have no layout of their own. All access from Rust is by
-//! whole cells, so two uses of one page may mix up its contents, but are never undefined behaviour.
+//! Rust does not define concurrent atomic accesses of different width to the same bytes (see [`core::sync::atomic`]).
+//! So every byte of a page belongs to one cell, whatever the page is used for: of each 256 bytes, the first eight are
+//! two cells of 32 bits, the others are cells of 64 bits. This matches the layout of message slots and of the reference
+//! TSC page; event flags and parameters prescribe no access width. Rust code accesses whole cells only, so two uses of
+//! one page may mix up its contents, but are never undefined behaviour.
 //!
-//! The unsafe code here looks at the cells as message slots, as event flags, or as the reference TSC page.
+//! The unsafe code here reinterprets the cells as message slots, as event flags, or as the reference TSC page.
 
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -28,31 +28,31 @@ use crate::message::Slot;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::tsc::TscPage;
 
-/// Where the guest's pages are in guest physical memory. The OS implements it.
+/// Translation of the guest's pages to guest physical addresses. Implemented by the OS.
 ///
 /// # Safety
 ///
 /// [`gpa`](Self::gpa) returns the guest physical address at which the hypervisor finds exactly these 4096 bytes, and
-/// the page stays there for as long as the reference lives: the hypervisor writes to the address it is given.
+/// the page stays there for as long as the reference lives: the hypervisor writes to that address.
 pub unsafe trait Memory {
-    /// The guest physical address of a page: a multiple of 4096.
+    /// Returns the guest physical address of a page: a multiple of 4096.
     fn gpa(&self, page: &Page) -> u64;
 }
 
-// SAFETY: the reference answers as what it refers to.
+// SAFETY: the reference forwards to an implementation that keeps this contract, and returns its address unchanged.
 unsafe impl<M: Memory + ?Sized> Memory for &M {
     fn gpa(&self, page: &Page) -> u64 {
         (**self).gpa(page)
     }
 }
 
-/// Guest physical memory that is mapped one to one, or not mapped at all: address and guest physical address are the
-/// same. What firmware, unikernels and kernels before paging have.
+/// Guest memory that is identity-mapped, or not mapped at all: an address equals its guest physical address. Typical of
+/// firmware, unikernels and kernels before paging.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdentityMapped(());
 
 impl IdentityMapped {
-    /// Vouches for the identity map.
+    /// Creates the value, vouching for the identity map.
     ///
     /// # Safety
     ///
@@ -63,22 +63,22 @@ impl IdentityMapped {
     }
 }
 
-// SAFETY: who made the value has vouched for it.
+// SAFETY: the creator of the value has vouched that every page's address is its guest physical address (`new`).
 unsafe impl Memory for IdentityMapped {
     fn gpa(&self, page: &Page) -> u64 {
         page as *const Page as u64
     }
 }
 
-/// 4096 bytes at a multiple of 4096, writable by the guest and by the hypervisor at the same time.
+/// 4096 bytes, aligned to 4096, which guest and hypervisor may both write at any time.
 ///
-/// As a static it is an array of zeros; memory from an allocator becomes one by [`Page::at`].
+/// As a static it is an array of zeros; allocated memory becomes one through [`Page::at`].
 #[doc(alias = "hv_alloc_hyperv_page")]
 #[doc(alias = "hv_alloc_hyperv_zeroed_page")]
 #[repr(C, align(4096))]
 pub struct Page([Block; SIZE / BLOCK]);
 
-/// Bytes of a [`Block`]: a message slot, the event flags of a source.
+/// Size of a [`Block`] in bytes: a message slot, or the event flags of a source.
 const BLOCK: usize = MESSAGE_SIZE;
 
 /// The cells of 256 bytes.
@@ -91,14 +91,14 @@ struct Block {
 const _: () = assert!(size_of::<Page>() == SIZE && align_of::<Page>() == SIZE);
 const _: () = assert!(size_of::<Block>() == BLOCK && offset_of!(Block, rest) == 8);
 
-/// A cell of a page, and the place of a byte in it.
+/// A cell of a page, and the offset of a byte in it.
 enum Cell<'a> {
     Half(&'a AtomicU32, usize),
     Word(&'a AtomicU64, usize),
 }
 
 impl Cell<'_> {
-    /// Bytes from the place to the cell's end.
+    /// Returns the number of bytes from the offset to the end of the cell.
     fn len(&self) -> usize {
         match self {
             Self::Half(_, first) => 4 - first,
@@ -106,7 +106,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Reads the cell once, and copies its bytes from the place on.
+    /// Reads the cell once, and copies its bytes from the offset on.
     #[inline]
     fn read(&self, bytes: &mut [u8]) {
         match self {
@@ -127,7 +127,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Replaces the bytes from the place on; the cell's others stay.
+    /// Replaces the bytes from the offset on; the cell's other bytes are unchanged.
     #[inline]
     fn write(&self, bytes: &[u8]) {
         let order = (Ordering::Relaxed, Ordering::Relaxed);
@@ -150,9 +150,9 @@ impl Cell<'_> {
     }
 }
 
-/// Fills `bytes` from those of a little-endian word, from its byte `first` on.
+/// Copies bytes of a little-endian word to `bytes`, starting at byte `first`.
 ///
-/// By shifts: of a loop over bytes the compiler makes a call of `memcpy`, which takes many times as long.
+/// Uses shifts: the compiler turns a loop over bytes into a `memcpy` call, which is several times slower.
 #[inline]
 fn take(bytes: &mut [u8], word: u64, first: usize) {
     let mut rest = word >> (8 * first);
@@ -162,7 +162,8 @@ fn take(bytes: &mut [u8], word: u64, first: usize) {
     }
 }
 
-/// A little-endian word with these bytes at `first`, at most up to its end, and zeros beside them; and the bits that they have.
+/// Returns a little-endian word with these bytes at `first`, cut off at its end, the other bytes zero; and the mask of
+/// the bits they occupy.
 #[inline]
 fn put(bytes: &[u8], first: usize) -> [u64; 2] {
     let step = |[new, mask]: [u64; 2], byte: &u8| [new << 8 | u64::from(*byte), mask << 8 | 0xff];
@@ -171,13 +172,13 @@ fn put(bytes: &[u8], first: usize) -> [u64; 2] {
 
 impl core::fmt::Debug for Page {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Not its 4096 bytes, which may change meanwhile.
+        // The 4096 bytes are omitted; they may change while they are printed.
         write!(f, "Page({:p})", self)
     }
 }
 
 impl Page {
-    /// A page of zeros.
+    /// Creates a page of zeros.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "4 KiB belong in a static, not on the stack")]
     pub const fn new() -> Self {
@@ -191,15 +192,16 @@ impl Page {
         )
     }
 
-    /// The page at this address.
+    /// Creates a reference to the page at this address.
     ///
     /// # Safety
     ///
-    /// `page` is a multiple of 4096; the 4096 bytes there are initialized and writable, live for `'a`, and are meanwhile
-    /// reached in no other way.
+    /// `page` is a multiple of 4096; the 4096 bytes there are initialized and writable, live for `'a`, and are not
+    /// accessed in any other way during `'a`.
     #[must_use]
     pub const unsafe fn at<'a>(page: NonNull<u8>) -> &'a Self {
-        // SAFETY: aligned, initialized, writable and unaliased by the caller's word; any bytes are a valid `Page`.
+        // SAFETY: the caller vouches that the address is aligned, initialized, writable and not aliased for `'a`; any
+        // bytes are a valid `Page`.
         unsafe { page.cast::<Self>().as_ref() }
     }
 
@@ -211,7 +213,7 @@ impl Page {
         }
     }
 
-    /// The cell that byte number `offset` is in.
+    /// Returns the cell that contains the byte at `offset`.
     #[inline]
     fn cell(&self, offset: usize) -> Option<Cell<'_>> {
         let block = self.0.get(offset / BLOCK)?;
@@ -222,7 +224,7 @@ impl Page {
         }
     }
 
-    /// Copies `bytes` to `offset`, cell by cell, if all of them fit; else none. Other bytes stay as they are.
+    /// Copies `bytes` to `offset`, cell by cell, if all of them fit; otherwise none. Other bytes are unchanged.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         if offset > SIZE || bytes.len() > SIZE - offset {
@@ -240,7 +242,8 @@ impl Page {
         }
     }
 
-    /// Fills `bytes` from `offset` on, each cell read once. Bytes beyond the page stay as they are.
+    /// Fills `bytes` from `offset` on, reading each cell once. The part of `bytes` that lies beyond the page is
+    /// unchanged.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
         let bytes = bytes.split_at_mut(SIZE.saturating_sub(offset).min(bytes.len())).0;
@@ -258,10 +261,10 @@ impl Page {
         }
     }
 
-    /// The eight bytes at `offset`, a multiple of eight in the page, each cell read once.
+    /// Reads the eight bytes at `offset`, a multiple of eight within the page, each cell once.
     ///
-    /// Words are what most parameters are made of, and the targets without an operating system access no word at an address
-    /// that may be odd: there eight bytes at any place cost many times as much.
+    /// Most parameters are words, and bare-metal targets make no unaligned word accesses: there, eight bytes at an
+    /// arbitrary offset are many times slower.
     #[inline]
     fn load_word(&self, offset: usize) -> u64 {
         let Some(block) = self.0.get(offset / BLOCK) else { return 0 };
@@ -275,7 +278,7 @@ impl Page {
         }
     }
 
-    /// Replaces the eight bytes at `offset`, a multiple of eight in the page.
+    /// Replaces the eight bytes at `offset`, a multiple of eight within the page.
     #[inline]
     fn store_word(&self, offset: usize, word: u64) {
         let Some(block) = self.0.get(offset / BLOCK) else { return };
@@ -307,10 +310,11 @@ impl Page {
         }
     }
 
-    /// Loads the 32 bits at `offset`, with acquire ordering. `None` unless that is a multiple of 4 in the page.
+    /// Loads the 32 bits at `offset`, with acquire ordering. Returns `None` unless that is a multiple of 4 within the
+    /// page.
     ///
-    /// This, [`store_u32`](Self::store_u32), [`swap_u32`](Self::swap_u32) and [`fetch_or_u32`](Self::fetch_or_u32) are for a
-    /// model of the hypervisor in the same program, which shares the page with the routines of this crate.
+    /// This, [`store_u32`](Self::store_u32), [`swap_u32`](Self::swap_u32) and [`fetch_or_u32`](Self::fetch_or_u32) are
+    /// for a hypervisor model in the same program, which shares the page with the routines of this crate.
     #[must_use]
     pub fn load_u32(&self, offset: usize) -> Option<u32> {
         match self.half(offset)? {
@@ -319,8 +323,8 @@ impl Page {
         }
     }
 
-    /// Stores 32 bits at `offset`, with release ordering. `None`, and no effect, unless that is a multiple of 4 in the
-    /// page.
+    /// Stores 32 bits at `offset`, with release ordering. Returns `None`, without effect, unless that is a multiple of
+    /// 4 within the page.
     pub fn store_u32(&self, offset: usize, value: u32) -> Option<()> {
         match self.half(offset)? {
             Cell::Half(cell, _) => cell.store(value, Ordering::Release),
@@ -333,8 +337,8 @@ impl Page {
         Some(())
     }
 
-    /// Replaces the 32 bits at `offset`, sequentially consistent, and returns what was there. `None`, and no effect, unless
-    /// that is a multiple of 4 in the page.
+    /// Replaces the 32 bits at `offset`, sequentially consistent, and returns the old value. Returns `None`, without
+    /// effect, unless that is a multiple of 4 within the page.
     pub fn swap_u32(&self, offset: usize, value: u32) -> Option<u32> {
         match self.half(offset)? {
             Cell::Half(cell, _) => Some(cell.swap(value, Ordering::SeqCst)),
@@ -347,8 +351,8 @@ impl Page {
         }
     }
 
-    /// Sets bits of the 32 at `offset`, sequentially consistent, and returns what was there. `None`, and no effect, unless
-    /// that is a multiple of 4 in the page.
+    /// Sets bits of the 32 at `offset`, sequentially consistent, and returns the old value. Returns `None`, without
+    /// effect, unless that is a multiple of 4 within the page.
     pub fn fetch_or_u32(&self, offset: usize, bits: u32) -> Option<u32> {
         match self.half(offset)? {
             Cell::Half(cell, _) => Some(cell.fetch_or(bits, Ordering::SeqCst)),
@@ -358,23 +362,23 @@ impl Page {
         }
     }
 
-    /// The cell of an aligned 32 bits.
+    /// Returns the cell of 32 aligned bits.
     fn half(&self, offset: usize) -> Option<Cell<'_>> {
         self.cell(offset).filter(|_| offset.is_multiple_of(4))
     }
 
-    /// The page as the message page: one slot per SINT.
+    /// Returns the page as the message page: one slot per SINT.
     #[inline]
     pub(crate) fn slots(&self) -> &[Slot; SINT_COUNT] {
         const { assert!(size_of::<[Slot; SINT_COUNT]>() == SIZE && align_of::<Slot>() <= SIZE) };
         const { assert!(offset_of!(Slot, info) == 4 && offset_of!(Slot, sender) == offset_of!(Block, rest)) };
-        // SAFETY: both types are `repr(C)`, 4096 bytes, and valid whatever the bytes; a `Page` is aligned for either. A slot
-        // is two atomics of 32 bits, then atomics of 64 bits, as a `Block` is: whatever is reached through both views at
-        // once is the same atomic with the same width.
+        // SAFETY: both types are `repr(C)`, 4096 bytes, and valid whatever the bytes; a `Page` is aligned for either.
+        // Like a `Block`, a slot is two atomics of 32 bits followed by atomics of 64 bits, so both views access each
+        // byte through the same atomic, with the same width.
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 
-    /// The page as the event flags page: 2048 flags per SINT.
+    /// Returns the page as the event flags page: 2048 flags per SINT.
     #[inline]
     pub(crate) fn flags(&self) -> &[Flags; SINT_COUNT] {
         const { assert!(size_of::<[Flags; SINT_COUNT]>() == SIZE && align_of::<Flags>() <= SIZE) };
@@ -384,7 +388,7 @@ impl Page {
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 
-    /// The page as the reference TSC page.
+    /// Returns the page as the reference TSC page.
     #[inline]
     pub(crate) fn tsc(&self) -> &TscPage {
         const { assert!(size_of::<TscPage>() == 24 && align_of::<TscPage>() <= SIZE) };
@@ -393,24 +397,25 @@ impl Page {
                 offset_of!(TscPage, reserved) == 4 && offset_of!(TscPage, scale) == offset_of!(Block, rest)
             );
         };
-        // SAFETY: the first 24 bytes of the page are two atomics of 32 bits and two of 64, as a `TscPage` has them.
+        // SAFETY: the first 24 bytes of the page are two atomics of 32 bits and two of 64 bits, which is the layout of
+        // `TscPage`; any bytes are valid for them, and a `Page` is aligned for them.
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 }
 
-/// Half of a word: the four bytes at `first`, 0 or 4.
+/// Returns half of a word: the four bytes at `first`, 0 or 4.
 fn half_of(word: u64, first: usize) -> u32 {
     u32::from_le((u64::from_le(word) >> (8 * first)) as u32)
 }
 
-/// A word with these four bytes at `first`, zeros beside them.
+/// Returns a word with these four bytes at `first`, the others zero.
 fn word_of(half: u32, first: usize) -> u64 {
     u64::from_le(u64::from(u32::from_le(half)) << (8 * first))
 }
 
-/// A page lent to the hypervisor for the length of a call: where the parameters of a memory-based hypercall go.
+/// A page lent to the hypervisor for the duration of a call, for the parameters of memory-based hypercalls.
 ///
-/// One per CPU is usual; there can be one for each context that makes such calls, since a call needs it exclusively.
+/// One per CPU is usual; each context that makes such calls can have its own, since a call needs it exclusively.
 #[doc(alias = "hyperv_pcpu_input_arg")]
 #[doc(alias = "hyperv_pcpu_output_arg")]
 pub struct CallPage<'a> {
@@ -425,20 +430,20 @@ impl core::fmt::Debug for CallPage<'_> {
 }
 
 impl<'a> CallPage<'a> {
-    /// Sets this page aside for parameters. Nothing else may use it meanwhile: two calls at a time would mix up each
-    /// other's parameters.
+    /// Reserves this page for parameters. Nothing else may use it at the same time: two concurrent calls would mix up
+    /// their parameters.
     #[must_use]
     pub fn new(page: &'a Page, memory: &impl Memory) -> Self {
         let gpa = memory.gpa(page);
         Self { page, gpa }
     }
 
-    /// The page.
+    /// Returns the page.
     pub(crate) fn page(&mut self) -> &Page {
         self.page
     }
 
-    /// The guest physical address `offset` bytes into the page.
+    /// Returns the guest physical address `offset` bytes into the page.
     pub(crate) fn gpa_at(&self, offset: usize) -> u64 {
         self.gpa + offset as u64
     }
@@ -454,7 +459,7 @@ mod tests {
     fn bytes_go_in_and_come_out_at_any_place_and_their_neighbours_stay() {
         let page = Page::new();
         let data: std::vec::Vec<u8> = (1..=40).collect();
-        // Miri takes a second for each page that is written and read.
+        // Miri takes a second to write and read a page.
         let offsets = if cfg!(miri) { 3..4 } else { 0..24 };
         for offset in offsets.chain([249, SIZE - 40]) {
             for len in [0, 1, 3, 4, 5, 8, 9, 12, 17, 40].into_iter().step_by(if cfg!(miri) { 4 } else { 1 }) {
@@ -471,7 +476,7 @@ mod tests {
         }
     }
 
-    /// By words where both sides are aligned, also over the cells of 32 bits; the other test has mostly odd addresses.
+    /// Tests words aligned on both sides, including across the 32-bit cells; the other test has mostly odd offsets.
     #[test]
     fn words_go_where_their_bytes_go() {
         let words: [u64; 65] = core::array::from_fn(|n| (n as u64 + 1).wrapping_mul(0x0807_0605_0403_0201));
@@ -535,7 +540,8 @@ mod tests {
         assert_eq!(page.tsc() as *const TscPage as usize, base);
     }
 
-    /// What Miri takes for undefined behaviour if a byte has two widths: every use of a page at once, from safe code alone.
+    /// Tests what Miri reports as undefined behaviour if a byte has two access widths: every use of a page at once,
+    /// from safe code alone.
     #[test]
     fn uses_of_one_page_at_a_time_never_access_a_byte_with_two_widths() {
         struct Ticks;

@@ -1,4 +1,4 @@
-//! The handle of the partition, and that of each VP.
+//! The handles of the partition and of each VP.
 //!
 //! Source: TLFS, "Feature and Interface Discovery", "Hypervisor Feature Registers"; "Virtual Processors", "Virtual
 //! Processor Indices".
@@ -17,13 +17,13 @@ use crate::registers::{self, Register};
 use crate::sync::AtomicU32;
 use crate::vp_map::{Entry, MapError, VpMap};
 
-/// What the hypervisor told about itself and about what this partition may do.
+/// What the hypervisor reports about itself and about the privileges of this partition.
 #[doc(alias = "ms_hyperv_info")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Information {
     /// Privileges and features.
     pub features: Features,
-    /// What the hypervisor recommends.
+    /// Recommendations of the hypervisor.
     pub enlightenments: Enlightenments,
     /// Implementation limits.
     pub limits: ImplementationLimits,
@@ -31,10 +31,10 @@ pub struct Information {
     pub version: HypervisorVersion,
 }
 
-/// A partition that the guest has introduced itself to. To have one means that Hyper-V is there and initialized.
+/// A partition to which the guest has identified itself. Its existence means that Hyper-V is present and initialized.
 ///
-/// It is a [`Conduit`] itself, as are [`Vp`] and [`Synic`](crate::synic::Synic), so that any of them can be passed where
-/// a hypercall is to be made. Usually it is in a static.
+/// It is a [`Conduit`] itself, like [`Vp`] and [`Synic`](crate::synic::Synic), so any of them can be passed to make a
+/// hypercall. Usually it is in a static.
 #[doc(alias = "hv_is_hyperv_initialized")]
 pub struct Partition<C> {
     conduit: C,
@@ -52,23 +52,24 @@ impl<C: Conduit> Partition<C> {
         Self { conduit, information }
     }
 
-    /// How hypercalls are issued.
+    /// Returns the conduit.
     #[must_use]
     pub const fn conduit(&self) -> &C {
         &self.conduit
     }
 
-    /// What the hypervisor told when the guest introduced itself.
+    /// Returns what the hypervisor reported when the guest identified itself.
     #[must_use]
     pub const fn information(&self) -> &Information {
         &self.information
     }
 
-    /// The VP that calls, which becomes CPU number `cpu` in the map. Once for each CPU, on that CPU, as it comes up.
+    /// Creates the handle of the calling VP, and records it as CPU number `cpu` in the map. Call it once on each CPU,
+    /// as it comes up.
     ///
     /// # Errors
     ///
-    /// [`VpError`]: the CPU is in the map already, or not in it at all, or the hypervisor does not tell the index.
+    /// [`VpError`]: the CPU is already in the map or beyond it, or reading the VP index failed.
     #[doc(alias = "hv_common_cpu_init")]
     #[doc(alias = "hv_get_vp_index")]
     pub fn vp<'a, const CPUS: usize>(
@@ -83,7 +84,7 @@ impl<C: Conduit> Partition<C> {
 }
 
 impl<const CPUS: usize> VpMap<CPUS> {
-    /// A map without CPUs.
+    /// Creates a map without CPUs.
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: [const { Entry(AtomicU32::new(VP_INDEX_UNKNOWN)) }; CPUS] }
@@ -99,7 +100,7 @@ impl<const CPUS: usize> Default for VpMap<CPUS> {
 /// Why there is no handle for a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VpError {
-    /// The VP map does not take the CPU.
+    /// The VP map rejected the CPU.
     Map(MapError),
     /// The hypervisor's status.
     Hypervisor(HvError),
@@ -128,9 +129,9 @@ impl From<HvError> for VpError {
     }
 }
 
-/// The VP that calls. Stays on its CPU: it cannot be sent to another.
+/// The calling VP. It is bound to its CPU: it is not `Send`.
 ///
-/// Dropping it does not take the CPU down: [`offline`](Self::offline) does.
+/// Dropping it does not take the CPU offline; [`offline`](Self::offline) does.
 pub struct Vp<'a, C> {
     partition: &'a Partition<C>,
     index: VpIndex,
@@ -150,19 +151,19 @@ impl<C> fmt::Debug for Vp<'_, C> {
 }
 
 impl<'a, C> Vp<'a, C> {
-    /// The partition.
+    /// Returns the partition.
     #[must_use]
     pub fn partition(&self) -> &'a Partition<C> {
         self.partition
     }
 
-    /// The VP's index.
+    /// Returns the VP's index.
     #[must_use]
     pub fn index(&self) -> VpIndex {
         self.index
     }
 
-    /// Marks timers as having a handle; false if one of them had.
+    /// Marks timers as having a handle; returns false if one of them already has one.
     pub(crate) fn claim_timers(&self, timers: u8) -> bool {
         let free = self.timers.get() & timers == 0;
         if free {
@@ -180,7 +181,7 @@ impl<'a, C> Vp<'a, C> {
     }
 }
 
-/// CPU numbers and VP indices.
+/// Prints CPU numbers and VP indices.
 impl<const CPUS: usize> fmt::Debug for VpMap<CPUS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries((0..CPUS).filter_map(|cpu| Some((cpu, self.vp(cpu)?.0)))).finish()
@@ -192,7 +193,7 @@ crate::conduit::passes_on! {
     [C: Conduit] Vp<'_, C>: |vp| vp.partition.conduit;
 }
 
-/// A handle is where the counter is read, as it is the conduit of the partition.
+/// Implements the counter for a handle, through the conduit of its partition.
 macro_rules! counter_through {
     ($($handle:ty: |$this:ident| $conduit:expr;)*) => {$(
         impl<C: Conduit + Counter> Counter for $handle {

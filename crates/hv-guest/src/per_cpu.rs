@@ -1,7 +1,8 @@
-//! A place for each CPU's [`Vp`], [`Synic`] and [`Timer`]s, for a kernel that keeps them in a static with no `unsafe` of its own.
+//! Storage for each CPU's [`Vp`], [`Synic`] and [`Timer`]s, for a kernel that keeps them in a static without `unsafe`
+//! of its own.
 //!
-//! They cannot be sent, because what they do acts on the CPU that does it. A kernel puts them here on the CPU that they
-//! belong to, and uses them there:
+//! They are not `Send`, because they act on the CPU that uses them. A kernel puts them here on the CPU they belong to,
+//! and uses them there:
 //!
 //! ```
 //! use hv_guest::{per_cpu::PerCpu, synic::{SintIndex, Synic}};
@@ -45,23 +46,23 @@ cpu_bound! {
     [A: CpuBound, B: CpuBound] (A, B);
 }
 
-/// Why a value was not put into its place.
+/// Why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutError {
-    /// The CPU's number is too high.
+    /// The CPU number is too high.
     NoSuchCpu,
-    /// The CPU has a value already.
+    /// The CPU already has a value.
     Full,
-    /// The place is in use.
+    /// The slot is in use.
     InUse,
 }
 
 impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoSuchCpu => "no place for a CPU of that number",
-            Self::Full => "the CPU's place is full",
-            Self::InUse => "the CPU's place is in use",
+            Self::NoSuchCpu => "the CPU number is beyond the container; raise its `CPUS`",
+            Self::Full => "the CPU already has a value; take it out first",
+            Self::InUse => "the CPU's value is in use by interrupted code",
         })
     }
 }
@@ -70,12 +71,12 @@ impl core::error::Error for PutError {}
 
 without_value!(PutError);
 
-/// A value for each of `CPUS` CPUs, by the kernel's numbers.
+/// A value for each of `CPUS` CPUs, indexed by the kernel's CPU numbers.
 ///
-/// The number is believed: every method is to be called on the CPU that it names, with preemption off if the kernel moves
-/// threads between CPUs. With another number a handle acts on the VP of the CPU that calls: it starts that VP's timers,
-/// and ends its messages. No memory is at risk: [`Synic::disable`] and
-/// [`Vp::enable_synic`](crate::partition::Vp::enable_synic) ask the hypervisor which VP calls, and refuse another one's pages.
+/// The number is trusted: call each method on the CPU that the number names, with preemption disabled if the kernel
+/// migrates threads between CPUs. With another number a handle acts on the VP of the calling CPU: it starts that VP's
+/// timers and ends its messages. Memory safety does not depend on it: [`Synic::disable`] and
+/// [`Vp::enable_synic`](crate::partition::Vp::enable_synic) query the calling VP's index and reject another VP's pages.
 pub struct PerCpu<T, const CPUS: usize>([Place<T>; CPUS]);
 
 /// One CPU's value, and whether it is in use.
@@ -84,9 +85,9 @@ struct Place<T> {
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: a value is reached by one caller at a time (`in_use`), whichever CPU calls. A handle in it is made of shared
-// references to what is `Sync`, and of numbers, so any thread may use it (`CpuBound` is sealed, and asks `C: Sync`). What a
-// wrong CPU does with it acts on that CPU's VP, which writes only to pages that are lent to it for ever.
+// SAFETY: `in_use` admits one caller at a time to a value, on whichever CPU. A handle consists of numbers and of shared
+// references to `Sync` types, so any thread may use it (`CpuBound` is sealed, and requires `C: Sync`). If the wrong CPU
+// uses it, it acts on that CPU's VP, which writes only to pages that are lent to it for `'static`.
 unsafe impl<T: CpuBound, const CPUS: usize> Sync for PerCpu<T, CPUS> {}
 
 impl<T, const CPUS: usize> fmt::Debug for PerCpu<T, CPUS> {
@@ -102,17 +103,17 @@ impl<T: CpuBound, const CPUS: usize> Default for PerCpu<T, CPUS> {
 }
 
 impl<T: CpuBound, const CPUS: usize> PerCpu<T, CPUS> {
-    /// Nothing for any CPU.
+    /// Creates a container without values.
     #[must_use]
     pub const fn new() -> Self {
         Self([const { Place { in_use: AtomicU32::new(0), value: UnsafeCell::new(None) } }; CPUS])
     }
 
-    /// Puts `value` in the place of CPU `cpu`, which calls.
+    /// Stores `value` for CPU `cpu`, the calling one.
     ///
     /// # Errors
     ///
-    /// [`PutError`], with `value`.
+    /// [`PutError`], together with `value`.
     pub fn put(&self, cpu: usize, value: T) -> Result<(), Failed<T, PutError>> {
         if cpu >= CPUS {
             return Err(Failed::new(value, PutError::NoSuchCpu));
@@ -127,21 +128,22 @@ impl<T: CpuBound, const CPUS: usize> PerCpu<T, CPUS> {
         value.map_or(Ok(()), |value| Err(Failed::new(value, error)))
     }
 
-    /// Takes the value of CPU `cpu`, which calls. `None` if there is none, or if it is in use.
+    /// Takes out the value of CPU `cpu`, the calling one. Returns `None` if there is none, or if it is in use.
     #[must_use]
     pub fn take(&self, cpu: usize) -> Option<T> {
         self.enter(cpu, Option::take).flatten()
     }
 
-    /// Uses the value of CPU `cpu`, which calls. `None` if there is none, or if it is in use: in code that an interrupt
-    /// interrupted, say. Outside of the handlers that use it too, mask their interrupts for so long.
+    /// Calls `work` with the value of CPU `cpu`, the calling one. Returns `None` if there is none, or if it is in use,
+    /// for example by code that the current interrupt interrupted. Outside the interrupt handlers that use the value
+    /// too, mask their interrupts meanwhile.
     pub fn with<R>(&self, cpu: usize, work: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.enter(cpu, |place| place.as_mut().map(work)).flatten()
     }
 
-    /// Enters a place, unless somebody is there.
+    /// Enters a slot, unless it is in use.
     fn enter<R>(&self, cpu: usize, work: impl FnOnce(&mut Option<T>) -> R) -> Option<R> {
-        /// Leaves, by panic too.
+        /// Leaves the slot on drop, even on panic.
         struct Leave<'a>(&'a AtomicU32);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
@@ -151,7 +153,8 @@ impl<T: CpuBound, const CPUS: usize> PerCpu<T, CPUS> {
         let place = self.0.get(cpu)?;
         place.in_use.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
         let _leave = Leave(&place.in_use);
-        // SAFETY: nobody else is in the place until `_leave` is dropped, after the last use of the reference.
+        // SAFETY: `in_use` was clear and is now set, so no other reference to the value exists until `_leave` is
+        // dropped, after the last use of this one.
         Some(work(unsafe { &mut *place.value.get() }))
     }
 }

@@ -1,5 +1,4 @@
-//! Hypercalls about processors: interrupt them, start them, tell that one waits for another; and send a device's
-//! interrupt to other ones.
+//! Hypercalls about processors: send IPIs, start VPs, notify of long spin waits; and retargeting of device interrupts.
 //!
 //! Source: TLFS, `HvCallSendSyntheticClusterIpi`, `HvCallSendSyntheticClusterIpiEx`, `HvCallNotifyLongSpinWait`,
 //! `HvCallStartVirtualProcessor`, `HvCallRetargetDeviceInterrupt`; "Virtual Processors", "Guest Spinlocks".
@@ -19,7 +18,7 @@ use crate::interrupts::Intid;
 use crate::page::CallPage;
 use crate::sets::VpSet;
 
-/// Sends an interrupt to VPs below 64: bit n of the mask is VP n.
+/// Sends an interrupt to VPs below 64: bit n of the mask selects VP n.
 ///
 /// # Errors
 ///
@@ -32,7 +31,8 @@ pub fn send_ipi(conduit: &(impl Conduit + ?Sized), intid: Intid, mask: u64) -> R
         reserved: [0; 3],
         cpu_mask: mask,
     };
-    // SAFETY: an interrupt from 16 on, which the OS's handlers have to expect at any time; the call writes no memory.
+    // SAFETY: the call raises an interrupt of at least 16, which the OS's handlers must expect at any time; it writes
+    // no memory.
     unsafe { hypercall::fast(conduit, HypercallInput::from_code(HypercallCode::SEND_IPI), &input) }
 }
 
@@ -58,31 +58,33 @@ pub fn send_ipi_ex<const BANKS: usize>(
     let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
     let variable = banks.get(..count).unwrap_or(&banks);
     let call = Rep { code: HypercallCode::SEND_IPI_EX, header: &header, variable, input, output };
-    // SAFETY: as in `send_ipi`.
+    // SAFETY: the call raises an interrupt of at least 16 (hypervisors reject lower ones), which the OS's handlers must
+    // expect at any time. It writes no guest memory: its input is in the call page, and it has no output.
     unsafe { call.call(conduit, page) }
 }
 
-/// Tells the hypervisor that this VP has spun on a lock so many times, whose holder may not be running. Worth it at every
-/// multiple of [`long_spin_wait_count`](hv_tlfs::features::Enlightenments::long_spin_wait_count), unless that is
+/// Notifies the hypervisor that this VP has spun `spins` times on a lock whose holder may not be running. Call it at
+/// every multiple of [`long_spin_wait_count`](hv_tlfs::features::Enlightenments::long_spin_wait_count), unless that is
 /// 0xffff_ffff or 0.
 ///
 /// # Errors
 ///
-/// The hypervisor's status; the TLFS has none but success.
+/// The hypervisor's status; the TLFS defines only success.
 #[doc(alias = "HVCALL_NOTIFY_LONG_SPIN_WAIT")]
 pub fn notify_long_spin_wait(conduit: &(impl Conduit + ?Sized), spins: u32) -> Result<(), HvError> {
     let control = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT);
-    // SAFETY: a hint; it writes no memory.
+    // SAFETY: the call is a hint to the scheduler; it writes no memory.
     unsafe { hypercall::fast(conduit, control, &u64::from(spins)) }
 }
 
-/// Starts a VP with these registers, at EL1. PSCI CPU_ON does it too, and is what most guests use.
+/// Starts a VP with these registers, at EL1. PSCI CPU_ON does the same, and is what most guests use.
 ///
-/// The registers are not enough for compiled code: CPACR_EL1, at least, is for the VP's first instructions to set up.
+/// The registers are not enough for compiled code: the VP's first instructions must at least set up CPACR_EL1.
 ///
 /// # Safety
 ///
-/// What the VP then runs, with these registers, is sound to run; and nobody else writes to the call page meanwhile.
+/// The code that the VP runs, with these registers, is sound to run; and no other code writes to the call page during
+/// the call.
 ///
 /// # Errors
 ///
@@ -102,24 +104,24 @@ pub unsafe fn start_vp(
         reserved: [0; 3],
         context: *context,
     };
-    // SAFETY: the caller's promise; the call writes no memory.
+    // SAFETY: the caller vouches for the code that the VP runs; the call writes no guest memory.
     unsafe { hypercall::memory(conduit, page, HypercallInput::from_code(HypercallCode::START_VP), &input) }
 }
 
-/// An interrupt of a device, for [`retarget_interrupt`].
+/// A device interrupt, for [`retarget_interrupt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceInterrupt {
-    /// The device, by the logical id that the host gave it.
+    /// The logical id of the device, assigned by the host.
     pub device: u64,
     /// The address that the device's MSI writes.
     pub msi_address: u64,
-    /// What it writes there.
+    /// The data that the MSI writes there.
     pub msi_data: u32,
-    /// The interrupt that it is to raise.
+    /// The interrupt to raise.
     pub vector: u32,
 }
 
-/// Sends a device's interrupt to one VP of a set, or with `multicast` to all of it.
+/// Retargets a device interrupt to one VP of a set, or with `multicast` to all of them.
 ///
 /// # Errors
 ///
@@ -148,8 +150,8 @@ pub fn retarget_interrupt<const BANKS: usize>(
             mask_or_format: vp_set.format,
         },
     };
-    // The set's bank mask and its banks lie beyond the fixed header: Linux, drivers/pci/controller/pci-hyperv.c, counts
-    // 1 + banks as the variable header.
+    // The set's bank mask and banks lie beyond the fixed header: Linux, drivers/pci/controller/pci-hyperv.c, counts 1 +
+    // banks as the variable header.
     let mut variable = [0; hv_tlfs::sets::MAX_SPARSE_BANKS + 1];
     for (to, from) in variable.iter_mut().zip([vp_set.valid_bank_mask].iter().chain(&banks)) {
         *to = *from;
@@ -157,6 +159,6 @@ pub fn retarget_interrupt<const BANKS: usize>(
     let variable = variable.get(..=count).unwrap_or(&variable);
     let (input, output): (&[u64], &mut [u64]) = (&[], &mut []);
     let call = Rep { code: HypercallCode::RETARGET_INTERRUPT, header: &header, variable, input, output };
-    // SAFETY: the call says where an interrupt goes that the device raises already; it writes no memory.
+    // SAFETY: the call changes the target of an interrupt that the device already raises; it writes no guest memory.
     unsafe { call.call(conduit, page) }
 }

@@ -1,4 +1,4 @@
-//! VP registers, typed: what a register holds is part of its name.
+//! Typed VP registers: a register's type gives its contents.
 //!
 //! ```
 //! use hv_guest::registers::{self, Register};
@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! A write to a register that can only be read does not compile:
+//! Writing a read-only register does not compile:
 //!
 //! ```compile_fail
 //! # use hv_guest::registers::{self, Register};
@@ -21,7 +21,7 @@
 //! }
 //! ```
 //!
-//! Neither does, without `unsafe`, a write to a register that holds an address, to which the hypervisor then writes:
+//! Without `unsafe`, neither does writing a register that holds an address to which the hypervisor then writes:
 //!
 //! ```compile_fail
 //! #![forbid(unsafe_code)]
@@ -43,10 +43,10 @@
 //! }
 //! ```
 //!
-//! An error is returned, never a panic: Linux has a BUG here, and hosts do refuse registers (a feature that is off, a
-//! reserved bit). Everything here acts on the VP that calls, unless it says otherwise.
+//! Errors are returned, never a panic: Linux has a BUG here, yet hosts do reject registers (a disabled feature, a
+//! reserved bit). Everything here acts on the calling VP unless it says otherwise.
 //!
-//! Source: TLFS, `HvCallGetVpRegisters`, `HvCallSetVpRegisters`; what each register holds, at its type in
+//! Source: TLFS, `HvCallGetVpRegisters`, `HvCallSetVpRegisters`; for the contents of each register, see its type in
 //! [`hv_tlfs`].
 
 use core::fmt;
@@ -70,20 +70,20 @@ use crate::hypercall::{Rep, RepError};
 use crate::index::{SintIndex, TimerIndex};
 use crate::page::CallPage;
 
-/// A register can be read.
+/// Access of a register that can be read.
 pub trait Readable {}
-/// A register can be written.
+/// Access of a register that can be written.
 pub trait Writable {}
-/// Of a register: to be read, and to be written by [`lend`], because it holds an address that the hypervisor writes to.
+/// Read access, and write access through [`lend`], because the register holds an address that the hypervisor writes to.
 #[derive(Clone, Copy, Debug)]
 pub enum Address {}
-/// Of a register: to be read only.
+/// Read access.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadOnly {}
-/// Of a register: to be read and written.
+/// Read and write access.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadWrite {}
-/// Of a register: to be written only; reads give nothing.
+/// Write access; reads return nothing useful.
 #[derive(Clone, Copy, Debug)]
 pub enum WriteOnly {}
 impl Readable for Address {}
@@ -92,11 +92,11 @@ impl Readable for ReadWrite {}
 impl Writable for ReadWrite {}
 impl Writable for WriteOnly {}
 
-/// What a register holds.
+/// Contents of a register.
 pub trait Value: Sized {
-    /// From the 128 bits that the hypervisor gives. Any bits are a value.
+    /// Decodes the 128 bits that the hypervisor returns. Any bits are valid.
     fn from_register(value: RegisterValue) -> Self;
-    /// To the 128 bits that the hypervisor gets.
+    /// Encodes the 128 bits that the hypervisor takes.
     fn into_register(self) -> RegisterValue;
 }
 
@@ -139,7 +139,7 @@ impl Value for RegisterValue {
     }
 }
 
-/// Values of 128 bits that hv-tlfs converts.
+/// Values of 128 bits that hv-tlfs encodes and decodes.
 macro_rules! wide {
     ($($ty:ident)*) => {$(
         impl Value for $ty {
@@ -176,7 +176,7 @@ impl<T, A> Clone for Register<T, A> {
 impl<T, A> Copy for Register<T, A> {}
 
 impl<T> Register<T, ReadOnly> {
-    /// Says of a register what it holds; it can be read.
+    /// Creates a read-only register with these contents.
     #[must_use]
     pub const fn new(name: RegisterName) -> Self {
         Self::named(name)
@@ -184,11 +184,11 @@ impl<T> Register<T, ReadOnly> {
 }
 
 impl<T> Register<T> {
-    /// Says of a register what it holds; it can be read and written.
+    /// Creates a readable and writable register with these contents.
     ///
     /// # Safety
     ///
-    /// No value of the register makes the hypervisor write to memory, but to pages that were lent to it already.
+    /// No value of the register makes the hypervisor write to memory, except to pages that are already lent to it.
     #[must_use]
     pub const unsafe fn writable(name: RegisterName) -> Self {
         Self::named(name)
@@ -200,14 +200,14 @@ impl<T, A> Register<T, A> {
         Self { name, of: PhantomData }
     }
 
-    /// The register's name.
+    /// Returns the register's name.
     #[must_use]
     pub const fn name(self) -> RegisterName {
         self.name
     }
 }
 
-/// The registers of one type and access.
+/// The registers with one type and access.
 macro_rules! registers {
     ($(impl $ty:ty, $access:ty { $($(#[$doc:meta])* $name:ident = $of:ident;)+ })+) => {$(
         impl Register<$ty, $access> {
@@ -227,7 +227,7 @@ registers! {
         FEATURES = PRIVILEGES_AND_FEATURES_INFO;
     }
     impl Enlightenments, ReadOnly {
-        /// What the hypervisor recommends: number 0x201.
+        /// Recommendations of the hypervisor: number 0x201.
         ENLIGHTENMENTS = FEATURES_INFO;
     }
     impl ImplementationLimits, ReadOnly {
@@ -249,7 +249,7 @@ registers! {
         TIME_REF_COUNT = TIME_REF_COUNT;
     }
     impl ReferenceTscRegister, Address {
-        /// Where the reference TSC page is.
+        /// Location of the reference TSC page.
         REFERENCE_TSC = REFERENCE_TSC;
     }
     impl CrashControl, ReadOnly {
@@ -266,30 +266,30 @@ registers! {
     impl u64, ReadOnly {
         /// Version of the SynIC.
         SVERSION = SVERSION;
-        /// Time that the VP has run, in 100 ns.
+        /// Time for which the VP has run, in 100 ns.
         VP_RUNTIME = VP_RUNTIME;
     }
     impl Simp, Address {
-        /// Where the message page is.
+        /// Location of the message page.
         #[doc(alias = "hv_get_simp")]
         #[doc(alias = "hv_set_simp")]
         SIMP = SIMP;
     }
     impl Siefp, Address {
-        /// Where the event flags page is.
+        /// Location of the event flags page.
         #[doc(alias = "hv_get_siefp")]
         #[doc(alias = "hv_set_siefp")]
         SIEFP = SIEFP;
     }
     impl u64, WriteOnly {
-        /// End of message: the value written does not matter.
+        /// End of message: the value written is ignored.
         #[doc(alias = "hv_signal_eom")]
         EOM = EOM;
     }
 }
 
 impl Register<Sint> {
-    /// A synthetic interrupt source.
+    /// Returns the register of a synthetic interrupt source.
     #[doc(alias = "hv_get_synint_state")]
     #[doc(alias = "hv_set_synint_state")]
     #[must_use]
@@ -299,7 +299,7 @@ impl Register<Sint> {
 }
 
 impl Register<StimerConfig> {
-    /// The configuration of a synthetic timer.
+    /// Returns the configuration register of a synthetic timer.
     #[doc(alias = "hv_init_timer_config")]
     #[must_use]
     pub const fn timer_config(timer: TimerIndex) -> Self {
@@ -308,7 +308,7 @@ impl Register<StimerConfig> {
 }
 
 impl Register<u64> {
-    /// The count of a synthetic timer: expiry time or period in 100 ns.
+    /// Returns the count register of a synthetic timer: expiry time or period in 100 ns.
     #[doc(alias = "hv_init_timer")]
     #[must_use]
     pub const fn timer_count(timer: TimerIndex) -> Self {
@@ -330,12 +330,12 @@ const GET_ONE: HypercallInput =
 const SET_ONE: HypercallInput =
     HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_fast(true).with_rep_count(1);
 
-/// Reads a register of the VP that calls.
+/// Reads a register of the calling VP.
 ///
 /// # Errors
 ///
-/// The hypervisor's status, such as [`INVALID_PARAMETER`](hv_tlfs::status::HvStatus::INVALID_PARAMETER) for a register
-/// that it does not know.
+/// The hypervisor's status, such as [`INVALID_PARAMETER`](hv_tlfs::status::HvStatus::INVALID_PARAMETER) for an unknown
+/// register.
 #[doc(alias = "hv_get_vpreg")]
 #[doc(alias = "hv_get_vpreg_128")]
 #[inline]
@@ -346,12 +346,12 @@ pub fn get<T: Value, A: Readable>(
     get_raw(conduit, VpIndex::SELF, register.name).map(T::from_register)
 }
 
-/// Writes a register of the VP that calls.
+/// Writes a register of the calling VP.
 ///
 /// # Errors
 ///
 /// The hypervisor's status, such as [`INVALID_PARAMETER`](hv_tlfs::status::HvStatus::INVALID_PARAMETER) for a value
-/// that the register does not take.
+/// that is invalid for the register.
 #[doc(alias = "hv_set_vpreg")]
 #[inline]
 pub fn set<T: Value, A: Writable>(
@@ -359,38 +359,39 @@ pub fn set<T: Value, A: Writable>(
     register: Register<T, A>,
     value: T,
 ) -> Result<(), HvError> {
-    // SAFETY: a register of a type that can be written here holds no address (`Register::writable`, and the table above).
+    // SAFETY: registers whose type is `Writable` hold no address, by the contract of `Register::writable` and by the
+    // table above, so the call makes the hypervisor write only to pages already lent to it.
     unsafe { set_raw(conduit, VpIndex::SELF, register.name, value.into_register()) }
 }
 
-/// Writes a register that holds an address: lends the hypervisor a page, or takes it back.
+/// Writes a register that holds an address: lends a page to the hypervisor, or takes it back.
 ///
 /// [`Vp::enable_synic`](crate::partition::Vp::enable_synic) and
-/// [`Partition::start_clock`](crate::partition::Partition::start_clock) do it for pages that they know to be lent.
+/// [`Partition::start_clock`](crate::partition::Partition::start_clock) do this safely, for pages lent for `'static`.
 ///
 /// # Safety
 ///
-/// If the value enables a page, it is at its guest physical address, and may be written by the hypervisor until another
-/// value takes it back.
+/// If the value enables a page, its page number is that of a page that the hypervisor may write to until another value
+/// takes it back.
 ///
 /// # Errors
 ///
-/// As for [`set`].
+/// The hypervisor's status, as for [`set`].
 #[inline]
 pub unsafe fn lend<T: Value>(
     conduit: &(impl Conduit + ?Sized),
     register: Register<T, Address>,
     value: T,
 ) -> Result<(), HvError> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for the page that the value enables, by this function's contract.
     unsafe { set_raw(conduit, VpIndex::SELF, register.name, value.into_register()) }
 }
 
-/// Reads a register by name, of a VP by index.
+/// Reads a register of a VP, both given by number.
 ///
 /// # Errors
 ///
-/// The hypervisor's status. The registers of other VPs need a privilege that guests rarely have.
+/// The hypervisor's status. Registers of other VPs need a privilege that guests rarely have.
 #[inline]
 pub fn get_raw(
     conduit: &(impl Conduit + ?Sized),
@@ -399,20 +400,20 @@ pub fn get_raw(
 ) -> Result<RegisterValue, HvError> {
     // Header (partition; VP and VTL), then the name: TLFS, HvCallGetVpRegisters.
     let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0)];
-    // SAFETY: a fast Get returns registers, and writes no memory.
+    // SAFETY: a fast Get returns its output in registers and writes no memory.
     let (result, [low, high]) = unsafe { conduit.call_3_2(GET_ONE, input) };
     result.to_result().map(|()| RegisterValue { low, high })
 }
 
-/// Writes a register by name, of a VP by index.
+/// Writes a register of a VP, both given by number.
 ///
 /// # Safety
 ///
-/// As for [`lend`], whatever the register. Registers of the architecture change what a VP runs.
+/// The same as for [`lend`], for any register. Architectural registers also change what a VP runs.
 ///
 /// # Errors
 ///
-/// The hypervisor's status. The registers of other VPs need a privilege that guests rarely have.
+/// The hypervisor's status. Registers of other VPs need a privilege that guests rarely have.
 #[inline]
 pub unsafe fn set_raw(
     conduit: &(impl Conduit + ?Sized),
@@ -422,21 +423,21 @@ pub unsafe fn set_raw(
 ) -> Result<(), HvError> {
     // Header (partition; VP and VTL), then the name padded to 16 bytes, and the value: TLFS, HvCallSetVpRegisters.
     let input = [PartitionId::SELF.0, u64::from(vp.0), u64::from(name.0), 0, value.low, value.high];
-    // SAFETY: a Set does what the register does, for which the caller answers.
+    // SAFETY: a Set has the effects of the register write, for which the caller vouches; its input is in registers.
     unsafe { conduit.call_6(SET_ONE, input) }.to_result()
 }
 
-/// Registers that one Get can read: names and values share the call page.
+/// Number of registers that one Get can read: names and values share the call page.
 const GET_LIST: usize = 204;
-/// Registers that one Set can write.
+/// Number of registers that one Set can write.
 const SET_LIST: usize = 127;
 
-/// Reads many registers, in as few calls as they fit into.
+/// Reads a list of registers, in as few calls as possible.
 ///
 /// # Errors
 ///
-/// [`RepError`] with the number of registers that were read before the one that was refused; those values are in
-/// `values`. [`RepError::Shape`] if the slices differ in length.
+/// [`RepError`] with the number of registers read before the rejected one; those values are in `values`.
+/// [`RepError::Shape`] if the slices differ in length.
 pub fn get_list(
     conduit: &(impl Conduit + ?Sized),
     page: &mut CallPage<'_>,
@@ -455,21 +456,21 @@ pub fn get_list(
     let code = HypercallCode::GET_VP_REGISTERS;
     for (chunk, (input, output)) in names.chunks(GET_LIST).zip(values.chunks_mut(GET_LIST)).enumerate() {
         let call = Rep { code, header: &header, variable: &[], input, output };
-        // SAFETY: a Get writes its output, and nothing else.
+        // SAFETY: a Get writes its output to the call page and nothing else.
         unsafe { call.call(conduit, page) }.map_err(|error| error.after(chunk * GET_LIST))?;
     }
     Ok(())
 }
 
-/// Writes many registers, in as few calls as they fit into, in order.
+/// Writes a list of registers in order, in as few calls as possible.
 ///
 /// # Safety
 ///
-/// As for [`set_raw`], of each; and nobody else writes to the call page meanwhile.
+/// The same as for [`set_raw`], for each register; and no other code writes to the call page during the call.
 ///
 /// # Errors
 ///
-/// [`RepError`] with the number of registers that were written before the one that was refused.
+/// [`RepError`] with the number of registers written before the rejected one.
 pub unsafe fn set_list(
     conduit: &(impl Conduit + ?Sized),
     page: &mut CallPage<'_>,
@@ -485,7 +486,8 @@ pub unsafe fn set_list(
     for (chunk, input) in registers.chunks(SET_LIST).enumerate() {
         let output: &mut [RegisterValue] = &mut [];
         let call = Rep { code, header: &header, variable: &[], input, output };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for each register write; the call writes no other memory, and its input is in the
+        // call page.
         unsafe { call.call(conduit, page) }.map_err(|error| error.after(chunk * SET_LIST))?;
     }
     Ok(())

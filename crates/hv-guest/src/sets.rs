@@ -1,6 +1,6 @@
-//! Sets of VPs, for hypercalls that name processors.
+//! Sets of VPs, for hypercalls that target processors.
 //!
-//! Source: TLFS, `HV_VP_SET`, whose example of sparse banks is the one below.
+//! Source: TLFS, `HV_VP_SET`; its example of sparse banks is the one below.
 
 use hv_tlfs::sets::{VPS_PER_BANK, VpSetHeader, bank_and_bit};
 use hv_tlfs::vp::VpIndex;
@@ -25,7 +25,7 @@ pub struct VpSet<const BANKS: usize> {
     banks: [u64; BANKS],
 }
 
-/// A VP index that the set cannot hold.
+/// The VP index that a set cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange(
     /// The index.
@@ -34,7 +34,7 @@ pub struct OutOfRange(
 
 impl core::fmt::Display for OutOfRange {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "VP {} is beyond the set", self.0.0)
+        write!(f, "VP {} is beyond the set; raise its `BANKS`", self.0.0)
     }
 }
 
@@ -49,14 +49,14 @@ impl<const BANKS: usize> Default for VpSet<BANKS> {
 impl<const BANKS: usize> VpSet<BANKS> {
     const BANKS_FIT: () = assert!(BANKS <= hv_tlfs::sets::MAX_SPARSE_BANKS);
 
-    /// The empty set.
+    /// Creates the empty set.
     #[must_use]
     pub const fn new() -> Self {
         let () = Self::BANKS_FIT;
         Self { all: false, banks: [0; BANKS] }
     }
 
-    /// Every VP of the partition, whatever its index.
+    /// Creates the set of all VPs of the partition, whatever their indices.
     #[must_use]
     pub const fn all() -> Self {
         let () = Self::BANKS_FIT;
@@ -74,14 +74,14 @@ impl<const BANKS: usize> VpSet<BANKS> {
         Ok(())
     }
 
-    /// Takes a VP out. No effect on the set of all VPs.
+    /// Removes a VP. Has no effect on the set of all VPs.
     pub fn remove(&mut self, vp: VpIndex) {
         if let Some((bank, bit)) = self.bank(vp) {
             *bank &= !bit;
         }
     }
 
-    /// Whether a VP is in the set.
+    /// Returns true if a VP is in the set.
     #[must_use]
     pub fn contains(&self, vp: VpIndex) -> bool {
         self.all
@@ -95,8 +95,8 @@ impl<const BANKS: usize> VpSet<BANKS> {
         Some((self.banks.get_mut(bank as usize)?, 1 << bit))
     }
 
-    /// The set as hypercalls take it: the header, and the banks that are not empty, lowest first, at the start of an
-    /// array with their number.
+    /// Encodes the set for a hypercall: the header, and the non-empty banks, lowest first, at the start of an array
+    /// with their number.
     pub(crate) fn to_parameters(&self) -> (VpSetHeader, [u64; BANKS], usize) {
         let mut banks = [0; BANKS];
         if self.all {

@@ -1,4 +1,4 @@
-//! The atomics. `tests/loom` compiles the modules whose orders it proves against a `sync` module of its own, with loom's
-//! atomics, so that what is proven is the code that ships.
+//! The atomics. `tests/loom` compiles the modules whose memory ordering it checks against its own `sync` module with
+//! loom's atomics, so the code that is checked is the code that ships.
 
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

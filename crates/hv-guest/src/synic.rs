@@ -1,7 +1,8 @@
 //! The SynIC of a VP: messages and event flags.
 //!
-//! [`Vp::enable_synic`] turns a [`Vp`] into a [`Synic`], which takes messages and events and is a VP still;
-//! [`Synic::disable`] turns it back. So nothing reads a message page that is not in use, and no CPU of the VP map has two.
+//! [`Vp::enable_synic`] turns a [`Vp`] into a [`Synic`], which takes messages and events and still is a VP;
+//! [`Synic::disable`] turns it back. So no message page is read while it is not in use, and no CPU of the VP map has
+//! two of them.
 //!
 //! Source: TLFS, "Inter-Partition Communication".
 
@@ -21,12 +22,12 @@ use crate::page::{Memory, Page};
 use crate::partition::Vp;
 use crate::registers::{self, Register};
 
-/// Why a SynIC was not enabled, or not disabled.
+/// Why a SynIC could not be enabled or disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SynicError {
-    /// Message page and event flags page are one, or not where a page can be.
+    /// Message page and event flags page are the same page, or an address is not a multiple of 4096.
     Pages,
-    /// The CPU that calls is this other VP: nothing was done.
+    /// The calling CPU is this other VP; nothing was done.
     OtherVp(VpIndex),
     /// The hypervisor's status.
     Hypervisor(HvError),
@@ -35,8 +36,10 @@ pub enum SynicError {
 impl fmt::Display for SynicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pages => f.write_str("message page and event flags page must be two pages"),
-            Self::OtherVp(here) => write!(f, "called on VP {}, which is not the SynIC's", here.0),
+            Self::Pages => f.write_str(
+                "message page and event flags page must be two different pages, at multiples of 4096",
+            ),
+            Self::OtherVp(here) => write!(f, "called on VP {}, which is not the VP of this SynIC", here.0),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
@@ -54,11 +57,11 @@ without_value!(SynicError);
 
 /// A VP whose SynIC is enabled.
 ///
-/// It is a [`Conduit`], as the VP is.
+/// It is a [`Conduit`], like the VP.
 pub struct Synic<'a, C> {
     vp: Vp<'a, C>,
     pages: SynicPages,
-    /// The interrupt of each source that is not masked.
+    /// The interrupt of each source that is unmasked.
     intids: [Option<Intid>; SINT_COUNT],
 }
 
@@ -72,8 +75,8 @@ impl<C> fmt::Debug for Synic<'_, C> {
 
 /// The two pages of a SynIC.
 ///
-/// It is the way to another CPU's messages after a crash: see [`take_over`](Self::take_over). Returned by
-/// [`Synic::disable`], it tells that the pages are the guest's again.
+/// It gives another CPU access to the messages after a crash: see [`take_over`](Self::take_over). Returned by
+/// [`Synic::disable`], it means that the pages are the guest's again.
 #[derive(Clone, Copy, Debug)]
 pub struct SynicPages {
     messages: &'static Page,
@@ -81,16 +84,16 @@ pub struct SynicPages {
 }
 
 impl<'a, C: Conduit> Vp<'a, C> {
-    /// Lends two pages to the hypervisor, for messages and event flags, and enables the SynIC. Every source stays as it
-    /// is: masked, on a VP that is fresh.
+    /// Lends two pages to the hypervisor, for messages and event flags, and enables the SynIC. The sources stay as they
+    /// are: masked, on a fresh VP.
     ///
-    /// Each VP needs pages of its own. They are cleared when the hypervisor shows them: what it kept in them for a kernel
-    /// that ran before is gone. Order: message page, event flags page, control, as Linux does. Reserved bits of the
-    /// registers are kept.
+    /// Each VP needs its own pages. They are cleared once the hypervisor has mapped them, which drops what it kept in
+    /// them for a previous kernel. Order, as in Linux: message page, event flags page, control. Reserved bits of the
+    /// registers are preserved.
     ///
     /// # Errors
     ///
-    /// [`SynicError`], with the VP as it was.
+    /// [`SynicError`], together with the unchanged VP.
     #[doc(alias = "hv_synic_enable_regs")]
     #[doc(alias = "hv_set_simp")]
     #[doc(alias = "hv_set_siefp")]
@@ -112,13 +115,13 @@ impl<'a, C: Conduit> Vp<'a, C> {
             messages.clear();
             events.clear();
         };
-        // SAFETY: the pages are lent for ever, and `memory` says where they are.
+        // SAFETY: the pages are lent for `'static`, and `memory` vouches for their guest physical addresses.
         match unsafe { enable(&self, simp, siefp, clear) } {
             Ok(()) => {
                 Ok(Synic { vp: self, pages: SynicPages { messages, events }, intids: [None; SINT_COUNT] })
             }
             Err(error) => {
-                // What was enabled is taken back; if that fails too, the first error says more.
+                // On error, whatever was enabled is taken back; if that fails too, the first error is returned.
                 let _ = disable_registers(&self);
                 Err(Failed::new(self, SynicError::Hypervisor(error)))
             }
@@ -126,8 +129,8 @@ impl<'a, C: Conduit> Vp<'a, C> {
     }
 }
 
-/// Checks that the VP is the one that calls. A handle cannot be sent, but [`PerCpu`](crate::per_cpu::PerCpu) believes the
-/// CPU number that it is told: a page that is lent on one VP and taken back on another would stay lent.
+/// Checks that the VP is the calling one. A handle is not `Send`, but [`PerCpu`](crate::per_cpu::PerCpu) trusts the CPU
+/// number it is given: a page lent on one VP and taken back on another would stay lent.
 fn on_own_cpu<C: Conduit>(vp: &Vp<'_, C>) -> Result<(), SynicError> {
     match registers::get(vp, Register::VP_INDEX)? {
         here if here == vp.index() => Ok(()),
@@ -135,12 +138,12 @@ fn on_own_cpu<C: Conduit>(vp: &Vp<'_, C>) -> Result<(), SynicError> {
     }
 }
 
-/// Enables both pages, has them cleared, and enables the SynIC. The pages show what the hypervisor keeps for this VP, which
-/// may be a message that whoever ran before has not taken; nothing is delivered while the SynIC is off.
+/// Enables both pages, clears them, and enables the SynIC. The pages show what the hypervisor kept for this VP,
+/// possibly a message that a previous kernel did not take; nothing is delivered while the SynIC is disabled.
 ///
 /// # Safety
 ///
-/// The pages at these guest physical addresses are lent until the SynIC is disabled.
+/// The pages at these guest physical addresses stay lent until the SynIC is disabled.
 unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64, clear: impl FnOnce()) -> Result<(), HvError> {
     let control = registers::get(conduit, Register::SCONTROL)?;
     if control.enable() {
@@ -148,25 +151,25 @@ unsafe fn enable(conduit: &impl Conduit, simp: u64, siefp: u64, clear: impl FnOn
     }
     let old = registers::get(conduit, Register::SIMP)?;
     let new = old.with_page_number(hv_tlfs::page::number(simp)).with_enabled(true);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller lends the page at this address until the SynIC is disabled, by this function's contract.
     unsafe { registers::lend(conduit, Register::SIMP, new) }?;
     let old = registers::get(conduit, Register::SIEFP)?;
     let new = old.with_page_number(hv_tlfs::page::number(siefp)).with_enabled(true);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller lends the page at this address until the SynIC is disabled, by this function's contract.
     unsafe { registers::lend(conduit, Register::SIEFP, new) }?;
     clear();
     registers::set(conduit, Register::SCONTROL, control.with_enable(true))
 }
 
-/// Takes both pages back and disables the SynIC; goes on after an error, and returns the first one.
+/// Takes both pages back and disables the SynIC; continues after an error, and returns the first one.
 pub(crate) fn disable_registers(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     let mut first = First::default();
     first.note(registers::get(conduit, Register::SIMP).and_then(|old| {
-        // SAFETY: the value enables no page.
+        // SAFETY: the value has the enable bit clear, so the hypervisor writes to no page.
         unsafe { registers::lend(conduit, Register::SIMP, old.with_enabled(false).with_page_number(0)) }
     }));
     first.note(registers::get(conduit, Register::SIEFP).and_then(|old| {
-        // SAFETY: the value enables no page.
+        // SAFETY: the value has the enable bit clear, so the hypervisor writes to no page.
         unsafe { registers::lend(conduit, Register::SIEFP, old.with_enabled(false).with_page_number(0)) }
     }));
     first.note(
@@ -176,18 +179,18 @@ pub(crate) fn disable_registers(conduit: &(impl Conduit + ?Sized)) -> Result<(),
     first.result()
 }
 
-/// What the end of a message came to.
+/// Outcome of ending a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The slot is free, and nothing waited for it.
+    /// The slot is free, and no message was pending.
     Quiet,
-    /// The slot is free, a message waited, and the hypervisor was told to deliver it.
+    /// The slot is free, a message was pending, and the hypervisor was told to deliver it.
     MoreFollow,
-    /// Another CPU had freed the slot already (after a crash). Nothing was done.
+    /// Another CPU had already freed the slot (after a crash). Nothing was done.
     NotOurs,
 }
 
-/// Frees the slot and writes EOM if a message waits: see [`crate::message`].
+/// Frees the slot and writes EOM if a message is pending: see [`crate::message`].
 #[inline]
 fn end(conduit: &(impl Conduit + ?Sized), pending: Pending<'_>) -> Result<End, HvError> {
     let (slot, seen) = pending.into_slot();
@@ -215,18 +218,18 @@ impl<C: Conduit + Counter> Counter for Synic<'_, C> {
 }
 
 impl<'a, C: Conduit> Synic<'a, C> {
-    /// The VP.
+    /// Returns the VP.
     #[must_use]
     pub fn vp(&self) -> &Vp<'a, C> {
         &self.vp
     }
 
-    /// Lets a source interrupt this VP: enables the interrupt, then unmasks the source with it. Auto-EOI stays off,
-    /// which ARM64 does not have.
+    /// Unmasks a source: enables the interrupt, then configures the source with it. Auto-EOI stays off; ARM64 does not
+    /// have it.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status; the interrupt is disabled again if no other source uses it.
+    /// The hypervisor's status; the interrupt is disabled again unless another source uses it.
     #[doc(alias = "hv_set_synint_state")]
     pub fn unmask(
         &mut self,
@@ -239,7 +242,8 @@ impl<'a, C: Conduit> Synic<'a, C> {
         let result = registers::get(&self.vp, register).and_then(|old| {
             let new =
                 old.with_vector(intid.number()).with_masked(false).with_auto_eoi(false).with_polling(false);
-            // TLFS, "SINTx Registers", recommends that an unmasked source keeps its settings: it is masked while they change.
+            // TLFS, "SINTx Registers", recommends not to change the settings of an unmasked source, so it is masked for
+            // the change.
             if !old.masked() && old != new {
                 registers::set(&self.vp, register, old.with_masked(true))?;
             }
@@ -257,11 +261,11 @@ impl<'a, C: Conduit> Synic<'a, C> {
         result
     }
 
-    /// Masks a source, then disables its interrupt if no other source uses it.
+    /// Masks a source, then disables its interrupt unless another source uses it.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status; the interrupt is disabled all the same.
+    /// The hypervisor's status; the interrupt is disabled even then.
     pub fn mask(&mut self, sint: SintIndex, interrupts: &impl Interrupts) -> Result<(), HvError> {
         let register = Register::sint(sint);
         let result = registers::get(&self.vp, register)
@@ -274,18 +278,18 @@ impl<'a, C: Conduit> Synic<'a, C> {
         result
     }
 
-    /// The message that a source has, if there is one.
+    /// Returns the pending message of a source, if there is one.
     #[inline]
     #[must_use]
     pub fn pending(&self, sint: SintIndex) -> Option<Pending<'static>> {
         self.pages.pending(sint)
     }
 
-    /// Ends a message: frees its slot and, if another waits, tells the hypervisor.
+    /// Ends a message: frees its slot and, if another is pending, writes EOM.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status of the EOM; the slot is free all the same.
+    /// The hypervisor's status for the EOM; the slot is free even then.
     #[doc(alias = "vmbus_signal_eom")]
     #[doc(alias = "hv_signal_eom")]
     #[inline]
@@ -293,7 +297,7 @@ impl<'a, C: Conduit> Synic<'a, C> {
         end(&self.vp, pending)
     }
 
-    /// Has the hypervisor look for messages that can be delivered, with no message to end: to poll a masked source.
+    /// Makes the hypervisor look for deliverable messages, without ending one: to poll a masked source.
     ///
     /// # Errors
     ///
@@ -302,7 +306,7 @@ impl<'a, C: Conduit> Synic<'a, C> {
         registers::set(&self.vp, Register::EOM, 0)
     }
 
-    /// Clears an event flag of a source and says whether it was set. False for a flag from 2048 on.
+    /// Clears an event flag of a source and returns whether it was set. Returns false for a flag from 2048 on.
     #[inline]
     #[must_use]
     pub fn take_event(&self, sint: SintIndex, flag: u16) -> bool {
@@ -310,24 +314,24 @@ impl<'a, C: Conduit> Synic<'a, C> {
         sint.of(self.pages.events.flags()).take(flag)
     }
 
-    /// Clears the event flags of a source and gives each that was set to `each`, lowest first.
+    /// Clears the event flags of a source and passes each that was set to `each`, lowest first.
     #[inline]
     pub fn take_events(&self, sint: SintIndex, each: impl FnMut(u16)) {
         sint.of(self.pages.events.flags()).take_all(each);
     }
 
-    /// The pages, for another CPU to look at after a crash.
+    /// Returns the pages, for another CPU to look at after a crash.
     #[must_use]
     pub fn pages(&self) -> SynicPages {
         self.pages
     }
 
-    /// Masks every source that was unmasked, takes the pages back and disables the SynIC. Reset state, but for reserved
-    /// bits.
+    /// Masks all unmasked sources, takes the pages back and disables the SynIC. The registers are in reset state except
+    /// for reserved bits.
     ///
     /// # Errors
     ///
-    /// The first error, after every step was tried, with the VP. [`SynicError::OtherVp`] before any step.
+    /// The first error, after all steps have been tried, together with the VP. [`SynicError::OtherVp`] before any step.
     #[doc(alias = "hv_synic_disable_regs")]
     pub fn disable(
         mut self,
@@ -353,17 +357,17 @@ impl<'a, C: Conduit> Synic<'a, C> {
 }
 
 impl SynicPages {
-    /// The pages of a SynIC that somebody else has enabled, such as a kernel written in C.
+    /// Adopts the pages of a SynIC that other code has enabled, such as a kernel written in C.
     #[must_use]
     pub fn adopt(messages: &'static Page, events: &'static Page) -> Self {
         Self { messages, events }
     }
 
-    /// Ends the message of a source if it is still of the type that was seen.
+    /// Ends the message of a source if it still has the type that was seen.
     ///
     /// # Errors
     ///
-    /// The hypervisor's status of the EOM, which is that of the VP that calls.
+    /// The hypervisor's status for the EOM, which is written for the calling VP.
     #[doc(alias = "vmbus_signal_eom")]
     #[inline]
     pub fn end_seen(
@@ -379,8 +383,8 @@ impl SynicPages {
         sint.of(self.messages.slots()).pending()
     }
 
-    /// For a CPU that crashed and has stopped the others: the message that a source of *this* SynIC has. It may belong
-    /// to another CPU, which may even be in the middle of ending it.
+    /// Returns the pending message of a source of *this* SynIC, for a CPU that crashed and has stopped the others. It
+    /// may belong to another CPU, which may even have been ending it.
     #[must_use]
     pub fn take_over(&self, sint: SintIndex) -> Option<Pending<'static>> {
         self.pending(sint)
@@ -390,12 +394,12 @@ impl SynicPages {
     ///
     /// # Errors
     ///
-    /// The hypervisor's status of the EOM, which is that of the VP that calls.
+    /// The hypervisor's status for the EOM, which is written for the calling VP.
     pub fn end(conduit: &(impl Conduit + ?Sized), pending: Pending<'_>) -> Result<End, HvError> {
         end(conduit, pending)
     }
 
-    /// The message page and the event flags page.
+    /// Returns the message page and the event flags page.
     #[must_use]
     pub fn into_inner(self) -> (&'static Page, &'static Page) {
         (self.messages, self.events)

@@ -1,16 +1,16 @@
-//! Everything off, in order: what a kernel does before it hands the machine to another, or dumps its memory.
+//! Teardown: what a kernel disables before it hands the machine to another, or dumps its memory.
 //!
-//! On every VP: timers, sources, message page, event flags page, SynIC. Then once: the reference TSC page, and the guest
-//! OS id last, because without it hypercalls are refused. What a hypervisor still has of a kernel that is gone, it writes
-//! into the memory of the next one.
+//! On every VP: timers, sources, message page, event flags page, SynIC. Then once: the reference TSC page, and last the
+//! guest OS id, because without it hypercalls are rejected. Whatever is still enabled for an old kernel, the hypervisor
+//! writes into the memory of the next one.
 //!
-//! Source for what is in use and for its reset values: TLFS, "Inter-Partition Communication", "SynIC Registers"; "Timers",
+//! Source for the state and its reset values: TLFS, "Inter-Partition Communication", "SynIC Registers"; "Timers",
 //! "Synthetic Timer Registers". For the order: Linux, drivers/hv/hv.c, `hv_synic_disable_regs`, and
 //! arch/x86/hyperv/hv_init.c, `hyperv_cleanup`.
 //!
-//! An OS that shuts down in good order uses the handles: [`Timer::release`](crate::timer::Timer::release),
+//! In an orderly shutdown an OS uses the handles: [`Timer::release`](crate::timer::Timer::release),
 //! [`Synic::disable`](crate::synic::Synic::disable), [`Vp::offline`], [`Clock::stop`](crate::clock::Clock::stop),
-//! [`Partition::leave`]. After a crash the handles may be anywhere: [`vp`] and [`partition`] need none.
+//! [`Partition::leave`]. After a crash the handles may be out of reach: [`vp`] and [`partition`] need none.
 
 use core::fmt;
 
@@ -28,11 +28,11 @@ use crate::synic::disable_registers;
 use crate::timer;
 use crate::vp_map::VpMap;
 
-/// Puts the VP that calls into the state after reset: timers, sources, pages, SynIC. To be called on every VP.
+/// Resets the state of the calling VP: timers, sources, pages, SynIC. Call it on every VP.
 ///
 /// # Errors
 ///
-/// The first error, after every step was tried.
+/// The first error, after all steps have been tried.
 #[doc(alias = "hyperv_cleanup")]
 #[doc(alias = "hv_setup_kexec_handler")]
 #[doc(alias = "hv_remove_kexec_handler")]
@@ -51,11 +51,12 @@ pub fn vp(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     first.result()
 }
 
-/// Takes back what the partition as a whole has lent: the reference TSC page, then the guest OS id. After every VP.
+/// Resets the state of the partition as a whole: the reference TSC page, then the guest OS id. Call it after [`vp`] on
+/// every VP.
 ///
 /// # Errors
 ///
-/// The first error, after both steps were tried.
+/// The first error, after both steps have been tried.
 #[doc(alias = "hyperv_cleanup")]
 pub fn partition(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     let mut first = First::default();
@@ -64,10 +65,10 @@ pub fn partition(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     first.result()
 }
 
-/// Why a partition was not left.
+/// Why a partition could not be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveError {
-    /// CPUs are still in the VP map: they may have a SynIC, and nobody could disable it afterwards.
+    /// CPUs are still in the VP map: they may have a SynIC, which could not be disabled afterwards.
     CpusOnline(usize),
     /// The hypervisor's status.
     Hypervisor(HvError),
@@ -76,7 +77,7 @@ pub enum LeaveError {
 impl fmt::Display for LeaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CpusOnline(count) => write!(f, "{count} CPUs are still online"),
+            Self::CpusOnline(count) => write!(f, "{count} CPUs are still online; take them offline first"),
             Self::Hypervisor(error) => error.fmt(f),
         }
     }
@@ -85,11 +86,11 @@ impl fmt::Display for LeaveError {
 impl core::error::Error for LeaveError {}
 
 impl<C: Conduit> Vp<'_, C> {
-    /// Takes the VP out of service: everything in reset state, and the CPU out of the VP map.
+    /// Takes the VP offline: resets its state, and removes the CPU from the VP map.
     ///
     /// # Errors
     ///
-    /// The first error, after every step was tried. The CPU has left the map all the same.
+    /// The first error, after all steps have been tried. The CPU is out of the map even then.
     #[doc(alias = "hv_common_cpu_die")]
     pub fn offline(self) -> Result<(), HvError> {
         let result = vp(&self);
@@ -99,7 +100,7 @@ impl<C: Conduit> Vp<'_, C> {
 }
 
 impl<C: Conduit> Partition<C> {
-    /// Leaves the partition to whoever comes next, once every CPU of the map is offline.
+    /// Leaves the partition to the next kernel, once all CPUs of the map are offline.
     ///
     /// # Errors
     ///

@@ -1,11 +1,11 @@
 //! The four synthetic timers of a VP.
 //!
-//! On ARM64 they are optional, and the architecture's timer is usually the better one (TLFS, "Synthetic Timer
-//! Registers"): it takes no hypercall. They are what remains where a guest is to run the same way on x64.
+//! On ARM64 they are optional, and the architectural timer is usually the better choice (TLFS, "Synthetic Timer
+//! Registers"): it takes no hypercall. They are useful if a guest has to work the same way as on x64.
 //!
 //! A timer either asserts an interrupt ([`Timer::direct`]) or sends a message to a source ([`Timer::message`], which
-//! needs an enabled SynIC). What may look odd is the TLFS's: a one-shot timer is given the time at which it shall expire,
-//! a periodic one its period; a timer never expires early, and late by any amount.
+//! needs an enabled SynIC). As the TLFS defines it, a one-shot timer takes the time at which it expires, a periodic one
+//! its period; a timer never expires early, but possibly late, by any amount.
 //!
 //! Source: TLFS, "Timers", "Synthetic Timers".
 
@@ -28,20 +28,20 @@ use crate::synic::Synic;
 /// When a timer expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// Once, at this reference time; at once if it is past.
+    /// Once, at this reference time; immediately if that is in the past.
     Once(ReferenceTime),
-    /// Every so many units of 100 ns from now on. Expiries that were missed while the VP did not run are caught up
-    /// with, or skipped.
+    /// Periodically, with this period in units of 100 ns, starting now. Expiries missed while the VP did not run are
+    /// made up for, or skipped.
     Every(u64),
-    /// Likewise, but an expiry that was missed comes late or not at all, and others do not move.
+    /// Periodically, but a missed expiry is late or skipped, and later ones do not move.
     EveryLazily(u64),
 }
 
 impl Schedule {
-    /// The bits of the configuration, and the count. `None` for a period of 0.
+    /// Returns the bits of the configuration, and the count. Returns `None` for a period of 0.
     fn parts(self) -> Option<(StimerConfig, u64)> {
         let (config, count) = match self {
-            // A count of 0 would stop the timer; time 1 is as much in the past.
+            // A count of 0 would stop the timer; time 1 is in the past as well.
             Self::Once(time) => return Some((StimerConfig(0), time.ticks().max(1))),
             Self::Every(period) => (StimerConfig(0).with_periodic(true), period),
             Self::EveryLazily(period) => (StimerConfig(0).with_periodic(true).with_lazy(true), period),
@@ -50,18 +50,18 @@ impl Schedule {
     }
 }
 
-/// Why a timer does not run.
+/// Why a timer is not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerError {
     /// The partition may not use synthetic timers.
     Unavailable,
     /// The hypervisor has no direct mode.
     NoDirectMode,
-    /// The VP's timer is in use: it has another handle.
+    /// The timer of this VP is in use: it has another handle.
     InUse,
-    /// Source 0 cannot be the target of a timer.
+    /// Source 0 is not a valid target of a timer.
     SourceZero,
-    /// A period of 0.
+    /// The period is 0.
     NoPeriod,
     /// The hypervisor's status.
     Hypervisor(HvError),
@@ -73,8 +73,8 @@ impl fmt::Display for TimerError {
             Self::Unavailable => "the partition may not use synthetic timers",
             Self::NoDirectMode => "the hypervisor has no direct synthetic timers",
             Self::InUse => "the timer is in use",
-            Self::SourceZero => "a timer cannot send messages to source 0",
-            Self::NoPeriod => "a period of 0",
+            Self::SourceZero => "source 0 is not a valid target of a timer; use 1 to 15",
+            Self::NoPeriod => "a timer period of 0 is invalid; use at least 1",
             Self::Hypervisor(error) => return error.fmt(f),
         })
     }
@@ -88,23 +88,23 @@ impl From<HvError> for TimerError {
     }
 }
 
-/// A synthetic timer of the VP that calls.
+/// A synthetic timer of the calling VP.
 #[derive(Debug)]
 pub struct Timer {
     index: TimerIndex,
-    /// What its expiry does: direct mode and vector, or the source.
+    /// How it signals its expiry: direct mode and vector, or the source.
     delivery: StimerConfig,
-    /// The configuration register, where it is known.
+    /// The contents of the configuration register, if known.
     programmed: Option<StimerConfig>,
     not_send: PhantomData<*const ()>,
 }
 
 impl Timer {
-    /// A timer that asserts an interrupt, which is enabled.
+    /// Creates a timer that asserts an interrupt, and enables the interrupt.
     ///
     /// # Errors
     ///
-    /// [`TimerError`]; the interrupt is then left as it was.
+    /// [`TimerError`]; the interrupt is left unchanged.
     #[doc(alias = "hv_setup_stimer0_irq")]
     #[doc(alias = "hv_enable_stimer0_percpu_irq")]
     pub fn direct<C: Conduit>(
@@ -121,8 +121,8 @@ impl Timer {
         Ok(timer)
     }
 
-    /// A timer that sends a message ([`MessageType::TIMER_EXPIRED`](hv_tlfs::synic::MessageType::TIMER_EXPIRED)) to a
-    /// source.
+    /// Creates a timer that sends a message
+    /// ([`MessageType::TIMER_EXPIRED`](hv_tlfs::synic::MessageType::TIMER_EXPIRED)) to a source.
     ///
     /// # Errors
     ///
@@ -152,14 +152,14 @@ impl Timer {
         Ok(Self { index, delivery, programmed: None, not_send: PhantomData })
     }
 
-    /// The timer's number.
+    /// Returns the timer's number.
     #[must_use]
     pub fn index(&self) -> TimerIndex {
         self.index
     }
 
-    /// Starts the timer: the configuration with auto-enable, and then the count, which starts it. A one-shot timer that
-    /// is started again costs one hypercall: its configuration stands.
+    /// Starts the timer: writes the configuration with auto-enable, then the count, which starts it. Starting a
+    /// one-shot timer again takes one hypercall, because its configuration is unchanged.
     ///
     /// # Errors
     ///
@@ -173,7 +173,8 @@ impl Timer {
         Ok(registers::set(vp, Register::timer_count(self.index), count)?)
     }
 
-    /// Starts the timer by its enable bit: the count first, then the configuration. Two hypercalls or more each time.
+    /// Starts the timer through its enable bit: writes the count first, then the configuration. Takes at least two
+    /// hypercalls each time.
     ///
     /// # Errors
     ///
@@ -187,12 +188,12 @@ impl Timer {
         let config = StimerConfig(self.delivery.bits() | mode.bits());
         self.configure(vp, config)?;
         registers::set(vp, Register::timer_count(self.index), count)?;
-        // The hypervisor clears enable when a one-shot timer expires, so the register is not known any more.
+        // The hypervisor clears enable when a one-shot timer expires, so the register contents are no longer known.
         self.programmed = None;
         Ok(registers::set(vp, Register::timer_config(self.index), config.with_enable(true))?)
     }
 
-    /// Writes a configuration that differs, after stopping the timer: properties of a timer that runs may not be
+    /// Writes the configuration if it differs, after stopping the timer: the properties of a running timer may not be
     /// changed (TLFS, "Synthetic Timer Configuration Register").
     fn configure<C: Conduit>(&mut self, vp: &Vp<'_, C>, config: StimerConfig) -> Result<(), HvError> {
         if self.programmed == Some(config) {
@@ -205,7 +206,7 @@ impl Timer {
         Ok(())
     }
 
-    /// Whether the timer runs: a one-shot timer stops when it expires.
+    /// Returns true if the timer is running: a one-shot timer stops when it expires.
     ///
     /// # Errors
     ///
@@ -214,7 +215,7 @@ impl Timer {
         registers::get(vp, Register::timer_config(self.index)).map(StimerConfig::enable)
     }
 
-    /// Stops the timer; it can be started again. An interrupt or message of an expiry before may still arrive.
+    /// Stops the timer; it can be started again. An interrupt or message of an earlier expiry may still arrive.
     ///
     /// # Errors
     ///
@@ -223,12 +224,12 @@ impl Timer {
         registers::set(vp, Register::timer_count(self.index), 0)
     }
 
-    /// Stops the timer, puts its registers to reset state, and disables its interrupt in direct mode. The VP's timer is
-    /// free again.
+    /// Stops the timer, resets its registers, and in direct mode disables its interrupt. The timer of the VP is free
+    /// again.
     ///
     /// # Errors
     ///
-    /// The first error, after every step was tried.
+    /// The first error, after all steps have been tried.
     #[doc(alias = "hv_remove_stimer0_irq")]
     #[doc(alias = "hv_disable_stimer0_percpu_irq")]
     pub fn release<C: Conduit>(self, vp: &Vp<'_, C>, interrupts: &impl Interrupts) -> Result<(), HvError> {
@@ -243,7 +244,7 @@ impl Timer {
     }
 }
 
-/// Puts a timer to reset state.
+/// Resets the registers of a timer.
 pub(crate) fn reset(conduit: &(impl Conduit + ?Sized), index: TimerIndex) -> Result<(), HvError> {
     let mut first = First::default();
     first.note(registers::set(conduit, Register::timer_config(index), StimerConfig(0)));

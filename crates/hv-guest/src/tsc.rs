@@ -1,11 +1,11 @@
-//! The reference TSC page and the protocol to read it.
+//! The reference TSC page and its read protocol.
 
 use hv_tlfs::time::ReferenceTime;
 
 use crate::conduit::Counter;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// The part of the reference TSC page that carries meaning. The hypervisor writes it, the guest reads.
+/// The defined part of the reference TSC page. The hypervisor writes it, the guest reads it.
 ///
 /// Source: TLFS, "Timers", "Partition Reference Time Stamp Counter Page".
 #[doc(alias = "ms_hyperv_tsc_page")]
@@ -18,28 +18,28 @@ pub(crate) struct TscPage {
 }
 
 impl TscPage {
-    /// The reference time, or `None` if the page cannot say: its sequence is 0, or changed meanwhile.
+    /// Returns the reference time, or `None` if the page is invalid: its sequence is 0, or changed during the read.
     ///
-    /// # What must be in order, and what holds it
+    /// # Required order, and what enforces it
     ///
-    /// 1. The first sequence load comes before those of scale and offset: it is an acquire (LDAR).
-    /// 2. The counter is not read before the first sequence load: the branch on 0 depends on that load, and an ISB
-    ///    follows the branch ([`Counter`]); Arm ARM, B2.3 "Definition of the Arm memory model", context-synchronizing
-    ///    instructions behind a control dependency.
-    /// 3. Scale and offset come before the second sequence load: an acquire fence (DMB ISHLD).
+    /// 1. The first load of the sequence precedes those of scale and offset: it is an acquire (LDAR).
+    /// 2. The counter is not read before the first load of the sequence: the branch on 0 depends on that load, and an
+    ///    ISB follows the branch ([`Counter`]); Arm ARM, B2.3 "Definition of the Arm memory model",
+    ///    context-synchronizing instructions after a control dependency.
+    /// 3. The loads of scale and offset precede the second load of the sequence: an acquire fence (DMB ISHLD).
     ///
-    /// A counter that is read late (nothing holds it back from the second sequence load) does no harm: scale and offset
-    /// that do not fit it would need a counter that jumped in between, and a VP whose counter offset is being changed
-    /// is not running.
+    /// A counter that is read late (nothing orders it before the second load of the sequence) is harmless: scale and
+    /// offset would only be wrong for it if the counter had jumped in between, and a VP is not running while its
+    /// counter offset is changed.
     ///
-    /// Two readings that happen one after the other, on whatever VPs, do not go backwards: the second one's counter is
-    /// read behind its acquire, and so behind the store by which it learned of the first.
+    /// Two reads, one after the other on any VPs, do not go backwards: the second one reads the counter after its
+    /// acquire, and so after the store by which it learned of the first.
     #[inline]
     pub(crate) fn read(&self, counter: &impl Counter) -> Option<ReferenceTime> {
         self.read_with_counter(counter).map(|(_, time)| time)
     }
 
-    /// The same, with the counter that the time was made of.
+    /// Returns the same, with the counter value it was computed from.
     #[inline]
     pub(crate) fn read_with_counter(&self, counter: &impl Counter) -> Option<(u64, ReferenceTime)> {
         let sequence = self.sequence.load(Ordering::Acquire);
@@ -57,7 +57,7 @@ impl TscPage {
         Some((ticks, ReferenceTime((scaled as u64).wrapping_add(offset))))
     }
 
-    /// The page's sequence number: 0 while it is not valid.
+    /// Returns the page's sequence number: 0 while the page is invalid.
     pub(crate) fn sequence(&self) -> u32 {
         self.sequence.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
-//! Where VMBus is: the interrupt, from firmware's tables, and the connection that its messages go to.
+//! VMBus resources: the interrupt, from firmware's tables, and the connections for its messages and events.
 //!
-//! Source: Linux, drivers/hv/vmbus_drv.c (`vmbus_acpi_add`, `vmbus_device_add`) and drivers/hv/connection.c; of the numbers,
-//! [`hv_tlfs::vmbus::connection`], which names its own.
+//! Source: Linux, drivers/hv/vmbus_drv.c (`vmbus_acpi_add`, `vmbus_device_add`) and drivers/hv/connection.c; for the
+//! numbers, [`hv_tlfs::vmbus::connection`], which names its own sources.
 
 use hv_tlfs::synic::{ConnectionId, MessageType};
 use hv_tlfs::vmbus::connection;
@@ -10,26 +10,27 @@ use crate::interrupts::Intid;
 use crate::partition::Partition;
 use crate::synic::SintIndex;
 
-/// The `_HID` of VMBus's device in ACPI's namespace; a device may have it as `_CID`.
+/// The `_HID` of the VMBus device in the ACPI namespace; a device may have it as its `_CID`.
 pub const ACPI_ID: [&str; 3] = ["VMBUS", "MSFT1000", "ACPI0004"];
-/// The `compatible` of VMBus's node in a device tree.
+/// The `compatible` of the VMBus node in a device tree.
 pub const COMPATIBLE: &str = "microsoft,vmbus";
-/// Where messages to the host go, for VMBus 5.0 and later.
+/// Connection for messages to the host, for VMBus 5.0 and later.
 #[doc(alias = "VMBUS_MESSAGE_CONNECTION_ID_4")]
 pub const MESSAGES: ConnectionId = ConnectionId(connection::MESSAGE_CONNECTION_ID_4);
-/// Where messages to the host go, for VMBus before 5.0.
+/// Connection for messages to the host, for VMBus before 5.0.
 #[doc(alias = "VMBUS_MESSAGE_CONNECTION_ID")]
 pub const OLD_MESSAGES: ConnectionId = ConnectionId(connection::MESSAGE_CONNECTION_ID);
-/// Where a channel is signalled that has no connection of its own.
+/// Connection that signals channels without a connection of their own.
 #[doc(alias = "VMBUS_EVENT_CONNECTION_ID")]
 pub const EVENTS: ConnectionId = ConnectionId(connection::EVENT_CONNECTION_ID);
-/// The type of VMBus's messages, both ways.
+/// The type of VMBus messages, in both directions.
 pub const MESSAGE_TYPE: MessageType = MessageType(connection::MESSAGE_TYPE);
-/// The source that the host's messages come to.
+/// The source for messages from the host.
 #[doc(alias = "VMBUS_MESSAGE_SINT")]
 pub const SINT: SintIndex = SintIndex::VMBUS;
 
-/// The interrupt in the resources of ACPI's device (`_CRS`, the buffer as it is): the first extended interrupt descriptor.
+/// Finds the interrupt in the resources of the ACPI device (the raw `_CRS` buffer): the first extended interrupt
+/// descriptor.
 ///
 /// Source: ACPI, "Extended Interrupt Descriptor" and "End Tag".
 #[must_use]
@@ -54,14 +55,14 @@ pub fn acpi_interrupt(resources: &[u8]) -> Option<Intid> {
     }
 }
 
-/// The interrupt in the `interrupts` property of a device tree's node, as it is: cells of 32 bits, big-endian.
+/// Decodes the interrupt from the raw `interrupts` property of the device tree node: cells of 32 bits, big-endian.
 #[must_use]
 pub fn device_tree_interrupt(interrupts: &[u8]) -> Option<Intid> {
     let cell = |n: usize| Some(u32::from_be_bytes(interrupts.get(4 * n..4 * n + 4)?.try_into().ok()?));
     Intid::from_gic_cells(cell(0)?, cell(1)?)
 }
 
-/// Whether the partition may use what VMBus needs: the SynIC, messages and events.
+/// Returns true if the partition has the privileges that VMBus needs: SynIC, messages and events.
 #[must_use]
 pub fn is_allowed<C: crate::conduit::Conduit>(partition: &Partition<C>) -> bool {
     let privileges = partition.information().features.privileges;
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_interrupt_is_found_behind_other_resources() {
-        // A memory range of 9 bytes; an extended interrupt: edge, 18; the end.
+        // A memory range of 9 bytes; an extended interrupt: edge, 18; the end tag.
         let resources = [0x86, 9, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x89, 6, 0, 0b0011, 1, 18, 0, 0, 0, 0x79, 0];
         assert_eq!(acpi_interrupt(&resources).map(Intid::number), Some(18));
         for end in 0..resources.len() - 2 {

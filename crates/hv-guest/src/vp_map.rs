@@ -1,12 +1,12 @@
-//! Which VP each CPU is.
+//! The map from CPU numbers to VP indices.
 //!
-//! An OS numbers its CPUs by itself; hypercalls that name processors want VP indices. A VP's index can only be read on
-//! that VP, so each CPU enters its own as it comes up ([`Partition::vp`](crate::partition::Partition::vp)), and any CPU
-//! looks up the others.
+//! An OS assigns its own CPU numbers; hypercalls that target processors take VP indices. A VP's index can only be read
+//! on that VP, so each CPU records its own as it comes up ([`Partition::vp`](crate::partition::Partition::vp)), and any
+//! CPU can look up the others.
 //!
 //! Source: TLFS, "Virtual Processors", "Virtual Processor Indices"; Linux, drivers/hv/hv_common.c, `hv_common_cpu_init`.
 //!
-//! (`tests/loom` compiles this file against loom's atomics, which cannot be made in constants; so `VpMap::new` is in
+//! (`tests/loom` compiles this file against loom's atomics, which cannot be created in constants; so `VpMap::new` is in
 //! `partition.rs`.)
 
 use core::fmt;
@@ -26,26 +26,26 @@ pub struct VpMap<const CPUS: usize> {
 #[repr(transparent)]
 pub(crate) struct Entry(pub(crate) AtomicU32);
 
-/// Why a CPU could not be entered.
+/// Why a CPU could not be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// The map has no such CPU.
     NoSuchCpu,
-    /// The CPU is in the map already.
+    /// The CPU is already in the map.
     AlreadyOnline,
-    /// The VP is in the map already, as this CPU.
+    /// The VP is already in the map, as this CPU.
     OtherCpu(usize),
-    /// The hypervisor gave the index that means "none".
+    /// The hypervisor returned the index that stands for "none".
     InvalidIndex,
 }
 
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OtherCpu(cpu) => return write!(f, "the VP is online already, as CPU {cpu}"),
-            Self::NoSuchCpu => "the VP map has no such CPU",
-            Self::AlreadyOnline => "the CPU is online already",
-            Self::InvalidIndex => "the hypervisor gave an invalid VP index",
+            Self::OtherCpu(cpu) => return write!(f, "the VP is already online as CPU {cpu}"),
+            Self::NoSuchCpu => "the CPU number is beyond the VP map; raise its `CPUS`",
+            Self::AlreadyOnline => "the CPU is already online",
+            Self::InvalidIndex => "the hypervisor returned the invalid VP index 0xffff_ffff",
         })
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Display for MapError {
 impl core::error::Error for MapError {}
 
 impl Entry {
-    /// Acquire: who learns of a CPU also sees what that CPU set up before it entered itself.
+    /// Acquire: a CPU that sees the entry also sees what the other CPU set up before it recorded itself.
     fn load(&self) -> Option<VpIndex> {
         match self.0.load(Ordering::Acquire) {
             VP_INDEX_UNKNOWN => None,
@@ -70,14 +70,14 @@ impl Entry {
             .map_or(Err(MapError::AlreadyOnline), |_| Ok(()))
     }
 
-    /// Takes the CPU out again.
+    /// Removes the CPU again.
     pub(crate) fn release(&self) {
         self.0.store(VP_INDEX_UNKNOWN, Ordering::Release);
     }
 }
 
 impl<const CPUS: usize> VpMap<CPUS> {
-    /// Enters a CPU, once. It is the one that calls, so nobody enters the same VP at the same time.
+    /// Records a CPU, once. It is the calling one, so no other CPU records the same VP at the same time.
     pub(crate) fn enter(&self, cpu: usize, index: VpIndex) -> Result<&Entry, MapError> {
         let entry = self.entries.get(cpu).ok_or(MapError::NoSuchCpu)?;
         if let Some((other, _)) = self.iter().find(|&(other, online)| other != cpu && online == index) {
@@ -87,7 +87,7 @@ impl<const CPUS: usize> VpMap<CPUS> {
         Ok(entry)
     }
 
-    /// The VP that a CPU is; `None` while the CPU has not come up.
+    /// Returns the VP of a CPU; `None` if the CPU has not come up.
     #[doc(alias = "hv_cpu_number_to_vp_number")]
     #[doc(alias = "VP_INVAL")]
     #[must_use]
@@ -95,18 +95,18 @@ impl<const CPUS: usize> VpMap<CPUS> {
         self.entries.get(cpu)?.load()
     }
 
-    /// The CPUs that are up and what VPs they are.
+    /// Iterates over the online CPUs and their VPs.
     pub fn iter(&self) -> impl Iterator<Item = (usize, VpIndex)> {
         self.entries.iter().enumerate().filter_map(|(cpu, entry)| Some((cpu, entry.load()?)))
     }
 
-    /// How many CPUs are up.
+    /// Returns the number of online CPUs.
     #[must_use]
     pub fn online(&self) -> usize {
         self.iter().count()
     }
 
-    /// The highest VP index among the CPUs that are up.
+    /// Returns the highest VP index of the online CPUs.
     #[doc(alias = "hv_max_vp_index")]
     #[must_use]
     pub fn highest(&self) -> Option<VpIndex> {

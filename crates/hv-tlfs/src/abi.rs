@@ -1,6 +1,7 @@
-//! The look-up table: every constant and structure of this crate with its C names, value, layout, doc and sources.
+//! The lookup table: every constant and structure of this crate with its C names, value, layout, documentation and
+//! sources.
 //!
-//! The rows are made by the same macros that make the Rust items, so the table cannot drift from the types.
+//! The macros that define the Rust items also generate the rows, so the table cannot drift from the types.
 //!
 //! ```
 //! use hv_tlfs::abi;
@@ -12,17 +13,17 @@
 
 use core::fmt;
 
-/// A doc text, one line each as it stands in the source.
+/// A doc comment, one string per source line.
 #[derive(Clone, Copy, Debug)]
 pub struct Doc(pub(crate) &'static [&'static str]);
 
 impl Doc {
-    /// The lines, without the leading space that a doc comment has.
+    /// Returns the lines, without the leading space of a doc comment.
     pub fn lines(self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|line| line.strip_prefix(' ').unwrap_or(line))
     }
 
-    /// The lines of the first paragraph.
+    /// Returns the lines of the first paragraph.
     pub fn summary(self) -> impl Iterator<Item = &'static str> {
         self.lines().take_while(|line| !line.is_empty())
     }
@@ -40,12 +41,12 @@ impl fmt::Display for Doc {
     }
 }
 
-/// The sources of a definition: document and section each.
+/// The sources of a definition, each a document and a section.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources(pub(crate) &'static str);
 
 impl Sources {
-    /// One source at a time.
+    /// Iterates over the sources.
     pub fn iter(self) -> impl Iterator<Item = &'static str> {
         self.0.split("; ")
     }
@@ -54,19 +55,19 @@ impl Sources {
 /// A named number.
 #[derive(Clone, Copy, Debug)]
 pub struct Constant {
-    /// The C name: that of today's Linux headers, else the TLFS's.
+    /// The C name: the one in current Linux headers, else the TLFS's.
     pub name: &'static str,
-    /// Every other C name that the number has had.
+    /// All other C names the number has had.
     pub aliases: &'static [&'static str],
-    /// The name in this crate, without the type that it is a constant of.
+    /// The name in this crate, without the type it is associated with.
     pub rust: &'static str,
-    /// What it is a value of: "register", "hypercall", "status", ...
+    /// The kind of value: "register", "hypercall", "status", ...
     pub kind: &'static str,
     /// The number.
     pub value: u64,
-    /// What it means.
+    /// The meaning of the constant.
     pub doc: Doc,
-    /// Where that is written.
+    /// The sources of the definition.
     pub sources: Sources,
 }
 
@@ -81,35 +82,35 @@ pub struct Struct {
     pub rust: &'static str,
     /// Size in bytes.
     pub size: usize,
-    /// Alignment in bytes of the Rust type. (Linux packs its structures, so that C's is 1 there.)
+    /// Alignment of the Rust type in bytes. (Linux packs its structures, so the C alignment is 1 there.)
     pub align: usize,
-    /// What it is.
+    /// The meaning of the structure.
     pub doc: Doc,
-    /// Where that is written.
+    /// The sources of the definition.
     pub sources: Sources,
-    /// The fields, and after them the union members and reserved parts that C names.
+    /// The fields, followed by the union members and reserved parts that have a C name.
     pub fields: &'static [Field],
 }
 
 /// A field of a structure.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// The C name; a field of a nested structure or union is written with dots.
+    /// The C name. Fields of nested structures and unions are joined with dots.
     pub name: &'static str,
-    /// The Rust type, or "" where the Rust structure has no such field.
+    /// The Rust type, or "" if the Rust structure has no such field.
     pub ty: &'static str,
     /// Offset in bytes; of a bit field, that of its storage unit.
     pub offset: usize,
     /// Size in bytes; of a bit field, that of its storage unit; 0 for an open-ended array.
     pub size: usize,
-    /// Lowest bit within the storage unit, and width, where it is a bit field.
+    /// Lowest bit within the storage unit, and width, for a bit field.
     pub bits: Option<(u32, u32)>,
-    /// What it is; empty where the Rust structure has no such field.
+    /// The meaning of the field; empty if the Rust structure has no such field.
     pub doc: Doc,
 }
 
 impl Constant {
-    /// True if this C name, today's or an earlier one, is this constant's.
+    /// Returns true if this constant has this C name, current or former.
     #[must_use]
     pub fn has_name(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
@@ -117,7 +118,7 @@ impl Constant {
 }
 
 impl Struct {
-    /// True if this C name, today's or an earlier one, is this structure's.
+    /// Returns true if this structure has this C name, current or former.
     #[must_use]
     pub fn has_name(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
@@ -129,13 +130,13 @@ impl Struct {
 pub struct Function {
     /// The C name.
     pub name: &'static str,
-    /// Where in this crate its subject is, or "" where it was Linux's own affair.
+    /// Path of the counterpart in this crate, or "" for what was internal to Linux.
     pub now: &'static str,
-    /// What it did.
+    /// What the function did.
     pub doc: &'static str,
 }
 
-/// Finds the first constant of these tables that has a value.
+/// Finds the first constant with the given value in these tables.
 pub(crate) fn named(
     value: u64,
     tables: impl IntoIterator<Item = &'static [Constant]>,
@@ -143,28 +144,28 @@ pub(crate) fn named(
     tables.into_iter().flatten().find(|row| row.value == value)
 }
 
-/// What one module of this crate contributes.
+/// The contribution of one module of this crate.
 pub(crate) struct Tables {
     pub(crate) constants: &'static [&'static [Constant]],
     pub(crate) structs: &'static [&'static [Struct]],
 }
 
-/// A chapter: what one module of this crate has.
+/// A chapter: the contribution of one module of this crate.
 pub struct Chapter {
     /// The module's name.
     pub name: &'static str,
-    /// What it is about, as a heading.
+    /// The subject, as a heading.
     pub title: &'static str,
     tables: &'static [Tables],
 }
 
 impl Chapter {
-    /// The constants.
+    /// Iterates over the constants.
     pub fn constants(&self) -> impl Iterator<Item = &'static Constant> + use<> {
         self.tables.iter().flat_map(|module| module.constants).flat_map(|table| table.iter())
     }
 
-    /// The structures, bit words and enumeration types.
+    /// Iterates over the structures, bit words and enumeration types.
     pub fn structs(&self) -> impl Iterator<Item = &'static Struct> + use<> {
         self.tables.iter().flat_map(|module| module.structs).flat_map(|table| table.iter())
     }
@@ -174,7 +175,7 @@ const fn chapter(name: &'static str, title: &'static str, tables: &'static [Tabl
     Chapter { name, title, tables }
 }
 
-/// The chapters, in the order of the TLFS's.
+/// The chapters, in the order of the TLFS.
 const CHAPTERS: &[Chapter] = &[
     chapter("page", "Pages", &[crate::page::TABLES]),
     chapter("smccc", "Finding the hypervisor: SMCCC", &[crate::smccc::TABLES]),
@@ -202,23 +203,23 @@ const CHAPTERS: &[Chapter] = &[
     chapter("register", "VP registers", crate::register::TABLES),
 ];
 
-/// Every chapter.
+/// Returns all chapters.
 #[must_use]
 pub const fn chapters() -> &'static [Chapter] {
     CHAPTERS
 }
 
-/// Every constant.
+/// Iterates over all constants.
 pub fn constants() -> impl Iterator<Item = &'static Constant> {
     CHAPTERS.iter().flat_map(Chapter::constants)
 }
 
-/// Every structure, bit word and enumeration type.
+/// Iterates over all structures, bit words and enumeration types.
 pub fn structs() -> impl Iterator<Item = &'static Struct> {
     CHAPTERS.iter().flat_map(Chapter::structs)
 }
 
-/// Every function, function-like macro and header guard of the 2018 patch.
+/// Iterates over all functions, function-like macros and header guards of the 2018 patch.
 pub fn functions() -> impl Iterator<Item = &'static Function> {
     crate::patch2018::FUNCTIONS.iter()
 }

@@ -1,4 +1,4 @@
-//! Reporting a crash of the guest.
+//! Guest crash reporting.
 
 use crate::abi::Tables;
 
@@ -16,16 +16,16 @@ constants! {
 bits! {
     table CONTROL, from "TLFS, HV_CRASH_CTL_REG_CONTENTS";
 
-    /// The register [`GUEST_CRASH_CTL`](crate::register::RegisterName::GUEST_CRASH_CTL). Read, it says what the
-    /// hypervisor supports; written, it reports the crash with the parameters written before.
+    /// The register [`GUEST_CRASH_CTL`](crate::register::RegisterName::GUEST_CRASH_CTL). A read returns what the
+    /// hypervisor supports; a write reports the crash with the parameters written before it.
     pub struct CrashControl(u64) = "HV_CRASH_CTL_REG_CONTENTS" {
-        /// Where before the OS the crash was; 0 in an OS.
+        /// Identifies the pre-OS environment that crashed; 0 for an OS.
         pre_os_id / with_pre_os_id: u8 @ 60:58 = "PreOSId";
         /// No crash dump will be captured.
         no_crash_dump / with_no_crash_dump: bool @ 61 = "NoCrashDump";
         /// P3 is the guest physical address of a message, P4 its length in bytes.
         crash_message / with_crash_message: bool @ 62 = "CrashMessage";
-        /// Report it.
+        /// Reports the crash.
         crash_notify / with_crash_notify: bool @ 63 = "CrashNotify";
     }
     also {

@@ -1,4 +1,4 @@
-//! Extended hypercalls, which the virtualization stack answers: capabilities, memory zeroed at boot, memory hints.
+//! Extended hypercalls, which the virtualization stack handles: capabilities, memory zeroed at boot, memory hints.
 
 use crate::abi::Tables;
 
@@ -10,17 +10,17 @@ bits! {
 
     /// Output of [`EXT_QUERY_CAPABILITIES`](crate::hypercall::HypercallCode::EXT_QUERY_CAPABILITIES).
     pub struct ExtendedCapabilities(u64) = "HV_EXT_OUTPUT_QUERY_CAPABILITIES" {
-        /// Memory zeroed at boot can be asked for.
+        /// The list of memory zeroed at boot can be queried.
         boot_zeroed_memory / with_boot_zeroed_memory: bool @ 0 = "GetBootZeroedMemory";
-        /// Memory heat hints are taken.
+        /// Memory heat hints are supported.
         memory_heat_hint / with_memory_heat_hint: bool @ 1 = "MemoryHeatHint";
         /// Enlightened page faults can be set up.
         epf_setup / with_epf_setup: bool @ 2 = "EpfSetup";
-        /// The scheduler's assist can be set up.
+        /// The scheduler assist can be set up.
         scheduler_assist_setup / with_scheduler_assist_setup: bool @ 3 = "SchedulerAssistSetup";
-        /// Memory heat hints are taken without waiting.
+        /// Asynchronous memory heat hints are supported.
         memory_heat_hint_async / with_memory_heat_hint_async: bool @ 4 = "MemoryHeatHintAsync";
-        /// The hint "cold, discard" is taken. Linux's bit; the TLFS has it reserved.
+        /// The hint "cold, discard" is supported. Linux's bit; reserved in the TLFS.
         memory_cold_discard_hint / with_memory_cold_discard_hint: bool @ 8 = "MemoryColdDiscardHint";
     }
 }
@@ -39,15 +39,15 @@ structs! {
     pub struct ZeroedRange = "HV_EXT_OUTPUT_BOOT_ZEROED_MEMORY_RANGE", size 16 {
         /// Number of the first page.
         start_page: u64 = 0 "StartGpa",
-        /// How many.
+        /// Number of pages.
         page_count: u64 = 8 "PageCount",
     }
 
     /// Output of [`EXT_GET_BOOT_ZEROED_MEMORY`](crate::hypercall::HypercallCode::EXT_GET_BOOT_ZEROED_MEMORY).
     pub struct BootZeroedMemory = "HV_EXT_OUTPUT_GET_BOOT_ZEROED_MEMORY", size 4088 {
-        /// How many ranges count, at most 255.
+        /// Number of valid ranges, at most 255.
         range_count: u64 = 0 "RangeCount",
-        /// The ranges, the best first. They may overlap and name memory that is not there.
+        /// The ranges, best first. They may overlap, and may cover memory that is absent.
         ranges: [ZeroedRange; 255] = 8 "Ranges",
     }
 }
@@ -55,9 +55,9 @@ structs! {
 constants! {
     table HINTS, kind "extended", from "Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// The pages are cold and their content may go.
+    /// The pages are cold and their contents may be discarded.
     pub const MEMORY_HEAT_HINT_COLD_DISCARD: u64 = 2, "HV_EXT_MEMORY_HEAT_HINT_TYPE_COLD_DISCARD";
-    /// Most ranges of one hint: what fits into a page after the header.
+    /// Maximum number of ranges in one hint: what fits into a page after the header.
     pub const MAX_HINT_RANGES: usize = (crate::page::SIZE - 8) / 8, "HV_MEMORY_HINT_MAX_GPA_PAGE_RANGES";
 }
 
@@ -67,7 +67,7 @@ bits! {
     /// Input header of [`EXT_MEMORY_HEAT_HINT`](crate::hypercall::HypercallCode::EXT_MEMORY_HEAT_HINT); a list of
     /// [`GpaRange`](crate::memory::GpaRange)s follows it.
     pub struct MemoryHint(u64) = "hv_memory_hint" {
-        /// What the hint says.
+        /// The kind of hint.
         hint_type / with_hint_type: u8 @ 1:0 = "type";
     }
     also {

@@ -1,8 +1,8 @@
-//! What the hypervisor tells about itself: version, privileges and features, hints, limits.
+//! What the hypervisor reports about itself: version, privileges and features, hints, limits.
 //!
 //! ARM64 reads these from VP registers where x64 has CPUID leaves; a register's four dwords, lowest first, are that
 //! leaf's EAX, EBX, ECX and EDX. The first two dwords of the features mean the same on both. **The third does not**: on
-//! ARM64 the features of x64's EDX are in dword C and have other bit numbers, which the 2018 patch did not know:
+//! ARM64 the features of x64's EDX are in dword C under different bit numbers, which the 2018 patch did not reflect:
 //!
 //! | feature | ARM64, dword C | x64, EDX (and the 2018 patch) |
 //! |---|---|---|
@@ -34,7 +34,7 @@ pub mod group_a {
         pub const SYNIC: u32 = 1 << 2, "HV_MSR_SYNIC_AVAILABLE";
         /// The synthetic timers' registers can be used.
         pub const SYNTIMER: u32 = 1 << 3, "HV_MSR_SYNTIMER_AVAILABLE";
-        /// The VP assist page can be used (and, on x64, the APIC registers).
+        /// The VP assist page can be used (on x64, the APIC registers as well).
         pub const APIC_ACCESS: u32 = 1 << 4, "HV_MSR_APIC_ACCESS_AVAILABLE";
         /// The guest OS id can be written.
         pub const HYPERCALL: u32 = 1 << 5, "HV_MSR_HYPERCALL_AVAILABLE";
@@ -65,7 +65,7 @@ pub mod group_b {
 
         /// May create partitions.
         pub const CREATE_PARTITIONS: u32 = 1 << 0, "HV_CREATE_PARTITIONS";
-        /// May ask for its own partition id. Linux 7.2 then does.
+        /// May query its own partition id. Linux 7.2 does so if this is set.
         pub const ACCESS_PARTITION_ID: u32 = 1 << 1, "HV_ACCESS_PARTITION_ID";
         /// May deposit and withdraw memory.
         pub const ACCESS_MEMORY_POOL: u32 = 1 << 2, "HV_ACCESS_MEMORY_POOL";
@@ -114,7 +114,7 @@ bits! {
         access_synic / with_access_synic: bool @ 2 = "AccessSynicRegs";
         /// Use the synthetic timers' registers.
         access_synthetic_timers / with_access_synthetic_timers: bool @ 3 = "AccessSyntheticTimerRegs";
-        /// Use the VP assist page (and, on x64, the APIC registers).
+        /// Use the VP assist page (on x64, the APIC registers as well).
         access_interrupt_control / with_access_interrupt_control: bool @ 4 = "AccessIntrCtrlRegs";
         /// Write the guest OS id.
         access_hypercall_registers / with_access_hypercall_registers: bool @ 5 = "AccessHypercallMsrs";
@@ -140,7 +140,7 @@ bits! {
         access_tsc_invariant / with_access_tsc_invariant: bool @ 15 = "AccessTscInvariantControls";
         /// Create partitions.
         create_partitions / with_create_partitions: bool @ 32 = "CreatePartitions";
-        /// Ask for its own partition id.
+        /// Query its own partition id.
         access_partition_id / with_access_partition_id: bool @ 33 = "AccessPartitionId";
         /// Deposit and withdraw memory.
         access_memory_pool / with_access_memory_pool: bool @ 34 = "AccessMemoryPool";
@@ -190,20 +190,20 @@ bits! {
         guest_debugging / with_guest_debugging: bool @ 0 = "GuestDebuggingAvailable";
         /// Performance monitors.
         performance_monitors / with_performance_monitors: bool @ 1 = "PerformanceMonitorsAvailable";
-        /// Events of processors that come and go.
+        /// Processor add and remove events.
         cpu_dynamic_partitioning / with_cpu_dynamic_partitioning: bool @ 2 = "CpuDynamicPartitioningAvailable";
         /// The guest idle state.
         guest_idle / with_guest_idle: bool @ 3 = "GuestIdleAvailable";
         /// Sleep states of the hypervisor.
         hypervisor_sleep / with_hypervisor_sleep: bool @ 4 = "HypervisorSleepStateSupportAvailable";
-        /// NUMA distances can be asked for.
+        /// NUMA distances can be queried.
         numa_distance_query / with_numa_distance_query: bool @ 5 = "NumaDistanceQueryAvailable";
         /// The frequency registers. x64: EDX bit 8.
         frequency_registers / with_frequency_registers: bool @ 6 = "FrequencyRegsAvailable";
         /// Synthetic machine checks.
         synthetic_machine_check / with_synthetic_machine_check: bool @ 7 = "SyntheticMachineCheckAvailable";
-        /// The guest crash registers. x64: EDX bit 10. The TLFS's page Partition Properties says bit 105 of the register,
-        /// its page Feature Discovery says bit 72, which is this one and Linux's.
+        /// The guest crash registers. x64: EDX bit 10. The TLFS's page Partition Properties says bit 105 of the
+        /// register, its page Feature Discovery says bit 72, which is this bit and Linux's.
         guest_crash / with_guest_crash: bool @ 8 = "GuestCrashRegsAvailable";
         /// The hypervisor can be disabled.
         disable_hypervisor / with_disable_hypervisor: bool @ 10 = "DisableHypervisorAvailable";
@@ -219,17 +219,17 @@ bits! {
     /// x64's numbers differ: there relaxed timing is bit 5, cluster IPI bit 10, VP sets bit 11, nested bit 12. The 2018
     /// patch's `HV_DEPRECATING_AEOI_RECOMMENDED` (bit 9) is x64's; ARM64 guests never use auto-EOI.
     pub struct EnlightenmentHints(u32) = "HV_ARM64_ENLIGHTENMENTS" {
-        /// Reset by a register; always false on ARM64, where PSCI resets.
+        /// Reset through a register; always false on ARM64, which resets through PSCI.
         use_hv_register_for_reset / with_use_hv_register_for_reset: bool @ 0 = "UseHvRegisterForReset";
         /// Disable watchdogs that rely on timely interrupts.
         use_relaxed_timing / with_use_relaxed_timing: bool @ 1 = "UseRelaxedTiming";
         /// Send IPIs by hypercall.
         use_synthetic_cluster_ipi / with_use_synthetic_cluster_ipi: bool @ 2 = "UseSyntheticClusterIpi";
-        /// Hypercalls with VP sets are there.
+        /// Hypercalls with VP sets are available.
         use_ex_processor_masks / with_use_ex_processor_masks: bool @ 3 = "UseExProcessorMasks";
-        /// The hypervisor runs inside another.
+        /// The hypervisor is nested.
         nested / with_nested: bool @ 4 = "Nested";
-        /// Add the bias that the root partition gives to the performance counter.
+        /// Add the bias that the root partition publishes for the performance counter.
         use_synced_timeline / with_use_synced_timeline: bool @ 5 = "UseSyncedTimeline";
         /// Do MMIO by hypercall.
         use_hypercall_for_mmio / with_use_hypercall_for_mmio: bool @ 21 = "UseHypercallForMmioAccess";
@@ -300,7 +300,7 @@ structs! {
     pub struct Features = "HV_HYPERVISOR_FEATURES" ["hv_hypervisor_features"], size 16 {
         /// Dwords A and B: what the partition may do.
         privileges: PartitionPrivileges = 0 "PartitionPrivileges",
-        /// Dword C: what there is.
+        /// Dword C: features.
         c: FeatureWordC = 8 "FeaturesC",
         /// Dword D: reserved on ARM64.
         d: u32 = 12 "FeaturesD",
@@ -310,20 +310,20 @@ structs! {
     pub struct Enlightenments = "HV_ENLIGHTENMENT_INFORMATION" ["hv_enlightenment_information"], size 16 {
         /// Dword A: recommendations.
         hints: EnlightenmentHints = 0 "Hints",
-        /// Dword B: spins on a lock before the long-spin-wait call; 0xffff_ffff: never call.
+        /// Dword B: number of spins on a lock before the long-spin-wait call; 0xffff_ffff: never call.
         long_spin_wait_count: u32 = 4 "LongSpinWaitCount",
         /// Dwords C and D: reserved on ARM64.
         reserved: [u32; 2] = 8 "Reserved",
     }
 
     /// Register [`IMPLEMENTATION_LIMITS_INFO`](crate::register::RegisterName::IMPLEMENTATION_LIMITS_INFO). 0 means not
-    /// told.
+    /// reported.
     pub struct ImplementationLimits = "HV_IMPLEMENTATION_LIMITS" ["hv_implementation_limits"], size 16 {
-        /// Most virtual processors.
+        /// Maximum number of virtual processors.
         max_virtual_processors: u32 = 0 "MaxVirtualProcessorCount",
-        /// Most logical processors.
+        /// Maximum number of logical processors.
         max_logical_processors: u32 = 4 "MaxLogicalProcessorCount",
-        /// Most physical interrupt vectors that can be remapped.
+        /// Maximum number of physical interrupt vectors that can be remapped.
         max_interrupt_mappings: u32 = 8 "MaxInterruptMappingCount",
         /// Reserved.
         reserved: u32 = 12 "Reserved",
@@ -331,7 +331,7 @@ structs! {
 }
 
 impl HypervisorVersion {
-    /// The version in this register value.
+    /// Decodes the version from a register value.
     #[must_use]
     pub const fn from_register(value: RegisterValue) -> Self {
         let [build_number, version, service_pack, service] = value.to_dwords();
@@ -344,7 +344,7 @@ impl HypervisorVersion {
         }
     }
 
-    /// The register value of this version.
+    /// Encodes the version as a register value.
     #[must_use]
     pub const fn to_register(self) -> RegisterValue {
         let version = (self.major_version as u32) << 16 | self.minor_version as u32;
@@ -353,14 +353,14 @@ impl HypervisorVersion {
 }
 
 impl Features {
-    /// The features in this register value.
+    /// Decodes the features from a register value.
     #[must_use]
     pub const fn from_register(value: RegisterValue) -> Self {
         let [_, _, c, d] = value.to_dwords();
         Self { privileges: PartitionPrivileges(value.low), c: FeatureWordC(c), d }
     }
 
-    /// The register value of these features.
+    /// Encodes the features as a register value.
     #[must_use]
     pub const fn to_register(self) -> RegisterValue {
         RegisterValue { low: self.privileges.0, high: self.c.0 as u64 | (self.d as u64) << 32 }
@@ -368,14 +368,14 @@ impl Features {
 }
 
 impl Enlightenments {
-    /// The hints in this register value.
+    /// Decodes the hints from a register value.
     #[must_use]
     pub const fn from_register(value: RegisterValue) -> Self {
         let [a, long_spin_wait_count, c, d] = value.to_dwords();
         Self { hints: EnlightenmentHints(a), long_spin_wait_count, reserved: [c, d] }
     }
 
-    /// The register value of these hints.
+    /// Encodes the hints as a register value.
     #[must_use]
     pub const fn to_register(self) -> RegisterValue {
         let [c, d] = self.reserved;
@@ -384,7 +384,7 @@ impl Enlightenments {
 }
 
 impl ImplementationLimits {
-    /// The limits in this register value.
+    /// Decodes the limits from a register value.
     #[must_use]
     pub const fn from_register(value: RegisterValue) -> Self {
         let [max_virtual_processors, max_logical_processors, max_interrupt_mappings, reserved] =
@@ -392,7 +392,7 @@ impl ImplementationLimits {
         Self { max_virtual_processors, max_logical_processors, max_interrupt_mappings, reserved }
     }
 
-    /// The register value of these limits.
+    /// Encodes the limits as a register value.
     #[must_use]
     pub const fn to_register(self) -> RegisterValue {
         RegisterValue::from_dwords([

@@ -1,4 +1,4 @@
-//! Flushing translations of other VPs.
+//! Flushing the TLBs of other VPs.
 
 use crate::abi::Tables;
 use crate::sets::VpSetHeader;
@@ -21,7 +21,7 @@ constants! {
 bits! {
     table FLAG_WORD, from "TLFS, HvCallFlushVirtualAddressSpace; openvmm, vm/hv1/hvdef";
 
-    /// How to flush.
+    /// Scope of a flush.
     pub struct FlushFlags(u64) = "HV_FLUSH_FLAGS" {
         /// On every VP; the mask or set is ignored.
         all_processors / with_all_processors: bool @ 0;
@@ -31,7 +31,7 @@ bits! {
         non_global_mappings_only / with_non_global_mappings_only: bool @ 2;
         /// Ranges are in the extended format.
         use_extended_range_format / with_use_extended_range_format: bool @ 3;
-        /// The target VTL bits are meant.
+        /// The target VTL bits are valid.
         use_target_vtl / with_use_target_vtl: bool @ 4;
         /// VTL 0.
         target_vtl0 / with_target_vtl0: bool @ 8;
@@ -45,24 +45,24 @@ structs! {
 
     /// Input of the two flushes with a processor mask; a list of ranges follows it in the rep hypercall.
     pub struct TlbFlush = "hv_tlb_flush", size 24 {
-        /// Which address space: the translation table base on ARM64.
+        /// The address space: on ARM64 the translation table base.
         address_space: u64 = 0,
-        /// How.
+        /// Scope of the flush.
         flags: FlushFlags = 8,
-        /// Which of VPs 0 to 63.
+        /// Mask of VPs 0 to 63.
         processor_mask: u64 = 16,
     }
     also {
         "gva_list" @ 24, 0;
     }
 
-    /// Input of the two flushes with a VP set; its banks, then a list of ranges follow it.
+    /// Input of the two flushes with a VP set; the set's banks, then a list of ranges follow it.
     pub struct TlbFlushEx = "hv_tlb_flush_ex", size 32 {
-        /// Which address space: the translation table base on ARM64.
+        /// The address space: on ARM64 the translation table base.
         address_space: u64 = 0,
-        /// How.
+        /// Scope of the flush.
         flags: FlushFlags = 8,
-        /// Which VPs.
+        /// The VPs.
         vp_set: VpSetHeader = 16 "hv_vp_set",
     }
     also {

@@ -25,7 +25,7 @@ open_enum! {
 open_enum! {
     table MICROSOFT_OS_TYPE, from "TLFS, Hypercall Interface, Reporting the Guest OS Identity";
     names [MICROSOFT_OS];
-    /// Which of Microsoft's systems.
+    /// Identifier of a Microsoft system.
     pub struct MicrosoftOs(u8) = "HV_GUEST_OS_MICROSOFT_IDS";
 }
 
@@ -66,7 +66,7 @@ constants! {
     WINDOWS_3X = 2, "HV_GUEST_OS_MICROSOFT_WINDOWS3X";
     /// Windows 9x.
     WINDOWS_9X = 3, "HV_GUEST_OS_MICROSOFT_WINDOWS9X";
-    /// Windows NT and what came of it.
+    /// Windows NT and its successors.
     WINDOWS_NT = 4, "HV_GUEST_OS_MICROSOFT_WINDOWSNT";
     /// Windows CE.
     WINDOWS_CE = 5, "HV_GUEST_OS_MICROSOFT_WINDOWSCE";
@@ -82,7 +82,7 @@ constants! {
 bits! {
     table WORDS, from "TLFS, Hypercall Interface, Reporting the Guest OS Identity";
 
-    /// A guest OS id as open-source systems write it; bit 63 decides.
+    /// A guest OS id in the open-source layout; bit 63 distinguishes the two layouts.
     ///
     /// ```
     /// use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
@@ -97,13 +97,13 @@ bits! {
         version / with_version: u32 @ 47:16 = "Version";
         /// More about the vendor or distribution.
         os_id / with_os_id: u8 @ 55:48 = "OsId";
-        /// Which system.
+        /// The system.
         os_type / with_os_type: OpenSourceOs(u8) @ 62:56 = "OsType";
-        /// Open source; else the word is a [`ProprietaryOsId`].
+        /// Set for open source; otherwise the word is a [`ProprietaryOsId`].
         open_source / with_open_source: bool @ 63 = "OpenSource";
     }
 
-    /// A guest OS id as proprietary systems write it: bit 63 is zero.
+    /// A guest OS id in the proprietary layout: bit 63 is zero.
     pub struct ProprietaryOsId(u64) = "HV_GUEST_OS_MICROSOFT" {
         /// Build number.
         build / with_build: u16 @ 15:0 = "BuildNumber";
@@ -113,7 +113,7 @@ bits! {
         minor_version / with_minor_version: u8 @ 31:24 = "MinorVersion";
         /// Major version.
         major_version / with_major_version: u8 @ 39:32 = "MajorVersion";
-        /// Which of the vendor's systems; [`MicrosoftOs`] names Microsoft's.
+        /// Identifier of the vendor's system; [`MicrosoftOs`] names Microsoft's.
         os_id / with_os_id: u8 @ 47:40 = "OsId";
         /// Who made it.
         vendor / with_vendor: Vendor(u16) @ 62:48 = "VendorId";
@@ -123,7 +123,7 @@ bits! {
 }
 
 impl GuestOsId {
-    /// The id that Linux writes for its `LINUX_VERSION_CODE`.
+    /// Returns the id that Linux writes for its `LINUX_VERSION_CODE`.
     #[doc(alias = "generate_guest_id")]
     #[doc(alias = "hv_generate_guest_id")]
     #[must_use]
@@ -131,7 +131,7 @@ impl GuestOsId {
         Self((LINUX_VENDOR_ID as u64) << 48).with_version(version_code)
     }
 
-    /// The same word as a proprietary system's, where bit 63 says that it is one.
+    /// Returns the same word in the proprietary layout, if bit 63 says so.
     #[must_use]
     pub const fn proprietary(self) -> Option<ProprietaryOsId> {
         if self.open_source() { None } else { Some(ProprietaryOsId(self.0)) }

@@ -1,4 +1,4 @@
-//! Intercepts: what a higher VTL or a parent asks to be told of, and the ARM64 messages that tell it.
+//! Intercepts: what a higher VTL or a parent can intercept, and the ARM64 messages that report it.
 
 use crate::abi::Tables;
 use crate::memory::CacheType;
@@ -13,7 +13,7 @@ pub(crate) const TABLES: Tables = Tables {
 open_enum! {
     table TYPE, from "TLFS, HV_INTERCEPT_TYPE; Linux 7.2, include/hyperv/hvgdk_mini.h";
     names [TYPES];
-    /// What is intercepted. Types of x64 are left out.
+    /// Type of intercept. x64 types are left out.
     pub struct InterceptType(u32) = "hv_intercept_type" ["HV_INTERCEPT_TYPE"];
 }
 
@@ -30,7 +30,7 @@ constants! {
     HYPERCALL = 0x8, "HV_INTERCEPT_TYPE_HYPERCALL" ["HvInterceptTypeHypercall"];
     /// Connections that are not known.
     UNKNOWN_SYNIC_CONNECTION = 0xd, "HvInterceptTypeUnknownSynicConnection";
-    /// Retargeting of an interrupt of a device that is not known.
+    /// Retargeting of the interrupt of an unknown device.
     RETARGET_INTERRUPT_WITH_UNKNOWN_DEVICE_ID = 0xf, "HvInterceptTypeRetargetInterruptWithUnknownDeviceId";
     /// Accesses to registers. ARM64 only.
     REGISTER = 0x12, "HvInterceptTypeRegister";
@@ -43,7 +43,7 @@ constants! {
 open_enum! {
     table ACCESS, from "openvmm, vm/hv1/hvdef; mshv-bindings";
     names [ACCESSES];
-    /// What an intercepted access did.
+    /// Type of an intercepted access.
     pub struct AccessType(u8) = "HV_INTERCEPT_ACCESS_TYPE";
 }
 
@@ -74,15 +74,15 @@ constants! {
 bits! {
     table WORDS, from "openvmm, vm/hv1/hvdef; mshv-bindings";
 
-    /// In which state a VP was when it was intercepted, ARM64 layout.
+    /// State of a VP at the time of the intercept, ARM64 layout.
     pub struct ExecutionState(u16) = "hv_arm64_vp_execution_state" ["HV_ARM64_VP_EXECUTION_STATE"] {
-        /// Its exception level.
+        /// Exception level of the VP.
         cpl / with_cpl: u8 @ 1:0;
-        /// Its debug registers are in use.
+        /// The VP's debug registers are in use.
         debug_active / with_debug_active: bool @ 2;
         /// An interruption is pending.
         interruption_pending / with_interruption_pending: bool @ 3;
-        /// Its VTL.
+        /// VTL of the VP.
         vtl / with_vtl: u8 @ 7:4;
         /// A virtualization fault is being handled.
         virtualization_fault_active / with_virtualization_fault_active: bool @ 8;
@@ -92,7 +92,7 @@ bits! {
         "reserved" @ 0, 2, bits 15:9;
     }
 
-    /// What is known of an intercepted memory access, ARM64 layout.
+    /// Details of an intercepted memory access, ARM64 layout.
     pub struct MemoryAccessInfo(u8) = "hv_arm64_memory_access_info" ["HV_ARM64_MEMORY_ACCESS_INFO"] {
         /// The virtual address is valid.
         gva_valid / with_gva_valid: bool @ 0;
@@ -109,7 +109,7 @@ bits! {
 open_enum! {
     table RESET_TYPE, from "mshv-bindings; openvmm, vm/hv1/hvdef";
     names [RESETS];
-    /// What kind of reset an ARM64 guest asked for.
+    /// Type of reset requested by an ARM64 guest.
     pub struct ResetType(u32) = "hv_arm64_reset_type" ["HV_ARM64_RESET_TYPE"];
 }
 
@@ -131,11 +131,11 @@ structs! {
 
     /// Input of [`INSTALL_INTERCEPT`](crate::hypercall::HypercallCode::INSTALL_INTERCEPT).
     pub struct InstallInterceptInput = "hv_input_install_intercept" ["HV_INPUT_INSTALL_INTERCEPT"], size 24 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0,
-        /// Which accesses: the `ACCESS_MASK_` flags.
+        /// The accesses to intercept: `ACCESS_MASK_` flags.
         access_mask: u32 = 8 "access_type",
-        /// What.
+        /// The intercept.
         intercept_type: InterceptType = 12,
         /// More about it, by type.
         parameters: u64 = 16 "intercept_parameter",
@@ -147,17 +147,17 @@ structs! {
 
     /// The head of each intercept message, ARM64 layout.
     pub struct InterceptHeader = "hv_arm64_intercept_message_header" ["HV_ARM64_INTERCEPT_MESSAGE_HEADER"], size 24 {
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 0,
         /// Bytes of the instruction.
         instruction_length: u8 = 4,
-        /// What the access did.
+        /// Type of the access.
         access_type: AccessType = 5 "intercept_access_type",
-        /// In which state the VP was.
+        /// State of the VP.
         execution_state: ExecutionState = 6,
-        /// Where it was.
+        /// Address of the instruction.
         pc: u64 = 8,
-        /// Its PSTATE.
+        /// PSTATE of the VP.
         cpsr: u64 = 16,
     }
 
@@ -165,11 +165,11 @@ structs! {
     pub struct MemoryIntercept = "hv_arm64_memory_intercept_message" ["HV_ARM64_MEMORY_INTERCEPT_MESSAGE"], size 64 {
         /// The head.
         header: InterceptHeader = 0,
-        /// How the memory is cached.
+        /// Caching of the memory.
         cache_type: CacheType = 24,
         /// Valid bytes of the instruction.
         instruction_byte_count: u8 = 28,
-        /// What is known.
+        /// Details that are valid.
         memory_access_info: MemoryAccessInfo = 29,
         /// Zero.
         reserved1: u16 = 30,
@@ -193,7 +193,7 @@ structs! {
         guest_physical_address: u64 = 24,
         /// Bytes of the access.
         access_size: u32 = 32,
-        /// What was written, or room for what is read.
+        /// The data written, or room for the data read.
         data: [u8; 32] = 36,
         /// Zero.
         reserved: u32 = 68,
@@ -203,13 +203,13 @@ structs! {
     pub struct RegisterIntercept = "hv_arm64_register_intercept_message", size 48 {
         /// The head.
         header: InterceptHeader = 0,
-        /// Bit 0: the value goes to or comes from memory.
+        /// Bit 0: the access is to memory.
         flags: u8 = 24,
         /// Zero.
         reserved: [u8; 3] = 25 "reserved8",
-        /// Which register.
+        /// The register.
         register_name: RegisterName = 28,
-        /// The value written, or the register (in the low word) that takes the value read.
+        /// The value written, or (in the low word) the register to receive the value read.
         access_info: [u64; 2] = 32,
     }
 
@@ -231,7 +231,7 @@ structs! {
     pub struct ResetIntercept = "hv_arm64_reset_intercept_message", size 32 {
         /// The head.
         header: InterceptHeader = 0,
-        /// What kind.
+        /// The type.
         reset_type: ResetType = 24,
         /// The code that the guest gave.
         reset_code: u32 = 28,
@@ -241,7 +241,7 @@ structs! {
     pub struct SintDeliverable = "HV_ARM64_SYNIC_SINT_DELIVERABLE_MESSAGE", size 32 {
         /// The head.
         header: InterceptHeader = 0,
-        /// Which sources, a bit each.
+        /// The sources, one bit each.
         deliverable_sints: u16 = 24,
         /// Zero.
         reserved1: u16 = 26,
@@ -251,7 +251,7 @@ structs! {
 
     /// Payload of [`INVALID_VP_REGISTER_VALUE`](crate::synic::MessageType::INVALID_VP_REGISTER_VALUE).
     pub struct InvalidRegister = "HV_INVALID_VP_REGISTER_MESSAGE", size 8 {
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 0,
         /// Zero.
         reserved: u32 = 4,

@@ -1,4 +1,4 @@
-//! Sending interrupts to VPs, and a device's interrupt to other ones.
+//! Sending interrupts to VPs, and retargeting device interrupts.
 
 use crate::abi::Tables;
 use crate::sets::VpSetHeader;
@@ -12,7 +12,7 @@ pub(crate) const TABLES: Tables = Tables {
 open_enum! {
     table TYPE, from "TLFS, HV_INTERRUPT_TYPE";
     names [TYPES];
-    /// How an interrupt is delivered. ARM64 knows one way.
+    /// Delivery type of an interrupt. ARM64 has only one.
     pub struct InterruptType(u32) = "hv_interrupt_type" ["HV_INTERRUPT_TYPE"];
 }
 
@@ -28,8 +28,8 @@ constants! {
 
     /// No vector.
     pub const VECTOR_NONE: u32 = u32::MAX, "HV_INTERRUPT_VECTOR_NONE";
-    /// Lowest vector that an IPI by hypercall may have. On ARM64 the vector is an INTID, so that SGIs (0 to 15) cannot be
-    /// sent by hypercall: the guest's GIC sends those.
+    /// Lowest vector of an IPI sent by hypercall. On ARM64 the vector is an INTID, so SGIs (0 to 15) cannot be sent by
+    /// hypercall: they go through the guest's GIC.
     pub const IPI_LOW_VECTOR: u32 = 0x10, "HV_IPI_LOW_VECTOR";
     /// Highest vector that an IPI by hypercall may have.
     pub const IPI_HIGH_VECTOR: u32 = 0xff, "HV_IPI_HIGH_VECTOR";
@@ -38,11 +38,11 @@ constants! {
 bits! {
     table CONTROL, from "TLFS, HV_INTERRUPT_CONTROL";
 
-    /// How an interrupt is raised, ARM64 layout. Edge or level is the guest's GIC's affair.
+    /// Type of an asserted interrupt, ARM64 layout. Edge or level is configured in the guest's GIC.
     pub struct InterruptControl(u64) = "hv_interrupt_control" ["HV_INTERRUPT_CONTROL", "HV_ARM64_INTERRUPT_CONTROL"] {
-        /// How it is delivered.
+        /// Delivery type.
         interrupt_type / with_interrupt_type: InterruptType(u32) @ 31:0;
-        /// Its line is asserted; else deasserted.
+        /// The line is asserted; else deasserted.
         asserted / with_asserted: bool @ 34;
     }
     also {
@@ -57,9 +57,9 @@ structs! {
 
     /// Input of [`ASSERT_VIRTUAL_INTERRUPT`](crate::hypercall::HypercallCode::ASSERT_VIRTUAL_INTERRUPT); no output.
     pub struct AssertInterruptInput = "HV_INPUT_ASSERT_VIRTUAL_INTERRUPT", size 32 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0 "TargetPartition",
-        /// How.
+        /// Flags.
         control: InterruptControl = 8 "InterruptControl",
         /// To whom: an MPIDR value for a private interrupt.
         destination_address: u64 = 16 "DestinationAddress",
@@ -75,7 +75,7 @@ structs! {
 structs! {
     table IPI, from "TLFS, HvCallSendSyntheticClusterIpi and HvCallSendSyntheticClusterIpiEx; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Input of [`SEND_IPI`](crate::hypercall::HypercallCode::SEND_IPI): 16 bytes, so that it can be fast.
+    /// Input of [`SEND_IPI`](crate::hypercall::HypercallCode::SEND_IPI): 16 bytes, so it can be a fast call.
     pub struct SendIpi = "hv_send_ipi" ["HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI"], size 16 {
         /// The interrupt: 0x10 to 0xff, an INTID on ARM64.
         vector: u32 = 0,
@@ -83,7 +83,7 @@ structs! {
         target_vtl: InputVtl = 4,
         /// Zero.
         reserved: [u8; 3] = 5 "padding",
-        /// Which of VPs 0 to 63.
+        /// Mask of VPs 0 to 63.
         cpu_mask: u64 = 8,
     }
     also {
@@ -98,7 +98,7 @@ structs! {
         target_vtl: InputVtl = 4,
         /// Zero.
         reserved: [u8; 3] = 5 "padding",
-        /// Which VPs.
+        /// The VPs.
         vp_set: VpSetHeader = 8,
     }
     also {
@@ -109,7 +109,7 @@ structs! {
 open_enum! {
     table SOURCE_TYPE, from "TLFS, HV_INTERRUPT_ENTRY; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
     names [SOURCES];
-    /// Where a device's interrupt comes from.
+    /// The source of a device interrupt.
     pub struct InterruptSource(u32) = "hv_interrupt_source" ["HV_INTERRUPT_SOURCE"];
 }
 
@@ -136,7 +136,7 @@ constants! {
 bits! {
     table TARGET_FLAGS_WORD, from "TLFS, HV_DEVICE_INTERRUPT_TARGET; openvmm, vm/hv1/hvdef";
 
-    /// How an interrupt's target is meant.
+    /// How to interpret the target of an interrupt.
     pub struct InterruptTargetFlags(u32) = "HV_DEVICE_INTERRUPT_TARGET_FLAGS" {
         /// To every VP of the target; else to one of them.
         multicast / with_multicast: bool @ 0;
@@ -150,12 +150,12 @@ bits! {
 structs! {
     table MSI, from "TLFS, HV_MSI_ENTRY; Linux 6.12, arch/arm64/include/asm/hyperv-tlfs.h";
 
-    /// A message-signalled interrupt, ARM64 layout (x64's is 8 bytes, with a 32-bit address; the TLFS page shows that
-    /// one only).
+    /// A message-signalled interrupt, ARM64 layout (x64's is 8 bytes, with a 32-bit address; the TLFS documents only
+    /// that one).
     pub struct MsiEntry = "hv_msi_entry" ["HV_MSI_ENTRY"], size 16 {
-        /// Where the device writes.
+        /// Address that the device writes to.
         address: u64 = 0,
-        /// What it writes.
+        /// Data that the device writes.
         data: u32 = 8,
         /// Zero.
         reserved: u32 = 12,
@@ -168,9 +168,9 @@ structs! {
 structs! {
     table RETARGET, from "TLFS, HvCallRetargetDeviceInterrupt; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Which interrupt of a device.
+    /// An interrupt of a device.
     pub struct InterruptEntry = "hv_interrupt_entry" ["HV_INTERRUPT_ENTRY"], size 24 {
-        /// Where it comes from.
+        /// The source.
         source: InterruptSource = 0,
         /// Zero.
         reserved: u32 = 4 "reserved1",
@@ -178,12 +178,12 @@ structs! {
         msi: MsiEntry = 8 "msi_entry",
     }
 
-    /// Where an interrupt shall go. With [`InterruptTargetFlags::processor_set`] a VP set begins at offset 8, whose
-    /// first word is the format, and goes on after this structure.
+    /// Target of an interrupt. With [`InterruptTargetFlags::processor_set`] a VP set begins at offset 8: its first word
+    /// is the format, and it continues after this structure.
     pub struct InterruptTarget = "hv_device_interrupt_target" ["HV_DEVICE_INTERRUPT_TARGET"], size 16 {
         /// The interrupt.
         vector: u32 = 0,
-        /// How the target is meant.
+        /// How to interpret the target.
         flags: InterruptTargetFlags = 4,
         /// A mask of VPs 0 to 63, or the format of the VP set.
         mask_or_format: u64 = 8 "vp_mask",
@@ -197,13 +197,13 @@ structs! {
         ["HV_INPUT_RETARGET_DEVICE_INTERRUPT"], size 64 {
         /// Whose device it is.
         partition_id: PartitionId = 0,
-        /// Which device, by its logical id.
+        /// Logical id of the device.
         device_id: u64 = 8,
-        /// Which interrupt.
+        /// The interrupt.
         entry: InterruptEntry = 16 "int_entry",
         /// Zero.
         reserved: u64 = 40 "reserved2",
-        /// Where to.
+        /// The target.
         target: InterruptTarget = 48 "int_target",
     }
 }

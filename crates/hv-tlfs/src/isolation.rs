@@ -1,4 +1,4 @@
-//! Isolated partitions: what keeps the host out, and which pages the host may see.
+//! Isolated partitions: the isolation type, and the pages visible to the host.
 
 use crate::abi::Tables;
 use crate::register::RegisterValue;
@@ -12,14 +12,14 @@ pub(crate) const TABLES: Tables = Tables {
 open_enum! {
     table TYPE, from "Linux 7.2, include/hyperv/hvgdk_mini.h; openvmm, vm/hv1/hvdef";
     names [TYPES];
-    /// What isolates a partition.
+    /// Type of isolation of a partition.
     pub struct IsolationType(u8) = "hv_isolation_type" ["HV_PARTITION_ISOLATION_TYPE"];
 }
 
 constants! {
     table TYPES, kind "isolation", from "Linux 7.2, include/hyperv/hvgdk_mini.h; openvmm, vm/hv1/hvdef", impl IsolationType;
 
-    /// Nothing.
+    /// None.
     NONE = 0, "HV_ISOLATION_TYPE_NONE" ["HV_PARTITION_ISOLATION_TYPE_NONE"];
     /// The hypervisor, by virtual trust levels.
     VBS = 1, "HV_ISOLATION_TYPE_VBS";
@@ -34,14 +34,14 @@ constants! {
 open_enum! {
     table VISIBILITY, from "Linux 7.2, include/hyperv/hvgdk_mini.h; openvmm, vm/hv1/hvdef";
     names [VISIBILITIES];
-    /// What the host may do with a page (2 bits).
+    /// Host access to a page (2 bits).
     pub struct HostVisibility(u8) = "hv_mem_host_visibility";
 }
 
 constants! {
     table VISIBILITIES, kind "isolation", from "Linux 7.2, include/hyperv/hvgdk_mini.h", impl HostVisibility;
 
-    /// Nothing: the page is private.
+    /// No access: the page is private.
     NOT_VISIBLE = 0, "VMBUS_PAGE_NOT_VISIBLE";
     /// Read it.
     READ_ONLY = 1, "VMBUS_PAGE_VISIBLE_READ_ONLY";
@@ -52,7 +52,7 @@ constants! {
 constants! {
     table LIMITS, kind "isolation", from "Linux 7.2, include/hyperv/hvgdk_mini.h";
 
-    /// Most pages of one change of visibility: a page of parameters less the header's two words.
+    /// Maximum number of pages in one visibility change: a page of parameters less the header's two words.
     pub const MAX_MODIFY_GPA_REP_COUNT: usize = crate::page::SIZE / 8 - 2, "HV_MAX_MODIFY_GPA_REP_COUNT";
 }
 
@@ -70,9 +70,9 @@ bits! {
 
     /// Second dword of the isolation configuration.
     pub struct IsolationConfigB(u32) = "HV_ISOLATION_CONFIG_B" ["isolation_config_b"] {
-        /// What isolates.
+        /// Type of isolation.
         isolation_type / with_isolation_type: IsolationType(u8) @ 3:0 = "cvm_type";
-        /// Addresses at and above the boundary are shared with the host.
+        /// Addresses at or above the boundary are shared with the host.
         shared_gpa_boundary_active / with_shared_gpa_boundary_active: bool @ 5;
         /// The boundary is at this power of two.
         shared_gpa_boundary_bits / with_shared_gpa_boundary_bits: u8 @ 11:6;
@@ -82,9 +82,9 @@ bits! {
         "reserved_b2" @ 0, 4, bits 31:12;
     }
 
-    /// Visibility in the header of the call that changes it.
+    /// Visibility, as in the header of the call that changes it.
     pub struct VisibilityWord(u32) = "HV_HOST_VISIBILITY" {
-        /// What the host may do.
+        /// Host access.
         host_visibility / with_host_visibility: HostVisibility(u8) @ 1:0;
     }
     also {
@@ -107,7 +107,7 @@ structs! {
 }
 
 impl IsolationConfiguration {
-    /// The configuration in this register value.
+    /// Decodes the configuration from a register value.
     #[must_use]
     pub const fn from_register(value: RegisterValue) -> Self {
         let [a, b, c, d] = value.to_dwords();
@@ -125,7 +125,7 @@ structs! {
     pub struct ModifyHostVisibilityInput = "hv_gpa_range_for_visibility", size 16 {
         /// Whose pages.
         partition_id: PartitionId = 0,
-        /// What the host may do with them.
+        /// Host access to them.
         visibility: VisibilityWord = 8,
         /// Zero.
         reserved: u32 = 12 "reserved1",

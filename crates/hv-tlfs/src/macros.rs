@@ -1,15 +1,15 @@
 //! The table macros. Each definition of the ABI is written once, in one of these; the Rust item, its docs, its
-//! `#[doc(alias)]`es and its row in the look-up table of [`crate::abi`] all come from that one place.
+//! `#[doc(alias)]`es and its row in the look-up table of [`crate::abi`] are all generated from that one definition.
 //!
 //! * [`open_enum!`]: a newtype for a number that can come from the other side, with no constants yet.
 //! * [`constants!`]: constants, either associated with such a newtype or free-standing.
-//! * [`bits!`]: a word cut into bit fields, written as the TLFS writes them: `7:0`, highest bit first.
+//! * [`bits!`]: a word divided into bit fields, written as in the TLFS: `7:0`, highest bit first.
 //! * [`structs!`]: a `#[repr(C)]` structure, every offset and the size asserted at compile time.
 //!
-//! In all of them the C name comes after `=` (today's Linux name, else the TLFS's), other names in square brackets,
-//! and `from` names the sources, separated by "; ".
+//! In all of them the C name follows `=` (the current Linux name, else the TLFS's), other names in square brackets, and
+//! `from` names the sources, separated by "; ".
 
-/// The C name of a field: the one given, else the Rust one.
+/// The C name of a field: the one given, else the Rust name.
 macro_rules! c_name {
     ($field:ident) => {
         stringify!($field)
@@ -36,7 +36,7 @@ macro_rules! bit_range {
     };
 }
 
-/// The table rows of a structure that have no Rust field: union members, reserved bits, open-ended arrays.
+/// The table rows of a structure without a Rust field: union members, reserved bits, open-ended arrays.
 macro_rules! row {
     ($name:literal @ $offset:literal, $size:literal) => {
         $crate::abi::Field {
@@ -60,9 +60,9 @@ macro_rules! row {
     };
 }
 
-/// A newtype over an integer whose values are open: any number may arrive, [`constants!`] names the known ones.
-/// With a C name it has a row among the structures (C has it as an `enum` or a `typedef`). `names` lists the tables of
-/// its constants, by whose names `Debug` prints a number: `HvStatus(INVALID_PARAMETER)`.
+/// A newtype over an integer with open values: any number is valid, and [`constants!`] names the known ones. With a C
+/// name it has a row among the structures (C has it as an `enum` or a `typedef`). `names` lists the tables of its
+/// constants, from which `Debug` takes the name of a value: `HvStatus(INVALID_PARAMETER)`.
 macro_rules! open_enum {
     (
         table $TABLE:ident, from $from:literal;
@@ -243,21 +243,21 @@ macro_rules! bits {
                     ($repr::MAX >> ($repr::BITS - width)) << low
                 })+);
 
-                /// The word with these raw bits, reserved ones included.
+                /// Creates the word from raw bits, including reserved ones.
                 #[inline]
                 #[must_use]
                 pub const fn from_bits(bits: $repr) -> Self {
                     Self(bits)
                 }
 
-                /// The raw bits.
+                /// Returns the raw bits.
                 #[inline]
                 #[must_use]
                 pub const fn bits(self) -> $repr {
                     self.0
                 }
 
-                /// The reserved bits that are set: 0 in a word that keeps the rules.
+                /// Returns the reserved bits that are set: 0 in a valid word.
                 #[inline]
                 #[must_use]
                 pub const fn reserved(self) -> $repr {
@@ -303,8 +303,8 @@ macro_rules! bits {
     };
 }
 
-/// Structures shared with the hypervisor: `field: type = offset "c_name",`. `also` adds rows for what C has and the
-/// Rust structure has not as a field: union members, bit fields, open-ended arrays.
+/// Structures shared with the hypervisor: `field: type = offset "c_name",`. `also` adds rows for what C names but is
+/// not a field of the Rust structure: union members, bit fields, open-ended arrays.
 macro_rules! structs {
     (
         table $TABLE:ident, from $from:literal;

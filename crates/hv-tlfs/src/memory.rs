@@ -11,13 +11,13 @@ pub(crate) const TABLES: Tables = Tables {
 constants! {
     table LIMITS, kind "memory", from "Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Most pages of one range: the additional ones and the first.
+    /// Maximum number of pages in one range: the additional ones and the first.
     pub const MAX_RANGE_PAGES: u64 = 2048, "HV_MAX_FLUSH_PAGES";
     /// Large pages of a range are 2 MiB.
     pub const RANGE_PAGE_SIZE_2MB: u64 = 0, "HV_GPA_PAGE_RANGE_PAGE_SIZE_2MB";
     /// Large pages of a range are 1 GiB.
     pub const RANGE_PAGE_SIZE_1GB: u64 = 1, "HV_GPA_PAGE_RANGE_PAGE_SIZE_1GB";
-    /// Most ranges of one [`FLUSH_GUEST_PHYSICAL_ADDRESS_LIST`]: what fits into a page after the header.
+    /// Maximum number of ranges in one [`FLUSH_GUEST_PHYSICAL_ADDRESS_LIST`]: what fits into a page after the header.
     ///
     /// [`FLUSH_GUEST_PHYSICAL_ADDRESS_LIST`]: crate::hypercall::HypercallCode::FLUSH_GUEST_PHYSICAL_ADDRESS_LIST
     pub const MAX_FLUSH_REP_COUNT: usize = (crate::page::SIZE - 16) / 8, "HV_MAX_FLUSH_REP_COUNT";
@@ -34,7 +34,7 @@ bits! {
         page_number / with_page_number: u64 @ 63:12 = "GvaPageNumber";
     }
 
-    /// A range of virtual pages in the extended format, its pages of 4 KiB while `large_page` is clear.
+    /// A range of virtual pages in the extended format; the pages are 4 KiB if `large_page` is clear.
     pub struct GvaRangeExtended(u64) = "HV_GVA_RANGE_EXTENDED" {
         /// Pages after the first.
         additional_pages / with_additional_pages: u16 @ 10:0 = "AdditionalPages";
@@ -56,7 +56,7 @@ bits! {
         large_page_number / with_large_page_number: u64 @ 63:21 = "GvaLargePageNumber";
     }
 
-    /// A range of physical pages of 4 KiB; with `large_page` set bits 63:12 are read as in [`GvaRangeLarge`].
+    /// A range of 4 KiB physical pages; if `large_page` is set, bits 63:12 are as in [`GvaRangeLarge`].
     pub struct GpaRange(u64) = "hv_gpa_page_range" ["HV_GPA_PAGE_RANGE"] {
         /// Pages after the first.
         additional_pages / with_additional_pages: u16 @ 10:0 = "page.additional_pages";
@@ -127,7 +127,7 @@ constants! {
 bits! {
     table TRANSLATE_WORDS, from "TLFS, HV_TRANSLATE_GVA_CONTROL_FLAGS and HV_TRANSLATE_GVA_RESULT; openvmm, vm/hv1/hvdef";
 
-    /// How to translate, ARM64's bits.
+    /// Control flags of a translation, ARM64 bits.
     pub struct TranslateFlags(u64) = "HV_TRANSLATE_GVA_CONTROL_FLAGS" {
         /// Check that it can be read.
         validate_read / with_validate_read: bool @ 0 = "ValidateRead";
@@ -137,25 +137,25 @@ bits! {
         validate_execute / with_validate_execute: bool @ 2 = "ValidateExecute";
         /// Set accessed and dirty bits on the way.
         set_page_table_bits / with_set_page_table_bits: bool @ 4 = "SetPageTableBits";
-        /// Keep the TLB from being flushed until the VP goes on.
+        /// Block TLB flushes until the VP resumes.
         tlb_flush_inhibit / with_tlb_flush_inhibit: bool @ 5 = "TlbFlushInhibit";
-        /// As the kernel would.
+        /// Translate as a privileged access.
         supervisor_access / with_supervisor_access: bool @ 6 = "SupervisorAccess";
-        /// As a user would.
+        /// Translate as an unprivileged access.
         user_access / with_user_access: bool @ 7 = "UserAccess";
-        /// As if PSTATE.PAN were 1.
+        /// Translate as if PSTATE.PAN were 1.
         pan_set / with_pan_set: bool @ 8 = "PanSet";
-        /// As if PSTATE.PAN were 0.
+        /// Translate as if PSTATE.PAN were 0.
         pan_clear / with_pan_clear: bool @ 9 = "PanClear";
         /// Whose VTL.
         input_vtl / with_input_vtl: InputVtl(u8) @ 63:56 = "InputVtl";
     }
 
-    /// What came of a translation.
+    /// Result of a translation.
     pub struct TranslateResult(u64) = "hv_translate_gva_result" ["HV_TRANSLATE_GVA_RESULT"] {
         /// Success, or why not.
         code / with_code: TranslateResultCode(u32) @ 31:0 = "result_code";
-        /// How the page is cached.
+        /// Caching of the page.
         cache_type / with_cache_type: u8 @ 39:32;
         /// It is an overlay page.
         overlay_page / with_overlay_page: bool @ 40;
@@ -203,14 +203,14 @@ constants! {
 open_enum! {
     table CACHE_TYPE, from "TLFS, HV_TRANSLATE_GVA_RESULT";
     names [CACHE];
-    /// How memory is cached.
+    /// Caching of memory.
     pub struct CacheType(u32) = "HV_CACHE_TYPE";
 }
 
 constants! {
     table CACHE, kind "cache-type", from "TLFS, HV_TRANSLATE_GVA_RESULT", impl CacheType;
 
-    /// Not at all.
+    /// Uncached.
     UNCACHED = 0, "HvCacheTypeUncached";
     /// Writes are gathered.
     WRITE_COMBINING = 1, "HvCacheTypeWriteCombining";
@@ -229,11 +229,11 @@ structs! {
     pub struct TranslateInput = "hv_input_translate_virtual_address", size 32 {
         /// Whose VP.
         partition_id: PartitionId = 0,
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8,
         /// Zero.
         reserved: u32 = 12 "padding",
-        /// How.
+        /// Flags.
         control_flags: TranslateFlags = 16,
         /// Number of the virtual page.
         gva_page: u64 = 24,
@@ -242,7 +242,7 @@ structs! {
     /// Output of [`TRANSLATE_VIRTUAL_ADDRESS`](crate::hypercall::HypercallCode::TRANSLATE_VIRTUAL_ADDRESS), and on ARM64
     /// of its extended form too.
     pub struct TranslateOutput = "hv_output_translate_virtual_address", size 16 {
-        /// What came of it.
+        /// Result.
         result: TranslateResult = 0 "translation_result",
         /// Number of the physical page, on success.
         gpa_page: u64 = 8,
@@ -261,7 +261,7 @@ structs! {
 
     /// Input of [`MMIO_READ`](crate::hypercall::HypercallCode::MMIO_READ).
     pub struct MmioReadInput = "hv_mmio_read_input" ["HV_INPUT_MEMORY_MAPPED_IO_READ"], size 16 {
-        /// Where.
+        /// The address.
         gpa: u64 = 0,
         /// Bytes.
         length: u32 = 8 "size",
@@ -271,19 +271,19 @@ structs! {
 
     /// Output of [`MMIO_READ`](crate::hypercall::HypercallCode::MMIO_READ).
     pub struct MmioReadOutput = "hv_mmio_read_output" ["HV_OUTPUT_MEMORY_MAPPED_IO_READ"], size 64 {
-        /// What was read.
+        /// The data read.
         data: [u8; 64] = 0,
     }
 
     /// Input of [`MMIO_WRITE`](crate::hypercall::HypercallCode::MMIO_WRITE); no output.
     pub struct MmioWriteInput = "hv_mmio_write_input" ["HV_INPUT_MEMORY_MAPPED_IO_WRITE"], size 80 {
-        /// Where.
+        /// The address.
         gpa: u64 = 0,
         /// Bytes.
         length: u32 = 8 "size",
         /// Zero.
         reserved: u32 = 12,
-        /// What to write.
+        /// The data to write.
         data: [u8; 64] = 16,
     }
 }

@@ -1,9 +1,9 @@
-//! What the 2018 patch defined and the ABI of today has not.
+//! Definitions of the 2018 patch that the current ABI does not have.
 //!
-//! The patch *arm64: hyperv: Add core Hyper-V include files* (2018) was written before the ARM64 interface was published.
-//! Most of its names live on, under the same or other names, and are with their subjects; each is an alias there. This
-//! module has the rest, so that every name of the patch can be found: numbers that are x64's, numbers that were hard-coded,
-//! structures that have changed. **Nothing here should be used in new code.**
+//! The patch *arm64: hyperv: Add core Hyper-V include files* (2018) was written before the ARM64 interface was
+//! published. Most of its definitions live on, under the same or other names, in the modules of their subjects, with
+//! the patch's names as aliases. This module has the rest, so every name of the patch can be found: x64 numbers,
+//! hard-coded numbers, structures that have changed. **Do not use anything here in new code.**
 
 use crate::abi::{Function, Tables};
 
@@ -31,9 +31,9 @@ constants! {
 constants! {
     table INTERRUPTS, kind "interrupt", from "2018 patch, arch/arm64/include/asm/mshyperv.h";
 
-    /// The INTID that the patch took for VMBus. Since 2020 ACPI or the device tree says it (18 by convention).
+    /// The INTID that the patch used for VMBus. Since 2020 it comes from ACPI or the device tree (18 by convention).
     pub const VMBUS_INTID: u32 = 16, "HYPERVISOR_CALLBACK_VECTOR";
-    /// The INTID that the patch took for synthetic timer 0. Today's Linux uses the architectural timer.
+    /// The INTID that the patch used for synthetic timer 0. Current Linux uses the architectural timer.
     pub const STIMER0_INTID: u32 = 17, "HV_STIMER0_IRQNR"
         ["hv_enable_stimer0_percpu_irq", "hv_disable_stimer0_percpu_irq"];
 }
@@ -57,8 +57,8 @@ structs! {
         "as_uint64" @ 0, 8;
     }
 
-    /// What the patch's kernel kept of its discovery. Never shared with the hypervisor; Linux's structure of this name has
-    /// grown since (48 bytes in 6.12), and its fields have moved.
+    /// What the patch's kernel kept from discovery. Never shared with the hypervisor; Linux's structure of this name
+    /// has grown since (48 bytes in 6.12), and its fields have moved.
     pub struct MsHypervInfo = "ms_hyperv_info", size 20 {
         /// Dword A of the features.
         features: u32 = 0,
@@ -66,14 +66,14 @@ structs! {
         misc_features: u32 = 4,
         /// The hints.
         hints: u32 = 8,
-        /// Most virtual processors.
+        /// Maximum number of virtual processors.
         max_vp_index: u32 = 12,
-        /// Most logical processors.
+        /// Maximum number of logical processors.
         max_lp_index: u32 = 16,
     }
 }
 
-/// The patch's functions, function-like macros and header guards: what has become of each.
+/// The patch's functions, function-like macros and header guards, and what became of each.
 pub(crate) const FUNCTIONS: &[Function] = &[
     Function {
         name: "HV_STIMER_SINT",

@@ -1,4 +1,4 @@
-//! Ports and connections, and the calls that reach a VP without one.
+//! Ports and connections, and the calls that reach a VP without a port.
 
 use crate::abi::Tables;
 use crate::synic::Message;
@@ -23,7 +23,7 @@ constants! {
 open_enum! {
     table TYPE, from "TLFS, HV_PORT_TYPE; mshv-bindings";
     names [TYPES];
-    /// What a port takes.
+    /// Type of a port.
     pub struct PortType(u32) = "hv_port_type" ["HV_PORT_TYPE"];
 }
 
@@ -60,24 +60,24 @@ constants! {
 structs! {
     table INFO, from "TLFS, HV_PORT_INFO and HV_CONNECTION_INFO; mshv-bindings";
 
-    /// What a port is, when it is created. The meaning of the words depends on the type; the TLFS's offsets of a
+    /// Description of a port to be created. The meaning of the words depends on the type; the TLFS's offsets of a
     /// doorbell's fields (8, 9 and 13) contradict the types that it gives them, which make 8, 12 and 16.
     pub struct PortInfo = "hv_port_info" ["HV_PORT_INFO"], size 24 {
-        /// What it takes.
+        /// Type of the port.
         port_type: PortType = 0,
         /// Zero.
         reserved: u32 = 4 "padding",
-        /// Which source gets it.
+        /// Target source.
         target_sint: u32 = 8 "doorbell_port_info.target_sint",
-        /// Which VP.
+        /// The VP.
         target_vp: VpIndex = 12 "doorbell_port_info.target_vp",
         /// Zero for a doorbell; for events the base flag number (2 bytes) and the flag count (2 bytes).
         rest: u64 = 16 "doorbell_port_info.rsvdz",
     }
 
-    /// What a connection is, when it is made to a doorbell.
+    /// Description of a connection to a doorbell port.
     pub struct ConnectionInfo = "hv_connection_info" ["HV_CONNECTION_INFO"], size 32 {
-        /// What the port takes.
+        /// Type of the port.
         port_type: PortType = 0,
         /// Zero.
         reserved: u32 = 4 "padding",
@@ -85,7 +85,7 @@ structs! {
         gpa: u64 = 8 "doorbell_connection_info.gpa",
         /// The value that rings.
         trigger_value: u64 = 16 "doorbell_connection_info.trigger_value",
-        /// Which writes ring: the `DOORBELL_` flags.
+        /// Writes that ring the doorbell: `DOORBELL_` flags.
         flags: u64 = 24 "doorbell_connection_info.flags",
     }
 }
@@ -97,15 +97,15 @@ structs! {
     /// controls, without a port. The TLFS gives the message 240 bytes at offset 16 and names the constant of 256;
     /// shipping code has the source at 16 and the message after it at 20, which no 8-byte alignment allows.
     pub struct PostMessageDirectInput = "hv_input_post_message_direct", size 280 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0,
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8,
-        /// Which VTL.
+        /// The VTL.
         vtl: u8 = 12,
         /// Zero.
         reserved1: [u8; 3] = 13 "padding0",
-        /// Which source.
+        /// The source.
         sint: u8 = 16 "sint_index",
         /// Zero.
         reserved2: [u8; 3] = 17 "padding1",
@@ -117,15 +117,15 @@ structs! {
 
     /// Input of [`SIGNAL_EVENT_DIRECT`](crate::hypercall::HypercallCode::SIGNAL_EVENT_DIRECT).
     pub struct SignalEventDirectInput = "hv_input_signal_event_direct", size 16 {
-        /// Which partition.
+        /// The partition.
         target_partition: PartitionId = 0,
-        /// Which VP.
+        /// The VP.
         target_vp: VpIndex = 8,
-        /// Which VTL.
+        /// The VTL.
         target_vtl: u8 = 12,
-        /// Which source.
+        /// The source.
         target_sint: u8 = 13,
-        /// Which flag.
+        /// The flag.
         flag_number: u16 = 14,
     }
 
@@ -141,15 +141,15 @@ structs! {
 structs! {
     table NOTIFICATION, from "Linux 7.2, include/hyperv/hvgdk_mini.h";
 
-    /// Payload of a message that tells of a source set to intercept.
+    /// Payload of a message that reports an event of an intercepted source.
     pub struct NotificationPayload = "hv_notification_message_payload", size 4 {
-        /// Which source.
+        /// The source.
         sint_index: u32 = 0,
     }
 }
 
 impl PostMessageDirectInput {
-    /// The message.
+    /// Returns the message.
     #[must_use]
     pub fn message(&self) -> Message {
         zerocopy::transmute!(self.message)

@@ -1,5 +1,4 @@
-//! PSCI: function ids and results. Not part of the TLFS, but each side of a partition
-//! that starts VPs needs them.
+//! PSCI: function ids and results. Not part of the TLFS, but needed on both sides of a partition that starts VPs.
 //!
 //! Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs", "Return error codes" and "AFFINITY_INFO".
 
@@ -32,7 +31,7 @@ pub const SMC64: u32 = 0x4000_0000;
 
 /// Success.
 pub const SUCCESS: u64 = 0;
-/// A parameter is wrong.
+/// Invalid parameter.
 pub const INVALID_PARAMETERS: u64 = -2i64 as u64;
 /// The CPU is on.
 pub const ALREADY_ON: u64 = -4i64 as u64;

@@ -1,15 +1,15 @@
-//! What is asked of a guest, and where it says so: the rules of the strict mode.
+//! The rules of the strict mode: what the interface requires of a guest, and where it says so.
 //!
-//! Only the rules are here. hv-host's strict mode finds out who breaks them.
+//! Only the rules are here. The strict mode of hv-host detects violations.
 
 use core::fmt;
 
-/// How bad it is to break a rule.
+/// Severity of a rule violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Allowed, and not what a careful guest does.
+    /// Allowed, but not what a careful guest does.
     Note,
-    /// Works here and need not work elsewhere, or hides an error.
+    /// Works here but may fail elsewhere, or hides an error.
     Warning,
     /// Against the interface's rules.
     Error,
@@ -25,23 +25,23 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Something that is asked of a guest.
+/// A requirement on a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Name of the rule, for people and for scripts. It does not change.
+    /// Name of the rule, for people and scripts. It does not change.
     pub id: &'static str,
-    /// How bad it is to break it.
+    /// Severity of a violation.
     pub severity: Severity,
-    /// What is asked.
+    /// The requirement.
     pub asks: &'static str,
-    /// Where it says so: document and section.
+    /// Source of the rule: document and section.
     pub source: &'static str,
-    /// What the value of a finding is.
+    /// Meaning of a finding's value.
     pub value: &'static str,
 }
 
 impl Rule {
-    /// The rule's place in [`RULES`].
+    /// Returns the index of the rule in [`RULES`].
     #[must_use]
     pub fn number(&self) -> usize {
         RULES.iter().position(|rule| core::ptr::eq(*rule, self)).unwrap_or(RULES.len())
@@ -66,7 +66,7 @@ rules! {
     CALL_RESERVED = "call-reserved-bits", Error, "control word":
         "Reserved bits of the hypercall input value are zero." ("TLFS, Hypercall Interface, Hypercall Inputs");
     CALL_NESTED = "call-nested", Error, "control word":
-        "The nested bit is for guests of a nested hypervisor." ("TLFS, Hypercall Interface, Hypercall Inputs");
+        "Only guests of a nested hypervisor set the nested bit." ("TLFS, Hypercall Interface, Hypercall Inputs");
     CALL_REPS = "call-reps", Error, "control word":
         "The rep count is zero for a simple call, and greater than the start index for a rep call."
         ("TLFS, Hypercall Interface, Common Hypercall Status Codes");
@@ -104,12 +104,12 @@ rules! {
     CALL_VP = "call-vp", Error, "control word":
         "VP indices are those of existing VPs." ("TLFS, HV_VP_INDEX");
     IMMEDIATE = "immediate", Error, "immediate":
-        "hvc and smc have an immediate with a meaning." ("TLFS, Hypercall Interface");
+        "The immediate of hvc and smc is a defined one." ("TLFS, Hypercall Interface");
     FUNCTION = "smccc-function", Warning, "function":
         "Call only functions of the vendor's range that exist." ("Arm SMCCC, Function Identifiers");
 
     REGISTER_MSR = "register-x86-msr", Error, "register":
-        "Registers have names; an x86 MSR number is none." ("TLFS, HV_REGISTER_NAME");
+        "Registers are selected by register name; an x86 MSR number is not one." ("TLFS, HV_REGISTER_NAME");
     REGISTER_UNKNOWN = "register-unknown", Error, "register":
         "Use only registers that exist." ("TLFS, HV_REGISTER_NAME");
     REGISTER_READ_ONLY = "register-read-only", Error, "register":
@@ -124,7 +124,7 @@ rules! {
     REGISTER_VALUE = "register-value", Error, "register":
         "Register values and the reserved fields around them are valid." ("TLFS, HvCallSetVpRegisters");
     REGISTER_POLLED = "register-polled", Note, "register":
-        "What does not change is read once." ("TLFS, Virtual Processors, Virtual Processor Indices");
+        "Values that do not change are read once." ("TLFS, Virtual Processors, Virtual Processor Indices");
 
     ID_SECONDARY = "guest-id-vp", Warning, "guest OS id":
         "The guest OS id is written on the boot processor."
@@ -135,20 +135,20 @@ rules! {
     ID_CHANGED = "guest-id-changed", Warning, "guest OS id":
         "The guest OS id is not replaced by another." ("TLFS, Hypercall Interface, Reporting the Guest OS Identity");
     ID_CLEARED = "guest-id-cleared", Warning, "VP whose SynIC is on":
-        "Before the guest OS id is cleared, for a hand-over, every SynIC is off."
+        "Every SynIC is off before the guest OS id is cleared for a hand-over."
         ("TLFS, Inter-Partition Communication, SynIC Registers; Linux, commits of 2019 and 2024");
 
     SCONTROL_RESERVED = "scontrol-reserved", Warning, "register value":
         "Reserved bits of SCONTROL are preserved." ("TLFS, Inter-Partition Communication, SCONTROL Register");
     SCONTROL_PAGES = "scontrol-without-pages", Warning, "register value":
-        "The SynIC is enabled when its pages are." ("TLFS, Inter-Partition Communication, SynIC Messages");
+        "The SynIC is enabled once its pages are." ("TLFS, Inter-Partition Communication, SynIC Messages");
     PAGE_RESERVED = "page-reserved", Warning, "register value":
         "Reserved bits of a page register are preserved." ("TLFS, Inter-Partition Communication, SIMP Register");
     PAGE_OUTSIDE = "page-outside-memory", Error, "register value":
-        "A page given to the hypervisor lies in guest memory."
+        "A page shared with the hypervisor lies in guest memory."
         ("TLFS, Inter-Partition Communication, SIMP Register");
     PAGE_UNITS = "page-units", Error, "register value":
-        "Page numbers count 4096-byte pages whatever the guest's page size is."
+        "Page numbers count 4096-byte pages, whatever the guest's page size."
         ("TLFS, HV_GPA_PAGE_NUMBER; Linux, commits of 2020 and 2022");
     PAGE_SHARED = "page-shared", Error, "register value":
         "Each VP's message and event flags pages are pages of their own."
@@ -157,7 +157,7 @@ rules! {
         "A page is not moved while the SynIC is enabled."
         ("TLFS, Inter-Partition Communication, SynIC Registers");
     PAGE_OFF = "page-off-with-messages", Warning, "messages that wait":
-        "The message page is switched off when no message waits."
+        "The message page is switched off when no message is waiting."
         ("TLFS, Inter-Partition Communication, Reliability and Sequencing of Guest Message Buffers");
     SINT_VECTOR = "sint-vector", Error, "register value":
         "The vector of an unmasked SINT is 16 to 255." ("TLFS, Inter-Partition Communication, SINTx Registers");
@@ -172,19 +172,19 @@ rules! {
     EOM_MISSING = "eom-missing", Error, "messages so far":
         "End of message is written if the message-pending flag was set." ("TLFS, HV_MESSAGE");
     OFFLINE_SYNIC = "offline-with-synic", Note, "SCONTROL":
-        "A VP that goes off masks its SINTs and disables its SynIC."
+        "A VP that goes offline masks its SINTs and disables its SynIC."
         ("Linux, drivers/hv, CPU hotplug and kexec clean-up");
 
     POST_TYPE = "post-type", Error, "message type":
         "A posted message's type is not zero and has bit 31 clear." ("TLFS, HvCallPostMessage");
     POST_FORM = "post-form", Error, "connection":
-        "A posted message has 240 bytes of payload at most, and zero in the reserved field."
+        "A posted message has at most 240 bytes of payload, and zero in the reserved field."
         ("TLFS, HvCallPostMessage");
     CONNECTION = "connection", Error, "connection":
-        "Messages and events go to connections that exist and are of their kind."
+        "Messages and events go to connections that exist and are of the right type."
         ("TLFS, Inter-Partition Communication, Ports and Connections");
     TARGET_OFF = "target-synic-off", Error, "connection":
-        "A VP that is to get messages or events has its SynIC, pages and SINT set up; all VPs, not the boot VP alone."
+        "A VP that receives messages or events has its SynIC, pages and SINT set up; all VPs, not the boot VP alone."
         ("TLFS, Inter-Partition Communication, Event Flag Delivery; FreeBSD D40279");
     BUFFERS = "post-buffers", Note, "connection":
         "Messages are taken faster than they are posted."
@@ -196,7 +196,7 @@ rules! {
         "An IPI's vector is 0x10 to 0xff, its VTL the caller's and its padding zero."
         ("TLFS, HvCallSendSyntheticClusterIpi");
     FLUSH = "flush-flags", Error, "control word":
-        "Reserved flags of a flush are zero, and a list is not for non-global mappings only."
+        "Reserved flags of a flush are zero, and a list flush does not ask for non-global mappings only."
         ("TLFS, HvCallFlushVirtualAddressSpace and HvCallFlushVirtualAddressList");
     START_VP = "start-vp", Error, "status":
         "A VP is started when it is off, in VTL 0, at an instruction." ("TLFS, HvCallStartVirtualProcessor");
@@ -209,7 +209,7 @@ rules! {
         "Reserved bits of a timer's configuration are zero."
         ("TLFS, Timers, Synthetic Timer Configuration Register");
     TIMER_VECTOR = "timer-vector", Error, "register value":
-        "Direct timers are used if they are announced, with a vector from 16 on."
+        "Direct timers are used only if announced, with a vector of at least 16."
         ("TLFS, Timers, Direct Synthetic Timers");
     TIMER_LIVE = "timer-live", Warning, "register value":
         "A timer is disabled before its properties change."
@@ -234,13 +234,13 @@ rules! {
     CRASH_EMPTY = "crash-empty", Warning, "length":
         "A crash message is announced if there is one." ("Linux, commit of 2025 to drivers/hv");
     CRASH_LONG = "crash-long", Error, "length":
-        "A crash message has 4096 bytes at most." ("TLFS, Partitions, Invoking Guest Crash Capabilities");
+        "A crash message has at most 4096 bytes." ("TLFS, Partitions, Invoking Guest Crash Capabilities");
     CRASH_ADDRESS = "crash-address", Error, "address":
         "A crash message lies in guest memory, by its guest physical address."
         ("TLFS, Partitions, Invoking Guest Crash Capabilities");
 
     VMBUS_MESSAGE = "vmbus-message", Error, "message type":
-        "VMBus messages are of a kind that guests send, and whole." ("Linux, include/linux/hyperv.h");
+        "VMBus messages are of a type that guests send, and complete." ("Linux, include/linux/hyperv.h");
     VMBUS_ORDER = "vmbus-order", Error, "message type":
         "A guest connects first, and asks for offers once." ("Linux, drivers/hv/connection.c");
     VMBUS_CONTACT = "vmbus-contact", Error, "message type":
@@ -251,7 +251,7 @@ rules! {
     VMBUS_CHANNEL = "vmbus-channel", Error, "message type":
         "Requests name a channel that was offered, and fit its state." ("Linux, drivers/hv/channel.c");
     VMBUS_GPADL = "vmbus-gpadl", Error, "message type":
-        "Page lists are whole, of 4096-byte page numbers, and named once."
+        "Page lists are complete, count 4096-byte pages, and name each page once."
         ("Linux, drivers/hv/channel.c; commits of 2020 and 2024");
     VMBUS_RING = "vmbus-ring", Error, "message type":
         "Both rings lie in one page list and have a page of data." ("Linux, drivers/hv/ring_buffer.c");

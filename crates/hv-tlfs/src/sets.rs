@@ -1,4 +1,4 @@
-//! Sets of virtual processors, as hypercalls with a variable header take them.
+//! Sets of virtual processors, as in the variable header of hypercalls.
 
 use crate::abi::Tables;
 
@@ -33,7 +33,7 @@ constants! {
 constants! {
     table LIMITS, kind "set", from "TLFS, HV_VP_SET; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Most banks a set can have: bits of the bank mask.
+    /// Maximum number of banks in a set: the bits of the bank mask.
     pub const MAX_SPARSE_BANKS: usize = 64, "HV_MAX_SPARSE_VCPU_BANKS";
     /// VPs of a bank.
     pub const VPS_PER_BANK: usize = 64, "HV_VCPUS_PER_SPARSE_BANK";
@@ -42,12 +42,12 @@ constants! {
 structs! {
     table SETS, from "TLFS, HV_VP_SET; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// The fixed part of a VP set. One `u64` follows for each bit set in the bank mask, lowest bank first: those are
-    /// the variable header that the hypercall input value counts.
+    /// The fixed part of a VP set. One `u64` follows for each bit set in the bank mask, lowest bank first; together
+    /// they are the variable header whose size the hypercall input value gives.
     pub struct VpSetHeader = "hv_vpset" ["HV_VP_SET"], size 16 {
         /// A [`GenericSetFormat`], 64 bits wide.
         format: u64 = 0,
-        /// Which banks of 64 VPs follow.
+        /// Mask of the banks of 64 VPs that follow.
         valid_bank_mask: u64 = 8,
     }
     also {
@@ -59,14 +59,14 @@ impl VpSetHeader {
     /// Every VP.
     pub const ALL: Self = Self { format: GenericSetFormat::ALL.0 as u64, valid_bank_mask: 0 };
 
-    /// A sparse set of these banks.
+    /// Creates the header of a sparse set with these banks.
     #[must_use]
     pub const fn sparse(valid_bank_mask: u64) -> Self {
         Self { format: GenericSetFormat::SPARSE_4K.0 as u64, valid_bank_mask }
     }
 }
 
-/// Bank and bit of a VP in a sparse set; `None` for an index that no set can hold.
+/// Returns the bank and bit of a VP in a sparse set; `None` for an index that no set can hold.
 #[must_use]
 pub const fn bank_and_bit(vp_index: u32) -> Option<(u32, u32)> {
     if vp_index < (MAX_SPARSE_BANKS * VPS_PER_BANK) as u32 {

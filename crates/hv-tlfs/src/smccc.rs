@@ -1,4 +1,4 @@
-//! How a hypercall leaves the guest: the immediate of `hvc`, the SMCCC function ids, the vendor's UID.
+//! Hypercall conduits: the immediate of `hvc`, the SMCCC function ids, the vendor's UID.
 
 use crate::abi::Tables;
 
@@ -7,12 +7,12 @@ pub(crate) const TABLES: Tables = Tables { constants: &[FUNCTIONS, UID, IMMEDIAT
 constants! {
     table FUNCTIONS, kind "smccc", from "TLFS, Hypercall Interface; Arm SMCCC (DEN0028), Function Identifiers; Linux 6.12, arch/arm64/include/asm/mshyperv.h";
 
-    /// X0 of a hypercall by `hvc #0`: a fast 64-bit vendor-specific hypervisor service call, function 1.
-    /// The input value is in X1, the two addresses (or the fast input) in X2 and on, the result in X0.
+    /// X0 of a hypercall through `hvc #0`: a fast 64-bit vendor-specific hypervisor service call, function 1. The input
+    /// value is in X1, the two addresses (or the fast input) in X2 and on, the result in X0.
     pub const HYPERCALL: u32 = 0x4600_0001, "HV_FUNC_ID" ["HV_SMCCC_HYPERCALL"];
     /// The function number within [`HYPERCALL`].
     pub const HYPERCALL_NUMBER: u32 = 1, "HV_SMCCC_FUNC_NUMBER";
-    /// X0 of the call that asks who the hypervisor is; the answer is [`VENDOR_UID`] in W0 to W3.
+    /// X0 of the call that queries the vendor UID; the answer is [`VENDOR_UID`] in W0 to W3.
     ///
     /// The TLFS page Feature Discovery prints 0xC600FF0, which is neither form of the number: the 32-bit form is this
     /// one, which Linux uses.
@@ -20,7 +20,7 @@ constants! {
         ["VENDOR_HYP_FUNCTION_CODE_UID"];
     /// The 64-bit form of [`VENDOR_HYP_UID`]. openvmm answers it too.
     pub const VENDOR_HYP_UID_64: u32 = 0xC600_FF01, "HV_SMC64_VENDOR_HYP_UID";
-    /// What an SMCCC call returns in X0 when nobody implements the function: -1, as 64 bits.
+    /// X0 returned by an SMCCC call for an unimplemented function: -1, as 64 bits.
     pub const NOT_SUPPORTED: u64 = u64::MAX, "SMCCC_RET_NOT_SUPPORTED";
 }
 
@@ -56,13 +56,13 @@ constants! {
     /// `hvc #0`: the SMCCC conduit. X0 is the function id, X1 the input value; fast input in X2 to X17, fast output
     /// after it in 16-byte pairs (one register read by a fast Get comes back in X6 and X7).
     pub const HVC_SMCCC: u16 = 0, "HV_HVC_SMCCC" ["hv_do_hypercall"];
-    /// `hvc #1`: the convention of 2018, which UEFI firmware still uses. X0 is the input value, X1 and X2 the
-    /// addresses; fast input in X1 to X16, and the last registers return fast output (one register: X15 and X16).
+    /// `hvc #1`: the 2018 convention, still used by UEFI firmware. X0 is the input value, X1 and X2 the addresses; fast
+    /// input in X1 to X16, and the last registers hold the fast output (one register: X15 and X16).
     pub const HVC_HYPERCALL: u16 = 1, "HV_HVC_HYPERCALL" ["hv_do_hvc", "hv_do_hvc_fast_get"];
     /// `hvc #2`: call into the next higher VTL.
     pub const HVC_VTL_CALL: u16 = 2, "HV_HVC_VTL_CALL";
     /// `hvc #3`: return from it.
     pub const HVC_VTL_RETURN: u16 = 3, "HV_HVC_VTL_RETURN";
-    /// `hvc #4`: start of a VP in openvmm's minimal runtime; no part of the TLFS.
+    /// `hvc #4`: VP start in openvmm's minimal runtime; not part of the TLFS.
     pub const HVC_VP_LAUNCH: u16 = 4, "HV_HVC_VP_LAUNCH";
 }

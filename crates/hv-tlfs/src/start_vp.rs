@@ -8,8 +8,8 @@ pub(crate) const TABLES: Tables = Tables { constants: &[], structs: &[START] };
 structs! {
     table START, from "TLFS, HvCallStartVirtualProcessor and HV_INITIAL_VP_CONTEXT";
 
-    /// Registers of a VP at its start, ARM64 layout. Not enough for compiled code, which wants at least CPACR_EL1 set
-    /// up first.
+    /// Initial registers of a VP, ARM64 layout. Not enough for compiled code, which needs at least CPACR_EL1 set up
+    /// first.
     pub struct InitialVpContext = "HV_INITIAL_VP_CONTEXT", size 72 {
         /// First instruction.
         pc: u64 = 0,
@@ -35,9 +35,9 @@ structs! {
     pub struct StartVpInput = "HV_INPUT_START_VIRTUAL_PROCESSOR", size 88 {
         /// Whose VP it is.
         partition_id: PartitionId = 0,
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8,
-        /// In which VTL it starts.
+        /// VTL in which it starts.
         target_vtl: u8 = 12,
         /// Zero.
         reserved: [u8; 3] = 13 "mbz",

@@ -10,7 +10,7 @@ pub(crate) const TABLES: Tables = Tables { constants: &[STATUS], structs: &[STAT
 open_enum! {
     table STATUS_TYPE, from "TLFS, HV_STATUS";
     names [STATUS];
-    /// The status of a hypercall: success, or one of many errors.
+    /// The status of a hypercall: success, or an error.
     ///
     /// ```
     /// use hv_tlfs::status::HvStatus;
@@ -148,7 +148,7 @@ constants! {
 }
 
 impl HvStatus {
-    /// The status as a result.
+    /// Converts the status to a `Result`.
     ///
     /// # Errors
     ///
@@ -162,12 +162,12 @@ impl HvStatus {
     }
 }
 
-/// A status that is not success. Displayed as the doc text of its [`HvStatus`] constant.
+/// A status other than success. `Display` prints the documentation of its [`HvStatus`] constant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HvError(pub NonZeroU16);
 
 impl HvError {
-    /// The status that it is.
+    /// Returns the status.
     #[inline]
     #[must_use]
     pub const fn status(self) -> HvStatus {

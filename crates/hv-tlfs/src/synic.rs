@@ -17,7 +17,7 @@ constants! {
     pub const SINT_COUNT: usize = 16, "HV_SYNIC_SINT_COUNT";
     /// The version that [`SVERSION`](crate::register::RegisterName::SVERSION) reads as.
     pub const VERSION_1: u64 = 1, "HV_SYNIC_VERSION_1";
-    /// Lowest vector that a source may have; the highest is 255.
+    /// Lowest vector of a source; the highest is 255.
     pub const FIRST_VALID_VECTOR: u8 = 16, "HV_SYNIC_FIRST_VALID_VECTOR";
     /// Bytes of a message slot.
     pub const MESSAGE_SIZE: usize = 256, "HV_MESSAGE_SIZE";
@@ -60,7 +60,7 @@ bits! {
 
     /// SynIC control. Zero at reset.
     pub struct SynicControl(u64) = "hv_synic_scontrol" ["HV_SYNIC_SCONTROL"] {
-        /// The VP takes messages and events. Disabled, its message queues wait.
+        /// The VP takes messages and events. While it is clear, messages stay queued.
         enable / with_enable: bool @ 0;
     }
     also {
@@ -68,11 +68,11 @@ bits! {
         "reserved" @ 0, 8, bits 63:1;
     }
 
-    /// Where the message page is. Zero at reset.
+    /// Location of the message page. Zero at reset.
     pub struct Simp(u64) = "hv_synic_simp" ["HV_SYNIC_SIMP"] {
         /// The page is in use.
         enabled / with_enabled: bool @ 0 = "simp_enabled";
-        /// Number of the 4096-byte page, also where the guest's page is larger.
+        /// Number of a 4096-byte page, even if the guest's page is larger.
         page_number / with_page_number: u64 @ 63:12 = "base_simp_gpa";
     }
     also {
@@ -80,11 +80,11 @@ bits! {
         "preserved" @ 0, 8, bits 11:1;
     }
 
-    /// Where the event flags page is. Zero at reset.
+    /// Location of the event flags page. Zero at reset.
     pub struct Siefp(u64) = "hv_synic_siefp" ["HV_SYNIC_SIEFP"] {
         /// The page is in use.
         enabled / with_enabled: bool @ 0 = "siefp_enabled";
-        /// Number of the 4096-byte page, also where the guest's page is larger.
+        /// Number of a 4096-byte page, even if the guest's page is larger.
         page_number / with_page_number: u64 @ 63:12 = "base_siefp_gpa";
     }
     also {
@@ -102,11 +102,11 @@ bits! {
     pub struct Sint(u64) = "hv_synic_sint" ["HV_SYNIC_SINT"] {
         /// The interrupt: 16 to 255. On ARM64 an INTID, of a PPI for VMBus.
         vector / with_vector: u8 @ 7:0;
-        /// Raises no interrupt. A message comes into its slot all the same, and the guest may poll for it; an event is
-        /// refused with [`HvStatus::INVALID_SYNIC_STATE`](crate::status::HvStatus::INVALID_SYNIC_STATE) (TLFS,
+        /// Raises no interrupt. A message is still written to its slot, and the guest may poll for it; an event is
+        /// rejected with [`HvStatus::INVALID_SYNIC_STATE`](crate::status::HvStatus::INVALID_SYNIC_STATE) (TLFS,
         /// "Inter-Partition Communication", "SynIC Messages" and "Event Flag Delivery").
         masked / with_masked: bool @ 16;
-        /// The hypervisor ends the interrupt by itself. ARM64 guests never use it.
+        /// The hypervisor ends the interrupt itself. ARM64 guests never use it.
         auto_eoi / with_auto_eoi: bool @ 17;
         /// Takes messages and events without raising an interrupt.
         polling / with_polling: bool @ 18;
@@ -172,7 +172,7 @@ constants! {
     ASYNC_CALL_COMPLETION = 0x8000_0070, "HVMSG_ASYNC_CALL_COMPLETION" ["HvMessageTypeAsyncCallCompletion"];
     /// The partition's memory pool is too small.
     INSUFFICIENT_MEMORY = 0x8000_0071, "HvMessageInsufficientMemory";
-    /// VPs have work, as a bit set. For the root scheduler.
+    /// VPs have work, given as a bitmap. For the root scheduler.
     SCHEDULER_VP_SIGNAL_BITSET = 0x8000_0100, "HVMSG_SCHEDULER_VP_SIGNAL_BITSET"
         ["HvMessageTypeSchedulerVpSignalBitset"];
     /// VPs have work, as pairs. For the root scheduler.
@@ -184,7 +184,7 @@ constants! {
 }
 
 impl MessageType {
-    /// True of a type that only the hypervisor may use.
+    /// Returns true for a type that only the hypervisor may use.
     #[doc(alias = "HV_MESSAGE_TYPE_HYPERVISOR_MASK")]
     #[must_use]
     pub const fn is_hypervisor(self) -> bool {
@@ -197,7 +197,7 @@ bits! {
 
     /// Flags of a message.
     pub struct MessageFlags(u8) = "hv_message_flags" ["HV_MESSAGE_FLAGS"] {
-        /// More messages wait: after emptying the slot write [`EOM`](crate::register::RegisterName::EOM). The
+        /// More messages are waiting: after emptying the slot, write [`EOM`](crate::register::RegisterName::EOM). The
         /// hypervisor may set it at any time until the slot is empty.
         message_pending / with_message_pending: bool @ 0 = "msg_pending";
     }
@@ -240,11 +240,11 @@ structs! {
         message_type: MessageType = 0,
         /// Bytes of the payload, at most 240.
         payload_size: u8 = 4,
-        /// Whether more wait.
+        /// Flags.
         flags: MessageFlags = 5 "message_flags",
         /// Zero.
         reserved: [u8; 2] = 6,
-        /// The [`PortId`] of a posted message, the partition of an intercept, 0 from a timer.
+        /// The [`PortId`] of a posted message, the partition of an intercept, 0 for a timer message.
         sender: u64 = 8,
     }
     also {
@@ -255,14 +255,14 @@ structs! {
     pub struct Message = "hv_message" ["HV_MESSAGE"], size 256 {
         /// The head.
         header: MessageHeader = 0,
-        /// The payload, of which the head says how much counts.
+        /// The payload; the header gives its valid length.
         payload: [u8; 240] = 16 "u.payload",
     }
     also {
         "u" @ 16, 240;
     }
 
-    /// The message page: one slot per source. It has to lie at a multiple of 4096
+    /// The message page: one slot per source. It must be aligned to 4096 bytes
     /// ([`PageAligned`](crate::page::PageAligned)).
     pub struct MessagePage = "hv_message_page" ["HV_MESSAGE_PAGE"], size 4096 {
         /// The slot of each source.
@@ -271,7 +271,7 @@ structs! {
 
     /// Payload of [`MessageType::TIMER_EXPIRED`].
     pub struct TimerMessagePayload = "hv_timer_message_payload" ["HV_TIMER_MESSAGE_PAYLOAD"], size 24 {
-        /// Which timer of the VP: 0 to 3.
+        /// Timer of the VP: 0 to 3.
         timer_index: u32 = 0,
         /// Zero.
         reserved: u32 = 4,
@@ -291,7 +291,7 @@ structs! {
         flags: [u64; 32] = 0,
     }
 
-    /// The event flags page. It has to lie at a multiple of 4096 ([`PageAligned`](crate::page::PageAligned)).
+    /// The event flags page. It must be aligned to 4096 bytes ([`PageAligned`](crate::page::PageAligned)).
     pub struct EventFlagsPage = "hv_synic_event_flags_page" ["HV_SYNIC_EVENT_FLAGS_PAGE"], size 4096 {
         /// The flags of each source.
         sint: [EventFlags; 16] = 0 "event_flags",
@@ -320,7 +320,7 @@ structs! {
     pub struct SignalEventInput = "hv_input_signal_event" ["HV_INPUT_SIGNAL_EVENT"], size 8 {
         /// To which connection.
         connection_id: ConnectionId = 0 "connectionid",
-        /// Which flag, counted from the port's base flag.
+        /// Flag number, counted from the port's base flag.
         flag_number: u16 = 4,
         /// Zero.
         reserved: u16 = 6 "rsvdz",

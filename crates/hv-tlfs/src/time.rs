@@ -1,4 +1,4 @@
-//! Reference time: the partition's clock, by register and by the reference TSC page.
+//! Reference time: the partition's clock, read from a register or from the reference TSC page.
 
 use core::fmt;
 
@@ -11,11 +11,11 @@ pub(crate) const TABLES: Tables = Tables { constants: &[RATE], structs: &[PAGE, 
 constants! {
     table RATE, kind "time", from "TLFS, Timers; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
 
-    /// Ticks of the reference time in a second: one is 100 ns.
+    /// Ticks of the reference time per second: a tick is 100 ns.
     pub const CLOCK_HZ: u64 = 10_000_000, "HV_CLOCK_HZ";
 }
 
-/// A reference time or a span of it, in units of 100 ns since the partition was created.
+/// A reference time or a duration, in units of 100 ns; reference time starts when the partition is created.
 #[doc(alias = "HV_NANO100_TIME")]
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -24,25 +24,25 @@ constants! {
 pub struct ReferenceTime(pub u64);
 
 impl ReferenceTime {
-    /// The time of this many 100 ns units.
+    /// Creates a time from a number of 100 ns units.
     #[must_use]
     pub const fn from_ticks(ticks: u64) -> Self {
         Self(ticks)
     }
 
-    /// The number of 100 ns units.
+    /// Returns the number of 100 ns units.
     #[must_use]
     pub const fn ticks(self) -> u64 {
         self.0
     }
 
-    /// The time of this many nanoseconds, rounded down.
+    /// Creates a time from a number of nanoseconds, rounded down.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos / 100)
     }
 
-    /// The number of nanoseconds, or the greatest one where it does not fit.
+    /// Returns the number of nanoseconds, saturating at `u64::MAX`.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0.saturating_mul(100)
@@ -58,8 +58,8 @@ impl fmt::Debug for ReferenceTime {
 structs! {
     table PAGE, from "TLFS, Timers, Partition Reference Time Enlightenment; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
 
-    /// The reference TSC page: a page that the hypervisor writes and the guest reads, so that telling the time takes no
-    /// hypercall. It has to lie at a multiple of 4096 ([`PageAligned`](crate::page::PageAligned)).
+    /// The reference TSC page: a page that the hypervisor writes and the guest reads, so that reading the time takes no
+    /// hypercall. It must be aligned to 4096 bytes ([`PageAligned`](crate::page::PageAligned)).
     ///
     /// `time = ((counter * scale) >> 64) + offset`, the product 128 bits wide, the counter CNTVCT_EL0 on ARM64. The
     /// writer sets the sequence to 0, changes scale and offset, then sets a new sequence, each step ordered. A reader
@@ -69,11 +69,11 @@ structs! {
     ///
     /// Linux declares the first 24 bytes only.
     pub struct ReferenceTscPage = "ms_hyperv_tsc_page" ["HV_REFERENCE_TSC_PAGE", "hv_read_tsc_page_tsc"], size 4096 {
-        /// Changes with scale and offset; 0 while the page cannot be relied on.
+        /// Changes with scale and offset; 0 while the page is not valid.
         sequence: u32 = 0 "tsc_sequence",
         /// Zero.
         reserved1: u32 = 4,
-        /// 64-bit fraction: ticks of 100 ns per tick of the counter.
+        /// 64-bit fraction: ticks of 100 ns per counter tick.
         scale: u64 = 8 "tsc_scale",
         /// Ticks of 100 ns to add.
         offset: i64 = 16 "tsc_offset",
@@ -85,14 +85,14 @@ structs! {
 bits! {
     table REGISTER, from "TLFS, Timers, Reference Time Stamp Counter (TSC) Page Register; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Where the reference TSC page is: the register
+    /// Location of the reference TSC page: the register
     /// [`REFERENCE_TSC`](crate::register::RegisterName::REFERENCE_TSC).
     ///
-    /// The page number counts 4096-byte pages also where the guest's page is larger; a kernel of 2022 forgot that.
+    /// The page number counts 4096-byte pages even if the guest's page is larger; a kernel of 2022 got that wrong.
     pub struct ReferenceTscRegister(u64) = "hv_reference_tsc_msr" ["HV_REFERENCE_TSC_MSR_CONTENTS"] {
         /// The page is in use.
         enable / with_enable: bool @ 0;
-        /// Number of the 4096-byte page.
+        /// Number of a 4096-byte page.
         page_number / with_page_number: u64 @ 63:12 = "pfn";
     }
     also {

@@ -1,7 +1,7 @@
 //! Synthetic timers.
 //!
 //! Four per VP, each with a configuration and a count register. Optional on ARM64, where guests prefer the
-//! architecture's own timer.
+//! architectural timer.
 
 use crate::abi::Tables;
 
@@ -47,13 +47,13 @@ bits! {
         periodic / with_periodic: bool @ 1;
         /// May expire late while the VP does not run.
         lazy / with_lazy: bool @ 2;
-        /// Writing a non-zero count sets enable. A zero count stops the timer all the same.
+        /// Writing a non-zero count sets enable. Writing zero still stops the timer.
         auto_enable / with_auto_enable: bool @ 3;
         /// The interrupt to assert in direct mode.
         vector / with_vector: u8 @ 11:4 = "apic_vector";
         /// Assert an interrupt on expiry instead of sending a message.
         direct_mode / with_direct_mode: bool @ 12;
-        /// The synthetic interrupt source that gets the message.
+        /// The synthetic interrupt source that receives the message.
         sint / with_sint: u8 @ 19:16 = "sintx";
     }
     also {

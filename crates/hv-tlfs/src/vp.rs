@@ -1,4 +1,4 @@
-//! Partitions, virtual processors and virtual trust levels: how they are named.
+//! Partitions, virtual processors and virtual trust levels: their identifiers.
 
 use crate::abi::Tables;
 
@@ -38,8 +38,8 @@ constants! {
 constants! {
     table LIMITS, kind "vp", from "Linux 7.2, include/hyperv/hvgdk_mini.h; mshv-bindings";
 
-    /// VPs that a partition can have on ARM64, by Linux's and the root driver's headers. A hypervisor tells its own limit
-    /// in [`ImplementationLimits`](crate::features::ImplementationLimits).
+    /// Maximum number of VPs of a partition on ARM64, from Linux and the root driver's headers. A hypervisor reports
+    /// its own limit in [`ImplementationLimits`](crate::features::ImplementationLimits).
     pub const MAXIMUM_PROCESSORS: u32 = 320, "HV_MAXIMUM_PROCESSORS";
     /// Highest index of a VP, likewise.
     pub const MAX_VP_INDEX: u32 = MAXIMUM_PROCESSORS - 1, "HV_MAX_VP_INDEX";
@@ -50,7 +50,7 @@ constants! {
 constants! {
     table SENTINEL, kind "vp", from "Linux 6.12, include/asm-generic/mshyperv.h; 2018 patch";
 
-    /// In Linux's map from CPU to VP index: not known yet. Never crosses the interface.
+    /// In Linux's map from CPU to VP index: not yet known. Never crosses the interface.
     pub const VP_INDEX_UNKNOWN: u32 = 0xffff_ffff, "VP_INVAL";
 }
 
@@ -69,11 +69,11 @@ impl PartitionId {
 bits! {
     table VTL_WORD, from "TLFS, HV_INPUT_VTL";
 
-    /// Which virtual trust level a hypercall is for; 0 is the caller's own.
+    /// The virtual trust level that a hypercall targets; 0 is the caller's own.
     pub struct InputVtl(u8) = "hv_input_vtl" ["HV_INPUT_VTL"] {
         /// The level.
         target_vtl / with_target_vtl: u8 @ 3:0;
-        /// The level is meant; else the caller's own is.
+        /// The level is valid; else the caller's own is used.
         use_target_vtl / with_use_target_vtl: bool @ 4;
     }
     also {

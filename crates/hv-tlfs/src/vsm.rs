@@ -29,11 +29,12 @@ constants! {
 bits! {
     table REGISTERS, from "TLFS, Virtual Secure Mode; openvmm, vm/hv1/hvdef";
 
-    /// What VSM can do here. The TLFS's table counts the bits from the top (63 for bit 0); shipping code counts as here.
+    /// VSM capabilities. The TLFS's table counts the bits from the top (63 for bit 0); shipping code counts them as
+    /// here.
     pub struct Capabilities(u64) = "hv_register_vsm_capabilities" ["HV_REGISTER_VSM_CAPABILITIES"] {
         /// Debug register 6 is shared. x64 only.
         dr6_shared / with_dr6_shared: bool @ 0 = "Dr6Shared";
-        /// Levels that can have separate execute rights for user and kernel.
+        /// Levels that support separate execute rights for user and kernel.
         mbec_vtl_mask / with_mbec_vtl_mask: u16 @ 16:1 = "MbecVtlMask";
         /// Lower levels can be kept from starting VPs.
         deny_lower_vtl_startup / with_deny_lower_vtl_startup: bool @ 17 = "DenyLowerVtlStartup";
@@ -46,7 +47,7 @@ bits! {
         /// Accesses to absent memory can be intercepted.
         intercept_not_present_available / with_intercept_not_present_available: bool @ 31 =
             "InterceptNotPresentAvailable";
-        /// The extended call to install intercepts is there.
+        /// The extended call to install intercepts is available.
         install_intercept_ex / with_install_intercept_ex: bool @ 32 = "InstallInterceptEx";
         /// System resets can be intercepted.
         intercept_system_reset_available / with_intercept_system_reset_available: bool @ 33 =
@@ -65,7 +66,7 @@ bits! {
         enabled_vtl_set / with_enabled_vtl_set: u16 @ 15:0 = "EnabledVtlSet";
         /// The highest that can be.
         maximum_vtl / with_maximum_vtl: u8 @ 19:16 = "MaximumVtl";
-        /// Those with separate execute rights for user and kernel.
+        /// Levels with separate execute rights for user and kernel.
         mbec_enabled_vtl_set / with_mbec_enabled_vtl_set: u16 @ 35:20 = "MbecEnabledVtlSet";
     }
     also {
@@ -87,11 +88,11 @@ bits! {
         "ReservedZ1" @ 0, 8, bits 63:32;
     }
 
-    /// What a level does to lower ones. Bits 7, 8 and above 9 are openvmm's; the TLFS has them reserved.
+    /// Configuration of lower levels. Bits 7, 8 and above 9 are from openvmm; the TLFS reserves them.
     pub struct PartitionConfig(u64) = "hv_register_vsm_partition_config" ["HV_REGISTER_VSM_PARTITION_CONFIG"] {
         /// Protects memory.
         enable_vtl_protection / with_enable_vtl_protection: bool @ 0;
-        /// Rights of pages not yet protected: read 1, write 2, kernel execute 4, user execute 8.
+        /// Default rights of pages that are not protected: read 1, write 2, kernel execute 4, user execute 8.
         default_vtl_protection_mask / with_default_vtl_protection_mask: u8 @ 4:1;
         /// Zero the memory on reset.
         zero_memory_on_reset / with_zero_memory_on_reset: bool @ 5;
@@ -118,9 +119,9 @@ bits! {
         "as_uint64" @ 0, 8;
     }
 
-    /// The interrupt by which a level learns that a lower one has interrupts waiting.
+    /// The interrupt that notifies a level of interrupts pending for a lower one.
     pub struct Vina(u64) = "hv_register_vsm_vina" ["HV_REGISTER_VSM_VINA"] {
-        /// Its vector.
+        /// The vector.
         vector / with_vector: u8 @ 7:0 = "Vector";
         /// It is enabled.
         enabled / with_enabled: bool @ 8 = "Enabled";
@@ -133,7 +134,7 @@ bits! {
         "AsUINT64" @ 0, 8;
     }
 
-    /// What a level does to one lower level on one VP.
+    /// A level's configuration of one lower level on one VP.
     pub struct VpSecureConfig(u64) = "HV_REGISTER_VSM_VP_SECURE_VTL_CONFIG" {
         /// Separate execute rights for user and kernel.
         mbec_enabled / with_mbec_enabled: bool @ 0 = "MbecEnabled";
@@ -157,7 +158,7 @@ constants! {
 
     /// Not used.
     RESERVED = 0, "HvVtlEntryReserved";
-    /// A lower level called.
+    /// A call from a lower level.
     VTL_CALL = 1, "HvVtlEntryVtlCall";
     /// An interrupt for this level.
     INTERRUPT = 2, "HvVtlEntryInterrupt";
@@ -168,12 +169,11 @@ constants! {
 bits! {
     table ASSIST_REGISTER, from "TLFS, Virtual Processor Assist Page; Linux 7.2, include/hyperv/hvgdk_mini.h";
 
-    /// Where the VP assist page is: the register
-    /// [`VP_ASSIST_PAGE`](crate::register::RegisterName::VP_ASSIST_PAGE).
+    /// Location of the VP assist page: the register [`VP_ASSIST_PAGE`](crate::register::RegisterName::VP_ASSIST_PAGE).
     pub struct VpAssistPageRegister(u64) = "hv_vp_assist_msr_contents" {
         /// The page is in use.
         enable / with_enable: bool @ 0;
-        /// Number of the 4096-byte page.
+        /// Number of a 4096-byte page.
         page_number / with_page_number: u64 @ 63:12 = "pfn";
     }
     also {
@@ -185,7 +185,7 @@ bits! {
 structs! {
     table ASSIST, from "TLFS, HV_VP_ASSIST_PAGE and HV_VP_VTL_CONTROL; Linux 7.2, include/hyperv/hvgdk_mini.h";
 
-    /// What the hypervisor tells a level on its entry, ARM64 layout (x64 has registers to restore at the end).
+    /// Information for a level on its entry, ARM64 layout (x64 has registers to restore at the end).
     pub struct VpVtlControl = "HV_VP_VTL_CONTROL", size 24 {
         /// Why it was entered.
         entry_reason: VtlEntryReason = 0 "EntryReason",
@@ -197,20 +197,20 @@ structs! {
         reserved2: [u64; 2] = 8 "ReservedZ2",
     }
 
-    /// A fault that the hypervisor reports to the guest. The page keeps 40 bytes for it.
+    /// A fault that the hypervisor reports to the guest. The page reserves 40 bytes for it.
     pub struct VirtualizationFaultInformation = "HV_VIRTUALIZATION_FAULT_INFORMATION", size 16 {
         /// First parameter.
         parameter0: u16 = 0 "Parameter0",
         /// Zero.
         reserved: u16 = 2 "Reserved0",
-        /// Which fault.
+        /// The fault.
         code: u32 = 4 "Code",
         /// Second parameter.
         parameter1: u64 = 8 "Parameter1",
     }
 
-    /// The VP assist page, as far as it carries meaning: its first 624 bytes of 4096. On ARM64 the fields of the APIC
-    /// and of nested virtualization are reserved.
+    /// The defined part of the VP assist page: the first 624 of its 4096 bytes. On ARM64 the fields of the APIC and of
+    /// nested virtualization are reserved.
     pub struct VpAssistPage = "hv_vp_assist_page" ["HV_VP_ASSIST_PAGE"], size 624 {
         /// Reserved on ARM64.
         apic_assist: u32 = 0,
@@ -226,7 +226,7 @@ structs! {
         reserved2: [u8; 7] = 41,
         /// Reserved on ARM64.
         current_nested_vmcs: u64 = 48,
-        /// The timer that runs only while the VP does has expired.
+        /// The timer that runs only while the VP runs has expired.
         synthetic_time_unhalted_timer_expired: u8 = 56,
         /// Zero.
         reserved3: [u8; 7] = 57,
@@ -247,7 +247,7 @@ structs! {
 bits! {
     table CALL_WORDS, from "TLFS, HvCallEnablePartitionVtl and HV_MAP_GPA_FLAGS; openvmm, vm/hv1/hvdef";
 
-    /// What to enable with a level.
+    /// Features to enable with a level.
     pub struct EnablePartitionVtlFlags(u8) = "HV_ENABLE_PARTITION_VTL_FLAGS" {
         /// Separate execute rights for user and kernel.
         enable_mbec / with_enable_mbec: bool @ 0 = "EnableMbec";
@@ -291,7 +291,7 @@ constants! {
     EXECUTABLE = 0xc, "HV_MAP_GPA_EXECUTABLE";
     /// All rights.
     PERMISSIONS_MASK = 0xf, "HV_MAP_GPA_PERMISSIONS_MASK";
-    /// Its rights can be changed.
+    /// The rights can be changed.
     ADJUSTABLE = 0x8000, "HV_MAP_GPA_ADJUSTABLE";
     /// Every access faults.
     NO_ACCESS = 0x1_0000, "HV_MAP_GPA_NO_ACCESS";
@@ -312,11 +312,11 @@ structs! {
 
     /// Input of [`ENABLE_PARTITION_VTL`](crate::hypercall::HypercallCode::ENABLE_PARTITION_VTL); no output.
     pub struct EnablePartitionVtlInput = "HV_INPUT_ENABLE_PARTITION_VTL", size 16 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0 "TargetPartitionId",
-        /// Which level.
+        /// The level.
         target_vtl: u8 = 8 "TargetVtl",
-        /// With what.
+        /// Flags.
         flags: EnablePartitionVtlFlags = 9 "Flags",
         /// Zero.
         reserved: [u8; 6] = 10 "RsvdZ",
@@ -325,22 +325,22 @@ structs! {
     /// Input of [`ENABLE_VP_VTL`](crate::hypercall::HypercallCode::ENABLE_VP_VTL), ARM64 layout; no output. Linux 7.2
     /// has the structure with x64's context only.
     pub struct EnableVpVtlInput = "hv_enable_vp_vtl" ["HV_INPUT_ENABLE_VP_VTL"], size 88 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0,
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8,
-        /// Which level.
+        /// The level.
         target_vtl: InputVtl = 12,
         /// Zero.
         reserved: [u8; 3] = 13 "mbz0",
-        /// The registers with which the level begins on its first entry.
+        /// The registers of the level on its first entry.
         context: InitialVpContext = 16 "vp_context",
     }
 
     /// Input header of [`MODIFY_VTL_PROTECTION_MASK`](crate::hypercall::HypercallCode::MODIFY_VTL_PROTECTION_MASK); a
     /// list of page numbers, 8 bytes each, follows it.
     pub struct ModifyVtlProtectionMaskInput = "HV_INPUT_MODIFY_VTL_PROTECTION_MASK", size 16 {
-        /// Which partition.
+        /// The partition.
         partition_id: PartitionId = 0 "TargetPartitionId",
         /// The rights that lower levels keep.
         map_flags: MapGpaFlags = 8 "MapFlags",

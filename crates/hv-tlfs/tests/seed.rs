@@ -1,10 +1,10 @@
-//! The 2018 patch against the table: every name that it defined is found, with its value or layout.
+//! Checks the 2018 patch against the table: every name that it defined is found, with its value or layout.
 //!
 //! `seed.tsv` holds the patch's facts: kind, name, value, size, offset, lowest bit, width.
 
 use hv_tlfs::abi;
 
-/// Values that the patch had otherwise: name, the patch's value, today's, and why.
+/// Values that differ in the patch: name, the patch's value, the current one, and why.
 const CHANGED: &[(&str, u64, u64, &str)] = &[(
     "HV_HYP_PAGE_MASK",
     0xffff_f000,
@@ -81,11 +81,11 @@ fn every_field_has_a_row_with_its_place() {
     for fact in facts().filter(|fact| matches!(fact.kind, "field" | "bitfield")) {
         let (structure, field) = bare(fact.name).split_once('.').expect("structure.field");
         let row = abi::structs().find(|row| row.has_name(structure));
-        let row = row.unwrap_or_else(|| panic!("{structure} has no row"));
+        let row = row.unwrap_or_else(|| panic!("{structure} is not in the table"));
         let found = row.fields.iter().find(|row| row.name == field);
-        let found = found.unwrap_or_else(|| panic!("{structure}.{field} has no row"));
+        let found = found.unwrap_or_else(|| panic!("{structure}.{field} is not in the table"));
         match found.bits {
-            // The patch's facts have the byte that holds the field, the table the storage unit.
+            // The patch gives the byte that holds the field, the table the storage unit.
             Some((low, width)) => {
                 assert_eq!((low.to_string().as_str(), width.to_string().as_str()), (fact.low, fact.width));
             }
@@ -98,7 +98,11 @@ fn every_field_has_a_row_with_its_place() {
 #[test]
 fn every_function_and_guard_is_accounted_for() {
     for fact in facts().filter(|fact| matches!(fact.kind, "fnmacro" | "func" | "textmacro")) {
-        assert!(abi::functions().any(|row| row.name == fact.name), "{} is not accounted for", fact.name);
+        assert!(
+            abi::functions().any(|row| row.name == fact.name),
+            "{} is not in the table of functions",
+            fact.name
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The accessors that the macros make, on words whose bits are known from the TLFS or from traces of Linux.
+//! Tests the generated accessors on words whose bits are known from the TLFS or from traces of Linux.
 
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::features::{Features, HypervisorVersion};

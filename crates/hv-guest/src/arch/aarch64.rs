@@ -1,8 +1,8 @@
 //! The two calling conventions and the counter.
 //!
-//! The TLFS now promises that a hypercall keeps the registers it does not return something in; hypervisors of 2018
-//! did not. So X0 to X17 count as changed here, which costs a caller nothing unless it holds a value in one of them
-//! across the call.
+//! The current TLFS promises that a hypercall preserves all registers except those that return something; the
+//! hypervisors of 2018 did not. So X0 to X17 are treated as clobbered here, which costs a caller nothing unless it
+//! holds a value in one of them across the call.
 
 use core::arch::asm;
 
@@ -11,21 +11,21 @@ use hv_tlfs::smccc::{HYPERCALL, VENDOR_HYP_UID, VENDOR_UID};
 
 use crate::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
 
-/// `hvc #0`, the SMC Calling Convention: what the TLFS recommends. X0 is the function id 0x46000001, X1 the input
-/// value, X2 to X17 the parameters.
+/// `hvc #0`, the SMC Calling Convention, recommended by the TLFS. X0 is the function id 0x46000001, X1 the input value,
+/// X2 to X17 the parameters.
 ///
 /// Source: TLFS, "Hypercall Interface", "Hypercall Register Conventions (ARM64 SMCCC)".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "HV_FUNC_ID")]
 pub struct Smccc;
 
-/// `hvc #1`, the convention of 2018, which firmware still uses: X0 is the input value, X1 to X16 the parameters.
+/// `hvc #1`, the 2018 convention, still used by firmware: X0 is the input value, X1 to X16 the parameters.
 ///
 /// Source: TLFS, "Hypercall Interface", "Hypercall Register Conventions (ARM64 HVC #1)".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hvc1;
 
-/// One of the two, chosen at boot: one predictable branch per call, no pointer.
+/// Either convention, chosen at boot: one predictable branch per call, no function pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either {
     /// `hvc #0`.
@@ -38,16 +38,16 @@ pub enum Either {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cntvct;
 
-/// An SMCCC call through `hvc #0`.
+/// Makes an SMCCC call through `hvc #0`.
 ///
 /// # Safety
 ///
-/// As for [`Conduit::smccc`].
+/// The same as for [`Conduit::smccc`].
 #[inline]
 unsafe fn smccc(function: u32, arguments: [u64; 3]) -> [u64; 4] {
     let [x0, x1, x2, x3]: [u64; 4];
-    // SAFETY: `hvc #0` takes X0 to X3 and returns in them; X4 to X17, which SMCCC 1.1 lets it change, are declared. It
-    // does what the caller asked for and answers for (`Conduit`).
+    // SAFETY: all registers that SMCCC 1.1 uses or may change are declared: X0 to X3 as inputs and outputs, X4 to X17
+    // as clobbers. The caller vouches for the effects of the call, by this function's contract.
     unsafe {
         asm!(
             "hvc #0",
@@ -69,8 +69,8 @@ impl Conduit for Smccc {
     unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let result: u64;
         let [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15] = block;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`).
         unsafe {
             asm!(
                 "hvc #0",
@@ -93,16 +93,16 @@ impl Conduit for Smccc {
 
     #[inline]
     unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::smccc`.
         unsafe { smccc(function, arguments) }
     }
 
     #[inline]
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Registers beyond X3 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Such a call takes no input beyond
+        // X3.
         unsafe {
             asm!(
                 "hvc #0",
@@ -121,9 +121,9 @@ impl Conduit for Smccc {
     #[inline]
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Registers beyond X7 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Such a call takes no input beyond
+        // X7.
         unsafe {
             asm!(
                 "hvc #0",
@@ -142,9 +142,9 @@ impl Conduit for Smccc {
     #[inline]
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Three words of input are rounded up to four, so output starts at X6; X5 pads the input.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Three words of input are rounded
+        // up to four, so output starts at X6; X5 pads the input.
         unsafe {
             asm!(
                 "hvc #0",
@@ -166,9 +166,9 @@ impl Conduit for Hvc1 {
     unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let result: u64;
         let [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15] = block;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // X17 is part of no parameter block but may change.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). X17 is not part of the parameter
+        // block but may change.
         unsafe {
             asm!(
                 "hvc #1",
@@ -191,16 +191,16 @@ impl Conduit for Hvc1 {
 
     #[inline]
     unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::smccc`.
         unsafe { smccc(function, arguments) }
     }
 
     #[inline]
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Registers beyond X2 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Such a call takes no input beyond
+        // X2.
         unsafe {
             asm!(
                 "hvc #1",
@@ -218,9 +218,9 @@ impl Conduit for Hvc1 {
     #[inline]
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         let result: u64;
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Registers beyond X6 are no input of such a call.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Such a call takes no input beyond
+        // X6.
         unsafe {
             asm!(
                 "hvc #1",
@@ -239,9 +239,9 @@ impl Conduit for Hvc1 {
     #[inline]
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         let (result, low, high): (u64, u64, u64);
-        // SAFETY: every register that the convention reads or may change is declared; the caller answers for what the call
-        // does (`Conduit`), and the compiler takes all memory for changed.
-        // Two words of output are the block's last registers, X15 and X16.
+        // SAFETY: every register that the convention reads or may change is declared, and the compiler assumes that all
+        // memory changes. The caller vouches for the effects of the call (`Conduit`). Two words of output are in the
+        // last registers of the block, X15 and X16.
         unsafe {
             asm!(
                 "hvc #1",
@@ -258,10 +258,10 @@ impl Conduit for Hvc1 {
 }
 
 impl Either {
-    /// The convention to use on a host that is known to be Hyper-V: `hvc #0` if the host answers the vendor UID call
-    /// with its UID, `hvc #1` if it is older than that.
+    /// Returns the convention to use on a host that is known to be Hyper-V: `hvc #0` if the host answers the vendor UID
+    /// call with its UID, `hvc #1` if it is too old for that.
     ///
-    /// An unknown SMCCC function returns -1, so the question does no harm elsewhere; a call over `hvc #1` on another
+    /// An unknown SMCCC function returns -1, so the query is harmless on any host; a call through `hvc #1` on another
     /// hypervisor may be an undefined instruction. Detect first ([`crate::detect`]).
     #[must_use]
     pub fn probe() -> Self {
@@ -276,9 +276,11 @@ impl Conduit for Either {
     #[inline]
     unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         match self {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call`; the conduit
+            // only fixes the convention.
             Self::Smccc => unsafe { Smccc.call(control, block) },
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call`; the conduit
+            // only fixes the convention.
             Self::Hvc1 => unsafe { Hvc1.call(control, block) },
         }
     }
@@ -293,16 +295,16 @@ impl Conduit for Either {
 
     #[inline]
     unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::smccc`.
         unsafe { smccc(function, arguments) }
     }
 
     #[inline]
     unsafe fn call_2(&self, control: HypercallInput, input: [u64; 2]) -> HypercallOutput {
         match self {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_2`.
             Self::Smccc => unsafe { Smccc.call_2(control, input) },
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_2`.
             Self::Hvc1 => unsafe { Hvc1.call_2(control, input) },
         }
     }
@@ -310,9 +312,9 @@ impl Conduit for Either {
     #[inline]
     unsafe fn call_6(&self, control: HypercallInput, input: [u64; 6]) -> HypercallOutput {
         match self {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_6`.
             Self::Smccc => unsafe { Smccc.call_6(control, input) },
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_6`.
             Self::Hvc1 => unsafe { Hvc1.call_6(control, input) },
         }
     }
@@ -320,24 +322,24 @@ impl Conduit for Either {
     #[inline]
     unsafe fn call_3_2(&self, control: HypercallInput, input: [u64; 3]) -> (HypercallOutput, [u64; 2]) {
         match self {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_3_2`.
             Self::Smccc => unsafe { Smccc.call_3_2(control, input) },
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller vouches for the effects of this call, by the contract of `Conduit::call_3_2`.
             Self::Hvc1 => unsafe { Hvc1.call_3_2(control, input) },
         }
     }
 }
 
 impl Counter for Cntvct {
-    /// Reads CNTVCT_EL0 behind an ISB: without it the counter may be read early, before loads and stores that come
-    /// first in the program (Arm ARM, D12.1.2 "Physical and virtual counters", on speculative reads). There is no
-    /// second ISB, as the 2018 patch had it: whatever follows may only see the counter as *older* than it could be,
-    /// which no reader of a clock can tell from having been interrupted.
+    /// Reads CNTVCT_EL0 after an ISB. Without the ISB the counter may be read early, before loads and stores that
+    /// precede it in program order (Arm ARM, D12.1.2 "Physical and virtual counters", on speculative reads). Unlike in
+    /// the 2018 patch there is no second ISB: without it, later instructions may see an *older* counter value, which a
+    /// reader of a clock cannot tell from being interrupted.
     #[inline]
     fn counter(&self) -> u64 {
         let ticks: u64;
-        // SAFETY: reads a counter that is always accessible at EL1; the barrier has no other effect. Not `nomem`, so
-        // that the compiler keeps it in its place between memory accesses.
+        // SAFETY: the instructions read a counter that is always accessible at EL1; the barrier has no other effect.
+        // Not `nomem`, so that the compiler does not move it across memory accesses.
         unsafe {
             asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks, options(nostack, preserves_flags));
         }
@@ -345,7 +347,7 @@ impl Counter for Cntvct {
     }
 }
 
-/// A conduit is where the counter is read, too: both belong to the VP that runs.
+/// A conduit also reads the counter: both belong to the current VP.
 macro_rules! counter_of_the_vp {
     ($($conduit:ty)*) => {$(
         impl Counter for $conduit {

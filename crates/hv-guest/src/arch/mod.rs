@@ -1,4 +1,5 @@
-//! What only the processor can do: `hvc`, and the counter. There for AArch64; elsewhere this module is empty.
+//! What only the processor can do: `hvc`, and reading the counter. Available on AArch64; on other targets this module
+//! is empty.
 
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "hvc and the counter need assembly")]

@@ -1,4 +1,4 @@
-//! Unit tests of the modules that `tests/loom` compiles too, where they would run against loom's atomics.
+//! Unit tests of the modules that `tests/loom` compiles too; there they would run against loom's atomics.
 
 mod message;
 mod tsc;

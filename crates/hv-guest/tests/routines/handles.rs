@@ -99,7 +99,7 @@ fn a_place_that_takes_no_value_hands_it_back_and_says_why() {
     vp = Some(failed.into_inner());
     places.with(1, |_| {
         let failed = places.put(1, vp.take().unwrap()).expect_err("in use");
-        assert_eq!(failed.to_string(), "the CPU's place is in use");
+        assert_eq!(failed.to_string(), "the CPU's value is in use by interrupted code");
         vp = Some(failed.into_inner());
     });
     assert_eq!(vp.unwrap().index(), VpIndex(1));

@@ -3,7 +3,7 @@
 open_enum! {
     table CODE_TYPE, from "TLFS, Hypercall Reference";
     names [CODES, EXTENDED];
-    /// The call code: which hypercall is asked for.
+    /// The call code of a hypercall.
     pub struct HypercallCode(u16) = "HV_CALL_CODE";
 }
 
@@ -14,15 +14,15 @@ constants! {
     SWITCH_VIRTUAL_ADDRESS_SPACE = 0x0001, "HvCallSwitchVirtualAddressSpace";
     /// Invalidate every TLB entry of an address space, on a mask of VPs. Simple.
     FLUSH_VIRTUAL_ADDRESS_SPACE = 0x0002, "HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE" ["HvCallFlushVirtualAddressSpace"];
-    /// Invalidate ranges of an address space, on a mask of VPs. Rep; the TLFS has it for x64 only.
+    /// Invalidate ranges of an address space, on a mask of VPs. Rep; x64 only in the TLFS.
     FLUSH_VIRTUAL_ADDRESS_LIST = 0x0003, "HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST" ["HvCallFlushVirtualAddressList"];
-    /// Tell the hypervisor that this VP has been spinning on a lock for long. Simple, fast.
+    /// Tell the hypervisor that this VP has been spinning on a lock for a long time. Simple, fast.
     NOTIFY_LONG_SPIN_WAIT = 0x0008, "HVCALL_NOTIFY_LONG_SPIN_WAIT" ["HvCallNotifyLongSpinWait"];
     /// Break into the hypervisor's debugger.
     INVOKE_HYPERVISOR_DEBUGGER = 0x000a, "HvCallInvokeHypervisorDebugger";
     /// Send an interrupt to a mask of VPs. Simple.
     SEND_IPI = 0x000b, "HVCALL_SEND_IPI" ["HvCallSendSyntheticClusterIpi"];
-    /// Change what lower VTLs may do with pages. Rep.
+    /// Change the access of lower VTLs to pages. Rep.
     MODIFY_VTL_PROTECTION_MASK = 0x000c, "HvCallModifyVtlProtectionMask";
     /// Enable a VTL for the partition. Simple.
     ENABLE_PARTITION_VTL = 0x000d, "HvCallEnablePartitionVtl";
@@ -38,7 +38,7 @@ constants! {
     /// As [`Self::FLUSH_VIRTUAL_ADDRESS_LIST`], with a VP set.
     FLUSH_VIRTUAL_ADDRESS_LIST_EX = 0x0014, "HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX"
         ["HvCallFlushVirtualAddressListEx"];
-    /// As [`Self::SEND_IPI`], with a VP set.
+    /// Like [`Self::SEND_IPI`], with a VP set.
     SEND_IPI_EX = 0x0015, "HVCALL_SEND_IPI_EX" ["HvCallSendSyntheticClusterIpiEx"];
     /// Create a child partition.
     CREATE_PARTITION = 0x0040, "HVCALL_CREATE_PARTITION" ["HvCallCreatePartition"];
@@ -54,19 +54,19 @@ constants! {
     SET_PARTITION_PROPERTY = 0x0045, "HVCALL_SET_PARTITION_PROPERTY" ["HvCallSetPartitionProperty"];
     /// The caller's own partition id. Simple, output only.
     GET_PARTITION_ID = 0x0046, "HVCALL_GET_PARTITION_ID" ["HvCallGetPartitionId"];
-    /// The child partition after the one given.
+    /// Get the child partition that follows the given one.
     GET_NEXT_CHILD_PARTITION = 0x0047, "HvCallGetNextChildPartition";
     /// Give pages to a partition's memory pool. Rep.
     DEPOSIT_MEMORY = 0x0048, "HVCALL_DEPOSIT_MEMORY" ["HvCallDepositMemory"];
     /// Take pages out of a partition's memory pool. Rep.
     WITHDRAW_MEMORY = 0x0049, "HVCALL_WITHDRAW_MEMORY" ["HvCallWithdrawMemory"];
-    /// How much memory a partition's pool has.
+    /// Query the size of a partition's memory pool.
     GET_MEMORY_BALANCE = 0x004a, "HvCallGetMemoryBalance";
     /// Map pages into a child partition. Rep.
     MAP_GPA_PAGES = 0x004b, "HVCALL_MAP_GPA_PAGES" ["HvCallMapGpaPages"];
     /// Undo [`Self::MAP_GPA_PAGES`]. Rep.
     UNMAP_GPA_PAGES = 0x004c, "HVCALL_UNMAP_GPA_PAGES" ["HvCallUnmapGpaPages"];
-    /// Ask to be told of what a partition does.
+    /// Register for notifications about a partition.
     INSTALL_INTERCEPT = 0x004d, "HVCALL_INSTALL_INTERCEPT" ["HvCallInstallIntercept"];
     /// Create a VP in a child partition.
     CREATE_VP = 0x004e, "HVCALL_CREATE_VP" ["HvCallCreateVp"];
@@ -97,7 +97,7 @@ constants! {
     POST_DEBUG_DATA = 0x0069, "HVCALL_POST_DEBUG_DATA" ["HvCallPostDebugData"];
     /// Fetch data from the synthetic debugger.
     RETRIEVE_DEBUG_DATA = 0x006a, "HVCALL_RETRIEVE_DEBUG_DATA" ["HvCallRetrieveDebugData"];
-    /// Drop what the synthetic debugger has queued.
+    /// Drop the data queued by the synthetic debugger.
     RESET_DEBUG_SESSION = 0x006b, "HVCALL_RESET_DEBUG_SESSION" ["HvCallResetDebugSession"];
     /// Map a page of statistics.
     MAP_STATS_PAGE = 0x006c, "HVCALL_MAP_STATS_PAGE";
@@ -119,9 +119,9 @@ constants! {
     RETARGET_INTERRUPT = 0x007e, "HVCALL_RETARGET_INTERRUPT" ["HvCallRetargetDeviceInterrupt"];
     /// Tell the hypervisor of a partition's event.
     NOTIFY_PARTITION_EVENT = 0x0087, "HvCallNotifyPartitionEvent";
-    /// A port's ring was found empty.
+    /// Notify that a port's ring was found empty.
     NOTIFY_PORT_RING_EMPTY = 0x008b, "HVCALL_NOTIFY_PORT_RING_EMPTY";
-    /// Change the rights of pages, each by its own number. Rep.
+    /// Change the access rights of pages, given by page number. Rep.
     MODIFY_SPARSE_GPA_PAGES = 0x0090, "HvCallModifySparseGpaPages";
     /// Set an intercept's result beforehand.
     REGISTER_INTERCEPT_RESULT = 0x0091, "HVCALL_REGISTER_INTERCEPT_RESULT" ["HvCallRegisterInterceptResult"];
@@ -135,15 +135,15 @@ constants! {
     CONNECT_PORT = 0x0096, "HVCALL_CONNECT_PORT" ["HvCallConnectPort"];
     /// Start a VP with an initial context.
     START_VP = 0x0099, "HVCALL_START_VP" ["HVCALL_START_VIRTUAL_PROCESSOR", "HvCallStartVirtualProcessor"];
-    /// VP indices from APIC ids (x64) or MPIDR values (ARM64).
+    /// Get VP indices from APIC ids (x64) or MPIDR values (ARM64).
     ///
-    /// The review of the 2018 patch had it deleted for ARM64, where no guest used it; the TLFS now names MPIDR values
-    /// as its ARM64 input.
+    /// The review of the 2018 patch asked to delete it for ARM64, where no guest used it; the TLFS now gives MPIDR
+    /// values as its ARM64 input.
     GET_VP_ID_FROM_APIC_ID = 0x009a, "HVCALL_GET_VP_INDEX_FROM_APIC_ID"
         ["HVCALL_GET_VP_ID_FROM_APIC_ID", "HVCALL_GET_VP_INDEX_FROM_APICID", "HvCallGetVpIndexFromApicId"];
-    /// As [`Self::TRANSLATE_VIRTUAL_ADDRESS`], with more in the answer.
+    /// Like [`Self::TRANSLATE_VIRTUAL_ADDRESS`], with more output.
     TRANSLATE_VIRTUAL_ADDRESS_EX = 0x00ac, "HvCallTranslateVirtualAddressEx";
-    /// Flush translations of guest physical addresses (a nested hypervisor's).
+    /// Flush guest physical address translations (of a nested hypervisor).
     FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE = 0x00af, "HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE"
         ["HvCallFlushGuestPhysicalAddressSpace"];
     /// Flush ranges of guest physical addresses. Rep.
@@ -155,15 +155,15 @@ constants! {
     POST_MESSAGE_DIRECT = 0x00c1, "HVCALL_POST_MESSAGE_DIRECT" ["HvCallPostMessageDirect"];
     /// Run a VP. Root scheduler only.
     DISPATCH_VP = 0x00c2, "HVCALL_DISPATCH_VP";
-    /// Which pages were accessed or written. Rep.
+    /// Query which pages were accessed or written. Rep.
     GET_GPA_PAGES_ACCESS_STATES = 0x00c9, "HVCALL_GET_GPA_PAGES_ACCESS_STATES";
-    /// Whether a VTL may access pages. Rep.
+    /// Check whether a VTL may access pages. Rep.
     CHECK_SPARSE_GPA_PAGE_VTL_ACCESS = 0x00d4, "HvCallCheckSparseGpaPageVtlAccess";
     /// Let the host access pages of an isolated partition. Root partition only.
     ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS = 0x00d7, "HVCALL_ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS";
     /// Undo [`Self::ACQUIRE_SPARSE_SPA_PAGE_HOST_ACCESS`].
     RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS = 0x00d8, "HVCALL_RELEASE_SPARSE_SPA_PAGE_HOST_ACCESS";
-    /// An isolated guest accepts pages. Rep.
+    /// Accept pages of an isolated guest. Rep.
     ACCEPT_GPA_PAGES = 0x00d9, "HvCallAcceptGpaPages";
     /// Change which pages of an isolated guest the host sees. Rep.
     MODIFY_SPARSE_GPA_PAGE_HOST_VISIBILITY = 0x00db, "HVCALL_MODIFY_SPARSE_GPA_PAGE_HOST_VISIBILITY"
@@ -176,7 +176,7 @@ constants! {
     GET_VP_STATE = 0x00e3, "HVCALL_GET_VP_STATE";
     /// Write a VP's state. Root partition only.
     SET_VP_STATE = 0x00e4, "HVCALL_SET_VP_STATE";
-    /// The VPs that a message-signalled interrupt's address means.
+    /// Get the VPs that the address of a message-signalled interrupt targets.
     GET_VP_SET_FROM_MDA = 0x00e5, "HvCallGetVpSetFromMda";
     /// Put pages into an isolated partition. Root partition only.
     IMPORT_ISOLATED_PAGES = 0x00ef, "HVCALL_IMPORT_ISOLATED_PAGES";
@@ -198,18 +198,18 @@ constants! {
     PIN_GPA_PAGE_RANGES = 0x0112, "HvCallPinGpaPageRanges";
     /// Undo [`Self::PIN_GPA_PAGE_RANGES`]. Rep.
     UNPIN_GPA_PAGE_RANGES = 0x0113, "HvCallUnpinGpaPageRanges";
-    /// Which pages of an isolated guest the host sees. Rep.
+    /// Query which pages of an isolated guest the host sees. Rep.
     QUERY_SPARSE_GPA_PAGE_HOST_VISIBILITY = 0x011c, "HvCallQuerySparseGpaPageHostVisibility";
     /// Send a device's interrupt to other VPs of a child.
     SET_VIRTUAL_INTERRUPT_TARGET = 0x011f, "HvCallSetVirtualInterruptTarget";
-    /// Map a page of statistics at a given place.
+    /// Map a page of statistics at a given address.
     MAP_STATS_PAGE2 = 0x0131, "HvCallMapStatsPage2";
 }
 
 constants! {
     table EXTENDED, kind "hypercall", from "TLFS, Hypercall Reference", impl HypercallCode;
 
-    /// Which extended hypercalls there are. Simple, output only.
+    /// Query the available extended hypercalls. Simple, output only.
     EXT_QUERY_CAPABILITIES = 0x8001, "HV_EXT_CALL_QUERY_CAPABILITIES" ["HvExtCallQueryCapabilities"];
     /// Ranges of memory that the host zeroed at boot.
     EXT_GET_BOOT_ZEROED_MEMORY = 0x8002, "HvExtCallGetBootZeroedMemory";
@@ -217,12 +217,12 @@ constants! {
     EXT_MEMORY_HEAT_HINT = 0x8003, "HV_EXT_CALL_MEMORY_HEAT_HINT" ["HvExtCallMemoryHeatHint"];
     /// Set up enlightened page faults.
     EXT_EPF_SETUP = 0x8004, "HvExtCallEpfSetup";
-    /// As [`Self::EXT_MEMORY_HEAT_HINT`], not waiting for it.
+    /// Like [`Self::EXT_MEMORY_HEAT_HINT`], without waiting for completion.
     EXT_MEMORY_HEAT_HINT_ASYNC = 0x8006, "HvExtCallMemoryHeatHintAsync";
 }
 
 impl HypercallCode {
-    /// True of an extended hypercall, which the virtualization stack handles and not the hypervisor.
+    /// Returns true for an extended hypercall, which the virtualization stack handles instead of the hypervisor.
     #[must_use]
     pub const fn is_extended(self) -> bool {
         self.0 & 0x8000 != 0

@@ -1,7 +1,7 @@
-//! Hypercalls: the call codes, the input value that asks for one, the result value that answers it.
+//! Hypercalls: call codes, input value and result value.
 //!
-//! The input value goes in the register that [`crate::smccc`] names, the result comes back in X0. The structures of
-//! the parameters are with their subjects: [`crate::register`], [`crate::synic`], [`crate::flush`], ...
+//! The input value goes in the register that [`crate::smccc`] names, the result comes back in X0. The parameter
+//! structures are in the modules of their subjects: [`crate::register`], [`crate::synic`], [`crate::flush`], ...
 
 mod codes;
 
@@ -24,9 +24,9 @@ constants! {
     pub const VARHEAD_OFFSET: u32 = 17, "HV_HYPERCALL_VARHEAD_OFFSET";
     /// Bits of the variable header's size.
     pub const VARHEAD_MASK: u64 = 0x3ff << 17, "HV_HYPERCALL_VARHEAD_MASK";
-    /// Reserved bits 31:27 of the input value. The TLFS has since given bit 31 a meaning: [`NESTED`].
+    /// Reserved bits 31:27 of the input value. The TLFS has since assigned bit 31: [`NESTED`].
     pub const RSVD0_MASK: u64 = 0x1f << 27, "HV_HYPERCALL_RSVD0_MASK";
-    /// For the hypervisor below, where one runs inside another.
+    /// Addresses the underlying hypervisor when nested.
     pub const NESTED: u64 = 1 << 31, "HV_HYPERCALL_NESTED";
     /// Lowest bit of the rep count (input) and of the reps completed (result).
     pub const REP_COMP_OFFSET: u32 = 32, "HV_HYPERCALL_REP_COMP_OFFSET";
@@ -42,14 +42,14 @@ constants! {
     pub const REP_START_MASK: u64 = 0xfff << 48, "HV_HYPERCALL_REP_START_MASK";
     /// Reserved bits 63:60 of the input value.
     pub const RSVD2_MASK: u64 = 0xf << 60, "HV_HYPERCALL_RSVD2_MASK";
-    /// All reserved bits, by Linux's count, bit 31 among them.
+    /// All reserved bits as Linux counts them, including bit 31.
     pub const RSVD_MASK: u64 = RSVD0_MASK | RSVD1_MASK | RSVD2_MASK, "HV_HYPERCALL_RSVD_MASK";
 }
 
 bits! {
     table WORDS, from "TLFS, Hypercall Interface";
 
-    /// The hypercall input value: what is asked for, and how.
+    /// The hypercall input value.
     ///
     /// ```
     /// use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
@@ -57,14 +57,14 @@ bits! {
     /// assert_eq!(get_one.bits(), 0x1_0001_0050);
     /// ```
     pub struct HypercallInput(u64) = "hv_hypercall_input" ["HV_HYPERCALL_INPUT"] {
-        /// Which hypercall.
+        /// The call code.
         code / with_code: HypercallCode(u16) @ 15:0 = "CallCode";
         /// Parameters in registers instead of memory.
         fast / with_fast: bool @ 16 = "IsFast";
-        /// Size of the variable part of the header in 8-byte words. Not zero on a hypercall without such a header is
-        /// [`HvStatus::INVALID_HYPERCALL_INPUT`].
+        /// Size of the variable part of the header in 8-byte words. A nonzero size for a hypercall without such a
+        /// header fails with [`HvStatus::INVALID_HYPERCALL_INPUT`].
         variable_header_size / with_variable_header_size: u16 @ 26:17 = "VariableHeaderSize";
-        /// For the hypervisor below, where one runs inside another.
+        /// Addresses the underlying hypervisor when nested.
         is_nested / with_is_nested: bool @ 31 = "IsNested";
         /// Number of elements of a rep hypercall; 0 on a simple one.
         rep_count / with_rep_count: u16 @ 43:32 = "RepCount";
@@ -81,7 +81,7 @@ bits! {
     pub struct HypercallOutput(u64) = "hv_hypercall_output" ["HV_HYPERCALL_OUTPUT"] {
         /// Status of the call.
         status / with_status: HvStatus(u16) @ 15:0 = "CallStatus";
-        /// Elements of a rep hypercall that are done, counted from element 0.
+        /// Number of rep elements completed, counted from element 0.
         reps_completed / with_reps_completed: u16 @ 43:32 = "RepsCompleted";
     }
     also {
@@ -91,7 +91,7 @@ bits! {
 }
 
 impl HypercallInput {
-    /// The input value with this code and nothing else.
+    /// Returns the input value with this code and all other fields zero.
     #[inline]
     #[must_use]
     pub const fn from_code(code: HypercallCode) -> Self {
@@ -103,14 +103,14 @@ impl HypercallOutput {
     /// Success, no elements.
     pub const SUCCESS: Self = Self(0);
 
-    /// The result with this status and no elements.
+    /// Returns the result with this status and no completed elements.
     #[inline]
     #[must_use]
     pub const fn from_status(status: HvStatus) -> Self {
         Self(status.0 as u64)
     }
 
-    /// The status as a result.
+    /// Converts the status to a `Result`.
     ///
     /// # Errors
     ///

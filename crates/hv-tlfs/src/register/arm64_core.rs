@@ -1,5 +1,5 @@
-//! The ARM64 processor registers that a VTL sees of a lower one: general purpose, status, identification, system control and
-//! generic timer.
+//! The ARM64 processor registers of a lower VTL that a VTL can access: general purpose, status, identification, system
+//! control and generic timer.
 //!
 //! The numbers are the TLFS's; what each register holds is in the Arm Architecture Reference Manual.
 
@@ -98,7 +98,7 @@ constants! {
     PSTATE = 0x20023, "HvArm64RegisterPstate" ["HV_ARM64_REGISTER_PSTATE"];
     /// Architectural register `ELR_EL1`. Deprecated in the TLFS.
     ELR_EL1 = 0x40015, "HvArm64RegisterElrEl1" ["HV_ARM64_REGISTER_ELR_EL1"];
-    /// Return address of the exception level that the VP is at.
+    /// Return address at the VP's current exception level.
     ELR_ELX = 0x2100c, "HvArm64RegisterElrElx" ["HV_ARM64_REGISTER_ELR_ELX"];
     /// Architectural register `FPCR`. Deprecated in the TLFS.
     FPCR = 0x40012, "HvArm64RegisterFpcr" ["HV_ARM64_REGISTER_FPCR"];
@@ -112,7 +112,7 @@ constants! {
     SP_SEL = 0x21008, "HvArm64RegisterSpSel" ["HV_ARM64_REGISTER_SP_SEL"];
     /// Architectural register `SPSR_EL1`. Deprecated in the TLFS.
     SPSR_EL1 = 0x40014, "HvArm64RegisterSpsrEl1" ["HV_ARM64_REGISTER_SPSR_EL1"];
-    /// Saved PSTATE of the exception level that the VP is at.
+    /// Saved PSTATE at the VP's current exception level.
     SPSR_ELX = 0x2100d, "HvArm64RegisterSpsrElx" ["HV_ARM64_REGISTER_SPSR_ELX"];
     /// PSTATE.SSBS.
     SSBS = 0x21009, "HvArm64RegisterSsbs" ["HV_ARM64_REGISTER_SSBS"];
@@ -359,7 +359,7 @@ constants! {
 constants! {
     table HYPERVISOR, kind "register", from "TLFS, HV_REGISTER_NAME, ARM64 Architecture Registers", impl RegisterName;
 
-    /// Where the partition information page is. A hypervisor register, not an architectural one.
+    /// Location of the partition information page. A hypervisor register, not an architectural one.
     PARTITION_INFO_PAGE = 0x90015, "HvArm64RegisterPartitionInfoPage"
         ["HV_ARM64_REGISTER_PARTITION_INFO_PAGE"];
 }

@@ -2,8 +2,8 @@
 //!
 //! Where x64 has CPUID leaves and model-specific registers, ARM64 has VP registers, each read by
 //! [`GET_VP_REGISTERS`](crate::hypercall::HypercallCode::GET_VP_REGISTERS) and written by
-//! [`SET_VP_REGISTERS`](crate::hypercall::HypercallCode::SET_VP_REGISTERS). The numbers are not those of x64's MSRs: a
-//! FreeBSD port used an MSR number as a register name, which names nothing here. Registers of x64 processors
+//! [`SET_VP_REGISTERS`](crate::hypercall::HypercallCode::SET_VP_REGISTERS). The numbers differ from x64's MSR numbers:
+//! a FreeBSD port used an MSR number as a register name, which is invalid here. Registers of x64 processors
 //! (`HvX64Register...`) are left out.
 
 use crate::abi::Tables;
@@ -31,12 +31,12 @@ pub(crate) const TABLES: &[Tables] = &[
 open_enum! {
     table NAME_TYPE, from "TLFS, HV_REGISTER_NAME";
     names TABLES.iter().flat_map(|module| module.constants.iter().copied());
-    /// The name of a VP register: a number. Match registers by it and never by a C name, which has moved.
+    /// The name of a VP register: a number. Match registers by number and never by a C name; C names have moved.
     pub struct RegisterName(u32) = "HV_REGISTER_NAME" ["hv_register_name"];
 }
 
 impl RegisterName {
-    /// The register of synthetic interrupt source `n`, for `n` below 16; else a number that names no register.
+    /// Returns the register of synthetic interrupt source `n` if `n` is below 16, else a number that names no register.
     #[doc(alias = "hv_get_synint_state")]
     #[inline]
     #[must_use]
@@ -44,7 +44,8 @@ impl RegisterName {
         if n < 16 { Self(Self::SINT0.0 + n as u32) } else { Self(u32::MAX) }
     }
 
-    /// The configuration register of synthetic timer `n`, for `n` below 4; else a number that names no register.
+    /// Returns the configuration register of synthetic timer `n` if `n` is below 4, else a number that names no
+    /// register.
     #[doc(alias = "hv_init_timer_config")]
     #[inline]
     #[must_use]
@@ -52,7 +53,7 @@ impl RegisterName {
         if n < 4 { Self(Self::STIMER0_CONFIG.0 + 2 * n as u32) } else { Self(u32::MAX) }
     }
 
-    /// The count register of synthetic timer `n`, for `n` below 4; else a number that names no register.
+    /// Returns the count register of synthetic timer `n` if `n` is below 4, else a number that names no register.
     #[doc(alias = "hv_init_timer")]
     #[inline]
     #[must_use]
@@ -64,14 +65,14 @@ impl RegisterName {
 structs! {
     table PARAMETERS, from "TLFS, HvCallGetVpRegisters and HvCallSetVpRegisters; Linux 6.12, include/asm-generic/hyperv-tlfs.h";
 
-    /// Input header of a Get; a list of [`RegisterName`]s follows it directly, 4 bytes each.
+    /// Input header of a Get; a list of [`RegisterName`]s follows it immediately, 4 bytes each.
     ///
     /// The output is a list of [`RegisterValue`]s.
     pub struct GetVpRegistersInput = "hv_get_vp_registers_input"
         ["hv_input_get_vp_registers", "HV_INPUT_GET_VP_REGISTERS"], size 16 {
         /// Whose VP it is.
         partition_id: PartitionId = 0 "header.partitionid",
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8 "header.vpindex",
         /// Whose VTL.
         input_vtl: InputVtl = 12 "header.inputvtl",
@@ -94,7 +95,7 @@ structs! {
         ["hv_input_set_vp_registers", "HV_INPUT_SET_VP_REGISTERS"], size 16 {
         /// Whose VP it is.
         partition_id: PartitionId = 0 "header.partitionid",
-        /// Which VP.
+        /// The VP.
         vp_index: VpIndex = 8 "header.vpindex",
         /// Whose VTL.
         input_vtl: InputVtl = 12 "header.inputvtl",
@@ -114,7 +115,7 @@ structs! {
 
     /// One register of a Set.
     pub struct SetVpRegistersElement = "hv_register_assoc" ["HV_REGISTER_ASSOC"], size 32 {
-        /// Which register.
+        /// The register.
         name: RegisterName = 0,
         /// Zero.
         reserved1: u32 = 4,
@@ -124,7 +125,7 @@ structs! {
         value: RegisterValue = 16,
     }
 
-    /// The value of a register: 16 bytes, of which most registers use the low 8 (the high ones are zero).
+    /// The value of a register: 16 bytes, of which most registers use the low 8 (the upper 8 are zero).
     pub struct RegisterValue = "hv_get_vp_registers_output"
         ["hv_get_vp_register_output", "hv_register_value", "HV_REGISTER_VALUE"], size 16 {
         /// Bits 63:0.
@@ -145,21 +146,21 @@ structs! {
 }
 
 impl RegisterValue {
-    /// A 64-bit value.
+    /// Creates a 64-bit value.
     #[inline]
     #[must_use]
     pub const fn from_u64(value: u64) -> Self {
         Self { low: value, high: 0 }
     }
 
-    /// A value of four dwords, lowest first: what CPUID returns in EAX, EBX, ECX and EDX on x64.
+    /// Creates a value from four dwords, lowest first: on x64 CPUID returns them in EAX, EBX, ECX and EDX.
     #[inline]
     #[must_use]
     pub const fn from_dwords([a, b, c, d]: [u32; 4]) -> Self {
         Self { low: a as u64 | (b as u64) << 32, high: c as u64 | (d as u64) << 32 }
     }
 
-    /// The four dwords, lowest first.
+    /// Returns the four dwords, lowest first.
     #[inline]
     #[must_use]
     pub const fn to_dwords(self) -> [u32; 4] {
@@ -168,7 +169,7 @@ impl RegisterValue {
 }
 
 impl SetVpRegistersElement {
-    /// Write this value to this register.
+    /// Creates the element that writes this value to this register.
     #[inline]
     #[must_use]
     pub const fn new(name: RegisterName, value: RegisterValue) -> Self {

@@ -1,4 +1,4 @@
-//! The synthetic registers of discovery, crash, context, SynIC and timers.
+//! The synthetic registers for discovery, crash, context, SynIC and timers.
 
 use super::RegisterName;
 
@@ -15,8 +15,8 @@ constants! {
     /// [`Self::FEATURES_INFO`], in the 2018 patch.
     PRIVILEGES_AND_FEATURES_INFO = 0x0000_0200, "HV_REGISTER_PRIVILEGES_AND_FEATURES_INFO"
         ["HV_REGISTER_FEATURES", "HV_REGISTER_PRIVILEGES_AND_FEATURES", "HvRegisterPrivilegesAndFeaturesInfo"];
-    /// What the hypervisor recommends: an [`EnlightenmentHints`](crate::features::EnlightenmentHints) and the number of
-    /// spins before a long-spin-wait call. CPUID 0x40000004 on x64.
+    /// Recommendations of the hypervisor: an [`EnlightenmentHints`](crate::features::EnlightenmentHints) and the number
+    /// of spins before a long-spin-wait call. CPUID 0x40000004 on x64.
     ///
     /// **One C name, two numbers**: `HV_REGISTER_FEATURES` was this register in the 2018 patch and is 0x200, now
     /// [`Self::PRIVILEGES_AND_FEATURES_INFO`], in Linux 6.12.
@@ -40,8 +40,8 @@ constants! {
         ["HvRegisterNestedVirtFeaturesInfo"];
     /// Features of processor trace. CPUID 0x4000000B on x64.
     IPT_FEATURES_INFO = 0x0000_0208, "HV_REGISTER_IPT_FEATURES_INFO" ["HvRegisterIptFeaturesInfo"];
-    /// How this partition is isolated: an
-    /// [`IsolationConfiguration`](crate::isolation::IsolationConfiguration). CPUID 0x4000000C on x64.
+    /// Isolation of this partition: an [`IsolationConfiguration`](crate::isolation::IsolationConfiguration). CPUID
+    /// 0x4000000C on x64.
     ISOLATION_CONFIGURATION = 0x0000_0209, "HvRegisterIsolationConfiguration";
 }
 
@@ -57,13 +57,14 @@ constants! {
     /// Crash parameter 2; free for the guest.
     GUEST_CRASH_P2 = 0x0000_0212, "HV_REGISTER_GUEST_CRASH_P2"
         ["HV_REGISTER_CRASH_P2", "HV_MSR_CRASH_P2", "HvRegisterGuestCrashP2"];
-    /// Crash parameter 3: the message's guest physical address, where there is one.
+    /// Crash parameter 3: guest physical address of the message, if there is one.
     GUEST_CRASH_P3 = 0x0000_0213, "HV_REGISTER_GUEST_CRASH_P3"
         ["HV_REGISTER_CRASH_P3", "HV_MSR_CRASH_P3", "HvRegisterGuestCrashP3"];
-    /// Crash parameter 4: the message's length in bytes, where there is one.
+    /// Crash parameter 4: length of the message in bytes, if there is one.
     GUEST_CRASH_P4 = 0x0000_0214, "HV_REGISTER_GUEST_CRASH_P4"
         ["HV_REGISTER_CRASH_P4", "HV_MSR_CRASH_P4", "HvRegisterGuestCrashP4"];
-    /// Crash control: a [`CrashControl`](crate::crash::CrashControl). Read: what is supported. Write: report now.
+    /// Crash control: a [`CrashControl`](crate::crash::CrashControl). A read returns what is supported; a write reports
+    /// the crash.
     GUEST_CRASH_CTL = 0x0000_0215, "HV_REGISTER_GUEST_CRASH_CTL"
         ["HV_REGISTER_CRASH_CTL", "HV_MSR_CRASH_CTL", "HvRegisterGuestCrashCtl", "HvSyntheticMsrCrashCtl",
          "hv_get_crash_ctl"];
@@ -78,11 +79,11 @@ constants! {
     /// Clock of the timer, in kHz.
     INTERRUPT_CLOCK_FREQUENCY = 0x0000_0241, "HV_REGISTER_INTERRUPT_CLOCK_FREQUENCY"
         ["HvRegisterInterruptClockFrequency"];
-    /// Read it to idle until an interrupt. x64 only, the TLFS says: ARM64 has WFI.
+    /// A read idles until an interrupt. x64 only according to the TLFS: ARM64 has WFI.
     GUEST_IDLE = 0x0000_0250, "HV_REGISTER_GUEST_IDLE" ["HvRegisterGuestIdle"];
     /// Options of the synthetic debug device.
     DEBUG_DEVICE_OPTIONS = 0x0000_0260, "HV_REGISTER_DEBUG_DEVICE_OPTIONS" ["HvRegisterDebugDeviceOptions"];
-    /// How memory is zeroed.
+    /// Memory zeroing configuration.
     MEMORY_ZEROING_CONTROL = 0x0000_0270, "HV_REGISTER_MEMORY_ZEROING_CONTROL" ["HvRegisterMemoryZeroingControl"];
     /// Time that this VP has run, in 100 ns.
     VP_RUNTIME = 0x0009_0000, "HV_REGISTER_VP_RUNTIME" ["HvRegisterVpRuntime"];
@@ -91,31 +92,31 @@ constants! {
     /// This VP's index. Read-only.
     VP_INDEX = 0x0009_0003, "HV_REGISTER_VP_INDEX"
         ["HV_REGISTER_VPINDEX", "HV_MSR_VP_INDEX", "HvRegisterVpIndex", "hv_get_vp_index"];
-    /// The partition's reference time in 100 ns. Read-only: a write is
+    /// The partition's reference time in 100 ns. Read-only: a write fails with
     /// [`INVALID_PARAMETER`](crate::status::HvStatus::INVALID_PARAMETER).
     TIME_REF_COUNT = 0x0009_0004, "HV_REGISTER_TIME_REF_COUNT"
         ["HV_REGISTER_TIME_REFCOUNT", "HV_MSR_TIME_REF_COUNT", "HvRegisterTimeRefCount", "hv_get_current_tick"];
-    /// What the 2018 patch took for CPUID 0x40000001's counterpart. It is in no later header and not in the TLFS: kept to
-    /// be found, of no use.
+    /// The 2018 patch's counterpart of CPUID 0x40000001. Absent from later headers and from the TLFS; kept only so it
+    /// can be found.
     INTERFACE_VERSION = 0x0009_0006, "HV_ARM64_REGISTER_INTERFACE_VERSION";
     /// Version of the CPU management interface.
     CPU_MANAGEMENT_VERSION = 0x0009_0007, "HV_REGISTER_CPU_MANAGEMENT_VERSION" ["HvRegisterCpuManagementVersion"];
-    /// Where the VP assist page is: a [`VpAssistPageRegister`](crate::vsm::VpAssistPageRegister).
+    /// Location of the VP assist page: a [`VpAssistPageRegister`](crate::vsm::VpAssistPageRegister).
     VP_ASSIST_PAGE = 0x0009_0013, "HV_REGISTER_VP_ASSIST_PAGE" ["HvRegisterVpAssistPage"];
     /// Signals that the root partition has sent this VP.
     VP_ROOT_SIGNAL_COUNT = 0x0009_0014, "HV_REGISTER_VP_ROOT_SIGNAL_COUNT" ["HvRegisterVpRootSignalCount"];
-    /// Where the reference TSC page is: a [`ReferenceTscRegister`](crate::time::ReferenceTscRegister).
+    /// Location of the reference TSC page: a [`ReferenceTscRegister`](crate::time::ReferenceTscRegister).
     REFERENCE_TSC = 0x0009_0017, "HV_REGISTER_REFERENCE_TSC" ["HV_MSR_REFERENCE_TSC", "HvRegisterReferenceTsc"];
     /// The sequence number of the reference TSC page.
     REFERENCE_TSC_SEQUENCE = 0x0009_001a, "HvRegisterReferenceTscSequence";
-    /// Tells a guest's scheduler of an event. openvmm knows it.
+    /// Notifies a guest's scheduler of an event. Known from openvmm.
     GUEST_SCHEDULER_EVENT = 0x0009_001b, "HvRegisterGuestSchedulerEvent";
-    /// Where the partition's statistics page is.
+    /// Location of the partition's statistics page.
     STATS_PARTITION_RETAIL = 0x0009_0020, "HV_REGISTER_STATS_PARTITION_RETAIL"
         ["HvRegisterStatsPartitionRetail"];
-    /// Where the VP's statistics page is.
+    /// Location of the VP's statistics page.
     STATS_VP_RETAIL = 0x0009_0022, "HV_REGISTER_STATS_VP_RETAIL" ["HvRegisterStatsVpRetail"];
-    /// This VP's index in the hypervisor below, where one runs inside another.
+    /// This VP's index in the underlying hypervisor, if nested.
     NESTED_VP_INDEX = 0x0009_1003, "HV_REGISTER_NESTED_VP_INDEX" ["HvRegisterNestedVpIndex"];
 }
 
@@ -159,13 +160,13 @@ constants! {
         ["HV_MSR_SCONTROL", "HvRegisterScontrol", "hv_get_synic_state", "hv_set_synic_state"];
     /// Version of the SynIC: 1. Read-only.
     SVERSION = 0x000a_0011, "HV_REGISTER_SVERSION" ["HvRegisterSversion"];
-    /// Where the event flags page is: a [`Siefp`](crate::synic::Siefp).
+    /// Location of the event flags page: a [`Siefp`](crate::synic::Siefp).
     SIEFP = 0x000a_0012, "HV_REGISTER_SIEFP"
         ["HV_REGISTER_SIFP", "HV_MSR_SIEFP", "HvRegisterSifp", "hv_get_siefp", "hv_set_siefp"];
-    /// Where the message page is: a [`Simp`](crate::synic::Simp).
+    /// Location of the message page: a [`Simp`](crate::synic::Simp).
     SIMP = 0x000a_0013, "HV_REGISTER_SIMP"
         ["HV_REGISTER_SIPP", "HV_MSR_SIMP", "HvRegisterSipp", "hv_get_simp", "hv_set_simp"];
-    /// End of message: any write lets the hypervisor fill emptied slots again. Reads as 0.
+    /// End of message: any write lets the hypervisor refill emptied slots. Reads as 0.
     EOM = 0x000a_0014, "HV_REGISTER_EOM" ["HV_MSR_EOM", "HvRegisterEom", "hv_signal_eom"];
     /// The interrupt response buffer page.
     SIRBP = 0x000a_0015, "HV_REGISTER_SIRBP" ["HvRegisterSirbp"];
@@ -190,7 +191,7 @@ constants! {
     STIMER3_CONFIG = 0x000b_0006, "HV_REGISTER_STIMER3_CONFIG" ["HvRegisterStimer3Config"];
     /// Expiry time or period of synthetic timer 3, in 100 ns; 0 stops it.
     STIMER3_COUNT = 0x000b_0007, "HV_REGISTER_STIMER3_COUNT" ["HvRegisterStimer3Count"];
-    /// Configuration of the timer that runs only while the VP does.
+    /// Configuration of the timer that runs only while the VP runs.
     STIME_UNHALTED_TIMER_CONFIG = 0x000b_0100, "HV_REGISTER_STIME_UNHALTED_TIMER_CONFIG"
         ["HvRegisterStimeUnhaltedTimerConfig"];
     /// Count of that timer.
@@ -201,8 +202,9 @@ constants! {
 constants! {
     table EXCEPTIONS, kind "register", from "TLFS, HvCallGetVpRegisters, Early Register List (ARM64); mshv-bindings", impl RegisterName;
 
-    /// Where the guest takes exceptions that the hypervisor raises, such as on a hypercall from a wrong level. Can be read
-    /// and written before the guest OS id is. The TLFS names it without its number, which is from mshv-bindings.
+    /// Vector of the exceptions that the hypervisor raises, such as on a hypercall from the wrong exception level. Can
+    /// be read and written before the guest OS id is written. The TLFS names it without its number, which is from
+    /// mshv-bindings.
     SYNTHETIC_VBAR_EL1 = 0x40400, "HvArm64RegisterSyntheticVbarEl1" ["HV_ARM64_REGISTER_SYNTHETIC_VBAR_EL1"];
     /// Syndrome of such an exception. Can be read before the guest OS id is written. The number is from mshv-bindings.
     SYNTHETIC_ESR_EL1 = 0x40401, "HvArm64RegisterSyntheticEsrEl1" ["HV_ARM64_REGISTER_SYNTHETIC_ESR_EL1"];

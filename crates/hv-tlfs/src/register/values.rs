@@ -1,4 +1,4 @@
-//! Registers whose value has a layout of its own and no chapter of its own.
+//! Layouts of register values that belong to no other module.
 
 use crate::abi::Struct;
 
@@ -37,13 +37,13 @@ bits! {
         "reserved" @ 0, 8, bits 63:1;
     }
 
-    /// What a VP waits for.
+    /// What a VP is waiting for.
     pub struct InternalActivity(u64) = "hv_internal_activity_register" {
         /// To be started.
         startup_suspend / with_startup_suspend: bool @ 0;
-        /// An interrupt, having halted.
+        /// An interrupt, halted.
         halt_suspend / with_halt_suspend: bool @ 1;
-        /// An interrupt, being idle.
+        /// An interrupt, idle.
         idle_suspend / with_idle_suspend: bool @ 2;
     }
     also {
@@ -58,9 +58,9 @@ bits! {
     pub struct PendingInterruption(u64) = "hv_arm64_pending_interruption_register" {
         /// There is one.
         pending / with_pending: bool @ 0 = "interruption_pending";
-        /// Its type.
+        /// The type.
         interruption_type / with_interruption_type: bool @ 1;
-        /// Its error code.
+        /// The error code.
         error_code / with_error_code: u32 @ 63:32;
     }
     also {
@@ -68,7 +68,7 @@ bits! {
         "reserved" @ 0, 8, bits 31:2;
     }
 
-    /// Whether interrupts are held off, ARM64 layout.
+    /// Interrupt shadow state, ARM64 layout.
     pub struct InterruptState(u64) = "hv_arm64_interrupt_state_register" {
         /// For one instruction.
         interrupt_shadow / with_interrupt_shadow: bool @ 0;
@@ -78,7 +78,7 @@ bits! {
         "reserved" @ 0, 8, bits 63:1;
     }
 
-    /// What to tell a VP's owner when it becomes deliverable.
+    /// Deliverability conditions to report to a VP's owner.
     pub struct DeliverabilityNotifications(u64) = "hv_deliverability_notifications_register" {
         /// A non-maskable interrupt.
         nmi / with_nmi: bool @ 0 = "nmi_notification";
@@ -96,7 +96,7 @@ bits! {
 
 open_enum! {
     table EVENT_TYPE, from "openvmm, vm/hv1/hvdef";
-    /// What kind of event is pending: 0 an exception, 1 a synthetic exception, 2 the output of a hypercall.
+    /// Type of the pending event: 0 an exception, 1 a synthetic exception, 2 the output of a hypercall.
     pub struct PendingEventType(u8) = "HV_ARM64_PENDING_EVENT_TYPE";
 }
 
@@ -116,7 +116,7 @@ bits! {
     pub struct PendingEvent(u8) = "HV_ARM64_PENDING_EVENT_HEADER" {
         /// There is one.
         pending / with_pending: bool @ 0 = "event_pending";
-        /// What kind.
+        /// The type.
         event_type / with_event_type: PendingEventType(u8) @ 3:1;
     }
     also {
@@ -129,11 +129,11 @@ structs! {
 
     /// A synthetic exception to inject.
     pub struct PendingSyntheticException = "hv_arm64_pending_synthetic_exception_event", size 16 {
-        /// Whether, and that it is one.
+        /// Pending flag and event type.
         event: PendingEvent = 0 "header",
         /// Zero.
         reserved: [u8; 3] = 1 "rsvd",
-        /// Which exception.
+        /// The exception.
         exception_type: u32 = 4,
         /// More about it.
         context: u64 = 8,
@@ -147,7 +147,7 @@ structs! {
 
     /// An architectural exception to inject.
     pub struct PendingException = "HV_ARM64_PENDING_EXCEPTION_EVENT", size 24 {
-        /// Whether, and that it is one.
+        /// Pending flag and event type.
         event: PendingEvent = 0,
         /// Zero.
         reserved: [u8; 7] = 1,

@@ -4,10 +4,10 @@ constants! {
     table CONNECTIONS, kind "vmbus-connection",
     from "Linux 6.12, drivers/hv/hyperv_vmbus.h; OpenVMM, vmbus_core";
 
-    /// Connection to which a guest posts VMBus messages when it speaks a version before 5.0.
+    /// Connection to which a guest posts VMBus messages with a protocol version before 5.0.
     pub const MESSAGE_CONNECTION_ID: u32 = 1, "VMBUS_MESSAGE_CONNECTION_ID";
-    /// Connection to which a guest posts INITIATE_CONTACT from version 5.0 on; the host's answer names the connection
-    /// for all that follows.
+    /// Connection to which a guest posts INITIATE_CONTACT from version 5.0 on; the host's answer gives the connection
+    /// for all further messages.
     pub const MESSAGE_CONNECTION_ID_4: u32 = 4, "VMBUS_MESSAGE_CONNECTION_ID_4";
     /// Connection for INITIATE_CONTACT of a guest in VTL 2 whose VMBus is served by another VTL.
     pub const MESSAGE_CONNECTION_ID_REDIRECT: u32 = 0x80_0074, "VMBUS_MESSAGE_CONNECTION_ID_REDIRECT";
@@ -27,6 +27,6 @@ constants! {
     pub const MESSAGE_TYPE: u32 = 1, "HV_VMBUS_MESSAGE_TYPE";
     /// Largest VMBus message in bytes: the payload of one SynIC message.
     pub const MAX_MESSAGE_SIZE: usize = 240, "MAX_SIZE_CHANNEL_MESSAGE";
-    /// Channel ids lie below this number: a SINT has so many event flags.
+    /// Upper bound of channel ids: the number of event flags of a SINT.
     pub const MAX_CHANNELS: u32 = 2048, "MAX_CHANNEL_RELIDS";
 }

@@ -23,8 +23,8 @@ constants! {
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h";
 
-    /// A range of bytes in pages that need not be neighbours. The page numbers follow it, 8 bytes each: as many as
-    /// `byte_offset + byte_count` bytes touch.
+    /// A range of bytes in pages that need not be contiguous. The page numbers follow it, 8 bytes each: one for each
+    /// page that `byte_offset + byte_count` bytes cover.
     pub struct GpaRange = "gpa_range", size 8 {
         /// Length in bytes.
         byte_count: u32 = 0,
@@ -66,10 +66,10 @@ structs! {
         "pfn_array" @ 8, 0;
     }
 
-    /// GPADL_HEADER: the guest names pages. `range_buflen` bytes of ranges follow, each a [`GpaRange`] with its page
-    /// numbers; what does not fit comes in [`GpadlBody`] messages. Answered with a [`GpadlCreated`] after the last.
+    /// GPADL_HEADER: the guest describes pages. `range_buflen` bytes of ranges follow, each a [`GpaRange`] with its
+    /// page numbers; the rest follows in [`GpadlBody`] messages. Answered with a [`GpadlCreated`] after the last.
     ///
-    /// The ranges begin at byte 20, so that page numbers are not aligned to 8 bytes.
+    /// The ranges begin at byte 20, so page numbers are not aligned to 8 bytes.
     pub struct GpadlHeader = "vmbus_channel_gpadl_header", size 20 {
         /// [`MessageType::GPADL_HEADER`](super::MessageType::GPADL_HEADER).
         header: MessageHeader = 0,
@@ -86,7 +86,7 @@ structs! {
         "range" @ 20, 0;
     }
 
-    /// GPADL_BODY: more page numbers of a GPADL whose header did not hold all.
+    /// GPADL_BODY: further page numbers of a GPADL whose header did not hold all of them.
     pub struct GpadlBody = "vmbus_channel_gpadl_body", size 16 {
         /// [`MessageType::GPADL_BODY`](super::MessageType::GPADL_BODY).
         header: MessageHeader = 0,
@@ -111,7 +111,7 @@ structs! {
         status: NtStatus = 16 "creation_status",
     }
 
-    /// GPADL_TEARDOWN: the guest wants its pages back. Answered with a [`GpadlTorndown`].
+    /// GPADL_TEARDOWN: the guest reclaims its pages. Answered with a [`GpadlTorndown`].
     pub struct GpadlTeardown = "vmbus_channel_gpadl_teardown", size 16 {
         /// [`MessageType::GPADL_TEARDOWN`](super::MessageType::GPADL_TEARDOWN).
         header: MessageHeader = 0,
@@ -121,7 +121,7 @@ structs! {
         gpadl: GpadlId = 12,
     }
 
-    /// GPADL_TORNDOWN: the host does not touch the pages any more.
+    /// GPADL_TORNDOWN: the host no longer accesses the pages.
     pub struct GpadlTorndown = "vmbus_channel_gpadl_torndown", size 12 {
         /// [`MessageType::GPADL_TORNDOWN`](super::MessageType::GPADL_TORNDOWN).
         header: MessageHeader = 0,

@@ -1,11 +1,11 @@
-//! GUIDs, and those by which devices on VMBus are known.
+//! GUIDs, and those that identify devices on VMBus.
 
 use core::fmt;
 
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/uuid.h; Linux 6.12, include/uapi/linux/hyperv.h";
 
-    /// A GUID as it lies in memory: the first three groups of its text form little-endian, the rest as written.
+    /// A GUID in its memory layout: the first three groups of its text form little-endian, the rest as written.
     pub struct Guid = "guid_t", size 16 {
         /// The bytes.
         bytes: [u8; 16] = 0 "b",
@@ -16,7 +16,7 @@ impl Guid {
     /// All zero: no GUID.
     pub const ZERO: Self = Self { bytes: [0; 16] };
 
-    /// The GUID with these groups: `{a-b-c-d[0..2]-d[2..8]}`.
+    /// Creates the GUID with these groups: `{a-b-c-d[0..2]-d[2..8]}`.
     #[must_use]
     pub const fn new(a: u32, b: u16, c: u16, d: [u8; 8]) -> Self {
         let (a, b, c) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes());
@@ -52,16 +52,16 @@ macro_rules! interfaces {
             pub const $NAME: Guid = Guid::new($a, $b, $c, $d);
         )+
 
-        /// Every interface GUID of this module: its value, its text form and its C name.
+        /// All interface GUIDs of this module: value, text form and C name.
         pub const INTERFACES: &[(Guid, &str, &str)] = &[$(($NAME, $text, $cname)),+];
     };
 }
 
 interfaces! {
-    /// Heartbeat: the host asks every two seconds whether the guest is alive.
+    /// Heartbeat: every two seconds the host asks whether the guest is alive.
     HEARTBEAT = 0x5716_4f39 0x9115 0x4e78 [0xab, 0x55, 0x38, 0x2f, 0x3b, 0xd5, 0x42, 0x2d],
         "57164f39-9115-4e78-ab55-382f3bd5422d", "HV_HEART_BEAT_GUID";
-    /// Shutdown: the host asks the guest to power off or to restart.
+    /// Shutdown: the host asks the guest to power off or restart.
     SHUTDOWN = 0x0e0b_6031 0x5213 0x4934 [0x81, 0x8b, 0x38, 0xd9, 0x0c, 0xed, 0x39, 0xdb],
         "0e0b6031-5213-4934-818b-38d90ced39db", "HV_SHUTDOWN_GUID";
     /// Time synchronisation.

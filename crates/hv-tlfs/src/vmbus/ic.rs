@@ -1,8 +1,8 @@
 //! Integration components: the small services, each a pipe whose messages begin with a [`PipeHeader`] and a
 //! [`Header`].
 //!
-//! The host opens the talk with [`MessageType::NEGOTIATE`], and the guest sends the same packet back with one framework
-//! version and one message version left; counts of 0 mean that none suited. Every request comes back as its own
+//! The host starts with [`MessageType::NEGOTIATE`], and the guest sends the same packet back with one framework version
+//! and one message version selected; a count of 0 means that none is supported. Every request is returned as its own
 //! response: the guest changes the flags and some fields.
 
 use zerocopy::little_endian::U64;
@@ -51,7 +51,7 @@ constants! {
 constants! {
     table LIMITS, kind "ic-limit", from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_ring";
 
-    /// Most versions of either kind in a [`Negotiate`].
+    /// Maximum number of versions of either kind in a [`Negotiate`].
     pub const MAX_VERSIONS: u32 = 100, "IC_VERSION_NEGOTIATION_MAX_VER_COUNT";
     /// Length of [`PipeHeader`] and [`Header`] together.
     pub const HEADERS_SIZE: usize = 28, "ICMSG_HDR";
@@ -71,7 +71,7 @@ constants! {
 
     /// Done.
     SUCCESS = 0, "HV_S_OK";
-    /// Failed, or a kind of message that the guest does not know.
+    /// Failed, or a message type that the guest does not know.
     FAIL = 0x8000_4005, "HV_E_FAIL";
     /// There are no more items.
     CONTINUE = 0x8007_0103, "HV_S_CONT";
@@ -81,7 +81,7 @@ constants! {
     MACHINE_LOCKED = 0x8007_04f7, "HV_ERROR_MACHINE_LOCKED";
     /// The device is not connected.
     DEVICE_NOT_CONNECTED = 0x8007_048f, "HV_ERROR_DEVICE_NOT_CONNECTED";
-    /// An argument is wrong.
+    /// Invalid argument.
     INVALID_ARGUMENT = 0x8007_0057, "HV_INVALIDARG";
     /// GUIDs do not match.
     GUID_NOT_FOUND = 0x8004_1002, "HV_GUID_NOTFOUND";
@@ -94,7 +94,7 @@ constants! {
 constants! {
     table TIMESYNC_FLAGS, kind "ic-flag", from "Linux 6.12, include/linux/hyperv.h";
 
-    /// In [`TimeSync::flags`] and [`TimeSyncRef::flags`]: a probe.
+    /// In [`TimeSync::flags`] and [`TimeSyncRef::flags`]: a sample.
     pub const TIME_SYNC_PROBE: u8 = 0, "ICTIMESYNCFLAG_PROBE";
     /// Set the clock now.
     pub const TIME_SYNC_SYNC: u8 = 1, "ICTIMESYNCFLAG_SYNC";
@@ -109,7 +109,7 @@ structs! {
     pub struct PipeHeader = "vmbuspipe_hdr", size 8 {
         /// [`PIPE_PACKET_DATA`].
         packet_type: u32 = 0 "flags",
-        /// Length of what follows, in bytes.
+        /// Length of the rest, in bytes.
         message_size: u32 = 4 "msgsize",
     }
 
@@ -117,19 +117,19 @@ structs! {
     pub struct Version = "ic_version", size 4 {
         /// Number before the dot.
         major: u16 = 0,
-        /// Number behind the dot.
+        /// Number after the dot.
         minor: u16 = 2,
     }
 
-    /// What follows the pipe's header.
+    /// The header after the pipe's header.
     pub struct Header = "icmsg_hdr", size 20 {
-        /// Version of the framework, agreed on; zero while negotiating.
+        /// Negotiated version of the framework; zero during negotiation.
         framework_version: Version = 0 "icverframe",
         /// Kind.
         message_type: MessageType = 4 "icmsgtype",
-        /// Version of the service, agreed on; zero while negotiating.
+        /// Negotiated version of the service; zero during negotiation.
         message_version: Version = 6 "icvermsg",
-        /// Length of what follows, in bytes.
+        /// Length of the rest, in bytes.
         message_size: u16 = 10 "icmsgsize",
         /// Outcome, in a response.
         status: Status = 12,
@@ -141,11 +141,11 @@ structs! {
         reserved: [u8; 2] = 18,
     }
 
-    /// NEGOTIATE: versions that the host offers. The framework's, then the service's follow.
+    /// NEGOTIATE: versions that the host offers. The framework versions, then the service versions follow.
     pub struct Negotiate = "icmsg_negotiate", size 8 {
-        /// How many framework versions follow.
+        /// Number of framework versions that follow.
         framework_versions: u16 = 0 "icframe_vercnt",
-        /// How many versions of the service follow them.
+        /// Number of service versions that follow them.
         message_versions: u16 = 2 "icmsg_vercnt",
         /// Zero.
         reserved: u32 = 4,
@@ -158,7 +158,7 @@ structs! {
     pub struct Heartbeat = "heartbeat_msg_data", size 40 {
         /// Sequence number.
         sequence: u64 = 0 "seq_num",
-        /// Zero; hosts call the first word the state of the guest's applications (1: healthy).
+        /// Zero from guests; hosts define the first word as the state of the guest's applications (1: healthy).
         reserved: [u32; 8] = 8,
     }
 

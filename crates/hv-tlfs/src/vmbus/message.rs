@@ -1,4 +1,4 @@
-//! What every VMBus message begins with, and the ids and statuses that many of them carry.
+//! The common header of VMBus messages, and the ids and statuses that many of them carry.
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, include/linux/hyperv.h";
@@ -19,7 +19,7 @@ constants! {
     RESCIND_OFFER = 2, "CHANNELMSG_RESCIND_CHANNELOFFER";
     /// Guest to host: send all offers. Only a header.
     REQUEST_OFFERS = 3, "CHANNELMSG_REQUESTOFFERS";
-    /// Host to guest: these were all offers. Only a header.
+    /// Host to guest: the last offer has been sent. Only a header.
     ALL_OFFERS_DELIVERED = 4, "CHANNELMSG_ALLOFFERS_DELIVERED";
     /// Guest to host: [`OpenChannel`](super::OpenChannel).
     OPEN_CHANNEL = 5, "CHANNELMSG_OPENCHANNEL";
@@ -65,7 +65,7 @@ constants! {
     MODIFY_CONNECTION = 25, "CHANNELMSG_MODIFY_CONNECTION";
     /// Host to guest: [`ModifyConnectionResponse`](super::ModifyConnectionResponse).
     MODIFY_CONNECTION_RESPONSE = 26, "CHANNELMSG_MODIFY_CONNECTION_RESPONSE";
-    /// Guest to host: hold back all messages but the response. Only a header.
+    /// Guest to host: hold back all messages except the response. Only a header.
     PAUSE = 27, "CHANNELMSG_PAUSE";
     /// Host to guest: the last message before RESUME. Only a header.
     PAUSE_RESPONSE = 28, "CHANNELMSG_PAUSE_RESPONSE";
@@ -76,7 +76,7 @@ constants! {
 open_enum! {
     table STATUS_TYPE, from "Microsoft MS-ERREF, section NTSTATUS";
     names [STATUSES];
-    /// Outcome of a request: an NTSTATUS or HRESULT, of which guests test only whether it is zero.
+    /// Outcome of a request: an NTSTATUS or HRESULT; guests test only whether it is zero.
     pub struct NtStatus(u32) = "NTSTATUS";
 }
 
@@ -85,11 +85,11 @@ constants! {
 
     /// Done.
     SUCCESS = 0, "STATUS_SUCCESS";
-    /// Refused: the request was invalid, or the host lacks room.
+    /// Rejected: the request was invalid, or the host lacks resources.
     UNSUCCESSFUL = 0x8000_ffff, "STATUS_UNSUCCESSFUL" ["E_UNEXPECTED"];
-    /// The device is not in the state that the request needs.
+    /// The device is not in the state that the request requires.
     INVALID_DEVICE_STATE = 0xc000_0184, "STATUS_INVALID_DEVICE_STATE";
-    /// A value of the request is wrong.
+    /// Invalid value in the request.
     INVALID_PARAMETER = 0xc000_000d, "STATUS_INVALID_PARAMETER";
     /// The host does not know the request.
     NOT_SUPPORTED = 0xc000_00bb, "STATUS_NOT_SUPPORTED";
@@ -116,7 +116,7 @@ open_enum! {
 constants! {
     table IDS, kind "vmbus-channel", from "Linux 6.12, include/linux/hyperv.h", impl ChannelId;
 
-    /// Not a channel; Linux marks with it a channel that it has released.
+    /// Not a channel; Linux uses it to mark a channel that it has released.
     INVALID = u32::MAX, "INVALID_RELID";
 }
 
@@ -133,7 +133,7 @@ structs! {
 }
 
 impl MessageHeader {
-    /// The header of a message of this kind.
+    /// Creates the header of a message of this type.
     #[must_use]
     pub const fn new(message_type: MessageType) -> Self {
         Self { message_type, padding: 0 }

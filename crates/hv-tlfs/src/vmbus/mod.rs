@@ -1,17 +1,17 @@
 //! VMBus: the messages, rings and packets by which devices are offered and used.
 //!
-//! A guest talks to the host in two ways. Control goes by SynIC messages: the guest posts to a connection
+//! Guest and host communicate in two ways. Control uses SynIC messages: the guest posts to a connection
 //! ([`connection`]), the host answers with messages on [`MESSAGE_SINT`](connection::MESSAGE_SINT); each payload begins
-//! with a [`MessageHeader`]. Data goes through two rings per channel ([`RingHeader`]) in memory that the guest has
-//! named with a GPADL, in packets that begin with a [`PacketDescriptor`], and each side wakes the other with an event.
+//! with a [`MessageHeader`]. Data uses two rings per channel ([`RingHeader`]) in memory that the guest has described
+//! with a GPADL, in packets that begin with a [`PacketDescriptor`], and each side signals the other with an event.
 //!
-//! The order of things: [`InitiateContact`] until a [`Version`] is agreed; REQUESTOFFERS, an [`OfferChannel`] for every
+//! The sequence: [`InitiateContact`] until a [`Version`] is agreed; REQUESTOFFERS, an [`OfferChannel`] for every
 //! device, ALLOFFERS_DELIVERED; per device [`GpadlHeader`] (and [`GpadlBody`]), [`GpadlCreated`], [`OpenChannel`],
 //! [`OpenResult`], packets, [`CloseChannel`], [`GpadlTeardown`], [`GpadlTorndown`]; UNLOAD and its response at the end.
 //!
-//! Pages are 4096 bytes and page numbers count such pages, whatever the guest's own page size.
+//! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: the protocols of single devices except the small ones of [`ic`]; versions before 3.0.
+//! Not here: device protocols except those in [`ic`] and [`storage`], and versions before 3.0.
 
 pub mod connection;
 mod gpadl;

@@ -1,9 +1,9 @@
-//! The monitor pages: signals that may wait a little, so that many cost one exit.
+//! The monitor pages: signals that may be delayed a little, so that many of them cost one exit.
 
 bits! {
     table BITS, from "Linux 6.12, drivers/hv/hyperv_vmbus.h";
 
-    /// Which groups of the page are in use.
+    /// Groups of the page that are in use.
     pub struct MonitorTriggerState(u32) = "hv_monitor_trigger_state" {
         /// One bit per group.
         group_enable / with_group_enable: u32 @ 3:0;
@@ -28,7 +28,7 @@ bits! {
 structs! {
     table STRUCTS, from "Linux 6.12, drivers/hv/hyperv_vmbus.h";
 
-    /// What a slot signals.
+    /// The connection and flag that a slot signals.
     pub struct MonitorParameter = "hv_monitor_parameter", size 8 {
         /// Connection.
         connection: u32 = 0 "connectionid",
@@ -50,11 +50,11 @@ structs! {
         reserved2: [u64; 3] = 40 "rsvdz2",
         /// When the receiver looks next.
         next_check_time: [[i32; 32]; 4] = 64 "next_checktime",
-        /// How long a signal may wait, in 100 ns.
+        /// Maximum delay of a signal, in 100 ns.
         latency: [[u16; 32]; 4] = 576,
         /// Zero.
         reserved3: [u64; 32] = 832 "rsvdz3",
-        /// What the slots signal.
+        /// The connections and flags that the slots signal.
         parameter: [[MonitorParameter; 32]; 4] = 1088,
         /// Zero.
         reserved4: [u8; 1984] = 2112 "rsvdz4",

@@ -5,16 +5,16 @@ use super::{ChannelId, Guid, MessageHeader};
 constants! {
     table LIMITS, kind "vmbus-limit", from "Linux 6.12, include/linux/hyperv.h";
 
-    /// Bytes of an offer or open request that are the device's own.
+    /// Device-specific bytes of an offer or open request.
     pub const USER_DEFINED_BYTES: usize = 120, "MAX_USER_DEFINED_BYTES";
-    /// The same where the channel is a pipe: the pipe mode takes 4 of them.
+    /// The same for a pipe channel: the pipe mode takes 4 of them.
     pub const PIPE_USER_DEFINED_BYTES: usize = 116, "MAX_PIPE_USER_DEFINED_BYTES";
 }
 
 open_enum! {
     table PIPE_MODE_TYPE, from "Linux 6.12, include/linux/hyperv.h";
     names [PIPE_MODES];
-    /// What a pipe carries; the first word of the user-defined bytes of a pipe's offer.
+    /// Message mode of a pipe; the first word of the user-defined bytes of a pipe's offer.
     pub struct PipeMode(u32) = "vmbus_pipe_mode";
 }
 
@@ -32,11 +32,11 @@ bits! {
 
     /// Properties of an offered channel.
     pub struct OfferFlags(u16) = "vmbus_channel_offer_flags" {
-        /// The guest shall show the device to its applications.
+        /// The guest exposes the device to its applications.
         enumerate_interface / with_enumerate_interface: bool @ 0;
-        /// The rings lie in memory that only guest and paravisor see.
+        /// The rings lie in memory visible only to guest and paravisor.
         confidential_ring / with_confidential_ring: bool @ 1;
-        /// So does all other memory of the channel.
+        /// All other memory of the channel does as well.
         confidential_memory / with_confidential_memory: bool @ 2;
         /// GPADLs and GPA-direct ranges must be pinned.
         require_pinned_memory / with_require_pinned_memory: bool @ 3;
@@ -58,9 +58,9 @@ constants! {
 
     /// Only [`enumerate_interface`](OfferFlags::enumerate_interface).
     ENUMERATE_INTERFACE = 1, "VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE";
-    /// Old meaning of the bit that is now [`confidential_ring`](OfferFlags::confidential_ring).
+    /// Former meaning of the bit that is now [`confidential_ring`](OfferFlags::confidential_ring).
     TRANSFER_PAGES = 2, "VMBUS_CHANNEL_SERVER_SUPPORTS_TRANSFER_PAGES";
-    /// Old meaning of the bit that is now [`confidential_memory`](OfferFlags::confidential_memory).
+    /// Former meaning of the bit that is now [`confidential_memory`](OfferFlags::confidential_memory).
     GPADLS = 4, "VMBUS_CHANNEL_SERVER_SUPPORTS_GPADLS";
     /// Only [`named_pipe`](OfferFlags::named_pipe).
     NAMED_PIPE = 0x10, "VMBUS_CHANNEL_NAMED_PIPE_MODE";
@@ -77,7 +77,7 @@ constants! {
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core";
 
-    /// What a device says of itself.
+    /// Description of a device.
     pub struct ChannelOffer = "vmbus_channel_offer", size 176 {
         /// Kind of device: one of [`guid`](super::guid).
         interface: Guid = 0 "if_type",
@@ -91,11 +91,11 @@ structs! {
         flags: OfferFlags = 48 "chn_flags",
         /// MMIO space that the device needs, in megabytes.
         mmio_megabytes: u16 = 50,
-        /// The device's own; of a pipe a [`PipeMode`] and 116 bytes.
+        /// Device-specific; for a pipe a [`PipeMode`] and 116 bytes.
         user_defined: [u8; 120] = 52 "u",
         /// 0: the device's first channel; else a sub-channel.
         subchannel_index: u16 = 172 "sub_channel_index",
-        /// MMIO space that the device could use beyond that, in megabytes; Linux calls it reserved.
+        /// Additional MMIO space that the device could use, in megabytes; reserved in Linux.
         mmio_megabytes_optional: u16 = 174 "reserved3",
     }
     also {
@@ -114,11 +114,11 @@ structs! {
         channel: ChannelId = 184 "child_relid",
         /// Slot in the monitor pages: group times 32 plus bit.
         monitor_id: u8 = 188 "monitorid",
-        /// Bit 0: `monitor_id` is meant.
+        /// Bit 0: `monitor_id` is valid.
         monitor_allocated: u8 = 189,
         /// Bit 0: the channel has a connection of its own, and the guest leaves the interrupt page alone.
         dedicated_interrupt: u16 = 190 "is_dedicated_interrupt",
-        /// Connection to signal when the guest has put packets into its ring.
+        /// Connection to signal after the guest has put packets into its ring.
         connection: u32 = 192 "connection_id",
     }
     also {
@@ -128,7 +128,8 @@ structs! {
         "reserved1" @ 190, 2, bits 15:1;
     }
 
-    /// RESCIND_CHANNELOFFER: the device is gone. The guest answers with [`RelIdReleased`] once it is done with it.
+    /// RESCIND_CHANNELOFFER: the device is gone. The guest answers with [`RelIdReleased`] when it has released the
+    /// channel.
     pub struct RescindOffer = "vmbus_channel_rescind_offer", size 12 {
         /// [`MessageType::RESCIND_OFFER`](super::MessageType::RESCIND_OFFER).
         header: MessageHeader = 0,
@@ -136,7 +137,7 @@ structs! {
         channel: ChannelId = 8 "child_relid",
     }
 
-    /// RELID_RELEASED: the guest will not name the channel again; its number is free.
+    /// RELID_RELEASED: the guest will not use the channel again; its number is free.
     pub struct RelIdReleased = "vmbus_channel_relid_released", size 12 {
         /// [`MessageType::RELID_RELEASED`](super::MessageType::RELID_RELEASED).
         header: MessageHeader = 0,

@@ -1,11 +1,11 @@
-//! Opening, changing and closing a channel, and sockets' requests.
+//! Opening, changing and closing a channel, and socket requests.
 
 use super::{ChannelId, GpadlId, Guid, MessageHeader, NtStatus};
 
 constants! {
     table TARGETS, kind "vmbus-limit", from "OpenVMM, vmbus_core";
 
-    /// As target VP of [`OpenChannel`]: the host shall not interrupt the guest for this channel.
+    /// As target VP of [`OpenChannel`]: the host does not interrupt the guest for this channel.
     pub const TARGET_VP_NONE: u32 = u32::MAX, "VMBUS_VP_INDEX_DISABLE_INTERRUPT";
 }
 
@@ -14,7 +14,7 @@ bits! {
 
     /// Flags of [`OpenChannelSignal`].
     pub struct OpenChannelFlags(u16) = "vmbus_open_channel_flags" {
-        /// Interrupts of this channel go to the VTL and SINT of the redirection.
+        /// Interrupts of this channel go to the VTL and SINT given in the redirection.
         redirect_interrupt / with_redirect_interrupt: bool @ 0;
     }
 }
@@ -32,23 +32,23 @@ structs! {
         open_id: u32 = 12 "openid",
         /// GPADL of both rings.
         ring_gpadl: GpadlId = 16 "ringbuffer_gpadlhandle",
-        /// VP whose SINT is interrupted, or [`TARGET_VP_NONE`].
+        /// VP whose SINT gets the interrupts, or [`TARGET_VP_NONE`].
         target_vp: u32 = 20,
-        /// Page of the GPADL at which the ring from host to guest begins; the other begins at page 0. Counts 4096-byte
-        /// pages.
+        /// Page of the GPADL where the host-to-guest ring begins, in 4096-byte pages; the guest-to-host ring begins at
+        /// page 0.
         downstream_page_offset: u32 = 24 "downstream_ringbuffer_pageoffset",
         /// For the device.
         user_data: [u8; 120] = 28 "userdata",
     }
 
-    /// OPENCHANNEL where a feature of version 6.0 that needs it was agreed.
+    /// OPENCHANNEL with a version 6.0 feature that needs it.
     pub struct OpenChannelSignal = "vmbus_channel_open_channel2", size 156 {
         /// The part that all versions have.
         open: OpenChannel = 0,
         /// Connection that the guest will signal, with
         /// [`FeatureFlags::guest_specified_signal`](super::FeatureFlags::guest_specified_signal).
         connection: u32 = 148 "connection_id",
-        /// Event flag that the host shall set, with the same feature.
+        /// Event flag that the host sets, with the same feature.
         event_flag: u16 = 152,
         /// Flags.
         flags: OpenChannelFlags = 154,
@@ -66,7 +66,7 @@ structs! {
         status: NtStatus = 16,
     }
 
-    /// CLOSECHANNEL. Not answered; the guest then tears the rings' GPADL down.
+    /// CLOSECHANNEL. Not answered; the guest then tears down the GPADL of the rings.
     pub struct CloseChannel = "vmbus_channel_close_channel", size 12 {
         /// [`MessageType::CLOSE_CHANNEL`](super::MessageType::CLOSE_CHANNEL).
         header: MessageHeader = 0,
@@ -74,7 +74,7 @@ structs! {
         channel: ChannelId = 8 "child_relid",
     }
 
-    /// MODIFYCHANNEL: another VP shall be interrupted. From version 4.1 on; answered from 5.3 on.
+    /// MODIFYCHANNEL: moves the interrupts to another VP. From version 4.1 on; answered from 5.3 on.
     pub struct ModifyChannel = "vmbus_channel_modifychannel", size 16 {
         /// [`MessageType::MODIFY_CHANNEL`](super::MessageType::MODIFY_CHANNEL).
         header: MessageHeader = 0,
@@ -84,7 +84,7 @@ structs! {
         target_vp: u32 = 12,
     }
 
-    /// MODIFYCHANNEL_RESPONSE: no interrupt goes to the former VP any more.
+    /// MODIFYCHANNEL_RESPONSE: the former VP gets no more interrupts.
     pub struct ModifyChannelResponse = "vmbus_channel_modifychannel_response", size 16 {
         /// [`MessageType::MODIFY_CHANNEL_RESPONSE`](super::MessageType::MODIFY_CHANNEL_RESPONSE).
         header: MessageHeader = 0,
@@ -130,7 +130,7 @@ structs! {
         channel: ChannelId = 8 "child_relid",
     }
 
-    /// TL_CONNECT_REQUEST: a socket of the guest connects to a service of the host. Success shows as an offer.
+    /// TL_CONNECT_REQUEST: a socket of the guest connects to a service of the host. Success is an offer.
     pub struct TlConnectRequest = "vmbus_channel_tl_connect_request", size 40 {
         /// [`MessageType::TL_CONNECT_REQUEST`](super::MessageType::TL_CONNECT_REQUEST).
         header: MessageHeader = 0,
@@ -144,11 +144,11 @@ structs! {
     pub struct TlConnectRequestSilo = "vmbus_channel_tl_connect_request2", size 56 {
         /// The short form.
         request: TlConnectRequest = 0,
-        /// Container that is meant.
+        /// Target container.
         silo: Guid = 40 "silo_id",
     }
 
-    /// TL_CONNECT_RESULT: the connection was refused. From version 4.1 on.
+    /// TL_CONNECT_RESULT: the connection was rejected. From version 4.1 on.
     pub struct TlConnectResult = "vmbus_channel_tl_connect_result", size 44 {
         /// [`MessageType::TL_CONNECT_RESULT`](super::MessageType::TL_CONNECT_RESULT).
         header: MessageHeader = 0,

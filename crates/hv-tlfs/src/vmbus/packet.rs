@@ -46,32 +46,32 @@ constants! {
 constants! {
     table LIMITS, kind "vmbus-limit", from "Linux 6.12, include/linux/hyperv.h; Linux 6.12, drivers/hv/ring_buffer.c";
 
-    /// In `flags` of a packet: the sender waits for a packet of type [`PacketType::COMPLETION`].
+    /// In `flags` of a packet: the sender expects a packet of type [`PacketType::COMPLETION`].
     pub const PACKET_FLAG_COMPLETION_REQUESTED: u16 = 1, "VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED";
-    /// Bytes behind every packet in a ring: a reserved word and the offset at which the packet began.
+    /// Bytes after every packet in a ring: a reserved word and the offset at which the packet began.
     pub const PACKET_TRAILER_SIZE: u32 = 8, "VMBUS_PKT_TRAILER";
-    /// Bytes of payload that a pipe's packet holds at most.
+    /// Maximum payload of a packet in a pipe, in bytes.
     pub const PIPE_DATA_PAYLOAD: usize = 16384, "MAX_PIPE_DATA_PAYLOAD";
 }
 
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h";
 
-    /// The beginning of every packet. Packets begin at multiples of 8 bytes in the ring.
+    /// The common header of packets. Packets begin at multiples of 8 bytes in the ring.
     pub struct PacketDescriptor = "vmpacket_descriptor", size 16 {
         /// Kind.
         packet_type: PacketType = 0 "type",
-        /// Where the payload begins, in units of 8 bytes from here.
+        /// Offset of the payload from here, in units of 8 bytes.
         data_offset8: u16 = 2 "offset8",
-        /// Length with this descriptor, without the trailer, in units of 8 bytes.
+        /// Length including this descriptor, without the trailer, in units of 8 bytes.
         length8: u16 = 4 "len8",
         /// 0 or [`PACKET_FLAG_COMPLETION_REQUESTED`](super::PACKET_FLAG_COMPLETION_REQUESTED).
         flags: u16 = 6,
-        /// The sender's name for the request, which a completion repeats.
+        /// The sender's id of the request, which its completion repeats.
         transaction_id: u64 = 8 "trans_id",
     }
 
-    /// A packet with the trailer of the one before it. Nobody reads packets in this way.
+    /// A packet preceded by the trailer of the previous one. No implementation reads packets this way.
     pub struct PacketHeader = "vmpacket_header", size 20 {
         /// Offset at which the former packet began.
         previous_start: U32 = 0 "prev_pkt_start_offset",
@@ -137,7 +137,7 @@ structs! {
         reserved: u16 = 22,
     }
 
-    /// Data in pages that the packet itself lists. More ranges may follow; so do the page numbers.
+    /// Data in pages that the packet itself lists. More ranges may follow, each with its page numbers.
     pub struct GpaDirectPacket = "vmdata_gpa_direct", size 32 {
         /// Descriptor.
         descriptor: PacketDescriptor = 0 "d",
@@ -149,7 +149,7 @@ structs! {
         first_range: GpaRange = 24 "range",
     }
 
-    /// A further part of a long packet, with the first byte of its data.
+    /// A continuation of a long packet, with the first byte of its data.
     pub struct AdditionalData = "vmadditional_data", size 33 {
         /// Kind.
         packet_type: U16 = 0 "d.type",
@@ -176,19 +176,19 @@ structs! {
 }
 
 impl PacketDescriptor {
-    /// Length of the packet without its trailer, in bytes.
+    /// Returns the length of the packet without its trailer, in bytes.
     #[must_use]
     pub const fn len(&self) -> u32 {
         self.length8 as u32 * 8
     }
 
-    /// Offset of the payload, in bytes from the packet's start.
+    /// Returns the offset of the payload from the start of the packet, in bytes.
     #[must_use]
     pub const fn data_offset(&self) -> u32 {
         self.data_offset8 as u32 * 8
     }
 
-    /// True if the packet claims no length at all, which no valid packet does.
+    /// Returns true if the packet claims zero length, which is invalid.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length8 == 0

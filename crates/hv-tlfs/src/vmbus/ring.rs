@@ -3,10 +3,10 @@
 bits! {
     table BITS, from "Linux 6.12, include/linux/hyperv.h";
 
-    /// What the sender of a ring is able to do.
+    /// Features of the sender of a ring.
     pub struct RingFeatures(u32) = "hv_ring_feature_bits" {
-        /// The sender of this ring says in `pending_send_size` how much room it waits for, and interrupts the other
-        /// side for the room that it frees in the other ring.
+        /// The sender of this ring puts the room it waits for into `pending_send_size`, and interrupts the other side
+        /// when it frees the room that is awaited in the other ring.
         pending_send_size / with_pending_send_size: bool @ 0 = "feat_pending_send_sz";
     }
 }
@@ -14,23 +14,23 @@ bits! {
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_ring";
 
-    /// The first 4096 bytes of a ring; the data follows in the next page of its GPADL. (A Linux with larger pages
-    /// spends a whole page of its own on the header, and lists only the first 4096 bytes of it.)
+    /// The first 4096 bytes of a ring; the data follows in the next page of its GPADL. (Linux with larger pages spends
+    /// a whole page of its own size on the header, and lists only the first 4096 bytes of it.)
     ///
-    /// An index is an offset in the data, a multiple of 8. Equal indices: the ring is empty; it is never filled
-    /// completely.
+    /// An index is an offset in the data, a multiple of 8. The ring is empty if the indices are equal; it is never
+    /// filled completely.
     pub struct RingHeader = "hv_ring_buffer", size 4096 {
-        /// Where the next packet will be written. The sender's.
+        /// Offset of the next packet to write. Owned by the sender.
         write_index: u32 = 0,
-        /// Where the next packet will be read. The receiver's.
+        /// Offset of the next packet to read. Owned by the receiver.
         read_index: u32 = 4,
-        /// Not 0: the receiver wants no interrupt for new packets. The receiver's.
+        /// Nonzero: the receiver wants no interrupts for new packets. Owned by the receiver.
         interrupt_mask: u32 = 8,
-        /// Not 0: the sender waits for so much room, in bytes. The sender's.
+        /// Nonzero: the sender waits for this much room, in bytes. Owned by the sender.
         pending_send_size: u32 = 12 "pending_send_sz",
         /// Zero.
         reserved1: [u32; 12] = 16,
-        /// What the sender is able to do. The sender's.
+        /// Features of the sender. Owned by the sender.
         features: RingFeatures = 64 "feature_bits",
         /// The rest of the page.
         reserved2: [u8; 4028] = 68,

@@ -1,15 +1,16 @@
 //! Storage: the SCSI controller's channel.
 //!
-//! Every packet is a [`Packet`] of 64 bytes, both ways; the host answers with the length that the guest has sent. The guest
-//! opens the talk with [`Operation::BEGIN_INITIALIZATION`], [`Operation::QUERY_PROTOCOL_VERSION`],
-//! [`Operation::QUERY_PROPERTIES`] and [`Operation::END_INITIALIZATION`], each answered by [`Operation::COMPLETE_IO`]. Then come
-//! requests: [`Operation::EXECUTE_SRB`] with a [`ScsiRequest`], whose data lies in the one range of the ring's packet.
+//! Every packet is a [`Packet`] of 64 bytes, in both directions; the host answers with the length that the guest sent.
+//! The guest starts with [`Operation::BEGIN_INITIALIZATION`], [`Operation::QUERY_PROTOCOL_VERSION`],
+//! [`Operation::QUERY_PROPERTIES`] and [`Operation::END_INITIALIZATION`], each answered by [`Operation::COMPLETE_IO`].
+//! Requests follow: [`Operation::EXECUTE_SRB`] with a [`ScsiRequest`], whose data lies in the one range of the ring's
+//! packet.
 
 use super::NtStatus;
 
 open_enum! {
     table OPERATION_TYPE, from "Linux 6.12, drivers/scsi/storvsc_drv.c";
-    /// What a packet is about.
+    /// Operation of a packet.
     pub struct Operation(u32) = "vstor_packet_operation";
 }
 
@@ -32,7 +33,7 @@ constants! {
     BEGIN_INITIALIZATION = 7, "VSTOR_OPERATION_BEGIN_INITIALIZATION";
     /// The last packet before requests.
     END_INITIALIZATION = 8, "VSTOR_OPERATION_END_INITIALIZATION";
-    /// A version is asked for: [`ProtocolVersion`].
+    /// Queries support for a version: [`ProtocolVersion`].
     QUERY_PROTOCOL_VERSION = 9, "VSTOR_OPERATION_QUERY_PROTOCOL_VERSION";
     /// The controller's properties: [`Properties`].
     QUERY_PROPERTIES = 10, "VSTOR_OPERATION_QUERY_PROPERTIES";
@@ -40,20 +41,20 @@ constants! {
     ENUMERATE_BUS = 11, "VSTOR_OPERATION_ENUMERATE_BUS";
     /// World wide names of a fibre channel adapter.
     FCHBA_DATA = 12, "VSTOR_OPERATION_FCHBA_DATA";
-    /// Sub-channels are asked for: their number.
+    /// Requests a number of sub-channels.
     CREATE_SUB_CHANNELS = 13, "VSTOR_OPERATION_CREATE_SUB_CHANNELS";
 }
 
 open_enum! {
     table SRB_STATUS_TYPE, from "Linux 6.12, drivers/scsi/storvsc_drv.c; Microsoft, srb.h";
-    /// How a request ended, as the port driver sees it. The two high bits are flags.
+    /// How a request ended, from the port driver's point of view. The two high bits are flags.
     pub struct SrbStatus(u8) = "srb_status";
 }
 
 constants! {
     table SRB_STATUSES, kind "srb-status", from "Linux 6.12, drivers/scsi/storvsc_drv.c; Microsoft, srb.h", impl SrbStatus;
 
-    /// Not done yet.
+    /// Pending.
     PENDING = 0x00, "SRB_STATUS_PENDING";
     /// Done.
     SUCCESS = 0x01, "SRB_STATUS_SUCCESS";
@@ -63,7 +64,7 @@ constants! {
     ERROR = 0x04, "SRB_STATUS_ERROR";
     /// The request is wrong.
     INVALID_REQUEST = 0x06, "SRB_STATUS_INVALID_REQUEST";
-    /// The host's data were longer or shorter than the guest's room.
+    /// The data was longer or shorter than the guest's buffer.
     DATA_OVERRUN = 0x12, "SRB_STATUS_DATA_OVERRUN";
     /// No such logical unit: Linux removes the device.
     INVALID_LUN = 0x20, "SRB_STATUS_INVALID_LUN";
@@ -72,7 +73,7 @@ constants! {
 constants! {
     table SRB_STATUS_FLAGS, kind "srb-status-flag", from "Linux 6.12, drivers/scsi/storvsc_drv.c; Microsoft, srb.h";
 
-    /// In [`ScsiRequest::srb_status`]: the sense field is filled.
+    /// In [`ScsiRequest::srb_status`]: the sense data is valid.
     pub const AUTOSENSE_VALID: u8 = 0x80, "SRB_STATUS_AUTOSENSE_VALID";
     /// The queue of the logical unit is frozen.
     pub const QUEUE_FROZEN: u8 = 0x40, "SRB_STATUS_QUEUE_FROZEN";
@@ -92,9 +93,9 @@ constants! {
 constants! {
     table FLAGS, kind "storage-flag", from "Linux 6.12, drivers/scsi/storvsc_drv.c";
 
-    /// In [`PacketHeader::flags`]: a completion is wanted.
+    /// In [`PacketHeader::flags`]: a completion is requested.
     pub const FLAG_REQUEST_COMPLETION: u32 = 1, "REQUEST_COMPLETION_FLAG";
-    /// In [`Properties::flags`]: the controller takes sub-channels.
+    /// In [`Properties::flags`]: the controller supports sub-channels.
     pub const FLAG_MULTI_CHANNEL: u32 = 1, "STORAGE_CHANNEL_SUPPORTS_MULTI_CHANNEL";
 }
 
@@ -123,7 +124,7 @@ structs! {
 
     /// The beginning of every packet.
     pub struct PacketHeader = "vstor_packet_header", size 12 {
-        /// What it is about.
+        /// The operation.
         operation: Operation = 0,
         /// [`FLAG_REQUEST_COMPLETION`].
         flags: u32 = 4,
@@ -133,9 +134,9 @@ structs! {
 
     /// A packet.
     pub struct Packet = "vstor_packet", size 64 {
-        /// What it is about.
+        /// The operation.
         header: PacketHeader = 0,
-        /// What the operation says: [`ScsiRequest`], [`ProtocolVersion`], [`Properties`], or a number of sub-channels.
+        /// Depends on the operation: [`ScsiRequest`], [`ProtocolVersion`], [`Properties`], or a number of sub-channels.
         body: [u8; 52] = 12,
     }
 
@@ -143,7 +144,7 @@ structs! {
     pub struct ProtocolVersion = "vmstorage_protocol_version", size 4 {
         /// Major version in the high byte, minor version in the low.
         version: u16 = 0 "major_minor",
-        /// Not looked at.
+        /// Ignored.
         revision: u16 = 2,
     }
 
@@ -167,7 +168,7 @@ structs! {
     pub struct ScsiRequest = "vmscsi_request", size 52 {
         /// Length of this structure.
         length: u16 = 0,
-        /// How it ended, with [`AUTOSENSE_VALID`].
+        /// Outcome, with [`AUTOSENSE_VALID`].
         srb_status: u8 = 2,
         /// The SCSI status.
         scsi_status: u8 = 3,
@@ -183,11 +184,11 @@ structs! {
         cdb_length: u8 = 8,
         /// Bytes of sense, room or filled.
         sense_length: u8 = 9 "sense_info_length",
-        /// Where the data go.
+        /// Direction of the data.
         direction: u8 = 10 "data_in",
         /// Zero.
         reserved: u8 = 11,
-        /// Bytes of data, asked for or moved.
+        /// Bytes of data, requested or transferred.
         transfer_length: u32 = 12 "data_transfer_length",
         /// The command, or in an answer sense.
         cdb_or_sense: [u8; 20] = 16 "cdb",

@@ -1,11 +1,11 @@
-//! Contact: the version of the protocol, and the features of version 6.0.
+//! Contact: the protocol version, and the features of version 6.0.
 
 use super::{Guid, MessageHeader};
 
 open_enum! {
     table VERSION_TYPE, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core";
     names [VERSIONS];
-    /// A version of the protocol: major number in the upper, minor number in the lower 16 bits.
+    /// A protocol version: major number in the upper, minor number in the lower 16 bits.
     pub struct Version(u32) = "vmbus_version";
 }
 
@@ -13,21 +13,21 @@ constants! {
     table VERSIONS, kind "vmbus-version", from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core",
     impl Version;
 
-    /// Windows 8.1, Windows Server 2012 R2: the oldest that knows UNLOAD. UEFI firmware asks for it behind 6.0.
+    /// Windows 8.1, Windows Server 2012 R2: the oldest with UNLOAD. UEFI firmware requests it after 6.0.
     V3_0 = 3 << 16, "VERSION_WIN8_1";
     /// Windows 10, Windows Server 2016.
     V4_0 = 4 << 16, "VERSION_WIN10";
-    /// Windows 10 of autumn 2017: adds MODIFYCHANNEL and TL_CONNECT_RESULT.
+    /// Windows 10 version 1709: adds MODIFYCHANNEL and TL_CONNECT_RESULT.
     V4_1 = (4 << 16) | 1, "VERSION_WIN10_V4_1";
-    /// The host names the connection for messages; [`InitiateContact`] names the SINT.
+    /// The host gives the connection for messages; [`InitiateContact`] gives the SINT.
     V5_0 = 5 << 16, "VERSION_WIN10_V5";
     /// [`InitiateContact`] names the VTL.
     V5_1 = (5 << 16) | 1, "VERSION_WIN10_V5_1";
-    /// Windows Server 2019; the least that Linux accepts in an isolated VM.
+    /// Windows Server 2019; the lowest version that Linux accepts in an isolated VM.
     V5_2 = (5 << 16) | 2, "VERSION_WIN10_V5_2";
     /// Windows Server 2022: MODIFYCHANNEL is answered.
     V5_3 = (5 << 16) | 3, "VERSION_WIN10_V5_3";
-    /// Feature flags are negotiated. Linux 7.x asks for it first.
+    /// Feature flags are negotiated. Linux 7.x requests it first.
     V6_0 = 6 << 16, "VERSION_WIN10_V6_0";
 }
 
@@ -36,19 +36,19 @@ impl Version {
     pub const ALL: [Self; 8] =
         [Self::V3_0, Self::V4_0, Self::V4_1, Self::V5_0, Self::V5_1, Self::V5_2, Self::V5_3, Self::V6_0];
 
-    /// The version with these two numbers.
+    /// Creates the version with these two numbers.
     #[must_use]
     pub const fn new(major: u16, minor: u16) -> Self {
         Self(((major as u32) << 16) | minor as u32)
     }
 
-    /// The number before the dot.
+    /// Returns the number before the dot.
     #[must_use]
     pub const fn major(self) -> u16 {
         (self.0 >> 16) as u16
     }
 
-    /// The number behind the dot.
+    /// Returns the number after the dot.
     #[must_use]
     pub const fn minor(self) -> u16 {
         self.0 as u16
@@ -64,7 +64,7 @@ impl core::fmt::Display for Version {
 open_enum! {
     table CONNECTION_STATE_TYPE, from "OpenVMM, vmbus_core";
     names [CONNECTION_STATES];
-    /// What became of a supported version's contact.
+    /// Outcome of contact with a supported version.
     pub struct ConnectionState(u8) = "vmbus_connection_state";
 }
 
@@ -76,38 +76,38 @@ constants! {
     SUCCESSFUL = 0, "VMBUS_CONNECTION_SUCCESSFUL";
     /// The host lacks resources.
     LOW_RESOURCES = 1, "VMBUS_CONNECTION_FAILED_LOW_RESOURCES";
-    /// Any other failure, such as only one monitor page given.
+    /// Any other failure, such as only one monitor page.
     UNKNOWN_FAILURE = 2, "VMBUS_CONNECTION_FAILED_UNKNOWN_FAILURE";
 }
 
 bits! {
     table BITS, from "OpenVMM, vmbus_core";
 
-    /// Features that both sides must name before either uses them; version 6.0 and later.
+    /// Features that both sides must declare before either uses them; version 6.0 and later.
     pub struct FeatureFlags(u32) = "vmbus_feature_flags" {
         /// The guest chooses event flag and connection id in [`OpenChannelSignal`](super::OpenChannelSignal).
         guest_specified_signal / with_guest_specified_signal: bool @ 0;
-        /// [`OpenChannelFlags::redirect_interrupt`](super::OpenChannelFlags::redirect_interrupt) is known.
+        /// [`OpenChannelFlags::redirect_interrupt`](super::OpenChannelFlags::redirect_interrupt) is supported.
         channel_interrupt_redirection / with_channel_interrupt_redirection: bool @ 1;
         /// [`ModifyConnection`] is known.
         modify_connection / with_modify_connection: bool @ 2;
         /// The contact is an [`InitiateContactClient`].
         client_id / with_client_id: bool @ 3;
-        /// The two confidential flags of [`OfferFlags`](super::OfferFlags) are known.
+        /// The two confidential flags of [`OfferFlags`](super::OfferFlags) are supported.
         confidential_channels / with_confidential_channels: bool @ 4;
         /// PAUSE, PAUSE_RESPONSE and RESUME are known.
         pause_resume / with_pause_resume: bool @ 5;
-        /// The host may bring the monitor pages, in [`VersionResponseMonitor`].
+        /// The host may provide the monitor pages, in [`VersionResponseMonitor`].
         server_monitor_pages / with_server_monitor_pages: bool @ 6;
-        /// [`OfferFlags::require_pinned_memory`](super::OfferFlags::require_pinned_memory) is known.
+        /// [`OfferFlags::require_pinned_memory`](super::OfferFlags::require_pinned_memory) is supported.
         gpa_pinning / with_gpa_pinning: bool @ 7;
     }
 
-    /// Where the host's messages shall go; `interrupt_page` of [`InitiateContact`] from version 5.0 on.
+    /// Target of the host's messages; `interrupt_page` of [`InitiateContact`] from version 5.0 on.
     pub struct TargetInfo(u64) = "vmbus_target_info" {
-        /// SINT for the host's messages, honoured from 5.0 on; the host may know only 2.
+        /// SINT for the host's messages, honoured from 5.0 on; a host may support only 2.
         sint / with_sint: u8 @ 7:0 = "msg_sint";
-        /// VTL of the guest's part that makes contact, honoured from 5.1 on.
+        /// VTL of the guest component that makes contact, honoured from 5.1 on.
         vtl / with_vtl: u8 @ 15:8 = "msg_vtl";
         /// Features the guest asks for, honoured from 6.0 on.
         features / with_features: FeatureFlags(u32) @ 63:32 = "feature_flags";
@@ -117,17 +117,17 @@ bits! {
 structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, vmbus_core";
 
-    /// INITIATE_CONTACT: the guest asks for a version. Answered with a [`VersionResponse`].
+    /// INITIATE_CONTACT: the guest requests a version. Answered with a [`VersionResponse`].
     pub struct InitiateContact = "vmbus_channel_initiate_contact", size 40 {
         /// [`MessageType::INITIATE_CONTACT`](super::MessageType::INITIATE_CONTACT).
         header: MessageHeader = 0,
-        /// The version asked for.
+        /// The requested version.
         version: Version = 8 "vmbus_version_requested",
         /// VP index to which the host sends all messages.
         target_vp: u32 = 12 "target_vcpu",
-        /// From 5.0 on the [`TargetInfo`], before that the address of the interrupt page, which hosts ignore.
+        /// From 5.0 on the [`TargetInfo`]; before, the address of the interrupt page, which hosts ignore.
         target_info: TargetInfo = 16 "interrupt_page",
-        /// Guest physical address of the monitor page from host to guest; 0 with the other, or both are set.
+        /// Guest physical address of the monitor page from host to guest. Both monitor pages are set, or both are 0.
         monitor_page_in: u64 = 24 "monitor_page1",
         /// Guest physical address of the monitor page from guest to host.
         monitor_page_out: u64 = 32 "monitor_page2",
@@ -138,7 +138,7 @@ structs! {
         "reserved" @ 18, 6;
     }
 
-    /// INITIATE_CONTACT with a client id, where [`FeatureFlags::client_id`] is set.
+    /// INITIATE_CONTACT with a client id, used if [`FeatureFlags::client_id`] is set.
     pub struct InitiateContactClient = "vmbus_channel_initiate_contact2", size 56 {
         /// The message without the id.
         contact: InitiateContact = 0,
@@ -150,13 +150,13 @@ structs! {
     pub struct VersionResponse = "vmbus_channel_version_response", size 16 {
         /// [`MessageType::VERSION_RESPONSE`](super::MessageType::VERSION_RESPONSE).
         header: MessageHeader = 0,
-        /// 1 if the host speaks the version, else 0: ask for an older one.
+        /// 1 if the host supports the version, else 0: request an older one.
         supported: u8 = 8 "version_supported",
         /// Outcome, where the version is supported.
         connection_state: ConnectionState = 9,
         /// Zero.
         padding: u16 = 10,
-        /// From 5.0 on the connection for all further messages, before that the version.
+        /// From 5.0 on the connection for all further messages; before, the version.
         message_connection: u32 = 12 "msg_conn_id",
     }
     also {
@@ -167,11 +167,11 @@ structs! {
     pub struct VersionResponseFeatures = "vmbus_channel_version_response2", size 20 {
         /// The part that all versions have.
         response: VersionResponse = 0,
-        /// Those features of the guest's wish that the host has too.
+        /// The requested features that the host supports.
         features: FeatureFlags = 16 "supported_features",
     }
 
-    /// VERSION_RESPONSE with the host's own monitor pages ([`FeatureFlags::server_monitor_pages`]).
+    /// VERSION_RESPONSE with monitor pages provided by the host ([`FeatureFlags::server_monitor_pages`]).
     pub struct VersionResponseMonitor = "vmbus_channel_version_response3", size 40 {
         /// The part that version 6.0 has.
         response: VersionResponseFeatures = 0,
@@ -183,15 +183,16 @@ structs! {
         monitor_page_out: u64 = 32 "child_to_parent_monitor_page_gpa",
     }
 
-    /// The oldest form of contact: a version without target.
+    /// The oldest form of contact: a version without a target.
     pub struct QueryVersion = "vmbus_channel_query_vmbus_version", size 12 {
         /// Header.
         header: MessageHeader = 0,
-        /// The version asked for.
+        /// The requested version.
         version: Version = 8,
     }
 
-    /// MODIFY_CONNECTION: other monitor pages for a standing connection ([`FeatureFlags::modify_connection`]).
+    /// MODIFY_CONNECTION: replaces the monitor pages of an established connection
+    /// ([`FeatureFlags::modify_connection`]).
     pub struct ModifyConnection = "vmbus_channel_modify_connection", size 24 {
         /// [`MessageType::MODIFY_CONNECTION`](super::MessageType::MODIFY_CONNECTION).
         header: MessageHeader = 0,
