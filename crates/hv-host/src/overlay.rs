@@ -8,9 +8,13 @@
 //! Of several overlays on one page the first is shown, until it is disabled or moved; then another is (the TLFS leaves the
 //! order open). One that is not shown, or lies beyond the guest's memory, is all the same written to by the hypervisor.
 //!
+//! An overlay lies behind its owner's lock. Where each is shown stands beside it as an atomic ([`Place`]), so that one page's
+//! overlays are found without the other VPs' locks: a write of a register takes a constant number of locks.
+//!
 //! Source: TLFS 6.0b, section 5.2.1, "GPA Overlay Pages".
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_memory::{BadAddress, GuestMemory};
@@ -205,7 +209,7 @@ impl Overlay {
 
     /// Whether it is to be shown at this page, and is not.
     const fn waits_at(&self, page: u64) -> bool {
-        self.enabled() && !self.shown && base(self.register) == page
+        Placed::of(self).waits_at(page)
     }
 
     /// Disables it and leaves in the guest's memory what the guest sees there.
@@ -213,10 +217,6 @@ impl Overlay {
         self.register &= !SIMP_ENABLE;
         self.shown = false;
         self.clear();
-    }
-
-    const fn shown_at(&self, page: u64) -> bool {
-        self.shown && base(self.register) == page
     }
 
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
@@ -247,6 +247,56 @@ impl Overlay {
     }
 }
 
+/// The page of an overlay's register, whether it is enabled (bit 0), and whether it is shown (bit 1).
+#[derive(Clone, Copy)]
+struct Placed(u64);
+
+const SHOWN: u64 = 1 << 1;
+
+impl Placed {
+    const fn of(overlay: &Overlay) -> Self {
+        let shown = if overlay.shown { SHOWN } else { 0 };
+        Self(overlay.register & (page::MASK | SIMP_ENABLE) | shown)
+    }
+
+    const fn enabled(self) -> bool {
+        enabled(self.0)
+    }
+
+    const fn shown(self) -> bool {
+        self.0 & SHOWN != 0
+    }
+
+    const fn shown_at(self, page: u64) -> bool {
+        self.shown() && base(self.0) == page
+    }
+
+    const fn waits_at(self, page: u64) -> bool {
+        self.enabled() && !self.shown() && base(self.0) == page
+    }
+}
+
+/// Where an overlay is, beside the lock that it lies behind. All zeros at first, as an [`Overlay`].
+///
+/// It is read and written under the lock `overlays` alone, or while no VP runs; that orders all accesses.
+#[derive(Debug)]
+pub(crate) struct Place(AtomicU64);
+
+impl Place {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Notes where the overlay is.
+    pub(crate) fn note(&self, overlay: &Overlay) {
+        self.0.store(Placed::of(overlay).0, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Placed {
+        Placed(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// An overlay of the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OverlayId {
@@ -272,30 +322,54 @@ impl<R: RawMutex> Partition<'_, R> {
         (0..self.vp_count()).flat_map(OverlayId::of).chain([OverlayId::Time])
     }
 
-    /// Works on an overlay, under its owner's lock. `None` if there is no such VP.
+    /// Works on an overlay, under its owner's lock, and notes its place. The caller holds `overlays`. `None` if there is
+    /// no such VP.
     fn with_overlay<T>(&self, id: OverlayId, work: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
+        let (OverlayId::Messages(vp) | OverlayId::Events(vp) | OverlayId::Assist(vp)) = id else {
+            return Some(self.time().with_page_overlay(work));
+        };
+        let state = self.vps().get(vp)?;
+        let synic = &mut *state.synic();
+        let overlay = match id {
+            OverlayId::Messages(_) => &mut synic.message_page,
+            OverlayId::Events(_) => &mut synic.event_page,
+            _ => &mut synic.assist_page,
+        };
+        let result = work(overlay);
+        self.place(id)?.note(overlay);
+        Some(result)
+    }
+
+    /// The place of an overlay. `None` if there is no such VP.
+    fn place(&self, id: OverlayId) -> Option<&Place> {
         match id {
-            OverlayId::Messages(vp) => Some(work(&mut self.vps().get(vp)?.synic().message_page)),
-            OverlayId::Events(vp) => Some(work(&mut self.vps().get(vp)?.synic().event_page)),
-            OverlayId::Assist(vp) => Some(work(&mut self.vps().get(vp)?.synic().assist_page)),
-            OverlayId::Time => Some(self.time().with_page_overlay(work)),
+            OverlayId::Messages(vp) => Some(&self.vps().get(vp)?.places()[0]),
+            OverlayId::Events(vp) => Some(&self.vps().get(vp)?.places()[1]),
+            OverlayId::Assist(vp) => Some(&self.vps().get(vp)?.places()[2]),
+            OverlayId::Time => Some(self.time().place()),
         }
+    }
+
+    fn placed(&self, id: OverlayId) -> Placed {
+        self.place(id).map_or(Placed(0), Place::get)
     }
 
     /// Writes an overlay's register: shows, hides or moves the overlay. A page beyond the guest's memory is no error (TLFS:
     /// it will not be accessible to the guest).
     ///
     /// What is shown where changes under the lock `overlays` alone. It is taken before the owners' locks, of which no two
-    /// are held at a time.
+    /// are held at a time, and which are five at most, however many VPs there are.
     #[inline(never)]
     pub(crate) fn set_overlay(&self, host: &impl Host, id: OverlayId, register: u64) {
-        let memory = host.memory();
         let _guard = self.overlays().lock();
+        self.move_overlay(host.memory(), id, register);
+    }
+
+    /// As [`Self::set_overlay`]. The caller holds `overlays`.
+    fn move_overlay(&self, memory: &impl GuestMemory, id: OverlayId, register: u64) {
         let uncovered = self.with_overlay(id, |overlay| overlay.leave(memory, register)).flatten();
         if let Some(page) = uncovered {
-            let next = self
-                .overlay_ids()
-                .find(|&other| self.with_overlay(other, |overlay| overlay.waits_at(page)).unwrap_or(false));
+            let next = self.overlay_ids().find(|&other| self.placed(other).waits_at(page));
             if let Some(next) = next {
                 self.with_overlay(next, |overlay| overlay.show(memory));
             }
@@ -329,39 +403,35 @@ impl<R: RawMutex> Partition<'_, R> {
     #[inline(never)]
     pub(crate) fn let_go_of_overlays(&self) {
         let _guard = self.overlays().lock();
-        for id in self.overlay_ids() {
-            self.with_overlay(id, |overlay| {
-                if overlay.enabled() {
-                    overlay.let_go();
-                }
-            });
+        for id in self.overlay_ids().filter(|&id| self.placed(id).enabled()) {
+            self.with_overlay(id, Overlay::let_go);
         }
     }
 
     /// How many overlays are shown at a page.
     fn shown_at(&self, page: u64) -> usize {
-        let shown = |&id: &OverlayId| self.with_overlay(id, |overlay| overlay.shown_at(page));
-        self.overlay_ids().filter(|id| shown(id) == Some(true)).count()
+        self.overlay_ids().filter(|&id| self.placed(id).shown_at(page)).count()
     }
 
-    /// Disables a VP's overlays, before the VP is reset.
-    pub(crate) fn disable_overlays(&self, host: &impl Host, vp: usize) {
-        for id in OverlayId::of(vp) {
-            if self.with_overlay(id, |overlay| overlay.enabled()) == Some(true) {
-                self.set_overlay(host, id, 0);
-            }
+    /// Disables a VP's overlays and gives all its registers their reset values. In one step for who writes an overlay's
+    /// register: a page that another VP enables in between would be lost.
+    pub(crate) fn reset_vp(&self, host: &impl Host, vp: usize) {
+        let Some(state) = self.vps().get(vp) else { return };
+        let _guard = self.overlays().lock();
+        for id in OverlayId::of(vp).into_iter().filter(|&id| self.placed(id).enabled()) {
+            self.move_overlay(host.memory(), id, 0);
         }
+        state.reset_registers(self.ports());
     }
 
     /// Checks that restored overlays fit together: of those on one page of the guest's memory exactly one is shown, and
-    /// none elsewhere.
+    /// none elsewhere. No VP runs.
     pub(crate) fn check_overlays(&self, memory: &impl GuestMemory) -> Result<(), RestoreError> {
-        for id in self.overlay_ids() {
-            let state = self.with_overlay(id, |overlay| (overlay.register(), overlay.shown()));
-            let Some((register, shown)) = state else { continue };
-            let inside = memory.contains(base(register), page::SIZE as u64);
-            let fits = if inside { self.shown_at(base(register)) == 1 } else { !shown };
-            if enabled(register) && !fits {
+        for placed in self.overlay_ids().map(|id| self.placed(id)).filter(|placed| placed.enabled()) {
+            let page = base(placed.0);
+            let inside = memory.contains(page, page::SIZE as u64);
+            let fits = if inside { self.shown_at(page) == 1 } else { !placed.shown() };
+            if !fits {
                 return Err(PART);
             }
         }

@@ -152,8 +152,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// get their reset values, its queued messages are dropped. Its timers are gone, and with them what deadline it had.
     pub fn vp_online(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
-            self.disable_overlays(host, vp);
-            state.reset_registers(self.ports);
+            self.reset_vp(host, vp);
             state.set_online(self.reference_time(host));
             host.observe(&Event::VpOnline { vp });
         }

@@ -67,11 +67,16 @@ impl Synic {
         self.timers = Timers::new();
     }
 
+    /// Its overlays, in the order of [`Vp::places`](crate::Vp::places).
+    pub(crate) const fn pages(&self) -> [&Overlay; 3] {
+        [&self.message_page, &self.event_page, &self.assist_page]
+    }
+
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         for register in [self.control.0, self.response_page] {
             w.u64(register);
         }
-        for page in [&self.message_page, &self.event_page, &self.assist_page] {
+        for page in self.pages() {
             page.save(w);
         }
         for sint in self.sints {

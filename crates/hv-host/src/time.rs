@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Place};
 
 const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
 const SCALE: u64 = offset_of!(ReferenceTscPage, scale) as u64;
@@ -83,6 +83,8 @@ pub(crate) struct SharedClock {
 /// The partition's time.
 pub(crate) struct ReferenceTime<R> {
     clock: SharedClock,
+    /// Where the page is shown.
+    place: Place,
     page: Mutex<R, Page>,
 }
 
@@ -173,6 +175,7 @@ impl<R: RawMutex> ReferenceTime<R> {
     pub(crate) const fn new() -> Self {
         Self {
             clock: SharedClock::new(),
+            place: Place::new(),
             page: Mutex::new(Page { frequency: 0, overlay: Overlay::new(), sequence: 0, valid: false }),
         }
     }
@@ -196,6 +199,7 @@ impl<R: RawMutex> ReferenceTime<R> {
     pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
         let mut page = self.page.lock();
         page.overlay.reset();
+        self.place.note(&page.overlay);
         (page.frequency, page.sequence, page.valid) = (frequency, 1, true);
         self.clock.store(Clock::new(frequency, counter, now));
     }
@@ -211,9 +215,17 @@ impl<R: RawMutex> ReferenceTime<R> {
         if page.valid { page.sequence } else { 0 }
     }
 
-    /// Works on the page as an overlay, whose register, place and covered bytes it has.
+    /// Works on the page as an overlay, whose register, place and covered bytes it has, and notes its place.
     pub(crate) fn with_page_overlay<T>(&self, work: impl FnOnce(&mut Overlay) -> T) -> T {
-        work(&mut self.page.lock().overlay)
+        let overlay = &mut self.page.lock().overlay;
+        let result = work(overlay);
+        self.place.note(overlay);
+        result
+    }
+
+    /// Where the page is shown.
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Writes the page after its register was written. All of it is the hypervisor's: what the guest left there when it
@@ -268,6 +280,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         let mut page = self.page.lock();
         (page.frequency, page.sequence, page.valid) = (frequency, sequence, valid);
         page.overlay.restore(r)?;
+        self.place.note(&page.overlay);
         self.clock.store(clock);
         self.fill(&mut page, memory);
         Ok(())

@@ -6,6 +6,7 @@ use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::event::Event;
 use crate::host::{Host, VpContext};
+use crate::overlay::Place;
 use crate::partition::Partition;
 use crate::port::Port;
 use crate::synic::{Context, Synic};
@@ -39,6 +40,8 @@ pub struct Vp<R> {
     since: AtomicU64,
     /// The synthetic VBAR_EL1: kept, and of no effect, since this hypervisor raises no exception of its own at EL1.
     synthetic_vbar: AtomicU64,
+    /// Where its overlays are: message page, event flags page, assist page.
+    places: [Place; 3],
     synic: Mutex<R, Synic>,
 }
 
@@ -65,6 +68,7 @@ impl<R: RawMutex> Vp<R> {
             power: AtomicU32::new(OFF),
             since: AtomicU64::new(0),
             synthetic_vbar: AtomicU64::new(0),
+            places: [const { Place::new() }; 3],
             synic: Mutex::new(Synic::new()),
         }
     }
@@ -83,6 +87,17 @@ impl<R: RawMutex> Vp<R> {
         self.synic.lock()
     }
 
+    /// Where its overlays are. They are noted wherever an overlay's register changes.
+    pub(crate) const fn places(&self) -> &[Place; 3] {
+        &self.places
+    }
+
+    fn note_places(&self, synic: &Synic) {
+        for (place, page) in self.places.iter().zip(synic.pages()) {
+            place.note(page);
+        }
+    }
+
     /// The state after creation or reset: off, all registers at their reset values.
     pub(crate) fn reset(&self, ports: &[Port]) {
         self.reset_registers(ports);
@@ -92,7 +107,10 @@ impl<R: RawMutex> Vp<R> {
 
     /// Gives all registers their reset values.
     pub(crate) fn reset_registers(&self, ports: &[Port]) {
-        self.synic().reset(ports);
+        let mut synic = self.synic();
+        synic.reset(ports);
+        self.note_places(&synic);
+        drop(synic);
         self.synthetic_vbar.store(0, Ordering::Relaxed);
     }
 
@@ -119,7 +137,10 @@ impl<R: RawMutex> Vp<R> {
         let power = powers.get(usize::from(r.u8()?)).ok_or(RestoreError::Invalid("VP state"))?;
         self.since.store(r.u64()?, Ordering::Relaxed);
         self.synthetic_vbar.store(r.u64()?, Ordering::Relaxed);
-        self.synic().restore(r, ports)?;
+        let mut synic = self.synic();
+        synic.restore(r, ports)?;
+        self.note_places(&synic);
+        drop(synic);
         self.set_power(*power);
         Ok(())
     }

@@ -40,6 +40,9 @@ pub type MutexGuard<'a, W, T> = lock_api::MutexGuard<'a, FairLock<W>, T>;
 
 /// What a caller does until its turn comes.
 pub trait Wait {
+    /// Takes notice that a caller takes the lock or waits for it: for tests that count.
+    fn arrived() {}
+
     /// Takes notice, once per wait and before the first [`relax`](Self::relax), that this many callers are served first.
     fn queued(ahead: u32) {
         let _ = ahead;
@@ -88,6 +91,7 @@ unsafe impl<W: Wait> RawMutex for FairLock<W> {
 
     #[inline]
     fn lock(&self) {
+        W::arrived();
         // Acquire and release: who has drawn before this has seen its own earlier turns end, and so does this one.
         let ticket = self.next.fetch_add(1, Ordering::AcqRel);
         let ahead = ticket.wrapping_sub(self.serving.load(Ordering::Acquire));

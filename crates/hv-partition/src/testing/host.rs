@@ -175,7 +175,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TestHost {
-    pub(super) fn new(vps: usize, plan: Plan) -> Self {
+    /// An embedder of a partition with this many VPs, and with faults on purpose.
+    #[must_use]
+    pub fn new(vps: usize, plan: Plan) -> Self {
         Self {
             injector: Injector::new(plan),
             memory: Memory::default(),
