@@ -28,7 +28,7 @@ pub(super) fn steps() -> Vec<Step> {
             Step::new(name, move |context| conforms(context, shape))
         })
         .collect();
-    steps.push(Step::new("conformance/mutants", mutants).slow());
+    steps.push(Step::new("conformance/mutants", mutants));
     steps.push(Step::new("conformance/options", |context| {
         context.hv(&["conformance", "--filter", "no-such-case"])?.refused("no case matches")?;
         context.hv(&["conformance", "--mutants=no-such-mutant"])?.refused("no mutant has no-such-mutant")?;

@@ -34,7 +34,7 @@ struct Field {
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    vec![Step::new("json/boot", boot), Step::new("json/others", others).slow()]
+    vec![Step::new("json/boot", boot), Step::new("json/others", others)]
 }
 
 /// Checks a document against the book's table for a command, and gives the paths that have a value in it.

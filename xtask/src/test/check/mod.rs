@@ -23,8 +23,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("check/fmt", |_| fmt()),
         Step::new("check/lint-tables", |_| lint_tables()),
         Step::new("check/clippy", |_| clippy()),
-        Step::new("check/doc", |_| doc()).slow(),
-        Step::new("check/msrv", |_| msrv()).slow(),
+        Step::new("check/doc", |_| doc()),
+        Step::new("check/msrv", |_| msrv()),
         Step::new("check/licences", |_| licences::check()),
         Step::new("check/package", |_| package::check()),
     ]
