@@ -27,9 +27,10 @@ core::arch::global_asm!(
     sctlr = const mmu::SCTLR,
 );
 
+/// All zeros: `hypervisor.ld` says what it costs otherwise.
 static BUS: hv_partition::Bus<Lock> = hv_partition::Bus::new(Some(hv_vmbus::Config::DEFAULT));
 static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
-static GIC_VPS: [hv_vgic::VpGic; MAX_VPS] = [const { hv_vgic::VpGic::new() }; MAX_VPS];
+static GIC_VPS: Once<[hv_vgic::VpGic; MAX_VPS]> = Once::new();
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 
 /// First Rust code, on CPU 0 with the MMU off: builds the maps and returns the root of EL2's.
@@ -70,9 +71,10 @@ fn create() {
     let info = memory::boot_info();
     let vps = info.vps as usize;
     gic::init(vps);
+    let gic_vps = GIC_VPS.call_once(|| [const { hv_vgic::VpGic::new() }; MAX_VPS]);
     HYPERVISOR.call_once(|| Hypervisor {
         partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
-        gic: Gic::new(&GIC_VPS[..vps], &gic::FORWARDED),
+        gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
         features: el2::visible_features(),
         ram: config::guest_ram(&info),
         info,

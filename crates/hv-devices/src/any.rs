@@ -8,8 +8,10 @@ use hv_vmbus::{Backend, Channel, Device, Head, Io, Never, Opening, Packet, Refus
 
 /// What stands behind the channel.
 #[derive(Clone, Copy, Debug)]
+#[repr(u8)]
 enum Kind {
-    Silent,
+    /// All zeros, as the places of a bus's static are to be.
+    Silent = 0,
     Echo,
     Heartbeat(Heartbeat),
 }

@@ -24,7 +24,8 @@ pub type SmallDevices<R, const PLACES: usize = 8> = [Slot<R, Any>; PLACES];
 /// those of [`hv_vmbus::Bus`]. Compose a set of devices with [`hv_vmbus::devices!`]; without a choice there are 8 places for
 /// small ones.
 pub struct Bus<R, D = SmallDevices<R>, const GPADLS: usize = 16, const WORDS: usize = 1024> {
-    exists: bool,
+    /// There is no VMBus. That there is one is all zeros, as the rest of a new bus: see `Optional` in `hv-vmbus`.
+    absent: bool,
     server: hv_vmbus::Bus<R, D, GPADLS, WORDS>,
 }
 
@@ -33,7 +34,7 @@ where
     hv_vmbus::Bus<R, D, GPADLS, WORDS>: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bus").field("exists", &self.exists).field("server", &self.server).finish()
+        f.debug_struct("Bus").field("absent", &self.absent).field("server", &self.server).finish()
     }
 }
 
@@ -78,7 +79,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             Some(config) => config,
             None => hv_vmbus::Config::DEFAULT,
         };
-        Self { exists: config.is_some(), server: hv_vmbus::Bus::new(known, devices) }
+        Self { absent: config.is_none(), server: hv_vmbus::Bus::new(known, devices) }
     }
 
     /// The devices.
@@ -99,7 +100,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
 impl<R, D, const GPADLS: usize, const WORDS: usize> AnyBus for Bus<R, D, GPADLS, WORDS> {
     fn exists(&self) -> bool {
-        self.exists
+        !self.absent
     }
 }
 
@@ -121,7 +122,7 @@ where
         connection: u32,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        if !self.exists || !self.server.config().has_connection(connection) {
+        if self.absent || !self.server.config().has_connection(connection) {
             return Err(HvStatus::INVALID_CONNECTION_ID);
         }
         port.0.host.observe_bus(&BusEvent::Message { vp, from_guest: true, payload });
@@ -131,7 +132,7 @@ where
     }
 
     fn signal(&self, port: &ServerPort<'h, R, H>, vp: usize, connection: u32) -> Result<(), HvStatus> {
-        if !self.exists {
+        if self.absent {
             return Err(HvStatus::INVALID_CONNECTION_ID);
         }
         // A signal of a connection that does not exist changes nothing, and takes no lock.
@@ -160,7 +161,7 @@ where
 
     fn restore(&self, port: &ServerPort<'h, R, H>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let restored = self.server.restore(port, r).and_then(|()| {
-            if !self.exists && (self.server.version().is_some() || self.server.owes()) {
+            if self.absent && (self.server.version().is_some() || self.server.owes()) {
                 return Err(RestoreError::Invalid("VMBus connection"));
             }
             r.end()

@@ -12,6 +12,7 @@ use crate::gpadl::Gpadls;
 use crate::image;
 use crate::io::Place;
 use crate::line::{Stage, default_connection};
+use crate::optional::Optional;
 use crate::outbox::Outbox;
 use crate::port::Port;
 use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
@@ -33,14 +34,14 @@ pub(crate) struct Connection {
 /// What the bus's lock guards.
 #[derive(Debug)]
 pub(crate) struct Control {
-    pub(crate) connection: Option<Connection>,
+    pub(crate) connection: Optional<Connection>,
     /// VP to which messages go.
     pub(crate) vp: u32,
     pub(crate) outbox: Outbox,
     /// The end of all offers is to be told.
     pub(crate) offers_end: bool,
     /// What is answered when nothing is in flight any more.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) ending: Optional<Ending>,
     pub(crate) rejected: u64,
     /// Something waits in the state of a channel or a page list.
     pub(crate) changes: bool,
@@ -49,11 +50,11 @@ pub(crate) struct Control {
 impl Control {
     const fn new() -> Self {
         Self {
-            connection: None,
+            connection: Optional::None,
             vp: 0,
             outbox: Outbox::new(),
             offers_end: false,
-            ending: None,
+            ending: Optional::None,
             rejected: 0,
             changes: false,
         }
@@ -69,7 +70,8 @@ impl Control {
 /// `GPADLS` bounds the page lists that the guest can have named at a time, and `WORDS` the sum of their sizes: a word per page
 /// and one per range. A guest that wants more gets a failure. A network card takes about 8,200 words.
 pub struct Bus<R, D, const GPADLS: usize = 16, const WORDS: usize = 1024> {
-    pub(crate) config: Config,
+    /// `None`: [`Config::DEFAULT`].
+    config: Optional<Config>,
     pub(crate) control: Mutex<R, Control>,
     pub(crate) gpadls: Gpadls<GPADLS, WORDS>,
     pub(crate) devices: D,
@@ -79,7 +81,7 @@ pub struct Bus<R, D, const GPADLS: usize = 16, const WORDS: usize = 1024> {
 impl<R, D: fmt::Debug, const GPADLS: usize, const WORDS: usize> fmt::Debug for Bus<R, D, GPADLS, WORDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("config", &self.config)
+            .field("config", self.config.as_ref().unwrap_or(&Config::DEFAULT))
             .field("devices", &self.devices)
             .field("shared", &self.shared)
             .finish_non_exhaustive()
@@ -95,7 +97,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     pub const fn new(config: Config, devices: D) -> Self {
         assert!(D::LINES < 2048, "a channel's number is an event flag");
         Self {
-            config,
+            config: if config.is_default() { Optional::None } else { Optional::Some(config) },
             control: Mutex::new(Control::new()),
             gpadls: Gpadls::new(),
             devices,
@@ -112,13 +114,16 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// How the bus was made.
     #[must_use]
     pub const fn config(&self) -> &Config {
-        &self.config
+        match &self.config {
+            Optional::None => &Config::DEFAULT,
+            Optional::Some(config) => config,
+        }
     }
 
     /// The version agreed on, while a connection stands.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
-        self.control.lock().connection.map(|c| c.version)
+        self.control.lock().connection.get().map(|c| c.version)
     }
 
     /// How many messages of the guest were wrong.
@@ -326,7 +331,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        if !self.config.has_connection(connection) {
+        if !self.config().has_connection(connection) {
             return Err(Refused::NoConnection);
         }
         let mut control = self.control.lock();
@@ -372,7 +377,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
             _ => {}
         }
-        let Some(Connection { version, features, .. }) = control.connection else {
+        let Some(Connection { version, features, .. }) = control.connection.get() else {
             return Err(Reason::NotConnected);
         };
         match kind {

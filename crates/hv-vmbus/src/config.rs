@@ -30,6 +30,15 @@ impl Config {
         message_connection: connection::MESSAGE_CONNECTION_ID_4,
     };
 
+    pub(crate) const fn is_default(&self) -> bool {
+        let Self { min_version, max_version, features, message_connection } = *self;
+        let default = Self::DEFAULT;
+        min_version.0 == default.min_version.0
+            && max_version.0 == default.max_version.0
+            && features.0 == default.features.0
+            && message_connection == default.message_connection
+    }
+
     /// The same with another newest version.
     #[must_use]
     pub const fn with_max_version(mut self, version: Version) -> Self {

@@ -5,6 +5,7 @@ use crate::devices::{DeviceSet, Devices};
 use crate::event::{Event, Reason};
 use crate::image;
 use crate::line::Stage;
+use crate::optional::Optional;
 use crate::outbox::{ContactAnswer, Owed};
 use crate::port::Port;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
@@ -57,8 +58,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             sint: if sint < SINTS { sint } else { SINT },
             version: None,
             state: ConnectionState::SUCCESSFUL,
-            features: FeatureFlags(asked.0 & self.config.features.0 & KNOWN_FEATURES.0),
-            message_connection: self.config.message_connection,
+            features: FeatureFlags(asked.0 & self.config().features.0 & KNOWN_FEATURES.0),
+            message_connection: self.config().message_connection,
         };
         control.vp = answer.vp;
         let mut next = None;
@@ -69,7 +70,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             Err(Reason::WrongSint)
         } else if vtl != 0 {
             Err(Reason::WrongVtl)
-        } else if !self.config.speaks(version) {
+        } else if !self.config().speaks(version) {
             Ok(())
         } else {
             answer.version = Some(version);
@@ -97,7 +98,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     fn end(&self, control: &mut Control, ending: Ending) {
-        control.ending = Some(ending);
+        control.ending = Optional::Some(ending);
         self.shared.ending.store(true, Ordering::Release);
     }
 
@@ -107,7 +108,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        control.connection = None;
+        control.connection = Optional::None;
         control.outbox.clear();
         control.offers_end = false;
         self.shared.chosen_connections.store(false, Ordering::Release);
@@ -143,7 +144,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.gpadls.pool().clear();
         match ending {
             Ending::Contact(answer, next) => {
-                control.connection = next;
+                control.connection = next.into();
                 let chosen = next.is_some_and(|c| c.features.guest_specified_signal());
                 self.shared.chosen_connections.store(chosen, Ordering::Release);
                 control.outbox.push(Owed::Contact(answer));

@@ -55,27 +55,33 @@ pub(crate) struct Counts {
     pub(crate) queued: usize,
     /// The back end was not asked for them: the call had done enough.
     pub(crate) unstarted: bool,
-    pub(crate) free: usize,
+    /// Requests in flight.
+    pub(crate) used: usize,
     pub(crate) order: u32,
     /// Reference time of the next look at rings that were full.
-    pub(crate) poll: u64,
+    pub(crate) poll: Option<u64>,
     /// Sub-channels that the device demands.
     pub(crate) subchannels: u16,
 }
 
 impl Counts {
-    pub(crate) const fn new(free: usize) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             budget: 0,
             room: 0,
             later: 0,
             queued: 0,
             unstarted: false,
-            free,
+            used: 0,
             order: 0,
-            poll: crate::worker::NEVER,
+            poll: None,
             subchannels: 0,
         }
+    }
+
+    /// Looks again at rings that were full at this time at the latest.
+    pub(crate) fn poll_by(&mut self, time: u64) {
+        self.poll = Some(self.poll.map_or(time, |poll| poll.min(time)));
     }
 }
 

@@ -87,6 +87,7 @@ mod io;
 mod judge;
 mod line;
 mod messages;
+mod optional;
 mod outbox;
 mod packet;
 mod pages;

@@ -3,6 +3,7 @@
 use crate::config::MESSAGE_SINT_SHIFTED;
 use crate::gpadl::Pool;
 use crate::image;
+use crate::optional::Optional;
 use crate::protocol::{ChannelId, ChannelOffer, GpadlId, MessageHeader, MessageType, OfferChannel};
 use crate::ring::{Consumer, Producer, Ring, RingError};
 use core::ops::Range;
@@ -40,7 +41,7 @@ pub(crate) struct Line {
     pub(crate) stage: Stage,
     /// Offered by the embedder: the offer outlives the connection.
     pub(crate) lasting: bool,
-    pub(crate) open: Option<Open>,
+    pub(crate) open: Optional<Open>,
     /// Counts how often the channel was opened: requests of an earlier time have no answer.
     pub(crate) session: u32,
     /// Requests in flight, those of earlier times included.
@@ -99,7 +100,7 @@ impl Line {
         offer: crate::config::NO_OFFER,
         stage: Stage::Vacant,
         lasting: false,
-        open: None,
+        open: Optional::None,
         session: 0,
         in_flight: 0,
     };
@@ -121,7 +122,7 @@ impl Line {
         self.offer.zero();
         self.stage = Stage::Vacant;
         self.lasting = false;
-        self.open = None;
+        self.open = Optional::None;
     }
 
     /// True if the guest may name the channel.

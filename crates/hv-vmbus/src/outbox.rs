@@ -1,6 +1,7 @@
 //! Answers that wait for the guest.
 
 use crate::image;
+use crate::optional::Optional;
 use crate::protocol::{
     ChannelId, ConnectionState, FeatureFlags, GpadlCreated, GpadlId, GpadlTorndown, Guid, MessageHeader,
     MessageType, ModifyChannelResponse, NtStatus, OpenResult, TlConnectResult, Version, VersionResponse,
@@ -143,7 +144,7 @@ impl Owed {
 /// A short queue of what is owed, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
-    slots: [Option<Owed>; Self::CAPACITY],
+    slots: [Optional<Owed>; Self::CAPACITY],
     first: usize,
     len: usize,
 }
@@ -152,7 +153,7 @@ impl Outbox {
     pub(crate) const CAPACITY: usize = 32;
 
     pub(crate) const fn new() -> Self {
-        Self { slots: [None; Self::CAPACITY], first: 0, len: 0 }
+        Self { slots: [Optional::None; Self::CAPACITY], first: 0, len: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -169,7 +170,7 @@ impl Outbox {
             return false;
         }
         let at = (self.first + self.len) % Self::CAPACITY;
-        self.slots[at] = Some(owed);
+        self.slots[at] = Optional::Some(owed);
         self.len += 1;
         true
     }
@@ -180,12 +181,12 @@ impl Outbox {
     }
 
     pub(crate) fn front(&self) -> Option<Owed> {
-        self.slots[self.first]
+        self.slots[self.first].get()
     }
 
     pub(crate) fn pop(&mut self) {
         if self.len > 0 {
-            self.slots[self.first] = None;
+            self.slots[self.first] = Optional::None;
             self.first = (self.first + 1) % Self::CAPACITY;
             self.len -= 1;
         }

@@ -1,6 +1,7 @@
 //! Requests in flight.
 
 use crate::device::Token;
+use crate::optional::Optional;
 use crate::packet::Data;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) struct Entry<Q> {
     pub(crate) rings: usize,
     /// GPADL of the data, held.
     pub(crate) gpadl: Option<usize>,
-    pub(crate) request: Option<Q>,
+    pub(crate) request: Optional<Q>,
 }
 
 impl<Q> Entry<Q> {
@@ -50,7 +51,7 @@ impl<Q> Entry<Q> {
         data: Data::NONE,
         rings: 0,
         gpadl: None,
-        request: None,
+        request: Optional::None,
     };
 
     /// The name of the request that is here, or will be: place below, and above how many were here. It is never 0.

@@ -96,7 +96,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
         });
         outcome?;
-        let chosen = control.connection.is_some_and(|c| c.features.guest_specified_signal());
+        let chosen = control.connection.get().is_some_and(|c| c.features.guest_specified_signal());
         self.shared.chosen_connections.store(chosen, Ordering::Release);
         self.shared.ending.store(control.ending.is_some(), Ordering::Release);
         Ok(())
@@ -109,8 +109,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let control = self.control.lock();
-        let connected = match control.connection {
-            Some(Connection { version, .. }) if !self.config.speaks(version) => {
+        let connected = match control.connection.get() {
+            Some(Connection { version, .. }) if !self.config().speaks(version) => {
                 return Err(RestoreError::Invalid("version of VMBus's connection"));
             }
             Some(_) if control.ending.is_some() => {

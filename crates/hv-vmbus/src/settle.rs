@@ -62,7 +62,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        let Some(connection) = control.connection else { return true };
+        let Some(connection) = control.connection.get() else { return true };
         let (mut room, mut count) = (true, 0);
         let sender =
             Sender { port, vp: control.vp, version: connection.version, offers: connection.offers_requested };

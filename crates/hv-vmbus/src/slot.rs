@@ -7,6 +7,7 @@ use crate::gpadl::Pool;
 use crate::image::Image;
 use crate::io::{Counts, Io, Place};
 use crate::line::{Line, Open, Stage, Stall};
+use crate::optional::{Due, Optional};
 use crate::pages::Segment;
 use crate::port::{Backend, Port, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
@@ -14,7 +15,7 @@ use crate::requests::Entry;
 use crate::shared::Shared;
 use crate::worker::{NEVER, Worker};
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use lock_api::{Mutex, RawMutex};
 
@@ -26,7 +27,7 @@ pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0,
     /// Connections that the guest signals, or 0 of a channel that is not open; they tell without the lock.
     routes: [AtomicU32; LINES],
     /// When the device wants to run next.
-    deadline: AtomicU64,
+    deadline: Due,
     /// Place among all devices, once it is known: device and line, each plus 1, in 16 bits.
     place: AtomicU32,
     boot: Option<ChannelOffer>,
@@ -82,7 +83,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         }
         Self {
             routes: [const { AtomicU32::new(0) }; LINES],
-            deadline: AtomicU64::new(NEVER),
+            deadline: Due::never(),
             place: AtomicU32::new(0),
             boot,
             held: Mutex::new(Held {
@@ -90,7 +91,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
                 lines,
                 requests: [const { Entry::FREE }; REQUESTS],
                 segments: [[Segment::EMPTY; SEGMENTS]; REQUESTS],
-                counts: Counts::new(REQUESTS),
+                counts: Counts::new(),
             }),
         }
     }
@@ -121,7 +122,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         };
         let mut worker = Worker::new(&mut held.device, io);
         let result = work(&mut worker);
-        self.deadline.store(worker.end(), Ordering::Release);
+        self.deadline.store(worker.end());
         result
     }
 
@@ -171,7 +172,7 @@ impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: us
     const DEVICES: usize = 1;
 
     fn deadline(&self) -> u64 {
-        self.deadline.load(Ordering::Acquire)
+        self.deadline.load()
     }
 }
 
@@ -222,7 +223,7 @@ where
     }
 
     fn deadline(&self) -> u64 {
-        self.deadline.load(Ordering::Acquire)
+        self.deadline.load()
     }
 
     fn line_of(&self, connection: u32) -> Option<usize> {
@@ -259,10 +260,10 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
         let worker = &mut *self.worker;
         let Some(line) = worker.io.lines.get_mut(at) else { return Err(Reason::UnknownChannel) };
         line.session = line.session.wrapping_add(1);
-        line.open = Some(open);
+        line.open = Optional::Some(open);
         let opened = worker.device.opened(Channel(at as u16), opening, &mut worker.io);
         if opened.is_err() {
-            worker.io.lines[at].open = None;
+            worker.io.lines[at].open = Optional::None;
             return Err(Reason::DeviceRefused);
         }
         Ok(())
@@ -335,7 +336,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
                 _ => line.vacate(),
             }
         }
-        self.worker.io.counts.poll = NEVER;
+        self.worker.io.counts.poll = None;
         match first {
             true => self.worker.device.renew(),
             false => self.worker.device.reset(),
@@ -348,7 +349,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
     fn save(&self, w: &mut Writer<'_>) {
         w.bytes(&D::NAME);
         w.u32(self.worker.io.counts.subchannels.into());
-        w.u64(self.worker.io.counts.poll);
+        w.u64(self.worker.io.counts.poll.unwrap_or(NEVER));
         w.count(self.worker.io.lines.len());
         self.worker.io.lines.iter().for_each(|line| save_line(line, w));
         self.worker.device.save(w);
@@ -381,7 +382,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             worker.stall(at, stall);
         }
         worker.io.counts.subchannels = subchannels as u16;
-        worker.io.counts.poll = poll;
+        worker.io.counts.poll = Some(poll).filter(|at| *at != NEVER);
         worker.device.restore(r)
     }
 }
@@ -391,7 +392,7 @@ fn save_line(line: &Line, w: &mut Writer<'_>) {
     w.flag(line.lasting);
     line.offer.save(w);
     w.flag(line.open.is_some());
-    let Some(open) = &line.open else { return };
+    let Some(open) = line.open.as_ref() else { return };
     w.u32(open.gpadl.0);
     w.u32(open.split);
     w.u32(open.vp);
@@ -432,7 +433,7 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
         return Err(PART);
     }
     line.session = 1;
-    line.open = Some(Open {
+    line.open = Optional::Some(Open {
         gpadl,
         entry,
         words,

@@ -79,9 +79,9 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     /// Time has come.
     pub(crate) fn tick(&mut self) {
         self.due();
-        let poll = self.io.counts.poll <= self.io.now;
+        let poll = self.io.counts.poll.is_some_and(|poll| poll <= self.io.now);
         if poll {
-            self.io.counts.poll = NEVER;
+            self.io.counts.poll = None;
         }
         for line in 0..self.io.lines.len() {
             if self.io.counts.budget == 0 && !poll {
@@ -210,7 +210,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             Stall::Budget => counts.budget += 1,
             Stall::Room => {
                 counts.room += 1;
-                counts.poll = counts.poll.min(self.io.now.saturating_add(POLL));
+                counts.poll_by(self.io.now.saturating_add(POLL));
             }
             Stall::Later => counts.later += 1,
         }
@@ -275,7 +275,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     }
 
     fn free_entry(&self) -> Option<usize> {
-        if self.io.counts.free == 0 {
+        if self.io.counts.used == self.io.requests.len() {
             return None;
         }
         self.io.requests.iter().position(|entry| entry.state == State::Free)
@@ -371,8 +371,8 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         if io.counts.budget > 0 || io.counts.unstarted {
             return 0;
         }
-        let poll = if io.counts.room > 0 { io.counts.poll } else { NEVER };
-        self.device.deadline().unwrap_or(NEVER).min(poll)
+        let poll = io.counts.poll.filter(|_| io.counts.room > 0);
+        self.device.deadline().unwrap_or(NEVER).min(poll.unwrap_or(NEVER))
     }
 }
 

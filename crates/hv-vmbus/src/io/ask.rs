@@ -3,6 +3,7 @@
 use super::Io;
 use crate::device::Token;
 use crate::gpadl::{Gpadl, Pool};
+use crate::optional::Optional;
 use crate::packet::{Answer, Data};
 use crate::pages::{Builder, Pages, PagesError, Segment};
 use crate::port::Port;
@@ -110,7 +111,7 @@ impl<P: Port, Q> Io<'_, P, Q> {
             pool.hold(rings);
             entry.rings = rings;
             entry.session = session;
-            self.counts.free -= 1;
+            self.counts.used += 1;
             self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
         }
         if entry.gpadl.is_none()
@@ -128,7 +129,7 @@ impl<P: Port, Q> Io<'_, P, Q> {
         entry.reserved = core::mem::take(&mut ticket.reserved);
         entry.ranges = ticket.ranges;
         entry.data = ticket.data.unwrap_or(Data::NONE);
-        entry.request = Some(request);
+        entry.request = Optional::Some(request);
         self.counts.order = self.counts.order.wrapping_add(1);
         self.counts.queued += 1;
         ticket.requested = true;

@@ -267,7 +267,7 @@ impl<P: Port, Q> Io<'_, P, Q> {
     /// Asks the guest for a signal once there is room, and looks again later all the same: old guests forget it.
     pub(crate) fn wait_for_room(&mut self, line: usize) {
         let id = self.place.id(line);
-        self.counts.poll = self.counts.poll.min(self.now.saturating_add(crate::worker::POLL));
+        self.counts.poll_by(self.now.saturating_add(crate::worker::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
         let Ok((_, outgoing)) = open.rings(self.port.memory(), self.pool) else { return };
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);

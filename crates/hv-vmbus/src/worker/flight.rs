@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::line::Stage;
+use crate::optional::Optional;
 use crate::packet::{Done, Ticket};
 use crate::port::{Backend, Started, Work};
 use crate::requests::State;
@@ -103,8 +104,8 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         let entry = &mut io.requests[at];
         entry.state = State::Free;
         entry.generation = entry.generation.wrapping_add(1);
-        entry.request = None;
-        io.counts.free += 1;
+        entry.request = Optional::None;
+        io.counts.used -= 1;
         let mut call = io.pool.release(entry.rings);
         if let Some(gpadl) = entry.gpadl.take() {
             call |= io.pool.release(gpadl);
