@@ -12,7 +12,7 @@ mutants! {
         contact_answered_on_vp_0 "The answer to a contact goes to VP 0.":
             "if known_vp { contact.target_vp } else { 0 }" => "0";
         any_version_spoken "A host speaks any version of VMBus.":
-            "!self.config.speaks(version)" => "false";
+            "!self.config().speaks(version)" => "false";
         unload_unanswered "UNLOAD is not answered.":
             "control.outbox.push(Owed::UnloadResponse)" => "false";
         contact_unanswered "INITIATE_CONTACT is not answered.":
