@@ -6,30 +6,30 @@ use hv_trace::{Trap, What};
 
 use crate::arch::mrs;
 use crate::faults;
-use crate::host::Embedder;
+use crate::host::{FaultyEmbedder, on};
 
 /// Begins an exit. The CPU holds no lock.
 #[inline(always)]
-pub(crate) fn begin<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>, trap: Trap, esr: u64) {
+pub(crate) fn begin<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>, trap: Trap, esr: u64) {
     host.cpu.counts.exit(trap);
     if let Some(ring) = host.ring() {
         ring.exit(trap, esr);
     }
-    if let Some(injector) = host.injector() {
-        tick(&Embedder::new(host.cpu), injector);
+    if let Some(injector) = host.plan().injector() {
+        tick(&on(host.cpu), injector);
     }
 }
 
 /// Ends an exit: the guest goes on.
 #[inline(always)]
-pub(crate) fn end<const OBSERVED: bool>(host: &Embedder<'_, OBSERVED>) {
+pub(crate) fn end<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>) {
     host.trace(What::Enter {});
 }
 
 /// Does what has become due of the plan of faults.
 #[cold]
 #[inline(never)]
-fn tick(host: &Embedder<'_>, injector: &Injector) {
+fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
     let (hypervisor, vp) = (host.cpu.hypervisor, host.cpu.index());
     let partition = &hypervisor.partition;
     injector.tick(faults::now(), &mut |due| match due {

@@ -1,8 +1,10 @@
-//! Faults on purpose (`hv boot --inject`): interrupts and the clock of a run that follows a plan, and which rules have struck.
+//! Faults on purpose (`hv boot --inject`): the plan of a run, its clock, and which rules have struck.
 //!
 //! What can go wrong, and when, is hv-host's business ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Injector, Raise};
+use hv_partition::faults::{Faults, Injection, Injector, Raise};
+use hv_tlfs::hypercall::HypercallCode;
+use hv_tlfs::status::HvStatus;
 use hv_trace::What;
 
 use crate::arch::mrs;
@@ -15,17 +17,46 @@ pub(crate) fn now() -> u64 {
     (ticks * 10_000_000 / u128::from(mrs!("cntfrq_el0").max(1))) as u64
 }
 
-/// Raises an interrupt as the plan lets it.
-pub(crate) fn raise(cpu: &ThisCpu, injector: &Injector, vp: usize, intid: u32) {
-    let times = match injector.interrupt(intid) {
-        Raise::Once => 1,
-        Raise::Lost => 0,
-        Raise::Twice => 2,
-    };
-    note(cpu, injector);
-    for _ in 0..times {
-        cpu.hypervisor.gic.assert(cpu, vp, intid);
+/// The plan of this run, if it has one, asked on one CPU; a run that is not `OBSERVED` has none.
+#[derive(Clone, Copy)]
+pub(crate) struct Planned<'c, const OBSERVED: bool> {
+    pub cpu: &'c ThisCpu,
+}
+
+impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
+    /// What follows the plan.
+    #[inline(always)]
+    pub(crate) fn injector(&self) -> Option<&'static Injector> {
+        if OBSERVED { self.cpu.hypervisor.injector.as_ref() } else { None }
     }
+}
+
+impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
+    #[inline(always)]
+    fn status(&self, call: HypercallCode) -> Option<HvStatus> {
+        self.injector().and_then(|injector| ask(self.cpu, injector, |injector| injector.status(call)))
+    }
+
+    #[inline(always)]
+    fn injects(&self, injection: Injection) -> bool {
+        self.injector()
+            .is_some_and(|injector| ask(self.cpu, injector, |injector| injector.injects(injection)))
+    }
+
+    #[inline(always)]
+    fn interrupt(&self, intid: u32) -> Raise {
+        let injector = self.injector();
+        injector.map_or(Raise::Once, |injector| ask(self.cpu, injector, |injector| injector.interrupt(intid)))
+    }
+}
+
+/// Asks the plan, and notes what has struck.
+#[cold]
+#[inline(never)]
+fn ask<T>(cpu: &ThisCpu, injector: &Injector, ask: impl FnOnce(&Injector) -> T) -> T {
+    let answer = ask(injector);
+    note(cpu, injector);
+    answer
 }
 
 /// Reports which rules have struck since the last time, and records it.

@@ -1,21 +1,22 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
-use hv_partition::faults::{Injection, Injector};
 use hv_partition::strict::Judge;
-use hv_partition::{BusEvent, BusObserver, Event, Flush, Host, VpContext, VpMask};
-use hv_tlfs::hypercall::HypercallCode;
-use hv_tlfs::status::HvStatus;
+use hv_partition::{
+    BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
+    VpContext, VpMask,
+};
 use hv_trace::What;
 use hv_vgic::Physical as _;
 use hv_wire::platform::MAX_VPS;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
+use crate::faults::Planned;
 use crate::gic::MachineGic;
 use crate::lock::Mutex;
 use crate::memory::GuestRam;
+use crate::report;
 use crate::trace::Ring;
-use crate::{faults, report};
 
 /// Bytes of a page of the hypercall interface.
 const PAGE: u64 = 4096;
@@ -29,22 +30,21 @@ pub(crate) struct Embedder<'c, const OBSERVED: bool = true> {
     pub cpu: &'c ThisCpu,
 }
 
-impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
-    #[inline(always)]
-    pub(crate) fn new(cpu: &'c ThisCpu) -> Self {
-        Self { cpu }
-    }
+/// The embedder with the faults of this run's plan, as the partition sees it.
+pub(crate) type FaultyEmbedder<'c, const OBSERVED: bool = true> =
+    Faulty<Embedder<'c, OBSERVED>, Planned<'c, OBSERVED>>;
 
+/// The embedder on this CPU.
+#[inline(always)]
+pub(crate) const fn on<const OBSERVED: bool>(cpu: &ThisCpu) -> FaultyEmbedder<'_, OBSERVED> {
+    Faulty::new(Embedder { cpu }, Planned { cpu })
+}
+
+impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
     /// Where this run's trace goes, if it is traced.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&'c Ring> {
         if OBSERVED { self.cpu.ring() } else { None }
-    }
-
-    /// What goes wrong on purpose in this run, if anything.
-    #[inline(always)]
-    pub(crate) fn injector(&self) -> Option<&'static Injector> {
-        if OBSERVED { self.cpu.hypervisor.injector.as_ref() } else { None }
     }
 
     /// Writes a record, if this run is traced.
@@ -89,27 +89,7 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
 
     #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        match self.injector() {
-            Some(injector) => faults::raise(self.cpu, injector, vp, intid),
-            None => self.cpu.hypervisor.gic.assert(self.cpu, vp, intid),
-        }
-    }
-
-    #[inline(always)]
-    fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        let injector = self.injector()?;
-        let status = injector.status(code);
-        faults::note(self.cpu, injector);
-        status
-    }
-
-    #[inline(always)]
-    fn inject(&self, _vp: usize, injection: Injection) -> bool {
-        self.injector().is_some_and(|injector| {
-            let strikes = injector.injects(injection, faults::now());
-            faults::note(self.cpu, injector);
-            strikes
-        })
+        self.cpu.hypervisor.gic.assert(self.cpu, vp, intid);
     }
 
     /// Each CPU's timer is its own to program: another CPU is told of its deadline, and kicked.
@@ -152,6 +132,12 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
             }
             _ => arch::flush_guest_tlb(),
         }
+    }
+}
+
+impl<const OBSERVED: bool> HostBackend<Never> for Embedder<'_, OBSERVED> {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
     }
 }
 

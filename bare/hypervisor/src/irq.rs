@@ -5,13 +5,13 @@ use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 
 use crate::arch::msr;
 use crate::cpu::{Frame, ThisCpu};
-use crate::host::Embedder;
+use crate::host::on;
 use crate::{exit, gic};
 
 /// An interrupt took this CPU out of the guest.
 pub(crate) extern "C" fn irq_exit(frame: &mut Frame) {
     let Frame { x, cpu } = frame;
-    let host = <Embedder>::new(cpu);
+    let host = on::<true>(cpu);
     if cpu.observed() {
         cpu.left(x);
     }
@@ -23,7 +23,7 @@ pub(crate) extern "C" fn irq_exit(frame: &mut Frame) {
 /// Handles one pending interrupt, if there is one.
 #[inline]
 pub(crate) fn handle(cpu: &ThisCpu) {
-    let host = <Embedder>::new(cpu);
+    let host = on::<true>(cpu);
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {

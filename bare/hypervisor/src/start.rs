@@ -11,7 +11,7 @@ use spin::Once;
 
 use crate::arch::mrs;
 use crate::cpu::{Frame, ThisCpu};
-use crate::host::Embedder;
+use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::Lock;
 use crate::{config, el2, gic, loopback, memory, mmu, power, report, vcpu};
@@ -57,7 +57,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
     el2::init(&hypervisor.features, hypervisor.counter_offset);
     gic::init_cpu(cpu.index());
     if cpu.index() == 0 {
-        hypervisor.partition.reset(&<Embedder>::new(&cpu));
+        hypervisor.partition.reset(&on::<true>(&cpu));
         (1..hypervisor.vps()).for_each(power::start_cpu);
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));

@@ -7,7 +7,7 @@ use hv_wire::ExitKind;
 
 use crate::arch::{isb, msr, wfi};
 use crate::cpu::Frame;
-use crate::host::Embedder;
+use crate::host::on;
 use crate::{irq, power, reset, vgic};
 
 unsafe extern "C" {
@@ -37,7 +37,7 @@ pub(crate) fn run(frame: &mut Frame) -> ! {
     vgic::reset(cpu);
     hypervisor.gic.start_vp(vp);
     hypervisor.gic.sync(cpu);
-    hypervisor.partition.vp_online(&<Embedder>::new(cpu), vp);
+    hypervisor.partition.vp_online(&on::<true>(cpu), vp);
     cpu.counts.started();
     // SAFETY: the frame is this CPU's own: there is no other way to one than `Frame::of` and the vectors. Nothing on the stack
     // below it is used any more, since this function does not return.
@@ -52,7 +52,7 @@ pub(crate) fn stop(frame: &mut Frame) -> ! {
     isb();
     cpu.hypervisor.gic.reset_vp(cpu);
     cpu.counts.stopped();
-    cpu.hypervisor.partition.vp_offline(&<Embedder>::new(cpu), cpu.index());
+    cpu.hypervisor.partition.vp_offline(&on::<true>(cpu), cpu.index());
     if cpu.hypervisor.last_went_off() {
         power::end_run(ExitKind::AllVpsOff);
     }

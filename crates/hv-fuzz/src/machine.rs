@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use hv_devices::any::Offer;
-use hv_partition::faults::{Injection, Injector, Plan, Raise, Timed};
+use hv_partition::faults::{Faults, Injection, Injector, Plan, Raise, Timed};
 use hv_partition::strict::Judge;
 use hv_partition::{
-    Action, Bus, BusEvent, BusObserver, Cause, Config, Event, Flush, GuestMemory as _, Host, Partition, Port,
-    PortTarget, Power, Profile, Retarget, TimerEvent, Vp, VpContext, VpMask,
+    Action, Bus, BusEvent, BusObserver, Cause, Config, Event, Faulty, Flush, GuestMemory as _, Host,
+    HostBackend, Partition, Port, PortTarget, Power, Profile, Retarget, TimerEvent, Vp, VpContext, VpMask,
 };
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
+use hv_vmbus::{DeviceId, Never, Pages, Started, Token};
 
 use crate::input::Input;
 use crate::memory::{Memory, RAM, RAM_SIZE};
@@ -57,16 +58,40 @@ pub(crate) struct Embedder {
     pub(crate) memory: Memory,
     pub(crate) counter: Cell<u64>,
     deadlines: RefCell<Vec<Option<u64>>>,
-    injector: Injector,
-    /// Reference time for the injector: it must not ask the partition.
-    now: Cell<u64>,
-    /// Nothing goes wrong on purpose any more.
-    quiet: Cell<bool>,
     starts: RefCell<VecDeque<usize>>,
     interrupts: RefCell<Vec<(usize, u32)>>,
     judge: RefCell<Option<Box<Judge<VPS>>>>,
     traced: bool,
     vps: usize,
+}
+
+/// A plan of faults that can be ended.
+pub(crate) struct Calmed {
+    injector: Injector,
+    /// Nothing goes wrong on purpose any more.
+    calm: Cell<bool>,
+}
+
+impl Faults for Calmed {
+    fn status(&self, call: HypercallCode) -> Option<HvStatus> {
+        if self.calm.get() { None } else { self.injector.status(call) }
+    }
+
+    fn injects(&self, injection: Injection) -> bool {
+        !self.calm.get() && self.injector.injects(injection)
+    }
+
+    fn interrupt(&self, intid: u32) -> Raise {
+        if self.calm.get() { Raise::Once } else { self.injector.interrupt(intid) }
+    }
+}
+
+pub(crate) type FaultyHost = Faulty<Embedder, Calmed>;
+
+impl HostBackend<Never> for Embedder {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
 }
 
 impl Host for Embedder {
@@ -83,9 +108,7 @@ impl Host for Embedder {
     fn assert_interrupt(&self, vp: usize, intid: u32) {
         assert!(vp < self.vps, "an interrupt for VP {vp}");
         assert!((16..=255).contains(&intid), "INTID {intid}");
-        if self.quiet.get() || self.injector.interrupt(intid) != Raise::Lost {
-            self.interrupts.borrow_mut().push((vp, intid));
-        }
+        self.interrupts.borrow_mut().push((vp, intid));
     }
 
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
@@ -102,14 +125,6 @@ impl Host for Embedder {
 
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
         if request.device == 7 { Ok(()) } else { Err(HvStatus::INVALID_DEVICE_ID) }
-    }
-
-    fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        if self.quiet.get() { None } else { self.injector.status(code) }
-    }
-
-    fn inject(&self, _vp: usize, injection: Injection) -> bool {
-        !self.quiet.get() && self.injector.injects(injection, self.now.get())
     }
 
     fn observe(&self, event: &Event<'_>) {
@@ -208,7 +223,7 @@ type Lock = parking_lot::RawMutex;
 /// A partition in its embedder.
 pub(crate) struct Machine<'a> {
     pub(crate) partition: Partition<'a, Lock>,
-    pub(crate) host: &'a Embedder,
+    pub(crate) host: &'a FaultyHost,
     pub(crate) setup: Setup,
 }
 
@@ -219,15 +234,13 @@ pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
         memory: Memory::new(),
         counter: Cell::new(1000),
         deadlines: RefCell::new(vec![None; count]),
-        injector: Injector::new(setup.plan),
-        now: Cell::new(0),
-        quiet: Cell::new(false),
         starts: RefCell::default(),
         interrupts: RefCell::default(),
         judge: RefCell::new(setup.judged.then(|| Box::new(Judge::new(RAM, RAM_SIZE)))),
         traced: setup.traced,
         vps: count,
     };
+    let host = Faulty::new(host, Calmed { injector: Injector::new(setup.plan), calm: Cell::new(false) });
     let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp<Lock>]>>());
     let ports = [ports(), ports()];
     let buses = [0; 2].map(|_| Bus::with_offers(setup.config.vmbus, setup.config.offers));
@@ -383,12 +396,11 @@ impl Machine<'_> {
 
     fn inject_timed(&self) {
         let now = self.time();
-        self.host.now.set(now);
-        if self.host.quiet.get() {
+        if self.host.plan().calm.get() {
             return;
         }
         let partition = &self.partition;
-        self.host.injector.tick(now, &mut |timed| match timed {
+        self.host.plan().injector.tick(now, &mut |timed| match timed {
             Timed::Spurious(intid) => assert!(intid >= 16),
             Timed::Migrate => self.migrate(FREQUENCY),
             Timed::Disturb(what, random) => {
@@ -409,7 +421,7 @@ impl Machine<'_> {
 
     /// Nothing goes wrong on purpose any more.
     pub(crate) fn calm(&self) {
-        self.host.quiet.set(true);
+        self.host.plan().calm.set(true);
         self.host.memory.calm();
     }
 

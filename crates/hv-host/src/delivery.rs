@@ -11,7 +11,7 @@ use hv_tlfs::time::ReferenceTime;
 use zerocopy::IntoBytes as _;
 
 use crate::event::{Cause, Event};
-use crate::faults::Injection;
+use crate::faults::{Faults as _, Injection};
 use crate::host::Host;
 use crate::queue::{BUFFERS, EMPTY, Source};
 use crate::synic::{Context, SLOT, Synic};
@@ -58,11 +58,11 @@ impl Synic {
             // TLFS: the queue is scanned when another message is queued.
             self.deliver_first(context, index);
         }
-        let delayed = context.host.inject(context.vp, Injection::Delay);
+        let delayed = context.host.faults().injects(Injection::Delay);
         let free = self.queues.waiting & 1 << index == 0 && !delayed;
         let result = if free && self.put(context, index, message, false) {
             Ok(())
-        } else if context.host.inject(context.vp, Injection::Buffers) {
+        } else if context.host.faults().injects(Injection::Buffers) {
             Err(HvStatus::INSUFFICIENT_BUFFERS)
         } else if let Some(buffer) = self.queues.take(source, context.ports) {
             self.queues.buffers[buffer] = *message;

@@ -9,7 +9,7 @@ use lock_api::RawMutex;
 
 use crate::call_registers::Registers;
 use crate::event::Convention;
-use crate::faults::Injection;
+use crate::faults::{Faults as _, Injection};
 use crate::host::Host;
 use crate::partition::Partition;
 use hv_memory::GuestMemory;
@@ -194,7 +194,7 @@ impl<R: RawMutex> Partition<'_, R> {
             }
             let next = index + 1;
             let late = || frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
-            if next < frame.count && (late() || frame.host.inject(frame.vp, Injection::Again)) {
+            if next < frame.count && (late() || frame.host.faults().injects(Injection::Again)) {
                 return Outcome::Again(next);
             }
         }

@@ -1,10 +1,9 @@
 //! What a partition asks of the program that embeds it.
 
 use crate::event::Event;
-use crate::faults::Injection;
+use crate::faults::{Faults, NoFaults};
 use crate::sets::VpMask;
 use hv_memory::GuestMemory;
-use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 
 /// The embedder's side: memory, time, interrupts, and the start of VPs.
@@ -45,25 +44,17 @@ pub trait Host {
         Err(HvStatus::INVALID_PARAMETER)
     }
 
-    /// Returns a status with which a hypercall is to end instead of being made: a fault that a decorator of the host injects
-    /// ([`faults`](crate::faults)). With this default nothing remains of it in the compiled code.
-    #[inline(always)]
-    fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        let _ = (vp, code);
-        None
-    }
-
-    /// Returns true to inject a fault at this place. With this default nothing remains of it in the compiled code.
-    #[inline(always)]
-    fn inject(&self, vp: usize, injection: Injection) -> bool {
-        let _ = (vp, injection);
-        false
-    }
-
     /// Told of everything that happens. With this default nothing remains of it in the compiled code.
     #[inline]
     fn observe(&self, event: &Event<'_>) {
         let _ = event;
+    }
+
+    /// Returns the faults to inject: none. [`Faulty`](crate::Faulty) alone has others; an embedder has no reason to write this.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn faults(&self) -> impl Faults {
+        NoFaults
     }
 }
 
@@ -107,18 +98,13 @@ impl<H: Host> Host for &H {
     }
 
     #[inline(always)]
-    fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        (**self).inject_status(vp, code)
-    }
-
-    #[inline(always)]
-    fn inject(&self, vp: usize, injection: Injection) -> bool {
-        (**self).inject(vp, injection)
-    }
-
-    #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
         (**self).observe(event);
+    }
+
+    #[inline(always)]
+    fn faults(&self) -> impl Faults {
+        (**self).faults()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::call_registers::Registers;
 use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
+use crate::faults::Faults as _;
 use crate::frame::{FAST_BYTES, Frame, Outcome, Parameters};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
@@ -218,7 +219,7 @@ impl<R: RawMutex> Partition<'_, R> {
         // The calls that a guest makes most: one register of its own. All checks on the control word and the header are
         // these comparisons; anything unusual takes the way of all other calls.
         let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
-        if let Some(status) = host.inject_status(vp, HypercallInput(control).code()) {
+        if let Some(status) = host.faults().status(HypercallInput(control).code()) {
             x.set_x(0, failed(&host, vp, convention, HypercallInput(control), [partition, vp_index], status));
             return Action::Resume;
         }

@@ -15,7 +15,7 @@
 //! | Inter-Partition Communication | `port`, `synic`, `queue`, `delivery` (messages), `events`, `overlay` |
 //! | Timers | `time`, `timers` |
 //!
-//! Beside them: `partition`, `host` and `connections` (the interface), `event` (what the observer is told), `save` (images),
+//! Beside them: `partition`, `host` and `connections` (the interface), `faults` and `faulty` (what goes wrong on purpose), `event` (what the observer is told), `save` (images),
 //! `strict` (the rules that a guest is judged by). Nothing here knows VMBus: what a guest posts or signals to a connection
 //! that is no [`Port`]'s goes out through [`Connections`]. `hv-partition` joins the two.
 #![no_std]
@@ -33,6 +33,7 @@ mod delivery;
 pub mod event;
 mod events;
 pub mod faults;
+mod faulty;
 mod flush;
 mod frame;
 mod host;
@@ -57,6 +58,7 @@ pub use call_registers::{CallRegisters, RegisterSet, Registers};
 pub use connections::Connections;
 pub use deadline::Deadline;
 pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
+pub use faulty::Faulty;
 pub use host::{Action, Flush, Host, Retarget, VpContext};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};

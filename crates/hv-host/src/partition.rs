@@ -196,8 +196,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
     }
 
-    /// Looks again whether waiting messages of a VP can be delivered, here and behind its connections: for an embedder that
-    /// has kept them back ([`Host::inject`]).
+    /// Looks again whether waiting messages of a VP can be delivered, here and behind its connections: for an embedder whose
+    /// plan of faults has kept them back ([`Timed::Rescan`](crate::faults::Timed::Rescan)).
     pub fn rescan(&self, host: &(impl Host + Connections), vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().rescan(&self.context(host, vp));

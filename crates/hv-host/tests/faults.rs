@@ -1,10 +1,11 @@
 //! Faults on purpose: each changes what the guest sees, and none the partition's health.
 
-use hv_host::faults::{Injector, Name as PlanName, Plan};
+use hv_host::faults::{Faults as _, Injection, Injector, Name as PlanName, Plan};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget};
 use hv_partition::testing::{LINUX_ID, Machine, RAM, rep, run_with_faults, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
 
 const SINT: u8 = 2;
@@ -20,7 +21,7 @@ fn names(kind: PlanName, name: &str) -> Option<u64> {
 
 /// How often each rule of the plan has struck.
 fn fired(m: &Machine<'_>) -> Vec<u64> {
-    m.host.injector().fired().collect()
+    m.host.plan().fired().collect()
 }
 
 fn plan(text: &str) -> Plan {
@@ -266,10 +267,26 @@ fn without_a_plan_nothing_is_injected() {
 }
 
 #[test]
+fn a_host_that_is_not_decorated_has_no_faults() {
+    with("call=0x5d:0x13@/1,buffers@/1,lost@/1", |m| {
+        let mut x = [0; 31];
+        let mut signal = |host: &dyn Fn(&mut [u64; 31])| {
+            (x[0], x[1], x[2]) = (u64::from(HYPERCALL), simple(Code::SIGNAL_EVENT).with_fast(true).0, 0x101);
+            host(&mut x);
+            HvStatus(x[0] as u16)
+        };
+        assert_eq!(signal(&|x| _ = m.partition.hvc(&m.host, 0, 0, x)), HvStatus(0x13));
+        m.host.take_interrupts();
+        assert_eq!(signal(&|x| _ = m.partition.hvc(&*m.host, 0, 0, x)), HvStatus::SUCCESS);
+        assert_eq!(m.host.take_interrupts(), [(1, u32::from(VECTOR))]);
+    });
+}
+
+#[test]
 fn each_rule_counts_its_own_strikes() {
     with("call=0x5d:0x13@2,seed=3,call=0x99:0x13,lost=18@1,migrate@50ms", |m| {
         (0..4).for_each(|_| _ = signal(m));
-        let injector = m.host.injector();
+        let injector = m.host.plan();
         for time in [49, 50, 99, 100, 249] {
             injector.tick(time * MILLISECOND, &mut |_| {});
         }
@@ -282,7 +299,7 @@ fn a_silence_counts_the_periods_that_kept_something_back() {
     let injector = Injector::new(plan("silent=10ms@100ms"));
     let answers = [5, 6, 50, 105, 250, 301].map(|time| {
         injector.tick(time * MILLISECOND, &mut |_| {});
-        injector.injects(hv_host::faults::Injection::Silent, time * MILLISECOND)
+        injector.injects(Injection::Silent)
     });
     assert_eq!(answers, [true, true, false, true, false, true]);
     assert_eq!(injector.fired().collect::<Vec<_>>(), [3]);

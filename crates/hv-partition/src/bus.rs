@@ -9,7 +9,7 @@ use hv_host::{Host, RawMutex};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::vmbus::{ChannelId, ChannelOffer, Version};
-use hv_vmbus::{BusError, Device, DeviceId, DeviceSet, Devices, Io, Refused, Slot};
+use hv_vmbus::{BusError, Device, DeviceId, DeviceSet, Devices, Io, Never, Refused, Slot};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::port::{HostBackend, ServerPort};
@@ -274,7 +274,7 @@ impl<'h, R, H, const PLACES: usize, const GPADLS: usize, const WORDS: usize>
     Vmbus<'h, R, H, Bus<R, SmallDevices<R, PLACES>, GPADLS, WORDS>>
 where
     R: RawMutex,
-    H: Host + BusObserver,
+    H: Host + BusObserver + HostBackend<Never>,
 {
     /// Offers a small device in the first free place. Returns its channel's number, or `None` if all places are taken, or a
     /// device with the same interface and instance is offered already.

@@ -1,5 +1,7 @@
 //! What the observer is told of VMBus.
 
+use hv_host::Faulty;
+
 /// Something that happened on VMBus.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -24,5 +26,12 @@ pub trait BusObserver {
     #[inline]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         let _ = event;
+    }
+}
+
+impl<H: BusObserver, F> BusObserver for Faulty<H, F> {
+    #[inline(always)]
+    fn observe_bus(&self, event: &BusEvent<'_>) {
+        (**self).observe_bus(event);
     }
 }

@@ -1,8 +1,7 @@
 //! The embedder as the hypervisor sees it in a partition with VMBus.
 
-use hv_host::faults::Injection;
+use hv_host::faults::Faults;
 use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
-use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
@@ -103,18 +102,13 @@ impl<Q: HasCore, H: Host> Host for Joined<'_, Q, H> {
     }
 
     #[inline(always)]
-    fn inject_status(&self, vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        self.host.inject_status(vp, code)
-    }
-
-    #[inline(always)]
-    fn inject(&self, vp: usize, injection: Injection) -> bool {
-        self.host.inject(vp, injection)
-    }
-
-    #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
         self.host.observe(event);
+    }
+
+    #[inline(always)]
+    fn faults(&self) -> impl Faults {
+        self.host.faults()
     }
 }
 

@@ -40,11 +40,12 @@ pub use bus::{Bus, SmallDevices, Vmbus};
 pub use config::Config;
 pub use event::{BusEvent, BusObserver};
 pub use hv_host::{
-    self, Action, Cause, Connections, Convention, Event, Flush, Host, Port, PortTarget, Power, Profile,
-    RawMutex, Registers, Retarget, TimerEvent, Vp, VpContext, VpMask, faults,
+    self, Action, Cause, Connections, Convention, Event, Faulty, Flush, Host, Port, PortTarget, Power,
+    Profile, RawMutex, Registers, Retarget, TimerEvent, Vp, VpContext, VpMask, faults,
 };
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
+pub use hv_vmbus::{DeviceId, Never, Pages, Started, Token, Work};
 pub use partition::Partition;
 pub use port::HostBackend;
 #[doc(hidden)]

@@ -206,8 +206,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().set_reference_tsc_valid(&self.port(host).0, valid);
     }
 
-    /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder that has
-    /// kept them back ([`Host::inject`]).
+    /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder whose plan of
+    /// faults has kept them back ([`Timed::Rescan`](hv_host::faults::Timed::Rescan)).
     pub fn rescan<'h, H>(&'h self, host: &'h H, vp: usize)
     where
         H: Host + BusObserver,

@@ -2,27 +2,28 @@
 
 use core::fmt;
 
-use hv_host::faults::Injection;
-use hv_host::{Host, RawMutex};
+use hv_host::faults::{Faults as _, Injection};
+use hv_host::{Faulty, Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
-use hv_vmbus::{Backend, DeviceId, Never, Pages, Posted, Started, Token, Work};
+use hv_vmbus::{Backend, DeviceId, Pages, Posted, Started, Token, Work};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::{Core, Joined};
 
 /// What stands behind the devices of a partition: an embedder implements it beside [`Host`] for every kind of request that its
-/// devices make. Devices that make none need nothing.
+/// devices make. For devices that make none that is [`Never`](crate::Never), and the body a `match` of the request, which has no value.
 pub trait HostBackend<W: Work> {
     /// Starts a request of a device: see [`Backend::start`]. When it is done, call
     /// [`Partition::completed`](crate::Partition::completed) from any thread, and not from in here.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 }
 
-impl<H> HostBackend<Never> for H {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
+/// A host with faults has the back ends of the one that it decorates.
+impl<W: Work, H: HostBackend<W>, F> HostBackend<W> for Faulty<H, F> {
+    fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
+        (**self).start(device, token, request, data)
     }
 }
 
@@ -65,7 +66,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H>
     fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         let (hypervisor, host, target) = (self.0.hypervisor(), self.0.host, vp as usize);
         // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
-        if host.inject(target, Injection::Silent) || hypervisor.is_masked(target, sint) {
+        if host.faults().injects(Injection::Silent) || hypervisor.is_masked(target, sint) {
             return Posted::Full;
         }
         let (kind, sender) = (MessageType(MESSAGE_TYPE), u64::from(MESSAGE_PORT_ID));

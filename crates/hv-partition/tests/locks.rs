@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::Barrier;
 
-use hv_host::faults::Plan;
 use hv_lock::{FairLock, Wait};
 use hv_memory::GuestMemory as _;
 use hv_partition::testing::{LINUX_ID, RAM, TestHost};
@@ -76,7 +75,7 @@ fn machine<T>(vps: usize, test: impl FnOnce(&Machine<'_>) -> T) -> T {
     let vps: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
     let machine = Machine {
         partition: Partition::new(config.hypervisor, &vps, &[], &bus),
-        host: TestHost::new(vps.len(), Plan::NONE),
+        host: TestHost::new(vps.len()),
     };
     machine.partition.reset(&machine.host);
     (0..vps.len()).for_each(|vp| machine.partition.vp_online(&machine.host, vp));

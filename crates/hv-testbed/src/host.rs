@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use hv_partition::{Action, BusObserver, Event, Flush, Host, Retarget, VpContext, VpMask};
+use hv_partition::{
+    Action, BusObserver, DeviceId, Event, Flush, Host, HostBackend, Never, Pages, Retarget, Started, Token,
+    VpContext, VpMask,
+};
 use hv_tlfs::status::HvStatus;
 
 use crate::memory::Ram;
@@ -62,6 +65,12 @@ pub enum Effect {
 pub(crate) struct Embedder<'a>(pub(crate) &'a Testbed);
 
 impl BusObserver for Embedder<'_> {}
+
+impl HostBackend<Never> for Embedder<'_> {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
 
 impl Host for Embedder<'_> {
     type Memory = Ram;

@@ -6,7 +6,7 @@ use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
 
 use super::inject;
 use crate::exit;
-use crate::host::Embedder;
+use crate::host::FaultyEmbedder;
 use crate::syndrome::{DataAbort, class, class_of, fault_address};
 
 /// Which part of the interrupt controller an address falls into.
@@ -21,7 +21,7 @@ fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
 }
 
 /// An abort at stage 2.
-pub(super) fn stage2(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
+pub(super) fn stage2(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let syndrome = DataAbort(esr);
     let fetch = class_of(esr) == class::INSTRUCTION_ABORT;
     let address = fault_address(esr);
@@ -47,7 +47,7 @@ pub(super) fn stage2(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
 
 /// Carries out one access to the interrupt controller; `None` where it does not take it.
 fn access(
-    host: &Embedder<'_>,
+    host: &FaultyEmbedder<'_>,
     x: &mut [u64; 31],
     syndrome: &DataAbort,
     target: Access,

@@ -16,7 +16,7 @@ use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};
 use crate::cpu::Frame;
-use crate::host::Embedder;
+use crate::host::on;
 use crate::syndrome::{self, class, class_of};
 use crate::{arch, el2, exit, irq, panic, power, vcpu};
 
@@ -52,7 +52,7 @@ fn observed_hvc(frame: &mut Frame, esr: u64) {
 #[inline(always)]
 fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
     let Frame { x, cpu } = frame;
-    let host = Embedder::<OBSERVED>::new(cpu);
+    let host = on::<OBSERVED>(cpu);
     let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
     let immediate = esr as u16;
     let action = if immediate == 0 {
@@ -65,7 +65,7 @@ fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
     if !matches!(action, Action::Resume) {
         after_hvc(frame, action);
     }
-    exit::end(&Embedder::<OBSERVED>::new(&frame.cpu));
+    exit::end(&on::<OBSERVED>(&frame.cpu));
 }
 
 /// What is not a plain return from an `hvc`.
@@ -85,7 +85,7 @@ fn after_hvc(frame: &mut Frame, action: Action) {
 /// Every other synchronous exit.
 extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
     let Frame { x, cpu } = frame;
-    let host = <Embedder>::new(cpu);
+    let host = on::<true>(cpu);
     cpu.left(x);
     match class_of(esr) {
         class::SMC64 => {
@@ -109,13 +109,13 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
             inject::undefined();
         }
     }
-    exit::end(&<Embedder>::new(&frame.cpu));
+    exit::end(&on::<true>(&frame.cpu));
 }
 
 /// An SError while the guest ran: some access of it went wrong in the machine. It gets it as a virtual SError.
 extern "C" fn serror_exit(frame: &mut Frame) {
     let Frame { x, cpu } = frame;
-    let host = <Embedder>::new(cpu);
+    let host = on::<true>(cpu);
     cpu.left(x);
     let esr = mrs!("esr_el2");
     exit::begin(&host, Trap::Other, esr);

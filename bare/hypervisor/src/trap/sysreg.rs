@@ -10,7 +10,7 @@ use hv_vgic::SgiRegister;
 
 use super::inject;
 use crate::arch::mrs;
-use crate::host::Embedder;
+use crate::host::FaultyEmbedder;
 use crate::syndrome::ISS;
 
 /// A register's encoding as the ISS carries it: Op0, Op2, Op1, CRn, CRm; without Rt and direction.
@@ -26,7 +26,7 @@ const ICC_ASGI1R_EL1: u64 = encoding(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 
 /// Emulates one access, or makes it undefined.
-pub(super) fn access(host: &Embedder<'_>, x: &mut [u64; 31], esr: u64) {
+pub(super) fn access(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
     let from_el0 = pstate::from_el0(mrs!("spsr_el2"));
     if let Some(register) = id::Register::of_read(esr & ISS).filter(|_| !from_el0) {

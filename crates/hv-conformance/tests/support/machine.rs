@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use hv_conformance::CrashReport;
 use hv_partition::testing::Memory;
-use hv_partition::{BusObserver, Event, Flush, Host, Partition, VpContext, VpMask};
+use hv_partition::{
+    BusObserver, DeviceId, Event, Flush, Host, HostBackend, Never, Pages, Partition, Started, Token,
+    VpContext, VpMask,
+};
 
 pub(crate) use hv_partition::testing::{Lock, RAM};
 
@@ -244,6 +247,12 @@ fn drops_window(what: Flush) -> bool {
 }
 
 impl BusObserver for Machine {}
+
+impl HostBackend<Never> for Machine {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
 
 impl Host for Machine {
     type Memory = Memory;

@@ -1,7 +1,6 @@
 //! Faults on purpose: how a guest's error paths are tested.
 //!
-//! A [`Plan`] is read from text, an [`Injector`] follows it, and the embedder asks the injector where it implements
-//! [`Host`](crate::Host). The same plan with the same seed and the same guest gives the same faults. Nothing of this
+//! A [`Plan`] is read from text, an [`Injector`] follows it, and [`Faulty`](crate::Faulty) decorates a host with it. The same plan with the same seed and the same guest gives the same faults. Nothing of this
 //! harms the host: an injected fault is something that the interface allows, or that a hostile host could do.
 //!
 //! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
@@ -52,6 +51,57 @@ pub enum Raise {
     Lost,
     /// It is raised twice.
     Twice,
+}
+
+/// Decides what goes wrong on a [`Faulty`](crate::Faulty) host: an [`Injector`] does, and so does what asks one.
+pub trait Faults {
+    /// Returns the status with which a hypercall ends instead of being made.
+    fn status(&self, call: HypercallCode) -> Option<HvStatus>;
+
+    /// Returns true to inject a fault at this place.
+    fn injects(&self, injection: Injection) -> bool;
+
+    /// Returns what becomes of an interrupt.
+    fn interrupt(&self, intid: u32) -> Raise;
+}
+
+/// Nothing goes wrong, and nothing of faults remains in the compiled code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoFaults;
+
+impl Faults for NoFaults {
+    #[inline(always)]
+    fn status(&self, _: HypercallCode) -> Option<HvStatus> {
+        None
+    }
+
+    #[inline(always)]
+    fn injects(&self, _: Injection) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn interrupt(&self, _: u32) -> Raise {
+        Raise::Once
+    }
+}
+
+/// A reference to faults is some.
+impl<F: Faults> Faults for &F {
+    #[inline(always)]
+    fn status(&self, call: HypercallCode) -> Option<HvStatus> {
+        (**self).status(call)
+    }
+
+    #[inline(always)]
+    fn injects(&self, injection: Injection) -> bool {
+        (**self).injects(injection)
+    }
+
+    #[inline(always)]
+    fn interrupt(&self, intid: u32) -> Raise {
+        (**self).interrupt(intid)
+    }
 }
 
 /// Something that is due at a time.
@@ -120,6 +170,8 @@ pub struct Injector {
     /// How often each rule struck.
     fired: [AtomicU64; MAX_RULES],
     random: AtomicU64,
+    /// Reference time as of the last [`Injector::tick`]: nothing here may ask the partition for it.
+    now: AtomicU64,
 }
 
 /// A rule with its counters.
@@ -139,6 +191,7 @@ impl Injector {
             counts: [const { AtomicU64::new(0) }; MAX_RULES],
             fired: [const { AtomicU64::new(0) }; MAX_RULES],
             random: AtomicU64::new(plan.seed),
+            now: AtomicU64::new(0),
         }
     }
 
@@ -178,53 +231,10 @@ impl Injector {
         strikes
     }
 
-    /// The status with which a hypercall ends at once; for [`Host::inject_status`](crate::Host::inject_status).
-    #[must_use]
-    pub fn status(&self, call: HypercallCode) -> Option<HvStatus> {
-        // Every rule counts, whether an earlier one strikes or not.
-        self.rules().fold(None, |found, counted| match counted.rule.what {
-            What::Call { code, status } if code.is_none_or(|code| code == call.0) => {
-                let strikes = self.strikes(counted);
-                found.or(strikes.then_some(HvStatus(status)))
-            }
-            _ => found,
-        })
-    }
-
-    /// Whether a fault strikes at this place at this reference time; for [`Host::inject`](crate::Host::inject).
-    #[must_use]
-    pub fn injects(&self, injection: Injection, now: u64) -> bool {
-        self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
-            (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
-            (What::Silent { units }, When::Period { units: period }) if injection == Injection::Silent => {
-                let silent = now % period < units;
-                // The first answer that a period keeps back counts.
-                let turn = now / period + 1;
-                if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
-                    counted.fired.fetch_add(1, Ordering::Relaxed);
-                }
-                silent || found
-            }
-            _ => found,
-        })
-    }
-
-    /// What becomes of an interrupt.
-    #[must_use]
-    pub fn interrupt(&self, intid: u32) -> Raise {
-        self.rules().fold(Raise::Once, |raise, counted| {
-            let (meant, result) = match counted.rule.what {
-                What::Lost(meant) => (meant, Raise::Lost),
-                What::Twice(meant) => (meant, Raise::Twice),
-                _ => return raise,
-            };
-            let strikes = meant.is_none_or(|meant| meant == intid) && self.strikes(counted);
-            if strikes && raise == Raise::Once { result } else { raise }
-        })
-    }
-
-    /// Calls `act` for everything that has become due since it was asked last. Ask from time to time, on one VP.
+    /// Takes the reference time, and calls `act` for everything that has become due since it was asked last. Ask from time to
+    /// time, on one VP.
     pub fn tick(&self, now: u64, act: &mut dyn FnMut(Timed)) {
+        self.now.store(now, Ordering::Relaxed);
         for Counted { rule, count, fired } in self.rules() {
             if matches!(rule.what, What::Silent { .. } | What::Inject(Injection::Delay)) {
                 // What was kept back may go now.
@@ -248,5 +258,48 @@ impl Injector {
                 timed => timed,
             });
         }
+    }
+}
+
+impl Faults for Injector {
+    fn status(&self, call: HypercallCode) -> Option<HvStatus> {
+        // Every rule counts, whether an earlier one strikes or not.
+        self.rules().fold(None, |found, counted| match counted.rule.what {
+            What::Call { code, status } if code.is_none_or(|code| code == call.0) => {
+                let strikes = self.strikes(counted);
+                found.or(strikes.then_some(HvStatus(status)))
+            }
+            _ => found,
+        })
+    }
+
+    /// `silent` strikes by the reference time of the last [`tick`](Self::tick).
+    fn injects(&self, injection: Injection) -> bool {
+        let now = self.now.load(Ordering::Relaxed);
+        self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
+            (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
+            (What::Silent { units }, When::Period { units: period }) if injection == Injection::Silent => {
+                let silent = now % period < units;
+                // The first answer that a period keeps back counts.
+                let turn = now / period + 1;
+                if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
+                    counted.fired.fetch_add(1, Ordering::Relaxed);
+                }
+                silent || found
+            }
+            _ => found,
+        })
+    }
+
+    fn interrupt(&self, intid: u32) -> Raise {
+        self.rules().fold(Raise::Once, |raise, counted| {
+            let (meant, result) = match counted.rule.what {
+                What::Lost(meant) => (meant, Raise::Lost),
+                What::Twice(meant) => (meant, Raise::Twice),
+                _ => return raise,
+            };
+            let strikes = meant.is_none_or(|meant| meant == intid) && self.strikes(counted);
+            if strikes && raise == Raise::Once { result } else { raise }
+        })
     }
 }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
-use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 
-use hv_host::faults::{Injection, Injector, Plan, Raise};
 use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
 use hv_memory::{BadAddress, GuestMemory};
+use hv_vmbus::{DeviceId, Never, Pages, Started, Token};
 
 use crate::event::{BusEvent, BusObserver};
+use crate::port::HostBackend;
 
 /// First guest physical address of the memory.
 pub const RAM: u64 = 0x4000_0000;
@@ -143,13 +143,10 @@ pub struct TestHost {
     pub(super) counter: AtomicU64,
     /// Ticks that each look at the counter adds.
     step: AtomicU64,
-    /// Reference time, for the plan of faults: as `set_time` set it.
-    pub(super) now: AtomicU64,
     deadlines: Mutex<Vec<Option<u64>>>,
     effects: Mutex<Vec<Effect>>,
     events: Mutex<Vec<std::string::String>>,
     observer: Mutex<Option<Observer>>,
-    pub(super) injector: Injector,
 }
 
 /// What an observer is told.
@@ -175,15 +172,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TestHost {
-    /// An embedder of a partition with this many VPs, and with faults on purpose.
+    /// An embedder of a partition with this many VPs.
     #[must_use]
-    pub fn new(vps: usize, plan: Plan) -> Self {
+    pub fn new(vps: usize) -> Self {
         Self {
-            injector: Injector::new(plan),
             memory: Memory::default(),
             counter: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            now: AtomicU64::new(0),
             deadlines: Mutex::new(std::vec![None; vps]),
             effects: Mutex::default(),
             events: Mutex::default(),
@@ -204,11 +199,6 @@ impl TestHost {
     /// The deadline that a VP has asked for.
     pub fn deadline(&self, vp: usize) -> Option<u64> {
         lock(&self.deadlines)[vp]
-    }
-
-    /// What goes wrong on purpose.
-    pub fn injector(&self) -> &Injector {
-        &self.injector
     }
 
     /// The effects since the last call.
@@ -256,6 +246,12 @@ impl BusObserver for TestHost {
     }
 }
 
+impl HostBackend<Never> for TestHost {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
 impl Host for TestHost {
     type Memory = Memory;
 
@@ -268,22 +264,7 @@ impl Host for TestHost {
     }
 
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        let times = match self.injector.interrupt(intid) {
-            Raise::Once => 1,
-            Raise::Lost => 0,
-            Raise::Twice => 2,
-        };
-        for _ in 0..times {
-            self.record(Effect::Interrupt { vp, intid });
-        }
-    }
-
-    fn inject_status(&self, _vp: usize, code: HypercallCode) -> Option<HvStatus> {
-        self.injector.status(code)
-    }
-
-    fn inject(&self, _vp: usize, injection: Injection) -> bool {
-        self.injector.injects(injection, self.now.load(Ordering::Relaxed))
+        self.record(Effect::Interrupt { vp, intid });
     }
 
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {

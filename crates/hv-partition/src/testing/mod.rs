@@ -24,8 +24,8 @@ use hv_tlfs::synic::Message;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use zerocopy::FromBytes as _;
 
-use hv_host::faults::{Plan, Timed};
-use hv_host::{Action, Host, Port, Vp};
+use hv_host::faults::{Injector, Plan, Timed};
+use hv_host::{Action, Faulty, Host, Port, Vp};
 use hv_memory::GuestMemory;
 
 use crate::{Bus, Config, Partition, Served};
@@ -52,10 +52,13 @@ pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
 /// The lock of this embedder, which runs in threads.
 pub type Lock = parking_lot::RawMutex;
 
-/// A bus for this embedder's partitions, whatever the devices: the embedder serves their requests.
-pub trait Driven: for<'h> Served<'h, Lock, TestHost> {}
+/// The embedder with a plan of faults, which may be [`Plan::NONE`].
+pub type FaultyHost = Faulty<TestHost, Injector>;
 
-impl<B: for<'h> Served<'h, Lock, TestHost>> Driven for B {}
+/// A bus for this embedder's partitions, whatever the devices: the embedder serves their requests.
+pub trait Driven: for<'h> Served<'h, Lock, FaultyHost> {}
+
+impl<B: for<'h> Served<'h, Lock, FaultyHost>> Driven for B {}
 
 /// A partition in its embedder.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ pub struct Machine<'a, B = Bus<Lock>> {
     /// The partition.
     pub partition: Partition<'a, Lock, B>,
     /// The embedder.
-    pub host: TestHost,
+    pub host: FaultyHost,
 }
 
 /// Runs `test` with a machine whose VPs are all online and whose guest OS id is [`LINUX_ID`].
@@ -127,8 +130,8 @@ fn run_with<R, B: Driven>(
     test: impl FnOnce(&Machine<'_, B>) -> R,
 ) -> R {
     let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
-    let machine =
-        Machine { partition: Partition::new(config, &vps, ports, bus), host: TestHost::new(vps.len(), plan) };
+    let host = Faulty::new(TestHost::new(vps.len()), Injector::new(plan));
+    let machine = Machine { partition: Partition::new(config, &vps, ports, bus), host };
     machine.partition.reset(&machine.host);
     machine.host.take_events();
     test(&machine)
@@ -144,7 +147,6 @@ impl<B: Driven> Machine<'_, B> {
     /// Sets the clock so that the reference time is at least `units` of 100 ns, and lets due timers expire on all VPs.
     pub fn set_time(&self, units: u64) {
         self.host.set_counter(self.ticks(units) + 1);
-        self.host.now.store(units, Ordering::Relaxed);
         self.inject_timed(units);
         for vp in 0..self.partition.vp_count() {
             let now = self.host.counter.load(Ordering::Relaxed);
@@ -157,7 +159,7 @@ impl<B: Driven> Machine<'_, B> {
     /// Lets the faults happen that are due.
     fn inject_timed(&self, now: u64) {
         let partition = &self.partition;
-        self.host.injector.tick(now, &mut |timed| match timed {
+        self.host.plan().tick(now, &mut |timed| match timed {
             Timed::Spurious(intid) => self.host.assert_interrupt(0, intid),
             Timed::Migrate => {
                 let now = partition.reference_time(&self.host);

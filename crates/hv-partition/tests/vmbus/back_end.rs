@@ -32,7 +32,7 @@ impl HostBackend<Op> for TestHost {
 
 /// The requests that this host works on.
 fn started(m: &Sampled<'_>) -> Vec<Token> {
-    let host = core::ptr::from_ref(&m.host) as usize;
+    let host = core::ptr::from_ref(&*m.host) as usize;
     let mut all = STARTED.lock().unwrap();
     let (own, others) = all.drain(..).partition(|(of, _)| *of == host);
     *all = others;
