@@ -1,0 +1,148 @@
+//! The console device with one port, as a byte stream both ways.
+//!
+//! Without the feature MULTIPORT it has two queues: 0 for what the device receives from outside, 1 for what is sent (VIRTIO 1.2,
+//! "Console Device").
+
+use crate::memory::DeviceMemory;
+use crate::queue::{Broken, Queue};
+use crate::transport::{Refused, Registers, Transport, device};
+
+const RECEIVE: u32 = 0;
+const TRANSMIT: u32 = 1;
+/// Buffers of each queue.
+const BUFFERS: usize = 16;
+/// Bytes of each buffer.
+const BUFFER: u32 = 4096;
+
+/// Bytes that wait for the device at most, if each buffer is full.
+pub const PORT_BYTES: usize = BUFFERS * BUFFER as usize;
+
+/// What was received and not read yet: the buffer, where the next byte is, and where the last one is.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    buffer: usize,
+    at: usize,
+    end: usize,
+}
+
+/// A console with one port.
+#[derive(Debug)]
+pub struct Console<R> {
+    transport: Transport<R>,
+    receive: Queue<BUFFERS>,
+    transmit: Queue<BUFFERS>,
+    received: Option<Received>,
+    broken: Option<Broken>,
+}
+
+impl<R: Registers> Console<R> {
+    /// Bytes of memory that it takes.
+    pub const MEMORY: usize = 2 * Queue::<BUFFERS>::memory(BUFFER);
+
+    /// Takes a console into use.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn new(registers: R, mut memory: DeviceMemory) -> Result<Self, Refused> {
+        let transport = Transport::begin(registers, device::CONSOLE, 0)?;
+        let queues = (Queue::new(&mut memory, BUFFER, true), Queue::new(&mut memory, BUFFER, false));
+        let (Some(mut receive), Some(transmit)) = queues else {
+            transport.give_up();
+            return Err(Refused::Memory);
+        };
+        for (number, queue) in [(RECEIVE, &receive), (TRANSMIT, &transmit)] {
+            if let Err(refused) = transport.queue(number, queue) {
+                transport.give_up();
+                return Err(refused);
+            }
+        }
+        transport.ready();
+        (0..BUFFERS).for_each(|buffer| receive.offer(buffer));
+        transport.notify(RECEIVE);
+        Ok(Self { transport, receive, transmit, received: None, broken: None })
+    }
+
+    /// Takes note of an interrupt. Returns false if the device did not raise one.
+    pub fn acknowledge(&self) -> bool {
+        self.broken.is_none() && self.transport.acknowledge()
+    }
+
+    /// What the device did wrong, if it was given up for that.
+    #[must_use]
+    pub const fn broken(&self) -> Option<Broken> {
+        self.broken
+    }
+
+    fn judge<T>(&mut self, outcome: Result<T, Broken>) -> Result<T, Broken> {
+        if let Err(broken) = outcome
+            && self.broken.is_none()
+        {
+            self.broken = Some(broken);
+            self.transport.give_up();
+        }
+        outcome
+    }
+
+    /// Copies what was received into `into`, as far as there is something, and returns how much it was.
+    ///
+    /// # Errors
+    /// The device is broken, and was given up.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, Broken> {
+        self.broken.map_or(Ok(()), Err)?;
+        let mut done = 0;
+        while done < into.len() {
+            let Some(Received { buffer, at, end }) = self.received else {
+                let used = self.receive.used();
+                match self.judge(used)? {
+                    Some((buffer, len)) => {
+                        self.received = Some(Received { buffer, at: 0, end: len as usize });
+                    }
+                    None => break,
+                }
+                continue;
+            };
+            let len = (end - at).min(into.len() - done);
+            let _ = self.receive.read(buffer, at, &mut into[done..done + len]);
+            done += len;
+            if at + len == end {
+                self.received = None;
+                self.receive.offer(buffer);
+                self.transport.notify(RECEIVE);
+            } else {
+                self.received = Some(Received { buffer, at: at + len, end });
+            }
+        }
+        Ok(done)
+    }
+
+    /// Takes back what was sent, and returns how many bytes fit into one [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn room(&mut self) -> Result<usize, Broken> {
+        self.broken.map_or(Ok(()), Err)?;
+        loop {
+            let used = self.transmit.used();
+            if self.judge(used)?.is_none() {
+                break;
+            }
+        }
+        Ok((BUFFERS - usize::from(self.transmit.count())) * BUFFER as usize)
+    }
+
+    /// Sends bytes, all or none. Returns false if there is no [`room`](Self::room) for them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<bool, Broken> {
+        if self.room()? < bytes.len() {
+            return Ok(false);
+        }
+        while let Some(buffer) = self.transmit.vacant().filter(|_| !bytes.is_empty()) {
+            let len = self.transmit.fill(buffer, bytes);
+            bytes = &bytes[len..];
+        }
+        self.transport.notify(TRANSMIT);
+        Ok(true)
+    }
+}

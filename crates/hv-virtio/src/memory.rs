@@ -1,0 +1,173 @@
+//! Memory that the driver and the device share.
+#![expect(unsafe_code, reason = "memory that a device writes is reached by address")]
+
+use core::fmt;
+use core::sync::atomic::{Ordering, fence};
+
+/// Memory for queues and buffers: the device may read and write all of it at any time.
+///
+/// No reference to it is made. Each access is bounded, volatile and of bytes, or of aligned words.
+pub struct DeviceMemory {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the memory has no owner among threads: `new` promises that nothing but this value reaches it.
+unsafe impl Send for DeviceMemory {}
+
+impl fmt::Debug for DeviceMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceMemory").field("base", &self.base).field("len", &self.len).finish()
+    }
+}
+
+impl DeviceMemory {
+    /// Takes memory to share with a device.
+    ///
+    /// # Safety
+    ///
+    /// The range is valid for reads and writes for ever, aligned to 16 bytes, and no Rust code reaches it but through the
+    /// result and what is split off it. The device reaches it under the same addresses, coherently with this CPU.
+    #[must_use]
+    pub const unsafe fn new(base: *mut u8, len: usize) -> Self {
+        Self { base, len }
+    }
+
+    /// Splits off the next `len` bytes, rounded up to a multiple of 16; `None` if there are too few.
+    pub fn split(&mut self, len: usize) -> Option<Self> {
+        let len = len.checked_next_multiple_of(16).filter(|len| *len <= self.len)?;
+        let front = Self { base: self.base, len };
+        self.base = self.base.wrapping_add(len);
+        self.len -= len;
+        Some(front)
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns true if there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The address of `len` bytes from byte `offset` on, as the device names it.
+    ///
+    /// # Panics
+    /// If they are not all in the memory.
+    pub(crate) fn address(&self, offset: usize, len: usize) -> u64 {
+        self.place(offset, len) as u64
+    }
+
+    fn place(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset <= self.len && len <= self.len - offset, "beyond the memory shared with the device");
+        self.base.wrapping_add(offset)
+    }
+
+    fn word<T>(&self, offset: usize) -> *mut T {
+        let place = self.place(offset, size_of::<T>()).cast::<T>();
+        assert!(place.is_aligned(), "a word that is not aligned");
+        place
+    }
+
+    /// Reads a word.
+    ///
+    /// # Panics
+    /// If it is not in the memory, or not aligned.
+    #[must_use]
+    pub fn load<T: Word>(&self, offset: usize) -> T {
+        let place: *mut T = self.word(offset);
+        // SAFETY: `word` found it inside the memory, which is valid, and aligned; any bytes are a `Word`.
+        T::from_le(unsafe { place.read_volatile() })
+    }
+
+    /// Writes a word.
+    ///
+    /// # Panics
+    /// As [`load`](Self::load).
+    pub fn store<T: Word>(&mut self, offset: usize, value: T) {
+        let place: *mut T = self.word(offset);
+        // SAFETY: `word` found it inside the memory, which is valid, and aligned.
+        unsafe { place.write_volatile(value.to_le()) };
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Panics
+    /// If they are not all in the memory.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let place = self.place(offset, into.len());
+        let words = words(place, into.len());
+        let (front, rest) = into.split_at_mut(words * size_of::<u64>());
+        for (at, bytes) in front.chunks_exact_mut(size_of::<u64>()).enumerate() {
+            // SAFETY: `place` found the bytes inside the memory, which is valid, and `words` that it is aligned.
+            let word = unsafe { place.cast::<u64>().wrapping_add(at).read_volatile() };
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        for (at, byte) in rest.iter_mut().enumerate() {
+            // SAFETY: `place` found the bytes inside the memory, which is valid.
+            *byte = unsafe { place.wrapping_add(words * size_of::<u64>() + at).read_volatile() };
+        }
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    pub fn write(&mut self, offset: usize, from: &[u8]) {
+        let place = self.place(offset, from.len());
+        let words = words(place, from.len());
+        let (front, rest) = from.split_at(words * size_of::<u64>());
+        for (at, bytes) in front.chunks_exact(size_of::<u64>()).enumerate() {
+            let mut word = [0; size_of::<u64>()];
+            word.copy_from_slice(bytes);
+            // SAFETY: `place` found the bytes inside the memory, which is valid, and `words` that it is aligned.
+            unsafe { place.cast::<u64>().wrapping_add(at).write_volatile(u64::from_ne_bytes(word)) };
+        }
+        for (at, byte) in rest.iter().enumerate() {
+            // SAFETY: `place` found the bytes inside the memory, which is valid.
+            unsafe { place.wrapping_add(words * size_of::<u64>() + at).write_volatile(*byte) };
+        }
+    }
+}
+
+/// Whole words that a copy of `len` bytes moves at once: none where the memory is not aligned for them.
+fn words(place: *mut u8, len: usize) -> usize {
+    if place.cast::<u64>().is_aligned() { len / size_of::<u64>() } else { 0 }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A number of 2, 4 or 8 bytes, which virtio has little-endian.
+pub trait Word: Copy + sealed::Sealed {
+    #[doc(hidden)]
+    fn from_le(value: Self) -> Self;
+    #[doc(hidden)]
+    fn to_le(self) -> Self;
+}
+
+macro_rules! numbers {
+    ($($Word:ident),+) => {$(
+        impl sealed::Sealed for $Word {}
+        impl Word for $Word {
+            fn from_le(value: Self) -> Self {
+                $Word::from_le(value)
+            }
+
+            fn to_le(self) -> Self {
+                $Word::to_le(self)
+            }
+        }
+    )+};
+}
+numbers!(u16, u32, u64);
+
+/// Orders accesses to the memory before it against those behind it, as the device sees them.
+pub(crate) fn barrier() {
+    fence(Ordering::SeqCst);
+}

@@ -1,0 +1,212 @@
+//! A split queue of buffers that never move: descriptor n is buffer n.
+
+use crate::memory::{DeviceMemory, barrier};
+use core::fmt;
+
+/// What a device did that breaks the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Broken {
+    /// It claims to have used more buffers than it has.
+    Index {
+        /// How many it claims.
+        claimed: u16,
+        /// How many it has.
+        lent: u16,
+    },
+    /// It names a buffer that does not exist, or that it does not have.
+    Buffer(u32),
+    /// It claims to have written more bytes than the buffer has.
+    Length {
+        /// How many it claims.
+        claimed: u32,
+        /// How many the buffer has.
+        size: u32,
+    },
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index { claimed, lent } => write!(f, "the device used {claimed} buffers and had {lent}"),
+            Self::Buffer(id) => write!(f, "the device named buffer {id}, which it did not have"),
+            Self::Length { claimed, size } => {
+                write!(f, "the device wrote {claimed} bytes to a buffer of {size}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Broken {}
+
+/// Bytes of a descriptor (VIRTIO 1.2, "The Virtqueue Descriptor Table"): address, length, flags, next.
+const DESCRIPTOR: usize = 16;
+/// The device writes to the buffer.
+const WRITE: u16 = 2;
+/// Offset of the index in either ring; the entries follow (VIRTIO 1.2, "The Virtqueue Available Ring").
+const INDEX: usize = 2;
+const ENTRIES: usize = 4;
+/// Bytes of an entry of the used ring: name of the first descriptor, and the bytes written (VIRTIO 1.2, "The Virtqueue Used Ring").
+const USED: usize = 8;
+
+/// A split queue with `N` buffers of one size, all written by the device or all read by it. A power of two.
+#[derive(Debug)]
+pub struct Queue<const N: usize> {
+    descriptors: DeviceMemory,
+    available: DeviceMemory,
+    used: DeviceMemory,
+    buffers: DeviceMemory,
+    /// Bytes of each buffer.
+    size: u32,
+    /// The device writes.
+    inward: bool,
+    /// The device has the buffer.
+    lent: [bool; N],
+    /// How many it has.
+    count: u16,
+    next_available: u16,
+    next_used: u16,
+}
+
+impl<const N: usize> Queue<N> {
+    const VALID: () =
+        assert!(N.is_power_of_two() && N <= 1 << 15, "a queue's size is a power of two, 32768 at most");
+
+    /// Bytes of memory that it takes with buffers of this size.
+    #[must_use]
+    pub const fn memory(size: u32) -> usize {
+        let rings = [N * DESCRIPTOR, ENTRIES + N * 2 + 2, ENTRIES + N * USED + 2];
+        let (mut all, mut at) = (0, 0);
+        while at < rings.len() {
+            all += rings[at].next_multiple_of(16);
+            at += 1;
+        }
+        all + (N * size as usize).next_multiple_of(16)
+    }
+
+    /// Makes a queue in this memory; `inward`: the device writes to its buffers. `None` if there is too little of it.
+    pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
+        const { Self::VALID };
+        let mut queue = Self {
+            descriptors: memory.split(N * DESCRIPTOR)?,
+            available: memory.split(ENTRIES + N * 2 + 2)?,
+            used: memory.split(ENTRIES + N * USED + 2)?,
+            buffers: memory.split(N * size as usize)?,
+            size,
+            inward,
+            lent: [false; N],
+            count: 0,
+            next_available: 0,
+            next_used: 0,
+        };
+        queue.available.write(0, &[0; ENTRIES]);
+        queue.used.write(0, &[0; ENTRIES]);
+        for buffer in 0..N {
+            let address = queue.buffers.address(buffer * size as usize, size as usize);
+            let at = buffer * DESCRIPTOR;
+            queue.descriptors.store(at, address);
+            queue.descriptors.store(at + 8, size);
+            queue.descriptors.store(at + 12, if inward { WRITE } else { 0 });
+            queue.descriptors.store(at + 14, 0_u16);
+        }
+        Some(queue)
+    }
+
+    /// Addresses of its descriptors, available ring and used ring.
+    pub(crate) fn addresses(&self) -> [u64; 3] {
+        [&self.descriptors, &self.available, &self.used].map(|part| part.address(0, part.len()))
+    }
+
+    /// Bytes of each buffer.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Buffers that the device has.
+    #[must_use]
+    pub const fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// A buffer that the device does not have.
+    #[must_use]
+    pub fn vacant(&self) -> Option<usize> {
+        self.lent.iter().position(|lent| !lent)
+    }
+
+    /// Copies bytes into a buffer that the device does not have and gives it to the device. Returns how many fitted; 0 if the device
+    /// has the buffer. Tell it with [`notify`](crate::Transport::notify).
+    pub fn fill(&mut self, buffer: usize, bytes: &[u8]) -> usize {
+        if self.inward || bytes.is_empty() || self.lent.get(buffer) != Some(&false) {
+            return 0;
+        }
+        let len = bytes.len().min(self.size as usize);
+        self.buffers.write(buffer * self.size as usize, &bytes[..len]);
+        self.descriptors.store(buffer * DESCRIPTOR + 8, len as u32);
+        self.lend(buffer);
+        len
+    }
+
+    /// Gives the device a buffer to write to. Does nothing if the device has it.
+    pub fn offer(&mut self, buffer: usize) {
+        if self.inward && self.lent.get(buffer) == Some(&false) {
+            self.lend(buffer);
+        }
+    }
+
+    fn lend(&mut self, buffer: usize) {
+        let entry = usize::from(self.next_available) % N;
+        self.available.store(ENTRIES + entry * 2, buffer as u16);
+        self.lent[buffer] = true;
+        self.count += 1;
+        self.next_available = self.next_available.wrapping_add(1);
+        // The device must find descriptor and entry before the index.
+        barrier();
+        self.available.store(INDEX, self.next_available);
+        barrier();
+    }
+
+    /// Takes back the next buffer that the device is done with, and the bytes that it has written to it.
+    ///
+    /// # Errors
+    /// [`Broken`]; the device is to be given up.
+    pub fn used(&mut self) -> Result<Option<(usize, u32)>, Broken> {
+        let index: u16 = self.used.load(INDEX);
+        let claimed = index.wrapping_sub(self.next_used);
+        if claimed == 0 {
+            return Ok(None);
+        }
+        if claimed > self.count {
+            return Err(Broken::Index { claimed, lent: self.count });
+        }
+        // The entry is read after the index that announces it.
+        barrier();
+        let entry = ENTRIES + usize::from(self.next_used) % N * USED;
+        let (id, len): (u32, u32) = (self.used.load(entry), self.used.load(entry + 4));
+        let buffer = id as usize;
+        if self.lent.get(buffer) != Some(&true) {
+            return Err(Broken::Buffer(id));
+        }
+        if self.inward && len > self.size {
+            return Err(Broken::Length { claimed: len, size: self.size });
+        }
+        self.lent[buffer] = false;
+        self.count -= 1;
+        self.next_used = self.next_used.wrapping_add(1);
+        Ok(Some((buffer, if self.inward { len } else { 0 })))
+    }
+
+    /// Copies bytes out of a buffer that the device does not have, from byte `from` on. Returns false if the device has it, or it is
+    /// shorter.
+    #[must_use]
+    pub fn read(&self, buffer: usize, from: usize, into: &mut [u8]) -> bool {
+        let size = self.size as usize;
+        let fits = from.checked_add(into.len()).is_some_and(|end| end <= size);
+        if !fits || self.lent.get(buffer) != Some(&false) {
+            return false;
+        }
+        self.buffers.read(buffer * size + from, into);
+        true
+    }
+}

@@ -1,0 +1,262 @@
+//! A virtio console that judges every address that it is given: all must lie in the memory that was shared with it.
+#![expect(unsafe_code, reason = "the driver and the device share memory")]
+
+use hv_virtio::{DeviceMemory, Registers, register, status};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"virt");
+const WRITE: u16 = 2;
+
+/// Something that a hostile device does in place of telling how many buffers it used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Lie {
+    /// So many more buffers are used than were.
+    Index(u16),
+    /// This one was used.
+    Buffer(u32),
+    /// So many bytes were written.
+    Length(u32),
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    size: u32,
+    ready: bool,
+    descriptors: u64,
+    available: u64,
+    used: u64,
+    next: u16,
+    done: u16,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The device's view of the memory.
+    memory: DeviceMemory,
+    base: u64,
+    selectors: HashMap<u32, u32>,
+    status: u32,
+    interrupt: u32,
+    features: [u32; 2],
+    queues: [QueueState; 2],
+    queue_max: u32,
+    /// What was sent.
+    sent: Vec<u8>,
+    notified: [usize; 2],
+    lie: Option<Lie>,
+}
+
+/// The device's registers; copies are the same device.
+#[derive(Clone, Debug)]
+pub(crate) struct Device(Rc<RefCell<State>>);
+
+impl Device {
+    /// Makes a device and the memory that it shares with a driver.
+    pub(crate) fn new(bytes: usize) -> (Self, DeviceMemory) {
+        let words = Box::leak(vec![0_u128; bytes.div_ceil(16)].into_boxed_slice());
+        let base = words.as_mut_ptr().cast::<u8>();
+        // SAFETY: leaked, so valid for ever, aligned to 16, and reached by driver and device alone, which are on one thread.
+        let theirs = unsafe { DeviceMemory::new(base, bytes) };
+        // SAFETY: as above.
+        let ours = unsafe { DeviceMemory::new(base, bytes) };
+        let state = State {
+            memory: ours,
+            base: base as u64,
+            selectors: HashMap::new(),
+            status: 0,
+            interrupt: 0,
+            features: [0, 1],
+            queues: Default::default(),
+            queue_max: 1024,
+            sent: Vec::new(),
+            notified: [0; 2],
+            lie: None,
+        };
+        (Self(Rc::new(RefCell::new(state))), theirs)
+    }
+
+    /// Puts bytes into buffers of the driver's, and interrupts. Returns how many had room.
+    pub(crate) fn receive(&self, bytes: &[u8]) -> usize {
+        self.0.borrow_mut().receive(bytes)
+    }
+
+    /// Takes the buffers that the driver has sent, and interrupts.
+    pub(crate) fn send(&self) -> Vec<u8> {
+        self.0.borrow_mut().send()
+    }
+
+    /// The next used buffer is announced so.
+    pub(crate) fn lie(&self, lie: Lie) {
+        self.0.borrow_mut().lie = Some(lie);
+    }
+
+    pub(crate) fn with_features(self, features: [u32; 2]) -> Self {
+        self.0.borrow_mut().features = features;
+        self
+    }
+
+    pub(crate) fn with_queue_max(self, max: u32) -> Self {
+        self.0.borrow_mut().queue_max = max;
+        self
+    }
+
+    pub(crate) fn status(&self) -> u32 {
+        self.0.borrow().status
+    }
+
+    pub(crate) fn notified(&self, queue: usize) -> usize {
+        self.0.borrow().notified[queue]
+    }
+}
+
+impl State {
+    /// The offset of a range that the driver named: all of it must be shared.
+    fn offset(&self, address: u64, len: usize) -> usize {
+        let offset = address.checked_sub(self.base).expect("an address before the shared memory") as usize;
+        assert!(offset + len <= self.memory.len(), "{address:#x} with {len} bytes leaves the shared memory");
+        offset
+    }
+
+    /// The next buffer of a queue: name, address, length.
+    fn next(&mut self, queue: usize, inward: bool) -> Option<(u16, usize, usize)> {
+        let q = &self.queues[queue];
+        assert!(
+            q.ready && self.status & status::DRIVER_OK != 0,
+            "a queue is used before the driver is ready"
+        );
+        let (available, descriptors, next, size) = (q.available, q.descriptors, q.next, q.size);
+        let index: u16 = self.memory.load(self.offset(available + 2, 2));
+        let waiting = index.wrapping_sub(next);
+        assert!(u32::from(waiting) <= size, "more buffers than the queue has");
+        if waiting == 0 {
+            return None;
+        }
+        let slot = u64::from(u32::from(next) % size);
+        let id: u16 = self.memory.load(self.offset(available + 4 + slot * 2, 2));
+        assert!(u32::from(id) < size, "a descriptor that the queue does not have");
+        let at = self.offset(descriptors + u64::from(id) * 16, 16);
+        let address: u64 = self.memory.load(at);
+        let len: u32 = self.memory.load(at + 8);
+        let flags: u16 = self.memory.load(at + 12);
+        assert_eq!(flags & WRITE != 0, inward, "direction of a buffer");
+        assert_eq!(flags & !WRITE, 0, "a chain or an indirect table");
+        self.queues[queue].next = next.wrapping_add(1);
+        Some((id, self.offset(address, len as usize), len as usize))
+    }
+
+    fn done(&mut self, queue: usize, id: u16, len: u32) {
+        let (mut id, mut len, mut count) = (u32::from(id), len, 1);
+        match self.lie.take() {
+            Some(Lie::Index(more)) => count += more,
+            Some(Lie::Buffer(other)) => id = other,
+            Some(Lie::Length(other)) => len = other,
+            None => {}
+        }
+        let q = &self.queues[queue];
+        let (used, done, size) = (q.used, q.done, q.size);
+        let at = self.offset(used + 4 + u64::from(u32::from(done) % size) * 8, 8);
+        self.memory.store(at, id);
+        self.memory.store(at + 4, len);
+        let index = self.offset(used + 2, 2);
+        self.memory.store(index, done.wrapping_add(count));
+        self.queues[queue].done = done.wrapping_add(1);
+        self.interrupt |= 1;
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        let mut put = 0;
+        while put < bytes.len() {
+            let Some((id, at, len)) = self.next(0, true) else { break };
+            let len = len.min(bytes.len() - put);
+            self.memory.write(at, &bytes[put..put + len]);
+            self.done(0, id, len as u32);
+            put += len;
+        }
+        put
+    }
+
+    fn send(&mut self) -> Vec<u8> {
+        while let Some((id, at, len)) = self.next(1, false) {
+            let mut bytes = vec![0; len];
+            self.memory.read(at, &mut bytes);
+            self.sent.extend(bytes);
+            self.done(1, id, 0);
+        }
+        std::mem::take(&mut self.sent)
+    }
+
+    fn selected(&mut self) -> &mut QueueState {
+        let selected = self.selectors.get(&register::QUEUE_SEL).copied().unwrap_or(0);
+        &mut self.queues[selected as usize]
+    }
+}
+
+fn half(value: u64, high: bool, new: u32) -> u64 {
+    if high { value & 0xffff_ffff | u64::from(new) << 32 } else { value >> 32 << 32 | u64::from(new) }
+}
+
+impl Registers for Device {
+    fn read(&self, offset: u32) -> u32 {
+        let mut state = self.0.borrow_mut();
+        match offset {
+            register::MAGIC_VALUE => MAGIC,
+            register::VERSION => 2,
+            register::DEVICE_ID => 3,
+            register::DEVICE_FEATURES => {
+                let half = state.selectors.get(&register::DEVICE_FEATURES_SEL).copied().unwrap_or(0);
+                state.features[half as usize]
+            }
+            register::QUEUE_SIZE_MAX => state.queue_max,
+            register::QUEUE_READY => u32::from(state.selected().ready),
+            register::STATUS => state.status,
+            register::INTERRUPT_STATUS => state.interrupt,
+            _ => panic!("read of register {offset:#x}"),
+        }
+    }
+
+    fn write(&self, offset: u32, value: u32) {
+        let mut state = self.0.borrow_mut();
+        match offset {
+            register::STATUS if value == 0 => {
+                state.status = 0;
+                state.queues = Default::default();
+            }
+            register::STATUS => state.status = value,
+            register::DRIVER_FEATURES => {
+                let half = state.selectors.get(&register::DRIVER_FEATURES_SEL).copied().unwrap_or(0);
+                assert_eq!(value & !state.features[half as usize], 0, "a feature that was not offered");
+            }
+            register::QUEUE_SIZE => state.selected().size = value,
+            register::QUEUE_READY => {
+                state.selected().ready = value == 1;
+                let q = state.selected();
+                let (size, parts) = (q.size as usize, [q.descriptors, q.available, q.used]);
+                assert!(size.is_power_of_two());
+                for (address, (len, align)) in
+                    parts.into_iter().zip([(16 * size, 16), (6 + 2 * size, 2), (6 + 8 * size, 4)])
+                {
+                    state.offset(address, len);
+                    assert_eq!(address % align, 0, "alignment of a queue");
+                }
+            }
+            register::QUEUE_NOTIFY => state.notified[value as usize] += 1,
+            register::INTERRUPT_ACK => state.interrupt &= !value,
+            register::QUEUE_SEL | register::DEVICE_FEATURES_SEL | register::DRIVER_FEATURES_SEL => {
+                state.selectors.insert(offset, value);
+            }
+            _ => {
+                let (low, high) = (offset & !4, offset & 4 != 0);
+                let q = state.selected();
+                let place = match low {
+                    register::QUEUE_DESC_LOW => &mut q.descriptors,
+                    register::QUEUE_DRIVER_LOW => &mut q.available,
+                    register::QUEUE_DEVICE_LOW => &mut q.used,
+                    _ => panic!("write of register {offset:#x}"),
+                };
+                *place = half(*place, high, value);
+            }
+        }
+    }
+}
