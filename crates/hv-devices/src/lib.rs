@@ -8,10 +8,19 @@
 pub mod any;
 pub mod echo;
 pub mod heartbeat;
+pub mod ic;
+pub mod kvp;
 pub mod scsi;
+pub mod shutdown;
 pub mod storage;
+pub mod time_sync;
+pub mod vss;
 
 pub use any::Any;
 pub use echo::Echo;
 pub use heartbeat::Heartbeat;
+pub use kvp::Kvp;
+pub use shutdown::Shutdown;
 pub use storage::Storage;
+pub use time_sync::TimeSync;
+pub use vss::Vss;

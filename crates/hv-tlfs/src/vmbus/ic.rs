@@ -92,6 +92,17 @@ constants! {
 }
 
 constants! {
+    table SHUTDOWN_FLAGS, kind "ic-flag", from "Linux 6.12, drivers/hv/hv_util.c; OpenVMM, hyperv_ic_protocol";
+
+    /// In [`Shutdown::flags`]: without asking programs.
+    pub const SHUTDOWN_FORCE: u32 = 1, "SD_FORCE";
+    /// Restart; without it and the next: power off.
+    pub const SHUTDOWN_RESTART: u32 = 2, "SD_RESTART";
+    /// Hibernate.
+    pub const SHUTDOWN_HIBERNATE: u32 = 4, "SD_HIBERNATE";
+}
+
+constants! {
     table TIMESYNC_FLAGS, kind "ic-flag", from "Linux 6.12, include/linux/hyperv.h";
 
     /// In [`TimeSync::flags`] and [`TimeSyncRef::flags`]: a sample.

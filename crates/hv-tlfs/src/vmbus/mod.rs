@@ -11,12 +11,14 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`ic`] and [`storage`], and versions before 3.0.
+//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`storage`] and [`vss`], and versions before 3.0.
 
 pub mod connection;
+pub mod fcopy;
 mod gpadl;
 pub mod guid;
 pub mod ic;
+pub mod kvp;
 mod message;
 mod monitor;
 mod offer;
@@ -25,6 +27,7 @@ mod packet;
 mod ring;
 pub mod storage;
 mod version;
+pub mod vss;
 
 pub use gpadl::{
     GpaRange, GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, GpadlType, MultiPageBuffer,
@@ -76,7 +79,18 @@ pub(crate) const TABLES: Tables = Tables {
         ic::FLAGS,
         ic::LIMITS,
         ic::STATUSES,
+        ic::SHUTDOWN_FLAGS,
         ic::TIMESYNC_FLAGS,
+        kvp::OPERATIONS,
+        kvp::POOLS,
+        kvp::VALUE_TYPES,
+        kvp::LIMITS,
+        kvp::FAMILIES,
+        vss::OPERATIONS,
+        vss::FLAGS,
+        fcopy::OPERATIONS,
+        fcopy::FLAGS,
+        fcopy::LIMITS,
         storage::OPERATIONS,
         storage::SRB_STATUSES,
         storage::SRB_STATUS_FLAGS,
@@ -112,6 +126,13 @@ pub(crate) const TABLES: Tables = Tables {
         ic::MESSAGE_TYPE,
         ic::STATUS_TYPE,
         ic::STRUCTS,
+        kvp::OPERATION_TYPE,
+        kvp::POOL_TYPE,
+        kvp::STRUCTS,
+        vss::OPERATION_TYPE,
+        vss::STRUCTS,
+        fcopy::OPERATION_TYPE,
+        fcopy::STRUCTS,
         storage::OPERATION_TYPE,
         storage::SRB_STATUS_TYPE,
         storage::STRUCTS,

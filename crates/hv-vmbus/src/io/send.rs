@@ -133,8 +133,22 @@ impl<P: Port, Q> Io<'_, P, Q> {
     /// # Errors
     /// See [`SendError`].
     pub fn send(&mut self, channel: Channel, message: Message, payload: &[u8]) -> Result<(), SendError> {
-        let packet = message.outgoing(PacketType::DATA_IN_BAND, payload.len());
-        self.push(channel.index(), &packet, 0, 0, &mut copier(&[payload]))
+        self.send_parts(channel, message, &[payload])
+    }
+
+    /// The same with a payload in parts, one behind the other.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send_parts(
+        &mut self,
+        channel: Channel,
+        message: Message,
+        payload: &[&[u8]],
+    ) -> Result<(), SendError> {
+        let len = payload.iter().map(|part| part.len()).sum();
+        let packet = message.outgoing(PacketType::DATA_IN_BAND, len);
+        self.push(channel.index(), &packet, 0, 0, &mut copier(payload))
     }
 
     /// Sends a packet whose data lies in transfer pages: a buffer that the guest has given the device under the number

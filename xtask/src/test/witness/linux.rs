@@ -19,6 +19,7 @@ const HEADERS: &[&str] = &[
     "include/asm-generic/hyperv-tlfs.h",
     "include/asm-generic/mshyperv.h",
     "include/linux/hyperv.h",
+    "include/uapi/linux/hyperv.h",
     "arch/arm64/include/asm/hyperv-tlfs.h",
     "arch/arm64/include/asm/mshyperv.h",
 ];

@@ -6,6 +6,8 @@ const ROOT: &str = "for a root partition, which no guest of this project is";
 const KERNEL: &str = "bookkeeping of the Linux kernel: it never crosses the interface";
 const IDS: &str = "Linux's own numbers for kinds of devices; the interface has GUIDs";
 const OLD: &str = "a version before 4.0, which no ARM64 host or guest has spoken";
+const DAEMON: &str = "between Linux's kernel and its own programs: it never crosses the interface";
+const PART: &str = "a part of a message; the table has the message";
 const X64: &str = "x64 only";
 
 /// What Linux has and the table lacks.
@@ -88,6 +90,20 @@ pub(super) const LACKS: &Reasons = &[
     ("hyperv_service_callback", KERNEL),
     ("hv_dma_range", KERNEL),
     ("hyperv_pci_block_ops", KERNEL),
+    ("KVP_OP_REGISTER*", DAEMON),
+    ("VSS_OP_REGISTER*", DAEMON),
+    ("FCOPY_VERSION_*", DAEMON),
+    ("FCOPY_CURRENT_VERSION", DAEMON),
+    ("UTIL_*", "versions of the framework, as one number each"),
+    ("hv_kvp_register", DAEMON),
+    ("hv_kvp_msg", "with the programs' own body in it; the table has its parts"),
+    ("KVP_OP_COUNT", "how many operations Linux knows"),
+    ("KVP_POOL_COUNT", "how many pools Linux knows"),
+    ("VSS_OP_COUNT", "how many operations Linux knows"),
+    ("hv_kvp_msg_get", PART),
+    ("hv_kvp_msg_set", PART),
+    ("hv_vss_check_feature", PART),
+    ("hv_vss_check_dm_info", PART),
 ];
 
 /// Sizes and places that differ.

@@ -1,0 +1,322 @@
+//! What the integration services share: the choice of versions, and one request at a time.
+//!
+//! The host speaks first: it offers versions of the framework and of the service, and the guest leaves one of each. Every later
+//! message of the host's is a transaction, which the guest sends back as its response, with a status. Answers to nothing are
+//! ignored.
+
+use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::vmbus::PacketType;
+use hv_tlfs::vmbus::ic::{
+    FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, MessageType, Negotiate, Status, Version,
+};
+use hv_vmbus::{Channel, Io, Message, Packet, Port, SendError};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// What the observer is told: a service has an outcome for its embedder to take. The value is that of [`Outcome::number`].
+pub const READY: u32 = 2;
+
+/// Versions of the framework (Linux 6.12, drivers/hv/hv_util.c).
+pub(crate) const FRAMEWORKS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
+/// The newer of them alone.
+pub(crate) const FRAMEWORK_3: &[Version] = &[Version { major: 3, minor: 0 }];
+
+/// Bytes of the versions in a message at most: those of the framework and of the service.
+const VERSIONS: usize = 8 * size_of::<Version>();
+
+/// What a service is to the common part.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Kind of its messages.
+    pub(crate) kind: MessageType,
+    /// Versions of the framework that the host offers, newest first.
+    pub(crate) frameworks: &'static [Version],
+    /// Versions of the service that the host offers, newest first.
+    pub(crate) versions: &'static [Version],
+}
+
+/// How far the guest's driver is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not opened the channel.
+    Closed,
+    /// It has, and the versions are to be offered.
+    Start,
+    /// It has to choose. A driver that waits for a program of its own stays here until that is there.
+    Negotiating,
+    /// It takes requests.
+    Ready {
+        /// Version of the framework.
+        framework: Version,
+        /// Version of the service.
+        version: Version,
+    },
+    /// It knows none of the versions.
+    Incompatible,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The guest has no driver for the service.
+    Closed,
+    /// The driver has not chosen a version: a program of the guest's that it needs does not run.
+    Negotiating,
+    /// The driver knows none of the versions.
+    Incompatible,
+    /// The guest has not answered the last request, or its answer was not taken.
+    Busy,
+    /// The version agreed on has no such request.
+    Unsupported,
+    /// The request has no form of the protocol: a text is too long or not closed.
+    Invalid,
+    /// The guest does not read its ring.
+    Full,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest answered with this status.
+    Answered(Status),
+    /// The guest's answer has no form of the protocol.
+    Malformed,
+    /// The guest closed the channel first.
+    Closed,
+}
+
+impl Outcome {
+    /// The outcome as a number for observers: the status, or a number above all of them.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Answered(status) => status.0 as u64,
+            Self::Malformed => 1 << 32,
+            Self::Closed => 2 << 32,
+        }
+    }
+
+    fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0..=0xffff_ffff => Some(Self::Answered(Status(number as u32))),
+            _ if number == Self::Malformed.number() => Some(Self::Malformed),
+            _ if number == Self::Closed.number() => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
+
+/// A message of the guest's.
+pub(crate) enum Heard {
+    /// It has chosen versions, or none.
+    Versions,
+    /// It answers a request. What follows the header was not read yet.
+    Response(Header),
+}
+
+/// The host's end of a service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    service: &'static Service,
+    state: State,
+    /// A request has no answer yet.
+    waiting: bool,
+    outcome: Option<Outcome>,
+}
+
+impl Link {
+    pub(crate) const fn new(service: &'static Service) -> Self {
+        assert!((service.frameworks.len() + service.versions.len()) * size_of::<Version>() <= VERSIONS);
+        Self { service, state: State::Closed, waiting: false, outcome: None }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Version of the service that was agreed on.
+    pub(crate) const fn version(&self) -> Option<Version> {
+        match self.state {
+            State::Ready { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    pub(crate) fn opened(&mut self) {
+        *self = Self { state: State::Start, outcome: self.outcome, ..Self::new(self.service) };
+    }
+
+    /// The channel is closed. Who waits for an answer is told so.
+    pub(crate) fn closed<P: Port, Q>(&mut self, io: &Io<'_, P, Q>) {
+        self.state = State::Closed;
+        self.end(io, Outcome::Closed);
+    }
+
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.service);
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<u64> {
+        match self.state {
+            State::Start => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Offers the versions, if that is to be done.
+    pub(crate) fn tick<P: Port, Q>(&mut self, io: &mut Io<'_, P, Q>) {
+        if self.state != State::Start {
+            return;
+        }
+        self.state = State::Negotiating;
+        let Service { frameworks, versions, .. } = self.service;
+        let negotiate = Negotiate {
+            framework_versions: frameworks.len() as u16,
+            message_versions: versions.len() as u16,
+            reserved: 0,
+        };
+        let mut header = Header::new_zeroed();
+        header.message_type = MessageType::NEGOTIATE;
+        // A guest whose ring has no room for the first packet has a ring that is good for nothing.
+        let _ = send(io, header, &[negotiate.as_bytes(), frameworks.as_bytes(), versions.as_bytes()]);
+    }
+
+    /// Takes a packet of the guest's; `None` if it is none that is waited for.
+    pub(crate) fn hear<M: GuestMemory>(&mut self, packet: &mut Packet<'_, M>) -> Option<Heard> {
+        let header: Header = packet.take()?;
+        if packet.kind() != PacketType::DATA_IN_BAND || header.flags & FLAG_RESPONSE == 0 {
+            return None;
+        }
+        match self.state {
+            State::Negotiating if header.message_type == MessageType::NEGOTIATE => {
+                // By the counts: Linux leaves the status as it was sent, and its daemon for file copies sets it.
+                self.state = match self.chosen(packet) {
+                    Some((framework, version)) => State::Ready { framework, version },
+                    None => State::Incompatible,
+                };
+                Some(Heard::Versions)
+            }
+            State::Ready { .. } if header.message_type == self.service.kind => Some(Heard::Response(header)),
+            _ => None,
+        }
+    }
+
+    /// The one pair of versions that the guest has left, if it is one that was offered.
+    fn chosen<M: GuestMemory>(&self, packet: &mut Packet<'_, M>) -> Option<(Version, Version)> {
+        let negotiate: Negotiate = packet.take()?;
+        let [framework, version]: [Version; 2] = packet.take()?;
+        let one_each = negotiate.framework_versions == 1 && negotiate.message_versions == 1;
+        (one_each && self.offers(framework, version)).then_some((framework, version))
+    }
+
+    fn offers(&self, framework: Version, version: Version) -> bool {
+        self.service.frameworks.contains(&framework) && self.service.versions.contains(&version)
+    }
+
+    /// Sends a message of the service, whose answer nobody waits for.
+    pub(crate) fn tell<P: Port, Q>(&self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
+        let (framework, version) = match self.state {
+            State::Ready { framework, version } => (framework, version),
+            State::Closed => return Err(Refused::Closed),
+            State::Start | State::Negotiating => return Err(Refused::Negotiating),
+            State::Incompatible => return Err(Refused::Incompatible),
+        };
+        let mut header = Header::new_zeroed();
+        header.framework_version = framework;
+        header.message_version = version;
+        header.message_type = self.service.kind;
+        send(io, header, body).map_err(|error| match error {
+            SendError::Full => Refused::Full,
+            _ => Refused::Closed,
+        })
+    }
+
+    /// Sends a request, if none waits for its answer.
+    pub(crate) fn ask<P: Port, Q>(&mut self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
+        if self.waiting || self.outcome.is_some() {
+            return Err(Refused::Busy);
+        }
+        self.tell(io, body)?;
+        self.waiting = true;
+        Ok(())
+    }
+
+    /// Ends the request that waits, if there is one.
+    pub(crate) fn end<P: Port, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
+        if core::mem::take(&mut self.waiting) {
+            self.outcome = Some(outcome);
+            io.observe(Channel::PRIMARY, READY, outcome.number());
+        }
+    }
+
+    /// The outcome of the last request, which stays.
+    pub(crate) const fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// Takes the outcome of the last request: there may be another.
+    pub(crate) const fn take(&mut self) -> Option<Outcome> {
+        self.outcome.take()
+    }
+
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        match self.state {
+            State::Closed => w.u8(0),
+            State::Start => w.u8(1),
+            State::Negotiating => w.u8(2),
+            State::Ready { framework, version } => {
+                w.u8(3);
+                w.value(&framework);
+                w.value(&version);
+            }
+            State::Incompatible => w.u8(4),
+        }
+        w.flag(self.waiting);
+        w.u64(self.outcome.map_or(u64::MAX, Outcome::number));
+    }
+
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        self.state = match r.u8()? {
+            0 => State::Closed,
+            1 => State::Start,
+            2 => State::Negotiating,
+            3 => {
+                let (framework, version) = (r.value()?, r.value()?);
+                if !self.offers(framework, version) {
+                    return Err(RestoreError::Invalid("version of a service"));
+                }
+                State::Ready { framework, version }
+            }
+            4 => State::Incompatible,
+            _ => return Err(RestoreError::Invalid("state of a service")),
+        };
+        self.waiting = r.flag("request of a service")?;
+        if self.waiting && self.version().is_none() {
+            return Err(RestoreError::Invalid("request of a service"));
+        }
+        self.outcome = match r.u64()? {
+            u64::MAX => None,
+            number => match Outcome::from_number(number) {
+                Some(outcome) if !self.waiting => Some(outcome),
+                _ => return Err(RestoreError::Invalid("outcome of a service")),
+            },
+        };
+        Ok(())
+    }
+}
+
+fn send<P: Port, Q>(io: &mut Io<'_, P, Q>, mut header: Header, body: &[&[u8]]) -> Result<(), SendError> {
+    header.message_size = body.iter().map(|part| part.len()).sum::<usize>() as u16;
+    header.flags = FLAG_TRANSACTION | FLAG_REQUEST;
+    let mut parts = [&[][..]; 4];
+    parts[0] = header.as_bytes();
+    for (place, part) in parts[1..].iter_mut().zip(body) {
+        *place = part;
+    }
+    io.send_parts(Channel::PRIMARY, Message::default(), &parts)
+}

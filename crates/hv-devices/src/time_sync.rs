@@ -1,0 +1,180 @@
+//! Time synchronisation: the host tells the guest its time, with the partition's reference time at that moment.
+//!
+//! After the versions are agreed on, one message sets the guest's clock; then a sample follows every five seconds, which an NTP
+//! daemon of the guest's may take. Each waits for its answer.
+
+use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::vmbus::ic::{
+    MessageType, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version,
+};
+use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
+use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Port, Refusal, Taken, offer, pipe};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// The service as Hyper-V offers it.
+pub const OFFER: ChannelOffer = pipe(
+    offer(
+        guid::TIME_SYNC,
+        Guid::new(0x2dd1_ce17, 0x079e, 0x403c, [0xb3, 0x52, 0xa1, 0x92, 0x1e, 0xe2, 0x07, 0xee]),
+    ),
+    PipeMode::MESSAGE,
+);
+
+/// The host's time 1970-01-01 00:00: 100 ns since the year 1601.
+pub const EPOCH_1970: u64 = 116_444_736_000_000_000;
+
+/// Time between two samples, in 100 ns.
+const INTERVAL: u64 = 50_000_000;
+
+static SERVICE: Service = Service {
+    kind: MessageType::TIME_SYNC,
+    frameworks: FRAMEWORKS,
+    versions: &[
+        Version { major: 4, minor: 0 },
+        Version { major: 3, minor: 0 },
+        Version { major: 1, minor: 0 },
+    ],
+};
+
+/// The host's end of the service.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeSync {
+    link: Link,
+    /// The host's time at reference time 0: 100 ns since the year 1601.
+    origin: u64,
+    /// Reference time of the next message.
+    next: u64,
+    /// The next message sets the guest's clock.
+    sync: bool,
+}
+
+impl TimeSync {
+    /// Makes the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
+    #[must_use]
+    pub const fn new(origin: u64) -> Self {
+        Self { link: Link::new(&SERVICE), origin, next: 0, sync: true }
+    }
+
+    /// How far the guest's driver is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.link.state()
+    }
+
+    /// Says what the host's time was at reference time 0.
+    pub const fn set_origin(&mut self, origin: u64) {
+        self.origin = origin;
+    }
+
+    /// The host's time at reference time 0.
+    #[must_use]
+    pub const fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    /// Sets the guest's clock with the next message, which is sent at once if none waits for its answer.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn sync<P: Port>(&mut self, io: &Io<'_, P, Never>) -> Result<(), Refused> {
+        match self.link.state() {
+            State::Closed => return Err(Refused::Closed),
+            State::Start | State::Negotiating => return Err(Refused::Negotiating),
+            State::Incompatible => return Err(Refused::Incompatible),
+            State::Ready { .. } => {}
+        }
+        self.sync = true;
+        self.next = io.now();
+        Ok(())
+    }
+
+    fn send<P: Port>(&mut self, io: &mut Io<'_, P, Never>) {
+        let now = io.now();
+        let host = self.origin.wrapping_add(now);
+        let flag = if self.sync { TIME_SYNC_SYNC } else { TIME_SYNC_SAMPLE };
+        let sent = if self.link.version().is_some_and(|version| version.major >= 4) {
+            let mut body = TimeSyncRef::new_zeroed();
+            body.parent_time = host.into();
+            body.reference_time = now.into();
+            body.flags = flag;
+            self.link.ask(io, &[body.as_bytes()])
+        } else {
+            let mut body = Old::new_zeroed();
+            body.parent_time = host.into();
+            body.flags = flag;
+            self.link.ask(io, &[body.as_bytes()])
+        };
+        if sent.is_ok() {
+            self.sync = false;
+        }
+        self.next = now.saturating_add(INTERVAL);
+    }
+}
+
+impl Device for TimeSync {
+    type Request = Never;
+
+    const NAME: [u8; 4] = *b"time";
+
+    fn opened<P: Backend<Never>>(
+        &mut self,
+        _: Channel,
+        _: &Opening<'_>,
+        _: &mut Io<'_, P, Never>,
+    ) -> Result<(), Refusal> {
+        self.link.opened();
+        (self.sync, self.next) = (true, 0);
+        Ok(())
+    }
+
+    fn packet<P: Backend<Never>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Never>,
+    ) -> Taken {
+        if let Some(Heard::Response(header)) = self.link.hear(packet) {
+            self.link.end(io, Outcome::Answered(header.status));
+            // Nobody asked for it but the service itself.
+            let _ = self.link.take();
+        }
+        Taken::Done
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        match self.link.state() {
+            State::Ready { .. } if !self.link.is_waiting() => Some(self.next),
+            _ => self.link.deadline(),
+        }
+    }
+
+    fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
+        self.link.tick(io);
+        if self.deadline().is_some_and(|deadline| deadline <= io.now()) {
+            self.send(io);
+        }
+    }
+
+    fn closed<P: Backend<Never>>(&mut self, _: Channel, io: &mut Io<'_, P, Never>) {
+        self.link.closed(io);
+        let _ = self.link.take();
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.origin);
+    }
+
+    fn save(&self, w: &mut Writer<'_>) {
+        self.link.save(w);
+        w.u64(self.origin);
+        w.u64(self.next);
+        w.flag(self.sync);
+    }
+
+    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        self.link.restore(r)?;
+        (self.origin, self.next) = (r.u64()?, r.u64()?);
+        self.sync = r.flag("state of time synchronisation")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! A guest with the driver of one integration service.
+
+use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::vmbus::ic::{Header, MessageType, Negotiate, PipeHeader, Status, Version as IcVersion};
+use hv_tlfs::vmbus::{
+    ChannelId, ChannelOffer, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType as Kind,
+    OpenChannel, TargetInfo, Version,
+};
+use hv_vmbus::{
+    Backend, Bus, Config, Device, DeviceId, Event, Io, Never, Pages, Port, Posted, Slot, Started, Token,
+};
+use std::cell::{Cell, RefCell};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+const MEMORY: usize = 1 << 20;
+/// Pages of the rings: as many as Linux's KVP driver takes, half of them for each direction.
+const RINGS: [u64; 8] = [16, 17, 18, 19, 20, 21, 22, 23];
+const SPLIT: usize = 4;
+const RING: u32 = (SPLIT as u32 - 1) * 4096;
+/// Bytes of pipe header and message header.
+const HEADERS: usize = size_of::<PipeHeader>() + size_of::<Header>();
+
+/// The partition.
+pub(crate) struct Host {
+    memory: RefCell<Vec<u8>>,
+    pub(crate) now: Cell<u64>,
+    /// Interrupts.
+    pub(crate) interrupts: Cell<usize>,
+    /// What devices told the observer: note and value.
+    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
+}
+
+impl Host {
+    fn range(gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
+        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
+        let end = start.checked_add(len).filter(|end| *end <= MEMORY).ok_or(BadAddress)?;
+        Ok(start..end)
+    }
+}
+
+impl GuestMemory for Host {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
+        into.copy_from_slice(&self.memory.borrow()[Self::range(gpa, into.len())?]);
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
+        self.memory.borrow_mut()[Self::range(gpa, from.len())?].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
+        let mut word = [0; 4];
+        self.read(gpa, &mut word)?;
+        Ok(u32::from_le_bytes(word))
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.write(gpa, &value.to_le_bytes())
+    }
+
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        let old = self.load_acquire(gpa)?;
+        self.store_release(gpa, value)?;
+        Ok(old)
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        self.swap(gpa, self.load_acquire(gpa)? | bits)
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        usize::try_from(len).is_ok_and(|len| Self::range(gpa, len).is_ok())
+    }
+}
+
+impl Port for Host {
+    type Memory = Self;
+
+    fn memory(&self) -> &Self {
+        self
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.now.get()
+    }
+
+    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
+        Posted::Queued
+    }
+
+    fn interrupt(&self, _: u32, _: u8, _: u16) {
+        self.interrupts.set(self.interrupts.get() + 1);
+    }
+
+    fn has_vp(&self, vp: u32) -> bool {
+        vp == 0
+    }
+
+    fn observe(&self, event: Event) {
+        if let Event::Device { note, value, .. } = event {
+            self.notes.borrow_mut().push((note, value));
+        }
+    }
+}
+
+impl Backend<Never> for Host {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
+type Lock = spin::Mutex<()>;
+
+/// A message of an integration service: what stands behind the pipe header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) header: Header,
+    pub(crate) body: [u8; 8192],
+}
+
+impl Request {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body[..usize::from(self.header.message_size)]
+    }
+}
+
+/// A guest whose driver has the service's channel open.
+pub(crate) struct Guest<D: Device> {
+    pub(crate) bus: Bus<Lock, Slot<Lock, D>>,
+    pub(crate) host: Host,
+}
+
+impl<D: Device<Request = Never>> Guest<D> {
+    /// A guest that knows of the offer and has not opened the channel.
+    pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
+        let host = Host {
+            memory: RefCell::new(vec![0; MEMORY]),
+            now: Cell::new(0),
+            interrupts: Cell::new(0),
+            notes: RefCell::default(),
+        };
+        let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::offering(device, offer)), host };
+        let mut contact = InitiateContact::new_zeroed();
+        contact.header = MessageHeader::new(Kind::INITIATE_CONTACT);
+        contact.version = Version::V5_3;
+        contact.target_info = TargetInfo(0).with_sint(2);
+        guest.post(contact.as_bytes());
+        guest.post(MessageHeader::new(Kind::REQUEST_OFFERS).as_bytes());
+        guest
+    }
+
+    /// A guest whose driver has opened the channel, and was offered versions.
+    pub(crate) fn opened(device: D, offer: ChannelOffer) -> Self {
+        let guest = Self::before_opening(device, offer);
+        guest.open();
+        guest
+    }
+
+    /// A guest whose driver has chosen these versions of framework and service.
+    pub(crate) fn new(device: D, offer: ChannelOffer, framework: IcVersion, version: IcVersion) -> Self {
+        let guest = Self::opened(device, offer);
+        guest.choose(&[framework], &[version]);
+        guest
+    }
+
+    fn post(&self, message: &[u8]) {
+        self.bus.message(4, message, &self.host).unwrap();
+    }
+
+    pub(crate) fn open(&self) {
+        let header = GpadlHeader {
+            header: MessageHeader::new(Kind::GPADL_HEADER),
+            channel: ChannelId(1),
+            gpadl: GpadlId(1),
+            range_buffer_len: (RINGS.len() as u16 + 1) * 8,
+            range_count: 1,
+        };
+        let range = RINGS.len() as u64 * 4096;
+        self.post(&[header.as_bytes(), range.as_bytes(), RINGS.as_bytes()].concat());
+        let open = OpenChannel {
+            header: MessageHeader::new(Kind::OPEN_CHANNEL),
+            channel: ChannelId(1),
+            open_id: 1,
+            ring_gpadl: GpadlId(1),
+            target_vp: 0,
+            downstream_page_offset: SPLIT as u32,
+            user_data: [0; 120],
+        };
+        self.post(open.as_bytes());
+    }
+
+    pub(crate) fn close(&self) {
+        let mut message = MessageHeader::new(Kind::CLOSE_CHANNEL).as_bytes().to_vec();
+        message.extend(1_u32.to_le_bytes());
+        self.post(&message);
+    }
+
+    /// Time goes on to this, in 100 ns.
+    pub(crate) fn at(&self, now: u64) {
+        self.host.now.set(now);
+        self.bus.flush(&self.host);
+    }
+
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut D, &mut Io<'_, Host, Never>) -> T) -> T {
+        self.bus.with(self.bus.devices(), &self.host, work).unwrap()
+    }
+
+    fn word(&self, page: u64, offset: u64) -> u32 {
+        self.host.load_acquire(page * 4096 + offset).unwrap()
+    }
+
+    /// The next message of the host's.
+    pub(crate) fn receive(&self) -> Option<Request> {
+        let ring = RINGS[SPLIT];
+        let (write, read) = (self.word(ring, 0), self.word(ring, 4));
+        if write == read {
+            return None;
+        }
+        let byte = |at: u32| {
+            let mut byte = [0];
+            self.host.read((ring + 1) * 4096 + u64::from((read + at) % RING), &mut byte).unwrap();
+            byte[0]
+        };
+        let half = |at: u32| u16::from_le_bytes([byte(at), byte(at + 1)]);
+        let (offset, total) = (u32::from(half(2)) * 8, u32::from(half(4)) * 8);
+        let bytes: Vec<u8> = (offset..total).map(byte).collect();
+        self.host.store_release(ring * 4096 + 4, (read + total + 8) % RING).unwrap();
+        let (pipe, rest) = PipeHeader::read_from_prefix(&bytes).unwrap();
+        let (header, body) = Header::read_from_prefix(rest).unwrap();
+        assert_eq!((half(0), pipe.packet_type), (6, 1));
+        assert_eq!(pipe.message_size as usize, size_of::<Header>() + usize::from(header.message_size));
+        assert_eq!((header.flags, header.transaction_id, header.status), (3, 0, Status::SUCCESS));
+        let mut request = Request { header, body: [0; 8192] };
+        let len = usize::from(header.message_size);
+        request.body[..len].copy_from_slice(&body[..len]);
+        Some(request)
+    }
+
+    /// Sends bytes behind a pipe header that says they are `claimed`.
+    pub(crate) fn send_raw(&self, message: &[u8], claimed: usize) {
+        let pipe = PipeHeader { packet_type: 1, message_size: claimed as u32 };
+        let mut payload = [pipe.as_bytes(), message].concat();
+        payload.resize(payload.len().next_multiple_of(8), 0);
+        let mut bytes = Vec::new();
+        for half in [6, 2, (16 + payload.len()) as u16 / 8, 0] {
+            bytes.extend(half.to_le_bytes());
+        }
+        bytes.extend(0_u64.to_le_bytes());
+        bytes.extend(payload);
+        let write = self.word(RINGS[0], 0);
+        bytes.extend((u64::from(write) << 32).to_le_bytes());
+        for (at, byte) in bytes.iter().enumerate() {
+            let gpa = (RINGS[1] * 4096) + u64::from((write + at as u32) % RING);
+            self.host.write(gpa, &[*byte]).unwrap();
+        }
+        self.host.store_release(RINGS[0] * 4096, (write + bytes.len() as u32) % RING).unwrap();
+        self.bus.signal(0x2001, &self.host).unwrap();
+    }
+
+    /// Sends a message with this header and body.
+    pub(crate) fn send(&self, header: &Header, body: &[u8]) {
+        let message = [header.as_bytes(), body].concat();
+        self.send_raw(&message, message.len());
+    }
+
+    /// Answers a request as Linux does: its own bytes, with other flags and a status.
+    pub(crate) fn answer(&self, request: &Request, status: Status, body: &[u8]) {
+        let mut header = request.header;
+        header.flags = 5;
+        header.status = status;
+        self.send(&header, body);
+    }
+
+    /// Takes the offer of versions and leaves these.
+    pub(crate) fn choose(&self, frameworks: &[IcVersion], versions: &[IcVersion]) {
+        let request = self.receive().expect("an offer of versions");
+        assert_eq!(request.header.message_type, MessageType::NEGOTIATE);
+        let negotiate = Negotiate {
+            framework_versions: frameworks.len() as u16,
+            message_versions: versions.len() as u16,
+            reserved: 0,
+        };
+        let body = [negotiate.as_bytes(), frameworks.as_bytes(), versions.as_bytes()].concat();
+        let mut header = request.header;
+        header.message_size = 0x10;
+        header.flags = 5;
+        self.send(&header, &body);
+    }
+
+    /// Saves the bus and restores it into itself.
+    pub(crate) fn saved_and_restored(&self) {
+        let mut image = Vec::new();
+        self.bus
+            .save(&self.host, &mut hv_memory::save::Writer::new(&mut |bytes| image.extend(bytes)))
+            .unwrap();
+        let mut reader = hv_memory::save::Reader::new(&image);
+        self.bus.restore(&self.host, &mut reader).unwrap();
+    }
+
+    /// Restores every image that differs from the device's in one byte, or ends before its end. Nothing may panic.
+    pub(crate) fn hostile_images(&self) {
+        let mut image = Vec::new();
+        self.bus
+            .save(&self.host, &mut hv_memory::save::Writer::new(&mut |bytes| image.extend(bytes)))
+            .unwrap();
+        for at in 0..image.len().min(4000) {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut other = image.clone();
+                other[at] = value;
+                let _ = self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&other));
+                self.bus.flush(&self.host);
+            }
+            let _ = self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&image[..at]));
+        }
+        self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&image)).unwrap();
+    }
+}
+
+pub(crate) const fn version(major: u16, minor: u16) -> IcVersion {
+    IcVersion { major, minor }
+}
+
+/// A text as it lies in a message: UTF-16 with its closing zero.
+pub(crate) fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+}
+
+const _: () = assert!(HEADERS == 28);

@@ -1,0 +1,8 @@
+//! The integration services as guests see them: those of stock kernels, and hostile ones.
+
+mod guest;
+mod key_values;
+mod shadow_copies;
+mod shutdown;
+mod time;
+mod versions;
