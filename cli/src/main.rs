@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod clean;
 mod conformance;
+mod disks;
 mod doctor;
 mod kallsyms;
 mod machine;

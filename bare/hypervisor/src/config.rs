@@ -2,15 +2,17 @@
 #![expect(unsafe_code, reason = "declares a range of memory to be the guest's")]
 
 use core::fmt::Write;
+use core::ops::Range;
 
 use hv_partition::Profile;
 use hv_partition::faults::Plan;
 use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
-use hv_wire::{BootFlags, BootInfo, ExitKind};
+use hv_wire::{BootFlags, BootInfo, ExitKind, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
 
 use crate::arch::mrs;
+use crate::disks::DiskRam;
 use crate::lock::Mutex;
 use crate::memory::GuestRam;
 use crate::{log, power};
@@ -18,6 +20,8 @@ use crate::{log, power};
 /// Largest address that the 39-bit maps cover.
 const ADDRESS_END: u64 = 1 << 39;
 const BLOCK: u64 = 2 << 20;
+const PAGE: u64 = 4 << 10;
+const SECTOR: u64 = 512;
 
 /// Why the boot information does not do.
 pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
@@ -53,7 +57,76 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
             "the trace region must lie behind the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
         );
     }
+    let tables_end = info.tables_base.checked_add(info.tables_size);
+    let tables_are_aligned = info.tables_base.is_multiple_of(BLOCK) && info.tables_size.is_multiple_of(BLOCK);
+    if !tables_are_aligned
+        || ram_end.is_none_or(|end| info.tables_base < end)
+        || info.tables_size < BootInfo::tables_size(info.ram_size)
+        || tables_end.is_none_or(|end| end > ADDRESS_END)
+        || overlap(info.tables_base, info.tables_size, info.trace_base, info.trace_size)
+    {
+        return Err(
+            "the page tables must lie behind the guest's RAM, apart from the trace, and suffice for it",
+        );
+    }
+    check_disks(info)?;
     plan(info).map(|_| ())
+}
+
+/// Whether two regions, whose ends are addresses, have bytes in common.
+fn overlap(a: u64, a_size: u64, b: u64, b_size: u64) -> bool {
+    a_size != 0 && b_size != 0 && a < b + b_size && b < a + a_size
+}
+
+/// The disks must lie one behind the other, behind all else, each at a place of its own on a controller.
+fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
+    let disks = info.disks.get(..info.disk_count as usize).ok_or("more disks than there is room for")?;
+    let ends = [
+        info.ram_base + info.ram_size,
+        info.tables_base + info.tables_size,
+        info.trace_base + info.trace_size,
+    ];
+    let mut free = ends.into_iter().max().unwrap_or(ADDRESS_END);
+    for (n, disk) in disks.iter().enumerate() {
+        if disk.base < free
+            || !disk.base.is_multiple_of(PAGE)
+            || !disk.size.is_multiple_of(SECTOR)
+            || disk.size == 0
+        {
+            return Err(
+                "a disk must be a multiple of 512 bytes at a multiple of 4 KiB, behind all that lies before it",
+            );
+        }
+        free = disk.base.saturating_add(disk.size).saturating_add(PAGE - 1) / PAGE * PAGE;
+        if free > ADDRESS_END {
+            return Err("the disks end beyond 512 GiB");
+        }
+        if usize::from(disk.controller) >= MAX_CONTROLLERS || usize::from(disk.lun) >= MAX_LUNS {
+            return Err("a disk must be on controller 0 to 3, at logical unit 0 to 63");
+        }
+        if disks[..n].iter().any(|other| (other.controller, other.lun) == (disk.controller, disk.lun)) {
+            return Err("two disks are at one place of a controller");
+        }
+    }
+    Ok(())
+}
+
+/// The region that all disks lie in, if there are any.
+pub(crate) fn disks(info: &BootInfo) -> Option<Range<u64>> {
+    let disks = info.disks.get(..info.disk_count as usize)?;
+    let (first, last) = (disks.first()?, disks.last()?);
+    Some(first.base..(last.base + last.size).next_multiple_of(PAGE))
+}
+
+/// The disks as memory, by their numbers.
+pub(crate) fn disk_ram(info: &BootInfo) -> [Option<DiskRam>; MAX_DISKS] {
+    let count = info.disk_count as usize;
+    core::array::from_fn(|n| {
+        let disk = info.disks.get(n).filter(|_| n < count)?;
+        // SAFETY: `check` placed it behind everything that is the hypervisor's or the guest's, apart from every other disk, and
+        // mmu.rs maps it. A disk's number makes one such value, and it is reached through that alone.
+        Some(unsafe { DiskRam::new(disk.base, disk.size) })
+    })
 }
 
 const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);

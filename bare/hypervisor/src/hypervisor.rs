@@ -7,9 +7,11 @@ use hv_partition::faults::Injector;
 use hv_partition::strict::Judge;
 use hv_partition::{Partition, VpContext};
 use hv_vgic::Gic;
-use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
+use hv_wire::{BootInfo, MAX_DISKS};
 
+use crate::devices::Bus;
+use crate::disks::DiskRam;
 use crate::lock::{Lock, Mutex};
 use crate::memory::GuestRam;
 
@@ -17,13 +19,15 @@ use crate::memory::GuestRam;
 #[repr(C)]
 pub(crate) struct Hypervisor {
     /// The partition: everything that is Hyper-V.
-    pub partition: Partition<'static, Lock>,
+    pub partition: Partition<'static, Lock, Bus>,
     /// The guest's interrupt controller.
     pub gic: Gic<'static>,
     /// What the guest sees of the CPU.
     pub features: Values,
     /// The guest's memory.
     pub ram: GuestRam,
+    /// The guest's disks, by their numbers.
+    pub disks: [Option<DiskRam>; MAX_DISKS],
     /// What the tool asked for.
     pub info: BootInfo,
     /// CNTVOFF_EL2: the guest's counter starts at 0 when the partition is created.

@@ -10,6 +10,8 @@ mod arch;
 mod backtrace;
 mod config;
 mod cpu;
+mod devices;
+mod disks;
 mod el2;
 mod exit;
 mod faults;

@@ -75,6 +75,11 @@ impl GuestRam {
         if len as u64 <= room { Ok(gpa) } else { Err(BadAddress) }
     }
 
+    /// The address of `len` bytes, if they are guest RAM.
+    pub(crate) fn place(&self, gpa: u64, len: u64) -> Result<u64, BadAddress> {
+        self.check(gpa, usize::try_from(len).map_err(|_| BadAddress)?)
+    }
+
     fn word<T>(&self, gpa: u64) -> Result<*mut T, BadAddress> {
         let address = self.check(gpa, size_of::<T>())?;
         if address % align_of::<T>() as u64 == 0 { Ok(address as *mut T) } else { Err(BadAddress) }

@@ -1,7 +1,7 @@
 //! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
 //!
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
-//! from a fixed pool, sized for the largest machine: there is no allocator.
+//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator.
 //!
 //! start.s turns the first on, with the values that are here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
@@ -19,31 +19,21 @@ use hv_wire::platform::{
 };
 
 use crate::arch::{isb, mrs, msr};
-use crate::stacks;
+use crate::{config, stacks};
 
-/// Guest RAM up to which stage 2 is made of 4 KiB pages; there is no room for the tables of more, which gets blocks.
-///
-/// QEMU gives an entry of its TLB the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and empties the
-/// whole TLB when the guest invalidates an address among large pages. With blocks of 2 MiB below it, Linux's every
-/// TLBI by address does that, and a boot takes 1.3 times as long as without a hypervisor; with pages 1.02 times.
-const PAGED_RAM: u64 = 512 << 20;
-/// What one table of pages maps.
-const BLOCK: u64 = 2 << 20;
-
-/// Tables in the pool. Stage 1 takes about 9: a root, the first two GiB, and 4 KiB pages around the image and the devices;
-/// stage 2 takes about 4, and those of pages. A trace region or RAM that does not end on a GiB takes one more each.
-const TABLES: usize = 24 + (PAGED_RAM / BLOCK) as usize;
-
-#[repr(C, align(4096))]
+/// Where page tables are: a region of the machine's memory that the tool sets aside for them.
 struct Pool {
-    tables: UnsafeCell<[[u64; 512]; TABLES]>,
-    used: UnsafeCell<usize>,
+    /// Address of the next table, and of the region's end.
+    region: UnsafeCell<(u64, u64)>,
 }
 
-// SAFETY: only CPU 0 touches the pool, before any other CPU runs; afterwards nobody does but the table walker.
+// SAFETY: only CPU 0 touches the pool, before any other CPU runs.
 unsafe impl Sync for Pool {}
 
-static POOL: Pool = Pool { tables: UnsafeCell::new([[0; 512]; TABLES]), used: UnsafeCell::new(0) };
+static POOL: Pool = Pool { region: UnsafeCell::new((0, 0)) };
+
+/// Bytes of a table.
+const TABLE: u64 = 4096;
 
 /// Hands out tables of the pool, in order, and never takes one back.
 struct FromPool;
@@ -51,13 +41,13 @@ struct FromPool;
 impl<A: PagingAttributes> Translation<A> for FromPool {
     fn allocate_table(&mut self) -> (NonNull<PageTable<A>>, PhysicalAddress) {
         // SAFETY: CPU 0 alone is running (see `Pool`).
-        let used = unsafe { &mut *POOL.used.get() };
-        assert!(*used < TABLES, "out of page tables: {TABLES} do not suffice for this machine");
-        // SAFETY: the index was just checked, and each table is handed out once.
-        let table = unsafe { POOL.tables.get().cast::<[u64; 512]>().add(*used) };
-        *used += 1;
-        let table = NonNull::new(table).expect("a static has an address").cast();
-        (table, PhysicalAddress(table.as_ptr() as usize))
+        let (next, end) = unsafe { &mut *POOL.region.get() };
+        assert!(*end - *next >= TABLE, "out of page tables: the region up to {end:#x} does not suffice");
+        let table = *next;
+        *next += TABLE;
+        // The region is the machine's RAM, zero at first, judged by `config::check`, and each table is handed out once.
+        let pointer = NonNull::new(table as *mut PageTable<A>).expect("no table is at address 0");
+        (pointer, PhysicalAddress(table as usize))
     }
 
     unsafe fn deallocate_table(&mut self, _: NonNull<PageTable<A>>) {}
@@ -139,13 +129,17 @@ pub(crate) static mut STAGE1_ROOT: u64 = 0;
 /// VTTBR_EL2 without the VMID.
 static mut STAGE2_ROOT: u64 = 0;
 
-/// Bytes that the hypervisor occupies: image, tables and stacks.
-pub(crate) fn memory_used() -> u64 {
-    symbol!(__image_end) - symbol!(__image_start)
+/// Bytes that the hypervisor occupies: image, stacks and page tables.
+pub(crate) fn memory_used(info: &BootInfo) -> u64 {
+    // SAFETY: the pool does not change after `build`, and this reads a copy.
+    let (next, _) = unsafe { *POOL.region.get() };
+    symbol!(__image_end) - symbol!(__image_start) + (next - info.tables_base)
 }
 
 /// Builds both maps and returns the root of the first. Runs on CPU 0 with the MMU off, before all else.
 pub(crate) fn build(info: &BootInfo) -> u64 {
+    // SAFETY: CPU 0 alone is running (see `Pool`).
+    unsafe { *POOL.region.get() = (info.tables_base, info.tables_base + info.tables_size) };
     let mut own = Table::<El2>::new(FromPool, 1, El2);
     let (start, text_end) = (symbol!(__image_start), symbol!(__text_end));
     let (rodata_end, data_end) = (symbol!(__rodata_end), symbol!(__data_end));
@@ -160,12 +154,18 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     if info.trace_size != 0 {
         map(&mut own, info.trace_base, info.trace_size, DATA);
     }
+    if let Some(disks) = config::disks(info) {
+        map(&mut own, disks.start, disks.end - disks.start, DATA);
+    }
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
     map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);
     map(&mut own, UART_BASE, UART_SIZE, DEVICE);
 
     let mut guest = Table::<Stage2>::new(FromPool, 1, Stage2);
-    let paged = info.ram_size <= PAGED_RAM;
+    // QEMU gives an entry of its TLB the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and empties the
+    // whole TLB when the guest invalidates an address among large pages. With blocks of 2 MiB below it, Linux's every TLBI by
+    // address does that, and a boot takes 1.3 times as long as without a hypervisor; with pages 1.02 times.
+    let paged = info.ram_size <= BootInfo::PAGED_RAM;
     let size = if paged { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() };
     map_with(&mut guest, info.ram_base, info.ram_size, GUEST_RAM, size);
     map(&mut guest, UART_BASE, UART_SIZE, GUEST_DEVICE);

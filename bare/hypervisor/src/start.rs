@@ -11,10 +11,11 @@ use spin::Once;
 
 use crate::arch::mrs;
 use crate::cpu::{Frame, ThisCpu};
+use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::Lock;
-use crate::{config, el2, gic, loopback, memory, mmu, power, report, vcpu};
+use crate::{config, devices, el2, gic, loopback, memory, mmu, power, report, vcpu};
 
 core::arch::global_asm!(
     include_str!("start.s"),
@@ -27,8 +28,6 @@ core::arch::global_asm!(
     sctlr = const mmu::SCTLR,
 );
 
-/// All zeros: `hypervisor.ld` says what it costs otherwise.
-static BUS: hv_partition::Bus<Lock> = hv_partition::Bus::new(Some(hv_vmbus::Config::DEFAULT));
 static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
 static GIC_VPS: Once<[hv_vgic::VpGic; MAX_VPS]> = Once::new();
 static HYPERVISOR: Once<Hypervisor> = Once::new();
@@ -59,9 +58,10 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
     if cpu.index() == 0 {
         hypervisor.partition.reset(&on::<true>(&cpu));
         (1..hypervisor.vps()).for_each(power::start_cpu);
+        devices::offer(&on::<true>(&cpu));
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
-        report::begin(mmu::memory_used());
+        report::begin(mmu::memory_used(info));
     }
     vcpu::run(Frame::of(cpu))
 }
@@ -77,6 +77,7 @@ fn create() {
         gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
         features: el2::visible_features(),
         ram: config::guest_ram(&info),
+        disks: config::disk_ram(&info),
         info,
         counter_offset: mrs!("cntpct_el0"),
         judge: config::judge(&info),

@@ -62,6 +62,7 @@ impl Setup {
             hypervisor: hosted.then(|| self.hypervisor.clone()),
             cpu: CPU.to_owned(),
             vps: guest.vps,
+            backings: Vec::new(),
             deterministic,
             gdb: None,
             timeout: Some(LIMIT),

@@ -8,6 +8,7 @@ use hv_machine::Firmware;
 use hv_machine::words::{is_given, split};
 use hv_tlfs::rules::Severity;
 
+use crate::disks::DiskOption;
 use crate::exit;
 use crate::input::Input;
 use crate::machine::Silence;
@@ -56,6 +57,13 @@ pub(crate) struct Args {
     /// What the stock initial file system does once VMBus is there, separated by commas; it ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
+    /// SCSI disk, raw or qcow2, vhd, vhdx; may be given again for more. What the guest writes goes to a copy that ends with the
+    /// run (snapshot, the default), to the file (rw), or it cannot write (ro). at=CONTROLLER:LUN is the disk's place
+    #[arg(long, value_name = "FILE[,ro|,rw|,snapshot]")]
+    pub(super) disk: Vec<DiskOption>,
+    /// DVD in a drive of its own, an ISO image; may be given again for more
+    #[arg(long, value_name = "FILE")]
+    pub(super) dvd: Vec<PathBuf>,
     /// Text to add to the kernel's command line
     #[arg(
         long,
@@ -239,6 +247,30 @@ impl Args {
         line.join(" ")
     }
 
+    /// The modules that the guest's devices need.
+    pub(super) fn devices(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if !self.disk.is_empty() || !self.dvd.is_empty() {
+            names.push("hv_storvsc");
+        }
+        if !self.disk.is_empty() {
+            names.push("sd_mod");
+            if is_given(&self.append, "root=") {
+                names.push("ext4");
+            }
+        }
+        if !self.dvd.is_empty() {
+            names.extend(["sr_mod", "isofs"]);
+        }
+        names
+    }
+
+    /// The options in these words.
+    #[cfg(test)]
+    pub(super) fn of_words(words: &str) -> Self {
+        tests::parse(words).unwrap()
+    }
+
     /// When to tell what makes a guest silent: not where a person or a debugger makes it wait.
     pub(super) fn silence(&self, command_line: &str) -> Option<Silence> {
         let waits = self.gdb.is_some() || self.run.contains(&Action::Shell) || self.silence == 0;
@@ -283,7 +315,7 @@ mod tests {
         args: Args,
     }
 
-    fn parse(words: &str) -> Result<Args, clap::Error> {
+    pub(super) fn parse(words: &str) -> Result<Args, clap::Error> {
         Line::try_parse_from(std::iter::once("hv").chain(words.split_whitespace())).map(|line| line.args)
     }
 

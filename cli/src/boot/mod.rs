@@ -41,6 +41,8 @@ struct Ran {
     known: Known,
     tag: Option<String>,
     sink: Sink,
+    /// What went wrong when the disks' files were written.
+    disks: Vec<anyhow::Error>,
     /// A signal waits until all is reported.
     _orderly: interrupt::Orderly,
 }
@@ -57,6 +59,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
     let heard = collector.as_ref().map(Collector::console);
     let outcome = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.wait()?;
+    let disks = plan.disks.sync();
     let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {
         (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
@@ -64,7 +67,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         }
         _ => None,
     };
-    Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, _orderly: orderly })
+    Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, disks, _orderly: orderly })
 }
 
 /// Reports, and turns the outcome into an exit code. What cannot be written costs nothing but itself.
@@ -76,6 +79,7 @@ fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
         Some(Err(error)) => kept.failed.push(error),
         None => {}
     }
+    kept.failed.extend(ran.disks);
     kept.outcome(&ran.outcome);
     let exit = summary.outcome();
     // Files first: whoever reads stdout may be slow.

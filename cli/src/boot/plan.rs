@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hv_machine::{ALIGN_2M, Image};
+use hv_machine::{ALIGN_2M, Identity, Image};
 use hv_wire::{BootFlags, BootInfo, platform};
 
 use super::args::{Args, Strict};
 use super::faults;
 use super::keep::Keep;
 use super::sources::{self, Given};
+use crate::disks::Disks;
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     pub(super) ram: Ram,
     /// What the report needs to know of the guest.
     pub(super) known: Known,
+    /// The guest's disks.
+    pub(super) disks: Disks,
     /// Where the trace is recorded, if there is to be one.
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
@@ -50,6 +53,8 @@ impl Plan {
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
         // What can be wrong with the user's own files is said before anything is installed.
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
+        let trace = trace_region(args);
+        let disks = disks(args, trace)?;
         let given = Given::read(args)?;
         let own = given.own(args)?;
         let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
@@ -63,13 +68,13 @@ impl Plan {
             hypervisor: Some(hypervisor.path().to_owned()),
             cpu: cpu(args.cpu.as_deref(), image.page_size)?,
             vps: args.vps,
+            backings: disks.backings()?,
             deterministic: args.deterministic,
             gdb: args.gdb.clone(),
             timeout: args.limit(),
             silence: args.silence(&image.command_line),
         };
-        let trace = trace_region(args);
-        let ram = load(args, &image, &orders, trace)?;
+        let ram = load(args, &image, &orders, trace, &disks)?;
         let about = About {
             kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
             command_line: image.command_line.clone(),
@@ -92,7 +97,7 @@ impl Plan {
         };
         let sink = sink(args);
         let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
-        Ok(Self { settings, ram, known, trace, sink, tag, _hypervisor: hypervisor })
+        Ok(Self { settings, ram, known, disks, trace, sink, tag, _hypervisor: hypervisor })
     }
 
     /// What is said before the start.
@@ -152,15 +157,30 @@ fn flags(args: &Args) -> u64 {
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
 
-/// Where the trace goes, if there is to be one: behind the guest's RAM.
+/// Where the trace goes, if there is to be one: behind the guest's RAM and the page tables.
 fn trace_region(args: &Args) -> Option<Region> {
     let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
-    let base = platform::GUEST_RAM_BASE + args.memory;
+    let base = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     args.trace.is_some().then_some(Region { base, size, vps: args.vps })
 }
 
+/// The guest's disks: behind all that is in the machine's RAM.
+fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Disks> {
+    let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
+    let base = trace.map_or(tables, |trace| trace.base + trace.size);
+    let uuid = args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes);
+    Disks::open(&args.disk, &args.dvd, base, uuid)
+}
+
 /// RAM with the guest and the hypervisor's orders in it.
-fn load(args: &Args, image: &Image, plan: &faults::Orders, trace: Option<Region>) -> anyhow::Result<Ram> {
+fn load(
+    args: &Args,
+    image: &Image,
+    plan: &faults::Orders,
+    trace: Option<Region>,
+    disks: &Disks,
+) -> anyhow::Result<Ram> {
+    let (disk_count, disks) = disks.boot();
     let numbers = plan.numbers.as_bytes();
     let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
     plan_bytes[..numbers.len()].copy_from_slice(numbers);
@@ -170,6 +190,8 @@ fn load(args: &Args, image: &Image, plan: &faults::Orders, trace: Option<Region>
         trace_size: trace.map_or(0, |trace| trace.size),
         plan_len: numbers.len() as u32,
         plan: plan_bytes,
+        disk_count,
+        disks,
         ..orders(image, args.vps, args.memory)
     };
     ram(image, &orders)

@@ -76,9 +76,12 @@ impl Given {
         };
         let version = kernel.as_ref().and_then(|(kernel, _)| linux::version(kernel));
         let modules = match (&args.modules, tree) {
-            (Some(folder), _) => Some(Modules::open(folder, version)?.load(&args.load)?),
+            (Some(folder), _) => {
+                let modules = Modules::open(folder, version)?;
+                Some(modules.load(&wanted(args, &modules))?)
+            }
             (None, Some(tree)) if args.initrd.is_none() && !args.no_initrd => {
-                modules_in(tree, version, &args.load)?
+                modules_in(tree, version, args)?
             }
             (None, _) => None,
         };
@@ -150,7 +153,12 @@ impl Given {
                 let folder = kernel.modules.first().and_then(|file| file.parent());
                 let folder =
                     folder.with_context(|| format!("{} has no modules for Hyper-V", kernel.package))?;
-                let modules = Modules::open(folder, None)?.load(&args.load)?;
+                let mut modules = Modules::open(folder, None)?;
+                // Those of devices are unpacked when one is asked for.
+                if !args.devices().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
+                    modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock)?, None)?;
+                }
+                let modules = modules.load(&wanted(args, &modules))?;
                 Some(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
             }
         };
@@ -176,16 +184,22 @@ fn image_in(tree: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The modules in a built tree, which may have none: what is built in is no module.
-fn modules_in(tree: &Path, version: Option<&str>, names: &[String]) -> anyhow::Result<Option<Vec<Module>>> {
+fn modules_in(tree: &Path, version: Option<&str>, args: &Args) -> anyhow::Result<Option<Vec<Module>>> {
     if !["modules.order", "modules.dep", "lib/modules"].iter().any(|name| tree.join(name).exists()) {
         return Ok(None);
     }
     let modules = Modules::open(tree, version)?;
     // What nobody named may be missing; that the kernel will not connect is said elsewhere.
-    if names == [VMBUS] && !modules.knows(VMBUS) {
+    if args.load == [VMBUS] && !modules.knows(VMBUS) {
         return Ok(None);
     }
-    modules.load(names).map(Some)
+    modules.load(&wanted(args, &modules)).map(Some)
+}
+
+/// The modules to load: those that were asked for, and those of the guest's devices where they are no part of the kernel.
+fn wanted(args: &Args, modules: &Modules) -> Vec<String> {
+    let devices = args.devices().into_iter().filter(|name| modules.knows(name)).map(str::to_owned);
+    args.load.iter().cloned().chain(devices).collect()
 }
 
 /// Says where a module is of another kernel, which refuses it.
@@ -281,10 +295,22 @@ mod tests {
     #[test]
     fn a_tree_need_not_have_modules() {
         let tree = tempfile::tempdir().unwrap();
-        let names = |name: &str| [name.to_owned()];
-        assert_eq!(modules_in(tree.path(), None, &names(VMBUS)).unwrap(), None);
+        let args = Args::of_words("");
+        assert_eq!(modules_in(tree.path(), None, &args).unwrap(), None);
         std::fs::write(tree.path().join("modules.order"), "fs/xfs/xfs.o\n").unwrap();
-        assert_eq!(modules_in(tree.path(), None, &names(VMBUS)).unwrap(), None);
-        assert!(modules_in(tree.path(), None, &names("hv_utils")).is_err());
+        assert_eq!(modules_in(tree.path(), None, &args).unwrap(), None);
+        assert!(modules_in(tree.path(), None, &Args::of_words("--load hv_utils")).is_err());
+    }
+
+    #[test]
+    fn what_devices_need_is_loaded_where_it_is_there() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::write(tree.path().join("modules.order"), "a/hv_vmbus.o\nb/hv_storvsc.o\nc/ext4.o\n")
+            .unwrap();
+        let modules = Modules::open(tree.path(), None).unwrap();
+        let wanted = |words: &str| wanted(&Args::of_words(words), &modules);
+        assert_eq!(wanted(""), ["hv_vmbus"]);
+        assert_eq!(wanted("--disk a"), ["hv_vmbus", "hv_storvsc"]);
+        assert_eq!(wanted("--disk a --append root=/dev/sda"), ["hv_vmbus", "hv_storvsc", "ext4"]);
     }
 }

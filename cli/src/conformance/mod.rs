@@ -152,6 +152,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             hypervisor: Some(hypervisor.path().to_owned()),
             cpu: shape.granule.cpu().to_owned(),
             vps: shape.vps,
+            backings: Vec::new(),
             deterministic: false,
             gdb: None,
             timeout: Some(Duration::from_secs(args.timeout.into())),

@@ -9,13 +9,15 @@ use crate::setup::qemu::SANDBOX;
 pub(crate) struct Files<'a> {
     /// Path of the machine's RAM.
     pub(crate) ram: &'a str,
+    /// Paths of [`Settings::backings`].
+    pub(crate) backings: &'a [String],
     /// QEMU's words for where it waits for a debugger.
     pub(crate) gdb: Option<&'a str>,
 }
 
 /// The arguments for a machine whose RAM has `size` bytes.
 ///
-/// Nothing that a guest could reach is added to what `virt` has by itself: no network, no disk, and never
+/// Nothing that a guest could reach is added to what `virt` has by itself: no network, no disk of QEMU's, and never
 /// semihosting, which would give a guest the host's files.
 pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
@@ -25,9 +27,23 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     }
     add(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
     let el2 = if settings.hypervisor.is_some() { "on" } else { "off" };
-    add(&["-machine", &format!("virt,virtualization={el2},gic-version=3,memory-backend=ram")]);
+    // With more than one file of memory, each is that of a node. The nodes' memory is one piece, in their order.
+    let whole = if settings.backings.is_empty() { ",memory-backend=ram" } else { "" };
+    add(&["-machine", &format!("virt,virtualization={el2},gic-version=3{whole}")]);
     add(&["-object", &format!("memory-backend-file,id=ram,size={size},mem-path={},share=on", files.ram)]);
-    add(&["-m", &format!("{}M", size >> 20)]);
+    let behind: u64 = settings.backings.iter().map(|backing| backing.size).sum();
+    match behind {
+        0 => add(&["-m", &format!("{}M", size >> 20)]),
+        _ => {
+            add(&["-m", &format!("{}K", (size + behind) >> 10)]);
+            add(&["-numa", &format!("node,memdev=ram,cpus=0-{}", settings.vps.saturating_sub(1))]);
+        }
+    }
+    for (n, (backing, path)) in settings.backings.iter().zip(files.backings).enumerate() {
+        let (size, readonly) = (backing.size, if backing.read_only { ",readonly=on" } else { "" });
+        let object = format!("memory-backend-file,id=disk{n},size={size},mem-path={path},share=on{readonly}");
+        add(&["-object", &object, "-numa", &format!("node,memdev=disk{n}")]);
+    }
     add(&["-cpu", &cpu(&settings.cpu)]);
     add(&["-smp", &settings.vps.to_string()]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
@@ -68,6 +84,7 @@ mod tests {
             hypervisor: Some(PathBuf::from("/x/hypervisor")),
             cpu: "cortex-a72".into(),
             vps: 2,
+            backings: Vec::new(),
             deterministic: false,
             gdb: None,
             timeout: None,
@@ -76,7 +93,12 @@ mod tests {
     }
 
     fn text(settings: &Settings) -> String {
-        let files = Files { ram: "/proc/self/fd/9", gdb: Some("socket,id=gdb,fd=8,server=on,wait=off") };
+        let backings = ["/proc/self/fd/10".to_owned(), "/proc/self/fd/11".to_owned()];
+        let files = Files {
+            ram: "/proc/self/fd/9",
+            backings: &backings,
+            gdb: Some("socket,id=gdb,fd=8,server=on,wait=off"),
+        };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
         let words = arguments(settings, &files, 516 << 20);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -93,6 +115,23 @@ mod tests {
              -cpu cortex-a72 -smp 2 -chardev stdio,id=console,signal=off -serial chardev:console -no-reboot \
              -kernel /x/hypervisor"
         );
+    }
+
+    #[test]
+    fn files_behind_the_ram_are_nodes_of_their_own() {
+        let backing = |size, read_only| {
+            let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
+            crate::machine::Backing { file, name: String::new(), size, read_only }
+        };
+        let line =
+            text(&Settings { backings: vec![backing(4096, false), backing(12288, true)], ..settings() });
+        assert!(!line.contains("memory-backend=ram"), "{line}");
+        let behind = "-m 528400K -numa node,memdev=ram,cpus=0-1 \
+                      -object memory-backend-file,id=disk0,size=4096,mem-path=/proc/self/fd/10,share=on \
+                      -numa node,memdev=disk0 \
+                      -object memory-backend-file,id=disk1,size=12288,mem-path=/proc/self/fd/11,share=on,readonly=on \
+                      -numa node,memdev=disk1 -cpu";
+        assert!(line.contains(behind), "{line}");
     }
 
     #[test]

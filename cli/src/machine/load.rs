@@ -21,6 +21,8 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
         entry_x0: image.x0,
         ram_base: platform::GUEST_RAM_BASE,
         ram_size: memory,
+        tables_base: platform::GUEST_RAM_BASE + memory,
+        tables_size: BootInfo::tables_size(memory),
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
         ..BootInfo::new_zeroed()
@@ -30,7 +32,7 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
 /// RAM with a guest and these orders in it.
 pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
     let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
-    let ram = Ram::new(below + orders.ram_size + orders.trace_size)?;
+    let ram = Ram::new(below + orders.ram_size + orders.tables_size + orders.trace_size)?;
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;
     }

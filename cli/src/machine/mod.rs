@@ -1,5 +1,6 @@
 //! The machine: QEMU with the hypervisor at EL2, its RAM in a file that we share with it.
 
+mod backing;
 mod command;
 mod console;
 pub(crate) mod debugger;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use crate::setup::qemu::Qemu;
 
+pub(crate) use backing::Backing;
 pub(crate) use console::{Console, Sink};
 pub(crate) use ram::Ram;
 pub(crate) use run::{End, Outcome, Running, command_line};
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) cpu: String,
     /// CPUs, one per VP.
     pub(crate) vps: u32,
+    /// Memory behind the machine's RAM, each behind the one before.
+    pub(crate) backings: Vec<Backing>,
     /// Counted instructions instead of the host's clock, and fixed seeds: every run is the same.
     pub(crate) deterministic: bool,
     /// Where QEMU waits for a debugger before the first instruction.

@@ -12,7 +12,7 @@ use super::command::Files;
 use super::console::{Heard, Kept};
 use super::debugger::Door;
 use super::terminal::Keyboard;
-use super::{Console, Ram, Settings, Silence, Sink, command};
+use super::{Backing, Console, Ram, Settings, Silence, Sink, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
 use crate::process;
@@ -77,7 +77,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
         if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
     let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
-    let files = Files { ram: "RAM", gdb: gdb.as_deref() };
+    let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
+    let files = Files { ram: "RAM", backings: &backings, gdb: gdb.as_deref() };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in command::arguments(settings, &files, size) {
         line.push(' ');
@@ -99,9 +100,11 @@ impl Running {
         let path = ram.inherit()?;
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
-        let files = Files { ram: &path, gdb: gdb.as_deref() };
+        let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
+        let files = Files { ram: &path, backings: &backings, gdb: gdb.as_deref() };
         let arguments = command::arguments(settings, &files, ram.size());
         let keyboard = Keyboard::present();
+        settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
         let mut child = child::tied(&settings.qemu.path, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
@@ -111,6 +114,7 @@ impl Running {
             .spawn()
             .context("cannot start QEMU")?;
         ram.disinherit()?;
+        settings.backings.iter().try_for_each(|backing| backing.inherit(false))?;
         let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));

@@ -40,6 +40,8 @@ pub enum Stock {
 pub enum Piece {
     /// A kernel with its modules.
     Kernel(Stock),
+    /// More of its modules: the drivers of devices, with those that they need, and file systems.
+    Drivers(Stock),
     /// The busybox for the stock initrd.
     Busybox,
     /// The C headers of Debian's 6.12.
@@ -103,6 +105,9 @@ impl Piece {
     /// Name of its folder in the cache.
     pub const fn folder(self) -> &'static str {
         match self {
+            Self::Drivers(Stock::Cloud612) => "linux-6.12-cloud-drivers",
+            Self::Drivers(Stock::Cloud61) => "linux-6.1-cloud-drivers",
+            Self::Drivers(Stock::Pages16k) => "linux-6.12-16k-drivers",
             Self::Kernel(Stock::Cloud612) => "linux-6.12-cloud",
             Self::Kernel(Stock::Cloud61) => "linux-6.1-cloud",
             Self::Kernel(Stock::Pages16k) => "linux-6.12-16k",
@@ -116,9 +121,11 @@ impl Piece {
     /// What a person calls it.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Kernel(Stock::Cloud612) => "Debian's 6.12 cloud kernel",
-            Self::Kernel(Stock::Cloud61) => "Debian's 6.1 cloud kernel",
-            Self::Kernel(Stock::Pages16k) => "Debian's 6.12 kernel with 16K pages",
+            Self::Kernel(Stock::Cloud612) | Self::Drivers(Stock::Cloud612) => "Debian's 6.12 cloud kernel",
+            Self::Kernel(Stock::Cloud61) | Self::Drivers(Stock::Cloud61) => "Debian's 6.1 cloud kernel",
+            Self::Kernel(Stock::Pages16k) | Self::Drivers(Stock::Pages16k) => {
+                "Debian's 6.12 kernel with 16K pages"
+            }
             Self::Busybox => "Debian's static busybox",
             Self::Uefi => "Debian's UEFI firmware for QEMU",
             Self::Headers(Headers::Common) => "Debian's 6.12 kernel headers",
@@ -129,7 +136,7 @@ impl Piece {
     /// The package to take out of a list of names.
     fn choose<'a>(self, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         match self {
-            Self::Kernel(stock) => newest(names, stock.package()),
+            Self::Kernel(stock) | Self::Drivers(stock) => newest(names, stock.package()),
             Self::Busybox => names.into_iter().find(|&name| name == "busybox-static"),
             Self::Headers(headers) => newest(names, headers.package()),
             Self::Uefi => names.into_iter().find(|&name| name == "qemu-efi-aarch64"),
@@ -139,7 +146,7 @@ impl Piece {
     /// The start that all names have which [`Piece::choose`] would take.
     const fn prefix(self) -> &'static str {
         match self {
-            Self::Kernel(stock) => stock.package().0,
+            Self::Kernel(stock) | Self::Drivers(stock) => stock.package().0,
             Self::Busybox => "busybox-static",
             Self::Headers(headers) => headers.package().0,
             Self::Uefi => "qemu-efi-aarch64",
@@ -161,6 +168,9 @@ impl Piece {
             (Self::Kernel(_), ["lib", "modules", _, "kernel", "drivers", "hv", name]) => {
                 name.contains(".ko").then(|| format!("modules/{name}"))
             }
+            (Self::Drivers(_), ["lib", "modules", _, "kernel", rest @ .., name]) => {
+                (is_driver(rest, name) && name.contains(".ko")).then(|| format!("modules/{name}"))
+            }
             (Self::Headers(_), ["src", _, "include", rest @ ..]) => {
                 Some(format!("include/{}", rest.join("/")))
             }
@@ -169,6 +179,24 @@ impl Piece {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether a module is among [`Piece::Drivers`], by the folders that it is in.
+fn is_driver(folders: &[&str], name: &str) -> bool {
+    match folders {
+        ["drivers", "hv" | "cdrom"] | ["fs", "ext4" | "jbd2" | "isofs" | "udf"] => true,
+        ["drivers", "scsi"] => {
+            let is = |driver: &&str| name.strip_prefix(*driver).is_some_and(|rest| rest.starts_with(".ko"));
+            ["hv_storvsc", "scsi_common", "scsi_mod", "scsi_transport_fc", "sd_mod", "sg", "sr_mod"]
+                .iter()
+                .any(is)
+        }
+        ["fs"] => name.starts_with("mbcache.ko"),
+        // What file systems sum with.
+        ["lib"] => name.contains("crc"),
+        ["crypto"] | ["arch", "arm64", "crypto"] => name.starts_with("crc"),
+        _ => false,
     }
 }
 
@@ -224,6 +252,13 @@ pub fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, PathBuf)> 
         package: manifests[0].package.clone(),
     };
     Ok((kernel, cache.entry(Piece::Busybox.folder()).join("busybox")))
+}
+
+/// The folder with a stock kernel's modules, those of devices among them.
+pub fn drivers(cache: &Cache, stock: Stock) -> anyhow::Result<PathBuf> {
+    let piece = Piece::Drivers(stock);
+    prepare(cache, &[piece])?;
+    Ok(cache.entry(piece.folder()).join("modules"))
 }
 
 /// Gets the busybox for the stock initial file system.

@@ -53,6 +53,12 @@ pub trait Port {
 pub trait Work {
     /// What the back end answers with.
     type Outcome;
+
+    /// Bytes that the back end goes through beside the data that go with the request. They count against what is done at one
+    /// call, as those data do: a request of much work with little data holds nothing up.
+    fn cost(&self) -> usize {
+        0
+    }
 }
 
 /// The request of a device that never asks.

@@ -39,6 +39,10 @@ pub struct BootInfo {
     pub trace_base: u64,
     /// Bytes of the trace region; [`TraceRing::share_of`](crate::TraceRing::share_of) says which are whose.
     pub trace_size: u64,
+    /// Start of the region for page tables, 2 MiB aligned, behind the guest's RAM and absent from stage 2.
+    pub tables_base: u64,
+    /// Bytes of it: [`tables_size`](Self::tables_size) at least.
+    pub tables_size: u64,
     /// INTID of the VMBus interrupt that the firmware tables announce.
     pub vmbus_intid: u32,
     /// INTID reserved for direct-mode synthetic timers, as announced to the guest.
@@ -49,7 +53,54 @@ pub struct BootInfo {
     pub plan_len: u32,
     /// Faults to inject, in the language of hv-host's `faults` with numbers for names.
     pub plan: [u8; PLAN_BYTES],
+    /// Disks in `disks`.
+    pub disk_count: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The guest's disks.
+    pub disks: [BootDisk; MAX_DISKS],
 }
+
+/// A disk: a region of the machine's memory that holds its blocks, and is absent from stage 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct BootDisk {
+    /// Start of the region, 4 KiB aligned, behind everything else.
+    pub base: u64,
+    /// Bytes of the disk, a multiple of its block; the region is as long, rounded up to 4 KiB.
+    pub size: u64,
+    /// What makes the disk's serial number and name, unlike every other disk's.
+    pub id: [u8; 16],
+    /// Bits of [`DiskFlags`].
+    pub flags: u32,
+    /// SCSI controller, below [`MAX_CONTROLLERS`].
+    pub controller: u16,
+    /// Logical unit, below [`MAX_LUNS`].
+    pub lun: u16,
+}
+
+/// What a disk is, bits of [`BootDisk::flags`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskFlags(pub u32);
+
+impl DiskFlags {
+    /// It refuses to be written.
+    pub const READ_ONLY: u32 = 1 << 0;
+    /// It is a DVD in its drive.
+    pub const DVD: u32 = 1 << 1;
+}
+
+/// SCSI controllers of a machine at most.
+pub const MAX_CONTROLLERS: usize = 4;
+/// Logical units of a SCSI controller at most.
+pub const MAX_LUNS: usize = 64;
+/// Disks of a machine at most.
+pub const MAX_DISKS: usize = 64;
+
+const _: () = {
+    use crate::platform::{BOOT_INFO, REPORT};
+    assert!(size_of::<BootInfo>() as u64 <= REPORT - BOOT_INFO);
+};
 
 /// Bytes of a plan of faults at most.
 pub const PLAN_BYTES: usize = 1024;
@@ -59,4 +110,18 @@ pub const PLAN_RULES: usize = 16;
 impl BootInfo {
     /// "hv-boot\0", read as a little-endian number.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"hv-boot\0");
+
+    /// Guest RAM up to which stage 2 is made of pages, so that a table is needed for each 2 MiB of it.
+    pub const PAGED_RAM: u64 = 512 << 20;
+
+    /// Bytes of page tables that a machine with this much guest RAM needs, a multiple of 2 MiB.
+    #[must_use]
+    pub const fn tables_size(ram_size: u64) -> u64 {
+        const BLOCK: u64 = 2 << 20;
+        const TABLE: u64 = 4 << 10;
+        /// Those of both maps that no page of guest RAM needs: a root each, and less than four for each end of a region.
+        const OTHERS: u64 = 64;
+        let pages = if ram_size <= Self::PAGED_RAM { ram_size / BLOCK } else { 0 };
+        ((OTHERS + pages) * TABLE).next_multiple_of(BLOCK)
+    }
 }

@@ -18,7 +18,9 @@ pub mod platform;
 mod report;
 mod trace;
 
-pub use boot::{BootFlags, BootInfo, PLAN_BYTES, PLAN_RULES};
+pub use boot::{
+    BootDisk, BootFlags, BootInfo, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS, PLAN_BYTES, PLAN_RULES,
+};
 pub use hv_trace::{Fault, Trap};
 pub use report::{
     CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS,
@@ -28,4 +30,4 @@ pub use report::{
 pub use trace::TraceRing;
 
 /// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;

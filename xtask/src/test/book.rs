@@ -22,7 +22,8 @@ const OTHERS: [&str; 6] = [
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
 ];
 /// Options of commands that need a file of the reader's, or a person.
-const PERSONAL: [&str; 6] = ["--kernel", "--tree", "--initrd", "--gdb", "shell", "--timeout"];
+const PERSONAL: [&str; 8] =
+    ["--disk", "--dvd", "--kernel", "--tree", "--initrd", "--gdb", "shell", "--timeout"];
 
 /// A command of `hv`, as a page shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

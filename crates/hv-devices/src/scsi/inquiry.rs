@@ -104,7 +104,8 @@ fn identification(disk: &Disk, data: &mut Data) {
 }
 
 fn limits(disk: &Disk, data: &mut Data) {
-    let granularity: u16 = 1;
+    // As long as a physical block: Linux complains of less.
+    let granularity = (4096 / disk.block_size()) as u16;
     let transfer = disk.max_transfer_blocks();
     let unmap = if disk.unmaps() { disk.max_clear_blocks() } else { 0 };
     let extents = if disk.unmaps() { MAX_EXTENTS as u32 } else { 0 };

@@ -1,7 +1,6 @@
 //! A guest with a SCSI controller, and a back end whose disks are bytes.
 
-use hv_devices::scsi::Transfer;
-use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS, Storage};
+use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_tlfs::vmbus::storage::{Operation, Packet, PacketHeader, ScsiRequest};
 use hv_tlfs::vmbus::{
@@ -137,8 +136,8 @@ impl Host {
             self.memory.read(gpa, &mut bytes).unwrap();
             bytes
         };
-        match request.transfer {
-            Transfer::Read { offset, len } => {
+        match request.piece {
+            Piece::Read { offset, len } => {
                 let mut at = offset as usize;
                 assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), len);
                 for (gpa, len) in parts {
@@ -146,24 +145,22 @@ impl Host {
                     at += *len as usize;
                 }
             }
-            Transfer::Write { offset, len, durable } => {
+            Piece::Write { offset, len, durable } => {
                 let data: Vec<u8> = parts.iter().flat_map(|(gpa, len)| copy(*gpa, *len)).collect();
                 assert_eq!(data.len() as u64, len);
                 disk[offset as usize..][..data.len()].copy_from_slice(&data);
                 self.flushes.set(self.flushes.get() + usize::from(durable));
             }
-            Transfer::Fill { offset, len, .. } => {
+            Piece::Fill { offset, len, .. } => {
                 let block = copy(parts[0].0, parts[0].1);
                 disk[offset as usize..][..len as usize]
                     .chunks_exact_mut(block.len())
                     .for_each(|part| part.copy_from_slice(&block));
             }
-            Transfer::Discard { extents } => {
-                for extent in extents {
-                    disk[extent.block as usize * 512..][..extent.count as usize * 512].fill(0);
-                }
+            Piece::Clear { offset, len } => {
+                disk[offset as usize..][..len as usize].fill(0);
             }
-            Transfer::Flush => self.flushes.set(self.flushes.get() + 1),
+            Piece::Flush => self.flushes.set(self.flushes.get() + 1),
             _ => panic!("{request:?}"),
         }
         Ok(())

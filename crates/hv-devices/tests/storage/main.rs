@@ -317,3 +317,39 @@ fn the_protocols_state_is_saved_and_nonsense_is_refused() {
         assert!(hv_vmbus::Device::restore(&mut other, &mut Reader::new(&wrong)).is_err(), "{at}");
     }
 }
+
+#[test]
+fn luns_are_listed_where_nothing_is_since_linux_would_remove_another_disk() {
+    let mut guest = one_disk();
+    for (path, target) in [(0, 1), (1, 0), (7, 1)] {
+        guest.set_data(&[0xff; 16]);
+        let mut vstor = Guest::srb(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], 0, 16);
+        (vstor.body[5], vstor.body[6]) = (path, target);
+        guest.send(&vstor, 64, Some((16, 0, &[0x100])));
+        assert_eq!(guest.receive().unwrap().1.ended(), (1, 0, 16));
+        assert_eq!(guest.data(16), [0; 16]);
+    }
+}
+
+#[test]
+fn a_long_command_is_done_in_pieces_and_every_call_is_short() {
+    let mut guest = one_disk();
+    let mut list = vec![0, 22, 0, 16, 0, 0, 0, 0];
+    list.extend(0u64.to_be_bytes());
+    list.extend((BLOCKS as u32).to_be_bytes());
+    list.extend([0; 4]);
+    guest.set_data(&list);
+    let id = guest.start(&cdb10(0x42, 0, 24), 0, 24, 0x100);
+    let mut calls = 1;
+    let answer = loop {
+        if let Some((_, answer)) = guest.receive() {
+            break answer;
+        }
+        assert_eq!(guest.bus.deadline(), Some(0), "the rest is due at once");
+        guest.bus.flush(&guest.host);
+        calls += 1;
+    };
+    assert_eq!((answer.transaction, answer.ended().0), (id, 1));
+    assert_eq!(calls, BLOCKS * 512 / hv_devices::storage::PIECE);
+    assert!(guest.host.disks.borrow()[0].iter().all(|&byte| byte == 0));
+}

@@ -7,6 +7,8 @@
 #   hotplug   take every processor but the first offline and online again
 #   poke      read the hypervisor's memory, which must fail
 #   shell     an interactive shell on the console
+# With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
+# and init= mean what they mean to the kernel.
 # Each line that it prints starts with "hv: ".
 
 export PATH=/bin HOME=/ TERM=vt100
@@ -15,10 +17,16 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 echo "hv: init on $(uname -srm), $(nproc) processors"
 
-run=poweroff
+run= root= type= options=ro init=/sbin/init
 for word in $(cat /proc/cmdline); do
     case $word in
         hv.run=*) run=${word#hv.run=} ;;
+        root=*) root=${word#root=} ;;
+        rootfstype=*) type="-t ${word#rootfstype=}" ;;
+        rootflags=*) options=$options,${word#rootflags=} ;;
+        init=*) init=${word#init=} ;;
+        rw) options=$options,rw ;;
+        --) break ;;
     esac
 done
 
@@ -64,8 +72,30 @@ poke() {
     done
 }
 
+hand_over() {
+    tries=0
+    while [ $tries -lt 100 ]; do
+        case $root in
+            UUID=* | LABEL=*) device=$(findfs "$root" 2>/dev/null) ;;
+            *) device=$root ;;
+        esac
+        [ -b "$device" ] && break
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    mkdir -p /root
+    if mount $type -o "$options" "$device" /root; then
+        echo "hv: root $device"
+        umount /sys /proc
+        mount -o move /dev /root/dev
+        exec switch_root /root "$init"
+    fi
+    echo "hv: FAILED to mount root=$root"
+}
+
 connect
-for action in $(echo "$run" | sed 's/,/ /g'); do
+[ -z "$run" ] && [ -n "$root" ] && hand_over
+for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
     echo "hv: $action"
     case $action in
         poweroff) poweroff -f ;;

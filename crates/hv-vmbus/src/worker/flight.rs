@@ -48,6 +48,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         let pages =
             crate::pages::Pages::new(list).slice(data.offset, data.len).unwrap_or(crate::pages::Pages::EMPTY);
         let Some(request) = entry.request.as_ref() else { return false };
+        let cost = (data.len as usize).saturating_add(request.cost()).max(LEAST);
         match io.port.start(crate::device::DeviceId(io.place.device), token, request, pages) {
             Started::Full => false,
             Started::Pending => {
@@ -58,7 +59,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
             Started::Done(outcome) => {
                 entry.state = State::Flying;
                 io.counts.queued -= 1;
-                self.budget = self.budget.saturating_sub((data.len as usize).max(LEAST));
+                self.budget = self.budget.saturating_sub(cost);
                 self.finish(at, outcome);
                 true
             }

@@ -1,0 +1,89 @@
+//! The devices on the guest's VMBus, and what stands behind them.
+
+use hv_devices::Storage;
+use hv_devices::scsi::Disk;
+use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER, SEGMENTS};
+use hv_partition::HostBackend;
+use hv_vmbus::{DeviceId, Pages, Slot, Started, Token};
+use hv_wire::platform::MAX_VPS;
+use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_LUNS};
+
+use crate::disks;
+use crate::host::{Embedder, FaultyEmbedder};
+use crate::lock::Lock;
+
+/// Requests of a controller that are in flight at a time. The back end is done with each at once, but for those that are carried
+/// out piece by piece.
+const REQUESTS: usize = 16;
+/// Page lists of the guest: two rings of each channel, as one, and what small devices have beside them.
+const GPADLS: usize = 64;
+/// Pages in all of them: 65 words for each of a controller's channels.
+const WORDS: usize = 4096;
+
+/// A SCSI controller, with a channel for each VP.
+type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
+
+hv_vmbus::devices! {
+    /// Every device that a guest may be offered. Their state is a static: what one more costs shows in the image's size.
+    pub(crate) struct Devices {
+        pub(crate) controllers: [Controller; MAX_CONTROLLERS],
+    }
+}
+
+/// The bus with these devices.
+pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
+
+/// The guest's bus. Nothing is offered on it before [`offer`]. All zeros: `hypervisor.ld` says what it costs otherwise.
+pub(crate) static BUS: Bus = Bus::with_devices(
+    Some(hv_vmbus::Config::DEFAULT),
+    Devices { controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS] },
+);
+
+const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
+
+/// Offers what the tool asked for, before the guest starts.
+pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
+    let info = &host.cpu.hypervisor.info;
+    let partition = &host.cpu.hypervisor.partition;
+    let disks = &info.disks[..info.disk_count as usize];
+    partition.with_vmbus(host, |vmbus| {
+        for (at, slot) in BUS.devices().controllers.iter().enumerate() {
+            let mut own = (0..).zip(disks).filter(|(_, disk)| usize::from(disk.controller) == at).peekable();
+            if own.peek().is_none() {
+                continue;
+            }
+            let attached = vmbus.with(slot, |controller, _| {
+                own.try_for_each(|(number, disk)| controller.attach(0, disk.lun as u8, number, unit(disk)))
+            });
+            // `config::check` has judged the places, and the slot is this bus's.
+            assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
+            let offered = vmbus
+                .place(slot)
+                .and_then(|(id, _)| vmbus.offer_device(id, &storage::offer_of(CONTROLLERS[at])));
+            assert!(offered.is_ok(), "controller {at} was not offered");
+        }
+    });
+}
+
+/// A disk as the guest sees it.
+fn unit(disk: &BootDisk) -> Disk {
+    let unit = Disk::new(disk.size, disk.id, MAX_TRANSFER);
+    if disk.flags & DiskFlags::READ_ONLY != 0 { unit.read_only() } else { unit }
+}
+
+impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERVED> {
+    fn start(
+        &self,
+        _: DeviceId,
+        _: Token,
+        request: &storage::Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), storage::Failure>> {
+        let hypervisor = self.cpu.hypervisor;
+        let disk = hypervisor.disks.get(usize::from(request.disk)).and_then(Option::as_ref);
+        Started::Done(match disk {
+            Some(disk) => disks::carry_out(disk, &hypervisor.ram, &request.piece, data),
+            None => Err(storage::Failure::Target),
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! Disks: regions of the machine's memory, behind the guest's RAM. A transfer is a copy, done when it returns.
+//!
+//! What is copied at one call is bounded by the device, which makes pieces of long transfers (hv-devices, `storage`).
+#![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use hv_devices::storage::{Failure, Piece};
+use hv_vmbus::Pages;
+
+use crate::memory::GuestRam;
+
+/// Bytes of a block.
+const BLOCK: usize = 512;
+/// Bytes that are looked at before they are cleared: zeros stay untouched, so that a sparse file under them stays sparse.
+const STEP: u64 = 4096;
+
+/// The memory of a disk, which no guest can reach. It is copied from and to, and never referred to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskRam {
+    base: u64,
+    size: u64,
+}
+
+impl DiskRam {
+    /// # Safety
+    ///
+    /// The range is RAM that begins at a multiple of 8, is mapped at EL2 at its own address, and is reached through this value
+    /// and its copies alone.
+    pub(crate) unsafe fn new(base: u64, size: u64) -> Self {
+        Self { base, size }
+    }
+
+    /// The address of `len` bytes at `offset`, if they are on the disk.
+    fn at(&self, offset: u64, len: u64) -> Result<u64, Failure> {
+        let end = offset.checked_add(len).ok_or(Failure::Target)?;
+        if end <= self.size { Ok(self.base + offset) } else { Err(Failure::Target) }
+    }
+
+    /// Copies between the disk from `offset` on and the guest's memory.
+    fn copy(&self, ram: &GuestRam, offset: u64, len: u64, data: Pages<'_>, way: Way) -> Result<(), Failure> {
+        let mut disk = self.at(offset, len)?;
+        if data.len() != len {
+            return Err(Failure::Target);
+        }
+        for segment in data.segments() {
+            let guest = ram.place(segment.gpa(), segment.len()).map_err(|_| Failure::Target)?;
+            let (to, from) = match way {
+                Way::ToGuest => (guest, disk),
+                Way::ToDisk => (disk, guest),
+            };
+            // SAFETY: `place` found the segment inside guest RAM, and the segments together have as many bytes as `at` found on the
+            // disk. Both are mapped; they do not overlap, since a disk lies behind the guest's RAM.
+            unsafe { copy(to, from, segment.len()) };
+            disk += segment.len();
+        }
+        Ok(())
+    }
+
+    /// Writes a block again and again.
+    fn fill(&self, offset: u64, len: u64, block: &Block) -> Result<(), Failure> {
+        let start = self.at(offset, len)?;
+        if block.0.iter().all(|&byte| byte == 0) {
+            return self.clear(offset, len);
+        }
+        for at in (start..start + len).step_by(BLOCK) {
+            let bytes = (start + len - at).min(BLOCK as u64);
+            // SAFETY: the bytes are on the disk (`at`), which is mapped, and the block is a local value.
+            unsafe { copy(at, block.0.as_ptr() as u64, bytes) };
+        }
+        Ok(())
+    }
+
+    /// Makes a part read as zeros.
+    fn clear(&self, offset: u64, len: u64) -> Result<(), Failure> {
+        let (mut at, mut left) = (self.at(offset, len)?, len);
+        while left > 0 {
+            let part = (STEP - at % STEP).min(left);
+            // SAFETY: the bytes are on the disk (`at`), which is mapped; blocks are multiples of 8 bytes at multiples of 8.
+            unsafe { clear(at, part / 8) };
+            at += part;
+            left -= part;
+        }
+        Ok(())
+    }
+}
+
+/// A block, aligned as a disk's are.
+#[repr(align(8))]
+struct Block([u8; BLOCK]);
+
+enum Way {
+    ToGuest,
+    ToDisk,
+}
+
+/// Carries out a piece of a command's work.
+pub(crate) fn carry_out(
+    disk: &DiskRam,
+    ram: &GuestRam,
+    piece: &Piece,
+    data: Pages<'_>,
+) -> Result<(), Failure> {
+    match *piece {
+        Piece::Read { offset, len } => disk.copy(ram, offset, len, data, Way::ToGuest),
+        Piece::Write { offset, len, .. } => disk.copy(ram, offset, len, data, Way::ToDisk),
+        // Memory is as stable as it gets here: the tool writes it to the file at the end of the run.
+        Piece::Flush => Ok(()),
+        Piece::Fill { offset, len, .. } => {
+            let mut block = Block([0; BLOCK]);
+            data.read(ram, 0, &mut block.0).map_err(|_| Failure::Target)?;
+            disk.fill(offset, len, &block)
+        }
+        Piece::Clear { offset, len } => disk.clear(offset, len),
+        _ => Err(Failure::Target),
+    }
+}
+
+/// Copies bytes, each once: a guest may write to its own meanwhile.
+///
+/// # Safety
+///
+/// Both ranges are mapped, that of `to` may be written, and they do not overlap.
+unsafe fn copy(to: u64, from: u64, len: u64) {
+    // Alignment is checked at EL2. Linux's buffers are aligned.
+    let words = if (to | from).is_multiple_of(8) { len / 8 } else { 0 };
+    let pairs = words / 8;
+    if pairs > 0 {
+        // SAFETY: the caller vouches for the ranges, of which this touches the first 64 * `pairs` bytes. It is assembly since
+        // memory that a guest writes at the same time is not for Rust's own copies.
+        unsafe {
+            asm!(
+                "2:",
+                "ldp {a}, {b}, [{from}], #16",
+                "ldp {c}, {d}, [{from}], #16",
+                "stp {a}, {b}, [{to}], #16",
+                "stp {c}, {d}, [{to}], #16",
+                "ldp {a}, {b}, [{from}], #16",
+                "ldp {c}, {d}, [{from}], #16",
+                "stp {a}, {b}, [{to}], #16",
+                "stp {c}, {d}, [{to}], #16",
+                "subs {n}, {n}, #1",
+                "b.ne 2b",
+                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                from = inout(reg) from => _, to = inout(reg) to => _, n = inout(reg) pairs => _,
+                options(nostack),
+            );
+        }
+    }
+    for at in pairs * 64..len {
+        // SAFETY: the byte is in the first range, for which the caller vouches; an atomic load of a byte that does not change is
+        // a load like any other.
+        let byte = unsafe { AtomicU8::from_ptr((from + at) as *mut u8) }.load(Ordering::Relaxed);
+        // SAFETY: the byte is in the second range, for which the caller vouches.
+        unsafe { AtomicU8::from_ptr((to + at) as *mut u8) }.store(byte, Ordering::Relaxed);
+    }
+}
+
+/// Writes zeros to the words from `at` on, if one of them is none.
+///
+/// # Safety
+///
+/// The words are mapped, aligned, and may be written.
+unsafe fn clear(at: u64, words: u64) {
+    // SAFETY: the caller vouches for the words.
+    let word = |n: u64| unsafe { AtomicU64::from_ptr((at + n * 8) as *mut u64) };
+    if (0..words).all(|n| word(n).load(Ordering::Relaxed) == 0) {
+        return;
+    }
+    (0..words).for_each(|n| word(n).store(0, Ordering::Relaxed));
+}

@@ -1,0 +1,328 @@
+//! A disk's file: opened, judged, locked, and copied where the guest's writes must not reach it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode as Permissions, OFlags, SeekFrom as Seek};
+use rustix::io::Errno;
+
+use super::convert::{self, Format};
+use super::option::Mode;
+use crate::setup::cache::Cache;
+use crate::ui;
+
+/// Bytes of a block of every file system and of a page of the host.
+pub(super) const PAGE: u64 = 4096;
+/// Regions that are copies are as long as a large page.
+const ALIGN: u64 = 2 << 20;
+/// Bytes that are copied at a time.
+const CHUNK: usize = 1 << 20;
+
+/// What is mapped for a disk.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) file: File,
+    /// Bytes that the guest sees.
+    pub(super) size: u64,
+    /// Bytes that are mapped: as many, rounded up.
+    pub(super) region: u64,
+}
+
+/// Opens a disk's file for a mode. `block`: bytes of a logical block. `most`: bytes of all that fits into the machine.
+pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<Image> {
+    let name = path.display();
+    let file = open_file(path, mode)?;
+    let mut size = length(&file, path)?;
+    let format = convert::format(&file, size).with_context(|| format!("cannot read the disk {name}"))?;
+    lock(&file, path, mode)?;
+    let mut file = file;
+    if format != Format::Raw {
+        ensure!(
+            mode != Mode::ReadWrite,
+            "the disk {name} is a {format} image, and only a raw image can be written: give it as snapshot or ro, or convert \
+             it with `qemu-img convert -O raw`"
+        );
+        file = convert::raw(path, &file, format)?;
+        size = length(&file, path)?;
+    }
+    ensure!(size != 0, "the disk {name} is empty: make one with `truncate -s 1G {name}`");
+    let whole = size - size % block;
+    ensure!(whole != 0, "the disk {name} has {size} bytes, less than a block of {block}: make it longer");
+    ensure!(
+        whole <= most,
+        "the disk {name} has {whole} bytes, and at most {most} fit: the hypervisor maps 39 bits of address, for guest memory \
+         and disks together"
+    );
+    if whole != size {
+        ui::note(&format!(
+            "The disk {name} has {size} bytes; the guest sees {whole}, without the {} behind the last block of {block}",
+            size - whole
+        ));
+    }
+    match mode {
+        Mode::ReadWrite => {
+            ensure!(
+                size.is_multiple_of(PAGE),
+                "the disk {name} has {size} bytes, and a file that is written must be a multiple of {PAGE}: extend it with \
+                 `truncate -s %{PAGE} {name}`, or give it as snapshot"
+            );
+            allocate(&file, path, size)?;
+            Ok(Image { file, size: whole, region: size })
+        }
+        Mode::ReadOnly if size.is_multiple_of(PAGE) => Ok(Image { file, size: whole, region: size }),
+        Mode::ReadOnly | Mode::Snapshot => {
+            let region = size.next_multiple_of(ALIGN);
+            let copy = copy(&file, path, size, region)?;
+            Ok(Image { file: copy, size: whole, region })
+        }
+    }
+}
+
+fn open_file(path: &Path, mode: Mode) -> anyhow::Result<File> {
+    let name = path.display();
+    let opened = OpenOptions::new().read(true).write(mode == Mode::ReadWrite).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = path.to_string_lossy();
+            let hint = match text.rsplit_once(',') {
+                Some((_, word)) => {
+                    format!("; the words behind a file are ro, rw, snapshot and at=, and {word} is none")
+                }
+                None => String::new(),
+            };
+            bail!("the disk {name} does not exist{hint}");
+        }
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            bail!("the disk {name} is a folder: expected a file")
+        }
+        Err(error) if mode == Mode::ReadWrite && error.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("the disk {name} cannot be written ({error}); give it as snapshot or ro")
+        }
+        Err(error) if mode == Mode::ReadWrite && error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            bail!("the disk {name} cannot be written ({error}); give it as snapshot or ro")
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot open the disk {name}")),
+    };
+    let kind = file.metadata().with_context(|| format!("cannot look at the disk {name}"))?.file_type();
+    ensure!(!kind.is_dir(), "the disk {name} is a folder: expected a file");
+    ensure!(kind.is_file() || kind.is_block_device(), "the disk {name} is neither a file nor a block device");
+    Ok(file)
+}
+
+/// Bytes of a file or block device.
+fn length(file: &File, path: &Path) -> anyhow::Result<u64> {
+    let mut file = file;
+    file.seek(SeekFrom::End(0))
+        .with_context(|| format!("cannot find the length of the disk {}", path.display()))
+}
+
+/// Keeps other runs from writing to what this one reads, and from using what it writes.
+fn lock(file: &File, path: &Path, mode: Mode) -> anyhow::Result<()> {
+    let how = match mode {
+        Mode::ReadWrite => FlockOperation::NonBlockingLockExclusive,
+        Mode::ReadOnly | Mode::Snapshot => FlockOperation::NonBlockingLockShared,
+    };
+    match rustix::fs::flock(file, how) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) if mode == Mode::ReadWrite => {
+            bail!(
+                "the disk {} is in use by another run; wait for its end, or give the disk as snapshot",
+                path.display()
+            )
+        }
+        Err(Errno::WOULDBLOCK) => {
+            bail!(
+                "the disk {} is in use by another run, which writes to it; wait for its end",
+                path.display()
+            )
+        }
+        // A file system without locks is no reason to stop.
+        Err(Errno::NOLCK | Errno::NOTSUP) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot lock the disk {}", path.display())),
+    }
+}
+
+/// Makes the file system keep room for every byte: a full one would end the machine in the midst of a write.
+fn allocate(file: &File, path: &Path, size: u64) -> anyhow::Result<()> {
+    let name = path.display();
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOSPC | Errno::DQUOT) => {
+            bail!(
+                "the host has no room for the {size} bytes of the disk {name}, which are allocated before it is written"
+            )
+        }
+        // A block device, or a file system that cannot: good if there are no holes.
+        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::SPIPE) => {
+            let hole = rustix::fs::seek(file, Seek::Hole(0));
+            ensure!(
+                hole.is_err() || hole == Ok(size),
+                "the file system of {name} can allocate no room, and the file has holes: fill them (`cp --sparse=never`), or \
+                 give the disk as snapshot"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot allocate the disk {name}")),
+    }
+}
+
+/// A copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has holes where the file
+/// has.
+fn copy(file: &File, path: &Path, size: u64, region: u64) -> anyhow::Result<File> {
+    let folder = copies()?;
+    let explain = || {
+        format!(
+            "cannot copy the disk {} to {}; set TMPDIR to a folder with more room",
+            path.display(),
+            folder.display()
+        )
+    };
+    let copy = unnamed(&folder).with_context(explain)?;
+    if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
+        let task = ui::Task::bytes(format!("Copying {}", path.display()), size);
+        copy_data(file, &copy, size, |done| task.position(done)).with_context(explain)?;
+    }
+    copy.set_len(region).with_context(explain)?;
+    Ok(copy)
+}
+
+/// Where copies of disks are: `$TMPDIR`, else the cache.
+fn copies() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("TMPDIR").map(PathBuf::from).filter(|folder| folder.is_absolute())
+    {
+        return Ok(folder);
+    }
+    let folder = Cache::open()?.dir().to_owned();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}; set TMPDIR", folder.display()))?;
+    Ok(folder)
+}
+
+/// A file that goes away with the last process that holds it.
+pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(folder, flags, Permissions::RUSR | Permissions::WUSR) {
+        Ok(fd) => Ok(File::from(fd)),
+        // Not every file system can: then one whose name is taken away at once.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => tempfile::tempfile_in(folder),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies what is no hole.
+fn copy_data(from: &File, to: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while at < size {
+        let data = match rustix::fs::seek(from, Seek::Data(at)) {
+            Ok(data) => data.min(size),
+            // Nothing but a hole follows.
+            Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let end = rustix::fs::seek(from, Seek::Hole(data)).map_or(size, |end| end.min(size));
+        at = data;
+        while at < end {
+            crate::interrupt::check().map_err(io::Error::other)?;
+            let part = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            from.read_exact_at(&mut buffer[..part], at)?;
+            to.write_all_at(&buffer[..part], at)?;
+            at += part as u64;
+            progress(at);
+        }
+        if end == data {
+            break;
+        }
+    }
+    to.set_len(size)
+}
+
+/// The first bytes of a file, as many as it has.
+pub(super) fn head(file: &File, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0))?;
+    file.take(bytes as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    const MOST: u64 = 1 << 30;
+
+    fn file_of(size: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        file
+    }
+
+    fn refused(path: &Path, mode: Mode, text: &str) {
+        let error = format!("{:#}", open(path, mode, 512, MOST).unwrap_err());
+        assert!(error.contains(text), "{error}");
+        assert!(error.contains(&*path.to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn each_file_that_does_not_do_has_its_reason() {
+        for mode in [Mode::ReadOnly, Mode::ReadWrite, Mode::Snapshot] {
+            refused(Path::new("/no/such/file"), mode, "does not exist");
+            refused(Path::new("/no/such/file,rx"), mode, "and rx is none");
+            refused(Path::new("/tmp"), mode, "is a folder");
+            refused(Path::new("/dev/null"), mode, "neither a file nor a block device");
+            refused(file_of(0).path(), mode, "is empty");
+            refused(file_of(511).path(), mode, "less than a block");
+            refused(file_of(MOST + 4096).path(), mode, "39 bits");
+        }
+        refused(file_of(4096 + 512).path(), Mode::ReadWrite, "truncate -s %4096");
+    }
+
+    #[test]
+    fn the_rest_behind_the_last_block_is_not_seen() {
+        let file = file_of(4096 + 700);
+        for mode in [Mode::ReadOnly, Mode::Snapshot] {
+            let image = open(file.path(), mode, 512, MOST).unwrap();
+            assert_eq!((image.size, image.region), (4096 + 512, ALIGN));
+        }
+        let dvd = open(file_of(8192).path(), Mode::ReadOnly, 2048, MOST).unwrap();
+        assert_eq!((dvd.size, dvd.region), (8192, 8192));
+    }
+
+    #[test]
+    fn a_snapshot_has_the_data_and_the_holes_and_leaves_the_file_alone() {
+        let file = file_of(64 << 20);
+        file.as_file().write_all_at(b"data", 32 << 20).unwrap();
+        let image = open(file.path(), Mode::Snapshot, 512, MOST).unwrap();
+        let mut bytes = [0; 4];
+        image.file.read_exact_at(&mut bytes, 32 << 20).unwrap();
+        assert_eq!(&bytes, b"data");
+        assert!(image.file.metadata().unwrap().blocks() * 512 < 4 << 20, "it is sparse");
+        image.file.write_all_at(b"other", 32 << 20).unwrap();
+        file.as_file().read_exact_at(&mut bytes, 32 << 20).unwrap();
+        assert_eq!(&bytes, b"data");
+        assert_eq!(image.file.metadata().unwrap().nlink(), 0, "it has no name");
+    }
+
+    #[test]
+    fn a_file_that_is_written_is_allocated_and_nobody_elses() {
+        let file = file_of(1 << 20);
+        let image = open(file.path(), Mode::ReadWrite, 512, MOST).unwrap();
+        assert!(file.as_file().metadata().unwrap().blocks() * 512 >= 1 << 20);
+        for mode in [Mode::ReadOnly, Mode::ReadWrite, Mode::Snapshot] {
+            refused(file.path(), mode, "in use by another run");
+        }
+        drop(image);
+        let reader = open(file.path(), Mode::ReadOnly, 512, MOST).unwrap();
+        open(file.path(), Mode::Snapshot, 512, MOST).unwrap();
+        refused(file.path(), Mode::ReadWrite, "in use by another run");
+        drop(reader);
+        open(file.path(), Mode::ReadWrite, 512, MOST).unwrap();
+    }
+}

@@ -1,0 +1,197 @@
+//! The guest's disks: files that are mapped behind its RAM (`--disk`, `--dvd`).
+
+mod convert;
+mod image;
+mod option;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
+use zerocopy::FromZeros as _;
+
+use crate::machine::Backing;
+pub(crate) use option::{DiskOption, Mode};
+
+/// Bytes of a disk's block, and of a DVD's.
+const BLOCK: u64 = 512;
+const DVD_BLOCK: u64 = 2048;
+/// The controller that DVDs are on, so that a slow one holds no disk up.
+const DVDS: u16 = MAX_CONTROLLERS as u16 - 1;
+/// Where the addresses end that EL2 maps.
+const ADDRESS_END: u64 = 1 << 39;
+/// QEMU takes no other sizes of RAM than multiples of this.
+const RAM_ALIGN: u64 = 8192;
+
+/// The disks of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Disks {
+    disks: Vec<Disk>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    path: PathBuf,
+    writes: bool,
+    boot: BootDisk,
+    backing: Backing,
+}
+
+impl Disks {
+    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `uuid` is the machine's.
+    pub(crate) fn open(
+        disks: &[DiskOption],
+        dvds: &[PathBuf],
+        base: u64,
+        uuid: [u8; 16],
+    ) -> anyhow::Result<Self> {
+        ensure!(
+            disks.len() + dvds.len() <= MAX_DISKS,
+            "{} disks and DVDs are too many: a machine has {MAX_DISKS} at most",
+            disks.len() + dvds.len()
+        );
+        let mut all = Self::default();
+        let mut next = base;
+        let places = places(disks, dvds.len())?;
+        let wanted = disks.iter().map(|disk| (&*disk.path, disk.mode, false));
+        let wanted = wanted.chain(dvds.iter().map(|path| (&**path, Mode::ReadOnly, true)));
+        for ((path, mode, dvd), place) in wanted.zip(places) {
+            let disk = Disk::open(path, mode, dvd, place, (next, uuid), all.disks.len())?;
+            next += disk.backing.size;
+            all.disks.push(disk);
+        }
+        Ok(all)
+    }
+
+    /// What the hypervisor is told of them.
+    pub(crate) fn boot(&self) -> (u32, [BootDisk; MAX_DISKS]) {
+        let mut boot = [BootDisk::new_zeroed(); MAX_DISKS];
+        for (place, disk) in boot.iter_mut().zip(&self.disks) {
+            *place = disk.boot;
+        }
+        (self.disks.len() as u32, boot)
+    }
+
+    /// What QEMU maps, in this order.
+    pub(crate) fn backings(&self) -> anyhow::Result<Vec<Backing>> {
+        let mut backings: Vec<Backing> = self.disks.iter().map(|disk| disk.backing.clone()).collect();
+        let size: u64 = backings.iter().map(|backing| backing.size).sum();
+        let rest = size.next_multiple_of(RAM_ALIGN) - size;
+        if rest != 0 {
+            let file = tempfile::tempfile().context("cannot make a file")?;
+            file.set_len(rest)?;
+            backings.push(Backing {
+                file: Arc::new(file),
+                name: "PADDING".into(),
+                size: rest,
+                read_only: false,
+            });
+        }
+        Ok(backings)
+    }
+
+    /// Brings what the guest has written to the files' own storage, at the end of the run.
+    pub(crate) fn sync(&self) -> Vec<anyhow::Error> {
+        let written = self.disks.iter().filter(|disk| disk.writes);
+        let failed = written.filter_map(|disk| {
+            let error = disk.backing.file.sync_all().err()?;
+            Some(anyhow::anyhow!("the disk {} was not written whole: {error}", disk.path.display()))
+        });
+        failed.collect()
+    }
+}
+
+impl Disk {
+    fn open(
+        path: &Path,
+        mode: Mode,
+        dvd: bool,
+        (controller, lun): (u16, u16),
+        (base, mut id): (u64, [u8; 16]),
+        number: usize,
+    ) -> anyhow::Result<Self> {
+        let most = ADDRESS_END.saturating_sub(base);
+        let image = image::open(path, mode, if dvd { DVD_BLOCK } else { BLOCK }, most)?;
+        ensure!(
+            image.region <= most,
+            "the disk {} does not fit behind what is mapped already",
+            path.display()
+        );
+        // Another place is another disk; the machine's UUID tells those of two machines apart.
+        id[0] ^= controller as u8 + 1;
+        id[1] ^= lun as u8;
+        let flags = [(mode == Mode::ReadOnly, DiskFlags::READ_ONLY), (dvd, DiskFlags::DVD)];
+        let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
+        let boot = BootDisk { base, size: image.size, id, flags, controller, lun };
+        let backing = Backing {
+            file: Arc::new(image.file),
+            name: format!("DISK{number}"),
+            size: image.region,
+            read_only: mode == Mode::ReadOnly,
+        };
+        Ok(Self { path: path.to_owned(), writes: mode == Mode::ReadWrite, boot, backing })
+    }
+}
+
+/// Where each disk is, then each DVD: where the user says, else at the first free place of its controller.
+fn places(disks: &[DiskOption], dvds: usize) -> anyhow::Result<Vec<(u16, u16)>> {
+    let mut taken: Vec<(u16, u16)> = disks.iter().filter_map(|disk| disk.place).collect();
+    for (at, (controller, lun)) in taken.iter().enumerate() {
+        if taken[..at].contains(&(*controller, *lun)) {
+            bail!("two disks are at={controller}:{lun}: give each a place of its own");
+        }
+    }
+    let mut free = |controller: u16| {
+        let mut luns = (0..MAX_LUNS as u16).map(|lun| (controller, lun));
+        let place = luns.find(|place| !taken.contains(place));
+        let place = place
+            .with_context(|| format!("controller {controller} has no place left: give at=CONTROLLER:LUN"))?;
+        taken.push(place);
+        Ok(place)
+    };
+    let mut places = Vec::new();
+    for disk in disks {
+        places.push(disk.place.map_or_else(|| free(0), Ok::<_, anyhow::Error>)?);
+    }
+    for _ in 0..dvds {
+        places.push(free(DVDS)?);
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(text: &str) -> DiskOption {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn disks_are_where_the_user_says_and_else_at_the_first_free_place() {
+        let disks = ["a", "b,at=0:0", "c,at=2:5", "d"].map(option);
+        assert_eq!(places(&disks, 2).unwrap(), [(0, 1), (0, 0), (2, 5), (0, 2), (3, 0), (3, 1)]);
+        assert!(places(&["a,at=1:1", "b,at=1:1"].map(option), 0).is_err());
+    }
+
+    #[test]
+    fn disks_lie_one_behind_the_other_and_qemu_gets_a_size_that_it_takes() {
+        let files: Vec<_> = [4096u64, 8192, 12288]
+            .map(|size| {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                file.as_file().set_len(size).unwrap();
+                file
+            })
+            .into();
+        let options: Vec<_> =
+            files.iter().map(|file| option(&format!("{},rw", file.path().display()))).collect();
+        let disks = Disks::open(&options[..2], &[], 1 << 30, [7; 16]).unwrap();
+        let (count, boot) = disks.boot();
+        assert_eq!((count, boot[0].base, boot[1].base), (2, 1 << 30, (1 << 30) + 4096));
+        assert_ne!(boot[0].id, boot[1].id);
+        let sizes: Vec<_> = disks.backings().unwrap().iter().map(|backing| backing.size).collect();
+        assert_eq!(sizes, [4096, 8192, 4096]);
+        assert!(Disks::open(&options[2..], &[], ADDRESS_END - 8192, [0; 16]).is_err());
+    }
+}

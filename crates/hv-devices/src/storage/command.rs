@@ -1,0 +1,161 @@
+//! SCSI commands: taken from the guest's request, answered, or made a request to the back end.
+
+use super::{Job, Place, Request, Srb, Storage, Unit, Vstor, note};
+use crate::scsi::{Reply, Sense, Transfer};
+use hv_vmbus::{Answer, Backend, Channel, Io, Packet, RequestError};
+
+impl<const DISKS: usize> Storage<DISKS> {
+    /// Handles a SCSI command. Returns the answer if there is one already.
+    pub(super) fn execute<P: Backend<Request>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        vstor: &Vstor,
+        len: usize,
+        io: &mut Io<'_, P, Request>,
+    ) -> Option<Srb> {
+        let mut srb = Srb::read(vstor).of_length(len);
+        let room = match io.pages(packet) {
+            // One range, and as long as the request says: what is more or less is no request.
+            Ok(pages) if packet.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
+            _ => {
+                srb.invalid();
+                return Some(srb);
+            }
+        };
+        let (path, target, lun) = (srb.path(), srb.target(), srb.lun());
+        if srb.is_report_luns() {
+            let data = self.luns(path, target);
+            return Some(answer_data(packet, io, srb, &data, room));
+        }
+        let Some(unit) = self.unit(path, target, lun) else {
+            return Some(absent(packet, io, srb, room));
+        };
+        let reply = unit.disk.command(srb.cdb(), |into| {
+            let pages = io.pages(packet).ok()?;
+            let len = into.len().min(room as usize);
+            pages.read(io.memory(), 0, &mut into[..len]).ok()?;
+            Some(len)
+        });
+        let disk = (unit.backend, unit.disk.block_size());
+        match reply {
+            Reply::Good => srb.good(0),
+            Reply::Data(data) => return Some(answer_data(packet, io, srb, data.bytes(), room)),
+            Reply::Check(sense) => {
+                observe(io, packet.channel(), sense);
+                srb.check(sense);
+            }
+            Reply::Transfer(transfer) => return start(packet, io, disk, transfer, (srb, room)),
+        }
+        Some(srb)
+    }
+
+    /// REPORT LUNS: what there is at a target. It is answered where nothing is, too: Linux takes INVALID_LUN for the end of a
+    /// logical unit, looks for it on path 0 whatever the path, and removes the disk there (6.12, storvsc_drv.c,
+    /// `storvsc_remove_lun`).
+    fn luns(&self, path: u8, target: u8) -> [u8; 8 + 8 * 64] {
+        let mut data = [0; 8 + 8 * 64];
+        let mut count = 0;
+        let there = |unit: &&Unit| path == 0 && unit.target == target;
+        for (unit, entry) in
+            self.units.iter().filter_map(Place::unit).filter(there).zip(data[8..].chunks_exact_mut(8))
+        {
+            entry[1] = unit.lun;
+            count += 1;
+        }
+        let bytes: u32 = 8 * count;
+        data[..4].copy_from_slice(&bytes.to_be_bytes());
+        data
+    }
+}
+
+pub(super) fn observe<P: Backend<Request>>(io: &Io<'_, P, Request>, channel: Channel, sense: Sense) {
+    let value = u64::from(sense.key as u8) << 16 | u64::from(sense.code) << 8 | u64::from(sense.qualifier);
+    io.observe(channel, note::REFUSED, value);
+}
+
+/// Copies data to the guest, as far as it has room.
+fn answer_data<P: Backend<Request>>(
+    packet: &Packet<'_, P::Memory>,
+    io: &Io<'_, P, Request>,
+    mut srb: Srb,
+    data: &[u8],
+    room: u32,
+) -> Srb {
+    let data = &data[..data.len().min(room as usize).min(srb.allocation(data.len()))];
+    match io.pages(packet).map(|pages| pages.write(io.memory(), 0, data)) {
+        Ok(Ok(())) => srb.good(data.len() as u32),
+        _ => srb.invalid(),
+    }
+    srb
+}
+
+/// Answers for a logical unit that is not there. INQUIRY never fails: Linux does not look at its status.
+fn absent<P: Backend<Request>>(
+    packet: &Packet<'_, P::Memory>,
+    io: &Io<'_, P, Request>,
+    mut srb: Srb,
+    room: u32,
+) -> Srb {
+    if srb.is_inquiry() {
+        let data = crate::scsi::absent_inquiry();
+        return answer_data(packet, io, srb, data.bytes(), room);
+    }
+    srb.no_lun();
+    srb
+}
+
+/// Makes a request of a command. Returns the answer if none was made.
+fn start<P: Backend<Request>>(
+    packet: &mut Packet<'_, P::Memory>,
+    io: &mut Io<'_, P, Request>,
+    (disk, block): (u16, u32),
+    mut transfer: Transfer,
+    (mut srb, room): (Srb, u32),
+) -> Option<Srb> {
+    let (room, size) = (u64::from(room), u64::from(block));
+    let wanted = match transfer {
+        Transfer::Read { len, .. } | Transfer::Write { len, .. } => len,
+        Transfer::Fill { .. } => size,
+        Transfer::Flush | Transfer::Discard { .. } => 0,
+    };
+    if wanted > room {
+        // The guest gets the blocks that it has room for.
+        let part = room / size * size;
+        let Transfer::Read { offset, .. } = transfer else {
+            srb.check(Sense::INVALID_FIELD);
+            return Some(srb);
+        };
+        if part == 0 {
+            srb.check(Sense::INVALID_FIELD);
+            return Some(srb);
+        }
+        transfer = Transfer::Read { offset, len: part };
+        srb.overruns();
+    }
+    let Some((job, piece, data)) = Job::new(transfer, block) else {
+        srb.good(0);
+        return Some(srb);
+    };
+    match request(packet, io, Request { disk, piece, job, srb }, data) {
+        Ok(()) => None,
+        Err(RequestError::Pages(_)) => {
+            srb.invalid();
+            Some(srb)
+        }
+        // The bus shows a packet only when a request is free.
+        Err(_) => {
+            srb.busy();
+            Some(srb)
+        }
+    }
+}
+
+/// Asks the back end for a piece, with its part of the command's data.
+pub(super) fn request<P: Backend<Request>>(
+    of: &mut impl Answer,
+    io: &mut Io<'_, P, Request>,
+    request: Request,
+    (offset, len): (u64, u64),
+) -> Result<(), RequestError> {
+    io.request_part(of, request, offset, len).map(|_| ())
+}

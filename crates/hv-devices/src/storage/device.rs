@@ -1,0 +1,146 @@
+//! The controller on its bus.
+
+use super::command::{self, observe};
+use super::{Failure, HEADER, PACKET, Request, State, Storage, VERSIONS, Vstor};
+use crate::scsi::Sense;
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::vmbus::PacketType;
+use hv_tlfs::vmbus::storage::Operation;
+use hv_vmbus::{Backend, Channel, Device, Done, Head, Io, Opening, Packet, Refusal, Taken};
+use zerocopy::{FromZeros, IntoBytes};
+
+impl<const DISKS: usize> Device for Storage<DISKS> {
+    type Request = Request;
+
+    const NAME: [u8; 4] = *b"scsi";
+    const REPLY: u32 = PACKET as u32;
+    /// Linux's driver reads no more of a packet (drivers/scsi/storvsc_drv.c, `storvsc_connect_to_vsp`).
+    const PACKET_LIMIT: u32 = 80;
+
+    fn reply_len(&self, _: Channel, head: &Head) -> Option<u32> {
+        head.wants_completion.then_some(head.len.min(Self::REPLY))
+    }
+
+    fn opened<P: Backend<Request>>(
+        &mut self,
+        channel: Channel,
+        _: &Opening<'_>,
+        _: &mut Io<'_, P, Request>,
+    ) -> Result<(), Refusal> {
+        if channel == Channel::PRIMARY {
+            self.state = State::Start;
+            self.version = 0;
+        }
+        Ok(())
+    }
+
+    fn packet<P: Backend<Request>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Request>,
+    ) -> Taken {
+        // Windows opens sub-channels before it has ended the initialization.
+        if packet.channel() != Channel::PRIMARY && self.state != State::Ready {
+            return Taken::Later;
+        }
+        let mut vstor = Vstor::new_zeroed();
+        let len = packet.read(&mut vstor.as_mut_bytes()[..]);
+        if len < HEADER
+            || !matches!(packet.kind(), PacketType::DATA_IN_BAND | PacketType::DATA_USING_GPA_DIRECT)
+        {
+            return Taken::Fault;
+        }
+        let mut answer = vstor;
+        if vstor.header.operation == Operation::EXECUTE_SRB && self.state == State::Ready {
+            match self.execute(packet, &vstor, len, io) {
+                Some(srb) => srb.write(&mut answer),
+                None => return Taken::Done,
+            }
+        } else {
+            answer.header.status = self.control(packet, &mut answer, io);
+            answer.header.operation = Operation::COMPLETE_IO;
+        }
+        // A guest that asks for no answer gets none.
+        let _ = io.complete(packet, &answer.as_bytes()[..len]);
+        Taken::Done
+    }
+
+    fn completed<P: Backend<Request>>(
+        &mut self,
+        done: &mut Done<Request>,
+        outcome: Result<(), Failure>,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        let Request { mut job, mut srb, .. } = done.request;
+        match outcome {
+            Ok(()) => match job.next() {
+                None => srb.good(job.moved().map_or(srb.transfer(), |len| len as u32)),
+                Some((piece, data)) => {
+                    let next = Request { piece, job, ..done.request };
+                    if command::request(done, io, next, data).is_ok() {
+                        return;
+                    }
+                    srb.check(Sense::TARGET_FAILURE);
+                }
+            },
+            Err(failure) => {
+                let sense = match failure {
+                    Failure::Sense(sense) => sense,
+                    Failure::Medium if job.reads() => Sense::READ_ERROR,
+                    Failure::Medium => Sense::WRITE_ERROR,
+                    Failure::Target => Sense::TARGET_FAILURE,
+                };
+                observe(io, done.channel(), sense);
+                srb.check(sense);
+            }
+        }
+        let mut answer = Vstor::new_zeroed();
+        srb.write(&mut answer);
+        let _ = io.complete(done, &answer.as_bytes()[..srb.len()]);
+    }
+
+    fn room<P: Backend<Request>>(&mut self, _: Channel, io: &mut Io<'_, P, Request>) {
+        if self.announce {
+            self.announce(io);
+        }
+    }
+
+    fn closed<P: Backend<Request>>(&mut self, channel: Channel, _: &mut Io<'_, P, Request>) {
+        if channel == Channel::PRIMARY {
+            self.state = State::Start;
+            self.announce = false;
+        }
+    }
+
+    fn reset(&mut self) {
+        (self.state, self.version, self.announce) = (State::Start, 0, false);
+    }
+
+    fn save(&self, w: &mut Writer<'_>) {
+        w.u8(match self.state {
+            State::Start => 0,
+            State::Begun => 1,
+            State::Ready => 2,
+        });
+        w.u32(self.version.into());
+        w.u8(self.announce.into());
+    }
+
+    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let state = match r.u8()? {
+            0 => State::Start,
+            1 => State::Begun,
+            2 => State::Ready,
+            _ => return Err(RestoreError::Invalid("state of a SCSI controller")),
+        };
+        let version = u16::try_from(r.u32()?).ok().filter(|v| *v == 0 || VERSIONS.contains(v));
+        let version = version.ok_or(RestoreError::Invalid("version of a SCSI controller"))?;
+        let announce = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(RestoreError::Invalid("flag of a SCSI controller")),
+        };
+        (self.state, self.version, self.announce) = (state, version, announce);
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! A command's work for the back end, in pieces: none of them holds the bus up for long, whatever the command asks for.
+
+use crate::scsi::{Extent, Transfer};
+
+/// Bytes of a piece at most.
+pub const PIECE: u64 = 64 << 10;
+
+/// What a back end does in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Piece {
+    /// Copies from the disk to the data that go with the request.
+    Read {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Copies the data that go with the request to the disk.
+    Write {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// It is done only when it, and what was written before it, is on stable storage.
+        durable: bool,
+    },
+    /// Brings everything that was written to stable storage.
+    Flush,
+    /// Writes the data that go with the request, one block, again and again.
+    Fill {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes, a multiple of the block.
+        len: u64,
+        /// Zeros may be written by giving back the blocks' room.
+        unmap: bool,
+    },
+    /// Makes a part read as zeros, and gives back its room where it can.
+    Clear {
+        /// First byte on the disk.
+        offset: u64,
+        /// Bytes, a multiple of the block.
+        len: u64,
+    },
+}
+
+impl Piece {
+    /// Bytes that are written beside the data that go with the request.
+    pub(super) const fn cleared(&self) -> u64 {
+        match self {
+            Self::Fill { len, .. } | Self::Clear { len, .. } => *len,
+            Self::Read { .. } | Self::Write { .. } | Self::Flush => 0,
+        }
+    }
+}
+
+/// A transfer, and how far it has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    transfer: Transfer,
+    /// Bytes of a logical block.
+    block: u64,
+    /// Bytes that are done, of all extents together.
+    done: u64,
+    /// Bytes of the piece that is in work; 1 of a flush.
+    now: u64,
+}
+
+impl Job {
+    /// Makes the work of a transfer, and its first piece, with the part of the command's data that goes with it: offset and
+    /// length.
+    pub(super) fn new(transfer: Transfer, block: u32) -> Option<(Self, Piece, (u64, u64))> {
+        let mut job = Self { transfer, block: block.into(), done: 0, now: 0 };
+        job.next().map(|(piece, data)| (job, piece, data))
+    }
+
+    /// The piece that was in work is done: the next one, if there is one.
+    pub(super) fn next(&mut self) -> Option<(Piece, (u64, u64))> {
+        self.done += self.now;
+        let at = self.done;
+        let left = |len: u64| len.saturating_sub(at);
+        let (piece, data) = match self.transfer {
+            Transfer::Read { offset, len } => {
+                let part = left(len).min(PIECE);
+                (Piece::Read { offset: offset + at, len: part }, (at, part))
+            }
+            Transfer::Write { offset, len, durable } => {
+                let part = left(len).min(PIECE);
+                let durable = durable && part == left(len);
+                (Piece::Write { offset: offset + at, len: part, durable }, (at, part))
+            }
+            Transfer::Flush => {
+                self.now = 1;
+                return (at == 0).then_some((Piece::Flush, (0, 0)));
+            }
+            Transfer::Fill { offset, len, unmap } => {
+                let part = left(len).min(PIECE);
+                (Piece::Fill { offset: offset + at, len: part, unmap }, (0, self.block))
+            }
+            Transfer::Discard { ref extents } => {
+                let (offset, len) = within(extents, self.block, at)?;
+                (Piece::Clear { offset, len: len.min(PIECE) }, (0, 0))
+            }
+        };
+        self.now = match piece {
+            Piece::Read { len, .. } | Piece::Write { len, .. } => len,
+            _ => piece.cleared(),
+        };
+        (self.now > 0).then_some((piece, data))
+    }
+
+    /// Bytes of the command's data that were moved when all is done; `None` for a transfer without such data.
+    pub(super) const fn moved(&self) -> Option<u64> {
+        match self.transfer {
+            Transfer::Read { len, .. } | Transfer::Write { len, .. } => Some(len),
+            Transfer::Flush | Transfer::Fill { .. } | Transfer::Discard { .. } => None,
+        }
+    }
+
+    /// It reads from the disk.
+    pub(super) const fn reads(&self) -> bool {
+        matches!(self.transfer, Transfer::Read { .. })
+    }
+}
+
+/// Where byte `at` of all extents together is on the disk, and the bytes from there to the end of its extent.
+fn within(extents: &[Extent], block: u64, mut at: u64) -> Option<(u64, u64)> {
+    for extent in extents {
+        let len = u64::from(extent.count) * block;
+        if at < len {
+            return Some((extent.block * block + at, len - at));
+        }
+        at -= len;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    type Part = (Piece, (u64, u64));
+
+    fn all(transfer: Transfer) -> Vec<Part> {
+        let Some((mut job, piece, data)) = Job::new(transfer, 512) else { return Vec::new() };
+        let mut parts = std::vec![(piece, data)];
+        parts.extend(core::iter::from_fn(|| job.next()));
+        assert_eq!(job.next(), None);
+        parts
+    }
+
+    #[test]
+    fn a_long_write_is_durable_with_its_last_piece() {
+        let parts = all(Transfer::Write { offset: 512, len: PIECE + 1024, durable: true });
+        let [first, last] = [
+            (Piece::Write { offset: 512, len: PIECE, durable: false }, (0, PIECE)),
+            (Piece::Write { offset: 512 + PIECE, len: 1024, durable: true }, (PIECE, 1024)),
+        ];
+        assert_eq!(parts, [first, last]);
+    }
+
+    #[test]
+    fn every_byte_of_every_extent_is_cleared_once() {
+        let mut extents = [Extent::default(); crate::scsi::MAX_EXTENTS];
+        extents[1] = Extent { block: 8, count: 300 };
+        extents[3] = Extent { block: 4, count: 1 };
+        let parts = all(Transfer::Discard { extents });
+        let clear = |offset, len| (Piece::Clear { offset, len }, (0, 0));
+        let rest = 300 * 512 - 2 * PIECE;
+        let expected = [
+            clear(8 * 512, PIECE),
+            clear(8 * 512 + PIECE, PIECE),
+            clear(8 * 512 + 2 * PIECE, rest),
+            clear(4 * 512, 512),
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn each_piece_of_a_fill_has_the_same_block() {
+        let parts = all(Transfer::Fill { offset: 0, len: 3 * PIECE, unmap: false });
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|(_, data)| *data == (0, 512)));
+        assert_eq!(all(Transfer::Flush), [(Piece::Flush, (0, 0))]);
+        assert_eq!(all(Transfer::Read { offset: 0, len: 0 }), []);
+    }
+}
