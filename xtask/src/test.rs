@@ -10,6 +10,7 @@ mod counted;
 mod debugger;
 mod in_process;
 mod installed;
+mod kexec;
 mod life;
 mod machines;
 mod options;
@@ -58,6 +59,7 @@ fn steps() -> Vec<Step> {
     steps.extend(outputs::steps());
     steps.extend(life::steps());
     steps.extend(machines::steps());
+    steps.extend(kexec::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(witness::steps());
@@ -175,7 +177,9 @@ fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
         Err(error) => return Err(error),
     }
     witness::prepare()?;
-    for name in ["hypervisor"].into_iter().chain(programs::PROGRAMS).chain(machines::PROGRAMS) {
+    for name in
+        ["hypervisor"].into_iter().chain(programs::PROGRAMS).chain(machines::PROGRAMS).chain([kexec::PROGRAM])
+    {
         bare::build(&toolchain, name)?;
     }
     bare::application()?;

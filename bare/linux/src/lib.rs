@@ -1,12 +1,13 @@
 //! What the programs share: their start, system calls, the console, and the end.
 //!
-//! Each is an `/init` without a C library, and the only file in the initial file system but for `/dev/console`.
+//! Each is an `/init` without a C library; in the initial file system is `/dev/console`, and what the program itself wants.
 //!
 //! Source of the numbers: Linux, include/uapi/asm-generic/unistd.h, include/uapi/linux/reboot.h.
 #![no_std]
 #![expect(unsafe_code, reason = "system calls")]
 
 use core::arch::asm;
+use core::ffi::CStr;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
@@ -14,20 +15,38 @@ use core::panic::PanicInfo;
 pub mod number {
     /// ioctl(2)
     pub const IOCTL: u64 = 29;
+    /// mount(2)
+    pub const MOUNT: u64 = 40;
+    /// openat(2)
+    pub const OPENAT: u64 = 56;
     /// read(2)
     pub const READ: u64 = 63;
     /// write(2)
     pub const WRITE: u64 = 64;
+    /// nanosleep(2)
+    pub const NANOSLEEP: u64 = 101;
+    /// kexec_load(2)
+    pub const KEXEC_LOAD: u64 = 104;
+    /// init_module(2)
+    pub const INIT_MODULE: u64 = 105;
+    /// syslog(2)
+    pub const SYSLOG: u64 = 116;
+    /// sched_getaffinity(2)
+    pub const SCHED_GETAFFINITY: u64 = 123;
     /// reboot(2)
     pub const REBOOT: u64 = 142;
     /// mmap(2)
     pub const MMAP: u64 = 222;
     /// perf_event_open(2)
     pub const PERF_EVENT_OPEN: u64 = 241;
+    /// getrandom(2)
+    pub const GETRANDOM: u64 = 278;
 }
 
 /// What [`reboot`] does: LINUX_REBOOT_CMD_POWER_OFF.
 pub const POWER_OFF: u64 = 0x4321_fedc;
+/// What [`reboot`] does: LINUX_REBOOT_CMD_KEXEC.
+pub const KEXEC: u64 = 0x4558_4543;
 
 /// Makes a system call; a result below zero is an error number with its sign turned.
 ///
@@ -63,15 +82,62 @@ macro_rules! say {
     }};
 }
 
-/// Ends the kernel in one of its ways, once all output is sent.
-pub fn reboot(how: u64) -> ! {
+/// Error number of a result below zero.
+pub const fn error(result: i64) -> Result<u64, i64> {
+    if result < 0 { Err(-result) } else { Ok(result as u64) }
+}
+
+/// Mounts a file system of the kernel's own.
+pub fn mount(kind: &CStr, place: &CStr) -> Result<(), i64> {
+    let (kind, place) = (kind.as_ptr() as u64, place.as_ptr() as u64);
+    // SAFETY: the kernel reads the texts.
+    error(unsafe { call(number::MOUNT, [kind, place, kind, 0, 0, 0]) }).map(drop)
+}
+
+/// New memory, zeroed, which is never given back.
+pub fn memory(size: usize) -> Result<&'static mut [u8], i64> {
+    const READ_WRITE: u64 = 3;
+    const PRIVATE_ANONYMOUS: u64 = 0x22;
+    // SAFETY: the kernel maps new pages.
+    let start =
+        error(unsafe { call(number::MMAP, [0, size as u64, READ_WRITE, PRIVATE_ANONYMOUS, u64::MAX, 0]) })?;
+    // SAFETY: the pages are new, so mapped and zeroed, and nothing else refers to them.
+    Ok(unsafe { core::slice::from_raw_parts_mut(start as *mut u8, size) })
+}
+
+/// Reads a file, of `most` bytes at most.
+pub fn read(path: &CStr, most: usize) -> Result<&'static mut [u8], i64> {
+    const HERE: u64 = -100i64 as u64;
+    // SAFETY: the kernel reads the path.
+    let file = error(unsafe { call(number::OPENAT, [HERE, path.as_ptr() as u64, 0, 0, 0, 0]) })?;
+    let buffer = memory(most)?;
+    let mut length = 0;
+    while length < most {
+        let rest = &mut buffer[length..];
+        let arguments = [file, rest.as_mut_ptr() as u64, rest.len() as u64, 0, 0, 0];
+        // SAFETY: the kernel writes to the rest of the buffer.
+        match error(unsafe { call(number::READ, arguments) })? {
+            0 => break,
+            count => length += count as usize,
+        }
+    }
+    Ok(&mut buffer[..length])
+}
+
+/// Ends the kernel in one of its ways, once all output is sent. It comes back only with an error.
+pub fn reboot(how: u64) -> i64 {
     const TCSBRK: u64 = 0x5409;
     const MAGIC: [u64; 2] = [0xfee1_dead, 672_274_793];
     // SAFETY: the call takes no memory.
     unsafe { call(number::IOCTL, [1, TCSBRK, 1, 0, 0, 0]) };
+    // SAFETY: the call takes numbers alone, and ends the kernel.
+    unsafe { call(number::REBOOT, [MAGIC[0], MAGIC[1], how, 0, 0, 0]) }
+}
+
+/// Switches the machine off.
+pub fn power_off() -> ! {
     loop {
-        // SAFETY: the call takes numbers alone, and ends the kernel.
-        unsafe { call(number::REBOOT, [MAGIC[0], MAGIC[1], how, 0, 0, 0]) };
+        reboot(POWER_OFF);
     }
 }
 
@@ -93,7 +159,7 @@ macro_rules! entry {
         extern "C" fn linux_main(stack: *const u64) -> ! {
             let main: fn(*const u64) = $main;
             main(stack);
-            $crate::reboot($crate::POWER_OFF)
+            $crate::power_off()
         }
     };
 }
@@ -101,5 +167,5 @@ macro_rules! entry {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     say!("{info}");
-    reboot(POWER_OFF)
+    power_off()
 }

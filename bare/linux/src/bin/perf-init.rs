@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use linux::{call, number, say};
+use linux::{call, error, number, say};
 
 /// perf_event_attr, as far as PERF_ATTR_SIZE_VER0.
 #[repr(C)]
@@ -65,9 +65,7 @@ fn open(attributes: &Attributes) -> Result<u64, i64> {
     let attributes = Attributes { size: size_of::<Attributes>() as u32, ..*attributes };
     let every = u64::MAX;
     // SAFETY: the kernel reads the attributes.
-    let result =
-        unsafe { call(number::PERF_EVENT_OPEN, [&raw const attributes as u64, 0, every, every, 0, 0]) };
-    u64::try_from(result).map_err(|_| -result)
+    error(unsafe { call(number::PERF_EVENT_OPEN, [&raw const attributes as u64, 0, every, every, 0, 0]) })
 }
 
 /// Something to count.
