@@ -16,6 +16,7 @@ mod machines;
 mod options;
 mod outputs;
 mod own;
+mod packages;
 mod programs;
 mod routines;
 mod runner;
@@ -60,6 +61,7 @@ fn steps() -> Vec<Step> {
     steps.extend(life::steps());
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
+    steps.extend(packages::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(witness::steps());

@@ -67,6 +67,26 @@ impl<'a> Apt<'a> {
         Ok(done.stdout.lines().map(str::to_owned).collect())
     }
 
+    /// Downloads packages with all that they depend on, and unpacks them below `root`, a folder that does not exist.
+    pub(crate) fn unpack(&self, packages: &[&str], root: &Path) -> anyhow::Result<()> {
+        let archives = self.cache.entry("apt").join("cache/archives");
+        let install = |option: &str| -> anyhow::Result<String> {
+            let mut command = self.command("apt-get");
+            command.args(["install", "--no-install-recommends", option]).args(packages);
+            let done = process::run(&mut command, || {})?;
+            if !done.status.success() {
+                let names = packages.join(", ");
+                bail!("cannot download Debian's arm64 packages of {names}: {}", done.complaint("E:"));
+            }
+            Ok(done.stdout)
+        };
+        let files = installed_files(&install("--simulate")?);
+        let task = ui::Task::new(format!("Downloading Debian's arm64 packages of {}", packages.join(", ")));
+        install("--download-only")?;
+        drop(task);
+        unpack_all(&archives, &files, root)
+    }
+
     /// Downloads the newest version of a package into the cache.
     pub(crate) fn download(&self, name: &str) -> anyhow::Result<Package> {
         let explain = || format!("cannot download Debian's package {name}:arm64");
@@ -93,6 +113,32 @@ impl<'a> Apt<'a> {
         fs::rename(&made, &target).with_context(explain)?;
         Ok(Package { name: name.to_owned(), version, file: target })
     }
+}
+
+/// Names of the package files that apt would install, by what it says when it simulates that: lines
+/// `Inst NAME [...] (VERSION SOURCE... [ARCHITECTURE])`.
+pub(super) fn installed_files(simulated: &str) -> Vec<String> {
+    let file = |line: &str| {
+        let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+        let (inside, _) = rest.split_once('(')?.1.split_once(')')?;
+        let (version, _) = inside.split_once(' ')?;
+        let architecture = inside.rsplit_once('[')?.1.trim_end_matches(']');
+        Some(format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a")))
+    };
+    simulated.lines().filter_map(file).collect()
+}
+
+/// Unpacks package files of a folder below `root`, which it makes.
+pub(super) fn unpack_all(archives: &Path, files: &[String], root: &Path) -> anyhow::Result<()> {
+    fs::create_dir(root).with_context(|| format!("cannot make the folder {}", root.display()))?;
+    for file in files {
+        let file = archives.join(file);
+        let done = process::run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(root), || {})?;
+        if !done.status.success() {
+            bail!("cannot unpack {}: {}", file.display(), done.complaint("dpkg-deb:"));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration, read after the system's own so that it has the last word.
@@ -160,6 +206,21 @@ mod tests {
         assert_eq!(name, "busybox-static_1%3a1.35.0-4_arm64.deb");
         assert_eq!(size, 822_236);
         assert_eq!(version_of(&name).as_deref(), Some("1:1.35.0-4"));
+    }
+
+    #[test]
+    fn what_would_be_installed_names_its_files() {
+        let simulated = "Reading package lists...\n\
+            Inst gcc-12-base (12.2.0-14+deb12u1 Debian:12.12/oldstable [arm64])\n\
+            Inst tzdata (2025b-0+deb12u2 Debian:12.12/oldstable, Debian:12-updates/oldstable [all])\n\
+            Inst libudev1 [252.38-1] (1:252.39-1~deb12u1 Debian:12.12/oldstable [arm64]) []\n\
+            Conf gcc-12-base (12.2.0-14+deb12u1 Debian:12.12/oldstable [arm64])\n";
+        let files = [
+            "gcc-12-base_12.2.0-14+deb12u1_arm64.deb",
+            "tzdata_2025b-0+deb12u2_all.deb",
+            "libudev1_1%3a252.39-1~deb12u1_arm64.deb",
+        ];
+        assert_eq!(installed_files(simulated), files);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod child;
 pub mod developer;
 pub mod exit;
+pub mod guest;
 pub mod input;
 pub mod interrupt;
 pub mod newest;

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::apt::{installed_files, unpack_all};
 use super::cache::Cache;
 use crate::{process, system, ui};
 
@@ -30,18 +31,16 @@ pub fn prepare(cache: &Cache) -> anyhow::Result<PathBuf> {
     fs::write(&config, configuration(&dir, &archive()?)?)?;
     let task = ui::Task::new(format!("Fetching the newest QEMU ({PACKAGE} of {SUITE})"));
     apt(&config, &["update"])?;
-    apt(&config, &["install", "--download-only", "--no-install-recommends", PACKAGE])?;
+    let install = |option| apt(&config, &["install", option, "--no-install-recommends", PACKAGE]);
+    // Files of the versions before stay in the folder.
+    let files = installed_files(&install("--simulate")?);
+    install("--download-only")?;
     drop(task);
     let root = dir.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    fs::create_dir(&root)?;
-    for file in fs::read_dir(dir.join("cache/archives"))?.flatten() {
-        if file.path().extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg-deb").arg("-x").arg(file.path()).arg(&root))?;
-        }
-    }
+    unpack_all(&dir.join("cache/archives"), &files, &root)?;
     let program = dir.join("qemu");
     fs::write(&program, script(&root)?)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
@@ -101,16 +100,15 @@ Acquire::Retries "3";
     ))
 }
 
-fn apt(config: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    run(Command::new("apt-get").arg("-c").arg(config).args(["-q", "-y"]).args(arguments).env("LC_ALL", "C"))
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let done = process::run(command, || {})?;
+/// Runs apt-get; gives what it says.
+fn apt(config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new("apt-get");
+    command.arg("-c").arg(config).args(["-q", "-y"]).args(arguments).env("LC_ALL", "C");
+    let done = process::run(&mut command, || {})?;
     if done.status.success() {
-        return Ok(());
+        return Ok(done.stdout);
     }
-    bail!("{} failed: {}", command.get_program().to_string_lossy(), done.complaint("E:"))
+    bail!("apt-get failed: {}", done.complaint("E:"))
 }
 
 /// A script that starts the program with the loader and the libraries from its own packages: the system's may be older.

@@ -1,0 +1,15 @@
+//! Programs of Debian's arm64 packages, for guests that want more than busybox: unpacked, never installed.
+
+use std::path::Path;
+
+use super::apt::Apt;
+use super::cache::Cache;
+use super::system;
+
+/// Downloads packages, if Debian has newer ones than last time, and unpacks them with all that they depend on below `root`,
+/// a folder that does not exist.
+pub fn unpack(cache: &Cache, packages: &[&str], root: &Path) -> anyhow::Result<()> {
+    system::require_debian(packages.first().copied().unwrap_or_default())?;
+    let lock = cache.lock()?;
+    Apt::update(cache, &lock)?.unpack(packages, root)
+}
