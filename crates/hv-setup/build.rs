@@ -1,4 +1,4 @@
-//! Packs the sources of the programs in `bare/` into the tool, so that an installed `hv` works without its checkout.
+//! Packs the sources of the programs in `bare/` into the tool, so an installed `hv` works without its checkout.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -6,9 +6,9 @@ use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-/// What a build of the programs reads, below the project's root.
+/// Inputs of a build of the programs, below the project's root.
 const PACKED: [&str; 4] = ["Cargo.toml", "bare", "crates", "LICENSE-MIT"];
-/// Folders that hold what builds leave behind.
+/// Folders with build output.
 const LEFT_OUT: [&str; 1] = ["target"];
 
 fn main() {
@@ -37,18 +37,18 @@ fn main() {
     let code = format!(
         "/// Names the packed sources.\n\
          pub(super) const KEY: &str = \"{key:016x}\";\n\
-         /// Path below the root, and content.\n\
+         /// Path below the root, and contents.
          pub(super) static FILES: &[(&str, &[u8])] = &[\n{list}];\n"
     );
     fs::write(variable("OUT_DIR").join("sources.rs"), code).expect("write to OUT_DIR");
 }
 
-/// A path from an environment variable that cargo sets.
+/// Returns a path from an environment variable that cargo sets.
 fn variable(name: &str) -> PathBuf {
     std::env::var_os(name).map(PathBuf::from).unwrap_or_else(|| panic!("cargo sets {name}"))
 }
 
-/// Adds a file, or the files below a folder.
+/// Adds a file, or all files below a folder.
 fn walk(path: &Path, files: &mut Vec<PathBuf>) {
     if !path.is_dir() {
         files.push(path.to_owned());
@@ -63,7 +63,7 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What to watch for a folder: the folder itself would bring in what builds write below `bare/target`.
+/// Returns what to watch for a folder: watching the folder itself would include build output below `bare/target`.
 fn folder_marker(path: &Path) -> PathBuf {
     if path.join(LEFT_OUT[0]).exists() { path.join("Cargo.toml") } else { path.to_owned() }
 }

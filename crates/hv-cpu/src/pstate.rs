@@ -1,15 +1,15 @@
-//! PSTATE and the address to go on at, for a guest whose instruction trapped to EL2.
+//! PSTATE and the resume address, for a guest whose instruction trapped to EL2.
 //!
 //! Source: Arm ARM, "C5.2.19 SPSR_EL2, Saved Program Status Register"; "D2.12 Software Step exceptions"; pseudocode
 //! AArch64.TakeException, SSAdvance, AArch32.ITAdvance.
 
 /// Bits of SPSR_EL2 (and of SPSR_EL1, which has the same layout).
 pub mod spsr {
-    /// M: the exception level and the stack pointer, where `M[4]` is clear.
+    /// M: the exception level and the stack pointer, if `M[4]` is clear.
     pub const MODE: u64 = 0xf;
     /// `M[4]`: the exception came from AArch32.
     pub const AARCH32: u64 = 1 << 4;
-    /// T: AArch32 code is T32.
+    /// T: the AArch32 code is T32.
     pub const T32: u64 = 1 << 5;
     /// M for EL1 on SP_EL1.
     pub const EL1H: u64 = 0b0101;
@@ -17,7 +17,7 @@ pub mod spsr {
     pub const MASKS: u64 = 0xf << 6;
     /// D: debug exceptions are masked.
     pub const D: u64 = 1 << 9;
-    /// BTYPE: the kind of branch that led here. AArch64 only: AArch32 has bits of IT there.
+    /// BTYPE: the kind of branch that led here. AArch64 only: in AArch32 these are bits of IT.
     pub const BTYPE: u64 = 0b11 << 10;
     /// SSBS.
     pub const SSBS: u64 = 1 << 12;
@@ -42,7 +42,7 @@ pub mod spsr {
 /// ESR_ELx.IL: the instruction has 32 bits, not 16.
 const ESR_IL: u64 = 1 << 25;
 
-/// Where a guest goes on, and in which state: ELR_EL2 and SPSR_EL2.
+/// The state in which a guest resumes: ELR_EL2 and SPSR_EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     /// ELR_EL2.
@@ -52,10 +52,10 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// Gives the state behind an instruction that trapped with syndrome `esr` and was carried out by the hypervisor.
+    /// Returns the state after an instruction that trapped with syndrome `esr` and was emulated by the hypervisor.
     ///
-    /// A completed instruction advances the software step state machine (SS becomes 0, so that a single step stops
-    /// right behind it), clears BTYPE, and in a T32 IT block advances IT.
+    /// A completed instruction advances the software step state machine (SS becomes 0, so a single step stops right
+    /// after it), clears BTYPE, and in a T32 IT block advances IT.
     #[must_use]
     pub const fn completed(self, esr: u64) -> Self {
         let length = if esr & ESR_IL != 0 { 4 } else { 2 };
@@ -64,10 +64,10 @@ impl Resume {
         Self { elr: self.elr.wrapping_add(length), spsr }
     }
 
-    /// Gives the state before an `hvc` that trapped and has to be executed again, or is undefined.
+    /// Returns the state before an `hvc` that trapped and must be executed again, or is undefined.
     ///
-    /// `hvc` is taken with the address behind it, and with SS clear. Whether it was set follows from `debug`: while
-    /// software step is active, an instruction starts with SS set, or it does not start.
+    /// `hvc` traps with the address after it, and with SS clear. Whether SS was set follows from `debug`: while
+    /// software step is active, an instruction starts with SS set or not at all.
     #[must_use]
     pub const fn before_hvc(self, debug: Debug) -> Self {
         let ss = if debug.steps(self.spsr) { spsr::SS } else { 0 };
@@ -75,7 +75,7 @@ impl Resume {
     }
 }
 
-/// Advances IT, as each instruction of an IT block does.
+/// Advances IT, as every instruction of an IT block does.
 const fn advance_it(state: u64) -> u64 {
     const HIGH: u64 = 0x3f << 10;
     const LOW: u64 = 0b11 << 25;
@@ -88,7 +88,7 @@ const fn advance_it(state: u64) -> u64 {
     state & !(HIGH | LOW) | (it & 0xfc) << 8 | (it & 0b11) << 25
 }
 
-/// The registers that decide whether EL1 is stepped.
+/// The registers that determine whether EL1 is single-stepped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Debug {
     /// MDSCR_EL1.
@@ -100,7 +100,7 @@ pub struct Debug {
 }
 
 impl Debug {
-    /// Whether software step is active at EL1 in the state `spsr` (Arm ARM, "D2.4 Enabling debug exceptions").
+    /// Returns true if software step is active at EL1 in the state `spsr` (Arm ARM, "D2.4 Enabling debug exceptions").
     const fn steps(self, spsr: u64) -> bool {
         const SS: u64 = 1 << 0;
         const KDE: u64 = 1 << 13;
@@ -113,16 +113,16 @@ impl Debug {
     }
 }
 
-/// What decides the state in which a handler at EL1 begins.
+/// What determines the state on entry to a handler at EL1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
     /// SCTLR_EL1.
     pub sctlr: u64,
-    /// GCSCR_EL1, or zero where there is none.
+    /// GCSCR_EL1, or zero if not implemented.
     pub gcscr: u64,
     /// The CPU has PAN (ID_AA64MMFR1_EL1.PAN).
     pub pan: bool,
-    /// The CPU has tags in memory (ID_AA64PFR1_EL1.MTE is 2 or more).
+    /// The CPU has memory tagging (ID_AA64PFR1_EL1.MTE is 2 or more).
     pub mte: bool,
     /// The CPU has NMIs (ID_AA64PFR1_EL1.NMI).
     pub nmi: bool,
@@ -131,12 +131,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Gives PSTATE, in SPSR's layout, in which a handler at EL1 begins after an exception from `from`.
+    /// Returns PSTATE, in SPSR's layout, on entry to a handler at EL1 after an exception from `from`.
     ///
-    /// N, Z, C, V and DIT stay as they are. So does PAN, unless SCTLR_EL1.SPAN is clear: a kernel relies on it, since while PAN
-    /// is clear a stray access reaches the memory of user space. SSBS becomes SCTLR_EL1.DSSBS, TCO is set, ALLINT is set
-    /// unless SCTLR_EL1.SPINTMASK says otherwise, PM is set, EXLOCK becomes GCSCR_EL1.EXLOCKEN after an exception from EL1.
-    /// UAO, SS, IL and BTYPE are clear.
+    /// N, Z, C, V and DIT are unchanged. PAN is set if SCTLR_EL1.SPAN is clear, else unchanged: a kernel relies on it,
+    /// since with PAN clear a stray access reaches user memory. SSBS becomes SCTLR_EL1.DSSBS, TCO is set, ALLINT is set
+    /// unless SCTLR_EL1.SPINTMASK says otherwise, PM is set, EXLOCK becomes GCSCR_EL1.EXLOCKEN for an exception from
+    /// EL1. UAO, SS, IL and BTYPE are clear.
     #[must_use]
     pub const fn handler(self, from: u64) -> u64 {
         const SPAN: u64 = 1 << 23;
@@ -154,14 +154,14 @@ impl Entry {
     }
 }
 
-/// Whether an exception came from EL0.
+/// Returns true for an exception from EL0.
 #[must_use]
 pub const fn from_el0(from: u64) -> bool {
     from & spsr::MODE == 0
 }
 
-/// Gives the offset of the vector at which EL1 takes a synchronous exception from `from` (Arm ARM, "D1.3.1.5 Exception
-/// vectors").
+/// Returns the offset of the vector at which EL1 takes a synchronous exception from `from` (Arm ARM, "D1.3.1.5
+/// Exception vectors").
 #[must_use]
 pub const fn vector(from: u64) -> u64 {
     match from & (spsr::AARCH32 | spsr::MODE) {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn an_it_block_advances() {
         let it = |it: u64| spsr::AARCH32 | spsr::T32 | (it >> 2) << 10 | (it & 0b11) << 25;
-        // ITTTT EQ: 0000_0001, then one place to the left each time, and the end after the fourth.
+        // ITTTT EQ: 0000_0001, shifted left by one each time, ending after the fourth.
         for (before, after) in [
             (0b0000_0001, 0b0000_0010),
             (0b0000_0010, 0b0000_0100),
@@ -236,7 +236,7 @@ mod tests {
     fn a_handler_begins_as_the_architecture_says() {
         let plain = Entry { sctlr: 1 << 23, ..Entry::default() };
         assert_eq!(plain.handler(0), 0x3c5);
-        // What stays; everything else that was set is clear.
+        // Unchanged bits; all others that were set are clear.
         let kept = 0xf << 28 | 1 << 24 | 1 << 22;
         assert_eq!(plain.handler(!spsr::AARCH32), 0x3c5 | kept);
         assert_eq!(Entry { sctlr: 0, pan: true, ..plain }.handler(0), 0x3c5 | 1 << 22);

@@ -1,4 +1,4 @@
-//! Writes `include/hv_guest.h` anew: `cargo run -p hv-guest-c --example header`.
+//! Regenerates `include/hv_guest.h`: `cargo run -p hv-guest-c --example header`.
 
 use std::path::Path;
 

@@ -33,7 +33,7 @@ struct ms_hyperv_info {
 #endif
 extern struct ms_hyperv_info ms_hyperv;
 
-/* The map from CPU to VP; VP_INVAL while a CPU is not up. */
+/* The map from CPU to VP; VP_INVAL for a CPU that has not come up. */
 extern uint32_t *hv_vp_index;
 extern uint32_t hv_max_vp_index;
 
@@ -46,7 +46,7 @@ struct hv_get_vp_register_output {
   uint64_t registervaluehigh;
 };
 
-// What `hyperv_report_panic` takes of a CPU's registers.
+// The registers of a CPU that `hyperv_report_panic` uses.
 struct pt_regs {
   // X0 to X30.
   uint64_t regs[31];
@@ -58,19 +58,19 @@ struct pt_regs {
   uint64_t pstate;
 };
 
-// What the library needs of the kernel. It stays where it is, and as it is, once given to `hv_guest_init`.
+// What the kernel provides to the library. Must stay valid and unchanged once passed to `hv_guest_init`.
 struct hv_guest_os {
-  // Guest physical address of what is at `address`.
+  // Returns the guest physical address of `address`.
   uint64_t (*virt_to_phys)(const void *address);
-  // Number of the CPU that calls, from 0 on.
+  // Returns the number of the calling CPU, starting at 0.
   uint32_t (*cpu_number)(void);
-  // Makes an interrupt edge-triggered and lets `handler` run when it arrives; on all CPUs, not enabled yet.
+  // Configures an interrupt as edge-triggered and registers `handler` for it, on all CPUs, without enabling it.
   void (*setup_irq)(uint32_t intid, void (*handler)(void));
-  // Undoes `setup_irq`.
+  // Reverts `setup_irq`.
   void (*remove_irq)(uint32_t intid);
-  // Enables an interrupt on the CPU that calls.
+  // Enables an interrupt on the calling CPU.
   void (*enable_irq)(uint32_t intid);
-  // Disables an interrupt on the CPU that calls.
+  // Disables an interrupt on the calling CPU.
   void (*disable_irq)(uint32_t intid);
   // INTID of VMBus, from ACPI or the device tree.
   uint32_t vmbus_intid;
@@ -80,18 +80,18 @@ struct hv_guest_os {
   uint32_t *vp_index;
   // Number of CPUs.
   uint32_t cpus;
-  // 0: ask the hypervisor; 1: `hvc #0`; 2: `hvc #1`.
+  // 0: detect; 1: `hvc #0`; 2: `hvc #1`.
   uint32_t convention;
 };
 
 #if !defined(HV_ARM64_ABI_H)
-// The head of a message.
+// The header of a message.
 struct hv_message_header {
-  // What it is; HVMSG_NONE in an empty slot.
+  // Type of the message; HVMSG_NONE in an empty slot.
   uint32_t message_type;
-  // Bytes of the payload.
+  // Size of the payload in bytes.
   uint8_t payload_size;
-  // Bit 0: more messages wait.
+  // Bit 0: more messages are pending.
   uint8_t message_flags;
   // Zero.
   uint8_t reserved[2];
@@ -101,9 +101,9 @@ struct hv_message_header {
 #endif
 
 #if !defined(HV_ARM64_ABI_H)
-// A message, and a slot of the message page.
+// A message, or a slot of the message page.
 struct hv_message {
-  // The head.
+  // The header.
   struct hv_message_header header;
   // The payload.
   uint64_t payload[30];
@@ -113,7 +113,7 @@ struct hv_message {
 #if !defined(HV_ARM64_ABI_H)
 // The reference TSC page.
 struct ms_hyperv_tsc_page {
-  // Changes with the other two; 0 while the page is not valid.
+  // Changes with scale and offset; 0 while the page is invalid.
   uint32_t tsc_sequence;
   // Zero.
   uint32_t reserved1;
@@ -130,179 +130,178 @@ struct ms_hyperv_tsc_page {
 extern "C" {
 #endif // __cplusplus
 
-// A fast hypercall of three words of input and 16 bytes of output. Returns the result value.
+// Issues a fast hypercall with three words of input and 16 bytes of output. Returns the result value.
 //
 // # Safety
 //
-// As for `hv_do_hvc`; `output` can be written.
+// The same as for `hv_do_hvc`; `output` is valid for writes.
 uint64_t hv_do_hvc_fast_get(uint64_t control,
                             uint64_t input1,
                             uint64_t input2,
                             uint64_t input3,
                             struct hv_get_vp_register_output *output);
 
-// A memory-based hypercall. Either address may be null. Returns the result value.
+// Issues a memory-based hypercall. Either address may be null. Returns the result value.
 //
 // # Safety
 //
-// As for `hv_do_hvc`; what the hypercall writes to `outputaddr` may be written there.
+// The same as for `hv_do_hvc`; `outputaddr` is valid for the writes of the hypercall.
 uint64_t hv_do_hypercall(uint64_t control, const void *inputaddr, void *outputaddr);
 
-// A rep hypercall, continued until every element is done. Returns the result value: status, and elements done.
+// Issues a rep hypercall and continues it until all elements are completed. Returns the result value: status, and
+// elements completed.
 //
 // # Safety
 //
-// As for `hv_do_hypercall`.
+// The same as for `hv_do_hypercall`.
 uint64_t hv_do_rep_hypercall(uint16_t code,
                              uint16_t rep_count,
                              uint16_t varhead_size,
                              const void *inputaddr,
                              void *outputaddr);
 
-// A fast hypercall of one word. Returns the result value.
+// Issues a fast hypercall with one word of input. Returns the result value.
 //
 // # Safety
 //
-// As for `hv_do_hvc`.
+// The same as for `hv_do_hvc`.
 uint64_t hv_do_fast_hypercall8(uint16_t control, uint64_t input8);
 
-// A fast hypercall of two words. Returns the result value.
+// Issues a fast hypercall with two words of input. Returns the result value.
 //
 // # Safety
 //
-// As for `hv_do_hvc`.
+// The same as for `hv_do_hvc`.
 uint64_t hv_do_fast_hypercall16(uint16_t control, uint64_t input1, uint64_t input2);
 
-// Reports a crash with the error, the guest's id, program counter and stack pointer. Returns 0 or a status.
+// Reports a crash with the error, the guest OS id, program counter and stack pointer. Returns 0 or a status.
 //
 // # Safety
 //
-// `regs` is null or can be read.
+// `regs` is null or valid for reads.
 uint64_t hyperv_report_panic(const struct pt_regs *regs, int64_t err);
 
-// Reports a crash with a text of `size` bytes, 4096 at most, at guest physical address `pa`, in one page. Of an empty text
-// the crash is reported all the same. Returns 0 or a status.
+// Reports a crash with a text of `size` bytes, at most 4096, at guest physical address `pa`, in one page. If the text
+// is empty, the crash is reported without it. Returns 0 or a status.
 //
 // # Safety
 //
-// The host may read the text and show it to whoever looks at its log.
+// The host may read the text and show it to anyone with access to its log.
 uint64_t hyperv_report_panic_msg(uint64_t pa,
                                  size_t size);
 
-// Lets `handler` run for the VMBus interrupt.
+// Registers `handler` for the VMBus interrupt.
 //
 // # Safety
 //
-// `handler` may be called at any time from now on, until `hv_remove_vmbus_irq`.
+// `handler` may be called at any time until `hv_remove_vmbus_irq`.
 void hv_setup_vmbus_irq(void (*handler)(void));
 
-// Undoes `hv_setup_vmbus_irq`.
+// Reverts `hv_setup_vmbus_irq`.
 void hv_remove_vmbus_irq(void);
 
-// Enables the VMBus interrupt on the CPU that calls.
+// Enables the VMBus interrupt on the calling CPU.
 void hv_enable_vmbus_irq(void);
 
-// Disables the VMBus interrupt on the CPU that calls.
+// Disables the VMBus interrupt on the calling CPU.
 void hv_disable_vmbus_irq(void);
 
-// Lets `handler` run for the interrupt of synthetic timer 0 in direct mode. `irq` and `vector` become its number. Returns
-// 0, or -1 before `hv_guest_init`.
+// Registers `handler` for the interrupt of synthetic timer 0 in direct mode. Stores its number in `irq` and `vector`.
+// Returns 0, or -1 before `hv_guest_init`.
 //
 // # Safety
 //
-// `irq` and `vector` can be written. `handler` may be called at any time from now on, until `hv_remove_stimer0_irq`.
+// `irq` and `vector` are valid for writes. `handler` may be called at any time until `hv_remove_stimer0_irq`.
 int32_t hv_setup_stimer0_irq(int32_t *irq,
                              int32_t *vector,
                              void (*handler)(void));
 
-// Undoes `hv_setup_stimer0_irq`.
+// Reverts `hv_setup_stimer0_irq`.
 //
 // # Safety
 //
-// `irq` is what `hv_setup_stimer0_irq` gave.
+// `irq` is the value stored by `hv_setup_stimer0_irq`.
 void hv_remove_stimer0_irq(int32_t irq);
 
-// Enables the timer's interrupt on the CPU that calls.
+// Enables the timer's interrupt on the calling CPU.
 //
 // # Safety
 //
-// `irq` is what `hv_setup_stimer0_irq` gave.
+// `irq` is the value stored by `hv_setup_stimer0_irq`.
 void hv_enable_stimer0_percpu_irq(int32_t irq);
 
-// Disables the timer's interrupt on the CPU that calls.
+// Disables the timer's interrupt on the calling CPU.
 //
 // # Safety
 //
-// `irq` is what `hv_setup_stimer0_irq` gave.
+// `irq` is the value stored by `hv_setup_stimer0_irq`.
 void hv_disable_stimer0_percpu_irq(int32_t irq);
 
-// Lets `handler` run when the kernel calls `hv_kexec`.
+// Registers `handler` to run when the kernel calls `hv_kexec`.
 //
 // # Safety
 //
 // `handler` may be called until it is removed.
 void hv_setup_kexec_handler(void (*handler)(void));
 
-// Undoes `hv_setup_kexec_handler`.
+// Reverts `hv_setup_kexec_handler`.
 void hv_remove_kexec_handler(void);
 
-// Runs the handler that was set up, if there is one: the kernel calls it before it starts another.
+// Runs the registered handler, if there is one. The kernel calls it before it starts another kernel.
 void hv_kexec(void);
 
-// Lets `handler` run when the kernel calls `hv_crash`.
+// Registers `handler` to run when the kernel calls `hv_crash`.
 //
 // # Safety
 //
 // `handler` may be called until it is removed.
 void hv_setup_crash_handler(void (*handler)(struct pt_regs *regs));
 
-// Undoes `hv_setup_crash_handler`.
+// Reverts `hv_setup_crash_handler`.
 void hv_remove_crash_handler(void);
 
-// Runs the handler that was set up, if there is one: the kernel calls it when it crashes.
+// Runs the registered handler, if there is one. The kernel calls it when it crashes.
 //
 // # Safety
 //
-// `regs` is what the handler expects.
+// `regs` is valid for the registered handler.
 void hv_crash(struct pt_regs *regs);
 
-// Looks whether this is Hyper-V, tells it the guest's id (`generate_guest_id`), and reads what it tells. Once, on the
-// boot CPU; and once again after `hyperv_cleanup`. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if
-// this is not Hyper-V.
+// Detects Hyper-V, identifies the guest with its id (`generate_guest_id`), and reads features, hints and limits.
+// Called once, on the boot CPU, and again after `hyperv_cleanup`. Returns 0, or the hypervisor's status;
+// `HV_STATUS_NOT_FOUND` (0x10) if this is not Hyper-V.
 //
 // # Safety
 //
-// `os` points to a structure that stays as it is from now on, with functions that are what it says.
+// `os` points to a structure that is valid and unchanged from now on, with functions that do what their fields say.
 uint64_t hv_guest_init(const struct hv_guest_os *os,
                        uint64_t guest_id);
 
-// Enters the CPU that calls in the map, with the index of its VP. On each CPU as it comes up. Returns 0 or the
+// Records the calling CPU in the map, with the index of its VP. Called on each CPU as it comes up. Returns 0 or the
 // hypervisor's status.
 uint64_t hv_cpu_init(void);
 
-// The VP that a CPU is; `VP_INVAL` while it is not up.
+// Returns the VP index of a CPU; `VP_INVAL` if it has not come up.
 int32_t hv_cpu_number_to_vp_number(int32_t cpu_number);
 
-// Whether `hv_guest_init` has found Hyper-V.
+// Returns true if `hv_guest_init` has found Hyper-V.
 bool hv_is_hyperv_initialized(void);
 
-// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC; the CPU leaves the map. On each CPU, before
-// `hyperv_cleanup` on the last one. Returns 0 or the first error, after every step was tried.
+// Resets the calling VP: timers, SINTs, pages, SynIC; removes the CPU from the map. Called on each CPU, before
+// `hyperv_cleanup` on the last one. Returns 0 or the first error, after all steps have been tried.
 uint64_t hyperv_cleanup_cpu(void);
 
-// The same for the last CPU, and then for the partition: the reference TSC page, which becomes a page of zeros, and the
-// guest id. Nothing of the partition is left: the clock reads the counter register, which the hypervisor refuses until
-// there is a guest id again; `ms_hyperv` is zero; no CPU is in the map. Returns 0 or the first error, after every step was
+// Does the same for the last CPU, and then resets the partition: the reference TSC page, which is filled with zeros,
+// and the guest OS id. Afterwards the clock reads the counter register, which the hypervisor rejects until there is a
+// guest OS id again; `ms_hyperv` is zero; the map is empty. Returns 0 or the first error, after all steps have been
 // tried.
 uint64_t hyperv_cleanup(void);
 
-// The id of a guest that is Linux or goes by its rules: distribution's bits 55:48, kernel version, distribution's
-// bits 15:0.
-uint64_t generate_guest_id(uint64_t d_info1,
-                           uint64_t kernel_version,
-                           uint64_t d_info2);
+// Composes the id of a guest that is Linux or follows its rules: distribution's bits 55:48, kernel version,
+// distribution's bits 15:0.
+uint64_t generate_guest_id(uint64_t d_info1, uint64_t kernel_version, uint64_t d_info2);
 
-// Writes a register of the VP that calls. Returns 0 or the hypervisor's status. (The patch's returns nothing.)
+// Writes a register of the calling VP. Returns 0 or the hypervisor's status. (The patch's version returns nothing.)
 //
 // # Safety
 //
@@ -310,48 +309,51 @@ uint64_t generate_guest_id(uint64_t d_info1,
 uint64_t hv_set_vpreg(uint32_t reg,
                       uint64_t value);
 
-// Reads a register of the VP that calls; 0 where the hypervisor refuses, which `hv_get_vpreg_128` tells.
+// Reads a register of the calling VP. Returns 0 if the hypervisor rejects the read; `hv_get_vpreg_128` returns the
+// status.
 uint64_t hv_get_vpreg(uint32_t reg);
 
-// Reads all 128 bits of a register of the VP that calls. Returns 0 or the hypervisor's status, and then leaves `result` as
-// it is. (The patch's returns nothing.)
+// Reads all 128 bits of a register of the calling VP. Returns 0 or the hypervisor's status; on error `result` is
+// unchanged. (The patch's version returns nothing.)
 //
 // # Safety
 //
-// `result` can be written.
+// `result` is valid for writes.
 uint64_t hv_get_vpreg_128(uint32_t reg,
                           struct hv_get_vp_register_output *result);
 
-// Frees a slot of a message page, if it still holds a message of the type that was seen, and writes EOM if another waits.
-// Returns 0 or the hypervisor's status of the EOM.
+// Frees a slot of a message page, if it still holds a message of the type that was seen, and writes EOM if another is
+// pending. Returns 0 or the hypervisor's status for the EOM.
 //
 // # Safety
 //
-// `msg` is a slot of a message page that is enabled.
+// `msg` is a slot of an enabled message page.
 uint64_t vmbus_signal_eom(struct hv_message *msg,
                           uint32_t old_msg_type);
 
-// The counter, CNTVCT_EL0, not read ahead of time.
+// Reads the counter, CNTVCT_EL0, not ahead of program order.
 uint64_t hv_read_hwclock(void);
 
-// The reference time by a reference TSC page, in 100 ns; `cur_tsc` becomes the counter that it was made of. Returns
-// UINT64_MAX, and leaves `cur_tsc`, while the page is not valid or changes: then read the register.
+// Reads the reference time from a reference TSC page, in 100 ns, and stores the counter that it was computed from in
+// `cur_tsc`. Returns UINT64_MAX, without changing `cur_tsc`, if the page is invalid or being updated: then read the
+// register.
 //
 // # Safety
 //
-// `tsc_pg` is a reference TSC page; `cur_tsc` can be written.
+// `tsc_pg` is a reference TSC page; `cur_tsc` is valid for writes.
 uint64_t hv_read_tsc_page_tsc(const struct ms_hyperv_tsc_page *tsc_pg,
                               uint64_t *cur_tsc);
 
-// Lends a page of zeros to the hypervisor as the partition's reference TSC page. Returns 0 or the hypervisor's status.
+// Lends a page to the hypervisor as the partition's reference TSC page. Returns 0 or the hypervisor's status.
 //
 // # Safety
 //
-// `tsc_pg` is at a multiple of 4096, and stays the hypervisor's until `hyperv_cleanup` returns.
+// `tsc_pg` is aligned to 4096, and the kernel does not use the page until `hyperv_cleanup` and all calls to
+// `hv_read_reference_counter` that began before it have returned.
 uint64_t hv_setup_tsc_page(struct ms_hyperv_tsc_page *tsc_pg);
 
-// The reference time in 100 ns: by the page of `hv_setup_tsc_page` while it is valid, else by the counter register; 0 if
-// the hypervisor refuses that.
+// Returns the reference time in 100 ns: from the page of `hv_setup_tsc_page` while it is valid, else from the counter
+// register; 0 if the hypervisor rejects reading that.
 uint64_t hv_read_reference_counter(void);
 
 #ifdef __cplusplus
@@ -363,7 +365,7 @@ uint64_t hv_read_reference_counter(void);
 #ifdef __cplusplus
 extern "C" {
 #endif
-/* A hypercall with up to seven words of input: two addresses, or fast input. Returns the result value. */
+/* Issues a hypercall with up to seven words of input: two addresses, or fast input. Returns the result value. */
 uint64_t hv_do_hvc(uint64_t control, ...);
 #ifdef __cplusplus
 }

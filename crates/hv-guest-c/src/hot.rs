@@ -1,4 +1,4 @@
-//! The hot routines, each as a function of its own, for `examples/cost` to count and to look for panics in.
+//! The hot routines, each as a separate function, for `examples/cost` to count instructions and look for panics.
 #![expect(unsafe_code, reason = "symbols to be found in the object")]
 
 use hv_guest::arch::{Cntvct, Hvc1, Smccc};
@@ -24,7 +24,7 @@ extern "C" fn hot_clock_read(page: &Page) -> u64 {
 
 #[unsafe(no_mangle)]
 extern "C" fn hot_end_of_message(messages: &Page, seen: u32) {
-    // The status of an EOM interests nobody here.
+    // The status of the EOM is irrelevant here.
     let _ = SynicPages::end_seen(messages, &Smccc, SintIndex::VMBUS, MessageType(seen));
 }
 
@@ -36,7 +36,7 @@ extern "C" fn hot_get(name: u32) -> u64 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn hot_set(name: u32, value: u64) -> u64 {
     let (name, value) = (RegisterName(name), RegisterValue::from_u64(value));
-    // SAFETY: the caller answers for it. So below.
+    // SAFETY: the caller vouches for the effects of writing this register.
     status(unsafe { set_raw(&Smccc, VpIndex::SELF, name, value) })
 }
 
@@ -48,20 +48,20 @@ extern "C" fn hot_get_hvc1(name: u32) -> u64 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn hot_set_hvc1(name: u32, value: u64) -> u64 {
     let (name, value) = (RegisterName(name), RegisterValue::from_u64(value));
-    // SAFETY: the caller answers for it. So below.
+    // SAFETY: the caller vouches for the effects of writing this register.
     status(unsafe { set_raw(&Hvc1, VpIndex::SELF, name, value) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn hot_hypercall(control: u64, input: u64, output: u64) -> u64 {
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller vouches for the effects of the hypercall.
     unsafe { Smccc.call_2(HypercallInput(control), [input, output]) }.bits()
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn hot_fast_hypercall8(code: u16, input: u64) -> u64 {
     let control = HypercallInput(u64::from(code)).with_fast(true);
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller vouches for the effects of the hypercall; its input is in registers.
     unsafe { Smccc.call_2(control, [input, 0]) }.bits()
 }
 
@@ -79,7 +79,7 @@ extern "C" fn hot_read_message(messages: &'static Page, events: &'static Page) -
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn hot_rep_hypercall(control: u64, input: u64, output: u64) -> bool {
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller vouches for the effects of the hypercall, in each of its parts.
     unsafe { hypercall::repeat(&Smccc, HypercallInput(control), [input, output]) }.is_ok()
 }
 
@@ -88,7 +88,7 @@ extern "C" fn hot_post_message(page: &mut CallPage<'_>, payload: &[u8; 16]) -> b
     connection::post_message(&Smccc, page, ConnectionId(4), MessageType(1), payload).is_ok()
 }
 
-/// Shows that the search finds what it searches for.
+/// Panics, to show that the search finds panics.
 #[unsafe(no_mangle)]
 extern "C" fn hot_that_panics(words: &[u64; 4], index: usize) -> u64 {
     words[index]

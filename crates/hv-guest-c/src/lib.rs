@@ -1,10 +1,11 @@
 //! `hv-guest` for kernels in C.
 //!
-//! The names are those of the 2018 patch ("arm64: hyperv: Add core Hyper-V include files"), the signatures too, with one
-//! difference: where the patch would crash the machine on an error of the hypervisor, these return its status. What a
-//! kernel has to give (where memory is, how interrupts are enabled) is in [`hv_guest_os`].
+//! The names are those of the 2018 patch ("arm64: hyperv: Add core Hyper-V include files"), and so are the signatures,
+//! with one difference: where the patch would crash the machine on a hypervisor error, these functions return the
+//! status. What a kernel has to provide (address translation, interrupt control) is in [`hv_guest_os`].
 //!
-//! C has no handles, so this crate has what `hv-guest` does not: global state, all of it in `os.rs`, `interrupts.rs` and `time.rs`.
+//! C has no handles, so unlike `hv-guest` this crate has global state, all of it in `os.rs`, `interrupts.rs` and
+//! `time.rs`.
 
 #![no_std]
 
@@ -36,15 +37,15 @@ mod synic;
 mod tests;
 #[cfg(any(target_arch = "aarch64", test))]
 mod time;
-#[expect(unexpected_cfgs, reason = "`hv_abi_header` is for cbindgen, which makes an #ifndef of it")]
+#[expect(unexpected_cfgs, reason = "`hv_abi_header` is for cbindgen, which turns it into an #ifndef")]
 mod types;
 
 pub use types::*;
 #[cfg(any(target_arch = "aarch64", test))]
 pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*};
 
-/// Nothing in this library panics that a kernel calls often (`cargo run -p hv-guest-c --example cost` looks at the object); what is left
-/// stops the CPU.
+/// The routines that a kernel calls often cannot panic (`cargo run -p hv-guest-c --example cost` checks the object
+/// code); a panic anywhere else stops the CPU.
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

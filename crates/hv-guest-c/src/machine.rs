@@ -1,3 +1,3 @@
-//! The processor: how hypercalls are issued, and the counter. In tests it is a model (`tests/machine.rs`).
+//! The processor: conduits and the counter. In tests it is a model (`tests/machine.rs`).
 
 pub(crate) use hv_guest::arch::{Cntvct, Either};

@@ -1,4 +1,4 @@
-//! The state: what the kernel gave, and what the hypervisor told.
+//! The global state: what the kernel provided, and what the hypervisor reported.
 #![expect(unsafe_code, reason = "symbols and pointers of C")]
 
 use core::ptr::{NonNull, null_mut};
@@ -16,8 +16,8 @@ use hv_tlfs::vp::VP_INDEX_UNKNOWN;
 use crate::machine::Either;
 use crate::{hv_guest_os, time};
 
-/// What the hypervisor told, by the names of the patch. Bit numbers are ARM64's: the patch's constants for the second and
-/// third word are x64's and do not fit.
+/// What the hypervisor reported, under the patch's names. Bit numbers are ARM64's: the patch's constants for the second
+/// and third word are x64's and do not apply.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ms_hyperv_info {
@@ -28,7 +28,7 @@ pub struct ms_hyperv_info {
     max_lp_index: AtomicU32,
 }
 
-/// What the hypervisor told.
+/// What the hypervisor reported.
 /// cbindgen:ignore
 #[unsafe(no_mangle)]
 pub static ms_hyperv: ms_hyperv_info = ms_hyperv_info {
@@ -39,7 +39,7 @@ pub static ms_hyperv: ms_hyperv_info = ms_hyperv_info {
     max_lp_index: AtomicU32::new(0),
 };
 
-/// The map from CPU to VP, which the kernel gave.
+/// The map from CPU to VP, provided by the kernel.
 /// cbindgen:ignore
 #[unsafe(no_mangle)]
 pub static hv_vp_index: AtomicPtr<u32> = AtomicPtr::new(null_mut());
@@ -53,59 +53,62 @@ static OS: AtomicPtr<hv_guest_os> = AtomicPtr::new(null_mut());
 /// 2: `hvc #1`; else `hvc #0`.
 static CONVENTION: AtomicU32 = AtomicU32::new(0);
 static INITIALIZED: AtomicU32 = AtomicU32::new(0);
-/// One report, of the machine's life: it outlives `hyperv_cleanup`.
+/// The only report during the lifetime of the kernel: it outlives `hyperv_cleanup`.
 pub(crate) static CRASH: CrashReporter = CrashReporter::new();
 
 const HVC1: u32 = 2;
 
-/// The status for C: 0 is success.
+/// Converts the result for C: 0 is success.
 #[inline]
 pub(crate) fn status(result: Result<(), HvError>) -> u64 {
     result.map_or_else(|error| u64::from(error.status().0), |()| 0)
 }
 
-/// How hypercalls are issued.
+/// Returns the conduit in use.
 #[inline]
 pub(crate) fn conduit() -> Either {
     if CONVENTION.load(Ordering::Relaxed) == HVC1 { Either::Hvc1 } else { Either::Smccc }
 }
 
-/// What the kernel gave; `None` before `hv_guest_init`.
+/// Returns what the kernel provided; `None` before `hv_guest_init`.
 pub(crate) fn os() -> Option<&'static hv_guest_os> {
     let os = NonNull::new(OS.load(Ordering::Acquire))?;
-    // SAFETY: `hv_guest_init` stored it, whose caller promises that it stays as it is.
+    // SAFETY: the pointer was stored by `hv_guest_init`, whose caller vouches that the structure is valid and unchanged
+    // from then on.
     Some(unsafe { os.as_ref() })
 }
 
 /// The kernel's memory.
 pub(crate) struct KernelMemory;
 
-/// The guest physical address of anything. 0, which no page of a kernel has, if the kernel cannot say.
+/// Returns the guest physical address of any object, or 0, which is not a kernel page, if the kernel provides no
+/// translation.
 pub(crate) fn physical<T>(address: *const T) -> u64 {
     match os().and_then(|os| os.virt_to_phys) {
-        // SAFETY: the kernel gave this function for any address that it passes in.
+        // SAFETY: `os` is the structure given to `hv_guest_init`, whose caller vouches for its functions;
+        // `virt_to_phys` takes any address that the kernel passed to this library.
         Some(virt_to_phys) if !address.is_null() => unsafe { virt_to_phys(address.cast()) },
         _ => 0,
     }
 }
 
-// SAFETY: the kernel vouches for its `virt_to_phys`.
+// SAFETY: `virt_to_phys` returns the guest physical address of a page, as the caller of `hv_guest_init` vouches.
 unsafe impl Memory for KernelMemory {
     fn gpa(&self, page: &Page) -> u64 {
         physical(page)
     }
 }
 
-/// Looks whether this is Hyper-V, tells it the guest's id (`generate_guest_id`), and reads what it tells. Once, on the
-/// boot CPU; and once again after `hyperv_cleanup`. Returns 0, or the hypervisor's status; `HV_STATUS_NOT_FOUND` (0x10) if
-/// this is not Hyper-V.
+/// Detects Hyper-V, identifies the guest with its id (`generate_guest_id`), and reads features, hints and limits.
+/// Called once, on the boot CPU, and again after `hyperv_cleanup`. Returns 0, or the hypervisor's status;
+/// `HV_STATUS_NOT_FOUND` (0x10) if this is not Hyper-V.
 ///
 /// # Safety
 ///
-/// `os` points to a structure that stays as it is from now on, with functions that are what it says.
+/// `os` points to a structure that is valid and unchanged from now on, with functions that do what their fields say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: `os` is null or points to a valid structure, by this function's contract.
     let Some(given) = (unsafe { os.as_ref() }) else { return u64::from(HvStatus::INVALID_PARAMETER.0) };
     forget();
     OS.store(os.cast_mut(), Ordering::Release);
@@ -133,7 +136,7 @@ pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) ->
     0
 }
 
-/// Forgets what the hypervisor told, and what was lent to it. What the kernel gave stays: it is the kernel's.
+/// Resets what the hypervisor reported and what was lent to it. What the kernel provided is kept: it is the kernel's.
 fn forget() {
     INITIALIZED.store(0, Ordering::Release);
     time::forget();
@@ -145,7 +148,7 @@ fn forget() {
     empty_map();
 }
 
-/// Takes every CPU out of the map.
+/// Removes all CPUs from the map.
 fn empty_map() {
     for cpu in 0..os().map_or(0, |os| os.cpus) {
         if let Some(entry) = entry(cpu) {
@@ -154,25 +157,27 @@ fn empty_map() {
     }
 }
 
-/// A CPU's entry in the map.
+/// Returns a CPU's entry in the map.
 fn entry(cpu: u32) -> Option<&'static AtomicU32> {
     let os = os()?;
     if cpu >= os.cpus || os.vp_index.is_null() {
         return None;
     }
-    // SAFETY: the kernel gave an array of `cpus` entries.
+    // SAFETY: the kernel provided an array of `cpus` entries (`hv_guest_init`), and `cpu` is below that.
     let entry = unsafe { os.vp_index.add(cpu as usize) };
-    // SAFETY: the array stays; C reads single entries, which is what an atomic store is to it.
+    // SAFETY: the array is valid from `hv_guest_init` on; it is accessed through atomics here and one entry at a time
+    // from C, as a relaxed atomic access would.
     Some(unsafe { AtomicU32::from_ptr(entry) })
 }
 
-/// The CPU that calls.
+/// Returns the number of the calling CPU.
 fn this_cpu() -> Option<u32> {
-    // SAFETY: the kernel gave this function.
+    // SAFETY: `os` is the structure given to `hv_guest_init`, whose caller vouches for its functions; `cpu_number` may
+    // be called on any CPU.
     os().and_then(|os| os.cpu_number).map(|cpu_number| unsafe { cpu_number() })
 }
 
-/// Enters the CPU that calls in the map, with the index of its VP. On each CPU as it comes up. Returns 0 or the
+/// Records the calling CPU in the map, with the index of its VP. Called on each CPU as it comes up. Returns 0 or the
 /// hypervisor's status.
 #[unsafe(no_mangle)]
 pub extern "C" fn hv_cpu_init() -> u64 {
@@ -187,21 +192,21 @@ pub extern "C" fn hv_cpu_init() -> u64 {
     0
 }
 
-/// The VP that a CPU is; `VP_INVAL` while it is not up.
+/// Returns the VP index of a CPU; `VP_INVAL` if it has not come up.
 #[unsafe(no_mangle)]
 pub extern "C" fn hv_cpu_number_to_vp_number(cpu_number: i32) -> i32 {
     let index = u32::try_from(cpu_number).ok().and_then(entry).map(|entry| entry.load(Ordering::Acquire));
     index.unwrap_or(VP_INDEX_UNKNOWN) as i32
 }
 
-/// Whether `hv_guest_init` has found Hyper-V.
+/// Returns true if `hv_guest_init` has found Hyper-V.
 #[unsafe(no_mangle)]
 pub extern "C" fn hv_is_hyperv_initialized() -> bool {
     INITIALIZED.load(Ordering::Acquire) != 0
 }
 
-/// Puts the VP that calls into reset state: timers, SINTs, pages, SynIC; the CPU leaves the map. On each CPU, before
-/// `hyperv_cleanup` on the last one. Returns 0 or the first error, after every step was tried.
+/// Resets the calling VP: timers, SINTs, pages, SynIC; removes the CPU from the map. Called on each CPU, before
+/// `hyperv_cleanup` on the last one. Returns 0 or the first error, after all steps have been tried.
 #[unsafe(no_mangle)]
 pub extern "C" fn hyperv_cleanup_cpu() -> u64 {
     let result = teardown::vp(&conduit());
@@ -211,13 +216,13 @@ pub extern "C" fn hyperv_cleanup_cpu() -> u64 {
     status(result)
 }
 
-/// The same for the last CPU, and then for the partition: the reference TSC page, which becomes a page of zeros, and the
-/// guest id. Nothing of the partition is left: the clock reads the counter register, which the hypervisor refuses until
-/// there is a guest id again; `ms_hyperv` is zero; no CPU is in the map. Returns 0 or the first error, after every step was
+/// Does the same for the last CPU, and then resets the partition: the reference TSC page, which is filled with zeros,
+/// and the guest OS id. Afterwards the clock reads the counter register, which the hypervisor rejects until there is a
+/// guest OS id again; `ms_hyperv` is zero; the map is empty. Returns 0 or the first error, after all steps have been
 /// tried.
 #[unsafe(no_mangle)]
 pub extern "C" fn hyperv_cleanup() -> u64 {
-    // First of all, so that no other CPU reads the page when it is the kernel's again.
+    // Done first, so that no other CPU starts reading the page once it is the kernel's again.
     let page = time::forget();
     let vp = teardown::vp(&conduit());
     let partition = teardown::partition(&conduit());
@@ -228,8 +233,8 @@ pub extern "C" fn hyperv_cleanup() -> u64 {
     status(vp.and(partition))
 }
 
-/// The id of a guest that is Linux or goes by its rules: distribution's bits 55:48, kernel version, distribution's
-/// bits 15:0.
+/// Composes the id of a guest that is Linux or follows its rules: distribution's bits 55:48, kernel version,
+/// distribution's bits 15:0.
 #[unsafe(no_mangle)]
 pub extern "C" fn generate_guest_id(d_info1: u64, kernel_version: u64, d_info2: u64) -> u64 {
     let id = GuestOsId::linux(kernel_version as u32);

@@ -1,22 +1,22 @@
-//! Structures of the header. Their layouts are those of hv-tlfs; C wants them under its own names.
+//! Structures of the header. Their layouts are those of hv-tlfs, under the names that C uses.
 
 use core::ffi::c_void;
 
-/// What the library needs of the kernel. It stays where it is, and as it is, once given to `hv_guest_init`.
+/// What the kernel provides to the library. Must stay valid and unchanged once passed to `hv_guest_init`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct hv_guest_os {
-    /// Guest physical address of what is at `address`.
+    /// Returns the guest physical address of `address`.
     pub virt_to_phys: Option<unsafe extern "C" fn(address: *const c_void) -> u64>,
-    /// Number of the CPU that calls, from 0 on.
+    /// Returns the number of the calling CPU, starting at 0.
     pub cpu_number: Option<unsafe extern "C" fn() -> u32>,
-    /// Makes an interrupt edge-triggered and lets `handler` run when it arrives; on all CPUs, not enabled yet.
+    /// Configures an interrupt as edge-triggered and registers `handler` for it, on all CPUs, without enabling it.
     pub setup_irq: Option<unsafe extern "C" fn(intid: u32, handler: Option<unsafe extern "C" fn()>)>,
-    /// Undoes `setup_irq`.
+    /// Reverts `setup_irq`.
     pub remove_irq: Option<unsafe extern "C" fn(intid: u32)>,
-    /// Enables an interrupt on the CPU that calls.
+    /// Enables an interrupt on the calling CPU.
     pub enable_irq: Option<unsafe extern "C" fn(intid: u32)>,
-    /// Disables an interrupt on the CPU that calls.
+    /// Disables an interrupt on the calling CPU.
     pub disable_irq: Option<unsafe extern "C" fn(intid: u32)>,
     /// INTID of VMBus, from ACPI or the device tree.
     pub vmbus_intid: u32,
@@ -26,7 +26,7 @@ pub struct hv_guest_os {
     pub vp_index: *mut u32,
     /// Number of CPUs.
     pub cpus: u32,
-    /// 0: ask the hypervisor; 1: `hvc #0`; 2: `hvc #1`.
+    /// 0: detect; 1: `hvc #0`; 2: `hvc #1`.
     pub convention: u32,
 }
 
@@ -40,16 +40,16 @@ pub struct hv_get_vp_register_output {
     pub registervaluehigh: u64,
 }
 
-/// The head of a message.
+/// The header of a message.
 #[cfg(not(hv_abi_header))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hv_message_header {
-    /// What it is; HVMSG_NONE in an empty slot.
+    /// Type of the message; HVMSG_NONE in an empty slot.
     pub message_type: u32,
-    /// Bytes of the payload.
+    /// Size of the payload in bytes.
     pub payload_size: u8,
-    /// Bit 0: more messages wait.
+    /// Bit 0: more messages are pending.
     pub message_flags: u8,
     /// Zero.
     pub reserved: [u8; 2],
@@ -57,12 +57,12 @@ pub struct hv_message_header {
     pub sender: u64,
 }
 
-/// A message, and a slot of the message page.
+/// A message, or a slot of the message page.
 #[cfg(not(hv_abi_header))]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hv_message {
-    /// The head.
+    /// The header.
     pub header: hv_message_header,
     /// The payload.
     pub payload: [u64; 30],
@@ -73,7 +73,7 @@ pub struct hv_message {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ms_hyperv_tsc_page {
-    /// Changes with the other two; 0 while the page is not valid.
+    /// Changes with scale and offset; 0 while the page is invalid.
     pub tsc_sequence: u32,
     /// Zero.
     pub reserved1: u32,
@@ -85,7 +85,7 @@ pub struct ms_hyperv_tsc_page {
     pub reserved2: [u64; 509],
 }
 
-/// What `hyperv_report_panic` takes of a CPU's registers.
+/// The registers of a CPU that `hyperv_report_panic` uses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct pt_regs {

@@ -1,4 +1,4 @@
-//! The header is what the sources say, and has every routine of the 2018 patch.
+//! Checks that the header matches the sources and has all routines of the 2018 patch.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ const ROUTINES: &str = "hv_do_hvc hv_do_hvc_fast_get hv_set_vpreg hv_get_vpreg h
     hv_is_hyperv_initialized hyperv_cleanup hv_setup_stimer0_irq hv_remove_stimer0_irq hv_read_tsc_page_tsc \
     ms_hyperv_info";
 
-/// Whether a text has a C name, not as part of another.
+/// Returns true if a text contains a C name as a whole word.
 fn names(text: &str, name: &str) -> bool {
     text.match_indices(name)
         .any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
@@ -63,11 +63,11 @@ fn every_routine_of_the_patch_has_its_row_in_the_guide_and_its_alias() {
     for name in ROUTINES.split_whitespace() {
         assert!(names(&table, name), "the guide's table has no row for {name}");
         let alias = format!("#[doc(alias = \"{name}\")]");
-        assert!(sources.contains(&alias) || name == "ms_hyperv", "nothing has {alias}");
+        assert!(sources.contains(&alias) || name == "ms_hyperv", "{alias} is not an alias in the sources");
     }
 }
 
-/// The kernel in C without its comments and strings: what it names, it uses.
+/// Returns the source of the C kernel without comments and strings, so that every name in it is used.
 fn kernel() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bare/c-guest/main.c");
     let source = std::fs::read_to_string(file).expect("the kernel is in the repository");
@@ -95,7 +95,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Functions and macros with arguments: the words before the first parenthesis of declarations and definitions.
+/// Returns functions and macros with arguments: the words before the first parenthesis of declarations and definitions.
 fn callable(header: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for line in header.lines() {
@@ -122,7 +122,7 @@ fn the_kernel_in_c_calls_everything_that_the_header_declares() {
         names.len() > 50 && names.contains(&"hv_do_hvc") && names.contains(&"hv_guest_init"),
         "{names:?}"
     );
-    // The clock source goes by the patch's name: a macro of `hyperv_cs`'s sort.
+    // The clock source is called `hyperv_cs` in the patch, and is up to the kernel.
     names.retain(|name| *name != "hv_read_reference_counter");
     let missing: Vec<_> = names.into_iter().filter(|name| !calls(&kernel, name)).collect();
     assert_eq!(missing, [""; 0], "bare/c-guest/main.c does not call these");

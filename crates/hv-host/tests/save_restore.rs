@@ -173,10 +173,7 @@ fn an_image_of_another_version_is_refused_by_its_version() {
             rehash(&mut image);
             let error = m.partition.restore(&m.host, &image).unwrap_err();
             assert_eq!(error, RestoreError::Version(version.into()));
-            assert_eq!(
-                error.to_string(),
-                format!("saved state of version {version}, which is not known here")
-            );
+            assert_eq!(error.to_string(), format!("saved state of unknown version {version}"));
         }
     });
 }

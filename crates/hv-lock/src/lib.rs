@@ -1,11 +1,11 @@
-//! A lock for hypervisors: it spins, and serves in the order of arrival.
+//! A spin lock for hypervisors that serves callers in order of arrival.
 //!
-//! A guest can make one VP's calls take a lock without end. Under a lock that anybody may take who finds it free, such a VP
-//! takes it again and again before another one sees it free. Here each caller draws a ticket, and the tickets are
-//! served in their order: so between the arrival of a caller and its turn, each other CPU is served at most once.
+//! A guest can make the calls of one VP take a lock endlessly. With an unfair lock such a VP may take it again and
+//! again before another VP sees it free. Here each caller draws a ticket, and tickets are served in order: between the
+//! arrival of a caller and its turn, every other CPU is served at most once.
 //!
-//! [`Wait::queued`] is told how many callers are ahead. That is why this is not one of the ticket locks that exist: it lets a
-//! hypervisor report its longest queue, and tests count.
+//! [`Wait::queued`] reports how many callers are ahead, which existing ticket locks do not: it lets a hypervisor report
+//! its longest queue, and lets tests count.
 //!
 //! ```
 //! use hv_lock::{Mutex, Wait};
@@ -38,27 +38,27 @@ pub type Mutex<W, T> = lock_api::Mutex<FairLock<W>, T>;
 /// A locked [`Mutex`].
 pub type MutexGuard<'a, W, T> = lock_api::MutexGuard<'a, FairLock<W>, T>;
 
-/// What a caller does until its turn comes.
+/// What a caller does until its turn.
 pub trait Wait {
-    /// Takes notice that a caller takes the lock or waits for it: for tests that count.
+    /// Reports that a caller takes the lock or waits for it, for tests that count.
     fn arrived() {}
 
-    /// Takes notice, once per wait and before the first [`relax`](Self::relax), that this many callers are served first.
+    /// Reports, once per wait and before the first [`relax`](Self::relax), the number of callers that are served first.
     fn queued(ahead: u32) {
         let _ = ahead;
     }
 
-    /// Lets time pass, for a moment.
+    /// Pauses for a moment.
     fn relax();
 }
 
-/// A lock whose callers are served in the order of their arrival.
+/// A lock that serves its callers in order of arrival.
 ///
-/// It is a [`RawMutex`]: use it by [`Mutex`]. At most 2³² callers may wait at a time.
+/// It is a [`RawMutex`]: use it through [`Mutex`]. At most 2³² - 1 callers may wait at a time.
 pub struct FairLock<W> {
     /// The next ticket.
     next: AtomicU32,
-    /// The ticket that is served, or that is served next.
+    /// The ticket being served, or the next one to be served.
     serving: AtomicU32,
     wait: PhantomData<fn() -> W>,
 }
@@ -70,7 +70,7 @@ impl<W> fmt::Debug for FairLock<W> {
 }
 
 impl<W: Wait> FairLock<W> {
-    /// Waits until the ticket is served; `ahead` were, when it was drawn.
+    /// Waits until the ticket is served; `ahead` tickets were ahead when it was drawn.
     #[cold]
     #[inline(never)]
     fn wait(&self, ticket: u32, ahead: u32) {
@@ -82,8 +82,9 @@ impl<W: Wait> FairLock<W> {
 }
 
 #[expect(unsafe_code, reason = "the contract of a lock")]
-// SAFETY: a ticket is drawn by one caller alone, and `serving` goes on by one at each unlock: so one caller at a time is between
-// `lock` and `unlock`. Each reads with acquire order what the one before it wrote with release order.
+// SAFETY: each ticket is drawn by one caller only, and `serving` advances by one on each unlock, so at most one caller
+// at a time is between `lock` and `unlock`. Each caller reads with acquire ordering what the previous one wrote with
+// release ordering.
 unsafe impl<W: Wait> RawMutex for FairLock<W> {
     const INIT: Self = Self { next: AtomicU32::new(0), serving: AtomicU32::new(0), wait: PhantomData };
 
@@ -92,7 +93,8 @@ unsafe impl<W: Wait> RawMutex for FairLock<W> {
     #[inline]
     fn lock(&self) {
         W::arrived();
-        // Acquire and release: who has drawn before this has seen its own earlier turns end, and so does this one.
+        // Acquire and release: each caller has seen its own earlier turns end before it draws a ticket, so this one sees
+        // them end too, and does not count them as ahead.
         let ticket = self.next.fetch_add(1, Ordering::AcqRel);
         let ahead = ticket.wrapping_sub(self.serving.load(Ordering::Acquire));
         if ahead != 0 {
@@ -109,7 +111,7 @@ unsafe impl<W: Wait> RawMutex for FairLock<W> {
 
     #[inline]
     unsafe fn unlock(&self) {
-        // Only the holder writes it.
+        // Only the holder writes `serving`.
         let ticket = self.serving.load(Ordering::Relaxed);
         self.serving.store(ticket.wrapping_add(1), Ordering::Release);
     }
@@ -133,7 +135,7 @@ mod tests {
         }
     }
 
-    /// After the last ticket comes the first.
+    /// Tests that tickets wrap around.
     #[test]
     #[expect(unsafe_code, reason = "the lock is unlocked by hand")]
     fn tickets_wrap_around() {
@@ -142,7 +144,7 @@ mod tests {
         for _ in 0..3 {
             lock.lock();
             assert!(lock.is_locked() && !lock.try_lock());
-            // SAFETY: it was locked above.
+            // SAFETY: this thread holds the lock, locked above and not unlocked since.
             unsafe { lock.unlock() };
             assert!(!lock.is_locked());
         }

@@ -1,7 +1,7 @@
-//! The ACPI tables of the partition, as Hyper-V's firmware would show them.
+//! The ACPI tables of the partition, in the form that Hyper-V's firmware provides.
 //!
 //! Sources: ACPI Specification 6.3, "ACPI Software Programming Model"; Arm Base Boot Requirements, "ACPI tables"
-//! (without the tables for devices that the machine lacks: SPCR, MCFG, PPTT are optional to Linux).
+//! (without tables for devices that the machine lacks; SPCR, MCFG and PPTT are optional for Linux).
 
 use acpi_tables::Aml;
 use acpi_tables::fadt::{FADTBuilder, Flags};
@@ -17,11 +17,11 @@ const OEM_ID: [u8; 6] = *b"HVARM6";
 const OEM_TABLE_ID: [u8; 8] = *b"HV-ARM64";
 const OEM_REVISION: u32 = 1;
 
-/// FADT, ARM boot architecture flags: PSCI is there, and it is called by HVC.
+/// FADT, ARM boot architecture flags: PSCI is available, through HVC.
 const PSCI_BY_HVC: u16 = 1 << 0 | 1 << 1;
 /// FADT, "Hypervisor Vendor Identity": how Linux recognises Hyper-V.
 const VENDOR_IDENTITY: u64 = u64::from_le_bytes(*b"MsHyperV");
-/// Length of a GICC structure in ACPI 6.3. The crate writes that of 6.5, whose last field we don't need.
+/// Length of a GICC structure in ACPI 6.3. The crate writes that of 6.5, whose last field is not needed here.
 const GICC_LEN: u8 = 80;
 
 /// What the tables describe.
@@ -29,16 +29,16 @@ const GICC_LEN: u8 = 80;
 pub(crate) struct Machine<'a> {
     /// The hardware.
     pub(crate) platform: &'a Platform,
-    /// Virtual processors; MPIDR and ACPI UID of each are its number.
+    /// Number of virtual processors; the MPIDR and ACPI UID of each is its index.
     pub(crate) vps: u32,
     /// INTID of the VMBus interrupt.
     pub(crate) vmbus_intid: u32,
 }
 
-/// The tables as one block of bytes.
+/// The tables, in one block of bytes.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    /// All tables, the first one at the address that [`build`] was given.
+    /// All tables, the first one at the address passed to [`build`].
     pub(crate) bytes: Vec<u8>,
     /// Guest physical address of the RSDP.
     pub(crate) rsdp: u64,
@@ -60,14 +60,14 @@ pub(crate) fn build(machine: Machine<'_>, base: u64) -> Tables {
     Tables { bytes: block.bytes, rsdp }
 }
 
-/// Tables in a row.
+/// Tables one after another.
 struct Block {
     base: u64,
     bytes: Vec<u8>,
 }
 
 impl Block {
-    /// Appends a table and returns its address. Tables are aligned to 64 bytes: FADT and FACS ask for it.
+    /// Appends a table and returns its address. Tables are aligned to 64 bytes, as FADT and FACS require.
     fn add(&mut self, table: &[u8]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         let address = self.base + self.bytes.len() as u64;
@@ -82,7 +82,7 @@ fn aml(table: &dyn Aml) -> Vec<u8> {
     bytes
 }
 
-/// A table with the common header and `body`.
+/// Builds a table from the common header and `body`.
 fn sdt(signature: [u8; 4], revision: u8, body: &[u8]) -> Sdt {
     let mut sdt = Sdt::new(signature, 36, revision, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     sdt.append_slice(body);
@@ -101,7 +101,7 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
 }
 
 fn madt(machine: Machine<'_>) -> Sdt {
-    // Local interrupt controller address and flags mean nothing on ARM.
+    // Local interrupt controller address and flags are unused on ARM.
     let mut madt = sdt(*b"APIC", 5, &[0; 8]);
     madt.append_slice(Gicd::new(0, machine.platform.distributor.start, GicVersion::GICv3).as_bytes());
     for vp in 0..machine.vps {
@@ -119,7 +119,7 @@ fn madt(machine: Machine<'_>) -> Sdt {
     madt
 }
 
-/// Body of the Generic Timer Description Table, revision 3, which the crate lacks.
+/// Body of the Generic Timer Description Table, revision 3, which the crate does not provide.
 #[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
 #[repr(C)]
 struct Gtdt {
@@ -145,9 +145,9 @@ struct Timer {
 }
 
 impl Timer {
-    /// Level-sensitive, active high, and it ticks in every power state.
+    /// Level-sensitive, active high, and active in every power state.
     const ALWAYS_ON: u32 = 1 << 2;
-    /// The guest does not have this timer.
+    /// The guest has no such timer.
     const NONE: Self = Self { intid: U32::ZERO, flags: U32::ZERO };
 
     fn new(intid: u32) -> Self {
@@ -164,7 +164,7 @@ impl Gtdt {
             secure_el1: Timer::NONE,
             non_secure_el1: Timer::new(timers.physical_el1),
             virtual_el1: Timer::new(timers.virtual_el1),
-            // The guest never gets to EL2, but Linux maps this interrupt all the same and complains about INTID 0.
+            // The guest never runs at EL2, but Linux maps this interrupt anyway and complains about INTID 0.
             non_secure_el2: Timer::new(timers.physical_el2),
             counter_read_base: u64::MAX.into(),
             platform_timers: U32::ZERO,
@@ -195,7 +195,7 @@ mod test {
         bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
     }
 
-    /// Follows the pointers from the RSDP as an OS does, checking every checksum; tables by signature.
+    /// Follows the pointers from the RSDP as an OS does, checking every checksum; returns the tables by signature.
     fn walk(tables: &Tables) -> BTreeMap<String, Vec<u8>> {
         let table = |gpa: u64| {
             assert_eq!(gpa % 8, 0);
@@ -279,7 +279,7 @@ mod test {
         assert_eq!((gtdt.len(), gtdt[8]), (104, 3));
         assert_eq!((u32_at(gtdt, 56), u32_at(gtdt, 60)), (30, 4), "non-secure EL1");
         assert_eq!((u32_at(gtdt, 64), u32_at(gtdt, 68)), (27, 4), "virtual");
-        assert_eq!(u32_at(gtdt, 72), 26, "EL2: INTID 0 is a firmware bug to Linux");
+        assert_eq!(u32_at(gtdt, 72), 26, "EL2: Linux reports INTID 0 as a firmware bug");
         assert_eq!(u64_at(gtdt, 36), u64::MAX);
     }
 

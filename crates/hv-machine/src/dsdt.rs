@@ -1,4 +1,4 @@
-//! The DSDT: the devices that can't be found by probing.
+//! The DSDT: the devices that cannot be discovered by probing.
 //!
 //! Sources: ACPI Specification 6.3, "ACPI Source Language Reference"; the device ids of Linux's drivers
 //! (drivers/tty/serial/amba-pl011.c, drivers/hv/vmbus_drv.c).
@@ -12,7 +12,7 @@ use acpi_tables::aml::{
 use super::Platform;
 use super::acpi::Machine;
 
-/// The definition block's body: everything after the table header.
+/// Builds the body of the definition block: everything after the table header.
 pub(crate) fn build(machine: Machine<'_>) -> Vec<u8> {
     let cpus: Vec<_> = (0..machine.vps).map(Cpu).collect();
     let mut devices: Vec<&dyn Aml> = cpus.iter().map(|cpu| cpu as &dyn Aml).collect();
@@ -25,7 +25,7 @@ pub(crate) fn build(machine: Machine<'_>) -> Vec<u8> {
     body
 }
 
-/// A processor. Its UID ties it to a GICC in the MADT.
+/// A processor. Its UID links it to a GICC in the MADT.
 struct Cpu(u32);
 
 impl Aml for Cpu {
@@ -64,7 +64,7 @@ impl Aml for Vmbus<'_> {
         let resources = ResourceTemplate::new(vec![&interrupt]);
         let hid = Name::new(Path::new("_HID"), &"VMBUS");
         let uid = Name::new(Path::new("_UID"), &0u32);
-        // Without it Linux takes the bus for one that does not snoop caches, and refuses DMA on it.
+        // Without it Linux treats the bus as non-coherent and refuses DMA on it.
         let coherent = Name::new(Path::new("_CCA"), &1u32);
         let crs = Name::new(Path::new("_CRS"), &resources);
         let bus = Device::new(Path::new("VMBS"), vec![&hid, &uid, &coherent, &crs]);

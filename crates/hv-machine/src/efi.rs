@@ -1,5 +1,5 @@
-//! As much of UEFI as a kernel needs to believe that it was started by an EFI stub: system table, configuration
-//! tables, memory map. There are no services.
+//! Just enough of UEFI for a kernel to look as if an EFI stub started it: system table, configuration tables, memory
+//! map. There are no services.
 //!
 //! Sources: UEFI Specification 2.10, "EFI System Table", "EFI Configuration Table & Properties Table",
 //! "EFI_BOOT_SERVICES.GetMemoryMap()"; Linux, Documentation/arch/arm/uefi.rst.
@@ -10,7 +10,7 @@ use zerocopy::{Immutable, IntoBytes, LE, U16, U32, U64};
 
 /// "IBI SYST".
 const SIGNATURE: u64 = 0x5453_5953_2049_4249;
-/// UEFI 2.10: the revision that the structures follow.
+/// UEFI 2.10: the revision of these structures.
 const REVISION: u32 = 2 << 16 | 100;
 /// 8868e871-e4f1-11d3-bc22-0080c73c8881.
 const ACPI_20_TABLE: [u8; 16] =
@@ -23,11 +23,11 @@ const RT_PROPERTIES_TABLE: [u8; 16] =
     [0x8a, 0x91, 0x66, 0xeb, 0xef, 0x7e, 0x2a, 0x40, 0x84, 0x2e, 0x93, 0x1d, 0x21, 0xc3, 0x8a, 0xe9];
 /// EfiConventionalMemory.
 const CONVENTIONAL: u32 = 7;
-/// EfiACPIReclaimMemory: kept for good by Linux, mapped as normal memory.
+/// EfiACPIReclaimMemory: reserved permanently by Linux, mapped as normal memory.
 const ACPI_RECLAIM: u32 = 9;
-/// EFI_MEMORY_WB. A region without it is no RAM to Linux.
+/// EFI_MEMORY_WB. Linux does not treat a region without it as RAM.
 const WRITE_BACK: u64 = 1 << 3;
-/// UEFI's page, whatever the kernel's is.
+/// UEFI's page, whatever the kernel's page size.
 const EFI_PAGE: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
@@ -80,17 +80,17 @@ const _: () = assert!(size_of::<ConfigurationTable>() == 24);
 const _: () = assert!(size_of::<RtProperties>() == 8);
 const _: () = assert!(size_of::<MemoryDescriptor>() == MemoryMap::DESCRIPTOR_SIZE as usize);
 
-/// Where the memory map is, for the device tree.
+/// Location of the memory map, for the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryMap {
     /// Guest physical address.
     pub(crate) start: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) size: u32,
 }
 
 impl MemoryMap {
-    /// Bytes of one descriptor.
+    /// Size of a descriptor in bytes.
     pub(crate) const DESCRIPTOR_SIZE: u32 = 40;
     /// Version of the descriptors.
     pub(crate) const DESCRIPTOR_VERSION: u32 = 1;
@@ -99,7 +99,7 @@ impl MemoryMap {
 /// The block of EFI structures.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    /// The structures, for the address that [`build`] was given.
+    /// The structures, for the address passed to [`build`].
     pub(crate) bytes: Vec<u8>,
     /// Guest physical address of the system table.
     pub(crate) system_table: u64,
@@ -107,8 +107,9 @@ pub(crate) struct Tables {
     pub(crate) map: MemoryMap,
 }
 
-/// Builds the structures for address `base`, a multiple of 8, with the addresses of the RSDP and of SMBIOS's entry point. RAM is
-/// `ram`, of which `firmware` (64 KiB aligned, inside `ram`) holds ACPI, SMBIOS and these structures themselves.
+/// Builds the structures for address `base`, a multiple of 8, with the addresses of the RSDP and of the SMBIOS entry
+/// point. RAM is `ram`, of which `firmware` (64 KiB aligned, inside `ram`) holds ACPI, SMBIOS and these structures
+/// themselves.
 pub(crate) fn build(base: u64, rsdp: u64, smbios: u64, ram: &Range<u64>, firmware: &Range<u64>) -> Tables {
     let tables_at = base + size_of::<SystemTable>() as u64;
     let rt_properties_at = tables_at + 3 * size_of::<ConfigurationTable>() as u64;
@@ -121,7 +122,7 @@ pub(crate) fn build(base: u64, rsdp: u64, smbios: u64, ram: &Range<u64>, firmwar
         ConfigurationTable { guid: RT_PROPERTIES_TABLE, address: rt_properties_at.into() },
         ConfigurationTable { guid: SMBIOS3_TABLE, address: smbios.into() },
     ];
-    // No runtime service at all: without this table Linux would call through the null pointer.
+    // No runtime services at all: without this table Linux would call through the null pointer.
     let rt_properties = RtProperties { version: 1.into(), length: 8.into(), supported: 0.into() };
     let map = memory_map(ram, firmware);
 
@@ -157,7 +158,7 @@ fn system_table(vendor: u64, tables: u64, table_count: u64) -> SystemTable {
     table
 }
 
-/// RAM below, the firmware's region, RAM above; a part that is empty is left out.
+/// Lists the RAM below the firmware region, the firmware region, and the RAM above; empty parts are left out.
 fn memory_map(ram: &Range<u64>, firmware: &Range<u64>) -> Vec<MemoryDescriptor> {
     let parts = [
         (CONVENTIONAL, ram.start..firmware.start),

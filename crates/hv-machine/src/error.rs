@@ -1,10 +1,10 @@
-//! What can be wrong with what the user gave, each with the value, what was expected, and what to do.
+//! Errors in the user's input, each with the value, what was expected, and what to do.
 
 /// Why no guest could be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// None of the known formats.
+    /// The file is in none of the known formats.
     #[error(
         "the kernel ({len} bytes, starting with {start}) has no known format: give an arm64 Image (raw, or \
          compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzo), an EFI zboot image, or an AArch64 ELF file"
@@ -15,10 +15,10 @@ pub enum Error {
         /// Its first bytes in hexadecimal.
         start: String,
     },
-    /// A kernel, but for something else.
-    #[error("the kernel is for {machine}; an arm64 one is needed")]
+    /// A kernel for another architecture.
+    #[error("the kernel is for {machine}, expected arm64: build or fetch an arm64 kernel")]
     ForeignKernel {
-        /// The machine that it is for.
+        /// Architecture of the kernel.
         machine: String,
     },
     /// An EFI program without a kernel's header.
@@ -30,27 +30,27 @@ pub enum Error {
     /// The Image is compiled for big-endian data.
     #[error("the kernel is big-endian (CONFIG_CPU_BIG_ENDIAN); Hyper-V is little-endian: build it without")]
     BigEndian,
-    /// The file ends before what its header promises.
+    /// The file ends before the length in its header.
     #[error("the kernel is truncated: {what} ends at byte {need}, the file has {len}; fetch it again")]
     Truncated {
-        /// The part that does not fit.
+        /// The part that is cut off.
         what: &'static str,
-        /// Where that part should end.
+        /// The expected end of that part.
         need: u64,
         /// Length of the file in bytes.
         len: u64,
     },
-    /// A header field has a value that can't be.
+    /// A header field has an invalid value.
     #[error("the kernel's header is damaged: {field} is {value:#x}, expected {expected}; fetch it again")]
     BadHeader {
         /// The field.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         value: u64,
-        /// What it may hold.
+        /// The valid values.
         expected: &'static str,
     },
-    /// EFI zboot with a compression that we can't undo.
+    /// EFI zboot with an unknown compression.
     #[error(
         "the EFI zboot kernel is compressed with {name:?}; gzip, zstd, xz, lzma, bzip2, lz4 and lzo are known: rebuild \
          it with CONFIG_KERNEL_GZIP or unpack it by hand"
@@ -59,36 +59,36 @@ pub enum Error {
         /// The name in its header.
         name: String,
     },
-    /// Compressed data does not unpack.
+    /// Compressed data could not be unpacked.
     #[error("cannot unpack {what} ({format}); the file is damaged or truncated, fetch it again")]
     Unpack {
-        /// What was unpacked.
+        /// The data that was unpacked.
         what: String,
         /// The compression.
         format: &'static str,
-        /// What the decompressor said.
+        /// The decompressor's error.
         source: std::io::Error,
     },
-    /// Compressed data that does not end where it would still be of use.
+    /// Compressed data that unpacks to more than is accepted.
     #[error("{what} ({format}) unpacks to more than {limit} bytes; give more with --memory if that is right")]
     UnpacksTooBig {
-        /// What was unpacked.
+        /// The data that was unpacked.
         what: String,
         /// The compression.
         format: &'static str,
-        /// The most that was accepted, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The ELF file does not parse.
+    /// The ELF file could not be parsed.
     #[error("the kernel is an ELF file that cannot be read: {reason}; build or fetch it again")]
     Elf {
-        /// What the parser said.
+        /// The parser's error.
         reason: String,
     },
-    /// No bytes to load.
+    /// There are no bytes to load.
     #[error("the ELF kernel has no loadable segment; give a linked executable, not an object file")]
     ElfEmpty,
-    /// A segment or the entry lies elsewhere.
+    /// A segment or the entry point is outside guest RAM.
     #[error(
         "the ELF kernel's {what} at {start:#x}..{end:#x} is outside guest RAM {ram_start:#x}..{ram_end:#x}; link it \
          to physical addresses in there (for Linux give the Image, not vmlinux)"
@@ -105,21 +105,21 @@ pub enum Error {
         /// End of guest RAM, exclusive.
         ram_end: u64,
     },
-    /// Two segments claim the same bytes.
+    /// Two segments overlap.
     #[error("two segments of the ELF kernel overlap at {gpa:#x}; link it again")]
     ElfOverlap {
-        /// First address that both claim.
+        /// First address in both segments.
         gpa: u64,
     },
-    /// What has to be in memory at the start does not fit.
-    #[error("{memory} MiB of guest memory are too small for this guest: give --memory {need}M or more")]
+    /// Guest memory is too small for what must be in it at the start.
+    #[error("{memory} MiB of guest memory is too small for this guest: give --memory {need}M or more")]
     MemoryTooSmall {
-        /// What there is, in MiB.
+        /// The guest memory, in MiB.
         memory: u64,
-        /// What is needed, in MiB.
+        /// The required memory, in MiB.
         need: u64,
     },
-    /// The initrd leaves no room.
+    /// There is no room for the initrd.
     #[error(
         "the initrd of {initrd} MiB does not fit into {memory} MiB of guest memory beside the kernel: give \
          --memory {need}M or more"
@@ -127,66 +127,64 @@ pub enum Error {
     InitrdTooBig {
         /// Its size in MiB, rounded up.
         initrd: u64,
-        /// What there is, in MiB.
+        /// The guest memory, in MiB.
         memory: u64,
-        /// What is needed, in MiB.
+        /// The required memory, in MiB.
         need: u64,
     },
-    /// Not a size that the hypervisor can map.
+    /// A memory size that the hypervisor cannot map.
     #[error("{memory} bytes of guest memory: expected a multiple of 2 MiB up to {max} MiB")]
     MemorySize {
-        /// What was asked for, in bytes.
+        /// The requested size, in bytes.
         memory: u64,
-        /// The most, in MiB.
+        /// The maximum, in MiB.
         max: u64,
     },
-    /// Number of virtual processors.
+    /// An invalid number of virtual processors.
     #[error("{vps} virtual processors: expected 1 to {max}")]
     Vps {
-        /// What was asked for.
+        /// The requested number.
         vps: u32,
-        /// The most.
+        /// The maximum.
         max: u32,
     },
-    /// An interrupt number that can't be one of the guest's own PPIs.
+    /// An interrupt number that is not a free PPI.
     #[error("INTID {intid} for {what}: expected 16 to 31, not taken by a timer or by the other one")]
     Intid {
-        /// What the interrupt is for.
+        /// The use of the interrupt.
         what: &'static str,
-        /// What was asked for.
+        /// The requested number.
         intid: u32,
     },
-    /// Command line that the kernel would cut.
+    /// A command line longer than the kernel accepts.
     #[error("the kernel command line has {len} bytes with the defaults; Linux takes {max}: shorten --append")]
     CommandLineTooLong {
         /// Its length in bytes.
         len: usize,
-        /// The most, in bytes.
+        /// The maximum, in bytes.
         max: usize,
     },
-    /// Command line that can't be a C string.
-    #[error("the kernel command line holds a NUL character; remove it from --append")]
+    /// A command line that is not a valid C string.
+    #[error("the kernel command line contains a NUL character; remove it from --append")]
     CommandLineNul,
-    /// The device tree can't be written.
+    /// The device tree could not be written.
     #[error("cannot write the guest's device tree: {0}")]
     Fdt(#[from] vm_fdt::Error),
-    /// A file name or size that a cpio archive can't hold.
+    /// A file name or size that a cpio archive cannot represent.
     #[error("cannot put {path:?} into the initrd: {reason}")]
     Cpio {
         /// Path inside the archive.
         path: String,
-        /// What is wrong.
+        /// The reason.
         reason: &'static str,
     },
     /// Not an AArch64 kernel module.
-    #[error(
-        "{name} is not an AArch64 kernel module, also not a compressed one; take it from the kernel's package"
-    )]
+    #[error("{name} is not an AArch64 kernel module, plain or compressed; take it from the kernel's package")]
     NotAModule {
         /// Its name.
         name: String,
     },
-    /// Not an AArch64 program.
+    /// Not an AArch64 executable.
     #[error("busybox is not an AArch64 executable; take it from Debian's busybox-static:arm64")]
     NotBusybox,
 }

@@ -1,8 +1,8 @@
 //! The device tree that X0 points to.
 //!
-//! With ACPI its root holds /chosen alone, else Linux takes it for a machine description and ignores ACPI. Without, its root
-//! says `hypervisor`, compatible "microsoft,hyperv": kernels of Microsoft's OHCL line look for that node before they make the
-//! vendor UID call.
+//! With ACPI its root contains only /chosen, else Linux would treat it as a machine description and ignore ACPI.
+//! Without ACPI, its root has a `hypervisor` node compatible with "microsoft,hyperv": kernels of Microsoft's OHCL line
+//! look for that node before they make the vendor UID call.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings (chosen.txt, arm/psci.yaml,
 //! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, arm/pmu.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
@@ -27,12 +27,12 @@ const PPI: u32 = 1;
 const EDGE_RISING: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
 
-/// Name of the UART's node, which /chosen refers to.
+/// Returns the name of the UART's node, which /chosen refers to.
 fn uart_node(platform: &Platform) -> String {
     format!("pl011@{:x}", platform.uart.start)
 }
 
-/// What /chosen says whatever the firmware.
+/// The contents of /chosen, the same for any firmware.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chosen<'a> {
     /// The hardware.
@@ -49,7 +49,7 @@ pub(crate) struct Chosen<'a> {
     pub(crate) stimer_intid: u32,
 }
 
-/// Tree for a guest with ACPI.
+/// Builds the tree for a guest with ACPI.
 pub(crate) fn for_acpi(
     chosen: &Chosen<'_>,
     system_table: u64,
@@ -66,14 +66,15 @@ pub(crate) fn for_acpi(
     fdt.property_u32("linux,uefi-mmap-size", map.size)?;
     fdt.property_u32("linux,uefi-mmap-desc-size", efi::MemoryMap::DESCRIPTOR_SIZE)?;
     fdt.property_u32("linux,uefi-mmap-desc-ver", efi::MemoryMap::DESCRIPTOR_VERSION)?;
-    // Debian's kernels refuse the other properties without this one. 2: secure boot is off.
+    // Debian's kernels reject the other properties without this one. 2: secure boot is off.
     fdt.property_u32("linux,uefi-secure-boot", 2)?;
     fdt.end_node(node)?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
 }
 
-/// Tree that describes the whole machine, for a guest without ACPI, or one that passes on the EFI system table.
+/// Builds the tree that describes the whole machine, for a guest without ACPI, or one that passes on the EFI system
+/// table.
 pub(crate) fn full(
     chosen: &Chosen<'_>,
     ram: &Range<u64>,
@@ -121,7 +122,7 @@ fn write_chosen(fdt: &mut FdtWriter, chosen: &Chosen<'_>) -> Result<(), Error> {
     let (kaslr, rng) = chosen.rng_seed.split_at(8);
     fdt.property("kaslr-seed", kaslr)?;
     fdt.property("rng-seed", rng)?;
-    // For guests without an ACPI interpreter; Linux does not look at these.
+    // For guests without an ACPI interpreter; Linux ignores them.
     fdt.property_u32("hv-arm64,vmbus-intid", chosen.vmbus_intid)?;
     fdt.property_u32("hv-arm64,stimer-intid", chosen.stimer_intid)?;
     Ok(())
@@ -148,7 +149,7 @@ fn write_cpus(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Interrupt controller, timers and PMU.
+/// Writes the interrupt controller, timers and PMU.
 fn write_gic(fdt: &mut FdtWriter, platform: &Platform, vps: u32) -> Result<(), Error> {
     let distributor = &platform.distributor;
     let gic = fdt.begin_node(&format!("intc@{:x}", distributor.start))?;
@@ -164,15 +165,15 @@ fn write_gic(fdt: &mut FdtWriter, platform: &Platform, vps: u32) -> Result<(), E
     let timer = fdt.begin_node("timer")?;
     fdt.property_string("compatible", "arm,armv8-timer")?;
     fdt.property_null("always-on")?;
-    // Secure, non-secure, virtual, hypervisor. The guest has the middle two; the binding wants all four, and guests that
-    // read it by the letter stop at a node with fewer.
+    // Secure, non-secure, virtual, hypervisor. The guest has only the middle two, but the binding requires all four,
+    // and strict guests stop at a node with fewer.
     let timers = &platform.timers;
     let ppis = [29, timers.physical_el1, timers.virtual_el1, timers.physical_el2];
     let cells: Vec<u32> = ppis.iter().flat_map(|intid| [PPI, intid - 16, LEVEL_HIGH]).collect();
     fdt.property_array_u32("interrupts", &cells)?;
     fdt.end_node(timer)?;
 
-    // Whether there is one says ID_AA64DFR0_EL1.PMUVer; a driver looks there first.
+    // ID_AA64DFR0_EL1.PMUVer tells whether there is a PMU; drivers check it first.
     let pmu = fdt.begin_node("pmu")?;
     fdt.property_string("compatible", "arm,armv8-pmuv3")?;
     fdt.property_array_u32("interrupts", &[PPI, platform.pmu_intid - 16, LEVEL_HIGH])?;
@@ -233,7 +234,7 @@ mod test {
         }
     }
 
-    /// The properties of a tree by "node/property".
+    /// Parses a tree into its properties by "node/property".
     fn parse(tree: &[u8]) -> BTreeMap<String, Vec<u8>> {
         let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().expect("word")) as usize;
         assert_eq!((word(0), word(4)), (0xd00d_feed, tree.len()));

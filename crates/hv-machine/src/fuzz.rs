@@ -1,4 +1,4 @@
-//! Damaged files: whatever is in them, [`build`](super::build) answers with a sound image or an error.
+//! Damaged files: [`build`](super::build) returns a sound image or an error, whatever they contain.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -11,7 +11,7 @@ use super::{Firmware, Spec, build, initrd};
 
 const MEMORY: u64 = 256 << 20;
 
-/// One file of each format, sound in itself.
+/// Returns a valid file of each format.
 fn seeds() -> Vec<Vec<u8>> {
     let base = VIRT.ram_base;
     let elf = elf(base + 0x10, &[(base, 0x200, 0x1000), (base + 0x20_0000, 0x100, 0x100)]);
@@ -42,7 +42,7 @@ enum Damage {
     Byte(Index, u8),
     /// Overwrites eight bytes at a multiple of four: where header fields are.
     Field(Index, u64),
-    /// Drops what follows.
+    /// Drops the rest.
     Cut(Index),
     /// Adds bytes at the end.
     Grow(Vec<u8>),
@@ -60,7 +60,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 fn apply(file: &mut Vec<u8>, damage: &Damage) {
-    // Most of what can go wrong is decided in the first bytes.
+    // Most errors are decided by the first bytes.
     let head = file.len().min(256);
     match damage {
         _ if file.is_empty() => {}

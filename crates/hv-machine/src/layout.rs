@@ -1,19 +1,19 @@
-//! Where in guest RAM each piece goes.
+//! The layout of guest RAM.
 
 use std::ops::Range;
 
-/// Level 2 block with 4K pages: what a kernel Image's base is aligned to.
+/// Size of a level 2 block with 4K pages, the alignment of a kernel Image's base.
 pub const ALIGN_2M: u64 = 2 << 20;
-/// The biggest page that a guest may use. Regions of different memory types share no such page, since a kernel
-/// rounds them to its own.
+/// The largest page size of a guest. Regions of different memory types do not share such a page, since a kernel rounds
+/// them to its own page size.
 pub(crate) const ALIGN_64K: u64 = 64 << 10;
 
-/// `bytes` in MiB, rounded up.
+/// Converts `bytes` to MiB, rounded up.
 pub(crate) fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Places pieces in RAM, each in the lowest hole that is big enough.
+/// Places pieces in RAM, each in the lowest hole that is large enough.
 #[derive(Debug)]
 pub(crate) struct Layout {
     ram: Range<u64>,
@@ -21,15 +21,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// A layout of `ram` with `used` taken; both in guest physical addresses, `used` inside `ram`.
+    /// Creates a layout of `ram` with `used` taken; both are guest physical addresses, `used` inside `ram`.
     pub(crate) fn new(ram: Range<u64>, used: &[Range<u64>]) -> Self {
         let mut used = used.to_vec();
         used.sort_by_key(|range| range.start);
         Self { ram, used }
     }
 
-    /// Takes the lowest free `size` bytes at a multiple of 64 KiB, rounded up to a multiple of 64 KiB. `None` when
-    /// there is no such hole.
+    /// Takes the lowest free `size` bytes at a multiple of 64 KiB, rounded up to a multiple of 64 KiB. Returns `None`
+    /// if there is no such hole.
     pub(crate) fn place(&mut self, size: u64) -> Option<Range<u64>> {
         let size = size.checked_next_multiple_of(ALIGN_64K)?;
         let mut start = self.ram.start.checked_next_multiple_of(ALIGN_64K)?;

@@ -1,9 +1,9 @@
-//! What firmware gives an ARM64 guest of Hyper-V: kernel, initial file system, firmware tables and device tree, each at its
+//! What firmware provides to an ARM64 guest of Hyper-V: kernel, initramfs, firmware tables and device tree, each at its
 //! guest physical address.
 //!
-//! [`build`] turns a [`Spec`] into an [`Image`]: bytes for guest RAM and the state of the first VP. It does no I/O, and no
-//! content of a kernel or an initial file system makes it panic. The hardware that the tables describe is a [`Platform`],
-//! so that any host can use it.
+//! [`build`] turns a [`Spec`] into an [`Image`]: bytes for guest RAM and the initial state of the first VP. It does no
+//! I/O, and cannot panic, whatever the kernel or initramfs contains. The hardware that the tables describe is a
+//! [`Platform`], so any host can use it.
 #![forbid(unsafe_code)]
 
 #[cfg(doctest)]
@@ -33,19 +33,20 @@ use layout::{Layout, mib};
 pub use platform::{Platform, Timers};
 pub use smbios::Identity;
 
-/// Bytes of entropy that a guest gets.
+/// Bytes of entropy for a guest.
 pub const RNG_SEED_LEN: usize = 64;
-/// Linux's COMMAND_LINE_SIZE on arm64, less the NUL at the end.
+/// Linux's COMMAND_LINE_SIZE on arm64, less the terminating NUL.
 const MAX_COMMAND_LINE: usize = 2047;
 
-/// How the guest learns what machine it runs on.
+/// The description of the machine that a guest gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
-    /// ACPI tables behind an EFI system table, as Hyper-V's own firmware leaves them.
+    /// ACPI tables and an EFI system table, as from Hyper-V's firmware.
     Acpi,
     /// A device tree.
     DeviceTree,
-    /// A device tree that also leads to the EFI system table and so to ACPI: for a program that is firmware to another.
+    /// A device tree that also leads to the EFI system table and thus to ACPI: for a program that acts as firmware for
+    /// another.
     Both,
 }
 
@@ -54,45 +55,45 @@ pub enum Firmware {
 pub struct Spec<'a> {
     /// The hardware.
     pub platform: &'a Platform,
-    /// The kernel's file, in one of the known formats.
+    /// The kernel's file, in a known format.
     pub kernel: Vec<u8>,
-    /// The initial file system, in any form that the kernel takes.
+    /// The initramfs, in any form that the kernel accepts.
     pub initrd: Option<Vec<u8>>,
-    /// The user's part of the command line. Without a `console=` in it, the default console is put before it.
+    /// The user's part of the command line. If it has no `console=`, the default console is prepended.
     pub append: String,
     /// Bytes of guest memory, from [`Platform::ram_base`]; a multiple of 2 MiB.
     pub memory: u64,
     /// Virtual processors, 1 to [`Platform::max_vps`].
     pub vps: u32,
-    /// What describes the machine.
+    /// The description of the machine.
     pub firmware: Firmware,
     /// INTID of the VMBus interrupt, a PPI.
     pub vmbus_intid: u32,
     /// INTID for direct-mode synthetic timers, a PPI.
     pub stimer_intid: u32,
-    /// What SMBIOS says of the machine. A guest without EFI tables does not learn it.
+    /// SMBIOS identity of the machine. Not visible to a guest without EFI tables.
     pub identity: Identity,
     /// Entropy for the guest; the same seed gives the same bytes.
     pub rng_seed: [u8; RNG_SEED_LEN],
 }
 
-/// What goes into guest memory before the start. RAM that no segment covers must be zero.
+/// Contents of guest memory at the start. RAM outside the segments must be zero.
 #[derive(Debug)]
 pub struct Image {
-    /// Guest physical address and content of each piece; no two overlap, all lie in guest RAM.
+    /// Guest physical address and contents of each piece; they do not overlap and all lie in guest RAM.
     pub segments: Vec<(u64, Vec<u8>)>,
-    /// Where VP 0 starts, at EL1 with the MMU off.
+    /// Entry point of VP 0, at EL1 with the MMU off.
     pub entry: u64,
-    /// X0 of VP 0 at the start: the device tree.
+    /// Initial X0 of VP 0: the device tree.
     pub x0: u64,
-    /// The kernel's page size in bytes where its header says it: the CPU model must have that granule.
+    /// The kernel's page size in bytes, if its header gives it: the CPU model must support that granule.
     pub page_size: Option<u32>,
     /// The command line, with the defaults.
     pub command_line: String,
 }
 
 impl Image {
-    /// The piece that the kernel is entered in: of an arm64 Image all of it, unpacked.
+    /// Returns the piece with the entry point: for an arm64 Image the whole Image, unpacked.
     #[must_use]
     pub fn kernel(&self) -> &[u8] {
         let entered = |(gpa, bytes): &&(u64, Vec<u8>)| {
@@ -140,7 +141,7 @@ pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
             let smbios_at = places.acpi.start + SMBIOS_OFFSET;
             let efi = efi::build(places.acpi.start + EFI_OFFSET, acpi.rsdp, smbios_at, &ram, &places.acpi);
             segments.push((smbios_at, smbios::build(&machine, smbios_at)));
-            debug_assert!(acpi.bytes.len() as u64 <= EFI_OFFSET, "ACPI tables grew into the EFI tables");
+            debug_assert!(acpi.bytes.len() as u64 <= EFI_OFFSET, "the ACPI tables overlap the EFI tables");
             segments.push((places.acpi.start, acpi.bytes));
             segments.push((places.acpi.start + EFI_OFFSET, efi.bytes));
             if spec.firmware == Firmware::Both {
@@ -150,7 +151,7 @@ pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
             }
         }
     };
-    debug_assert!(tree.len() as u64 <= FDT_SIZE, "the device tree outgrew its place");
+    debug_assert!(tree.len() as u64 <= FDT_SIZE, "the device tree exceeds its region");
     segments.push((places.fdt, tree));
     if let Some(bytes) = initrd.filter(|bytes| !bytes.is_empty()) {
         segments.push((places.initrd, bytes));
@@ -159,16 +160,16 @@ pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
     Ok(Image { segments, entry: kernel.entry, x0: places.fdt, page_size: kernel.page_size, command_line })
 }
 
-/// Bytes for the ACPI tables; eight VPs take less than 3 KiB.
+/// Room for the ACPI tables in bytes; eight VPs take less than 3 KiB.
 const EFI_OFFSET: u64 = 48 << 10;
-/// Where SMBIOS is in that region; its tables take less than 1 KiB.
+/// Offset of SMBIOS in that region; its tables take less than 1 KiB.
 const SMBIOS_OFFSET: u64 = 56 << 10;
-/// Bytes for ACPI, EFI and SMBIOS tables together.
+/// Room for ACPI, EFI and SMBIOS tables together in bytes.
 const FIRMWARE_SIZE: u64 = 64 << 10;
-/// Bytes for the device tree; the longest command line and eight VPs take less than 6 KiB.
+/// Room for the device tree in bytes; the longest command line and eight VPs take less than 6 KiB.
 const FDT_SIZE: u64 = 64 << 10;
 
-/// Guest physical addresses of all that is not the kernel.
+/// Guest physical addresses of everything except the kernel.
 struct Places {
     acpi: Range<u64>,
     fdt: u64,
@@ -186,7 +187,7 @@ fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Re
         let beside = FDT_SIZE + FIRMWARE_SIZE + kernel.headroom;
         let bytes =
             kernel_size.saturating_add(beside).saturating_add(initrd.saturating_mul(2)).max(kernel_end);
-        // What alignment may cost on top.
+        // What alignment may add.
         mib(bytes).saturating_add(2).next_multiple_of(2)
     };
     if need(0) > memory {
@@ -199,12 +200,12 @@ fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Re
     let mut layout = Layout::new(ram.clone(), &kernel.footprint);
     match (layout.place(FDT_SIZE), layout.place(FIRMWARE_SIZE), layout.place(initrd)) {
         (Some(fdt), Some(acpi), Some(initrd)) => Ok(Places { acpi, fdt: fdt.start, initrd: initrd.start }),
-        // An ELF kernel's segments may leave holes that are big enough only together.
+        // The holes between an ELF kernel's segments may only be large enough together.
         _ => Err(too_big),
     }
 }
 
-/// Refuses what no guest can be built from.
+/// Rejects a spec that no guest can be built from.
 fn check(spec: &Spec<'_>) -> Result<(), Error> {
     let platform = spec.platform;
     if spec.memory == 0 || !spec.memory.is_multiple_of(ALIGN_2M) || spec.memory > platform.max_memory {
@@ -224,7 +225,8 @@ fn check(spec: &Spec<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The words without which Linux is silent: neither ACPI without SPCR nor our device tree selects a console that early.
+/// Returns the parameters without which Linux is silent: neither ACPI without SPCR nor our device tree selects a
+/// console that early.
 fn console(platform: &Platform) -> String {
     format!("console=ttyAMA0 earlycon=pl011,{:#x}", platform.uart.start)
 }

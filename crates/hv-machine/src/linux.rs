@@ -1,13 +1,13 @@
-//! What a Linux kernel says of itself in its own bytes.
+//! Facts about a Linux kernel found in its image.
 
 use memchr::memmem;
 
-/// How the banner begins (Linux, init/version-timestamp.c, `linux_banner`).
+/// Start of the banner (Linux, init/version-timestamp.c, `linux_banner`).
 const BANNER: &[u8] = b"Linux version ";
-/// Longest version that is believed.
+/// Maximum length of a version.
 const LONGEST: usize = 128;
 
-/// The version of the Linux kernel in these bytes, unpacked; `None` where it is another program.
+/// Returns the version of the Linux kernel in these unpacked bytes; `None` for another program.
 #[must_use]
 pub fn version(kernel: &[u8]) -> Option<&str> {
     let text = kernel.get(memmem::find(kernel, BANNER)? + BANNER.len()..)?;
@@ -16,7 +16,7 @@ pub fn version(kernel: &[u8]) -> Option<&str> {
     std::str::from_utf8(&text[..end]).ok().filter(|version| version.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Whether the driver of VMBus is built into the kernel: its messages begin with its name.
+/// Returns true if the VMBus driver is built into the kernel: its messages begin with its name.
 #[must_use]
 pub fn has_vmbus(kernel: &[u8]) -> bool {
     memmem::find(kernel, b"hv_vmbus").is_some()

@@ -1,35 +1,35 @@
-//! The hardware that a host gives the guest: what its tables describe.
+//! The hardware that a host provides to the guest, which the tables describe.
 
 use std::ops::Range;
 
-/// Addresses and interrupts of one kind of machine. Every address is a guest physical one.
+/// Addresses and interrupts of one kind of machine. All addresses are guest physical.
 ///
-/// A host over QEMU and one over KVM differ in these numbers alone; the tables are written from them.
+/// A host based on QEMU and one based on KVM differ in these numbers only; the tables are generated from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
     /// Start of guest RAM, a multiple of 2 MiB.
     pub ram_base: u64,
-    /// Most bytes of guest RAM.
+    /// Maximum guest RAM in bytes.
     pub max_memory: u64,
-    /// Most virtual processors. VP n has the MPIDR n; a GICv3 takes 16 in one cluster.
+    /// Maximum number of virtual processors. VP n has MPIDR n; a GICv3 supports 16 in one cluster.
     pub max_vps: u32,
     /// GIC distributor.
     pub distributor: Range<u64>,
-    /// First GIC redistributor; the others follow without a gap, in VP order.
+    /// First GIC redistributor; the others follow without gaps, in VP order.
     pub redistributors: u64,
-    /// Bytes of one redistributor.
+    /// Size of a redistributor in bytes.
     pub redistributor_stride: u64,
     /// PL011 UART, the console.
     pub uart: Range<u64>,
     /// INTID of the UART, an SPI, level-sensitive.
     pub uart_intid: u32,
-    /// Window of addresses that VMBus hands out to its devices; nothing answers there until a device is mapped.
+    /// Address window that VMBus assigns to its devices; nothing responds there until a device is mapped.
     pub vmbus_window: Range<u64>,
     /// INTIDs of the timers.
     pub timers: Timers,
     /// INTID of the PMU's overflow interrupt, a PPI, level-sensitive.
     pub pmu_intid: u32,
-    /// Further PPIs that belong to the host and that the guest gets nothing from.
+    /// Further PPIs that belong to the host and are not delivered to the guest.
     pub taken_intids: &'static [u32],
 }
 
@@ -42,12 +42,12 @@ pub struct Timers {
     pub virtual_el1: u32,
     /// EL1 physical timer, CNTP.
     pub physical_el1: u32,
-    /// EL2 physical timer, CNTHP: described, since Linux maps it, but never the guest's.
+    /// EL2 physical timer, CNTHP: described because Linux maps it, but not available to the guest.
     pub physical_el2: u32,
 }
 
 impl Platform {
-    /// Whether a PPI is free for VMBus or for synthetic timers.
+    /// Returns true if a PPI is free for VMBus or for synthetic timers.
     #[must_use]
     pub fn is_free_ppi(&self, intid: u32) -> bool {
         let timers = [self.timers.virtual_el1, self.timers.physical_el1, self.timers.physical_el2];
@@ -55,13 +55,13 @@ impl Platform {
         (16..32).contains(&intid) && !taken
     }
 
-    /// Bytes that the redistributors of `vps` VPs take.
+    /// Returns the total size of the redistributors of `vps` VPs.
     #[must_use]
     pub fn redistributors_size(&self, vps: u32) -> u64 {
         u64::from(vps) * self.redistributor_stride
     }
 
-    /// RAM of `memory` bytes.
+    /// Returns the range of `memory` bytes of RAM.
     pub(crate) fn ram(&self, memory: u64) -> Range<u64> {
         self.ram_base..self.ram_base.saturating_add(memory)
     }
@@ -71,7 +71,7 @@ impl Platform {
 pub(crate) mod test {
     use super::*;
 
-    /// QEMU's `virt` with the guest's RAM behind a hypervisor's.
+    /// QEMU's `virt` with the guest's RAM after a hypervisor's.
     pub(crate) const VIRT: Platform = Platform {
         ram_base: 0x4040_0000,
         max_memory: 255 << 30,

@@ -1,8 +1,8 @@
-//! SMBIOS tables, as Hyper-V's UEFI firmware leaves them for a generation 2 machine.
+//! SMBIOS tables, like those of Hyper-V's UEFI firmware on a generation 2 machine.
 //!
-//! They are how user space learns that it runs on Hyper-V: systemd-detect-virt looks for the prefix "Hyper-V" in the product's
-//! version (systemd, src/basic/virt.c), cloud-init for Azure's chassis asset tag (tools/ds-identify), the Linux Integration
-//! Services for manufacturer and product.
+//! They tell user space that it runs on Hyper-V: systemd-detect-virt looks for the prefix "Hyper-V" in the product
+//! version (systemd, src/basic/virt.c), cloud-init for Azure's chassis asset tag (tools/ds-identify), the Linux
+//! Integration Services for manufacturer and product.
 //!
 //! Sources: DMTF DSP0134 3.1, "SMBIOS Structures"; mu_msvm, MsvmPkg/SmbiosPlatformDxe.
 
@@ -12,7 +12,7 @@ const MANUFACTURER: &str = "Microsoft Corporation";
 const PRODUCT: &str = "Virtual Machine";
 /// Version of firmware, system, board and chassis.
 const RELEASE: &str = "Hyper-V UEFI Release v4.1";
-/// Date of that release, in the form that the specification asks for.
+/// Date of that release, in the format of the specification.
 const RELEASE_DATE: &str = "05/13/2024";
 /// The chassis asset tag of every machine on Azure (cloud-init, DataSourceAzure.py).
 const AZURE_ASSET_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
@@ -23,17 +23,17 @@ const MEMORY_ARRAY: u16 = 16;
 /// "No error information structure".
 const NO_ERROR_HANDLE: u16 = 0xfffe;
 
-/// Who the machine is.
+/// The identity of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// UUID of the machine, in the order of its text. Cloud images take it for the instance's id.
+    /// UUID of the machine, in text order. Cloud images use it as the instance id.
     pub uuid: [u8; 16],
-    /// Gives the chassis the asset tag of a machine on Azure. cloud-init then waits for Azure's services.
+    /// Sets the chassis asset tag of an Azure machine. cloud-init then waits for Azure's services.
     pub azure: bool,
 }
 
 impl Identity {
-    /// The same machine on every run.
+    /// A fixed identity, the same on every run.
     pub const DEFAULT: Self = Self {
         uuid: [
             0x68, 0x76, 0x61, 0x72, 0x6d, 0x36, 0x44, 0x21, 0x8a, 0x64, 0x00, 0x15, 0x5d, 0x00, 0x00, 0x01,
@@ -49,7 +49,7 @@ pub(crate) struct Machine {
     pub(crate) vps: u32,
     /// Start of RAM.
     pub(crate) ram_base: u64,
-    /// Bytes of RAM, a multiple of 1 MiB.
+    /// Size of RAM in bytes, a multiple of 1 MiB.
     pub(crate) memory: u64,
 }
 
@@ -71,7 +71,7 @@ struct EntryPoint {
 
 const _: () = assert!(size_of::<EntryPoint>() == 24);
 
-/// Builds the entry point, which comes first, and the structures behind it, for address `base`.
+/// Builds the entry point, which comes first, and the structures after it, for address `base`.
 pub(crate) fn build(machine: &Machine, base: u64) -> Vec<u8> {
     let structures = [
         firmware(),
@@ -102,7 +102,7 @@ pub(crate) fn build(machine: &Machine, base: u64) -> Vec<u8> {
     [entry.as_bytes(), &structures].concat()
 }
 
-/// Type 0.
+/// Builds type 0, firmware.
 fn firmware() -> Vec<u8> {
     const NO_CHARACTERISTICS: u64 = 1 << 3;
     const TARGETED_CONTENT: u8 = 1 << 2;
@@ -122,7 +122,7 @@ fn firmware() -> Vec<u8> {
         .end()
 }
 
-/// Type 1.
+/// Builds type 1, system.
 fn system(identity: &Identity) -> Vec<u8> {
     // The first three fields of a UUID are little-endian.
     let mut uuid = identity.uuid;
@@ -142,7 +142,7 @@ fn system(identity: &Identity) -> Vec<u8> {
         .end()
 }
 
-/// Type 2.
+/// Builds type 2, board.
 fn board() -> Vec<u8> {
     const HOSTING_BOARD: u8 = 1;
     const MOTHERBOARD: u8 = 10;
@@ -159,7 +159,7 @@ fn board() -> Vec<u8> {
         .end()
 }
 
-/// Type 3.
+/// Builds type 3, chassis.
 fn chassis(identity: &Identity) -> Vec<u8> {
     const DESKTOP: u8 = 3;
     const SAFE: u8 = 3;
@@ -169,7 +169,7 @@ fn chassis(identity: &Identity) -> Vec<u8> {
     tagged.bytes(&[SAFE, SAFE, SAFE, NO_SECURITY]).bytes(&[0; 8]).no_text().end()
 }
 
-/// Type 4: one socket with all VPs.
+/// Builds type 4, one processor socket with all VPs.
 fn processor(vps: u32) -> Vec<u8> {
     const CENTRAL: u8 = 3;
     const FAMILY_2: u8 = 0xfe;
@@ -187,7 +187,7 @@ fn processor(vps: u32) -> Vec<u8> {
         .bytes(&[0; 8])
         .text(PRODUCT)
         .bytes(&[0])
-        // External clock, greatest and present speed: not known.
+        // External clock, maximum and current speed: unknown.
         .bytes(&[0; 6])
         .bytes(&[POPULATED_ENABLED, UPGRADE_NONE])
         .word(NO_CACHE)
@@ -205,7 +205,7 @@ fn processor(vps: u32) -> Vec<u8> {
         .end()
 }
 
-/// Type 16.
+/// Builds type 16, memory array.
 fn memory_array(memory: u64) -> Vec<u8> {
     const SYSTEM_BOARD: u8 = 3;
     const SYSTEM_MEMORY: u8 = 3;
@@ -220,7 +220,7 @@ fn memory_array(memory: u64) -> Vec<u8> {
         .end()
 }
 
-/// Type 17.
+/// Builds type 17, memory device.
 fn memory_device(memory: u64) -> Vec<u8> {
     const UNKNOWN_WIDTH: u16 = 0xffff;
     const SEE_EXTENDED: u16 = 0x7fff;
@@ -245,12 +245,12 @@ fn memory_device(memory: u64) -> Vec<u8> {
         .no_text()
         .bytes(&[0])
         .bytes(&mib.to_le_bytes())
-        // Speed and voltages: not known.
+        // Speed and voltages: unknown.
         .bytes(&[0; 8])
         .end()
 }
 
-/// Type 19.
+/// Builds type 19, mapped address of the memory array.
 fn memory_range(start: u64, memory: u64) -> Vec<u8> {
     let see_extended = u32::MAX.to_le_bytes();
     Structure::new(19, 19)
@@ -263,7 +263,7 @@ fn memory_range(start: u64, memory: u64) -> Vec<u8> {
         .end()
 }
 
-/// A structure in the making: the formatted area, and the texts behind it.
+/// A structure being built: the formatted area, and the strings after it.
 struct Structure {
     formatted: Vec<u8>,
     texts: Vec<&'static str>,
@@ -284,7 +284,7 @@ impl Structure {
         self.bytes(&word.to_le_bytes())
     }
 
-    /// The number of a text, from 1; equal texts share one.
+    /// Adds the number of a string, from 1; equal strings share one.
     fn text(mut self, text: &'static str) -> Self {
         let index = self.texts.iter().position(|known| *known == text).unwrap_or_else(|| {
             self.texts.push(text);
@@ -293,7 +293,7 @@ impl Structure {
         self.bytes(&[index as u8 + 1])
     }
 
-    /// A text that is not given.
+    /// Adds a string field that is not set.
     fn no_text(self) -> Self {
         self.bytes(&[0])
     }
@@ -304,7 +304,7 @@ impl Structure {
             self.formatted.extend_from_slice(text.as_bytes());
             self.formatted.push(0);
         }
-        // The set of texts ends with an empty one; one without texts is two zeros.
+        // The string set ends with an empty string; a set without strings is two zeros.
         self.formatted.extend_from_slice(if self.texts.is_empty() { &[0, 0] } else { &[0] });
         self.formatted
     }
@@ -318,7 +318,7 @@ mod test {
 
     const BASE: u64 = 0x4201_0000;
 
-    /// Type, formatted area and texts of each structure, walked as an OS does.
+    /// Returns type, formatted area and strings of each structure, walked as an OS does.
     fn walk(tables: &[u8]) -> BTreeMap<u8, (Vec<u8>, Vec<String>)> {
         assert_eq!(&tables[..5], b"_SM3_");
         assert_eq!(tables[..24].iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0, "checksum");

@@ -1,4 +1,4 @@
-//! The parts together.
+//! Tests of the parts together.
 
 use super::kernel::test::{elf, image};
 use super::platform::test::VIRT;
@@ -7,7 +7,7 @@ use super::*;
 const BASE: u64 = VIRT.ram_base;
 const CONSOLE: &str = "console=ttyAMA0 earlycon=pl011,0x9000000";
 
-/// A spec that builds.
+/// Returns a valid spec.
 pub(super) fn spec() -> Spec<'static> {
     Spec {
         platform: &VIRT,
@@ -24,11 +24,11 @@ pub(super) fn spec() -> Spec<'static> {
     }
 }
 
-/// What every image must be.
+/// Checks what holds for every image.
 pub(super) fn assert_sound(image: &Image, memory: u64) {
     let mut end = BASE;
     for (gpa, bytes) in &image.segments {
-        assert!(*gpa >= end, "{gpa:#x} overlaps what ends at {end:#x}");
+        assert!(*gpa >= end, "{gpa:#x} overlaps the segment that ends at {end:#x}");
         assert!(!bytes.is_empty());
         end = gpa + bytes.len() as u64;
     }
@@ -44,7 +44,7 @@ fn each_piece_has_its_place() {
     assert_sound(&image, 256 << 20);
     let places: Vec<_> = image.segments.iter().map(|(gpa, bytes)| (gpa - BASE, bytes.len())).collect();
     assert_eq!(places[0], (0, 0x1000), "kernel");
-    assert_eq!(places[1].0, 0x30_0000, "device tree, behind the kernel's .bss");
+    assert_eq!(places[1].0, 0x30_0000, "device tree, after the kernel's .bss");
     assert_eq!(places[2].0, 0x31_0000, "ACPI");
     assert_eq!(places[3].0, 0x31_0000 + EFI_OFFSET, "EFI");
     assert_eq!(places[4].0, 0x31_0000 + SMBIOS_OFFSET, "SMBIOS");
@@ -111,7 +111,8 @@ fn too_little_memory_says_how_much_is_enough() {
             other => panic!("{other:?}"),
         };
         assert!(need > memory);
-        let image = with(need).unwrap_or_else(|error| panic!("{need} MiB are said to be enough: {error}"));
+        let image =
+            with(need).unwrap_or_else(|error| panic!("{need} MiB was reported to be enough: {error}"));
         assert_sound(&image, need << 20);
     }
 }

@@ -1,10 +1,10 @@
 //! The words of a kernel command line.
 //!
-//! Source: Linux, lib/cmdline.c, `next_arg`: double quotes keep spaces in a word, and may stand around all of it;
+//! Source: Linux, lib/cmdline.c, `next_arg`: double quotes keep spaces in a word, and may enclose all of it;
 //! kernel/params.c, `parse_args`: what follows the word `--` goes to init.
 
-/// The words, with their quotes.
-#[must_use = "iterators do nothing unless they are asked"]
+/// Iterates over the words, including their quotes.
+#[must_use = "iterators do nothing unless consumed"]
 pub fn words(line: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let between = move |c: char| {
@@ -14,7 +14,7 @@ pub fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(between).filter(|word| !word.is_empty())
 }
 
-/// What is for the kernel, and what is for init: from the first word on that is `--`.
+/// Splits the line into the part for the kernel and the part for init, which starts at the first word that is `--`.
 #[must_use]
 pub fn split(line: &str) -> (&str, &str) {
     let dashes = words(line).find(|word| matches!(*word, "--" | "\"--\""));
@@ -22,7 +22,7 @@ pub fn split(line: &str) -> (&str, &str) {
     line.split_at(at)
 }
 
-/// Whether the kernel is given a word that starts with `key`.
+/// Returns true if the kernel gets a word that starts with `key`.
 #[must_use]
 pub fn is_given(line: &str, key: &str) -> bool {
     words(split(line).0).any(|word| word.strip_prefix('"').unwrap_or(word).starts_with(key))

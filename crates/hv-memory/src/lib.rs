@@ -1,7 +1,8 @@
 //! Guest memory as a host sees it, and the codec of saved state.
 //!
-//! The crates that serve a guest (`hv-host`, `hv-vmbus` and the devices) reach its memory through [`GuestMemory`] and write
-//! their state through [`save`]; the program that embeds them implements the first and gives the second its bytes.
+//! The crates that serve a guest (`hv-host`, `hv-vmbus` and the devices) reach its memory through [`GuestMemory`] and
+//! write their state through [`save`]; the program that embeds them implements the former and stores the bytes of the
+//! latter.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! The codec of saved state: little-endian, field after field, without padding.
 //!
-//! An image is one sequence of bytes to which each part of a host appends its own. [`Writer::begin`] and
-//! [`Writer::finish`] put a magic number, a version and a hash around them; [`Reader::open`] checks these three.
+//! An image is a sequence of bytes to which each part of a host appends its state. [`Writer::begin`] and
+//! [`Writer::finish`] frame it with a magic number, a version and a hash; [`Reader::open`] checks all three.
 //!
 //! ```
 //! use hv_memory::save::{Reader, RestoreError, Writer};
@@ -24,7 +24,7 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// FNV-1a, 64 bits: it finds damage, and is no protection against malice, which the checks of each field are for.
+/// FNV-1a, 64 bits: it detects damage. It does not protect against malice; the checks of each field do.
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_PRIME: u64 = 0x0000_0100_0000_01b3;
 
@@ -32,25 +32,25 @@ fn hash(state: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(state, |state, &byte| (state ^ u64::from(byte)).wrapping_mul(HASH_PRIME))
 }
 
-/// Returns a hash of some words: for what an image and the host that restores it have in common.
+/// Returns a hash of some words: of what an image and the host that restores it must have in common.
 #[must_use]
 pub fn fingerprint(words: &[u64]) -> u64 {
     words.iter().fold(HASH_START, |state, word| hash(state, &word.to_le_bytes()))
 }
 
-/// Why saved state was not restored.
+/// Why saved state could not be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// It does not begin like an image.
+    /// It does not begin like a saved image.
     NotAnImage,
-    /// It has this version, which is not known here.
+    /// Its version is unknown.
     Version(u32),
-    /// The hash at its end does not fit: it is damaged or cut off.
+    /// The hash at its end does not match: it is damaged or cut off.
     Damaged,
     /// It was saved by a host with another configuration.
     OtherPartition,
-    /// A part of it ends too early.
+    /// Part of it ends too early.
     Truncated,
     /// It holds more than this host has room for.
     NoRoom,
@@ -61,10 +61,10 @@ pub enum RestoreError {
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAnImage => f.write_str("not saved state of a partition"),
-            Self::Version(version) => write!(f, "saved state of version {version}, which is not known here"),
+            Self::NotAnImage => f.write_str("not the saved state of a partition"),
+            Self::Version(version) => write!(f, "saved state of unknown version {version}"),
             Self::Damaged => f.write_str("the saved state is damaged or cut off"),
-            Self::OtherPartition => f.write_str("saved state of a partition with another configuration"),
+            Self::OtherPartition => f.write_str("saved state of a partition with another configuration; restore it on a host configured like the one that saved it"),
             Self::Truncated => f.write_str("a part of the saved state ends too early"),
             Self::NoRoom => f.write_str("the saved state holds more than this host has room for"),
             Self::Invalid(part) => write!(f, "invalid {part} in the saved state"),
@@ -74,7 +74,7 @@ impl fmt::Display for RestoreError {
 
 impl core::error::Error for RestoreError {}
 
-/// Writes state, piece by piece, to a sink.
+/// A writer of state, piece by piece, to a sink.
 pub struct Writer<'w> {
     sink: &'w mut dyn FnMut(&[u8]),
     hash: u64,
@@ -87,7 +87,7 @@ impl fmt::Debug for Writer<'_> {
 }
 
 impl<'w> Writer<'w> {
-    /// Makes a writer of bare state: nothing stands around it.
+    /// Creates a writer of bare state, without a frame.
     pub fn new(sink: &'w mut dyn FnMut(&[u8])) -> Self {
         Self { sink, hash: HASH_START }
     }
@@ -111,7 +111,7 @@ impl<'w> Writer<'w> {
         (self.sink)(bytes);
     }
 
-    /// Writes a structure that is its own bytes.
+    /// Writes the bytes of a structure.
     pub fn value<T: IntoBytes + Immutable + ?Sized>(&mut self, value: &T) {
         self.bytes(value.as_bytes());
     }
@@ -142,20 +142,20 @@ impl<'w> Writer<'w> {
     }
 }
 
-/// Reads state that a [`Writer`] wrote, or what claims to be that.
+/// A reader of state that was written by a [`Writer`], or claims to be.
 #[derive(Clone, Debug)]
 pub struct Reader<'r> {
     rest: &'r [u8],
 }
 
 impl<'r> Reader<'r> {
-    /// Makes a reader of bare state.
+    /// Creates a reader of bare state, without a frame.
     #[must_use]
     pub const fn new(state: &'r [u8]) -> Self {
         Self { rest: state }
     }
 
-    /// Opens an image that [`Writer::begin`] and [`Writer::finish`] have framed.
+    /// Opens an image framed by [`Writer::begin`] and [`Writer::finish`].
     ///
     /// # Errors
     /// [`RestoreError::NotAnImage`], [`RestoreError::Version`] or [`RestoreError::Damaged`].
@@ -175,7 +175,7 @@ impl<'r> Reader<'r> {
         Ok(reader)
     }
 
-    /// Returns the number of bytes that are left.
+    /// Returns the number of remaining bytes.
     #[must_use]
     pub const fn left(&self) -> usize {
         self.rest.len()
@@ -195,7 +195,7 @@ impl<'r> Reader<'r> {
         self.bytes(N)?.try_into().map_err(|_| RestoreError::Truncated)
     }
 
-    /// Reads a structure that is its own bytes.
+    /// Reads a structure from its bytes.
     ///
     /// # Errors
     /// [`RestoreError::Truncated`].
@@ -227,7 +227,7 @@ impl<'r> Reader<'r> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Reads a flag, stored as 0 or 1; `part` names it where it is neither.
+    /// Reads a flag, stored as 0 or 1; an error names it `part`.
     ///
     /// # Errors
     /// [`RestoreError::Truncated`], or [`RestoreError::Invalid`] with `part`.
@@ -247,10 +247,10 @@ impl<'r> Reader<'r> {
         self.u32().map(|count| count as usize)
     }
 
-    /// Checks that nothing is left.
+    /// Checks that nothing remains.
     ///
     /// # Errors
-    /// [`RestoreError::Invalid`] if something is.
+    /// [`RestoreError::Invalid`] if something remains.
     pub fn end(&self) -> Result<(), RestoreError> {
         if self.rest.is_empty() { Ok(()) } else { Err(RestoreError::Invalid("length")) }
     }

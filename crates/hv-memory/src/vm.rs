@@ -1,4 +1,4 @@
-//! Guest memory over the traits of `vm-memory`, for hosts in user space.
+//! Guest memory over the traits of `vm-memory`, for user-space hosts.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +7,7 @@ use vm_memory::{Bytes as _, GuestAddress, Permissions, VolatileMemory as _};
 
 use crate::{BadAddress, GuestMemory};
 
-/// Guest memory that `vm-memory` knows: a `GuestMemoryMmap`, for example.
+/// Guest memory managed by `vm-memory`: a `GuestMemoryMmap`, for example.
 #[derive(Clone, Debug)]
 pub struct VmMemory<M>(
     /// The memory.
@@ -15,7 +15,7 @@ pub struct VmMemory<M>(
 );
 
 impl<M: vm_memory::GuestMemory> VmMemory<M> {
-    /// Works on the word at an address in one access.
+    /// Accesses the word at an address atomically.
     fn word<T>(&self, gpa: u64, work: impl FnOnce(&AtomicU32) -> T) -> Result<T, BadAddress> {
         let mut slices =
             self.0.get_slices(GuestAddress(gpa), 4, Permissions::ReadWrite).map_err(|_| BadAddress)?;
@@ -36,7 +36,7 @@ impl<M: vm_memory::GuestMemory> GuestMemory for VmMemory<M> {
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        // What lies before a hole must not be written either.
+        // The part before a hole must not be written either.
         if !self.contains(gpa, data.len() as u64) {
             return Err(BadAddress);
         }

@@ -1,4 +1,4 @@
-//! What the codec of saved state refuses.
+//! Tests of what the codec of saved state rejects.
 
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
 

@@ -1,9 +1,9 @@
-//! Guest memory over `vm-memory`.
+//! Tests of guest memory over `vm-memory`.
 
 use hv_memory::{BadAddress, GuestMemory, VmMemory};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-/// Two ranges side by side, and one behind a hole.
+/// Creates two adjacent ranges, and one after a hole.
 fn memory() -> VmMemory<GuestMemoryMmap<()>> {
     let ranges =
         [(GuestAddress(0x1000), 0x1000), (GuestAddress(0x2000), 0x1000), (GuestAddress(0x4000), 0x1000)];

@@ -1,8 +1,8 @@
-//! Debian packages of another architecture, through apt with a state of its own.
+//! Debian packages of another architecture, through apt with its own state.
 //!
-//! apt is run by the unprivileged user with its lists and archives in our cache, for arm64 only, with the sources and
-//! keys of the system. So apt checks signatures and hashes as always, but neither root nor
-//! `dpkg --add-architecture` is needed, and the system's own lists stay as they are.
+//! apt runs as the unprivileged user with lists and archives in our cache, for arm64 only, with the sources and keys of
+//! the system. So apt checks signatures and hashes as always, but needs neither root nor `dpkg --add-architecture`, and
+//! the system's own lists are unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(crate) struct Apt<'a> {
     config: PathBuf,
 }
 
-/// A package file that was downloaded.
+/// A downloaded package file.
 pub(crate) struct Package {
     /// Name of the package.
     pub name: String,
@@ -43,12 +43,12 @@ impl<'a> Apt<'a> {
         let config = dir.join("apt.conf");
         folder.write("apt.conf", configuration(&dir)?.as_bytes())?;
         let apt = Self { cache, lock, config };
-        let task = ui::Task::new("Fetching the lists of Debian's arm64 packages (apt)");
+        let task = ui::Task::new("Fetching the package lists for Debian arm64 (apt)");
         let done = process::run(apt.command("apt-get").arg("update"), || {})?;
         drop(task);
-        // A source of the system that does not answer is no reason to stop: the package may come from another one.
+        // If a source of the system does not respond, the package may still come from another one.
         if !done.status.success() && apt.names("busybox-static")?.is_empty() {
-            bail!("cannot fetch Debian's lists of arm64 packages: {}", done.complaint("E:"));
+            bail!("cannot fetch the package lists for Debian arm64: {}", done.complaint("E:"));
         }
         Ok(apt)
     }
@@ -59,7 +59,7 @@ impl<'a> Apt<'a> {
         command
     }
 
-    /// Names of all packages that start with `prefix`.
+    /// Returns the names of all packages that start with `prefix`.
     pub(crate) fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
         let mut command = Command::new("apt-cache");
         command.arg("-c").arg(&self.config).args(["pkgnames", prefix]).env("LC_ALL", "C");
@@ -141,12 +141,12 @@ pub(super) fn unpack_all(archives: &Path, files: &[String], root: &Path) -> anyh
     Ok(())
 }
 
-/// The configuration, read after the system's own so that it has the last word.
+/// Returns the configuration, which is read after the system's own and overrides it.
 fn configuration(dir: &Path) -> anyhow::Result<String> {
     let dir = dir.to_str().context("the cache's path is not UTF-8; set XDG_CACHE_HOME to another folder")?;
     if dir.contains(['"', '\n', ';']) {
         bail!(
-            "the cache's path {dir:?} has characters that apt cannot take; set XDG_CACHE_HOME to another folder"
+            "the cache's path {dir:?} has characters that apt does not accept; set XDG_CACHE_HOME to another folder"
         );
     }
     Ok(format!(
@@ -176,7 +176,7 @@ Dir::Log "{dir}/log";
     ))
 }
 
-/// File name and size from the output of `apt-get download --print-uris`: `'URI' NAME SIZE HASH`.
+/// Parses file name and size from the output of `apt-get download --print-uris`: `'URI' NAME SIZE HASH`.
 fn parse_uri(output: &str) -> Option<(String, u64)> {
     let line = output.lines().find(|line| line.starts_with('\''))?;
     let mut words = line.rsplit('\'').next()?.split_whitespace();
@@ -184,7 +184,7 @@ fn parse_uri(output: &str) -> Option<(String, u64)> {
     Some((name, words.next()?.parse().ok()?))
 }
 
-/// The version in a package file's name: `NAME_VERSION_ARCH.deb`, with `%3a` for a colon.
+/// Returns the version in a package file's name: `NAME_VERSION_ARCH.deb`, with `%3a` for a colon.
 pub(super) fn version_of(file: &str) -> Option<String> {
     Some(file.split('_').nth(1)?.replace("%3a", ":"))
 }

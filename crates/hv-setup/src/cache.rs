@@ -1,7 +1,7 @@
-//! The cache: one folder per thing, each with a manifest of what is in it.
+//! The cache: one folder per item, each with a manifest of its contents.
 //!
-//! A folder appears by a rename when it is complete, so an interrupted run leaves no half of anything. What is used is
-//! checked against the manifest first; a damaged folder counts as absent and is made again.
+//! A complete folder appears through a rename, so an interrupted run leaves nothing incomplete. Items are checked
+//! against the manifest before use; a damaged folder counts as absent and is rebuilt.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,27 +19,27 @@ use crate::{input, ui};
 
 /// Name of the manifest in each folder.
 const MANIFEST: &str = "manifest.json";
-/// Name of the file that is locked while the cache changes.
+/// Name of the file that is locked during changes to the cache.
 pub const LOCK: &str = "lock";
-/// Most bytes of it: it has a line for each file.
+/// Maximum size of a manifest in bytes: it has a line per file.
 const LONGEST_MANIFEST: u64 = 16 << 20;
 
-/// The folder that belongs to this tool.
+/// The cache folder of this tool.
 #[derive(Debug, Clone)]
 pub struct Cache {
     dir: PathBuf,
 }
 
-/// Held while something is added to the cache.
+/// Held during additions to the cache.
 pub struct Lock {
     _file: File,
     _orderly: Orderly,
 }
 
-/// What is in a folder of the cache, and where it came from.
+/// Contents and origin of a folder in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Which pieces of the package were taken; another number means that the folder has to be made again.
+    /// Version of the selection of files; another version means that the folder must be rebuilt.
     pub recipe: u32,
     /// Debian package.
     pub package: String,
@@ -50,7 +50,7 @@ pub struct Manifest {
 }
 
 impl Cache {
-    /// The cache of this user: `$XDG_CACHE_HOME/hv-arm64`, else `~/.cache/hv-arm64`. Nothing is created yet.
+    /// Opens the cache of this user: `$XDG_CACHE_HOME/hv-arm64`, else `~/.cache/hv-arm64`. Creates nothing yet.
     pub fn open() -> anyhow::Result<Self> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
@@ -58,17 +58,17 @@ impl Cache {
         Ok(Self { dir: base.join("hv-arm64") })
     }
 
-    /// A cache in another place.
+    /// Opens a cache in another folder.
     #[must_use]
     pub fn at(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Removes everything in it. A run that has just started may miss what it has found here, and says so.
+    /// Removes all contents. A run that has just started may lose what it has found, and reports that.
     pub fn clear(&self) -> anyhow::Result<()> {
         let _lock = self.lock()?;
         for entry in fs::read_dir(&self.dir)?.flatten().filter(|entry| entry.file_name() != LOCK) {
-            // The type is the entry's own: a link is removed, not what it leads to.
+            // The type is that of the entry itself: a link is removed, not its target.
             let removed = match entry.file_type() {
                 Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
                 _ => fs::remove_file(entry.path()),
@@ -78,17 +78,17 @@ impl Cache {
         Ok(())
     }
 
-    /// Where it is.
+    /// Returns the folder of the cache.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Waits until no other run changes the cache, and clears what a killed one left behind.
+    /// Waits until no other run changes the cache, and removes the remains of killed runs.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let explain = || format!("cannot write to the cache {}; set XDG_CACHE_HOME", self.dir.display());
         let file = Folder::make(&self.dir).and_then(|folder| folder.lasting(LOCK)).with_context(explain)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let _task = ui::Task::new("Waiting for another hv that fills the cache");
+            let _task = ui::Task::new("Waiting for another hv to fill the cache");
             while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 interrupt::check()?;
                 std::thread::sleep(crate::process::POLL);
@@ -103,23 +103,23 @@ impl Cache {
         self.dir.join("tmp")
     }
 
-    /// A folder for work in progress, gone when it is dropped.
+    /// Creates a folder for work in progress, which is removed when dropped.
     pub fn scratch(&self, _lock: &Lock) -> anyhow::Result<tempfile::TempDir> {
         fs::create_dir_all(self.temporary())?;
         Ok(tempfile::tempdir_in(self.temporary())?)
     }
 
-    /// Path of the folder called `name`.
+    /// Returns the path of the folder called `name`.
     pub fn entry(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The manifest of the folder called `name`, once all of its files were found to be as they should be.
+    /// Returns the manifest of the folder called `name`, if all of its files match it.
     pub fn verified(&self, name: &str, recipe: u32) -> Option<Manifest> {
         self.check(name, recipe).ok()
     }
 
-    /// As [`Cache::verified`]; or else which file is damaged, or `None` if nothing is there that could be.
+    /// Does the same as [`Cache::verified`], but returns which file is damaged, or `None` if the folder is absent.
     pub fn check(&self, name: &str, recipe: u32) -> Result<Manifest, Option<PathBuf>> {
         let dir = self.entry(name);
         let file = dir.join(MANIFEST);
@@ -137,7 +137,7 @@ impl Cache {
         Ok(manifest)
     }
 
-    /// Makes `files`, which stand in the folder `made`, the content of the folder called `name`.
+    /// Makes `files`, from the folder `made`, the contents of the folder called `name`.
     pub fn publish(
         &self,
         lock: &Lock,
@@ -150,7 +150,7 @@ impl Cache {
             manifest.files.insert(file.clone(), sha256(&made.join(file))?);
         }
         if manifest.files.is_empty() {
-            bail!("the package {} holds nothing that is needed", manifest.package);
+            bail!("the package {} contains none of the needed files", manifest.package);
         }
         Folder::make(made)?.write(MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
         let target = self.entry(name);
@@ -163,7 +163,7 @@ impl Cache {
     }
 }
 
-/// SHA-256 of a file, in hexadecimal.
+/// Returns the SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();

@@ -1,7 +1,8 @@
-//! The hidden command of `hv` between us and a child, QEMU above all: it ties the child's life to ours, then becomes it.
+//! The hidden command of `hv` that starts a child, above all QEMU: it ties the child's lifetime to ours, then replaces
+//! itself with the child.
 //!
-//! A parent-death signal has to be set by the child itself between fork and exec. Rust offers that place only with
-//! `unsafe`; a command of our own that does it and then replaces itself needs none.
+//! A parent-death signal must be set by the child itself between fork and exec. Rust allows code at that point only
+//! with `unsafe`; a separate command that sets the signal and then replaces itself needs none.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -25,28 +26,28 @@ pub struct Args {
 
 /// Name of the command.
 pub const NAME: &str = "exec-tied";
-/// This very program, even where a build has replaced its file meanwhile.
+/// This program, even if a build has replaced its file in the meantime.
 pub const SELF: &str = "/proc/self/exe";
 
-/// A command that runs `program` until we die, however that happens.
+/// Returns a command that runs `program` until this process dies, for whatever reason.
 pub fn tied(program: &Path, arguments: &[OsString]) -> Command {
     tied_by(Path::new(SELF), program, arguments)
 }
 
-/// As [`tied`], where this program has no such command: `hv` is one that has.
+/// Does the same as [`tied`] for a program without that command, through `hv`, which has it.
 pub fn tied_by(hv: &Path, program: &Path, arguments: &[OsString]) -> Command {
     let mut command = Command::new(hv);
     command.arg(NAME).arg(std::process::id().to_string()).arg("--").arg(program).args(arguments);
     command
 }
 
-/// Runs the command; returns only if it failed.
+/// Runs the command; returns only on failure.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("cannot tie a program to this process")?;
-    // The parent may have died before that.
+    // The parent may have died before the signal was set.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-    anyhow::ensure!(parent == Some(args.parent), "the parent is gone");
+    anyhow::ensure!(parent == Some(args.parent), "the parent process is gone");
     let (program, arguments) = args.command.split_first().context("no program given")?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", program.to_string_lossy()))

@@ -1,5 +1,5 @@
-//! What only developers run: `hv` has the options and hands the command over to `xtask`, which it builds first. So who
-//! boots a guest does not compile the tests.
+//! Commands for developers: `hv` has the options and hands the command over to `xtask`, which it builds first. So users
+//! who boot a guest do not compile the tests.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -12,14 +12,14 @@ use serde_json::Value;
 use crate::exit::Exit;
 use crate::{process, sources, ui};
 
-/// Names the `hv` that handed over: the tests run that one.
+/// Environment variable with the path of the `hv` that handed over: the tests run that one.
 pub const HV: &str = "HV_PROGRAM";
-/// The package that takes over.
+/// The package that is handed over to.
 const PACKAGE: &str = "xtask";
 
 /// Run the tests in process, then the scenarios on QEMU
 ///
-/// Installs and fetches what is missing first, as `hv boot` does. Exits with 1 if a test fails.
+/// Installs and fetches what is missing first, like `hv boot`. Exits with 1 if a test fails.
 #[derive(Debug, clap::Args)]
 #[command(after_help = TEST_EXAMPLES)]
 pub struct TestArgs {
@@ -32,7 +32,7 @@ pub struct TestArgs {
     /// Only list the tests
     #[arg(long)]
     pub list: bool,
-    /// How many scenarios run at a time
+    /// Number of scenarios to run at a time
     #[arg(long, short, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     pub jobs: usize,
@@ -51,31 +51,32 @@ Examples:
 
 Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something that is missing, 130 interrupted";
 
-/// Hands `hv test` over, with the options of this process's command line.
+/// Hands `hv test` over, with the options on this process's command line.
 pub fn test() -> anyhow::Result<Exit> {
     hand_over("test", std::env::args_os().skip(2))
 }
 
-/// Builds `xtask` and becomes it; returns only if that failed.
+/// Builds `xtask` and replaces this process with it; returns only on failure.
 ///
 /// # Errors
-/// There is no checkout, as with an installed `hv`, or `xtask` does not build.
+/// There is no checkout, as for an installed `hv`, or `xtask` does not build.
 pub fn hand_over(command: &str, arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit> {
-    let hv = std::env::current_exe().context("cannot find out where this hv is")?;
+    let hv = std::env::current_exe().context("cannot find the path of this hv")?;
     let error = Command::new(build()?).arg(command).args(arguments).env(HV, hv).exec();
     Err(error).with_context(|| format!("cannot start {PACKAGE}"))
 }
 
-/// Builds `xtask` in the checkout, and gives its program. Its lock file is not changed: what is tested is what was committed.
+/// Builds `xtask` in the checkout, and returns its path. Its lock file is not changed: the tests run what was
+/// committed.
 fn build() -> anyhow::Result<PathBuf> {
-    let root = sources::checkout().context("what developers run needs the checkout")?;
+    let root = sources::checkout().context("this command needs a checkout of the project")?;
     package(&root, PACKAGE, &[])
 }
 
-/// Builds the program of a package of the checkout in the release profile, and gives its file.
+/// Builds the program of a package of the checkout in the release profile, and returns its path.
 ///
 /// # Errors
-/// It does not build: cargo's messages are shown.
+/// It does not build; cargo's messages have been shown.
 pub fn package(root: &Path, package: &str, options: &[&str]) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let title = format!("Building {package}");
@@ -97,7 +98,7 @@ pub fn package(root: &Path, package: &str, options: &[&str]) -> anyhow::Result<P
     let stderr = child.stderr.take().map(|pipe| {
         process::collect(pipe, move |line| {
             if let Some(crate_name) = line.trim_start().strip_prefix("Compiling ") {
-                // Nothing to build is nothing to tell.
+                // If there is nothing to build, nothing is printed.
                 if !std::mem::replace(&mut said, true) && !bar.is_shown() {
                     ui::note(&title);
                 }
@@ -113,10 +114,10 @@ pub fn package(root: &Path, package: &str, options: &[&str]) -> anyhow::Result<P
         ui::note(log.trim_end());
         bail!("cannot build {package}; cargo's messages are above");
     }
-    program(&messages, package).with_context(|| format!("cargo built {package}, but names no program"))
+    program(&messages, package).with_context(|| format!("cargo built {package}, but reports no executable"))
 }
 
-/// The program of a package in cargo's messages, one JSON value a line.
+/// Finds the program of a package in cargo's messages, one JSON value per line.
 fn program(messages: &str, package: &str) -> Option<PathBuf> {
     let values = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let named = |message: Value| {

@@ -1,30 +1,30 @@
-//! The exit codes, all in one place.
+//! The exit codes.
 
 use crate::{interrupt, ui};
 
-/// What the process ends with.
+/// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// The command did what it was asked; a guest powered off.
+    /// The command succeeded; a guest powered off.
     Success = 0,
-    /// A test failed, something that was looked for is not there, a figure is worse than before.
+    /// A test failed, a search had no result, or a figure is worse than before.
     Failed = 1,
-    /// A bad option, a bad input file, something that is missing, or an output that could not be written.
+    /// A bad option, a bad input file, a missing prerequisite, or an output that could not be written.
     Usage = 2,
     /// The guest reported a crash.
     Crash = 3,
     /// The guest asked for a reset.
     Reset = 4,
-    /// The time ran out.
+    /// The time limit was reached.
     Timeout = 5,
-    /// The hypervisor panicked, refused to start, or QEMU died.
+    /// The hypervisor panicked or did not start, or QEMU died.
     Machine = 6,
-    /// Every VP is off, and nobody asked for a power-off.
+    /// All VPs are off, without a power-off request.
     VpsOff = 7,
-    /// The guest broke a rule of the level that `--strict` gave.
+    /// The guest broke a rule of the level given by `--strict`.
     Strict = 8,
-    /// Ctrl-C, SIGTERM, or the terminal went away.
+    /// Ctrl-C, SIGTERM, or the terminal was closed.
     Interrupted = 130,
 }
 
@@ -34,17 +34,17 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Ends a program: says what is wrong, waits until everything shown is read, and gives its exit code.
+/// Ends a program: prints the error, waits until all output has been read, and returns the exit code.
 pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);
         if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
     });
-    // A result that did not arrive is no success.
+    // A result that was not written is a failure.
     if ui::finish() { exit.into() } else { Exit::Usage.into() }
 }
 
-/// The table for `--help`.
+/// The table of exit codes for `--help`.
 pub const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off

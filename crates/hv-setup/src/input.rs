@@ -1,4 +1,4 @@
-//! Files that the user names to be read: each is opened once and read once, whatever it is.
+//! Input files named by the user: each is opened once and read once, whatever its type.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 
-/// Most bytes of a file where the guest has less memory: a kernel may come with debug information.
+/// Maximum size of an input file in bytes, unless the guest has more memory: a kernel may contain debug information.
 pub const LONGEST: u64 = 1 << 30;
 
-/// Paths that are standard input by another name. To open one a second time is to read on where the first one stopped.
+/// Other names of standard input. Opening it a second time would continue where the first reader stopped.
 const STDIN: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// The value of an option that takes a file: its path, or `-` for standard input.
@@ -38,7 +38,7 @@ impl From<&Path> for Input {
 }
 
 impl Input {
-    /// What the user named: a path, or `-`.
+    /// Returns what the user named: a path, or `-`.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -57,23 +57,23 @@ impl fmt::Display for Input {
 }
 
 impl Input {
-    /// Opens it. Standard input can be opened once: what one option has read is gone for the others.
+    /// Opens it. Standard input can be opened only once: what one option has read is not available to others.
     pub fn open(&self) -> io::Result<Box<dyn Read>> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         match self {
             Self::File(path) => Ok(Box::new(File::open(path)?)),
             Self::Stdin if io::stdin().is_terminal() => {
-                Err(io::Error::other("standard input is a terminal: give it a file or a pipe"))
+                Err(io::Error::other("standard input is a terminal: redirect it from a file or a pipe"))
             }
             Self::Stdin if TAKEN.swap(true, Ordering::Relaxed) => {
-                Err(io::Error::other("standard input is read by another option already: give - only once"))
+                Err(io::Error::other("standard input is already read by another option: give - only once"))
             }
             Self::Stdin => Ok(Box::new(io::stdin())),
         }
     }
 
-    /// Reads all of it, at most `most` bytes. A device or a pipe without an end is an error, not the end of the host's
-    /// memory. `what` names it in errors.
+    /// Reads all of it, at most `most` bytes. An endless device or pipe is an error and does not exhaust the host's
+    /// memory. `what` names the input in errors.
     pub fn read(&self, what: &str, most: u64) -> anyhow::Result<Vec<u8>> {
         let bytes = match self {
             Self::File(path) => read(path, most),
@@ -82,14 +82,16 @@ impl Input {
         bytes.with_context(|| format!("cannot read {what} {self}; give the path of a readable file, or -"))
     }
 
-    /// A file for a program that opens it by its path, with the `bytes` that were read: itself if it can be opened again,
-    /// else a copy.
+    /// Returns a file for a program that opens it by path, with the `bytes` that were read: the file itself if it can
+    /// be opened again, else a copy.
     pub fn named(&self, bytes: &[u8]) -> anyhow::Result<Named> {
         match self {
             Self::File(path) if path.is_file() => Ok(Named { path: path.clone(), _copy: None }),
             _ => {
-                let mut copy =
-                    tempfile::Builder::new().prefix("hv-").tempfile().context("cannot make a file")?;
+                let mut copy = tempfile::Builder::new()
+                    .prefix("hv-")
+                    .tempfile()
+                    .context("cannot create a temporary file")?;
                 copy.write_all(bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
                 Ok(Named { path: copy.path().to_owned(), _copy: Some(copy.into_temp_path()) })
             }
@@ -97,7 +99,7 @@ impl Input {
     }
 }
 
-/// Path of a file that stays at least as long as this.
+/// Path of a file that exists at least as long as this value.
 #[derive(Debug)]
 pub struct Named {
     path: PathBuf,
@@ -105,7 +107,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// The path.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -123,10 +125,10 @@ pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_to_end(file, most)
 }
 
-/// Most bytes of a character device: there are some without an end, and none that has a kernel.
+/// Maximum number of bytes read from a character device: some are endless, and none contains a kernel.
 const LONGEST_DEVICE: u64 = 1 << 16;
 
-/// Opens a file, and says how much of it may be read.
+/// Opens a file, and returns how much of it may be read.
 fn open(path: &Path, most: u64) -> io::Result<(File, u64)> {
     let file = File::open(path)?;
     let device = file.metadata()?.file_type().is_char_device();
@@ -137,7 +139,10 @@ fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {most} bytes, the maximum here"),
+        ));
     }
     Ok(bytes)
 }

@@ -1,7 +1,8 @@
-//! What the tool `hv` and its tests share: what a run needs and the machine may lack (found, installed or fetched, and
-//! checked), and how a command treats its user: progress, results, files, signals, exit codes.
+//! What the tool `hv` and its tests share: the prerequisites of a run (found, installed or fetched, and checked), and
+//! the user interface of a command: progress, results, files, signals, exit codes.
 //!
-//! Nothing in it knows a guest or a host. `hv` uses it, and `xtask`, which tests `hv`; neither uses the other's code.
+//! It is independent of guests and hosts. `hv` uses it, and so does `xtask`, which tests `hv`; neither uses the other's
+//! code.
 
 mod apt;
 pub mod cache;

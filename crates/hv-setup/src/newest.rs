@@ -1,7 +1,7 @@
-//! The newest QEMU that Debian has, beside the system's: unpacked with all libraries that it wants, never installed.
+//! Debian's newest QEMU, alongside the system's: unpacked with all its libraries, never installed.
 //!
-//! The archive is that of the system's own sources; the suite is `sid`. apt checks signatures and hashes as always, with
-//! lists and archives of its own.
+//! The archive comes from the system's sources; the suite is `sid`. apt checks signatures and hashes as always, with
+//! its own lists and archives.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ const SUITE: &str = "sid";
 const PACKAGE: &str = "qemu-system-arm";
 const PROGRAM: &str = "qemu-system-aarch64";
 
-/// Gives a program that starts the newest QEMU, which is fetched if Debian has a newer one than last time.
+/// Returns a program that starts the newest QEMU, fetching it if Debian has a newer one than last time.
 pub fn prepare(cache: &Cache) -> anyhow::Result<PathBuf> {
     system::require_debian("the newest QEMU")?;
     let _lock = cache.lock()?;
@@ -47,7 +47,7 @@ pub fn prepare(cache: &Cache) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// The address of Debian's archive, from the system's sources.
+/// Returns the address of Debian's archive, from the system's sources.
 fn archive() -> anyhow::Result<String> {
     let done = process::run(
         Command::new("apt-get").args([
@@ -61,21 +61,24 @@ fn archive() -> anyhow::Result<String> {
     let archive = find_archive(&done.stdout);
     archive.map(str::to_owned).with_context(|| {
         format!(
-            "none of this system's sources is Debian's main archive; {PACKAGE} of {SUITE} comes from there"
+            "none of this system's sources is Debian's main archive, which has {PACKAGE} of {SUITE}; add it"
         )
     })
 }
 
-/// Of lines `ORIGIN URI` the one of Debian's archive, not of its security updates.
+/// Selects Debian's archive from lines of the form `ORIGIN URI`, skipping its security updates.
 fn find_archive(lines: &str) -> Option<&str> {
     let mut addresses = lines.lines().filter_map(|line| line.strip_prefix("Debian "));
     addresses.find(|address| address.trim_end_matches('/').ends_with("/debian"))
 }
 
-/// apt's configuration, which leaves the system's state alone.
+/// Returns apt's configuration, which leaves the system's state unchanged.
 fn configuration(dir: &Path, archive: &str) -> anyhow::Result<String> {
     let dir = dir.to_str().context("the cache's path is not UTF-8; set XDG_CACHE_HOME to another folder")?;
-    ensure!(!dir.contains(['"', '\n', ';']), "the cache's path {dir:?} has characters that apt cannot take");
+    ensure!(
+        !dir.contains(['"', '\n', ';']),
+        "the cache's path {dir:?} has characters that apt does not accept; set XDG_CACHE_HOME"
+    );
     let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
     fs::write(format!("{dir}/sources.list"), format!("deb [signed-by={keys}] {archive} {SUITE} main\n"))?;
     Ok(format!(
@@ -111,7 +114,8 @@ fn apt(config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     bail!("apt-get failed: {}", done.complaint("E:"))
 }
 
-/// A script that starts the program with the loader and the libraries from its own packages: the system's may be older.
+/// Returns a script that starts the program with the loader and libraries from its own packages, since the system's may
+/// be older.
 fn script(root: &Path) -> anyhow::Result<String> {
     let entries = |folder: &str| fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
     let is_loader =
@@ -120,9 +124,9 @@ fn script(root: &Path) -> anyhow::Result<String> {
         .into_iter()
         .flat_map(|folder| entries(folder).map(|entry| entry.path()))
         .find(is_loader)
-        .context("the packages have no loader of programs (ld-linux)")?;
+        .context("the packages contain no program loader (ld-linux)")?;
     let libraries = entries("usr/lib").map(|entry| entry.path()).find(|path| path.join("libc.so.6").exists());
-    let libraries = libraries.context("the packages have no C library")?;
+    let libraries = libraries.context("the packages contain no C library")?;
     let words = [
         loader.as_path(),
         Path::new("--library-path"),

@@ -1,9 +1,8 @@
-//! Files and folders for results.
+//! Result files and folders.
 //!
-//! A file is opened once and written through its descriptor; it appears under its name when it is whole. A name that is
-//! there already is replaced, never followed: another user may have planted a link in a folder such as `/tmp`, or in one
-//! that is given to `--keep`. Devices, pipes and the descriptors of this process (`/dev/stdout`, `>(...)`) are written to
-//! as they are.
+//! A file is opened once and written through its descriptor; it appears under its name when it is complete. An existing
+//! name is replaced, never followed: another user may have planted a link in a folder such as `/tmp`, or in one given
+//! to `--keep`. Devices, pipes and descriptors of this process (`/dev/stdout`, `>(...)`) are written in place.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,12 +17,12 @@ use rustix::io::Errno;
 
 use crate::interrupt::{self, Orderly};
 
-/// Mode of a new file, of which the umask takes its part.
+/// Mode of a new file, before the umask.
 const FILE: Mode = Mode::from_raw_mode(0o666);
 /// Mode of a new folder.
 const FOLDER: Mode = Mode::from_raw_mode(0o777);
 
-/// Fails where a file could not be written at the end of a long run.
+/// Checks early that a file can be written, since results are written at the end of a long run.
 pub fn check(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
     let dir = parent(file);
     if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
@@ -35,7 +34,7 @@ pub fn check(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file whole or not at all, if it is a plain one.
+/// Writes a file, completely or not at all if it is a regular file.
 pub fn write(what: &str, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let put = || {
         let mut result = Pending::new(file)?;
@@ -45,25 +44,25 @@ pub fn write(what: &str, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     put().with_context(|| format!("cannot write the {what} to {}", file.display()))
 }
 
-/// Where a file is or will be.
+/// Returns the folder of a file.
 fn parent(file: &Path) -> &Path {
     file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that is being written.
+/// A file being written.
 #[derive(Debug)]
 pub enum Pending {
-    /// A plain file, under another name as yet.
+    /// A regular file, still under another name.
     File(NewFile),
-    /// Something that is no plain file.
+    /// Anything but a regular file.
     Special(Special),
 }
 
 impl Pending {
-    /// Begins the file of a path that the user has given.
+    /// Starts writing the file at a path given by the user.
     pub fn new(file: &Path) -> io::Result<Self> {
         if let Some(descriptor) = own_descriptor(file) {
-            // Appending shares the file with what went there before.
+            // Appending keeps what was there before.
             let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
             return Ok(Self::Special(Special::open(|| rustix::fs::open(&descriptor, flags, FILE))?));
         }
@@ -72,7 +71,7 @@ impl Pending {
         let found = rustix::fs::statat(&folder.0, name, AtFlags::SYMLINK_NOFOLLOW);
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
-                // Should it have become a plain file since then, that one is not created and keeps its end.
+                // If it has become a regular file since then, it is neither created nor truncated.
                 let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 Ok(Self::Special(Special::open(|| rustix::fs::openat(&folder.0, name, flags, FILE))?))
             }
@@ -103,7 +102,7 @@ impl Write for Pending {
     }
 }
 
-/// The path by which `file` names a descriptor of this process, if it does.
+/// Returns the path that names a descriptor of this process, if `file` does.
 fn own_descriptor(file: &Path) -> Option<PathBuf> {
     let own = Path::new("/proc/self/fd");
     match file.to_str()? {
@@ -115,16 +114,16 @@ fn own_descriptor(file: &Path) -> Option<PathBuf> {
     number.to_str()?.parse::<u32>().ok().map(|number| own.join(number.to_string()))
 }
 
-/// A device or a pipe. A reader that does not read holds up no signal.
+/// A device or a pipe. A reader that does not read does not block signals.
 #[derive(Debug)]
 pub struct Special(OwnedFd);
 
 impl Special {
-    /// Opens it; a pipe has to have a reader for that.
+    /// Opens it; a pipe must have a reader for that.
     fn open(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> io::Result<Self> {
         loop {
             match attempt() {
-                // Nobody has opened the other end of the pipe yet.
+                // The other end of the pipe has not been opened yet.
                 Err(Errno::NXIO) => std::thread::sleep(crate::process::POLL),
                 result => return Ok(Self(result?)),
             }
@@ -147,24 +146,24 @@ impl Special {
     }
 }
 
-/// A folder, held open: what happens to its path meanwhile has no effect.
+/// A folder, held open: later changes to its path have no effect.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens a folder of the user's choice.
+    /// Opens a folder given by the user.
     fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
     }
 
-    /// Opens a folder of the user's choice, which is made if it is not there.
+    /// Opens a folder given by the user, creating it if necessary.
     pub fn make(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         Self::open(path)
     }
 
-    /// Opens a folder in this one, which is made if it is not there. A link is not followed.
+    /// Opens a folder inside this one, creating it if necessary. Does not follow links.
     pub fn inner(&self, name: &str) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.0, name, FOLDER) {
             Err(error) if error != Errno::EXIST => return Err(error.into()),
@@ -174,14 +173,14 @@ impl Folder {
         Ok(Self(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes a file, completely or not at all.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.begin(Path::new(name))?;
         file.file.write_all(bytes)?;
         file.commit()
     }
 
-    /// Makes an empty file in the place of what has this name, to be written bit by bit while others read it.
+    /// Creates an empty file in place of an existing one, to be written gradually while others read it.
     pub fn create(&self, name: &str) -> io::Result<File> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Err(error) if error != Errno::NOENT => Err(error.into()),
@@ -189,8 +188,8 @@ impl Folder {
         }
     }
 
-    /// Opens a file that stays, such as one that is locked. It is made if it is not there, and not changed; a link is
-    /// not followed.
+    /// Opens a file that persists, such as a lock file, creating it if necessary, without changing it. Does not follow
+    /// links.
     pub fn lasting(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, name, flags, FILE)?.into())
@@ -201,7 +200,7 @@ impl Folder {
         Ok(rustix::fs::openat(&self.0, name, flags, FILE)?.into())
     }
 
-    /// Begins a file, which has another name until it is whole.
+    /// Starts writing a file, which has another name until it is complete.
     pub fn begin(&self, name: &Path) -> io::Result<NewFile> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if name.components().any(|part| !matches!(part, Component::Normal(_)))
@@ -215,7 +214,7 @@ impl Folder {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let temporary = PathBuf::from(format!(".hv-{}-{number}.tmp", std::process::id()));
             match self.exclusive(&temporary) {
-                // One that an earlier process of the same number has left.
+                // A file left by an earlier process with the same id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
                 Ok(file) => {
@@ -227,20 +226,20 @@ impl Folder {
     }
 }
 
-/// A plain file under a name of its own, gone if it is not finished.
+/// A regular file under a temporary name, removed unless it is finished.
 #[derive(Debug)]
 pub struct NewFile {
     folder: OwnedFd,
     temporary: Option<PathBuf>,
     name: PathBuf,
-    /// The open file, under another name as yet.
+    /// The open file, still under the temporary name.
     pub file: File,
-    /// No signal leaves half a file behind.
+    /// Keeps signals from leaving half a file behind.
     _orderly: Orderly,
 }
 
 impl NewFile {
-    /// Gives the file its name, in the place of what had it.
+    /// Gives the file its name, replacing what had it.
     pub fn commit(mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temporary {
             rustix::fs::renameat(&self.folder, temporary, &self.folder, &self.name)?;
@@ -290,7 +289,7 @@ mod tests {
         assert!(write("report", dir.path(), b"text").is_err());
     }
 
-    /// A victim, and a folder in which every kind of link to it stands.
+    /// Creates a victim, and a folder with every kind of link to it.
     fn planted() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");

@@ -1,4 +1,4 @@
-//! Child processes that are waited for: their output is collected, and a signal to us ends them.
+//! Child processes that are waited for: their output is collected, and a signal to this process ends them.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,17 +9,17 @@ use anyhow::Context as _;
 
 use crate::{interrupt, ui};
 
-/// Most bytes of a child's text that are kept, from the end. What comes from a child may come from a guest.
+/// Maximum number of bytes kept from a child's output, from its end. A child's output may come from a guest.
 const KEPT: usize = 64 << 20;
-/// Most bytes of a line; a longer one is several.
+/// Maximum number of bytes in a line; a longer line counts as several.
 const LINE: u64 = 64 << 10;
 
-/// How often a waiting loop looks around.
+/// Polling interval of waiting loops.
 pub const POLL: Duration = Duration::from_millis(20);
 
-/// What a finished child left.
+/// Result of a finished child.
 pub struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// Its stdout, as text.
     pub stdout: String,
@@ -28,18 +28,18 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The lines of stderr that say what is wrong: those with `marker`, else the last one.
+    /// Returns the lines of stderr that describe the error: those with `marker`, else the last one.
     pub fn complaint(&self, marker: &str) -> String {
         let marked: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with(marker)).collect();
         if marked.is_empty() {
             let last = self.stderr.lines().rev().find(|line| !line.trim().is_empty());
-            return last.unwrap_or("it gave no reason").trim().to_owned();
+            return last.unwrap_or("no reason given").trim().to_owned();
         }
         marked.join("; ")
     }
 }
 
-/// Runs a command to its end, calling `tick` while it works.
+/// Runs a command to completion, calling `tick` meanwhile.
 pub fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Finished> {
     let _orderly = interrupt::orderly();
     let mut child = command
@@ -53,7 +53,7 @@ pub fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Fini
     let status = wait(&mut child, &mut tick)?;
     let text = |reader: Option<Reader>| reader.map(Reader::take).unwrap_or_default();
     let stdout = text(stdout);
-    // What is parsed must be whole; of complaints the last ones are enough.
+    // Output that is parsed must be complete; of error messages the last ones are enough.
     anyhow::ensure!(
         stdout.left_out == 0,
         "{} prints more than {} MiB",
@@ -80,7 +80,7 @@ pub fn wait(child: &mut Child, tick: &mut dyn FnMut()) -> anyhow::Result<ExitSta
     }
 }
 
-/// Asks a child to end, and makes it end if it does not.
+/// Asks a child to end, and kills it if it does not.
 fn terminate(child: &mut Child) {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
@@ -103,17 +103,17 @@ pub struct Reader {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// What is kept of a text.
+/// The kept part of a text.
 #[derive(Debug, Default)]
 struct Kept {
     /// Its end.
     text: String,
-    /// Bytes before that.
+    /// Number of bytes dropped before it.
     left_out: u64,
 }
 
 impl Kept {
-    /// Adds a line. Of twice `most` bytes the older half goes.
+    /// Adds a line. At twice `most` bytes the older half is dropped.
     fn push(&mut self, line: &str, most: usize) {
         self.text.push_str(line);
         if self.text.len() > most.saturating_mul(2) {
@@ -125,7 +125,7 @@ impl Kept {
     }
 }
 
-/// Collects what comes out of a pipe, as much of it as fits, and shows every line to `each`.
+/// Collects the output of a pipe, as much as fits, and passes every line to `each`.
 pub fn collect(pipe: impl Read + Send + 'static, mut each: impl FnMut(&str) + Send + 'static) -> Reader {
     let kept = Arc::new(Mutex::new(Kept::default()));
     let shared = Arc::clone(&kept);
@@ -143,7 +143,7 @@ pub fn collect(pipe: impl Read + Send + 'static, mut each: impl FnMut(&str) + Se
 }
 
 impl Reader {
-    /// The text that came until the pipe was closed; its end where it was long.
+    /// Returns the text up to the close of the pipe; only its end if it was long.
     pub fn finish(self) -> String {
         self.take().text
     }
@@ -154,10 +154,10 @@ impl Reader {
     }
 }
 
-/// Does two things side by side, and waits for both.
+/// Runs two functions in parallel, and waits for both.
 ///
 /// # Errors
-/// That of the first one that failed; where both did, the other one's is printed.
+/// The error of the first one that failed; if both did, the other error is printed.
 pub fn both<A: Send, B: Send>(
     one: impl FnOnce() -> anyhow::Result<A> + Send,
     other: impl FnOnce() -> anyhow::Result<B> + Send,
@@ -171,7 +171,7 @@ pub fn both<A: Send, B: Send>(
         (Ok(one), Ok(other)) => Ok((one, other)),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
         (Err(error), Err(second)) => {
-            // A signal ends both, and is said once.
+            // A signal ends both, and is reported once.
             if !second.is::<interrupt::Interrupted>() {
                 ui::error(&second);
             }
@@ -180,7 +180,7 @@ pub fn both<A: Send, B: Send>(
     }
 }
 
-/// Where a program is in `$PATH`.
+/// Finds a program in `$PATH`.
 pub fn which(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -196,7 +196,7 @@ mod tests {
     fn two_things_run_side_by_side_and_one_error_is_enough() {
         let (to_one, from_other) = std::sync::mpsc::channel();
         let (to_other, from_one) = std::sync::mpsc::channel();
-        // Each waits for the other: one after the other they would never end.
+        // Each waits for the other: run one after the other, they would never end.
         let met = both(
             move || Ok(to_other.send(1).is_ok() && from_other.recv() == Ok(2)),
             move || Ok(to_one.send(2).is_ok() && from_one.recv() == Ok(1)),

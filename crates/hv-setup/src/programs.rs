@@ -9,7 +9,7 @@ use crate::sources::root;
 use crate::target::{self, TARGET, Toolchain, UEFI_TARGET};
 use crate::{process, ui};
 
-/// Fails unless there is such a program.
+/// Checks that a program of this name exists.
 pub fn known(name: &str) -> anyhow::Result<()> {
     let bare = root()?.join("bare");
     let is_program = |name: &str| bare.join(name).join("src/main.rs").is_file();
@@ -26,24 +26,24 @@ pub fn known(name: &str) -> anyhow::Result<()> {
 /// The program that is a UEFI application.
 pub const APPLICATION: &str = "uefi-guest";
 
-/// The target of a program.
+/// Returns the target of a program.
 pub fn target_of(name: &str) -> &'static str {
     if name == APPLICATION { UEFI_TARGET } else { TARGET }
 }
 
-/// Where the file of a program is once it was built.
+/// Returns the path of a program's file once it is built.
 pub fn output(name: &str) -> anyhow::Result<PathBuf> {
     let target = target_of(name);
     let folder = root()?.join("bare/target").join(target).join("release");
     Ok(folder.join(if target == UEFI_TARGET { format!("{name}.efi") } else { name.to_owned() }))
 }
 
-/// The UEFI application, built.
+/// Builds the UEFI application.
 pub fn application() -> anyhow::Result<PathBuf> {
     build(&target::prepare_for(UEFI_TARGET)?, APPLICATION)
 }
 
-/// Builds one of the programs with a toolchain for its target, and gives the path of its file.
+/// Builds one of the programs with a toolchain for its target, and returns the path of its file.
 pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");
     let target = toolchain.target;
@@ -66,7 +66,7 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let reader = child.stderr.take().map(|pipe| {
         process::collect(pipe, move |line| {
             if let Some(package) = line.trim_start().strip_prefix("Compiling ") {
-                // Nothing to build is nothing to tell.
+                // If there is nothing to build, nothing is printed.
                 if !std::mem::replace(&mut said, true) && !bar.is_shown() {
                     ui::note(&title);
                 }
@@ -83,7 +83,7 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     }
     let file = output(name)?;
     if !file.is_file() {
-        bail!("cargo built {name}, but {} is not there", file.display());
+        bail!("cargo built {name}, but {} does not exist", file.display());
     }
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! QEMU: found, installed if need be, and not too old.
+//! QEMU: found, installed if necessary, and checked for its version.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,27 +7,27 @@ use anyhow::{Context as _, bail};
 
 use crate::{process, system, ui};
 
-/// Oldest version that is known to run all of this.
+/// Oldest version known to work.
 const OLDEST: (u32, u32) = (7, 2);
-/// What QEMU may not do from its start on: run programs, gain privileges, reschedule itself, use system calls that are
-/// obsolete. It runs guests that are not trusted, and whoever talks to its debug stub can make it act.
+/// What QEMU may not do once it has started: run programs, gain privileges, change its scheduling, use obsolete system
+/// calls. It runs untrusted guests, and anyone connected to its debug stub can control it.
 pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// The program.
 const PROGRAM: &str = "qemu-system-aarch64";
 
-/// A QEMU that will do.
+/// A suitable QEMU.
 #[derive(Debug, Clone)]
 pub struct Qemu {
     /// The program.
     pub path: PathBuf,
-    /// Its version, as it says.
+    /// Its version.
     pub version: String,
-    /// True if [`SANDBOX`] works: QEMU is built with seccomp, and the kernel lets it.
+    /// True if [`SANDBOX`] works: QEMU is built with seccomp, and the kernel permits it.
     pub sandbox: bool,
 }
 
 impl Qemu {
-    /// A command that starts it, in its sandbox if it has one.
+    /// Returns a command that starts it, in its sandbox if available.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         if self.sandbox {
@@ -37,12 +37,12 @@ impl Qemu {
     }
 }
 
-/// The QEMU in `$PATH`, without installing one.
+/// Finds QEMU in `$PATH`, without installing it.
 pub fn find() -> Option<PathBuf> {
     process::which(PROGRAM)
 }
 
-/// The QEMU to use: the one given, else the one in `$PATH`, which is installed if it is not there.
+/// Returns the QEMU to use: the one given, else the one in `$PATH`, installing it if necessary.
 pub fn prepare(given: Option<&Path>) -> anyhow::Result<Qemu> {
     let path = match given {
         Some(path) => path.to_owned(),
@@ -65,12 +65,12 @@ pub fn prepare(given: Option<&Path>) -> anyhow::Result<Qemu> {
     Ok(qemu)
 }
 
-/// Asks a QEMU for its version, and whether it takes the sandbox.
+/// Queries a QEMU's version, and whether it supports the sandbox.
 pub fn check(path: PathBuf) -> anyhow::Result<Qemu> {
     let done = process::run(Command::new(&path).arg("--version"), || {})?;
     let Some((version, number)) = parse_version(&done.stdout) else {
         bail!(
-            "{} does not say a QEMU version; expected {PROGRAM} {}.{} or later",
+            "{} does not report a QEMU version; expected {PROGRAM} {}.{} or later",
             path.display(),
             OLDEST.0,
             OLDEST.1
@@ -85,14 +85,14 @@ pub fn check(path: PathBuf) -> anyhow::Result<Qemu> {
             OLDEST.1
         );
     }
-    // The list of CPUs is printed once the filter is in force, and needs no machine.
+    // The list of CPUs is printed after the filter is in force, and needs no machine.
     let mut trial = Command::new(&path);
     trial.args(["-sandbox", SANDBOX, "-machine", "none", "-cpu", "help"]);
     let sandbox = process::run(&mut trial, || {})?.status.success();
     Ok(Qemu { path, version, sandbox })
 }
 
-/// Version, and its first two numbers, from `QEMU emulator version 7.2.22 (Debian ...)`.
+/// Parses the version and its first two numbers from `QEMU emulator version 7.2.22 (Debian ...)`.
 fn parse_version(text: &str) -> Option<(String, (u32, u32))> {
     let version = text.lines().next()?.strip_prefix("QEMU emulator version ")?.split_whitespace().next()?;
     let mut numbers = version.split(|c: char| !c.is_ascii_digit());

@@ -1,16 +1,16 @@
-//! Where the sources of the programs in `bare/` are: the hypervisor is built on the user's machine.
+//! The sources of the programs in `bare/`: the hypervisor is built on the user's machine.
 //!
-//! `cargo hv` runs in a checkout and builds from it. An installed `hv` (`cargo install --path cli`) has them packed into itself
-//! and unpacks them into the cache, since the checkout may move or change.
+//! `cargo hv` runs in a checkout and builds from it. An installed `hv` (`cargo install --path cli`) contains them and
+//! unpacks them into the cache, since the checkout may move or change.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// The folder that holds `bare/` and `crates/`.
+/// Returns the folder that contains `bare/` and `crates/`.
 ///
 /// # Errors
-/// The sources are gone, or the cache cannot be filled.
+/// The sources are missing, or the cache cannot be written.
 pub fn root() -> anyhow::Result<PathBuf> {
     #[cfg(feature = "packed")]
     return packed::root();
@@ -18,7 +18,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
     checkout()
 }
 
-/// The checkout that this tool was built from: what tests and mutants work on.
+/// Returns the checkout that this tool was built from, which tests and mutants work on.
 pub fn checkout() -> anyhow::Result<PathBuf> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let root = crates.and_then(Path::parent).context("crates/hv-setup has no checkout around it")?;
@@ -43,19 +43,19 @@ mod packed {
 
     include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 
-    /// Changes when a folder of the cache made by an older tool is no longer right.
+    /// Version of the unpacked sources in the cache; raise it to invalidate folders made by older tools.
     const RECIPE: u32 = 1;
 
     pub(super) fn root() -> anyhow::Result<PathBuf> {
         unpacked(&Cache::open()?)
     }
 
-    /// The sources' folder in the cache, filled if it is not there or damaged.
+    /// Returns the folder with the sources in the cache, filling it if it is absent or damaged.
     pub(super) fn unpacked(cache: &Cache) -> anyhow::Result<PathBuf> {
         let name = format!("sources-{}-{KEY}", env!("CARGO_PKG_VERSION"));
         if cache.verified(&name, RECIPE).is_none() {
             let lock = cache.lock()?;
-            // Another run may have filled it meanwhile.
+            // Another run may have filled it in the meantime.
             if cache.verified(&name, RECIPE).is_none() {
                 let scratch = cache.scratch(&lock)?;
                 let made = scratch.path().join("sources");

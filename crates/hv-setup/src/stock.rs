@@ -1,4 +1,4 @@
-//! The stock guests: Debian's kernels with their modules, and its static busybox, as files in the cache.
+//! The stock guests: Debian's kernels with their modules, and its static busybox, cached as files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use super::cache::{Cache, Lock, Manifest, sha256};
 use super::system;
 use crate::{input, interrupt, output, ui};
 
-/// Most bytes that are taken out of a package: more than any has.
+/// Maximum number of bytes extracted from a package: more than any has.
 const LONGEST: u64 = 2 << 30;
-/// Most bytes of a file with a SHA-256.
+/// Maximum size of a file with a SHA-256.
 const LONGEST_SUM: u64 = 1 << 10;
 
-/// Number of the current choice of files; raise it when [`Piece::place`] takes others.
+/// Version of the selection of files; raise it when [`Piece::place`] changes.
 const RECIPE: u32 = 1;
 
 /// A kernel that Debian builds.
@@ -35,7 +35,7 @@ pub enum Stock {
     Pages16k,
 }
 
-/// Something that comes out of one package.
+/// Something extracted from one package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A kernel with its modules.
@@ -53,14 +53,14 @@ pub enum Piece {
 /// The two halves of a kernel's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headers {
-    /// Those that all architectures and flavours share.
+    /// Those shared by all architectures and flavours.
     Common,
-    /// Those made for the arm64 cloud kernel.
+    /// Those specific to the arm64 cloud kernel.
     Arm64,
 }
 
 impl Headers {
-    /// What its package is called: everything between these two is a version.
+    /// Returns prefix and suffix of its package name: everything between them is the version.
     const fn package(self) -> (&'static str, &'static str) {
         match self {
             Self::Common => ("linux-headers-6.12.", "-common"),
@@ -80,7 +80,7 @@ pub struct Kernel {
     pub package: String,
 }
 
-/// The system's Debian release has no such package.
+/// The system's Debian release does not have the package.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{what} is not among the arm64 packages of this system's Debian sources (Debian 12 has it); see \
@@ -91,7 +91,7 @@ pub struct NotOffered {
 }
 
 impl Stock {
-    /// What its package is called: everything between these two is a version.
+    /// Returns prefix and suffix of its package name: everything between them is the version.
     const fn package(self) -> (&'static str, &'static str) {
         match self {
             Self::Cloud612 => ("linux-image-6.12.", "-cloud-arm64"),
@@ -102,7 +102,7 @@ impl Stock {
 }
 
 impl Piece {
-    /// Name of its folder in the cache.
+    /// Returns the name of its folder in the cache.
     pub const fn folder(self) -> &'static str {
         match self {
             Self::Drivers(Stock::Cloud612) => "linux-6.12-cloud-drivers",
@@ -118,7 +118,7 @@ impl Piece {
         }
     }
 
-    /// What a person calls it.
+    /// Returns its name for users.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Kernel(Stock::Cloud612) | Self::Drivers(Stock::Cloud612) => "Debian's 6.12 cloud kernel",
@@ -133,7 +133,7 @@ impl Piece {
         }
     }
 
-    /// The package to take out of a list of names.
+    /// Selects the package from a list of names.
     fn choose<'a>(self, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         match self {
             Self::Kernel(stock) | Self::Drivers(stock) => newest(names, stock.package()),
@@ -143,7 +143,7 @@ impl Piece {
         }
     }
 
-    /// The start that all names have which [`Piece::choose`] would take.
+    /// Returns the common prefix of all names that [`Piece::choose`] accepts.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Kernel(stock) | Self::Drivers(stock) => stock.package().0,
@@ -153,7 +153,7 @@ impl Piece {
         }
     }
 
-    /// Where a file of the package goes in the folder; `None` for one that is not needed.
+    /// Returns the place of a package's file in the folder; `None` if the file is not needed.
     fn place(self, path: &Path) -> Option<String> {
         let parts: Vec<&str> = path
             .components()
@@ -200,7 +200,7 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
     }
 }
 
-/// The name with the highest version between `prefix` and `suffix`.
+/// Returns the name with the highest version between `prefix` and `suffix`.
 fn newest<'a>(names: impl Iterator<Item = &'a str>, (prefix, suffix): (&str, &str)) -> Option<&'a str> {
     let version = |name: &str| -> Option<Vec<u64>> {
         let middle = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
@@ -212,7 +212,7 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, (prefix, suffix): (&str, &st
     names.filter_map(|name| Some((version(name)?, name))).max().map(|(_, name)| name)
 }
 
-/// Sees to it that the pieces are in the cache, and gives their manifests in the same order.
+/// Makes sure that the pieces are in the cache, and returns their manifests in the same order.
 pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>> {
     let present = |piece: &Piece| cache.verified(piece.folder(), RECIPE);
     if let Some(all) = pieces.iter().map(present).collect() {
@@ -226,7 +226,7 @@ pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>>
             // Another run may have fetched it while this one waited for the lock.
             match cache.check(piece.folder(), RECIPE) {
                 Ok(manifest) => return Ok(manifest),
-                Err(Some(file)) => ui::note(&format!("{} is damaged and will be made again", file.display())),
+                Err(Some(file)) => ui::note(&format!("{} is damaged and will be rebuilt", file.display())),
                 Err(None) => {}
             }
             interrupt::check()?;
@@ -235,12 +235,12 @@ pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>>
         .collect()
 }
 
-/// What is in the cache of a piece, without fetching anything.
+/// Returns the manifest of a cached piece, without fetching anything.
 pub fn cached(cache: &Cache, piece: Piece) -> Option<Manifest> {
     cache.verified(piece.folder(), RECIPE)
 }
 
-/// Gets a stock kernel and the busybox that goes with it, from the cache if they are there.
+/// Returns a stock kernel and the busybox for it, from the cache if possible.
 pub fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, PathBuf)> {
     let piece = Piece::Kernel(stock);
     let manifests = prepare(cache, &[piece, Piece::Busybox])?;
@@ -261,13 +261,13 @@ pub fn drivers(cache: &Cache, stock: Stock) -> anyhow::Result<PathBuf> {
     Ok(cache.entry(piece.folder()).join("modules"))
 }
 
-/// Gets the busybox for the stock initial file system.
+/// Returns the busybox for the stock initramfs.
 pub fn busybox(cache: &Cache) -> anyhow::Result<PathBuf> {
     prepare(cache, &[Piece::Busybox])?;
     Ok(cache.entry(Piece::Busybox.folder()).join("busybox"))
 }
 
-/// Gets the firmware image.
+/// Returns the firmware image.
 pub fn firmware(cache: &Cache) -> anyhow::Result<PathBuf> {
     prepare(cache, &[Piece::Uefi])?;
     Ok(cache.entry(Piece::Uefi.folder()).join("QEMU_EFI.fd"))
@@ -287,7 +287,7 @@ fn fetch<'a>(
                 Some(apt) => apt,
                 None => {
                     ui::note(&format!(
-                        "Fetching Debian's arm64 packages into {}; nothing of them is installed on this system",
+                        "Fetching Debian's arm64 packages into {}; they are not installed on this system",
                         cache.dir().display()
                     ));
                     apt.insert(Apt::update(cache, lock)?)
@@ -310,14 +310,14 @@ fn fetch<'a>(
     cache.publish(lock, piece.folder(), &made, manifest, &files)
 }
 
-/// Where the SHA-256 of a package file is kept.
+/// Returns the path of a package file's SHA-256.
 fn sum_file(package: &Path) -> PathBuf {
     let mut name = package.as_os_str().to_owned();
     name.push(".sha256");
     PathBuf::from(name)
 }
 
-/// A package file that an earlier run downloaded, if it is whole.
+/// Returns a package file downloaded by an earlier run, if it is intact.
 fn kept(cache: &Cache, piece: Piece) -> Option<Package> {
     let files: Vec<PathBuf> =
         fs::read_dir(cache.entry("debs")).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -333,7 +333,7 @@ fn kept(cache: &Cache, piece: Piece) -> Option<Package> {
     Some(Package { name: name.to_owned(), version, file: file.clone() })
 }
 
-/// Takes the needed files out of a package.
+/// Extracts the needed files from a package.
 fn unpack(package: &Path, piece: Piece, into: &Path) -> anyhow::Result<Vec<String>> {
     let explain = || format!("cannot unpack {}", package.display());
     let mut child = Command::new("dpkg-deb")
@@ -346,7 +346,7 @@ fn unpack(package: &Path, piece: Piece, into: &Path) -> anyhow::Result<Vec<Strin
         .context("cannot start dpkg-deb")?;
     let mut stdout = child.stdout.take().with_context(explain)?;
     let files = pick(&mut stdout, piece, into).with_context(explain);
-    // What follows the last member is padding; without it dpkg-deb would die of a closed pipe.
+    // After the last member there is only padding; unread, it would kill dpkg-deb with a closed pipe.
     let _ = std::io::copy(&mut stdout, &mut std::io::sink());
     let status = child.wait()?;
     let files = files?;
@@ -372,8 +372,9 @@ fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<St
             fs::create_dir_all(dir)?;
         }
         let copied = std::io::copy(&mut (&mut member).take(left + 1), &mut fs::File::create_new(&file)?)?;
-        left =
-            left.checked_sub(copied).with_context(|| format!("it unpacks to more than {LONGEST} bytes"))?;
+        left = left
+            .checked_sub(copied)
+            .with_context(|| format!("it unpacks to more than {LONGEST} bytes, the maximum"))?;
         files.push(name);
     }
     Ok(files)

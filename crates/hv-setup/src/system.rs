@@ -1,4 +1,4 @@
-//! What system this is, and packages for the system itself.
+//! The host system, and the installation of its packages.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -7,35 +7,35 @@ use anyhow::bail;
 
 use crate::{process, ui};
 
-/// Held while packages are installed: apt's lists have one writer. True once this process has updated them.
+/// Held while packages are installed, since apt allows one writer. True once this process has updated the lists.
 static APT: Mutex<bool> = Mutex::new(false);
 
-/// Whether we may install, and how.
+/// Whether packages can be installed, and how.
 enum Power {
     Root,
     Sudo,
     None,
 }
 
-/// The value of a key in `/etc/os-release`.
+/// Returns the value of a key in `/etc/os-release`.
 fn os_release(text: &str, key: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
     Some(line.trim().trim_matches('"').to_owned())
 }
 
-/// Name of the system, and whether it is Debian itself.
+/// Returns the name of the system, and whether it is Debian itself.
 pub fn name() -> (String, bool) {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = os_release(&text, "PRETTY_NAME").unwrap_or_else(|| std::env::consts::OS.to_owned());
     (name, os_release(&text, "ID").as_deref() == Some("debian"))
 }
 
-/// Fails where Debian's packages cannot be had.
+/// Checks that Debian's packages are available.
 pub fn require_debian(what: &str) -> anyhow::Result<()> {
     let (name, debian) = name();
     if !debian {
         bail!(
-            "{what} can be fetched on Debian only, and this is {name}; give a kernel of your own with --kernel \
+            "{what} can be fetched only on Debian, and this is {name}; give your own kernel with --kernel \
              (and --initrd)"
         );
     }
@@ -59,7 +59,7 @@ fn power() -> Power {
     }
 }
 
-/// Installs Debian packages for `purpose`, or says how to.
+/// Installs Debian packages for `purpose`, or fails with instructions.
 pub fn install(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
     let list = packages.join(" ");
     let (name, _) = name();

@@ -1,4 +1,4 @@
-//! The means to build for bare-metal AArch64: the first way that works.
+//! The toolchain for bare-metal AArch64: the first way that works.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::{process, system, ui};
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// The target of the UEFI application in `bare/`.
 pub const UEFI_TARGET: &str = "aarch64-unknown-uefi";
-/// Debian's newest Rust, with the sources of its library.
+/// Debian's newest Rust, with the sources of its standard library.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
-/// Where Debian's Rust is.
+/// Path of Debian's rustc.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-/// Where Debian's cargo is.
+/// Path of Debian's cargo.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-/// Oldest Rust that the programs in `bare/` build with.
+/// Oldest Rust that can build the programs in `bare/`.
 const OLDEST: (u32, u32) = (1, 90);
 
 /// A cargo that can build for a target.
@@ -26,13 +26,13 @@ const OLDEST: (u32, u32) = (1, 90);
 pub struct Toolchain {
     /// The target.
     pub target: &'static str,
-    /// The cargo.
+    /// Path of cargo.
     pub cargo: PathBuf,
-    /// Arguments that its `build` needs.
+    /// Arguments for its `build`.
     pub arguments: Vec<&'static str>,
-    /// Environment that it needs.
+    /// Environment variables for it.
     pub environment: Vec<(&'static str, OsString)>,
-    /// What it is, for a person.
+    /// Description for users.
     pub description: String,
 }
 
@@ -40,7 +40,7 @@ pub struct Toolchain {
 struct Host {
     cargo: PathBuf,
     version: String,
-    /// Where it keeps its libraries: `SYSROOT/lib/rustlib`.
+    /// Its library folder: `SYSROOT/lib/rustlib`.
     rustlib: PathBuf,
 }
 
@@ -68,7 +68,7 @@ impl Host {
         }
     }
 
-    /// A linker: rustc's own, else LLVM's.
+    /// Finds a linker: rustc's own, else LLVM's.
     fn linker(&self, target: &str) -> Option<PathBuf> {
         let folders = std::fs::read_dir(&self.rustlib).into_iter().flatten().flatten();
         let own = folders.map(|folder| folder.path().join("bin/rust-lld")).find(|lld| lld.is_file());
@@ -76,33 +76,33 @@ impl Host {
     }
 }
 
-/// What Debian's package lld calls its linker for a target.
+/// Returns the name that Debian's package lld gives its linker for a target.
 fn lld(target: &str) -> &'static str {
     if target == UEFI_TARGET { "lld-link" } else { "ld.lld" }
 }
 
-/// Version and library folder of a rustc.
+/// Returns version and library folder of a rustc.
 fn ask(rustc: &Path) -> anyhow::Result<(String, PathBuf)> {
     let done = process::run(Command::new(rustc).arg("--version"), || {})?;
     let version = done.stdout.lines().find_map(|line| line.strip_prefix("rustc ")?.split(' ').next());
     let done = process::run(Command::new(rustc).args(["--print", "sysroot"]), || {})?;
     let sysroot = done.stdout.trim();
-    let version = version.context("it does not say its version")?.to_owned();
+    let version = version.context("it does not report its version")?.to_owned();
     Ok((version, Path::new(sysroot).join("lib/rustlib")))
 }
 
-/// The toolchain for a target that is there already, if one is.
+/// Finds an installed toolchain for a target.
 pub fn find(target: &'static str) -> anyhow::Result<Option<Toolchain>> {
     let host = Host::find()?;
     Ok(if host.has(target) { Some(host.toolchain(target, "is installed")) } else { debian(&host, target) })
 }
 
-/// The toolchain for the programs in `bare/`; what it lacks is installed.
+/// Returns the toolchain for the programs in `bare/`, installing what is missing.
 pub fn prepare() -> anyhow::Result<Toolchain> {
     prepare_for(TARGET)
 }
 
-/// The toolchain to use for a target; what it lacks is installed.
+/// Returns the toolchain for a target, installing what is missing.
 pub fn prepare_for(target: &'static str) -> anyhow::Result<Toolchain> {
     if let Some(toolchain) = find(target)? {
         return Ok(toolchain);
@@ -139,7 +139,7 @@ fn add_target(host: &Host, target: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Debian's Rust, which builds the library from source, if it is all there.
+/// Returns Debian's Rust, which builds the library from source, if it is completely installed.
 fn debian(host: &Host, target: &'static str) -> Option<Toolchain> {
     let (rustc, cargo) = (Path::new(DEBIAN_RUSTC), Path::new(DEBIAN_CARGO));
     if !rustc.is_file() || !cargo.is_file() {

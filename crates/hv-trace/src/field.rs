@@ -1,4 +1,4 @@
-//! How a value lies in a record.
+//! The encoding of a value in a record.
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
@@ -8,15 +8,15 @@ use hv_tlfs::vmbus::{ChannelId, GpadlId, MessageType as BusMessageType, Version}
 
 use crate::{BODY, Payload};
 
-/// A value that a record can hold.
+/// A value that a record can contain.
 pub(crate) trait Field: Sized {
-    /// Bytes that it takes.
+    /// Its size in bytes.
     const SIZE: usize;
 
-    /// Writes it to `place`, and gives the place behind it. The table's sizes are checked when it is compiled.
+    /// Writes it at `place`, and returns the place after it. The sizes of the table are checked at compile time.
     fn put(&self, body: &mut [u8; BODY], place: usize) -> usize;
 
-    /// Reads it; `None` where the bytes are no such value.
+    /// Reads it; `None` if the bytes are not a valid value.
     fn take(body: &[u8; BODY], place: usize) -> Option<Self>;
 }
 
@@ -56,7 +56,7 @@ impl Field for bool {
     }
 }
 
-/// Numbers with a type of their own, of which each value is one.
+/// Implements the trait for newtypes over numbers, for which every number is valid.
 macro_rules! numbers {
     ($($type:ident: $number:ty),+ $(,)?) => {
         $(impl Field for $type {

@@ -1,4 +1,4 @@
-//! Values of records that are not the ABI's.
+//! Values in records that are not defined by the ABI.
 
 use crate::BODY;
 use crate::field::Field;
@@ -16,12 +16,12 @@ macro_rules! numbered {
         }
 
         impl $type {
-            /// All of them, in the order of their numbers.
+            /// All values, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
-            /// How many there are.
+            /// The number of values.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// Returns the one with this number; `None` where it is not one of ours.
+            /// Returns the value with this number; `None` if it is unknown.
             #[must_use]
             pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw {
@@ -47,7 +47,7 @@ macro_rules! numbered {
 }
 
 numbered! {
-    /// Why a VP came to the hypervisor.
+    /// The cause of an exit of a VP to the hypervisor.
     Trap;
     /// `hvc #0`: a PSCI, SMCCC or hypercall function.
     Smccc = 0,
@@ -59,7 +59,7 @@ numbered! {
     SystemRegister = 3,
     /// An access to the distributor or a redistributor.
     GicMmio = 4,
-    /// A stage-2 abort outside all that exists.
+    /// A stage-2 abort at an address where nothing exists.
     Abort = 5,
     /// A physical interrupt.
     Interrupt = 6,
@@ -68,28 +68,28 @@ numbered! {
 }
 
 numbered! {
-    /// Something that a guest did and that has no meaning here; it got what the architecture says.
+    /// An undefined action of a guest, answered as the architecture requires.
     Fault;
-    /// `hvc` with an immediate that means nothing; the value is the immediate.
+    /// `hvc` with an undefined immediate; the value is the immediate.
     HvcImmediate = 1,
     /// A trapped system register that is not emulated; the value is the ISS.
     SystemRegister = 2,
-    /// Access to a guest physical address with nothing behind it; the value is the address.
+    /// An access to a guest physical address where nothing exists; the value is the address.
     Address = 3,
-    /// Instruction fetch from a guest physical address with nothing behind it.
+    /// An instruction fetch from a guest physical address where nothing exists.
     Fetch = 4,
     /// An access to the interrupt controller that could not be decoded or is not allowed; the value is the address.
     GicAccess = 5,
-    /// An exception class that was not expected; the value is ESR_EL2.
+    /// An unexpected exception class; the value is ESR_EL2.
     Exception = 6,
     /// An SError that could not be attributed; the value is ESR_EL2.
     SError = 7,
-    /// `smc` with an immediate that means nothing; the value is the immediate.
+    /// `smc` with an undefined immediate; the value is the immediate.
     SmcImmediate = 8,
 }
 
 numbered! {
-    /// How a hypercall was made.
+    /// The calling convention of a hypercall.
     Convention;
     /// `hvc #0` with function 0x46000001.
     Smccc = 0,
@@ -98,7 +98,7 @@ numbered! {
 }
 
 numbered! {
-    /// Which instruction made a call.
+    /// The instruction that made a call.
     Conduit;
     /// `hvc`.
     Hvc = 0,
@@ -106,7 +106,7 @@ numbered! {
     Smc = 1,
 }
 
-/// Why an interrupt was asserted.
+/// The cause of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A message was put into a slot of this SINT.
@@ -115,7 +115,7 @@ pub enum Cause {
     Event(u8),
     /// This synthetic timer, in direct mode, expired.
     Timer(u8),
-    /// A hypercall sent it.
+    /// Sent by a hypercall.
     Ipi,
 }
 
@@ -144,18 +144,18 @@ impl Field for Cause {
     }
 }
 
-/// What became of a synthetic timer. Times are reference times.
+/// A state change of a synthetic timer. Times are reference times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimerChange {
     /// It will expire at this time.
     Armed(u64),
     /// It is no longer armed.
     Stopped,
-    /// It was due at the first time, and expired at the second.
+    /// It was due at the first time and expired at the second.
     Expired(u64, u64),
-    /// Its message slot or buffer is not free, or its SynIC is off: it waits.
+    /// Its message slot or buffer is not free, or its SynIC is off: the expiry is pending.
     Blocked,
-    /// This many periods were left out because they were too long ago.
+    /// This many periods were skipped because they were too long ago.
     Skipped(u64),
 }
 

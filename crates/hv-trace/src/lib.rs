@@ -1,11 +1,11 @@
-//! What a host of Hyper-V's guest interface records of a guest: one typed record.
+//! What a host of Hyper-V's guest interface records about a guest: one typed record.
 //!
-//! A [`Record`] is a time, a VP, and [`What`] happened. [`Record::encode`] makes the 64 bytes ([`Raw`]) that go through a ring or a
-//! file; [`Record::decode`] makes the record of them again. One table (`what.rs`) says which fields a record has and in which order they
-//! stand, and both directions are made of it. Where bytes are no record of this version, all of them are kept
-//! ([`What::Unknown`]): whatever is decoded, encoding gives the same bytes back.
+//! A [`Record`] is a time, a VP, and [`What`] happened. [`Record::encode`] returns the 64 bytes ([`Raw`]) that go
+//! through a ring or a file; [`Record::decode`] turns them back into the record. One table (`what.rs`) defines the
+//! fields of a record and their order, and both directions are generated from it. Bytes that are not a record of this
+//! version are kept unchanged ([`What::Unknown`]): decoding and encoding always returns the same bytes.
 //!
-//! A writer needs no allocation and no state: an exit handler at EL2 can call it, and a thread of a VMM.
+//! A writer needs no allocation and no state, so an exit handler at EL2 can use it, as well as a thread of a VMM.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,16 +20,16 @@ pub use what::{Kind, What};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Version of the records. A reader refuses a trace of another one.
+/// Version of the records. A reader rejects a trace of another version.
 pub const VERSION: u32 = 5;
 
-/// Bytes of a [`Raw`] record that hold the fields of a [`What`].
+/// Size of the fields of a [`What`] in a [`Raw`] record, in bytes.
 pub const BODY: usize = 48;
 
-/// The VP of a record that is of none.
+/// The VP of a record that belongs to none.
 pub const NO_VP: u32 = u32::MAX;
 
-/// One thing that happened.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Counter (CNTPCT_EL0) when it happened.
@@ -40,7 +40,7 @@ pub struct Record {
     pub what: What,
 }
 
-/// A record as it lies in memory and in files: 64 bytes, little-endian.
+/// A record in memory and in files: 64 bytes, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Raw {
@@ -50,7 +50,7 @@ pub struct Raw {
     pub kind: u32,
     /// VP on which it happened, or [`NO_VP`].
     pub vp: u32,
-    /// The fields of the kind, one after the other without padding; zero behind them.
+    /// The fields of the kind, one after another without padding; zero after them.
     pub body: [u8; BODY],
 }
 
@@ -64,7 +64,7 @@ impl Record {
         Raw { time: self.time, kind, vp: self.vp, body }
     }
 
-    /// Reads a record. What is not one of this version becomes [`What::Unknown`].
+    /// Decodes a record. Anything but a record of this version becomes [`What::Unknown`].
     #[must_use]
     pub fn decode(raw: &Raw) -> Self {
         Self { time: raw.time, vp: raw.vp, what: What::decode(raw.kind, &raw.body) }

@@ -1,12 +1,12 @@
-//! Bytes of any length, of which a record keeps the first.
+//! Byte strings of any length, of which a record keeps the beginning.
 
 use core::fmt;
 
-/// The first `ROOM` bytes of something that may be longer, and how long it is.
+/// The first `ROOM` bytes of a longer or shorter byte string, and its length.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Payload<const ROOM: usize> {
     length: u16,
-    /// Zero behind what is kept.
+    /// Zero after the bytes that are kept.
     bytes: [u8; ROOM],
 }
 
@@ -24,30 +24,30 @@ impl<const ROOM: usize> Payload<ROOM> {
     #[must_use]
     pub fn text(text: fmt::Arguments<'_>) -> Self {
         let mut payload = Self { length: 0, bytes: [0; ROOM] };
-        // It takes what fits, counts the rest, and never fails.
+        // `write_str` keeps what fits, counts the rest, and never fails.
         let _ = fmt::Write::write_fmt(&mut payload, text);
         payload
     }
 
-    /// Returns how many bytes there were.
+    /// Returns the original length in bytes.
     #[must_use]
     pub const fn length(&self) -> usize {
         self.length as usize
     }
 
-    /// Returns the bytes that were kept.
+    /// Returns the bytes that are kept.
     #[must_use]
     pub fn kept(&self) -> &[u8] {
         &self.bytes[..self.length().min(ROOM)]
     }
 
-    /// Returns true if not all of them were kept.
+    /// Returns true if some bytes were cut off.
     #[must_use]
     pub const fn is_cut(&self) -> bool {
         self.length() > ROOM
     }
 
-    /// Returns the number in the first four bytes, where a message of VMBus has its type.
+    /// Returns the number in the first four bytes, which is the type of a VMBus message.
     #[must_use]
     pub fn first_word(&self) -> Option<u32> {
         self.kept().first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
@@ -57,7 +57,7 @@ impl<const ROOM: usize> Payload<ROOM> {
         (self.length, &self.bytes)
     }
 
-    /// `None` where there is something behind the end.
+    /// Returns `None` if there are nonzero bytes after the end.
     pub(crate) fn from_parts(length: u16, bytes: [u8; ROOM]) -> Option<Self> {
         let payload = Self { length, bytes };
         payload.bytes[payload.kept().len()..].iter().all(|byte| *byte == 0).then_some(payload)
@@ -77,7 +77,7 @@ impl<const ROOM: usize> fmt::Write for Payload<ROOM> {
     }
 }
 
-/// In hexadecimal, with `..` behind what was cut.
+/// Prints the bytes in hexadecimal, followed by `..` if some were cut off.
 impl<const ROOM: usize> fmt::Display for Payload<ROOM> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kept().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;

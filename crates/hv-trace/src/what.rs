@@ -1,6 +1,6 @@
-//! The table of records: kind by kind its number, its label and its fields, in the order in which they lie in the record.
+//! The table of records: for each kind its number, its label and its fields, in the order of the record.
 //!
-//! Numbers are never used for something else. 64 to 95 are kept for the requests and completions of devices.
+//! Numbers are never reused. 64 to 95 are reserved for requests and completions of devices.
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
@@ -35,10 +35,10 @@ macro_rules! records {
         }
 
         impl Kind {
-            /// All of them, in the order of the table.
+            /// All kinds, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$Name),+];
 
-            /// Returns the kind with this number; `None` where it is not one of ours.
+            /// Returns the kind with this number; `None` if it is unknown.
             #[must_use]
             pub const fn from_raw(raw: u32) -> Option<Self> {
                 match raw {
@@ -47,7 +47,7 @@ macro_rules! records {
                 }
             }
 
-            /// Returns what people call it. Kinds that belong together begin with the same words.
+            /// Returns its label for users. Labels of related kinds begin with the same words.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self {
@@ -61,7 +61,7 @@ macro_rules! records {
         #[non_exhaustive]
         pub enum What {
             $($(#[doc = $doc])+ $Name { $($(#[doc = $field_doc])+ $field: $type,)* },)+
-            /// Bytes that are no record of this version.
+            /// Bytes that are not a record of this version.
             Unknown {
                 /// Number of the kind.
                 kind: u32,
@@ -70,11 +70,11 @@ macro_rules! records {
             },
         }
 
-        // What does not fit is no record.
+        // A record that does not fit fails to compile.
         $(const _: () = assert!(sum(&[$(<$type as Field>::SIZE),*]) <= BODY);)+
 
         impl What {
-            /// Returns its kind; `None` if that is not known.
+            /// Returns the kind; `None` if it is unknown.
             #[must_use]
             pub const fn kind(&self) -> Option<Kind> {
                 match self {
@@ -83,7 +83,7 @@ macro_rules! records {
                 }
             }
 
-            /// Returns its number and its fields as bytes.
+            /// Returns the kind's number and the fields as bytes.
             #[must_use]
             pub fn encode(&self) -> (u32, [u8; BODY]) {
                 let mut body = [0; BODY];
@@ -98,13 +98,13 @@ macro_rules! records {
                 (kind, body)
             }
 
-            /// Reads a record's fields.
+            /// Decodes the fields of a record.
             ///
-            /// Where they are not as this version writes them, they stay as they are: encoding always gives `body` back.
+            /// Bytes that differ from what this version would write are kept: encoding always returns `body`.
             #[must_use]
             pub fn decode(kind: u32, body: &[u8; BODY]) -> Self {
                 let read = Self::read(kind, body);
-                // Bytes behind the last field are no part of it.
+                // Bytes after the last field do not belong to the record.
                 read.filter(|what| what.encode().1 == *body).unwrap_or(Self::Unknown { kind, body: *body })
             }
 
@@ -126,26 +126,27 @@ macro_rules! records {
 }
 
 records! {
-    /// The guest was left. The next [`Enter`](Self::Enter) of the VP ends the exit, or its [`VpOffline`](Self::VpOffline).
+    /// The VP exited the guest. The exit ends with the VP's next [`Enter`](Self::Enter) or its
+    /// [`VpOffline`](Self::VpOffline).
     Exit = 1, "exit" {
-        /// Why.
+        /// Cause.
         trap: Trap,
         /// ESR_EL2.
         syndrome: u64,
         /// Guest PC.
         pc: u64,
-        /// Guest physical address, of an abort.
+        /// Guest physical address of an abort.
         address: u64,
-        /// VBAR_EL1, by which a reader finds out where a kernel has put itself.
+        /// VBAR_EL1, from which a reader derives the address of a kernel.
         vectors: u64,
     }
-    /// The guest goes on.
+    /// The VP resumed the guest.
     Enter = 2, "enter" {}
     /// A hypercall ended.
     Hypercall = 3, "hypercall" {
-        /// How it was made.
+        /// Calling convention.
         convention: Convention,
-        /// It is not finished: the guest will make it again.
+        /// The call is not finished: the guest will repeat it.
         retry: bool,
         /// Control word.
         control: HypercallInput,
@@ -156,22 +157,22 @@ records! {
     }
     /// A VP register was read by hypercall.
     RegisterGet = 4, "register-get" {
-        /// VP whose register it is.
+        /// VP that the register belongs to.
         target: u32,
         /// Register.
         name: RegisterName,
-        /// What the guest got.
+        /// Status returned to the guest.
         status: HvStatus,
-        /// The value, low half first; zeros without success.
+        /// The value, low half first; zero on failure.
         value: [u64; 2],
     }
     /// A VP register was written by hypercall.
     RegisterSet = 5, "register-set" {
-        /// VP whose register it is.
+        /// VP that the register belongs to.
         target: u32,
         /// Register.
         name: RegisterName,
-        /// What the guest got.
+        /// Status returned to the guest.
         status: HvStatus,
         /// The value, low half first.
         value: [u64; 2],
@@ -187,7 +188,7 @@ records! {
         /// X0 afterwards.
         result: u64,
     }
-    /// `hvc` or `smc` with an immediate that has no meaning.
+    /// The guest executed `hvc` or `smc` with an undefined immediate.
     UnknownImmediate = 7, "unknown-immediate" {
         /// Instruction.
         conduit: Conduit,
@@ -200,25 +201,25 @@ records! {
         connection: u32,
         /// Message type.
         message_type: MessageType,
-        /// What the guest got.
+        /// Status returned to the guest.
         status: HvStatus,
         /// Payload.
         payload: Payload<36>,
     }
-    /// A message waits for its slot.
+    /// A message was queued for its slot.
     MessageQueued = 9, "message-queued" {
-        /// VP that gets it.
+        /// Target VP.
         target: u32,
         /// SINT.
         sint: u8,
     }
-    /// A message went into its slot.
+    /// A message was delivered to its slot.
     MessageDelivered = 10, "message-delivered" {
-        /// VP that gets it.
+        /// Target VP.
         target: u32,
         /// SINT.
         sint: u8,
-        /// More messages wait behind it.
+        /// More messages are pending for the slot.
         pending: bool,
         /// Message type.
         message_type: MessageType,
@@ -227,9 +228,9 @@ records! {
     }
     /// The guest wrote its end-of-message register. One bit for each SINT.
     EndOfMessage = 11, "message-end" {
-        /// SINTs with messages waiting before.
+        /// SINTs with messages pending before.
         waiting: u16,
-        /// SINTs that got one.
+        /// SINTs to which a message was delivered.
         delivered: u16,
     }
     /// The guest signalled an event.
@@ -238,34 +239,34 @@ records! {
         connection: u32,
         /// Flag, relative to the connection.
         flag: u16,
-        /// What the guest got.
+        /// Status returned to the guest.
         status: HvStatus,
     }
     /// An event flag was set.
     EventFlag = 13, "event-flag" {
-        /// VP that gets it.
+        /// Target VP.
         target: u32,
         /// SINT.
         sint: u8,
         /// Flag.
         flag: u16,
-        /// It was set already: there is no interrupt.
+        /// It was already set: no interrupt is raised.
         was_set: bool,
     }
     /// The partition asserted an interrupt.
     Interrupt = 14, "interrupt-asserted" {
-        /// VP that gets it.
+        /// Target VP.
         target: u32,
         /// INTID.
         intid: u32,
-        /// Why.
+        /// Cause.
         cause: Cause,
     }
     /// A synthetic timer changed its state.
     Timer = 15, "timer" {
-        /// VP whose timer it is.
+        /// VP that the timer belongs to.
         target: u32,
-        /// Its number.
+        /// Number of the timer.
         timer: u8,
         /// What happened.
         change: TimerChange,
@@ -277,70 +278,70 @@ records! {
         /// P0 to P4.
         parameters: [u64; 5],
     }
-    /// A VP was asked to start.
+    /// A VP is being started.
     VpStarting = 17, "vp-starting" {
-        /// The VP that starts.
+        /// The VP.
         target: u32,
-        /// PC at which it starts.
+        /// Its initial PC.
         pc: u64,
     }
-    /// A VP runs.
+    /// A VP came online.
     VpOnline = 18, "vp-online" {
         /// The VP.
         target: u32,
     }
-    /// A VP is off.
+    /// A VP went offline.
     VpOffline = 19, "vp-offline" {
         /// The VP.
         target: u32,
     }
-    /// A VMBus message was taken or sent by the host.
+    /// The host received or sent a VMBus message.
     VmbusMessage = 20, "vmbus-message" {
-        /// Sender, or the VP to which it goes.
+        /// VP of the sender or receiver.
         target: u32,
         /// From the guest to the host.
         from_guest: bool,
-        /// The whole message.
+        /// The message.
         payload: Payload<41>,
     }
     /// The reference time changed.
     TimeChanged = 21, "time-changed" {
-        /// Sequence number of the TSC page; 0 while it is not valid.
+        /// Sequence number of the TSC page; 0 while it is invalid.
         sequence: u32,
-        /// Reference time at this moment.
+        /// Reference time at this point.
         now: u64,
     }
-    /// The partition was reset, or created.
+    /// The partition was reset or created.
     Reset = 22, "reset" {}
-    /// A physical interrupt went on to the guest.
+    /// A physical interrupt was forwarded to the guest.
     Forwarded = 23, "interrupt-forwarded" {
         /// INTID.
         intid: u32,
     }
-    /// The guest did something that has no meaning.
+    /// The guest did something undefined.
     Fault = 24, "fault" {
-        /// What.
+        /// The fault.
         fault: Fault,
-        /// What the fault says.
+        /// Value of the fault.
         value: u64,
         /// Guest PC.
         pc: u64,
-        /// Return addresses, the innermost first; 0 behind the last.
+        /// Return addresses, the innermost first; 0 after the last.
         callers: [u64; 3],
     }
-    /// A physical interrupt of the hypervisor's own.
+    /// The hypervisor took a physical interrupt of its own.
     OwnInterrupt = 25, "interrupt-own" {
         /// INTID.
         intid: u32,
     }
-    /// An interrupt became pending in a list register: the guest takes it as soon as it unmasks it.
+    /// An interrupt became pending in a list register: the guest takes it as soon as it is unmasked.
     Injected = 26, "interrupt-injected" {
         /// INTID.
         intid: u32,
         /// The list register.
         list_register: u64,
     }
-    /// The guest accessed a trapped system register that is emulated.
+    /// The guest accessed an emulated system register.
     SystemRegister = 27, "system-register" {
         /// ISS of the trap.
         iss: u32,
@@ -353,92 +354,92 @@ records! {
         address: u64,
         /// Value read or written.
         value: u64,
-        /// Bytes.
+        /// Size of the access in bytes.
         bytes: u8,
-        /// It wrote.
+        /// The access was a write.
         write: bool,
     }
-    /// The strict mode found a rule broken.
+    /// The strict mode found a broken rule.
     Finding = 30, "finding" {
         /// Number of the rule in [`RULES`](hv_tlfs::rules::RULES).
         rule: u16,
-        /// What the rule says of the value.
+        /// Value, as defined by the rule.
         value: u64,
         /// Guest PC.
         pc: u64,
-        /// Return addresses, the innermost first; 0 behind the last.
+        /// Return addresses, the innermost first; 0 after the last.
         callers: [u64; 3],
     }
-    /// The partition was restored from an image.
+    /// The partition was restored from a saved image.
     Restored = 31, "restored" {}
-    /// A timer's message that waited was dropped, since its timer was stopped or set anew.
+    /// A pending timer message was dropped, because its timer was stopped or reprogrammed.
     MessageDropped = 32, "message-dropped" {
-        /// VP that would have got it.
+        /// VP that it was for.
         target: u32,
         /// SINT.
         sint: u8,
-        /// Messages that waited before it.
+        /// Number of messages queued before it.
         place: u8,
     }
     /// A fault was injected.
     FaultInjected = 33, "fault-injected" {
-        /// Number of the rule in the plan, from 0.
+        /// Index of the rule in the plan.
         rule: u32,
-        /// How often that one has struck.
+        /// How often that rule has fired.
         times: u64,
     }
-    /// The text that goes with the [`Crash`](Self::Crash) behind it.
+    /// The text of the [`Crash`](Self::Crash) that follows.
     CrashText = 34, "crash-text" {
         /// The guest's text, as far as it could be read.
         text: Payload<46>,
     }
-    /// Records of this VP found their ring full and were dropped, here.
+    /// Records of this VP were dropped here because their ring was full.
     Lost = 35, "lost" {
-        /// How many.
+        /// Number of records.
         count: u64,
     }
-    /// The guest printed something: its time is that of its arrival at the tool.
+    /// The guest printed a line: the time is that of its arrival at the tool.
     Console = 36, "console" {
-        /// The line goes on in the next record.
+        /// The line continues in the next record.
         more: bool,
         /// Bytes of the line, without its end.
         text: Payload<45>,
     }
-    /// The guest asked for a version of VMBus.
+    /// The guest requested a version of VMBus.
     VmbusContact = 40, "vmbus-state-contact" {
         /// The version.
         version: Version,
         /// It was accepted.
         accepted: bool,
-        /// VP to which the guest wants its messages.
+        /// VP that the guest chose for its messages.
         target: u32,
     }
     /// The guest ended the connection.
     VmbusUnloaded = 41, "vmbus-state-unloaded" {}
-    /// The guest has all offers.
+    /// The guest has received all offers.
     VmbusOffers = 42, "vmbus-state-offers" {
-        /// How many they were.
+        /// Number of offers.
         count: u32,
     }
-    /// The guest named pages.
+    /// The guest established a GPADL.
     VmbusGpadl = 43, "vmbus-state-gpadl" {
         /// Channel.
         channel: ChannelId,
-        /// The guest's name for them.
+        /// Id of the GPADL.
         gpadl: GpadlId,
-        /// How many 4096-byte pages.
+        /// Number of 4096-byte pages.
         pages: u32,
     }
-    /// The guest has its pages back.
+    /// A GPADL was torn down; its pages are the guest's again.
     VmbusTorndown = 44, "vmbus-state-torndown" {
-        /// The guest's name for them.
+        /// Id of the GPADL.
         gpadl: GpadlId,
     }
     /// A channel was opened.
     VmbusOpened = 45, "vmbus-state-opened" {
         /// Channel.
         channel: ChannelId,
-        /// VP that it interrupts.
+        /// VP that gets its interrupts.
         target: u32,
     }
     /// A channel was closed.
@@ -446,54 +447,54 @@ records! {
         /// Channel.
         channel: ChannelId,
     }
-    /// A channel's number was released.
+    /// The number of a channel was released.
     VmbusReleased = 47, "vmbus-state-released" {
         /// Channel.
         channel: ChannelId,
     }
-    /// The guest was told that a channel is gone.
+    /// A channel was rescinded.
     VmbusRescinded = 48, "vmbus-state-rescinded" {
         /// Channel.
         channel: ChannelId,
     }
-    /// A device told something of itself.
+    /// A device reported something.
     VmbusDevice = 49, "vmbus-state-device" {
         /// Channel.
         channel: ChannelId,
-        /// What it is: the device's documentation says.
+        /// Kind of report, as defined by the device's documentation.
         note: u32,
-        /// A number that belongs to it.
+        /// Value of the report.
         value: u64,
     }
-    /// A ring has nonsense in it.
+    /// The contents of a ring are invalid.
     VmbusRing = 50, "vmbus-state-ring" {
         /// Channel.
         channel: ChannelId,
-        /// What is wrong, by name.
+        /// Name of the error.
         error: Payload<42>,
     }
-    /// A message of the guest's was wrong.
+    /// A message from the guest was rejected.
     VmbusRejected = 51, "vmbus-state-rejected" {
-        /// Its type.
+        /// Type of the message.
         message: BusMessageType,
-        /// What is wrong, by name.
+        /// Name of the reason.
         reason: Payload<42>,
     }
-    /// A message to the guest was dropped, because its VP does not exist, or has its SynIC or message page off.
+    /// A message to the guest was dropped, because its VP does not exist or has its SynIC or message page disabled.
     VmbusUndeliverable = 52, "vmbus-state-dropped" {
-        /// Its type.
+        /// Type of the message.
         message: BusMessageType,
         /// The VP.
         target: u32,
     }
-    /// The guest broke a device's protocol in a way that has no answer there.
+    /// The guest violated a device's protocol in a way that the protocol has no answer for.
     VmbusFault = 54, "vmbus-state-fault" {
         /// Channel.
         channel: ChannelId,
     }
-    /// VMBus changed its state in a way that this table does not have.
+    /// VMBus changed its state in a way that is not in this table.
     VmbusOther = 53, "vmbus-state-other" {
-        /// The change, by name.
+        /// Name of the change.
         text: Payload<46>,
     }
 }

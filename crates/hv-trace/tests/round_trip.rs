@@ -1,9 +1,9 @@
-//! Records come back as they were, and so do bytes that are no records.
+//! Tests that records survive encoding and decoding, and that bytes that are not records survive it too.
 
 use hv_trace::{BODY, Kind, NO_VP, Payload, Raw, Record, TimerChange, Trap, What};
 use proptest::prelude::*;
 
-/// Any bytes, many of them with small numbers, which enumerations take.
+/// Generates bytes, many of them with small numbers, which are valid for enumerations.
 fn body() -> impl Strategy<Value = [u8; BODY]> {
     prop_oneof![
         prop::array::uniform32(0u8..4).prop_flat_map(|head| {
@@ -22,7 +22,7 @@ fn body() -> impl Strategy<Value = [u8; BODY]> {
     ]
 }
 
-/// A raw record, mostly of a known kind.
+/// Generates a raw record, mostly of a known kind.
 fn raw() -> impl Strategy<Value = Raw> {
     let kinds: Vec<u32> = Kind::ALL.iter().map(|kind| *kind as u32).collect();
     let kind = prop_oneof![9 => prop::sample::select(kinds), 1 => any::<u32>()];
@@ -30,7 +30,7 @@ fn raw() -> impl Strategy<Value = Raw> {
 }
 
 proptest! {
-    /// Whatever the bytes are, nothing of them is lost, and a record that was read is the one that is written.
+    /// Checks that no byte is lost, and that a decoded record encodes to the same bytes.
     #[test]
     fn bytes_and_records_are_one_to_one(raw in raw()) {
         let record = Record::decode(&raw);
@@ -39,11 +39,11 @@ proptest! {
     }
 }
 
-/// Each kind has bytes that are one of it: the property above is not true of `Unknown` alone.
+/// Checks that each kind can be decoded, so that the property above does not hold for `Unknown` alone.
 #[test]
 fn every_kind_can_be_read() {
     for &kind in Kind::ALL {
-        // 1 is a value of every enumeration.
+        // 1 is valid for every enumeration.
         let mut body = [0; BODY];
         body[0] = 1;
         let of = |body| What::decode(kind as u32, body);

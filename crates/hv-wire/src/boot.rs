@@ -1,21 +1,21 @@
-//! What the tool tells the hypervisor before the start.
+//! Information that the tool passes to the hypervisor at the start.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Switches of a run, bits of [`BootInfo::flags`].
+/// Options of a run, bits of [`BootInfo::flags`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootFlags(pub u64);
 
 impl BootFlags {
     /// Fill the trace rings.
     pub const TRACE: u64 = 1 << 0;
-    /// Judge the guest by the strict rules.
+    /// Check the guest against the strict rules.
     pub const STRICT: u64 = 1 << 1;
-    /// Offer the connections of the conformance suite, which lead back to the guest.
+    /// Offer the connections for the conformance suite, which lead back to the guest.
     pub const LOOPBACK: u64 = 1 << 2;
 }
 
-/// Everything the hypervisor has to know about the machine and the guest; addresses are physical.
+/// Everything that the hypervisor needs to know about the machine and the guest; addresses are physical.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct BootInfo {
@@ -33,11 +33,11 @@ pub struct BootInfo {
     pub entry_x0: u64,
     /// Start of the guest's RAM, 2 MiB aligned; guest physical addresses equal physical ones.
     pub ram_base: u64,
-    /// Bytes of guest RAM, a multiple of 2 MiB.
+    /// Size of guest RAM in bytes, a multiple of 2 MiB.
     pub ram_size: u64,
-    /// Start of the trace region, 2 MiB aligned, behind the guest's RAM and absent from stage 2; 0 where there is none.
+    /// Start of the trace region, 2 MiB aligned, after the guest's RAM and absent from stage 2; 0 without tracing.
     pub trace_base: u64,
-    /// Bytes of the trace region; [`TraceRing::share_of`](crate::TraceRing::share_of) says which are whose.
+    /// Size of the trace region in bytes; [`TraceRing::share_of`](crate::TraceRing::share_of) divides it among the VPs.
     pub trace_size: u64,
     /// Start of the region for page tables, 2 MiB aligned, behind the guest's RAM and absent from stage 2.
     pub tables_base: u64,
@@ -47,11 +47,11 @@ pub struct BootInfo {
     pub vmbus_intid: u32,
     /// INTID reserved for direct-mode synthetic timers, as announced to the guest.
     pub stimer_intid: u32,
-    /// Which of the partition's feature profiles to offer.
+    /// Feature profile of the partition.
     pub profile: u32,
-    /// Valid bytes in `plan`; 0 where nothing is to go wrong.
+    /// Number of valid bytes in `plan`; 0 for no faults.
     pub plan_len: u32,
-    /// Faults to inject, in the language of hv-host's `faults` with numbers for names.
+    /// Faults to inject, in the syntax of hv-host's `faults` with numbers in place of names.
     pub plan: [u8; PLAN_BYTES],
     /// Disks in `disks`.
     pub disk_count: u32,
@@ -102,9 +102,9 @@ const _: () = {
     assert!(size_of::<BootInfo>() as u64 <= REPORT - BOOT_INFO);
 };
 
-/// Bytes of a plan of faults at most.
+/// Maximum size of a fault plan in bytes.
 pub const PLAN_BYTES: usize = 1024;
-/// Rules of a plan of faults at most.
+/// Maximum number of rules in a fault plan.
 pub const PLAN_RULES: usize = 16;
 
 impl BootInfo {

@@ -1,12 +1,12 @@
 //! The bytes that the `hv` tool and its EL2 program exchange.
 //!
-//! The tool backs the machine's RAM with a file that it can read and write while QEMU runs. Before the start it
-//! writes a [`BootInfo`] and the guest's payload there; while the guest runs, the hypervisor keeps a [`Report`] and
-//! one [`VpReport`] per VP up to date, and the tool reads them at any time: at a power-off, a crash, a time-out, or
-//! after a panic of the hypervisor. No device is involved, so nothing here costs an exit, and no guest can reach it:
-//! the region is absent from stage 2.
+//! The machine's RAM is a file that the tool can read and write while QEMU runs. Before the start it writes a
+//! [`BootInfo`] and the guest's payload there; while the guest runs, the hypervisor keeps a [`Report`] and one
+//! [`VpReport`] per VP up to date, and the tool can read them at any time: at a power-off, a crash or a timeout, or
+//! after a panic of the hypervisor. No device is involved, so this costs no exits, and the guest has no access: the
+//! region is absent from stage 2.
 //!
-//! Everything is `#[repr(C)]`, little-endian, free of padding, and read without `unsafe` through `zerocopy`.
+//! Everything is `#[repr(C)]`, little-endian, without padding, and accessed without `unsafe` through `zerocopy`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -29,5 +29,5 @@ pub use report::{
 };
 pub use trace::TraceRing;
 
-/// Version of every structure of this crate; the hypervisor refuses a [`BootInfo`] with another one.
+/// Version of all structures of this crate; the hypervisor rejects a [`BootInfo`] with another one.
 pub const VERSION: u32 = 7;

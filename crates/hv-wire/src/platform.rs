@@ -1,8 +1,8 @@
-//! Where things are on QEMU's `virt` machine with `gic-version=3`, and how we divide its RAM.
+//! Addresses on QEMU's `virt` machine with `gic-version=3`, and the division of its RAM.
 //!
-//! Source of the device addresses: QEMU, `hw/arch/virt.c`, `base_memmap` and `a15irqmap`. QEMU keeps them stable
-//! across versions, since machine types are versioned. The interrupt numbers are those of the *machine*; the guest
-//! learns its own from the firmware tables.
+//! Source of the device addresses: QEMU, `hw/arch/virt.c`, `base_memmap` and `a15irqmap`. They are stable across QEMU
+//! versions, because machine types are versioned. The interrupt numbers are those of the *machine*; the guest gets its
+//! own from the firmware tables.
 
 /// Start of RAM.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -21,28 +21,28 @@ pub const UART_SIZE: u64 = 0x1000;
 /// INTID of the UART: SPI 1.
 pub const UART_INTID: u32 = 33;
 
-/// INTID of the virtual timer's PPI (CNTV), by the Arm Base System Architecture.
+/// INTID of the virtual timer's PPI (CNTV), from the Arm Base System Architecture.
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer's PPI (CNTP).
 pub const PHYSICAL_TIMER_INTID: u32 = 30;
 /// INTID of the PMU's overflow interrupt.
 pub const PMU_INTID: u32 = 23;
-/// INTID of the EL2 physical timer's PPI (CNTHP), which the hypervisor keeps for itself.
+/// INTID of the EL2 physical timer's PPI (CNTHP), reserved for the hypervisor.
 pub const HYPERVISOR_TIMER_INTID: u32 = 26;
 /// INTID of the GIC's maintenance interrupt.
 pub const MAINTENANCE_INTID: u32 = 25;
 
-/// Where the hypervisor's image is linked. The 2 MiB below belong to QEMU's device tree and to [`BOOT_INFO`].
+/// Link address of the hypervisor. The 2 MiB below it hold QEMU's device tree and [`BOOT_INFO`].
 pub const HYPERVISOR_BASE: u64 = 0x4020_0000;
-/// Where the tool writes the [`BootInfo`](crate::BootInfo). QEMU puts its device tree in the MiB below.
+/// Address of the [`BootInfo`](crate::BootInfo). QEMU puts its device tree into the MiB below.
 pub const BOOT_INFO: u64 = 0x4010_0000;
-/// Where the hypervisor keeps the [`Report`](crate::Report).
+/// Address of the [`Report`](crate::Report).
 pub const REPORT: u64 = 0x4010_1000;
-/// Where the [`VpReport`](crate::VpReport)s start, one every [`VP_REPORT_STRIDE`] bytes.
+/// Address of the [`VpReport`](crate::VpReport)s, one every [`VP_REPORT_STRIDE`] bytes.
 pub const VP_REPORTS: u64 = 0x4011_0000;
 /// Bytes from one [`VpReport`](crate::VpReport) to the next.
 pub const VP_REPORT_STRIDE: u64 = 0x8000;
 /// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
 pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
-/// Most VPs that the hypervisor runs.
+/// Maximum number of VPs.
 pub const MAX_VPS: usize = 8;

@@ -1,46 +1,46 @@
-//! What the hypervisor tells the tool.
+//! Information that the hypervisor reports to the tool.
 
 use hv_trace::{Fault, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::PLAN_RULES;
 
-/// Bytes kept of the text that a guest hands over with a crash (one Hyper-V page, as the TLFS allows).
+/// Maximum size of a crash message from the guest (one Hyper-V page, as the TLFS allows).
 pub const CRASH_TEXT_BYTES: usize = 4096;
-/// Bytes of the hypervisor's own log.
+/// Size of the hypervisor's log.
 pub const LOG_BYTES: usize = 8192;
-/// Different hypercalls counted per VP.
+/// Number of different hypercalls counted per VP.
 pub const CALL_SLOTS: usize = 64;
-/// Different VP registers counted per VP.
+/// Number of different VP registers counted per VP.
 pub const REGISTER_SLOTS: usize = 128;
-/// Different SMCCC functions counted per VP.
+/// Number of different SMCCC functions counted per VP.
 pub const SMCCC_SLOTS: usize = 64;
-/// Different faults kept per VP.
+/// Number of different faults kept per VP.
 pub const FAULT_SLOTS: usize = 64;
 
-/// Different broken rules kept per VP: there is a slot for each rule.
+/// Number of different broken rules kept per VP: a slot for each rule.
 pub const FINDING_SLOTS: usize = 128;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ExitKind {
-    /// The guest still runs.
+    /// The guest is still running.
     Running = 0,
     /// PSCI SYSTEM_OFF.
     PowerOff = 1,
     /// PSCI SYSTEM_RESET.
     Reset = 2,
-    /// The hypervisor panicked; its log says where.
+    /// The hypervisor panicked; its log tells where.
     Panic = 3,
-    /// Every VP is off without a SYSTEM_OFF.
+    /// All VPs are off without a SYSTEM_OFF.
     AllVpsOff = 4,
-    /// The [`BootInfo`](crate::BootInfo) was refused; the log says why.
+    /// The [`BootInfo`](crate::BootInfo) was rejected; the log tells why.
     BadBootInfo = 5,
 }
 
 impl ExitKind {
-    /// The kind for a number read from a [`Report`]; `None` where it is not one of ours.
+    /// Returns the kind with a number read from a [`Report`]; `None` if it is unknown.
     #[must_use]
     pub const fn from_raw(raw: u32) -> Option<Self> {
         Some(match raw {
@@ -59,7 +59,7 @@ impl ExitKind {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct CrashReport {
-    /// Number of notifications; 0 means that the rest is meaningless.
+    /// Number of notifications; if 0, the rest is meaningless.
     pub count: u32,
     /// VP that notified.
     pub vp: u32,
@@ -67,9 +67,9 @@ pub struct CrashReport {
     pub control: u64,
     /// Crash parameters P0 to P4.
     pub parameters: [u64; 5],
-    /// Valid bytes in `text`.
+    /// Number of valid bytes in `text`.
     pub text_len: u64,
-    /// The guest's message.
+    /// The guest's crash message.
     pub text: [u8; CRASH_TEXT_BYTES],
 }
 
@@ -77,37 +77,37 @@ pub struct CrashReport {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Report {
-    /// [`Report::MAGIC`], written when the hypervisor has come up.
+    /// [`Report::MAGIC`], written once the hypervisor is up.
     pub magic: u64,
     /// [`VERSION`](crate::VERSION).
     pub version: u32,
     /// An [`ExitKind`].
     pub exit: u32,
-    /// Ticks per second of the counters here.
+    /// Counter frequency in Hz.
     pub counter_frequency: u64,
-    /// What the guest's virtual counter is behind the counter (CNTVOFF_EL2): it started at 0 with the partition.
+    /// Offset of the guest's virtual counter from the counter (CNTVOFF_EL2): it started at 0 with the partition.
     pub counter_offset: u64,
-    /// Counter (CNTPCT_EL0) when VP 0 entered the guest.
+    /// Counter (CNTPCT_EL0) when VP 0 first entered the guest.
     pub start_counter: u64,
     /// Counter at the end; 0 while the guest runs.
     pub end_counter: u64,
-    /// The guest OS id register's last non-zero value.
+    /// Last nonzero value of the guest OS id register.
     pub guest_os_id: u64,
-    /// How often the guest asked for the vendor UID through SMCCC.
+    /// Number of vendor UID calls through SMCCC.
     pub uid_calls: u32,
-    /// The VMBus version that was accepted, major in the high half; 0 while there is none.
+    /// The negotiated VMBus version, major in the upper half; 0 for none.
     pub vmbus_version: u32,
-    /// Bytes of hypervisor memory in use: image, tables and stacks.
+    /// Hypervisor memory in use, in bytes: image, tables and stacks.
     pub memory_used: u64,
-    /// The most other CPUs that were served at a lock of the hypervisor before one that came later: at most all but one.
+    /// Maximum number of other CPUs served at a lock of the hypervisor ahead of a later one: at most all but one.
     pub longest_queue: u32,
     /// Zero.
     pub reserved: u32,
-    /// How often each rule of [`BootInfo::plan`](crate::BootInfo::plan) struck, in the order of the plan.
+    /// How often each rule of [`BootInfo::plan`](crate::BootInfo::plan) fired, in the order of the plan.
     pub rules_fired: [u64; PLAN_RULES],
-    /// Valid bytes in `log`.
+    /// Number of valid bytes in `log`.
     pub log_len: u64,
-    /// What the hypervisor has to say: its panic message, or why it refused to start.
+    /// The hypervisor's log: its panic message, or why it did not start.
     pub log: [u8; LOG_BYTES],
     /// The guest's crash.
     pub crash: CrashReport,
@@ -118,20 +118,20 @@ impl Report {
     pub const MAGIC: u64 = u64::from_le_bytes(*b"hv-rept\0");
 }
 
-/// Adds one to a counter, which stays at its most: a guest that counts on can't make it small again.
+/// Increments a counter, saturating: a guest cannot make it wrap around.
 #[inline(always)]
 pub const fn one_more(count: &mut u32) {
     *count = count.saturating_add(1);
 }
 
-/// A slot of a small table of counts, found by its key.
+/// A slot of a small table of counters, found by its key.
 pub trait Counted: Copy {
-    /// The key's number with bit 32 set, or 0 where the slot is free.
+    /// Returns the key's number with bit 32 set, or 0 if the slot is free.
     fn key(&self) -> u64;
-    /// A fresh slot for `key`, the `order`-th of its table from 1.
+    /// Creates a slot for `key`, the `order`-th of its table, counted from 1.
     fn fresh(key: u32, order: u32) -> Self;
 
-    /// The slot for `key`, taken if it was free; `None` once the table is full. `N` is a power of two.
+    /// Returns the slot for `key`, taking a free one if necessary; `None` if the table is full. `N` is a power of two.
     #[inline(always)]
     fn slot<const N: usize>(table: &mut [Self; N], key: u32) -> Option<&mut Self> {
         const { assert!(N.is_power_of_two()) };
@@ -142,7 +142,7 @@ pub trait Counted: Copy {
         Self::search(table, key, start)
     }
 
-    /// The slot for `key` in a table whose slot `start` has another one.
+    /// Searches the slot for `key` in a table whose slot `start` has another key.
     #[cold]
     #[inline(never)]
     fn search(table: &mut [Self], key: u32, start: usize) -> Option<&mut Self> {
@@ -157,13 +157,13 @@ pub trait Counted: Copy {
     }
 }
 
-/// Set in the key of a slot that is taken.
+/// Set in the key of a used slot.
 const TAKEN: u64 = 1 << 32;
 
 macro_rules! counted {
     ($name:ident, $($other:ident),*) => {
         impl $name {
-            /// The number that is counted; `None` where the slot is free.
+            /// Returns the number that is counted; `None` if the slot is free.
             #[must_use]
             pub const fn number(&self) -> Option<u32> {
                 if self.key == 0 { None } else { Some(self.key as u32) }
@@ -182,112 +182,112 @@ macro_rules! counted {
     };
 }
 
-/// How often a hypercall was made.
+/// Number of calls of a hypercall.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct CallCount {
-    /// 0 where the slot is free, else bit 32 and the hypercall code.
+    /// 0 if the slot is free, else bit 32 and the hypercall code.
     pub key: u64,
-    /// Calls: of 64 bits, so that the hot path need not look whether it is full.
+    /// Calls. 64 bits wide, so the hot path need not check for overflow.
     pub count: u64,
-    /// Calls that ended with another status than success.
+    /// Calls with a status other than success.
     pub failed: u32,
-    /// The last status that was not success.
+    /// The last status other than success.
     pub last_failure: u32,
-    /// Order of the first call among the different ones of this VP, from 1.
+    /// Position of the first call among the different ones of this VP, from 1.
     pub order: u32,
     /// Zero.
     pub reserved: u32,
 }
 counted!(CallCount, count, failed, last_failure, reserved);
 
-/// How often a VP register was read and written by hypercall.
+/// Number of reads and writes of a VP register by hypercall.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RegisterCount {
-    /// 0 where the slot is free, else bit 32 and the register's name.
+    /// 0 if the slot is free, else bit 32 and the register's name.
     pub key: u64,
-    /// Reads: of 64 bits, as the count of calls is.
+    /// Reads. 64 bits wide, so the hot path need not check for overflow.
     pub gets: u64,
     /// Writes.
     pub sets: u64,
     /// Accesses that failed.
     pub failed: u32,
-    /// Order of the first access among the different registers of this VP, from 1.
+    /// Position of the first access among the different registers of this VP, from 1.
     pub order: u32,
 }
 counted!(RegisterCount, gets, sets, failed);
 
-/// How often an SMCCC function (PSCI included) was called.
+/// Number of calls of an SMCCC function, PSCI included.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SmcccCount {
-    /// 0 where the slot is free, else bit 32 and the function id.
+    /// 0 if the slot is free, else bit 32 and the function id.
     pub key: u64,
     /// Calls.
     pub count: u32,
-    /// Calls that were answered with NOT_SUPPORTED.
+    /// Calls answered with NOT_SUPPORTED.
     pub unknown: u32,
-    /// Order of the first call among the different ones of this VP, from 1.
+    /// Position of the first call among the different ones of this VP, from 1.
     pub order: u32,
     /// Zero.
     pub reserved: u32,
 }
 counted!(SmcccCount, count, unknown, reserved);
 
-/// Callers that a [`Place`] holds.
+/// Number of callers in a [`Place`].
 pub const CALLERS: usize = 8;
 
-/// Where the guest was, as far as its registers and its stack tell. What a guest says about itself may be wrong.
+/// Where the guest was, according to its registers and its stack. A guest's stack may be wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Place {
     /// Guest PC.
     pub pc: u64,
-    /// VBAR_EL1, by which the tool finds out where a kernel has put itself.
+    /// VBAR_EL1, from which the tool derives the address of a kernel.
     pub vbar: u64,
-    /// Return addresses, the innermost first: X30, then those of the frame records that X29 leads to (Procedure Call
-    /// Standard for the Arm 64-bit Architecture, "The Frame Pointer"); 0 behind the last.
+    /// Return addresses, the innermost first: X30, then those in the chain of frame records at X29 (Procedure Call
+    /// Standard for the Arm 64-bit Architecture, "The Frame Pointer"); 0 after the last.
     pub callers: [u64; CALLERS],
 }
 
 impl Place {
-    /// A place of which only the PC is known.
+    /// Creates a place of which only the PC is known.
     #[must_use]
     pub const fn at(pc: u64) -> Self {
         Self { pc, vbar: 0, callers: [0; CALLERS] }
     }
 }
 
-/// A fault, with how often it came.
+/// A fault, and how often it occurred.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct FaultCount {
-    /// A [`Fault`]; 0 where the slot is free.
+    /// A [`Fault`]; 0 if the slot is free.
     pub kind: u32,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// What `kind` says.
+    /// Value, as defined by `kind`.
     pub value: u64,
-    /// Where the guest was the first time.
+    /// Where the guest was at the first occurrence.
     pub place: Place,
 }
 
-/// A rule of the strict mode that the guest broke, with how often and by which value.
+/// A rule of the strict mode that the guest broke, with a count and the first value.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct FindingCount {
-    /// The rule's place in `hv_tlfs::rules::RULES`, from 1; 0 where the slot is free.
+    /// Index of the rule in `hv_tlfs::rules::RULES`, from 1; 0 if the slot is free.
     pub rule: u32,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// The rule's value, the first time.
+    /// The rule's value at the first occurrence.
     pub value: u64,
-    /// Where the guest was the first time.
+    /// Where the guest was at the first occurrence.
     pub place: Place,
 }
 
-/// SynIC registers of a VP as the guest left them.
+/// Final values of a VP's SynIC registers.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SynicState {
@@ -301,23 +301,23 @@ pub struct SynicState {
     pub sints: [u64; 16],
 }
 
-/// What one VP did. Only its own CPU writes it.
+/// The activity of one VP. Written only by its own CPU.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct VpReport {
     /// 1 once the VP has run.
     pub started: u32,
-    /// 1 while the VP is on.
+    /// 1 while the VP is online.
     pub online: u32,
     /// Exits by [`Trap`].
     pub traps: [u64; Trap::COUNT],
     /// SynIC registers.
     pub synic: SynicState,
-    /// Guest PC of the last exit that was counted.
+    /// Guest PC of the last counted exit.
     pub last_pc: u64,
-    /// Faults that found no slot.
+    /// Faults for which there was no slot.
     pub faults_lost: u32,
-    /// Counts that found no slot.
+    /// Counts for which there was no slot.
     pub counts_lost: u32,
     /// Hypercalls.
     pub calls: [CallCount; CALL_SLOTS],
@@ -339,7 +339,7 @@ const _: () = {
 };
 
 impl VpReport {
-    /// Counts a fault. `place` is asked for the first of its kind and value.
+    /// Counts a fault. `place` is called for the first one with this kind and value.
     pub fn fault(&mut self, kind: Fault, value: u64, place: impl FnOnce() -> Place) {
         let kind = kind as u32;
         match self.faults.iter_mut().find(|f| f.kind == 0 || (f.kind == kind && f.value == value)) {
@@ -351,7 +351,7 @@ impl VpReport {
 }
 
 impl VpReport {
-    /// Counts a broken rule; `number` is its place among the rules, from 0. `place` is asked the first time.
+    /// Counts a broken rule; `number` is its index among the rules. `place` is called for the first occurrence.
     pub fn finding(&mut self, number: usize, value: u64, place: impl FnOnce() -> Place) {
         let Some(slot) = self.findings.get_mut(number) else {
             one_more(&mut self.faults_lost);

@@ -3,11 +3,11 @@
 use hv_trace::Raw;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Head of a ring, at the start of the VP's share of the trace region; the records follow.
+/// Header of a ring, at the start of the VP's share of the trace region; the records follow it.
 ///
-/// The hypervisor advances `head`, the tool advances `tail`. Both count records since the start; a record's place is
-/// its number modulo the ring's capacity. A record that finds the ring full is dropped and counted, and the
-/// next one that finds room has a [`Lost`](hv_trace::What::Lost) before it.
+/// The hypervisor advances `head`, the tool advances `tail`. Both count records since the start; the slot of a record
+/// is its number modulo the ring's capacity. If the ring is full, records are dropped and counted, and the next record
+/// that fits is preceded by a [`Lost`](hv_trace::What::Lost).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct TraceRing {
@@ -17,26 +17,26 @@ pub struct TraceRing {
     pub tail: u64,
     /// Records dropped because the ring was full.
     pub dropped: u64,
-    /// Records that the ring holds.
+    /// Capacity of the ring in records.
     pub capacity: u64,
-    /// Dropped records that a [`Lost`](hv_trace::What::Lost) has told of.
+    /// Dropped records that have been reported by a [`Lost`](hv_trace::What::Lost).
     pub told: u64,
     /// Zero.
     pub reserved: [u64; 3],
 }
 
 impl TraceRing {
-    /// Bytes from the start of the ring to its first record.
+    /// Size of the header in bytes.
     pub const HEAD_BYTES: u64 = size_of::<Self>() as u64;
 
-    /// Bytes of each VP's share of a trace region of `bytes`; VP n's starts n shares into it.
+    /// Returns each VP's share of a trace region of `bytes`; the share of VP n is the n-th.
     #[must_use]
     pub const fn share_of(bytes: u64, vps: u32) -> u64 {
         let vps = if vps == 0 { 1 } else { vps as u64 };
         (bytes / vps) & !0xfff
     }
 
-    /// How many records a share of `bytes` holds behind the head.
+    /// Returns the number of records in a share of `bytes`.
     #[must_use]
     pub const fn capacity_of(bytes: u64) -> u64 {
         bytes.saturating_sub(Self::HEAD_BYTES) / size_of::<Raw>() as u64

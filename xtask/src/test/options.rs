@@ -102,9 +102,7 @@ fn kernel_foreign(context: &Context) -> anyhow::Result<()> {
     header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     (header[16], header[18], header[20]) = (2, 62, 1);
     fs::write(&file, header)?;
-    context
-        .hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?
-        .refused("an arm64 one is needed")?;
+    context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("expected arm64")?;
     context
         .hv(&["boot".as_ref(), "--hypervisor".as_ref(), file.as_os_str()])?
         .refused("not an AArch64 ELF program")

@@ -1,9 +1,9 @@
-//! ID registers: what a guest is told of the CPU, and what EL2 must enable for it.
+//! ID registers: the CPU features reported to a guest, and what EL2 must enable for them.
 //!
-//! A CPU announces features that need an enable bit at EL2, or that a guest cannot have (EL2 itself). So each field of an ID
-//! register is judged by one table ([`table::FIELDS`]): a guest sees it up to the highest value that is supported, and
-//! where it sees a feature, [`Values::controls`] enables it. What is not in the table is zero: a CPU that is newer than the
-//! table announces nothing that does not work.
+//! A CPU reports features that need an enable bit at EL2, and features that a guest cannot have (EL2 itself). So one
+//! table ([`table::FIELDS`]) limits each field of the ID registers: a guest sees at most the highest supported value,
+//! and [`Values::controls`] enables the features that it sees. Fields that are not in the table read as zero: a CPU
+//! newer than the table reports nothing that would not work.
 //!
 //! The registers are those that HCR_EL2.TID3 traps: Op0 3, Op1 0, CRn 0, CRm 1 to 7 (Arm ARM, "HCR_EL2.TID3").
 
@@ -11,18 +11,18 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-/// One of the ID registers, by its place in [`Values`]: CRm * 8 + Op2.
+/// An ID register, by its index in [`Values`]: CRm * 8 + Op2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register(u8);
 
 impl Register {
-    /// The register with this CRm and Op2; the bits beyond their width do not count.
+    /// Returns the register with this CRm and Op2; excess bits are ignored.
     #[must_use]
     pub const fn new(crm: u8, op2: u8) -> Self {
         Self((crm & 7) << 3 | op2 & 7)
     }
 
-    /// The register that an MRS names, from the ISS of its trap; `None` where HCR_EL2.TID3 does not trap it.
+    /// Returns the register that an MRS reads, from the ISS of its trap; `None` if HCR_EL2.TID3 does not trap it.
     #[must_use]
     pub const fn of_read(iss: u64) -> Option<Self> {
         let (op0, op2, op1) = (iss >> 20 & 0b11, iss >> 17 & 0b111, iss >> 14 & 0b111);
@@ -39,20 +39,20 @@ impl Register {
     }
 }
 
-/// How a field's values are ordered.
+/// Ordering of a field's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Unsigned: a higher value has what a lower one has. Seen up to this value.
+    /// Unsigned: a higher value includes the lower ones. Visible up to this value.
     UpTo(u8),
-    /// As [`UpTo`](Self::UpTo), but 0b1111 means something of the implementation's own, which is hidden.
+    /// Like [`UpTo`](Self::UpTo), but 0b1111 means IMPLEMENTATION DEFINED, which is hidden.
     UpToNot15(u8),
-    /// Signed: a negative value means that there is nothing. Seen up to this value.
+    /// Signed: a negative value means not implemented. Visible up to this value.
     SignedUpTo(u8),
-    /// Each value is fine, and needs nothing at EL2.
+    /// Every value is visible, and none needs anything at EL2.
     Any,
 }
 
-/// What EL2 must set for a guest. Zero where there is nothing to set, or where the register does not exist.
+/// What EL2 must set for a guest. Zero if there is nothing to set, or if the register does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Controls {
     /// Bits of HCR_EL2.
@@ -61,9 +61,9 @@ pub struct Controls {
     pub hcrx: u64,
     /// Traps of CPTR_EL2 (its layout without VHE) that must be off.
     pub cptr_off: u64,
-    /// Bits of HFGRTR_EL2 and HFGWTR_EL2, of those that trap while they are clear.
+    /// Bits of HFGRTR_EL2 and HFGWTR_EL2 that trap while clear.
     pub hfgrtr: u64,
-    /// The same of HFGITR_EL2.
+    /// Bits of HFGITR_EL2 that trap while clear.
     pub hfgitr: u64,
     /// Bits of ZCR_EL2.
     pub zcr: u64,
@@ -72,7 +72,7 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// No bit.
+    /// No bits.
     pub const NONE: Self = Self { hcr: 0, hcrx: 0, cptr_off: 0, hfgrtr: 0, hfgitr: 0, zcr: 0, smcr: 0 };
 
     const fn or(self, other: Self) -> Self {
@@ -99,9 +99,9 @@ pub struct Field {
     pub shift: u8,
     /// Its width in bits.
     pub width: u8,
-    /// Which values a guest sees.
+    /// The values visible to a guest.
     pub kind: Kind,
-    /// What EL2 must set, each from a value on.
+    /// What EL2 must set, each from a value upwards.
     pub needs: &'static [(u8, Controls)],
 }
 
@@ -114,7 +114,7 @@ impl Field {
         (register & self.mask()) >> self.shift
     }
 
-    /// The value that a guest sees where the CPU has `value`.
+    /// Returns the value that a guest sees if the CPU has `value`.
     const fn visible(&self, value: u64) -> u64 {
         let (max, is_negative) = match self.kind {
             Kind::Any => return value,
@@ -127,12 +127,13 @@ impl Field {
     }
 }
 
-/// What the ID registers hold, by CRm and Op2; those of CRm 0 are not used.
+/// Values of the ID registers, by CRm and Op2; those with CRm 0 are unused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values([u64; 64]);
 
 impl Values {
-    /// Gives what a guest sees of a CPU whose registers `read` tells. It is asked once for each of the 56 registers.
+    /// Computes what a guest sees of a CPU whose registers are read through `read`. Calls it once for each of the 56
+    /// registers.
     #[must_use]
     pub fn visible(mut read: impl FnMut(u8, u8) -> u64) -> Self {
         let mut cpu = [0; 64];
@@ -147,13 +148,13 @@ impl Values {
         Self(seen)
     }
 
-    /// What a guest reads.
+    /// Returns the value that a guest reads.
     #[must_use]
     pub const fn get(&self, register: Register) -> u64 {
         self.0[register.index()]
     }
 
-    /// Gives what EL2 must set so that all that a guest sees works.
+    /// Computes what EL2 must set so that everything visible to a guest works.
     #[must_use]
     pub fn controls(&self) -> Controls {
         table::FIELDS.iter().fold(Controls::NONE, |controls, field| {

@@ -1,9 +1,9 @@
-//! The table: for each field of each ID register the highest value that a guest is given, and what it needs at EL2.
+//! The table: for each field of the ID registers the highest value visible to a guest, and what it needs at EL2.
 //!
-//! What belongs to EL2, EL3, other security states or to units that are not the guest's is not here and therefore hidden: nested
-//! virtualization, Realms, MPAM, AMU, statistical profiling, trace and branch records, nested paging features. Hidden for
-//! want of a counterpart elsewhere: GICv3.3's NMIs and GICv4 (the virtual GIC has none), memory tags (no enable at stage 2),
-//! 128-bit descriptors, PMU events that stop (EBEP), transactions.
+//! Features of EL2, EL3, other security states or units that a guest does not get are not in the table and therefore
+//! hidden: nested virtualization, Realms, MPAM, AMU, statistical profiling, trace and branch records, nested paging
+//! features. Hidden because a counterpart is missing: GICv3.3's NMIs and GICv4 (not in the virtual GIC), memory tagging
+//! (not enabled at stage 2), 128-bit descriptors, PMU events that stop (EBEP), transactions.
 //!
 //! Sources: Arm ARM, "D24.2 General system control registers" (fields and values) and the descriptions of HCR_EL2,
 //! HCRX_EL2, CPTR_EL2, HFGRTR_EL2, HFGITR_EL2, ZCR_EL2 and SMCR_EL2 (enables); for bits of newer extensions Linux,
@@ -29,7 +29,7 @@ const EN_FPM: u64 = 1 << 23;
 /// Bits of CPTR_EL2.
 const TZ: u64 = 1 << 8;
 const TSM: u64 = 1 << 12;
-/// Bits of HFGRTR_EL2 and HFGWTR_EL2 that trap while they are clear.
+/// Bits of HFGRTR_EL2 and HFGWTR_EL2 that trap while clear.
 const N_ACCDATA_EL1: u64 = 1 << 50;
 const N_GCS: u64 = 1 << 52 | 1 << 53;
 const N_SMPRI_EL1: u64 = 1 << 54;
@@ -37,9 +37,9 @@ const N_TPIDR2_EL0: u64 = 1 << 55;
 const N_PIR: u64 = 1 << 57 | 1 << 58;
 const N_POR: u64 = 1 << 59 | 1 << 60;
 const N_MAIR2: u64 = 1 << 62 | 1 << 63;
-/// The same of HFGITR_EL2: nGCSPUSHM_EL1, nGCSSTR_EL1, nGCSEPP.
+/// Bits of HFGITR_EL2 that trap while clear: nGCSPUSHM_EL1, nGCSSTR_EL1, nGCSEPP.
 const N_GCS_INSTRUCTIONS: u64 = 1 << 57 | 1 << 58 | 1 << 59;
-/// Bits of ZCR_EL2 and SMCR_EL2: the vector length has no limit of ours.
+/// Bits of ZCR_EL2 and SMCR_EL2: the hypervisor does not limit the vector length.
 const LEN: u64 = 0xf;
 const EZT0: u64 = 1 << 30;
 const FA64: u64 = 1 << 31;
@@ -75,7 +75,7 @@ const S1PIE: &[(u8, Controls)] = &[(1, Controls { hfgrtr: N_PIR, ..Controls::NON
 const S1POE: &[(u8, Controls)] = &[(1, Controls { hfgrtr: N_POR, ..Controls::NONE })];
 const AIE: &[(u8, Controls)] = &[(1, Controls { hfgrtr: N_MAIR2, ..Controls::NONE })];
 
-// AArch32 code runs at EL0 alone, and what these say needs no enable at EL2.
+// AArch32 code runs at EL0 only, and these features need no enable at EL2.
 const ID_PFR0: Register = Register::new(1, 0);
 const ID_PFR1: Register = Register::new(1, 1);
 const ID_DFR0: Register = Register::new(1, 2);
@@ -117,7 +117,7 @@ const fn field(register: Register, name: &'static str, shift: u8, kind: Kind) ->
     Field { name, register, shift, width: 4, kind, needs: &[] }
 }
 
-/// Bits of several fields, whose values are all fine.
+/// Declares bits of several fields, for which every value is visible.
 const fn bits(register: Register, name: &'static str, shift: u8, width: u8) -> Field {
     Field { name, register, shift, width, kind: Any, needs: &[] }
 }
@@ -126,10 +126,10 @@ const fn needing(field: Field, needs: &'static [(u8, Controls)]) -> Field {
     Field { needs, ..field }
 }
 
-/// Every field that a guest may see.
+/// All fields that a guest may see.
 #[rustfmt::skip]
 pub const FIELDS: &[Field] = &[
-    // EL1 is AArch64 alone (HCR_EL2.RW).
+    // EL1 is AArch64 only (HCR_EL2.RW).
     field(PFR0, "EL0", 0, UpTo(2)),
     field(PFR0, "EL1", 4, UpTo(1)),
     field(PFR0, "FP", 16, SignedUpTo(1)),
@@ -156,7 +156,7 @@ pub const FIELDS: &[Field] = &[
     bits(ZFR0, "SHA3", 32, 4),
     bits(ZFR0, "SM4, I8MM", 40, 8),
     bits(ZFR0, "F16MM, F32MM, F64MM", 48, 12),
-    // All of them instructions.
+    // All of these are instructions.
     bits(SMFR0, "SFEXPA, AES, SBitPerm, SF8DP2, SF8DP4, SF8FMA", 23, 8),
     bits(SMFR0, "F32F32, BI32I32, B16F32, F16F32, I8I32, F8F32, F8F16, F16F16, B16B16, I16I32, F64F64", 32, 17),
     field(SMFR0, "I16I64", 52, Any),

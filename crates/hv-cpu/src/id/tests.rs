@@ -9,12 +9,12 @@ fn all_of(value: u64) -> Values {
     Values::visible(|_, _| value)
 }
 
-/// The ISS of an MRS.
+/// Returns the ISS of a trapped MRS.
 fn iss(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
     op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | 7 << 5 | crm << 1 | 1
 }
 
-/// A CPU that has nothing but `value` in one field.
+/// Returns the view of a CPU that implements only `value` in one field.
 fn only(field: &Field, value: u64) -> Values {
     Values::visible(
         |crm, op2| if Register::new(crm, op2) == field.register { value << field.shift } else { 0 },
@@ -41,7 +41,7 @@ fn what_the_table_does_not_know_is_hidden() {
         let register = Register(index);
         assert_eq!(seen.get(register) & !known(register), 0, "CRm {} Op2 {}", index / 8, index % 8);
     }
-    // Registers that the architecture has reserved so far.
+    // Registers reserved by the architecture so far.
     for (crm, op2) in [(4, 3), (4, 6), (5, 2), (5, 7), (6, 4), (7, 5), (7, 7)] {
         assert_eq!(seen.get(Register::new(crm, op2)), 0);
     }
@@ -69,7 +69,7 @@ fn a_value_beyond_the_known_ones_shows_as_the_highest_known() {
         }
     }
     let pmu = FIELDS.iter().find(|field| field.name == "PMUVer").expect("in the table");
-    assert_eq!(only(pmu, 15).get(pmu.register), 0, "a PMU of the implementation's own");
+    assert_eq!(only(pmu, 15).get(pmu.register), 0, "an IMPLEMENTATION DEFINED PMU");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn only_reads_of_the_trapped_registers_are_named() {
 
 #[test]
 fn an_old_cpu_shows_as_it_is() {
-    // Cortex-A72 in QEMU: nothing of it is new, but EL2 and EL3 are not the guest's.
+    // Cortex-A72 in QEMU: it has nothing new, but EL2 and EL3 are hidden from the guest.
     let (pfr0, dfr0, isar0, mmfr0) = (0x0000_2222, 0x1030_5106, 0x0001_1120, 0x0000_1124);
     let seen = Values::visible(|crm, op2| match (crm, op2) {
         (4, 0) => pfr0,
@@ -165,7 +165,7 @@ fn each_register_is_read_once() {
 }
 
 proptest! {
-    /// What a guest sees is never more than what is there, and looking twice changes nothing.
+    /// Checks that a guest never sees more than the CPU has, and that applying the table twice changes nothing.
     #[test]
     fn a_guest_sees_no_more_than_there_is(cpu in prop::collection::vec(any::<u64>(), 64)) {
         let seen = Values::visible(|crm, op2| cpu[usize::from(crm) * 8 + usize::from(op2)]);

@@ -1,4 +1,4 @@
-//! AArch64 object code: functions, their instructions, and where they call.
+//! AArch64 object code: functions, their instructions, and their call targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
 
 type Error = Box<dyn std::error::Error>;
 
-/// A function: its instructions, and the symbols that they refer to, by index of the instruction.
+/// A function: its instructions, and the symbols they refer to, by instruction index.
 #[derive(Default)]
 struct Function {
     words: Vec<u32>,
@@ -20,12 +20,12 @@ struct Function {
 pub(crate) struct Code(BTreeMap<String, Function>);
 
 impl Code {
-    /// All functions of a static library.
+    /// Reads all functions of a static library.
     pub(crate) fn read_archive(path: &Path) -> Result<Self, Error> {
         let data = std::fs::read(path)?;
         let mut code = Self::default();
         for member in ArchiveFile::parse(&*data)?.members() {
-            // Members that are no objects hold metadata.
+            // Members that are not objects hold metadata.
             if let Ok(file) = object::File::parse(member?.data(&*data)?) {
                 code.add(&file)?;
             }
@@ -33,7 +33,7 @@ impl Code {
         Ok(code)
     }
 
-    /// All functions of object files.
+    /// Reads all functions of object files.
     pub(crate) fn read_objects(paths: &[&Path]) -> Result<Self, Error> {
         let mut code = Self::default();
         for path in paths {
@@ -48,7 +48,7 @@ impl Code {
             let Some(section) = symbol.section_index() else { continue };
             let section = file.section_by_index(section)?;
             let range = symbol.address()..symbol.address() + symbol.size();
-            let bytes = section.data_range(range.start, symbol.size())?.ok_or("a function without code")?;
+            let bytes = section.data_range(range.start, symbol.size())?.ok_or("a function has no code")?;
             let words =
                 bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
             let mut function = Function { words: words.collect(), refers: BTreeMap::new() };
@@ -56,7 +56,7 @@ impl Code {
                 if let RelocationTarget::Symbol(index) = relocation.target() {
                     let target = file.symbol_by_index(index)?;
                     let name = match (target.kind(), target.section_index()) {
-                        // A local function is referred to by its section.
+                        // References to a local function go through its section.
                         (SymbolKind::Section, Some(section)) => {
                             file.section_by_index(section)?.name()?.to_owned()
                         }
@@ -74,8 +74,8 @@ impl Code {
         self.0.get(name).or_else(|| self.0.get(name.strip_prefix(".text.")?))
     }
 
-    /// Instructions from a function's entry to its return: no conditional branch taken, but a bit that is tested by itself
-    /// (TBZ, TBNZ: a flag, such as "more messages wait") is zero; calls followed.
+    /// Counts the instructions from a function's entry to its return: no conditional branch is taken, except that a
+    /// single bit tested with TBZ or TBNZ (a flag, such as "message pending") is zero; calls are followed.
     pub(crate) fn straight(&self, name: &str) -> Result<usize, Error> {
         const RET: u32 = 0xd65f_03c0;
         const LIMIT: usize = 10_000;
@@ -107,19 +107,19 @@ impl Code {
                     } else if call {
                         return Err(format!("{name} has a call without a target").into());
                     } else {
-                        at.checked_add_signed(offset).ok_or("a branch to nowhere")?
+                        at.checked_add_signed(offset).ok_or("a branch target is out of range")?
                     }
                 }
                 _ if word & 0x7f00_0000 == 0x3600_0000 => {
                     let offset = ((word << 13) as i32 >> 18) as isize;
-                    at.checked_add_signed(offset).ok_or("a branch to nowhere")?
+                    at.checked_add_signed(offset).ok_or("a branch target is out of range")?
                 }
                 _ => at + 1,
             };
         }
     }
 
-    /// The names of all that a function refers to, and of what that refers to, and so on.
+    /// Returns the names of everything that a function refers to, transitively.
     pub(crate) fn reachable(&self, name: &str) -> Result<BTreeSet<String>, Error> {
         let mut seen = BTreeSet::new();
         let mut todo = vec![name.to_owned()];

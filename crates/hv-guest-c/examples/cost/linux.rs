@@ -1,4 +1,4 @@
-//! Linux's counterparts, cut out of its sources and compiled at measuring time.
+//! Linux's counterparts, extracted from its sources and compiled when measuring.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ type Error = Box<dyn std::error::Error>;
 
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-/// What the routines need of the rest of Linux, in our words.
+/// What the routines need from the rest of Linux, in our own words.
 const SURROUNDINGS: &str = r#"
 typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long u64;
 typedef unsigned char __u8; typedef unsigned int __u32; typedef unsigned long __u64; typedef long s64; typedef int s32;
@@ -56,7 +56,7 @@ static inline u64 mul_u64_u64_shr(u64 a, u64 b, unsigned shift)
 void hv_set_vpreg(u32 msr, u64 value);
 "#;
 
-/// Functions that can be found in the object.
+/// Functions to be found in the object.
 const ENTRIES: &str = r"
 u64 linux_clock_read(const struct ms_hyperv_tsc_page *page)
 {
@@ -67,7 +67,7 @@ void linux_end_of_message(struct hv_message *message, u32 seen) { vmbus_signal_e
 u64 linux_hypercall(u64 control, u64 input, u64 output) { return hv_do_hypercall(control, (void *)input, (void *)output); }
 ";
 
-/// Headers that Linux's include, of which nothing is needed.
+/// Headers included by Linux's headers, none of whose contents are needed.
 const EMPTY: [&str; 6] = [
     "linux/init.h",
     "linux/types.h",
@@ -79,7 +79,7 @@ const EMPTY: [&str; 6] = [
 const LINKAGE: &str = "#define SYM_FUNC_START(name) .globl name; .type name, %function; name:\n\
     #define SYM_FUNC_END(name) .size name, . - name\n#define EXPORT_SYMBOL(name)\n";
 
-/// Cuts the definition that starts with `start` out of a source, up to the line that is `end`.
+/// Extracts the definition that starts with `start` from a source, up to the line `end`.
 fn cut(tree: &Path, file: &str, start: &str, end: &str) -> Result<String, Error> {
     let path = tree.join(file);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -88,7 +88,7 @@ fn cut(tree: &Path, file: &str, start: &str, end: &str) -> Result<String, Error>
     Ok(text[from..from + length].to_owned())
 }
 
-/// Compiles the counterparts from an unpacked Linux.
+/// Compiles the counterparts from an unpacked Linux tree.
 pub(crate) fn compile(tree: &Path, out: &Path) -> Result<Code, Error> {
     let folder = out.join("linux");
     let write = |name: &str, text: &str| -> Result<PathBuf, Error> {

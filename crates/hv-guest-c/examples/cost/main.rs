@@ -1,13 +1,13 @@
-//! What the hot routines cost, and that they cannot panic:
+//! Measures the cost of the hot routines, and checks that they cannot panic:
 //!
 //! ```text
 //! cargo run -p hv-guest-c --example cost                                  ours, and the search for panics
 //! cargo run -p hv-guest-c --example cost -- /usr/src/linux-source-6.12    beside Linux's, from an unpacked tree
 //! ```
 //!
-//! Ours are built for bare-metal AArch64 as for a kernel. Linux's routines are cut out of its sources and compiled by
-//! `aarch64-linux-gnu-gcc -O2` at that moment; nothing of Linux is in this repository. Instructions are counted along the
-//! straight path: no conditional branch taken (flags are clear), calls followed, up to the return.
+//! Ours are built for bare-metal AArch64 as for a kernel. Linux's routines are extracted from its sources and compiled
+//! by `aarch64-linux-gnu-gcc -O2` on the spot; nothing of Linux is in this repository. Instructions are counted along
+//! the straight path: no conditional branch taken (flags are clear), calls followed, up to the return.
 
 mod code;
 mod linux;
@@ -19,7 +19,7 @@ use code::Code;
 
 const TARGET: &str = "aarch64-unknown-none-softfloat";
 
-/// Ours, Linux's counterpart, and what it is.
+/// Our routine, Linux's counterpart, and a description.
 const ROUTINES: [(&str, &str, &str); 6] = [
     ("hot_clock_read", "linux_clock_read", "clock read by the page"),
     ("hot_end_of_message", "linux_end_of_message", "end of a message, none waiting"),
@@ -28,7 +28,7 @@ const ROUTINES: [(&str, &str, &str); 6] = [
     ("hot_hypercall", "linux_hypercall", "memory-based hypercall"),
     ("hot_fast_hypercall8", "hv_do_fast_hypercall8", "fast hypercall of a word"),
 ];
-/// Other routines that must not panic.
+/// Further routines that must not panic.
 const NO_PANIC: [&str; 6] = [
     "hot_get_hvc1",
     "hot_set_hvc1",
@@ -37,8 +37,8 @@ const NO_PANIC: [&str; 6] = [
     "hot_rep_hypercall",
     "hot_post_message",
 ];
-/// The least that a clock read can be: two loads of the sequence, scale, offset, counter, ISB, DMB, multiply, add, a
-/// compare, two branches, the return.
+/// Minimum instruction count of a clock read: two loads of the sequence, scale, offset, counter, ISB, DMB, multiply,
+/// add, a compare, two branches, the return.
 const CLOCK_MINIMUM: usize = 13;
 
 fn main() -> ExitCode {
@@ -85,7 +85,7 @@ fn report(linux: Option<&Path>) -> Result<bool, Box<dyn std::error::Error>> {
         good = false;
     }
     if panics(&ours, "hot_that_panics")?.is_empty() {
-        println!("the search for panics does not find the one that is there");
+        println!("the search for panics misses the one in hot_that_panics");
         good = false;
     }
     for name in ROUTINES.iter().map(|(name, _, _)| *name).chain(NO_PANIC) {
@@ -95,12 +95,12 @@ fn report(linux: Option<&Path>) -> Result<bool, Box<dyn std::error::Error>> {
         }
     }
     if good {
-        println!("no panic can be reached from any of {} routines", ROUTINES.len() + NO_PANIC.len());
+        println!("none of {} routines can reach a panic", ROUTINES.len() + NO_PANIC.len());
     }
     Ok(good)
 }
 
-/// What a routine can reach of the panic machinery.
+/// Returns the parts of the panic machinery that a routine can reach.
 fn panics(code: &Code, name: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     const WORDS: [&str; 4] = ["panic", "unwrap_failed", "expect_failed", "slice_index"];
     let reachable = code.reachable(name)?.into_iter();

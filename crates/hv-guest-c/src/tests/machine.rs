@@ -1,5 +1,5 @@
-//! The processor of the tests: a VP of a testbed. It has the names of the processor's own conduits.
-#![expect(unsafe_code, reason = "as the trait has it; a model is behind it")]
+//! The processor in tests: a VP of a testbed, under the names of the processor's own conduits.
+#![expect(unsafe_code, reason = "required by the trait; the calls go to a model")]
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,17 +7,17 @@ use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput};
 use hv_testbed::{Convention, Testbed, Wire};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 
-/// The partition, and the VP that calls.
+/// The partition, and the calling VP.
 static CURRENT: Mutex<Option<(&'static Testbed, usize)>> = Mutex::new(None);
 
-/// From now on, VP `vp` of `bed` calls.
+/// Makes VP `vp` of `bed` the calling VP from now on.
 pub(crate) fn be(bed: &'static Testbed, vp: usize) {
     *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some((bed, vp));
 }
 
-/// The partition, and the VP that calls.
+/// Returns the partition, and the calling VP.
 pub(crate) fn current() -> (&'static Testbed, usize) {
-    CURRENT.lock().unwrap_or_else(PoisonError::into_inner).expect("a test says which VP it is")
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner).expect("a test selects the calling VP")
 }
 
 fn wire(convention: Convention) -> Wire {

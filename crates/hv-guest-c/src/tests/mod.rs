@@ -1,4 +1,4 @@
-//! The library's state over a kernel's life, against the model in this process.
+//! Tests of the library's state over a kernel's lifetime, against the model in this process.
 #![expect(unsafe_code, reason = "what a kernel in C calls")]
 
 use core::ffi::c_void;
@@ -14,7 +14,7 @@ use hv_tlfs::synic::MessageType;
 use crate::machine::{be, current};
 use crate::*;
 
-/// The library has one state, so tests go one after the other.
+/// Serializes the tests: the library has only one state.
 static ONE: Mutex<()> = Mutex::new(());
 
 const VPS: usize = 2;
@@ -23,7 +23,7 @@ const SINT: u8 = 2;
 
 unsafe extern "C" fn virt_to_phys(address: *const c_void) -> u64 {
     let offset = address.addr() % 4096;
-    // SAFETY: the tests hand in addresses of pages, and of what is in them.
+    // SAFETY: the tests pass in addresses of pages, and of objects in them.
     let page = unsafe { &*address.wrapping_byte_sub(offset).cast::<Page>() };
     current().0.memory().gpa(page) + offset as u64
 }
@@ -32,7 +32,7 @@ unsafe extern "C" fn cpu_number() -> u32 {
     current().1 as u32
 }
 
-/// A kernel on a partition of its own, after `hv_guest_init`.
+/// A kernel on its own partition, after `hv_guest_init`.
 struct Kernel {
     bed: &'static Testbed,
     os: &'static hv_guest_os,
@@ -66,7 +66,7 @@ impl Kernel {
     }
 
     fn init(&self) -> u64 {
-        // SAFETY: the structure stays for ever.
+        // SAFETY: the structure is leaked, so it stays valid.
         unsafe { hv_guest_init(self.os, generate_guest_id(0x42, 0x1_0000, 7)) }
     }
 
@@ -79,7 +79,7 @@ impl Kernel {
         assert_eq!(unsafe { hv_setup_tsc_page(self.tsc()) }, 0);
     }
 
-    /// The counter and the time by the page, if it is valid.
+    /// Returns the counter and the time read from the page, if it is valid.
     fn by_page(&self) -> Option<u64> {
         let mut counter = 0;
         // SAFETY: a page; a word that can be written.
@@ -88,7 +88,7 @@ impl Kernel {
     }
 }
 
-/// The page as another kernel might use it: a sequence that looks valid, and a scale that is none.
+/// The page as another kernel might use it: a sequence that looks valid, and a scale that is not.
 const SOMETHING_ELSE: [u8; 24] = [0x7f; 24];
 
 #[test]
@@ -97,16 +97,16 @@ fn after_cleanup_the_clock_never_reads_the_page_that_was_given_back() {
     kernel.start_clock();
     let hypercalls = kernel.bed.hypercalls();
     assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time());
-    assert_eq!(kernel.bed.hypercalls(), hypercalls, "by the page");
+    assert_eq!(kernel.bed.hypercalls(), hypercalls, "read from the page");
     assert_eq!(hyperv_cleanup(), 0);
-    assert_eq!(kernel.by_page(), None, "who kept the page's address finds that it is not valid");
+    assert_eq!(kernel.by_page(), None, "a reader that kept the page's address finds it invalid");
     kernel.tsc.write(0, &SOMETHING_ELSE);
     let register = hv_get_vpreg(RegisterName::TIME_REF_COUNT.0);
-    assert_eq!(hv_read_reference_counter(), register, "what the register says, which may be nothing");
+    assert_eq!(hv_read_reference_counter(), register, "the register's value, possibly 0");
     // The next kernel that uses the library.
     assert_eq!(kernel.init(), 0);
     kernel.bed.advance(1_000_000);
-    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time(), "by the register");
+    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time(), "read from the register");
     kernel.tsc.clear();
     kernel.start_clock();
     assert_eq!(kernel.by_page(), Some(kernel.bed.reference_time()));
@@ -132,7 +132,7 @@ fn after_cleanup_nothing_is_known_of_the_partition() {
     assert_eq!(hv_max_vp_index.load(Ordering::Relaxed), 1);
     assert!(!std::format!("{ms_hyperv:?}").contains("features: 0,"));
     let vp_numbers = || [0, 1].map(|cpu| hv_cpu_number_to_vp_number(cpu));
-    // VP 1 stopped in a crash; VP 0 cleans up.
+    // VP 1 was stopped by a crash; VP 0 cleans up.
     be(kernel.bed, 0);
     assert_eq!(hyperv_cleanup(), 0);
     assert!(!hv_is_hyperv_initialized());
@@ -160,16 +160,16 @@ fn after_cleanup_no_message_is_written_to_the_page_that_was_lent() {
     set(RegisterName::SCONTROL, 1);
     kernel.bed.post(0, SINT, MessageType(1), b"before").unwrap();
     let slot = core::ptr::from_ref(messages).cast_mut().cast::<u8>().wrapping_add(256 * usize::from(SINT));
-    // SAFETY: a slot of the page that is lent.
+    // SAFETY: a slot of the page that is lent as the message page.
     assert_eq!(unsafe { vmbus_signal_eom(slot.cast(), 1) }, 0);
     assert_eq!(messages.load_u32(256 * usize::from(SINT)), Some(0));
     assert_eq!(hyperv_cleanup(), 0);
     messages.clear();
-    // The queue is the host's; whether it takes the message or not, the page is the guest's.
+    // The queue is the host's; whether the message is delivered or not, the page is the guest's again.
     let _ = kernel.bed.post(0, SINT, MessageType(1), b"afterwards");
     let mut bytes = [1; 4096];
     messages.read(0, &mut bytes);
     assert_eq!(bytes, [0; 4096]);
-    // SAFETY: nothing that is there is read or written.
+    // SAFETY: the values are invalid, so nothing is read or written.
     assert_eq!(unsafe { vmbus_signal_eom(null_mut(), 1) }, 0);
 }

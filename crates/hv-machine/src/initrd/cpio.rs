@@ -1,4 +1,4 @@
-//! Writer for the cpio "newc" format, the one that Linux unpacks an initramfs from.
+//! Writer for the cpio "newc" format, from which Linux unpacks an initramfs.
 //!
 //! Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
 
@@ -9,11 +9,10 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// The longest path that Linux takes: PATH_MAX, less the NUL.
+/// The longest path that Linux accepts: PATH_MAX less the NUL.
 const MAX_PATH: usize = 4095;
 
-/// An archive in the making. Everything belongs to root and has time stamp 0, so that equal content gives equal
-/// bytes.
+/// An archive being written. Everything belongs to root and has timestamp 0, so equal contents give equal bytes.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -21,12 +20,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// An empty archive.
+    /// Creates an empty archive.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a directory. Parents come before what is in them.
+    /// Adds a directory. Parents must be added before their contents.
     pub fn dir(&mut self, path: &str) -> Result<(), Error> {
         self.entry(path, DIRECTORY | 0o755, (0, 0), b"")
     }
@@ -46,7 +45,7 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), b"")
     }
 
-    /// Ends the archive.
+    /// Ends the archive and returns it.
     pub fn finish(mut self) -> Result<Vec<u8>, Error> {
         self.inode = u32::MAX;
         self.entry("TRAILER!!!", 0, (0, 0), b"")?;
@@ -56,7 +55,7 @@ impl Archive {
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), data: &[u8]) -> Result<(), Error> {
         let bad = |reason| Error::Cpio { path: path.to_owned(), reason };
         if path.is_empty() || path.len() > MAX_PATH || path.contains('\0') {
-            return Err(bad("its path is empty, longer than 4095 bytes, or holds a NUL"));
+            return Err(bad("its path is empty, longer than 4095 bytes, or contains a NUL"));
         }
         let size = u32::try_from(data.len()).map_err(|_| bad("it has 4 GiB or more"))?;
         let links = if mode & 0o170_000 == DIRECTORY { 2 } else { 1 };
@@ -74,7 +73,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Names and contents end at a multiple of four bytes.
+    /// Pads to a multiple of four bytes, as names and contents require.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

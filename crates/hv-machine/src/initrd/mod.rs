@@ -1,4 +1,4 @@
-//! The stock initial file system: busybox, kernel modules, and a script that tries them out.
+//! The stock initramfs: busybox, kernel modules, and a script that exercises them.
 
 mod cpio;
 mod module;
@@ -8,10 +8,10 @@ use super::kernel::is_aarch64_elf;
 pub use cpio::Archive;
 pub use module::{Module, name_of};
 
-/// What runs as /init.
+/// The script that runs as /init.
 const INIT: &[u8] = include_bytes!("init.sh");
 
-/// The busybox applets that [`INIT`] and a user at its shell need.
+/// The busybox applets used by [`INIT`] and by a user at its shell.
 const APPLETS: &[&str] = &[
     "awk",
     "cat",
@@ -54,13 +54,13 @@ const APPLETS: &[&str] = &[
     "wc",
 ];
 
-/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, which are loaded in this order.
+/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order.
 ///
-/// The script takes its orders from the kernel command line: the words of `hv.run=`, separated by commas; init.sh
-/// lists them.
+/// The script is controlled by the kernel command line: the words of `hv.run=`, separated by commas; init.sh lists
+/// them.
 ///
 /// # Errors
-/// [`Error::NotBusybox`], and what the archive can say.
+/// [`Error::NotBusybox`], and the errors of the archive.
 pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
     if !is_aarch64_elf(busybox) {
         return Err(Error::NotBusybox);
@@ -86,7 +86,7 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
 mod test {
     use super::*;
 
-    /// The head of an ELF executable for a machine.
+    /// Builds the head of an ELF executable for a machine.
     fn elf(machine: u16) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(64, 0);

@@ -1,6 +1,7 @@
-//! Kernel modules: what they say of themselves.
+//! Kernel modules and their .modinfo.
 //!
-//! Source: Linux, include/linux/module.h, `MODULE_INFO`: strings "key=value" in the section .modinfo, each with a NUL.
+//! Source: Linux, include/linux/module.h, `MODULE_INFO`: "key=value" strings in the section .modinfo, each terminated
+//! by NUL.
 
 use elf::ElfBytes;
 use elf::abi::ET_REL;
@@ -10,27 +11,27 @@ use super::super::Error;
 use super::super::kernel::is_aarch64_elf;
 use super::super::unpack::Format;
 
-/// Most bytes that a module unpacks to: far more than any has.
+/// Maximum unpacked size of a module: far more than any module has.
 const LIMIT: u64 = 256 << 20;
 
 /// A module, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Its name, as the kernel knows it.
+    /// The module's name in the kernel.
     pub name: String,
     /// The object file.
     pub bytes: Vec<u8>,
-    /// Names of the modules that are loaded before it.
+    /// Names of the modules that must be loaded first.
     pub depends: Vec<String>,
-    /// Version of the kernel that it was built for; empty where it does not say.
+    /// Version of the kernel it was built for; empty if not recorded.
     pub version: String,
 }
 
 impl Module {
-    /// Reads a module, compressed or not. `file` is its file's name.
+    /// Reads a module, compressed or not. `file` is the file name.
     ///
     /// # Errors
-    /// [`Error::NotAModule`], and what unpacking can say.
+    /// [`Error::NotAModule`], and the errors of unpacking.
     pub fn read(file: &str, bytes: Vec<u8>) -> Result<Self, Error> {
         let bytes = match Format::of(&bytes) {
             Some(format) => format.unpack(&bytes, file, LIMIT)?,
@@ -51,7 +52,7 @@ impl Module {
     }
 }
 
-/// Keys and values of a module; `None` where it has no such section.
+/// Returns keys and values of a module; `None` if it has no .modinfo.
 fn info(module: &[u8]) -> Option<Vec<(String, String)>> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(module).ok()?;
     let header = file.section_header_by_name(".modinfo").ok()??;
@@ -63,7 +64,8 @@ fn info(module: &[u8]) -> Option<Vec<(String, String)>> {
     Some(pairs.collect())
 }
 
-/// The name of the module in a file: "hv_vmbus" for "some/where/hv-vmbus.ko.xz". In names `-` and `_` are the same.
+/// Returns the name of the module in a file: "hv_vmbus" for "some/where/hv-vmbus.ko.xz". In names `-` and `_` are the
+/// same.
 #[must_use]
 pub fn name_of(file: &str) -> String {
     let file = file.rsplit('/').next().unwrap_or(file);
@@ -75,7 +77,7 @@ pub(super) mod test {
     use super::super::super::unpack::test::gzip;
     use super::*;
 
-    /// A relocatable AArch64 object with this .modinfo.
+    /// Builds a relocatable AArch64 object with this .modinfo.
     pub(crate) fn module(info: &[u8]) -> Vec<u8> {
         let names = b"\0.modinfo\0.shstrtab\0";
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();

@@ -1,4 +1,4 @@
-//! AArch64 ELF programs, loaded by their program headers and entered like a Linux Image: EL1, MMU off, X0 = device
+//! AArch64 ELF programs, loaded by their program headers and started like a Linux Image: EL1, MMU off, X0 = device
 //! tree.
 
 use std::ops::Range;
@@ -11,13 +11,13 @@ use elf::segment::ProgramHeader;
 use super::super::Error;
 use super::Kernel;
 
-/// Whether `file` is an ELF file.
+/// Returns true if `file` is an ELF file.
 pub(super) fn is_elf(file: &[u8]) -> bool {
     file.starts_with(b"\x7fELF")
 }
 
-/// The machine that a 32-bit, big-endian or foreign ELF file is for; `None` for little-endian AArch64. The
-/// fields are read by hand: a parser for 64-bit files refuses others without a word about the machine.
+/// Returns the machine of a 32-bit, big-endian or foreign ELF file; `None` for little-endian AArch64. The fields are
+/// read by hand, because a parser for 64-bit files rejects others without naming the machine.
 pub(super) fn foreign_machine(file: &[u8]) -> Option<String> {
     let big = file.get(5) == Some(&2);
     let machine = match (file.get(18), file.get(19)) {
@@ -57,7 +57,7 @@ pub(super) fn load(file: &[u8], ram: Range<u64>) -> Result<Kernel, Error> {
     if pieces.is_empty() {
         return Err(Error::ElfEmpty);
     }
-    // Before anything is copied, so that many headers for one big piece of the file can't exhaust memory.
+    // Checked before anything is copied, so that many headers for one big piece of the file cannot exhaust memory.
     pieces.sort_by_key(|(range, _)| range.start);
     if let Some(pair) = pieces.windows(2).find(|pair| pair[0].0.end > pair[1].0.start) {
         return Err(Error::ElfOverlap { gpa: pair[1].0.start });
@@ -66,13 +66,14 @@ pub(super) fn load(file: &[u8], ram: Range<u64>) -> Result<Kernel, Error> {
     if !pieces.iter().any(|(range, _)| range.contains(&entry)) {
         return Err(outside("entry point", entry, entry.saturating_add(4), &ram));
     }
-    // Linkers let segments share a page of the file at most; headers that all point at the same bytes would multiply it.
+    // Linkers make segments share at most a page of the file; headers that all refer to the same bytes would multiply
+    // it.
     let sum = pieces.iter().fold(0u64, |sum, (_, header)| sum.saturating_add(header.p_filesz));
     if sum > 2 * file.len() as u64 {
         let (field, expected) = ("the sum of all p_filesz", "at most twice the file's length");
         return Err(Error::BadHeader { field, value: sum, expected });
     }
-    // .bss is not written: guest RAM that no segment covers is zero at the start.
+    // .bss is not written: guest RAM outside the segments is zero at the start.
     let mut segments = Vec::new();
     for (range, header) in pieces.iter().filter(|(_, header)| header.p_filesz != 0) {
         let need = header.p_offset.saturating_add(header.p_filesz);
@@ -94,10 +95,10 @@ pub(crate) mod test {
 
     const RAM: Range<u64> = 0x4040_0000..0x5040_0000;
 
-    /// One program header: physical address, bytes in the file, bytes in memory.
+    /// A program header: physical address, bytes in the file, bytes in memory.
     pub(crate) type Segment = (u64, u64, u64);
 
-    /// An AArch64 executable with these segments, each filled with its number.
+    /// Builds an AArch64 executable with these segments, each filled with its number.
     pub(crate) fn elf(entry: u64, segments: &[Segment]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
@@ -162,7 +163,7 @@ pub(crate) mod test {
         assert!(matches!(load(b"\x7fELF".to_vec(), RAM), Err(Error::Elf { .. })));
     }
 
-    /// Many segments that show the same bytes don't make a small file a big guest.
+    /// Checks that segments sharing the same bytes do not turn a small file into a big guest.
     #[test]
     fn segments_that_share_the_files_bytes_are_refused() {
         let size = 0x1_0000;

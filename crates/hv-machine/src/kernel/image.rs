@@ -1,4 +1,4 @@
-//! The arm64 Image: 64 bytes of header, then the kernel as it lies in memory, without .bss.
+//! The arm64 Image: a header of 64 bytes, then the kernel as in memory, without .bss.
 //!
 //! Source: Linux, Documentation/arch/arm64/booting.rst, "Call the kernel image".
 
@@ -27,21 +27,21 @@ const _: () = assert!(size_of::<Header>() == 64);
 /// Flags, bit 0.
 const BIG_ENDIAN: u64 = 1 << 0;
 
-/// Kernels before 3.17 leave image_size 0 and mean this text_offset.
+/// The text_offset of kernels before 3.17, which leave image_size 0.
 const OLD_TEXT_OFFSET: u64 = 0x8_0000;
 /// Room for .bss after such a kernel.
 const OLD_BSS: u64 = 16 << 20;
-/// What Linux needs to get to user space besides its image and the initrd, measured with Debian's kernels on 8 VPs.
-/// 64 MiB of it are the kernel's CMA region, which can't hold its own data.
+/// Memory that Linux needs to reach user space besides its image and the initrd, measured with Debian's kernels on 8
+/// VPs. 64 MiB of it are the kernel's CMA region, which cannot hold its own data.
 const LINUX_HEADROOM: u64 = 96 << 20;
 
-/// Whether `file` has the magic number of an arm64 Image.
+/// Returns true if `file` has the magic number of an arm64 Image.
 pub(super) fn is_image(file: &[u8]) -> bool {
     file.get(56..60) == Some(b"ARM\x64")
 }
 
-/// Places the Image at the first 2 MiB boundary of `ram`, plus its text_offset. Whether it ends inside `ram` is left to
-/// the caller, who knows what else must fit.
+/// Places the Image at the first 2 MiB boundary of `ram`, plus its text_offset. The caller checks whether it ends
+/// inside `ram`, since it knows what else must fit.
 pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
     let len = file.len() as u64;
     let Ok((header, _)) = Header::read_from_prefix(&file) else {
@@ -62,7 +62,7 @@ pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
             expected: "a multiple of 4 KiB below 2 MiB",
         });
     }
-    // image_size counts .bss, which the file lacks: that much less than image_size is right, more never is.
+    // image_size includes .bss, which is not in the file: the file may be shorter than image_size, never longer.
     if len > size {
         return Err(Error::BadHeader {
             field: "image_size",
@@ -70,7 +70,7 @@ pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
             expected: "at least the file's length",
         });
     }
-    // The EFI header, which every distribution's kernel has, says how long the file must be.
+    // The EFI header, present in every distribution's kernel, gives the minimum length of the file.
     if let Some(need) = zboot::pe_end(&file).filter(|&need| need > len) {
         return Err(Error::Truncated { what: "the last section", need, len });
     }
@@ -79,7 +79,7 @@ pub(super) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
     let end = start.checked_add(size).ok_or(Error::BadHeader {
         field: "image_size",
         value: size,
-        expected: "less than the address space",
+        expected: "an end within the address space",
     })?;
     let page_size = match flags >> 1 & 3 {
         1 => Some(4 << 10),
@@ -104,7 +104,7 @@ pub(crate) mod test {
 
     const RAM: Range<u64> = 0x4040_0000..0x5040_0000;
 
-    /// A 4 KiB Image that is `image_size` bytes in memory, built for 4K pages.
+    /// Builds a 4 KiB Image that takes `image_size` bytes in memory, built for 4K pages.
     pub(crate) fn image(image_size: u64) -> Vec<u8> {
         let mut file = vec![0x5a; 0x1000];
         file[..64].fill(0);
@@ -114,7 +114,7 @@ pub(crate) mod test {
         file
     }
 
-    /// The same with a PE header whose only section ends at `end`.
+    /// Builds the same with a PE header whose only section ends at `end`.
     pub(crate) fn image_with_pe(image_size: u64, end: u32) -> Vec<u8> {
         let mut file = image(image_size);
         file[..2].copy_from_slice(b"MZ");
@@ -148,7 +148,7 @@ pub(crate) mod test {
         let mut file = image(0x20_1000);
         file[8..16].copy_from_slice(&0x8_0000u64.to_le_bytes());
         assert_eq!(load(file, RAM).expect("load").entry, RAM.start + 0x8_0000);
-        // Before 3.17 the fields held nothing.
+        // Before 3.17 the fields were zero.
         let mut file = image(0);
         file[8..16].fill(0);
         assert_eq!(load(file, RAM).expect("load").entry, RAM.start + 0x8_0000);

@@ -1,4 +1,4 @@
-//! Kernel formats: what goes where, and where it starts.
+//! Kernel formats: the segments of a kernel and its entry point.
 
 mod elf;
 mod image;
@@ -12,21 +12,21 @@ use super::unpack::Format;
 /// A kernel, ready to be put into memory.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// Guest physical address and content of each piece. They lie inside the footprint and don't overlap.
+    /// Guest physical address and contents of each piece. They lie inside the footprint and do not overlap.
     pub(crate) segments: Vec<(u64, Vec<u8>)>,
-    /// What the kernel occupies once it runs, .bss included; not empty, sorted, without overlaps. It starts in guest
-    /// RAM, but may reach past its end.
+    /// Memory occupied by the running kernel, including .bss; not empty, sorted, without overlaps. It starts in guest
+    /// RAM, but may extend past its end.
     pub(crate) footprint: Vec<Range<u64>>,
-    /// First instruction.
+    /// The entry point.
     pub(crate) entry: u64,
-    /// The page size that it was built for, where its header says it.
+    /// The page size it was built for, if its header gives it.
     pub(crate) page_size: Option<u32>,
-    /// Bytes of RAM that it needs besides its own and the initrd's to get to user space.
+    /// Bytes of RAM needed to reach user space, besides the kernel and the initrd.
     pub(crate) headroom: u64,
 }
 
-/// Unpacks a compressed kernel, or the one in an EFI zboot image, of at most `limit` bytes. What is compressed twice is
-/// no kernel that anybody ships.
+/// Unpacks a compressed kernel, or the one in an EFI zboot image, of at most `limit` bytes. Unpacks one layer: no
+/// kernel is shipped compressed twice.
 ///
 /// # Errors
 /// Damaged data, an unknown compression in an EFI zboot image, or more than `limit` bytes.
@@ -41,8 +41,8 @@ pub fn unpack(file: Vec<u8>, limit: u64) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Names what the kernel in `file` is packed in: a compression, or `zboot`, the EFI program that unpacks itself. `None` where it
-/// is not packed.
+/// Returns the packing of the kernel in `file`: a compression, or `zboot`, the EFI program that unpacks itself. Returns
+/// `None` if it is not packed.
 #[must_use]
 pub fn container(file: &[u8]) -> Option<&'static str> {
     let zboot = || zboot::payload(file).ok().flatten().map(|_| "zboot");
@@ -61,7 +61,7 @@ pub(crate) fn load(file: Vec<u8>, ram: Range<u64>) -> Result<Kernel, Error> {
     Err(unknown(&file))
 }
 
-/// Says as precisely as possible what `file` is, since it is not for us.
+/// Describes the unsupported `file` as precisely as possible.
 fn unknown(file: &[u8]) -> Error {
     let at = |offset: usize, magic: &[u8]| file.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     let foreign = |machine: &str| Error::ForeignKernel { machine: machine.to_owned() };
@@ -85,19 +85,19 @@ fn unknown(file: &[u8]) -> Error {
     Error::NotAKernel { len: file.len(), start }
 }
 
-/// Whether `file` is a little-endian 64-bit ELF file for AArch64; no more of it is looked at than that.
+/// Returns true if `file` is a little-endian 64-bit ELF file for AArch64; checks no more than that.
 #[must_use]
 pub fn is_aarch64_elf(file: &[u8]) -> bool {
     elf::is_elf(file) && file.get(4) == Some(&2) && file.len() >= 64 && elf::foreign_machine(file).is_none()
 }
 
-/// Little-endian number at `offset`, `None` outside the file.
+/// Reads a little-endian number at `offset`; `None` outside the file.
 fn u16_at(file: &[u8], offset: usize) -> Option<u16> {
     let bytes = file.get(offset..offset.checked_add(2)?)?;
     Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Little-endian number at `offset`, `None` outside the file.
+/// Reads a little-endian number at `offset`; `None` outside the file.
 fn u32_at(file: &[u8], offset: usize) -> Option<u32> {
     let bytes = file.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))

@@ -1,4 +1,4 @@
-//! The EFI zboot container: a small PE program that carries a compressed kernel.
+//! The EFI zboot container: a small PE program that contains a compressed kernel.
 //!
 //! Source: Linux, drivers/firmware/efi/libstub/zboot-header.S.
 
@@ -9,19 +9,19 @@ use super::{u16_at, u32_at};
 /// PE machine number of 64-bit ARM.
 pub(super) const MACHINE_ARM64: u16 = 0xaa64;
 
-/// Machine number in the PE header of `file`, `None` where there is no such header.
+/// Returns the machine number in the PE header of `file`; `None` without such a header.
 pub(super) fn pe_machine(file: &[u8]) -> Option<u16> {
     let pe = pe_header(file)?;
     u16_at(file, pe + 4)
 }
 
-/// Offset of the PE header, which the MS-DOS header gives at offset 60.
+/// Returns the offset of the PE header, which the MS-DOS header gives at offset 60.
 fn pe_header(file: &[u8]) -> Option<usize> {
     let pe = usize::try_from(u32_at(file, 60)?).ok()?;
     (file.starts_with(b"MZ") && file.get(pe..)?.starts_with(b"PE\0\0")).then_some(pe)
 }
 
-/// End of the last PE section in the file: its least length. `None` where there is no PE header.
+/// Returns the end of the last PE section, which is the minimum length of the file; `None` without a PE header.
 pub(super) fn pe_end(file: &[u8]) -> Option<u64> {
     let pe = pe_header(file)?;
     let sections = usize::from(u16_at(file, pe + 6)?);
@@ -37,7 +37,7 @@ pub(super) fn pe_end(file: &[u8]) -> Option<u64> {
     Some(end)
 }
 
-/// The compressed kernel inside `file` and its compression, `None` where `file` is no zboot image.
+/// Returns the compressed kernel inside `file` and its compression; `None` if `file` is not a zboot image.
 pub(super) fn payload(file: &[u8]) -> Result<Option<(Format, &[u8])>, Error> {
     if !file.starts_with(b"MZ") || file.get(4..8) != Some(b"zimg") {
         return Ok(None);
@@ -74,7 +74,7 @@ pub(crate) mod test {
 
     const RAM: std::ops::Range<u64> = 0x4040_0000..0x5040_0000;
 
-    /// A zboot image that says it holds `payload` compressed with `name`.
+    /// Builds a zboot image that claims to contain `payload` compressed with `name`.
     pub(crate) fn zboot(name: &str, payload: &[u8]) -> Vec<u8> {
         let mut file = vec![0; 0x200];
         file[..2].copy_from_slice(b"MZ");

@@ -1,4 +1,4 @@
-//! LZO1X in the container of `lzop`. No crate for it is kept well, is safe on damaged data and has a licence that fits.
+//! LZO1X in the container of `lzop`. No crate for it is well kept, safe on damaged data and suitably licensed.
 //!
 //! Sources: Linux, Documentation/staging/lzo.rst, "Byte sequences"; lib/decompress_unlzo.c and the lzop package's
 //! documentation for the container's fields.
@@ -8,19 +8,19 @@ use std::io::{Error, ErrorKind, Result};
 /// First bytes of a file.
 pub(super) const MAGIC: [u8; 9] = [0x89, b'L', b'Z', b'O', 0, 0x0d, 0x0a, 0x1a, 0x0a];
 
-/// Fields of the header exist from this version on.
+/// Version from which the header has a level field.
 const HAS_LEVEL: u16 = 0x0940;
-/// Flags of the header: sums of each block, before and after its compression, and fields of the header.
+/// Header flags: checksums of each block, before and after compression, and optional header fields.
 const ADLER32_UNPACKED: u32 = 1 << 0;
 const ADLER32_PACKED: u32 = 1 << 1;
 const EXTRA_FIELD: u32 = 1 << 6;
 const CRC32_UNPACKED: u32 = 1 << 8;
 const CRC32_PACKED: u32 = 1 << 9;
 const FILTER: u32 = 1 << 11;
-/// Most bytes of a block: lzop makes none that is longer.
+/// Maximum size of a block; lzop makes none that is longer.
 const LONGEST: usize = 64 << 20;
 
-/// Numbers and bytes, one after the other.
+/// A reader of numbers and bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// Big-endian, as in the container.
+    /// Reads a big-endian number, as in the container.
     fn u16(&mut self) -> Result<u16> {
         Ok(self.take(2)?.iter().fold(0, |number, &byte| number << 8 | u16::from(byte)))
     }
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Unpacks a file to about `limit` bytes: no block is begun behind it.
+/// Unpacks a file to about `limit` bytes: no block is started beyond it.
 pub(super) fn unpack(bytes: &[u8], limit: u64) -> Result<Vec<u8>> {
     let mut reader = Reader(bytes);
     let flags = header(&mut reader)?;
@@ -55,14 +55,14 @@ pub(super) fn unpack(bytes: &[u8], limit: u64) -> Result<Vec<u8>> {
             return Ok(out);
         }
         if size > LONGEST {
-            return Err(Error::other(format!("a block of {size} bytes, {LONGEST} is the most")));
+            return Err(Error::other(format!("a block of {size} bytes, expected at most {LONGEST}")));
         }
         let packed_size = reader.u32()? as usize;
         let sum = if flags & ADLER32_UNPACKED != 0 { Some(reader.u32()?) } else { None };
         if flags & CRC32_UNPACKED != 0 {
             reader.u32()?;
         }
-        // A block that does not compress is stored, and has no sums of another form.
+        // An incompressible block is stored, and has no checksum of the compressed form.
         if packed_size < size {
             for flag in [ADLER32_PACKED, CRC32_PACKED] {
                 if flags & flag != 0 {
@@ -78,15 +78,15 @@ pub(super) fn unpack(bytes: &[u8], limit: u64) -> Result<Vec<u8>> {
             block(packed, size, &mut out)?;
         }
         if sum.is_some_and(|sum| sum != adler32(&out[start..])) {
-            return Err(Error::other("a block's checksum is another one"));
+            return Err(Error::other("a block's checksum does not match"));
         }
     }
 }
 
-/// Reads the header, and gives its flags.
+/// Reads the header and returns its flags.
 fn header(reader: &mut Reader<'_>) -> Result<u32> {
     if reader.take(MAGIC.len())? != MAGIC {
-        return Err(Error::other("it is no file of lzop"));
+        return Err(Error::other("not an lzop file"));
     }
     let version = reader.u16()?;
     reader.u16()?;
@@ -104,7 +104,7 @@ fn header(reader: &mut Reader<'_>) -> Result<u32> {
     if flags & FILTER != 0 {
         return Err(Error::other("it was filtered; pack it without --filter"));
     }
-    // Mode and time of the file, and the name that it had.
+    // Mode and timestamp of the file, and its original name.
     reader.take(if version >= HAS_LEVEL { 12 } else { 8 })?;
     let name = reader.byte()?;
     reader.take(name.into())?;
@@ -117,10 +117,10 @@ fn header(reader: &mut Reader<'_>) -> Result<u32> {
     Ok(flags)
 }
 
-/// RFC 1950, "Adler-32 checksum".
+/// Computes the checksum of RFC 1950, "Adler-32 checksum".
 fn adler32(bytes: &[u8]) -> u32 {
     let (mut low, mut high) = (1u32, 0u32);
-    // So many bytes that no sum overflows.
+    // Chunk size for which no sum overflows.
     for chunk in bytes.chunks(5552) {
         for &byte in chunk {
             low += u32::from(byte);
@@ -131,7 +131,7 @@ fn adler32(bytes: &[u8]) -> u32 {
     high << 16 | low
 }
 
-/// What the last instruction left: how many literals it copied, or that it was a run of them.
+/// What the last instruction was: how many literals it copied, or a run of literals.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     NoLiterals,
@@ -139,7 +139,7 @@ enum State {
     Run,
 }
 
-/// A block that is being unpacked.
+/// A block being unpacked.
 struct Block<'a, 'o> {
     input: Reader<'a>,
     out: &'o mut Vec<u8>,
@@ -154,7 +154,7 @@ fn block(packed: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
     let mut block = Block { input: Reader(packed), out, start, end };
     block.run()?;
     if block.out.len() != end {
-        return Err(Error::other("a block has fewer bytes than it says"));
+        return Err(Error::other("a block is shorter than its header says"));
     }
     Ok(())
 }
@@ -208,7 +208,8 @@ impl Block<'_, '_> {
         }
     }
 
-    /// A length whose first part is in the instruction: 0 there means that it goes on, zero bytes for 255 each.
+    /// Reads a length whose first part is in the instruction: 0 there means that it continues, each zero byte adding
+    /// 255.
     fn length(&mut self, first: usize, base: usize) -> Result<usize> {
         if first != 0 {
             return Ok(first);
@@ -222,15 +223,15 @@ impl Block<'_, '_> {
         }
     }
 
-    /// Distance and number of literals, little-endian.
+    /// Reads distance and number of literals, little-endian.
     fn word(&mut self) -> Result<usize> {
         Ok(usize::from(self.input.byte()?) | usize::from(self.input.byte()?) << 8)
     }
 
-    /// Checks that this many bytes still belong to the block.
+    /// Checks that the block has room for this many bytes.
     fn room(&self, count: usize) -> Result<()> {
         if count > self.end - self.out.len() {
-            return Err(Error::other("a block has more bytes than it says"));
+            return Err(Error::other("a block is longer than its header says"));
         }
         Ok(())
     }
@@ -241,11 +242,11 @@ impl Block<'_, '_> {
         Ok(())
     }
 
-    /// Copies bytes of the block from so far back; what is copied may be copied again.
+    /// Copies bytes of the block from `distance` back; source and destination may overlap.
     fn copy(&mut self, distance: usize, length: usize) -> Result<()> {
         self.room(length)?;
         if distance > self.out.len() - self.start {
-            return Err(Error::other("a block refers to what is before it"));
+            return Err(Error::other("a block refers to bytes before its start"));
         }
         for _ in 0..length {
             self.out.push(self.out[self.out.len() - distance]);
@@ -273,7 +274,7 @@ mod test {
         assert_eq!(with(&[21, 1, 2, 3, 4, 0b0100_0101, 0, 9], 8).unwrap(), [1, 2, 3, 4, 3, 4, 3, 9]);
         // One literal, then two bytes from 1 back.
         assert_eq!(with(&[18, 7, 0, 0], 3).unwrap(), [7, 7, 7]);
-        // A run with a length that goes on: 3 + 15 + 255 + 1.
+        // A run with an extended length: 3 + 15 + 255 + 1.
         let run = [&[0, 0, 1][..], &[5; 274]].concat();
         assert_eq!(with(&run, 274).unwrap(), [5; 274]);
         // A long match: 2 + 31 + 1 bytes from 1 back.
@@ -289,9 +290,9 @@ mod test {
     #[test]
     fn what_does_not_fit_is_an_error() {
         let with = |codes: &[u8], size| unpacked(&[codes, &END].concat(), size);
-        assert!(with(&[21, 1, 2, 3, 4], 3).is_err(), "more literals than said");
-        assert!(with(&[21, 1, 2, 3, 4], 5).is_err(), "fewer bytes than said");
-        assert!(with(&[21, 1, 2, 3, 4, 32, 1, 0, 0], 37).is_err(), "a longer match than said");
+        assert!(with(&[21, 1, 2, 3, 4], 3).is_err(), "more literals than announced");
+        assert!(with(&[21, 1, 2, 3, 4], 5).is_err(), "fewer bytes than announced");
+        assert!(with(&[21, 1, 2, 3, 4, 32, 1, 0, 0], 37).is_err(), "a longer match than announced");
         assert!(with(&[18, 7, 4, 0], 3).is_err(), "2 back of 1");
         assert!(unpacked(&[18, 7], 1).is_err(), "no end");
         assert!(unpacked(&[0, 0, 0, 0], usize::MAX >> 1).is_err(), "a length without an end");

@@ -1,4 +1,4 @@
-//! Compressed files, recognised by their first bytes: the compressions that the kernel's build makes.
+//! Compressed files, recognised by their first bytes, in the formats that the kernel's build produces.
 
 mod lz4;
 mod lzo;
@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::Error;
 
-/// Compressions that kernels and modules come in.
+/// Compressions of kernels and modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// RFC 1952.
@@ -16,7 +16,7 @@ pub(crate) enum Format {
     Zstd,
     /// The .xz container.
     Xz,
-    /// The .lzma file, which came before .xz.
+    /// The .lzma file, predecessor of .xz.
     Lzma,
     /// bzip2.
     Bzip2,
@@ -28,11 +28,11 @@ pub(crate) enum Format {
     Lzo,
 }
 
-/// Most KiB for the dictionary of LZMA: `xz -9` asks for 64 MiB, and kernels from 6.7 on for 128.
+/// Maximum size of the LZMA dictionary in KiB: `xz -9` uses 64 MiB, kernels from 6.7 on 128 MiB.
 const DICTIONARY: u32 = 256 << 10;
 
 impl Format {
-    /// The format of `bytes`, `None` where they are none of the known ones.
+    /// Returns the format of `bytes`; `None` if it is unknown.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         const MAGICS: [(&[u8], Format); 7] = [
             (&[0x1f, 0x8b], Format::Gzip),
@@ -47,7 +47,7 @@ impl Format {
         known.or_else(|| is_lzma(bytes).then_some(Self::Lzma))
     }
 
-    /// The usual name of the format.
+    /// Returns the usual name of the format.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -60,7 +60,7 @@ impl Format {
         }
     }
 
-    /// The format by the name that an EFI zboot image has for it: newer kernels append the level ("zstd22", "xzkern").
+    /// Returns the format with this name in an EFI zboot image; newer kernels append the level ("zstd22", "xzkern").
     pub(crate) fn named(name: &[u8]) -> Option<Self> {
         const NAMES: [(&[u8], Format); 7] = [
             (b"gzip", Format::Gzip),
@@ -74,11 +74,11 @@ impl Format {
         NAMES.iter().find(|(known, _)| name.starts_with(known)).map(|&(_, format)| format)
     }
 
-    /// Unpacks the first stream in `bytes`; what follows it is ignored, since EFI zboot puts the size there.
-    /// `what` names the input in errors. Fails when the result has more than `limit` bytes.
+    /// Unpacks the first stream in `bytes`; what follows it is ignored, since EFI zboot puts the size there. `what`
+    /// names the input in errors. Fails if the result exceeds `limit` bytes.
     pub(crate) fn unpack(self, bytes: &[u8], what: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let failed = |source| Error::Unpack { what: what.to_owned(), format: self.name(), source };
-        // One byte more than allowed tells "as big as the limit" from "bigger".
+        // One byte more than the limit distinguishes "as large as the limit" from "larger".
         let most = limit.saturating_add(1);
         let out = match self {
             Self::Gzip => all(flate2::read::GzDecoder::new(bytes), most),
@@ -99,15 +99,16 @@ impl Format {
     }
 }
 
-/// All that comes out of a reader, up to `most` bytes.
+/// Reads everything from a reader, up to `most` bytes.
 fn all(reader: impl Read, most: u64) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     reader.take(most).read_to_end(&mut out)?;
     Ok(out)
 }
 
-/// The .lzma file has no magic number. As the kernel (lib/decompress.c) and `file` do, the usual properties are taken for
-/// one, with a dictionary that is a power of two, or one and a half, and a size that is unknown or can be.
+/// Returns true if `bytes` look like an .lzma file, which has no magic number. Like the kernel (lib/decompress.c) and
+/// `file`, requires the usual properties, a dictionary size that is a power of two or one and a half times that, and a
+/// plausible or unknown size.
 fn is_lzma(bytes: &[u8]) -> bool {
     let Some((header, _)) = bytes.split_first_chunk::<13>() else { return false };
     let [properties, d0, d1, d2, d3, size @ ..] = *header;
@@ -118,10 +119,10 @@ fn is_lzma(bytes: &[u8]) -> bool {
     properties == 0x5d && usual && (size == u64::MAX || size < 1 << 40)
 }
 
-/// Unpacks zstd. What `zstd -22` compresses from a pipe, as the kernel's build does, has a window of 128 MiB in its header,
-/// more than the decoder takes; a smaller one says the same of all that is not longer than it.
+/// Unpacks zstd. Data compressed by `zstd -22` from a pipe, as in the kernel's build, has a window of 128 MiB in its
+/// header, more than the decoder accepts; a smaller window is equivalent for data that is no longer than the window.
 fn zstd(bytes: &[u8], most: u64) -> std::io::Result<Vec<u8>> {
-    /// 96 MiB, as RFC 8878, "Window Descriptor", has it: exponent 16, mantissa 4.
+    /// 96 MiB, in the encoding of RFC 8878, "Window Descriptor": exponent 16, mantissa 4.
     const LONGEST_WINDOW: u8 = 16 << 3 | 4;
     /// Frame header descriptor: no window descriptor follows.
     const SINGLE_SEGMENT: u8 = 1 << 5;
@@ -142,19 +143,19 @@ pub(crate) mod test {
 
     use super::*;
 
-    /// `bytes` in gzip.
+    /// Compresses `bytes` with gzip.
     pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).expect("write to memory");
         encoder.finish().expect("write to memory")
     }
 
-    /// `bytes` in zstd.
+    /// Compresses `bytes` with zstd.
     pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
         ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
     }
 
-    /// "hello\n" in xz with a CRC32 check, as `xz --check=crc32` writes kernel modules.
+    /// "hello\n" in xz with a CRC32 check, the form of kernel modules packed by `xz --check=crc32`.
     pub(crate) const HELLO_XZ: [u8; 60] = [
         0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x00, 0x21, 0x01, 0x16,
         0x00, 0x00, 0x00, 0x74, 0x2f, 0xe5, 0xa3, 0x01, 0x00, 0x05, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0x0a, 0x00,
@@ -162,7 +163,7 @@ pub(crate) mod test {
         0x0d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
     ];
 
-    /// A text as the tools of Debian 12 pack it with the options of the kernel's build.
+    /// A text packed by the tools of Debian 12 with the options of the kernel's build.
     pub(crate) const SAMPLES: [(Format, &[u8]); 7] = [
         (Format::Lz4, include_bytes!("samples/text.lz4")),
         (Format::Lz4Frame, include_bytes!("samples/text.frame.lz4")),
@@ -200,10 +201,10 @@ pub(crate) mod test {
                 }
                 bytes[at] = was;
             }
-            // The magic number is what chose the format.
+            // The magic number selected the format.
             for cut in 9..packed.len() {
                 let cut_off = format.unpack(&packed[..cut], "test", 1 << 16);
-                // A frame that ends where a block would begin has nothing behind what is lost.
+                // If a frame ends where a block would begin, nothing after the loss shows it.
                 let open =
                     matches!(format, Format::Lz4 | Format::Lz4Frame) && cut < 12 || format == Format::Zstd;
                 assert!(open || cut_off.is_err() || cut + 12 > packed.len(), "{format:?} cut at {cut}");
@@ -211,7 +212,7 @@ pub(crate) mod test {
         }
     }
 
-    /// A dictionary of 4 GiB is not made, whatever the header says.
+    /// Checks that no dictionary of 4 GiB is allocated, whatever the header says.
     #[test]
     fn a_dictionary_without_measure_is_refused() {
         let mut packed = SAMPLES[3].1.to_vec();
@@ -221,7 +222,7 @@ pub(crate) mod test {
 
     #[test]
     fn a_long_window_is_taken() {
-        // What a pipe packed: no size in the header, so there is a window descriptor.
+        // Packed from a pipe: no size in the header, so there is a window descriptor.
         let mut packed = SAMPLES[6].1.to_vec();
         assert_eq!(packed[4] & 1 << 5, 0);
         packed[5] = 17 << 3;

@@ -1,7 +1,7 @@
-//! The way to stdout and stderr: a queue, and a thread that empties it.
+//! Output to stdout and stderr: a queue, and a thread that empties it.
 //!
-//! What a reader does (a pager that stands still, a terminal that is stopped) blocks the thread and nothing else. Where
-//! both streams lead to the same place they share a queue, so that the order stays.
+//! A reader that does not read (a paused pager, a stopped terminal) blocks the thread and nothing else. If both streams
+//! lead to the same place they share a queue, which preserves the order.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal as _};
@@ -13,16 +13,16 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::interrupt;
 
-/// Bytes that wait for a reader before a guest's console is dropped, or another writer waits.
+/// Maximum number of queued bytes before a guest's console output is dropped, or another writer waits.
 const ROOM: usize = 1 << 20;
-/// Bytes that are written at a time: a pipe takes as many whole or not at all (POSIX, `PIPE_BUF` of Linux).
+/// Number of bytes written at a time: a pipe takes this many atomically (POSIX, `PIPE_BUF` of Linux).
 const PIECE: usize = 4096;
-/// How long a reader may take nothing before the end of a run goes on without it.
+/// How long a reader may be stalled before the end of a run stops waiting for it.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the end of a run waits for a reader in all.
+/// Maximum time that the end of a run waits for a reader in total.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Where text goes.
+/// An output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Results.
@@ -32,7 +32,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// True if a person sees it at once.
+    /// Returns true if it is a terminal.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Stdout => io::stdout().is_terminal(),
@@ -40,7 +40,8 @@ impl Stream {
         }
     }
 
-    /// The descriptor itself: the buffers of the standard library have locks that a reader would hold.
+    /// Calls `act` with the descriptor itself: the buffers of the standard library have locks that a reader could
+    /// block.
     fn with<R>(self, act: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
         match self {
             Self::Stdout => act(io::stdout().as_fd()),
@@ -48,12 +49,12 @@ impl Stream {
         }
     }
 
-    /// Writes some of `bytes`; waits for as long as the reader makes it.
+    /// Writes some of `bytes`; waits as long as the reader blocks.
     fn write(self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|fd| {
             loop {
                 match rustix::io::write(fd, bytes) {
-                    // Another process may have made the shared description non-blocking.
+                    // Another process may have made the shared file description non-blocking.
                     Err(rustix::io::Errno::AGAIN) => {
                         let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None);
                     }
@@ -65,22 +66,22 @@ impl Stream {
     }
 }
 
-/// What is written.
+/// The origin of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The tool's own.
+    /// The tool itself.
     Text,
-    /// A guest's console.
+    /// The guest's console.
     Console,
 }
 
-/// What the writers of a door do when its reader is slow.
+/// Behaviour of writers when the reader is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Manner {
-    /// They wait, as every program does; a signal ends the wait.
+    /// Writers wait, as in any program; a signal ends the wait.
     #[default]
     Wait,
-    /// A guest runs, which they must not hold up: what does not fit is dropped and counted.
+    /// Writers do not wait, because a guest is running: output that does not fit is dropped and counted.
     Drop,
 }
 
@@ -91,31 +92,31 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
-/// A queue with its thread.
+/// A queue and its thread.
 #[derive(Debug, Default)]
 pub(super) struct Door {
     state: Mutex<State>,
-    /// Something was put in or taken out.
+    /// Signalled when something is added or removed.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Chunk>,
-    /// Bytes in the queue.
+    /// Number of bytes in the queue.
     waiting: usize,
-    /// Kind and length of what the thread is writing.
+    /// Kind and length of the piece that the thread is writing.
     writing: Option<(Kind, usize)>,
-    /// When the reader last took something, or something came that it could take.
+    /// When the reader last took something, or was first given something to take.
     moved: Option<Instant>,
     manner: Manner,
-    /// The end of the run went on without the reader.
+    /// The end of the run stopped waiting for the reader.
     given_up: bool,
-    /// The thread was started.
+    /// The thread is running.
     served: bool,
-    /// The reader of stdout, of stderr has gone away, or the end of the run went on without it.
+    /// The reader of stdout or stderr is gone, or the end of the run stopped waiting for it.
     gone: [bool; 2],
-    /// Why something did not get to stdout.
+    /// Why output to stdout was lost.
     failed: Option<io::Error>,
     dropped: Dropped,
 }
@@ -125,7 +126,7 @@ struct State {
 pub(super) struct Dropped {
     /// Of the guest's console.
     pub console: u64,
-    /// Of the tool's own text.
+    /// Of the tool's text.
     pub text: u64,
 }
 
@@ -139,7 +140,7 @@ impl Dropped {
     }
 }
 
-/// The door of a stream.
+/// Returns the queue of a stream.
 pub(super) fn of(stream: Stream) -> &'static Door {
     static STDOUT: OnceLock<Door> = OnceLock::new();
     static STDERR: OnceLock<Door> = OnceLock::new();
@@ -149,7 +150,7 @@ pub(super) fn of(stream: Stream) -> &'static Door {
     }
 }
 
-/// True if both streams lead to the same place.
+/// Returns true if both streams lead to the same place.
 fn share() -> bool {
     static SHARE: OnceLock<bool> = OnceLock::new();
     *SHARE.get_or_init(|| {
@@ -166,18 +167,18 @@ impl Door {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides what its writers do from now on.
+    /// Sets the behaviour of writers from now on.
     pub(super) fn set_manner(&self, manner: Manner) {
         self.lock().manner = manner;
     }
 
-    /// Puts something into the queue; false if it was not.
+    /// Adds output to the queue; returns false if it was dropped.
     pub(super) fn put(&'static self, stream: Stream, kind: Kind, bytes: &[u8]) -> bool {
         let mut state = self.lock();
         if bytes.is_empty() {
             return true;
         }
-        // Text of a run with a guest is little, and is what the run is for.
+        // The tool's text in a run with a guest is short, and is the purpose of the run.
         let waits = |state: &State| state.manner == Manner::Wait;
         while state.waiting >= ROOM && !state.gone[stream as usize] && waits(&state) {
             if interrupt::requested() {
@@ -197,7 +198,7 @@ impl Door {
             state.served = true;
             let writer = std::thread::Builder::new().name("output".into()).spawn(|| self.serve());
             if writer.is_err() {
-                // Better late than never.
+                // Written directly, rather than lost.
                 let _ = stream.write(bytes);
                 return true;
             }
@@ -211,23 +212,23 @@ impl Door {
         true
     }
 
-    /// True if its reader does not keep up, so that a picture of what goes on would only be a picture of the past.
+    /// Returns true if the reader does not keep up, so that a progress display would be out of date.
     pub(super) fn is_behind(&self) -> bool {
         self.lock().waiting > PIECE
     }
 
-    /// True if the reader of a stream has gone away.
+    /// Returns true if the reader of a stream is gone.
     pub(super) fn is_gone(&self, stream: Stream) -> bool {
         self.lock().gone[stream as usize]
     }
 
-    /// Waits for a change, but not long.
+    /// Waits for a change, for a short time at most.
     fn pause<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let result = self.changed.wait_timeout(state, crate::process::POLL);
         result.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Writes what is in the queue, for ever.
+    /// Writes the contents of the queue, in an endless loop.
     fn serve(&self) {
         loop {
             let (stream, piece) = self.take();
@@ -244,7 +245,7 @@ impl Door {
             state.moved = Some(Instant::now());
             if let Err(error) = result {
                 state.gone[stream as usize] = true;
-                // A reader that went away is no error: there is nobody left to tell.
+                // A reader that is gone is not an error: nothing could be reported to it.
                 if error.kind() != ErrorKind::BrokenPipe && stream == Stream::Stdout {
                     state.failed.get_or_insert(error);
                 }
@@ -271,7 +272,7 @@ impl Door {
         }
     }
 
-    /// Gives up what waits of the console if the reader has stopped reading, and tells how much was lost so far.
+    /// Drops queued console output if the reader has stopped reading, and returns how much has been lost so far.
     pub(super) fn settle_console(&self) -> u64 {
         let mut state = self.lock();
         let stuck = state.moved.is_some_and(|moved| moved.elapsed() >= GRACE);
@@ -282,8 +283,8 @@ impl Door {
         state.dropped.console
     }
 
-    /// Waits until all is written; with a guest or after a signal not for a reader that does not read. Tells what was
-    /// lost.
+    /// Waits until everything is written; after a run with a guest, or after a signal, does not wait for a stalled
+    /// reader. Returns what was lost.
     pub(super) fn drain(&self) -> Dropped {
         let started = Instant::now();
         let mut state = self.lock();
@@ -306,10 +307,10 @@ impl Door {
         state.dropped
     }
 
-    /// As [`Door::drain`].
+    /// Does the same as [`Door::drain`].
     ///
     /// # Errors
-    /// Why something did not get to stdout, as on a full disk.
+    /// Why output to stdout was lost, for example a full disk.
     pub(super) fn finish(&self) -> io::Result<Dropped> {
         let dropped = self.drain();
         self.lock().failed.take().map_or(Ok(dropped), Err)
@@ -317,7 +318,7 @@ impl Door {
 }
 
 impl State {
-    /// Takes chunks out of the queue unwritten.
+    /// Removes chunks from the queue without writing them.
     fn discard(&mut self, which: impl Fn(&Chunk) -> bool) -> Dropped {
         let mut dropped = Dropped::default();
         self.queue.retain(|chunk| {
@@ -336,7 +337,7 @@ impl State {
 mod tests {
     use super::*;
 
-    /// A door whose thread never writes.
+    /// Creates a queue whose thread never writes.
     fn stuck(manner: Manner) -> &'static Door {
         let state = State { served: true, manner, ..State::default() };
         Box::leak(Box::new(Door { state: Mutex::new(state), changed: Condvar::new() }))
@@ -351,7 +352,7 @@ mod tests {
         assert!(!door.put(Stream::Stdout, Kind::Console, &[b'x'; 100]));
         assert!(door.put(Stream::Stdout, Kind::Text, b"report"));
         assert_eq!(door.lock().dropped, Dropped { console: 100, text: 0 });
-        // The reader has not stopped for long enough yet; then it has.
+        // The reader has not been stalled long enough yet; then it has.
         assert_eq!(door.settle_console(), 100);
         door.lock().moved = Instant::now().checked_sub(GRACE);
         assert_eq!(door.settle_console(), 100 + ROOM as u64);

@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Text as it may be shown: what is invisible, moves the cursor or turns the direction of writing is written as `\u001b`.
-/// Ends of lines and tabs stay.
+/// Returns the text in a printable form: characters that are invisible, move the cursor or change the text direction
+/// are written as `\u001b`. Line ends and tabs are kept.
 ///
-/// The form is that of JSON, where these characters occur only in strings: JSON keeps its meaning.
+/// The notation is that of JSON, where these characters occur only in strings, so JSON keeps its meaning.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
-/// As [`printable`], but for a place inside a line: it stays one line.
+/// Does the same as [`printable`], for a place inside a line: the result is a single line.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
@@ -24,7 +24,7 @@ fn escape(text: &str, spared: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            // The end of a line as other systems write it.
+            // A line end of other systems.
             '\r' if rest.peek() == Some(&'\n') && spared('\n') => {}
             c if !is_unseen(c) || spared(c) => safe.push(c),
             c => {
@@ -37,9 +37,9 @@ fn escape(text: &str, spared: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// True of a character that has no picture of its own: controls, line and paragraph separators, and those that the
-/// Unicode Character Database counts as format characters or calls `Default_Ignorable_Code_Point`, among them what
-/// changes the direction of writing.
+/// Returns true for a character without a visible form: controls, line and paragraph separators, and those that the
+/// Unicode Character Database classifies as format characters or as `Default_Ignorable_Code_Point`, including those
+/// that change the text direction.
 pub(super) fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,6 +1,6 @@
-//! What a person sees: progress and messages on stderr, results on stdout. All of it goes through here, and whatever
-//! comes from elsewhere (names of files and symbols, texts of guests, messages of other programs) is text and nothing
-//! else when it comes to a terminal. A guest's console has a filter of its own.
+//! What the user sees: progress and messages on stderr, results on stdout. All output goes through here, and text from
+//! elsewhere (file names, symbols, guest text, messages of other programs) is neutralized before it reaches a terminal.
+//! A guest's console has its own filter.
 
 mod door;
 mod filter;
@@ -21,12 +21,13 @@ pub fn error(error: &anyhow::Error) {
     problem("error", &format!("{error:#}"));
 }
 
-/// Prints what clap says of a command line: words of the user's are in it, and a shell may have taken them from a folder.
+/// Prints clap's error about a command line: it contains the user's words, which a shell may have taken from file
+/// names.
 pub fn bad_command_line(error: &clap::Error) {
     note(error.render().to_string().trim_end());
 }
 
-/// Prints a line of a severity; further lines of `text` are set off, so that none of them passes for a message.
+/// Prints a message with a severity; further lines of `text` are indented, so that none can pass for another message.
 fn problem(severity: &str, text: &str) {
     let mut message = format!("{severity}: ");
     for (number, line) in text.trim_end().lines().enumerate() {
@@ -38,12 +39,12 @@ fn problem(severity: &str, text: &str) {
     note(&message);
 }
 
-/// Prints a line for the person who waits.
+/// Prints a progress message.
 pub fn note(text: &str) {
     put(Stream::Stderr, &format!("{text}\n"));
 }
 
-/// Writes to stdout. What does not get there is remembered for [`finish`].
+/// Writes to stdout. A failure is recorded for [`finish`].
 pub fn out(text: &str) {
     put(Stream::Stdout, text);
 }
@@ -52,47 +53,47 @@ fn put(stream: Stream, text: &str) -> bool {
     task::without_picture(|| door::of(stream).put(stream, Kind::Text, printable(text).as_bytes()))
 }
 
-/// Writes a part of a guest's console; never waits.
+/// Writes part of a guest's console; never waits.
 pub fn console(stream: Stream, bytes: &[u8]) {
     door::of(stream).put(stream, Kind::Console, bytes);
 }
 
-/// Ends a line that a guest left open.
+/// Ends a line that the guest left open.
 pub fn end_line(stream: Stream) {
     put(stream, "\n");
 }
 
-/// Writes what undoes a guest's changes of the terminal.
+/// Reverts a guest's changes to the terminal.
 pub fn restore(stream: Stream, screen: &mut Screen) {
     door::of(stream).put(stream, Kind::Text, &screen.restore());
 }
 
-/// Has nothing wait for the readers of stdout and stderr from now on: a guest runs.
+/// Stops waiting for the readers of stdout and stderr from now on: a guest is running.
 pub fn wait_for_nobody() {
     for stream in [Stream::Stdout, Stream::Stderr] {
         door::of(stream).set_manner(Manner::Drop);
     }
 }
 
-/// Bytes of a guest's console that its reader did not take in time, at the end of a run.
+/// Returns the number of console bytes that the reader did not take in time, at the end of a run.
 pub fn settle_console(stream: Stream) -> u64 {
     door::of(stream).settle_console()
 }
 
-/// Waits until what was shown is read, as far as it is; gives the bytes of the console that were not.
+/// Waits until all output has been read, as far as it will be; returns the number of console bytes that were not.
 pub fn drain(stream: Stream) -> u64 {
     door::of(stream).drain().console
 }
 
-/// Waits until all is written, as far as it is read. False if a part of what went to [`out`] is lost, as on a full disk,
-/// which is then said.
+/// Waits until all output is written, as far as it is read. If part of the output of [`out`] is lost, for example
+/// because the disk is full, reports that and returns false.
 pub fn finish() -> bool {
     let result = door::of(Stream::Stdout).finish();
     if let Ok(dropped) = &result {
         let (console, text) = (dropped.console, dropped.text);
         if console + text != 0 {
             note(&format!(
-                "warning: stdout was not read in time: {console} bytes of the console and {text} bytes of other text are left out"
+                "warning: stdout was not read in time: {console} bytes of the console and {text} bytes of other text are lost"
             ));
         }
     }
@@ -103,15 +104,15 @@ pub fn finish() -> bool {
     result.is_ok()
 }
 
-/// Stdout for what is too much for one text.
+/// Stdout for output that is too large for one string.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The start of a line.
+    /// The start of an incomplete line.
     rest: Vec<u8>,
 }
 
 impl Output {
-    /// Passes on what ends at `length`.
+    /// Passes on everything up to `length`.
     fn pass(&mut self, length: usize) -> io::Result<()> {
         let text = String::from_utf8_lossy(&self.rest[..length]).into_owned();
         self.rest.drain(..length);

@@ -1,26 +1,25 @@
-//! A guest's console as it may reach a terminal.
+//! The filter for a guest's console on a terminal.
 //!
-//! A guest may write where it likes on the screen, in colours; a shell and an editor need that. What asks the terminal
-//! something (the answer would be typed into the guest, or into the user's shell once the guest is gone), sets its title,
-//! its clipboard, its palette or its keyboard, prints, erases what has scrolled away, or carries strings of any kind, is
-//! left out. What passes is a list of what is known to be harmless; everything else is not on it. What a guest has changed
-//! is undone by [`Screen::restore`].
+//! A guest may write anywhere on the screen, in colour; a shell and an editor need that. Dropped is everything that
+//! makes the terminal answer (the answer would be typed into the guest, or into the user's shell once the guest is
+//! gone), sets its title, clipboard, palette or keyboard, prints, erases the scrollback, or carries strings of any
+//! kind. Only sequences that are known to be harmless pass. [`Screen::restore`] reverts what a guest has changed.
 //!
-//! Control functions are those of ECMA-48 and of DEC's VT510 manual; private modes those of "XTerm Control Sequences".
+//! Control functions are from ECMA-48 and DEC's VT510 manual; private modes from "XTerm Control Sequences".
 
 use std::collections::BTreeSet;
 
 use super::filter::is_unseen;
 
-/// Longest control sequence that passes; the longest sensible one is a colour of 40 bytes.
+/// Maximum length of a control sequence that passes; the longest sensible one is a colour of 40 bytes.
 const LONGEST: usize = 64;
-/// Bytes of a string (a title, a picture) that are left out before it is taken for text that lost its beginning.
+/// Maximum number of bytes dropped as part of a string (a title, a picture) before the rest is treated as text.
 const LONGEST_STRING: usize = 1 << 16;
 
-/// ANSI modes that pass when set: insert, new line. They are off at the start.
+/// ANSI modes that pass: insert, new line. They are off at the start.
 const ANSI_MODES: [u16; 2] = [4, 20];
 /// Private modes that pass, and whether they are on at the start: cursor keys, reverse video, origin, automatic wrap,
-/// blinking cursor, visible cursor, application keypad, the alternate screens, mouse reports and their codings, focus
+/// blinking cursor, visible cursor, application keypad, the alternate screens, mouse reports and their encodings, focus
 /// reports, bracketed paste.
 const PRIVATE_MODES: [(u16, bool); 19] = [
     (1, false),
@@ -44,27 +43,27 @@ const PRIVATE_MODES: [(u16, bool); 19] = [
     (1049, false),
 ];
 
-/// What the terminal is doing, as far as the guest has told it.
+/// The state of the terminal, as far as the guest has changed it.
 #[derive(Debug, Default)]
 pub struct Screen {
     state: State,
-    /// A control sequence so far, or the first bytes of a character.
+    /// An incomplete control sequence, or the first bytes of a character.
     pending: Vec<u8>,
-    /// The last byte of a string was the first one of a C1 control.
+    /// The last byte of a string was the first byte of a C1 control.
     behind_c2: bool,
-    /// Private modes that are not as at the start.
+    /// Private modes that differ from the start.
     private: BTreeSet<u16>,
     /// ANSI modes that are on.
     ansi: BTreeSet<u16>,
-    /// Colours or other attributes were set.
+    /// Colours or other attributes are set.
     attributes: bool,
-    /// A character set was chosen.
+    /// A character set is selected.
     charset: bool,
     /// The keypad sends application codes.
     keypad: bool,
-    /// The cursor was moved, or scrolling was confined.
+    /// The cursor was moved, or a scroll region was set.
     moved: bool,
-    /// The cursor stands behind a text without an end of line.
+    /// The cursor is after text without a line end.
     within_line: bool,
 }
 
@@ -72,22 +71,22 @@ pub struct Screen {
 enum State {
     #[default]
     Text,
-    /// Behind ESC.
+    /// After ESC.
     Escape,
-    /// Behind ESC and an intermediate byte.
+    /// After ESC and an intermediate byte.
     EscapeMore,
     /// In a control sequence.
     Control,
     /// In a control sequence that is too long.
     ControlIgnored,
-    /// In a string that is left out, after so many bytes.
+    /// In a string that is dropped, after this many bytes.
     String(usize),
-    /// Behind ESC in a string.
+    /// After ESC in a string.
     StringEscape(usize),
 }
 
 impl Screen {
-    /// What of `bytes` may reach the terminal; only whole sequences and characters.
+    /// Returns the part of `bytes` that may reach the terminal; complete sequences and characters only.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut passed = Vec::with_capacity(bytes.len());
         for &byte in bytes {
@@ -96,10 +95,10 @@ impl Screen {
         passed
     }
 
-    /// What undoes all that the guest has changed, and puts the cursor at the start of a new line.
+    /// Returns what reverts all changes of the guest and puts the cursor at the start of a new line.
     pub fn restore(&mut self) -> Vec<u8> {
         let mut undo = String::new();
-        // Cancels a sequence that was cut off.
+        // Cancels an incomplete sequence.
         if std::mem::take(&mut self.attributes) {
             undo.push_str("\x1b[0m");
         }
@@ -116,8 +115,8 @@ impl Screen {
         for (mode, on) in PRIVATE_MODES.iter().filter(|(mode, _)| private.contains(mode)) {
             undo.push_str(&format!("\x1b[?{mode}{}", if *on { 'h' } else { 'l' }));
         }
-        // The whole screen scrolls again, and what follows is written below everything that the guest has drawn, not
-        // across it. An alternate screen had a cursor and attributes of its own.
+        // Makes the whole screen scroll again, and puts further output below everything that the guest has drawn. An
+        // alternate screen had its own cursor and attributes.
         if std::mem::take(&mut self.moved) || !private.is_empty() {
             undo.push_str("\x1b[r\x1b[0m\x1b[9999;1H");
             self.within_line = true;
@@ -138,7 +137,7 @@ impl Screen {
             State::Control | State::ControlIgnored => self.control(byte, out),
             State::String(length) => match byte {
                 0x1b => self.state = State::StringEscape(length),
-                // BEL ends a title, CAN and SUB everything.
+                // BEL ends a title; CAN and SUB end everything.
                 0x07 | 0x18 | 0x1a => self.state = State::Text,
                 // ST as a character of two bytes.
                 0x9c if self.behind_c2 => self.state = State::Text,
@@ -148,7 +147,7 @@ impl Screen {
                     self.state = State::String(length + 1);
                 }
             },
-            // ESC \ is the end; any other ESC begins something else, which ends the string as well.
+            // ESC \ is the end; any other ESC starts a new sequence, which also ends the string.
             State::StringEscape(_) if byte == b'\\' => self.state = State::Text,
             State::StringEscape(_) => {
                 self.state = State::Escape;
@@ -159,13 +158,13 @@ impl Screen {
 
     fn text(&mut self, byte: u8, out: &mut Vec<u8>) {
         if !self.pending.is_empty() && !(0x80..0xc0).contains(&byte) {
-            // A character that lost its end.
+            // A truncated character.
             self.pending.clear();
             self.character('\u{fffd}', out);
         }
         match byte {
             0x1b => self.state = State::Escape,
-            // BEL, BS, HT, LF, VT, FF, CR. ENQ asks for an answer; XON and XOFF stop the terminal.
+            // BEL, BS, HT, LF, VT, FF, CR. ENQ requests an answer; XON and XOFF stop the terminal.
             0x07..=0x0d => {
                 self.within_line = !matches!(byte, b'\n' | b'\r') && self.within_line;
                 out.push(byte);
@@ -184,7 +183,7 @@ impl Screen {
         }
     }
 
-    /// A byte of a character of several.
+    /// Handles a byte of a multi-byte character.
     fn begin_or_go_on(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.pending.push(byte);
         match std::str::from_utf8(&self.pending) {
@@ -203,7 +202,7 @@ impl Screen {
 
     fn character(&mut self, c: char, out: &mut Vec<u8>) {
         match c {
-            // The C1 controls stand for ESC and a letter (ECMA-48, 5.3).
+            // The C1 controls are equivalent to ESC and a letter (ECMA-48, 5.3).
             '\u{80}'..='\u{9f}' => {
                 self.state = State::Escape;
                 self.escape(c as u8 - 0x40, out);
@@ -242,13 +241,13 @@ impl Screen {
                 self.keypad = byte == b'=';
                 out.extend_from_slice(&[0x1b, byte]);
             }
-            // What is half a sequence already is none any more; the control counts by itself.
+            // The incomplete sequence is dropped; the control is handled on its own.
             0x00..=0x1a | 0x1c..=0x1f => self.text(byte, out),
             _ => {}
         }
     }
 
-    /// Behind ESC and an intermediate byte: only character sets pass.
+    /// Handles a byte after ESC and an intermediate byte: only character sets pass.
     fn escape_more(&mut self, byte: u8, out: &mut Vec<u8>) {
         match byte {
             0x20..=0x2f if self.pending.len() < LONGEST => return self.pending.push(byte),
@@ -301,14 +300,14 @@ impl Screen {
         }
     }
 
-    /// True of a control sequence that may pass; what it changes is noted.
+    /// Returns true if a control sequence may pass; records what it changes.
     fn allow(&mut self, sequence: &[u8], last: u8) -> bool {
         let Ok(text) = std::str::from_utf8(sequence) else { return false };
         let (private, numbers) = match text.strip_prefix('?') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        // Other prefixes and intermediate bytes are extensions and questions.
+        // Other prefixes and intermediate bytes are extensions and queries.
         if !numbers.bytes().all(|byte| byte.is_ascii_digit() || byte == b';' || byte == b':') {
             return false;
         }
@@ -319,12 +318,12 @@ impl Screen {
                 self.attributes = true;
                 true
             }
-            // Erasing what has scrolled away takes the user's own lines.
+            // Erasing the scrollback would remove the user's own lines.
             (false, b'J') => {
                 self.moved = true;
                 matches!(numbers, "" | "0" | "1" | "2")
             }
-            // Beyond the movements of the cursor: insert, erase, delete, scroll, tabs, margins, save, restore.
+            // Besides cursor movements: insert, erase, delete, scroll, tabs, margins, save, restore.
             (
                 false,
                 b'@' | b'A'..=b'I' | b'K'..=b'M' | b'P' | b'S' | b'X' | b'Z' | b'`' | b'a' | b'd'..=b'g',
@@ -336,7 +335,7 @@ impl Screen {
                 self.moved = true;
                 true
             }
-            // With more numbers it tracks the mouse.
+            // With more parameters it tracks the mouse.
             (false, b'T') => {
                 self.moved = true;
                 !numbers.contains(';')
@@ -345,7 +344,7 @@ impl Screen {
         }
     }
 
-    /// A sequence of several modes passes only if each may.
+    /// Checks a sequence of several modes, which passes only if all of them may.
     fn private_modes(&mut self, numbers: &str, on: bool) -> bool {
         let modes: Option<Vec<(u16, bool)>> = numbers
             .split(';')
@@ -361,7 +360,7 @@ impl Screen {
             } else {
                 self.private.insert(mode);
             }
-            // These move the cursor when they are set and when they are reset.
+            // These move the cursor both when set and when reset.
             self.moved |= matches!(mode, 6 | 47 | 1047 | 1049);
         }
         true
@@ -412,15 +411,16 @@ mod tests {
         for text in [
             // DSR, DA, DECRQM, DECREQTPARM, window reports, XTVERSION, keyboard modes.
             "\x1b[6n\x1b[5n\x1b[?6n\x1b[c\x1b[0c\x1b[>c\x1b[=c\x1bZ\x1b[?1$p\x1b[4$p\x1b[x\x1b[18t\x1b[21t\x1b[>q\x1b[?u\x1b[>4;2m",
-            // Titles, colours asked for and set, links, the clipboard, notifications.
+            // Titles, colours queried and set, links, the clipboard, notifications.
             "\x1b]0;title\x07\x1b]2;title\x1b\\\x1b]10;?\x07\x1b]4;1;#000000\x07\x1b]8;;x:\x1b\\\x1b]52;c;aGk=\x07\x1b]777;x\x07",
             // DECRQSS, XTGETTCAP, sixel, APC, PM, SOS.
             "\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1bPq#0\x1b\\\x1b_G\x1b\\\x1b^x\x1b\\\x1bXx\x1b\\",
-            // The same with C1 controls, as characters; ENQ, XON, XOFF, NUL, DEL.
+            // The same with C1 controls, encoded as characters; ENQ, XON, XOFF, NUL, DEL.
             "\u{9b}6n\u{9d}0;t\u{9c}\u{90}$qm\u{9c}\u{9a}\x05\x11\x13\0\x7f",
-            // Reset, other coding, screen test, printing, keyboard lock, columns, synchronized output, erased history.
+            // Reset, other encoding, screen test, printing, keyboard lock, columns, synchronized output, erased
+            // scrollback.
             "\x1bc\x1b%@\x1b#8\x1b[5i\x1b[?4i\x1b[2h\x1b[?3h\x1b[?69h\x1b[?2026h\x1b[3J\x1b[!p\x1b[99999999b\x1b[1;1;1;1;1T",
-            // Modes that may pass, with one that may not.
+            // Modes that may pass, together with one that may not.
             "\x1b[?25;2026l",
             "\u{202e}\u{2066}\u{200b}\u{feff}",
         ] {
@@ -474,15 +474,15 @@ mod tests {
             assert!(undo.contains(part), "{part:?} is not in {undo:?}");
         }
         assert!(undo.ends_with("\x1b[9999;1H\r\n"), "{undo:?}");
-        // What the guest has undone by itself needs no more than a new line at the bottom.
+        // If the guest has reverted its changes itself, only a new line at the bottom is needed.
         assert_eq!(screen.restore(), b"");
         screen.pass(b"\x1b[?25l\x1b[?25h");
         assert_eq!(screen.restore(), b"");
     }
 
     proptest! {
-        /// Whatever a guest prints, what passes is known: no string, no question, no C1 control, no control but those
-        /// of a text.
+        /// Checks that only known output passes, whatever a guest prints: no strings, no queries, no C1 controls, no
+        /// controls but those of plain text.
         #[test]
         fn nothing_else_passes(bytes in proptest::collection::vec(
             prop_oneof![Just(0x1bu8), Just(b'['), Just(b']'), Just(b'?'), Just(0xc2), Just(0x9b), any::<u8>()], 0..200)) {

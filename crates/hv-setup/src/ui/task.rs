@@ -1,4 +1,4 @@
-//! Progress of what takes a while. Several tasks at a time share one line of the terminal.
+//! Progress of lengthy tasks. Several simultaneous tasks share one line of the terminal.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use super::door::{self, Kind, Stream};
 use super::filter;
 
-/// Time from picture to picture.
+/// Interval between updates of the progress line.
 const TICK: Duration = Duration::from_millis(120);
-/// What turns while something goes on.
+/// Frames of the spinner.
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
-/// Erases the line with the picture.
+/// Erases the progress line.
 const ERASE: &str = "\r\x1b[2K";
 
-/// The tasks that a person sees.
+/// The tasks shown to the user.
 static BOARD: Mutex<Board> = Mutex::new(Board { entries: Vec::new(), next: 0, shown: false, ticks: None });
 
 #[derive(Debug)]
@@ -23,9 +23,9 @@ struct Board {
     entries: Vec<Entry>,
     /// Number of the next task.
     next: usize,
-    /// The picture is on the terminal.
+    /// The progress line is on the terminal.
     shown: bool,
-    /// Pictures so far; `None` while no thread draws them.
+    /// Number of updates so far; `None` while no thread draws.
     ticks: Option<usize>,
 }
 
@@ -33,7 +33,7 @@ struct Board {
 struct Entry {
     number: usize,
     what: String,
-    /// Bytes done, and all of them.
+    /// Bytes done, and total.
     bytes: Option<(u64, u64)>,
     started: Instant,
 }
@@ -42,7 +42,7 @@ fn board() -> MutexGuard<'static, Board> {
     BOARD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes text with no picture in its way; the picture comes back below it.
+/// Writes text with the progress line removed; the line reappears below it.
 pub(super) fn without_picture<R>(write: impl FnOnce() -> R) -> R {
     let mut board = board();
     board.erase();
@@ -57,7 +57,7 @@ impl Board {
     }
 
     fn draw(&mut self, tick: usize) {
-        // A terminal that is stopped gets one picture, not all that came meanwhile.
+        // A stopped terminal gets one update when it continues, not all that were missed.
         if !door::of(Stream::Stderr).is_behind() {
             let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col.max(1));
             put(&format!("{ERASE}{}", picture(&self.entries, tick, usize::from(width))));
@@ -66,9 +66,9 @@ impl Board {
     }
 }
 
-/// The tasks on one line, each with the same share of it.
+/// Formats the tasks as one line, each with an equal share of it.
 fn picture(entries: &[Entry], tick: usize, width: usize) -> String {
-    // The last column stays free: some terminals begin a new line behind it.
+    // The last column stays free: some terminals wrap after it.
     let share = (width.saturating_sub(2) / entries.len().max(1)).saturating_sub(3);
     let mut line = String::from(SPINNER[tick % SPINNER.len()]);
     for (place, entry) in entries.iter().enumerate() {
@@ -85,7 +85,7 @@ fn picture(entries: &[Entry], tick: usize, width: usize) -> String {
         };
         let _ = write!(line, "{}{what}{end}", if place == 0 { " " } else { " | " });
     }
-    // A narrow terminal has no room for what ends the parts.
+    // A narrow terminal has no room for the ends of the parts.
     line.chars().take(width.saturating_sub(1)).collect()
 }
 
@@ -93,7 +93,7 @@ fn put(text: &str) {
     door::of(Stream::Stderr).put(Stream::Stderr, Kind::Text, text.as_bytes());
 }
 
-/// Draws pictures until there is no task.
+/// Draws the progress line until there are no tasks.
 fn draw() {
     loop {
         {
@@ -110,14 +110,14 @@ fn draw() {
     }
 }
 
-/// A task that takes a while: a part of the line of progress on a terminal, else one line when it starts.
+/// A lengthy task: part of the progress line on a terminal, otherwise a line when it starts.
 #[derive(Clone, Debug)]
 pub struct Task(Arc<Place>);
 
-/// A task's place on the board, which it leaves at its end.
+/// A task's entry on the board, removed when it ends.
 #[derive(Debug)]
 struct Place {
-    /// `None` of a task that nobody sees.
+    /// `None` for a task that is not shown.
     number: Option<usize>,
 }
 
@@ -131,7 +131,7 @@ impl Task {
         Self::with(what, None)
     }
 
-    /// Starts a task that is done after so many bytes.
+    /// Starts a task with a known number of bytes.
     pub fn bytes(what: impl Into<String>, bytes: u64) -> Self {
         let what = what.into();
         if !Stream::Stderr.is_terminal() {
@@ -140,7 +140,7 @@ impl Task {
         Self::with(what, Some((0, bytes)))
     }
 
-    /// Starts a task that is of interest only to a person who watches.
+    /// Starts a task that is only shown on a terminal.
     pub fn quiet(what: impl Into<String>) -> Self {
         Self::with(what.into(), None)
     }
@@ -161,19 +161,19 @@ impl Task {
         Self(Arc::new(Place { number: Some(number) }))
     }
 
-    /// True if somebody sees it.
+    /// Returns true if the task is shown.
     #[must_use]
     pub fn is_shown(&self) -> bool {
         self.0.number.is_some()
     }
 
-    /// Says what is going on now.
+    /// Updates the description.
     pub fn say(&self, what: impl Into<String>) {
         let what = what.into();
         self.change(|entry| entry.what = filter::one_line(&what).into_owned());
     }
 
-    /// How many bytes are done.
+    /// Updates the number of bytes done.
     pub fn position(&self, bytes: u64) {
         self.change(|entry| entry.bytes = entry.bytes.map(|(_, all)| (bytes.min(all), all)));
     }

@@ -92,7 +92,7 @@ fn something_else_or_a_newer_format_is_refused_by_name() {
     image[4] = 4;
     let error = restore(&mut fresh(), &image).unwrap_err();
     assert_eq!(error, RestoreError::Version(4));
-    assert_eq!(error.to_string(), "saved state of version 4, which is not known here");
+    assert_eq!(error.to_string(), "saved state of unknown version 4");
 }
 
 #[test]
