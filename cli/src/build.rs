@@ -10,8 +10,8 @@ use crate::ui;
 
 /// Build the hypervisor, or another program in bare/
 ///
-/// Installs the Rust target that it needs first, if that is missing, and prints the path of each file. `hv boot` and
-/// `hv test` build what they need by themselves.
+/// Installs the Rust target that it needs first, if it is missing, and prints the path of each file. `hv boot` and `hv
+/// test` build what they need themselves.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The hypervisor to use: the one given, else that of this source tree, which is built.
+/// Returns the hypervisor to use: the given one, else that of this source tree, building it.
 pub(crate) fn hypervisor(given: Option<&Input>) -> anyhow::Result<Named> {
     match given {
         Some(file) => {

@@ -1,4 +1,4 @@
-//! `hv clean`: gives back what the cache takes.
+//! `hv clean`: removes the contents of the cache.
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::ui;
 
-/// Remove what hv keeps in its cache, or say what that is
+/// Remove the contents of hv's cache, or list them
 ///
-/// The cache holds what was downloaded, unpacked and built: stock kernels, busybox, UEFI firmware, and an installed hv's
-/// sources. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a run needs is fetched again. Packages that were
-/// installed (QEMU) and Rust's targets stay.
+/// The cache holds what was downloaded, unpacked and built: stock kernels, busybox, UEFI firmware, and an installed
+/// hv's sources. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a run needs is fetched again. Installed
+/// packages (QEMU) and Rust targets are kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cargo hv clean --list\n  cargo hv clean")]
 pub(crate) struct Args {
-    /// Only list what is there, with sizes
+    /// Only list the contents, with sizes
     #[arg(long)]
     list: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Name and bytes of what is in the cache, sorted by name.
+/// Returns name and size of the cache's entries, sorted by name.
 fn entries(dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
     let listed = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -56,7 +56,7 @@ fn entries(dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-/// Bytes of a file, or of what is below a folder. No link is followed.
+/// Returns the size of a file, or of everything below a folder. Does not follow links.
 fn bytes(path: &Path) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let below = if meta.is_dir() { fs::read_dir(path).ok() } else { None };
@@ -64,7 +64,7 @@ fn bytes(path: &Path) -> u64 {
         + if meta.is_file() { meta.len() } else { 0 }
 }
 
-/// "12.3 MiB".
+/// Formats a size: "12.3 MiB".
 fn size(bytes: u64) -> String {
     if bytes < 1 << 20 {
         format!("{:.1} KiB", bytes as f64 / 1024.0)

@@ -1,4 +1,4 @@
-//! `hv doctor`: what is there and what is missing.
+//! `hv doctor`: what is installed and what is missing.
 
 use crate::exit::Exit;
 use crate::setup::cache::Cache;
@@ -6,7 +6,7 @@ use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, system, target};
 use crate::ui;
 
-/// Say what is installed and cached, and what is missing
+/// Report what is installed and cached, and what is missing
 ///
 /// Changes nothing. Exits with 1 if something is missing that `hv boot` would have to install or fetch first.
 #[derive(Debug, clap::Args)]
@@ -16,23 +16,23 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What was looked for.
+/// An item that was checked.
 #[derive(Debug, serde::Serialize)]
 struct Item {
     name: &'static str,
-    /// Whether it is there.
+    /// Whether it is present.
     present: bool,
     /// Whether `hv boot` needs it.
     needed: bool,
-    /// Where it is and which version, or what will be done about it.
+    /// Its path and version, or what will be done about it.
     detail: String,
 }
 
 #[derive(Debug, serde::Serialize)]
 struct Findings {
-    /// Version of this form.
+    /// Version of this format.
     schema: u32,
-    /// True if nothing is missing that is needed.
+    /// True if nothing required is missing.
     ready: bool,
     items: Vec<Item>,
 }
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 fn items() -> anyhow::Result<Vec<Item>> {
     let cache = Cache::open()?;
     let (name, debian) = system::name();
-    let hint = if debian { "" } else { "; packages can be installed and fetched on Debian only" };
+    let hint = if debian { "" } else { "; packages can be installed and fetched only on Debian" };
     let qemu = qemu::find().ok_or("will be installed: Debian package qemu-system-arm".to_owned());
     let qemu = qemu.and_then(|path| qemu::check(path).map_err(|error| format!("{error:#}")));
     let qemu = qemu.map(|qemu| format!("{} {}", qemu.path.display(), qemu.version));
@@ -86,7 +86,7 @@ fn items() -> anyhow::Result<Vec<Item>> {
     ];
     for (what, piece, needed) in pieces {
         let will = match (debian, needed) {
-            (false, _) => "can be fetched on Debian only; give --kernel and --initrd",
+            (false, _) => "can be fetched only on Debian; give --kernel and --initrd",
             (true, true) => "will be fetched",
             (true, false) => "will be fetched when `hv test` or --stock needs it",
         };

@@ -1,44 +1,45 @@
-//! The symbols that a Linux kernel carries in itself for its own back-traces (CONFIG_KALLSYMS).
+//! The symbols that a Linux kernel contains for its own backtraces (CONFIG_KALLSYMS).
 //!
-//! Debian's kernels come without a System.map; this is where their names are. The tables have no header: they are found by the
-//! one thing that each of them has, the tokens of the ten digits one behind the other, and believed if all of them agree. The
-//! file may be anything, so work and memory are bounded by its size and the limits below.
+//! Debian's kernels come without a System.map; their names are here. The tables have no header: they are located by a
+//! property that all of them share, the consecutive tokens of the ten digits, and accepted if they are all consistent.
+//! The file may be anything, so time and memory are bounded by its size and the limits below.
 //!
-//! Source: Linux, scripts/kallsyms.c, `write_src`, and kernel/kallsyms.c: 6.4 and later keep the offsets behind the token
-//! index, earlier ones in front of the names.
+//! Source: Linux, scripts/kallsyms.c, `write_src`, and kernel/kallsyms.c: 6.4 and later keep the offsets after the
+//! token index, earlier ones before the names.
 
 use std::ops::Range;
 
-/// Symbols at most; a kernel with everything built in has a quarter.
+/// Maximum number of symbols; a kernel with everything built in has a quarter of it.
 const MOST: usize = 1 << 20;
-/// Bytes of a name at most (KSYM_NAME_LEN).
+/// Maximum length of a name in bytes (KSYM_NAME_LEN).
 const LONGEST: usize = 512;
-/// Bytes of all names at most.
+/// Maximum length of all names in bytes.
 const ALL_NAMES: usize = 64 << 20;
-/// Places at which the tables are looked for at most, and names that are walked at each. Good tables need one and a walk.
+/// Maximum number of places where the tables are looked for, and of names walked at each. Valid tables need one place
+/// and one walk.
 const TRIES: usize = 64;
 const STEPS: usize = 4 * MOST;
-/// Tokens.
+/// Number of tokens.
 const TOKENS: usize = 256;
-/// Symbols from one marker to the next.
+/// Number of symbols between markers.
 const STEP: usize = 256;
-/// The tokens of the digits stand for themselves, one behind the other.
+/// The tokens of the digits are the digits themselves, consecutively.
 const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
 
-/// The functions of a kernel, with their offsets from where it begins (`_text`); `None` where the image has no table.
+/// Returns the functions of a kernel, with their offsets from its start (`_text`); `None` if the image has no table.
 pub(crate) fn functions(image: &[u8]) -> Option<Vec<(u64, String)>> {
     memchr::memmem::find_iter(image, DIGITS)
         .take(TRIES)
         .find_map(|digits| Tables::around(image, digits)?.functions())
 }
 
-/// Where the tables of an image are.
+/// Locations of the tables in an image.
 struct Tables<'i> {
     image: &'i [u8],
     tokens: Vec<&'i [u8]>,
-    /// Place of each symbol's length in the image.
+    /// Offset of each symbol's length in the image.
     names: Vec<usize>,
-    /// Place of the offsets.
+    /// Location of the offsets.
     offsets: usize,
 }
 
@@ -51,9 +52,9 @@ fn half(image: &[u8], at: usize) -> Option<usize> {
 }
 
 impl<'i> Tables<'i> {
-    /// The tables of which the digits' tokens are at `digits`.
+    /// Finds the tables whose digit tokens are at `digits`.
     fn around(image: &'i [u8], digits: usize) -> Option<Self> {
-        // From '0' on there are so many tokens; the index follows.
+        // This many tokens start at '0'; the index follows.
         let rest = image.get(digits..)?;
         let last = memchr::memchr_iter(0, rest).take(64 * TOKENS).nth(TOKENS - usize::from(b'0') - 1)?;
         let index = (digits + last + 1).next_multiple_of(8);
@@ -78,7 +79,7 @@ impl<'i> Tables<'i> {
         let before = start.checked_sub(16 + bytes);
         let ascend = |&at: &usize| {
             let offset = |n: usize| word(image, at + 4 * n);
-            // They count from the first symbol.
+            // They are relative to the first symbol.
             offset(0) == Some(0)
                 && (1..names.len())
                     .all(|n| offset(n).is_some_and(|o| o != 0 || n < STEP) && offset(n - 1) <= offset(n))
@@ -103,7 +104,7 @@ impl<'i> Tables<'i> {
         Some(functions)
     }
 
-    /// The type and the name of the symbol at a place.
+    /// Returns the type and the name of the symbol at an offset.
     fn name(&self, at: usize) -> Option<Vec<u8>> {
         let mut name = Vec::new();
         for &token in self.image.get(entry(self.image, at)?)? {
@@ -114,7 +115,7 @@ impl<'i> Tables<'i> {
     }
 }
 
-/// The tokens of the symbol at a place. Lengths from 128 on take two bytes, the low seven bits first.
+/// Returns the tokens of the symbol at an offset. Lengths from 128 on take two bytes, the low seven bits first.
 fn entry(image: &[u8], at: usize) -> Option<Range<usize>> {
     let first = usize::from(*image.get(at)?);
     if first < 0x80 {
@@ -124,14 +125,14 @@ fn entry(image: &[u8], at: usize) -> Option<Range<usize>> {
     Some(at + 2..at + 2 + length)
 }
 
-/// The markers: the offsets of every 256th name, the first 0. Gives their place, too.
+/// Returns the location of the markers, and the markers: the offsets of every 256th name, the first one 0.
 ///
-/// They stand in front of the token table; in 6.2, 6.3 and stable kernels of before, the numbers of the symbols in the order of
-/// their names are between the two, three bytes for each.
+/// They precede the token table; in 6.2, 6.3 and earlier stable kernels, the symbol numbers in name order are between
+/// the two, three bytes each.
 fn markers(image: &[u8], table: usize) -> Option<(usize, Vec<usize>)> {
     let between = (0..=3 * MOST).step_by(8).flat_map(|gap| {
         let last = gap / 3;
-        // The gap is 3 bytes for each symbol, and padding.
+        // The gap is 3 bytes per symbol, and padding.
         let counts = [last.div_ceil(STEP), (gap.saturating_sub(7) / 3).div_ceil(STEP)];
         counts.map(|count| (gap, count))
     });
@@ -139,7 +140,7 @@ fn markers(image: &[u8], table: usize) -> Option<(usize, Vec<usize>)> {
     plain.chain(between).find_map(|(gap, count)| {
         let at = table.checked_sub(gap)?.checked_sub((count * 4).next_multiple_of(8))?;
         let marker = |n: usize| Some(word(image, at + 4 * n)? as usize);
-        // A name takes two bytes at least.
+        // A name takes at least two bytes.
         let ascend =
             |n: usize| Some((2 * STEP..=STEP * LONGEST).contains(&marker(n)?.checked_sub(marker(n - 1)?)?));
         let good = count > 1 && marker(0) == Some(0) && (1..count).all(|n| ascend(n) == Some(true));
@@ -148,9 +149,9 @@ fn markers(image: &[u8], table: usize) -> Option<(usize, Vec<usize>)> {
     })
 }
 
-/// The places of all names, which end in front of the markers, and that of the first.
+/// Returns the locations of all names, which end before the markers, and that of the first.
 fn names(image: &[u8], (end, markers): &(usize, Vec<usize>)) -> Option<(usize, Vec<usize>)> {
-    // Behind the last marker there are 1 to 256 names.
+    // After the last marker there are 1 to 256 names.
     let latest = end.checked_sub(*markers.last()?)? & !7;
     let earliest = latest.saturating_sub(STEP * LONGEST).max(8);
     let mut steps = 0;
@@ -179,12 +180,13 @@ mod tests {
         bytes.resize(bytes.len().next_multiple_of(8), 0);
     }
 
-    /// An image with tables as the kernel's build makes them. Every token is one character; a name's length is its own.
+    /// Builds an image with tables like those of the kernel's build. Every token is one character, so a name's length
+    /// is unchanged.
     fn image(count: usize, old: bool) -> Vec<u8> {
         made(count, old, false)
     }
 
-    /// The same, perhaps with the numbers in the order of the names.
+    /// Builds the same, optionally with the symbol numbers in name order.
     fn made(count: usize, old: bool, numbers: bool) -> Vec<u8> {
         let mut bytes = vec![0xa5; 4096];
         let symbols: Vec<(u32, String)> = (0..count)
@@ -227,7 +229,7 @@ mod tests {
         let table = bytes.len();
         for token in 0..=255u8 {
             index.extend(((bytes.len() - table) as u16).to_le_bytes());
-            // What no name has is free for longer tokens.
+            // Unused characters are free for longer tokens.
             let free = !(token.is_ascii_alphanumeric() || token == b'_');
             bytes.extend(if free { format!("tok{token}").into_bytes() } else { vec![token] });
             bytes.push(0);

@@ -1,4 +1,4 @@
-//! The `hv` command: boot a guest in a Hyper-V partition on QEMU, and everything around it.
+//! The `hv` command: boots a guest in a Hyper-V partition on QEMU, with related tools.
 
 mod abi;
 mod bench;
@@ -59,7 +59,7 @@ fn main() -> std::process::ExitCode {
             ui::finish();
             return Exit::Usage.into();
         }
-        // Help, in colours: nothing in it comes from elsewhere.
+        // Help is coloured: it contains no text from elsewhere.
         Err(help) => help.exit(),
     };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// What the README and the book show can be typed. That they print what is shown, scenarios find out.
+    /// Checks that the commands in the README and the book are valid. Scenarios check their output.
     #[test]
     fn every_command_that_the_pages_show_is_a_valid_one() {
         let root = setup::sources::checkout().unwrap();

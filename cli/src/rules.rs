@@ -1,15 +1,15 @@
-//! `hv rules`: what the strict mode asks of a guest.
+//! `hv rules`: the requirements of the strict mode.
 
 use hv_tlfs::rules::{RULES, Rule};
 
 use crate::exit::Exit;
 use crate::ui;
 
-/// List the rules that `hv boot --strict` judges a guest by
+/// List the rules that `hv boot --strict` checks
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Show only rules with this text in their name or in what they ask
+    /// Show only rules with this text in their name or requirement
     #[arg(value_name = "TEXT")]
     text: Option<String>,
     /// Print JSON
@@ -27,7 +27,7 @@ Exit codes: 0 found, 1 nothing found, 2 a bad option";
 
 #[derive(serde::Serialize)]
 struct List {
-    /// Version of this form.
+    /// Version of this format.
     schema: u32,
     rules: Vec<Row>,
 }

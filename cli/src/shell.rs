@@ -1,4 +1,4 @@
-//! `hv completions` and `hv man`: what a shell and `man` read.
+//! `hv completions` and `hv man`: shell completions and manual pages.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::{Cli, interrupt, ui};
 
 /// Print completions for a shell
 ///
-/// They are for `hv`, the installed program.
+/// The completions are for `hv`, the installed program.
 #[derive(Debug, clap::Args)]
 #[command(after_help = COMPLETIONS)]
 pub(crate) struct CompletionsArgs {
@@ -31,12 +31,12 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  hv man ~/.local/share/man/man1")]
 pub(crate) struct ManArgs {
-    /// Folder to write hv.1, hv-boot.1 and the others to; it is created where it is missing
+    /// Folder for hv.1, hv-boot.1 and the others; it is created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
-/// The command line of the installed program, all of whose commands are named after it.
+/// Returns the command line of the installed program, whose commands are all named after it.
 fn installed() -> clap::Command {
     Cli::command().bin_name("hv")
 }
@@ -52,7 +52,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 /// Runs `hv man`.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     let explain = || format!("cannot write manual pages to {}", args.folder.display());
-    // The library writes through links that stand in a folder; a new one has none.
+    // The library writes through links that exist in a folder; a new folder has none.
     let write = || {
         let made = tempfile::tempdir()?;
         clap_mangen::generate_to(installed(), made.path())?;

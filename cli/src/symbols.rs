@@ -1,7 +1,7 @@
 //! Names for guest addresses, from an ELF file, a System.map, or the kernel itself.
 //!
-//! A file of n bytes costs at most n bytes and [`MOST`] entries: names stay where they are in the file, since any number
-//! of symbols may share one, and are looked for when an address asks for them.
+//! A file of n bytes takes at most n bytes and [`MOST`] entries: names stay where they are in the file, since any
+//! number of symbols may share one, and are read only when an address asks for them.
 
 use anyhow::{Context, bail};
 use elf::ElfBytes;
@@ -14,39 +14,39 @@ use crate::kallsyms;
 /// Symbols by address.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
-    /// Where the names are: each ends at white space, a NUL or the end.
+    /// The bytes with the names: each ends at white space, a NUL or the end.
     text: Vec<u8>,
-    /// Address, and place of the name; sorted.
+    /// Address, and offset of the name; sorted.
     places: Vec<(u64, u32)>,
-    /// The addresses count from where the kernel begins, wherever that is.
+    /// The addresses are relative to the kernel's start, wherever that is.
     floating: bool,
 }
 
-/// Farther than this from a symbol, an address belongs to nothing that is known.
+/// Maximum distance from a symbol: an address beyond it has no name.
 const REACH: u64 = 1 << 20;
-/// Most symbols that are kept: a kernel with everything built in has a tenth of it.
+/// Maximum number of symbols: a kernel with everything built in has a tenth of it.
 const MOST: usize = 1 << 22;
-/// Most bytes of a name that are looked at.
+/// Maximum length of a name that is read, in bytes.
 const LONGEST_NAME: usize = 4096;
 
 /// There are more symbols than [`MOST`].
 #[derive(Debug, thiserror::Error)]
-#[error("it has more than {MOST} symbols; give one with those of the kernel alone (strip, or System.map)")]
+#[error("it has more than {MOST} symbols; give a file with only the kernel's symbols (strip, or System.map)")]
 pub(crate) struct TooMany;
 
 impl Symbols {
-    /// Reads a file that the user named.
+    /// Reads a file named by the user.
     pub(crate) fn read(file: &Input) -> anyhow::Result<Self> {
         let bytes = file.read("symbols", LONGEST)?;
         let symbols = if bytes.starts_with(b"\x7fELF") { Self::of_elf(&bytes) } else { Self::of_map(bytes) };
-        let symbols = symbols.with_context(|| format!("cannot take symbols from {file}"))?;
+        let symbols = symbols.with_context(|| format!("cannot read symbols from {file}"))?;
         if symbols.is_empty() {
             bail!("{file} has no symbols; give an ELF file with a symbol table, or a System.map");
         }
         Ok(symbols)
     }
 
-    /// The symbols of an ELF file; none where it has no table.
+    /// Returns the symbols of an ELF file; none if it has no symbol table.
     pub(crate) fn of_elf(bytes: &[u8]) -> Result<Self, TooMany> {
         Self::elf_places(bytes).unwrap_or_else(|| Ok(Self::default()))
     }
@@ -58,7 +58,7 @@ impl Symbols {
         let names = file.section_headers()?.get(table.sh_link as usize).ok()?;
         let (names, _) = file.section_data(&names).ok()?;
         let code = symbols.iter().filter(|symbol| matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE));
-        // Mapping symbols ($x, $d) name kinds of content, not places.
+        // Mapping symbols ($x, $d) denote kinds of content, not locations.
         let named = code.filter(|symbol| {
             names.get(symbol.st_name as usize).is_some_and(|&first| !matches!(first, 0 | b'$'))
         });
@@ -66,7 +66,7 @@ impl Symbols {
         Some(Self::sorted(places).map(|places| Self { text: names.to_vec(), places, floating: false }))
     }
 
-    /// Lines of "address type name".
+    /// Parses lines of "address type name".
     pub(crate) fn of_map(bytes: Vec<u8>) -> Result<Self, TooMany> {
         let mut start = 0;
         let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
@@ -84,7 +84,7 @@ impl Symbols {
         Ok(Self { text: bytes, places, floating: false })
     }
 
-    /// What a Linux kernel's image knows of itself; nothing where it has no table.
+    /// Returns the symbols in a Linux kernel's image; none if it has no table.
     pub(crate) fn of_linux(image: &[u8]) -> Self {
         let mut text = Vec::new();
         let functions = kallsyms::functions(image).unwrap_or_default().into_iter();
@@ -98,17 +98,17 @@ impl Symbols {
         Self { text, places, floating: true }
     }
 
-    /// Whether there is no name.
+    /// Returns true if there are no symbols.
     pub(crate) const fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Whether the addresses count from where the kernel begins.
+    /// Returns true if the addresses are relative to the kernel's start.
     pub(crate) const fn is_floating(&self) -> bool {
         self.floating
     }
 
-    /// The first address and the last; `None` where there are no symbols.
+    /// Returns the first and the last address; `None` without symbols.
     pub(crate) fn range(&self) -> Option<(u64, u64)> {
         Some((self.places.first()?.0, self.places.last()?.0))
     }
@@ -123,7 +123,7 @@ impl Symbols {
         Ok(places)
     }
 
-    /// "symbol+offset" for an address, if a symbol is near.
+    /// Returns "symbol+offset" for an address, if a symbol is near.
     pub(crate) fn name(&self, address: u64) -> Option<String> {
         let after = self.places.partition_point(|&(start, _)| start <= address);
         let &(start, place) = self.places.get(after.checked_sub(1)?)?;
@@ -131,7 +131,7 @@ impl Symbols {
         (offset < REACH).then(|| format!("{}+{offset:#x}", readable(&self.text_at(place))))
     }
 
-    /// The address of the symbol of this name.
+    /// Returns the address of the symbol with this name.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
         let is_name = |place: u32| {
             let rest = self.text.get(place as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
@@ -140,7 +140,7 @@ impl Symbols {
         self.places.iter().find(|(_, place)| is_name(*place)).map(|(address, _)| *address)
     }
 
-    /// The name at a place.
+    /// Returns the name at an offset.
     fn text_at(&self, place: u32) -> String {
         let rest = self.text.get(place as usize..).unwrap_or_default();
         let rest = &rest[..rest.len().min(LONGEST_NAME)];
@@ -149,15 +149,15 @@ impl Symbols {
     }
 }
 
-/// Whether a byte ends a name.
+/// Returns true if a byte ends a name.
 const fn is_end(byte: u8) -> bool {
     byte == 0 || byte.is_ascii_whitespace()
 }
 
-/// Characters of a name that are shown at most.
+/// Maximum number of characters of a name that are shown.
 const NAME: usize = 200;
 
-/// A name as it stands in the source: Rust's are demangled, without the hash.
+/// Returns a name as in the source: Rust names are demangled, without the hash.
 fn readable(name: &str) -> String {
     let plain = format!("{:#}", rustc_demangle::demangle(name));
     if plain.chars().count() <= NAME {
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(symbols.name(0xffff_8000_8001_0004).as_deref(), Some("_stext+0x4"));
         assert_eq!(symbols.name(0xffff_8000_8001_0204).as_deref(), Some("spaced+0x4"));
         assert_eq!(symbols.name(0xffff_8000_8000_ffff), None, "before the first");
-        assert_eq!(symbols.name(0xffff_8000_9001_0100), None, "far behind the last");
+        assert_eq!(symbols.name(0xffff_8000_9001_0100), None, "far after the last");
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(Symbols::of_map(b"\xff\xfe\0binary".to_vec()).unwrap().name(0x1000), None);
     }
 
-    /// An ELF file with a string table of these bytes, and symbols that name places in it.
+    /// Builds an ELF file with a string table of these bytes, and symbols whose names are at these offsets.
     fn elf(names: &[u8], symbols: &[(u64, u32)]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(symbols.name(0x5000).as_deref(), Some("end+0x2000"));
     }
 
-    /// Symbols that share one long name cost a place each, and no copy of it.
+    /// Checks that symbols with the same long name take an entry each, and no copies of it.
     #[test]
     fn symbols_that_share_a_name_share_its_bytes() {
         let mut names = vec![b'n'; 1 << 20];

@@ -118,9 +118,9 @@ fn an_input_may_be_a_pipe() {
     let foreign = elf(62, 1, b"name\0");
     for name in ["-", "/dev/stdin", "/dev/fd/0"] {
         hv(&["boot", "--kernel", name], &foreign).refused("expected arm64");
-        hv(&["trace", name], b"{}").refused("this is no trace");
+        hv(&["trace", name], b"{}").refused("this is not a trace");
         hv(&["conformance", "--read", name], b"one\ntwo\n").refused("it ends with: two");
-        hv(&["bench", "--compare", name], b"{}").refused("has no figures");
+        hv(&["bench", "--compare", name], b"{}").refused("does not contain figures");
     }
     let file = folder.file("foreign", &foreign);
     hv(&["boot", "--kernel", &file, "--initrd", "-"], b"initrd").refused("expected arm64");
@@ -217,7 +217,7 @@ fn a_trace_of_many_nothings_is_an_error() {
         // Annotations of an event, and interned names.
         for (outer, field) in [(11, 4), (12, 2)] {
             let file = folder.file("trace", &nested(outer, field, count));
-            hv_within(512, &["trace", &file], b"").refused("this is no trace");
+            hv_within(512, &["trace", &file], b"").refused("this is not a trace");
             let done = hv_within(512, &["trace", "--check", &file], b"");
             done.refused(&file);
         }
@@ -240,6 +240,6 @@ fn a_report_of_many_lines_is_read_in_little_memory() {
 
 #[test]
 fn figures_are_short_and_flat() {
-    hv_within(256, &["bench", "--compare", "-"], &b"[".repeat(100_000)).refused("has no figures");
+    hv_within(256, &["bench", "--compare", "-"], &b"[".repeat(100_000)).refused("does not contain figures");
     hv_within(256, &["bench", "--compare", "-"], &b" ".repeat(2 << 20)).refused("more than 1048576 bytes");
 }

@@ -1,4 +1,4 @@
-//! `hv decode`: a word of the ABI explained.
+//! `hv decode`: explains a word of the ABI.
 
 use std::fmt::Write as _;
 
@@ -14,12 +14,13 @@ use crate::ui;
 
 /// Explain a word of the ABI
 ///
-/// KIND is one of those below, or a register by name or number; VALUE is decimal, or hexadecimal with 0x. Instead of both,
-/// the line that Linux logs of Hyper-V's features: "privilege flags low ..., high ..., hints ..., misc ...".
+/// KIND is one of those below, or a register by name or number; VALUE is decimal, or hexadecimal with 0x.
+/// Alternatively, the line with Hyper-V's features in Linux's log: "privilege flags low ..., high ..., hints ..., misc
+/// ...".
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// What the word is, and the word; or a line of Linux's log
+    /// Kind of the word, and the word; or a line of Linux's log
     #[arg(value_name = "KIND VALUE", required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }
@@ -36,7 +37,7 @@ Examples:
 Kinds: hypercall, result, status, register, guest-id, sint, simp, siefp, scontrol, stimer, crash, features, hints,
 version, reference-tsc, message-type, vmbus-version";
 
-/// The words that are known.
+/// The known kinds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
     /// Hypercall input value
@@ -75,14 +76,14 @@ pub(super) enum Kind {
     VmbusVersion,
 }
 
-/// A part of a word: which bits of it, and the row of the table that says what they are.
+/// Part of a word: its bits, and the row of the table that describes them.
 struct Part {
     shift: u32,
     width: u32,
     structure: &'static str,
 }
 
-/// Fields whose values have names: structure, field, kind of the constants.
+/// Fields whose values have names: structure, field, kind of constants.
 const NAMED: &[(&str, &str, &str)] = &[
     ("hv_hypercall_input", "CallCode", "hypercall"),
     ("hv_hypercall_output", "CallStatus", "status"),
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Explains `NAME:VALUE`; `None` if the text is no such thing.
+/// Explains `NAME:VALUE`; returns `None` if the text has another form.
 pub(super) fn of_register(text: &str) -> Option<anyhow::Result<String>> {
     let Word { kind, value } = word::pair(text)?;
     Some(explain(kind, value))
@@ -146,8 +147,8 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
             writeln!(out, "  the page is at {:#x}", value & !0xfff)?;
         }
         Kind::Hints if value >> 32 != 0 => match (value >> 32) as u32 {
-            u32::MAX => writeln!(out, "  63:32  never tell the hypervisor of long spins")?,
-            spins => writeln!(out, "  63:32  tell the hypervisor after {spins} spins")?,
+            u32::MAX => writeln!(out, "  63:32  never notify the hypervisor of long spin waits")?,
+            spins => writeln!(out, "  63:32  notify the hypervisor after {spins} spins")?,
         },
         _ => {}
     }
@@ -161,7 +162,7 @@ fn check_width(value: u128, bits: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the bit fields of a part, and what is set that none of them names.
+/// Prints the bit fields of a part, and the bits that are set but not named.
 fn fields(out: &mut String, part: &Part, value: u128) -> anyhow::Result<()> {
     let row = structure(part.structure);
     let mut rest = (value >> part.shift) as u64 & (u64::MAX >> (64 - part.width));
@@ -188,7 +189,7 @@ fn fields(out: &mut String, part: &Part, value: u128) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Explains a word that is one number of many.
+/// Explains a word that is an enumerated number.
 fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
     check_width(value, bits)?;
     let mut out = String::new();
@@ -200,7 +201,7 @@ fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
                 out.push_str(&wrap::hanging("  also: ", &row.aliases.join(", "), wrap::columns()));
             }
         }
-        None => writeln!(out, "{value:#x} is no {kind} that this version of hv knows")?,
+        None => writeln!(out, "{value:#x} is not a {kind} known to this version of hv")?,
     }
     if kind == "vmbus-version" {
         writeln!(out, "  version {}", Version(value as u32))?;
@@ -236,7 +237,7 @@ fn find(kind: &str, value: u64) -> Option<&'static Constant> {
     abi::constants().find(|row| row.kind == kind && row.value == value)
 }
 
-/// A row that this file names; a test looks at each.
+/// Returns a row that this file names; a test checks all of them.
 fn structure(name: &str) -> &'static Struct {
     abi::structs().find(|row| row.name == name).expect("a row of the table")
 }

@@ -1,4 +1,4 @@
-//! `hv abi --c-header`: the table as a C header that proves its own layouts.
+//! `hv abi --c-header`: the table as a C header that checks its own layouts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const HEAD: &str = "\
 #define HV_ARM64_ABI_H
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error \"everything that Hyper-V shares with a guest is little-endian\"
+#error \"Hyper-V's interface is little-endian\"
 #endif
 
 typedef __UINT8_TYPE__ hv_u8;
@@ -35,7 +35,8 @@ typedef __UINT64_TYPE__ hv_u64;
 
 ";
 
-/// What `hv_guest.h` of `hv-guest-c` defines too, with the same values and layouts: whichever header comes first defines it.
+/// Names that `hv_guest.h` of `hv-guest-c` also defines, with the same values and layouts: the header included first
+/// defines them.
 const SHARED: [&str; 15] = [
     "HV_REGISTER_CRASH_CTL",
     "HV_REGISTER_EOM",
@@ -66,7 +67,7 @@ fn define(out: &mut String, name: &str, print: impl FnOnce(&mut String)) {
     }
 }
 
-/// The whole header.
+/// Prints the whole header.
 pub(super) fn print() -> String {
     let mut out = HEAD.to_owned();
     constants(&mut out);
@@ -78,7 +79,7 @@ pub(super) fn print() -> String {
     out
 }
 
-/// A `#define` for each constant, and for each other name that means one number only.
+/// Prints a `#define` for each constant, and for each other name that means only one number.
 fn constants(out: &mut String) {
     let mut values: BTreeMap<&str, HashSet<u64>> = BTreeMap::new();
     for row in abi::constants() {
@@ -94,7 +95,7 @@ fn constants(out: &mut String) {
             line(out, format_args!("#define {} {:#x}{suffix}", row.name, row.value));
         });
         for alias in row.aliases {
-            // Lower case is a function or function-like macro of Linux's.
+            // Lower case names are functions or function-like macros of Linux.
             let function = alias.starts_with(|c: char| c.is_ascii_lowercase());
             if values[alias].len() == 1 && !taken.contains(alias) && !function {
                 define(out, alias, |out| line(out, format_args!("#define {alias} {}", row.name)));
@@ -104,7 +105,7 @@ fn constants(out: &mut String) {
     out.push('\n');
 }
 
-/// A structure with its assertions, after those that it is made of.
+/// Prints a structure with its assertions, after the structures that it contains.
 fn structure(out: &mut String, row: &'static Struct, done: &mut HashSet<&'static str>) {
     if done.contains(row.name) {
         return;
@@ -125,7 +126,7 @@ fn structure(out: &mut String, row: &'static Struct, done: &mut HashSet<&'static
     }
 }
 
-/// A word with bit fields: a union of the word and the fields.
+/// Prints a word with bit fields: a union of the word and the fields.
 fn word(out: &mut String, row: &Struct) {
     let unit = unsigned(row.size).unwrap_or("hv_u64");
     let mut fields: Vec<_> = row
@@ -135,7 +136,7 @@ fn word(out: &mut String, row: &Struct) {
         .filter_map(|field| Some((field.bits?, field)))
         .collect();
     fields.sort_by_key(|((low, _), _)| *low);
-    // An unnamed structure is C11, and an extension of every C++ compiler.
+    // An unnamed structure is C11, and an extension of all C++ compilers.
     line(out, format_args!("union {} {{\n\t{unit} value;\n\t__extension__ struct {{", row.name));
     let (mut next, mut group) = (0, "");
     for ((low, width), field) in fields {
@@ -155,8 +156,8 @@ fn word(out: &mut String, row: &Struct) {
     assert_size(out, "union", row);
 }
 
-/// A structure of fields. None of ours has padding, so that packing changes no offset: it only lets the alignment be
-/// what the Rust type has.
+/// Prints a structure of fields. None of ours has padding, so packing changes no offset; it only makes the alignment
+/// that of the Rust type.
 fn record(out: &mut String, row: &Struct) {
     line(out, format_args!("struct {} {{", row.name));
     let mut group = "";
@@ -194,7 +195,7 @@ fn close(out: &mut String, group: &str) {
     }
 }
 
-/// The rows that C has beside the fields, as a comment.
+/// Prints the rows that C has besides the fields, as a comment.
 fn views(out: &mut String, row: &Struct) {
     for field in row.fields.iter().filter(|field| field.ty.is_empty()) {
         let place = match field.bits {
@@ -216,14 +217,15 @@ fn assert_size(out: &mut String, tag: &str, row: &Struct) {
     }
 }
 
-/// The element of a field's Rust type, and how many there are; `None` for a field that is no array.
+/// Returns the element of a field's Rust type and the number of elements; `None` if the field is not an array.
 fn element(field: &Field) -> (&str, Option<usize>) {
     let Some(array) = field.ty.strip_prefix('[') else { return (field.ty, None) };
     let (element, count) = array.trim_end_matches(']').split_once(';').unwrap_or((array, "1"));
     (element.trim(), count.trim().parse().ok())
 }
 
-/// The row of a field's Rust type, or of an array's elements. Modules share type names; the size tells them apart.
+/// Returns the row of a field's Rust type, or of an array's elements. Modules share type names; the size distinguishes
+/// them.
 fn inner(field: &Field) -> Option<&'static Struct> {
     let (name, count) = element(field);
     let size = field.size / count.unwrap_or(1).max(1);
@@ -232,7 +234,7 @@ fn inner(field: &Field) -> Option<&'static Struct> {
     rows.next().is_none().then_some(row)
 }
 
-/// A field as C declares it.
+/// Formats a field as a C declaration.
 fn declaration(field: &Field, name: &str) -> String {
     let (element, count) = element(field);
     let size = field.size / count.unwrap_or(1).max(1);
@@ -250,7 +252,7 @@ fn declaration(field: &Field, name: &str) -> String {
     }
 }
 
-/// True of a word with bit fields.
+/// Returns true for a word with bit fields.
 fn is_word(row: &Struct) -> bool {
     row.fields.iter().any(|field| !field.ty.is_empty() && field.bits.is_some())
 }
@@ -287,8 +289,8 @@ mod tests {
         once.dedup();
         assert_eq!(once.len(), defines.len());
         assert!(defines.contains(&"HV_REGISTER_SIPP"));
-        assert!(!defines.contains(&"HV_REGISTER_FEATURES"), "it has meant two numbers");
-        assert!(!defines.contains(&"hv_signal_eom"), "it was no number");
+        assert!(!defines.contains(&"HV_REGISTER_FEATURES"), "it has stood for two numbers");
+        assert!(!defines.contains(&"hv_signal_eom"), "it was not a number");
     }
 
     #[test]

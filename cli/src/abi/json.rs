@@ -8,7 +8,7 @@ use super::search::Found;
 
 #[derive(Serialize)]
 struct Abi {
-    /// Version of this form.
+    /// Version of this format.
     schema: u32,
     constants: Vec<JsonConstant>,
     structs: Vec<JsonStruct>,
@@ -57,7 +57,7 @@ struct JsonFunction {
     doc: &'static str,
 }
 
-/// The rows found as JSON.
+/// Formats the rows as JSON.
 pub(super) fn print(found: &Found) -> anyhow::Result<String> {
     let abi = Abi {
         schema: 1,

@@ -10,9 +10,9 @@ use hv_tlfs::abi::{self, Chapter, Constant, Doc, Field, Struct};
 use super::plain;
 use crate::output::Folder;
 
-/// Writes a file for each chapter, `NAME.md`, and gives their number.
+/// Writes a file for each chapter, `NAME.md`, and returns their number.
 pub(super) fn write(dir: &Path) -> anyhow::Result<usize> {
-    let folder = Folder::make(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let folder = Folder::make(dir).with_context(|| format!("cannot create the folder {}", dir.display()))?;
     for chapter in abi::chapters() {
         let file = format!("{}.md", chapter.name);
         let written = folder.write(&file, page(chapter).as_bytes());
@@ -54,7 +54,7 @@ fn fill(out: &mut String, chapter: &Chapter) -> std::fmt::Result {
     sources.iter().try_for_each(|source| writeln!(out, "- {}", text(source)))
 }
 
-/// A table of the constants of a kind, then what does not fit into a table.
+/// Writes a table of the constants of a kind, then what does not fit into a table.
 fn constants(out: &mut String, kind: &str, rows: &[&Constant]) -> std::fmt::Result {
     writeln!(out, "\n## Constants: {kind}\n\n| name | value | meaning |\n|---|---|---|")?;
     for row in rows {
@@ -103,20 +103,20 @@ fn also(aliases: &[&str]) -> String {
     format!(" Also {}.", names.join(", "))
 }
 
-/// What a doc says after its first paragraph.
+/// Returns the documentation after its first paragraph.
 fn beyond_summary(doc: Doc) -> String {
     let text = plain::marked(doc);
     text.split_once("\n\n").map_or_else(String::new, |(_, more)| more.to_owned())
 }
 
-/// Text in which Markdown sees no HTML outside of code.
+/// Escapes text so that Markdown finds no HTML outside code.
 fn text(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts = parts.map(|(n, part)| if n % 2 == 0 { part.replace('<', "&lt;") } else { part.to_owned() });
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// Text for a cell of a table.
+/// Escapes text for a table cell.
 fn cell(words: &str) -> String {
     text(words).replace('|', "\\|")
 }

@@ -1,4 +1,4 @@
-//! `hv abi` and `hv decode`: the ABI's table, to look things up in.
+//! `hv abi` and `hv decode`: lookup in the ABI's table.
 
 mod decode;
 mod header;
@@ -20,16 +20,16 @@ pub(crate) use decode::{Args as DecodeArgs, run as run_decode};
 
 /// Look up constants and structures of the ABI
 ///
-/// Without TEXT it lists everything, a line each. TEXT is a C name of any age, a part of one, words of the meaning, or
-/// a number; an exact name wins over parts. A few entries are shown in full. NAME:VALUE explains the value of a register.
-/// Exits with 1 if nothing was found.
+/// Without TEXT it lists all entries, one per line. TEXT is a C name, current or former, a part of one, words from the
+/// description, or a number; an exact name takes precedence over parts. When only a few entries match, each is shown in
+/// full. NAME:VALUE explains the value of a register. Exits with 1 if nothing was found.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to look for
     #[arg(value_name = "TEXT")]
     text: Vec<String>,
-    /// Only things of this kind: register, hypercall, status, ..., struct, function
+    /// Only entries of this kind: register, hypercall, status, ..., struct, function
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// As JSON
@@ -60,7 +60,7 @@ Exit codes: 0 found, 1 nothing found, 2 a bad option";
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(dir) = &args.markdown {
         let count = markdown::write(dir)?;
-        ui::note(&format!("{count} chapters are in {}", dir.display()));
+        ui::note(&format!("{count} chapters written to {}", dir.display()));
         return Ok(Exit::Success);
     }
     if args.c_header {
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     if let Some(kind) = args.kind.as_deref().filter(|kind| !search::kinds().contains(kind)) {
-        anyhow::bail!("there is no kind {kind}; there are {}", search::kinds().join(", "));
+        anyhow::bail!("unknown kind {kind}; expected one of {}", search::kinds().join(", "));
     }
     let text = args.text.join(" ");
     if let (Some(explained), None, false) = (decode::of_register(&text), &args.kind, args.json) {

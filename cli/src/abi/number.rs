@@ -1,7 +1,7 @@
-//! Numbers as a person types them.
+//! Numbers as users type them.
 
-/// A number in decimal, or in hexadecimal after `0x` or binary after `0b`; `_` and `'` may part its digits, and C's suffixes
-/// may follow.
+/// Parses a number in decimal, in hexadecimal after `0x` or in binary after `0b`; its digits may be separated by `_`
+/// and `'`, and followed by C's suffixes.
 pub(super) fn parse(text: &str) -> Option<u128> {
     let text: String = text.trim().chars().filter(|c| !matches!(c, '_' | '\'')).collect();
     let mut lower = text.to_ascii_lowercase();
@@ -19,7 +19,7 @@ pub(super) fn parse(text: &str) -> Option<u128> {
     u128::from_str_radix(digits, radix).ok()
 }
 
-/// A hexadecimal number without its `0x`, as logs have it: at least one letter, and a digit.
+/// Parses a hexadecimal number without `0x`, as in logs: with at least one letter and one digit.
 pub(super) fn bare_hexadecimal(text: &str) -> Option<u128> {
     let text = text.trim();
     let digit = text.contains(|c: char| c.is_ascii_digit());

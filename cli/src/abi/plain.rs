@@ -1,23 +1,23 @@
-//! Doc texts for a terminal: rustdoc's links and examples, and marks of code, taken out.
+//! Doc comments for a terminal, without rustdoc's links, examples and code marks.
 
 use hv_tlfs::abi::{self, Doc};
 
-/// The whole text. Paragraphs stay apart; lines stay as they are.
+/// Formats the whole text. Paragraphs are kept apart; lines are unchanged.
 pub(super) fn text(doc: Doc) -> String {
     lines(doc, unlink)
 }
 
-/// The first paragraph on one line.
+/// Formats the first paragraph on one line.
 pub(super) fn summary(doc: Doc) -> String {
     paragraph(&text(doc))
 }
 
-/// [`text`] for Markdown: code is marked as such.
+/// Formats like [`text`], for Markdown: code is marked.
 pub(super) fn marked(doc: Doc) -> String {
     lines(doc, |line| code(line).replace("**", ""))
 }
 
-/// [`summary`] for Markdown.
+/// Formats like [`summary`], for Markdown.
 pub(super) fn marked_summary(doc: Doc) -> String {
     paragraph(&marked(doc))
 }
@@ -41,12 +41,12 @@ fn paragraph(text: &str) -> String {
     paragraph.join(" ")
 }
 
-/// True of a line that says where a link leads: `[name]: target`, or the target alone.
+/// Returns true for a line that gives a link's target: `[name]: target`, or the target alone.
 fn is_target(line: &str) -> bool {
     (line.starts_with('[') && line.contains("]: ")) || line.ends_with("]:") || line.starts_with("crate::")
 }
 
-/// Links and code as what they name, and no bold face: `` [`Self::x`](path) `` becomes `x`.
+/// Replaces links and code by their names, and removes bold face: `` [`Self::x`](path) `` becomes `x`.
 fn unlink(line: &str) -> String {
     let line = code(line);
     let mut out = String::new();
@@ -57,7 +57,8 @@ fn unlink(line: &str) -> String {
     out
 }
 
-/// Rust's paths as the names of the table: `HvStatus::X` is HV_STATUS_X. Of what has no name there, the last part.
+/// Converts Rust paths to names of the table: `HvStatus::X` becomes HV_STATUS_X. A path without such a name becomes its
+/// last part.
 fn named(code: &str) -> String {
     let Some((path, name)) = code.rsplit_once("::") else { return code.to_owned() };
     let prefix = match path.rsplit("::").next() {
@@ -70,7 +71,7 @@ fn named(code: &str) -> String {
     if abi::constants().any(|row| row.has_name(&full)) { full } else { name.to_owned() }
 }
 
-/// Links as code.
+/// Converts links to code.
 fn code(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;

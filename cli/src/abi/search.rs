@@ -1,4 +1,4 @@
-//! Finding rows of the table by name, text, number and kind.
+//! Search in the table by name, text, number and kind.
 
 use hv_tlfs::abi::{self, Constant, Function, Struct};
 
@@ -9,7 +9,7 @@ const STRUCT: &str = "struct";
 /// Kind of functions, function-like macros and header guards of the 2018 patch.
 const FUNCTION: &str = "function";
 
-/// What was found.
+/// Search results.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) constants: Vec<&'static Constant>,
@@ -27,7 +27,7 @@ impl Found {
     }
 }
 
-/// Every kind, sorted.
+/// Returns all kinds, sorted.
 pub(super) fn kinds() -> Vec<&'static str> {
     let mut kinds: Vec<_> = abi::constants().map(|row| row.kind).chain([STRUCT, FUNCTION]).collect();
     kinds.sort_unstable();
@@ -35,7 +35,7 @@ pub(super) fn kinds() -> Vec<&'static str> {
     kinds
 }
 
-/// The rows of this kind that fit this text.
+/// Returns the rows of this kind that match this text.
 pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
     let of_kind = |row: &str| kind.is_none_or(|kind| kind == row);
     let all = Found {
@@ -75,17 +75,18 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
     }
 }
 
-/// A name without what parts its words, as people and options write it: `sint-0`, `HV_SINT_0` and `HvSint0` are one.
+/// Returns a name without separators between its words, as users and options write it: `sint-0`, `HV_SINT_0` and
+/// `HvSint0` are equal.
 fn squeezed(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Whether a text has a word, or all the words that hyphens part in it.
+/// Returns true if a text contains a word, or all parts of a hyphenated word.
 fn has(whole: &str, word: &str) -> bool {
     whole.contains(word) || (word.contains('-') && word.split('-').all(|part| whole.contains(part)))
 }
 
-/// Values of the constants of this kind that have this name or number.
+/// Returns the values of the constants of this kind with this name or number.
 pub(super) fn exact(text: &str, kind: &str) -> Vec<u64> {
     let number = number::parse(text);
     let rows = abi::constants().filter(|row| row.kind == kind);
@@ -96,7 +97,7 @@ pub(super) fn exact(text: &str, kind: &str) -> Vec<u64> {
     rows.filter(is_it).map(|row| row.value).collect()
 }
 
-/// The rows whose names and doc pass a test.
+/// Returns the rows whose names and documentation pass a test.
 fn narrow(all: &Found, test: impl Fn(&[&str], &str) -> bool) -> Found {
     let names = |name, aliases: &[&'static str]| [&[name], aliases].concat();
     Found {
@@ -104,7 +105,7 @@ fn narrow(all: &Found, test: impl Fn(&[&str], &str) -> bool) -> Found {
         structs: keep(&all.structs, |row| {
             let mut names = names(row.name, row.aliases);
             names.extend([row.rust].into_iter().chain(row.fields.iter().map(|field| field.name)));
-            // A field's name finds its structure, but not as an exact match would.
+            // A field's name finds its structure, but does not count as an exact match.
             test(&names[..=row.aliases.len() + 1], "")
                 || test(&[], &format!("{} {}", names.join(" "), row.doc))
         }),
@@ -116,7 +117,7 @@ fn keep<T>(rows: &[&'static T], test: impl Fn(&'static T) -> bool) -> Vec<&'stat
     rows.iter().copied().filter(|row| test(row)).collect()
 }
 
-/// A C name without the tag that C wants before it.
+/// Returns a C name without its tag (`struct`, `union`, `enum`).
 fn bare(text: &str) -> &str {
     ["struct ", "union ", "enum "].iter().find_map(|tag| text.strip_prefix(tag)).unwrap_or(text)
 }

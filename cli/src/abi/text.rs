@@ -1,4 +1,4 @@
-//! Rows of the table as text for a person.
+//! Rows of the table as text for users.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use hv_tlfs::abi::{Constant, Doc, Function, Sources, Struct};
 use super::search::Found;
 use super::{plain, wrap};
 
-/// Up to this many rows are shown in full, more get a line each.
+/// Up to this many rows are shown in full; more rows get a line each.
 const FULL: usize = 8;
 
-/// The rows found.
+/// Formats the rows.
 pub(super) fn print(found: &Found) -> String {
     let mut out = String::new();
     let result = if found.len() <= FULL { full(&mut out, found) } else { brief(&mut out, found) };
@@ -102,7 +102,7 @@ fn meaning(out: &mut String, doc: Doc) -> std::fmt::Result {
             paragraph.push(' ');
         }
     }
-    // One empty line too many: that of the end.
+    // Removes the empty line after the last entry.
     out.pop();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a person or a log says that a word is.
+//! The kind of a word, as given by users and logs.
 
 use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum as _;
@@ -7,14 +7,14 @@ use hv_tlfs::register::RegisterName as Name;
 use super::decode::Kind;
 use super::{number, search};
 
-/// A word, and what it is.
+/// A word and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) kind: Kind,
     pub(super) value: u128,
 }
 
-/// `KIND VALUE`, `KIND:VALUE`, or the line that Linux logs of Hyper-V's features, from which several words come.
+/// Parses `KIND VALUE`, `KIND:VALUE`, or the line with Hyper-V's features in Linux's log, which contains several words.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
     if text.to_lowercase().contains("privilege flags") {
         return linux(text);
@@ -23,23 +23,23 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
         format!("'{}' is not a kind of word and its value, such as: hv decode sint 0x10000", text.trim())
     })?;
     let Some(number) = number::parse(value).or_else(|| number::bare_hexadecimal(value)) else {
-        bail!("'{value}' is no number; write it in decimal, or in hexadecimal with 0x");
+        bail!("'{value}' is not a number; write it in decimal, or in hexadecimal with 0x");
     };
     let kind = by_name(kind).or_else(|| by_register(kind)).with_context(|| {
         let kinds: Vec<_> = Kind::value_variants().iter().map(name).collect();
-        format!("'{kind}' is no kind of word; it is a register, or one of {}", kinds.join(", "))
+        format!("'{kind}' is not a kind of word; expected a register, or one of {}", kinds.join(", "))
     })?;
     Ok(vec![Word { kind, value: number }])
 }
 
-/// `NAME:VALUE` or `NAME=VALUE` of something that can be explained.
+/// Parses `NAME:VALUE` or `NAME=VALUE` of something that can be explained.
 pub(super) fn pair(text: &str) -> Option<Word> {
     let (name, value) = text.split_once([':', '='])?;
     let kind = by_name(name).or_else(|| by_register(name))?;
     Some(Word { kind, value: number::parse(value).or_else(|| number::bare_hexadecimal(value))? })
 }
 
-/// What the word is, and the word: the last one of the text.
+/// Splits the text into the kind and the word, which comes last.
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let (kind, value) = text.rsplit_once(|c: char| c.is_whitespace() || matches!(c, ':' | '='))?;
@@ -51,13 +51,13 @@ fn name(kind: &Kind) -> String {
     kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// A kind by its own name, in any case, with hyphens, underscores or spaces.
+/// Finds a kind by its own name, in any case, with hyphens, underscores or spaces.
 fn by_name(text: &str) -> Option<Kind> {
     let text = text.trim().to_lowercase().replace(['_', ' '], "-");
     Kind::value_variants().iter().copied().find(|kind| name(kind) == text)
 }
 
-/// What a register holds, by the register's name or number, today's or an earlier one.
+/// Finds the kind of a register's contents, by the register's name or number, current or former.
 fn by_register(text: &str) -> Option<Kind> {
     let text = text.trim();
     let found = [text.to_owned(), format!("HV_REGISTER_{text}")]
@@ -85,8 +85,8 @@ fn of_register(register: Name) -> Option<Kind> {
     })
 }
 
-/// "Hyper-V: privilege flags low 0x..., high 0x..., hints 0x..., misc 0x...", as arch/arm64/hyperv/mshyperv.c prints it: three
-/// words of register 0x200 and the first of 0x201.
+/// Parses "Hyper-V: privilege flags low 0x..., high 0x..., hints 0x..., misc 0x...", as printed by
+/// arch/arm64/hyperv/mshyperv.c: three words of register 0x200 and the first of 0x201.
 fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
     let words: Vec<&str> = line
         .split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '='))
@@ -96,7 +96,7 @@ fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
         let Some(at) = words.iter().position(|word| word.eq_ignore_ascii_case(name)) else { return Ok(None) };
         let text = words.get(at + 1).copied().unwrap_or_default();
         let value = number::parse(text).or_else(|| number::bare_hexadecimal(text));
-        let value = value.with_context(|| format!("'{text}' after '{name}' is no number"))?;
+        let value = value.with_context(|| format!("'{text}' after '{name}' is not a number"))?;
         ensure!(value <= u128::from(u32::MAX), "'{text}' after '{name}' has more than 32 bits");
         Ok(Some(value))
     };

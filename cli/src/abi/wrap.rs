@@ -1,23 +1,23 @@
-//! Text within the width of the terminal.
+//! Text wrapped to the width of the terminal.
 
-/// Columns where stdout is no terminal.
+/// Number of columns if stdout is not a terminal.
 const DEFAULT: usize = 100;
-/// Fewer columns than this leave no room for text beside names: it goes below them.
+/// With fewer columns than this there is no room for text beside names: it goes below them.
 const NARROW: usize = 24;
 
-/// Columns of the terminal that stdout is, if it is one.
+/// Returns the number of columns of the terminal at stdout, if it is one.
 pub(super) fn terminal() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns != 0)
 }
 
-/// Columns that text may fill.
+/// Returns the number of columns for text.
 pub(super) fn columns() -> usize {
     terminal().unwrap_or(DEFAULT).max(2 * NARROW)
 }
 
-/// `head`, and the words of `text` behind it; lines that follow are indented as far, within `columns`. A word that is
-/// longer than a line stays whole.
+/// Formats `head` followed by the words of `text`; further lines are indented to the same column, within `columns`. A
+/// word that is longer than a line is not broken.
 pub(super) fn hanging(head: &str, text: &str, columns: usize) -> String {
     let mut indent = head.chars().count();
     let mut out = head.trim_end().to_owned();
@@ -46,7 +46,7 @@ pub(super) fn hanging(head: &str, text: &str, columns: usize) -> String {
     out
 }
 
-/// A line, cut at the width of the terminal.
+/// Cuts a line at the width of the terminal.
 pub(super) fn cut(line: &str) -> String {
     match terminal() {
         Some(columns) if line.chars().count() > columns => {

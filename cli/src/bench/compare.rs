@@ -1,4 +1,4 @@
-//! A run against an earlier one.
+//! Comparison of a run with an earlier one.
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use super::lines::{self, Group};
 use super::table::Table;
 use crate::input::Input;
 
-/// Most bytes of such a file; it has a few thousand.
+/// Maximum size of such a file; it has a few thousand bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// Reads what `--json` wrote.
 pub(super) fn read(file: &Input) -> anyhow::Result<Table> {
     let bytes = file.read("figures", LONGEST)?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{file} has no figures that --json wrote"))
+    serde_json::from_slice(&bytes).with_context(|| format!("{file} does not contain figures written by --json"))
 }
 
-/// The differences.
+/// The differences between two runs.
 #[derive(Debug)]
 pub(super) struct Compared {
-    /// Name, earlier and present value of each figure that changed.
+    /// Name, earlier and current value of each figure that changed.
     changed: Vec<(String, f64, f64)>,
     compared: usize,
     tolerance: u32,
 }
 
 impl Compared {
-    /// Compares the figures that both have; what the host's clock told says nothing.
+    /// Compares the figures that both runs have, except wall-clock times, which vary.
     pub(super) fn new(earlier: &Table, now: &Table, tolerance: u32) -> Self {
         let mut result = Self { changed: Vec::new(), compared: 0, tolerance };
         for row in &now.figures {
@@ -47,7 +47,7 @@ impl Compared {
         now > old * (1.0 + f64::from(self.tolerance) / 100.0)
     }
 
-    /// Whether a figure is worse by more than the tolerance. Less is better in all of them.
+    /// Returns true if a figure is worse by more than the tolerance. Smaller is better for all figures.
     pub(super) fn is_worse(&self) -> bool {
         self.changed.iter().any(|(_, old, now)| self.too_much(*old, *now))
     }

@@ -1,6 +1,6 @@
-//! What is measured, and what each figure is held against.
+//! The figures that are measured, and their limits, references and targets.
 
-/// Where a figure comes from.
+/// The source of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Group {
     /// The program bench on one VP.
@@ -15,28 +15,28 @@ pub(super) enum Group {
     WallBoot,
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The name by which programs and files know it.
+    /// Its name for programs and files.
     pub(super) name: &'static str,
-    /// What a person calls it.
+    /// Its title for users.
     pub(super) title: &'static str,
     pub(super) group: Group,
     pub(super) unit: &'static str,
-    /// What no host can be better than, with the same work done for the guest.
+    /// Lower bound for any host that does the same work for the guest.
     pub(super) limit: Option<f64>,
     /// KVM's figures on the same emulated machine, best and worst of Linux 6.1 and 6.12, with VHE and without.
     pub(super) kvm: Option<[f64; 2]>,
-    /// The most that is wanted.
+    /// The maximum wanted.
     pub(super) target: Option<f64>,
 }
 
-/// KVM: a hypercall that the kernel answers.
+/// KVM: a hypercall that the kernel handles.
 const KVM_CALL: [f64; 2] = [1050.0, 1699.0];
 /// KVM: a read of GICD_TYPER.
 const KVM_GICD: [f64; 2] = [1793.0, 2414.0];
-/// KVM: a trapped system register, without what it does.
+/// KVM: a trapped system register, without its effect.
 const KVM_SYSREG: [f64; 2] = [1415.0, 2014.0];
 /// KVM: the virtual timer's interrupt, from the exit to the end of interrupt.
 const KVM_TIMER: [f64; 2] = [2446.0, 3013.0];
@@ -49,12 +49,12 @@ const fn line(name: &'static str, title: &'static str, group: Group, unit: &'sta
     Line { name, title, group, unit, limit: None, kvm: None, target: None }
 }
 
-/// An operation on one VP.
+/// Defines an operation on one VP.
 const fn one(name: &'static str, title: &'static str) -> Line {
     line(name, title, Group::OneVp, "insn")
 }
 
-/// An operation between VPs.
+/// Defines an operation between VPs.
 const fn many(name: &'static str, title: &'static str) -> Line {
     line(name, title, Group::ManyVps, "insn")
 }
@@ -73,12 +73,12 @@ impl Line {
     }
 }
 
-/// The line of a name.
+/// Finds the row with a name.
 pub(super) fn find(name: &str) -> Option<&'static Line> {
     LINES.iter().find(|line| line.name == name)
 }
 
-/// Every line, in the order of the table.
+/// All rows, in the order of the table.
 pub(super) const LINES: &[Line] = &[
     one("fast-get-smccc", "fast get of the VP index, hvc #0").limit(BARE_CALL).kvm(KVM_CALL).target(130.0),
     one("fast-get-hvc1", "fast get of the VP index, hvc #1").limit(BARE_CALL).kvm(KVM_CALL).target(130.0),

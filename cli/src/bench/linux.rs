@@ -1,4 +1,4 @@
-//! The stock kernel to its first user process, with the hypervisor and without: the same kernel, initial file system,
+//! Boots of the stock kernel to its first user process, with and without the hypervisor: the same kernel, initramfs,
 //! firmware tables and QEMU.
 
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Stock};
 use crate::ui;
 
-/// The kernel says nothing, and does not test its ciphers, which takes longer than all the rest.
+/// The kernel prints nothing, and does not test its ciphers, which would take longer than everything else.
 const APPEND: &str = "console=ttyAMA0 quiet nokaslr cryptomgr.notests panic=-1";
 
-/// Boots in virtual time, and `wall` times by the host's clock.
+/// Boots in virtual time, and `wall` times in wall-clock time.
 pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> anyhow::Result<Vec<Figure>> {
     let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let init = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
@@ -62,18 +62,18 @@ fn archive(init: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(archive.finish()?)
 }
 
-/// What a boot took, in nanoseconds.
+/// Duration of a boot in nanoseconds.
 struct Took {
     /// From the machine's start to /init, by the machine's counter.
     counted: u64,
-    /// Of the host's processors, for the whole run.
+    /// Host CPU time for the whole run.
     processor: u64,
 }
 
 impl Took {
     const MAX: Self = Self { counted: u64::MAX, processor: u64::MAX };
 
-    /// The lesser of each.
+    /// Returns the minimum of each.
     fn min(self, other: Self) -> Self {
         Self { counted: self.counted.min(other.counted), processor: self.processor.min(other.processor) }
     }
@@ -85,17 +85,17 @@ fn boot(setup: &Setup, guest: &Guest, hosted: bool, deterministic: bool) -> anyh
     let processor = children()?.saturating_sub(before);
     let lines = machine::said(&outcome, "boot ")?;
     let counted = lines.into_iter().find(|line| line.starts_with("boot ")).unwrap_or_default();
-    // The guest's counter starts with its partition; what the hypervisor did before counts, too.
+    // The guest's counter starts with its partition; the hypervisor's start-up counts as well.
     let report = &outcome.report;
     let before =
         u128::from(report.start_counter) * 1_000_000_000 / u128::from(report.counter_frequency.max(1));
     Ok(Took { counted: machine::figure(counted)?.1 + u64::try_from(before)?, processor })
 }
 
-/// Processor time of the children that have ended, and of theirs, in nanoseconds.
+/// Returns the CPU time of finished children and their descendants in nanoseconds.
 fn children() -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // proc(5): cutime and cstime are fields 16 and 17; the second is a name, which may hold spaces.
+    // proc(5): cutime and cstime are fields 16 and 17; the second field is a name that may contain spaces.
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()))

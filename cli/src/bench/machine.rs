@@ -1,4 +1,4 @@
-//! The machine that everything is measured on, with the hypervisor and without.
+//! The machine for all measurements, with and without the hypervisor.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
 const LIMIT: Duration = Duration::from_secs(240);
-/// How the lines of a program start that measures.
+/// Prefix of a measuring program's lines.
 const PREFIX: &str = "bench: ";
 
-/// What measurements need.
+/// Prerequisites of the measurements.
 pub(super) struct Setup {
     pub(super) qemu: Qemu,
     pub(super) hypervisor: PathBuf,
@@ -35,7 +35,7 @@ pub(super) struct Guest {
 }
 
 impl Setup {
-    /// Boots a guest to its end: with the hypervisor or without, and with instructions for time or the host's clock.
+    /// Boots a guest to its end: with or without the hypervisor, in counted instructions or wall-clock time.
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
         let mut image = hv_machine::build(Spec {
             platform: &VIRT,
@@ -77,25 +77,25 @@ impl Setup {
     }
 }
 
-/// What a program printed, line by line, and an error if it stopped before this line.
+/// Returns the lines that a program printed, or an error if it stopped before the line `last`.
 pub(super) fn said<'a>(outcome: &'a Outcome, last: &str) -> anyhow::Result<Vec<&'a str>> {
     let lines: Vec<&str> =
         outcome.console.lines().filter_map(|line| line.trim_end().strip_prefix(PREFIX)).collect();
     if !lines.iter().any(|line| line.starts_with(last)) {
         let text = outcome.console.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        bail!("the guest did not come to say `{PREFIX}{last}`: {text} {}", outcome.complaints.trim());
+        bail!("the guest ended without printing `{PREFIX}{last}`: {text} {}", outcome.complaints.trim());
     }
     Ok(lines)
 }
 
-/// Name and value of a line.
+/// Parses name and value of a line.
 pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64)> {
     let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-    let value = value.parse().with_context(|| format!("the guest says {line:?}, which is no figure"))?;
+    let value = value.parse().with_context(|| format!("the guest printed {line:?}, expected a name and a number"))?;
     Ok((name, value))
 }
 
-/// Code that enters the kernel: X0 is the device tree.
+/// Returns code that enters the kernel with the device tree in X0.
 fn trampoline(image: &Image) -> Vec<u8> {
     // ldr x0, #16 · ldr x1, #20 · br x1 · nop; the two words follow.
     const CODE: [u32; 4] = [0x5800_0080, 0x5800_00a1, 0xd61f_0020, 0xd503_201f];
@@ -105,7 +105,7 @@ fn trampoline(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// Takes Hyper-V's name out of the FADT: a kernel that finds it makes hypercalls, and nobody answers them here.
+/// Removes Hyper-V's identity from the FADT: a kernel that finds it makes hypercalls, which nothing would answer.
 fn take_identity(image: &mut Image) -> anyhow::Result<()> {
     const NAME: &[u8; 8] = b"MsHyperV";
     /// Offsets in the FADT (ACPI specification, "Fixed ACPI Description Table").

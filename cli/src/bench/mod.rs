@@ -1,4 +1,4 @@
-//! `hv bench`: what the hypervisor costs its guest, counted.
+//! `hv bench`: the hypervisor's cost to its guest, counted.
 
 mod compare;
 mod lines;
@@ -23,15 +23,15 @@ use table::Table;
 
 /// Count what operations cost a guest
 ///
-/// A guest program repeats each operation on a machine where one instruction takes one nanosecond: the counts are of
-/// instructions, on both sides, and the same each time. Debian's 6.12 kernel then boots with the hypervisor and without.
-/// Only the figures in wall-clock time differ from run to run.
+/// A guest program repeats each operation on a machine where one instruction takes one nanosecond, so the counts are
+/// instructions of guest and hypervisor, and reproducible. Debian's 6.12 kernel then boots with and without the
+/// hypervisor. Only wall-clock times vary from run to run.
 ///
-/// What hv-host does in this very process, in nanoseconds: cargo bench -p hv-host
+/// To measure hv-host in process, in nanoseconds: cargo bench -p hv-host
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Measure only what has this in its name
+    /// Measure only figures with this in their name
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     filter: String,
     /// Only list the names
@@ -40,19 +40,19 @@ pub(crate) struct Args {
     /// Write the figures as JSON to a file, or with - to stdout in place of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Compare with the figures of an earlier run, a file that --json wrote; exit with 1 where one is worse
+    /// Compare with the figures of an earlier run, a file written by --json; exit with 1 if one is worse
     #[arg(long, value_name = "FILE|-")]
     compare: Option<Input>,
-    /// How much worse than earlier is not too much, in percent; wall-clock times are not compared
+    /// Tolerance of the comparison, in percent; wall-clock times are not compared
     #[arg(long, value_name = "PERCENT", default_value_t = 2)]
     tolerance: u32,
-    /// How often a kernel boots to measure wall-clock time; the fastest counts
+    /// Number of boots for wall-clock times; the fastest counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// QEMU program to use in place of the one in $PATH
+    /// QEMU program to use instead of the one in $PATH
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
-    /// EL2 program to use in place of building the one in bare/hypervisor
+    /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     hypervisor: Option<Input>,
 }
@@ -66,20 +66,20 @@ Examples:
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
 
-/// A figure: the name of its line, and the value in the line's unit.
+/// A figure: the name of its row, and the value in the row's unit.
 type Figure = (&'static str, f64);
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let wanted: Vec<_> = LINES.iter().filter(|line| line.name.contains(&args.filter)).collect();
     if wanted.is_empty() {
-        bail!("nothing that is measured has {} in its name; see `cargo hv bench --list`", args.filter);
+        bail!("no figure has {} in its name; see `cargo hv bench --list`", args.filter);
     }
     if args.list {
         ui::out(&wanted.iter().map(|line| format!("{}\n", line.name)).collect::<String>());
         return Ok(Exit::Success);
     }
-    // What can be wrong with a file is said before the work.
+    // Errors in a file are reported before any work.
     if let Some(file) = &args.json {
         output::check("figures", "--json", file)?;
     }

@@ -1,4 +1,4 @@
-//! The guest program that counts, and the hypervisor's own size.
+//! The measuring guest program, and the hypervisor's size.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use super::machine::{self, Guest, Setup};
 use super::{Figure, lines};
 use crate::machine::Outcome;
 
-/// Runs the program and collects what it counted.
+/// Runs the program and collects its figures.
 pub(super) fn run(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyhow::Result<Vec<Figure>> {
     let outcome = boot(setup, program, vps, filter)?;
     let said = machine::said(&outcome, "done")?;
     let figures = said.into_iter().filter(|line| *line != "done").map(|line| {
         let (name, value) = machine::figure(line)?;
         let line =
-            lines::find(name).with_context(|| format!("the program counts {name}, which nobody knows"))?;
+            lines::find(name).with_context(|| format!("the program reports the unknown figure {name}; build it again"))?;
         Ok((line.name, value as f64))
     });
     figures.collect()
@@ -31,7 +31,7 @@ fn boot(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyhow::Result
     setup.boot(&Guest { kernel: program.into(), initrd: None, append, vps, firmware }, true, true)
 }
 
-/// What the hypervisor takes: the bytes of its image that are loaded, and what it uses of memory with eight VPs.
+/// Measures the hypervisor's size: the loaded bytes of its image, and its memory use with eight VPs.
 pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>> {
     let explain = || format!("cannot read {}", setup.hypervisor.display());
     let file = std::fs::read(&setup.hypervisor).with_context(explain)?;

@@ -1,4 +1,4 @@
-//! The figures, for people and as JSON.
+//! The figures, for users and as JSON.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use crate::machine::platform::CPU;
 /// All figures of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Table {
-    /// Version of this form.
+    /// Version of this format.
     #[serde(alias = "version")]
     schema: u32,
     #[serde(alias = "qemu")]
     qemu_version: String,
     cpu: String,
     pub(super) figures: Vec<Row>,
-    /// Names of the figures that were wanted and did not come.
+    /// Names of the figures that were not measured.
     not_measured: Vec<String>,
 }
 
-/// A figure and what it is held against.
+/// A figure and its reference values.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -33,16 +33,16 @@ pub(super) struct Row {
     limit: Option<f64>,
     kvm: Option<[f64; 2]>,
     target: Option<f64>,
-    /// Whether the target is met, where there is one.
+    /// Whether the target is met, if there is one.
     met: Option<bool>,
 }
 
 impl Table {
-    /// A table of these figures, in the order of the lines.
+    /// Creates a table of these figures, in the order of the rows.
     pub(super) fn new(qemu: &str, figures: Vec<Figure>, missing: Vec<&str>) -> anyhow::Result<Self> {
         let row = |(name, value): Figure| {
-            let line = lines::find(name).with_context(|| format!("no line is called {name}"))?;
-            // A ratio is told to a thousandth; what else is counted, whole.
+            let line = lines::find(name).with_context(|| format!("no row is called {name}"))?;
+            // A ratio is rounded to a thousandth; all other figures are integers.
             let scale = if line.unit == "times" { 1000.0 } else { 1.0 };
             let value = (value * scale).round() / scale;
             Ok(Row {

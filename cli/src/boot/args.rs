@@ -1,4 +1,4 @@
-//! The options of `hv boot`, and what they may be.
+//! The options of `hv boot`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,35 +17,35 @@ use crate::setup::stock::Stock;
 
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
-/// Without options: Debian's stock 6.12 kernel for clouds on two VPs, which finds Hyper-V, loads its own hv_vmbus.ko,
+/// Without options: Debian's stock 6.12 cloud kernel on two VPs, which detects Hyper-V, loads its own hv_vmbus.ko,
 /// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
 ///
-/// The guest's console goes to stdout while it runs, and the report follows. On a terminal, keys go to the guest;
+/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest;
 /// Ctrl-C ends the run.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 pub(crate) struct Args {
-    /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program that is entered
-    /// at EL1 with the device tree's address in X0
+    /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program, entered at EL1
+    /// with the device tree's address in X0
     #[arg(long, value_name = "FILE|-")]
     pub(super) kernel: Option<Input>,
-    /// Built kernel tree: gives the kernel (arch/arm64/boot), --symbols (System.map) and --modules
+    /// Built kernel tree: provides the kernel (arch/arm64/boot), --symbols (System.map) and --modules
     #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
     pub(super) tree: Option<PathBuf>,
-    /// Debian kernel to boot where --kernel and --tree give none
+    /// Debian kernel to boot without --kernel and --tree
     #[arg(long, value_enum, default_value = "6.12", conflicts_with_all = ["kernel", "tree"])]
     pub(super) stock: Stock,
-    /// Initial file system [default for Linux: the stock one, with busybox and the modules]
+    /// Initramfs [default for Linux: the stock one, with busybox and the modules]
     #[arg(long, value_name = "FILE|-")]
     pub(super) initrd: Option<Input>,
-    /// Give the kernel no initial file system
+    /// Give the kernel no initramfs
     #[arg(long, conflicts_with_all = ["initrd", "run", "modules"])]
     pub(super) no_initrd: bool,
-    /// Folder with the kernel's modules for the stock initial file system: what `make modules_install` made, or a built
+    /// Folder with the kernel's modules for the stock initramfs: the result of `make modules_install`, or a built
     /// kernel tree
     #[arg(long, value_name = "DIR", conflicts_with = "initrd")]
     pub(super) modules: Option<PathBuf>,
-    /// Modules to load, with all that they need, separated by commas
+    /// Modules to load, with their dependencies, separated by commas
     #[arg(
         long,
         value_name = "NAME",
@@ -54,7 +54,7 @@ pub(crate) struct Args {
         conflicts_with = "initrd"
     )]
     pub(super) load: Vec<String>,
-    /// What the stock initial file system does once VMBus is there, separated by commas; it ends with a power-off
+    /// Actions of the stock initramfs once VMBus is up, separated by commas; ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
     /// SCSI disk, raw or qcow2, vhd, vhdx; may be given again for more. What the guest writes goes to a copy that ends with the
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// DVD in a drive of its own, an ISO image; may be given again for more
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
-    /// Text to add to the kernel's command line
+    /// Text to append to the kernel's command line
     #[arg(
         long,
         value_name = "TEXT",
@@ -79,49 +79,48 @@ pub(crate) struct Args {
     /// Guest memory, in MiB or with a unit (K, M, G); a multiple of 2 MiB
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
     pub(super) memory: u64,
-    /// CPU by QEMU's name and options [default: cortex-a72, or cortex-a76 for kernels with 16K pages]
+    /// CPU model in QEMU's notation [default: cortex-a72, or cortex-a76 for kernels with 16K pages]
     #[arg(long, value_name = "MODEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(super) cpu: Option<String>,
-    /// What describes the machine to the guest
+    /// Description of the machine that the guest gets
     #[arg(long, value_enum, default_value = "acpi")]
     pub(super) firmware: FirmwareKind,
-    /// UUID of the machine in SMBIOS, which cloud images take for the instance's id [default: the same on every run]
+    /// UUID of the machine in SMBIOS, which cloud images use as the instance id [default: the same on every run]
     #[arg(long, value_name = "UUID")]
     pub(super) uuid: Option<uuid::Uuid>,
-    /// Give the machine the chassis asset tag of Azure; cloud-init then waits for Azure's services
+    /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Seconds of wall-clock time after which the run is ended, 0 for never [default: 300, or 0 with --gdb or --run
-    /// shell]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb or --run shell]
     #[arg(long, value_name = "SECS")]
     pub(super) timeout: Option<u32>,
-    /// Seconds of wall-clock time without a word on the console after which to say, once, what is usual; 0 for never
+    /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
     #[arg(long, value_name = "SECS", default_value_t = 20)]
     pub(super) silence: u32,
-    /// Make every run the same: count instructions as time, fix seeds and clock, keep the kernel where it is linked
+    /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Judge the guest by the rules of the interface (`hv rules` lists them); what it breaks is in the report. With a
-    /// level: exit with 8 if it breaks a rule of this level or a graver one
+    /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
+    /// a level: exit with 8 if it breaks a rule of this level or a more severe one
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "report")]
     pub(super) strict: Option<Strict>,
-    /// Offer the guest connections that lead back to it: messages and events to try its code with, with no device
+    /// Offer the guest connections that lead back to it: messages and events to test its code without a device
     #[arg(long)]
     pub(super) loopback: bool,
-    /// Faults on purpose, such as 'call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3' or
-    /// 'lost=18@10%,migrate@50ms,seed=7'; the book has the language
+    /// Inject faults, such as 'call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3' or
+    /// 'lost=18@10%,migrate@50ms,seed=7'; the book has the syntax
     #[arg(long, value_name = "PLAN")]
     pub(super) inject: Option<String>,
     /// ELF file or System.map with names for guest addresses [default: those in the kernel itself: of an ELF
     /// file, or of Linux with CONFIG_KALLSYMS]
     #[arg(long, value_name = "FILE|-")]
     pub(super) symbols: Option<Input>,
-    /// Wait for a debugger, on a Unix socket of this path or, without a value, in a new folder that only you can open.
-    /// tcp:PORT is a port of the local host, with which every user of this machine can act as you
+    /// Wait for a debugger, on a Unix socket at this path or, without a value, in a new private folder. tcp:PORT is a
+    /// port of the local host, through which every user of this machine can act as you
     #[arg(long, value_name = "PATH|tcp:PORT", num_args = 0..=1, default_missing_value = Address::FRESH)]
     pub(super) gdb: Option<Address>,
-    /// Keep QEMU's command line, the console and the report in this folder; what has their names there is replaced
+    /// Keep QEMU's command line, the console and the report in this folder; existing files of these names are replaced
     #[arg(long, value_name = "DIR")]
     pub(super) keep: Option<PathBuf>,
     /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr)
@@ -130,19 +129,19 @@ pub(crate) struct Args {
     /// Record every exit, hypercall, message, event, interrupt and timer in a file for Perfetto and `hv trace`
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
-    /// Memory for records that were not taken out yet, for all VPs together; 64 bytes each
+    /// Memory for records that have not been collected yet, for all VPs together; 64 bytes each
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, requires = "trace")]
     pub(super) trace_buffer: u64,
-    /// Longest trace, with a unit or in MiB: what comes when it has its length is left out and counted
+    /// Maximum size of the trace, with a unit or in MiB; records beyond it are dropped and counted
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size, requires = "trace")]
     pub(super) trace_limit: u64,
     /// Do not show the console
     #[arg(long, short)]
     pub(super) quiet: bool,
-    /// QEMU program to use in place of the one in $PATH
+    /// QEMU program to use instead of the one in $PATH
     #[arg(long, value_name = "FILE")]
     pub(super) qemu: Option<PathBuf>,
-    /// EL2 program to use in place of building the one in bare/hypervisor
+    /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
 }
@@ -159,12 +158,12 @@ Examples:
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
-/// Something that the stock initial file system can do.
+/// An action of the stock initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Action {
-    /// Switch off
+    /// Power off
     Poweroff,
-    /// Ask for a reset
+    /// Request a reset
     Reset,
     /// Make the kernel panic
     Crash,
@@ -176,22 +175,22 @@ pub(crate) enum Action {
     Shell,
 }
 
-/// From which level on a broken rule is a failure.
+/// The level from which a broken rule is a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strict {
-    /// What is against the interface's rules
+    /// Violations of the interface's rules
     Error,
-    /// Also what works here and need not work elsewhere
+    /// Also what works here but may fail elsewhere
     Warning,
-    /// Also what is allowed, and not what a careful guest does
+    /// Also what is allowed but not what a careful guest does
     Note,
-    /// Nothing: what is broken is in the report alone
+    /// No level: broken rules are only reported
     #[value(hide = true)]
     Report,
 }
 
 impl Strict {
-    /// The least grave rule that is a failure when it is broken.
+    /// Returns the lowest severity that counts as a failure.
     pub(super) const fn fails_from(self) -> Option<Severity> {
         match self {
             Self::Error => Some(Severity::Error),
@@ -202,12 +201,12 @@ impl Strict {
     }
 }
 
-/// What describes the machine to the guest.
+/// The description of the machine for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FirmwareKind {
     /// ACPI tables with Hyper-V's identity and the VMBus device
     Acpi,
-    /// A device tree with a VMBus node, as kernels from 7.0 on take it
+    /// A device tree with a VMBus node, as supported by kernels from 7.0 on
     Dt,
     /// Both: a device tree that also leads to the ACPI tables, for programs that start another one
     Both,
@@ -224,13 +223,13 @@ impl From<FirmwareKind> for Firmware {
 }
 
 impl Args {
-    /// The guest's command line, with what we add: before the first bare `--`, since what follows goes to init. A word
-    /// that the user gave wins.
+    /// Returns the guest's command line, with our additions inserted before the first bare `--`, since what follows
+    /// goes to init. A parameter given by the user takes precedence.
     pub(super) fn command_line(&self) -> String {
         let (kernel, init) = split(self.append.trim());
         let given = |key: &str| is_given(kernel, key);
         let mut line = vec![kernel.trim().to_owned()];
-        // A kernel that panicked would wait for ever; this makes it ask for a reset, which ends the run.
+        // A kernel that panicked would wait forever; this makes it request a reset, which ends the run.
         if !given("panic=") {
             line.push("panic=-1".to_owned());
         }
@@ -271,7 +270,7 @@ impl Args {
         tests::parse(words).unwrap()
     }
 
-    /// When to tell what makes a guest silent: not where a person or a debugger makes it wait.
+    /// Returns when to explain a guest's silence: not if a user or a debugger makes it wait.
     pub(super) fn silence(&self, command_line: &str) -> Option<Silence> {
         let waits = self.gdb.is_some() || self.run.contains(&Action::Shell) || self.silence == 0;
         (!waits).then(|| Silence {
@@ -281,7 +280,7 @@ impl Args {
         })
     }
 
-    /// When to end the run.
+    /// Returns the time limit of the run.
     pub(super) fn limit(&self) -> Option<Duration> {
         let open_ended = self.gdb.is_some() || self.run.contains(&Action::Shell);
         let seconds = self.timeout.unwrap_or(if open_ended { 0 } else { 300 });
@@ -289,7 +288,7 @@ impl Args {
     }
 }
 
-/// Reads a size such as `512M`; a plain number counts MiB, as with QEMU's `-m`.
+/// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
 fn parse_size(text: &str) -> Result<u64, String> {
     let expected = || "expected a number of MiB, or a number with K, M or G, such as 512M".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -300,7 +299,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(expected()),
     };
     let number: u64 = digits.parse().map_err(|_| expected())?;
-    number.checked_mul(1 << shift).filter(|&size| size < 1 << 48).ok_or_else(|| "that is too much".to_owned())
+    number.checked_mul(1 << shift).filter(|&size| size < 1 << 48).ok_or_else(|| "it is too large; expected less than 256T".to_owned())
 }
 
 #[cfg(test)]
@@ -403,7 +402,7 @@ mod tests {
             let args = Line::try_parse_from(["hv", "--deterministic", "--append", append]).unwrap().args;
             args.command_line()
         };
-        // Neither the dashes nor the panic= in quotes mean anything.
+        // The dashes and the panic= in quotes have no effect.
         assert_eq!(line("dyndbg=\"a -- panic=3 b\" c"), "dyndbg=\"a -- panic=3 b\" c panic=-1 nokaslr");
         assert_eq!(line("\"panic=3\" \"nokaslr\" -- z"), "\"panic=3\" \"nokaslr\" -- z");
         assert_eq!(line("x=\"-- y"), "x=\"-- y panic=-1 nokaslr");

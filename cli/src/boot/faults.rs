@@ -1,29 +1,29 @@
-//! `--inject`: the user's plan, judged before anything starts, and with numbers for names as the hypervisor takes it.
+//! `--inject`: the user's plan, checked before anything starts, and with names replaced by numbers for the hypervisor.
 
 use std::fmt::Write as _;
 
 use anyhow::{anyhow, bail};
 use hv_host::faults::{BadPlan, FORMS, Name, Plan};
 
-/// A plan that was judged.
+/// A checked plan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     /// Each rule as the user wrote it.
     pub(super) rules: Vec<String>,
-    /// The plan as the hypervisor takes it.
+    /// The plan in the hypervisor's notation.
     pub(super) numbers: String,
 }
 
-/// Judges a plan.
+/// Checks a plan.
 ///
 /// # Errors
-/// Where it is wrong and why, with the list of what there is.
+/// Where it is wrong and why, with the available clauses.
 pub(super) fn judge(plan: &str) -> anyhow::Result<Orders> {
     Plan::parse(plan, &number).map_err(|bad| anyhow!("{}", explain(plan, &bad)))?;
     let numbers = numbers(plan);
     if numbers.len() > hv_wire::PLAN_BYTES {
         bail!(
-            "--inject: the plan has {} bytes with numbers for names, and {} is the most",
+            "--inject: the plan has {} bytes with numbers for names, expected at most {}: shorten it",
             numbers.len(),
             hv_wire::PLAN_BYTES
         );
@@ -32,7 +32,7 @@ pub(super) fn judge(plan: &str) -> anyhow::Result<Orders> {
     Ok(Orders { rules: rules.map(str::to_owned).collect(), numbers })
 }
 
-/// The plan with a mark below the part that is wrong, and everything that a plan may have.
+/// Formats the plan with a mark below the wrong part, and a description of all clauses.
 fn explain(plan: &str, bad: &BadPlan) -> String {
     let plain = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     let before = plan.get(..bad.start).unwrap_or_default();
@@ -43,13 +43,13 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
     text.push_str(&"^".repeat(wrong.chars().count().max(1)));
     text.push_str("\nA plan is a list of clauses with commas between them:");
     for (form, meaning) in FORMS {
-        // A String takes everything.
+        // Writing to a String does not fail.
         let _ = write!(text, "\n  {form:30} {meaning}");
     }
     text
 }
 
-/// Replaces each C name of a hypercall or a status by its number, in a plan that is right.
+/// Replaces each C name of a hypercall or a status in a valid plan by its number.
 fn numbers(plan: &str) -> String {
     let mut numbers = String::with_capacity(plan.len());
     let mut rest = plan;
@@ -87,7 +87,7 @@ mod tests {
         let plan = "call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3, lost=18@10%,silent=200ms@1000ms,seed=7";
         let orders = judge(plan).unwrap();
         assert_eq!(orders.numbers, "call=0x5d:0x13@3, lost=18@10%,silent=200ms@1000ms,seed=7");
-        // What the hypervisor reads is what the user wrote.
+        // The hypervisor reads the same plan that the user wrote.
         assert_eq!(Plan::parse(&orders.numbers, &|_, _| None), Plan::parse(plan, &number));
         let rules = [
             "call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3",

@@ -1,4 +1,4 @@
-//! What `hv boot` writes beside its report, and what it could not write.
+//! The files that `hv boot` writes besides its report, and write errors.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,38 +11,38 @@ use crate::output::{self, Folder};
 use crate::report::Summary;
 use crate::ui;
 
-/// The folder of `--keep`, if there is one, and all that could not be written to it or elsewhere.
+/// The folder of `--keep`, if given, and the errors of all writes there and elsewhere.
 pub(super) struct Keep {
     folder: Option<(Folder, PathBuf)>,
     pub(super) failed: Vec<anyhow::Error>,
 }
 
 impl Keep {
-    /// Opens or makes the folder.
+    /// Opens or creates the folder.
     pub(super) fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
         let open = |dir: &Path| {
             let folder = Folder::make(dir);
             let folder =
-                folder.with_context(|| format!("cannot make the folder {} of --keep", dir.display()));
+                folder.with_context(|| format!("cannot create the folder {} of --keep", dir.display()));
             Ok::<_, anyhow::Error>((folder?, dir.to_owned()))
         };
         Ok(Self { folder: dir.map(open).transpose()?, failed: Vec::new() })
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes a file, completely or not at all.
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) {
         let written = self.folder.as_ref().map_or(Ok(()), |(folder, _)| folder.write(name, bytes));
         self.note(name, written.err().as_ref());
     }
 
-    /// Makes a file that grows.
+    /// Creates a file that is written gradually.
     pub(super) fn create(&mut self, name: &str) -> Option<File> {
         let made = self.folder.as_ref().map(|(folder, _)| folder.create(name))?;
         self.note(name, made.as_ref().err());
         made.ok()
     }
 
-    /// Writes what a run has left.
+    /// Writes the output of a run.
     pub(super) fn outcome(&mut self, outcome: &Outcome) {
         self.note("console.txt", outcome.log_failed.as_ref());
         let mut bytes = outcome.report.as_bytes().to_vec();
@@ -63,7 +63,7 @@ impl Keep {
         Ok(())
     }
 
-    /// Writes the report once more, to where it was written to and can be replaced.
+    /// Writes the report again to the places where it was written and can be replaced.
     pub(super) fn report_again(&mut self, summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
         if !self.failed.is_empty() {
             return Ok(());
@@ -71,14 +71,14 @@ impl Keep {
         self.report(summary, file.filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file())))
     }
 
-    /// Notes what could not be written.
+    /// Records a write error.
     fn note(&mut self, name: &str, error: Option<&std::io::Error>) {
         if let (Some((_, dir)), Some(error)) = (&self.folder, error) {
             self.failed.push(anyhow::anyhow!("cannot write {}: {error}", dir.join(name).display()));
         }
     }
 
-    /// Says what could not be written, and tells whether there is anything.
+    /// Prints the write errors, and returns whether there were any.
     pub(super) fn complain(&self) -> bool {
         self.failed.iter().for_each(ui::error);
         !self.failed.is_empty()

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     finish(args, ran, kept)
 }
 
-/// A run that has ended.
+/// A finished run.
 struct Ran {
     outcome: Outcome,
     trace: Option<anyhow::Result<Kept>>,
@@ -43,14 +43,14 @@ struct Ran {
     sink: Sink,
     /// What went wrong when the disks' files were written.
     disks: Vec<anyhow::Error>,
-    /// A signal waits until all is reported.
+    /// Delays signals until everything has been reported.
     _orderly: interrupt::Orderly,
 }
 
 /// Runs the guest to its end.
 fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let log = kept.create("console.txt");
-    // From here on neither a signal nor a reader of what is shown keeps the report from being written.
+    // From here on neither a signal nor a slow reader of the output prevents the report from being written.
     let orderly = interrupt::orderly();
     ui::wait_for_nobody();
     ui::note(&plan.announcement());
@@ -70,7 +70,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, disks, _orderly: orderly })
 }
 
-/// Reports, and turns the outcome into an exit code. What cannot be written costs nothing but itself.
+/// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
 fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
     let mut summary = Summary::new(&ran.outcome, &ran.known);
     summary.set_tag(ran.tag);
@@ -82,7 +82,7 @@ fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
     kept.failed.extend(ran.disks);
     kept.outcome(&ran.outcome);
     let exit = summary.outcome();
-    // Files first: whoever reads stdout may be slow.
+    // Files first, because the reader of stdout may be slow.
     kept.report(&summary, args.json.as_deref().filter(|_| exit != Exit::Usage))?;
     if exit == Exit::Usage {
         kept.complain();

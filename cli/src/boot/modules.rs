@@ -1,4 +1,4 @@
-//! `--modules`: the modules of a kernel, as `make modules_install` puts them or as they lie in a build tree.
+//! `--modules`: the modules of a kernel, installed by `make modules_install` or in a build tree.
 //!
 //! Sources: depmod(8), modules.dep(5); Linux, Documentation/kbuild/kbuild.rst, "modules.order", "modules.builtin".
 
@@ -11,19 +11,19 @@ use hv_machine::initrd::{Module, name_of};
 
 use crate::input;
 
-/// Most bytes of a list of modules, and of a module's file.
+/// Maximum size of a list of modules, and of a module's file.
 const LONGEST_LIST: u64 = 16 << 20;
 const LONGEST_MODULE: u64 = 256 << 20;
-/// Most modules that one needs, itself counted.
+/// Maximum number of modules that a module depends on, itself included.
 const MOST: usize = 256;
-/// How compressed modules end.
+/// Suffixes of compressed modules.
 const PACKED: [&str; 3] = [".xz", ".gz", ".zst"];
 
 /// Modules of one kernel.
 #[derive(Debug)]
 pub(super) struct Modules {
     folder: PathBuf,
-    /// Where the file of each may be, by its name.
+    /// Path of each module's file in the list, by its name.
     files: BTreeMap<String, PathBuf>,
     built_in: BTreeSet<String>,
 }
@@ -35,7 +35,7 @@ impl Modules {
             .with_context(|| format!("cannot read the modules in {}", folder.display()))?;
         ensure!(
             meta.is_dir(),
-            "{} is no folder; give --modules the folder of a kernel's modules",
+            "{} is not a folder; give --modules the folder of a kernel's modules",
             folder.display()
         );
         if let Some(found) = Self::in_folder(folder)? {
@@ -72,7 +72,7 @@ impl Modules {
         })
     }
 
-    /// The modules that this folder itself lists or has.
+    /// Returns the modules that this folder itself lists or contains.
     fn in_folder(folder: &Path) -> anyhow::Result<Option<Self>> {
         let list = |name: &str| -> anyhow::Result<Option<String>> {
             let file = folder.join(name);
@@ -105,13 +105,13 @@ impl Modules {
         Ok(Some(Self { folder: folder.to_owned(), files, built_in }))
     }
 
-    /// Whether it is there, or built into the kernel.
+    /// Returns true if the module exists or is built into the kernel.
     pub(super) fn knows(&self, name: &str) -> bool {
         let name = name_of(name);
         self.built_in.contains(&name) || self.files.contains_key(&name)
     }
 
-    /// Reads these modules and all that they need, in the order in which they are loaded.
+    /// Reads these modules and their dependencies, in load order.
     pub(super) fn load(&self, names: &[String]) -> anyhow::Result<Vec<Module>> {
         let mut loaded: Vec<Module> = Vec::new();
         for name in names {
@@ -120,14 +120,14 @@ impl Modules {
         Ok(loaded)
     }
 
-    /// Adds a module behind those that it needs. `above` are those that need it.
+    /// Adds a module after its dependencies. `above` are the modules that depend on it.
     fn load_one(&self, name: &str, above: &mut Vec<String>, loaded: &mut Vec<Module>) -> anyhow::Result<()> {
         if self.built_in.contains(name) || loaded.iter().any(|module| module.name == name) {
             return Ok(());
         }
         ensure!(
             !above.iter().any(|needs| needs == name),
-            "the modules {} need one another",
+            "the modules {} depend on each other",
             above.join(", ")
         );
         let bytes: usize = loaded.iter().map(|module| module.bytes.len()).sum();
@@ -154,8 +154,8 @@ impl Modules {
         Ok(())
     }
 
-    /// Where the file of a listed module is. Build trees list objects in place of modules from 6.2 on, before that with
-    /// the folder that an installation has; compressing comes after the list.
+    /// Finds the file of a listed module. From 6.2 on build trees list objects instead of modules, before that with the
+    /// folder of the installation; compression comes after the list.
     fn find(&self, listed: &Path) -> Option<PathBuf> {
         let built = if listed.extension().is_some_and(|end| end == "o") {
             listed.with_extension("ko")
@@ -173,12 +173,12 @@ impl Modules {
     }
 }
 
-/// Whether a folder has a list of modules.
+/// Returns true if a folder has a list of modules.
 fn is_list(folder: &Path) -> bool {
     ["modules.dep", "modules.order"].iter().any(|name| folder.join(name).is_file())
 }
 
-/// Whether a file's name is that of a module.
+/// Returns true if a file has the name of a module.
 fn is_module(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
@@ -189,7 +189,7 @@ fn is_module(file: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A relocatable AArch64 object that needs these modules.
+    /// Builds a relocatable AArch64 object with these dependencies.
     fn module(depends: &str) -> Vec<u8> {
         let info = format!("depends={depends}\0vermagic=6.12.1 SMP\0");
         let names = b"\0.modinfo\0.shstrtab\0";
@@ -225,7 +225,7 @@ mod tests {
         Ok(modules.load(&wanted)?.into_iter().map(|module| module.name).collect())
     }
 
-    /// An installation of a kernel's modules.
+    /// Creates an installation of a kernel's modules.
     fn install(root: &Path, version: &str) {
         let folder = format!("lib/modules/{version}");
         put(
@@ -303,7 +303,7 @@ mod tests {
         assert!(error.contains("no module b, which a needs,"), "{error}");
         put(root.path(), "b.ko", &module("a"));
         let modules = Modules::open(root.path(), None).unwrap();
-        assert!(names(&modules, &["a"]).unwrap_err().to_string().contains("need one another"));
+        assert!(names(&modules, &["a"]).unwrap_err().to_string().contains("depend on each other"));
         put(root.path(), "c.ko", b"text");
         let modules = Modules::open(root.path(), None).unwrap();
         assert!(names(&modules, &["c"]).is_err());

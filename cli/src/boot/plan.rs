@@ -1,4 +1,5 @@
-//! What a run is to be: the command's options, resolved once. What is missing is set up, and the guest is in its RAM.
+//! The plan of a run: the command's options, resolved once. What is missing is set up, and the guest is loaded into its
+//! RAM.
 
 use std::path::PathBuf;
 
@@ -26,32 +27,32 @@ use crate::{build, process};
 
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
-/// CPU models without a 16K granule: a kernel that needs it stops without a word.
+/// CPU models without a 16K granule: a kernel that needs it stops silently.
 const NO_16K: [&str; 4] = ["cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72"];
 
-/// A run that can start.
+/// A run that is ready to start.
 pub(super) struct Plan {
     pub(super) settings: Settings,
-    /// RAM with the guest and the hypervisor's orders in it.
+    /// RAM, loaded with the guest and the hypervisor's boot information.
     pub(super) ram: Ram,
-    /// What the report needs to know of the guest.
+    /// What the report needs to know about the guest.
     pub(super) known: Known,
     /// The guest's disks.
     pub(super) disks: Disks,
-    /// Where the trace is recorded, if there is to be one.
+    /// Location of the trace, if there is one.
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
     pub(super) sink: Sink,
-    /// Stands at the head of the report where that follows the console.
+    /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
-    /// The hypervisor's file, which may be a copy that goes away with this.
+    /// The hypervisor's file; it may be a copy that is removed with this value.
     _hypervisor: Named,
 }
 
 impl Plan {
-    /// Resolves the options: judges the user's own files, then sets up what is missing.
+    /// Resolves the options: checks the user's own files, then sets up what is missing.
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
-        // What can be wrong with the user's own files is said before anything is installed.
+        // Errors in the user's own files are reported before anything is installed.
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = trace_region(args);
         let disks = disks(args, trace)?;
@@ -100,7 +101,7 @@ impl Plan {
         Ok(Self { settings, ram, known, disks, trace, sink, tag, _hypervisor: hypervisor })
     }
 
-    /// What is said before the start.
+    /// Returns the announcement of the run.
     pub(super) fn announcement(&self) -> String {
         let Settings { vps, cpu, qemu, .. } = &self.settings;
         let tag =
@@ -113,12 +114,12 @@ impl Plan {
     }
 }
 
-/// What a run needs beside the guest: the hypervisor, QEMU, and a stock kernel with its busybox if it is to be one.
+/// Sets up what a run needs besides the guest: the hypervisor, QEMU, and for a stock kernel that kernel and busybox.
 ///
-/// What is missing is built, installed and fetched side by side.
-#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+/// What is missing is built, installed and fetched in parallel.
+#[expect(clippy::type_complexity, reason = "three values that the caller destructures")]
 fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
-    // What the user gave is judged before anything is installed.
+    // The user's files are checked before anything is installed.
     let given = args.hypervisor.as_ref().map(|file| build::hypervisor(Some(file))).transpose()?;
     let qemu = args.qemu.as_deref().map(|program| qemu::prepare(Some(program))).transpose()?;
     process::both(
@@ -132,7 +133,7 @@ fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(sto
     )
 }
 
-/// The CPU model: the one given if it has the kernel's page size, else the fastest that has.
+/// Returns the CPU model: the given one if it supports the kernel's page size, else the fastest that does.
 fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
     let wants_16k = page_size == Some(16 << 10);
     let Some(given) = given else {
@@ -147,7 +148,7 @@ fn cpu(given: Option<&str>, page_size: Option<u32>) -> anyhow::Result<String> {
     Ok(given.to_owned())
 }
 
-/// The run's switches.
+/// Returns the run's flags.
 fn flags(args: &Args) -> u64 {
     let switches = [
         (args.strict.is_some(), BootFlags::STRICT),
@@ -172,7 +173,7 @@ fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Disks> {
     Disks::open(&args.disk, &args.dvd, base, uuid)
 }
 
-/// RAM with the guest and the hypervisor's orders in it.
+/// Loads RAM with the guest and the hypervisor's boot information.
 fn load(
     args: &Args,
     image: &Image,
@@ -197,7 +198,7 @@ fn load(
     ram(image, &orders)
 }
 
-/// Where the console is shown, if it is.
+/// Returns where the console is shown, if at all.
 fn sink(args: &Args) -> Sink {
     match &args.json {
         _ if args.quiet => None,
@@ -206,8 +207,8 @@ fn sink(args: &Args) -> Sink {
     }
 }
 
-/// A word that is said before the guest starts and stands at the head of its report: a guest can print what looks like a
-/// report, but not this.
+/// Returns a word that is printed before the guest starts and again in the header of its report: a guest can print what
+/// looks like a report, but cannot guess this word.
 fn tag() -> anyhow::Result<String> {
     Ok(sources::random::<6>()?.map(|byte| format!("{byte:02x}")).concat())
 }

@@ -1,4 +1,4 @@
-//! What the guest is made of: the user's files, each read once, and the stock ones.
+//! The parts of the guest: the user's files, each read once, and the stock ones.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::{report, ui};
 
-/// The module that finds VMBus.
+/// The module that detects VMBus.
 const VMBUS: &str = "hv_vmbus";
 
-/// Where a kernel tree has the kernel (Linux, arch/arm64/boot/Makefile), what needs no unpacking first.
+/// Locations of the kernel in a kernel tree (Linux, arch/arm64/boot/Makefile), uncompressed first.
 const IMAGES: [&str; 10] = [
     "Image",
     "vmlinuz.efi",
@@ -34,17 +34,17 @@ const IMAGES: [&str; 10] = [
     "vmlinuz",
 ];
 
-/// Words of a command line that name a root file system of the user's own, or another way to go on.
+/// Kernel parameters for the user's own root file system, or another way to continue.
 const OWN_ROOT: [&str; 4] = ["root=", "rdinit=", "noinitrd", "nfsroot="];
 
-/// What the user gave.
+/// The files that the user gave.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// The kernel, unpacked, and what it is.
+    /// The kernel, unpacked, and its description.
     kernel: Option<(Vec<u8>, report::Kernel)>,
     initrd: Option<Vec<u8>>,
     modules: Option<Vec<Module>>,
-    /// Names for guest addresses: those that the user gave, else those of an ELF kernel.
+    /// Names for guest addresses: those given by the user, else those of an ELF kernel.
     pub(super) symbols: Symbols,
 }
 
@@ -93,13 +93,13 @@ impl Given {
         Ok(Self { kernel, initrd, modules, symbols })
     }
 
-    /// The guest with the user's own kernel, and what the kernel is.
+    /// Builds the guest with the user's own kernel, and describes the kernel.
     pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, report::Kernel)>> {
         let Some((kernel, about)) = &self.kernel else { return Ok(None) };
         let initrd = match &self.initrd {
             Some(initrd) => Some(initrd.clone()),
             None if self.wants_stock_initrd(args, kernel) => {
-                // What is wrong with the kernel is said before anything is fetched.
+                // Errors in the kernel are reported before anything is fetched.
                 build(args, kernel.clone(), None)?;
                 self.stock_initrd(args, kernel)?
             }
@@ -108,20 +108,20 @@ impl Given {
         Ok(Some((build(args, kernel.clone(), initrd)?, about.clone())))
     }
 
-    /// Whether a kernel of the user's own gets the stock initial file system: Linux does, unless it has a root elsewhere.
+    /// Returns true if the user's own kernel gets the stock initramfs: Linux does, unless it has a root elsewhere.
     fn wants_stock_initrd(&self, args: &Args, kernel: &[u8]) -> bool {
         let own_root = OWN_ROOT.iter().any(|key| words::is_given(&args.append, key));
         let asked = !args.run.is_empty() || self.modules.is_some();
         !args.no_initrd && (asked || (linux::version(kernel).is_some() && !own_root))
     }
 
-    /// The stock initial file system for a kernel of the user's own. Where it was not asked for, one that cannot be had is
-    /// done without.
+    /// Builds the stock initramfs for the user's own kernel. If it was not requested and is not available, the kernel
+    /// gets none.
     fn stock_initrd(&self, args: &Args, kernel: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         let busybox = match Cache::open().and_then(|cache| stock::busybox(&cache)) {
             Err(error) if args.run.is_empty() && self.modules.is_none() => {
                 ui::note(&format!(
-                    "The kernel gets no initial file system, since there is no busybox for one ({error:#}); give --initrd"
+                    "The kernel gets no initramfs, because there is no busybox for it ({error:#}); give --initrd"
                 ));
                 return Ok(None);
             }
@@ -131,14 +131,14 @@ impl Given {
         let has_vmbus = modules.iter().any(|module| module.name == VMBUS) || linux::has_vmbus(kernel);
         if linux::version(kernel).is_some() && !has_vmbus {
             ui::note(
-                "The kernel has no driver for VMBus built in (CONFIG_HYPERV=y) and is given no module hv_vmbus, so it will \
+                "The kernel has no driver for VMBus built in (CONFIG_HYPERV=y) and gets no module hv_vmbus, so it will \
                  not connect: give --tree the built kernel tree, or --modules the folder of its modules",
             );
         }
         Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules)?))
     }
 
-    /// The guest with a stock kernel, and what the kernel is.
+    /// Builds the guest with a stock kernel, and describes the kernel.
     pub(super) fn stock(
         &self,
         args: &Args,
@@ -152,7 +152,7 @@ impl Given {
             (None, None) => {
                 let folder = kernel.modules.first().and_then(|file| file.parent());
                 let folder =
-                    folder.with_context(|| format!("{} has no modules for Hyper-V", kernel.package))?;
+                    folder.with_context(|| format!("{} contains no Hyper-V modules", kernel.package))?;
                 let mut modules = Modules::open(folder, None)?;
                 // Those of devices are unpacked when one is asked for.
                 if !args.devices().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
@@ -170,7 +170,7 @@ impl Given {
     }
 }
 
-/// The kernel in a built tree.
+/// Finds the kernel in a built tree.
 fn image_in(tree: &Path) -> anyhow::Result<PathBuf> {
     let boot = tree.join("arch/arm64/boot");
     let found = IMAGES.iter().map(|name| boot.join(name)).find(|file| file.is_file());
@@ -183,13 +183,13 @@ fn image_in(tree: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// The modules in a built tree, which may have none: what is built in is no module.
+/// Finds the modules in a built tree, which may have none if everything is built in.
 fn modules_in(tree: &Path, version: Option<&str>, args: &Args) -> anyhow::Result<Option<Vec<Module>>> {
     if !["modules.order", "modules.dep", "lib/modules"].iter().any(|name| tree.join(name).exists()) {
         return Ok(None);
     }
     let modules = Modules::open(tree, version)?;
-    // What nobody named may be missing; that the kernel will not connect is said elsewhere.
+    // Modules that were not named may be missing; that the kernel will not connect is reported elsewhere.
     if args.load == [VMBUS] && !modules.knows(VMBUS) {
         return Ok(None);
     }
@@ -202,17 +202,17 @@ fn wanted(args: &Args, modules: &Modules) -> Vec<String> {
     args.load.iter().cloned().chain(devices).collect()
 }
 
-/// Says where a module is of another kernel, which refuses it.
+/// Warns if a module belongs to another kernel, which rejects it.
 fn warn_of_versions(version: &str, modules: &[Module]) {
     for module in modules.iter().filter(|module| !module.version.is_empty() && module.version != version) {
         ui::note(&format!(
-            "The module {} was built for Linux {}, and the kernel is {version}: it may be refused",
+            "The module {} was built for Linux {}, and the kernel is {version}: it may reject the module",
             module.name, module.version
         ));
     }
 }
 
-/// The symbols of an ELF kernel.
+/// Reads the symbols of an ELF kernel.
 fn own_symbols(kernel: &[u8]) -> Symbols {
     Symbols::of_elf(kernel).unwrap_or_else(|many| {
         ui::note(&format!("The kernel's symbols are left out: {many}"));
@@ -220,7 +220,7 @@ fn own_symbols(kernel: &[u8]) -> Symbols {
     })
 }
 
-/// What an unpacked kernel is, but for its page size.
+/// Describes an unpacked kernel, except for its page size.
 fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report::Kernel {
     report::Kernel {
         path,
@@ -232,7 +232,7 @@ fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report
     }
 }
 
-/// Puts the guest together.
+/// Builds the guest.
 fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
     Ok(hv_machine::build(Spec {
         platform: &VIRT,
@@ -256,12 +256,12 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     input::read(file, input::LONGEST).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Entropy for the guest.
+/// Returns entropy for the guest.
 fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
     if deterministic { Ok([0x5a; RNG_SEED_LEN]) } else { random() }
 }
 
-/// Bytes that nothing can know.
+/// Returns unpredictable bytes.
 pub(super) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));

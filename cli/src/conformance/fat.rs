@@ -1,24 +1,24 @@
-//! Reads a file from the root directory of a FAT32 volume, whatever is on the volume: each cluster is visited once, and
-//! no number of its is believed beyond the volume's end.
+//! Reads a file from the root directory of a FAT32 volume with any contents: each cluster is visited once, and no
+//! number is trusted beyond the volume's end.
 //!
 //! Source: Microsoft, FAT32 File System Specification 1.03, "Boot Sector and BPB", "FAT Data Structure", "Long Directory
 //! Entries".
 
-/// What is wrong with a volume.
+/// Why a volume could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
-    /// Not FAT32, or damaged where it says how large everything is.
-    #[error("its file system is no FAT32: {field} is {value}, expected {expected}")]
+    /// Not FAT32, or its geometry is damaged.
+    #[error("its file system is not FAT32: {field} is {value}, expected {expected}")]
     Geometry { field: &'static str, value: u64, expected: &'static str },
-    /// A chain comes to a cluster that it has visited.
-    #[error("its file system is damaged: the clusters of {what} go in a circle, at cluster {cluster}")]
+    /// A chain returns to a cluster that it has visited.
+    #[error("its file system is damaged: the clusters of {what} form a loop at cluster {cluster}")]
     Circle { what: &'static str, cluster: u32 },
-    /// A chain leads to a cluster that is not there.
-    #[error("its file system is damaged: {what} goes on at cluster {cluster}, expected 2 to {last}")]
+    /// A chain leads to a cluster that does not exist.
+    #[error("its file system is damaged: {what} continues at cluster {cluster}, expected 2 to {last}")]
     Cluster { what: &'static str, cluster: u32, last: u32 },
-    /// The file is longer than its clusters, or than the volume.
+    /// The file is longer than its clusters or the volume.
     #[error(
-        "its file system is damaged: the file has {size} bytes by its entry, and {there} in its clusters"
+        "its file system is damaged: the file has {size} bytes according to its entry, but {there} in its clusters"
     )]
     Size { size: u32, there: u64 },
     /// No such file.
@@ -26,7 +26,7 @@ pub(super) enum Error {
     Missing(String),
 }
 
-/// Bytes of a directory entry.
+/// Size of a directory entry.
 const ENTRY: usize = 32;
 /// First byte of an entry that ends the directory, and of one that was deleted.
 const END: u8 = 0x00;
@@ -34,13 +34,13 @@ const DELETED: u8 = 0xe5;
 /// Attributes of a part of a long name, and of a label or a directory.
 const LONG_NAME: u8 = 0x0f;
 const NO_FILE: u8 = 0x08 | 0x10;
-/// UTF-16 units in a part of a long name, and where they are.
+/// Offsets of the UTF-16 units in a part of a long name.
 const LONG_UNITS: [usize; 13] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
-/// Entries of the file allocation table from this on end a chain; the upper four bits mean nothing.
+/// Entries of the file allocation table from this value on end a chain; the upper four bits are ignored.
 const LAST: u32 = 0x0fff_fff8;
 const MASK: u32 = 0x0fff_ffff;
 
-/// Little-endian numbers; 0 outside.
+/// Reads a little-endian number; 0 outside the bytes.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u16::from_le_bytes(*word))
 }
@@ -48,7 +48,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word))
 }
 
-/// A volume whose numbers fit together.
+/// A volume with consistent geometry.
 #[derive(Debug)]
 pub(super) struct Volume<'v> {
     table: &'v [u8],
@@ -92,23 +92,23 @@ impl<'v> Volume<'v> {
                 cluster_bytes: (per_cluster * sector) as usize,
                 root: u32_at(bytes, 44),
             }),
-            _ => geometry("BPB_FATSz32", table_sectors, "as many sectors as the volume has room for"),
+            _ => geometry("BPB_FATSz32", table_sectors, "a number of sectors that fits into the volume"),
         }
     }
 
-    /// Number of the last cluster. The first one is 2.
+    /// Returns the number of the last cluster. The first one is 2.
     fn last(&self) -> u32 {
         let clusters = (self.data.len() / self.cluster_bytes).min((self.table.len() / 4).saturating_sub(2));
         u32::try_from(clusters + 1).unwrap_or(MASK)
     }
 
-    /// The bytes of each cluster of a chain. The first error ends it.
+    /// Iterates over the bytes of each cluster of a chain. The first error ends it.
     fn chain(&self, what: &'static str, first: u32) -> Chain<'_, 'v> {
         let visited = vec![false; self.data.len() / self.cluster_bytes];
         Chain { volume: self, what, next: Some(first), visited }
     }
 
-    /// The content of a file in the root directory. Names of 8 and 3 characters and long ones are known, in any case.
+    /// Returns the contents of a file in the root directory. Supports 8.3 names and long names, case-insensitively.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
         let mut long = LongName::default();
         for cluster in self.chain("the root directory", self.root) {
@@ -129,7 +129,7 @@ impl<'v> Volume<'v> {
         Err(Error::Missing(name.to_owned()))
     }
 
-    /// The content of the file with this entry.
+    /// Returns the contents of the file with this entry.
     fn content(&self, entry: &[u8]) -> Result<Vec<u8>, Error> {
         let size = u32_at(entry, 28);
         let first = u32::from(u16_at(entry, 20)) << 16 | u32::from(u16_at(entry, 26));
@@ -152,7 +152,7 @@ impl<'v> Volume<'v> {
     }
 }
 
-/// A walk along a chain of clusters.
+/// An iterator over a chain of clusters.
 struct Chain<'a, 'v> {
     volume: &'a Volume<'v>,
     what: &'static str,
@@ -182,18 +182,18 @@ impl<'v> Iterator for Chain<'_, 'v> {
     }
 }
 
-/// The parts of a long name, which stand before the entry that they belong to, last part first.
+/// The parts of a long name, which precede the entry that they belong to, last part first.
 #[derive(Default)]
 struct LongName {
-    /// UTF-16, of all parts from the last one on.
+    /// UTF-16 units of all parts from the last one on.
     units: Vec<u16>,
-    /// Number of the part that was read last; 0 where there is none.
+    /// Number of the part that was read last; 0 for none.
     part: u8,
     checksum: u8,
 }
 
 impl LongName {
-    /// Takes in a part.
+    /// Adds a part.
     fn add(&mut self, entry: &[u8]) {
         let (number, checksum) = (entry[0] & 0x3f, entry[13]);
         if entry[0] & 0x40 != 0 {
@@ -209,7 +209,7 @@ impl LongName {
         self.units = units.chain(std::mem::take(&mut self.units)).collect();
     }
 
-    /// Whether it is whole, belongs to `entry`, and is `name`.
+    /// Returns true if the name is complete, belongs to `entry`, and equals `name`.
     fn is(self, name: &str, entry: &[u8]) -> bool {
         let sum = entry[..11].iter().fold(0u8, |sum, &byte| sum.rotate_right(1).wrapping_add(byte));
         let text = String::from_utf16_lossy(&self.units);
@@ -217,7 +217,7 @@ impl LongName {
     }
 }
 
-/// "NAME.EXT" of an entry, as it is written: in capital letters.
+/// Formats the "NAME.EXT" of an entry, in upper case as stored.
 fn short_name(entry: &[u8]) -> String {
     let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     match (part(&entry[..8]), part(&entry[8..11])) {
@@ -233,7 +233,7 @@ mod tests {
 
     const NAME: &str = "hv-conformance.txt";
 
-    /// A volume with many files in its root directory, the last of them called [`NAME`].
+    /// Builds a volume with many files in its root directory, the last of them called [`NAME`].
     fn sample(content: &[u8]) -> Vec<u8> {
         let names: Vec<String> = (0..40).map(|n| format!("file-{n}.text")).collect();
         let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"other"[..])).collect();
@@ -245,7 +245,7 @@ mod tests {
         Volume::new(bytes)?.read(NAME)
     }
 
-    /// Where the entry of a cluster is in the first file allocation table.
+    /// Returns the offset of a cluster's entry in the first file allocation table.
     fn entry(bytes: &[u8], cluster: u32) -> usize {
         usize::from(u16_at(bytes, 14)) * 512 + cluster as usize * 4
     }
@@ -254,13 +254,13 @@ mod tests {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// The clusters of the root directory.
+    /// Returns the clusters of the root directory.
     fn root(bytes: &[u8]) -> Vec<u32> {
         let next = |&cluster: &u32| Some(u32_at(bytes, entry(bytes, cluster))).filter(|&next| next < LAST);
         std::iter::successors(Some(u32_at(bytes, 44)), next).collect()
     }
 
-    /// Where the directory entry of [`NAME`] is: the last one that is in use.
+    /// Returns the offset of the directory entry of [`NAME`]: the last one in use.
     fn file(bytes: &[u8]) -> usize {
         let volume = Volume::new(bytes).unwrap();
         let start = bytes.len() - volume.data.len();
@@ -290,7 +290,7 @@ mod tests {
         let clusters = root(&good);
         let (first, last) = (clusters[0], clusters[clusters.len() - 1]);
         assert!(first != last);
-        // Without the file and an end the directory has to be followed.
+        // Without the file and an end marker the whole directory is followed.
         let mut bytes = good.clone();
         let at = file(&good);
         let rest = at - at % 512..at - at % 512 + 512;
@@ -300,7 +300,7 @@ mod tests {
             set(&mut bytes, place, to);
             assert_eq!(read(&bytes), Err(Error::Circle { what: "the root directory", cluster: to }));
         }
-        // A file that claims all of the volume, and has one cluster that follows itself.
+        // A file that claims the whole volume, and has one cluster that points to itself.
         let mut bytes = good.clone();
         let cluster = u32::from(u16_at(&good, at + 26));
         let place = entry(&good, cluster);
@@ -340,7 +340,7 @@ mod tests {
         assert!(read(&good[..513]).is_err());
     }
 
-    /// Whatever the bytes, there is an answer.
+    /// Checks that any bytes give a file or an error.
     #[test]
     fn a_damaged_volume_gives_a_file_or_an_error() {
         let good = sample(&[7; 5000]);

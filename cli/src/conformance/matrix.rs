@@ -1,16 +1,16 @@
-//! The shapes of machine that the suite runs on.
+//! The machine shapes that the suite runs on.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// How the guest makes hypercalls.
+/// Calling convention of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Conduit {
-    /// By hvc #0, the SMC Calling Convention
+    /// hvc #0, the SMC Calling Convention
     Smccc,
-    /// By hvc #1
+    /// hvc #1
     Hvc1,
 }
 
@@ -23,7 +23,7 @@ impl Conduit {
     }
 }
 
-/// Size of the guest's pages.
+/// Page size of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Granule {
     /// 4 KiB
@@ -54,7 +54,7 @@ impl Granule {
         }
     }
 
-    /// The CPU that runs fastest under emulation and has pages of this size.
+    /// Returns the fastest CPU under emulation with this page size.
     pub(super) const fn cpu(self) -> &'static str {
         match self {
             Self::K4 | Self::K64 => "cortex-a72",
@@ -63,7 +63,7 @@ impl Granule {
     }
 }
 
-/// A shape of machine.
+/// A machine shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) vps: u32,
@@ -72,12 +72,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// What the guest is told of it.
+    /// Returns the guest's command line for it.
     pub(super) fn command_line(&self) -> String {
         format!("conformance.conduit={} rt.granule={}", self.conduit.name(), self.granule.name())
     }
 
-    /// As a guest tells it.
+    /// Returns the shape in the form that a guest reports.
     pub(super) fn setting(&self) -> BTreeMap<String, String> {
         let pairs = [
             ("vps", self.vps.to_string()),
@@ -97,7 +97,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Every combination, each once.
+/// Returns every combination, each once.
 pub(super) fn shapes(vps: &[u32], conduits: &[Conduit], granules: &[Granule]) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for &vps in vps {

@@ -1,4 +1,4 @@
-//! `hv conformance`: the suite in a guest, on every shape of machine, and the report.
+//! `hv conformance`: runs the suite in a guest, on every machine shape, and reports.
 
 mod fat;
 mod matrix;
@@ -26,7 +26,7 @@ use matrix::{Conduit, Granule, Shape};
 /// Test whether the host conforms to Hyper-V's guest interface
 ///
 /// Boots a guest that runs the conformance suite, once for each number of VPs, calling convention and page size, and
-/// reports what it found. With --kernel the guest is yours: any ELF program that links the hv-conformance crate and
+/// reports the results. With --kernel the guest is yours: any ELF program that links the hv-conformance crate and
 /// writes its lines to the console (the crate's module `protocol`).
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,42 +38,42 @@ pub(crate) struct Args {
     /// Calling conventions
     #[arg(long, value_enum, value_delimiter = ',', default_value = "smccc,hvc1")]
     conduit: Vec<Conduit>,
-    /// Sizes of the guest's pages
+    /// Page sizes of the guest
     #[arg(long, value_enum, value_delimiter = ',', default_value = "4k,16k,64k")]
     granule: Vec<Granule>,
     /// Run only cases with one of these words in their name: chapter, chapter/case, or a part of either
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     filter: String,
-    /// Guest to boot in place of our own
+    /// Guest to boot instead of the built-in one
     #[arg(long, value_name = "FILE|-")]
     kernel: Option<Input>,
-    /// EL2 program to use in place of building the one in bare/hypervisor
+    /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     hypervisor: Option<Input>,
-    /// QEMU program to use in place of the one in $PATH
+    /// QEMU program to use instead of the one in $PATH
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
-    /// Form of the report
+    /// Format of the report
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// File for the report in place of stdout
+    /// File for the report instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Seconds after which a run is ended
+    /// Time limit of a run in seconds
     #[arg(long, value_name = "SECS", default_value_t = 120)]
     timeout: u32,
-    /// Make what runs the suite on a real machine, in this folder, and run nothing: a UEFI application, and a disk image
-    /// with it
+    /// Create the files to run the suite on a real machine in this folder, a UEFI application and a disk image with it,
+    /// and run nothing
     #[arg(long, value_name = "FOLDER", conflicts_with = "read")]
     uefi: Option<PathBuf>,
-    /// Report on what guests wrote elsewhere, and run nothing: text, or the disk image of --uefi after its run
+    /// Report the results that guests wrote elsewhere, and run nothing: text, or the disk image of --uefi after its run
     #[arg(long, value_name = "FILE|-", num_args = 1..)]
     read: Vec<Input>,
-    /// List the cases and where their rules stand, and run nothing
+    /// List the cases and the sources of their rules, and run nothing
     #[arg(long)]
     list: bool,
-    /// Test the suite itself: run it in process against hosts of which each does one thing wrong, and name those that
-    /// no case catches. Only those with one of these words in their name or source file, if any are given
+    /// Test the suite itself: run it in process against hosts that each have one fault, and name those that no case
+    /// catches. With words: only hosts with one of them in their name or source file
     #[arg(long, value_name = "WORDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     #[arg(conflicts_with_all = ["vps", "conduit", "granule", "filter", "kernel", "hypervisor", "qemu", "timeout"])]
     #[arg(conflicts_with_all = ["uefi", "read"])]
@@ -93,10 +93,10 @@ Examples:
 
 Exit codes: 0 the host conforms (or the suite catches its mutants), 1 it does not, 2 wrong use.";
 
-/// Form of a report.
+/// Format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for users
     Text,
     /// Test Anything Protocol 13
     Tap,
@@ -106,7 +106,7 @@ enum Format {
     Json,
 }
 
-/// Bytes of guest memory.
+/// Size of guest memory in bytes.
 const MEMORY: u64 = 64 << 20;
 
 /// Runs the command.
@@ -168,12 +168,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     finish(args, &report)
 }
 
-/// Hands the hunt for mutants with one of these words in their names or files over to those who develop the suite.
+/// Hands over the hunt for mutants with one of these words in their name or file to xtask.
 fn hunt(args: &Args, words: &str) -> anyhow::Result<Exit> {
     let format = match args.format {
         Format::Text => "text",
         Format::Json => "json",
-        _ => bail!("what became of mutants is no report of a host: --mutants takes --format text or json"),
+        _ => bail!("a mutants report is not available in this format: give --mutants with --format text or json"),
     };
     let mut line: Vec<OsString> = ["--format", format].map(Into::into).to_vec();
     line.extend(args.list.then(|| "--list".into()));
@@ -191,7 +191,7 @@ fn list(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The guest, told by its command line what to do.
+/// Builds the guest, with its instructions on the command line.
 fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
     let mut append = format!("{} conformance.loopback=1 conformance.crash=1", shape.command_line());
     if !args.filter.is_empty() {
@@ -227,7 +227,7 @@ fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// The runs that the console shows, with what is wrong with them; a machine that showed none is a run that failed.
+/// Collects the runs in the console output, with their problems; a machine that printed none counts as a failed run.
 fn collect(outcome: &Outcome, shape: &Shape, filter: &str) -> Report {
     let mut report = Report::from_console(&outcome.console);
     report.expect_filter(filter);
@@ -241,7 +241,7 @@ fn collect(outcome: &Outcome, shape: &Shape, filter: &str) -> Report {
     if let Some(run) = report.runs.last_mut() {
         run.problems.extend(crate::report::trouble(outcome));
         if outcome.end == End::Timeout {
-            run.problems.push("the time ran out".to_owned());
+            run.problems.push("the time limit was reached".to_owned());
         }
         let last = || outcome.console.lines().rev().find(|line| !line.trim().is_empty());
         if let (false, Some(line)) = (run.problems.is_empty(), last()) {

@@ -1,4 +1,5 @@
-//! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it leaves there.
+//! The suite for real machines: a UEFI application, alone and on a disk image, and the report that it writes to the
+//! disk.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
@@ -18,22 +19,22 @@ use crate::output::Folder;
 use crate::setup::programs;
 use crate::ui;
 
-/// Where firmware for AArch64 looks for an application (UEFI Specification, "Removable Media Boot Behavior").
+/// Path where AArch64 firmware looks for an application (UEFI Specification, "Removable Media Boot Behavior").
 const BOOT_PATH: &str = "EFI/BOOT/BOOTAA64.EFI";
-/// Where the application leaves its report.
+/// File where the application writes its report.
 const REPORT: &str = "hv-conformance.txt";
 /// The image's name in the folder.
 const IMAGE: &str = "hv-conformance.img";
 
 const SECTOR: u64 = 512;
-/// Bytes of the disk: a whole number of MiB, as virtual disks want it.
+/// Size of the disk in bytes: a whole number of MiB, as virtual disks require.
 const DISK: u64 = 64 << 20;
-/// Where its only partition begins, and how many bytes it has: enough for FAT32, which a fixed disk's system partition
-/// shall have.
+/// Start and size of its only partition: large enough for FAT32, which the UEFI Specification requires for the system
+/// partition of a fixed disk.
 const PARTITION: u64 = 1 << 20;
 const PARTITION_BYTES: u64 = DISK - (2 << 20);
 
-/// Makes the application and a disk image with it.
+/// Creates the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
     let application = programs::application()?;
     let explain = || format!("cannot write to {}", folder.display());
@@ -54,7 +55,7 @@ pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Writes a disk image into an empty file: GPT, and one EFI system partition with these files.
+/// Writes a disk image into an empty file: a GPT, and one EFI system partition with these files.
 fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     disk.set_len(DISK)?;
     ProtectiveMBR::with_lb_size((DISK / SECTOR - 1) as u32).overwrite_lba0(&mut disk)?;
@@ -68,7 +69,7 @@ fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The partition's bytes.
+/// Returns the partition's bytes.
 pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Cursor::new(vec![0; PARTITION_BYTES as usize]);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(SECTOR as u32);
@@ -89,19 +90,19 @@ pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// The report on a disk image that [`fill_image`] wrote and a machine ran.
+/// Returns the report on a disk image that [`fill_image`] wrote and a machine ran.
 fn report_on(disk: &[u8]) -> anyhow::Result<Vec<u8>> {
     let partition = PARTITION as usize..(PARTITION + PARTITION_BYTES) as usize;
     let volume = disk.get(partition).context("the disk image is truncated")?;
     Ok(fat::Volume::new(volume)?.read(REPORT)?)
 }
 
-/// Whether it is a disk with a GPT (UEFI Specification, "GPT Header").
+/// Returns true if the bytes are a disk with a GPT (UEFI Specification, "GPT Header").
 fn is_disk(bytes: &[u8]) -> bool {
     bytes.get(SECTOR as usize..).is_some_and(|rest| rest.starts_with(b"EFI PART"))
 }
 
-/// What a machine wrote elsewhere: the text in a file, or on a disk image of ours.
+/// Returns the output of a machine elsewhere: the text in a file, or on one of our disk images.
 fn text(file: &Input) -> anyhow::Result<String> {
     let mut bytes = file.read("the report", DISK)?;
     if is_disk(&bytes) {
@@ -111,7 +112,7 @@ fn text(file: &Input) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The runs in what machines wrote elsewhere.
+/// Parses the runs in the output of machines elsewhere.
 pub(super) fn read(files: &[Input]) -> anyhow::Result<Report> {
     let mut all = Report::default();
     for file in files {
@@ -119,7 +120,7 @@ pub(super) fn read(files: &[Input]) -> anyhow::Result<Report> {
         let report = Report::from_console(&text);
         if report.runs.is_empty() {
             let end = text.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("The end"));
-            bail!("{} has no run of the suite; it ends with: {}", file, end.unwrap_or("nothing"));
+            bail!("{} contains no run of the suite; it ends with: {}", file, end.unwrap_or("nothing"));
         }
         all.runs.extend(report.runs);
     }
@@ -169,7 +170,7 @@ mod tests {
     fn a_disk_that_is_damaged_or_cut_off_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join(IMAGE);
-        // Bytes in a sector, reserved sectors, sectors of a file allocation table, the root's cluster.
+        // Bytes per sector, reserved sectors, sectors of a file allocation table, the root's cluster.
         for place in [11, 14, 36, 44] {
             write_image(&image, &[(REPORT, b"text")]).unwrap();
             let mut disk = OpenOptions::new().write(true).open(&image).unwrap();

@@ -5,17 +5,17 @@ use std::ffi::OsString;
 use super::{DIRECT_START, Settings};
 use crate::setup::qemu::SANDBOX;
 
-/// What differs between the command line that QEMU gets and the one that a person reads: files that QEMU inherits.
+/// The differences between the command line that QEMU gets and the one shown to users: files that QEMU inherits.
 pub(crate) struct Files<'a> {
     /// Path of the machine's RAM.
     pub(crate) ram: &'a str,
     /// Paths of [`Settings::backings`].
     pub(crate) backings: &'a [String],
-    /// QEMU's words for where it waits for a debugger.
+    /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,
 }
 
-/// The arguments for a machine whose RAM has `size` bytes.
+/// Returns the arguments for a machine with `size` bytes of RAM.
 ///
 /// Nothing that a guest could reach is added to what `virt` has by itself: no network, no disk of QEMU's, and never
 /// semihosting, which would give a guest the host's files.
@@ -47,7 +47,7 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     add(&["-cpu", &cpu(&settings.cpu)]);
     add(&["-smp", &settings.vps.to_string()]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
-    // A guest that asks for a reset gets its wish from the hypervisor; QEMU itself never starts over.
+    // The hypervisor handles a guest's reset request; QEMU itself never resets the machine.
     add(&["-no-reboot"]);
     if settings.deterministic {
         add(&["-icount", "shift=0,sleep=off", "-seed", "1"]);
@@ -63,8 +63,8 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     line
 }
 
-/// The CPU's name and options. QEMU's default for pointer authentication on `max` is an algorithm that takes a
-/// software CPU many times longer than everything else together.
+/// Returns the CPU's name and options. QEMU's default algorithm for pointer authentication on `max` takes many times
+/// longer in emulation than everything else together.
 fn cpu(name: &str) -> String {
     let is_max = name == "max" || name.starts_with("max,");
     if is_max && !name.contains("pauth") { format!("{name},pauth-impdef=on") } else { name.to_owned() }

@@ -1,4 +1,4 @@
-//! The guest's console: shown while it runs, and kept.
+//! The guest's console: shown while it runs, and recorded.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -8,40 +8,40 @@ use std::thread::JoinHandle;
 
 use crate::ui::{self, Screen, Stream};
 
-/// Most bytes that are kept in memory, from the end.
+/// Maximum number of bytes kept in memory, from the end.
 const KEPT: usize = 1 << 18;
-/// Most bytes of the log: no guest fills a disk.
+/// Maximum size of the log: no guest fills the disk.
 const LOG: u64 = 256 << 20;
 
-/// Where the console is shown, if anywhere: on stderr where stdout carries the result.
+/// Where the console is shown, if at all: on stderr if the result goes to stdout.
 pub(crate) type Sink = Option<Stream>;
 
-/// Who else is told of what the guest prints, when it arrives.
+/// An additional consumer of the guest's output, called on its arrival.
 pub(crate) type Heard = Option<Box<dyn FnMut(&[u8]) + Send>>;
 
-/// What a console leaves.
+/// What remains of a console.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// The last part of the text.
+    /// The last part of the output.
     pub(crate) text: String,
-    /// Bytes that whoever was shown the console did not read in time.
+    /// Number of bytes that the reader of the console did not take in time.
     pub(crate) dropped: u64,
-    /// Why the log is not whole.
+    /// Why the log is incomplete.
     pub(crate) log_failed: Option<io::Error>,
 }
 
-/// A thread that moves the console's bytes.
+/// A thread that copies the console's bytes.
 #[derive(Debug)]
 pub(crate) struct Console {
     kept: Arc<Mutex<Vec<u8>>>,
     thread: JoinHandle<Option<io::Error>>,
     sink: Sink,
-    /// Bytes that the guest has printed.
+    /// Number of bytes that the guest has printed.
     printed: Arc<AtomicU64>,
 }
 
 impl Console {
-    /// Shows and keeps what comes out of `pipe`, and writes it to `log` if there is one.
+    /// Shows and records the output of `pipe`, and writes it to `log` if given.
     pub(crate) fn start(
         pipe: impl Read + Send + 'static,
         sink: Sink,
@@ -56,12 +56,12 @@ impl Console {
         Self { kept, thread, sink, printed }
     }
 
-    /// Bytes that the guest has printed so far.
+    /// Returns the number of bytes that the guest has printed so far.
     pub(crate) fn printed(&self) -> u64 {
         self.printed.load(Ordering::Relaxed)
     }
 
-    /// Waits for the end of what the guest says.
+    /// Waits for the end of the guest's output.
     pub(crate) fn finish(self) -> Kept {
         let log_failed = self.thread.join().unwrap_or_default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl Console {
     }
 }
 
-/// Moves bytes until there are no more, and gives the error that has ended the log.
+/// Copies bytes until there are no more, and returns the error that ended the log.
 fn pump(
     mut pipe: impl Read,
     sink: Sink,
@@ -81,7 +81,7 @@ fn pump(
     kept: &Mutex<Vec<u8>>,
     printed: &AtomicU64,
 ) -> Option<io::Error> {
-    // Byte for byte into a file or a pipe; a terminal would obey.
+    // Unfiltered to a file or a pipe; a terminal would interpret it.
     let mut screen = sink.filter(|stream| stream.is_terminal()).map(|_| Screen::default());
     let mut failed = None;
     let mut at_start = true;
@@ -100,7 +100,7 @@ fn pump(
         let before = printed.fetch_add(length as u64, Ordering::Relaxed);
         let written = log.as_mut().map(|log| match before.saturating_add(length as u64) {
             ..=LOG => log.write_all(bytes),
-            _ => Err(io::Error::other(format!("it has {} MiB; the rest is left out", LOG >> 20))),
+            _ => Err(io::Error::other(format!("it has reached {} MiB; the rest is dropped", LOG >> 20))),
         });
         if let Some(Err(error)) = written {
             failed = Some(error);
@@ -140,7 +140,7 @@ mod tests {
         let console =
             Console::start(io::repeat(b'x').take(LOG + 5000), None, Some(log.try_clone().unwrap()), None);
         let failed = console.finish().log_failed.unwrap().to_string();
-        assert!(failed.contains("the rest is left out"), "{failed}");
+        assert!(failed.contains("the rest is dropped"), "{failed}");
         assert!((LOG - 4096..=LOG).contains(&log.seek(io::SeekFrom::End(0)).unwrap()));
     }
 

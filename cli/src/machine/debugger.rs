@@ -1,8 +1,8 @@
-//! Where QEMU's debug stub listens.
+//! The address of QEMU's debug stub.
 //!
-//! Whoever connects to the stub owns QEMU: its monitor is one packet away (`qRcmd`), and the monitor reads and writes the
-//! user's files. So the stub listens on a Unix socket that only the user can open, and on TCP only when that is asked for
-//! by name.
+//! Anyone connected to the stub controls QEMU: its monitor is one packet away (`qRcmd`) and can read and write the
+//! user's files. So the stub listens on a Unix socket that only the user can open, and on TCP only if explicitly
+//! requested.
 
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,12 +16,12 @@ use rustix::io::FdFlags;
 
 use crate::ui;
 
-/// Longest path of a Unix socket: `sun_path` of `struct sockaddr_un` in Linux, without its NUL.
+/// Maximum length of a Unix socket's path: `sun_path` of `struct sockaddr_un` in Linux, less the NUL.
 const LONGEST: usize = 107;
-/// Name of the socket in a folder of its own.
+/// Name of the socket in a new folder.
 const SOCKET: &str = "gdb.sock";
 
-/// Where a debugger finds the stub.
+/// The address where a debugger finds the stub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// A Unix socket in a new folder.
@@ -33,10 +33,10 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// The option's value where none is given. No path is empty.
+    /// The option's value if none is given. No path is empty.
     pub(crate) const FRESH: &str = "";
 
-    /// QEMU's words for a stub at this address, whose socket QEMU inherits as `descriptor`.
+    /// Formats a stub at this address in QEMU's notation; QEMU inherits its socket as `descriptor`.
     pub(super) fn words(&self, descriptor: &str) -> String {
         let place = match self {
             Self::Fresh | Self::Socket(_) => format!("fd={descriptor}"),
@@ -59,7 +59,7 @@ impl FromStr for Address {
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(format!(
-                "a TCP port lets every user of this machine act as you; give tcp:{text} if that is meant, \
+                "a TCP port lets every user of this machine act as you; give tcp:{text} if you want that, \
                  no value for a socket that only you can open, or ./{text} for a socket of that name"
             ));
         }
@@ -67,20 +67,20 @@ impl FromStr for Address {
     }
 }
 
-/// A stub's address, taken before QEMU starts and given up when this is dropped.
+/// A stub's address, acquired before QEMU starts and released on drop.
 #[derive(Debug)]
 pub(super) struct Door {
     address: Address,
-    /// Before QEMU has inherited it.
+    /// Present until QEMU has inherited it.
     listener: Option<UnixListener>,
     path: Option<SocketFile>,
 }
 
-/// The name of a socket in the file system, removed when this is dropped.
+/// The name of a socket in the file system, removed on drop.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// The folder that it is in, where that is ours.
+    /// Its folder, if it is ours.
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -91,7 +91,7 @@ impl Drop for SocketFile {
 }
 
 impl Door {
-    /// Takes the address, and lets the children that are started from now on inherit the socket.
+    /// Acquires the address, and lets children started from now on inherit the socket.
     pub(super) fn open(address: &Address) -> anyhow::Result<Self> {
         let (path, folder) = match address {
             Address::Tcp(_) => return Ok(Self { address: address.clone(), listener: None, path: None }),
@@ -107,13 +107,13 @@ impl Door {
         Ok(Self { address: address.clone(), listener: Some(listener), path })
     }
 
-    /// QEMU's words for it.
+    /// Formats it in QEMU's notation.
     pub(super) fn words(&self) -> String {
         let descriptor = self.listener.as_ref().map_or(-1, |listener| listener.as_raw_fd());
         self.address.words(&descriptor.to_string())
     }
 
-    /// Leaves the socket to QEMU, which has started, and tells the user how to reach it.
+    /// Leaves the socket to QEMU, which has started, and tells the user how to connect.
     pub(super) fn started(mut self) -> Self {
         self.listener = None;
         match (&self.path, &self.address) {
@@ -134,7 +134,7 @@ impl Door {
     }
 }
 
-/// A new folder that nobody else can enter.
+/// Creates a folder that only the user can enter.
 fn fresh_folder() -> anyhow::Result<tempfile::TempDir> {
     let make = |parent: &Path| {
         tempfile::Builder::new()
@@ -142,11 +142,11 @@ fn fresh_folder() -> anyhow::Result<tempfile::TempDir> {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .with_context(|| {
-                format!("cannot make a folder for the debugger's socket in {}", parent.display())
+                format!("cannot create a folder for the debugger's socket in {}", parent.display())
             })
     };
     let folder = make(&std::env::temp_dir())?;
-    // A socket's path is short by definition; that of $TMPDIR need not be.
+    // A socket's path must be short; $TMPDIR may be long.
     if folder.path().join(SOCKET).as_os_str().len() > LONGEST { make(Path::new("/tmp")) } else { Ok(folder) }
 }
 
@@ -155,16 +155,16 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     let length = path.as_os_str().len();
     anyhow::ensure!(
         length <= LONGEST,
-        "the path {} of --gdb has {length} bytes; a socket's may have {LONGEST}",
+        "the path {} of --gdb has {length} bytes, expected at most {LONGEST} for a socket",
         path.display()
     );
-    // The socket has its final mode from its first moment on.
+    // The socket has its final mode from the start.
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
     listener.with_context(|| {
         format!(
-            "cannot listen for a debugger on {}; give --gdb a path in a folder that exists, where nothing is yet",
+            "cannot listen for a debugger on {}; give --gdb an unused path in an existing folder",
             path.display()
         )
     })
@@ -207,7 +207,7 @@ mod tests {
         let path = folder.path().join("gdb");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
         let address = Address::Socket(path.clone());
-        assert!(format!("{:#}", Door::open(&address).unwrap_err()).contains("where nothing is yet"));
+        assert!(format!("{:#}", Door::open(&address).unwrap_err()).contains("an unused path"));
         assert!(path.is_symlink() && !folder.path().join("elsewhere").exists());
         std::fs::remove_file(&path).unwrap();
         let door = Door::open(&address).unwrap();

@@ -1,4 +1,4 @@
-//! What every guest's RAM holds before the start: the guest's image, and the hypervisor's orders.
+//! The contents of a guest's RAM at the start: the guest's image, and the hypervisor's boot information.
 
 use hv_machine::Image;
 use hv_wire::{BootInfo, platform};
@@ -6,12 +6,12 @@ use zerocopy::FromZeros as _;
 
 use super::Ram;
 
-/// INTID of the VMBus interrupt: the PPI that Hyper-V itself announces.
+/// INTID of the VMBus interrupt: the PPI that Hyper-V uses.
 pub(crate) const VMBUS_INTID: u32 = 18;
 /// INTID for direct-mode synthetic timers: the next free PPI.
 pub(crate) const STIMER_INTID: u32 = 19;
 
-/// What the hypervisor is told of every guest.
+/// Returns the boot information for a guest.
 pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
     BootInfo {
         magic: BootInfo::MAGIC,
@@ -29,7 +29,7 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
     }
 }
 
-/// RAM with a guest and these orders in it.
+/// Creates RAM with a guest and this boot information.
 pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
     let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
     let ram = Ram::new(below + orders.ram_size + orders.tables_size + orders.trace_size)?;

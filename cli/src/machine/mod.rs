@@ -1,4 +1,4 @@
-//! The machine: QEMU with the hypervisor at EL2, its RAM in a file that we share with it.
+//! The machine: QEMU with the hypervisor at EL2, and its RAM in a file shared with us.
 
 mod backing;
 mod command;
@@ -22,30 +22,29 @@ pub(crate) use ram::Ram;
 pub(crate) use run::{End, Outcome, Running, command_line};
 pub(crate) use silence::Silence;
 
-/// Where a machine without a hypervisor starts: above what QEMU puts at the start of RAM, below the guest's.
+/// Start address of a machine without a hypervisor: above what QEMU puts at the start of RAM, below the guest's RAM.
 pub(crate) const DIRECT_START: u64 = 0x4030_0000;
 const _: () = assert!(DIRECT_START < hv_wire::platform::GUEST_RAM_BASE);
 
-/// What machine to start.
+/// Configuration of the machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The QEMU program, and what it can do.
+    /// The QEMU program and its capabilities.
     pub(crate) qemu: Qemu,
-    /// ELF file of the hypervisor. Without one there is no EL2, and CPU 0 starts at EL1 with what is at
-    /// [`DIRECT_START`].
+    /// ELF file of the hypervisor. Without one there is no EL2, and CPU 0 starts at EL1 at [`DIRECT_START`].
     pub(crate) hypervisor: Option<PathBuf>,
-    /// QEMU's name of the CPU, with its options.
+    /// CPU model with options, in QEMU's notation.
     pub(crate) cpu: String,
-    /// CPUs, one per VP.
+    /// Number of CPUs, one per VP.
     pub(crate) vps: u32,
     /// Memory behind the machine's RAM, each behind the one before.
     pub(crate) backings: Vec<Backing>,
-    /// Counted instructions instead of the host's clock, and fixed seeds: every run is the same.
+    /// Count instructions instead of the host's clock, and fix seeds: every run is the same.
     pub(crate) deterministic: bool,
-    /// Where QEMU waits for a debugger before the first instruction.
+    /// Address where QEMU waits for a debugger before the first instruction.
     pub(crate) gdb: Option<debugger::Address>,
-    /// When to give up, in wall-clock time.
+    /// Time limit, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
-    /// When and what to say of a guest that prints nothing; never where there is none.
+    /// When and how to explain a guest that prints nothing.
     pub(crate) silence: Option<Silence>,
 }

@@ -1,12 +1,12 @@
-//! QEMU's `virt` machine as the guest sees it: what its firmware tables describe.
+//! QEMU's `virt` machine as seen by the guest, described by its firmware tables.
 
 use hv_machine::{Platform, Timers};
 use hv_wire::platform;
 
 use crate::input;
 
-/// The window of addresses for VMBus's devices is part of the range that QEMU reserves for PCI, below RAM. Guest memory is what
-/// QEMU has below its second PCI window, less what is ours.
+/// The address window for VMBus devices is part of the range that QEMU reserves for PCI, below RAM. Guest memory is
+/// QEMU's memory below its second PCI window, less what the hypervisor uses.
 pub(crate) const VIRT: Platform = Platform {
     ram_base: platform::GUEST_RAM_BASE,
     max_memory: 255 << 30,
@@ -26,7 +26,7 @@ pub(crate) const VIRT: Platform = Platform {
     taken_intids: &[platform::MAINTENANCE_INTID],
 };
 
-/// Most bytes of a kernel or initrd for a guest with this much memory.
+/// Returns the maximum size of a kernel or initrd for a guest with this much memory.
 pub(crate) fn longest(memory: u64) -> u64 {
     memory.clamp(input::LONGEST, VIRT.max_memory)
 }

@@ -1,4 +1,4 @@
-//! The machine's RAM: an anonymous file, which QEMU maps and we read and write.
+//! The machine's RAM: an anonymous file, mapped by QEMU, read and written by us.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -11,8 +11,8 @@ use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// RAM of a machine, all zero at first. It has no name in any file system, so it goes away with the last process that
-/// holds it.
+/// RAM of a machine, initially zero. It has no name in any file system, so it is freed with the last process that holds
+/// it.
 #[derive(Debug)]
 pub(crate) struct Ram {
     file: File,
@@ -20,27 +20,27 @@ pub(crate) struct Ram {
 }
 
 impl Ram {
-    /// RAM of `size` bytes from [`RAM_BASE`].
+    /// Creates RAM of `size` bytes at [`RAM_BASE`].
     pub(crate) fn new(size: u64) -> anyhow::Result<Self> {
-        let explain = || format!("cannot set aside {} MiB for the machine's RAM", size >> 20);
+        let explain = || format!("cannot reserve {} MiB for the machine's RAM", size >> 20);
         let fd = rustix::fs::memfd_create("hv-ram", MemfdFlags::CLOEXEC).with_context(explain)?;
         let file = File::from(fd);
         file.set_len(size).with_context(explain)?;
         Ok(Self { file, size })
     }
 
-    /// Bytes of RAM.
+    /// Returns the size of RAM in bytes.
     pub(crate) const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Lets the children that are started from now on inherit the file, and gives the path that it has in them.
+    /// Lets children started from now on inherit the file, and returns its path in them.
     pub(crate) fn inherit(&self) -> anyhow::Result<String> {
         rustix::io::fcntl_setfd(&self.file, FdFlags::empty())?;
         Ok(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// Ends what [`Ram::inherit`] began.
+    /// Reverts [`Ram::inherit`].
     pub(crate) fn disinherit(&self) -> anyhow::Result<()> {
         Ok(rustix::io::fcntl_setfd(&self.file, FdFlags::CLOEXEC)?)
     }
@@ -50,7 +50,7 @@ impl Ram {
         let end = offset.and_then(|offset| offset.checked_add(length as u64));
         end.filter(|&end| end <= self.size)
             .and(offset)
-            .with_context(|| format!("{length} bytes at {address:#x} are not in the machine's RAM"))
+            .with_context(|| format!("{length} bytes at {address:#x} are outside the machine's RAM"))
     }
 
     /// Writes to a physical address.
@@ -59,7 +59,7 @@ impl Ram {
         self.file.write_all_at(bytes, offset).context("cannot write the machine's RAM")
     }
 
-    /// Reads what is at a physical address.
+    /// Reads the value at a physical address.
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, address: u64) -> anyhow::Result<Box<T>> {
         let mut value = T::new_box_zeroed().map_err(|_| anyhow::anyhow!("out of memory"))?;
         self.read_into(address, value.as_mut_bytes())?;
@@ -72,22 +72,22 @@ impl Ram {
         self.file.read_exact_at(bytes, offset).context("cannot read the machine's RAM")
     }
 
-    /// The same RAM once more, for another thread.
+    /// Returns another handle of the same RAM, for another thread.
     pub(crate) fn share(&self) -> anyhow::Result<Self> {
         Ok(Self { file: self.file.try_clone()?, size: self.size })
     }
 
-    /// Leaves the hypervisor its orders.
+    /// Writes the hypervisor's boot information.
     pub(crate) fn put_boot_info(&self, info: &BootInfo) -> anyhow::Result<()> {
         self.write(platform::BOOT_INFO, info.as_bytes())
     }
 
-    /// The hypervisor's report as it is now.
+    /// Reads the hypervisor's current report.
     pub(crate) fn report(&self) -> anyhow::Result<Box<Report>> {
         self.read(platform::REPORT)
     }
 
-    /// The report of the first `vps` VPs as they are now.
+    /// Reads the current reports of the first `vps` VPs.
     pub(crate) fn vp_reports(&self, vps: u32) -> anyhow::Result<Vec<Box<VpReport>>> {
         let vps = u64::from(vps).min(MAX_VPS as u64);
         (0..vps).map(|vp| self.read(platform::VP_REPORTS + vp * platform::VP_REPORT_STRIDE)).collect()

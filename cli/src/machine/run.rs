@@ -1,4 +1,4 @@
-//! A run: from QEMU's start to its end, by itself or by us.
+//! A run: from QEMU's start to its end.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -18,42 +18,42 @@ use crate::interrupt::{self, Orderly};
 use crate::process;
 use crate::ui;
 
-/// How long QEMU may take to end after the hypervisor has noted the end of the run.
+/// How long QEMU may take to exit after the hypervisor has recorded the end of the run.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// QEMU ended by itself.
+    /// QEMU exited.
     Exited(ExitStatus),
-    /// The time ran out.
+    /// The time limit was reached.
     Timeout,
-    /// Somebody wanted an end.
+    /// The user interrupted it.
     Interrupted,
 }
 
-/// What a run left.
+/// Results of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Why it ended.
     pub(crate) end: End,
-    /// What the hypervisor reported.
+    /// The hypervisor's report.
     pub(crate) report: Box<Report>,
-    /// What it reported about each VP.
+    /// The report of each VP.
     pub(crate) vps: Vec<Box<VpReport>>,
-    /// The end of the console's text.
+    /// The end of the console output.
     pub(crate) console: String,
-    /// Bytes of the console that its reader did not take in time.
+    /// Number of console bytes that the reader did not take in time.
     pub(crate) console_dropped: u64,
-    /// Why the console's log is not whole.
+    /// Why the console log is incomplete.
     pub(crate) log_failed: Option<std::io::Error>,
-    /// What QEMU complained about.
+    /// QEMU's error output.
     pub(crate) complaints: String,
-    /// How long it took.
+    /// Duration of the run.
     pub(crate) wall: Duration,
 }
 
-/// A machine that runs. Dropping it ends QEMU.
+/// A running machine. Dropping it ends QEMU.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -69,7 +69,7 @@ pub(crate) struct Running {
     vps: u32,
 }
 
-/// The command line of a run, as a person would type it.
+/// Returns the command line of a run, as a user would type it.
 pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let quote = |word: &std::ffi::OsStr| {
         let word = word.to_string_lossy();
@@ -88,7 +88,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
 }
 
 impl Running {
-    /// Starts the machine with what is in `ram`. Its console is shown in `sink` and kept in `log`, and `heard` is told of it.
+    /// Starts the machine with the contents of `ram`. Its console is shown in `sink`, recorded in `log`, and passed to
+    /// `heard`.
     pub(crate) fn start(
         settings: &Settings,
         ram: Ram,
@@ -109,7 +110,7 @@ impl Running {
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C is for us, and we end QEMU in good order.
+            // A process group of its own: Ctrl-C goes only to us, and we shut QEMU down in an orderly way.
             .process_group(0)
             .spawn()
             .context("cannot start QEMU")?;
@@ -162,7 +163,7 @@ impl Running {
             if printed != heard.0 {
                 heard = (printed, Instant::now());
             }
-            // Once: who has read it knows.
+            // Printed once.
             if let Some(silence) = self.silence.take_if(|silence| heard.1.elapsed() >= silence.after) {
                 ui::note(&silence.hint(printed != 0));
             }
@@ -185,7 +186,7 @@ impl Running {
         }
     }
 
-    /// True once the hypervisor has noted the end of the run.
+    /// Returns true once the hypervisor has recorded the end of the run.
     fn is_over(&self) -> anyhow::Result<bool> {
         let report = self.ram.report()?;
         Ok(report.magic == Report::MAGIC && report.exit != ExitKind::Running as u32)

@@ -1,21 +1,21 @@
-//! What to say when a guest has printed nothing for long.
+//! The hint for a guest that has printed nothing for a long time.
 
 use std::time::Duration;
 
-/// When a guest counts as silent, and what is known of it.
+/// When a guest counts as silent, and what is known about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Silence {
-    /// How long nothing was printed.
+    /// Time without output.
     pub(crate) after: Duration,
     /// The kernel's command line.
     pub(crate) command_line: String,
-    /// Only ACPI describes the machine.
+    /// The machine is described only by ACPI.
     pub(crate) acpi_alone: bool,
 }
 
 impl Silence {
-    /// What usually makes a guest silent, the causes that its command line shows first. `printed` says whether it has printed
-    /// anything at all.
+    /// Returns the usual causes of silence, starting with those suggested by the command line. `printed` tells whether
+    /// the guest has printed anything at all.
     pub(crate) fn hint(&self, printed: bool) -> String {
         let words: Vec<&str> = self.command_line.split_whitespace().collect();
         let mut hints = Vec::new();
@@ -26,27 +26,27 @@ impl Silence {
         }
         if self.acpi_alone && words.contains(&"acpi=off") {
             hints.push(
-                "acpi=off: only ACPI describes the machine; leave it out, or give --firmware dt".to_owned(),
+                "acpi=off: the machine is described only by ACPI; remove it, or give --firmware dt".to_owned(),
             );
         }
         if let Some(word) = words.iter().find(|word| matches!(**word, "quiet" | "loglevel=0" | "loglevel=1"))
         {
-            hints.push(format!("{word}: the kernel prints nothing but what is grave"));
+            hints.push(format!("{word}: the kernel prints only severe errors"));
         }
         if !words.iter().any(|word| word.starts_with("earlycon")) {
-            hints.push("earlycon=pl011,0x9000000 shows what comes before the console's driver".to_owned());
+            hints.push("earlycon=pl011,0x9000000 shows output before the console driver is up".to_owned());
         }
         if !printed {
             hints.push(
-                "a CPU without the kernel's page size stops it without a word; --cpu max has all".to_owned(),
+                "on a CPU without its page size the kernel stops silently; --cpu max supports all sizes".to_owned(),
             );
         }
         if hints.is_empty() {
-            hints.push("it may wait for something; --trace and hv trace show what it did last".to_owned());
+            hints.push("it may be waiting; --trace and hv trace show what it did last".to_owned());
         }
         let what = if printed { "nothing more" } else { "nothing" };
         format!(
-            "The guest has printed {what} for {} s. What is usual:\n  {}",
+            "The guest has printed {what} for {} s. Usual causes:\n  {}",
             self.after.as_secs(),
             hints.join("\n  ")
         )

@@ -5,14 +5,14 @@ use std::process::ChildStdin;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 
-/// A terminal that passes every key on at once; it is as before once this is dropped.
+/// A terminal that passes on every key immediately; it is restored on drop.
 #[derive(Debug)]
 pub(crate) struct Keyboard {
     before: Termios,
 }
 
 impl Keyboard {
-    /// True if there is a terminal, and we are the ones whom its user talks to.
+    /// Returns true if there is a terminal, and this process is in its foreground.
     pub(crate) fn present() -> bool {
         let stdin = std::io::stdin();
         stdin.is_terminal()

@@ -1,4 +1,4 @@
-//! What the strict mode found: rules that the guest broke.
+//! The findings of the strict mode: rules that the guest broke.
 
 use std::collections::BTreeMap;
 
@@ -17,25 +17,25 @@ pub(super) struct Finding {
     /// `error`, `warning` or `note`.
     #[serde(serialize_with = "by_name")]
     pub(super) severity: Severity,
-    /// VP on which it was broken first.
+    /// VP that broke it first.
     pub(super) vp: u32,
-    /// How often, on all VPs.
+    /// Number of times, on all VPs.
     pub(super) count: u64,
-    /// Guest PC of the first time on that VP.
+    /// Guest PC at the first time on that VP.
     pub(super) pc: String,
-    /// Symbol and offset of the PC, where symbols are known.
+    /// Symbol and offset of the PC, if symbols are known.
     pub(super) symbol: Option<String>,
-    /// Whether the PC is in a module of Linux's.
+    /// True if the PC is in a Linux module.
     pub(super) in_module: bool,
-    /// Who called, the innermost first.
+    /// Callers, the innermost first.
     pub(super) callers: Vec<Caller>,
-    /// The value of the first time on that VP.
+    /// Value at the first time on that VP.
     pub(super) value: String,
-    /// What the value is.
+    /// Meaning of the value.
     pub(super) value_is: &'static str,
-    /// What is asked.
+    /// The requirement.
     pub(super) asks: &'static str,
-    /// Where it says so.
+    /// Source of the rule.
     pub(super) source: &'static str,
 }
 
@@ -43,7 +43,7 @@ fn by_name<S: Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S
     serializer.collect_str(severity)
 }
 
-/// All findings, in the order of the rules.
+/// Returns all findings, in the order of the rules.
 pub(super) fn all(vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<Finding> {
     let mut findings = BTreeMap::<usize, Finding>::new();
     for (vp, slot) in (0..).zip(vps).flat_map(|(vp, state)| state.findings.iter().map(move |slot| (vp, slot)))

@@ -1,4 +1,4 @@
-//! The report: what the hypervisor counted, as JSON and as text.
+//! The report: the hypervisor's counts, as JSON and as text.
 
 mod findings;
 pub(crate) mod names;
@@ -19,32 +19,32 @@ use findings::Finding;
 use places::Places;
 pub(crate) use places::place;
 
-/// What the tool knows of a run that the hypervisor does not.
+/// What the tool knows about a run and the hypervisor does not.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// What described the machine to the guest.
+    /// The description of the machine for the guest.
     pub(crate) firmware: Firmware,
     /// Names for guest addresses.
     pub(crate) symbols: Symbols,
-    /// The rules of the plan of faults, as the user wrote them.
+    /// The rules of the fault plan, as the user wrote them.
     pub(crate) rules: Vec<String>,
-    /// From which severity on a broken rule is a failure.
+    /// Lowest severity of a broken rule that counts as a failure.
     pub(crate) fails_from: Option<Severity>,
     /// What ran.
     pub(crate) about: About,
 }
 
-/// Version of the JSON: it grows with a field that changes or goes, not with one that is added.
+/// Version of the JSON: it increases when a field changes or is removed, not when one is added.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// What ran, and with what.
+/// What ran, and with which programs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct About {
     pub(crate) kernel: Kernel,
-    /// The guest's command line, with what the tool added.
+    /// The guest's command line, including the tool's additions.
     pub(crate) command_line: String,
     pub(crate) qemu: Qemu,
-    /// Bytes of the guest's RAM.
+    /// Size of the guest's RAM in bytes.
     pub(crate) memory_bytes: u64,
 }
 
@@ -57,16 +57,16 @@ pub(crate) struct Kernel {
     pub(crate) package: Option<String>,
     /// `Image` or `ELF64`.
     pub(crate) format: &'static str,
-    /// What the file is packed in: a compression, or `zboot`.
+    /// The packing of the file: a compression, or `zboot`.
     pub(crate) container: Option<&'static str>,
-    /// The version that Linux says in its banner.
+    /// The version in Linux's banner.
     pub(crate) version: Option<String>,
-    /// The page size that the kernel's header says.
+    /// The page size in the kernel's header.
     pub(crate) page_size_bytes: Option<u32>,
 }
 
 impl Kernel {
-    /// What a person calls it.
+    /// Returns its name for users.
     pub(crate) fn title(&self) -> &str {
         self.package.as_ref().unwrap_or(&self.path)
     }
@@ -75,13 +75,13 @@ impl Kernel {
 /// QEMU.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Qemu {
-    /// Its version, as it says.
+    /// Its version.
     pub(crate) version: String,
     /// Its command line.
     pub(crate) command: String,
 }
 
-/// What a guest did. The book's chapter "JSON" is the contract.
+/// The activity of a guest. The book's chapter "JSON" is the contract.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     schema: u32,
@@ -89,12 +89,12 @@ pub(crate) struct Summary {
     hv_version: &'static str,
     /// `power-off`, `reset`, `crash`, `timeout`, `vps-off`, `interrupted` or `error`.
     exit: &'static str,
-    /// What the process ends with, unless an output cannot be written.
+    /// The exit code of the process, unless an output cannot be written.
     exit_code: u8,
     /// Why it ended.
     #[serde(rename = "reason")]
     explanation: String,
-    /// Milliseconds from the first instruction of the guest to its end, by its own counter; `None` if we ended it.
+    /// Milliseconds from the guest's first instruction to its end, by its own counter; `None` if the tool ended it.
     run_ms: Option<u64>,
     #[serde(flatten)]
     about: About,
@@ -102,7 +102,7 @@ pub(crate) struct Summary {
     firmware: &'static str,
     /// Number of VPs.
     vps: u32,
-    /// `None` where the guest never set it.
+    /// `None` if the guest never set it.
     guest_os_id: Option<GuestOs>,
     detection: &'static str,
     hypercalls: Vec<Hypercall>,
@@ -113,27 +113,27 @@ pub(crate) struct Summary {
     warnings: Vec<String>,
     /// Rules that the guest broke; empty without `--strict`.
     findings: Vec<Finding>,
-    /// The rules of the plan of faults; empty without `--inject`.
+    /// The rules of the fault plan; empty without `--inject`.
     faults: Vec<PlanRule>,
-    /// `None` where none was asked for.
+    /// `None` without a trace.
     trace: Option<Kept>,
-    /// Bytes of the console that were not shown: whoever read it did not read them in time.
+    /// Console bytes that were not shown, because the reader did not take them in time.
     console_dropped_bytes: u64,
-    /// The most VPs whose calls were served at a lock of the hypervisor before one that came later.
+    /// Maximum number of VPs served at a lock of the hypervisor ahead of a later one.
     longest_queue: u32,
-    /// What stands behind the head of the text.
+    /// The tag after the header of the text.
     #[serde(skip)]
     tag: Option<String>,
     #[serde(skip)]
     outcome: Exit,
 }
 
-/// A rule of a plan of faults.
+/// A rule of a fault plan.
 #[derive(Debug, Serialize)]
 struct PlanRule {
     /// The rule as the user wrote it.
     rule: String,
-    /// How often it struck.
+    /// How often it fired.
     fired: u64,
 }
 
@@ -151,7 +151,7 @@ struct Hypercall {
     name: Option<&'static str>,
     count: u64,
     failed: u64,
-    /// The status of a call that failed, the last of a VP's.
+    /// The status of the last failed call of a VP.
     last_failure: Option<Status>,
 }
 
@@ -178,7 +178,7 @@ struct Synic {
     control: String,
     message_page: String,
     event_flags_page: String,
-    /// Only those that are not as at the start, masked and empty.
+    /// Only sources that differ from the start, when they are masked and empty.
     sints: Vec<Sint>,
 }
 
@@ -192,7 +192,7 @@ struct Sint {
 
 #[derive(Debug, Serialize)]
 struct Vmbus {
-    /// `None` where no version was agreed on.
+    /// `None` if no version was negotiated.
     version: Option<String>,
 }
 
@@ -205,7 +205,7 @@ struct Crash {
     text: String,
 }
 
-/// How often a rule of a plan of faults struck, in words.
+/// Returns how often a rule of a fault plan fired, in words.
 pub(crate) fn fired(count: u64) -> String {
     match count {
         0 => "never fired".to_owned(),
@@ -219,7 +219,7 @@ fn hex(value: u64) -> String {
 }
 
 impl Summary {
-    /// Sums up a run.
+    /// Summarizes a run.
     pub(crate) fn new(outcome: &Outcome, known: &Known) -> Self {
         let report = &*outcome.report;
         let vps = &outcome.vps;
@@ -284,46 +284,46 @@ impl Summary {
         }
     }
 
-    /// Adds what is to be said about the trace.
+    /// Adds the warnings about the trace.
     pub(crate) fn set_trace(&mut self, trace: Kept) {
         if trace.dropped != 0 {
             self.warnings.push(format!(
-                "the trace lacks {} records: give --trace-buffer more, or the machine a faster host",
+                "the trace lacks {} records: raise --trace-buffer, or use a faster host",
                 trace.dropped
             ));
         }
         if trace.left_out != 0 {
             self.warnings.push(format!(
-                "the trace ends early, {} records before the guest: --trace-limit makes it longer",
+                "the trace ends {} records before the guest; raise --trace-limit",
                 trace.left_out
             ));
         }
         self.trace = Some(trace);
     }
 
-    /// Corrects how much of the console was not shown; true if it is another number than before.
+    /// Updates the number of console bytes that were not shown; returns true if it has changed.
     pub(crate) fn set_console_dropped(&mut self, bytes: u64) -> bool {
         std::mem::replace(&mut self.console_dropped_bytes, bytes) != bytes
     }
 
-    /// Adds a word that tells the text from what a guest prints.
+    /// Adds a word that distinguishes the text from guest output.
     pub(crate) fn set_tag(&mut self, tag: Option<String>) {
         self.tag = tag;
     }
 
-    /// The exit code that goes with it.
+    /// Returns the exit code for the run.
     pub(crate) const fn outcome(&self) -> Exit {
         self.outcome
     }
 
-    /// Why the run ended, in a few words.
+    /// Returns a short explanation of why the run ended.
     pub(crate) fn explanation(&self) -> &str {
         &self.explanation
     }
 }
 
-/// How the run ended, worst first: a hypervisor that failed makes all else doubtful, and a guest that crashed did so
-/// however it was switched off afterwards.
+/// Determines how the run ended, worst first: if the hypervisor failed, everything else is doubtful, and a guest that
+/// crashed did so however it was powered off afterwards.
 fn judge(outcome: &Outcome) -> (Exit, String) {
     let report = &*outcome.report;
     if report.magic != Report::MAGIC {
@@ -345,7 +345,7 @@ fn judge(outcome: &Outcome) -> (Exit, String) {
             (Exit::VpsOff, "the guest switched all of its VPs off without a power-off".to_owned())
         }
         (Some(ExitKind::Running), End::Timeout) => {
-            (Exit::Timeout, format!("the time ran out after {} s", outcome.wall.as_secs()))
+            (Exit::Timeout, format!("the time limit was reached after {} s", outcome.wall.as_secs()))
         }
         (Some(ExitKind::Running), End::Exited(status)) => {
             let complaint = last_line(&outcome.complaints);
@@ -354,30 +354,30 @@ fn judge(outcome: &Outcome) -> (Exit, String) {
     }
 }
 
-/// What makes a run fail by its findings, if its end leaves room for that: a guest's own end does, also one by its time-out;
-/// a machine that failed or was interrupted has no complete findings.
+/// Returns the reason why broken rules fail the run, if its end allows that: the guest's own end does, as does a
+/// timeout; a machine that failed or was interrupted has incomplete findings.
 fn broken(exit: Exit, findings: &[Finding], from: Option<Severity>) -> Option<String> {
     let from = from.filter(|_| !matches!(exit, Exit::Usage | Exit::Machine | Exit::Interrupted))?;
     let count = findings.iter().filter(|finding| finding.severity >= from).count();
     let rules = if count == 1 { "rule" } else { "rules" };
-    (count != 0).then(|| format!("it broke {count} {rules} of level {from} or graver"))
+    (count != 0).then(|| format!("it broke {count} {rules} of level {from} or more severe"))
 }
 
-/// What kept the hypervisor from running the guest, if it did not: QEMU, or something of its own.
+/// Returns what kept the hypervisor from running the guest, if anything did: QEMU, or its own failure.
 pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
     let (exit, explanation) = judge(outcome);
     matches!(exit, Exit::Usage | Exit::Machine).then_some(explanation)
 }
 
-/// Why the hypervisor has left no report.
+/// Determines why the hypervisor has left no report.
 fn not_started(outcome: &Outcome) -> (Exit, String) {
     let complaint = last_line(&outcome.complaints);
     match outcome.end {
         End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
-        // QEMU refuses what it was told before anything runs: a CPU model that it does not know, too much memory.
+        // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
         End::Exited(status) => {
             let hint = if complaint.is_empty() {
-                ": no reason given; look at --cpu and --memory"
+                ": no reason given; check --cpu and --memory"
             } else {
                 &complaint
             };
@@ -395,14 +395,14 @@ fn last_line(text: &str) -> String {
     line.map_or_else(String::new, |line| format!(": {}", line.trim()))
 }
 
-/// What the hypervisor has to say.
+/// Returns the hypervisor's log.
 fn log(report: &Report) -> String {
     let length = usize::try_from(report.log_len).unwrap_or(usize::MAX).min(report.log.len());
     String::from_utf8_lossy(&report.log[..length]).trim().to_owned()
 }
 
-/// How the guest found out where it is. Linux looks at the ACPI identity first and asks for the UID only without one;
-/// with ACPI its generic SMCCC code asks for the UID as well, which decides nothing.
+/// Returns how the guest detected Hyper-V. Linux checks the ACPI identity first and queries the UID only without one;
+/// with ACPI its generic SMCCC code also queries the UID, without effect on the detection.
 const fn detection(report: &Report, firmware: Firmware) -> &'static str {
     match firmware {
         _ if report.guest_os_id == 0 => "none",
@@ -447,7 +447,7 @@ fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
     sums
 }
 
-/// The registers in the order in which the first VP that used each came to it.
+/// Returns the registers in order of their first use on the first VP that used each.
 fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
     let mut sums: Vec<Register> = Vec::new();
     for vp in vps {
@@ -470,7 +470,7 @@ fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
 }
 
 fn synic(vp: u32, state: &VpReport) -> Synic {
-    // A SINT that was never touched is masked, with vector 0.
+    // A SINT that was never used is masked, with vector 0.
     let touched = |value: u64| {
         let sint = hv_tlfs::synic::Sint(value);
         value != 0 && !(sint.masked() && sint.vector() == 0)

@@ -1,4 +1,4 @@
-//! Numbers as a C programmer knows them.
+//! Numbers under the names that C programmers know.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 use hv_tlfs::abi;
 use hv_tlfs::guest_id::{GuestOsId, MicrosoftOs, OpenSourceOs, Vendor};
 
-/// The C name of a number, or the number in hexadecimal where it has none.
+/// Returns the C name of a number, or the number in hexadecimal if it has none.
 pub(crate) fn name(kind: &'static str, value: u64) -> String {
     known(kind, value).map_or_else(|| format!("{value:#x}"), str::to_owned)
 }
 
-/// The C name of a number.
+/// Returns the C name of a number.
 pub(crate) fn known(kind: &'static str, value: u64) -> Option<&'static str> {
     /// The first name of each number.
     static NAMES: OnceLock<HashMap<(&str, u64), &'static str>> = OnceLock::new();
@@ -25,22 +25,22 @@ pub(crate) fn known(kind: &'static str, value: u64) -> Option<&'static str> {
     names.get(&(kind, value)).copied()
 }
 
-/// A hypercall by its code.
+/// Formats a hypercall code.
 pub(crate) fn hypercall(code: u32) -> String {
     name("hypercall", code.into())
 }
 
-/// A VP register by its number.
+/// Formats a VP register number.
 pub(crate) fn register(number: u32) -> String {
     name("register", number.into())
 }
 
-/// A hypercall's status.
+/// Formats a hypercall status.
 pub(crate) fn status(status: u32) -> String {
     name("status", status.into())
 }
 
-/// An SMCCC function, with its name where it is a well-known one.
+/// Formats an SMCCC function, with its name if it is well known.
 ///
 /// Source: Arm PSCI (DEN0022), Arm SMCCC (DEN0028) and Arm TRNG Firmware Interface (DEN0098), function identifiers.
 pub(crate) fn smccc(function: u32) -> String {
@@ -69,7 +69,7 @@ pub(crate) fn smccc(function: u32) -> String {
     if known.is_empty() { format!("{function:#010x}") } else { format!("{function:#010x} ({known})") }
 }
 
-/// A system register by the ISS of its trap.
+/// Formats a system register from the ISS of its trap.
 ///
 /// Source: Arm Architecture Reference Manual, ISS encoding for an exception from MSR, MRS, or System instruction
 /// execution in AArch64 state.
@@ -86,7 +86,7 @@ pub(crate) fn system_register(iss: u64) -> String {
     )
 }
 
-/// What a guest OS id says: vendor, system, version.
+/// Decodes a guest OS id: vendor, system, version.
 pub(super) fn guest_os(raw: u64) -> (String, String, String) {
     let id = GuestOsId(raw);
     let Some(own) = id.proprietary() else {

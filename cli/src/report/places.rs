@@ -1,7 +1,7 @@
-//! Where a guest was, by name.
+//! Symbolic names for guest addresses.
 //!
-//! A kernel with KASLR runs at another address than its symbols say. How far away is known from the exception vectors: VBAR_EL1
-//! has their address, and the symbols have where they were linked.
+//! With KASLR a kernel runs at other addresses than in its symbols. The offset is derived from the exception vectors:
+//! VBAR_EL1 gives their address, and the symbols their link address.
 
 use std::cell::Cell;
 
@@ -11,35 +11,35 @@ use serde::Serialize;
 use super::hex;
 use crate::symbols::Symbols;
 
-/// Alignment of what Linux adds to its addresses: that of the largest page.
+/// Alignment of Linux's address offset: the largest page size.
 ///
 /// Source: Linux, arch/arm64/kernel/pi/map_kernel.c; Documentation/arch/arm64/booting.rst, "Call the kernel image".
 const SLIDE: u64 = 64 << 10;
-/// Distance of the vectors of `__bp_harden_el1_vectors`, of which each CPU takes those that its bugs need, and how many
-/// there are at most.
+/// Distance between the vectors of `__bp_harden_el1_vectors`, of which each CPU uses those required by its errata, and
+/// their maximum number.
 ///
 /// Source: Linux, arch/arm64/include/asm/vectors.h, `enum arm64_bp_harden_el1_vectors`.
 const HARDENED: u64 = 2 << 10;
 const HARDENED_COUNT: u64 = 4;
 
-/// How far from Linux's own code its modules are at most, before it or behind it; programs of BPF are there, too.
+/// Maximum distance of modules from Linux's own code, before or after it; BPF programs are in that range too.
 ///
 /// Source: Linux, arch/arm64/include/asm/memory.h, `MODULES_VSIZE`; arch/arm64/mm/init.c, `module_init_limits`.
 const MODULES: u64 = 2 << 30;
-/// What stands for the name of an address in a module, which has its names where nothing but the kernel finds them.
+/// Placeholder for the name of an address in a module, whose names only the kernel can find.
 pub(super) const IN_MODULE: &str = "[module]";
 
-/// The bit of a virtual address that says whether it is in the upper half, which is the kernel's.
+/// The bit of a virtual address that selects the upper half, which is the kernel's.
 const UPPER: u64 = 1 << 55;
 
-/// An address that called.
+/// The address of a caller.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Caller {
     /// The return address.
     pub(super) pc: String,
-    /// Symbol and offset, where symbols are known.
+    /// Symbol and offset, if symbols are known.
     pub(super) symbol: Option<String>,
-    /// Whether the address is in a module of Linux's.
+    /// True if the address is in a Linux module.
     pub(super) in_module: bool,
 }
 
@@ -50,15 +50,15 @@ impl std::fmt::Display for Caller {
     }
 }
 
-/// Names for the places of a run.
+/// Names for the places in a run.
 #[derive(Debug)]
 pub(super) struct Places<'s> {
     symbols: &'s Symbols,
-    /// VBAR_EL1 of a place that the symbols do not fit.
+    /// VBAR_EL1 of a place that does not match the symbols.
     misfit: Cell<Option<u64>>,
 }
 
-/// Symbol and offset of an address in a guest whose VBAR_EL1 is `vbar`.
+/// Returns symbol and offset of an address in a guest whose VBAR_EL1 is `vbar`.
 pub(crate) fn place(symbols: &Symbols, pc: u64, vbar: u64) -> Option<String> {
     Places::new(symbols).name(&Place { vbar, ..Place::at(pc) }, pc)
 }
@@ -68,11 +68,11 @@ impl<'s> Places<'s> {
         Self { symbols, misfit: Cell::new(None) }
     }
 
-    /// Symbol and offset of an address that belongs to a place.
+    /// Returns symbol and offset of an address at a place.
     pub(super) fn name(&self, place: &Place, address: u64) -> Option<String> {
         match slide(self.symbols, place.vbar) {
             Slide::By(slide) => self.symbols.name(address.wrapping_sub(slide)),
-            // A program of the guest's, whose vectors may be another set; or a kernel that is still where it was loaded.
+            // A program of the guest, which may have other vectors; or a kernel that is still at its load address.
             _ if address & UPPER == 0 => None,
             Slide::Unknown => None,
             Slide::None => {
@@ -82,22 +82,22 @@ impl<'s> Places<'s> {
         }
     }
 
-    /// Whether an address that belongs to a place is in a module of Linux's: near the kernel's code, and not in it.
+    /// Returns true if an address at a place is in a Linux module: near the kernel's code, but not in it.
     pub(super) fn in_module(&self, place: &Place, address: u64) -> bool {
         let Slide::By(slide) = slide(self.symbols, place.vbar) else { return false };
         let Some((first, last)) = self.symbols.range().filter(|_| is_linux(self.symbols)) else {
             return false;
         };
         let linked = address.wrapping_sub(slide);
-        // What is before the first wraps, and what is behind the last, too.
+        // Addresses before the first symbol wrap around, and those after the last are excluded too.
         let near = first.wrapping_sub(linked).min(linked.wrapping_sub(last)) < MODULES;
         address & UPPER != 0 && near && self.symbols.name(linked).is_none()
     }
 
-    /// Who called, the innermost first.
+    /// Returns the callers, the innermost first.
     pub(super) fn callers(&self, place: &Place) -> Vec<Caller> {
         let callers = place.callers.iter().take_while(|caller| **caller != 0);
-        // A return address is behind its call, which may be the last instruction of a function.
+        // A return address is after its call, which may be the last instruction of a function.
         callers
             .map(|&pc| Caller {
                 pc: hex(pc),
@@ -107,17 +107,17 @@ impl<'s> Places<'s> {
             .collect()
     }
 
-    /// A warning, if there was a place that the symbols do not fit.
+    /// Returns a warning, if there was a place that does not match the symbols.
     pub(super) fn misfit(&self) -> Option<String> {
         let vbar = self.misfit.get()?;
         Some(format!(
-            "the symbols do not fit: VBAR_EL1 is {vbar:#x}, and they have no vectors at a multiple of 64 KiB from there; \
+            "the symbols do not match: VBAR_EL1 is {vbar:#x}, and they have no vectors at a multiple of 64 KiB from it; \
              give --symbols the System.map of this very kernel"
         ))
     }
 }
 
-/// The name of the address 4 bytes on.
+/// Returns the name of the address 4 bytes later.
 fn behind(name: &str) -> String {
     let offset = name
         .rsplit_once("+0x")
@@ -125,22 +125,22 @@ fn behind(name: &str) -> String {
     offset.map_or_else(|| name.to_owned(), |(name, offset)| format!("{name}+{:#x}", offset + 4))
 }
 
-/// Whether symbols are those of a Linux kernel.
+/// Returns true if the symbols are those of a Linux kernel.
 fn is_linux(symbols: &Symbols) -> bool {
     symbols.address("__primary_switched").is_some()
 }
 
-/// How far from its symbols a kernel runs.
+/// The offset of a kernel from its symbols.
 enum Slide {
     By(u64),
-    /// It has not set its vectors.
+    /// The kernel has not set its vectors yet.
     Unknown,
-    /// No slide leads from the symbols to its vectors.
+    /// No offset maps the symbols to its vectors.
     None,
 }
 
-/// Finds out how far from its symbols a kernel runs, by its vectors. Symbols that are not Linux's are taken as they are, and so
-/// are Linux's as long as it has not set its vectors.
+/// Determines the offset of a kernel from its symbols, by its vectors. Symbols other than Linux's are used without an
+/// offset, and so are Linux's until it has set its vectors.
 fn slide(symbols: &Symbols, vbar: u64) -> Slide {
     let vectors = symbols.address("vectors").filter(|_| is_linux(symbols));
     let vectors = match (vectors, symbols.is_floating()) {

@@ -240,8 +240,8 @@ fn what_a_guest_should_not_do_is_a_warning() {
     }
     let warnings = Summary::new(&odd, &known()).warnings;
     for expected in [
-        "hvc #7, which means nothing, 2 times, first at PC 0x1000",
-        "access to address 0x40200000, where nothing is, 2 times, first at PC 0x2000, called from 0x3000, 0x4000",
+        "hvc #7, which is undefined, 2 times, first at PC 0x1000",
+        "access to address 0x40200000, where nothing exists, 2 times, first at PC 0x2000, called from 0x3000, 0x4000",
         "SMCCC function 0x84000050 (TRNG_VERSION) answered NOT_SUPPORTED 2 times",
     ] {
         assert!(warnings.iter().any(|warning| warning == expected), "{expected}: {warnings:?}");

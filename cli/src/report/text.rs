@@ -1,4 +1,4 @@
-//! The report for a person.
+//! The report for users.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,9 +7,9 @@ use super::places::IN_MODULE;
 use super::{PlanRule, Summary, Synic, fired};
 use crate::ui::{one_line, printable};
 
-/// Warnings that are shown; the JSON has all.
+/// Maximum number of warnings shown; the JSON has all.
 const WARNINGS: usize = 24;
-/// Lines of a crash's text that are shown; the JSON has all.
+/// Maximum number of lines shown of a crash text; the JSON has all.
 const CRASH_LINES: usize = 32;
 
 impl Display for Summary {
@@ -37,7 +37,7 @@ impl Display for Summary {
         }
         if self.console_dropped_bytes != 0 {
             let bytes = self.console_dropped_bytes;
-            writeln!(f, "  console      {bytes} bytes not shown: they were not read in time")?;
+            writeln!(f, "  console      {bytes} bytes not shown, because they were not read in time")?;
         }
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
@@ -102,7 +102,7 @@ impl Display for Finding {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let module = if self.in_module { format!(" {IN_MODULE}") } else { String::new() };
         let place = format!("{}{module}", self.symbol.as_ref().unwrap_or(&self.pc));
-        let times = if self.count == 1 { String::new() } else { format!(", {} times in all", self.count) };
+        let times = if self.count == 1 { String::new() } else { format!(", {} times in total", self.count) };
         writeln!(f, "{} {}: {}", self.severity, self.rule, self.asks)?;
         writeln!(
             f,

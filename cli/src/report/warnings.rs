@@ -1,4 +1,4 @@
-//! What somebody who develops a guest should look at.
+//! Warnings for developers of guests.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use hv_wire::{Fault, Place, Report, VpReport};
 use super::names;
 use super::places::{IN_MODULE, Places};
 
-/// All warnings, in a fixed order.
+/// Returns all warnings, in a fixed order.
 pub(super) fn all(report: &Report, vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     failed_calls(vps, &mut warnings);
@@ -84,12 +84,12 @@ fn faults(vps: &[Box<VpReport>], places: &Places<'_>, warnings: &mut Vec<String>
 
 fn describe(kind: u32, value: u64) -> String {
     match Fault::from_raw(kind) {
-        Some(Fault::HvcImmediate) => format!("hvc #{value}, which means nothing,"),
-        Some(Fault::SmcImmediate) => format!("smc #{value}, which means nothing,"),
+        Some(Fault::HvcImmediate) => format!("hvc #{value}, which is undefined,"),
+        Some(Fault::SmcImmediate) => format!("smc #{value}, which is undefined,"),
         Some(Fault::SystemRegister) => format!("{}, which is not emulated,", names::system_register(value)),
-        Some(Fault::Address) => format!("access to address {value:#x}, where nothing is,"),
-        Some(Fault::Fetch) => format!("instruction fetch from address {value:#x}, where nothing is,"),
-        Some(Fault::GicAccess) => format!("bad access to the interrupt controller at {value:#x}"),
+        Some(Fault::Address) => format!("access to address {value:#x}, where nothing exists,"),
+        Some(Fault::Fetch) => format!("instruction fetch from address {value:#x}, where nothing exists,"),
+        Some(Fault::GicAccess) => format!("invalid access to the interrupt controller at {value:#x}"),
         Some(Fault::Exception) => format!("unexpected exception with ESR_EL2 {value:#x}"),
         Some(Fault::SError) => format!("SError with ESR_EL2 {value:#x}"),
         None => format!("fault of unknown kind {kind} with value {value:#x}"),

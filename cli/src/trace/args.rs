@@ -1,4 +1,4 @@
-//! `hv trace`: a trace as text, filtered, or in numbers.
+//! `hv trace`: a trace as text, filtered, or as statistics.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -23,9 +23,9 @@ use crate::ui;
 
 /// Print what `hv boot --trace` recorded
 ///
-/// One line for each exit with what it was about, and for each other record: guest time in seconds, VP, kind, what it is
-/// about, and its values by name. --html makes a page of it for a browser; the file itself opens in Perfetto
-/// (ui.perfetto.dev), too.
+/// Prints a line for each exit with its subject, and for each other record: guest time in seconds, VP, kind, subject,
+/// and values by name. --html creates a page for a browser; the file itself opens in Perfetto (ui.perfetto.dev) as
+/// well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = help())]
 pub(crate) struct Args {
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Only records of these kinds, or whose kinds begin with these words
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     kind: Vec<String>,
-    /// Only records with this text in their name or in one of their values, whatever its case
+    /// Only records with this text in their name or in one of their values, case-insensitively
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     /// Only records from this guest time on: seconds, or a number with s, ms, us or ns
@@ -47,25 +47,27 @@ pub(crate) struct Args {
     /// Only records up to this guest time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     to: Option<u64>,
-    /// Each record on a line of its own: exit, what it was about, and return
+    /// Print each record on a line of its own: exit, subject, and return
     #[arg(long)]
     records: bool,
-    /// Write a page for a browser, with everything in it: a lane for each VP, arrows, search
+    /// Write a page for a browser, containing everything: a lane for each VP, arrows, search
     #[arg(long, value_name = "FILE", conflicts_with_all = ["records", "json", "summary"])]
     html: Option<PathBuf>,
-    /// Names for the guest's addresses on the page: an ELF file or a System.map; the trace has those that `hv boot` knew
+    /// Symbols for guest addresses on the page: an ELF file or a System.map; the trace contains those known to `hv
+    /// boot`
     #[arg(long, value_name = "FILE|-", requires = "html")]
     symbols: Option<Input>,
-    /// Judge the guest by the rules of `hv boot --strict`, from the records; name what they do not tell
+    /// Check the guest against the rules of `hv boot --strict`, using the records; list the rules that records are not
+    /// sufficient for
     #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary", "records", "html"])]
     strict: bool,
-    /// Only numbers: records by kind, and how long exits took, by cause and by what they were about
+    /// Print statistics only: records by kind, and durations of exits, by cause and by subject
     #[arg(long)]
     summary: bool,
-    /// As JSON, one object a line (one in all with --summary or --check)
+    /// Print JSON, one object per line (a single one with --summary or --check)
     #[arg(long)]
     json: bool,
-    /// Only look whether the file is a good trace
+    /// Only check whether the file is a valid trace
     #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary"])]
     check: bool,
 }
@@ -101,15 +103,15 @@ fn parse_kind(text: &str) -> Result<String, String> {
     if decode::labels().any(|label| is_kind(label, text)) {
         return Ok(text.to_owned());
     }
-    Err(format!("there are: {}", decode::labels().collect::<Vec<_>>().join(", ")))
+    Err(format!("expected one of: {}", decode::labels().collect::<Vec<_>>().join(", ")))
 }
 
-/// True of a label that is the kind, or begins with it as a word.
+/// Returns true if the label is this kind, or begins with it as a word.
 fn is_kind(label: &str, kind: &str) -> bool {
     label.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Reads a time in nanoseconds.
+/// Parses a time in nanoseconds.
 fn parse_time(text: &str) -> Result<u64, String> {
     let expected = || "expected seconds, or a number with s, ms, us or ns, such as 350ms".to_owned();
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -126,9 +128,9 @@ fn parse_time(text: &str) -> Result<u64, String> {
     {
         return Err(expected());
     }
-    // What is finer than a nanosecond does not count.
+    // Fractions of a nanosecond are dropped.
     let part: String = part.chars().chain("000000000".chars()).take(digits).collect();
-    format!("{whole}{part}").parse().map_err(|_| "that is too much".to_owned())
+    format!("{whole}{part}").parse().map_err(|_| "it is too large; use a smaller time".to_owned())
 }
 
 /// Runs the command.
@@ -140,7 +142,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Success);
         }
         ui::out(&format!(
-            "a good trace: {} records, {} dropped, {} left out; {} slices, {} instants, {} flows\n",
+            "a valid trace: {} records, {} dropped, {} left out; {} slices, {} instants, {} flows\n",
             found.run.all_recorded().saturating_sub(found.run.all_left_out()),
             found.run.all_dropped(),
             found.run.all_left_out(),
@@ -172,7 +174,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         (false, false) => Form::Joined,
     };
     match filter.print(reader, BufWriter::new(ui::Output::default()), form) {
-        // Whoever read it has seen enough.
+        // The reader has seen enough.
         Err(error)
             if error
                 .downcast_ref()
@@ -204,7 +206,7 @@ fn write_page(
     out.and_then(Pending::commit).with_context(explain)?;
     if shown.cut != 0 {
         ui::note(&format!(
-            "the page has {} records, and no room for {} more: narrow with --from, --to, --vp or --kind",
+            "the page has {} records, and no room for {} more: narrow it down with --from, --to, --vp or --kind",
             shown.records, shown.cut
         ));
     }
@@ -214,15 +216,15 @@ fn write_page(
 /// How records are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// An exit with what it was about on one line.
+    /// An exit and its subject on one line.
     Joined,
-    /// Each on a line.
+    /// Each record on its own line.
     Records,
-    /// Each as an object.
+    /// Each record as an object.
     Json,
 }
 
-/// Which records are wanted.
+/// Selection of records.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     vps: Vec<u32>,
@@ -243,7 +245,7 @@ impl Filter {
         }
     }
 
-    /// One that looks for a name alone.
+    /// Creates a filter for a name only.
     #[cfg(test)]
     pub(super) fn named(name: &str) -> Self {
         Self { name: Some(name.to_lowercase()), ..Self::default() }
@@ -267,7 +269,7 @@ impl Filter {
         has(&decoded.name) || decoded.fields.iter().any(|(_, value)| has(&value.to_string()))
     }
 
-    /// The record in words, if it is wanted.
+    /// Returns the record in words, if it is selected.
     pub(super) fn pass(&self, run: &Run, record: &Record) -> Option<(u64, Decoded)> {
         let time = run.nanoseconds(record.time);
         if !self.has_time(time) || !self.has_vp(record.vp) {
@@ -280,19 +282,19 @@ impl Filter {
         self.has_name(&decoded).then_some((time, decoded))
     }
 
-    /// Returns whether something of this time that the tool put together is wanted.
+    /// Returns true if a record composed by the tool, of this time, is selected.
     pub(super) fn takes(&self, time: u64, vp: u32, decoded: &Decoded) -> bool {
         self.has_time(time) && self.has_vp(vp) && self.has_kind(decoded.kind) && self.has_name(decoded)
     }
 
-    /// True of an exit that counts.
+    /// Returns true for an exit that is selected.
     fn has_exit(&self, run: &Run, exit: &Ended) -> bool {
         let named = self.name.as_ref().is_none_or(|wanted| exit.name.to_lowercase().contains(wanted));
         let wanted = self.has_time(run.nanoseconds(exit.began.time)) && self.has_vp(exit.began.vp);
         wanted && named && self.has_kind(Kind::Exit.label())
     }
 
-    /// Prints the records that are wanted.
+    /// Prints the selected records.
     pub(super) fn print(
         &self,
         mut reader: Reader<impl io::Read>,
@@ -323,15 +325,15 @@ impl Filter {
         }
         let left_out = reader.run().all_left_out();
         if left_out != 0 && !as_json {
-            writeln!(out, "{left_out} records were left out at the end: the trace has its length")?;
+            writeln!(out, "{left_out} records at the end were dropped: the trace has reached its maximum size")?;
         }
         if run.all_dropped() != 0 && !as_json {
-            writeln!(out, "{} records were dropped: the trace is not whole", run.all_dropped())?;
+            writeln!(out, "{} records were dropped: the trace is incomplete", run.all_dropped())?;
         }
         Ok(out.flush()?)
     }
 
-    /// Sums up what is wanted.
+    /// Summarizes the selected records.
     fn summary(&self, mut reader: Reader<impl io::Read>) -> anyhow::Result<super::summary::Summary> {
         let run = reader.run().clone();
         let mut gathered = Gathered::default();
@@ -359,7 +361,7 @@ impl Filter {
     }
 }
 
-/// A record as JSON.
+/// Formats a record as JSON.
 fn object(time: u64, vp: u32, decoded: Decoded) -> Map<String, Json> {
     let mut object = Map::new();
     object.insert("time_ns".into(), json!(time));
@@ -370,7 +372,7 @@ fn object(time: u64, vp: u32, decoded: Decoded) -> Map<String, Json> {
     for (name, value) in decoded.fields {
         let value = match value {
             Value::Number(number) => json!(number),
-            // As a text: JSON's numbers are not sure to hold 64 bits.
+            // As a string: JSON numbers may not represent 64 bits.
             Value::Hex(number) => json!(format!("{number:#x}")),
             Value::Text(text) => json!(text),
         };

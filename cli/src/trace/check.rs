@@ -1,4 +1,4 @@
-//! Looks whether a trace is what Perfetto expects, and whether both of its halves say the same.
+//! Checks whether a trace is valid for Perfetto, and whether both of its halves agree.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -15,13 +15,13 @@ use super::perfetto::{
     SLICE_END, TracePacket, TrackEvent,
 };
 
-/// Most that the checker remembers, whatever the file: tracks (a handful for each VP), interned names, and flows, of
-/// which a run of hours has fewer.
+/// Limits of what the checker remembers, whatever the file: tracks (a handful for each VP), interned names, and flows,
+/// of which a run of hours has fewer.
 const MOST_TRACKS: usize = 1 << 10;
 pub(super) const MOST_NAMES: usize = 1 << 16;
 const MOST_FLOWS: usize = 1 << 23;
 
-/// What a good trace has in it.
+/// Statistics of a valid trace.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     /// About the run.
@@ -39,7 +39,7 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// As JSON.
+    /// Formats them as JSON.
     pub(super) fn json(&self) -> serde_json::Value {
         let kinds: BTreeMap<&str, u64> =
             self.records.iter().map(|(kind, &count)| (kind.label(), count)).collect();
@@ -58,7 +58,7 @@ impl Checked {
     }
 }
 
-/// What the checker remembers.
+/// State of the checker.
 #[derive(Default)]
 struct State {
     cleared: bool,
@@ -66,14 +66,14 @@ struct State {
     categories: HashSet<u64>,
     names: HashSet<u64>,
     annotations: HashSet<u64>,
-    /// By track: slices that are open, and the time of the last event.
+    /// By track: number of open slices, and time of the last event.
     open: HashMap<u64, (u64, u64)>,
     flows: HashMap<u64, Flow>,
     /// By VP: time of the last record.
     last: HashMap<u32, u64>,
 }
 
-/// The events that have a flow.
+/// The events of a flow.
 #[derive(Default)]
 struct Flow {
     events: u64,
@@ -84,7 +84,7 @@ struct Flow {
 /// Checks a trace.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// The first problem found.
 pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Checked> {
     let mut state = State::default();
     let mut found = Checked::default();
@@ -95,7 +95,7 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
         state.packet(packet, &mut found).with_context(|| format!("packet {index}"))?;
         index += 1;
     }
-    ensure!(found.run.version != 0, "there is nothing about the run");
+    ensure!(found.run.version != 0, "there is no description of the run");
     for vp in 0..found.run.vps {
         ensure!(state.tracks.contains(&track(vp)), "VP {vp} has no track");
     }
@@ -136,8 +136,8 @@ impl State {
             self.intern(new)?;
         }
         if let Some(event) = packet.track_event {
-            ensure!(self.cleared && flags & NEEDS_INCREMENTAL_STATE != 0, "names are not to be had");
-            ensure!(packet.sequence.is_some_and(|sequence| sequence != 0), "an event of no sequence");
+            ensure!(self.cleared && flags & NEEDS_INCREMENTAL_STATE != 0, "an event refers to names that are not available");
+            ensure!(packet.sequence.is_some_and(|sequence| sequence != 0), "an event without a sequence");
             let time = packet.timestamp.context("an event without a time")?;
             self.event(&event, time, found)?;
         }
@@ -161,7 +161,7 @@ impl State {
 
     fn event(&mut self, event: &TrackEvent, time: u64, found: &mut Checked) -> anyhow::Result<()> {
         let track =
-            event.track_uuid.filter(|track| self.tracks.contains(track)).context("an event of no track")?;
+            event.track_uuid.filter(|track| self.tracks.contains(track)).context("an event without a track")?;
         let (open, last) = self.open.entry(track).or_default();
         ensure!(time >= *last, "time on track {track} goes back from {last} to {time}");
         *last = time;
@@ -195,7 +195,7 @@ impl State {
                 annotation.pointer_value.is_some(),
                 annotation.string_value.is_some(),
             ];
-            ensure!(values.iter().filter(|is| **is).count() == 1, "an argument with other than one value");
+            ensure!(values.iter().filter(|is| **is).count() == 1, "an argument without exactly one value");
         }
         let flows = event.flow_ids.len() + event.terminating_flow_ids.len();
         ensure!(self.flows.len() + flows <= MOST_FLOWS, "more than {MOST_FLOWS} flows: too many to check");
@@ -213,21 +213,21 @@ impl State {
 
     fn records(&mut self, bytes: &[u8], found: &mut Checked) -> anyhow::Result<()> {
         for bytes in bytes.chunks(size_of::<Raw>()) {
-            let raw = Raw::read_from_bytes(bytes).ok().context("a part of a record")?;
+            let raw = Raw::read_from_bytes(bytes).ok().context("a partial record")?;
             let record = Record::decode(&raw);
             found.run.has(&record)?;
             let last = self.last.entry(record.vp).or_default();
-            ensure!(record.time >= *last, "the records of VP {} are not in their order", record.vp);
+            ensure!(record.time >= *last, "the records of VP {} are out of order", record.vp);
             *last = record.time;
             let kind = record.what.kind().with_context(|| format!("kind {}", raw.kind))?;
             ensure!(
                 !matches!(record.what, What::Unknown { .. }),
-                "a record of kind {} that is none",
+                "an invalid record of kind {}",
                 raw.kind
             );
             ensure!(
                 (record.vp == NO_VP) == (kind == Kind::Console),
-                "a record of no VP of kind {}",
+                "a record of kind {} without a VP",
                 raw.kind
             );
             *found.records.entry(kind).or_default() += 1;

@@ -1,4 +1,5 @@
-//! The records of a run: taken out of the rings while it goes on, kept in temporary files, merged at its end.
+//! Collects the records of a run: takes them out of the rings while it runs, keeps them in temporary files, and merges
+//! them at its end.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
@@ -17,30 +18,30 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 use super::console::{Console, Lines};
 use crate::machine::Ram;
 
-/// How long the rings are left alone when they were empty.
+/// Polling interval of empty rings.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Records that are read at a time.
+/// Number of records read at a time.
 const CHUNK: usize = 4096;
-/// Most places in the guest that are remembered, to be named.
+/// Maximum number of guest addresses that are remembered for naming.
 const MOST_PLACES: usize = 1 << 16;
 
-/// Where a run's rings are.
+/// Location of a run's rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Region {
     /// Physical address.
     pub(crate) base: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// How many rings.
+    /// Number of rings.
     pub(crate) vps: u32,
 }
 
-/// What the thread ends with: the records of each VP, and where guests were.
+/// Result of the thread: the records of each VP, and the addresses of guests.
 type Collected = anyhow::Result<(Vec<Spool>, Places)>;
-/// Takes bytes of the console as they come.
+/// Receives the console's bytes as they arrive.
 pub(crate) type ConsoleTap = Box<dyn FnMut(&[u8]) + Send>;
 
-/// A thread that empties the rings of a machine that runs.
+/// A thread that empties the rings of a running machine.
 #[derive(Debug)]
 pub(crate) struct Collector {
     stop: Arc<AtomicBool>,
@@ -48,10 +49,10 @@ pub(crate) struct Collector {
     lines: Lines,
 }
 
-/// Places in the guest, with VBAR_EL1 as it was there.
+/// Guest addresses, with VBAR_EL1 at that time.
 type Places = HashMap<u64, u64>;
 
-/// What was recorded.
+/// The recorded trace.
 #[derive(Debug)]
 pub(crate) struct Recording {
     spools: Vec<Spool>,
@@ -63,18 +64,18 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 struct Spool {
     ring: Ring,
-    /// It has no name, so that nothing of it stays.
+    /// Unnamed, so nothing remains of it.
     file: BufWriter<File>,
     buffer: Vec<Raw>,
-    /// Records taken out of the ring.
+    /// Number of records taken out of the ring.
     recorded: u64,
-    /// Those of them that are not in the file, since the trace has its length.
+    /// Number of these that are not in the file, because the trace has reached its maximum size.
     left_out: u64,
     /// Time of the last record that was taken.
     newest: u64,
 }
 
-/// A VP's ring, from the reading side.
+/// A VP's ring, from the reader's side.
 #[derive(Debug)]
 struct Ring {
     base: u64,
@@ -83,7 +84,7 @@ struct Ring {
 }
 
 impl Collector {
-    /// Starts the thread. The machine may start later. Of `limit` bytes of records all that comes later is left out.
+    /// Starts the thread. The machine may start later. Records beyond `limit` bytes are dropped.
     pub(crate) fn start(ram: Ram, region: Region, limit: u64) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let spools = (0..region.vps).map(|vp| Spool::new(&region, vp)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -96,18 +97,18 @@ impl Collector {
         Ok(Self { stop, thread: Some(thread), lines })
     }
 
-    /// Returns what is to be told of the guest's console.
+    /// Returns a function that records the guest's console output.
     pub(crate) fn console(&self) -> ConsoleTap {
         let lines = self.lines.clone();
         Box::new(move |bytes| lines.hear(bytes))
     }
 
-    /// Takes what is left in the rings. The machine has ended.
+    /// Collects what remains in the rings. The machine has ended.
     pub(crate) fn finish(mut self) -> anyhow::Result<Recording> {
         self.stop.store(true, Ordering::Release);
-        let thread = self.thread.take().context("the trace was taken before")?;
+        let thread = self.thread.take().context("the trace was already taken")?;
         let (spools, places) =
-            thread.join().map_err(|_| anyhow::anyhow!("the thread that keeps the trace panicked"))??;
+            thread.join().map_err(|_| anyhow::anyhow!("the thread that collects the trace panicked"))??;
         Ok(Recording { spools, places, console: self.lines.finish()? })
     }
 }
@@ -120,7 +121,7 @@ impl Drop for Collector {
 
 /// Empties the rings until the machine has ended and they are empty.
 ///
-/// `newest` is kept at the time of the newest record that was taken.
+/// `newest` is updated to the time of the newest collected record.
 fn drain(
     ram: &Ram,
     mut spools: Vec<Spool>,
@@ -131,7 +132,7 @@ fn drain(
     let mut places = Places::new();
     let mut room = limit / mem::size_of::<Raw>() as u64;
     loop {
-        // What was written before the end is seen after it.
+        // Anything written before the end is visible after it.
         let last = stop.load(Ordering::Acquire);
         let mut found = false;
         for spool in &mut spools {
@@ -156,17 +157,17 @@ impl Spool {
             tail: 0,
         };
         ensure!(ring.capacity != 0, "the trace buffer is too small");
-        let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
+        let file = tempfile::tempfile().context("cannot create a temporary file for the trace")?;
         let buffer = vec![Raw::new_zeroed(); CHUNK];
         Ok(Self { ring, file: BufWriter::new(file), buffer, recorded: 0, left_out: 0, newest: 0 })
     }
 
-    /// Takes the records that are there now, and keeps those for which there is room; false if there are none.
+    /// Collects the available records, and keeps those for which there is room; returns false if there were none.
     fn take(&mut self, ram: &Ram, room: &mut u64, places: &mut Places) -> anyhow::Result<bool> {
         let ring = &mut self.ring;
         let capacity = ring.capacity;
-        // A read of eight bytes is not promised to be atomic, and a torn one may lie too far ahead; two of them are not both
-        // torn that way.
+        // A read of eight bytes may not be atomic, and a torn one may be too far ahead; two reads are not both torn
+        // that way.
         let head = cmp::min(ring.head(ram)?, ring.head(ram)?);
         let new = head.saturating_sub(ring.tail).min(capacity);
         let end = ring.tail + new;
@@ -180,7 +181,7 @@ impl Spool {
             let kept = &records[..usize::try_from(fits)?];
             kept.iter().for_each(|raw| note(places, &Record::decode(raw).what));
             self.newest = kept.last().map_or(self.newest, |raw| raw.time);
-            self.file.write_all(kept.as_bytes()).context("cannot keep the trace")?;
+            self.file.write_all(kept.as_bytes()).context("cannot write the temporary file of the trace")?;
             *room -= fits;
             self.left_out += count - fits;
             ring.tail += count;
@@ -190,16 +191,16 @@ impl Spool {
         Ok(new != 0)
     }
 
-    /// The file, to be read from its start.
+    /// Returns the file, rewound to its start.
     fn rewound(self) -> anyhow::Result<BufReader<File>> {
         let mut file =
-            self.file.into_inner().map_err(|error| error.into_error()).context("cannot keep the trace")?;
+            self.file.into_inner().map_err(|error| error.into_error()).context("cannot write the temporary file of the trace")?;
         file.rewind()?;
         Ok(BufReader::with_capacity(1 << 16, file))
     }
 }
 
-/// Remembers the place of a record.
+/// Remembers the guest address of a record.
 fn note(places: &mut Places, what: &What) {
     let (pc, vectors) = match *what {
         What::Exit { pc, vectors, .. } => (pc, vectors),
@@ -230,34 +231,34 @@ impl Ring {
 }
 
 impl Recording {
-    /// Records of the console.
+    /// Returns the number of console records.
     pub(crate) const fn console(&self) -> u64 {
         self.console.records
     }
 
-    /// Places in the guest, with VBAR_EL1 as it was there, in the order of their addresses.
+    /// Iterates over the guest addresses, with VBAR_EL1 at that time, in address order.
     pub(crate) fn places(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut places: Vec<_> = self.places.iter().map(|(pc, vectors)| (*pc, *vectors)).collect();
         places.sort_unstable();
         places.into_iter()
     }
 
-    /// Records that each VP wrote.
+    /// Returns the number of records that each VP wrote.
     pub(crate) fn recorded(&self) -> Vec<u64> {
         self.spools.iter().map(|spool| spool.recorded).collect()
     }
 
-    /// Records of each VP that are left out, since the trace has its length.
+    /// Returns the number of each VP's records that were dropped because the trace has reached its maximum size.
     pub(crate) fn left_out(&self) -> Vec<u64> {
         self.spools.iter().map(|spool| spool.left_out).collect()
     }
 
-    /// Records that each VP had to drop.
+    /// Returns the number of records that each VP had to drop.
     pub(crate) fn dropped(&self, ram: &Ram) -> anyhow::Result<Vec<u64>> {
         self.spools.iter().map(|spool| spool.ring.dropped(ram)).collect()
     }
 
-    /// All records in the order of their times.
+    /// Returns all records in time order.
     pub(crate) fn merged(self) -> anyhow::Result<Merged> {
         let mut inputs = self.spools.into_iter().map(Spool::rewound).collect::<anyhow::Result<Vec<_>>>()?;
         inputs.push(BufReader::with_capacity(1 << 16, self.console.file));
@@ -269,20 +270,20 @@ impl Recording {
     }
 }
 
-/// The records of all VPs. Each VP's are in the order of their times already.
+/// The merged records of all VPs. Each VP's records are already in time order.
 pub(crate) struct Merged {
     inputs: Vec<BufReader<File>>,
     next: BinaryHeap<Next>,
 }
 
-/// The first record of a VP that was not given yet.
+/// The next record of a VP.
 struct Next {
     record: Record,
     input: usize,
 }
 
 impl Next {
-    /// The earliest is the greatest; of two at the same time, that of the first VP, and the console's last.
+    /// Orders by time, earliest first (as the greatest); at equal times the first VP comes first, and the console last.
     fn key(&self) -> cmp::Reverse<(u64, usize)> {
         cmp::Reverse((self.record.time, self.input))
     }
@@ -336,7 +337,7 @@ mod tests {
     use super::*;
 
     const REGION: Region = Region { base: RAM_BASE + 0x20_0000, size: 0x3000, vps: 2 };
-    /// 4096 bytes for each VP.
+    /// A ring of 4096 bytes for each VP.
     const CAPACITY: u64 = 63;
 
     /// The hypervisor's side of a ring.

@@ -1,4 +1,4 @@
-//! The guest's console as records: the tool makes them, since no hypervisor sees what a guest writes to its UART.
+//! The guest's console as records, created by the tool, since no hypervisor sees what a guest writes to its UART.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek as _, Write as _};
@@ -9,20 +9,20 @@ use anyhow::Context as _;
 use hv_trace::{NO_VP, Payload, Record, What};
 use zerocopy::IntoBytes as _;
 
-/// Bytes of a line that one record holds.
+/// Number of bytes of a line in one record.
 const PART: usize = 45;
-/// Most records of a console: no guest fills a disk.
+/// Maximum number of console records: no guest fills the disk.
 const MOST: u64 = 1 << 20;
 
-/// Takes what the guest prints, line by line.
+/// Receives guest output, line by line.
 #[derive(Debug, Clone)]
 pub(super) struct Lines(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// Time of the newest record that was taken: a line is behind it.
+    /// Time of the newest collected record: a line comes after it.
     newest: Arc<AtomicU64>,
-    /// The line that goes on, with the time at which it began.
+    /// The incomplete line, with the time of its start.
     line: Vec<u8>,
     began: u64,
     file: BufWriter<File>,
@@ -30,24 +30,24 @@ struct State {
     failed: Option<std::io::Error>,
 }
 
-/// What the guest has printed.
+/// The recorded guest output.
 #[derive(Debug)]
 pub(super) struct Console {
     /// The records, to be read from here.
     pub(super) file: File,
-    /// How many.
+    /// Number of records.
     pub(super) records: u64,
 }
 
 impl Lines {
     pub(super) fn new(newest: Arc<AtomicU64>) -> anyhow::Result<Self> {
-        let file = tempfile::tempfile().context("cannot make a temporary file for the trace")?;
+        let file = tempfile::tempfile().context("cannot create a temporary file for the trace")?;
         let file = BufWriter::new(file);
         let state = State { newest, line: Vec::new(), began: 0, file, records: 0, failed: None };
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
-    /// Takes what has arrived.
+    /// Records the output that has arrived.
     pub(super) fn hear(&self, bytes: &[u8]) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for &byte in bytes {
@@ -67,14 +67,14 @@ impl Lines {
         }
     }
 
-    /// Gives what was heard.
+    /// Returns what was recorded.
     pub(super) fn finish(&self) -> anyhow::Result<Console> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.line.is_empty() {
             state.write(false);
         }
         if let Some(error) = state.failed.take() {
-            return Err(error).context("cannot keep the console for the trace");
+            return Err(error).context("cannot write the console's temporary file for the trace");
         }
         state.file.flush()?;
         let mut file = state.file.get_ref().try_clone()?;
@@ -84,7 +84,7 @@ impl Lines {
 }
 
 impl State {
-    /// Writes a line, or the part of it that there is.
+    /// Writes a line, or the available part of it.
     fn write(&mut self, more: bool) {
         let what = What::Console { more, text: Payload::new(&self.line) };
         let raw = Record { time: self.began, vp: NO_VP, what }.encode();

@@ -1,4 +1,5 @@
-//! Records as Perfetto shows them: a track for each VP, slices for exits, instants for all else, flows between them.
+//! Converts records for Perfetto: a track for each VP, slices for exits, instants for everything else, flows between
+//! them.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use super::perfetto::{
     TrackEvent,
 };
 
-/// The only sequence of packets.
+/// The only packet sequence.
 const SEQUENCE: u32 = 1;
 /// Process id of the partition; VP n is thread n + 1 of it.
 const PROCESS: i32 = 1;
@@ -27,29 +28,29 @@ const EXIT: &str = "exit";
 /// Track of the console.
 const CONSOLE_TRACK: u64 = 2;
 
-/// Track of a VP, or of the console.
+/// Returns the track of a VP, or of the console.
 pub(super) const fn track(vp: u32) -> u64 {
     if vp == NO_VP { CONSOLE_TRACK } else { 100 + vp as u64 }
 }
 
-/// Names that are written once and referred to by number; what comes later has its kind for a name, and the name beside it. A
-/// guest makes as many names as it likes, with calls that do not exist.
+/// Maximum number of names that are written once and referred to by number; further events are named by their kind,
+/// with the name as an argument. A guest can create any number of names, through calls that do not exist.
 ///
-/// The kinds have names besides, and all of them together no more than a reader takes.
+/// Kinds have names as well; together they must not exceed the reader's limit.
 const NAMES: usize = super::check::MOST_NAMES - 2 * hv_trace::Kind::ALL.len();
-/// Bytes that one record and the end of the file need at most.
+/// Maximum number of bytes for one record and the end of the file.
 const MARGIN: u64 = 1 << 16;
 
-/// What a trace has in it.
+/// Statistics of a written trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
     /// Records.
     pub(crate) records: u64,
-    /// Records of VPs for which there was no room.
+    /// Number of VP records for which there was no room.
     pub(crate) left_out: u64,
 }
 
-/// Writes the trace of a run, of `limit` bytes at most.
+/// Writes the trace of a run, with at most `limit` bytes.
 pub(crate) fn write(
     out: impl Write,
     run: Run,
@@ -81,7 +82,7 @@ pub(crate) fn write(
             full = true;
             match converter.run.left_out.get_mut(record.vp as usize) {
                 Some(count) => *count += 1,
-                // The tool's own are not the guest's: there are as many as are in the file.
+                // The tool's own records are counted as written to the file.
                 None => converter.run.console = converter.run.console.saturating_sub(1),
             }
             continue;
@@ -93,7 +94,7 @@ pub(crate) fn write(
     converter.finish(last, full)
 }
 
-/// The partition, and each VP.
+/// Describes the partition and each VP.
 fn descriptors(vps: u32) -> impl Iterator<Item = TrackDescriptor> {
     let process = ProcessDescriptor { pid: Some(PROCESS), process_name: Some("Hyper-V partition".into()) };
     let partition =
@@ -137,7 +138,7 @@ struct Converter<W> {
     vps: Vec<Pending>,
 }
 
-/// What waits for the end of a VP's exit, since only then its name and all that it led to are known.
+/// Held until the end of a VP's exit, when its name and everything that it led to are known.
 #[derive(Default)]
 struct Pending {
     in_exit: bool,
@@ -145,7 +146,7 @@ struct Pending {
     flows: Vec<u64>,
 }
 
-/// A record that is an instant.
+/// A record shown as an instant.
 struct Event {
     time: u64,
     decoded: Decoded,
@@ -164,7 +165,7 @@ impl<W: Write> Converter<W> {
             let event = Event { time: record.time, decoded, through: Vec::new(), end: Vec::new() };
             return self.instant(NO_VP, event);
         }
-        // A VP that a damaged record names is no track.
+        // An invalid VP in a damaged record has no track.
         let Some(pending) = self.vps.get_mut(record.vp as usize) else { return Ok(()) };
         match record.what {
             What::Exit { .. } => {
@@ -189,7 +190,7 @@ impl<W: Write> Converter<W> {
         self.instant(record.vp, event)
     }
 
-    /// Writes an exit and what was in it.
+    /// Writes an exit and its records.
     fn exit(&mut self, exit: &Exit) -> io::Result<()> {
         let vp = exit.began.vp;
         let Some(pending) = self.vps.get_mut(vp as usize) else { return Ok(()) };
@@ -273,7 +274,7 @@ impl<W: Write> Converter<W> {
     }
 }
 
-/// Names that have a number: each is written once.
+/// Numbered names: each is written once.
 #[derive(Default)]
 struct Interner {
     categories: Names,
@@ -285,12 +286,12 @@ struct Interner {
 struct Names(HashMap<String, u64>);
 
 impl Names {
-    /// Whether the name has a number, or may get one.
+    /// Returns true if the name has a number or can get one.
     fn has_room(&self, name: &str) -> bool {
         self.0.len() < NAMES || self.0.contains_key(name)
     }
 
-    /// The number of a name; one that is new goes to `new` as well.
+    /// Returns the number of a name; a new name is also added to `new`.
     fn number(&mut self, name: &str, new: &mut Vec<Name>) -> u64 {
         if let Some(&number) = self.0.get(name) {
             return number;

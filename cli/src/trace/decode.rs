@@ -1,4 +1,4 @@
-//! A record in words: its kind, a name for what it is about, and fields with names.
+//! Decodes a record into words: its kind, a name for its subject, and named fields.
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
@@ -13,11 +13,11 @@ use crate::report::names;
 /// A record in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decoded {
-    /// Its kind, as `--kind` takes it.
+    /// Its kind, as in `--kind`.
     pub(super) kind: &'static str,
-    /// What it is about.
+    /// Its subject.
     pub(super) name: String,
-    /// What else it says.
+    /// Its other values.
     pub(super) fields: Vec<(&'static str, Value)>,
 }
 
@@ -43,10 +43,10 @@ impl std::fmt::Display for Value {
     }
 }
 
-/// The label of a record that is none of this version.
+/// The label of a record that is not one of this version.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// The label of a record.
+/// Returns the label of a record.
 pub(super) const fn label(what: &What) -> &'static str {
     match (what, what.kind()) {
         (What::Unknown { .. }, _) | (_, None) => UNKNOWN,
@@ -54,12 +54,12 @@ pub(super) const fn label(what: &What) -> &'static str {
     }
 }
 
-/// All labels.
+/// Iterates over all labels.
 pub(super) fn labels() -> impl Iterator<Item = &'static str> {
     Kind::ALL.iter().map(|kind| kind.label())
 }
 
-/// Puts a record into words.
+/// Decodes a record.
 pub(super) fn decode(what: &What) -> Decoded {
     let (name, fields) = calls(what)
         .or_else(|| messages(what))
@@ -87,7 +87,7 @@ fn status(status: HvStatus) -> (&'static str, Value) {
     text("status", names::status(status.0.into()))
 }
 
-/// Hypercalls, registers, functions, crashes.
+/// Decodes hypercalls, registers, functions, crashes.
 fn calls(what: &What) -> Option<Parts> {
     Some(match *what {
         What::Hypercall { convention, retry, control, parameters, result } => {
@@ -157,9 +157,9 @@ fn register(target: u32, name: RegisterName, code: HvStatus, [low, high]: [u64; 
     (names::register(name.0), fields)
 }
 
-/// A message's name by its type and the beginning of its payload.
+/// Names a message by its type and the beginning of its payload.
 fn message_name<const ROOM: usize>(message_type: MessageType, payload: &Payload<ROOM>) -> String {
-    // The messages that carry VMBus's begin with a type of their own.
+    // Messages that carry VMBus messages begin with the type of the latter.
     match payload.first_word().filter(|_| message_type.0 == MESSAGE_TYPE) {
         Some(word) => vmbus_name(word),
         None => names::name("message-type", message_type.0.into()),
@@ -170,12 +170,12 @@ fn vmbus_name(message_type: u32) -> String {
     names::name("vmbus-message", message_type.into())
 }
 
-/// The part of a payload that the record holds.
+/// Formats the recorded part of a payload.
 fn payload<const ROOM: usize>(payload: &Payload<ROOM>) -> [(&'static str, Value); 2] {
     [number("bytes", payload.length() as u64), text("payload", payload.to_string())]
 }
 
-/// Messages, events, timers.
+/// Decodes messages, events, timers.
 fn messages(what: &What) -> Option<Parts> {
     let waits =
         |target: u32, sint: u8| (format!("SINT {sint}"), vec![number("to-vp", target), number("sint", sint)]);
@@ -204,7 +204,7 @@ fn messages(what: &What) -> Option<Parts> {
             (format!("SINT {sint} flag {flag}"), fields)
         }
         What::Timer { target, timer, change } => {
-            // In units of 100 ns, as the reference time is.
+            // In units of 100 ns, like the reference time.
             let (what, mut fields) = match change {
                 TimerChange::Armed(due) => ("armed", vec![number("due", due)]),
                 TimerChange::Stopped => ("stopped", Vec::new()),
@@ -222,7 +222,7 @@ fn messages(what: &What) -> Option<Parts> {
     })
 }
 
-/// What the host's end of VMBus sees and does.
+/// Decodes events on the host side of VMBus.
 fn vmbus(what: &What) -> Option<Parts> {
     Some(match *what {
         What::VmbusMessage { target, from_guest, payload: ref all } => {
@@ -272,7 +272,7 @@ fn vmbus(what: &What) -> Option<Parts> {
     })
 }
 
-/// Exits, interrupts, VPs, what went wrong, and what the tool adds.
+/// Decodes exits, interrupts, VPs, faults, and the tool's additions.
 fn machine(what: &What) -> Option<Parts> {
     Some(match *what {
         What::Exit { trap, syndrome, pc, address, .. } => {
@@ -323,7 +323,7 @@ fn place(value: u64, pc: u64, callers: [u64; 3]) -> Vec<(&'static str, Value)> {
     fields
 }
 
-/// The bytes of a record that is none of this version.
+/// Formats the bytes of a record that is not one of this version.
 fn unknown(what: &What) -> Parts {
     let (kind, body) = what.encode();
     let words = body.chunks(8).map(|bytes| {
@@ -333,7 +333,7 @@ fn unknown(what: &What) -> Parts {
     (format!("kind {kind}"), words.collect())
 }
 
-/// What an exit is called that has this record in it: the first one that says more than the exit itself does.
+/// Returns the name of an exit that contains this record: that of the first record that says more than the exit itself.
 pub(super) fn names_exit(what: &What) -> Option<String> {
     Some(match *what {
         What::Hypercall { control, .. } => names::hypercall(control.code().0.into()),

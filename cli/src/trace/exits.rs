@@ -1,23 +1,23 @@
-//! Exits put together from their records: from leaving the guest to going back.
+//! Composes exits from their records, from the exit to the return.
 
 use hv_trace::{Record, What};
 
 use super::{decode, words};
 
-/// An exit that is over.
+/// A finished exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Exit {
-    /// The record with which it began.
+    /// Its first record.
     pub(super) began: Began,
-    /// Time at which it ended.
+    /// Time of its end.
     pub(super) end: u64,
     /// Its cause: what the hardware trapped.
     pub(super) cause: &'static str,
-    /// What it was about; the cause itself where nothing says more.
+    /// Its subject; the cause if nothing says more.
     pub(super) name: String,
 }
 
-/// When and where an exit began.
+/// Time and place of the start of an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Began {
     pub(super) vp: u32,
@@ -27,17 +27,17 @@ pub(super) struct Began {
     pub(super) address: u64,
 }
 
-/// The exits that go on.
+/// The exits in progress.
 #[derive(Debug, Default)]
 pub(super) struct Exits {
     open: Vec<(Exit, bool)>,
 }
 
 impl Exits {
-    /// Takes the next record, and gives the exit that it ends.
+    /// Takes the next record, and returns the exit that it ends.
     ///
-    /// An exit without an end (the VP was switched off, the machine ended) is ended by what the VP does next, if it does
-    /// anything.
+    /// An exit without an end (the VP was switched off, the machine ended) ends with the VP's next action, if there is
+    /// one.
     pub(super) fn feed(&mut self, record: &Record) -> Option<Exit> {
         let place = self.open.iter().position(|(exit, _)| exit.began.vp == record.vp);
         match (record.what, place) {
@@ -65,7 +65,7 @@ impl Exits {
         Exit { end: time, ..exit }
     }
 
-    /// Ends what goes on, at the end of the trace.
+    /// Ends the exits in progress, at the end of the trace.
     pub(super) fn finish(self, time: u64) -> impl Iterator<Item = Exit> {
         self.open.into_iter().map(move |(exit, _)| Exit { end: time.max(exit.began.time), ..exit })
     }

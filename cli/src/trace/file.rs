@@ -1,4 +1,4 @@
-//! A trace file: Perfetto's packets for a person who looks, and the records themselves for `hv trace`.
+//! A trace file: Perfetto's packets for viewing, and the records themselves for `hv trace`.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 
@@ -11,41 +11,41 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::perfetto::{OwnPacket, PACKET, Run, TracePacket};
 use crate::input::Input;
 
-/// Records in one packet.
+/// Number of records in a packet.
 const BATCH: usize = 1024;
-/// Longest packet that is believed: a batch of records takes 64 KiB, and a decoded packet up to 50 times its bytes.
+/// Maximum size of a packet: a batch of records takes 64 KiB, and a decoded packet up to 50 times its size.
 const LONGEST: u64 = 1 << 20;
 
 impl Run {
-    /// Nanoseconds from the guest's counter 0 to a record's time.
+    /// Returns the nanoseconds from the guest's counter 0 to a record's time.
     pub(crate) fn nanoseconds(&self, time: u64) -> u64 {
         let ticks = u128::from(time.saturating_sub(self.origin));
         let nanoseconds = ticks * 1_000_000_000 / u128::from(self.frequency.max(1));
         u64::try_from(nanoseconds).unwrap_or(u64::MAX)
     }
 
-    /// Records that all VPs together had to drop.
+    /// Returns the number of records dropped by all VPs together.
     pub(crate) fn all_dropped(&self) -> u64 {
         self.dropped.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// Records of all VPs together that the file has no room for.
+    /// Returns the number of records of all VPs together for which the file has no room.
     pub(crate) fn all_left_out(&self) -> u64 {
         self.left_out.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Records that all VPs together and the console wrote.
+    /// Returns the number of records written by all VPs together and the console.
     pub(crate) fn all_recorded(&self) -> u64 {
         self.recorded.iter().fold(self.console, |sum, &count| sum.saturating_add(count))
     }
 
-    /// The name of a place in the guest, if that is known.
+    /// Returns the name of a guest address, if it is known.
     pub(super) fn place(&self, pc: u64) -> Option<&str> {
         let place = self.places.binary_search_by_key(&pc, |place| place.pc).ok()?;
         self.places.get(place).map(|place| &*place.name)
     }
 
-    /// Fails where a file says of its run what no run can be.
+    /// Rejects a file whose description of the run is invalid.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(
             self.version == hv_trace::VERSION,
@@ -55,16 +55,16 @@ impl Run {
             hv_trace::VERSION
         );
         let most = self.recorded.len().max(self.dropped.len()).max(self.vps as usize);
-        ensure!(most <= MAX_VPS, "the trace is damaged: it is of {most} VPs, and {MAX_VPS} is the most");
+        ensure!(most <= MAX_VPS, "the trace is damaged: it claims {most} VPs, expected at most {MAX_VPS}");
         Ok(())
     }
 
-    /// Fails where a record is of a VP that the run did not have.
+    /// Rejects a record of a VP that the run did not have.
     pub(super) fn has(&self, record: &Record) -> anyhow::Result<()> {
         let (vp, vps) = (record.vp, self.vps);
         ensure!(
             vp < vps || vp == NO_VP,
-            "the trace is damaged: it has a record of VP {vp}, and the run had {vps} VPs"
+            "the trace is damaged: it has a record of VP {vp} in a run with {vps} VPs"
         );
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Run {
 pub(super) struct Writer<W> {
     out: W,
     batch: Vec<u8>,
-    /// Bytes written.
+    /// Number of bytes written.
     written: u64,
 }
 
@@ -90,12 +90,12 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&bytes)
     }
 
-    /// How long the file will be.
+    /// Returns the size of the file so far, including unwritten records.
     pub(super) const fn length(&self) -> u64 {
         self.written + self.batch.len() as u64
     }
 
-    /// A record as it is.
+    /// Writes a record unchanged.
     pub(super) fn record(&mut self, record: &Record) -> io::Result<()> {
         self.batch.extend_from_slice(record.encode().as_bytes());
         if self.batch.len() >= BATCH * size_of::<Raw>() { self.flush_records() } else { Ok(()) }
@@ -106,14 +106,14 @@ impl<W: Write> Writer<W> {
         self.packet(&TracePacket { records, ..TracePacket::default() })
     }
 
-    /// Writes what is left, and gives the file back.
+    /// Writes the remaining records, and returns the file.
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.close_batch()?;
         self.out.flush()?;
         Ok(self.out)
     }
 
-    /// Writes the records that wait.
+    /// Writes the pending records.
     pub(super) fn close_batch(&mut self) -> io::Result<()> {
         if self.batch.is_empty() { Ok(()) } else { self.flush_records() }
     }
@@ -136,29 +136,29 @@ impl<R: io::Read> Packets<R> {
         Self { input: BufReader::with_capacity(1 << 20, input) }
     }
 
-    /// The bytes of the next packet; `None` at the end.
+    /// Returns the bytes of the next packet; `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(&tag) = self.input.fill_buf()?.first() else { return Ok(None) };
-        ensure!(tag == PACKET, "this is no trace: it begins a packet with {tag:#x}");
+        ensure!(tag == PACKET, "this is not a trace: a packet begins with {tag:#x}");
         self.input.consume(1);
         let mut length = 0;
         for shift in (0..64).step_by(7) {
             let mut byte = [0];
-            self.input.read_exact(&mut byte).context("the trace is cut off")?;
+            self.input.read_exact(&mut byte).context("the trace is truncated")?;
             length |= u64::from(byte[0] & 0x7f) << shift;
             if byte[0] & 0x80 == 0 {
                 break;
             }
         }
-        ensure!(length <= LONGEST, "this is no trace: it has a packet of {length} bytes");
+        ensure!(length <= LONGEST, "this is not a trace: it has a packet of {length} bytes");
         let mut bytes = Vec::new();
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes)?;
-        ensure!(read as u64 == length, "the trace is cut off");
+        ensure!(read as u64 == length, "the trace is truncated");
         Ok(Some(bytes))
     }
 }
 
-/// The records of a trace file, in the order of their times.
+/// The records of a trace file, in time order.
 pub(super) struct Reader<R> {
     packets: Packets<R>,
     run: Run,
@@ -169,13 +169,13 @@ impl<R: io::Read> Reader<R> {
     pub(super) fn new(mut packets: Packets<R>) -> anyhow::Result<Self> {
         let first = packets.next()?.context("the file is empty")?;
         let Some(run) = OwnPacket::decode(&*first).ok().and_then(|packet| packet.run) else {
-            bail!("this is no trace of hv boot's");
+            bail!("this is not a trace written by hv boot");
         };
         run.check()?;
         Ok(Self { packets, run, batch: Vec::new().into_iter() })
     }
 
-    /// About the run.
+    /// Returns the description of the run.
     pub(super) const fn run(&self) -> &Run {
         &self.run
     }
@@ -192,7 +192,7 @@ impl<R: io::Read> Reader<R> {
                 (self.run.left_out, self.run.console) = (run.left_out, run.console);
             }
             let chunks = packet.records.chunks_exact(size_of::<Raw>());
-            ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a part of a record");
+            ensure!(chunks.remainder().is_empty(), "the trace is damaged: it has a partial record");
             let raw = chunks.filter_map(|bytes| Raw::read_from_bytes(bytes).ok());
             self.batch = raw.map(|raw| Record::decode(&raw)).collect::<Vec<_>>().into_iter();
         }

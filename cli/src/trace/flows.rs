@@ -1,8 +1,8 @@
-//! What leads to what: from a post to its delivery, from an assertion to the list register.
+//! Cause and effect: from a post to its delivery, from an assertion to the list register.
 //!
-//! A record says what happened, not why. Why follows from the order: what a VP's records say between an exit and the way back
-//! was caused by that exit; messages for a SINT are delivered in the order in which they were queued; an interrupt that is
-//! asserted for a VP becomes pending there once, however often it was asserted before.
+//! A record says what happened, not why. The reason follows from the order: a VP's records between an exit and its end
+//! were caused by that exit; messages for a SINT are delivered in the order in which they were queued; an interrupt
+//! that is asserted for a VP becomes pending there once, however often it was asserted before.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,14 +11,14 @@ use hv_trace::{Cause, NO_VP, Record, TimerChange, What};
 
 use super::words;
 
-/// The flows that a record has to do with.
+/// The flows of a record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ends {
-    /// They begin at this record, or go through it.
+    /// They begin at this record, or pass through it.
     pub(super) through: Vec<u64>,
     /// They end at it.
     pub(super) end: Vec<u64>,
-    /// Those that begin with the exit in which the record is.
+    /// They begin with the exit that contains the record.
     pub(super) new: Vec<u64>,
 }
 
@@ -26,19 +26,19 @@ pub(super) struct Ends {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     last: u64,
-    /// By VP and SINT: messages in the queue.
+    /// By VP and SINT: queued messages.
     queued: HashMap<(u32, u8), VecDeque<u64>>,
     /// By VP and timer: armed.
     timers: HashMap<(u32, u8), u64>,
-    /// By VP and INTID: asserted, and not pending yet.
+    /// By VP and INTID: asserted, not yet pending.
     asserted: HashMap<(u32, u32), u64>,
     /// By VP: asked to start.
     starting: HashMap<u32, u64>,
-    /// By VP on which it happened: what may be followed by an interrupt at once, as VP and cause.
+    /// By the VP on which it happened: what an interrupt may follow immediately, as VP and cause.
     effects: HashMap<u32, ((u32, Cause), u64)>,
 }
 
-/// INTIDs from here on belong to no VP: the one that gets it is the one that has it.
+/// INTIDs from here on belong to no VP: they go to the VP that takes them.
 const FIRST_SHARED: u32 = 32;
 
 const fn target(vp: u32, intid: u32) -> (u32, u32) {
@@ -68,7 +68,7 @@ impl Flows {
             }
             What::MessageDelivered { target, sint, message_type, ref payload, .. } => {
                 let waited = self.queued.get_mut(&(target, sint)).and_then(VecDeque::pop_front);
-                // The number of the timer comes first in its message.
+                // The number of the timer is the first field of its message.
                 let timer = payload.first_word().filter(|_| message_type == MessageType::TIMER_EXPIRED);
                 let timer = timer.and_then(|timer| u8::try_from(timer).ok());
                 let armed = || timer.and_then(|timer| self.timers.remove(&(target, timer)));
@@ -126,7 +126,7 @@ impl Flows {
         ends
     }
 
-    /// What waits for a VP is dropped when it goes off.
+    /// Drops what is pending for a VP when it goes offline.
     fn forget(&mut self, vp: u32) {
         self.queued.retain(|(target, _), _| *target != vp);
         self.timers.retain(|(target, _), _| *target != vp);
@@ -134,7 +134,7 @@ impl Flows {
     }
 }
 
-/// The VPs that an SGI goes to. VP n has affinity 0.0.(n / 16).(n % 16).
+/// Returns the VPs that an SGI targets. VP n has affinity 0.0.(n / 16).(n % 16).
 ///
 /// Source: Arm IHI 0069, "ICC_SGI1R_EL1".
 fn sgi_targets(sender: u32, value: u64) -> Vec<u32> {

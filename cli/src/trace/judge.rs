@@ -12,18 +12,18 @@ use serde::Serialize;
 
 use super::file::Reader;
 
-/// What the judge has to say of a trace.
+/// The judge's verdict on a trace.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Verdict {
-    /// Rules that were judged.
+    /// Number of rules that were checked.
     judged: usize,
     /// Broken rules.
     findings: Vec<Broken>,
-    /// Rules that records do not tell enough for.
+    /// Rules for which records are not sufficient.
     not_judged: Vec<NotJudged>,
-    /// Where records are missing: what comes later is uncertain.
+    /// Gaps in the records: later findings are uncertain.
     gaps: Vec<Gap>,
-    /// Gaps beyond those that are listed.
+    /// Number of gaps that are not listed.
     more_gaps: u64,
 }
 
@@ -32,13 +32,13 @@ pub(super) struct Verdict {
 struct Broken {
     rule: &'static str,
     severity: String,
-    /// How often.
+    /// Number of times.
     count: u64,
-    /// How often of that records were missing before.
+    /// Number of these times with gaps before them.
     uncertain: u64,
-    /// How often the run's own judge found it, if it had one.
+    /// How often the judge found it during the run, if it was active.
     during_the_run: u64,
-    /// The first time: when, which VP, the value.
+    /// Time, VP and value of the first time.
     first_ns: u64,
     vp: usize,
     value: String,
@@ -59,7 +59,7 @@ struct Gap {
     what: String,
 }
 
-/// Most gaps that are listed.
+/// Maximum number of gaps that are listed.
 const MOST_GAPS: usize = 100;
 
 /// Judges a trace.
@@ -76,7 +76,7 @@ pub(super) fn judge(mut reader: Reader<impl io::Read>) -> anyhow::Result<Verdict
             What::Lost { count } => Some(format!("{count} records dropped, the ring was full")),
             What::Restored {} => Some("the partition was restored: its state is not in the trace".to_owned()),
             What::Unknown { kind, .. } => {
-                Some(format!("a record of kind {kind}, which this version does not know"))
+                Some(format!("a record of unknown kind {kind}"))
             }
             _ => None,
         };
@@ -148,7 +148,7 @@ impl Display for Verdict {
             )?;
             writeln!(f, "         {asks} ({source})")?;
             if broken.uncertain != 0 {
-                writeln!(f, "         uncertain {} times: records are missing before", broken.uncertain)?;
+                writeln!(f, "         uncertain {} times: earlier records are missing", broken.uncertain)?;
             }
         }
         if self.findings.is_empty() {

@@ -1,4 +1,4 @@
-//! Records as lines, an exit with what it was about and the return on one of them.
+//! Records as lines, with an exit, its subject and the return on one line.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -10,31 +10,31 @@ use super::decode::{self, Decoded, Value};
 use super::perfetto::Run;
 use super::words;
 
-/// Most lines that wait for the end of an exit before them; one that takes longer is shown without its end.
+/// Maximum number of lines that wait for the end of an exit before them; a longer exit is shown without its end.
 const MOST: usize = 1 << 14;
 
-/// Puts lines together. They come out in the order in which what they tell began.
+/// Composes lines. They are printed in the order in which their subjects began.
 pub(super) struct Joined<'a> {
     run: &'a Run,
     filter: &'a Filter,
     waiting: VecDeque<Line>,
-    /// Number of the first line that waits.
+    /// Number of the first pending line.
     first: usize,
-    /// By VP: number of the line of the exit that goes on.
+    /// By VP: number of the line of the exit in progress.
     open: Vec<Option<usize>>,
-    /// A line of the console that goes on.
+    /// An incomplete console line.
     console: Console,
 }
 
-/// A line of the console that is put together of its records.
+/// A console line composed of its records.
 #[derive(Debug, Default)]
 pub(super) struct Console(Option<(u64, String)>);
 
 impl Console {
-    /// Longest line that is put together.
+    /// Maximum length of a composed line.
     const MOST: usize = 4096;
 
-    /// Takes a record of the console; gives the line that it ends, with the time of its first record.
+    /// Takes a console record; returns the line that it ends, with the time of its first record.
     pub(super) fn feed(&mut self, record: &Record) -> Option<(u64, Decoded)> {
         let What::Console { more, ref text } = record.what else { return None };
         let (_, line) = self.0.get_or_insert_with(|| (record.time, String::new()));
@@ -44,7 +44,7 @@ impl Console {
         if more { None } else { self.end() }
     }
 
-    /// Ends the line that goes on, if there is one.
+    /// Ends the incomplete line, if there is one.
     pub(super) fn end(&mut self) -> Option<(u64, Decoded)> {
         let (time, name) = self.0.take()?;
         Some((time, Decoded { kind: Kind::Console.label(), name, fields: Vec::new() }))
@@ -52,17 +52,17 @@ impl Console {
 }
 
 enum Line {
-    /// One that is not wanted, or is done.
+    /// A line that is not selected, or is complete.
     Text(Option<String>),
     Exit(Exit),
 }
 
-/// An exit that goes on.
+/// An exit in progress.
 struct Exit {
     began: Record,
-    /// The record that says what it is about.
+    /// The record with its subject.
     subject: Option<Record>,
-    /// One of its records is wanted.
+    /// One of its records is selected.
     wanted: bool,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Joined<'a> {
         Self { run, filter, waiting: VecDeque::new(), first: 0, open, console: Console::default() }
     }
 
-    /// Takes the next record, and writes the lines that are whole.
+    /// Takes the next record, and writes the lines that are complete.
     pub(super) fn feed(&mut self, record: &Record, out: &mut impl Write) -> io::Result<()> {
         if matches!(record.what, What::Console { .. }) {
             let line = self.console.feed(record);
@@ -119,7 +119,7 @@ impl<'a> Joined<'a> {
         self.flush(MOST, out)
     }
 
-    /// Writes all that is left.
+    /// Writes all remaining lines.
     pub(super) fn finish(mut self, out: &mut impl Write) -> io::Result<()> {
         let line = self.console.end();
         self.said(line);
@@ -129,7 +129,7 @@ impl<'a> Joined<'a> {
         self.flush(0, out)
     }
 
-    /// Takes a line of the console.
+    /// Adds a console line.
     fn said(&mut self, line: Option<(u64, Decoded)>) {
         let Some((time, decoded)) = line else { return };
         let time = self.run.nanoseconds(time);
@@ -145,7 +145,7 @@ impl<'a> Joined<'a> {
         self.waiting[number - self.first] = Line::Text(text);
     }
 
-    /// Writes what waits for nothing, and keeps `most` lines of the rest.
+    /// Writes the complete lines, and keeps at most `most` of the rest.
     fn flush(&mut self, most: usize, out: &mut impl Write) -> io::Result<()> {
         while let Some(line) = self.waiting.front() {
             if let Line::Exit(exit) = line {
@@ -190,7 +190,7 @@ impl<'a> Joined<'a> {
     }
 }
 
-/// A record on a line.
+/// Formats a record as a line.
 pub(super) fn line(run: &Run, time: u64, vp: u32, decoded: &Decoded) -> String {
     let Decoded { kind, name, fields } = decoded;
     let vp = if vp == NO_VP { "-".to_owned() } else { vp.to_string() };

@@ -1,4 +1,4 @@
-//! `hv boot --trace` keeps what the hypervisor records, and `hv trace` reads it.
+//! `hv boot --trace` stores the hypervisor's records, and `hv trace` reads them.
 
 mod args;
 mod check;
@@ -35,31 +35,31 @@ use crate::output::Pending;
 use crate::symbols::Symbols;
 use perfetto::{NamedPlace, PlanRule, Run};
 
-/// What `hv boot` has to say about a trace.
+/// Summary of a trace for `hv boot`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Kept {
     /// The file.
     pub(crate) file: String,
     /// Records in it.
     pub(crate) records: u64,
-    /// Records that were lost because a ring was full.
+    /// Records lost because a ring was full.
     pub(crate) dropped: u64,
-    /// Records that the file had no room for.
+    /// Records for which the file had no room.
     pub(crate) left_out: u64,
 }
 
-/// What is known of a run beside its outcome.
+/// What is known about a run besides its outcome.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct About<'a> {
-    /// The rules of the plan of faults.
+    /// The rules of the fault plan.
     pub(crate) rules: &'a [String],
-    /// Bytes of the guest's memory.
+    /// Size of the guest's memory in bytes.
     pub(crate) memory: u64,
     /// The guest's symbols.
     pub(crate) symbols: &'a Symbols,
 }
 
-/// Writes the trace of a run that has ended.
+/// Writes the trace of a finished run.
 pub(crate) fn keep(
     collector: Collector,
     ram: &Ram,
@@ -97,16 +97,16 @@ pub(crate) fn keep(
     Ok(Kept { file: file.display().to_string(), records, dropped, left_out })
 }
 
-/// The name of a place in a guest whose VBAR_EL1 was this.
+/// Returns the name of an address in a guest with this VBAR_EL1.
 fn named(symbols: &Symbols, pc: u64, vectors: u64) -> Option<NamedPlace> {
     let name = crate::report::place(symbols, pc, vectors)?;
     Some(NamedPlace { pc, name })
 }
 
-/// Looks whether a file is a good trace.
+/// Checks whether a file is a valid trace.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first problem found.
 fn check(file: &Input) -> anyhow::Result<Checked> {
     check::check(file::Packets::open(file)?).with_context(|| file.to_string())
 }

@@ -1,21 +1,21 @@
-//! The messages of Perfetto's trace format that a trace has.
+//! The messages of Perfetto's trace format that are used here.
 //!
-//! Source: Perfetto, `protos/perfetto/trace/perfetto_trace.proto`, whose field numbers never change. What is not needed
-//! here is left out, as Protocol Buffers allow. A file is a `Trace`: packets with tag 1, one after the other.
+//! Source: Perfetto, `protos/perfetto/trace/perfetto_trace.proto`, whose field numbers never change. Unneeded fields
+//! are omitted, as Protocol Buffers allow. A file is a `Trace`: a sequence of packets with tag 1.
 
 /// Tag and wire type of `Trace.packet`.
 pub(super) const PACKET: u8 = 1 << 3 | 2;
 
-/// `TracePacket.sequence_flags`: what was interned before is forgotten.
+/// `TracePacket.sequence_flags`: earlier interned names are no longer valid.
 pub(super) const INCREMENTAL_STATE_CLEARED: u32 = 1;
 /// `TracePacket.sequence_flags`: the packet refers to interned names.
 pub(super) const NEEDS_INCREMENTAL_STATE: u32 = 2;
 
 /// `TrackEvent.Type`: a slice begins.
 pub(super) const SLICE_BEGIN: i32 = 1;
-/// `TrackEvent.Type`: the last slice that began ends.
+/// `TrackEvent.Type`: the most recently started slice ends.
 pub(super) const SLICE_END: i32 = 2;
-/// `TrackEvent.Type`: something without a duration.
+/// `TrackEvent.Type`: an event without duration.
 pub(super) const INSTANT: i32 = 3;
 
 /// One packet.
@@ -24,7 +24,7 @@ pub(super) struct TracePacket {
     /// Nanoseconds.
     #[prost(uint64, optional, tag = "8")]
     pub(super) timestamp: Option<u64>,
-    /// Who wrote it; interned names hold within a sequence.
+    /// The writer; interned names are valid within a sequence.
     #[prost(uint32, optional, tag = "10")]
     pub(super) sequence: Option<u32>,
     #[prost(message, optional, tag = "11")]
@@ -35,15 +35,15 @@ pub(super) struct TracePacket {
     pub(super) sequence_flags: Option<u32>,
     #[prost(message, optional, tag = "60")]
     pub(super) track_descriptor: Option<TrackDescriptor>,
-    /// Ours, in the range 1000 to 1999 that the schema leaves to others: about the run.
+    /// An extension, in the range 1000 to 1999 that the schema leaves to others: the description of the run.
     #[prost(message, optional, tag = "1900")]
     pub(super) run: Option<Run>,
-    /// Ours: [`Raw`](hv_trace::Raw) records in the order of their times.
+    /// An extension: [`Raw`](hv_trace::Raw) records in time order.
     #[prost(bytes = "vec", tag = "1901")]
     pub(super) records: Vec<u8>,
 }
 
-/// What `hv trace` reads of a packet; the rest is skipped.
+/// The part of a packet that `hv trace` reads; the rest is skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct OwnPacket {
     #[prost(message, optional, tag = "1900")]
@@ -52,7 +52,7 @@ pub(super) struct OwnPacket {
     pub(super) records: Vec<u8>,
 }
 
-/// About the run as a whole; the first packet.
+/// Description of the run; the first packet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Run {
     /// Version of the records: [`hv_trace::VERSION`].
@@ -61,40 +61,40 @@ pub(crate) struct Run {
     /// Number of VPs.
     #[prost(uint32, tag = "2")]
     pub(crate) vps: u32,
-    /// Ticks per second of the records' times.
+    /// Frequency of the records' times in Hz.
     #[prost(uint64, tag = "3")]
     pub(crate) frequency: u64,
-    /// Ticks at which the guest's counter was 0.
+    /// Time at which the guest's counter was 0.
     #[prost(uint64, tag = "4")]
     pub(crate) origin: u64,
-    /// Records that each VP wrote.
+    /// Number of records that each VP wrote.
     #[prost(uint64, repeated, tag = "5")]
     pub(crate) recorded: Vec<u64>,
-    /// Records that each VP had to drop because its ring was full.
+    /// Number of records that each VP dropped because its ring was full.
     #[prost(uint64, repeated, tag = "6")]
     pub(crate) dropped: Vec<u64>,
-    /// The rules of the plan of faults.
+    /// The rules of the fault plan.
     #[prost(message, repeated, tag = "7")]
     pub(crate) rules: Vec<PlanRule>,
-    /// Records of each VP that are not in the file, since it has its length. Known at the end: a second packet of this kind
-    /// closes a trace that lacks some.
+    /// Number of records of each VP that are not in the file, because it has reached its maximum size. Known at the
+    /// end: a second packet of this kind ends a trace with missing records.
     #[prost(uint64, repeated, tag = "8")]
     pub(crate) left_out: Vec<u64>,
     /// The guest's memory: first address.
     #[prost(uint64, tag = "9")]
     pub(crate) ram_base: u64,
-    /// Bytes of it.
+    /// Its size in bytes.
     #[prost(uint64, tag = "10")]
     pub(crate) ram_size: u64,
-    /// Records of the console, which the tool made.
+    /// Number of console records, created by the tool.
     #[prost(uint64, tag = "11")]
     pub(crate) console: u64,
-    /// Names of places in the guest, where its symbols are known.
+    /// Names of guest addresses, if symbols are known.
     #[prost(message, repeated, tag = "12")]
     pub(crate) places: Vec<NamedPlace>,
 }
 
-/// A place in the guest.
+/// A guest address.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct NamedPlace {
     /// Its address.
@@ -105,13 +105,13 @@ pub(crate) struct NamedPlace {
     pub(crate) name: String,
 }
 
-/// A rule of a plan of faults.
+/// A rule of a fault plan.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PlanRule {
     /// The rule as the user wrote it.
     #[prost(string, tag = "1")]
     pub(crate) rule: String,
-    /// How often it struck.
+    /// How often it fired.
     #[prost(uint64, tag = "2")]
     pub(crate) fired: u64,
 }
@@ -129,7 +129,7 @@ pub(super) struct TrackEvent {
     pub(super) name_iid: Option<u64>,
     #[prost(uint64, optional, tag = "11")]
     pub(super) track_uuid: Option<u64>,
-    /// Flows that begin at this event or go through it.
+    /// Flows that begin at this event or pass through it.
     #[prost(fixed64, repeated, packed = "false", tag = "47")]
     pub(super) flow_ids: Vec<u64>,
     /// Flows that end at this event.
@@ -162,7 +162,7 @@ pub(super) struct InternedData {
     pub(super) debug_annotation_names: Vec<Name>,
 }
 
-/// `EventCategory`, `EventName` and `DebugAnnotationName`, which are alike.
+/// `EventCategory`, `EventName` and `DebugAnnotationName`, which have the same form.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Name {
     #[prost(uint64, optional, tag = "1")]

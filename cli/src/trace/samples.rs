@@ -19,7 +19,7 @@ pub(super) const fn enter(vp: u32, time: u64) -> Record {
     record(vp, time, What::Enter {})
 }
 
-/// A hypercall in memory form that succeeds.
+/// Returns a memory-based hypercall that succeeds.
 pub(super) const fn call(code: u64) -> What {
     What::Hypercall {
         convention: Convention::Hvc1,
@@ -34,13 +34,13 @@ pub(super) const fn hypercall(vp: u32, time: u64, code: u64) -> Record {
     record(vp, time, call(code))
 }
 
-/// The delivery of a message of VMBus.
+/// Returns the delivery of a VMBus message.
 pub(super) fn message(target: u32, sint: u8, payload: &[u8]) -> What {
     let (message_type, payload) = (MessageType(1), Payload::new(payload));
     What::MessageDelivered { target, sint, pending: false, message_type, payload }
 }
 
-/// A run of two VPs with a counter of 1 GHz that starts at 1000.
+/// Returns a run of two VPs with a counter of 1 GHz that starts at 1000.
 pub(super) fn run() -> Run {
     Run {
         version: hv_trace::VERSION,

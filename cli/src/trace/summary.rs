@@ -1,4 +1,4 @@
-//! A trace in numbers: how often, and how long.
+//! Statistics of a trace: counts and durations.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ use super::exits::Exit;
 use super::perfetto::Run;
 use crate::report::fired;
 
-/// The numbers of a trace, or of the part of it that was asked for.
+/// Statistics of a trace, or of the selected part of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     /// Version of the JSON.
     schema: u32,
     vps: u32,
     records: u64,
-    /// Records that the run lost because a ring was full.
+    /// Records lost because a ring was full.
     dropped: u64,
-    /// Records at the end that the file has no room for.
+    /// Records at the end for which the file has no room.
     left_out: u64,
     /// Times of the first and the last record.
     from_ns: u64,
     to_ns: u64,
     /// Records by kind.
     kinds: BTreeMap<&'static str, u64>,
-    /// The rules of the plan of faults, with how often each struck.
+    /// The rules of the fault plan, and how often each fired.
     faults: Vec<Struck>,
     /// Durations of exits by cause.
     exits: Vec<Cause>,
@@ -44,7 +44,7 @@ struct Cause {
     cause: &'static str,
     #[serde(flatten)]
     all: Durations,
-    /// What the exits were about; empty where the cause is all that is known.
+    /// Subjects of the exits; empty if only the cause is known.
     names: Vec<Named>,
 }
 
@@ -55,7 +55,8 @@ struct Named {
     all: Durations,
 }
 
-/// How long something took, in nanoseconds. A percentile is the smallest duration that so many of all do not exceed.
+/// Durations in nanoseconds. A percentile is the smallest duration that this percentage of all durations does not
+/// exceed.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Durations {
     count: u64,
@@ -67,7 +68,7 @@ struct Durations {
     max_ns: u64,
 }
 
-/// Gathers the numbers.
+/// Collects the statistics.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     records: u64,
@@ -75,13 +76,13 @@ pub(super) struct Gathered {
     to: u64,
     kinds: BTreeMap<&'static str, u64>,
     exits: BTreeMap<(&'static str, String), Vec<u64>>,
-    /// How many exits are in there.
+    /// Number of exits collected.
     counted: usize,
 }
 
-/// Most exits of which the durations are kept, 8 bytes each, whatever the file.
+/// Maximum number of exits whose durations are kept, 8 bytes each, whatever the file.
 const MOST_EXITS: usize = 1 << 24;
-/// Most names of exits that are told apart, and the name of the rest.
+/// Maximum number of exit names, and the name for the rest.
 const MOST_NAMES: usize = 1 << 13;
 const OTHERS: &str = "(others)";
 
@@ -94,10 +95,10 @@ impl Gathered {
         *self.kinds.entry(kind).or_default() += 1;
     }
 
-    /// Counts an exit; those of names beyond the first [`MOST_NAMES`] go together.
+    /// Counts an exit; exits with names beyond the first [`MOST_NAMES`] are counted together.
     ///
     /// # Errors
-    /// Where there are more than [`MOST_EXITS`].
+    /// There are more than [`MOST_EXITS`] exits.
     pub(super) fn exit(&mut self, exit: &Exit, nanoseconds: u64) -> anyhow::Result<()> {
         ensure!(
             self.counted < MOST_EXITS,
@@ -113,7 +114,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Sums up.
+    /// Computes the statistics.
     pub(super) fn summary(self, run: &Run) -> Summary {
         let mut causes = BTreeMap::<&'static str, (Vec<u64>, Vec<Named>)>::new();
         for ((cause, name), mut durations) in self.exits {
@@ -193,7 +194,7 @@ impl Display for Summary {
             self.dropped
         )?;
         if self.left_out != 0 {
-            writeln!(f, "{} records were left out at the end: the trace has its length", self.left_out)?;
+            writeln!(f, "{} records at the end were dropped: the trace has reached its maximum size", self.left_out)?;
         }
         writeln!(f, "\n{:24} {:>9}", "kind", "count")?;
         for (kind, count) in &self.kinds {

@@ -1,4 +1,4 @@
-//! A trace from records to a file and back.
+//! Tests of a trace from records to a file and back.
 
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
@@ -14,7 +14,7 @@ const fn smccc(function: u32) -> What {
     What::Smccc { conduit: Conduit::Hvc, function, arguments: [0; 3], result: 0 }
 }
 
-/// A message that VP 0 posts and VP 1 gets; a VP that goes off; an exit that never ends.
+/// Returns records of a message that VP 0 posts and VP 1 gets; a VP that goes offline; an exit that never ends.
 fn story() -> Vec<Record> {
     let mut contact = [0; 40];
     (contact[0], contact[8], contact[10]) = (0x0e, 3, 5);
@@ -67,12 +67,12 @@ fn a_trace_is_good_and_has_what_happened() {
     assert_eq!(found.flows, 1);
 }
 
-/// Records of every kind, as different as bytes can be; what is none of this version among them.
+/// Checks that records of every kind can be written and read, including ones that are not of this version.
 #[test]
 fn every_kind_of_record_can_be_written_and_read() {
     let mut records = Vec::new();
     for &kind in Kind::ALL {
-        // 0 is no value of some enumerations; 1 is one of each.
+        // 0 is not a valid value of some enumerations; 1 is valid for each.
         let mut small = [0; BODY];
         small[0] = 1;
         for body in [[0; BODY], small, [1; BODY], [u8::MAX; BODY]] {
@@ -140,7 +140,7 @@ fn an_exit_its_call_and_the_return_are_one_line() {
         "  0.000001000 0 hypercall           HVCALL_POST_MESSAGE hvc=1 input=0x1000 output=0x2000 \
          status=HV_STATUS_SUCCESS exit=\"hvc #1\" pc=0xffff800000001234 took=0.0us"
     );
-    // What the call led to stands behind it, and the other VP's exit in its turn.
+    // What the call led to follows it, and the other VP's exit comes in its turn.
     let kinds: Vec<&str> = lines.iter().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
     assert_eq!(
         kinds,
@@ -157,7 +157,7 @@ fn an_exit_its_call_and_the_return_are_one_line() {
             "smccc"
         ]
     );
-    // One that never ends has no duration.
+    // An exit that never ends has no duration.
     assert!(lines[9].contains("SYSTEM_OFF by=hvc") && !lines[9].contains("took="), "{}", lines[9]);
     assert_eq!(joined(&story(), &Filter::named("post_message")).len(), 1);
 }
@@ -186,17 +186,17 @@ fn drops_are_said() {
     convert::write(&mut bytes, Run { dropped: vec![0, 5], ..run() }, u64::MAX, std::iter::empty()).unwrap();
     assert_eq!(
         printed(&bytes, &Filter::default(), false),
-        "5 records were dropped: the trace is not whole\n"
+        "5 records were dropped: the trace is incomplete\n"
     );
 }
 
 #[test]
 fn what_is_no_trace_is_refused() {
-    let refused = |bytes: &[u8]| Reader::new(Packets::new(bytes)).err().expect("it was taken").to_string();
+    let refused = |bytes: &[u8]| Reader::new(Packets::new(bytes)).err().expect("it was accepted").to_string();
     assert_eq!(refused(b""), "the file is empty");
-    assert!(refused(b"\x7fELF").starts_with("this is no trace"), "{}", refused(b"\x7fELF"));
+    assert!(refused(b"\x7fELF").starts_with("this is not a trace"), "{}", refused(b"\x7fELF"));
     // A packet of Perfetto's own.
-    assert!(refused(&[0x0a, 2, 0x40, 1]).starts_with("this is no trace of hv boot's"));
+    assert!(refused(&[0x0a, 2, 0x40, 1]).starts_with("this is not a trace written by hv boot"));
     assert!(refused(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("a packet of"));
     let mut other = Writer::new(Vec::new());
     other.packet(&TracePacket { run: Some(Run { version: 99, ..run() }), ..TracePacket::default() }).unwrap();
@@ -237,12 +237,13 @@ fn the_check_finds_what_is_wrong() {
     };
     assert!(said(&story()[..1]).contains("1 records, 9 said"));
     let back = [enter(0, 2000), enter(0, 1999)];
-    assert!(said(&back).contains("not in their order"));
+    assert!(said(&back).contains("out of order"));
     let unknown = record(0, 2000, What::Unknown { kind: 0, body: [0; BODY] });
     assert!(said(&[unknown]).contains("kind 0"));
 }
 
-/// What a file says of its run is judged before it sizes anything, and sums of its numbers don't overflow.
+/// Checks that a file's description of its run is validated before it sizes anything, and that sums of its numbers do
+/// not overflow.
 #[test]
 fn a_run_that_cannot_be_is_refused() {
     let with = |run: Run| {
@@ -269,7 +270,7 @@ fn a_run_that_cannot_be_is_refused() {
     assert!(check::check(Packets::new(&*bytes)).is_err());
 }
 
-/// A record is of a VP of the run: nothing is kept by the numbers that a file invents.
+/// Checks that a record belongs to a VP of the run: nothing is allocated by numbers that a file invents.
 #[test]
 fn a_record_of_no_vp_is_an_error() {
     let mut writer = Writer::new(Vec::new());
@@ -284,7 +285,7 @@ fn a_record_of_no_vp_is_an_error() {
     assert!(check::check(Packets::new(&*bytes)).is_err());
 }
 
-/// A packet that claims much is not believed.
+/// Checks that the claimed length of a packet is not trusted.
 #[test]
 fn a_long_packet_is_an_error() {
     let mut bytes = written(&story());
@@ -295,7 +296,7 @@ fn a_long_packet_is_an_error() {
 
 #[test]
 fn a_trace_has_a_longest_length_whatever_the_guest_does() {
-    // Calls that all differ: each record has a name of its own.
+    // Calls that all differ: each record has its own name.
     const LIMIT: u64 = 4 << 20;
     let count = 60_000;
     let records = (0..count).map(|n| Ok(record(0, 2000 + n, smccc(0x8600_0000 + n as u32))));
@@ -306,5 +307,5 @@ fn a_trace_has_a_longest_length_whatever_the_guest_does() {
     let found = check::check(Packets::new(&*bytes)).unwrap();
     assert_eq!(found.run.all_left_out(), left_out);
     let text = printed(&bytes, &Filter::named("no such name"), false);
-    assert_eq!(text, format!("{left_out} records were left out at the end: the trace has its length\n"));
+    assert_eq!(text, format!("{left_out} records at the end were dropped: the trace has reached its maximum size\n"));
 }

@@ -1,4 +1,4 @@
-//! Names for the numbers in a record that are not the ABI's.
+//! Names for the numbers in a record that are not from the ABI.
 
 use hv_tlfs::rules::RULES;
 use hv_trace::{Cause, Conduit, Fault, Payload, Trap};
@@ -9,7 +9,7 @@ use hv_wire::platform::{
 
 use crate::report::names;
 
-/// Why the guest was left.
+/// Names the cause of an exit.
 pub(super) const fn trap(trap: Trap) -> &'static str {
     match trap {
         Trap::Smccc => "hvc #0",
@@ -23,7 +23,7 @@ pub(super) const fn trap(trap: Trap) -> &'static str {
     }
 }
 
-/// Which instruction made a call.
+/// Names the instruction of a call.
 pub(super) const fn conduit(conduit: Conduit) -> &'static str {
     match conduit {
         Conduit::Hvc => "hvc",
@@ -31,7 +31,7 @@ pub(super) const fn conduit(conduit: Conduit) -> &'static str {
     }
 }
 
-/// Why an interrupt was asserted, and the number of what did it.
+/// Names the cause of an interrupt, and the number of its source.
 pub(super) const fn cause(cause: Cause) -> (&'static str, Option<(&'static str, u8)>) {
     match cause {
         Cause::Message(sint) => ("message", Some(("sint", sint))),
@@ -41,7 +41,7 @@ pub(super) const fn cause(cause: Cause) -> (&'static str, Option<(&'static str, 
     }
 }
 
-/// An SMCCC function: its name, or its number where it has none.
+/// Names an SMCCC function, or formats its number if it has no name.
 pub(super) fn smccc(function: u32) -> String {
     let both = names::smccc(function);
     match both.split_once(" (") {
@@ -58,7 +58,7 @@ fn interrupt_name(intid: u32, known: &[(u32, &str)]) -> String {
     name.map_or_else(|| format!("interrupt {intid}"), |(_, name)| format!("interrupt {intid} ({name})"))
 }
 
-/// An interrupt of the guest.
+/// Names an interrupt of the guest.
 pub(super) fn interrupt(intid: u32) -> String {
     const KNOWN: [(u32, &str); 3] = [
         (VIRTUAL_TIMER_INTID, "virtual timer"),
@@ -68,14 +68,14 @@ pub(super) fn interrupt(intid: u32) -> String {
     interrupt_name(intid, &KNOWN)
 }
 
-/// An interrupt of the hypervisor.
+/// Names an interrupt of the hypervisor.
 pub(super) fn own_interrupt(intid: u32) -> String {
     const KNOWN: [(u32, &str); 3] =
         [(HYPERVISOR_TIMER_INTID, "deadline"), (MAINTENANCE_INTID, "maintenance"), (0, "kick")];
     interrupt_name(intid, &KNOWN)
 }
 
-/// A trapped system register by its ISS.
+/// Names a trapped system register by its ISS.
 ///
 /// Source: Arm IHI 0069, "AArch64 System register descriptions".
 pub(super) fn system_register(iss: u64) -> String {
@@ -88,7 +88,7 @@ pub(super) fn system_register(iss: u64) -> String {
     }
 }
 
-/// True of the registers whose writes generate SGIs.
+/// Returns true for the registers whose writes generate SGIs.
 pub(super) const fn generates_sgi(iss: u64) -> bool {
     matches!(iss & 0x3f_fc1e, 0x3a_3016 | 0x3c_3016 | 0x3e_3016)
 }
@@ -111,7 +111,7 @@ const SHARED: [(u64, &str); 13] = [
     (0xe00, "NSACR"),
     (0xf00, "SGIR"),
 ];
-/// Registers of the distributor alone.
+/// Registers of the distributor only.
 const DISTRIBUTOR: [(u64, &str); 4] = [(0, "CTLR"), (4, "TYPER"), (8, "IIDR"), (0xc, "TYPER2")];
 /// Registers of a redistributor's first frame.
 const REDISTRIBUTOR: [(u64, &str); 7] = [
@@ -126,7 +126,7 @@ const REDISTRIBUTOR: [(u64, &str); 7] = [
 /// Offset of a redistributor's SGI frame.
 const SGI_FRAME: u64 = 0x1_0000;
 
-/// A register of the interrupt controller by its address. Registers with several words have one name.
+/// Names a register of the interrupt controller by its address. Registers with several words have one name.
 pub(super) fn gic_register(address: u64) -> String {
     let exact = |table: &[(u64, &'static str)], offset| {
         table.iter().find(|(start, _)| *start == offset).map(|(_, name)| *name)
@@ -155,32 +155,32 @@ pub(super) fn gic_register(address: u64) -> String {
     name.map_or_else(|| format!("{block}+{offset:#x}"), |name| format!("{block}_{name}"))
 }
 
-/// The offset of an address in a window.
+/// Returns the offset of an address in a window.
 fn within(address: u64, base: u64, size: u64) -> Option<u64> {
     address.checked_sub(base).filter(|offset| *offset < size)
 }
 
-/// What a guest did that has no meaning.
+/// Names an undefined action of a guest.
 pub(super) const fn fault(fault: Fault) -> &'static str {
     match fault {
         Fault::HvcImmediate => "unknown hvc immediate",
         Fault::SmcImmediate => "unknown smc immediate",
         Fault::SystemRegister => "unknown system register",
-        Fault::Address => "access to nothing",
-        Fault::Fetch => "fetch from nothing",
-        Fault::GicAccess => "bad GIC access",
+        Fault::Address => "access to unmapped address",
+        Fault::Fetch => "fetch from unmapped address",
+        Fault::GicAccess => "invalid GIC access",
         Fault::Exception => "unexpected exception",
         Fault::SError => "SError",
     }
 }
 
-/// A rule of the strict mode.
+/// Names a rule of the strict mode.
 pub(super) fn rule(number: u64) -> String {
     let rule = usize::try_from(number).ok().and_then(|number| RULES.get(number));
     rule.map_or_else(|| format!("rule {number}"), |rule| rule.id.to_owned())
 }
 
-/// The text in a record, as far as it is there.
+/// Returns the text in a record, as far as it is recorded.
 pub(super) fn text<const ROOM: usize>(payload: &Payload<ROOM>) -> String {
     let mut text: String =
         String::from_utf8_lossy(payload.kept()).chars().filter(|c| !c.is_control()).collect();

@@ -138,7 +138,7 @@ fn of_a_path(context: &Context) -> anyhow::Result<()> {
     ensure!(socket.metadata()?.mode() & 0o077 == 0, "others can open {}", socket.display());
     connect(&socket)?.ask("?")?;
     let line = ["boot".as_ref(), "--gdb".as_ref(), socket.as_os_str()];
-    context.hv(&line)?.refused("where nothing is yet")
+    context.hv(&line)?.refused("an unused path")
 }
 
 fn tcp(context: &Context) -> anyhow::Result<()> {

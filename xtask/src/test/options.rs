@@ -113,7 +113,7 @@ fn trace_foreign(context: &Context) -> anyhow::Result<()> {
     fs::write(&file, "{}\n")?;
     context
         .hv(&["trace".as_ref(), file.as_os_str()])?
-        .refused(&format!("{}: this is no trace", file.display()))?;
+        .refused(&format!("{}: this is not a trace", file.display()))?;
     context.hv(&["trace", "/"])?.refused("/: Is a directory")?;
     context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
 }

@@ -75,7 +75,7 @@ fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
     // bare/stress/src/frames.rs: immediates and return addresses.
     let warnings = booted.strings("/warnings");
     let called = |immediate: u32, callers: &str| {
-        let begin = format!("hvc #{immediate}, which means nothing,");
+        let begin = format!("hvc #{immediate}, which is undefined,");
         warnings.iter().any(|warning| warning.starts_with(&begin) && warning.ends_with(callers))
     };
     booted.check(called(0x1100, ", 0x11111000, 0x22222000, 0x33333000"), "the callers are found")?;

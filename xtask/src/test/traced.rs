@@ -114,7 +114,7 @@ fn stock(context: &Context) -> anyhow::Result<()> {
         ensure!(done.code == Some(Exit::Success as i32), "hv trace failed: {}", done.stderr);
         Ok(done.stdout)
     };
-    ensure!(print(&["--check"])?.starts_with("a good trace: "), "hv trace --check does not say so");
+    ensure!(print(&["--check"])?.starts_with("a valid trace: "), "hv trace --check does not say so");
     let lines = print(&["--records"])?.lines().count() as u64;
     let records = found.number("recorded");
     ensure!(lines == records, "{lines} lines for {records} records");
@@ -172,7 +172,7 @@ fn limit(context: &Context) -> anyhow::Result<()> {
     let warned = booted
         .strings("/warnings")
         .iter()
-        .any(|warning| warning.contains("the trace ends early") && warning.contains(&left_out.to_string()));
+        .any(|warning| warning.contains("the trace ends ") && warning.contains(&left_out.to_string()));
     booted.check(warned, "the report warns that the trace ends early")?;
     let checked = context.hv(&["trace", "--check", "--json", &name])?;
     ensure!(checked.code == Some(Exit::Success as i32), "no good trace: {}", checked.stderr);

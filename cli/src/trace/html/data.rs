@@ -1,13 +1,13 @@
-//! The sections of a page's data.
+//! The sections of the page's data.
 //!
-//! Each is a sequence of LEB128 numbers:
+//! Each section is a sequence of LEB128 numbers:
 //!
-//! - records: nanoseconds since the record before, lane (0 the console, n + 1 VP n), shape, then the shape's fields. A text is twice the number
-//!   of a string, or twice its length in bytes plus 1 and its bytes.
-//! - exits: distance from the record of the exit before, duration in nanoseconds, string that names it.
-//! - arrows: distance of the end from the end of the arrow before, distance back from the end to the start.
+//! - records: nanoseconds since the previous record, lane (0 the console, n + 1 VP n), shape, then the shape's fields.
+//!   A text is twice the number of a string, or twice its length in bytes plus 1, followed by its bytes.
+//! - exits: distance from the record of the previous exit, duration in nanoseconds, string with its name.
+//! - arrows: distance of the end from the end of the previous arrow, distance back from the end to the start.
 //!
-//! Strings, shapes and what is known of the run are JSON.
+//! Strings, shapes and the description of the run are JSON.
 
 use std::collections::HashMap;
 
@@ -17,11 +17,11 @@ use serde_json::{Value as Json, json};
 use crate::trace::decode::{Decoded, Value};
 use crate::trace::perfetto::Run;
 
-/// Most strings and shapes that are written once and referred to by number: a guest makes as many as it likes.
+/// Maximum number of strings and shapes that are written once and referred to by number: a guest can create any number.
 const MOST_NAMES: usize = 1 << 16;
-/// Longest text that may be one of them.
+/// Maximum length of such a string.
 const LONGEST_NAME: usize = 48;
-/// Most addresses that are given a name.
+/// Maximum number of addresses that get a name.
 const MOST_PLACES: usize = 1 << 16;
 
 #[derive(Debug, Default)]
@@ -38,9 +38,9 @@ pub(super) struct Data {
     exits: Vec<(usize, u64, usize)>,
     /// End, start.
     arrows: Vec<(usize, usize)>,
-    /// By flow: the last record that it went through.
+    /// By flow: the last record that it passed through.
     flows: HashMap<u64, usize>,
-    /// Addresses that may have names, with VBAR_EL1 as it was there.
+    /// Addresses that may have names, with VBAR_EL1 at that time.
     places: HashMap<u64, u64>,
     /// VBAR_EL1 of the guest at its last exit.
     pub(super) vectors: u64,
@@ -93,7 +93,7 @@ impl Data {
         self.records
     }
 
-    /// Adds a record, and gives its number.
+    /// Adds a record, and returns its number.
     pub(super) fn record(&mut self, time: u64, vp: u32, decoded: Decoded) -> usize {
         let Decoded { kind, name, mut fields } = decoded;
         let types = |fields: &[(&'static str, Value)]| {
@@ -113,7 +113,7 @@ impl Data {
         }
         let shape = self.shapes.number(shape);
         let lane = if vp == NO_VP { 0 } else { u64::from(vp) + 1 };
-        // The console's lines may be a little older than what they stand behind.
+        // The console's lines may be slightly older than the records before them.
         let time = time.max(self.time);
         for value in [time - self.time, lane, shape as u64] {
             put(&mut self.record_bytes, value);
@@ -149,14 +149,14 @@ impl Data {
         }
     }
 
-    /// The exit that began with a record ends.
+    /// Ends the exit that began with a record.
     pub(super) fn exit(&mut self, record: usize, end: u64, name: &str) {
         let name = name.to_owned();
         let name = if self.strings.has_room(&name) { name } else { String::new() };
         self.exits.push((record, end, self.strings.number(name)));
     }
 
-    /// A flow goes through a record, if that is shown.
+    /// Passes a flow through a record, if the record is shown.
     pub(super) fn flow(&mut self, flow: u64, record: Option<usize>) {
         let Some(record) = record else { return };
         if let Some(before) = self.flows.insert(flow, record).filter(|before| *before < record) {
@@ -168,7 +168,7 @@ impl Data {
         self.flows.remove(&flow);
     }
 
-    /// Brings exits and arrows in the order of their records.
+    /// Sorts exits and arrows by their records.
     pub(super) fn close(&mut self) {
         self.exits.sort_unstable();
         let mut last = 0;
@@ -188,7 +188,7 @@ impl Data {
         }
     }
 
-    /// What is known of the run, strings and shapes.
+    /// Formats the description of the run, strings and shapes.
     pub(super) fn meta(
         &self,
         run: &Run,

@@ -1,7 +1,8 @@
-//! A trace as one page for a browser: everything in it, nothing from elsewhere.
+//! A trace as a single page for a browser, with no external parts.
 //!
-//! What the page shows is data in base64, names and the guest's text as well, so nothing in a trace can be markup or a script; the page's
-//! script (`data.js`, `draw.js`, `page.js`) draws it on a canvas or sets it as text. All sections are sequences of LEB128 numbers, `data.rs` has their order.
+//! Everything shown on the page is data in base64, including names and guest text, so nothing in a trace can be markup
+//! or a script; the page's scripts (`data.js`, `draw.js`, `page.js`) draw it on a canvas or set it as text. All
+//! sections are sequences of LEB128 numbers; `data.rs` documents them.
 
 mod data;
 #[cfg(test)]
@@ -22,19 +23,19 @@ use super::lines::Console;
 use super::perfetto::Run;
 use data::Data;
 
-/// Most records that a page shows: a browser opens them in seconds.
+/// Maximum number of records on a page: a browser opens them in seconds.
 pub(super) const MOST: usize = 1 << 20;
 
-/// What went into a page.
+/// Statistics of a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// Records in it.
+    /// Number of records in it.
     pub(super) records: usize,
-    /// Records that it had no room for.
+    /// Number of records for which it had no room.
     pub(super) cut: u64,
 }
 
-/// Writes a page with the records that pass.
+/// Writes a page with the records that pass the filter.
 pub(super) fn write(
     mut reader: Reader<impl io::Read>,
     filter: &Filter,
@@ -74,14 +75,14 @@ const TAIL: &str = concat!(
     "</script>\n</body>\n</html>\n"
 );
 
-/// A page that is being made.
+/// A page being built.
 struct Page<'r> {
     run: &'r Run,
     filter: &'r Filter,
     data: Data,
     exits: Exits,
     flows: Flows,
-    /// By VP: the record of the exit that goes on, if it is shown.
+    /// By VP: the record of the exit in progress, if it is shown.
     open: Vec<Option<usize>>,
     console: Console,
     last: u64,
@@ -116,7 +117,7 @@ impl<'r> Page<'r> {
         if let What::Exit { vectors, .. } = record.what {
             self.data.vectors = vectors;
         }
-        // The end of an exit is its duration.
+        // The end of an exit is shown as its duration.
         if matches!(record.what, What::Enter {}) {
             return;
         }
@@ -138,7 +139,7 @@ impl<'r> Page<'r> {
         }
     }
 
-    /// Puts a record on the page, if there is room; `None` if there is not.
+    /// Puts a record on the page, if there is room; returns `None` if there is not.
     fn show(&mut self, time: u64, vp: u32, decoded: Decoded) -> Option<usize> {
         if self.data.records() == MOST {
             self.cut += 1;
@@ -156,7 +157,7 @@ impl<'r> Page<'r> {
     /// Puts a line of the console on the page.
     fn said(&mut self, line: Option<(u64, Decoded)>) {
         let Some((time, Decoded { kind, name, .. })) = line else { return };
-        // A text of its own: names are kept and counted.
+        // An inline text: interned names are kept and counted.
         let decoded = Decoded { kind, name: String::new(), fields: vec![("text", Value::Text(name))] };
         let time = self.run.nanoseconds(time);
         if self.filter.takes(time, NO_VP, &decoded) {

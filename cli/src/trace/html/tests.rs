@@ -1,4 +1,4 @@
-//! The page's structure, without a browser. What it does in one is the scenario `trace/html`.
+//! Tests of the page's structure, without a browser. The scenario `trace/html` tests it in one.
 
 use base64::Engine as _;
 use hv_trace::{Cause, Payload, Trap};
@@ -28,7 +28,7 @@ fn meta(page: &str) -> Json {
     serde_json::from_slice(&section(page, "meta")).unwrap()
 }
 
-/// All numbers of a section that has nothing else.
+/// Returns all numbers of a section that consists only of numbers.
 fn numbers(bytes: &[u8]) -> Vec<u64> {
     let mut numbers = vec![0];
     let mut shift = 0;
@@ -72,7 +72,7 @@ fn exits_arrows_and_records_are_in_their_sections() {
     assert_eq!(numbers(&records)[..2], [1000, 1]);
 }
 
-/// What a guest prints is data: no byte of it is markup, a script or the end of one.
+/// Checks that guest output is data: no byte of it is markup, a script or the end of one.
 #[test]
 fn a_guests_text_is_never_part_of_the_page() {
     let plain = page(&[]);
@@ -87,7 +87,7 @@ fn a_guests_text_is_never_part_of_the_page() {
         assert_eq!(page.matches(part).count(), plain.matches(part).count(), "{part:?}");
     }
     assert_eq!(page.matches("<script").count(), plain.matches("<script").count());
-    // And none of it is lost: both parts are one line.
+    // Nothing is lost either: both parts form one line.
     let shown = section(&page, "records");
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains(&format!("{hostile}{tail}")), "{shown}");
