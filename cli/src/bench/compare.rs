@@ -14,7 +14,8 @@ const LONGEST: u64 = 1 << 20;
 /// Reads what `--json` wrote.
 pub(super) fn read(file: &Input) -> anyhow::Result<Table> {
     let bytes = file.read("figures", LONGEST)?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{file} does not contain figures written by --json"))
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{file} does not contain figures written by --json"))
 }
 
 /// The differences between two runs.

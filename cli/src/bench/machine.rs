@@ -91,7 +91,8 @@ pub(super) fn said<'a>(outcome: &'a Outcome, last: &str) -> anyhow::Result<Vec<&
 /// Parses name and value of a line.
 pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64)> {
     let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-    let value = value.parse().with_context(|| format!("the guest printed {line:?}, expected a name and a number"))?;
+    let value =
+        value.parse().with_context(|| format!("the guest printed {line:?}, expected a name and a number"))?;
     Ok((name, value))
 }
 

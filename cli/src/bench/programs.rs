@@ -18,8 +18,8 @@ pub(super) fn run(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyh
     let said = machine::said(&outcome, "done")?;
     let figures = said.into_iter().filter(|line| *line != "done").map(|line| {
         let (name, value) = machine::figure(line)?;
-        let line =
-            lines::find(name).with_context(|| format!("the program reports the unknown figure {name}; build it again"))?;
+        let line = lines::find(name)
+            .with_context(|| format!("the program reports the unknown figure {name}; build it again"))?;
         Ok((line.name, value as f64))
     });
     figures.collect()

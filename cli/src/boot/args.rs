@@ -299,7 +299,10 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(expected()),
     };
     let number: u64 = digits.parse().map_err(|_| expected())?;
-    number.checked_mul(1 << shift).filter(|&size| size < 1 << 48).ok_or_else(|| "it is too large; expected less than 256T".to_owned())
+    number
+        .checked_mul(1 << shift)
+        .filter(|&size| size < 1 << 48)
+        .ok_or_else(|| "it is too large; expected less than 256T".to_owned())
 }
 
 #[cfg(test)]

@@ -173,7 +173,9 @@ fn hunt(args: &Args, words: &str) -> anyhow::Result<Exit> {
     let format = match args.format {
         Format::Text => "text",
         Format::Json => "json",
-        _ => bail!("a mutants report is not available in this format: give --mutants with --format text or json"),
+        _ => bail!(
+            "a mutants report is not available in this format: give --mutants with --format text or json"
+        ),
     };
     let mut line: Vec<OsString> = ["--format", format].map(Into::into).to_vec();
     line.extend(args.list.then(|| "--list".into()));

@@ -26,7 +26,8 @@ impl Silence {
         }
         if self.acpi_alone && words.contains(&"acpi=off") {
             hints.push(
-                "acpi=off: the machine is described only by ACPI; remove it, or give --firmware dt".to_owned(),
+                "acpi=off: the machine is described only by ACPI; remove it, or give --firmware dt"
+                    .to_owned(),
             );
         }
         if let Some(word) = words.iter().find(|word| matches!(**word, "quiet" | "loglevel=0" | "loglevel=1"))
@@ -38,7 +39,8 @@ impl Silence {
         }
         if !printed {
             hints.push(
-                "on a CPU without its page size the kernel stops silently; --cpu max supports all sizes".to_owned(),
+                "on a CPU without its page size the kernel stops silently; --cpu max supports all sizes"
+                    .to_owned(),
             );
         }
         if hints.is_empty() {

@@ -376,11 +376,8 @@ fn not_started(outcome: &Outcome) -> (Exit, String) {
         End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
         // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
         End::Exited(status) => {
-            let hint = if complaint.is_empty() {
-                ": no reason given; check --cpu and --memory"
-            } else {
-                &complaint
-            };
+            let hint =
+                if complaint.is_empty() { ": no reason given; check --cpu and --memory" } else { &complaint };
             (Exit::Usage, format!("QEMU did not start the machine ({status}){hint}"))
         }
         End::Timeout => (

@@ -325,7 +325,10 @@ impl Filter {
         }
         let left_out = reader.run().all_left_out();
         if left_out != 0 && !as_json {
-            writeln!(out, "{left_out} records at the end were dropped: the trace has reached its maximum size")?;
+            writeln!(
+                out,
+                "{left_out} records at the end were dropped: the trace has reached its maximum size"
+            )?;
         }
         if run.all_dropped() != 0 && !as_json {
             writeln!(out, "{} records were dropped: the trace is incomplete", run.all_dropped())?;

@@ -136,7 +136,10 @@ impl State {
             self.intern(new)?;
         }
         if let Some(event) = packet.track_event {
-            ensure!(self.cleared && flags & NEEDS_INCREMENTAL_STATE != 0, "an event refers to names that are not available");
+            ensure!(
+                self.cleared && flags & NEEDS_INCREMENTAL_STATE != 0,
+                "an event refers to names that are not available"
+            );
             ensure!(packet.sequence.is_some_and(|sequence| sequence != 0), "an event without a sequence");
             let time = packet.timestamp.context("an event without a time")?;
             self.event(&event, time, found)?;
@@ -160,8 +163,10 @@ impl State {
     }
 
     fn event(&mut self, event: &TrackEvent, time: u64, found: &mut Checked) -> anyhow::Result<()> {
-        let track =
-            event.track_uuid.filter(|track| self.tracks.contains(track)).context("an event without a track")?;
+        let track = event
+            .track_uuid
+            .filter(|track| self.tracks.contains(track))
+            .context("an event without a track")?;
         let (open, last) = self.open.entry(track).or_default();
         ensure!(time >= *last, "time on track {track} goes back from {last} to {time}");
         *last = time;
@@ -220,11 +225,7 @@ impl State {
             ensure!(record.time >= *last, "the records of VP {} are out of order", record.vp);
             *last = record.time;
             let kind = record.what.kind().with_context(|| format!("kind {}", raw.kind))?;
-            ensure!(
-                !matches!(record.what, What::Unknown { .. }),
-                "an invalid record of kind {}",
-                raw.kind
-            );
+            ensure!(!matches!(record.what, What::Unknown { .. }), "an invalid record of kind {}", raw.kind);
             ensure!(
                 (record.vp == NO_VP) == (kind == Kind::Console),
                 "a record of kind {} without a VP",

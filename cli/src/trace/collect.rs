@@ -193,8 +193,11 @@ impl Spool {
 
     /// Returns the file, rewound to its start.
     fn rewound(self) -> anyhow::Result<BufReader<File>> {
-        let mut file =
-            self.file.into_inner().map_err(|error| error.into_error()).context("cannot write the temporary file of the trace")?;
+        let mut file = self
+            .file
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .context("cannot write the temporary file of the trace")?;
         file.rewind()?;
         Ok(BufReader::with_capacity(1 << 16, file))
     }

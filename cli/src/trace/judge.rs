@@ -75,9 +75,7 @@ pub(super) fn judge(mut reader: Reader<impl io::Read>) -> anyhow::Result<Verdict
         let missing = match record.what {
             What::Lost { count } => Some(format!("{count} records dropped, the ring was full")),
             What::Restored {} => Some("the partition was restored: its state is not in the trace".to_owned()),
-            What::Unknown { kind, .. } => {
-                Some(format!("a record of unknown kind {kind}"))
-            }
+            What::Unknown { kind, .. } => Some(format!("a record of unknown kind {kind}")),
             _ => None,
         };
         if let Some(what) = missing {

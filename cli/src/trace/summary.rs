@@ -194,7 +194,11 @@ impl Display for Summary {
             self.dropped
         )?;
         if self.left_out != 0 {
-            writeln!(f, "{} records at the end were dropped: the trace has reached its maximum size", self.left_out)?;
+            writeln!(
+                f,
+                "{} records at the end were dropped: the trace has reached its maximum size",
+                self.left_out
+            )?;
         }
         writeln!(f, "\n{:24} {:>9}", "kind", "count")?;
         for (kind, count) in &self.kinds {

@@ -307,5 +307,8 @@ fn a_trace_has_a_longest_length_whatever_the_guest_does() {
     let found = check::check(Packets::new(&*bytes)).unwrap();
     assert_eq!(found.run.all_left_out(), left_out);
     let text = printed(&bytes, &Filter::named("no such name"), false);
-    assert_eq!(text, format!("{left_out} records at the end were dropped: the trace has reached its maximum size\n"));
+    assert_eq!(
+        text,
+        format!("{left_out} records at the end were dropped: the trace has reached its maximum size\n")
+    );
 }
