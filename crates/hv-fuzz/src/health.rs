@@ -1,6 +1,6 @@
 //! After anything that a guest did: the partition still works, and a reset leaves nothing of it.
 
-use hv_partition::GuestMemory as _;
+use hv_partition::{GuestMemory as _, Host as _};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
@@ -14,7 +14,7 @@ impl Machine<'_> {
         // A frequency that a counter has: the guest's may be beyond all deadlines.
         let now = self.time().min(1 << 50);
         self.partition.migrate(self.host, FREQUENCY, now);
-        self.host.counter.set(self.host.counter.get().min(1 << 61));
+        self.host.set_counter(self.host.counter_now().min(1 << 61));
         self.partition.migrate(self.host, FREQUENCY, now);
         self.expire_all();
         self.offline(0);
@@ -28,7 +28,7 @@ impl Machine<'_> {
         assert_eq!(posted, Ok(()));
         assert_eq!(self.take_interrupts(), [(0, 18)]);
         let mut slot = [0; 21];
-        let _ = self.host.memory.read(Self::message_page(0) + 2 * 256, &mut slot);
+        let _ = self.host.memory().read(Self::message_page(0) + 2 * 256, &mut slot);
         assert_eq!(slot[..5], [1, 0, 0, 0, 5]);
         assert_eq!(&slot[16..], b"hello");
         if self.setup.config.hypervisor.profile.features.c.direct_synthetic_timers() {
@@ -43,7 +43,7 @@ impl Machine<'_> {
         assert_eq!(self.take_interrupts(), [], "early");
         self.check_deadlines();
         let deadline = self.deadline(0).expect("a timer is armed");
-        self.host.counter.set(deadline);
+        self.host.set_counter(deadline);
         self.expire(0);
         let late = self.time() - due;
         // VMBus may have wanted to be called earlier.
@@ -56,7 +56,7 @@ impl Machine<'_> {
     /// The state after a reset is that after creation; `fields` compares field by field, and takes long.
     pub(crate) fn check_reset(&self, fresh: &Machine<'_>, fields: bool) {
         self.calm();
-        self.host.counter.set(1000);
+        self.host.set_counter(1000);
         self.partition.reset(self.host);
         fresh.partition.reset(self.host);
         assert!(self.image() == fresh.image(), "the images of a reset and a new partition differ");

@@ -1,6 +1,7 @@
 //! Hypercalls of any form, with their parameters in a memory that another VP writes to meanwhile.
 
 use hv_partition::Action;
+use hv_partition::Host as _;
 use hv_tlfs::smccc::HYPERCALL;
 
 use crate::input::Input;
@@ -38,7 +39,7 @@ impl Machine<'_> {
         let shape = input.byte();
         let vp = self.running(usize::from(shape) % VPS);
         if shape & 0x80 != 0 {
-            self.host.memory.race(input);
+            self.host.memory().race(input);
         }
         let code = input.code();
         let control = input.control(code);

@@ -6,16 +6,16 @@ use std::fmt::Write as _;
 
 use hv_devices::any::Offer;
 use hv_partition::faults::{Faults, Injection, Injector, Plan, Raise, Timed};
-use hv_partition::strict::Judge;
+use hv_partition::strict::{Finding, Judge};
+use hv_partition::testing::{Effect, Lock, Observed, TestHost, Watch};
 use hv_partition::{
-    Action, Bus, BusEvent, BusObserver, Cause, Config, Event, Faulty, Flush, GuestMemory as _, Host,
-    HostBackend, Partition, Port, PortTarget, Power, Profile, Retarget, TimerEvent, Vp, VpContext, VpMask,
+    Action, Bus, Cause, Config, Event, Faulty, GuestMemory as _, Host as _, Partition, Port, PortTarget,
+    Power, Profile, TimerEvent, Vp,
 };
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
-use hv_vmbus::{DeviceId, Never, Pages, Started, Token};
 
 use crate::input::Input;
 use crate::memory::{Memory, RAM, RAM_SIZE};
@@ -53,11 +53,8 @@ impl std::fmt::Write for Sink {
     }
 }
 
-/// The embedder.
-pub(crate) struct Embedder {
-    pub(crate) memory: Memory,
-    pub(crate) counter: Cell<u64>,
-    deadlines: RefCell<Vec<Option<u64>>>,
+/// Looks whether what the partition does can be.
+pub(crate) struct Watcher {
     starts: RefCell<VecDeque<usize>>,
     interrupts: RefCell<Vec<(usize, u32)>>,
     judge: RefCell<Option<Box<Judge<VPS>>>>,
@@ -86,72 +83,51 @@ impl Faults for Calmed {
     }
 }
 
-pub(crate) type FaultyHost = Faulty<Embedder, Calmed>;
+pub(crate) type FaultyHost = Faulty<TestHost<Watcher, Memory>, Calmed>;
 
-impl HostBackend<Never> for Embedder {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
-
-impl Host for Embedder {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
+impl Watch for Watcher {
+    fn effect(&self, effect: Effect) {
+        if let Effect::Start { vp, .. } = effect {
+            self.starts.borrow_mut().push_back(vp);
+        }
     }
 
-    fn counter(&self) -> u64 {
-        self.counter.get()
-    }
-
-    fn assert_interrupt(&self, vp: usize, intid: u32) {
+    fn interrupt(&self, vp: usize, intid: u32) {
         assert!(vp < self.vps, "an interrupt for VP {vp}");
         assert!((16..=255).contains(&intid), "INTID {intid}");
         self.interrupts.borrow_mut().push((vp, intid));
     }
 
-    fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        self.deadlines.borrow_mut()[vp] = counter;
-    }
-
-    fn start_vp(&self, vp: usize, _: &VpContext) {
-        self.starts.borrow_mut().push_back(vp);
-    }
-
-    fn flush_tlb(&self, targets: &VpMask, _: Flush) {
-        let _ = targets.clone();
-    }
-
-    fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
-        if request.device == 7 { Ok(()) } else { Err(HvStatus::INVALID_DEVICE_ID) }
-    }
-
-    fn observe(&self, event: &Event<'_>) {
-        match *event {
-            Event::Timer { what: TimerEvent::Expired(due, now), .. } => {
-                assert!(due <= now, "a timer that was due at {due} expired at {now}");
+    fn observe(&self, observed: &Observed<'_>) {
+        match observed {
+            Observed::Hypervisor(event) => {
+                match *event {
+                    Event::Timer { what: TimerEvent::Expired(due, now), .. } => {
+                        assert!(due <= now, "a timer that was due at {due} expired at {now}");
+                    }
+                    Event::Interrupt { cause: Cause::Message(sint) | Cause::Event(sint), .. } => {
+                        assert!(sint < 16);
+                    }
+                    _ => {}
+                }
+                self.judge(|judge, found| judge.event(event, found));
+                self.trace(event);
             }
-            Event::Interrupt { cause: Cause::Message(sint) | Cause::Event(sint), .. } => assert!(sint < 16),
-            _ => {}
+            Observed::Bus(event) => {
+                self.judge(|judge, found| judge.bus_event(event, found));
+                self.trace(event);
+            }
         }
-        if let Some(judge) = &mut *self.judge.borrow_mut() {
-            judge.event(event, &mut |finding| assert!(finding.vp < VPS));
-        }
-        self.trace(event);
     }
 }
 
-impl BusObserver for Embedder {
-    fn observe_bus(&self, event: &BusEvent<'_>) {
+impl Watcher {
+    fn judge(&self, look: impl FnOnce(&mut Judge<VPS>, &mut dyn FnMut(Finding))) {
         if let Some(judge) = &mut *self.judge.borrow_mut() {
-            judge.bus_event(event, &mut |finding| assert!(finding.vp < VPS));
+            look(judge, &mut |finding| assert!(finding.vp < VPS));
         }
-        self.trace(event);
     }
-}
 
-impl Embedder {
     fn trace(&self, event: &impl std::fmt::Debug) {
         if self.traced {
             let mut sink = Sink(0);
@@ -218,8 +194,6 @@ pub(crate) fn ports() -> [Port; 4] {
     ]
 }
 
-type Lock = parking_lot::RawMutex;
-
 /// A partition in its embedder.
 pub(crate) struct Machine<'a> {
     pub(crate) partition: Partition<'a, Lock>,
@@ -230,16 +204,15 @@ pub(crate) struct Machine<'a> {
 /// Runs `test` with two machines that share an embedder: a guest moves from one to the other when it is restored.
 pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
     let count = if setup.many { MANY_VPS } else { VPS };
-    let host = Embedder {
-        memory: Memory::new(),
-        counter: Cell::new(1000),
-        deadlines: RefCell::new(vec![None; count]),
+    let watcher = Watcher {
         starts: RefCell::default(),
         interrupts: RefCell::default(),
         judge: RefCell::new(setup.judged.then(|| Box::new(Judge::new(RAM, RAM_SIZE)))),
         traced: setup.traced,
         vps: count,
     };
+    let host = TestHost::with(count, Memory::new(), watcher);
+    host.set_counter(1000);
     let host = Faulty::new(host, Calmed { injector: Injector::new(setup.plan), calm: Cell::new(false) });
     let vps = [0; 2].map(|_| (0..count).map(|_| Vp::new()).collect::<Box<[Vp<Lock>]>>());
     let ports = [ports(), ports()];
@@ -341,7 +314,7 @@ impl Machine<'_> {
 
     /// The next VP that was asked to start does.
     pub(crate) fn start_next(&self) {
-        let next = self.host.starts.borrow_mut().pop_front();
+        let next = self.host.watch().starts.borrow_mut().pop_front();
         // It may have gone online by another step.
         if let Some(vp) = next.filter(|vp| self.partition.power(*vp) == Some(Power::Starting)) {
             self.online(vp);
@@ -350,7 +323,7 @@ impl Machine<'_> {
 
     /// Those that were asked to start will not: the machine was reset.
     pub(crate) fn forget_starts(&self) {
-        self.host.starts.borrow_mut().clear();
+        self.host.watch().starts.borrow_mut().clear();
     }
 
     /// Calls `timer_expired` on a VP, and makes sure that its timers then leave it time to run.
@@ -371,27 +344,23 @@ impl Machine<'_> {
     }
 
     pub(crate) fn deadline(&self, vp: usize) -> Option<u64> {
-        self.host.deadlines.borrow()[vp]
+        self.host.deadline(vp)
     }
 
     pub(crate) fn deadlines(&self) -> Vec<Option<u64>> {
-        self.host.deadlines.borrow().clone()
+        (0..self.vps()).map(|vp| self.deadline(vp)).collect()
     }
 
     pub(crate) fn take_interrupts(&self) -> Vec<(usize, u32)> {
-        std::mem::take(&mut *self.host.interrupts.borrow_mut())
+        std::mem::take(&mut *self.host.watch().interrupts.borrow_mut())
     }
 
     /// The counter moves on; the faults happen that are due, and the VPs are called whose deadline has come.
     pub(crate) fn pass(&self, ticks: u64) {
-        let counter = self.host.counter.get().saturating_add(ticks).min(1 << 62);
-        self.host.counter.set(counter);
+        let counter = self.host.counter_now().saturating_add(ticks).min(1 << 62);
+        self.host.set_counter(counter);
         self.inject_timed();
-        for vp in 0..self.vps() {
-            if self.deadline(vp).is_some_and(|deadline| deadline <= self.host.counter.get()) {
-                self.expire(vp);
-            }
-        }
+        self.host.due().for_each(|vp| self.expire(vp));
     }
 
     fn inject_timed(&self) {
@@ -422,14 +391,15 @@ impl Machine<'_> {
     /// Nothing goes wrong on purpose any more.
     pub(crate) fn calm(&self) {
         self.host.plan().calm.set(true);
-        self.host.memory.calm();
+        self.host.memory().calm();
     }
 
     /// The reference time when the counter is there.
     fn time_at(&self, counter: u64) -> u64 {
-        let now = self.host.counter.replace(counter);
+        let now = self.host.counter_now();
+        self.host.set_counter(counter);
         let time = self.time();
-        self.host.counter.set(now);
+        self.host.set_counter(now);
         time
     }
 
@@ -443,7 +413,7 @@ impl Machine<'_> {
             match self.deadline(vp) {
                 Some(deadline) => {
                     let now = self.time();
-                    let at = self.time_at(deadline.max(self.host.counter.get()));
+                    let at = self.time_at(deadline.max(self.host.counter_now()));
                     assert!(
                         at <= next.max(now).saturating_add(2),
                         "VP {vp} is called at {at} for a timer that is due at {next}"
@@ -464,6 +434,6 @@ impl Machine<'_> {
     }
 
     pub(crate) fn write(&self, gpa: u64, bytes: &[u8]) {
-        let _ = self.host.memory.write(gpa, bytes);
+        let _ = self.host.memory().write(gpa, bytes);
     }
 }

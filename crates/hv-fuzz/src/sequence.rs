@@ -2,6 +2,7 @@
 
 use hv_devices::any::Offer;
 use hv_partition::Action;
+use hv_partition::Host as _;
 use hv_partition::faults::Disturbance;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
@@ -102,7 +103,7 @@ impl Machine<'_> {
                 let size = input.below(64);
                 self.write(gpa, input.bytes(size));
             }
-            28 => self.host.memory.race(input),
+            28 => self.host.memory().race(input),
             _ => self.packet(input),
         }
     }
@@ -140,7 +141,7 @@ impl Machine<'_> {
     fn pass_to_deadline(&self) {
         let next = self.deadlines().into_iter().flatten().min();
         if let Some(next) = next {
-            self.pass(next.saturating_sub(self.host.counter.get()));
+            self.pass(next.saturating_sub(self.host.counter_now()));
         }
     }
 
@@ -148,7 +149,7 @@ impl Machine<'_> {
     fn take_message(&self, vp: usize, sint: u8) {
         use hv_partition::GuestMemory as _;
         let slot = Self::message_page(vp) + u64::from(sint) * 256;
-        let memory = &self.host.memory;
+        let memory = self.host.memory();
         let pending = memory.load_acquire(slot + 4).is_ok_and(|word| word & 0x100 != 0);
         let _ = memory.store_release(slot, 0);
         if pending {
@@ -186,7 +187,7 @@ impl Machine<'_> {
     /// The guest sends a packet to VMBus, or empties its ring.
     fn packet(&self, input: &mut Input<'_>) {
         let kind = input.byte();
-        guest_packet(&self.host.memory, kind, input);
+        guest_packet(self.host.memory(), kind, input);
         let vp = self.running(0);
         let mut x = [0; 31];
         x[0] = 0x1_005d;

@@ -2,14 +2,11 @@
 //!
 //! The embedder here does nothing that the partition does not ask for, so that the figures are the partition's own.
 
-use std::cell::Cell;
 use std::hint::black_box;
 
 use criterion::Criterion;
-use hv_host::{
-    BadAddress, Config, Connections, Flush, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext,
-    VpMask,
-};
+use hv_host::{Config, Connections, GuestMemory as _, Host as _, Partition, Port, PortTarget, Vp};
+use hv_partition::testing::{Effect, Memory, TestHost, Watch};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
@@ -23,91 +20,16 @@ const SIEFP: u64 = 0x5000;
 const TSC: u64 = 0x6000;
 const SINT: u8 = 3;
 
-/// Guest memory from address 0 on, for one thread.
-struct Memory(Box<[Cell<u8>]>);
+/// Sees nothing, and has no connections.
+struct Blind;
 
-impl Memory {
-    fn range(&self, gpa: u64, len: usize) -> Result<&[Cell<u8>], BadAddress> {
-        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
-        self.0.get(start..start.checked_add(len).ok_or(BadAddress)?).ok_or(BadAddress)
-    }
+impl Watch for Blind {
+    fn effect(&self, _: Effect) {}
+
+    fn interrupt(&self, _: usize, _: u32) {}
 }
 
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
-        let range = self.range(gpa, buf.len())?;
-        for (to, from) in buf.iter_mut().zip(range) {
-            *to = from.get();
-        }
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        for (to, from) in self.range(gpa, data.len())?.iter().zip(data) {
-            to.set(*from);
-        }
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let mut bytes = [0; 4];
-        self.read(gpa, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.write(gpa, &value.to_le_bytes())
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let before = self.load_acquire(gpa)?;
-        self.store_release(gpa, before | bits)?;
-        Ok(before)
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let before = self.load_acquire(gpa)?;
-        self.store_release(gpa, value)?;
-        Ok(before)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        gpa.checked_add(len).is_some_and(|end| end <= SIZE)
-    }
-}
-
-struct Embedder {
-    memory: Memory,
-    counter: Cell<u64>,
-    interrupts: Cell<u64>,
-    deadline: Cell<Option<u64>>,
-}
-
-impl Host for Embedder {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn counter(&self) -> u64 {
-        self.counter.get()
-    }
-
-    fn assert_interrupt(&self, _vp: usize, _intid: u32) {
-        self.interrupts.set(self.interrupts.get() + 1);
-    }
-
-    fn set_deadline(&self, _vp: usize, counter: Option<u64>) {
-        self.deadline.set(counter);
-    }
-
-    fn start_vp(&self, _vp: usize, _context: &VpContext) {}
-
-    fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {}
-}
-
-impl Connections for Embedder {
+impl Connections for Blind {
     fn post_message(&self, _: usize, _: u32, _: MessageType, _: &[u8]) -> Result<(), HvStatus> {
         Err(HvStatus::INVALID_CONNECTION_ID)
     }
@@ -121,7 +43,7 @@ impl Connections for Embedder {
 
 struct Bench<'a> {
     partition: Partition<'a, parking_lot::RawMutex>,
-    host: Embedder,
+    host: TestHost<Blind>,
 }
 
 impl Bench<'_> {
@@ -168,12 +90,7 @@ fn with(test: impl FnOnce(&Bench<'_>)) {
         Port::new(0x100, 7, PortTarget::Message { vp: Some(0), sint: SINT }),
         Port::new(0x101, 8, PortTarget::Event { vp: Some(0), sint: SINT, base: 0, count: 64 }),
     ];
-    let host = Embedder {
-        memory: Memory((0..SIZE).map(|_| Cell::new(0)).collect()),
-        counter: Cell::new(0),
-        interrupts: Cell::new(0),
-        deadline: Cell::new(None),
-    };
+    let host = TestHost::with(1, Memory::new(0, SIZE), Blind);
     let bench = Bench { partition: Partition::new(Config::new(62_500_000), &vps, &ports), host };
     bench.partition.reset(&bench.host);
     bench.partition.vp_online(&bench.host, 0);
@@ -217,7 +134,7 @@ fn post_input(bench: &Bench<'_>) -> [u64; 31] {
     for (n, word) in [0x100u32, 0, 1, 240].into_iter().enumerate() {
         input[n * 4..n * 4 + 4].copy_from_slice(&word.to_le_bytes());
     }
-    bench.host.memory.write(INPUT, &input).expect("in memory");
+    bench.host.memory().write(INPUT, &input).expect("in memory");
     let mut x = [0; 31];
     x[0] = u64::from(HYPERCALL);
     x[1] = 0x5c;
@@ -232,14 +149,14 @@ fn messages(c: &mut Criterion) {
         c.bench_function("post of 240 bytes into a free slot", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_release(slot, 0).expect("in memory");
+                bench.host.memory().store_release(slot, 0).expect("in memory");
             });
         });
         let mut eom = set_one(Name::EOM, 0);
         c.bench_function("post of 240 bytes to slot to EOM", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_release(slot, 0).expect("in memory");
+                bench.host.memory().store_release(slot, 0).expect("in memory");
                 bench.again(&mut eom);
             });
         });
@@ -247,7 +164,7 @@ fn messages(c: &mut Criterion) {
         c.bench_function("post of 240 bytes through the queue to EOM", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_release(slot, 0).expect("in memory");
+                bench.host.memory().store_release(slot, 0).expect("in memory");
                 bench.again(&mut eom);
             });
         });
@@ -263,7 +180,7 @@ fn events(c: &mut Criterion) {
         c.bench_function("signal of an event", |b| {
             b.iter(|| {
                 assert_eq!(bench.again(&mut x), 0);
-                bench.host.memory.store_release(word, 0).expect("in memory");
+                bench.host.memory().store_release(word, 0).expect("in memory");
             });
         });
     });
@@ -279,7 +196,7 @@ fn timers(c: &mut Criterion) {
                 time += 100;
                 x[6] = time;
                 bench.again(&mut x);
-                bench.host.counter.set(bench.host.deadline.get().unwrap_or(u64::MAX));
+                bench.host.set_counter(bench.host.deadline(0).unwrap_or(u64::MAX));
                 bench.partition.timer_expired(&bench.host, 0);
             });
         });

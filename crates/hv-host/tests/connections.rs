@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 
 use hv_host::{
-    Action, BadAddress, Config, Connections, Flush, GuestMemory, Host, Partition, Port, PortTarget, Vp,
-    VpContext, VpMask,
+    Action, Config, Connections, Flush, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext, VpMask,
 };
+use hv_partition::testing::Memory;
 use hv_tlfs::hypercall::HypercallOutput;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
@@ -13,60 +13,12 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
-const SIZE: usize = 0x8000;
+const SIZE: u64 = 0x8000;
 const SIMP: u64 = 0x4000;
 const SINT: u8 = 2;
 /// The server's connection, and one that is deleted port's.
 const SERVER: u32 = 4;
 const DELETED: u32 = 5;
-
-/// Guest memory from address 0 on, for one thread.
-struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    fn range(&self, gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
-        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
-        let end = start.checked_add(len).filter(|end| *end <= SIZE).ok_or(BadAddress)?;
-        Ok(start..end)
-    }
-}
-
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
-        buf.copy_from_slice(&self.0.borrow()[self.range(gpa, buf.len())?]);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        let range = self.range(gpa, data.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let mut word = [0; 4];
-        self.read(gpa, &mut word)?;
-        Ok(u32::from_le_bytes(word))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.write(gpa, &value.to_le_bytes())
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, old | bits).map(|()| old)
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, value).map(|()| old)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        usize::try_from(len).is_ok_and(|len| self.range(gpa, len).is_ok())
-    }
-}
 
 /// A server that echoes: each message goes back to SINT 2 of the VP that posted it, as soon as there is a buffer.
 struct EchoHost<'p> {
@@ -184,7 +136,7 @@ fn with(test: impl FnOnce(&EchoHost<'_>)) {
     let ports = [Port::new(DELETED, 1, PortTarget::Deleted)];
     let partition = Partition::new(Config::new(62_500_000), &vps, &ports);
     let host = EchoHost {
-        memory: Memory(RefCell::new(vec![0; SIZE])),
+        memory: Memory::new(0, SIZE),
         partition: &partition,
         waiting: RefCell::default(),
         signals: RefCell::default(),

@@ -237,7 +237,7 @@ fn a_device_interrupt_is_retargeted_by_mask_or_set() {
         let seen: Vec<_> = effects
             .iter()
             .map(|effect| {
-                let Effect::Retarget { device: 7, vector: 0x40, targets, multicast } = effect else {
+                let Effect::Retarget { device: 7, vector: 0x40, targets, multicast, .. } = effect else {
                     panic!("{effect:?}")
                 };
                 (targets.iter().collect::<Vec<_>>(), *multicast)

@@ -6,8 +6,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "testing")]
+extern crate std;
+
 mod memory;
 pub mod save;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "vm-memory")]
 mod vm;
 

@@ -26,48 +26,33 @@
 mod host;
 mod memory;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput, Raw};
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
-use hv_partition::{Bus, Partition, RawMutex};
+use hv_partition::testing::Lock;
+use hv_partition::{Bus, Host, Partition, RawMutex};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::CLOCK_HZ;
 
-pub use host::Effect;
+pub use hv_partition::testing::Effect;
 pub use hv_partition::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
 pub use memory::RAM_BASE;
 
-use host::Embedder;
+use host::{Embedder, Gic, Surroundings};
 use memory::Ram;
-
-/// The lock of the partition: VPs run in threads.
-type Lock = parking_lot::RawMutex;
 
 /// A partition with its surroundings.
 #[derive(Debug)]
 pub struct Testbed {
     partition: Partition<'static, Lock>,
-    ram: Ram,
-    counter: AtomicU64,
-    /// Ticks that each look at the counter adds.
-    step: AtomicU64,
+    host: Embedder,
     hypercalls: AtomicUsize,
-    gic: Vec<Mutex<Gic>>,
-    deadlines: Vec<Mutex<Option<u64>>>,
-    effects: Mutex<Vec<Effect>>,
-}
-
-/// Pending and enabled interrupts of a VP, one bit each.
-#[derive(Debug, Default)]
-struct Gic {
-    pending: [u64; 4],
-    enabled: [u64; 4],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,24 +79,23 @@ impl Testbed {
                 ports.leak(),
                 Box::leak(Box::new(bus)),
             ),
-            ram: Ram::new(),
-            counter: AtomicU64::new(0),
-            step: AtomicU64::new(0),
+            host: Embedder::with(vps, Ram::new(), Surroundings::new(vps)),
             hypercalls: AtomicUsize::new(0),
-            gic: (0..vps).map(|_| Mutex::default()).collect(),
-            deadlines: (0..vps).map(|_| Mutex::default()).collect(),
-            effects: Mutex::default(),
         }));
-        bed.partition.reset(&bed.host());
+        bed.partition.reset(&bed.host);
         for vp in 0..vps {
-            bed.partition.vp_online(&bed.host(), vp);
+            bed.partition.vp_online(&bed.host, vp);
         }
         bed.take_effects();
         bed
     }
 
-    fn host(&self) -> Embedder<'_> {
-        Embedder(self)
+    fn gic(&self, vp: usize) -> MutexGuard<'_, Gic> {
+        lock(&self.host.watch().gic[vp])
+    }
+
+    fn effects(&self) -> MutexGuard<'_, Vec<Effect>> {
+        lock(&self.host.watch().effects)
     }
 
     /// The hypervisor, for a test that looks deeper.
@@ -136,13 +120,13 @@ impl Testbed {
     /// A page of guest memory that nobody else has, all zeros. There are a few hundred.
     #[must_use]
     pub fn page(&self) -> &'static Page {
-        &self.ram.allocate(1)[0]
+        &self.host.memory().allocate(1)[0]
     }
 
     /// So many pages of guest memory that nobody else has, one after the other, all zeros.
     #[must_use]
     pub fn pages(&self, count: usize) -> &'static [Page] {
-        self.ram.allocate(count)
+        self.host.memory().allocate(count)
     }
 
     /// A page of guest memory that nobody else has, for the parameters of hypercalls.
@@ -154,13 +138,13 @@ impl Testbed {
     /// Where the guest's pages are.
     #[must_use]
     pub fn memory(&self) -> &impl Memory {
-        &self.ram
+        self.host.memory()
     }
 
     /// The page of guest memory at this address.
     #[must_use]
     pub fn page_at(&self, gpa: u64) -> Option<&'static Page> {
-        self.ram.page(gpa)
+        self.host.memory().page(gpa)
     }
 
     /// Hypercalls that the guest has made, whichever VP.
@@ -170,59 +154,53 @@ impl Testbed {
 
     /// The guest's counter (CNTVCT_EL0).
     pub fn counter(&self) -> u64 {
-        self.counter.load(Ordering::Relaxed)
+        self.host.counter_now()
     }
 
     /// Sets the guest's counter, with no effect on timers.
     pub fn set_counter(&self, ticks: u64) {
-        self.counter.store(ticks, Ordering::Relaxed);
+        self.host.set_counter(ticks);
     }
 
     /// Makes every look at the counter move it on by this much.
     pub fn set_counter_step(&self, ticks: u64) {
-        self.step.store(ticks, Ordering::Relaxed);
+        self.host.set_counter_step(ticks);
     }
 
     /// Lets time pass, in 100 ns, and timers that are due expire.
     pub fn advance(&self, time: u64) {
         let frequency = u128::from(self.partition.config().counter_frequency);
         let ticks = (u128::from(time) * frequency).div_ceil(u128::from(CLOCK_HZ)) as u64;
-        let now = self.counter.fetch_add(ticks, Ordering::Relaxed).wrapping_add(ticks);
-        for (vp, deadline) in self.deadlines.iter().enumerate() {
-            // The lock is free again before the partition sets the next deadline.
-            let due = lock(deadline).is_some_and(|deadline| deadline <= now);
-            if due {
-                self.partition.timer_expired(&self.host(), vp);
-            }
-        }
+        self.host.advance_counter(ticks);
+        self.host.due().for_each(|vp| self.partition.timer_expired(&self.host, vp));
     }
 
     /// Switches a VP off, as its PSCI CPU_OFF does: it can be started again.
     pub fn switch_off(&self, vp: usize) {
-        self.partition.vp_offline(&self.host(), vp);
+        self.partition.vp_offline(&self.host, vp);
     }
 
     /// Lets a VP run that the guest has started ([`Effect::Start`]).
     pub fn switch_on(&self, vp: usize) {
-        self.partition.vp_online(&self.host(), vp);
+        self.partition.vp_online(&self.host, vp);
     }
 
     /// The reference time, as the hypervisor sees it, in 100 ns.
     #[must_use]
     pub fn reference_time(&self) -> u64 {
-        self.partition.reference_time(&self.host())
+        self.partition.reference_time(&self.host)
     }
 
     /// Migrates the guest to a host whose counter has another frequency and value.
     pub fn migrate(&self, frequency: u64, counter: u64) {
         let now = self.reference_time();
         self.set_counter(counter);
-        self.partition.migrate(&self.host(), frequency, now);
+        self.partition.migrate(&self.host, frequency, now);
     }
 
     /// Says in the reference TSC page that it is not valid, or that it is again.
     pub fn set_reference_tsc_valid(&self, valid: bool) {
-        self.partition.set_reference_tsc_valid(&self.host(), valid);
+        self.partition.set_reference_tsc_valid(&self.host, valid);
     }
 
     /// Posts a message to a source of a VP, as the host does.
@@ -237,7 +215,7 @@ impl Testbed {
         message_type: MessageType,
         payload: &[u8],
     ) -> Result<(), HvStatus> {
-        self.partition.post_message(&self.host(), vp, sint, message_type, 0, payload)
+        self.partition.post_message(&self.host, vp, sint, message_type, 0, payload)
     }
 
     /// Sets an event flag of a source of a VP, as the host does.
@@ -246,17 +224,17 @@ impl Testbed {
     ///
     /// The hypervisor's status.
     pub fn signal(&self, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
-        self.partition.signal_event(&self.host(), vp, sint, flag)
+        self.partition.signal_event(&self.host, vp, sint, flag)
     }
 
     /// What the hypervisor did beyond registers and memory since the last call.
     pub fn take_effects(&self) -> Vec<Effect> {
-        std::mem::take(&mut *lock(&self.effects))
+        std::mem::take(&mut *self.effects())
     }
 
     /// Takes the lowest interrupt that is pending and enabled on a VP: what the CPU would acknowledge.
     pub fn take_interrupt(&self, vp: usize) -> Option<u8> {
-        let mut gic = lock(&self.gic[vp]);
+        let mut gic = self.gic(vp);
         let word = (0..4).find(|word| gic.pending[*word] & gic.enabled[*word] != 0)?;
         let bit = (gic.pending[word] & gic.enabled[word]).trailing_zeros();
         gic.pending[word] &= !(1 << bit);
@@ -266,7 +244,7 @@ impl Testbed {
     /// Whether an interrupt is enabled on a VP.
     #[must_use]
     pub fn is_enabled(&self, vp: usize, intid: u8) -> bool {
-        lock(&self.gic[vp]).enabled[usize::from(intid) / 64] >> (intid % 64) & 1 != 0
+        self.gic(vp).enabled[usize::from(intid) / 64] >> (intid % 64) & 1 != 0
     }
 }
 
@@ -298,7 +276,7 @@ impl Wire {
     fn carry_out(&self, immediate: u16, x: &mut [u64; 31]) {
         match self.hvc(immediate, x) {
             Action::Resume => {}
-            action => lock(&self.bed.effects).push(Effect::Power { vp: self.vp, action }),
+            action => self.bed.effects().push(Effect::Power { vp: self.vp, action }),
         }
     }
 
@@ -309,7 +287,7 @@ impl Wire {
     /// If the hypervisor gives the guest an exception.
     pub fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Action {
         loop {
-            match self.bed.partition.hvc(&self.bed.host(), self.vp, immediate, x) {
+            match self.bed.partition.hvc(&self.bed.host, self.vp, immediate, x) {
                 Action::Retry => {}
                 Action::Undefined => panic!("hvc #{immediate} is an undefined instruction"),
                 action => return action,
@@ -357,7 +335,7 @@ impl Conduit for Wire {
 
 impl Counter for Wire {
     fn counter(&self) -> u64 {
-        self.bed.counter.fetch_add(self.bed.step.load(Ordering::Relaxed), Ordering::Relaxed)
+        Host::counter(&self.bed.host)
     }
 }
 
@@ -371,11 +349,11 @@ pub struct VpInterrupts {
 impl Interrupts for VpInterrupts {
     fn enable(&self, intid: Intid) {
         let n = intid.number();
-        lock(&self.bed.gic[self.vp]).enabled[usize::from(n) / 64] |= 1 << (n % 64);
+        self.bed.gic(self.vp).enabled[usize::from(n) / 64] |= 1 << (n % 64);
     }
 
     fn disable(&self, intid: Intid) {
         let n = intid.number();
-        lock(&self.bed.gic[self.vp]).enabled[usize::from(n) / 64] &= !(1 << (n % 64));
+        self.bed.gic(self.vp).enabled[usize::from(n) / 64] &= !(1 << (n % 64));
     }
 }

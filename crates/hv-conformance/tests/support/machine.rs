@@ -14,7 +14,7 @@ use hv_partition::{
     VpContext, VpMask,
 };
 
-pub(crate) use hv_partition::testing::{Lock, RAM};
+pub(crate) use hv_partition::testing::{Lock, RAM, RAM_SIZE};
 
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
@@ -84,7 +84,7 @@ impl Machine {
             tlb: AtomicUsize::new(NOT_CACHED),
         };
         Self {
-            memory: Memory::default(),
+            memory: Memory::new(RAM, RAM_SIZE),
             clock,
             ended: AtomicBool::new(false),
             steps: AtomicU64::new(0),

@@ -1,7 +1,8 @@
 //! A guest with a SCSI controller, and a back end whose disks are bytes.
 
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
-use hv_memory::{BadAddress, GuestMemory};
+use hv_memory::GuestMemory;
+use hv_memory::testing::Memory;
 use hv_tlfs::vmbus::storage::{Operation, Packet, PacketHeader, ScsiRequest};
 use hv_tlfs::vmbus::{
     ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OpenChannel, TargetInfo,
@@ -12,58 +13,11 @@ use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Bytes of the guest's memory.
-const MEMORY: usize = 4 << 20;
+const MEMORY: u64 = 4 << 20;
 /// Pages of the primary channel's rings, half of them for each direction.
 const RINGS: [u64; 16] = [16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
 const SPLIT: usize = 8;
 const RING: u32 = (SPLIT as u32 - 1) * 4096;
-
-pub(crate) struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    fn range(&self, gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
-        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
-        let end = start.checked_add(len).filter(|end| *end <= MEMORY).ok_or(BadAddress)?;
-        Ok(start..end)
-    }
-}
-
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        into.copy_from_slice(&self.0.borrow()[self.range(gpa, into.len())?]);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        let range = self.range(gpa, from.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let mut word = [0; 4];
-        self.read(gpa, &mut word)?;
-        Ok(u32::from_le_bytes(word))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.write(gpa, &value.to_le_bytes())
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, value)?;
-        Ok(old)
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        self.swap(gpa, self.load_acquire(gpa)? | bits)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        usize::try_from(len).is_ok_and(|len| self.range(gpa, len).is_ok())
-    }
-}
 
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type Held = (Token, Request, Vec<(u64, u64)>);
@@ -207,7 +161,7 @@ impl Guest {
     /// A guest before the controller's initialization.
     pub(crate) fn opened(controller: Storage<8>, disks: Vec<Vec<u8>>) -> Self {
         let host = Host {
-            memory: Memory(RefCell::new(vec![0; MEMORY])),
+            memory: Memory::new(0, MEMORY),
             disks: RefCell::new(disks),
             hold: Cell::new(false),
             held: RefCell::default(),

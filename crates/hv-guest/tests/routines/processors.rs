@@ -189,7 +189,7 @@ fn a_devices_interrupt_goes_where_it_is_sent() {
         let last = set([guest.vps - 1]);
         processors::retarget_interrupt(guest.partition, &mut page, &interrupt, &last, true).unwrap();
         let effects = guest.bed.take_effects();
-        let [Effect::Retarget { msi, vector, targets, multicast }] = &effects[..] else {
+        let [Effect::Retarget { msi, vector, targets, multicast, .. }] = &effects[..] else {
             panic!("{effects:?}")
         };
         assert_eq!((*msi, *vector, *multicast), ((0xfee0_0000, 0x4041), 0x60, true));

@@ -1,14 +1,16 @@
 //! The embedder: memory, clock and record.
 
 use std::boxed::Box;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
 
-use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
-use hv_memory::{BadAddress, GuestMemory};
+use hv_host::{Action, Connections, Event, Flush, Host, Retarget, VpContext, VpMask};
+use hv_memory::GuestMemory;
+pub use hv_memory::testing::Memory;
 use hv_vmbus::{DeviceId, Never, Pages, Started, Token};
 
 use crate::event::{BusEvent, BusObserver};
@@ -18,76 +20,6 @@ use crate::port::HostBackend;
 pub const RAM: u64 = 0x4000_0000;
 /// Bytes of it.
 pub const RAM_SIZE: u64 = 0x10_0000;
-
-/// Guest memory: [`RAM_SIZE`] bytes from [`RAM`] on, zero at first.
-#[derive(Debug)]
-pub struct Memory(Vec<AtomicU32>);
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self((0..RAM_SIZE / 4).map(|_| AtomicU32::new(0)).collect())
-    }
-}
-
-impl Memory {
-    /// Copies all of another one's contents.
-    pub fn copy_from(&self, other: &Self) {
-        for (to, from) in self.0.iter().zip(&other.0) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-
-    fn word(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
-        let offset = gpa.checked_sub(RAM).filter(|offset| offset % 4 == 0).ok_or(BadAddress)?;
-        self.0.get((offset / 4) as usize).ok_or(BadAddress)
-    }
-
-    fn check(&self, gpa: u64, len: u64) -> Result<(), BadAddress> {
-        if self.contains(gpa, len) { Ok(()) } else { Err(BadAddress) }
-    }
-}
-
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
-        self.check(gpa, buf.len() as u64)?;
-        for (address, byte) in (gpa..).zip(buf) {
-            let word = self.word(address & !3)?.load(Ordering::Relaxed);
-            *byte = word.to_le_bytes()[(address % 4) as usize];
-        }
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        self.check(gpa, data.len() as u64)?;
-        for (address, byte) in (gpa..).zip(data) {
-            let shift = address % 4 * 8;
-            let set = |word| Some(word & !(0xff << shift) | u32::from(*byte) << shift);
-            let _ = self.word(address & !3)?.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
-        }
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        Ok(self.word(gpa)?.load(Ordering::Acquire))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.word(gpa)?.store(value, Ordering::Release);
-        Ok(())
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        Ok(self.word(gpa)?.fetch_or(bits, Ordering::AcqRel))
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        Ok(self.word(gpa)?.swap(value, Ordering::AcqRel))
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        gpa >= RAM && gpa.checked_add(len).is_some_and(|end| end <= RAM + RAM_SIZE)
-    }
-}
 
 /// Something that the partition asked of the embedder, or told the observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +50,8 @@ pub enum Effect {
     Retarget {
         /// Device.
         device: u64,
+        /// Address and data of its MSI.
+        msi: (u64, u32),
         /// Vector.
         vector: u32,
         /// Targets.
@@ -134,19 +68,72 @@ pub enum Effect {
         /// Message.
         text: Vec<u8>,
     },
+    /// What a call asked for that does not simply return ([`Action`]); for an embedder that carries out none.
+    Power {
+        /// VP.
+        vp: usize,
+        /// What it asked for.
+        action: Action,
+    },
 }
 
-/// The embedder.
-#[derive(Debug)]
-pub struct TestHost {
-    pub(super) memory: Memory,
-    pub(super) counter: AtomicU64,
+/// The one model of an embedder: memory, a counter that tests set, deadlines. What it sees goes to `W`, in tests a [`Recorder`].
+#[derive(Debug, Default)]
+pub struct TestHost<W = Recorder, M = Memory> {
+    memory: M,
+    counter: AtomicU64,
     /// Ticks that each look at the counter adds.
     step: AtomicU64,
-    deadlines: Mutex<Vec<Option<u64>>>,
+    deadlines: Vec<Mutex<Option<u64>>>,
+    watch: W,
+}
+
+/// Sees what a partition does to a [`TestHost`], with locks of the partition held.
+pub trait Watch {
+    /// Takes what the partition asked for.
+    fn effect(&self, effect: Effect);
+
+    /// Takes an interrupt.
+    fn interrupt(&self, vp: usize, intid: u32) {
+        self.effect(Effect::Interrupt { vp, intid });
+    }
+
+    /// Told of every event.
+    fn observe(&self, observed: &Observed<'_>) {
+        let _ = observed;
+    }
+}
+
+/// Sees nothing.
+impl Watch for () {
+    fn effect(&self, _: Effect) {}
+
+    fn interrupt(&self, _: usize, _: u32) {}
+}
+
+/// Remembers effects, and events in their `Debug` form.
+#[derive(Debug, Default)]
+pub struct Recorder {
     effects: Mutex<Vec<Effect>>,
     events: Mutex<Vec<std::string::String>>,
     observer: Mutex<Option<Observer>>,
+}
+
+impl Watch for Recorder {
+    fn effect(&self, effect: Effect) {
+        lock(&self.effects).push(effect);
+    }
+
+    fn observe(&self, observed: &Observed<'_>) {
+        let text = match observed {
+            Observed::Hypervisor(event) => std::format!("{event:?}"),
+            Observed::Bus(event) => std::format!("{event:?}"),
+        };
+        lock(&self.events).push(text);
+        if let Some(Observer(observer)) = &mut *lock(&self.observer) {
+            observer(observed);
+        }
+    }
 }
 
 /// What an observer is told.
@@ -172,23 +159,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TestHost {
-    /// An embedder of a partition with this many VPs.
+    /// An embedder of a partition with this many VPs, with [`RAM_SIZE`] bytes of memory from [`RAM`] on.
     #[must_use]
     pub fn new(vps: usize) -> Self {
+        Self::with(vps, Memory::new(RAM, RAM_SIZE), Recorder::default())
+    }
+}
+
+impl<W, M> TestHost<W, M> {
+    /// An embedder of a partition with this many VPs.
+    #[must_use]
+    pub fn with(vps: usize, memory: M, watch: W) -> Self {
         Self {
-            memory: Memory::default(),
+            memory,
             counter: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            deadlines: Mutex::new(std::vec![None; vps]),
-            effects: Mutex::default(),
-            events: Mutex::default(),
-            observer: Mutex::default(),
+            deadlines: (0..vps).map(|_| Mutex::default()).collect(),
+            watch,
         }
+    }
+
+    /// Who sees what it sees.
+    pub const fn watch(&self) -> &W {
+        &self.watch
+    }
+
+    /// The guest's counter; this look does not move it on.
+    pub fn counter_now(&self) -> u64 {
+        self.counter.load(Ordering::Relaxed)
     }
 
     /// Sets the guest's counter.
     pub fn set_counter(&self, counter: u64) {
         self.counter.store(counter, Ordering::Relaxed);
+    }
+
+    /// Moves the guest's counter on. Returns its new value.
+    pub fn advance_counter(&self, ticks: u64) -> u64 {
+        self.counter.fetch_add(ticks, Ordering::Relaxed).wrapping_add(ticks)
     }
 
     /// Makes every look at the counter move it on by this much: time passes inside of a hypercall.
@@ -198,12 +206,20 @@ impl TestHost {
 
     /// The deadline that a VP has asked for.
     pub fn deadline(&self, vp: usize) -> Option<u64> {
-        lock(&self.deadlines)[vp]
+        *lock(&self.deadlines[vp])
     }
 
+    /// The VPs whose deadline has come.
+    pub fn due(&self) -> impl Iterator<Item = usize> {
+        let due = |vp: &usize| self.deadline(*vp).is_some_and(|deadline| deadline <= self.counter_now());
+        (0..self.deadlines.len()).filter(due)
+    }
+}
+
+impl<M> TestHost<Recorder, M> {
     /// The effects since the last call.
     pub fn take_effects(&self) -> Vec<Effect> {
-        std::mem::take(&mut *lock(&self.effects))
+        std::mem::take(&mut *lock(&self.watch.effects))
     }
 
     /// The interrupts among the effects since the last call, as target and INTID; other effects are dropped.
@@ -220,79 +236,96 @@ impl TestHost {
 
     /// Tells `observer` of every event from now on.
     pub fn set_observer(&self, observer: impl FnMut(&Observed<'_>) + Send + 'static) {
-        *lock(&self.observer) = Some(Observer(Box::new(observer)));
+        *lock(&self.watch.observer) = Some(Observer(Box::new(observer)));
     }
 
     /// The events since the last call, in their `Debug` form.
     pub fn take_events(&self) -> Vec<std::string::String> {
-        std::mem::take(&mut *lock(&self.events))
-    }
-
-    fn tell(&self, text: std::string::String, observed: &Observed<'_>) {
-        lock(&self.events).push(text);
-        if let Some(Observer(observer)) = &mut *lock(&self.observer) {
-            observer(observed);
-        }
-    }
-
-    fn record(&self, effect: Effect) {
-        lock(&self.effects).push(effect);
+        std::mem::take(&mut *lock(&self.watch.events))
     }
 }
 
-impl BusObserver for TestHost {
+impl<W: Watch, M> BusObserver for TestHost<W, M> {
+    #[inline]
     fn observe_bus(&self, event: &BusEvent<'_>) {
-        self.tell(std::format!("{event:?}"), &Observed::Bus(*event));
+        self.watch.observe(&Observed::Bus(*event));
     }
 }
 
-impl HostBackend<Never> for TestHost {
+impl<W, M> HostBackend<Never> for TestHost<W, M> {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
 }
 
-impl Host for TestHost {
-    type Memory = Memory;
+impl<W: Watch, M: GuestMemory> Host for TestHost<W, M> {
+    type Memory = M;
 
-    fn memory(&self) -> &Memory {
+    #[inline]
+    fn memory(&self) -> &M {
         &self.memory
     }
 
+    #[inline]
     fn counter(&self) -> u64 {
         self.counter.fetch_add(self.step.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
+    #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        self.record(Effect::Interrupt { vp, intid });
+        self.watch.interrupt(vp, intid);
     }
 
+    #[inline]
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        lock(&self.deadlines)[vp] = counter;
+        *lock(&self.deadlines[vp]) = counter;
     }
 
     fn start_vp(&self, vp: usize, context: &VpContext) {
-        self.record(Effect::Start { vp, context: *context });
+        self.watch.effect(Effect::Start { vp, context: *context });
     }
 
     fn flush_tlb(&self, targets: &VpMask, what: Flush) {
-        self.record(Effect::Flush { targets: targets.clone(), what });
+        self.watch.effect(Effect::Flush { targets: targets.clone(), what });
     }
 
     /// Knows device 7 only.
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
-        let Retarget { device, vector, multicast, targets, .. } = *request;
+        let Retarget { device, address, data, vector, multicast, targets } = *request;
         if device != 7 {
             return Err(HvStatus::INVALID_DEVICE_ID);
         }
-        self.record(Effect::Retarget { device, vector, targets: targets.clone(), multicast });
+        let (msi, targets) = ((address, data), targets.clone());
+        self.watch.effect(Effect::Retarget { device, msi, vector, targets, multicast });
         Ok(())
     }
 
+    #[inline]
     fn observe(&self, event: &Event<'_>) {
-        self.tell(std::format!("{event:?}"), &Observed::Hypervisor(*event));
+        self.watch.observe(&Observed::Hypervisor(*event));
         if let Event::Crash { control, parameters, text, .. } = *event {
-            self.record(Effect::Crash { control, parameters, text: text.to_vec() });
+            self.watch.effect(Effect::Crash { control, parameters, text: text.to_vec() });
         }
+    }
+}
+
+/// Connections that are no port's are the watch's, if it has any.
+impl<W: Connections, M> Connections for TestHost<W, M> {
+    fn post_message(
+        &self,
+        vp: usize,
+        connection: u32,
+        message_type: MessageType,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        self.watch.post_message(vp, connection, message_type, payload)
+    }
+
+    fn signal_event(&self, vp: usize, connection: u32, flag: u16) -> Result<(), HvStatus> {
+        self.watch.signal_event(vp, connection, flag)
+    }
+
+    fn buffer_freed(&self, vp: usize) {
+        self.watch.buffer_freed(vp);
     }
 }

@@ -13,7 +13,6 @@
 mod host;
 
 use std::boxed::Box;
-use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
@@ -30,7 +29,7 @@ use hv_memory::GuestMemory;
 
 use crate::{Bus, Config, Partition, Served};
 
-pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, TestHost};
+pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, Recorder, TestHost, Watch};
 
 /// A page that [`Machine::call`] uses for the input of VP 0; the ones for its output and for other VPs follow.
 const PARAMETERS: u64 = RAM + RAM_SIZE / 2;
@@ -148,12 +147,7 @@ impl<B: Driven> Machine<'_, B> {
     pub fn set_time(&self, units: u64) {
         self.host.set_counter(self.ticks(units) + 1);
         self.inject_timed(units);
-        for vp in 0..self.partition.vp_count() {
-            let now = self.host.counter.load(Ordering::Relaxed);
-            if self.host.deadline(vp).is_some_and(|deadline| deadline <= now) {
-                self.expire(vp);
-            }
-        }
+        self.host.due().for_each(|vp| self.expire(vp));
     }
 
     /// Lets the faults happen that are due.
@@ -235,10 +229,10 @@ impl<B: Driven> Machine<'_, B> {
     ) -> (HypercallOutput, Vec<u8>) {
         let input_gpa = PARAMETERS + vp as u64 * 0x2000;
         let output_gpa = input_gpa + 0x1000;
-        self.host.memory.write(input_gpa, input).expect("parameters fit");
+        self.host.memory().write(input_gpa, input).expect("parameters fit");
         let result = self.call_at(vp, control, input_gpa, output_gpa);
         let mut output = std::vec![0; output_size];
-        self.host.memory.read(output_gpa, &mut output).expect("output fits");
+        self.host.memory().read(output_gpa, &mut output).expect("output fits");
         (result, output)
     }
 
@@ -304,7 +298,7 @@ impl<B: Driven> Machine<'_, B> {
     pub fn slot(&self, vp: usize, sint: u8) -> Message {
         let mut bytes = [0; 256];
         let slot = self.message_page(vp) + u64::from(sint) * 256;
-        self.host.memory.read(slot, &mut bytes).expect("the message page is memory");
+        self.host.memory().read(slot, &mut bytes).expect("the message page is memory");
         Message::read_from_bytes(&bytes).expect("a message is 256 bytes")
     }
 
@@ -316,7 +310,7 @@ impl<B: Driven> Machine<'_, B> {
             return None;
         }
         let slot = self.message_page(vp) + u64::from(sint) * 256;
-        self.host.memory.store_release(slot, 0).expect("the message page is memory");
+        self.host.memory().store_release(slot, 0).expect("the message page is memory");
         if self.slot(vp, sint).header.flags.message_pending() {
             self.set(vp, RegisterName::EOM, 0).expect("EOM can be written");
         }
@@ -326,6 +320,6 @@ impl<B: Driven> Machine<'_, B> {
     /// Whether an event flag is set.
     pub fn event_flag(&self, vp: usize, sint: u8, flag: u16) -> bool {
         let word = self.message_page(vp) + 0x1000 + u64::from(sint) * 256 + u64::from(flag / 32 * 4);
-        self.host.memory.load_acquire(word).expect("the event flags page is memory") >> (flag % 32) & 1 != 0
+        self.host.memory().load_acquire(word).expect("the event flags page is memory") >> (flag % 32) & 1 != 0
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::common::Server;
 use crate::common::{
-    GuestPacket, GuestRing, Memory, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header, open,
-    send, teardown,
+    GuestPacket, GuestRing, Memory, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header, memory,
+    open, send, teardown,
 };
 use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
@@ -302,7 +302,7 @@ proptest! {
         pages in 2usize..5,
         steps in vec(prop_oneof![2 => (0u32..1500).prop_map(Some), 1 => Just(None)], 0..200),
     ) {
-        let memory = Memory::new(1 << 20);
+        let memory = memory(1 << 20);
         let ring = Ring::new(&memory, &PAGES[..pages]).unwrap();
         let mut producer = Producer::attach(&ring).unwrap();
         let mut consumer = Consumer::attach(&ring).unwrap();
@@ -349,7 +349,7 @@ proptest! {
         write in 0u32..520,
         read in 0u32..520,
     ) {
-        let memory = Memory::new(1 << 20);
+        let memory = memory(1 << 20);
         memory.write(PAGES[1] * 4096, noise.as_bytes()).unwrap();
         memory.store_release(PAGES[0] * 4096, write * 8).unwrap();
         memory.store_release(PAGES[0] * 4096 + 4, read * 8).unwrap();

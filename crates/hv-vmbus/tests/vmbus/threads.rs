@@ -2,7 +2,7 @@
 
 use crate::common::Lock;
 use crate::common::{
-    GuestPacket, GuestRing, Memory, PAGES, SPLIT, close, contact, gpadl, header, open, teardown,
+    GuestPacket, GuestRing, Memory, PAGES, SPLIT, close, contact, gpadl, header, memory, open, teardown,
 };
 use crate::devices::{Machine, OFFER, Op, REQUEST, command, sample};
 use hv_vmbus::protocol::{MessageHeader, MessageType, Version};
@@ -55,7 +55,7 @@ const ROUNDS: usize = 300;
 fn messages_signals_and_completions_do_not_lose_each_other() {
     let slot = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
     let bus: Bus<Lock, Machine> = Bus::new(Config::DEFAULT, Machine { sample: slot });
-    let port = Shared { memory: Memory::new(1 << 20), messages: Mutex::default(), started: Mutex::default() };
+    let port = Shared { memory: memory(1 << 20), messages: Mutex::default(), started: Mutex::default() };
     let (out, back) = PAGES.split_at(SPLIT as usize);
     // The guest's own driver keeps openings and packets of a ring apart; messages and signals it does not.
     let (out, back) = (Mutex::new(GuestRing::new(out)), GuestRing::new(back));

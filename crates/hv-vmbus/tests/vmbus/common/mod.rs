@@ -1,9 +1,11 @@
 //! A guest and a partition for tests: memory, message slots, interrupts and what was observed.
 
+mod ring;
+
 use hv_devices::any::Any;
 use hv_devices::any::Offer;
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_memory::{BadAddress, GuestMemory};
+pub(crate) use hv_memory::testing::Memory;
 use hv_vmbus::protocol::{
     ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown,
     Guid, InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo,
@@ -13,66 +15,13 @@ use hv_vmbus::{
     Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Slot, Started, Token,
 };
 use std::cell::RefCell;
-use std::sync::Mutex;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-/// Guest memory from address 0 on.
-pub(crate) struct Memory {
-    bytes: Mutex<Vec<u8>>,
-}
+pub(crate) use ring::{GuestPacket, GuestRing};
 
-impl Memory {
-    pub(crate) fn new(size: usize) -> Self {
-        Self { bytes: Mutex::new(vec![0; size]) }
-    }
-
-    fn range(&self, gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
-        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
-        let end = start.checked_add(len).ok_or(BadAddress)?;
-        if end > self.bytes.lock().unwrap().len() { Err(BadAddress) } else { Ok(start..end) }
-    }
-}
-
-impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        assert!(gpa % 4096 + into.len() as u64 <= 4096, "an access crosses a page");
-        let range = self.range(gpa, into.len())?;
-        into.copy_from_slice(&self.bytes.lock().unwrap()[range]);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        assert!(gpa % 4096 + from.len() as u64 <= 4096, "an access crosses a page");
-        let range = self.range(gpa, from.len())?;
-        self.bytes.lock().unwrap()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let mut word = [0; 4];
-        self.read(gpa, &mut word)?;
-        Ok(u32::from_le_bytes(word))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.write(gpa, &value.to_le_bytes())
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, value)?;
-        Ok(old)
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, old | bits)?;
-        Ok(old)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        usize::try_from(len).is_ok_and(|len| self.range(gpa, len).is_ok())
-    }
+/// Guest memory from address 0 on, of which the bus never asks for bytes beyond a page.
+pub(crate) fn memory(size: u64) -> Memory {
+    Memory::new(0, size).by_pages()
 }
 
 /// A message that the guest received.
@@ -118,7 +67,7 @@ pub(crate) struct TestPort {
 impl TestPort {
     pub(crate) fn new() -> Self {
         Self {
-            memory: Memory::new(1 << 20),
+            memory: memory(1 << 20),
             received: RefCell::default(),
             room: usize::MAX,
             interrupts: RefCell::default(),
@@ -133,7 +82,7 @@ impl TestPort {
 
     /// One without memory, where no message fits.
     fn shut() -> Self {
-        Self { memory: Memory::new(0), room: 0, ..Self::new() }
+        Self { memory: memory(0), room: 0, ..Self::new() }
     }
 
     /// Takes the messages that have come.
@@ -352,114 +301,6 @@ pub(crate) fn connect<const C: usize, const G: usize, const W: usize>(
     port.events.get_mut().clear();
 }
 
-/// The guest's view of one ring, written from Linux's drivers/hv/ring_buffer.c and without the crate's own rings.
-pub(crate) struct GuestRing {
-    pages: Vec<u64>,
-}
-
-/// Offsets in the ring's header.
-pub(crate) struct RingHeaderOffset;
-
-impl RingHeaderOffset {
-    pub(crate) const WRITE_INDEX: u64 = 0;
-    pub(crate) const READ_INDEX: u64 = 4;
-    pub(crate) const INTERRUPT_MASK: u64 = 8;
-    pub(crate) const PENDING_SEND_SIZE: u64 = 12;
-    pub(crate) const FEATURES: u64 = 64;
-}
-
-/// A packet as the guest reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GuestPacket {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) transaction: u64,
-    pub(crate) payload: Vec<u8>,
-}
-
-impl GuestRing {
-    pub(crate) fn new(pages: &[u64]) -> Self {
-        Self { pages: pages.to_vec() }
-    }
-
-    pub(crate) fn size(&self) -> u32 {
-        (self.pages.len() as u32 - 1) * 4096
-    }
-
-    pub(crate) fn word(&self, memory: &Memory, offset: u64) -> u32 {
-        memory.load_acquire(self.pages[0] * 4096 + offset).unwrap()
-    }
-
-    pub(crate) fn set_word(&self, memory: &Memory, offset: u64, value: u32) {
-        memory.store_release(self.pages[0] * 4096 + offset, value).unwrap();
-    }
-
-    fn byte(&self, at: u32) -> u64 {
-        let at = at % self.size();
-        self.pages[1 + at as usize / 4096] * 4096 + u64::from(at % 4096)
-    }
-
-    pub(crate) fn poke(&self, memory: &Memory, at: u32, bytes: &[u8]) {
-        for (i, byte) in bytes.iter().enumerate() {
-            memory.write(self.byte(at + i as u32), &[*byte]).unwrap();
-        }
-    }
-
-    fn peek(&self, memory: &Memory, at: u32, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            memory.read(self.byte(at + i as u32), std::slice::from_mut(byte)).unwrap();
-        }
-        bytes
-    }
-
-    /// Sends a packet; `None` if the ring is full, else whether the host must be signalled.
-    pub(crate) fn send(&self, memory: &Memory, packet: &GuestPacket) -> Option<bool> {
-        let (write, read) = (self.word(memory, 0), self.word(memory, 4));
-        let len = 16 + packet.payload.len().next_multiple_of(8);
-        let used = (self.size() + write - read) % self.size();
-        if self.size() - used <= len as u32 + 8 {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        for word in [packet.kind, 2, (len / 8) as u16, packet.flags] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(packet.transaction.to_le_bytes());
-        bytes.extend(&packet.payload);
-        bytes.resize(len, 0);
-        bytes.extend((u64::from(write) << 32).to_le_bytes());
-        self.poke(memory, write, &bytes);
-        self.set_word(memory, 0, (write + bytes.len() as u32) % self.size());
-        Some(self.word(memory, 8) == 0 && self.word(memory, 4) == write)
-    }
-
-    /// Receives a packet, and says whether the host must be signalled for the room.
-    pub(crate) fn receive(&self, memory: &Memory) -> Option<(GuestPacket, bool)> {
-        let (write, read) = (self.word(memory, 0), self.word(memory, 4));
-        if write == read {
-            return None;
-        }
-        let head = self.peek(memory, read, 16);
-        let half = |i: usize| u16::from_le_bytes([head[i], head[i + 1]]);
-        let (offset, len) = (usize::from(half(2)) * 8, usize::from(half(4)) * 8);
-        let payload = self.peek(memory, read + offset as u32, len - offset);
-        let trailer = self.peek(memory, read + len as u32, 8);
-        assert_eq!(
-            trailer,
-            (u64::from(read) << 32).to_le_bytes(),
-            "the trailer tells where the packet began"
-        );
-        let next = (read + len as u32 + 8) % self.size();
-        self.set_word(memory, 4, next);
-        let pending = self.word(memory, 12);
-        let room = |read: u32| self.size() - (self.size() + write - read) % self.size();
-        let signal = pending != 0 && room(read) <= pending && room(next) > pending;
-        let transaction = u64::from_le_bytes(head[8..].try_into().unwrap());
-        Some((GuestPacket { kind: half(0), flags: half(6), transaction, payload }, signal))
-    }
-}
-
 /// GPADL_HEADER and GPADL_BODY messages for one range of whole pages, cut as Linux cuts them.
 pub(crate) fn gpadl(channel: u32, id: u32, pages: &[u64]) -> Vec<Vec<u8>> {
     gpadl_ranges(channel, id, &[(pages.len() as u32 * 4096, 0, pages)])
@@ -569,11 +410,5 @@ impl Opened {
             self.server.signal(0x2001, &mut self.port).unwrap();
         }
         Some(packet)
-    }
-
-    /// The guest gives packet bytes that need not make sense, and the host looks at them.
-    pub(crate) fn spoil(&mut self, spoil: impl FnOnce(&GuestRing, &Memory)) {
-        spoil(&self.outbound, &self.port.memory);
-        self.server.signal(0x2001, &mut self.port).unwrap();
     }
 }

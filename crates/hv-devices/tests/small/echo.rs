@@ -1,10 +1,29 @@
 //! Packets through both rings of a channel: the echo device, and guests that put nonsense into a ring.
 
-use crate::common::{GuestPacket, Opened, RingHeaderOffset as At, close, open, send, teardown};
+use crate::common::{GuestPacket, GuestRing, Memory, Opened, close, open, send, teardown};
 use hv_devices::any::Offer;
 use hv_vmbus::Event;
 use hv_vmbus::protocol::{ChannelId, MessageType, NtStatus, OpenResult, PacketType, TARGET_VP_NONE};
 use hv_vmbus::ring::RingError;
+
+/// Offsets in the ring's header.
+struct At;
+
+impl At {
+    const WRITE_INDEX: u64 = 0;
+    const READ_INDEX: u64 = 4;
+    const INTERRUPT_MASK: u64 = 8;
+    const PENDING_SEND_SIZE: u64 = 12;
+    const FEATURES: u64 = 64;
+}
+
+impl Opened {
+    /// The guest gives packet bytes that need not make sense, and the host looks at them.
+    fn spoil(&mut self, spoil: impl FnOnce(&GuestRing, &Memory)) {
+        spoil(&self.outbound, &self.port.memory);
+        self.server.signal(0x2001, &mut self.port).unwrap();
+    }
+}
 
 const IN_BAND: u16 = PacketType::DATA_IN_BAND.0;
 const COMPLETION: u16 = PacketType::COMPLETION.0;

@@ -1,0 +1,154 @@
+//! Guest memory for tests, fuzz targets and benchmarks of hosts.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::vec::Vec;
+
+use crate::{BadAddress, GuestMemory};
+
+/// Guest memory of one range, zero at first, for threads.
+#[derive(Debug)]
+pub struct Memory {
+    words: Vec<AtomicU32>,
+    base: u64,
+    by_pages: bool,
+}
+
+impl Memory {
+    /// Makes memory of `size` bytes from guest physical address `base` on. Both are multiples of 4.
+    ///
+    /// # Panics
+    /// If one is not.
+    #[must_use]
+    pub fn new(base: u64, size: u64) -> Self {
+        assert!(base.is_multiple_of(4) && size.is_multiple_of(4), "{size:#x} bytes at {base:#x}");
+        Self { words: (0..size / 4).map(|_| AtomicU32::new(0)).collect(), base, by_pages: false }
+    }
+
+    /// The same for a host that never asks for bytes beyond the end of a page: panics if it does.
+    #[must_use]
+    pub fn by_pages(self) -> Self {
+        Self { by_pages: true, ..self }
+    }
+
+    /// Copies the contents of another one of the same size.
+    pub fn copy_from(&self, other: &Self) {
+        for (to, from) in self.words.iter().zip(&other.words) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn word(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
+        let offset = gpa.checked_sub(self.base).filter(|offset| offset % 4 == 0).ok_or(BadAddress)?;
+        self.words.get((offset / 4) as usize).ok_or(BadAddress)
+    }
+
+    fn check(&self, gpa: u64, len: usize) -> Result<(), BadAddress> {
+        assert!(!self.by_pages || gpa % 4096 + len as u64 <= 4096, "an access at {gpa:#x} crosses a page");
+        if self.contains(gpa, len as u64) { Ok(()) } else { Err(BadAddress) }
+    }
+}
+
+/// Splits `len` bytes at `gpa` by words: the word's address, the first byte in it, and how many.
+fn by_words(gpa: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let (mut at, mut rest) = (gpa, len);
+    std::iter::from_fn(move || {
+        let skip = (at % 4) as usize;
+        let count = rest.min(4 - skip);
+        let part = (count != 0).then_some((at - skip as u64, skip, count));
+        at = at.wrapping_add(count as u64);
+        rest -= count;
+        part
+    })
+}
+
+impl GuestMemory for Memory {
+    fn read(&self, gpa: u64, mut buf: &mut [u8]) -> Result<(), BadAddress> {
+        self.check(gpa, buf.len())?;
+        for (address, skip, count) in by_words(gpa, buf.len()) {
+            let (part, rest) = buf.split_at_mut(count);
+            let word = self.word(address)?.load(Ordering::Relaxed).to_le_bytes();
+            part.copy_from_slice(&word[skip..skip + count]);
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn write(&self, gpa: u64, mut data: &[u8]) -> Result<(), BadAddress> {
+        self.check(gpa, data.len())?;
+        for (address, skip, count) in by_words(gpa, data.len()) {
+            let (part, rest) = data.split_at(count);
+            let word = self.word(address)?;
+            if let Ok(whole) = part.try_into() {
+                word.store(u32::from_le_bytes(whole), Ordering::Relaxed);
+            } else {
+                // Its neighbours may be written meanwhile.
+                let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                    let mut bytes = word.to_le_bytes();
+                    bytes[skip..skip + count].copy_from_slice(part);
+                    Some(u32::from_le_bytes(bytes))
+                });
+            }
+            data = rest;
+        }
+        Ok(())
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa)?.load(Ordering::Acquire))
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        self.word(gpa)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa)?.fetch_or(bits, Ordering::AcqRel))
+    }
+
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        Ok(self.word(gpa)?.swap(value, Ordering::AcqRel))
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        let end = self.base + self.words.len() as u64 * 4;
+        gpa >= self.base && gpa.checked_add(len).is_some_and(|last| last <= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_at_any_address_come_back_and_their_neighbours_stay() {
+        let memory = Memory::new(0x1000, 0x100);
+        let data: Vec<u8> = (1..=20).collect();
+        for (gpa, len) in (0x1001..0x1009).flat_map(|gpa| (0..=20).map(move |len| (gpa, len))) {
+            memory.write(0x1000, &[0xee; 0x40]).unwrap();
+            memory.write(gpa, &data[..len]).unwrap();
+            let mut read = [0; 0x40];
+            memory.read(0x1000, &mut read).unwrap();
+            let at = (gpa - 0x1000) as usize;
+            assert_eq!(read[at..at + len], data[..len], "{len} bytes at {gpa:#x}");
+            let mut others = read[..at].iter().chain(&read[at + len..]);
+            assert!(others.all(|byte| *byte == 0xee), "{len} bytes at {gpa:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_memory_is_refused_as_a_whole() {
+        let memory = Memory::new(0x1000, 0x100);
+        assert!(memory.write(0x10fc, &[1; 5]).is_err());
+        assert_eq!(memory.load_acquire(0x10fc), Ok(0));
+        assert!(memory.read(0xfff, &mut [0]).is_err());
+        assert!(memory.load_acquire(0x1002).is_err());
+        assert!(!memory.contains(u64::MAX, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "crosses a page")]
+    fn an_access_across_pages_is_seen() {
+        let _ = Memory::new(0, 0x2000).by_pages().read(0xfff, &mut [0; 2]);
+    }
+}
