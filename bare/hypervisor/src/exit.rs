@@ -12,11 +12,20 @@ use crate::host::{FaultyEmbedder, on};
 #[inline(always)]
 pub(crate) fn begin<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>, trap: Trap, esr: u64) {
     host.cpu.counts.exit(trap);
+    if OBSERVED && host.cpu.observed() {
+        observed(&on(host.cpu), trap, esr);
+    }
+}
+
+/// Records an exit, and does what is due of the plan of faults.
+#[cold]
+#[inline(never)]
+fn observed(host: &FaultyEmbedder<'_>, trap: Trap, esr: u64) {
     if let Some(ring) = host.ring() {
         ring.exit(trap, esr);
     }
     if let Some(injector) = host.plan().injector() {
-        tick(&on(host.cpu), injector);
+        tick(host, injector);
     }
 }
 
@@ -27,8 +36,6 @@ pub(crate) fn end<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>) {
 }
 
 /// Does what has become due of the plan of faults.
-#[cold]
-#[inline(never)]
 fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
     let (hypervisor, vp) = (host.cpu.hypervisor, host.cpu.index());
     let partition = &hypervisor.partition;

@@ -27,7 +27,7 @@ impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
     /// What follows the plan.
     #[inline(always)]
     pub(crate) fn injector(&self) -> Option<&'static Injector> {
-        if OBSERVED { self.cpu.hypervisor.injector.as_ref() } else { None }
+        if OBSERVED && self.cpu.observed() { self.cpu.hypervisor.injector.as_ref() } else { None }
     }
 }
 

@@ -1,19 +1,16 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
-use hv_partition::strict::Judge;
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
 };
 use hv_trace::What;
 use hv_vgic::Physical as _;
-use hv_wire::platform::MAX_VPS;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
 use crate::faults::Planned;
 use crate::gic::MachineGic;
-use crate::lock::Mutex;
 use crate::memory::GuestRam;
 use crate::report;
 use crate::trace::Ring;
@@ -55,22 +52,29 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
         }
     }
 
-    /// Lets the strict mode's judge look.
+    /// Records an event, and lets the strict mode's judge look.
     #[cold]
     #[inline(never)]
-    fn judge(&self, judge: &Mutex<Judge<MAX_VPS>>, what: Judged<'_>) {
-        let found = &mut |finding| self.cpu.found(finding);
-        match what {
-            Judged::Partition(event) => judge.lock().event(event, found),
-            Judged::Bus(event) => judge.lock().bus_event(event, found),
+    fn look(&self, event: &Event<'_>) {
+        if let Some(ring) = self.ring() {
+            ring.event(event);
+        }
+        if let Some(judge) = &self.cpu.hypervisor.judge {
+            judge.lock().event(event, &mut |finding| self.cpu.found(finding));
         }
     }
-}
 
-/// An event that the judge looks at.
-enum Judged<'e> {
-    Partition(&'e Event<'e>),
-    Bus(&'e BusEvent<'e>),
+    /// The same for an event of VMBus.
+    #[cold]
+    #[inline(never)]
+    fn look_at_bus(&self, event: &BusEvent<'_>) {
+        if let Some(ring) = self.ring() {
+            ring.bus_event(event);
+        }
+        if let Some(judge) = &self.cpu.hypervisor.judge {
+            judge.lock().bus_event(event, &mut |finding| self.cpu.found(finding));
+        }
+    }
 }
 
 impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
@@ -114,11 +118,10 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
     #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
         self.cpu.counts.event(event);
-        if let Some(ring) = self.ring() {
-            ring.event(event);
-        }
-        if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
-            self.judge(judge, Judged::Partition(event));
+        if OBSERVED && self.cpu.observed() {
+            // The copy alone has an address: the event itself stays in registers, where nothing looks.
+            let event = *event;
+            self.look(&event);
         }
     }
 
@@ -145,11 +148,9 @@ impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
-        if let Some(ring) = self.ring() {
-            ring.bus_event(event);
-        }
-        if OBSERVED && let Some(judge) = &self.cpu.hypervisor.judge {
-            self.judge(judge, Judged::Bus(event));
+        if OBSERVED && self.cpu.observed() {
+            let event = *event;
+            self.look_at_bus(&event);
         }
     }
 }

@@ -92,42 +92,90 @@ impl GuestRam {
     }
 }
 
-/// Copies word by word where both sides are aligned, else byte by byte; each is touched once.
+/// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once.
 macro_rules! copy {
     ($address:expr, $len:expr, |$at:ident: $word:ident, $index:ident| $body:expr) => {{
         let (address, len) = ($address, $len);
-        let words = if address % 8 == 0 { len / 8 } else { 0 };
-        for index in 0..words {
-            type $word = u64;
-            let ($at, $index) = ((address as *mut u64).wrapping_add(index), index * 8);
-            $body
+        let mut done = 0;
+        macro_rules! piece {
+            ($piece:ty) => {{
+                type $word = $piece;
+                let ($at, $index) = ((address as *mut u8).wrapping_add(done).cast::<$word>(), done);
+                $body;
+                done += size_of::<$word>();
+            }};
         }
-        for index in words * 8..len {
-            type $word = u8;
-            let ($at, $index) = ((address as *mut u8).wrapping_add(index), index);
-            $body
+        if address % 4 == 0 {
+            if address % 8 != 0 && len >= 4 {
+                piece!(u32);
+            }
+            while len - done >= 8 {
+                piece!(u64);
+            }
+            if len - done >= 4 {
+                piece!(u32);
+            }
+        }
+        while done < len {
+            piece!(u8);
         }
     }};
 }
 
-impl GuestMemory for GuestRam {
-    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+impl GuestRam {
+    /// Copies out of guest RAM what is no element of a list.
+    #[inline(never)]
+    fn read_any(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, buf.len())?, buf.len(), |at: Word, index| {
-            // SAFETY: `check` found the range inside guest RAM, and a u64 is read only where the address is aligned.
+            // SAFETY: `check` found the range inside guest RAM, and a word is read only where the address is aligned to it.
             let word = unsafe { at.read_volatile() };
             buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
         });
         Ok(())
     }
 
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+    /// Copies into guest RAM what is no element of a list.
+    #[inline(never)]
+    fn write_any(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, data.len())?, data.len(), |at: Word, index| {
             let mut bytes = [0; size_of::<Word>()];
             bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
-            // SAFETY: `check` found the range inside guest RAM, and a u64 is written only where the address is aligned.
+            // SAFETY: `check` found the range inside guest RAM, and a word is written only where the address is aligned to it.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
         });
         Ok(())
+    }
+}
+
+impl GuestMemory for GuestRam {
+    /// Of a list's element the length is known where this is inlined, and nothing is called.
+    #[inline]
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        match <&mut [u8; 4]>::try_from(&mut *buf) {
+            Ok(name) if gpa.is_multiple_of(4) => {
+                let at = self.word::<u32>(gpa)?;
+                // SAFETY: `word` found it inside guest RAM and aligned.
+                *name = unsafe { at.read_volatile() }.to_le_bytes();
+                Ok(())
+            }
+            _ => self.read_any(gpa, buf),
+        }
+    }
+
+    /// As [`read`](Self::read).
+    #[inline]
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        match <&[u8; 16]>::try_from(data) {
+            Ok(value) if gpa.is_multiple_of(8) => {
+                let at = self.check(gpa, value.len())? as *mut u64;
+                for (n, word) in value.as_chunks().0.iter().enumerate() {
+                    // SAFETY: `check` found both words inside guest RAM, and they are aligned.
+                    unsafe { at.wrapping_add(n).write_volatile(u64::from_le_bytes(*word)) };
+                }
+                Ok(())
+            }
+            _ => self.write_any(gpa, data),
+        }
     }
 
     #[inline]

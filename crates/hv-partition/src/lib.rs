@@ -32,6 +32,7 @@ mod port;
 pub mod record;
 mod save;
 mod served;
+mod split;
 pub mod strict;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -52,3 +53,4 @@ pub use port::HostBackend;
 pub use port::ServerPort;
 #[doc(hidden)]
 pub use served::{AnyBus, Served};
+pub use split::Split;

@@ -14,6 +14,7 @@ use crate::event::BusObserver;
 use crate::joined::{Core, Joined};
 use crate::port::{HostBackend, ServerPort};
 use crate::served::{AnyBus, Served};
+use crate::split::Split;
 
 /// A Hyper-V partition with VMBus.
 ///
@@ -128,6 +129,23 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         B: Served<'h, R, H>,
     {
         self.hypervisor().hvc(self.joined(host), vp, immediate, x)
+    }
+
+    /// Does the same as [`hvc`](Self::hvc), with an embedder in two shapes.
+    #[inline(always)]
+    pub fn hvc_split<'h, H, G>(
+        &'h self,
+        hosts: &'h Split<H, G>,
+        vp: usize,
+        immediate: u16,
+        x: &mut impl Registers,
+    ) -> Action
+    where
+        H: Host,
+        G: Host + BusObserver,
+        B: Served<'h, R, G>,
+    {
+        self.hypervisor().hvc(self.joined(hosts), vp, immediate, x)
     }
 
     /// Carries out an `smc` of `vp`: see [`hv_host::Partition::smc`].

@@ -11,7 +11,7 @@ mod sysreg;
 
 use core::mem::offset_of;
 
-use hv_partition::Action;
+use hv_partition::{Action, Split};
 use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};
@@ -52,15 +52,17 @@ fn observed_hvc(frame: &mut Frame, esr: u64) {
 #[inline(always)]
 fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
     let Frame { x, cpu } = frame;
-    let host = on::<OBSERVED>(cpu);
+    // VMBus is compiled once, for every run.
+    let hosts = Split { hypervisor: on::<OBSERVED>(cpu), bus: on::<true>(cpu) };
+    let host = hosts.hypervisor;
     let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
     let immediate = esr as u16;
     let action = if immediate == 0 {
         exit::begin(&host, Trap::Smccc, esr);
-        partition.hvc(&host, vp, 0, x)
+        partition.hvc_split(&hosts, vp, 0, x)
     } else {
         exit::begin(&host, Trap::Hvc, esr);
-        partition.hvc(&host, vp, immediate, x)
+        partition.hvc_split(&hosts, vp, immediate, x)
     };
     if !matches!(action, Action::Resume) {
         after_hvc(frame, action);
