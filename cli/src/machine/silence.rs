@@ -75,7 +75,10 @@ mod tests {
         );
         assert!(serial.contains("earlycon=pl011") && serial.contains("page size"), "{serial}");
         let good = "console=ttyAMA0 earlycon=pl011,0x9000000";
-        assert!(hint(&format!("{good} acpi=off"), true, true).contains("\n  acpi=off: only ACPI"));
+        assert!(
+            hint(&format!("{good} acpi=off"), true, true)
+                .contains("\n  acpi=off: the machine is described only by ACPI")
+        );
         assert!(!hint(&format!("{good} acpi=off"), false, true).contains("acpi=off"));
         assert!(hint(&format!("{good} quiet"), true, true).contains("\n  quiet: "));
     }

@@ -26,6 +26,7 @@
 mod host;
 mod memory;
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -249,11 +250,20 @@ impl Testbed {
 }
 
 /// A VP seen from the guest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Wire {
     bed: &'static Testbed,
     vp: usize,
     convention: Convention,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("vp", &self.vp)
+            .field("convention", &self.convention)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Wire {

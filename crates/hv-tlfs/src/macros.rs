@@ -303,14 +303,29 @@ macro_rules! bits {
     };
 }
 
+/// Implements `Debug` field by field, unless the structure has an implementation of its own.
+macro_rules! debug_fields {
+    ($Name:ident { $($field:ident)* }) => {
+        impl core::fmt::Debug for $Name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.debug_struct(stringify!($Name))$(.field(stringify!($field), &self.$field))*.finish()
+            }
+        }
+    };
+    ($Name:ident { $($field:ident)* } custom) => {};
+}
+
 /// Structures shared with the hypervisor: `field: type = offset "c_name",`. `also` adds rows for what C names but is
-/// not a field of the Rust structure: union members, bit fields, open-ended arrays.
+/// not a field of the Rust structure: union members, bit fields, open-ended arrays. A structure with `debug custom` implements
+/// `Debug` itself.
 macro_rules! structs {
     (
         table $TABLE:ident, from $from:literal;
         $(
             $(#[doc = $doc:literal])+
-            pub struct $Name:ident = $cname:literal $([$($alias:literal),+ $(,)?])?, size $size:literal {
+            pub struct $Name:ident = $cname:literal $([$($alias:literal),+ $(,)?])?, size $size:literal
+                $(, debug $debug:ident)?
+            {
                 $(
                     $(#[doc = $fdoc:literal])+
                     $field:ident: $ty:ty = $at:literal $($fname:literal)?,
@@ -328,7 +343,7 @@ macro_rules! structs {
             #[doc = concat!("Sources: ", $from, ".")]
             #[doc(alias = $cname)]
             $($(#[doc(alias = $alias)])+)?
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            #[derive(Clone, Copy, PartialEq, Eq)]
             #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
             #[repr(C)]
             pub struct $Name {
@@ -339,6 +354,8 @@ macro_rules! structs {
                     pub $field: $ty,
                 )*
             }
+
+            debug_fields!($Name { $($field)* } $($debug)?);
 
             const _: () = {
                 assert!(size_of::<$Name>() == $size);

@@ -6,7 +6,7 @@ structs! {
     table STRUCTS, from "Linux 6.12, include/linux/uuid.h; Linux 6.12, include/uapi/linux/hyperv.h";
 
     /// A GUID in its memory layout: the first three groups of its text form little-endian, the rest as written.
-    pub struct Guid = "guid_t", size 16 {
+    pub struct Guid = "guid_t", size 16, debug custom {
         /// The bytes.
         bytes: [u8; 16] = 0 "b",
     }
@@ -25,6 +25,23 @@ impl Guid {
                 a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6],
                 d[7],
             ],
+        }
+    }
+}
+
+/// Prints the name of an interface of this module, else the text form: `Guid(HEARTBEAT)`.
+///
+/// ```
+/// use hv_tlfs::vmbus::guid;
+///
+/// assert_eq!(format!("{:?}", guid::HEARTBEAT), "Guid(HEARTBEAT)");
+/// assert_eq!(format!("{:?}", guid::Guid::ZERO), "Guid(00000000-0000-0000-0000-000000000000)");
+/// ```
+impl fmt::Debug for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.iter().find(|(guid, _)| guid == self) {
+            Some((_, name)) => write!(f, "Guid({name})"),
+            None => write!(f, "Guid({self})"),
         }
     }
 }
@@ -54,6 +71,9 @@ macro_rules! interfaces {
 
         /// All interface GUIDs of this module: value, text form and C name.
         pub const INTERFACES: &[(Guid, &str, &str)] = &[$(($NAME, $text, $cname)),+];
+
+        /// The names of the constants, for `Debug`.
+        const NAMES: &[(Guid, &str)] = &[$(($NAME, stringify!($NAME))),+];
     };
 }
 
