@@ -223,7 +223,7 @@ mod tests {
         row(p::VIRTUAL_TIMER_INTID.to_string(), "virtual timer");
         row(p::PHYSICAL_TIMER_INTID.to_string(), "physical timer");
         row(p::PMU_INTID.to_string(), "PMU");
-        row(format!("{}, {}", p::MAINTENANCE_INTID, p::HYPERVISOR_TIMER_INTID), "hypervisor's own");
+        row(format!("{}, {}", p::MAINTENANCE_INTID, p::HYPERVISOR_TIMER_INTID), "used by the hypervisor");
     }
 
     #[test]
