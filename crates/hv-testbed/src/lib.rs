@@ -40,6 +40,7 @@ use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::CLOCK_HZ;
+use hv_tlfs::vmbus::{ChannelId, Version};
 
 pub use hv_partition::testing::Effect;
 pub use hv_partition::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
@@ -226,6 +227,16 @@ impl Testbed {
     /// The hypervisor's status.
     pub fn signal(&self, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
         self.partition.signal_event(&self.host, vp, sint, flag)
+    }
+
+    /// Takes a channel of VMBus away, as the host does with a device that is removed. Returns false if it is not offered.
+    pub fn rescind(&self, channel: u32) -> bool {
+        self.partition.with_vmbus(&self.host, |vmbus| vmbus.rescind(ChannelId(channel)))
+    }
+
+    /// Returns the version of VMBus that guest and host agreed on, while a connection stands.
+    pub fn vmbus_version(&self) -> Option<Version> {
+        self.partition.with_vmbus(&self.host, |vmbus| vmbus.version())
     }
 
     /// What the hypervisor did beyond registers and memory since the last call.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hv_guest::page::{Memory, Page};
 use hv_partition::{BadAddress, GuestMemory};
 
-/// First guest physical address of the memory: one that no processor has memory at. Physical addresses have at most 56
-/// bits (Arm ARM, FEAT_D128).
-pub const RAM_BASE: u64 = 1 << 56;
+/// First guest physical address of the memory: in the last GiB that 52 bits reach, where no guest of Hyper-V has memory. Page
+/// numbers of VMBus have 40 bits.
+pub const RAM_BASE: u64 = (1 << 52) - (1 << 30);
 /// Pages of it; Miri needs seconds for each hundred.
 const PAGES: usize = if cfg!(miri) { 16 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;

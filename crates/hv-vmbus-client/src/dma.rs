@@ -1,0 +1,324 @@
+//! Memory that the host reads and writes: allocated, shared and freed by the OS.
+//!
+//! A [`PageRun`] owns pages that the guest alone uses. A [`Shared`] owns pages that the host may access. The way back is not
+//! public: only the host's answer (GPADL_TORNDOWN, a completion, the end of the connection) makes a run of shared pages.
+//! **A `Shared` that is dropped leaks its pages**, since the host may still write to them; so does every type that owns
+//! one ([`Gpadl`](crate::Gpadl), [`Channel`](crate::Channel), [`Queue`](crate::Queue)).
+//!
+//! All sizes count pages of 4096 bytes, which are the pages of the interface whatever the guest's page size is. A guest
+//! with pages of 16 or 64 KiB sets [`Dma::GRANULE`], and shares no page of its own in part.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+
+use hv_guest::page::{Memory, Page};
+use hv_tlfs::page::SIZE;
+
+use crate::Error;
+
+/// Memory for the host, from the OS. Cloned into every run of pages: usually it is a reference or has no size.
+///
+/// # Safety
+///
+/// [`allocate`](Self::allocate) returns pages that keep the contract of [`Page::at`] until they are freed: initialized,
+/// writable, aligned, neighbours in the guest's address space, and used by nobody else. The address that [`Memory::gpa`]
+/// returns for each of them is where the host finds exactly this page, until it is freed. Neighbours need not be neighbours
+/// in guest physical memory.
+pub unsafe trait Dma: Memory + Clone {
+    /// Pages of 4096 bytes in a page of the guest: 1, 4 or 16. Only whole pages of the guest are allocated.
+    const GRANULE: usize = 1;
+
+    /// Allocates `count` pages of zeros, a multiple of [`GRANULE`](Self::GRANULE) and not 0.
+    fn allocate(&self, count: usize) -> Option<NonNull<[Page]>>;
+
+    /// Frees pages.
+    ///
+    /// # Safety
+    ///
+    /// `pages` is what [`allocate`](Self::allocate) returned, unchanged and whole, and is not used any more: not by the
+    /// guest, and not by the host.
+    unsafe fn free(&self, pages: NonNull<[Page]>);
+
+    /// Lets the host access pages. By default it can access all memory of the guest, and nothing is to be done; in an
+    /// isolated partition this is where pages become visible to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`]: the pages remain inaccessible.
+    fn share(&self, pages: &[Page]) -> Result<(), Error> {
+        let _ = pages;
+        Ok(())
+    }
+
+    /// Ends the host's access to pages that were shared. The contents remain as they are.
+    fn unshare(&self, pages: &[Page]) {
+        let _ = pages;
+    }
+}
+
+// SAFETY: the reference forwards every call to an implementation that keeps the contract, and returns what that returns.
+unsafe impl<D: Dma> Dma for &D {
+    const GRANULE: usize = D::GRANULE;
+
+    fn allocate(&self, count: usize) -> Option<NonNull<[Page]>> {
+        (**self).allocate(count)
+    }
+
+    unsafe fn free(&self, pages: NonNull<[Page]>) {
+        // SAFETY: the caller keeps the contract of `free` for exactly this call.
+        unsafe { (**self).free(pages) }
+    }
+
+    fn share(&self, pages: &[Page]) -> Result<(), Error> {
+        (**self).share(pages)
+    }
+
+    fn unshare(&self, pages: &[Page]) {
+        (**self).unshare(pages);
+    }
+}
+
+/// Pages that the guest alone uses. Dropping it frees them.
+pub struct PageRun<D: Dma> {
+    pages: NonNull<[Page]>,
+    dma: D,
+}
+
+// SAFETY: the run owns its pages, which are atomics and may be accessed from any thread; the allocator that goes with them
+// may be sent, by the bound.
+unsafe impl<D: Dma + Send> Send for PageRun<D> {}
+// SAFETY: a shared run gives access to atomics and to a shared allocator alone, which may be shared, by the bound.
+unsafe impl<D: Dma + Sync> Sync for PageRun<D> {}
+
+impl<D: Dma> fmt::Debug for PageRun<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRun({} pages)", self.pages.len())
+    }
+}
+
+impl<D: Dma> Drop for PageRun<D> {
+    fn drop(&mut self) {
+        // SAFETY: the pages are those that `allocate` returned, whole, since `new` keeps them unchanged. The run owns them,
+        // and nobody borrows them while it is dropped. The host has no access: what it was given stands in a `Shared`,
+        // which drops no run.
+        unsafe { self.dma.free(self.pages) }
+    }
+}
+
+impl<D: Dma> PageRun<D> {
+    /// Allocates pages of zeros: `count`, rounded up to whole pages of the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the OS has none, or `count` is 0.
+    pub fn new(dma: &D, count: usize) -> Result<Self, Error> {
+        let count = count.checked_next_multiple_of(D::GRANULE.max(1)).filter(|count| *count > 0);
+        let pages = dma.allocate(count.ok_or(Error::Memory)?).ok_or(Error::Memory)?;
+        Ok(Self { pages, dma: dma.clone() })
+    }
+
+    /// Allocates pages for so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_bytes(dma: &D, bytes: usize) -> Result<Self, Error> {
+        Self::new(dma, bytes.div_ceil(SIZE))
+    }
+
+    /// Returns the pages.
+    #[must_use]
+    pub fn pages(&self) -> &[Page] {
+        // SAFETY: the pages are initialized, aligned and nobody else's until they are freed, by the contract of `allocate`;
+        // they are freed when the run is dropped, which the borrow outlives not.
+        unsafe { self.pages.as_ref() }
+    }
+
+    /// Returns the number of bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * SIZE
+    }
+
+    /// Returns the number of the 4096-byte page at place `n`; `None` behind the end.
+    #[must_use]
+    pub fn pfn(&self, n: usize) -> Option<u64> {
+        self.pages().get(n).map(|page| hv_tlfs::page::number(self.dma.gpa(page)))
+    }
+
+    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they are.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        read(self.pages(), offset, into);
+    }
+
+    /// Copies bytes into the pages, from byte `offset` on, as far as there are pages.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        write(self.pages(), offset, from);
+    }
+
+    /// Lets the host access the pages for good: there is no way back to a run. For pages that come back there are
+    /// [`Queue`](crate::Queue) and [`Gpadl`](crate::Gpadl), which take runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], with the pages.
+    pub fn share(self) -> Result<Shared<D>, Returned<Self>> {
+        match self.dma.share(self.pages()) {
+            Ok(()) => Ok(Shared(ManuallyDrop::new(self))),
+            Err(error) => Err(Returned { value: self, error }),
+        }
+    }
+}
+
+/// Copies bytes out of pages.
+pub(crate) fn read(pages: &[Page], offset: usize, into: &mut [u8]) {
+    let (mut offset, mut rest) = (offset, into);
+    while let Some(page) = pages.get(offset / SIZE).filter(|_| !rest.is_empty()) {
+        let len = (SIZE - offset % SIZE).min(rest.len());
+        let (part, behind) = rest.split_at_mut(len);
+        page.read(offset % SIZE, part);
+        (offset, rest) = (offset + len, behind);
+    }
+}
+
+/// Copies bytes into pages.
+pub(crate) fn write(pages: &[Page], offset: usize, from: &[u8]) {
+    let (mut offset, mut rest) = (offset, from);
+    while let Some(page) = pages.get(offset / SIZE).filter(|_| !rest.is_empty()) {
+        let (part, behind) = rest.split_at((SIZE - offset % SIZE).min(rest.len()));
+        page.write(offset % SIZE, part);
+        (offset, rest) = (offset + part.len(), behind);
+    }
+}
+
+/// Pages that the host may access. Dropping it leaks them: see the module's documentation.
+#[must_use = "pages that the host may access are leaked when this is dropped"]
+pub struct Shared<D: Dma>(ManuallyDrop<PageRun<D>>);
+
+impl<D: Dma> fmt::Debug for Shared<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} pages)", self.pages().len())
+    }
+}
+
+impl<D: Dma> Shared<D> {
+    /// Returns the pages. Their contents may change at any time: read what is to be judged once.
+    #[must_use]
+    pub fn pages(&self) -> &[Page] {
+        self.0.pages()
+    }
+
+    /// Returns the number of the 4096-byte page at place `n`; `None` behind the end.
+    #[must_use]
+    pub fn pfn(&self, n: usize) -> Option<u64> {
+        self.0.pfn(n)
+    }
+
+    /// Takes the pages back. The callers have the host's word that it accesses them no more.
+    pub(crate) fn take_back(self) -> PageRun<D> {
+        let run = ManuallyDrop::into_inner(self.0);
+        run.dma.unshare(run.pages());
+        run
+    }
+}
+
+/// Numbers of the 4096-byte pages that data lie in.
+pub trait PageNumbers {
+    /// Returns the number at place `n`; `None` behind the end.
+    fn pfn(&self, n: usize) -> Option<u64>;
+}
+
+impl PageNumbers for [u64] {
+    fn pfn(&self, n: usize) -> Option<u64> {
+        self.get(n).copied()
+    }
+}
+
+impl<D: Dma> PageNumbers for Shared<D> {
+    fn pfn(&self, n: usize) -> Option<u64> {
+        self.pfn(n)
+    }
+}
+
+/// Bytes in pages of the guest, which a packet names to the host.
+#[derive(Clone, Copy)]
+pub struct Data<'a> {
+    pages: &'a dyn PageNumbers,
+    offset: usize,
+    len: u32,
+}
+
+impl fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Data({} bytes at {:#x})", self.len, self.offset)
+    }
+}
+
+impl<'a> Data<'a> {
+    /// Names `len` bytes from byte `offset` on of pages that the host may access for good.
+    #[must_use]
+    pub fn of<D: Dma>(pages: &'a Shared<D>, offset: usize, len: u32) -> Self {
+        Self { pages, offset, len }
+    }
+
+    /// Names bytes in any pages.
+    ///
+    /// # Safety
+    ///
+    /// From the time on that a packet with them is sent, until the host answers it, nothing but atomics of this crate or
+    /// another volatile way accesses the pages, and they are not used for anything else.
+    #[must_use]
+    pub unsafe fn at(pages: &'a dyn PageNumbers, offset: usize, len: u32) -> Self {
+        Self { pages, offset, len }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) fn pfn(&self, n: usize) -> Option<u64> {
+        self.pages.pfn(n)
+    }
+
+    /// Returns the first page, the offset in it, and the number of pages; `None` for no bytes.
+    pub(crate) fn span(&self) -> Option<(usize, u32, u32)> {
+        let offset = (self.offset % SIZE) as u32;
+        let end = self.len.checked_add(offset).filter(|_| self.len > 0)?;
+        Some((self.offset / SIZE, offset, end.div_ceil(SIZE as u32)))
+    }
+}
+
+/// An error, with the value that was given and not kept.
+pub struct Returned<T> {
+    /// The value.
+    pub value: T,
+    /// The error.
+    pub error: Error,
+}
+
+impl<T> Returned<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Returned<U> {
+        Returned { value: change(self.value), error: self.error }
+    }
+}
+
+impl<T> fmt::Debug for Returned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Returned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> core::error::Error for Returned<T> {}
+
+impl<T> From<Returned<T>> for Error {
+    fn from(returned: Returned<T>) -> Self {
+        returned.error
+    }
+}

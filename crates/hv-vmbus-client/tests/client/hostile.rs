@@ -1,0 +1,117 @@
+//! A host that sends anything.
+
+use std::task::Poll;
+
+use hv_guest::page::Page;
+use hv_testbed::Convention;
+use hv_tlfs::vp::VpIndex;
+use hv_vmbus_client::ring::{Outgoing, Receiver, Sender};
+use hv_vmbus_client::{Contact, Notice, Open, PageRun, Progress};
+use proptest::prelude::*;
+
+use crate::guest::{Guest, config};
+
+/// A message of any type that a host sends, with anything in it: numbers are small, so that some are those of channels.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let kinds = prop::sample::select(vec![1_u32, 2, 4, 6, 10, 12, 15, 17, 20, 23, 24, 26, 28, 0, 5, 77]);
+    let word = prop_oneof![0..4_u32, 0xe1e0e..0xe1e20_u32, any::<u32>()];
+    (kinds, prop::collection::vec(word, 0..58)).prop_map(|(kind, words)| {
+        let words = [kind, 0].into_iter().chain(words);
+        words.flat_map(u32::to_le_bytes).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever the messages, the client goes on; memory comes back only with the answer that says so.
+    #[test]
+    fn any_messages_are_taken(messages in prop::collection::vec(message(), 0..60), connect in any::<bool>()) {
+        let guest = Guest::<1>::new(config(), Convention::Smccc, 1);
+        let mut client = if connect { guest.connected() } else { guest.client() };
+        let offer = client.offers().next();
+        let mut requests = Vec::new();
+        let mut channel = None;
+        if let Some(offer) = &offer {
+            let run = PageRun::new(&guest.dma, 1).unwrap();
+            requests.push(client.create_gpadl(offer.channel(), run).unwrap());
+            let open = Open::on(VpIndex(0));
+            channel = client.open_channel(offer, 2, open, &guest.dma, &mut guest.os()).ok();
+        } else {
+            client.contact(Contact::new(VpIndex(0))).unwrap();
+        }
+        for message in &messages {
+            match client.take(message) {
+                Notice::Offered(id) => prop_assert!((1..2048).contains(&id.0)),
+                Notice::Rescinded(id) => prop_assert!((1..2048).contains(&id.0)),
+                _ => {}
+            }
+            prop_assert!(client.offers().count() <= 8);
+            for offer in client.offers() {
+                prop_assert!((1..2048).contains(&offer.channel().0));
+            }
+        }
+        prop_assert!(!matches!(client.poll_contact(), Poll::Ready(Ok(_))) || client.version().is_some());
+        for request in requests {
+            match request.poll(&mut client) {
+                Progress::Done(Ok(gpadl)) => drop(gpadl.teardown(&mut client)),
+                Progress::Done(Err(returned)) => prop_assert_eq!(returned.value.pages().len(), 1),
+                Progress::Pending(_) => {}
+            }
+        }
+        if let Some(mut channel) = channel {
+            let _ = channel.poll_target();
+            let _ = channel.send(&Outgoing::in_band(1, &[]));
+            let _ = channel.close(&mut client);
+        }
+        // The host ends it all, and the guest begins anew.
+        let _ = client.unload();
+        hv_vmbus_client::deliver(guest.synic, hv_guest::synic::SintIndex::VMBUS, &mut client);
+        prop_assert!(client.connect(Contact::new(VpIndex(0)), &mut guest.os()).is_ok());
+    }
+
+    /// Rings with anything in them, which change between any two calls: an error or a packet, and an end.
+    #[test]
+    fn any_ring_is_read_and_written(
+        words in prop::collection::vec((0..5_usize, prop_oneof![(0..1024_u32).prop_map(|n| n * 8), any::<u32>()]), 1..40),
+        data in prop::collection::vec(any::<u8>(), 0..4096),
+        actions in prop::collection::vec((0..6_u8, 0..300_usize), 1..40),
+    ) {
+        let area: Box<[Page]> = (0..3).map(|_| Page::new()).collect();
+        let mut receiver = Receiver::new(&area[..]).unwrap();
+        let mut sender = Sender::new(&area[..]).unwrap();
+        area[1].write(0, &data);
+        area[2].write(0, &data);
+        let mut hostile = words.iter().cycle();
+        for (action, len) in actions {
+            let (word, value) = hostile.next().unwrap();
+            area[0].store_u32([0, 4, 8, 12, 64][*word], *value);
+            match action {
+                0 => {
+                    let _ = sender.send(&area[..], &Outgoing::in_band(1, &data[..len.min(data.len())]));
+                }
+                1 => {
+                    let _ = sender.wait_for(&area[..], len as u32);
+                }
+                2 => drop(receiver.commit(&area[..])),
+                3 => drop(receiver.unmask(&area[..])),
+                _ => {
+                    // A packet takes 24 bytes at least, and no room is given back meanwhile.
+                    let mut packets = 0;
+                    while let Ok(Some(mut packet)) = receiver.next(&area[..]) {
+                        packets += 1;
+                        prop_assert!(packets <= 8192 / 24);
+                        prop_assert!(packet.left() <= 8192);
+                        if let Some(ranges) = packet.transfer_ranges() {
+                            prop_assert!(ranges.count() <= 8192 / 8);
+                        }
+                        let mut payload = [0; 100];
+                        while packet.read(&mut payload) > 0 {}
+                    }
+                }
+            }
+        }
+        let failed = (receiver.next(&area[..]).is_err(), sender.free(&area[..]).is_err());
+        prop_assert_eq!(failed, (receiver.dead().is_some(), sender.dead().is_some()));
+    }
+}

@@ -1,0 +1,8 @@
+//! The client against this project's host, in process.
+
+mod channels;
+mod contact;
+mod guest;
+mod hostile;
+mod memory;
+mod rings;
