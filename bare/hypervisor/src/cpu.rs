@@ -1,6 +1,6 @@
 //! This CPU: what belongs to the CPU that runs the code, and to the VP of the same number.
 //!
-//! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`Frame`] at the top of the CPU's stack, which each
+//! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`TrapFrame`] at the top of the CPU's stack, which each
 //! exit lends to its handler. It cannot leave its CPU, so what holds one knows where it runs.
 #![expect(unsafe_code, reason = "the frame at the stack's top")]
 
@@ -22,14 +22,14 @@ use crate::trace::{self, Ring};
 /// A VP's general registers while its CPU is at EL2, and the CPU itself: at the top of the CPU's stack, where vectors.s
 /// stores the registers.
 #[repr(C, align(16))]
-pub(crate) struct Frame {
+pub(crate) struct TrapFrame {
     /// X0 to X30. After a hypercall or an interrupt X19 to X28 are stale: Rust keeps them in the registers.
     pub x: [u64; 31],
     /// The CPU.
     pub cpu: ThisCpu,
 }
 
-impl Frame {
+impl TrapFrame {
     /// Puts the CPU where its exits find it.
     pub(crate) fn of(cpu: ThisCpu) -> &'static mut Self {
         let place = stacks::end(cpu.index) as *mut Self;
@@ -157,7 +157,7 @@ pub(crate) fn current_index() -> usize {
 
 /// Prints what the guest was doing when this CPU left it.
 pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
-    let frame = (stacks::end(current_index()) as *const Frame).wrapping_sub(1);
+    let frame = (stacks::end(current_index()) as *const TrapFrame).wrapping_sub(1);
     // SAFETY: the frame of this CPU is mapped, and the field is in it; no reference is made.
     let x = unsafe { &raw const (*frame).x };
     // SAFETY: it is mapped and aligned, and any bytes in it are numbers; the code that they are lent to does not go on.

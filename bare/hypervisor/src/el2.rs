@@ -2,17 +2,27 @@
 //!
 //! Source: Arm ARM, "D24.2 General system control registers".
 
+use arm_sysregs::el2::registers::{HcrEl2, MdcrEl2};
 use hv_cpu::id::{Controls, Values};
 
 use crate::arch::{self, isb, mrs, msr};
 use crate::mmu;
 
-/// HCR_EL2 for every guest: RW, TIDCP, TSC, TID3, AMO, IMO, FMO, PTW, SWIO, VM. TIDCP: implementation defined registers may
-/// control what CPUs share. TID3: hv-cpu's table tells what a guest sees of the CPU. PTW: no walk of the guest's tables reaches
-/// a device, also not one on behalf of `arch::translate`.
-const HCR: u64 = 1 << 31 | 1 << 20 | 1 << 19 | 1 << 18 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 1 | 1 << 0;
-/// HCR_EL2.VSE: a virtual SError is pending; hardware clears it when the guest takes it.
-pub(crate) const VSE: u64 = 1 << 8;
+/// HCR_EL2 for every guest. TIDCP: implementation defined registers may control what CPUs share. TID3: hv-cpu's table tells what
+/// a guest sees of the CPU. PTW: no walk of the guest's tables reaches a device, also not one on behalf of `arch::translate`.
+const HCR: u64 = HcrEl2::RW
+    .union(HcrEl2::TIDCP)
+    .union(HcrEl2::TSC)
+    .union(HcrEl2::TID3)
+    .union(HcrEl2::AMO)
+    .union(HcrEl2::IMO)
+    .union(HcrEl2::FMO)
+    .union(HcrEl2::PTW)
+    .union(HcrEl2::SWIO)
+    .union(HcrEl2::VM)
+    .bits();
+/// A virtual SError is pending; hardware clears it when the guest takes it.
+pub(crate) const VSE: u64 = HcrEl2::VSE.bits();
 /// CPTR_EL2 in its layout without VHE: RES1 bits, and TZ and TSM until the guest has SVE and SME; TTA and TAM: trace and
 /// activity monitors are not the guest's. FP is not trapped.
 const CPTR: u64 = 0x22ff | 1 << 30 | 1 << 20 | 1 << 12 | 1 << 8;
@@ -63,8 +73,8 @@ pub(crate) fn init(features: &Values, counter_offset: u64) {
 /// Gives MDCR_EL2: all event counters are the guest's (HPMN), but do not count what happens at EL2 where the CPU can tell
 /// (HPMD, HCCD). No buffer of a profiling or trace unit is the guest's (E2PB, E2TB): those write to memory by EL2's map.
 fn debug_controls() -> u64 {
-    const HPMD: u64 = 1 << 17;
-    const HCCD: u64 = 1 << 23;
+    const HPMD: u64 = MdcrEl2::HPMD.bits();
+    const HCCD: u64 = MdcrEl2::HCCD.bits();
     let Some(version) = pmu_version() else { return 0 };
     let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
     counters | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }

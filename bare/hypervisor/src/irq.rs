@@ -4,13 +4,13 @@ use hv_trace::{Trap, What};
 use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 
 use crate::arch::msr;
-use crate::cpu::{Frame, ThisCpu};
+use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
 use crate::{exit, gic};
 
 /// An interrupt took this CPU out of the guest.
-pub(crate) extern "C" fn irq_exit(frame: &mut Frame) {
-    let Frame { x, cpu } = frame;
+pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
+    let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
     if cpu.observed() {
         cpu.left(x);

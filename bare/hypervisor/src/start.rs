@@ -10,7 +10,7 @@ use hv_wire::platform::MAX_VPS;
 use spin::Once;
 
 use crate::arch::mrs;
-use crate::cpu::{Frame, ThisCpu};
+use crate::cpu::{ThisCpu, TrapFrame};
 use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
@@ -19,7 +19,7 @@ use crate::{config, devices, el2, gic, loopback, memory, mmu, power, report, vcp
 
 core::arch::global_asm!(
     include_str!("start.s"),
-    frame = const size_of::<Frame>(),
+    frame = const size_of::<TrapFrame>(),
     primary_main = sym primary_main,
     cpu_main = sym cpu_main,
     stage1_root = sym mmu::STAGE1_ROOT,
@@ -63,7 +63,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
         report::begin(mmu::memory_used(info));
     }
-    vcpu::run(Frame::of(cpu))
+    vcpu::run(TrapFrame::of(cpu))
 }
 
 /// CPU 0 creates what all CPUs share.

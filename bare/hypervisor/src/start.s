@@ -25,7 +25,7 @@ secondary_start:
     mov     x0, x19
     b       {cpu_main}
 
-// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's Frame is at the end, and
+// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's TrapFrame is at the end, and
 // the stack begins below it.
 set_stack:
     adrp    x1, __stacks

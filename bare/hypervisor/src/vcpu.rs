@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use hv_wire::ExitKind;
 
 use crate::arch::{isb, msr, wfi};
-use crate::cpu::Frame;
+use crate::cpu::TrapFrame;
 use crate::host::on;
 use crate::{irq, power, reset, vgic};
 
@@ -16,8 +16,8 @@ unsafe extern "C" {
 }
 
 /// Waits, with the VP off, until it is to start; then enters it.
-pub(crate) fn run(frame: &mut Frame) -> ! {
-    let Frame { x, cpu } = &mut *frame;
+pub(crate) fn run(frame: &mut TrapFrame) -> ! {
+    let TrapFrame { x, cpu } = &mut *frame;
     let context = loop {
         if let Some(context) = cpu.requests().take_start() {
             break context;
@@ -39,13 +39,13 @@ pub(crate) fn run(frame: &mut Frame) -> ! {
     hypervisor.gic.sync(cpu);
     hypervisor.partition.vp_online(&on::<true>(cpu), vp);
     cpu.counts.started();
-    // SAFETY: the frame is this CPU's own: there is no other way to one than `Frame::of` and the vectors. Nothing on the stack
+    // SAFETY: the frame is this CPU's own: there is no other way to one than `TrapFrame::of` and the vectors. Nothing on the stack
     // below it is used any more, since this function does not return.
     unsafe { start_guest(core::ptr::from_mut(frame).cast()) }
 }
 
 /// The VP is off: its timers and counters stop, its interrupts leave the list registers, and its CPU waits.
-pub(crate) fn stop(frame: &mut Frame) -> ! {
+pub(crate) fn stop(frame: &mut TrapFrame) -> ! {
     let cpu = &frame.cpu;
     reset::quiesce();
     msr!("cnthp_ctl_el2", 0);

@@ -10,9 +10,9 @@ use crate::{arch, cpu, irq, mrs};
 
 core::arch::global_asm!(
     include_str!("vectors.s"),
-    size = const size_of::<Frame>(),
-    x = const offset_of!(Frame, x),
-    spsr = const offset_of!(Frame, spsr),
+    size = const size_of::<ExceptionFrame>(),
+    x = const offset_of!(ExceptionFrame, x),
+    spsr = const offset_of!(ExceptionFrame, spsr),
     sync = sym sync,
     irq = sym irq,
     other = sym other,
@@ -21,7 +21,7 @@ core::arch::global_asm!(
 /// What the CPU was doing when it took the exception. vectors.s stores it.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Frame {
+pub struct ExceptionFrame {
     /// X0 to X30.
     pub x: [u64; 31],
     /// ELR_EL1: where it goes on.
@@ -31,8 +31,8 @@ pub struct Frame {
     reserved: u64,
 }
 // X30 and ELR are one pair of a store, and SP is a multiple of 16.
-const _: () = assert!(offset_of!(Frame, elr) == offset_of!(Frame, x) + 31 * 8);
-const _: () = assert!(size_of::<Frame>().is_multiple_of(16));
+const _: () = assert!(offset_of!(ExceptionFrame, elr) == offset_of!(ExceptionFrame, x) + 31 * 8);
+const _: () = assert!(size_of::<ExceptionFrame>().is_multiple_of(16));
 
 /// A synchronous exception.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ fn pan() -> bool {
     has_pan() && mrs!("s3_0_c4_c2_3") != 0
 }
 
-extern "C" fn sync(frame: &mut Frame) {
+extern "C" fn sync(frame: &mut ExceptionFrame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
     let exception = Exception { esr, far, elr: frame.elr, spsr: frame.spsr, pan: pan() };
     let expected = &EXPECTED[cpu::index()];
@@ -172,14 +172,14 @@ extern "C" fn sync(frame: &mut Frame) {
     }
 }
 
-extern "C" fn irq(_frame: &mut Frame) {
+extern "C" fn irq(_frame: &mut ExceptionFrame) {
     let expected = &EXPECTED[cpu::index()];
     let active = expected.active.swap(false, Ordering::SeqCst);
     irq::handle();
     expected.active.store(active, Ordering::SeqCst);
 }
 
-extern "C" fn other(frame: &mut Frame) {
+extern "C" fn other(frame: &mut ExceptionFrame) {
     let (esr, far) = (mrs!("esr_el1"), mrs!("far_el1"));
     describe(
         "FIQ, SError or exception from EL0",
@@ -188,7 +188,7 @@ extern "C" fn other(frame: &mut Frame) {
     )
 }
 
-fn describe(what: &str, exception: Exception, frame: &Frame) -> ! {
+fn describe(what: &str, exception: Exception, frame: &ExceptionFrame) -> ! {
     arch::isb();
     panic!("{what}: {exception:?}, SPSR {:#x}, registers {:x?}", frame.spsr, frame.x)
 }

@@ -1,4 +1,4 @@
-// Exceptions store all general registers, ELR and SPSR in a Frame (exception.rs) on the exception stack, and call Rust
+// Exceptions store all general registers, ELR and SPSR in an ExceptionFrame (exception.rs) on the exception stack, and call Rust
 // with x0 = frame. What Rust changed in the frame is loaded again.
 
 .macro entry handler

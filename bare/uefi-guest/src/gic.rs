@@ -10,8 +10,10 @@
     reason = "a register is an address and an access, with one proof"
 )]
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use arm_gic::gicv3::registers::{Gicr, GicrSgi, Sgi};
 use spin::Mutex;
 
 use crate::acpi;
@@ -29,16 +31,16 @@ const MASK: u64 = 0x20;
 const CLOSED: u64 = 0;
 
 /// Bytes of a redistributor's two frames, and the offset of the second.
-const STRIDE: u64 = 0x2_0000;
-const SGI: u64 = 0x1_0000;
-const TYPER: u64 = 0x8;
-const IGROUPR0: u64 = SGI + 0x80;
-const ISENABLER0: u64 = SGI + 0x100;
-const ICENABLER0: u64 = SGI + 0x180;
-const ICPENDR0: u64 = SGI + 0x280;
-const ICACTIVER0: u64 = SGI + 0x380;
-const IPRIORITYR: u64 = SGI + 0x400;
-const ICFGR1: u64 = SGI + 0xc04;
+const STRIDE: u64 = size_of::<GicrSgi>() as u64;
+const SGI: u64 = offset_of!(GicrSgi, sgi) as u64;
+const TYPER: u64 = offset_of!(Gicr, typer) as u64;
+const IGROUPR0: u64 = SGI + offset_of!(Sgi, igroupr) as u64;
+const ISENABLER0: u64 = SGI + offset_of!(Sgi, isenabler) as u64;
+const ICENABLER0: u64 = SGI + offset_of!(Sgi, icenabler) as u64;
+const ICPENDR0: u64 = SGI + offset_of!(Sgi, icpendr) as u64;
+const ICACTIVER0: u64 = SGI + offset_of!(Sgi, icactiver) as u64;
+const IPRIORITYR: u64 = SGI + offset_of!(Sgi, ipriorityr) as u64;
+const ICFGR1: u64 = SGI + offset_of!(Sgi, icfgr) as u64 + 4;
 /// GICR_TYPER.VLPIS: the redistributor has two frames more.
 const VLPIS: u32 = 1 << 1;
 /// GICR_TYPER.Last.

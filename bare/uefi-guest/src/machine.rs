@@ -19,9 +19,9 @@ use crate::{abandon, firmware, gic};
 // The vectors and `rt_run` of the EL1 programs; what they call is below.
 global_asm!(
     include_str!("../../rt/src/vectors.s"),
-    size = const size_of::<Frame>(),
-    x = const offset_of!(Frame, x),
-    spsr = const offset_of!(Frame, spsr),
+    size = const size_of::<SystemContext>(),
+    x = const offset_of!(SystemContext, x),
+    spsr = const offset_of!(SystemContext, spsr),
     sync = sym sync,
     irq = sym irq,
     other = sym other,
@@ -90,15 +90,15 @@ static MET: AtomicU64 = AtomicU64::new(0);
 
 /// What the processor was doing when it took an exception (vectors.s).
 #[repr(C)]
-pub(crate) struct Frame {
+pub(crate) struct SystemContext {
     x: [u64; 31],
     elr: u64,
     spsr: u64,
     reserved: u64,
 }
 // X30 and ELR are one pair of a store, and SP is a multiple of 16.
-const _: () = assert!(offset_of!(Frame, elr) == offset_of!(Frame, x) + 31 * 8);
-const _: () = assert!(size_of::<Frame>().is_multiple_of(16));
+const _: () = assert!(offset_of!(SystemContext, elr) == offset_of!(SystemContext, x) + 31 * 8);
+const _: () = assert!(size_of::<SystemContext>().is_multiple_of(16));
 
 /// The exception level.
 pub(crate) fn exception_level() -> u64 {
@@ -174,7 +174,7 @@ pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Except
     }
 }
 
-extern "C" fn sync(frame: &mut Frame) {
+extern "C" fn sync(frame: &mut SystemContext) {
     let esr = mrs!("esr_el1");
     if EXPECTED.load(Ordering::SeqCst) {
         MET.store(esr.wrapping_add(1), Ordering::Relaxed);
@@ -184,16 +184,16 @@ extern "C" fn sync(frame: &mut Frame) {
     }
 }
 
-extern "C" fn irq(_frame: &mut Frame) {
+extern "C" fn irq(_frame: &mut SystemContext) {
     gic::handle();
 }
 
-extern "C" fn other(frame: &mut Frame) {
+extern "C" fn other(frame: &mut SystemContext) {
     give_up("FIQ, SError or exception from EL0", frame);
 }
 
 /// Ends the application from an exception handler: the interrupted code goes on in [`abandon`].
-fn give_up(what: &str, frame: &mut Frame) {
+fn give_up(what: &str, frame: &mut SystemContext) {
     crate::report::Report::unlock();
     note!("unexpected {what}: ESR {:#x}, FAR {:#x}, ELR {:#x}", mrs!("esr_el1"), mrs!("far_el1"), frame.elr);
     frame.elr = abandon as *const () as u64;

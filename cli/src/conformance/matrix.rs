@@ -7,14 +7,14 @@ use clap::ValueEnum;
 
 /// Calling convention of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Conduit {
+pub(super) enum CallConvention {
     /// hvc #0, the SMC Calling Convention
     Smccc,
     /// hvc #1
     Hvc1,
 }
 
-impl Conduit {
+impl CallConvention {
     const fn name(self) -> &'static str {
         match self {
             Self::Smccc => "smccc",
@@ -67,7 +67,7 @@ impl Granule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) vps: u32,
-    pub(super) conduit: Conduit,
+    pub(super) conduit: CallConvention,
     pub(super) granule: Granule,
 }
 
@@ -92,13 +92,13 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vps, conduit, granule } = self;
         let s = if *vps == 1 { "" } else { "s" };
-        let immediate = if *conduit == Conduit::Smccc { 0 } else { 1 };
+        let immediate = if *conduit == CallConvention::Smccc { 0 } else { 1 };
         write!(f, "{vps} VP{s}, hvc #{immediate}, {} pages", granule.name().to_uppercase())
     }
 }
 
 /// Returns every combination, each once.
-pub(super) fn shapes(vps: &[u32], conduits: &[Conduit], granules: &[Granule]) -> Vec<Shape> {
+pub(super) fn shapes(vps: &[u32], conduits: &[CallConvention], granules: &[Granule]) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for &vps in vps {
         for &conduit in conduits {
@@ -121,7 +121,7 @@ mod tests {
     fn every_combination_runs_once() {
         let all = shapes(
             &[1, 2, 4, 8, 2],
-            &[Conduit::Smccc, Conduit::Hvc1],
+            &[CallConvention::Smccc, CallConvention::Hvc1],
             &[Granule::K4, Granule::K16, Granule::K64],
         );
         assert_eq!(all.len(), 24);

@@ -21,7 +21,7 @@ use crate::machine::platform::{VIRT, longest};
 use crate::machine::{End, Outcome, Running, Settings};
 use crate::setup::{developer, programs, qemu, target};
 use crate::{build, output, ui};
-use matrix::{Conduit, Granule, Shape};
+use matrix::{CallConvention, Granule, Shape};
 
 /// Test whether the host conforms to Hyper-V's guest interface
 ///
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     vps: Vec<u32>,
     /// Calling conventions
     #[arg(long, value_enum, value_delimiter = ',', default_value = "smccc,hvc1")]
-    conduit: Vec<Conduit>,
+    conduit: Vec<CallConvention>,
     /// Page sizes of the guest
     #[arg(long, value_enum, value_delimiter = ',', default_value = "4k,16k,64k")]
     granule: Vec<Granule>,
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let own = args.kernel.as_ref().map(|file| file.read("kernel", longest(MEMORY))).transpose()?;
     if let Some(kernel) = &own {
         // Before anything is installed or built.
-        image(args, kernel.clone(), &Shape { vps: 1, conduit: Conduit::Smccc, granule: Granule::K4 })?;
+        image(args, kernel.clone(), &Shape { vps: 1, conduit: CallConvention::Smccc, granule: Granule::K4 })?;
     }
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;

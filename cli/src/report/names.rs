@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use hv_tlfs::abi;
 use hv_tlfs::guest_id::{GuestOsId, MicrosoftOs, OpenSourceOs, Vendor};
+use hv_tlfs::{abi, psci, smccc};
 
 /// Returns the C name of a number, or the number in hexadecimal if it has none.
 pub(crate) fn name(kind: &'static str, value: u64) -> String {
@@ -40,33 +40,43 @@ pub(crate) fn status(status: u32) -> String {
     name("status", status.into())
 }
 
-/// Formats an SMCCC function, with its name if it is well known.
+/// Well-known SMCCC functions: the function, whether it has a 64-bit form, and its name in the specification.
+const FUNCTIONS: [(u32, bool, &str); 19] = [
+    (psci::VERSION, false, "PSCI_VERSION"),
+    (psci::CPU_SUSPEND, true, "CPU_SUSPEND"),
+    (psci::CPU_OFF, false, "CPU_OFF"),
+    (psci::CPU_ON, true, "CPU_ON"),
+    (psci::AFFINITY_INFO, true, "AFFINITY_INFO"),
+    (psci::MIGRATE, true, "MIGRATE"),
+    (psci::MIGRATE_INFO_TYPE, false, "MIGRATE_INFO_TYPE"),
+    (psci::SYSTEM_OFF, false, "SYSTEM_OFF"),
+    (psci::SYSTEM_RESET, false, "SYSTEM_RESET"),
+    (psci::FEATURES, false, "PSCI_FEATURES"),
+    (psci::SYSTEM_SUSPEND, true, "SYSTEM_SUSPEND"),
+    (psci::SYSTEM_RESET2, true, "SYSTEM_RESET2"),
+    (smccc::TRNG_VERSION, false, "TRNG_VERSION"),
+    (smccc::VERSION, false, "SMCCC_VERSION"),
+    (smccc::ARCH_FEATURES, false, "SMCCC_ARCH_FEATURES"),
+    (smccc::ARCH_SOC_ID, false, "SMCCC_ARCH_SOC_ID"),
+    (smccc::ARCH_WORKAROUND_1, false, "SMCCC_ARCH_WORKAROUND_1"),
+    (smccc::ARCH_WORKAROUND_2, false, "SMCCC_ARCH_WORKAROUND_2"),
+    (smccc::ARCH_WORKAROUND_3, false, "SMCCC_ARCH_WORKAROUND_3"),
+];
+
+/// Returns the name of an SMCCC function that is well known.
 ///
 /// Source: Arm PSCI (DEN0022), Arm SMCCC (DEN0028) and Arm TRNG Firmware Interface (DEN0098), function identifiers.
+pub(crate) fn smccc_name(function: u32) -> Option<&'static str> {
+    let is = |(id, wide, _): &&(u32, bool, &str)| *id == function || *wide && id | psci::SMC64 == function;
+    FUNCTIONS.iter().find(is).map(|(_, _, name)| *name)
+}
+
+/// Formats an SMCCC function, with its name if it is well known.
 pub(crate) fn smccc(function: u32) -> String {
-    let known = match function {
-        0x8400_0000 => "PSCI_VERSION",
-        0x8400_0001 | 0xc400_0001 => "CPU_SUSPEND",
-        0x8400_0002 => "CPU_OFF",
-        0x8400_0003 | 0xc400_0003 => "CPU_ON",
-        0x8400_0004 | 0xc400_0004 => "AFFINITY_INFO",
-        0x8400_0005 | 0xc400_0005 => "MIGRATE",
-        0x8400_0006 => "MIGRATE_INFO_TYPE",
-        0x8400_0008 => "SYSTEM_OFF",
-        0x8400_0009 => "SYSTEM_RESET",
-        0x8400_000a => "PSCI_FEATURES",
-        0x8400_000e | 0xc400_000e => "SYSTEM_SUSPEND",
-        0x8400_0012 | 0xc400_0012 => "SYSTEM_RESET2",
-        0x8400_0050 => "TRNG_VERSION",
-        0x8000_0000 => "SMCCC_VERSION",
-        0x8000_0001 => "SMCCC_ARCH_FEATURES",
-        0x8000_0002 => "SMCCC_ARCH_SOC_ID",
-        0x8000_3fff => "SMCCC_ARCH_WORKAROUND_3",
-        0x8000_7fff => "SMCCC_ARCH_WORKAROUND_2",
-        0x8000_8000 => "SMCCC_ARCH_WORKAROUND_1",
-        _ => "",
-    };
-    if known.is_empty() { format!("{function:#010x}") } else { format!("{function:#010x} ({known})") }
+    match smccc_name(function) {
+        None => format!("{function:#010x}"),
+        Some(known) => format!("{function:#010x} ({known})"),
+    }
 }
 
 /// Formats a system register from the ISS of its trap.

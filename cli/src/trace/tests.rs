@@ -2,7 +2,7 @@
 
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-use hv_trace::{BODY, Cause, Conduit, Kind, Payload, Raw, Record, Trap, What};
+use hv_trace::{BODY, Cause, Kind, Payload, Raw, Record, SmcccConduit, Trap, What};
 
 use super::args::{Filter, Form};
 use super::file::{Packets, Reader, Writer};
@@ -11,7 +11,7 @@ use super::samples::*;
 use super::{check, convert};
 
 const fn smccc(function: u32) -> What {
-    What::Smccc { conduit: Conduit::Hvc, function, arguments: [0; 3], result: 0 }
+    What::Smccc { conduit: SmcccConduit::Hvc, function, arguments: [0; 3], result: 0 }
 }
 
 /// Returns records of a message that VP 0 posts and VP 1 gets; a VP that goes offline; an exit that never ends.

@@ -1,7 +1,7 @@
 //! Names for the numbers in a record that are not from the ABI.
 
 use hv_tlfs::rules::RULES;
-use hv_trace::{Cause, Conduit, Fault, Payload, Trap};
+use hv_trace::{Cause, Fault, Payload, SmcccConduit, Trap};
 use hv_wire::platform::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
     PHYSICAL_TIMER_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
@@ -24,10 +24,10 @@ pub(super) const fn trap(trap: Trap) -> &'static str {
 }
 
 /// Names the instruction of a call.
-pub(super) const fn conduit(conduit: Conduit) -> &'static str {
+pub(super) const fn conduit(conduit: SmcccConduit) -> &'static str {
     match conduit {
-        Conduit::Hvc => "hvc",
-        Conduit::Smc => "smc",
+        SmcccConduit::Hvc => "hvc",
+        SmcccConduit::Smc => "smc",
     }
 }
 
@@ -43,11 +43,10 @@ pub(super) const fn cause(cause: Cause) -> (&'static str, Option<(&'static str, 
 
 /// Names an SMCCC function, or formats its number if it has no name.
 pub(super) fn smccc(function: u32) -> String {
-    let both = names::smccc(function);
-    match both.split_once(" (") {
-        Some((_, name)) => name.trim_end_matches(')').to_owned(),
+    match names::smccc_name(function) {
+        Some(name) => name.to_owned(),
         None => match names::name("smccc", function.into()) {
-            name if name.starts_with("0x") => both,
+            name if name.starts_with("0x") => format!("{function:#010x}"),
             name => name,
         },
     }

@@ -10,7 +10,7 @@ use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, MessageType, Negotiate, Status, Version,
 };
-use hv_vmbus::{Channel, Io, Message, Packet, Port, SendError};
+use hv_vmbus::{BusPort, Channel, Io, Message, Packet, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// What the observer is told: a service has an outcome for its embedder to take. The value is that of [`Outcome::number`].
@@ -152,7 +152,7 @@ impl Link {
     }
 
     /// The channel is closed. Who waits for an answer is told so.
-    pub(crate) fn closed<P: Port, Q>(&mut self, io: &Io<'_, P, Q>) {
+    pub(crate) fn closed<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>) {
         self.state = State::Closed;
         self.end(io, Outcome::Closed);
     }
@@ -169,7 +169,7 @@ impl Link {
     }
 
     /// Offers the versions, if that is to be done.
-    pub(crate) fn tick<P: Port, Q>(&mut self, io: &mut Io<'_, P, Q>) {
+    pub(crate) fn tick<P: BusPort, Q>(&mut self, io: &mut Io<'_, P, Q>) {
         if self.state != State::Start {
             return;
         }
@@ -219,7 +219,7 @@ impl Link {
     }
 
     /// Sends a message of the service, whose answer nobody waits for.
-    pub(crate) fn tell<P: Port, Q>(&self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
+    pub(crate) fn tell<P: BusPort, Q>(&self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
         let (framework, version) = match self.state {
             State::Ready { framework, version } => (framework, version),
             State::Closed => return Err(Refused::Closed),
@@ -237,7 +237,11 @@ impl Link {
     }
 
     /// Sends a request, if none waits for its answer.
-    pub(crate) fn ask<P: Port, Q>(&mut self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
+    pub(crate) fn ask<P: BusPort, Q>(
+        &mut self,
+        io: &mut Io<'_, P, Q>,
+        body: &[&[u8]],
+    ) -> Result<(), Refused> {
         if self.waiting || self.outcome.is_some() {
             return Err(Refused::Busy);
         }
@@ -247,7 +251,7 @@ impl Link {
     }
 
     /// Ends the request that waits, if there is one.
-    pub(crate) fn end<P: Port, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
+    pub(crate) fn end<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
         if core::mem::take(&mut self.waiting) {
             self.outcome = Some(outcome);
             io.observe(Channel::PRIMARY, READY, outcome.number());
@@ -310,7 +314,7 @@ impl Link {
     }
 }
 
-fn send<P: Port, Q>(io: &mut Io<'_, P, Q>, mut header: Header, body: &[&[u8]]) -> Result<(), SendError> {
+fn send<P: BusPort, Q>(io: &mut Io<'_, P, Q>, mut header: Header, body: &[&[u8]]) -> Result<(), SendError> {
     header.message_size = body.iter().map(|part| part.len()).sum::<usize>() as u16;
     header.flags = FLAG_TRANSACTION | FLAG_REQUEST;
     let mut parts = [&[][..]; 4];

@@ -12,7 +12,7 @@ use hv_tlfs::vmbus::kvp::{
     VALUE_TEXT, Value,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Port, Refusal, Taken, offer, pipe};
+use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The service as Hyper-V offers it.
@@ -126,7 +126,7 @@ impl Kvp {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn ask<P: Port>(&mut self, io: &mut Io<'_, P, Never>, ask: &Ask<'_>) -> Result<(), Refused> {
+    pub fn ask<P: BusPort>(&mut self, io: &mut Io<'_, P, Never>, ask: &Ask<'_>) -> Result<(), Refused> {
         let header = |operation, pool| Header { operation, pool, reserved: [0; 2] };
         self.asked = match *ask {
             Ask::Get { pool, key } => {

@@ -6,7 +6,7 @@ use hv_tlfs::vmbus::ic::{
     MessageType, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_RESTART, Shutdown as Body, Version,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Port, Refusal, Taken, offer, pipe};
+use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
 use zerocopy::IntoBytes;
 
 /// The service as Hyper-V offers it.
@@ -74,7 +74,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn ask<P: Port>(
+    pub fn ask<P: BusPort>(
         &mut self,
         io: &mut Io<'_, P, Never>,
         action: Action,

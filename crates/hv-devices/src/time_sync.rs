@@ -9,7 +9,7 @@ use hv_tlfs::vmbus::ic::{
     MessageType, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Port, Refusal, Taken, offer, pipe};
+use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The service as Hyper-V offers it.
@@ -77,7 +77,7 @@ impl TimeSync {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn sync<P: Port>(&mut self, io: &Io<'_, P, Never>) -> Result<(), Refused> {
+    pub fn sync<P: BusPort>(&mut self, io: &Io<'_, P, Never>) -> Result<(), Refused> {
         match self.link.state() {
             State::Closed => return Err(Refused::Closed),
             State::Start | State::Negotiating => return Err(Refused::Negotiating),
@@ -89,7 +89,7 @@ impl TimeSync {
         Ok(())
     }
 
-    fn send<P: Port>(&mut self, io: &mut Io<'_, P, Never>) {
+    fn send<P: BusPort>(&mut self, io: &mut Io<'_, P, Never>) {
         let now = io.now();
         let host = self.origin.wrapping_add(now);
         let flag = if self.sync { TIME_SYNC_SYNC } else { TIME_SYNC_SAMPLE };

@@ -5,7 +5,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{MessageType, Version};
 use hv_tlfs::vmbus::vss::{Message, Operation};
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Port, Refusal, Taken, offer, pipe};
+use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The service as Hyper-V offers it.
@@ -46,7 +46,11 @@ impl Vss {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn ask<P: Port>(&mut self, io: &mut Io<'_, P, Never>, operation: Operation) -> Result<(), Refused> {
+    pub fn ask<P: BusPort>(
+        &mut self,
+        io: &mut Io<'_, P, Never>,
+        operation: Operation,
+    ) -> Result<(), Refused> {
         let mut message = Message::new_zeroed();
         message.header.operation = operation;
         self.link.ask(io, &[message.as_bytes()])?;

@@ -5,9 +5,9 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
-use crate::machine::{FREQUENCY, Machine};
+use crate::machine::{FREQUENCY, FuzzedMachine};
 
-impl Machine<'_> {
+impl FuzzedMachine<'_> {
     /// A VP that starts anew gets its messages and its timers, whatever was before.
     pub(crate) fn check_service(&self) {
         self.calm();
@@ -54,7 +54,7 @@ impl Machine<'_> {
     }
 
     /// The state after a reset is that after creation; `fields` compares field by field, and takes long.
-    pub(crate) fn check_reset(&self, fresh: &Machine<'_>, fields: bool) {
+    pub(crate) fn check_reset(&self, fresh: &FuzzedMachine<'_>, fields: bool) {
         self.calm();
         self.host.set_counter(1000);
         self.partition.reset(self.host);

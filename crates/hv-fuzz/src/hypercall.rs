@@ -5,7 +5,7 @@ use hv_partition::Host as _;
 use hv_tlfs::smccc::HYPERCALL;
 
 use crate::input::Input;
-use crate::machine::{Machine, Setup, VPS, run};
+use crate::machine::{FuzzedMachine, Setup, VPS, run};
 use crate::memory::RAM;
 
 /// Calls that a run makes at most.
@@ -33,7 +33,7 @@ pub fn hypercall(data: &[u8]) {
     });
 }
 
-impl Machine<'_> {
+impl FuzzedMachine<'_> {
     /// A hypercall of any VP that runs.
     pub(crate) fn any_hypercall(&self, input: &mut Input<'_>) {
         let shape = input.byte();

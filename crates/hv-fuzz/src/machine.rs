@@ -195,14 +195,14 @@ pub(crate) fn ports() -> [Port; 4] {
 }
 
 /// A partition in its embedder.
-pub(crate) struct Machine<'a> {
+pub(crate) struct FuzzedMachine<'a> {
     pub(crate) partition: Partition<'a, Lock>,
     pub(crate) host: &'a FaultyHost,
     pub(crate) setup: Setup,
 }
 
 /// Runs `test` with two machines that share an embedder: a guest moves from one to the other when it is restored.
-pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
+pub(crate) fn run(setup: Setup, test: impl FnOnce([&FuzzedMachine<'_>; 2])) {
     let count = if setup.many { MANY_VPS } else { VPS };
     let watcher = Watcher {
         starts: RefCell::default(),
@@ -220,13 +220,13 @@ pub(crate) fn run(setup: Setup, test: impl FnOnce([&Machine<'_>; 2])) {
     let machine = |index: usize| {
         let partition = Partition::new(setup.config.hypervisor, &vps[index], &ports[index], &buses[index]);
         partition.reset(&host);
-        Machine { partition, host: &host, setup }
+        FuzzedMachine { partition, host: &host, setup }
     };
     let machines = [machine(0), machine(1)];
     test([&machines[0], &machines[1]]);
 }
 
-impl Machine<'_> {
+impl FuzzedMachine<'_> {
     pub(crate) fn vps(&self) -> usize {
         self.partition.vp_count()
     }

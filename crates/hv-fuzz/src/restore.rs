@@ -5,7 +5,7 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 
 use crate::input::Input;
-use crate::machine::{Machine, Setup, VPS, run};
+use crate::machine::{FuzzedMachine, Setup, VPS, run};
 
 /// Bytes of an image before what the partition saves of itself: magic number, version, fingerprint.
 const HEAD: usize = 20;
@@ -44,7 +44,7 @@ pub fn restore(data: &[u8]) {
 }
 
 /// A guest in the middle of things.
-fn good_image(machine: &Machine<'_>, connected: bool) -> Vec<u8> {
+fn good_image(machine: &FuzzedMachine<'_>, connected: bool) -> Vec<u8> {
     machine.boot();
     if connected {
         machine.open_channel(true);
@@ -103,14 +103,14 @@ fn with_hash(mut image: Vec<u8>) -> Vec<u8> {
 }
 
 /// What was restored can be saved and restored again, and is then the same.
-fn check_restored(machine: &Machine<'_>, other: &Machine<'_>) {
+fn check_restored(machine: &FuzzedMachine<'_>, other: &FuzzedMachine<'_>) {
     let image = machine.image();
     assert_eq!(other.partition.restore(other.host, &image), Ok(()));
     assert!(other.image() == image, "an image of a restored partition is another");
 }
 
 /// The guest of a restored partition goes on with whatever it likes.
-fn go_on(machine: &Machine<'_>, input: &mut Input<'_>) {
+fn go_on(machine: &FuzzedMachine<'_>, input: &mut Input<'_>) {
     // A time near the end of all times is no bug of the partition's; the timers then have nowhere to go.
     if machine.time() < 1 << 60 {
         machine.expire_all();

@@ -10,7 +10,7 @@ use hv_vmbus::protocol;
 use hv_vmbus::ring::{Outgoing, Producer, Ring};
 
 use crate::input::{Input, SPLIT};
-use crate::machine::{Machine, Setup, VPS, run};
+use crate::machine::{FuzzedMachine, Setup, VPS, run};
 use crate::messages;
 
 /// Steps of a run at most.
@@ -61,7 +61,7 @@ pub fn sequence(data: &[u8]) {
 /// The step that may reset the machine.
 const RESET: u8 = 8;
 
-impl Machine<'_> {
+impl FuzzedMachine<'_> {
     pub(crate) fn step(&self, step: u8, input: &mut Input<'_>) {
         let vp = input.below(VPS);
         match step {
@@ -208,7 +208,7 @@ impl Machine<'_> {
     }
 
     /// The guest goes on in another partition.
-    fn move_to(&self, other: &Machine<'_>) {
+    fn move_to(&self, other: &FuzzedMachine<'_>) {
         self.expire_all();
         let image = self.image();
         let time = self.time();

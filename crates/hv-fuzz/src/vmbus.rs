@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use hv_devices::any::{Any, Offer};
 use hv_memory::save::{Reader, Writer};
 use hv_vmbus::{
-    Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Slot, Started, Token, protocol,
+    Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token, protocol,
 };
 
 use crate::input::{Input, SPLIT};
@@ -38,7 +38,7 @@ impl Backend<Never> for Partition {
     }
 }
 
-impl Port for Partition {
+impl BusPort for Partition {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {

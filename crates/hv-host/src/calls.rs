@@ -16,7 +16,7 @@ use lock_api::RawMutex;
 use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::event::Event;
-use crate::frame::{Frame, Outcome, refused};
+use crate::frame::{CallFrame, Outcome, refused};
 use crate::host::{Host, VpContext};
 use crate::partition::Partition;
 use crate::port::{MAX_PORTS, Port, PortTarget};
@@ -80,7 +80,7 @@ impl<R: RawMutex> Partition<'_, R> {
         self.find_vp(caller, header.vp_index)
     }
 
-    pub(crate) fn get_registers<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
+    pub(crate) fn get_registers<H: Host, X: Registers>(&self, frame: &mut CallFrame<'_, H, X>) -> Outcome {
         let header = frame.read::<GetVpRegistersInput>(0).and_then(|h| self.check_header(frame.vp, &h));
         let target = match header {
             Ok(target) => target,
@@ -103,7 +103,7 @@ impl<R: RawMutex> Partition<'_, R> {
     /// host allows it.
     pub(crate) fn set_registers<H: Host + Connections, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Outcome {
         let header = frame.read::<SetVpRegistersInput>(0).and_then(|h| {
             let SetVpRegistersInput { partition_id, vp_index, input_vtl, reserved } = h;
@@ -135,7 +135,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn post_message_call<H: Host + Connections, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         const HEAD: usize = MESSAGE_SIZE - MESSAGE_PAYLOAD_SIZE;
         const _: () = assert!(core::mem::offset_of!(PostMessageInput, payload) == HEAD);
@@ -191,7 +191,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn signal_event_call<H: Host + Connections, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let SignalEventInput { connection_id, flag_number: flag, reserved } = frame.read(0)?;
         let connection = connection_id.0;
@@ -243,7 +243,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn start_vp_call<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let StartVpInput { partition_id, vp_index, target_vtl, reserved, context } = frame.read(0)?;
         self.check_partition(partition_id)?;
@@ -272,7 +272,10 @@ impl<R: RawMutex> Partition<'_, R> {
         vp::start(self, frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)
     }
 
-    pub(crate) fn vp_index_from_mpidr<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
+    pub(crate) fn vp_index_from_mpidr<H: Host, X: Registers>(
+        &self,
+        frame: &mut CallFrame<'_, H, X>,
+    ) -> Outcome {
         let header = frame.read::<VpIndexInput>(0).and_then(|header| {
             self.check_partition(header.partition_id)?;
             Self::check_vtl(header.target_vtl)

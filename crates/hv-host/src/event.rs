@@ -30,7 +30,7 @@ impl Convention {
 
 /// Which instruction carried an SMCCC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduit {
+pub enum SmcccConduit {
     /// `hvc #0`.
     Hvc,
     /// `smc #0`.
@@ -113,7 +113,7 @@ pub enum Event<'a> {
         /// Caller.
         vp: usize,
         /// Instruction.
-        conduit: Conduit,
+        conduit: SmcccConduit,
         /// Function id.
         function: u32,
         /// X1 to X3.
@@ -126,7 +126,7 @@ pub enum Event<'a> {
         /// Caller.
         vp: usize,
         /// Instruction.
-        conduit: Conduit,
+        conduit: SmcccConduit,
         /// Immediate.
         immediate: u16,
     },

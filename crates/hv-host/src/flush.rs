@@ -13,7 +13,7 @@ use lock_api::RawMutex;
 
 use crate::call_registers::Registers;
 use crate::event::Cause;
-use crate::frame::{Frame, Outcome, refused};
+use crate::frame::{CallFrame, Outcome, refused};
 use crate::host::{Flush, Host, Retarget};
 use crate::partition::Partition;
 use crate::sets::VpMask;
@@ -34,7 +34,7 @@ impl<R: RawMutex> Partition<'_, R> {
     /// The VPs of a set whose banks are in the variable header from word `first` on.
     fn read_set<H: Host, X: Registers>(
         &self,
-        frame: &Frame<'_, H, X>,
+        frame: &CallFrame<'_, H, X>,
         set: VpSetHeader,
         first: usize,
     ) -> Result<VpMask, HvStatus> {
@@ -62,7 +62,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn send_ipi<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let SendIpi { vector, target_vtl, reserved, cpu_mask } = frame.read(0)?;
         Self::check_vtl(target_vtl)?;
@@ -74,7 +74,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn send_ipi_ex<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let SendIpiEx { vector, target_vtl, reserved, vp_set } = frame.read(0)?;
         Self::check_vtl(target_vtl)?;
@@ -98,7 +98,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn flush_space<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let TlbFlush { address_space, flags, processor_mask } = frame.read(0)?;
         self.check_flags(flags, false)?;
@@ -109,7 +109,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn flush_space_ex<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let TlbFlushEx { address_space, flags, vp_set } = frame.read(0)?;
         self.check_flags(flags, false)?;
@@ -118,7 +118,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Ok(())
     }
 
-    pub(crate) fn flush_list<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
+    pub(crate) fn flush_list<H: Host, X: Registers>(&self, frame: &mut CallFrame<'_, H, X>) -> Outcome {
         let read = frame.read::<TlbFlush>(0).and_then(|h| {
             self.check_flags(h.flags, true)?;
             Ok((h.flags, h.address_space, self.masked(h.flags, h.processor_mask)))
@@ -126,7 +126,7 @@ impl<R: RawMutex> Partition<'_, R> {
         self.flush_ranges(frame, read)
     }
 
-    pub(crate) fn flush_list_ex<H: Host, X: Registers>(&self, frame: &mut Frame<'_, H, X>) -> Outcome {
+    pub(crate) fn flush_list_ex<H: Host, X: Registers>(&self, frame: &mut CallFrame<'_, H, X>) -> Outcome {
         let read = frame.read::<TlbFlushEx>(0).and_then(|h| {
             self.check_flags(h.flags, true)?;
             Ok((h.flags, h.address_space, self.set_or_all(frame, h.flags, h.vp_set)?))
@@ -144,7 +144,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     fn set_or_all<H: Host, X: Registers>(
         &self,
-        frame: &Frame<'_, H, X>,
+        frame: &CallFrame<'_, H, X>,
         flags: FlushFlags,
         set: VpSetHeader,
     ) -> Result<VpMask, HvStatus> {
@@ -153,7 +153,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     fn flush_ranges<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
         header: Result<(FlushFlags, u64, VpMask), HvStatus>,
     ) -> Outcome {
         let (flags, address_space, targets) = match header {
@@ -182,7 +182,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     pub(crate) fn retarget<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
+        frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
         let input: RetargetInterruptInput = frame.read(0)?;
         if input.partition_id.0 != PARTITION_ID_SELF && input.partition_id.0 != self.config().partition_id {

@@ -95,7 +95,7 @@ impl From<Result<(), HvStatus>> for Outcome {
 }
 
 /// A call on its way: its caller, and where its parameters are.
-pub(crate) struct Frame<'f, H, X> {
+pub(crate) struct CallFrame<'f, H, X> {
     pub(crate) host: &'f H,
     pub(crate) vp: usize,
     pub(crate) x: &'f mut X,
@@ -109,7 +109,7 @@ pub(crate) struct Frame<'f, H, X> {
     pub(crate) count: u16,
 }
 
-impl<H: Host, X: Registers> Frame<'_, H, X> {
+impl<H: Host, X: Registers> CallFrame<'_, H, X> {
     /// Copies a value out of the input. What was copied is judged, and not read again.
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, HvStatus> {
         let mut value = T::new_zeroed();
@@ -184,8 +184,8 @@ impl<R: RawMutex> Partition<'_, R> {
     /// Walks over the elements of a rep hypercall, at least one and for as long as the time budget lasts.
     pub(crate) fn each<H: Host, X: Registers>(
         &self,
-        frame: &mut Frame<'_, H, X>,
-        mut element: impl FnMut(&mut Frame<'_, H, X>, usize) -> Result<(), HvStatus>,
+        frame: &mut CallFrame<'_, H, X>,
+        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
     ) -> Outcome {
         let begin = frame.host.counter();
         for index in frame.start..frame.count {
@@ -203,6 +203,6 @@ impl<R: RawMutex> Partition<'_, R> {
 }
 
 /// A rep hypercall whose headers are wrong: no element was done.
-pub(crate) fn refused(frame: &Frame<'_, impl Host, impl Registers>, status: HvStatus) -> Outcome {
+pub(crate) fn refused(frame: &CallFrame<'_, impl Host, impl Registers>, status: HvStatus) -> Outcome {
     Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(frame.start))
 }

@@ -24,7 +24,7 @@ use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
 use crate::faults::Faults as _;
-use crate::frame::{FAST_BYTES, Frame, Outcome, Parameters};
+use crate::frame::{CallFrame, FAST_BYTES, Outcome, Parameters};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::registers::{CRASH_FIRST, CRASH_LAST};
@@ -417,7 +417,7 @@ impl<R: RawMutex> Partition<'_, R> {
             Ok(parameters) => parameters,
             Err(status) => return Outcome::from(Err(status)),
         };
-        let mut frame = Frame {
+        let mut frame = CallFrame {
             host,
             vp,
             x,

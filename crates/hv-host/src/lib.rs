@@ -57,7 +57,7 @@ mod vp;
 pub use call_registers::{CallRegisters, RegisterSet, Registers};
 pub use connections::Connections;
 pub use deadline::Deadline;
-pub use event::{Cause, Conduit, Convention, Event, TimerEvent};
+pub use event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 pub use faulty::Faulty;
 pub use host::{Action, Flush, Host, Retarget, VpContext};
 pub use hv_memory::save::RestoreError;

@@ -13,7 +13,7 @@ use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::deadline::Deadline;
 use crate::delivery::new_message;
-use crate::event::{Conduit, Convention, Event};
+use crate::event::{Convention, Event, SmcccConduit};
 use crate::faults::Disturbance;
 use crate::host::{Action, Host};
 use crate::port::Port;
@@ -111,9 +111,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     ) -> Action {
         match immediate {
             HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
-            HVC_SMCCC => smccc::call(self, host, vp, Conduit::Hvc, x),
+            HVC_SMCCC => smccc::call(self, host, vp, SmcccConduit::Hvc, x),
             HVC_HYPERCALL => self.hypercall(host, vp, Convention::Hvc1, x),
-            _ => unknown_immediate(host, vp, Conduit::Hvc, immediate),
+            _ => unknown_immediate(host, vp, SmcccConduit::Hvc, immediate),
         }
     }
 
@@ -121,8 +121,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// leaves it at the instruction (but not with [`Action::Undefined`]).
     pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
         match immediate {
-            HVC_SMCCC => smccc::call(self, host, vp, Conduit::Smc, x),
-            _ => unknown_immediate(host, vp, Conduit::Smc, immediate),
+            HVC_SMCCC => smccc::call(self, host, vp, SmcccConduit::Smc, x),
+            _ => unknown_immediate(host, vp, SmcccConduit::Smc, immediate),
         }
     }
 
@@ -305,7 +305,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
 #[cold]
 #[inline(never)]
-fn unknown_immediate(host: impl Host, vp: usize, conduit: Conduit, immediate: u16) -> Action {
+fn unknown_immediate(host: impl Host, vp: usize, conduit: SmcccConduit, immediate: u16) -> Action {
     host.observe(&Event::UnknownImmediate { vp, conduit, immediate });
     Action::Undefined
 }

@@ -9,7 +9,7 @@ use hv_tlfs::smccc::{NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_HYP_UID_64, VENDOR_UI
 use lock_api::RawMutex;
 
 use crate::call_registers::Registers;
-use crate::event::{Conduit, Event};
+use crate::event::{Event, SmcccConduit};
 use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::psci;
@@ -28,7 +28,7 @@ pub(crate) fn call(
     partition: &Partition<'_, impl RawMutex>,
     host: impl Host,
     vp: usize,
-    conduit: Conduit,
+    conduit: SmcccConduit,
     x: &mut impl Registers,
 ) -> Action {
     let function = x.x(0) as u32;

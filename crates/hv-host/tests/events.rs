@@ -1,7 +1,7 @@
 //! TLFS, "Inter-Partition Communication", "SynIC Event Flags", and HvCallSignalEvent.
 
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget, Profile};
-use hv_partition::testing::{Machine, run, simple};
+use hv_partition::testing::{TestMachine, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
@@ -27,11 +27,11 @@ fn ports() -> [Port; 6] {
     ]
 }
 
-fn two(test: impl FnOnce(&Machine<'_>)) {
+fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &ports(), test);
 }
 
-fn ready(test: impl FnOnce(&Machine<'_>)) {
+fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     two(|m| {
         m.enable_synic(1, SINT, VECTOR);
         m.host.take_effects();
@@ -39,7 +39,7 @@ fn ready(test: impl FnOnce(&Machine<'_>)) {
     });
 }
 
-fn signal(m: &Machine<'_>, connection: u32, flag: u16) -> HvStatus {
+fn signal(m: &TestMachine<'_>, connection: u32, flag: u16) -> HvStatus {
     let input = u64::from(connection) | u64::from(flag) << 32;
     m.fast(0, simple(Code::SIGNAL_EVENT), &[input]).0.status()
 }

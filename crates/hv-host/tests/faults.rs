@@ -2,7 +2,7 @@
 
 use hv_host::faults::{Faults as _, Injection, Injector, Name as PlanName, Plan};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget};
-use hv_partition::testing::{LINUX_ID, Machine, RAM, rep, run_with_faults, simple};
+use hv_partition::testing::{LINUX_ID, RAM, TestMachine, rep, run_with_faults, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
@@ -20,7 +20,7 @@ fn names(kind: PlanName, name: &str) -> Option<u64> {
 }
 
 /// How often each rule of the plan has struck.
-fn fired(m: &Machine<'_>) -> Vec<u64> {
+fn fired(m: &TestMachine<'_>) -> Vec<u64> {
     m.host.plan().fired().collect()
 }
 
@@ -36,7 +36,7 @@ fn ports() -> [Port; 2] {
 }
 
 /// A set-up guest on two VPs.
-fn with(text: &str, test: impl FnOnce(&Machine<'_>)) {
+fn with(text: &str, test: impl FnOnce(&TestMachine<'_>)) {
     run_with_faults(Config::new(62_500_000), plan(text), 2, &ports(), |m| {
         (0..2).for_each(|vp| m.online(vp));
         while m.set(0, Name::GUEST_OS_ID, LINUX_ID).is_err() {}
@@ -50,18 +50,18 @@ fn with(text: &str, test: impl FnOnce(&Machine<'_>)) {
 }
 
 /// A well-behaved guest still gets what it asks for, once nothing goes wrong any more.
-fn still_healthy(m: &Machine<'_>) {
+fn still_healthy(m: &TestMachine<'_>) {
     assert_eq!(m.partition.reference_time(&m.host), m.partition.reference_time(&m.host));
     m.partition.reset(&m.host);
     m.online(0);
     assert_eq!(m.partition.power(0), Some(hv_host::Power::On));
 }
 
-fn signal(m: &Machine<'_>) -> HvStatus {
+fn signal(m: &TestMachine<'_>) -> HvStatus {
     m.fast(0, simple(Code::SIGNAL_EVENT), &[0x101]).0.status()
 }
 
-fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
+fn post(m: &TestMachine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
     let mut input = [connection, 0, 1, payload.len() as u32].map(u32::to_le_bytes).concat();
     input.extend(payload);
     input.resize(256, 0);

@@ -1,7 +1,7 @@
 //! TLFS, "Hypercall Interface": the conventions, and the checks that all calls share.
 
 use hv_host::{Action, Config, GuestMemory, Host};
-use hv_partition::testing::{LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
+use hv_partition::testing::{LINUX_ID, RAM, RAM_SIZE, TestMachine, rep, run, run_bare, simple};
 use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
@@ -10,7 +10,7 @@ use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const FREQUENCY: u64 = 62_500_000;
 
-fn two(test: impl FnOnce(&Machine<'_>)) {
+fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(FREQUENCY), 2, &[], test);
 }
 

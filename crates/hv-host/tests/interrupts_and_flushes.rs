@@ -1,13 +1,13 @@
 //! TLFS, "Virtual Interrupt Controller" and "Virtual MMU": calls whose targets are sets of VPs.
 
 use hv_host::{Config, Flush, VpMask};
-use hv_partition::testing::{Effect, Machine, RAM, rep, run, simple};
+use hv_partition::testing::{Effect, RAM, TestMachine, rep, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::hypercall::HypercallInput;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::vp::PARTITION_ID_SELF;
 
-fn with(vps: usize, test: impl FnOnce(&Machine<'_>)) {
+fn with(vps: usize, test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), vps, &[], test);
 }
 
@@ -15,7 +15,7 @@ fn bytes(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn call(m: &Machine<'_>, control: HypercallInput, words: &[u64]) -> HvStatus {
+fn call(m: &TestMachine<'_>, control: HypercallInput, words: &[u64]) -> HvStatus {
     m.call(0, control, &bytes(words), 0).0.status()
 }
 
@@ -149,7 +149,7 @@ fn a_flushs_reserved_flags_are_zero() {
     });
 }
 
-fn flush_list(m: &Machine<'_>, ranges: &[u64]) -> Vec<Flush> {
+fn flush_list(m: &TestMachine<'_>, ranges: &[u64]) -> Vec<Flush> {
     let words: Vec<u64> = [0x1000, 0, 0b11].into_iter().chain(ranges.iter().copied()).collect();
     let count = ranges.len() as u16;
     let (result, _) = m.call(0, rep(Code::FLUSH_VIRTUAL_ADDRESS_LIST, count), &bytes(&words), 0);

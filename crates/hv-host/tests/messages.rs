@@ -1,7 +1,7 @@
 //! TLFS, "Inter-Partition Communication", "SynIC Messages", and HvCallPostMessage.
 
 use hv_host::{BUFFERS_PER_PORT, Config, FULL_PORTS_PER_VP, GuestMemory, Host, Port, PortTarget, Profile};
-use hv_partition::testing::{Machine, RAM, RAM_SIZE, run, simple};
+use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, run, simple};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
@@ -28,12 +28,12 @@ fn ports() -> [Port; 6] {
     ]
 }
 
-fn two(test: impl FnOnce(&Machine<'_>)) {
+fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &ports(), test);
 }
 
 /// A machine whose VP 1 takes messages.
-fn ready(test: impl FnOnce(&Machine<'_>)) {
+fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     two(|m| {
         m.enable_synic(1, SINT, VECTOR);
         m.host.take_effects();
@@ -49,7 +49,7 @@ fn input(connection: u32, message_type: u32, size: u32, payload: &[u8]) -> Vec<u
     input
 }
 
-fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
+fn post(m: &TestMachine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
     let input = input(connection, 1, payload.len() as u32, payload);
     m.call(0, simple(Code::POST_MESSAGE), &input, 0).0.status()
 }

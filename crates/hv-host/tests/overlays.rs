@@ -2,7 +2,7 @@
 
 use hv_host::{GuestMemory, Host};
 use hv_partition::Config;
-use hv_partition::testing::{Machine, RAM, RAM_SIZE, run, run_bare};
+use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use proptest::prelude::*;
 
@@ -16,17 +16,17 @@ const RESERVED: usize = 24;
 
 type Page = Vec<u8>;
 
-fn machine(test: impl FnOnce(&Machine<'_>)) {
+fn machine(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), VPS, &[], test);
 }
 
-fn read(m: &Machine<'_>, gpa: u64) -> Page {
+fn read(m: &TestMachine<'_>, gpa: u64) -> Page {
     let mut page = vec![0; SIZE];
     m.host.memory().read(gpa, &mut page).unwrap();
     page
 }
 
-fn fill(m: &Machine<'_>, gpa: u64, byte: u8) -> Page {
+fn fill(m: &TestMachine<'_>, gpa: u64, byte: u8) -> Page {
     let page: Page = (0..SIZE).map(|at| byte ^ (at / 7) as u8).collect();
     m.host.memory().write(gpa, &page).unwrap();
     page
@@ -151,7 +151,7 @@ fn two_vps_that_name_one_page_leave_it_as_it_was() {
             let kind = hv_tlfs::synic::MessageType(1);
             m.partition.post_message(&m.host, vp, SINT, kind, 0, &[vp as u8 + 1]).unwrap();
         }
-        let sender = |m: &Machine<'_>| read(m, PAGES[0])[usize::from(SINT) * 256 + 16];
+        let sender = |m: &TestMachine<'_>| read(m, PAGES[0])[usize::from(SINT) * 256 + 16];
         assert_eq!(sender(m), 1, "the first covers the second");
         m.set(0, Name::SIMP, 0).unwrap();
         assert_eq!(sender(m), 2, "the second becomes visible");
@@ -237,12 +237,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn enable(m: &Machine<'_>, vp: usize) {
+fn enable(m: &TestMachine<'_>, vp: usize) {
     m.set(vp, Name::sint(SINT), 20).unwrap();
     m.set(vp, Name::SCONTROL, 1).unwrap();
 }
 
-fn apply(m: &Machine<'_>, model: &mut Model, step: &Step) {
+fn apply(m: &TestMachine<'_>, model: &mut Model, step: &Step) {
     match *step {
         Step::Set { overlay, page } => {
             let name = if overlay == TIME { Name::REFERENCE_TSC } else { REGISTERS[overlay % 3] };
@@ -276,7 +276,7 @@ fn apply(m: &Machine<'_>, model: &mut Model, step: &Step) {
     }
 }
 
-fn check(m: &Machine<'_>, model: &mut Model) {
+fn check(m: &TestMachine<'_>, model: &mut Model) {
     for (page, &gpa) in PAGES[..PAGES.len() - 1].iter().enumerate() {
         let (seen, is_time) = model.seen(page);
         let from = if is_time { RESERVED } else { 0 };

@@ -1,25 +1,25 @@
 //! TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
 
 use hv_host::{Config, GuestMemory, Host, Profile};
-use hv_partition::testing::{Machine, RAM, RAM_SIZE, run, run_bare};
+use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 
 const PAGE: u64 = RAM + 0x5000;
 const FREQUENCIES: [u64; 6] = [19_200_000, 24_000_000, 25_000_000, 50_000_000, 62_500_000, 1_000_000_000];
 
-fn with(frequency: u64, test: impl FnOnce(&Machine<'_>)) {
+fn with(frequency: u64, test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(frequency), 2, &[], test);
 }
 
-fn read(m: &Machine<'_>, offset: u64) -> u64 {
+fn read(m: &TestMachine<'_>, offset: u64) -> u64 {
     let mut bytes = [0; 8];
     m.host.memory().read(PAGE + offset, &mut bytes).unwrap();
     u64::from_le_bytes(bytes)
 }
 
 /// The time as a guest computes it from the page; `None` if the page sends it to the register.
-fn page_time(m: &Machine<'_>) -> Option<u64> {
+fn page_time(m: &TestMachine<'_>) -> Option<u64> {
     let sequence = read(m, 0) as u32;
     (sequence != 0).then(|| {
         let scaled = (u128::from(m.host.counter()) * u128::from(read(m, 8))) >> 64;

@@ -1,7 +1,7 @@
 //! TLFS, HvCallGetVpRegisters and HvCallSetVpRegisters, and "Feature Discovery": who may read and write which register.
 
 use hv_host::{Config, Profile};
-use hv_partition::testing::{LINUX_ID, Machine, rep, run, run_bare};
+use hv_partition::testing::{LINUX_ID, TestMachine, rep, run, run_bare};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
@@ -9,16 +9,16 @@ use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const FREQUENCY: u64 = 62_500_000;
 
-fn two(test: impl FnOnce(&Machine<'_>)) {
+fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(FREQUENCY), 2, &[], test);
 }
 
-fn get_of(m: &Machine<'_>, partition: u64, vp_and_vtl: u64, name: Name) -> Result<u64, HvStatus> {
+fn get_of(m: &TestMachine<'_>, partition: u64, vp_and_vtl: u64, name: Name) -> Result<u64, HvStatus> {
     let (result, x) = m.fast(0, rep(Code::GET_VP_REGISTERS, 1), &[partition, vp_and_vtl, u64::from(name.0)]);
     if result.status() == HvStatus::SUCCESS { Ok(x[4]) } else { Err(result.status()) }
 }
 
-fn set_of(m: &Machine<'_>, partition: u64, vp_and_vtl: u64, name: u64, reserved: u64) -> HvStatus {
+fn set_of(m: &TestMachine<'_>, partition: u64, vp_and_vtl: u64, name: u64, reserved: u64) -> HvStatus {
     let input = [partition, vp_and_vtl, name, reserved, 0x12, 0];
     m.fast(0, rep(Code::SET_VP_REGISTERS, 1), &input).0.status()
 }

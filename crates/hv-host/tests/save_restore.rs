@@ -4,7 +4,7 @@ mod common;
 
 use common::{VPS, apply, config, ports, step};
 use hv_host::{GuestMemory, Host, RestoreError};
-use hv_partition::testing::{Machine, RAM, run, run_bare};
+use hv_partition::testing::{RAM, TestMachine, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 /// A page for the reference TSC that random steps seldom hit.
 const TSC_PAGE: u64 = RAM + 0x5000;
 
-fn save(m: &Machine<'_>) -> Vec<u8> {
+fn save(m: &TestMachine<'_>) -> Vec<u8> {
     let mut image = Vec::new();
     m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
     image
@@ -27,7 +27,7 @@ fn rehash(image: &mut Vec<u8>) {
 }
 
 /// A guest in the middle of things.
-fn busy(m: &Machine<'_>) {
+fn busy(m: &TestMachine<'_>) {
     for vp in 0..VPS {
         m.online(vp);
         m.set(vp, Name::GUEST_OS_ID, 1).unwrap();
@@ -45,7 +45,7 @@ fn busy(m: &Machine<'_>) {
     m.set_time(5000);
 }
 
-fn busy_machine(test: impl FnOnce(&Machine<'_>)) {
+fn busy_machine(test: impl FnOnce(&TestMachine<'_>)) {
     run_bare(config(0), VPS, &ports(), |m| {
         busy(m);
         test(m);

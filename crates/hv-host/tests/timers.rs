@@ -1,7 +1,7 @@
 //! TLFS, "Timers", "Synthetic Timers".
 
 use hv_host::{Config, GuestMemory, Host, Profile};
-use hv_partition::testing::{Machine, run};
+use hv_partition::testing::{TestMachine, run};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{MessageType, TimerMessagePayload};
@@ -16,7 +16,7 @@ const LAZY: u64 = 4;
 const AUTO: u64 = 8;
 const TO_SINT: u64 = (SINT as u64) << 16;
 
-fn ready(test: impl FnOnce(&Machine<'_>)) {
+fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &[], |m| {
         m.set_time(1000);
         m.enable_synic(0, SINT, VECTOR);
@@ -25,16 +25,16 @@ fn ready(test: impl FnOnce(&Machine<'_>)) {
     });
 }
 
-fn arm(m: &Machine<'_>, timer: u8, config: u64, count: u64) {
+fn arm(m: &TestMachine<'_>, timer: u8, config: u64, count: u64) {
     m.set(0, Name::stimer_count(timer), count).unwrap();
     m.set(0, Name::stimer_config(timer), config).unwrap();
 }
 
-fn config(m: &Machine<'_>, timer: u8) -> u64 {
+fn config(m: &TestMachine<'_>, timer: u8) -> u64 {
     m.get(0, Name::stimer_config(timer)).unwrap()
 }
 
-fn payload(m: &Machine<'_>) -> Option<TimerMessagePayload> {
+fn payload(m: &TestMachine<'_>) -> Option<TimerMessagePayload> {
     let message = m.take_message(0, SINT)?;
     assert_eq!(message.header.message_type, MessageType::TIMER_EXPIRED);
     assert_eq!((message.header.payload_size, message.header.sender), (24, 0));
@@ -228,7 +228,7 @@ fn a_periodic_timer_stays_enabled_and_keeps_its_rhythm() {
 }
 
 /// Lets time pass in small steps and counts the interrupts.
-fn interrupts_until(m: &Machine<'_>, from: u64, to: u64) -> usize {
+fn interrupts_until(m: &TestMachine<'_>, from: u64, to: u64) -> usize {
     (from..=to)
         .step_by(10)
         .map(|time| {

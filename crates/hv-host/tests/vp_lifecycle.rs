@@ -1,7 +1,7 @@
 //! PSCI, SMCCC, HvCallStartVirtualProcessor, crash registers, and the partition's reset.
 
 use hv_host::{Action, Config, GuestMemory, Host, Power, Profile, VpContext, psci, smccc};
-use hv_partition::testing::{Effect, LINUX_ID, Machine, RAM, RAM_SIZE, rep, run, run_bare, simple};
+use hv_partition::testing::{Effect, LINUX_ID, RAM, RAM_SIZE, TestMachine, rep, run, run_bare, simple};
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
@@ -11,7 +11,7 @@ use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 const NOT_SUPPORTED: u64 = u64::MAX;
 
 /// Four VPs of which only the first is on.
-fn booted(test: impl FnOnce(&Machine<'_>)) {
+fn booted(test: impl FnOnce(&TestMachine<'_>)) {
     run_bare(Config::new(62_500_000), 4, &[], |m| {
         m.online(0);
         m.set(0, Name::GUEST_OS_ID, LINUX_ID).unwrap();
@@ -345,7 +345,7 @@ fn get_partition_id_needs_the_privilege() {
     });
 }
 
-fn crash(m: &Machine<'_>, control: u64, address: u64, length: u64) -> Vec<Effect> {
+fn crash(m: &TestMachine<'_>, control: u64, address: u64, length: u64) -> Vec<Effect> {
     for (n, value) in [0x11, 0x22, 0x33, address, length].into_iter().enumerate() {
         m.set(0, Name(Name::GUEST_CRASH_P0.0 + n as u32), value).unwrap();
     }

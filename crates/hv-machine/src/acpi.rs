@@ -26,7 +26,7 @@ const GICC_LEN: u8 = 80;
 
 /// What the tables describe.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine<'a> {
+pub(crate) struct AcpiMachine<'a> {
     /// The hardware.
     pub(crate) platform: &'a Platform,
     /// Number of virtual processors; the MPIDR and ACPI UID of each is its index.
@@ -45,7 +45,7 @@ pub(crate) struct Tables {
 }
 
 /// Builds the tables for address `base`, which is a multiple of 64.
-pub(crate) fn build(machine: Machine<'_>, base: u64) -> Tables {
+pub(crate) fn build(machine: AcpiMachine<'_>, base: u64) -> Tables {
     let mut block = Block { base, bytes: Vec::new() };
     let dsdt = block.add(sdt(*b"DSDT", 2, &dsdt::build(machine)).as_slice());
     let fadt = block.add(&aml(&fadt(dsdt)));
@@ -100,7 +100,7 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.finalize()
 }
 
-fn madt(machine: Machine<'_>) -> Sdt {
+fn madt(machine: AcpiMachine<'_>) -> Sdt {
     // Local interrupt controller address and flags are unused on ARM.
     let mut madt = sdt(*b"APIC", 5, &[0; 8]);
     madt.append_slice(Gicd::new(0, machine.platform.distributor.start, GicVersion::GICv3).as_bytes());
@@ -222,7 +222,7 @@ mod test {
     }
 
     fn tables(vps: u32) -> BTreeMap<String, Vec<u8>> {
-        walk(&build(Machine { platform: &VIRT, vps, vmbus_intid: 18 }, BASE))
+        walk(&build(AcpiMachine { platform: &VIRT, vps, vmbus_intid: 18 }, BASE))
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod test {
 
     #[test]
     fn the_dsdt_has_the_vmbus_device_with_its_interrupt() {
-        let tables = walk(&build(Machine { platform: &VIRT, vps: 1, vmbus_intid: 21 }, BASE));
+        let tables = walk(&build(AcpiMachine { platform: &VIRT, vps: 1, vmbus_intid: 21 }, BASE));
         let dsdt = &tables["DSDT"];
         let contains = |what: &[u8]| dsdt.windows(what.len()).any(|bytes| bytes == what);
         assert!(contains(b"VMBUS\0") && contains(b"ACPI0004\0") && contains(b"ARMH0011\0"));

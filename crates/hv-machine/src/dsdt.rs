@@ -10,10 +10,10 @@ use acpi_tables::aml::{
 };
 
 use super::Platform;
-use super::acpi::Machine;
+use super::acpi::AcpiMachine;
 
 /// Builds the body of the definition block: everything after the table header.
-pub(crate) fn build(machine: Machine<'_>) -> Vec<u8> {
+pub(crate) fn build(machine: AcpiMachine<'_>) -> Vec<u8> {
     let cpus: Vec<_> = (0..machine.vps).map(Cpu).collect();
     let mut devices: Vec<&dyn Aml> = cpus.iter().map(|cpu| cpu as &dyn Aml).collect();
     let uart = Uart(machine.platform);

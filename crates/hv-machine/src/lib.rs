@@ -130,9 +130,9 @@ pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
     let tree = match spec.firmware {
         Firmware::DeviceTree => fdt::full(&chosen, &ram, spec.vps, None)?,
         Firmware::Acpi | Firmware::Both => {
-            let machine = acpi::Machine { platform, vps: spec.vps, vmbus_intid: spec.vmbus_intid };
+            let machine = acpi::AcpiMachine { platform, vps: spec.vps, vmbus_intid: spec.vmbus_intid };
             let acpi = acpi::build(machine, places.acpi.start);
-            let machine = smbios::Machine {
+            let machine = smbios::SmbiosMachine {
                 identity: spec.identity,
                 vps: spec.vps,
                 ram_base: ram.start,

@@ -9,7 +9,7 @@
 use zerocopy::{Immutable, IntoBytes, LE, U32, U64};
 
 const MANUFACTURER: &str = "Microsoft Corporation";
-const PRODUCT: &str = "Virtual Machine";
+const PRODUCT: &str = "Virtual SmbiosMachine";
 /// Version of firmware, system, board and chassis.
 const RELEASE: &str = "Hyper-V UEFI Release v4.1";
 /// Date of that release, in the format of the specification.
@@ -44,7 +44,7 @@ impl Identity {
 
 /// What the tables describe.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct SmbiosMachine {
     pub(crate) identity: Identity,
     pub(crate) vps: u32,
     /// Start of RAM.
@@ -72,7 +72,7 @@ struct EntryPoint {
 const _: () = assert!(size_of::<EntryPoint>() == 24);
 
 /// Builds the entry point, which comes first, and the structures after it, for address `base`.
-pub(crate) fn build(machine: &Machine, base: u64) -> Vec<u8> {
+pub(crate) fn build(machine: &SmbiosMachine, base: u64) -> Vec<u8> {
     let structures = [
         firmware(),
         system(&machine.identity),
@@ -339,7 +339,7 @@ mod test {
 
     fn tables(azure: bool) -> BTreeMap<u8, (Vec<u8>, Vec<String>)> {
         let identity = Identity { azure, ..Identity::DEFAULT };
-        walk(&build(&Machine { identity, vps: 2, ram_base: 0x4040_0000, memory: 512 << 20 }, BASE))
+        walk(&build(&SmbiosMachine { identity, vps: 2, ram_base: 0x4040_0000, memory: 512 << 20 }, BASE))
     }
 
     fn text(table: &(Vec<u8>, Vec<String>), at: usize) -> Option<String> {
@@ -351,7 +351,7 @@ mod test {
         let found = tables(false);
         let system = &found[&1];
         assert_eq!(text(system, 4).as_deref(), Some("Microsoft Corporation"));
-        assert_eq!(text(system, 5).as_deref(), Some("Virtual Machine"));
+        assert_eq!(text(system, 5).as_deref(), Some("Virtual SmbiosMachine"));
         assert_eq!(text(system, 6).as_deref(), Some("Hyper-V UEFI Release v4.1"));
         assert_eq!(system.0[8..12], [0x72, 0x61, 0x76, 0x68], "little-endian first field");
         assert_eq!(text(&found[&0], 5).as_deref(), Some("Hyper-V UEFI Release v4.1"));

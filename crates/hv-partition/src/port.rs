@@ -48,7 +48,7 @@ where
     }
 }
 
-impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::Port for ServerPort<'_, R, H> {
+impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R, H> {
     type Memory = H::Memory;
 
     fn memory(&self) -> &Self::Memory {

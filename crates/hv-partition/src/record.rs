@@ -3,7 +3,7 @@
 //! An embedder that traces calls [`records`] and [`bus_record`] from its observer; where the bytes go is its own business. [`Replay`]
 //! runs the strict mode's judge over records: the same judge as over a partition that runs.
 
-use hv_host::event::{Cause, Conduit, Convention, Event, TimerEvent};
+use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_trace::{Payload, Record, TimerChange, What};
@@ -19,10 +19,10 @@ const fn convention(convention: Convention) -> hv_trace::Convention {
     }
 }
 
-const fn conduit(conduit: Conduit) -> hv_trace::Conduit {
+const fn conduit(conduit: SmcccConduit) -> hv_trace::SmcccConduit {
     match conduit {
-        Conduit::Hvc => hv_trace::Conduit::Hvc,
-        Conduit::Smc => hv_trace::Conduit::Smc,
+        SmcccConduit::Hvc => hv_trace::SmcccConduit::Hvc,
+        SmcccConduit::Smc => hv_trace::SmcccConduit::Smc,
     }
 }
 
@@ -259,10 +259,10 @@ fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
     })
 }
 
-const fn of_conduit(conduit: hv_trace::Conduit) -> Conduit {
+const fn of_conduit(conduit: hv_trace::SmcccConduit) -> SmcccConduit {
     match conduit {
-        hv_trace::Conduit::Hvc => Conduit::Hvc,
-        hv_trace::Conduit::Smc => Conduit::Smc,
+        hv_trace::SmcccConduit::Hvc => SmcccConduit::Hvc,
+        hv_trace::SmcccConduit::Smc => SmcccConduit::Smc,
     }
 }
 

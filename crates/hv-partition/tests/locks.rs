@@ -39,12 +39,12 @@ const SIZE: usize = 4096;
 /// The pages of a VP and the partition's.
 const REGISTERS: [Name; 4] = [Name::SIMP, Name::SIEFP, Name::VP_ASSIST_PAGE, Name::REFERENCE_TSC];
 
-struct Machine<'a> {
+struct CountedMachine<'a> {
     partition: Partition<'a, Lock>,
     host: TestHost,
 }
 
-impl Machine<'_> {
+impl CountedMachine<'_> {
     /// Makes a fast hypercall; gives its status.
     fn call(&self, vp: usize, control: HypercallInput, input: &[u64]) -> HvStatus {
         let mut x = [0; 31];
@@ -69,11 +69,11 @@ impl Machine<'_> {
 }
 
 /// Runs `test` with a machine whose VPs all run.
-fn machine<T>(vps: usize, test: impl FnOnce(&Machine<'_>) -> T) -> T {
+fn machine<T>(vps: usize, test: impl FnOnce(&CountedMachine<'_>) -> T) -> T {
     let config = Config::new(62_500_000);
     let bus = Bus::with_offers(config.vmbus, config.offers);
     let vps: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
-    let machine = Machine {
+    let machine = CountedMachine {
         partition: Partition::new(config.hypervisor, &vps, &[], &bus),
         host: TestHost::new(vps.len()),
     };

@@ -99,7 +99,7 @@ numbered! {
 
 numbered! {
     /// The instruction that made a call.
-    Conduit;
+    SmcccConduit;
     /// `hvc`.
     Hvc = 0,
     /// `smc`.

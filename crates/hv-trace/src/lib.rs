@@ -14,7 +14,7 @@ mod kinds;
 mod payload;
 mod what;
 
-pub use kinds::{Cause, Conduit, Convention, Fault, TimerChange, Trap};
+pub use kinds::{Cause, Convention, Fault, SmcccConduit, TimerChange, Trap};
 pub use payload::Payload;
 pub use what::{Kind, What};
 

@@ -9,7 +9,7 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::{ChannelId, GpadlId, MessageType as BusMessageType, Version};
 
 use crate::field::Field;
-use crate::{BODY, Cause, Conduit, Convention, Fault, Payload, TimerChange, Trap};
+use crate::{BODY, Cause, Convention, Fault, Payload, SmcccConduit, TimerChange, Trap};
 
 const fn sum(mut sizes: &[usize]) -> usize {
     let mut sum = 0;
@@ -180,7 +180,7 @@ records! {
     /// An SMCCC function other than a hypercall, PSCI included.
     Smccc = 6, "smccc" {
         /// Instruction.
-        conduit: Conduit,
+        conduit: SmcccConduit,
         /// Function id.
         function: u32,
         /// X1 to X3.
@@ -191,7 +191,7 @@ records! {
     /// The guest executed `hvc` or `smc` with an undefined immediate.
     UnknownImmediate = 7, "unknown-immediate" {
         /// Instruction.
-        conduit: Conduit,
+        conduit: SmcccConduit,
         /// Immediate.
         immediate: u16,
     }

@@ -11,7 +11,7 @@ const REDISTRIBUTOR_BYTES: u32 = 0x2_0000;
 
 /// What an access is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub enum RegisterFrame {
     /// The distributor, 64 KiB.
     Distributor,
     /// The redistributor of this VP, 128 KiB: RD frame and SGI frame.
@@ -22,7 +22,7 @@ pub enum Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// What it is to.
-    pub frame: Frame,
+    pub frame: RegisterFrame,
     /// Bytes from the start of the frame.
     pub offset: u32,
     /// Bytes: 1, 2, 4 or 8.
@@ -46,13 +46,13 @@ impl Access {
     /// Checks bounds, alignment and size.
     fn check(&self, vps: usize) -> Result<(), Fault> {
         let (bytes, wide) = match self.frame {
-            Frame::Distributor => {
+            RegisterFrame::Distributor => {
                 (DISTRIBUTOR_BYTES, (gicd::IROUTER..gicd::IROUTER_END).contains(&self.offset))
             }
-            Frame::Redistributor(vp) if vp < vps => {
+            RegisterFrame::Redistributor(vp) if vp < vps => {
                 (REDISTRIBUTOR_BYTES, matches!(self.offset, gicr::TYPER | gicr::PROPBASER | gicr::PENDBASER))
             }
-            Frame::Redistributor(_) => return Err(Fault),
+            RegisterFrame::Redistributor(_) => return Err(Fault),
         };
         let supported = match self.size {
             1 => self.is_priority(),
@@ -66,8 +66,8 @@ impl Access {
 
     fn is_priority(&self) -> bool {
         let offset = match self.frame {
-            Frame::Distributor => self.offset,
-            Frame::Redistributor(_) => self.offset.wrapping_sub(gicr::SGI_FRAME),
+            RegisterFrame::Distributor => self.offset,
+            RegisterFrame::Redistributor(_) => self.offset.wrapping_sub(gicr::SGI_FRAME),
         };
         (gicd::IPRIORITYR..gicd::IPRIORITYR_END).contains(&offset)
     }
@@ -106,23 +106,25 @@ impl Gic<'_> {
             (value as u32, 0xf)
         };
         match access.frame {
-            Frame::Distributor => self.write_distributor(cpu, access.offset & !3, value, bytes),
-            Frame::Redistributor(of) => self.write_redistributor(cpu, of, access.offset & !3, value, bytes),
+            RegisterFrame::Distributor => self.write_distributor(cpu, access.offset & !3, value, bytes),
+            RegisterFrame::Redistributor(of) => {
+                self.write_redistributor(cpu, of, access.offset & !3, value, bytes);
+            }
         }
         Ok(())
     }
 
-    fn read_word<C: Cpu>(&self, cpu: &C, frame: Frame, offset: u32) -> u32 {
+    fn read_word<C: Cpu>(&self, cpu: &C, frame: RegisterFrame, offset: u32) -> u32 {
         let (identity, in_frame) = match frame {
-            Frame::Distributor => (&GICD_ID, offset),
-            Frame::Redistributor(_) => (&GICR_ID, offset % gicr::SGI_FRAME),
+            RegisterFrame::Distributor => (&GICD_ID, offset),
+            RegisterFrame::Redistributor(_) => (&GICR_ID, offset % gicr::SGI_FRAME),
         };
         if in_frame >= ID_REGISTERS {
             return identity.get((in_frame - ID_REGISTERS) as usize / 4).copied().map_or(0, u32::from);
         }
         match frame {
-            Frame::Distributor => self.read_distributor(cpu, offset),
-            Frame::Redistributor(of) => self.read_redistributor(cpu, of, offset),
+            RegisterFrame::Distributor => self.read_distributor(cpu, offset),
+            RegisterFrame::Redistributor(of) => self.read_redistributor(cpu, of, offset),
         }
     }
 }

@@ -82,7 +82,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use access::{Access, Fault, Frame};
+pub use access::{Access, Fault, RegisterFrame};
 pub use gic::{Gic, SgiRegister, VpGic};
 pub use hardware::{Cpu, ListRegisters, Physical};
 pub use regs::{hcr, lr};

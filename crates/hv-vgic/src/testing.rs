@@ -4,7 +4,7 @@
 use core::cell::{Cell, RefCell};
 use std::vec::Vec;
 
-use crate::{Access, Cpu, Fault, Frame, Gic, ListRegisters, Physical, SgiRegister, VpGic, hcr, lr};
+use crate::{Access, Cpu, Fault, Gic, ListRegisters, Physical, RegisterFrame, SgiRegister, VpGic, hcr, lr};
 
 /// The INTID that an acknowledge gives where there is nothing to acknowledge.
 pub const SPURIOUS: u32 = 1023;
@@ -182,7 +182,7 @@ impl Line {
 }
 
 /// CPUs, their physical GIC, and the virtual one.
-pub struct Machine<'a> {
+pub struct GicMachine<'a> {
     /// What is tested.
     pub gic: Gic<'a>,
     /// The CPUs.
@@ -199,12 +199,12 @@ pub struct Machine<'a> {
 /// The machine as one of its CPUs sees it.
 #[derive(Clone, Copy)]
 pub struct View<'m, 'a> {
-    machine: &'m Machine<'a>,
+    machine: &'m GicMachine<'a>,
     cpu: usize,
     vp: usize,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> GicMachine<'a> {
     /// A machine with a CPU for each VP. `lists` is the number of list registers of each.
     #[must_use]
     pub fn new(vps: &'a [VpGic], lists: usize, backed: &[u32]) -> Self {
@@ -274,7 +274,7 @@ impl<'a> Machine<'a> {
     ///
     /// # Errors
     /// [`Fault`], as [`Gic::read`].
-    pub fn read(&self, vp: usize, frame: Frame, offset: u32, size: u8) -> Result<u64, Fault> {
+    pub fn read(&self, vp: usize, frame: RegisterFrame, offset: u32, size: u8) -> Result<u64, Fault> {
         self.gic.read(&self.view(vp), Access { frame, offset, size })
     }
 
@@ -282,7 +282,14 @@ impl<'a> Machine<'a> {
     ///
     /// # Errors
     /// [`Fault`], as [`Gic::write`].
-    pub fn write(&self, vp: usize, frame: Frame, offset: u32, size: u8, value: u64) -> Result<(), Fault> {
+    pub fn write(
+        &self,
+        vp: usize,
+        frame: RegisterFrame,
+        offset: u32,
+        size: u8,
+        value: u64,
+    ) -> Result<(), Fault> {
         self.gic.write(&self.view(vp), Access { frame, offset, size }, value)
     }
 

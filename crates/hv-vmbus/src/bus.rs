@@ -14,7 +14,7 @@ use crate::io::Place;
 use crate::line::{Stage, default_connection};
 use crate::optional::Optional;
 use crate::outbox::Outbox;
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
 use crate::slot::Cx;
@@ -64,7 +64,7 @@ impl Control {
 /// The host's end of one partition's VMBus, with the devices `D`.
 ///
 /// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its own;
-/// `R` is the kind of lock. Order: bus, device, and then what [`Port`] takes. No lock is taken for a signal of a connection
+/// `R` is the kind of lock. Order: bus, device, and then what [`BusPort`] takes. No lock is taken for a signal of a connection
 /// that no open channel has.
 ///
 /// `GPADLS` bounds the page lists that the guest can have named at a time, and `WORDS` the sum of their sizes: a word per page
@@ -160,7 +160,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Works on the device and channel with this number; `None` if there is none.
-    pub(crate) fn part<P: Port, T>(
+    pub(crate) fn part<P: BusPort, T>(
         &self,
         id: ChannelId,
         port: &P,
@@ -179,7 +179,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Works on all devices, one after the other.
-    pub(crate) fn parts<P: Port>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
+    pub(crate) fn parts<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
     where
         D: Devices<P>,
     {
@@ -192,7 +192,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// Brings the bus into the state after [`new`](Self::new), with the offers that it has now: for a reset of the partition.
     /// Requests that are in flight have no answer any more; the next contact of the guest is answered when they are
     /// completed.
-    pub fn reset<P: Port>(&self, port: &P)
+    pub fn reset<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {
@@ -200,7 +200,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// The same; `first`: with the offers that it had first.
-    pub(crate) fn start_over<P: Port>(&self, port: &P, first: bool)
+    pub(crate) fn start_over<P: BusPort>(&self, port: &P, first: bool)
     where
         D: Devices<P>,
     {
@@ -219,7 +219,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     ///
     /// # Errors
     /// [`BusError::UnknownDevice`], [`BusError::Offered`] or [`BusError::Duplicate`].
-    pub fn offer<P: Port>(
+    pub fn offer<P: BusPort>(
         &self,
         device: DeviceId,
         offer: &ChannelOffer,
@@ -257,7 +257,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Takes a channel away, and with a device's first channel its sub-channels. No packet is taken of it any more; the guest is
     /// told as soon as no request of it is in flight. Returns false if it is not offered.
-    pub fn rescind<P: Port>(&self, id: ChannelId, port: &P) -> bool
+    pub fn rescind<P: BusPort>(&self, id: ChannelId, port: &P) -> bool
     where
         D: Devices<P>,
     {
@@ -278,7 +278,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Sends the messages that wait for the guest, as far as the port takes them, and then lets the devices run whose time has
     /// come. Call it when a message slot of VMBus was freed, and at the [`deadline`](Self::deadline).
-    pub fn flush<P: Port>(&self, port: &P)
+    pub fn flush<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {
@@ -290,7 +290,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Lets the devices run whose time has come. While messages wait, none does: a guest that has not heard that its
     /// channel is open must not be interrupted for it.
-    fn run_due<P: Port>(&self, port: &P)
+    fn run_due<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {
@@ -310,7 +310,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Does what devices have asked of the bus.
-    pub(crate) fn attend<P: Port>(&self, port: &P)
+    pub(crate) fn attend<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {
@@ -327,7 +327,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// # Errors
     /// The status with which the hypercall fails; nothing has changed. A message that is wrong in itself is no error
     /// here, as Hyper-V takes it too: it is counted, observed, and answered where the protocol has an answer.
-    pub fn message<P: Port>(&self, connection: u32, payload: &[u8], port: &P) -> Result<(), Refused>
+    pub fn message<P: BusPort>(&self, connection: u32, payload: &[u8], port: &P) -> Result<(), Refused>
     where
         D: Devices<P>,
     {
@@ -355,7 +355,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Ok(())
     }
 
-    fn dispatch<P: Port>(
+    fn dispatch<P: BusPort>(
         &self,
         control: &mut Control,
         connection: u32,
@@ -404,7 +404,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// # Errors
     /// [`Refused::NoConnection`]: no open channel has this connection.
     #[inline]
-    pub fn signal<P: Port>(&self, connection: u32, port: &P) -> Result<(), Refused>
+    pub fn signal<P: BusPort>(&self, connection: u32, port: &P) -> Result<(), Refused>
     where
         D: Devices<P>,
     {
@@ -421,7 +421,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// The same for a connection that the guest has chosen: the channels are searched, without a lock.
     #[cold]
-    fn signal_chosen<P: Port>(&self, connection: u32, cx: &Cx<'_, P>) -> bool
+    fn signal_chosen<P: BusPort>(&self, connection: u32, cx: &Cx<'_, P>) -> bool
     where
         D: Devices<P>,
     {

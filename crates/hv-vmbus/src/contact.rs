@@ -7,7 +7,7 @@ use crate::image;
 use crate::line::Stage;
 use crate::optional::Optional;
 use crate::outbox::{ContactAnswer, Owed};
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, InitiateContact, InitiateContactClient, Version};
 use crate::worker::SINT;
@@ -30,7 +30,7 @@ pub(crate) enum Ending {
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// INITIATE_CONTACT. It ends a standing connection, whatever becomes of the new one, and is always answered.
-    pub(crate) fn contact<P: Port>(
+    pub(crate) fn contact<P: BusPort>(
         &self,
         control: &mut Control,
         connection: u32,
@@ -88,7 +88,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// UNLOAD. A guest without a connection is answered too: a kernel that starts after a crash may send it.
-    pub(crate) fn unload<P: Port>(&self, control: &mut Control, port: &P)
+    pub(crate) fn unload<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
     {
@@ -104,7 +104,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Ends the connection: closes all channels, and forgets all that waits for the guest. Its page lists stay until nothing
     /// is in flight.
-    fn disconnect<P: Port>(&self, control: &mut Control, port: &P)
+    fn disconnect<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
     {
@@ -131,7 +131,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Answers what has ended the connection, once nothing is in flight.
-    pub(crate) fn end_connection<P: Port>(&self, control: &mut Control, port: &P)
+    pub(crate) fn end_connection<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
     {

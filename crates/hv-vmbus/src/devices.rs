@@ -8,7 +8,7 @@ use crate::device::{Connect, Opening};
 use crate::event::Reason;
 use crate::io::Place;
 use crate::line::{Line, Open};
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::slot::Cx;
 use core::sync::atomic::AtomicU32;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -26,7 +26,7 @@ pub trait DeviceSet {
 }
 
 /// Some devices on a bus of a partition that is seen through `P`. Made by [`devices!`](crate::devices).
-pub trait Devices<P: Port>: DeviceSet {
+pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
 
@@ -39,7 +39,7 @@ pub trait Devices<P: Port>: DeviceSet {
 
 /// One device, with its lock free.
 #[doc(hidden)]
-pub trait Node<P: Port> {
+pub trait Node<P: BusPort> {
     fn identity(&self) -> *const AtomicU32;
     fn deadline(&self) -> u64;
     fn line_of(&self, connection: u32) -> Option<usize>;
@@ -73,7 +73,7 @@ impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
     }
 }
 
-impl<P: Port, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
+impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
     #[inline]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
         let index = line / T::LINES.max(1);
@@ -114,7 +114,7 @@ impl<P: Port, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 ///
 /// hv_vmbus::devices! {
 ///     /// The devices of this machine.
-///     pub struct Machine {
+///     pub struct MachineDevices {
 ///         pub clock: hv_vmbus::Slot<Lock, Silent>,
 ///         /// With four sub-channels each, and up to 64 requests of 66 pages.
 ///         pub disks: [hv_vmbus::Slot<Lock, Silent, 5, 64, 66>; 2],
@@ -122,7 +122,7 @@ impl<P: Port, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 /// }
 ///
 /// use hv_vmbus::DeviceSet;
-/// assert_eq!((Machine::DEVICES, Machine::LINES), (3, 11));
+/// assert_eq!((MachineDevices::DEVICES, MachineDevices::LINES), (3, 11));
 /// ```
 #[macro_export]
 macro_rules! devices {
@@ -149,7 +149,7 @@ macro_rules! devices {
             }
         }
 
-        impl<P: $crate::Port> $crate::Devices<P> for $Name
+        impl<P: $crate::BusPort> $crate::Devices<P> for $Name
         where
             $($Type: $crate::Devices<P>,)+
         {

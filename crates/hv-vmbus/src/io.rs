@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::gpadl::Pool;
 use crate::line::{Line, Stage};
 use crate::pages::Segment;
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
 use crate::shared::Shared;
@@ -86,7 +86,7 @@ impl Counts {
 }
 
 /// What a device has while it is called: its channels' rings, its requests, and the time.
-pub struct Io<'a, P: Port, Q> {
+pub struct Io<'a, P: BusPort, Q> {
     pub(crate) port: &'a P,
     pub(crate) pool: Pool<'a>,
     pub(crate) shared: &'a Shared,
@@ -106,13 +106,13 @@ pub struct Io<'a, P: Port, Q> {
     pub(crate) signals: Range<usize>,
 }
 
-impl<P: Port, Q> fmt::Debug for Io<'_, P, Q> {
+impl<P: BusPort, Q> fmt::Debug for Io<'_, P, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Io").field("place", &self.place).field("now", &self.now).finish_non_exhaustive()
     }
 }
 
-impl<'a, P: Port, Q> Io<'a, P, Q> {
+impl<'a, P: BusPort, Q> Io<'a, P, Q> {
     /// The reference time, in 100 ns.
     #[must_use]
     pub fn now(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! VMBus on ARM64: the host's offer, GPADL and channel state machine, rings, and what a device is to them.
 //!
 //! [`Bus`] is the host's end of one partition's VMBus. It does no I/O and allocates nothing: messages, signals, completions and
-//! time go in, and what follows from them goes out through the [`Port`] that the partition implements. It knows no device:
+//! time go in, and what follows from them goes out through the [`BusPort`] that the partition implements. It knows no device:
 //! each is a [`Device`] in a [`Slot`] of a structure that the embedder composes with [`devices!`]. A bus fits in a `static`, and
 //! is used through `&self`.
 //!
@@ -38,7 +38,7 @@
 //!     slots: RefCell<Vec<Vec<u8>>>,
 //! }
 //!
-//! impl hv_vmbus::Port for Partition {
+//! impl hv_vmbus::BusPort for Partition {
 //! #   type Memory = NoMemory;
 //! #   fn memory(&self) -> &NoMemory { &NoMemory }
 //! #   fn reference_time(&self) -> u64 { 0 }
@@ -119,5 +119,5 @@ pub use hv_memory::{BadAddress, GuestMemory};
 pub use io::{Buffer, Io, Message, RequestError, SendError, TRANSFER_RANGES};
 pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};
-pub use port::{Backend, Never, Port, Posted, Started, Work};
+pub use port::{Backend, BusPort, Never, Posted, Started, Work};
 pub use slot::Slot;

@@ -7,7 +7,7 @@ use crate::event::{Event, Reason};
 use crate::gpadl::{Fate, State};
 use crate::line::{Open, Stage, Stall, default_connection, rings};
 use crate::outbox::Owed;
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::protocol::{
     ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlHeader, GpadlId, GpadlTeardown, ModifyChannel,
@@ -22,7 +22,7 @@ fn status(outcome: &Result<(), Reason>) -> NtStatus {
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// Works on a channel that the guest knows of.
-    fn known<P: Port, T>(
+    fn known<P: BusPort, T>(
         &self,
         id: ChannelId,
         port: &P,
@@ -38,7 +38,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         outcome.unwrap_or(Err(Reason::UnknownChannel))
     }
 
-    pub(crate) fn gpadl_header<P: Port>(
+    pub(crate) fn gpadl_header<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -56,7 +56,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         gpadl_answer(control, header.channel, header.gpadl, outcome, port)
     }
 
-    pub(crate) fn gpadl_body<P: Port>(
+    pub(crate) fn gpadl_body<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -78,7 +78,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// GPADL_TEARDOWN. Of rings in use it is answered when the channel is closed, of pages in use when the requests are done
     /// that use them. A name that no GPADL has is torn down already, so the guest is told so; but not if it is another
     /// channel's, because the answer names no channel.
-    pub(crate) fn gpadl_teardown<P: Port>(
+    pub(crate) fn gpadl_teardown<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -107,7 +107,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// OPENCHANNEL. Every request that names a channel and an open id is answered; hosts that stay silent where the
     /// channel is open already leave the guest's thread waiting for ever.
-    pub(crate) fn open_channel<P: Port>(
+    pub(crate) fn open_channel<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -125,7 +125,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         outcome
     }
 
-    fn try_open<P: Port>(
+    fn try_open<P: BusPort>(
         &self,
         part: &mut dyn Part,
         line: usize,
@@ -171,7 +171,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Checks the rings and takes them over.
-    fn claim_rings<P: Port>(
+    fn claim_rings<P: BusPort>(
         &self,
         request: &OpenChannel,
         flag: u16,
@@ -209,7 +209,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// CLOSECHANNEL, which has no answer. With a device's first channel its sub-channels go.
-    pub(crate) fn close_channel<P: Port>(
+    pub(crate) fn close_channel<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -246,7 +246,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// MODIFYCHANNEL. From version 5.3 on it is answered.
-    pub(crate) fn modify_channel<P: Port>(
+    pub(crate) fn modify_channel<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -270,7 +270,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// RELID_RELEASED: the end of a rescinded channel. A guest that could not use an offer sends it too, and is not
     /// offered the channel again before its next contact.
-    pub(crate) fn relid_released<P: Port>(
+    pub(crate) fn relid_released<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -306,7 +306,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// TL_CONNECT_REQUEST: goes to the device of sockets. Without one the host has no sockets, and says so from version 4.1 on.
-    pub(crate) fn connect_request<P: Port>(
+    pub(crate) fn connect_request<P: BusPort>(
         &self,
         control: &mut Control,
         payload: &[u8],
@@ -346,7 +346,7 @@ fn rescind_subchannels(part: &mut dyn Part) {
     }
 }
 
-fn try_modify<P: Port>(part: &mut dyn Part, line: usize, vp: u32, port: &P) -> Result<(), Reason> {
+fn try_modify<P: BusPort>(part: &mut dyn Part, line: usize, vp: u32, port: &P) -> Result<(), Reason> {
     let this = &mut part.lines()[line];
     if this.is_rescinded() {
         return Err(Reason::Rescinded);
@@ -362,7 +362,7 @@ fn try_modify<P: Port>(part: &mut dyn Part, line: usize, vp: u32, port: &P) -> R
     Ok(())
 }
 
-fn gpadl_answer<P: Port>(
+fn gpadl_answer<P: BusPort>(
     control: &mut Control,
     channel: ChannelId,
     gpadl: GpadlId,

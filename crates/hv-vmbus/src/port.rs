@@ -21,7 +21,7 @@ pub enum Posted {
 ///
 /// Every call of the bus is given one. The bus calls these methods with locks held, so none of them may call the bus.
 /// What they take of locks comes after the bus's own.
-pub trait Port {
+pub trait BusPort {
     /// The guest's memory.
     type Memory: GuestMemory;
 
@@ -84,7 +84,7 @@ pub enum Started<O> {
 ///
 /// A port implements it for each kind of request that the devices on its bus make. For devices that make none that is
 /// [`Never`], and the body a `match` of the request, which has no value.
-pub trait Backend<W: Work>: Port {
+pub trait Backend<W: Work>: BusPort {
     /// Starts a request of a device.
     ///
     /// `data` is guest memory that was judged; its addresses stay the guest's until the request is completed, and the bus

@@ -7,7 +7,7 @@ use crate::gpadl::State;
 use crate::image::Image;
 use crate::line::Stage;
 use crate::outbox::Outbox;
-use crate::port::Port;
+use crate::port::BusPort;
 use core::sync::atomic::Ordering;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use lock_api::RawMutex;
@@ -22,7 +22,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// # Errors
     /// [`BusError::InFlight`]: what back ends work on cannot be saved. [Pause](Self::pause) the bus, and wait until it
     /// [is idle](Self::is_idle).
-    pub fn save<P: Port>(&self, port: &P, w: &mut Writer<'_>) -> Result<(), BusError>
+    pub fn save<P: BusPort>(&self, port: &P, w: &mut Writer<'_>) -> Result<(), BusError>
     where
         D: Devices<P>,
     {
@@ -53,7 +53,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// # Errors
     /// The state was not saved by such a bus, or does not fit this one. The bus is then as after
     /// [`new`](Self::new).
-    pub fn restore<P: Port>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
+    pub fn restore<P: BusPort>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
     where
         D: Devices<P>,
     {
@@ -65,7 +65,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         outcome
     }
 
-    fn load<P: Port>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
+    fn load<P: BusPort>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
     where
         D: Devices<P>,
     {
@@ -104,7 +104,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Whether the parts fit each other. What a guest could not have brought about may break what the rest of the bus
     /// relies on.
-    fn check<P: Port>(&self, port: &P) -> Result<(), RestoreError>
+    fn check<P: BusPort>(&self, port: &P) -> Result<(), RestoreError>
     where
         D: Devices<P>,
     {

@@ -11,7 +11,7 @@ use crate::gpadl::Fate;
 use crate::io::Place;
 use crate::line::Stage;
 use crate::outbox::{Encoded, Owed};
-use crate::port::{Port, Posted};
+use crate::port::{BusPort, Posted};
 use crate::protocol::{
     ChannelId, MessageHeader, MessageType, NtStatus, RescindOffer, TlConnectResult, Version,
 };
@@ -21,7 +21,7 @@ use lock_api::RawMutex;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// Does what can be done now.
-    pub(crate) fn settle<P: Port>(&self, control: &mut Control, port: &P)
+    pub(crate) fn settle<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
     {
@@ -37,7 +37,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Sends the answers in the queue; false if some wait.
-    fn send_answers<P: Port>(&self, control: &mut Control, port: &P) -> bool
+    fn send_answers<P: BusPort>(&self, control: &mut Control, port: &P) -> bool
     where
         D: Devices<P>,
     {
@@ -58,7 +58,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Goes through the channels and page lists; false if a message did not fit.
-    fn send_changes<P: Port>(&self, control: &mut Control, port: &P) -> bool
+    fn send_changes<P: BusPort>(&self, control: &mut Control, port: &P) -> bool
     where
         D: Devices<P>,
     {
@@ -86,7 +86,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Closes what is rescinded, with the sub-channels of a first channel.
-    fn leave<P: Port>(&self, part: &mut dyn Part, at: Place, port: &P) {
+    fn leave<P: BusPort>(&self, part: &mut dyn Part, at: Place, port: &P) {
         let first = part.lines().first().is_some_and(|line| line.is_rescinded());
         let lines = part.lines().len();
         for line in (0..lines).rev() {
@@ -108,7 +108,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Ends the page lists that the guest wants back, and that nothing uses any more.
-    fn send_torndown<P: Port>(&self, vp: u32, port: &P) -> bool {
+    fn send_torndown<P: BusPort>(&self, vp: u32, port: &P) -> bool {
         let pool = self.gpadls.pool();
         for (at, gpadl) in pool.iter() {
             if !gpadl.is_over() {
@@ -136,7 +136,7 @@ struct Sender<'a, P> {
     offers: bool,
 }
 
-impl<P: Port> Sender<'_, P> {
+impl<P: BusPort> Sender<'_, P> {
     /// False if a message did not fit.
     fn channels(&self, part: &mut dyn Part, at: Place) -> bool {
         self.demand(part);
@@ -212,7 +212,7 @@ impl<P: Port> Sender<'_, P> {
 }
 
 /// Posts a message; false if it does not fit now.
-fn post<P: Port>(port: &P, vp: u32, sint: u8, kind: MessageType, message: &Encoded) -> bool {
+fn post<P: BusPort>(port: &P, vp: u32, sint: u8, kind: MessageType, message: &Encoded) -> bool {
     match port.post(vp, sint, message.bytes()) {
         Posted::Queued => true,
         Posted::Full => false,

@@ -9,7 +9,7 @@ use crate::io::{Counts, Io, Place};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::{Due, Optional};
 use crate::pages::Segment;
-use crate::port::{Backend, Port, Work};
+use crate::port::{Backend, BusPort, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
 use crate::requests::Entry;
 use crate::shared::Shared;
@@ -127,7 +127,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     }
 
     /// The place of this slot among the bus's devices; `None` if it is another bus's.
-    pub(crate) fn find<P: Port>(&self, devices: &impl Devices<P>) -> Option<Place> {
+    pub(crate) fn find<P: BusPort>(&self, devices: &impl Devices<P>) -> Option<Place> {
         let known = self.place.load(Ordering::Relaxed);
         if known != 0 {
             return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
@@ -246,7 +246,7 @@ where
 }
 
 /// A device, locked.
-struct Locked<'w, 'a, P: Port, D: Device> {
+struct Locked<'w, 'a, P: BusPort, D: Device> {
     worker: &'w mut Worker<'a, P, D>,
     boot: Option<&'w ChannelOffer>,
 }

@@ -9,7 +9,7 @@ use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
 use crate::pages::PagesError;
-use crate::port::{Backend, Port, Work};
+use crate::port::{Backend, BusPort, Work};
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{
@@ -50,7 +50,7 @@ enum Stop {
 }
 
 /// A device with what it works with, during one call.
-pub(crate) struct Worker<'a, P: Port, D: Device> {
+pub(crate) struct Worker<'a, P: BusPort, D: Device> {
     pub(crate) device: &'a mut D,
     pub(crate) io: Io<'a, P, D::Request>,
     pub(crate) budget: usize,
@@ -377,7 +377,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
 }
 
 /// A ring of the guest's.
-type Incoming<'a, P> = crate::ring::Ring<'a, <P as Port>::Memory, core::sync::atomic::AtomicU64>;
+type Incoming<'a, P> = crate::ring::Ring<'a, <P as BusPort>::Memory, core::sync::atomic::AtomicU64>;
 
 /// Takes the pipe header off a packet.
 fn unwrap_pipe<M: hv_memory::GuestMemory>(packet: &mut Packet<'_, M>) {

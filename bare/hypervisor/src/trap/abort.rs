@@ -1,7 +1,7 @@
 //! Stage-2 aborts: the interrupt controller's windows, and addresses with nothing behind them.
 
 use hv_trace::{Fault, Trap, What};
-use hv_vgic::{Access, Frame as GicFrame};
+use hv_vgic::{Access, RegisterFrame};
 use hv_wire::platform::{GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE};
 
 use super::inject;
@@ -13,11 +13,11 @@ use crate::syndrome::{DataAbort, class, class_of, fault_address};
 fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
     let access = |frame, offset| Access { frame, offset: offset as u32, size: size as u8 };
     if let Some(offset) = address.checked_sub(GICD_BASE).filter(|o| *o < GICD_SIZE) {
-        return Some(access(GicFrame::Distributor, offset));
+        return Some(access(RegisterFrame::Distributor, offset));
     }
     let offset = address.checked_sub(GICR_BASE)?;
     let vp = (offset / GICR_STRIDE) as usize;
-    (vp < vps).then(|| access(GicFrame::Redistributor(vp), offset % GICR_STRIDE))
+    (vp < vps).then(|| access(RegisterFrame::Redistributor(vp), offset % GICR_STRIDE))
 }
 
 /// An abort at stage 2.

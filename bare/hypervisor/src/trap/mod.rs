@@ -15,14 +15,14 @@ use hv_partition::{Action, Split};
 use hv_wire::{ExitKind, Fault, Trap};
 
 use crate::arch::{mrs, msr};
-use crate::cpu::Frame;
+use crate::cpu::TrapFrame;
 use crate::host::on;
 use crate::syndrome::{self, class, class_of};
 use crate::{arch, el2, exit, irq, panic, power, vcpu};
 
 core::arch::global_asm!(
     include_str!("vectors.s"),
-    x = const offset_of!(Frame, x),
+    x = const offset_of!(TrapFrame, x),
     class_shift = const syndrome::CLASS_SHIFT,
     hvc64 = const class::HVC64,
     hvc_exit = sym hvc_exit,
@@ -33,7 +33,7 @@ core::arch::global_asm!(
 );
 
 /// `hvc` from EL1.
-extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
+extern "C" fn hvc_exit(frame: &mut TrapFrame, esr: u64) {
     if !frame.cpu.observed() {
         hvc::<false>(frame, esr);
     } else {
@@ -44,14 +44,14 @@ extern "C" fn hvc_exit(frame: &mut Frame, esr: u64) {
 /// `hvc` in a run that is traced or judged.
 #[cold]
 #[inline(never)]
-fn observed_hvc(frame: &mut Frame, esr: u64) {
+fn observed_hvc(frame: &mut TrapFrame, esr: u64) {
     frame.cpu.left(&frame.x);
     hvc::<true>(frame, esr);
 }
 
 #[inline(always)]
-fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
-    let Frame { x, cpu } = frame;
+fn hvc<const OBSERVED: bool>(frame: &mut TrapFrame, esr: u64) {
+    let TrapFrame { x, cpu } = frame;
     // VMBus is compiled once, for every run.
     let hosts = Split { hypervisor: on::<OBSERVED>(cpu), bus: on::<true>(cpu) };
     let host = hosts.hypervisor;
@@ -72,7 +72,7 @@ fn hvc<const OBSERVED: bool>(frame: &mut Frame, esr: u64) {
 
 /// What is not a plain return from an `hvc`.
 #[cold]
-fn after_hvc(frame: &mut Frame, action: Action) {
+fn after_hvc(frame: &mut TrapFrame, action: Action) {
     if matches!(action, Action::Undefined) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
@@ -85,8 +85,8 @@ fn after_hvc(frame: &mut Frame, action: Action) {
 }
 
 /// Every other synchronous exit.
-extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
-    let Frame { x, cpu } = frame;
+extern "C" fn sync_exit(frame: &mut TrapFrame, esr: u64) {
+    let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
     cpu.left(x);
     match class_of(esr) {
@@ -115,8 +115,8 @@ extern "C" fn sync_exit(frame: &mut Frame, esr: u64) {
 }
 
 /// An SError while the guest ran: some access of it went wrong in the machine. It gets it as a virtual SError.
-extern "C" fn serror_exit(frame: &mut Frame) {
-    let Frame { x, cpu } = frame;
+extern "C" fn serror_exit(frame: &mut TrapFrame) {
+    let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
     cpu.left(x);
     let esr = mrs!("esr_el2");
@@ -127,7 +127,7 @@ extern "C" fn serror_exit(frame: &mut Frame) {
 }
 
 /// Does what the partition decided.
-fn apply(frame: &mut Frame, action: Action) {
+fn apply(frame: &mut TrapFrame, action: Action) {
     match action {
         Action::Resume => {}
         Action::Undefined => inject::undefined(),
@@ -141,7 +141,7 @@ fn apply(frame: &mut Frame, action: Action) {
 
 /// PSCI CPU_SUSPEND to a standby state: until an interrupt is pending for this CPU. What is pending takes it out of the
 /// guest again at once, so nothing has to be handled here.
-fn suspend(frame: &Frame) {
+fn suspend(frame: &TrapFrame) {
     if !frame.cpu.hypervisor.gic.has_pending(&frame.cpu) {
         arch::wfi();
     }

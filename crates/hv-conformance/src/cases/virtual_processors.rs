@@ -2,6 +2,7 @@
 
 use hv_tlfs::hypercall::{HypercallCode, HypercallOutput};
 use hv_tlfs::page::SIZE;
+use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::start_vp::{InitialVpContext, StartVpInput};
 use hv_tlfs::status::HvStatus;
@@ -60,7 +61,7 @@ cases! {
 
 const ALREADY_ON: u64 = -4i64 as u64;
 const INVALID_PARAMETERS: u64 = -2i64 as u64;
-const CPU_ON: u32 = 0xc400_0003;
+const CPU_ON: u32 = psci::CPU_ON | psci::SMC64;
 
 /// Affinity fields of MPIDR_EL1.
 const AFFINITY: u64 = 0xff_00ff_ffff;

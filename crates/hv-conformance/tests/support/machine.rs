@@ -51,7 +51,7 @@ enum Clock {
 }
 
 /// The machine around the partition.
-pub(crate) struct Machine {
+pub(crate) struct SuiteHost {
     pub(crate) memory: Memory,
     clock: Clock,
     ended: AtomicBool,
@@ -64,7 +64,7 @@ pub(crate) struct Machine {
     starting: Mutex<Vec<usize>>,
 }
 
-impl Machine {
+impl SuiteHost {
     /// A machine whose counter each look moves on.
     pub(crate) fn new(vps: usize) -> Self {
         Self::with_clock(vps, Clock::Looks(AtomicU64::new(1)))
@@ -246,15 +246,15 @@ fn drops_window(what: Flush) -> bool {
     }
 }
 
-impl BusObserver for Machine {}
+impl BusObserver for SuiteHost {}
 
-impl HostBackend<Never> for Machine {
+impl HostBackend<Never> for SuiteHost {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
 }
 
-impl Host for Machine {
+impl Host for SuiteHost {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {

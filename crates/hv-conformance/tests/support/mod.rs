@@ -10,10 +10,11 @@ use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
 use hv_partition::{Action, Bus, Config, GuestMemory, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+use hv_tlfs::psci;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::start_vp::InitialVpContext;
 
-use machine::{ADDRESS_SPACE, Lock, Machine, RAM, WINDOW};
+use machine::{ADDRESS_SPACE, Lock, RAM, SuiteHost, WINDOW};
 
 /// First scratch page.
 const SCRATCH: u64 = RAM + 0x1000;
@@ -23,7 +24,7 @@ const INTIDS: [u32; 3] = [18, 17, 20];
 const PATIENCE: usize = 10_000;
 
 /// PSCI CPU_ON.
-const CPU_ON: u32 = 0xc400_0003;
+const CPU_ON: u32 = psci::CPU_ON | psci::SMC64;
 
 thread_local! {
     /// The VP that runs in this thread.
@@ -33,7 +34,7 @@ thread_local! {
 /// An environment around a partition.
 pub(crate) struct InProcess<'p> {
     partition: &'p Partition<'p, Lock>,
-    machine: &'p Machine,
+    machine: &'p SuiteHost,
     wire: &'p Hvc<'p>,
     conduit: Raw<Wire<'p>>,
     frequency: AtomicU64,
@@ -45,7 +46,7 @@ struct Wire<'p>(&'p Hvc<'p>);
 /// `hvc`, on whichever VP runs.
 struct Hvc<'p> {
     partition: &'p Partition<'p, Lock>,
-    machine: &'p Machine,
+    machine: &'p SuiteHost,
     convention: Convention,
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn with<R>(
     convention: Convention,
     test: impl FnOnce(&InProcess<'_>) -> R,
 ) -> R {
-    run_on_machine(config, &Machine::new(vps), convention, test)
+    run_on_machine(config, &SuiteHost::new(vps), convention, test)
 }
 
 /// As [`with`], by the wall's clock and with a thread for each VP that waits for its deadlines. What the suite runs on a VP runs
@@ -136,14 +137,14 @@ pub(crate) fn with_threads<R>(
     convention: Convention,
     test: impl FnOnce(&InProcess<'_>) -> R,
 ) -> R {
-    let machine = Machine::by_the_wall(vps, config.hypervisor.counter_frequency);
+    let machine = SuiteHost::by_the_wall(vps, config.hypervisor.counter_frequency);
     run_on_machine(config, &machine, convention, |env| {
         thread::scope(|scope| {
             for vp in 0..vps {
                 scope.spawn(move || env.machine.serve(env.partition, vp));
             }
             // Also if the test panics: the threads have to end.
-            struct End<'m>(&'m Machine);
+            struct End<'m>(&'m SuiteHost);
             impl Drop for End<'_> {
                 fn drop(&mut self) {
                     self.0.end();
@@ -157,7 +158,7 @@ pub(crate) fn with_threads<R>(
 
 fn run_on_machine<R>(
     config: Config,
-    machine: &Machine,
+    machine: &SuiteHost,
     convention: Convention,
     test: impl FnOnce(&InProcess<'_>) -> R,
 ) -> R {

@@ -1,18 +1,19 @@
 //! A guest with the driver of one integration service.
 
-use hv_memory::{BadAddress, GuestMemory};
+use hv_memory::GuestMemory as _;
+use hv_memory::testing::Memory;
 use hv_tlfs::vmbus::ic::{Header, MessageType, Negotiate, PipeHeader, Status, Version as IcVersion};
 use hv_tlfs::vmbus::{
     ChannelId, ChannelOffer, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType as Kind,
     OpenChannel, TargetInfo, Version,
 };
 use hv_vmbus::{
-    Backend, Bus, Config, Device, DeviceId, Event, Io, Never, Pages, Port, Posted, Slot, Started, Token,
+    Backend, Bus, BusPort, Config, Device, DeviceId, Event, Io, Never, Pages, Posted, Slot, Started, Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-const MEMORY: usize = 1 << 20;
+const MEMORY: u64 = 1 << 20;
 /// Pages of the rings: as many as Linux's KVP driver takes, half of them for each direction.
 const RINGS: [u64; 8] = [16, 17, 18, 19, 20, 21, 22, 23];
 const SPLIT: usize = 4;
@@ -22,7 +23,7 @@ const HEADERS: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
 /// The partition.
 pub(crate) struct Host {
-    memory: RefCell<Vec<u8>>,
+    pub(crate) memory: Memory,
     pub(crate) now: Cell<u64>,
     /// Interrupts.
     pub(crate) interrupts: Cell<usize>,
@@ -30,55 +31,11 @@ pub(crate) struct Host {
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
 }
 
-impl Host {
-    fn range(gpa: u64, len: usize) -> Result<std::ops::Range<usize>, BadAddress> {
-        let start = usize::try_from(gpa).map_err(|_| BadAddress)?;
-        let end = start.checked_add(len).filter(|end| *end <= MEMORY).ok_or(BadAddress)?;
-        Ok(start..end)
-    }
-}
+impl BusPort for Host {
+    type Memory = Memory;
 
-impl GuestMemory for Host {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        into.copy_from_slice(&self.memory.borrow()[Self::range(gpa, into.len())?]);
-        Ok(())
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        self.memory.borrow_mut()[Self::range(gpa, from.len())?].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let mut word = [0; 4];
-        self.read(gpa, &mut word)?;
-        Ok(u32::from_le_bytes(word))
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.write(gpa, &value.to_le_bytes())
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let old = self.load_acquire(gpa)?;
-        self.store_release(gpa, value)?;
-        Ok(old)
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        self.swap(gpa, self.load_acquire(gpa)? | bits)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        usize::try_from(len).is_ok_and(|len| Self::range(gpa, len).is_ok())
-    }
-}
-
-impl Port for Host {
-    type Memory = Self;
-
-    fn memory(&self) -> &Self {
-        self
+    fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     fn reference_time(&self) -> u64 {
@@ -135,7 +92,7 @@ impl<D: Device<Request = Never>> Guest<D> {
     /// A guest that knows of the offer and has not opened the channel.
     pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
         let host = Host {
-            memory: RefCell::new(vec![0; MEMORY]),
+            memory: Memory::new(0, MEMORY),
             now: Cell::new(0),
             interrupts: Cell::new(0),
             notes: RefCell::default(),
@@ -207,7 +164,7 @@ impl<D: Device<Request = Never>> Guest<D> {
     }
 
     fn word(&self, page: u64, offset: u64) -> u32 {
-        self.host.load_acquire(page * 4096 + offset).unwrap()
+        self.host.memory.load_acquire(page * 4096 + offset).unwrap()
     }
 
     /// The next message of the host's.
@@ -219,13 +176,13 @@ impl<D: Device<Request = Never>> Guest<D> {
         }
         let byte = |at: u32| {
             let mut byte = [0];
-            self.host.read((ring + 1) * 4096 + u64::from((read + at) % RING), &mut byte).unwrap();
+            self.host.memory.read((ring + 1) * 4096 + u64::from((read + at) % RING), &mut byte).unwrap();
             byte[0]
         };
         let half = |at: u32| u16::from_le_bytes([byte(at), byte(at + 1)]);
         let (offset, total) = (u32::from(half(2)) * 8, u32::from(half(4)) * 8);
         let bytes: Vec<u8> = (offset..total).map(byte).collect();
-        self.host.store_release(ring * 4096 + 4, (read + total + 8) % RING).unwrap();
+        self.host.memory.store_release(ring * 4096 + 4, (read + total + 8) % RING).unwrap();
         let (pipe, rest) = PipeHeader::read_from_prefix(&bytes).unwrap();
         let (header, body) = Header::read_from_prefix(rest).unwrap();
         assert_eq!((half(0), pipe.packet_type), (6, 1));
@@ -252,9 +209,9 @@ impl<D: Device<Request = Never>> Guest<D> {
         bytes.extend((u64::from(write) << 32).to_le_bytes());
         for (at, byte) in bytes.iter().enumerate() {
             let gpa = (RINGS[1] * 4096) + u64::from((write + at as u32) % RING);
-            self.host.write(gpa, &[*byte]).unwrap();
+            self.host.memory.write(gpa, &[*byte]).unwrap();
         }
-        self.host.store_release(RINGS[0] * 4096, (write + bytes.len() as u32) % RING).unwrap();
+        self.host.memory.store_release(RINGS[0] * 4096, (write + bytes.len() as u32) % RING).unwrap();
         self.bus.signal(0x2001, &self.host).unwrap();
     }
 

@@ -8,7 +8,7 @@ use hv_tlfs::vmbus::{
     ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OpenChannel, TargetInfo,
     Version,
 };
-use hv_vmbus::{Backend, Bus, Config, DeviceId, Event, Pages, Port, Posted, Slot, Started, Token};
+use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Pages, Posted, Slot, Started, Token};
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -35,7 +35,7 @@ pub(crate) struct Host {
     posted: RefCell<Vec<Vec<u8>>>,
 }
 
-impl Port for Host {
+impl BusPort for Host {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {

@@ -5,7 +5,7 @@ use hv_tlfs::page;
 use hv_tlfs::smccc::{HYPERCALL, NOT_SUPPORTED};
 
 use super::{Found, Judge, rules};
-use crate::event::Conduit;
+use crate::event::SmcccConduit;
 use crate::psci;
 
 /// Owner field of a function id, and the owner "vendor-specific hypervisor".
@@ -17,13 +17,13 @@ impl<const VPS: usize> Judge<VPS> {
         &mut self,
         found: &mut Found<'_>,
         vp: usize,
-        conduit: Conduit,
+        conduit: SmcccConduit,
         function: u32,
         arguments: [u64; 3],
         result: u64,
     ) {
         let id = u64::from(function);
-        if function == HYPERCALL && conduit == Conduit::Smc {
+        if function == HYPERCALL && conduit == SmcccConduit::Smc {
             found.add(&rules::CALL_SMC, id);
         } else if result == NOT_SUPPORTED && function & OWNER == VENDOR_HYPERVISOR {
             found.add(&rules::FUNCTION, id);

@@ -1,7 +1,7 @@
 //! Random steps of a guest and its host, for property tests.
 
 use hv_host::{Action, Config, GuestMemory, Host, Port, PortTarget, Profile};
-use hv_partition::testing::{Machine, RAM, RAM_SIZE};
+use hv_partition::testing::{RAM, RAM_SIZE, TestMachine};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 use proptest::prelude::*;
@@ -124,7 +124,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(crate) fn apply(m: &Machine<'_>, step: &Step) {
+pub(crate) fn apply(m: &TestMachine<'_>, step: &Step) {
     let registers = |given: &[u64]| {
         let mut x = [0; 31];
         x[..given.len()].copy_from_slice(given);

@@ -1,11 +1,11 @@
 //! A small embedder for tests: fake memory, a settable clock, recorded effects.
 //!
 //! ```
-//! use hv_partition::testing::{Machine, run};
+//! use hv_partition::testing::{TestMachine, run};
 //! use hv_partition::Config;
 //! use hv_tlfs::register::RegisterName;
 //!
-//! run(Config::new(62_500_000), 2, &[], |machine: &Machine<'_>| {
+//! run(Config::new(62_500_000), 2, &[], |machine: &TestMachine<'_>| {
 //!     assert_eq!(machine.get(1, RegisterName::VP_INDEX), Ok(1));
 //! });
 //! ```
@@ -31,7 +31,7 @@ use crate::{Bus, Config, Partition, Served};
 
 pub use host::{Effect, Memory, Observed, RAM, RAM_SIZE, Recorder, TestHost, Watch};
 
-/// A page that [`Machine::call`] uses for the input of VP 0; the ones for its output and for other VPs follow.
+/// A page that [`TestMachine::call`] uses for the input of VP 0; the ones for its output and for other VPs follow.
 const PARAMETERS: u64 = RAM + RAM_SIZE / 2;
 /// Guest OS id that [`run`] writes: Linux 6.12.
 pub const LINUX_ID: u64 = 0x8100_0006_0c00_0000;
@@ -61,7 +61,7 @@ impl<B: for<'h> Served<'h, Lock, FaultyHost>> Driven for B {}
 
 /// A partition in its embedder.
 #[derive(Debug)]
-pub struct Machine<'a, B = Bus<Lock>> {
+pub struct TestMachine<'a, B = Bus<Lock>> {
     /// The partition.
     pub partition: Partition<'a, Lock, B>,
     /// The embedder.
@@ -73,7 +73,7 @@ pub fn run<R>(
     config: impl Into<Config>,
     vps: usize,
     ports: &[Port],
-    test: impl FnOnce(&Machine<'_>) -> R,
+    test: impl FnOnce(&TestMachine<'_>) -> R,
 ) -> R {
     run_bare(config, vps, ports, |machine| {
         for vp in 0..vps {
@@ -91,7 +91,7 @@ pub fn run_bare<R>(
     config: impl Into<Config>,
     vps: usize,
     ports: &[Port],
-    test: impl FnOnce(&Machine<'_>) -> R,
+    test: impl FnOnce(&TestMachine<'_>) -> R,
 ) -> R {
     run_with_faults(config, Plan::NONE, vps, ports, test)
 }
@@ -102,7 +102,7 @@ pub fn run_with_faults<R>(
     plan: Plan,
     vps: usize,
     ports: &[Port],
-    test: impl FnOnce(&Machine<'_>) -> R,
+    test: impl FnOnce(&TestMachine<'_>) -> R,
 ) -> R {
     let config = config.into();
     let bus = Bus::with_offers(config.vmbus, config.offers);
@@ -115,7 +115,7 @@ pub fn run_bus<R, B: Driven>(
     bus: &B,
     vps: usize,
     ports: &[Port],
-    test: impl FnOnce(&Machine<'_, B>) -> R,
+    test: impl FnOnce(&TestMachine<'_, B>) -> R,
 ) -> R {
     run_with(config, Plan::NONE, bus, vps, ports, test)
 }
@@ -126,17 +126,17 @@ fn run_with<R, B: Driven>(
     bus: &B,
     vps: usize,
     ports: &[Port],
-    test: impl FnOnce(&Machine<'_, B>) -> R,
+    test: impl FnOnce(&TestMachine<'_, B>) -> R,
 ) -> R {
     let vps: Box<[Vp<Lock>]> = (0..vps).map(|_| Vp::new()).collect();
     let host = Faulty::new(TestHost::new(vps.len()), Injector::new(plan));
-    let machine = Machine { partition: Partition::new(config, &vps, ports, bus), host };
+    let machine = TestMachine { partition: Partition::new(config, &vps, ports, bus), host };
     machine.partition.reset(&machine.host);
     machine.host.take_events();
     test(&machine)
 }
 
-impl<B: Driven> Machine<'_, B> {
+impl<B: Driven> TestMachine<'_, B> {
     /// Counter ticks of a span of reference time, rounded up.
     pub fn ticks(&self, units: u64) -> u64 {
         let frequency = u128::from(self.partition.config().counter_frequency);

@@ -4,7 +4,9 @@ pub(crate) use std::sync::{Arc, Mutex};
 
 use hv_partition::record::{self, Replay};
 pub(crate) use hv_partition::strict::{Finding, Judge, RULES, Rule, rules};
-pub(crate) use hv_partition::testing::{LINUX_ID, Machine, Observed, RAM, RAM_SIZE, rep, run_bare, simple};
+pub(crate) use hv_partition::testing::{
+    LINUX_ID, Observed, RAM, RAM_SIZE, TestMachine, rep, run_bare, simple,
+};
 pub(crate) use hv_partition::{
     BusEvent, BusObserver, Config, Event, GuestMemory, Host, Port, PortTarget, hv_host::psci,
 };
@@ -58,7 +60,7 @@ fn replayed(replay: &mut Replay<VPS>, observed: &Observed<'_>) -> Vec<Finding> {
 }
 
 /// Runs a guest on a fresh machine and gives what was found, by rule. A judge of the run's records finds the same.
-pub(crate) fn judge(guest: &dyn Fn(&Machine<'_>)) -> Vec<Finding> {
+pub(crate) fn judge(guest: &dyn Fn(&TestMachine<'_>)) -> Vec<Finding> {
     run_bare(Config::new(62_500_000), VPS, &ports(), |m| {
         let found = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&found);
@@ -82,12 +84,12 @@ pub(crate) fn judge(guest: &dyn Fn(&Machine<'_>)) -> Vec<Finding> {
 }
 
 /// A guest that has told its id.
-pub(crate) fn identified(m: &Machine<'_>) {
+pub(crate) fn identified(m: &TestMachine<'_>) {
     m.set(0, Name::GUEST_OS_ID, LINUX_ID).unwrap();
 }
 
 /// A guest whose SynICs are set up on all VPs.
-pub(crate) fn ready(m: &Machine<'_>) {
+pub(crate) fn ready(m: &TestMachine<'_>) {
     identified(m);
     for vp in 0..VPS {
         m.enable_synic(vp, SINT, 18);
@@ -95,23 +97,23 @@ pub(crate) fn ready(m: &Machine<'_>) {
     m.set_time(1000);
 }
 
-pub(crate) fn call(m: &Machine<'_>, control: HypercallInput, words: &[u64]) {
+pub(crate) fn call(m: &TestMachine<'_>, control: HypercallInput, words: &[u64]) {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     m.host.memory().write(PAGE, &bytes).unwrap();
     m.call_at(0, control, PAGE, 0);
 }
 
-pub(crate) fn fast(m: &Machine<'_>, control: HypercallInput, words: &[u64]) {
+pub(crate) fn fast(m: &TestMachine<'_>, control: HypercallInput, words: &[u64]) {
     m.fast(0, control, words);
 }
 
 pub(crate) const SPIN: HypercallInput = simple(Code::NOTIFY_LONG_SPIN_WAIT);
 
-pub(crate) fn set(m: &Machine<'_>, name: Name, value: u64) {
+pub(crate) fn set(m: &TestMachine<'_>, name: Name, value: u64) {
     let _ = m.set(0, name, value);
 }
 
-pub(crate) fn post(m: &Machine<'_>, connection: u32, message_type: u32, payload: &[u8]) {
+pub(crate) fn post(m: &TestMachine<'_>, connection: u32, message_type: u32, payload: &[u8]) {
     let words = [connection, 0, message_type, payload.len() as u32].map(u32::to_le_bytes).concat();
     let mut input = words;
     input.extend(payload);
@@ -120,7 +122,7 @@ pub(crate) fn post(m: &Machine<'_>, connection: u32, message_type: u32, payload:
     m.call_at(0, simple(Code::POST_MESSAGE), PAGE, 0);
 }
 
-pub(crate) fn crash(m: &Machine<'_>, control: u64, address: u64, length: u64) {
+pub(crate) fn crash(m: &TestMachine<'_>, control: u64, address: u64, length: u64) {
     set(m, Name::GUEST_CRASH_P3, address);
     set(m, Name::GUEST_CRASH_P4, length);
     set(m, Name::GUEST_CRASH_CTL, control);
@@ -134,19 +136,19 @@ pub(crate) fn contact(sint: u8) -> bus::InitiateContact {
     contact
 }
 
-pub(crate) fn connected(m: &Machine<'_>) {
+pub(crate) fn connected(m: &TestMachine<'_>) {
     ready(m);
     post(m, 4, 1, contact(SINT).as_bytes());
     m.take_message(0, SINT).unwrap();
 }
 
-pub(crate) fn bus_message(m: &Machine<'_>, kind: bus::MessageType, rest: &[u32]) {
+pub(crate) fn bus_message(m: &TestMachine<'_>, kind: bus::MessageType, rest: &[u32]) {
     let mut payload = bus::MessageHeader::new(kind).as_bytes().to_vec();
     payload.extend(rest.iter().flat_map(|word| word.to_le_bytes()));
     post(m, 4, 1, &payload);
 }
 
-pub(crate) type Guest = fn(&Machine<'_>);
+pub(crate) type Guest = fn(&TestMachine<'_>);
 
 /// Rule, a guest that breaks it, and one that comes near and keeps it.
 pub(crate) type Case = (&'static Rule, Guest, Guest);

@@ -1,7 +1,7 @@
 //! A device whose requests the embedder serves, on a bus with a set of devices of the embedder's.
 
 use crate::guest::{self, SINT, take_kinds};
-use hv_partition::testing::{Lock, Machine, TestHost, run_bus};
+use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus};
 use hv_partition::{Bus, Config, Host as _, HostBackend};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::protocol::{Guid, MessageType};
@@ -119,7 +119,7 @@ hv_vmbus::devices! {
     }
 }
 
-type Sampled<'a> = Machine<'a, Bus<Lock, Set, 24, 96>>;
+type Sampled<'a> = TestMachine<'a, Bus<Lock, Set, 24, 96>>;
 
 /// The sample's first channel, its sub-channel, and its socket's.
 const SAMPLE: u32 = 2;

@@ -2,7 +2,7 @@
 
 use crate::guest::{self, SINT, contact, take_kinds};
 use hv_devices::any::{Any, Offer};
-use hv_partition::testing::{Machine, run, simple};
+use hv_partition::testing::{TestMachine, run, simple};
 use hv_partition::{Config, Profile};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
@@ -10,11 +10,11 @@ use hv_tlfs::status::HvStatus;
 use hv_vmbus::protocol::{MessageHeader, MessageType};
 use zerocopy::IntoBytes;
 
-fn post(m: &Machine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
+fn post(m: &TestMachine<'_>, connection: u32, payload: &[u8]) -> HvStatus {
     guest::post(m, 0, connection, payload)
 }
 
-fn ready(test: impl FnOnce(&Machine<'_>)) {
+fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &[], |m| {
         for vp in 0..2 {
             m.enable_synic(vp, SINT, 18);

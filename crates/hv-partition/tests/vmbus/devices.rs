@@ -3,12 +3,12 @@
 use crate::guest::{self, SINT, take_kinds};
 use hv_devices::any::Offer;
 use hv_partition::Config;
-use hv_partition::testing::{Machine, run};
+use hv_partition::testing::{TestMachine, run};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::protocol::MessageType;
 
 /// Both VPs, with a heartbeat every millisecond and an echo.
-fn with_devices(test: impl FnOnce(&Machine<'_>)) {
+fn with_devices(test: impl FnOnce(&TestMachine<'_>)) {
     const BEAT: Offer = Offer::heartbeat(10_000);
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
     run(Config { offers: OFFERS, ..Config::new(62_500_000) }, 2, &[], |m| {

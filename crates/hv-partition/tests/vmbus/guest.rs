@@ -1,6 +1,6 @@
 //! A guest that uses VMBus: it connects, opens channels, and exchanges packets with their devices.
 
-use hv_partition::testing::{Driven, Machine, RAM, simple};
+use hv_partition::testing::{Driven, RAM, TestMachine, simple};
 use hv_partition::{GuestMemory as _, Host as _};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::status::HvStatus;
@@ -16,7 +16,7 @@ pub(crate) const SINT: u8 = 2;
 const RING: u64 = 3;
 
 /// Posts a message; gives the status of the hypercall.
-pub(crate) fn post(m: &Machine<'_, impl Driven>, vp: usize, connection: u32, payload: &[u8]) -> HvStatus {
+pub(crate) fn post(m: &TestMachine<'_, impl Driven>, vp: usize, connection: u32, payload: &[u8]) -> HvStatus {
     let mut input: Vec<u8> =
         [connection, 0, 1, payload.len() as u32].iter().flat_map(|word| word.to_le_bytes()).collect();
     input.extend(payload);
@@ -35,7 +35,7 @@ pub(crate) fn contact(vp: u32) -> InitiateContact {
 }
 
 /// Kinds of the messages in a VP's slot, one after the other.
-pub(crate) fn take_kinds(m: &Machine<'_, impl Driven>, vp: usize) -> Vec<MessageType> {
+pub(crate) fn take_kinds(m: &TestMachine<'_, impl Driven>, vp: usize) -> Vec<MessageType> {
     std::iter::from_fn(|| m.take_message(vp, SINT))
         .map(|message| MessageHeader::read_from_prefix(&message.payload).unwrap().0.message_type)
         .collect()
@@ -46,7 +46,7 @@ fn message(kind: MessageType, words: &[u32]) -> Vec<u8> {
 }
 
 /// Connects on `vp`, and asks for the offers.
-pub(crate) fn connect(m: &Machine<'_, impl Driven>, vp: usize) {
+pub(crate) fn connect(m: &TestMachine<'_, impl Driven>, vp: usize) {
     post(m, vp, 4, contact(vp as u32).as_bytes());
     take_kinds(m, vp);
     post(m, vp, 4, &message(MessageType::REQUEST_OFFERS, &[]));
@@ -54,12 +54,12 @@ pub(crate) fn connect(m: &Machine<'_, impl Driven>, vp: usize) {
 }
 
 /// UNLOAD.
-pub(crate) fn unload(m: &Machine<'_, impl Driven>, vp: usize) {
+pub(crate) fn unload(m: &TestMachine<'_, impl Driven>, vp: usize) {
     post(m, vp, 4, &message(MessageType::UNLOAD, &[]));
 }
 
 /// TL_CONNECT_REQUEST: wants a socket of the service.
-pub(crate) fn connect_socket(m: &Machine<'_, impl Driven>, vp: usize, endpoint: Guid, service: Guid) {
+pub(crate) fn connect_socket(m: &TestMachine<'_, impl Driven>, vp: usize, endpoint: Guid, service: Guid) {
     let header = MessageHeader::new(MessageType::TL_CONNECT_REQUEST);
     post(m, vp, 4, TlConnectRequest { header, endpoint, service }.as_bytes());
 }
@@ -71,7 +71,7 @@ fn pages(channel: u32) -> Vec<u64> {
 }
 
 /// Opens a channel, whose interrupts go to `target`.
-pub(crate) fn open(m: &Machine<'_, impl Driven>, vp: usize, channel: u32, target: u32) {
+pub(crate) fn open(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32, target: u32) {
     let pages = pages(channel);
     for page in &pages {
         m.host.memory().write(page << 12, &[0; 4096]).unwrap();
@@ -87,18 +87,23 @@ pub(crate) fn open(m: &Machine<'_, impl Driven>, vp: usize, channel: u32, target
 }
 
 /// Closes a channel and takes its pages back.
-pub(crate) fn close(m: &Machine<'_, impl Driven>, vp: usize, channel: u32) {
+pub(crate) fn close(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32) {
     post(m, vp, 4, &message(MessageType::CLOSE_CHANNEL, &[channel]));
     post(m, vp, 4, &message(MessageType::GPADL_TEARDOWN, &[channel, channel]));
 }
 
 /// MODIFYCHANNEL: interrupts go to `target` from now on.
-pub(crate) fn modify(m: &Machine<'_, impl Driven>, vp: usize, channel: u32, target: u32) {
+pub(crate) fn modify(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32, target: u32) {
     post(m, vp, 4, &message(MessageType::MODIFY_CHANNEL, &[channel, target]));
 }
 
 /// Puts a packet into a channel's ring, without a signal. False if there is no room or no ring.
-pub(crate) fn put(m: &Machine<'_, impl Driven>, channel: u32, transaction_id: u64, payload: &[u8]) -> bool {
+pub(crate) fn put(
+    m: &TestMachine<'_, impl Driven>,
+    channel: u32,
+    transaction_id: u64,
+    payload: &[u8],
+) -> bool {
     let (memory, pages) = (m.host.memory(), pages(channel));
     let Ok(ring) = Ring::new(memory, &pages[..RING as usize]) else { return false };
     let Ok(mut producer) = Producer::attach(&ring) else { return false };
@@ -108,12 +113,12 @@ pub(crate) fn put(m: &Machine<'_, impl Driven>, channel: u32, transaction_id: u6
 }
 
 /// Signals a channel.
-pub(crate) fn signal(m: &Machine<'_, impl Driven>, vp: usize, channel: u32) -> HvStatus {
+pub(crate) fn signal(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32) -> HvStatus {
     m.fast(vp, simple(Code::SIGNAL_EVENT), &[u64::from(0x2000 | channel)]).0.status()
 }
 
 /// Takes a packet out of the other ring: its transaction id and payload.
-pub(crate) fn receive(m: &Machine<'_, impl Driven>, vp: usize, channel: u32) -> Option<(u64, Vec<u8>)> {
+pub(crate) fn receive(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32) -> Option<(u64, Vec<u8>)> {
     let (memory, pages) = (m.host.memory(), pages(channel));
     let ring = Ring::new(memory, &pages[RING as usize..]).ok()?;
     let mut consumer = Consumer::attach(&ring).ok()?;
@@ -127,7 +132,7 @@ pub(crate) fn receive(m: &Machine<'_, impl Driven>, vp: usize, channel: u32) -> 
 }
 
 /// Answers what the heartbeat service asks next, as Linux does (drivers/hv/hv_util.c). False if it asks nothing.
-pub(crate) fn answer_heartbeat(m: &Machine<'_, impl Driven>, vp: usize, channel: u32) -> bool {
+pub(crate) fn answer_heartbeat(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32) -> bool {
     let Some((id, mut reply)) = receive(m, vp, channel) else { return false };
     if reply.len() < 36 {
         return false;

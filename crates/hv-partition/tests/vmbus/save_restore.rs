@@ -2,7 +2,7 @@
 
 use crate::guest::{self, SINT};
 use hv_devices::any::Offer;
-use hv_partition::testing::{Machine, RAM, run_bare};
+use hv_partition::testing::{RAM, TestMachine, run_bare};
 use hv_partition::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn config() -> Config {
     Config { offers: OFFERS, ..Config::new(62_500_000) }
 }
 
-fn save(m: &Machine<'_>) -> Vec<u8> {
+fn save(m: &TestMachine<'_>) -> Vec<u8> {
     let mut image = Vec::new();
     m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
     image
@@ -33,7 +33,7 @@ fn rehash(image: &mut Vec<u8>) {
 }
 
 /// A guest with both channels open.
-fn connected(m: &Machine<'_>) {
+fn connected(m: &TestMachine<'_>) {
     for vp in 0..VPS {
         m.online(vp);
         m.set(vp, Name::GUEST_OS_ID, 1).unwrap();
@@ -45,7 +45,7 @@ fn connected(m: &Machine<'_>) {
     guest::take_kinds(m, 0);
 }
 
-fn connected_machine(test: impl FnOnce(&Machine<'_>)) {
+fn connected_machine(test: impl FnOnce(&TestMachine<'_>)) {
     run_bare(config(), VPS, &[], |m| {
         connected(m);
         test(m);
@@ -53,7 +53,7 @@ fn connected_machine(test: impl FnOnce(&Machine<'_>)) {
 }
 
 /// The guest goes on in a new partition.
-fn restored(m: &Machine<'_>, test: impl FnOnce(&Machine<'_>)) {
+fn restored(m: &TestMachine<'_>, test: impl FnOnce(&TestMachine<'_>)) {
     let image = save(m);
     run_bare(config(), VPS, &[], |n| {
         n.host.memory().copy_from(m.host.memory());
@@ -66,7 +66,7 @@ fn restored(m: &Machine<'_>, test: impl FnOnce(&Machine<'_>)) {
 }
 
 /// What the guest's memory holds of SynIC pages and rings.
-fn memory(m: &Machine<'_>) -> Vec<u8> {
+fn memory(m: &TestMachine<'_>) -> Vec<u8> {
     let mut bytes = vec![0; 0x6000 + 0x1_2000];
     let (pages, rings) = bytes.split_at_mut(0x6000);
     m.host.memory().read(m.message_page(0), pages).unwrap();
@@ -197,7 +197,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl Step {
     /// Whether it can happen: a VP that is off does nothing, and one that runs cannot be started.
-    fn possible(self, m: &Machine<'_>) -> bool {
+    fn possible(self, m: &TestMachine<'_>) -> bool {
         let on = |vp| m.partition.power(vp) == Some(Power::On);
         match self {
             Self::Put { .. } | Self::Time(_) => true,
@@ -216,7 +216,7 @@ impl Step {
     }
 }
 
-fn apply(m: &Machine<'_>, step: Step, time: &mut u64) {
+fn apply(m: &TestMachine<'_>, step: Step, time: &mut u64) {
     if !step.possible(m) {
         return;
     }

@@ -8,8 +8,8 @@ mod threads;
 
 use std::vec::Vec;
 
-use crate::testing::Machine;
-use crate::{Frame, VpGic};
+use crate::testing::GicMachine;
+use crate::{RegisterFrame, VpGic};
 
 /// Physically backed in the tests: a level-triggered PPI as the virtual timer is, another, and an SPI.
 const BACKED: [u32; 3] = [27, 30, 33];
@@ -20,8 +20,8 @@ fn vps(count: usize) -> Vec<VpGic> {
 }
 
 /// A machine after what Linux does at boot: all VPs reset and awake, Group 1, everything at priority 0xa0, SGIs enabled.
-fn booted(vps: &[VpGic], lists: usize) -> Machine<'_> {
-    let machine = Machine::new(vps, lists, &BACKED);
+fn booted(vps: &[VpGic], lists: usize) -> GicMachine<'_> {
+    let machine = GicMachine::new(vps, lists, &BACKED);
     write_d(&machine, 0, 0x84, 0xffff_ffff);
     for n in 8..16 {
         write_d(&machine, 0, 0x400 + n * 4, 0xa0a0_a0a0);
@@ -43,24 +43,24 @@ fn booted(vps: &[VpGic], lists: usize) -> Machine<'_> {
     machine
 }
 
-fn write_d(machine: &Machine<'_>, vp: usize, offset: u32, value: u32) {
-    machine.write(vp, Frame::Distributor, offset, 4, value.into()).unwrap();
+fn write_d(machine: &GicMachine<'_>, vp: usize, offset: u32, value: u32) {
+    machine.write(vp, RegisterFrame::Distributor, offset, 4, value.into()).unwrap();
 }
 
-fn read_d(machine: &Machine<'_>, vp: usize, offset: u32) -> u32 {
-    machine.read(vp, Frame::Distributor, offset, 4).unwrap() as u32
+fn read_d(machine: &GicMachine<'_>, vp: usize, offset: u32) -> u32 {
+    machine.read(vp, RegisterFrame::Distributor, offset, 4).unwrap() as u32
 }
 
-fn write_r(machine: &Machine<'_>, vp: usize, of: usize, offset: u32, value: u32) {
-    machine.write(vp, Frame::Redistributor(of), offset, 4, value.into()).unwrap();
+fn write_r(machine: &GicMachine<'_>, vp: usize, of: usize, offset: u32, value: u32) {
+    machine.write(vp, RegisterFrame::Redistributor(of), offset, 4, value.into()).unwrap();
 }
 
-fn read_r(machine: &Machine<'_>, vp: usize, of: usize, offset: u32) -> u32 {
-    machine.read(vp, Frame::Redistributor(of), offset, 4).unwrap() as u32
+fn read_r(machine: &GicMachine<'_>, vp: usize, of: usize, offset: u32) -> u32 {
+    machine.read(vp, RegisterFrame::Redistributor(of), offset, 4).unwrap() as u32
 }
 
 /// Enables an interrupt: of VP `of` below 32, else an SPI.
-fn enable(machine: &Machine<'_>, of: usize, intid: u32) {
+fn enable(machine: &GicMachine<'_>, of: usize, intid: u32) {
     if intid < 32 {
         write_r(machine, of, of, SGI_FRAME + 0x100, 1 << intid);
     } else {
@@ -68,7 +68,7 @@ fn enable(machine: &Machine<'_>, of: usize, intid: u32) {
     }
 }
 
-fn disable(machine: &Machine<'_>, of: usize, intid: u32) {
+fn disable(machine: &GicMachine<'_>, of: usize, intid: u32) {
     if intid < 32 {
         write_r(machine, of, of, SGI_FRAME + 0x180, 1 << intid);
     } else {
@@ -77,8 +77,11 @@ fn disable(machine: &Machine<'_>, of: usize, intid: u32) {
 }
 
 /// Sets one priority, by a byte access.
-fn prioritise(machine: &Machine<'_>, of: usize, intid: u32, priority: u8) {
-    let (frame, base) =
-        if intid < 32 { (Frame::Redistributor(of), SGI_FRAME) } else { (Frame::Distributor, 0) };
+fn prioritise(machine: &GicMachine<'_>, of: usize, intid: u32, priority: u8) {
+    let (frame, base) = if intid < 32 {
+        (RegisterFrame::Redistributor(of), SGI_FRAME)
+    } else {
+        (RegisterFrame::Distributor, 0)
+    };
     machine.write(of, frame, base + 0x400 + intid, 1, priority.into()).unwrap();
 }

@@ -5,8 +5,8 @@ use std::vec;
 use std::vec::Vec;
 
 use super::{SGI_FRAME, booted, read_d, read_r, vps, write_d, write_r};
-use crate::Frame;
-use crate::testing::{Machine, SPURIOUS};
+use crate::RegisterFrame;
+use crate::testing::{GicMachine, SPURIOUS};
 
 const VPS: usize = 3;
 /// SGIs, PPIs of the hypervisor's, a backed PPI with levels, one with edges; SPIs of both kinds.
@@ -160,7 +160,7 @@ impl Model {
 }
 
 /// What the model does and does not allow is decided here; `false` means that the step was left out.
-fn run(step: &Step, m: &Machine<'_>, model: &mut Model) -> bool {
+fn run(step: &Step, m: &GicMachine<'_>, model: &mut Model) -> bool {
     match *step {
         Step::Sgi { from, to, intid } => {
             model.irq(to, intid).latched = true;
@@ -205,7 +205,8 @@ fn run(step: &Step, m: &Machine<'_>, model: &mut Model) -> bool {
                 return false;
             }
             model.irq(of, intid).priority = priority;
-            let frame = if intid < 32 { Frame::Redistributor(of) } else { Frame::Distributor };
+            let frame =
+                if intid < 32 { RegisterFrame::Redistributor(of) } else { RegisterFrame::Distributor };
             let base = if intid < 32 { SGI_FRAME } else { 0 };
             m.write(cpu, frame, base + 0x400 + intid, 1, priority.into()).unwrap();
         }
@@ -234,7 +235,7 @@ fn run(step: &Step, m: &Machine<'_>, model: &mut Model) -> bool {
 }
 
 /// A device changes its output. What the crate's documentation lists as limits of backed interrupts is left out.
-fn drive(m: &Machine<'_>, model: &mut Model, cpu: usize, intid: u32, high: bool) -> bool {
+fn drive(m: &GicMachine<'_>, model: &mut Model, cpu: usize, intid: u32, high: bool) -> bool {
     let pending = model.pending(cpu, intid);
     let irq = model.irq(cpu, intid);
     let acknowledged = pending && irq.active.is_none() && irq.enabled;
@@ -247,7 +248,7 @@ fn drive(m: &Machine<'_>, model: &mut Model, cpu: usize, intid: u32, high: bool)
     true
 }
 
-fn bits(m: &Machine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32, intid: u32) -> bool {
+fn bits(m: &GicMachine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32, intid: u32) -> bool {
     let exact = model.exact(intid);
     let irq = model.irq(of, intid);
     match bank {
@@ -273,7 +274,7 @@ fn bits(m: &Machine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32, in
 }
 
 /// The registers say what the model says, on whichever VP they are read.
-fn compare(m: &Machine<'_>, model: &mut Model, reader: usize) {
+fn compare(m: &GicMachine<'_>, model: &mut Model, reader: usize) {
     for (bank, what) in [(0x200, "pending"), (0x300, "active"), (0x100, "enabled")] {
         let spis = read_d(m, reader, bank + 4);
         for vp in 0..VPS {

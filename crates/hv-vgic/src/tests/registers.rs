@@ -1,20 +1,20 @@
 //! What registers read, and which accesses are refused.
 
 use super::{SGI_FRAME, booted, read_d, read_r, vps, write_d, write_r};
-use crate::testing::Machine;
-use crate::{Fault, Frame};
+use crate::testing::GicMachine;
+use crate::{Fault, RegisterFrame};
 
 #[test]
 fn identification_says_gicv3_with_one_security_state() {
     let vps = vps(18);
-    let m = Machine::new(&vps, 4, &super::BACKED);
+    let m = GicMachine::new(&vps, 4, &super::BACKED);
     assert_eq!(read_d(&m, 0, 0x0), 0x50, "ARE and DS are fixed");
     assert_eq!(read_d(&m, 0, 0x4) & 0x1f, 1, "64 INTIDs");
     assert_eq!(read_d(&m, 0, 0xffe8) >> 4 & 0xf, 3);
     assert_eq!(read_r(&m, 0, 17, 0xffe8) >> 4 & 0xf, 3);
     assert_eq!(read_r(&m, 0, 17, 0x1_ffe8) >> 4 & 0xf, 3);
-    assert_eq!(m.read(0, Frame::Redistributor(17), 8, 8), Ok(0x0000_0101_0000_1110));
-    assert_eq!(m.read(0, Frame::Redistributor(3), 8, 8), Ok(0x0000_0003_0000_0300));
+    assert_eq!(m.read(0, RegisterFrame::Redistributor(17), 8, 8), Ok(0x0000_0101_0000_1110));
+    assert_eq!(m.read(0, RegisterFrame::Redistributor(3), 8, 8), Ok(0x0000_0003_0000_0300));
     assert_eq!(read_r(&m, 0, 17, 0xc), 0x0101);
 }
 
@@ -38,9 +38,9 @@ fn the_distributor_has_no_part_in_private_interrupts_nor_the_sgi_frame_in_shared
 fn priorities_keep_five_bits_and_can_be_accessed_by_bytes() {
     let vps = vps(1);
     let m = booted(&vps, 4);
-    m.write(0, Frame::Distributor, 0x400 + 33, 1, 0xff).unwrap();
+    m.write(0, RegisterFrame::Distributor, 0x400 + 33, 1, 0xff).unwrap();
     assert_eq!(read_d(&m, 0, 0x420), 0xa0a0_f8a0);
-    assert_eq!(m.read(0, Frame::Distributor, 0x400 + 33, 1), Ok(0xf8));
+    assert_eq!(m.read(0, RegisterFrame::Distributor, 0x400 + 33, 1), Ok(0xf8));
     write_r(&m, 0, 0, SGI_FRAME + 0x41c, 0x1234_5678);
     assert_eq!(read_r(&m, 0, 0, SGI_FRAME + 0x41c), 0x1030_5078);
 }
@@ -75,19 +75,19 @@ fn enabling_is_passed_on_for_backed_interrupts() {
 fn routes_hold_the_affinity_fields_that_exist() {
     let vps = vps(1);
     let m = booted(&vps, 4);
-    m.write(0, Frame::Distributor, 0x6100, 8, u64::MAX).unwrap();
-    assert_eq!(m.read(0, Frame::Distributor, 0x6100, 8), Ok(0x00ff_ffff), "no 1-of-N, no Aff3");
+    m.write(0, RegisterFrame::Distributor, 0x6100, 8, u64::MAX).unwrap();
+    assert_eq!(m.read(0, RegisterFrame::Distributor, 0x6100, 8), Ok(0x00ff_ffff), "no 1-of-N, no Aff3");
     write_d(&m, 0, 0x6104, u32::MAX);
     write_d(&m, 0, 0x6100, 1);
-    assert_eq!(m.read(0, Frame::Distributor, 0x6100, 8), Ok(1));
-    assert_eq!(m.read(0, Frame::Distributor, 0x6000, 8), Ok(0), "private interrupts have no route");
-    assert_eq!(m.read(0, Frame::Distributor, 0x7ff8, 8), Ok(0));
+    assert_eq!(m.read(0, RegisterFrame::Distributor, 0x6100, 8), Ok(1));
+    assert_eq!(m.read(0, RegisterFrame::Distributor, 0x6000, 8), Ok(0), "private interrupts have no route");
+    assert_eq!(m.read(0, RegisterFrame::Distributor, 0x7ff8, 8), Ok(0));
 }
 
 #[test]
 fn it_begins_as_firmware_leaves_it() {
     let vps = vps(2);
-    let m = Machine::new(&vps, 4, &[]);
+    let m = GicMachine::new(&vps, 4, &[]);
     m.gic.start_vp(0);
     assert_eq!(read_d(&m, 0, 0x0), 0x50, "affinity routing, one security state, no group enabled");
     assert_eq!(read_d(&m, 0, 0x84), u32::MAX, "GICD_IGROUPR1");
@@ -129,7 +129,7 @@ fn an_spi_keeps_its_settings_when_it_moves() {
 #[test]
 fn the_waker_follows_processor_sleep() {
     let vps = vps(1);
-    let m = Machine::new(&vps, 4, &[]);
+    let m = GicMachine::new(&vps, 4, &[]);
     assert_eq!(read_r(&m, 0, 0, 0x14), 6);
     write_r(&m, 0, 0, 0x14, 0);
     assert_eq!(read_r(&m, 0, 0, 0x14), 0);
@@ -141,7 +141,7 @@ fn the_waker_follows_processor_sleep() {
 fn sizes_and_places_that_do_not_exist_are_refused() {
     let vps = vps(1);
     let m = booted(&vps, 4);
-    let (d, r) = (Frame::Distributor, Frame::Redistributor(0));
+    let (d, r) = (RegisterFrame::Distributor, RegisterFrame::Redistributor(0));
     for (frame, offset, size) in [
         (d, 0x0, 0),
         (d, 0x0, 1),
@@ -158,8 +158,8 @@ fn sizes_and_places_that_do_not_exist_are_refused() {
         (r, 0x2_0000, 4),
         (r, u32::MAX, 1),
         (r, u32::MAX - 3, 4),
-        (Frame::Redistributor(1), 0x8, 4),
-        (Frame::Redistributor(usize::MAX), 0x8, 4),
+        (RegisterFrame::Redistributor(1), 0x8, 4),
+        (RegisterFrame::Redistributor(usize::MAX), 0x8, 4),
     ] {
         assert_eq!(m.read(0, frame, offset, size), Err(Fault), "{frame:?} {offset:#x} {size}");
         assert_eq!(m.write(0, frame, offset, size, 0), Err(Fault), "{frame:?} {offset:#x} {size}");
@@ -172,7 +172,9 @@ fn sizes_and_places_that_do_not_exist_are_refused() {
 fn every_access_of_every_size_is_answered() {
     let vps = vps(2);
     let m = booted(&vps, 4);
-    for frame in [Frame::Distributor, Frame::Redistributor(0), Frame::Redistributor(1)] {
+    for frame in
+        [RegisterFrame::Distributor, RegisterFrame::Redistributor(0), RegisterFrame::Redistributor(1)]
+    {
         for offset in (0..0x2_0000).step_by(4) {
             for size in [1, 4, 8] {
                 let _ = m.read(0, frame, offset, size);

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::{SGI_FRAME, vps};
 use crate::testing::{SPURIOUS, VirtualCpu};
-use crate::{Access, Cpu, Frame, Gic, ListRegisters as _, Physical, SgiRegister, hcr};
+use crate::{Access, Cpu, Gic, ListRegisters as _, Physical, RegisterFrame, SgiRegister, hcr};
 
 const VPS: usize = 4;
 const ROUNDS: u32 = 3000;
@@ -63,12 +63,12 @@ impl Physical for Here<'_, '_> {
 }
 
 impl Here<'_, '_> {
-    fn write(&self, frame: Frame, offset: u32, value: u32) {
+    fn write(&self, frame: RegisterFrame, offset: u32, value: u32) {
         let access = Access { frame, offset, size: 4 };
         self.shared.gic.write(self, access, value.into()).unwrap();
     }
 
-    fn read(&self, frame: Frame, offset: u32) -> u32 {
+    fn read(&self, frame: RegisterFrame, offset: u32) -> u32 {
         let access = Access { frame, offset, size: 4 };
         self.shared.gic.read(self, access).unwrap() as u32
     }
@@ -97,7 +97,7 @@ impl Here<'_, '_> {
         for _ in 0..ROUNDS {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let (to, intid) = ((random >> 8) as usize % VPS, random >> 16 & 0xf);
-            let other = Frame::Redistributor(to);
+            let other = RegisterFrame::Redistributor(to);
             match random >> 24 & 0xf {
                 0..=5 => {
                     sent[to][intid as usize].fetch_add(1, Ordering::SeqCst);
@@ -108,7 +108,7 @@ impl Here<'_, '_> {
                     sent_spi.fetch_add(1, Ordering::SeqCst);
                     gic.assert(self, 0, SPI);
                 }
-                8 => self.write(Frame::Distributor, 0x6000 + SPI * 8, to as u32),
+                8 => self.write(RegisterFrame::Distributor, 0x6000 + SPI * 8, to as u32),
                 9 => {
                     self.write(other, SGI_FRAME + 0x180, 1 << intid);
                     self.write(other, SGI_FRAME + 0x100, 1 << intid);
@@ -118,7 +118,7 @@ impl Here<'_, '_> {
                     self.read(other, SGI_FRAME + 0x300);
                 }
                 12 => {
-                    self.read(Frame::Distributor, 0x204);
+                    self.read(RegisterFrame::Distributor, 0x204);
                 }
                 _ => {}
             }
@@ -147,11 +147,11 @@ fn nothing_is_lost_between_vps_that_run_at_the_same_time() {
     };
     let here: Vec<Here<'_, '_>> =
         (0..VPS).map(|vp| Here { shared: &shared, vp, cpu: VirtualCpu::new(1 + vp) }).collect();
-    here[0].write(Frame::Distributor, 0, 2);
-    here[0].write(Frame::Distributor, 0x84, u32::MAX);
-    here[0].write(Frame::Distributor, 0x104, 1 << (SPI - 32));
+    here[0].write(RegisterFrame::Distributor, 0, 2);
+    here[0].write(RegisterFrame::Distributor, 0x84, u32::MAX);
+    here[0].write(RegisterFrame::Distributor, 0x104, 1 << (SPI - 32));
     for each in &here {
-        let own = Frame::Redistributor(each.vp);
+        let own = RegisterFrame::Redistributor(each.vp);
         each.write(own, SGI_FRAME + 0x80, u32::MAX);
         each.write(own, SGI_FRAME + 0x100, 0xffff);
     }

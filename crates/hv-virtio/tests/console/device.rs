@@ -50,9 +50,9 @@ struct State {
 
 /// The device's registers; copies are the same device.
 #[derive(Clone, Debug)]
-pub(crate) struct Device(Rc<RefCell<State>>);
+pub(crate) struct ConsoleDevice(Rc<RefCell<State>>);
 
-impl Device {
+impl ConsoleDevice {
     /// Makes a device and the memory that it shares with a driver.
     pub(crate) fn new(bytes: usize) -> (Self, DeviceMemory) {
         let words = Box::leak(vec![0_u128; bytes.div_ceil(16)].into_boxed_slice());
@@ -197,7 +197,7 @@ fn half(value: u64, high: bool, new: u32) -> u64 {
     if high { value & 0xffff_ffff | u64::from(new) << 32 } else { value >> 32 << 32 | u64::from(new) }
 }
 
-impl Registers for Device {
+impl Registers for ConsoleDevice {
     fn read(&self, offset: u32) -> u32 {
         let mut state = self.0.borrow_mut();
         match offset {

@@ -2,13 +2,13 @@
 
 mod device;
 
-use device::{Device, Lie};
+use device::{ConsoleDevice, Lie};
 use hv_virtio::{Broken, Console, PORT_BYTES, Refused, status};
 
-type Driver = Console<Device>;
+type Driver = Console<ConsoleDevice>;
 
-fn console() -> (Device, Driver) {
-    let (device, memory) = Device::new(Driver::MEMORY);
+fn console() -> (ConsoleDevice, Driver) {
+    let (device, memory) = ConsoleDevice::new(Driver::MEMORY);
     let console = Console::new(device.clone(), memory).unwrap();
     (device, console)
 }
@@ -107,18 +107,18 @@ fn a_buffer_comes_back_once() {
 
 #[test]
 fn a_device_that_does_not_fit_is_refused() {
-    let try_it = |device: Device, bytes: usize| {
-        let (_, memory) = Device::new(bytes);
+    let try_it = |device: ConsoleDevice, bytes: usize| {
+        let (_, memory) = ConsoleDevice::new(bytes);
         Console::new(device, memory).map(|_| ()).unwrap_err()
     };
-    let device = || Device::new(16).0;
+    let device = || ConsoleDevice::new(16).0;
     assert_eq!(try_it(device().with_features([0, 0]), Driver::MEMORY), Refused::Features);
     assert_eq!(try_it(device(), Driver::MEMORY - 16), Refused::Memory);
-    let (short, memory) = Device::new(Driver::MEMORY);
+    let (short, memory) = ConsoleDevice::new(Driver::MEMORY);
     let short = short.with_queue_max(8);
     assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(0)));
     assert_eq!(short.status(), 0);
-    let (whole, memory) = Device::new(Driver::MEMORY);
+    let (whole, memory) = ConsoleDevice::new(Driver::MEMORY);
     Console::new(whole.clone(), memory).unwrap();
     assert_ne!(whole.status() & status::DRIVER_OK, 0);
 }

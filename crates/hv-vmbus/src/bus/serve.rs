@@ -5,7 +5,7 @@ use crate::device::{Device, DeviceId, Token};
 use crate::devices::{DeviceSet, Devices};
 use crate::error::BusError;
 use crate::io::Io;
-use crate::port::{Backend, Port, Work};
+use crate::port::{Backend, BusPort, Work};
 use crate::protocol::ChannelId;
 use crate::slot::Slot;
 use core::sync::atomic::Ordering;
@@ -75,7 +75,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// The back end of a device has room again: what waits for it is started.
-    pub fn resume<P: Port>(&self, device: DeviceId, port: &P)
+    pub fn resume<P: BusPort>(&self, device: DeviceId, port: &P)
     where
         D: Devices<P>,
     {
@@ -93,7 +93,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Takes packets again.
-    pub fn unpause<P: Port>(&self, port: &P)
+    pub fn unpause<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {

@@ -6,7 +6,7 @@ use crate::gpadl::{Gpadl, Pool};
 use crate::optional::Optional;
 use crate::packet::{Answer, Data};
 use crate::pages::{Builder, Pages, PagesError, Segment};
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::GpadlId;
 use crate::requests::State;
 use core::fmt;
@@ -34,7 +34,7 @@ impl fmt::Display for RequestError {
 
 impl core::error::Error for RequestError {}
 
-impl<P: Port, Q> Io<'_, P, Q> {
+impl<P: BusPort, Q> Io<'_, P, Q> {
     /// The data that a packet or request names outside of the ring: judged, and empty if it names none.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::device::Channel;
 use crate::event::Event;
 use crate::line::{Line, Open};
 use crate::packet::{Answer, Packet, Ticket};
-use crate::port::Port;
+use crate::port::BusPort;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{ChannelId, PACKET_FLAG_COMPLETION_REQUESTED, PacketType, TransferPageRange};
 use crate::ring::{Outgoing, Producer, PushError, RingError};
@@ -52,7 +52,7 @@ pub struct Message {
     pub wants_completion: bool,
 }
 
-impl<P: Port, Q> Io<'_, P, Q> {
+impl<P: BusPort, Q> Io<'_, P, Q> {
     /// Answers with a completion, if the guest waits for one. Its room was reserved.
     ///
     /// # Errors

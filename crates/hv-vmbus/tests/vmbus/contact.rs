@@ -7,7 +7,7 @@ use hv_vmbus::protocol::{
     VersionResponse, VersionResponseFeatures,
 };
 use hv_vmbus::{
-    Backend, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Started, Token,
+    Backend, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Reason, Refused, Started, Token,
 };
 use zerocopy::IntoBytes;
 
@@ -282,7 +282,7 @@ fn a_second_contact_replaces_the_first() {
 #[test]
 fn a_message_for_a_vp_that_has_gone_is_dropped_and_observed() {
     struct Gone(TestPort);
-    impl Port for Gone {
+    impl BusPort for Gone {
         type Memory = crate::common::Memory;
         fn memory(&self) -> &Self::Memory {
             self.0.memory()

@@ -131,7 +131,7 @@ impl Device for Sample {
 
 hv_vmbus::devices! {
     /// One line for each device.
-    pub(crate) struct Machine {
+    pub(crate) struct MachineDevices {
         pub(crate) sample: Slot<Lock, Sample, 4, 3, 8>,
     }
 }
@@ -139,7 +139,7 @@ hv_vmbus::devices! {
 pub(crate) const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
 
 pub(crate) struct Guest {
-    pub(crate) bus: Bus<Lock, Machine>,
+    pub(crate) bus: Bus<Lock, MachineDevices>,
     pub(crate) port: TestPort,
     pub(crate) out: GuestRing,
     pub(crate) back: GuestRing,
@@ -148,7 +148,7 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn new() -> Self {
         let sample = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
-        let bus = Bus::new(Config::DEFAULT, Machine { sample });
+        let bus = Bus::new(Config::DEFAULT, MachineDevices { sample });
         let (out, back) = PAGES.split_at(SPLIT as usize);
         let mut guest =
             Self { bus, port: TestPort::new(), out: GuestRing::new(out), back: GuestRing::new(back) };

@@ -4,9 +4,9 @@ use crate::common::Lock;
 use crate::common::{
     GuestPacket, GuestRing, Memory, PAGES, SPLIT, close, contact, gpadl, header, memory, open, teardown,
 };
-use crate::devices::{Machine, OFFER, Op, REQUEST, command, sample};
+use crate::devices::{MachineDevices, OFFER, Op, REQUEST, command, sample};
 use hv_vmbus::protocol::{MessageHeader, MessageType, Version};
-use hv_vmbus::{Backend, Bus, Config, DeviceId, Pages, Port, Posted, Slot, Started, Token};
+use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Pages, Posted, Slot, Started, Token};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::{FromBytes, IntoBytes};
@@ -18,7 +18,7 @@ struct Shared {
     started: Mutex<Vec<Token>>,
 }
 
-impl Port for Shared {
+impl BusPort for Shared {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
@@ -54,7 +54,7 @@ const ROUNDS: usize = 300;
 #[test]
 fn messages_signals_and_completions_do_not_lose_each_other() {
     let slot = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
-    let bus: Bus<Lock, Machine> = Bus::new(Config::DEFAULT, Machine { sample: slot });
+    let bus: Bus<Lock, MachineDevices> = Bus::new(Config::DEFAULT, MachineDevices { sample: slot });
     let port = Shared { memory: memory(1 << 20), messages: Mutex::default(), started: Mutex::default() };
     let (out, back) = PAGES.split_at(SPLIT as usize);
     // The guest's own driver keeps openings and packets of a ring apart; messages and signals it does not.

@@ -12,7 +12,8 @@ use hv_vmbus::protocol::{
     Version,
 };
 use hv_vmbus::{
-    Backend, Bus, Config, DeviceId, Event, Never, Pages, Port, Posted, Reason, Refused, Slot, Started, Token,
+    Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Reason, Refused, Slot, Started,
+    Token,
 };
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -107,7 +108,7 @@ impl TestPort {
     }
 }
 
-impl Port for TestPort {
+impl BusPort for TestPort {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
