@@ -8,6 +8,7 @@ mod conformance;
 mod context;
 mod counted;
 mod debugger;
+mod devices;
 mod in_process;
 mod installed;
 mod kexec;
@@ -62,6 +63,7 @@ fn steps() -> Vec<Step> {
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
     steps.extend(packages::steps());
+    steps.extend(devices::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(witness::steps());

@@ -67,6 +67,9 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
 
 /// A disk as the guest sees it.
 fn unit(disk: &BootDisk) -> Disk {
+    if disk.flags & DiskFlags::DVD != 0 {
+        return Disk::dvd(disk.size, disk.id, MAX_TRANSFER);
+    }
     let unit = Disk::new(disk.size, disk.id, MAX_TRANSFER);
     if disk.flags & DiskFlags::READ_ONLY != 0 { unit.read_only() } else { unit }
 }

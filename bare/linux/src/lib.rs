@@ -19,10 +19,22 @@ pub mod number {
     pub const MOUNT: u64 = 40;
     /// openat(2)
     pub const OPENAT: u64 = 56;
+    /// close(2)
+    pub const CLOSE: u64 = 57;
     /// read(2)
     pub const READ: u64 = 63;
     /// write(2)
     pub const WRITE: u64 = 64;
+    /// pread64(2)
+    pub const PREAD64: u64 = 67;
+    /// pwrite64(2)
+    pub const PWRITE64: u64 = 68;
+    /// sync(2)
+    pub const SYNC: u64 = 81;
+    /// fsync(2)
+    pub const FSYNC: u64 = 82;
+    /// exit(2)
+    pub const EXIT: u64 = 93;
     /// nanosleep(2)
     pub const NANOSLEEP: u64 = 101;
     /// kexec_load(2)
@@ -31,14 +43,20 @@ pub mod number {
     pub const INIT_MODULE: u64 = 105;
     /// syslog(2)
     pub const SYSLOG: u64 = 116;
+    /// sched_setaffinity(2)
+    pub const SCHED_SETAFFINITY: u64 = 122;
     /// sched_getaffinity(2)
     pub const SCHED_GETAFFINITY: u64 = 123;
     /// reboot(2)
     pub const REBOOT: u64 = 142;
+    /// clone(2)
+    pub const CLONE: u64 = 220;
     /// mmap(2)
     pub const MMAP: u64 = 222;
     /// perf_event_open(2)
     pub const PERF_EVENT_OPEN: u64 = 241;
+    /// wait4(2)
+    pub const WAIT4: u64 = 260;
     /// getrandom(2)
     pub const GETRANDOM: u64 = 278;
 }

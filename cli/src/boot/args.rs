@@ -255,7 +255,8 @@ impl Args {
         if !self.disk.is_empty() {
             names.push("sd_mod");
             if is_given(&self.append, "root=") {
-                names.push("ext4");
+                // ext4 asks for the sum by its name, which its module does not tell.
+                names.extend(["crc32c_generic", "ext4"]);
             }
         }
         if !self.dvd.is_empty() {

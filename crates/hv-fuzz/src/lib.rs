@@ -14,11 +14,13 @@ mod machine;
 mod memory;
 mod messages;
 mod restore;
+mod scsi;
 mod sequence;
 mod vmbus;
 
 pub use hypercall::hypercall;
 pub use restore::restore;
+pub use scsi::scsi;
 pub use sequence::sequence;
 pub use vmbus::vmbus;
 
@@ -26,5 +28,10 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 4] =
-    [("hypercall", hypercall), ("sequence", sequence), ("restore", restore), ("vmbus", vmbus)];
+pub const TARGETS: [Target; 5] = [
+    ("hypercall", hypercall),
+    ("sequence", sequence),
+    ("restore", restore),
+    ("vmbus", vmbus),
+    ("scsi", scsi),
+];

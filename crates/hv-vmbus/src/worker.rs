@@ -64,6 +64,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     /// The guest has signalled a channel.
     pub(crate) fn signalled(&mut self, line: usize) {
         self.offer_room(line);
+        self.start_waiting();
         self.run(line);
         self.due();
         self.settle(Some(line));
@@ -79,6 +80,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     /// Time has come.
     pub(crate) fn tick(&mut self) {
         self.due();
+        self.start_waiting();
         let poll = self.io.counts.poll.is_some_and(|poll| poll <= self.io.now);
         if poll {
             self.io.counts.poll = None;
@@ -123,9 +125,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
 
     /// Starts what waits, and takes packets again that found the device busy. `but` was just served.
     pub(crate) fn settle(&mut self, but: Option<usize>) {
-        if self.io.counts.queued > 0 {
-            self.start();
-        }
+        self.start_waiting();
         if self.io.counts.queued > 0 || self.io.counts.later + self.io.counts.room == 0 {
             return;
         }
@@ -145,6 +145,14 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             open.wanted = 0;
             self.io.counts.room -= 1;
             self.device.room(Channel(line as u16), &mut self.io);
+        }
+    }
+
+    /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the channel that
+    /// was just served is not looked at again.
+    fn start_waiting(&mut self) {
+        if self.io.counts.queued > 0 {
+            self.start();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Command descriptor blocks.
 
+use super::dvd::Optical;
 use super::sense::Sense;
 
 /// Bytes of the longest command that is taken.
@@ -40,9 +41,19 @@ pub enum Command {
         allocation: usize,
     },
     /// START STOP UNIT.
-    StartStop,
+    StartStop {
+        /// Start, or load.
+        start: bool,
+        /// The medium is to be loaded or ejected.
+        load_eject: bool,
+    },
     /// PREVENT ALLOW MEDIUM REMOVAL.
-    PreventRemoval,
+    PreventRemoval {
+        /// The medium is to stay.
+        prevent: bool,
+    },
+    /// What drives of optical media take.
+    Optical(Optical),
     /// READ CAPACITY of 10 bytes.
     Capacity10,
     /// READ CAPACITY of 16 bytes.
@@ -96,11 +107,11 @@ pub enum Command {
     },
 }
 
-fn be16(cdb: &[u8; CDB_LEN], at: usize) -> u32 {
+pub(super) fn be16(cdb: &[u8; CDB_LEN], at: usize) -> u32 {
     u32::from(cdb[at]) << 8 | u32::from(cdb[at + 1])
 }
 
-fn be32(cdb: &[u8; CDB_LEN], at: usize) -> u32 {
+pub(super) fn be32(cdb: &[u8; CDB_LEN], at: usize) -> u32 {
     be16(cdb, at) << 16 | be16(cdb, at + 2)
 }
 
@@ -140,8 +151,9 @@ impl Command {
             0x12 => Self::inquiry(cdb)?,
             0x1a => Self::mode_sense(cdb, false, cdb[4].into()),
             0x5a => Self::mode_sense(cdb, true, be16(cdb, 7) as usize),
-            0x1b => Self::StartStop,
-            0x1e => Self::PreventRemoval,
+            0x1b => Self::StartStop { start: cdb[4] & 1 != 0, load_eject: cdb[4] & 2 != 0 },
+            0x1e => Self::PreventRemoval { prevent: cdb[4] & 1 != 0 },
+            0x43 | 0x46 | 0x4a | 0x51 | 0x52 | 0xbd => Self::Optical(Optical::read(cdb)),
             0x25 => Self::Capacity10,
             0x9e if cdb[1] & 0x1f == 0x10 => Self::Capacity16 { allocation: be32(cdb, 10) as usize },
             0x08 => Self::transfer(extent6(), 0, false)?,

@@ -2,13 +2,15 @@
 
 use super::Data;
 use super::command::{CDB_LEN, Command};
+use super::dvd::{self, Drive, Optical};
 use super::inquiry;
 use super::mode::{self, Wanted};
 use super::parameters::{self, Extent, MAX_EXTENTS, UNMAP_LIST_LEN};
 use super::sense::Sense;
 
-/// Bytes of a logical block.
+/// Bytes of a logical block of a disk, and of a DVD.
 const BLOCK: u32 = 512;
+const DVD_BLOCK: u32 = 2048;
 /// Bytes of the most blocks that one UNMAP extent or WRITE SAME may name: what a back end does in one go.
 const MAX_CLEAR: u32 = 32 << 20;
 
@@ -74,6 +76,10 @@ pub struct Disk {
     id: [u8; 16],
     /// Bytes of one transfer at most.
     max_transfer: u32,
+    /// Bytes of a logical block.
+    block: u32,
+    /// The drive that it is in, if it is a DVD.
+    drive: Option<Drive>,
     /// Told at the next command that is no INQUIRY, REPORT LUNS or REQUEST SENSE.
     attention: Option<Sense>,
 }
@@ -84,7 +90,28 @@ impl Disk {
     #[must_use]
     pub const fn new(size: u64, id: [u8; 16], max_transfer: u32) -> Self {
         let size = size - size % BLOCK as u64;
-        Self { size, read_only: false, unmaps: true, id, max_transfer, attention: None }
+        Self {
+            size,
+            read_only: false,
+            unmaps: true,
+            id,
+            max_transfer,
+            block: BLOCK,
+            drive: None,
+            attention: None,
+        }
+    }
+
+    /// Makes a DVD in its drive. What is behind the last whole block of 2048 bytes does not count.
+    #[must_use]
+    pub const fn dvd(size: u64, id: [u8; 16], max_transfer: u32) -> Self {
+        let disk = Self::new(size - size % DVD_BLOCK as u64, id, max_transfer).read_only();
+        Self { block: DVD_BLOCK, drive: Some(Drive::new()), ..disk }
+    }
+
+    /// The drive that it is in, if it is a DVD.
+    pub(super) const fn drive(&self) -> Option<&Drive> {
+        self.drive.as_ref()
     }
 
     /// The same disk, read-only.
@@ -95,9 +122,13 @@ impl Disk {
         self
     }
 
+    pub(super) const fn drive_mut(&mut self) -> Option<&mut Drive> {
+        self.drive.as_mut()
+    }
+
     /// Changes the size. The initiator is told with its next command.
     pub fn resize(&mut self, size: u64) {
-        self.size = size - size % u64::from(BLOCK);
+        self.size = size - size % u64::from(self.block);
         self.attention = Some(Sense::CAPACITY_CHANGED);
     }
 
@@ -109,13 +140,13 @@ impl Disk {
     /// Bytes of a logical block.
     #[must_use]
     pub const fn block_size(&self) -> u32 {
-        BLOCK
+        self.block
     }
 
     /// Logical blocks.
     #[must_use]
     pub const fn blocks(&self) -> u64 {
-        self.size / BLOCK as u64
+        self.size / self.block as u64
     }
 
     /// Returns true if it refuses to be written.
@@ -133,11 +164,11 @@ impl Disk {
     }
 
     pub(crate) const fn max_transfer_blocks(&self) -> u32 {
-        self.max_transfer / BLOCK
+        self.max_transfer / self.block
     }
 
     pub(crate) const fn max_clear_blocks(&self) -> u32 {
-        MAX_CLEAR / BLOCK
+        MAX_CLEAR / self.block
     }
 
     /// Answers a command. `parameters` copies the command's parameter list, up to [`UNMAP_LIST_LEN`] bytes, and returns its
@@ -150,7 +181,10 @@ impl Disk {
         let command = Command::read(cdb);
         let listens = matches!(
             command,
-            Ok(Command::Inquiry { .. } | Command::ReportLuns { .. } | Command::RequestSense { .. })
+            Ok(Command::Inquiry { .. }
+                | Command::ReportLuns { .. }
+                | Command::RequestSense { .. }
+                | Command::Optical(Optical::Configuration { .. } | Optical::EventStatus { .. }))
         );
         if !listens && let Some(sense) = self.attention.take() {
             return Reply::Check(sense);
@@ -167,13 +201,33 @@ impl Disk {
         parameters: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<Reply, Sense> {
         Ok(match command {
-            Command::TestUnitReady | Command::StartStop | Command::PreventRemoval => Reply::Good,
+            Command::TestUnitReady => {
+                self.loaded()?;
+                Reply::Good
+            }
+            Command::StartStop { start, load_eject } => {
+                if let Some(drive) = self.drive.as_mut().filter(|_| load_eject)
+                    && drive.move_tray(start)?
+                {
+                    self.attention = Some(Sense::MEDIUM_CHANGED);
+                }
+                Reply::Good
+            }
+            Command::PreventRemoval { prevent } => {
+                if let Some(drive) = &mut self.drive {
+                    drive.lock(prevent);
+                }
+                Reply::Good
+            }
+            Command::Optical(command) => Reply::Data(dvd::answer(self, command)?),
             Command::RequestSense { allocation } => {
                 let mut data = Data::new();
                 data.push(&self.attention.take().unwrap_or(Sense::NONE).bytes());
                 Reply::Data(data.cut(allocation))
             }
-            Command::Inquiry { page: None, allocation } => Reply::Data(inquiry::standard().cut(allocation)),
+            Command::Inquiry { page: None, allocation } => {
+                Reply::Data(inquiry::standard(self).cut(allocation))
+            }
             Command::Inquiry { page: Some(code), allocation } => {
                 Reply::Data(inquiry::page(self, code)?.cut(allocation))
             }
@@ -181,8 +235,14 @@ impl Disk {
                 let wanted = Wanted { long, no_descriptor, control, page, subpage };
                 Reply::Data(mode::sense(self, wanted)?.cut(allocation))
             }
-            Command::Capacity10 => Reply::Data(self.capacity10()),
-            Command::Capacity16 { allocation } => Reply::Data(self.capacity16().cut(allocation)),
+            Command::Capacity10 => {
+                self.loaded()?;
+                Reply::Data(self.capacity10())
+            }
+            Command::Capacity16 { allocation } => {
+                self.loaded()?;
+                Reply::Data(self.capacity16().cut(allocation))
+            }
             // One target's list is the controller's to give.
             Command::ReportLuns { .. } => return Err(Sense::INVALID_OPCODE),
             Command::Read { block, count } => {
@@ -213,7 +273,7 @@ impl Disk {
         let last = self.blocks().saturating_sub(1);
         let mut data = Data::new();
         data.push(&u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes());
-        data.push(&BLOCK.to_be_bytes());
+        data.push(&self.block.to_be_bytes());
         data
     }
 
@@ -221,13 +281,22 @@ impl Disk {
         const LBPME: u8 = 1 << 7;
         const LBPRZ: u8 = 1 << 6;
         /// A physical block of 4096 bytes is 2 to this power of logical ones.
-        const PHYSICAL: u8 = 3;
+        const PHYSICAL_OF_DISK: u8 = 3;
+        let physical = if self.drive.is_some() { 0 } else { PHYSICAL_OF_DISK };
         let mut data = Data::new();
         data.push(&self.blocks().saturating_sub(1).to_be_bytes());
-        data.push(&BLOCK.to_be_bytes());
-        data.push(&[0, PHYSICAL, if self.unmaps { LBPME | LBPRZ } else { 0 }]);
+        data.push(&self.block.to_be_bytes());
+        data.push(&[0, physical, if self.unmaps { LBPME | LBPRZ } else { 0 }]);
         data.pad(32);
         data
+    }
+
+    /// Its medium is there.
+    pub(super) fn loaded(&self) -> Result<(), Sense> {
+        match self.drive {
+            Some(drive) if drive.is_open() => Err(Sense::NO_MEDIUM),
+            _ => Ok(()),
+        }
     }
 
     fn writable(&self) -> Result<(), Sense> {
@@ -236,6 +305,7 @@ impl Disk {
 
     /// Bytes of some blocks, if they lie on the disk and are at most `most`.
     fn extent(&self, block: u64, count: u32, most: u32) -> Result<(u64, u64), Sense> {
+        self.loaded()?;
         let end = block.checked_add(count.into()).ok_or(Sense::OUT_OF_RANGE)?;
         if end > self.blocks() {
             return Err(Sense::OUT_OF_RANGE);
@@ -243,7 +313,7 @@ impl Disk {
         if count > most {
             return Err(Sense::INVALID_FIELD);
         }
-        Ok((block * u64::from(BLOCK), u64::from(count) * u64::from(BLOCK)))
+        Ok((block * u64::from(self.block), u64::from(count) * u64::from(self.block)))
     }
 
     fn unmap(&self, len: usize, parameters: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<Reply, Sense> {

@@ -11,12 +11,16 @@ use super::sense::Sense;
 /// Vendor, product and revision of a Hyper-V virtual disk. Linux takes the first four bytes for the vendor.
 const VENDOR: &[u8; 8] = b"Msft    ";
 const PRODUCT: &[u8; 16] = b"Virtual Disk    ";
+const DVD_PRODUCT: &[u8; 16] = b"Virtual DVD-ROM ";
 const REVISION: &[u8; 4] = b"1.0 ";
 
 /// Version of the standard: SPC-3, as Hyper-V's disks say.
 const SPC_3: u8 = 5;
 /// Peripheral qualifier and type of a logical unit that is not there, but could be.
 const ABSENT: u8 = 0x7f;
+/// Peripheral type of a drive of optical media, and the bit of those whose medium can be taken out.
+const OPTICAL: u8 = 5;
+const REMOVABLE: u8 = 1 << 7;
 /// Bytes of the standard data.
 const STANDARD_LEN: usize = 36;
 
@@ -30,24 +34,24 @@ const PROVISIONING: u8 = 0xb2;
 const PAGES: [u8; 6] = [SUPPORTED, SERIAL, IDENTIFICATION, LIMITS, CHARACTERISTICS, PROVISIONING];
 
 /// The standard data of a disk.
-pub(crate) fn standard() -> Data {
-    describe(0)
+pub(crate) fn standard(disk: &Disk) -> Data {
+    if disk.drive().is_some() { describe(OPTICAL, REMOVABLE, DVD_PRODUCT) } else { describe(0, 0, PRODUCT) }
 }
 
 /// The standard data of a logical unit that is not there.
 #[must_use]
 pub(crate) fn absent() -> Data {
-    describe(ABSENT)
+    describe(ABSENT, 0, PRODUCT)
 }
 
-fn describe(peripheral: u8) -> Data {
+fn describe(peripheral: u8, removable: u8, product: &[u8; 16]) -> Data {
     const RESPONSE_FORMAT: u8 = 2;
     /// Takes several commands at a time.
     const CMDQUE: u8 = 1 << 1;
     let mut data = Data::new();
-    data.push(&[peripheral, 0, SPC_3, RESPONSE_FORMAT, (STANDARD_LEN - 5) as u8, 0, 0, CMDQUE]);
+    data.push(&[peripheral, removable, SPC_3, RESPONSE_FORMAT, (STANDARD_LEN - 5) as u8, 0, 0, CMDQUE]);
     data.push(VENDOR);
-    data.push(PRODUCT);
+    data.push(product);
     data.push(REVISION);
     data
 }
@@ -57,10 +61,16 @@ fn describe(peripheral: u8) -> Data {
 /// # Errors
 /// [`Sense::INVALID_FIELD`]: there is no such page.
 pub(crate) fn page(disk: &Disk, code: u8) -> Result<Data, Sense> {
+    let optical = disk.drive().is_some();
+    // The last three are of disks alone.
+    let pages = if optical { &PAGES[..3] } else { &PAGES };
+    if !pages.contains(&code) {
+        return Err(Sense::INVALID_FIELD);
+    }
     let mut data = Data::new();
-    data.push(&[0, code, 0, 0]);
+    data.push(&[if optical { OPTICAL } else { 0 }, code, 0, 0]);
     match code {
-        SUPPORTED => data.push(&PAGES),
+        SUPPORTED => data.push(pages),
         SERIAL => data.push(&hex(&disk.id())),
         IDENTIFICATION => identification(disk, &mut data),
         LIMITS => limits(disk, &mut data),

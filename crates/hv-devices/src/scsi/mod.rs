@@ -10,6 +10,7 @@
 
 mod command;
 mod disk;
+mod dvd;
 mod inquiry;
 mod mode;
 mod parameters;
@@ -18,6 +19,7 @@ mod sense;
 pub use command::{CDB_LEN, Command};
 pub(crate) use disk::absent_inquiry;
 pub use disk::{Disk, Reply, Transfer};
+pub use dvd::Optical;
 pub use parameters::{Extent, MAX_EXTENTS, UNMAP_LIST_LEN};
 pub use sense::{Sense, SenseKey, Status};
 

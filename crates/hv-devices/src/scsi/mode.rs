@@ -18,6 +18,7 @@ pub(crate) struct Wanted {
 
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;
+const CAPABILITIES: u8 = 0x2a;
 const ALL: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
@@ -33,14 +34,19 @@ pub(crate) fn sense(disk: &Disk, wanted: Wanted) -> Result<Data, Sense> {
         return Err(Sense::NO_SAVED_PAGES);
     }
     let all = wanted.page == ALL;
-    if !(all || [CACHING, CONTROL].contains(&wanted.page))
+    let pages = if disk.drive().is_some() {
+        [(CONTROL, control()), (CAPABILITIES, capabilities())]
+    } else {
+        [(CACHING, caching(disk)), (CONTROL, control())]
+    };
+    if !(all || pages.iter().any(|(code, _)| *code == wanted.page))
         || !(wanted.subpage == 0 || wanted.subpage == ALL_SUBPAGES && all)
     {
         return Err(Sense::INVALID_FIELD);
     }
     let mut data = Data::new();
     header(disk, wanted, &mut data);
-    for (code, page) in [(CACHING, caching(disk)), (CONTROL, control())] {
+    for (code, page) in pages {
         if all || wanted.page == code {
             // Nothing can be changed: that is what the masks say.
             let page = if wanted.control == CHANGEABLE { mask(page) } else { page };
@@ -60,7 +66,12 @@ pub(crate) fn sense(disk: &Disk, wanted: Wanted) -> Result<Data, Sense> {
 fn header(disk: &Disk, wanted: Wanted, data: &mut Data) {
     const WRITE_PROTECTED: u8 = 1 << 7;
     const DPOFUA: u8 = 1 << 4;
-    let flags = DPOFUA | if disk.is_read_only() { WRITE_PROTECTED } else { 0 };
+    let flags = match (disk.drive(), disk.is_read_only()) {
+        // These bits are of disks alone.
+        (Some(_), _) => 0,
+        (None, true) => DPOFUA | WRITE_PROTECTED,
+        (None, false) => DPOFUA,
+    };
     let descriptor: u8 = if wanted.no_descriptor { 0 } else { 8 };
     if wanted.long {
         data.push(&[0, 0, 0, flags, 0, 0, 0, descriptor]);
@@ -90,6 +101,27 @@ fn control() -> Page {
     let mut page = [0; 20];
     page[0] = CONTROL;
     page[1] = 10;
+    page
+}
+
+/// CD/DVD capabilities and mechanical status: reads DVDs and CDs, with a tray that can be locked and ejected.
+///
+/// Source: MMC-3, "CD/DVD Capabilities and Mechanical Status Mode Page".
+fn capabilities() -> Page {
+    const READS_CD_R: u8 = 1 << 0;
+    const READS_DVD_ROM: u8 = 1 << 3;
+    const LOCK: u8 = 1 << 0;
+    const EJECT: u8 = 1 << 3;
+    const TRAY: u8 = 1 << 5;
+    /// In units of 1000 bytes a second: 8 times the speed of a DVD.
+    const SPEED: u16 = 11_080;
+    let mut page = [0; 20];
+    page[0] = CAPABILITIES;
+    page[1] = 18;
+    page[2] = READS_CD_R | READS_DVD_ROM;
+    page[6] = LOCK | EJECT | TRAY;
+    page[8..10].copy_from_slice(&SPEED.to_be_bytes());
+    page[14..16].copy_from_slice(&SPEED.to_be_bytes());
     page
 }
 

@@ -75,6 +75,12 @@ impl Sense {
     pub const TARGET_FAILURE: Self = Self::new(SenseKey::HardwareError, 0x44, 0);
     /// CAPACITY DATA HAS CHANGED. Linux reads the capacity anew.
     pub const CAPACITY_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x09);
+    /// MEDIUM NOT PRESENT.
+    pub const NO_MEDIUM: Self = Self::new(SenseKey::NotReady, 0x3a, 0);
+    /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+    pub const MEDIUM_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x28, 0);
+    /// MEDIUM REMOVAL PREVENTED.
+    pub const REMOVAL_PREVENTED: Self = Self::new(SenseKey::IllegalRequest, 0x53, 2);
     /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
     pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x29, 0);
 

@@ -353,3 +353,27 @@ fn a_long_command_is_done_in_pieces_and_every_call_is_short() {
     assert_eq!(calls, BLOCKS * 512 / hv_devices::storage::PIECE);
     assert!(guest.host.disks.borrow()[0].iter().all(|&byte| byte == 0));
 }
+
+#[test]
+fn a_packet_that_comes_while_a_command_is_in_pieces_is_taken_when_it_is_done() {
+    let mut guest = one_disk();
+    let mut list = vec![0, 22, 0, 16, 0, 0, 0, 0];
+    list.extend(0u64.to_be_bytes());
+    list.extend((2 * hv_devices::storage::PIECE as u32 / 512).to_be_bytes());
+    list.extend([0; 4]);
+    guest.set_data(&list);
+    let first = guest.start(&cdb10(0x42, 0, 24), 0, 24, 0x100);
+    assert!(guest.receive().is_none(), "one of two pieces is done");
+    let second = guest.start(&cdb10(0x28, 0, 1), 0, 512, 0x110);
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        match guest.receive() {
+            Some((_, answer)) => answered.push(answer.transaction),
+            None => {
+                assert_eq!(guest.bus.deadline(), Some(0), "{answered:?} were answered, and no more is due");
+                guest.bus.flush(&guest.host);
+            }
+        }
+    }
+    assert_eq!(answered, [first, second]);
+}

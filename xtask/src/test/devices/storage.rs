@@ -1,0 +1,211 @@
+//! Disks: a stock kernel runs from one, and bare/linux's `disk-init` tries out the others.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::super::context::{Booted, Context};
+use super::super::runner::Step;
+use hv_setup::exit::Exit;
+use hv_setup::{process, programs, system};
+
+/// Bytes of a page of the pattern, and of the disk that has it.
+const PAGE: u64 = 4096;
+const SIZE: u64 = 24 << 20;
+/// The root file system's name, since Linux names disks in the order in which their probes end.
+const UUID: &str = "6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11";
+const ROOT: &str = "root=UUID=6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11 rw";
+/// Bytes of what is read only.
+const LOCKED: u64 = 4 << 20;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let stock = [("6.12", "4"), ("6.1", "2"), ("16k", "1"), ("16k", "4"), ("6.12", "1")];
+    let mut steps: Vec<Step> = stock
+        .into_iter()
+        .map(|(stock, vps)| {
+            Step::new(format!("devices/storage/{stock}/{vps}-vps"), move |context| {
+                Disks::new(context)?.boot(context, &["--stock", stock, "--vps", vps])
+            })
+        })
+        .collect();
+    steps.push(Step::new("devices/storage/deterministic", deterministic));
+    steps.push(Step::new("devices/storage/strict", |context| {
+        let disks = Disks::new(context)?;
+        let booted = disks.run(context, &["--strict=note", "--vps", "2"])?;
+        booted.ended(Exit::Success, "power-off")?;
+        booted.is("/findings", serde_json::json!([]))
+    }));
+    steps.push(Step::new("devices/storage/qcow2", qcow2).slow());
+    steps
+}
+
+/// The files of a run.
+struct Disks {
+    root: PathBuf,
+    data: PathBuf,
+    locked: PathBuf,
+}
+
+impl Disks {
+    fn new(context: &Context) -> anyhow::Result<Self> {
+        let folder = context.folder()?;
+        let disks =
+            Self { root: root(&folder)?, data: folder.join("data.img"), locked: folder.join("locked.img") };
+        File::create(&disks.data)?.set_len(SIZE)?;
+        pattern(&disks.locked, LOCKED, |_| Some(3))?;
+        Ok(disks)
+    }
+
+    /// Boots a stock kernel with all of them.
+    fn run(&self, context: &Context, options: &[&str]) -> anyhow::Result<Booted> {
+        let (root, data) = (self.root.display().to_string(), format!("{},rw", self.data.display()));
+        let (locked, dvd) = (format!("{},ro", self.locked.display()), self.locked.display().to_string());
+        let mut all = vec!["--disk", &root, "--disk", &data, "--disk", &locked, "--dvd", &dvd];
+        all.extend(["--append", ROOT]);
+        all.extend(options);
+        context.boot(&all)
+    }
+
+    /// The same, and judges what it left.
+    fn boot(&self, context: &Context, options: &[&str]) -> anyhow::Result<()> {
+        let before = (fs::read(&self.root)?, fs::read(&self.locked)?);
+        let booted = self.run(context, options)?;
+        booted.ended(Exit::Success, "power-off")?;
+        let vps = options.iter().skip_while(|word| **word != "--vps").nth(1).copied().unwrap_or("2");
+        booted.says(&format!("disk: data has {SIZE} bytes, read-only 0"))?;
+        booted.says(&format!("disk: locked has {LOCKED} bytes, read-only 1"))?;
+        booted.says(&format!("disk: sr0 has {LOCKED} bytes"))?;
+        booted.says(&format!("disk: all good on {vps} processors"))?;
+        for word in ["FAILED", "I/O error", "Buffer I/O", "hv_storvsc f8b3781"] {
+            booted.never_says(word)?;
+        }
+        ensure!(
+            before == (fs::read(&self.root)?, fs::read(&self.locked)?),
+            "a file that is no rw has changed"
+        );
+        self.check()
+    }
+
+    /// What the guest has written is in the file.
+    fn check(&self) -> anyhow::Result<()> {
+        let bytes = fs::read(&self.data)?;
+        ensure!(bytes.len() as u64 == SIZE, "the file has {} bytes", bytes.len());
+        let pages = SIZE / PAGE;
+        for (page, found) in (0..).zip(bytes.chunks_exact(PAGE as usize)) {
+            let generation = if page >= pages - pages / 8 { None } else { Some(generation(page)) };
+            ensure!(
+                found == self::page(page, generation),
+                "page {page} of the file is not what the guest wrote"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Two runs with disks are the same.
+fn deterministic(context: &Context) -> anyhow::Result<()> {
+    let run = || -> anyhow::Result<(Booted, Vec<u8>)> {
+        let disks = Disks::new(context)?;
+        let (root, data) = (disks.root.display().to_string(), format!("{},rw", disks.data.display()));
+        let options = ["--disk", &root, "--disk", &data, "--append", ROOT, "--deterministic"];
+        let booted = context.boot(&options)?;
+        booted.ended(Exit::Success, "power-off")?;
+        booted.says("disk: all good on 2 processors")?;
+        disks.check()?;
+        Ok((booted, fs::read(&disks.data)?))
+    };
+    let (one, two) = (run()?, run()?);
+    let difference = one.0.console.lines().zip(two.0.console.lines()).find(|(one, two)| one != two);
+    ensure!(one.0.console == two.0.console, "the consoles differ, first at {difference:?}");
+    ensure!(one.0.json["run_ms"] == two.0.json["run_ms"], "the runs took different times");
+    ensure!(one.1 == two.1, "the disks differ");
+    Ok(())
+}
+
+/// A packed image is converted, once, and cannot be written.
+fn qcow2(context: &Context) -> anyhow::Result<()> {
+    let disks = Disks::new(context)?;
+    let packed = disks.root.with_extension("qcow2");
+    let mut convert = Command::new(tool("qemu-img", "qemu-utils")?);
+    convert.args(["convert", "-f", "raw", "-O", "qcow2"]).args([&disks.root, &packed]);
+    run(&mut convert)?;
+    let option = packed.display().to_string();
+    context.hv(&["boot", "--disk", &format!("{option},rw")])?.refused("only a raw image can be written")?;
+    Disks { root: packed, ..disks }.boot(context, &["--vps", "2"])
+}
+
+/// An ext4 file system with the program that a kernel runs there.
+fn root(folder: &Path) -> anyhow::Result<PathBuf> {
+    let tree = folder.join("root");
+    for dir in ["sbin", "dev", "proc", "sys"] {
+        fs::create_dir_all(tree.join(dir))?;
+    }
+    fs::copy(programs::output("disk-init")?, tree.join("sbin/init")).context("bare/linux's disk-init")?;
+    let mut permissions = fs::metadata(tree.join("sbin/init"))?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    fs::set_permissions(tree.join("sbin/init"), permissions)?;
+    let image = folder.join("root.img");
+    File::create(&image)?.set_len(16 << 20)?;
+    let mut make = Command::new(tool("mke2fs", "e2fsprogs")?);
+    // Everything that would differ from run to run is given.
+    make.args(["-q", "-t", "ext4", "-U", UUID]);
+    make.args(["-E", &format!("hash_seed={UUID}"), "-d"]).args([&tree, &image]);
+    make.env("E2FSPROGS_FAKE_TIME", "1767225600");
+    run(&mut make)?;
+    Ok(image)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let done = process::run(command, || {})?;
+    ensure!(done.status.success(), "{command:?}: {}", done.complaint(""));
+    Ok(())
+}
+
+/// A program of the host's, whose package is installed if it is not there.
+fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let find = || {
+        process::which(program).or_else(|| {
+            let path = Path::new("/usr/sbin").join(program);
+            path.is_file().then_some(path)
+        })
+    };
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    system::install(program, &[package])?;
+    match find() {
+        Some(found) => Ok(found),
+        None => bail!("{program} is not there, though {package} was installed"),
+    }
+}
+
+/// A file of pages of the pattern.
+fn pattern(path: &Path, size: u64, generation: impl Fn(u64) -> Option<u64>) -> anyhow::Result<()> {
+    let mut file = File::create(path)?;
+    for number in 0..size / PAGE {
+        file.write_all(&page(number, generation(number)))?;
+    }
+    Ok(())
+}
+
+/// A page of the pattern; zeros without a generation. bare/linux's `disk-init` says what it is.
+fn page(number: u64, generation: Option<u64>) -> Vec<u8> {
+    let word = |place: u64| generation.map_or(0, |generation| mixed(number << 20 ^ place << 8 ^ generation));
+    (0..PAGE / 8).flat_map(|place| word(place).to_le_bytes()).collect()
+}
+
+fn generation(page: u64) -> u64 {
+    if mixed(page).is_multiple_of(8) { 2 } else { 1 }
+}
+
+/// SplitMix64's finalizer.
+fn mixed(seed: u64) -> u64 {
+    let a = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let b = (a ^ a >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let c = (b ^ b >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    c ^ c >> 31
+}
