@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::exit::Exit;
+use crate::machine::folder;
 use crate::setup::cache::Cache;
 use crate::ui;
 
@@ -13,7 +14,7 @@ use crate::ui;
 ///
 /// The cache holds what was downloaded, unpacked and built: stock kernels, busybox, UEFI firmware, and an installed
 /// hv's sources. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a run needs is fetched again. Installed
-/// packages (QEMU) and Rust targets are kept.
+/// packages (QEMU) and Rust targets are kept. Debugger socket folders left by killed runs are removed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cargo hv clean --list\n  cargo hv clean")]
 pub(crate) struct Args {
@@ -24,6 +25,10 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    for folder in folder::left(!args.list) {
+        let path = folder.display();
+        ui::out(&if args.list { format!("{:>10}  {path}\n", size(0)) } else { format!("{path} removed\n") });
+    }
     let cache = Cache::open()?;
     let entries = entries(cache.dir())?;
     for (name, bytes) in entries.iter().filter(|_| args.list) {

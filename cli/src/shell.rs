@@ -55,6 +55,8 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     // The library writes through links that exist in a folder; a new folder has none.
     let write = || {
         let made = tempfile::tempdir()?;
+        let path = made.path().to_owned();
+        let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
         clap_mangen::generate_to(installed(), made.path())?;
         let folder = Folder::make(&args.folder)?;
         for page in std::fs::read_dir(made.path())? {

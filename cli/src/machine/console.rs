@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::interrupt;
 use crate::ui::{self, Screen, Stream};
 
 /// Maximum number of bytes kept in memory, from the end.
@@ -73,6 +74,10 @@ impl Console {
     }
 }
 
+fn lock(screen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
+    screen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Copies bytes until there are no more, and returns the error that ended the log.
 fn pump(
     mut pipe: impl Read,
@@ -82,7 +87,12 @@ fn pump(
     printed: &AtomicU64,
 ) -> Option<io::Error> {
     // Unfiltered to a file or a pipe; a terminal would interpret it.
-    let mut screen = sink.filter(|stream| stream.is_terminal()).map(|_| Screen::default());
+    let terminal = sink.filter(|stream| stream.is_terminal());
+    let screen = terminal.map(|_| Arc::new(Mutex::new(Screen::default())));
+    let _undo = terminal.zip(screen.clone()).map(|(stream, screen)| {
+        // The lock is held only while a chunk is filtered.
+        interrupt::on_second_signal(move || ui::restore_at_once(stream, &mut lock(&screen)))
+    });
     let mut failed = None;
     let mut at_start = true;
     let mut buffer = [0; 4096];
@@ -92,8 +102,11 @@ fn pump(
             heard(bytes);
         }
         at_start = bytes.last() == Some(&b'\n');
-        match (sink, &mut screen) {
-            (Some(stream), Some(screen)) => ui::console(stream, &screen.pass(bytes)),
+        match (sink, &screen) {
+            (Some(stream), Some(screen)) => {
+                let passed = lock(screen).pass(bytes);
+                ui::console(stream, &passed);
+            }
             (Some(stream), None) => ui::console(stream, bytes),
             (None, _) => {}
         }
@@ -113,8 +126,8 @@ fn pump(
             kept.drain(..surplus);
         }
     }
-    match (sink, &mut screen) {
-        (Some(stream), Some(screen)) => ui::restore(stream, screen),
+    match (sink, &screen) {
+        (Some(stream), Some(screen)) => ui::restore(stream, &mut lock(screen)),
         // A line that the guest left open.
         (Some(stream), None) if !at_start => ui::end_line(stream),
         _ => {}

@@ -5,7 +5,6 @@
 //! requested.
 
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,12 +13,12 @@ use anyhow::Context as _;
 use rustix::fs::Mode;
 use rustix::io::FdFlags;
 
+use super::folder::{self, SocketFolder};
+use crate::interrupt::{self, Undo};
 use crate::ui;
 
 /// Maximum length of a Unix socket's path: `sun_path` of `struct sockaddr_un` in Linux, less the NUL.
 const LONGEST: usize = 107;
-/// Name of the socket in a new folder.
-const SOCKET: &str = "gdb.sock";
 
 /// The address where a debugger finds the stub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +80,22 @@ pub(super) struct Door {
 struct SocketFile {
     path: PathBuf,
     /// Its folder, if it is ours.
-    _folder: Option<tempfile::TempDir>,
+    _folder: Option<SocketFolder>,
+    _undo: Undo,
+}
+
+impl SocketFile {
+    fn new(path: PathBuf, folder: Option<SocketFolder>) -> Self {
+        let (file, in_folder) = (path.clone(), folder.is_some());
+        let undo = move || {
+            if in_folder {
+                folder::remove(&file);
+            } else {
+                let _ = std::fs::remove_file(&file);
+            }
+        };
+        Self { path, _folder: folder, _undo: interrupt::on_second_signal(undo) }
+    }
 }
 
 impl Drop for SocketFile {
@@ -98,11 +112,11 @@ impl Door {
             Address::Socket(path) => (path.clone(), None),
             Address::Fresh => {
                 let folder = fresh_folder()?;
-                (folder.path().join(SOCKET), Some(folder))
+                (folder.socket(), Some(folder))
             }
         };
         let listener = listen(&path)?;
-        let path = Some(SocketFile { path, _folder: folder });
+        let path = Some(SocketFile::new(path, folder));
         rustix::io::fcntl_setfd(&listener, FdFlags::empty())?;
         Ok(Self { address: address.clone(), listener: Some(listener), path })
     }
@@ -134,20 +148,13 @@ impl Door {
     }
 }
 
-/// Creates a folder that only the user can enter.
-fn fresh_folder() -> anyhow::Result<tempfile::TempDir> {
-    let make = |parent: &Path| {
-        tempfile::Builder::new()
-            .prefix("hv-gdb-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .with_context(|| {
-                format!("cannot create a folder for the debugger's socket in {}", parent.display())
-            })
-    };
-    let folder = make(&std::env::temp_dir())?;
+/// Creates a folder that only the user can enter, and removes those left by killed runs.
+fn fresh_folder() -> anyhow::Result<SocketFolder> {
+    folder::left(true);
+    let folder = SocketFolder::new(&std::env::temp_dir())?;
     // A socket's path must be short; $TMPDIR may be long.
-    if folder.path().join(SOCKET).as_os_str().len() > LONGEST { make(Path::new("/tmp")) } else { Ok(folder) }
+    let short = folder.socket().as_os_str().len() <= LONGEST;
+    if short { Ok(folder) } else { SocketFolder::new(Path::new("/tmp")) }
 }
 
 /// Listens on a new socket that only its owner can connect to.

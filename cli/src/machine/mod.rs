@@ -4,6 +4,7 @@ mod backing;
 mod command;
 mod console;
 pub(crate) mod debugger;
+pub(crate) mod folder;
 pub(crate) mod load;
 pub(crate) mod platform;
 mod ram;

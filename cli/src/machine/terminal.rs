@@ -3,12 +3,14 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ChildStdin;
 
+use crate::interrupt::{self, Undo};
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 
-/// A terminal that passes on every key immediately; it is restored on drop.
+/// A terminal that passes on every key immediately; it is restored on drop, or by a second signal.
 #[derive(Debug)]
 pub(crate) struct Keyboard {
     before: Termios,
+    _undo: Undo,
 }
 
 impl Keyboard {
@@ -23,6 +25,8 @@ impl Keyboard {
     pub(crate) fn forward(mut guest: ChildStdin) -> Option<Self> {
         let stdin = std::io::stdin();
         let before = termios::tcgetattr(&stdin).ok()?;
+        let attributes = before.clone();
+        let undo = interrupt::on_second_signal(move || restore(&attributes));
         let mut raw = before.clone();
         raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -37,12 +41,16 @@ impl Keyboard {
                 }
             }
         });
-        Some(Self { before })
+        Some(Self { before, _undo: undo })
     }
 }
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
-        let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+        restore(&self.before);
     }
+}
+
+fn restore(attributes: &Termios) {
+    let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, attributes);
 }

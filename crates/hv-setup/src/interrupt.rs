@@ -2,12 +2,14 @@
 //!
 //! A signal ends the process immediately, unless something must be shut down in an orderly way: a guest, a child
 //! process, a half-written file. Code that does so holds an [`Orderly`] and polls [`check`]; a second signal ends the
-//! process immediately even then.
+//! process even then, after running every [`Undo`].
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
 
@@ -16,6 +18,11 @@ static CAME: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Number of [`Orderly`] values.
 static HELD: Mutex<usize> = Mutex::new(0);
+/// What a second signal has to do, the newest last.
+static UNDONE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+/// The number of an [`Undo`], and what it does.
+struct Entry(u64, Box<dyn FnMut() + Send>);
 
 /// A signal requested the end.
 #[derive(Debug, thiserror::Error)]
@@ -24,14 +31,23 @@ pub struct Interrupted;
 
 /// Installs the signal handlers.
 pub fn install() -> std::io::Result<()> {
+    const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
     let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in SIGNALS {
         let code = Exit::Interrupted as i32;
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(at_once))?;
         signal_hook::flag::register(signal, Arc::clone(CAME.get_or_init(Arc::default)))?;
-        // The second signal.
-        signal_hook::flag::register(signal, Arc::clone(at_once))?;
     }
+    let mut signals = Signals::new(SIGNALS)?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut forever = signals.forever();
+        forever.next();
+        // What may end at once has.
+        if forever.next().is_some() {
+            undo();
+            signal_hook::low_level::exit(Exit::Interrupted as i32);
+        }
+    })?;
     Ok(())
 }
 
@@ -41,26 +57,60 @@ pub struct Orderly(());
 
 /// Makes a signal wait for the next call of [`check`].
 pub fn orderly() -> Orderly {
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = lock(&HELD);
     *held += 1;
     if *held == 1 {
         set_at_once(false);
-    }
-    // A signal that arrived just before still counts as the first one.
-    if requested() {
-        set_at_once(true);
     }
     Orderly(())
 }
 
 impl Drop for Orderly {
     fn drop(&mut self) {
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&HELD);
         *held -= 1;
         if *held == 0 {
             set_at_once(true);
         }
     }
+}
+
+/// Something that even a second signal has to undo: a file that would be left, a terminal that would stay as it is.
+pub struct Undo {
+    number: u64,
+    _orderly: Orderly,
+}
+
+impl fmt::Debug for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Undo").field(&self.number).finish()
+    }
+}
+
+/// Has a second signal do this before the end, on another thread, at any time while the result is there. It must not wait, and
+/// it may be done although its owner is just doing it too.
+pub fn on_second_signal(undo: impl FnMut() + Send + 'static) -> Undo {
+    static NEXT: Mutex<u64> = Mutex::new(0);
+    let orderly = orderly();
+    let mut next = lock(&NEXT);
+    *next += 1;
+    lock(&UNDONE).push(Entry(*next, Box::new(undo)));
+    Undo { number: *next, _orderly: orderly }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        lock(&UNDONE).retain(|entry| entry.0 != self.number);
+    }
+}
+
+/// Does what is left to undo, the newest first.
+fn undo() {
+    lock(&UNDONE).iter_mut().rev().for_each(|entry| entry.1());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn set_at_once(value: bool) {
@@ -77,4 +127,22 @@ pub fn requested() -> bool {
 /// Returns an error once a signal has arrived.
 pub fn check() -> Result<(), Interrupted> {
     if requested() { Err(Interrupted) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_undone_from_the_newest_on() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| {
+            let done = Arc::clone(&done);
+            on_second_signal(move || lock(&done).push(what))
+        };
+        let (_first, gone, _last) = (note("first"), note("gone"), note("last"));
+        drop(gone);
+        undo();
+        assert_eq!(*lock(&done), ["last", "first"]);
+    }
 }

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::interrupt::{self, Orderly};
+use crate::interrupt::{self, Undo};
 
 /// Mode of a new file, before the umask.
 const FILE: Mode = Mode::from_raw_mode(0o666);
@@ -208,7 +208,7 @@ impl Folder {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidFilename, "expected the name of a file"));
         }
-        let orderly = interrupt::orderly();
+        let _orderly = interrupt::orderly();
         let folder = self.0.try_clone()?;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -219,7 +219,11 @@ impl Folder {
                 Err(error) => return Err(error),
                 Ok(file) => {
                     let name = name.to_owned();
-                    return Ok(NewFile { folder, temporary: Some(temporary), name, file, _orderly: orderly });
+                    let (place, file_name) = (folder.try_clone()?, temporary.clone());
+                    let undo = interrupt::on_second_signal(move || {
+                        let _ = rustix::fs::unlinkat(&place, &file_name, AtFlags::empty());
+                    });
+                    return Ok(NewFile { folder, temporary: Some(temporary), name, file, _undo: undo });
                 }
             }
         }
@@ -235,7 +239,7 @@ pub struct NewFile {
     /// The open file, still under the temporary name.
     pub file: File,
     /// Keeps signals from leaving half a file behind.
-    _orderly: Orderly,
+    _undo: Undo,
 }
 
 impl NewFile {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::schema;
 use hv_setup::exit::Exit;
-use hv_setup::{child, developer, process, sources};
+use hv_setup::{child, developer, interrupt, process, sources};
 
 /// Lines of the console that a failure shows.
 const TAIL: usize = 40;
@@ -21,6 +21,7 @@ const LIMIT: &str = "240";
 /// Shared by all scenarios of a run.
 pub(super) struct Context {
     scratch: tempfile::TempDir,
+    _undo: interrupt::Undo,
     next: AtomicUsize,
     /// The tool that is tested.
     hv: PathBuf,
@@ -66,7 +67,9 @@ impl Context {
         let scratch = tempfile::Builder::new().prefix("hv-test-").tempdir()?;
         let hv = scratch.path().join(PROGRAM);
         fs::copy(tool, &hv).with_context(|| format!("cannot copy {}", tool.display()))?;
-        Ok(Self { scratch, next: AtomicUsize::new(0), hv })
+        let path = scratch.path().to_owned();
+        let undo = interrupt::on_second_signal(move || drop(fs::remove_dir_all(&path)));
+        Ok(Self { scratch, _undo: undo, next: AtomicUsize::new(0), hv })
     }
 
     /// A new folder.

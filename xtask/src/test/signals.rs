@@ -1,18 +1,22 @@
-//! Commands that run no guest end with the first signal, wherever they are.
+//! Commands that run no guest end with the first signal, wherever they are; and what a second signal undoes all the same.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use super::context::Context;
 use super::life::until;
 use super::runner::Step;
 use hv_setup::exit::Exit;
+use hv_setup::process;
 
 const SIGNALS: [(&str, Signal); 3] =
     [("ctrl-c", Signal::INT), ("terminated", Signal::TERM), ("terminal-gone", Signal::HUP)];
@@ -36,7 +40,11 @@ pub(super) fn steps() -> impl Iterator<Item = Step> {
             })
         })
     });
-    readers.chain([Step::new("life/first-signal-ends-a-command-that-is-not-read", not_read)])
+    readers.chain([
+        Step::new("life/first-signal-ends-a-command-that-is-not-read", not_read),
+        Step::new("life/second-signal-leaves-nothing", second),
+        Step::new("life/killed-with-a-debuggers-socket", killed),
+    ])
 }
 
 /// A command waits for the rest of a file that does not come.
@@ -80,6 +88,88 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
         let _ = child.wait();
         result?;
     }
+    Ok(())
+}
+
+/// A terminal: our side, and the side of programs.
+fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    use rustix::fs::OFlags;
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((ours, theirs))
+}
+
+/// A machine that waits for a debugger, and whose keyboard is a terminal; gives the folder of the debugger's socket.
+fn waiting(context: &Context, terminal: &OwnedFd, temporary: &Path) -> anyhow::Result<(Child, PathBuf)> {
+    std::fs::create_dir(temporary)?;
+    let line = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", "240", "--gdb"])?;
+    // Without --fork it becomes the program.
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(line.get_program()).args(line.get_args()).env("TMPDIR", temporary);
+    command.stdin(terminal.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let mut folder = PathBuf::new();
+    until("the machine waits", || {
+        ensure!(child.try_wait()?.is_none(), "hv boot has ended before");
+        let entries = std::fs::read_dir(temporary)?.flatten().map(|entry| entry.path());
+        let found = entries.into_iter().find(|path| path.join("gdb.sock").exists());
+        folder = found.unwrap_or_default();
+        Ok(!echoes(terminal)? && !folder.as_os_str().is_empty())
+    })?;
+    Ok((child, folder))
+}
+
+fn echoes(terminal: &OwnedFd) -> anyhow::Result<bool> {
+    Ok(tcgetattr(terminal)?.local_modes.contains(LocalModes::ECHO))
+}
+
+/// The second signal comes before the first one was answered: the terminal is as before, and no folder is left.
+fn second(context: &Context) -> anyhow::Result<()> {
+    let dir = context.folder()?;
+    for round in 0..3 {
+        let (_ours, theirs) = terminal()?;
+        ensure!(echoes(&theirs)?, "a new terminal does not echo");
+        let temporary = dir.join(round.to_string());
+        let (mut child, _) = waiting(context, &theirs, &temporary)?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
+        rustix::process::kill_process(pid, Signal::INT)?;
+        let result = end(&mut child, Signal::TERM);
+        let _ = child.kill();
+        let _ = child.wait();
+        result?;
+        ensure!(echoes(&theirs)?, "the terminal does not echo");
+        let left: Vec<_> = std::fs::read_dir(&temporary)?.flatten().map(|entry| entry.path()).collect();
+        ensure!(left.is_empty(), "{left:?} is left");
+    }
+    Ok(())
+}
+
+/// What a killed run leaves is named by `hv clean --list`, and removed by `hv clean`. What a running one has is not.
+fn killed(context: &Context) -> anyhow::Result<()> {
+    let dir = context.folder()?;
+    let temporary = dir.join("tmp");
+    let (_ours, theirs) = terminal()?;
+    let (mut child, folder) = waiting(context, &theirs, &temporary)?;
+    let clean = |option: &[&str]| -> anyhow::Result<String> {
+        let mut command = context.command(&[&["clean"], option].concat())?;
+        command.env("TMPDIR", &temporary).env("XDG_CACHE_HOME", &dir);
+        Ok(process::run(&mut command, || {})?.stdout)
+    };
+    let name = folder.to_string_lossy();
+    let while_it_runs = clean(&[])?;
+    child.kill()?;
+    child.wait()?;
+    ensure!(
+        !while_it_runs.contains(&*name) && folder.exists(),
+        "a folder in use is removed: {while_it_runs}"
+    );
+    let listed = clean(&["--list"])?;
+    ensure!(listed.contains(&*name) && folder.exists(), "hv clean --list says {listed}");
+    let removed = clean(&[])?;
+    ensure!(removed.contains(&*name) && !folder.exists(), "hv clean says {removed}");
     Ok(())
 }
 

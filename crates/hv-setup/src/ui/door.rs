@@ -49,6 +49,16 @@ impl Stream {
         }
     }
 
+    /// Writes as much as possible without waiting: the process is about to end.
+    pub(super) fn write_at_once(self, bytes: &[u8]) {
+        self.with(|fd| {
+            let mut ready = [PollFd::new(&fd, PollFlags::OUT)];
+            if rustix::event::poll(&mut ready, Some(&rustix::event::Timespec::default())) == Ok(1) {
+                let _ = rustix::io::write(fd, bytes);
+            }
+        });
+    }
+
     /// Writes some of `bytes`; waits as long as the reader blocks.
     fn write(self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|fd| {

@@ -68,6 +68,11 @@ pub fn restore(stream: Stream, screen: &mut Screen) {
     door::of(stream).put(stream, Kind::Text, &screen.restore());
 }
 
+/// Does the same as [`restore`], ahead of the queue, and without waiting.
+pub fn restore_at_once(stream: Stream, screen: &mut Screen) {
+    stream.write_at_once(&screen.restore());
+}
+
 /// Stops waiting for the readers of stdout and stderr from now on: a guest is running.
 pub fn wait_for_nobody() {
     for stream in [Stream::Stdout, Stream::Stderr] {
