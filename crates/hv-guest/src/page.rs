@@ -232,9 +232,7 @@ impl Page {
         }
         let (whole, rest) = bytes.split_at(bytes.len() & !7);
         match <[u64]>::ref_from_bytes(whole) {
-            Ok(words) if offset.is_multiple_of(8) => {
-                (offset..).step_by(8).zip(words).for_each(|(at, word)| self.store_word(at, *word));
-            }
+            Ok(words) if offset.is_multiple_of(8) => self.store_words(offset, words),
             _ => self.write_cells(offset, whole),
         }
         if !rest.is_empty() {
@@ -252,12 +250,44 @@ impl Page {
         if offset.is_multiple_of(8)
             && let Ok(words) = <[u64]>::mut_from_bytes(&mut *whole)
         {
-            (offset..).step_by(8).zip(words).for_each(|(at, word)| *word = self.load_word(at));
+            self.load_words(offset, words);
         } else {
             self.read_cells(offset, whole);
         }
         if !rest.is_empty() {
             self.read_cells(behind, rest);
+        }
+    }
+
+    /// Reads words from `offset` on, a multiple of eight, each cell once; those beyond the page are unchanged.
+    #[inline]
+    fn load_words(&self, offset: usize, words: &mut [u64]) {
+        let (mut at, mut left) = (offset, words);
+        while let Some(block) = self.0.get(at / BLOCK).filter(|_| !left.is_empty()) {
+            let first = at % BLOCK / 8;
+            let (here, behind) = left.split_at_mut((BLOCK / 8 - first).min(left.len()));
+            let next = at + size_of_val(here);
+            // The first word of a block is two cells.
+            let (halves, whole) = here.split_at_mut(usize::from(first == 0));
+            halves.iter_mut().for_each(|word| *word = self.load_word(at));
+            let cells = block.rest.get(first.saturating_sub(1)..).unwrap_or_default();
+            whole.iter_mut().zip(cells).for_each(|(word, cell)| *word = cell.load(Ordering::Relaxed));
+            (at, left) = (next, behind);
+        }
+    }
+
+    /// Replaces words from `offset` on, a multiple of eight; those beyond the page are dropped.
+    #[inline]
+    fn store_words(&self, offset: usize, words: &[u64]) {
+        let (mut at, mut left) = (offset, words);
+        while let Some(block) = self.0.get(at / BLOCK).filter(|_| !left.is_empty()) {
+            let first = at % BLOCK / 8;
+            let (here, behind) = left.split_at((BLOCK / 8 - first).min(left.len()));
+            let (halves, whole) = here.split_at(usize::from(first == 0));
+            halves.iter().for_each(|word| self.store_word(at, *word));
+            let cells = block.rest.get(first.saturating_sub(1)..).unwrap_or_default();
+            whole.iter().zip(cells).for_each(|(word, cell)| cell.store(*word, Ordering::Relaxed));
+            (at, left) = (at + size_of_val(here), behind);
         }
     }
 

@@ -111,9 +111,17 @@ pub(crate) struct CallFrame<'f, H, X> {
 
 impl<H: Host, X: Registers> CallFrame<'_, H, X> {
     /// Copies a value out of the input. What was copied is judged, and not read again.
+    #[inline]
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, HvStatus> {
         let mut value = T::new_zeroed();
-        self.read_bytes(offset, value.as_mut_bytes())?;
+        match self.parameters {
+            // Here and not in a function for any bytes: the host knows the length.
+            Parameters::Memory { input, .. } => {
+                let read = self.host.memory().read(input + offset as u64, value.as_mut_bytes());
+                read.map_err(|_| HvStatus::INVALID_ALIGNMENT)?;
+            }
+            Parameters::Fast { .. } => self.read_bytes(offset, value.as_mut_bytes())?,
+        }
         Ok(value)
     }
 

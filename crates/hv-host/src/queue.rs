@@ -81,10 +81,10 @@ impl Queues {
     }
 
     pub(crate) fn clear(&mut self, ports: &[Port]) {
-        for buffer in 0..BUFFERS {
-            if self.used >> buffer & 1 != 0 {
-                self.give_back(buffer, ports);
-            }
+        let mut used = self.used & ((1 << BUFFERS) - 1);
+        while used != 0 {
+            self.give_back(used.trailing_zeros() as usize, ports);
+            used &= used - 1;
         }
         self.waiting = 0;
         self.lists = [List::default(); SINT_COUNT];

@@ -214,6 +214,7 @@ impl Synic {
 
     /// Puts a timer's registers into effect. A message of its last expiration that waits in the queue is dropped, as KVM
     /// and openvmm do; the TLFS does not say what becomes of it.
+    #[inline]
     fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
         if self.queues.timer_waits(timer) {
             self.drop_timer_message(context, timer);
@@ -232,6 +233,7 @@ impl Synic {
     }
 
     /// Expires what is due and asks the embedder for the next deadline.
+    #[inline]
     pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         let mut next = self.timers.next();
         if next.is_due(now) || self.queues.timer_freed() {

@@ -16,11 +16,13 @@ pub(crate) struct Distributor {
     route: [u32; SPI_COUNT],
     /// The VP that keeps each SPI's state.
     home: [u16; SPI_COUNT],
+    /// The SPIs whose state another VP than the first keeps. A guest seldom makes any.
+    moved: u64,
 }
 
 impl Distributor {
     pub(crate) const fn new() -> Self {
-        Self { route: [0; SPI_COUNT], home: [0; SPI_COUNT] }
+        Self { route: [0; SPI_COUNT], home: [0; SPI_COUNT], moved: 0 }
     }
 
     pub(crate) fn home(&self, intid: u32) -> usize {
@@ -34,7 +36,15 @@ impl Distributor {
     /// The home of the first of these SPIs, and those of them that it is the home of. The set is not empty.
     fn first_home(&self, set: u64) -> (usize, u64) {
         let home = self.home(set.trailing_zeros());
-        (home, members(set).filter(|&intid| self.home(intid) == home).map(bit).sum())
+        if home == 0 {
+            return (home, set & !self.moved);
+        }
+        (home, members(set & self.moved).filter(|&intid| self.home(intid) == home).map(bit).sum())
+    }
+
+    fn set_home(&mut self, intid: u32, vp: usize) {
+        self.home[intid as usize & (SPI_COUNT - 1)] = vp as u16;
+        self.moved = self.moved & !bit(intid) | if vp == 0 { 0 } else { bit(intid) };
     }
 }
 
@@ -154,7 +164,7 @@ impl Gic<'_> {
             };
             let mut settings = self.vps[vp].state.lock().take(intid);
             settings.pending |= self.vps[vp].inbox.fetch_and(!bit(intid), Ordering::Acquire) & bit(intid);
-            distributor.home[intid as usize & (SPI_COUNT - 1)] = target as u16;
+            distributor.set_home(intid, target);
             if self.backed & bit(intid) != 0 {
                 cpu.physical().route(intid, target);
             }

@@ -172,7 +172,7 @@ impl VpState {
 
     /// Makes an interrupt of this CPU's VP pending by means of one list register. Where that does not do, says so by
     /// `false`: the caller makes it pending here and fills the list registers anew.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place<L: ListRegisters>(&mut self, intid: u32, rules: Rules, lists: &L) -> bool {
         let set = bit(intid);
         if self.busy || self.eligible(rules) & set == 0 {
