@@ -25,6 +25,8 @@ use crate::vp;
 
 /// Size of a register name in a Get's list.
 const NAME: usize = size_of::<RegisterName>();
+/// Names that a Get copies at a time.
+const NAMES: usize = 32;
 /// Size of an element in a Set's list.
 const ASSOCIATION: usize = size_of::<SetVpRegistersElement>();
 /// Size of a value in a Get's output.
@@ -80,14 +82,22 @@ impl<R: RawMutex> Partition<'_, R> {
         self.find_vp(caller, header.vp_index)
     }
 
+    // Out of line: its loop needs the registers that the way of all calls has in use.
+    #[inline(never)]
     pub(crate) fn get_registers<H: Host, X: Registers>(&self, frame: &mut CallFrame<'_, H, X>) -> Outcome {
         let header = frame.read::<GetVpRegistersInput>(0).and_then(|h| self.check_header(frame.vp, &h));
         let target = match header {
             Ok(target) => target,
             Err(status) => return refused(frame, status),
         };
+        let (mut names, mut known) = ([RegisterName(0); NAMES], 0..0);
         self.each(frame, |frame, index| {
-            let name: RegisterName = frame.read(frame.list + index * NAME)?;
+            if !known.contains(&index) {
+                known = index..usize::from(frame.count).min(index + NAMES);
+                let names = &mut names[..known.len()];
+                frame.read_bytes(frame.list + index * NAME, names.as_mut_bytes())?;
+            }
+            let name = names[(index - known.start) % NAMES];
             let value = self.get_register(frame.host, target, name);
             frame.host.observe(&Event::RegisterGet {
                 vp: frame.vp,
