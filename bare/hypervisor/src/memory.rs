@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hv_partition::{BadAddress, GuestMemory};
 use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
 use hv_wire::{BootInfo, Report, VpReport};
-use zerocopy::FromZeros as _;
+use zerocopy::{FromBytes as _, FromZeros as _};
 
 /// What the tool wrote. It is copied out, so that later changes to it do not matter.
 ///
@@ -92,9 +92,14 @@ impl GuestRam {
     }
 }
 
-/// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once.
+/// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once. `words` copies whole words
+/// where our side is aligned as well, and says whether it is: elsewhere a word is moved byte by byte there.
 macro_rules! copy {
-    ($address:expr, $len:expr, |$at:ident: $word:ident, $index:ident| $body:expr) => {{
+    (
+        $address:expr, $len:expr,
+        |$at:ident: $word:ident, $index:ident| $body:expr,
+        words: |$from:ident, $range:ident| $words:expr
+    ) => {{
         let (address, len) = ($address, $len);
         let mut done = 0;
         macro_rules! piece {
@@ -108,6 +113,13 @@ macro_rules! copy {
         if address % 4 == 0 {
             if address % 8 != 0 && len >= 4 {
                 piece!(u32);
+            }
+            if len - done >= 8 {
+                let $range = done..done + (len - done) / 8 * 8;
+                let ($from, behind) = ((address as *mut u8).wrapping_add(done).cast::<u64>(), $range.end);
+                if $words {
+                    done = behind;
+                }
             }
             while len - done >= 8 {
                 piece!(u64);
@@ -130,6 +142,15 @@ impl GuestRam {
             // SAFETY: `check` found the range inside guest RAM, and a word is read only where the address is aligned to it.
             let word = unsafe { at.read_volatile() };
             buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
+        }, words: |from, range| {
+            let words = <[u64]>::mut_from_bytes(&mut buf[range]);
+            words.is_ok_and(|words| {
+                for (n, word) in words.iter_mut().enumerate() {
+                    // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it.
+                    *word = unsafe { from.wrapping_add(n).read_volatile() }.to_le();
+                }
+                true
+            })
         });
         Ok(())
     }
@@ -142,6 +163,15 @@ impl GuestRam {
             bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
             // SAFETY: `check` found the range inside guest RAM, and a word is written only where the address is aligned to it.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
+        }, words: |to, range| {
+            let words = <[u64]>::ref_from_bytes(&data[range]);
+            words.is_ok_and(|words| {
+                for (n, word) in words.iter().enumerate() {
+                    // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it.
+                    unsafe { to.wrapping_add(n).write_volatile(u64::from_le(*word)) };
+                }
+                true
+            })
         });
         Ok(())
     }
