@@ -149,9 +149,11 @@ impl VpCounts {
                         one_more(&mut slot.failed);
                     }
                 });
-                // The numbers of the SynIC's registers, and the one other that is kept.
-                let shown = (name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
-                    || name == RegisterName::GUEST_OS_ID;
+                // The numbers of the SynIC's registers, and the one other that is kept. Those of timers, which are written most, are
+                // above all of them.
+                let shown = name.0 < RegisterName::STIMER0_CONFIG.0
+                    && ((name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
+                        || name == RegisterName::GUEST_OS_ID);
                 if shown && status == HvStatus::SUCCESS {
                     self.remember(name, value[0]);
                 }

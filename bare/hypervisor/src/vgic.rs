@@ -79,7 +79,7 @@ macro_rules! with_list_register {
 impl ListRegisters for ThisCpu {
     #[inline]
     fn count(&self) -> usize {
-        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
+        self.lists
     }
 
     #[inline]

@@ -26,7 +26,7 @@ use crate::vp;
 /// Size of a register name in a Get's list.
 const NAME: usize = size_of::<RegisterName>();
 /// Names that a Get copies at a time.
-const NAMES: usize = 32;
+const NAMES: usize = 64;
 /// Size of an element in a Set's list.
 const ASSOCIATION: usize = size_of::<SetVpRegistersElement>();
 /// Size of a value in a Get's output.

@@ -197,14 +197,14 @@ impl<R: RawMutex> Partition<'_, R> {
                 self.allowed(Name::EOM)?;
                 self.end_of_message(host, vp, low(new)?)
             }
+            Name(n @ TIMER_FIRST..=TIMER_LAST) => {
+                self.allowed(Name::STIMER0_CONFIG)?;
+                self.set_timer_register(host, vp, n - TIMER_FIRST, low(new)?)
+            }
             Name(n @ CRASH_FIRST..=CRASH_LAST) => {
                 self.allowed(Name::GUEST_CRASH_P0)?;
                 self.crash().parameter((n - CRASH_FIRST) as usize).store(low(new)?, Ordering::Relaxed);
                 Ok(())
-            }
-            Name(n @ TIMER_FIRST..=TIMER_LAST) => {
-                self.allowed(Name::STIMER0_CONFIG)?;
-                self.set_timer_register(host, vp, n - TIMER_FIRST, low(new)?)
             }
             _ => self.set_rare_register(host, vp, name, new),
         }

@@ -174,7 +174,8 @@ impl Timers {
 
     /// When the first of them expires if nothing changes.
     fn next(&self) -> Deadline {
-        self.timers.iter().fold(Deadline::NEVER, |first, timer| first.earlier(timer.next))
+        let first = self.timers.iter().map(|timer| timer.next.or_max()).min();
+        first.map_or(Deadline::NEVER, Deadline::at)
     }
 
     /// When the timer whose message waits was to expire.
@@ -214,7 +215,7 @@ impl Synic {
 
     /// Puts a timer's registers into effect. A message of its last expiration that waits in the queue is dropped, as KVM
     /// and openvmm do; the TLFS does not say what becomes of it.
-    #[inline]
+    #[inline(always)]
     fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
         if self.queues.timer_waits(timer) {
             self.drop_timer_message(context, timer);
@@ -254,12 +255,10 @@ impl Synic {
     #[inline(never)]
     fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         loop {
-            for timer in 0..STIMER_COUNT {
-                if self.timers.timers[timer].next.is_due(now) {
-                    self.expire(context, timer, now);
-                }
+            // An expiration is later than `now` afterwards, so both loops end after as many rounds as there are timers.
+            while let Some(timer) = self.timers.timers.iter().position(|timer| timer.next.is_due(now)) {
+                self.expire(context, timer, now);
             }
-            // An expiration is later than `now` afterwards, so this ends after as many rounds as there are timers.
             if !self.queues.take_timer_freed() {
                 break;
             }
@@ -318,7 +317,7 @@ impl Synic {
             && timers.any(|(number, state)| state.armed && state.blocked && !self.queues.timer_waits(number))
     }
 
-    #[inline(never)]
+    #[inline]
     fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) {
         let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
         let skipped = self.timers.timers[timer].lazy_skip(now);
