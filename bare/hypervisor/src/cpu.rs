@@ -46,8 +46,8 @@ pub(crate) struct ThisCpu {
     /// Everything that the CPUs share.
     pub hypervisor: &'static Hypervisor,
     index: usize,
-    /// Number of list registers.
-    pub lists: usize,
+    /// The list registers that there are, a bit for each.
+    pub lists: u32,
     /// The run is traced, judged, or sees faults on purpose.
     observed: bool,
     /// What the VP's part of the report counts.
@@ -73,7 +73,7 @@ impl ThisCpu {
         Self {
             hypervisor,
             index,
-            lists: (mrs!("ich_vtr_el2") & 0x1f) as usize + 1,
+            lists: u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xf)),
             observed: ring.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
             counts,
             ring,

@@ -79,7 +79,7 @@ macro_rules! with_list_register {
 impl ListRegisters for ThisCpu {
     #[inline]
     fn count(&self) -> usize {
-        self.lists
+        self.lists.count_ones() as usize
     }
 
     #[inline]
@@ -101,7 +101,7 @@ impl ListRegisters for ThisCpu {
     fn empty(&self) -> u32 {
         // ICH_ELRSR_EL2 reflects what this exit wrote to the list registers only after a barrier.
         isb();
-        mrs!("ich_elrsr_el2") as u32
+        mrs!("ich_elrsr_el2") as u32 & self.lists
     }
 
     #[inline]

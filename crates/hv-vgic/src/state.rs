@@ -178,7 +178,7 @@ impl VpState {
         if self.busy || self.eligible(rules) & set == 0 {
             return false;
         }
-        let empty = lists.empty() & (1u32 << lists.count().min(MAX_LISTS)).wrapping_sub(1);
+        let empty = lists.empty();
         let list = if self.in_lr & set != 0 {
             // Its own one, free or not: an INTID is never in two.
             let list = usize::from(self.lr_of[(intid & (INTIDS - 1)) as usize]);
