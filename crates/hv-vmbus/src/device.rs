@@ -128,8 +128,8 @@ pub trait Device: Sized {
     /// Longest packet to the guest, descriptor included. Linux reads 4096 bytes of most devices' packets, and loses its place
     /// in the ring behind a longer one.
     const PACKET_LIMIT: u32 = 4096;
-    /// Interrupts for every packet, not only for the first in an empty ring: for guests whose driver reads one packet per
-    /// interrupt.
+    /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has masked the ring's
+    /// interrupts. Packets that are sent before the device returns share one interrupt.
     const SIGNAL_EACH: bool = false;
     /// Takes the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
     const SOCKETS: bool = false;

@@ -1,6 +1,8 @@
 //! Rules on VPs, crashes and VMBus.
 
+use crate::channel;
 use crate::guests::*;
+use hv_devices::any::Offer;
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -118,4 +120,33 @@ pub(crate) const CASES: &[Case] = &[
         },
         connected,
     ),
+    (
+        &rules::VMBUS_RING_DATA,
+        |m| {
+            echoed(m);
+            // The write index lies beyond the data.
+            m.host.memory().store_release(channel::pages(1)[0] << 12, 0x10_0000).unwrap();
+            let _ = channel::signal(m, 0, 1);
+        },
+        echoed,
+    ),
+    (
+        &rules::VMBUS_DEVICE,
+        |m| {
+            echoed(m);
+            m.host.observe_bus(&BusEvent::Server(hv_vmbus::Event::Fault { channel: bus::ChannelId(1) }));
+        },
+        echoed,
+    ),
 ];
+
+/// A guest that has sent a packet to the echo device and taken the answer.
+fn echoed(m: &TestMachine<'_>) {
+    ready(m);
+    m.partition.with_vmbus(&m.host, |bus| bus.offer(Offer::ECHO)).unwrap();
+    channel::connect(m, 0);
+    channel::open(m, 0, 1, 0);
+    channel::take_kinds(m, 0);
+    assert!(channel::put(m, 1, 7, b"ring out"));
+    let _ = channel::signal(m, 0, 1);
+}

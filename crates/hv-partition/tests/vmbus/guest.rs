@@ -65,7 +65,7 @@ pub(crate) fn connect_socket(m: &TestMachine<'_, impl Driven>, vp: usize, endpoi
 }
 
 /// Page numbers of a channel's rings, first that from guest to host.
-fn pages(channel: u32) -> Vec<u64> {
+pub(crate) fn pages(channel: u32) -> Vec<u64> {
     let first = (RAM >> 12) + 0x40 + u64::from(channel) * 2 * RING;
     (first..first + 2 * RING).collect()
 }
