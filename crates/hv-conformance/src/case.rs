@@ -6,11 +6,11 @@ use crate::outcome::Outcome;
 /// A case: a function that checks one rule.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// Chapter of the TLFS, as the file in [`crate::cases`] is called.
+    /// Chapter of the TLFS, the name of the file in [`crate::cases`].
     pub chapter: &'static str,
     /// The rule, as a sentence with underscores.
     pub name: &'static str,
-    /// Page of the TLFS (or of another specification, which is then named).
+    /// Page of the TLFS (or of another specification, which is named).
     pub page: &'static str,
     /// Section of that page.
     pub section: &'static str,
@@ -23,7 +23,7 @@ impl core::fmt::Debug for Case {
     }
 }
 
-/// The list of a file: its chapter, then by page and section the functions.
+/// Declares the cases of a file: its chapter, then by page and section the functions.
 macro_rules! cases {
     ($chapter:literal; $($page:literal, $section:literal: $($name:ident),+;)+) => {
         pub(crate) const CASES: &[$crate::case::Case] = &[$($(

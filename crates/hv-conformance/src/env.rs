@@ -1,18 +1,18 @@
-//! What the suite asks of the program that it runs in.
+//! The suite's requirements of the program that it runs in.
 
 use hv_guest::conduit::{Conduit, Raw};
 use hv_tlfs::start_vp::InitialVpContext;
 
-/// Most VPs that a run can have.
+/// Maximum number of VPs in a run.
 pub const MAX_VPS: usize = 16;
 
 /// Scratch pages for cases.
 pub(crate) const CASE_PAGES: usize = 48;
 
-/// Scratch pages that an environment has.
+/// Number of scratch pages in an environment.
 pub const PAGES: usize = CASE_PAGES + MAX_VPS;
 
-/// Which calling convention a run uses for hypercalls.
+/// The calling convention of a run's hypercalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Convention {
     /// `hvc #0` with function 0x46000001: control word in X1, parameters from X2 on.
@@ -22,7 +22,7 @@ pub enum Convention {
 }
 
 impl Convention {
-    /// The immediate of `hvc`.
+    /// Returns the immediate of `hvc`.
     #[must_use]
     pub const fn immediate(self) -> u16 {
         match self {
@@ -31,7 +31,7 @@ impl Convention {
         }
     }
 
-    /// The register that holds the control word; the parameters follow it.
+    /// Returns the index of the register with the control word; the parameters follow it.
     #[must_use]
     pub const fn control(self) -> usize {
         match self {
@@ -40,7 +40,7 @@ impl Convention {
         }
     }
 
-    /// Its name in reports and in `conformance.conduit=`.
+    /// Returns its name in reports and in `conformance.conduit=`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,30 +57,30 @@ pub struct Exception {
     pub undefined: bool,
 }
 
-/// A crash as the host recorded it.
+/// A crash recorded by the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashReport {
-    /// Crash control as it was written.
+    /// Value written to crash control.
     pub control: u64,
     /// Parameters P0 to P4.
     pub parameters: [u64; 5],
-    /// First bytes of the message, zeros behind it.
+    /// First bytes of the message, followed by zeros.
     pub text: [u8; 32],
-    /// Bytes of the message.
+    /// Length of the message in bytes.
     pub text_len: usize,
 }
 
-/// The guest program, or in process what stands for it: VPs, memory, interrupts and time.
+/// The guest program, or what replaces it in process: VPs, memory, interrupts and time.
 ///
-/// VPs are numbered from 0, the boot processor; that number needs not be the VP index of the interface. All methods
-/// but those that name a VP speak of the VP that calls. The provided methods are about things that an environment may
-/// lack: a case that needs one is skipped then, with a reason.
+/// VPs are numbered from 0, the boot processor; that number need not be the VP index of the interface. Methods without
+/// a VP number refer to the calling VP. The provided methods are for features that an environment may lack: a case that
+/// needs one is then skipped, with a reason.
 pub trait Env: Sync {
-    /// How hypercalls are issued. The suite's cases make them by hand, of addresses of scratch pages, and of addresses
-    /// that a host has to refuse.
+    /// Returns the conduit for hypercalls. The suite's cases make them by hand, with addresses of scratch pages, and
+    /// with addresses that a host must reject.
     fn conduit(&self) -> &Raw<dyn Conduit + '_>;
 
-    /// The convention of [`conduit`](Self::conduit).
+    /// Returns the convention of [`conduit`](Self::conduit).
     fn convention(&self) -> Convention;
 
     /// Executes `hvc` with these registers X0 to X30. X30 may be the environment's own.
@@ -90,19 +90,19 @@ pub trait Env: Sync {
     /// The exception that the guest got instead.
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception>;
 
-    /// Number of VPs, all of them running; at most [`MAX_VPS`].
+    /// Returns the number of VPs, all of them running; at most [`MAX_VPS`].
     fn vp_count(&self) -> usize;
 
-    /// The VP that calls.
+    /// Returns the calling VP.
     fn vp(&self) -> usize;
 
-    /// MPIDR_EL1 of a VP, as that VP reads it.
+    /// Returns MPIDR_EL1 of a VP, as that VP reads it.
     fn mpidr(&self, vp: usize) -> u64;
 
-    /// Runs `work` on another VP and waits until it is done. Called on the boot processor only.
+    /// Runs `work` on another VP and waits for its end. Called only on the boot processor.
     fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync));
 
-    /// Guest physical address of scratch page `n` below [`PAGES`]: 4096 bytes that are nobody else's.
+    /// Returns the guest physical address of scratch page `n` below [`PAGES`]: 4096 bytes used by nothing else.
     fn page(&self, n: usize) -> u64;
 
     /// Copies bytes out of scratch pages.
@@ -117,110 +117,111 @@ pub trait Env: Sync {
     /// Stores a word of a scratch page once, with release ordering.
     fn store(&self, gpa: u64, value: u32);
 
-    /// Bytes of the guest's own pages.
+    /// Returns the guest's page size in bytes.
     fn granule(&self) -> u64;
 
-    /// The counter, CNTVCT_EL0.
+    /// Returns the counter, CNTVCT_EL0.
     fn counter(&self) -> u64;
 
-    /// Ticks of the counter per second.
+    /// Returns the counter frequency in Hz.
     fn frequency(&self) -> u64;
 
-    /// Lets time pass with interrupts unmasked: at most this many ticks, and no longer than until one was taken.
+    /// Waits with interrupts unmasked: at most this many ticks, or until an interrupt is taken.
     fn idle(&self, ticks: u64);
 
-    /// INTIDs of private or shared interrupts that are free for SINTs, timers and IPIs, edge-triggered: at least one.
+    /// Returns INTIDs of private or shared interrupts that are free for SINTs, timers and IPIs, edge-triggered: at
+    /// least one.
     fn intids(&self) -> &[u32];
 
-    /// Enables an interrupt on the VP that calls, and counts from then on how often it is taken.
+    /// Enables an interrupt on the calling VP, and counts how often it is taken from then on.
     fn listen(&self, intid: u32);
 
-    /// How often the VP that calls has taken the interrupt.
+    /// Returns how often the calling VP has taken the interrupt.
     fn taken(&self, intid: u32) -> u64;
 
-    /// Whether nobody has used the partition before the suite. A firmware may have, and what it left says nothing of the
-    /// state in which the host starts a partition.
+    /// Returns true if the partition was unused before the suite. Firmware may have used it, and then its state says
+    /// nothing about the initial state of a partition.
     fn fresh(&self) -> bool {
         true
     }
 
-    /// Whether the host was set up with the connections of [`crate::loopback`].
+    /// Returns true if the host is set up with the connections of [`crate::loopback`].
     fn loopback(&self) -> bool {
         false
     }
 
-    /// Whether the host half of VMBus is there.
+    /// Returns true if the host half of VMBus is present.
     fn vmbus(&self) -> bool {
         false
     }
 
-    /// Virtual address of a page of its own that [`point_window`](Self::point_window) can move.
+    /// Returns the virtual address of a page that [`point_window`](Self::point_window) can move.
     fn window(&self) -> Option<u64> {
         None
     }
 
-    /// TTBR0_EL1 or TTBR1_EL1, whichever translates the window.
+    /// Returns TTBR0_EL1 or TTBR1_EL1, whichever translates the window.
     fn address_space(&self) -> u64 {
         0
     }
 
-    /// Lets the window show its page 0 or page 1, in the translation tables only: no TLB is told.
+    /// Maps page 0 or page 1 at the window, in the translation tables only, without TLB maintenance.
     fn point_window(&self, page: usize) {
         let _ = page;
     }
 
-    /// Which of its two pages the VP that calls finds at the window.
+    /// Returns which of the two pages the calling VP sees at the window.
     fn look_through_window(&self) -> usize {
         0
     }
 
-    /// Switches a VP off, as the VP does itself with PSCI CPU_OFF, and waits until it is. Not the boot processor.
+    /// Switches a VP off, as by PSCI CPU_OFF on it, and waits until it is off. Not for the boot processor.
     fn stop(&self, vp: usize) -> bool {
         let _ = vp;
         false
     }
 
-    /// A context with which HvCallStartVirtualProcessor brings a stopped VP back to where [`run_on`](Self::run_on) can
-    /// use it.
+    /// Returns a context with which HvCallStartVirtualProcessor returns a stopped VP to where [`run_on`](Self::run_on)
+    /// can use it.
     fn start_context(&self, vp: usize) -> Option<InitialVpContext> {
         let _ = vp;
         None
     }
 
-    /// Starts a stopped VP by other means, PSCI CPU_ON say.
+    /// Starts a stopped VP by other means, such as PSCI CPU_ON.
     fn start(&self, vp: usize) -> bool {
         let _ = vp;
         false
     }
 
-    /// Waits a while until a VP that was started is at work. Whether it is.
+    /// Waits for a while until a started VP is ready; returns true if it is.
     fn wait_online(&self, vp: usize) -> bool {
         let _ = vp;
         false
     }
 
-    /// The last crash that the host recorded, if the environment can ask it; it then forgets it.
+    /// Returns the last crash recorded by the host, if the environment can query it, and clears it.
     fn take_crash(&self) -> Option<CrashReport> {
         None
     }
 
-    /// Whether [`take_crash`](Self::take_crash) can ask the host.
+    /// Returns true if [`take_crash`](Self::take_crash) can query the host.
     fn sees_crashes(&self) -> bool {
         false
     }
 
-    /// Whether a reported crash leaves the guest running, so that the suite may report one.
+    /// Returns true if a crash report leaves the guest running, so the suite may make one.
     fn survives_crashes(&self) -> bool {
         false
     }
 
-    /// Migrates the guest to a host whose counter runs at another frequency. Whether it can.
+    /// Migrates the guest to a host with another counter frequency. Returns false if that is not possible.
     fn migrate(&self, frequency: u64) -> bool {
         let _ = frequency;
         false
     }
 
-    /// Makes the reference TSC page invalid, or valid again. Whether it can.
+    /// Makes the reference TSC page invalid, or valid again. Returns false if that is not possible.
     fn set_tsc_page_valid(&self, valid: bool) -> bool {
         let _ = valid;
         false

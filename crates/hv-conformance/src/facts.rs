@@ -1,4 +1,4 @@
-//! What the suite learns of the host before the first case: the state at the start, and what is offered.
+//! What the suite learns about the host before the first case: its initial state and its features.
 
 use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
 use hv_tlfs::register::{RegisterName, RegisterValue};
@@ -9,17 +9,17 @@ use hv_tlfs::timer::STIMER_COUNT;
 use crate::cx::Cx;
 use crate::env::MAX_VPS;
 
-/// A register as it was read, or the status that came instead.
+/// The value of a register, or the status of the failed read.
 pub(crate) type Read = Result<u64, HvStatus>;
 
 const UNREAD: Read = Err(HvStatus::SUCCESS);
 
-/// What is known of a VP.
+/// Facts about a VP.
 #[derive(Clone, Copy)]
 pub(crate) struct VpFacts {
     /// Its VP index.
     pub(crate) index: u32,
-    /// Registers as they were before the suite wrote any of this VP.
+    /// Registers before the suite wrote any of this VP.
     pub(crate) control: Read,
     pub(crate) message_page: Read,
     pub(crate) event_page: Read,
@@ -27,7 +27,7 @@ pub(crate) struct VpFacts {
     pub(crate) timers: [[Read; 2]; STIMER_COUNT],
 }
 
-/// What is known of the host.
+/// Facts about the host.
 pub(crate) struct Facts {
     /// Guest OS id before the suite wrote it.
     pub(crate) guest_id: Read,
@@ -75,7 +75,7 @@ impl Default for VpFacts {
 }
 
 impl Facts {
-    /// Nothing is known.
+    /// Creates empty facts.
     pub(crate) const NEW: Self = Self {
         guest_id: UNREAD,
         reference_tsc: UNREAD,

@@ -1,19 +1,19 @@
-//! Test cases that tell whether a host speaks Hyper-V's guest interface on ARM64.
+//! Test cases that check whether a host implements Hyper-V's guest interface on ARM64.
 //!
-//! Each case is a function that checks one rule, is named after it, and cites where the rule stands: [`cases`] lists
-//! them. They run wherever somebody implements [`Env`]: in a guest at EL1, or in process over a model of the host.
-//! [`run`] runs them and tells a [`Sink`] what happens; [`protocol`] is a sink that writes lines to a console, and reads
-//! them on the other side; `report` (a feature) turns those into text, TAP, JUnit XML or JSON.
+//! Each case is a function that checks one rule, is named after it, and cites its source: [`cases`] lists them. They
+//! run wherever [`Env`] is implemented: in a guest at EL1, or in process over a model of the host. [`run`] runs them
+//! and reports to a [`Sink`]; [`protocol`] is a sink that writes lines to a console, and parses them on the other side;
+//! `report` (a feature) turns those into text, TAP, JUnit XML or JSON.
 //!
 //! # The rules of the suite
 //!
-//! - A case fails on what the Top Level Functional Specification rules out, and on nothing else. Where the TLFS names a
-//!   status, that status must come; where it only says that something is invalid, any error will do.
-//! - What the host or the environment lacks is a skip with a reason, never a pass. That a feature is absent must show in
-//!   its feature bit: a call or register that the bits promise and that fails is a failure.
-//! - Rules about bits are checked with words made by hand. `hv-guest` lends the way out of the guest, its
-//!   [`Conduit`](hv_guest::conduit::Conduit), and nothing else.
-//! - Before each case every register that the suite writes is brought back to its reset value.
+//! - A case fails only on what the Top Level Functional Specification rules out. If the TLFS names a status, that
+//!   status is required; if it only says that something is invalid, any error is accepted.
+//! - What the host or the environment lacks is skipped with a reason, never passed. The absence of a feature must be
+//!   visible in its feature bit: a call or register that the bits announce and that fails is a failure.
+//! - Rules about bits are checked with words composed by hand. `hv-guest` provides only the way out of the guest, its
+//!   [`Conduit`](hv_guest::conduit::Conduit).
+//! - Before each case all registers that the suite writes are reset.
 #![cfg_attr(not(any(test, feature = "report", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]
 

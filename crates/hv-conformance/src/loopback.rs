@@ -1,8 +1,8 @@
 //! Connections that lead back to the guest, for hosts that can offer them.
 //!
-//! A guest cannot make connections, and a host's own are busy. A host under test that is set up with the connections
-//! below lets the suite check messages and events to the last bit; without them those cases are skipped, and
-//! messages come from timers and VMBus alone. The environment says whether they are there
+//! A guest cannot create connections, and a host's own are in use. A host under test that is set up with the
+//! connections below lets the suite check messages and events to the last bit; without them those cases are skipped,
+//! and messages come only from timers and VMBus. The environment reports whether they are available
 //! ([`Env::loopback`](crate::Env::loopback)).
 //!
 //! | connection | kind | VP | SINT | port id |
@@ -34,7 +34,7 @@ pub const EVENT_TO_VP1: u32 = 0x7e_0012;
 pub const EVENT_TO_ANY: u32 = 0x7e_0013;
 /// A connection whose port was deleted.
 pub const DELETED: u32 = 0x7e_0021;
-/// A connection id that names nothing.
+/// A connection id that does not exist.
 pub const NOTHING: u32 = 0x7e_00ff;
 
 /// SINT of the message ports.

@@ -1,4 +1,4 @@
-//! How a case ends.
+//! Outcome of a case.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use hv_tlfs::status::HvStatus;
 
 /// A value that a failure can show.
 pub(crate) trait Word: Copy + PartialEq {
-    /// As a number.
+    /// Returns it as a number.
     fn word(self) -> u64;
 }
 
@@ -42,16 +42,16 @@ impl Word for Result<u64, HvStatus> {
     }
 }
 
-/// The case found something wrong.
+/// A failed check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The check, as it stands in the source.
+    /// The check, as in the source.
     pub what: &'static str,
     /// Source file and line of the check.
     pub file: &'static str,
     /// See [`file`](Self::file).
     pub line: u32,
-    /// What there was, and what there had to be, where the check compares numbers.
+    /// Actual and expected value, if the check compares numbers.
     pub values: Option<(u64, u64)>,
 }
 
@@ -65,10 +65,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The file's path differs with the place of the source tree: its name says enough.
+        // The file's path depends on the location of the source tree; its name is enough.
         let file = self.file.rsplit(['/', '\\']).next().unwrap_or(self.file);
         write!(f, "{file}:{}: ", self.line)?;
-        // A check that the formatter broke over several lines becomes one.
+        // A check that the formatter split over several lines is joined.
         for (n, word) in self.what.split_ascii_whitespace().enumerate() {
             write!(f, "{}{word}", if n == 0 { "" } else { " " })?;
         }
@@ -79,19 +79,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Why a case ended before its end.
+/// Why a case ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The host is wrong.
     Fail(Failure),
-    /// Host or environment do not have what the case is about.
+    /// The host or the environment lacks the subject of the case.
     Skip(&'static str),
 }
 
-/// What a case returns: nothing wrong, or why it stopped.
+/// Result of a case: no failure, or why it stopped.
 pub type Outcome = Result<(), Stop>;
 
-/// The failure of a check at the caller's line.
+/// Creates the failure of a check at the caller's line.
 #[track_caller]
 pub(crate) fn fail(what: &'static str) -> Stop {
     Stop::Fail(Failure::here(what, None))
@@ -114,7 +114,7 @@ macro_rules! check {
     };
 }
 
-/// Ends the case as failed unless both are equal: what there is, and what there has to be.
+/// Ends the case as failed unless both are equal: the actual and the expected value.
 macro_rules! check_eq {
     ($got:expr, $want:expr $(,)?) => {
         $crate::outcome::equal($got, $want, stringify!($got == $want))?

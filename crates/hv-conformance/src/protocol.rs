@@ -1,4 +1,4 @@
-//! What a guest writes to its console, one line per event, and how it is read again.
+//! The guest's console lines, one per event, and their parser.
 //!
 //! ```text
 //! @hv begin 2 cases=231 vps=4 conduit=smccc granule=4096 version=10.0.26100 features=0x3a803000002e7f,0x31e1 filter=
@@ -11,10 +11,10 @@
 //! @hv end passed=1 failed=1 skipped=1
 //! ```
 //!
-//! A line counts from the first `@hv ` in it, so that other output before it on the same line does no harm; all other
-//! lines are somebody else's. The number behind `begin` is the version of the protocol, [`VERSION`]. `cases` and `filter`
-//! are the plan of the run: the cases that [`matches`](crate::matches) the filter, each once. `run` comes before a case
-//! and one of the three others behind it: a `run` without it is a case in which the guest stopped.
+//! A line counts from the first `@hv ` in it, so other output before it on the same line is harmless; all other lines
+//! are ignored. The number after `begin` is the version of the protocol, [`VERSION`]. `cases` and `filter` are the plan
+//! of the run: the cases that [`matches`](crate::matches) the filter, each once. `run` precedes a case and one of the
+//! three others follows it: a `run` without one is a case in which the guest stopped.
 
 use core::fmt;
 
@@ -24,7 +24,7 @@ use crate::suite::{Setting, Sink, Totals};
 
 /// Version of the protocol.
 pub const VERSION: u32 = 2;
-/// How an event's line begins.
+/// Prefix of an event's line.
 pub const PREFIX: &str = "@hv ";
 
 /// Writes a run's events as lines.
@@ -33,7 +33,7 @@ pub struct Lines<W>(pub W);
 
 impl<W: fmt::Write> Lines<W> {
     fn line(&mut self, text: fmt::Arguments<'_>) {
-        // A console that does not take the line has nowhere to say so; the reader misses the outcome.
+        // If the console does not accept the line, it cannot be reported; the reader finds that the outcome is missing.
         let _ = self.0.write_fmt(format_args!("{PREFIX}{text}\n"));
     }
 }
@@ -68,7 +68,7 @@ impl<W: fmt::Write> Sink for Lines<W> {
     }
 }
 
-/// An event, read from a line.
+/// An event parsed from a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// The run begins: the protocol's version and the words that describe the run.
@@ -82,15 +82,15 @@ pub enum Event<'a> {
     Run(&'a str),
     /// It passed.
     Pass(&'a str),
-    /// It failed: what was wrong.
+    /// It failed, with a description.
     Fail(&'a str, &'a str),
-    /// It was skipped: why.
+    /// It was skipped, with a reason.
     Skip(&'a str, &'a str),
     /// The run has ended.
     End(Totals),
 }
 
-/// Reads a line; `None` if it is none of ours.
+/// Parses a line; returns `None` for other output.
 #[must_use]
 pub fn parse(line: &str) -> Option<Event<'_>> {
     let (_, text) = line.trim_end().split_once(PREFIX)?;
@@ -117,7 +117,7 @@ pub fn parse(line: &str) -> Option<Event<'_>> {
     })
 }
 
-/// The value of `key=value` among words.
+/// Returns the value of `key=value` among words.
 #[must_use]
 pub fn value<'a>(words: &'a str, key: &str) -> Option<&'a str> {
     words.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))

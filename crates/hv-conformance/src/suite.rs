@@ -1,4 +1,4 @@
-//! A run: what is learned first, the state that each case finds, the cases one by one.
+//! A run: the initial facts, the state before each case, and the cases one by one.
 
 use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
 use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
@@ -17,43 +17,43 @@ use crate::outcome::{Outcome, Stop};
 pub(crate) const GUEST_ID: u64 =
     GuestOsId(0).with_open_source(true).with_os_type(OpenSourceOs(0x7f)).with_version(1).0;
 
-/// Numbers of a run.
+/// Statistics of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Cases that found nothing wrong.
+    /// Cases that passed.
     pub passed: u32,
-    /// Cases that did.
+    /// Cases that failed.
     pub failed: u32,
-    /// Cases without what they are about.
+    /// Cases whose subject is missing.
     pub skipped: u32,
 }
 
-/// What a run is about, told before the first case.
+/// Description of a run, reported before the first case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting<'a> {
     /// Number of cases that will run.
     pub cases: u32,
-    /// The filter that they match; empty for all.
+    /// The filter; empty for all cases.
     pub filter: &'a str,
     /// Number of VPs.
     pub vps: u32,
-    /// How hypercalls are issued.
+    /// Calling convention.
     pub convention: Convention,
-    /// Bytes of the guest's pages.
+    /// Page size of the guest in bytes.
     pub granule: u64,
     /// Version of the hypervisor.
     pub version: HypervisorVersion,
-    /// What it offers: the privileges, and dword C.
+    /// Its features: the privileges, and dword C.
     pub features: (u64, u32),
 }
 
-/// Hears of a run's events as they happen.
+/// Receiver of a run's events.
 pub trait Sink {
     /// The run begins.
     fn begin(&mut self, setting: &Setting<'_>);
-    /// A case begins: said first, so that a case that never ends has a name.
+    /// A case begins: reported first, so a case that never ends has a name.
     fn case(&mut self, case: &Case);
-    /// It ended.
+    /// A case has ended.
     fn outcome(&mut self, case: &Case, outcome: &Outcome);
     /// The run has ended.
     fn end(&mut self, totals: &Totals);
@@ -64,13 +64,13 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     ALL.iter().copied().flatten()
 }
 
-/// Whether a case is meant by a filter: words separated by commas, of which one occurs in `chapter/name`. An empty filter
-/// means all.
+/// Returns true if a case matches a filter: words separated by commas, one of which occurs in `chapter/name`. An empty
+/// filter matches all.
 #[must_use]
 pub fn matches(case: &Case, filter: &str) -> bool {
     let mut words = filter.split(',').filter(|word| !word.is_empty()).peekable();
     let contains = |word: &str| {
-        // The name is not one string; a word without a slash may be in either part.
+        // The full name is not a single string; a word without a slash may match either part.
         match word.split_once('/') {
             Some((chapter, name)) => case.chapter.ends_with(chapter) && case.name.starts_with(name),
             None => case.chapter.contains(word) || case.name.contains(word),
@@ -79,7 +79,7 @@ pub fn matches(case: &Case, filter: &str) -> bool {
     words.peek().is_none() || words.any(contains)
 }
 
-/// Runs the cases that a filter means. Called on the boot processor, once the others are at work.
+/// Runs the cases that match a filter. Called on the boot processor, once the others are running.
 pub fn run(env: &dyn Env, filter: &str, sink: &mut dyn Sink) -> Totals {
     let facts = learn(env);
     let selected = || cases().filter(|case| matches(case, filter));
@@ -109,7 +109,7 @@ pub fn run(env: &dyn Env, filter: &str, sink: &mut dyn Sink) -> Totals {
     totals
 }
 
-/// Reads what the host offers and the state after the start, and writes the guest OS id.
+/// Reads the host's features and the initial state, and writes the guest OS id.
 fn learn(env: &dyn Env) -> Facts {
     let mut facts = Facts::NEW;
     let nothing = Facts::NEW;
@@ -120,7 +120,7 @@ fn learn(env: &dyn Env) -> Facts {
     facts.features = Features::from_register(wide(RegisterName::PRIVILEGES_AND_FEATURES_INFO));
     facts.enlightenments = Enlightenments::from_register(wide(RegisterName::FEATURES_INFO));
     facts.limits = ImplementationLimits::from_register(wide(RegisterName::IMPLEMENTATION_LIMITS_INFO));
-    // A failure shows in every case that needs the id.
+    // A failure appears in every case that needs the id.
     let _ = cx.set(RegisterName::GUEST_OS_ID, GUEST_ID);
     facts.reference_tsc = cx.get(RegisterName::REFERENCE_TSC);
     facts.crash = core::array::from_fn(|n| cx.get(RegisterName(RegisterName::GUEST_CRASH_P0.0 + n as u32)));
@@ -130,11 +130,10 @@ fn learn(env: &dyn Env) -> Facts {
     facts
 }
 
-/// Brings every register that the suite writes back to its reset value, and empties the message queues.
+/// Resets all registers that the suite writes, and empties the message queues.
 fn prepare(env: &dyn Env, facts: &Facts) {
     let cx = Cx::new(env, facts);
-    // A case of which the host did not do what it should may leave anything behind; what cannot be undone here shows in
-    // the cases that follow.
+    // A case that found a fault may leave anything behind; what cannot be reverted here appears in the following cases.
     let _ = cx.set(RegisterName::GUEST_OS_ID, GUEST_ID);
     if facts.reference_tsc.is_ok() {
         let _ = cx.set(RegisterName::REFERENCE_TSC, 0);
@@ -172,7 +171,7 @@ fn prepare_vp(cx: &Cx<'_>) {
         let page = cx.parameters();
         cx.fill(page, 0);
         cx.drain(page);
-        // The hypervisor may keep the flags of a page that is switched off, and show them in the next one.
+        // The hypervisor may keep the flags of a disabled page, and show them in the next one.
         set(RegisterName::SIEFP, page | 1);
         cx.fill(page, 0);
         set(RegisterName::SIEFP, 0);

@@ -1,4 +1,4 @@
-//! After anything that a guest did: the partition still works, and a reset leaves nothing of it.
+//! Checks after any guest activity: the partition still works, and a reset leaves nothing behind.
 
 use hv_partition::{GuestMemory as _, Host as _};
 use hv_tlfs::register::RegisterName as Name;
@@ -8,10 +8,10 @@ use hv_tlfs::synic::MessageType;
 use crate::machine::{FREQUENCY, FuzzedMachine};
 
 impl FuzzedMachine<'_> {
-    /// A VP that starts anew gets its messages and its timers, whatever was before.
+    /// Checks that a restarted VP gets its messages and its timers, whatever happened before.
     pub(crate) fn check_service(&self) {
         self.calm();
-        // A frequency that a counter has: the guest's may be beyond all deadlines.
+        // A realistic counter frequency: the guest's may be beyond all deadlines.
         let now = self.time().min(1 << 50);
         self.partition.migrate(self.host, FREQUENCY, now);
         self.host.set_counter(self.host.counter_now().min(1 << 61));
@@ -19,7 +19,7 @@ impl FuzzedMachine<'_> {
         self.expire_all();
         self.offline(0);
         self.online(0);
-        // What VMBus still owes the guest would be in the way.
+        // Pending VMBus messages would interfere.
         self.partition.with_vmbus(self.host, |bus| bus.reset());
         assert_eq!(self.set(0, Name::GUEST_OS_ID, 1), HvStatus::SUCCESS);
         self.enable_synic(0);
@@ -46,14 +46,14 @@ impl FuzzedMachine<'_> {
         self.host.set_counter(deadline);
         self.expire(0);
         let late = self.time() - due;
-        // VMBus may have wanted to be called earlier.
+        // VMBus may have set an earlier deadline.
         if self.time() >= due {
             assert!(self.take_interrupts().contains(&(0, 17)));
             assert!(late <= 2, "late by {late}");
         }
     }
 
-    /// The state after a reset is that after creation; `fields` compares field by field, and takes long.
+    /// Checks that the state after a reset is that after creation; `fields` compares field by field, and takes long.
     pub(crate) fn check_reset(&self, fresh: &FuzzedMachine<'_>, fields: bool) {
         self.calm();
         self.host.set_counter(1000);

@@ -1,4 +1,4 @@
-//! Hypercalls of any form, with their parameters in a memory that another VP writes to meanwhile.
+//! Hypercalls of any form, with parameters in memory that another VP writes to at the same time.
 
 use hv_partition::Action;
 use hv_partition::Host as _;
@@ -8,7 +8,7 @@ use crate::input::Input;
 use crate::machine::{FuzzedMachine, Setup, VPS, run};
 use crate::memory::RAM;
 
-/// Calls that a run makes at most.
+/// Maximum number of calls in a run.
 const CALLS: usize = 64;
 
 /// Hypercall dispatch with guest memory.
@@ -34,7 +34,7 @@ pub fn hypercall(data: &[u8]) {
 }
 
 impl FuzzedMachine<'_> {
-    /// A hypercall of any VP that runs.
+    /// Makes a hypercall on any running VP.
     pub(crate) fn any_hypercall(&self, input: &mut Input<'_>) {
         let shape = input.byte();
         let vp = self.running(usize::from(shape) % VPS);
@@ -59,7 +59,7 @@ impl FuzzedMachine<'_> {
                 .map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()));
             x[first + 1..first + 17].iter_mut().zip(words).for_each(|(register, word)| *register = word);
         } else {
-            // Mostly where they fit.
+            // Mostly valid ones.
             let gpa = if shape & 0x38 == 0 { input.address() } else { RAM + vp as u64 * 0x800 };
             let output = if shape & 0x40 == 0 { 0 } else { input.address() };
             self.write(gpa, &parameters);
@@ -69,7 +69,7 @@ impl FuzzedMachine<'_> {
         let before = x;
         let action = self.hvc(vp, 1 - first as u16, &mut x);
         assert_eq!(action, Action::Resume);
-        assert_eq!(x[18..], before[18..], "registers that are no result");
+        assert_eq!(x[18..], before[18..], "registers that are not results");
         let (status, done) = (x[0] as u16, x[0] >> 32 & 0xfff);
         let count = control >> 32 & 0xfff;
         assert!(done <= count, "{done} of {count} elements");

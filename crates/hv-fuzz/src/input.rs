@@ -1,15 +1,15 @@
-//! Values out of a fuzzer's bytes. Each has its usual choices, which a byte selects, and stays able to be anything.
+//! Values from a fuzzer's bytes. Each has its usual choices, selected by a byte, but can still be anything.
 
 use arbitrary::Unstructured;
 
 use crate::memory::{RAM, RAM_SIZE};
 
-/// Page numbers of the rings that a guest gives VMBus; no two are neighbours. The first five go from guest to host.
+/// Page numbers of the rings that a guest gives VMBus; no two are adjacent. The first five are guest to host.
 pub(crate) const RING_PAGES: [u64; 10] = [0x10, 0x18, 0x12, 0x1c, 0x14, 0x1f, 0x11, 0x13, 0x15, 0x17];
-/// Pages of the ring from guest to host.
+/// Number of pages of the guest-to-host ring.
 pub(crate) const SPLIT: u32 = 5;
 
-/// The bytes that are left. At their end every value is 0.
+/// The remaining bytes. At their end every value is 0.
 pub(crate) struct Input<'a>(Unstructured<'a>);
 
 impl<'a> Input<'a> {
@@ -41,28 +41,28 @@ impl<'a> Input<'a> {
         self.0.arbitrary().unwrap_or(0)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.byte()) % bound
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// At most so many of the bytes that are left.
+    /// Returns at most this many of the remaining bytes.
     pub(crate) fn bytes(&mut self, most: usize) -> &'a [u8] {
         let count = most.min(self.0.len());
         self.0.bytes(count).unwrap_or_default()
     }
 
-    /// All that is left.
+    /// Returns all remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }
 
-    /// A guest physical address: in memory, at its edges, or anywhere.
+    /// Returns a guest physical address: in memory, at its edges, or anywhere.
     pub(crate) fn address(&mut self) -> u64 {
         match self.below(8) {
             0..=2 => RAM + self.below(16) as u64 * 4096,
@@ -73,7 +73,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The name of a VP register.
+    /// Returns the name of a VP register.
     pub(crate) fn register(&mut self) -> u64 {
         match self.below(8) {
             0..=1 => 0xa0000 + self.below(0x16) as u64,
@@ -85,7 +85,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A register's value or a parameter.
+    /// Returns a register value or a parameter.
     pub(crate) fn value(&mut self) -> u64 {
         match self.below(8) {
             0 => self.below(32) as u64,
@@ -94,13 +94,13 @@ impl<'a> Input<'a> {
             3 => u64::from(self.word()),
             4 => 1 << (self.byte() % 64),
             5 => self.of(&[0, 1, u64::MAX, 0xffff_fffe, 0xffff_ffff, 1 << 63, (1 << 63) - 1]),
-            // A synthetic timer's configuration, with a vector or a SINT.
+            // The configuration of a synthetic timer, with a vector or a SINT.
             6 => u64::from(self.byte() & 15) | self.of(&[3 << 16, 1 << 12 | 17 << 4, 3 << 16 | 1 << 12]),
             _ => self.long(),
         }
     }
 
-    /// A hypercall's code.
+    /// Returns a hypercall code.
     pub(crate) fn code(&mut self) -> u16 {
         const CODES: [u16; 20] = [
             0x50, 0x51, 0x5c, 0x5d, 0x02, 0x03, 0x08, 0x0b, 0x13, 0x14, 0x15, 0x46, 0x7e, 0x99, 0x9a, 0x8001,
@@ -112,7 +112,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A control word for this code.
+    /// Returns a control word for this code.
     pub(crate) fn control(&mut self, code: u16) -> u64 {
         let shape = self.byte();
         let fast = u64::from(shape & 1);
@@ -127,7 +127,7 @@ impl<'a> Input<'a> {
         u64::from(code) | fast << 16 | variable << 17 | (count & 0xfff) << 32 | (start & 0xfff) << 48
     }
 
-    /// The parameters of a hypercall with this code, in the form in which they stand in memory.
+    /// Returns the parameters of a hypercall with this code, as in memory.
     pub(crate) fn parameters(&mut self, code: u16) -> Vec<u8> {
         let vp = |input: &mut Self| if input.flag() { 0xffff_fffe } else { u64::from(input.byte() % 6) };
         let words: Vec<u64> = match code {
@@ -148,7 +148,7 @@ impl<'a> Input<'a> {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// The parameters of HvCallPostMessage.
+    /// Returns the parameters of HvCallPostMessage.
     fn post(&mut self) -> Vec<u8> {
         let connection = self.of(&CONNECTIONS);
         let message = if self.flag() { self.vmbus_message() } else { self.bytes(40).to_vec() };
@@ -162,5 +162,5 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Connections: VMBus's, its first channels', the ports of `machine`, and one that leads nowhere.
+/// Connections: VMBus's, its first channels', the ports of `machine`, and one that does not exist.
 pub(crate) const CONNECTIONS: [u32; 10] = [4, 1, 0x2001, 0x2002, 0x2003, 0x10, 0x11, 0x12, 0x13, 99];

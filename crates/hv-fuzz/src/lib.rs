@@ -1,10 +1,10 @@
-//! What the fuzz targets do.
+//! The code of the fuzz targets.
 //!
-//! Each function here takes any bytes, lets a guest (and a host around it) do what they say, and panics if the partition
-//! breaks one of its promises. The programs in `fuzz/` hand them to libFuzzer; `tests/corpus.rs` plays the committed corpus
-//! with an ordinary toolchain, so that neither can rot.
+//! Each function here takes any bytes, makes a guest (and a host around it) do what they say, and panics if the
+//! partition violates an invariant. The programs in `fuzz/` pass the bytes from libFuzzer; `tests/corpus.rs` runs the
+//! committed corpus with an ordinary toolchain, so neither can rot.
 //!
-//! Nothing here depends on the clock, on addresses or on chance: the same bytes give the same run.
+//! Nothing here depends on the clock, on addresses or on randomness: the same bytes give the same run.
 #![forbid(unsafe_code)]
 
 mod health;
@@ -24,7 +24,7 @@ pub use scsi::scsi;
 pub use sequence::sequence;
 pub use vmbus::vmbus;
 
-/// A target: its name, which is that of its corpus too, and what it does.
+/// A target: its name, which is also that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.

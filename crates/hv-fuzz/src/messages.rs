@@ -3,12 +3,12 @@
 use crate::input::{Input, RING_PAGES, SPLIT};
 use crate::memory::RAM;
 
-/// Bytes in a message at most.
+/// Maximum size of a message in bytes.
 const MESSAGE: usize = 240;
 /// Page number of the guest's first page.
 const FIRST_PAGE: u64 = RAM / 4096;
 
-/// Page numbers of the rings, as the guest's memory has them.
+/// Page numbers of the rings in the guest's memory.
 pub(crate) fn ring_pages() -> [u64; RING_PAGES.len()] {
     RING_PAGES.map(|page| FIRST_PAGE + page)
 }

@@ -1,4 +1,4 @@
-//! Images of a partition, arbitrary ones and good ones with damage.
+//! Images of a partition: arbitrary ones, and valid ones with damage.
 
 use hv_partition::RestoreError;
 use hv_tlfs::register::RegisterName as Name;
@@ -7,11 +7,11 @@ use hv_tlfs::synic::MessageType;
 use crate::input::Input;
 use crate::machine::{FuzzedMachine, Setup, VPS, run};
 
-/// Bytes of an image before what the partition saves of itself: magic number, version, fingerprint.
+/// Size of an image's header before the partition's state: magic number, version, fingerprint.
 const HEAD: usize = 20;
-/// Bytes of the hash at the end.
+/// Size of the hash at the end.
 const HASH: usize = 8;
-/// Steps after a restore at most.
+/// Maximum number of steps after a restore.
 const STEPS: usize = 64;
 
 /// Restore of any image.
@@ -43,7 +43,7 @@ pub fn restore(data: &[u8]) {
     });
 }
 
-/// A guest in the middle of things.
+/// Creates a guest in the middle of its work.
 fn good_image(machine: &FuzzedMachine<'_>, connected: bool) -> Vec<u8> {
     machine.boot();
     if connected {
@@ -69,7 +69,7 @@ fn good_image(machine: &FuzzedMachine<'_>, connected: bool) -> Vec<u8> {
     machine.image()
 }
 
-/// An image with some of its bytes changed, taken out, or put in.
+/// Returns an image with some of its bytes changed, removed, or inserted.
 fn damaged(mut image: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
     image.truncate(image.len().saturating_sub(HASH));
     for _ in 0..1 + input.below(4) {
@@ -94,7 +94,7 @@ fn damaged(mut image: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
     image
 }
 
-/// The image with the hash that belongs to it.
+/// Returns the image with a valid hash.
 fn with_hash(mut image: Vec<u8>) -> Vec<u8> {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
@@ -102,16 +102,16 @@ fn with_hash(mut image: Vec<u8>) -> Vec<u8> {
     image
 }
 
-/// What was restored can be saved and restored again, and is then the same.
+/// Checks that restored state can be saved and restored again, and is then the same.
 fn check_restored(machine: &FuzzedMachine<'_>, other: &FuzzedMachine<'_>) {
     let image = machine.image();
     assert_eq!(other.partition.restore(other.host, &image), Ok(()));
     assert!(other.image() == image, "an image of a restored partition is another");
 }
 
-/// The guest of a restored partition goes on with whatever it likes.
+/// Lets the guest of a restored partition continue with arbitrary steps.
 fn go_on(machine: &FuzzedMachine<'_>, input: &mut Input<'_>) {
-    // A time near the end of all times is no bug of the partition's; the timers then have nowhere to go.
+    // A time near the end of time is not a fault of the partition; its timers then cannot be set.
     if machine.time() < 1 << 60 {
         machine.expire_all();
         machine.check_deadlines();

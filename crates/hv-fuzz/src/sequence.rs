@@ -1,4 +1,4 @@
-//! Anything that the VPs of a guest and its host do, one after the other.
+//! Arbitrary actions of a guest's VPs and its host, in sequence.
 
 use hv_devices::any::Offer;
 use hv_partition::Action;
@@ -13,7 +13,7 @@ use crate::input::{Input, SPLIT};
 use crate::machine::{FuzzedMachine, Setup, VPS, run};
 use crate::messages;
 
-/// Steps of a run at most.
+/// Maximum number of steps in a run.
 const STEPS: usize = 256;
 
 /// A sequence of operations over several VPs.
@@ -58,7 +58,7 @@ pub fn sequence(data: &[u8]) {
     });
 }
 
-/// The step that may reset the machine.
+/// Makes a step that may reset the machine.
 const RESET: u8 = 8;
 
 impl FuzzedMachine<'_> {
@@ -108,7 +108,7 @@ impl FuzzedMachine<'_> {
         }
     }
 
-    /// SMCCC and PSCI calls, and immediates without a meaning.
+    /// Makes SMCCC and PSCI calls, and executes undefined immediates.
     fn any_call(&self, vp: usize, input: &mut Input<'_>) {
         let vp = self.running(vp);
         let kind = input.byte();
@@ -137,7 +137,7 @@ impl FuzzedMachine<'_> {
         }
     }
 
-    /// The counter goes to the next deadline of any VP.
+    /// Advances the counter to the next deadline of any VP.
     fn pass_to_deadline(&self) {
         let next = self.deadlines().into_iter().flatten().min();
         if let Some(next) = next {
@@ -145,7 +145,7 @@ impl FuzzedMachine<'_> {
         }
     }
 
-    /// The guest empties a slot as it should.
+    /// Empties a message slot, as a guest should.
     fn take_message(&self, vp: usize, sint: u8) {
         use hv_partition::GuestMemory as _;
         let slot = Self::message_page(vp) + u64::from(sint) * 256;
@@ -169,7 +169,7 @@ impl FuzzedMachine<'_> {
         let _ = self.hvc(vp, 1, &mut x);
     }
 
-    /// The guest connects to VMBus and opens its first two channels, the heartbeat's and the echo's, on the same pages.
+    /// Connects to VMBus and opens its first two channels, the heartbeat's and the echo's, on the same pages.
     pub(crate) fn open_channel(&self, both: bool) {
         let pages = messages::ring_pages();
         let vp = self.running(0);
@@ -184,7 +184,7 @@ impl FuzzedMachine<'_> {
         (0..4).for_each(|_| self.take_message(1, 2));
     }
 
-    /// The guest sends a packet to VMBus, or empties its ring.
+    /// Sends a packet to VMBus, or empties the guest's ring.
     fn packet(&self, input: &mut Input<'_>) {
         let kind = input.byte();
         guest_packet(self.host.memory(), kind, input);
@@ -195,7 +195,7 @@ impl FuzzedMachine<'_> {
         let _ = self.hvc(vp, 1, &mut x);
     }
 
-    /// The host offers a channel or takes one away.
+    /// Offers or rescinds a channel.
     fn change_offers(&self, input: &mut Input<'_>) {
         let byte = input.byte();
         self.partition.with_vmbus(self.host, |server| {
@@ -207,7 +207,7 @@ impl FuzzedMachine<'_> {
         });
     }
 
-    /// The guest goes on in another partition.
+    /// Moves the guest to another partition.
     fn move_to(&self, other: &FuzzedMachine<'_>) {
         self.expire_all();
         let image = self.image();
@@ -219,7 +219,7 @@ impl FuzzedMachine<'_> {
     }
 }
 
-/// The guest puts a packet into its ring, or takes all out of the other.
+/// Puts a packet into the guest's ring, or takes everything out of the other one.
 pub(crate) fn guest_packet(memory: &crate::memory::Memory, kind: u8, input: &mut Input<'_>) {
     let pages = messages::ring_pages();
     let (outgoing, incoming) = pages.split_at(SPLIT as usize);
@@ -230,7 +230,7 @@ pub(crate) fn guest_packet(memory: &crate::memory::Memory, kind: u8, input: &mut
         return;
     }
     let Ok(ring) = Ring::new(memory, outgoing) else { return };
-    // Where the guest is stands in the ring: it may have spoilt that.
+    // The guest's position is in the ring: the guest may have corrupted it.
     let Ok(mut producer) = Producer::attach(&ring) else { return };
     let payload = vec![kind; usize::from(input.byte()) * if kind & 8 == 0 { 1 } else { 60 }];
     let packet = Outgoing {

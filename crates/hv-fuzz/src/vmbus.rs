@@ -1,4 +1,4 @@
-//! The host half of VMBus against a hostile guest: any messages and signals, rings with anything in them.
+//! The host half of VMBus against a hostile guest: any messages and signals, and rings with any contents.
 
 use std::cell::{Cell, RefCell};
 
@@ -13,21 +13,21 @@ use crate::memory::Memory;
 use crate::messages;
 use crate::sequence::guest_packet;
 
-/// Steps of a run at most.
+/// Maximum number of steps in a run.
 const STEPS: usize = 256;
 const VPS: u32 = 4;
-/// Time until a device that runs at each of its deadlines is taken to starve the guest.
+/// Time after which a device that runs at each of its deadlines counts as endless.
 const TICKS: usize = 64;
 
 type Lock = spin::Mutex<()>;
-/// Small, so that all of its limits are met.
+/// Small, so that all limits are reached.
 type Small = Bus<Lock, [Slot<Lock, Any>; 4], 4, 64>;
 
-/// The partition, as the server sees it.
+/// The partition, from the server's point of view.
 struct Partition {
     memory: Memory,
     time: u64,
-    /// Messages that still fit.
+    /// Number of messages that still fit.
     room: Cell<usize>,
     received: RefCell<Vec<Vec<u8>>>,
 }
@@ -80,7 +80,7 @@ fn fresh() -> Small {
     Small::new(Config::DEFAULT, [heartbeat, echo, third, fourth])
 }
 
-/// Offers a device in a place that is free; nothing happens if there is none, or such a device is offered already.
+/// Offers a device in a free place; does nothing if there is none, or if such a device is already offered.
 fn offer(server: &Small, offer: Offer, port: &Partition) {
     let free = |slot: &Slot<Lock, Any>| {
         let put = server.with(slot, port, |device, io| {
@@ -137,13 +137,13 @@ pub fn vmbus(data: &[u8]) {
     check_service(&mut server, &mut port);
 }
 
-/// True if the host changed its offers.
+/// Returns true if the host changed its offers.
 fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool {
     match input.below(16) {
         0..=4 => {
             let connection = input.of(&[4, 4, 4, 1, 2, 0x2001]);
             let message = input.vmbus_message();
-            // A guest that takes no messages may be told to wait.
+            // A guest that takes no messages may have to wait.
             let _ = server.message(connection, &message, port);
         }
         5 | 6 => {
@@ -186,7 +186,7 @@ fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool
     false
 }
 
-/// The guest writes a word into a page of its rings.
+/// Writes a word into a page of the guest's rings.
 fn poke(memory: &Memory, input: &mut Input<'_>) {
     use hv_partition::GuestMemory as _;
     let pages = messages::ring_pages();
@@ -210,7 +210,7 @@ fn open(server: &mut Small, port: &mut Partition, channel: u32) {
     let _ = server.message(4, &messages::open(channel, 77, 0, SPLIT), port);
 }
 
-/// A guest that does nothing is left alone: devices that are due run, and come to an end.
+/// Checks that an idle guest is left alone: devices that are due run, and come to an end.
 fn check_deadline(server: &mut Small, port: &mut Partition) {
     port.memory.calm();
     port.room.set(usize::MAX);
@@ -224,7 +224,7 @@ fn check_deadline(server: &mut Small, port: &mut Partition) {
     }
 }
 
-/// A guest that keeps the rules is served after any other.
+/// Checks that a guest that keeps the rules is served after any other.
 fn check_service(server: &mut Small, port: &mut Partition) {
     use hv_partition::GuestMemory as _;
     for page in messages::ring_pages() {
@@ -233,7 +233,7 @@ fn check_service(server: &mut Small, port: &mut Partition) {
     port.received.borrow_mut().clear();
     let _ = server.message(4, &messages::unload(), port);
     assert_eq!(kinds(port), [17]);
-    // A channel must be left, or be there again.
+    // A channel must be gone, or be available again.
     offer(server, Offer::ECHO, port);
     connect(server, port);
     let offers = kinds(port);
@@ -247,7 +247,7 @@ fn check_service(server: &mut Small, port: &mut Partition) {
     port.received.borrow_mut().clear();
 }
 
-/// Kinds of the messages received; a UNLOAD_RESPONSE ends what was before.
+/// Returns the kinds of the messages received; an UNLOAD_RESPONSE ends the previous ones.
 fn kinds(port: &mut Partition) -> Vec<u8> {
     let kinds: Vec<u8> = port.received.borrow().iter().map(|message| message[0]).collect();
     if kinds == [17] {

@@ -1,4 +1,4 @@
-//! Guest memory: pages that the guest's code has references to and the hypervisor addresses.
+//! Guest memory: pages that guest code has references to and that the hypervisor addresses.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,14 +9,14 @@ use hv_partition::{BadAddress, GuestMemory};
 /// First guest physical address of the memory: in the last GiB that 52 bits reach, where no guest of Hyper-V has memory. Page
 /// numbers of VMBus have 40 bits.
 pub const RAM_BASE: u64 = (1 << 52) - (1 << 30);
-/// Pages of it; Miri needs seconds for each hundred.
+/// Number of pages; Miri takes seconds per hundred.
 const PAGES: usize = if cfg!(miri) { 16 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 
 #[derive(Debug)]
 pub(crate) struct Ram {
     pages: &'static [Page],
-    /// Each of them: to pass on a reference to all costs Miri a look at every cell of them.
+    /// A reference to each of them: passing on a reference to all makes Miri check every cell.
     each: Vec<&'static Page>,
     used: AtomicUsize,
 }
@@ -41,7 +41,7 @@ impl Ram {
         self.each.get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?).copied()
     }
 
-    /// Does something with the page of `gpa`, and the place in it.
+    /// Calls a function with the page of `gpa` and the offset in it.
     fn at<T>(&self, gpa: u64, access: impl FnOnce(&Page, usize) -> Option<T>) -> Result<T, BadAddress> {
         self.page(gpa).and_then(|page| access(page, (gpa % PAGE) as usize)).ok_or(BadAddress)
     }
@@ -57,12 +57,12 @@ impl Ram {
 unsafe impl Memory for Ram {
     fn gpa(&self, page: &Page) -> u64 {
         let offset = (page as *const Page as usize).wrapping_sub(self.pages.as_ptr() as usize);
-        // The address of a page that is not one of these is one that no page has.
+        // The address of any other page is one that no page has.
         if offset < size_of_val(self.pages) { RAM_BASE + offset as u64 } else { hv_tlfs::page::MASK }
     }
 }
 
-/// Splits `len` bytes at `gpa` into parts that lie in one page each: the part's address, and its place among the bytes.
+/// Splits `len` bytes at `gpa` into parts within one page each: the part's address, and its range among the bytes.
 fn by_page(gpa: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut from = 0;
     std::iter::from_fn(move || {

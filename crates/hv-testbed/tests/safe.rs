@@ -1,4 +1,4 @@
-//! What a program without unsafe code can do with pages and handles, tried as somebody who means harm would.
+//! Tests what a malicious program without unsafe code can do with pages and handles.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;

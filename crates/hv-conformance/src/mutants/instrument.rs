@@ -1,19 +1,19 @@
-//! From the right source to one that is right or wrong, as it is told when it runs.
+//! Turns the right source into one that is right or wrong, selectable at run time.
 
 use core::fmt;
 use core::ops::Range;
 
 use super::{Mutant, mutants};
 
-/// Environment variable that holds the number of the mutant that a process is; without it the host is right.
+/// Environment variable with the number of the mutant that a process runs; without it the host is right.
 pub const VARIABLE: &str = "HV_MUTANT";
 
-/// Goes to the end of the `lib.rs` of each crate that has mutants.
+/// Appended to the `lib.rs` of each crate that has mutants.
 pub const SWITCH: &str = r#"
 mod mutants {
     extern crate std;
 
-    /// Choices after which a host counts as one that never comes to an end; a run has less than a twentieth.
+    /// Number of choices after which a host counts as endless; a run takes less than a twentieth.
     const PATIENCE: u64 = 100_000_000;
 
     static CHOSEN: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
@@ -31,17 +31,17 @@ mod mutants {
 }
 "#;
 
-/// A mutant that does not fit its source any more.
+/// A mutant that no longer matches its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misfit {
     /// The text, or the one around it, is not found exactly once.
     Found {
-        /// Whose.
+        /// The mutant.
         mutant: &'static Mutant,
-        /// How often it is found.
+        /// Number of matches.
         times: usize,
     },
-    /// The texts of two mutants overlap, and neither holds the other.
+    /// The texts of two mutants overlap, and neither contains the other.
     Overlap(&'static Mutant),
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Misfit {
 
 impl core::error::Error for Misfit {}
 
-/// Where a text is found. Spaces and line breaks do not count, so that formatting the source breaks nothing.
+/// Finds a text. Spaces and line breaks are ignored, so formatting the source is harmless.
 fn find(source: &str, text: &str) -> Vec<Range<usize>> {
     let dense: Vec<(usize, char)> = source.char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
     let text: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
@@ -74,7 +74,7 @@ fn find(source: &str, text: &str) -> Vec<Range<usize>> {
 }
 
 impl Mutant {
-    /// Where its right text is in the source.
+    /// Finds its right text in the source.
     pub(super) fn place(&'static self, source: &str) -> Result<Range<usize>, Misfit> {
         let once = |source: &str, text| match find(source, text).as_slice() {
             [place] => Ok(place.clone()),
@@ -96,7 +96,7 @@ struct Site {
     mutant: &'static Mutant,
 }
 
-/// The source of `file` with a choice at each place that a mutant changes.
+/// Returns the source of `file` with a choice at each place that a mutant changes.
 ///
 /// # Errors
 /// A mutant whose text is not found exactly once, or overlaps another's.
@@ -104,12 +104,12 @@ pub fn instrument(file: &str, source: &str) -> Result<String, Misfit> {
     let ours = mutants().enumerate().filter(|(_, mutant)| mutant.file == file);
     let sites = ours.map(|(number, mutant)| Ok(Site { place: mutant.place(source)?, number, mutant }));
     let mut sites = sites.collect::<Result<Vec<_>, _>>()?;
-    // What holds another comes first.
+    // The outer of two nested texts comes first.
     sites.sort_by_key(|site| (site.place.start, usize::MAX - site.place.end));
     weave(source, 0..source.len(), &sites)
 }
 
-/// The text at `range` with its sites.
+/// Returns the text at `range` with its choices.
 fn weave(source: &str, range: Range<usize>, mut sites: &[Site]) -> Result<String, Misfit> {
     let mut woven = String::new();
     let mut at = range.start;

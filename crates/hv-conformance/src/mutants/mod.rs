@@ -1,8 +1,8 @@
-//! Wrong hosts, to test the suite with: a case that fails on none of them proves little.
+//! Wrong hosts to test the suite with: a case that fails on none of them proves little.
 //!
-//! A [`Mutant`] is one wrong behaviour of our host half, as a change to its source. `hv conformance --mutants` makes a copy of
-//! the sources in which every mutant is a choice at run time ([`instrument`]), builds it once, and runs the suite against each.
-//! The sources themselves know nothing of this.
+//! A [`Mutant`] is one wrong behaviour of our host half, as a change to its source. `hv conformance --mutants` copies
+//! the sources with every mutant selectable at run time ([`instrument`]), builds the copy once, and runs the suite
+//! against each mutant. The sources themselves are unaffected.
 
 mod instrument;
 mod table;
@@ -16,13 +16,13 @@ pub use instrument::{Misfit, SWITCH, VARIABLE, instrument};
 pub struct Mutant {
     /// Its name, as a case's.
     pub name: &'static str,
-    /// What is wrong, as a sentence.
+    /// The fault, as a sentence.
     pub what: &'static str,
-    /// Source file, from the folder `crates` on.
+    /// Source file, relative to the folder `crates`.
     pub file: &'static str,
     /// The right text, an expression.
     pub right: &'static str,
-    /// What the right text stands in, where it alone is found more than once in the file.
+    /// The text around the right text, if the latter occurs more than once in the file.
     pub context: Option<&'static str>,
     /// The wrong text.
     pub wrong: &'static str,
@@ -30,7 +30,7 @@ pub struct Mutant {
     pub survives: Option<&'static str>,
 }
 
-/// All mutants. The place of one in this order is the number by which [`VARIABLE`] chooses it.
+/// All mutants. The index in this order is the number by which [`VARIABLE`] selects it.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
     table::PARTS.iter().copied().flatten()
 }

@@ -1,4 +1,4 @@
-//! The table against the sources.
+//! Tests of the table against the sources.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn every_mutant_fits_its_source() {
         .map(|misfit| misfit.to_string())
         .collect();
     if misfits.is_empty() {
-        // What is left is that two of them overlap.
+        // The remaining possibility is that two of them overlap.
         let overlap = |file: &&str| instrument(file, &source(file)).err();
         misfits.extend(files().iter().filter_map(overlap).map(|misfit| misfit.to_string()));
     }

@@ -1,4 +1,5 @@
-//! From a console to runs: bounded in memory by the suite and the text's length, and linear in time, whatever the text.
+//! Collects runs from a console: bounded in memory by the suite and the text's length, and linear in time, whatever the
+//! text.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,9 +8,9 @@ use crate::case::Case;
 use crate::protocol::{self, Event};
 use crate::suite::{Totals, cases, matches};
 
-/// Most runs that are read from one text: far more than there are shapes of machine.
+/// Maximum number of runs read from one text: far more than there are machine shapes.
 pub(super) const MOST_RUNS: usize = 256;
-/// Most bytes that are kept of what `begin` says of a run, and of a name that a problem shows.
+/// Maximum number of bytes kept of a run's description, and of a name in a problem.
 const MOST_BYTES: usize = 1024;
 
 /// The cases of the suite by `chapter/name`.
@@ -17,13 +18,13 @@ fn suite() -> HashMap<String, &'static Case> {
     cases().map(|case| (format!("{case:?}"), case)).collect()
 }
 
-/// The start of a text.
+/// Returns the start of a text.
 fn start(text: &str) -> &str {
     let end = (0..=text.len().min(MOST_BYTES)).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
 
-/// Something that is wrong with several cases of a run: how many, and which was the first.
+/// A problem with several cases of a run: their number, and the first one.
 #[derive(Default)]
 struct Wrong {
     count: u64,
@@ -47,11 +48,11 @@ impl Wrong {
     }
 }
 
-/// A run that has begun.
+/// A run in progress.
 struct Open<'s> {
     run: Run,
     suite: &'s HashMap<String, &'static Case>,
-    /// Place of each case's result.
+    /// Index of each case's result.
     places: HashMap<&'s str, usize>,
     invented: Wrong,
     repeated: Wrong,
@@ -78,7 +79,7 @@ impl<'s> Open<'s> {
         Self { run, suite, places: HashMap::new(), invented, repeated, unannounced }
     }
 
-    /// A case begins.
+    /// Records the start of a case.
     fn begin_case(&mut self, name: &str) {
         let Some((name, case)) = self.suite.get_key_value(name) else {
             self.invented.add(name);
@@ -130,7 +131,7 @@ impl<'s> Open<'s> {
         self.run.problems.extend(missing.problem("of the plan did not run", "of the plan did not run"));
     }
 
-    /// The run as it stands at its end, or where it was cut off.
+    /// Returns the run, at its end or where it was cut off.
     fn close(mut self, end: Option<Totals>) -> Run {
         let [invented, repeated, unannounced] =
             [&mut self.invented, &mut self.repeated, &mut self.unannounced].map(std::mem::take);
@@ -155,7 +156,8 @@ impl<'s> Open<'s> {
 }
 
 impl Report {
-    /// Collects the runs that a console shows. A run is whole only if it shows each case of its plan once, and no other.
+    /// Collects the runs in console output. A run is complete only if it shows each case of its plan once, and no
+    /// other.
     #[must_use]
     pub fn from_console(text: &str) -> Self {
         let suite = suite();
@@ -187,7 +189,7 @@ impl Report {
         report
     }
 
-    /// Notes where a run was of other cases than those that `filter` means.
+    /// Adds a problem if a run was of other cases than those that `filter` selects.
     pub fn expect_filter(&mut self, filter: &str) {
         for run in &mut self.runs {
             let ran = run.setting.get("filter").map_or("", String::as_str);

@@ -6,8 +6,8 @@ use std::fmt::{self, Display, Write as _};
 use super::{Report, Result, Run, Verdict};
 use crate::suite::Totals;
 
-/// Text in an element or an attribute of XML: what has a meaning there is written as a reference, and U+FFFD stands for
-/// what no document may have (XML 1.0, "Characters": the production Char).
+/// Text in an XML element or attribute: special characters are written as references, and U+FFFD replaces characters
+/// that no document may contain (XML 1.0, "Characters": the production Char).
 struct Xml<'a>(&'a str);
 
 impl Display for Xml<'_> {
@@ -19,8 +19,8 @@ impl Display for Xml<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&apos;")?,
-                // An attribute with one of these as it is reads back as spaces; and what controls a terminal, or how
-                // text is shown, is a number to whoever looks at the file.
+                // An attribute with one of these would be read back as spaces; characters that control a terminal or
+                // the text direction are shown as numbers.
                 '\t'
                 | '\n'
                 | '\r'
@@ -56,7 +56,7 @@ fn plural(count: usize) -> &'static str {
 }
 
 impl Run {
-    /// Chapter by chapter.
+    /// Formats the results chapter by chapter.
     fn chapters(&self, out: &mut String) -> fmt::Result {
         let mut chapters: Vec<(&str, [usize; 3])> = Vec::new();
         for Result { name, verdict, .. } in &self.results {
@@ -86,7 +86,7 @@ impl Run {
         Ok(())
     }
 
-    /// What failed.
+    /// Formats the failures.
     fn failures(&self, out: &mut String) -> fmt::Result {
         for Result { name, verdict, source } in &self.results {
             match verdict {
@@ -151,8 +151,8 @@ impl Run {
 }
 
 impl Report {
-    /// For people: chapter by chapter where there is one run, else a line for each run; what failed, and what was
-    /// skipped for which reason.
+    /// Formats the report for people: chapter by chapter if there is one run, else a line per run; then failures, and
+    /// skipped cases by reason.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -186,7 +186,7 @@ impl Report {
         writeln!(out, "{runs} run{}: {}; the host {verdict}", plural(runs), numbers(self.totals()))
     }
 
-    /// TAP version 13: one test per case, and one per problem of a run.
+    /// Formats TAP version 13: one test per case, and one per problem of a run.
     #[must_use]
     pub fn tap(&self) -> String {
         let mut out = String::from("TAP version 13\n");
@@ -221,7 +221,7 @@ impl Report {
         Ok(())
     }
 
-    /// JUnit XML, as CI systems read it: a test suite per run.
+    /// Formats JUnit XML, as CI systems read it: a test suite per run.
     #[must_use]
     pub fn junit(&self) -> String {
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -232,17 +232,17 @@ impl Report {
         out
     }
 
-    /// JSON: the whole report.
+    /// Formats the whole report as JSON.
     #[must_use]
     pub fn json(&self) -> String {
         #[derive(serde::Serialize)]
         struct Json<'r> {
-            /// Version of this form.
+            /// Version of this format.
             schema: u32,
             #[serde(flatten)]
             report: &'r Report,
         }
-        // Strings, numbers and lists: nothing that JSON cannot say.
+        // Strings, numbers and lists only, so JSON can represent everything.
         let mut out = serde_json::to_string_pretty(&Json { schema: 1, report: self }).unwrap_or_default();
         out.push('\n');
         out

@@ -1,4 +1,4 @@
-//! What a run found, collected from a guest's console, for people and for machines.
+//! The results of a run, collected from a guest's console, for people and programs.
 //!
 //! ```
 //! use hv_conformance::report::Report;
@@ -26,15 +26,15 @@ use serde::Serialize;
 
 use crate::suite::Totals;
 
-/// How a case ended.
+/// Outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "outcome", content = "detail")]
 pub enum Verdict {
-    /// It found nothing wrong.
+    /// It passed.
     Passed,
-    /// It found this.
+    /// It failed, with this description.
     Failed(String),
-    /// It had not what it is about, for this reason.
+    /// Its subject is missing, for this reason.
     Skipped(String),
     /// It began and never ended: the guest stopped in it.
     Stopped,
@@ -45,21 +45,21 @@ pub enum Verdict {
 pub struct Result {
     /// `chapter/name`.
     pub name: String,
-    /// How it ended.
+    /// Its outcome.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Page and section where the rule stands.
+    /// Page and section of the rule.
     pub source: String,
 }
 
 /// A run of the suite in one guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Run {
-    /// What the guest said of it: `vps`, `conduit`, `granule`, `version`, `features`, `cases`, `filter`.
+    /// The guest's description: `vps`, `conduit`, `granule`, `version`, `features`, `cases`, `filter`.
     pub setting: BTreeMap<String, String>,
-    /// The cases of the suite that ran, each once, in the order in which they began.
+    /// The cases of the suite that ran, each once, in order of their start.
     pub results: Vec<Result>,
-    /// What is wrong with the run itself.
+    /// Problems with the run itself.
     pub problems: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct Report {
 }
 
 impl Run {
-    /// The numbers, counted from the results. A case that stopped has failed.
+    /// Counts the results. A case that stopped counts as failed.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -85,7 +85,7 @@ impl Run {
         totals
     }
 
-    /// What the run was, in few words.
+    /// Describes the run in a few words.
     #[must_use]
     pub fn title(&self) -> String {
         let of = |key: &str| self.setting.get(key).map_or("?", String::as_str);
@@ -104,7 +104,7 @@ impl Run {
         format!("{vps} {}, {conduit}, {granule} pages{only}", if vps == "1" { "VP" } else { "VPs" })
     }
 
-    /// Whether the run is whole, something ran, and nothing failed.
+    /// Returns true if the run is complete, something ran, and nothing failed.
     #[must_use]
     pub fn conforms(&self) -> bool {
         let totals = self.totals();
@@ -113,13 +113,13 @@ impl Run {
 }
 
 impl Report {
-    /// Whether there are runs, and all conform.
+    /// Returns true if there are runs, and all conform.
     #[must_use]
     pub fn conforms(&self) -> bool {
         !self.runs.is_empty() && self.runs.iter().all(Run::conforms)
     }
 
-    /// The numbers of all runs.
+    /// Adds up the numbers of all runs.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.runs.iter().map(Run::totals).fold(Totals::default(), |sum, run| Totals {

@@ -1,4 +1,4 @@
-//! Consoles in, reports out.
+//! Tests from console output to reports.
 
 use super::{Report, Verdict};
 use crate::env::Convention;
@@ -132,7 +132,7 @@ fn a_run_conforms_with_its_plan_alone() {
     }
 }
 
-/// One invented case is no report, however well it passed.
+/// Checks that a run with one invented case does not conform, even if it passed.
 #[test]
 fn an_invented_case_is_no_conformance() {
     let text = "@hv begin 2 cases=1 vps=1 conduit=smccc granule=4096 filter=a/b\n@hv run a/b\n@hv pass a/b\n\
@@ -143,7 +143,7 @@ fn an_invented_case_is_no_conformance() {
     assert!(!Report::from_console(&one).conforms());
 }
 
-/// What a report keeps depends on the suite and on the text's length alone: so many lines are not so many objects.
+/// Checks that the size of a report is bounded by the suite and by the text's length.
 #[test]
 fn a_long_text_makes_no_long_report() {
     let [a, ..] = names();
@@ -205,7 +205,7 @@ fn junit_escapes_what_has_a_meaning_in_xml() {
     assert!(!xml.contains("no <clock>"), "{xml}");
 }
 
-/// Whatever is in the text, a parser that knows which characters XML has reads it, and reads what was said.
+/// Checks that an XML parser reads the report, whatever the text, and returns what was said.
 #[test]
 fn junit_is_xml_whatever_the_text() {
     let all: Vec<char> =
