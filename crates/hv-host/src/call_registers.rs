@@ -1,4 +1,4 @@
-//! The general registers of a VP that makes a call, and which of them a call reads and writes.
+//! The general registers of a VP that makes a call, and which of them the call reads and writes.
 //!
 //! Source: TLFS, "Hypercall Interface", "Register Mapping for Hypercall Inputs"; Arm SMC Calling Convention (DEN0028).
 
@@ -8,10 +8,10 @@ use hv_tlfs::smccc::{VENDOR_HYP_UID, VENDOR_HYP_UID_64};
 use crate::event::Convention;
 use crate::hypercall::fast_places;
 
-/// X0 to X30 of the VP whose call is carried out.
+/// X0 to X30 of the calling VP.
 ///
-/// A call reads and writes the registers that it needs, and no others: where an access is dear (one `ioctl` of KVM), nothing
-/// is paid for the rest. [`CallRegisters`] says beforehand which they are.
+/// A call accesses only the registers that it needs: where an access is expensive (an `ioctl` of KVM), the others cost
+/// nothing. [`CallRegisters`] lists them in advance.
 pub trait Registers {
     /// Reads register X`n`, at most 30.
     fn x(&self, n: usize) -> u64;
@@ -40,7 +40,7 @@ pub struct RegisterSet(
 );
 
 impl RegisterSet {
-    /// Makes a set of `count` registers from X`first` on.
+    /// Creates a set of `count` registers starting at X`first`.
     #[must_use]
     pub const fn range(first: usize, count: usize) -> Self {
         Self((((1u64 << count) - 1) << first) as u32)
@@ -52,13 +52,13 @@ impl RegisterSet {
         Self(self.0 | other.0)
     }
 
-    /// Returns whether X`n` is in the set.
+    /// Returns true if X`n` is in the set.
     #[must_use]
     pub const fn contains(self, n: usize) -> bool {
         n < 32 && self.0 >> n & 1 != 0
     }
 
-    /// Walks over the registers' numbers.
+    /// Iterates over the register numbers.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..31).filter(move |&n| self.contains(n))
     }
@@ -67,21 +67,21 @@ impl RegisterSet {
 /// The registers that a call may read, and those that it may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallRegisters {
-    /// It reads no others.
+    /// The registers that it may read.
     pub read: RegisterSet,
-    /// It writes no others, whatever its result and whether it has to be made again.
+    /// The registers that it may write, whatever its result and even if it has to be repeated.
     pub written: RegisterSet,
 }
 
 impl CallRegisters {
-    /// Returns those of a hypercall with this control word.
+    /// Returns the registers of a hypercall with this control word.
     #[must_use]
     pub fn of_hypercall(convention: Convention, control: HypercallInput) -> Self {
         let first = convention.control();
-        // The control word with what tells that this is a hypercall, and the two registers behind it: addresses, or the
-        // first 16 bytes of a fast call's input.
+        // The registers that identify the hypercall, the control word, and the two after it: addresses, or the first 16
+        // bytes of a fast call's input.
         let read = RegisterSet::range(0, first + 3);
-        // The result; of a call that is made again its control word.
+        // The result; for a call that is repeated, its control word.
         let written = RegisterSet::range(0, 1).union(RegisterSet::range(first, 1));
         let Some((input, output)) = fast_places(convention, control) else {
             return Self { read, written };
@@ -92,7 +92,7 @@ impl CallRegisters {
         }
     }
 
-    /// Returns those of an SMCCC function that is no hypercall, PSCI included.
+    /// Returns the registers of an SMCCC function other than a hypercall, PSCI included.
     #[must_use]
     pub const fn of_function(function: u32) -> Self {
         let results = if matches!(function, VENDOR_HYP_UID | VENDOR_HYP_UID_64) { 4 } else { 1 };

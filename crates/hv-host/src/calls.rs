@@ -1,4 +1,4 @@
-//! The calls that work on registers, messages, events and VPs.
+//! Hypercalls on registers, messages, events and VPs.
 
 use hv_tlfs::register::{
     GetVpRegistersInput, RegisterName, RegisterValue, SetVpRegistersElement, SetVpRegistersInput,
@@ -53,7 +53,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// There is VTL 0 only.
+    /// Only VTL 0 exists.
     pub(crate) fn check_vtl(vtl: InputVtl) -> Result<(), HvStatus> {
         if vtl.reserved() != 0 {
             return Err(HvStatus::INVALID_PARAMETER);
@@ -64,7 +64,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Ok(())
     }
 
-    /// The VP that an index means.
+    /// Returns the VP that an index refers to.
     fn find_vp(&self, caller: usize, index: VpIndex) -> Result<usize, HvStatus> {
         if index == VpIndex::SELF {
             return Ok(caller);
@@ -109,8 +109,8 @@ impl<R: RawMutex> Partition<'_, R> {
         })
     }
 
-    /// Only a VP's own registers can be written: a running VP's SynIC and timers are nobody else's, and no shipping
-    /// host allows it.
+    /// Only a VP's own registers can be written: the SynIC and timers of a running VP belong to that VP alone, and no
+    /// shipping host allows it.
     pub(crate) fn set_registers<H: Host + Connections, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
@@ -246,7 +246,7 @@ impl<R: RawMutex> Partition<'_, R> {
         if port.target == PortTarget::Deleted { Err(HvStatus::INVALID_PORT_ID) } else { Ok((index, port)) }
     }
 
-    /// The first VP that can be a target.
+    /// Returns the first VP that can be a target.
     fn any_vp(&self, can: impl Fn(&crate::synic::Synic) -> bool) -> Result<usize, HvStatus> {
         self.vps().iter().position(|vp| can(&vp.synic())).ok_or(HvStatus::INVALID_VP_INDEX)
     }
@@ -295,7 +295,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
         self.each(frame, |frame, index| {
             let mpidr: u64 = frame.read(frame.list + index * 8)?;
-            // A guest gives its MPIDR_EL1 as it reads it, with bits that are not affinity.
+            // A guest passes MPIDR_EL1 as it reads it, including bits that are not affinity.
             let vp = self.config().vp_with_mpidr(mpidr & AFFINITY).filter(|&vp| vp < self.vp_count());
             let vp = vp.ok_or(HvStatus::INVALID_PARAMETER)?;
             // The padding is written as zero, which the TLFS allows.

@@ -19,7 +19,7 @@ pub(crate) struct Crash {
 }
 
 impl Crash {
-    /// What the control register reads as: both kinds of notification are supported.
+    /// Value of the control register on a read: both kinds of notification are supported.
     pub(crate) const CAPABILITIES: u64 = CrashControl::CRASH_NOTIFY.0 | CrashControl::CRASH_NOTIFY_MSG.0;
 
     pub(crate) const fn new() -> Self {
@@ -49,7 +49,7 @@ impl Crash {
         &self.parameters[index]
     }
 
-    /// Writes the control register: with the notify bit set, hands the crash to the observer.
+    /// Writes the control register: with the notify bit set, passes the crash to the observer.
     #[cold]
     pub(crate) fn control<H: Host>(&self, host: &H, vp: usize, control: CrashControl) {
         if !control.crash_notify() {
@@ -63,7 +63,7 @@ impl Crash {
     }
 }
 
-/// The message, or what of it lies before the first page that is not guest memory.
+/// Returns the message, up to the first page that is not guest memory.
 fn read_text<'t>(host: &impl Host, address: u64, length: u64, text: &'t mut [u8; page::SIZE]) -> &'t [u8] {
     let length = length.min(text.len() as u64) as usize;
     let first = length.min(page::SIZE - (address % page::SIZE as u64) as usize);

@@ -1,6 +1,6 @@
-//! When something is to happen.
+//! Deadlines in reference time.
 
-/// A reference time at which something is to happen, or never. All zeros is never.
+/// A reference time, or never. All zeros is never.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deadline(
     /// The time, counted from 1; 0 is never.
@@ -17,10 +17,10 @@ impl core::fmt::Debug for Deadline {
 }
 
 impl Deadline {
-    /// It never comes.
+    /// The deadline that never expires.
     pub const NEVER: Self = Self(0);
 
-    /// Makes a deadline at a reference time in 100 ns. The last of all times is never.
+    /// Creates a deadline at a reference time in units of 100 ns. The last representable time is never.
     #[must_use]
     pub const fn at(time: u64) -> Self {
         Self(time.wrapping_add(1))
@@ -43,7 +43,7 @@ impl Deadline {
         if self.or_max() <= other.or_max() { self } else { other }
     }
 
-    /// Returns whether it has come at this reference time.
+    /// Returns true if it has expired at this reference time.
     #[must_use]
     pub const fn is_due(self, now: u64) -> bool {
         self.0 != 0 && self.0 - 1 <= now

@@ -1,4 +1,4 @@
-//! Messages on their way: into the slots of the message page, or into the queues before them.
+//! Message delivery: into the slots of the message page, or into the queues before them.
 //!
 //! Source: TLFS, "Inter-Partition Communication", "SynIC Messages".
 
@@ -21,7 +21,7 @@ const AFTER_TYPE: usize = 4;
 /// The flag "message pending" in the word at [`AFTER_TYPE`].
 const PENDING_WORD: u32 = 1 << 8;
 
-/// A message with this type, sender and payload; a payload of more than 240 bytes is cut.
+/// Creates a message with this type, sender and payload; a payload of more than 240 bytes is cut off.
 pub(crate) fn new_message(message_type: MessageType, sender: u64, payload: &[u8]) -> Message {
     let mut message = EMPTY;
     let size = payload.len().min(MESSAGE_PAYLOAD_SIZE);
@@ -32,14 +32,14 @@ pub(crate) fn new_message(message_type: MessageType, sender: u64, payload: &[u8]
     message
 }
 
-/// Offset of a SINT's slot in the message page.
+/// Returns the offset of a SINT's slot in the message page.
 #[inline]
 const fn slot(sint: usize) -> u64 {
     sint as u64 * SLOT
 }
 
 impl Synic {
-    /// Posts a message to a SINT: into the slot if that is free and nothing waits, else into the queue.
+    /// Posts a message to a SINT: into the slot if it is free and no message is queued, else into the queue.
     pub(crate) fn post<H: Host>(
         &mut self,
         context: &Context<'_, H>,
@@ -75,7 +75,7 @@ impl Synic {
         result
     }
 
-    /// The guest's end of message: free slots are filled from the queues.
+    /// Handles the guest's end of message: free slots are filled from the queues.
     #[inline]
     pub(crate) fn end_of_message<H: Host>(&mut self, context: &Context<'_, H>) {
         let waiting = self.queues.waiting;
@@ -84,7 +84,7 @@ impl Synic {
         context.host.observe(&Event::EndOfMessage { vp: context.vp, waiting, delivered });
     }
 
-    /// Posts the expiration message of a timer. False if it cannot be delivered or queued now.
+    /// Posts the expiration message of a timer. Returns false if it cannot be delivered or queued now.
     pub(crate) fn post_timer<H: Host>(
         &mut self,
         context: &Context<'_, H>,
@@ -108,15 +108,15 @@ impl Synic {
         true
     }
 
-    /// Drops the message of a timer that waits in its buffer. The message-pending flag of the slot before it stays: the
-    /// guest's end of message finds nothing.
+    /// Drops a timer's message that is queued in its buffer. The message-pending flag of the slot before it stays set:
+    /// the guest's end of message then finds nothing.
     pub(crate) fn drop_timer_message<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
         if let Some((sint, place)) = self.queues.remove_timer(timer) {
             context.host.observe(&Event::MessageDropped { vp: context.vp, sint, place });
         }
     }
 
-    /// The message of a timer that expired and is delivered now.
+    /// Returns the message of a timer that expired and is delivered now.
     fn timer_message(&self, timer: usize, now: u64) -> Message {
         let payload = TimerMessagePayload {
             timer_index: timer as u32,
@@ -127,13 +127,14 @@ impl Synic {
         new_message(MessageType::TIMER_EXPIRED, 0, payload.as_bytes())
     }
 
-    /// Appends an entry to a queue and tells the guest that it waits. `delayed`: it has to, though the slot may be free.
+    /// Appends an entry to a queue and tells the guest that a message is pending. `delayed`: it must stay queued even
+    /// if the slot is free.
     fn enqueue<H: Host>(&mut self, context: &Context<'_, H>, sint: usize, entry: usize, delayed: bool) {
         self.queues.append(sint, entry);
         context.host.observe(&Event::MessageQueued { vp: context.vp, sint: sint as u8 });
         if self.message_page.enabled() {
-            // First the flag, then one more look at the slot: a guest that empties it between our two looks either
-            // sees the flag, and will write EOM, or we see the empty slot.
+            // Sets the flag first, then checks the slot once more: if a guest empties it between our two checks, either
+            // the guest sees the flag and writes EOM, or we see the empty slot.
             let flags = slot(sint) + AFTER_TYPE as u64;
             let _ = self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD);
             fence(Ordering::SeqCst);
@@ -143,13 +144,13 @@ impl Synic {
         }
     }
 
-    /// Delivers what can be delivered, and lets timers go on that waited for it.
+    /// Delivers pending messages, and resumes the timers that waited for it.
     pub(crate) fn rescan<H: Host>(&mut self, context: &Context<'_, H>) {
         self.scan(context);
         self.settle_timers(context);
     }
 
-    /// Delivers what can be delivered: one message into each free slot. Returns the SINTs that got one.
+    /// Delivers pending messages: one into each free slot. Returns the SINTs that got one.
     #[inline(never)]
     pub(crate) fn scan<H: Host>(&mut self, context: &Context<'_, H>) -> u16 {
         let mut delivered = 0;
@@ -164,7 +165,7 @@ impl Synic {
         delivered
     }
 
-    /// Puts the first waiting message of a SINT into its slot, if that is free.
+    /// Moves the first queued message of a SINT into its slot, if that is free.
     fn deliver_first<H: Host>(&mut self, context: &Context<'_, H>, sint: usize) -> bool {
         let Some(entry) = self.queues.first(sint) else { return false };
         let more = self.queues.next[entry] != 0;
@@ -190,7 +191,7 @@ impl Synic {
         }
     }
 
-    /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages wait.
+    /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages are queued.
     fn put<H: Host>(
         &mut self,
         context: &Context<'_, H>,
@@ -207,7 +208,7 @@ impl Synic {
         message.header.flags = message.header.flags.with_message_pending(pending);
         let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
         let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
-        // The type goes last, with release: whoever sees it sees the rest.
+        // The type is written last, with release ordering: a reader that sees it sees the rest.
         let written = page
             .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
             .and_then(|()| page.store(memory, slot, message.header.message_type.0));

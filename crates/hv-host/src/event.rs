@@ -1,14 +1,14 @@
-//! What happened: the partition tells its observer, and statistics, traces and the strict mode hang there.
+//! Events: what the partition reports to its observer, for statistics, traces and the strict mode.
 //!
-//! Every [`Event`] is built where it happens and handed to [`Host::observe`](crate::Host::observe) by reference. With
-//! the empty default of that method the compiler drops the event and what was computed for it.
+//! Every [`Event`] is created where it happens and passed to [`Host::observe`](crate::Host::observe) by reference. With
+//! the empty default of that method the compiler removes the event and everything computed for it.
 
 use crate::VpContext;
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
 
-/// How a hypercall was made.
+/// The calling convention of a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Convention {
     /// `hvc #0` with function 0x46000001: control word in X1.
@@ -18,7 +18,7 @@ pub enum Convention {
 }
 
 impl Convention {
-    /// Returns the number of the register that holds the control word.
+    /// Returns the number of the register with the control word.
     #[must_use]
     pub const fn control(self) -> usize {
         match self {
@@ -28,7 +28,7 @@ impl Convention {
     }
 }
 
-/// Which instruction carried an SMCCC call.
+/// The instruction of an SMCCC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmcccConduit {
     /// `hvc #0`.
@@ -37,7 +37,7 @@ pub enum SmcccConduit {
     Smc,
 }
 
-/// Why an interrupt was asserted.
+/// The cause of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A message was put into a slot of this SINT.
@@ -46,26 +46,26 @@ pub enum Cause {
     Event(u8),
     /// This synthetic timer, in direct mode, expired.
     Timer(u8),
-    /// A hypercall of another VP, or of this one, sent it.
+    /// A hypercall of this or another VP sent it.
     Ipi,
 }
 
-/// What became of a synthetic timer.
+/// A state change of a synthetic timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerEvent {
     /// It will expire at this reference time.
     Armed(u64),
     /// It is no longer armed.
     Stopped,
-    /// It expired: due at the first, handled at the second reference time.
+    /// It expired: due at the first reference time, handled at the second.
     Expired(u64, u64),
-    /// Its message slot or buffer is not free, or its SynIC is off: it waits.
+    /// Its message slot or buffer is not free, or its SynIC is off: the expiry is pending.
     Blocked,
-    /// This many periods were left out because they were too long ago.
+    /// This many periods were skipped because they were too long ago.
     Skipped(u64),
 }
 
-/// Something that happened in the partition. `vp` is the VP that did it, unless the variant says otherwise.
+/// An event in the partition. `vp` is the VP that caused it, unless the variant says otherwise.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -73,39 +73,39 @@ pub enum Event<'a> {
     Hypercall {
         /// Caller.
         vp: usize,
-        /// How it was made.
+        /// Calling convention.
         convention: Convention,
-        /// Control word as the guest gave it.
+        /// Control word from the guest.
         control: HypercallInput,
-        /// The two registers behind it: input and output GPA, or the first 16 bytes of a fast call's input.
+        /// The two registers after it: input and output GPA, or the first 16 bytes of a fast call's input.
         parameters: [u64; 2],
         /// Result; meaningless if `retry`.
         result: HypercallOutput,
-        /// The call is not finished: the guest will make it again from a later start index.
+        /// The call is not finished: the guest will repeat it from a later start index.
         retry: bool,
     },
     /// A VP register was read by hypercall.
     RegisterGet {
         /// Caller.
         vp: usize,
-        /// VP whose register it is.
+        /// VP that the register belongs to.
         target: usize,
         /// Register.
         name: RegisterName,
-        /// The value, low half first, or the status that the guest got.
+        /// The value, low half first, or the status returned to the guest.
         value: Result<[u64; 2], HvStatus>,
     },
     /// A VP register was written by hypercall.
     RegisterSet {
         /// Caller.
         vp: usize,
-        /// VP whose register it is.
+        /// VP that the register belongs to.
         target: usize,
         /// Register.
         name: RegisterName,
-        /// The value that the guest gave, low half first.
+        /// The value from the guest, low half first.
         value: [u64; 2],
-        /// What it got.
+        /// The status returned.
         status: HvStatus,
     },
     /// An SMCCC function other than a hypercall, PSCI included.
@@ -118,10 +118,10 @@ pub enum Event<'a> {
         function: u32,
         /// X1 to X3.
         arguments: [u64; 3],
-        /// What X0 becomes; [`NOT_SUPPORTED`](hv_tlfs::smccc::NOT_SUPPORTED) for an unknown function.
+        /// The new X0; [`NOT_SUPPORTED`](hv_tlfs::smccc::NOT_SUPPORTED) for an unknown function.
         result: u64,
     },
-    /// `hvc` or `smc` with an immediate that has no meaning; the guest got an Undefined Instruction exception.
+    /// `hvc` or `smc` with an undefined immediate; the guest got an Undefined Instruction exception.
     UnknownImmediate {
         /// Caller.
         vp: usize,
@@ -140,23 +140,23 @@ pub enum Event<'a> {
         message_type: u32,
         /// Payload.
         payload: &'a [u8],
-        /// What the sender got.
+        /// The status returned to the sender.
         status: HvStatus,
     },
-    /// A message found its slot taken and waits in the queue.
+    /// A message found its slot full and was queued.
     MessageQueued {
         /// Target.
         vp: usize,
         /// SINT.
         sint: u8,
     },
-    /// A timer's message that waited in the queue was dropped: its timer was stopped or set anew.
+    /// A queued message of a timer was dropped: its timer was stopped or reprogrammed.
     MessageDropped {
         /// Target.
         vp: usize,
         /// SINT.
         sint: u8,
-        /// Messages of the SINT that waited before it.
+        /// Number of messages queued for the SINT before it.
         place: u8,
     },
     /// A message was put into its slot.
@@ -169,16 +169,16 @@ pub enum Event<'a> {
         message_type: u32,
         /// Payload.
         payload: &'a [u8],
-        /// More messages wait behind it.
+        /// More messages are queued.
         pending: bool,
     },
     /// The guest wrote its end-of-message register.
     EndOfMessage {
         /// Caller.
         vp: usize,
-        /// SINTs with messages waiting before, one bit each.
+        /// SINTs with messages queued before, one bit each.
         waiting: u16,
-        /// SINTs into whose slots a message was put, one bit each.
+        /// SINTs to which a message was delivered, one bit each.
         delivered: u16,
     },
     /// The guest signalled an event.
@@ -189,7 +189,7 @@ pub enum Event<'a> {
         connection: u32,
         /// Flag number relative to the connection.
         flag: u16,
-        /// What the sender got.
+        /// The status returned to the sender.
         status: HvStatus,
     },
     /// An event flag was set.
@@ -200,7 +200,7 @@ pub enum Event<'a> {
         sint: u8,
         /// Flag number.
         flag: u16,
-        /// It was set already, so that no interrupt was raised.
+        /// It was already set, so no interrupt was raised.
         was_set: bool,
     },
     /// An interrupt was asserted.
@@ -209,16 +209,16 @@ pub enum Event<'a> {
         vp: usize,
         /// INTID.
         intid: u32,
-        /// Why.
+        /// Cause.
         cause: Cause,
     },
     /// A synthetic timer changed its state.
     Timer {
-        /// Its VP.
+        /// VP of the timer.
         vp: usize,
-        /// Its number, 0 to 3.
+        /// Number of the timer, 0 to 3.
         timer: u8,
-        /// What happened.
+        /// The change.
         what: TimerEvent,
     },
     /// The guest notified a crash.
@@ -229,37 +229,37 @@ pub enum Event<'a> {
         control: u64,
         /// Crash parameters P0 to P4.
         parameters: [u64; 5],
-        /// The message, if the control register says that there is one and it could be read.
+        /// The message, if the control register announces one and it could be read.
         text: &'a [u8],
     },
-    /// A VP was asked to start.
+    /// A VP is being started.
     VpStarting {
-        /// Who asked.
+        /// Requesting VP.
         by: usize,
-        /// The VP that starts.
+        /// The VP.
         vp: usize,
-        /// How.
+        /// Its initial context.
         context: &'a VpContext,
     },
-    /// A VP runs.
+    /// A VP came online.
     VpOnline {
         /// The VP.
         vp: usize,
     },
-    /// A VP is off.
+    /// A VP went offline.
     VpOffline {
         /// The VP.
         vp: usize,
     },
     /// Scale, offset or validity of the reference time changed.
     TimeChanged {
-        /// The page's new sequence number; 0 while it is not valid.
+        /// The page's new sequence number; 0 while it is invalid.
         sequence: u32,
-        /// Reference time at this moment.
+        /// Reference time at this point.
         now: u64,
     },
-    /// The partition was reset, or created.
+    /// The partition was reset or created.
     Reset,
-    /// The partition was restored from an image.
+    /// The partition was restored from a saved image.
     Restored,
 }

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::synic::{Context, SLOT, Synic};
 
 impl Synic {
-    /// Sets an event flag, and raises the SINT's interrupt if it was clear. Returns whether it was.
+    /// Sets an event flag, and raises the SINT's interrupt if it was clear. Returns true if it was clear.
     pub(crate) fn signal<H: Host>(
         &mut self,
         context: &Context<'_, H>,

@@ -1,4 +1,4 @@
-//! A host on which things go wrong on purpose.
+//! A host with injected faults.
 
 use core::ops::Deref;
 
@@ -11,10 +11,10 @@ use crate::host::{Flush, Host, Retarget, VpContext};
 use crate::sets::VpMask;
 use hv_tlfs::synic::MessageType;
 
-/// A decorator of any [`Host`]: does what that does, except where `F` injects a fault.
+/// A decorator of any [`Host`]: behaves like it, except where `F` injects a fault.
 ///
-/// `F` is an [`Injector`](crate::faults::Injector) with its plan, or what asks one. A host that is not decorated has no faults,
-/// and nothing of them in its compiled code.
+/// `F` is an [`Injector`](crate::faults::Injector) with its plan, or delegates to one. A host that is not decorated has
+/// no faults, and no code for them in the compiled program.
 ///
 /// ```
 /// use hv_host::faults::{Injector, Plan};
@@ -45,7 +45,7 @@ impl<H, F> Faulty<H, F> {
     }
 }
 
-/// The host that is decorated.
+/// Returns the decorated host.
 impl<H, F> Deref for Faulty<H, F> {
     type Target = H;
 
@@ -68,7 +68,7 @@ impl<H: Host, F: Faults> Host for Faulty<H, F> {
         self.host.counter()
     }
 
-    /// As often as the plan has it.
+    /// As often as the plan says.
     #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
         let times = match self.faults.interrupt(intid) {

@@ -1,4 +1,4 @@
-//! Flushes of translations, and interrupts to sets of VPs.
+//! TLB flushes, and interrupts to sets of VPs.
 //!
 //! Source: TLFS, "Virtual MMU" and "Virtual Interrupt Controller".
 
@@ -31,7 +31,7 @@ const PAGES_2M: u64 = 512;
 const PAGES_1G: u64 = 512 * 512;
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// The VPs of a set whose banks are in the variable header from word `first` on.
+    /// Reads the VPs of a set whose banks are in the variable header from word `first` on.
     fn read_set<H: Host, X: Registers>(
         &self,
         frame: &CallFrame<'_, H, X>,
@@ -85,7 +85,7 @@ impl<R: RawMutex> Partition<'_, R> {
         self.ipi(frame.host, vector, &targets)
     }
 
-    /// Reads a flush's flags. `list`: the call names ranges.
+    /// Reads a flush's flags. `list`: the call has a list of ranges.
     fn check_flags(&self, flags: FlushFlags, list: bool) -> Result<(), HvStatus> {
         let extended = list && self.config().profile.features.privileges.extended_gva_ranges();
         let allowed = FlushFlags(0)
@@ -160,8 +160,8 @@ impl<R: RawMutex> Partition<'_, R> {
             Ok(header) => header,
             Err(status) => return refused(frame, status),
         };
-        // What the guest changed in its tables it changed before the call: one flush of everything does for all ranges,
-        // those that were not read yet too.
+        // The guest changed its tables before the call: one flush of everything covers all ranges, including those not
+        // read yet.
         let many = u64::from(frame.count - frame.start) > Flush::FEW_PAGES;
         let mut left = Some(if many { 0 } else { Flush::FEW_PAGES });
         let extended = flags.use_extended_range_format();
@@ -216,7 +216,7 @@ fn flush_all(host: &impl Host, targets: &VpMask, flags: FlushFlags, address_spac
     host.flush_tlb(targets, Flush::All { address_space, non_global_only });
 }
 
-/// First address and number of 4096-byte pages of a range.
+/// Returns the first address and the number of 4096-byte pages of a range.
 fn decode_range(range: u64, extended: bool) -> (u64, u64) {
     let base = range & page::MASK;
     if !extended {

@@ -1,4 +1,4 @@
-//! Where a hypercall's parameters are, and the walk over the elements of a rep hypercall.
+//! Locations of a hypercall's parameters, and iteration over the elements of a rep hypercall.
 
 use hv_tlfs::hypercall::HypercallOutput;
 use hv_tlfs::page;
@@ -14,27 +14,27 @@ use crate::host::Host;
 use crate::partition::Partition;
 use hv_memory::GuestMemory;
 
-/// Bytes of the registers that a fast call's input and output share.
+/// Size of the registers shared by a fast call's input and output, in bytes.
 pub(crate) const FAST_BYTES: usize = 128;
 /// X0 to X30.
 const REGISTERS: usize = 31;
-/// Fast output starts at a pair of registers.
+/// Fast output starts at an even register pair.
 ///
 /// The TLFS rounds the input to 8 bytes; guests (Linux reads X6 and X7 after a Get of one register, whose input ends in
 /// X4) and shipping hosts use 16.
 const PAIR: usize = 16;
 
-/// Where input and output are, checked.
+/// Locations of input and output, checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Parameters {
-    /// In registers: the first one of the input, and of the output.
+    /// In registers: the index of the first input and the first output register.
     Fast { input: usize, output: usize },
     /// In guest memory.
     Memory { input: u64, output: u64 },
 }
 
 impl Parameters {
-    /// Places of a fast call with these sizes.
+    /// Locates a fast call's parameters with these sizes.
     pub(crate) fn fast(convention: Convention, input: usize, output: usize) -> Result<Self, HvStatus> {
         let [input, output] = [input, output].map(|bytes| bytes.next_multiple_of(PAIR));
         if input + output > FAST_BYTES {
@@ -47,7 +47,7 @@ impl Parameters {
         })
     }
 
-    /// Places of a call with these sizes in memory. An address is ignored where there is nothing to pass.
+    /// Locates a memory-based call's parameters with these sizes. An address is ignored if there is nothing to pass.
     pub(crate) fn memory(
         memory: &impl GuestMemory,
         convention: Convention,
@@ -70,7 +70,7 @@ impl Parameters {
     }
 }
 
-/// Alignment, page crossing and bounds: TLFS, "Alignment Requirements" and "Common Hypercall Status Codes".
+/// Checks alignment, page crossing and bounds: TLFS, "Alignment Requirements" and "Common Hypercall Status Codes".
 fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), HvStatus> {
     if size == 0 {
         return Ok(());
@@ -82,7 +82,7 @@ fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), H
     Ok(())
 }
 
-/// Where a call ended: at its end, or before an element from which it has to go on.
+/// Where a call stopped: at its end, or before an element from which it must be continued.
 pub(crate) enum Outcome {
     Done(HypercallOutput),
     Again(u16),
@@ -94,15 +94,15 @@ impl From<Result<(), HvStatus>> for Outcome {
     }
 }
 
-/// A call on its way: its caller, and where its parameters are.
+/// A call being executed: its caller, and the locations of its parameters.
 pub(crate) struct CallFrame<'f, H, X> {
     pub(crate) host: &'f H,
     pub(crate) vp: usize,
     pub(crate) x: &'f mut X,
     pub(crate) parameters: Parameters,
-    /// Bytes of the variable header.
+    /// Size of the variable header in bytes.
     pub(crate) variable: usize,
-    /// Offset of the list behind the headers.
+    /// Offset of the list after the headers.
     pub(crate) list: usize,
     /// First element to process, and number of elements.
     pub(crate) start: u16,
@@ -110,7 +110,7 @@ pub(crate) struct CallFrame<'f, H, X> {
 }
 
 impl<H: Host, X: Registers> CallFrame<'_, H, X> {
-    /// Copies a value out of the input. What was copied is judged, and not read again.
+    /// Copies a value out of the input. The copy is validated, and the input not read again.
     #[inline]
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, HvStatus> {
         let mut value = T::new_zeroed();
@@ -152,7 +152,7 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
         }
     }
 
-    /// Word `index` of the variable header.
+    /// Returns word `index` of the variable header.
     pub(crate) fn variable_word(&self, index: usize) -> Result<u64, HvStatus> {
         if (index + 1) * 8 > self.variable {
             return Err(HvStatus::INVALID_HYPERCALL_INPUT);
@@ -173,7 +173,7 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
                 .write(output + offset as u64, value.as_bytes())
                 .map_err(|_| HvStatus::INVALID_ALIGNMENT),
             Parameters::Fast { output, .. } => {
-                // Outputs are whole registers: what lies beside them is never touched.
+                // Outputs are whole registers: adjacent bytes are never touched.
                 const { assert!(size_of::<T>().is_multiple_of(8)) };
                 let first = output + offset / 8;
                 if !offset.is_multiple_of(8) || first + size_of::<T>() / 8 > REGISTERS {
@@ -189,7 +189,7 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
 }
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// Walks over the elements of a rep hypercall, at least one and for as long as the time budget lasts.
+    /// Iterates over the elements of a rep hypercall, at least one and as long as the time budget lasts.
     pub(crate) fn each<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
@@ -210,7 +210,7 @@ impl<R: RawMutex> Partition<'_, R> {
     }
 }
 
-/// A rep hypercall whose headers are wrong: no element was done.
+/// Rejects a rep hypercall with invalid headers: no element was completed.
 pub(crate) fn refused(frame: &CallFrame<'_, impl Host, impl Registers>, status: HvStatus) -> Outcome {
     Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(frame.start))
 }

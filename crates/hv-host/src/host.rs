@@ -1,4 +1,4 @@
-//! What a partition asks of the program that embeds it.
+//! The interface that a partition requires of its embedder.
 
 use crate::event::Event;
 use crate::faults::{Faults, NoFaults};
@@ -6,36 +6,37 @@ use crate::sets::VpMask;
 use hv_memory::GuestMemory;
 use hv_tlfs::status::HvStatus;
 
-/// The embedder's side: memory, time, interrupts, and the start of VPs.
+/// The embedder's side: memory, time, interrupts, and VP start.
 ///
-/// The partition calls these methods while it holds locks of its own, so none of them may call back into the
-/// partition. Any thread may call them: each names the VP that it is about.
+/// The partition calls these methods with its own locks held, so none of them may call back into the partition. Any
+/// thread may call them: each names the VP that it refers to.
 pub trait Host {
     /// The guest's memory.
     type Memory: GuestMemory;
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     fn memory(&self) -> &Self::Memory;
 
-    /// The guest's counter, CNTVCT_EL0.
+    /// Returns the guest's counter, CNTVCT_EL0.
     fn counter(&self) -> u64;
 
-    /// Makes interrupt `intid` pending on a VP, as an edge. `vp` may be any VP of the partition, running or not.
+    /// Makes interrupt `intid` pending on a VP, edge-triggered. `vp` may be any VP of the partition, running or not.
     fn assert_interrupt(&self, vp: usize, intid: u32);
 
-    /// Sets the deadline of VP `vp`, which may be any VP: calls [`Partition::timer_expired`](crate::Partition::timer_expired) for
-    /// it once the counter has reached `counter`. Replaces that VP's previous deadline; `None` cancels it. Calls for one VP
-    /// never overlap, and the last one counts. A deadline in the past is due at once.
+    /// Sets the deadline of VP `vp`, which may be any VP: calls
+    /// [`Partition::timer_expired`](crate::Partition::timer_expired) for it once the counter has reached `counter`.
+    /// Replaces that VP's previous deadline; `None` cancels it. Calls for one VP never overlap, and the last one
+    /// counts. A deadline in the past is due immediately.
     fn set_deadline(&self, vp: usize, counter: Option<u64>);
 
     /// Starts a VP that is off, at EL1 with interrupts masked. Call
     /// [`Partition::vp_online`](crate::Partition::vp_online) when it is about to run its first instruction.
     fn start_vp(&self, vp: usize, context: &VpContext);
 
-    /// Drops translations. When it returns, no VP of `targets` uses a translation that `what` names.
+    /// Flushes translations. When it returns, no VP of `targets` uses a translation described by `what`.
     fn flush_tlb(&self, targets: &VpMask, what: Flush);
 
-    /// Sends a device's interrupt elsewhere. The default knows no device.
+    /// Retargets a device interrupt. The default has no devices.
     ///
     /// # Errors
     /// The status for the guest.
@@ -44,13 +45,13 @@ pub trait Host {
         Err(HvStatus::INVALID_PARAMETER)
     }
 
-    /// Told of everything that happens. With this default nothing remains of it in the compiled code.
+    /// Reports an event. The default compiles to nothing.
     #[inline]
     fn observe(&self, event: &Event<'_>) {
         let _ = event;
     }
 
-    /// Returns the faults to inject: none. [`Faulty`](crate::Faulty) alone has others; an embedder has no reason to write this.
+    /// Returns the faults to inject: none. Only [`Faulty`](crate::Faulty) overrides it; an embedder has no reason to.
     #[doc(hidden)]
     #[inline(always)]
     fn faults(&self) -> impl Faults {
@@ -58,7 +59,7 @@ pub trait Host {
     }
 }
 
-/// A reference to a host is one.
+/// A reference to a host implements the trait as well.
 impl<H: Host> Host for &H {
     type Memory = H::Memory;
 
@@ -108,19 +109,19 @@ impl<H: Host> Host for &H {
     }
 }
 
-/// What a flush drops. `address_space` is the translation table base; `None` means every address space.
+/// The scope of a flush. `address_space` is the translation table base; `None` means every address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
-    /// Every translation.
+    /// All translations.
     All {
-        /// Whose.
+        /// The address space.
         address_space: Option<u64>,
-        /// Global translations may stay.
+        /// Global translations may be kept.
         non_global_only: bool,
     },
     /// The translations of some pages.
     Pages {
-        /// Whose.
+        /// The address space.
         address_space: Option<u64>,
         /// First virtual address.
         address: u64,
@@ -130,12 +131,11 @@ pub enum Flush {
 }
 
 impl Flush {
-    /// Pages that one call drops by their addresses at most; where it names more, it drops everything once.
+    /// Maximum number of pages that one call flushes by address; beyond it, everything is flushed once.
     pub const FEW_PAGES: u64 = 64;
 }
 
-/// Registers with which a VP starts, at EL1h with all interrupts masked. Registers not named here have their reset
-/// values.
+/// Initial registers of a VP, at EL1h with all interrupts masked. Other registers have their reset values.
 ///
 /// Source: TLFS, `HV_INITIAL_VP_CONTEXT`; PSCI, section "CPU_ON".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,14 +166,14 @@ impl VpContext {
     /// SCTLR_EL1 with MMU, caches and alignment checks off and the RES1 bits set (Arm ARM, "SCTLR_EL1").
     pub const SCTLR_RESET: u64 = 0x30d0_0800;
 
-    /// The context of a VP that starts with the MMU off at `pc`, as PSCI CPU_ON asks.
+    /// Creates the context of a VP that starts with the MMU off at `pc`, as for PSCI CPU_ON.
     #[must_use]
     pub const fn at(pc: u64, x0: u64) -> Self {
         Self { pc, x0, x18: 0, sp: 0, sctlr: Self::SCTLR_RESET, mair: 0, tcr: 0, vbar: 0, ttbr0: 0, ttbr1: 0 }
     }
 }
 
-/// A device interrupt's new target.
+/// The new target of a device interrupt.
 #[derive(Clone, Copy, Debug)]
 pub struct Retarget<'a> {
     /// Logical device id that the host assigned.
@@ -184,29 +184,29 @@ pub struct Retarget<'a> {
     pub data: u32,
     /// Interrupt to raise.
     pub vector: u32,
-    /// To all targets, not to one of them.
+    /// Deliver to all targets instead of one of them.
     pub multicast: bool,
     /// Targets.
     pub targets: &'a VpMask,
 }
 
-/// What the embedder does with the VP that called.
+/// What the embedder does with the calling VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
-    /// Return to the guest behind the call.
+    /// Return to the guest after the call.
     Resume,
-    /// Let the guest execute the same `hvc` again: a long hypercall gives pending interrupts a chance. An `hvc` has
-    /// already advanced ELR_EL2, so take 4 from it.
+    /// Make the guest execute the same `hvc` again: a long hypercall lets pending interrupts be taken. An `hvc` has
+    /// already advanced ELR_EL2, so subtract 4 from it.
     Retry,
-    /// Give the guest an Undefined Instruction exception at the call.
+    /// Inject an Undefined Instruction exception at the call.
     Undefined,
-    /// Wait until an interrupt is pending for the VP, then return to the guest behind the call.
+    /// Wait until an interrupt is pending for the VP, then return to the guest after the call.
     Suspend,
     /// Stop the VP. Call [`Partition::vp_offline`](crate::Partition::vp_offline) once its CPU can be started again.
     VpOff,
-    /// The guest has switched the machine off.
+    /// The guest has powered the machine off.
     SystemOff,
-    /// The guest wants the machine to start anew.
+    /// The guest requests a reset of the machine.
     SystemReset,
 }

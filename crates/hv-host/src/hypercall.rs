@@ -1,4 +1,4 @@
-//! Hypercall dispatch: the table of calls, and every check that does not depend on the call.
+//! Hypercall dispatch: the table of calls, and all checks that do not depend on the call.
 //!
 //! Source: TLFS, "Hypercall Interface".
 
@@ -34,7 +34,7 @@ const GET_ONE: u64 = 0x1_0001_0050;
 /// Control word of a fast Set of one register.
 const SET_ONE: u64 = 0x1_0001_0051;
 
-/// What a call does.
+/// The handler of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     GetRegisters,
@@ -53,11 +53,11 @@ enum Operation {
     VpIndexFromMpidr,
     PartitionId,
     QueryCapabilities,
-    /// A call that exists and that no guest of this kind may make.
+    /// An existing call that no guest of this kind may make.
     Denied,
 }
 
-/// Shape of a call's parameters, and what it takes to make it. Sizes are in bytes.
+/// Sizes of a call's parameters in bytes, and the required privilege.
 struct Call {
     operation: Operation,
     /// Fixed part of the input.
@@ -67,7 +67,7 @@ struct Call {
     /// The output, or an element of the output list.
     output: u16,
     rep: bool,
-    /// Takes a variable header.
+    /// It takes a variable header.
     variable: bool,
     privileges: PartitionPrivileges,
 }
@@ -99,7 +99,7 @@ impl Call {
         Self { privileges, ..self }
     }
 
-    /// Bytes of the headers, of the whole input, and of the output.
+    /// Sizes of the headers, of the whole input, and of the output in bytes.
     fn sizes(&self, control: HypercallInput) -> (usize, usize, usize) {
         let count = usize::from(control.rep_count());
         let list = usize::from(self.header) + usize::from(control.variable_header_size()) * 8;
@@ -111,7 +111,7 @@ impl Call {
     const DENIED: &'static Self = &Self::simple(Operation::Denied, 0, 0);
 }
 
-/// Bytes of a part of a call's parameters.
+/// Size of a part of a call's parameters in bytes.
 const fn size<T>() -> u16 {
     size_of::<T>() as u16
 }
@@ -174,7 +174,7 @@ fn find(code: Code) -> Option<&'static Call> {
     })
 }
 
-/// The registers with the input and the output of a fast call; `None` if it is none, or cannot be made.
+/// Returns the registers with the input and the output of a fast call; `None` if it is not one, or is invalid.
 pub(crate) fn fast_places(
     convention: Convention,
     control: HypercallInput,
@@ -189,7 +189,7 @@ pub(crate) fn fast_places(
     }
 }
 
-/// What a call takes and gives, for who judges calls from outside.
+/// Returns the sizes of a call's input and output, for code that checks calls from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) input: bool,
@@ -198,7 +198,7 @@ pub(crate) struct Shape {
     pub(crate) variable: bool,
 }
 
-/// The shape of a call that guests may make.
+/// Returns the shape of a call that guests may make.
 pub(crate) fn shape(code: Code) -> Option<Shape> {
     let call = find(code).filter(|call| call.operation != Operation::Denied)?;
     let (input, output) = (call.header != 0, call.output != 0);
@@ -206,7 +206,7 @@ pub(crate) fn shape(code: Code) -> Option<Shape> {
 }
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// A hypercall of `vp`. Inlined for each convention, so that a register's number is a constant.
+    /// Handles a hypercall of `vp`. Inlined for each convention, so that register numbers are constants.
     #[inline(always)]
     pub(crate) fn hypercall(
         &self,
@@ -216,8 +216,8 @@ impl<R: RawMutex> Partition<'_, R> {
         x: &mut impl Registers,
     ) -> Action {
         let first = convention.control();
-        // The calls that a guest makes most: one register of its own. All checks on the control word and the header are
-        // these comparisons; anything unusual takes the way of all other calls.
+        // The most frequent calls: one register of the calling VP. All checks on the control word and the header are
+        // these comparisons; anything unusual takes the general path.
         let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
         if let Some(status) = host.faults().status(HypercallInput(control).code()) {
             x.set_x(0, failed(&host, vp, convention, HypercallInput(control), [partition, vp_index], status));
@@ -227,8 +227,9 @@ impl<R: RawMutex> Partition<'_, R> {
             // The two control words differ in the lowest bit.
             const _: () = assert!(GET_ONE & 1 == 0 && SET_ONE == GET_ONE | 1);
             if control & !1 == GET_ONE {
-                // What guests use all the time has the checks of its name compiled in, and calls nothing: no stack frame is
-                // made for it. The host goes by value where it leaves this function, so that it stays in registers here.
+                // The registers that guests access all the time have the checks of their names compiled in, without
+                // calls, so no stack frame is created. The host is passed by value where it leaves this function, so it
+                // stays in registers here.
                 return match (control & 1 == 0, RegisterName(x.x(first + 3) as u32)) {
                     (true, RegisterName::VP_INDEX | RegisterName::TIME_REF_COUNT) => {
                         self.get_one(&host, vp, convention, x, first)
@@ -277,7 +278,7 @@ impl<R: RawMutex> Partition<'_, R> {
         x: &mut impl Registers,
         first: usize,
     ) -> Action {
-        // Only the name's four bytes are input; what else the register holds is not looked at.
+        // Only the name's four bytes are input; the rest of the register is ignored.
         let name = RegisterName(x.x(first + 3) as u32);
         let parameters = [x.x(first + 1), x.x(first + 2)];
         let output = match convention {
@@ -333,7 +334,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Action::Resume
     }
 
-    /// Any call, in the general way. Kept out of line, so that the short way needs no stack frame of this size.
+    /// Handles any call, in the general way. Kept out of line, so that the fast path needs no stack frame of this size.
     #[inline(never)]
     fn any_hypercall(
         &self,
@@ -363,7 +364,7 @@ impl<R: RawMutex> Partition<'_, R> {
         if retry { Action::Retry } else { Action::Resume }
     }
 
-    /// The checks that the control word alone decides.
+    /// Makes the checks that depend on the control word alone.
     fn check_call(&self, control: HypercallInput) -> Result<&'static Call, HvStatus> {
         let call = find(control.code()).ok_or(HvStatus::INVALID_HYPERCALL_CODE)?;
         let early = matches!(call.operation, Operation::GetRegisters | Operation::SetRegisters);
@@ -387,7 +388,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
         let (count, start) = (control.rep_count(), control.rep_start());
         let counts = if call.rep { start < count } else { count == 0 && start == 0 };
-        // We are nobody's L0: the nested bit is as good as reserved.
+        // There is no nested hypervisor here, so the nested bit is reserved.
         if control.reserved() != 0
             || control.is_nested()
             || !counts
@@ -439,23 +440,23 @@ impl<R: RawMutex> Partition<'_, R> {
             Operation::FlushSpaceEx => self.flush_space_ex(frame).into(),
             Operation::FlushList => self.flush_list(frame),
             Operation::FlushListEx => self.flush_list_ex(frame),
-            // Advice only.
+            // Advisory only.
             Operation::LongSpinWait => Ok(()).into(),
             Operation::StartVp => self.start_vp_call(frame).into(),
             Operation::Retarget => self.retarget(frame).into(),
             Operation::VpIndexFromMpidr => self.vp_index_from_mpidr(frame),
             Operation::PartitionId => frame.write(0, &self.config().partition_id).into(),
-            // No extended call but this one is there.
+            // No other extended call exists.
             Operation::QueryCapabilities => frame.write(0, &0u64).into(),
             Operation::Denied => Err(HvStatus::ACCESS_DENIED).into(),
         }
     }
 }
 
-/// Result value of a rep hypercall whose one element is done.
+/// Returns the result value of a rep hypercall with one completed element.
 const ONE_ELEMENT: HypercallOutput = HypercallOutput(1 << 32);
 
-/// Tells that a call of one register ended.
+/// Reports the end of a call of one register.
 #[inline(always)]
 fn ended(
     host: &impl Host,
@@ -468,7 +469,7 @@ fn ended(
     host.observe(&Event::Hypercall { vp, convention, control, parameters, result, retry: false });
 }
 
-/// As [`ended`], for a call that failed; returns its result value.
+/// Does the same as [`ended`] for a failed call; returns its result value.
 #[inline(always)]
 fn failed(
     host: &impl Host,

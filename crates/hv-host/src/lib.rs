@@ -1,9 +1,9 @@
 //! A Hyper-V partition for ARM64 as a sans-IO state machine.
 //!
-//! [`Partition`] takes what a guest does (a hypercall with its registers, an SMCCC or PSCI call, a time that has come)
-//! and answers through the [`Host`] that the embedder implements: writes to guest memory, interrupts, deadlines, VPs to
-//! start. It does no I/O, allocates nothing, and is the same at EL2, in tests and under a fuzzer. Whatever a guest
-//! passes in, it gets a status or an exception; nothing of it can panic or loop in here.
+//! [`Partition`] takes what a guest does (a hypercall with its registers, an SMCCC or PSCI call, an expired deadline)
+//! and acts through the [`Host`] that the embedder implements: writes to guest memory, interrupts, deadlines, VPs to
+//! start. It does no I/O, does not allocate, and is the same at EL2, in tests and under a fuzzer. Whatever a guest
+//! passes in, it gets a status or an exception; no input can make this crate panic or loop.
 //!
 //! The files follow the TLFS:
 //!
@@ -15,9 +15,10 @@
 //! | Inter-Partition Communication | `port`, `synic`, `queue`, `delivery` (messages), `events`, `overlay` |
 //! | Timers | `time`, `timers` |
 //!
-//! Beside them: `partition`, `host` and `connections` (the interface), `faults` and `faulty` (what goes wrong on purpose), `event` (what the observer is told), `save` (images),
-//! `strict` (the rules that a guest is judged by). Nothing here knows VMBus: what a guest posts or signals to a connection
-//! that is no [`Port`]'s goes out through [`Connections`]. `hv-partition` joins the two.
+//! In addition: `partition`, `host` and `connections` (the interface), `faults` and `faulty` (fault injection), `event`
+//! (what the observer gets), `save` (saved state), `strict` (the rules for guests). The crate is independent of VMBus:
+//! messages and events for a connection that belongs to no [`Port`] go out through [`Connections`]. `hv-partition`
+//! joins the two.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
-//! Overlay pages: pages of the hypervisor's that cover pages of the guest's.
+//! Overlay pages: pages of the hypervisor that cover pages of the guest.
 //!
-//! A VP's message page, event flags page and assist page and the partition's reference TSC page are such pages. Stage 2
-//! stays as it is: to cover a page of the guest's, its bytes and the overlay's are exchanged, and exchanged back when the
-//! overlay is disabled or moves. So the guest finds its own bytes again, and the overlay keeps its contents. They are zero
-//! at first and after a reset.
+//! A VP's message page, event flags page and assist page and the partition's reference TSC page are overlays. Stage 2
+//! does not change: to cover a guest page, its bytes and the overlay's are swapped, and swapped back when the overlay
+//! is disabled or moved. So the guest gets its own bytes back, and the overlay keeps its contents. The contents are
+//! zero at first and after a reset.
 //!
-//! Of several overlays on one page the first is shown, until it is disabled or moved; then another is (the TLFS leaves the
-//! order open). One that is not shown, or lies beyond the guest's memory, is all the same written to by the hypervisor.
+//! Of several overlays on one page the first is visible, until it is disabled or moved; then another one is (the TLFS
+//! leaves the order open). The hypervisor also writes to an overlay that is not visible, or lies beyond guest memory.
 //!
-//! An overlay lies behind its owner's lock. Where each is shown stands beside it as an atomic ([`Place`]), so that one page's
-//! overlays are found without the other VPs' locks: a write of a register takes a constant number of locks.
+//! An overlay is protected by its owner's lock. Its current location is stored next to it as an atomic ([`Place`]), so
+//! the overlays of a page are found without the other VPs' locks: a register write takes a constant number of locks.
 //!
 //! Source: TLFS 6.0b, section 5.2.1, "GPA Overlay Pages".
 
@@ -26,20 +26,20 @@ use crate::host::Host;
 use crate::partition::Partition;
 use crate::vp::Power;
 
-/// Words of a page.
+/// Number of words in a page.
 const WORDS: usize = page::SIZE / 4;
-/// What is wrong with an image.
+/// The error for invalid saved state.
 const PART: RestoreError = RestoreError::Invalid("overlay page");
 
 /// An overlay page and its register. All zeros at first.
 pub(crate) struct Overlay {
     /// As the guest wrote it.
     register: u64,
-    /// The guest sees it: its contents are in the guest's memory.
+    /// Visible to the guest: its contents are in guest memory.
     shown: bool,
-    /// `words` may not be zero.
+    /// `words` may be nonzero.
     used: bool,
-    /// The contents; while it is shown, the bytes of the guest's that it covers.
+    /// The contents; while it is visible, the guest's bytes that it covers.
     words: [u32; WORDS],
 }
 
@@ -52,12 +52,12 @@ impl fmt::Debug for Overlay {
     }
 }
 
-/// The page that a register of an overlay names.
+/// Returns the page that a register of an overlay names.
 const fn base(register: u64) -> u64 {
     register & page::MASK
 }
 
-/// The enable bit of an overlay's register.
+/// Returns the enable bit of an overlay's register.
 const fn enabled(register: u64) -> bool {
     register & SIMP_ENABLE != 0
 }
@@ -67,14 +67,14 @@ impl Overlay {
         Self { register: 0, shown: false, used: false, words: [0; WORDS] }
     }
 
-    /// The state after a reset. Whoever needs what it covers has disabled it before.
+    /// Resets the state. If what it covers is needed, it must be disabled before.
     pub(crate) fn reset(&mut self) {
         self.register = 0;
         self.shown = false;
         self.clear();
     }
 
-    /// Clears the contents of an overlay that is not shown.
+    /// Clears the contents of an overlay that is not visible.
     pub(crate) fn clear(&mut self) {
         if core::mem::take(&mut self.used) {
             self.words = [0; WORDS];
@@ -93,7 +93,7 @@ impl Overlay {
         self.shown
     }
 
-    /// Guest physical address of an offset in it, if the guest sees it.
+    /// Returns the guest physical address of an offset in it, if it is visible.
     #[inline]
     const fn place(&self, offset: u64) -> Option<u64> {
         if self.shown { Some(base(self.register) + offset) } else { None }
@@ -104,7 +104,7 @@ impl Overlay {
         &mut self.words[offset as usize / 4 % WORDS]
     }
 
-    /// Loads the word at `offset`, as [`GuestMemory::load_acquire`].
+    /// Loads the word at `offset`, like [`GuestMemory::load_acquire`].
     #[inline]
     pub(crate) fn load(&self, memory: &impl GuestMemory, offset: u64) -> Result<u32, BadAddress> {
         match self.place(offset) {
@@ -113,7 +113,7 @@ impl Overlay {
         }
     }
 
-    /// Stores the word at `offset`, as [`GuestMemory::store_release`].
+    /// Stores the word at `offset`, like [`GuestMemory::store_release`].
     #[inline]
     pub(crate) fn store(
         &mut self,
@@ -130,7 +130,7 @@ impl Overlay {
         }
     }
 
-    /// Sets bits in the word at `offset`, as [`GuestMemory::fetch_or`].
+    /// Sets bits in the word at `offset`, like [`GuestMemory::fetch_or`].
     #[inline]
     pub(crate) fn fetch_or(
         &mut self,
@@ -147,7 +147,7 @@ impl Overlay {
         }
     }
 
-    /// Copies `data` to `offset`, as [`GuestMemory::write`].
+    /// Copies `data` to `offset`, like [`GuestMemory::write`].
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -174,7 +174,7 @@ impl Overlay {
         }
     }
 
-    /// Exchanges the word at place `n` with that of the page below.
+    /// Swaps word `n` with that of the page below.
     fn exchange(&mut self, memory: &impl GuestMemory, n: usize) {
         let word = &mut self.words[n];
         if let Ok(old) = memory.swap(base(self.register) + n as u64 * 4, *word) {
@@ -196,7 +196,8 @@ impl Overlay {
         self.shown = false;
     }
 
-    /// Hides it if a new register value takes it from where it is shown, which is then returned, and sets the register.
+    /// Hides it if a new register value removes it from its current page, which is then returned, and sets the
+    /// register.
     fn leave(&mut self, memory: &impl GuestMemory, register: u64) -> Option<u64> {
         let from = base(self.register);
         let leaves = self.shown && !(enabled(register) && base(register) == from);
@@ -207,12 +208,12 @@ impl Overlay {
         leaves.then_some(from)
     }
 
-    /// Whether it is to be shown at this page, and is not.
+    /// Returns true if it belongs on this page but is not visible.
     const fn waits_at(&self, page: u64) -> bool {
         Placed::of(self).waits_at(page)
     }
 
-    /// Disables it and leaves in the guest's memory what the guest sees there.
+    /// Disables it and leaves what the guest sees there in guest memory.
     fn let_go(&mut self) {
         self.register &= !SIMP_ENABLE;
         self.shown = false;
@@ -229,7 +230,7 @@ impl Overlay {
         }
     }
 
-    /// Restores it after a reset. Whether the overlays fit together is looked at when all are restored.
+    /// Restores it after a reset. Whether the overlays are consistent is checked when all have been restored.
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.register = r.u64()?;
         self.shown = r.flag("overlay page")?;
@@ -247,7 +248,7 @@ impl Overlay {
     }
 }
 
-/// The page of an overlay's register, whether it is enabled (bit 0), and whether it is shown (bit 1).
+/// Encodes the page of an overlay's register, whether it is enabled (bit 0), and whether it is visible (bit 1).
 #[derive(Clone, Copy)]
 struct Placed(u64);
 
@@ -276,9 +277,9 @@ impl Placed {
     }
 }
 
-/// Where an overlay is, beside the lock that it lies behind. All zeros at first, as an [`Overlay`].
+/// Location of an overlay, next to the lock that protects it. All zeros at first, like an [`Overlay`].
 ///
-/// It is read and written under the lock `overlays` alone, or while no VP runs; that orders all accesses.
+/// It is accessed only under the lock `overlays`, or while no VP runs; that orders all accesses.
 #[derive(Debug)]
 pub(crate) struct Place(AtomicU64);
 
@@ -287,7 +288,7 @@ impl Place {
         Self(AtomicU64::new(0))
     }
 
-    /// Notes where the overlay is.
+    /// Records the location of the overlay.
     pub(crate) fn note(&self, overlay: &Overlay) {
         self.0.store(Placed::of(overlay).0, Ordering::Relaxed);
     }
@@ -311,7 +312,7 @@ pub(crate) enum OverlayId {
 }
 
 impl OverlayId {
-    /// Those of a VP.
+    /// Returns the overlays of a VP.
     const fn of(vp: usize) -> [Self; 3] {
         [Self::Messages(vp), Self::Events(vp), Self::Assist(vp)]
     }
@@ -322,8 +323,8 @@ impl<R: RawMutex> Partition<'_, R> {
         (0..self.vp_count()).flat_map(OverlayId::of).chain([OverlayId::Time])
     }
 
-    /// Works on an overlay, under its owner's lock, and notes its place. The caller holds `overlays`. `None` if there is
-    /// no such VP.
+    /// Calls a function with an overlay, under its owner's lock, and records its location. The caller holds `overlays`.
+    /// Returns `None` if there is no such VP.
     fn with_overlay<T>(&self, id: OverlayId, work: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
         let (OverlayId::Messages(vp) | OverlayId::Events(vp) | OverlayId::Assist(vp)) = id else {
             return Some(self.time().with_page_overlay(work));
@@ -340,7 +341,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Some(result)
     }
 
-    /// The place of an overlay. `None` if there is no such VP.
+    /// Returns the location of an overlay; `None` if there is no such VP.
     fn place(&self, id: OverlayId) -> Option<&Place> {
         match id {
             OverlayId::Messages(vp) => Some(&self.vps().get(vp)?.places()[0]),
@@ -354,18 +355,18 @@ impl<R: RawMutex> Partition<'_, R> {
         self.place(id).map_or(Placed(0), Place::get)
     }
 
-    /// Writes an overlay's register: shows, hides or moves the overlay. A page beyond the guest's memory is no error (TLFS:
-    /// it will not be accessible to the guest).
+    /// Writes an overlay's register: shows, hides or moves the overlay. A page beyond guest memory is not an error
+    /// (TLFS: it will not be accessible to the guest).
     ///
-    /// What is shown where changes under the lock `overlays` alone. It is taken before the owners' locks, of which no two
-    /// are held at a time, and which are five at most, however many VPs there are.
+    /// Locations change only under the lock `overlays`. It is taken before the owners' locks, of which no two are held
+    /// at a time, and at most five are taken, however many VPs there are.
     #[inline(never)]
     pub(crate) fn set_overlay(&self, host: &impl Host, id: OverlayId, register: u64) {
         let _guard = self.overlays().lock();
         self.move_overlay(host.memory(), id, register);
     }
 
-    /// As [`Self::set_overlay`]. The caller holds `overlays`.
+    /// Does the same as [`Self::set_overlay`]. The caller holds `overlays`.
     fn move_overlay(&self, memory: &impl GuestMemory, id: OverlayId, register: u64) {
         let uncovered = self.with_overlay(id, |overlay| overlay.leave(memory, register)).flatten();
         if let Some(page) = uncovered {
@@ -392,13 +393,13 @@ impl<R: RawMutex> Partition<'_, R> {
         self.vps().iter().enumerate().all(|(other, state)| other == vp || state.power() == Power::Off)
     }
 
-    /// Disables all overlays that the guest before has left enabled, and leaves its pages as they are seen.
+    /// Disables all overlays that the previous guest left enabled, and leaves its pages as they are visible.
     ///
-    /// By the TLFS an overlay stays until it is disabled, and then its page gets back the bytes from before. Stock ARM64 Linux
-    /// leaves the boot CPU's SynIC enabled over kexec (6.12 has no `machine_shutdown` hook there), and the next kernel takes
-    /// the page for ordinary memory: its own bytes would be lost when it moves the overlay, and would stand in message slots
-    /// meanwhile. So a kernel that writes its identity over another's, while it runs on one VP
-    /// alone, starts without overlays.
+    /// According to the TLFS an overlay stays until it is disabled, and then its page gets its previous bytes back.
+    /// Stock ARM64 Linux leaves the boot CPU's SynIC enabled over kexec (6.12 has no `machine_shutdown` hook there),
+    /// and the next kernel treats the page as ordinary memory: its own bytes would be lost when it moves the overlay,
+    /// and would appear in message slots until then. So a kernel that writes its guest OS id over another one, while
+    /// only one VP is running, starts without overlays.
     #[cold]
     #[inline(never)]
     pub(crate) fn let_go_of_overlays(&self) {
@@ -408,13 +409,13 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// How many overlays are shown at a page.
+    /// Counts the overlays visible at a page.
     fn shown_at(&self, page: u64) -> usize {
         self.overlay_ids().filter(|&id| self.placed(id).shown_at(page)).count()
     }
 
-    /// Disables a VP's overlays and gives all its registers their reset values. In one step for who writes an overlay's
-    /// register: a page that another VP enables in between would be lost.
+    /// Disables a VP's overlays and resets all its registers, in one step: a page that another VP enabled in between
+    /// would be lost.
     pub(crate) fn reset_vp(&self, host: &impl Host, vp: usize) {
         let Some(state) = self.vps().get(vp) else { return };
         let _guard = self.overlays().lock();
@@ -424,8 +425,8 @@ impl<R: RawMutex> Partition<'_, R> {
         state.reset_registers(self.ports());
     }
 
-    /// Checks that restored overlays fit together: of those on one page of the guest's memory exactly one is shown, and
-    /// none elsewhere. No VP runs.
+    /// Checks that restored overlays are consistent: of those on one guest page exactly one is visible, and none
+    /// elsewhere. No VP is running.
     pub(crate) fn check_overlays(&self, memory: &impl GuestMemory) -> Result<(), RestoreError> {
         for placed in self.overlay_ids().map(|id| self.placed(id)).filter(|placed| placed.enabled()) {
             let page = base(placed.0);

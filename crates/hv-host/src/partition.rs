@@ -1,4 +1,4 @@
-//! The partition: what it is made of, and the calls that the embedder makes.
+//! The partition: its parts, and the calls that the embedder makes.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,16 +27,16 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// A Hyper-V partition.
 ///
-/// It is shared by all VPs and takes no lock that two VPs contend for unless they work on the same VP, on VMBus, or on
-/// the reference TSC page. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
-/// once, then feed it with the guest's traps.
+/// It is shared by all VPs and takes no lock that two VPs contend for unless they access the same VP, VMBus, or the
+/// reference TSC page. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset)
+/// once, then pass it the guest's traps.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
     ports: &'a [Port],
     guest_os_id: AtomicU64,
     time: ReferenceTime<R>,
-    /// Taken to show and hide overlay pages, before the locks of those who own them.
+    /// Taken to show and hide overlay pages, before the locks of their owners.
     overlays: Mutex<R, ()>,
     crash: Crash,
 }
@@ -54,8 +54,8 @@ impl<R: RawMutex> fmt::Debug for Partition<'_, R> {
 }
 
 impl<'a, R: RawMutex> Partition<'a, R> {
-    /// A partition with these VPs, of which VP 0 is the boot processor, and these ports. Call [`reset`](Self::reset)
-    /// before anything else.
+    /// Creates a partition with these VPs, of which VP 0 is the boot processor, and these ports. Call
+    /// [`reset`](Self::reset) before anything else.
     #[must_use]
     pub const fn new(config: Config, vps: &'a [Vp<R>], ports: &'a [Port]) -> Self {
         Self {
@@ -69,19 +69,19 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// How it was built.
+    /// Returns its configuration.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Number of VPs.
+    /// Returns the number of VPs.
     #[must_use]
     pub const fn vp_count(&self) -> usize {
         self.vps.len()
     }
 
-    /// The VPs.
+    /// Returns the VPs.
     #[must_use]
     pub const fn vps(&self) -> &'a [Vp<R>] {
         self.vps
@@ -99,8 +99,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         host.observe(&Event::Reset);
     }
 
-    /// An `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, changed as the call demands.
-    // Always, so that a constant immediate and the registers' own type are known in the hot path.
+    /// Handles an `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, which the call reads and
+    /// changes.
+    // Always inlined, so that a constant immediate and the registers' own type are known in the hot path.
     #[inline(always)]
     pub fn hvc(
         &self,
@@ -117,8 +118,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// An `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: a trapped `smc`, unlike an `hvc`,
-    /// leaves it at the instruction (but not with [`Action::Undefined`]).
+    /// Handles an `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: unlike an `hvc`, a trapped
+    /// `smc` leaves it at the instruction (but not with [`Action::Undefined`]).
     pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
         match immediate {
             HVC_SMCCC => smccc::call(self, host, vp, SmcccConduit::Smc, x),
@@ -134,22 +135,22 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Returns the counter value at which a deadline has come; `None` if the counter never gets there.
+    /// Returns the counter value at which a deadline expires; `None` if the counter never reaches it.
     #[must_use]
     pub fn counter_at(&self, deadline: Deadline) -> Option<u64> {
         self.time.shared().counter_at(deadline)
     }
 
-    /// Calls [`Host::set_deadline`] for a VP with the deadline of its timers once more: for a host that joins it with
-    /// deadlines of its own, of which one has changed.
+    /// Calls [`Host::set_deadline`] for a VP again with the deadline of its timers: for a host that combines it with
+    /// deadlines of its own, one of which has changed.
     pub fn renew_deadline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().renew_deadline(&self.context(host, vp));
         }
     }
 
-    /// The VP, which does not run yet, is about to run its first instruction. The boot processor needs it too. Its registers
-    /// get their reset values, its queued messages are dropped. Its timers are gone, and with them what deadline it had.
+    /// Reports that the VP is about to run its first instruction. Required for the boot processor as well. Its
+    /// registers are reset, its queued messages dropped, its timers stopped, and its deadline is gone.
     pub fn vp_online(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             self.reset_vp(host, vp);
@@ -158,9 +159,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// The VP has stopped after [`Action::VpOff`], and its CPU can be started again. Its timers
-    /// stop. Its SynIC stays as it is until the VP starts again: Linux stops every other VP when it crashes, and then
-    /// waits for VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
+    /// Reports that the VP has stopped after [`Action::VpOff`], and its CPU can be started again. Its timers stop. Its
+    /// SynIC is unchanged until the VP starts again: Linux stops all other VPs when it crashes, and then waits for
+    /// VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
     /// `vmbus_wait_for_unload`).
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
@@ -169,35 +170,35 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Whether a VP runs; `None` if there is no such VP.
+    /// Returns true if a VP is running; `None` if there is no such VP.
     #[must_use]
     pub fn power(&self, vp: usize) -> Option<Power> {
         self.vps.get(vp).map(Vp::power)
     }
 
-    /// The reference time in 100 ns since the partition was created.
+    /// Returns the reference time in 100 ns since the partition was created.
     #[must_use]
     pub fn reference_time(&self, host: &impl Host) -> u64 {
         self.time.at(|| host.counter())
     }
 
-    /// Changes the clock as a migration does. The guest's counter has `frequency` Hz and its present value from now on;
-    /// the reference time goes on from `now`, which [`reference_time`](Self::reference_time) told before the counter
-    /// was changed. The reference TSC page follows. Call [`timer_expired`](Self::timer_expired) on every VP afterwards.
+    /// Changes the clock as a migration does. The guest's counter has `frequency` Hz and its current value from now on;
+    /// the reference time continues from `now`, which [`reference_time`](Self::reference_time) returned before the
+    /// counter was changed. The reference TSC page follows. Call [`timer_expired`](Self::timer_expired) on every VP
+    /// afterwards.
     pub fn migrate(&self, host: &impl Host, frequency: u64, now: u64) {
         let sequence = self.time.migrate(host.memory(), frequency, host.counter(), now);
         host.observe(&Event::TimeChanged { sequence, now });
     }
 
-    /// Says in the reference TSC page that it is not valid, or that it is again. Meanwhile a guest has to read the
-    /// register.
+    /// Marks the reference TSC page as invalid, or valid again. While it is invalid a guest must read the register.
     pub fn set_reference_tsc_valid(&self, host: &impl Host, valid: bool) {
         let sequence = self.time.set_page_valid(host.memory(), valid);
         host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
     }
 
-    /// Looks again whether waiting messages of a VP can be delivered, here and behind its connections: for an embedder whose
-    /// plan of faults has kept them back ([`Timed::Rescan`](crate::faults::Timed::Rescan)).
+    /// Checks again whether pending messages of a VP can be delivered, here and behind its connections: for an embedder
+    /// whose fault plan has withheld them ([`Timed::Rescan`](crate::faults::Timed::Rescan)).
     pub fn rescan(&self, host: &(impl Host + Connections), vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().rescan(&self.context(host, vp));
@@ -205,8 +206,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Returns whether messages for a SINT of a VP wait until it is unmasked. Those for a SynIC or message page that is off
-    /// do not.
+    /// Returns true if messages for a SINT of a VP are pending until it is unmasked. Those for a disabled SynIC or
+    /// message page are not.
     #[must_use]
     pub fn is_masked(&self, vp: usize, sint: u8) -> bool {
         self.vps.get(vp).is_some_and(|vp| {
@@ -216,7 +217,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         })
     }
 
-    /// Does what a hostile host could do to a guest that looks at a shared page twice: writes garbage made of `random`
+    /// Acts as a hostile host, against a guest that reads a shared page twice: writes garbage derived from `random`
     /// into the pages of a VP.
     pub fn disturb(&self, host: &impl Host, vp: usize, what: Disturbance, random: u64) {
         let Some(state) = self.vps.get(vp) else { return };
@@ -231,12 +232,12 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Posts a message to a SINT of a VP, as the hypervisor or the host does.
+    /// Posts a message to a SINT of a VP, from the hypervisor or the host.
     ///
     /// # Errors
     /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC or message page is off,
-    /// [`HvStatus::INSUFFICIENT_BUFFERS`] if 16 messages of the host's wait for the VP, [`HvStatus::INVALID_PARAMETER`]
-    /// for a SINT, type or payload that cannot be.
+    /// [`HvStatus::INSUFFICIENT_BUFFERS`] if 16 messages from the host are pending for the VP,
+    /// [`HvStatus::INVALID_PARAMETER`] for an invalid SINT, type or payload.
     pub fn post_message(
         &self,
         host: &impl Host,
@@ -254,24 +255,24 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         target.synic().post(&self.context(host, vp), sint, Source::Host, &mut message)
     }
 
-    /// Sets an event flag of a VP, as the host does. True if it was clear, so that an interrupt was raised.
+    /// Sets an event flag of a VP, from the host. Returns true if it was clear, so that an interrupt was raised.
     ///
     /// # Errors
-    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC, event flags page or SINT
-    /// is off, [`HvStatus::INVALID_PARAMETER`] for a SINT or flag that cannot be.
+    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC, event flags page or
+    /// SINT is off, [`HvStatus::INVALID_PARAMETER`] for an invalid SINT or flag.
     pub fn signal_event(&self, host: &impl Host, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
         let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
         target.synic().signal(&self.context(host, vp), sint, flag)
     }
 
-    /// Saves what the VPs share.
+    /// Saves the state that the VPs share.
     pub(crate) fn save_shared(&self, host: &impl Host, w: &mut Writer<'_>) {
         w.u64(self.guest_os_id.load(Ordering::Acquire));
         self.crash.save(w);
         self.time.save(w, host.counter());
     }
 
-    /// Restores what the VPs share.
+    /// Restores the state that the VPs share.
     pub(crate) fn restore_shared(&self, host: &impl Host, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.guest_os_id.store(r.u64()?, Ordering::Release);
         self.crash.restore(r)?;

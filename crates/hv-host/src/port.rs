@@ -1,34 +1,35 @@
-//! Ports: where the connections of the guest lead.
+//! Ports: the targets of the guest's connections.
 //!
 //! Source: TLFS, "Inter-Partition Communication", "Ports".
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Message buffers of a port.
+/// Number of message buffers of a port.
 pub const BUFFERS_PER_PORT: u32 = 16;
 
-/// Ports of a partition at most; the connections of further ones do not exist.
+/// Maximum number of ports of a partition; connections of further ones do not exist.
 pub const MAX_PORTS: u8 = 127;
-/// Ports that can have all their buffers waiting at one VP; further ones that lead to the same VP share what is left.
+/// Number of ports that can have all their buffers pending at one VP; further ports of the same VP share the rest.
 pub const FULL_PORTS_PER_VP: u32 = 3;
 
-/// A connection of the guest's, bound to a port: where posted messages or signalled events go.
+/// A guest connection, bound to a port: the target of posted messages or signalled events.
 ///
-/// A message port has [`BUFFERS_PER_PORT`] buffers for messages that wait for their slot. They lie in the target VP, which has
-/// room for all buffers of [`FULL_PORTS_PER_VP`] ports: of more ports to the same VP, one may find another's messages in them.
+/// A message port has [`BUFFERS_PER_PORT`] buffers for messages waiting for their slot. They are in the target VP,
+/// which has room for all buffers of [`FULL_PORTS_PER_VP`] ports: with more ports to the same VP, one may find its
+/// buffers taken by another's messages.
 #[derive(Debug)]
 pub struct Port {
-    /// Connection id that the guest names.
+    /// Connection id used by the guest.
     pub connection: u32,
-    /// Port id, the sender that stands in the message's header.
+    /// Port id, the sender in the message's header.
     pub id: u32,
-    /// What it leads to.
+    /// Target.
     pub target: PortTarget,
-    /// Buffers of this port that hold undelivered messages.
+    /// Number of this port's buffers with undelivered messages.
     in_use: AtomicU32,
 }
 
-/// What a port leads to. `vp` is `None` for a port that may choose any VP.
+/// The target of a port. `vp` is `None` for a port that may choose any VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortTarget {
     /// A message port.
@@ -49,12 +50,12 @@ pub enum PortTarget {
         /// Number of flags.
         count: u16,
     },
-    /// The port was deleted; the connection remains and is of no use.
+    /// The port was deleted; the connection remains but is invalid.
     Deleted,
 }
 
 impl Port {
-    /// A port that connection `connection` leads to.
+    /// Creates the port of connection `connection`.
     #[must_use]
     pub const fn new(connection: u32, id: u32, target: PortTarget) -> Self {
         Self { connection, id, target, in_use: AtomicU32::new(0) }

@@ -1,11 +1,12 @@
-//! What a partition offers to its guest, and how it is built.
+//! The features that a partition offers to its guest, and its configuration.
 
 use hv_tlfs::features::{
     EnlightenmentHints, Enlightenments, FeatureWordC, Features, HardwareFeatures, HypervisorVersion,
     ImplementationLimits, PartitionPrivileges, ServiceVersion,
 };
 
-/// Feature words, privileges and hints: the host that the guest sees. What a profile does not offer is refused.
+/// Feature words, privileges and hints: the host visible to the guest. Features that are not in the profile are
+/// rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Register 0x100.
@@ -14,24 +15,24 @@ pub struct Profile {
     pub features: Features,
     /// Register 0x201.
     pub enlightenments: Enlightenments,
-    /// Register 0x202. `max_virtual_processors` 0 stands for the partition's own number.
+    /// Register 0x202. If `max_virtual_processors` is 0, the partition's own number is reported.
     pub limits: ImplementationLimits,
     /// First word of register 0x203.
     pub hardware: HardwareFeatures,
 }
 
-/// The direct-timer bit of dword C where x64 has it, and the 2018 patch looks for it.
+/// The direct-timer bit of dword C in x64's position, where the 2018 patch checks it.
 const DIRECT_TIMERS_2018: u32 = 1 << 19;
-/// The crash register bit of dword C where x64 has it, and the 2018 patch looks for it.
+/// The crash register bit of dword C in x64's position, where the 2018 patch checks it.
 const GUEST_CRASH_2018: u32 = 1 << 10;
-/// Hint "deprecating auto-EOI", where x64 has it, and the 2018 patch looks for it.
+/// Hint "deprecating auto-EOI", in x64's position, where the 2018 patch checks it.
 const DEPRECATING_AUTO_EOI_2018: u32 = 1 << 9;
 
 impl Profile {
-    /// A general-purpose ARM64 host of today.
+    /// Returns a current general-purpose ARM64 host.
     ///
-    /// The words are our choice of what the TLFS defines and such a host plausibly grants; no public source states those
-    /// of a real one. Linux prints them as "privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1".
+    /// The words are our choice from what the TLFS defines and such a host plausibly grants; no public source documents
+    /// those of a real one. Linux prints them as "privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1".
     pub const AZURE: Self = Self {
         version: version(10, 0, 26100),
         features: Features {
@@ -44,8 +45,8 @@ impl Profile {
         hardware: HardwareFeatures(0x2),
     };
 
-    /// The host of the 2018 patch: crash registers, direct timers and the auto-EOI hint stand where that patch looks
-    /// for them, which are x64's bit numbers, and where the TLFS has them.
+    /// Returns the host of the 2018 patch: crash registers, direct timers and the auto-EOI hint are both where that
+    /// patch checks them, which are x64's bit numbers, and where the TLFS has them.
     pub const PATCH_2018: Self = Self {
         version: version(10, 0, 17763),
         features: Features {
@@ -76,7 +77,7 @@ impl Profile {
         hardware: HardwareFeatures(0x2),
     };
 
-    /// The least with which a guest can use messages and events: no timers, no TSC page, no crash registers, no
+    /// Returns the minimum for a guest to use messages and events: no timers, no TSC page, no crash registers, no
     /// hypercall IPIs.
     pub const MINIMAL: Self = Self {
         version: version(10, 0, 26100),
@@ -97,7 +98,7 @@ impl Profile {
         hardware: HardwareFeatures(0),
     };
 
-    /// The profile with this number: 0 Azure, 1 the 2018 patch, 2 minimal.
+    /// Returns the profile with this number: 0 Azure, 1 the 2018 patch, 2 minimal.
     #[must_use]
     pub const fn by_number(number: u32) -> Option<Self> {
         match number {
@@ -132,26 +133,26 @@ const fn limits() -> ImplementationLimits {
     }
 }
 
-/// How a partition is built.
+/// Configuration of a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// What it offers.
+    /// The features.
     pub profile: Profile,
-    /// Ticks per second of the guest's counter.
+    /// Frequency of the guest's counter in Hz.
     pub counter_frequency: u64,
-    /// The partition's own id, which the guest can ask for.
+    /// The partition's own id, which the guest can query.
     pub partition_id: u64,
-    /// VPs that share all affinity fields but Aff0: VP n has Aff0 = n % this and the rest counts up from Aff1. 16 is
-    /// what QEMU's `virt` machine does with a GICv3. At most 256.
+    /// Number of VPs that share all affinity fields except Aff0: VP n has Aff0 = n modulo this, and the rest counts up
+    /// from Aff1. 16 matches QEMU's `virt` machine with a GICv3. At most 256.
     pub cluster: u32,
-    /// Counter ticks after which a rep hypercall goes back to the guest to be continued; 0: after each element.
+    /// Counter ticks after which a rep hypercall returns to the guest to be continued; 0: after each element.
     pub rep_budget: u64,
 }
 
 impl Config {
-    /// Today's Azure, for a counter of this frequency.
+    /// Creates a configuration like current Azure's, for a counter of this frequency.
     ///
-    /// The budget of a rep hypercall is the 50 microseconds that the TLFS names ("Hypercall Continuation").
+    /// A rep hypercall has the budget of 50 microseconds that the TLFS gives ("Hypercall Continuation").
     #[must_use]
     pub const fn new(counter_frequency: u64) -> Self {
         Self {
@@ -163,7 +164,7 @@ impl Config {
         }
     }
 
-    /// MPIDR_EL1's affinity fields of a VP (without the bits that are not affinity).
+    /// Returns the affinity fields of a VP's MPIDR_EL1 (without the bits that are not affinity).
     #[must_use]
     pub const fn mpidr(&self, vp: usize) -> u64 {
         let cluster = if self.cluster == 0 { 1 } else { self.cluster as u64 };
@@ -171,8 +172,8 @@ impl Config {
         aff0 | (rest & 0xffff) << 8 | (rest >> 16 & 0xff) << 32
     }
 
-    /// The VP with these affinity fields. Bits of MPIDR_EL1 that are not affinity must be zero. The VP may be beyond
-    /// the partition's.
+    /// Returns the VP with these affinity fields. Bits of MPIDR_EL1 that are not affinity must be zero. The VP may be
+    /// beyond the partition's.
     #[must_use]
     pub const fn vp_with_mpidr(&self, mpidr: u64) -> Option<usize> {
         if mpidr & !0xff_00ff_ffff != 0 {

@@ -1,4 +1,4 @@
-//! PSCI 1.1: VPs are switched on and off, the machine is switched off and reset.
+//! PSCI 1.1: switches VPs on and off, and powers off or resets the machine.
 //!
 //! Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs" and the section of each function.
 
@@ -17,12 +17,12 @@ use crate::vp::Power;
 use crate::{smccc, vp};
 use hv_memory::GuestMemory;
 
-/// The version that PSCI_VERSION gives: 1.1.
+/// The version returned by PSCI_VERSION: 1.1.
 pub const VERSION_1_1: u64 = 0x1_0001;
-/// The answer of MIGRATE_INFO_TYPE: no Trusted OS that would need migration.
+/// The answer to MIGRATE_INFO_TYPE: no Trusted OS that would need migration.
 const MIGRATION_NOT_REQUIRED: u64 = 2;
 
-/// Whether PSCI_FEATURES says that the function exists.
+/// Returns true if PSCI_FEATURES reports the function as implemented.
 const fn exists(function: u32) -> bool {
     matches!(
         function,
@@ -30,7 +30,7 @@ const fn exists(function: u32) -> bool {
     ) || matches!(function & !SMC64, CPU_SUSPEND | CPU_ON | AFFINITY_INFO)
 }
 
-/// A function of the standard secure service range; `arguments` are X1 to X3.
+/// Handles a function of the standard secure service range; `arguments` are X1 to X3.
 pub(crate) fn call(
     partition: &Partition<'_, impl RawMutex>,
     host: &impl Host,
@@ -80,7 +80,7 @@ fn cpu_on(
     }
 }
 
-/// State of the VPs that share the affinity fields from `level` up.
+/// Returns the state of the VPs that share the affinity fields from `level` up.
 fn affinity_info(partition: &Partition<'_, impl RawMutex>, target: u64, level: u64) -> u64 {
     let ignored = match level {
         0 => 0,

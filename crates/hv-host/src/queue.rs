@@ -1,4 +1,4 @@
-//! The message queues of a VP: what waits for its slot.
+//! The message queues of a VP: messages waiting for their slot.
 //!
 //! Source: TLFS, "Inter-Partition Communication", "SynIC Messages".
 
@@ -9,9 +9,9 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::port::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, Port};
 
-/// Buffers in a VP for messages from ports and, of their own, for those from the host.
+/// Number of buffers in a VP for messages from ports and, separately, for those from the host.
 pub(crate) const BUFFERS: usize = (FULL_PORTS_PER_VP + 1) as usize * BUFFERS_PER_PORT as usize;
-/// Queue entries of a VP: the buffers, and one for each timer.
+/// Number of queue entries of a VP: the buffers, and one for each timer.
 const ENTRIES: usize = BUFFERS + STIMER_COUNT;
 
 /// An empty slot.
@@ -26,10 +26,10 @@ pub(crate) const EMPTY: Message = Message {
     payload: [0; MESSAGE_PAYLOAD_SIZE],
 };
 
-/// Where a message comes from: whose buffer it takes while it waits.
+/// The origin of a message: the owner of the buffer it uses while queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A port, by its place in the partition's list.
+    /// A port, by its index in the partition's list.
     Port(u8),
     /// The host.
     Host,
@@ -48,15 +48,15 @@ pub(crate) struct Queues {
     /// SINTs whose queue is not empty.
     pub(crate) waiting: u16,
     lists: [List; SINT_COUNT],
-    /// The entry behind each, counted from 1.
+    /// The entry after each, counted from 1.
     pub(crate) next: [u8; ENTRIES],
     /// Entries in use.
     used: u128,
-    /// A timer's buffer has become free since anybody looked.
+    /// A timer's buffer has become free since the last check.
     timer_freed: bool,
-    /// Buffers in use for the host's messages.
+    /// Number of buffers in use for messages from the host.
     from_host: u32,
-    /// For each buffer the port whose it is, counted from 1; 0 for the host's.
+    /// For each buffer the port that owns it, counted from 1; 0 for the host.
     owner: [u8; BUFFERS],
     pub(crate) buffers: [Message; BUFFERS],
 }
@@ -75,7 +75,7 @@ impl Queues {
         }
     }
 
-    /// Whether the timer's own buffer holds a message.
+    /// Returns true if the timer's own buffer contains a message.
     pub(crate) fn timer_waits(&self, timer: usize) -> bool {
         self.used >> (BUFFERS + timer) & 1 != 0
     }
@@ -94,7 +94,7 @@ impl Queues {
         self.from_host = 0;
     }
 
-    /// Takes a free buffer for a message of `source`.
+    /// Allocates a free buffer for a message of `source`.
     pub(crate) fn take(&mut self, source: Source, ports: &[Port]) -> Option<usize> {
         let buffer = (!self.used).trailing_zeros() as usize;
         if buffer >= BUFFERS {
@@ -118,7 +118,7 @@ impl Queues {
         Some(buffer)
     }
 
-    /// Empties a buffer, so that a free one is as it was at first, and gives it back to its owner.
+    /// Empties a buffer, so that a free one equals its initial state, and returns it to its owner.
     fn give_back(&mut self, buffer: usize, ports: &[Port]) {
         self.buffers[buffer] = EMPTY;
         match core::mem::take(&mut self.owner[buffer]) {
@@ -148,7 +148,7 @@ impl Queues {
         usize::from(self.lists[sint].first).checked_sub(1)
     }
 
-    /// Takes the first entry out of the queue and frees it.
+    /// Removes the first entry from the queue and frees it.
     pub(crate) fn remove_first(&mut self, sint: usize, ports: &[Port]) {
         let Some(entry) = self.first(sint) else { return };
         let list = &mut self.lists[sint];
@@ -165,8 +165,8 @@ impl Queues {
         }
     }
 
-    /// Takes a timer's message out of its queue, wherever it stands there, and frees its buffer. Returns the SINT whose
-    /// queue it was, and how many messages stood before it.
+    /// Removes a timer's message from its queue, at any position, and frees its buffer. Returns the SINT of the queue,
+    /// and the number of messages before it.
     pub(crate) fn remove_timer(&mut self, timer: usize) -> Option<(u8, u8)> {
         if !self.timer_waits(timer) {
             return None;
@@ -209,12 +209,12 @@ impl Queues {
     }
 }
 
-/// What an image says of a waiting message: the host's, a port's by its number from 1, or a timer's.
+/// The origin of a queued message in saved state: the host, a port by its number from 1, or a timer.
 const SAVED_HOST: u8 = 0;
 const SAVED_TIMER: u8 = 0x80;
 
 impl Queues {
-    /// Saves the waiting messages, SINT by SINT and in their order.
+    /// Saves the queued messages, SINT by SINT and in order.
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         w.u8(u8::from(self.timer_freed));
         w.u8(self.used.count_ones() as u8);

@@ -1,4 +1,4 @@
-//! VP registers: who may read and write what, and what it does.
+//! VP registers: access rights, and the effects of accesses.
 //!
 //! Source: TLFS, `HvCallGetVpRegisters` and `HvCallSetVpRegisters`.
 
@@ -28,7 +28,7 @@ const TIMER_LAST: u32 = Name::STIMER3_COUNT.0;
 pub(crate) const CRASH_FIRST: u32 = Name::GUEST_CRASH_P0.0;
 pub(crate) const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
 
-/// What a register needs beyond its name.
+/// Requirements of a register beyond its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     /// Readable (and the guest OS id, the synthetic VBAR and crash registers writable) before the guest has written its OS id.
@@ -43,7 +43,7 @@ enum Needs {
 
 const NONE: PartitionPrivileges = PartitionPrivileges(0);
 
-/// What a register needs; `None` if there is no such register.
+/// Returns the requirements of a register; `None` if there is no such register.
 #[inline]
 const fn needs(name: Name) -> Option<Needs> {
     Some(match name {
@@ -87,7 +87,7 @@ const fn value(low: u64) -> RegisterValue {
 }
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// Whether the guest may use the register now.
+    /// Returns true if the guest may use the register now.
     #[inline(always)]
     fn allowed(&self, name: Name) -> Result<(), HvStatus> {
         let features = &self.config().profile.features;
@@ -107,7 +107,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     /// Reads a register of VP `target`, which exists.
     ///
-    /// The two that guests read all the time come first, so that what they need is known when this is compiled.
+    /// The two that guests read all the time come first, so that their requirements are known at compile time.
     #[inline]
     pub(crate) fn get_register(
         &self,
@@ -127,7 +127,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// Reads a register that guests read now and then.
+    /// Reads a register that guests read occasionally.
     #[inline(never)]
     fn get_rare_register(
         &self,
@@ -148,7 +148,7 @@ impl<R: RawMutex> Partition<'_, R> {
             Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host))),
             Name::VP_ASSIST_PAGE => value(vp.synic().assist_page.register()),
             Name::SYNTHETIC_VBAR_EL1 => value(vp.synthetic_vbar().load(Ordering::Relaxed)),
-            // No such exception was raised.
+            // No such exception has been raised.
             Name::SYNTHETIC_ESR_EL1 => value(0),
             Name::SVERSION => value(VERSION_1),
             // EOM reads as zero.
@@ -158,7 +158,7 @@ impl<R: RawMutex> Partition<'_, R> {
         })
     }
 
-    /// Registers that describe the hypervisor.
+    /// Reads a register that describes the hypervisor.
     fn discovery(&self, name: Name) -> RegisterValue {
         let profile = &self.config().profile;
         match name {
@@ -173,7 +173,7 @@ impl<R: RawMutex> Partition<'_, R> {
                 limits.to_register()
             }
             Name::HARDWARE_FEATURES_INFO => RegisterValue::from_dwords([profile.hardware.0, 0, 0, 0]),
-            // In kHz, as the TLFS says.
+            // In kHz, according to the TLFS.
             Name::PROCESSOR_CLOCK_FREQUENCY | Name::INTERRUPT_CLOCK_FREQUENCY => {
                 value(self.config().counter_frequency / 1000)
             }
@@ -183,7 +183,7 @@ impl<R: RawMutex> Partition<'_, R> {
 
     /// Writes a register of VP `vp`, the caller.
     ///
-    /// By families, as the names are numbered; what a family needs is known when this is compiled.
+    /// Dispatches by families of register numbers; the requirements of a family are known at compile time.
     #[inline]
     pub(crate) fn set_register(
         &self,
@@ -210,7 +210,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// EOM: its value has no meaning.
+    /// EOM: the value written is ignored.
     #[inline(never)]
     fn end_of_message(&self, host: &(impl Host + Connections), vp: usize, _: u64) -> Result<(), HvStatus> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
@@ -219,7 +219,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Ok(())
     }
 
-    /// STIMER<n>_CONFIG and STIMER<n>_COUNT, two registers for each timer.
+    /// Writes STIMER<n>_CONFIG or STIMER<n>_COUNT, two registers for each timer.
     #[inline(never)]
     fn set_timer_register(&self, host: &impl Host, vp: usize, index: u32, new: u64) -> Result<(), HvStatus> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
@@ -271,8 +271,8 @@ impl<R: RawMutex> Partition<'_, R> {
             Name::SIRBP => state.synic().response_page = new,
             Name::GUEST_OS_ID => {
                 let old = self.guest_os_id().swap(new, Ordering::AcqRel);
-                // A kernel that runs on one VP alone and finds an identity has taken over from another one. One that writes
-                // its own on each VP has not.
+                // A kernel on a single VP that finds a guest OS id has taken over from another one. A kernel that
+                // writes its own id on each VP has not.
                 if old != 0 && new != 0 && self.runs_alone(vp) {
                     self.let_go_of_overlays();
                 }
@@ -288,13 +288,13 @@ impl<R: RawMutex> Partition<'_, R> {
     }
 }
 
-/// The value of a 64-bit register. TLFS: bits beyond the register's size have to be zero.
+/// Returns the value of a 64-bit register. TLFS: bits beyond the register's size must be zero.
 #[inline(always)]
 const fn low(value: RegisterValue) -> Result<u64, HvStatus> {
     if value.high == 0 { Ok(value.low) } else { Err(HvStatus::INVALID_PARAMETER) }
 }
 
-/// A register behind the VP's lock.
+/// Reads a register protected by the VP's lock.
 fn get_synic(vp: &Vp<impl RawMutex>, name: Name) -> u64 {
     let synic = vp.synic();
     match name {

@@ -1,8 +1,7 @@
 //! Saving a partition to bytes, and restoring it.
 //!
-//! Saved is what the partition knows; the guest's memory, its CPU registers and its interrupt controller are the
-//! embedder's to save. Restoring trusts nothing: whatever passes gives a state that the partition could have got into by
-//! itself.
+//! Saved is the state of the partition; guest memory, CPU registers and the interrupt controller are saved by the
+//! embedder. Restoring trusts nothing: any accepted state is one that the partition could have reached by itself.
 
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
 use hv_tlfs::status::HvStatus;
@@ -24,15 +23,15 @@ impl From<Power> for u8 {
     }
 }
 
-/// Makes an error of the status that a check of the guest's interface gives: the part is invalid in an image.
+/// Converts the status of a failed check of the guest's interface to an error: the part is invalid in the saved state.
 pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
     move |_| RestoreError::Invalid(part)
 }
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// Writes the state of the partition, with nothing around it: its magic number, version and hash are those of the image
-    /// that it becomes a part of. The overlay pages that the guest sees are in its memory; what they cover is in the
-    /// image. No VP may be in a call of the partition meanwhile.
+    /// Writes the state of the partition without a frame: magic number, version and hash are those of the image that
+    /// contains it. Visible overlay pages are in guest memory; what they cover is in the image. No VP may be in a call
+    /// of the partition meanwhile.
     pub fn save(&self, host: &impl Host, w: &mut Writer<'_>) {
         w.u64(self.fingerprint());
         self.save_shared(host, w);
@@ -41,12 +40,12 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// Puts the partition into a saved state, and reads no further. The guest's memory has to be restored before, and after it
-    /// [`timer_expired`](Self::timer_expired) has to be called for every VP. The reference time goes on from where it
-    /// was, with the counter frequency that it had; if that is another now, call [`migrate`](Self::migrate).
+    /// Restores a saved state, and reads no further. Guest memory must be restored before; afterwards
+    /// [`timer_expired`](Self::timer_expired) must be called for every VP. The reference time continues from where it
+    /// was, with the saved counter frequency; if the frequency is different now, call [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// The state is refused. The partition is then as after [`reset`](Self::reset).
+    /// The state is rejected. The partition is then as after [`reset`](Self::reset).
     pub fn restore(&self, host: &impl Host, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.reset(host);
         let restored = self.restore_parts(host, r);
@@ -69,7 +68,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Ok(())
     }
 
-    /// A hash of what an image must have in common with the partition that it is restored to.
+    /// Returns a hash of what an image must have in common with the partition that it is restored to.
     fn fingerprint(&self) -> u64 {
         let config = self.config();
         let features = config.profile.features;

@@ -1,13 +1,13 @@
-//! Sets of VPs, as hypercalls name their targets.
+//! Sets of VPs, as in hypercalls.
 
 use hv_tlfs::status::HvStatus;
 
-/// VPs in a bank of a sparse set.
+/// Number of VPs in a bank of a sparse set.
 const BANK: usize = 64;
-/// Banks of a sparse set.
+/// Number of banks of a sparse set.
 const BANKS: usize = 64;
 
-/// A set of VPs. VPs that the partition does not have are left out when it is walked.
+/// A set of VPs. Iteration skips VPs that the partition does not have.
 ///
 /// Source: TLFS, `HV_VP_SET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +29,19 @@ enum Members {
 }
 
 impl VpMask {
-    /// Every VP of a partition with `count` VPs.
+    /// Creates the set of all VPs of a partition with `count` VPs.
     #[must_use]
     pub const fn all(count: usize) -> Self {
         Self { count, members: Members::All }
     }
 
-    /// The VPs 0 to 63 whose bit is set.
+    /// Creates the set of the VPs 0 to 63 whose bit is set.
     #[must_use]
     pub const fn from_mask(count: usize, mask: u64) -> Self {
         Self { count, members: Members::Mask(mask) }
     }
 
-    /// A sparse set: `bank` gives the banks' masks in ascending order of the bits in `valid`.
+    /// Creates a sparse set: `bank` returns the banks' masks in ascending order of the bits in `valid`.
     pub(crate) fn from_banks(
         count: usize,
         valid: u64,
@@ -58,7 +58,7 @@ impl VpMask {
         Ok(Self { count, members: Members::Sparse(banks) })
     }
 
-    /// Whether the VP is in the set.
+    /// Returns true if the VP is in the set.
     #[must_use]
     pub fn contains(&self, vp: usize) -> bool {
         vp < self.count
@@ -71,7 +71,7 @@ impl VpMask {
             }
     }
 
-    /// The VPs of the set in ascending order.
+    /// Iterates over the VPs of the set in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.count).filter(|&vp| self.contains(vp))
     }

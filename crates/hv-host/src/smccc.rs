@@ -1,4 +1,4 @@
-//! SMCCC functions other than hypercalls: version, features, and who the hypervisor is.
+//! SMCCC functions other than hypercalls: version, features, and the hypervisor's identity.
 //!
 //! Source: Arm SMC Calling Convention (DEN0028), "Arm Architecture Calls" and "General service queries"; TLFS, "Feature
 //! Discovery", "Hypervisor Discovery".
@@ -14,7 +14,7 @@ use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::psci;
 
-/// The version that SMCCC_VERSION gives: 1.2, which allows results in X4 to X17 as a fast Get needs them.
+/// The version returned by SMCCC_VERSION: 1.2, which allows results in X4 to X17 as a fast Get needs them.
 pub const VERSION_1_2: u64 = 0x1_0002;
 
 /// Owner field of a function id: bits 29:24.
@@ -22,7 +22,7 @@ const OWNER: u32 = 0x3f00_0000;
 /// Owner of PSCI: standard secure services.
 const STANDARD_SECURE: u32 = 0x0400_0000;
 
-/// Answers the function in W0 and sets X0 (of the vendor UID X0 to X3).
+/// Handles the function in W0 and sets X0 (for the vendor UID X0 to X3).
 #[inline(never)]
 pub(crate) fn call(
     partition: &Partition<'_, impl RawMutex>,

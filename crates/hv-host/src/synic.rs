@@ -15,10 +15,10 @@ use crate::time::SharedClock;
 use crate::timers::Timers;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Bytes of a SINT's share of the message and the event flags page.
+/// Size of a SINT's share of the message and the event flags page in bytes.
 pub(crate) const SLOT: u64 = 256;
 
-/// What the code behind a VP's lock needs of its surroundings.
+/// What code under a VP's lock needs from outside.
 pub(crate) struct Context<'a, H> {
     pub(crate) host: &'a H,
     pub(crate) vp: usize,
@@ -32,10 +32,10 @@ pub(crate) struct Synic {
     pub(crate) control: SynicControl,
     pub(crate) message_page: Overlay,
     pub(crate) event_page: Overlay,
-    /// The VP assist page: of no effect on ARM64 without VTLs.
+    /// The VP assist page: without effect on ARM64 without VTLs.
     pub(crate) assist_page: Overlay,
     pub(crate) sints: [Sint; SINT_COUNT],
-    /// SIRBP: kept, and of no effect.
+    /// SIRBP: stored, without effect.
     pub(crate) response_page: u64,
     pub(crate) queues: Queues,
     pub(crate) timers: Timers,
@@ -55,7 +55,8 @@ impl Synic {
         }
     }
 
-    /// The state after creation or reset of the VP. Queued messages go, their buffers return to the ports.
+    /// Resets the state as after creation or reset of the VP. Queued messages are dropped, and their buffers return to
+    /// the ports.
     pub(crate) fn reset(&mut self, ports: &[Port]) {
         self.control = SynicControl(0);
         self.message_page.reset();
@@ -67,7 +68,7 @@ impl Synic {
         self.timers = Timers::new();
     }
 
-    /// Its overlays, in the order of [`Vp::places`](crate::Vp::places).
+    /// Returns its overlays, in the order of [`Vp::places`](crate::Vp::places).
     pub(crate) const fn pages(&self) -> [&Overlay; 3] {
         [&self.message_page, &self.event_page, &self.assist_page]
     }
@@ -86,7 +87,7 @@ impl Synic {
         self.queues.save(w);
     }
 
-    /// Restores a VP that has just been reset. The contents of pages that are shown are in the guest's memory.
+    /// Restores a VP that has just been reset. The contents of visible pages are in guest memory.
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>, ports: &[Port]) -> Result<(), RestoreError> {
         self.control = SynicControl(r.u64()?);
         self.response_page = r.u64()?;
@@ -104,13 +105,13 @@ impl Synic {
         Ok(())
     }
 
-    /// Writes SCONTROL. Bits other than the enable bit are kept as written.
+    /// Writes SCONTROL. Bits other than the enable bit are stored as written.
     pub(crate) fn set_control<H: Host>(&mut self, context: &Context<'_, H>, control: SynicControl) {
         self.control = control;
         self.became_ready(context);
     }
 
-    /// Messages and timers that found the SynIC off go on when it is on again.
+    /// Messages and timers that found the SynIC off resume when it is on again.
     pub(crate) fn became_ready<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.control.enable() && self.message_page.enabled() {
             self.scan(context);
@@ -120,7 +121,7 @@ impl Synic {
 
     /// Writes a SINT register.
     pub(crate) fn set_sint(&mut self, sint: usize, value: Sint) -> Result<(), HvStatus> {
-        // A masked SINT may hold any vector: its reset value has vector 0.
+        // A masked SINT may have any vector: its reset value has vector 0.
         if !value.masked() && value.vector() < FIRST_VALID_VECTOR {
             return Err(HvStatus::INVALID_PARAMETER);
         }
@@ -137,8 +138,8 @@ impl Synic {
     }
 }
 
-/// Tells the observer of an interrupt and asserts it, in this order: another VP may take it before the call returns, and
-/// what the observer notes about that must come later.
+/// Reports an interrupt to the observer and asserts it, in this order: another VP may take it before the call returns,
+/// and what the observer records about that must come later.
 #[inline]
 pub(crate) fn interrupt<H: Host>(host: &H, vp: usize, intid: u32, cause: Cause) {
     host.observe(&Event::Interrupt { vp, intid, cause });

@@ -1,8 +1,8 @@
 //! Partition reference time: the counter register and the reference TSC page.
 //!
-//! Reference time counts 100 ns units from the partition's creation: `((counter * scale) >> 64) + offset`. The same
-//! scale and offset stand in the guest's reference TSC page, so that a guest which computes the time by itself and one
-//! which reads the register agree to the last bit.
+//! Reference time counts 100 ns units from the partition's creation: `((counter * scale) >> 64) + offset`. The guest's
+//! reference TSC page has the same scale and offset, so a guest that computes the time itself and one that reads the
+//! register agree to the last bit.
 //!
 //! Source: TLFS, "Timers", "Reference Counter" and "Partition Reference Time Enlightenment".
 
@@ -23,7 +23,7 @@ const SEQUENCE: u64 = offset_of!(ReferenceTscPage, sequence) as u64;
 const SCALE: u64 = offset_of!(ReferenceTscPage, scale) as u64;
 const OFFSET: u64 = offset_of!(ReferenceTscPage, offset) as u64;
 
-/// Scale and offset: a value of them is always consistent in itself.
+/// Scale and offset: a value of this type is always consistent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
     /// Reference units per tick, in 1/2^64.
@@ -35,7 +35,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// The clock of a counter of `frequency` Hz that shows `now` at `counter`.
+    /// Creates the clock of a counter of `frequency` Hz that shows `now` at `counter`.
     fn new(frequency: u64, counter: u64, now: u64) -> Self {
         // Below one tick per unit the scale does not fit its field. No ARM64 system has such a counter (since Armv8.6
         // it is 1 GHz, earlier ones have 19.2 MHz and more).
@@ -48,19 +48,20 @@ impl Clock {
         clock
     }
 
-    /// Reference time at this counter value.
+    /// Returns the reference time at this counter value.
     #[inline]
     pub(crate) fn at(&self, counter: u64) -> u64 {
         let scaled = (u128::from(counter) * u128::from(self.scale)) >> 64;
         (scaled as u64).wrapping_add(self.offset)
     }
 
-    /// A counter value at which the reference time is `time` or a unit more, never less: the deadline of a timer.
+    /// Returns a counter value at which the reference time is `time` or a unit more, never less: the deadline of a
+    /// timer.
     ///
-    /// `u64::MAX`, which no counter reaches, if there is none.
+    /// Returns `u64::MAX`, which no counter reaches, if there is none.
     #[inline]
     pub(crate) fn counter_at(&self, time: u64) -> u64 {
-        // What lies beyond all counters gets beyond them by saturation, too.
+        // Times beyond all counter values saturate.
         let units = match (self.offset as i64).is_negative() {
             true => time.saturating_add(self.offset.wrapping_neg()),
             false => time.saturating_sub(self.offset),
@@ -71,7 +72,7 @@ impl Clock {
     }
 }
 
-/// The partition's clock: read by every VP without a lock, changed under the page's.
+/// The partition's clock: read by every VP without a lock, changed under the page's lock.
 pub(crate) struct SharedClock {
     /// Even: the fields below are consistent. Odd: they are being changed.
     version: AtomicU32,
@@ -83,7 +84,7 @@ pub(crate) struct SharedClock {
 /// The partition's time.
 pub(crate) struct ReferenceTime<R> {
     clock: SharedClock,
-    /// Where the page is shown.
+    /// Location of the page.
     place: Place,
     page: Mutex<R, Page>,
 }
@@ -91,19 +92,19 @@ pub(crate) struct ReferenceTime<R> {
 /// The reference TSC page.
 #[derive(Debug)]
 struct Page {
-    /// Ticks per second of the guest's counter.
+    /// Frequency of the guest's counter in Hz.
     frequency: u64,
-    /// The page itself, with its register.
+    /// The page, with its register.
     overlay: Overlay,
     /// The page's sequence number while it is valid; never 0.
     sequence: u32,
-    /// False: the page says 0, and the guest has to read the register.
+    /// False: the page says 0, and the guest must read the register.
     valid: bool,
 }
 
 impl<R: RawMutex> fmt::Debug for ReferenceTime<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The version only counts changes: it is no state.
+        // The version only counts changes: it is not part of the state.
         let mut fields = f.debug_struct("ReferenceTime");
         fields.field("clock", &self.clock()).field("page", &self.page).finish()
     }
@@ -119,7 +120,7 @@ impl SharedClock {
         }
     }
 
-    /// Scale and offset of one moment.
+    /// Reads a consistent scale and offset.
     #[inline]
     pub(crate) fn clock(&self) -> Clock {
         loop {
@@ -137,7 +138,7 @@ impl SharedClock {
         }
     }
 
-    /// Reference time at this counter value.
+    /// Returns the reference time at this counter value.
     #[inline]
     pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
         loop {
@@ -152,13 +153,13 @@ impl SharedClock {
         }
     }
 
-    /// Counter value at which a deadline has come, unless no counter gets there.
+    /// Returns the counter value at which a deadline expires, unless the counter never reaches it.
     pub(crate) fn counter_at(&self, deadline: Deadline) -> Option<u64> {
         let counter = self.clock().counter_at(deadline.time()?);
         (counter != u64::MAX).then_some(counter)
     }
 
-    /// The caller holds the page lock, so that there is one writer.
+    /// Updates the clock. The caller holds the page's lock, so there is only one writer.
     fn store(&self, clock: Clock) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
@@ -180,7 +181,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         }
     }
 
-    /// The clock, as the VPs read it.
+    /// Returns the clock, as the VPs read it.
     pub(crate) const fn shared(&self) -> &SharedClock {
         &self.clock
     }
@@ -189,7 +190,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         self.clock.clock()
     }
 
-    /// Reference time at this counter value.
+    /// Returns the reference time at this counter value.
     #[inline(always)]
     pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
         self.clock.at(counter)
@@ -204,18 +205,18 @@ impl<R: RawMutex> ReferenceTime<R> {
         self.clock.store(Clock::new(frequency, counter, now));
     }
 
-    /// The reference TSC register.
+    /// Returns the reference TSC register.
     pub(crate) fn page_register(&self) -> u64 {
         self.page.lock().overlay.register()
     }
 
-    /// The page's sequence number; 0 while it is not valid.
+    /// Returns the page's sequence number; 0 while it is invalid.
     pub(crate) fn page_sequence(&self) -> u32 {
         let page = self.page.lock();
         if page.valid { page.sequence } else { 0 }
     }
 
-    /// Works on the page as an overlay, whose register, place and covered bytes it has, and notes its place.
+    /// Calls a function with the page as an overlay, and records its location.
     pub(crate) fn with_page_overlay<T>(&self, work: impl FnOnce(&mut Overlay) -> T) -> T {
         let overlay = &mut self.page.lock().overlay;
         let result = work(overlay);
@@ -223,13 +224,13 @@ impl<R: RawMutex> ReferenceTime<R> {
         result
     }
 
-    /// Where the page is shown.
+    /// Returns the location of the page.
     pub(crate) const fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Writes the page after its register was written. All of it is the hypervisor's: what the guest left there when it
-    /// was enabled before is gone.
+    /// Writes the page after its register was written. All of it belongs to the hypervisor: what the guest left there
+    /// while it was enabled before is overwritten.
     pub(crate) fn renew_page(&self, memory: &impl GuestMemory) {
         let mut page = self.page.lock();
         if !page.overlay.shown() {
@@ -238,8 +239,8 @@ impl<R: RawMutex> ReferenceTime<R> {
         self.fill(&mut page, memory);
     }
 
-    /// Changes scale and offset as a migration does: the reference time goes on from `now`, the guest's counter reads
-    /// `counter` at that moment and runs at `frequency` from there. The page's sequence number moves on.
+    /// Changes scale and offset as a migration does: the reference time continues from `now`, while the guest's counter
+    /// reads `counter` and runs at `frequency` from there. The page's sequence number changes.
     pub(crate) fn migrate(&self, memory: &impl GuestMemory, frequency: u64, counter: u64, now: u64) -> u32 {
         let mut page = self.page.lock();
         invalidate(&mut page, memory);
@@ -262,7 +263,8 @@ impl<R: RawMutex> ReferenceTime<R> {
         page.overlay.save(w);
     }
 
-    /// The time goes on. If the counter has not, the page's contents change, and its sequence number with them.
+    /// The time continues. Unless the counter does as well, the page's contents change, and its sequence number with
+    /// them.
     pub(crate) fn restore(
         &self,
         r: &mut Reader<'_>,
@@ -297,7 +299,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         if valid { page.sequence } else { 0 }
     }
 
-    /// Writes a sequence number that is not the page's.
+    /// Writes a sequence number that differs from the page's.
     pub(crate) fn disturb(&self, memory: &impl GuestMemory, sequence: u32) {
         let page = &mut self.page.lock().overlay;
         if page.enabled() {
@@ -305,7 +307,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         }
     }
 
-    /// Writes what the page says of the time.
+    /// Writes the page's contents.
     fn fill(&self, page: &mut Page, memory: &impl GuestMemory) {
         if !page.overlay.enabled() {
             return;
@@ -319,7 +321,7 @@ impl<R: RawMutex> ReferenceTime<R> {
                 .write(memory, SCALE, &clock.scale.to_le_bytes())
                 .and_then(|()| overlay.write(memory, OFFSET, &clock.offset.to_le_bytes()))
                 .and_then(|()| overlay.store(memory, SEQUENCE, page.sequence));
-            // What is shown is memory.
+            // A visible page is in guest memory.
             let _ = written;
         }
     }
@@ -352,7 +354,7 @@ mod tests {
         for frequency in
             [10_000_001, 19_200_000, 24_000_000, 62_500_000, 100_000_000, 1_000_000_000, 3_700_000_001]
         {
-            // Counters that began before the time and after it.
+            // Counters that started before the time and after it.
             for (counter, now) in [(0, 0), (987_654_321, 0), (5, 1 << 50)] {
                 let clock = Clock::new(frequency, counter, now);
                 for time in [0, 1, 2, 9, 10, 1_000_003, 86_400 * CLOCK_HZ, 1 << 48, 1 << 54] {
@@ -363,7 +365,7 @@ mod tests {
                 }
             }
         }
-        // What is past already needs no wait.
+        // Deadlines in the past need no wait.
         assert!(Clock::new(62_500_000, 5, 1 << 50).counter_at(1 << 49) <= 1);
     }
 

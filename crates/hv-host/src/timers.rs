@@ -13,26 +13,27 @@ use crate::save::invalid;
 use crate::synic::{Context, Synic, interrupt};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Missed periods that a periodic timer makes up for; older ones are skipped.
+/// Number of missed periods that a periodic timer makes up for; older ones are skipped.
 const CATCH_UP: u64 = 8;
-/// Least time, in 100 ns, between two expirations of a timer that is late: whatever period the guest chose, it gets to
-/// run in between.
+/// Minimum time, in 100 ns, between two expirations of a late timer: whatever period the guest chose, it gets to run in
+/// between.
 const LEAST_INTERVAL: u64 = 200;
 
-/// One timer. All zeros after reset.
+/// A timer. All zeros after reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Timer {
     config: StimerConfig,
     count: u64,
-    /// The guest's wish is in effect: `due` and `fire_at` mean something.
+    /// The configuration is in effect: `due` and `fire_at` are valid.
     armed: bool,
-    /// Waits for its buffer, its slot or its SynIC; no deadline until one of them changes.
+    /// Waits for its buffer, its slot or its SynIC; it has no deadline until one of them changes.
     blocked: bool,
-    /// Reference time at which it is to expire.
+    /// Reference time at which it is due.
     due: u64,
-    /// When it does: `due`, or later while a late periodic timer catches up. Never while it is not armed or is blocked.
+    /// When it expires: at `due`, or later while a late periodic timer catches up. Never while it is not armed or is
+    /// blocked.
     next: Deadline,
-    /// When it was to expire: for the message that waits in its buffer.
+    /// When it was due: for the message in its buffer.
     expired: u64,
 }
 
@@ -40,7 +41,7 @@ struct Timer {
 #[derive(Debug)]
 pub(crate) struct Timers {
     timers: [Timer; STIMER_COUNT],
-    /// What the embedder was last asked for.
+    /// The deadline last passed to the embedder.
     deadline: Deadline,
 }
 
@@ -55,7 +56,7 @@ impl Timer {
         expired: 0,
     };
 
-    /// Puts the registers into effect. A period begins now.
+    /// Applies the registers. A period begins now.
     fn arm(&mut self, now: u64) {
         self.blocked = false;
         self.armed = self.config.enable() && self.count != 0;
@@ -63,13 +64,13 @@ impl Timer {
         self.next = if self.armed { Deadline::at(self.due) } else { Deadline::NEVER };
     }
 
-    /// It found no room for its message.
+    /// Records that there was no room for its message.
     fn block(&mut self) {
         self.blocked = true;
         self.next = Deadline::NEVER;
     }
 
-    /// There may be room again. True if it was blocked.
+    /// Records that there may be room again. Returns true if it was blocked.
     fn unblock(&mut self) -> bool {
         let was = core::mem::take(&mut self.blocked);
         if was {
@@ -78,8 +79,8 @@ impl Timer {
         was
     }
 
-    /// After an expiration at `now`: a one-shot timer is disabled, a periodic one goes on. Returns the periods that
-    /// were skipped.
+    /// Updates the timer after an expiration at `now`: a one-shot timer is disabled, a periodic one continues. Returns
+    /// the number of skipped periods.
     fn advance(&mut self, now: u64) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
@@ -96,13 +97,13 @@ impl Timer {
         let missed = (now - self.due) / period + 1;
         let skipped = if self.config.lazy() { missed } else { missed.saturating_sub(CATCH_UP) };
         self.due = self.due.saturating_add(skipped.saturating_mul(period));
-        // Catching up by a shorter period, as the TLFS describes it.
+        // Catches up with a shorter period, as described in the TLFS.
         let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
         self.next = Deadline::at(if self.due > now { self.not_at_once(now) } else { next });
         skipped
     }
 
-    /// A lazy timer whose VP was away until shortly before the next expiration leaves this one out.
+    /// A lazy timer whose VP did not run until shortly before the next expiration skips this one.
     fn lazy_skip(&mut self, now: u64) -> u64 {
         let period = self.count.max(1);
         let late = now - self.due;
@@ -115,7 +116,7 @@ impl Timer {
         skipped
     }
 
-    /// The due time, or later where the period is so short that nothing but the timer would run.
+    /// Returns the due time, or a later one if the period is so short that only the timer would run.
     fn not_at_once(&self, now: u64) -> u64 {
         let least = if self.count < LEAST_INTERVAL { now.saturating_add(LEAST_INTERVAL) } else { 0 };
         self.due.max(least)
@@ -172,13 +173,13 @@ impl Timers {
         self.timers[timer].count
     }
 
-    /// When the first of them expires if nothing changes.
+    /// Returns when the first of them expires if nothing changes.
     fn next(&self) -> Deadline {
         let first = self.timers.iter().map(|timer| timer.next.or_max()).min();
         first.map_or(Deadline::NEVER, Deadline::at)
     }
 
-    /// When the timer whose message waits was to expire.
+    /// Returns when the timer whose message is queued was due.
     pub(crate) fn expiration(&self, timer: usize) -> u64 {
         self.timers[timer].expired
     }
@@ -213,8 +214,8 @@ impl Synic {
         self.start_timer(context, timer);
     }
 
-    /// Puts a timer's registers into effect. A message of its last expiration that waits in the queue is dropped, as KVM
-    /// and openvmm do; the TLFS does not say what becomes of it.
+    /// Applies a timer's registers. A queued message of its last expiration is dropped, as in KVM and openvmm; the TLFS
+    /// does not specify this.
     #[inline(always)]
     fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
         if self.queues.timer_waits(timer) {
@@ -233,7 +234,7 @@ impl Synic {
         self.run_timers(context, now);
     }
 
-    /// Expires what is due and asks the embedder for the next deadline.
+    /// Expires what is due and sets the next deadline.
     #[inline]
     pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
         let mut next = self.timers.next();
@@ -247,7 +248,7 @@ impl Synic {
         }
     }
 
-    /// Asks the embedder for the deadline that stands.
+    /// Sets the current deadline again.
     pub(crate) fn renew_deadline<H: Host>(&self, context: &Context<'_, H>) {
         context.host.set_deadline(context.vp, context.time.counter_at(self.timers.deadline));
     }
@@ -275,7 +276,7 @@ impl Synic {
         }
     }
 
-    /// Stops all timers, for a VP that stops; what they have sent and was not delivered is dropped.
+    /// Stops all timers of a VP that stops; their undelivered messages are dropped.
     pub(crate) fn stop_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         self.timers = Timers::new();
         for timer in 0..STIMER_COUNT {
@@ -292,7 +293,7 @@ impl Synic {
         any
     }
 
-    /// The SynIC was switched on, or a buffer became free.
+    /// Resumes timers: the SynIC was enabled, or a buffer became free.
     #[inline(never)]
     pub(crate) fn run_blocked_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.unblock_timers() {
@@ -301,7 +302,7 @@ impl Synic {
         }
     }
 
-    /// Lets a timer go on whose buffer became free by a delivery.
+    /// Resumes a timer whose buffer was freed by a delivery.
     #[inline]
     pub(crate) fn settle_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.queues.take_timer_freed() {
@@ -309,7 +310,7 @@ impl Synic {
         }
     }
 
-    /// Whether a timer waits for nothing and would do so forever: only a damaged image can say that.
+    /// Returns true if a timer waits for nothing and would do so forever: only damaged saved state can say that.
     pub(crate) fn has_stuck_timer(&self) -> bool {
         let ready = self.control.enable() && self.message_page.enabled() && !self.queues.timer_freed();
         let mut timers = self.timers.timers.iter().enumerate();
@@ -338,7 +339,7 @@ impl Synic {
         }
     }
 
-    /// Sends the message of a timer that is due. False if its buffer is taken, or the SynIC is off.
+    /// Sends the message of a timer that is due. Returns false if its buffer is in use, or the SynIC is off.
     #[inline(never)]
     fn send_expiration<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) -> bool {
         if self.queues.timer_waits(timer) {
@@ -353,7 +354,7 @@ impl Synic {
 
 #[cfg(feature = "testing")]
 impl Synic {
-    /// Reference time at which the next armed timer expires; 0 if one was blocked by what is no longer there.
+    /// Returns the reference time at which the next armed timer expires; 0 if one was blocked and no longer is.
     pub(crate) fn next_expiration(&self) -> Option<u64> {
         let ready = self.control.enable() && self.message_page.enabled();
         let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);

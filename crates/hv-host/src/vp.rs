@@ -1,4 +1,4 @@
-//! Virtual processors: their state, and how they start and stop.
+//! Virtual processors: their state, start and stop.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use crate::port::Port;
 use crate::synic::{Context, Synic};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Whether a VP runs.
+/// Power state of a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
     /// Not started, or stopped.
     Off,
-    /// Asked to start; it has not reported [`Partition::vp_online`] yet.
+    /// Start requested; [`Partition::vp_online`] has not been called yet.
     Starting,
-    /// Runs.
+    /// Running.
     On,
 }
 
@@ -29,18 +29,18 @@ const ON: u32 = 2;
 
 /// State of one virtual processor.
 ///
-/// A new one is all zeros, so that an array of them costs no room in an executable;
-/// [`Partition::reset`] gives it its reset values.
+/// A new one is all zeros, so that an array of them takes no room in an executable; [`Partition::reset`] gives it its
+/// reset values.
 ///
-/// `R` is the lock of the embedder's choice: one that spins at EL2, one that waits where threads can be preempted.
+/// `R` is the lock of the embedder's choice: a spin lock at EL2, a blocking lock where threads can be preempted.
 #[repr(align(64))]
 pub struct Vp<R> {
     power: AtomicU32,
-    /// Reference time at which it went online.
+    /// Reference time at which it came online.
     since: AtomicU64,
-    /// The synthetic VBAR_EL1: kept, and of no effect, since this hypervisor raises no exception of its own at EL1.
+    /// The synthetic VBAR_EL1: stored, without effect, since this hypervisor raises no exceptions of its own at EL1.
     synthetic_vbar: AtomicU64,
-    /// Where its overlays are: message page, event flags page, assist page.
+    /// Locations of its overlays: message page, event flags page, assist page.
     places: [Place; 3],
     synic: Mutex<R, Synic>,
 }
@@ -61,7 +61,7 @@ impl<R: RawMutex> Default for Vp<R> {
 }
 
 impl<R: RawMutex> Vp<R> {
-    /// A VP that is off.
+    /// Creates a VP that is off.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -73,7 +73,7 @@ impl<R: RawMutex> Vp<R> {
         }
     }
 
-    /// Whether it runs.
+    /// Returns true if it is running.
     #[must_use]
     pub fn power(&self) -> Power {
         match self.power.load(Ordering::Acquire) {
@@ -87,7 +87,7 @@ impl<R: RawMutex> Vp<R> {
         self.synic.lock()
     }
 
-    /// Where its overlays are. They are noted wherever an overlay's register changes.
+    /// Returns the locations of its overlays. They are recorded wherever an overlay's register changes.
     pub(crate) const fn places(&self) -> &[Place; 3] {
         &self.places
     }
@@ -98,14 +98,14 @@ impl<R: RawMutex> Vp<R> {
         }
     }
 
-    /// The state after creation or reset: off, all registers at their reset values.
+    /// Resets the state as after creation or reset: off, all registers at their reset values.
     pub(crate) fn reset(&self, ports: &[Port]) {
         self.reset_registers(ports);
         self.since.store(0, Ordering::Relaxed);
         self.power.store(OFF, Ordering::Release);
     }
 
-    /// Gives all registers their reset values.
+    /// Resets all registers.
     pub(crate) fn reset_registers(&self, ports: &[Port]) {
         let mut synic = self.synic();
         synic.reset(ports);
@@ -119,7 +119,7 @@ impl<R: RawMutex> Vp<R> {
         self.power.store(ON, Ordering::Release);
     }
 
-    /// Stops it: its timers are gone, and it keeps what a VP has that is off.
+    /// Stops it: its timers are stopped, and it keeps the state of a VP that is off.
     pub(crate) fn set_offline<H: Host>(&self, context: &Context<'_, H>) {
         self.synic().stop_timers(context);
         self.power.store(OFF, Ordering::Release);
@@ -154,8 +154,8 @@ impl<R: RawMutex> Vp<R> {
         self.power.store(value, Ordering::Release);
     }
 
-    /// Reference time since it went online: what stands for its run time, since the partition is not told when the VP
-    /// is scheduled away.
+    /// Returns the reference time since it came online: a substitute for its run time, since the partition is not told
+    /// when the VP is descheduled.
     pub(crate) fn run_time(&self, now: u64) -> u64 {
         now.saturating_sub(self.since.load(Ordering::Relaxed))
     }
@@ -167,15 +167,15 @@ impl<R: RawMutex> Vp<R> {
 
 #[cfg(feature = "testing")]
 impl<R: RawMutex> Vp<R> {
-    /// Reference time at which the next of its synthetic timers expires, if one runs that waits for nothing else; 0 for
-    /// one that no longer waits.
+    /// Returns the reference time at which the next of its synthetic timers expires, if one is armed and not blocked; 0
+    /// for one that is no longer blocked.
     #[must_use]
     pub fn next_expiration(&self) -> Option<u64> {
         self.synic().next_expiration()
     }
 }
 
-/// Starts a VP that is off. Exactly one of several callers succeeds; the others get the state that they lost against.
+/// Starts a VP that is off. Exactly one of several callers succeeds; the others get the state that they found.
 pub(crate) fn start(
     partition: &Partition<'_, impl RawMutex>,
     host: &impl Host,

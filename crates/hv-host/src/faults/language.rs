@@ -1,6 +1,6 @@
-//! The language of plans: text in, a [`Plan`] out, or the place and the reason why it is none.
+//! The syntax of fault plans: parses text into a [`Plan`], or returns the position and the reason of an error.
 //!
-//! A plan is judged as a whole: a rule that can never strike is a mistake of who wrote it, and refused like a typing error.
+//! A plan is checked as a whole: a rule that can never fire is a mistake, and rejected like a typing error.
 
 use core::fmt;
 
@@ -9,25 +9,25 @@ use super::{Disturbance, Injection, MAX_RULES, Plan, Rule, What, When};
 /// Reference time units per millisecond.
 const MILLISECOND: u64 = 10_000;
 
-/// Every form that a rule and its time may have, with what happens. The first ones take a number of times, those from
-/// `spurious` on a period.
+/// All forms of a rule and its time, with their effect. The first ones take a number of times, those from `spurious` on
+/// a period.
 pub const FORMS: &[(&str, &str)] = &[
     ("call=CODE:STATUS", "the hypercall ends with this status at once; CODE may be any"),
     ("buffers", "a message that has to be queued finds no buffer"),
     ("delay", "a message stays in the queue although its slot is free"),
-    ("again", "a rep hypercall is interrupted after an element, to be continued"),
+    ("again", "a rep hypercall returns after one element, to be continued"),
     ("lost, lost=INTID", "an interrupt (with this INTID) is not raised"),
     ("twice, twice=INTID", "an interrupt is raised twice"),
-    ("spurious=INTID", "an interrupt is raised without a reason"),
-    ("migrate", "the clock changes as by a migration"),
-    ("silent=200ms", "the host half of VMBus answers nothing for so long"),
+    ("spurious=INTID", "a spurious interrupt is raised"),
+    ("migrate", "the clock changes as after a migration"),
+    ("silent=200ms", "the host half of VMBus does not answer for this time"),
     ("disturb=messages|events|time", "a hostile host writes garbage into the guest's pages"),
-    ("seed=7", "seed of the percentages and the garbage; no rule"),
-    ("...@3, ...@/5, ...@10%", "the third time; every fifth; one in ten by chance; without it, every time"),
+    ("seed=7", "seed of the percentages and the garbage; not a rule"),
+    ("...@3, ...@/5, ...@10%", "the third time; every fifth; one in ten at random; without it, every time"),
     ("...@50ms", "every 50 ms of reference time: for spurious, migrate, silent and disturb, which need it"),
 ];
 
-/// What a name in a plan stands for.
+/// The meaning of a name in a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// A hypercall's code.
@@ -36,16 +36,16 @@ pub enum Name {
     Status,
 }
 
-/// Why a text is no plan.
+/// Why a text is not a valid plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPlan {
-    /// Number of the clause, from 1.
+    /// Number of the clause, counted from 1.
     pub clause: usize,
     /// Byte of the text at which the wrong part starts.
     pub start: usize,
-    /// Byte behind the wrong part.
+    /// Byte after the wrong part.
     pub end: usize,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -57,11 +57,11 @@ impl fmt::Display for BadPlan {
 
 impl core::error::Error for BadPlan {}
 
-/// A part of the text and what is wrong with it.
+/// A part of the text and the reason why it is wrong.
 type Wrong<'t> = (&'t str, &'static str);
 
 fn number(text: &str) -> Option<u64> {
-    // from_str_radix and parse take a sign, too.
+    // from_str_radix and parse would accept a sign.
     match text.strip_prefix("0x") {
         Some(hex) if hex.starts_with('+') => None,
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -96,7 +96,7 @@ fn intid(text: &str) -> Result<u32, Wrong<'_>> {
     intid.ok_or((text, "an INTID is a number from 16 to 1019"))
 }
 
-/// Reads what stands before `@`. `clause` is all of it.
+/// Parses the part before `@`. `clause` is the whole clause.
 fn what<'t>(
     clause: &'t str,
     name: &'t str,
@@ -139,7 +139,7 @@ fn what<'t>(
     }
 }
 
-/// Reads `call=CODE:STATUS`.
+/// Parses `call=CODE:STATUS`.
 fn call<'t>(
     clause: &'t str,
     argument: Option<&'t str>,
@@ -161,7 +161,7 @@ fn call<'t>(
     Ok(What::Call { code, status })
 }
 
-/// Reads a rule.
+/// Parses a rule.
 fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Result<Rule, Wrong<'t>> {
     let (before, at) = match clause.split_once('@') {
         Some((before, at)) => (before, Some(at)),
@@ -190,7 +190,7 @@ impl Rule {
         matches!(self.what, What::Spurious(_) | What::Migrate | What::Silent { .. } | What::Disturb(_))
     }
 
-    /// Whether this rule is asked whenever `later` is.
+    /// Returns true if this rule is evaluated whenever `later` is.
     fn covers(&self, later: &Self) -> bool {
         match (self.what, later.what) {
             (What::Call { code: mine, .. }, What::Call { code: other, .. }) => {
@@ -204,11 +204,11 @@ impl Rule {
         }
     }
 
-    /// Whether `later` can do nothing, since this rule, which stands before it, strikes each time.
+    /// Returns true if `later` can never fire, because this earlier rule fires each time.
     fn shadows(&self, later: &Self) -> bool {
         let strikes_then = match (self.when, later.when) {
             (When::Every(1) | When::Percent(100), _) => true,
-            // Both count the same occasions.
+            // Both count the same occurrences.
             (When::Nth(mine), When::Nth(other)) => later.covers(self) && mine == other,
             (When::Every(mine), When::Nth(other) | When::Every(other)) => {
                 later.covers(self) && other % mine == 0
@@ -221,10 +221,10 @@ impl Rule {
 }
 
 impl Plan {
-    /// Reads a plan. `names` turns a C name into its number; a program that has only numbers gives `&|_, _| None`.
+    /// Parses a plan. `names` turns a C name into its number; a program that has only numbers passes `&|_, _| None`.
     ///
     /// # Errors
-    /// The clause that is wrong, and why.
+    /// The clause that is wrong, and the reason.
     pub fn parse(text: &str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Result<Self, BadPlan> {
         let mut plan = Self::NONE;
         let (mut count, mut clauses) = (0, 0);
@@ -278,7 +278,7 @@ const _: () = assert!(MAX_RULES == 16);
 mod tests {
     use super::*;
 
-    /// The part that is refused and the reason.
+    /// The rejected part and the reason.
     fn refused(text: &str) -> (&str, &'static str) {
         let bad = Plan::parse(text, &|_, _| None).expect_err(text);
         (&text[bad.start..bad.end], bad.reason)

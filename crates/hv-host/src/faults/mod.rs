@@ -1,7 +1,8 @@
-//! Faults on purpose: how a guest's error paths are tested.
+//! Fault injection, to test a guest's error paths.
 //!
-//! A [`Plan`] is read from text, an [`Injector`] follows it, and [`Faulty`](crate::Faulty) decorates a host with it. The same plan with the same seed and the same guest gives the same faults. Nothing of this
-//! harms the host: an injected fault is something that the interface allows, or that a hostile host could do.
+//! A [`Plan`] is read from text, an [`Injector`] follows it, and [`Faulty`](crate::Faulty) decorates a host with it.
+//! The same plan with the same seed and the same guest gives the same faults. The host itself stays healthy: an
+//! injected fault is something that the interface allows, or that a hostile host could do.
 //!
 //! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
 //! them.
@@ -15,19 +16,19 @@ use hv_tlfs::status::HvStatus;
 
 pub use language::{BadPlan, FORMS, Name};
 
-/// Rules of a plan at most.
+/// Maximum number of rules in a plan.
 pub const MAX_RULES: usize = 16;
 
 /// A place in the partition at which a fault can be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
-    /// A message has to be queued: no buffer is free.
+    /// A message must be queued: no buffer is free.
     Buffers,
-    /// A message could be put into its slot: it stays in the queue.
+    /// A message could be written to its slot: it stays queued.
     Delay,
-    /// A rep hypercall has done an element: it goes back to the guest.
+    /// A rep hypercall has completed an element: it returns to the guest.
     Again,
-    /// A service behind the connections has an answer: it is kept back.
+    /// A service behind the connections has an answer: it is withheld.
     Silent,
 }
 
@@ -42,7 +43,7 @@ pub enum Disturbance {
     Time,
 }
 
-/// What becomes of an interrupt.
+/// The effect on an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raise {
     /// It is raised.
@@ -53,19 +54,20 @@ pub enum Raise {
     Twice,
 }
 
-/// Decides what goes wrong on a [`Faulty`](crate::Faulty) host: an [`Injector`] does, and so does what asks one.
+/// Selects the faults of a [`Faulty`](crate::Faulty) host: implemented by an [`Injector`], and by what delegates to
+/// one.
 pub trait Faults {
-    /// Returns the status with which a hypercall ends instead of being made.
+    /// Returns the status with which a hypercall ends instead of being executed.
     fn status(&self, call: HypercallCode) -> Option<HvStatus>;
 
-    /// Returns true to inject a fault at this place.
+    /// Returns true to inject a fault here.
     fn injects(&self, injection: Injection) -> bool;
 
-    /// Returns what becomes of an interrupt.
+    /// Returns the effect on an interrupt.
     fn interrupt(&self, intid: u32) -> Raise;
 }
 
-/// Nothing goes wrong, and nothing of faults remains in the compiled code.
+/// No faults, and no code for them in the compiled program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoFaults;
 
@@ -86,7 +88,7 @@ impl Faults for NoFaults {
     }
 }
 
-/// A reference to faults is some.
+/// A reference to faults implements the trait as well.
 impl<F: Faults> Faults for &F {
     #[inline(always)]
     fn status(&self, call: HypercallCode) -> Option<HvStatus> {
@@ -104,7 +106,7 @@ impl<F: Faults> Faults for &F {
     }
 }
 
-/// Something that is due at a time.
+/// A fault that is due at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timed {
     /// Raise this interrupt.
@@ -113,7 +115,7 @@ pub enum Timed {
     Migrate,
     /// Call [`Partition::disturb`](crate::Partition::disturb) with this random number.
     Disturb(Disturbance, u64),
-    /// Call [`Partition::rescan`](crate::Partition::rescan) on every VP: something was kept back.
+    /// Call [`Partition::rescan`](crate::Partition::rescan) on every VP: something was withheld.
     Rescan,
 }
 
@@ -143,7 +145,7 @@ struct Rule {
     when: When,
 }
 
-/// What is to go wrong, and when.
+/// The faults to inject, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     rules: [Option<Rule>; MAX_RULES],
@@ -151,26 +153,26 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Nothing goes wrong.
+    /// The empty plan.
     pub const NONE: Self = Self { rules: [None; MAX_RULES], seed: 0 };
 
-    /// Number of rules.
+    /// Returns the number of rules.
     #[must_use]
     pub fn rules(&self) -> usize {
         self.rules.iter().flatten().count()
     }
 }
 
-/// Follows a plan. All VPs share it.
+/// The executor of a plan. All VPs share it.
 #[derive(Debug)]
 pub struct Injector {
     plan: Plan,
-    /// How often each rule was asked, or the period in which a timed one was due last.
+    /// How often each rule was evaluated, or the last period in which a timed rule was due.
     counts: [AtomicU64; MAX_RULES],
-    /// How often each rule struck.
+    /// How often each rule fired.
     fired: [AtomicU64; MAX_RULES],
     random: AtomicU64,
-    /// Reference time as of the last [`Injector::tick`]: nothing here may ask the partition for it.
+    /// Reference time of the last [`Injector::tick`]: nothing here may query the partition for it.
     now: AtomicU64,
 }
 
@@ -183,7 +185,7 @@ struct Counted<'i> {
 }
 
 impl Injector {
-    /// An injector at the beginning of its plan.
+    /// Creates an injector at the beginning of its plan.
     #[must_use]
     pub const fn new(plan: Plan) -> Self {
         Self {
@@ -195,13 +197,13 @@ impl Injector {
         }
     }
 
-    /// How often each rule of the plan has struck so far, in the order of the plan. Of a `silent` the periods count in
-    /// which an answer was kept back.
+    /// Returns how often each rule of the plan has fired so far, in the order of the plan. A `silent` counts the
+    /// periods in which an answer was withheld.
     pub fn fired(&self) -> impl Iterator<Item = u64> {
         self.rules().map(|counted| counted.fired.load(Ordering::Relaxed))
     }
 
-    /// The next random number: SplitMix64.
+    /// Returns the next random number: SplitMix64.
     fn random(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
@@ -216,7 +218,7 @@ impl Injector {
         rules.filter_map(|(rule, (count, fired))| Some(Counted { rule: rule.as_ref()?, count, fired }))
     }
 
-    /// Whether a rule that has just been met strikes.
+    /// Returns true if a rule that was just evaluated fires.
     fn strikes(&self, Counted { rule, count, fired }: Counted<'_>) -> bool {
         let times = count.fetch_add(1, Ordering::Relaxed) + 1;
         let strikes = match rule.when {
@@ -231,13 +233,13 @@ impl Injector {
         strikes
     }
 
-    /// Takes the reference time, and calls `act` for everything that has become due since it was asked last. Ask from time to
-    /// time, on one VP.
+    /// Takes the reference time, and calls `act` for everything that has become due since the last call. Call it
+    /// periodically, on one VP.
     pub fn tick(&self, now: u64, act: &mut dyn FnMut(Timed)) {
         self.now.store(now, Ordering::Relaxed);
         for Counted { rule, count, fired } in self.rules() {
             if matches!(rule.what, What::Silent { .. } | What::Inject(Injection::Delay)) {
-                // What was kept back may go now.
+                // What was withheld may be sent now.
                 act(Timed::Rescan);
             }
             let When::Period { units } = rule.when else { continue };
@@ -245,7 +247,7 @@ impl Injector {
                 What::Spurious(intid) => Timed::Spurious(intid),
                 What::Migrate => Timed::Migrate,
                 What::Disturb(what) => Timed::Disturb(what, 0),
-                // Its periods are counted where an answer is kept back.
+                // Its periods are counted where an answer is withheld.
                 _ => continue,
             };
             let turn = now / units;
@@ -263,7 +265,7 @@ impl Injector {
 
 impl Faults for Injector {
     fn status(&self, call: HypercallCode) -> Option<HvStatus> {
-        // Every rule counts, whether an earlier one strikes or not.
+        // Every rule counts, whether an earlier one fires or not.
         self.rules().fold(None, |found, counted| match counted.rule.what {
             What::Call { code, status } if code.is_none_or(|code| code == call.0) => {
                 let strikes = self.strikes(counted);
@@ -273,14 +275,14 @@ impl Faults for Injector {
         })
     }
 
-    /// `silent` strikes by the reference time of the last [`tick`](Self::tick).
+    /// Evaluates `silent` by the reference time of the last [`tick`](Self::tick).
     fn injects(&self, injection: Injection) -> bool {
         let now = self.now.load(Ordering::Relaxed);
         self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
             (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
             (What::Silent { units }, When::Period { units: period }) if injection == Injection::Silent => {
                 let silent = now % period < units;
-                // The first answer that a period keeps back counts.
+                // Only the first answer withheld in a period counts.
                 let turn = now / period + 1;
                 if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
                     counted.fired.fetch_add(1, Ordering::Relaxed);

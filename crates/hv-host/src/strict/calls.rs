@@ -8,7 +8,7 @@ use super::{Failed, Found, Judge, rules};
 use crate::event::Convention;
 use crate::hypercall::shape;
 
-/// How often a failed call is made in a row before it counts as ignored.
+/// Number of repetitions of a failed call after which it counts as ignored.
 const IGNORED: u32 = 8;
 
 impl<const VPS: usize> Judge<VPS> {
@@ -55,7 +55,7 @@ impl<const VPS: usize> Judge<VPS> {
         let state = &mut self.vps[vp];
         let now = Failed { control: word, parameters, name: state.name, status: status.0, times: 0 };
         state.failed = match status {
-            // To try again is right where the reason may pass.
+            // Retrying is correct if the reason may pass.
             HvStatus::SUCCESS
             | HvStatus::INSUFFICIENT_BUFFERS
             | HvStatus::INSUFFICIENT_MEMORY
@@ -69,7 +69,7 @@ impl<const VPS: usize> Judge<VPS> {
     }
 }
 
-/// Addresses where there is nothing to pass.
+/// Checks for addresses where there is nothing to pass.
 fn unused(found: &mut Found<'_>, control: HypercallInput, [input, output]: [u64; 2]) {
     if control.fast() {
         return;
@@ -79,7 +79,7 @@ fn unused(found: &mut Found<'_>, control: HypercallInput, [input, output]: [u64;
     found.add_if(!shape.input && input != 0, &rules::CALL_INPUT, input);
 }
 
-/// A control word that was refused.
+/// Checks a rejected control word.
 fn bad_input(found: &mut Found<'_>, control: HypercallInput) {
     let shape = shape(control.code());
     let (rep, variable) = shape.map_or((false, false), |shape| (shape.rep, shape.variable));
@@ -99,7 +99,7 @@ fn bad_input(found: &mut Found<'_>, control: HypercallInput) {
     found.add(rule, control.0);
 }
 
-/// Statuses whose meaning hangs on the call.
+/// Checks statuses whose meaning depends on the call.
 fn by_code(found: &mut Found<'_>, control: HypercallInput, status: HvStatus) {
     match (control.code(), status) {
         (Code::SEND_IPI | Code::SEND_IPI_EX, _) => found.add(&rules::IPI, control.0),
@@ -115,7 +115,7 @@ fn by_code(found: &mut Found<'_>, control: HypercallInput, status: HvStatus) {
     }
 }
 
-/// The guest posted a message.
+/// Checks a posted message.
 pub(super) fn posted(found: &mut Found<'_>, connection: u32, message_type: u32, status: HvStatus) {
     let bad_type = message_type == 0 || MessageType(message_type).is_hypervisor();
     match status {
@@ -126,7 +126,7 @@ pub(super) fn posted(found: &mut Found<'_>, connection: u32, message_type: u32, 
     }
 }
 
-/// The guest signalled an event.
+/// Checks a signalled event.
 pub(super) fn signalled(found: &mut Found<'_>, connection: u32, flag: u16, status: HvStatus) {
     match status {
         HvStatus::INVALID_PARAMETER => found.add(&rules::SIGNAL_FLAG, u64::from(flag)),

@@ -1,8 +1,8 @@
-//! The strict mode: names what a guest does wrong or carelessly.
+//! The strict mode: reports what a guest does wrong or carelessly.
 //!
-//! A [`Judge`] is fed with the partition's events and gives [`Finding`]s. It asks nothing of the guest and changes
-//! nothing, so it can run beside the partition, or afterwards over a trace. What it knows is what the events say;
-//! accesses to shared pages, which no hypervisor sees, are beyond it.
+//! A [`Judge`] is fed with the partition's events and returns [`Finding`]s. It requires nothing of the guest and
+//! changes nothing, so it can run next to the partition, or afterwards over a trace. It knows only the events; it
+//! cannot see accesses to shared pages, which no hypervisor sees.
 
 mod calls;
 mod ends;
@@ -24,27 +24,27 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// The VP that broke it.
     pub vp: usize,
-    /// What [`Rule::value`] says.
+    /// The value, as [`Rule::value`] describes it.
     pub value: u64,
 }
 
-/// What the judge knows of one VP. All zeros at first.
+/// The judge's state of one VP. All zeros at first.
 #[derive(Clone, Copy, Debug)]
 struct VpState {
     control: u64,
     message_page: u64,
     event_page: u64,
-    /// Differences of the SINTs to their reset value.
+    /// Differences of the SINTs from their reset value.
     sints: [u64; SINT_COUNT],
     timer_config: [u64; STIMER_COUNT],
     timer_count: [u64; STIMER_COUNT],
-    /// Timers armed by the call that is being made.
+    /// Timers armed by the current call.
     armed: u8,
-    /// Messages waiting, by SINT.
+    /// Messages queued, by SINT.
     waiting: [u8; SINT_COUNT],
     /// SINTs whose slot has had the message-pending flag since the last end of message.
     pending: u16,
-    /// What the last delivery to each SINT said of more messages.
+    /// What the last delivery to each SINT said about more messages.
     more: u16,
     /// Messages that came out of a queue without an end of message.
     unanswered: u32,
@@ -52,9 +52,9 @@ struct VpState {
     failed: Failed,
     /// The register read last, and how often in a row.
     reads: (u32, u32),
-    /// The register that the last Get or Set named.
+    /// The register in the last Get or Set.
     name: u32,
-    /// A rep call has to be continued.
+    /// A rep call must be continued.
     continuing: bool,
 }
 
@@ -100,7 +100,7 @@ impl VpState {
     }
 }
 
-/// Judges a guest by the partition's events. It knows `VPS` VPs; events of others are left out.
+/// Checks a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
 #[derive(Clone, Debug)]
 pub struct Judge<const VPS: usize> {
     ram_base: u64,
@@ -110,7 +110,7 @@ pub struct Judge<const VPS: usize> {
     vps: [VpState; VPS],
 }
 
-/// Where findings go.
+/// Receiver of findings.
 struct Found<'f> {
     vp: usize,
     sink: &'f mut dyn FnMut(Finding),
@@ -129,13 +129,13 @@ impl Found<'_> {
 }
 
 impl<const VPS: usize> Judge<VPS> {
-    /// A judge for a guest whose memory is one range.
+    /// Creates a judge for a guest whose memory is one range.
     #[must_use]
     pub const fn new(ram_base: u64, ram_size: u64) -> Self {
         Self { ram_base, ram_size, guest_os_id: 0, crashes: 0, vps: [VpState::NEW; VPS] }
     }
 
-    /// Judges what has happened.
+    /// Checks an event.
     pub fn event(&mut self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
         let found = &mut Found { vp: vp_of(event), sink: found };
         match *event {
@@ -177,7 +177,7 @@ impl<const VPS: usize> Judge<VPS> {
         }
     }
 
-    /// Returns whether a VP's SynIC and message page are on and this SINT is masked: messages for it wait.
+    /// Returns true if a VP's SynIC and message page are on and this SINT is masked: messages for it are pending.
     #[must_use]
     pub fn is_masked(&self, vp: usize, sint: usize) -> bool {
         self.vps
@@ -190,7 +190,7 @@ impl<const VPS: usize> Judge<VPS> {
     }
 }
 
-/// The VP that an event is about.
+/// Returns the VP that an event refers to.
 fn vp_of(event: &Event<'_>) -> usize {
     match *event {
         Event::Hypercall { vp, .. }
@@ -215,7 +215,7 @@ fn vp_of(event: &Event<'_>) -> usize {
     }
 }
 
-/// Whether the name lies in a range of registers, and where.
+/// Returns the index of the name in a range of registers, if it is in it.
 fn index_in(name: RegisterName, first: RegisterName, count: usize) -> Option<usize> {
     let index = name.0.checked_sub(first.0)? as usize;
     (index < count).then_some(index)

@@ -1,4 +1,4 @@
-//! Rules on VP registers, timers' among them.
+//! Rules on VP registers, including timers.
 
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs, Vendor};
@@ -11,7 +11,7 @@ use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 use super::{Found, Judge, index_in, rules};
 use crate::event::TimerEvent;
 
-/// Reads of one register in a row that a careful guest does not make.
+/// Number of consecutive reads of one register that a careful guest does not make.
 const POLLED: u32 = 1000;
 /// Numbers of x86's synthetic MSRs.
 const MSRS: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_01ff;
@@ -19,7 +19,7 @@ const MSRS: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_01ff;
 const PAGE_RESERVED: u64 = 0xffe;
 /// A period, in 100 ns, that is too short to be served.
 const SHORT: u64 = 200;
-/// A one-shot timer is meant for the future if it is no later than this, in 100 ns: the call itself takes time.
+/// A one-shot timer counts as being in the future if it is no later than this, in 100 ns: the call itself takes time.
 const LATE: u64 = 10_000;
 
 const fn is_read_only(name: Name) -> bool {
@@ -148,7 +148,7 @@ impl<const VPS: usize> Judge<VPS> {
         found.add_if(old != 0 && old != id.0, &rules::ID_CHANGED, id.0);
     }
 
-    /// A page register that has been written with the enable bit: is there a page?
+    /// Checks a page register written with the enable bit: the page must exist.
     fn place(&self, found: &mut Found<'_>, register: u64) {
         let base = register & page::MASK;
         if register & 1 == 0 || self.in_memory(base) {
@@ -233,7 +233,7 @@ impl<const VPS: usize> Judge<VPS> {
     }
 }
 
-/// A value that was refused.
+/// Checks a rejected value.
 fn bad_value(found: &mut Found<'_>, name: Name, low: u64, high: u64) {
     let timer = index_in(name, Name::STIMER0_CONFIG, 2 * STIMER_COUNT).is_some();
     let sint = index_in(name, Name::SINT0, SINT_COUNT).is_some();

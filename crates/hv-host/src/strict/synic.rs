@@ -2,8 +2,8 @@
 
 use super::{Found, Judge, rules};
 
-/// Messages out of a queue without an end of message, after which it counts as forgotten. A few may come between the
-/// guest's emptying the slot and its end of message.
+/// Number of messages out of a queue without an end of message after which it counts as forgotten. A few may come
+/// between the guest's emptying of the slot and its end of message.
 const FORGOTTEN: u32 = 16;
 
 impl<const VPS: usize> Judge<VPS> {
@@ -38,7 +38,7 @@ impl<const VPS: usize> Judge<VPS> {
         let Some(state) = self.vps.get_mut(vp) else { return };
         found.add_if(waiting == 0 && state.pending == 0, &rules::EOM_NEEDLESS, 0);
         state.unanswered = 0;
-        // What was delivered just now says by itself whether more wait; what still waits has its flag set.
+        // The last delivery tells by itself whether more are queued; a queued message has set its flag.
         state.pending = (delivered & state.more) | (waiting & !delivered);
     }
 }
