@@ -1,4 +1,4 @@
-//! The host's end of a partition's VMBus.
+//! The host side of a partition's VMBus.
 
 mod serve;
 
@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering;
 use lock_api::{Mutex, RawMutex};
 use zerocopy::FromBytes;
 
-/// A standing connection.
+/// An established connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
     pub(crate) version: Version,
@@ -31,19 +31,19 @@ pub(crate) struct Connection {
     pub(crate) offers_requested: bool,
 }
 
-/// What the bus's lock guards.
+/// State protected by the bus's lock.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) connection: Optional<Connection>,
-    /// VP to which messages go.
+    /// VP that gets the messages.
     pub(crate) vp: u32,
     pub(crate) outbox: Outbox,
-    /// The end of all offers is to be told.
+    /// The end of the offers has yet to be announced.
     pub(crate) offers_end: bool,
-    /// What is answered when nothing is in flight any more.
+    /// The answer to send once nothing is in flight.
     pub(crate) ending: Optional<Ending>,
     pub(crate) rejected: u64,
-    /// Something waits in the state of a channel or a page list.
+    /// A channel or a page list has pending work in its state.
     pub(crate) changes: bool,
 }
 
@@ -61,14 +61,14 @@ impl Control {
     }
 }
 
-/// The host's end of one partition's VMBus, with the devices `D`.
+/// The host side of one partition's VMBus, with the devices `D`.
 ///
 /// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its own;
 /// `R` is the kind of lock. Order: bus, device, and then what [`BusPort`] takes. No lock is taken for a signal of a connection
 /// that no open channel has.
 ///
-/// `GPADLS` bounds the page lists that the guest can have named at a time, and `WORDS` the sum of their sizes: a word per page
-/// and one per range. A guest that wants more gets a failure. A network card takes about 8,200 words.
+/// `GPADLS` bounds the number of page lists that the guest can have at a time, and `WORDS` the sum of their sizes: a
+/// word per page and one per range. Beyond that a guest gets a failure. A network card takes about 8,200 words.
 pub struct Bus<R, D, const GPADLS: usize = 16, const WORDS: usize = 1024> {
     /// `None`: [`Config::DEFAULT`].
     config: Optional<Config>,
@@ -89,10 +89,10 @@ impl<R, D: fmt::Debug, const GPADLS: usize, const WORDS: usize> fmt::Debug for B
 }
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Makes a bus with these devices.
+    /// Creates a bus with these devices.
     ///
     /// # Panics
-    /// If the devices have more than 2047 channels together.
+    /// If the devices have more than 2047 channels in total.
     #[must_use]
     pub const fn new(config: Config, devices: D) -> Self {
         assert!(D::LINES < 2048, "a channel's number is an event flag");
@@ -105,13 +105,13 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// The devices, for [`with`](Self::with) and [`completed`](Self::completed).
+    /// Returns the devices, for [`with`](Self::with) and [`completed`](Self::completed).
     #[must_use]
     pub const fn devices(&self) -> &D {
         &self.devices
     }
 
-    /// How the bus was made.
+    /// Returns the configuration.
     #[must_use]
     pub const fn config(&self) -> &Config {
         match &self.config {
@@ -120,19 +120,19 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// The version agreed on, while a connection stands.
+    /// Returns the negotiated version, while there is a connection.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.control.lock().connection.get().map(|c| c.version)
     }
 
-    /// How many messages of the guest were wrong.
+    /// Returns the number of invalid messages from the guest.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.control.lock().rejected
     }
 
-    /// Returns true while messages wait for [`flush`](Self::flush).
+    /// Returns true while messages are pending for [`flush`](Self::flush).
     #[must_use]
     pub fn owes(&self) -> bool {
         self.shared.waiting.load(Ordering::Acquire)
@@ -144,9 +144,9 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.shared.is_idle()
     }
 
-    /// The reference time, in 100 ns, at which [`flush`](Self::flush) is to be called next; `None`: not before something
-    /// else happens. It changes with every call of a method that takes the port. While messages wait there is none: no
-    /// device runs before the guest has taken them.
+    /// Returns the reference time, in 100 ns, at which [`flush`](Self::flush) must be called next; `None`: not before
+    /// something else happens. It may change with every call of a method that takes the port. While messages are
+    /// pending there is none: no device runs before the guest has taken them.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         if self.owes() {
@@ -159,7 +159,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Cx { port, pool: self.gpadls.pool(), shared: &self.shared }
     }
 
-    /// Works on the device and channel with this number; `None` if there is none.
+    /// Calls a function with the device and channel of this number; returns `None` if there is none.
     pub(crate) fn part<P: BusPort, T>(
         &self,
         id: ChannelId,
@@ -178,7 +178,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         result
     }
 
-    /// Works on all devices, one after the other.
+    /// Calls a function with all devices, one after another.
     pub(crate) fn parts<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
     where
         D: Devices<P>,
@@ -189,9 +189,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         });
     }
 
-    /// Brings the bus into the state after [`new`](Self::new), with the offers that it has now: for a reset of the partition.
-    /// Requests that are in flight have no answer any more; the next contact of the guest is answered when they are
-    /// completed.
+    /// Resets the bus to the state after [`new`](Self::new), with its current offers: for a reset of the partition.
+    /// Requests in flight are not answered any more; the next contact of the guest is answered when they are completed.
     pub fn reset<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
@@ -199,7 +198,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.start_over(port, false);
     }
 
-    /// The same; `first`: with the offers that it had first.
+    /// Does the same; `first`: with the initial offers.
     pub(crate) fn start_over<P: BusPort>(&self, port: &P, first: bool)
     where
         D: Devices<P>,
@@ -215,7 +214,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let _ = self.shared.called();
     }
 
-    /// Offers a device's first channel. A guest that has asked for offers is told so.
+    /// Offers a device's first channel. A guest that has requested offers is notified.
     ///
     /// # Errors
     /// [`BusError::UnknownDevice`], [`BusError::Offered`] or [`BusError::Duplicate`].
@@ -255,8 +254,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         found
     }
 
-    /// Takes a channel away, and with a device's first channel its sub-channels. No packet is taken of it any more; the guest is
-    /// told as soon as no request of it is in flight. Returns false if it is not offered.
+    /// Rescinds a channel, and with a device's first channel its sub-channels. No further packets are taken from it;
+    /// the guest is notified as soon as no request of it is in flight. Returns false if it is not offered.
     pub fn rescind<P: BusPort>(&self, id: ChannelId, port: &P) -> bool
     where
         D: Devices<P>,
@@ -276,8 +275,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         done == Some(true)
     }
 
-    /// Sends the messages that wait for the guest, as far as the port takes them, and then lets the devices run whose time has
-    /// come. Call it when a message slot of VMBus was freed, and at the [`deadline`](Self::deadline).
+    /// Sends pending messages to the guest, as far as the port takes them, and then runs the devices that are due. Call
+    /// it when a message slot of VMBus was freed, and at the [`deadline`](Self::deadline).
     pub fn flush<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
@@ -288,7 +287,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.run_due(port);
     }
 
-    /// Lets the devices run whose time has come. While messages wait, none does: a guest that has not heard that its
+    /// Runs the devices that are due. While messages are pending, none is run: a guest that does not know yet that its
     /// channel is open must not be interrupted for it.
     fn run_due<P: BusPort>(&self, port: &P)
     where
@@ -309,7 +308,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.attend(port);
     }
 
-    /// Does what devices have asked of the bus.
+    /// Carries out what devices have requested of the bus.
     pub(crate) fn attend<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
@@ -321,12 +320,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// Takes a message that the guest has posted to `connection`. The answers go to `port` before this returns, those that
-    /// have to wait for requests in flight aside.
+    /// Handles a message that the guest posted to `connection`. The answers go to `port` before this returns, except
+    /// those that wait for requests in flight.
     ///
     /// # Errors
-    /// The status with which the hypercall fails; nothing has changed. A message that is wrong in itself is no error
-    /// here, as Hyper-V takes it too: it is counted, observed, and answered where the protocol has an answer.
+    /// The status with which the hypercall fails; nothing has changed. An invalid message is not an error here, since
+    /// Hyper-V accepts it as well: it is counted, observed, and answered if the protocol has an answer.
     pub fn message<P: BusPort>(&self, connection: u32, payload: &[u8], port: &P) -> Result<(), Refused>
     where
         D: Devices<P>,
@@ -341,7 +340,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let kind =
             MessageHeader::read_from_prefix(payload).map_or(MessageType::INVALID, |(h, _)| h.message_type);
         let ends = matches!(kind, MessageType::INITIATE_CONTACT | MessageType::UNLOAD);
-        // A message has one answer at most.
+        // A message has at most one answer.
         if !ends && control.outbox.room() == 0 {
             return Err(Refused::Busy);
         }
@@ -399,7 +398,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// Takes the guest's signal of an event connection: it has put packets into a ring, or made room in one.
+    /// Handles a signal of the guest to an event connection: it has put packets into a ring, or made room in one.
     ///
     /// # Errors
     /// [`Refused::NoConnection`]: no open channel has this connection.
@@ -409,7 +408,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let cx = self.cx(port);
-        // A channel's own connection says which it is.
+        // A channel's default connection identifies it.
         let line = (connection ^ default_connection(ChannelId(0))).wrapping_sub(1) as usize;
         let mut taken = line < D::LINES && self.devices.signal(line, connection, Place::FIRST, &cx);
         if !taken && self.shared.chosen_connections.load(Ordering::Acquire) {
@@ -419,7 +418,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         if taken { Ok(()) } else { Err(Refused::NoConnection) }
     }
 
-    /// The same for a connection that the guest has chosen: the channels are searched, without a lock.
+    /// Does the same for a connection chosen by the guest: the channels are searched, without a lock.
     #[cold]
     fn signal_chosen<P: BusPort>(&self, connection: u32, cx: &Cx<'_, P>) -> bool
     where
@@ -438,13 +437,13 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 fn request_offers(control: &mut Control) -> Result<(), Reason> {
     let again =
         control.connection.as_mut().is_some_and(|c| core::mem::replace(&mut c.offers_requested, true));
-    // No offer is sent twice, since Linux warns of that; but a guest that waits for the end of them gets it.
+    // No offer is sent twice, since Linux warns about that; but a guest that waits for the end of the offers gets it.
     control.offers_end = true;
     control.changes = true;
     if again { Err(Reason::OffersAlreadySent) } else { Ok(()) }
 }
 
-/// Reads a message of fixed length; guests may post more bytes than it has.
+/// Reads a message of fixed length; guests may post more bytes.
 pub(crate) fn parse<T: FromBytes>(payload: &[u8]) -> Result<T, Reason> {
     T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)
 }

@@ -1,28 +1,28 @@
-//! What a host is and offers.
+//! Configuration and offers of a host.
 
 use crate::protocol::connection::{self, MESSAGE_SINT};
 use crate::protocol::{ChannelOffer, FeatureFlags, Guid, OfferFlags, PipeMode, Version};
 
-/// The SINT's number as it stands in the connections of channels.
+/// The SINT's number in the connection ids of channels.
 pub(crate) const MESSAGE_SINT_SHIFTED: u32 = MESSAGE_SINT << 12;
 
-/// What the host's end of VMBus is able to do.
+/// Configuration of the host side of VMBus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Oldest version that the host speaks.
+    /// Oldest supported version.
     pub min_version: Version,
-    /// Newest version that the host speaks.
+    /// Newest supported version.
     pub max_version: Version,
-    /// Features of version 6.0 that the host grants, of those that the bus knows: `client_id` and
+    /// Features of version 6.0 that the host grants, of those that the bus supports: `client_id` and
     /// `guest_specified_signal`.
     pub features: FeatureFlags,
-    /// Connection to which guests of version 5.0 and later post their messages after the contact.
+    /// Connection to which guests of version 5.0 and later post their messages after contact.
     pub message_connection: u32,
 }
 
 impl Config {
-    /// Versions 3.0 to 6.0: UEFI firmware asks for 6.0 and then 3.0 (mu_msvm), Linux 7 for 6.0 first, older ones from 5.3
-    /// down. What a paravisor does is not among the features of 6.0.
+    /// Versions 3.0 to 6.0: UEFI firmware requests 6.0 and then 3.0 (mu_msvm), Linux 7 first 6.0, older versions from
+    /// 5.3 down. Paravisor features of 6.0 are not included.
     pub const DEFAULT: Self = Self {
         min_version: Version::V3_0,
         max_version: Version::V6_0,
@@ -39,7 +39,7 @@ impl Config {
             && message_connection == default.message_connection
     }
 
-    /// The same with another newest version.
+    /// Returns the same with another newest version.
     #[must_use]
     pub const fn with_max_version(mut self, version: Version) -> Self {
         self.max_version = version;
@@ -54,7 +54,7 @@ impl Config {
         known || connection == self.message_connection
     }
 
-    /// Returns true if the host speaks this version.
+    /// Returns true if the host supports this version.
     #[must_use]
     pub fn speaks(&self, version: Version) -> bool {
         (self.min_version..=self.max_version).contains(&version) && Version::ALL.contains(&version)
@@ -67,10 +67,10 @@ impl Default for Config {
     }
 }
 
-/// The offer of nothing.
+/// An empty offer.
 pub(crate) const NO_OFFER: ChannelOffer = offer(Guid::new(0, 0, 0, [0; 8]), Guid::new(0, 0, 0, [0; 8]));
 
-/// An offer of a device with nothing more to say of itself.
+/// Creates an offer of a device without further properties.
 #[must_use]
 pub const fn offer(interface: Guid, instance: Guid) -> ChannelOffer {
     ChannelOffer {
@@ -86,7 +86,7 @@ pub const fn offer(interface: Guid, instance: Guid) -> ChannelOffer {
     }
 }
 
-/// The same as a pipe: in-band packets begin with a pipe header, which the bus puts there and takes off.
+/// Makes it a pipe: in-band packets begin with a pipe header, which the bus adds and removes.
 #[must_use]
 pub const fn pipe(mut offer: ChannelOffer, mode: PipeMode) -> ChannelOffer {
     offer.flags = offer.flags.with_named_pipe(true);

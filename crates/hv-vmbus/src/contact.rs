@@ -1,4 +1,4 @@
-//! The beginning and the end of a connection.
+//! Start and end of a connection.
 
 use crate::bus::{Bus, Connection, Control, parse};
 use crate::devices::{DeviceSet, Devices};
@@ -14,14 +14,14 @@ use crate::worker::SINT;
 use core::sync::atomic::Ordering;
 use lock_api::RawMutex;
 
-/// Features that the server knows how to serve.
+/// Features that the server implements.
 const KNOWN_FEATURES: FeatureFlags = FeatureFlags(0).with_client_id(true).with_guest_specified_signal(true);
 
-/// SINTs of a VP.
+/// Number of SINTs of a VP.
 const SINTS: u8 = 16;
 
-/// What ends a connection, or begins one, and is answered only when nothing of the old one is in flight: the answer tells the
-/// guest that its memory is its own again.
+/// A message that ends or starts a connection, and is answered only when nothing of the old one is in flight: the
+/// answer tells the guest that its memory is its own again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending {
     Contact(ContactAnswer, Option<Connection>),
@@ -29,7 +29,8 @@ pub(crate) enum Ending {
 }
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// INITIATE_CONTACT. It ends a standing connection, whatever becomes of the new one, and is always answered.
+    /// Handles INITIATE_CONTACT. It ends an existing connection, whatever the outcome of the new one, and is always
+    /// answered.
     pub(crate) fn contact<P: BusPort>(
         &self,
         control: &mut Control,
@@ -44,7 +45,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.disconnect(control, port);
 
         let version = contact.version;
-        // Guests of the old connection can name neither SINT nor VTL; nor can those of older versions, whose field
+        // Guests of the old connection can choose neither SINT nor VTL, nor can those of older versions, whose field
         // holds an address.
         let named = connection != MESSAGE_CONNECTION_ID;
         let sint = if named && version >= Version::V5_0 { contact.target_info.sint() } else { SINT };
@@ -87,7 +88,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         outcome
     }
 
-    /// UNLOAD. A guest without a connection is answered too: a kernel that starts after a crash may send it.
+    /// Handles UNLOAD. A guest without a connection is answered too: a kernel that starts after a crash may send it.
     pub(crate) fn unload<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
@@ -102,8 +103,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.shared.ending.store(true, Ordering::Release);
     }
 
-    /// Ends the connection: closes all channels, and forgets all that waits for the guest. Its page lists stay until nothing
-    /// is in flight.
+    /// Ends the connection: closes all channels, and drops everything pending for the guest. Its page lists are kept
+    /// until nothing is in flight.
     fn disconnect<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
@@ -130,7 +131,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         });
     }
 
-    /// Answers what has ended the connection, once nothing is in flight.
+    /// Sends the answer to the message that ended the connection, once nothing is in flight.
     pub(crate) fn end_connection<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
@@ -158,7 +159,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
 image::variants!(Ending, "end of a connection" { 0 => Contact(answer, next), 1 => Unload });
 
-/// What can be wrong with the contact of a version that the host speaks.
+/// Errors in the contact of a supported version.
 fn judge(contact: &InitiateContact, asked: FeatureFlags, payload: &[u8]) -> Result<(), Reason> {
     if (contact.monitor_page_in == 0) != (contact.monitor_page_out == 0) {
         return Err(Reason::OneMonitorPage);

@@ -1,4 +1,4 @@
-//! What a device is to the bus.
+//! The trait of devices.
 
 use crate::io::Io;
 use crate::packet::{Done, Packet};
@@ -6,7 +6,7 @@ use crate::port::{Backend, Work};
 use crate::protocol::{Guid, OpenChannel, PacketType, USER_DEFINED_BYTES};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Place of a device among the bus's devices.
+/// Index of a device among the bus's devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(pub u16);
 
@@ -15,34 +15,34 @@ pub struct DeviceId(pub u16);
 pub struct Channel(pub(crate) u16);
 
 impl Channel {
-    /// The first: of a device with sub-channels the one that was offered first.
+    /// The first one: for a device with sub-channels the one that was offered first.
     pub const PRIMARY: Self = Self(0);
 
-    /// The channel with this index.
+    /// Returns the channel with this index.
     #[must_use]
     pub const fn new(index: u16) -> Self {
         Self(index)
     }
 
-    /// Its index: 0 for the primary channel, n for sub-channel n.
+    /// Returns its index: 0 for the primary channel, n for sub-channel n.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Name of a request that a back end works on.
+/// Identifier of a request that a back end is working on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub(crate) u64);
 
 impl Token {
-    /// The token as a number that the back end may carry around.
+    /// Returns the token as a number, for the back end to store.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// The token with this number. The bus refuses one that it did not give.
+    /// Returns the token with this number. The bus rejects one that it did not create.
     #[must_use]
     pub const fn from_number(number: u64) -> Self {
         Self(number)
@@ -52,35 +52,35 @@ impl Token {
 /// What a device did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is done with it, or has made a request of it.
+    /// It has processed the packet, or turned it into a request.
     Done,
-    /// It does not take it now: the packet stays in the ring, and is shown again when something else has happened to the
-    /// device. Nothing must have been done yet for the packet.
+    /// It cannot take the packet now: it stays in the ring, and is presented again when something else has happened to
+    /// the device. Nothing may have been done for the packet yet.
     Later,
-    /// The channel is of no more use: no further packet is taken before it is opened anew. For a guest whose nonsense has
-    /// no answer in the device's protocol.
+    /// The channel is unusable: no further packets are taken until it is opened again. For invalid input from a guest
+    /// that the device's protocol has no answer for.
     Fault,
 }
 
-/// What is known of a packet before the device sees it.
+/// Properties of a packet before the device sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Kind.
     pub kind: PacketType,
-    /// Bytes of payload, rounded up to a multiple of 8 by the guest.
+    /// Size of the payload in bytes, rounded up to a multiple of 8 by the guest.
     pub len: u32,
-    /// The guest waits for a completion.
+    /// The guest expects a completion.
     pub wants_completion: bool,
-    /// Bytes of payload of the longest packet that the other ring can ever hold.
+    /// Maximum payload of a packet that the other ring can hold, in bytes.
     pub longest: u32,
 }
 
-/// How the guest opened a channel.
+/// Parameters with which the guest opened a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
-    /// VP that the guest wants interrupted, or [`TARGET_VP_NONE`](crate::protocol::TARGET_VP_NONE).
+    /// VP that gets the channel's interrupts, or [`TARGET_VP_NONE`](crate::protocol::TARGET_VP_NONE).
     pub target_vp: u32,
-    /// What the guest's driver says to the device.
+    /// Data from the guest's driver for the device.
     pub user_data: &'a [u8; USER_DEFINED_BYTES],
 }
 
@@ -90,61 +90,63 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// TL_CONNECT_REQUEST: the guest wants to be connected to a service of the host.
+/// TL_CONNECT_REQUEST: the guest requests a connection to a service of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// The guest's end: becomes the instance of the offer.
+    /// The guest's endpoint: becomes the instance of the offer.
     pub endpoint: Guid,
     /// The service: becomes the interface of the offer.
     pub service: Guid,
 }
 
-/// The device does not take what the guest asks for.
+/// The device rejects the guest's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal;
 
 /// A device behind one or more channels.
 ///
-/// It is a state machine: packets, outcomes and time come in, answers and requests go out through [`Io`]. It knows no
-/// back end, allocates nothing, and what it does at one call is bounded. The bus calls it with the device's lock held,
-/// on whatever thread or CPU the cause came up; it never waits.
+/// It is a state machine: packets, outcomes and time go in, answers and requests go out through [`Io`]. It is
+/// independent of its back end, does not allocate, and the work of each call is bounded. The bus calls it with the
+/// device's lock held, on any thread or CPU; it never waits.
 ///
-/// What the bus promises:
+/// The bus guarantees:
 ///
-/// * A packet is shown only if the ring to the guest has room for the answer ([`reply_len`](Self::reply_len)) and if a request is
-///   free, so that a device never needs a list of what it could not send. Packets that find neither stay in the guest's ring.
-/// * A request keeps everything that it touches: the guest is not told that its pages are its own again before the request
-///   is completed. Each is completed once, in any order.
-/// * When a channel is closed its requests have no answer any more, and [`completed`](Self::completed) is not called for them.
+/// * A packet is presented only if the ring to the guest has room for the answer ([`reply_len`](Self::reply_len)) and
+///   if a request is free, so a device never needs a list of unsent answers. Otherwise packets stay in the guest's
+///   ring.
+/// * A request holds everything that it accesses: the guest is not told that its pages are its own again before the
+///   request is completed. Each request is completed once, in any order.
+/// * When a channel is closed its requests are not answered any more, and [`completed`](Self::completed) is not called
+///   for them.
 pub trait Device: Sized {
-    /// What it asks its back end for, with all that it has to remember of the packet until then; [`Never`](crate::Never) if
-    /// it has none.
+    /// A request to the back end, with everything that must be remembered of the packet until then;
+    /// [`Never`](crate::Never) if there are none.
     type Request: Work;
 
-    /// Name in a saved state: a device restores only what its like has saved.
+    /// Name in saved state: a device restores only the state of one with the same name.
     const NAME: [u8; 4];
-    /// Bytes of payload of an answer at most.
+    /// Maximum payload of an answer in bytes.
     const REPLY: u32 = 0;
-    /// Longest packet to the guest, descriptor included. Linux reads 4096 bytes of most devices' packets, and loses its place
-    /// in the ring behind a longer one.
+    /// Maximum size of a packet to the guest, including the descriptor. Linux reads 4096 bytes of most devices'
+    /// packets, and loses its place in the ring after a longer one.
     const PACKET_LIMIT: u32 = 4096;
     /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has masked the ring's
     /// interrupts. Packets that are sent before the device returns share one interrupt.
     const SIGNAL_EACH: bool = false;
-    /// Takes the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
+    /// Accepts the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
     const SOCKETS: bool = false;
 
-    /// Returns how many bytes of payload the answer to a packet may have, or `None` if it has no answer. Its room is reserved
-    /// before the packet is shown. Without more, packets have an answer that want a completion.
+    /// Returns the maximum payload of the answer to a packet, or `None` if it has no answer. The room is reserved
+    /// before the packet is presented. By default, packets that request a completion have an answer.
     fn reply_len(&self, channel: Channel, head: &Head) -> Option<u32> {
         let _ = channel;
         head.wants_completion.then_some(Self::REPLY)
     }
 
-    /// The guest opens a channel. It hears of that after this, so nothing can be sent yet.
+    /// Opens a channel. The guest is notified after this, so nothing can be sent yet.
     ///
     /// # Errors
-    /// [`Refusal`]: the channel stays closed, and the guest is told that opening has failed.
+    /// [`Refusal`]: the channel stays closed, and the guest is told that the open failed.
     fn opened<P: Backend<Self::Request>>(
         &mut self,
         channel: Channel,
@@ -155,14 +157,15 @@ pub trait Device: Sized {
         Ok(())
     }
 
-    /// Takes a packet.
+    /// Handles a packet.
     fn packet<P: Backend<Self::Request>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Self::Request>,
     ) -> Taken;
 
-    /// The back end is done with a request. What is neither answered nor asked for anew ([`Io::request`]) is dropped.
+    /// Handles a request that the back end has completed. Unless it is answered or reissued ([`Io::request`]), it is
+    /// dropped.
     fn completed<P: Backend<Self::Request>>(
         &mut self,
         done: &mut Done<Self::Request>,
@@ -172,39 +175,39 @@ pub trait Device: Sized {
         let _ = (done, outcome, io);
     }
 
-    /// The reference time, in 100 ns, at which [`tick`](Self::tick) is to be called; `None`: not before something else
-    /// happens. It must lie in the future after a call of `tick`, or a channel that waits for room must have come between.
+    /// Returns the reference time, in 100 ns, at which [`tick`](Self::tick) must be called; `None`: not before
+    /// something else happens. After a call of `tick` it must be in the future, unless a channel is waiting for room.
     fn deadline(&self) -> Option<u64> {
         None
     }
 
-    /// The deadline has come.
+    /// Handles the expiry of the deadline.
     fn tick<P: Backend<Self::Request>>(&mut self, io: &mut Io<'_, P, Self::Request>) {
         let _ = io;
     }
 
-    /// The guest has made room in the ring of a channel on which [`Io::send`] found it full.
+    /// Reports that the guest has made room in the ring of a channel on which [`Io::send`] found it full.
     fn room<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }
 
-    /// A channel is closed: by the guest, with the connection, or because it is rescinded. Requests made by its packets are
-    /// not completed any more.
+    /// Closes a channel: on request of the guest, at the end of the connection, or because it is rescinded. Requests
+    /// made from its packets are not completed any more.
     fn closed<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }
 
-    /// A channel is gone for the guest: its number is released, or the connection has ended. It follows
-    /// [`closed`](Self::closed), where the channel was open.
+    /// Reports that a channel is gone for the guest: its number is released, or the connection has ended. It follows
+    /// [`closed`](Self::closed) if the channel was open.
     fn released<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }
 
-    /// The guest wants a connection to a service. `channel` is kept for it: the device calls [`Io::offer`] or
-    /// [`Io::refuse`] with it, now or later.
+    /// Handles the guest's request for a connection to a service. `channel` is reserved for it: the device calls
+    /// [`Io::offer`] or [`Io::refuse`] with it, now or later.
     ///
     /// # Errors
-    /// [`Refusal`]: the guest is told at once that there is no such service.
+    /// [`Refusal`]: the guest is told immediately that there is no such service.
     fn connect<P: Backend<Self::Request>>(
         &mut self,
         channel: Channel,
@@ -215,11 +218,11 @@ pub trait Device: Sized {
         Err(Refusal)
     }
 
-    /// The device as it was when it was made: the partition is reset. No channel is open.
+    /// Resets the device to its initial state: the partition is reset. No channel is open.
     fn reset(&mut self);
 
-    /// The device as it was when the bus was made: what was restored was refused. For one that is the same after each
-    /// [`reset`](Self::reset) there is nothing more to do.
+    /// Resets the device to its state when the bus was created: saved state was rejected. If that is the same as after
+    /// each [`reset`](Self::reset), the default suffices.
     fn renew(&mut self) {
         self.reset();
     }
@@ -229,7 +232,7 @@ pub trait Device: Sized {
         let _ = w;
     }
 
-    /// Takes over a state that [`save`](Self::save) wrote, or what claims to be that.
+    /// Restores a state written by [`save`](Self::save), or claimed to be.
     ///
     /// # Errors
     /// The state is invalid; the device is then [reset](Self::reset).

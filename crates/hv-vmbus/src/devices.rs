@@ -1,8 +1,7 @@
 //! The devices of a bus, composed by the embedder.
 //!
-//! A [`Slot`](crate::Slot) is one device, an array of slots so many of a kind, and [`devices!`](crate::devices) makes a structure
-//! of named ones. What is called for every packet goes through them without a pointer to a function; what is rare goes by
-//! `dyn`.
+//! A [`Slot`](crate::Slot) is one device, an array of slots several of a kind, and [`devices!`](crate::devices) creates
+//! a structure of named ones. Calls for every packet go through them by static dispatch; rare calls go through `dyn`.
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
@@ -13,19 +12,19 @@ use crate::slot::Cx;
 use core::sync::atomic::AtomicU32;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Some devices.
+/// A collection of devices.
 pub trait DeviceSet {
-    /// Channels that they have together.
+    /// Total number of channels.
     const LINES: usize;
-    /// How many they are.
+    /// Number of devices.
     const DEVICES: usize;
 
-    /// The least of their deadlines.
+    /// Returns the earliest of their deadlines.
     #[doc(hidden)]
     fn deadline(&self) -> u64;
 }
 
-/// Some devices on a bus of a partition that is seen through `P`. Made by [`devices!`](crate::devices).
+/// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).
 pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
@@ -96,8 +95,8 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
     }
 }
 
-/// Makes a structure of devices: each field is a [`Slot`](crate::Slot), an array of them, or another such structure. Channels are
-/// numbered in the order of the fields.
+/// Creates a structure of devices: each field is a [`Slot`](crate::Slot), an array of them, or another such structure.
+/// Channels are numbered in the order of the fields.
 ///
 /// ```
 /// # use hv_vmbus::{Backend, Device, Io, Never, Packet, Taken};

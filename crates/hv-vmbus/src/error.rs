@@ -1,14 +1,14 @@
-//! Why the bus did not do what it was asked for.
+//! Errors of the bus.
 
 use core::fmt;
 
-/// Why a message or signal was not taken.
+/// Why a message or signal was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No port of VMBus is behind that connection: `HV_STATUS_INVALID_CONNECTION_ID`.
+    /// The connection belongs to no port of VMBus: `HV_STATUS_INVALID_CONNECTION_ID`.
     NoConnection,
-    /// Too many messages wait for the guest, which does not take them: `HV_STATUS_INSUFFICIENT_BUFFERS`. Guests try again
-    /// later.
+    /// Too many messages are pending for the guest, which does not take them: `HV_STATUS_INSUFFICIENT_BUFFERS`. Guests
+    /// retry later.
     Busy,
 }
 
@@ -16,20 +16,20 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoConnection => "no such connection",
-            Self::Busy => "too many messages wait for the guest",
+            Self::Busy => "too many messages are pending for the guest",
         })
     }
 }
 
 impl core::error::Error for Refused {}
 
-/// Why the bus did not do what the embedder asked for.
+/// Why the bus rejected a call of the embedder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusError {
     /// The bus has no such device or channel.
     UnknownDevice,
-    /// The device is offered already, or the guest has not released its channel yet.
+    /// The device is already offered, or the guest has not released its channel yet.
     Offered,
     /// Another device has the same interface and instance.
     Duplicate,

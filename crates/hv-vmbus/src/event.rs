@@ -1,47 +1,47 @@
-//! What the bus tells an observer.
+//! Events for an observer of the bus.
 
 use crate::protocol::{ChannelId, GpadlId, MessageType, Version};
 use crate::ring::RingError;
 
-/// Something that happened on the bus.
+/// An event on the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The guest asked for a version.
+    /// The guest requested a version.
     Contact {
         /// The version.
         version: Version,
-        /// Whether the connection now stands.
+        /// Whether the connection is established.
         accepted: bool,
-        /// VP to which the guest wants its messages.
+        /// VP that the guest chose for its messages.
         vp: u32,
     },
     /// The guest ended the connection.
     Unloaded,
     /// The guest was sent all offers.
     OffersDelivered {
-        /// How many they were.
+        /// Number of offers.
         count: u32,
     },
-    /// The guest named pages.
+    /// The guest established a GPADL.
     GpadlCreated {
         /// Channel.
         channel: ChannelId,
-        /// The guest's name for them.
+        /// Id of the GPADL.
         gpadl: GpadlId,
-        /// How many 4096-byte pages.
+        /// Number of 4096-byte pages.
         pages: u32,
     },
-    /// The guest has its pages back.
+    /// A GPADL was torn down; its pages are the guest's again.
     GpadlTorndown {
-        /// The guest's name for them.
+        /// Id of the GPADL.
         gpadl: GpadlId,
     },
     /// The guest opened a channel.
     Opened {
         /// Channel.
         channel: ChannelId,
-        /// VP to be interrupted.
+        /// VP that gets its interrupts.
         vp: u32,
     },
     /// A channel was closed, by the guest or with the connection.
@@ -49,7 +49,7 @@ pub enum Event {
         /// Channel.
         channel: ChannelId,
     },
-    /// The guest was told that a channel is gone; if it was open, it is closed.
+    /// A channel was rescinded; if it was open, it is closed.
     Rescinded {
         /// Channel.
         channel: ChannelId,
@@ -59,37 +59,37 @@ pub enum Event {
         /// Channel.
         channel: ChannelId,
     },
-    /// A device has something to tell of itself: what, its own documentation says.
+    /// A device reported something, as defined by its documentation.
     Device {
         /// Channel.
         channel: ChannelId,
-        /// What it is.
+        /// Kind of report.
         note: u32,
-        /// A number that belongs to it.
+        /// Value of the report.
         value: u64,
     },
-    /// The guest has put nonsense into a ring, or taken its memory away. The host does not serve the channel before it
-    /// is opened anew.
+    /// A ring is corrupt, or the guest has taken its memory away. The host does not serve the channel until it is
+    /// opened again.
     RingCorrupt {
         /// Channel.
         channel: ChannelId,
-        /// What was wrong.
+        /// The error.
         error: RingError,
     },
-    /// The guest has broken the device's protocol in a way that has no answer there. The host does not serve the channel before
-    /// it is opened anew.
+    /// The guest violated the device's protocol in a way that the protocol has no answer for. The host does not serve
+    /// the channel until it is opened again.
     Fault {
         /// Channel.
         channel: ChannelId,
     },
-    /// A message that does what it should not. What has an answer was answered with a failure.
+    /// A message was rejected. If it has an answer, that reports a failure.
     Rejected {
         /// Kind of message; [`MessageType::INVALID`] if it was too short to have one.
         message: MessageType,
-        /// What was wrong.
+        /// The reason.
         reason: Reason,
     },
-    /// A message to the guest was dropped, because its VP does not exist, or has its SynIC or message page off.
+    /// A message to the guest was dropped, because its VP does not exist or has its SynIC or message page disabled.
     Undeliverable {
         /// Kind of message.
         message: MessageType,
@@ -98,17 +98,17 @@ pub enum Event {
     },
 }
 
-/// What is wrong with a guest's message.
+/// Why a guest's message was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Shorter than its kind is.
+    /// Shorter than required for its type.
     TooShort,
-    /// Of a kind that no guest sends, or that the agreed version does not have.
+    /// A type that no guest sends, or that the negotiated version does not have.
     Unknown,
-    /// Of a kind that the host does not serve.
+    /// A type that the host does not support.
     Unsupported,
-    /// No connection stands.
+    /// There is no connection.
     NotConnected,
     /// INITIATE_CONTACT named a SINT other than 2.
     WrongSint,
@@ -116,25 +116,25 @@ pub enum Reason {
     WrongVtl,
     /// INITIATE_CONTACT gave one monitor page without the other.
     OneMonitorPage,
-    /// REQUESTOFFERS a second time.
+    /// A second REQUESTOFFERS.
     OffersAlreadySent,
     /// There is no channel with that number.
     UnknownChannel,
-    /// The channel is open already.
+    /// The channel is already open.
     AlreadyOpen,
     /// The channel is not open.
     NotOpen,
     /// The channel was rescinded.
     Rescinded,
-    /// There is no GPADL with that name on that channel.
+    /// There is no GPADL with that id on that channel.
     UnknownGpadl,
-    /// There is a GPADL with that name already.
+    /// A GPADL with that id already exists.
     DuplicateGpadl,
-    /// The GPADL is still being named, or being torn down.
+    /// The GPADL is still being established, or being torn down.
     GpadlBusy,
-    /// The ranges do not fit the counts and lengths given, or a page number has more than 40 bits.
+    /// The ranges do not match the counts and lengths given, or a page number has more than 40 bits.
     BadRange,
-    /// The host has no room for so many GPADLs or pages.
+    /// The host has no room for this many GPADLs or pages.
     NoRoom,
     /// The rings do not lie in one range of whole pages, or have no page for data.
     BadRing,
@@ -142,11 +142,11 @@ pub enum Reason {
     UnknownVp,
     /// An event flag of 2048 or more.
     BadFlag,
-    /// Connection 0, which no signal can have.
+    /// Connection 0, which cannot be signalled.
     BadConnection,
-    /// The device does not take what the guest asks for.
+    /// The device rejects the request.
     DeviceRefused,
-    /// MODIFYCHANNEL of a channel without interrupts, or to switch them off.
+    /// MODIFYCHANNEL of a channel without interrupts, or to disable them.
     NoInterrupt,
 }
 
@@ -156,7 +156,7 @@ impl Reason {
         core::iter::successors(Some(Self::TooShort), |reason| reason.next())
     }
 
-    /// The one after this, if there is one: a chain through all of them, which the compiler wants complete.
+    /// Returns the next one, if there is one: a chain through all of them, which the compiler checks for completeness.
     const fn next(self) -> Option<Self> {
         Some(match self {
             Self::TooShort => Self::Unknown,

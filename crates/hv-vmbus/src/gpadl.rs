@@ -1,9 +1,9 @@
-//! Page lists that the guest has named, in a pool of fixed size.
+//! Page lists established by the guest, in a pool of fixed size.
 //!
-//! Entries and words are atomics only so that two locks can guard them: what changes an entry holds the bus's lock, and
-//! from the time on that the entry is ready, the lock of its channel's device as well. So the packet path, which has only
-//! the device's lock, can look up the entries of its own channels; of others it compares the names and goes on. The locks
-//! order all accesses. A list's words stay in their place until the list is removed.
+//! Entries and words are atomics only so that two locks can protect them: to change an entry, the bus's lock is held,
+//! and once the entry is ready, the lock of its channel's device as well. So the packet path, which holds only the
+//! device's lock, can look up the entries of its own channels; of others it compares only the ids. The locks order all
+//! accesses. A list's words do not move until the list is removed.
 
 mod data;
 mod save;
@@ -21,24 +21,24 @@ const PFN_LIMIT: u64 = 1 << 40;
 pub(crate) enum State {
     /// Body messages are missing.
     Filling = 1,
-    /// The guest was told that it can be used.
+    /// The guest was told that it is ready.
     Ready = 2,
-    /// It holds the rings of an open channel.
+    /// It contains the rings of an open channel.
     Rings = 3,
 }
 
-/// What is to be done with a list as soon as it is neither held nor a ring.
+/// What to do with a list as soon as it is neither held nor used as rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Nothing.
     Stay = 0,
-    /// The guest is told that it is torn down, and it is forgotten.
+    /// The guest is told that it is torn down, and it is removed.
     TearDown = 1,
-    /// It is forgotten.
+    /// It is removed.
     Drop = 2,
 }
 
-/// A list as it is at the moment.
+/// The current state of a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gpadl {
     pub(crate) id: GpadlId,
@@ -49,19 +49,19 @@ pub(crate) struct Gpadl {
     ranges: u32,
     /// First word in the pool.
     start: usize,
-    /// Words in all.
+    /// Total number of words.
     len: usize,
-    /// Words that have come.
+    /// Number of words received.
     filled: usize,
-    /// Requests in flight that use it.
+    /// Number of requests in flight that use it.
     holds: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Channel above, name below; 0 is no entry, since no channel has the number 0.
+    /// Channel in the upper, id in the lower half; 0 is no entry, since no channel has the number 0.
     key: AtomicU64,
-    /// State, and fate in the second byte.
+    /// State, with the fate in the second byte.
     state: AtomicU32,
     ranges: AtomicU32,
     start: AtomicU32,
@@ -147,7 +147,7 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
     }
 }
 
-/// The same without its capacities.
+/// The same without its capacities in the type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pool<'a> {
     entries: &'a [Entry],
@@ -155,7 +155,7 @@ pub(crate) struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// Forgets all.
+    /// Removes all lists.
     pub(crate) fn clear(self) {
         for entry in self.entries {
             entry.key.store(0, Relaxed);
@@ -183,7 +183,7 @@ impl<'a> Pool<'a> {
         self.entries.iter().enumerate().filter_map(|(at, entry)| Some((at, entry.get()?)))
     }
 
-    /// The list with this name, if it belongs to one of these channels and can be used.
+    /// Finds the list with this id, if it belongs to one of these channels and is ready.
     pub(crate) fn ready(self, id: GpadlId, channels: Range<u32>) -> Option<(usize, Gpadl)> {
         let usable = |g: &Gpadl| g.state != State::Filling && g.fate == Fate::Stay;
         self.find(id).filter(|(_, g)| channels.contains(&g.channel) && usable(g))
@@ -195,14 +195,14 @@ impl<'a> Pool<'a> {
         fits && !self.iter().any(|(_, g)| g.start < start + len && start < g.start + g.len)
     }
 
-    /// The beginning of the first gap of so many words.
+    /// Finds the start of the first gap of this many words.
     fn gap(self, len: usize) -> Option<usize> {
         let overlaps = |start: usize| {
             let end = start + len;
             self.iter().find(|(_, g)| g.start < end && start < g.start + g.len)
         };
         let mut start = 0;
-        // Each turn goes past a list, in the order of their places.
+        // Each iteration skips a list, in address order.
         for _ in 0..=self.entries.len() {
             if len > self.words.len().checked_sub(start)? {
                 return None;
@@ -215,8 +215,8 @@ impl<'a> Pool<'a> {
         None
     }
 
-    /// Begins a GPADL of `bytes` bytes of ranges with the part of them that came with the header. Returns its page
-    /// count if that was all.
+    /// Starts a GPADL of `bytes` bytes of ranges with the part of them in the header. Returns its page count if that is
+    /// complete.
     pub(crate) fn begin(
         self,
         id: GpadlId,
@@ -240,9 +240,9 @@ impl<'a> Pool<'a> {
         self.append(id, data)
     }
 
-    /// Adds page numbers to a GPADL that is being filled. Returns its page count if these were the last. Bytes beyond
-    /// the announced length are ignored: UEFI firmware always posts messages of full length. A GPADL with an error is
-    /// forgotten.
+    /// Adds page numbers to an incomplete GPADL. Returns its page count if it is complete now. Bytes beyond the
+    /// announced length are ignored: UEFI firmware always posts messages of full length. A GPADL with an error is
+    /// removed.
     pub(crate) fn append(self, id: GpadlId, data: &[u8]) -> Result<Option<u32>, Reason> {
         let (at, gpadl) = self.find(id).ok_or(Reason::UnknownGpadl)?;
         if gpadl.state != State::Filling {
@@ -269,12 +269,12 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// The words of a list, those that have not come included.
+    /// Returns the words of a list, including those not received yet.
     fn words(self, gpadl: &Gpadl) -> &'a [AtomicU64] {
         self.words.get(gpadl.start..gpadl.start + gpadl.len).unwrap_or_default()
     }
 
-    /// Forgets a list.
+    /// Removes a list.
     pub(crate) fn remove(self, at: usize) {
         if let Some(entry) = self.entries.get(at) {
             entry.key.store(0, Relaxed);
@@ -287,21 +287,21 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// One more request uses the list.
+    /// Records one more request that uses the list.
     pub(crate) fn hold(self, at: usize) {
         if let Some(entry) = self.entries.get(at) {
             entry.holds.fetch_add(1, Relaxed);
         }
     }
 
-    /// A request that used the list is done. Returns true if the list's end was waiting for it.
+    /// Records the end of a request that used the list. Returns true if the removal of the list was waiting for it.
     pub(crate) fn release(self, at: usize) -> bool {
         let Some(entry) = self.entries.get(at) else { return false };
         entry.holds.fetch_sub(1, Relaxed);
         self.get(at).is_some_and(|g| g.is_over())
     }
 
-    /// The page numbers of a list that is one range of whole pages, as rings are: where they are in the pool.
+    /// Returns the page numbers of a list that is one range of whole pages, as for rings: their position in the pool.
     pub(crate) fn whole_pages(self, gpadl: &Gpadl) -> Option<Range<usize>> {
         let (range, pages) = self.words(gpadl).split_first()?;
         let (bytes, offset) = split_range(range.load(Relaxed));
@@ -312,20 +312,20 @@ impl<'a> Pool<'a> {
         Some(gpadl.start + 1..gpadl.start + 1 + count)
     }
 
-    /// Words of the pool.
+    /// Iterates over words of the pool.
     pub(crate) fn part(self, range: Range<usize>) -> &'a [AtomicU64] {
         self.words.get(range).unwrap_or_default()
     }
 }
 
 impl Gpadl {
-    /// Returns true if nothing stands any more between the list and its end.
+    /// Returns true if nothing prevents the removal of the list any more.
     pub(crate) fn is_over(&self) -> bool {
         self.fate != Fate::Stay && self.holds == 0 && self.state != State::Rings
     }
 }
 
-/// Length and offset of a range from its first word.
+/// Decodes length and offset of a range from its first word.
 fn split_range(word: u64) -> (u64, u64) {
     (word & 0xffff_ffff, word >> 32)
 }
@@ -361,7 +361,7 @@ mod tests {
 
     const CHANNEL: u32 = 1;
 
-    /// The words of one range of these pages, as bytes.
+    /// Returns the words of one range of these pages, as bytes.
     fn list(pages: &[u64]) -> Vec<u8> {
         let range = pages.len() as u64 * PAGE;
         [range].iter().chain(pages).flat_map(|w| w.to_le_bytes()).collect()

@@ -1,18 +1,18 @@
-//! How state becomes bytes and comes back: field after field, little-endian, without padding.
+//! Encoding of state to bytes and back: field by field, little-endian, without padding.
 
 use crate::protocol::{
     ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version,
 };
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// Something that can be saved.
+/// A type that can be saved.
 pub(crate) trait Image: Sized {
     fn save(&self, w: &mut Writer<'_>);
 
     fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError>;
 }
 
-/// Types that are their own bytes.
+/// Implements it for types that are encoded as their own bytes.
 macro_rules! plain {
     ($($Type:ty),+ $(,)?) => {$(
         impl Image for $Type {
@@ -30,7 +30,7 @@ macro_rules! plain {
 plain!(u8, u16, u32, u64);
 plain!(ChannelId, ChannelOffer, ConnectionState, FeatureFlags, GpadlId, Guid, NtStatus, Version);
 
-/// Structures whose fields are saved in the order given, which names all of them.
+/// Implements it for structures whose fields are saved in the given order; all of them must be listed.
 macro_rules! fields {
     ($Type:ty { $($field:ident),+ $(,)? }) => {
         impl $crate::image::Image for $Type {
@@ -45,7 +45,7 @@ macro_rules! fields {
     };
 }
 
-/// Enumerations: a byte that tells the variant, then its fields.
+/// Implements it for enumerations: a byte for the variant, then its fields.
 macro_rules! variants {
     ($Type:ty, $what:literal { $($tag:literal => $Variant:ident $(($($part:ident),+))? $({$($field:ident),+})?),+ $(,)? }) => {
         impl $crate::image::Image for $Type {

@@ -1,4 +1,4 @@
-//! What a device has to work with while it is called.
+//! The context of a device during a call.
 
 mod ask;
 mod send;
@@ -18,19 +18,19 @@ use crate::shared::Shared;
 use core::fmt;
 use core::ops::Range;
 
-/// Where a device is among all devices, and where its channels begin.
+/// Position of a device among all devices, and of its channels.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(crate) device: u16,
-    /// Number of its first channel, less 1.
+    /// Number of its first channel, minus 1.
     pub(crate) line: u16,
 }
 
 impl Place {
     pub(crate) const FIRST: Self = Self { device: 0, line: 0 };
 
-    /// The place behind devices of so many.
+    /// Returns the position after this many devices and channels.
     #[must_use]
     pub const fn behind(self, devices: usize, lines: usize) -> Self {
         Self { device: self.device + devices as u16, line: self.line + lines as u16 }
@@ -45,22 +45,22 @@ impl Place {
     }
 }
 
-/// Counts of a device's channels that have something to do later, and what the device demands of the bus.
+/// Counts of a device's channels with pending work, and the device's requests to the bus.
 #[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) budget: usize,
     pub(crate) room: usize,
     pub(crate) later: usize,
-    /// Requests that the back end had no room for.
+    /// Requests for which the back end had no room.
     pub(crate) queued: usize,
-    /// The back end was not asked for them: the call had done enough.
+    /// The back end was not called for them: the call had reached its work limit.
     pub(crate) unstarted: bool,
     /// Requests in flight.
     pub(crate) used: usize,
     pub(crate) order: u32,
-    /// Reference time of the next look at rings that were full.
+    /// Reference time of the next check of rings that were full.
     pub(crate) poll: Option<u64>,
-    /// Sub-channels that the device demands.
+    /// Number of sub-channels that the device requests.
     pub(crate) subchannels: u16,
 }
 
@@ -79,13 +79,13 @@ impl Counts {
         }
     }
 
-    /// Looks again at rings that were full at this time at the latest.
+    /// Schedules a check of rings that were full, at this time at the latest.
     pub(crate) fn poll_by(&mut self, time: u64) {
         self.poll = Some(self.poll.map_or(time, |poll| poll.min(time)));
     }
 }
 
-/// What a device has while it is called: its channels' rings, its requests, and the time.
+/// The context of a device during a call: its channels' rings, its requests, and the time.
 pub struct Io<'a, P: BusPort, Q> {
     pub(crate) port: &'a P,
     pub(crate) pool: Pool<'a>,
@@ -102,7 +102,7 @@ pub struct Io<'a, P: BusPort, Q> {
     pub(crate) limit: u32,
     /// [`Device::SIGNAL_EACH`](crate::Device::SIGNAL_EACH).
     pub(crate) signal_each: bool,
-    /// Channels that may have a signal for the guest.
+    /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
 }
 
@@ -113,43 +113,43 @@ impl<P: BusPort, Q> fmt::Debug for Io<'_, P, Q> {
 }
 
 impl<'a, P: BusPort, Q> Io<'a, P, Q> {
-    /// The reference time, in 100 ns.
+    /// Returns the reference time, in 100 ns.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// The guest's memory, for [`Pages::read`](crate::Pages::read) and [`Pages::write`](crate::Pages::write).
+    /// Returns the guest's memory, for [`Pages::read`](crate::Pages::read) and [`Pages::write`](crate::Pages::write).
     #[must_use]
     pub fn memory(&self) -> &'a P::Memory {
         self.port.memory()
     }
 
-    /// Place of the device among the bus's devices.
+    /// Returns the index of the device among the bus's devices.
     #[must_use]
     pub fn device(&self) -> DeviceId {
         DeviceId(self.place.device)
     }
 
-    /// Number of the device's channels, those that are not offered included.
+    /// Returns the number of the device's channels, including those that are not offered.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.lines.len()
     }
 
-    /// Returns true if the guest knows that the channel is open, and its rings are good.
+    /// Returns true if the guest knows that the channel is open, and its rings are intact.
     #[must_use]
     pub fn is_open(&self, channel: Channel) -> bool {
         self.lines.get(channel.index()).is_some_and(Line::is_live)
     }
 
-    /// Tells the observer something of the device.
+    /// Reports something to the observer.
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.port.observe(Event::Device { channel: self.place.id(channel.index()), note, value });
     }
 
-    /// Demands sub-channels, and returns how many there will be: the guest may be told that number, and is offered exactly
-    /// that many, with the indices from 1 on. They are rescinded when the primary channel is closed.
+    /// Requests sub-channels, and returns how many there will be: the guest may be told that number, and is offered
+    /// exactly that many, with the indices from 1 on. They are rescinded when the primary channel is closed.
     pub fn subchannels(&mut self, count: u16) -> u16 {
         let granted = usize::from(count).min(self.lines.len().saturating_sub(1)) as u16;
         self.counts.subchannels = self.counts.subchannels.max(granted);
@@ -157,16 +157,16 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         granted
     }
 
-    /// A channel that is not offered, and can be ([`offer`](Self::offer)).
+    /// Returns a channel that is not offered, and can be ([`offer`](Self::offer)).
     #[must_use]
     pub fn vacant(&self) -> Option<Channel> {
         let at = self.lines.iter().position(|line| line.stage == Stage::Vacant && line.in_flight == 0)?;
         Some(Channel(at as u16))
     }
 
-    /// Offers a channel that is vacant, or that was kept for a connection. It lasts until it is rescinded or the guest ends
-    /// the connection. Returns false if the channel cannot be offered, or the guest knows another with the same interface and
-    /// instance.
+    /// Offers a channel that is vacant, or reserved for a connection. The offer lasts until it is rescinded or the
+    /// guest ends the connection. Returns false if the channel cannot be offered, or the guest has another offer with
+    /// the same interface and instance.
     pub fn offer(&mut self, channel: Channel, offer: &ChannelOffer) -> bool {
         let same = |line: &Line| {
             !matches!(line.stage, Stage::Vacant | Stage::Connecting | Stage::Refused)
@@ -186,7 +186,7 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         true
     }
 
-    /// Refuses the connection for which the channel was kept. Returns false if it was not.
+    /// Rejects the connection for which the channel was reserved. Returns false if it was not reserved.
     pub fn refuse(&mut self, channel: Channel) -> bool {
         let line = self.lines.get_mut(channel.index()).filter(|line| line.stage == Stage::Connecting);
         let Some(line) = line else { return false };
@@ -195,8 +195,9 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         true
     }
 
-    /// Takes a channel away. No packet of it is taken any more; the guest is told as soon as nothing is in flight.
-    /// [`Device::closed`](crate::Device::closed) follows if it is open, [`Device::released`](crate::Device::released) when the guest has given up its number.
+    /// Rescinds a channel. No further packets are taken from it; the guest is notified as soon as nothing is in flight.
+    /// [`Device::closed`](crate::Device::closed) follows if it is open, [`Device::released`](crate::Device::released)
+    /// when the guest has released its number.
     pub fn rescind(&mut self, channel: Channel) {
         let Some(line) = self.lines.get_mut(channel.index()) else { return };
         match line.stage {

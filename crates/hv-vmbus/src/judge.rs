@@ -1,4 +1,4 @@
-//! The ranges of a packet that lists pages, judged.
+//! Validation of the ranges of a packet that lists pages.
 
 use crate::packet::Data;
 use crate::pages::{Builder, PAGE, PagesError, Segment};
@@ -7,22 +7,22 @@ use crate::ring::{Packet, PageNumber, Ring, RingError};
 use core::mem::offset_of;
 use hv_memory::GuestMemory;
 
-/// Where the count of ranges stands, from the end of the descriptor on, and where the ranges begin.
+/// Offset of the count of ranges, from the end of the descriptor, and of the ranges.
 const COUNT: u32 = (offset_of!(GpaDirectPacket, range_count) - size_of::<PacketDescriptor>()) as u32;
 const RANGES: u32 = (offset_of!(GpaDirectPacket, first_range) - size_of::<PacketDescriptor>()) as u32;
 const _: () = assert!(RANGES == COUNT + 4, "the ranges follow their count");
 
-/// Ranges that were judged.
+/// Validated ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ranges {
     pub(crate) data: Data,
     pub(crate) count: u32,
 }
 
-/// Reads the ranges of a packet once, and puts what they name into `list`.
+/// Reads the ranges of a packet once, and adds the memory that they list to `list`.
 ///
 /// # Errors
-/// The ring is corrupt. Within: the ranges are wrong, or more than `list` holds.
+/// The ring is corrupt. Inner error: the ranges are invalid, or more than `list` can hold.
 pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     ring: &Ring<'_, M, W>,
     packet: &Packet,
@@ -34,7 +34,7 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     let mut builder = Builder::new(list, 0);
     let mut total = 0;
     for _ in 0..count {
-        // A range has a page at least, and so the builder's room bounds the number of turns.
+        // A range has at least one page, so the builder's room bounds the number of iterations.
         let (Some(len), Some(offset)) = (header.u32()?, header.u32()?) else {
             return Ok(Err(PagesError::Truncated));
         };
@@ -60,7 +60,7 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     Ok(Ok(Ranges { data: Data { segments: builder.count, offset: 0, len: total }, count }))
 }
 
-/// The bytes between a packet's descriptor and its payload, read from front to back.
+/// A reader of the bytes between a packet's descriptor and its payload, from front to back.
 struct Header<'a, M, W> {
     ring: &'a Ring<'a, M, W>,
     packet: &'a Packet,
@@ -82,7 +82,7 @@ impl<M: GuestMemory, W: PageNumber> Header<'_, M, W> {
         Ok(Some(u32::from_le_bytes(bytes)))
     }
 
-    /// Reads the page numbers of a range, some at a time.
+    /// Reads the page numbers of a range, in chunks.
     fn pages(
         &mut self,
         memory: &M,

@@ -11,30 +11,30 @@ use core::sync::atomic::AtomicU64;
 use hv_memory::GuestMemory;
 use zerocopy::FromZeros;
 
-/// What the guest knows of a channel.
+/// What the guest knows about a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// There is none.
+    /// No channel.
     Vacant,
-    /// The guest was not told of it yet.
+    /// The guest has not been notified yet.
     Hidden,
     /// The guest was sent the offer.
     Known,
-    /// The guest could not use the offer, and is not made another before its next contact.
+    /// The guest could not use the offer, and gets no other one before its next contact.
     Declined,
-    /// It ends; the guest is told so as soon as nothing is in flight.
+    /// It is being rescinded; the guest is notified as soon as nothing is in flight.
     Leaving,
-    /// The guest was told that it is gone, and has not released its number.
+    /// The guest was told that it is rescinded, and has not released its number.
     Gone,
-    /// The guest wants to be connected to a socket, and the device has not decided. Interface and instance of the offer are
-    /// what the guest named.
+    /// The guest requests a connection to a socket, and the device has not decided yet. Interface and instance of the
+    /// offer are those in the request.
     Connecting,
-    /// The guest is to be told that the connection is refused.
+    /// The guest has yet to be told that the connection is refused.
     Refused,
 }
 
-/// A channel that a device has, or room for one. Its number is its place among all of them, so that no number is used
-/// again before the guest has released it.
+/// A channel of a device, or room for one. Its number is its index among all of them, so no number is used again before
+/// the guest has released it.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) offer: ChannelOffer,
@@ -42,22 +42,22 @@ pub(crate) struct Line {
     /// Offered by the embedder: the offer outlives the connection.
     pub(crate) lasting: bool,
     pub(crate) open: Optional<Open>,
-    /// Counts how often the channel was opened: requests of an earlier time have no answer.
+    /// Counts how often the channel was opened: requests from an earlier time are not answered.
     pub(crate) session: u32,
-    /// Requests in flight, those of earlier times included.
+    /// Number of requests in flight, including those from earlier times.
     pub(crate) in_flight: u32,
 }
 
 /// Why a channel's packets wait in its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stall {
-    /// They do not.
+    /// They do not wait.
     None,
-    /// The run took all that one run may.
+    /// The run reached its work limit.
     Budget,
-    /// An answer would find no room.
+    /// There is no room for an answer.
     Room,
-    /// There is no request free, the back end is full, the device does not take them, or the bus is paused.
+    /// No request is free, the back end is full, the device does not take them, or the bus is paused.
     Later,
 }
 
@@ -66,11 +66,11 @@ pub(crate) enum Stall {
 pub(crate) struct Open {
     /// GPADL of the rings.
     pub(crate) gpadl: GpadlId,
-    /// The same as a place in the pool's table.
+    /// The same as an index into the pool's table.
     pub(crate) entry: usize,
-    /// Its page numbers in the pool.
+    /// Position of its page numbers in the pool.
     pub(crate) words: Range<usize>,
-    /// Page at which the ring from host to guest begins.
+    /// Page where the host-to-guest ring begins.
     pub(crate) split: u32,
     /// VP to interrupt, or `TARGET_VP_NONE`.
     pub(crate) vp: u32,
@@ -78,20 +78,20 @@ pub(crate) struct Open {
     pub(crate) flag: u16,
     /// Connection that the guest signals.
     pub(crate) connection: u32,
-    /// Position in the ring from guest to host.
+    /// Position in the guest-to-host ring.
     pub(crate) consumer: Consumer,
-    /// Position in the ring from host to guest.
+    /// Position in the host-to-guest ring.
     pub(crate) producer: Producer,
     /// The guest was told that the channel is open.
     pub(crate) live: bool,
-    /// The guest has put nonsense into a ring: no packet is taken any more.
+    /// A ring is corrupt: no packet is taken any more.
     pub(crate) corrupt: bool,
-    /// Bytes of the ring from host to guest that are promised to requests in flight.
+    /// Bytes of the host-to-guest ring that are reserved for requests in flight.
     pub(crate) reserved: u32,
-    /// Bytes that the device lacked there.
+    /// Bytes that the device needed there and did not get.
     pub(crate) wanted: u32,
     pub(crate) stall: Stall,
-    /// The guest is to be interrupted.
+    /// An interrupt is pending for the guest.
     pub(crate) signal: bool,
 }
 
@@ -105,19 +105,19 @@ impl Line {
         in_flight: 0,
     };
 
-    /// A channel that is offered from the start.
+    /// Creates a channel that is offered from the start.
     pub(crate) const fn offered(offer: ChannelOffer) -> Self {
         Self { offer: allowed(offer), stage: Stage::Hidden, lasting: true, ..Self::VACANT }
     }
 
-    /// Takes an offer.
+    /// Accepts an offer.
     pub(crate) fn fill(&mut self, offer: &ChannelOffer, lasting: bool) {
         self.offer = allowed(*offer);
         self.stage = Stage::Hidden;
         self.lasting = lasting;
     }
 
-    /// Forgets the channel. What is in flight stays counted.
+    /// Resets the channel. Requests in flight are still counted.
     pub(crate) fn vacate(&mut self) {
         self.offer.zero();
         self.stage = Stage::Vacant;
@@ -125,7 +125,7 @@ impl Line {
         self.open = Optional::None;
     }
 
-    /// True if the guest may name the channel.
+    /// Returns true if the guest may refer to the channel.
     pub(crate) fn is_known(&self) -> bool {
         matches!(self.stage, Stage::Known | Stage::Leaving | Stage::Gone)
     }
@@ -134,7 +134,7 @@ impl Line {
         matches!(self.stage, Stage::Leaving | Stage::Gone)
     }
 
-    /// The open channel, if the guest knows that it is open, and its rings are good.
+    /// Returns the open channel, if the guest knows that it is open, and its rings are intact.
     pub(crate) fn live(&mut self) -> Option<&mut Open> {
         let known = self.stage == Stage::Known;
         self.open.as_mut().filter(|open| known && open.live && !open.corrupt)
@@ -144,12 +144,12 @@ impl Line {
         self.stage == Stage::Known && self.open.as_ref().is_some_and(|open| open.live && !open.corrupt)
     }
 
-    /// True if the channel is open, whether or not the guest has heard of it.
+    /// Returns true if the channel is open, whether or not the guest has been notified.
     pub(crate) fn is_opened(&self) -> bool {
         self.stage == Stage::Known && self.open.is_some()
     }
 
-    /// The OFFERCHANNEL message.
+    /// Creates the OFFERCHANNEL message.
     pub(crate) fn message(&self, id: ChannelId) -> OfferChannel {
         OfferChannel {
             header: MessageHeader::new(MessageType::OFFER_CHANNEL),
@@ -163,8 +163,8 @@ impl Line {
     }
 }
 
-/// An offer without the confidential bits and the pinning bit: they say what this host does not do, and Linux 7 refuses
-/// offers that have them (drivers/hv/channel_mgmt.c).
+/// Clears the confidential bits and the pinning bit of an offer: they describe what this host does not do, and Linux 7
+/// rejects offers that have them (drivers/hv/channel_mgmt.c).
 const fn allowed(mut offer: ChannelOffer) -> ChannelOffer {
     offer.flags = offer
         .flags
@@ -174,17 +174,17 @@ const fn allowed(mut offer: ChannelOffer) -> ChannelOffer {
     offer
 }
 
-/// The connection for signals unless the guest chooses another. As in Hyper-V it names the SINT too, so that it differs
-/// from all well-known connections.
+/// Returns the connection for signals unless the guest chooses another. As in Hyper-V it contains the SINT, so it
+/// differs from all well-known connections.
 pub(crate) const fn default_connection(id: ChannelId) -> u32 {
     id.0 | MESSAGE_SINT_SHIFTED
 }
 
-/// The rings from guest to host and from host to guest.
+/// Returns the guest-to-host and the host-to-guest ring.
 type Rings<'a, M> = (Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>);
 
 impl Open {
-    /// The rings from guest to host and from host to guest.
+    /// Returns the guest-to-host and the host-to-guest ring.
     pub(crate) fn rings<'a, M: GuestMemory>(
         &self,
         memory: &'a M,

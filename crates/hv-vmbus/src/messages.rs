@@ -1,4 +1,4 @@
-//! What a connected guest asks for: GPADLs, and channels opened, changed and closed.
+//! Requests of a connected guest: GPADLs, and opening, changing and closing of channels.
 
 use crate::bus::{Bus, Control, parse};
 use crate::device::{Connect, Opening};
@@ -21,7 +21,7 @@ fn status(outcome: &Result<(), Reason>) -> NtStatus {
 }
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Works on a channel that the guest knows of.
+    /// Calls a function with a channel that the guest knows.
     fn known<P: BusPort, T>(
         &self,
         id: ChannelId,
@@ -64,8 +64,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     ) -> Result<(), Reason> {
         let body: GpadlBody = parse(payload)?;
         let data = &payload[size_of::<GpadlBody>()..];
-        // Without a GPADL being filled there is no answer: the message does not name a channel. If the header had one
-        // that was wrong, it was answered then.
+        // Without an incomplete GPADL there is no answer: the message does not name a channel. If the header was
+        // invalid, it was answered then.
         let pool = self.gpadls.pool();
         let (_, gpadl) = pool.find(body.gpadl).ok_or(Reason::UnknownGpadl)?;
         if gpadl.state != State::Filling {
@@ -75,9 +75,9 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         gpadl_answer(control, ChannelId(gpadl.channel), body.gpadl, outcome, port)
     }
 
-    /// GPADL_TEARDOWN. Of rings in use it is answered when the channel is closed, of pages in use when the requests are done
-    /// that use them. A name that no GPADL has is torn down already, so the guest is told so; but not if it is another
-    /// channel's, because the answer names no channel.
+    /// Handles GPADL_TEARDOWN. For rings in use it is answered when the channel is closed, for pages in use when the
+    /// requests that use them are done. An unknown id counts as already torn down, so the guest is told so; but not if
+    /// it belongs to another channel, because the answer names no channel.
     pub(crate) fn gpadl_teardown<P: BusPort>(
         &self,
         control: &mut Control,
@@ -100,13 +100,13 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             return Err(Reason::GpadlBusy);
         }
         control.changes = true;
-        // With the device's lock: no request begins to use it while this happens.
+        // With the device's lock held, so no request starts to use it meanwhile.
         self.part(channel, port, |_, _| pool.set_state(at, gpadl.state, Fate::TearDown));
         Ok(())
     }
 
-    /// OPENCHANNEL. Every request that names a channel and an open id is answered; hosts that stay silent where the
-    /// channel is open already leave the guest's thread waiting for ever.
+    /// Handles OPENCHANNEL. Every request that names a channel and an open id is answered; a host that stays silent if
+    /// the channel is already open leaves the guest's thread waiting forever.
     pub(crate) fn open_channel<P: BusPort>(
         &self,
         control: &mut Control,
@@ -208,7 +208,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         })
     }
 
-    /// CLOSECHANNEL, which has no answer. With a device's first channel its sub-channels go.
+    /// Handles CLOSECHANNEL, which has no answer. A device's first channel takes its sub-channels with it.
     pub(crate) fn close_channel<P: BusPort>(
         &self,
         control: &mut Control,
@@ -223,7 +223,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.known(id, port, |part, line| {
             let this = &part.lines()[line];
             if this.open.is_none() {
-                // The guest's driver may close what it has not yet heard to be gone.
+                // The guest's driver may close a channel before it learns that it is rescinded.
                 return if this.is_rescinded() { Ok(()) } else { Err(Reason::NotOpen) };
             }
             self.close(part, line);
@@ -235,7 +235,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         })
     }
 
-    /// Closes a channel: its rings are the guest's again, as soon as the requests are done that would answer into them.
+    /// Closes a channel: its rings are the guest's again, as soon as the requests that would answer into them are done.
     pub(crate) fn close(&self, part: &mut dyn Part, line: usize) {
         let Some(entry) = part.lines()[line].open.as_ref().map(|open| open.entry) else { return };
         part.close(line);
@@ -245,7 +245,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// MODIFYCHANNEL. From version 5.3 on it is answered.
+    /// Handles MODIFYCHANNEL. From version 5.3 on it is answered.
     pub(crate) fn modify_channel<P: BusPort>(
         &self,
         control: &mut Control,
@@ -268,8 +268,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         outcome
     }
 
-    /// RELID_RELEASED: the end of a rescinded channel. A guest that could not use an offer sends it too, and is not
-    /// offered the channel again before its next contact.
+    /// Handles RELID_RELEASED: the end of a rescinded channel. A guest that could not use an offer sends it too, and is
+    /// not offered the channel again before its next contact.
     pub(crate) fn relid_released<P: BusPort>(
         &self,
         control: &mut Control,
@@ -285,17 +285,17 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             let this = &mut part.lines()[line];
             match this.stage {
                 Stage::Known if this.open.is_some() => return Err(Reason::AlreadyOpen),
-                // The guest was not told yet that the channel is gone.
+                // The guest has not been told yet that the channel is rescinded.
                 Stage::Leaving if this.open.is_some() || this.in_flight > 0 => {
                     return Err(Reason::AlreadyOpen);
                 }
-                // Nor is a sub-channel, as long as its device demands it.
+                // Nor is a sub-channel, as long as its device requests it.
                 Stage::Known if this.lasting || this.offer.subchannel_index > 0 => {
                     this.stage = Stage::Declined;
                 }
                 _ => part.release(line),
             }
-            // What the guest has forgotten to tear down; with requests in flight, when they are done.
+            // Lists that the guest has failed to tear down are removed; with requests in flight, when those are done.
             let pool = self.gpadls.pool();
             for (at, gpadl) in pool.iter().filter(|(_, gpadl)| gpadl.channel == id.0) {
                 pool.set_state(at, gpadl.state, Fate::Drop);
@@ -305,7 +305,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         })
     }
 
-    /// TL_CONNECT_REQUEST: goes to the device of sockets. Without one the host has no sockets, and says so from version 4.1 on.
+    /// Handles TL_CONNECT_REQUEST: passes it to the socket device. A host without sockets says so from version 4.1 on.
     pub(crate) fn connect_request<P: BusPort>(
         &self,
         control: &mut Control,
@@ -331,7 +331,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 }
 
-/// Takes away the sub-channels of a first channel that was closed: its device has to demand them anew.
+/// Rescinds the sub-channels of a first channel that was closed: its device must request them again.
 fn rescind_subchannels(part: &mut dyn Part) {
     for line in 1..part.lines().len() {
         let this = &mut part.lines()[line];

@@ -1,13 +1,13 @@
-//! What may be absent, without a byte of an image.
+//! Optional values whose absence is all zeros.
 
 use crate::image::Image;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
-/// An [`Option`] whose `None` is all zeros, as that of a type with a niche is not.
+/// An [`Option`] whose `None` is all zeros, unlike that of a type with a niche.
 ///
-/// A bus is a large static of a bare-metal host. As long as a new one is all zeros, it takes no room in the host's image and
-/// none of the time to load it.
+/// A bus is a large static of a bare-metal host. As long as a new one is all zeros, it takes no room in the host's
+/// image and no time to load.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(crate) enum Optional<T> {
@@ -75,7 +75,7 @@ impl<T: Image> Image for Optional<T> {
     }
 }
 
-/// A reference time at which something is due, without a lock; never is all zeros.
+/// An optional deadline in reference time, accessed without a lock; never is all zeros.
 #[derive(Debug)]
 pub(crate) struct Due(
     /// The complement of the time.

@@ -1,4 +1,4 @@
-//! Answers that wait for the guest.
+//! Answers pending for the guest.
 
 use crate::image;
 use crate::optional::Optional;
@@ -9,7 +9,7 @@ use crate::protocol::{
 };
 use zerocopy::IntoBytes;
 
-/// An answer in its shortest form.
+/// An answer in compact form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owed {
     Contact(ContactAnswer),
@@ -21,12 +21,12 @@ pub(crate) enum Owed {
     UnloadResponse,
 }
 
-/// VERSION_RESPONSE with where it goes.
+/// A VERSION_RESPONSE and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ContactAnswer {
     pub(crate) vp: u32,
     pub(crate) sint: u8,
-    /// The version asked for, if the host speaks it.
+    /// The requested version, if the host supports it.
     pub(crate) version: Option<Version>,
     pub(crate) state: ConnectionState,
     pub(crate) features: FeatureFlags,
@@ -85,7 +85,7 @@ impl Encoded {
 }
 
 impl Owed {
-    /// The message.
+    /// Returns the message.
     pub(crate) fn encode(&self) -> Encoded {
         match *self {
             Self::Contact(answer) => {
@@ -141,7 +141,7 @@ impl Owed {
     }
 }
 
-/// A short queue of what is owed, in order.
+/// A short queue of pending answers, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     slots: [Optional<Owed>; Self::CAPACITY],
@@ -164,7 +164,7 @@ impl Outbox {
         Self::CAPACITY - self.len
     }
 
-    /// Appends; false if there is no room.
+    /// Appends an answer; returns false if there is no room.
     pub(crate) fn push(&mut self, owed: Owed) -> bool {
         if self.room() == 0 {
             return false;
@@ -175,7 +175,7 @@ impl Outbox {
         true
     }
 
-    /// What is owed, first things first.
+    /// Returns the pending answers, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Owed> {
         (0..self.len).filter_map(|i| self.slots[(self.first + i) % Self::CAPACITY].as_ref())
     }

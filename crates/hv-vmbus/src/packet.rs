@@ -1,4 +1,4 @@
-//! A packet and a request, as a device sees them.
+//! A packet and a request, from a device's point of view.
 
 use crate::device::{Channel, Token};
 use crate::pages::PagesError;
@@ -8,12 +8,12 @@ use core::sync::atomic::AtomicU64;
 use hv_memory::GuestMemory;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The data that a packet names outside of the ring.
+/// The data of a packet outside the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Data {
-    /// Segments of the request's list.
+    /// Number of segments of the request's list.
     pub(crate) segments: usize,
-    /// The part of it that the request is about.
+    /// The part of it that the request covers.
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
@@ -26,10 +26,10 @@ impl Data {
 #[derive(Debug)]
 pub struct Ticket {
     pub(crate) line: usize,
-    /// The request of it: one that is free, until it is made.
+    /// The free slot for a request, until it is made.
     pub(crate) entry: Option<usize>,
     pub(crate) transaction: u64,
-    /// The guest waits for a completion.
+    /// The guest expects a completion.
     pub(crate) wanted: bool,
     /// Bytes reserved in the ring.
     pub(crate) reserved: u32,
@@ -38,7 +38,7 @@ pub struct Ticket {
     pub(crate) requested: bool,
     pub(crate) ranges: u32,
     pub(crate) data: Result<Data, PagesError>,
-    /// GPADL that the data lies in, as a place in the pool's table.
+    /// GPADL that contains the data, as an index into the pool's table.
     pub(crate) gpadl: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What can be answered: a [`Packet`], or a request that is [`Done`].
+/// Something that can be answered: a [`Packet`], or a request that is [`Done`].
 pub trait Answer: sealed::Sealed {
     #[doc(hidden)]
     fn ticket(&self) -> &Ticket;
@@ -54,15 +54,15 @@ pub trait Answer: sealed::Sealed {
     fn ticket_mut(&mut self) -> &mut Ticket;
 }
 
-/// A packet of the guest. Its payload is read once, from the beginning to the end: what was read is the device's own copy, and
-/// the guest can change it no more.
+/// A packet from the guest. Its payload is read once, from beginning to end: what has been read is the device's own
+/// copy, which the guest cannot change.
 #[derive(Debug)]
 pub struct Packet<'a, M> {
     pub(crate) ticket: Ticket,
     pub(crate) kind: PacketType,
     pub(crate) ring: Ring<'a, M, AtomicU64>,
     pub(crate) raw: ring::Packet,
-    /// Next byte of the payload to be read, and the end.
+    /// Offset of the next unread byte of the payload, and its end.
     pub(crate) at: u32,
     pub(crate) end: u32,
     pub(crate) pipe: Option<bool>,
@@ -70,32 +70,32 @@ pub struct Packet<'a, M> {
 }
 
 impl<M: GuestMemory> Packet<'_, M> {
-    /// The channel that it came by.
+    /// Returns the channel of the packet.
     #[must_use]
     pub fn channel(&self) -> Channel {
         Channel(self.ticket.line as u16)
     }
 
-    /// Its kind: in-band data, data in listed pages, or the completion of a packet of the host's.
+    /// Returns its type: in-band data, data in listed pages, or the completion of a packet from the host.
     #[must_use]
     pub fn kind(&self) -> PacketType {
         self.kind
     }
 
-    /// The guest's name for it; of a completion, the host's name for what it completes. It is a number to look up, or to
-    /// give back, and nothing else: 0 and kernel addresses occur.
+    /// Returns the guest's id of the packet; for a completion, the host's id of the completed packet. It is a number to
+    /// look up or to return, nothing else: 0 and kernel addresses occur.
     #[must_use]
     pub fn transaction(&self) -> u64 {
         self.ticket.transaction
     }
 
-    /// Returns true if the guest waits for a completion.
+    /// Returns true if the guest expects a completion.
     #[must_use]
     pub fn wants_completion(&self) -> bool {
         self.ticket.wanted
     }
 
-    /// Number of ranges in a packet with data in listed pages.
+    /// Returns the number of ranges in a packet with data in listed pages.
     #[must_use]
     pub fn ranges(&self) -> u32 {
         self.ticket.ranges
@@ -107,14 +107,14 @@ impl<M: GuestMemory> Packet<'_, M> {
         self.pipe == Some(false)
     }
 
-    /// Bytes of payload that were not read yet. Without a pipe header they are rounded up to a multiple of 8 by the guest, so
-    /// a message's size is to be taken from the message.
+    /// Returns the number of unread bytes of payload. Without a pipe header the guest rounds them up to a multiple of
+    /// 8, so take a message's size from the message.
     #[must_use]
     pub fn left(&self) -> usize {
         (self.end - self.at) as usize
     }
 
-    /// Copies the next bytes of the payload into `into`, and returns how many there were.
+    /// Copies the next bytes of the payload into `into`, and returns their number.
     pub fn read(&mut self, into: &mut [u8]) -> usize {
         let len = into.len().min(self.left());
         let outcome = match self.fault {
@@ -133,7 +133,7 @@ impl<M: GuestMemory> Packet<'_, M> {
         }
     }
 
-    /// Reads the next bytes as a structure; `None` if there are too few, which are left then.
+    /// Reads the next bytes as a structure; returns `None`, without reading, if there are too few.
     pub fn take<T: FromBytes + IntoBytes>(&mut self) -> Option<T> {
         if self.left() < size_of::<T>() {
             return None;
@@ -142,7 +142,7 @@ impl<M: GuestMemory> Packet<'_, M> {
         (self.read(value.as_mut_bytes()) == size_of::<T>()).then_some(value)
     }
 
-    /// Passes over bytes of the payload.
+    /// Skips bytes of the payload.
     pub fn skip(&mut self, bytes: usize) {
         self.at += bytes.min(self.left()) as u32;
     }
@@ -160,29 +160,29 @@ impl<M> Answer for Packet<'_, M> {
     }
 }
 
-/// A request that the back end is done with.
+/// A request that the back end has completed.
 #[derive(Debug)]
 pub struct Done<Q> {
     pub(crate) ticket: Ticket,
     pub(crate) token: Token,
-    /// What was asked.
+    /// Returns the request.
     pub request: Q,
 }
 
 impl<Q> Done<Q> {
-    /// The channel by which its packet came.
+    /// Returns the channel of its packet.
     #[must_use]
     pub fn channel(&self) -> Channel {
         Channel(self.ticket.line as u16)
     }
 
-    /// The token under which it was asked.
+    /// Returns its token.
     #[must_use]
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// The guest's name for its packet.
+    /// Returns the guest's id of its packet.
     #[must_use]
     pub fn transaction(&self) -> u64 {
         self.ticket.transaction

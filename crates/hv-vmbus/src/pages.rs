@@ -1,11 +1,11 @@
-//! Page lists that were judged: what a device, or the back end behind it, may touch of the guest's memory.
+//! Validated page lists: the guest memory that a device, or its back end, may access.
 
 use core::fmt;
 use hv_memory::{BadAddress, GuestMemory};
 
 pub(crate) const PAGE: u64 = 4096;
 
-/// Adjacent bytes of guest memory that were judged.
+/// Adjacent bytes of validated guest memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     gpa: u64,
@@ -15,13 +15,13 @@ pub struct Segment {
 impl Segment {
     pub(crate) const EMPTY: Self = Self { gpa: 0, len: 0 };
 
-    /// Guest physical address of the first byte.
+    /// Returns the guest physical address of the first byte.
     #[must_use]
     pub const fn gpa(&self) -> u64 {
         self.gpa
     }
 
-    /// Number of bytes, never 0.
+    /// Returns the number of bytes, never 0.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub const fn len(&self) -> u64 {
@@ -29,7 +29,7 @@ impl Segment {
     }
 }
 
-/// Why a guest's ranges were refused.
+/// Why a guest's ranges were rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PagesError {
@@ -37,15 +37,15 @@ pub enum PagesError {
     Truncated,
     /// A range without bytes.
     Empty,
-    /// A range that begins behind its first page.
+    /// A range starts beyond its first page.
     Offset,
-    /// More pages than the device takes in one request.
+    /// More pages than the device accepts in one request.
     TooMany,
     /// A page that is not guest memory.
     NotMemory,
-    /// No GPADL with that name is ready on the device's channels.
+    /// There is no such GPADL ready on the device's channels.
     UnknownGpadl,
-    /// The part lies beyond the GPADL's end.
+    /// The part is beyond the GPADL's end.
     Beyond,
 }
 
@@ -55,9 +55,9 @@ impl fmt::Display for PagesError {
             Self::Truncated => "the ranges are longer than the packet",
             Self::Empty => "a range has no bytes",
             Self::Offset => "a range begins 4096 bytes or more into its first page",
-            Self::TooMany => "more pages than the device takes in one request",
+            Self::TooMany => "more pages than the device accepts in one request",
             Self::NotMemory => "a page is not guest memory",
-            Self::UnknownGpadl => "the channel has no such GPADL that is ready",
+            Self::UnknownGpadl => "the channel has no such GPADL, or it is not ready",
             Self::Beyond => "the part lies beyond the end of the GPADL",
         })
     }
@@ -65,14 +65,14 @@ impl fmt::Display for PagesError {
 
 impl core::error::Error for PagesError {}
 
-/// A judged list of guest memory: every byte is the guest's own RAM, and named by the guest for this request.
+/// A validated list of guest memory: every byte is in the guest's own RAM, and listed by the guest for this request.
 ///
-/// Only this crate makes one. The guest can write to the bytes at any time, so what is read from them has to be judged
-/// again; the addresses stay.
+/// Only this crate creates one. The guest can write to the bytes at any time, so validate what is read from them; the
+/// addresses do not change.
 #[derive(Clone, Copy, Debug)]
 pub struct Pages<'a> {
     segments: &'a [Segment],
-    /// Bytes of the first segment before the first byte of the list.
+    /// Offset of the list's first byte in the first segment.
     skip: u64,
     len: u64,
 }
@@ -85,7 +85,7 @@ impl<'a> Pages<'a> {
         Self { segments, skip: 0, len: segments.iter().map(|s| s.len).sum() }
     }
 
-    /// Number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn len(&self) -> u64 {
         self.len
@@ -117,7 +117,7 @@ impl<'a> Pages<'a> {
         Some(Self { segments, skip, len })
     }
 
-    /// Returns the segments, in order. Neighbours are joined.
+    /// Iterates over the segments in order. Adjacent ones are joined.
     #[must_use]
     pub const fn segments(&self) -> Segments<'a> {
         Segments { pages: *self }
@@ -134,7 +134,7 @@ impl<'a> Pages<'a> {
     /// Copies `from` to byte `offset` on.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn write<M: GuestMemory>(&self, memory: &M, offset: u64, from: &[u8]) -> Result<(), BadAddress> {
         self.parts(offset, from.len(), |gpa, part| memory.write(gpa, &from[part]))
     }
@@ -149,7 +149,7 @@ impl<'a> Pages<'a> {
         for segment in self.slice(offset, len as u64).ok_or(BadAddress)?.segments() {
             let mut gpa = segment.gpa;
             let end = gpa + segment.len;
-            // No access crosses a page, as none does elsewhere.
+            // No access crosses a page, here as elsewhere.
             while gpa < end {
                 let part = (PAGE - gpa % PAGE).min(end - gpa);
                 access(gpa, done..done + part as usize)?;
@@ -161,7 +161,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// The segments of [`Pages`].
+/// An iterator over the segments of [`Pages`].
 #[derive(Clone, Debug)]
 pub struct Segments<'a> {
     pages: Pages<'a>,
@@ -182,28 +182,28 @@ impl Iterator for Segments<'_> {
     }
 }
 
-/// A list in the making.
+/// A list being built.
 #[derive(Debug)]
 pub(crate) struct Builder<'a> {
     segments: &'a mut [Segment],
     pub(crate) count: usize,
-    /// Pages so far, before neighbours were joined: what the capacity bounds.
+    /// Number of pages so far, before adjacent ones were joined: limited by the capacity.
     pages: usize,
 }
 
 impl<'a> Builder<'a> {
-    /// Goes on behind the first `count` segments, of which each counts as a page.
+    /// Continues after the first `count` segments, each of which counts as a page.
     pub(crate) fn new(segments: &'a mut [Segment], count: usize) -> Self {
         Self { segments, count, pages: count }
     }
 
-    /// Checks that so many more pages fit, before one of them is looked at.
+    /// Checks that this many more pages fit, before accessing any of them.
     pub(crate) fn check_room(&self, pages: u64) -> Result<(), PagesError> {
         let room = (self.segments.len() - self.pages) as u64;
         if pages > room { Err(PagesError::TooMany) } else { Ok(()) }
     }
 
-    /// Judges `len` bytes at `offset` of a page, which do not go beyond it, and appends them.
+    /// Validates `len` bytes at `offset` of a page, which do not extend beyond it, and appends them.
     pub(crate) fn page<M: GuestMemory>(
         &mut self,
         memory: &M,
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
         self.check_room(1)?;
         self.pages += 1;
         let gpa = page + offset;
-        // Judged before it is joined.
+        // Validated before it is joined.
         if let Some(last) = self.count.checked_sub(1).and_then(|last| self.segments.get_mut(last))
             && last.gpa + last.len == gpa
         {

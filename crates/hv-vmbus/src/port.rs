@@ -1,4 +1,4 @@
-//! What the bus asks of the partition, and devices of what stands behind them.
+//! The bus's interface to the partition, and the devices' interface to their back ends.
 
 use crate::device::{DeviceId, Token};
 use crate::event::Event;
@@ -6,10 +6,10 @@ use crate::pages::Pages;
 use core::convert::Infallible;
 use hv_memory::GuestMemory;
 
-/// What became of a message.
+/// Outcome of posting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
-    /// It waits in a message slot or in the queue before it.
+    /// It is in a message slot or in the queue before it.
     Queued,
     /// The queue is full; the bus keeps the message until [`Bus::flush`](crate::Bus::flush) is called.
     Full,
@@ -17,79 +17,78 @@ pub enum Posted {
     Undeliverable,
 }
 
-/// The partition, as the bus sees it.
+/// The partition, from the bus's point of view.
 ///
-/// Every call of the bus is given one. The bus calls these methods with locks held, so none of them may call the bus.
-/// What they take of locks comes after the bus's own.
+/// Every call of the bus gets one. The bus calls these methods with locks held, so none of them may call the bus. Locks
+/// that they take come after the bus's own.
 pub trait BusPort {
     /// The guest's memory.
     type Memory: GuestMemory;
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     fn memory(&self) -> &Self::Memory;
 
-    /// The partition's reference time, in 100 ns.
+    /// Returns the partition's reference time, in 100 ns.
     fn reference_time(&self) -> u64;
 
-    /// Queues a SynIC message of type [`MESSAGE_TYPE`](crate::protocol::connection::MESSAGE_TYPE) for a VP's SINT.
-    /// The payload has 240 bytes at most.
+    /// Queues a SynIC message of type [`MESSAGE_TYPE`](crate::protocol::connection::MESSAGE_TYPE) for a VP's SINT. The
+    /// payload has at most 240 bytes.
     fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted;
 
-    /// Sets event flag `flag` of a VP's SINT, and interrupts the VP if it was clear. A VP or SINT that does not exist
-    /// or is masked loses the signal, as TLFS says of `HvCallSignalEvent`.
+    /// Sets event flag `flag` of a VP's SINT, and interrupts the VP if it was clear. If the VP or SINT does not exist
+    /// or is masked, the signal is lost, as the TLFS specifies for `HvCallSignalEvent`.
     fn interrupt(&self, vp: u32, sint: u8, flag: u16);
 
     /// Returns true if the partition has a VP with this index.
     fn has_vp(&self, vp: u32) -> bool;
 
-    /// Is told of what happens on the bus.
+    /// Reports an event on the bus.
     #[inline]
     fn observe(&self, event: Event) {
         let _ = event;
     }
 }
 
-/// What a device asks its back end for.
+/// A device's request to its back end.
 pub trait Work {
-    /// What the back end answers with.
+    /// The back end's answer.
     type Outcome;
 
-    /// Bytes that the back end goes through beside the data that go with the request. They count against what is done at one
-    /// call, as those data do: a request of much work with little data holds nothing up.
+    /// Returns the number of bytes that the back end processes besides the data of the request. They count against the
+    /// work limit of a call, as those data do, so a request with much work and little data delays nothing.
     fn cost(&self) -> usize {
         0
     }
 }
 
-/// The request of a device that never asks.
+/// The request type of a device that makes none.
 pub type Never = Infallible;
 
 impl Work for Never {
     type Outcome = Never;
 }
 
-/// What became of a request.
+/// Outcome of starting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started<O> {
-    /// The back end works on it, and [`Bus::completed`](crate::Bus::completed) will be called with the token.
+    /// The back end is working on it, and [`Bus::completed`](crate::Bus::completed) will be called with the token.
     Pending,
     /// It is done.
     Done(O),
-    /// The back end has no room. The request waits, and no further packet is taken, until another request of the
+    /// The back end has no room. The request waits, and no further packets are taken, until another request of the
     /// device is completed or [`Bus::resume`](crate::Bus::resume) is called.
     Full,
 }
 
-/// What stands behind a device: it is told what to do, and not why.
+/// The back end of a device: it is told what to do, not why.
 ///
-/// A port implements it for each kind of request that the devices on its bus make. For devices that make none that is
-/// [`Never`], and the body a `match` of the request, which has no value.
+/// A port implements it for each type of request made by the devices on its bus. For devices that make none that is
+/// [`Never`], and the body is a `match` of the request, which has no values.
 pub trait Backend<W: Work>: BusPort {
     /// Starts a request of a device.
     ///
-    /// `data` is guest memory that was judged; its addresses stay the guest's until the request is completed, and the bus
-    /// tells no guest before that its pages are its own again. It is called with the device's lock held, so it must not
-    /// call the bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before this
-    /// returns.
+    /// `data` is validated guest memory; its addresses remain valid until the request is completed, and the bus does not tell the
+    /// guest before that its pages are its own again. It is called with the device's lock held, so it must not call the
+    /// bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before this returns.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 }

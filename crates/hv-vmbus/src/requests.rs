@@ -7,9 +7,9 @@ use crate::packet::Data;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Free,
-    /// The back end had no room, or has not been asked yet.
+    /// The back end had no room, or has not been called yet.
     Queued,
-    /// The back end works on it.
+    /// The back end is working on it.
     Flying,
 }
 
@@ -17,9 +17,9 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Entry<Q> {
     pub(crate) state: State,
-    /// Counts the requests that were here: a token names one of them.
+    /// Counts the requests in this slot: a token identifies one of them.
     pub(crate) generation: u32,
-    /// Requests are started in the order in which they were made.
+    /// Sequence number: requests are started in the order in which they were made.
     pub(crate) order: u32,
     pub(crate) line: usize,
     pub(crate) session: u32,
@@ -54,7 +54,8 @@ impl<Q> Entry<Q> {
         request: Optional::None,
     };
 
-    /// The name of the request that is here, or will be: place below, and above how many were here. It is never 0.
+    /// Returns the token of the request that is here, or will be: the slot in the lower half, and the count in the
+    /// upper. It is never 0.
     pub(crate) fn token(&self, at: usize) -> Token {
         Token(u64::from(self.generation) << 32 | (at as u64 + 1))
     }

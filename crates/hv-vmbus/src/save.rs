@@ -1,4 +1,4 @@
-//! The bus saved and restored.
+//! Saving and restoring the bus.
 
 use crate::bus::{Bus, Connection};
 use crate::devices::{DeviceSet, Devices};
@@ -16,11 +16,11 @@ const MAGIC: u32 = u32::from_le_bytes(*b"VMBS");
 const FORMAT: u32 = 3;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Writes the whole state, that of the devices included. Rings are the guest's memory, and not part of it. No packet may be
-    /// served meanwhile.
+    /// Writes the whole state, including that of the devices. Rings are guest memory, and not part of it. No packet may
+    /// be served meanwhile.
     ///
     /// # Errors
-    /// [`BusError::InFlight`]: what back ends work on cannot be saved. [Pause](Self::pause) the bus, and wait until it
+    /// [`BusError::InFlight`]: requests in back ends cannot be saved. [Pause](Self::pause) the bus, and wait until it
     /// [is idle](Self::is_idle).
     pub fn save<P: BusPort>(&self, port: &P, w: &mut Writer<'_>) -> Result<(), BusError>
     where
@@ -47,8 +47,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Ok(())
     }
 
-    /// Takes over a state that [`save`](Self::save) wrote, or what claims to be that. The devices and their channels have to be
-    /// those of the bus that was saved; other capacities need not.
+    /// Restores a state written by [`save`](Self::save), or claimed to be. The devices and their channels must be those
+    /// of the saved bus; capacities may differ.
     ///
     /// # Errors
     /// The state was not saved by such a bus, or does not fit this one. The bus is then as after
@@ -102,8 +102,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Ok(())
     }
 
-    /// Whether the parts fit each other. What a guest could not have brought about may break what the rest of the bus
-    /// relies on.
+    /// Checks that the parts are consistent. A state that no guest could have caused might violate what the rest of the
+    /// bus relies on.
     fn check<P: BusPort>(&self, port: &P) -> Result<(), RestoreError>
     where
         D: Devices<P>,
@@ -130,7 +130,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
         });
         outcome?;
-        // Each open channel has found its rings among the lists of its own.
+        // Each open channel has found its rings among its own lists.
         let (lists, used) = pool.iter().fold((0, 0), |(lists, used), (_, gpadl)| {
             (lists + 1, used + usize::from(gpadl.state == State::Rings))
         });

@@ -1,8 +1,8 @@
-//! What waits for the guest, or for requests in flight: done as soon as it can be.
+//! Work that waits for the guest, or for requests in flight, done as soon as possible.
 //!
-//! Answers to messages stand in a queue. All else is written where it belongs, in the state of a channel or a page list, and
-//! found by going through them; so it needs no queue that could be full, and a guest that does not take its messages
-//! costs nothing.
+//! Answers to messages are in a queue. Everything else is recorded in the state of a channel or a page list, and found
+//! by iterating over them; so it needs no queue that could be full, and a guest that does not take its messages costs
+//! nothing.
 
 use crate::bus::{Bus, Control};
 use crate::devices::{DeviceSet, Devices, Part};
@@ -20,12 +20,12 @@ use core::sync::atomic::Ordering;
 use lock_api::RawMutex;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Does what can be done now.
+    /// Does what is possible now.
     pub(crate) fn settle<P: BusPort>(&self, control: &mut Control, port: &P)
     where
         D: Devices<P>,
     {
-        // Whoever asks after this asks again.
+        // Later requests are handled later.
         control.changes |= self.shared.called();
         self.end_connection(control, port);
         let done = self.send_answers(control, port)
@@ -36,7 +36,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.shared.waiting.store(!done, Ordering::Release);
     }
 
-    /// Sends the answers in the queue; false if some wait.
+    /// Sends the queued answers; returns false if some are left.
     fn send_answers<P: BusPort>(&self, control: &mut Control, port: &P) -> bool
     where
         D: Devices<P>,
@@ -57,7 +57,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         true
     }
 
-    /// Goes through the channels and page lists; false if a message did not fit.
+    /// Handles the channels and page lists; returns false if a message did not fit.
     fn send_changes<P: BusPort>(&self, control: &mut Control, port: &P) -> bool
     where
         D: Devices<P>,
@@ -85,7 +85,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         room
     }
 
-    /// Closes what is rescinded, with the sub-channels of a first channel.
+    /// Closes rescinded channels, with the sub-channels of a first channel.
     fn leave<P: BusPort>(&self, part: &mut dyn Part, at: Place, port: &P) {
         let first = part.lines().first().is_some_and(|line| line.is_rescinded());
         let lines = part.lines().len();
@@ -107,7 +107,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// Ends the page lists that the guest wants back, and that nothing uses any more.
+    /// Removes the page lists that the guest tears down and nothing uses any more.
     fn send_torndown<P: BusPort>(&self, vp: u32, port: &P) -> bool {
         let pool = self.gpadls.pool();
         for (at, gpadl) in pool.iter() {
@@ -127,17 +127,17 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 }
 
-/// Tells the guest of channels that come and go.
+/// Notifies the guest of offered and rescinded channels.
 struct Sender<'a, P> {
     port: &'a P,
     vp: u32,
     version: Version,
-    /// The guest has asked for offers.
+    /// The guest has requested offers.
     offers: bool,
 }
 
 impl<P: BusPort> Sender<'_, P> {
-    /// False if a message did not fit.
+    /// Returns false if a message did not fit.
     fn channels(&self, part: &mut dyn Part, at: Place) -> bool {
         self.demand(part);
         // Sub-channels are rescinded before the channel to which they belong, and offered after it.
@@ -150,7 +150,7 @@ impl<P: BusPort> Sender<'_, P> {
         (0..lines).all(|line| self.announce(part, at.id(line), line))
     }
 
-    /// Makes the sub-channels that the device demands, in places that are free.
+    /// Creates the sub-channels that the device requests, in free places.
     fn demand(&self, part: &mut dyn Part) {
         let wanted = usize::from(part.subchannels());
         if wanted == 0 || !part.lines()[0].is_opened() {
@@ -211,7 +211,7 @@ impl<P: BusPort> Sender<'_, P> {
     }
 }
 
-/// Posts a message; false if it does not fit now.
+/// Posts a message; returns false if it does not fit now.
 fn post<P: BusPort>(port: &P, vp: u32, sint: u8, kind: MessageType, message: &Encoded) -> bool {
     match port.post(vp, sint, message.bytes()) {
         Posted::Queued => true,

@@ -1,4 +1,4 @@
-//! What is known of the bus without a lock.
+//! State of the bus that is read without a lock.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -6,13 +6,13 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(crate) struct Shared {
     /// Requests in flight.
     pub(crate) outstanding: AtomicU32,
-    /// Something waits for whoever takes the bus's lock next.
+    /// Work is pending for the next holder of the bus's lock.
     attention: AtomicBool,
-    /// The end of a connection waits until nothing is in flight.
+    /// The end of a connection is pending until nothing is in flight.
     pub(crate) ending: AtomicBool,
-    /// No packet is taken.
+    /// No packets are taken.
     pub(crate) paused: AtomicBool,
-    /// Messages wait for the guest.
+    /// Messages are pending for the guest.
     pub(crate) waiting: AtomicBool,
     /// The guest may choose its connections.
     pub(crate) chosen_connections: AtomicBool,
@@ -30,13 +30,13 @@ impl Shared {
         }
     }
 
-    /// Asks for whoever takes the bus's lock next. Whoever asks looks for it himself, after he has given back the device's
-    /// lock, so that it is never forgotten.
+    /// Requests work by the next holder of the bus's lock. The requester checks for it as well, after releasing the
+    /// device's lock, so it is never lost.
     pub(crate) fn call(&self) {
         self.attention.store(true, Ordering::Release);
     }
 
-    /// Takes the call.
+    /// Takes the request.
     pub(crate) fn called(&self) -> bool {
         self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::AcqRel)
     }

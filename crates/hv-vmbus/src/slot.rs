@@ -1,4 +1,4 @@
-//! A device's place on the bus: its state, its channels and its requests behind one lock.
+//! A device's slot on the bus: its state, its channels and its requests under one lock.
 
 use crate::device::{Channel, Connect, Device, Opening, Token};
 use crate::devices::{DeviceSet, Devices, Node, Part};
@@ -19,16 +19,16 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use lock_api::{Mutex, RawMutex};
 
-/// A device with its channels and requests, behind a lock of the embedder's kind.
+/// A device with its channels and requests, under a lock of the embedder's type.
 ///
-/// `LINES` is the number of its channels: 1, and one for each sub-channel or socket. `REQUESTS` bounds those in flight, and
-/// `SEGMENTS` the pages of one of them; a device that never asks a back end needs neither.
+/// `LINES` is the number of its channels: 1, and one for each sub-channel or socket. `REQUESTS` bounds those in flight,
+/// and `SEGMENTS` the pages of one of them; both may be 0 for a device that has no back end.
 pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0, const SEGMENTS: usize = 0> {
-    /// Connections that the guest signals, or 0 of a channel that is not open; they tell without the lock.
+    /// Connections that the guest signals, or 0 for a channel that is not open; readable without the lock.
     routes: [AtomicU32; LINES],
-    /// When the device wants to run next.
+    /// When the device must run next.
     deadline: Due,
-    /// Place among all devices, once it is known: device and line, each plus 1, in 16 bits.
+    /// Position among all devices, once it is known: device and line, each plus 1, in 16 bits.
     place: AtomicU32,
     boot: Option<ChannelOffer>,
     held: Mutex<R, Held<D, LINES, REQUESTS, SEGMENTS>>,
@@ -56,7 +56,7 @@ impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: us
 impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>
     Slot<R, D, LINES, REQUESTS, SEGMENTS>
 {
-    /// Makes a place for a device. Nothing is offered of it before [`Bus::offer`](crate::Bus::offer).
+    /// Creates a slot for a device. Nothing of it is offered before [`Bus::offer`](crate::Bus::offer).
     ///
     /// # Panics
     /// If it has no channel, or 2048 or more.
@@ -65,10 +65,10 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         Self::with(device, None)
     }
 
-    /// Makes a place for a device whose first channel is offered from the start, and again after every reset.
+    /// Creates a slot for a device whose first channel is offered from the start, and again after every reset.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
+    /// The same as for [`new`](Self::new).
     #[must_use]
     pub const fn offering(device: D, offer: ChannelOffer) -> Self {
         Self::with(device, Some(offer))
@@ -96,7 +96,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         }
     }
 
-    /// Works on the device with its lock held, and notes when it wants to run next.
+    /// Calls a function with the device, under its lock, and records when it must run next.
     fn enter<P: Backend<D::Request>, T>(
         &self,
         at: Place,
@@ -126,7 +126,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         result
     }
 
-    /// The place of this slot among the bus's devices; `None` if it is another bus's.
+    /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
     pub(crate) fn find<P: BusPort>(&self, devices: &impl Devices<P>) -> Option<Place> {
         let known = self.place.load(Ordering::Relaxed);
         if known != 0 {
@@ -282,7 +282,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             worker.io.counts.subchannels = 0;
         }
         worker.device.closed(Channel(at as u16), &mut worker.io);
-        // What waits for the back end is dropped.
+        // Requests waiting for the back end are dropped.
         worker.settle(Some(at));
     }
 
@@ -369,7 +369,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
         for at in 0..lines {
             let id = worker.io.place.id(at).0;
             let line = load_line(r, id, worker.io.pool)?;
-            // What kept packets back has gone with the bus that was saved, as a pause has: they are looked at again.
+            // What kept packets back has gone with the saved bus, like a pause: they are checked again.
             let stall = match line.open.as_ref().map_or(Stall::None, |open| open.stall) {
                 Stall::Later => Stall::Budget,
                 stall => stall,
@@ -406,7 +406,7 @@ fn save_line(line: &Line, w: &mut Writer<'_>) {
     open.stall.save(w);
 }
 
-/// A channel as it was saved, with rings that are where they were.
+/// A saved channel, with its rings at their positions.
 fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, RestoreError> {
     const PART: RestoreError = RestoreError::Invalid("open channel");
     let stage = Stage::load(r)?;
@@ -453,7 +453,7 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
     Ok(line)
 }
 
-/// What every call brings along.
+/// The common parameters of all calls.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Cx<'a, P> {

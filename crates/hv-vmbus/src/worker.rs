@@ -1,4 +1,4 @@
-//! A device at work: packets taken, requests started and completed, signals given.
+//! A device at work: takes packets, starts and completes requests, and signals the guest.
 
 mod flight;
 
@@ -23,12 +23,12 @@ use zerocopy::FromBytes;
 /// The SINT of messages and interrupts.
 pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
 
-/// Bytes of packets, and of the data that they name, that a device takes at one call, and the last packet as a whole: a guest
-/// that fills the ring as fast as it is read gets its turns with the others.
+/// Maximum number of bytes of packets, and of the data that they list, that a device processes in one call, plus the
+/// rest of the last packet: a guest that fills the ring as fast as it is read takes turns with the others.
 const BUDGET: usize = 32 << 10;
-/// What a packet counts at least.
+/// Minimum cost of a packet.
 pub(crate) const LEAST: usize = 512;
-/// Time, in 100 ns, after which a full ring is looked at though the guest has not signalled.
+/// Time, in 100 ns, after which a full ring is checked even if the guest has not signalled.
 pub(crate) const POLL: u64 = 100_000;
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -36,20 +36,20 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 const PIPE_HEADER: u32 = size_of::<PipeHeader>() as u32;
 
-/// What stopped a run.
+/// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     /// The ring is empty.
     Empty,
     Budget,
-    /// An answer needs so many bytes.
+    /// An answer needs this many bytes.
     Room(u32),
     Later,
-    /// No packet is taken any more.
+    /// No packets are taken any more.
     Closed,
 }
 
-/// A device with what it works with, during one call.
+/// A device with its context, during one call.
 pub(crate) struct Worker<'a, P: BusPort, D: Device> {
     pub(crate) device: &'a mut D,
     pub(crate) io: Io<'a, P, D::Request>,
@@ -61,7 +61,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         Self { device, io, budget: BUDGET }
     }
 
-    /// The guest has signalled a channel.
+    /// Handles a signal of the guest to a channel.
     pub(crate) fn signalled(&mut self, line: usize) {
         self.offer_room(line);
         self.start_waiting();
@@ -70,14 +70,14 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         self.settle(Some(line));
     }
 
-    /// What has just happened may have made the device's time come.
+    /// Runs the device if what has just happened made it due.
     fn due(&mut self) {
         if self.device.deadline().is_some_and(|deadline| deadline <= self.io.now) {
             self.device.tick(&mut self.io);
         }
     }
 
-    /// Time has come.
+    /// Handles the passage of time.
     pub(crate) fn tick(&mut self) {
         self.due();
         self.start_waiting();
@@ -101,7 +101,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         self.settle(None);
     }
 
-    /// The embedder works with the device.
+    /// Lets the embedder access the device.
     pub(crate) fn with<T>(&mut self, work: impl FnOnce(&mut D, &mut Io<'a, P, D::Request>) -> T) -> T {
         let result = work(self.device, &mut self.io);
         self.due();
@@ -109,7 +109,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         result
     }
 
-    /// The back end is done with a request. Returns false if it had none with this name.
+    /// Handles a completion by the back end. Returns false if there is no request with this token.
     pub(crate) fn completed(&mut self, token: Token, outcome: <D::Request as Work>::Outcome) -> bool {
         let at = (token.0 as u32).wrapping_sub(1) as usize;
         let flying =
@@ -123,7 +123,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         true
     }
 
-    /// Starts what waits, and takes packets again that found the device busy. `but` was just served.
+    /// Starts pending requests, and takes packets again that found the device busy. `but` was just served.
     pub(crate) fn settle(&mut self, but: Option<usize>) {
         self.start_waiting();
         if self.io.counts.queued > 0 || self.io.counts.later + self.io.counts.room == 0 {
@@ -131,14 +131,14 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
         for line in 0..self.io.lines.len() {
             let stall = self.io.lines[line].open.as_ref().map(|open| open.stall);
-            // An answer that was sent since has taken back what the guest was asked for.
+            // An answer that has been sent since has cancelled the request for a signal.
             if Some(line) != but && matches!(stall, Some(Stall::Later | Stall::Room)) {
                 self.run(line);
             }
         }
     }
 
-    /// Tells a device of the room that it lacked.
+    /// Notifies a device of the room that it needed.
     fn offer_room(&mut self, line: usize) {
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return };
         if open.wanted > 0 {
@@ -156,7 +156,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
     }
 
-    /// Takes packets from a channel's ring until there is none, the budget is spent, or something is lacking.
+    /// Takes packets from a channel's ring until it is empty, the work limit is reached, or something is lacking.
     pub(crate) fn run(&mut self, line: usize) {
         let outcome = self.drain(line);
         if let Err(error) = outcome {
@@ -175,7 +175,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
             open.signal |= open.consumer.commit(&incoming)?;
-            // The mask is lifted before the last look, so that a packet which comes now is seen here or signalled.
+            // The mask is cleared before the last check, so a packet that arrives now is either seen here or signalled.
             let more = open.consumer.set_interrupts(&incoming, true)?;
             let signal = open.signal;
             let again = match stop {
@@ -183,7 +183,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                 Stop::Budget => more,
                 Stop::Room(bytes) => {
                     let needed = bytes.saturating_add(open.reserved).max(open.wanted);
-                    // More than the ring has: what is in flight will make the room.
+                    // More than the ring's size: requests in flight will make the room.
                     needed <= outgoing.size() - 8 && open.producer.wait_for(&outgoing, needed)?
                 }
                 Stop::Later | Stop::Closed => false,
@@ -289,7 +289,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         self.io.requests.iter().position(|entry| entry.state == State::Free)
     }
 
-    /// Shows a packet to the device.
+    /// Presents a packet to the device.
     fn show(
         &mut self,
         line: usize,
@@ -348,7 +348,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
     }
 
-    /// Judges the ranges of a packet that lists pages, into the list of the request that may be made of it.
+    /// Validates the ranges of a packet that lists pages, into the list of the request that may be made from it.
     fn judge(
         &mut self,
         incoming: &Incoming<'a, P>,
@@ -362,12 +362,12 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         let list = entry.and_then(|at| self.io.segments.get_mut(at * per..(at + 1) * per));
         let judged = judge::ranges(incoming, raw, self.io.port.memory(), list.unwrap_or_default())?;
         let Ok(ranges) = judged else { return Ok((judged.map(|_| Data::NONE), 0)) };
-        // Judging is work too: a page counts as much as its number.
+        // Validation is work too: a page costs as much as its number.
         self.budget = self.budget.saturating_sub(ranges.data.segments * 8);
         Ok((Ok(ranges.data), ranges.count))
     }
 
-    /// Gives the guest its interrupts, and returns when the device wants to run next.
+    /// Sends the guest its interrupts, and returns when the device must run next.
     pub(crate) fn end(self) -> u64 {
         let io = self.io;
         for line in io.signals.clone() {
@@ -384,10 +384,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     }
 }
 
-/// A ring of the guest's.
+/// A ring of the guest.
 type Incoming<'a, P> = crate::ring::Ring<'a, <P as BusPort>::Memory, core::sync::atomic::AtomicU64>;
 
-/// Takes the pipe header off a packet.
+/// Removes the pipe header from a packet.
 fn unwrap_pipe<M: hv_memory::GuestMemory>(packet: &mut Packet<'_, M>) {
     let mut bytes = [0; PIPE_HEADER as usize];
     let whole = packet.read(&mut bytes) == bytes.len();

@@ -1,4 +1,4 @@
-//! What the embedder does with the devices of a bus: completions, and work of its own.
+//! The embedder's access to the devices of a bus: completions, and its own work.
 
 use crate::bus::Bus;
 use crate::device::{Device, DeviceId, Token};
@@ -12,11 +12,12 @@ use core::sync::atomic::Ordering;
 use lock_api::RawMutex;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Tells a device that its back end is done with a request. It may be called from any thread or interrupt, in any order,
-    /// and once for each request.
+    /// Reports to a device that its back end has completed a request. It may be called from any thread or interrupt, in
+    /// any order, and once for each request.
     ///
     /// # Errors
-    /// [`BusError::UnknownToken`] if no such request is in flight, [`BusError::UnknownDevice`] if the device is another bus's.
+    /// [`BusError::UnknownToken`] if no such request is in flight, [`BusError::UnknownDevice`] if the device is on
+    /// another bus.
     pub fn completed<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
@@ -35,10 +36,11 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         if known { Ok(()) } else { Err(BusError::UnknownToken) }
     }
 
-    /// Works with a device: to bring it what its back end has of itself, as a frame or a key, or to look at its state.
+    /// Calls a function with a device: to pass it input from its back end, such as a frame or a key, or to inspect its
+    /// state.
     ///
     /// # Errors
-    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    /// [`BusError::UnknownDevice`] if the device is on another bus.
     pub fn with<P, T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
@@ -56,10 +58,10 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Ok(result)
     }
 
-    /// A device's place on the bus, for [`offer`](Self::offer); its first channel's number.
+    /// Returns a device's index on the bus, for [`offer`](Self::offer), and its first channel's number.
     ///
     /// # Errors
-    /// [`BusError::UnknownDevice`] if the device is another bus's.
+    /// [`BusError::UnknownDevice`] if the device is on another bus.
     pub fn place<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
@@ -74,7 +76,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Ok((DeviceId(at.device), at.id(0)))
     }
 
-    /// The back end of a device has room again: what waits for it is started.
+    /// Reports that the back end of a device has room again: pending requests are started.
     pub fn resume<P: BusPort>(&self, device: DeviceId, port: &P)
     where
         D: Devices<P>,
@@ -87,12 +89,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.attend(port);
     }
 
-    /// Stops taking packets, of all devices: before the state is saved. Requests in flight are completed as ever.
+    /// Stops taking packets, for all devices: before the state is saved. Requests in flight are still completed.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::Relaxed);
     }
 
-    /// Takes packets again.
+    /// Resumes taking packets.
     pub fn unpause<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,

@@ -1,4 +1,4 @@
-//! The memory that a GPADL names, as its bytes.
+//! The memory of a GPADL, as bytes.
 
 use super::{Gpadl, Pool, split_range};
 use crate::pages::{Builder, PAGE, PagesError};
@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hv_memory::{BadAddress, GuestMemory};
 
 impl<'a> Pool<'a> {
-    /// Bytes in a list's ranges.
+    /// Returns the number of bytes in a list's ranges.
     pub(crate) fn bytes(self, gpadl: &Gpadl) -> u64 {
         self.ranges(gpadl).map(|(bytes, ..)| bytes).sum()
     }
 
-    /// Length, offset and page numbers of each range.
+    /// Iterates over length, offset and page numbers of the ranges.
     fn ranges(self, gpadl: &Gpadl) -> impl Iterator<Item = (u64, u64, &'a [AtomicU64])> {
         let mut words = self.words(gpadl);
         (0..gpadl.ranges).map_while(move |_| {
@@ -57,7 +57,7 @@ impl<'a> Pool<'a> {
         if left == 0 { Ok(()) } else { Err(beyond) }
     }
 
-    /// Judges `len` bytes from byte `from` of a list on, and appends them to `into`.
+    /// Validates `len` bytes from byte `from` of a list on, and appends them to `into`.
     pub(crate) fn slice<M: GuestMemory>(
         self,
         gpadl: &Gpadl,

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
 impl Pool<'_> {
-    /// Saves the lists in the order of their places, which a restored pool gives them again. None is held.
+    /// Saves the lists in the order of their positions, which a restored pool assigns again. None is held.
     pub(crate) fn save(self, w: &mut Writer<'_>) {
         w.count(self.iter().count());
         let mut from = 0;
@@ -50,7 +50,7 @@ impl Pool<'_> {
                 return Err(PART);
             }
             let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(RestoreError::NoRoom)?;
-            // A smaller pool has them in other places.
+            // A smaller pool has them at other positions.
             let start = if self.is_free(place, len) { Some(place) } else { self.gap(len) };
             let start = start.ok_or(RestoreError::NoRoom)?;
             let gpadl = Gpadl { id, channel, state, fate, ranges, start, len, filled, holds: 0 };

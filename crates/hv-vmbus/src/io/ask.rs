@@ -1,4 +1,4 @@
-//! What a device asks for: the data that a packet names, requests of its back end, and the guest's buffers.
+//! A device's requests: access to the data of a packet, requests to its back end, and the guest's buffers.
 
 use super::Io;
 use crate::device::Token;
@@ -13,13 +13,13 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use hv_memory::{BadAddress, GuestMemory};
 
-/// Why a request was not made.
+/// Why a request could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The device was given no room for requests, or one was made of this packet already.
+    /// The device has no room for requests, or this packet already has one.
     None,
-    /// The data that the packet names was refused.
+    /// The data of the packet was rejected.
     Pages(PagesError),
 }
 
@@ -35,10 +35,10 @@ impl fmt::Display for RequestError {
 impl core::error::Error for RequestError {}
 
 impl<P: BusPort, Q> Io<'_, P, Q> {
-    /// The data that a packet or request names outside of the ring: judged, and empty if it names none.
+    /// Returns the data of a packet or request outside the ring: validated, and empty if there is none.
     ///
     /// # Errors
-    /// The guest's ranges were refused.
+    /// The guest's ranges were rejected.
     pub fn pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
         let ticket = of.ticket();
         let data = ticket.data?;
@@ -51,11 +51,11 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.segments.get(entry * self.per..(entry + 1) * self.per).unwrap_or_default()
     }
 
-    /// Puts `len` bytes from byte `offset` of a GPADL on before the data that the packet lists. The GPADL is held until the
-    /// request made of the packet is done.
+    /// Prepends `len` bytes from byte `offset` of a GPADL on to the data listed by the packet. The GPADL is held until
+    /// the request made from the packet is done.
     ///
     /// # Errors
-    /// Nothing is put there: see [`PagesError`].
+    /// Nothing is prepended: see [`PagesError`].
     pub fn attach(
         &mut self,
         to: &mut impl Answer,
@@ -85,16 +85,16 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.pool.ready(id, self.place.channels(self.lines.len()))
     }
 
-    /// A GPADL of the device's channels, or `None` if the guest has none with this name, or has begun to take it back. Look
-    /// it up for every use.
+    /// Finds a GPADL of the device's channels; returns `None` if the guest has none with this id, or has begun to tear
+    /// it down. Look it up for every use.
     #[must_use]
     pub fn buffer(&self, id: GpadlId) -> Option<Buffer<'_, P::Memory>> {
         let (_, gpadl) = self.gpadl(id)?;
         Some(Buffer { memory: self.port.memory(), pool: self.pool, gpadl })
     }
 
-    /// Makes a request of a packet, or another one of a request that is done. It is started when the device returns; the
-    /// data that the packet names goes with it.
+    /// Makes a request from a packet, or another one from a completed request. It is started when the device returns,
+    /// together with the data of the packet.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -136,7 +136,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         Ok(entry.token(at))
     }
 
-    /// The same with a part of the data: `len` bytes from byte `offset` on, counted from the first byte of all of it.
+    /// Does the same with part of the data: `len` bytes from byte `offset` on, counted from its first byte.
     ///
     /// # Errors
     /// See [`RequestError`]; [`PagesError::Beyond`] if the data is shorter.
@@ -160,7 +160,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
     }
 }
 
-/// A GPADL: memory that the guest has named, as its bytes. The guest can write to it at any time.
+/// A GPADL: guest memory as bytes. The guest can write to it at any time.
 #[derive(Debug)]
 pub struct Buffer<'a, M> {
     memory: &'a M,
@@ -169,13 +169,13 @@ pub struct Buffer<'a, M> {
 }
 
 impl<M: GuestMemory> Buffer<'_, M> {
-    /// Number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.pool.bytes(&self.gpadl)
     }
 
-    /// Returns true if it has none, which no valid GPADL does.
+    /// Returns true if it has none, which is invalid.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -192,7 +192,7 @@ impl<M: GuestMemory> Buffer<'_, M> {
     /// Copies `bytes` to byte `offset` on.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), BadAddress> {
         self.pool.write(&self.gpadl, offset, self.memory, bytes)
     }

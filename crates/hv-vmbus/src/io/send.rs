@@ -1,4 +1,4 @@
-//! Packets to the guest: answers, and what a device sends of itself.
+//! Packets to the guest: answers, and unsolicited packets of a device.
 
 use super::Io;
 use crate::device::Channel;
@@ -12,7 +12,7 @@ use crate::ring::{Outgoing, Producer, PushError, RingError};
 use core::fmt;
 use zerocopy::IntoBytes;
 
-/// Ranges of a transfer-page packet at most: as many as Linux takes with receive-segment coalescing
+/// Maximum number of ranges in a transfer-page packet: as many as Linux accepts with receive-segment coalescing
 /// (drivers/net/hyperv/hyperv_net.h).
 pub const TRANSFER_RANGES: usize = 562;
 
@@ -26,7 +26,7 @@ pub enum SendError {
     Full,
     /// Longer than the device's packets may be ([`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT)), or than the ring can ever hold.
     TooLong,
-    /// The packet was answered already.
+    /// The packet was already answered.
     Answered,
 }
 
@@ -36,27 +36,28 @@ impl fmt::Display for SendError {
             Self::Closed => "the channel is not open",
             Self::Full => "the ring has no room",
             Self::TooLong => "the packet is longer than the ring or than the device's packets may be",
-            Self::Answered => "the packet was answered already",
+            Self::Answered => "the packet was already answered",
         })
     }
 }
 
 impl core::error::Error for SendError {}
 
-/// A packet that a device sends of itself.
+/// An unsolicited packet of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// The device's name for it, which the guest's completion repeats; 0 if none is wanted.
+    /// The device's id for it, which the guest's completion repeats; 0 if none is expected.
     pub transaction: u64,
-    /// The guest has to complete it.
+    /// The guest must complete it.
     pub wants_completion: bool,
 }
 
 impl<P: BusPort, Q> Io<'_, P, Q> {
-    /// Answers with a completion, if the guest waits for one. Its room was reserved.
+    /// Answers with a completion, if the guest expects one. Its room is reserved.
     ///
     /// # Errors
-    /// See [`SendError`]; not [`SendError::Full`], unless the answer is longer than [`Device::reply_len`](crate::Device::reply_len) said.
+    /// See [`SendError`]; not [`SendError::Full`], unless the answer is longer than
+    /// [`Device::reply_len`](crate::Device::reply_len) returned.
     pub fn complete(&mut self, to: &mut impl Answer, payload: &[u8]) -> Result<(), SendError> {
         if !to.ticket().wanted {
             return Ok(());
@@ -64,10 +65,10 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.reply(to.ticket_mut(), PacketType::COMPLETION, payload)
     }
 
-    /// Answers with an in-band packet of the same transaction id. Its room was reserved.
+    /// Answers with an in-band packet of the same transaction id. Its room is reserved.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete).
+    /// The same as for [`complete`](Self::complete).
     pub fn respond(&mut self, to: &mut impl Answer, payload: &[u8]) -> Result<(), SendError> {
         self.reply(to.ticket_mut(), PacketType::DATA_IN_BAND, payload)
     }
@@ -87,10 +88,10 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.answered(ticket, reserved, pushed)
     }
 
-    /// Answers a packet with its own payload: as a completion where one was requested, else in-band.
+    /// Answers a packet with its own payload: as a completion if one was requested, else in-band.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete).
+    /// The same as for [`complete`](Self::complete).
     pub fn reflect(&mut self, packet: &mut Packet<'_, P::Memory>, len: u32) -> Result<(), SendError> {
         if packet.ticket.answered {
             return Err(SendError::Answered);
@@ -111,7 +112,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.answered(&mut packet.ticket, reserved, pushed)
     }
 
-    /// Notes that an answer was sent; room that was reserved stays so if it was not.
+    /// Records that an answer was sent; if it was not, reserved room stays reserved.
     fn answered(
         &mut self,
         ticket: &mut Ticket,
@@ -128,7 +129,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         pushed
     }
 
-    /// Sends an in-band packet, into room that is not promised to answers.
+    /// Sends an in-band packet, into room that is not reserved for answers.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -136,7 +137,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.send_parts(channel, message, &[payload])
     }
 
-    /// The same with a payload in parts, one behind the other.
+    /// Does the same with a payload in consecutive parts.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -151,7 +152,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.push(channel.index(), &packet, 0, 0, &mut copier(payload))
     }
 
-    /// Sends a packet whose data lies in transfer pages: a buffer that the guest has given the device under the number
+    /// Sends a packet whose data is in transfer pages: a buffer that the guest has given the device under the number
     /// `page_set`.
     ///
     /// # Errors
@@ -168,7 +169,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
             return Err(SendError::TooLong);
         }
         let packet = message.outgoing(PacketType::DATA_USING_TRANSFER_PAGES, payload.len());
-        // Behind the descriptor: set, owner, a reserved byte, and the count.
+        // After the descriptor: set, owner, a reserved byte, and the count.
         let mut head = [0; 8];
         head[..2].copy_from_slice(&page_set.to_le_bytes());
         head[4..].copy_from_slice(&(ranges.len() as u32).to_le_bytes());
@@ -177,7 +178,8 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         self.push(channel.index(), &packet, header, 0, &mut copier(&parts))
     }
 
-    /// Bytes that fit into the ring to the guest now and are not promised to answers, descriptor and trailer included.
+    /// Returns the number of bytes that fit into the ring to the guest and are not reserved for answers, including
+    /// descriptor and trailer.
     #[must_use]
     pub fn free(&self, channel: Channel) -> u32 {
         let line = self.lines.get(channel.index()).filter(|line| line.is_live());
@@ -188,7 +190,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
     }
 
-    /// Puts a packet into a channel's ring. `reserved` bytes of its room were promised to it.
+    /// Puts a packet into a channel's ring. `reserved` bytes of room are reserved for it.
     fn push(
         &mut self,
         line: usize,
@@ -207,11 +209,11 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         let front = if piped { pipe.as_bytes() } else { &[] };
         let len = packet.len.checked_add(front.len() as u32).ok_or(SendError::TooLong)?;
         let total = len.checked_add(header).and_then(Producer::total).ok_or(SendError::TooLong)?;
-        // The limit counts the descriptor, and not the trailer.
+        // The limit includes the descriptor, but not the trailer.
         if total - crate::protocol::PACKET_TRAILER_SIZE > self.limit {
             return Err(SendError::TooLong);
         }
-        // What is promised to others is not for this packet, unless it has a promise of its own.
+        // Room reserved for others is not available to this packet, unless it has a reservation of its own.
         let others = if total <= reserved { 0 } else { open.reserved };
         let free = if others == 0 { Ok(u32::MAX) } else { open.producer.free(&outgoing) };
         let outcome = match free {
@@ -236,13 +238,13 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
                     open.signal = true;
                     self.mark(line);
                 }
-                // The packet has taken back what the guest was asked for.
+                // The packet has cancelled the request for a signal.
                 if asked {
                     self.wait_for_room(line);
                 }
                 Ok(())
             }
-            // A guest that moves its index back has taken away what was free when it was promised.
+            // A guest that moves its index back has taken away room that was free when it was reserved.
             Err(PushError::Full(_)) if total <= reserved => {
                 self.corrupt(line, id, RingError::Index { index: total, size: reserved });
                 Err(SendError::Closed)
@@ -278,7 +280,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         }
     }
 
-    /// Asks the guest for a signal once there is room, and looks again later all the same: old guests forget it.
+    /// Requests a signal from the guest once there is room, and checks again later anyway: old guests forget it.
     pub(crate) fn wait_for_room(&mut self, line: usize) {
         let id = self.place.id(line);
         self.counts.poll_by(self.now.saturating_add(crate::worker::POLL));
@@ -290,7 +292,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         }
     }
 
-    /// The guest has put nonsense into a ring, or taken its memory away.
+    /// Handles a corrupt ring, or one whose memory the guest has taken away.
     pub(crate) fn corrupt(&mut self, line: usize, channel: ChannelId, error: RingError) {
         if let Some(open) = self.lines.get_mut(line).and_then(|line| line.open.as_mut()) {
             open.corrupt = true;
@@ -306,7 +308,7 @@ impl Message {
     }
 }
 
-/// Copies the bytes of some parts, one after the other.
+/// Copies the bytes of some parts, one after another.
 fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), RingError> + 'p {
     let (mut part, mut at) = (0, 0);
     move |into| {

@@ -12,13 +12,13 @@ const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 /// The receiver's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumer {
-    /// What the other side knows: its `read_index`.
+    /// The `read_index` that the other side sees.
     committed: u32,
-    /// Where the next packet is.
+    /// Offset of the next packet.
     next: u32,
 }
 
-/// A packet in the ring: its descriptor as it was when it was judged, and where its payload is.
+/// A packet in the ring: its validated descriptor, and the location of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// The descriptor. Its lengths are within the ring.
@@ -27,20 +27,21 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Bytes of payload, rounded up to a multiple of 8 by the sender.
+    /// Returns the size of the payload in bytes, rounded up to a multiple of 8 by the sender.
     #[must_use]
     pub fn payload_len(&self) -> u32 {
         self.descriptor.len() - self.descriptor.data_offset()
     }
 
-    /// Bytes between the descriptor and the payload: ranges and page numbers, of the kinds that have them.
+    /// Returns the number of bytes between the descriptor and the payload: ranges and page numbers, for the types that
+    /// have them.
     #[must_use]
     pub fn header_len(&self) -> u32 {
         self.descriptor.data_offset() - DESCRIPTOR
     }
 
-    /// Copies the bytes between descriptor and payload, from byte `from` on, into `into`. Returns how many there were.
-    /// Read each byte once.
+    /// Copies the bytes between descriptor and payload, from byte `from` on, into `into`. Returns their number. Read
+    /// each byte only once.
     ///
     /// # Errors
     /// [`RingError::Memory`].
@@ -57,8 +58,8 @@ impl Packet {
         Ok(len)
     }
 
-    /// Copies payload from byte `from` on into `into`, and returns how many bytes there were. The other side can still
-    /// change them: read each byte once.
+    /// Copies payload from byte `from` on into `into`, and returns the number of bytes. The other side can still change
+    /// them: read each byte only once.
     ///
     /// # Errors
     /// [`RingError::Memory`].
@@ -77,10 +78,10 @@ impl Packet {
 }
 
 impl Consumer {
-    /// Takes over a ring where its header says that the receiver is, and asks for interrupts.
+    /// Starts at the receiver's position in the ring's header, and requests interrupts.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn attach<M: GuestMemory, W: PageNumber>(ring: &Ring<'_, M, W>) -> Result<Self, RingError> {
         let at = ring.index(Word::ReadIndex)?;
         ring.index(Word::WriteIndex)?;
@@ -88,15 +89,15 @@ impl Consumer {
         Ok(Self { committed: at, next: at })
     }
 
-    /// Whether the position can be one in a ring of so many pages.
+    /// Returns true if the position is valid in a ring of this many pages.
     pub(crate) fn is_within(&self, pages: usize) -> bool {
         [self.committed, self.next].iter().all(|at| is_position(*at, pages))
     }
 
-    /// The next packet, or `None` if the ring is empty.
+    /// Returns the next packet, or `None` if the ring is empty.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn next<M: GuestMemory, W: PageNumber>(
         &mut self,
         ring: &Ring<'_, M, W>,
@@ -127,16 +128,16 @@ impl Consumer {
         Ok(Some(packet))
     }
 
-    /// Goes back to before a packet that [`next`](Self::next) has given last.
+    /// Goes back to before the last packet returned by [`next`](Self::next).
     pub fn put_back(&mut self, packet: &Packet) {
         self.next = packet.at;
     }
 
-    /// Gives the room of all packets read so far back to the sender. Returns whether the sender waits for it and must
-    /// be signalled.
+    /// Returns the room of all packets read so far to the sender. Returns true if the sender waits for it and must be
+    /// signalled.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn commit<M: GuestMemory, W: PageNumber>(
         &mut self,
         ring: &Ring<'_, M, W>,
@@ -158,11 +159,11 @@ impl Consumer {
         Ok(free(before) < pending && free(self.next) >= pending)
     }
 
-    /// Tells the sender whether to interrupt for new packets. Returns whether there is a packet already, which the
-    /// sender may not have interrupted for.
+    /// Tells the sender whether to interrupt for new packets. Returns true if there already is a packet, for which the
+    /// sender may not have interrupted.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn set_interrupts<M: GuestMemory, W: PageNumber>(
         &self,
         ring: &Ring<'_, M, W>,

@@ -1,8 +1,8 @@
-//! Rings: packets between guest and host in pages that the guest has named.
+//! Rings: packets between guest and host in pages described by a GPADL.
 //!
-//! A [`Ring`] is a view of a ring's pages. [`Consumer`] and [`Producer`] are the positions of the two sides, kept in
-//! memory of one's own, so that the other side can move only its own index. Nothing that the other side writes is
-//! believed: a wrong index or a wrong length is a [`RingError`], after which the ring is of no more use.
+//! A [`Ring`] is a view of a ring's pages. [`Consumer`] and [`Producer`] are the positions of the two sides, in private
+//! memory, so the other side can move only its own index. Nothing written by the other side is trusted: a wrong index
+//! or a wrong length is a [`RingError`], after which the ring is unusable.
 //!
 //! Order of accesses (Linux drivers/hv/ring_buffer.c; OpenVMM vmbus_ring):
 //!
@@ -10,10 +10,10 @@
 //!   reads the packet.
 //! * The receiver reads the packet, then stores `read_index` with release. The sender loads it with acquire before it
 //!   writes over the packet.
-//! * The sender stores `write_index`, makes a full barrier, then reads `interrupt_mask`. The receiver clears
-//!   `interrupt_mask`, makes a full barrier, then looks at `write_index` again. So one of them sees the other's store,
-//!   and no packet is left unseen.
-//! * The same holds for `pending_send_size` and `read_index`, with the sides exchanged.
+//! * The sender stores `write_index`, executes a full barrier, then reads `interrupt_mask`. The receiver clears
+//!   `interrupt_mask`, executes a full barrier, then reads `write_index` again. So one of them sees the other's store,
+//!   and no packet is missed.
+//! * The same holds for `pending_send_size` and `read_index`, with the sides swapped.
 
 mod consumer;
 mod producer;
@@ -47,11 +47,11 @@ impl PageNumber for AtomicU64 {
     }
 }
 
-/// A ring that its other side has corrupted.
+/// A ring that the other side has corrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RingError {
-    /// Less than two pages, or more than an index can count.
+    /// Fewer than two pages, or more than an index can count.
     Size {
         /// Number of pages.
         pages: usize,
@@ -67,16 +67,16 @@ pub enum RingError {
     },
     /// A packet's length is less than its descriptor's, or more than was written.
     Length {
-        /// Length claimed, without the trailer.
+        /// Claimed length, without the trailer.
         len: u32,
-        /// Bytes that were written.
+        /// Number of bytes written.
         available: u32,
     },
-    /// A packet's payload begins within its descriptor or behind its end.
+    /// A packet's payload begins within its descriptor or after its end.
     DataOffset {
-        /// Offset claimed.
+        /// Claimed offset.
         offset: u32,
-        /// Length claimed.
+        /// Claimed length.
         len: u32,
     },
 }

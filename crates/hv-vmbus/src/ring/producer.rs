@@ -14,18 +14,18 @@ const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
     next: u32,
-    /// The receiver was asked for a signal.
+    /// A signal was requested from the receiver.
     waiting: bool,
 }
 
-/// A packet to be sent: a descriptor and a payload, of which [`Producer::push`] asks in parts.
+/// A packet to send: a descriptor and a payload, which [`Producer::push`] requests in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// Kind.
     pub packet_type: PacketType,
     /// 0, or [`PACKET_FLAG_COMPLETION_REQUESTED`](crate::protocol::PACKET_FLAG_COMPLETION_REQUESTED).
     pub flags: u16,
-    /// The sender's name for the request, or that of the packet that this one completes.
+    /// The sender's id of the request, or the id of the packet that this one completes.
     pub transaction_id: u64,
     /// Bytes of payload.
     pub len: u32,
@@ -34,11 +34,11 @@ pub struct Outgoing {
 /// Why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
-    /// There is no room now; the packet needs so many bytes.
+    /// There is no room now; the packet needs this many bytes.
     Full(u32),
     /// The ring can never hold the packet, or its length has more than 19 bits.
     TooLong,
-    /// The other side has spoilt this ring, or the one from which the payload came.
+    /// The other side has corrupted this ring, or the one that the payload came from.
     Ring(RingError),
 }
 
@@ -61,10 +61,10 @@ impl fmt::Display for PushError {
 impl core::error::Error for PushError {}
 
 impl Producer {
-    /// Takes over a ring where its header says that the sender is, and says that this side uses `pending_send_size`.
+    /// Starts at the sender's position in the ring's header, and announces that this side uses `pending_send_size`.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn attach<M: GuestMemory, W: PageNumber>(ring: &Ring<'_, M, W>) -> Result<Self, RingError> {
         let next = ring.index(Word::WriteIndex)?;
         ring.index(Word::ReadIndex)?;
@@ -73,29 +73,29 @@ impl Producer {
         Ok(Self { next, waiting: false })
     }
 
-    /// Bytes that a packet with so many behind its descriptor takes in a ring.
+    /// Returns the number of bytes in a ring for a packet with this many bytes after its descriptor.
     #[must_use]
     pub(crate) fn total(len: u32) -> Option<u32> {
         len.checked_next_multiple_of(8)?.checked_add(DESCRIPTOR + PACKET_TRAILER_SIZE)
     }
 
-    /// Whether the position can be one in a ring of so many pages.
+    /// Returns true if the position is valid in a ring of this many pages.
     pub(crate) fn is_within(&self, pages: usize) -> bool {
         is_position(self.next, pages)
     }
 
-    /// Bytes of packets, with their trailers, that fit now. 8 bytes always stay free, since a full ring would look
-    /// like an empty one.
+    /// Returns the number of bytes of packets, including trailers, that fit now. 8 bytes always stay free, since a full
+    /// ring would look like an empty one.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn free<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> Result<u32, RingError> {
-        // Acquire: what is written over was read before this.
+        // Acquire: the memory to be overwritten has been read before.
         let read = ring.index(Word::ReadIndex)?;
         Ok(ring.size() - ring.distance(read, self.next) - 8)
     }
 
-    /// Sends a packet. `payload` fills a part of it, told the part's offset. Returns whether the receiver must be
+    /// Sends a packet. `payload` fills a part of it, given the part's offset. Returns true if the receiver must be
     /// signalled: the ring was empty, and the receiver wants interrupts.
     ///
     /// # Errors
@@ -109,8 +109,8 @@ impl Producer {
         self.push_behind(ring, packet, 0, payload)
     }
 
-    /// Sends a packet with `header` bytes, a multiple of 8, between descriptor and payload. `fill` is asked for these
-    /// first, and then for the payload, told the offset from the first of them.
+    /// Sends a packet with `header` bytes, a multiple of 8, between descriptor and payload. `fill` is called for these
+    /// first, and then for the payload, with the offset from the first of them.
     ///
     /// # Errors
     /// Nothing was sent.
@@ -166,10 +166,10 @@ impl Producer {
         Ok(ring.load(Word::InterruptMask)? == 0 && ring.index(Word::ReadIndex)? == start)
     }
 
-    /// Sends a packet whose payload is at hand.
+    /// Sends a packet whose payload is in memory.
     ///
     /// # Errors
-    /// Nothing was sent. [`PushError::TooLong`] also if `payload` has not the packet's length.
+    /// Nothing was sent. [`PushError::TooLong`] also if the length of `payload` is not the packet's.
     pub fn push_bytes<M: GuestMemory, W: PageNumber>(
         &mut self,
         ring: &Ring<'_, M, W>,
@@ -186,11 +186,11 @@ impl Producer {
         })
     }
 
-    /// Asks the receiver for a signal once so many bytes are free; the next packet takes the wish back. Returns whether
-    /// they are free already, when no signal may come.
+    /// Requests a signal from the receiver once this many bytes are free; the next packet cancels the request. Returns
+    /// true if they are already free, when no signal may come.
     ///
     /// # Errors
-    /// The ring is spoilt.
+    /// The ring is corrupt.
     pub fn wait_for<M: GuestMemory, W: PageNumber>(
         &mut self,
         ring: &Ring<'_, M, W>,

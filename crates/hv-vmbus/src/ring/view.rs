@@ -17,7 +17,7 @@ pub(super) enum Word {
     Features = offset_of!(RingHeader, features) as isize,
 }
 
-/// A ring: a header page and the data pages behind it, in the order of their page numbers. They need not be neighbours.
+/// A ring: a header page followed by the data pages, in the order of their page numbers. They need not be contiguous.
 #[derive(Debug)]
 pub struct Ring<'a, M, W = u64> {
     memory: &'a M,
@@ -35,7 +35,7 @@ impl<M, W> Clone for Ring<'_, M, W> {
 impl<M, W> Copy for Ring<'_, M, W> {}
 
 impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
-    /// The ring whose header is the first of these pages. Page numbers count 4096-byte pages.
+    /// Creates the ring whose header is the first of these pages. Page numbers count 4096-byte pages.
     ///
     /// # Errors
     /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more.
@@ -50,19 +50,19 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         }
     }
 
-    /// Bytes of data.
+    /// Returns the size of the data in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The offset `by` bytes behind `at`, past the end at the beginning again. Both are less than or equal to the size.
+    /// Returns the offset `by` bytes after `at`, wrapping at the end. Both are less than or equal to the size.
     pub(super) fn advance(&self, at: u32, by: u32) -> u32 {
         let to = at + by;
         if to >= self.size { to - self.size } else { to }
     }
 
-    /// Bytes from `from` forward to `to`.
+    /// Returns the number of bytes from `from` forward to `to`.
     pub(super) fn distance(&self, from: u32, to: u32) -> u32 {
         if to >= from { to - from } else { self.size - from + to }
     }
@@ -83,7 +83,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         self.memory.fence();
     }
 
-    /// An index of the header, checked.
+    /// Returns a validated index of the header.
     pub(super) fn index(&self, word: Word) -> Result<u32, RingError> {
         let index = self.load(word)?;
         if index >= self.size || index % 8 != 0 {
@@ -92,7 +92,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         Ok(index)
     }
 
-    /// What the sender of this ring says that it is able to do.
+    /// Returns the features that the sender of this ring announces.
     ///
     /// # Errors
     /// [`RingError::Memory`].
@@ -100,8 +100,8 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         Ok(RingFeatures(self.load(Word::Features)?))
     }
 
-    /// Calls `access` for each part of `len` bytes at `at` that lies within one page, with its address and its place
-    /// in the whole.
+    /// Calls `access` for each part of `len` bytes at `at` that is within one page, with its address and its range in
+    /// the whole.
     fn parts(
         &self,
         at: u32,
@@ -122,7 +122,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         Ok(())
     }
 
-    /// Copies data out of the ring from offset `at` on, past the end from the beginning.
+    /// Copies data out of the ring from offset `at` on, wrapping at the end.
     pub(super) fn read(&self, at: u32, into: &mut [u8]) -> Result<(), RingError> {
         self.parts(at, into.len(), |gpa, part| Ok(self.memory.read(gpa, &mut into[part])?))
     }
@@ -133,7 +133,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     }
 }
 
-/// Whether an offset is a position in the data of a ring of so many pages, the header's counted.
+/// Returns true if an offset is a valid position in the data of a ring of this many pages, including the header's.
 pub(super) fn is_position(at: u32, pages: usize) -> bool {
     at.is_multiple_of(8) && (at / PAGE) as usize + 1 < pages
 }

@@ -1,4 +1,4 @@
-//! Requests of a device: started, and given back when they are done.
+//! Requests of a device: started, and returned when they are done.
 
 use crate::device::Device;
 use crate::line::Stage;
@@ -19,7 +19,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
                 return;
             }
             let order = self.io.counts.order;
-            // The oldest: the one furthest behind the next.
+            // The oldest one: the furthest before the next number.
             let queued = self.io.requests.iter().enumerate().filter(|(_, e)| e.state == State::Queued);
             let Some(at) = queued.max_by_key(|(_, e)| order.wrapping_sub(e.order)).map(|(at, _)| at) else {
                 self.io.counts.queued = 0;
@@ -66,7 +66,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         }
     }
 
-    /// Gives a request back to the device, or drops it if its channel was closed since.
+    /// Returns a request to the device, or drops it if its channel has been closed since.
     pub(crate) fn finish(&mut self, at: usize, outcome: <D::Request as Work>::Outcome) {
         let io = &mut self.io;
         let entry = &mut io.requests[at];
@@ -99,7 +99,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         }
     }
 
-    /// A request is over: what it held is free.
+    /// Releases what a finished request held.
     fn release(&mut self, at: usize) {
         let io = &mut self.io;
         let entry = &mut io.requests[at];
