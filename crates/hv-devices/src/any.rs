@@ -1,4 +1,4 @@
-//! A place for one of the small devices, chosen while the host runs.
+//! A slot for one of the small devices, selected at run time.
 
 use crate::echo::{self, Echo};
 use crate::heartbeat::{self, Heartbeat};
@@ -6,33 +6,33 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ChannelOffer;
 use hv_vmbus::{Backend, Channel, Device, Head, Io, Never, Opening, Packet, Refusal, Taken};
 
-/// What stands behind the channel.
+/// The device in the slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 enum Kind {
-    /// All zeros, as the places of a bus's static are to be.
+    /// All zeros, as required of the slots in a bus's static.
     Silent = 0,
     Echo,
     Heartbeat(Heartbeat),
 }
 
-/// One of the devices that never ask a back end.
+/// A device without a back end.
 #[derive(Clone, Copy, Debug)]
 pub struct Any {
     kind: Kind,
-    /// What it was when it was put here: a reset makes it that again.
+    /// The device as configured: a reset restores it.
     first: Kind,
-    /// What it was when it was made.
+    /// The device at creation.
     made: Kind,
 }
 
 impl Any {
-    /// Nothing: the channel opens, and what the guest sends stays in the ring.
+    /// None: the channel opens, and the guest's packets stay in the ring.
     pub const SILENT: Self = Self::new(Kind::Silent);
     /// [`Echo`].
     pub const ECHO: Self = Self::new(Kind::Echo);
 
-    /// [`Heartbeat`] with so much time, in 100 ns, between two beats.
+    /// [`Heartbeat`] with this interval between beats, in 100 ns.
     #[must_use]
     pub const fn heartbeat(interval: u64) -> Self {
         Self::new(Kind::Heartbeat(Heartbeat::every(interval)))
@@ -44,7 +44,7 @@ impl Any {
 }
 
 impl Any {
-    /// Puts another device into the place. A place whose saved state is refused has the first one again.
+    /// Puts another device into the slot. A slot whose saved state is rejected has the first one again.
     pub fn replace(&mut self, other: Self) {
         *self = Self { made: self.made, ..other };
     }
@@ -56,12 +56,12 @@ impl Default for Any {
     }
 }
 
-/// A small device and what the guest is told of it.
+/// A small device and its offer.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
-    /// What the guest is told.
+    /// The offer.
     pub channel: ChannelOffer,
-    /// What stands behind it.
+    /// The device.
     pub device: Any,
 }
 
@@ -72,7 +72,7 @@ impl Offer {
     /// [`Heartbeat`], as Hyper-V offers it.
     pub const HEARTBEAT: Self = Self::heartbeat(heartbeat::INTERVAL);
 
-    /// [`Heartbeat`] with so much time, in 100 ns, between two beats.
+    /// [`Heartbeat`] with this interval between beats, in 100 ns.
     #[must_use]
     pub const fn heartbeat(interval: u64) -> Self {
         Self { channel: heartbeat::OFFER, device: Any::heartbeat(interval) }
@@ -83,7 +83,7 @@ impl Device for Any {
     type Request = Never;
 
     const NAME: [u8; 4] = *b"any ";
-    /// No limit of its own: that of an echo.
+    /// No limit of its own: the limit is that of the echo.
     const PACKET_LIMIT: u32 = Echo::PACKET_LIMIT;
 
     fn reply_len(&self, channel: Channel, head: &Head) -> Option<u32> {

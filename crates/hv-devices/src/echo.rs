@@ -1,7 +1,7 @@
-//! A device for tests: it sends back what it gets.
+//! A device for tests: it returns the packets it receives.
 //!
-//! In-band packets come back with the same payload and transaction id: as completions where one was requested, else
-//! in-band. Of other kinds the completion is empty, and so it is for a packet that the other ring can never hold.
+//! In-band packets are returned with the same payload and transaction id: as completions if one was requested, else
+//! in-band. For other types the completion is empty, and also for a packet that the other ring cannot hold.
 
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PacketType};
 use hv_vmbus::{Backend, Channel, Device, Head, Io, Never, Packet, SendError, Taken, offer};
@@ -17,7 +17,7 @@ pub const OFFER: ChannelOffer = offer(INTERFACE, INTERFACE);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
-/// Bytes of payload that come back.
+/// Size of the payload that is returned.
 fn returned(head: &Head) -> u32 {
     if head.kind == PacketType::DATA_IN_BAND && head.len <= head.longest { head.len } else { 0 }
 }

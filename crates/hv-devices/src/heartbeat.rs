@@ -1,4 +1,4 @@
-//! The heartbeat service: the host asks, the guest adds 1 and sends it back.
+//! The heartbeat service: the host sends a number, the guest adds 1 and returns it.
 
 use crate::ic::{FRAMEWORKS, Heard, Link, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -16,7 +16,7 @@ pub const OFFER: ChannelOffer = pipe(
     PipeMode::MESSAGE,
 );
 
-/// What the observer is told: the guest has answered a beat, with this number.
+/// Note for the observer: the guest has answered a beat, with this number.
 pub const ANSWERED: u32 = 1;
 
 /// Time between two beats in Hyper-V, in 100 ns.
@@ -28,7 +28,7 @@ static SERVICE: Service = Service {
     versions: &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }],
 };
 
-/// The host's end of the service.
+/// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
     link: Link,
@@ -36,24 +36,24 @@ pub struct Heartbeat {
     next: u64,
     /// Time between two beats, in 100 ns.
     interval: u64,
-    /// Number of the next beat. The guest answers with one more, and the host goes on from there.
+    /// Number of the next beat. The guest answers with this number plus 1, and the host continues from there.
     sequence: u64,
 }
 
 impl Heartbeat {
-    /// Makes a service with a beat every two seconds, as Hyper-V has it.
+    /// Creates a service with a beat every two seconds, as in Hyper-V.
     #[must_use]
     pub const fn new() -> Self {
         Self::every(INTERVAL)
     }
 
-    /// Makes a service with so much time, in 100 ns, between two beats.
+    /// Creates a service with this interval between beats, in 100 ns.
     #[must_use]
     pub const fn every(interval: u64) -> Self {
         Self { link: Link::new(&SERVICE), next: 0, interval, sequence: 0 }
     }
 
-    /// How far the guest's driver is.
+    /// Returns the state of the guest's driver.
     #[must_use]
     pub const fn state(&self) -> State {
         self.link.state()
@@ -113,7 +113,7 @@ impl Device for Heartbeat {
     fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
         self.link.tick(io);
         if matches!(self.link.state(), State::Ready { .. }) && io.now() >= self.next {
-            // A guest that has let the ring fill up misses it.
+            // A guest whose ring is full misses it.
             let _ = self.link.tell(io, &[Beat { sequence: self.sequence, reserved: [0; 8] }.as_bytes()]);
             self.next = io.now().saturating_add(self.interval.max(1));
         }

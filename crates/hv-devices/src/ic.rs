@@ -1,8 +1,8 @@
-//! What the integration services share: the choice of versions, and one request at a time.
+//! The common part of the integration services: version negotiation, and one request at a time.
 //!
-//! The host speaks first: it offers versions of the framework and of the service, and the guest leaves one of each. Every later
-//! message of the host's is a transaction, which the guest sends back as its response, with a status. Answers to nothing are
-//! ignored.
+//! The host starts: it offers versions of the framework and of the service, and the guest selects one of each. Every
+//! later message from the host is a transaction, which the guest returns as its response, with a status. Unexpected
+//! responses are ignored.
 
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -13,21 +13,21 @@ use hv_tlfs::vmbus::ic::{
 use hv_vmbus::{BusPort, Channel, Io, Message, Packet, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
-/// What the observer is told: a service has an outcome for its embedder to take. The value is that of [`Outcome::number`].
+/// Note for the observer: a service has an outcome for its embedder. The value is that of [`Outcome::number`].
 pub const READY: u32 = 2;
 
 /// Versions of the framework (Linux 6.12, drivers/hv/hv_util.c).
 pub(crate) const FRAMEWORKS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
-/// The newer of them alone.
+/// Only the newer of them.
 pub(crate) const FRAMEWORK_3: &[Version] = &[Version { major: 3, minor: 0 }];
 
-/// Bytes of the versions in a message at most: those of the framework and of the service.
+/// Maximum size of the versions in a message, in bytes: those of the framework and of the service.
 const VERSIONS: usize = 8 * size_of::<Version>();
 
-/// What a service is to the common part.
+/// Properties of a service for the common part.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// Kind of its messages.
+    /// Type of its messages.
     pub(crate) kind: MessageType,
     /// Versions of the framework that the host offers, newest first.
     pub(crate) frameworks: &'static [Version],
@@ -35,23 +35,24 @@ pub(crate) struct Service {
     pub(crate) versions: &'static [Version],
 }
 
-/// How far the guest's driver is.
+/// State of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It has not opened the channel.
     Closed,
-    /// It has, and the versions are to be offered.
+    /// It has, and the versions have yet to be offered.
     Start,
-    /// It has to choose. A driver that waits for a program of its own stays here until that is there.
+    /// It has to choose. A driver that waits for a program in the guest stays in this state until the program is
+    /// running.
     Negotiating,
-    /// It takes requests.
+    /// It accepts requests.
     Ready {
         /// Version of the framework.
         framework: Version,
         /// Version of the service.
         version: Version,
     },
-    /// It knows none of the versions.
+    /// It supports none of the versions.
     Incompatible,
 }
 
@@ -61,33 +62,33 @@ pub enum State {
 pub enum Refused {
     /// The guest has no driver for the service.
     Closed,
-    /// The driver has not chosen a version: a program of the guest's that it needs does not run.
+    /// The driver has not chosen a version: a program that it needs in the guest is not running.
     Negotiating,
-    /// The driver knows none of the versions.
+    /// The driver supports none of the versions.
     Incompatible,
-    /// The guest has not answered the last request, or its answer was not taken.
+    /// The guest has not answered the last request, or its answer has not been taken.
     Busy,
-    /// The version agreed on has no such request.
+    /// The negotiated version does not have this request.
     Unsupported,
-    /// The request has no form of the protocol: a text is too long or not closed.
+    /// The request is invalid: a text is too long or not terminated.
     Invalid,
     /// The guest does not read its ring.
     Full,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The guest answered with this status.
     Answered(Status),
-    /// The guest's answer has no form of the protocol.
+    /// The guest's answer is invalid.
     Malformed,
     /// The guest closed the channel first.
     Closed,
 }
 
 impl Outcome {
-    /// The outcome as a number for observers: the status, or a number above all of them.
+    /// Returns the outcome as a number for observers: the status, or a number above all of them.
     #[must_use]
     pub const fn number(self) -> u64 {
         match self {
@@ -107,20 +108,20 @@ impl Outcome {
     }
 }
 
-/// A message of the guest's.
+/// A message from the guest.
 pub(crate) enum Heard {
     /// It has chosen versions, or none.
     Versions,
-    /// It answers a request. What follows the header was not read yet.
+    /// It answers a request. What follows the header has not been read yet.
     Response(Header),
 }
 
-/// The host's end of a service.
+/// The host side of a service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
     service: &'static Service,
     state: State,
-    /// A request has no answer yet.
+    /// A request is pending.
     waiting: bool,
     outcome: Option<Outcome>,
 }
@@ -135,7 +136,7 @@ impl Link {
         self.state
     }
 
-    /// Version of the service that was agreed on.
+    /// Negotiated version of the service.
     pub(crate) const fn version(&self) -> Option<Version> {
         match self.state {
             State::Ready { version, .. } => Some(version),
@@ -151,7 +152,7 @@ impl Link {
         *self = Self { state: State::Start, outcome: self.outcome, ..Self::new(self.service) };
     }
 
-    /// The channel is closed. Who waits for an answer is told so.
+    /// Handles the close of the channel. A pending request ends with that outcome.
     pub(crate) fn closed<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>) {
         self.state = State::Closed;
         self.end(io, Outcome::Closed);
@@ -168,7 +169,7 @@ impl Link {
         }
     }
 
-    /// Offers the versions, if that is to be done.
+    /// Offers the versions, if that has yet to be done.
     pub(crate) fn tick<P: BusPort, Q>(&mut self, io: &mut Io<'_, P, Q>) {
         if self.state != State::Start {
             return;
@@ -182,11 +183,11 @@ impl Link {
         };
         let mut header = Header::new_zeroed();
         header.message_type = MessageType::NEGOTIATE;
-        // A guest whose ring has no room for the first packet has a ring that is good for nothing.
+        // A ring without room for the first packet is useless.
         let _ = send(io, header, &[negotiate.as_bytes(), frameworks.as_bytes(), versions.as_bytes()]);
     }
 
-    /// Takes a packet of the guest's; `None` if it is none that is waited for.
+    /// Parses a packet from the guest; returns `None` if it is unexpected.
     pub(crate) fn hear<M: GuestMemory>(&mut self, packet: &mut Packet<'_, M>) -> Option<Heard> {
         let header: Header = packet.take()?;
         if packet.kind() != PacketType::DATA_IN_BAND || header.flags & FLAG_RESPONSE == 0 {
@@ -194,7 +195,7 @@ impl Link {
         }
         match self.state {
             State::Negotiating if header.message_type == MessageType::NEGOTIATE => {
-                // By the counts: Linux leaves the status as it was sent, and its daemon for file copies sets it.
+                // Judged by the counts: Linux leaves the status unchanged, and its daemon for file copies sets it.
                 self.state = match self.chosen(packet) {
                     Some((framework, version)) => State::Ready { framework, version },
                     None => State::Incompatible,
@@ -206,7 +207,7 @@ impl Link {
         }
     }
 
-    /// The one pair of versions that the guest has left, if it is one that was offered.
+    /// Returns the pair of versions that the guest has selected, if it was offered.
     fn chosen<M: GuestMemory>(&self, packet: &mut Packet<'_, M>) -> Option<(Version, Version)> {
         let negotiate: Negotiate = packet.take()?;
         let [framework, version]: [Version; 2] = packet.take()?;
@@ -218,7 +219,7 @@ impl Link {
         self.service.frameworks.contains(&framework) && self.service.versions.contains(&version)
     }
 
-    /// Sends a message of the service, whose answer nobody waits for.
+    /// Sends a message of the service that has no expected answer.
     pub(crate) fn tell<P: BusPort, Q>(&self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
         let (framework, version) = match self.state {
             State::Ready { framework, version } => (framework, version),
@@ -236,7 +237,7 @@ impl Link {
         })
     }
 
-    /// Sends a request, if none waits for its answer.
+    /// Sends a request, if none is pending.
     pub(crate) fn ask<P: BusPort, Q>(
         &mut self,
         io: &mut Io<'_, P, Q>,
@@ -250,7 +251,7 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the request that waits, if there is one.
+    /// Ends the pending request, if there is one.
     pub(crate) fn end<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
         if core::mem::take(&mut self.waiting) {
             self.outcome = Some(outcome);
@@ -258,12 +259,12 @@ impl Link {
         }
     }
 
-    /// The outcome of the last request, which stays.
+    /// Returns the outcome of the last request without taking it.
     pub(crate) const fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
-    /// Takes the outcome of the last request: there may be another.
+    /// Takes the outcome of the last request, which allows another one.
     pub(crate) const fn take(&mut self) -> Option<Outcome> {
         self.outcome.take()
     }

@@ -1,7 +1,7 @@
-//! Key-value pairs: host and guest tell each other of themselves.
+//! Key-value pairs: information that host and guest give each other.
 //!
-//! Linux's driver does not read the channel before a program of the guest's has registered with it, so the versions may stay
-//! without an answer for ever. Text is UTF-16 with a closing zero, both ways.
+//! Linux's driver does not read the channel before a program in the guest has registered with it, so the versions may
+//! never be answered. Text is UTF-16 with a terminating zero, in both directions.
 
 use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::GuestMemory;
@@ -34,19 +34,19 @@ static SERVICE: Service = Service {
     ],
 };
 
-/// What the guest is asked. Texts are UTF-16 with their closing zeros.
+/// A request to the guest. Texts are UTF-16 with their terminating zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask<'a> {
     /// The value of a key.
     Get {
-        /// Whose.
+        /// The pool.
         pool: Pool,
         /// The key.
         key: &'a [u8],
     },
     /// Set it.
     Set {
-        /// Whose.
+        /// The pool.
         pool: Pool,
         /// The key.
         key: &'a [u8],
@@ -55,16 +55,16 @@ pub enum Ask<'a> {
     },
     /// Remove the key.
     Delete {
-        /// Whose.
+        /// The pool.
         pool: Pool,
         /// The key.
         key: &'a [u8],
     },
     /// The pair with this index.
     Enumerate {
-        /// Whose.
+        /// The pool.
         pool: Pool,
-        /// Place in the pool.
+        /// Index in the pool.
         index: u32,
     },
     /// Addresses of a network adapter.
@@ -74,7 +74,8 @@ pub enum Ask<'a> {
     },
 }
 
-/// What the guest answered, beside its status. Texts are the guest's, of even length and without their closing zeros.
+/// The guest's answer, in addition to its status. Texts are from the guest, of even length and without terminating
+/// zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// Nothing more.
@@ -92,7 +93,7 @@ pub enum Answer<'a> {
     Addresses(&'a IpAddress),
 }
 
-/// The guest's last answer, judged.
+/// The guest's last answer, validated.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one place, which lasts as long as the device")]
 enum Kept {
@@ -101,7 +102,7 @@ enum Kept {
     Addresses(IpAddress),
 }
 
-/// The host's end of the service.
+/// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Kvp {
     link: Link,
@@ -110,19 +111,19 @@ pub struct Kvp {
 }
 
 impl Kvp {
-    /// Makes the service.
+    /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
         Self { link: Link::new(&SERVICE), asked: Operation::GET, kept: Kept::Nothing }
     }
 
-    /// How far the guest's driver is.
+    /// Returns the state of the guest's driver.
     #[must_use]
     pub const fn state(&self) -> State {
         self.link.state()
     }
 
-    /// Asks the guest.
+    /// Sends a request to the guest.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -167,7 +168,7 @@ impl Kvp {
         Ok(())
     }
 
-    /// The outcome of the last request, with what the guest said; [`done`](Self::done) allows the next request.
+    /// Returns the outcome of the last request, with the guest's answer; [`done`](Self::done) allows the next request.
     #[must_use]
     pub fn outcome(&self) -> Option<(Outcome, Answer<'_>)> {
         let answer = match &self.kept {
@@ -186,13 +187,13 @@ impl Kvp {
         Some((self.link.outcome()?, answer))
     }
 
-    /// The outcome of the last request was taken.
+    /// Marks the outcome of the last request as taken.
     pub const fn done(&mut self) {
         let _ = self.link.take();
         self.kept = Kept::Nothing;
     }
 
-    /// Takes the rest of an answer; `None` if it has no form of the protocol.
+    /// Parses the rest of an answer; returns `None` if it is invalid.
     fn answer<M: GuestMemory>(&self, packet: &mut Packet<'_, M>, status: Status) -> Option<Kept> {
         if self.asked == Operation::GET_IP_INFO {
             let message: IpMessage = packet.take()?;
@@ -224,7 +225,7 @@ impl Default for Kvp {
     }
 }
 
-/// A request's text has a closing zero, whole characters, and fits.
+/// Returns true if a request's text is terminated, has whole characters, and fits.
 fn judge(text: &[u8], longest: usize) -> Result<(), Refused> {
     let closed = text.ends_with(&[0, 0]) && text.len().is_multiple_of(2);
     if closed && text.len() <= longest { Ok(()) } else { Err(Refused::Invalid) }
@@ -235,7 +236,7 @@ fn pair(key: &[u8], value: &[u8]) -> Result<Value, Refused> {
     Value::text(key, value).ok_or(Refused::Invalid)
 }
 
-/// The text up to its closing zero, if it has one.
+/// Returns the text up to its terminating zero, if it has one.
 fn open(text: &[u8]) -> &[u8] {
     let end = text.chunks_exact(2).position(|unit| unit == [0, 0]).map_or(text.len(), |at| at * 2);
     &text[..end]
@@ -247,7 +248,7 @@ impl Device for Kvp {
     const NAME: [u8; 4] = *b"kvp ";
     /// Linux reads one packet per interrupt.
     const SIGNAL_EACH: bool = true;
-    /// What Linux reads of a packet.
+    /// Maximum size that Linux reads of a packet.
     const PACKET_LIMIT: u32 = 16384;
 
     fn opened<P: Backend<Never>>(

@@ -1,7 +1,8 @@
 //! VMBus devices of a Hyper-V host: state machines behind the trait of `hv-vmbus`.
 //!
-//! None of them does I/O, allocates, or knows what stands behind it: packets, outcomes and time come in, answers and requests
-//! go out. An embedder puts those that it wants into slots (`hv_vmbus::devices!`) and serves their requests.
+//! They do no I/O, do not allocate, and are independent of their back ends: packets, outcomes and time go in, answers
+//! and requests go out. An embedder puts those that it wants into slots (`hv_vmbus::devices!`) and serves their
+//! requests.
 #![no_std]
 #![forbid(unsafe_code)]
 

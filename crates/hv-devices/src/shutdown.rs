@@ -1,4 +1,4 @@
-//! The shutdown service: the host asks the guest to power off, to restart or to hibernate in good order.
+//! The shutdown service: the host asks the guest to power off, restart or hibernate in an orderly way.
 
 use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -29,7 +29,7 @@ static SERVICE: Service = Service {
     ],
 };
 
-/// What the guest is to do.
+/// A request to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Power off.
@@ -41,7 +41,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Its flag, and the first version that has it.
+    /// Returns its flag, and the first version that has it.
     const fn wire(self) -> (u32, Version) {
         match self {
             Self::PowerOff => (0, Version { major: 1, minor: 0 }),
@@ -51,26 +51,27 @@ impl Action {
     }
 }
 
-/// The host's end of the service.
+/// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Shutdown {
     link: Link,
 }
 
 impl Shutdown {
-    /// Makes the service.
+    /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
         Self { link: Link::new(&SERVICE) }
     }
 
-    /// How far the guest's driver is.
+    /// Returns the state of the guest's driver.
     #[must_use]
     pub const fn state(&self) -> State {
         self.link.state()
     }
 
-    /// Asks the guest; `force`: without asking its programs. The [`outcome`](Self::take) says whether it will.
+    /// Sends a request to the guest; `force`: without asking its programs. The [`outcome`](Self::take) tells whether it
+    /// complies.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -85,7 +86,7 @@ impl Shutdown {
             return Err(Refused::Unsupported);
         }
         let flags = flag | if force { SHUTDOWN_FORCE } else { 0 };
-        // All of it but the text: Linux demands the whole message, and shows no text.
+        // Everything except the text: Linux requires the whole message, and shows no text.
         let head: [u32; 3] = [0, 0, flags];
         self.link.ask(io, &[head.as_bytes(), &[0; size_of::<Body>() - size_of::<[u32; 3]>()]])
     }

@@ -1,8 +1,8 @@
 //! The SCSI controller: disks behind one channel and its sub-channels.
 //!
-//! A guest's request is answered at once where it is about the disk itself; where blocks move, the back end is asked for a
-//! [`Request`], and the guest hears of it when that is done. What stands behind a disk is the back end's: it knows it by the
-//! number that [`Storage::attach`] was given.
+//! A request about the disk itself is answered immediately; for a transfer of blocks, the back end gets a [`Request`],
+//! and the guest is notified when that is done. The back end identifies a disk by the number given to
+//! [`Storage::attach`].
 //!
 //! Sources: Linux 6.12, drivers/scsi/storvsc_drv.c; OpenVMM, storvsp.
 
@@ -23,28 +23,28 @@ pub use job::{PIECE, Piece};
 use srb::Srb;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// Bytes of one request at most, as Hyper-V has it.
+/// Maximum size of a request in bytes, as in Hyper-V.
 pub const MAX_TRANSFER: u32 = 256 << 10;
-/// Segments that a request of so many bytes needs at most: its first page may begin anywhere.
+/// Returns the maximum number of segments of a request with this many bytes: its first page may begin anywhere.
 pub const SEGMENTS: usize = MAX_TRANSFER as usize / 4096 + 1;
 
-/// Instances of the four controllers of a machine on Azure, by which udev's rules there know disks (Azure Linux agent,
-/// 66-azure-storage.rules).
+/// Instances of the four controllers of a machine on Azure, by which udev's rules there identify disks (Azure Linux
+/// agent, 66-azure-storage.rules).
 pub const CONTROLLERS: [Guid; 4] = [controller(0x1a), controller(0x1b), controller(0x1c), controller(0x1d)];
 
 const fn controller(last: u32) -> Guid {
     Guid::new(0xf8b3_7800 | last, 0x1e82, 0x4818, [0xa1, 0xc3, 0x63, 0xd8, 0x06, 0xec, 0x15, 0xbb])
 }
 
-/// A controller as Hyper-V offers it.
+/// Returns the offer of a controller as in Hyper-V.
 #[must_use]
 pub const fn offer_of(instance: Guid) -> ChannelOffer {
     offer(guid::SCSI, instance)
 }
 
-/// Bytes of a packet, both ways.
+/// Size of a packet in bytes, in both directions.
 const PACKET: usize = size_of::<Vstor>();
-/// Bytes of what begins every packet.
+/// Size of the header of every packet in bytes.
 const HEADER: usize = size_of::<PacketHeader>();
 
 /// Versions of the protocol, the newest first.
@@ -54,20 +54,20 @@ const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
 pub mod note {
     /// The guest has ended the initialization: version.
     pub const READY: u32 = 1;
-    /// A command was refused: sense key, code and qualifier.
+    /// A command was rejected: sense key, code and qualifier.
     pub const REFUSED: u32 = 2;
 }
 
-/// What a controller asks its back end for.
+/// A request of a controller to its back end.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// The disk, by the number that it was attached with.
+    /// The disk, by the number given when it was attached.
     pub disk: u16,
-    /// What to do.
+    /// The work.
     pub piece: Piece,
-    /// The command of which it is a part.
+    /// The command that it is part of.
     job: Job,
-    /// What has to be said when it is done.
+    /// What to answer when it is done.
     srb: Srb,
 }
 
@@ -79,7 +79,7 @@ pub enum Failure {
     Medium,
     /// The back end is broken, or the disk is gone.
     Target,
-    /// Something else; the guest is told this.
+    /// Another failure; the guest gets this sense.
     Sense(Sense),
 }
 
@@ -91,7 +91,7 @@ impl Work for Request {
     }
 }
 
-/// A disk at its place.
+/// A disk and its address.
 #[derive(Clone, Copy, Debug)]
 struct Unit {
     target: u8,
@@ -100,11 +100,11 @@ struct Unit {
     disk: Disk,
 }
 
-/// A place for a disk.
+/// Room for a disk.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 enum Place {
-    /// All zeros, as a new controller is to be: it is a part of a bare-metal host's static.
+    /// All zeros, as required of a new controller: it is part of a bare-metal host's static.
     Free = 0,
     Taken(Unit),
 }
@@ -125,12 +125,12 @@ impl Place {
     }
 }
 
-/// How far the guest has come.
+/// State of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The channel is closed, or nothing was said yet.
+    /// The channel is closed, or nothing has been received yet.
     Start,
-    /// The guest has begun.
+    /// The guest has started the initialization.
     Begun,
     /// The guest has ended the initialization.
     Ready,
@@ -141,27 +141,27 @@ enum State {
 pub struct Storage<const DISKS: usize> {
     units: [Place; DISKS],
     state: State,
-    /// The version agreed on; 0 for none.
+    /// The negotiated version; 0 for none.
     version: u16,
-    /// The guest is to be told that disks have come or gone.
+    /// The guest has yet to be notified of added or removed disks.
     announce: bool,
 }
 
-/// Why a disk was not attached.
+/// Why a disk could not be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// There is a disk at that place.
+    /// There already is a disk at this address.
     Occupied,
-    /// The controller has all the disks that it can have.
+    /// The controller has its maximum number of disks.
     Full,
 }
 
 impl core::fmt::Display for AttachError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Occupied => "the controller has a disk at that target and logical unit",
-            Self::Full => "the controller has room for no more disks",
+            Self::Occupied => "the controller already has a disk at that target and logical unit",
+            Self::Full => "the controller has no room for another disk",
         })
     }
 }
@@ -175,14 +175,14 @@ impl<const DISKS: usize> Default for Storage<DISKS> {
 }
 
 impl<const DISKS: usize> Storage<DISKS> {
-    /// Makes a controller without disks.
+    /// Creates a controller without disks.
     #[must_use]
     pub const fn new() -> Self {
         Self { units: [Place::Free; DISKS], state: State::Start, version: 0, announce: false }
     }
 
-    /// Puts a disk at a place, before the guest runs or while it does. `backend` is the back end's number for it. Call
-    /// [`announce`](Self::announce) afterwards if the guest may have looked already.
+    /// Attaches a disk, before the guest runs or while it does. `backend` is the back end's number for it. Call
+    /// [`announce`](Self::announce) afterwards if the guest may have scanned already.
     ///
     /// # Errors
     /// See [`AttachError`].
@@ -195,7 +195,7 @@ impl<const DISKS: usize> Storage<DISKS> {
         Ok(())
     }
 
-    /// Takes a disk away and returns the back end's number for it. Requests in flight are completed as ever.
+    /// Detaches a disk and returns the back end's number for it. Requests in flight are still completed.
     pub fn detach(&mut self, target: u8, lun: u8) -> Option<u16> {
         let is_there = |unit: &Unit| (unit.target, unit.lun) == (target, lun);
         let place = self.units.iter_mut().find(|place| place.unit().is_some_and(is_there))?;
@@ -204,19 +204,19 @@ impl<const DISKS: usize> Storage<DISKS> {
         backend
     }
 
-    /// The disk at a place.
+    /// Returns the disk at an address.
     pub fn disk_mut(&mut self, target: u8, lun: u8) -> Option<&mut Disk> {
         self.unit(0, target, lun).map(|unit| &mut unit.disk)
     }
 
-    /// The version agreed on, once the guest has ended the initialization.
+    /// Returns the negotiated version, once the guest has ended the initialization.
     #[must_use]
     pub fn version(&self) -> Option<u16> {
         (self.state == State::Ready).then_some(self.version)
     }
 
-    /// Tells the guest that disks have come or gone: it looks at all of them anew. Before the guest has initialized the
-    /// controller there is nobody to tell.
+    /// Notifies the guest of added or removed disks: it scans all of them again. Does nothing before the guest has
+    /// initialized the controller.
     pub fn announce<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         if self.state != State::Ready {
             return;
@@ -232,7 +232,7 @@ impl<const DISKS: usize> Storage<DISKS> {
         units.find(|unit| (0, unit.target, unit.lun) == (path, target, lun))
     }
 
-    /// Handles what belongs to the controller and not to a disk.
+    /// Handles operations of the controller itself.
     fn control<P: Backend<Request>>(
         &mut self,
         packet: &Packet<'_, P::Memory>,
@@ -280,7 +280,7 @@ impl<const DISKS: usize> Storage<DISKS> {
     }
 }
 
-/// What the guest is told of a controller.
+/// Returns the properties of a controller for the guest.
 fn properties(vstor: &mut Vstor, channels: usize) {
     let mut properties = Properties::new_zeroed();
     properties.max_channels = channels.saturating_sub(1) as u16;

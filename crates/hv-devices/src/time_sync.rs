@@ -1,7 +1,7 @@
-//! Time synchronisation: the host tells the guest its time, with the partition's reference time at that moment.
+//! Time synchronization: the host sends the guest its time, with the partition's reference time at that moment.
 //!
-//! After the versions are agreed on, one message sets the guest's clock; then a sample follows every five seconds, which an NTP
-//! daemon of the guest's may take. Each waits for its answer.
+//! After version negotiation, one message sets the guest's clock; then a sample follows every five seconds, which an
+//! NTP daemon in the guest may use. Each waits for its answer.
 
 use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -21,7 +21,7 @@ pub const OFFER: ChannelOffer = pipe(
     PipeMode::MESSAGE,
 );
 
-/// The host's time 1970-01-01 00:00: 100 ns since the year 1601.
+/// The host's time at 1970-01-01 00:00: 100 ns since the year 1601.
 pub const EPOCH_1970: u64 = 116_444_736_000_000_000;
 
 /// Time between two samples, in 100 ns.
@@ -37,7 +37,7 @@ static SERVICE: Service = Service {
     ],
 };
 
-/// The host's end of the service.
+/// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeSync {
     link: Link,
@@ -50,30 +50,30 @@ pub struct TimeSync {
 }
 
 impl TimeSync {
-    /// Makes the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
+    /// Creates the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
     #[must_use]
     pub const fn new(origin: u64) -> Self {
         Self { link: Link::new(&SERVICE), origin, next: 0, sync: true }
     }
 
-    /// How far the guest's driver is.
+    /// Returns the state of the guest's driver.
     #[must_use]
     pub const fn state(&self) -> State {
         self.link.state()
     }
 
-    /// Says what the host's time was at reference time 0.
+    /// Sets the host's time at reference time 0.
     pub const fn set_origin(&mut self, origin: u64) {
         self.origin = origin;
     }
 
-    /// The host's time at reference time 0.
+    /// Returns the host's time at reference time 0.
     #[must_use]
     pub const fn origin(&self) -> u64 {
         self.origin
     }
 
-    /// Sets the guest's clock with the next message, which is sent at once if none waits for its answer.
+    /// Sets the guest's clock with the next message, which is sent immediately if none is pending.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -135,7 +135,7 @@ impl Device for TimeSync {
     ) -> Taken {
         if let Some(Heard::Response(header)) = self.link.hear(packet) {
             self.link.end(io, Outcome::Answered(header.status));
-            // Nobody asked for it but the service itself.
+            // Requested only by the service itself.
             let _ = self.link.take();
         }
         Taken::Done

@@ -1,4 +1,4 @@
-//! Shadow copies: the guest's file systems hold still while the host copies the disks.
+//! Shadow copies: the guest's file systems are frozen while the host copies the disks.
 
 use crate::ic::{FRAMEWORK_3, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -20,7 +20,7 @@ pub const OFFER: ChannelOffer = pipe(
 static SERVICE: Service =
     Service { kind: MessageType::VSS, frameworks: FRAMEWORK_3, versions: &[Version { major: 5, minor: 0 }] };
 
-/// The host's end of the service.
+/// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Vss {
     link: Link,
@@ -30,19 +30,20 @@ pub struct Vss {
 }
 
 impl Vss {
-    /// Makes the service.
+    /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
         Self { link: Link::new(&SERVICE), asked: Operation::GET_DM_INFO, flags: 0 }
     }
 
-    /// How far the guest's driver is.
+    /// Returns the state of the guest's driver.
     #[must_use]
     pub const fn state(&self) -> State {
         self.link.state()
     }
 
-    /// Asks the guest. File systems that were frozen stay so until they are thawed, or the guest's program has had enough.
+    /// Sends a request to the guest. Frozen file systems stay frozen until they are thawed, or the guest's program
+    /// times out.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -58,7 +59,7 @@ impl Vss {
         Ok(())
     }
 
-    /// Takes the outcome of the last request, with the operation and the flags that the guest answered it with.
+    /// Takes the outcome of the last request, with the operation and the flags of the guest's answer.
     pub fn take(&mut self) -> Option<(Operation, Outcome, u32)> {
         let outcome = self.link.take()?;
         Some((self.asked, outcome, self.flags))
@@ -77,7 +78,7 @@ impl Device for Vss {
     const NAME: [u8; 4] = *b"vss ";
     /// Linux reads one packet per interrupt.
     const SIGNAL_EACH: bool = true;
-    /// What Linux reads of a packet.
+    /// Maximum size that Linux reads of a packet.
     const PACKET_LIMIT: u32 = 8192;
 
     fn opened<P: Backend<Never>>(

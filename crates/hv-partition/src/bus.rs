@@ -1,4 +1,4 @@
-//! The VMBus of a partition: its server with its devices, and who calls it.
+//! The VMBus of a partition: its server with its devices, and its callers.
 //!
 //! The server has its own locks, which are taken before a VP's lock and never after.
 
@@ -15,16 +15,16 @@ use crate::event::{BusEvent, BusObserver};
 use crate::port::{HostBackend, ServerPort};
 use crate::served::{AnyBus, Served};
 
-/// Places for small devices, which are chosen while the host runs.
+/// Slots for small devices, selected at run time.
 pub type SmallDevices<R, const PLACES: usize = 8> = [Slot<R, Any>; PLACES];
 
 /// The VMBus of a partition, with the devices `D`.
 ///
-/// It stands beside the [`Partition`](crate::Partition) because it is large: make it a static. `R`, `GPADLS` and `WORDS` are
-/// those of [`hv_vmbus::Bus`]. Compose a set of devices with [`hv_vmbus::devices!`]; without a choice there are 8 places for
-/// small ones.
+/// It is separate from the [`Partition`](crate::Partition) because it is large: make it a static. `R`, `GPADLS` and
+/// `WORDS` are those of [`hv_vmbus::Bus`]. Compose a set of devices with [`hv_vmbus::devices!`]; the default has 8
+/// slots for small ones.
 pub struct Bus<R, D = SmallDevices<R>, const GPADLS: usize = 16, const WORDS: usize = 1024> {
-    /// There is no VMBus. That there is one is all zeros, as the rest of a new bus: see `Optional` in `hv-vmbus`.
+    /// Set if there is no VMBus. Its presence is all zeros, like the rest of a new bus: see `Optional` in `hv-vmbus`.
     absent: bool,
     server: hv_vmbus::Bus<R, D, GPADLS, WORDS>,
 }
@@ -41,16 +41,16 @@ where
 impl<R: RawMutex, const PLACES: usize, const GPADLS: usize, const WORDS: usize>
     Bus<R, SmallDevices<R, PLACES>, GPADLS, WORDS>
 {
-    /// Makes a bus without devices; `None`: there is no VMBus, and its connections do not exist.
+    /// Creates a bus without devices; `None`: there is no VMBus, and its connections do not exist.
     #[must_use]
     pub const fn new(config: Option<hv_vmbus::Config>) -> Self {
         Self::with_offers(config, &[])
     }
 
-    /// Makes a bus that offers these devices from the start.
+    /// Creates a bus that offers these devices from the start.
     ///
     /// # Panics
-    /// If there are more of them than the bus has places.
+    /// If there are more of them than slots.
     #[must_use]
     pub const fn with_offers(config: Option<hv_vmbus::Config>, offers: &[Offer]) -> Self {
         assert!(offers.len() <= PLACES, "more offers than places for devices");
@@ -69,10 +69,10 @@ impl<R: RawMutex, const PLACES: usize, const GPADLS: usize, const WORDS: usize>
 }
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
-    /// Makes a bus with these devices; `None`: there is no VMBus, and its connections do not exist.
+    /// Creates a bus with these devices; `None`: there is no VMBus, and its connections do not exist.
     ///
     /// # Panics
-    /// As [`hv_vmbus::Bus::new`].
+    /// The same as for [`hv_vmbus::Bus::new`].
     #[must_use]
     pub const fn with_devices(config: Option<hv_vmbus::Config>, devices: D) -> Self {
         let known = match config {
@@ -82,7 +82,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Self { absent: config.is_none(), server: hv_vmbus::Bus::new(known, devices) }
     }
 
-    /// The devices.
+    /// Returns the devices.
     #[must_use]
     pub const fn devices(&self) -> &D {
         self.server.devices()
@@ -92,7 +92,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         &self.server
     }
 
-    /// Notes when the server wants to be called next.
+    /// Records when the server must be called next.
     pub(crate) fn note<H: Host>(&self, port: &ServerPort<'_, R, H>, vp: usize) {
         port.0.partition.carrier.note(&port.0, vp, || self.server.deadline());
     }
@@ -135,7 +135,7 @@ where
         if self.absent {
             return Err(HvStatus::INVALID_CONNECTION_ID);
         }
-        // A signal of a connection that does not exist changes nothing, and takes no lock.
+        // A signal of an unknown connection changes nothing, and takes no lock.
         self.server.signal(connection, port).map_err(status)?;
         self.note(port, vp);
         Ok(())
@@ -167,7 +167,7 @@ where
             r.end()
         });
         if restored.is_err() {
-            // A state that no bus has: this one is then as it was made.
+            // A state that no bus can have: this one is reset to its initial state.
             let _ = self.server.restore(port, &mut Reader::new(&[]));
         }
         port.0.partition.carrier.restore(&port.0, self.server.deadline());
@@ -175,7 +175,7 @@ where
     }
 }
 
-/// The host half of VMBus: to offer channels and take them away, to work with its devices, or to look at its state.
+/// The host half of VMBus: offers and rescinds channels, gives access to its devices and to its state.
 pub struct Vmbus<'h, R, H, B> {
     pub(crate) bus: &'h B,
     pub(crate) port: ServerPort<'h, R, H>,
@@ -196,20 +196,20 @@ where
     /// Offers a device's first channel. Returns its number.
     ///
     /// # Errors
-    /// As of [`hv_vmbus::Bus::offer`].
+    /// The same as for [`hv_vmbus::Bus::offer`].
     pub fn offer_device(&self, device: DeviceId, offer: &ChannelOffer) -> Result<ChannelId, BusError> {
         self.bus.server.offer(device, offer, &self.port)
     }
 
-    /// Takes a channel away. Returns false if it is not offered.
+    /// Rescinds a channel. Returns false if it is not offered.
     pub fn rescind(&self, channel: ChannelId) -> bool {
         self.bus.server.rescind(channel, &self.port)
     }
 
-    /// Works with a device: see [`hv_vmbus::Bus::with`].
+    /// Calls a function with a device: see [`hv_vmbus::Bus::with`].
     ///
     /// # Errors
-    /// As of [`hv_vmbus::Bus::with`].
+    /// The same as for [`hv_vmbus::Bus::with`].
     pub fn with<T, U, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
@@ -222,10 +222,10 @@ where
         self.bus.server.with(slot, &self.port, work)
     }
 
-    /// Returns a device's place on the bus, and its first channel's number.
+    /// Returns a device's index on the bus, and its first channel's number.
     ///
     /// # Errors
-    /// As of [`hv_vmbus::Bus::place`].
+    /// The same as for [`hv_vmbus::Bus::place`].
     pub fn place<T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
@@ -237,17 +237,17 @@ where
         self.bus.server.place(slot, &self.port)
     }
 
-    /// Starts what waits for the back end of a device, which has room again.
+    /// Starts the requests pending for the back end of a device, which has room again.
     pub fn resume(&self, device: DeviceId) {
         self.bus.server.resume(device, &self.port);
     }
 
-    /// Stops taking packets, of all devices, before the partition is saved. Requests in flight are completed as ever.
+    /// Stops taking packets, for all devices, before the partition is saved. Requests in flight are still completed.
     pub fn pause(&self) {
         self.bus.server.pause();
     }
 
-    /// Takes packets again.
+    /// Resumes taking packets.
     pub fn unpause(&self) {
         self.bus.server.unpause(&self.port);
     }
@@ -258,13 +258,13 @@ where
         self.bus.server.is_idle()
     }
 
-    /// Returns the version agreed on, while a connection stands.
+    /// Returns the negotiated version, while there is a connection.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.bus.server.version()
     }
 
-    /// Brings the server into its first state, with the offers that it has now.
+    /// Resets the server to its initial state, with its current offers.
     pub fn reset(&self) {
         self.bus.server.reset(&self.port);
     }
@@ -276,8 +276,8 @@ where
     R: RawMutex,
     H: Host + BusObserver + HostBackend<Never>,
 {
-    /// Offers a small device in the first free place. Returns its channel's number, or `None` if all places are taken, or a
-    /// device with the same interface and instance is offered already.
+    /// Offers a small device in the first free slot. Returns its channel's number, or `None` if all slots are in use,
+    /// or a device with the same interface and instance is already offered.
     pub fn offer(&self, offer: Offer) -> Option<ChannelId> {
         let free = |slot: &Slot<R, Any>| {
             let put = self.with(slot, |device, io| {

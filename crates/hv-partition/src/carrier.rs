@@ -1,6 +1,6 @@
-//! When the VMBus server is to be called, and which VP's timer tells it.
+//! The deadline of the VMBus server, and the VP whose timer serves it.
 //!
-//! The server's deadline is carried by a VP: one that runs, and for as long as it does.
+//! The server's deadline is carried by a running VP, as long as it runs.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -9,11 +9,11 @@ use lock_api::{Mutex, RawMutex};
 
 use crate::joined::{Core, Joined};
 
-/// Least time, in 100 ns, before a device with more to do goes on: the VP gets to run in between.
+/// Minimum time, in 100 ns, before a device with more work continues: the VP gets to run in between.
 const LEAST_INTERVAL: u64 = 200;
 /// No VP.
 const NONE: usize = usize::MAX;
-/// No deadline: [`Deadline::at`] makes never of it.
+/// No deadline: [`Deadline::at`] turns it into never.
 const NEVER: u64 = u64::MAX;
 
 /// The server's deadline, and the VP that carries it.
@@ -22,7 +22,7 @@ pub(crate) struct Carrier<R> {
     deadline: AtomicU64,
     /// The VP whose deadline includes the server's.
     vp: AtomicUsize,
-    /// Held while the VP is chosen.
+    /// Held while a VP is selected.
     choosing: Mutex<R, ()>,
 }
 
@@ -31,7 +31,7 @@ impl<R: RawMutex> Carrier<R> {
         Self { deadline: AtomicU64::new(NEVER), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
     }
 
-    /// Forgets the deadline, and the VP that carried it.
+    /// Clears the deadline, and the VP that carried it.
     pub(crate) fn reset(&self) {
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.vp.store(NONE, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl<R: RawMutex> Carrier<R> {
         if self.vp.load(Ordering::Acquire) == vp { self.deadline() } else { Deadline::NEVER }
     }
 
-    /// Notes when the server wants to be called, and renews the deadline of the VP that carries it.
+    /// Records when the server must be called, and updates the deadline of the VP that carries it.
     pub(crate) fn note<H: Host>(
         &self,
         joined: &Joined<'_, Core<'_, R>, H>,
@@ -60,20 +60,20 @@ impl<R: RawMutex> Carrier<R> {
                 let _choosing = self.choosing.lock();
                 self.carry(joined, vp);
             }
-            // Another VP may have noted an earlier one in between.
+            // Another VP may have recorded an earlier one in between.
             if wanted() == wants {
                 return;
             }
         }
     }
 
-    /// Takes over the deadline of a server that was restored. The first VP that is called carries it.
+    /// Takes over the deadline of a restored server. The first VP that is called carries it.
     pub(crate) fn restore<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) {
         self.deadline.store(at(joined, wanted), Ordering::Release);
         self.vp.store(NONE, Ordering::Release);
     }
 
-    /// Finds the deadline a VP if it has none that runs. `vp` runs.
+    /// Assigns the deadline to a VP if no running one has it. `vp` is running.
     pub(crate) fn find<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, vp: usize) {
         if !is_on(joined, self.vp.load(Ordering::Acquire)) {
             let _choosing = self.choosing.lock();
@@ -81,7 +81,7 @@ impl<R: RawMutex> Carrier<R> {
         }
     }
 
-    /// Gives the deadline to another VP, or else to the first that starts: `from` has stopped.
+    /// Moves the deadline to another VP, or else to the first that starts: `from` has stopped.
     pub(crate) fn hand_over<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, from: usize) {
         let _choosing = self.choosing.lock();
         if self.vp.load(Ordering::Acquire) == from {
@@ -90,7 +90,7 @@ impl<R: RawMutex> Carrier<R> {
         }
     }
 
-    /// Makes the deadline that of a VP that runs: the one that has it, or else `vp`, or else any. The caller holds
+    /// Assigns the deadline to a running VP: the one that has it, or else `vp`, or else any. The caller holds
     /// `choosing`.
     fn carry<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, vp: usize) {
         let before = self.vp.load(Ordering::Acquire);
@@ -101,7 +101,7 @@ impl<R: RawMutex> Carrier<R> {
     }
 }
 
-/// The reference time at which a server that wants this is called.
+/// Returns the reference time at which a server with this deadline is called.
 fn at<R: RawMutex, H: Host>(joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) -> u64 {
     let least = || joined.hypervisor().reference_time(joined.host).saturating_add(LEAST_INTERVAL);
     wanted.map_or(NEVER, |deadline| deadline.max(least()).min(NEVER - 1))

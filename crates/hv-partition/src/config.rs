@@ -1,8 +1,8 @@
-//! How a partition is built.
+//! Configuration of a partition.
 
 use hv_devices::any::Offer;
 
-/// How a partition is built.
+/// Configuration of a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The hypervisor.
@@ -14,7 +14,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Today's Azure with VMBus, for a counter of this frequency.
+    /// Returns current Azure with VMBus, for a counter of this frequency.
     #[must_use]
     pub const fn new(counter_frequency: u64) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl Config {
         }
     }
 
-    /// The same with another profile.
+    /// Returns the same with another profile.
     #[must_use]
     pub const fn with_profile(mut self, profile: hv_host::Profile) -> Self {
         self.hypervisor.profile = profile;
@@ -32,7 +32,7 @@ impl Config {
     }
 }
 
-/// A partition without VMBus.
+/// Returns the same without VMBus.
 impl From<hv_host::Config> for Config {
     fn from(hypervisor: hv_host::Config) -> Self {
         Self { hypervisor, vmbus: None, offers: &[] }

@@ -1,28 +1,28 @@
-//! What the observer is told of VMBus.
+//! VMBus events for the observer.
 
 use hv_host::Faulty;
 
-/// Something that happened on VMBus.
+/// An event on VMBus.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum BusEvent<'a> {
-    /// A message that the server took or sent.
+    /// A message that the server received or sent.
     Message {
-        /// Sender, or the VP to which it goes.
+        /// VP of the sender or receiver.
         vp: usize,
         /// From the guest to the host.
         from_guest: bool,
-        /// The whole message, header included.
+        /// The message, including the header.
         payload: &'a [u8],
     },
-    /// The server changed its state, or found a message of the guest's wrong.
+    /// The server changed its state, or rejected a message from the guest.
     Server(hv_vmbus::Event),
 }
 
-/// Who is told of what happens on VMBus; an embedder implements it beside [`Host`](crate::Host).
+/// The observer of VMBus; an embedder implements it in addition to [`Host`](crate::Host).
 pub trait BusObserver {
-    /// Told of everything that happens on VMBus, as [`Host::observe`](crate::Host::observe) is of the hypervisor. With this
-    /// default nothing remains of it in the compiled code.
+    /// Reports an event on VMBus, like [`Host::observe`](crate::Host::observe) for the hypervisor. The default compiles
+    /// to nothing.
     #[inline]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         let _ = event;

@@ -1,4 +1,4 @@
-//! The embedder as the hypervisor sees it in a partition with VMBus.
+//! The embedder as presented to the hypervisor, in a partition with VMBus.
 
 use hv_host::faults::Faults;
 use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
@@ -11,7 +11,7 @@ use crate::partition::Partition;
 use crate::port::ServerPort;
 use crate::served::Served;
 
-/// What of a partition does not depend on its devices.
+/// The part of a partition that does not depend on its devices.
 pub(crate) struct Core<'a, R> {
     pub(crate) hypervisor: hv_host::Partition<'a, R>,
     pub(crate) carrier: Carrier<R>,
@@ -42,7 +42,8 @@ impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
     }
 }
 
-/// The embedder, joined with the bus: deadlines of VPs include the bus's, and connections of a whole partition lead to it.
+/// The embedder, combined with the bus: deadlines of VPs include the bus's, and connections of the partition lead to
+/// it.
 pub(crate) struct Joined<'h, Q, H> {
     pub(crate) partition: &'h Q,
     pub(crate) host: &'h H,
@@ -81,7 +82,7 @@ impl<Q: HasCore, H: Host> Host for Joined<'_, Q, H> {
         self.host.assert_interrupt(vp, intid);
     }
 
-    /// The earlier of the VP's own deadline and the bus's, if this VP carries that.
+    /// Returns the earlier of the VP's own deadline and the bus's, if this VP carries that.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
         let Core { hypervisor, carrier } = self.partition.core();
         let bus = hypervisor.counter_at(carrier.deadline_of(vp));
@@ -128,7 +129,7 @@ where
         self.partition.bus().message(&self.port(), vp, connection, payload)
     }
 
-    /// VMBus's signals carry no flag: the connection says which channel is meant.
+    /// VMBus signals carry no flag: the connection identifies the channel.
     fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
         self.partition.bus().signal(&self.port(), vp, connection)
     }
@@ -142,7 +143,7 @@ where
 }
 
 impl<'h, R: RawMutex, B, H> Joined<'h, Partition<'h, R, B>, H> {
-    /// The partition as the server sees it.
+    /// Returns the partition as presented to the server.
     #[inline(always)]
     pub(crate) fn port(self) -> ServerPort<'h, R, H> {
         ServerPort(Joined { partition: self.partition.core_ref(), host: self.host })

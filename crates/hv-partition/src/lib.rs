@@ -1,18 +1,19 @@
 //! A whole Hyper-V partition for ARM64: the hypervisor of `hv-host` joined with the VMBus server of `hv-vmbus`.
 //!
-//! [`Partition`] has the calls of [`hv_host::Partition`] and passes them on. The embedder implements [`Host`] for the hypervisor
-//! and [`BusObserver`] for VMBus. It chooses the devices of its [`Bus`], and serves their requests as their [`HostBackend`]. The files, in the order in which a message of VMBus passes them:
+//! [`Partition`] has the calls of [`hv_host::Partition`] and passes them on. The embedder implements [`Host`] for the
+//! hypervisor and [`BusObserver`] for VMBus. It chooses the devices of its [`Bus`], and serves their requests as their
+//! [`HostBackend`]. The files, in the order in which a VMBus message passes through them:
 //!
 //! | file | what |
 //! |---|---|
 //! | `partition` | the embedder's calls |
-//! | `joined` | the embedder as the hypervisor sees it here: deadlines joined, connections routed |
+//! | `joined` | the embedder as presented to the hypervisor: deadlines combined, connections routed |
 //! | `bus` | the server with its devices (`served`: as the partition calls it, whatever the devices) |
-//! | `carrier` | when the server is called, and by which VP's deadline |
-//! | `port` | the partition as the server sees it: answers go to the hypervisor |
+//! | `carrier` | when the server is called, and on which VP's deadline |
+//! | `port` | the partition as presented to the server: answers go to the hypervisor |
 //!
-//! Beside them: `save` (the image), `strict` (the judge, with VMBus's rules), `event` (what the observer is told of the bus), `record` (events as
-//! records of a trace, and back for the judge).
+//! In addition: `save` (saved state), `strict` (the judge, with VMBus's rules), `event` (VMBus events for the
+//! observer), `record` (events as trace records, and back for the judge).
 //!
 //! Locks are taken in this order: the bus, then a VP.
 #![no_std]

@@ -18,10 +18,10 @@ use crate::split::Split;
 
 /// A Hyper-V partition with VMBus.
 ///
-/// It is shared by all VPs. Nothing in it allocates. Make one (`const`, so it can be a static), call [`reset`](Self::reset)
-/// once, then feed it with the guest's traps. Any thread may make any call.
+/// It is shared by all VPs, and does not allocate. Create one (`const`, so it can be a static), call
+/// [`reset`](Self::reset) once, then pass it the guest's traps. Any thread may make any call.
 ///
-/// `R` is the lock of the embedder's choice, as of a [`Vp`], and `B` the bus with the devices of its choice.
+/// `R` is the lock of the embedder's choice, as for a [`Vp`], and `B` the bus with the devices of its choice.
 pub struct Partition<'a, R, B = Bus<R>> {
     core: Core<'a, R>,
     bus: &'a B,
@@ -35,21 +35,21 @@ impl<R: RawMutex, B: fmt::Debug> fmt::Debug for Partition<'_, R, B> {
 }
 
 impl<'a, R: RawMutex, B> Partition<'a, R, B> {
-    /// Makes a partition with these VPs, of which VP 0 is the boot processor, these ports, and this bus, which is no other
-    /// partition's. Call [`reset`](Self::reset) before anything else.
+    /// Creates a partition with these VPs, of which VP 0 is the boot processor, these ports, and this bus, which
+    /// belongs to no other partition. Call [`reset`](Self::reset) before anything else.
     #[must_use]
     pub const fn new(config: hv_host::Config, vps: &'a [Vp<R>], ports: &'a [Port], bus: &'a B) -> Self {
         let hypervisor = hv_host::Partition::new(config, vps, ports);
         Self { core: Core { hypervisor, carrier: Carrier::new() }, bus }
     }
 
-    /// Returns how its hypervisor was built.
+    /// Returns the configuration of its hypervisor.
     #[must_use]
     pub const fn config(&self) -> &hv_host::Config {
         self.core.hypervisor.config()
     }
 
-    /// Returns whether there is a VMBus.
+    /// Returns true if there is a VMBus.
     #[must_use]
     pub fn has_vmbus(&self) -> bool
     where
@@ -70,7 +70,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.core.hypervisor.vps()
     }
 
-    /// Returns whether a VP runs; `None` if there is no such VP.
+    /// Returns true if a VP is running; `None` if there is no such VP.
     #[must_use]
     pub fn power(&self, vp: usize) -> Option<Power> {
         self.core.hypervisor.power(vp)
@@ -87,13 +87,13 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.bus
     }
 
-    /// The embedder as the hypervisor sees it here.
+    /// Returns the embedder as presented to the hypervisor.
     #[inline(always)]
     pub(crate) fn joined<'h, H>(&'h self, host: &'h H) -> Joined<'h, Self, H> {
         Joined { partition: self, host }
     }
 
-    /// The partition as the server sees it.
+    /// Returns the partition as presented to the server.
     pub(crate) fn port<'h, H>(&'h self, host: &'h H) -> ServerPort<'h, R, H> {
         ServerPort(Joined { partition: &self.core, host })
     }
@@ -108,9 +108,9 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     }
 }
 
-/// Calls that an embedder `H` makes, which has to serve the requests of all devices of the bus `B`.
+/// Calls of an embedder `H`, which must serve the requests of all devices of the bus `B`.
 impl<'a, R: RawMutex, B> Partition<'a, R, B> {
-    /// Puts everything into the state after creation: see [`hv_host::Partition::reset`].
+    /// Resets everything to the state after creation: see [`hv_host::Partition::reset`].
     pub fn reset<'h, H>(&'h self, host: &'h H)
     where
         H: Host + BusObserver,
@@ -121,7 +121,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().reset(&port.0);
     }
 
-    /// Carries out an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, changed as the call demands.
+    /// Handles an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, which the call reads and changes.
     #[inline(always)]
     pub fn hvc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
     where
@@ -148,7 +148,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().hvc(self.joined(hosts), vp, immediate, x)
     }
 
-    /// Carries out an `smc` of `vp`: see [`hv_host::Partition::smc`].
+    /// Handles an `smc` of `vp`: see [`hv_host::Partition::smc`].
     pub fn smc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
     where
         H: Host + BusObserver,
@@ -157,8 +157,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().smc(&self.port(host).0, vp, immediate, x)
     }
 
-    /// Does what is due on a VP, whose deadline has come ([`Host::set_deadline`]): its timers, and VMBus's devices. A call
-    /// without need does no harm.
+    /// Does what is due on a VP whose deadline has expired ([`Host::set_deadline`]): its timers, and VMBus's devices. A
+    /// superfluous call is harmless.
     pub fn timer_expired<'h, H>(&'h self, host: &'h H, vp: usize)
     where
         H: Host + BusObserver,
@@ -169,8 +169,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.tick(port, vp);
     }
 
-    /// Takes notice that a VP, which does not run yet, is about to run its first instruction: see
-    /// [`hv_host::Partition::vp_online`].
+    /// Reports that a VP is about to run its first instruction: see [`hv_host::Partition::vp_online`].
     pub fn vp_online<'h, H>(&'h self, host: &'h H, vp: usize)
     where
         H: Host + BusObserver,
@@ -181,7 +180,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.tick(port, vp);
     }
 
-    /// Takes notice that a VP has stopped after [`Action::VpOff`]: see [`hv_host::Partition::vp_offline`].
+    /// Reports that a VP has stopped after [`Action::VpOff`]: see [`hv_host::Partition::vp_offline`].
     pub fn vp_offline<'h, H>(&'h self, host: &'h H, vp: usize)
     where
         H: Host + BusObserver,
@@ -192,8 +191,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.core.carrier.hand_over(&port.0, vp);
     }
 
-    /// Works on the VMBus server: to offer channels and take them away, or to look at its state. What the server then has for
-    /// the guest is sent.
+    /// Calls a function with the VMBus server: to offer and rescind channels, or to inspect its state. Then sends what
+    /// the server has for the guest.
     pub fn with_vmbus<'h, H, T>(&'h self, host: &'h H, work: impl FnOnce(&Vmbus<'h, R, H, B>) -> T) -> T
     where
         H: Host + BusObserver,
@@ -214,8 +213,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().migrate(&self.port(host).0, frequency, now);
     }
 
-    /// Says in the reference TSC page that it is not valid, or that it is again: see
-    /// [`hv_host::Partition::set_reference_tsc_valid`].
+    /// Marks the reference TSC page as invalid, or valid again: see [`hv_host::Partition::set_reference_tsc_valid`].
     pub fn set_reference_tsc_valid<'h, H>(&'h self, host: &'h H, valid: bool)
     where
         H: Host + BusObserver,
@@ -224,8 +222,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().set_reference_tsc_valid(&self.port(host).0, valid);
     }
 
-    /// Looks again whether waiting messages of a VP can be delivered, and VMBus's answers sent: for an embedder whose plan of
-    /// faults has kept them back ([`Timed::Rescan`](hv_host::faults::Timed::Rescan)).
+    /// Checks again whether pending messages of a VP can be delivered, and VMBus's answers sent: for an embedder whose
+    /// fault plan has withheld them ([`Timed::Rescan`](hv_host::faults::Timed::Rescan)).
     pub fn rescan<'h, H>(&'h self, host: &'h H, vp: usize)
     where
         H: Host + BusObserver,
@@ -234,7 +232,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().rescan(&self.joined(host), vp);
     }
 
-    /// Does what a hostile host could do to a guest's shared pages: see [`hv_host::Partition::disturb`].
+    /// Acts as a hostile host against a guest's shared pages: see [`hv_host::Partition::disturb`].
     pub fn disturb<'h, H>(&'h self, host: &'h H, vp: usize, what: Disturbance, random: u64)
     where
         H: Host + BusObserver,
@@ -243,10 +241,10 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().disturb(&self.port(host).0, vp, what, random);
     }
 
-    /// Posts a message to a SINT of a VP, as the hypervisor or the host does.
+    /// Posts a message to a SINT of a VP, from the hypervisor or the host.
     ///
     /// # Errors
-    /// As of [`hv_host::Partition::post_message`].
+    /// The same as for [`hv_host::Partition::post_message`].
     pub fn post_message<'h, H>(
         &'h self,
         host: &'h H,
@@ -263,10 +261,10 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().post_message(&self.port(host).0, vp, sint, message_type, sender, payload)
     }
 
-    /// Sets an event flag of a VP, as the host does. True if it was clear, so that an interrupt was raised.
+    /// Sets an event flag of a VP, from the host. Returns true if it was clear, so that an interrupt was raised.
     ///
     /// # Errors
-    /// As of [`hv_host::Partition::signal_event`].
+    /// The same as for [`hv_host::Partition::signal_event`].
     pub fn signal_event<'h, H>(
         &'h self,
         host: &'h H,
@@ -281,7 +279,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().signal_event(&self.port(host).0, vp, sint, flag)
     }
 
-    /// Lets the devices do what is due, if anything is; finds the deadline a VP if it has none. `vp` runs.
+    /// Lets the devices do what is due, if anything is; assigns the deadline to a VP if none has it. `vp` is running.
     fn tick<'h, H>(&'h self, port: &ServerPort<'h, R, H>, vp: usize)
     where
         H: Host + BusObserver,
@@ -305,18 +303,18 @@ where
     R: RawMutex,
     D: DeviceSet,
 {
-    /// The devices of its bus, for [`completed`](Self::completed) and [`Vmbus::with`].
+    /// Returns the devices of its bus, for [`completed`](Self::completed) and [`Vmbus::with`].
     #[must_use]
     pub const fn devices(&self) -> &'a D {
         self.bus.devices()
     }
 
-    /// Tells a device that the embedder is done with a request ([`HostBackend::start`]). It may be called from any thread, in
-    /// any order, and once for each request. What follows from it is sent to the guest before this returns, and the deadline of
-    /// the VP that carries VMBus's is renewed.
+    /// Reports to a device that the embedder has completed a request ([`HostBackend::start`]). It may be called from
+    /// any thread, in any order, and once for each request. The effects are sent to the guest before this returns, and
+    /// the deadline of the VP that carries VMBus's is updated.
     ///
     /// # Errors
-    /// As of [`hv_vmbus::Bus::completed`]: the device has no such request in flight, or is another bus's.
+    /// The same as for [`hv_vmbus::Bus::completed`]: the device has no such request in flight, or is on another bus.
     pub fn completed<'h, H, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &'h self,
         host: &'h H,

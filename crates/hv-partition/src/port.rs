@@ -1,4 +1,4 @@
-//! The partition as the VMBus server sees it: what the server sends goes to the hypervisor as messages and events.
+//! The partition as presented to the VMBus server: the server's output goes to the hypervisor as messages and events.
 
 use core::fmt;
 
@@ -12,15 +12,16 @@ use hv_vmbus::{Backend, DeviceId, Pages, Posted, Started, Token, Work};
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::{Core, Joined};
 
-/// What stands behind the devices of a partition: an embedder implements it beside [`Host`] for every kind of request that its
-/// devices make. For devices that make none that is [`Never`](crate::Never), and the body a `match` of the request, which has no value.
+/// The back ends of a partition's devices: an embedder implements it in addition to [`Host`] for every type of request
+/// made by its devices. For devices that make none that is [`Never`](crate::Never), and the body is a `match` of the
+/// request, which has no values.
 pub trait HostBackend<W: Work> {
     /// Starts a request of a device: see [`Backend::start`]. When it is done, call
-    /// [`Partition::completed`](crate::Partition::completed) from any thread, and not from in here.
+    /// [`Partition::completed`](crate::Partition::completed) from any thread, but not from within this call.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 }
 
-/// A host with faults has the back ends of the one that it decorates.
+/// A host with faults has the back ends of the host it decorates.
 impl<W: Work, H: HostBackend<W>, F> HostBackend<W> for Faulty<H, F> {
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
         (**self).start(device, token, request, data)
@@ -65,7 +66,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
 
     fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
         let (hypervisor, host, target) = (self.0.hypervisor(), self.0.host, vp as usize);
-        // Hyper-V keeps what it has for a masked SINT until that is unmasked (openvmm, pull request 962).
+        // Hyper-V keeps messages for a masked SINT until it is unmasked (openvmm, pull request 962).
         if host.faults().injects(Injection::Silent) || hypervisor.is_masked(target, sint) {
             return Posted::Full;
         }
@@ -76,7 +77,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
                 Posted::Queued
             }
             Err(HvStatus::INSUFFICIENT_BUFFERS) => Posted::Full,
-            // Hyper-V drops what it has for a VP whose SynIC or message page is off (openvmm, issue 2276).
+            // Hyper-V drops messages for a VP whose SynIC or message page is off (openvmm, issue 2276).
             Err(_) => Posted::Undeliverable,
         }
     }

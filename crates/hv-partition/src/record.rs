@@ -1,7 +1,7 @@
-//! What the observer is told, as records of a trace, and records judged as the events that they were.
+//! Events as trace records, and records checked as the events that they were made from.
 //!
-//! An embedder that traces calls [`records`] and [`bus_record`] from its observer; where the bytes go is its own business. [`Replay`]
-//! runs the strict mode's judge over records: the same judge as over a partition that runs.
+//! An embedder that traces calls [`records`] and [`bus_record`] from its observer; where the bytes go is up to the
+//! embedder. [`Replay`] runs the strict mode's judge over records: the same judge as over a running partition.
 
 use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
@@ -46,7 +46,8 @@ const fn change(what: TimerEvent) -> TimerChange {
     }
 }
 
-/// Gives `sink` the records of an event, of which some need none and one needs two. They are the VP's whose CPU or thread this is.
+/// Passes the records of an event to `sink`: some events need none, one needs two. They belong to the VP of this CPU or
+/// thread.
 pub fn records(event: &Event<'_>, mut sink: impl FnMut(What)) {
     if let Event::Crash { text, .. } = *event {
         sink(What::CrashText { text: Payload::new(text) });
@@ -120,7 +121,7 @@ pub fn bus_record(event: &BusEvent<'_>) -> What {
     }
 }
 
-/// What the server does and this version has no record for is recorded by name.
+/// Changes of the server that this version has no record for are recorded by name.
 fn bus_change(change: &Bus) -> What {
     match *change {
         Bus::Contact { version, accepted, vp } => What::VmbusContact { version, accepted, target: vp },
@@ -145,36 +146,36 @@ fn bus_change(change: &Bus) -> What {
     }
 }
 
-/// The longest text of a crash.
+/// Maximum length of a crash text.
 const CRASH_TEXT: usize = 4096;
 
-/// The strict mode's judge over the records of a run that has ended.
+/// The strict mode's judge over the records of a finished run.
 #[derive(Clone, Debug)]
 pub struct Replay<const VPS: usize> {
     judge: Judge<VPS>,
-    /// It is known where the guest's memory is.
+    /// The location of the guest's memory is known.
     memory: bool,
     /// By VP: length of the text that belongs to its next crash.
     texts: [usize; VPS],
 }
 
 impl<const VPS: usize> Replay<VPS> {
-    /// Makes a judge for a guest whose memory is one range; of no bytes if that is not known.
+    /// Creates a judge for a guest whose memory is one range; an empty one if it is not known.
     #[must_use]
     pub const fn new(ram_base: u64, ram_size: u64) -> Self {
         Self { judge: Judge::new(ram_base, ram_size), memory: ram_size != 0, texts: [0; VPS] }
     }
 
-    /// Returns the rules that cannot be judged, and why. All others can be judged from records alone.
+    /// Returns the rules that cannot be checked, and why. All others can be checked from records alone.
     pub fn not_judged(&self) -> impl Iterator<Item = (&'static Rule, &'static str)> {
         let unknown = !self.memory;
         [&rules::PAGE_OUTSIDE, &rules::PAGE_UNITS]
             .into_iter()
             .filter(move |_| unknown)
-            .map(|rule| (rule, "the trace does not say where the guest's memory is"))
+            .map(|rule| (rule, "the trace does not contain the location of the guest's memory"))
     }
 
-    /// Judges the next record of all VPs' in the order of their times.
+    /// Checks the next record of all VPs in time order.
     pub fn record(&mut self, record: &Record, found: &mut dyn FnMut(Finding)) {
         if let What::CrashText { text } = record.what {
             if let Some(length) = self.texts.get_mut(record.vp as usize) {
@@ -182,7 +183,7 @@ impl<const VPS: usize> Replay<VPS> {
             }
             return;
         }
-        // The judge looks at the text's length alone.
+        // The judge uses only the text's length.
         static TEXT: [u8; CRASH_TEXT] = [b' '; CRASH_TEXT];
         let text = self.texts.get(record.vp as usize).map_or(&[][..], |&length| &TEXT[..length]);
         let knows_memory = self.memory;
@@ -200,7 +201,7 @@ impl<const VPS: usize> Replay<VPS> {
     }
 }
 
-/// The event that a record was made of, as far as the judge looks at it.
+/// Returns the event that a record was made from, as far as the judge uses it.
 fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
     let vp = record.vp as usize;
     Some(match record.what {

@@ -1,7 +1,7 @@
 //! A partition saved as one image, and restored.
 //!
-//! An image begins with a magic number and a version, and ends with a hash of all before it. The guest's memory with VMBus's
-//! rings, the CPU registers and the interrupt controller are the embedder's to save.
+//! An image begins with a magic number and a version, and ends with a hash of everything before it. Guest memory with
+//! VMBus's rings, CPU registers and the interrupt controller are saved by the embedder.
 
 use hv_host::{Host, RawMutex};
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
@@ -12,14 +12,14 @@ use crate::partition::Partition;
 use crate::served::{AnyBus, Served};
 
 const MAGIC: [u8; 8] = *b"hv-part\0";
-/// Version of the format. It goes up with every change of what is saved.
+/// Version of the format. It increases with every change of what is saved.
 const VERSION: u32 = 7;
 
 impl<R: RawMutex, B> Partition<'_, R, B> {
-    /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile, and no
-    /// request of a device in flight: [pause](crate::Vmbus::pause) VMBus, stop the VPs, and wait until the embedder has
-    /// completed all. A partition that is restored from the image takes packets again by itself; to go on with this one,
-    /// [unpause](crate::Vmbus::unpause) it.
+    /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile,
+    /// and no request of a device in flight: [pause](crate::Vmbus::pause) VMBus, stop the VPs, and wait until the
+    /// embedder has completed all. A partition restored from the image takes packets again by itself; to continue with
+    /// this one, [unpause](crate::Vmbus::unpause) it.
     ///
     /// # Errors
     /// [`BusError::InFlight`]: requests are in flight, and nothing was written.
@@ -40,13 +40,13 @@ impl<R: RawMutex, B> Partition<'_, R, B> {
         Ok(())
     }
 
-    /// Puts the partition into the state of an image. The guest's memory has to be restored before, and after it
-    /// [`timer_expired`](Self::timer_expired) has to be called for every VP. The reference time goes on from where it
-    /// was, with the counter frequency that it had; if that is another now, call [`migrate`](Self::migrate).
+    /// Restores the partition from an image. Guest memory must be restored before; afterwards
+    /// [`timer_expired`](Self::timer_expired) must be called for every VP. The reference time continues from where it
+    /// was, with the saved counter frequency; if the frequency is different now, call [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// The image is refused: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if it was VMBus's
-    /// part that was refused, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
+    /// The image is rejected: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if VMBus's
+    /// part was rejected, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
     pub fn restore<'h, H>(&'h self, host: &'h H, image: &[u8]) -> Result<(), RestoreError>
     where
         H: Host + BusObserver,

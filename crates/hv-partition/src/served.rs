@@ -1,4 +1,4 @@
-//! What a partition asks of its bus, whatever the devices of that are.
+//! The interface of a partition to its bus, independent of the bus's devices.
 
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::status::HvStatus;
@@ -18,7 +18,7 @@ pub trait AnyBus {
 pub trait Served<'h, R, H>: AnyBus {
     fn reset(&self, port: &ServerPort<'h, R, H>);
 
-    /// Takes a message that a VP posted.
+    /// Handles a message that a VP posted.
     fn message(
         &self,
         port: &ServerPort<'h, R, H>,
@@ -27,19 +27,19 @@ pub trait Served<'h, R, H>: AnyBus {
         payload: &[u8],
     ) -> Result<(), HvStatus>;
 
-    /// Takes an event that a VP signalled.
+    /// Handles an event that a VP signalled.
     fn signal(&self, port: &ServerPort<'h, R, H>, vp: usize, connection: u32) -> Result<(), HvStatus>;
 
-    /// Returns true while messages wait for the guest.
+    /// Returns true while messages are pending for the guest.
     fn owes(&self) -> bool;
 
-    /// Sends what waits for the guest, and lets the devices do what is due.
+    /// Sends what is pending for the guest, and lets the devices do what is due.
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize);
 
     fn is_idle(&self) -> bool;
 
     fn save(&self, port: &ServerPort<'h, R, H>, w: &mut Writer<'_>) -> Result<(), BusError>;
 
-    /// Restores the server, and when it is to be called. If the state is refused, the bus is as it was made.
+    /// Restores the server, and its deadline. If the state is rejected, the bus is reset to its initial state.
     fn restore(&self, port: &ServerPort<'h, R, H>, r: &mut Reader<'_>) -> Result<(), RestoreError>;
 }

@@ -1,4 +1,4 @@
-//! An embedder in two shapes, so that what is compiled twice is the hypervisor alone.
+//! An embedder in two forms, so that only the hypervisor is compiled twice.
 
 use hv_host::faults::Faults;
 use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
@@ -11,7 +11,7 @@ use crate::partition::Partition;
 use crate::port::ServerPort;
 use crate::served::Served;
 
-/// One embedder in two shapes, for [`Partition::hvc_split`].
+/// One embedder in two forms, for [`Partition::hvc_split`].
 ///
 /// An embedder that observes some runs and not others has the hypervisor's hot paths compiled for both. VMBus and its devices,
 /// which are larger and whose calls are longer, are compiled for one shape.
@@ -102,7 +102,7 @@ where
 }
 
 impl<'h, R: RawMutex, B, H, G> Joined<'h, Partition<'h, R, B>, Split<H, G>> {
-    /// The partition as the server sees it.
+    /// Returns the partition as presented to the server.
     #[inline(always)]
     fn bus_port(self) -> ServerPort<'h, R, G> {
         ServerPort(Joined { partition: self.partition.core_ref(), host: &self.host.bus })

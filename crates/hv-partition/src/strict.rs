@@ -9,25 +9,25 @@ use crate::event::BusEvent;
 
 pub use hv_host::strict::{Finding, RULES, Rule, Severity, rules};
 
-/// Judges a guest by what the partition tells of it. It knows `VPS` VPs; events of others are left out.
+/// Checks a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
 #[derive(Clone, Debug)]
 pub struct Judge<const VPS: usize> {
     hypervisor: strict::Judge<VPS>,
 }
 
 impl<const VPS: usize> Judge<VPS> {
-    /// Makes a judge for a guest whose memory is one range.
+    /// Creates a judge for a guest whose memory is one range.
     #[must_use]
     pub const fn new(ram_base: u64, ram_size: u64) -> Self {
         Self { hypervisor: strict::Judge::new(ram_base, ram_size) }
     }
 
-    /// Judges what has happened in the hypervisor.
+    /// Checks an event of the hypervisor.
     pub fn event(&mut self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
         self.hypervisor.event(event, found);
     }
 
-    /// Judges what has happened on VMBus.
+    /// Checks an event of VMBus.
     pub fn bus_event(&mut self, event: &BusEvent<'_>, found: &mut dyn FnMut(Finding)) {
         let BusEvent::Server(event) = *event else { return };
         let broken = match event {
@@ -37,7 +37,7 @@ impl<const VPS: usize> Judge<VPS> {
             hv_vmbus::Event::Fault { channel } => {
                 return found(Finding { rule: &rules::VMBUS_DEVICE, vp: 0, value: u64::from(channel.0) });
             }
-            // The answer of a contact waits until SINT 2 is unmasked; one that is dropped is an event of its own.
+            // The answer to a contact is pending until SINT 2 is unmasked; a dropped one has an event of its own.
             hv_vmbus::Event::Contact { vp, .. } => self
                 .hypervisor
                 .is_masked(vp as usize, MESSAGE_SINT as usize)
@@ -52,7 +52,7 @@ impl<const VPS: usize> Judge<VPS> {
     }
 }
 
-/// The rule that a rejected message breaks.
+/// Returns the rule that a rejected message breaks.
 fn rule_of(reason: Reason) -> Option<&'static Rule> {
     Some(match reason {
         Reason::TooShort | Reason::Unknown => &rules::VMBUS_MESSAGE,
@@ -68,9 +68,10 @@ fn rule_of(reason: Reason) -> Option<&'static Rule> {
         Reason::UnknownVp | Reason::BadFlag | Reason::BadConnection | Reason::NoInterrupt => {
             &rules::VMBUS_TARGET
         }
-        // The host's limits are not the guest's fault, nor that a service or a device is not there or takes no channel.
+        // The host's limits are not the guest's fault, nor is a missing service or device, or one that accepts no
+        // channel.
         Reason::NoRoom | Reason::Unsupported | Reason::DeviceRefused => return None,
-        // A reason of a newer server.
+        // A reason from a newer server.
         _ => return None,
     })
 }

@@ -1,15 +1,15 @@
-//! Trapped accesses: which frame, which size, and what is refused.
+//! Trapped accesses: their frame, size, and validation.
 
 use crate::gic::Gic;
 use crate::hardware::Cpu;
 use crate::regs::{GICD_ID, GICR_ID, ID_REGISTERS, gicd, gicr};
 
-/// Bytes of the distributor's frame.
+/// Size of the distributor's frame in bytes.
 const DISTRIBUTOR_BYTES: u32 = 0x1_0000;
-/// Bytes of a redistributor's two frames.
+/// Size of a redistributor's two frames in bytes.
 const REDISTRIBUTOR_BYTES: u32 = 0x2_0000;
 
-/// What an access is to.
+/// The target of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterFrame {
     /// The distributor, 64 KiB.
@@ -18,18 +18,18 @@ pub enum RegisterFrame {
     Redistributor(usize),
 }
 
-/// A trapped access of the guest.
+/// A trapped access by the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What it is to.
+    /// The target.
     pub frame: RegisterFrame,
-    /// Bytes from the start of the frame.
+    /// Offset in the frame in bytes.
     pub offset: u32,
-    /// Bytes: 1, 2, 4 or 8.
+    /// Size in bytes: 1, 2, 4 or 8.
     pub size: u8,
 }
 
-/// The access has a size or alignment that the register does not support, or is to nothing: the guest gets a
+/// The access has a size or alignment that the register does not support, or there is no register: the guest gets a
 /// synchronous external abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
@@ -94,12 +94,12 @@ impl Gic<'_> {
     /// Writes a register for the guest on this CPU's VP.
     ///
     /// # Errors
-    /// [`Fault`] as for [`read`](Self::read). Writes to reserved words have no effect.
+    /// [`Fault`], as for [`read`](Self::read). Writes to reserved words have no effect.
     pub fn write<C: Cpu>(&self, cpu: &C, access: Access, value: u64) -> Result<(), Fault> {
         access.check(self.vps.len())?;
         self.vps.get(cpu.vp()).ok_or(Fault)?;
         let lane = access.offset % 4;
-        // The upper halves of the 64-bit registers have no field that can be written.
+        // The upper halves of the 64-bit registers have no writable fields.
         let (value, bytes) = if access.size == 1 {
             ((value as u32 & 0xff) << (lane * 8), 1 << lane)
         } else {

@@ -7,7 +7,7 @@ use crate::hardware::{Cpu, Physical as _};
 use crate::regs::gicd;
 use crate::state::{VpState, bit, members};
 
-/// What the fields of a register are about.
+/// The meaning of a register's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Group,
@@ -25,7 +25,7 @@ pub(crate) enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
     pub(crate) field: Field,
-    /// The first INTID that it has a field for.
+    /// The INTID of its first field.
     first: u32,
 }
 
@@ -35,7 +35,7 @@ impl Word {
     /// ICACTIVER1 of the distributor.
     pub(crate) const SPI_ICACTIVER: Self = Self { field: Field::ClearActive, first: 32 };
 
-    /// The register at an offset, if it has fields for INTIDs 0 to 63.
+    /// Returns the register at an offset, if it has fields for INTIDs 0 to 63.
     pub(crate) fn at(offset: u32) -> Option<Self> {
         let (field, base, per_word) = match offset {
             gicd::IPRIORITYR..gicd::IPRIORITYR_END => (Field::Priority, gicd::IPRIORITYR, 4),
@@ -58,7 +58,7 @@ impl Word {
         (first < 64).then_some(Self { field, first })
     }
 
-    /// The INTIDs that it has fields for. `bytes` restricts a register with one byte per INTID.
+    /// Returns the INTIDs of its fields. `bytes` restricts a register with one byte per INTID.
     pub(crate) fn members(self, bytes: u32) -> u64 {
         let set = match self.field {
             Field::Priority => u64::from(bytes),
@@ -68,18 +68,18 @@ impl Word {
         set << self.first
     }
 
-    /// Whether a read needs to know what the list registers hold.
+    /// Returns true if a read needs the contents of the list registers.
     pub(crate) fn needs_truth(self) -> bool {
         use Field::{ClearActive, ClearPending, SetActive, SetPending};
         matches!(self.field, SetPending | ClearPending | SetActive | ClearActive)
     }
 
-    /// Bits, one for each INTID, as the register holds them.
+    /// Converts a set to bits, one per INTID, as in the register.
     fn narrow(self, set: u64) -> u32 {
         (set >> self.first) as u32
     }
 
-    /// The INTIDs whose bits are set.
+    /// Returns the INTIDs whose bits are set.
     fn widen(self, value: u32) -> u64 {
         u64::from(value) << self.first
     }
@@ -96,7 +96,7 @@ impl Word {
 }
 
 impl Gic<'_> {
-    /// Before a read of something that another VP's list registers may hold: asks that VP for the truth.
+    /// Before a read of state that another VP's list registers may contain, makes that VP fold them.
     pub(crate) fn prepare<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64) -> After {
         if vp == cpu.vp() || !word.needs_truth() {
             return After::Done;
@@ -105,7 +105,7 @@ impl Gic<'_> {
         if state.in_lr & set == 0 { After::Done } else { self.call(cpu, vp, &state) }
     }
 
-    /// Reads the fields of the INTIDs in `set`, which are `vp`'s.
+    /// Reads the fields of the INTIDs in `set`, which belong to `vp`.
     pub(crate) fn read_bank<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64) -> u32 {
         let mut state = self.vps[vp].state.lock();
         if vp == cpu.vp() && word.needs_truth() && state.in_lr & set != 0 {
@@ -131,11 +131,11 @@ impl Gic<'_> {
         }
     }
 
-    /// Writes the fields of the INTIDs in `set`, which are `vp`'s.
+    /// Writes the fields of the INTIDs in `set`, which belong to `vp`.
     pub(crate) fn write_bank<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64, value: u32) -> After {
         let mut state = self.vps[vp].state.lock();
         let bits = word.widen(value) & set;
-        // What becomes of it matters only for interrupts that are pending, active or in a list register.
+        // It matters only for interrupts that are pending, active or in a list register.
         let concerned = match word.field {
             Field::Trigger => return self.set_triggers(cpu, vp, word, set, value, &mut state),
             Field::Priority => {
@@ -177,7 +177,7 @@ impl Gic<'_> {
         if concerned == 0 { After::Done } else { self.apply(cpu, vp, state) }
     }
 
-    /// Makes interrupts pending or not pending; gives those for which list registers must be looked at.
+    /// Makes interrupts pending or not pending; returns those for which list registers must be checked.
     fn set_pending<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, bits: u64, state: &mut VpState) -> u64 {
         let on = word.field == Field::SetPending;
         for intid in members(bits & self.backed) {
@@ -196,7 +196,7 @@ impl Gic<'_> {
         concerned
     }
 
-    /// Sets triggers. SGIs are edge-triggered always.
+    /// Sets triggers. SGIs are always edge-triggered.
     fn set_triggers<C: Cpu>(
         &self,
         cpu: &C,

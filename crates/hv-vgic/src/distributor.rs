@@ -1,4 +1,4 @@
-//! The distributor's registers, and where SPIs go.
+//! The distributor's registers, and the routing of SPIs.
 
 use core::sync::atomic::Ordering;
 
@@ -10,11 +10,11 @@ use crate::state::{INTIDS, SPIS, bit, members};
 
 const SPI_COUNT: usize = 32;
 
-/// The state of the distributor that is not kept with a VP.
+/// The state of the distributor that does not belong to a VP.
 pub(crate) struct Distributor {
     /// IROUTER of each SPI.
     route: [u32; SPI_COUNT],
-    /// The VP that keeps each SPI's state.
+    /// The VP that holds each SPI's state.
     home: [u16; SPI_COUNT],
     /// The SPIs whose state another VP than the first keeps. A guest seldom makes any.
     moved: u64,
@@ -33,7 +33,7 @@ impl Distributor {
         &mut self.route[intid as usize & (SPI_COUNT - 1)]
     }
 
-    /// The home of the first of these SPIs, and those of them that it is the home of. The set is not empty.
+    /// Returns the home of the first of these SPIs, and all of them with that home. The set is not empty.
     fn first_home(&self, set: u64) -> (usize, u64) {
         let home = self.home(set.trailing_zeros());
         if home == 0 {
@@ -84,7 +84,7 @@ impl Gic<'_> {
         while left != 0 {
             let distributor = self.distributor.lock();
             let (home, set) = distributor.first_home(left);
-            // SPIs may move while their homes are asked; then the new home is asked again, but not for ever.
+            // SPIs may move while their homes are queried; then the new home is queried again, but not endlessly.
             if asked != Some((home, set)) && tries < self.vps.len() + SPI_COUNT {
                 let after = self.prepare(cpu, home, word, set);
                 if !matches!(after, After::Done) {
@@ -112,7 +112,7 @@ impl Gic<'_> {
         }
     }
 
-    /// GICD_CTLR: the group enables count for all VPs.
+    /// Writes GICD_CTLR: the group enables apply to all VPs.
     fn set_groups<C: Cpu>(&self, cpu: &C, groups: u32) {
         if self.groups.swap(groups, Ordering::Relaxed) == groups {
             return;
@@ -126,7 +126,8 @@ impl Gic<'_> {
         }
     }
 
-    /// GICD_IROUTER: the SPI's home becomes the VP with this affinity. While there is none, the SPI stays pending.
+    /// Writes GICD_IROUTER: the SPI's home becomes the VP with this affinity. While there is none, the SPI stays
+    /// pending.
     fn set_route<C: Cpu>(&self, cpu: &C, intid: u32, affinity: u32) -> After {
         let mut distributor = self.distributor.lock();
         *distributor.route(intid) = affinity;
@@ -146,14 +147,14 @@ impl Gic<'_> {
         }
     }
 
-    /// The VP with this affinity.
+    /// Returns the VP with this affinity.
     fn vp_at(&self, affinity: u32) -> Option<usize> {
         let (low, cluster) = (affinity & 0xff, affinity >> 8);
         let vp = cluster as usize * 16 + low as usize;
         (low < 16 && cluster < 256 && vp < self.vps.len()).then_some(vp)
     }
 
-    /// Gives SPIs that are no longer routed to `vp` their new home, unless they are active.
+    /// Moves SPIs that are no longer routed to `vp` to their new home, unless they are active.
     pub(crate) fn move_spis<C: Cpu>(&self, cpu: &C, vp: usize) -> After {
         let mut distributor = self.distributor.lock();
         let movable = self.vps[vp].state.lock().movable();

@@ -1,4 +1,4 @@
-//! The Gic and the ways in which interrupts enter it.
+//! The Gic and the entry points for interrupts.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -22,23 +22,23 @@ impl Wait for Spin {
 type Mutex<T> = hv_lock::Mutex<Spin, T>;
 type MutexGuard<'a, T> = hv_lock::MutexGuard<'a, Spin, T>;
 
-/// How often a CPU looks whether another one has come before it goes on without: some ten milliseconds.
+/// Number of times a CPU polls for another one before it gives up: some ten milliseconds.
 const PATIENCE: u32 = 1 << 20;
 
-/// One VP's part of the Gic. An array of them, one for each VP, is given to [`Gic::new`]; it can be a static.
+/// One VP's part of the Gic. An array with one for each VP is passed to [`Gic::new`]; it can be a static.
 #[repr(align(128))]
 pub struct VpGic {
     pub(crate) state: Mutex<VpState>,
-    /// Interrupts that other CPUs made pending. As long as it is not zero, a kick is on its way.
+    /// Interrupts that other CPUs made pending. While it is nonzero, a kick is on its way.
     pub(crate) inbox: AtomicU64,
     /// Another CPU waits for `folds` to change.
     pub(crate) wanted: AtomicBool,
-    /// Counts how often the list registers were folded.
+    /// Counts the folds of the list registers.
     pub(crate) folds: AtomicU32,
 }
 
 impl VpGic {
-    /// A VP that has not run: all interrupts disabled and in Group 1, redistributor asleep.
+    /// Creates the part of a VP that has not run: all interrupts disabled and in Group 1, redistributor asleep.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -58,28 +58,28 @@ impl Default for VpGic {
 
 /// A virtual GICv3.
 ///
-/// Lock order: the distributor, then one VP's state. Nobody waits for another CPU with a lock held.
+/// Lock order: the distributor, then one VP's state. No CPU waits for another one with a lock held.
 pub struct Gic<'a> {
     pub(crate) vps: &'a [VpGic],
-    /// INTIDs behind which a physical interrupt stands.
+    /// INTIDs backed by a physical interrupt.
     pub(crate) backed: u64,
     /// GICD_CTLR's group enables.
     pub(crate) groups: AtomicU32,
     pub(crate) distributor: Mutex<Distributor>,
 }
 
-/// Which of the SGI generation registers the guest wrote.
+/// The SGI generation register that the guest wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SgiRegister {
     /// ICC_SGI0R_EL1: Group 0 SGIs.
     Sgi0,
     /// ICC_SGI1R_EL1: SGIs of either group.
     Sgi1,
-    /// ICC_ASGI1R_EL1: with one security state the same as ICC_SGI0R_EL1.
+    /// ICC_ASGI1R_EL1: with one security state equivalent to ICC_SGI0R_EL1.
     Asgi1,
 }
 
-/// What is left to do for a call once it holds no lock any more.
+/// The rest of a call, to be done without locks.
 #[derive(Clone, Copy)]
 #[must_use]
 pub(crate) enum After {
@@ -92,9 +92,9 @@ pub(crate) enum After {
 }
 
 impl<'a> Gic<'a> {
-    /// A Gic as firmware leaves it, for the VPs whose parts these are: 4096 at most, as many as Aff0 and Aff1 can name.
-    /// `backed` lists the INTIDs, 16 to 63, behind which the physical interrupt with the same number stands; others in it
-    /// are ignored.
+    /// Creates a Gic in the state that firmware leaves, for the VPs with these parts: at most 4096, the number of
+    /// values of Aff0 and Aff1. `backed` lists the INTIDs, 16 to 63, that are backed by the physical interrupt with the
+    /// same number; others in it are ignored.
     #[must_use]
     pub const fn new(vps: &'a [VpGic], backed: &[u32]) -> Self {
         let (mut set, mut i) = (0, 0);
@@ -107,8 +107,8 @@ impl<'a> Gic<'a> {
         Self { vps, backed: set, groups: AtomicU32::new(0), distributor: Mutex::new(Distributor::new()) }
     }
 
-    /// A physical interrupt arrived on this CPU, was acknowledged, and its priority was dropped: it is active at
-    /// the physical GIC until the guest or the Gic deactivates it. An INTID that is not backed is ignored.
+    /// Handles a physical interrupt that arrived on this CPU, was acknowledged, and whose priority was dropped: it is
+    /// active at the physical GIC until the guest or the Gic deactivates it. An INTID that is not backed is ignored.
     #[inline]
     pub fn physical<C: Cpu>(&self, cpu: &C, intid: u32) {
         if intid >= INTIDS || self.backed & bit(intid) == 0 {
@@ -117,8 +117,9 @@ impl<'a> Gic<'a> {
         if bit(intid) & SPIS == 0 { self.deliver_own(cpu, intid) } else { self.deliver_spi(cpu, intid) }
     }
 
-    /// Makes an interrupt of a VP pending, as an edge: the hypervisor is its source. For an SPI `vp` does not count: it goes where GICD_IROUTER says. INTIDs and VPs that do not exist are
-    /// ignored. A backed interrupt is made pending at the physical GIC, which then delivers it.
+    /// Makes an interrupt of a VP pending, edge-triggered, with the hypervisor as its source. For an SPI `vp` is
+    /// ignored: it follows GICD_IROUTER. INTIDs and VPs that do not exist are ignored. A backed interrupt is made
+    /// pending at the physical GIC, which then delivers it.
     pub fn assert<C: Cpu>(&self, cpu: &C, vp: usize, intid: u32) {
         if intid >= INTIDS {
             return;
@@ -136,7 +137,7 @@ impl<'a> Gic<'a> {
         }
     }
 
-    /// The guest on this CPU's VP wrote `value` to an SGI generation register.
+    /// Handles a write of `value` to an SGI generation register by the guest on this CPU's VP.
     pub fn sgi<C: Cpu>(&self, cpu: &C, register: SgiRegister, value: u64) {
         let intid = sgir::intid(value);
         if sgir::all_others(value) {
@@ -159,7 +160,7 @@ impl<'a> Gic<'a> {
         if target == cpu.vp() { self.deliver_own(cpu, intid) } else { self.post(cpu, target, intid) }
     }
 
-    /// This CPU was kicked, or took a maintenance interrupt, or is about to enter a VP that was reset.
+    /// Handles a kick of this CPU, a maintenance interrupt, or the entry of a VP that was reset.
     pub fn sync<C: Cpu>(&self, cpu: &C) {
         let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
@@ -176,8 +177,8 @@ impl<'a> Gic<'a> {
         self.finish(cpu, after);
     }
 
-    /// The guest on this CPU's VP wrote the INTID to ICC_DIR_EL1, and the write was trapped by
-    /// [`hcr::TDIR`](crate::hcr::TDIR). It may deactivate an SPI that another VP acknowledged.
+    /// Handles a trapped write of an INTID to ICC_DIR_EL1 ([`hcr::TDIR`](crate::hcr::TDIR)) by the guest on this CPU's
+    /// VP. It may deactivate an SPI that another VP acknowledged.
     pub fn deactivate<C: Cpu>(&self, cpu: &C, intid: u32) {
         if cpu.vp() >= self.vps.len() || intid >= INTIDS {
             return;
@@ -191,7 +192,7 @@ impl<'a> Gic<'a> {
         }
     }
 
-    /// Returns true while an interrupt waits that this CPU's VP could be given.
+    /// Returns true while an interrupt is pending that can be delivered to this CPU's VP.
     #[must_use]
     pub fn has_pending<C: Cpu>(&self, cpu: &C) -> bool {
         self.vps.get(cpu.vp()).is_some_and(|own| {
@@ -199,13 +200,13 @@ impl<'a> Gic<'a> {
         })
     }
 
-    /// This CPU's VP stopped (CPU_OFF), or is about to be started. The CPU's list registers are free
-    /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and leaves
-    /// the list registers alone: what became pending while the VP was off may be in them.
+    /// Resets this CPU's VP, which has stopped (CPU_OFF), or is about to be started. The CPU's list registers are free
+    /// afterwards; the embedder resets the rest of the virtual CPU interface (ICH_VMCR_EL2, ICH_AP0R, ICH_AP1R), and
+    /// leaves the list registers alone: what became pending while the VP was off may be in them.
     ///
-    /// No interrupt is active any more, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending
-    /// interrupts stay pending and the redistributor keeps its settings, as they do in a GIC whose processor is switched
-    /// off. [`sync`](Self::sync) before the VP's first instruction gives the VP what is pending.
+    /// No interrupt is active afterwards, and the redistributor is asleep until [`start_vp`](Self::start_vp). Pending
+    /// interrupts stay pending and the redistributor keeps its settings, as in a GIC whose processor is powered off.
+    /// [`sync`](Self::sync) before the VP's first instruction delivers what is pending.
     pub fn reset_vp<C: Cpu>(&self, cpu: &C) {
         let Some(own) = self.vps.get(cpu.vp()) else { return };
         let mut state = own.state.lock();
@@ -221,8 +222,8 @@ impl<'a> Gic<'a> {
         self.finish(cpu, after);
     }
 
-    /// The VP is about to run its first instruction: its redistributor is awake (`GICR_WAKER`), as firmware leaves it for a
-    /// processor that it starts.
+    /// Reports that the VP is about to run its first instruction: its redistributor is awake (`GICR_WAKER`), as
+    /// firmware leaves it for a processor that it starts.
     pub fn start_vp(&self, vp: usize) {
         if let Some(own) = self.vps.get(vp) {
             own.state.lock().asleep = false;
@@ -254,7 +255,7 @@ impl<'a> Gic<'a> {
         if ineligible == 0 || state.busy || disabled_backed != 0 || state.moving & set != 0 {
             return self.refill(cpu, state, set);
         }
-        // It waits until it is enabled; the list registers are not concerned.
+        // It stays pending until it is enabled; the list registers are not affected.
         state.pending |= set;
         After::Done
     }
@@ -285,7 +286,7 @@ impl<'a> Gic<'a> {
         }
     }
 
-    /// Folds and fills the list registers of this CPU; `new` interrupts became pending.
+    /// Folds and refills the list registers of this CPU; `new` interrupts became pending.
     pub(crate) fn refill<C: Cpu>(&self, cpu: &C, mut state: MutexGuard<'_, VpState>, new: u64) -> After {
         let rules = self.rules();
         state.fold(cpu, rules);
@@ -297,7 +298,7 @@ impl<'a> Gic<'a> {
         self.folded(cpu, &state)
     }
 
-    /// Lets those know who wait for this VP.
+    /// Notifies those waiting for this VP.
     fn folded<C: Cpu>(&self, cpu: &C, state: &VpState) -> After {
         let own = &self.vps[cpu.vp()];
         own.wanted.store(false, Ordering::Relaxed);
@@ -305,7 +306,7 @@ impl<'a> Gic<'a> {
         if state.movable() == 0 { After::Done } else { After::Move(cpu.vp()) }
     }
 
-    /// Puts changes of a VP's state into effect: on this CPU at once, on another one by a kick.
+    /// Applies changes of a VP's state: on this CPU immediately, on another one by a kick.
     pub(crate) fn apply<C: Cpu>(&self, cpu: &C, vp: usize, mut state: MutexGuard<'_, VpState>) -> After {
         if vp == cpu.vp() {
             return self.refill(cpu, state, 0);
@@ -314,7 +315,7 @@ impl<'a> Gic<'a> {
         self.call(cpu, vp, &state)
     }
 
-    /// Asks another VP to fold. If none of its list registers is in use, there is nothing to wait for.
+    /// Makes another VP fold. If none of its list registers is in use, there is nothing to wait for.
     pub(crate) fn call<C: Cpu>(&self, cpu: &C, vp: usize, state: &VpState) -> After {
         let other = &self.vps[vp];
         let folds = other.folds.load(Ordering::Relaxed);
@@ -323,7 +324,7 @@ impl<'a> Gic<'a> {
         if state.in_lr == 0 { After::Done } else { After::Await(vp, folds) }
     }
 
-    /// Does what is left, with no lock held.
+    /// Does the rest of a call, with no lock held.
     pub(crate) fn finish<C: Cpu>(&self, cpu: &C, mut after: After) {
         loop {
             match after {
@@ -334,7 +335,7 @@ impl<'a> Gic<'a> {
         }
     }
 
-    /// Waits until another VP has folded, and serves what others ask of this one meanwhile.
+    /// Waits until another VP has folded, and serves requests of others to this one meanwhile.
     #[cold]
     fn wait<C: Cpu>(&self, cpu: &C, vp: usize, folds: u32) {
         for _ in 0..PATIENCE {

@@ -46,7 +46,7 @@ impl Gic<'_> {
         }
     }
 
-    /// GICR_TYPER: affinity, processor number, whether it is the last one. No LPIs.
+    /// Returns GICR_TYPER: affinity, processor number, whether it is the last one. No LPIs.
     fn redistributor_type(&self, of: usize) -> u64 {
         let number = of as u64;
         let affinity = ((number / 16) << 8) | (number % 16);
@@ -55,7 +55,7 @@ impl Gic<'_> {
     }
 }
 
-/// The register of the SGI frame, if it has fields for INTIDs 0 to 31.
+/// Returns the register of the SGI frame, if it has fields for INTIDs 0 to 31.
 fn private_word(offset: u32) -> Option<Word> {
     Word::at(offset - gicr::SGI_FRAME).filter(|word| word.members(0xf) & 0xffff_ffff != 0)
 }

@@ -11,15 +11,15 @@ pub mod lr {
     pub const ACTIVE: u64 = 1 << 63;
     /// Both state bits; zero means that the list register is free.
     pub const STATE: u64 = PENDING | ACTIVE;
-    /// The virtual interrupt stands for a physical one: deactivating it deactivates the physical one.
+    /// The virtual interrupt is backed by a physical one: deactivating it deactivates the physical one.
     pub const HW: u64 = 1 << 61;
     /// Group 1.
     pub const GROUP1: u64 = 1 << 60;
-    /// Place of the 8-bit priority.
+    /// Shift of the 8-bit priority.
     pub const PRIORITY_SHIFT: u32 = 48;
-    /// Place of the physical INTID, which counts where [`HW`] is set.
+    /// Shift of the physical INTID, valid if [`HW`] is set.
     pub const PHYSICAL_SHIFT: u32 = 32;
-    /// Maintenance interrupt when the guest deactivates it; exists where [`HW`] is clear.
+    /// Maintenance interrupt when the guest deactivates it; available if [`HW`] is clear.
     pub const EOI: u64 = 1 << 41;
     /// Virtual INTID.
     pub const VIRTUAL_MASK: u64 = 0xffff_ffff;
@@ -27,18 +27,18 @@ pub mod lr {
 
 /// Fields of the hypervisor control register, `ICH_HCR_EL2`.
 pub mod hcr {
-    /// The virtual CPU interface works.
+    /// The virtual CPU interface is enabled.
     pub const EN: u64 = 1 << 0;
-    /// Maintenance interrupt while one list register at most is in use.
+    /// Maintenance interrupt while at most one list register is in use.
     pub const UIE: u64 = 1 << 1;
-    /// Maintenance interrupt while EOIcount is not zero.
+    /// Maintenance interrupt while EOIcount is nonzero.
     pub const LRENPIE: u64 = 1 << 2;
     /// Maintenance interrupt while no list register is pending.
     pub const NPIE: u64 = 1 << 3;
-    /// Trap guest writes to ICC_DIR_EL1; without effect where `ICH_VTR_EL2.TDS` is zero. The embedder sets it once, and
-    /// hands the writes to [`Gic::deactivate`](crate::Gic::deactivate). It costs a guest with EOImode 0 nothing.
+    /// Trap guest writes to ICC_DIR_EL1; without effect if `ICH_VTR_EL2.TDS` is zero. The embedder sets it once, and
+    /// passes the writes to [`Gic::deactivate`](crate::Gic::deactivate). It costs a guest with EOImode 0 nothing.
     pub const TDIR: u64 = 1 << 14;
-    /// Place of EOIcount: deactivations that found no list register.
+    /// Shift of EOIcount: deactivations without a list register.
     pub const EOI_COUNT_SHIFT: u32 = 27;
     /// EOIcount.
     pub const EOI_COUNT: u64 = 0x1f << EOI_COUNT_SHIFT;
@@ -75,7 +75,7 @@ pub(crate) mod gicd {
     pub(crate) const CTLR_DS: u32 = 1 << 6;
     /// TYPER: 64 INTIDs without LPIs, 10 bits of INTID, no 1-of-N routing, Aff0 below 16.
     pub(crate) const TYPER_VALUE: u32 = 1 | 9 << 19 | 1 << 25;
-    /// IROUTER: the affinity fields that exist (Aff3 does not, TYPER.A3V is zero).
+    /// IROUTER: the implemented affinity fields (Aff3 is not, TYPER.A3V is zero).
     pub(crate) const IROUTER_MASK: u64 = 0x00ff_ffff;
 }
 
@@ -106,7 +106,7 @@ pub(crate) const GICD_ID: [u8; 12] = [0x44, 0, 0, 0, 0x92, 0xb4, 0x3b, 0, 0x0d, 
 /// The same of a redistributor.
 pub(crate) const GICR_ID: [u8; 12] = [0x44, 0, 0, 0, 0x93, 0xb4, 0x3b, 0, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// Priority bits that are kept: five, the fewest that a virtual CPU interface may have.
+/// Implemented priority bits: five, the minimum for a virtual CPU interface.
 pub(crate) const PRIORITY_MASK: u8 = 0xf8;
 
 /// Fields of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
@@ -116,7 +116,7 @@ pub(crate) mod sgir {
         (value >> 24 & 0xf) as u32
     }
 
-    /// All but the sender, instead of the list.
+    /// Target all but the sender, instead of the list.
     pub(crate) const fn all_others(value: u64) -> bool {
         value >> 40 & 1 != 0
     }
@@ -126,7 +126,7 @@ pub(crate) mod sgir {
         value & 0xffff
     }
 
-    /// Number of the cluster of 16 that the list is about; `None` where no VP can be.
+    /// Returns the number of the cluster of 16 that the list refers to; `None` if it cannot contain a VP.
     pub(crate) const fn cluster(value: u64) -> Option<usize> {
         let above = value >> 32 & 0xff | value >> 48 & 0xff; // Aff2, Aff3
         let range = value >> 44 & 0xf;

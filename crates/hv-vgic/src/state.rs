@@ -1,4 +1,4 @@
-//! What the Gic knows about one VP's interrupts, and how it stands to the VP's list registers.
+//! The Gic's state of one VP's interrupts, and its relation to the VP's list registers.
 
 use crate::hardware::{Cpu, ListRegisters, Physical as _};
 use crate::regs::{PRIORITY_MASK, hcr, lr};
@@ -7,15 +7,15 @@ use crate::regs::{PRIORITY_MASK, hcr, lr};
 pub(crate) const INTIDS: u32 = 64;
 /// The SPIs.
 pub(crate) const SPIS: u64 = 0xffff_ffff << 32;
-/// List registers that an implementation may have at most.
+/// Maximum number of list registers.
 const MAX_LISTS: usize = 16;
 
-/// The set of one INTID.
+/// Returns the set of one INTID.
 pub(crate) const fn bit(intid: u32) -> u64 {
     1 << (intid & (INTIDS - 1))
 }
 
-/// The members of a set, in ascending order.
+/// Iterates over the members of a set, in ascending order.
 pub(crate) fn members(mut set: u64) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         let intid = (set != 0).then(|| set.trailing_zeros())?;
@@ -24,20 +24,20 @@ pub(crate) fn members(mut set: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// What holds for the whole Gic while a VP's interrupts are looked at.
+/// State of the whole Gic during operations on a VP's interrupts.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
-    /// INTIDs behind which a physical interrupt stands.
+    /// INTIDs backed by a physical interrupt.
     pub(crate) backed: u64,
     /// GICD_CTLR's group enables: all ones or zero.
     pub(crate) group0: u64,
     pub(crate) group1: u64,
 }
 
-/// One VP's interrupts: its SGIs and PPIs, and the SPIs whose home it is.
+/// One VP's interrupts: its SGIs and PPIs, and the SPIs with it as their home.
 ///
-/// Where an INTID is in `in_lr`, the list register holds the truth, and `pending` and `active` what has come on top of
-/// it since. For a backed INTID, pending means acknowledged at the physical GIC: until the guest deactivates it the
+/// If an INTID is in `in_lr`, its state is in the list register, and `pending` and `active` hold what has been added
+/// since. For a backed INTID, pending means acknowledged at the physical GIC: until the guest deactivates it the
 /// physical one is active, and its further pending state is kept by the physical GIC.
 pub(crate) struct VpState {
     /// ISENABLER.
@@ -48,28 +48,28 @@ pub(crate) struct VpState {
     pub(crate) edge: u64,
     /// IPRIORITYR.
     pub(crate) priority: [u8; INTIDS as usize],
-    /// SPIs whose IROUTER names a VP that exists.
+    /// SPIs whose IROUTER names an existing VP.
     pub(crate) routed: u64,
-    /// SPIs that leave for another VP as soon as they are not active.
+    /// SPIs that move to another VP as soon as they are not active.
     pub(crate) moving: u64,
     /// Pending, not counting what list registers hold.
     pub(crate) pending: u64,
     /// Active, not counting what list registers hold.
     pub(crate) active: u64,
-    /// The part of `active` that found no list register.
+    /// The part of `active` without a list register.
     pub(crate) evicted: u64,
-    /// Active states that no acknowledge made but ISACTIVER: the guest will not end them by EOIR. For an INTID in `in_lr`
-    /// it says what its list register was filled with.
+    /// Active states caused by ISACTIVER instead of an acknowledge: the guest will not end them by EOIR. For an INTID
+    /// in `in_lr` it refers to the contents its list register was filled with.
     forced: u64,
     /// INTIDs with a list register, which may have become free since.
     pub(crate) in_lr: u64,
-    /// What the list registers held when they were last looked at; meaningful within `in_lr`.
+    /// Contents of the list registers when they were last read; valid within `in_lr`.
     pub(crate) lr_pending: u64,
     pub(crate) lr_active: u64,
-    /// Pending and active states that other VPs took away while list registers held them.
+    /// Pending and active states that other VPs cleared while list registers held them.
     pub(crate) clear_pending: u64,
     pub(crate) clear_active: u64,
-    /// The list registers must be filled anew before one is used directly.
+    /// The list registers must be refilled before one is used directly.
     pub(crate) busy: bool,
     /// GICR_WAKER.ProcessorSleep.
     pub(crate) asleep: bool,
@@ -77,11 +77,11 @@ pub(crate) struct VpState {
     lr_of: [u8; INTIDS as usize],
     /// The set of the INTID that each list register was last given.
     lr_bit: [u64; MAX_LISTS],
-    /// What is set in ICH_HCR_EL2 of [`hcr::MANAGED`].
+    /// The [`hcr::MANAGED`] bits set in ICH_HCR_EL2.
     control: u64,
 }
 
-/// What an SPI takes along when its home changes. The sets hold the SPI or nothing.
+/// The state of an SPI that moves with it to a new home. The sets contain only the SPI, or nothing.
 pub(crate) struct Settings {
     enabled: u64,
     group1: u64,
@@ -91,8 +91,8 @@ pub(crate) struct Settings {
 }
 
 impl VpState {
-    /// As firmware leaves a VP that has not run: the distributor and the redistributors are in their reset state, but all
-    /// interrupts are in Group 1, the one that an operating system uses.
+    /// Creates the state of a VP that has not run, as firmware leaves it: the distributor and the redistributors are in
+    /// their reset state, but all interrupts are in Group 1, the one that an operating system uses.
     pub(crate) const fn new() -> Self {
         Self {
             enabled: 0,
@@ -118,13 +118,13 @@ impl VpState {
         }
     }
 
-    /// The interrupts that may be presented to the VP once they are pending.
+    /// Returns the interrupts that may be delivered to the VP once they are pending.
     pub(crate) fn eligible(&self, rules: Rules) -> u64 {
         let forwarded = self.group1 & rules.group1 | !self.group1 & rules.group0;
         self.enabled & self.routed & forwarded & !self.moving
     }
 
-    /// Sets the priority of one interrupt; gives the set of it if that was a change.
+    /// Sets the priority of one interrupt; returns its set if that was a change.
     pub(crate) fn set_priority(&mut self, intid: u32, priority: u8) -> u64 {
         let kept = &mut self.priority[(intid & (INTIDS - 1)) as usize];
         let changed = *kept != priority & PRIORITY_MASK;
@@ -132,24 +132,25 @@ impl VpState {
         if changed { bit(intid) } else { 0 }
     }
 
-    /// SPIs that can leave now.
+    /// Returns the SPIs that can move now.
     pub(crate) fn movable(&self) -> u64 {
         self.moving & !(self.active | self.in_lr | self.clear_pending | self.clear_active)
     }
 
-    /// The most urgent member of a set that is not empty.
+    /// Returns the most urgent member of a set that is not empty.
     fn highest(&self, set: u64) -> u32 {
         members(set).min_by_key(|&intid| self.priority[intid as usize & 63]).unwrap_or(0)
     }
 
-    /// Of a set of active interrupts that is not empty, the one that the guest ends next: what it acknowledged goes before
-    /// what ISACTIVER made active, whose priority says nothing, since it never came to run.
+    /// Returns the member of a non-empty set of active interrupts that the guest ends next: acknowledged ones come
+    /// before those made active by ISACTIVER, whose priority is irrelevant, since they never ran.
     fn next_to_end(&self, active: u64) -> u32 {
         let acknowledged = active & !self.forced;
         self.highest(if acknowledged != 0 { acknowledged } else { active })
     }
 
-    /// ISACTIVER: interrupts become active without an acknowledge. What list registers hold decides in the next fold.
+    /// Handles ISACTIVER: interrupts become active without an acknowledge. The contents of list registers decide in the
+    /// next fold.
     pub(crate) fn force_active(&mut self, set: u64) {
         self.forced |= set & !(self.active | self.in_lr);
         self.active |= set;
@@ -164,14 +165,14 @@ impl VpState {
         if rules.backed & bit(intid) != 0 {
             value |= lr::HW | u64::from(intid) << lr::PHYSICAL_SHIFT;
         } else if self.moving & bit(intid) != 0 {
-            // It may have become pending again, and then goes to its new home at once.
+            // It may have become pending again, and then moves to its new home immediately.
             value |= lr::EOI;
         }
         value
     }
 
-    /// Makes an interrupt of this CPU's VP pending by means of one list register. Where that does not do, says so by
-    /// `false`: the caller makes it pending here and fills the list registers anew.
+    /// Makes an interrupt of this CPU's VP pending by means of one list register. Returns false if that is not
+    /// possible: the caller makes it pending here and refills the list registers.
     #[inline(always)]
     pub(crate) fn place<L: ListRegisters>(&mut self, intid: u32, rules: Rules, lists: &L) -> bool {
         let set = bit(intid);
@@ -198,7 +199,7 @@ impl VpState {
         true
     }
 
-    /// An edge for an interrupt that is in a list register: pending, or active and pending.
+    /// Adds an edge to an interrupt in a list register: pending, or active and pending.
     fn pend_again<L: ListRegisters>(&mut self, list: usize, lists: &L) -> bool {
         let value = lists.read(list);
         if value & lr::PENDING == 0 {
@@ -207,7 +208,7 @@ impl VpState {
         true
     }
 
-    /// Notes that `list` is from now on the list register of `intid`.
+    /// Records `list` as the list register of `intid`.
     fn assign(&mut self, intid: u32, list: usize) {
         let list = list & (MAX_LISTS - 1);
         self.in_lr &= !self.lr_bit[list];
@@ -216,7 +217,7 @@ impl VpState {
         self.lr_of[(intid & (INTIDS - 1)) as usize] = list as u8;
     }
 
-    /// Reads the list registers into `lr_pending` and `lr_active`; they stay as they are.
+    /// Reads the list registers into `lr_pending` and `lr_active`, without changing them.
     pub(crate) fn look<L: ListRegisters>(&mut self, lists: &L) {
         (self.lr_pending, self.lr_active) = (0, 0);
         for intid in members(self.in_lr) {
@@ -226,7 +227,7 @@ impl VpState {
         }
     }
 
-    /// Empties the list registers into the software state, and applies what other VPs asked for.
+    /// Empties the list registers into the software state, and applies what other VPs requested.
     pub(crate) fn fold<C: Cpu>(&mut self, cpu: &C, rules: Rules) {
         self.look(cpu.lists());
         for intid in members(self.in_lr) {
@@ -236,7 +237,7 @@ impl VpState {
         if self.control & hcr::LRENPIE != 0 {
             self.active &= !self.ended_outside(cpu.lists());
         }
-        // In a list register what was active before stays what it was, and what an acknowledge made active is not forced.
+        // In a list register what was active before is unchanged, and what an acknowledge made active is not forced.
         let on_top = self.active & !self.lr_active;
         self.forced = self.forced & !self.in_lr | self.in_lr & (self.forced & self.lr_active | on_top);
         self.pending &= !(self.clear_pending & rules.backed);
@@ -247,14 +248,14 @@ impl VpState {
         (self.clear_pending, self.clear_active, self.in_lr, self.evicted) = (0, 0, 0, 0);
         self.lr_bit = [0; MAX_LISTS];
 
-        // A backed interrupt that was disabled goes back to the physical GIC until the guest enables it.
+        // A backed interrupt that was disabled returns to the physical GIC until the guest enables it.
         self.latch(cpu, rules.backed & self.pending & !self.enabled & !self.active);
         for intid in members(rules.backed & held & !(self.pending | self.active)) {
             cpu.physical().deactivate(intid);
         }
     }
 
-    /// Takes backed interrupts that are pending, not active, and in no list register, back to the physical GIC.
+    /// Returns backed interrupts that are pending, not active, and in no list register, to the physical GIC.
     pub(crate) fn give_back<C: Cpu>(&mut self, cpu: &C, set: u64) {
         self.latch(cpu, set);
         for intid in members(set) {
@@ -262,8 +263,8 @@ impl VpState {
         }
     }
 
-    /// Backed interrupts are not pending here any more: the physical GIC sees a level by itself, and an edge is latched
-    /// there.
+    /// Clears the pending state of backed interrupts here: the physical GIC sees a level by itself, and an edge is
+    /// latched there.
     fn latch<C: Cpu>(&mut self, cpu: &C, set: u64) {
         self.pending &= !set;
         for intid in members(set & self.edge) {
@@ -271,7 +272,7 @@ impl VpState {
         }
     }
 
-    /// Leaves the list registers, which were folded, free until the next fill, whatever power-on left in them.
+    /// Leaves the list registers, which have been folded, free until the next fill, whatever power-on left in them.
     pub(crate) fn rest<L: ListRegisters>(&mut self, lists: &L) {
         for list in 0..lists.count() {
             lists.write(list, 0);
@@ -287,8 +288,8 @@ impl VpState {
         self.clear_active = u64::MAX;
     }
 
-    /// The active interrupts outside the list registers that the guest has ended since: with EOImode 0 those that it
-    /// acknowledged end in the order of their priorities, and EOIcount says how many did.
+    /// Returns the active interrupts outside the list registers that the guest has ended since: with EOImode 0 those
+    /// that it acknowledged end in order of priority, and EOIcount is their number.
     fn ended_outside<L: ListRegisters>(&self, lists: &L) -> u64 {
         let mut ended = 0;
         for _ in 0..(lists.control() & hcr::EOI_COUNT) >> hcr::EOI_COUNT_SHIFT {
@@ -301,8 +302,8 @@ impl VpState {
         ended
     }
 
-    /// Fills the list registers, all of which are empty: the active interrupts that end first, but with room for one
-    /// pending interrupt where there is one, then the most urgent pending interrupts.
+    /// Fills the list registers, all of which are empty: the active interrupts that end first, with room left for one
+    /// pending interrupt if there is one, then the most urgent pending interrupts.
     pub(crate) fn fill<L: ListRegisters>(&mut self, rules: Rules, lists: &L) {
         let count = lists.count().min(MAX_LISTS);
         let eligible = self.eligible(rules);
@@ -318,7 +319,7 @@ impl VpState {
             let state = match (again, crowded) {
                 (false, _) => lr::ACTIVE,
                 (true, false) => lr::STATE,
-                // Once it ends it must compete with what waits outside.
+                // Once it ends it must compete with those outside.
                 (true, true) => lr::ACTIVE | lr::EOI,
             };
             self.put(list, intid, state, rules, lists);
@@ -334,7 +335,7 @@ impl VpState {
         self.evicted = active;
         let mut control = if waiting != 0 { hcr::NPIE } else { 0 };
         if active != 0 {
-            // With a single list register the underflow condition would hold for ever.
+            // With a single list register the underflow condition would always hold.
             control |= hcr::LRENPIE | if count > 1 { hcr::UIE } else { 0 };
         }
         self.busy = control != 0;
@@ -354,7 +355,7 @@ impl VpState {
         lists.write(list, self.list_value(intid, state, rules));
     }
 
-    /// Asks for maintenance interrupts, or for none; EOIcount starts again from zero.
+    /// Enables or disables maintenance interrupts; EOIcount starts again from zero.
     fn set_control<L: ListRegisters>(&mut self, control: u64, lists: &L) {
         if control != self.control || control & hcr::LRENPIE != 0 {
             lists.set_control(lists.control() & !hcr::MANAGED | control);
@@ -362,7 +363,7 @@ impl VpState {
         }
     }
 
-    /// Takes the settings of an SPI out, which is in no list register and not active.
+    /// Removes the settings of an SPI that is in no list register and not active.
     pub(crate) fn take(&mut self, intid: u32) -> Settings {
         let set = bit(intid);
         let settings = Settings {
@@ -379,7 +380,7 @@ impl VpState {
         settings
     }
 
-    /// Puts the settings of an SPI in. Its pending state is the caller's to deliver.
+    /// Inserts the settings of an SPI. Delivering its pending state is up to the caller.
     pub(crate) fn insert(&mut self, intid: u32, settings: &Settings) {
         let set = bit(intid);
         self.enabled = self.enabled & !set | settings.enabled;
@@ -389,7 +390,7 @@ impl VpState {
         self.priority[intid as usize & 63] = settings.priority;
     }
 
-    /// Whether an interrupt waits that the VP could be given; the list registers are this CPU's.
+    /// Returns true if an interrupt is pending that can be delivered to the VP; the list registers are this CPU's.
     pub(crate) fn has_pending<L: ListRegisters>(&mut self, rules: Rules, inbox: u64, lists: &L) -> bool {
         self.look(lists);
         (self.pending | inbox) & self.eligible(rules) != 0 || self.lr_pending & self.in_lr != 0

@@ -1,22 +1,22 @@
-//! A machine in memory: virtual CPU interfaces that work on list registers as the architecture says, and a physical
-//! GIC. For tests of this crate and of programs that embed it.
+//! A machine in memory: virtual CPU interfaces that operate on list registers as the architecture specifies, and a
+//! physical GIC. For tests of this crate and of its embedders.
 
 use core::cell::{Cell, RefCell};
 use std::vec::Vec;
 
 use crate::{Access, Cpu, Fault, Gic, ListRegisters, Physical, RegisterFrame, SgiRegister, VpGic, hcr, lr};
 
-/// The INTID that an acknowledge gives where there is nothing to acknowledge.
+/// The INTID returned by an acknowledge if there is nothing to acknowledge.
 pub const SPURIOUS: u32 = 1023;
 /// The running priority while nothing is active.
 const IDLE: u8 = 0xff;
 
-/// The virtual CPU interface of one CPU: list registers, and the part of ICV_* that a guest uses.
+/// The virtual CPU interface of one CPU: list registers, and the part of ICV_* that guests use.
 pub struct VirtualCpu {
     count: usize,
     lists: RefCell<[u64; 16]>,
     control: Cell<u64>,
-    /// Priorities of what was acknowledged and not ended yet, ascending in urgency.
+    /// Priorities of acknowledged interrupts that have not ended yet, most urgent last.
     running: RefCell<Vec<u8>>,
     /// ICV_CTLR_EL1.EOImode: ending an interrupt does not deactivate it.
     pub split_eoi: Cell<bool>,
@@ -25,7 +25,7 @@ pub struct VirtualCpu {
 }
 
 impl VirtualCpu {
-    /// A CPU with this many list registers, 1 to 16.
+    /// Creates a CPU with this many list registers, 1 to 16.
     #[must_use]
     pub fn new(count: usize) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl VirtualCpu {
         self.running.borrow().last().copied().unwrap_or(IDLE)
     }
 
-    /// The list register that would be acknowledged now.
+    /// Returns the list register that would be acknowledged now.
     fn best(&self) -> Option<usize> {
         let lists = self.lists.borrow();
         let best = (0..self.count)
@@ -52,13 +52,13 @@ impl VirtualCpu {
         urgent.then_some(best)
     }
 
-    /// Whether the virtual interrupt line is asserted.
+    /// Returns true if the virtual interrupt line is asserted.
     #[must_use]
     pub fn signalled(&self) -> bool {
         self.best().is_some()
     }
 
-    /// ICV_IAR1_EL1: acknowledges the most urgent pending interrupt.
+    /// Reads ICV_IAR1_EL1: acknowledges the most urgent pending interrupt.
     pub fn acknowledge(&self) -> u32 {
         let Some(best) = self.best() else { return SPURIOUS };
         let value = &mut self.lists.borrow_mut()[best];
@@ -67,13 +67,14 @@ impl VirtualCpu {
         (*value & lr::VIRTUAL_MASK) as u32
     }
 
-    /// ICV_EOIR1_EL1: drops the priority. Returns the physical INTID that was deactivated by it, if any.
+    /// Writes ICV_EOIR1_EL1: drops the priority. Returns the physical INTID that it deactivated, if any.
     pub fn end(&self, intid: u32) -> Option<u32> {
         self.running.borrow_mut().pop();
         if self.split_eoi.get() { None } else { self.deactivate(intid) }
     }
 
-    /// ICV_DIR_EL1, and the second half of ICV_EOIR1_EL1. Returns the physical INTID that was deactivated, if any.
+    /// Writes ICV_DIR_EL1, which is also the second half of ICV_EOIR1_EL1. Returns the physical INTID that was
+    /// deactivated, if any.
     pub fn deactivate(&self, intid: u32) -> Option<u32> {
         let mut lists = self.lists.borrow_mut();
         let found = lists[..self.count]
@@ -89,7 +90,7 @@ impl VirtualCpu {
         (*value & lr::HW != 0).then_some((*value >> lr::PHYSICAL_SHIFT & 0x1fff) as u32)
     }
 
-    /// Whether the maintenance interrupt is asserted (ICH_MISR_EL2).
+    /// Returns true if the maintenance interrupt is asserted (ICH_MISR_EL2).
     #[must_use]
     pub fn maintenance(&self) -> bool {
         let (control, lists) = (self.control.get(), self.lists.borrow());
@@ -101,14 +102,14 @@ impl VirtualCpu {
             || control & hcr::LRENPIE != 0 && control & hcr::EOI_COUNT != 0
     }
 
-    /// Forgets what is active, as a reset of the CPU does. The list registers hold garbage afterwards.
+    /// Clears what is active, like a reset of the CPU. The list registers contain garbage afterwards.
     pub fn reset(&self) {
         self.running.borrow_mut().clear();
         *self.lists.borrow_mut() = [lr::PENDING | lr::GROUP1 | 40; 16];
         self.control.set(hcr::EN | hcr::TDIR);
     }
 
-    /// Panics unless the list registers obey the architecture's rules for their contents.
+    /// Checks that the list registers obey the architecture's rules for their contents.
     ///
     /// # Panics
     /// Where an INTID is in two list registers, or an interrupt that is physically backed is pending and active.
@@ -127,7 +128,7 @@ impl VirtualCpu {
     }
 }
 
-/// Whether a list register asks for a maintenance interrupt since its interrupt was deactivated.
+/// Returns true if a list register requests a maintenance interrupt because its interrupt was deactivated.
 fn ended(value: u64) -> bool {
     value & (lr::STATE | lr::HW | lr::EOI) == lr::EOI
 }
@@ -158,7 +159,7 @@ impl ListRegisters for VirtualCpu {
     }
 }
 
-/// One interrupt of the physical GIC.
+/// An interrupt of the physical GIC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Line {
     /// ISENABLER.
@@ -183,20 +184,20 @@ impl Line {
 
 /// CPUs, their physical GIC, and the virtual one.
 pub struct GicMachine<'a> {
-    /// What is tested.
+    /// The Gic under test.
     pub gic: Gic<'a>,
     /// The CPUs.
     pub cpus: Vec<VirtualCpu>,
     /// The physical interrupts: of each CPU the INTIDs 0 to 31, then the SPIs from 32.
     lines: RefCell<Vec<Line>>,
     kicks: Cell<u64>,
-    /// CPUs that do not come when they are kicked.
+    /// CPUs that do not respond when they are kicked.
     pub away: Cell<u64>,
     /// Times that a CPU waited for others.
     pub waits: Cell<u32>,
 }
 
-/// The machine as one of its CPUs sees it.
+/// The machine as accessed by one of its CPUs.
 #[derive(Clone, Copy)]
 pub struct View<'m, 'a> {
     machine: &'m GicMachine<'a>,
@@ -205,7 +206,7 @@ pub struct View<'m, 'a> {
 }
 
 impl<'a> GicMachine<'a> {
-    /// A machine with a CPU for each VP. `lists` is the number of list registers of each.
+    /// Creates a machine with a CPU for each VP. `lists` is the number of list registers of each.
     #[must_use]
     pub fn new(vps: &'a [VpGic], lists: usize, backed: &[u32]) -> Self {
         let lines = vps.len() * 32 + 32;
@@ -221,7 +222,7 @@ impl<'a> GicMachine<'a> {
         }
     }
 
-    /// The machine as this CPU sees it.
+    /// Returns the machine as accessed by this CPU.
     #[must_use]
     pub fn view(&self, cpu: usize) -> View<'_, 'a> {
         View { machine: self, cpu, vp: cpu }
@@ -231,7 +232,7 @@ impl<'a> GicMachine<'a> {
         if intid < 32 { cpu * 32 + intid as usize } else { self.cpus.len() * 32 + intid as usize - 32 }
     }
 
-    /// A physical interrupt; `cpu` counts for INTIDs below 32.
+    /// Returns a physical interrupt; `cpu` matters for INTIDs below 32.
     #[must_use]
     pub fn line(&self, cpu: usize, intid: u32) -> Line {
         self.lines.borrow()[self.index(cpu, intid)]
@@ -249,28 +250,28 @@ impl<'a> GicMachine<'a> {
         });
     }
 
-    /// Makes an interrupt pending as the hypervisor does for a SynIC event.
+    /// Makes an interrupt pending like the hypervisor for a SynIC event.
     pub fn assert(&self, current: usize, vp: usize, intid: u32) {
         self.gic.assert(&self.view(current), vp, intid);
     }
 
-    /// The guest writes ICC_SGI1R_EL1.
+    /// Writes ICC_SGI1R_EL1 as the guest.
     pub fn sgi(&self, vp: usize, value: u64) {
         self.gic.sgi(&self.view(vp), SgiRegister::Sgi1, value);
     }
 
-    /// The CPU calls [`Gic::sync`].
+    /// Calls [`Gic::sync`] on the CPU.
     pub fn sync(&self, vp: usize) {
         self.kicks.set(self.kicks.get() & !(1 << vp));
         self.gic.sync(&self.view(vp));
     }
 
-    /// The CPU calls [`Gic::reset_vp`].
+    /// Calls [`Gic::reset_vp`] on the CPU.
     pub fn reset_vp(&self, vp: usize) {
         self.gic.reset_vp(&self.view(vp));
     }
 
-    /// The guest on `vp` reads a register.
+    /// Reads a register as the guest on `vp`.
     ///
     /// # Errors
     /// [`Fault`], as [`Gic::read`].
@@ -278,7 +279,7 @@ impl<'a> GicMachine<'a> {
         self.gic.read(&self.view(vp), Access { frame, offset, size })
     }
 
-    /// The guest on `vp` writes a register.
+    /// Writes a register as the guest on `vp`.
     ///
     /// # Errors
     /// [`Fault`], as [`Gic::write`].
@@ -293,7 +294,7 @@ impl<'a> GicMachine<'a> {
         self.gic.write(&self.view(vp), Access { frame, offset, size }, value)
     }
 
-    /// Lets all happen that comes by itself on one CPU: physical interrupts, kicks, maintenance interrupts.
+    /// Handles everything that happens by itself on one CPU: physical interrupts, kicks, maintenance interrupts.
     ///
     /// # Panics
     /// Where that never ends.
@@ -327,19 +328,19 @@ impl<'a> GicMachine<'a> {
         (0..self.cpus.len()).filter(|cpu| self.away.get() >> cpu & 1 == 0).for_each(|cpu| self.settle(cpu));
     }
 
-    /// The guest acknowledges an interrupt on a CPU.
+    /// Acknowledges an interrupt as the guest on a CPU.
     pub fn acknowledge(&self, cpu: usize) -> u32 {
         self.settle(cpu);
         self.cpus[cpu].acknowledge()
     }
 
-    /// The guest ends an interrupt on a CPU.
+    /// Ends an interrupt as the guest on a CPU.
     pub fn end(&self, cpu: usize, intid: u32) {
         let physical = self.cpus[cpu].end(intid);
         self.ended(cpu, physical);
     }
 
-    /// The guest deactivates an interrupt on a CPU.
+    /// Deactivates an interrupt as the guest on a CPU.
     pub fn deactivate(&self, cpu: usize, intid: u32) {
         if self.cpus[cpu].control() & hcr::TDIR != 0 {
             self.gic.deactivate(&self.view(cpu), intid);

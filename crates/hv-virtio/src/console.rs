@@ -1,4 +1,4 @@
-//! The console device with one port, as a byte stream both ways.
+//! The console device with one port, as a byte stream in both directions.
 //!
 //! Without the feature MULTIPORT it has two queues: 0 for what the device receives from outside, 1 for what is sent (VIRTIO 1.2,
 //! "Console Device").
@@ -9,15 +9,15 @@ use crate::transport::{Refused, Registers, Transport, device};
 
 const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
-/// Buffers of each queue.
+/// Number of buffers in each queue.
 const BUFFERS: usize = 16;
-/// Bytes of each buffer.
+/// Size of each buffer in bytes.
 const BUFFER: u32 = 4096;
 
-/// Bytes that wait for the device at most, if each buffer is full.
+/// Maximum number of bytes waiting for the device, if every buffer is full.
 pub const PORT_BYTES: usize = BUFFERS * BUFFER as usize;
 
-/// What was received and not read yet: the buffer, where the next byte is, and where the last one is.
+/// Received data that has not been read: the buffer, the offset of the next byte, and its length.
 #[derive(Clone, Copy, Debug)]
 struct Received {
     buffer: usize,
@@ -36,10 +36,10 @@ pub struct Console<R> {
 }
 
 impl<R: Registers> Console<R> {
-    /// Bytes of memory that it takes.
+    /// Size of the memory that it needs, in bytes.
     pub const MEMORY: usize = 2 * Queue::<BUFFERS>::memory(BUFFER);
 
-    /// Takes a console into use.
+    /// Initializes a console.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -62,12 +62,12 @@ impl<R: Registers> Console<R> {
         Ok(Self { transport, receive, transmit, received: None, broken: None })
     }
 
-    /// Takes note of an interrupt. Returns false if the device did not raise one.
+    /// Acknowledges an interrupt. Returns false if the device did not raise one.
     pub fn acknowledge(&self) -> bool {
         self.broken.is_none() && self.transport.acknowledge()
     }
 
-    /// What the device did wrong, if it was given up for that.
+    /// Returns the protocol violation for which the device was given up, if there was one.
     #[must_use]
     pub const fn broken(&self) -> Option<Broken> {
         self.broken
@@ -83,7 +83,7 @@ impl<R: Registers> Console<R> {
         outcome
     }
 
-    /// Copies what was received into `into`, as far as there is something, and returns how much it was.
+    /// Copies received bytes into `into`, as many as are available, and returns their number.
     ///
     /// # Errors
     /// The device is broken, and was given up.
@@ -115,10 +115,10 @@ impl<R: Registers> Console<R> {
         Ok(done)
     }
 
-    /// Takes back what was sent, and returns how many bytes fit into one [`write`](Self::write).
+    /// Reclaims sent buffers, and returns how many bytes fit into one [`write`](Self::write).
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn room(&mut self) -> Result<usize, Broken> {
         self.broken.map_or(Ok(()), Err)?;
         loop {
@@ -133,7 +133,7 @@ impl<R: Registers> Console<R> {
     /// Sends bytes, all or none. Returns false if there is no [`room`](Self::room) for them.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<bool, Broken> {
         if self.room()? < bytes.len() {
             return Ok(false);

@@ -1,11 +1,11 @@
-//! Driver of virtio devices for hypervisors: the MMIO transport, split queues, and the console as a byte stream.
+//! Drivers of virtio devices for hypervisors: the MMIO transport, split queues, and the console as a byte stream.
 //!
-//! No IOMMU stands before virtio over MMIO: a descriptor with a wrong address is a write anywhere in the machine. So every
-//! address that reaches the device is that of a part of [`DeviceMemory`], for which its maker has vouched, and none comes from a
-//! guest. No reference to that memory exists: it is read and written by copies.
+//! There is no IOMMU in front of virtio over MMIO: a descriptor with a wrong address writes anywhere in the machine. So
+//! every address passed to the device is within [`DeviceMemory`], whose creator has vouched for it, and none comes from
+//! a guest. There are no references to that memory: it is accessed by copying.
 //!
-//! What the device says back is judged: an index, a name or a length that breaks the protocol is a [`Broken`], and the device is
-//! used no more.
+//! The device's answers are validated: an index, an id or a length that violates the protocol is a [`Broken`], and the
+//! device is not used any more.
 //!
 //! Source of layouts and numbers: Virtual I/O Device (VIRTIO) Version 1.2, cited by section title.
 #![no_std]

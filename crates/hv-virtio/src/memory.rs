@@ -1,18 +1,19 @@
-//! Memory that the driver and the device share.
-#![expect(unsafe_code, reason = "memory that a device writes is reached by address")]
+//! Memory shared by the driver and the device.
+#![expect(unsafe_code, reason = "memory that a device writes is accessed by address")]
 
 use core::fmt;
 use core::sync::atomic::{Ordering, fence};
 
 /// Memory for queues and buffers: the device may read and write all of it at any time.
 ///
-/// No reference to it is made. Each access is bounded, volatile and of bytes, or of aligned words.
+/// There are no references to it. Each access is bounds-checked and volatile, by bytes or by aligned words.
 pub struct DeviceMemory {
     base: *mut u8,
     len: usize,
 }
 
-// SAFETY: the memory has no owner among threads: `new` promises that nothing but this value reaches it.
+// SAFETY: the value is the only access to its memory, by the contract of `new`, and has no ties to a thread, so it may
+// move to another one.
 unsafe impl Send for DeviceMemory {}
 
 impl fmt::Debug for DeviceMemory {
@@ -22,18 +23,19 @@ impl fmt::Debug for DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// Takes memory to share with a device.
+    /// Creates memory to share with a device.
     ///
     /// # Safety
     ///
-    /// The range is valid for reads and writes for ever, aligned to 16 bytes, and no Rust code reaches it but through the
-    /// result and what is split off it. The device reaches it under the same addresses, coherently with this CPU.
+    /// The range is valid for reads and writes for the rest of the program, aligned to 16 bytes, and Rust code accesses
+    /// it only through the result and what is split off it. The device accesses it at the same addresses, coherently
+    /// with this CPU.
     #[must_use]
     pub const unsafe fn new(base: *mut u8, len: usize) -> Self {
         Self { base, len }
     }
 
-    /// Splits off the next `len` bytes, rounded up to a multiple of 16; `None` if there are too few.
+    /// Splits off the next `len` bytes, rounded up to a multiple of 16; returns `None` if there are too few.
     pub fn split(&mut self, len: usize) -> Option<Self> {
         let len = len.checked_next_multiple_of(16).filter(|len| *len <= self.len)?;
         let front = Self { base: self.base, len };
@@ -42,7 +44,7 @@ impl DeviceMemory {
         Some(front)
     }
 
-    /// Number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
@@ -54,7 +56,7 @@ impl DeviceMemory {
         self.len == 0
     }
 
-    /// The address of `len` bytes from byte `offset` on, as the device names it.
+    /// Returns the device address of `len` bytes from byte `offset` on.
     ///
     /// # Panics
     /// If they are not all in the memory.
@@ -87,7 +89,7 @@ impl DeviceMemory {
     /// Writes a word.
     ///
     /// # Panics
-    /// As [`load`](Self::load).
+    /// The same as for [`load`](Self::load).
     pub fn store<T: Word>(&mut self, offset: usize, value: T) {
         let place: *mut T = self.word(offset);
         // SAFETY: `word` found it inside the memory, which is valid, and aligned.
@@ -116,7 +118,7 @@ impl DeviceMemory {
     /// Copies bytes in.
     ///
     /// # Panics
-    /// As [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn write(&mut self, offset: usize, from: &[u8]) {
         let place = self.place(offset, from.len());
         let words = words(place, from.len());
@@ -134,7 +136,8 @@ impl DeviceMemory {
     }
 }
 
-/// Whole words that a copy of `len` bytes moves at once: none where the memory is not aligned for them.
+/// Returns the number of bytes that a copy of `len` bytes can move in whole words: none if the memory is not aligned
+/// for them.
 fn words(place: *mut u8, len: usize) -> usize {
     if place.cast::<u64>().is_aligned() { len / size_of::<u64>() } else { 0 }
 }
@@ -167,7 +170,7 @@ macro_rules! numbers {
 }
 numbers!(u16, u32, u64);
 
-/// Orders accesses to the memory before it against those behind it, as the device sees them.
+/// Orders earlier accesses to the memory before later ones, as seen by the device.
 pub(crate) fn barrier() {
     fence(Ordering::SeqCst);
 }

@@ -3,24 +3,24 @@
 use crate::memory::{DeviceMemory, barrier};
 use core::fmt;
 
-/// What a device did that breaks the protocol.
+/// A protocol violation by the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Broken {
     /// It claims to have used more buffers than it has.
     Index {
-        /// How many it claims.
+        /// Claimed number.
         claimed: u16,
-        /// How many it has.
+        /// Actual number.
         lent: u16,
     },
-    /// It names a buffer that does not exist, or that it does not have.
+    /// It returned a buffer that does not exist, or that it does not have.
     Buffer(u32),
     /// It claims to have written more bytes than the buffer has.
     Length {
-        /// How many it claims.
+        /// Claimed number.
         claimed: u32,
-        /// How many the buffer has.
+        /// Size of the buffer.
         size: u32,
     },
 }
@@ -39,14 +39,15 @@ impl fmt::Display for Broken {
 
 impl core::error::Error for Broken {}
 
-/// Bytes of a descriptor (VIRTIO 1.2, "The Virtqueue Descriptor Table"): address, length, flags, next.
+/// Size of a descriptor in bytes (VIRTIO 1.2, "The Virtqueue Descriptor Table"): address, length, flags, next.
 const DESCRIPTOR: usize = 16;
 /// The device writes to the buffer.
 const WRITE: u16 = 2;
 /// Offset of the index in either ring; the entries follow (VIRTIO 1.2, "The Virtqueue Available Ring").
 const INDEX: usize = 2;
 const ENTRIES: usize = 4;
-/// Bytes of an entry of the used ring: name of the first descriptor, and the bytes written (VIRTIO 1.2, "The Virtqueue Used Ring").
+/// Size of an entry of the used ring in bytes: id of the first descriptor, and the number of bytes written (VIRTIO 1.2,
+/// "The Virtqueue Used Ring").
 const USED: usize = 8;
 
 /// A split queue with `N` buffers of one size, all written by the device or all read by it. A power of two.
@@ -56,13 +57,13 @@ pub struct Queue<const N: usize> {
     available: DeviceMemory,
     used: DeviceMemory,
     buffers: DeviceMemory,
-    /// Bytes of each buffer.
+    /// Size of each buffer in bytes.
     size: u32,
     /// The device writes.
     inward: bool,
     /// The device has the buffer.
     lent: [bool; N],
-    /// How many it has.
+    /// Number of buffers that the device has.
     count: u16,
     next_available: u16,
     next_used: u16,
@@ -72,7 +73,7 @@ impl<const N: usize> Queue<N> {
     const VALID: () =
         assert!(N.is_power_of_two() && N <= 1 << 15, "a queue's size is a power of two, 32768 at most");
 
-    /// Bytes of memory that it takes with buffers of this size.
+    /// Returns the size of the memory needed with buffers of this size, in bytes.
     #[must_use]
     pub const fn memory(size: u32) -> usize {
         let rings = [N * DESCRIPTOR, ENTRIES + N * 2 + 2, ENTRIES + N * USED + 2];
@@ -84,7 +85,8 @@ impl<const N: usize> Queue<N> {
         all + (N * size as usize).next_multiple_of(16)
     }
 
-    /// Makes a queue in this memory; `inward`: the device writes to its buffers. `None` if there is too little of it.
+    /// Creates a queue in this memory; `inward`: the device writes to its buffers. Returns `None` if there is too
+    /// little of it.
     pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
         const { Self::VALID };
         let mut queue = Self {
@@ -112,31 +114,31 @@ impl<const N: usize> Queue<N> {
         Some(queue)
     }
 
-    /// Addresses of its descriptors, available ring and used ring.
+    /// Returns the addresses of its descriptors, available ring and used ring.
     pub(crate) fn addresses(&self) -> [u64; 3] {
         [&self.descriptors, &self.available, &self.used].map(|part| part.address(0, part.len()))
     }
 
-    /// Bytes of each buffer.
+    /// Returns the size of each buffer in bytes.
     #[must_use]
     pub const fn size(&self) -> u32 {
         self.size
     }
 
-    /// Buffers that the device has.
+    /// Returns the number of buffers that the device has.
     #[must_use]
     pub const fn count(&self) -> u16 {
         self.count
     }
 
-    /// A buffer that the device does not have.
+    /// Returns a buffer that the device does not have.
     #[must_use]
     pub fn vacant(&self) -> Option<usize> {
         self.lent.iter().position(|lent| !lent)
     }
 
-    /// Copies bytes into a buffer that the device does not have and gives it to the device. Returns how many fitted; 0 if the device
-    /// has the buffer. Tell it with [`notify`](crate::Transport::notify).
+    /// Copies bytes into a buffer that the device does not have and passes it to the device. Returns how many fitted; 0
+    /// if the device has the buffer. Notify the device with [`notify`](crate::Transport::notify).
     pub fn fill(&mut self, buffer: usize, bytes: &[u8]) -> usize {
         if self.inward || bytes.is_empty() || self.lent.get(buffer) != Some(&false) {
             return 0;
@@ -148,7 +150,7 @@ impl<const N: usize> Queue<N> {
         len
     }
 
-    /// Gives the device a buffer to write to. Does nothing if the device has it.
+    /// Passes a buffer to the device to write to. Does nothing if the device has it.
     pub fn offer(&mut self, buffer: usize) {
         if self.inward && self.lent.get(buffer) == Some(&false) {
             self.lend(buffer);
@@ -161,16 +163,16 @@ impl<const N: usize> Queue<N> {
         self.lent[buffer] = true;
         self.count += 1;
         self.next_available = self.next_available.wrapping_add(1);
-        // The device must find descriptor and entry before the index.
+        // The device must see descriptor and entry before the index.
         barrier();
         self.available.store(INDEX, self.next_available);
         barrier();
     }
 
-    /// Takes back the next buffer that the device is done with, and the bytes that it has written to it.
+    /// Reclaims the next buffer that the device is done with, and returns the number of bytes written to it.
     ///
     /// # Errors
-    /// [`Broken`]; the device is to be given up.
+    /// [`Broken`]; the device must be given up.
     pub fn used(&mut self) -> Result<Option<(usize, u32)>, Broken> {
         let index: u16 = self.used.load(INDEX);
         let claimed = index.wrapping_sub(self.next_used);

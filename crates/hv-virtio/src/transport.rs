@@ -1,4 +1,4 @@
-//! The MMIO transport of version 2: how a device is found, agreed with, and told where its queues are.
+//! The MMIO transport of version 2: detection of a device, feature negotiation, and setup of its queues.
 
 use crate::queue::Queue;
 use core::fmt;
@@ -13,13 +13,13 @@ pub mod register {
     pub const DEVICE_ID: u32 = 0x008;
     /// 32 of the features that the device offers.
     pub const DEVICE_FEATURES: u32 = 0x010;
-    /// Which 32.
+    /// Selects which 32.
     pub const DEVICE_FEATURES_SEL: u32 = 0x014;
-    /// 32 of the features that the driver takes.
+    /// 32 of the features that the driver accepts.
     pub const DRIVER_FEATURES: u32 = 0x020;
-    /// Which 32.
+    /// Selects which 32.
     pub const DRIVER_FEATURES_SEL: u32 = 0x024;
-    /// The queue that the next registers are about.
+    /// Selects the queue of the following registers.
     pub const QUEUE_SEL: u32 = 0x030;
     /// Largest size of the queue.
     pub const QUEUE_SIZE_MAX: u32 = 0x034;
@@ -27,11 +27,11 @@ pub mod register {
     pub const QUEUE_SIZE: u32 = 0x038;
     /// 1: the queue is in use.
     pub const QUEUE_READY: u32 = 0x044;
-    /// Tells the device of buffers in a queue.
+    /// Notifies the device of buffers in a queue.
     pub const QUEUE_NOTIFY: u32 = 0x050;
     /// Why the device interrupted.
     pub const INTERRUPT_STATUS: u32 = 0x060;
-    /// Takes note of that.
+    /// Acknowledges the interrupt.
     pub const INTERRUPT_ACK: u32 = 0x064;
     /// See [`status`](super::status).
     pub const STATUS: u32 = 0x070;
@@ -51,7 +51,7 @@ pub mod status {
     pub const DRIVER: u32 = 2;
     /// The driver is ready.
     pub const DRIVER_OK: u32 = 4;
-    /// The features are agreed on.
+    /// The features are negotiated.
     pub const FEATURES_OK: u32 = 8;
     /// The driver gave up.
     pub const FAILED: u32 = 128;
@@ -68,7 +68,7 @@ const MAGIC: u32 = 0x7472_6976;
 /// Feature: the device is one of VIRTIO 1.0 or later (VIRTIO 1.2, "Reserved Feature Bits").
 const VERSION_1: u64 = 1 << 32;
 
-/// The registers of one transport.
+/// Access to the registers of a transport.
 pub trait Registers {
     /// Reads the register at `offset`.
     fn read(&self, offset: u32) -> u32;
@@ -76,7 +76,7 @@ pub trait Registers {
     fn write(&self, offset: u32, value: u32);
 }
 
-/// Why a device is not used.
+/// Why a device cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
@@ -84,11 +84,11 @@ pub enum Refused {
     Transport,
     /// Another kind of device, or none.
     Device(u32),
-    /// It is not of VIRTIO 1.0, or does not take the features.
+    /// It is older than VIRTIO 1.0, or rejects the features.
     Features,
-    /// The queue with this number is in use, or shorter than wanted.
+    /// The queue with this number is in use, or shorter than required.
     Queue(u32),
-    /// The memory does not suffice.
+    /// The memory is too small.
     Memory,
 }
 
@@ -96,8 +96,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transport => f.write_str("no virtio-mmio transport of version 2"),
-            Self::Device(id) => write!(f, "virtio device {id} is of another kind"),
-            Self::Features => f.write_str("the virtio device does not take VIRTIO 1.0"),
+            Self::Device(id) => write!(f, "virtio device {id} is not of the expected type"),
+            Self::Features => f.write_str("the virtio device rejects VIRTIO 1.0"),
             Self::Queue(queue) => write!(f, "queue {queue} of the virtio device is in use or too short"),
             Self::Memory => f.write_str("too little memory for the queues of the virtio device"),
         }
@@ -113,15 +113,15 @@ pub struct Transport<R> {
 }
 
 impl<R: Registers> Transport<R> {
-    /// The kind of device behind the registers, or `None` if there is none.
+    /// Returns the type of the device behind the registers, or `None` if there is none.
     #[must_use]
     pub fn probe(registers: &R) -> Option<u32> {
         let found = registers.read(register::MAGIC_VALUE) == MAGIC && registers.read(register::VERSION) == 2;
         found.then(|| registers.read(register::DEVICE_ID)).filter(|id| *id != 0)
     }
 
-    /// Resets the device and agrees on features (VIRTIO 1.2, "Driver Requirements: Device Initialization"): `features` of those
-    /// that it has, and VERSION_1.
+    /// Resets the device and negotiates features (VIRTIO 1.2, "Driver Requirements: Device Initialization"): those of
+    /// `features` that it offers, and VERSION_1.
     ///
     /// # Errors
     /// See [`Refused`]; the device is then reset.
@@ -153,7 +153,7 @@ impl<R: Registers> Transport<R> {
         Ok(Self { registers })
     }
 
-    /// Tells the device where a queue is.
+    /// Sets up a queue of the device.
     ///
     /// # Errors
     /// [`Refused::Queue`].
@@ -174,24 +174,24 @@ impl<R: Registers> Transport<R> {
         Ok(())
     }
 
-    /// Says that the driver is ready.
+    /// Announces that the driver is ready.
     pub fn ready(&self) {
         let all = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
         self.registers.write(register::STATUS, all);
     }
 
-    /// Gives the device up: it is reset, so that it writes to no memory any more.
+    /// Gives the device up: resets it, so that it writes to no memory any more.
     pub fn give_up(&self) {
         self.registers.write(register::STATUS, status::FAILED);
         self.registers.write(register::STATUS, 0);
     }
 
-    /// Tells the device of new buffers in a queue.
+    /// Notifies the device of new buffers in a queue.
     pub fn notify(&self, queue: u32) {
         self.registers.write(register::QUEUE_NOTIFY, queue);
     }
 
-    /// Takes note of an interrupt. Returns false if the device did not raise one.
+    /// Acknowledges an interrupt. Returns false if the device did not raise one.
     pub fn acknowledge(&self) -> bool {
         let why = self.registers.read(register::INTERRUPT_STATUS);
         self.registers.write(register::INTERRUPT_ACK, why);

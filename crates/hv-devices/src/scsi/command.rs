@@ -3,10 +3,10 @@
 use super::dvd::Optical;
 use super::sense::Sense;
 
-/// Bytes of the longest command that is taken.
+/// Maximum length of a command.
 pub const CDB_LEN: usize = 16;
 
-/// A command, with its fields checked for themselves: not against a disk.
+/// A command, with its fields checked on their own: not against a disk.
 ///
 /// Sources: SPC-4, "Commands for all device types"; SBC-3, "Commands for direct access block devices".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,21 +15,21 @@ pub enum Command {
     TestUnitReady,
     /// REQUEST SENSE.
     RequestSense {
-        /// Bytes that the initiator has room for.
+        /// Size of the initiator's buffer.
         allocation: usize,
     },
     /// INQUIRY; `page`: a page of vital product data.
     Inquiry {
         /// Page code, if one is asked for.
         page: Option<u8>,
-        /// Bytes that the initiator has room for.
+        /// Size of the initiator's buffer.
         allocation: usize,
     },
     /// MODE SENSE of 6 or 10 bytes.
     ModeSense {
         /// The header and addresses of the longer form.
         long: bool,
-        /// No block descriptor is wanted.
+        /// Do not return a block descriptor.
         no_descriptor: bool,
         /// 0 current, 1 changeable, 2 default, 3 saved values.
         control: u8,
@@ -37,7 +37,7 @@ pub enum Command {
         page: u8,
         /// Subpage code; 0xff for all.
         subpage: u8,
-        /// Bytes that the initiator has room for.
+        /// Size of the initiator's buffer.
         allocation: usize,
     },
     /// START STOP UNIT.
@@ -58,7 +58,7 @@ pub enum Command {
     Capacity10,
     /// READ CAPACITY of 16 bytes.
     Capacity16 {
-        /// Bytes that the initiator has room for.
+        /// Size of the initiator's buffer.
         allocation: usize,
     },
     /// READ of 6, 10, 12 or 16 bytes.
@@ -84,7 +84,7 @@ pub enum Command {
         /// Number of blocks.
         count: u32,
     },
-    /// SYNCHRONIZE CACHE of 10 or 16 bytes. The range is not looked at: everything is written.
+    /// SYNCHRONIZE CACHE of 10 or 16 bytes. The range is ignored: everything is written.
     Synchronize,
     /// UNMAP.
     Unmap {
@@ -102,7 +102,7 @@ pub enum Command {
     },
     /// REPORT LUNS.
     ReportLuns {
-        /// Bytes that the initiator has room for.
+        /// Size of the initiator's buffer.
         allocation: usize,
     },
 }
@@ -127,15 +127,15 @@ const BYTE_CHECK: u8 = 0b11 << 1;
 /// WRITE SAME: anchor, and unmap.
 const ANCHOR: u8 = 1 << 4;
 const UNMAP: u8 = 1 << 3;
-/// WRITE SAME(16): no data block comes with the command.
+/// WRITE SAME(16): the command has no data block.
 const NO_DATA: u8 = 1 << 0;
 
 impl Command {
-    /// Reads a command.
+    /// Parses a command.
     ///
     /// # Errors
-    /// [`Sense::INVALID_OPCODE`] for a command that no disk here takes, [`Sense::INVALID_FIELD`] for a field that is wrong whatever
-    /// the disk.
+    /// [`Sense::INVALID_OPCODE`] for a command that no disk here supports, [`Sense::INVALID_FIELD`] for a field that is
+    /// invalid for any disk.
     pub fn read(cdb: &[u8; CDB_LEN]) -> Result<Self, Sense> {
         let extent10 = || (u64::from(be32(cdb, 2)), be16(cdb, 7));
         let extent12 = || (u64::from(be32(cdb, 2)), be32(cdb, 6));

@@ -1,4 +1,4 @@
-//! A disk: what it answers by itself, and what it leaves to the back end.
+//! A disk: the answers it gives itself, and the work for its back end.
 
 use super::Data;
 use super::command::{CDB_LEN, Command};
@@ -11,10 +11,10 @@ use super::sense::Sense;
 /// Bytes of a logical block of a disk, and of a DVD.
 const BLOCK: u32 = 512;
 const DVD_BLOCK: u32 = 2048;
-/// Bytes of the most blocks that one UNMAP extent or WRITE SAME may name: what a back end does in one go.
+/// Maximum size in bytes of an UNMAP extent or WRITE SAME: the work of a back end in one step.
 const MAX_CLEAR: u32 = 32 << 20;
 
-/// What a back end does for a command.
+/// Work of a back end for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {
@@ -31,28 +31,28 @@ pub enum Transfer {
         offset: u64,
         /// Bytes.
         len: u64,
-        /// It is done only when it is on stable storage.
+        /// Complete only when the data is on stable storage.
         durable: bool,
     },
-    /// Brings everything that was written to stable storage.
+    /// Brings all written data to stable storage.
     Flush,
-    /// Writes the command's data, one block, again and again.
+    /// Writes the command's data, one block, repeatedly.
     Fill {
         /// First byte on the disk.
         offset: u64,
         /// Bytes, a multiple of the block.
         len: u64,
-        /// Zeros may be written by giving back the blocks' room.
+        /// Zeros may be written by deallocating the blocks.
         unmap: bool,
     },
-    /// Makes several parts read as zeros, one after the other, and gives back their room where it can.
+    /// Makes several parts read as zeros, one after another, and deallocates them if possible.
     Discard {
-        /// The parts, in blocks; those without blocks do not count.
+        /// The parts, in blocks; empty ones are ignored.
         extents: [Extent; MAX_EXTENTS],
     },
 }
 
-/// How a disk answers a command.
+/// A disk's answer to a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Reply {
     /// Done, with no data.
@@ -61,32 +61,32 @@ pub enum Reply {
     Data(Data),
     /// Failed.
     Check(Sense),
-    /// A back end has to work.
+    /// Work for a back end.
     Transfer(Transfer),
 }
 
-/// A disk as its initiator sees it.
+/// A disk as seen by its initiator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
     /// Bytes, a multiple of the block.
     size: u64,
     read_only: bool,
     unmaps: bool,
-    /// Unique in the world: serial number and name come from it.
+    /// Unique identifier, from which serial number and name are derived.
     id: [u8; 16],
-    /// Bytes of one transfer at most.
+    /// Maximum size of a transfer in bytes.
     max_transfer: u32,
     /// Bytes of a logical block.
     block: u32,
     /// The drive that it is in, if it is a DVD.
     drive: Option<Drive>,
-    /// Told at the next command that is no INQUIRY, REPORT LUNS or REQUEST SENSE.
+    /// Unit attention to report at the next command other than INQUIRY, REPORT LUNS or REQUEST SENSE.
     attention: Option<Sense>,
 }
 
 impl Disk {
-    /// Makes a disk of `size` bytes, of which those behind the last whole block do not count. `id` tells it from every other.
-    /// `max_transfer`: bytes of one command at most.
+    /// Creates a disk of `size` bytes, rounded down to whole blocks. `id` distinguishes it from all others.
+    /// `max_transfer`: maximum number of bytes in a command.
     #[must_use]
     pub const fn new(size: u64, id: [u8; 16], max_transfer: u32) -> Self {
         let size = size - size % BLOCK as u64;
@@ -114,7 +114,7 @@ impl Disk {
         self.drive.as_ref()
     }
 
-    /// The same disk, read-only.
+    /// Makes the disk read-only.
     #[must_use]
     pub const fn read_only(mut self) -> Self {
         self.read_only = true;
@@ -126,30 +126,30 @@ impl Disk {
         self.drive.as_mut()
     }
 
-    /// Changes the size. The initiator is told with its next command.
+    /// Changes the size. The initiator is notified with its next command.
     pub fn resize(&mut self, size: u64) {
         self.size = size - size % u64::from(self.block);
         self.attention = Some(Sense::CAPACITY_CHANGED);
     }
 
-    /// The disk was reset by its initiator.
+    /// Handles a reset by the initiator.
     pub fn reset(&mut self) {
         self.attention = Some(Sense::RESET);
     }
 
-    /// Bytes of a logical block.
+    /// Returns the size of a logical block in bytes.
     #[must_use]
     pub const fn block_size(&self) -> u32 {
         self.block
     }
 
-    /// Logical blocks.
+    /// Returns the number of logical blocks.
     #[must_use]
     pub const fn blocks(&self) -> u64 {
         self.size / self.block as u64
     }
 
-    /// Returns true if it refuses to be written.
+    /// Returns true if it is read-only.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.read_only
@@ -171,8 +171,8 @@ impl Disk {
         MAX_CLEAR / self.block
     }
 
-    /// Answers a command. `parameters` copies the command's parameter list, up to [`UNMAP_LIST_LEN`] bytes, and returns its
-    /// length; it is called once at most.
+    /// Answers a command. `parameters` copies the command's parameter list, up to [`UNMAP_LIST_LEN`] bytes, and returns
+    /// its length; it is called at most once.
     pub fn command(
         &mut self,
         cdb: &[u8; CDB_LEN],
@@ -243,7 +243,7 @@ impl Disk {
                 self.loaded()?;
                 Reply::Data(self.capacity16().cut(allocation))
             }
-            // One target's list is the controller's to give.
+            // The list of a target's logical units is up to the controller.
             Command::ReportLuns { .. } => return Err(Sense::INVALID_OPCODE),
             Command::Read { block, count } => {
                 let (offset, len) = self.extent(block, count, self.max_transfer_blocks())?;
@@ -268,7 +268,7 @@ impl Disk {
         })
     }
 
-    /// READ CAPACITY of 10 bytes: the last block, or all ones for a disk that needs the longer form.
+    /// Answers READ CAPACITY of 10 bytes: the last block, or all ones for a disk that needs the longer form.
     fn capacity10(&self) -> Data {
         let last = self.blocks().saturating_sub(1);
         let mut data = Data::new();
@@ -280,7 +280,7 @@ impl Disk {
     fn capacity16(&self) -> Data {
         const LBPME: u8 = 1 << 7;
         const LBPRZ: u8 = 1 << 6;
-        /// A physical block of 4096 bytes is 2 to this power of logical ones.
+        /// A physical block of 4096 bytes is 2 to this power logical blocks.
         const PHYSICAL_OF_DISK: u8 = 3;
         let physical = if self.drive.is_some() { 0 } else { PHYSICAL_OF_DISK };
         let mut data = Data::new();
@@ -303,7 +303,7 @@ impl Disk {
         if self.read_only { Err(Sense::WRITE_PROTECTED) } else { Ok(()) }
     }
 
-    /// Bytes of some blocks, if they lie on the disk and are at most `most`.
+    /// Returns the range in bytes of some blocks, if they are on the disk and at most `most`.
     fn extent(&self, block: u64, count: u32, most: u32) -> Result<(u64, u64), Sense> {
         self.loaded()?;
         let end = block.checked_add(count.into()).ok_or(Sense::OUT_OF_RANGE)?;
@@ -341,7 +341,7 @@ impl Disk {
         if unmap && !self.unmaps {
             return Err(Sense::INVALID_FIELD);
         }
-        // A count of 0 means all blocks up to the last one, which is more than the limit of any but a small disk.
+        // A count of 0 means all blocks up to the last one, which exceeds the limit on all but small disks.
         let rest = self.blocks().saturating_sub(block);
         let count = if count == 0 { u32::try_from(rest).unwrap_or(u32::MAX) } else { count };
         let (offset, len) = self.extent(block, count, self.max_clear_blocks())?;
@@ -352,7 +352,7 @@ impl Disk {
     }
 }
 
-/// The answer to INQUIRY of a logical unit that is not there.
+/// Returns the answer to INQUIRY of a logical unit that does not exist.
 #[must_use]
 pub(crate) fn absent_inquiry() -> Data {
     inquiry::absent()

@@ -8,15 +8,15 @@ use super::disk::Disk;
 use super::parameters::MAX_EXTENTS;
 use super::sense::Sense;
 
-/// Vendor, product and revision of a Hyper-V virtual disk. Linux takes the first four bytes for the vendor.
+/// Vendor, product and revision of a Hyper-V virtual disk. Linux uses the first four bytes as the vendor.
 const VENDOR: &[u8; 8] = b"Msft    ";
 const PRODUCT: &[u8; 16] = b"Virtual Disk    ";
 const DVD_PRODUCT: &[u8; 16] = b"Virtual DVD-ROM ";
 const REVISION: &[u8; 4] = b"1.0 ";
 
-/// Version of the standard: SPC-3, as Hyper-V's disks say.
+/// Version of the standard: SPC-3, as in Hyper-V's disks.
 const SPC_3: u8 = 5;
-/// Peripheral qualifier and type of a logical unit that is not there, but could be.
+/// Peripheral qualifier and type of a logical unit that does not exist, but could.
 const ABSENT: u8 = 0x7f;
 /// Peripheral type of a drive of optical media, and the bit of those whose medium can be taken out.
 const OPTICAL: u8 = 5;
@@ -30,15 +30,15 @@ const IDENTIFICATION: u8 = 0x83;
 const LIMITS: u8 = 0xb0;
 const CHARACTERISTICS: u8 = 0xb1;
 const PROVISIONING: u8 = 0xb2;
-/// Pages that there are, in ascending order.
+/// Supported pages, in ascending order.
 const PAGES: [u8; 6] = [SUPPORTED, SERIAL, IDENTIFICATION, LIMITS, CHARACTERISTICS, PROVISIONING];
 
-/// The standard data of a disk.
+/// Returns the standard data of a disk.
 pub(crate) fn standard(disk: &Disk) -> Data {
     if disk.drive().is_some() { describe(OPTICAL, REMOVABLE, DVD_PRODUCT) } else { describe(0, 0, PRODUCT) }
 }
 
-/// The standard data of a logical unit that is not there.
+/// Returns the standard data of a logical unit that does not exist.
 #[must_use]
 pub(crate) fn absent() -> Data {
     describe(ABSENT, 0, PRODUCT)
@@ -46,7 +46,7 @@ pub(crate) fn absent() -> Data {
 
 fn describe(peripheral: u8, removable: u8, product: &[u8; 16]) -> Data {
     const RESPONSE_FORMAT: u8 = 2;
-    /// Takes several commands at a time.
+    /// It supports command queuing.
     const CMDQUE: u8 = 1 << 1;
     let mut data = Data::new();
     data.push(&[peripheral, removable, SPC_3, RESPONSE_FORMAT, (STANDARD_LEN - 5) as u8, 0, 0, CMDQUE]);
@@ -56,7 +56,7 @@ fn describe(peripheral: u8, removable: u8, product: &[u8; 16]) -> Data {
     data
 }
 
-/// A page of vital product data.
+/// Returns a page of vital product data.
 ///
 /// # Errors
 /// [`Sense::INVALID_FIELD`]: there is no such page.
@@ -96,7 +96,7 @@ pub(crate) fn page(disk: &Disk, code: u8) -> Result<Data, Sense> {
     Ok(data)
 }
 
-/// Designators: a name by vendor, and a number that is unique in the world.
+/// Designators: a name by vendor, and a unique number.
 fn identification(disk: &Disk, data: &mut Data) {
     const ASCII: u8 = 2;
     const BINARY: u8 = 1;
@@ -114,7 +114,7 @@ fn identification(disk: &Disk, data: &mut Data) {
 }
 
 fn limits(disk: &Disk, data: &mut Data) {
-    // As long as a physical block: Linux complains of less.
+    // As long as a physical block: Linux complains about less.
     let granularity = (4096 / disk.block_size()) as u16;
     let transfer = disk.max_transfer_blocks();
     let unmap = if disk.unmaps() { disk.max_clear_blocks() } else { 0 };
@@ -134,7 +134,7 @@ fn limits(disk: &Disk, data: &mut Data) {
     data.pad(64);
 }
 
-/// Bytes in hexadecimal.
+/// Returns the bytes in hexadecimal.
 fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];

@@ -1,10 +1,10 @@
-//! A SCSI target, sans-IO: what a command asks of a disk, and how a disk answers.
+//! A SCSI target, sans-IO: commands to a disk, and its answers.
 //!
-//! [`Disk::command`] takes a command descriptor block, and gives a [`Reply`]: data, a status with sense, or a [`Transfer`] that
-//! a back end has to carry out. It knows neither VMBus nor where the blocks are.
+//! [`Disk::command`] takes a command descriptor block, and returns a [`Reply`]: data, a status with sense, or a
+//! [`Transfer`] for a back end. It is independent of VMBus and of the location of the blocks.
 //!
 //! Identity and limits are those of a Hyper-V virtual disk: vendor "Msft    ", product "Virtual Disk    ", which Linux
-//! (drivers/scsi/storvsc_drv.c, `storvsc_device_configure`), udev and cloud-init go by.
+//! (drivers/scsi/storvsc_drv.c, `storvsc_device_configure`), udev and cloud-init rely on.
 //!
 //! Sources: SPC-4 and SBC-3 of INCITS T10, by the names of commands and pages; OpenVMM, scsidisk.
 
@@ -23,10 +23,10 @@ pub use dvd::Optical;
 pub use parameters::{Extent, MAX_EXTENTS, UNMAP_LIST_LEN};
 pub use sense::{Sense, SenseKey, Status};
 
-/// Bytes of data that a command about the disk itself answers with at most.
+/// Maximum size of the answer to a command about the disk itself, in bytes.
 pub const DATA_LEN: usize = 256;
 
-/// Data that a command answers with, in place.
+/// The data of an answer, inline.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
     bytes: [u8; DATA_LEN],
@@ -38,7 +38,7 @@ impl Data {
         Self { bytes: [0; DATA_LEN], len: 0 }
     }
 
-    /// Appends bytes; what finds no room is left out.
+    /// Appends bytes; excess bytes are dropped.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
         let len = bytes.len().min(room.len());
@@ -51,20 +51,20 @@ impl Data {
         self.len = self.len.max(len.min(DATA_LEN));
     }
 
-    /// Overwrites bytes that are there.
+    /// Overwrites existing bytes.
     pub(crate) fn set(&mut self, at: usize, bytes: &[u8]) {
         if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
             place.copy_from_slice(bytes);
         }
     }
 
-    /// The data, cut to what the command has room for.
+    /// Truncates the data to the command's buffer size.
     pub(crate) fn cut(mut self, allocation: usize) -> Self {
         self.len = self.len.min(allocation);
         self
     }
 
-    /// The data.
+    /// Returns the data.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]

@@ -6,7 +6,7 @@ use super::Data;
 use super::disk::Disk;
 use super::sense::Sense;
 
-/// What a MODE SENSE asks for.
+/// The parameters of a MODE SENSE.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) long: bool,
@@ -25,10 +25,10 @@ const ALL_SUBPAGES: u8 = 0xff;
 const CHANGEABLE: u8 = 1;
 const SAVED: u8 = 3;
 
-/// The header, a block descriptor, and the pages.
+/// Returns the header, a block descriptor, and the pages.
 ///
 /// # Errors
-/// [`Sense::NO_SAVED_PAGES`], [`Sense::INVALID_FIELD`] for a page that is not there.
+/// [`Sense::NO_SAVED_PAGES`], [`Sense::INVALID_FIELD`] for an unsupported page.
 pub(crate) fn sense(disk: &Disk, wanted: Wanted) -> Result<Data, Sense> {
     if wanted.control == SAVED {
         return Err(Sense::NO_SAVED_PAGES);
@@ -48,12 +48,12 @@ pub(crate) fn sense(disk: &Disk, wanted: Wanted) -> Result<Data, Sense> {
     header(disk, wanted, &mut data);
     for (code, page) in pages {
         if all || wanted.page == code {
-            // Nothing can be changed: that is what the masks say.
+            // Nothing can be changed, so the masks are zero.
             let page = if wanted.control == CHANGEABLE { mask(page) } else { page };
             data.push(&page[..usize::from(page[1]) + 2]);
         }
     }
-    // The length counts what follows it.
+    // The length counts the bytes after it.
     let len = data.bytes().len();
     if wanted.long {
         data.set(0, &((len - 2) as u16).to_be_bytes());
@@ -87,7 +87,7 @@ fn header(disk: &Disk, wanted: Wanted, data: &mut Data) {
 
 type Page = [u8; 20];
 
-/// The cache holds writes back: initiators have to flush.
+/// The cache is write-back: initiators must flush.
 fn caching(disk: &Disk) -> Page {
     const WCE: u8 = 1 << 2;
     let mut page = [0; 20];

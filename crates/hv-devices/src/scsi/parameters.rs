@@ -1,8 +1,8 @@
-//! Parameter lists: data that belongs to the command.
+//! Parameter lists of commands.
 
 use super::sense::Sense;
 
-/// Some blocks of a disk.
+/// A range of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// First logical block.
@@ -11,9 +11,9 @@ pub struct Extent {
     pub count: u32,
 }
 
-/// Extents that one UNMAP may name: what the block limits page says.
+/// Maximum number of extents in an UNMAP, as in the block limits page.
 pub const MAX_EXTENTS: usize = 8;
-/// Bytes of an UNMAP parameter list with so many extents.
+/// Size of an UNMAP parameter list with this many extents, in bytes.
 pub const UNMAP_LIST_LEN: usize = HEADER + MAX_EXTENTS * DESCRIPTOR;
 
 const HEADER: usize = 8;
@@ -23,12 +23,13 @@ fn be(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// Reads UNMAP's parameter list. Extents without blocks are allowed and left out.
+/// Parses UNMAP's parameter list. Empty extents are allowed and dropped.
 ///
 /// Source: SBC-3, "UNMAP parameter list".
 ///
 /// # Errors
-/// [`Sense::PARAMETER_LENGTH`] if the list is cut, [`Sense::INVALID_PARAMETER`] for more extents than [`MAX_EXTENTS`].
+/// [`Sense::PARAMETER_LENGTH`] if the list is truncated, [`Sense::INVALID_PARAMETER`] for more extents than
+/// [`MAX_EXTENTS`].
 pub(crate) fn unmap(list: &[u8]) -> Result<([Extent; MAX_EXTENTS], usize), Sense> {
     let mut extents = [Extent::default(); MAX_EXTENTS];
     // An empty list is no error.

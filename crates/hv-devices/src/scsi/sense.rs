@@ -1,6 +1,6 @@
 //! Status and sense data.
 
-/// How a command ended.
+/// Status of a command.
 ///
 /// Source: SAM-5, "Status codes".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,27 +8,27 @@
 pub enum Status {
     /// Done.
     Good = 0x00,
-    /// Failed, and the sense data say why.
+    /// Failed; the sense data has the reason.
     CheckCondition = 0x02,
     /// The target has no room for the command now.
     Busy = 0x08,
 }
 
-/// What kind of failure it was.
+/// Kind of failure.
 ///
 /// Source: SPC-4, "Sense key and additional sense code definitions".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SenseKey {
-    /// Nothing failed.
+    /// No failure.
     NoSense = 0x0,
     /// No medium, or the device is not ready.
     NotReady = 0x2,
-    /// The medium cannot be read or written at some place.
+    /// The medium cannot be read or written at some location.
     MediumError = 0x3,
     /// The device is broken.
     HardwareError = 0x4,
-    /// The command is wrong.
+    /// The command is invalid.
     IllegalRequest = 0x5,
     /// Something has changed: a reset, a capacity.
     UnitAttention = 0x6,
@@ -84,13 +84,13 @@ impl Sense {
     /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
     pub const RESET: Self = Self::new(SenseKey::UnitAttention, 0x29, 0);
 
-    /// Makes a sense.
+    /// Creates a sense.
     #[must_use]
     pub const fn new(key: SenseKey, code: u8, qualifier: u8) -> Self {
         Self { key, code, qualifier }
     }
 
-    /// The sense data in fixed format, current error.
+    /// Returns the sense data in fixed format, current error.
     ///
     /// Source: SPC-4, "Fixed format sense data".
     #[must_use]

@@ -1,11 +1,11 @@
-//! SCSI commands: taken from the guest's request, answered, or made a request to the back end.
+//! SCSI commands: parsed from the guest's request, answered, or turned into a request to the back end.
 
 use super::{Job, Place, Request, Srb, Storage, Unit, Vstor, note};
 use crate::scsi::{Reply, Sense, Transfer};
 use hv_vmbus::{Answer, Backend, Channel, Io, Packet, RequestError};
 
 impl<const DISKS: usize> Storage<DISKS> {
-    /// Handles a SCSI command. Returns the answer if there is one already.
+    /// Handles a SCSI command. Returns the answer if it is already known.
     pub(super) fn execute<P: Backend<Request>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
@@ -15,7 +15,7 @@ impl<const DISKS: usize> Storage<DISKS> {
     ) -> Option<Srb> {
         let mut srb = Srb::read(vstor).of_length(len);
         let room = match io.pages(packet) {
-            // One range, and as long as the request says: what is more or less is no request.
+            // Valid requests have one range, of the length in the request.
             Ok(pages) if packet.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
             _ => {
                 srb.invalid();
@@ -49,9 +49,9 @@ impl<const DISKS: usize> Storage<DISKS> {
         Some(srb)
     }
 
-    /// REPORT LUNS: what there is at a target. It is answered where nothing is, too: Linux takes INVALID_LUN for the end of a
-    /// logical unit, looks for it on path 0 whatever the path, and removes the disk there (6.12, storvsc_drv.c,
-    /// `storvsc_remove_lun`).
+    /// Answers REPORT LUNS with the logical units of a target. It is answered for empty targets too: Linux takes
+    /// INVALID_LUN for the removal of a logical unit, looks for it on path 0 whatever the path, and removes the disk
+    /// there (6.12, storvsc_drv.c, `storvsc_remove_lun`).
     fn luns(&self, path: u8, target: u8) -> [u8; 8 + 8 * 64] {
         let mut data = [0; 8 + 8 * 64];
         let mut count = 0;
@@ -89,7 +89,7 @@ fn answer_data<P: Backend<Request>>(
     srb
 }
 
-/// Answers for a logical unit that is not there. INQUIRY never fails: Linux does not look at its status.
+/// Answers for a logical unit that does not exist. INQUIRY never fails: Linux ignores its status.
 fn absent<P: Backend<Request>>(
     packet: &Packet<'_, P::Memory>,
     io: &Io<'_, P, Request>,
@@ -104,7 +104,7 @@ fn absent<P: Backend<Request>>(
     srb
 }
 
-/// Makes a request of a command. Returns the answer if none was made.
+/// Turns a command into a request. Returns the answer if that failed.
 fn start<P: Backend<Request>>(
     packet: &mut Packet<'_, P::Memory>,
     io: &mut Io<'_, P, Request>,
@@ -142,7 +142,7 @@ fn start<P: Backend<Request>>(
             srb.invalid();
             Some(srb)
         }
-        // The bus shows a packet only when a request is free.
+        // The bus presents a packet only when a request is free.
         Err(_) => {
             srb.busy();
             Some(srb)
@@ -150,7 +150,7 @@ fn start<P: Backend<Request>>(
     }
 }
 
-/// Asks the back end for a piece, with its part of the command's data.
+/// Requests a piece from the back end, with its part of the command's data.
 pub(super) fn request<P: Backend<Request>>(
     of: &mut impl Answer,
     io: &mut Io<'_, P, Request>,

@@ -1,4 +1,4 @@
-//! The controller on its bus.
+//! The `Device` implementation of the controller.
 
 use super::command::{self, observe};
 use super::{Failure, HEADER, PACKET, Request, State, Storage, VERSIONS, Vstor};
@@ -14,7 +14,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
 
     const NAME: [u8; 4] = *b"scsi";
     const REPLY: u32 = PACKET as u32;
-    /// Linux's driver reads no more of a packet (drivers/scsi/storvsc_drv.c, `storvsc_connect_to_vsp`).
+    /// Maximum size that Linux's driver reads of a packet (drivers/scsi/storvsc_drv.c, `storvsc_connect_to_vsp`).
     const PACKET_LIMIT: u32 = 80;
 
     fn reply_len(&self, _: Channel, head: &Head) -> Option<u32> {
@@ -60,7 +60,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
             answer.header.status = self.control(packet, &mut answer, io);
             answer.header.operation = Operation::COMPLETE_IO;
         }
-        // A guest that asks for no answer gets none.
+        // A guest that requests no completion gets none.
         let _ = io.complete(packet, &answer.as_bytes()[..len]);
         Taken::Done
     }

@@ -1,42 +1,42 @@
-//! A command's work for the back end, in pieces: none of them holds the bus up for long, whatever the command asks for.
+//! A command's work for the back end, split into pieces: no piece delays the bus for long, whatever the command.
 
 use crate::scsi::{Extent, Transfer};
 
-/// Bytes of a piece at most.
+/// Maximum size of a piece in bytes.
 pub const PIECE: u64 = 64 << 10;
 
-/// What a back end does in one go.
+/// The work of a back end in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Piece {
-    /// Copies from the disk to the data that go with the request.
+    /// Copies from the disk to the data of the request.
     Read {
         /// First byte on the disk.
         offset: u64,
         /// Bytes.
         len: u64,
     },
-    /// Copies the data that go with the request to the disk.
+    /// Copies the data of the request to the disk.
     Write {
         /// First byte on the disk.
         offset: u64,
         /// Bytes.
         len: u64,
-        /// It is done only when it, and what was written before it, is on stable storage.
+        /// Complete only when this data, and what was written before it, is on stable storage.
         durable: bool,
     },
-    /// Brings everything that was written to stable storage.
+    /// Brings all written data to stable storage.
     Flush,
-    /// Writes the data that go with the request, one block, again and again.
+    /// Writes the data of the request, one block, repeatedly.
     Fill {
         /// First byte on the disk.
         offset: u64,
         /// Bytes, a multiple of the block.
         len: u64,
-        /// Zeros may be written by giving back the blocks' room.
+        /// Zeros may be written by deallocating the blocks.
         unmap: bool,
     },
-    /// Makes a part read as zeros, and gives back its room where it can.
+    /// Makes a part read as zeros, and deallocates it if possible.
     Clear {
         /// First byte on the disk.
         offset: u64,
@@ -46,7 +46,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// Bytes that are written beside the data that go with the request.
+    /// Returns the number of bytes written besides the data of the request.
     pub(super) const fn cleared(&self) -> u64 {
         match self {
             Self::Fill { len, .. } | Self::Clear { len, .. } => *len,
@@ -55,27 +55,27 @@ impl Piece {
     }
 }
 
-/// A transfer, and how far it has come.
+/// A transfer, and its progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     transfer: Transfer,
     /// Bytes of a logical block.
     block: u64,
-    /// Bytes that are done, of all extents together.
+    /// Number of bytes done, of all extents together.
     done: u64,
-    /// Bytes of the piece that is in work; 1 of a flush.
+    /// Size of the current piece in bytes; 1 for a flush.
     now: u64,
 }
 
 impl Job {
-    /// Makes the work of a transfer, and its first piece, with the part of the command's data that goes with it: offset and
-    /// length.
+    /// Creates the job of a transfer, and its first piece, with the range of the command's data that belongs to it:
+    /// offset and length.
     pub(super) fn new(transfer: Transfer, block: u32) -> Option<(Self, Piece, (u64, u64))> {
         let mut job = Self { transfer, block: block.into(), done: 0, now: 0 };
         job.next().map(|(piece, data)| (job, piece, data))
     }
 
-    /// The piece that was in work is done: the next one, if there is one.
+    /// Records that the current piece is done, and returns the next one, if there is one.
     pub(super) fn next(&mut self) -> Option<(Piece, (u64, u64))> {
         self.done += self.now;
         let at = self.done;
@@ -110,7 +110,8 @@ impl Job {
         (self.now > 0).then_some((piece, data))
     }
 
-    /// Bytes of the command's data that were moved when all is done; `None` for a transfer without such data.
+    /// Returns the number of bytes of the command's data transferred when all is done; `None` for a transfer without
+    /// data.
     pub(super) const fn moved(&self) -> Option<u64> {
         match self.transfer {
             Transfer::Read { len, .. } | Transfer::Write { len, .. } => Some(len),
@@ -118,13 +119,13 @@ impl Job {
         }
     }
 
-    /// It reads from the disk.
+    /// Returns true if it reads from the disk.
     pub(super) const fn reads(&self) -> bool {
         matches!(self.transfer, Transfer::Read { .. })
     }
 }
 
-/// Where byte `at` of all extents together is on the disk, and the bytes from there to the end of its extent.
+/// Returns the disk offset of byte `at` of all extents together, and the number of bytes to the end of its extent.
 fn within(extents: &[Extent], block: u64, mut at: u64) -> Option<(u64, u64)> {
     for extent in extents {
         let len = u64::from(extent.count) * block;

@@ -1,19 +1,19 @@
-//! A SCSI request on its way from packet to answer.
+//! A SCSI request on the way from packet to answer.
 
 use crate::scsi::{CDB_LEN, Sense, Status};
 use hv_tlfs::vmbus::NtStatus;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation, Packet, PacketHeader, ScsiRequest, SrbStatus};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// A copy of the guest's request, with what is to be answered.
+/// A copy of the guest's request, with the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Srb {
     request: ScsiRequest,
     cdb: [u8; CDB_LEN],
     status: NtStatus,
-    /// Bytes of the packet, which the answer's are too.
+    /// Size of the packet in bytes, which is also the answer's.
     len: usize,
-    /// The data are longer than the guest's room.
+    /// The data is longer than the guest's buffer.
     overrun: bool,
 }
 
@@ -24,7 +24,7 @@ impl Srb {
     pub(crate) fn read(packet: &Packet) -> Self {
         let request =
             ScsiRequest::read_from_bytes(&packet.body).unwrap_or_else(|_| ScsiRequest::new_zeroed());
-        // Both lengths of the request lie now and then: the fields have one size.
+        // Guests may give wrong values for both lengths: the fields have a fixed size.
         let mut cdb = [0; CDB_LEN];
         cdb.copy_from_slice(&request.cdb_or_sense[..CDB_LEN]);
         Self { request, cdb, status: NtStatus::SUCCESS, len: size_of::<Packet>(), overrun: false }
@@ -50,7 +50,7 @@ impl Srb {
         self.request.lun
     }
 
-    /// Bytes of data that the guest has room for, or sends.
+    /// Returns the size of the guest's buffer or data in bytes.
     pub(crate) fn transfer(&self) -> u32 {
         self.request.transfer_length
     }
@@ -67,7 +67,7 @@ impl Srb {
         self.cdb[0] == REPORT_LUNS
     }
 
-    /// Bytes that REPORT LUNS asks for at most; other commands have cut their data already.
+    /// Returns the maximum number of bytes that REPORT LUNS requests; other commands have truncated their data already.
     pub(crate) fn allocation(&self, len: usize) -> usize {
         let [.., a, b, c, d] = self.cdb[..10] else { return len };
         if self.is_report_luns() { u32::from_be_bytes([a, b, c, d]) as usize } else { len }
@@ -77,13 +77,13 @@ impl Srb {
         self.overrun = true;
     }
 
-    /// Done, with so many bytes moved.
+    /// Completes with this number of bytes transferred.
     pub(crate) fn good(&mut self, bytes: u32) {
         let status = if self.overrun { SrbStatus::DATA_OVERRUN } else { SrbStatus::SUCCESS };
         self.ended(status, Status::Good, bytes);
     }
 
-    /// Failed, with sense.
+    /// Fails with sense.
     pub(crate) fn check(&mut self, sense: Sense) {
         self.ended(SrbStatus::ERROR, Status::CheckCondition, 0);
         self.request.srb_status |= AUTOSENSE_VALID;
@@ -92,19 +92,19 @@ impl Srb {
         self.request.sense_length = Sense::LEN as u8;
     }
 
-    /// There is no such logical unit.
+    /// Fails: there is no such logical unit.
     pub(crate) fn no_lun(&mut self) {
         self.ended(SrbStatus::INVALID_LUN, Status::Good, 0);
         self.status = NtStatus::UNSUCCESSFUL;
     }
 
-    /// The request contradicts itself.
+    /// Fails: the request is inconsistent.
     pub(crate) fn invalid(&mut self) {
         self.ended(SrbStatus::INVALID_REQUEST, Status::Good, 0);
         self.status = NtStatus::INVALID_PARAMETER;
     }
 
-    /// Not now.
+    /// Fails: busy.
     pub(crate) fn busy(&mut self) {
         self.ended(SrbStatus::ERROR, Status::Busy, 0);
     }

@@ -21,7 +21,7 @@ pub const RAM: u64 = 0x4000_0000;
 /// Bytes of it.
 pub const RAM_SIZE: u64 = 0x10_0000;
 
-/// Something that the partition asked of the embedder, or told the observer.
+/// An effect on the embedder, or a report to the observer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
@@ -43,7 +43,7 @@ pub enum Effect {
     Flush {
         /// Targets.
         targets: VpMask,
-        /// What.
+        /// Scope.
         what: Flush,
     },
     /// [`Host::retarget_interrupt`].
@@ -68,50 +68,50 @@ pub enum Effect {
         /// Message.
         text: Vec<u8>,
     },
-    /// What a call asked for that does not simply return ([`Action`]); for an embedder that carries out none.
+    /// A call that does not simply return ([`Action`]), for an embedder that carries out none.
     Power {
         /// VP.
         vp: usize,
-        /// What it asked for.
+        /// The action.
         action: Action,
     },
 }
 
-/// The one model of an embedder: memory, a counter that tests set, deadlines. What it sees goes to `W`, in tests a [`Recorder`].
+/// The model of an embedder: memory, a counter that tests set, deadlines. Effects go to `W`, in tests a [`Recorder`].
 #[derive(Debug, Default)]
 pub struct TestHost<W = Recorder, M = Memory> {
     memory: M,
     counter: AtomicU64,
-    /// Ticks that each look at the counter adds.
+    /// Ticks that each read of the counter adds.
     step: AtomicU64,
     deadlines: Vec<Mutex<Option<u64>>>,
     watch: W,
 }
 
-/// Sees what a partition does to a [`TestHost`], with locks of the partition held.
+/// Observer of a partition's effects on a [`TestHost`], called with locks of the partition held.
 pub trait Watch {
-    /// Takes what the partition asked for.
+    /// Receives an effect.
     fn effect(&self, effect: Effect);
 
-    /// Takes an interrupt.
+    /// Receives an interrupt.
     fn interrupt(&self, vp: usize, intid: u32) {
         self.effect(Effect::Interrupt { vp, intid });
     }
 
-    /// Told of every event.
+    /// Receives an event.
     fn observe(&self, observed: &Observed<'_>) {
         let _ = observed;
     }
 }
 
-/// Sees nothing.
+/// Ignores everything.
 impl Watch for () {
     fn effect(&self, _: Effect) {}
 
     fn interrupt(&self, _: usize, _: u32) {}
 }
 
-/// Remembers effects, and events in their `Debug` form.
+/// Records effects, and events in their `Debug` form.
 #[derive(Debug, Default)]
 pub struct Recorder {
     effects: Mutex<Vec<Effect>>,
@@ -136,16 +136,16 @@ impl Watch for Recorder {
     }
 }
 
-/// What an observer is told.
+/// An event for an observer.
 #[derive(Clone, Copy, Debug)]
 pub enum Observed<'a> {
-    /// Something happened in the hypervisor.
+    /// An event of the hypervisor.
     Hypervisor(Event<'a>),
-    /// Something happened on VMBus.
+    /// An event of VMBus.
     Bus(BusEvent<'a>),
 }
 
-/// Who is told of everything.
+/// An observer of all events.
 struct Observer(Box<dyn FnMut(&Observed<'_>) + Send>);
 
 impl std::fmt::Debug for Observer {
@@ -159,7 +159,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TestHost {
-    /// An embedder of a partition with this many VPs, with [`RAM_SIZE`] bytes of memory from [`RAM`] on.
+    /// Creates an embedder of a partition with this many VPs, with [`RAM_SIZE`] bytes of memory at [`RAM`].
     #[must_use]
     pub fn new(vps: usize) -> Self {
         Self::with(vps, Memory::new(RAM, RAM_SIZE), Recorder::default())
@@ -167,7 +167,7 @@ impl TestHost {
 }
 
 impl<W, M> TestHost<W, M> {
-    /// An embedder of a partition with this many VPs.
+    /// Creates an embedder of a partition with this many VPs.
     #[must_use]
     pub fn with(vps: usize, memory: M, watch: W) -> Self {
         Self {
@@ -179,12 +179,12 @@ impl<W, M> TestHost<W, M> {
         }
     }
 
-    /// Who sees what it sees.
+    /// Returns the watcher.
     pub const fn watch(&self) -> &W {
         &self.watch
     }
 
-    /// The guest's counter; this look does not move it on.
+    /// Returns the guest's counter, without advancing it.
     pub fn counter_now(&self) -> u64 {
         self.counter.load(Ordering::Relaxed)
     }
@@ -194,22 +194,22 @@ impl<W, M> TestHost<W, M> {
         self.counter.store(counter, Ordering::Relaxed);
     }
 
-    /// Moves the guest's counter on. Returns its new value.
+    /// Advances the guest's counter. Returns its new value.
     pub fn advance_counter(&self, ticks: u64) -> u64 {
         self.counter.fetch_add(ticks, Ordering::Relaxed).wrapping_add(ticks)
     }
 
-    /// Makes every look at the counter move it on by this much: time passes inside of a hypercall.
+    /// Makes every read of the counter advance it by this much: time passes during a hypercall.
     pub fn set_counter_step(&self, step: u64) {
         self.step.store(step, Ordering::Relaxed);
     }
 
-    /// The deadline that a VP has asked for.
+    /// Returns the deadline of a VP.
     pub fn deadline(&self, vp: usize) -> Option<u64> {
         *lock(&self.deadlines[vp])
     }
 
-    /// The VPs whose deadline has come.
+    /// Returns the VPs whose deadline has expired.
     pub fn due(&self) -> impl Iterator<Item = usize> {
         let due = |vp: &usize| self.deadline(*vp).is_some_and(|deadline| deadline <= self.counter_now());
         (0..self.deadlines.len()).filter(due)
@@ -217,12 +217,12 @@ impl<W, M> TestHost<W, M> {
 }
 
 impl<M> TestHost<Recorder, M> {
-    /// The effects since the last call.
+    /// Returns the effects since the last call.
     pub fn take_effects(&self) -> Vec<Effect> {
         std::mem::take(&mut *lock(&self.watch.effects))
     }
 
-    /// The interrupts among the effects since the last call, as target and INTID; other effects are dropped.
+    /// Returns the interrupts among the effects since the last call, as target and INTID; other effects are dropped.
     pub fn take_interrupts(&self) -> Vec<(usize, u32)> {
         let effects = self.take_effects();
         effects
@@ -234,12 +234,12 @@ impl<M> TestHost<Recorder, M> {
             .collect()
     }
 
-    /// Tells `observer` of every event from now on.
+    /// Passes every event to `observer` from now on.
     pub fn set_observer(&self, observer: impl FnMut(&Observed<'_>) + Send + 'static) {
         *lock(&self.watch.observer) = Some(Observer(Box::new(observer)));
     }
 
-    /// The events since the last call, in their `Debug` form.
+    /// Returns the events since the last call, in their `Debug` form.
     pub fn take_events(&self) -> Vec<std::string::String> {
         std::mem::take(&mut *lock(&self.watch.events))
     }
@@ -289,7 +289,7 @@ impl<W: Watch, M: GuestMemory> Host for TestHost<W, M> {
         self.watch.effect(Effect::Flush { targets: targets.clone(), what });
     }
 
-    /// Knows device 7 only.
+    /// Has only device 7.
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
         let Retarget { device, address, data, vector, multicast, targets } = *request;
         if device != 7 {
@@ -309,7 +309,7 @@ impl<W: Watch, M: GuestMemory> Host for TestHost<W, M> {
     }
 }
 
-/// Connections that are no port's are the watch's, if it has any.
+/// Connections that belong to no port go to the watcher, if it has any.
 impl<W: Connections, M> Connections for TestHost<W, M> {
     fn post_message(
         &self,

@@ -36,13 +36,13 @@ const PARAMETERS: u64 = RAM + RAM_SIZE / 2;
 /// Guest OS id that [`run`] writes: Linux 6.12.
 pub const LINUX_ID: u64 = 0x8100_0006_0c00_0000;
 
-/// Control word of a simple hypercall.
+/// Returns the control word of a simple hypercall.
 #[must_use]
 pub const fn simple(code: HypercallCode) -> HypercallInput {
     HypercallInput::from_code(code)
 }
 
-/// Control word of a rep hypercall with this many elements.
+/// Returns the control word of a rep hypercall with this many elements.
 #[must_use]
 pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
     HypercallInput::from_code(code).with_rep_count(count)
@@ -51,10 +51,10 @@ pub const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
 /// The lock of this embedder, which runs in threads.
 pub type Lock = parking_lot::RawMutex;
 
-/// The embedder with a plan of faults, which may be [`Plan::NONE`].
+/// The embedder with a fault plan, which may be [`Plan::NONE`].
 pub type FaultyHost = Faulty<TestHost, Injector>;
 
-/// A bus for this embedder's partitions, whatever the devices: the embedder serves their requests.
+/// A bus for this embedder's partitions, whatever its devices: the embedder serves their requests.
 pub trait Driven: for<'h> Served<'h, Lock, FaultyHost> {}
 
 impl<B: for<'h> Served<'h, Lock, FaultyHost>> Driven for B {}
@@ -86,7 +86,7 @@ pub fn run<R>(
     })
 }
 
-/// Runs `test` with a machine as it is after reset: all VPs off, no guest OS id.
+/// Runs `test` with a machine as after reset: all VPs off, no guest OS id.
 pub fn run_bare<R>(
     config: impl Into<Config>,
     vps: usize,
@@ -96,7 +96,7 @@ pub fn run_bare<R>(
     run_with_faults(config, Plan::NONE, vps, ports, test)
 }
 
-/// As [`run_bare`], with faults on purpose.
+/// Does the same as [`run_bare`], with injected faults.
 pub fn run_with_faults<R>(
     config: impl Into<Config>,
     plan: Plan,
@@ -109,7 +109,7 @@ pub fn run_with_faults<R>(
     run_with(config.hypervisor, plan, &bus, vps, ports, test)
 }
 
-/// As [`run_bare`], with a bus of the caller's, which no other machine has.
+/// Does the same as [`run_bare`], with a bus of the caller's, used by no other machine.
 pub fn run_bus<R, B: Driven>(
     config: hv_host::Config,
     bus: &B,
@@ -137,20 +137,20 @@ fn run_with<R, B: Driven>(
 }
 
 impl<B: Driven> TestMachine<'_, B> {
-    /// Counter ticks of a span of reference time, rounded up.
+    /// Converts a duration in reference time to counter ticks, rounded up.
     pub fn ticks(&self, units: u64) -> u64 {
         let frequency = u128::from(self.partition.config().counter_frequency);
         (u128::from(units) * frequency).div_ceil(10_000_000) as u64
     }
 
-    /// Sets the clock so that the reference time is at least `units` of 100 ns, and lets due timers expire on all VPs.
+    /// Sets the clock so that the reference time is at least `units` of 100 ns, and expires due timers on all VPs.
     pub fn set_time(&self, units: u64) {
         self.host.set_counter(self.ticks(units) + 1);
         self.inject_timed(units);
         self.host.due().for_each(|vp| self.expire(vp));
     }
 
-    /// Lets the faults happen that are due.
+    /// Injects the faults that are due.
     fn inject_timed(&self, now: u64) {
         let partition = &self.partition;
         self.host.plan().tick(now, &mut |timed| match timed {
@@ -181,17 +181,17 @@ impl<B: Driven> TestMachine<'_, B> {
         self.partition.vp_offline(&self.host, vp);
     }
 
-    /// An `hvc`. A call that has to be made again is not.
+    /// Executes an `hvc`, without repeating a call that must be repeated.
     pub fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
         self.partition.hvc(&self.host, vp, immediate, x)
     }
 
-    /// An `smc #0`.
+    /// Executes an `smc #0`.
     pub fn smc(&self, vp: usize, x: &mut [u64; 31]) -> Action {
         self.partition.smc(&self.host, vp, 0, x)
     }
 
-    /// An SMCCC function by `hvc #0`: what X0 becomes, and the action.
+    /// Calls an SMCCC function through `hvc #0`: returns the new X0, and the action.
     pub fn smccc(&self, vp: usize, function: u32, arguments: [u64; 3]) -> (u64, Action) {
         let mut x = [0; 31];
         x[0] = u64::from(function);
@@ -200,7 +200,8 @@ impl<B: Driven> TestMachine<'_, B> {
         (x[0], action)
     }
 
-    /// A fast hypercall by `hvc #0`: the result, and X2 to X17 as they are afterwards. Made again until it is done.
+    /// Makes a fast hypercall through `hvc #0`, repeating it until it is done: returns the result, and X2 to X17
+    /// afterwards.
     pub fn fast(&self, vp: usize, control: HypercallInput, input: &[u64]) -> (HypercallOutput, [u64; 16]) {
         let mut x = [0; 31];
         x[2..2 + input.len()].copy_from_slice(input);
@@ -218,8 +219,8 @@ impl<B: Driven> TestMachine<'_, B> {
         HypercallOutput(x[0])
     }
 
-    /// A hypercall with its parameters in memory at addresses that fit, by `hvc #0`, made again until it is done:
-    /// the result and `output_size` bytes of output.
+    /// Makes a hypercall with its parameters in memory at suitable addresses, through `hvc #0`, repeating it until it
+    /// is done: returns the result and `output_size` bytes of output.
     pub fn call(
         &self,
         vp: usize,
@@ -236,7 +237,7 @@ impl<B: Driven> TestMachine<'_, B> {
         (result, output)
     }
 
-    /// A hypercall with these parameter addresses, by `hvc #0`, made again until it is done.
+    /// Makes a hypercall with these parameter addresses, through `hvc #0`, repeating it until it is done.
     pub fn call_at(&self, vp: usize, control: HypercallInput, input: u64, output: u64) -> HypercallOutput {
         let mut x = [0; 31];
         x[2] = input;
@@ -244,7 +245,7 @@ impl<B: Driven> TestMachine<'_, B> {
         self.until_done(vp, &mut x, control.0)
     }
 
-    /// Reads a register of the VP's own.
+    /// Reads a register of the VP itself.
     ///
     /// # Errors
     /// The status that the guest gets.
@@ -252,7 +253,7 @@ impl<B: Driven> TestMachine<'_, B> {
         self.get_wide(vp, name).map(|[low, _]| low)
     }
 
-    /// Reads all 128 bits of a register of the VP's own, low half first.
+    /// Reads all 128 bits of a register of the VP itself, low half first.
     ///
     /// # Errors
     /// The status that the guest gets.
@@ -266,7 +267,7 @@ impl<B: Driven> TestMachine<'_, B> {
         }
     }
 
-    /// Writes a register of the VP's own.
+    /// Writes a register of the VP itself.
     ///
     /// # Errors
     /// The status that the guest gets.
@@ -279,12 +280,13 @@ impl<B: Driven> TestMachine<'_, B> {
         }
     }
 
-    /// Message page of a VP as [`enable_synic`](Self::enable_synic) sets it up; the event flags page follows.
+    /// Returns the message page of a VP as set up by [`enable_synic`](Self::enable_synic); the event flags page
+    /// follows.
     pub fn message_page(&self, vp: usize) -> u64 {
         RAM + 0x1_0000 + vp as u64 * 0x2000
     }
 
-    /// Sets up a VP's SynIC as Linux does: both pages, this SINT with this vector, SCONTROL.
+    /// Sets up a VP's SynIC like Linux: both pages, this SINT with this vector, SCONTROL.
     pub fn enable_synic(&self, vp: usize, sint: u8, vector: u8) {
         let page = self.message_page(vp);
         let set = |name, value| self.set(vp, name, value).expect("SynIC registers can be written");
@@ -294,7 +296,7 @@ impl<B: Driven> TestMachine<'_, B> {
         set(RegisterName::SCONTROL, 1);
     }
 
-    /// The message in a slot.
+    /// Returns the message in a slot.
     pub fn slot(&self, vp: usize, sint: u8) -> Message {
         let mut bytes = [0; 256];
         let slot = self.message_page(vp) + u64::from(sint) * 256;
@@ -302,8 +304,8 @@ impl<B: Driven> TestMachine<'_, B> {
         Message::read_from_bytes(&bytes).expect("a message is 256 bytes")
     }
 
-    /// Empties a slot as a guest does: takes the message, sets the type to none, and writes EOM if messages are pending.
-    /// `None` if it was empty.
+    /// Empties a slot like a guest: takes the message, sets the type to none, and writes EOM if messages are pending.
+    /// Returns `None` if it was empty.
     pub fn take_message(&self, vp: usize, sint: u8) -> Option<Message> {
         let message = self.slot(vp, sint);
         if message.header.message_type.0 == 0 {
@@ -317,7 +319,7 @@ impl<B: Driven> TestMachine<'_, B> {
         Some(message)
     }
 
-    /// Whether an event flag is set.
+    /// Returns true if an event flag is set.
     pub fn event_flag(&self, vp: usize, sint: u8, flag: u16) -> bool {
         let word = self.message_page(vp) + 0x1000 + u64::from(sint) * 256 + u64::from(flag / 32 * 4);
         self.host.memory().load_acquire(word).expect("the event flags page is memory") >> (flag % 32) & 1 != 0
