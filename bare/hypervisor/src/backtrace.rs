@@ -1,7 +1,8 @@
 //! Where the guest was when it left: PC, vectors, and the return addresses on its stack.
 //!
-//! Nothing that the guest says is trusted. A frame record's address goes through the guest's own translation and must then be
-//! in the guest's memory; each word is read once; the number of records is bounded, so a circle of them ends.
+//! Nothing that comes from the guest is trusted. The address of a frame record goes through the guest's own translation
+//! and must then lie in the guest's memory; each word is read once; the number of records is bounded, so a cycle of
+//! them ends.
 
 use hv_partition::GuestMemory as _;
 use hv_wire::Place;
@@ -9,7 +10,7 @@ use hv_wire::Place;
 use crate::arch::{mrs, translate};
 use crate::memory::GuestRam;
 
-/// What this CPU keeps of the guest that it left.
+/// What this CPU remembers of the guest at its last exit.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     /// The guest's memory.
@@ -20,7 +21,7 @@ pub(crate) struct Left<'a> {
     pub link: u64,
 }
 
-/// Finds where the guest is that this CPU left. Runs before the guest goes on.
+/// Locates the guest at this CPU's last exit. Runs before the guest resumes.
 #[cold]
 #[inline(never)]
 pub(crate) fn place(guest: Left<'_>) -> Place {
@@ -36,7 +37,7 @@ pub(crate) fn place(guest: Left<'_>) -> Place {
     for (number, caller) in callers.enumerate() {
         let Some((next, link)) = frame_record(ram, record) else { break };
         let address = code(link);
-        // Of a function that has made its frame and called nothing yet, X30 is in its record too.
+        // A function that has set up its frame and called nothing yet has X30 in its record, too.
         if number == 0 && address == first {
             let Some((beyond, link)) = frame_record(ram, next) else { break };
             (record, *caller) = (beyond, code(link));
@@ -58,9 +59,9 @@ fn frame_record(ram: &GuestRam, address: u64) -> Option<(u64, u64)> {
     Some((word(ram, address)?, word(ram, address.wrapping_add(8))?))
 }
 
-/// A word at an aligned guest virtual address.
+/// Reads a word at an aligned guest virtual address.
 fn word(ram: &GuestRam, address: u64) -> Option<u64> {
-    /// SPSR_EL2.M\[3:2\]: the exception level that was left.
+    /// SPSR_EL2.M\[3:2\]: the exception level of the guest at the exit.
     const LEVEL: u64 = 0b11 << 2;
     let physical = translate(address, mrs!("spsr_el2") & LEVEL == 0)?;
     let mut bytes = [0; 8];
@@ -68,13 +69,13 @@ fn word(ram: &GuestRam, address: u64) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
-/// A return address without the pointer authentication code that may be in its upper bits (Arm ARM, "Pointer
-/// authentication"): bit 55 says which half of the address space it belongs to, TCR_EL1 where that begins.
+/// Strips the pointer authentication code from a return address (Arm ARM, "Pointer authentication"): bit 55 selects the
+/// half of the address space, TCR_EL1 says where the code begins.
 fn code(address: u64) -> u64 {
     let tcr = mrs!("tcr_el1");
     let high = address >> 55 & 1 != 0;
     let unused = if high { tcr >> 16 & 0x3f } else { tcr & 0x3f };
-    // Bits above the virtual address; none with a TCR_EL1 that was never set.
+    // Bits above the virtual address; none while TCR_EL1 has never been set.
     let upper = if unused < 8 { 0 } else { !(u64::MAX >> unused) };
     if high { address | upper } else { address & !upper }
 }

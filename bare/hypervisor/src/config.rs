@@ -1,4 +1,5 @@
-//! The boot information, judged: the tool and the image may be of different versions, or the image runs without the tool.
+//! The boot information, validated: the tool and the image may be of different versions, or the image may run without
+//! the tool.
 #![expect(unsafe_code, reason = "declares a range of memory to be the guest's")]
 
 use core::fmt::Write;
@@ -23,7 +24,7 @@ const BLOCK: u64 = 2 << 20;
 const PAGE: u64 = 4 << 10;
 const SECTOR: u64 = 512;
 
-/// Why the boot information does not do.
+/// Validates the boot information; the error is the reason for refusing it.
 pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     let ram_end = info.ram_base.checked_add(info.ram_size);
     let trace_end = info.trace_base.checked_add(info.trace_size);
@@ -73,12 +74,12 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     plan(info).map(|_| ())
 }
 
-/// Whether two regions, whose ends are addresses, have bytes in common.
+/// Returns whether two regions, given by base and end, overlap.
 fn overlap(a: u64, a_size: u64, b: u64, b_size: u64) -> bool {
     a_size != 0 && b_size != 0 && a < b + b_size && b < a + a_size
 }
 
-/// The disks must lie one behind the other, behind all else, each at a place of its own on a controller.
+/// Checks that the disks follow one another, behind everything else, each at a place of its own on a controller.
 fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     let disks = info.disks.get(..info.disk_count as usize).ok_or("more disks than there is room for")?;
     let ends = [
@@ -111,27 +112,28 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The region that all disks lie in, if there are any.
+/// The region that spans all disks, if there are any.
 pub(crate) fn disks(info: &BootInfo) -> Option<Range<u64>> {
     let disks = info.disks.get(..info.disk_count as usize)?;
     let (first, last) = (disks.first()?, disks.last()?);
     Some(first.base..(last.base + last.size).next_multiple_of(PAGE))
 }
 
-/// The disks as memory, by their numbers.
+/// The disks as memory, by number.
 pub(crate) fn disk_ram(info: &BootInfo) -> [Option<DiskRam>; MAX_DISKS] {
     let count = info.disk_count as usize;
     core::array::from_fn(|n| {
         let disk = info.disks.get(n).filter(|_| n < count)?;
-        // SAFETY: `check` placed it behind everything that is the hypervisor's or the guest's, apart from every other disk, and
-        // mmu.rs maps it. A disk's number makes one such value, and it is reached through that alone.
+        // SAFETY: `check` placed it behind everything that belongs to the hypervisor or the guest, apart from every
+        // other disk, and mmu.rs maps it. Each disk's number makes one such value, and the memory is reached through
+        // that value only.
         Some(unsafe { DiskRam::new(disk.base, disk.size) })
     })
 }
 
 const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);
 
-/// Reads the plan of faults; `Ok(None)` where there is none.
+/// Reads the fault plan; `Ok(None)` if there is none.
 pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
     if info.plan_len == 0 {
         return Ok(None);
@@ -142,20 +144,20 @@ pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
     Plan::parse(text, &|_, _| None).map(Some).map_err(|bad| bad.reason)
 }
 
-/// Ends the run before it began. The MMU is off.
+/// Ends the run before it begins. The MMU is off.
 pub(crate) fn refuse(why: &str) -> ! {
-    // The log does not fail.
+    // Writing to the log never fails.
     let _ = writeln!(log::Log, "boot information refused: {why}");
     power::end_run(ExitKind::BadBootInfo)
 }
 
 /// The guest's memory.
 pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
-    // SAFETY: `check` placed it behind everything that is the hypervisor's, and mmu.rs maps it.
+    // SAFETY: `check` placed it behind everything that belongs to the hypervisor, and mmu.rs maps it.
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
 }
 
-/// The judge of a strict run.
+/// The strict mode's judge, in a strict run.
 pub(crate) fn judge(info: &BootInfo) -> Option<Mutex<Judge<MAX_VPS>>> {
     (info.flags & BootFlags::STRICT != 0).then(|| Mutex::new(Judge::new(info.ram_base, info.ram_size)))
 }

@@ -1,4 +1,4 @@
-//! This CPU: what belongs to the CPU that runs the code, and to the VP of the same number.
+//! This CPU: the state that belongs to the CPU that runs the code, and to the VP of the same number.
 //!
 //! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`TrapFrame`] at the top of the CPU's stack, which each
 //! exit lends to its handler. It cannot leave its CPU, so what holds one knows where it runs.
@@ -23,7 +23,8 @@ use crate::trace::{self, Ring};
 /// stores the registers.
 #[repr(C, align(16))]
 pub(crate) struct TrapFrame {
-    /// X0 to X30. After a hypercall or an interrupt X19 to X28 are stale: Rust keeps them in the registers.
+    /// X0 to X30. After a hypercall or an interrupt, X19 to X28 are stale here: Rust code preserves them in the
+    /// registers.
     pub x: [u64; 31],
     /// The CPU.
     pub cpu: ThisCpu,
@@ -41,18 +42,18 @@ impl TrapFrame {
     }
 }
 
-/// The CPU that runs this code. Neither `Send` nor `Sync`, and there is one for each CPU.
+/// The CPU that runs this code. Neither `Send` nor `Sync`; there is one for each CPU.
 pub(crate) struct ThisCpu {
     /// Everything that the CPUs share.
     pub hypervisor: &'static Hypervisor,
     index: usize,
     /// The list registers that there are, a bit for each.
     pub lists: u32,
-    /// The run is traced, judged, or sees faults on purpose.
+    /// Whether the run is traced, judged by the strict mode, or has faults injected.
     observed: bool,
-    /// What the VP's part of the report counts.
+    /// The VP's counts in the report.
     pub counts: VpCounts,
-    /// Where this run's trace goes, if it is traced.
+    /// The trace ring of this VP, in a traced run.
     ring: Option<Ring>,
     /// X29 and X30 of the guest at the last exit that called [`ThisCpu::left`].
     left: Cell<(u64, u64)>,
@@ -64,11 +65,13 @@ impl ThisCpu {
     ///
     /// # Safety
     ///
-    /// The code runs on the CPU with this number, and there has been none for it before.
+    /// This code runs on the CPU with this number, for which none was made before.
     pub(crate) unsafe fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
-        // SAFETY: once for each CPU, so once for its VP, and the result stays on the CPU like `Self`.
+        // SAFETY: the caller promises that this runs on the CPU with this number, once, so once for its VP; the result
+        // stays on the CPU, since `Self` is neither `Send` nor `Sync`.
         let counts = unsafe { VpCounts::new(index) };
-        // SAFETY: once for each CPU, so once for its VP, and the result stays on the CPU like `Self`.
+        // SAFETY: the caller promises that this runs on the CPU with this number, once, so once for its VP; the result
+        // stays on the CPU, since `Self` is neither `Send` nor `Sync`.
         let ring = unsafe { Ring::new(&hypervisor.info, index) };
         Self {
             hypervisor,
@@ -82,30 +85,30 @@ impl ThisCpu {
         }
     }
 
-    /// Number of the CPU and of its VP.
+    /// Number of the CPU, and of its VP.
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// Whether something looks at this run: a trace, the strict mode's judge, faults on purpose.
+    /// Returns whether something observes this run: a trace, the strict mode's judge, or injected faults.
     #[inline(always)]
     pub(crate) fn observed(&self) -> bool {
         self.observed
     }
 
-    /// Where this run's trace goes, if it is traced.
+    /// The trace ring of this VP, in a traced run.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&Ring> {
         self.ring.as_ref()
     }
 
-    /// What this CPU is asked to do.
+    /// The requests to this CPU.
     pub(crate) fn requests(&self) -> &'static Requests {
         &self.hypervisor.requests[self.index]
     }
 
-    /// Makes the VP's deadline that of this CPU's timer.
+    /// Programs this CPU's timer with the VP's deadline.
     pub(crate) fn program_timer(&self) {
         // CNTHP_CTL_EL2: ENABLE, IMASK clear.
         const ON: u64 = 1;
@@ -118,19 +121,19 @@ impl ThisCpu {
         }
     }
 
-    /// Keeps what tells where the guest was: its registers are borrowed while the exit is handled.
+    /// Saves what locates the guest: its registers are borrowed while the exit is handled.
     #[inline(always)]
     pub(crate) fn left(&self, x: &[u64; 31]) {
         self.left.set((x[29], x[30]));
     }
 
-    /// Where the guest was at the last exit that called [`ThisCpu::left`].
+    /// Locates the guest at the last exit that called [`ThisCpu::left`].
     fn guest(&self) -> Left<'_> {
         let (frame_pointer, link) = self.left.get();
         Left { ram: &self.hypervisor.ram, frame_pointer, link }
     }
 
-    /// Counts something that has no meaning here.
+    /// Counts a guest action that has no meaning here.
     #[cold]
     pub(crate) fn fault(&self, kind: Fault, value: u64) {
         self.counts.fault(kind, value, self.guest());
@@ -140,7 +143,7 @@ impl ThisCpu {
         }
     }
 
-    /// Counts a rule that the strict mode's judge found broken.
+    /// Counts a rule that the guest broke, as found by the strict mode's judge.
     #[cold]
     pub(crate) fn found(&self, finding: Finding) {
         let number = finding.rule.number();
@@ -152,18 +155,20 @@ impl ThisCpu {
     }
 }
 
-/// The number of the CPU that this runs on, for those who have no [`ThisCpu`].
+/// The number of the CPU that runs this code, for callers that have no [`ThisCpu`].
 pub(crate) fn current_index() -> usize {
     let mpidr = mrs!("mpidr_el1");
     ((mpidr & 0xf) + (mpidr >> 8 & 0xff) * 16) as usize % MAX_VPS
 }
 
-/// Prints what the guest was doing when this CPU left it.
+/// Prints what the guest was doing when it last exited on this CPU.
 pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
     let frame = (stacks::end(current_index()) as *const TrapFrame).wrapping_sub(1);
-    // SAFETY: the frame of this CPU is mapped, and the field is in it; no reference is made.
+    // SAFETY: the frame of this CPU is mapped, and the field is inside it; this takes an address and makes no
+    // reference.
     let x = unsafe { &raw const (*frame).x };
-    // SAFETY: it is mapped and aligned, and any bytes in it are numbers; the code that they are lent to does not go on.
+    // SAFETY: the field is mapped and aligned, and any bytes in it are valid numbers; the code that borrows the
+    // registers does not resume after a panic.
     let x = unsafe { x.read_volatile() };
     writeln!(out, "guest: PC {:#x}, SPSR {:#x}", mrs!("elr_el2"), mrs!("spsr_el2"))?;
     for (row, values) in x.chunks(4).enumerate() {

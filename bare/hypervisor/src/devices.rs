@@ -1,4 +1,4 @@
-//! The devices on the guest's VMBus, and what stands behind them.
+//! The devices on the guest's VMBus, and their back ends.
 
 use hv_devices::Storage;
 use hv_devices::scsi::Disk;
@@ -12,10 +12,10 @@ use crate::disks;
 use crate::host::{Embedder, FaultyEmbedder};
 use crate::lock::Lock;
 
-/// Requests of a controller that are in flight at a time. The back end is done with each at once, but for those that are carried
-/// out piece by piece.
+/// Requests of a controller in flight at a time. The back end completes each at once, except those that are carried out
+/// piece by piece.
 const REQUESTS: usize = 16;
-/// Page lists of the guest: two rings of each channel, as one, and what small devices have beside them.
+/// Page lists of guests' buffers: one for the two rings of each channel, and those of the small devices.
 const GPADLS: usize = 64;
 /// Pages in all of them: 65 words for each of a controller's channels.
 const WORDS: usize = 4096;
@@ -24,7 +24,7 @@ const WORDS: usize = 4096;
 type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
 
 hv_vmbus::devices! {
-    /// Every device that a guest may be offered. Their state is a static: what one more costs shows in the image's size.
+    /// Every device that a guest may be offered. Their state is static: the cost of one more shows in the image's size.
     pub(crate) struct Devices {
         pub(crate) controllers: [Controller; MAX_CONTROLLERS],
     }
@@ -33,7 +33,8 @@ hv_vmbus::devices! {
 /// The bus with these devices.
 pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
 
-/// The guest's bus. Nothing is offered on it before [`offer`]. All zeros: `hypervisor.ld` says what it costs otherwise.
+/// The guest's bus. Nothing is offered on it before [`offer`]. All zeros, so that it occupies no space in the image
+/// (`hypervisor.ld`).
 pub(crate) static BUS: Bus = Bus::with_devices(
     Some(hv_vmbus::Config::DEFAULT),
     Devices { controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS] },
@@ -41,7 +42,7 @@ pub(crate) static BUS: Bus = Bus::with_devices(
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
 
-/// Offers what the tool asked for, before the guest starts.
+/// Offers the devices that the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
     let info = &host.cpu.hypervisor.info;
     let partition = &host.cpu.hypervisor.partition;
@@ -55,7 +56,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
             let attached = vmbus.with(slot, |controller, _| {
                 own.try_for_each(|(number, disk)| controller.attach(0, disk.lun as u8, number, unit(disk)))
             });
-            // `config::check` has judged the places, and the slot is this bus's.
+            // `config::check` has validated the places, and the slot is this bus's.
             assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
             let offered = vmbus
                 .place(slot)

@@ -1,6 +1,6 @@
-//! Disks: regions of the machine's memory, behind the guest's RAM. A transfer is a copy, done when it returns.
+//! Disks: regions of the machine's memory behind the guest's RAM. A transfer is a copy, complete when the call returns.
 //!
-//! What is copied at one call is bounded by the device, which makes pieces of long transfers (hv-devices, `storage`).
+//! The device bounds what one call copies: it splits long transfers into pieces (hv-devices, `storage`).
 #![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
 
 use core::arch::asm;
@@ -13,10 +13,11 @@ use crate::memory::GuestRam;
 
 /// Bytes of a block.
 const BLOCK: usize = 512;
-/// Bytes that are looked at before they are cleared: zeros stay untouched, so that a sparse file under them stays sparse.
+/// Bytes that are inspected before they are cleared: zeros stay untouched, so that a sparse file behind them stays
+/// sparse.
 const STEP: u64 = 4096;
 
-/// The memory of a disk, which no guest can reach. It is copied from and to, and never referred to.
+/// The memory of a disk, which no guest can reach. It is copied from and to; no reference to it is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiskRam {
     base: u64,
@@ -26,19 +27,19 @@ pub(crate) struct DiskRam {
 impl DiskRam {
     /// # Safety
     ///
-    /// The range is RAM that begins at a multiple of 8, is mapped at EL2 at its own address, and is reached through this value
-    /// and its copies alone.
+    /// The range is RAM, its base is a multiple of 8, it is mapped at EL2 at its own address, and it is reached through
+    /// this value and its copies only.
     pub(crate) unsafe fn new(base: u64, size: u64) -> Self {
         Self { base, size }
     }
 
-    /// The address of `len` bytes at `offset`, if they are on the disk.
+    /// The address of `len` bytes at `offset`, if they lie on the disk.
     fn at(&self, offset: u64, len: u64) -> Result<u64, Failure> {
         let end = offset.checked_add(len).ok_or(Failure::Target)?;
         if end <= self.size { Ok(self.base + offset) } else { Err(Failure::Target) }
     }
 
-    /// Copies between the disk from `offset` on and the guest's memory.
+    /// Copies between the disk, from `offset` on, and the guest's memory.
     fn copy(&self, ram: &GuestRam, offset: u64, len: u64, data: Pages<'_>, way: Way) -> Result<(), Failure> {
         let mut disk = self.at(offset, len)?;
         if data.len() != len {
@@ -50,15 +51,15 @@ impl DiskRam {
                 Way::ToGuest => (guest, disk),
                 Way::ToDisk => (disk, guest),
             };
-            // SAFETY: `place` found the segment inside guest RAM, and the segments together have as many bytes as `at` found on the
-            // disk. Both are mapped; they do not overlap, since a disk lies behind the guest's RAM.
+            // SAFETY: `place` found the segment inside guest RAM, and the segments together have as many bytes as `at`
+            // found on the disk. Both ranges are mapped; they do not overlap, since a disk lies behind the guest's RAM.
             unsafe { copy(to, from, segment.len()) };
             disk += segment.len();
         }
         Ok(())
     }
 
-    /// Writes a block again and again.
+    /// Writes a block repeatedly.
     fn fill(&self, offset: u64, len: u64, block: &Block) -> Result<(), Failure> {
         let start = self.at(offset, len)?;
         if block.0.iter().all(|&byte| byte == 0) {
@@ -66,18 +67,20 @@ impl DiskRam {
         }
         for at in (start..start + len).step_by(BLOCK) {
             let bytes = (start + len - at).min(BLOCK as u64);
-            // SAFETY: the bytes are on the disk (`at`), which is mapped, and the block is a local value.
+            // SAFETY: `at` found the bytes on the disk, which is mapped, and the block is a local value, so the two do
+            // not overlap.
             unsafe { copy(at, block.0.as_ptr() as u64, bytes) };
         }
         Ok(())
     }
 
-    /// Makes a part read as zeros.
+    /// Makes a range read as zeros.
     fn clear(&self, offset: u64, len: u64) -> Result<(), Failure> {
         let (mut at, mut left) = (self.at(offset, len)?, len);
         while left > 0 {
             let part = (STEP - at % STEP).min(left);
-            // SAFETY: the bytes are on the disk (`at`), which is mapped; blocks are multiples of 8 bytes at multiples of 8.
+            // SAFETY: `at` found the bytes on the disk, which is mapped; blocks are multiples of 8 bytes at multiples
+            // of 8.
             unsafe { clear(at, part / 8) };
             at += part;
             left -= part;
@@ -86,7 +89,7 @@ impl DiskRam {
     }
 }
 
-/// A block, aligned as a disk's are.
+/// A block with the alignment of a disk's.
 #[repr(align(8))]
 struct Block([u8; BLOCK]);
 
@@ -117,18 +120,19 @@ pub(crate) fn carry_out(
     }
 }
 
-/// Copies bytes, each once: a guest may write to its own meanwhile.
+/// Copies bytes, each of them once: a guest may write to its own meanwhile.
 ///
 /// # Safety
 ///
-/// Both ranges are mapped, that of `to` may be written, and they do not overlap.
+/// Both ranges are mapped, the range at `to` is writable, and they do not overlap.
 unsafe fn copy(to: u64, from: u64, len: u64) {
-    // Alignment is checked at EL2. Linux's buffers are aligned.
+    // EL2 checks alignment. Linux's buffers are aligned.
     let words = if (to | from).is_multiple_of(8) { len / 8 } else { 0 };
     let pairs = words / 8;
     if pairs > 0 {
-        // SAFETY: the caller vouches for the ranges, of which this touches the first 64 * `pairs` bytes. It is assembly since
-        // memory that a guest writes at the same time is not for Rust's own copies.
+        // SAFETY: the caller promises mapped, writable ranges, of which this touches the first 64 * `pairs` bytes. It
+        // is assembly since Rust's own copies must not race
+        // with a write, and a guest may write at any time.
         unsafe {
             asm!(
                 "2:",
@@ -149,21 +153,21 @@ unsafe fn copy(to: u64, from: u64, len: u64) {
         }
     }
     for at in pairs * 64..len {
-        // SAFETY: the byte is in the first range, for which the caller vouches; an atomic load of a byte that does not change is
-        // a load like any other.
+        // SAFETY: the byte is in the first range, which the caller promises to be mapped; an atomic load of a byte that
+        // may change is sound.
         let byte = unsafe { AtomicU8::from_ptr((from + at) as *mut u8) }.load(Ordering::Relaxed);
-        // SAFETY: the byte is in the second range, for which the caller vouches.
+        // SAFETY: the byte is in the second range, which the caller promises to be mapped and writable.
         unsafe { AtomicU8::from_ptr((to + at) as *mut u8) }.store(byte, Ordering::Relaxed);
     }
 }
 
-/// Writes zeros to the words from `at` on, if one of them is none.
+/// Writes zeros to the words from `at` on, unless all of them are zero already.
 ///
 /// # Safety
 ///
-/// The words are mapped, aligned, and may be written.
+/// The words are mapped, aligned and writable.
 unsafe fn clear(at: u64, words: u64) {
-    // SAFETY: the caller vouches for the words.
+    // SAFETY: the caller promises that the words are mapped, aligned and writable.
     let word = |n: u64| unsafe { AtomicU64::from_ptr((at + n * 8) as *mut u64) };
     if (0..words).all(|n| word(n).load(Ordering::Relaxed) == 0) {
         return;

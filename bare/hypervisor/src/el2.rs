@@ -1,4 +1,4 @@
-//! EL2's own controls: they hold for every VP at all times.
+//! EL2's own controls, which hold for every VP at all times.
 //!
 //! Source: Arm ARM, "D24.2 General system control registers".
 
@@ -23,16 +23,16 @@ const HCR: u64 = HcrEl2::RW
     .bits();
 /// A virtual SError is pending; hardware clears it when the guest takes it.
 pub(crate) const VSE: u64 = HcrEl2::VSE.bits();
-/// CPTR_EL2 in its layout without VHE: RES1 bits, and TZ and TSM until the guest has SVE and SME; TTA and TAM: trace and
-/// activity monitors are not the guest's. FP is not trapped.
+/// CPTR_EL2 in its layout without VHE: RES1 bits, and TZ and TSM until the guest has SVE and SME; TTA and TAM keep the
+/// trace and activity monitors from the guest. FP is not trapped.
 const CPTR: u64 = 0x22ff | 1 << 30 | 1 << 20 | 1 << 12 | 1 << 8;
 
-/// Gives what a guest sees of this machine's CPUs, which are all alike.
+/// Returns what a guest sees of this machine's CPUs, which are all alike.
 pub(crate) fn visible_features() -> Values {
     Values::visible(arch::id_register)
 }
 
-/// Sets up EL2 on this CPU. Registers that came with an extension are written only where the CPU has it.
+/// Sets up EL2 on this CPU. Registers that came with an extension are written only where the CPU implements it.
 pub(crate) fn init(features: &Values, counter_offset: u64) {
     let Controls { hcr, hcrx, cptr_off, hfgrtr, hfgitr, zcr, smcr } = features.controls();
     msr!("hcr_el2", HCR | hcr);
@@ -70,8 +70,8 @@ pub(crate) fn init(features: &Values, counter_offset: u64) {
     isb();
 }
 
-/// Gives MDCR_EL2: all event counters are the guest's (HPMN), but do not count what happens at EL2 where the CPU can tell
-/// (HPMD, HCCD). No buffer of a profiling or trace unit is the guest's (E2PB, E2TB): those write to memory by EL2's map.
+/// Returns MDCR_EL2: all event counters are the guest's (HPMN), but do not count at EL2 where the CPU can tell (HPMD,
+/// HCCD). No buffer of a profiling or trace unit is the guest's (E2PB, E2TB): those write to memory through EL2's map.
 fn debug_controls() -> u64 {
     const HPMD: u64 = MdcrEl2::HPMD.bits();
     const HCCD: u64 = MdcrEl2::HCCD.bits();
@@ -80,7 +80,7 @@ fn debug_controls() -> u64 {
     counters | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }
 }
 
-/// Gives ID_AA64DFR0_EL1.PMUVer; `None` where the architecture's PMU registers do not exist.
+/// Returns ID_AA64DFR0_EL1.PMUVer; `None` where the architecture's PMU registers do not exist.
 pub(crate) fn pmu_version() -> Option<u64> {
     match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
         0 | 0xf => None,

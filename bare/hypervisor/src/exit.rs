@@ -1,5 +1,5 @@
-//! What each exit begins and ends with, whatever its reason: it is counted and recorded, and faults on purpose that are due
-//! happen.
+//! The beginning and the end of every exit, whatever its reason: it is counted and recorded, and injected faults that
+//! are due happen.
 
 use hv_partition::faults::{Injector, Timed};
 use hv_trace::{Trap, What};
@@ -8,7 +8,7 @@ use crate::arch::mrs;
 use crate::faults;
 use crate::host::{FaultyEmbedder, on};
 
-/// Begins an exit. The CPU holds no lock.
+/// Begins an exit. This CPU holds no lock.
 #[inline(always)]
 pub(crate) fn begin<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>, trap: Trap, esr: u64) {
     host.cpu.counts.exit(trap);
@@ -17,7 +17,7 @@ pub(crate) fn begin<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>, t
     }
 }
 
-/// Records an exit, and does what is due of the plan of faults.
+/// Records an exit, and injects the faults that are due.
 #[cold]
 #[inline(never)]
 fn observed(host: &FaultyEmbedder<'_>, trap: Trap, esr: u64) {
@@ -29,13 +29,13 @@ fn observed(host: &FaultyEmbedder<'_>, trap: Trap, esr: u64) {
     }
 }
 
-/// Ends an exit: the guest goes on.
+/// Ends an exit: the guest resumes.
 #[inline(always)]
 pub(crate) fn end<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>) {
     host.trace(What::Enter {});
 }
 
-/// Does what has become due of the plan of faults.
+/// Injects the faults that have become due.
 fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
     let (hypervisor, vp) = (host.cpu.hypervisor, host.cpu.index());
     let partition = &hypervisor.partition;

@@ -1,6 +1,6 @@
-//! Faults on purpose (`hv boot --inject`): the plan of a run, its clock, and which rules have struck.
+//! Fault injection (`hv boot --inject`): the plan of a run, its clock, and which rules have struck.
 //!
-//! What can go wrong, and when, is hv-host's business ([`hv_partition::faults`]).
+//! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
 use hv_partition::faults::{Faults, Injection, Injector, Raise};
 use hv_tlfs::hypercall::HypercallCode;
@@ -17,14 +17,14 @@ pub(crate) fn now() -> u64 {
     (ticks * 10_000_000 / u128::from(mrs!("cntfrq_el0").max(1))) as u64
 }
 
-/// The plan of this run, if it has one, asked on one CPU; a run that is not `OBSERVED` has none.
+/// The plan of this run, if it has one, as asked by one CPU; a run that is not `OBSERVED` has none.
 #[derive(Clone, Copy)]
 pub(crate) struct Planned<'c, const OBSERVED: bool> {
     pub cpu: &'c ThisCpu,
 }
 
 impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
-    /// What follows the plan.
+    /// The state that follows the plan.
     #[inline(always)]
     pub(crate) fn injector(&self) -> Option<&'static Injector> {
         if OBSERVED && self.cpu.observed() { self.cpu.hypervisor.injector.as_ref() } else { None }
@@ -50,7 +50,7 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     }
 }
 
-/// Asks the plan, and notes what has struck.
+/// Asks the plan, and notes which rules have struck.
 #[cold]
 #[inline(never)]
 fn ask<T>(cpu: &ThisCpu, injector: &Injector, ask: impl FnOnce(&Injector) -> T) -> T {
@@ -59,7 +59,7 @@ fn ask<T>(cpu: &ThisCpu, injector: &Injector, ask: impl FnOnce(&Injector) -> T) 
     answer
 }
 
-/// Reports which rules have struck since the last time, and records it.
+/// Reports and records the rules that have struck since the last call.
 pub(crate) fn note(cpu: &ThisCpu, injector: &Injector) {
     for (rule, times) in injector.fired().enumerate().filter(|(_, times)| *times != 0) {
         if report::rule_fired(rule, times)

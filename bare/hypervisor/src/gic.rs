@@ -1,7 +1,7 @@
-//! The machine's GICv3: set-up, acknowledgement, and what the virtual GIC asks of it.
+//! The machine's GICv3: set-up, acknowledgement, and the virtual GIC's accesses to it.
 //!
-//! The guest never reaches it. Distributor and redistributors are trapped and emulated by hv-vgic; what that asks of them
-//! goes through [`MachineGic`].
+//! The guest never reaches it. Accesses to the distributor and the redistributors trap and are emulated by hv-vgic,
+//! which reaches the hardware through [`MachineGic`].
 #![expect(unsafe_code, reason = "the distributor and the redistributors are fixed addresses")]
 
 use core::ptr::NonNull;
@@ -26,7 +26,7 @@ pub(crate) const FORWARDED: [u32; 4] = [PMU_INTID, VIRTUAL_TIMER_INTID, PHYSICAL
 /// The physical SGI with which one CPU makes another come to EL2.
 const KICK: u32 = 0;
 
-/// Interrupt ids from here on are not interrupts (1020 to 1023).
+/// Interrupt IDs from here on are special (1020 to 1023): no interrupt.
 pub(crate) const SPECIAL: u32 = 1020;
 
 static GIC: Once<Mutex<GicV3<'static>>> = Once::new();
@@ -39,10 +39,11 @@ fn private(number: u32) -> IntId {
 pub(crate) fn init(cpus: usize) {
     let gicd = NonNull::new(GICD_BASE as *mut Gicd).expect("not zero");
     let gicr = NonNull::new(GICR_BASE as *mut GicrSgi).expect("not zero");
-    // SAFETY: the distributor is there (hv_wire::platform), mapped as device memory, and this is the only driver.
+    // SAFETY: the distributor is at this address (hv_wire::platform), mapped as device memory, and this is its only
+    // driver.
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
-    // SAFETY: the redistributors are there (hv_wire::platform), one for each CPU, mapped as device memory, and this is the
-    // only driver.
+    // SAFETY: the redistributors are at this address (hv_wire::platform), one for each CPU, mapped as device memory,
+    // and this is their only driver.
     let mut gic = unsafe { GicV3::new(gicd, gicr, cpus) }.expect("QEMU's virt machine has a GICv3");
     gic.distributor().configure_default_settings();
     gic.distributor().enable_all_interrupts(false);
@@ -51,13 +52,13 @@ pub(crate) fn init(cpus: usize) {
 
 /// Sets up this CPU's redistributor, physical CPU interface and virtual CPU interface.
 pub(crate) fn init_cpu(cpu: usize) {
-    /// ICC_SRE_EL2: system registers, bypass off, EL1 may use its own too.
+    /// ICC_SRE_EL2: system registers, bypass off, EL1 may use its own, too.
     const SRE: u64 = 0b1111;
     msr!("icc_sre_el2", SRE);
     isb();
     {
         let mut gic = machine().lock();
-        // An error would mean that the core is awake already.
+        // An error would mean that the redistributor is awake already.
         let _ = gic.redistributor_mark_core_awake(cpu);
         let mut own = gic.redistributor(cpu).expect("one redistributor per CPU");
         own.configure_default_settings();
@@ -79,7 +80,8 @@ fn machine() -> &'static Mutex<GicV3<'static>> {
     GIC.get().expect("init ran before")
 }
 
-/// Acknowledges the highest pending interrupt and drops its priority; [`SPECIAL`] and above mean that there is none.
+/// Acknowledges the highest-priority pending interrupt and drops the running priority; [`SPECIAL`] and above mean that
+/// none is pending.
 #[inline]
 pub(crate) fn acknowledge() -> u32 {
     let number = mrs!("icc_iar1_el1") as u32 & 0xff_ffff;
@@ -95,12 +97,12 @@ pub(crate) fn deactivate(number: u32) {
     msr!("icc_dir_el1", u64::from(number));
 }
 
-/// What the virtual GIC may ask of the machine's.
+/// The machine's GIC, as far as the virtual GIC may reach it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MachineGic;
 
-/// Registers with one bit or two for each interrupt; the distributor has them for SPIs and a redistributor's SGI frame, at
-/// the same offsets, for SGIs and PPIs (IHI 0069, "The GIC Distributor register map").
+/// Registers with one or two bits for each interrupt; the distributor has them for SPIs, and a redistributor's SGI
+/// frame, at the same offsets, for SGIs and PPIs (IHI 0069, "The GIC Distributor register map").
 mod register {
     use core::mem::offset_of;
 
@@ -117,12 +119,12 @@ mod register {
     of_both!(
         ISENABLER isenabler, ICENABLER icenabler, ISPENDR ispendr, ICPENDR icpendr, ISACTIVER isactiver, ICFGR icfgr
     );
-    /// That of SPI n is n * 8 behind it.
+    /// That of SPI n is n * 8 bytes behind it.
     pub(super) const GICD_IROUTER: u64 = offset_of!(Gicd, irouter) as u64 - 32 * 8;
     pub(super) const GICR_SGI: u64 = offset_of!(GicrSgi, sgi) as u64;
 }
 
-/// The word of a register with `bits` bits for each interrupt, and the place of `number` in it.
+/// The word of a register with `bits` bits for each interrupt, and the shift of `number` in it.
 fn word(vp: usize, number: u32, offset: u64, bits: u32) -> (*mut u32, u32) {
     let base = if number < 32 { GICR_BASE + vp as u64 * GICR_STRIDE + register::GICR_SGI } else { GICD_BASE };
     let place = number * bits;
@@ -133,7 +135,8 @@ impl MachineGic {
     /// Writes a one to the interrupt's bit of a set or clear register.
     fn poke(self, vp: usize, number: u32, offset: u64) {
         let (word, bit) = word(vp, number, offset, 1);
-        // SAFETY: a register of the GIC, mapped as device memory. Zeros have no effect on these, so no lock is needed.
+        // SAFETY: `at` is a register of the GIC, mapped as device memory. Zeros written to a set or clear register have
+        // no effect, so no lock is needed.
         unsafe { word.write_volatile(1 << bit) };
     }
 }
@@ -146,10 +149,10 @@ impl Physical for MachineGic {
     fn set_edge(&self, vp: usize, intid: u32, edge: bool) {
         let (word, low) = word(vp, intid, register::ICFGR, 2);
         let _lock = machine().lock();
-        // SAFETY: a register of the GIC, mapped as device memory.
+        // SAFETY: `at` is a register of the GIC, mapped as device memory.
         let old = unsafe { word.read_volatile() };
         let bit = 0b10 << low;
-        // SAFETY: a register of the GIC, mapped as device memory; the lock keeps other writers of the same word away.
+        // SAFETY: `at` is a register of the GIC, mapped as device memory; the lock excludes other writers of the word.
         unsafe { word.write_volatile(if edge { old | bit } else { old & !bit }) };
     }
 
@@ -159,7 +162,7 @@ impl Physical for MachineGic {
 
     fn is_pending(&self, vp: usize, intid: u32) -> bool {
         let (word, bit) = word(vp, intid, register::ISPENDR, 1);
-        // SAFETY: a register of the GIC, mapped as device memory.
+        // SAFETY: `at` is a register of the GIC, mapped as device memory.
         let bits = unsafe { word.read_volatile() };
         bits >> bit & 1 != 0
     }
@@ -170,7 +173,8 @@ impl Physical for MachineGic {
 
     fn route(&self, intid: u32, vp: usize) {
         let router = (GICD_BASE + register::GICD_IROUTER + u64::from(intid) * 8) as *mut u64;
-        // SAFETY: a register of the GIC, mapped as device memory; hv-vgic routes SPIs alone, which have one.
+        // SAFETY: `at` is a register of the GIC, mapped as device memory; hv-vgic routes SPIs only, and every SPI has
+        // one.
         unsafe { router.write_volatile(((vp as u64 / 16) << 8) | (vp as u64 % 16)) };
     }
 
@@ -183,7 +187,7 @@ impl Physical for MachineGic {
     }
 
     fn kick(&self, vp: usize) {
-        // What the other CPU is to see must be visible before the interrupt is.
+        // What the other CPU must see has to be visible before the interrupt is.
         dsb_sy();
         let affinity = (vp as u64 / 16) << 16;
         msr!("icc_sgi1r_el1", affinity | u64::from(KICK) << 24 | 1 << (vp % 16));

@@ -20,14 +20,14 @@ const PAGE: u64 = 4096;
 
 /// The embedder, as seen from one CPU.
 ///
-/// With `OBSERVED` everything that happens goes to the trace and to the strict mode's judge as well. The hypercall path is compiled for both, so that a
-/// run without a trace pays for one test at each exit.
+/// With `OBSERVED`, everything that happens goes to the trace and to the strict mode's judge as well. The hypercall
+/// path is compiled for both, so a run without a trace pays for one test at each exit.
 #[derive(Clone, Copy)]
 pub(crate) struct Embedder<'c, const OBSERVED: bool = true> {
     pub cpu: &'c ThisCpu,
 }
 
-/// The embedder with the faults of this run's plan, as the partition sees it.
+/// The embedder with the fault plan of this run, as the partition sees it.
 pub(crate) type FaultyEmbedder<'c, const OBSERVED: bool = true> =
     Faulty<Embedder<'c, OBSERVED>, Planned<'c, OBSERVED>>;
 
@@ -38,13 +38,13 @@ pub(crate) const fn on<const OBSERVED: bool>(cpu: &ThisCpu) -> FaultyEmbedder<'_
 }
 
 impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
-    /// Where this run's trace goes, if it is traced.
+    /// The trace ring of this VP, in a traced run.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&'c Ring> {
         if OBSERVED { self.cpu.ring() } else { None }
     }
 
-    /// Writes a record, if this run is traced.
+    /// Writes a record, in a traced run.
     #[inline(always)]
     pub(crate) fn trace(&self, what: What) {
         if let Some(ring) = self.ring() {
@@ -52,7 +52,7 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
         }
     }
 
-    /// Records an event, and lets the strict mode's judge look.
+    /// Records an event, and shows it to the strict mode's judge.
     #[cold]
     #[inline(never)]
     fn look(&self, event: &Event<'_>) {
@@ -64,7 +64,7 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
         }
     }
 
-    /// The same for an event of VMBus.
+    /// Records an event of VMBus, and shows it to the strict mode's judge.
     #[cold]
     #[inline(never)]
     fn look_at_bus(&self, event: &BusEvent<'_>) {
@@ -96,7 +96,7 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
         self.cpu.hypervisor.gic.assert(self.cpu, vp, intid);
     }
 
-    /// Each CPU's timer is its own to program: another CPU is told of its deadline, and kicked.
+    /// Each CPU programs its own timer: another CPU is told of its deadline, and kicked.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
         let Some(requests) = self.cpu.hypervisor.requests.get(vp) else { return };
         requests.set_deadline(counter);
@@ -119,7 +119,7 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
     fn observe(&self, event: &Event<'_>) {
         self.cpu.counts.event(event);
         if OBSERVED && self.cpu.observed() {
-            // The copy alone has an address: the event itself stays in registers, where nothing looks.
+            // Only the copy has an address: the event itself stays in registers when nothing observes it.
             let event = *event;
             self.look(&event);
         }

@@ -1,4 +1,5 @@
-//! What all CPUs share: the partition, the guest's interrupt controller and memory, and what CPUs ask of one another.
+//! The state that all CPUs share: the partition, the guest's interrupt controller and memory, and the CPUs' requests to
+//! one another.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +16,8 @@ use crate::disks::DiskRam;
 use crate::lock::{Lock, Mutex};
 use crate::memory::GuestRam;
 
-/// What all CPUs share. In this order: what the hot path reads is within reach of a load's immediate offset.
+/// The state that all CPUs share, in this order: the fields of the hot path are within reach of a load's immediate
+/// offset.
 #[repr(C)]
 pub(crate) struct Hypervisor {
     /// The partition: everything that is Hyper-V.
@@ -26,7 +28,7 @@ pub(crate) struct Hypervisor {
     pub features: Values,
     /// The guest's memory.
     pub ram: GuestRam,
-    /// The guest's disks, by their numbers.
+    /// The guest's disks, by number.
     pub disks: [Option<DiskRam>; MAX_DISKS],
     /// What the tool asked for.
     pub info: BootInfo,
@@ -34,11 +36,11 @@ pub(crate) struct Hypervisor {
     pub counter_offset: u64,
     /// The strict mode's judge, if this run has one.
     pub judge: Option<Mutex<Judge<MAX_VPS>>>,
-    /// The faults that this run is to see, if any.
+    /// The faults to inject into this run, if any.
     pub injector: Option<Injector>,
     /// VPs that are on, or were asked to start.
     pub online: AtomicUsize,
-    /// What each CPU is asked to do.
+    /// The requests to each CPU.
     pub requests: [Requests; MAX_VPS],
 }
 
@@ -48,27 +50,27 @@ impl Hypervisor {
         self.info.vps as usize
     }
 
-    /// Lets a VP start, while it is off. Its CPU waits for an interrupt: kick it.
+    /// Starts a VP that is off. Its CPU waits for an interrupt: kick it.
     pub(crate) fn request_start(&self, vp: usize, context: &VpContext) {
-        // Counted here, not when it runs: the VP that asked may go off before that, and is then not the last one.
+        // Counted here, not when the VP runs: the VP that asked may go off first, and is then not the last one.
         self.online.fetch_add(1, Ordering::Relaxed);
         let requests = &self.requests[vp];
         *requests.context.lock() = Some(*context);
         requests.start.store(true, Ordering::Release);
     }
 
-    /// Counts a VP that stopped; true if it was the last one.
+    /// Counts a VP that stopped; returns true if it was the last one.
     pub(crate) fn last_went_off(&self) -> bool {
         self.online.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 
-/// What a CPU is asked to do, by itself or by another one, which then kicks it.
+/// The requests to a CPU, by itself or by another CPU, which then kicks it.
 #[repr(align(64))]
 pub(crate) struct Requests {
     /// The VP is to run.
     start: AtomicBool,
-    /// The VP's deadline, as the guest's counter; `u64::MAX` is none. Written under the VP's lock in the partition.
+    /// The VP's deadline, in the guest's counter; `u64::MAX` is none. Written under the VP's lock in the partition.
     deadline: AtomicU64,
     /// Another CPU has changed the deadline.
     timer: AtomicBool,
@@ -91,12 +93,12 @@ impl Requests {
         self.start.swap(false, Ordering::Acquire).then(|| self.context.lock().take())?
     }
 
-    /// Sets the VP's deadline. The timer is its CPU's to program.
+    /// Sets the VP's deadline. Only its own CPU programs the timer.
     pub(crate) fn set_deadline(&self, counter: Option<u64>) {
         self.deadline.store(counter.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The VP's deadline, as the guest's counter.
+    /// The VP's deadline, in the guest's counter.
     pub(crate) fn deadline(&self) -> Option<u64> {
         Some(self.deadline.load(Ordering::Relaxed)).filter(|&counter| counter != u64::MAX)
     }
@@ -106,7 +108,7 @@ impl Requests {
         self.timer.store(true, Ordering::Release);
     }
 
-    /// Returns whether another CPU has asked for that since the last time.
+    /// Returns whether another CPU has changed the deadline since the last call.
     pub(crate) fn take_timer(&self) -> bool {
         // Every kick looks here: a load is cheaper than a swap.
         self.timer.load(Ordering::Acquire) && self.timer.swap(false, Ordering::AcqRel)

@@ -1,4 +1,4 @@
-//! Physical interrupts: the guest's go on to it, the hypervisor's own are few.
+//! Physical interrupts: the guest's are forwarded to it, the hypervisor's own are few.
 
 use hv_trace::{Trap, What};
 use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
@@ -8,7 +8,7 @@ use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
 use crate::{exit, gic};
 
-/// An interrupt took this CPU out of the guest.
+/// Handles an exit for an interrupt.
 pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
     let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
@@ -37,7 +37,7 @@ pub(crate) fn handle(cpu: &ThisCpu) {
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
         }
-        // A kick, or the maintenance interrupt: either way there may be interrupts to move into list registers.
+        // A kick, or the maintenance interrupt: in both cases, interrupts may have to move into list registers.
         _ => {
             host.trace(What::OwnInterrupt { intid });
             cpu.hypervisor.gic.sync(cpu);

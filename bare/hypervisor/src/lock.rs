@@ -1,10 +1,10 @@
-//! The lock of all that CPUs share.
+//! The lock for all state that CPUs share.
 
 use hv_lock::{FairLock, Wait};
 
 use crate::{arch, report};
 
-/// The partition's lock. It serves in the order of arrival, so that no VP holds another up by calling without end.
+/// The partition's lock. It serves in order of arrival, so no VP can delay another by calling without end.
 pub(crate) type Lock = FairLock<Spin>;
 /// Data behind it.
 pub(crate) type Mutex<T> = hv_lock::Mutex<Spin, T>;

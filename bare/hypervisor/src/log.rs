@@ -1,4 +1,4 @@
-//! What the hypervisor says of itself: text in the report, which the tool prints, and on the UART.
+//! The hypervisor's own messages: text in the report, which the tool prints, and on the UART.
 #![expect(unsafe_code, reason = "the report and the UART are fixed addresses")]
 
 use core::fmt::{self, Write};
@@ -8,14 +8,15 @@ use hv_wire::platform::UART_BASE;
 
 use crate::memory::report_field;
 
-/// Appends to the report's log, as far as there is room.
+/// Appends to the report's log while there is room.
 pub(crate) struct Log;
 
 impl Write for Log {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = report_field!(log_len);
         for byte in text.bytes() {
-            // SAFETY: the field is mapped and aligned; two CPUs that log at once may mix their text, no more.
+            // SAFETY: the field is mapped and aligned, and accesses are volatile; two CPUs that log at once may at
+            // worst mix their text.
             let len = unsafe { end.read_volatile() } as usize;
             if len >= LOG_BYTES {
                 break;
@@ -23,14 +24,15 @@ impl Write for Log {
             let place = report_field!(log[len]);
             // SAFETY: the byte is mapped and aligned, and inside the array by the test above.
             unsafe { place.write_volatile(byte) };
-            // SAFETY: the field is mapped and aligned; two CPUs that log at once may mix their text, no more.
+            // SAFETY: the field is mapped and aligned, and accesses are volatile; two CPUs that log at once may at
+            // worst mix their text.
             unsafe { end.write_volatile(len as u64 + 1) };
         }
         Ok(())
     }
 }
 
-/// The PL011, which the guest may have in any state: used for a panic alone.
+/// The PL011, which the guest may have left in any state: used only for a panic.
 pub(crate) struct Uart;
 
 impl Write for Uart {
@@ -40,7 +42,7 @@ impl Write for Uart {
             if byte == b'\n' {
                 self.write_char('\r')?;
             }
-            // SAFETY: the data register of the machine's UART, mapped as a device; a write sends a byte.
+            // SAFETY: the address is the data register of the machine's UART, mapped as a device; a write sends a byte.
             unsafe { core::ptr::write_volatile((UART_BASE + UARTDR) as *mut u32, u32::from(byte)) };
         }
         Ok(())

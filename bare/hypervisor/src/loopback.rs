@@ -1,6 +1,6 @@
 //! Connections that lead back to the guest: what the conformance suite posts and signals to.
 //!
-//! The numbers are the suite's (`hv-conformance`, module `loopback`, has the table), which finds out if they differ.
+//! The numbers are the suite's (the table in `hv-conformance`, module `loopback`); the suite detects a difference.
 
 use hv_partition::{Port, PortTarget};
 use hv_wire::{BootFlags, BootInfo};

@@ -1,8 +1,8 @@
 //! The hypervisor: it boots at EL2, builds two maps, sets up the GIC, and runs one VP on each CPU.
 //!
-//! It is thin on purpose. What a hypercall, a PSCI call or a SynIC register means is hv-host's business; what the
-//! distributor does is hv-vgic's; both are tested in process. What is here touches hardware: exits, list registers,
-//! timers, page tables. ARCHITECTURE.md tells the way of a trap.
+//! It is thin on purpose. Hypercalls, PSCI calls and SynIC registers are hv-host's part; the distributor is hv-vgic's;
+//! both are tested in process. What is here touches hardware: exits, list registers, timers, page tables.
+//! ARCHITECTURE.md describes the path of a trap.
 #![no_std]
 #![no_main]
 

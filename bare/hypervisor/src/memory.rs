@@ -1,7 +1,7 @@
-//! The shared structures (hv-wire) and the guest's RAM, as the hypervisor reaches them.
+//! The shared structures (hv-wire) and the guest's RAM, as the hypervisor accesses them.
 //!
-//! Guest RAM belongs to the guest: it may change under every access. So nothing here makes a reference to it; each word is
-//! read or written once, volatile or atomic, and what was read is judged afterwards by who asked for it.
+//! Guest RAM belongs to the guest: it may change under every access. So nothing here makes a reference to it; each word
+//! is read or written once, volatile or atomic, and the caller validates what it read afterwards.
 #![expect(unsafe_code, reason = "guest RAM and the shared structures are raw addresses")]
 
 use core::ptr::NonNull;
@@ -12,9 +12,9 @@ use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS
 use hv_wire::{BootInfo, Report, VpReport};
 use zerocopy::{FromBytes as _, FromZeros as _};
 
-/// What the tool wrote. It is copied out, so that later changes to it do not matter.
+/// The boot information that the tool wrote, copied out so that later changes to it have no effect.
 ///
-/// By words: a volatile read of the whole structure becomes one of each byte of its array, 28 KiB of code.
+/// By words: a volatile read of the whole structure becomes one for each byte of its array, 28 KiB of code.
 #[inline(never)]
 pub(crate) fn boot_info() -> BootInfo {
     let mut info = BootInfo::new_zeroed();
@@ -33,11 +33,12 @@ pub(crate) fn report() -> *mut Report {
     REPORT as *mut Report
 }
 
-/// Where a field of the run's report is.
+/// The address of a field of the run's report.
 macro_rules! report_field {
     ($($field:tt)+) => {{
         let report = $crate::memory::report();
-        // SAFETY: the report is ours, mapped, and aligned, and the field is in it; no reference is made.
+        // SAFETY: the report is ours, mapped and aligned, and the field is inside it; this takes an address and makes
+        // no reference.
         #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
         unsafe {
             &raw mut (*report).$($field)+
@@ -46,14 +47,14 @@ macro_rules! report_field {
 }
 pub(crate) use report_field;
 
-/// Where the report of a VP is.
+/// The address of a VP's report.
 pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
     assert!(vp < MAX_VPS);
     let report = (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport;
     NonNull::new(report).expect("no report is at address 0")
 }
 
-/// The guest's RAM. Addresses are guest physical, which are physical.
+/// The guest's RAM. Addresses are guest physical, which equal the physical ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GuestRam {
     base: u64,
@@ -63,12 +64,12 @@ pub(crate) struct GuestRam {
 impl GuestRam {
     /// # Safety
     ///
-    /// The range is RAM, mapped at EL2 at its own address, and no part of it is used by Rust code otherwise.
+    /// The range is RAM, mapped at EL2 at its own address, and Rust code uses no part of it in any other way.
     pub(crate) unsafe fn new(base: u64, size: u64) -> Self {
         Self { base, size }
     }
 
-    /// The address, once it is known that `len` bytes there are guest RAM.
+    /// The address, which is known to begin `len` bytes of guest RAM.
     fn check(&self, gpa: u64, len: usize) -> Result<u64, BadAddress> {
         let offset = gpa.checked_sub(self.base).ok_or(BadAddress)?;
         let room = self.size.checked_sub(offset).ok_or(BadAddress)?;
@@ -86,8 +87,8 @@ impl GuestRam {
     }
 
     fn atomic_u32(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
-        // SAFETY: inside guest RAM and aligned (`word`); guest RAM lives as long as the machine, and Rust code reaches it
-        // only through volatile and atomic accesses.
+        // SAFETY: `word` found it inside guest RAM and aligned; guest RAM lives as long as the machine, and Rust code
+        // reaches it only through volatile and atomic accesses.
         Ok(unsafe { AtomicU32::from_ptr(self.word(gpa)?) })
     }
 }
@@ -135,7 +136,7 @@ macro_rules! copy {
 }
 
 impl GuestRam {
-    /// Copies out of guest RAM what is no element of a list.
+    /// Copies bytes out of guest RAM that are not elements of a list.
     #[inline(never)]
     fn read_any(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, buf.len())?, buf.len(), |at: Word, index| {
@@ -155,7 +156,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Copies into guest RAM what is no element of a list.
+    /// Copies bytes into guest RAM that are not elements of a list.
     #[inline(never)]
     fn write_any(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, data.len())?, data.len(), |at: Word, index| {
@@ -178,13 +179,14 @@ impl GuestRam {
 }
 
 impl GuestMemory for GuestRam {
-    /// Of a list's element the length is known where this is inlined, and nothing is called.
+    /// The length of a list's element is known where this is inlined, so nothing is called.
     #[inline]
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         match <&mut [u8; 4]>::try_from(&mut *buf) {
             Ok(name) if gpa.is_multiple_of(4) => {
                 let at = self.word::<u32>(gpa)?;
-                // SAFETY: `word` found it inside guest RAM and aligned.
+                // SAFETY: `word` found it inside guest RAM and aligned, and Rust code reaches guest RAM only through
+                // volatile and atomic accesses.
                 *name = unsafe { at.read_volatile() }.to_le_bytes();
                 Ok(())
             }
@@ -192,7 +194,7 @@ impl GuestMemory for GuestRam {
         }
     }
 
-    /// As [`read`](Self::read).
+    /// Like [`read`](Self::read).
     #[inline]
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         match <&[u8; 16]>::try_from(data) {

@@ -3,7 +3,7 @@
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
 //! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator.
 //!
-//! start.s turns the first on, with the values that are here.
+//! start.s turns on the first with the values defined here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
 
 use core::cell::UnsafeCell;
@@ -21,13 +21,13 @@ use hv_wire::platform::{
 use crate::arch::{isb, mrs, msr};
 use crate::{config, stacks};
 
-/// Where page tables are: a region of the machine's memory that the tool sets aside for them.
+/// The pool of page tables: a region of the machine's memory that the tool sets aside.
 struct Pool {
-    /// Address of the next table, and of the region's end.
+    /// Address of the next table, and end of the region.
     region: UnsafeCell<(u64, u64)>,
 }
 
-// SAFETY: only CPU 0 touches the pool, before any other CPU runs.
+// SAFETY: CPU 0 writes the pool before any other CPU runs; from then on it is only read.
 unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool { region: UnsafeCell::new((0, 0)) };
@@ -35,17 +35,18 @@ static POOL: Pool = Pool { region: UnsafeCell::new((0, 0)) };
 /// Bytes of a table.
 const TABLE: u64 = 4096;
 
-/// Hands out tables of the pool, in order, and never takes one back.
+/// Hands out tables of the pool in order, and never takes one back.
 struct FromPool;
 
 impl<A: PagingAttributes> Translation<A> for FromPool {
     fn allocate_table(&mut self) -> (NonNull<PageTable<A>>, PhysicalAddress) {
-        // SAFETY: CPU 0 alone is running (see `Pool`).
+        // SAFETY: CPU 0 is the only CPU running, and no other reference to the pool is alive.
         let (next, end) = unsafe { &mut *POOL.region.get() };
         assert!(*end - *next >= TABLE, "out of page tables: the region up to {end:#x} does not suffice");
         let table = *next;
         *next += TABLE;
-        // The region is the machine's RAM, zero at first, judged by `config::check`, and each table is handed out once.
+        // The region is the machine's RAM, zero at first, validated by `config::check`, and each table is handed out
+        // once.
         let pointer = NonNull::new(table as *mut PageTable<A>).expect("no table is at address 0");
         (pointer, PhysicalAddress(table as usize))
     }
@@ -59,7 +60,7 @@ impl<A: PagingAttributes> Translation<A> for FromPool {
 
 type Table<R> = RootTable<R, FromPool>;
 
-/// Maps `size` bytes at `base` to themselves, in blocks where that is possible.
+/// Maps `size` bytes at `base` to themselves, in blocks where possible.
 fn map<R: TranslationRegime>(table: &mut Table<R>, base: u64, size: u64, attributes: R::Attributes) {
     map_with(table, base, size, attributes, Constraints::empty());
 }
@@ -116,7 +117,7 @@ macro_rules! symbol {
     };
 }
 
-/// MAIR_EL2: attribute 0 is device nGnRE, 1 is normal write-back.
+/// MAIR_EL2: attribute 0 is Device-nGnRE, 1 is Normal write-back.
 pub(crate) const MAIR: u64 = 0xff04;
 /// TCR_EL2 without the physical address size: T0SZ = 25 (39 bits, root at level 1), 4 KiB granule, inner shareable,
 /// write-back tables, RES1.
@@ -136,9 +137,9 @@ pub(crate) fn memory_used(info: &BootInfo) -> u64 {
     symbol!(__image_end) - symbol!(__image_start) + (next - info.tables_base)
 }
 
-/// Builds both maps and returns the root of the first. Runs on CPU 0 with the MMU off, before all else.
+/// Builds both maps and returns the root of the first. Runs on CPU 0 with the MMU off, before everything else.
 pub(crate) fn build(info: &BootInfo) -> u64 {
-    // SAFETY: CPU 0 alone is running (see `Pool`).
+    // SAFETY: CPU 0 is the only CPU running, and no other reference to the pool is alive.
     unsafe { *POOL.region.get() = (info.tables_base, info.tables_base + info.tables_size) };
     let mut own = Table::<El2>::new(FromPool, 1, El2);
     let (start, text_end) = (symbol!(__image_start), symbol!(__text_end));
@@ -162,32 +163,32 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     map(&mut own, UART_BASE, UART_SIZE, DEVICE);
 
     let mut guest = Table::<Stage2>::new(FromPool, 1, Stage2);
-    // QEMU gives an entry of its TLB the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and empties the
-    // whole TLB when the guest invalidates an address among large pages. With blocks of 2 MiB below it, Linux's every TLBI by
-    // address does that, and a boot takes 1.3 times as long as without a hypervisor; with pages 1.02 times.
+    // QEMU gives a TLB entry the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and flushes the
+    // whole TLB when the guest invalidates an address inside a large page. With 2 MiB blocks at stage 2, every TLBI by
+    // address of Linux does that, and a boot takes 1.3 times as long as without a hypervisor; with pages, 1.02 times.
     let paged = info.ram_size <= BootInfo::PAGED_RAM;
     let size = if paged { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() };
     map_with(&mut guest, info.ram_base, info.ram_size, GUEST_RAM, size);
     map(&mut guest, UART_BASE, UART_SIZE, GUEST_DEVICE);
 
     let roots = (own.to_physical().0 as u64, guest.to_physical().0 as u64);
-    // The tables live as long as the machine: dropping a root would give them back.
+    // The tables live as long as the machine: dropping a root would free them.
     core::mem::forget((own, guest));
-    // SAFETY: CPU 0 alone is running; the others read these after they were started.
+    // SAFETY: CPU 0 is the only CPU running; the others start later, and read this then.
     unsafe { STAGE1_ROOT = roots.0 };
-    // SAFETY: CPU 0 alone is running; the others read these after they were started.
+    // SAFETY: CPU 0 is the only CPU running; the others start later, and read this then.
     unsafe { STAGE2_ROOT = roots.1 };
     roots.0
 }
 
-/// Makes stage 2 the guest's view of memory on this CPU.
+/// Installs stage 2 as the guest's view of memory on this CPU.
 pub(crate) fn activate_stage2() {
     /// RES1, SL0 = 1 (root at level 1), T0SZ = 25, inner shareable, write-back tables.
     const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | 25;
     const VMID: u64 = 1 << 48;
     let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
     msr!("vtcr_el2", VTCR | physical_size << 16);
-    // SAFETY: written once, before this CPU was started or by this CPU.
+    // SAFETY: written once, before this CPU was started or by this CPU itself.
     let root = unsafe { STAGE2_ROOT };
     msr!("vttbr_el2", root | VMID);
     isb();

@@ -1,6 +1,7 @@
-//! The end of a hypervisor that went wrong: a panic, or an exception at EL2.
+//! The end of a hypervisor that failed: a panic, or an exception at EL2.
 //!
-//! Both say what they know in the log, which the tool prints, and on the UART, for those who run the image without the tool.
+//! Both describe the failure in the log, which the tool prints, and on the UART, for runs of the image without the
+//! tool.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -21,7 +22,7 @@ fn panic(info: &PanicInfo) -> ! {
     power::end_run(ExitKind::Panic)
 }
 
-/// An exception taken at EL2, where none is expected. `vector` is its number in the table.
+/// Handles an exception taken at EL2, where none is expected. `vector` is its number in the table.
 pub(crate) extern "C" fn hypervisor_fault(vector: u64) -> ! {
     panic!(
         "exception at EL2, vector {vector}: ESR_EL2 {:#x}, ELR_EL2 {:#x}, FAR_EL2 {:#x}",

@@ -1,4 +1,4 @@
-//! The machine's own PSCI, which QEMU answers: starting CPUs and ending the run.
+//! The machine's own PSCI, implemented by QEMU: starts CPUs and ends the run.
 #![expect(unsafe_code, reason = "the report is a fixed address")]
 
 use hv_tlfs::psci;
@@ -18,7 +18,7 @@ pub(crate) fn start_cpu(cpu: usize) {
     assert!(result == 0, "the machine's PSCI refused to start CPU {cpu}: {}", result as i64);
 }
 
-/// Writes how the run ended and switches the machine off.
+/// Writes how the run ended, and switches the machine off.
 pub(crate) fn end_run(kind: ExitKind) -> ! {
     let now = mrs!("cntpct_el0");
     let end = report_field!(end_counter);
@@ -27,7 +27,7 @@ pub(crate) fn end_run(kind: ExitKind) -> ! {
     let exit = report_field!(exit);
     // SAFETY: the field is mapped and aligned; only the CPU that ends the run writes it.
     unsafe { exit.write_volatile(kind as u32) };
-    // A run may end before the start did its part, and the tool tells by these two that it reads a report at all.
+    // A run may end before the start has written these, and by them the tool recognizes a report.
     let version = report_field!(version);
     // SAFETY: the field is mapped and aligned; every CPU writes the same value.
     unsafe { version.write_volatile(hv_wire::VERSION) };

@@ -1,6 +1,6 @@
 //! The counts of the report, from the partition's events.
 //!
-//! Each VP has a report of its own that only its CPU writes ([`VpCounts`]), so counting needs no lock and no atomic.
+//! Each VP has its own report, which only its CPU writes ([`VpCounts`]), so counting needs no lock and no atomic.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
 use core::ptr::NonNull;
@@ -25,12 +25,12 @@ macro_rules! report {
     ($($field:ident).+ = $value:expr) => {{
         let value = $value;
         let place = report_field!($($field).+);
-        // SAFETY: the field is mapped and aligned; it is written by one CPU at a time, or by any with the same value.
+        // SAFETY: the field is mapped and aligned; one CPU at a time writes it, or several write the same value.
         unsafe { place.write_volatile(value) }
     }};
 }
 
-/// Says that the run begins, and how many bytes of memory the hypervisor uses.
+/// Records that the run begins, and how many bytes of memory the hypervisor uses.
 pub(crate) fn begin(memory_used: u64) {
     report!(version = hv_wire::VERSION);
     report!(exit = ExitKind::Running as u32);
@@ -41,18 +41,18 @@ pub(crate) fn begin(memory_used: u64) {
     report!(magic = Report::MAGIC);
 }
 
-/// Takes notice that a CPU waits for a lock while this many others are served.
+/// Records that a CPU waits for a lock while this many others are served.
 #[cold]
 pub(crate) fn queued(ahead: u32) {
     let longest = report_field!(longest_queue);
-    // SAFETY: the field is mapped and aligned, and CPUs reach it as an atomic alone.
+    // SAFETY: the field is mapped and aligned, and every CPU accesses it as an atomic only.
     let longest = unsafe { AtomicU32::from_ptr(longest) };
     longest.fetch_max(ahead, Ordering::Relaxed);
 }
 
 /// The report of this CPU's VP, in the memory that the tool reads. It stays on the CPU.
 ///
-/// Each method makes a reference to the report for itself, and calls nothing with it that could come back here.
+/// Each method borrows the report for itself, and calls nothing meanwhile that could come back here.
 pub(crate) struct VpCounts {
     vp: usize,
     report: NonNull<VpReport>,
@@ -63,7 +63,7 @@ impl VpCounts {
     ///
     /// # Safety
     ///
-    /// The code runs on the VP's CPU, and there has been none for this VP before.
+    /// This code runs on the VP's CPU, and none was made for this VP before.
     pub(crate) unsafe fn new(vp: usize) -> Self {
         Self { vp, report: memory::vp_report(vp) }
     }
@@ -72,24 +72,24 @@ impl VpCounts {
     ///
     /// # Safety
     ///
-    /// No other reference that this gave is used any more once the result is.
+    /// No reference that this returned earlier is used once the new one is.
     #[expect(clippy::mut_from_ref, reason = "the report is not part of this value")]
     #[inline(always)]
     unsafe fn report(&self) -> &mut VpReport {
-        // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid. No other
-        // CPU reaches it: there is one `VpCounts` for it, which is neither `Send` nor `Sync`. That this is the only
-        // reference here is the caller's promise.
+        // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid. No
+        // other CPU reaches it: there is one `VpCounts` for it, which is neither `Send` nor `Sync`. The caller promises
+        // that no earlier reference is in use.
         unsafe { &mut *self.report.as_ptr() }
     }
 
     /// Counts an exit.
     #[inline(always)]
     pub(crate) fn exit(&self, trap: Trap) {
-        // SAFETY: the reference ends with the statement.
+        // SAFETY: the reference ends with the statement, which calls nothing of this type.
         unsafe { self.report() }.traps[trap as usize] += 1;
     }
 
-    /// The VP goes on.
+    /// Counts the VP's start.
     pub(crate) fn started(&self) {
         // SAFETY: the reference ends with the function, which calls nothing of this type.
         let report = unsafe { self.report() };
@@ -99,21 +99,21 @@ impl VpCounts {
         report.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
     }
 
-    /// The VP goes off.
+    /// Counts the VP's stop.
     pub(crate) fn stopped(&self) {
-        // SAFETY: the reference ends with the statement.
+        // SAFETY: the reference ends with the statement, which calls nothing of this type.
         unsafe { self.report() }.online = 0;
     }
 
-    /// Counts something of the guest's that has no meaning here.
+    /// Counts a guest action that has no meaning here.
     pub(crate) fn fault(&self, kind: Fault, value: u64, guest: Left<'_>) {
-        // SAFETY: the reference ends with the statement; `place` reads registers and guest memory alone.
+        // SAFETY: the reference ends with the statement; `place` only reads registers and guest memory.
         unsafe { self.report() }.fault(kind, value, || backtrace::place(guest));
     }
 
     /// Counts a rule that the guest broke, by its number.
     pub(crate) fn finding(&self, rule: usize, value: u64, guest: Left<'_>) {
-        // SAFETY: the reference ends with the statement; `place` reads registers and guest memory alone.
+        // SAFETY: the reference ends with the statement; `place` only reads registers and guest memory.
         unsafe { self.report() }.finding(rule, value, || backtrace::place(guest));
     }
 
@@ -158,7 +158,7 @@ impl VpCounts {
                     self.remember(name, value[0]);
                 }
             }
-            // Nothing counts these. It is said here, inline, where the compiler knows which event it is.
+            // Nothing counts these. Stated here, inline, where the compiler knows which event it is.
             Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
             Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
             Event::EndOfMessage { .. } | Event::MessageDropped { .. } | Event::Timer { .. } => {}
@@ -166,11 +166,11 @@ impl VpCounts {
         }
     }
 
-    /// Counts an access to a VP register; `access` knows the slot alone.
+    /// Counts an access to a VP register; `access` is given only the slot.
     #[inline(always)]
     fn register(&self, name: u32, access: impl FnOnce(&mut RegisterCount)) {
-        // SAFETY: the reference ends with the function, which calls nothing of this type, and nor do the two callers'
-        // closures.
+        // SAFETY: the reference ends with the function, which calls nothing of this type, and neither do the two
+        // callers' closures.
         let report = unsafe { self.report() };
         match RegisterCount::slot(&mut report.registers, name) {
             Some(slot) => access(slot),
@@ -178,7 +178,7 @@ impl VpCounts {
         }
     }
 
-    /// Keeps the registers that the report shows.
+    /// Saves the registers that the report shows.
     #[cold]
     #[inline(never)]
     fn remember(&self, name: RegisterName, value: u64) {
@@ -207,10 +207,10 @@ impl VpCounts {
     fn smccc(&self, function: u32, result: u64) {
         if function == VENDOR_HYP_UID {
             let calls = report_field!(uid_calls);
-            // SAFETY: the field is mapped and aligned, and VPs reach it as an atomic alone.
+            // SAFETY: the field is mapped and aligned, and VPs access it as an atomic only.
             let calls = unsafe { AtomicU32::from_ptr(calls) };
             let more = |count: u32| Some(count.saturating_add(1));
-            // It always has a value to store.
+            // There is always a value to store.
             let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
         // SAFETY: the reference ends with the function, which calls nothing of this type.
@@ -218,7 +218,7 @@ impl VpCounts {
         match SmcccCount::slot(&mut report.smccc, function) {
             Some(slot) => {
                 one_more(&mut slot.count);
-                // From a function that asks for features, -1 is an answer.
+                // To a caller that asks for features, -1 is an answer.
                 let asks = matches!(function, ARCH_FEATURES | psci::FEATURES);
                 if result == u64::MAX && !asks {
                     one_more(&mut slot.unknown);
@@ -236,18 +236,19 @@ pub(crate) fn count_bus(event: &BusEvent<'_>) {
     }
 }
 
-/// Keeps how often a rule of the plan of faults has struck; true if that is more than was known. Any CPU may call it.
+/// Records how often a rule of the fault plan has struck; returns true if that is more than was recorded. Any CPU may
+/// call it.
 pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
     if rule >= hv_wire::PLAN_RULES {
         return false;
     }
     let fired = report_field!(rules_fired[rule]);
-    // SAFETY: the field is mapped and aligned, and VPs reach it as atomics alone.
+    // SAFETY: the field is mapped and aligned, and VPs access it as atomics only.
     let fired = unsafe { AtomicU64::from_ptr(fired) };
     fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
-/// How a CPU waits for the report itself: uncounted, as the count is a part of it.
+/// How a CPU waits for the report itself: uncounted, since the count is a part of it.
 struct Uncounted;
 
 impl hv_lock::Wait for Uncounted {

@@ -1,7 +1,8 @@
-//! EL1 as a VP finds it when it starts: the state after a reset.
+//! The state of EL1 when a VP starts: that after a reset.
 //!
-//! A VP that starts again finds nothing of what it left. Registers whose fields the architecture resets have these values;
-//! those that it leaves UNKNOWN are zero where a kernel could be hurt by what another kernel left there, or could read it.
+//! A VP that starts again finds nothing that it left. Registers whose fields the architecture resets have these values;
+//! those that it leaves UNKNOWN are zero where a kernel could be harmed by what another kernel left there, or could
+//! read it.
 //!
 //! Source: Arm ARM, "D24 AArch64 System Register Descriptions", the reset values of each register's fields; PSCI (DEN0022),
 //! "CPU_ON": the core comes from a powerdown state, so the OS lock is set.
@@ -20,7 +21,7 @@ const PFR1: Register = Register::new(4, 1);
 const PFR2: Register = Register::new(4, 2);
 const MMFR3: Register = Register::new(7, 3);
 
-/// Resets EL1 but for what `context` says.
+/// Resets EL1, except for what `context` sets.
 pub(crate) fn el1(context: &VpContext, features: &Values) {
     quiesce();
     debug();
@@ -48,7 +49,7 @@ pub(crate) fn el1(context: &VpContext, features: &Values) {
     msr!("ttbr0_el1", context.ttbr0);
     msr!("ttbr1_el1", context.ttbr1);
     msr!("vbar_el1", context.vbar);
-    // System registers, no bypass: all that there is.
+    // System registers, no bypass: the only mode implemented.
     msr!("icc_sre_el1", 0b111);
     msr!("hcr_el2", mrs!("hcr_el2") & !el2::VSE);
     msr!("elr_el2", context.pc);
@@ -57,7 +58,7 @@ pub(crate) fn el1(context: &VpContext, features: &Values) {
     isb();
 }
 
-/// Stops what raises interrupts by itself: timers and event counters.
+/// Stops the sources of interrupts: timers and event counters.
 pub(crate) fn quiesce() {
     msr!("cntv_ctl_el0", 0);
     msr!("cntp_ctl_el0", 0);
@@ -74,7 +75,7 @@ pub(crate) fn quiesce() {
     }
 }
 
-/// Self-hosted debug is off and locked.
+/// Locks and disables self-hosted debug.
 fn debug() {
     msr!("mdscr_el1", 0);
     msr!("mdccint_el1", 0);
@@ -82,7 +83,7 @@ fn debug() {
     msr!("oslar_el1", 1);
 }
 
-/// Registers that came with an extension, where the guest has it.
+/// Resets the registers that came with an extension, where the guest has it.
 fn extensions(features: &Values) {
     let has = |register, shift: u32| features.get(register) >> shift & 0xf;
     if has(PFR0, 28) != 0 {

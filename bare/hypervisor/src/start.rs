@@ -32,7 +32,7 @@ static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new()
 static GIC_VPS: Once<[hv_vgic::VpGic; MAX_VPS]> = Once::new();
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 
-/// First Rust code, on CPU 0 with the MMU off: builds the maps and returns the root of EL2's.
+/// Runs on CPU 0 with the MMU off, the first Rust code: builds the maps and returns the root of EL2's.
 extern "C" fn primary_main() -> u64 {
     let info = memory::boot_info();
     if let Err(refusal) = config::check(&info) {
@@ -41,7 +41,7 @@ extern "C" fn primary_main() -> u64 {
     mmu::build(&info)
 }
 
-/// Every CPU, MMU on.
+/// Runs on every CPU, with the MMU on.
 ///
 /// # Safety
 ///
@@ -51,7 +51,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
         create();
     }
     let hypervisor = HYPERVISOR.get().expect("CPU 0 created it before it started other CPUs");
-    // SAFETY: start.s comes here once on each CPU, with its number, and nothing else makes one.
+    // SAFETY: start.s enters this function once on each CPU, with its number, and no other code makes a `ThisCpu`.
     let cpu = unsafe { ThisCpu::new(cpu, hypervisor) };
     el2::init(&hypervisor.features, hypervisor.counter_offset);
     gic::init_cpu(cpu.index());
@@ -66,7 +66,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
     vcpu::run(TrapFrame::of(cpu))
 }
 
-/// CPU 0 creates what all CPUs share.
+/// Creates, on CPU 0, what all CPUs share.
 fn create() {
     let info = memory::boot_info();
     let vps = info.vps as usize;
@@ -81,7 +81,7 @@ fn create() {
         info,
         counter_offset: mrs!("cntpct_el0"),
         judge: config::judge(&info),
-        // `config::check` has judged it.
+        // `config::check` has validated it.
         injector: config::plan(&info).ok().flatten().map(Injector::new),
         online: AtomicUsize::new(0),
         requests: [const { Requests::new() }; MAX_VPS],

@@ -1,4 +1,4 @@
-//! ESR_EL2, and the address of an abort at stage 2.
+//! ESR_EL2, and the address of a stage-2 abort.
 //!
 //! Source: Arm ARM, "ESR_EL2, Exception Syndrome Register".
 
@@ -6,7 +6,7 @@ use crate::arch::mrs;
 
 /// Exception classes.
 pub(crate) mod class {
-    /// Unknown reason: what an undefined instruction gives.
+    /// Unknown reason: that of an undefined instruction.
     pub(crate) const UNKNOWN: u64 = 0;
     /// HVC from AArch64.
     pub(crate) const HVC64: u64 = 0x16;
@@ -20,14 +20,14 @@ pub(crate) mod class {
     pub(crate) const DATA_ABORT: u64 = 0x24;
 }
 
-/// Place of the class.
+/// Shift of the class.
 pub(crate) const CLASS_SHIFT: u32 = 26;
 /// IL: the trapped instruction has 32 bits.
 pub(crate) const IL: u64 = 1 << 25;
 /// ISS.
 pub(crate) const ISS: u64 = 0x1ff_ffff;
 
-/// Gives the class of a syndrome, above which newer CPUs have a second part of the ISS.
+/// Returns the class of a syndrome, above which newer CPUs have a second part of the ISS.
 pub(crate) const fn class_of(esr: u64) -> u64 {
     esr >> CLASS_SHIFT & 0x3f
 }
@@ -59,15 +59,15 @@ impl DataAbort {
     pub(crate) fn write(&self) -> bool {
         self.0 & 1 << 6 != 0
     }
-    /// FAR_EL2 does not hold the address.
+    /// FnV: FAR_EL2 does not hold the address.
     fn far_not_valid(&self) -> bool {
         self.0 & 1 << 10 != 0
     }
 }
 
-/// Gives the guest physical address of an abort at stage 2, with syndrome `esr`.
+/// Returns the guest physical address of a stage-2 abort, with syndrome `esr`.
 pub(crate) fn fault_address(esr: u64) -> u64 {
-    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the rest is that of the virtual one.
+    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the low 12 are those of the virtual one.
     let page = (mrs!("hpfar_el2") & !0xf) << 8;
     page | if DataAbort(esr).far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff }
 }

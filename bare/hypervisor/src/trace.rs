@@ -1,7 +1,8 @@
 //! The trace: one ring of records for each VP, which the tool drains while the guest runs.
 //!
-//! Only the VP's own CPU writes its ring, and only the tool advances the tail. A record that finds the ring full is dropped
-//! and counted, and the next one that finds room has the count before it: the guest never waits for the tool, so tracing changes no order of events.
+//! Only the VP's own CPU writes its ring, and only the tool advances the tail. A record that finds the ring full is
+//! dropped and counted, and the next one that finds room is preceded by the count: the guest never waits for the tool,
+//! so tracing does not change the order of events.
 #![expect(unsafe_code, reason = "the trace region is a raw address")]
 
 use core::marker::PhantomData;
@@ -24,11 +25,11 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Gives the ring of a VP, if this run is traced.
+    /// Returns the ring of a VP, in a traced run.
     ///
     /// # Safety
     ///
-    /// The code runs on the VP's CPU, and there has been none for this VP before.
+    /// This code runs on the VP's CPU, and none was made for this VP before.
     pub(crate) unsafe fn new(info: &BootInfo, vp: usize) -> Option<Self> {
         let share = TraceRing::share_of(info.trace_size, info.vps);
         let capacity = TraceRing::capacity_of(share);
@@ -44,7 +45,7 @@ impl Ring {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the ring's head is in the trace region, which is mapped, ours, and reached through atomics alone.
+        // SAFETY: the ring's head is in the trace region, which is mapped, ours, and accessed only through atomics.
         unsafe { AtomicU64::from_ptr((self.base + offset as u64) as *mut u64) }
     }
 
@@ -64,7 +65,7 @@ impl Ring {
         }
     }
 
-    /// Writes a record; false if the ring is full.
+    /// Writes a record; returns false if the ring is full.
     fn write(&self, what: What) -> bool {
         let head = self.word(offset_of!(TraceRing, head));
         let number = head.load(Ordering::Relaxed);
@@ -74,8 +75,8 @@ impl Ring {
         }
         let raw = Record { time: mrs!("cntpct_el0"), vp: self.vp, what }.encode();
         let place = self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<Raw>() as u64;
-        // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes; no other CPU
-        // writes there (`new`), and the tool does not read a record before `head` is behind it.
+        // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes; no
+        // other CPU writes there (`new`), and the tool does not read a record before `head` is past it.
         unsafe { (place as *mut Raw).write_volatile(raw) };
         head.store(number + 1, Ordering::Release);
         true
@@ -112,7 +113,7 @@ impl Ring {
     }
 }
 
-/// Where the guest is and its first callers, as records have it.
+/// The guest's PC and its first callers, as records have them.
 pub(crate) const fn place(place: &Place) -> (u64, [u64; 3]) {
     let Place { pc, callers: [caller, next, last, ..], .. } = *place;
     (pc, [caller, next, last])

@@ -1,4 +1,4 @@
-//! A VP on its CPU: its start, and its end.
+//! A VP on its CPU: its start and its end.
 #![expect(unsafe_code, reason = "entering the guest")]
 
 use core::ffi::c_void;
@@ -15,7 +15,7 @@ unsafe extern "C" {
     fn start_guest(frame: *mut c_void) -> !;
 }
 
-/// Waits, with the VP off, until it is to start; then enters it.
+/// Waits, with the VP off, until it is to start, and enters it.
 pub(crate) fn run(frame: &mut TrapFrame) -> ! {
     let TrapFrame { x, cpu } = &mut *frame;
     let context = loop {
@@ -31,8 +31,8 @@ pub(crate) fn run(frame: &mut TrapFrame) -> ! {
     x[0] = context.x0;
     x[18] = context.x18;
     cpu.left(x);
-    // What became pending while the VP was off may be in list registers by now. It is taken out of them before they
-    // are emptied, and goes into them again.
+    // What became pending while the VP was off may be in list registers by now: it is moved out before they are
+    // emptied, and back in afterwards.
     hypervisor.gic.reset_vp(cpu);
     vgic::reset(cpu);
     hypervisor.gic.start_vp(vp);
@@ -44,7 +44,7 @@ pub(crate) fn run(frame: &mut TrapFrame) -> ! {
     unsafe { start_guest(core::ptr::from_mut(frame).cast()) }
 }
 
-/// The VP is off: its timers and counters stop, its interrupts leave the list registers, and its CPU waits.
+/// Takes the VP off: stops its timers and counters, moves its interrupts out of the list registers, and waits.
 pub(crate) fn stop(frame: &mut TrapFrame) -> ! {
     let cpu = &frame.cpu;
     reset::quiesce();

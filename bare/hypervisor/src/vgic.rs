@@ -26,9 +26,9 @@ impl Cpu for ThisCpu {
     }
 }
 
-/// Puts the guest's CPU interface on this CPU into its reset state.
+/// Resets the guest's CPU interface on this CPU.
 pub(crate) fn reset(cpu: &ThisCpu) {
-    /// ICH_VTR_EL2.TDS: a guest's write to ICC_DIR_EL1 can be trapped by itself.
+    /// ICH_VTR_EL2.TDS: a guest's writes to ICC_DIR_EL1 can be trapped on their own.
     const TDS: u64 = 1 << 19;
     let vtr = mrs!("ich_vtr_el2");
     for index in 0..cpu.count() {

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-/// Reads a system register, named as the assembler names it. Every register read here has no side effect, except for
+/// Reads a system register by its assembler name. Reads of the registers used here have no side effect, except that of
 /// ICC_IAR1_EL1, which acknowledges an interrupt.
 macro_rules! mrs {
     ($register:literal) => {{
@@ -20,15 +20,15 @@ macro_rules! mrs {
     }};
 }
 
-/// Writes a system register. Registers written through this macro change what the guest sees, how EL2 is entered, or a
-/// timer; none of them moves or unmaps memory of the hypervisor (TTBR0_EL2 and SCTLR_EL2 are set in start.s alone).
+/// Writes a system register. The registers written through this macro change what the guest sees, how EL2 is entered,
+/// or a timer; none of them moves or unmaps memory of the hypervisor (only start.s sets TTBR0_EL2 and SCTLR_EL2).
 macro_rules! msr {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
         #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
         let () = {
-            // SAFETY: no register is written by this macro that Rust code relies on: none moves or unmaps memory of the
-            // hypervisor, or changes how it is compiled to run.
+            // SAFETY: this macro writes no register that Rust code relies on: none moves or unmaps memory of the
+            // hypervisor, or changes how its code executes.
             unsafe {
                 ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags));
             }
@@ -37,30 +37,30 @@ macro_rules! msr {
 }
 pub(crate) use {mrs, msr};
 
-/// Waits until earlier changes to system registers count.
+/// Waits until earlier writes to system registers have taken effect.
 #[inline(always)]
 pub(crate) fn isb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
 /// Waits until earlier memory accesses are visible to the whole system.
 #[inline(always)]
 pub(crate) fn dsb_sy() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// Waits for an interrupt; it returns when one is pending, although they are masked here.
+/// Waits for an interrupt: returns when one is pending, although interrupts are masked here.
 #[inline(always)]
 pub(crate) fn wfi() {
-    // SAFETY: waiting changes nothing.
+    // SAFETY: waiting changes no memory and no register.
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
-/// Lets another CPU go first: QEMU runs them in turn where it counts instructions.
+/// Hints that another CPU may go first: with instruction counting, QEMU runs the CPUs in turn.
 pub(crate) fn yield_cpu() {
-    // SAFETY: a hint.
+    // SAFETY: a hint changes no memory and no register.
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
@@ -98,53 +98,54 @@ pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
     read!(1, 2, 3, 4, 5, 6, 7)
 }
 
-/// Drops this CPU's exclusive monitor.
+/// Clears this CPU's exclusive monitor.
 pub(crate) fn clear_exclusive() {
-    // SAFETY: at worst a store exclusive fails, which it may always.
+    // SAFETY: the worst effect is that a store-exclusive fails, which it may do at any time.
     unsafe { asm!("clrex", options(nostack, preserves_flags)) };
 }
 
-/// Drops the guest's translations of an address, in all of its address spaces, on all CPUs, some time before the next
+/// Invalidates the guest's translations of an address in all address spaces on all CPUs, at the latest by the next
 /// [`complete_tlb_flush`].
 #[inline]
 pub(crate) fn flush_guest_address(address: u64) {
     /// Bits 55:12 of the address.
     const VA: u64 = (1 << 44) - 1;
-    // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.
+    // SAFETY: the instruction invalidates EL1&0 translations only; the hypervisor's own are those of EL2.
     unsafe { asm!("tlbi vaae1is, {}", in(reg) address >> 12 & VA, options(nostack, preserves_flags)) };
 }
 
-/// Waits until what other CPUs wrote to translation tables is seen before the flushes that follow.
+/// Waits until other CPUs' writes to translation tables are visible to the invalidations that follow.
 pub(crate) fn begin_tlb_flush() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
 }
 
-/// Waits until the flushes have taken place on all CPUs.
+/// Waits until the invalidations have completed on all CPUs.
 pub(crate) fn complete_tlb_flush() {
-    // SAFETY: barriers.
+    // SAFETY: barriers change no memory and no register.
     unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
-/// Drops all stage-1 and stage-2 translations of the guest, on all CPUs.
+/// Invalidates all stage-1 and stage-2 translations of the guest on all CPUs.
 pub(crate) fn flush_guest_tlb() {
-    // SAFETY: the hypervisor's own translations are EL2 ones, which this does not touch.
+    // SAFETY: the instruction invalidates EL1&0 translations only; the hypervisor's own are those of EL2.
     unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
-/// The guest physical address of a virtual one that the guest may read, by the guest's own translation: that of EL1, or with
-/// `el0` that of EL0. `None` where it has none. HCR_EL2.PTW keeps the walk away from devices, so it ends in no abort here.
+/// Translates a guest virtual address to the guest physical one, through the guest's own translation for reads at EL1
+/// or, with `el0`, at EL0. `None` where that faults. HCR_EL2.PTW keeps the walk away from devices, so it never ends in
+/// an abort here.
 pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
     // Arm ARM, "PAR_EL1, Physical Address Register": F, and bits 51:12 of the address.
     const FAILED: u64 = 1;
     const PAGE: u64 = 0x000f_ffff_ffff_f000;
-    // The register is the guest's.
+    // The register belongs to the guest.
     let kept = mrs!("par_el1");
     if el0 {
-        // SAFETY: the instruction looks up an address and writes PAR_EL1 alone.
+        // SAFETY: the instruction translates an address and writes PAR_EL1 only.
         unsafe { asm!("at s1e0r, {}", in(reg) address, options(nostack, preserves_flags)) };
     } else {
-        // SAFETY: the instruction looks up an address and writes PAR_EL1 alone.
+        // SAFETY: the instruction translates an address and writes PAR_EL1 only.
         unsafe { asm!("at s1e1r, {}", in(reg) address, options(nostack, preserves_flags)) };
     }
     isb();
@@ -156,8 +157,8 @@ pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
 /// Calls the firmware (here QEMU's PSCI) by SMC.
 pub(crate) fn smc(function: u32, arguments: [u64; 3]) -> u64 {
     let result;
-    // SAFETY: PSCI follows the SMC calling convention, which lets it clobber x0 to x17 and nothing else; the only
-    // function here that starts other code is CPU_ON, at `secondary_start`, which is made for it.
+    // SAFETY: PSCI follows the SMC calling convention, so the call clobbers x0 to x17 only; the only function used here
+    // that starts other code is CPU_ON, at `secondary_start`, which is a CPU's entry point.
     unsafe {
         asm!("smc #0",
             inlateout("x0") u64::from(function) => result,

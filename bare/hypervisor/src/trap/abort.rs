@@ -1,4 +1,4 @@
-//! Stage-2 aborts: the interrupt controller's windows, and addresses with nothing behind them.
+//! Stage-2 aborts: accesses to the interrupt controller, and to addresses where nothing is.
 
 use hv_trace::{Fault, Trap, What};
 use hv_vgic::{Access, RegisterFrame};
@@ -9,7 +9,7 @@ use crate::exit;
 use crate::host::FaultyEmbedder;
 use crate::syndrome::{DataAbort, class, class_of, fault_address};
 
-/// Which part of the interrupt controller an address falls into.
+/// The part of the interrupt controller that an address falls into.
 fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
     let access = |frame, offset| Access { frame, offset: offset as u32, size: size as u8 };
     if let Some(offset) = address.checked_sub(GICD_BASE).filter(|o| *o < GICD_SIZE) {
@@ -20,7 +20,7 @@ fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
     (vp < vps).then(|| access(RegisterFrame::Redistributor(vp), offset % GICR_STRIDE))
 }
 
-/// An abort at stage 2.
+/// Handles a stage-2 abort.
 pub(super) fn stage2(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let syndrome = DataAbort(esr);
     let fetch = class_of(esr) == class::INSTRUCTION_ABORT;
@@ -36,8 +36,8 @@ pub(super) fn stage2(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
         Some(target) if access(host, x, &syndrome, target, address).is_some() => {
             inject::complete(esr);
         }
-        // An instruction that does not tell what it does (a pair, an update of the base), a size or an alignment that the
-        // interrupt controller does not take.
+        // An instruction without a valid syndrome (a pair, or writeback of the base), or a size or alignment that the
+        // interrupt controller does not support.
         _ => {
             host.cpu.fault(Fault::GicAccess, address);
             inject::external_abort(esr);
@@ -45,7 +45,7 @@ pub(super) fn stage2(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     }
 }
 
-/// Carries out one access to the interrupt controller; `None` where it does not take it.
+/// Carries out one access to the interrupt controller; `None` where it does not support it.
 fn access(
     host: &FaultyEmbedder<'_>,
     x: &mut [u64; 31],

@@ -1,16 +1,16 @@
-//! Where the guest goes on: behind an instruction that was emulated, or in its handler of an exception that it gets from
-//! us. What that means for PSTATE is hv-cpu's part.
+//! Where the guest resumes: behind an instruction that was emulated, or in its handler of an exception that the
+//! hypervisor injects. What that means for PSTATE is hv-cpu's part.
 
 use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
 use crate::arch::{mrs, msr};
 use crate::syndrome::{CLASS_SHIFT, IL, class, class_of};
 
-/// Added to an abort's class where it comes from the same exception level.
+/// Added to an abort's class if it comes from the same exception level.
 const SAME_LEVEL: u64 = 1;
 /// Fault status: synchronous external abort, not on a table walk.
 const EXTERNAL_ABORT: u64 = 0x10;
-/// ISS bits of a data abort that carry over: write-not-read and cache maintenance.
+/// ISS bits of a data abort that carry over: WnR and CM.
 const WNR_AND_CM: u64 = 1 << 6 | 1 << 8;
 
 fn trapped() -> Resume {
@@ -22,19 +22,19 @@ fn resume(at: Resume) {
     msr!("spsr_el2", at.spsr);
 }
 
-/// Completes the instruction that trapped with syndrome `esr`: the guest goes on behind it. Whatever emulates an
+/// Completes the instruction that trapped with syndrome `esr`: the guest resumes behind it. Every emulation of an
 /// instruction ends with this.
 pub(super) fn complete(esr: u64) {
     resume(trapped().completed(esr));
 }
 
-/// Takes the guest back to the `hvc` with which it came, as if it had not been executed.
+/// Takes the guest back to the `hvc` that it exited with, as if it had not been executed.
 pub(super) fn before_hvc() {
     let debug = Debug { mdscr: mrs!("mdscr_el1"), oslsr: mrs!("oslsr_el1"), osdlr: mrs!("osdlr_el1") };
     resume(trapped().before_hvc(debug));
 }
 
-/// Makes the guest take a synchronous exception to EL1 with this syndrome (Arm ARM, AArch64.TakeException).
+/// Injects a synchronous exception to EL1 with this syndrome (Arm ARM, AArch64.TakeException).
 fn take(esr: u64) {
     let Resume { elr, spsr } = trapped();
     msr!("esr_el1", esr);
@@ -43,7 +43,8 @@ fn take(esr: u64) {
     resume(Resume { elr: mrs!("vbar_el1").wrapping_add(vector(spsr)), spsr: entry().handler(spsr) });
 }
 
-/// What decides the state in which the guest's handler begins: of the CPU as it is, not as the guest sees it.
+/// The features that decide the state in which the guest's handler begins: those of the CPU itself, not those the guest
+/// sees.
 fn entry() -> Entry {
     let (pfr1, dfr0) = (mrs!("id_aa64pfr1_el1"), mrs!("id_aa64dfr0_el1"));
     let has = |register: u64, shift: u32| register >> shift & 0xf != 0;
@@ -58,12 +59,12 @@ fn entry() -> Entry {
     }
 }
 
-/// An instruction that does not exist.
+/// Injects the exception of an undefined instruction.
 pub(super) fn undefined() {
     take(class::UNKNOWN << CLASS_SHIFT | IL);
 }
 
-/// A synchronous external abort for the stage-2 fault with syndrome `esr`.
+/// Injects a synchronous external abort for the stage-2 fault with syndrome `esr`.
 pub(super) fn external_abort(esr: u64) {
     let fetch = class_of(esr) == class::INSTRUCTION_ABORT;
     let lower = if fetch { class::INSTRUCTION_ABORT } else { class::DATA_ABORT };

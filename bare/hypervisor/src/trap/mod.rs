@@ -1,8 +1,9 @@
-//! Why the guest came here, and what it gets.
+//! The reasons of exits, and how each is handled.
 //!
-//! `vectors.s` calls one of five functions: [`hvc_exit`] for the hot path, [`sync_exit`] for every other synchronous exit,
-//! [`irq::irq_exit`], [`serror_exit`], and [`panic::hypervisor_fault`] for what no guest can cause. Whatever has no meaning is
-//! counted, and the guest gets what the architecture says: nothing here may stop the hypervisor.
+//! `vectors.s` calls one of five functions: [`hvc_exit`] for the hot path, [`sync_exit`] for every other synchronous
+//! exit, [`irq::irq_exit`], [`serror_exit`], and [`panic::hypervisor_fault`] for what no guest can cause. Whatever has
+//! no meaning is counted, and the guest gets the exception that the architecture prescribes: nothing here may stop the
+//! hypervisor.
 #![expect(unsafe_code, reason = "the vectors are assembly")]
 
 mod abort;
@@ -32,7 +33,7 @@ core::arch::global_asm!(
     hypervisor_fault = sym panic::hypervisor_fault,
 );
 
-/// `hvc` from EL1.
+/// Handles `hvc` from EL1.
 extern "C" fn hvc_exit(frame: &mut TrapFrame, esr: u64) {
     if !frame.cpu.observed() {
         hvc::<false>(frame, esr);
@@ -41,7 +42,7 @@ extern "C" fn hvc_exit(frame: &mut TrapFrame, esr: u64) {
     }
 }
 
-/// `hvc` in a run that is traced or judged.
+/// Handles `hvc` in a run that is traced or judged.
 #[cold]
 #[inline(never)]
 fn observed_hvc(frame: &mut TrapFrame, esr: u64) {
@@ -70,13 +71,13 @@ fn hvc<const OBSERVED: bool>(frame: &mut TrapFrame, esr: u64) {
     exit::end(&on::<OBSERVED>(&frame.cpu));
 }
 
-/// What is not a plain return from an `hvc`.
+/// Handles all of an `hvc` but the plain return from it.
 #[cold]
 fn after_hvc(frame: &mut TrapFrame, action: Action) {
     if matches!(action, Action::Undefined) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
-        // HVC is taken with the address behind it; UNDEFINED is taken at the instruction.
+        // For HVC, ELR is the address behind it; for UNDEFINED, that of the instruction.
         inject::before_hvc();
         frame.cpu.left(&frame.x);
         frame.cpu.fault(Fault::HvcImmediate, u64::from(immediate));
@@ -84,7 +85,7 @@ fn after_hvc(frame: &mut TrapFrame, action: Action) {
     apply(frame, action);
 }
 
-/// Every other synchronous exit.
+/// Handles every other synchronous exit.
 extern "C" fn sync_exit(frame: &mut TrapFrame, esr: u64) {
     let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
@@ -114,7 +115,8 @@ extern "C" fn sync_exit(frame: &mut TrapFrame, esr: u64) {
     exit::end(&on::<true>(&frame.cpu));
 }
 
-/// An SError while the guest ran: some access of it went wrong in the machine. It gets it as a virtual SError.
+/// Handles an SError taken while the guest ran: an access of it failed in the machine. The guest gets it as a virtual
+/// SError.
 extern "C" fn serror_exit(frame: &mut TrapFrame) {
     let TrapFrame { x, cpu } = frame;
     let host = on::<true>(cpu);
@@ -126,7 +128,7 @@ extern "C" fn serror_exit(frame: &mut TrapFrame) {
     exit::end(&host);
 }
 
-/// Does what the partition decided.
+/// Carries out what the partition decided.
 fn apply(frame: &mut TrapFrame, action: Action) {
     match action {
         Action::Resume => {}
@@ -139,8 +141,8 @@ fn apply(frame: &mut TrapFrame, action: Action) {
     }
 }
 
-/// PSCI CPU_SUSPEND to a standby state: until an interrupt is pending for this CPU. What is pending takes it out of the
-/// guest again at once, so nothing has to be handled here.
+/// Handles PSCI CPU_SUSPEND to a standby state: waits until an interrupt is pending for this CPU. A pending one takes
+/// it out of the guest again at once, so nothing is handled here.
 fn suspend(frame: &TrapFrame) {
     if !frame.cpu.hypervisor.gic.has_pending(&frame.cpu) {
         arch::wfi();

@@ -1,8 +1,8 @@
 //! Trapped system registers.
 //!
-//! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs come here, and those to
-//! ICC_DIR_EL1 while hv-vgic wants them; with HCR_EL2.TID3 set, its reads of ID registers, of which hv-cpu's table says what it
-//! sees. All else that comes is something that the guest has not got: it gets an undefined instruction.
+//! Few are trapped: with HCR_EL2.{IMO,FMO} set, a guest's writes to the registers that generate SGIs, and those to
+//! ICC_DIR_EL1 while hv-vgic wants them; with HCR_EL2.TID3 set, its reads of ID registers, whose values hv-cpu's table
+//! decides. Everything else that traps is a feature that the guest does not have: it gets an undefined instruction.
 
 use hv_cpu::{id, pstate};
 use hv_trace::{Fault, What};
@@ -25,7 +25,7 @@ const ICC_DIR_EL1: u64 = encoding(3, 0, 12, 11, 1);
 const ICC_ASGI1R_EL1: u64 = encoding(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: u64 = encoding(3, 0, 12, 11, 7);
 
-/// Emulates one access, or makes it undefined.
+/// Emulates one access, or injects an undefined instruction.
 pub(super) fn access(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let rt = (esr >> 5 & 0x1f) as usize;
     let from_el0 = pstate::from_el0(mrs!("spsr_el2"));
@@ -40,7 +40,7 @@ pub(super) fn access(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let value = if rt == 31 { 0 } else { x[rt] };
     let (gic, cpu) = (&host.cpu.hypervisor.gic, host.cpu);
     let iss = esr & ISS;
-    // Before its effects, which are records of their own.
+    // Before its effects, which have records of their own.
     if esr & READ == 0 {
         host.trace(What::SystemRegister { iss: iss as u32, value });
     }

@@ -1,4 +1,4 @@
-// The way of a trap.
+// The path of a trap.
 //
 // While the guest runs, SP_EL2 points to the CPU's TrapFrame (cpu.rs), at the top of the CPU's stack. An exit stores the
 // guest's registers there ({{x}} is the offset of X0) and calls Rust with x0 = frame; the return path loads them again. Rust keeps x19 to x28 by the
@@ -46,8 +46,8 @@
     eret
 .endm
 
-// An exception taken from EL2 itself is a bug of the hypervisor. It may be that the stack has reached its guard page, so
-// it is described on another one.
+// An exception taken from EL2 itself is a bug of the hypervisor. The stack may have reached its guard page, so the
+// exception is reported on another one.
 .macro own vector
     .balign 128
     mov     x0, #\vector
