@@ -1,4 +1,4 @@
-//! Links the guest program where the runtime wants it. The other is one for Linux, which has no such wish.
+//! Links the guest program with the runtime's linker script. The other program is one for Linux, which needs none.
 fn main() {
     println!("cargo:rustc-link-arg-bin=bench=-Trt.ld");
 }

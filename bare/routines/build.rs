@@ -1,4 +1,4 @@
-//! Links the program where the runtime wants it.
+//! Links the program with the runtime's linker script.
 fn main() {
     println!("cargo:rustc-link-arg-bins=-Trt.ld");
 }

@@ -1,4 +1,4 @@
-//! Hypercalls. The fast ones are written out, so that the loop is what it says: nine or ten instructions that load the
+//! Hypercalls. The fast ones are written out, so that the loop is known exactly: nine or ten instructions that load the
 //! registers, the call, and two that count.
 #![expect(unsafe_code, reason = "hypercalls in assembly")]
 
@@ -17,7 +17,7 @@ use crate::{MEMORY, PAGES};
 
 const REPETITIONS: u64 = 10_000;
 
-/// `hvc` with these instructions before it, which load X0 to X17.
+/// `hvc`, preceded by these instructions, which load X0 to X17.
 macro_rules! call {
     ($immediate:literal, $($load:literal),*) => {
         // SAFETY: a fast hypercall without output in memory. The host changes no register but X0 to X17.
@@ -27,7 +27,7 @@ macro_rules! call {
     };
 }
 
-/// HvCallGetVpRegisters of the VP index; the guest's partition, the VP that calls.
+/// HvCallGetVpRegisters of the VP index: the guest's own partition, the calling VP.
 fn get_smccc() {
     call!(
         "0",
@@ -106,7 +106,7 @@ pub(crate) fn run(bench: &Bench) {
     many(bench);
 }
 
-/// What hv-guest makes of a Get, with its look at the status.
+/// A Get through hv-guest, with its check of the status.
 fn by_routine(bench: &Bench, name: &str, conduit: impl Conduit) {
     let mut refused = 0;
     bench.each(name, REPETITIONS, || {
@@ -115,8 +115,8 @@ fn by_routine(bench: &Bench, name: &str, conduit: impl Conduit) {
     assert!(refused == 0, "the host refused {refused} of the calls");
 }
 
-/// A hypercall with its input in memory, by hv-guest, which copies it to the page: HvCallNotifyLongSpinWait, for which the
-/// host does no work.
+/// A hypercall with its input in memory, through hv-guest, which copies it to the page: HvCallNotifyLongSpinWait, for
+/// which the host does no work.
 fn in_memory(bench: &Bench) {
     let mut page = CallPage::new(&PAGES[0], &MEMORY);
     let control = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT);

@@ -1,4 +1,4 @@
-//! Reads of the clock, by hv-guest.
+//! Reads of the clock through hv-guest.
 
 use core::hint::black_box;
 

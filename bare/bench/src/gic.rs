@@ -25,16 +25,16 @@ pub(crate) fn run(bench: &Bench, machine: &Machine) {
 #[inline(always)]
 pub(crate) fn acknowledge() -> u64 {
     let intid: u64;
-    // SAFETY: acknowledges an interrupt, which the caller ends.
+    // SAFETY: acknowledges an interrupt, which the caller ends later.
     unsafe {
         asm!("2: mrs {0}, icc_iar1_el1", "cmp {0:w}, #1020", "b.hs 2b", out(reg) intid, options(nostack));
     }
     intid
 }
 
-/// Ends what was acknowledged.
+/// Ends the acknowledged interrupt.
 #[inline(always)]
 pub(crate) fn end(intid: u64) {
-    // SAFETY: the interrupt is the one that was acknowledged last; this program takes no other between.
+    // SAFETY: the interrupt is the one acknowledged last; this program takes no other in between.
     unsafe { asm!("msr icc_eoir1_el1, {0}", in(reg) intid, options(nostack, preserves_flags)) };
 }

@@ -1,5 +1,5 @@
-//! Interrupts of timers and from the VP to itself. All stay masked at the CPU, which acknowledges and ends them in line:
-//! what a kernel's exception vector costs is the kernel's.
+//! Interrupts of timers and from the VP to itself. All stay masked at the CPU, which acknowledges and ends them in
+//! line: the cost of a kernel's exception vector is not measured.
 #![expect(unsafe_code, reason = "timer registers and SGIs")]
 
 use core::arch::asm;
@@ -20,7 +20,7 @@ use crate::{MEMORY, PAGES};
 
 /// The SGI that the VP sends to itself.
 const SGI: u32 = 1;
-/// How far ahead a timer is set, in 100 ns: time enough to fall asleep.
+/// How far ahead a timer is set, in 100 ns: enough time to reach the WFI.
 const AHEAD: u64 = 1000;
 
 /// Never called: the interrupts stay masked.
@@ -50,13 +50,13 @@ pub(crate) fn run(bench: &Bench, machine: &Machine, vp: &Vp<'_, Smccc>) {
 
 /// The architecture's virtual timer, whose interrupt the machine raises and the host injects.
 fn virtual_timer(bench: &Bench) {
-    // SAFETY: the virtual timer is this program's: it has expired whenever it is on.
+    // SAFETY: only this program uses the virtual timer, whose condition holds whenever it is enabled.
     unsafe { msr!("cntv_cval_el0", 0) };
     bench.each("timer-interrupt", 2000, || {
-        // SAFETY: the virtual timer is this program's, and it is switched off before its interrupt ends.
+        // SAFETY: only this program uses the virtual timer, and switches it off before its interrupt ends.
         unsafe { msr!("cntv_ctl_el0", 1) };
         let intid = acknowledge();
-        // SAFETY: the virtual timer is this program's: 0 switches it off.
+        // SAFETY: only this program uses the virtual timer; 0 switches it off.
         unsafe { msr!("cntv_ctl_el0", 0) };
         rt::arch::isb();
         end(intid);
@@ -74,7 +74,7 @@ fn virtual_timer(bench: &Bench) {
 /// Sleeps until an interrupt is pending and acknowledges it; then waits for `delay` instructions, and reads the counter.
 #[inline(always)]
 fn sleep(delay: u64) -> (u64, u64) {
-    // SAFETY: waiting changes nothing; a masked interrupt ends it.
+    // SAFETY: waiting changes no memory and no register; a masked interrupt ends it, too.
     unsafe { asm!("wfi", options(nostack)) };
     let intid = acknowledge();
     nops(delay);
@@ -90,7 +90,7 @@ fn synthetic_timer(bench: &Bench, vp: &Vp<'_, Smccc>, intid: u32) {
     let config = StimerConfig(0).with_direct_mode(true).with_vector(vector).with_auto_enable(true);
     registers::set(vp, Register::timer_config(timer), config).expect("it has direct timers");
     bench.each("stimer-direct", 2000, || {
-        // Time 1 is past: it expires at once.
+        // Time 1 is in the past: the timer expires at once.
         let _ = registers::set(vp, Register::timer_count(timer), 1);
         end(acknowledge());
     });
@@ -108,7 +108,7 @@ fn synthetic_timer(bench: &Bench, vp: &Vp<'_, Smccc>, intid: u32) {
     irq::disable(intid);
 }
 
-/// When the counter reaches a reference time, by the reference TSC page.
+/// The counter's value at a reference time, by the reference TSC page.
 struct Expiry<'a> {
     clock: Clock<'a, Smccc>,
     scale: u64,

@@ -1,10 +1,10 @@
-//! What an operation costs a guest, in instructions.
+//! Measures what an operation costs a guest, in instructions.
 //!
 //! It is meant for `hv bench`, which runs it where one instruction takes one nanosecond of the guest's time (QEMU's
 //! `-icount shift=0`, as with `hv boot --deterministic`). Then the counter counts instructions of the guest, of the
 //! hypervisor and of all VPs together, and the same program gives the same numbers.
 //!
-//! On one VP it measures what a VP does for itself, on more what passes between VPs. `bench.only=NAME` measures only the
+//! On one VP it measures the operations of one VP, on more those between VPs. `bench.only=NAME` measures only the
 //! operations whose names contain NAME. For each operation it prints `bench: NAME VALUE`, and at the end `bench: done`.
 #![no_std]
 #![no_main]

@@ -9,12 +9,12 @@ use rt::{arch, mrs};
 /// Nanoseconds, and so instructions, in a second.
 const NANOSECONDS: u64 = 1_000_000_000;
 
-/// What is to be measured, and how.
+/// The operations to measure, and how.
 pub(crate) struct Bench {
     only: &'static str,
     /// Instructions in a tick of the counter: 16 on QEMU.
     per_tick: u64,
-    /// What [`Bench::delay`] gives.
+    /// The value of [`Bench::delay`].
     delay: Cell<u64>,
 }
 
@@ -23,17 +23,17 @@ impl Bench {
         Self { only, per_tick: NANOSECONDS / rt::time::frequency(), delay: Cell::new(0) }
     }
 
-    /// Whether an operation is to be measured.
+    /// Returns whether to measure an operation.
     pub(crate) fn wants(&self, name: &str) -> bool {
         name.contains(self.only)
     }
 
-    /// Measures an operation, with the loop around it: the mean of so many.
+    /// Measures an operation, with the loop around it: the mean of `count` rounds.
     pub(crate) fn each(&self, name: &str, repetitions: u64, mut operation: impl FnMut()) {
         if !self.wants(name) {
             return;
         }
-        // The first one has tables to fill and code to bring in, which the others have not.
+        // The first one has tables to fill and code to load, which the others have not.
         operation();
         let start = counter();
         for _ in 0..repetitions {
@@ -46,8 +46,8 @@ impl Bench {
     /// Measures the time between two moments that `round` gives in ticks, in order: right before it reads the
     /// counter at one of them, it waits for [`Bench::delay`] instructions.
     ///
-    /// A tick is many instructions. So the moment is moved by one instruction from round to round, over a whole tick; the
-    /// sum of what the counter shows is then the distance in instructions, for the sum of `floor((d + k) / n)` over
+    /// A tick is many instructions. So the moment is moved by one instruction from round to round, over a whole tick;
+    /// the sum of the counter's values is then the distance in instructions, since the sum of `floor((d + k) / n)` over
     /// `k = 0..n` is `d`.
     pub(crate) fn latency(&self, name: &str, repetitions: u64, mut round: impl FnMut() -> u64) {
         if !self.wants(name) {
@@ -79,10 +79,10 @@ fn counter() -> u64 {
     mrs!("cntvct_el0")
 }
 
-/// Executes so many instructions, below 16, and three more.
+/// Executes this number of instructions, below 16, and three more.
 #[inline(always)]
 pub(crate) fn nops(count: u64) {
-    // SAFETY: the branch goes into the row, or to its end.
+    // SAFETY: the branch goes into the row of NOPs, or to its end.
     unsafe {
         asm!(
             "adr {target}, 2f", "sub {target}, {target}, {count}, lsl #2", "br {target}",

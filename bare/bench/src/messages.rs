@@ -1,4 +1,4 @@
-//! Messages, from what causes them to the end of message.
+//! Messages, from their cause to the end of message.
 
 use hv_guest::arch::Smccc;
 use hv_guest::connection;
@@ -32,7 +32,7 @@ impl Interrupts for Masked {
     }
 }
 
-/// Takes the message that comes to a source, and ends it.
+/// Takes the next message of a source, and ends it.
 #[inline(always)]
 fn take(synic: &Synic<'_, Smccc>, sint: SintIndex) {
     end(acknowledge());
@@ -91,10 +91,10 @@ fn contact(bench: &Bench, synic: &Synic<'_, Smccc>) {
     assert!(refused == 0, "the host refused {refused} of the messages");
 }
 
-/// Connections that lead back to this VP, where the host offers them (hypervisor, loopback.rs).
+/// Connections that lead back to this VP, if the host offers them (hypervisor, loopback.rs).
 const MESSAGE_CONNECTION: ConnectionId = ConnectionId(0x7e_0001);
 const EVENT_CONNECTION: ConnectionId = ConnectionId(0x7e_0011);
-/// Their sources, and what interrupts this program gives these; firmware gives out neither.
+/// Their sources, and the interrupts that this program assigns to them; firmware assigns neither.
 const MESSAGE: (u8, u32) = (5, 20);
 const EVENT: (u8, u32) = (6, 21);
 /// The first flag of the event connection.

@@ -1,5 +1,5 @@
-//! What passes between VPs. The counter counts the instructions of all of them; while they run one after the other, as
-//! with `-icount`, that is the whole work and also the way from one end to the other.
+//! Operations between VPs. The counter counts the instructions of all VPs; while they run one after the other, as with
+//! `-icount`, that is both the whole work and the latency from end to end.
 #![expect(unsafe_code, reason = "code for a VP without an MMU, SGIs, WFE")]
 
 use core::arch::{asm, global_asm};
@@ -17,14 +17,14 @@ use crate::gic::{acknowledge, end};
 use crate::interrupts::unexpected;
 use crate::measure::{Bench, nops};
 
-/// The SGI, and the PPI that a hypercall sends; firmware gives out neither.
+/// The SGI, and the PPI that a hypercall sends; firmware assigns neither.
 const SGI: u32 = 1;
 const PPI: u32 = 16;
 
-/// VPs that wait for interrupts, and interrupts that they took.
+/// VPs that wait for interrupts, and interrupts that they have taken.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-/// When the VP that was started ran its first instruction.
+/// When the started VP ran its first instruction.
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
 // The first instructions of a VP: X0 is where the counter goes. Then CPU_OFF.
@@ -71,12 +71,12 @@ fn prepare() {
     irq::enable(SGI, unexpected);
 }
 
-/// Takes interrupts for ever.
+/// Takes interrupts forever.
 fn wait() {
     prepare();
     WAITING.fetch_add(1, Ordering::Release);
     loop {
-        // SAFETY: waiting changes nothing; a masked interrupt ends it.
+        // SAFETY: waiting changes no memory and no register; a masked interrupt ends it, too.
         unsafe { asm!("wfi", options(nostack)) };
         end(acknowledge());
         TAKEN.fetch_add(1, Ordering::Release);
@@ -91,7 +91,7 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// An interrupt from VP 0 to so many others, and to itself, until all have acknowledged and ended it.
+/// An interrupt from VP 0 to this number of others, and to itself, until all have acknowledged and ended it.
 fn send(bench: &Bench, name: &str, others: usize, own: bool, mut send: impl FnMut()) {
     bench.each(name, 500, || {
         TAKEN.store(0, Ordering::Relaxed);
@@ -103,10 +103,10 @@ fn send(bench: &Bench, name: &str, others: usize, own: bool, mut send: impl FnMu
     });
 }
 
-/// The same by ICC_SGI1R_EL1.
+/// The same interrupt through ICC_SGI1R_EL1.
 fn sgi(bench: &Bench, name: &str, target: u64, others: usize, own: bool) {
     send(bench, name, others, own, || {
-        // SAFETY: the targets take it, and do nothing with Rust's memory but counting.
+        // SAFETY: the targets take the interrupt, and only count it.
         unsafe { msr!("icc_sgi1r_el1", u64::from(SGI) << 24 | target) };
     });
 }
@@ -119,7 +119,7 @@ fn start(bench: &Bench, machine: &Machine, vp: usize) {
         rt::arch::dsb();
         nops(bench.delay());
         let before = mrs!("cntvct_el0");
-        // SAFETY: the VP runs `bench_started`, which counts and goes off.
+        // SAFETY: the VP runs `bench_started`, which counts and powers off.
         let result = unsafe { Smccc.smccc(psci::CPU_ON | psci::SMC64, arguments) };
         assert!(result[0] == 0, "CPU_ON: {:#x}", result[0]);
         until(|| cpu::state(vp) == Ok(AffinityState::Off));

@@ -11,7 +11,7 @@ use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time, vps};
 
 use crate::{memory, scratch};
 
-/// A PPI that neither our firmware tables nor the Arm Base System Architecture gives to anything.
+/// A PPI that neither our firmware tables nor the Arm Base System Architecture assigns.
 const FREE_PPI: u32 = 21;
 
 /// Interrupts taken, by VP and INTID.
@@ -30,7 +30,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// # Safety
     ///
-    /// What is done with it is what the suite does: hypercalls and `hvc` name the scratch pages alone as memory to write to.
+    /// Only the suite uses it: its hypercalls and `hvc` name only the scratch pages as memory to write to.
     pub(crate) unsafe fn new(machine: &'static Machine, conduit: Either) -> Self {
         let mut intids = [0; 3];
         let known = [machine.vmbus_intid, machine.stimer_intid, Some(FREE_PPI)];
@@ -43,7 +43,8 @@ impl Guest {
             Either::Smccc => Convention::Smccc,
             Either::Hvc1 => Convention::Hvc1,
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the registers are the suite's, which name only scratch pages as memory to
+        // write to, and those are atomics.
         let conduit = unsafe { Raw::new(conduit) };
         Self { machine, convention, conduit, intids, count }
     }
@@ -63,7 +64,8 @@ impl Env for Guest {
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
-        // SAFETY: who made the environment vouches for it: scratch pages are atomics.
+        // SAFETY: `new` requires that only the suite uses the environment, and the scratch pages that its calls name
+        // are atomics.
         match unsafe { probe::hvc(immediate, x) } {
             None => Ok(()),
             Some(exception) => Err(Exception { undefined: exception.is_undefined() }),
@@ -122,7 +124,7 @@ impl Env for Guest {
     fn idle(&self, ticks: u64) {
         time::on_timer(|_| time::stop());
         time::arm(time::counter().saturating_add(ticks));
-        // Whatever is pending ends it, masked as it is.
+        // Any pending interrupt ends it, masked as it is.
         arch::wfi();
         vps::take_interrupts();
         time::stop();

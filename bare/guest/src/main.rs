@@ -8,8 +8,8 @@
 //! | `conformance.crash=1` | a reported crash does not end the guest, so that crashes may be reported |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //!
-//! Interrupts are masked but for two windows: where the suite lets time pass, and where it asks which were taken. So an
-//! interrupt never comes between a look and the WFI that follows it.
+//! Interrupts are masked except in two windows: where the suite lets time pass, and where it asks which were taken. So
+//! an interrupt never comes between a check and the WFI that follows it.
 #![no_std]
 #![no_main]
 
@@ -24,7 +24,7 @@ use hv_guest::arch::Either;
 
 use env::Guest;
 
-/// The console; a line is written at once.
+/// The console; each line is written at once.
 struct Console;
 
 impl fmt::Write for Console {
@@ -49,7 +49,7 @@ fn main(machine: &'static rt::Machine) {
     rt::vps::start_all();
     memory::map_window(machine.granule);
     let filter = machine.argument("conformance.filter").unwrap_or("");
-    // SAFETY: it is the suite that uses it.
+    // SAFETY: only the suite uses it.
     #[expect(unsafe_code, reason = "vouches for the suite's hypercalls")]
     let guest = unsafe { Guest::new(machine, conduit) };
     hv_conformance::run(&guest, filter, &mut Lines(Console));

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use rt::mmu::{self, Kind};
 use rt::{Granule, arch};
 
-/// The two pages that the window shows, each with its own number in its first word. 64 KiB, the largest page.
+/// The two pages that the window shows, each with its own number in its first word. 64 KiB, the largest page size.
 #[repr(align(65536))]
 struct Shown([AtomicU32; 0x10000 / 4]);
 
@@ -26,16 +26,16 @@ fn shown(page: usize) -> u64 {
     addr_of!(SHOWN[page]) as u64
 }
 
-/// Lets the window show another page; what a TLB holds stays there.
+/// Makes the window show another page; what a TLB holds is not invalidated.
 pub(crate) fn point_window(page: usize) {
-    // SAFETY: nothing of Rust's is at the window; `look` reads it as raw memory.
+    // SAFETY: nothing of Rust's is in the window; `look` reads it as raw memory.
     unsafe { mmu::redirect(WINDOW, shown(page), Kind::Ram) };
 }
 
 /// The number of the page at the window, as this CPU sees it.
 pub(crate) fn look() -> usize {
     arch::dsb();
-    // SAFETY: the window is mapped since the start, to one of two pages that exist for ever; a volatile read of a word
-    // that is written before the window is mapped.
+    // SAFETY: the window has been mapped since the start, to one of two static pages; a volatile read of a word that
+    // was written before the window was mapped.
     unsafe { (WINDOW as *const u32).read_volatile() as usize }
 }

@@ -1,4 +1,4 @@
-//! The suite's scratch pages. The UEFI application has the same.
+//! The suite's scratch pages. The UEFI application has the same ones.
 
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
@@ -7,8 +7,8 @@ use hv_conformance::PAGES;
 
 const PAGE_WORDS: usize = 1024;
 
-/// The suite's pages, in 4 KiB as the interface counts them: with larger pages of the guest's own they lie at all places
-/// within one.
+/// The suite's pages, in units of 4 KiB as the interface counts them: with a larger granule, they lie at all offsets
+/// within a guest's page.
 #[repr(align(4096))]
 struct Scratch([AtomicU32; PAGES * PAGE_WORDS]);
 
@@ -42,7 +42,7 @@ pub(crate) fn write(gpa: u64, from: &[u8]) {
             word(at).store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
             (at, rest) = (at + 4, behind);
         } else {
-            // Nobody else writes these pages now: the suite hands them to the host afterwards.
+            // Nothing else writes these pages now: the suite hands them to the host afterwards.
             let shift = at % 4 * 8;
             let place = word(at & !3);
             let word = place.load(Ordering::Relaxed) & !(0xff << shift) | u32::from(*first) << shift;

@@ -40,7 +40,7 @@ impl tour::Os for Bare {
         rt::println!("hello: {line}");
     }
     fn wait(&self, intid: Intid) {
-        // Masked, so that the interrupt cannot come between the look and the WFI; it ends the WFI all the same.
+        // Masked, so that the interrupt cannot come between the check and the WFI; it ends the WFI all the same.
         while ARRIVED.fetch_and(!(1 << intid.number()), Ordering::Acquire) >> intid.number() & 1 == 0 {
             rt::arch::wfi();
             irq::unmask();
@@ -57,12 +57,12 @@ fn main(machine: &'static rt::Machine) {
     panic!("deliberate");
 }
 
-/// Over which `hvc`: what the host answers to, unless the command line says `hello.hvc=1`.
+/// The conduit: the one that the host answers, unless the command line says `hello.hvc=1`.
 fn conduit() -> Either {
     if rt::machine::get().argument("hello.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() }
 }
 
-/// Tells the host what a panic says.
+/// Reports a panic's text to the host.
 fn report(info: &PanicInfo<'_>) {
     let text = info.message().as_str().unwrap_or("(formatted)");
     let sent = CRASH.report_text(&conduit(), [0; 3], text.as_bytes(), &PAGES[4], &MEMORY);

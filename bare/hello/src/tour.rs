@@ -1,5 +1,5 @@
 //! What a kernel does with Hyper-V, from detection to shutdown. Nothing here knows whether it runs on a machine
-//! (`main.rs`) or in a test (`crates/hv-guest/tests/hello.rs`): that is what [`Os`] is for.
+//! (`main.rs`) or in a test (`crates/hv-guest/tests/hello.rs`): [`Os`] abstracts the two.
 
 use core::fmt;
 
@@ -24,7 +24,8 @@ pub(crate) trait Os: Interrupts {
     fn wait(&self, intid: Intid);
 }
 
-/// Uses the hypervisor behind `conduit`, with four pages; firmware told the interrupts of VMBus and of timers.
+/// Uses the hypervisor behind `conduit`, with four pages; `vmbus` and `timer` are the interrupts that firmware
+/// describes.
 pub(crate) fn tour<C: Conduit + Counter>(
     conduit: C,
     os: &impl Os,

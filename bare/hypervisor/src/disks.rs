@@ -131,8 +131,7 @@ unsafe fn copy(to: u64, from: u64, len: u64) {
     let pairs = words / 8;
     if pairs > 0 {
         // SAFETY: the caller promises mapped, writable ranges, of which this touches the first 64 * `pairs` bytes. It
-        // is assembly since Rust's own copies must not race
-        // with a write, and a guest may write at any time.
+        // is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
         unsafe {
             asm!(
                 "2:",

@@ -1,6 +1,6 @@
-//! What the programs share: their start, system calls, the console, and the end.
+//! The parts that the programs share: start, system calls, the console, and the end.
 //!
-//! Each is an `/init` without a C library; in the initial file system is `/dev/console`, and what the program itself wants.
+//! Each is an `/init` without a C library; the initramfs contains `/dev/console`, and what the program itself needs.
 //!
 //! Source of the numbers: Linux, include/uapi/asm-generic/unistd.h, include/uapi/linux/reboot.h.
 #![no_std]
@@ -61,19 +61,19 @@ pub mod number {
     pub const GETRANDOM: u64 = 278;
 }
 
-/// What [`reboot`] does: LINUX_REBOOT_CMD_POWER_OFF.
+/// The command of [`reboot`] that powers off: LINUX_REBOOT_CMD_POWER_OFF.
 pub const POWER_OFF: u64 = 0x4321_fedc;
-/// What [`reboot`] does: LINUX_REBOOT_CMD_KEXEC.
+/// The command of [`reboot`] that starts the loaded kernel: LINUX_REBOOT_CMD_KEXEC.
 pub const KEXEC: u64 = 0x4558_4543;
 
-/// Makes a system call; a result below zero is an error number with its sign turned.
+/// Makes a system call; a negative result is an error number negated.
 ///
 /// # Safety
 ///
-/// As the call with these arguments demands: what it writes to memory must not be in use by Rust otherwise.
+/// As the call with these arguments requires: Rust code must not use the memory that it writes in any other way.
 pub unsafe fn call(number: u64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
     let result: u64;
-    // SAFETY: the kernel keeps all registers but X0; the rest is the caller's promise.
+    // SAFETY: the kernel preserves all registers but X0; the caller promises that no memory in use is written.
     unsafe {
         asm!("svc #0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e,
             in("x5") f, options(nostack));
@@ -86,13 +86,13 @@ pub struct Console;
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: it reads the text.
+        // SAFETY: the kernel reads the text only.
         unsafe { call(number::WRITE, [1, text.as_ptr() as u64, text.len() as u64, 0, 0, 0]) };
         Ok(())
     }
 }
 
-/// Prints a line. A console that does not take it leaves nobody to tell.
+/// Prints a line. If the console fails, there is no one to tell.
 #[macro_export]
 macro_rules! say {
     ($($format:tt)*) => {{
@@ -100,19 +100,19 @@ macro_rules! say {
     }};
 }
 
-/// Error number of a result below zero.
+/// The error number of a negative result.
 pub const fn error(result: i64) -> Result<u64, i64> {
     if result < 0 { Err(-result) } else { Ok(result as u64) }
 }
 
-/// Mounts a file system of the kernel's own.
+/// Mounts one of the kernel's own file systems.
 pub fn mount(kind: &CStr, place: &CStr) -> Result<(), i64> {
     let (kind, place) = (kind.as_ptr() as u64, place.as_ptr() as u64);
-    // SAFETY: the kernel reads the texts.
+    // SAFETY: the kernel reads the strings only.
     error(unsafe { call(number::MOUNT, [kind, place, kind, 0, 0, 0]) }).map(drop)
 }
 
-/// New memory, zeroed, which is never given back.
+/// Allocates zeroed memory, which is never freed.
 pub fn memory(size: usize) -> Result<&'static mut [u8], i64> {
     const READ_WRITE: u64 = 3;
     const PRIVATE_ANONYMOUS: u64 = 0x22;
@@ -126,14 +126,14 @@ pub fn memory(size: usize) -> Result<&'static mut [u8], i64> {
 /// Reads a file, of `most` bytes at most.
 pub fn read(path: &CStr, most: usize) -> Result<&'static mut [u8], i64> {
     const HERE: u64 = -100i64 as u64;
-    // SAFETY: the kernel reads the path.
+    // SAFETY: the kernel reads the path only.
     let file = error(unsafe { call(number::OPENAT, [HERE, path.as_ptr() as u64, 0, 0, 0, 0]) })?;
     let buffer = memory(most)?;
     let mut length = 0;
     while length < most {
         let rest = &mut buffer[length..];
         let arguments = [file, rest.as_mut_ptr() as u64, rest.len() as u64, 0, 0, 0];
-        // SAFETY: the kernel writes to the rest of the buffer.
+        // SAFETY: the kernel writes to the rest of the buffer, which is borrowed mutably.
         match error(unsafe { call(number::READ, arguments) })? {
             0 => break,
             count => length += count as usize,
@@ -142,17 +142,17 @@ pub fn read(path: &CStr, most: usize) -> Result<&'static mut [u8], i64> {
     Ok(&mut buffer[..length])
 }
 
-/// Ends the kernel in one of its ways, once all output is sent. It comes back only with an error.
+/// Ends the kernel with one of these commands, once all output is sent. Returns only with an error.
 pub fn reboot(how: u64) -> i64 {
     const TCSBRK: u64 = 0x5409;
     const MAGIC: [u64; 2] = [0xfee1_dead, 672_274_793];
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call accesses no memory.
     unsafe { call(number::IOCTL, [1, TCSBRK, 1, 0, 0, 0]) };
-    // SAFETY: the call takes numbers alone, and ends the kernel.
+    // SAFETY: the call takes numbers only, and ends the kernel.
     unsafe { call(number::REBOOT, [MAGIC[0], MAGIC[1], how, 0, 0, 0]) }
 }
 
-/// Switches the machine off.
+/// Powers off.
 pub fn power_off() -> ! {
     loop {
         reboot(POWER_OFF);

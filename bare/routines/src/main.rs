@@ -1,5 +1,5 @@
-//! Runs every routine of `hv-guest` on every VP, then hands the machine over to itself, as to another kernel, and does it
-//! again; at the end it reports a crash from the last VP. Every check that fails is a panic.
+//! Runs every routine of `hv-guest` on every VP, then hands the machine over to itself, as to another kernel, and does
+//! it again; at the end it reports a crash from the last VP. A check that fails panics.
 //!
 //! | argument | |
 //! |---|---|
@@ -27,9 +27,9 @@ use rt::{MAX_CPUS, Machine, arch, cpu, irq, time, vps};
 use rows::Os;
 use rows::crash::Kind;
 
-/// A PPI that neither our firmware tables nor the Arm Base System Architecture gives to anything.
+/// A PPI that neither our firmware tables nor the Arm Base System Architecture assigns.
 const FREE_PPI: u32 = 21;
-/// How long a look at what came meanwhile waits at most.
+/// How long one wait for an interrupt takes at most.
 const MOMENT: Duration = Duration::from_micros(200);
 
 static PAGES: [Page; rows::PAGES] = [const { Page::new() }; rows::PAGES];
@@ -92,7 +92,7 @@ impl Os for Bare {
     fn pass(&self) {
         time::on_timer(|_| time::stop());
         time::arm(time::counter() + time::ticks(MOMENT));
-        // Whatever is pending ends it, masked as it is.
+        // Any pending interrupt ends it, masked as it is.
         arch::wfi();
         vps::take_interrupts();
         time::stop();

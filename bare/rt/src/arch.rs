@@ -3,8 +3,8 @@
 
 use core::arch::asm;
 
-/// Reads a system register, named as the assembler names it. It must exist on this CPU, else the program ends with an
-/// undefined instruction; [`crate::probe::instruction`] tries one that may not.
+/// Reads a system register by its assembler name. It must exist on this CPU, or the program ends with an undefined
+/// instruction; [`crate::probe::instruction`] tries one that may not.
 #[macro_export]
 macro_rules! mrs {
     ($register:literal) => {{
@@ -17,7 +17,7 @@ macro_rules! mrs {
     }};
 }
 
-/// Writes a system register. The caller is in an `unsafe` block and says there why the new value does no harm.
+/// Writes a system register. The caller is in an `unsafe` block, and states there why the new value does no harm.
 #[macro_export]
 macro_rules! msr {
     ($register:literal, $value:expr) => {{
@@ -26,43 +26,43 @@ macro_rules! msr {
     }};
 }
 
-/// Waits until earlier changes to system registers count.
+/// Waits until earlier writes to system registers have taken effect.
 #[inline(always)]
 pub fn isb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
 /// Waits until earlier memory accesses are visible to the whole system.
 #[inline(always)]
 pub fn dsb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// Says that this CPU waits for another one. QEMU, where it runs one CPU at a time (`-icount`), lets the others run then;
+/// Yields to another CPU. QEMU, where it runs one CPU at a time (`-icount`), lets the others run then;
 /// [`core::hint::spin_loop`] is an ISB, at which it does not.
 #[inline(always)]
 pub fn relax() {
-    // SAFETY: a hint.
+    // SAFETY: a hint changes no memory and no register.
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Waits for an interrupt, whether masked or not, or for nothing in particular.
+/// Waits for an interrupt, masked or not; may return early.
 #[inline(always)]
 pub fn wfi() {
-    // SAFETY: waiting changes nothing.
+    // SAFETY: waiting changes no memory and no register.
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
-/// Lets this CPU take interrupts.
+/// Unmasks interrupts on this CPU.
 #[inline]
 pub fn unmask() {
-    // SAFETY: handlers are in place since the start. DAIF: D, A and F stay masked.
+    // SAFETY: handlers have been in place since the start. DAIF: D, A and F stay masked.
     unsafe { msr!("daif", 0b1101 << 6) };
 }
 
-/// Keeps this CPU from taking interrupts.
+/// Masks interrupts on this CPU.
 #[inline]
 pub fn mask() {
     // SAFETY: masking is always allowed.
@@ -74,13 +74,13 @@ pub fn without_interrupts<T>(f: impl FnOnce() -> T) -> T {
     let daif = mrs!("daif");
     mask();
     let result = f();
-    // SAFETY: the masks are as they were.
+    // SAFETY: restores the masks from before.
     unsafe { msr!("daif", daif) };
     result
 }
 
-/// Drops all stage-1 translations on all CPUs.
+/// Invalidates all stage-1 translations on all CPUs.
 pub fn flush_tlb() {
-    // SAFETY: translations are read again from the tables, which hold all that is in use.
+    // SAFETY: translations are read again from the tables, which contain all that are in use.
     unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }

@@ -8,7 +8,7 @@ use spin::{Mutex, Once};
 
 use crate::{arch, cpu, power};
 
-/// How the line starts that a panic prints.
+/// The beginning of the line that a panic prints.
 pub const PANIC: &str = "guest panic";
 
 /// The UART's registers (Arm DDI0183, "Programmers Model"). It needs no set-up: QEMU's transmits at once.
@@ -41,11 +41,11 @@ fn put(byte: u8) {
 
 static LOCK: Mutex<()> = Mutex::new(());
 
-/// Prints; one call's text stays together, also against other CPUs and this CPU's interrupt handlers.
+/// Prints; the text of one call stays together, even against other CPUs and this CPU's interrupt handlers.
 pub fn print(text: fmt::Arguments<'_>) {
     arch::without_interrupts(|| {
         let _lock = LOCK.lock();
-        // The UART does not fail; a `Display` that does loses its own text alone.
+        // The UART never fails; a `Display` that does loses only its own text.
         let _ = Uart.write_fmt(text);
     });
 }
@@ -63,11 +63,11 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// What a panic calls before it prints.
+/// The hook that a panic calls before it prints.
 static HOOK: Once<fn(&PanicInfo<'_>)> = Once::new();
 
-/// Lets `hook` run when the program panics, before the panic is printed and the machine switched off. The first call
-/// counts. Interrupts are masked, and the CPU that panics may hold any lock.
+/// Installs a hook that a panic calls before the panic is printed and the machine switched off. Only the first call
+/// takes effect. Interrupts are masked, and the CPU that panics may hold any lock.
 pub fn on_panic(hook: fn(&PanicInfo<'_>)) {
     HOOK.call_once(|| hook);
 }

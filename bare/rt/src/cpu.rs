@@ -1,4 +1,4 @@
-//! CPUs (VPs): which one this is, and starting others.
+//! CPUs (VPs): the number of this one, and starting others.
 #![expect(unsafe_code, reason = "the address of the start code")]
 
 use smccc::{Hvc, psci};
@@ -11,7 +11,7 @@ use crate::{arch, machine, mrs};
 
 type Work = Option<fn()>;
 
-/// What each CPU is to run.
+/// The work of each CPU.
 static WORK: [Mutex<Work>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
 
 unsafe extern "C" {
@@ -24,11 +24,11 @@ pub fn index() -> usize {
     mrs!("tpidr_el1") as usize % MAX_CPUS
 }
 
-/// Starts another CPU, which runs `work` with interrupts masked, and goes off when that returns.
+/// Starts another CPU, which runs `work` with interrupts masked, and powers off when that returns.
 ///
 /// # Errors
 ///
-/// What PSCI CPU_ON says.
+/// The error of PSCI CPU_ON.
 ///
 /// # Panics
 ///
@@ -38,8 +38,8 @@ pub fn start(cpu: usize, work: fn()) -> Result<(), Error> {
     psci::cpu_on::<Hvc>(machine::get().mpidr(cpu), entry, cpu as u64)
 }
 
-/// Leaves `work` for a CPU that is started in another way, and gives the address where it must start: at EL1, MMU off,
-/// interrupts masked, X0 = `cpu`.
+/// Leaves `work` for a CPU that is started in another way, and returns the address at which it must start: at EL1, MMU
+/// off, interrupts masked, X0 = `cpu`.
 ///
 /// # Panics
 ///
@@ -47,16 +47,16 @@ pub fn start(cpu: usize, work: fn()) -> Result<(), Error> {
 pub fn prepare(cpu: usize, work: fn()) -> u64 {
     assert!(cpu < machine::get().vps(), "there is no CPU {cpu}");
     *WORK[cpu].lock() = Some(work);
-    // What the CPU reads before its MMU is on, this one wrote before its own was on, or it is coherent (QEMU).
+    // This CPU wrote what the new one reads with its MMU off before its own MMU was on, or memory is coherent (QEMU).
     arch::dsb();
     rt_secondary_start as *const () as u64
 }
 
-/// Whether a CPU is on.
+/// Returns whether a CPU is on.
 ///
 /// # Errors
 ///
-/// What PSCI AFFINITY_INFO says.
+/// The error of PSCI AFFINITY_INFO.
 pub fn state(cpu: usize) -> Result<AffinityState, Error> {
     psci::affinity_info::<Hvc>(machine::get().mpidr(cpu), psci::LowestAffinityLevel::All)
 }

@@ -1,4 +1,4 @@
-//! Exceptions: expected ones are recorded and survived, unexpected ones end the program with a description.
+//! Exceptions: expected ones are recorded and survived; unexpected ones end the program with a description.
 #![expect(unsafe_code, reason = "the vectors are assembly")]
 
 use core::fmt;
@@ -18,19 +18,19 @@ core::arch::global_asm!(
     other = sym other,
 );
 
-/// What the CPU was doing when it took the exception. vectors.s stores it.
+/// The state of the CPU when it took the exception, stored by vectors.s.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ExceptionFrame {
     /// X0 to X30.
     pub x: [u64; 31],
-    /// ELR_EL1: where it goes on.
+    /// ELR_EL1: the address to resume at.
     pub elr: u64,
     /// SPSR_EL1: its PSTATE.
     pub spsr: u64,
     reserved: u64,
 }
-// X30 and ELR are one pair of a store, and SP is a multiple of 16.
+// X30 and ELR are stored as one pair, and SP is a multiple of 16.
 const _: () = assert!(offset_of!(ExceptionFrame, elr) == offset_of!(ExceptionFrame, x) + 31 * 8);
 const _: () = assert!(size_of::<ExceptionFrame>().is_multiple_of(16));
 
@@ -39,13 +39,13 @@ const _: () = assert!(size_of::<ExceptionFrame>().is_multiple_of(16));
 pub struct Exception {
     /// ESR_EL1.
     pub esr: u64,
-    /// FAR_EL1. It has a meaning for aborts alone.
+    /// FAR_EL1; valid for aborts only.
     pub far: u64,
-    /// ELR_EL1: the address of the instruction (of the one behind it for a call that was taken).
+    /// ELR_EL1: the address of the instruction (of the one behind it, for a call).
     pub elr: u64,
     /// SPSR_EL1.
     pub spsr: u64,
-    /// PSTATE.PAN when the handler began; false where the CPU has no PAN.
+    /// PSTATE.PAN when the handler began; false if the CPU has no PAN.
     pub pan: bool,
 }
 
@@ -119,11 +119,12 @@ static EXPECTED: [Expected; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// Runs `f`, in which instructions may fault, and gives the first exception that one of them met.
+/// Runs `f`, in which instructions may fault, and returns the first exception that one of them took.
 ///
-/// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call; a software step goes
-/// on with debug exceptions masked. Since Rust knows nothing of that, an instruction that may fault must stand in assembly whose outputs have a value before it.
-/// Interrupt handlers are not part of `f`: what they do must not fault. Not to be nested.
+/// The instruction that faulted is skipped; a fetch that failed returns to X30, which is right for a call; a software
+/// step resumes with debug exceptions masked. Since Rust knows nothing of this, an instruction that may fault must be
+/// in assembly whose outputs have a value before it. Interrupt handlers are not part of `f`: they must not fault. Calls
+/// must not be nested.
 pub fn catch(f: impl FnOnce()) -> Option<Exception> {
     let expected = &EXPECTED[cpu::index()];
     expected.count.store(0, Ordering::Relaxed);

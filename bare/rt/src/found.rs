@@ -1,6 +1,7 @@
-//! What a CPU found when it started, before this runtime changed it: interrupt controller, timers, debug, event counters.
+//! The state that a CPU found when it started, before this runtime changed it: interrupt controller, timers, debug,
+//! event counters.
 //!
-//! The start code has set up a stack, vectors, floating point and the MMU by then: none of that is here.
+//! By then the start code has set up a stack, vectors, floating point and the MMU; none of these is recorded.
 #![expect(unsafe_code, reason = "registers of the interrupt controller")]
 
 use core::arch::asm;
@@ -18,7 +19,7 @@ const COUNT: usize = 27;
 
 static FOUND: [Mutex<Option<Found>>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
 
-/// What `cpu` found when it last started; `None` if it never did.
+/// Returns what `cpu` found when it last started; `None` if it never did.
 pub fn by(cpu: usize) -> Option<Found> {
     *FOUND[cpu].lock()
 }
@@ -28,13 +29,13 @@ pub fn has_pmu() -> bool {
     !matches!(mrs!("id_aa64dfr0_el1") >> 8 & 0xf, 0 | 0xf)
 }
 
-/// Keeps what this CPU finds.
+/// Records what this CPU finds.
 pub(crate) fn record(machine: &Machine) {
     let index = cpu::index();
     let read = |address: u64| {
         let value: u64;
-        // SAFETY: a register of the interrupt controller, mapped as a device; reading it has no effect. Written out, since a
-        // hypervisor can only emulate a load that changes no address register.
+        // SAFETY: a register of the interrupt controller, mapped as a device; reading it has no effect. It is assembly,
+        // since a hypervisor can only emulate a load without writeback.
         unsafe {
             asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags, readonly));
         }
@@ -73,10 +74,10 @@ pub(crate) fn record(machine: &Machine) {
     ]);
 }
 
-/// MDCCINT_EL1. QEMU before 9.0 has none, and a read there leaves the destination as it was.
+/// MDCCINT_EL1. QEMU before 9.0 lacks it, and a read leaves the destination unchanged.
 fn mdccint() -> u64 {
     let mut value = 0;
-    // SAFETY: reading it changes nothing.
+    // SAFETY: reading the register changes nothing.
     unsafe { asm!("mrs {}, mdccint_el1", inlateout(reg) value, options(nostack, preserves_flags, nomem)) };
     value
 }

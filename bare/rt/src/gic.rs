@@ -1,6 +1,7 @@
-//! Where the interrupt controller's registers are, as offsets: for programs that access them beside the driver ([`irq`](crate::irq)).
+//! Offsets of the interrupt controller's registers, for programs that access them beside the driver
+//! ([`irq`](crate::irq)).
 //!
-//! They are arm-gic's, not hv-vgic's: what a guest tries does not share a mistake with the host.
+//! They are arm-gic's, not hv-vgic's: the guest's tests must not share a mistake with the host.
 //!
 //! Source: Arm GIC Architecture Specification (IHI 0069), "The GIC Distributor register map", "The GIC Redistributor register
 //! map".

@@ -1,11 +1,11 @@
-//! The size of a page: 4, 16 or 64 KiB.
+//! The page size: 4, 16 or 64 KiB.
 //!
 //! Source: Arm ARM, "The VMSAv8-64 translation system".
 #![expect(unsafe_code, reason = "an ID register is read")]
 
 use crate::mrs;
 
-/// The size of a page, and with it the shape of the tables.
+/// The page size, and with it the shape of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granule {
     /// 4 KiB.
@@ -34,7 +34,7 @@ impl Granule {
         1 << self.bits()
     }
 
-    /// This CPU has it: ID_AA64MMFR0_EL1.TGran4, TGran16, TGran64.
+    /// Returns whether this CPU supports it: ID_AA64MMFR0_EL1.TGran4, TGran16, TGran64.
     pub fn supported(self) -> bool {
         let mmfr0 = mrs!("id_aa64mmfr0_el1");
         match self {
@@ -61,7 +61,7 @@ impl Granule {
         }
     }
 
-    /// Log2 of what one entry of a level covers; a table has 2^(bits - 3) entries.
+    /// Log2 of the size that one entry of a level covers; a table has 2^(bits - 3) entries.
     pub(crate) const fn shift(self, level: u32) -> u32 {
         self.bits() + (3 - level) * (self.bits() - 3)
     }

@@ -37,18 +37,17 @@ fn id(intid: u32) -> IntId {
 pub(crate) fn init(machine: &Machine) {
     let gicd = NonNull::new(machine.gicd as *mut Gicd).expect("not at 0");
     let gicr = NonNull::new(machine.gicr as *mut GicrSgi).expect("not at 0");
-    // SAFETY: the device tree says that it is there; it is mapped as a device, and this is its only driver (probes that a
-    // program makes beside it are raw accesses).
+    // SAFETY: the device tree says that the distributor is at this address; it is mapped as a device, and this is its
+    // only driver (probes that a program makes beside it are raw accesses).
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
-    // SAFETY: the device tree says that the redistributors are there, one for each CPU; they are mapped as devices, and this is
-    // their only driver (probes that a program makes beside it are raw accesses).
+    // SAFETY: the device tree says that the redistributors are at this address, one for each CPU; they are mapped as
+    // devices, and this is their only driver (probes that a program makes beside it are raw accesses).
     let mut gic = unsafe { GicV3::new(gicd, gicr, machine.vps()) }.expect("a GICv3");
     gic.distributor().configure_default_settings();
     GIC.call_once(|| Mutex::new(gic));
 }
 
-/// Sets up this CPU's redistributor and CPU interface; no interrupt is enabled. It disables those that
-/// were enabled.
+/// Sets up this CPU's redistributor and CPU interface, with every interrupt disabled.
 pub fn init_cpu() {
     let cpu = cpu::index();
     gic(|gic| {
@@ -60,7 +59,7 @@ pub fn init_cpu() {
     arch::isb();
 }
 
-/// Lets `handler` run when the interrupt arrives, on any CPU. It is not enabled by that.
+/// Installs `handler` for the interrupt, on every CPU. Does not enable the interrupt.
 ///
 /// # Panics
 ///
@@ -69,8 +68,7 @@ pub fn on(intid: u32, handler: fn(u32)) {
     HANDLERS[intid as usize].store(handler as *mut (), Ordering::Release);
 }
 
-/// Lets `handler` run when the interrupt arrives, and enables it: a private one on this CPU. The handler is given the
-/// INTID.
+/// Installs `handler` for the interrupt, and enables it: a private one on this CPU. The handler is passed the INTID.
 ///
 /// # Panics
 ///
@@ -115,18 +113,18 @@ pub fn send_sgi(cpu: usize, sgi: u32) {
         affinity1: (mpidr >> 8) as u8,
         target_list: 1 << (mpidr & 0xf),
     };
-    // What the handler is to see must be visible first.
+    // The target must see earlier writes first.
     arch::dsb();
     GicCpuInterface::send_sgi(IntId::sgi(sgi), target, SgiTargetGroup::CurrentGroup1).expect("an SGI");
     arch::isb();
 }
 
-/// Number of interrupts, on all CPUs, that had no handler.
+/// Returns the number of interrupts, on all CPUs, that had no handler.
 pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)
 }
 
-/// The vector's part: one interrupt, if it did not go away.
+/// Handles one interrupt, if it has not gone away.
 pub(crate) fn handle() {
     GicCpuInterface::handle_interrupt(InterruptGroup::Group1, |intid| {
         let number = u32::from(intid);
@@ -136,7 +134,8 @@ pub(crate) fn handle() {
             UNEXPECTED.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // SAFETY: what is not null was stored by `enable`, which takes a function of this type.
+        // SAFETY: every pointer that is not null was stored by `on`, which takes a function of this
+        // type.
         let handler: fn(u32) = unsafe { core::mem::transmute(handler) };
         handler(number);
     });

@@ -1,4 +1,4 @@
-//! The runtime of our EL1 guest programs.
+//! The runtime of the EL1 guest programs.
 //!
 //! A program is a `no_std`, `no_main` binary that links with `-Trt.ld` and names its main function:
 //!
@@ -54,7 +54,7 @@ pub use stacks::MAX_CPUS;
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        /// What the runtime calls when it is ready.
+        /// Called by the runtime when it is ready.
         #[unsafe(no_mangle)]
         fn __rt_main(machine: &'static $crate::Machine) {
             let main: fn(&'static $crate::Machine) = $main;

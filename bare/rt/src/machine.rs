@@ -1,4 +1,4 @@
-//! The machine, as the device tree tells it.
+//! The machine, as the device tree describes it.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings: arm,gic-v3.yaml, microsoft,vmbus.yaml.
 #![expect(unsafe_code, reason = "the device tree is a raw address")]
@@ -12,7 +12,7 @@ use spin::Once;
 use crate::granule::Granule;
 use crate::stacks::MAX_CPUS;
 
-/// What the device tree says.
+/// The facts from the device tree.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Guest physical addresses of the RAM.
@@ -23,9 +23,9 @@ pub struct Machine {
     pub initrd: Option<Range<u64>>,
     /// Address of the EFI system table that leads to the ACPI tables, if there is one (`--firmware both`).
     pub efi_system_table: Option<u64>,
-    /// Where the GIC's distributor is.
+    /// Address of the GIC's distributor.
     pub gicd: u64,
-    /// Where the first redistributor is; the others follow, 128 KiB each.
+    /// Address of the first redistributor; the others follow, 128 KiB each.
     pub gicr: u64,
     /// INTID of the VMBus interrupt, when the tree has a `microsoft,vmbus` node.
     pub vmbus_intid: Option<u32>,
@@ -62,7 +62,7 @@ impl Machine {
 
     /// The value of `name=number` in the command line; decimal, or hexadecimal with `0x`.
     ///
-    /// # Panics
+    /// If it is not a number: a program that ignored the argument would not do what it was told.
     ///
     /// If it is not a number: a program that ignored that would do something else than it was told to.
     pub fn number(&self, name: &str) -> Option<u64> {
@@ -79,24 +79,24 @@ fn argument(bootargs: &'static str, name: &str) -> Option<&'static str> {
     bootargs.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The machine, once the runtime has started.
+/// The machine, available once the runtime has started.
 ///
 /// # Panics
 ///
-/// Before that.
+/// Before the runtime has started.
 pub fn get() -> &'static Machine {
     MACHINE.get().expect("the runtime parses the device tree first")
 }
 
-/// Parses the tree and keeps the result.
+/// Parses the tree and stores the result.
 pub(crate) fn init(tree: *const u8) -> &'static Machine {
     MACHINE.call_once(|| parse(tree))
 }
 
 /// Parses the tree. Works with the MMU off.
 pub(crate) fn parse(tree: *const u8) -> Machine {
-    // SAFETY: X0 of the start is the device tree's address (lib.rs); it lies in RAM, which nothing of ours overwrites, and
-    // `from_raw` checks the header before the rest.
+    // SAFETY: the start's X0 is the device tree's address (lib.rs); the tree lies in RAM that none of our code
+    // overwrites, and `from_raw` checks the header before the rest.
     let fdt = unsafe { Fdt::from_raw(tree) }.expect("X0 points to a device tree: boot with `--firmware dt`");
     let chosen = fdt.find_node("/chosen");
     let bootargs = chosen.and_then(|node| text(node, "bootargs")).unwrap_or("");

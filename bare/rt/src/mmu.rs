@@ -1,7 +1,7 @@
 //! Page tables: addresses map to themselves, with pages of 4, 16 or 64 KiB.
 //!
-//! One table set serves all CPUs. It covers 36 bits of address, of which RAM, the UART and the GIC are mapped at the
-//! start; programs map what else they want to touch with [`map`]. Tables come from a fixed pool.
+//! One set of tables serves all CPUs. It covers 36 bits of address, of which RAM, the UART and the GIC are mapped at
+//! the start; programs map whatever else they access with [`map`]. Tables come from a fixed pool.
 //!
 //! Source: Arm ARM, "The VMSAv8-64 translation system".
 #![expect(unsafe_code, reason = "symbols of the linker script")]
@@ -16,7 +16,7 @@ use crate::machine::{self, Machine};
 use crate::stacks::{self, MAX_CPUS};
 use crate::{arch, mrs};
 
-/// MAIR_EL1: attribute 0 is device nGnRE, 1 is normal write-back.
+/// MAIR_EL1: attribute 0 is Device-nGnRE, 1 is Normal write-back.
 pub(crate) const MAIR: u64 = 0xff04;
 /// SCTLR_EL1 with the MMU off and the RES1 bits set (Arm ARM, "SCTLR_EL1").
 pub const SCTLR_OFF: u64 = 0x30d0_0800;
@@ -24,14 +24,14 @@ pub const SCTLR_OFF: u64 = 0x30d0_0800;
 pub(crate) const SCTLR_ON: u64 = SCTLR_OFF | 1 << 12 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 0;
 const _: () = assert!(SCTLR_ON == 0x30d0_181d);
 
-/// What memory is mapped as. No mapping is for EL0.
+/// Memory types and permissions. No mapping is for EL0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Normal write-back memory, read and executed.
+    /// Normal write-back memory: readable and executable.
     Text,
-    /// Normal write-back memory, read, written and executed.
+    /// Normal write-back memory: readable, writable and executable.
     Ram,
-    /// Device-nGnRE, read and written.
+    /// Device-nGnRE: readable and writable.
     Device,
 }
 
@@ -71,7 +71,7 @@ const POOL_WORDS: usize = POOL_BYTES / 8;
 struct Pool([AtomicU64; POOL_WORDS]);
 
 static POOL: Pool = Pool([const { AtomicU64::new(0) }; POOL_WORDS]);
-/// Words of the pool that are in use. Plain loads and stores: exclusive ones need the MMU.
+/// Words of the pool in use. Plain loads and stores: exclusive ones need the MMU.
 static USED: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Mutex<()> = Mutex::new(());
 
@@ -83,9 +83,9 @@ pub(crate) static TRANSLATION: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2]
 pub enum Error {
     /// Address or size is not a multiple of the page size, or beyond [`ADDRESS_BITS`].
     Misplaced,
-    /// Something is mapped there.
+    /// An address in the range is mapped already.
     Mapped,
-    /// The pool of tables is used up.
+    /// The pool of tables is exhausted.
     Full,
 }
 
@@ -177,24 +177,24 @@ fn map_checked(granule: Granule, va: u64, pa: u64, size: u64, kind: Kind) -> Res
 ///
 /// # Errors
 ///
-/// See [`Error`]. What was mapped before it stays mapped.
+/// See [`Error`]. Mappings made before the error remain.
 pub fn map(va: u64, pa: u64, size: u64, kind: Kind) -> Result<(), Error> {
     let result = arch::without_interrupts(|| {
         let _lock = LOCK.lock();
         map_checked(machine::get().granule, va, pa, size, kind)
     });
-    // Translations that failed are not cached; walks must see the new entries.
+    // Failed translations are not cached; walks must see the new entries.
     arch::dsb();
     arch::isb();
     result
 }
 
-/// Lets the page at `va` point elsewhere, without any maintenance of the TLB: that is the caller's. The page must be mapped
-/// as a page, which [`map`] does for areas smaller than a block.
+/// Makes the page at `va` map to another page, without any TLB maintenance, which is the caller's part. The page must
+/// be mapped as a page, as [`map`] does for areas smaller than a block.
 ///
 /// # Safety
 ///
-/// Nothing of Rust's is at the page.
+/// Nothing that Rust code uses is in the page.
 ///
 /// # Panics
 ///
@@ -223,11 +223,11 @@ unsafe extern "C" {
     static __text_end: u8;
 }
 
-/// Bytes that a device gets: with 64 KiB pages it can't be less.
+/// Size of a device's mapping: with 64 KiB pages it cannot be smaller.
 const DEVICE_BYTES: u64 = 0x10000;
 const UART: u64 = 0x900_0000;
 
-/// Builds the tables. CPU 0 calls it first of all, with the MMU off.
+/// Builds the tables. CPU 0 calls it before everything else, with the MMU off.
 pub(crate) extern "C" fn build_tables(tree: *const u8) {
     let machine = machine::parse(tree);
     if let Err(error) = build(&machine) {

@@ -4,9 +4,9 @@ use smccc::{Hvc, Smc, psci};
 
 use crate::arch;
 
-/// Switches the machine off: PSCI by `hvc`, which both the partition and plain QEMU take.
+/// Switches the machine off: PSCI by `hvc`, which both the partition and plain QEMU accept.
 pub fn off() -> ! {
-    // A refusal shows below.
+    // A refusal is reported below.
     let _ = psci::system_off::<Hvc>();
     let _ = psci::system_off::<Smc>();
     loop {
@@ -16,7 +16,7 @@ pub fn off() -> ! {
 
 /// Resets the machine.
 pub fn reset() -> ! {
-    // A refusal shows below.
+    // A refusal is reported below.
     let _ = psci::system_reset::<Hvc>();
     loop {
         arch::wfi();

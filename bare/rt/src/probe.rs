@@ -1,4 +1,4 @@
-//! Accesses and instructions that may fault: each says what it met instead of ending the program.
+//! Accesses and instructions that may fault: each returns the exception it took instead of ending the program.
 #![expect(unsafe_code, reason = "assembly that may fault")]
 
 use core::arch::asm;
@@ -28,8 +28,8 @@ impl Size {
 
 macro_rules! load {
     ($instruction:literal, $address:expr, $value:expr) => {
-        // SAFETY: a load; if it faults, it is skipped and the register keeps its value. That it may read there is the
-        // caller's promise.
+        // SAFETY: a load; if it faults, it is skipped and the register keeps its value. The caller promises that it may
+        // read there.
         unsafe {
             asm!(concat!($instruction, ", [{address}]"), value = inlateout(reg) 0u64 => $value,
                 address = in(reg) $address, options(nostack, preserves_flags))
@@ -41,12 +41,12 @@ macro_rules! load {
 ///
 /// # Safety
 ///
-/// Memory there that Rust uses is not written meanwhile, but for atomics; a device there keeps nothing that the program
-/// relies on and that the read changes.
+/// Rust code does not write memory there meanwhile, except through atomics; a device there has no state that the
+/// program relies on and that the read changes.
 ///
 /// # Errors
 ///
-/// The exception that the access met.
+/// The exception that the access took.
 pub unsafe fn read(address: u64, size: Size) -> Result<u64, Exception> {
     let mut value = 0u64;
     let exception = exception::catch(|| match size {
@@ -60,7 +60,7 @@ pub unsafe fn read(address: u64, size: Size) -> Result<u64, Exception> {
 
 macro_rules! store {
     ($instruction:literal, $address:expr, $value:expr) => {
-        // SAFETY: a store that is skipped if it faults; that it may write there is the caller's promise.
+        // SAFETY: a store, skipped if it faults; the caller promises that it may write there.
         unsafe {
             asm!(concat!($instruction, ", [{address}]"), value = in(reg) $value, address = in(reg) $address,
                 options(nostack, preserves_flags))
@@ -72,11 +72,12 @@ macro_rules! store {
 ///
 /// # Safety
 ///
-/// No memory that Rust uses is there, but for atomics, and no device for which the write breaks the program.
+/// No memory that Rust code uses is there, except atomics, and no device that the write disturbs in a way that breaks
+/// the program.
 ///
 /// # Errors
 ///
-/// The exception that the access met.
+/// The exception that the access took.
 pub unsafe fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
     let exception = exception::catch(|| match size {
         Size::Byte => store!("strb {value:w}", address, value),
@@ -95,16 +96,17 @@ pub unsafe fn write(address: u64, size: Size, value: u64) -> Result<(), Exceptio
 ///
 /// # Errors
 ///
-/// The exception that the fetch met.
+/// The exception that the fetch took.
 pub unsafe fn execute(address: u64) -> Result<(), Exception> {
     let exception = exception::catch(|| {
-        // SAFETY: a fetch that fails returns to the next instruction (`catch`); else it is the caller's promise.
+        // SAFETY: a fetch that fails returns to the next instruction (`catch`); otherwise the caller promises a
+        // function that follows the procedure call standard.
         unsafe { asm!("blr {}", in(reg) address, clobber_abi("C")) }
     });
     exception.map_or(Ok(()), Err)
 }
 
-/// Instructions that a CPU executed lately, each with a return behind it; found by their hash, so that one in a loop is
+/// Instructions that this CPU has executed lately, each followed by a return; found by hash, so that one in a loop is
 /// not written each time.
 #[repr(align(4096))]
 struct Slots([[AtomicU32; 2]; SLOTS]);
@@ -115,11 +117,11 @@ static CODE: [Slots; MAX_CPUS] =
 unsafe extern "C" {
     /// Calls `code` with these registers, and stores them again (vectors.s).
     fn rt_run(code: *const AtomicU32, registers: *mut [u64; 31]);
-    /// The same by an exception return to `code` with this SPSR_EL1 (vectors.s).
+    /// Enters `code` with these registers by an exception return with this SPSR_EL1, and stores them again (vectors.s).
     fn rt_run_in_state(code: *const AtomicU32, registers: *mut [u64; 31], spsr: u64);
 }
 
-/// The address of `instruction` in this CPU's page of instructions, with a return behind it.
+/// Returns the address of `instruction`, followed by a return, in this CPU's page of instructions.
 fn place(instruction: u32) -> *const AtomicU32 {
     const RET: u32 = 0xd65f_03c0;
     // Fibonacci hashing; encodings differ in all bits.
@@ -138,37 +140,38 @@ fn place(instruction: u32) -> *const AtomicU32 {
     slot.as_ptr()
 }
 
-/// Executes one instruction with these registers, and gives what it met. X30 is not the caller's: it holds the return
-/// address. An instruction that faults is skipped.
+/// Executes one instruction with these registers, and returns the exception it took. X30 is not the caller's: it holds
+/// the return address. An instruction that faults is skipped.
 ///
 /// # Safety
 ///
-/// The instruction leaves SP, X30, the flow of control and what the program relies on in memory and in system registers as
-/// they are.
+/// The instruction leaves SP, X30, the flow of control, and everything in memory and system registers that the program
+/// relies on unchanged.
 pub unsafe fn instruction(instruction: u32, registers: &mut [u64; 31]) -> Option<Exception> {
     let code = place(instruction);
     exception::catch(|| {
-        // SAFETY: `code` is the instruction and a return; rt_run preserves what the procedure call standard wants
-        // preserved, and the rest is the caller's promise.
+        // SAFETY: `code` is the instruction and a return; `rt_run` preserves the registers that the procedure call
+        // standard requires, and the caller promises that the instruction leaves everything else that the program
+        // relies on unchanged.
         unsafe { rt_run(code, registers) }
     })
 }
 
-/// What a step over one instruction met.
+/// The result of a step over one instruction.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepped {
     /// Address of the instruction.
     pub address: u64,
-    /// The first exception: of the instruction, or the software step exception behind it.
+    /// The first exception: that of the instruction, or the software step exception behind it.
     pub exception: Option<Exception>,
 }
 
-/// Executes one instruction as a debugger steps over it, with PSTATE.BTYPE = `btype`. The registers are as for
+/// Executes one instruction as a debugger steps over it, with PSTATE.BTYPE = `btype`. The registers are those of
 /// [`instruction`].
 ///
 /// # Safety
 ///
-/// As for [`instruction`].
+/// That of [`instruction`].
 pub unsafe fn step(instruction: u32, registers: &mut [u64; 31], btype: u64) -> Stepped {
     /// MDSCR_EL1: SS, KDE.
     const STEP: u64 = 1 << 13 | 1 << 0;
@@ -178,37 +181,40 @@ pub unsafe fn step(instruction: u32, registers: &mut [u64; 31], btype: u64) -> S
     let mut exception = None;
     arch::without_interrupts(|| {
         let before = mrs!("mdscr_el1");
-        // SAFETY: the OS lock and MDSCR_EL1 concern debug exceptions alone, which are masked but for the instruction.
+        // SAFETY: the OS lock and MDSCR_EL1 concern only debug exceptions, which are masked except for the instruction.
         unsafe { msr!("oslar_el1", 0) };
-        // SAFETY: MDSCR_EL1 concerns debug exceptions alone, which are masked but for the instruction.
+        // SAFETY: MDSCR_EL1 concerns only debug exceptions, which are masked except for the instruction.
         unsafe { msr!("mdscr_el1", STEP) };
         arch::isb();
-        // SAFETY: the state is the one in which this program runs, but for what makes the step. `code` is the instruction
-        // and a return; the rest is the caller's promise. The step's exception masks debug exceptions again.
+        // SAFETY: the state is the one in which this program runs, except for what makes the step. `code` is the
+        // instruction and a return; the caller promises that the instruction leaves everything else that the program
+        // relies on unchanged. The step's exception masks debug exceptions again.
         exception = exception::catch(|| unsafe { rt_run_in_state(code, registers, STATE | btype << 10) });
-        // SAFETY: the value that it had.
+        // SAFETY: restores the value from before.
         unsafe { msr!("mdscr_el1", before) };
         arch::isb();
     });
     Stepped { address: code as u64, exception }
 }
 
-/// `hvc` with any immediate.
+/// Executes `hvc` with any immediate.
 ///
 /// # Safety
 ///
-/// The call changes no memory that Rust uses, but for atomics and raw memory.
+/// The call changes no memory that Rust code uses, except atomics and raw memory.
 pub unsafe fn hvc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception> {
-    // SAFETY: the caller's promise; the host changes no register but X0 to X17.
+    // SAFETY: the caller promises that the call changes no memory that Rust code uses; the host changes no register but
+    // X0 to X17.
     unsafe { self::instruction(0xd400_0002 | u32::from(immediate) << 5, registers) }
 }
 
-/// `smc` with any immediate.
+/// Executes `smc` with any immediate.
 ///
 /// # Safety
 ///
-/// As for [`hvc`].
+/// The call changes no memory that Rust code uses, except atomics and raw memory.
 pub unsafe fn smc(immediate: u16, registers: &mut [u64; 31]) -> Option<Exception> {
-    // SAFETY: the caller's promise; the host changes no register but X0 to X17.
+    // SAFETY: the caller promises that the call changes no memory that Rust code uses; the host changes no register but
+    // X0 to X17.
     unsafe { self::instruction(0xd400_0003 | u32::from(immediate) << 5, registers) }
 }

@@ -1,4 +1,4 @@
-//! Starting over: the program as it was at first, on the machine as it leaves it. What kexec does with another kernel.
+//! Restart: the program as it was at first, on the machine as it leaves it, as kexec does with another kernel.
 #![expect(unsafe_code, reason = "everything that Rust knows of ends here")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +13,13 @@ unsafe extern "C" {
     fn rt_restart(tree: u64, generation: u64) -> !;
 }
 
-/// How often the program has started over.
+/// How often the program has restarted.
 pub fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// Starts the program again: statics as in the file, MMU off, the same device tree. The interrupt controller is set up
-/// anew; other devices, and the hypervisor, stay as they are.
+/// anew; other devices, and the hypervisor, keep their state.
 ///
 /// # Panics
 ///
@@ -30,11 +30,11 @@ pub fn restart() -> ! {
     for cpu in others {
         assert_eq!(cpu::state(cpu), Ok(AffinityState::Off), "CPU {cpu} runs what is to be overwritten");
     }
-    // SAFETY: it does not return, and no other CPU runs; what Rust knew of is gone together with Rust's program.
+    // SAFETY: it does not return, and no other CPU runs, so nothing that Rust code relies on is used after it.
     unsafe { rt_restart(TREE.load(Ordering::Relaxed), generation() + 1) }
 }
 
-/// Keeps what the start was given.
+/// Stores the arguments of the start.
 pub(crate) fn started(tree: *const u8, generation: u64) {
     TREE.store(tree as u64, Ordering::Relaxed);
     GENERATION.store(generation, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-/// Most CPUs that a program runs on; `rt.ld` has stacks for each.
+/// Maximum number of CPUs of a program; `rt.ld` has stacks for each.
 pub const MAX_CPUS: usize = 8;
 
 unsafe extern "C" {

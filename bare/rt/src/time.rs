@@ -8,7 +8,7 @@ use crate::{arch, irq, mrs, msr};
 /// INTID of the virtual timer's PPI, by the Arm Base System Architecture.
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 
-/// CNTVCT_EL0, not read ahead of time.
+/// CNTVCT_EL0, not read speculatively.
 #[inline]
 pub fn counter() -> u64 {
     arch::isb();
@@ -26,7 +26,7 @@ pub fn ticks(duration: Duration) -> u64 {
     (duration.as_nanos() * u128::from(frequency())).div_ceil(1_000_000_000) as u64
 }
 
-/// Waits, looking at the counter all the time.
+/// Waits by polling the counter.
 pub fn delay(duration: Duration) {
     let end = counter() + ticks(duration);
     while counter() < end {
@@ -34,7 +34,8 @@ pub fn delay(duration: Duration) {
     }
 }
 
-/// Waits for `condition`, at most for `limit`, with interrupts unmasked as they are. Whether it came true.
+/// Waits for `condition`, at most for `limit`, with interrupts masked or unmasked as they are. Returns whether it came
+/// true.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = counter() + ticks(limit);
     loop {
@@ -48,24 +49,24 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// Lets `handler` run on this CPU when the virtual timer's condition is met. The handler calls [`stop`] or [`arm`], for
-/// the interrupt is level-triggered.
+/// Installs `handler` on this CPU for the virtual timer. The handler calls [`stop`] or [`arm`], since the interrupt is
+/// level-triggered.
 pub fn on_timer(handler: fn(u32)) {
     irq::enable(VIRTUAL_TIMER_INTID, handler);
 }
 
 /// Arms this CPU's virtual timer for a value of the counter.
 pub fn arm(deadline: u64) {
-    // SAFETY: the virtual timer is the program's, and any value is one that it may have.
+    // SAFETY: only the program uses the virtual timer, and any compare value is valid.
     unsafe { msr!("cntv_cval_el0", deadline) };
-    // SAFETY: the virtual timer is the program's, and this is ENABLE without IMASK.
+    // SAFETY: only the program uses the virtual timer, and this is ENABLE without IMASK.
     unsafe { msr!("cntv_ctl_el0", 1) };
     arch::isb();
 }
 
 /// Stops this CPU's virtual timer.
 pub fn stop() {
-    // SAFETY: the virtual timer is the program's; CTL is 0: the timer is off.
+    // SAFETY: only the program uses the virtual timer; a CTL of 0 switches it off.
     unsafe { msr!("cntv_ctl_el0", 0) };
     arch::isb();
 }

@@ -1,5 +1,5 @@
 // Exceptions store all general registers, ELR and SPSR in an ExceptionFrame (exception.rs) on the exception stack, and call Rust
-// with x0 = frame. What Rust changed in the frame is loaded again.
+// with x0 = frame. Rust's changes to the frame are loaded again.
 
 .macro entry handler
     .balign 128
@@ -82,7 +82,8 @@ take_exception:
     add     sp, sp, #{size}
     eret
 
-// Keeps what a called function must keep, and loads all registers but X0, X1 and X30 from the array [u64; 31] at x1.
+// Saves the registers that a called function must preserve, and loads all registers but X0, X1 and X30 from the array
+// [u64; 31] at x1.
 .macro begin_run
     stp     x29, x30, [sp, #-112]!
     stp     x19, x20, [sp, #16]
@@ -107,7 +108,7 @@ take_exception:
     ldp     x28, x29, [x1, #224]
 .endm
 
-// Calls x0 with the registers of the array [u64; 31] at x1, and stores what they are afterwards there. X30 is the return
+// Calls x0 with the registers of the array [u64; 31] at x1, and stores their values afterwards there. X30 is the return
 // address, whatever the array says.
 .section .text.run, "ax"
 .global rt_run

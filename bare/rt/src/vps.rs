@@ -1,7 +1,7 @@
 //! Work for all VPs: each but the first waits for it.
 //!
-//! Interrupts are masked but for the windows in [`take_interrupts`], so that none comes between a look and the WFI that
-//! follows it. A VP that waits takes what comes.
+//! Interrupts are masked except in the windows of [`take_interrupts`], so that none comes between a check and the WFI
+//! that follows it. A VP that waits takes its interrupts.
 #![expect(unsafe_code, reason = "work is lent for as long as the lender waits; a VP starts in assembly")]
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,12 +14,12 @@ pub use crate::mmu::SCTLR_OFF;
 use crate::stacks::MAX_CPUS;
 use crate::{arch, cpu, irq, machine, time};
 
-/// The SGI that wakes a VP which waits, and whoever waits for it.
+/// The SGI that wakes a waiting VP, and a VP that waits for another.
 const WAKE: u32 = 1;
-/// How long a VP may take to start or to stop: what takes longer does not come any more, however busy the machine is.
+/// How long a VP may take to start or to stop: what takes longer will not come, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Something to do on another VP.
+/// A job for another VP.
 #[derive(Clone, Copy)]
 enum Job {
     Run(&'static (dyn Fn() + Sync)),
@@ -27,24 +27,24 @@ enum Job {
 }
 
 static JOBS: [Mutex<Option<Job>>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
-/// Jobs that a VP has done.
+/// Number of jobs that a VP has done.
 static DONE: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
-/// The VP has a job: until it is done, nobody gives it another.
+/// The VP has a job: no other is given to it until this one is done.
 static BUSY: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 /// The VP waits for jobs.
 static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// Takes what interrupts are pending.
+/// Takes the pending interrupts.
 pub fn take_interrupts() {
     irq::unmask();
     arch::isb();
     irq::mask();
 }
 
-/// Waits until a condition holds that another VP brings about, which then sends a [`WAKE`].
+/// Waits until a condition holds that another VP makes true, which then sends a [`WAKE`].
 fn wait(condition: impl Fn() -> bool) {
     while !condition() {
-        // Masked: what comes after the look ends the WFI all the same.
+        // Masked: an interrupt that comes after the check ends the WFI all the same.
         arch::wfi();
         take_interrupts();
     }
@@ -55,7 +55,7 @@ fn wait_long(condition: impl FnMut() -> bool) -> bool {
     time::wait_until(PATIENCE, condition)
 }
 
-/// What every VP but the first does.
+/// Runs on every VP but the first: serves jobs.
 fn serve() {
     let own = cpu::index();
     irq::enable(WAKE, |_| ());
@@ -87,7 +87,7 @@ pub fn start(vp: usize) -> bool {
     cpu::start(vp, serve).is_ok()
 }
 
-/// Waits until a VP that was started serves.
+/// Waits until a started VP serves.
 pub fn wait_online(vp: usize) -> bool {
     wait_long(|| ONLINE[vp].load(Ordering::Acquire))
 }
@@ -96,7 +96,7 @@ pub fn wait_online(vp: usize) -> bool {
 ///
 /// # Panics
 ///
-/// If it has one: another VP, or a handler, is in the middle of the same.
+/// If it has one: another VP, or a handler, is handing it one at the same time.
 fn give(vp: usize, job: Job) -> u32 {
     assert!(!BUSY[vp].swap(true, Ordering::Acquire), "VP {vp} has a job");
     let before = DONE[vp].load(Ordering::Acquire);
@@ -110,16 +110,16 @@ pub fn run_on(vp: usize, work: &(dyn Fn() + Sync)) {
     if vp == cpu::index() {
         return work();
     }
-    // SAFETY: the lifetime is not longer than the call: this function does not return, nor unwind (there is no unwinding
-    // here), before the VP has counted the job as done, after which it does not use the reference. It is this job that the
-    // VP counts, because nobody gives it another meanwhile (`BUSY`).
+    // SAFETY: the lifetime is not longer than the call: this function neither returns nor unwinds (there is no
+    // unwinding here) before the VP has counted the job as done, after which it does not use the reference. The job
+    // that the VP counts is this one, since no other is given to it meanwhile (`BUSY`).
     let work: &'static (dyn Fn() + Sync) = unsafe { core::mem::transmute(work) };
     let before = give(vp, Job::Run(work));
     wait(|| DONE[vp].load(Ordering::Acquire) != before);
     BUSY[vp].store(false, Ordering::Release);
 }
 
-/// Switches a VP off, and waits until it is.
+/// Switches a VP off, and waits until it is off.
 pub fn stop(vp: usize) -> bool {
     give(vp, Job::Stop);
     let off = wait_long(|| matches!(cpu::state(vp), Ok(AffinityState::Off)));

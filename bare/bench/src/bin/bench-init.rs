@@ -1,5 +1,5 @@
-//! An /init for Linux that prints the counter when it starts, and switches off: with nothing else in the initial file
-//! system, that is the time a kernel takes from its first instruction to user space.
+//! An /init for Linux that prints the counter when it starts, and powers off: with nothing else in the initramfs, that
+//! is the time a kernel takes from its first instruction to user space.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "system calls")]
@@ -14,7 +14,7 @@ const WRITE: u64 = 64;
 const REBOOT: u64 = 142;
 /// Waits until all output is sent, if the argument is not 0 (include/uapi/asm-generic/ioctls.h).
 const TCSBRK: u64 = 0x5409;
-/// reboot(2) wants both, and what to do (include/uapi/linux/reboot.h).
+/// The two magic numbers of reboot(2), and the command (include/uapi/linux/reboot.h).
 const MAGIC: [u64; 2] = [0xfee1_dead, 672_274_793];
 const POWER_OFF: u64 = 0x4321_fedc;
 /// The console, which the kernel opens for /init.
@@ -30,7 +30,7 @@ global_asm!(
 );
 
 fn call(number: u64, [a, b, c]: [u64; 3]) {
-    // SAFETY: none of the calls that are made writes to memory.
+    // SAFETY: none of the calls made here writes to memory.
     unsafe {
         asm!("svc #0", in("x8") number, inlateout("x0") a => _, in("x1") b, in("x2") c, options(nostack));
     }
@@ -48,10 +48,10 @@ impl Write for Console {
 #[unsafe(no_mangle)]
 extern "C" fn bench_init(counter: u64) -> ! {
     let frequency: u64;
-    // SAFETY: Linux lets programs read it.
+    // SAFETY: Linux lets programs read the counter.
     unsafe { asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nostack, nomem, preserves_flags)) };
     let nanoseconds = u128::from(counter) * 1_000_000_000 / u128::from(frequency);
-    // A console that does not take it leaves nobody to tell.
+    // If the console fails, there is no one to tell.
     let _ = writeln!(Console, "bench: boot {nanoseconds}");
     end()
 }

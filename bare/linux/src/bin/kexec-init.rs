@@ -1,10 +1,10 @@
-//! An /init that starts a second kernel in the place of the first: kexec, as kexec-tools do it.
+//! An /init that starts a second kernel in place of the first: kexec, as kexec-tools does it.
 //!
-//! It loads `/hv_vmbus.ko` and says whether VMBus connected. If there is an `/Image`, that is started with `/initrd`; in the second kernel
-//! there is none, and the machine is switched off.
+//! It loads `/hv_vmbus.ko` and prints whether VMBus connected. If there is an `/Image`, it is started with `/initrd`;
+//! the second kernel has none, and powers off.
 //!
-//! The second kernel gets the first one's device tree with the new initial file system, and with new bytes in the place of
-//! `rng-seed`, which the first kernel has erased: without them it waits for randomness for seconds.
+//! The second kernel gets the first one's device tree with the new initramfs, and with a new `rng-seed`, which the
+//! first kernel has erased: without one it waits for randomness for seconds.
 //!
 //! Source: Linux, kexec_load(2); Documentation/arch/arm64/booting.rst; Devicetree Specification 0.4, section 5,
 //! "Flattened Devicetree (DTB) Format".
@@ -20,13 +20,13 @@ use linux::{call, error, number, read, say};
 
 linux::entry!(main);
 
-/// Most bytes of a file.
+/// Maximum size of a file.
 const LARGEST: usize = 128 << 20;
-/// Where an arm64 Image lies: at a multiple of this.
+/// Alignment of an arm64 Image.
 const ALIGN: u64 = 2 << 20;
 const PAGE: u64 = 64 << 10;
 
-/// What went wrong.
+/// The step that failed.
 enum Failed {
     Call(&'static str, i64),
     Invalid(&'static str),
@@ -64,33 +64,33 @@ fn try_main() -> Result<(), Failed> {
     Err(Failed::Call("reboot", -linux::reboot(linux::KEXEC)))
 }
 
-/// How many CPUs this process may run on.
+/// Returns the number of CPUs that this process may run on.
 fn processors() -> Result<u32, Failed> {
     let mut mask = [0u64; 16];
     let arguments = [0, size_of_val(&mask) as u64, mask.as_mut_ptr() as u64, 0, 0, 0];
-    // SAFETY: the kernel writes to `mask`.
+    // SAFETY: the kernel writes to `mask` only.
     error(unsafe { call(number::SCHED_GETAFFINITY, arguments) }).map_err(called("sched_getaffinity"))?;
     Ok(mask.iter().map(|word| word.count_ones()).sum())
 }
 
-/// Loads the driver of VMBus, and waits for its connection. Not for longer than a few seconds.
+/// Loads the VMBus driver, and waits a few seconds for its connection.
 fn connect() -> Result<bool, Failed> {
     const READ_ALL: u64 = 3;
     let module = read(c"/hv_vmbus.ko", LARGEST).map_err(called("/hv_vmbus.ko"))?;
     let arguments = [module.as_ptr() as u64, module.len() as u64, c"".as_ptr() as u64, 0, 0, 0];
-    // SAFETY: the kernel reads the module and its arguments.
+    // SAFETY: the kernel reads the module and its arguments only.
     error(unsafe { call(number::INIT_MODULE, arguments) }).map_err(called("init_module"))?;
     let log = linux::memory(1 << 20).map_err(called("mmap"))?;
     for _ in 0..100 {
         let arguments = [READ_ALL, log.as_mut_ptr() as u64, log.len() as u64, 0, 0, 0];
-        // SAFETY: the kernel writes to `log`.
+        // SAFETY: the kernel writes to `log` only.
         let length = error(unsafe { call(number::SYSLOG, arguments) }).map_err(called("syslog"))?;
         if find(&log[..length as usize], b"Vmbus version:").is_some() {
             return Ok(true);
         }
         // Seconds and nanoseconds.
         let time = [0u64, 50_000_000];
-        // SAFETY: the kernel reads the time.
+        // SAFETY: the kernel reads the time only.
         unsafe { call(number::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
     }
     Ok(false)
@@ -100,7 +100,7 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|part| part == what)
 }
 
-/// A piece of the second kernel's memory, as kexec_load takes it.
+/// A segment of the second kernel's memory, as kexec_load takes it.
 #[repr(C)]
 struct Segment {
     from: *const u8,
@@ -115,12 +115,12 @@ impl Segment {
     }
 }
 
-/// Loads the second kernel: to where the first one is, and the rest behind it.
+/// Loads the second kernel to where the first one is, and the rest behind it.
 fn load(image: &[u8]) -> Result<(), Failed> {
     const ARM64: u64 = 183 << 16;
     /// Offset of the size in memory in an Image's header.
     const IMAGE_SIZE: usize = 16;
-    /// How far behind the kernel the rest lies: behind what firmware left there, too.
+    /// Distance of the rest from the kernel: behind what firmware left there, too.
     const BEHIND: u64 = 64 << 20;
     let initrd = read(c"/initrd", LARGEST).map_err(called("/initrd"))?;
     let tree = read(c"/sys/firmware/fdt", 2 << 20).map_err(called("/sys/firmware/fdt"))?;
@@ -139,12 +139,12 @@ fn load(image: &[u8]) -> Result<(), Failed> {
         Segment::new(initrd, initrd_at, initrd.len() as u64),
     ];
     let arguments = [purgatory_at, segments.len() as u64, segments.as_ptr() as u64, ARM64, 0, 0];
-    // SAFETY: the kernel reads the segments and what they point to.
+    // SAFETY: the kernel reads the segments and what they point to, and writes nothing.
     error(unsafe { call(number::KEXEC_LOAD, arguments) }).map_err(called("kexec_load"))?;
     Ok(())
 }
 
-/// Where the kernel that runs has its start, by /proc/iomem.
+/// Returns the address of the running kernel, by /proc/iomem.
 fn kernel_address() -> Result<u64, Failed> {
     let invalid = || Failed::Invalid("/proc/iomem");
     let map = read(c"/proc/iomem", 1 << 16).map_err(called("/proc/iomem"))?;
@@ -155,8 +155,8 @@ fn kernel_address() -> Result<u64, Failed> {
     u64::from_str_radix(start, 16).map(|start| start & !(ALIGN - 1)).map_err(|_| invalid())
 }
 
-/// Puts the addresses of the initial file system into a device tree, and new bytes into the place of the seed. `None` if it
-/// is none, or has no such places.
+/// Puts the addresses of the initramfs into a device tree, and new bytes in place of the seed. `None` if it is no
+/// device tree, or lacks these properties.
 fn patch(tree: &mut [u8], start: u64, end: u64) -> Option<()> {
     const BEGIN_NODE: u32 = 1;
     const END_NODE: u32 = 2;
@@ -194,14 +194,14 @@ fn patch(tree: &mut [u8], start: u64, end: u64) -> Option<()> {
                 while word(tree, at + length)? == NOP {
                     length += 4;
                 }
-                // The head of a property, and a seed's 16 bytes at least.
+                // The head of a property, and at least 16 bytes of seed.
                 if !seeded && length >= 12 + 16 {
                     let property = tree.get_mut(at..at + length)?;
                     for (n, value) in [PROPERTY, length as u32 - 12, seed_name as u32].iter().enumerate() {
                         property[n * 4..n * 4 + 4].copy_from_slice(&value.to_be_bytes());
                     }
                     let seed = &mut property[12..];
-                    // SAFETY: the kernel writes to `seed`.
+                    // SAFETY: the kernel writes to `seed` only.
                     unsafe {
                         call(number::GETRANDOM, [seed.as_mut_ptr() as u64, seed.len() as u64, 0, 0, 0, 0])
                     };
@@ -233,7 +233,7 @@ global_asm!(
     ".popsection"
 );
 
-/// The code that runs between the kernels.
+/// Returns the code that runs between the kernels.
 fn purgatory(kernel: u64, tree: u64) -> Result<&'static [u8], Failed> {
     unsafe extern "C" {
         static purgatory: u8;

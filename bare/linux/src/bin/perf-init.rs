@@ -64,11 +64,11 @@ fn main(_: *const u64) {
 fn open(attributes: &Attributes) -> Result<u64, i64> {
     let attributes = Attributes { size: size_of::<Attributes>() as u32, ..*attributes };
     let every = u64::MAX;
-    // SAFETY: the kernel reads the attributes.
+    // SAFETY: the kernel reads the attributes only.
     error(unsafe { call(number::PERF_EVENT_OPEN, [&raw const attributes as u64, 0, every, every, 0, 0]) })
 }
 
-/// Something to count.
+/// Does some work to count.
 fn work() {
     for n in 0..2_000_000u64 {
         core::hint::black_box(n);
@@ -90,7 +90,7 @@ fn count(event: u64) -> u64 {
     if length == 8 { value } else { 0 }
 }
 
-/// Bytes of samples that came.
+/// Returns the number of bytes of samples.
 fn sample(event: u64) -> u64 {
     const READ_WRITE: u64 = 3;
     const SHARED: u64 = 1;

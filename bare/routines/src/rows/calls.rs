@@ -16,7 +16,7 @@ use zerocopy::{Immutable, IntoBytes};
 use super::discovery::ID;
 use super::{Cx, Os};
 
-/// Gets of five registers: 48 bytes of input and 80 of output, which is all that the registers hold.
+/// A Get of five registers: 48 bytes of input and 80 of output, all that the registers hold.
 const FIVE: [RegisterName; 6] = [
     RegisterName::GUEST_OS_ID,
     RegisterName::SVERSION,
@@ -53,26 +53,26 @@ const GET_HEADER: GetVpRegistersInput = GetVpRegistersInput {
     reserved: [0; 3],
 };
 
-/// Fast and by memory, simple and rep, with every amount of input and output.
+/// Makes hypercalls fast and by memory, simple and rep, with every amount of input and output.
 pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
     cx.on_each(|n| {
-        // SAFETY: `raw` reads registers, writes crash parameters, and hints that a VP spins.
+        // SAFETY: `raw` only reads registers, writes crash parameters, and hints that a VP spins; none changes memory.
         raw(&unsafe { Raw::new(cx.os.conduit()) });
         let mut page = cx.call_page(n);
         let get = Get { header: GET_HEADER, names: FIVE };
         let values: [RegisterValue; 5] =
-            // SAFETY: a Get of registers.
+            // SAFETY: a Get of registers changes no memory.
             unsafe { hypercall::fast(cx.hv, GET.with_rep_count(5), &get) }.expect("a fast Get");
         assert_eq!(values.map(|value| value.low), FIVE_ARE);
         let values: [RegisterValue; 5] =
-            // SAFETY: a Get of registers.
+            // SAFETY: a Get of registers changes no memory but the output page, which is `page`.
             unsafe { hypercall::memory(cx.hv, &mut page, GET.with_rep_count(5), &get) }.expect("a Get by memory");
         assert_eq!(values.map(|value| value.low), FIVE_ARE);
 
         // Every address space, on all processors.
         let flush = FlushThirteen { address_space: 0, flags: 3, mask: 0, ranges: [0x1000; 13] };
         let code = HypercallInput::from_code(HypercallCode::FLUSH_VIRTUAL_ADDRESS_LIST).with_rep_count(13);
-        // SAFETY: a flush.
+        // SAFETY: a flush changes no memory.
         let () = unsafe { hypercall::fast(cx.hv, code, &flush) }.expect("a fast hypercall of 128 bytes");
 
         let set = SetVpRegistersInput {
@@ -87,12 +87,12 @@ pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
         let output: &mut [RegisterValue] = &mut [];
         let rep =
             Rep { code: HypercallCode::SET_VP_REGISTERS, header: &set, variable: &[], input: &list, output };
-        // SAFETY: numbers for the host's log.
+        // SAFETY: the crash parameters are numbers for the host's log.
         unsafe { rep.call(cx.hv, &mut page) }.expect("a rep hypercall");
         let last = Register::<u64, _>::new(RegisterName::GUEST_CRASH_P1);
         assert_eq!(registers::get(cx.hv, last), Ok(9));
 
-        // SAFETY: calls that are refused.
+        // SAFETY: the host refuses these calls.
         let refused =
             |control| unsafe { hypercall::fast::<_, u64, ()>(cx.hv, control, &0) }.unwrap_err().status();
         let unknown = HypercallInput::from_code(HypercallCode(0x0fff));
@@ -102,7 +102,7 @@ pub(crate) fn hypercalls<O: Os>(cx: &Cx<'_, O>) {
     });
 }
 
-/// A conduit's four ways out, with words of our own.
+/// Uses a conduit's four methods with words of our own.
 fn raw(conduit: &Raw<impl Conduit>) {
     let this_vp = u64::from(VpIndex::SELF.0);
     let get = GET.with_fast(true).with_rep_count(1);
@@ -122,7 +122,7 @@ fn raw(conduit: &Raw<impl Conduit>) {
     assert_eq!(conduit.call_2(spin, [1, 0]).status(), HvStatus::SUCCESS);
 }
 
-/// One register of 64 or 128 bits, typed and by name; lists of them; errors.
+/// Reads and writes registers of 64 and 128 bits, typed and by name, and lists of them; provokes errors.
 pub(crate) fn registers<O: Os>(cx: &Cx<'_, O>) {
     const MANY: usize = 300;
     cx.on_each(|n| {
@@ -135,7 +135,7 @@ pub(crate) fn registers<O: Os>(cx: &Cx<'_, O>) {
         assert_eq!(version, Ok(cx.hv.information().version.to_register()));
         assert!(version.is_ok_and(|version| version.high != 0), "both halves are there");
         let time = RegisterName::TIME_REF_COUNT;
-        // SAFETY: a register that cannot be written.
+        // SAFETY: the register cannot be written, so the host refuses the call.
         let refused = unsafe { registers::set_raw(cx.hv, VpIndex::SELF, time, RegisterValue::from_u64(1)) };
         assert_eq!(refused.map_err(|error| error.status()), Err(HvStatus::INVALID_PARAMETER));
 
@@ -144,7 +144,7 @@ pub(crate) fn registers<O: Os>(cx: &Cx<'_, O>) {
         let p0 =
             |value| SetVpRegistersElement::new(RegisterName::GUEST_CRASH_P0, RegisterValue::from_u64(value));
         let list: [_; MANY] = core::array::from_fn(|i| p0(i as u64));
-        // SAFETY: numbers for the host's log.
+        // SAFETY: the crash parameters are numbers for the host's log.
         unsafe { registers::set_list(cx.hv, &mut page, &list) }.expect("a list is written");
         let mut names = [RegisterName::GUEST_CRASH_P0; MANY];
         let mut values = [RegisterValue::from_u64(0); MANY];

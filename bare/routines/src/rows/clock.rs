@@ -9,7 +9,7 @@ use hv_guest::tlfs::time::ReferenceTscRegister;
 
 use super::{Cx, Os};
 
-/// Page and register tell one time, which does not go backwards from VP to VP, nor over migrations.
+/// Checks that page and register tell one time, which does not go backwards from VP to VP, nor over migrations.
 pub(crate) fn clock<O: Os>(cx: &Cx<'_, O>) {
     let latest = AtomicU64::new(0);
     assert_ne!(cx.clock.sequence(), 0, "the page is valid");
@@ -35,7 +35,7 @@ pub(crate) fn clock<O: Os>(cx: &Cx<'_, O>) {
     falls_back(cx);
 }
 
-/// A page that is not valid sends the clock to the counter register, until it is valid again.
+/// Checks that a page that is not valid makes the clock read the counter register, until the page is valid again.
 fn falls_back<O: Os>(cx: &Cx<'_, O>) {
     let page = &cx.os.pages()[0];
     let lent = registers::get(cx.hv, Register::REFERENCE_TSC).expect("the page's register");
@@ -51,7 +51,7 @@ fn falls_back<O: Os>(cx: &Cx<'_, O>) {
         assert!(before <= now && now <= after, "{before:?} {now:?} {after:?}");
     };
     cx.on_each(|_| between());
-    // SAFETY: it is the page of the clock, which is lent for ever.
+    // SAFETY: it is the page of the clock, which is lent for as long as the clock lives.
     unsafe { registers::lend(cx.hv, Register::REFERENCE_TSC, lent) }.expect("it takes the page again");
     assert_ne!(cx.clock.sequence(), 0, "the page is valid again");
     cx.on_each(|_| between());

@@ -5,7 +5,7 @@ use hv_guest::page::Page;
 
 use super::Os;
 
-/// What is reported.
+/// The content of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Five numbers.
@@ -16,12 +16,12 @@ pub(crate) enum Kind {
     Long,
 }
 
-/// The text of [`Kind::Long`]: its first bytes do not arrive.
+/// The text of [`Kind::Long`]: only its end arrives.
 pub(crate) fn long_text() -> [u8; 5000] {
     core::array::from_fn(|i| b'a' + (i % 23) as u8)
 }
 
-/// Reports from the last VP, once; a host that ends the guest at a crash ends it here.
+/// Reports a crash from the last VP, once; a host that ends the guest at a crash ends it here.
 pub(crate) fn report<O: Os>(os: &O, kind: Kind) {
     let page: &'static Page = &os.pages()[1];
     os.on(os.vps() - 1, &|| {

@@ -1,4 +1,4 @@
-//! Is it Hyper-V, who are we, what does it tell?
+//! Detection, identification, and what the hypervisor tells.
 
 use hv_guest::detect::{self, IdentifyError};
 use hv_guest::partition::Partition;
@@ -8,10 +8,10 @@ use hv_guest::tlfs::vp::VpIndex;
 
 use super::Os;
 
-/// Who we say that we are.
+/// The guest OS id that we report.
 pub(crate) const ID: GuestOsId = GuestOsId::linux(0x02_00_00).with_os_id(0x42).with_build(7);
 
-/// Introduces the guest, after the questions that need no introduction.
+/// Identifies the guest, after the questions that need no identification.
 pub(crate) fn identify<O: Os>(os: &O) -> Partition<O::Conduit> {
     let conduit = os.conduit();
     let id = registers::get(&conduit, Register::GUEST_OS_ID);
@@ -28,7 +28,7 @@ pub(crate) fn identify<O: Os>(os: &O) -> Partition<O::Conduit> {
     partition
 }
 
-/// What the hypervisor tells is the same on each VP, and fits the machine.
+/// Checks that what the hypervisor tells is the same on each VP, and fits the machine.
 pub(crate) fn told<O: Os>(os: &O, hv: &Partition<O::Conduit>) {
     let told = *hv.information();
     let privileges = told.features.privileges;

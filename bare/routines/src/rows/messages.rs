@@ -1,6 +1,6 @@
 //! Messages and events over connections, and the end of a message.
 //!
-//! The connections lead back to the guest: `hv boot --loopback` offers them, and `hv-conformance` has their table.
+//! The connections lead back to the guest: `hv boot --loopback` offers them; the table is in `hv-conformance`.
 
 use hv_guest::connection::{self, PostError};
 use hv_guest::message::Message;
@@ -10,11 +10,11 @@ use hv_guest::tlfs::synic::{ConnectionId, MessageType};
 
 use super::{Cx, Os};
 
-/// Messages to VP 0 and to VP 1, events to VP 0 (eight, from flag 40 on) and to VP 1 (all), and nothing.
+/// Messages to VP 0 and to VP 1, events to VP 0 (eight, from flag 40 on) and to VP 1 (all), and no connection at all.
 pub(crate) const MESSAGES: [u32; 2] = [0x7e_0001, 0x7e_0002];
 pub(crate) const EVENTS: [u32; 2] = [0x7e_0011, 0x7e_0012];
 const NOTHING: ConnectionId = ConnectionId(0x7e_00ff);
-/// Where they lead to, and what messages say of where they come from.
+/// Their targets, and the message types and origin that messages carry.
 pub(crate) const MESSAGE_SINT: u8 = 5;
 pub(crate) const EVENT_SINT: u8 = 6;
 pub(crate) const PORTS: [u32; 2] = [0x5a_0001, 0x5a_0002];
@@ -26,13 +26,13 @@ fn sint(number: u8) -> SintIndex {
     SintIndex::new(number).expect("there are 16")
 }
 
-/// What comes to VPs 0 and 1, from every VP.
+/// Checks what comes to VPs 0 and 1, from every VP.
 pub(crate) fn messages<O: Os>(cx: &Cx<'_, O>) {
     let received = cx.os.vps().min(2);
     for n in 0..received {
         cx.os.on(n, &|| receive(cx, n));
     }
-    // What comes from elsewhere: VP 0 holds its SynIC while the others send.
+    // What comes from other VPs: VP 0 keeps its SynIC while the others send.
     let mut synic = cx.synic(0, sint(MESSAGE_SINT));
     synic.unmask(sint(EVENT_SINT), cx.os.intids()[0], cx.os).expect("a source");
     cx.on_each(|n| {
@@ -61,7 +61,7 @@ fn take<O: Os>(cx: &Cx<'_, O>, synic: &Synic<'_, O::Conduit>) -> (Message, End) 
     (message, synic.end(pending).expect("it takes the end of a message"))
 }
 
-/// VP `n`, which calls, sends to itself.
+/// Sends from VP `n`, which calls, to itself.
 fn receive<O: Os>(cx: &Cx<'_, O>, n: usize) {
     let (os, intid) = (cx.os, cx.os.intids()[0]);
     let mut page = cx.call_page(n);
@@ -78,7 +78,7 @@ fn receive<O: Os>(cx: &Cx<'_, O>, n: usize) {
         assert_eq!((message.payload(), end), (&bytes[..length], End::Quiet));
     }
 
-    // As many as the port takes, and then one by one out again, in order.
+    // As many as the port takes, and then received one by one, in order.
     let mut posted = 0;
     let error = loop {
         match connection::post_message(&synic, &mut page, to, TYPE, &[posted]) {

@@ -1,5 +1,5 @@
 //! Every routine of `hv-guest`, by the rows of the 2018 patch's table. Nothing here knows whether it runs on a machine
-//! (`main.rs`) or in a test (`crates/hv-guest/tests/rows.rs`): that is what [`Os`] is for.
+//! (`main.rs`) or in a test (`crates/hv-guest/tests/rows.rs`): [`Os`] abstracts the two.
 //!
 //! | the patch | here |
 //! |---|---|
@@ -39,33 +39,33 @@ use hv_guest::tlfs::start_vp::InitialVpContext;
 use hv_guest::tlfs::time::CLOCK_HZ;
 use hv_guest::vp_map::VpMap;
 
-/// Most VPs that a run can have.
+/// Maximum number of VPs in a run.
 pub(crate) const MAX_VPS: usize = 8;
 /// Pages that a run needs: three for each VP, and two more.
 pub(crate) const PAGES: usize = 3 * MAX_VPS + 2;
 
-/// What a run has around it. The first VP, number 0, runs all of it; a VP's number is its place in the OS's list.
+/// The surroundings of a run. The first VP, number 0, runs all of it; a VP's number is its place in the OS's list.
 pub(crate) trait Os: Interrupts + Sync {
-    /// How hypercalls are issued: acts on the VP that calls.
+    /// How hypercalls are issued: by the calling VP.
     type Conduit: Conduit + Counter + Copy + Sync;
 
     /// The conduit.
     fn conduit(&self) -> Self::Conduit;
-    /// Where pages are.
+    /// The physical addresses of pages.
     fn memory(&self) -> &(impl Memory + Sync);
     /// [`PAGES`] pages.
     fn pages(&self) -> &'static [Page];
-    /// Number of VPs; all are up but those that were stopped.
+    /// Number of VPs; all are up except those that were stopped.
     fn vps(&self) -> usize;
     /// Runs `work` on a VP, and waits until it is done.
     fn on(&self, vp: usize, work: &(dyn Fn() + Sync));
     /// How often a VP has taken an interrupt.
     fn taken(&self, vp: usize, intid: Intid) -> u64;
-    /// Lets a little time pass, with interrupts let in on the VP that calls.
+    /// Lets a little time pass, with interrupts unmasked on the calling VP.
     fn pass(&self);
-    /// What firmware tells of VMBus and of timers, and an interrupt that is nobody's.
+    /// The interrupts of VMBus and of timers that firmware describes, and an unused one.
     fn intids(&self) -> [Intid; 3];
-    /// How many migrations happen while the clock is looked at.
+    /// How many migrations happen while the clock is checked.
     fn migrations(&self) -> u32 {
         0
     }
@@ -73,9 +73,9 @@ pub(crate) trait Os: Interrupts + Sync {
     fn stop(&self, vp: usize);
     /// How a VP that is off comes back by hypercall.
     fn start_context(&self, vp: usize) -> InitialVpContext;
-    /// Waits until a VP that was started is up.
+    /// Waits until a started VP is up.
     fn wait_up(&self, vp: usize);
-    /// Tells that a row is done.
+    /// Reports that a row is done.
     fn done(&self, row: &str);
 }
 
@@ -88,12 +88,12 @@ pub(crate) struct Cx<'a, O: Os> {
 }
 
 impl<'a, O: Os> Cx<'a, O> {
-    /// Runs `work` on each VP in turn; it is given the VP's number.
+    /// Runs `work` on each VP in turn, with the VP's number.
     pub(crate) fn on_each(&self, work: impl Fn(usize) + Sync) {
         on_each(self.os, work);
     }
 
-    /// Brings VP `n`, which calls, into the map.
+    /// Enters the calling VP, `n`, into the map.
     pub(crate) fn vp(&self, n: usize) -> Vp<'a, O::Conduit> {
         self.hv.vp(self.map, n).expect("a CPU comes up once")
     }
@@ -114,7 +114,7 @@ impl<'a, O: Os> Cx<'a, O> {
         self.clock.now().expect("it tells the time").ticks()
     }
 
-    /// Waits for what must come soon.
+    /// Waits until a condition holds, as it soon must.
     pub(crate) fn until(&self, what: &str, condition: impl FnMut() -> bool) {
         until(self.os, what, condition);
     }
@@ -126,7 +126,7 @@ fn on_each(os: &impl Os, work: impl Fn(usize) + Sync) {
     }
 }
 
-/// Waits until a condition holds: at most two minutes. What takes longer does not come any more, however busy the machine is.
+/// Waits until a condition holds: at most two minutes. What takes longer will not come, however busy the machine is.
 fn until(os: &impl Os, what: &str, mut condition: impl FnMut() -> bool) {
     let now = || registers::get(&os.conduit(), Register::TIME_REF_COUNT).expect("it tells the time").ticks();
     let end = now() + 120 * CLOCK_HZ;
@@ -138,7 +138,7 @@ fn until(os: &impl Os, what: &str, mut condition: impl FnMut() -> bool) {
 
 type Row<O> = fn(&Cx<'_, O>);
 
-/// Everything but the crash. The machine may be one that another kernel has left.
+/// Runs everything but the crash. Another kernel may have used the machine before.
 pub(crate) fn run<O: Os>(os: &O) {
     let hv = discovery::identify(os);
     discovery::told(os, &hv);

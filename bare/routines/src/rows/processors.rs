@@ -1,4 +1,4 @@
-//! Which CPU is which VP, and hypercalls that name processors.
+//! The map from CPUs to VPs, and hypercalls that name processors.
 
 use hv_guest::flush::{self, GvaRange, Mask, Space};
 use hv_guest::hypercall::RepError;
@@ -11,7 +11,7 @@ use hv_guest::vp_map::VpMap;
 
 use super::{Cx, MAX_VPS, Os};
 
-/// The map, IPIs, flushes, starts, and what is left.
+/// Checks the map, IPIs, flushes, starts, and the rest.
 pub(crate) fn processors<O: Os>(cx: &Cx<'_, O>) {
     map(cx);
     let [.., intid] = cx.os.intids();
@@ -23,7 +23,7 @@ pub(crate) fn processors<O: Os>(cx: &Cx<'_, O>) {
     cx.on_each(|n| rest(cx, n));
 }
 
-/// Each CPU enters itself; any CPU finds the others.
+/// Enters each CPU on that CPU, and finds the others from any.
 fn map<O: Os>(cx: &Cx<'_, O>) {
     let map = VpMap::<MAX_VPS>::new();
     let vps = cx.os.vps();
@@ -44,7 +44,7 @@ fn set(vps: impl IntoIterator<Item = usize>) -> VpSet<1> {
     set
 }
 
-/// Interrupts to each VP alone, to every second, and to all, by mask and by set, from each VP.
+/// Sends interrupts to each VP alone, to every second, and to all, by mask and by set, from each VP.
 fn ipis<O: Os>(cx: &Cx<'_, O>, intid: Intid) {
     let vps = cx.os.vps();
     let masks = (0..vps).map(|n| 1_u64 << n).chain([0x55 & ((1 << vps) - 1), (1 << vps) - 1]);
@@ -74,7 +74,7 @@ fn ipis<O: Os>(cx: &Cx<'_, O>, intid: Intid) {
     cx.until("an IPI to all", || cx.os.taken(0, intid) > before);
 }
 
-/// All four flushes, from VP `n`. That translations go, `hv-conformance` sees to.
+/// Makes all four flushes, from VP `n`. `hv-conformance` checks that translations are gone.
 fn flushes<O: Os>(cx: &Cx<'_, O>, n: usize) {
     let vps = cx.os.vps();
     let mut page = cx.call_page(n);
@@ -92,12 +92,12 @@ fn flushes<O: Os>(cx: &Cx<'_, O>, n: usize) {
     }
 }
 
-/// The last VP goes off and comes back by hypercall.
+/// Takes the last VP off, and starts it again by hypercall.
 fn starts<O: Os>(cx: &Cx<'_, O>) {
     let mut page = cx.call_page(0);
     let mut start = |vp| {
         let context = cx.os.start_context(0);
-        // SAFETY: the OS says how the VP comes back; and these are refused.
+        // SAFETY: the OS gives the VP's start context; the host refuses the others.
         unsafe { processors::start_vp(cx.hv, &mut page, VpIndex(vp), &context) }
             .map_err(|error| error.status())
     };
@@ -110,7 +110,7 @@ fn starts<O: Os>(cx: &Cx<'_, O>) {
     for _ in 0..3 {
         cx.os.stop(last);
         let context = cx.os.start_context(last);
-        // SAFETY: the OS says how the VP comes back.
+        // SAFETY: the OS gives the VP's start context.
         unsafe { processors::start_vp(cx.hv, &mut page, VpIndex(last as u32), &context) }.expect("it starts");
         cx.os.wait_up(last);
         super::teardown::found_in_reset_state(cx.os);

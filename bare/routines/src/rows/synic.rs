@@ -14,7 +14,7 @@ use super::{Cx, Os};
 pub(crate) const SINT: SintIndex = SintIndex::VMBUS;
 
 impl<'a, O: Os> Cx<'a, O> {
-    /// VP `n`, which calls, with its SynIC enabled and one source unmasked.
+    /// Enables the SynIC of VP `n`, which calls, and unmasks one source.
     pub(crate) fn synic(&self, n: usize, sint: SintIndex) -> Synic<'a, O::Conduit> {
         let [messages, events] = self.synic_pages(n);
         let synic = self.vp(n).enable_synic(messages, events, self.os.memory());
@@ -23,14 +23,14 @@ impl<'a, O: Os> Cx<'a, O> {
         synic
     }
 
-    /// The end of a VP's use.
+    /// Ends a VP's use of the SynIC.
     pub(crate) fn down(&self, synic: Synic<'a, O::Conduit>) {
         let (vp, _) = synic.disable(self.os).expect("it gives the pages back");
         vp.offline().expect("it lets the VP go");
     }
 }
 
-/// Enable, unmask, a message with its interrupt, mask, disable; what must not be done is refused.
+/// Enables, unmasks, takes a message with its interrupt, masks, disables; checks that misuse is refused.
 pub(crate) fn synic<O: Os>(cx: &Cx<'_, O>) {
     cx.on_each(|n| {
         let (os, [intid, other, _]) = (cx.os, cx.os.intids());

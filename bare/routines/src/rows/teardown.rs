@@ -1,4 +1,4 @@
-//! Everything off, on every VP: whoever comes next finds reset state.
+//! The teardown on every VP: the next kernel finds reset state.
 
 use hv_guest::clock::Clock;
 use hv_guest::page::Page;
@@ -31,12 +31,12 @@ pub(crate) fn found_in_reset_state(os: &impl Os) {
     });
 }
 
-/// Checks that the partition has lent no reference TSC page.
+/// Checks that no reference TSC page is lent to the partition.
 pub(crate) fn found_without_page(os: &impl Os) {
     assert_eq!(registers::get(&os.conduit(), Register::REFERENCE_TSC), Ok(ReferenceTscRegister(0)));
 }
 
-/// A shutdown with every handle at hand.
+/// Shuts down with every handle at hand.
 pub(crate) fn in_order<O: Os>(
     os: &O,
     hv: &Partition<O::Conduit>,
@@ -60,7 +60,7 @@ pub(crate) fn in_order<O: Os>(
     assert_eq!(registers::get(&os.conduit(), Register::GUEST_OS_ID), Ok(GuestOsId(0)));
 }
 
-/// After a crash: everything is in use on every VP, and no handle is left.
+/// Cleans up after a crash: everything is in use on every VP, and no handle is left.
 pub(crate) fn handles_lost(os: &impl Os) {
     let hv = discovery::identify(os);
     let map = VpMap::new();
@@ -83,7 +83,7 @@ pub(crate) fn handles_lost(os: &impl Os) {
     found_in_reset_state(os);
     teardown::partition(&conduit).expect("every step succeeds");
     assert_eq!(registers::get(&conduit, Register::GUEST_OS_ID), Ok(GuestOsId(0)));
-    // The pages are ours again: whatever is written now was written by somebody who should have stopped.
+    // The pages are ours again: whatever is written now comes from a writer that should have stopped.
     os.pages().iter().for_each(Page::clear);
     cx.on_each(|_| (0..4).for_each(|_| os.pass()));
     let taken: [u64; MAX_VPS] = core::array::from_fn(|n| if n < os.vps() { os.taken(n, intid) } else { 0 });

@@ -11,11 +11,11 @@ use hv_guest::tlfs::timer::StimerConfig;
 use super::synic::SINT;
 use super::{Cx, Os};
 
-/// 50 microseconds, a millisecond.
+/// 50 microseconds and a millisecond.
 const SHORT: u64 = 500;
 const PERIOD: u64 = 10_000;
 
-/// One-shot, periodic and lazy, by auto-enable and by enable, with an interrupt and with a message.
+/// Runs one-shot, periodic and lazy timers, by auto-enable and by enable, with an interrupt and with a message.
 pub(crate) fn timers<O: Os>(cx: &Cx<'_, O>) {
     cx.on_each(|n| {
         let [_, intid, _] = cx.os.intids();
@@ -63,7 +63,7 @@ fn direct<O: Os>(cx: &Cx<'_, O>, n: usize, vp: &Vp<'_, O::Conduit>, index: Timer
     assert_eq!(registers::get(vp, Register::timer_config(index)), Ok(StimerConfig(0)));
 }
 
-/// Takes what a timer left when it was stopped; gives the number of interrupts so far.
+/// Takes the messages that a timer left when it was stopped; returns the number of interrupts so far.
 fn quiet<O: Os>(cx: &Cx<'_, O>, n: usize, intid: Intid) -> u64 {
     cx.os.pass();
     cx.os.taken(n, intid)
