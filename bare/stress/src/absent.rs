@@ -1,4 +1,4 @@
-//! Memory and devices that are not the guest's: each access is an external abort, and changes nothing.
+//! Memory and devices that are not the guest's: each access is an external abort, and has no effect.
 #![expect(unsafe_code, reason = "accesses to what is not there")]
 
 use core::ops::Range;
@@ -10,11 +10,11 @@ use rt::probe::{self, Size};
 use crate::check::{Check, Checks};
 use crate::probes;
 
-/// A part of the address space behind which there is nothing for a guest, though the machine may have something there.
+/// A part of the address space where nothing is for a guest, though the machine may have something there.
 pub(crate) struct Window {
     pub name: &'static str,
     pub range: Range<u64>,
-    /// Mapped as memory, so that fetches get as far as to the second translation; else as a device.
+    /// Mapped as memory, so that fetches get as far as stage 2; otherwise as a device.
     pub memory: bool,
 }
 
@@ -45,7 +45,7 @@ const DEVICES: [Window; 15] = [
 pub(crate) const HYPERVISOR: Window =
     Window { name: "hypervisor", range: 0x4000_0000..0x4040_0000, memory: true };
 
-/// All of them, for this machine. Redistributors of VPs that do not exist, and what follows RAM, depend on it.
+/// All windows of this machine. Redistributors of VPs that do not exist, and what follows RAM, depend on it.
 pub(crate) fn windows() -> impl Iterator<Item = Window> {
     let machine = rt::machine::get();
     let redistributors = machine.gicr + machine.vps() as u64 * 0x2_0000;
@@ -101,7 +101,7 @@ pub(crate) fn run(checks: &mut Checks) {
     }
 }
 
-/// The exception is an external abort of an access to `address`.
+/// Checks that the exception is an external abort of an access to `address`.
 fn judge(check: &mut Check, address: u64, write: bool, got: Option<Exception>) {
     let right = got.is_some_and(|e| e.is_external_abort() && e.far == address && e.is_write() == write);
     if !right {
@@ -112,13 +112,13 @@ fn judge(check: &mut Check, address: u64, write: bool, got: Option<Exception>) {
 /// Reads and writes at an address.
 fn access(check: &mut Check, address: u64) {
     judge(check, address, false, probes::read(address, Size::Word).err());
-    // SAFETY: nothing of ours is there.
+    // SAFETY: nothing that Rust code uses is there.
     let write = unsafe { probe::write(address, Size::Word, 0xdead_beef) };
     judge(check, address, true, write.err());
 }
 
 fn fetch(check: &mut Check, address: u64) {
-    // SAFETY: nothing executable is there, which is what the check is about; if it were, the run would end in a fault.
+    // SAFETY: nothing executable is there, as this checks; otherwise the run ends in a fault.
     let got = unsafe { probe::execute(address & !3) };
     let right = got.is_err_and(|e| e.is_external_abort() && e.far == address & !3 && e.elr == address & !3);
     if !right {
@@ -130,14 +130,14 @@ fn sizes(check: &mut Check) {
     for address in [0x902_0000, HYPERVISOR.range.start + 0x20_0000] {
         for size in Size::ALL {
             judge(check, address, false, probes::read(address, size).err());
-            // SAFETY: nothing of ours is there.
+            // SAFETY: nothing that Rust code uses is there.
             let write = unsafe { probe::write(address, size, u64::MAX) };
             judge(check, address, true, write.err());
         }
     }
 }
 
-/// Loads and stores for which the syndrome of an abort does not say what they do: X1 is the address.
+/// Loads and stores whose aborts have no valid syndrome: X1 is the address.
 pub(crate) const ODD_INSTRUCTIONS: [(&str, u32); 16] = [
     ("ldp x2, x3, [x1]", 0xa940_0c22),
     ("stp x2, x3, [x1]", 0xa900_0c22),
@@ -162,7 +162,8 @@ fn odd_instructions(check: &mut Check) {
         for (name, instruction) in ODD_INSTRUCTIONS {
             let mut x = [0; 31];
             x[1] = address;
-            // SAFETY: loads and stores at an address where nothing of ours is; SP and X30 are not among their operands.
+            // SAFETY: loads and stores at an address where nothing that Rust code uses is; SP and X30 are not among
+            // their operands.
             let got = unsafe { probe::instruction(instruction, &mut x) };
             // An exclusive store without a reservation need not access memory; `dc zva` on a device may be an
             // alignment fault.

@@ -1,8 +1,8 @@
-//! Random calls and accesses, as a guest that has gone mad would make them.
+//! Random calls and accesses, as of a guest that has run wild.
 //!
-//! What would break this guest alone is left out: switching the machine off, its own memory as a target, the global
-//! enable bits of the interrupt controller, the interrupts of VP 0, EL1's translation registers. All else is allowed,
-//! and where the answer is known, it is checked.
+//! What would break only this guest is left out: switching the machine off, its own memory as a target, the global
+//! enable bits of the interrupt controller, the interrupts of VP 0, EL1's translation registers. Everything else is
+//! allowed, and checked where the answer is known.
 #![expect(unsafe_code, reason = "random instructions")]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,26 +24,26 @@ use crate::registers::{self, Encoding};
 use crate::rng::Rng;
 use crate::wellbehaved;
 
-/// Interrupts that attackers leave alone, for VP 0 counts them: an SGI, a PPI for IPIs by hypercall, and one for
+/// Interrupts that attackers leave alone, since VP 0 counts them: an SGI, a PPI for IPIs by hypercall, and one for
 /// messages. The interrupt of direct timers (`rt::Machine::stimer_intid`) is another.
 pub(crate) const OWN_SGI: u32 = 14;
 pub(crate) const IPI_INTID: u32 = 21;
 pub(crate) const SINT_INTID: u32 = 20;
 
-/// One VP's part.
+/// The state of one attacking VP.
 #[derive(Debug)]
 pub(crate) struct Attacker {
-    /// Things done.
+    /// Actions done.
     pub done: AtomicU64,
-    /// Things to do.
+    /// Actions to do.
     pub quota: AtomicU64,
-    /// It is going off, and wants to be started again.
+    /// It is powering off, and wants to be started again.
     pub leaving: AtomicBool,
     /// It waits for an interrupt.
     pub sleeping: AtomicBool,
-    /// The kind of what it is doing, for a report of a VP that does not go on.
+    /// The kind of its current action, for a report of a VP that hangs.
     pub kind: AtomicU64,
-    /// It has done its part, and is going off for good.
+    /// It has finished, and powers off for the last time.
     pub finished: AtomicBool,
 }
 
@@ -59,12 +59,12 @@ pub(crate) static ATTACKERS: [Attacker; MAX_CPUS] = [const {
 }; MAX_CPUS];
 
 pub(crate) static SEED: AtomicU64 = AtomicU64::new(0);
-/// The kinds of things that attackers do, as a bit set: all, or fewer to find out which one does it.
+/// The kinds of actions of the attackers, as a bit set: all, or fewer to find out which one is to blame.
 pub(crate) static KINDS: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Answers that were not what they must be.
+/// Number of wrong answers.
 pub(crate) static WRONG: AtomicU64 = AtomicU64::new(0);
-/// The first of them: what was done, with what, and what came of it.
+/// The first of them: the action, its arguments, and the answer.
 pub(crate) static FIRST_WRONG: Mutex<Option<(&'static str, u64, Option<Exception>)>> = Mutex::new(None);
 
 fn expect(what: &'static str, subject: u64, got: Option<Exception>, right: bool) {
@@ -73,7 +73,7 @@ fn expect(what: &'static str, subject: u64, got: Option<Exception>, right: bool)
     }
 }
 
-/// What an attacker does next.
+/// The next action of an attacker.
 #[derive(Clone, Copy)]
 enum Kind {
     Hypercall,
@@ -87,7 +87,7 @@ enum Kind {
     Leave,
 }
 
-/// How often each comes, in 1000.
+/// Frequency of each, in 1000.
 fn kind(number: u64) -> Kind {
     match number {
         0..450 => Kind::Hypercall,
@@ -102,7 +102,7 @@ fn kind(number: u64) -> Kind {
     }
 }
 
-/// What an attacking VP runs; started anew after it went off.
+/// Runs on an attacking VP; started anew after it powered off.
 pub(crate) fn attack() {
     let vp = cpu::index();
     let own = &ATTACKERS[vp];
@@ -155,7 +155,7 @@ fn recover() {
 }
 
 fn stop_physical_timer(_: u32) {
-    // SAFETY: nothing of ours uses this timer.
+    // SAFETY: nothing else in this program uses this timer.
     unsafe { rt::msr!("cntp_ctl_el0", 0) };
     arch::isb();
 }
@@ -175,8 +175,8 @@ fn sleep(rng: &mut Rng) {
     own.sleeping.store(false, Ordering::Release);
 }
 
-/// Makes another VP that sleeps able to take an SGI, and sends it one. An attacker may have been put to sleep for good by
-/// what others did to its interrupts.
+/// Makes another, sleeping VP able to take an SGI, and sends it one. Other attackers' writes to its interrupts may have
+/// put it to sleep forever.
 pub(crate) fn wake(vp: usize) {
     const SGI: u32 = 13;
     let frame = rt::machine::get().gicr + vp as u64 * gicr::STRIDE;
@@ -208,7 +208,7 @@ fn smccc(rng: &mut Rng) {
     expect("a call of an SMCCC function", function, got, got.is_none());
 }
 
-/// An immediate that nobody has.
+/// An unassigned immediate.
 fn immediate(rng: &mut Rng) {
     let mut x = core::array::from_fn(|_| generate::value(rng));
     let immediate = (rng.next() as u16).max(2);
@@ -222,7 +222,7 @@ fn immediate(rng: &mut Rng) {
     );
 }
 
-/// An access to what is not there.
+/// An access where nothing is.
 fn memory(rng: &mut Rng) {
     let count = absent::windows().count() as u64;
     let Some(Window { range, memory, .. }) = absent::windows().nth(rng.below(count) as usize) else { return };
@@ -233,10 +233,10 @@ fn memory(rng: &mut Rng) {
     let size = rng.pick(&Size::ALL);
     let got = match rng.below(if memory { 5 } else { 4 }) {
         0 => probes::read(address, size).err(),
-        // SAFETY: there is nothing, or else this run shows it.
+        // SAFETY: nothing is there, or this run shows that something is.
         1 => unsafe { probe::write(address, size, rng.next()) }.err(),
         4 => {
-            // SAFETY: there is nothing to fetch from, or else this run shows it.
+            // SAFETY: there is nothing to fetch from, or this run shows that there is.
             let got = unsafe { probe::execute(address & !3) }.err();
             let right =
                 got.is_some_and(|e| e.class() == Exception::INSTRUCTION_ABORT && e.is_external_abort());
@@ -253,8 +253,8 @@ fn odd(rng: &mut Rng, address: u64) {
     let instruction = if rng.chance(1, 8) { rng.pick(&CACHE) } else { rng.pick(&ODD_INSTRUCTIONS).1 };
     let mut x = [rng.next(); 31];
     x[1] = address;
-    // SAFETY: loads, stores and cache maintenance at an address of nothing, or of the interrupt controller; SP and X30 are
-    // not operands. Whether it faults depends on the instruction.
+    // SAFETY: loads, stores and cache maintenance at an address where nothing is, or of the interrupt controller; SP
+    // and X30 are not operands. Whether it faults depends on the instruction.
     let _ = unsafe { probe::instruction(instruction, &mut x) };
 }
 
@@ -270,13 +270,14 @@ fn interrupt_controller(rng: &mut Rng) {
     };
     let mut offset = rng.below(bytes);
     if rng.chance(3, 4) {
-        // Where registers are: up to 0xe00, in the second frame of a redistributor.
+        // Offsets of registers: up to 0xe00, in the second frame of a redistributor.
         offset = rng.below(0xe00) + if distributor { 0 } else { gicr::SGI };
     }
     offset &= !rng.pick(&[0, 1, 3, 3, 3, 3, 7]);
     let size = rng.pick(&Size::ALL);
     let own = vp == cpu::index() as u64;
-    // The global enable bits, what VP 0 lives on, and the sleep of others would break this guest alone.
+    // The global enable bits, the interrupts of VP 0, and the sleep of other redistributors would break only this
+    // guest.
     let kept = match distributor {
         true => offset < gicd::CTLR + 16,
         false => vp == 0 || !own && offset < gicr::SGI,
@@ -330,7 +331,7 @@ fn system_register(rng: &mut Rng) {
         _ => {}
     }
     // SAFETY: `generate` names no register or instruction on which this program relies; addresses in X0 are those of
-    // arenas or of nothing.
+    // arenas, or of places where nothing is.
     let got = unsafe { probe::instruction(registers::instruction(encoding, write), &mut x) };
     let higher = is_of_higher_level(encoding);
     let subject = encoding.into_iter().fold(0, |number, part| number << 8 | u64::from(part));

@@ -1,4 +1,4 @@
-//! `hvc` and `smc` that mean nothing.
+//! `hvc` and `smc` without a meaning.
 #![expect(unsafe_code, reason = "calls from another stack pointer")]
 
 use core::arch::asm;
@@ -9,7 +9,7 @@ use rt::exception::{self, Exception};
 use crate::check::{Check, Checks};
 use crate::hv::{self, Call, Registers};
 
-/// Registers of which each has a value of its own.
+/// Registers with a distinct value in each.
 fn marked() -> Registers {
     core::array::from_fn(|n| 0x1122_3344_5566_7700 + n as u64)
 }
@@ -47,7 +47,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
 }
 
-/// The call is an undefined instruction, reported at the call itself, and changes no register.
+/// Checks that the call is an undefined instruction, reported at the call itself, and changes no register.
 fn undefined(check: &mut Check, call: Call) {
     let mut x = marked();
     let before = x;
@@ -55,7 +55,7 @@ fn undefined(check: &mut Check, call: Call) {
     check.meets(call, got, Exception::is_undefined);
     // The return address in X30 is that of the trampoline; the instruction lies right before a return, at its start.
     let at = got.map_or(0, |e| e.elr);
-    // SAFETY: the exception's address is that of an instruction of ours, in memory that can be read.
+    // SAFETY: the exception's address is that of an instruction of this program, in readable memory.
     let instruction = unsafe { (at as *const u32).read_volatile() };
     let (base, immediate) = match call {
         Call::Hvc(immediate) => (0xd400_0002, immediate),
@@ -65,7 +65,8 @@ fn undefined(check: &mut Check, call: Call) {
     check.equal((call, "registers"), &x[..30], &before[..30]);
 }
 
-/// Programs of ours run on SP_EL0; on SP_EL1, as other kernels do, the exception takes another vector.
+/// Checks the mode of the exception: programs of ours run on SP_EL0; on SP_EL1, as other kernels do, the exception
+/// takes another vector.
 fn from_sp_el1(check: &mut Check) {
     /// SPSR_EL1.M.
     const MODE: u64 = 0xf;
@@ -74,7 +75,7 @@ fn from_sp_el1(check: &mut Check) {
     let on_sp_el1 = rt::arch::without_interrupts(|| {
         exception::catch(|| {
             // SAFETY: SP_EL1 is the exception stack, which is empty here; the block uses no stack, and goes back to
-            // SP_EL0. The call is skipped when it faults, as it should, and else has no effect.
+            // SP_EL0. The call is skipped when it faults, as it should, and otherwise has no effect.
             unsafe { asm!("msr spsel, #1", "hvc #77", "msr spsel, #0", clobber_abi("C")) }
         })
     });
@@ -84,13 +85,13 @@ fn from_sp_el1(check: &mut Check) {
     check.equal("mode on SP_EL0", on_sp_el0.map(|e| e.spsr & MODE), Some(EL1T));
 }
 
-/// SCTLR_EL1.SPAN says whether PSTATE.PAN stays as it is.
+/// Checks that SCTLR_EL1.SPAN decides whether PSTATE.PAN is set.
 fn sets_pan(check: &mut Check) {
     const SPAN: u64 = 1 << 23;
     let before = rt::mrs!("sctlr_el1");
     for (control, pan) in [(before & !SPAN, true), (before | SPAN, false)] {
         rt::arch::without_interrupts(|| {
-            // SAFETY: SPAN alone changes, about which nothing here cares.
+            // SAFETY: only SPAN changes, on which nothing here relies.
             unsafe { rt::msr!("sctlr_el1", control) };
             rt::arch::isb();
             let own = exception::catch(|| {
@@ -102,12 +103,12 @@ fn sets_pan(check: &mut Check) {
             check.equal(("hvc", control), injected.map(|e| e.pan), Some(pan));
         });
     }
-    // SAFETY: the value that it had.
+    // SAFETY: restores the value from before.
     unsafe { rt::msr!("sctlr_el1", before) };
     rt::arch::isb();
 }
 
-/// Function ids that nobody has: of each owner, fast and yielding, with 32 and 64 bits.
+/// Function ids that no owner defines: of each owner, fast and yielding, with 32 and 64 bits.
 const UNKNOWN: [u32; 26] = [
     0x0000_0000,
     0x0000_0001,

@@ -5,7 +5,7 @@ use core::fmt::Debug;
 use rt::exception::Exception;
 use rt::println;
 
-/// Failures of one check that are printed; the rest is counted.
+/// Failures of one check that are printed; further ones are only counted.
 const SHOWN: u32 = 5;
 
 /// Counts checks and prints a line for each.
@@ -16,19 +16,19 @@ pub(crate) struct Checks {
     failed: u32,
 }
 
-/// One check, which may look at many things; it passes when none of them was wrong.
+/// One check, which may examine many subjects; it passes if none of them was wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
     wrong: u32,
 }
 
 impl Checks {
-    /// The checks that follow belong to `group`.
+    /// Starts a group: the checks that follow belong to it.
     pub(crate) fn enter(&mut self, group: &'static str) {
         self.group = group;
     }
 
-    /// Makes one check, named after the rule.
+    /// Runs one check, named after the rule.
     pub(crate) fn check(&mut self, rule: &str, look: impl FnOnce(&mut Check)) {
         let mut check = Check::default();
         look(&mut check);
@@ -42,7 +42,7 @@ impl Checks {
         }
     }
 
-    /// Prints that a check is not made.
+    /// Prints that a check is skipped.
     pub(crate) fn skip(&self, rule: &str, why: &str) {
         println!("test {}: {rule} ... skipped: {why}", self.group);
     }
@@ -54,7 +54,7 @@ impl Checks {
 }
 
 impl Check {
-    /// Something was wrong with `subject`: it gave `got`.
+    /// Records that `subject` was wrong: it gave `got`.
     pub(crate) fn wrong(&mut self, subject: impl Debug, got: impl Debug) {
         self.wrong += 1;
         if self.wrong <= SHOWN {
@@ -62,21 +62,21 @@ impl Check {
         }
     }
 
-    /// `subject` shall have given `wanted`.
+    /// Checks that `subject` gave `wanted`.
     pub(crate) fn equal<T: PartialEq + Debug>(&mut self, subject: impl Debug, got: T, wanted: T) {
         if got != wanted {
             self.wrong(subject, (got, "instead of", wanted));
         }
     }
 
-    /// `subject` shall have been so.
+    /// Checks that `subject` holds.
     pub(crate) fn holds(&mut self, subject: impl Debug, condition: bool) {
         if !condition {
             self.wrong(subject, "does not hold");
         }
     }
 
-    /// `subject` shall have met an exception that is `kind`.
+    /// Checks that `subject` took an exception that is `kind`.
     pub(crate) fn meets(
         &mut self,
         subject: impl Debug,

@@ -1,4 +1,4 @@
-//! ID registers: what they announce is there, and what the host keeps for itself is not announced.
+//! ID registers: announced features work, and the host's own features are not announced.
 //!
 //! Source: Arm ARM, "D24.2 General system control registers", the fields of ID_AA64*_EL1.
 #![expect(unsafe_code, reason = "generated instructions, and CPACR_EL1")]
@@ -15,7 +15,7 @@ type Field = (u32, u32, u32);
 struct Feature {
     name: &'static str,
     field: Field,
-    /// From this value on.
+    /// The lowest value that announces it.
     from: u64,
     registers: &'static [Encoding],
     instructions: &'static [u32],
@@ -69,8 +69,8 @@ const FEATURES: &[Feature] = &[
     feature("AIE", (7, 3, 24), 1, &[[3, 0, 10, 2, 1], [3, 0, 10, 3, 1]], &[]),
 ];
 
-/// What is not the guest's: EL2, EL3, GICv4; MPAM, AMU; memory tags beyond instructions, NMI; trace, statistical profiling,
-/// trace buffers, branch records; virtualization's own features.
+/// Features that are not the guest's: EL2, EL3, GICv4; MPAM, AMU; memory tags beyond instructions, NMI; trace,
+/// statistical profiling, trace buffers, branch records; virtualization's own features.
 #[rustfmt::skip]
 const HIDDEN: &[(&str, Field, u64)] = &[
     ("EL2", (4, 0, 8), 0), ("EL3", (4, 0, 12), 0), ("GIC", (4, 0, 24), 1), ("MPAM", (4, 0, 40), 0), ("AMU", (4, 0, 44), 0),
@@ -84,7 +84,7 @@ const HIDDEN: &[(&str, Field, u64)] = &[
 /// The value of a field.
 fn value(check: &mut Check, (crm, op2, shift): Field) -> u64 {
     let mut x = [0; 31];
-    // SAFETY: it reads an ID register into X0.
+    // SAFETY: the instruction reads an ID register into X0.
     let exception = unsafe { probe::instruction(instruction([3, 0, 0, crm, op2], false), &mut x) };
     check.equal(("ID register", crm, op2), exception, None);
     x[0] >> shift & 0xf
@@ -106,26 +106,26 @@ pub(crate) fn run(checks: &mut Checks) {
         }
     });
     let before = mrs!("cpacr_el1");
-    // SAFETY: FPEN, ZEN, SMEN and TTA's neighbours: nothing traps to EL1 that need not.
+    // SAFETY: FPEN, ZEN, SMEN and TTA's neighbours: no trap to EL1 remains that is not needed.
     unsafe { msr!("cpacr_el1", before | 0b11 << 24 | 0b11 << 20 | 0b11 << 16) };
     arch::isb();
     for feature in FEATURES {
         checks.check(feature.name, |check| has(check, feature));
     }
-    // SAFETY: the value that it had.
+    // SAFETY: restores the value from before.
     unsafe { msr!("cpacr_el1", before) };
     arch::isb();
 }
 
-/// What is announced works.
+/// Checks that announced features work.
 fn has(check: &mut Check, feature: &Feature) {
     if value(check, feature.field) < feature.from {
         return;
     }
     if feature.name == "SME2" {
-        // SMCR_EL1: EZT0, as the kernel's part.
+        // SMCR_EL1: EZT0, as a kernel sets it.
         let mut x = [1 << 30; 31];
-        // SAFETY: it lets ZT0 be used, which nothing here does otherwise.
+        // SAFETY: it lets ZT0 be used, which nothing else here uses.
         check.equal("EZT0", unsafe { probe::instruction(instruction([3, 0, 1, 2, 6], true), &mut x) }, None);
     }
     let reads = feature.registers.iter().map(|&register| instruction(register, false));

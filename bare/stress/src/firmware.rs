@@ -1,4 +1,4 @@
-//! What a VP finds when it starts: the state in which firmware leaves a machine, also where it was on before.
+//! The state of a VP that starts: the one in which firmware leaves a machine, even where the VP was on before.
 //!
 //! Source: the book, "The machine", "Entry"; Arm ARM, reset values of system registers; Arm IHI 0069.
 #![expect(unsafe_code, reason = "registers that a VP leaves behind")]
@@ -9,7 +9,7 @@ use rt::{arch, found, msr, time};
 use crate::check::{Check, Checks};
 use crate::psci::PATIENCE;
 
-/// The registers, and what they hold.
+/// The registers, and their values.
 const EXPECTED: &[(&str, u64)] = &[
     // Affinity routing, one security state; no group is enabled.
     ("GICD_CTLR", 0x50),
@@ -40,7 +40,7 @@ const EXPECTED: &[(&str, u64)] = &[
     ("TPIDR_EL0", 0),
     ("DAIF", 0b1111 << 6),
 ];
-/// What this program has set up by the time that another VP starts.
+/// What this program has set up by the time another VP starts.
 const SET_UP: [&str; 4] = ["GICD_CTLR", "GICD_ISENABLER1", "GICR_ISENABLER0", "GICR_ISPENDR0"];
 
 pub(crate) fn run(checks: &mut Checks) {
@@ -84,12 +84,12 @@ fn started(check: &mut Check, work: fn()) {
     check.holds("it goes off", time::wait_until(PATIENCE, || cpu::state(1) == Ok(AffinityState::Off)));
 }
 
-/// Leaves as much as can be behind.
+/// Leaves as much behind as possible.
 fn leave() {
     macro_rules! leave {
         ($($register:literal = $value:expr),* $(,)?) => {
             $(
-                // SAFETY: the VP goes off right after it, with interrupts masked, and none of these concerns memory.
+                // SAFETY: the VP powers off right after it, with interrupts masked, and none of these concerns memory.
                 unsafe { msr!($register, $value) };
             )*
         };
@@ -115,7 +115,7 @@ fn leave() {
             "pmuserenr_el0" = 1,
         );
     }
-    // The double lock comes last: with it on, debug registers may not be reached.
+    // The double lock comes last: with it set, debug registers may be inaccessible.
     leave!("osdlr_el1" = 1);
     arch::isb();
 }

@@ -1,8 +1,8 @@
-//! The flood: all VPs but the first call without end what takes locks of the hypervisor, and VP 0 measures how long its own
-//! calls take beside that.
+//! The flood: all VPs but the first make calls without end that take locks of the hypervisor, and VP 0 measures how
+//! long its own calls take beside them.
 //!
-//! How many others were served before one that came first is counted by the hypervisor, at each lock: the tool's report has
-//! the most. Times are printed, not judged.
+//! The hypervisor counts, at each lock, how many others were served before one that came first: the tool's report shows
+//! the maximum. Times are printed, not judged.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,25 +18,25 @@ use crate::check::{Check, Checks};
 use crate::hv::{self, Convention};
 use crate::psci::PATIENCE;
 
-/// A connection of VMBus for messages, and one that nobody has.
+/// A message connection of VMBus, and an unassigned one.
 const VMBUS: u64 = 4;
 const UNKNOWN: u64 = 0x7777;
 /// CHANNELMSG_REQUESTOFFERS, 8 bytes; without a connection the server drops it.
 const MESSAGE: [u64; 3] = [VMBUS, 1 | 8 << 32, 3];
-/// A source that nobody uses.
+/// An unused source.
 const SINT: Name = Name(Name::SINT0.0 + 6);
 /// Offsets in the arena: parameters, and two places for the message page.
 const PARAMETERS: usize = 0;
 const PAGES: [u64; 2] = [0x4000, 0x8000];
 
-/// Calls made by each VP that floods.
+/// Calls made by each flooding VP.
 static CALLS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// A call, made once; the number is that of the round.
 type Call = fn(u64) -> HvStatus;
 
-/// What VP 0 calls.
+/// The calls of VP 0.
 const KINDS: [(&str, Call); 4] =
     [("a Get", get), ("a Set", set), ("a post to VMBus", post), ("a move of the message page", move_page)];
 
@@ -65,7 +65,7 @@ pub(crate) fn run(checks: &mut Checks) {
     println!("{calls} calls of {} other VPs beside {rounds} of each kind", machine.vps() - 1);
 }
 
-/// Makes calls of each kind, and prints the longest of each.
+/// Makes calls of each kind, and prints the longest time of each.
 fn measure(check: &mut Check, rounds: u64) {
     let mut longest = [0; KINDS.len()];
     for round in 0..rounds {
@@ -107,7 +107,7 @@ fn signal() -> HvStatus {
     hv::fast(Convention::Smccc, call, &[UNKNOWN, 0]).0.status()
 }
 
-/// What holds VP 0's own locks: a Set of a register of its, and an interrupt for it.
+/// A call that holds VP 0's own locks: a Set of one of its registers, and an interrupt for it.
 fn disturb() {
     let set = HypercallInput::from_code(Code::SET_VP_REGISTERS).with_rep_count(1);
     hv::fast(Convention::Smccc, set, &[PARTITION_ID_SELF, 0, u64::from(SINT.0) + 1, 0, 1 << 16 | 16, 0]);
@@ -115,7 +115,7 @@ fn disturb() {
     hv::fast(Convention::Smccc, interrupt, &[u64::from(IPI_INTID), 1]);
 }
 
-/// What the other VPs run. Each kind comes often before the next, so that several VPs are at one lock.
+/// Runs on the other VPs. Each kind is made often before the next, so that several VPs contend for one lock.
 fn flood() {
     let calls = &CALLS[cpu::index()];
     for round in 0u64.. {

@@ -1,4 +1,4 @@
-//! Frame pointers that lead nowhere: the hypervisor follows them where it reports something, and must come back.
+//! Frame pointers that lead nowhere: the hypervisor follows them where it reports something, and must return.
 #![expect(unsafe_code, reason = "a translation table that is a device")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use crate::absent;
 use crate::check::{Check, Checks};
 use crate::hv::{self, Call};
 
-/// Immediate of the first call: each has one of its own, so that each is reported with its place.
+/// Immediate of the first call: each call has its own, so that each is reported with its place.
 const FIRST: u16 = 0x1000;
-/// Immediate of the call from a stack that is in order, which the caller of this program looks for in the report.
+/// Immediate of the call from a valid stack, which the caller of this program looks for in the report.
 const ORDERLY: u16 = 0x1100;
 /// Return addresses on that stack.
 const CALLERS: [u64; 3] = [0x1111_1000, 0x2222_2000, 0x3333_3000];
 
-/// Frame records: where the caller's is, and the return address.
+/// Frame records: the caller's record, and the return address.
 #[repr(align(4096))]
 struct Stack([[AtomicU64; 2]; 256]);
 static STACK: Stack = Stack([const { [const { AtomicU64::new(0) }; 2] }; 256]);
@@ -62,11 +62,11 @@ pub(crate) fn run(checks: &mut Checks) {
     checks.check("a translation table may be a device", table_in_a_device);
 }
 
-/// An unknown `hvc`, made with this frame pointer, has the effect that it has with any other.
+/// Checks that an unknown `hvc`, made with this frame pointer, has the same effect as with any other.
 fn undefined(check: &mut Check, immediate: u16, frame_pointer: u64) {
     // F, and a pattern in the bits that are no part of the address.
     const PAR: u64 = 0xff00_0000_0000_0b81;
-    // SAFETY: nothing of this program uses the register.
+    // SAFETY: nothing else in this program uses the register.
     unsafe { msr!("par_el1", PAR) };
     let before = mrs!("par_el1");
     let mut x = [0; 31];
@@ -77,8 +77,8 @@ fn undefined(check: &mut Check, immediate: u16, frame_pointer: u64) {
     check.equal((immediate, "PAR_EL1"), mrs!("par_el1"), before);
 }
 
-/// The upper half of the address space gets tables in the UART's registers, which this program does not use; only a frame
-/// pointer leads there.
+/// Puts the tables of the upper half of the address space into the UART's registers, which this program does not use;
+/// only a frame pointer leads there.
 fn table_in_a_device(check: &mut Check) {
     // TCR_EL1: T1SZ 25, 4 KiB granule, EPD1 clear.
     const T1: u64 = 0xffff << 16;
@@ -92,12 +92,12 @@ fn table_in_a_device(check: &mut Check) {
         arch::isb();
         undefined(check, FIRST + 0x90, 0xffff_ff80_0000_0000);
         undefined(check, FIRST + 0x91, 0xffff_ffff_ffff_f000);
-        // No walk reaches a device, so it tells nothing of what is there.
+        // No walk reaches a device, so it reveals nothing of what is there.
         let load = crate::probes::read(0xffff_ff80_0000_0000, Size::Double);
         check.meets("a load by such a table", load.err(), Exception::is_external_abort);
-        // SAFETY: the value that it had.
+        // SAFETY: restores the value from before.
         unsafe { msr!("tcr_el1", tcr) };
-        // SAFETY: the value that it had.
+        // SAFETY: restores the value from before.
         unsafe { msr!("ttbr1_el1", ttbr1) };
         arch::isb();
     });

@@ -1,4 +1,4 @@
-//! What the random mode makes: addresses, values, hypercalls, calls and registers, most of them almost right.
+//! Generators of the random mode: addresses, values, hypercalls, calls and registers, most of them almost valid.
 
 use hv_tlfs::crash::CrashControl;
 use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
@@ -50,8 +50,8 @@ pub(crate) fn value(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A VP index or an MPIDR for calls that start VPs: never one that may be off, for it would run garbage in this guest's
-/// memory.
+/// A VP index or an MPIDR for calls that start VPs: never of a VP that may be off, since that would run garbage in this
+/// guest's memory.
 fn startable(rng: &mut Rng) -> u64 {
     let target = if rng.chance(1, 2) { rng.below(3) } else { rng.number() };
     let vps = rt::machine::get().vps() as u64;
@@ -99,7 +99,7 @@ fn register(rng: &mut Rng) -> (u32, u64) {
     };
     let value = if rng.chance(1, 16) { harmless(value ^ 1 << rng.below(64)) } else { value };
     let value = match RegisterName(name) {
-        // Without an id all of this guest's calls would be refused.
+        // Without a guest OS id, all calls of this guest would be refused.
         RegisterName::GUEST_OS_ID => value | 1,
         // A crash ends the run's report as one.
         RegisterName::GUEST_CRASH_CTL => value & !CrashControl::CRASH_NOTIFY.0,
@@ -198,7 +198,7 @@ fn input(rng: &mut Rng, code: Code) -> [u64; WORDS] {
         Code::SIGNAL_EVENT => words[0] = if rng.chance(1, 2) { rng.below(1 << 17) } else { rng.number() },
         _ => words.fill_with(|| if rng.chance(1, 2) { rng.below(8) } else { harmless(rng.number()) }),
     }
-    // Flushes stop every CPU of the emulator: few.
+    // Flushes stop every CPU of the emulator: make few.
     if is_flush(code) && rng.chance(15, 16) {
         words[1] = rng.number() | 1 << 40;
     }
@@ -261,7 +261,7 @@ pub(crate) fn system_register(rng: &mut Rng) -> (Encoding, bool) {
         13 => ([3, 3, [9, 14][any(2) as usize], 8 + any(8), op2], true),
         // Debug registers but for MDSCR_EL1, which could turn on breakpoints.
         14 if [crn, crm, op2] != [0, 2, 2] => ([2, 0, crn & 1, crm, op2], true),
-        // Cache and address translation instructions; TLB instructions stop every CPU of the emulator: few.
+        // Cache and address translation instructions; TLB instructions stop every CPU of the emulator: make few.
         _ => ([1, op1, if any(16) == 0 { 8 } else { 7 }, crm, op2], true),
     }
 }

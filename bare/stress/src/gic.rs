@@ -1,4 +1,4 @@
-//! Accesses to the interrupt controller: what it takes, and what it refuses.
+//! Accesses to the interrupt controller: those that it supports, and those that it refuses.
 //!
 //! Source: Arm Generic Interrupt Controller Architecture Specification (IHI 0069), "About the programmers' model": supported
 //! access sizes; reserved registers are RAZ/WI.
@@ -15,7 +15,7 @@ use crate::probes;
 
 /// Writes to the interrupt controller.
 pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
-    // SAFETY: the interrupt controller is no memory. What the writes of this program change there, its driver does not
+    // SAFETY: the interrupt controller is no memory. This program's writes change only state that its driver does not
     // rely on: interrupts that the driver did not enable, or settings that it makes again.
     unsafe { probe::write(address, size, value) }
 }
@@ -45,7 +45,7 @@ pub(crate) fn run(checks: &mut Checks) {
         let beyond = 0xffff & !((1 << machine.vps()) - 1);
         for target in [beyond, 1 << 16 | 1, 0xff << 32 | 1, 1 << 48 | 1, 0xf << 44 | 1] {
             let before = rt::irq::unexpected();
-            // SAFETY: at worst it raises SGI 9, which nobody handles, and which the line below notices.
+            // SAFETY: at worst it raises SGI 9, which has no handler, and which the line below notices.
             unsafe { rt::msr!("icc_sgi1r_el1", target | 9 << 24) };
             rt::arch::isb();
             check.equal(target, rt::irq::unexpected(), before);
@@ -73,7 +73,7 @@ fn sizes(check: &mut Check, machine: &Machine) {
             let read = probes::read(address, size);
             if supported {
                 check.holds((address, size, read), read.is_ok());
-                // What was read is written again.
+                // The value read is written back.
                 let wrote = read.map(|value| write(address, size, value));
                 check.holds((address, size, wrote), wrote.is_ok_and(|w| w.is_ok()));
             } else {
@@ -85,8 +85,8 @@ fn sizes(check: &mut Check, machine: &Machine) {
     }
 }
 
-/// A device access that is not aligned is an alignment fault of the guest's own translation; QEMU before 8.2 does not
-/// raise that, and then the interrupt controller refuses it.
+/// Checks unaligned accesses: an unaligned device access is an alignment fault of the guest's own translation; QEMU
+/// before 8.2 does not raise it, and then the interrupt controller refuses the access.
 fn is_abort(exception: &Exception) -> bool {
     exception.is_external_abort()
         || exception.class() == Exception::DATA_ABORT && exception.esr & 0x3f == Exception::ALIGNMENT_FAULT
@@ -114,7 +114,7 @@ fn odd(check: &mut Check, machine: &Machine) {
             }
             let mut x = [0; 31];
             x[1] = address;
-            // SAFETY: they write, if anything, zero to enable registers, of which zeros have no effect; SP and X30 are not
+            // SAFETY: they write, if anything, zero to enable registers, where zeros have no effect; SP and X30 are not
             // among their operands.
             let got = unsafe { probe::instruction(instruction, &mut x) };
             check.meets((name, address), got, is_abort);

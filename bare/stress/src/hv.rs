@@ -36,13 +36,13 @@ pub(crate) fn arena_gpa() -> u64 {
     addr_of!(*arena()) as u64
 }
 
-/// Whether an address is in the arena of any VP.
+/// Returns whether an address is in the arena of any VP.
 pub(crate) fn in_arenas(gpa: u64) -> bool {
     let start = addr_of!(ARENAS) as u64;
     (start..start + size_of::<Arenas>() as u64).contains(&gpa)
 }
 
-/// Writes words into this VP's arena from byte `offset`, which is a multiple of 8, and gives their address.
+/// Writes words into this VP's arena from byte `offset`, a multiple of 8, on, and returns their address.
 pub(crate) fn put(offset: usize, words: &[u64]) -> u64 {
     for (place, word) in arena()[offset / 8..].iter().zip(words) {
         place.store(*word, Ordering::Relaxed);
@@ -55,7 +55,7 @@ pub(crate) fn word(offset: usize) -> u64 {
     arena()[offset / 8].load(Ordering::Acquire)
 }
 
-/// How a hypercall is made.
+/// The convention of a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Convention {
     /// `hvc #0`, with the function id in X0.
@@ -102,13 +102,15 @@ pub(crate) enum Call {
     Smc(u16),
 }
 
-/// Calls with these registers. Addresses among them are those of arenas, or are outside of this program: it is a
-/// promise of this whole program, whose random addresses all come through `generate::address`.
+/// Calls with these registers. Addresses among them are those of arenas, or lie outside this program: a promise of this
+/// whole program, whose random addresses all come from `generate::address`.
 pub(crate) fn call(call: Call, x: &mut Registers) -> Option<Exception> {
     match call {
-        // SAFETY: memory that Rust knows of, but for atomics in arenas, is not named by any register (see above).
+        // SAFETY: no register names memory that Rust code uses, except atomics in arenas, as this function's
+        // description promises.
         Call::Hvc(immediate) => unsafe { probe::hvc(immediate, x) },
-        // SAFETY: memory that Rust knows of, but for atomics in arenas, is not named by any register (the promise of `call`).
+        // SAFETY: no register names memory that Rust code uses, except atomics in arenas, as this function's
+        // description promises.
         Call::Smc(immediate) => unsafe { probe::smc(immediate, x) },
     }
 }
@@ -166,10 +168,10 @@ pub(crate) fn set(name: RegisterName, value: u64) -> Result<(), HvStatus> {
     if result.status() == HvStatus::SUCCESS { Ok(()) } else { Err(result.status()) }
 }
 
-/// The guest OS id that this program uses: open source, OS type 0x7f, which nobody has.
+/// The guest OS id of this program: open source, OS type 0x7f, which is unassigned.
 const GUEST_OS_ID: u64 = 1 << 63 | 0x7f << 56 | 1;
 
-/// Tells the host who we are; without it most calls are refused.
+/// Reports the guest OS id to the host, without which most calls are refused.
 pub(crate) fn identify() {
     if let Err(status) = set(RegisterName::GUEST_OS_ID, GUEST_OS_ID) {
         panic!("the guest OS id was refused: {status:?}");

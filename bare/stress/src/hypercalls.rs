@@ -130,7 +130,7 @@ pub(crate) fn run(checks: &mut Checks) {
     checks.check("SynIC pages outside of memory", synic_pages);
 }
 
-/// A fast call with this control word gives `status`, by both conventions.
+/// Checks that a fast call with this control word gives `status`, by both conventions.
 fn fast(check: &mut Check, what: impl core::fmt::Debug, control: HypercallInput, status: HvStatus) {
     for convention in Convention::BOTH {
         let (result, _) = hv::fast(convention, control, &GET_INDEX);
@@ -138,7 +138,7 @@ fn fast(check: &mut Check, what: impl core::fmt::Debug, control: HypercallInput,
     }
 }
 
-/// So do a fast call and one with parameters in memory.
+/// Checks that both a fast call and one with parameters in memory give `status`.
 fn both(check: &mut Check, what: impl core::fmt::Debug, control: HypercallInput, status: HvStatus) {
     fast(check, &what, control, status);
     let (input, output) = (hv::put(0, &GET_INDEX), hv::arena_gpa() + 0x1000);
@@ -148,7 +148,7 @@ fn both(check: &mut Check, what: impl core::fmt::Debug, control: HypercallInput,
     }
 }
 
-/// A Get with its parameters at these addresses is refused, by both conventions.
+/// Checks that a Get with its parameters at these addresses is refused, by both conventions.
 fn memory(check: &mut Check, what: impl core::fmt::Debug, input: u64, output: u64) {
     for convention in Convention::BOTH {
         let status = hv::memory(convention, get(), input, output).status();
@@ -157,7 +157,7 @@ fn memory(check: &mut Check, what: impl core::fmt::Debug, input: u64, output: u6
     }
 }
 
-/// Codes that nobody has are refused as such; those that are there, or are for others, give some status. With
+/// Checks all codes: unassigned ones are refused as such; those that exist, or are for others, give some status. With
 /// parameters of zero, and a rep count that suits no call, nothing happens.
 fn every_code(check: &mut Check) {
     for code in 0..=u16::MAX {
@@ -187,12 +187,12 @@ fn outside(check: &mut Check) {
     }
 }
 
-/// A page register takes any value; what is not memory gets no message, and does no harm.
+/// Checks that a page register takes any value; an address that is not memory gets no message, and does no harm.
 fn synic_pages(check: &mut Check) {
     const ENABLE: u64 = 1;
     for page in [0, 0x902_0000, 0x4020_0000, rt::machine::get().ram.end, 1 << 50, !0xfff] {
         for name in [RegisterName::SIMP, RegisterName::SIEFP, RegisterName::REFERENCE_TSC] {
-            // The host may refuse the value; it may not do anything with the page.
+            // The host may refuse the value; it must not access the page.
             let set = hv::set(name, page | ENABLE);
             if set.is_ok() {
                 check.equal((name, page), hv::get(name).map(|value| value & !0xffe), Ok(page | ENABLE));

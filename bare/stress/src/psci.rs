@@ -1,4 +1,4 @@
-//! PSCI: what it answers to wrong arguments, and VPs that go off and on.
+//! PSCI: its answers to wrong arguments, and VPs that go off and on.
 //!
 //! Source: Arm Power State Coordination Interface (DEN0022).
 
@@ -35,7 +35,7 @@ const INVALID_ADDRESS: i32 = -9;
 /// Long enough for another VP to do something, even when QEMU's threads share few CPUs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A call by `hvc`; its result as 32 bits with a sign.
+/// Makes a call by `hvc`; returns its result as a signed 32-bit number.
 pub(crate) fn psci(function: u64, arguments: [u64; 3]) -> i32 {
     by(Call::Hvc(0), function, arguments)
 }
@@ -74,7 +74,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
     checks.check("CPU_ON refuses a VP that is on", |check| {
         check.equal("64 bits", psci(CPU_ON, [0, start_address(), 0]), ALREADY_ON);
-        // The 32-bit form takes the lower halves alone.
+        // The 32-bit form uses the lower halves only.
         check.equal("32 bits", psci(CPU_ON - SMC64, [0xdead_beef << 32, start_address(), 0]), ALREADY_ON);
     });
     checks.check("AFFINITY_INFO refuses what is not there", |check| {
@@ -127,7 +127,7 @@ fn suspend(check: &mut Check) {
     });
     for (round, state) in [0, 1, 1 << 16, 0xffff_ffff].into_iter().enumerate() {
         time::arm(time::counter() + time::ticks(Duration::from_millis(2)));
-        // An early return is allowed; the interrupt is what counts.
+        // An early return is allowed; only the interrupt matters.
         let woken = time::wait_until(PATIENCE, || {
             if EXPIRED.load(Ordering::Relaxed) == round as u64 {
                 check.equal(state, psci(CPU_SUSPEND, [state, start_address(), 0]), 0);
@@ -139,12 +139,12 @@ fn suspend(check: &mut Check) {
     rt::irq::disable(time::VIRTUAL_TIMER_INTID);
 }
 
-/// Times that VPs ran.
+/// How often VPs ran.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 /// Rounds at whose end VPs may go off.
 static RELEASED: AtomicU64 = AtomicU64::new(0);
 
-/// What a VP does: it tells that it runs, and stays until it is released.
+/// Runs on a VP: signals that it runs, and stays until it is released.
 fn stay() {
     let round = RELEASED.load(Ordering::Acquire);
     RUNS.fetch_add(1, Ordering::AcqRel);
@@ -195,7 +195,7 @@ fn wait_for_the_vp(check: &mut Check) {
     // A redistributor keeps its settings: the SGI is still enabled when the VP is off.
     run_on_vp_1(check, enable);
     rt::irq::send_sgi(1, SGI);
-    // Time for the host to see it.
+    // Time for the host to notice it.
     time::wait_until(Duration::from_millis(5), || false);
     run_on_vp_1(check, take);
     check.equal("it comes once", SGIS.load(Ordering::Acquire), 1);
@@ -208,11 +208,11 @@ fn run_on_vp_1(check: &mut Check, work: fn()) {
     check.holds("it goes off", off);
 }
 
-/// The checks, on their way to the VP that ends the run.
+/// The checks, handed to the VP that ends the run.
 static CHECKS: Mutex<Option<Checks>> = Mutex::new(None);
 
-/// The last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run goes on meanwhile; whoever
-/// is on in the end ends it.
+/// Runs the last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run goes on meanwhile;
+/// the last VP that is on ends it.
 pub(crate) fn hand_over(checks: Checks) {
     if rt::machine::get().vps() < 2 {
         return checks.close();

@@ -53,8 +53,8 @@ fn attackers() -> impl Iterator<Item = (usize, &'static Attacker)> {
     ATTACKERS.iter().enumerate().take(rt::machine::get().vps()).skip(1)
 }
 
-/// Works until all attackers are done: starts those that went off, wakes those that sleep, prints the progress. Gives how
-/// often a VP was started again.
+/// Works until all attackers are done: starts those that went off, wakes those that sleep, prints the progress. Returns
+/// how often a VP was started again.
 fn supervise(check: &mut Check, own: &mut WellBehaved, count: u64) -> u64 {
     let (mut restarts, mut shown, mut last, mut since) = (0, 0, 0, time::counter());
     loop {

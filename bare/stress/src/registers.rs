@@ -1,4 +1,4 @@
-//! System registers that a guest has not got.
+//! System registers that a guest does not have.
 #![expect(unsafe_code, reason = "generated instructions")]
 
 use rt::exception::Exception;
@@ -47,7 +47,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
     checks.check("the counter's frequency is read-only", |check| write_is_undefined(check, [3, 3, 14, 0, 0]));
     checks.check("SGIs of the group that is not there have no effect", |check| {
-        // ICC_ASGI1R_EL1 and ICC_SGI0R_EL1, with an SGI for nobody.
+        // ICC_ASGI1R_EL1 and ICC_SGI0R_EL1, with an SGI for no VP.
         for op2 in [6, 7] {
             check.equal(op2, access([3, 0, 12, 11, op2], true), None);
         }
@@ -56,8 +56,8 @@ pub(crate) fn run(checks: &mut Checks) {
 
 /// Executes the instruction with X0 = 0.
 fn access(encoding: Encoding, write: bool) -> Option<Exception> {
-    // SAFETY: registers of other exception levels, of nobody, and others listed above: none of them changes what this
-    // program relies on, if the write takes effect against all expectation.
+    // SAFETY: registers of other exception levels, unassigned ones, and those listed above: none of them changes what
+    // this program relies on, should the write take effect.
     unsafe { probe::instruction(instruction(encoding, write), &mut [0; 31]) }
 }
 
@@ -70,11 +70,12 @@ fn undefined(check: &mut Check, encoding: Encoding) {
     write_is_undefined(check, encoding);
 }
 
-/// HCR_EL2.TIDCP makes them undefined. QEMU before 8.0 has no TIDCP, and on some models constants of its own there.
+/// Checks that the access is undefined: HCR_EL2.TIDCP makes it so. QEMU before 8.0 has no TIDCP, and some models have
+/// constants of their own there.
 fn undefined_or_constant(check: &mut Check, encoding: Encoding) {
     let access = |write, value| {
         let mut x = [value; 31];
-        // SAFETY: implementation defined registers, which have no effect (QEMU) or are not there.
+        // SAFETY: implementation defined registers, which have no effect (QEMU) or do not exist.
         let exception = unsafe { probe::instruction(instruction(encoding, write), &mut x) };
         (exception, x[0])
     };

@@ -33,7 +33,7 @@ impl Rng {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A number of the kinds at which code breaks: small, around a power of two, all ones, or anything.
+    /// A number of the kinds at which code fails: small, around a power of two, all ones, or anything.
     pub(crate) fn number(&mut self) -> u64 {
         let power = 1u64 << self.below(64);
         match self.below(8) {

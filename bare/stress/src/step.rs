@@ -1,7 +1,7 @@
 //! Single steps over instructions that the host emulates: each must stop right behind the instruction, once.
 //!
-//! Source: Arm ARM, "Software Step exceptions": an instruction that completes leaves PSTATE.SS clear, one that takes an
-//! exception leaves it as it was; PSTATE.BTYPE is clear behind any instruction that is no branch.
+//! Source: Arm ARM, "Software Step exceptions": an instruction that completes clears PSTATE.SS, one that takes an
+//! exception leaves it unchanged; PSTATE.BTYPE is clear after any instruction that is no branch.
 #![expect(unsafe_code, reason = "generated instructions")]
 
 use rt::exception::Exception;
@@ -36,7 +36,7 @@ pub(crate) fn run(checks: &mut Checks) {
         ("nop", NOP, 0, 0),
         ("hvc #0", hvc(0), VERSION, 0),
         ("smc #0", smc(0), VERSION, 0),
-        // SGIs for a VP that is not there.
+        // SGIs for a VP that does not exist.
         ("msr icc_sgi1r_el1, x0", sysreg(5), 1 << 15 | 0xff << 16, 0),
         ("msr icc_asgi1r_el1, x0", sysreg(6), 1 << 15 | 0xff << 16, 0),
         ("msr icc_sgi0r_el1, x0", sysreg(7), 1 << 15 | 0xff << 16, 0),
@@ -70,12 +70,12 @@ pub(crate) fn run(checks: &mut Checks) {
 fn step(instruction: u32, x0: u64, x1: u64, btype: u64) -> Stepped {
     let mut x = [0; 31];
     (x[0], x[1]) = (x0, x1);
-    // SAFETY: calls and registers that change nothing, and registers of the interrupt controller of which zeros have no
+    // SAFETY: calls and registers that change nothing, and registers of the interrupt controller where zeros have no
     // effect; X2 to X30 are not used.
     unsafe { probe::step(instruction, &mut x, btype) }
 }
 
-/// The step stopped behind the instruction. What `hvc` and `smc` do to BTYPE is the CPU's choice.
+/// Checks that the step stopped behind the instruction. The effect of `hvc` and `smc` on BTYPE is the CPU's choice.
 fn is_behind(stepped: &Stepped, btype_is_known: bool) -> bool {
     stepped.exception.is_some_and(|exception| {
         exception.class() == Exception::SOFTWARE_STEP
@@ -85,7 +85,7 @@ fn is_behind(stepped: &Stepped, btype_is_known: bool) -> bool {
     })
 }
 
-/// The instruction fails, with the step still to come.
+/// Checks that the instruction fails, with the step still to come.
 fn failed(check: &mut Check, instruction: u32, x1: u64) {
     let stepped = step(instruction, 0, x1, 0);
     let right = stepped.exception.is_some_and(|exception| {

@@ -1,4 +1,4 @@
-//! What a guest does all day, with every answer checked: registers, timers, interrupts, messages.
+//! The everyday work of a guest, with every answer checked: registers, timers, interrupts, messages.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -19,13 +19,13 @@ use crate::probes;
 use crate::psci::{self, PATIENCE};
 use crate::rng::Rng;
 
-/// The source that timer messages go to.
+/// The source of timer messages.
 const SINT: u64 = 3;
 /// Offset of the message page in the arena, and of the slot of the source.
 const MESSAGE_PAGE: usize = 0x8000;
 const SLOT: usize = MESSAGE_PAGE + SINT as usize * 256;
 
-/// Interrupts taken, by INTID, and when the last came.
+/// Interrupts taken, by INTID, and the time of the last.
 static TAKEN: [AtomicU64; 32] = [const { AtomicU64::new(0) }; 32];
 static LAST: AtomicU64 = AtomicU64::new(0);
 
@@ -80,7 +80,7 @@ impl WellBehaved {
         Self { rng: Rng::new(seed), features: features.unwrap_or([0; 2]), epoch, stimer_intid, rounds: 0 }
     }
 
-    /// One of everything.
+    /// Does each kind of work once.
     pub(crate) fn round(&mut self, check: &mut Check) {
         self.rounds += 1;
         self.registers(check);
@@ -92,7 +92,7 @@ impl WellBehaved {
         self.rest(check);
     }
 
-    /// How often it was done.
+    /// How often each was done.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds
     }
@@ -114,7 +114,7 @@ impl WellBehaved {
         check.equal("unknown call", result.status(), HvStatus::INVALID_HYPERCALL_CODE);
     }
 
-    /// The reference time goes as the counter goes.
+    /// Checks that reference time and counter advance alike.
     fn clock(&mut self, check: &mut Check) {
         let before = time::counter();
         let reference = hv::get(Name::TIME_REF_COUNT);
@@ -138,7 +138,7 @@ impl WellBehaved {
         );
     }
 
-    /// IPIs to itself, by register and by hypercall.
+    /// Sends IPIs to this VP, by register and by hypercall.
     fn interrupts(&mut self, check: &mut Check) {
         let before = [OWN_SGI, IPI_INTID].map(taken);
         irq::send_sgi(0, OWN_SGI);
@@ -150,7 +150,7 @@ impl WellBehaved {
         check.equal("each comes once", [OWN_SGI, IPI_INTID].map(taken), before.map(|n| n + 1));
     }
 
-    /// Arms a timer for a moment soon, which it gives.
+    /// Arms a timer for a moment soon, and returns that moment.
     fn arm(&mut self, check: &mut Check, timer: u32, config: u64) -> u64 {
         let due = hv::get(Name::TIME_REF_COUNT).unwrap_or(0) + 200 + self.rng.below(3000);
         let (config_name, count_name) =
@@ -174,7 +174,7 @@ impl WellBehaved {
     fn message_timer(&mut self, check: &mut Check) {
         let before = taken(SINT_INTID);
         let due = self.arm(check, 1, 1 << 3 | SINT << 16);
-        // VMBus is the whole guest's: others may have asked it to send its messages here.
+        // VMBus belongs to the whole guest: other VPs may have asked it to send its messages here.
         let came = time::wait_until(PATIENCE, || match hv::word(SLOT) as u32 {
             0 => false,
             kind if kind == MessageType::TIMER_EXPIRED.0 => true,
@@ -210,8 +210,8 @@ fn empty_slot(check: &mut Check) {
     check.equal("end of message", hv::set(Name::EOM, 0), Ok(()));
 }
 
-/// Waits until an interrupt was taken more often than `before`. If it does not come, what the redistributor and the CPU
-/// interface say of it.
+/// Waits until an interrupt was taken more often than `before`. If it does not come, reports what the redistributor and
+/// the CPU interface say of it.
 fn comes(check: &mut Check, intid: u32, before: u64) -> bool {
     let came = time::wait_until(PATIENCE, || taken(intid) != before);
     if !came {

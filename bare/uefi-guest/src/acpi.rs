@@ -1,4 +1,4 @@
-//! Two facts from the ACPI tables: who the hypervisor is, and where this processor's redistributor may be.
+//! Two facts from the ACPI tables: the hypervisor's identity, and where this processor's redistributor may be.
 //!
 //! Source: ACPI Specification 6.5, "Root System Description Pointer", "Fixed ACPI Description Table",
 //! "Multiple APIC Description Table".
@@ -11,7 +11,7 @@ use crate::firmware;
 const ACPI_20_TABLE: Guid = guid!("8868e871-e4f1-11d3-bc22-0080c73c8881");
 /// Bytes of the header of every table.
 const HEADER: usize = 36;
-/// Longest table that is believed.
+/// Maximum plausible length of a table.
 const LONGEST: usize = 1 << 20;
 
 /// A table in memory.
@@ -19,20 +19,20 @@ const LONGEST: usize = 1 << 20;
 pub(crate) struct Table(&'static [u8]);
 
 impl Table {
-    /// The table at an address, if its header has this signature and a length that can be true.
+    /// The table at an address, if its header has this signature and a plausible length.
     fn at(address: u64, signature: &[u8; 4]) -> Option<Self> {
         if address == 0 {
             return None;
         }
-        // SAFETY: the firmware says that a table is here; it has a header, and stays as it is until an operating system
-        // reclaims it.
+        // SAFETY: the firmware says that a table is at this address; it has a header, and does not change until an
+        // operating system reclaims it.
         let header = unsafe { core::slice::from_raw_parts(address as *const u8, HEADER) };
         let length = Self(header).u32(4)? as usize;
         if &header[..4] != signature || !(HEADER..=LONGEST).contains(&length) {
             return None;
         }
-        // SAFETY: the firmware says that a table is here, its header says that it has this length, and it stays as it is until an
-        // operating system reclaims it.
+        // SAFETY: the firmware says that a table is at this address, its header says that it has this length, and it
+        // does not change until an operating system reclaims it.
         Some(Self(unsafe { core::slice::from_raw_parts(address as *const u8, length) }))
     }
 
@@ -48,7 +48,7 @@ impl Table {
 /// The first table with this signature.
 fn table(signature: &[u8; 4]) -> Option<Table> {
     let rsdp = firmware::configuration(ACPI_20_TABLE)?;
-    // SAFETY: the firmware says that the pointer structure, revision 2 or later, is here: 36 bytes.
+    // SAFETY: the firmware says that the pointer structure, revision 2 or later, is at this address: 36 bytes.
     let rsdp = Table(unsafe { core::slice::from_raw_parts(rsdp as *const u8, HEADER) });
     let xsdt = Table::at(rsdp.u64(24)?, b"XSDT")?;
     (HEADER..xsdt.0.len()).step_by(8).find_map(|offset| Table::at(xsdt.u64(offset)?, signature))
@@ -64,13 +64,13 @@ pub(crate) fn hypervisor_identity() -> Option<[u8; 8]> {
 pub(crate) struct Frames {
     /// Address of the first.
     pub(crate) base: u64,
-    /// Bytes; 0 where the table names just the one of the processor with this affinity.
+    /// Bytes; 0 if the table names only the one of the processor with this affinity.
     pub(crate) length: u64,
     /// See `length`.
     pub(crate) affinity: u64,
 }
 
-/// Lists where the MADT says that redistributors are.
+/// Lists the redistributor regions of the MADT.
 pub(crate) fn redistributors() -> impl Iterator<Item = Frames> {
     let madt = table(b"APIC");
     let mut offset = HEADER + 8;

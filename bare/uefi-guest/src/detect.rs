@@ -9,10 +9,10 @@ use crate::{acpi, machine};
 /// The FADT's identity of Hyper-V (Linux, arch/arm64/hyperv/mshyperv.c).
 const IDENTITY: [u8; 8] = *b"MsHyperV";
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Copy)]
 pub(crate) struct Finding {
-    /// The exception level that the firmware runs at.
+    /// The exception level of the firmware.
     level: u64,
     /// The hypervisor vendor identity of the FADT, if it has one.
     identity: Option<[u8; 8]>,
@@ -20,7 +20,7 @@ pub(crate) struct Finding {
     uid: Option<[u32; 4]>,
 }
 
-/// Looks.
+/// Detects the hypervisor.
 pub(crate) fn look() -> Finding {
     let level = machine::exception_level();
     let mut finding = Finding { level, identity: acpi::hypervisor_identity(), uid: None };
@@ -28,7 +28,7 @@ pub(crate) fn look() -> Finding {
         machine::freeze();
         let mut x = [0; 31];
         x[0] = VENDOR_HYP_UID.into();
-        // SAFETY: the call returns four registers, and does nothing else.
+        // SAFETY: the call returns four registers, and has no other effect.
         #[expect(unsafe_code, reason = "an SMCCC call")]
         let answer = unsafe { machine::hvc(0, &mut x) };
         if answer.is_ok() {

@@ -10,8 +10,8 @@ use hv_guest::conduit::{Conduit, Raw};
 use crate::machine::{isb, mrs};
 use crate::{gic, machine, scratch};
 
-/// One VP. What a firmware cannot lend is left out, and the suite skips what is about it: other VPs, VMBus (the firmware's
-/// connection would break), crashes (they end the machine), pages that move.
+/// One VP. Features that a firmware cannot lend are left out, and the suite skips their cases: other VPs, VMBus (the
+/// firmware's connection would break), crashes (they end the machine), pages that move.
 pub(crate) struct Application {
     convention: Convention,
     conduit: Raw<Either>,
@@ -24,10 +24,11 @@ impl Application {
     ///
     /// # Safety
     ///
-    /// What is done with it is what the suite does: hypercalls and `hvc` name the scratch pages alone as memory to write to.
+    /// Only the suite uses it: its hypercalls and `hvc` name only the scratch pages as memory to write to.
     pub(crate) unsafe fn new(conduit: Either, intids: [u32; 2], fresh: bool) -> Self {
         let convention = convention(conduit);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that only the suite uses it, whose calls write to scratch pages only, and those
+        // are atomics.
         let conduit = unsafe { Raw::new(conduit) };
         Self { convention, conduit, intids, fresh }
     }
@@ -51,7 +52,8 @@ impl Env for Application {
     }
 
     fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
-        // SAFETY: who made the environment vouches for it.
+        // SAFETY: `new` requires that only the suite uses the environment, whose calls write to scratch pages only, and
+        // those are atomics.
         unsafe { machine::hvc(immediate, x) }
     }
 
@@ -110,7 +112,7 @@ impl Env for Application {
     }
 
     fn idle(&self, ticks: u64) {
-        // The timer is the firmware's, so that nothing would end a WFI in time.
+        // The firmware uses the timer, so nothing would end a WFI in time.
         let (begin, before) = (self.counter(), gic::taken_in_all());
         loop {
             machine::take_interrupts();

@@ -1,4 +1,4 @@
-//! What the application needs of the firmware. Every call is made while the firmware runs, not while it is frozen.
+//! The firmware's services. Every call is made while the firmware runs, not while it is frozen.
 #![expect(unsafe_code, reason = "the firmware's tables are pointers to functions")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -20,14 +20,14 @@ use crate::report::note;
 static TABLE: AtomicPtr<SystemTable> = AtomicPtr::new(null_mut());
 static IMAGE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
-/// Longest line, path or set of options that the firmware is given or asked for; the rest is left out.
+/// Maximum length of a line, path or set of options that the firmware is given or asked for; the rest is dropped.
 const LINE: usize = 240;
 
-/// The firmware, by the two arguments of the application's entry.
+/// The firmware, from the two arguments of the application's entry.
 pub(crate) struct Firmware;
 
 impl Firmware {
-    /// Keeps what the entry was given.
+    /// Stores the entry's arguments.
     pub(crate) fn init(image: Handle, table: *mut SystemTable) {
         IMAGE.store(image, Ordering::Relaxed);
         TABLE.store(table, Ordering::Relaxed);
@@ -51,7 +51,8 @@ macro_rules! service {
     };
 }
 
-/// A line as the firmware takes text, with an end of line if it is for the console. What is not ASCII becomes a `?`.
+/// A line in the firmware's text format, with an end of line if it is for the console. Characters outside ASCII become
+/// `?`.
 fn wide(text: &str, end: &str) -> [u16; LINE + 3] {
     let mut line = [0; LINE + 3];
     let ascii = |byte: u8| if byte.is_ascii() { byte } else { b'?' };
@@ -67,7 +68,8 @@ pub(crate) fn show(line: &str) {
     // SAFETY: the table is valid before ExitBootServices, which this program does not call; an absent console is null.
     let console = unsafe { (*table()).stdout };
     if !console.is_null() {
-        // SAFETY: the console's protocol, and a string that ends with a zero. What it cannot show it leaves out.
+        // SAFETY: the console's protocol, and a string that ends with a zero. Characters that it cannot show are
+        // dropped.
         let _ = unsafe { ((*console).output_string)(console, wide(line, "\r\n").as_ptr()) };
     }
 }
@@ -75,14 +77,14 @@ pub(crate) fn show(line: &str) {
 /// Shows a line with a status behind it.
 pub(crate) fn show_status(line: &str, status: Status) {
     show(line);
-    // An error has the top bit set; the number below is the one of the specification's table.
+    // An error has the top bit set; the number below is that of the specification's table.
     let number = status.0 & 0xff;
     let digits =
         [b' ', b' ', b'E', b'F', b'I', b' ', b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
     show(core::str::from_utf8(&digits).unwrap_or_default());
 }
 
-/// Says which firmware this is.
+/// Prints which firmware this is.
 pub(crate) fn describe() {
     let mut name = [0u8; 64];
     // SAFETY: the table is valid, and its vendor a string that ends with a zero.
@@ -97,15 +99,15 @@ pub(crate) fn describe() {
     note!("firmware: {name}, revision {revision:#x}, UEFI {}.{}", uefi >> 16, (uefi & 0xffff) / 10);
 }
 
-/// Copies text of the firmware's: ASCII, anything else as a `?`.
+/// Copies the firmware's text: ASCII, anything else as `?`.
 ///
 /// # Safety
 ///
-/// `text` points to `length` characters, or to fewer with a zero behind them.
+/// `text` points to `length` characters, or to fewer followed by a zero.
 unsafe fn narrow(text: *const u16, length: usize, into: &mut [u8]) -> &str {
     let mut count = 0;
     for place in into.iter_mut().take(length) {
-        // SAFETY: the promise of the caller; nothing behind a zero is read.
+        // SAFETY: the caller promises `length` characters or a zero before that; nothing behind a zero is read.
         let character = unsafe { text.add(count).read_unaligned() };
         if character == 0 {
             break;
@@ -118,7 +120,7 @@ unsafe fn narrow(text: *const u16, length: usize, into: &mut [u8]) -> &str {
 
 /// A table of the firmware's configuration, by its GUID.
 pub(crate) fn configuration(guid: Guid) -> Option<u64> {
-    // SAFETY: the table is valid, and its list has so many entries.
+    // SAFETY: the table is valid, and its list has this number of entries.
     let list = unsafe {
         let (list, count) =
             ((*table()).configuration_table, (*table()).number_of_configuration_table_entries);
@@ -142,12 +144,12 @@ pub(crate) fn option(name: &str) -> Option<&'static str> {
         let Ok(image) = protocol::<LoadedImageProtocol>(image(), &LoadedImageProtocol::GUID) else {
             return (bytes, 0);
         };
-        // SAFETY: the protocol's structure is the firmware's, and nobody changes it now.
+        // SAFETY: the protocol's structure is the firmware's, which does not change it now.
         let (options, size) = unsafe { ((*image).load_options, (*image).load_options_size) };
         if options.is_null() {
             return (bytes, 0);
         }
-        // SAFETY: so many bytes are there. That they are text is not certain: anything else is no option of ours.
+        // SAFETY: this number of bytes is there. They may not be text: anything else is none of our options.
         let length = unsafe { narrow(options.cast(), size as usize / 2, &mut bytes) }.len();
         (bytes, length)
     });
@@ -160,7 +162,7 @@ fn ok(status: Status) -> Result<(), Status> {
     if status.is_success() { Ok(()) } else { Err(status) }
 }
 
-/// Writes a file on the volume that the application came from, in place of one of that name.
+/// Writes a file on the volume that the application came from, replacing one of that name.
 pub(crate) fn write_file(path: &str, bytes: &[u8]) -> Result<(), Status> {
     let image = protocol::<LoadedImageProtocol>(image(), &LoadedImageProtocol::GUID)?;
     // SAFETY: the protocol's structure is the firmware's.
@@ -193,7 +195,7 @@ pub(crate) fn write_file(path: &str, bytes: &[u8]) -> Result<(), Status> {
     result.and(closed)
 }
 
-/// Raises the task priority to the highest: no event of the firmware's is handled. Gives the one before.
+/// Raises the task priority to the highest: the firmware handles no event. Returns the previous one.
 pub(crate) fn raise_priority() -> usize {
     service!(raise_tpl(Tpl::HIGH_LEVEL)).0
 }
@@ -203,9 +205,9 @@ pub(crate) fn restore_priority(before: usize) {
     service!(restore_tpl(Tpl(before)));
 }
 
-/// Leaves the application.
+/// Exits the application.
 pub(crate) fn exit(status: Status) -> ! {
-    // If the firmware refuses, there is nothing else to do.
+    // If the firmware refuses, nothing else is left to do.
     let _ = service!(exit(image(), status, 0, null_mut()));
     loop {
         core::hint::spin_loop();

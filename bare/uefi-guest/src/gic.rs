@@ -1,7 +1,7 @@
-//! Two private interrupts of this processor's, borrowed from the interrupt controller.
+//! Two private interrupts of this processor, borrowed from the interrupt controller.
 //!
-//! They get a priority above all others, and the processor's mask lets nothing else through. So the firmware's own
-//! interrupts stay pending until it has the processor again, and nothing of its set-up is touched.
+//! They get a priority above all others, and the processor's mask lets no other through. So the firmware's own
+//! interrupts stay pending until it has the processor again, and none of its settings is changed.
 //!
 //! Source: Arm GIC Architecture Specification, GICv3, "Redistributor register map", "CPU interface registers".
 #![expect(unsafe_code, reason = "the redistributor is an address, the CPU interface system registers")]
@@ -20,10 +20,10 @@ use crate::acpi;
 use crate::machine::{self, isb, mrs, msr};
 use crate::report::note;
 
-/// Private interrupts to choose from: neither timers nor what Hyper-V or the Arm Base System Architecture gives a
-/// meaning that a partition can have.
+/// Private interrupts to choose from: neither timers nor any that Hyper-V or the Arm Base System Architecture assigns
+/// in a partition.
 const CANDIDATES: [u32; 5] = [19, 20, 21, 22, 24];
-/// A priority above any that firmware gives.
+/// A priority above any that firmware assigns.
 const PRIORITY: u32 = 0x10;
 /// Lets [`PRIORITY`] through, and nothing from here on.
 const MASK: u64 = 0x20;
@@ -41,7 +41,7 @@ const ICPENDR0: u64 = SGI + offset_of!(Sgi, icpendr) as u64;
 const ICACTIVER0: u64 = SGI + offset_of!(Sgi, icactiver) as u64;
 const IPRIORITYR: u64 = SGI + offset_of!(Sgi, ipriorityr) as u64;
 const ICFGR1: u64 = SGI + offset_of!(Sgi, icfgr) as u64 + 4;
-/// GICR_TYPER.VLPIS: the redistributor has two frames more.
+/// GICR_TYPER.VLPIS: the redistributor has two more frames.
 const VLPIS: u32 = 1 << 1;
 /// GICR_TYPER.Last.
 const LAST: u32 = 1 << 4;
@@ -55,7 +55,7 @@ static ALL: AtomicU64 = AtomicU64::new(0);
 /// Interrupts taken that are not ours.
 static STRANGERS: AtomicU64 = AtomicU64::new(0);
 
-/// What the interrupt controller had.
+/// The saved state of the interrupt controller.
 struct Saved {
     intids: [u32; 2],
     mask: u64,
@@ -79,8 +79,8 @@ fn read(register: u64) -> u32 {
 
 fn write(register: u64, value: u32) {
     let address = REDISTRIBUTOR.load(Ordering::Relaxed) + register;
-    // SAFETY: the MADT says that a redistributor is here, and the firmware, which uses it, has mapped it; what is written concerns
-    // interrupts that the firmware does not use.
+    // SAFETY: the MADT says that a redistributor is here, and the firmware, which uses it, has mapped it; the writes
+    // concern interrupts that the firmware does not use.
     unsafe { (address as *mut u32).write_volatile(value) };
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn take(intids: [u32; 2]) {
     *SAVED.lock() = Some(saved);
 }
 
-/// Gives the interrupts back, if they were borrowed.
+/// Returns the interrupts, if they were borrowed.
 pub(crate) fn give_back() {
     let Some(saved) = SAVED.try_lock().and_then(|mut saved| saved.take()) else { return };
     for (n, intid) in saved.intids.into_iter().enumerate() {
@@ -168,7 +168,7 @@ pub(crate) fn give_back() {
     }
     write(ICFGR1, saved.trigger);
     write(IGROUPR0, saved.group);
-    // SAFETY: what the firmware had.
+    // SAFETY: restores the firmware's values.
     unsafe {
         msr!("icc_pmr_el1", saved.mask);
         msr!("icc_igrpen1_el1", saved.group1);
@@ -189,21 +189,21 @@ pub(crate) fn listen(intid: u32) {
     write(ISENABLER0, bit(intid));
 }
 
-/// How often an interrupt was taken.
+/// Returns how often an interrupt was taken.
 pub(crate) fn taken(intid: u32) -> u64 {
     machine::take_interrupts();
     TAKEN.get(intid as usize).map_or(0, |count| count.load(Ordering::Relaxed))
 }
 
-/// How often any was taken.
+/// Returns how often any was taken.
 pub(crate) fn taken_in_all() -> u64 {
     ALL.load(Ordering::Relaxed)
 }
 
-/// The vector's part: one interrupt, if it did not go away.
+/// Handles one interrupt, if it has not gone away.
 pub(crate) fn handle() {
     let intid = mrs!("icc_iar1_el1");
-    // 1020 to 1023: nothing is there any more.
+    // 1020 to 1023: no interrupt is pending any more.
     if intid & 0xff_fffc == 1020 {
         return;
     }
@@ -215,7 +215,7 @@ pub(crate) fn handle() {
         }
         None => {
             STRANGERS.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: closes the door; a level that nobody lowers would come for ever.
+            // SAFETY: masks all priorities; a level-triggered interrupt that no handler clears would come forever.
             unsafe { msr!("icc_pmr_el1", CLOSED) };
         }
     }

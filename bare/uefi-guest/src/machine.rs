@@ -1,5 +1,5 @@
-//! The processor, taken from the firmware for a while: its exceptions and interrupts are ours, and the firmware stands
-//! still.
+//! The processor, taken over from the firmware for a while: its exceptions and interrupts are ours, and the firmware
+//! stands still.
 #![expect(unsafe_code, reason = "system registers, vectors, and instructions that may fault")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -59,14 +59,14 @@ unsafe extern "C" {
 macro_rules! mrs {
     ($register:literal) => {{
         let value: u64;
-        // SAFETY: reading this register changes nothing that Rust relies on.
+        // SAFETY: reading this register changes nothing that Rust code relies on.
         unsafe { core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags)) };
         value
     }};
 }
 pub(crate) use mrs;
 
-/// Writes a system register, in an `unsafe` block that says why that does no harm.
+/// Writes a system register, in an `unsafe` block that states why that does no harm.
 macro_rules! msr {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
@@ -75,7 +75,7 @@ macro_rules! msr {
 }
 pub(crate) use msr;
 
-/// What the firmware had.
+/// The saved state of the firmware.
 struct Saved {
     priority: usize,
     daif: u64,
@@ -88,7 +88,7 @@ static EXPECTED: AtomicBool = AtomicBool::new(false);
 /// ESR_EL1 of the fault plus 1, or 0.
 static MET: AtomicU64 = AtomicU64::new(0);
 
-/// What the processor was doing when it took an exception (vectors.s).
+/// The state of the processor when it took an exception (vectors.s).
 #[repr(C)]
 pub(crate) struct SystemContext {
     x: [u64; 31],
@@ -96,7 +96,7 @@ pub(crate) struct SystemContext {
     spsr: u64,
     reserved: u64,
 }
-// X30 and ELR are one pair of a store, and SP is a multiple of 16.
+// X30 and ELR are stored as one pair, and SP is a multiple of 16.
 const _: () = assert!(offset_of!(SystemContext, elr) == offset_of!(SystemContext, x) + 31 * 8);
 const _: () = assert!(size_of::<SystemContext>().is_multiple_of(16));
 
@@ -105,13 +105,13 @@ pub(crate) fn exception_level() -> u64 {
     mrs!("currentel") >> 2 & 3
 }
 
-/// Waits until earlier changes to system registers count.
+/// Waits until earlier writes to system registers have taken effect.
 pub(crate) fn isb() {
-    // SAFETY: a barrier.
+    // SAFETY: a barrier changes no memory and no register.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
-/// Takes the processor from the firmware: no event, no interrupt and no exception reaches it any more.
+/// Takes the processor over from the firmware: no event, no interrupt and no exception reaches the firmware any more.
 pub(crate) fn freeze() {
     let priority = firmware::raise_priority();
     let saved = Saved { priority, daif: mrs!("daif"), vbar: mrs!("vbar_el1") };
@@ -124,10 +124,10 @@ pub(crate) fn freeze() {
     *SAVED.lock() = Some(saved);
 }
 
-/// Gives the processor back.
+/// Returns the processor to the firmware.
 pub(crate) fn thaw() {
     let Some(saved) = SAVED.try_lock().and_then(|mut saved| saved.take()) else { return };
-    // SAFETY: what the firmware had.
+    // SAFETY: restores the firmware's values.
     unsafe {
         msr!("vbar_el1", saved.vbar);
         isb();
@@ -136,7 +136,7 @@ pub(crate) fn thaw() {
     firmware::restore_priority(saved.priority);
 }
 
-/// Takes what interrupts are pending.
+/// Takes the pending interrupts.
 pub(crate) fn take_interrupts() {
     // SAFETY: the processor is frozen, so the vectors are ours. D, A and F stay masked.
     unsafe { msr!("daif", 0b1101 << 6) };
@@ -151,7 +151,7 @@ pub(crate) fn take_interrupts() {
 ///
 /// The call makes the host write no memory but the scratch pages, which are atomics.
 pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Exception> {
-    // A call that nobody makes must not look like one that the host refused as it should.
+    // A stub that does not exist must not look like a call that the host rightly refused.
     let Some(place) = IMMEDIATES.iter().position(|&known| known == immediate) else {
         return Err(Exception { undefined: false });
     };
@@ -159,8 +159,8 @@ pub(crate) unsafe fn hvc(immediate: u16, x: &mut [u64; 31]) -> Result<(), Except
     EXPECTED.store(true, Ordering::SeqCst);
     let platform: u64;
     // SAFETY: the stub is `hvc` and a return. The processor is frozen, so an exception comes to `sync`, which skips the
-    // instruction. The host changes no register but X0 to X17 and no memory but what the caller answers for;
-    // X18, which is the platform's and which `rt_run` loads from the array, is put back.
+    // instruction. The host changes no register but X0 to X17, and the caller promises that it writes no memory but the
+    // scratch pages; X18, which is the platform's and which `rt_run` loads from the array, is restored.
     unsafe {
         asm!("mov {}, x18", out(reg) platform, options(nostack, nomem, preserves_flags));
         rt_run(core::ptr::addr_of!(uefi_hvc_stubs).add(place * STUB), x);
@@ -192,7 +192,7 @@ extern "C" fn other(frame: &mut SystemContext) {
     give_up("FIQ, SError or exception from EL0", frame);
 }
 
-/// Ends the application from an exception handler: the interrupted code goes on in [`abandon`].
+/// Ends the application from an exception handler: the interrupted code resumes in [`abandon`].
 fn give_up(what: &str, frame: &mut SystemContext) {
     crate::report::Report::unlock();
     note!("unexpected {what}: ESR {:#x}, FAR {:#x}, ELR {:#x}", mrs!("esr_el1"), mrs!("far_el1"), frame.elr);

@@ -42,7 +42,7 @@ use env::Application;
 use firmware::Firmware;
 use report::{Report, note};
 
-/// Where the firmware comes in.
+/// The entry point.
 #[expect(unsafe_code, reason = "the linker and the firmware know it by this name")]
 #[unsafe(no_mangle)]
 extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
@@ -60,14 +60,14 @@ extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
         return end(Status::UNSUPPORTED);
     };
     note!("interrupts: {} and {}", intids[0], intids[1]);
-    // Should the machine never come back, this much is in the file.
+    // Should the machine hang, the file contains this much.
     note!("The suite runs. If this is the last line, the machine stopped in it.");
     Report::deliver();
     let conforms = test(intids);
     end(if conforms { Status::SUCCESS } else { Status::ABORTED })
 }
 
-/// Runs the suite by each convention that the host answers. Whether it conforms.
+/// Runs the suite by each convention that the host answers. Returns whether it conforms.
 fn test(intids: [u32; 2]) -> bool {
     let filter = firmware::option("conformance.filter").unwrap_or("");
     let (mut runs, mut good) = (0, 0);
@@ -79,7 +79,7 @@ fn test(intids: [u32; 2]) -> bool {
         };
         note!("{conduit:?}: the firmware's guest OS id is {id:#x}");
         gic::take(intids);
-        // SAFETY: it is the suite that uses it.
+        // SAFETY: only the suite uses it.
         #[expect(unsafe_code, reason = "vouches for the suite's hypercalls")]
         let application = unsafe { Application::new(conduit, intids, id == 0) };
         let totals = hv_conformance::run(&application, filter, &mut Lines(Report));
@@ -93,7 +93,7 @@ fn test(intids: [u32; 2]) -> bool {
     runs != 0 && good == runs
 }
 
-/// Delivers the report, and gives what the firmware gets.
+/// Delivers the report, and returns the status for the firmware.
 fn end(status: Status) -> Status {
     note!("The end: status {:#x}", status.0);
     Report::deliver();

@@ -1,4 +1,4 @@
-//! The state of the partition that the suite writes: saved before it, and put back behind it.
+//! The state of the partition that the suite writes: saved before it runs, and restored afterwards.
 //!
 //! Hyper-V's own firmware has a guest OS id, uses the SynIC for VMBus, and a synthetic timer for its clock.
 #![expect(unsafe_code, reason = "pages of the firmware are lent again")]
@@ -20,14 +20,14 @@ use crate::report::note;
 
 /// Header of a call about the caller's own registers.
 const OWN: [u64; 2] = [PARTITION_ID_SELF, VP_INDEX_SELF as u64];
-/// A guest OS id for as long as the firmware's own is 0, with which most registers cannot be read: open source, no
-/// known system.
+/// A guest OS id to use while the firmware's own is 0, with which most registers cannot be read: open source, no known
+/// system.
 const SOME_ID: u64 = 1 << 63 | 0x7f << 56;
 
-/// A register as it was, if it could be read.
+/// A register's saved value, if it could be read.
 type Was = Option<u64>;
 
-/// The registers as they were.
+/// The saved registers.
 struct Saved {
     conduit: Either,
     id: u64,
@@ -45,19 +45,20 @@ static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 const GET: HypercallInput =
     HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(1).with_fast(true);
 
-/// Whether a hypercall by this convention comes back. To a host that does not know it, the instruction is undefined.
+/// Returns whether a hypercall by this convention comes back. On a host that does not know it, the instruction is
+/// undefined.
 fn answers(conduit: Either) -> bool {
     let convention = convention(conduit);
     let at = convention.control();
     let mut x = [0; 31];
     x[0] = HYPERCALL.into();
     x[at..at + 4].copy_from_slice(&[GET.0, OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into()]);
-    // SAFETY: a fast Get of a register.
+    // SAFETY: a fast Get of a register changes no memory.
     unsafe { machine::hvc(convention.immediate(), &mut x) }.is_ok()
 }
 
 fn get(conduit: Either, name: RegisterName) -> Was {
-    // SAFETY: a fast Get of a register.
+    // SAFETY: a fast Get of a register changes no memory.
     let (result, [low, _]) = unsafe { conduit.call_3_2(GET, [OWN[0], OWN[1], name.0.into()]) };
     (result.status() == HvStatus::SUCCESS).then_some(low)
 }
@@ -69,17 +70,17 @@ unsafe fn set(conduit: Either, name: RegisterName, value: u64) -> bool {
     let control =
         HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_rep_count(1).with_fast(true);
     let input = [OWN[0], OWN[1], name.0.into(), 0, value, 0];
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the value enables no page but one that the firmware lent.
     unsafe { conduit.call_6(control, input) }.status() == HvStatus::SUCCESS
 }
 
-/// Saves the registers, and gives the guest OS id: 0 if nobody has used the partition. `None` if the host does not answer
+/// Saves the registers, and returns the guest OS id: 0 if the partition is unused. `None` if the host does not answer
 /// hypercalls by this convention.
 pub(crate) fn save(conduit: Either) -> Option<u64> {
     let get = |name| get(conduit, name);
     let id = answers(conduit).then(|| get(RegisterName::GUEST_OS_ID)).flatten()?;
     if id == 0 {
-        // SAFETY: no page's register.
+        // SAFETY: the guest OS id's register enables no page.
         unsafe { set(conduit, RegisterName::GUEST_OS_ID, SOME_ID) };
     }
     let saved = Saved {
@@ -95,25 +96,24 @@ pub(crate) fn save(conduit: Either) -> Option<u64> {
             [get(RegisterName::stimer_config(n)), get(RegisterName::stimer_count(n))]
         }),
     };
-    // The suite looks at the state that a guest finds at its start.
-    // SAFETY: no page's register.
+    // The suite checks the state that a guest finds at its start. SAFETY: the guest OS id's register enables no page.
     unsafe { set(conduit, RegisterName::GUEST_OS_ID, id) };
     *SAVED.lock() = Some(saved);
     Some(id)
 }
 
-/// Puts the registers back, if they were saved.
+/// Restores the registers, if they were saved.
 pub(crate) fn restore() {
     let Some(saved) = SAVED.try_lock().and_then(|mut saved| saved.take()) else { return };
     let mut refused = 0;
     let mut put = |name, value: Was| {
         if let Some(value) = value {
-            // SAFETY: values are those that were saved, or disable.
+            // SAFETY: the values are those that were saved, or disable.
             refused += u32::from(!unsafe { set(saved.conduit, name, value) });
         }
     };
     put(RegisterName::GUEST_OS_ID, Some(if saved.id == 0 { SOME_ID } else { saved.id }));
-    // Nothing may come while one half is the suite's and one the firmware's.
+    // Nothing may arrive while one half is the suite's and the other the firmware's.
     for (n, [config, _]) in (0..).zip(saved.timers) {
         put(RegisterName::stimer_config(n), config.map(|_| 0));
     }

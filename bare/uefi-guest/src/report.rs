@@ -11,19 +11,19 @@ use crate::firmware;
 /// The file on the volume that the application was loaded from.
 pub(crate) const FILE: &str = "\\hv-conformance.txt";
 
-/// Several times what the suite says in two runs.
+/// Several times what the suite prints in two runs.
 const BYTES: usize = 512 << 10;
 
 struct Text {
     bytes: [u8; BYTES],
     len: usize,
-    /// What the console has seen.
+    /// How much the console has shown.
     shown: usize,
 }
 
 static TEXT: Mutex<Text> = Mutex::new(Text { bytes: [0; BYTES], len: 0, shown: 0 });
 
-/// Writes to the report.
+/// The writer of the report.
 #[derive(Debug)]
 pub(crate) struct Report;
 
@@ -42,15 +42,15 @@ impl fmt::Write for Report {
 macro_rules! note {
     ($($text:tt)*) => {{
         use core::fmt::Write as _;
-        // What does not fit is missed by whoever reads the report.
+        // Text that does not fit is dropped.
         let _ = writeln!($crate::report::Report, "{}", format_args!($($text)*));
     }};
 }
 pub(crate) use note;
 
 impl Report {
-    /// Writes all of it to the file, and shows what is new on the console: without a file everything, else what is not
-    /// about a case that passed or was skipped.
+    /// Writes all of it to the file, and shows the new part on the console: everything if there is no file, otherwise
+    /// all but the cases that passed or were skipped.
     pub(crate) fn deliver() {
         let mut kept = TEXT.lock();
         let text = core::str::from_utf8(&kept.bytes[..kept.len]).unwrap_or_default();
@@ -67,10 +67,10 @@ impl Report {
         kept.shown = kept.len;
     }
 
-    /// Frees the lock, whoever holds it: he will not come back.
+    /// Frees the lock, whoever holds it: the holder will not come back.
     pub(crate) fn unlock() {
         if TEXT.is_locked() {
-            // SAFETY: there is one thread of control, and it does not return to what held the lock.
+            // SAFETY: there is one thread of control, and it does not return to the code that held the lock.
             unsafe { TEXT.force_unlock() };
         }
     }

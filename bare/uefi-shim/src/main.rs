@@ -1,9 +1,10 @@
-//! As much of a UEFI firmware as the conformance suite's UEFI application (`uefi-guest`) needs, so that a test can run
-//! that application in a partition: Debian's firmware for QEMU needs devices that the hypervisor hides.
+//! The parts of a UEFI firmware that the conformance suite's UEFI application (`uefi-guest`) needs, so that a test can
+//! run that application in a partition: Debian's firmware for QEMU needs devices that the hypervisor hides.
 //!
 //! `hv boot --firmware both --kernel uefi-shim --initrd uefi-guest.efi`: the device tree describes the machine to the
-//! runtime, and leads to the application and to the ACPI tables. The shim loads the application, gives it the services of
-//! [`services`], and says on the console what it did and how it ended. Files that the application writes are shown, too.
+//! runtime, and leads to the application and to the ACPI tables. The shim loads the application, provides the services
+//! of [`services`], and prints on the console what it does and how it ends. Files that the application writes are
+//! shown, too.
 #![no_std]
 #![no_main]
 
