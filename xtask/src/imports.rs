@@ -1,4 +1,4 @@
-//! That files of a crate import in one direction: a circle of files can only be read as one.
+//! Checks that the files of a crate import one another in one direction: files in a circle can only be read together.
 //!
 //! It reads the source's text: paths that begin with `crate::`, `super::` or `self::`, in a `use` or not, and paths of a module's
 //! own children. Tests at a file's end do not count.
@@ -36,14 +36,14 @@ impl Sources {
         Self(modules)
     }
 
-    /// The module that a path from the crate's root leads to, and what is left of the path.
+    /// The module that a path from the crate's root leads to, and the rest of the path.
     fn module<'p>(&self, path: &'p [String]) -> (String, &'p [String]) {
         let longest =
             (0..=path.len()).rev().find(|&n| self.0.contains_key(&path[..n].join("::"))).unwrap_or(0);
         (path[..longest].join("::"), &path[longest..])
     }
 
-    /// Where a name that a module does not define itself comes from: a `pub use`, or a macro of the crate.
+    /// Where a name comes from that a module does not define itself: a `pub use`, or a macro of the crate.
     fn origin(&self, module: &str, name: &str) -> Option<String> {
         let exported = paths(&self.0[module], module)
             .into_iter()
@@ -86,11 +86,11 @@ impl Sources {
         self.0.keys().map(|name| (name.as_str(), of(name))).collect()
     }
 
-    /// A circle of modules, if there is one.
+    /// Returns a circle of modules, if there is one.
     fn circle(&self) -> Option<Vec<String>> {
         let imports = self.imports();
         let mut left: BTreeSet<&str> = imports.keys().copied().collect();
-        // What imports nothing that is left is in no circle.
+        // A module that imports none of the remaining ones is in no circle.
         while let Some(free) = left
             .iter()
             .copied()
@@ -121,13 +121,13 @@ struct Import {
     parts: Vec<String>,
 }
 
-/// The text without comments and without the tests at its end.
+/// Returns the text without comments and without the tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths in a module's text that begin at the crate's root, or at a place in relation to the module.
+/// Returns the paths in a module's text that begin at the crate's root, or relative to the module.
 fn paths(text: &str, module: &str) -> Vec<Import> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -146,7 +146,7 @@ fn paths(text: &str, module: &str) -> Vec<Import> {
     found
 }
 
-/// Reads a path, with what braces fork from it; returns the text behind it.
+/// Reads a path with its braces; returns the text behind it.
 fn tree<'t>(mut text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
     let depth = prefix.len();
     loop {

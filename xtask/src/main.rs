@@ -1,6 +1,6 @@
-//! What developers run: the tests of `cargo hv test`, and the suite's own test of `cargo hv conformance --mutants`.
+//! The developers' commands: the tests of `cargo hv test`, and the suite's own test, `cargo hv conformance --mutants`.
 //!
-//! `hv` builds this program and becomes it. Of `hv` it knows the file: what it tests is what a user runs.
+//! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
 #[cfg(test)]
 mod imports;
@@ -12,7 +12,7 @@ use hv_setup::developer::TestArgs;
 use hv_setup::exit::{self, Exit};
 use hv_setup::{interrupt, ui};
 
-/// What developers of hv-arm64 run.
+/// Developers' commands of hv-arm64.
 #[derive(Parser)]
 #[command(name = "xtask", bin_name = "cargo hv", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = exit::HELP)]

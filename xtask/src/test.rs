@@ -40,7 +40,7 @@ use runner::{Step, Tally};
 
 /// Name of the step that runs `cargo test`.
 const IN_PROCESS: &str = "in-process";
-/// Name of the step that looks at the lock files; a build that comes before it would make them fit.
+/// Name of the step that checks the lock files; an earlier build would update them.
 const LOCK_FILES: &str = "lock-files";
 
 /// Every scenario.
@@ -132,7 +132,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     Ok(if tally.failed() == 0 { Exit::Success } else { Exit::Failed })
 }
 
-/// The lock files fit the manifests: what is tested is what was committed.
+/// Checks that the lock files match the manifests: the committed versions are tested.
 fn lock_files() -> anyhow::Result<()> {
     let root = sources::checkout()?;
     for folder in ["", "bare", "fuzz"].map(|folder| root.join(folder)) {
@@ -153,8 +153,8 @@ fn lock_files() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets up what the scenarios need, so that none of them has to. Gives a part of the names of those that cannot run,
-/// since this release of Debian does not have their kernel.
+/// Sets up what the scenarios need, so that none of them has to. Returns a part of the names of those that cannot run,
+/// since this release of Debian lacks their kernel.
 fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
     let qemu = qemu::prepare(None)?;
     let toolchain = target::prepare()?;

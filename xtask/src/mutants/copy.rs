@@ -1,4 +1,4 @@
-//! A copy of the crates in which every mutant can be chosen at run time, and the program that is built from it.
+//! A copy of the crates in which every mutant can be selected at run time, and the program that is built from it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,10 +13,10 @@ use hv_setup::{process, sources, ui};
 /// The example of hv-conformance that runs the suite.
 const EXAMPLE: &str = "in_process";
 
-/// Makes the copy and builds it. Gives the program's path.
+/// Makes the copy and builds it. Returns the program's path.
 pub(super) fn build() -> anyhow::Result<PathBuf> {
     let root = sources::checkout()?;
-    // Where this tool was built, so that what both are made of is built once.
+    // The target folder of this tool, so that shared dependencies are built once.
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let target = std::path::absolute(target)?;
     let tree = target.join("mutants");
@@ -24,7 +24,7 @@ pub(super) fn build() -> anyhow::Result<PathBuf> {
     compile(&tree, &target)
 }
 
-/// Brings the copy up to date. What has not changed is not touched, so that cargo builds only what has.
+/// Brings the copy up to date. Unchanged files are not touched, so that cargo rebuilds only the others.
 fn fill(root: &Path, tree: &Path) -> anyhow::Result<()> {
     let mut wanted = BTreeSet::new();
     let mut put = |file: &Path, bytes: &[u8]| -> anyhow::Result<()> {
@@ -62,13 +62,13 @@ fn lib(file: &str) -> Option<PathBuf> {
     Some(Path::new(file.split('/').next()?).join("src/lib.rs"))
 }
 
-/// The manifest of the copy's workspace: the crates, without the programs. A choice looks odd to some lint or other.
+/// The manifest of the copy's workspace: the crates, without the programs. A selected mutant may trip some lint.
 fn workspace(manifest: &str) -> anyhow::Result<String> {
     let members = manifest.lines().find(|line| line.starts_with("members = "));
     let members = members.context("Cargo.toml has no line with the workspace's members")?;
     let lints = "[workspace.lints.rust]\n";
     let quiet = format!("{lints}warnings = \"allow\"\n");
-    // The tool does without optimization where the suite wants some.
+    // The tool needs no optimization, unlike the suite.
     let suite = "[profile.release.package.hv-";
     let fast = "[profile.bench.package.hv-";
     let manifest = manifest.replacen(members, "members = [\"crates/*\"]", 1).replacen(lints, &quiet, 1);

@@ -12,12 +12,12 @@ use hv_conformance::protocol::{self, Event};
 
 use hv_setup::{process, ui};
 
-/// What a run of the program showed: the cases that failed in their order, each with the first thing that was wrong.
+/// The result of a run: the cases that failed, in order, each with the first failed check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings(pub(super) Vec<(String, String)>);
 
 impl Findings {
-    /// Reads them from what the program printed. A case that has no end is one in which the host panicked, or which
+    /// Reads the result from the program's output. A case without an end is one in which the host panicked, or which
     /// never ended: `died` says how.
     fn read(stdout: &str, died: &str) -> Self {
         let mut found: Vec<(String, String)> = Vec::new();
@@ -44,7 +44,7 @@ impl Findings {
         Self(found)
     }
 
-    /// The case that was the first to fail, and what was wrong.
+    /// The first case that failed, and the failed check.
     pub(super) fn first(&self) -> Option<&(String, String)> {
         self.0.first()
     }
@@ -68,7 +68,7 @@ fn run(program: &Path, number: Option<usize>) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-/// Runs the suite against the right host, which has to conform, and then against each of these mutants.
+/// Runs the suite against the right host, which must conform, and then against each of these mutants.
 pub(super) fn hunt(
     program: &Path,
     chosen: &[(usize, &'static Mutant)],

@@ -18,10 +18,10 @@ use hv_setup::{output, ui};
 
 /// Run the conformance suite in process against hosts of which each does one thing wrong
 ///
-/// Names those that no case catches. `cargo hv conformance --mutants` starts this.
+/// Names the mutants that no case catches. `cargo hv conformance --mutants` starts this.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only those with one of these words in their name or source file
+    /// Only mutants with one of these words in their name or source file
     #[arg(value_name = "WORDS", default_value = "", hide_default_value = true)]
     words: String,
     /// Form of the report
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// File for the report in place of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// List the mutants, and run nothing
+    /// List the mutants and run nothing
     #[arg(long)]
     list: bool,
 }
@@ -47,22 +47,22 @@ enum Format {
 /// How many of 100 mutants may survive.
 const TOLERATED: usize = 5;
 
-/// What is known of a mutant.
+/// The facts about a mutant.
 #[derive(Debug, Serialize)]
 struct Row {
     name: &'static str,
     what: &'static str,
     file: &'static str,
-    /// The first case that failed, and what was wrong.
+    /// The first case that failed, and the failed check.
     caught_by: Option<String>,
     detail: Option<String>,
     /// Number of cases that failed.
     cases: usize,
-    /// Why no case can catch it, as the table says.
+    /// Why no case can catch it, from the table.
     survives: Option<&'static str>,
 }
 
-/// What the hunt found.
+/// The hunt's result.
 #[derive(Debug, Serialize)]
 struct Outcome {
     /// Version of the JSON.
@@ -151,7 +151,7 @@ impl Outcome {
         }
     }
 
-    /// What keeps the command from success.
+    /// The reasons for failure.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for row in &self.mutants {
@@ -163,7 +163,7 @@ impl Outcome {
                 _ => {}
             }
         }
-        // A few that somebody chose are no measure of the rest.
+        // A selection of mutants says nothing of the rest.
         let Some(idle) = &self.idle_cases else { return wrong };
         wrong.extend(idle.iter().map(|case| format!("no mutant makes {case} fail")));
         if self.survived * 100 > self.total * TOLERATED {

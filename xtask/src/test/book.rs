@@ -1,7 +1,7 @@
-//! The book and the README: every command that they show is right, and shows what it prints.
+//! The book and the README: every command that they show works, and prints what they show.
 //!
-//! Commands stand in blocks of the language `console`, after `$ `. The lines that follow a command are a part of its
-//! output, in order, where `...` stands for any lines; `$ echo $?` tells its exit code, which is 0 without.
+//! Commands are in blocks of the language `console`, after `$ `. The lines that follow a command are a part of its
+//! output, in order, where `...` stands for any lines; `$ echo $?` shows its exit code, which is 0 otherwise.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::context::Context;
 use super::runner::Step;
 use hv_setup::{process, sources};
 
-/// Commands of other programs, and of an installed hv, which a scenario of its own runs.
+/// Commands of other programs, and of an installed hv, which has a scenario of its own.
 const OTHERS: [&str; 6] = [
     "cargo install --path cli",
     "hv completions bash >~/.local/share/bash-completion/completions/hv",
@@ -21,7 +21,7 @@ const OTHERS: [&str; 6] = [
     "mdbook build docs",
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
 ];
-/// Options of commands that need a file of the reader's, or a person.
+/// Options of commands that need a file of the reader's, or interaction.
 const PERSONAL: [&str; 8] =
     ["--disk", "--dvd", "--kernel", "--tree", "--initrd", "--gdb", "shell", "--timeout"];
 
@@ -30,22 +30,22 @@ const PERSONAL: [&str; 8] =
 struct Shown {
     /// Page and line.
     place: String,
-    /// What follows `cargo hv`.
+    /// The arguments after `cargo hv`.
     words: Vec<String>,
-    /// What it prints.
+    /// Its output.
     output: Vec<String>,
     /// Its exit code.
     code: i32,
-    /// The commands that read the trace which it writes, run in its folder.
+    /// The commands that read the trace that it writes, run in its folder.
     readers: Vec<Shown>,
 }
 
-/// The scenarios: the commands that are cheap as one, the boots one by one.
+/// The scenarios: all fast commands in one, the boots one by one.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![Step::new("book/commands", |context| {
         all()?.iter().filter(|shown| shown.is_cheap()).try_for_each(|shown| shown.run(context))
     })];
-    // Where the pages cannot be read, the first step says so.
+    // If the pages cannot be read, the first step reports it.
     let mut boots: Vec<Shown> = Vec::new();
     for shown in all().unwrap_or_default() {
         if shown.is_boot() {
@@ -57,7 +57,7 @@ pub(super) fn steps() -> Vec<Step> {
     boots.sort_by(|a, b| a.words.cmp(&b.words));
     boots.dedup_by(|a, b| a.words == b.words);
     steps.extend(boots.into_iter().map(|boot| {
-        // By the kernel in its name a test is known that this release of Debian has no kernel for.
+        // The kernel in a test's name tells whether this release of Debian lacks it.
         let stock = boot.words.iter().skip_while(|word| *word != "--stock").nth(1);
         let stock = stock.map_or_else(String::new, |stock| format!("{stock}/"));
         Step::new(format!("book/{stock}{}", boot.words.join(" ")), move |context| boot.run(context))
@@ -70,7 +70,7 @@ impl Shown {
         self.words.iter().any(|found| found == word)
     }
 
-    /// True of a command that takes no time.
+    /// Whether the command takes no time.
     fn is_cheap(&self) -> bool {
         let first = self.words.first().map_or("", String::as_str);
         matches!(first, "abi" | "build" | "decode" | "doctor" | "rules")
@@ -78,12 +78,12 @@ impl Shown {
             || self.has("--list")
     }
 
-    /// True of a boot that needs nobody and nothing.
+    /// Whether the boot needs no interaction and no files.
     fn is_boot(&self) -> bool {
         self.has("boot") && !self.is_cheap() && !PERSONAL.iter().any(|word| self.has(word))
     }
 
-    /// True if this boot writes the trace that the other one, a `trace`, reads.
+    /// Whether this boot writes the trace that the other command, a `trace`, reads.
     fn writes_for(&self, other: &Self) -> bool {
         let file = self.words.iter().skip_while(|word| *word != "--trace").nth(1);
         other.words.first().is_some_and(|first| first == "trace")
@@ -91,7 +91,7 @@ impl Shown {
             && !other.is_cheap()
     }
 
-    /// Runs it in a folder of its own, with what reads its trace, and compares.
+    /// Runs it in a folder of its own, with the commands that read its trace, and compares the output.
     fn run(&self, context: &Context) -> anyhow::Result<()> {
         let folder = context.folder()?;
         self.run_in(context, &folder)?;
@@ -112,7 +112,8 @@ impl Shown {
     }
 }
 
-/// The first line that is shown and not printed, or not there. Without `...` between them, lines follow one another.
+/// The first line that is shown but not printed, or not in this place. Without `...` between them, lines follow one
+/// another.
 fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a str> {
     let mut printed = printed.lines().map(str::trim_end);
     let mut skip = true;
@@ -203,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// What a kernel is promised: where the chapter "The machine" says that things are, they are.
+    /// Promises to kernels: the addresses in the chapter "The machine" are right.
     #[test]
     fn the_machines_chapter_has_the_addresses_and_interrupts_of_the_machine() {
         use hv_wire::platform as p;

@@ -1,4 +1,4 @@
-//! Stock kernels, and what they do from inside.
+//! Stock kernels, seen from inside.
 
 use anyhow::ensure;
 
@@ -6,7 +6,7 @@ use super::context::{Booted, Context};
 use super::runner::Step;
 use hv_setup::exit::Exit;
 
-/// What Linux does with VP registers on its way to VMBus, on the first VP: guest OS id; privileges, features and
+/// Linux's accesses to VP registers on its way to VMBus, on the first VP: guest OS id; privileges, features and
 /// version; VP index; then from hv_vmbus SIMP, SIEFP, SINT2, SCONTROL.
 const SEQUENCE: [u64; 9] = [0x9_0002, 0x200, 0x201, 0x100, 0x9_0003, 0xa_0013, 0xa_0012, 0xa_0002, 0xa_0010];
 
@@ -23,7 +23,7 @@ pub(super) fn steps() -> Vec<Step> {
             }));
         }
     }
-    // On which VP the crash comes is chance: each of several must do.
+    // The VP that crashes is random: each of several must work.
     for (stock, vps) in [("6.12", "1"), ("6.12", "2"), ("6.12", "4"), ("6.1", "2"), ("16k", "2")] {
         steps.push(Step::new(format!("crash/{stock}/{vps}-vps"), move |context| {
             crash(&context.boot(&["--stock", stock, "--vps", vps, "--run", "crash", "--strict"])?)
@@ -55,7 +55,7 @@ fn connected(booted: &Booted, vps: u32, version: &str) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     booted.says("Vmbus version:5.3")?;
     booted.says(&format!("{vps} processors"))?;
-    // What systemd-detect-virt and cloud-init recognise the machine by, in Linux's words.
+    // The lines by which systemd-detect-virt and cloud-init recognize the machine, in Linux's words.
     booted
         .says("DMI: Microsoft Corporation Virtual Machine/Virtual Machine, BIOS Hyper-V UEFI Release v4.1")?;
     booted.never_says("FAILED")?;
@@ -85,18 +85,19 @@ fn crash(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Crash, "crash")?;
     booted.says("Kernel panic - not syncing: sysrq triggered crash")?;
     booted.check(booted.strings("/crash/parameters").len() == 5, "five parameters")?;
-    // Both bits: a notification that comes with a message.
+    // Both bits: a notification with a message.
     booted.is("/crash/control", "0xc000000000000000")?;
     let text = booted.json["crash"]["text"].as_str().unwrap_or_default();
     booted.check(text.contains("sysrq triggered crash"), "the kernel's message came with the crash")?;
-    // The VPs that the crash stops go off with their SynIC on.
+    // The VPs that the crash stops power off with their SynIC on.
     let vps = booted.json["vps"].as_u64().unwrap_or_default();
     let expected = if vps > 1 { vec![("offline-with-synic", vps - 1)] } else { Vec::new() };
     breaks(booted, &expected)?;
     if vps > 1 { named(booted) } else { Ok(()) }
 }
 
-/// The kernel names its own functions, though KASLR moved it: all its calls are one instruction, and the callers tell why.
+/// The kernel's functions are named although KASLR moved it: all its calls are one instruction, and the callers tell
+/// why.
 fn named(booted: &Booted) -> anyhow::Result<()> {
     booted.is("/findings/0/symbol", "__arm_smccc_hvc+0x8")?;
     let callers = booted.json["findings"][0]["callers"].as_array();
@@ -155,14 +156,14 @@ fn refused_message(context: &Context) -> anyhow::Result<()> {
     booted.check(refused, "the report warns of the refused message")
 }
 
-/// Without the interrupt of VMBus's answer Linux waits for ever; the hypervisor does not mind.
+/// Without the interrupt of VMBus's answer, Linux waits forever; the hypervisor is not affected.
 fn lost_interrupt(context: &Context) -> anyhow::Result<()> {
     let booted = context.boot(&["--inject", "lost=18", "--timeout", "25"])?;
     booted.ended(Exit::Timeout, "timeout")?;
     booted.never_says("Vmbus version:")
 }
 
-/// A rule that never strikes is told in the report, in the JSON and in the trace; so is how often the others did.
+/// The report, the JSON and the trace name a rule that never strikes, and count the strikes of the others.
 fn never_fired(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("boot.pftrace");
     let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@2,lost=19";

@@ -1,5 +1,5 @@
-//! A short form of `hv conformance`: the suite in a guest, on few shapes of machine that have every number of VPs but 8,
-//! both conventions and each page size between them. `cargo test` runs it in process. Then the suite against wrong hosts.
+//! A short form of `hv conformance`: the suite in a guest, on a few machines that together have every number of VPs but
+//! 8, both conventions and each page size. `cargo test` runs it in process. Then the suite against wrong hosts.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -12,10 +12,10 @@ use hv_setup::exit::Exit;
 /// VPs, convention, page size.
 const SHAPES: [[&str; 3]; 4] =
     [["1", "smccc", "4k"], ["4", "hvc1", "4k"], ["2", "smccc", "64k"], ["1", "hvc1", "16k"]];
-/// Cases that pass on one VP at the least. With fewer the guest or the host lacks what it had.
+/// Minimum number of cases that pass on one VP. With fewer, the guest or the host has lost something.
 const PASSED: usize = 250;
 
-/// Mutants that there are at the least.
+/// Minimum number of mutants.
 const MUTANTS: u64 = 60;
 
 /// The scenarios.
@@ -38,7 +38,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// Every case passes or is skipped, and enough of them pass.
+/// Checks that every case passes or is skipped, and that enough of them pass.
 fn conforms(context: &Context, [vps, conduit, granule]: [&str; 3]) -> anyhow::Result<()> {
     let mut line = vec!["conformance", "--vps", vps, "--conduit", conduit, "--granule", granule];
     // Far more than it takes, even on a busy machine.
@@ -56,7 +56,7 @@ fn conforms(context: &Context, [vps, conduit, granule]: [&str; 3]) -> anyhow::Re
     Ok(())
 }
 
-/// Every mutant is caught or survives for a reason, and every case catches one.
+/// Checks that every mutant is caught or survives for a reason, and that every case catches one.
 fn mutants(context: &Context) -> anyhow::Result<()> {
     let done = context.hv(&["conformance", "--mutants", "--format", "json"])?;
     let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);

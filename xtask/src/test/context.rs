@@ -1,4 +1,4 @@
-//! What the scenarios share: a way to run the tool, and a place for its files.
+//! The scenarios' common parts: a way to run the tool, and a place for its files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use hv_setup::{child, developer, interrupt, process, sources};
 
 /// Lines of the console that a failure shows.
 const TAIL: usize = 40;
-/// Seconds that a boot may take; far more than it does, even with eight VPs on a busy machine.
+/// Maximum seconds of a boot; far more than it takes, even with eight VPs on a busy machine.
 const LIMIT: &str = "240";
 
 /// Shared by all scenarios of a run.
@@ -23,14 +23,14 @@ pub(super) struct Context {
     scratch: tempfile::TempDir,
     _undo: interrupt::Undo,
     next: AtomicUsize,
-    /// The tool that is tested.
+    /// The tool under test.
     hv: PathBuf,
 }
 
 /// Name of the tool's copy.
 const PROGRAM: &str = "hv";
 
-/// What a finished `hv` left.
+/// The result of a finished `hv`.
 pub(super) struct Finished {
     /// Its exit code; `None` if a signal ended it.
     pub(super) code: Option<i32>,
@@ -38,22 +38,22 @@ pub(super) struct Finished {
     pub(super) stderr: String,
 }
 
-/// What a finished `hv boot` left.
+/// The result of a finished `hv boot`.
 pub(super) struct Booted {
     /// Its exit code.
     pub(super) code: Option<i32>,
     /// The report; null if there is none.
     pub(super) json: Value,
-    /// The report as it was written.
+    /// The report as written.
     pub(super) json_text: String,
     /// The guest's console.
     pub(super) console: String,
-    /// What it said on stderr.
+    /// Its stderr.
     pub(super) stderr: String,
 }
 
 impl Context {
-    /// A place for files, with a copy of the tool: builds that scenarios do may replace its file.
+    /// Makes a place for files, with a copy of the tool: builds in scenarios may replace its file.
     pub(super) fn new() -> anyhow::Result<Self> {
         let hv = match std::env::var_os(developer::HV) {
             Some(file) => PathBuf::from(file),
@@ -62,7 +62,7 @@ impl Context {
         Self::with(&hv)
     }
 
-    /// As [`Context::new`], of this tool.
+    /// Like [`Context::new`], with this tool.
     pub(super) fn with(tool: &Path) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("hv-test-").tempdir()?;
         let hv = scratch.path().join(PROGRAM);
@@ -113,7 +113,7 @@ impl Context {
     }
 }
 
-/// The console that a run keeps in `dir`, so far.
+/// The console so far of a run that keeps its files in `dir`.
 pub(super) fn console(dir: &Path) -> String {
     fs::read(dir.join("console.txt"))
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -121,7 +121,7 @@ pub(super) fn console(dir: &Path) -> String {
 }
 
 impl Booted {
-    /// Fails with `what` and what there is to see.
+    /// Fails with `what` and the run's output.
     fn fail<T>(&self, what: &str) -> anyhow::Result<T> {
         let lines: Vec<&str> = self.console.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
@@ -138,7 +138,7 @@ impl Booted {
         if condition { Ok(()) } else { self.fail(&format!("not true: {what}")) }
     }
 
-    /// Checks how the run ended: exit code and the report's word for it.
+    /// Checks how the run ended: the exit code and the report's word for it.
     pub(super) fn ended(&self, exit: Exit, word: &str) -> anyhow::Result<()> {
         self.check(self.code == Some(exit as i32), &format!("exit code {}", exit as i32))?;
         self.is("/exit", word)
@@ -178,7 +178,7 @@ impl Booted {
 }
 
 impl Finished {
-    /// Checks that the program refused its options with exit code 2 and one line that has `text`.
+    /// Checks that the program rejected its options with exit code 2 and one line that contains `text`.
     pub(super) fn refused(&self, text: &str) -> anyhow::Result<()> {
         let all = || format!("exit code {:?}, stdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
         ensure!(self.code == Some(Exit::Usage as i32), "expected exit code 2: {}", all());

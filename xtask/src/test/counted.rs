@@ -1,4 +1,4 @@
-//! `hv bench`: that it counts. What it counts is no test's business.
+//! `hv bench`: checks that it counts, not the figures.
 
 use anyhow::{Context as _, ensure};
 
@@ -19,7 +19,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// The figures come, and two runs give the same ones.
+/// Checks that the figures come, and that two runs give the same ones.
 fn fast_get(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("figures.json");
     let file = file.to_str().context("a folder with a name that is not UTF-8")?;

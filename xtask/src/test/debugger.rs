@@ -1,4 +1,4 @@
-//! A debugger at QEMU's stub: it is let in where the user says, and gets no further than the machine.
+//! A debugger at QEMU's stub: it can connect where the user says, and reach no more than the machine.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use super::context::Context;
 use super::runner::Step;
 use hv_setup::qemu;
 
-/// How long the stub may take for an answer.
+/// How long the stub may take to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The scenarios.
@@ -31,9 +31,9 @@ pub(super) fn steps() -> Vec<Step> {
 /// A machine that waits for a debugger.
 struct Waiting {
     hv: Child,
-    /// What a debugger is to connect to.
+    /// The address to connect to.
     target: String,
-    /// What was said before.
+    /// The messages before it.
     notes: String,
 }
 
@@ -52,7 +52,7 @@ impl Waiting {
             }
             notes.push_str(&text);
         };
-        // What comes later must find a reader.
+        // Later output must find a reader.
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         Ok(Self { hv, target, notes })
     }
@@ -65,11 +65,11 @@ impl Drop for Waiting {
     }
 }
 
-/// The remote protocol of gdb, as far as it is needed ("GDB Remote Serial Protocol", "Overview").
+/// The remote protocol of gdb, as far as needed ("GDB Remote Serial Protocol", "Overview").
 struct Stub<S>(S);
 
 impl<S: Read + Write> Stub<S> {
-    /// Sends a packet, and gives the answer to it.
+    /// Sends a packet, and returns the answer.
     fn ask(&mut self, packet: &str) -> anyhow::Result<String> {
         let sum = packet.bytes().fold(0u8, u8::wrapping_add);
         self.0.write_all(format!("${packet}#{sum:02x}").as_bytes())?;
@@ -95,7 +95,7 @@ impl<S: Read + Write> Stub<S> {
         Ok(text)
     }
 
-    /// What QEMU's monitor says to a command. Its text comes in packets of their own, before the answer.
+    /// Returns the answer of QEMU's monitor to a command. Its text comes in packets of its own, before the answer.
     fn monitor(&mut self, command: &str) -> anyhow::Result<String> {
         let words: String = command.bytes().map(|byte| format!("{byte:02x}")).collect();
         let mut answer = self.ask(&format!("qRcmd,{words}"))?;
@@ -142,12 +142,12 @@ fn of_a_path(context: &Context) -> anyhow::Result<()> {
 }
 
 fn tcp(context: &Context) -> anyhow::Result<()> {
-    // A port that is free now; another program may take it before QEMU does, which then says so.
+    // A port that is free now; another program may take it before QEMU does, which then reports it.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let waiting = Waiting::start(context, &format!("tcp:{port}"))?;
     ensure!(waiting.notes.contains("every user of this machine"), "no warning: {}", waiting.notes);
     ensure!(waiting.target == format!(":{port}"), "the port is {}", waiting.target);
-    // QEMU opens the port by itself, a moment after it was started.
+    // QEMU opens the port itself, a moment after its start.
     let started = std::time::Instant::now();
     let stream = loop {
         match TcpStream::connect(("127.0.0.1", port)) {
@@ -161,7 +161,7 @@ fn tcp(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The monitor behind the stub can start programs (`migrate exec:`); QEMU's sandbox does not let it.
+/// The monitor behind the stub can start programs (`migrate exec:`); QEMU's sandbox prevents it.
 fn no_program(context: &Context) -> anyhow::Result<()> {
     if !qemu::prepare(None)?.sandbox {
         // Said by prepare.
@@ -171,7 +171,7 @@ fn no_program(context: &Context) -> anyhow::Result<()> {
     let mut waiting = Waiting::start(context, "")?;
     let mut stub = connect(Path::new(&waiting.target))?;
     let command = format!("migrate \"exec:echo was here >'{}'; cat >/dev/null\"", trace.display());
-    // QEMU is killed where it tries, or says that it could not.
+    // QEMU is killed when it tries, or reports that it could not.
     if stub.monitor(&command).is_err() {
         waiting.hv.wait()?;
     }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::runner::{Ended, Tally};
 use hv_setup::{process, sources, ui};
 
-/// Runs `cargo test --workspace` and adds what it counted.
+/// Runs `cargo test --workspace` and adds its counts.
 pub(super) fn run(tally: &mut Tally, show: &dyn Fn(&str)) -> anyhow::Result<()> {
     let started = Instant::now();
     let task = ui::Task::new("Building and running the tests in process (cargo test --workspace)");

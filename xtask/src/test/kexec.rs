@@ -1,4 +1,4 @@
-//! A kernel that starts the next one in its own place, and leaves its VPs, its SynIC and its connection as they are.
+//! A kernel that starts the next one in place of itself, and leaves its VPs, its SynIC and its connection as they are.
 
 use anyhow::Context as _;
 use hv_machine::initrd::{Archive, Module};
@@ -17,7 +17,8 @@ pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("kexec/2-vps", two_kernels)]
 }
 
-/// Both kernels have both VPs and connect to VMBus, one after the other. By ACPI: Linux 6.12 detects Hyper-V by nothing else.
+/// Checks that both kernels have both VPs and connect to VMBus, one after the other. By ACPI: Linux 6.12 detects
+/// Hyper-V in no other way.
 fn two_kernels(context: &Context) -> anyhow::Result<()> {
     let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let vmbus = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));

@@ -1,4 +1,4 @@
-//! Runs that are ended from outside: nothing may be left.
+//! Runs that are ended from outside: nothing may be left behind.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 use hv_setup::process;
 
-/// How long a guest may take to reach its shell, and a process to go away.
+/// How long a guest may take to reach its shell, and a process to exit.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The scenarios.
@@ -22,7 +22,7 @@ pub(super) fn steps() -> Vec<Step> {
         ("life/ctrl-c", Signal::INT, interrupted),
         ("life/terminated", Signal::TERM, interrupted),
         ("life/terminal-gone", Signal::HUP, interrupted),
-        // Nobody can answer this one: the code is missing, and QEMU must go all the same.
+        // This run cannot answer: the code is missing, and QEMU must exit all the same.
         ("life/killed", Signal::KILL, None),
     ]
     .into_iter()
@@ -32,7 +32,7 @@ pub(super) fn steps() -> Vec<Step> {
     .collect()
 }
 
-/// Boots to a shell, sends a signal, and looks what is left.
+/// Boots to a shell, sends a signal, and checks what is left.
 fn ended_by(context: &Context, signal: Signal, code: Option<i32>) -> anyhow::Result<()> {
     let dir = context.folder()?;
     let temporary = dir.join("tmp");
@@ -54,7 +54,7 @@ fn ended_by(context: &Context, signal: Signal, code: Option<i32>) -> anyhow::Res
     Ok(())
 }
 
-/// Waits for the guest's shell, sends the signal, and gives QEMU's process id and start time.
+/// Waits for the guest's shell, sends the signal, and returns QEMU's process id and start time.
 fn signalled(child: &mut Child, keep: &std::path::Path, signal: Signal) -> anyhow::Result<(i32, u64)> {
     until("the guest is at its shell", || {
         ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(keep));
@@ -82,9 +82,9 @@ pub(super) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bo
 
 /// Parent and start time of a process, from `/proc/PID/stat`: fields 4 and 22.
 fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
-    // The name, in parentheses, may have blanks and parentheses of its own.
+    // The name, in parentheses, may contain blanks and parentheses.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A zombie has gone; only its parent has not looked yet.
+    // A zombie has exited; its parent has just not waited for it yet.
     (*fields.first()? != "Z").then_some(())?;
     Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
 }
@@ -93,7 +93,7 @@ fn stat(pid: i32) -> Option<(i32, u64)> {
     parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The start time of a process, if it is there and (where a start time is given) still the same one.
+/// The start time of a process, if it exists and (where a start time is given) is still the same one.
 fn alive((pid, start): (i32, u64)) -> anyhow::Result<Option<u64>> {
     Ok(stat(pid).map(|(_, found)| found).filter(|&found| start == 0 || found == start))
 }
@@ -112,7 +112,7 @@ fn only_child(parent: i32) -> anyhow::Result<i32> {
     }
 }
 
-/// With everything cached, a boot neither asks apt nor any network.
+/// Checks that with everything cached a boot calls neither apt nor any network.
 fn warm(context: &Context) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = context.folder()?;

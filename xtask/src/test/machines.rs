@@ -1,4 +1,4 @@
-//! What a stock kernel does with the machine beside Hyper-V: event counters; and machines that are newer than this program.
+//! A stock kernel's use of the machine beside Hyper-V: event counters; and machines that are newer than this program.
 
 use anyhow::Context as _;
 use hv_machine::initrd::Archive;
@@ -35,7 +35,7 @@ fn newest() -> anyhow::Result<String> {
     Ok(newest::prepare(&Cache::open()?)?.to_string_lossy().into_owned())
 }
 
-/// What the newest CPU announces is what Linux uses.
+/// Checks that Linux uses what the newest CPU announces.
 fn linux(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     for word in ["Oops", "WARNING:", "Internal error", "undefined instruction"] {

@@ -1,4 +1,4 @@
-//! Options and files that are wrong: one error, exit code 2, and nothing started.
+//! Wrong options and files: one error, exit code 2, and nothing started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
-/// Options that are wrong by themselves, with a part of the error.
+/// Options that are wrong on their own, with a part of the error.
 const WRONG: &[(&str, &[&str], &str)] = &[
     ("unknown", &["--frobnicate"], "--frobnicate"),
     ("stray-word", &["kernel"], "kernel"),
@@ -134,7 +134,7 @@ fn qemu_too_old(context: &Context) -> anyhow::Result<()> {
         .refused("QEMU 5.2.0, which is too old")
 }
 
-/// A file that cannot be written is known before the run that would fill it.
+/// Checks that a file that cannot be written is reported before the run that would fill it.
 fn result_nowhere(context: &Context) -> anyhow::Result<()> {
     for line in [
         ["bench", "--json", "/nonexistent/result"],
@@ -158,7 +158,7 @@ fn nothing_found(context: &Context) -> anyhow::Result<()> {
     context.hv(&["conformance", "--list", "--filter", "no-such-thing"])?.refused("no-such-thing")
 }
 
-/// A result that is lost is an error, unless nobody wants it any more.
+/// Checks that a lost result is an error, unless the reader has gone.
 fn stdout_full(context: &Context) -> anyhow::Result<()> {
     let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
     let mut command = context.command(&["abi"])?;
@@ -182,7 +182,7 @@ fn doctor_json(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nothing but the score is on stdout, also of what is set up before a scenario.
+/// Checks that stdout has only the score, even while scenarios are set up.
 fn test_json(context: &Context) -> anyhow::Result<()> {
     let done = context.hv(&["test", "--json", "-", "options/vps-0"])?;
     let score: serde_json::Value = serde_json::from_str(&done.stdout).context(done.stderr)?;

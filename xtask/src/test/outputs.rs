@@ -1,4 +1,4 @@
-//! What a run writes, to files and to those who read it: nothing is held up, lost, forged or overwritten.
+//! A run's output, to files and to readers: nothing is held up, lost, forged or overwritten.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use super::life::until;
 use super::runner::Step;
 use hv_setup::exit::Exit;
 
-/// What `--keep` writes.
+/// The files of `--keep`.
 const KEPT: [&str; 6] =
     ["cmdline.txt", "qemu.txt", "console.txt", "report.bin", "report.json", "qemu-messages.txt"];
 
@@ -31,7 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// Nobody reads stdout or stderr: the run ends by its signal, with all files.
+/// Checks that a run whose stdout and stderr are not read ends by its signal, with all files.
 fn not_read(context: &Context) -> anyhow::Result<()> {
     let dir = context.folder()?;
     let (keep, report) = (dir.join("keep"), dir.join("report.json"));
@@ -39,7 +39,7 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
         ["boot", "--vps", "1", "--run", "shell"].map(AsRef::as_ref).to_vec();
     line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), report.as_os_str()]);
     let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // As little room as a pipe can have.
+    // The smallest possible pipe.
     let stdout = child.stdout.as_ref().context("no stdout")?;
     rustix::pipe::fcntl_setpipe_size(stdout, 4096)?;
     let result = (|| {
@@ -66,7 +66,7 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Links that stand where results go are replaced, and what they lead to stays.
+/// Checks that links in place of results are replaced, and that their targets stay.
 fn planted(context: &Context) -> anyhow::Result<()> {
     let dir = context.folder()?;
     let keep = dir.join("keep");
@@ -92,7 +92,7 @@ fn planted(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each output that cannot be written is said, and costs no other.
+/// Checks that each output that cannot be written is reported, and that the others are complete.
 fn unwritable(context: &Context) -> anyhow::Result<()> {
     let dir = context.folder()?;
     let keep = dir.join("keep");
@@ -116,7 +116,7 @@ fn unwritable(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest that hides what follows, asks the terminal and sets its title, on a terminal.
+/// A guest that hides text, queries the terminal and sets its title, on a terminal.
 fn terminal(context: &Context) -> anyhow::Result<()> {
     let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
     grantpt(&screen)?;
@@ -150,7 +150,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that comes to a terminal until everybody has closed it.
+/// All that comes to a terminal until every process has closed it.
 fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
     let mut screen = File::from(screen);
     let mut bytes = Vec::new();
@@ -159,7 +159,7 @@ fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
         match screen.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => bytes.extend_from_slice(&buffer[..length]),
-            // How Linux tells the end.
+            // Linux's sign of the end.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => break,
             Err(error) => return Err(error.into()),
         }
@@ -167,7 +167,7 @@ fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Names of files, wrong words and texts of reports, with sequences in them.
+/// Names of files, wrong words and texts of reports, with escape sequences in them.
 fn names(context: &Context) -> anyhow::Result<()> {
     let evil = "a\x1b[31mb\u{202e}c\u{9b}8md\x07";
     let dir = context.folder()?;

@@ -33,7 +33,7 @@ fn put(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(fs::write(file, bytes)?)
 }
 
-/// A built tree gives kernel, modules and names.
+/// Checks that a built tree provides kernel, modules and names.
 fn tree(context: &Context) -> anyhow::Result<()> {
     let (kernel, vmbus) = kernel()?;
     let dir = context.folder()?;
@@ -54,7 +54,7 @@ fn tree(context: &Context) -> anyhow::Result<()> {
     context.hv(&line)?.refused("expected Image in arch/arm64/boot")
 }
 
-/// What `make modules_install` makes gives the modules, and standard input the kernel.
+/// Checks that the output of `make modules_install` provides the modules, and standard input the kernel.
 fn modules(context: &Context) -> anyhow::Result<()> {
     let (kernel, vmbus) = kernel()?;
     let dir = context.folder()?;
@@ -80,7 +80,8 @@ fn modules(context: &Context) -> anyhow::Result<()> {
     context.hv(&["boot", "--modules", "/nonexistent/modules"])?.refused("/nonexistent/modules")
 }
 
-/// Without modules the kernel gets to user space all the same, and the user learns before the start why it will not connect.
+/// Checks that without modules the kernel reaches user space all the same, and that the user learns before the start
+/// why it will not connect.
 fn without_modules(context: &Context) -> anyhow::Result<()> {
     let (kernel, _) = kernel()?;
     let booted = context.boot(&["--kernel", &kernel.image.to_string_lossy(), "--run", "poweroff"])?;

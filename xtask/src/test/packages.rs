@@ -1,4 +1,4 @@
-//! Programs of Debian's arm64 packages in a stock guest: what they say of the machine.
+//! Programs of Debian's arm64 packages in a stock guest: their view of the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,10 +24,10 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// Where the loader looks for libraries by itself.
+/// The loader's default folders for libraries.
 const LIBRARIES: &str = "lib/aarch64-linux-gnu";
 
-/// A program and the libraries that it wants, by path in a guest's file system.
+/// A program and its libraries, by path in a guest's file system.
 struct Program<'a> {
     root: &'a Path,
     /// Files of the packages by name.
@@ -57,7 +57,7 @@ impl<'a> Program<'a> {
         read(file.with_context(|| format!("no package in {} has {name}", self.root.display()))?)
     }
 
-    /// Adds a file, and the libraries that it wants.
+    /// Adds a file, and its libraries.
     fn add(&mut self, path: String, bytes: Vec<u8>) -> anyhow::Result<()> {
         let wanted = needed(&bytes)?;
         self.files.insert(path, bytes);
@@ -72,7 +72,7 @@ impl<'a> Program<'a> {
     }
 }
 
-/// Notes every file and link below a folder by its name.
+/// Records every file and link below a folder by name.
 fn index(folder: &Path, names: &mut BTreeMap<String, PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let entry = entry?;
@@ -143,7 +143,7 @@ fn run(
     Ok(booted)
 }
 
-/// systemd takes the machine for what it stands for, and so do the units and cloud images that ask it.
+/// Checks that systemd takes the machine for Hyper-V, and so do the units and cloud images that ask it.
 fn detect_virt(context: &Context) -> anyhow::Result<()> {
     let script = "echo \"virt: $(systemd-detect-virt)\"";
     let booted = run(context, "systemd", "usr/bin/systemd-detect-virt", script, &[])?;

@@ -1,4 +1,4 @@
-//! The guest programs in bare/: how they are booted, and the one that does what guests must not do.
+//! The guest programs in bare/: how they are booted, and the stress guest.
 
 use super::context::{Booted, Context};
 use super::runner::Step;
@@ -53,7 +53,7 @@ pub(super) fn program(context: &Context, name: &str, options: &[&str]) -> anyhow
     context.boot(&line)
 }
 
-/// While a call waits for a lock, each other VP is served there once at most, whatever the others call.
+/// Checks that while a call waits for a lock, each other VP is served there once at most, whatever the others call.
 fn flood(context: &Context, vps: u64) -> anyhow::Result<()> {
     let append = "stress.only=flood stress.flood=200";
     let booted = program(context, "stress", &["--vps", &vps.to_string(), "--append", append])?;
@@ -68,7 +68,7 @@ fn flood(context: &Context, vps: u64) -> anyhow::Result<()> {
     )
 }
 
-/// Where a guest was is told from its stack, whatever it makes of its stack.
+/// Checks that the guest's place is found from its stack, whatever is in the stack.
 fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
     let booted = program(context, "stress", &["--cpu", cpu, "--strict", "--append", "stress.only=frames"])?;
     stressed(&booted)?;
@@ -83,7 +83,7 @@ fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
     booted.check(called(0x1082, ", 0x1000"), "what leads to the hypervisor ends there")
 }
 
-/// The program counts its own checks; a run that made none is no success.
+/// Checks the program's own count of checks; a run that made none is no success.
 pub(super) fn stressed(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     booted.never_says("FAILED")?;

@@ -21,18 +21,18 @@ const ROWS: [&str; 9] = [
 
 /// A run of the program.
 struct Run {
-    /// What the convention is called on the command line, and how the program says it.
+    /// The convention's name on the command line, and in the program's output.
     convention: (&'static str, &'static str),
     vps: &'static str,
     granule: &'static str,
     cpu: &'static str,
-    /// What the crash report has.
+    /// The content of the crash report.
     crash: &'static str,
 }
 
 const SMCCC: (&str, &str) = ("smccc", "Smccc");
 const HVC1: (&str, &str) = ("hvc1", "Hvc1");
-/// What the host answers to when it is asked.
+/// The convention that the host answers.
 const PROBED: (&str, &str) = ("probe", "Smccc");
 
 /// The scenarios.
@@ -74,7 +74,7 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 impl Run {
-    /// Two kernels, one after the other, run every row; the second one crashes on the last VP.
+    /// Runs two kernels, one after the other, which run every row; the second one crashes on the last VP.
     fn go(&self, context: &Context, more_words: &str, more: &[&str]) -> anyhow::Result<()> {
         let (argument, says) = self.convention;
         let append = format!(
@@ -115,7 +115,7 @@ impl Run {
     }
 }
 
-/// A guest written in Rust finds Hyper-V by its UID, uses clock, timer and VMBus, and reports a crash on purpose.
+/// A guest written in Rust detects Hyper-V by its UID, uses clock, timer and VMBus, and crashes on purpose.
 fn hello(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
     // By instructions: on a machine that is busy, the time for which the kernel sets its timer may have passed before the
     // timer starts, which a rule names.

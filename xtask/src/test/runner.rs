@@ -7,16 +7,16 @@ use std::time::Instant;
 use super::context::Context;
 use hv_setup::{interrupt, ui};
 
-/// One test: a name and what to do.
+/// One test: a name and a function.
 pub(super) struct Step {
-    /// What it is called, with slashes for groups.
+    /// Its name, with slashes for groups.
     pub(super) name: String,
     /// Only `--all` runs it: it needs a large download or a long time.
     pub(super) slow: bool,
     run: Run,
 }
 
-/// What a step does.
+/// The function of a step.
 type Run = Box<dyn Fn(&Context) -> anyhow::Result<()> + Send + Sync>;
 
 impl Step {
@@ -30,7 +30,7 @@ impl Step {
 
     /// The same test, marked as slow: `hv test` leaves it out, `hv test --all` runs it.
     ///
-    /// What it downloads it sets up itself, when it runs: the others do not wait for that.
+    /// It sets up its downloads itself when it runs: the others do not wait for them.
     #[must_use]
     pub(super) fn slow(self) -> Self {
         Self { slow: true, ..self }
@@ -44,7 +44,7 @@ pub(super) fn leave_out_slow(steps: &mut Vec<Step>, all: bool) -> usize {
     count - steps.len()
 }
 
-/// How a step ended.
+/// The result of a step.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Ended {
     pub(super) name: String,
@@ -61,7 +61,7 @@ pub(super) struct Tally {
     pub(super) passed: usize,
     pub(super) ignored: usize,
     pub(super) filtered: usize,
-    /// Slow tests whose names were wanted, but not with `--all`.
+    /// Slow tests whose names were selected, but without `--all`.
     pub(super) slow: usize,
     /// Tests that failed in process, where cargo has said which.
     pub(super) failed_in_process: usize,
@@ -88,7 +88,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// How many failed.
+    /// Number of failures.
     pub(super) fn failed(&self) -> usize {
         self.failed_in_process + self.failures.len()
     }
@@ -145,7 +145,7 @@ pub(super) fn slow_hint(count: usize) -> Option<String> {
     (count != 0).then(|| format!("{count} slow {tests} left out; `cargo hv test --all` runs them too"))
 }
 
-/// Runs the steps, `jobs` at a time, and gives `show` a line for each that is done.
+/// Runs the steps, `jobs` at a time, and passes `show` a line for each that is done.
 pub(super) fn run(
     steps: &[Step],
     context: &Context,

@@ -1,4 +1,4 @@
-//! What the book says of the JSON, and whether it is so: `docs/src/json.md` has a table for each command.
+//! Checks the JSON against the book: `docs/src/json.md` has a table for each command.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use hv_setup::sources;
 /// The report of `hv boot`.
 pub(super) const BOOT: &str = "hv boot --json";
 
-/// Numbers that every reader of JSON keeps.
+/// Numbers that every JSON reader preserves.
 const EXACT: u64 = 1 << 53;
 
 /// The fields of a document, by path.
@@ -37,7 +37,7 @@ pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("json/boot", boot), Step::new("json/others", others)]
 }
 
-/// Checks a document against the book's table for a command, and gives the paths that have a value in it.
+/// Checks a document against the book's table for a command, and returns the paths that have a value in it.
 pub(super) fn check(command: &str, json: &Value) -> anyhow::Result<BTreeSet<String>> {
     Schema::of(command)?.check(json)
 }
@@ -74,7 +74,7 @@ impl Schema {
         Ok(Self { title: command.to_owned(), fields })
     }
 
-    /// Checks a document, and gives the paths that have a value in it.
+    /// Checks a document, and returns the paths that have a value in it.
     pub(super) fn check(&self, json: &Value) -> anyhow::Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
         self.children("", json, &mut found)
@@ -113,7 +113,7 @@ impl Schema {
         match value {
             Value::Array(items) => {
                 let item = format!("{path}[]");
-                // Of objects the book has the fields alone.
+                // For objects the book lists only the fields.
                 let objects = self.fields.keys().any(|known| known.starts_with(&format!("{item}.")));
                 items.iter().try_for_each(|value| match value {
                     Value::Object(_) if objects => self.children(&item, value, found),
@@ -144,7 +144,8 @@ fn is_hex(text: &str) -> bool {
     number.is_some_and(|number| text == format!("{number:#x}"))
 }
 
-/// Every field of the report has a value in one of a few runs. Each run of each scenario is checked besides.
+/// Checks that every field of the report has a value in one of a few runs. Each run of each scenario is checked
+/// besides.
 fn boot(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let trace = folder.join("boot.pftrace");
@@ -175,7 +176,7 @@ fn boot(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What other commands write.
+/// Checks the output of the other commands.
 fn others(context: &Context) -> anyhow::Result<()> {
     let run = |line: &[&str]| -> anyhow::Result<String> {
         let done = context.hv(line)?;

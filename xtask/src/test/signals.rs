@@ -76,7 +76,7 @@ fn opened(fifo: &Path, child: &mut Child) -> anyhow::Result<File> {
     Ok(found.context("no pipe")?.into())
 }
 
-/// A command has more to say than its reader takes.
+/// A command has more output than its reader reads.
 fn not_read(context: &Context) -> anyhow::Result<()> {
     for (name, signal) in SIGNALS {
         let mut child =

@@ -30,7 +30,7 @@ fn sum(report: &Value, list: &str, number: &str) -> u64 {
     rows.filter_map(|row| row[number].as_u64()).sum()
 }
 
-/// What `hv trace --check` says of a good trace.
+/// The result of `hv trace --check` for a valid trace.
 struct Checked(Value);
 
 impl Checked {
@@ -53,7 +53,7 @@ impl Checked {
     }
 }
 
-/// Checks that a trace is good, and that the report says the same.
+/// Checks that a trace is valid, and that the report agrees.
 fn complete(context: &Context, booted: &Booted, file: &Path) -> anyhow::Result<Checked> {
     let checked = context.hv(&["trace".as_ref(), "--check".as_ref(), "--json".as_ref(), file.as_os_str()])?;
     ensure!(checked.code == Some(Exit::Success as i32), "no good trace: {}", checked.stderr);
@@ -69,7 +69,7 @@ fn complete(context: &Context, booted: &Booted, file: &Path) -> anyhow::Result<C
         ("register writes", found.count("register-set"), sum(&booted.json, "registers", "sets")),
         ("findings", found.count("finding"), sum(&booted.json, "findings", "count")),
     ] {
-        // The report has room for so many different calls and registers, and says when that was too little.
+        // The report has room for a limited number of different calls and registers, and says when that was too little.
         let whole = traced == counted || (lacking && traced > counted);
         ensure!(whole, "{what}: {traced} in the trace, {counted} in the report");
     }
@@ -104,7 +104,7 @@ fn traced(context: &Context, options: &[&str]) -> anyhow::Result<(Checked, PathB
     Ok((found, file))
 }
 
-/// What is written is what the report counts, and `hv trace` finds what Linux did.
+/// Checks that the records match the report's counts, and that `hv trace` finds what Linux did.
 fn stock(context: &Context) -> anyhow::Result<()> {
     let (found, file) = traced(context, &[])?;
     let print = |options: &[&str]| -> anyhow::Result<String> {
@@ -135,7 +135,7 @@ fn stock(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// VPs that go off and on again leave no exit open, and no time that goes back.
+/// Checks that VPs that go off and on again leave no exit open, and that time does not go back.
 fn hotplug(context: &Context) -> anyhow::Result<()> {
     let (found, _) = traced(context, &["--vps", "4", "--run", "hotplug"])?;
     let (off, on) = (found.count("vp-offline"), found.count("vp-online"));
@@ -143,7 +143,7 @@ fn hotplug(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest that does what it should not is traced as well, together with what the strict mode finds.
+/// A misbehaving guest is traced as well, together with the strict mode's findings.
 fn stress(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("stress.pftrace");
     let name = file.to_string_lossy().into_owned();
@@ -155,7 +155,8 @@ fn stress(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest that calls one function after the other makes a trace no longer than it may be, and what was left out is counted.
+/// Checks that a guest that makes calls without end makes a trace no longer than allowed, and that the omitted records
+/// are counted.
 fn limit(context: &Context) -> anyhow::Result<()> {
     /// In bytes, and in records of 64 bytes.
     const LIMIT: [u64; 2] = [1 << 20, (1 << 20) / 64];
@@ -196,8 +197,8 @@ fn limit(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The judge finds in the records what it found while the guest ran. One VP: the order in which VPs are judged is that of their records
-/// only as far as a counter tells.
+/// Checks that the judge finds in the records what it found while the guest ran. One VP: the order in which VPs are
+/// judged is that of their records only as far as a counter tells.
 fn strict(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("strict.pftrace");
     let name = file.to_string_lossy().into_owned();
@@ -223,7 +224,7 @@ fn strict(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The page of a trace opens in a browser, shows all of it, and finds what is searched for.
+/// Checks that the page of a trace opens in a browser, shows all of it, and finds search terms.
 fn html(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let file = folder.join("page.pftrace").to_string_lossy().into_owned();

@@ -1,5 +1,5 @@
 //! The suite's UEFI application: in a partition over a shim, which answers like Hyper-V; and with a real firmware on a
-//! machine that is no partition, which it must say.
+//! machine that is no partition, which it must report.
 
 use std::fs;
 use std::io::{Cursor, Write as _};
@@ -26,9 +26,9 @@ const BOOT_PATH: &str = "EFI/BOOT/BOOTAA64.EFI";
 const REPORT: &str = "hv-conformance.txt";
 /// The disk image in the folder of `--uefi`, and where its partition begins.
 const IMAGE: (&str, usize) = ("hv-conformance.img", 1 << 20);
-/// Cases that pass in the application at the least, by each convention.
+/// Minimum number of cases that pass in the application, by each convention.
 const PASSED: usize = 250;
-/// How long the firmware may take; far more than it does on a busy machine.
+/// How long the firmware may take; far more than it takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The scenarios.
@@ -40,7 +40,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// The application finds Hyper-V, runs the suite twice, and its report says that the host conforms.
+/// Checks that the application finds Hyper-V, runs the suite twice, and reports that the host conforms.
 fn in_a_partition(context: &Context) -> anyhow::Result<()> {
     let (shim, application) = (programs::output("uefi-shim")?, programs::output(programs::APPLICATION)?);
     let (shim, application) = (shim.to_string_lossy(), application.to_string_lossy());
@@ -71,7 +71,7 @@ fn in_a_partition(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On another hypervisor the application says so, on the console and in its file, and the firmware goes on.
+/// Checks that on another hypervisor the application says so, on the console and in its file, and the firmware goes on.
 fn elsewhere(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let made = context.hv(&["conformance", "--uefi", &folder.to_string_lossy()])?;
@@ -102,7 +102,7 @@ fn add_file(image: &Path, name: &str, content: &[u8]) -> anyhow::Result<()> {
     Ok(fs::write(image, disk)?)
 }
 
-/// Runs a machine to its end, and gives what its console shows.
+/// Runs a machine to its end, and returns its console.
 fn run(command: &mut Command) -> anyhow::Result<String> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let reader = child.stdout.take().map(|pipe| process::collect(pipe, |_| {}));
@@ -123,7 +123,7 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(console)
 }
 
-/// `--uefi` makes what the book says.
+/// Checks that `--uefi` makes what the book says.
 fn folder(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let done = context.hv(&["conformance", "--uefi", &folder.to_string_lossy()])?;

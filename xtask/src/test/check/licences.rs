@@ -1,4 +1,4 @@
-//! Licences of everything that is linked, by `deny.toml`: what cargo-deny would say, without that program.
+//! Licences of all linked crates, by `deny.toml`: what cargo-deny checks, without that program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use hv_setup::{process, sources};
 use serde_json::Value;
 use spdx::{Expression, LicenseItem, ParseMode};
 
-/// Where the crates are built for: others' crates for other systems are never fetched.
+/// The targets of the builds: crates for other systems are never fetched.
 const PLATFORMS: [&str; 4] = [
     "x86_64-unknown-linux-gnu",
     "aarch64-unknown-linux-gnu",
@@ -17,14 +17,14 @@ const PLATFORMS: [&str; 4] = [
     hv_setup::target::UEFI_TARGET,
 ];
 
-/// What `deny.toml` says.
+/// The rules of `deny.toml`.
 #[derive(Debug, Default)]
 struct Rules {
-    /// Licences that every crate may have, by their SPDX identifiers.
+    /// Licences allowed for every crate, by SPDX identifier.
     allowed: BTreeSet<String>,
-    /// Licences that one crate may have beside them.
+    /// Licences allowed for one crate, beside these.
     exceptions: BTreeMap<String, BTreeSet<String>>,
-    /// Crates that may not be there.
+    /// Banned crates.
     banned: BTreeSet<String>,
 }
 
@@ -33,11 +33,11 @@ struct Rules {
 struct Package {
     name: String,
     licence: Option<String>,
-    /// Where it comes from; `None` for one of this project.
+    /// Its source; `None` for a crate of this project.
     source: Option<String>,
 }
 
-/// Every crate of each workspace has a licence that is allowed, and comes from where it may.
+/// Checks that every crate of each workspace has an allowed licence, and comes from an allowed source.
 pub(super) fn check() -> anyhow::Result<()> {
     let rules = Rules::read(&sources::checkout()?.join("deny.toml"))?;
     let mut packages = BTreeSet::new();
@@ -103,7 +103,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// What is wrong with these crates.
+    /// The violations of these crates.
     fn judge(&self, packages: &BTreeSet<Package>) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut used = BTreeSet::new();
@@ -131,7 +131,7 @@ impl Rules {
         wrong
     }
 
-    /// Whether a licence is allowed, and if so, whether it takes an exception.
+    /// Returns whether a licence is allowed, and if so, whether it uses an exception.
     fn allows(&self, licence: &str, exceptions: Option<&BTreeSet<String>>) -> anyhow::Result<Option<bool>> {
         let expression =
             Expression::parse_mode(licence, ParseMode::LAX).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -156,7 +156,7 @@ mod tests {
         Rules::of(&text.parse().unwrap()).unwrap()
     }
 
-    /// What is wrong with a crate, beside the exception that it does not need.
+    /// The violations of a crate, except that of an unused exception.
     fn judge(name: &str, licence: Option<&str>, source: Option<&str>) -> Vec<String> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let package = Package { name: name.to_owned(), licence: own(licence), source: own(source) };

@@ -1,4 +1,5 @@
-//! Checks of the sources, in each workspace: lints, form, documentation, the oldest Rust, licences, what is published.
+//! Checks of the sources, in each workspace: lints, format, documentation, the minimum Rust version, licences,
+//! packages.
 
 mod licences;
 mod package;
@@ -14,7 +15,7 @@ use hv_setup::{interrupt, process, programs, sources, ui};
 
 use super::runner::Step;
 
-/// The oldest Rust that all manifests promise.
+/// The minimum Rust version in all manifests.
 const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// The steps.
@@ -39,13 +40,13 @@ fn workspaces() -> anyhow::Result<[PathBuf; 3]> {
 /// A part of a workspace that is built for one target.
 struct Part {
     folder: PathBuf,
-    /// Options of cargo that choose it.
+    /// Cargo's options that select it.
     options: Vec<&'static str>,
     toolchain: Option<Toolchain>,
 }
 
-/// All parts: the root for the host, `bare/` for its two targets. Debian's Rust, which builds for them where rustup cannot, has no
-/// clippy: a workspace that has only that is checked by the tests that build it.
+/// All parts: the root for the host, `bare/` for its two targets. Debian's Rust, which builds for them where rustup
+/// cannot, has no clippy: a workspace with only that toolchain is checked by the tests that build it.
 fn parts() -> anyhow::Result<Vec<Part>> {
     let root = sources::checkout()?;
     let bare = root.join("bare");
@@ -80,7 +81,7 @@ fn cargo(toolchain: Option<&Toolchain>) -> Command {
     Command::new(toolchain.map_or_else(own, |toolchain| toolchain.cargo.clone()))
 }
 
-/// Runs a command to its end; an error has what it said.
+/// Runs a command to its end; an error contains its output.
 fn done(command: &mut Command) -> anyhow::Result<()> {
     let done = process::run(command, || {})?;
     let said = done.stderr.lines().filter(|line| {
@@ -102,7 +103,7 @@ fn fmt() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both workspaces have the same table of lints.
+/// Checks that both workspaces have the same table of lints.
 fn lint_tables() -> anyhow::Result<()> {
     let [root, bare, _] = workspaces()?;
     let (expected, found) = (lints(&root)?, lints(&bare)?);
@@ -125,7 +126,7 @@ fn read(file: &Path) -> anyhow::Result<toml::Table> {
     text.parse().with_context(|| format!("{} is no TOML", file.display()))
 }
 
-/// Clippy finds nothing.
+/// Checks that Clippy finds nothing.
 fn clippy() -> anyhow::Result<()> {
     parts()?.iter().try_for_each(|part| {
         interrupt::check()?;
@@ -133,7 +134,7 @@ fn clippy() -> anyhow::Result<()> {
     })
 }
 
-/// The documentation builds without a warning: no link leads nowhere.
+/// Checks that the documentation builds without a warning: no link is broken.
 fn doc() -> anyhow::Result<()> {
     for mut part in parts()? {
         interrupt::check()?;
@@ -144,12 +145,12 @@ fn doc() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The oldest Rust that the manifests promise builds both workspaces.
+/// Checks that the minimum Rust version of the manifests builds both workspaces.
 fn msrv() -> anyhow::Result<()> {
     let toolchain = format!("{OLDEST}.0");
     let rustup = |arguments: &[&str]| {
         let mut rustup = Command::new("rustup");
-        // Of the cargo that runs this program.
+        // That of the cargo that runs this program.
         rustup
             .env_remove("CARGO")
             .env_remove("RUSTC")
@@ -169,7 +170,7 @@ fn msrv() -> anyhow::Result<()> {
     }
     for mut part in parts()? {
         interrupt::check()?;
-        // What tests depend on may need more.
+        // The tests' dependencies may need a newer version.
         part.options.retain(|option| *option != "--all-targets");
         let mut check = rustup(&["run", &toolchain, "cargo", "check", "--locked"]);
         done(check.current_dir(&part.folder).args(&part.options))?;

@@ -1,4 +1,4 @@
-//! What each crate publishes: all that it needs, and nothing else.
+//! The contents of each published crate: all that it needs, and nothing else.
 
 use std::fs;
 use std::path::Path;
@@ -8,15 +8,15 @@ use anyhow::{Context as _, ensure};
 use hv_setup::{process, sources};
 use serde_json::Value;
 
-/// What every package has.
+/// What every package contains.
 const NEEDED: [&str; 5] = ["Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "src/lib.rs"];
-/// What a package may have at its root, beside what cargo adds.
+/// What a package may contain at its root, beside what cargo adds.
 const ALLOWED: [&str; 6] =
     [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml.orig", "build.rs", "cbindgen.toml", "guide.md"];
-/// Folders of a package, and how their files' names end.
+/// Folders of a package, and the extensions of their files.
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("src/", &[".rs", ".s", ".sh"]),
-    // One text, as each program for compression packs it.
+    // One text, compressed by each program.
     ("src/unpack/samples/text", &[""]),
     ("tests/", &[".rs", ".tsv", ".txt", ".proptest-regressions"]),
     ("examples/", &[".rs"]),
@@ -35,7 +35,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     let changes = fs::read_to_string(root.join("CHANGELOG.md")).context("cannot read CHANGELOG.md")?;
     let mut wrong = Vec::new();
     let mut count = 0;
-    // A list of registries is `null` for a package that goes to the usual one, and empty for one that goes nowhere.
+    // A list of registries is `null` for a package that goes to the usual one, and empty for one that is not published.
     for package in packages.iter().filter(|package| package["publish"].is_null()) {
         let name = package["name"].as_str().context("a package without a name")?;
         if !changes.lines().any(|line| line.starts_with(&format!("- `{name}`:"))) {
@@ -67,7 +67,7 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-/// What is wrong with the files of a package.
+/// The complaints about a package's files.
 fn complaints(list: &str) -> Vec<String> {
     let files: Vec<&str> = list.lines().collect();
     let missing =

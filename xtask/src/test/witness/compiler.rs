@@ -1,4 +1,5 @@
-//! Asking a C compiler: each question is a definition, its bytes in the object file are the answer. Nothing is run.
+//! Queries to a C compiler: each question is a definition, whose bytes in the object file are the answer. Nothing is
+//! executed.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -31,7 +32,7 @@ impl Compiler {
         Self { dir, prelude, arguments }
     }
 
-    /// The bytes of each definition, in which `@` stands for a name; `None` for those that do not compile.
+    /// Returns the bytes of each definition, in which `@` stands for a name; `None` for those that do not compile.
     pub(super) fn values(&self, items: Vec<String>) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
         let mut good: Vec<bool> = vec![true; items.len()];
         // A bad line may hide others behind it, but each pass takes some away.
@@ -47,7 +48,7 @@ impl Compiler {
         bail!("the program of questions does not compile")
     }
 
-    /// Compiles the good items; gives those that the compiler complained of.
+    /// Compiles the good items; returns those that the compiler rejected.
     fn compile(&self, items: &[String], good: &[bool]) -> anyhow::Result<Vec<usize>> {
         let mut text = self.prelude.to_owned();
         for (index, (item, _)) in items.iter().zip(good).enumerate().filter(|(_, (_, good))| **good) {

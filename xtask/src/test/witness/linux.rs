@@ -14,7 +14,7 @@ use super::{Complaints, Context};
 use hv_setup::cache::Cache;
 use hv_setup::stock::{self, Headers, Piece};
 
-/// The headers, and which half has them.
+/// The headers, and the half of the tree that has them.
 const HEADERS: &[&str] = &[
     "include/asm-generic/hyperv-tlfs.h",
     "include/asm-generic/mshyperv.h",
@@ -32,10 +32,10 @@ const FOLDERS: &[(&str, &str)] = &[
     ("include/uapi", "include/generated/uapi"),
 ];
 
-/// What the questions are about.
+/// The objects of the questions.
 const PRELUDE: &str = "#include <linux/hyperv.h>\n#include <asm/mshyperv.h>\n";
 
-/// The least number of constants and fields to be compared: a comparison of less has lost its way.
+/// Minimum number of constants and fields to compare: a comparison of fewer has a fault.
 const LEAST: usize = 600;
 
 pub(super) fn run(context: &Context) -> anyhow::Result<()> {
@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     complaints.finish(&[LACKS, LAYOUTS, FIELDS], constants + fields, LEAST)
 }
 
-/// What the kernel's build gives its compiler.
+/// The kernel build's flags for its compiler.
 fn arguments(common: &Path, arm64: &Path) -> Vec<OsString> {
     let mut line: Vec<OsString> = vec!["-nostdinc".into()];
     for (of_common, of_arm64) in FOLDERS {
@@ -73,14 +73,14 @@ fn arguments(common: &Path, arm64: &Path) -> Vec<OsString> {
     line
 }
 
-/// Compares every number that Linux defines; gives how many both have.
+/// Compares every number that Linux defines; returns how many both have.
 fn constants(compiler: &Compiler, names: &Names, complaints: &mut Complaints) -> anyhow::Result<usize> {
     let all: Vec<&String> = names.macros.iter().chain(&names.enumerators).collect();
     let items = all.iter().map(|name| format!("const unsigned long long @ = (unsigned long long)({name});"));
     let values = compiler.values(items.collect())?;
     let mut compared = 0;
     for (name, value) in all.into_iter().zip(values) {
-        // What is no number is no constant: attributes, strings, initializers.
+        // What is not a number is no constant: attributes, strings, initializers.
         let Some(bytes) = value else { continue };
         let value = little_endian(&bytes);
         let mut rows = abi::constants().filter(|row| row.has_name(name)).peekable();
@@ -108,12 +108,12 @@ struct Question {
     what: What,
 }
 
-/// What is asked.
+/// The question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Offset,
     Size,
-    /// Which bits of the storage unit are set where only this field is.
+    /// The bits of the storage unit that are set if only this field is.
     Bits,
 }
 
@@ -130,7 +130,7 @@ impl Question {
         Self { line, tag, record: name, field, what }
     }
 
-    /// What the table says, and what Linux says.
+    /// The table's answer, and Linux's.
     fn compare(&self, bytes: &[u8]) -> (u64, u64) {
         match (self.what, self.field.bits) {
             (What::Offset, _) => (self.field.offset as u64, little_endian(bytes)),
@@ -145,7 +145,7 @@ impl Question {
     }
 }
 
-/// Compares every structure that Linux defines; gives how many answers were compared.
+/// Compares every structure that Linux defines; returns how many answers were compared.
 fn records(compiler: &Compiler, names: &Names, complaints: &mut Complaints) -> anyhow::Result<usize> {
     let mut pairs: Vec<(&Record, &'static Struct)> = Vec::new();
     for record in &names.records {
@@ -164,7 +164,7 @@ fn records(compiler: &Compiler, names: &Names, complaints: &mut Complaints) -> a
     }
     let mut compared = 0;
     let unknown = answer(compiler, questions, complaints, &mut compared)?;
-    // What has no offset is a bit field in C, and a field of its own in the table.
+    // A field without an offset is a bit field in C, and a field of its own in the table.
     let again = unknown.into_iter().filter(|question| question.what == What::Offset).map(|question| {
         let record = Record { tag: question.tag, name: question.record, fields: Vec::new() };
         Question::new(&record, question.field, What::Bits)
@@ -175,7 +175,7 @@ fn records(compiler: &Compiler, names: &Names, complaints: &mut Complaints) -> a
     Ok(compared)
 }
 
-/// Compares the compiler's answers with the table; gives the questions that do not compile.
+/// Compares the compiler's answers with the table; returns the questions that do not compile.
 fn answer(
     compiler: &Compiler,
     questions: Vec<Question>,
@@ -218,7 +218,7 @@ fn sizes(
     Ok(())
 }
 
-/// Asks for the place of each field that both have, and complains of those that only one has.
+/// Asks for the offset of each field that both have, and reports those that only one has.
 fn ask(record: &Record, row: &'static Struct, complaints: &mut Complaints, questions: &mut Vec<Question>) {
     let parts = |field: &Field| field.name.split('.').collect::<Vec<_>>();
     for name in &record.fields {
