@@ -24,8 +24,7 @@ pub(crate) trait Os: Interrupts {
     fn wait(&self, intid: Intid);
 }
 
-/// Uses the hypervisor behind `conduit`, with four pages; `vmbus` and `timer` are the interrupts that firmware
-/// describes.
+/// Uses the hypervisor behind `conduit`, with four pages and the interrupts of VMBus and of timers.
 pub(crate) fn tour<C: Conduit + Counter>(
     conduit: C,
     os: &impl Os,
