@@ -324,7 +324,7 @@ fn system_register(rng: &mut Rng) {
     }
     // What makes QEMU 7.2 itself fail. Of a binary point register, its virtual CPU interface loses the upper bits too
     // late, and it aborts some time after a write of 8. A comparison value that overflows when CNTVOFF_EL2 is added
-    // lets it run timers for ever.
+    // lets it run timers forever.
     match encoding {
         [3, 0, 12, 8 | 12, 3] => x[0] &= 7,
         [3, 3, 14, 2 | 3, 2] => x[0] >>= 1,

@@ -184,7 +184,7 @@ pub(crate) fn write_file(path: &str, bytes: &[u8]) -> Result<(), Status> {
     }
     let result = open(FileMode::READ | FileMode::WRITE | FileMode::CREATE).and_then(|file| {
         let mut size = bytes.len();
-        // SAFETY: an open file, and so many bytes.
+        // SAFETY: an open file, and a buffer of this length.
         let written = ok(unsafe { ((*file).write)(file, &mut size, bytes.as_ptr().cast()) });
         // SAFETY: an open file, which is not used afterwards.
         let closed = ok(unsafe { ((*file).close)(file) });

@@ -50,7 +50,7 @@ pub(crate) fn load(file: Range<u64>, end: u64) -> Image {
     let size = word(data, optional + 56) as u64;
     let base = (end - size) & !0xffff;
     assert!(base >= file.end, "there is too little RAM for the application");
-    // SAFETY: RAM that nobody uses, of so many bytes.
+    // SAFETY: this number of bytes of RAM, which nothing else uses.
     let memory = unsafe { core::slice::from_raw_parts_mut(base as *mut u8, size as usize) };
     memory.fill(0);
     let sections = optional + number::<2>(data, header + 20) as usize;

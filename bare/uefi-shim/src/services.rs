@@ -172,7 +172,7 @@ unsafe extern "efiapi" fn close(_this: *mut FileProtocolV1) -> Status {
 /// Fills the structures.
 fn prepare(image: &Image, tables: u64, options: &str) {
     // SAFETY: the tool has put its system table here, whose configuration tables are right for the application too; our
-    // structures are nobody else's yet, and every field that is written is one that the application may read.
+    // structures are not shared yet, and every field that is written is one that the application may read.
     unsafe {
         let services = SERVICES.fill();
         addr_of_mut!((*services).raise_tpl).write(raise_tpl);

@@ -370,7 +370,7 @@ fn a_vp_that_stops_takes_its_timers_waiting_messages_back() {
 fn a_periodic_timer_goes_on_when_its_buffer_is_free_again() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | TO_SINT, 1000);
-        // One in the slot, one in the buffer, the third waits; nobody wakes the VP for it.
+        // One in the slot, one in the buffer, the third waits; the VP is not woken for it.
         for time in [2000, 3000, 4000, 5000] {
             m.set_time(time);
         }

@@ -119,19 +119,19 @@ impl Testbed {
         VpInterrupts { bed: self, vp }
     }
 
-    /// A page of guest memory that nobody else has, all zeros. There are a few hundred.
+    /// Allocates a page of guest memory, all zeros. There are a few hundred.
     #[must_use]
     pub fn page(&self) -> &'static Page {
         &self.host.memory().allocate(1)[0]
     }
 
-    /// So many pages of guest memory that nobody else has, one after the other, all zeros.
+    /// Allocates this number of consecutive pages of guest memory, all zeros.
     #[must_use]
     pub fn pages(&self, count: usize) -> &'static [Page] {
         self.host.memory().allocate(count)
     }
 
-    /// A page of guest memory that nobody else has, for the parameters of hypercalls.
+    /// Allocates a page of guest memory for the parameters of hypercalls.
     #[must_use]
     pub fn call_page(&self) -> CallPage<'static> {
         CallPage::new(self.page(), self.memory())

@@ -16,7 +16,7 @@ constants! {
     pub const IOMMU_FAULT_SINT: u8 = 1, "HV_SYNIC_IOMMU_FAULT_SINT_INDEX";
     /// The source that VMBus uses.
     pub const VMBUS_SINT: u8 = 2, "HV_SYNIC_VMBUS_SINT_INDEX" ["VMBUS_MESSAGE_SINT"];
-    /// The first source that nobody has claimed.
+    /// The first unclaimed source.
     pub const FIRST_UNUSED_SINT: u8 = 5, "HV_SYNIC_FIRST_UNUSED_SINT_INDEX" ["HV_SYNIC_DOORBELL_SINT_INDEX"];
 }
 

@@ -22,7 +22,7 @@ use crate::Error;
 /// # Safety
 ///
 /// [`allocate`](Self::allocate) returns pages that keep the contract of [`Page::at`] until they are freed: initialized,
-/// writable, aligned, neighbours in the guest's address space, and used by nobody else. The address that [`Memory::gpa`]
+/// writable, aligned, neighbours in the guest's address space, and used by no one else. The address that [`Memory::gpa`]
 /// returns for each of them is where the host finds exactly this page, until it is freed. Neighbours need not be neighbours
 /// in guest physical memory.
 pub unsafe trait Dma: Memory + Clone {

@@ -205,7 +205,7 @@ fn device_tree(context: &Context) -> anyhow::Result<()> {
 
 /// A kernel that was told of another console is silent, and the tool says once why.
 fn silence(context: &Context) -> anyhow::Result<()> {
-    // Without the answer's interrupt it waits for VMBus for ever.
+    // Without the answer's interrupt it waits for VMBus forever.
     let options = ["--append", "console=ttyS0", "--inject", "lost=18", "--silence", "1", "--timeout", "8"];
     let booted = context.boot(&options)?;
     booted.ended(Exit::Timeout, "timeout")?;

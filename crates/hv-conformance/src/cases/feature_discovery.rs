@@ -63,9 +63,9 @@ const SMCCC_VERSION: u32 = 0x8000_0000;
 const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 /// SMCCC 1.2, the first that lets results come in X4 to X17.
 const VERSION_1_2: u64 = 0x1_0002;
-/// A function of the vendor-specific hypervisor service that nobody defined.
+/// A function of the vendor-specific hypervisor service that is undefined.
 const UNKNOWN_HYPERVISOR_FUNCTION: u32 = 0xc600_7e57;
-/// A function of an OEM service that nobody defined.
+/// A function of an OEM service that is undefined.
 const UNKNOWN_OEM_FUNCTION: u32 = 0xc300_7e57;
 
 const DISCOVERY: [RegisterName; 5] = [

@@ -165,7 +165,7 @@ impl<'e> Cx<'e> {
         crate::outcome::equal(self.get(name), Ok(value), "the register reads as written")
     }
 
-    /// A scratch page of zeros that nobody else has until the case ends.
+    /// A scratch page of zeros for exclusive use until the case ends.
     #[track_caller]
     pub(crate) fn page(&self) -> Result<u64, Stop> {
         let n = self.next_page.fetch_add(1, Ordering::Relaxed);

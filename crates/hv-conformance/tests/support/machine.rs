@@ -30,7 +30,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What the hardware of a VP holds.
 struct VpHardware {
-    /// Interrupts taken, by INTID; `None` while nobody listens.
+    /// Interrupts taken, by INTID; `None` while interrupts are not recorded.
     taken: Mutex<[Option<u64>; 256]>,
     /// When it wants to be called.
     deadline: Mutex<Option<u64>>,
@@ -159,7 +159,7 @@ impl SuiteHost {
     /// Lets [`Self::serve`] return.
     pub(crate) fn end(&self) {
         for vp in &self.vps {
-            // Under the lock, so that nobody begins to wait in between.
+            // Under the lock, so that no VP begins to wait in between.
             let _deadline = lock(&vp.deadline);
             self.ended.store(true, Ordering::Relaxed);
             vp.deadline_changed.notify_all();
@@ -268,7 +268,7 @@ impl Host for SuiteHost {
     fn assert_interrupt(&self, vp: usize, intid: u32) {
         self.step();
         if let Some(vp) = self.vps.get(vp) {
-            // An INTID beyond the table is nobody's.
+            // An INTID beyond the table has no handler.
             if let Some(Some(taken)) = lock(&vp.taken).get_mut(intid as usize) {
                 *taken += 1;
                 vp.interrupted.notify_all();

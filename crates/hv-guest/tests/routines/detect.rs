@@ -9,7 +9,7 @@ use hv_tlfs::guest_id::GuestOsId;
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::status::HvStatus;
 
-/// A hypervisor of somebody else's: answers SMCCC calls with these words.
+/// Another vendor's hypervisor: answers SMCCC calls with these words.
 struct Other([u64; 4]);
 
 #[expect(unsafe_code, reason = "as the trait has it; nothing is behind it")]

@@ -95,7 +95,7 @@ constants! {
     NOT_SUPPORTED = 0xc000_00bb, "STATUS_NOT_SUPPORTED";
     /// The host does not speak that version.
     REVISION_MISMATCH = 0xc000_0059, "STATUS_REVISION_MISMATCH";
-    /// Nobody on the host listens at that address.
+    /// No listener on the host has that address.
     CONNECTION_REFUSED = 0xc000_0236, "STATUS_CONNECTION_REFUSED";
 }
 

@@ -150,7 +150,7 @@ impl Model {
         due.into_iter().min().filter(|&(priority, _)| priority < running).map(|(_, intid)| intid)
     }
 
-    /// Ambiguities that the architecture leaves to nobody but this test: EOIcount does not say which interrupt ended,
+    /// Ambiguities that only this test has: EOIcount does not say which interrupt ended,
     /// only that one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its state
     /// and priority until it is ended.
     fn exact(&self, intid: u32) -> bool {

@@ -1,4 +1,4 @@
-//! VPs that run at the same time: no interrupt is lost, and nobody waits for ever.
+//! VPs that run at the same time: no interrupt is lost, and no VP waits forever.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::vec::Vec;

@@ -57,9 +57,11 @@ impl ConsoleDevice {
     pub(crate) fn new(bytes: usize) -> (Self, DeviceMemory) {
         let words = Box::leak(vec![0_u128; bytes.div_ceil(16)].into_boxed_slice());
         let base = words.as_mut_ptr().cast::<u8>();
-        // SAFETY: leaked, so valid for ever, aligned to 16, and reached by driver and device alone, which are on one thread.
+        // SAFETY: leaked, so valid forever, aligned to 16, and accessed only by driver and device, which are on one
+        // thread.
         let theirs = unsafe { DeviceMemory::new(base, bytes) };
-        // SAFETY: as above.
+        // SAFETY: leaked, so valid forever, aligned to 16, and accessed only by driver and device, which are on one
+        // thread.
         let ours = unsafe { DeviceMemory::new(base, bytes) };
         let state = State {
             memory: ours,

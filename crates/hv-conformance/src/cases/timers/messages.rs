@@ -179,7 +179,7 @@ fn a_timers_message_waits_while_the_slot_is_full(cx: &Cx<'_>) -> Outcome {
 fn four_timers_have_four_buffers(cx: &Cx<'_>) -> Outcome {
     need(cx)?;
     let synic = cx.synic(&[SINT])?;
-    // The slot is full with a message of nobody's.
+    // The slot holds a message that this test wrote.
     cx.env.store(synic.slot(SINT), 1);
     for n in 0..4 {
         expire(cx, n, SINT)?;
