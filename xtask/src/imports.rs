@@ -206,6 +206,48 @@ fn files_import_in_one_direction() {
     }
 }
 
+/// The lines of the picture of a program's files in ARCHITECTURE.md, from the top: each has modules, or with `/` behind the name
+/// all of a folder's.
+fn picture(program: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("ARCHITECTURE.md"),
+    );
+    let text = text.unwrap();
+    let (_, section) = text.split_once(&format!("### Imports in {program}\n")).unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    let lines = block.lines().filter(|line| line.starts_with(|c: char| c.is_alphabetic()));
+    let names = |line: &str| line.split("  ").next().unwrap().to_owned();
+    lines.map(|line| names(line).split(", ").map(|name| name.replace('/', "::")).collect()).collect()
+}
+
+#[test]
+fn files_import_from_below_as_the_picture_has_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let picture = picture("bare/hypervisor");
+    assert!(picture.len() > 8, "{picture:?}");
+    let line_of = |module: &str| {
+        let named =
+            |name: &String| name == module || name.ends_with("::") && format!("{module}::").starts_with(name);
+        let longest =
+            picture.iter().enumerate().flat_map(|(line, names)| names.iter().map(move |name| (line, name)));
+        longest
+            .filter(|(_, name)| named(name))
+            .max_by_key(|(_, name)| name.trim_end_matches(':').len())
+            .map(|(line, _)| line)
+    };
+    let sources = Sources::read(&root.join("bare/hypervisor/src"));
+    let mut wrong = Vec::new();
+    for (module, imports) in sources.imports().into_iter().filter(|(module, _)| !module.is_empty()) {
+        let Some(own) = line_of(module) else {
+            wrong.push(format!("{module} is nowhere"));
+            continue;
+        };
+        let above = imports.iter().filter(|target| line_of(target).is_some_and(|line| line <= own));
+        wrong.extend(above.map(|target| format!("{module} imports {target}, which is no lower")));
+    }
+    assert!(wrong.is_empty(), "ARCHITECTURE.md, Imports in bare/hypervisor:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn circles_are_found() {
     let sources = |files: &[(&str, &str)]| {

@@ -1,15 +1,11 @@
-//! The devices on the guest's VMBus, and their back ends.
+//! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
 use hv_devices::Storage;
-use hv_devices::scsi::Disk;
-use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER, SEGMENTS};
-use hv_partition::HostBackend;
-use hv_vmbus::{DeviceId, Pages, Slot, Started, Token};
+use hv_devices::storage::{CONTROLLERS, SEGMENTS};
+use hv_vmbus::Slot;
 use hv_wire::platform::MAX_VPS;
-use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_LUNS};
+use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
 
-use crate::disks;
-use crate::host::{Embedder, FaultyEmbedder};
 use crate::lock::Lock;
 
 /// Requests of a controller in flight at a time. The back end completes each at once, except those that are carried out
@@ -33,7 +29,7 @@ hv_vmbus::devices! {
 /// The bus with these devices.
 pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
 
-/// The guest's bus. Nothing is offered on it before [`offer`]. All zeros, so that it occupies no space in the image
+/// The guest's bus. Nothing is offered on it before `back_ends` does. All zeros, so that it occupies no space in the image
 /// (`hypervisor.ld`).
 pub(crate) static BUS: Bus = Bus::with_devices(
     Some(hv_vmbus::Config::DEFAULT),
@@ -41,53 +37,3 @@ pub(crate) static BUS: Bus = Bus::with_devices(
 );
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
-
-/// Offers the devices that the tool asked for, before the guest starts.
-pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
-    let info = &host.cpu.hypervisor.info;
-    let partition = &host.cpu.hypervisor.partition;
-    let disks = &info.disks[..info.disk_count as usize];
-    partition.with_vmbus(host, |vmbus| {
-        for (at, slot) in BUS.devices().controllers.iter().enumerate() {
-            let mut own = (0..).zip(disks).filter(|(_, disk)| usize::from(disk.controller) == at).peekable();
-            if own.peek().is_none() {
-                continue;
-            }
-            let attached = vmbus.with(slot, |controller, _| {
-                own.try_for_each(|(number, disk)| controller.attach(0, disk.lun as u8, number, unit(disk)))
-            });
-            // `config::check` has validated the places, and the slot is this bus's.
-            assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
-            let offered = vmbus
-                .place(slot)
-                .and_then(|(id, _)| vmbus.offer_device(id, &storage::offer_of(CONTROLLERS[at])));
-            assert!(offered.is_ok(), "controller {at} was not offered");
-        }
-    });
-}
-
-/// A disk as the guest sees it.
-fn unit(disk: &BootDisk) -> Disk {
-    if disk.flags & DiskFlags::DVD != 0 {
-        return Disk::dvd(disk.size, disk.id, MAX_TRANSFER);
-    }
-    let unit = Disk::new(disk.size, disk.id, MAX_TRANSFER);
-    if disk.flags & DiskFlags::READ_ONLY != 0 { unit.read_only() } else { unit }
-}
-
-impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERVED> {
-    fn start(
-        &self,
-        _: DeviceId,
-        _: Token,
-        request: &storage::Request,
-        data: Pages<'_>,
-    ) -> Started<Result<(), storage::Failure>> {
-        let hypervisor = self.cpu.hypervisor;
-        let disk = hypervisor.disks.get(usize::from(request.disk)).and_then(Option::as_ref);
-        Started::Done(match disk {
-            Some(disk) => disks::carry_out(disk, &hypervisor.ram, &request.piece, data),
-            None => Err(storage::Failure::Target),
-        })
-    }
-}

@@ -7,6 +7,7 @@
 #![no_main]
 
 mod arch;
+mod back_ends;
 mod backtrace;
 mod config;
 mod cpu;

@@ -15,7 +15,7 @@ use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::Lock;
-use crate::{config, devices, el2, gic, loopback, memory, mmu, power, report, vcpu};
+use crate::{back_ends, config, el2, gic, loopback, memory, mmu, power, report, vcpu};
 
 core::arch::global_asm!(
     include_str!("start.s"),
@@ -58,7 +58,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
     if cpu.index() == 0 {
         hypervisor.partition.reset(&on::<true>(&cpu));
         (1..hypervisor.vps()).for_each(power::start_cpu);
-        devices::offer(&on::<true>(&cpu));
+        back_ends::offer(&on::<true>(&cpu));
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
         report::begin(mmu::memory_used(info));

@@ -1,0 +1,61 @@
+//! The back ends of the devices on the guest's VMBus.
+
+use hv_devices::scsi::Disk;
+use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER};
+use hv_partition::HostBackend;
+use hv_vmbus::{DeviceId, Pages, Started, Token};
+use hv_wire::{BootDisk, DiskFlags};
+
+use crate::devices::BUS;
+use crate::disks;
+use crate::host::{Embedder, FaultyEmbedder};
+
+/// Offers the devices that the tool asked for, before the guest starts.
+pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
+    let info = &host.cpu.hypervisor.info;
+    let partition = &host.cpu.hypervisor.partition;
+    let disks = &info.disks[..info.disk_count as usize];
+    partition.with_vmbus(host, |vmbus| {
+        for (at, slot) in BUS.devices().controllers.iter().enumerate() {
+            let mut own = (0..).zip(disks).filter(|(_, disk)| usize::from(disk.controller) == at).peekable();
+            if own.peek().is_none() {
+                continue;
+            }
+            let attached = vmbus.with(slot, |controller, _| {
+                own.try_for_each(|(number, disk)| controller.attach(0, disk.lun as u8, number, unit(disk)))
+            });
+            // `config::check` has validated the places, and the slot is this bus's.
+            assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
+            let offered = vmbus
+                .place(slot)
+                .and_then(|(id, _)| vmbus.offer_device(id, &storage::offer_of(CONTROLLERS[at])));
+            assert!(offered.is_ok(), "controller {at} was not offered");
+        }
+    });
+}
+
+/// A disk as the guest sees it.
+fn unit(disk: &BootDisk) -> Disk {
+    if disk.flags & DiskFlags::DVD != 0 {
+        return Disk::dvd(disk.size, disk.id, MAX_TRANSFER);
+    }
+    let unit = Disk::new(disk.size, disk.id, MAX_TRANSFER);
+    if disk.flags & DiskFlags::READ_ONLY != 0 { unit.read_only() } else { unit }
+}
+
+impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERVED> {
+    fn start(
+        &self,
+        _: DeviceId,
+        _: Token,
+        request: &storage::Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), storage::Failure>> {
+        let hypervisor = self.cpu.hypervisor;
+        let disk = hypervisor.disks.get(usize::from(request.disk)).and_then(Option::as_ref);
+        Started::Done(match disk {
+            Some(disk) => disks::carry_out(disk, &hypervisor.ram, &request.piece, data),
+            None => Err(storage::Failure::Target),
+        })
+    }
+}
