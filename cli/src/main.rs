@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod clean;
 mod conformance;
+mod control;
 mod disks;
 mod doctor;
 mod kallsyms;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Boot(Box<boot::Args>),
+    Ctl(control::Args),
     Trace(trace::Args),
     Test(developer::TestArgs),
     Bench(bench::Args),
@@ -64,6 +66,7 @@ fn main() -> std::process::ExitCode {
     };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),
+        Command::Ctl(args) => control::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Test(_) => developer::test(),
         Command::Bench(args) => bench::run(&args),

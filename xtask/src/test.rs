@@ -22,6 +22,7 @@ mod programs;
 mod routines;
 mod runner;
 mod schema;
+mod services;
 mod signals;
 mod traced;
 mod uefi;
@@ -66,6 +67,7 @@ fn steps() -> Vec<Step> {
     steps.extend(devices::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
+    steps.extend(services::steps());
     steps.extend(witness::steps());
     steps.extend(book::steps());
     steps

@@ -9,6 +9,7 @@ use hv_wire::{BootDisk, DiskFlags};
 use crate::devices::BUS;
 use crate::disks;
 use crate::host::{Embedder, FaultyEmbedder};
+use crate::services;
 
 /// Offers the devices that the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
@@ -32,6 +33,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
             assert!(offered.is_ok(), "controller {at} was not offered");
         }
     });
+    services::offer(host, &BUS.devices().services);
 }
 
 /// A disk as the guest sees it.

@@ -1,7 +1,7 @@
 //! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
-use hv_devices::Storage;
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
+use hv_devices::{Heartbeat, Kvp, Shutdown, Storage, TimeSync, Vss};
 use hv_vmbus::Slot;
 use hv_wire::platform::MAX_VPS;
 use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
@@ -20,9 +20,33 @@ const WORDS: usize = 4096;
 type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
 
 hv_vmbus::devices! {
+    /// The integration services. New ones are all zeros.
+    pub(crate) struct Services {
+        pub(crate) shutdown: Slot<Lock, Shutdown>,
+        pub(crate) time_sync: Slot<Lock, TimeSync>,
+        pub(crate) heartbeat: Slot<Lock, Heartbeat>,
+        pub(crate) kvp: Slot<Lock, Kvp>,
+        pub(crate) vss: Slot<Lock, Vss>,
+    }
+}
+
+impl Services {
+    pub(crate) const fn new() -> Self {
+        Self {
+            shutdown: Slot::new(Shutdown::new()),
+            time_sync: Slot::new(TimeSync::new(0)),
+            heartbeat: Slot::new(Heartbeat::every(0)),
+            kvp: Slot::new(Kvp::new()),
+            vss: Slot::new(Vss::new()),
+        }
+    }
+}
+
+hv_vmbus::devices! {
     /// Every device that a guest may be offered. Their state is static: the cost of one more shows in the image's size.
     pub(crate) struct Devices {
         pub(crate) controllers: [Controller; MAX_CONTROLLERS],
+        pub(crate) services: Services,
     }
 }
 
@@ -33,7 +57,10 @@ pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
 /// (`hypervisor.ld`).
 pub(crate) static BUS: Bus = Bus::with_devices(
     Some(hv_vmbus::Config::DEFAULT),
-    Devices { controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS] },
+    Devices {
+        controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS],
+        services: Services::new(),
+    },
 );
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);

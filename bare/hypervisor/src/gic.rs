@@ -76,6 +76,13 @@ pub(crate) fn init_cpu(cpu: usize) {
     isb();
 }
 
+/// Has an SPI that is edge-triggered come to the hypervisor, on this CPU.
+pub(crate) fn take(intid: u32, cpu: usize) {
+    MachineGic.set_edge(cpu, intid, true);
+    MachineGic.route(intid, cpu);
+    MachineGic.set_enabled(cpu, intid, true);
+}
+
 fn machine() -> &'static Mutex<GicV3<'static>> {
     GIC.get().expect("init ran before")
 }

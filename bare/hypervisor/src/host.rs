@@ -12,8 +12,8 @@ use crate::cpu::ThisCpu;
 use crate::faults::Planned;
 use crate::gic::MachineGic;
 use crate::memory::GuestRam;
-use crate::report;
 use crate::trace::Ring;
+use crate::{outcomes, report};
 
 /// Bytes of a page of the hypercall interface.
 const PAGE: u64 = 4096;
@@ -148,6 +148,9 @@ impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
+        if let BusEvent::Server(hv_vmbus::Event::Device { note: hv_devices::ic::READY, .. }) = event {
+            outcomes::ready();
+        }
         if OBSERVED && self.cpu.observed() {
             let event = *event;
             self.look_at_bus(&event);

@@ -6,7 +6,7 @@ use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 use crate::arch::msr;
 use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
-use crate::{exit, gic};
+use crate::{control, exit, gic, outcomes};
 
 /// Handles an exit for an interrupt.
 pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
@@ -36,6 +36,11 @@ pub(crate) fn handle(cpu: &ThisCpu) {
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
+        }
+        _ if outcomes::owns(intid) => {
+            host.trace(What::OwnInterrupt { intid });
+            gic::deactivate(intid);
+            control::interrupt(&host);
         }
         // A kick, or the maintenance interrupt: in both cases, interrupts may have to move into list registers.
         _ => {

@@ -13,10 +13,11 @@ use aarch64_paging::descriptor::{El23Attributes, PagingAttributes, PhysicalAddre
 use aarch64_paging::paging::{
     Constraints, El2, MemoryRegion, PageTable, RootTable, Stage2, Translation, TranslationRegime,
 };
-use hv_wire::BootInfo;
 use hv_wire::platform::{
     BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
+    VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
 };
+use hv_wire::{BootFlags, BootInfo};
 
 use crate::arch::{isb, mrs, msr};
 use crate::{config, stacks};
@@ -161,6 +162,9 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
     map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);
     map(&mut own, UART_BASE, UART_SIZE, DEVICE);
+    if info.flags & BootFlags::CONTROL != 0 {
+        map(&mut own, VIRTIO_BASE, u64::from(VIRTIO_SLOTS) * VIRTIO_STRIDE, DEVICE);
+    }
 
     let mut guest = Table::<Stage2>::new(FromPool, 1, Stage2);
     // QEMU gives a TLB entry the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and flushes the

@@ -64,6 +64,7 @@ impl Setup {
             vps: guest.vps,
             backings: Vec::new(),
             deterministic,
+            control: false,
             gdb: None,
             timeout: Some(LIMIT),
             silence: None,

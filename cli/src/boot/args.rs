@@ -8,6 +8,7 @@ use hv_machine::Firmware;
 use hv_machine::words::{is_given, split};
 use hv_tlfs::rules::Severity;
 
+use crate::control::Services;
 use crate::disks::DiskOption;
 use crate::exit;
 use crate::input::Input;
@@ -100,6 +101,13 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
+    /// Listen on this Unix socket for `hv ctl`, and put the integration services on the guest's bus
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) control: Option<PathBuf>,
+    /// Integration services on the guest's bus, separated by commas, or all or none: shutdown, time, heartbeat, kvp, vss
+    /// [default: none; with --control all]
+    #[arg(long, value_name = "LIST")]
+    pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
     /// a level: exit with 8 if it breaks a rule of this level or a more severe one
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, require_equals = true)]
@@ -154,6 +162,7 @@ Examples:
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
+  cargo hv boot --control /tmp/vm.sock --run shell
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
@@ -171,6 +180,8 @@ pub(crate) enum Action {
     Hotplug,
     /// Read the hypervisor's memory, which must fail
     Poke,
+    /// Wait until the host ends the guest, as with `hv ctl SOCKET shutdown`
+    Wait,
     /// A shell on the console
     Shell,
 }
@@ -246,9 +257,17 @@ impl Args {
         line.join(" ")
     }
 
+    /// The integration services on the guest's bus.
+    pub(super) fn services(&self) -> Services {
+        self.devices.unwrap_or(if self.control.is_some() { Services::all() } else { Services::NONE })
+    }
+
     /// The modules that the guest's devices need.
-    pub(super) fn devices(&self) -> Vec<&'static str> {
+    pub(super) fn device_modules(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
+        if self.services() != Services::NONE {
+            names.push("hv_utils");
+        }
         if !self.disk.is_empty() || !self.dvd.is_empty() {
             names.push("hv_storvsc");
         }
@@ -360,12 +379,23 @@ mod tests {
             "--trace x --trace-buffer lots",
             "--strict=fatal",
             "--strict error",
+            "--devices disk",
+            "--devices all,kvp",
             "--frobnicate",
             "stray",
         ] {
             let error = parse(bad).err().unwrap_or_else(|| panic!("{bad} was accepted"));
             assert_eq!(error.exit_code(), 2, "{bad}");
         }
+    }
+
+    #[test]
+    fn control_brings_the_services_unless_told_otherwise() {
+        let services = |words| parse(words).unwrap().services();
+        assert_eq!(services(""), Services::NONE);
+        assert_eq!(services("--control x"), Services::all());
+        assert_eq!(services("--control x --devices none"), Services::NONE);
+        assert_eq!(services("--devices kvp"), "kvp".parse().unwrap());
     }
 
     #[test]

@@ -58,7 +58,11 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let collector =
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
     let heard = collector.as_ref().map(Collector::console);
-    let outcome = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.wait()?;
+    let mut running = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?;
+    let stream = running.control();
+    let serving = plan.control.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
+    let outcome = running.wait()?;
+    drop(serving);
     let disks = plan.disks.sync();
     let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {

@@ -11,6 +11,7 @@ use super::args::{Args, Strict};
 use super::faults;
 use super::keep::Keep;
 use super::sources::{self, Given};
+use crate::control::{Server, host_time};
 use crate::disks::Disks;
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) ram: Ram,
     /// What the report needs to know about the guest.
     pub(super) known: Known,
+    /// Where the machine listens for `hv ctl`.
+    pub(super) control: Option<Server>,
     /// The guest's disks.
     pub(super) disks: Disks,
     /// Location of the trace, if there is one.
@@ -53,6 +56,8 @@ impl Plan {
     /// Resolves the options: checks the user's own files, then sets up what is missing.
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
         // Errors in the user's own files are reported before anything is installed.
+        let control =
+            args.control.as_deref().map(|path| Server::listen(path, args.deterministic)).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = trace_region(args);
         let disks = disks(args, trace)?;
@@ -71,6 +76,7 @@ impl Plan {
             vps: args.vps,
             backings: disks.backings()?,
             deterministic: args.deterministic,
+            control: args.control.is_some(),
             gdb: args.gdb.clone(),
             timeout: args.limit(),
             silence: args.silence(&image.command_line),
@@ -98,7 +104,7 @@ impl Plan {
         };
         let sink = sink(args);
         let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
-        Ok(Self { settings, ram, known, disks, trace, sink, tag, _hypervisor: hypervisor })
+        Ok(Self { settings, ram, known, control, disks, trace, sink, tag, _hypervisor: hypervisor })
     }
 
     /// Returns the announcement of the run.
@@ -154,6 +160,7 @@ fn flags(args: &Args) -> u64 {
         (args.strict.is_some(), BootFlags::STRICT),
         (args.trace.is_some(), BootFlags::TRACE),
         (args.loopback, BootFlags::LOOPBACK),
+        (args.control.is_some(), BootFlags::CONTROL),
     ];
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
@@ -191,6 +198,8 @@ fn load(
         trace_size: trace.map_or(0, |trace| trace.size),
         plan_len: numbers.len() as u32,
         plan: plan_bytes,
+        host_time: host_time(args.deterministic),
+        services: args.services().bits(),
         disk_count,
         disks,
         ..orders(image, args.vps, args.memory)

@@ -155,7 +155,7 @@ impl Given {
                     folder.with_context(|| format!("{} contains no Hyper-V modules", kernel.package))?;
                 let mut modules = Modules::open(folder, None)?;
                 // Those of devices are unpacked when one is asked for.
-                if !args.devices().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
+                if !args.device_modules().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
                     modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock)?, None)?;
                 }
                 let modules = modules.load(&wanted(args, &modules))?;
@@ -198,7 +198,7 @@ fn modules_in(tree: &Path, version: Option<&str>, args: &Args) -> anyhow::Result
 
 /// The modules to load: those that were asked for, and those of the guest's devices where they are no part of the kernel.
 fn wanted(args: &Args, modules: &Modules) -> Vec<String> {
-    let devices = args.devices().into_iter().filter(|name| modules.knows(name)).map(str::to_owned);
+    let devices = args.device_modules().into_iter().filter(|name| modules.knows(name)).map(str::to_owned);
     args.load.iter().cloned().chain(devices).collect()
 }
 

@@ -154,6 +154,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             vps: shape.vps,
             backings: Vec::new(),
             deterministic: false,
+            control: false,
             gdb: None,
             timeout: Some(Duration::from_secs(args.timeout.into())),
             silence: None,

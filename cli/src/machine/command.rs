@@ -11,6 +11,8 @@ pub(crate) struct Files<'a> {
     pub(crate) ram: &'a str,
     /// Paths of [`Settings::backings`].
     pub(crate) backings: &'a [String],
+    /// Descriptor of the control port's other end, which QEMU inherits.
+    pub(crate) control: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,
 }
@@ -53,6 +55,16 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
         add(&["-icount", "shift=0,sleep=off", "-seed", "1"]);
         add(&["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
     }
+    if let Some(control) = files.control {
+        // One port, so that nothing is agreed on but bytes.
+        add(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-serial-device,max_ports=1"]);
+        add(&[
+            "-chardev",
+            &format!("socket,id=control,fd={control}"),
+            "-device",
+            "virtconsole,chardev=control",
+        ]);
+    }
     if let Some(gdb) = files.gdb {
         add(&["-chardev", gdb, "-gdb", "chardev:gdb", "-S"]);
     }
@@ -86,6 +98,7 @@ mod tests {
             vps: 2,
             backings: Vec::new(),
             deterministic: false,
+            control: false,
             gdb: None,
             timeout: None,
             silence: None,
@@ -97,6 +110,7 @@ mod tests {
         let files = Files {
             ram: "/proc/self/fd/9",
             backings: &backings,
+            control: settings.control.then_some("7"),
             gdb: Some("socket,id=gdb,fd=8,server=on,wait=off"),
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
@@ -149,6 +163,15 @@ mod tests {
         let direct = text(&Settings { hypervisor: None, ..settings() });
         let line = text(&settings()).replace("virtualization=on", "virtualization=off");
         assert_eq!(direct, line.replace("-kernel /x/hypervisor", "-device loader,addr=0x40300000,cpu-num=0"));
+    }
+
+    #[test]
+    fn a_control_port_is_a_console_of_its_own() {
+        assert!(!text(&settings()).contains("virtio"));
+        let line = text(&Settings { control: true, ..settings() });
+        let port = "-global virtio-mmio.force-legacy=false -device virtio-serial-device,max_ports=1 \
+                    -chardev socket,id=control,fd=7 -device virtconsole,chardev=control -kernel";
+        assert!(line.contains(port), "{line}");
     }
 
     #[test]

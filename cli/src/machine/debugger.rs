@@ -10,15 +10,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use rustix::fs::Mode;
 use rustix::io::FdFlags;
 
 use super::folder::{self, SocketFolder};
-use crate::interrupt::{self, Undo};
+use super::socket::{LONGEST, SocketFile, listen};
 use crate::ui;
-
-/// Maximum length of a Unix socket's path: `sun_path` of `struct sockaddr_un` in Linux, less the NUL.
-const LONGEST: usize = 107;
 
 /// The address where a debugger finds the stub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,35 +71,6 @@ pub(super) struct Door {
     path: Option<SocketFile>,
 }
 
-/// The name of a socket in the file system, removed on drop.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Its folder, if it is ours.
-    _folder: Option<SocketFolder>,
-    _undo: Undo,
-}
-
-impl SocketFile {
-    fn new(path: PathBuf, folder: Option<SocketFolder>) -> Self {
-        let (file, in_folder) = (path.clone(), folder.is_some());
-        let undo = move || {
-            if in_folder {
-                folder::remove(&file);
-            } else {
-                let _ = std::fs::remove_file(&file);
-            }
-        };
-        Self { path, _folder: folder, _undo: interrupt::on_second_signal(undo) }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 impl Door {
     /// Acquires the address, and lets children started from now on inherit the socket.
     pub(super) fn open(address: &Address) -> anyhow::Result<Self> {
@@ -115,7 +82,7 @@ impl Door {
                 (folder.socket(), Some(folder))
             }
         };
-        let listener = listen(&path)?;
+        let listener = listen(&path, "--gdb")?;
         let path = Some(SocketFile::new(path, folder));
         rustix::io::fcntl_setfd(&listener, FdFlags::empty())?;
         Ok(Self { address: address.clone(), listener: Some(listener), path })
@@ -155,26 +122,6 @@ fn fresh_folder() -> anyhow::Result<SocketFolder> {
     // A socket's path must be short; $TMPDIR may be long.
     let short = folder.socket().as_os_str().len() <= LONGEST;
     if short { Ok(folder) } else { SocketFolder::new(Path::new("/tmp")) }
-}
-
-/// Listens on a new socket that only its owner can connect to.
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    let length = path.as_os_str().len();
-    anyhow::ensure!(
-        length <= LONGEST,
-        "the path {} of --gdb has {length} bytes, expected at most {LONGEST} for a socket",
-        path.display()
-    );
-    // The socket has its final mode from the start.
-    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    listener.with_context(|| {
-        format!(
-            "cannot listen for a debugger on {}; give --gdb an unused path in an existing folder",
-            path.display()
-        )
-    })
 }
 
 #[cfg(test)]

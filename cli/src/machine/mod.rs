@@ -10,6 +10,7 @@ pub(crate) mod platform;
 mod ram;
 mod run;
 mod silence;
+pub(crate) mod socket;
 mod terminal;
 
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) backings: Vec<Backing>,
     /// Count instructions instead of the host's clock, and fix seeds: every run is the same.
     pub(crate) deterministic: bool,
+    /// The machine has a control port.
+    pub(crate) control: bool,
     /// Address where QEMU waits for a debugger before the first instruction.
     pub(crate) gdb: Option<debugger::Address>,
     /// Time limit, in wall-clock time.

@@ -1,12 +1,15 @@
 //! A run: from QEMU's start to its end.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hv_wire::{ExitKind, Report, VpReport};
+use rustix::io::FdFlags;
 
 use super::command::Files;
 use super::console::{Heard, Kept};
@@ -61,6 +64,7 @@ pub(crate) struct Running {
     console: Option<Console>,
     complaints: Option<process::Reader>,
     keyboard: Option<Keyboard>,
+    control: Option<UnixStream>,
     _debugger: Option<Door>,
     _orderly: Orderly,
     started: Instant,
@@ -78,7 +82,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     };
     let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
     let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
-    let files = Files { ram: "RAM", backings: &backings, gdb: gdb.as_deref() };
+    let control = settings.control.then_some("CONTROL");
+    let files = Files { ram: "RAM", backings: &backings, control, gdb: gdb.as_deref() };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in command::arguments(settings, &files, size) {
         line.push(' ');
@@ -102,10 +107,16 @@ impl Running {
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
-        let files = Files { ram: &path, backings: &backings, gdb: gdb.as_deref() };
+        let control = settings.control.then(UnixStream::pair).transpose()?;
+        let descriptor = control.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string());
+        let control_words = descriptor.as_deref();
+        let files = Files { ram: &path, backings: &backings, control: control_words, gdb: gdb.as_deref() };
         let arguments = command::arguments(settings, &files, ram.size());
         let keyboard = Keyboard::present();
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
+        if let Some((_, theirs)) = &control {
+            rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
+        }
         let mut child = child::tied(&settings.qemu.path, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
@@ -126,6 +137,7 @@ impl Running {
             console,
             complaints,
             keyboard,
+            control: control.map(|(ours, _)| ours),
             _debugger: debugger,
             _orderly: orderly,
             started: Instant::now(),
@@ -133,6 +145,11 @@ impl Running {
             silence: settings.silence.clone(),
             vps: settings.vps,
         })
+    }
+
+    /// The tool's end of the control port, once, if the machine has one.
+    pub(crate) fn control(&mut self) -> Option<UnixStream> {
+        self.control.take()
     }
 
     /// Waits for the end of the run.

@@ -1,6 +1,6 @@
 //! The heartbeat service: the host sends a number, the guest adds 1 and returns it.
 
-use crate::ic::{FRAMEWORKS, Heard, Link, Service, State};
+use crate::ic::{self, FRAMEWORKS, Heard, Link, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{Heartbeat as Beat, MessageType, Status, Version};
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
@@ -22,16 +22,22 @@ pub const ANSWERED: u32 = 1;
 /// Time between two beats in Hyper-V, in 100 ns.
 pub const INTERVAL: u64 = 20_000_000;
 
-static SERVICE: Service = Service {
-    kind: MessageType::HEARTBEAT,
-    frameworks: FRAMEWORKS,
-    versions: &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }],
-};
+/// The service, to the common part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {}
+
+impl ic::Kind for Kind {
+    const SERVICE: Service = Service {
+        kind: MessageType::HEARTBEAT,
+        frameworks: FRAMEWORKS,
+        versions: &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }],
+    };
+}
 
 /// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
-    link: Link,
+    link: Link<Kind>,
     /// Reference time of the next beat.
     next: u64,
     /// Time between two beats, in 100 ns.
@@ -50,7 +56,7 @@ impl Heartbeat {
     /// Creates a service with this interval between beats, in 100 ns.
     #[must_use]
     pub const fn every(interval: u64) -> Self {
-        Self { link: Link::new(&SERVICE), next: 0, interval, sequence: 0 }
+        Self { link: Link::new(), next: 0, interval, sequence: 0 }
     }
 
     /// Returns the state of the guest's driver.

@@ -4,6 +4,8 @@
 //! later message from the host is a transaction, which the guest returns as its response, with a status. Unexpected
 //! responses are ignored.
 
+use core::fmt;
+use core::marker::PhantomData;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::PacketType;
@@ -20,9 +22,6 @@ pub const READY: u32 = 2;
 pub(crate) const FRAMEWORKS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 /// Only the newer of them.
 pub(crate) const FRAMEWORK_3: &[Version] = &[Version { major: 3, minor: 0 }];
-
-/// Maximum size of the versions in a message, in bytes: those of the framework and of the service.
-const VERSIONS: usize = 8 * size_of::<Version>();
 
 /// Properties of a service for the common part.
 #[derive(Debug)]
@@ -116,22 +115,49 @@ pub(crate) enum Heard {
     Response(Header),
 }
 
-/// The host side of a service.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
-    service: &'static Service,
+/// A service, as a type.
+pub(crate) trait Kind {
+    /// The service.
+    const SERVICE: Service;
+}
+
+/// The host's end of a service. A new one is all zeros, so that one in a static takes no room in a program's file.
+pub(crate) struct Link<K> {
     state: State,
     /// A request is pending.
     waiting: bool,
-    outcome: Option<Outcome>,
+    /// There is an outcome.
+    ended: bool,
+    /// [`Outcome::number`] of it.
+    outcome: u64,
+    kind: PhantomData<K>,
 }
 
-impl Link {
-    pub(crate) const fn new(service: &'static Service) -> Self {
-        assert!((service.frameworks.len() + service.versions.len()) * size_of::<Version>() <= VERSIONS);
-        Self { service, state: State::Closed, waiting: false, outcome: None }
+impl<K> Clone for Link<K> {
+    fn clone(&self) -> Self {
+        *self
     }
+}
 
+impl<K> Copy for Link<K> {}
+
+impl<K> fmt::Debug for Link<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("state", &self.state)
+            .field("waiting", &self.waiting)
+            .field("outcome", &self.outcome())
+            .finish()
+    }
+}
+
+impl<K: Kind> Link<K> {
+    pub(crate) const fn new() -> Self {
+        Self { state: State::Closed, waiting: false, ended: false, outcome: 0, kind: PhantomData }
+    }
+}
+
+impl<K> Link<K> {
     pub(crate) const fn state(&self) -> State {
         self.state
     }
@@ -148,8 +174,15 @@ impl Link {
         self.waiting
     }
 
+    /// Returns the outcome of the last request without taking it.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        Outcome::from_number(self.outcome).filter(|_| self.ended)
+    }
+}
+
+impl<K: Kind> Link<K> {
     pub(crate) fn opened(&mut self) {
-        *self = Self { state: State::Start, outcome: self.outcome, ..Self::new(self.service) };
+        (self.state, self.waiting) = (State::Start, false);
     }
 
     /// Handles the close of the channel. A pending request ends with that outcome.
@@ -159,7 +192,7 @@ impl Link {
     }
 
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.service);
+        *self = Self::new();
     }
 
     pub(crate) const fn deadline(&self) -> Option<u64> {
@@ -175,7 +208,7 @@ impl Link {
             return;
         }
         self.state = State::Negotiating;
-        let Service { frameworks, versions, .. } = self.service;
+        let Service { frameworks, versions, .. } = K::SERVICE;
         let negotiate = Negotiate {
             framework_versions: frameworks.len() as u16,
             message_versions: versions.len() as u16,
@@ -202,7 +235,7 @@ impl Link {
                 };
                 Some(Heard::Versions)
             }
-            State::Ready { .. } if header.message_type == self.service.kind => Some(Heard::Response(header)),
+            State::Ready { .. } if header.message_type == K::SERVICE.kind => Some(Heard::Response(header)),
             _ => None,
         }
     }
@@ -216,7 +249,7 @@ impl Link {
     }
 
     fn offers(&self, framework: Version, version: Version) -> bool {
-        self.service.frameworks.contains(&framework) && self.service.versions.contains(&version)
+        K::SERVICE.frameworks.contains(&framework) && K::SERVICE.versions.contains(&version)
     }
 
     /// Sends a message of the service that has no expected answer.
@@ -230,7 +263,7 @@ impl Link {
         let mut header = Header::new_zeroed();
         header.framework_version = framework;
         header.message_version = version;
-        header.message_type = self.service.kind;
+        header.message_type = K::SERVICE.kind;
         send(io, header, body).map_err(|error| match error {
             SendError::Full => Refused::Full,
             _ => Refused::Closed,
@@ -243,7 +276,7 @@ impl Link {
         io: &mut Io<'_, P, Q>,
         body: &[&[u8]],
     ) -> Result<(), Refused> {
-        if self.waiting || self.outcome.is_some() {
+        if self.waiting || self.ended {
             return Err(Refused::Busy);
         }
         self.tell(io, body)?;
@@ -253,20 +286,22 @@ impl Link {
 
     /// Ends the pending request, if there is one.
     pub(crate) fn end<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
-        if core::mem::take(&mut self.waiting) {
-            self.outcome = Some(outcome);
+        if self.answered() {
+            (self.ended, self.outcome) = (true, outcome.number());
             io.observe(Channel::PRIMARY, READY, outcome.number());
         }
     }
 
-    /// Returns the outcome of the last request without taking it.
-    pub(crate) const fn outcome(&self) -> Option<Outcome> {
-        self.outcome
+    /// Takes the outcome of the last request, which allows another one.
+    pub(crate) fn take(&mut self) -> Option<Outcome> {
+        let outcome = self.outcome();
+        self.ended = false;
+        outcome
     }
 
-    /// Takes the outcome of the last request, which allows another one.
-    pub(crate) const fn take(&mut self) -> Option<Outcome> {
-        self.outcome.take()
+    /// Ends the pending request without an outcome. Returns false if there is none.
+    pub(crate) fn answered(&mut self) -> bool {
+        core::mem::take(&mut self.waiting)
     }
 
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
@@ -282,7 +317,7 @@ impl Link {
             State::Incompatible => w.u8(4),
         }
         w.flag(self.waiting);
-        w.u64(self.outcome.map_or(u64::MAX, Outcome::number));
+        w.u64(self.outcome().map_or(u64::MAX, Outcome::number));
     }
 
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
@@ -304,13 +339,12 @@ impl Link {
         if self.waiting && self.version().is_none() {
             return Err(RestoreError::Invalid("request of a service"));
         }
-        self.outcome = match r.u64()? {
-            u64::MAX => None,
-            number => match Outcome::from_number(number) {
-                Some(outcome) if !self.waiting => Some(outcome),
-                _ => return Err(RestoreError::Invalid("outcome of a service")),
-            },
-        };
+        let outcome = r.u64()?;
+        self.ended = outcome != u64::MAX;
+        self.outcome = if self.ended { outcome } else { 0 };
+        if self.ended && (self.waiting || Outcome::from_number(outcome).is_none()) {
+            return Err(RestoreError::Invalid("outcome of a service"));
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Linux's driver does not read the channel before a program in the guest has registered with it, so the versions may
 //! never be answered. Text is UTF-16 with a terminating zero, in both directions.
 
-use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
+use crate::ic::{self, FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
@@ -24,15 +24,21 @@ pub const OFFER: ChannelOffer = pipe(
     PipeMode::MESSAGE,
 );
 
-static SERVICE: Service = Service {
-    kind: MessageType::KVP_EXCHANGE,
-    frameworks: FRAMEWORKS,
-    versions: &[
-        Version { major: 4, minor: 0 },
-        Version { major: 3, minor: 0 },
-        Version { major: 1, minor: 0 },
-    ],
-};
+/// The service, to the common part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {}
+
+impl ic::Kind for Kind {
+    const SERVICE: Service = Service {
+        kind: MessageType::KVP_EXCHANGE,
+        frameworks: FRAMEWORKS,
+        versions: &[
+            Version { major: 4, minor: 0 },
+            Version { major: 3, minor: 0 },
+            Version { major: 1, minor: 0 },
+        ],
+    };
+}
 
 /// A request to the guest. Texts are UTF-16 with their terminating zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +111,7 @@ enum Kept {
 /// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Kvp {
-    link: Link,
+    link: Link<Kind>,
     asked: Operation,
     kept: Kept,
 }
@@ -114,7 +120,7 @@ impl Kvp {
     /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { link: Link::new(&SERVICE), asked: Operation::GET, kept: Kept::Nothing }
+        Self { link: Link::new(), asked: Operation::GET, kept: Kept::Nothing }
     }
 
     /// Returns the state of the guest's driver.
@@ -187,8 +193,8 @@ impl Kvp {
         Some((self.link.outcome()?, answer))
     }
 
-    /// Marks the outcome of the last request as taken.
-    pub const fn done(&mut self) {
+    /// The outcome of the last request was taken.
+    pub fn done(&mut self) {
         let _ = self.link.take();
         self.kept = Kept::Nothing;
     }

@@ -1,6 +1,6 @@
 //! The shutdown service: the host asks the guest to power off, restart or hibernate in an orderly way.
 
-use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
+use crate::ic::{self, FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{
     MessageType, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_RESTART, Shutdown as Body, Version,
@@ -18,16 +18,22 @@ pub const OFFER: ChannelOffer = pipe(
     PipeMode::MESSAGE,
 );
 
-static SERVICE: Service = Service {
-    kind: MessageType::SHUTDOWN,
-    frameworks: FRAMEWORKS,
-    versions: &[
-        Version { major: 3, minor: 2 },
-        Version { major: 3, minor: 1 },
-        Version { major: 3, minor: 0 },
-        Version { major: 1, minor: 0 },
-    ],
-};
+/// The service, to the common part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {}
+
+impl ic::Kind for Kind {
+    const SERVICE: Service = Service {
+        kind: MessageType::SHUTDOWN,
+        frameworks: FRAMEWORKS,
+        versions: &[
+            Version { major: 3, minor: 2 },
+            Version { major: 3, minor: 1 },
+            Version { major: 3, minor: 0 },
+            Version { major: 1, minor: 0 },
+        ],
+    };
+}
 
 /// A request to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +60,14 @@ impl Action {
 /// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Shutdown {
-    link: Link,
+    link: Link<Kind>,
 }
 
 impl Shutdown {
     /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { link: Link::new(&SERVICE) }
+        Self { link: Link::new() }
     }
 
     /// Returns the state of the guest's driver.
@@ -92,7 +98,7 @@ impl Shutdown {
     }
 
     /// Takes the outcome of the last request.
-    pub const fn take(&mut self) -> Option<Outcome> {
+    pub fn take(&mut self) -> Option<Outcome> {
         self.link.take()
     }
 }

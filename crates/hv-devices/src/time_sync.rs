@@ -3,7 +3,7 @@
 //! After version negotiation, one message sets the guest's clock; then a sample follows every five seconds, which an
 //! NTP daemon in the guest may use. Each waits for its answer.
 
-use crate::ic::{FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
+use crate::ic::{self, FRAMEWORKS, Heard, Link, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{
     MessageType, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version,
@@ -27,33 +27,39 @@ pub const EPOCH_1970: u64 = 116_444_736_000_000_000;
 /// Time between two samples, in 100 ns.
 const INTERVAL: u64 = 50_000_000;
 
-static SERVICE: Service = Service {
-    kind: MessageType::TIME_SYNC,
-    frameworks: FRAMEWORKS,
-    versions: &[
-        Version { major: 4, minor: 0 },
-        Version { major: 3, minor: 0 },
-        Version { major: 1, minor: 0 },
-    ],
-};
+/// The service, to the common part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {}
+
+impl ic::Kind for Kind {
+    const SERVICE: Service = Service {
+        kind: MessageType::TIME_SYNC,
+        frameworks: FRAMEWORKS,
+        versions: &[
+            Version { major: 4, minor: 0 },
+            Version { major: 3, minor: 0 },
+            Version { major: 1, minor: 0 },
+        ],
+    };
+}
 
 /// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeSync {
-    link: Link,
+    link: Link<Kind>,
     /// The host's time at reference time 0: 100 ns since the year 1601.
     origin: u64,
     /// Reference time of the next message.
     next: u64,
-    /// The next message sets the guest's clock.
-    sync: bool,
+    /// The guest's clock was set: the next message is a sample.
+    synced: bool,
 }
 
 impl TimeSync {
     /// Creates the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
     #[must_use]
     pub const fn new(origin: u64) -> Self {
-        Self { link: Link::new(&SERVICE), origin, next: 0, sync: true }
+        Self { link: Link::new(), origin, next: 0, synced: false }
     }
 
     /// Returns the state of the guest's driver.
@@ -84,7 +90,7 @@ impl TimeSync {
             State::Incompatible => return Err(Refused::Incompatible),
             State::Ready { .. } => {}
         }
-        self.sync = true;
+        self.synced = false;
         self.next = io.now();
         Ok(())
     }
@@ -92,7 +98,7 @@ impl TimeSync {
     fn send<P: BusPort>(&mut self, io: &mut Io<'_, P, Never>) {
         let now = io.now();
         let host = self.origin.wrapping_add(now);
-        let flag = if self.sync { TIME_SYNC_SYNC } else { TIME_SYNC_SAMPLE };
+        let flag = if self.synced { TIME_SYNC_SAMPLE } else { TIME_SYNC_SYNC };
         let sent = if self.link.version().is_some_and(|version| version.major >= 4) {
             let mut body = TimeSyncRef::new_zeroed();
             body.parent_time = host.into();
@@ -105,9 +111,7 @@ impl TimeSync {
             body.flags = flag;
             self.link.ask(io, &[body.as_bytes()])
         };
-        if sent.is_ok() {
-            self.sync = false;
-        }
+        self.synced |= sent.is_ok();
         self.next = now.saturating_add(INTERVAL);
     }
 }
@@ -124,19 +128,18 @@ impl Device for TimeSync {
         _: &mut Io<'_, P, Never>,
     ) -> Result<(), Refusal> {
         self.link.opened();
-        (self.sync, self.next) = (true, 0);
+        (self.synced, self.next) = (false, 0);
         Ok(())
     }
 
     fn packet<P: Backend<Never>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
-        io: &mut Io<'_, P, Never>,
+        _: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet) {
-            self.link.end(io, Outcome::Answered(header.status));
-            // Requested only by the service itself.
-            let _ = self.link.take();
+        if let Some(Heard::Response(_)) = self.link.hear(packet) {
+            // Nobody asked for it but the service itself.
+            self.link.answered();
         }
         Taken::Done
     }
@@ -156,8 +159,8 @@ impl Device for TimeSync {
     }
 
     fn closed<P: Backend<Never>>(&mut self, _: Channel, io: &mut Io<'_, P, Never>) {
+        self.link.answered();
         self.link.closed(io);
-        let _ = self.link.take();
     }
 
     fn reset(&mut self) {
@@ -168,13 +171,13 @@ impl Device for TimeSync {
         self.link.save(w);
         w.u64(self.origin);
         w.u64(self.next);
-        w.flag(self.sync);
+        w.flag(self.synced);
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.link.restore(r)?;
         (self.origin, self.next) = (r.u64()?, r.u64()?);
-        self.sync = r.flag("state of time synchronisation")?;
+        self.synced = r.flag("state of time synchronisation")?;
         Ok(())
     }
 }

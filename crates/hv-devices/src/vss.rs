@@ -1,6 +1,6 @@
 //! Shadow copies: the guest's file systems are frozen while the host copies the disks.
 
-use crate::ic::{FRAMEWORK_3, Heard, Link, Outcome, Refused, Service, State};
+use crate::ic::{self, FRAMEWORK_3, Heard, Link, Outcome, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{MessageType, Version};
 use hv_tlfs::vmbus::vss::{Message, Operation};
@@ -17,13 +17,22 @@ pub const OFFER: ChannelOffer = pipe(
     PipeMode::MESSAGE,
 );
 
-static SERVICE: Service =
-    Service { kind: MessageType::VSS, frameworks: FRAMEWORK_3, versions: &[Version { major: 5, minor: 0 }] };
+/// The service, to the common part.
+#[derive(Clone, Copy, Debug)]
+enum Kind {}
+
+impl ic::Kind for Kind {
+    const SERVICE: Service = Service {
+        kind: MessageType::VSS,
+        frameworks: FRAMEWORK_3,
+        versions: &[Version { major: 5, minor: 0 }],
+    };
+}
 
 /// The host side of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Vss {
-    link: Link,
+    link: Link<Kind>,
     asked: Operation,
     /// [`Message::flags`] of the last answer.
     flags: u32,
@@ -33,7 +42,7 @@ impl Vss {
     /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { link: Link::new(&SERVICE), asked: Operation::GET_DM_INFO, flags: 0 }
+        Self { link: Link::new(), asked: Operation::CREATE, flags: 0 }
     }
 
     /// Returns the state of the guest's driver.

@@ -13,6 +13,8 @@ impl BootFlags {
     pub const STRICT: u64 = 1 << 1;
     /// Offer the connections for the conformance suite, which lead back to the guest.
     pub const LOOPBACK: u64 = 1 << 2;
+    /// Serve the control port: a virtio console (see [`control`](crate::control)).
+    pub const CONTROL: u64 = 1 << 3;
 }
 
 /// Everything that the hypervisor needs to know about the machine and the guest; addresses are physical.
@@ -53,10 +55,12 @@ pub struct BootInfo {
     pub plan_len: u32,
     /// Faults to inject, in the syntax of hv-host's `faults` with numbers in place of names.
     pub plan: [u8; PLAN_BYTES],
+    /// The host's time at reference time 0, in 100 ns since the year 1601.
+    pub host_time: u64,
+    /// Integration services on the bus: the sum of their bits ([`Service::bit`](crate::control::Service::bit)).
+    pub services: u32,
     /// Disks in `disks`.
     pub disk_count: u32,
-    /// Zero.
-    pub reserved: u32,
     /// The guest's disks.
     pub disks: [BootDisk; MAX_DISKS],
 }

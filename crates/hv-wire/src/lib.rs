@@ -14,6 +14,7 @@
 compile_error!("the wire structures are little-endian");
 
 mod boot;
+pub mod control;
 pub mod platform;
 mod report;
 mod trace;
@@ -30,4 +31,4 @@ pub use report::{
 pub use trace::TraceRing;
 
 /// Version of all structures of this crate; the hypervisor rejects a [`BootInfo`] with another one.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;

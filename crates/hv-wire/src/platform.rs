@@ -21,6 +21,15 @@ pub const UART_SIZE: u64 = 0x1000;
 /// INTID of the UART: SPI 1.
 pub const UART_INTID: u32 = 33;
 
+/// First of the virtio transports. A device that QEMU is given takes the last one that is free.
+pub const VIRTIO_BASE: u64 = 0x0a00_0000;
+/// Bytes from one transport to the next.
+pub const VIRTIO_STRIDE: u64 = 0x200;
+/// Number of transports.
+pub const VIRTIO_SLOTS: u32 = 32;
+/// INTID of the first transport; the others' follow. Edge-triggered, by QEMU's own device tree.
+pub const VIRTIO_INTID: u32 = 48;
+
 /// INTID of the virtual timer's PPI (CNTV), from the Arm Base System Architecture.
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer's PPI (CNTP).

@@ -6,6 +6,7 @@
 #   crash     make the kernel panic
 #   hotplug   take every processor but the first offline and online again
 #   poke      read the hypervisor's memory, which must fail
+#   wait      until the host ends the machine: /sbin/poweroff and /sbin/reboot, which the kernel runs then, say so
 #   shell     an interactive shell on the console
 # With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
 # and init= mean what they mean to the kernel.
@@ -72,6 +73,22 @@ poke() {
     done
 }
 
+wait_for_host() {
+    # The time service sets the clock as soon as it has agreed with the host on versions.
+    for clock in /sys/class/ptp/*/clock_name; do
+        [ -e "$clock" ] || continue
+        echo "hv: clock $(cat "$clock")"
+        tries=0
+        while [ "$(date -u +%Y)" -lt 2000 ] && [ $tries -lt 100 ]; do
+            tries=$((tries + 1))
+            sleep 0.1
+        done
+        echo "hv: date $(date -u +%Y-%m-%d)"
+    done
+    echo "hv: waiting"
+    while :; do sleep 1; done
+}
+
 hand_over() {
     tries=0
     while [ $tries -lt 100 ]; do
@@ -103,6 +120,7 @@ for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
         crash) echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger ;;
         hotplug) hotplug ;;
         poke) poke ;;
+        wait) wait_for_host ;;
         shell) setsid cttyhack sh ;;
         *) echo "hv: UNKNOWN hv.run=$action" ;;
     esac

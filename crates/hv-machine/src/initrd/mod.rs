@@ -11,6 +11,12 @@ pub use module::{Module, name_of};
 /// The script that runs as /init.
 const INIT: &[u8] = include_bytes!("init.sh");
 
+/// What the kernel runs when the host asks the guest to end: as /sbin/poweroff and as /sbin/reboot.
+const ENDING: &[u8] = b"#!/bin/sh
+echo \"hv: ${0##*/} in good order\" >/dev/console
+exec \"/bin/${0##*/}\" -f
+";
+
 /// The busybox applets used by [`INIT`] and by a user at its shell.
 const APPLETS: &[&str] = &[
     "awk",
@@ -66,7 +72,7 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
         return Err(Error::NotBusybox);
     }
     let mut archive = Archive::new();
-    for path in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
+    for path in ["bin", "dev", "modules", "proc", "sbin", "sys", "tmp"] {
         archive.dir(path)?;
     }
     // The kernel opens it for /init before /init can mount devtmpfs.
@@ -77,6 +83,9 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
     }
     for (number, module) in modules.iter().enumerate() {
         archive.file(&format!("modules/{number:03}-{}.ko", module.name), 0o644, &module.bytes)?;
+    }
+    for name in ["poweroff", "reboot"] {
+        archive.file(&format!("sbin/{name}"), 0o755, ENDING)?;
     }
     archive.file("init", 0o755, INIT)?;
     archive.finish()

@@ -1,0 +1,223 @@
+//! The control port: requests of the tool's to the guest's integration services, and what became of them.
+//!
+//! It is a console of QEMU's, whose other end is a socket of the tool's. The guest never sees it: its transport is absent from stage 2,
+//! and its interrupt comes here. An interrupt handles a few frames; if there are more, it raises itself again. A device that has an
+//! outcome for the tool raises it too, since it has no lock that it could take for that.
+//!
+//! Lock order: the port, then what the partition takes.
+#![expect(
+    unsafe_code,
+    reason = "the transport's registers are fixed addresses, and the queues are shared with QEMU"
+)]
+
+use core::cell::UnsafeCell;
+use core::fmt::Write;
+
+use hv_virtio::{Console, DeviceMemory, Registers, Transport, device};
+use hv_wire::BootFlags;
+use hv_wire::control::{
+    Assembler, CONTROL_VERSION, FromHypervisor, MAX_FRAME, Refusal, Service, ToHypervisor,
+};
+use hv_wire::platform::{VIRTIO_BASE, VIRTIO_INTID, VIRTIO_SLOTS, VIRTIO_STRIDE};
+use spin::Once;
+
+use crate::devices::{BUS, Services};
+use crate::host::FaultyEmbedder;
+use crate::lock::Mutex;
+use crate::log::Log;
+use crate::services::{self, Asked, Taken};
+use crate::{gic, outcomes};
+
+/// Frames that one interrupt handles.
+const FRAMES: usize = 4;
+
+/// Memory of the queues.
+#[repr(C, align(4096))]
+struct Memory(UnsafeCell<[u8; Console::<Mmio>::MEMORY]>);
+
+// SAFETY: `begin` alone takes its address, once, and hands it to a `DeviceMemory`, which has rules of its own.
+unsafe impl Sync for Memory {}
+
+static MEMORY: Memory = Memory(UnsafeCell::new([0; Console::<Mmio>::MEMORY]));
+static PORT: Once<Mutex<State>> = Once::new();
+
+/// The registers of a transport.
+#[derive(Debug)]
+struct Mmio {
+    base: u64,
+}
+
+impl Registers for Mmio {
+    fn read(&self, offset: u32) -> u32 {
+        assert!(u64::from(offset) < VIRTIO_STRIDE);
+        // SAFETY: a register of a virtio transport, mapped as device memory (mmu.rs); `find` alone makes bases.
+        unsafe { ((self.base + u64::from(offset)) as *const u32).read_volatile() }
+    }
+
+    fn write(&self, offset: u32, value: u32) {
+        assert!(u64::from(offset) < VIRTIO_STRIDE);
+        // SAFETY: a register of a virtio transport, mapped as device memory (mmu.rs); `find` alone makes bases. Addresses
+        // that are written are those of `MEMORY`: hv-virtio has no others.
+        unsafe { ((self.base + u64::from(offset)) as *mut u32).write_volatile(value) };
+    }
+}
+
+/// The port.
+struct State {
+    console: Console<Mmio>,
+    incoming: Assembler,
+    outgoing: [u8; MAX_FRAME],
+    /// Name of the request to each service whose outcome is pending.
+    pending: [Option<u32>; Service::ALL.len()],
+    /// The tool sent what is no frame: the port is of no more use.
+    lost: bool,
+}
+
+/// Takes the port into use, if the tool wants one. CPU 0 calls it once, before the guest starts.
+pub(crate) fn begin(flags: u64) {
+    if flags & BootFlags::CONTROL == 0 {
+        return;
+    }
+    let Some((slot, registers)) = find() else {
+        let _ = writeln!(Log, "there is no virtio console for the control port");
+        return;
+    };
+    // SAFETY: this is called once, and nothing else reaches `MEMORY`. It is mapped at its own address and aligned to 4096 bytes, and
+    // QEMU's devices are coherent with its CPUs.
+    let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), size_of::<Memory>()) };
+    let console = match Console::new(registers, memory) {
+        Ok(console) => console,
+        Err(refused) => {
+            let _ = writeln!(Log, "the control port is not used: {refused}");
+            return;
+        }
+    };
+    let intid = VIRTIO_INTID + slot;
+    PORT.call_once(|| {
+        Mutex::new(State {
+            console,
+            incoming: Assembler::new(),
+            outgoing: [0; MAX_FRAME],
+            pending: [None; Service::ALL.len()],
+            lost: false,
+        })
+    });
+    outcomes::begin(intid);
+    gic::take(intid, outcomes::CPU);
+}
+
+fn services() -> &'static Services {
+    &BUS.devices().services
+}
+
+/// The transport of the first console, and its place.
+fn find() -> Option<(u32, Mmio)> {
+    (0..VIRTIO_SLOTS)
+        .map(|slot| (slot, Mmio { base: VIRTIO_BASE + u64::from(slot) * VIRTIO_STRIDE }))
+        .find(|(_, registers)| Transport::probe(registers) == Some(device::CONSOLE))
+}
+
+/// The port's interrupt.
+#[cold]
+pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
+    let Some(port) = PORT.get() else { return };
+    let mut state = port.lock();
+    state.console.acknowledge();
+    state.tell(host);
+    if state.hear(host) {
+        outcomes::raise();
+    }
+}
+
+impl State {
+    /// Sends the tool the outcomes that devices have.
+    fn tell(&mut self, host: &FaultyEmbedder<'_>) {
+        if !outcomes::take() {
+            return;
+        }
+        for service in Service::ALL {
+            let Some(id) = self.pending[service as usize] else { continue };
+            // The largest message has room, or the next interrupt, which says that there is some, comes here again.
+            if !self.has_room() {
+                outcomes::put_back();
+                return;
+            }
+            let Self { console, outgoing, .. } = self;
+            let taken = services::take(host, services(), service, &mut |message| {
+                send(console, outgoing, id, message);
+            });
+            if taken == Taken::Told {
+                self.pending[service as usize] = None;
+            }
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.console.room().is_ok_and(|room| room >= MAX_FRAME)
+    }
+
+    /// Handles frames of the tool's. Returns true if there may be more.
+    fn hear(&mut self, host: &FaultyEmbedder<'_>) -> bool {
+        for _ in 0..FRAMES {
+            if self.lost || !self.has_room() {
+                return false;
+            }
+            let Ok(space) = self.incoming.space() else {
+                self.lost = true;
+                let _ = writeln!(Log, "the control port is lost: what the tool sent is no frame");
+                return false;
+            };
+            if !space.is_empty() {
+                match self.console.read(space) {
+                    Ok(0) => return false,
+                    Ok(bytes) => self.incoming.advance(bytes),
+                    Err(broken) => {
+                        let _ = writeln!(Log, "the control port is lost: {broken}");
+                        self.lost = true;
+                        return false;
+                    }
+                }
+            }
+            let Self { console, incoming, outgoing, pending, .. } = self;
+            let Some((head, body)) = incoming.frame() else { continue };
+            let answer = answer(host, ToHypervisor::decode(&head, body), head.id, pending);
+            if let Some(answer) = answer {
+                send(console, outgoing, head.id, &answer);
+            }
+            incoming.done();
+        }
+        true
+    }
+}
+
+/// Carries a request out. Returns its answer, unless the guest has to give that.
+fn answer(
+    host: &FaultyEmbedder<'_>,
+    message: Option<ToHypervisor<'_>>,
+    id: u32,
+    pending: &mut [Option<u32>; Service::ALL.len()],
+) -> Option<FromHypervisor<'static>> {
+    let refused = |why| Some(FromHypervisor::Refused { why });
+    match message {
+        None => refused(Refusal::Unknown),
+        Some(ToHypervisor::Hello { .. }) => Some(FromHypervisor::Hello { version: CONTROL_VERSION }),
+        Some(ToHypervisor::Status {}) => {
+            Some(FromHypervisor::Status { services: services::states(host, services()) })
+        }
+        Some(request) => match services::ask(host, services(), &request) {
+            Asked::Done => Some(FromHypervisor::Outcome { outcome: 0, flags: 0 }),
+            Asked::Pending(service) => {
+                pending[service as usize] = Some(id);
+                None
+            }
+            Asked::Refused(why) => refused(why),
+        },
+    }
+}
+
+/// Sends a message to the tool. There is room, which was asked for before.
+fn send(console: &mut Console<Mmio>, buffer: &mut [u8; MAX_FRAME], id: u32, message: &FromHypervisor<'_>) {
+    if let Some(len) = message.encode(id, buffer) {
+        let _ = console.write(&buffer[..len]);
+    }
+}

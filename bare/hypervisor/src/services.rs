@@ -1,0 +1,181 @@
+//! What the tool asks of the integration services on the guest's VMBus.
+
+use hv_devices::ic::{Outcome, Refused, State};
+use hv_devices::kvp::{Answer, Ask};
+use hv_devices::shutdown::Action;
+use hv_devices::{Heartbeat, heartbeat, kvp, shutdown, time_sync, vss};
+use hv_tlfs::vmbus::kvp::{Operation, Pool};
+use hv_wire::control::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
+use zerocopy::IntoBytes as _;
+
+use crate::devices::Services;
+use crate::host::FaultyEmbedder;
+
+/// Offers what the tool asked for, before the guest starts.
+pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
+    let info = &host.cpu.hypervisor.info;
+    let has = |service: Service| info.services & service.bit() != 0;
+    host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+        macro_rules! offer {
+            ($service:ident, $slot:expr, $offer:expr, |$device:ident| $set_up:expr) => {
+                if has(Service::$service) {
+                    let set_up = vmbus.with($slot, |$device, _| $set_up);
+                    let offered = vmbus.place($slot).and_then(|(id, _)| vmbus.offer_device(id, &$offer));
+                    assert!(set_up.is_ok() && offered.is_ok(), "a service was not offered");
+                }
+            };
+        }
+        offer!(Shutdown, &services.shutdown, shutdown::OFFER, |_device| ());
+        offer!(TimeSync, &services.time_sync, time_sync::OFFER, |device| device.set_origin(info.host_time));
+        offer!(Heartbeat, &services.heartbeat, heartbeat::OFFER, |device| *device = Heartbeat::new());
+        offer!(Kvp, &services.kvp, kvp::OFFER, |_device| ());
+        offer!(Vss, &services.vss, vss::OFFER, |_device| ());
+    });
+}
+
+/// What became of a request of the tool's.
+pub(crate) enum Asked {
+    /// It is done.
+    Done,
+    /// The guest has to answer.
+    Pending(Service),
+    /// It was not sent to the guest.
+    Refused(Refusal),
+}
+
+/// What became of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// There is none.
+    Nothing,
+    /// The tool was told.
+    Told,
+}
+
+/// How far the guest's drivers are.
+pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [ServiceState; Service::ALL.len()] {
+    let info = &host.cpu.hypervisor.info;
+    host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+        let state = |service: Service, state: Option<State>| match state {
+            _ if info.services & service.bit() == 0 => {
+                ServiceState { link: Link::Absent, major: 0, minor: 0 }
+            }
+            Some(State::Ready { version, .. }) => {
+                ServiceState { link: Link::Ready, major: version.major, minor: version.minor }
+            }
+            Some(State::Start | State::Negotiating) => {
+                ServiceState { link: Link::Negotiating, major: 0, minor: 0 }
+            }
+            Some(State::Incompatible) => ServiceState { link: Link::Incompatible, major: 0, minor: 0 },
+            _ => ServiceState { link: Link::Closed, major: 0, minor: 0 },
+        };
+        [
+            state(Service::Shutdown, vmbus.with(&services.shutdown, |device, _| device.state()).ok()),
+            state(Service::TimeSync, vmbus.with(&services.time_sync, |device, _| device.state()).ok()),
+            state(Service::Heartbeat, vmbus.with(&services.heartbeat, |device, _| device.state()).ok()),
+            state(Service::Kvp, vmbus.with(&services.kvp, |device, _| device.state()).ok()),
+            state(Service::Vss, vmbus.with(&services.vss, |device, _| device.state()).ok()),
+        ]
+    })
+}
+
+/// Passes a request on to the service that it is for.
+pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHypervisor<'_>) -> Asked {
+    let info = &host.cpu.hypervisor.info;
+    let hypervisor = host.cpu.hypervisor;
+    let (service, waits) = match request {
+        ToHypervisor::Shutdown { .. } => (Service::Shutdown, true),
+        ToHypervisor::Kvp { .. } => (Service::Kvp, true),
+        ToHypervisor::TimeSync { .. } => (Service::TimeSync, false),
+        ToHypervisor::Vss { .. } => (Service::Vss, true),
+        ToHypervisor::Hello { .. } | ToHypervisor::Status {} => return Asked::Refused(Refusal::Unknown),
+    };
+    if info.services & service.bit() == 0 {
+        return Asked::Refused(Refusal::Absent);
+    }
+    let asked = hypervisor.partition.with_vmbus(host, |vmbus| match *request {
+        ToHypervisor::Shutdown { action, force } => {
+            let action = match action {
+                0 => Action::PowerOff,
+                1 => Action::Restart,
+                2 => Action::Hibernate,
+                _ => return Ok(Err(Refused::Invalid)),
+            };
+            vmbus.with(&services.shutdown, |device, io| device.ask(io, action, force))
+        }
+        ToHypervisor::Kvp { operation, pool, index, key, value } => {
+            let pool = Pool(pool);
+            let ask = match Operation(operation) {
+                Operation::GET => Ask::Get { pool, key },
+                Operation::SET => Ask::Set { pool, key, value },
+                Operation::DELETE => Ask::Delete { pool, key },
+                Operation::ENUMERATE => Ask::Enumerate { pool, index },
+                Operation::GET_IP_INFO => Ask::Addresses { adapter: key },
+                _ => return Ok(Err(Refused::Invalid)),
+            };
+            vmbus.with(&services.kvp, |device, io| device.ask(io, &ask))
+        }
+        ToHypervisor::TimeSync { now } => vmbus.with(&services.time_sync, |device, io| {
+            if now != 0 {
+                device.set_origin(now.wrapping_sub(io.now()));
+            }
+            device.sync(io)
+        }),
+        ToHypervisor::Vss { operation } => {
+            let operation = hv_tlfs::vmbus::vss::Operation(operation);
+            vmbus.with(&services.vss, |device, io| device.ask(io, operation))
+        }
+        ToHypervisor::Hello { .. } | ToHypervisor::Status {} => Ok(Err(Refused::Invalid)),
+    });
+    match asked {
+        Ok(Ok(())) if waits => Asked::Pending(service),
+        Ok(Ok(())) => Asked::Done,
+        Ok(Err(refused)) => Asked::Refused(refusal(refused)),
+        Err(_) => Asked::Refused(Refusal::Absent),
+    }
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Closed => Refusal::Closed,
+        Refused::Negotiating => Refusal::Negotiating,
+        Refused::Incompatible => Refusal::Incompatible,
+        Refused::Busy => Refusal::Busy,
+        Refused::Unsupported => Refusal::Unsupported,
+        Refused::Full => Refusal::Full,
+        _ => Refusal::Invalid,
+    }
+}
+
+/// Takes the outcome of the last request to a service, if there is one, and tells it.
+pub(crate) fn take(
+    host: &FaultyEmbedder<'_>,
+    services: &Services,
+    service: Service,
+    tell: &mut dyn FnMut(&FromHypervisor<'_>),
+) -> Taken {
+    let told = host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| match service {
+        Service::Shutdown => {
+            vmbus.with(&services.shutdown, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
+        }
+        Service::Vss => vmbus.with(&services.vss, |device, _| {
+            device.take().map(|(_, outcome, flags)| tell(&plain(outcome, flags)))
+        }),
+        Service::Kvp => vmbus.with(&services.kvp, |device, _| {
+            let (outcome, answer) = device.outcome()?;
+            tell(&match answer {
+                Answer::Nothing => plain(outcome, 0),
+                Answer::Pair { key, value_type, value } => FromHypervisor::Pair { value_type, key, value },
+                Answer::Addresses(addresses) => FromHypervisor::Addresses { bytes: addresses.as_bytes() },
+            });
+            device.done();
+            Some(())
+        }),
+        Service::TimeSync | Service::Heartbeat => Ok(None),
+    });
+    if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }
+}
+
+fn plain(outcome: Outcome, flags: u32) -> FromHypervisor<'static> {
+    FromHypervisor::Outcome { outcome: outcome.number(), flags }
+}

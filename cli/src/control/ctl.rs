@@ -1,0 +1,261 @@
+//! `hv ctl`: asks a guest that runs, over the socket of `hv boot --control`.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::lines::{Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
+use super::pairs::PoolName;
+use crate::exit::Exit;
+use crate::ui;
+
+/// Longest reply: a list of pairs.
+const LONGEST: u64 = 64 << 20;
+/// What a server may take longer than it was told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ask a guest that runs: to power off, for its key-value pairs, to hold still
+///
+/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs the driver of the service, which for Linux is hv_utils; for kvp
+/// hv_kvp_daemon, and for freeze and thaw hv_vss_daemon.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Socket of the machine's control port
+    socket: PathBuf,
+    /// Print the reply as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Seconds to wait for the guest [default: 10; kvp 40, freeze and thaw 960]
+    #[arg(long, global = true, value_name = "SECS")]
+    timeout: Option<u32>,
+    #[command(subcommand)]
+    what: What,
+}
+
+const HELP: &str = "\
+Examples:
+  cargo hv boot --control /tmp/vm.sock --run shell
+  cargo hv ctl /tmp/vm.sock status
+  cargo hv ctl /tmp/vm.sock shutdown
+  cargo hv ctl /tmp/vm.sock kvp get auto OSName
+  cargo hv ctl /tmp/vm.sock kvp set external colour blue --json
+
+Exit codes:
+  0    done
+  1    the guest refused, has no driver or no program for it, or has no such key
+  2    a bad option, or no machine on the socket
+  5    nobody answered in time
+  130  interrupted";
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Say how far the guest's driver for each service is
+    Status,
+    /// Have the guest power off in good order
+    Shutdown {
+        /// Without asking the guest's programs
+        #[arg(long)]
+        force: bool,
+        /// Hibernate
+        #[arg(long)]
+        hibernate: bool,
+    },
+    /// Have the guest restart in good order
+    Reboot {
+        /// Without asking the guest's programs
+        #[arg(long)]
+        force: bool,
+    },
+    /// Get, set, list and delete the guest's key-value pairs
+    #[command(subcommand)]
+    Kvp(Kvp),
+    /// Set the guest's clock to the host's
+    Time,
+    /// Have the guest's file systems hold still, until thaw
+    Freeze,
+    /// Have the guest's file systems go on
+    Thaw,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Kvp {
+    /// Print a value
+    Get {
+        /// Whose pairs
+        pool: PoolName,
+        /// The key
+        key: String,
+    },
+    /// Set a value
+    Set {
+        /// Whose pairs
+        pool: PoolName,
+        /// The key
+        key: String,
+        /// The value
+        value: String,
+    },
+    /// Remove a key
+    Delete {
+        /// Whose pairs
+        pool: PoolName,
+        /// The key
+        key: String,
+    },
+    /// Print all pairs
+    List {
+        /// Whose pairs
+        pool: PoolName,
+    },
+    /// Print the addresses of a network adapter
+    Addresses {
+        /// GUID of the adapter
+        adapter: String,
+    },
+}
+
+impl What {
+    fn request(&self) -> Request {
+        match self {
+            Self::Status => Request::Status {},
+            Self::Shutdown { force, hibernate } => {
+                let action = if *hibernate { Ending::Hibernate } else { Ending::Off };
+                Request::Shutdown { action, force: *force }
+            }
+            Self::Reboot { force } => Request::Shutdown { action: Ending::Restart, force: *force },
+            Self::Kvp(Kvp::Get { pool, key }) => Request::KvpGet { pool: *pool, key: key.clone() },
+            Self::Kvp(Kvp::Set { pool, key, value }) => {
+                Request::KvpSet { pool: *pool, key: key.clone(), value: value.clone() }
+            }
+            Self::Kvp(Kvp::Delete { pool, key }) => Request::KvpDelete { pool: *pool, key: key.clone() },
+            Self::Kvp(Kvp::List { pool }) => Request::KvpList { pool: *pool },
+            Self::Kvp(Kvp::Addresses { adapter }) => Request::Addresses { adapter: adapter.clone() },
+            Self::Time => Request::Time {},
+            Self::Freeze => Request::Freeze {},
+            Self::Thaw => Request::Thaw {},
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let request = args.what.request();
+    let timeout = args.timeout.map_or(request.patience(), |seconds| Duration::from_secs(seconds.into()));
+    let reply = match ask(&args.socket, &Line { request, timeout })? {
+        Some(reply) => reply,
+        None => {
+            let what = format!("hv ctl: nothing came from {} in time", args.socket.display());
+            ui::note(&what);
+            return Ok(Exit::Timeout);
+        }
+    };
+    if args.json {
+        ui::out(&format!("{}\n", serde_json::to_string_pretty(&reply)?));
+    }
+    if let Some(failure) = &reply.error {
+        ui::note(&format!("hv ctl: {}", ui::one_line(&failure.message)));
+        return Ok(match failure.reason {
+            Reason::TimedOut => Exit::Timeout,
+            Reason::InvalidRequest | Reason::Ended => Exit::Usage,
+            _ => Exit::Failed,
+        });
+    }
+    if let Some(given) = reply.result.filter(|_| !args.json) {
+        ui::out(&text(&given));
+    }
+    Ok(Exit::Success)
+}
+
+/// Sends a line and reads the reply; `None` if it does not come in time.
+fn ask(socket: &Path, line: &Line) -> anyhow::Result<Option<Reply>> {
+    let mut stream = UnixStream::connect(socket).with_context(|| {
+        format!(
+            "there is no machine on {}; start one with hv boot --control {0}, or give the socket of one that runs",
+            socket.display()
+        )
+    })?;
+    stream.set_read_timeout(Some(line.timeout.saturating_add(GRACE)))?;
+    stream.write_all(line.write()?.as_bytes())?;
+    let mut reply = Vec::new();
+    match BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut reply) {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    if reply.is_empty() {
+        bail!("the machine on {} has ended, or has too many clients", socket.display());
+    }
+    let what = || format!("{} is no control port: its reply is unknown", socket.display());
+    let reply: Reply = serde_json::from_slice(&reply).with_context(what)?;
+    anyhow::ensure!(reply.schema == SCHEMA, "{}: schema {} and not {SCHEMA}", what(), reply.schema);
+    Ok(Some(reply))
+}
+
+/// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act on.
+fn text(given: &Given) -> String {
+    match given {
+        Given::Done {} => String::new(),
+        Given::Pair(pair) => format!("{}\n", ui::one_line(&pair.value)),
+        Given::Pairs(pairs) => {
+            let line = |pair: &super::pairs::Pair| {
+                format!("{}={}\n", ui::one_line(&pair.key), ui::one_line(&pair.value))
+            };
+            pairs.iter().map(line).collect()
+        }
+        Given::Services(services) => {
+            let line = |(name, service): (&String, &super::lines::ServiceLine)| {
+                let state = match service.state {
+                    LinkName::Absent => "not on the bus",
+                    LinkName::NoDriver => "no driver",
+                    LinkName::Waiting => "the driver waits for its program",
+                    LinkName::Ready => "ready",
+                    LinkName::Incompatible => "no common version",
+                };
+                let version =
+                    service.version.as_ref().map_or(String::new(), |version| format!(", version {version}"));
+                format!("{name:<10} {state}{version}\n")
+            };
+            services.iter().map(line).collect()
+        }
+        Given::Addresses(found) => {
+            let lists = [
+                ("addresses", &found.addresses),
+                ("masks", &found.masks),
+                ("gateways", &found.gateways),
+                ("name servers", &found.name_servers),
+            ];
+            let line = |(name, list): &(&str, &Vec<String>)| {
+                format!("{name:<13} {}\n", ui::one_line(&list.join(", ")))
+            };
+            lists.iter().map(line).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::pairs::Pair;
+
+    #[test]
+    fn what_a_guest_says_stays_on_its_line() {
+        let pair = Pair { key: "k\n\u{1b}[2J".to_owned(), value: "v\nexit code 0".to_owned() };
+        let shown = text(&Given::Pairs(vec![pair.clone()]));
+        assert_eq!(shown.lines().count(), 1, "{shown:?}");
+        assert!(!shown.contains('\u{1b}'));
+        assert_eq!(text(&Given::Pair(pair)).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_socket_with_nothing_behind_it_is_one_clear_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none");
+        let line = Line { request: Request::Status {}, timeout: Duration::ZERO };
+        let error = ask(&path, &line).unwrap_err();
+        assert!(error.to_string().contains("hv boot --control"), "{error:#}");
+    }
+}

@@ -1,0 +1,237 @@
+//! Requests and replies as lines of JSON. The book's chapter on control is their contract.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::pairs::{Addresses, Pair, PoolName};
+
+/// Version of the lines.
+pub(super) const SCHEMA: u32 = 1;
+/// Bytes of a line at most.
+pub(super) const LONGEST: u64 = 64 << 10;
+
+/// How the guest is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Ending {
+    Off,
+    Restart,
+    Hibernate,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Request {
+    Status {},
+    Shutdown {
+        action: Ending,
+        #[serde(default)]
+        force: bool,
+    },
+    KvpGet {
+        pool: PoolName,
+        key: String,
+    },
+    KvpSet {
+        pool: PoolName,
+        key: String,
+        value: String,
+    },
+    KvpDelete {
+        pool: PoolName,
+        key: String,
+    },
+    KvpList {
+        pool: PoolName,
+    },
+    Addresses {
+        adapter: String,
+    },
+    Time {},
+    Freeze {},
+    Thaw {},
+}
+
+impl Request {
+    /// How long its answer may take, unless the client says another time. Linux gives its key-value daemon 30 seconds, and a freeze 15
+    /// minutes.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Status {} | Self::Shutdown { .. } | Self::Time {} => 10,
+            Self::KvpGet { .. }
+            | Self::KvpSet { .. }
+            | Self::KvpDelete { .. }
+            | Self::KvpList { .. }
+            | Self::Addresses { .. } => 40,
+            Self::Freeze {} | Self::Thaw {} => 960,
+        })
+    }
+}
+
+/// A line of a client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) request: Request,
+    pub(super) timeout: Duration,
+}
+
+impl Line {
+    /// Reads a line; the error is for the client.
+    pub(super) fn read(line: &[u8]) -> Result<Self, String> {
+        let value: serde_json::Value =
+            serde_json::from_slice(line).map_err(|error| format!("the line is no JSON: {error}"))?;
+        let serde_json::Value::Object(mut object) = value else {
+            return Err("the line is no JSON object".to_owned());
+        };
+        let timeout = match object.remove("timeout_ms") {
+            None => None,
+            Some(value) => Some(
+                value
+                    .as_u64()
+                    .ok_or_else(|| format!("timeout_ms is {value}, and not a number of milliseconds"))?,
+            ),
+        };
+        let request: Request = serde_json::from_value(serde_json::Value::Object(object))
+            .map_err(|error| format!("the request is unknown: {error}"))?;
+        let timeout = timeout.map_or(request.patience(), Duration::from_millis);
+        Ok(Self { request, timeout })
+    }
+
+    /// The line as it is sent.
+    pub(super) fn write(&self) -> anyhow::Result<String> {
+        let mut value = serde_json::to_value(&self.request)?;
+        value["timeout_ms"] = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX).into();
+        Ok(format!("{value}\n"))
+    }
+}
+
+/// How far the guest's driver for a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LinkName {
+    Absent,
+    NoDriver,
+    Waiting,
+    Ready,
+    Incompatible,
+}
+
+/// A service's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ServiceLine {
+    pub(super) state: LinkName,
+    pub(super) version: Option<String>,
+}
+
+/// What a request gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Given {
+    Services(BTreeMap<String, ServiceLine>),
+    Pair(Pair),
+    Pairs(Vec<Pair>),
+    Addresses(Addresses),
+    Done {},
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Reason {
+    InvalidRequest,
+    Absent,
+    NoDriver,
+    NoProgram,
+    Incompatible,
+    Busy,
+    Unsupported,
+    RingFull,
+    NotFound,
+    Refused,
+    Malformed,
+    Closed,
+    TimedOut,
+    Ended,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// A line of the server's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub(super) schema: u32,
+    pub(super) ok: bool,
+    pub(super) result: Option<Given>,
+    pub(super) error: Option<Failure>,
+}
+
+impl From<Result<Given, Failure>> for Reply {
+    fn from(outcome: Result<Given, Failure>) -> Self {
+        let ok = outcome.is_ok();
+        let (result, error) = match outcome {
+            Ok(result) => (Some(result), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { schema: SCHEMA, ok, result, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_an_object_that_names_its_request() {
+        let line =
+            Line::read(br#"{"request":"kvp-get","pool":"auto","key":"OSName","timeout_ms":5}"#).unwrap();
+        let request = Request::KvpGet { pool: PoolName::Auto, key: "OSName".to_owned() };
+        assert_eq!(line, Line { request, timeout: Duration::from_millis(5) });
+        assert_eq!(Line::read(line.write().unwrap().trim().as_bytes()), Ok(line));
+        assert_eq!(Line::read(br#"{"request":"status"}"#).unwrap().timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_is_none_is_refused_with_a_reason() {
+        for bad in [
+            "",
+            "[]",
+            "\"status\"",
+            "{}",
+            r#"{"request":"fly"}"#,
+            r#"{"request":"status","more":1}"#,
+            r#"{"request":"kvp-get","pool":"auto"}"#,
+            r#"{"request":"kvp-get","pool":"other","key":"k"}"#,
+            r#"{"request":"status","timeout_ms":"soon"}"#,
+            r#"{"request":"shutdown","action":"later"}"#,
+        ] {
+            assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_reply_has_a_result_or_an_error() {
+        let text = serde_json::to_string(&Reply::from(Ok(Given::Done {}))).unwrap();
+        assert_eq!(text, r#"{"schema":1,"ok":true,"result":{"done":{}},"error":null}"#);
+        let reply = Reply::from(Err(Failure::new(Reason::NoDriver, "why")));
+        let text = serde_json::to_string(&reply).unwrap();
+        assert_eq!(
+            text,
+            r#"{"schema":1,"ok":false,"result":null,"error":{"reason":"no-driver","message":"why"}}"#
+        );
+        assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), reply);
+    }
+}

@@ -1,0 +1,16 @@
+//! The control port: what people and policy ask of a guest that runs.
+//!
+//! `hv boot --control SOCKET` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and passes
+//! them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is a client of that
+//! socket.
+
+mod ctl;
+mod lines;
+mod pairs;
+mod port;
+mod serve;
+mod services;
+
+pub(crate) use ctl::{Args, run};
+pub(crate) use serve::Server;
+pub(crate) use services::{Services, host_time};

@@ -1,0 +1,285 @@
+//! The server of `hv boot --control`: a thread for each client, a line in, a line out.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hv_tlfs::vmbus::ic::Status;
+use hv_tlfs::vmbus::kvp::Operation;
+use hv_tlfs::vmbus::vss;
+use hv_wire::control::{Link, Refusal, Service, ToHypervisor};
+
+use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Reply, Request, ServiceLine};
+use super::pairs::{Addresses, Pair, PoolName, wide};
+use super::port::{Answer, NoAnswer, Port};
+use super::services::{host_time, name};
+use crate::machine::socket::{SocketFile, listen};
+
+/// Clients at a time.
+const CLIENTS: usize = 16;
+/// Pairs of a list at most.
+const PAIRS: u32 = 4096;
+
+/// The server's socket, before the machine is there.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    file: SocketFile,
+    /// Time is that of a deterministic run.
+    fixed: bool,
+}
+
+/// The server at work. Its socket goes away with this.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    _file: SocketFile,
+}
+
+impl Server {
+    /// Takes the path of `--control`.
+    pub(crate) fn listen(path: &Path, fixed: bool) -> anyhow::Result<Self> {
+        let listener = listen(path, "--control")?;
+        Ok(Self { listener, file: SocketFile::new(path.to_owned(), None), fixed })
+    }
+
+    /// Serves clients until the process ends. `stream` is the tool's end of the port.
+    pub(crate) fn start(self, stream: UnixStream) -> anyhow::Result<Serving> {
+        let Self { listener, file, fixed } = self;
+        let port = Arc::new(Port::new(stream)?);
+        let clients = Arc::new(AtomicUsize::new(0));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS {
+                    clients.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                let (port, clients) = (Arc::clone(&port), Arc::clone(&clients));
+                std::thread::spawn(move || {
+                    let _ = serve(&client, &port, fixed);
+                    clients.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        });
+        Ok(Serving { _file: file })
+    }
+}
+
+/// Answers a client's lines until it has had enough.
+fn serve(client: &UnixStream, port: &Port, fixed: bool) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client);
+    loop {
+        let mut line = Vec::new();
+        (&mut reader).take(LONGEST + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let whole = line.last() == Some(&b'\n');
+        let outcome = if line.len() as u64 > LONGEST {
+            Err(Failure::new(Reason::InvalidRequest, format!("the line is longer than {LONGEST} bytes")))
+        } else {
+            let line = Line::read(&line).map_err(|message| Failure::new(Reason::InvalidRequest, message));
+            line.and_then(|line| carry_out(port, &line, fixed))
+        };
+        let reply = serde_json::to_string(&Reply::from(outcome))?;
+        { client }.write_all(format!("{reply}\n").as_bytes())?;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+/// Carries a request out.
+fn carry_out(port: &Port, line: &Line, fixed: bool) -> Result<Given, Failure> {
+    let end = Instant::now().checked_add(line.timeout);
+    let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+    let ask = |service: Service, request: &ToHypervisor<'_>| {
+        let answer = port.ask(request, left()).map_err(|why| no_answer(why, service))?;
+        judge(service, answer)
+    };
+    let pairs = |operation: Operation, pool: PoolName, key: &str, value: &str| {
+        let (key, value) = (wide(key), wide(value));
+        let pool = pool.pool().0;
+        ask(
+            Service::Kvp,
+            &ToHypervisor::Kvp { operation: operation.0, pool, index: 0, key: &key, value: &value },
+        )
+    };
+    match &line.request {
+        Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
+            Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
+            Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),
+            Err(why) => Err(no_answer(why, Service::Shutdown)),
+        },
+        Request::Shutdown { action, force } => {
+            let action = match action {
+                Ending::Off => 0,
+                Ending::Restart => 1,
+                Ending::Hibernate => 2,
+            };
+            ask(Service::Shutdown, &ToHypervisor::Shutdown { action, force: *force }).map(|_| Given::Done {})
+        }
+        Request::KvpGet { pool, key } => match pairs(Operation::GET, *pool, key, "")? {
+            Answer::Pair { key, value_type, value } => Ok(Given::Pair(Pair::read(&key, value_type, &value))),
+            _ => Err(malformed(Service::Kvp)),
+        },
+        Request::KvpSet { pool, key, value } => {
+            pairs(Operation::SET, *pool, key, value).map(|_| Given::Done {})
+        }
+        Request::KvpDelete { pool, key } => pairs(Operation::DELETE, *pool, key, "").map(|_| Given::Done {}),
+        Request::KvpList { pool } => {
+            let mut found = Vec::new();
+            for index in 0..PAIRS {
+                let (operation, pool) = (Operation::ENUMERATE.0, pool.pool().0);
+                match ask(Service::Kvp, &ToHypervisor::Kvp { operation, pool, index, key: &[], value: &[] }) {
+                    Ok(Answer::Pair { key, value_type, value }) => {
+                        found.push(Pair::read(&key, value_type, &value));
+                    }
+                    Ok(_) => return Err(malformed(Service::Kvp)),
+                    Err(Failure { reason: Reason::NotFound, .. }) => break,
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Ok(Given::Pairs(found))
+        }
+        Request::Addresses { adapter } => {
+            let key = wide(adapter);
+            let operation = Operation::GET_IP_INFO.0;
+            let request = ToHypervisor::Kvp { operation, pool: 0, index: 0, key: &key, value: &[] };
+            match ask(Service::Kvp, &request)? {
+                Answer::Addresses(bytes) => {
+                    Addresses::read(&bytes).map(Given::Addresses).ok_or_else(|| malformed(Service::Kvp))
+                }
+                _ => Err(malformed(Service::Kvp)),
+            }
+        }
+        Request::Time {} => {
+            // A deterministic run has a time of its own.
+            let now = if fixed { 0 } else { host_time(false) };
+            ask(Service::TimeSync, &ToHypervisor::TimeSync { now }).map(|_| Given::Done {})
+        }
+        Request::Freeze {} | Request::Thaw {} => {
+            let freeze = matches!(line.request, Request::Freeze {});
+            let operation = if freeze { vss::Operation::FREEZE } else { vss::Operation::THAW };
+            ask(Service::Vss, &ToHypervisor::Vss { operation: operation.0 }).map(|_| Given::Done {})
+        }
+    }
+}
+
+fn services(states: &[hv_wire::control::ServiceState; Service::ALL.len()]) -> BTreeMap<String, ServiceLine> {
+    let line = |state: &hv_wire::control::ServiceState| ServiceLine {
+        state: match state.link {
+            Link::Absent => LinkName::Absent,
+            Link::Closed => LinkName::NoDriver,
+            Link::Negotiating => LinkName::Waiting,
+            Link::Ready => LinkName::Ready,
+            Link::Incompatible => LinkName::Incompatible,
+        },
+        version: (state.link == Link::Ready).then(|| format!("{}.{}", state.major, state.minor)),
+    };
+    Service::ALL
+        .into_iter()
+        .zip(states)
+        .map(|(service, state)| (name(service).to_owned(), line(state)))
+        .collect()
+}
+
+/// Tells an answer that is good from one that is none.
+fn judge(service: Service, answer: Answer) -> Result<Answer, Failure> {
+    /// Numbers of outcomes above all statuses: see hv-wire.
+    const MALFORMED: u64 = 1 << 32;
+    const CLOSED: u64 = 2 << 32;
+    match answer {
+        Answer::Refused(why) => Err(refused(service, why)),
+        Answer::Outcome { outcome: MALFORMED, .. } => Err(malformed(service)),
+        Answer::Outcome { outcome: CLOSED, .. } => Err(Failure::new(
+            Reason::Closed,
+            format!("the guest closed its {} channel before it answered", name(service)),
+        )),
+        Answer::Outcome { outcome, .. } => match Status(outcome as u32) {
+            Status::SUCCESS => Ok(answer),
+            Status::CONTINUE => Err(Failure::new(Reason::NotFound, "the guest has no such key")),
+            status => Err(Failure::new(
+                Reason::Refused,
+                format!("the guest refused with status {:#010x}{}", status.0, hint(service)),
+            )),
+        },
+        answer => Ok(answer),
+    }
+}
+
+/// What a refusal may come from.
+fn hint(service: Service) -> &'static str {
+    match service {
+        Service::Kvp => "; its hv_kvp_daemon may not run, or not know the key",
+        Service::Vss => "; its hv_vss_daemon may not run",
+        _ => "",
+    }
+}
+
+fn malformed(service: Service) -> Failure {
+    let what = format!("the guest's answer has no form of the {} protocol", name(service));
+    Failure::new(Reason::Malformed, what)
+}
+
+fn no_answer(why: NoAnswer, service: Service) -> Failure {
+    match why {
+        NoAnswer::Late => Failure::new(
+            Reason::TimedOut,
+            format!("nobody answered in time; the guest may be stopped, or busy{}", hint(service)),
+        ),
+        NoAnswer::Ended => Failure::new(Reason::Ended, "the machine has ended"),
+        NoAnswer::TooLong => Failure::new(
+            Reason::InvalidRequest,
+            "the request is longer than a message to the hypervisor may be",
+        ),
+    }
+}
+
+fn refused(service: Service, why: Refusal) -> Failure {
+    let name = name(service);
+    let (reason, message) = match why {
+        Refusal::Unknown => (
+            Reason::InvalidRequest,
+            "the hypervisor does not know the request; is it older than the tool?".to_owned(),
+        ),
+        Refusal::Absent => (
+            Reason::Absent,
+            format!(
+                "the machine has no {name} device; start it with hv boot --devices all, or without --devices"
+            ),
+        ),
+        Refusal::Closed => (
+            Reason::NoDriver,
+            format!("the guest has no driver for {name}; Linux's is hv_utils (CONFIG_HYPERV_UTILS)"),
+        ),
+        Refusal::Negotiating => (
+            Reason::NoProgram,
+            match service {
+                Service::Kvp => "the guest's driver waits for hv_kvp_daemon, which does not run".to_owned(),
+                Service::Vss => "the guest's driver waits for hv_vss_daemon, which does not run".to_owned(),
+                _ => format!("the guest's driver for {name} has not chosen a version yet"),
+            },
+        ),
+        Refusal::Incompatible => {
+            (Reason::Incompatible, format!("the guest's driver for {name} knows none of the host's versions"))
+        }
+        Refusal::Busy => (Reason::Busy, format!("the guest has not answered the last {name} request")),
+        Refusal::Unsupported => {
+            (Reason::Unsupported, format!("the version of {name} that the guest chose has no such request"))
+        }
+        Refusal::Invalid => (
+            Reason::InvalidRequest,
+            "the request has no form of the protocol: a key has 255 UTF-16 units at most, a value 1023"
+                .to_owned(),
+        ),
+        Refusal::Full => (Reason::RingFull, format!("the guest does not read its {name} channel")),
+    };
+    Failure::new(reason, message)
+}
+
+#[cfg(test)]
+mod tests;

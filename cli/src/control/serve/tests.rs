@@ -1,0 +1,168 @@
+use std::sync::mpsc;
+
+use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceState};
+
+use super::*;
+
+/// What a hypervisor of the tests answers: nothing, or a message.
+type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
+
+/// A machine whose hypervisor answers by a script.
+fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control");
+    let server = Server::listen(&path, true).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let serving = server.start(ours).unwrap();
+    std::thread::spawn(move || {
+        let mut stream = theirs;
+        let mut assembler = Assembler::new();
+        loop {
+            let space = assembler.space().unwrap();
+            if !space.is_empty() {
+                match stream.read(space) {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => assembler.advance(bytes),
+                }
+            }
+            let Some((head, body)) = assembler.frame() else { continue };
+            let request = ToHypervisor::decode(&head, body).unwrap();
+            let mut buffer = vec![0; MAX_FRAME];
+            script(&request, &mut |message| {
+                let len = message.encode(head.id, &mut buffer).unwrap();
+                let _ = stream.write_all(&buffer[..len]);
+            });
+            assembler.done();
+        }
+    });
+    (folder, path, serving)
+}
+
+/// Sends lines, and returns the replies.
+fn talk(path: &Path, lines: &str) -> Vec<Reply> {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.write_all(lines.as_bytes()).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    BufReader::new(client).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+fn one(path: &Path, line: &str) -> Result<Given, Failure> {
+    let [reply] = &talk(path, &format!("{line}\n"))[..] else { panic!("one reply") };
+    assert_eq!(reply.ok, reply.error.is_none());
+    reply.error.clone().map_or_else(|| Ok(reply.result.clone().unwrap()), Err)
+}
+
+fn reason(outcome: Result<Given, Failure>) -> Reason {
+    outcome.unwrap_err().reason
+}
+
+const DONE: FromHypervisor<'static> = FromHypervisor::Outcome { outcome: 0, flags: 0 };
+
+#[test]
+fn the_socket_is_the_users_alone_and_goes_away() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_folder, path, serving) = machine(Box::new(|_, _| {}));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(Server::listen(&path, true).unwrap_err().to_string().contains("an unused path"));
+    drop(serving);
+    assert!(!path.exists());
+}
+
+#[test]
+fn requests_reach_the_hypervisor_and_answers_the_client() {
+    let (_folder, path, _serving) = machine(Box::new(|request, answer| match request {
+        ToHypervisor::Shutdown { action: 1, force: true } | ToHypervisor::TimeSync { now: 0 } => {
+            answer(&DONE);
+        }
+        ToHypervisor::Vss { operation: 5 } => answer(&DONE),
+        ToHypervisor::Kvp { operation: 0, pool: 2, key, value: [0, 0], .. } => {
+            answer(&FromHypervisor::Pair {
+                value_type: 1,
+                key: &key[..key.len() - 2],
+                value: &wide("Linux")[..10],
+            });
+        }
+        ToHypervisor::Kvp { operation: 3, index: index @ 0..3, .. } => {
+            let key = wide(&format!("key{index}"));
+            answer(&FromHypervisor::Pair { value_type: 1, key: &key, value: &wide("v") });
+        }
+        ToHypervisor::Kvp { operation: 3, index: 3, .. } => {
+            answer(&FromHypervisor::Outcome { outcome: Status::CONTINUE.0.into(), flags: 0 });
+        }
+        ToHypervisor::Status {} => {
+            let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
+            answer(&FromHypervisor::Status { services: [state; 5] });
+        }
+        other => panic!("{other:?}"),
+    }));
+    let done = Ok(Given::Done {});
+    assert_eq!(one(&path, r#"{"request":"shutdown","action":"restart","force":true}"#), done);
+    assert_eq!(one(&path, r#"{"request":"time"}"#), done);
+    assert_eq!(one(&path, r#"{"request":"freeze"}"#), done);
+    let pair = Pair { key: "OSName".to_owned(), value: "Linux".to_owned() };
+    assert_eq!(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"OSName"}"#), Ok(Given::Pair(pair)));
+    let Ok(Given::Pairs(pairs)) = one(&path, r#"{"request":"kvp-list","pool":"guest"}"#) else {
+        panic!("a list")
+    };
+    assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
+    let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (5, Some("3.2")));
+    // Several lines of one client are answered in their order.
+    let replies = talk(&path, "{\"request\":\"time\"}\nnonsense\n{\"request\":\"freeze\"}\n");
+    assert_eq!(replies.iter().map(|reply| reply.ok).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn each_way_to_fail_has_its_reason() {
+    let cases = [
+        (FromHypervisor::Refused { why: Refusal::Absent }, Reason::Absent),
+        (FromHypervisor::Refused { why: Refusal::Closed }, Reason::NoDriver),
+        (FromHypervisor::Refused { why: Refusal::Negotiating }, Reason::NoProgram),
+        (FromHypervisor::Refused { why: Refusal::Incompatible }, Reason::Incompatible),
+        (FromHypervisor::Refused { why: Refusal::Busy }, Reason::Busy),
+        (FromHypervisor::Refused { why: Refusal::Unsupported }, Reason::Unsupported),
+        (FromHypervisor::Refused { why: Refusal::Full }, Reason::RingFull),
+        (FromHypervisor::Outcome { outcome: 0x8000_4005, flags: 0 }, Reason::Refused),
+        (FromHypervisor::Outcome { outcome: 0x8007_0103, flags: 0 }, Reason::NotFound),
+        (FromHypervisor::Outcome { outcome: 1 << 32, flags: 0 }, Reason::Malformed),
+        (FromHypervisor::Outcome { outcome: 2 << 32, flags: 0 }, Reason::Closed),
+        // No answer to this request.
+        (DONE, Reason::Malformed),
+    ];
+    let (sender, receiver) = mpsc::channel();
+    let receiver = std::sync::Mutex::new(receiver);
+    let (_folder, path, _serving) =
+        machine(Box::new(move |_, answer| answer(&receiver.lock().unwrap().recv().unwrap())));
+    for (answer, expected) in cases {
+        sender.send(answer).unwrap();
+        let outcome = one(&path, r#"{"request":"kvp-get","pool":"auto","key":"k"}"#);
+        assert_eq!(reason(outcome), expected, "{answer:?}");
+    }
+}
+
+#[test]
+fn nobody_who_answers_is_a_time_out_and_an_end_is_an_end() {
+    let (_folder, path, _serving) = machine(Box::new(|request, answer| {
+        if let ToHypervisor::Status {} = request {
+            answer(&DONE);
+            panic!("the machine ends");
+        }
+    }));
+    assert_eq!(reason(one(&path, r#"{"request":"time","timeout_ms":20}"#)), Reason::TimedOut);
+    assert_eq!(reason(one(&path, r#"{"request":"status"}"#)), Reason::Malformed);
+    // The thread that stood for the hypervisor is gone, and with it its end of the port.
+    assert_eq!(reason(one(&path, r#"{"request":"time"}"#)), Reason::Ended);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused() {
+    let (_folder, path, _serving) = machine(Box::new(|_, _| {}));
+    let long = format!("{{\"request\":\"status\",\"x\":\"{}\"}}\n", "x".repeat(LONGEST as usize));
+    let replies = talk(&path, &long);
+    assert_eq!(replies[0].error.as_ref().unwrap().reason, Reason::InvalidRequest);
+    // A value that no message can hold.
+    let value = "v".repeat(20_000);
+    let outcome =
+        one(&path, &format!(r#"{{"request":"kvp-set","pool":"guest","key":"k","value":"{value}"}}"#));
+    assert_eq!(reason(outcome), Reason::InvalidRequest);
+}

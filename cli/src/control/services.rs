@@ -1,0 +1,87 @@
+//! `--devices`: which integration services are on the guest's bus.
+
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hv_wire::control::Service;
+
+/// A set of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Services(u32);
+
+impl Services {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// All of them.
+    pub(crate) fn all() -> Self {
+        Self(Service::ALL.into_iter().map(Service::bit).sum())
+    }
+
+    /// Their bits in the boot information.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// A service's name in options and in JSON.
+pub(super) fn name(service: Service) -> &'static str {
+    match service {
+        Service::Shutdown => "shutdown",
+        Service::TimeSync => "time",
+        Service::Heartbeat => "heartbeat",
+        Service::Kvp => "kvp",
+        Service::Vss => "vss",
+    }
+}
+
+impl FromStr for Services {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => return Ok(Self::all()),
+            "none" => return Ok(Self::NONE),
+            _ => {}
+        }
+        let mut services = Self::NONE;
+        for word in text.split(',') {
+            let service = Service::ALL.into_iter().find(|service| name(*service) == word);
+            let names = || Service::ALL.map(name).join(", ");
+            let service = service.ok_or_else(|| format!("'{word}' is none of all, none, {}", names()))?;
+            services.0 |= service.bit();
+        }
+        Ok(services)
+    }
+}
+
+/// 1970-01-01 00:00, in 100 ns since the year 1601.
+const EPOCH: u64 = 116_444_736_000_000_000;
+
+/// The host's time now, in 100 ns since the year 1601; with `fixed` that of every deterministic run: QEMU's `-rtc`.
+pub(crate) fn host_time(fixed: bool) -> u64 {
+    /// 2026-01-01 00:00.
+    const FIXED: Duration = Duration::from_secs(1_767_225_600);
+    let since = if fixed { FIXED } else { SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() };
+    EPOCH + since.as_secs() * 10_000_000 + u64::from(since.subsec_nanos()) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_a_list_of_names_or_all_or_none() {
+        assert_eq!("none".parse(), Ok(Services::NONE));
+        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss".parse());
+        assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
+        for bad in ["", "disk", "kvp,", "all,kvp", "KVP"] {
+            assert!(bad.parse::<Services>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_deterministic_run_has_the_same_time() {
+        assert_eq!(host_time(true), 134_116_992_000_000_000);
+        assert!(host_time(false) > host_time(true) - (1 << 54));
+    }
+}

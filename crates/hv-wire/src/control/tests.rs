@@ -1,0 +1,137 @@
+extern crate std;
+
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A message's frame.
+macro_rules! frame {
+    ($message:expr, $id:expr) => {{
+        let mut buffer = vec![0; MAX_FRAME];
+        let len = $message.encode($id, &mut buffer);
+        len.map(|len| buffer[..len].to_vec())
+    }};
+}
+
+/// Puts a stream together that comes in pieces of these lengths, again and again.
+fn assemble(stream: &[u8], pieces: &[usize]) -> Result<Vec<(FrameHead, Vec<u8>)>, NoFrame> {
+    let (mut assembler, mut frames, mut rest) = (Assembler::new(), Vec::new(), stream);
+    for piece in pieces.iter().cycle() {
+        let (mut piece, after) = rest.split_at((*piece).clamp(1, rest.len().max(1)).min(rest.len()));
+        while !piece.is_empty() {
+            let space = assembler.space()?;
+            let len = space.len().min(piece.len());
+            space[..len].copy_from_slice(&piece[..len]);
+            piece = &piece[len..];
+            assembler.advance(len);
+            if let Some((head, body)) = assembler.frame() {
+                frames.push((head, body.to_vec()));
+                assembler.done();
+            }
+        }
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    Ok(frames)
+}
+
+fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..=longest)
+}
+
+proptest! {
+    #[test]
+    fn what_the_tool_says_arrives(
+        id: u32, version: u16, action: u8, force: bool, operation: u8, pool: u8, index: u32, now: u64,
+        key in bytes(512), value in bytes(2048), pieces in prop::collection::vec(1_usize..3000, 1..9),
+    ) {
+        let (key, value) = (&key[..], &value[..]);
+        let messages = [
+            ToHypervisor::Hello { version },
+            ToHypervisor::Status {},
+            ToHypervisor::Shutdown { action, force },
+            ToHypervisor::Kvp { operation, pool, index, key, value },
+            ToHypervisor::TimeSync { now },
+            ToHypervisor::Vss { operation },
+        ];
+        let stream: Vec<u8> =
+            messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();
+        let frames = assemble(&stream, &pieces).unwrap();
+        prop_assert_eq!(frames.len(), messages.len());
+        for ((head, body), message) in frames.iter().zip(messages) {
+            prop_assert_eq!(head.id, id);
+            prop_assert_eq!(ToHypervisor::decode(head, body), Some(message));
+        }
+    }
+
+    #[test]
+    fn what_the_hypervisor_says_arrives(
+        id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
+        links in prop::array::uniform5((0_u8..5, any::<u16>(), any::<u16>())),
+        key in bytes(512), value in bytes(2048), addresses in bytes(7426),
+        pieces in prop::collection::vec(1_usize..9000, 1..9),
+    ) {
+        let services = links.map(|(link, major, minor)| {
+            ServiceState { link: Link::by_number(link).unwrap(), major, minor }
+        });
+        let messages = [
+            FromHypervisor::Hello { version },
+            FromHypervisor::Status { services },
+            FromHypervisor::Refused { why: Refusal::by_number(why).unwrap() },
+            FromHypervisor::Outcome { outcome, flags },
+            FromHypervisor::Pair { value_type, key: &key, value: &value },
+            FromHypervisor::Addresses { bytes: &addresses },
+        ];
+        let stream: Vec<u8> =
+            messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();
+        let frames = assemble(&stream, &pieces).unwrap();
+        prop_assert_eq!(frames.len(), messages.len());
+        for ((head, body), message) in frames.iter().zip(messages) {
+            prop_assert_eq!(FromHypervisor::decode(head, body), Some(message));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_judged(kind: u16, body in bytes(64), stream in bytes(200)) {
+        let head = FrameHead { magic: FrameHead::MAGIC, len: body.len() as u32, id: 1, kind, version: 1 };
+        let _ = ToHypervisor::decode(&head, &body);
+        let _ = FromHypervisor::decode(&head, &body);
+        let _ = assemble(&stream, &[7]);
+    }
+}
+
+#[test]
+fn a_body_with_bytes_too_few_or_too_many_is_no_message() {
+    let frame = frame!(ToHypervisor::Vss { operation: 5 }, 1).unwrap();
+    let (head, body) = FrameHead::read_from_prefix(&frame).unwrap();
+    assert!(ToHypervisor::decode(&head, body).is_some());
+    assert!(ToHypervisor::decode(&head, &[]).is_none());
+    assert!(ToHypervisor::decode(&head, &[5, 0]).is_none());
+    assert!(FromHypervisor::decode(&head, body).is_none());
+}
+
+#[test]
+fn what_is_no_head_ends_the_stream() {
+    let mut head =
+        FrameHead { magic: FrameHead::MAGIC, len: MAX_BODY as u32 + 1, id: 0, kind: 1, version: 1 };
+    let mut stream = head.as_bytes().to_vec();
+    stream.push(0);
+    assert_eq!(assemble(&stream, &[17]), Err(NoFrame));
+    head.len = 0;
+    assert_eq!(assemble(head.as_bytes(), &[3]).unwrap().len(), 1);
+    head.magic ^= 1;
+    let mut stream = head.as_bytes().to_vec();
+    stream.push(0);
+    assert!(assemble(&stream, &[16]).is_err());
+}
+
+#[test]
+fn a_message_that_is_too_long_has_no_frame() {
+    assert!(frame!(FromHypervisor::Addresses { bytes: &vec![0; MAX_BODY - 2] }, 0).is_some());
+    assert!(frame!(FromHypervisor::Addresses { bytes: &vec![0; MAX_BODY - 1] }, 0).is_none());
+}

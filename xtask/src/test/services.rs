@@ -1,0 +1,149 @@
+//! Integration services: what `hv ctl` has a stock guest do.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::context::{Context, Finished, console};
+use super::life::until;
+use super::runner::Step;
+use hv_setup::exit::Exit;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for stock in ["6.12", "6.1", "16k"] {
+        steps
+            .push(Step::new(format!("devices/ic/shutdown/{stock}"), move |context| shutdown(context, stock)));
+    }
+    steps.push(Step::new("devices/ic/reboot", reboot));
+    steps.push(Step::new("devices/ic/absent", absent));
+    steps.push(Step::new("devices/ic/deterministic", deterministic));
+    steps
+}
+
+/// A machine with a control port. Dropping it ends it.
+struct Machine<'c> {
+    context: &'c Context,
+    child: Child,
+    folder: PathBuf,
+    socket: String,
+}
+
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl<'c> Machine<'c> {
+    /// Boots a guest that waits for its host, up to that point.
+    fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
+        let folder = context.folder()?;
+        let socket = folder.join("s").to_string_lossy().into_owned();
+        let (keep, report) = (folder.join("keep"), folder.join("report.json"));
+        let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
+        let line = ["boot", "--quiet", "--timeout", "240", "--run", "wait", "--control", &socket];
+        let files = ["--keep", &keep, "--json", &report];
+        let line: Vec<&str> = line.iter().chain(&files).chain(options).copied().collect();
+        let child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut machine = Self { context, child, folder: folder.clone(), socket };
+        until("the guest waits for its host", || {
+            ensure!(machine.child.try_wait()?.is_none(), "it has ended: {}", machine.console());
+            Ok(machine.console().contains("hv: waiting"))
+        })?;
+        Ok(machine)
+    }
+
+    fn console(&self) -> String {
+        console(&self.folder.join("keep"))
+    }
+
+    /// Runs `hv ctl` with these words.
+    fn ctl(&self, words: &[&str]) -> anyhow::Result<Finished> {
+        let line: Vec<&str> = ["ctl", &self.socket].into_iter().chain(words.iter().copied()).collect();
+        self.context.hv(&line)
+    }
+
+    /// The reply of `hv ctl --json`, which must succeed.
+    fn reply(&self, words: &[&str]) -> anyhow::Result<Value> {
+        let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+        let done = self.ctl(&words)?;
+        ensure!(done.code == Some(0), "hv ctl {words:?} ended with {:?}: {}", done.code, done.stderr);
+        Ok(serde_json::from_str(&done.stdout)?)
+    }
+
+    /// Waits for the end, and returns the console.
+    fn ended(mut self, exit: Exit) -> anyhow::Result<String> {
+        until("the machine has ended", || Ok(self.child.try_wait()?.is_some()))?;
+        let status = self.child.wait()?;
+        let console = self.console();
+        ensure!(status.code() == Some(exit as i32), "it ended with {status}:\n{console}");
+        ensure!(!PathBuf::from(&self.socket).exists(), "the socket is still there");
+        Ok(console)
+    }
+}
+
+fn says(console: &str, text: &str) -> anyhow::Result<()> {
+    ensure!(console.contains(text), "the console does not say {text:?}:\n{console}");
+    Ok(())
+}
+
+/// The services are ready with their newest versions, the clock is the host's, and the guest powers off in good order.
+fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
+    let machine = Machine::start(context, &["--stock", stock])?;
+    let mut services = Value::Null;
+    let ready = ["shutdown", "time", "heartbeat", "vss"];
+    until("the services are ready", || {
+        services = machine.reply(&["status"])?["result"]["services"].take();
+        Ok(ready.iter().all(|service| services[service]["state"] == "ready"))
+    })?;
+    for (service, version) in [("shutdown", "3.2"), ("time", "4.0"), ("heartbeat", "3.0"), ("vss", "5.0")] {
+        ensure!(services[service]["version"] == version, "{service} is not {version}: {services}");
+    }
+    // Its driver waits for a program that does not run here.
+    ensure!(services["kvp"]["state"] == "waiting", "{services}");
+    let refused = machine.ctl(&["kvp", "get", "auto", "OSName"])?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("hv_kvp_daemon"), "{}", refused.stderr);
+    let refused = machine.ctl(&["freeze", "--timeout", "60"])?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("hv_vss_daemon"), "{}", refused.stderr);
+    machine.reply(&["time"])?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    let console = machine.ended(Exit::Success)?;
+    says(&console, "hv: clock hyperv")?;
+    says(&console, "graceful shutdown initiated")?;
+    says(&console, "hv: poweroff in good order")?;
+    let date = console.split("hv: date ").nth(1).context("the guest says no date")?;
+    let year: u32 = date.get(..4).unwrap_or_default().parse()?;
+    ensure!(year >= 2025, "the guest's clock was not set: {year}");
+    Ok(())
+}
+
+fn reboot(context: &Context) -> anyhow::Result<()> {
+    let machine = Machine::start(context, &["--strict"])?;
+    ensure!(machine.ctl(&["reboot"])?.code == Some(0), "the guest refused to restart");
+    says(&machine.ended(Exit::Reset)?, "hv: reboot in good order")
+}
+
+/// A machine without the services says so, and nobody on the socket is another error.
+fn absent(context: &Context) -> anyhow::Result<()> {
+    let machine = Machine::start(context, &["--devices", "time"])?;
+    let refused = machine.ctl(&["shutdown"])?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("no shutdown device"), "{}", refused.stderr);
+    let socket = machine.socket.clone();
+    drop(machine);
+    context.hv(&["ctl", &socket, "status"])?.refused("there is no machine")
+}
+
+/// The time service has the time of a deterministic run, and such runs are alike.
+fn deterministic(context: &Context) -> anyhow::Result<()> {
+    let options = ["--deterministic", "--vps", "1", "--devices", "time,heartbeat"];
+    let [one, other] = [context.boot(&options)?, context.boot(&options)?];
+    one.ended(Exit::Success, "power-off")?;
+    one.says("TimeSync IC version 4.0")?;
+    ensure!(one.console == other.console, "two deterministic runs differ");
+    Ok(())
+}
