@@ -108,6 +108,21 @@ fn carry_out(port: &Port, line: &Line, fixed: bool) -> Result<Given, Failure> {
             &ToHypervisor::Kvp { operation: operation.0, pool, index: 0, key: &key, value: &value },
         )
     };
+    let list = |pool: PoolName| {
+        let mut found = Vec::new();
+        for index in 0..PAIRS {
+            let (operation, pool) = (Operation::ENUMERATE.0, pool.pool().0);
+            match ask(Service::Kvp, &ToHypervisor::Kvp { operation, pool, index, key: &[], value: &[] }) {
+                Ok(Answer::Pair { key, value_type, value }) => {
+                    found.push(Pair::read(&key, value_type, &value));
+                }
+                Ok(_) => return Err(malformed(Service::Kvp)),
+                Err(Failure { reason: Reason::NotFound, .. }) => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(found)
+    };
     match &line.request {
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
             Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
@@ -122,29 +137,16 @@ fn carry_out(port: &Port, line: &Line, fixed: bool) -> Result<Given, Failure> {
             };
             ask(Service::Shutdown, &ToHypervisor::Shutdown { action, force: *force }).map(|_| Given::Done {})
         }
-        Request::KvpGet { pool, key } => match pairs(Operation::GET, *pool, key, "")? {
-            Answer::Pair { key, value_type, value } => Ok(Given::Pair(Pair::read(&key, value_type, &value))),
-            _ => Err(malformed(Service::Kvp)),
-        },
+        // Linux knows the pairs of its own service in a list alone, and a get of others lacks the beginning of the value.
+        Request::KvpGet { pool, key } => {
+            let found = list(*pool)?.into_iter().find(|pair| pair.key == *key);
+            found.map(Given::Pair).ok_or_else(|| Failure::new(Reason::NotFound, "the guest has no such key"))
+        }
         Request::KvpSet { pool, key, value } => {
             pairs(Operation::SET, *pool, key, value).map(|_| Given::Done {})
         }
         Request::KvpDelete { pool, key } => pairs(Operation::DELETE, *pool, key, "").map(|_| Given::Done {}),
-        Request::KvpList { pool } => {
-            let mut found = Vec::new();
-            for index in 0..PAIRS {
-                let (operation, pool) = (Operation::ENUMERATE.0, pool.pool().0);
-                match ask(Service::Kvp, &ToHypervisor::Kvp { operation, pool, index, key: &[], value: &[] }) {
-                    Ok(Answer::Pair { key, value_type, value }) => {
-                        found.push(Pair::read(&key, value_type, &value));
-                    }
-                    Ok(_) => return Err(malformed(Service::Kvp)),
-                    Err(Failure { reason: Reason::NotFound, .. }) => break,
-                    Err(failure) => return Err(failure),
-                }
-            }
-            Ok(Given::Pairs(found))
-        }
+        Request::KvpList { pool } => list(*pool).map(Given::Pairs),
         Request::Addresses { adapter } => {
             let key = wide(adapter);
             let operation = Operation::GET_IP_INFO.0;

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context as _;
 use rustix::io::FdFlags;
 
 use super::folder::{self, SocketFolder};

@@ -110,14 +110,32 @@ fn run(
     script: &str,
     options: &[&str],
 ) -> anyhow::Result<Booted> {
+    let initrd = initrd(context, package, &[program], &[], script)?;
+    let initrd = initrd.to_string_lossy();
+    let booted = context.boot(&[&["--initrd", &*initrd], options].concat())?;
+    booted.ended(Exit::Success, "power-off")?;
+    Ok(booted)
+}
+
+/// An initial file system with programs of a package, and with these files, in which busybox's shell runs `script`.
+pub(super) fn initrd(
+    context: &Context,
+    package: &str,
+    programs: &[&str],
+    files: &[(String, Vec<u8>)],
+    script: &str,
+) -> anyhow::Result<PathBuf> {
     let cache = Cache::open()?;
     let folder = context.folder()?;
     let root = folder.join("root");
     guest::unpack(&cache, &[package], &root)?;
     let mut archive = Archive::new();
     let mut folders = vec!["dev", "proc", "sys", "tmp", "usr", "etc"];
-    let found = Program::new(&root, program)?;
-    for path in found.files.keys().map(Path::new).chain([Path::new("bin/busybox")]) {
+    let mut found: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
+    for program in programs {
+        found.extend(Program::new(&root, program)?.files);
+    }
+    for path in found.keys().map(Path::new).chain([Path::new("bin/busybox")]) {
         let above: Vec<_> = path.ancestors().skip(1).filter_map(Path::to_str).collect();
         folders.extend(above.into_iter().filter(|folder| !folder.is_empty()));
     }
@@ -126,7 +144,7 @@ fn run(
     folders.iter().try_for_each(|folder| archive.dir(folder))?;
     archive.character_device("dev/console", 5, 1)?;
     archive.file("bin/busybox", 0o755, &read(&stock::busybox(&cache)?)?)?;
-    for (path, bytes) in &found.files {
+    for (path, bytes) in &found {
         archive.file(path, 0o755, bytes)?;
     }
     let head = "#!/bin/busybox sh\n\
@@ -137,10 +155,7 @@ fn run(
     let initrd = folder.join("initrd");
     fs::write(&initrd, archive.finish()?)?;
     fs::remove_dir_all(&root)?;
-    let initrd = initrd.to_string_lossy();
-    let booted = context.boot(&[&["--initrd", &*initrd], options].concat())?;
-    booted.ended(Exit::Success, "power-off")?;
-    Ok(booted)
+    Ok(initrd)
 }
 
 /// Checks that systemd takes the machine for Hyper-V, and so do the units and cloud images that ask it.

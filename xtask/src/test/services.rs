@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, ensure};
+use hv_machine::initrd::Module;
 use serde_json::Value;
 
-use super::context::{Context, Finished, console};
+use super::context::{Context, Finished, console, read};
 use super::life::until;
+use super::packages::initrd;
 use super::runner::Step;
+use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
+use hv_setup::stock::{self, Stock};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -17,6 +21,13 @@ pub(super) fn steps() -> Vec<Step> {
     for stock in ["6.12", "6.1", "16k"] {
         steps
             .push(Step::new(format!("devices/ic/shutdown/{stock}"), move |context| shutdown(context, stock)));
+    }
+    for stock in [Stock::Cloud612, Stock::Cloud61] {
+        let name = if stock == Stock::Cloud61 { "6.1" } else { "6.12" };
+        steps.push(
+            Step::new(format!("devices/ic/daemons/{name}"), move |context| daemons(context, stock, name))
+                .slow(),
+        );
     }
     steps.push(Step::new("devices/ic/reboot", reboot));
     steps.push(Step::new("devices/ic/absent", absent));
@@ -46,9 +57,10 @@ impl<'c> Machine<'c> {
         let socket = folder.join("s").to_string_lossy().into_owned();
         let (keep, report) = (folder.join("keep"), folder.join("report.json"));
         let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
-        let line = ["boot", "--quiet", "--timeout", "240", "--run", "wait", "--control", &socket];
+        let line = ["boot", "--quiet", "--timeout", "240", "--control", &socket];
         let files = ["--keep", &keep, "--json", &report];
-        let line: Vec<&str> = line.iter().chain(&files).chain(options).copied().collect();
+        let waits: &[&str] = if options.contains(&"--initrd") { &[] } else { &["--run", "wait"] };
+        let line: Vec<&str> = line.iter().chain(&files).chain(waits).chain(options).copied().collect();
         let child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut machine = Self { context, child, folder: folder.clone(), socket };
         until("the guest waits for its host", || {
@@ -119,6 +131,56 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     let date = console.split("hv: date ").nth(1).context("the guest says no date")?;
     let year: u32 = date.get(..4).unwrap_or_default().parse()?;
     ensure!(year >= 2025, "the guest's clock was not set: {year}");
+    Ok(())
+}
+
+/// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
+fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
+    let (files, _) = stock::kernel(&Cache::open()?, kernel)?;
+    let mut modules = Vec::new();
+    for module in ["hv_vmbus", "hv_utils"] {
+        let file = files.modules.iter().find(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.split('.').next() == Some(module)
+        });
+        let file = file.with_context(|| format!("{} has no {module}", files.package))?;
+        let bytes = Module::read(&file.to_string_lossy(), read(file)?)?.bytes;
+        modules.push((format!("modules/{module}.ko"), bytes));
+    }
+    let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
+        mkdir -p /var/lib/hyperv /var/run /mnt\nmount -t tmpfs tmpfs /mnt\n\
+        until [ -e /dev/vmbus/hv_kvp ] && [ -e /dev/vmbus/hv_vss ]; do sleep 0.1; done\n\
+        /usr/sbin/hv_kvp_daemon -n &\n/usr/sbin/hv_vss_daemon -n &\n\
+        echo 'hv: waiting'\n\
+        until [ -s /var/lib/hyperv/.kvp_pool_0 ]; do sleep 0.1; done\n\
+        echo \"hv: pool $(tr -s '\\000' ' ' </var/lib/hyperv/.kvp_pool_0)\"\n\
+        while :; do sleep 1; done";
+    let programs = ["usr/sbin/hv_kvp_daemon", "usr/sbin/hv_vss_daemon"];
+    let initrd = initrd(context, "hyperv-daemons", &programs, &modules, script)?;
+    let initrd = initrd.to_string_lossy();
+    let machine = Machine::start(context, &["--stock", name, "--initrd", &initrd])?;
+    until("the daemon has registered", || {
+        Ok(machine.reply(&["status"])?["result"]["services"]["kvp"]["state"] == "ready")
+    })?;
+    machine.reply(&["kvp", "set", "external", "colour", "blue \u{fc}"])?;
+    until("the daemon has written the pair", || Ok(machine.console().contains("hv: pool ")))?;
+    says(&machine.console(), "hv: pool colour blue \u{fc}")?;
+    let value = |pool: &str, key: &str| -> anyhow::Result<Value> {
+        Ok(machine.reply(&["kvp", "get", pool, key])?["result"]["pair"]["value"].take())
+    };
+    ensure!(value("external", "colour")? == "blue \u{fc}");
+    ensure!(value("auto", "ProcessorArchitecture")? == "aarch64");
+    let version = value("auto", "OSVersion")?;
+    ensure!(version.as_str().is_some_and(|version| version.starts_with(name)), "OSVersion is {version}");
+    let pairs = machine.reply(&["kvp", "list", "external"])?["result"]["pairs"].take();
+    ensure!(pairs.as_array().is_some_and(|pairs| pairs.len() == 1), "{pairs}");
+    machine.reply(&["kvp", "delete", "external", "colour"])?;
+    let gone = machine.ctl(&["kvp", "get", "external", "colour"])?;
+    ensure!(gone.code == Some(1) && gone.stderr.contains("no such key"), "{}", gone.stderr);
+    machine.reply(&["freeze"])?;
+    machine.reply(&["thaw"])?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
     Ok(())
 }
 

@@ -75,13 +75,6 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
             answer(&DONE);
         }
         ToHypervisor::Vss { operation: 5 } => answer(&DONE),
-        ToHypervisor::Kvp { operation: 0, pool: 2, key, value: [0, 0], .. } => {
-            answer(&FromHypervisor::Pair {
-                value_type: 1,
-                key: &key[..key.len() - 2],
-                value: &wide("Linux")[..10],
-            });
-        }
         ToHypervisor::Kvp { operation: 3, index: index @ 0..3, .. } => {
             let key = wide(&format!("key{index}"));
             answer(&FromHypervisor::Pair { value_type: 1, key: &key, value: &wide("v") });
@@ -99,8 +92,9 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     assert_eq!(one(&path, r#"{"request":"shutdown","action":"restart","force":true}"#), done);
     assert_eq!(one(&path, r#"{"request":"time"}"#), done);
     assert_eq!(one(&path, r#"{"request":"freeze"}"#), done);
-    let pair = Pair { key: "OSName".to_owned(), value: "Linux".to_owned() };
-    assert_eq!(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"OSName"}"#), Ok(Given::Pair(pair)));
+    let pair = Pair { key: "key1".to_owned(), value: "v".to_owned() };
+    assert_eq!(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"key1"}"#), Ok(Given::Pair(pair)));
+    assert_eq!(reason(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"key"}"#)), Reason::NotFound);
     let Ok(Given::Pairs(pairs)) = one(&path, r#"{"request":"kvp-list","pool":"guest"}"#) else {
         panic!("a list")
     };

@@ -147,6 +147,14 @@ impl<D: Device<Request = Never>> Guest<D> {
         self.post(open.as_bytes());
     }
 
+    /// Opens the channel again, with empty rings.
+    pub(crate) fn reopen(&self) {
+        for page in [RINGS[0], RINGS[SPLIT]] {
+            self.host.memory.write(page * 4096, &[0; 8]).unwrap();
+        }
+        self.open();
+    }
+
     pub(crate) fn close(&self) {
         let mut message = MessageHeader::new(Kind::CLOSE_CHANNEL).as_bytes().to_vec();
         message.extend(1_u32.to_le_bytes());

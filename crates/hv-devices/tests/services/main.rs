@@ -1,6 +1,7 @@
 //! The integration services as guests see them: those of stock kernels, and hostile ones.
 
 mod guest;
+mod hostile;
 mod key_values;
 mod shadow_copies;
 mod shutdown;

@@ -1,0 +1,198 @@
+//! Guests that say anything, in any order: nothing panics, and each request has one outcome at most.
+
+use crate::guest::{Guest, version, wide};
+use hv_devices::ic::READY;
+use hv_devices::kvp::{self, Ask};
+use hv_devices::shutdown::{self, Action};
+use hv_devices::{Heartbeat, Kvp, Shutdown, TimeSync, Vss, heartbeat, time_sync, vss};
+use hv_tlfs::vmbus::ChannelOffer;
+use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
+use hv_tlfs::vmbus::kvp::Pool;
+use hv_tlfs::vmbus::vss::Operation;
+use hv_vmbus::{Device, Io, Never};
+use proptest::prelude::*;
+
+use crate::guest::Host;
+
+/// Something that a guest or its host does.
+#[derive(Clone, Debug)]
+enum Step {
+    /// The host asks.
+    Ask,
+    /// The host takes the outcome.
+    Take,
+    /// The guest answers what it got last, with another kind if there is one, and with its body cut and partly overwritten.
+    Answer {
+        kind: Option<u16>,
+        flags: u8,
+        status: u32,
+        len: usize,
+        fill: Option<(usize, u8)>,
+    },
+    /// The guest sends bytes, behind a pipe header that says that they are so many.
+    Raw {
+        bytes: Vec<u8>,
+        claimed: usize,
+    },
+    Close,
+    Open,
+    /// Time goes on.
+    Wait(u32),
+    /// The machine is saved and restored.
+    Restore,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![4 => Just(None), 1 => (0_u16..10).prop_map(Some)];
+    let flags = prop_oneof![4 => Just(5_u8), 1 => any::<u8>()];
+    let status = prop_oneof![4 => Just(0_u32), 1 => any::<u32>()];
+    let len = prop_oneof![3 => Just(usize::MAX), 1 => 0_usize..3000];
+    let fill = prop_oneof![2 => Just(None), 1 => (0_usize..600, any::<u8>()).prop_map(Some)];
+    let answer = (kind, flags, status, len, fill).prop_map(|(kind, flags, status, len, fill)| Step::Answer {
+        kind,
+        flags,
+        status,
+        len,
+        fill,
+    });
+    prop_oneof![
+        4 => Just(Step::Ask),
+        3 => Just(Step::Take),
+        6 => answer,
+        1 => (prop::collection::vec(any::<u8>(), 0..64), 0_usize..100)
+            .prop_map(|(bytes, claimed)| Step::Raw { bytes, claimed }),
+        1 => Just(Step::Close),
+        1 => Just(Step::Open),
+        1 => any::<u32>().prop_map(Step::Wait),
+        1 => Just(Step::Restore),
+    ]
+}
+
+/// A service whose driver is played.
+struct Played<D: Device> {
+    device: D,
+    offer: ChannelOffer,
+    framework: Version,
+    version: Version,
+}
+
+/// Plays the steps. `ask` returns whether a request was sent, `take` whether there was an outcome.
+fn play<D: Device<Request = Never>>(
+    played: Played<D>,
+    steps: &[Step],
+    mut ask: impl FnMut(&mut D, &mut Io<'_, Host, Never>) -> bool,
+    mut take: impl FnMut(&mut D) -> bool,
+) {
+    let guest = Guest::new(played.device, played.offer, played.framework, played.version);
+    let (mut open, mut last, mut now, mut asked, mut taken) = (true, None, 0_u64, 0_usize, 0_usize);
+    for step in steps {
+        while let Some(request) = open.then(|| guest.receive()).flatten() {
+            last = Some(request);
+        }
+        match step {
+            Step::Ask => asked += usize::from(guest.with(&mut ask)),
+            Step::Take => taken += usize::from(guest.with(|device, _| take(device))),
+            Step::Answer { kind, flags, status, len, fill } => {
+                let Some(request) = last.as_mut().filter(|_| open) else { continue };
+                let mut body = request.body().to_vec();
+                body.truncate(*len);
+                if let Some((at, byte)) = fill {
+                    body.iter_mut().skip(*at).take(5).for_each(|place| *place = *byte);
+                }
+                let mut header = request.header;
+                header.message_type = kind.map_or(header.message_type, MessageType);
+                header.flags = *flags;
+                header.status = Status(*status);
+                guest.send(&header, &body);
+            }
+            Step::Raw { bytes, claimed } if open => guest.send_raw(bytes, *claimed),
+            Step::Close if open => {
+                guest.close();
+                (open, last) = (false, None);
+            }
+            Step::Open if !open => {
+                guest.reopen();
+                open = true;
+            }
+            Step::Wait(ticks) => {
+                now += u64::from(*ticks);
+                guest.at(now);
+            }
+            Step::Restore => {
+                // What was told of the state before, which the bus closes for the new one, is of another machine.
+                let told = guest.host.notes.borrow().len();
+                guest.saved_and_restored();
+                guest.host.notes.borrow_mut().truncate(told);
+            }
+            Step::Raw { .. } | Step::Close | Step::Open => {}
+        }
+        assert!(taken <= asked, "an outcome of nothing");
+    }
+    let told = guest.host.notes.borrow().iter().filter(|(note, _)| *note == READY).count();
+    assert!(taken <= told && told <= asked, "{taken} taken, {told} told, {asked} asked");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn shutdown(steps in prop::collection::vec(step(), 0..60)) {
+        let played = Played {
+            device: Shutdown::new(), offer: shutdown::OFFER, framework: version(3, 0), version: version(3, 2),
+        };
+        play(
+            played,
+            &steps,
+            |device, io| device.ask(io, Action::Restart, false).is_ok(),
+            |device| device.take().is_some(),
+        );
+    }
+
+    #[test]
+    fn key_values(steps in prop::collection::vec(step(), 0..60)) {
+        let played =
+            Played { device: Kvp::new(), offer: kvp::OFFER, framework: version(3, 0), version: version(4, 0) };
+        let (key, mut turn) = (wide("key"), 0_u32);
+        let ask = |device: &mut Kvp, io: &mut Io<'_, Host, Never>| {
+            turn += 1;
+            let pool = Pool::GUEST;
+            let asks = [
+                Ask::Get { pool, key: &key },
+                Ask::Set { pool, key: &key, value: &key },
+                Ask::Delete { pool, key: &key },
+                Ask::Enumerate { pool, index: turn },
+                Ask::Addresses { adapter: &key },
+            ];
+            device.ask(io, &asks[turn as usize % asks.len()]).is_ok()
+        };
+        play(played, &steps, ask, |device| {
+            let found = device.outcome().is_some();
+            device.done();
+            found
+        });
+    }
+
+    #[test]
+    fn shadow_copies(steps in prop::collection::vec(step(), 0..60)) {
+        let played =
+            Played { device: Vss::new(), offer: vss::OFFER, framework: version(3, 0), version: version(5, 0) };
+        play(
+            played,
+            &steps,
+            |device, io| device.ask(io, Operation::FREEZE).is_ok(),
+            |device| device.take().is_some(),
+        );
+    }
+
+    #[test]
+    fn time_and_heartbeat(steps in prop::collection::vec(step(), 0..60)) {
+        let played = Played {
+            device: TimeSync::new(7), offer: time_sync::OFFER, framework: version(1, 0), version: version(4, 0),
+        };
+        play(played, &steps, |device, io| { let _ = device.sync(io); false }, |_| false);
+        let played = Played {
+            device: Heartbeat::new(), offer: heartbeat::OFFER, framework: version(3, 0), version: version(1, 0),
+        };
+        play(played, &steps, |_, _| false, |_| false);
+    }
+}
