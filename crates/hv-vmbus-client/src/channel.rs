@@ -53,7 +53,7 @@ impl Open {
         self
     }
 
-    /// Gives the ring to the host so many pages of the GPADL; else it has half of them.
+    /// Gives the ring to the host `pages` pages of the GPADL instead of half of them.
     #[must_use]
     pub const fn with_pages_to_host(mut self, pages: usize) -> Self {
         self.pages_to_host = Some(pages);
@@ -294,7 +294,7 @@ impl<'t, D: Dma, C> Channel<'t, D, C> {
         self.target
     }
 
-    /// Returns true if the host has rescinded the channel, or the connection has ended: no packet comes any more.
+    /// Returns true if the host has rescinded the channel, or the connection has ended: no further packet arrives.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.rings.channel().is_over()
@@ -303,7 +303,7 @@ impl<'t, D: Dma, C> Channel<'t, D, C> {
 
 impl<'t, D: Dma, C: Conduit> Channel<'t, D, C> {
     /// Has the host interrupt another VP. From version 5.3 on it answers, and [`poll_target`](Self::poll_target) tells when
-    /// the former VP gets no more interrupts; before, the two may overlap.
+    /// the former VP gets no further interrupts; in older versions the two may overlap.
     ///
     /// # Errors
     ///
@@ -392,7 +392,7 @@ impl<C: Conduit> ToHost<'_, C> {
         if self.sender.send(self.pages, packet)? { self.signal() } else { Ok(()) }
     }
 
-    /// Asks the host for a signal once so many bytes are free. Returns true if they are already.
+    /// Asks the host for a signal once `bytes` bytes are free. Returns true if they are free already.
     ///
     /// # Errors
     ///

@@ -78,7 +78,7 @@ enum State {
 ///
 /// It takes the host's messages ([`take`](Self::take)) and posts the guest's; it waits for nothing. All that is to be
 /// waited for has a function that returns [`Poll`]. The OS calls it with a lock of its own held, if more than one context uses
-/// it. Channels that are open need it no more, until they are closed.
+/// it. An open channel does not need it until it is closed.
 pub struct Client<'t, C, W = ()> {
     conduit: C,
     page: CallPage<'t>,
@@ -127,7 +127,7 @@ impl<'t, C, W> Client<'t, C, W> {
     ///
     /// # Safety
     ///
-    /// The client gives memory back when a message says that the host accesses it no more. So all that
+    /// The client gives memory back when a message says that the host's access has ended. So all that
     /// [`take`](Self::take) is given must be messages of the host that `conduit` leads to, as they arrived, in their
     /// order; and the memory of every [`Dma`](crate::Dma) that is used with the client must be memory of that partition. No
     /// other client of the partition makes contact while memory is shared through this one.
@@ -473,7 +473,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
                 Some(Notice::Offered(channel))
             }
             None => {
-                // So that the host does not wait for this guest; if it cannot be told, nothing is lost.
+                // So that the host does not wait for this guest. A failed post loses nothing.
                 let _ = self.post_release(channel);
                 Some(Notice::Declined(channel))
             }

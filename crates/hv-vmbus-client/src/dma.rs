@@ -22,7 +22,7 @@ use crate::Error;
 /// # Safety
 ///
 /// [`allocate`](Self::allocate) returns pages that keep the contract of [`Page::at`] until they are freed: initialized,
-/// writable, aligned, neighbours in the guest's address space, and used by no one else. The address that [`Memory::gpa`]
+/// writable, aligned, neighbours in the guest's address space, and not used in any other way. The address that [`Memory::gpa`]
 /// returns for each of them is where the host finds exactly this page, until it is freed. Neighbours need not be neighbours
 /// in guest physical memory.
 pub unsafe trait Dma: Memory + Clone {
@@ -36,7 +36,7 @@ pub unsafe trait Dma: Memory + Clone {
     ///
     /// # Safety
     ///
-    /// `pages` is what [`allocate`](Self::allocate) returned, unchanged and whole, and is not used any more: not by the
+    /// `pages` is what [`allocate`](Self::allocate) returned, unchanged and whole, and is not used again: not by the
     /// guest, and not by the host.
     unsafe fn free(&self, pages: NonNull<[Page]>);
 
@@ -100,7 +100,7 @@ impl<D: Dma> fmt::Debug for PageRun<D> {
 impl<D: Dma> Drop for PageRun<D> {
     fn drop(&mut self) {
         // SAFETY: the pages are those that `allocate` returned, whole, since `new` keeps them unchanged. The run owns them,
-        // and nobody borrows them while it is dropped. The host has no access: what it was given stands in a `Shared`,
+        // and no borrow outlives it. The host has no access: what it was given stands in a `Shared`,
         // which drops no run.
         unsafe { self.dma.free(self.pages) }
     }
@@ -118,7 +118,7 @@ impl<D: Dma> PageRun<D> {
         Ok(Self { pages, dma: dma.clone() })
     }
 
-    /// Allocates pages for so many bytes.
+    /// Allocates pages for `bytes` bytes.
     ///
     /// # Errors
     ///
@@ -130,8 +130,8 @@ impl<D: Dma> PageRun<D> {
     /// Returns the pages.
     #[must_use]
     pub fn pages(&self) -> &[Page] {
-        // SAFETY: the pages are initialized, aligned and nobody else's until they are freed, by the contract of `allocate`;
-        // they are freed when the run is dropped, which the borrow outlives not.
+        // SAFETY: the pages are initialized, aligned and exclusively the run's until they are freed, by the contract of `allocate`;
+        // they are freed when the run is dropped, and the borrow ends before.
         unsafe { self.pages.as_ref() }
     }
 
@@ -215,7 +215,7 @@ impl<D: Dma> Shared<D> {
         self.0.pfn(n)
     }
 
-    /// Takes the pages back. The callers have the host's word that it accesses them no more.
+    /// Takes the pages back. The callers have the host's word that its access has ended.
     pub(crate) fn take_back(self) -> PageRun<D> {
         let run = ManuallyDrop::into_inner(self.0);
         run.dma.unshare(run.pages());

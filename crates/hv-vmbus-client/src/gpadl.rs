@@ -257,7 +257,7 @@ impl<'t, D: Dma> Gpadl<'t, D> {
 }
 
 impl<D: Dma> Teardown<'_, D> {
-    /// Returns the pages once the host accesses them no more.
+    /// Returns the pages once the host has ended its access.
     pub fn poll(self) -> Progress<Self, PageRun<D>> {
         if self.held.is_over() || self.held.claim.slot.torn_down().take().is_some() {
             Progress::Done(self.held.take_back())

@@ -11,7 +11,7 @@
 //! | [`Wake`], or [`Wait`] | how to wait: not needed by an OS that polls |
 //!
 //! [`Client`] is the connection. It never waits: what the host has to answer is polled, or waited for by functions that take
-//! the OS's [`Wait`]. A [`Channel`] that is open needs it no more. A [`Queue`] is a channel whose packets are requests with memory.
+//! the OS's [`Wait`]. An open [`Channel`] does not need it. A [`Queue`] is a channel whose packets are requests with memory.
 //!
 //! # From contact to the first packet
 //!

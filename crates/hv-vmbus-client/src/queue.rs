@@ -30,7 +30,7 @@ impl<D: Dma> fmt::Debug for Buffer<D> {
     }
 }
 
-/// A request's tag, and its memory, which the host accesses no more.
+/// A request's tag, and its memory, to which the host's access has ended.
 pub type Landed<T, D> = (T, Option<Buffer<D>>);
 
 /// A request that the host has to complete.
@@ -41,7 +41,7 @@ struct Flight<D: Dma, T> {
 }
 
 impl<D: Dma, T> Flight<D, T> {
-    /// Takes the request apart, whose memory the host accesses no more.
+    /// Takes the request apart after the host's access to its memory has ended.
     fn land(self) -> Landed<T, D> {
         let data = self.data.map(|(pages, offset, len)| Buffer { pages: pages.take_back(), offset, len });
         (self.tag, data)
@@ -134,7 +134,7 @@ impl<'t, D: Dma, C, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
         self.channel.offer()
     }
 
-    /// Returns true if the channel was rescinded, or the connection has ended: nothing is completed any more.
+    /// Returns true if the channel was rescinded, or the connection has ended: no request will be completed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.channel.is_over()
@@ -292,7 +292,7 @@ pub type Closed<D, T, const DEPTH: usize> = (PageRun<D>, [Option<Landed<T, D>>; 
 impl<D: Dma, T, C: Conduit, W: Wake, const DEPTH: usize> Request<C, W> for Closing<'_, D, T, DEPTH> {
     type Output = Closed<D, T, DEPTH>;
 
-    /// Returns all memory once the host has torn the rings down: it does so when nothing is in flight any more.
+    /// Returns all memory once the host has torn the rings down: it does so when nothing is in flight.
     fn poll(self, client: &mut Client<'_, C, W>) -> Progress<Self, Self::Output> {
         let Self { stage, flights } = self;
         let teardown = match stage {

@@ -16,7 +16,7 @@ use crate::slots::Offer;
 
 /// Is told what a message changed. The OS wakes the threads or tasks that wait for it.
 ///
-/// It is called within [`Client::take`], with whatever lock the OS holds then. `()` wakes nobody: for an OS that polls, and
+/// It is called within [`Client::take`], with whatever lock the OS holds then. `()` does nothing: for an OS that polls, and
 /// for one that looks at what `take` returns.
 pub trait Wake {
     /// Wakes those who wait for this.
@@ -76,7 +76,7 @@ pub struct PollSynic<'s, 'v, S> {
 }
 
 impl<'s, 'v, S: Conduit> PollSynic<'s, 'v, S> {
-    /// Polls until there was no message at so many looks in a row.
+    /// Polls, and times out after `looks` looks without a message.
     #[must_use]
     pub const fn new(synic: &'s Synic<'v, S>, sint: SintIndex, looks: u64) -> Self {
         Self { synic, sint, left: looks }
@@ -240,7 +240,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         Ok(self.block_on(teardown, os)?)
     }
 
-    /// Opens a channel with rings of so many pages each, the header's counted, and waits.
+    /// Opens a channel with rings of `ring_pages` pages each, the header's included, and waits.
     ///
     /// # Errors
     ///

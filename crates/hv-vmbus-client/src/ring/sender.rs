@@ -82,7 +82,7 @@ impl<'a> Outgoing<'a> {
 /// Why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// There is no room now; the packet takes so many bytes. [`Sender::wait_for`] asks the host for a signal.
+    /// There is no room now for a packet of this many bytes. [`Sender::wait_for`] asks the host for a signal.
     Full(u32),
     /// The ring can never hold the packet, or it is longer than packets can be (524,280 bytes).
     TooLong,
@@ -227,7 +227,7 @@ impl Sender {
         Ok(!masked && (!seen || self.read == start))
     }
 
-    /// Asks the host for a signal once so many bytes are free; the next packet takes the request back. Returns true if they are
+    /// Asks the host for a signal once `bytes` bytes are free; the next packet takes the request back. Returns true if they are
     /// free already, when no signal may come.
     ///
     /// Some hosts and guests signal late (Linux before 3.11, OpenVMM pull requests 1939 and 1970): look again now and then.

@@ -155,7 +155,7 @@ fn a_kernel_that_starts_after_a_crash_has_the_bus_to_itself() {
         let channel_2 = next.open_channel(&echo, 2, open, &guest.dma, &mut guest.os()).unwrap();
         next.close_channel(channel_2, &mut guest.os()).unwrap();
         drop(channel);
-        assert_eq!(guest.dma.0.live(), 4, "the rings of the crashed kernel, which nobody gave back");
+        assert_eq!(guest.dma.0.live(), 4, "the rings of the crashed kernel, which were never given back");
     }
 }
 

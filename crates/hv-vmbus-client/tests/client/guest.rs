@@ -74,7 +74,7 @@ unsafe impl<const GRANULE: usize> Dma for TestDma<GRANULE> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flaky {
     wire: Wire,
-    /// Every message of so many finds no buffer; 0: none.
+    /// Of this many messages all but one find no buffer; 0: every message finds one.
     every: usize,
     count: &'static AtomicUsize,
 }

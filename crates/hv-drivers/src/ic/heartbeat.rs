@@ -1,0 +1,58 @@
+//! The heartbeat service.
+
+use hv_guest::conduit::Conduit;
+use hv_tlfs::vmbus::ic::{MessageType, Version};
+use hv_vmbus_client::{Channel, Dma, Error};
+
+use super::Service;
+
+/// Versions of the service, the newest first (Linux 6.12, `hb_versions`).
+const VERSIONS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
+/// Bytes of the longest message: a negotiation of a few versions.
+const BUFFER: usize = 256;
+
+/// The heartbeat: the host asks every few seconds whether the guest is alive, and the guest counts on.
+#[derive(Debug)]
+pub struct Heartbeat<'t, D: Dma, C> {
+    service: Service<'t, D, C, BUFFER>,
+}
+
+impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
+    /// Begins with a channel that was just opened.
+    pub const fn new(channel: Channel<'t, D, C>) -> Self {
+        Self { service: Service::new(channel, VERSIONS) }
+    }
+
+    /// Answers what the host has asked, and returns the number of the last beat that was answered; `None` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Service::poll`].
+    pub fn poll(&mut self) -> Result<Option<u64>, Error> {
+        let mut last = None;
+        while let Some(sequence) = self.service.poll(|request| {
+            if request.message_type() != MessageType::HEARTBEAT {
+                return None;
+            }
+            // Old hosts may send less than the whole structure.
+            let sequence = request.body_mut().first_chunk_mut::<8>()?;
+            let next = u64::from_le_bytes(*sequence).wrapping_add(1);
+            *sequence = next.to_le_bytes();
+            Some(next)
+        })? {
+            last = Some(sequence);
+        }
+        Ok(last)
+    }
+
+    /// Returns the service, for its version and its channel.
+    pub fn into_service(self) -> Service<'t, D, C, BUFFER> {
+        self.service
+    }
+
+    /// Returns the version agreed on.
+    #[must_use]
+    pub const fn version(&self) -> Option<Version> {
+        self.service.version()
+    }
+}

@@ -1,0 +1,138 @@
+//! Integration services: small services that the host asks, each over a pipe.
+//!
+//! The host begins with the versions that it speaks; the guest answers with the ones it takes. Each request comes back as its
+//! own answer. A [`Service`] does that much for any of them; [`Heartbeat`] and [`Shutdown`] are services.
+//!
+//! Sources: Linux 6.12, drivers/hv/hv_util.c, drivers/hv/channel_mgmt.c; OpenVMM, hyperv_ic_protocol.
+
+mod heartbeat;
+mod message;
+mod shutdown;
+
+use core::fmt;
+
+use hv_guest::conduit::Conduit;
+use hv_tlfs::vmbus::PacketType;
+use hv_tlfs::vmbus::ic::Version;
+use hv_vmbus_client::ring::Outgoing;
+use hv_vmbus_client::{Channel, Dma, Error};
+
+pub use heartbeat::Heartbeat;
+pub use message::Request;
+pub use shutdown::{Order, Shutdown, Stop};
+
+/// Versions of the framework that all services speak, the newest first (Linux 6.12, `fw_versions`).
+const FRAMEWORK: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
+
+/// The guest's end of a service, for messages of at most `BUFFER` bytes.
+///
+/// It owns its channel: [`into_channel`](Self::into_channel) gives it back, to be closed.
+pub struct Service<'t, D: Dma, C, const BUFFER: usize> {
+    channel: Channel<'t, D, C>,
+    versions: &'static [Version],
+    agreed: Option<Version>,
+    buffer: [u8; BUFFER],
+    /// Bytes of an answer in the buffer that found no room, and its transaction.
+    unsent: Option<(usize, u64)>,
+    ignored: u64,
+}
+
+impl<D: Dma, C, const BUFFER: usize> fmt::Debug for Service<'_, D, C, BUFFER> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("channel", &self.channel)
+            .field("agreed", &self.agreed)
+            .field("ignored", &self.ignored)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
+    /// Begins with a channel that was just opened. `versions` are those of the service, the newest first.
+    pub const fn new(channel: Channel<'t, D, C>, versions: &'static [Version]) -> Self {
+        Self { channel, versions, agreed: None, buffer: [0; BUFFER], unsent: None, ignored: 0 }
+    }
+
+    /// Returns the version of the service agreed on.
+    #[must_use]
+    pub const fn version(&self) -> Option<Version> {
+        self.agreed
+    }
+
+    /// Returns the number of packets that were none of this service's, and were not answered.
+    #[must_use]
+    pub const fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// Returns the channel, to be closed.
+    pub fn into_channel(self) -> Channel<'t, D, C> {
+        self.channel
+    }
+
+    /// Takes what the host has sent, answers it, and returns the next request, which `serve` has turned into its answer;
+    /// `None` if there is none now. Negotiation is answered here.
+    ///
+    /// `serve` returns `None` for a request that it does not know, which is not answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: close the channel, unless it [may be retried](Error::may_retry): the answer waits for room in the ring.
+    pub fn poll<T>(
+        &mut self,
+        mut serve: impl FnMut(&mut Request<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.flush()?;
+        loop {
+            let Some((len, transaction)) = self.receive()? else { return Ok(None) };
+            let message = self.buffer.get_mut(..len).unwrap_or(&mut []);
+            let taken = match Request::judge(message) {
+                None => None,
+                Some(mut request) if request.is_negotiation() => {
+                    self.agreed = request.negotiate(FRAMEWORK, self.versions);
+                    Some(None)
+                }
+                Some(mut request) => serve(&mut request).map(|value| {
+                    request.answer();
+                    Some(value)
+                }),
+            };
+            let Some(value) = taken else {
+                self.ignored += 1;
+                continue;
+            };
+            self.unsent = Some((len, transaction));
+            match (self.flush(), value) {
+                // An answer that waits for room does not hide what was asked for.
+                (Ok(()), None) => {}
+                (Ok(()), value) => return Ok(value),
+                (Err(error), Some(value)) if error.may_retry() => return Ok(Some(value)),
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends an answer that found no room.
+    fn flush(&mut self) -> Result<(), Error> {
+        if let Some((len, transaction)) = self.unsent {
+            let answer = self.buffer.get(..len).unwrap_or(&[]);
+            self.channel.send(&Outgoing::in_band(transaction, answer))?;
+            self.unsent = None;
+        }
+        Ok(())
+    }
+
+    /// Reads the next packet into the buffer. Longer ones are no message of the service.
+    fn receive(&mut self) -> Result<Option<(usize, u64)>, Error> {
+        loop {
+            let Some(mut packet) = self.channel.receive()? else { return Ok(None) };
+            let (kind, transaction, whole) = (packet.kind(), packet.transaction(), packet.left());
+            let len = packet.read(&mut self.buffer);
+            self.channel.commit()?;
+            if kind == PacketType::DATA_IN_BAND && len == whole {
+                return Ok(Some((len, transaction)));
+            }
+            self.ignored += 1;
+        }
+    }
+}

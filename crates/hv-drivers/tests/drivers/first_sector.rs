@@ -1,0 +1,105 @@
+//! The book's example: from boot to the first sector of the first disk.
+
+// ANCHOR: example
+use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Open, Slots, Wait};
+use hv_drivers::storage::Controller;
+use hv_guest::conduit::Conduit;
+use hv_guest::interrupts::{Interrupts, Intid};
+use hv_guest::page::{CallPage, Memory, Page};
+use hv_guest::partition::Partition;
+use hv_guest::synic::{SintIndex, Synic};
+use hv_guest::vp_map::VpMap;
+use hv_tlfs::vmbus::guid;
+use hv_tlfs::vp::VpIndex;
+
+static VPS: VpMap<4> = VpMap::new();
+static SLOTS: Slots<64, 72> = Slots::new();
+
+/// At boot, on the CPU that is to get VMBus's messages: the VP's SynIC, with the source of VMBus unmasked.
+fn synic<'p, C: Conduit>(
+    partition: &'p Partition<C>,
+    pages: [&'static Page; 2],
+    memory: &impl Memory,
+    interrupt: Intid,
+    interrupts: &impl Interrupts,
+) -> Option<Synic<'p, C>> {
+    let vp = partition.vp(&VPS, 0).ok()?;
+    let mut synic = vp.enable_synic(pages[0], pages[1], memory).ok()?;
+    synic.unmask(SintIndex::VMBUS, interrupt, interrupts).ok()?;
+    Some(synic)
+}
+
+/// The bus: contact, and all offers.
+fn bus<C: Conduit>(
+    conduit: C,
+    vp: VpIndex,
+    page: CallPage<'static>,
+    os: &mut impl Wait<C, ()>,
+) -> Result<Client<'static, C>, Error> {
+    let slots = SLOTS.lend().ok_or(Error::NoSlot)?;
+    // SAFETY: `os` gives it this partition's messages; all memory is this partition's, and no other client exists.
+    let mut client = unsafe { Client::new(conduit, page, slots) };
+    let version = client.connect(Contact::new(vp), os)?;
+    println!("VMBus {version}, {} channels", client.offers().count());
+    Ok(client)
+}
+
+/// The first sector of the first disk of the first controller.
+fn first_sector<C: Conduit + Copy, D: Dma>(
+    client: &mut Client<'static, C>,
+    vp: VpIndex,
+    dma: D,
+    os: &mut impl Wait<C, ()>,
+) -> Result<Vec<u8>, hv_drivers::storage::Error> {
+    let offer = client.find(guid::SCSI).ok_or(Error::NoSlot)?;
+    let channel = client.open_channel(&offer, 16, Open::on(vp), &dma, os)?;
+    let mut controller: Controller<'_, _, _, (), 32> = Controller::new(channel, dma);
+    // A kernel sleeps here until the channel's event flag is set; firmware looks again, until it has waited long enough.
+    let mut looks = 1_000_000;
+    let mut wait = || {
+        looks -= 1;
+        if looks > 0 { Ok(()) } else { Err(Error::TimedOut) }
+    };
+    controller.wait_ready(&mut wait)?;
+    let mut first = None;
+    controller.disks(&mut wait, |disk| first = first.or(Some(disk)))?;
+    let mut sector = vec![0; 512];
+    if let Some(disk) = first {
+        controller.read(&disk, 0, &mut sector, &mut wait)?;
+    }
+    let closing = controller.close(client).map_err(|returned| returned.error)?;
+    client.block_on(closing, os).map_err(|returned| returned.error)?;
+    Ok(sector)
+}
+// ANCHOR_END: example
+
+use hv_devices::scsi::Disk;
+use hv_devices::storage::{MAX_TRANSFER, Storage};
+use hv_drivers::hv_vmbus_client::PollSynic;
+use hv_testbed::{Config, Convention, Testbed};
+use hv_tlfs::guest_id::GuestOsId;
+
+use crate::host::{TestDma, World};
+
+#[test]
+fn the_example_boots_and_reads() {
+    // The testbed has a SynIC and no disks, the other host disks and no SynIC.
+    let bed = Testbed::new(Config::new(24_000_000), 1);
+    let wire = bed.wire(0, Convention::Smccc);
+    let partition =
+        hv_guest::detect::vendor_uid(wire).unwrap().identify(GuestOsId::linux(0x06_0c_00)).unwrap();
+    let intid = Intid::new(18).unwrap();
+    let synic = synic(&partition, [bed.page(), bed.page()], bed.memory(), intid, &bed.interrupts(0)).unwrap();
+    let mut os = PollSynic::new(&synic, SintIndex::VMBUS, 100);
+    let vp = synic.vp().index();
+    let client = bus(wire, vp, bed.call_page(), &mut os).unwrap();
+    assert_eq!(client.offers().count(), 0);
+
+    let mut storage = Storage::new();
+    storage.attach(0, 0, 0, Disk::new(1 << 20, [1; 16], MAX_TRANSFER)).unwrap();
+    let world = World::new(storage, &[1 << 20]);
+    let mut client = world.client();
+    let sector = first_sector(&mut client, vp, TestDma(world), &mut world.os()).unwrap();
+    assert!(sector == world.host.disks.lock().unwrap()[0][..512]);
+    assert_eq!(world.host.ram.live(), 0);
+}

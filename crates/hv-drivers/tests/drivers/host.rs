@@ -1,0 +1,350 @@
+//! A host with one of each device, and a guest on the same memory.
+
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hv_devices::heartbeat::{self, Heartbeat};
+use hv_devices::shutdown::{self, Shutdown};
+use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
+use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Slots, Wait};
+use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
+use hv_guest::page::{CallPage, Memory, Page};
+use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
+use hv_tlfs::vp::VpIndex;
+use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token};
+
+/// Where the guest's memory begins for the host.
+const BASE: u64 = 1 << 40;
+/// Pages of it.
+const PAGES: usize = 1024;
+
+pub(crate) type Lock = spin::Mutex<()>;
+pub(crate) type Disks = Slot<Lock, Storage<8>, 3, 8, SEGMENTS>;
+
+hv_vmbus::devices! {
+    /// The devices of the tests.
+    pub(crate) struct Machine {
+        pub(crate) disks: Disks,
+        pub(crate) heartbeat: Slot<Lock, Heartbeat>,
+        pub(crate) shutdown: Slot<Lock, Shutdown>,
+    }
+}
+
+/// Guest memory: pages that both sides access by atomics.
+pub(crate) struct Ram {
+    pages: Box<[Page]>,
+    used: AtomicUsize,
+    /// Pages that were allocated by the guest and not freed.
+    pub(crate) live: AtomicUsize,
+}
+
+impl Ram {
+    fn at(&self, gpa: u64, len: usize) -> Result<(&Page, usize), BadAddress> {
+        let offset = usize::try_from(gpa.checked_sub(BASE).ok_or(BadAddress)?).map_err(|_| BadAddress)?;
+        let page = self.pages.get(offset / 4096).ok_or(BadAddress)?;
+        if offset % 4096 + len > 4096 { Err(BadAddress) } else { Ok((page, offset % 4096)) }
+    }
+
+    fn each<E>(
+        &self,
+        gpa: u64,
+        len: usize,
+        mut access: impl FnMut(&Page, usize, std::ops::Range<usize>) -> E,
+    ) -> Result<(), BadAddress> {
+        let mut done = 0;
+        while done < len {
+            let at = gpa + done as u64;
+            let part = (len - done).min(4096 - (at % 4096) as usize);
+            let (page, offset) = self.at(at, part)?;
+            access(page, offset, done..done + part);
+            done += part;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    fn allocate(&self, count: usize) -> Option<&[Page]> {
+        let first = self.used.fetch_add(count, Ordering::Relaxed);
+        self.pages.get(first..first + count)
+    }
+}
+
+impl GuestMemory for Ram {
+    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
+        self.each(gpa, into.len(), |page, offset, part| page.read(offset, &mut into[part]))
+    }
+
+    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
+        self.each(gpa, from.len(), |page, offset, part| page.write(offset, &from[part]))
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
+        let (page, offset) = self.at(gpa, 4)?;
+        page.load_u32(offset).ok_or(BadAddress)
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
+        let (page, offset) = self.at(gpa, 4)?;
+        page.store_u32(offset, value).ok_or(BadAddress)
+    }
+
+    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
+        let (page, offset) = self.at(gpa, 4)?;
+        page.fetch_or_u32(offset, bits).ok_or(BadAddress)
+    }
+
+    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
+        let (page, offset) = self.at(gpa, 4)?;
+        page.swap_u32(offset, value).ok_or(BadAddress)
+    }
+
+    fn contains(&self, gpa: u64, len: u64) -> bool {
+        let end = BASE + PAGES as u64 * 4096;
+        gpa >= BASE && gpa.checked_add(len).is_some_and(|last| last <= end)
+    }
+}
+
+/// A request that waits for its end, with the parts of guest memory that its data lie in.
+pub(crate) type Held = (Token, Request, Vec<(u64, u64)>);
+
+/// The partition, and what stands behind the disks.
+pub(crate) struct Host {
+    pub(crate) ram: &'static Ram,
+    pub(crate) disks: Mutex<Vec<Vec<u8>>>,
+    /// Requests are kept until the test ends them.
+    pub(crate) hold: std::sync::atomic::AtomicBool,
+    pub(crate) held: Mutex<Vec<Held>>,
+    /// What the next request fails with.
+    pub(crate) failure: Mutex<Option<Failure>>,
+    pub(crate) flushes: AtomicUsize,
+    pub(crate) now: AtomicU64,
+    messages: Mutex<VecDeque<Vec<u8>>>,
+}
+
+impl BusPort for Host {
+    type Memory = Ram;
+
+    fn memory(&self) -> &Ram {
+        self.ram
+    }
+
+    fn reference_time(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
+        self.messages.lock().unwrap().push_back(payload.to_vec());
+        Posted::Queued
+    }
+
+    fn interrupt(&self, _: u32, _: u8, _: u16) {}
+
+    fn has_vp(&self, vp: u32) -> bool {
+        vp == 0
+    }
+
+    fn observe(&self, _: Event) {}
+}
+
+impl Backend<Never> for Host {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
+impl Backend<Request> for Host {
+    fn start(
+        &self,
+        _: DeviceId,
+        token: Token,
+        request: &Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), Failure>> {
+        let parts: Vec<_> = data.segments().map(|part| (part.gpa(), part.len())).collect();
+        if self.hold.load(Ordering::Relaxed) {
+            self.held.lock().unwrap().push((token, *request, parts));
+            return Started::Pending;
+        }
+        Started::Done(self.serve(request, &parts))
+    }
+}
+
+impl Host {
+    /// Does what a request asks for.
+    fn serve(&self, request: &Request, parts: &[(u64, u64)]) -> Result<(), Failure> {
+        if let Some(failure) = self.failure.lock().unwrap().take() {
+            return Err(failure);
+        }
+        let mut disks = self.disks.lock().unwrap();
+        let disk = &mut disks[usize::from(request.disk)];
+        match request.piece {
+            Piece::Read { offset, len } => {
+                let mut at = offset as usize;
+                assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), len);
+                for (gpa, len) in parts {
+                    self.ram.write(*gpa, &disk[at..at + *len as usize]).unwrap();
+                    at += *len as usize;
+                }
+            }
+            Piece::Write { offset, len, durable } => {
+                let mut at = offset as usize;
+                assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), len);
+                for (gpa, len) in parts {
+                    self.ram.read(*gpa, &mut disk[at..at + *len as usize]).unwrap();
+                    at += *len as usize;
+                }
+                self.flushes.fetch_add(usize::from(durable), Ordering::Relaxed);
+            }
+            Piece::Clear { offset, len } => disk[offset as usize..][..len as usize].fill(0),
+            Piece::Flush => {
+                self.flushes.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => panic!("{request:?}"),
+        }
+        Ok(())
+    }
+}
+
+/// Host and bus, which live as long as the process.
+pub(crate) struct World {
+    pub(crate) host: Host,
+    pub(crate) bus: Bus<Lock, Machine>,
+}
+
+impl World {
+    /// A host whose controller has these disks, of these sizes in bytes, filled so that no two blocks are alike.
+    pub(crate) fn new(controller: Storage<8>, disks: &[usize]) -> &'static Self {
+        let ram = Box::leak(Box::new(Ram {
+            pages: (0..PAGES).map(|_| Page::new()).collect(),
+            used: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+        }));
+        let bytes = |len: &usize| (0..*len).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
+        let host = Host {
+            ram,
+            disks: Mutex::new(disks.iter().map(bytes).collect()),
+            hold: false.into(),
+            held: Mutex::default(),
+            failure: Mutex::default(),
+            flushes: AtomicUsize::new(0),
+            now: AtomicU64::new(0),
+            messages: Mutex::default(),
+        };
+        let machine = Machine {
+            disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
+            heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
+            shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),
+        };
+        Box::leak(Box::new(Self { host, bus: Bus::new(Config::DEFAULT, machine) }))
+    }
+
+    /// A client that has made contact.
+    pub(crate) fn client(&'static self) -> TestClient {
+        let slots: &'static Slots<8, 16> = Box::leak(Box::new(Slots::new()));
+        let page = CallPage::new(&self.host.ram.allocate(1).unwrap()[0], &TestDma(self));
+        // SAFETY: the tests give it the messages of this host, whose memory all pages are; no page is used twice.
+        #[expect(unsafe_code, reason = "vouches for messages and memory")]
+        let mut client = unsafe { Client::new(Wire(self), page, slots.lend().unwrap()) };
+        client.connect(Contact::new(VpIndex(0)), &mut self.os()).unwrap();
+        client
+    }
+
+    pub(crate) fn os(&'static self) -> Os {
+        Os(self)
+    }
+
+    /// Ends the request that was held longest, or the one behind it.
+    pub(crate) fn end_one(&self, which: usize) -> bool {
+        let mut held = self.host.held.lock().unwrap();
+        if held.is_empty() {
+            return false;
+        }
+        let which = which % held.len();
+        let (token, request, parts) = held.remove(which);
+        drop(held);
+        let outcome = self.host.serve(&request, &parts);
+        self.bus.completed(&self.bus.devices().disks, token, outcome, &self.host).unwrap();
+        true
+    }
+}
+
+pub(crate) type TestClient = Client<'static, Wire>;
+
+/// Gives the client the host's messages; there is always one, or none ever.
+pub(crate) struct Os(&'static World);
+
+impl Wait<Wire, ()> for Os {
+    fn wait(&mut self, client: &mut Client<'_, Wire>) -> Result<(), Error> {
+        let message = self.0.host.messages.lock().unwrap().pop_front();
+        match message {
+            Some(message) => {
+                client.take(&message);
+                Ok(())
+            }
+            None => Err(Error::TimedOut),
+        }
+    }
+}
+
+/// The hypercalls that VMBus needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Wire(&'static World);
+
+#[expect(unsafe_code, reason = "a model: it reads and writes the memory of its own world, by atomics")]
+impl Conduit for Wire {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        let World { host, bus } = self.0;
+        let taken = match control.code() {
+            HypercallCode::POST_MESSAGE => {
+                let mut input = [0; 256];
+                host.ram.read(block[0], &mut input).unwrap();
+                let word = |n: usize| u32::from_le_bytes(input[n..n + 4].try_into().unwrap());
+                bus.message(word(0), &input[16..][..word(12) as usize], host)
+            }
+            HypercallCode::SIGNAL_EVENT => bus.signal(block[0] as u32, host),
+            other => panic!("{other:?}"),
+        };
+        HypercallOutput::from_bits(if taken.is_ok() { 0 } else { 0x12 })
+    }
+
+    fn fast_output(&self) -> FastOutput {
+        FastOutput::AfterInput
+    }
+
+    unsafe fn smccc(&self, _: u32, _: [u64; 3]) -> [u64; 4] {
+        [u64::MAX; 4]
+    }
+}
+
+/// The guest's allocator, which never gives a page twice.
+#[derive(Clone, Copy)]
+pub(crate) struct TestDma(pub(crate) &'static World);
+
+// SAFETY: the address at which the host finds the page.
+#[expect(unsafe_code, reason = "vouches for the world's memory")]
+unsafe impl Memory for TestDma {
+    fn gpa(&self, page: &Page) -> u64 {
+        let ram = self.0.host.ram;
+        BASE + (page as *const Page as usize - ram.pages.as_ptr() as usize) as u64
+    }
+}
+
+// SAFETY: each page is given once and never freed.
+#[expect(unsafe_code, reason = "vouches for the world's memory")]
+unsafe impl Dma for TestDma {
+    fn allocate(&self, count: usize) -> Option<NonNull<[Page]>> {
+        let pages = self.0.host.ram.allocate(count)?;
+        self.0.host.ram.live.fetch_add(count, Ordering::Relaxed);
+        Some(pages.into())
+    }
+
+    unsafe fn free(&self, pages: NonNull<[Page]>) {
+        self.0.host.ram.live.fetch_sub(pages.len(), Ordering::Relaxed);
+    }
+}

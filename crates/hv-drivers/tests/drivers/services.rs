@@ -1,0 +1,81 @@
+//! Heartbeat and shutdown.
+
+use std::sync::atomic::Ordering;
+
+use hv_devices::ic::Outcome;
+use hv_devices::shutdown::Action;
+use hv_devices::storage::Storage;
+use hv_drivers::hv_vmbus_client::Open;
+use hv_drivers::ic::{Heartbeat, Order, Shutdown, Stop};
+use hv_tlfs::vmbus::guid;
+use hv_tlfs::vmbus::ic::{Status, Version};
+use hv_tlfs::vp::VpIndex;
+
+use crate::host::{TestDma, World};
+
+#[test]
+fn the_guest_answers_every_beat() {
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::HEARTBEAT).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 2, open, &TestDma(world), &mut world.os()).unwrap();
+    let mut heartbeat = Heartbeat::new(channel);
+    assert_eq!(heartbeat.version(), None);
+    // The versions, then the first beat.
+    let mut last = None;
+    for _ in 0..20 {
+        world.host.now.fetch_add(hv_devices::heartbeat::INTERVAL, Ordering::Relaxed);
+        world.bus.flush(&world.host);
+        if let Some(beat) = heartbeat.poll().unwrap() {
+            assert!(last.is_none_or(|last| beat > last), "{last:?} {beat}");
+            last = Some(beat);
+        }
+    }
+    assert_eq!(heartbeat.version(), Some(Version { major: 3, minor: 0 }));
+    assert!(last.is_some_and(|last| last >= 18), "{last:?}");
+    let service = heartbeat.into_service();
+    assert_eq!(service.ignored(), 0);
+    client.close_channel(service.into_channel(), &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
+
+#[test]
+fn the_host_is_told_whether_the_guest_stops() {
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::SHUTDOWN).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 2, open, &TestDma(world), &mut world.os()).unwrap();
+    let mut service = Shutdown::new(channel);
+    world.bus.flush(&world.host);
+    assert_eq!(service.poll(|_| true), Ok(None));
+    assert_eq!(service.version(), Some(Version { major: 3, minor: 2 }));
+    let slot = &world.bus.devices().shutdown;
+    for (action, stop) in [
+        (Action::PowerOff, Stop::PowerOff),
+        (Action::Restart, Stop::Restart),
+        (Action::Hibernate, Stop::Hibernate),
+    ] {
+        for by_force in [false, true] {
+            for accepts in [false, true] {
+                world
+                    .bus
+                    .with(slot, &world.host, |device, io| device.ask(io, action, by_force))
+                    .unwrap()
+                    .unwrap();
+                let order = Order { stop, by_force, timeout: 0, reason: 0 };
+                let asked = service.poll(|asked| {
+                    assert_eq!(*asked, order);
+                    accepts
+                });
+                assert_eq!(asked, Ok(accepts.then_some(order)));
+                let outcome = world.bus.with(slot, &world.host, |device, _| device.take()).unwrap();
+                let status = if accepts { Status::SUCCESS } else { Status::FAIL };
+                assert_eq!(outcome, Some(Outcome::Answered(status)));
+            }
+        }
+    }
+    client.close_channel(service.into_service().into_channel(), &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
