@@ -7,6 +7,7 @@
 //! Nothing here depends on the clock, on addresses or on randomness: the same bytes give the same run.
 #![forbid(unsafe_code)]
 
+mod client;
 mod health;
 mod hypercall;
 mod input;
@@ -18,6 +19,7 @@ mod scsi;
 mod sequence;
 mod vmbus;
 
+pub use client::client;
 pub use hypercall::hypercall;
 pub use restore::restore;
 pub use scsi::scsi;
@@ -28,10 +30,11 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
     ("vmbus", vmbus),
     ("scsi", scsi),
+    ("client", client),
 ];

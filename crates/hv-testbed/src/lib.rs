@@ -20,11 +20,14 @@
 //! assert_eq!(which_vp(bed.wire(2, Convention::Hvc1)), Some(2));
 //! ```
 //!
+//! Drivers of VMBus meet the hosts that break the rules in [`scripted`]: there the test is the host.
+//!
 //! VPs may run in threads: wires can be sent. A testbed lives as long as the process: guest memory has to, and tests
 //! are short.
 
 mod host;
 mod memory;
+pub mod scripted;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

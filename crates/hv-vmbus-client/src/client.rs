@@ -167,8 +167,9 @@ impl<'t, C, W> Client<'t, C, W> {
     }
 
     /// Iterates over the channels that are offered and not rescinded.
-    pub fn offers(&self) -> impl Iterator<Item = Offer> {
-        self.slots.channels.iter().filter(|slot| slot.is_live()).map(ChannelSlot::offered)
+    pub fn offers(&self) -> impl Iterator<Item = Offer> + use<'t, C, W> {
+        let channels: &'t [ChannelSlot] = self.slots.channels;
+        channels.iter().filter(|slot| slot.is_live()).map(ChannelSlot::offered)
     }
 
     /// Returns the first channel of a device of this kind, the one with the lowest number.

@@ -6,3 +6,4 @@ mod guest;
 mod hostile;
 mod memory;
 mod rings;
+mod scripted;

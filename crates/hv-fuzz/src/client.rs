@@ -1,0 +1,283 @@
+//! A guest's client and drivers against a host that says anything.
+//!
+//! The host is scripted: it sends messages with anything in them, or those that would be right; it writes anything into
+//! rings and data, or packets that are well formed; it completes requests with any answer, twice or never.
+
+use hv_drivers::ic::Shutdown;
+use hv_drivers::storage::{Address, Cdb, Controller, Disk, Extent};
+use hv_testbed::scripted::{ScriptedDma, ScriptedHost};
+use hv_tlfs::vmbus::guid;
+use hv_tlfs::vp::VpIndex;
+use hv_vmbus_client::hv_guest::page::Page;
+use hv_vmbus_client::ring::{Outgoing, Receiver, Sender};
+use hv_vmbus_client::{Buffer, Channel, Client, Contact, Error, Open, PageRun, Progress, Slots};
+
+use crate::input::Input;
+
+/// Pages of the guest.
+const PAGES: usize = 192;
+/// Steps of a run at most.
+const STEPS: usize = 192;
+/// Pages of a ring.
+const RING: usize = 2;
+
+type Host<'h> = &'h ScriptedHost;
+type Scsi<'h> = Controller<'h, ScriptedDma<'h>, Host<'h>, u8, 4>;
+
+/// A message of this type with these words behind the header.
+fn message(kind: u32, words: &[u32]) -> Vec<u8> {
+    [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// OFFERCHANNEL of this device.
+fn offer(interface: hv_tlfs::vmbus::Guid, channel: u32) -> Vec<u8> {
+    let mut offer = message(1, &[0; 47]);
+    offer[8..24].copy_from_slice(&interface.bytes);
+    offer[184..188].copy_from_slice(&channel.to_le_bytes());
+    offer[190] = 1;
+    offer[192..196].copy_from_slice(&(0x2000 | channel).to_le_bytes());
+    offer
+}
+
+/// Opens a channel by the right answers.
+fn open<'h>(
+    client: &mut Client<'h, Host<'h>>,
+    host: Host<'h>,
+    interface: hv_tlfs::vmbus::Guid,
+) -> Option<Channel<'h, ScriptedDma<'h>, Host<'h>>> {
+    let offer = client.find(interface)?;
+    let mut answers = |client: &mut Client<'_, Host<'h>>| {
+        for (_, posted) in host.take_posted() {
+            let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap_or_default());
+            match word(0) {
+                5 => client.take(&message(6, &[word(8), word(12), 0])),
+                8 => client.take(&message(10, &[word(8), word(12), 0])),
+                _ => continue,
+            };
+        }
+        Ok(())
+    };
+    client.open_channel(&offer, RING, Open::on(VpIndex(0)), &host.dma(), &mut answers).ok()
+}
+
+/// The host's end of a channel: positions in its rings.
+struct End<'h> {
+    to_host: &'h [Page],
+    from_host: &'h [Page],
+    receiver: Receiver,
+    sender: Sender,
+    /// Transactions that were not completed yet.
+    open: Vec<u64>,
+}
+
+impl<'h> End<'h> {
+    fn new(host: &'h ScriptedHost, first: usize) -> Option<Self> {
+        let rings = host.pages().get(first..first + 2 * RING)?;
+        let (to_host, from_host) = rings.split_at(RING);
+        // These empty the rings, which are empty.
+        let (receiver, sender) = (Receiver::new(to_host).ok()?, Sender::new(from_host).ok()?);
+        Some(Self { to_host, from_host, receiver, sender, open: Vec::new() })
+    }
+
+    /// Reads what the guest has sent. The guest's rings are right, unless the host has written into them.
+    fn hear(&mut self) {
+        while let Ok(Some(packet)) = self.receiver.next(self.to_host) {
+            self.open.push(packet.transaction());
+        }
+        let _ = self.receiver.commit(self.to_host);
+    }
+
+    fn send(&mut self, packet: &Outgoing<'_>) {
+        let _ = self.sender.send(self.from_host, packet);
+    }
+
+    /// Writes anything into the rings.
+    fn scribble(&mut self, input: &mut Input<'_>) {
+        let ring = if input.flag() { self.to_host } else { self.from_host };
+        if input.flag() {
+            let value = if input.flag() { u32::from(input.byte()) * 8 } else { input.word() };
+            ring[0].store_u32(input.of(&[0, 4, 8, 12, 64]), value);
+        } else {
+            ring[1].write(input.below(64) * 8, input.bytes(32));
+        }
+    }
+}
+
+/// An answer of the storage device: right in its form, or anything.
+fn answer(input: &mut Input<'_>) -> Vec<u8> {
+    let mut packet = vec![0; input.of(&[64, 64, 64, 48, 12, 0, 72])];
+    let bytes = input.bytes(24);
+    if packet.len() >= 64 {
+        packet[0] = if input.byte() < 240 { 1 } else { input.byte() };
+        packet[8] = input.of(&[0, 0, 0, 0x59]);
+        packet[12..12 + bytes.len()].copy_from_slice(bytes);
+        if input.flag() {
+            (packet[14], packet[15]) = input.of(&[(1, 0), (4, 2), (0x84, 2), (0x20, 0), (5, 8), (0x12, 0)]);
+        }
+    }
+    packet
+}
+
+/// Feeds the client and the drivers.
+///
+/// # Panics
+///
+/// If memory comes back to the guest that was not its own, or a driver breaks a promise.
+pub fn client(data: &[u8]) {
+    let mut input = Input::new(data);
+    let host = ScriptedHost::new(PAGES);
+    let slots = Slots::<4, 8>::new();
+    let Some(lent) = slots.lend() else { return };
+    let mut client = host.client(lent);
+    let _ = client.contact(Contact::new(VpIndex(0)));
+    client.take(&message(15, &[1, 4, 0]));
+    client.take(&offer(guid::SCSI, 1));
+    client.take(&offer(guid::SHUTDOWN, 2));
+    let (mut scsi, mut shutdown): (Option<Scsi<'_>>, _) = (None, None);
+    let mut ends = Vec::new();
+    // Page 0 is the client's; the rings follow in the order of the channels.
+    if let Some(channel) = open(&mut client, &host, guid::SCSI) {
+        scsi = Some(Controller::new(channel, host.dma()));
+        ends.extend(End::new(&host, 1));
+    }
+    if let Some(channel) = open(&mut client, &host, guid::SHUTDOWN) {
+        shutdown = Some(Shutdown::new(channel));
+        ends.extend(End::new(&host, 1 + 2 * RING));
+    }
+    let mut ready_made = [message(0, &[]), Vec::new()];
+    let mut requests = Vec::new();
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        match input.below(16) {
+            0 => {
+                let kind = input.of(&[1, 2, 4, 6, 10, 12, 15, 17, 20, 23, 24, 26, 28, 0]);
+                let words: Vec<u32> = (0..input.below(12))
+                    .map(|_| if input.flag() { input.byte().into() } else { input.word() })
+                    .collect();
+                ready_made[0] = message(kind, &words);
+                client.take(&ready_made[0]);
+            }
+            1 => {
+                client.take(input.bytes(64));
+            }
+            2 | 3 => {
+                let end = input.below(2);
+                if let Some(end) = ends.get_mut(end) {
+                    end.scribble(&mut input);
+                }
+            }
+            4 | 5 => {
+                let end = input.below(2);
+                let Some(end) = ends.get_mut(end) else { continue };
+                end.hear();
+                let id = if end.open.is_empty() || input.byte() > 240 {
+                    input.long()
+                } else {
+                    end.open.swap_remove(input.below(end.open.len()))
+                };
+                let packet = answer(&mut input);
+                end.send(&Outgoing::completion(id, &packet));
+            }
+            6 => {
+                let end = input.below(2);
+                let payload = input.bytes(80);
+                if let Some(end) = ends.get_mut(end) {
+                    end.send(&Outgoing::in_band(input.byte().into(), payload));
+                }
+            }
+            7 => {
+                if let Some(shutdown) = &mut shutdown {
+                    let accepts = input.flag();
+                    let _ = shutdown.poll(|_| accepts);
+                }
+            }
+            8 => host.set_status(hv_tlfs::status::HvStatus(input.of(&[0, 0, 0, 0x13, 0x12, 0xffff]))),
+            9 => {
+                if let Some(offer) = client.offers().next()
+                    && let Ok(pages) = PageRun::new(&host.dma(), 1)
+                    && let Ok(request) = client.create_gpadl(offer.channel(), pages)
+                {
+                    requests.push(request);
+                }
+            }
+            10 => {
+                let mut waiting = Vec::new();
+                for request in requests.drain(..) {
+                    match request.poll(&mut client) {
+                        Progress::Pending(request) => waiting.push(request),
+                        Progress::Done(Ok(gpadl)) => drop(gpadl.teardown(&mut client)),
+                        Progress::Done(Err(returned)) => assert_eq!(returned.value.pages().len(), 1),
+                    }
+                }
+                requests = waiting;
+            }
+            _ => {
+                if let Some(scsi) = &mut scsi {
+                    drive(scsi, &host, &mut input);
+                }
+            }
+        }
+    }
+    // The host is gone for good: all that is in flight is leaked, or comes back with the end of the connection.
+    host.set_status(hv_tlfs::status::HvStatus(0));
+    if client.unload().is_ok() {
+        client.take(&message(17, &[]));
+    }
+    if let Some(scsi) = scsi {
+        assert!(scsi.is_over() || client.version().is_some());
+        if let Ok(closing) = scsi.close(&mut client) {
+            let never = &mut |_: &mut Client<'_, Host<'_>>| Err(Error::TimedOut);
+            let _ = client.block_on(closing, never);
+        }
+    }
+}
+
+/// One step of the storage driver.
+fn drive<'h>(scsi: &mut Scsi<'h>, host: Host<'h>, input: &mut Input<'_>) {
+    let disk = Disk {
+        address: Address { path: 0, target: 0, lun: input.byte() },
+        block_size: 512,
+        blocks: 1 << 20,
+        read_only: false,
+        max_discard: 64,
+    };
+    let tag = input.byte();
+    let mut looks = 2;
+    let mut wait = || {
+        looks -= 1;
+        if looks > 0 { Ok(()) } else { Err(Error::TimedOut) }
+    };
+    match input.below(8) {
+        0..=2 => {
+            while let Ok(Some(done)) = scsi.poll() {
+                if let (Ok(moved), Some(data)) = (done.outcome, &done.data) {
+                    assert_eq!(moved, data.len, "fewer or more bytes than asked for are a failure");
+                }
+            }
+        }
+        3 => {
+            let Ok(pages) = PageRun::new(&host.dma(), 1) else { return };
+            let data =
+                Buffer { pages, offset: usize::from(input.byte()) * 8, len: u32::from(input.byte()) * 64 };
+            let _ = scsi.submit_read(tag, &disk, input.byte().into(), data);
+        }
+        4 => {
+            let _ = scsi.submit_flush(tag, &disk);
+        }
+        5 => {
+            let extent = Extent { block: input.word().into(), count: input.byte().into() };
+            let _ = scsi.submit_discard(tag, &disk, extent);
+        }
+        6 => {
+            let mut room = [0; 64];
+            let _ = scsi.query(disk.address, &Cdb::inquiry(None, 36), &mut room, &mut wait);
+        }
+        _ => {
+            let _ = scsi.disks(&mut wait, |disk| {
+                assert!(disk.block_size.is_power_of_two() && disk.block_size >= 512 && disk.blocks > 0);
+            });
+        }
+    }
+}
