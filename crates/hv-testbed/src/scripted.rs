@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::{CallPage, Memory, Page};
@@ -24,6 +24,8 @@ pub struct ScriptedHost {
     posted: Mutex<Vec<(u32, Vec<u8>)>>,
     signals: Mutex<Vec<u32>>,
     status: AtomicU16,
+    /// A connection that does not exist, or 0.
+    missing: AtomicU32,
 }
 
 impl ScriptedHost {
@@ -37,6 +39,7 @@ impl ScriptedHost {
             posted: Mutex::default(),
             signals: Mutex::default(),
             status: AtomicU16::new(0),
+            missing: AtomicU32::new(0),
         }
     }
 
@@ -95,6 +98,11 @@ impl ScriptedHost {
         self.status.store(status.0, Ordering::Relaxed);
     }
 
+    /// Makes a connection one that does not exist.
+    pub fn remove_connection(&self, connection: u32) {
+        self.missing.store(connection, Ordering::Relaxed);
+    }
+
     fn allocate(&self, count: usize) -> Option<&[Page]> {
         let end = |first: usize| first.checked_add(count).filter(|end| *end <= self.pages.len());
         let first = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end).ok()?;
@@ -113,6 +121,9 @@ impl Conduit for ScriptedHost {
             }
             let word =
                 |at: usize| u32::from_le_bytes([input[at], input[at + 1], input[at + 2], input[at + 3]]);
+            if word(0) == self.missing.load(Ordering::Relaxed) {
+                return HypercallOutput::from_bits(HvStatus::INVALID_CONNECTION_ID.0.into());
+            }
             let payload = input[16..].iter().take(word(12) as usize).copied().collect();
             lock(&self.posted).push((word(0), payload));
         } else if status == 0 && control.code() == HypercallCode::SIGNAL_EVENT {

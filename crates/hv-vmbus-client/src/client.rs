@@ -19,7 +19,7 @@ use hv_tlfs::vmbus::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::Error;
-use crate::contact::{Contact, connection};
+use crate::contact::{self, Contact, connection};
 use crate::slots::{ChannelSlot, GpadlSlot, Lent, Offer};
 use crate::wait::Wake;
 
@@ -103,6 +103,11 @@ impl<C, W> fmt::Debug for Client<'_, C, W> {
             .field("features", &self.features)
             .finish_non_exhaustive()
     }
+}
+
+/// The host has not the connection that a message was posted to.
+fn is_no_connection(error: Error) -> bool {
+    matches!(error, Error::Post(PostError::Hypervisor(e)) if e.status() == HvStatus::INVALID_CONNECTION_ID)
 }
 
 /// Reads the front of a message.
@@ -260,10 +265,9 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
             let (message, len, asked) = contact.message(version);
             self.asked = asked;
             let message = message.as_bytes();
-            let no_connection = |error: Error| matches!(error, Error::Post(PostError::Hypervisor(e)) if e.status() == HvStatus::INVALID_CONNECTION_ID);
             match self.post_to(connection(version), message.get(..len).unwrap_or(message)) {
                 Ok(()) => self.state = State::Contacting { version, posted: true },
-                Err(error) if no_connection(error) => self.try_older(version),
+                Err(error) if is_no_connection(error) => self.try_older(version),
                 Err(error) => return Err(error),
             }
         }
@@ -307,12 +311,19 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
     ///
     /// [`Error::Post`].
     pub fn unload(&mut self) -> Result<(), Error> {
-        let connection = match self.state {
+        let message = MessageHeader::new(MessageType::UNLOAD);
+        let mut connection = match self.state {
             State::Connected | State::Unloading => self.connection,
-            // Who comes after a crash does not know the version.
+            // A kernel that starts after a crash does not know the version.
             _ => connection(Version::V5_0),
         };
-        self.post_to(connection, MessageHeader::new(MessageType::UNLOAD).as_bytes())?;
+        match self.post_to(connection, message.as_bytes()) {
+            Err(error) if is_no_connection(error) && self.state != State::Connected => {
+                connection = contact::connection(Version::V3_0);
+                self.post_to(connection, message.as_bytes())?;
+            }
+            posted => posted?,
+        }
         self.connection = connection;
         self.state = State::Unloading;
         Ok(())

@@ -122,10 +122,21 @@ fn versions_are_proposed_from_the_newest_down_and_old_hosts_lack_a_connection() 
     let versions: Vec<_> = proposed.iter().map(|(_, version)| *version).collect();
     assert_eq!(versions, Version::ALL.into_iter().rev().collect::<Vec<_>>());
     assert!(proposed.iter().all(|(c, v)| *c == if *v >= Version::V5_0 { 4 } else { 1 }));
-    // Connection 4 does not exist: versions from 5.0 on are passed over without an answer.
+    // Connection 4 does not exist: versions from 5.0 on are passed over without an answer, and an unload finds the other.
+    host.remove_connection(4);
+    client.unload().unwrap();
+    assert_eq!(host.take_posted(), [(1, message(16, &[]))]);
+    client.take(&message(17, &[]));
+    client.contact(Contact::new(VpIndex(0))).unwrap();
+    let (connection, posted) = host.take_posted().remove(0);
+    assert_eq!((connection, &posted[8..12]), (1, &Version::V4_1.0.to_le_bytes()[..]));
+    client.unload().unwrap();
+    client.take(&message(17, &[]));
+    host.remove_connection(1);
     host.set_status(HvStatus::INVALID_CONNECTION_ID);
     assert_eq!(client.contact(Contact::new(VpIndex(0))), Ok(()));
     assert_eq!(client.poll_contact(), Poll::Ready(Err(Error::NoVersion)));
+    host.remove_connection(0);
     // A host that accepts and refuses at once, and one whose connection for messages is none.
     host.set_status(HvStatus(0));
     for (state, connection, error) in
