@@ -2,6 +2,7 @@
 
 mod book;
 mod boots;
+mod browser;
 mod c_guest;
 mod check;
 mod conformance;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use super::browser::{Page, SHIFT};
 use super::context::{Booted, Context};
 use super::programs::program;
 use super::runner::Step;
@@ -235,25 +235,96 @@ fn html(context: &Context) -> anyhow::Result<()> {
     ensure!(done.code == Some(Exit::Success as i32), "hv trace --html failed: {}", done.stderr);
     let check = context.hv(&["trace", "--check", "--json", &file])?;
     let found = Checked(serde_json::from_str(&check.stdout)?);
-    let profile = folder.join("profile").to_string_lossy().into_owned();
-    let shown = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--window-size=1600,900", "--virtual-time-budget=60000", "--dump-dom"])
-        .arg(format!("--user-data-dir={profile}"))
-        .arg(format!("file://{page}#q=finding"))
-        .output()
-        .context("cannot start chromium: apt-get install chromium")?;
-    let dom = String::from_utf8_lossy(&shown.stdout);
-    ensure!(shown.status.success(), "chromium failed: {}", String::from_utf8_lossy(&shown.stderr));
-    let said = |name: &str| -> u64 {
-        let value = dom.split_once(&format!("data-{name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
-        value.and_then(|(value, _)| value.parse().ok()).unwrap_or_default()
-    };
-    ensure!(dom.contains("data-ready=\"yes\""), "the page is not ready: {dom:.2000}");
-    ensure!(said("exits") == found.number("slices"), "{} exits are shown", said("exits"));
-    ensure!(said("found") >= found.count("finding").max(1), "{} findings are found", said("found"));
-    ensure!(said("problems") >= said("found"), "{} problems are shown", said("problems"));
-    ensure!(dom.contains("class=\"row bad"), "no finding is listed");
+    let mut shown = Page::open(&format!("file://{page}#q=finding"), &folder.join("profile"))?;
+    shown.until("document.body.dataset.found !== undefined")?;
+    let mut said = |name: &str| shown.number(&format!("Number(document.body.dataset.{name})"));
+    let [exits, hits, problems] = [said("exits")?, said("found")?, said("problems")?];
+    ensure!(exits == found.number("slices") as f64, "{exits} exits are shown");
+    ensure!(hits >= found.count("finding").max(1) as f64, "{hits} findings are found");
+    ensure!(problems >= hits, "{problems} problems are shown");
+    shown.until("document.querySelector('.row.bad') !== null")?;
+    by_mouse(&mut shown).context("mouse")?;
+    by_keys(&mut shown).context("keys")?;
+    drawn(&mut shown, &folder)
+}
+
+const SPAN: &str = "state.to - state.from";
+
+/// The wheel zooms about the pointer, and moves with shift; dragging moves, and measures with shift.
+fn by_mouse(page: &mut Page) -> anyhow::Result<()> {
+    let (x, y) = page.middle("view")?;
+    let quarter = (x / 2.0, y);
+    let pointed = format!("timeAt({} - view.getBoundingClientRect().x)", quarter.0);
+    let (before, at) = (page.number(SPAN)?, page.number(&pointed)?);
+    for _ in 0..10 {
+        page.wheel(quarter, -120.0, 0)?;
+    }
+    page.until(&format!("{SPAN} < {before} / 5"))?;
+    let (span, now) = (page.number(SPAN)?, page.number(&pointed)?);
+    ensure!((now - at).abs() < span / 100.0, "the wheel zooms about {now}, not {at}, of a span of {span}");
+    let from = page.number("state.from")?;
+    page.wheel((x, y), 300.0, SHIFT)?;
+    page.until(&format!("state.from > {from} + {span} / 20"))?;
+    let from = page.number("state.from")?;
+    page.drag((x, y), (x + 200.0, y), 0)?;
+    page.until(&format!("state.from < {from} - {span} / 20"))?;
+    ensure!((page.number(SPAN)? / span - 1.0).abs() < 0.01, "moving changes the span");
+    page.drag((x - 100.0, y), (x + 100.0, y), SHIFT)?;
+    page.until("state.range !== null && state.range[1] > state.range[0]")?;
+    let fit = page.middle("fit")?;
+    page.click(fit)?;
+    page.until(&format!("{SPAN} >= end - begin"))
+}
+
+/// Keys zoom, move and search.
+fn by_keys(page: &mut Page) -> anyhow::Result<()> {
+    page.key("Escape")?;
+    page.until("state.range === null && state.hits === null && search.value === ''")?;
+    for (key, changed) in [
+        ("w", "to - from < span * 0.9"),
+        ("w", "to - from < span * 0.9"),
+        ("d", "from > old"),
+        ("ArrowLeft", "from < old"),
+        ("s", "to - from > span * 1.1"),
+        ("0", "to - from >= end - begin"),
+    ] {
+        let (old, span) = (page.number("state.from")?, page.number(SPAN)?);
+        page.key(key)?;
+        let test = format!("(({{ from, to }}, old, span) => {changed})(state, {old}, {span})");
+        page.until(&test).context(key)?;
+    }
+    page.key("/")?;
+    page.until("document.activeElement === search")?;
+    page.text("hypercall")?;
+    page.until(
+        "search.value === 'hypercall' && state.hits !== null && $('hits').textContent.endsWith('found')",
+    )?;
+    ensure!(page.number("state.hits.length")? > 0.0, "no hypercall is found");
+    let mut last = -1.0;
+    for _ in 0..3 {
+        page.key("Enter")?;
+        page.until(&format!("state.selected > {last} && state.hits.includes(state.selected)"))?;
+        last = page.number("state.selected")?;
+    }
+    let next = page.middle("next")?;
+    page.click(next)?;
+    page.until(&format!("state.selected > {last} && state.hits.includes(state.selected)"))
+}
+
+/// The timeline is a picture, not a blank: it has many colours.
+fn drawn(page: &mut Page, folder: &Path) -> anyhow::Result<()> {
+    let colours = "new Set(new Uint32Array(view.getContext('2d').getImageData(0, 0, view.width, view.height).data.buffer)).size";
+    let colours = page.number(colours)?;
+    ensure!(colours > 20.0, "the timeline has {colours} colours");
+    let picture = page.picture()?;
+    ensure!(
+        picture.starts_with(b"\x89PNG") && picture.len() > 20_000,
+        "{} bytes are no picture",
+        picture.len()
+    );
+    if let Some(place) = std::env::var_os("HV_TEST_PICTURES") {
+        std::fs::write(Path::new(&place).join("trace.png"), &picture)?;
+    }
+    std::fs::write(folder.join("trace.png"), picture)?;
     Ok(())
 }
