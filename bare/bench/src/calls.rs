@@ -6,6 +6,7 @@ use core::arch::asm;
 
 use hv_guest::arch::{Hvc1, Smccc};
 use hv_guest::conduit::Conduit;
+use hv_guest::flush::{self, GvaRange, Mask, Space};
 use hv_guest::hypercall;
 use hv_guest::page::CallPage;
 use hv_guest::registers::{self, Register};
@@ -104,6 +105,23 @@ pub(crate) fn run(bench: &Bench) {
     by_routine(bench, "fast-get-routine-hvc1", Hvc1);
     in_memory(bench);
     many(bench);
+    flushes(bench);
+}
+
+/// Flushes by lists: of few addresses, and of as many as a call takes.
+fn flushes(bench: &Bench) {
+    let mut page = CallPage::new(&PAGES[0], &MEMORY);
+    let mut refused = 0;
+    for (name, count) in [("flush-3", 3), ("flush-477", 477)] {
+        // Every other page, so that they are no range of pages.
+        let ranges: [_; 477] =
+            core::array::from_fn(|n| GvaRange::new(n as u64 * 0x2000, 1).expect("one page"));
+        bench.each(name, 1000, || {
+            let result = flush::address_list(&Smccc, &mut page, Mask::All, Space::All, &ranges[..count]);
+            refused += u64::from(result.is_err());
+        });
+    }
+    assert!(refused == 0, "the host refused {refused} of the calls");
 }
 
 /// A Get through hv-guest, with its check of the status.

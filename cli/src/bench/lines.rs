@@ -89,6 +89,8 @@ pub(super) const LINES: &[Line] = &[
     one("fast-get-routine-hvc1", "fast get by hv-guest, hvc #1").limit(BARE_CALL),
     one("memory-call", "hypercall with its input in memory").limit(BARE_CALL),
     one("get-100", "get of 100 registers in one call"),
+    one("flush-3", "TLB flush of 3 pages in one call"),
+    one("flush-477", "TLB flush of 477 pages in one call"),
     one("clock-page", "clock by the reference TSC page"),
     one("clock-register", "clock by register").limit(BARE_CALL),
     one("clock-counter", "the counter itself"),
