@@ -7,9 +7,8 @@ use hv_vmbus::{DeviceId, Pages, Started, Token};
 use hv_wire::{BootDisk, DiskFlags};
 
 use crate::devices::BUS;
-use crate::disks;
 use crate::host::{Embedder, FaultyEmbedder};
-use crate::services;
+use crate::{disks, report, services};
 
 /// Offers the devices that the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
@@ -27,10 +26,12 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
             });
             // `config::check` has validated the places, and the slot is this bus's.
             assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
-            let offered = vmbus
-                .place(slot)
-                .and_then(|(id, _)| vmbus.offer_device(id, &storage::offer_of(CONTROLLERS[at])));
-            assert!(offered.is_ok(), "controller {at} was not offered");
+            let offer = storage::offer_of(CONTROLLERS[at]);
+            let place = vmbus.place(slot).and_then(|(id, _)| vmbus.offer_device(id, &offer).map(|_| id));
+            match place {
+                Ok(id) => report::offered(id.0.into(), &offer),
+                Err(error) => panic!("controller {at} was not offered: {error}"),
+            }
         }
     });
     services::offer(host, &BUS.devices().services);

@@ -2,7 +2,8 @@
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
 use hv_devices::{Heartbeat, Kvp, Shutdown, Storage, TimeSync, Vss};
-use hv_vmbus::Slot;
+use hv_tlfs::vmbus::ChannelId;
+use hv_vmbus::{DeviceSet, Slot};
 use hv_wire::platform::MAX_VPS;
 use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
 
@@ -64,3 +65,16 @@ pub(crate) static BUS: Bus = Bus::with_devices(
 );
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
+
+/// Place on the bus of the device that a channel belongs to.
+pub(crate) fn of_channel(channel: ChannelId) -> usize {
+    let line = channel.0.saturating_sub(1) as usize;
+    // A service has one channel.
+    let service = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES);
+    service.map_or(line / Controller::LINES, |service| MAX_CONTROLLERS + service)
+}
+
+/// Returns true if the device at a place on the bus is a SCSI controller.
+pub(crate) fn is_controller(device: usize) -> bool {
+    device < MAX_CONTROLLERS
+}

@@ -1,11 +1,14 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
+use hv_devices::ic;
+use hv_devices::storage::note;
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
 };
 use hv_trace::What;
 use hv_vgic::Physical as _;
+use hv_vmbus::Traffic;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
@@ -13,7 +16,7 @@ use crate::faults::Planned;
 use crate::gic::MachineGic;
 use crate::memory::GuestRam;
 use crate::trace::Ring;
-use crate::{outcomes, report};
+use crate::{devices, outcomes, report};
 
 /// Bytes of a page of the hypercall interface.
 const PAGE: u64 = 4096;
@@ -38,6 +41,27 @@ pub(crate) const fn on<const OBSERVED: bool>(cpu: &ThisCpu) -> FaultyEmbedder<'_
 }
 
 impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
+    /// Counts what the report has of a device: channels opened, the version, errors.
+    fn count_device(&self, event: &hv_vmbus::Event) {
+        match *event {
+            hv_vmbus::Event::Opened { channel, .. } => report::opened(devices::of_channel(channel)),
+            // Each kind of device numbers its notes on its own.
+            hv_vmbus::Event::Device { channel, note, value } => {
+                let device = devices::of_channel(channel);
+                match (devices::is_controller(device), note) {
+                    (true, note::READY) => report::agreed(device, value as u32),
+                    (true, note::REFUSED) => report::failed(device),
+                    (false, ic::AGREED) => {
+                        report::agreed(device, (value >> 8 & 0xff00 | value & 0xff) as u32)
+                    }
+                    (false, ic::READY) => outcomes::ready(),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The trace ring of this VP, in a traced run.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&'c Ring> {
@@ -145,11 +169,19 @@ impl<const OBSERVED: bool> HostBackend<Never> for Embedder<'_, OBSERVED> {
 }
 
 impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
+    fn traffic(&self, device: DeviceId, traffic: &Traffic) {
+        report::traffic(device.0.into(), traffic);
+    }
+
+    fn served(&self, device: DeviceId, time: u64) {
+        report::served(device.0.into(), time);
+    }
+
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
-        if let BusEvent::Server(hv_vmbus::Event::Device { note: hv_devices::ic::READY, .. }) = event {
-            outcomes::ready();
+        if let BusEvent::Server(event) = event {
+            self.count_device(event);
         }
         if OBSERVED && self.cpu.observed() {
             let event = *event;

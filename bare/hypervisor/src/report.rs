@@ -11,10 +11,13 @@ use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::{ARCH_FEATURES, VENDOR_HYP_UID};
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::vmbus::{ChannelOffer, Guid};
+use hv_vmbus::Traffic;
 use hv_wire::{
-    CallCount, Counted, CrashReport, ExitKind, Fault, RegisterCount, Report, SmcccCount, SynicState, Trap,
-    VpReport, one_more,
+    CallCount, Counted, CrashReport, DEVICE_SLOTS, DeviceReport, ExitKind, Fault, RegisterCount, Report,
+    SERVICE_BUCKETS, SmcccCount, SynicState, Trap, VpReport, one_more,
 };
+use zerocopy::IntoBytes as _;
 
 use crate::arch::{self, mrs};
 use crate::backtrace::{self, Left};
@@ -22,9 +25,9 @@ use crate::memory::{self, report_field};
 
 /// Writes a field of the run's report.
 macro_rules! report {
-    ($($field:ident).+ = $value:expr) => {{
+    ($field:ident$([$index:expr])?$(.$inner:ident)* = $value:expr) => {{
         let value = $value;
-        let place = report_field!($($field).+);
+        let place = report_field!($field$([$index])?$(.$inner)*);
         // SAFETY: the field is mapped and aligned; one CPU at a time writes it, or several write the same value.
         unsafe { place.write_volatile(value) }
     }};
@@ -233,6 +236,85 @@ impl VpCounts {
 pub(crate) fn count_bus(event: &BusEvent<'_>) {
     if let BusEvent::Server(hv_vmbus::Event::Contact { version, accepted: true, .. }) = *event {
         report!(vmbus_version = version.0);
+    }
+}
+
+/// A counter of a device, which any CPU may add to; `None` for a device without a place in the report.
+fn device_counter(device: usize, field: fn(*mut DeviceReport) -> *mut u64) -> Option<&'static AtomicU64> {
+    if device >= DEVICE_SLOTS {
+        return None;
+    }
+    let place = field(report_field!(devices[device]));
+    // SAFETY: each of the callers gives a field of the device's report, which is mapped and aligned, and which CPUs reach as an
+    // atomic alone.
+    Some(unsafe { AtomicU64::from_ptr(place) })
+}
+
+/// Adds to a counter of a device.
+fn add(device: usize, field: fn(*mut DeviceReport) -> *mut u64, count: u64) {
+    if let Some(counter) = device_counter(device, field) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Where a field of a device's report is.
+macro_rules! device_field {
+    ($($field:tt)+) => {
+        // SAFETY: `device_counter` gives a report of a device, which is mapped; no reference is made.
+        |device| unsafe { &raw mut (*device).$($field)+ }
+    };
+}
+
+/// Notes what is offered at a place of the bus.
+pub(crate) fn offered(device: usize, offer: &ChannelOffer) {
+    if device < DEVICE_SLOTS {
+        let bytes = |guid: Guid| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(guid.as_bytes());
+            bytes
+        };
+        report!(devices[device].class = bytes(offer.interface));
+        report!(devices[device].instance = bytes(offer.instance));
+    }
+}
+
+/// Counts a channel of a device that the guest opened.
+pub(crate) fn opened(device: usize) {
+    if device < DEVICE_SLOTS {
+        let opened = report_field!(devices[device].opened);
+        // SAFETY: the field is mapped and aligned, and CPUs reach it as an atomic alone.
+        unsafe { AtomicU32::from_ptr(opened) }.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Notes the version that a device and the guest have agreed on.
+pub(crate) fn agreed(device: usize, version: u32) {
+    if device < DEVICE_SLOTS {
+        report!(devices[device].version = version);
+    }
+}
+
+/// Counts a command that a device has refused, or that failed.
+pub(crate) fn failed(device: usize) {
+    add(device, device_field!(errors), 1);
+}
+
+/// Counts the packets of a device, and the requests that it was done with.
+pub(crate) fn traffic(device: usize, traffic: &Traffic) {
+    add(device, device_field!(packets_in), traffic.packets_in.into());
+    add(device, device_field!(bytes_in), traffic.bytes_in.into());
+    add(device, device_field!(packets_out), traffic.packets_out.into());
+    add(device, device_field!(bytes_out), traffic.bytes_out.into());
+    add(device, device_field!(requests), traffic.requests.into());
+}
+
+/// Counts a request by the time that it took, in 100 ns.
+pub(crate) fn served(device: usize, time: u64) {
+    let bucket = (u64::BITS - time.leading_zeros()).min(SERVICE_BUCKETS as u32 - 1) as usize;
+    if device < DEVICE_SLOTS {
+        let place = report_field!(devices[device].service[bucket]);
+        // SAFETY: the field is mapped and aligned, and CPUs reach it as an atomic alone.
+        unsafe { AtomicU64::from_ptr(place) }.fetch_add(1, Ordering::Relaxed);
     }
 }
 

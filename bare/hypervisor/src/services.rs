@@ -10,6 +10,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::devices::Services;
 use crate::host::FaultyEmbedder;
+use crate::report;
 
 /// Offers what the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
@@ -20,8 +21,12 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
             ($service:ident, $slot:expr, $offer:expr, |$device:ident| $set_up:expr) => {
                 if has(Service::$service) {
                     let set_up = vmbus.with($slot, |$device, _| $set_up);
-                    let offered = vmbus.place($slot).and_then(|(id, _)| vmbus.offer_device(id, &$offer));
-                    assert!(set_up.is_ok() && offered.is_ok(), "a service was not offered");
+                    let offered =
+                        vmbus.place($slot).and_then(|(id, _)| vmbus.offer_device(id, &$offer).map(|_| id));
+                    match (set_up, offered) {
+                        (Ok(()), Ok(id)) => report::offered(id.0.into(), &$offer),
+                        _ => panic!("a service was not offered"),
+                    }
                 }
             };
         }

@@ -1,5 +1,6 @@
 //! The report: the hypervisor's counts, as JSON and as text.
 
+mod devices;
 mod findings;
 pub(crate) mod names;
 mod places;
@@ -109,6 +110,8 @@ pub(crate) struct Summary {
     registers: Vec<Register>,
     synic: Vec<Synic>,
     vmbus: Vmbus,
+    /// Devices on VMBus, by their places on it.
+    devices: Vec<devices::Device>,
     crash: Option<Crash>,
     warnings: Vec<String>,
     /// Rules that the guest broke; empty without `--strict`.
@@ -272,6 +275,7 @@ impl Summary {
             registers: registers(vps),
             synic: (0..).zip(vps).map(|(vp, state)| synic(vp, state)).collect(),
             vmbus: Vmbus { version: version(report.vmbus_version) },
+            devices: devices::all(&report.devices),
             crash: crash(report),
             warnings,
             findings,

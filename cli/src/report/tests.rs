@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hv_tlfs::rules::RULES;
 use hv_wire::{CallCount, Counted as _, Fault, Place, RegisterCount, SmcccCount};
-use zerocopy::FromZeros as _;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::*;
 use crate::symbols::Symbols;
@@ -20,6 +20,12 @@ fn outcome(exit: ExitKind) -> Outcome {
     report.uid_calls = 1;
     report.longest_queue = 1;
     report.vmbus_version = 0x5_0003;
+    let device = &mut report.devices[0];
+    device.class.copy_from_slice(hv_tlfs::vmbus::guid::SCSI.as_bytes());
+    device.instance.copy_from_slice(controller().as_bytes());
+    (device.version, device.opened, device.requests, device.errors) = (0x0602, 2, 3, 1);
+    (device.packets_in, device.bytes_in, device.packets_out, device.bytes_out) = (5, 320, 5, 320);
+    (device.service[1], device.service[3]) = (2, 1);
     let mut first = VpReport::new_box_zeroed().unwrap();
     first.started = 1;
     first.synic.control = 1;
@@ -55,6 +61,11 @@ fn outcome(exit: ExitKind) -> Outcome {
         complaints: String::new(),
         wall: Duration::from_secs(9),
     }
+}
+
+/// The first SCSI controller of a machine on Azure.
+fn controller() -> hv_tlfs::vmbus::Guid {
+    hv_tlfs::vmbus::Guid::new(0xf8b3_781a, 0x1e82, 0x4818, [0xa1, 0xc3, 0x63, 0xd8, 0x06, 0xec, 0x15, 0xbb])
 }
 
 fn known() -> Known {
@@ -102,6 +113,20 @@ fn the_json_has_the_promised_keys() {
         "crash": null,
         "warnings": ["HVCALL_POST_MESSAGE failed 3 times, last with HV_STATUS_INVALID_CONNECTION_ID"],
         "longest_queue": 1,
+        "devices": [{
+            "name": "SCSI controller",
+            "class": "ba6163d9-04a1-4d29-b605-72e2ffb1dc7f",
+            "instance": "f8b3781a-1e82-4818-a1c3-63d806ec15bb",
+            "version": "6.2",
+            "opened": 2,
+            "packets_in": 5,
+            "bytes_in": 320,
+            "packets_out": 5,
+            "bytes_out": 320,
+            "requests": 3,
+            "errors": 1,
+            "service_ns": { "median": 200, "p99": 800 },
+        }],
         "run_ms": 1500,
     });
     for (key, value) in expected.as_object().unwrap() {
@@ -125,6 +150,7 @@ report
   detection    ACPI FADT hypervisor identity
   guest OS id  0x810000060c750000 (open source, Linux 6.12.117)
   VMBus        5.3
+  device       SCSI controller f8b3781a-1e82-4818-a1c3-63d806ec15bb: version 6.2, channels opened 2, packets 5 in, 5 out, requests 3, errors 1, half done in 0.2 us, 99 % in 0.8 us
 
   hypercall                                    code    count   failed
   HVCALL_SET_VP_REGISTERS                      0x51       14        0

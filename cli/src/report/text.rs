@@ -31,6 +31,9 @@ impl Display for Summary {
             None => writeln!(f, "  guest OS id  not set")?,
         }
         writeln!(f, "  VMBus        {}", self.vmbus.version.as_deref().unwrap_or("not connected"))?;
+        for device in &self.devices {
+            writeln!(f, "  device       {device}")?;
+        }
         if let Some(trace) = &self.trace {
             let (records, dropped) = (trace.records, trace.dropped);
             writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", one_line(&trace.file))?;

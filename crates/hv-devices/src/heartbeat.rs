@@ -93,7 +93,7 @@ impl Device for Heartbeat {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        match self.link.hear(packet) {
+        match self.link.hear(packet, io) {
             Some(Heard::Versions) => self.next = io.now(),
             Some(Heard::Response(header)) => {
                 let answer: Option<u64> = packet.take();

@@ -17,6 +17,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Note for the observer: a service has an outcome for its embedder. The value is that of [`Outcome::number`].
 pub const READY: u32 = 2;
+/// Note for the observer: the guest has selected a version of the service. The value is the version: major number in bits 31 to 16,
+/// minor number below.
+pub const AGREED: u32 = 3;
 
 /// Versions of the framework (Linux 6.12, drivers/hv/hv_util.c).
 pub(crate) const FRAMEWORKS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
@@ -221,7 +224,11 @@ impl<K: Kind> Link<K> {
     }
 
     /// Parses a packet from the guest; returns `None` if it is unexpected.
-    pub(crate) fn hear<M: GuestMemory>(&mut self, packet: &mut Packet<'_, M>) -> Option<Heard> {
+    pub(crate) fn hear<M: GuestMemory, P: BusPort, Q>(
+        &mut self,
+        packet: &mut Packet<'_, M>,
+        io: &Io<'_, P, Q>,
+    ) -> Option<Heard> {
         let header: Header = packet.take()?;
         if packet.kind() != PacketType::DATA_IN_BAND || header.flags & FLAG_RESPONSE == 0 {
             return None;
@@ -230,7 +237,11 @@ impl<K: Kind> Link<K> {
             State::Negotiating if header.message_type == MessageType::NEGOTIATE => {
                 // Judged by the counts: Linux leaves the status unchanged, and its daemon for file copies sets it.
                 self.state = match self.chosen(packet) {
-                    Some((framework, version)) => State::Ready { framework, version },
+                    Some((framework, version)) => {
+                        let (major, minor) = (u64::from(version.major), u64::from(version.minor));
+                        io.observe(Channel::PRIMARY, AGREED, major << 16 | minor);
+                        State::Ready { framework, version }
+                    }
                     None => State::Incompatible,
                 };
                 Some(Heard::Versions)

@@ -272,7 +272,7 @@ impl Device for Kvp {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet)
+        if let Some(Heard::Response(header)) = self.link.hear(packet, io)
             && self.link.is_waiting()
         {
             let outcome = match self.answer(packet, header.status) {

@@ -131,7 +131,7 @@ impl Device for Shutdown {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet) {
+        if let Some(Heard::Response(header)) = self.link.hear(packet, io) {
             self.link.end(io, Outcome::Answered(header.status));
         }
         Taken::Done

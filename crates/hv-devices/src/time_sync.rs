@@ -135,10 +135,10 @@ impl Device for TimeSync {
     fn packet<P: Backend<Never>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
-        _: &mut Io<'_, P, Never>,
+        io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(Heard::Response(_)) = self.link.hear(packet) {
-            // Nobody asked for it but the service itself.
+        if let Some(Heard::Response(_)) = self.link.hear(packet, io) {
+            // The service itself asked for it.
             self.link.answered();
         }
         Taken::Done

@@ -105,7 +105,7 @@ impl Device for Vss {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet)
+        if let Some(Heard::Response(header)) = self.link.hear(packet, io)
             && self.link.is_waiting()
         {
             let message: Option<Message> = packet.take();

@@ -1,6 +1,7 @@
 //! VMBus events for the observer.
 
 use hv_host::Faulty;
+use hv_vmbus::{DeviceId, Traffic};
 
 /// An event on VMBus.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +28,33 @@ pub trait BusObserver {
     fn observe_bus(&self, event: &BusEvent<'_>) {
         let _ = event;
     }
+
+    /// Told how much a device did during one call: see [`hv_vmbus::Port::traffic`].
+    #[inline]
+    fn traffic(&self, device: DeviceId, traffic: &Traffic) {
+        let _ = (device, traffic);
+    }
+
+    /// Told how long a request took: see [`hv_vmbus::Port::served`].
+    #[inline]
+    fn served(&self, device: DeviceId, time: u64) {
+        let _ = (device, time);
+    }
 }
 
 impl<H: BusObserver, F> BusObserver for Faulty<H, F> {
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         (**self).observe_bus(event);
+    }
+
+    #[inline(always)]
+    fn traffic(&self, device: DeviceId, traffic: &Traffic) {
+        (**self).traffic(device, traffic);
+    }
+
+    #[inline(always)]
+    fn served(&self, device: DeviceId, time: u64) {
+        (**self).served(device, time);
     }
 }

@@ -87,6 +87,14 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
         let _ = self.0.hypervisor().signal_event(&self.0, vp as usize, sint, flag);
     }
 
+    fn traffic(&self, device: DeviceId, traffic: &hv_vmbus::Traffic) {
+        self.0.host.traffic(device, traffic);
+    }
+
+    fn served(&self, device: DeviceId, time: u64) {
+        self.0.host.served(device, time);
+    }
+
     fn observe(&self, event: hv_vmbus::Event) {
         self.0.host.observe_bus(&BusEvent::Server(event));
     }

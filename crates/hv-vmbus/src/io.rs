@@ -15,6 +15,7 @@ use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
 use crate::shared::Shared;
+use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::Range;
 
@@ -104,6 +105,8 @@ pub struct Io<'a, P: BusPort, Q> {
     pub(crate) signal_each: bool,
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
+    /// What the device did so far.
+    pub(crate) traffic: Traffic,
 }
 
 impl<P: BusPort, Q> fmt::Debug for Io<'_, P, Q> {

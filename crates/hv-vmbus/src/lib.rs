@@ -98,6 +98,7 @@ mod save;
 mod settle;
 mod shared;
 mod slot;
+mod traffic;
 mod worker;
 
 /// Internals used by [`devices!`].
@@ -121,3 +122,4 @@ pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};
 pub use port::{Backend, BusPort, Never, Posted, Started, Work};
 pub use slot::Slot;
+pub use traffic::Traffic;

@@ -3,6 +3,7 @@
 use crate::device::{DeviceId, Token};
 use crate::event::Event;
 use crate::pages::Pages;
+use crate::traffic::Traffic;
 use core::convert::Infallible;
 use hv_memory::GuestMemory;
 
@@ -41,6 +42,18 @@ pub trait BusPort {
 
     /// Returns true if the partition has a VP with this index.
     fn has_vp(&self, vp: u32) -> bool;
+
+    /// Is told how much a device did during a call, if it was anything.
+    #[inline]
+    fn traffic(&self, device: DeviceId, traffic: &Traffic) {
+        let _ = (device, traffic);
+    }
+
+    /// Is told how long, in 100 ns, a request took: from the call in which its packet was taken to its end.
+    #[inline]
+    fn served(&self, device: DeviceId, time: u64) {
+        let _ = (device, time);
+    }
 
     /// Reports an event on the bus.
     #[inline]

@@ -21,6 +21,8 @@ pub(crate) struct Entry<Q> {
     pub(crate) generation: u32,
     /// Sequence number: requests are started in the order in which they were made.
     pub(crate) order: u32,
+    /// Reference time of the call in which its packet was taken.
+    pub(crate) since: u64,
     pub(crate) line: usize,
     pub(crate) session: u32,
     pub(crate) transaction: u64,
@@ -41,6 +43,7 @@ impl<Q> Entry<Q> {
         state: State::Free,
         generation: 0,
         order: 0,
+        since: 0,
         line: 0,
         session: 0,
         transaction: 0,

@@ -13,6 +13,7 @@ use crate::port::{Backend, BusPort, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
 use crate::requests::Entry;
 use crate::shared::Shared;
+use crate::traffic::Traffic;
 use crate::worker::{NEVER, Worker};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -119,6 +120,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             limit: D::PACKET_LIMIT,
             signal_each: D::SIGNAL_EACH,
             signals: 0..0,
+            traffic: Traffic::default(),
         };
         let mut worker = Worker::new(&mut held.device, io);
         let result = work(&mut worker);

@@ -2,7 +2,7 @@
 
 mod flight;
 
-use crate::device::{Channel, Device, Head, Taken, Token};
+use crate::device::{Channel, Device, DeviceId, Head, Taken, Token};
 use crate::event::Event;
 use crate::io::Io;
 use crate::judge;
@@ -263,7 +263,11 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             }
             self.budget = self.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
             match self.show(line, incoming, raw, entry, reserved, wanted)? {
-                Taken::Done => {}
+                Taken::Done => {
+                    let traffic = &mut self.io.traffic;
+                    traffic.packets_in += 1;
+                    traffic.bytes_in = traffic.bytes_in.saturating_add(len);
+                }
                 Taken::Later => {
                     self.put_back(line, &raw);
                     return Ok(Stop::Later);
@@ -370,6 +374,9 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     /// Sends the guest its interrupts, and returns when the device must run next.
     pub(crate) fn end(self) -> u64 {
         let io = self.io;
+        if !io.traffic.is_none() {
+            io.port.traffic(DeviceId(io.place.device), &io.traffic);
+        }
         for line in io.signals.clone() {
             let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { continue };
             if core::mem::take(&mut open.signal) && open.live && open.vp != TARGET_VP_NONE {

@@ -24,9 +24,9 @@ pub use boot::{
 };
 pub use hv_trace::{Fault, Trap};
 pub use report::{
-    CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, ExitKind, FAULT_SLOTS,
-    FINDING_SLOTS, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS, RegisterCount, Report,
-    SMCCC_SLOTS, SmcccCount, SynicState, VpReport, one_more,
+    CALL_SLOTS, CALLERS, CRASH_TEXT_BYTES, CallCount, Counted, CrashReport, DEVICE_SLOTS, DeviceReport,
+    ExitKind, FAULT_SLOTS, FINDING_SLOTS, FaultCount, FindingCount, LOG_BYTES, Place, REGISTER_SLOTS,
+    RegisterCount, Report, SERVICE_BUCKETS, SMCCC_SLOTS, SmcccCount, SynicState, VpReport, one_more,
 };
 pub use trace::TraceRing;
 

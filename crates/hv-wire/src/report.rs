@@ -105,12 +105,47 @@ pub struct Report {
     pub reserved: u32,
     /// How often each rule of [`BootInfo::plan`](crate::BootInfo::plan) fired, in the order of the plan.
     pub rules_fired: [u64; PLAN_RULES],
+    /// What the devices on VMBus did, by their places on the bus.
+    pub devices: [DeviceReport; DEVICE_SLOTS],
     /// Number of valid bytes in `log`.
     pub log_len: u64,
     /// The hypervisor's log: its panic message, or why it did not start.
     pub log: [u8; LOG_BYTES],
     /// The guest's crash.
     pub crash: CrashReport,
+}
+
+/// Number of devices that have a place in the report.
+pub const DEVICE_SLOTS: usize = 16;
+/// Number of buckets of service times: requests of bucket n took less than 2 to the power of n, in 100 ns, and at least half as long.
+pub const SERVICE_BUCKETS: usize = 32;
+
+/// What a device on VMBus did.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct DeviceReport {
+    /// Its class; all zero if no device is offered at this place.
+    pub class: [u8; 16],
+    /// Its instance.
+    pub instance: [u8; 16],
+    /// The negotiated version of its protocol, major in the upper byte; 0 for none.
+    pub version: u32,
+    /// Number of times that the guest opened a channel of it.
+    pub opened: u32,
+    /// Packets taken.
+    pub packets_in: u64,
+    /// Bytes of payload taken.
+    pub bytes_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Bytes of payload sent.
+    pub bytes_out: u64,
+    /// Requests completed by its back end.
+    pub requests: u64,
+    /// Commands that were refused or failed.
+    pub errors: u64,
+    /// Requests by service time.
+    pub service: [u64; SERVICE_BUCKETS],
 }
 
 impl Report {

@@ -149,7 +149,10 @@ fn is_hex(text: &str) -> bool {
 fn boot(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let trace = folder.join("boot.pftrace");
-    let options = ["--run", "crash", "--strict", "--inject", "lost=19", "--trace", &trace.to_string_lossy()];
+    let disk = folder.join("disk.img");
+    std::fs::File::create(&disk)?.set_len(1 << 20)?;
+    let (trace, disk) = (trace.to_string_lossy(), disk.to_string_lossy());
+    let options = ["--run", "crash", "--strict", "--inject", "lost=19", "--trace", &trace, "--disk", &disk];
     let crashed = context.boot(&options)?;
     crashed.ended(Exit::Crash, "crash")?;
     let packed = folder.join("stress.gz");

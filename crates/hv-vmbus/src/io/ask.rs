@@ -111,6 +111,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
             pool.hold(rings);
             entry.rings = rings;
             entry.session = session;
+            entry.since = self.now;
             self.counts.used += 1;
             self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
         }

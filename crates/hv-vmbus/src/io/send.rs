@@ -233,6 +233,8 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         };
         match outcome {
             Ok(signal) => {
+                self.traffic.packets_out += 1;
+                self.traffic.bytes_out = self.traffic.bytes_out.saturating_add(len);
                 let asked = open.wanted > 0;
                 if signal || self.signal_each {
                     open.signal = true;

@@ -94,6 +94,9 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         };
         self.device.completed(&mut done, outcome, &mut self.io);
         if !done.ticket.requested {
+            self.io.traffic.requests += 1;
+            let took = self.io.port.reference_time().saturating_sub(self.io.requests[at].since);
+            self.io.port.served(crate::device::DeviceId(self.io.place.device), took);
             self.io.requests[at].reserved = done.ticket.reserved;
             self.release(at);
         }

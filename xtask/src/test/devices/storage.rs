@@ -83,6 +83,11 @@ impl Disks {
         for word in ["FAILED", "I/O error", "Buffer I/O", "hv_storvsc f8b3781"] {
             booted.never_says(word)?;
         }
+        booted.is("/devices/0/version", "6.2")?;
+        booted.is("/devices/0/opened", vps.parse::<u64>()?)?;
+        booted.is("/devices/1/instance", "f8b3781d-1e82-4818-a1c3-63d806ec15bb")?;
+        let requests = booted.json.pointer("/devices/0/requests").and_then(serde_json::Value::as_u64);
+        booted.check(requests.is_some_and(|requests| requests > 500), "the disks had requests")?;
         ensure!(
             before == (fs::read(&self.root)?, fs::read(&self.locked)?),
             "a file that is no rw has changed"

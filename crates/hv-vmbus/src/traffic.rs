@@ -1,0 +1,22 @@
+//! How much a device does.
+
+/// What a device did during one call of the bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets that it took.
+    pub packets_in: u32,
+    /// Bytes of their payloads.
+    pub bytes_in: u32,
+    /// Packets that it sent.
+    pub packets_out: u32,
+    /// Bytes of their payloads.
+    pub bytes_out: u32,
+    /// Requests that its back end was done with.
+    pub requests: u32,
+}
+
+impl Traffic {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
