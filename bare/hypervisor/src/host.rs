@@ -52,7 +52,7 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
                     (true, note::READY) => report::agreed(device, value as u32),
                     (true, note::REFUSED) => report::failed(device),
                     (false, ic::AGREED) => {
-                        report::agreed(device, (value >> 8 & 0xff00 | value & 0xff) as u32)
+                        report::agreed(device, (value >> 8 & 0xff00 | value & 0xff) as u32);
                     }
                     (false, ic::READY) => outcomes::ready(),
                     _ => {}

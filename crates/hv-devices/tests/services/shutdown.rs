@@ -1,10 +1,13 @@
 //! Shutdown: power off, restart, hibernate.
 
 use crate::guest::{Guest, version};
-use hv_devices::ic::{Outcome, READY, Refused};
+use hv_devices::ic::{AGREED, Outcome, READY, Refused};
 use hv_devices::shutdown::{Action, OFFER, Shutdown};
 use hv_tlfs::vmbus::ic::{MessageType, Shutdown as Body, Status, Version};
 use zerocopy::FromBytes;
+
+/// What the observer hears of the negotiation.
+const AGREED_3_2: (u32, u64) = (AGREED, 3 << 16 | 2);
 
 fn guest(service: Version) -> Guest<Shutdown> {
     Guest::new(Shutdown::new(), OFFER, version(3, 0), service)
@@ -42,7 +45,7 @@ fn each_action_has_its_flags_and_the_whole_message() {
         assert!(body.display_message.iter().all(|&byte| byte == 0));
         guest.answer(&request, Status::SUCCESS, request.body());
         assert_eq!(take(&guest), Some(Outcome::Answered(Status::SUCCESS)));
-        assert_eq!(guest.host.notes.take(), [(READY, 0)]);
+        assert_eq!(guest.host.notes.take(), [AGREED_3_2, (READY, 0)]);
     }
 }
 
@@ -94,7 +97,7 @@ fn answers_to_nothing_change_nothing() {
     }
     assert_eq!(take(&guest), Some(Outcome::Answered(Status::SUCCESS)));
     assert_eq!(take(&guest), None);
-    assert_eq!(guest.host.notes.take(), [(READY, 0)]);
+    assert_eq!(guest.host.notes.take(), [AGREED_3_2, (READY, 0)]);
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn who_closes_the_channel_has_answered_too() {
     ask(&guest, Action::PowerOff, false).unwrap();
     guest.close();
     assert_eq!(take(&guest), Some(Outcome::Closed));
-    assert_eq!(guest.host.notes.take(), [(READY, Outcome::Closed.number())]);
+    assert_eq!(guest.host.notes.take(), [AGREED_3_2, (READY, Outcome::Closed.number())]);
 }
 
 #[test]
