@@ -3,6 +3,8 @@
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
 #[cfg(test)]
+mod dependencies;
+#[cfg(test)]
 mod imports;
 mod mutants;
 mod test;

@@ -46,8 +46,15 @@ pub(super) fn check() -> anyhow::Result<()> {
         if !targets().any(|target| target.as_str().is_some_and(|target| target.starts_with("aarch64"))) {
             wrong.push(format!("{name}: package.metadata.docs.rs has no target of aarch64"));
         }
-        if package["description"].is_null() || package["license"].is_null() {
-            wrong.push(format!("{name}: a description or the licence is missing"));
+        for field in ["description", "license", "readme", "rust_version"] {
+            if package[field].is_null() {
+                wrong.push(format!("{name}: its manifest has no {field}"));
+            }
+        }
+        for field in ["keywords", "categories"] {
+            if package[field].as_array().is_none_or(Vec::is_empty) {
+                wrong.push(format!("{name}: its manifest has no {field}"));
+            }
         }
         let mut list = cargo(&root);
         list.args(["package", "--list", "--locked", "--allow-dirty", "--quiet", "--package", name]);
