@@ -6,7 +6,8 @@ use hv_vmbus_client::{Buffer, Dma, PageRun, Returned};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::reply::Reply;
-use super::{Address, Cdb, Controller, Disk, Error, Extent, Failure, Tag, cdb, srb};
+use super::submit::srb;
+use super::{Address, Cdb, Controller, Disk, Error, Extent, Failure, Tag, cdb};
 
 /// Commands that tell of events before one is tried: a disk has a few of them at most.
 const ATTENTIONS: usize = 8;

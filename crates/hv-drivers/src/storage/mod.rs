@@ -9,24 +9,25 @@
 
 mod blocking;
 mod cdb;
+mod initialize;
 mod reply;
+mod submit;
 
 use core::fmt;
 
 use hv_guest::conduit::Conduit;
-use hv_tlfs::vmbus::storage::{
-    CDB_OR_SENSE_SIZE, DIRECTION_NONE, DIRECTION_READ, DIRECTION_WRITE, FLAG_REQUEST_COMPLETION, Operation,
-    Packet, Properties, ProtocolVersion, ScsiRequest, VERSION_5_1, VERSION_6_0, VERSION_6_2,
-};
+use hv_tlfs::vmbus::storage::{Operation, Packet};
 use hv_tlfs::vmbus::{NtStatus, PacketType};
 use hv_vmbus_client::{
     Buffer, Channel, Client, Dma, Event, Landed, PageRun, Progress, Queue, Request, Returned, Wake,
 };
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromZeros, IntoBytes};
 
 pub use cdb::Cdb;
 pub use reply::{Failure, Sense};
+pub use submit::Refused;
 
+use initialize::State;
 use reply::Reply;
 
 /// Why a request was not made, or did not succeed.
@@ -136,28 +137,6 @@ impl<T: fmt::Debug, D: Dma> fmt::Debug for Completion<T, D> {
     }
 }
 
-/// Versions of the protocol, the newest first.
-const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
-
-/// How far the initialization is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The packet of this step has to be sent.
-    Send(Step),
-    /// The host has to answer it.
-    Await(Step),
-    Ready,
-    Failed(Error),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Begin,
-    Version(usize),
-    Properties,
-    End,
-}
-
 /// Whose request it is.
 #[derive(Debug)]
 enum Tag<T> {
@@ -206,7 +185,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         Self {
             queue: Queue::new(channel),
             dma,
-            state: State::Send(Step::Begin),
+            state: State::FIRST,
             version: 0,
             max_transfer: 0,
             max_channels: 0,
@@ -329,168 +308,6 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         }
     }
 
-    fn send_step(&mut self, step: Step) -> Result<(), Error> {
-        let mut packet = Packet::new_zeroed();
-        packet.header.flags = FLAG_REQUEST_COMPLETION;
-        packet.header.operation = match step {
-            Step::Begin => Operation::BEGIN_INITIALIZATION,
-            Step::Version(n) => {
-                let version = VERSIONS.get(n).copied().unwrap_or(0);
-                put(&mut packet, ProtocolVersion { version, revision: 0 }.as_bytes());
-                Operation::QUERY_PROTOCOL_VERSION
-            }
-            Step::Properties => Operation::QUERY_PROPERTIES,
-            Step::End => Operation::END_INITIALIZATION,
-        };
-        match self.queue.submit(Tag::Control, packet.as_bytes(), None) {
-            Ok(()) => self.state = State::Await(step),
-            // The next poll sends it.
-            Err(returned) if returned.error.may_retry() => {}
-            Err(returned) => return Err(returned.error.into()),
-        }
-        Ok(())
-    }
-
-    fn step_answered(&mut self, packet: &Packet, len: usize) {
-        let State::Await(step) = self.state else { return };
-        let status = packet.header.status;
-        let answered =
-            len >= size_of_val(&packet.header) && packet.header.operation == Operation::COMPLETE_IO;
-        let good = answered && status == NtStatus::SUCCESS;
-        self.state = match step {
-            Step::Version(n) if answered && !good && n + 1 < VERSIONS.len() => {
-                State::Send(Step::Version(n + 1))
-            }
-            Step::Version(_) if answered && !good => State::Failed(Error::NoVersion),
-            _ if !good => State::Failed(Error::Initialization(status)),
-            Step::Begin => State::Send(Step::Version(0)),
-            Step::Version(n) => {
-                self.version = VERSIONS.get(n).copied().unwrap_or(0);
-                State::Send(Step::Properties)
-            }
-            Step::Properties => self.properties(packet),
-            Step::End => State::Ready,
-        };
-    }
-
-    fn properties(&mut self, packet: &Packet) -> State {
-        let Ok((properties, _)) = Properties::read_from_prefix(&packet.body) else {
-            return State::Failed(Error::Initialization(NtStatus::INVALID_PARAMETER));
-        };
-        // As Linux has it: whole pages. Less is of no use.
-        self.max_transfer = properties.max_transfer_bytes & !0xfff;
-        let multi = properties.flags & hv_tlfs::vmbus::storage::FLAG_MULTI_CHANNEL != 0;
-        self.max_channels = if multi { properties.max_channels } else { 0 };
-        if self.max_transfer == 0 {
-            return State::Failed(Error::Initialization(NtStatus::INVALID_PARAMETER));
-        }
-        State::Send(Step::End)
-    }
-
-    /// Submits a command of the user's own. The direction of the data is that of the command.
-    ///
-    /// # Errors
-    ///
-    /// With tag and memory: [`Error::NotReady`], [`Error::TooLong`], [`Error::Client`] as of [`Queue::submit`].
-    pub fn submit(
-        &mut self,
-        tag: T,
-        address: Address,
-        cdb: &Cdb,
-        data: Option<Buffer<D>>,
-    ) -> Result<(), Refused<T, D>> {
-        let asked = data.as_ref().map_or(0, |data| data.len);
-        let waiting = self.done.iter().flatten().count();
-        let error = match self.state {
-            State::Failed(error) => Some(error),
-            State::Ready if asked > self.max_transfer => Some(Error::TooLong(self.max_transfer)),
-            // So that each completion has a place while a function blocks.
-            State::Ready if self.queue.in_flight() + waiting >= DEPTH => {
-                Some(Error::Client(hv_vmbus_client::Error::InUse))
-            }
-            State::Ready => None,
-            _ => Some(Error::NotReady),
-        };
-        if let Some(error) = error {
-            return Err(Refused { tag, data, error });
-        }
-        let packet = srb(address, cdb, asked);
-        match self.queue.submit(Tag::User(tag, asked), packet.as_bytes(), data) {
-            Ok(()) => Ok(()),
-            Err(Returned { value: (Tag::User(tag, _), data), error }) => {
-                Err(Refused { tag, data, error: error.into() })
-            }
-            // A queue gives back what it was given.
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Submits a read of as many blocks as the memory has bytes for.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Self::submit), and [`Error::Range`].
-    pub fn submit_read(
-        &mut self,
-        tag: T,
-        disk: &Disk,
-        block: u64,
-        data: Buffer<D>,
-    ) -> Result<(), Refused<T, D>> {
-        match disk.count(block, data.len) {
-            Ok(count) => self.submit(tag, disk.address, &Cdb::read(block, count), Some(data)),
-            Err(error) => Err(Refused { tag, data: Some(data), error }),
-        }
-    }
-
-    /// Submits a write of as many blocks as the memory has bytes for. `durable`: it ends when the blocks are on stable storage.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Self::submit), and [`Error::Range`].
-    pub fn submit_write(
-        &mut self,
-        tag: T,
-        disk: &Disk,
-        block: u64,
-        durable: bool,
-        data: Buffer<D>,
-    ) -> Result<(), Refused<T, D>> {
-        match disk.count(block, data.len) {
-            Ok(count) => self.submit(tag, disk.address, &Cdb::write(block, count, durable), Some(data)),
-            Err(error) => Err(Refused { tag, data: Some(data), error }),
-        }
-    }
-
-    /// Submits a flush: it ends when all that was written before is on stable storage.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Self::submit).
-    pub fn submit_flush(&mut self, tag: T, disk: &Disk) -> Result<(), Refused<T, D>> {
-        self.submit(tag, disk.address, &Cdb::flush(), None)
-    }
-
-    /// Submits a discard: the blocks need not be kept. Its list stands in memory of the driver's, which the completion returns.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Self::submit), and [`Error::Range`], [`Error::Unsupported`].
-    pub fn submit_discard(&mut self, tag: T, disk: &Disk, extent: Extent) -> Result<(), Refused<T, D>> {
-        let list = match self.discard_list(disk, extent) {
-            Ok(list) => list,
-            Err(error) => return Err(Refused { tag, data: None, error }),
-        };
-        self.submit(tag, disk.address, &Cdb::unmap(cdb::UNMAP_LIST), Some(list))
-    }
-
-    fn discard_list(&self, disk: &Disk, extent: Extent) -> Result<Buffer<D>, Error> {
-        disk.check_discard(extent)?;
-        let pages = PageRun::of_bytes(&self.dma, cdb::UNMAP_LIST)?;
-        pages.write(0, &cdb::unmap_list(extent));
-        Ok(Buffer { pages, offset: 0, len: cdb::UNMAP_LIST as u32 })
-    }
-
     /// Begins to close the controller. Its memory comes back at the end; what was in flight may or may not have happened.
     ///
     /// # Errors
@@ -564,83 +381,9 @@ impl<D: Dma, T, C: Conduit, W: Wake, const DEPTH: usize> Request<C, W> for Closi
     }
 }
 
-/// Why a request was not submitted, with what it was submitted with.
-pub struct Refused<T, D: Dma> {
-    /// The tag.
-    pub tag: T,
-    /// The memory.
-    pub data: Option<Buffer<D>>,
-    /// Why.
-    pub error: Error,
-}
-
-impl<T, D: Dma> fmt::Debug for Refused<T, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl Disk {
-    /// Returns the number of blocks in `bytes`, if they are on the disk from `block` on.
-    fn count(&self, block: u64, bytes: u32) -> Result<u32, Error> {
-        let count = bytes / self.block_size.max(1);
-        let whole = count > 0 && bytes.is_multiple_of(self.block_size.max(1));
-        let end = block.checked_add(count.into()).filter(|end| *end <= self.blocks && whole);
-        end.map(|_| count).ok_or(Error::Range)
-    }
-
-    fn check_discard(&self, extent: Extent) -> Result<(), Error> {
-        if self.max_discard == 0 || extent.count > self.max_discard {
-            return Err(Error::Unsupported);
-        }
-        let end = extent.block.checked_add(extent.count.into());
-        end.filter(|end| *end <= self.blocks && extent.count > 0).map(|_| ()).ok_or(Error::Range)
-    }
-}
-
 /// Puts the body of a packet into its place.
 fn put(packet: &mut Packet, body: &[u8]) {
     if let Some(place) = packet.body.get_mut(..body.len()) {
         place.copy_from_slice(body);
     }
-}
-
-/// Makes the packet of a command with `bytes` bytes of data.
-fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Packet {
-    /// No tag: the host orders as it likes (Linux 6.12, `SP_UNTAGGED`, `SRB_SIMPLE_TAG_REQUEST`).
-    const UNTAGGED: u8 = 0xff;
-    const SIMPLE_TAG: u8 = 0x20;
-    // Linux 6.12, SRB_FLAGS_*.
-    const QUEUE_ACTION_ENABLE: u32 = 0x2;
-    const DISABLE_SYNCH_TRANSFER: u32 = 0x8;
-    const DATA_IN: u32 = 0x40;
-    const DATA_OUT: u32 = 0x80;
-
-    let (direction, flags) = match (bytes, cdb.writes()) {
-        (0, _) => (DIRECTION_NONE, 0),
-        (_, false) => (DIRECTION_READ, DATA_IN),
-        (_, true) => (DIRECTION_WRITE, DATA_OUT),
-    };
-    let mut request = ScsiRequest::new_zeroed();
-    request.length = size_of::<ScsiRequest>() as u16;
-    request.path = address.path;
-    request.target = address.target;
-    request.lun = address.lun;
-    request.cdb_length = cdb.bytes().len() as u8;
-    request.sense_length = CDB_OR_SENSE_SIZE as u8;
-    request.direction = direction;
-    request.transfer_length = bytes;
-    if let Some(place) = request.cdb_or_sense.get_mut(..cdb.bytes().len()) {
-        place.copy_from_slice(cdb.bytes());
-    }
-    request.queue_tag = UNTAGGED;
-    request.queue_action = SIMPLE_TAG;
-    request.srb_flags = flags | QUEUE_ACTION_ENABLE | DISABLE_SYNCH_TRANSFER;
-    request.timeout = 60;
-
-    let mut packet = Packet::new_zeroed();
-    packet.header.operation = Operation::EXECUTE_SRB;
-    packet.header.flags = FLAG_REQUEST_COMPLETION;
-    put(&mut packet, request.as_bytes());
-    packet
 }
