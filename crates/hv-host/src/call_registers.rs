@@ -1,4 +1,4 @@
-//! The general registers of a VP that makes a call, and which of them the call reads and writes.
+//! The general registers of a VP that a call reads and writes.
 //!
 //! Source: TLFS, "Hypercall Interface", "Register Mapping for Hypercall Inputs"; Arm SMC Calling Convention (DEN0028).
 
@@ -7,30 +7,6 @@ use hv_tlfs::smccc::{VENDOR_HYP_UID, VENDOR_HYP_UID_64};
 
 use crate::event::Convention;
 use crate::hypercall::fast_places;
-
-/// X0 to X30 of the calling VP.
-///
-/// A call accesses only the registers that it needs: where an access is expensive (an `ioctl` of KVM), the others cost
-/// nothing. [`CallRegisters`] lists them in advance.
-pub trait Registers {
-    /// Reads register X`n`, at most 30.
-    fn x(&self, n: usize) -> u64;
-
-    /// Writes register X`n`, at most 30.
-    fn set_x(&mut self, n: usize, value: u64);
-}
-
-impl Registers for [u64; 31] {
-    #[inline(always)]
-    fn x(&self, n: usize) -> u64 {
-        self[n]
-    }
-
-    #[inline(always)]
-    fn set_x(&mut self, n: usize, value: u64) {
-        self[n] = value;
-    }
-}
 
 /// A set of the registers X0 to X30.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

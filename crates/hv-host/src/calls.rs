@@ -13,10 +13,10 @@ use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout};
 
 use lock_api::RawMutex;
 
-use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::event::Event;
 use crate::frame::{CallFrame, Outcome, refused};
+use crate::general::Registers;
 use crate::host::{Host, VpContext};
 use crate::partition::Partition;
 use crate::port::{MAX_PORTS, Port, PortTarget};

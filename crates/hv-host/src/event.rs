@@ -3,7 +3,7 @@
 //! Every [`Event`] is created where it happens and passed to [`Host::observe`](crate::Host::observe) by reference. With
 //! the empty default of that method the compiler removes the event and everything computed for it.
 
-use crate::VpContext;
+use crate::vp_context::VpContext;
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;

@@ -11,9 +11,9 @@ use hv_tlfs::vp::PARTITION_ID_SELF;
 
 use lock_api::RawMutex;
 
-use crate::call_registers::Registers;
 use crate::event::Cause;
 use crate::frame::{CallFrame, Outcome, refused};
+use crate::general::Registers;
 use crate::host::{Flush, Host, Retarget};
 use crate::partition::Partition;
 use crate::sets::VpMask;

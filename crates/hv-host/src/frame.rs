@@ -7,9 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use lock_api::RawMutex;
 
-use crate::call_registers::Registers;
 use crate::event::Convention;
 use crate::faults::{Faults as _, Injection};
+use crate::general::Registers;
 use crate::host::Host;
 use crate::partition::Partition;
 use hv_memory::GuestMemory;

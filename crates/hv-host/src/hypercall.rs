@@ -19,12 +19,12 @@ use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 use lock_api::RawMutex;
 
-use crate::call_registers::Registers;
 use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
 use crate::faults::Faults as _;
 use crate::frame::{CallFrame, FAST_BYTES, Outcome, Parameters};
+use crate::general::Registers;
 use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::registers::{CRASH_FIRST, CRASH_LAST};

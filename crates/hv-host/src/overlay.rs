@@ -24,7 +24,7 @@ use lock_api::RawMutex;
 
 use crate::host::Host;
 use crate::partition::Partition;
-use crate::vp::Power;
+use crate::power::Power;
 
 /// Number of words in a page.
 const WORDS: usize = page::SIZE / 4;

@@ -8,21 +8,22 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use lock_api::{Mutex, RawMutex};
 
-use crate::call_registers::Registers;
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::deadline::Deadline;
 use crate::delivery::new_message;
 use crate::event::{Convention, Event, SmcccConduit};
 use crate::faults::Disturbance;
+use crate::general::Registers;
 use crate::host::{Action, Host};
 use crate::port::Port;
+use crate::power::Power;
 use crate::profile::Config;
 use crate::queue::Source;
 use crate::smccc;
 use crate::synic::Context;
 use crate::time::ReferenceTime;
-use crate::vp::{Power, Vp};
+use crate::vp::Vp;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// A Hyper-V partition.
@@ -30,6 +31,9 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// It is shared by all VPs and takes no lock that two VPs contend for unless they access the same VP, VMBus, or the
 /// reference TSC page. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then pass it the guest's traps.
+///
+/// Chapters, the files that add methods to it and so import this one: `calls`, `flush`, `frame`, `hypercall`, `overlay`,
+/// `psci`, `registers`, `save`, `smccc`, `vp`. No others import in a circle.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],

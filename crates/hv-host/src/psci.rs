@@ -7,14 +7,14 @@ pub use hv_tlfs::psci::{
     INVALID_ADDRESS, INVALID_PARAMETERS, MIGRATE_INFO_TYPE, ON_PENDING, SMC64, SUCCESS, SYSTEM_OFF,
     SYSTEM_RESET, VERSION,
 };
-use hv_tlfs::smccc::NOT_SUPPORTED;
+use hv_tlfs::smccc::{self, NOT_SUPPORTED};
 
 use lock_api::RawMutex;
 
 use crate::host::{Action, Host, VpContext};
 use crate::partition::Partition;
-use crate::vp::Power;
-use crate::{smccc, vp};
+use crate::power::Power;
+use crate::vp;
 use hv_memory::GuestMemory;
 
 /// The version returned by PSCI_VERSION: 1.1.

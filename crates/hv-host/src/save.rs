@@ -4,29 +4,12 @@
 //! embedder. Restoring trusts nothing: any accepted state is one that the partition could have reached by itself.
 
 use hv_memory::save::{Reader, RestoreError, Writer, fingerprint};
-use hv_tlfs::status::HvStatus;
 
 use lock_api::RawMutex;
 
 use crate::event::Event;
 use crate::host::Host;
 use crate::partition::Partition;
-use crate::vp::Power;
-
-impl From<Power> for u8 {
-    fn from(power: Power) -> Self {
-        match power {
-            Power::Off => 0,
-            Power::Starting => 1,
-            Power::On => 2,
-        }
-    }
-}
-
-/// Converts the status of a failed check of the guest's interface to an error: the part is invalid in the saved state.
-pub(crate) fn invalid(part: &'static str) -> impl Fn(HvStatus) -> RestoreError {
-    move |_| RestoreError::Invalid(part)
-}
 
 impl<R: RawMutex> Partition<'_, R> {
     /// Writes the state of the partition without a frame: magic number, version and hash are those of the image that

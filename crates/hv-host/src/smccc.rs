@@ -8,8 +8,8 @@ use hv_tlfs::smccc::{NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_HYP_UID_64, VENDOR_UI
 
 use lock_api::RawMutex;
 
-use crate::call_registers::Registers;
 use crate::event::{Event, SmcccConduit};
+use crate::general::Registers;
 use crate::host::{Action, Host};
 use crate::partition::Partition;
 use crate::psci;

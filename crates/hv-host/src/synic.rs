@@ -7,10 +7,10 @@ use hv_tlfs::synic::{FIRST_VALID_VECTOR, SINT_COUNT, Sint, SynicControl};
 
 use crate::event::{Cause, Event};
 use crate::host::Host;
+use crate::image::invalid;
 use crate::overlay::Overlay;
 use crate::port::Port;
 use crate::queue::Queues;
-use crate::save::invalid;
 use crate::time::SharedClock;
 use crate::timers::Timers;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -27,6 +27,8 @@ pub(crate) struct Context<'a, H> {
 }
 
 /// SynIC and synthetic timers of one VP. All zeros until [`Synic::reset`].
+///
+/// Chapters, which add methods to it: `delivery`, `events`, `timers`.
 #[derive(Debug)]
 pub(crate) struct Synic {
     pub(crate) control: SynicControl,

@@ -9,7 +9,7 @@ use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 use crate::deadline::Deadline;
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
-use crate::save::invalid;
+use crate::image::invalid;
 use crate::synic::{Context, Synic, interrupt};
 use hv_memory::save::{Reader, RestoreError, Writer};
 

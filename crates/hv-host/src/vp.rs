@@ -9,19 +9,9 @@ use crate::host::{Host, VpContext};
 use crate::overlay::Place;
 use crate::partition::Partition;
 use crate::port::Port;
+use crate::power::Power;
 use crate::synic::{Context, Synic};
 use hv_memory::save::{Reader, RestoreError, Writer};
-
-/// Power state of a VP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
-    /// Not started, or stopped.
-    Off,
-    /// Start requested; [`Partition::vp_online`] has not been called yet.
-    Starting,
-    /// Running.
-    On,
-}
 
 const OFF: u32 = 0;
 const STARTING: u32 = 1;

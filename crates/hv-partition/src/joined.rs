@@ -1,17 +1,14 @@
 //! The embedder as presented to the hypervisor, in a partition with VMBus.
 
 use hv_host::faults::Faults;
-use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
+use hv_host::{Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::MessageType;
 
 use crate::carrier::Carrier;
-use crate::event::BusObserver;
-use crate::partition::Partition;
-use crate::port::ServerPort;
-use crate::served::Served;
 
 /// The part of a partition that does not depend on its devices.
+///
+/// Chapters: `carrier`.
 pub(crate) struct Core<'a, R> {
     pub(crate) hypervisor: hv_host::Partition<'a, R>,
     pub(crate) carrier: Carrier<R>,
@@ -33,17 +30,8 @@ impl<R: RawMutex> HasCore for Core<'_, R> {
     }
 }
 
-impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
-    type Lock = R;
-
-    #[inline(always)]
-    fn core(&self) -> &Core<'_, R> {
-        self.core_ref()
-    }
-}
-
 /// The embedder, combined with the bus: deadlines of VPs include the bus's, and connections of the partition lead to
-/// it.
+/// it (`route`).
 pub(crate) struct Joined<'h, Q, H> {
     pub(crate) partition: &'h Q,
     pub(crate) host: &'h H,
@@ -110,42 +98,5 @@ impl<Q: HasCore, H: Host> Host for Joined<'_, Q, H> {
     #[inline(always)]
     fn faults(&self) -> impl Faults {
         self.host.faults()
-    }
-}
-
-impl<'h, R, H, B> Connections for Joined<'h, Partition<'h, R, B>, H>
-where
-    R: RawMutex,
-    H: Host + BusObserver,
-    B: Served<'h, R, H>,
-{
-    fn post_message(
-        &self,
-        vp: usize,
-        connection: u32,
-        _: MessageType,
-        payload: &[u8],
-    ) -> Result<(), HvStatus> {
-        self.partition.bus().message(&self.port(), vp, connection, payload)
-    }
-
-    /// VMBus signals carry no flag: the connection identifies the channel.
-    fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
-        self.partition.bus().signal(&self.port(), vp, connection)
-    }
-
-    #[inline]
-    fn buffer_freed(&self, vp: usize) {
-        if self.partition.bus().owes() {
-            self.partition.bus().flush(&self.port(), vp);
-        }
-    }
-}
-
-impl<'h, R: RawMutex, B, H> Joined<'h, Partition<'h, R, B>, H> {
-    /// Returns the partition as presented to the server.
-    #[inline(always)]
-    pub(crate) fn port(self) -> ServerPort<'h, R, H> {
-        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host })
     }
 }

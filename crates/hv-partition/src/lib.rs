@@ -7,7 +7,8 @@
 //! | file | what |
 //! |---|---|
 //! | `partition` | the embedder's calls |
-//! | `joined` | the embedder as presented to the hypervisor: deadlines combined, connections routed |
+//! | `joined` | the embedder as presented to the hypervisor: deadlines combined |
+//! | `route` | connections that lead to VMBus |
 //! | `bus` | the server with its devices (`served`: as the partition calls it, whatever the devices) |
 //! | `carrier` | when the server is called, and on which VP's deadline |
 //! | `port` | the partition as presented to the server: answers go to the hypervisor |
@@ -31,6 +32,7 @@ mod partition;
 mod port;
 #[cfg(feature = "record")]
 pub mod record;
+mod route;
 mod save;
 mod served;
 mod split;

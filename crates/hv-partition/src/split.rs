@@ -1,17 +1,10 @@
 //! An embedder in two forms, so that only the hypervisor is compiled twice.
 
 use hv_host::faults::Faults;
-use hv_host::{Connections, Event, Flush, Host, RawMutex, Retarget, VpContext, VpMask};
+use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::MessageType;
 
-use crate::event::BusObserver;
-use crate::joined::Joined;
-use crate::partition::Partition;
-use crate::port::ServerPort;
-use crate::served::Served;
-
-/// One embedder in two forms, for [`Partition::hvc_split`].
+/// One embedder in two forms, for [`Partition::hvc_split`](crate::Partition::hvc_split).
 ///
 /// An embedder that observes some runs and not others has the hypervisor's hot paths compiled for both. VMBus and its devices,
 /// which are larger and whose calls are longer, are compiled for one shape.
@@ -69,42 +62,5 @@ impl<H: Host, G> Host for Split<H, G> {
     #[inline(always)]
     fn faults(&self) -> impl Faults {
         self.hypervisor.faults()
-    }
-}
-
-impl<'h, R, H, G, B> Connections for Joined<'h, Partition<'h, R, B>, Split<H, G>>
-where
-    R: RawMutex,
-    H: Host,
-    G: Host + BusObserver,
-    B: Served<'h, R, G>,
-{
-    fn post_message(
-        &self,
-        vp: usize,
-        connection: u32,
-        _: MessageType,
-        payload: &[u8],
-    ) -> Result<(), HvStatus> {
-        self.partition.bus().message(&self.bus_port(), vp, connection, payload)
-    }
-
-    fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
-        self.partition.bus().signal(&self.bus_port(), vp, connection)
-    }
-
-    #[inline]
-    fn buffer_freed(&self, vp: usize) {
-        if self.partition.bus().owes() {
-            self.partition.bus().flush(&self.bus_port(), vp);
-        }
-    }
-}
-
-impl<'h, R: RawMutex, B, H, G> Joined<'h, Partition<'h, R, B>, Split<H, G>> {
-    /// Returns the partition as presented to the server.
-    #[inline(always)]
-    fn bus_port(self) -> ServerPort<'h, R, G> {
-        ServerPort(Joined { partition: self.partition.core_ref(), host: &self.host.bus })
     }
 }

@@ -1,0 +1,95 @@
+//! Connections that lead to VMBus: those that are no port's.
+
+use hv_host::{Connections, Host, RawMutex};
+use hv_tlfs::status::HvStatus;
+use hv_tlfs::synic::MessageType;
+
+use crate::event::BusObserver;
+use crate::joined::{Core, HasCore, Joined};
+use crate::partition::Partition;
+use crate::port::ServerPort;
+use crate::served::Served;
+use crate::split::Split;
+
+impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
+    type Lock = R;
+
+    #[inline(always)]
+    fn core(&self) -> &Core<'_, R> {
+        self.core_ref()
+    }
+}
+
+impl<'h, R, H, B> Connections for Joined<'h, Partition<'h, R, B>, H>
+where
+    R: RawMutex,
+    H: Host + BusObserver,
+    B: Served<'h, R, H>,
+{
+    fn post_message(
+        &self,
+        vp: usize,
+        connection: u32,
+        _: MessageType,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        self.partition.bus().message(&self.port(), vp, connection, payload)
+    }
+
+    /// VMBus signals carry no flag: the connection identifies the channel.
+    fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
+        self.partition.bus().signal(&self.port(), vp, connection)
+    }
+
+    #[inline]
+    fn buffer_freed(&self, vp: usize) {
+        if self.partition.bus().owes() {
+            self.partition.bus().flush(&self.port(), vp);
+        }
+    }
+}
+
+impl<'h, R: RawMutex, B, H> Joined<'h, Partition<'h, R, B>, H> {
+    /// Returns the partition as presented to the server.
+    #[inline(always)]
+    pub(crate) fn port(self) -> ServerPort<'h, R, H> {
+        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host })
+    }
+}
+
+impl<'h, R, H, G, B> Connections for Joined<'h, Partition<'h, R, B>, Split<H, G>>
+where
+    R: RawMutex,
+    H: Host,
+    G: Host + BusObserver,
+    B: Served<'h, R, G>,
+{
+    fn post_message(
+        &self,
+        vp: usize,
+        connection: u32,
+        _: MessageType,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        self.partition.bus().message(&self.bus_port(), vp, connection, payload)
+    }
+
+    fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
+        self.partition.bus().signal(&self.bus_port(), vp, connection)
+    }
+
+    #[inline]
+    fn buffer_freed(&self, vp: usize) {
+        if self.partition.bus().owes() {
+            self.partition.bus().flush(&self.bus_port(), vp);
+        }
+    }
+}
+
+impl<'h, R: RawMutex, B, H, G> Joined<'h, Partition<'h, R, B>, Split<H, G>> {
+    /// Returns the partition as presented to the server.
+    #[inline(always)]
+    fn bus_port(self) -> ServerPort<'h, R, G> {
+        ServerPort(Joined { partition: self.partition.core_ref(), host: &self.host.bus })
+    }
+}
