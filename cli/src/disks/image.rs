@@ -6,11 +6,12 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::fs::{FallocateFlags, FlockOperation, Mode as Permissions, OFlags, SeekFrom as Seek};
+use rustix::fs::{FlockOperation, Mode as Permissions, OFlags, SeekFrom as Seek};
 use rustix::io::Errno;
 
 use super::convert::{self, Format};
 use super::option::Mode;
+use super::room;
 use crate::setup::cache::Cache;
 use crate::ui;
 
@@ -45,17 +46,13 @@ pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Re
             "the disk {name} is a {format} image, and only a raw image can be written: give it as snapshot or ro, or convert \
              it with `qemu-img convert -O raw`"
         );
-        file = convert::raw(path, &file, format)?;
+        file = convert::raw(path, &file, format, most)?;
         size = length(&file, path)?;
     }
     ensure!(size != 0, "the disk {name} is empty: make one with `truncate -s 1G {name}`");
     let whole = size - size % block;
     ensure!(whole != 0, "the disk {name} has {size} bytes, less than a block of {block}: make it longer");
-    ensure!(
-        whole <= most,
-        "the disk {name} has {whole} bytes, and at most {most} fit: the hypervisor maps 39 bits of address, for guest memory \
-         and disks together"
-    );
+    ensure!(whole <= most, too_large(path, whole, most));
     if whole != size {
         ui::note(&format!(
             "The disk {name} has {size} bytes; the guest sees {whole}, without the {} behind the last block of {block}",
@@ -69,16 +66,25 @@ pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Re
                 "the disk {name} has {size} bytes, and a file that is written must be a multiple of {PAGE}: extend it with \
                  `truncate -s %{PAGE} {name}`, or give it as snapshot"
             );
-            allocate(&file, path, size)?;
+            room::allocate(&file, path, size)?;
             Ok(Image { file, size: whole, region: size })
         }
         Mode::ReadOnly if size.is_multiple_of(PAGE) => Ok(Image { file, size: whole, region: size }),
         Mode::ReadOnly | Mode::Snapshot => {
             let region = size.next_multiple_of(ALIGN);
-            let copy = copy(&file, path, size, region)?;
+            let copy = copy(&file, path, size, region, mode == Mode::Snapshot)?;
             Ok(Image { file: copy, size: whole, region })
         }
     }
+}
+
+/// The error for a disk that is larger than what fits.
+pub(super) fn too_large(path: &Path, size: u64, most: u64) -> String {
+    format!(
+        "the disk {} has {size} bytes, and at most {most} fit: the hypervisor maps 39 bits of address, for guest memory and \
+         disks together",
+        path.display()
+    )
 }
 
 fn open_file(path: &Path, mode: Mode) -> anyhow::Result<File> {
@@ -146,33 +152,9 @@ fn lock(file: &File, path: &Path, mode: Mode) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the file system keep room for every byte: a full one would end the machine in the midst of a write.
-fn allocate(file: &File, path: &Path, size: u64) -> anyhow::Result<()> {
-    let name = path.display();
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOSPC | Errno::DQUOT) => {
-            bail!(
-                "the host has no room for the {size} bytes of the disk {name}, which are allocated before it is written"
-            )
-        }
-        // A block device, or a file system that cannot: good if there are no holes.
-        Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::SPIPE) => {
-            let hole = rustix::fs::seek(file, Seek::Hole(0));
-            ensure!(
-                hole.is_err() || hole == Ok(size),
-                "the file system of {name} can allocate no room, and the file has holes: fill them (`cp --sparse=never`), or \
-                 give the disk as snapshot"
-            );
-            Ok(())
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot allocate the disk {name}")),
-    }
-}
-
 /// A copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has holes where the file
-/// has.
-fn copy(file: &File, path: &Path, size: u64, region: u64) -> anyhow::Result<File> {
+/// has. `written`: the guest may write to it, so there is room for all of it.
+fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyhow::Result<File> {
     let folder = copies()?;
     let explain = || {
         format!(
@@ -182,11 +164,15 @@ fn copy(file: &File, path: &Path, size: u64, region: u64) -> anyhow::Result<File
         )
     };
     let copy = unnamed(&folder).with_context(explain)?;
-    if rustix::fs::ioctl_ficlone(&copy, file).is_err() {
+    let shared = rustix::fs::ioctl_ficlone(&copy, file).is_ok();
+    copy.set_len(region).with_context(explain)?;
+    if written {
+        room::reserve(&copy, path, &folder, region, shared)?;
+    }
+    if !shared {
         let task = ui::Task::bytes(format!("Copying {}", path.display()), size);
         copy_data(file, &copy, size, |done| task.position(done)).with_context(explain)?;
     }
-    copy.set_len(region).with_context(explain)?;
     Ok(copy)
 }
 
@@ -213,7 +199,7 @@ pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Copies what is no hole.
+/// Copies what is no hole to a file as long, which has zeros.
 fn copy_data(from: &File, to: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
@@ -238,7 +224,7 @@ fn copy_data(from: &File, to: &File, size: u64, mut progress: impl FnMut(u64)) -
             break;
         }
     }
-    to.set_len(size)
+    Ok(())
 }
 
 /// The first bytes of a file, as many as it has.
@@ -303,11 +289,36 @@ mod tests {
         let mut bytes = [0; 4];
         image.file.read_exact_at(&mut bytes, 32 << 20).unwrap();
         assert_eq!(&bytes, b"data");
-        assert!(image.file.metadata().unwrap().blocks() * 512 < 4 << 20, "it is sparse");
+        assert!(
+            image.file.metadata().unwrap().blocks() * 512 >= 64 << 20,
+            "there is room for what a guest writes"
+        );
+        let locked = file_of((64 << 20) + 512);
+        let copy = open(locked.path(), Mode::ReadOnly, 512, MOST).unwrap().file;
+        assert!(copy.metadata().unwrap().blocks() * 512 < 4 << 20, "what nobody writes is sparse");
         image.file.write_all_at(b"other", 32 << 20).unwrap();
         file.as_file().read_exact_at(&mut bytes, 32 << 20).unwrap();
         assert_eq!(&bytes, b"data");
         assert_eq!(image.file.metadata().unwrap().nlink(), 0, "it has no name");
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_host_is_refused_before_a_byte_is_allocated() {
+        let file = file_of(4096);
+        let free = room::free(file.as_file()).unwrap();
+        let most = 1 << 60;
+        // The longest file that ext4 has with blocks of 4096 bytes ends below 16 TiB.
+        let size = (free + (8 << 30)).next_multiple_of(ALIGN);
+        if file.as_file().set_len(size).is_err() {
+            return;
+        }
+        for (mode, text) in [(Mode::Snapshot, "its snapshot needs room"), (Mode::ReadWrite, "has no room")] {
+            let error = format!("{:#}", open(file.path(), mode, 512, most).unwrap_err());
+            assert!(error.contains(text) && error.contains(&size.to_string()), "{error}");
+        }
+        assert_eq!(file.as_file().metadata().unwrap().blocks(), 0);
+        let locked = open(file.path(), Mode::ReadOnly, 512, most).unwrap();
+        assert_eq!(locked.size, size);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod convert;
 mod image;
 mod option;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
