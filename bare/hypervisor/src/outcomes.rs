@@ -20,10 +20,12 @@ pub(crate) fn begin(intid: u32) {
     INTID.store(intid, Ordering::Relaxed);
 }
 
-/// Returns true if the interrupt is the port's.
+/// Returns true if there is a port, and the interrupt is its.
+///
+/// SGI 0, with which one CPU makes another come to EL2, is never the port's.
 #[inline]
 pub(crate) fn owns(intid: u32) -> bool {
-    intid == INTID.load(Ordering::Relaxed)
+    intid != 0 && intid == INTID.load(Ordering::Relaxed)
 }
 
 /// A device has an outcome. Locks may be held.
