@@ -4,11 +4,11 @@ mod serve;
 
 use crate::config::Config;
 use crate::contact::Ending;
-use crate::device::DeviceId;
-use crate::devices::{DeviceSet, Devices, Node, Part};
+use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::error::{BusError, Refused};
 use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
+use crate::id::DeviceId;
 use crate::image;
 use crate::io::Place;
 use crate::line::{Stage, default_connection};
@@ -17,7 +17,6 @@ use crate::outbox::Outbox;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
-use crate::slot::Cx;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use lock_api::{Mutex, RawMutex};
@@ -69,6 +68,8 @@ impl Control {
 ///
 /// `GPADLS` bounds the number of page lists that the guest can have at a time, and `WORDS` the sum of their sizes: a
 /// word per page and one per range. Beyond that a guest gets a failure. A network card takes about 8,200 words.
+///
+/// Chapters, the files that add methods to it: `contact`, `messages`, `save`, `settle`.
 pub struct Bus<R, D, const GPADLS: usize = 16, const WORDS: usize = 1024> {
     /// `None`: [`Config::DEFAULT`].
     config: Optional<Config>,

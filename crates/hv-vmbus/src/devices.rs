@@ -5,10 +5,11 @@
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
+use crate::gpadl::Pool;
 use crate::io::Place;
 use crate::line::{Line, Open};
 use crate::port::BusPort;
-use crate::slot::Cx;
+use crate::shared::Shared;
 use core::sync::atomic::AtomicU32;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -22,6 +23,15 @@ pub trait DeviceSet {
     /// Returns the earliest of their deadlines.
     #[doc(hidden)]
     fn deadline(&self) -> u64;
+}
+
+/// The common parameters of all calls.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Cx<'a, P> {
+    pub(crate) port: &'a P,
+    pub(crate) pool: Pool<'a>,
+    pub(crate) shared: &'a Shared,
 }
 
 /// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).

@@ -6,9 +6,9 @@ mod send;
 pub use ask::{Buffer, RequestError};
 pub use send::{Message, SendError, TRANSFER_RANGES};
 
-use crate::device::{Channel, DeviceId};
 use crate::event::Event;
 use crate::gpadl::Pool;
+use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage};
 use crate::pages::Segment;
 use crate::port::BusPort;
@@ -18,6 +18,9 @@ use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::Range;
+
+/// Time, in 100 ns, after which a full ring is checked even if the guest has not signalled.
+pub(crate) const POLL: u64 = 100_000;
 
 /// Position of a device among all devices, and of its channels.
 #[doc(hidden)]

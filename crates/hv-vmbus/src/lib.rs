@@ -82,6 +82,7 @@ mod devices;
 mod error;
 mod event;
 mod gpadl;
+mod id;
 mod image;
 mod io;
 mod judge;
@@ -104,19 +105,19 @@ mod worker;
 /// Internals used by [`devices!`].
 #[doc(hidden)]
 pub mod composing {
-    pub use crate::devices::{Node, Part};
+    pub use crate::devices::{Cx, Node, Part};
     pub use crate::io::Place;
-    pub use crate::slot::Cx;
 }
 
 pub use bus::Bus;
 pub use config::{Config, offer, pipe};
-pub use device::{Channel, Connect, Device, DeviceId, Head, Opening, Refusal, Taken, Token};
+pub use device::{Connect, Device, Head, Opening, Refusal, Taken};
 pub use devices::{DeviceSet, Devices};
 pub use error::{BusError, Refused};
 pub use event::{Event, Reason};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
+pub use id::{Channel, DeviceId, Token};
 pub use io::{Buffer, Io, Message, RequestError, SendError, TRANSFER_RANGES};
 pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};

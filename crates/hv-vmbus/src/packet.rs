@@ -1,6 +1,6 @@
 //! A packet and a request, from a device's point of view.
 
-use crate::device::{Channel, Token};
+use crate::id::{Channel, Token};
 use crate::pages::PagesError;
 use crate::protocol::PacketType;
 use crate::ring::{self, Ring, RingError};

@@ -1,7 +1,7 @@
 //! The bus's interface to the partition, and the devices' interface to their back ends.
 
-use crate::device::{DeviceId, Token};
 use crate::event::Event;
+use crate::id::{DeviceId, Token};
 use crate::pages::Pages;
 use crate::traffic::Traffic;
 use core::convert::Infallible;

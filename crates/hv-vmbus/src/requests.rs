@@ -1,6 +1,6 @@
 //! Requests in flight.
 
-use crate::device::Token;
+use crate::id::Token;
 use crate::optional::Optional;
 use crate::packet::Data;
 

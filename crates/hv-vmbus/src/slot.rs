@@ -1,9 +1,10 @@
 //! A device's slot on the bus: its state, its channels and its requests under one lock.
 
-use crate::device::{Channel, Connect, Device, Opening, Token};
-use crate::devices::{DeviceSet, Devices, Node, Part};
+use crate::device::{Connect, Device, Opening};
+use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
 use crate::gpadl::Pool;
+use crate::id::{Channel, Token};
 use crate::image::Image;
 use crate::io::{Counts, Io, Place};
 use crate::line::{Line, Open, Stage, Stall};
@@ -12,7 +13,6 @@ use crate::pages::Segment;
 use crate::port::{Backend, BusPort, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
 use crate::requests::Entry;
-use crate::shared::Shared;
 use crate::traffic::Traffic;
 use crate::worker::{NEVER, Worker};
 use core::fmt;
@@ -453,13 +453,4 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
         signal: false,
     });
     Ok(line)
-}
-
-/// The common parameters of all calls.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Cx<'a, P> {
-    pub(crate) port: &'a P,
-    pub(crate) pool: Pool<'a>,
-    pub(crate) shared: &'a Shared,
 }

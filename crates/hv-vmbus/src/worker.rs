@@ -2,9 +2,10 @@
 
 mod flight;
 
-use crate::device::{Channel, Device, DeviceId, Head, Taken, Token};
+use crate::device::{Device, Head, Taken};
 use crate::event::Event;
-use crate::io::Io;
+use crate::id::{Channel, DeviceId, Token};
+use crate::io::{Io, POLL};
 use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
@@ -28,8 +29,6 @@ pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
 const BUDGET: usize = 32 << 10;
 /// Minimum cost of a packet.
 pub(crate) const LEAST: usize = 512;
-/// Time, in 100 ns, after which a full ring is checked even if the guest has not signalled.
-pub(crate) const POLL: u64 = 100_000;
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
 

@@ -1,9 +1,10 @@
 //! The embedder's access to the devices of a bus: completions, and its own work.
 
 use crate::bus::Bus;
-use crate::device::{Device, DeviceId, Token};
+use crate::device::Device;
 use crate::devices::{DeviceSet, Devices};
 use crate::error::BusError;
+use crate::id::{DeviceId, Token};
 use crate::io::Io;
 use crate::port::{Backend, BusPort, Work};
 use crate::protocol::ChannelId;

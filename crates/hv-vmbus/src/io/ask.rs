@@ -1,8 +1,8 @@
 //! A device's requests: access to the data of a packet, requests to its back end, and the guest's buffers.
 
 use super::Io;
-use crate::device::Token;
 use crate::gpadl::{Gpadl, Pool};
+use crate::id::Token;
 use crate::optional::Optional;
 use crate::packet::{Answer, Data};
 use crate::pages::{Builder, Pages, PagesError, Segment};

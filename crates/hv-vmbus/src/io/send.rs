@@ -1,8 +1,8 @@
 //! Packets to the guest: answers, and unsolicited packets of a device.
 
 use super::Io;
-use crate::device::Channel;
 use crate::event::Event;
+use crate::id::Channel;
 use crate::line::{Line, Open};
 use crate::packet::{Answer, Packet, Ticket};
 use crate::port::BusPort;
@@ -285,7 +285,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
     /// Requests a signal from the guest once there is room, and checks again later anyway: old guests forget it.
     pub(crate) fn wait_for_room(&mut self, line: usize) {
         let id = self.place.id(line);
-        self.counts.poll_by(self.now.saturating_add(crate::worker::POLL));
+        self.counts.poll_by(self.now.saturating_add(super::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
         let Ok((_, outgoing)) = open.rings(self.port.memory(), self.pool) else { return };
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);

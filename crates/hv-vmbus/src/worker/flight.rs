@@ -1,6 +1,7 @@
 //! Requests of a device: started, and returned when they are done.
 
 use crate::device::Device;
+use crate::id::DeviceId;
 use crate::line::Stage;
 use crate::optional::Optional;
 use crate::packet::{Done, Ticket};
@@ -49,7 +50,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
             crate::pages::Pages::new(list).slice(data.offset, data.len).unwrap_or(crate::pages::Pages::EMPTY);
         let Some(request) = entry.request.as_ref() else { return false };
         let cost = (data.len as usize).saturating_add(request.cost()).max(LEAST);
-        match io.port.start(crate::device::DeviceId(io.place.device), token, request, pages) {
+        match io.port.start(DeviceId(io.place.device), token, request, pages) {
             Started::Full => false,
             Started::Pending => {
                 entry.state = State::Flying;
@@ -96,7 +97,7 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         if !done.ticket.requested {
             self.io.traffic.requests += 1;
             let took = self.io.port.reference_time().saturating_sub(self.io.requests[at].since);
-            self.io.port.served(crate::device::DeviceId(self.io.place.device), took);
+            self.io.port.served(DeviceId(self.io.place.device), took);
             self.io.requests[at].reserved = done.ticket.reserved;
             self.release(at);
         }
