@@ -80,7 +80,11 @@ fn known() -> Known {
 
 fn judged(outcome: &Outcome) -> (&'static str, Exit) {
     let summary = Summary::new(outcome, &known());
-    (summary.exit, summary.outcome())
+    let (word, exit) = (summary.exit, summary.outcome());
+    let book = include_str!("../../../docs/src/run.md");
+    let row = book.lines().find(|line| line.starts_with(&format!("| {} |", exit as u8)));
+    assert!(row.is_some_and(|row| row.ends_with(&format!("| `{word}` |"))), "{word}: the book has {row:?}");
+    (word, exit)
 }
 
 #[test]

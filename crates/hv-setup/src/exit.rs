@@ -8,23 +8,23 @@ use crate::{interrupt, ui};
 pub enum Exit {
     /// The command succeeded; a guest powered off.
     Success = 0,
-    /// A test failed, a search had no result, or a figure is worse than before.
+    /// A test failed, nothing was found, a guest refused, something is missing, or a figure is worse than before.
     Failed = 1,
-    /// A bad option, a bad input file, a missing prerequisite, or an output that could not be written.
+    /// A bad option, a bad input file, something that is missing and could not be installed, or an output that could not be written.
     Usage = 2,
     /// The guest reported a crash.
     Crash = 3,
     /// The guest asked for a reset.
     Reset = 4,
-    /// The time limit was reached.
+    /// The time given by `--timeout` ran out.
     Timeout = 5,
-    /// The hypervisor panicked or did not start, or QEMU died.
+    /// The hypervisor panicked or refused to start, or QEMU ended by itself.
     Machine = 6,
-    /// All VPs are off, without a power-off request.
+    /// The guest switched all of its VPs off.
     VpsOff = 7,
     /// The guest broke a rule of the level given by `--strict`.
     Strict = 8,
-    /// Ctrl-C, SIGTERM, or the terminal was closed.
+    /// Interrupted: Ctrl-C, SIGTERM, or the terminal was closed.
     Interrupted = 130,
 }
 
@@ -48,7 +48,8 @@ pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
 pub const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off
-  1    a test failed; nothing was found; something is missing (doctor) or worse than before (bench)
+  1    a test failed (test, conformance), nothing was found (abi, rules), the guest refused or has no answer (ctl),
+       something is missing (doctor) or worse than before (bench)
   2    a bad option, a bad input file, something that is missing and could not be installed, or an output that could
        not be written, however the guest ended
   3    the guest reported a crash
@@ -57,4 +58,4 @@ Exit codes:
   6    the hypervisor panicked or refused to start, or QEMU ended by itself
   7    the guest switched all of its VPs off
   8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
-  130  interrupted (Ctrl-C, SIGTERM, or the terminal went away)";
+  130  interrupted: Ctrl-C, SIGTERM, or the terminal was closed";

@@ -227,6 +227,30 @@ mod tests {
         row(format!("{}, {}", p::MAINTENANCE_INTID, p::HYPERVISOR_TIMER_INTID), "used by the hypervisor");
     }
 
+    /// `--help` and the chapter give each exit code in the same words.
+    #[test]
+    fn the_exit_codes_of_the_help_are_those_of_the_book() {
+        let mut help: Vec<String> = Vec::new();
+        for line in hv_setup::exit::HELP.lines().skip(1) {
+            let continues = line.starts_with("     ");
+            match help.last_mut().filter(|_| continues) {
+                Some(last) => *last = format!("{last} {}", line.trim_start()),
+                None => help.push(line.split_whitespace().collect::<Vec<_>>().join(" ")),
+            }
+        }
+        let text = include_str!("../../../docs/src/run.md");
+        let (_, table) = text.split_once("\n## Exit codes\n").expect("the section is there");
+        let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        let book: Vec<String> = rows
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let cells: Vec<_> = line.split('|').map(str::trim).collect();
+                format!("{} {}", cells[1], cells[2].replace('`', ""))
+            })
+            .collect();
+        assert_eq!(help, book);
+    }
+
     #[test]
     fn every_command_shown_with_output_is_run() {
         let all = all().unwrap();
