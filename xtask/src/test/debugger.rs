@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
-        Step::new("debugger/socket-is-the-users-alone", private),
+        Step::new("debugger/socket-is-the-users-alone", |context| private(context, &[])),
         Step::new("debugger/socket-of-a-path", of_a_path),
         Step::new("debugger/tcp-by-name-with-a-warning", tcp),
         Step::new("debugger/monitor-runs-no-program", no_program),
@@ -38,8 +38,10 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(context: &Context, gdb: &str) -> anyhow::Result<Self> {
-        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", "240", "--gdb"];
+    fn start(context: &Context, gdb: &str, options: &[&str]) -> anyhow::Result<Self> {
+        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", "240"];
+        line.extend(options);
+        line.push("--gdb");
         line.extend((!gdb.is_empty()).then_some(gdb));
         let mut hv = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut stderr = BufReader::new(hv.stderr.take().context("no stderr")?);
@@ -117,8 +119,10 @@ fn connect(socket: &Path) -> anyhow::Result<Stub<UnixStream>> {
     Ok(Stub(stream))
 }
 
-fn private(context: &Context) -> anyhow::Result<()> {
-    let waiting = Waiting::start(context, "")?;
+/// Checks that the socket is the user's alone, and that a debugger gets at the machine by it: QEMU, started with these options, has inherited
+/// the socket.
+pub(super) fn private(context: &Context, options: &[&str]) -> anyhow::Result<()> {
+    let waiting = Waiting::start(context, "", options)?;
     let socket = PathBuf::from(&waiting.target);
     let folder = socket.parent().context("a socket is in a folder")?;
     ensure!(folder.metadata()?.mode() & 0o777 == 0o700, "others can enter {}", folder.display());
@@ -128,12 +132,19 @@ fn private(context: &Context) -> anyhow::Result<()> {
     ensure!(stub.ask("?")?.starts_with('T'), "the machine does not stand still");
     let status = stub.monitor("info status")?;
     ensure!(status.contains("paused"), "the monitor says {status:?}");
+    // The last of the general registers is the PC ("GDB Remote Serial Protocol", "Packets", p).
+    let pc = stub.ask("p20")?;
+    ensure!(pc.len() == 16 && !pc.starts_with('E'), "the PC is {pc:?}");
+    // A step leaves the first instruction.
+    ensure!(stub.ask("s")?.starts_with('T'), "the machine does not step");
+    let next = stub.ask("p20")?;
+    ensure!(next.len() == 16 && next != pc, "after a step the PC is {next:?} as before");
     Ok(())
 }
 
 fn of_a_path(context: &Context) -> anyhow::Result<()> {
     let socket = context.folder()?.join("gdb");
-    let waiting = Waiting::start(context, &socket.to_string_lossy())?;
+    let waiting = Waiting::start(context, &socket.to_string_lossy(), &[])?;
     ensure!(waiting.target == socket.to_string_lossy(), "the socket is {}", waiting.target);
     ensure!(socket.metadata()?.mode() & 0o077 == 0, "others can open {}", socket.display());
     connect(&socket)?.ask("?")?;
@@ -144,7 +155,7 @@ fn of_a_path(context: &Context) -> anyhow::Result<()> {
 fn tcp(context: &Context) -> anyhow::Result<()> {
     // A port that is free now; another program may take it before QEMU does, which then reports it.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let waiting = Waiting::start(context, &format!("tcp:{port}"))?;
+    let waiting = Waiting::start(context, &format!("tcp:{port}"), &[])?;
     ensure!(waiting.notes.contains("every user of this machine"), "no warning: {}", waiting.notes);
     ensure!(waiting.target == format!(":{port}"), "the port is {}", waiting.target);
     // QEMU opens the port itself, a moment after its start.
@@ -168,7 +179,7 @@ fn no_program(context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     let trace = context.folder()?.join("trace");
-    let mut waiting = Waiting::start(context, "")?;
+    let mut waiting = Waiting::start(context, "", &[])?;
     let mut stub = connect(Path::new(&waiting.target))?;
     let command = format!("migrate \"exec:echo was here >'{}'; cat >/dev/null\"", trace.display());
     // QEMU is killed when it tries, or reports that it could not.

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use hv_machine::initrd::Archive;
 
 use super::context::{Booted, Context};
-use super::programs;
 use super::runner::Step;
+use super::{debugger, programs};
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::newest;
@@ -26,6 +26,11 @@ pub(super) fn steps() -> Vec<Step> {
             let qemu = newest()?;
             let options = ["--vps", "2", "--cpu", "max", "--qemu", &qemu];
             programs::stressed(&programs::program(context, "stress", &options)?)
+        })
+        .slow(),
+        Step::new("newest-qemu/debugger", |context| {
+            let qemu = newest()?;
+            debugger::private(context, &["--cpu", "max", "--qemu", &qemu])
         })
         .slow(),
     ]
