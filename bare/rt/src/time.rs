@@ -7,6 +7,8 @@ use crate::{arch, irq, mrs, msr};
 
 /// INTID of the virtual timer's PPI, by the Arm Base System Architecture.
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
+/// INTID of the EL1 physical timer's PPI, by the same.
+pub const PHYSICAL_TIMER_INTID: u32 = 30;
 
 /// CNTVCT_EL0, not read speculatively.
 #[inline]

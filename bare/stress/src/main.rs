@@ -1,8 +1,8 @@
 //! A guest that does what guests must not do, and checks the host's reactions.
 //!
 //! Without arguments it makes a fixed list of checks: accesses to memory and devices that are not the guest's, calls,
-//! instructions and registers that do not exist, malformed hypercalls, PSCI calls and accesses to the interrupt
-//! controller. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random calls and accesses,
+//! instructions and registers that do not exist, malformed hypercalls, PSCI calls, accesses to the interrupt
+//! controller, and the timers' signals. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random calls and accesses,
 //! seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and checks every answer.
 //! `stress.kinds=BITS` restricts them to some kinds of actions (`attack::Kind`), to find out which one is to blame.
 //! With `stress.flood=COUNT` the others make calls that take locks without end, while VP 0 makes COUNT calls of each of
@@ -30,6 +30,7 @@ mod random;
 mod registers;
 mod rng;
 mod step;
+mod timer;
 mod wellbehaved;
 
 use check::Checks;
@@ -42,6 +43,7 @@ const GROUPS: &[Group] = &[
     ("calls", calls::run),
     ("registers", registers::run),
     ("gic", gic::run),
+    ("timer", timer::run),
     ("features", features::run),
     ("step", step::run),
     ("firmware", firmware::run),
