@@ -97,6 +97,11 @@ pub(crate) fn run(checks: &mut Checks) {
         check.equal("it stays off", cpu::state(1), Ok(AffinityState::Off));
     });
     checks.check("VPs go off and on", off_and_on);
+    if rt::machine::get().vps() < 3 {
+        checks.skip("of those that start a VP at the same time one succeeds", "there are two VPs");
+    } else {
+        checks.check("of those that start a VP at the same time one succeeds", race);
+    }
     checks.check("an SGI for a VP that is off waits until it is on", wait_for_the_vp);
 }
 
@@ -171,6 +176,64 @@ fn off_and_on(check: &mut Check) {
         }
         RELEASED.fetch_add(1, Ordering::AcqRel);
         for vp in 1..=others as usize {
+            let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
+            check.holds((round, vp, "it goes off"), off);
+        }
+    }
+}
+
+/// VPs that wait to start VP 1; rounds that have begun; those that started it, those that found it on, and those with another answer.
+static READY: AtomicU64 = AtomicU64::new(0);
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+static ANSWERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// Starts VP 1, which stays until it is released.
+fn start_vp_1() {
+    let target = rt::machine::get().mpidr(1);
+    let answer = match psci(CPU_ON, [target, cpu::prepare(1, stay), 1]) {
+        0 => 0,
+        ALREADY_ON | ON_PENDING => 1,
+        _ => 2,
+    };
+    ANSWERS[answer].fetch_add(1, Ordering::AcqRel);
+}
+
+fn race(check: &mut Check) {
+    const ROUNDS: u64 = 10;
+    fn contend() {
+        let begun = BEGUN.load(Ordering::Acquire);
+        READY.fetch_add(1, Ordering::AcqRel);
+        while BEGUN.load(Ordering::Acquire) == begun {
+            core::hint::spin_loop();
+        }
+        start_vp_1();
+    }
+    let vps = rt::machine::get().vps();
+    let contenders = vps as u64 - 1;
+    for round in 1..=ROUNDS {
+        let runs = RUNS.load(Ordering::Acquire);
+        let before = ANSWERS.each_ref().map(|answer| answer.load(Ordering::Acquire));
+        let so_far = || {
+            let now = ANSWERS.each_ref().map(|answer| answer.load(Ordering::Acquire));
+            [0, 1, 2].map(|n| now[n] - before[n])
+        };
+        for vp in 2..vps {
+            check.equal((round, vp, "CPU_ON"), cpu::start(vp, contend), Ok(()));
+        }
+        let ready = || READY.load(Ordering::Acquire) == round * (contenders - 1);
+        check.holds((round, "they are ready"), time::wait_until(PATIENCE, ready));
+        BEGUN.fetch_add(1, Ordering::AcqRel);
+        start_vp_1();
+        let answered = time::wait_until(PATIENCE, || so_far().iter().sum::<u64>() == contenders);
+        check.holds((round, "they have answers"), answered);
+        check.equal((round, "started, on, else"), so_far(), [1, contenders - 1, 0]);
+        // It reads which release it waits for before it counts itself.
+        check.holds(
+            (round, "it runs"),
+            time::wait_until(PATIENCE, || RUNS.load(Ordering::Acquire) == runs + 1),
+        );
+        RELEASED.fetch_add(1, Ordering::AcqRel);
+        for vp in 1..vps {
             let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
             check.holds((round, vp, "it goes off"), off);
         }
