@@ -27,12 +27,13 @@ pub(super) fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = stock
         .into_iter()
         .map(|(stock, vps)| {
-            Step::new(format!("devices/storage/{stock}/{vps}-vps"), move |context| {
+            let step = Step::new(format!("devices/storage/{stock}/{vps}-vps"), move |context| {
                 Disks::new(context)?.boot(context, &["--stock", stock, "--vps", vps])
-            })
+            });
+            if vps == "4" { step.slow() } else { step }
         })
         .collect();
-    steps.push(Step::new("devices/storage/deterministic", deterministic));
+    steps.push(Step::new("devices/storage/deterministic", deterministic).slow());
     steps.push(Step::new("devices/storage/strict", |context| {
         let disks = Disks::new(context)?;
         let booted = disks.run(context, &["--strict=note", "--vps", "2"])?;
