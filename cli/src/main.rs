@@ -17,6 +17,8 @@ mod shell;
 mod symbols;
 mod trace;
 
+use std::io::Write as _;
+
 use clap::{Parser, Subcommand};
 
 use hv_setup as setup;
@@ -62,7 +64,14 @@ fn main() -> std::process::ExitCode {
             return Exit::Usage.into();
         }
         // Help is coloured: it contains no text from elsewhere.
-        Err(help) => help.exit(),
+        Err(help) => {
+            return if help.print().and_then(|()| std::io::stdout().flush()).is_ok() {
+                Exit::Success
+            } else {
+                Exit::Usage
+            }
+            .into();
+        }
     };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),

@@ -71,7 +71,8 @@ pub(crate) struct Args {
         value_name = "TEXT",
         default_value = "",
         allow_hyphen_values = true,
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = appended
     )]
     pub(super) append: String,
     /// Number of virtual processors
@@ -309,6 +310,19 @@ impl Args {
 }
 
 /// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
+/// Judges what is appended to the command line: an open quote would swallow the words behind it.
+fn appended(text: &str) -> Result<String, String> {
+    if let Some((at, found)) = text.char_indices().find(|&(_, c)| c.is_control() && c != '\t') {
+        return Err(format!(
+            "character {found:?} at byte {at}: a command line is one line of printable text"
+        ));
+    }
+    if !text.matches('"').count().is_multiple_of(2) {
+        return Err("a double quote is not closed: quotes come in pairs".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     let expected = || "expected a number of MiB, or a number with K, M or G, such as 512M".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -330,6 +344,14 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn what_is_appended_is_one_line_with_its_quotes_closed() {
+        assert_eq!(appended("a=\"b c\"\td").as_deref(), Ok("a=\"b c\"\td"));
+        assert!(appended("a\nb").unwrap_err().starts_with("character '\\n' at byte 1"));
+        assert!(appended("a\u{1b}[2J").unwrap_err().contains("at byte 1"));
+        assert!(appended("a=\"b").unwrap_err().contains("not closed"));
+    }
 
     #[derive(Parser)]
     struct Line {
@@ -439,7 +461,10 @@ mod tests {
         // The dashes and the panic= in quotes have no effect.
         assert_eq!(line("dyndbg=\"a -- panic=3 b\" c"), "dyndbg=\"a -- panic=3 b\" c panic=-1 nokaslr");
         assert_eq!(line("\"panic=3\" \"nokaslr\" -- z"), "\"panic=3\" \"nokaslr\" -- z");
-        assert_eq!(line("x=\"-- y"), "x=\"-- y panic=-1 nokaslr");
+        assert!(
+            Line::try_parse_from(["hv", "--append", "x=\"-- y"]).is_err(),
+            "it would take our words into the quotes"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -89,14 +89,18 @@ pub(super) fn too_large(path: &Path, size: u64, most: u64) -> String {
 
 fn open_file(path: &Path, mode: Mode) -> anyhow::Result<File> {
     let name = path.display();
-    let opened = OpenOptions::new().read(true).write(mode == Mode::ReadWrite).open(path);
+    // A pipe without a writer is refused below, and not waited for.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let opened = OpenOptions::new().read(true).write(mode == Mode::ReadWrite).custom_flags(flags).open(path);
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = path.to_string_lossy();
             let hint = match text.rsplit_once(',') {
                 Some((_, word)) => {
-                    format!("; the words behind a file are ro, rw, snapshot and at=, and {word} is none")
+                    format!(
+                        "; unknown option {word} after the file name: expected ro, rw, snapshot or at=CONTROLLER:LUN"
+                    )
                 }
                 None => String::new(),
             };
@@ -136,13 +140,13 @@ fn lock(file: &File, path: &Path, mode: Mode) -> anyhow::Result<()> {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) if mode == Mode::ReadWrite => {
             bail!(
-                "the disk {} is in use by another run; wait for its end, or give the disk as snapshot",
+                "the disk {} is in use by another run, or given twice here; wait for its end, or give the disk as snapshot",
                 path.display()
             )
         }
         Err(Errno::WOULDBLOCK) => {
             bail!(
-                "the disk {} is in use by another run, which writes to it; wait for its end",
+                "the disk {} is in use by another run, or given twice here, and written; wait for its end",
                 path.display()
             )
         }
@@ -260,7 +264,7 @@ mod tests {
     fn each_file_that_does_not_do_has_its_reason() {
         for mode in [Mode::ReadOnly, Mode::ReadWrite, Mode::Snapshot] {
             refused(Path::new("/no/such/file"), mode, "does not exist");
-            refused(Path::new("/no/such/file,rx"), mode, "and rx is none");
+            refused(Path::new("/no/such/file,rx"), mode, "unknown option rx");
             refused(Path::new("/tmp"), mode, "is a folder");
             refused(Path::new("/dev/null"), mode, "neither a file nor a block device");
             refused(file_of(0).path(), mode, "is empty");
@@ -319,6 +323,17 @@ mod tests {
         assert_eq!(file.as_file().metadata().unwrap().blocks(), 0);
         let locked = open(file.path(), Mode::ReadOnly, 512, most).unwrap();
         assert_eq!(locked.size, size);
+    }
+
+    #[test]
+    fn a_pipe_is_no_disk_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let mode = Permissions::RUSR | Permissions::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for mode in [Mode::ReadOnly, Mode::ReadWrite, Mode::Snapshot] {
+            refused(&pipe, mode, "neither a file nor a block device");
+        }
     }
 
     #[test]

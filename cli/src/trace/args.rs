@@ -298,14 +298,17 @@ impl Filter {
     pub(super) fn print(
         &self,
         mut reader: Reader<impl io::Read>,
-        mut out: impl Write,
+        out: impl Write,
         form: Form,
     ) -> anyhow::Result<()> {
+        let mut out = Noticed { out, any: false };
+        let mut read = 0_u64;
         let run = reader.run().clone();
         let as_json = form == Form::Json;
         let mut joined = Joined::new(&run, self);
         for record in reader.by_ref() {
             let record = record?;
+            read += 1;
             if form == Form::Joined {
                 joined.feed(&record, &mut out)?;
                 continue;
@@ -320,6 +323,11 @@ impl Filter {
             }
         }
         joined.finish(&mut out)?;
+        if !out.any && read != 0 {
+            ui::note(&format!(
+                "none of the {read} records is selected; change --kind, --name, --vp, --from or --to"
+            ));
+        }
         for PlanRule { rule, fired: count } in run.rules.iter().filter(|_| !as_json) {
             writeln!(out, "injected: {rule} {}", fired(*count))?;
         }
@@ -383,6 +391,23 @@ fn object(time: u64, vp: u32, decoded: Decoded) -> Map<String, Json> {
     }
     object.insert("values".into(), Json::Object(fields));
     object
+}
+
+/// A writer that remembers whether anything was written.
+struct Noticed<W> {
+    out: W,
+    any: bool,
+}
+
+impl<W: Write> Write for Noticed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.any |= !bytes.is_empty();
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 #[cfg(test)]

@@ -121,8 +121,13 @@ impl From<PathBuf> for Named {
 
 /// Reads a file of at most `most` bytes.
 pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let (file, most) = open(file, most)?;
-    read_to_end(file, most)
+    let (file, limit) = open(file, most)?;
+    read_to_end(file, limit).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge if limit < most => {
+            io::Error::new(error.kind(), format!("it is a device with more than {limit} bytes"))
+        }
+        _ => error,
+    })
 }
 
 /// Maximum number of bytes read from a character device: some are endless, and none contains a kernel.
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn a_file_without_an_end_is_refused() {
         let error = read(Path::new("/dev/zero"), 1 << 20).unwrap_err();
-        assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
+        assert_eq!(error.to_string(), "it is a device with more than 65536 bytes");
         assert_eq!(read(Path::new("/dev/null"), 1).unwrap(), b"");
         let error = read_to_end(io::repeat(0), 1 << 20).unwrap_err();
         assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags};
@@ -19,6 +20,8 @@ use crate::interrupt::{self, Undo};
 
 /// Mode of a new file, before the umask.
 const FILE: Mode = Mode::from_raw_mode(0o666);
+/// How long the reader of a pipe has to open it, and to take something: what it does never holds up the end of a run.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Mode of a new folder.
 const FOLDER: Mode = Mode::from_raw_mode(0o777);
 
@@ -121,6 +124,7 @@ pub struct Special(OwnedFd);
 impl Special {
     /// Opens it; a pipe must have a reader for that.
     fn open(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> io::Result<Self> {
+        let begun = Instant::now();
         loop {
             match attempt() {
                 // The other end of the pipe has not been opened yet.
@@ -128,10 +132,12 @@ impl Special {
                 result => return Ok(Self(result?)),
             }
             interrupt::check().map_err(io::Error::other)?;
+            patience(begun, "it is a pipe that no program has opened for reading")?;
         }
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let begun = Instant::now();
         loop {
             match rustix::io::write(&self.0, bytes) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -142,8 +148,20 @@ impl Special {
                 rustix::event::Timespec { tv_sec: 0, tv_nsec: crate::process::POLL.subsec_nanos().into() };
             let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&wait));
             interrupt::check().map_err(io::Error::other)?;
+            patience(begun, "its reader does not read")?;
         }
     }
+}
+
+/// Returns an error if this has lasted for too long.
+fn patience(begun: Instant, why: &str) -> io::Result<()> {
+    if begun.elapsed() < PATIENCE {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("{why} for {} s: start the reader first", PATIENCE.as_secs()),
+    ))
 }
 
 /// A folder, held open: later changes to its path have no effect.
@@ -347,6 +365,19 @@ mod tests {
         symlink("/nonexistent", &path).unwrap();
         folder.write("report", b"text").unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("moved/report")).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, FILE, 0).unwrap();
+        let error = write("report", &fifo, b"text").unwrap_err();
+        assert!(format!("{error:#}").contains("no program has opened for reading for 5 s"), "{error:#}");
+        // Opened for both, it has a reader, which never reads.
+        let _reader = File::options().read(true).write(true).open(&fifo).unwrap();
+        let error = write("report", &fifo, &[0; 200_000]).unwrap_err();
+        assert!(format!("{error:#}").contains("its reader does not read for 5 s"), "{error:#}");
     }
 
     #[test]

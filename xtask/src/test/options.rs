@@ -35,7 +35,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("initrd-folder", &["--initrd", "/"], "cannot read initrd /"),
     ("initrd-missing", &["--stock", "6.12", "--initrd", "/nonexistent/initrd"], "/nonexistent/initrd"),
     ("disk-missing", &["--disk", "/nonexistent/disk,rw"], "the disk /nonexistent/disk does not exist"),
-    ("disk-word", &["--disk", "/nonexistent/disk,rx"], "rx is none"),
+    ("disk-word", &["--disk", "/nonexistent/disk,rx"], "unknown option rx"),
     ("disk-folder", &["--disk", "/"], "the disk / is a folder"),
     ("disk-device", &["--disk", "/dev/null,ro"], "neither a file nor a block device"),
     ("disk-place", &["--disk", "a,at=4:0"], "a controller from 0 to 3"),

