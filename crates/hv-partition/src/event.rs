@@ -29,13 +29,13 @@ pub trait BusObserver {
         let _ = event;
     }
 
-    /// Told how much a device did during one call: see [`hv_vmbus::Port::traffic`].
+    /// Told how much a device did during one call: see [`hv_vmbus::BusPort::traffic`].
     #[inline]
     fn traffic(&self, device: DeviceId, traffic: &Traffic) {
         let _ = (device, traffic);
     }
 
-    /// Told how long a request took: see [`hv_vmbus::Port::served`].
+    /// Told how long a request took: see [`hv_vmbus::BusPort::served`].
     #[inline]
     fn served(&self, device: DeviceId, time: u64) {
         let _ = (device, time);

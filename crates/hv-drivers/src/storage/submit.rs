@@ -34,7 +34,7 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
     ///
     /// # Errors
     ///
-    /// With tag and memory: [`Error::NotReady`], [`Error::TooLong`], [`Error::Client`] as of [`Queue::submit`].
+    /// With tag and memory: [`Error::NotReady`], [`Error::TooLong`], [`Error::Client`] as of [`hv_vmbus_client::Queue::submit`].
     pub fn submit(
         &mut self,
         tag: T,
