@@ -1,6 +1,7 @@
 //! The report: the hypervisor's counts, as JSON and as text.
 
 mod devices;
+mod ending;
 mod findings;
 pub(crate) mod names;
 mod places;
@@ -9,13 +10,15 @@ mod warnings;
 
 use hv_machine::Firmware;
 use hv_tlfs::rules::Severity;
-use hv_wire::{ExitKind, Report, VpReport};
+use hv_wire::{Report, VpReport};
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::machine::{End, Outcome};
+use crate::machine::Outcome;
 use crate::symbols::Symbols;
 use crate::trace::Kept;
+pub(crate) use ending::trouble;
+use ending::{broken, judge};
 use findings::Finding;
 use places::Places;
 pub(crate) use places::place;
@@ -324,82 +327,6 @@ impl Summary {
     pub(crate) fn explanation(&self) -> &str {
         &self.explanation
     }
-}
-
-/// Determines how the run ended, worst first: if the hypervisor failed, everything else is doubtful, and a guest that
-/// crashed did so however it was powered off afterwards.
-fn judge(outcome: &Outcome) -> (Exit, String) {
-    let report = &*outcome.report;
-    if report.magic != Report::MAGIC {
-        return not_started(outcome);
-    }
-    let kind = ExitKind::from_raw(report.exit);
-    let log = log(report);
-    match (kind, outcome.end) {
-        (Some(ExitKind::Panic), _) => (Exit::Machine, format!("the hypervisor panicked: {log}")),
-        (Some(ExitKind::BadBootInfo), _) => {
-            (Exit::Machine, format!("the hypervisor refused to start: {log}"))
-        }
-        (None, _) => (Exit::Machine, format!("the hypervisor reports an unknown exit, {:#x}", report.exit)),
-        (_, End::Interrupted) => (Exit::Interrupted, "interrupted".to_owned()),
-        _ if report.crash.count > 0 => (Exit::Crash, "the guest reported a crash".to_owned()),
-        (Some(ExitKind::PowerOff), _) => (Exit::Success, "the guest powered off".to_owned()),
-        (Some(ExitKind::Reset), _) => (Exit::Reset, "the guest asked for a reset".to_owned()),
-        (Some(ExitKind::AllVpsOff), _) => {
-            (Exit::VpsOff, "the guest switched all of its VPs off without a power-off".to_owned())
-        }
-        (Some(ExitKind::Running), End::Timeout) => {
-            (Exit::Timeout, format!("the time limit was reached after {} s", outcome.wall.as_secs()))
-        }
-        (Some(ExitKind::Running), End::Exited(status)) => {
-            let complaint = last_line(&outcome.complaints);
-            (Exit::Machine, format!("QEMU ended ({status}) while the guest was running{complaint}"))
-        }
-    }
-}
-
-/// Returns the reason why broken rules fail the run, if its end allows that: the guest's own end does, as does a
-/// timeout; a machine that failed or was interrupted has incomplete findings.
-fn broken(exit: Exit, findings: &[Finding], from: Option<Severity>) -> Option<String> {
-    let from = from.filter(|_| !matches!(exit, Exit::Usage | Exit::Machine | Exit::Interrupted))?;
-    let count = findings.iter().filter(|finding| finding.severity >= from).count();
-    let rules = if count == 1 { "rule" } else { "rules" };
-    (count != 0).then(|| format!("it broke {count} {rules} of level {from} or more severe"))
-}
-
-/// Returns what kept the hypervisor from running the guest, if anything did: QEMU, or its own failure.
-pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
-    let (exit, explanation) = judge(outcome);
-    matches!(exit, Exit::Usage | Exit::Machine).then_some(explanation)
-}
-
-/// Determines why the hypervisor has left no report.
-fn not_started(outcome: &Outcome) -> (Exit, String) {
-    let complaint = last_line(&outcome.complaints);
-    match outcome.end {
-        End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
-        // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
-        End::Exited(status) => {
-            let hint =
-                if complaint.is_empty() { ": no reason given; check --cpu and --memory" } else { &complaint };
-            (Exit::Usage, format!("QEMU did not start the machine ({status}){hint}"))
-        }
-        End::Timeout => (
-            Exit::Timeout,
-            format!("the hypervisor had not started after {} s{complaint}", outcome.wall.as_secs()),
-        ),
-    }
-}
-
-fn last_line(text: &str) -> String {
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    line.map_or_else(String::new, |line| format!(": {}", line.trim()))
-}
-
-/// Returns the hypervisor's log.
-fn log(report: &Report) -> String {
-    let length = usize::try_from(report.log_len).unwrap_or(usize::MAX).min(report.log.len());
-    String::from_utf8_lossy(&report.log[..length]).trim().to_owned()
 }
 
 /// Returns how the guest detected Hyper-V. Linux checks the ACPI identity first and queries the UID only without one;

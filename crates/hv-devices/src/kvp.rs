@@ -42,6 +42,7 @@ impl ic::Kind for Kind {
 
 /// A request to the guest. Texts are UTF-16 with their terminating zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ask<'a> {
     /// The value of a key.
     Get {

@@ -37,6 +37,7 @@ impl ic::Kind for Kind {
 
 /// A request to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Action {
     /// Power off.
     PowerOff,

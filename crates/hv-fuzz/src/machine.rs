@@ -151,7 +151,7 @@ impl Setup {
     /// Nothing special.
     pub(crate) fn plain() -> Self {
         const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
-        let mut config = Config { offers: OFFERS, ..Config::new(FREQUENCY) };
+        let mut config = Config::new(FREQUENCY).with_offers(OFFERS);
         config.hypervisor.rep_budget = 0;
         Self { config, plan: Plan::NONE, judged: false, traced: false, many: false }
     }

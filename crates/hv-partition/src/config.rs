@@ -4,6 +4,7 @@ use hv_devices::any::Offer;
 
 /// Configuration of a partition.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The hypervisor.
     pub hypervisor: hv_host::Config,
@@ -28,6 +29,20 @@ impl Config {
     #[must_use]
     pub const fn with_profile(mut self, profile: hv_host::Profile) -> Self {
         self.hypervisor.profile = profile;
+        self
+    }
+
+    /// Returns the same with another VMBus, or with none.
+    #[must_use]
+    pub const fn with_vmbus(mut self, vmbus: Option<hv_vmbus::Config>) -> Self {
+        self.vmbus = vmbus;
+        self
+    }
+
+    /// Returns the same with these devices offered from the start.
+    #[must_use]
+    pub const fn with_offers(mut self, offers: &'static [Offer]) -> Self {
+        self.offers = offers;
         self
     }
 }

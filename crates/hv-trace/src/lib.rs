@@ -11,6 +11,7 @@
 
 mod field;
 mod kinds;
+mod macros;
 mod payload;
 mod what;
 

@@ -64,7 +64,7 @@
 //! #     unsafe fn free(&self, _: NonNull<[Page]>) {}
 //! # }
 //! # static OFFERS: [hv_devices::any::Offer; 1] = [hv_devices::any::Offer::ECHO];
-//! # let bed = Testbed::new(Config { offers: &OFFERS, ..Config::new(24_000_000) }, 1);
+//! # let bed = Testbed::new(Config::new(24_000_000).with_offers(&OFFERS), 1);
 //! # let wire = bed.wire(0, Convention::Smccc);
 //! # let hv = detect::vendor_uid(wire).unwrap().identify(GuestOsId::linux(0x06_0c_00)).unwrap();
 //! # let map = VpMap::<1>::new();

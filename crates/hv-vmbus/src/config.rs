@@ -8,6 +8,7 @@ pub(crate) const MESSAGE_SINT_SHIFTED: u32 = MESSAGE_SINT << 12;
 
 /// Configuration of the host side of VMBus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Oldest supported version.
     pub min_version: Version,
@@ -37,6 +38,13 @@ impl Config {
             && max_version.0 == default.max_version.0
             && features.0 == default.features.0
             && message_connection == default.message_connection
+    }
+
+    /// Returns the same with another oldest version.
+    #[must_use]
+    pub const fn with_min_version(mut self, version: Version) -> Self {
+        self.min_version = version;
+        self
     }
 
     /// Returns the same with another newest version.

@@ -35,6 +35,7 @@ pub struct Head {
 
 /// Parameters with which the guest opened a channel.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Opening<'a> {
     /// VP that gets the channel's interrupts, or [`TARGET_VP_NONE`](crate::protocol::TARGET_VP_NONE).
     pub target_vp: u32,

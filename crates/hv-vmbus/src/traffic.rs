@@ -2,6 +2,7 @@
 
 /// What a device did during one call of the bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// Packets that it took.
     pub packets_in: u32,

@@ -20,6 +20,7 @@ const BUFFER: usize = 2304;
 
 /// What the host wants the guest to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stop {
     /// Power off.
     PowerOff,

@@ -96,6 +96,7 @@ pub struct Address {
 
 /// A disk, as it was when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Disk {
     /// Where it is.
     pub address: Address,
@@ -119,6 +120,7 @@ pub struct Extent {
 }
 
 /// A request that has ended.
+#[non_exhaustive]
 pub struct Completion<T, D: Dma> {
     /// The tag that it was submitted with.
     pub tag: T,

@@ -122,7 +122,8 @@ fn flushes_and_discards_reach_the_disk() {
     assert!(data[..512].iter().any(|byte| *byte != 0) && data[512 * 101..].iter().any(|byte| *byte != 0));
     assert_eq!(controller.discard(&disk, 4000, 100, &mut never), Err(Error::Range));
     assert_eq!(controller.discard(&disk, u64::MAX, 1, &mut never), Err(Error::Range));
-    let never_discards = Disk { max_discard: 0, ..disk };
+    let mut never_discards = disk;
+    never_discards.max_discard = 0;
     assert_eq!(controller.discard(&never_discards, 0, 1, &mut never), Err(Error::Unsupported));
     close(world, client, controller);
 }
@@ -223,7 +224,8 @@ fn failures_of_the_disk_are_told_with_their_sense() {
     assert!(matches!(controller.write(&disk, 0, &data, &mut never), Err(Error::Failed(Failure::Sense(_)))));
     controller.read(&disk, 0, &mut data, &mut never).unwrap();
     // A disk that the guest takes for larger than it is.
-    let larger = Disk { blocks: 5000, ..disk };
+    let mut larger = disk;
+    larger.blocks = 5000;
     let beyond = Failure::Sense(Sense { key: 5, code: 0x21, qualifier: 0 });
     assert_eq!(controller.read(&larger, 4096, &mut data, &mut never), Err(Error::Failed(beyond)));
     let long =

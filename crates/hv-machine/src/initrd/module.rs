@@ -16,6 +16,7 @@ const LIMIT: u64 = 256 << 20;
 
 /// A module, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Module {
     /// The module's name in the kernel.
     pub name: String,

@@ -105,7 +105,7 @@ fn an_answer_waits_until_its_sint_is_unmasked() {
 
 #[test]
 fn without_vmbus_its_connections_do_not_exist() {
-    run(Config { vmbus: None, ..Config::new(62_500_000) }, 1, &[], |m| {
+    run(Config::new(62_500_000).with_vmbus(None), 1, &[], |m| {
         for connection in [1, 4] {
             assert_eq!(post(m, connection, contact(0).as_bytes()), HvStatus::INVALID_CONNECTION_ID);
         }

@@ -11,7 +11,7 @@ use hv_vmbus::protocol::MessageType;
 fn with_devices(test: impl FnOnce(&TestMachine<'_>)) {
     const BEAT: Offer = Offer::heartbeat(10_000);
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
-    run(Config { offers: OFFERS, ..Config::new(62_500_000) }, 2, &[], |m| {
+    run(Config::new(62_500_000).with_offers(OFFERS), 2, &[], |m| {
         for vp in 0..2 {
             m.enable_synic(vp, SINT, 18);
         }

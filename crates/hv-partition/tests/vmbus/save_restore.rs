@@ -15,7 +15,7 @@ const ECHO: u32 = 2;
 fn config() -> Config {
     const BEAT: Offer = Offer::heartbeat(20_000);
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
-    Config { offers: OFFERS, ..Config::new(62_500_000) }
+    Config::new(62_500_000).with_offers(OFFERS)
 }
 
 fn save(m: &TestMachine<'_>) -> Vec<u8> {

@@ -81,6 +81,7 @@ impl<'a> Outgoing<'a> {
 
 /// Why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError {
     /// There is no room now for a packet of this many bytes. [`Sender::wait_for`] asks the host for a signal.
     Full(u32),

@@ -12,7 +12,7 @@ use crate::guest::{BOTH, Guest, config};
 /// A host that speaks nothing newer.
 fn host_up_to(version: Version) -> hv_testbed::Config {
     let vmbus = Some(hv_vmbus::Config::DEFAULT.with_max_version(version));
-    hv_testbed::Config { vmbus, ..config() }
+    config().with_vmbus(vmbus)
 }
 
 #[test]

@@ -117,7 +117,7 @@ pub(crate) const BOTH: [Convention; 2] = [Convention::Smccc, Convention::Hvc1];
 pub(crate) static OFFERS: [Offer; 2] = [Offer::ECHO, Offer::HEARTBEAT];
 
 pub(crate) fn config() -> Config {
-    Config { offers: &OFFERS, ..Config::new(24_000_000) }
+    Config::new(24_000_000).with_offers(&OFFERS)
 }
 
 impl<const GRANULE: usize> Guest<GRANULE> {

@@ -44,7 +44,7 @@ fn an_unsupported_version_is_answered_and_the_next_one_tried() {
 
 #[test]
 fn every_version_from_the_oldest_to_the_newest_configured_is_spoken_and_no_other() {
-    let config = Config { min_version: Version::V4_1, max_version: Version::V5_2, ..Config::DEFAULT };
+    let config = Config::DEFAULT.with_min_version(Version::V4_1).with_max_version(Version::V5_2);
     for version in
         Version::ALL.into_iter().chain([Version(0), Version::new(3, 0), Version::new(5, 9), Version(!0)])
     {

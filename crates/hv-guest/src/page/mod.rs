@@ -16,6 +16,11 @@
 //!
 //! The unsafe code here reinterprets the cells as message slots, as event flags, or as the reference TSC page.
 
+#[deny(unsafe_code)]
+mod call;
+#[deny(unsafe_code)]
+mod cell;
+
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
@@ -27,6 +32,9 @@ use crate::flags::Flags;
 use crate::message::Slot;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::tsc::TscPage;
+use cell::{Cell, half_of, word_of};
+
+pub use call::CallPage;
 
 /// Translation of the guest's pages to guest physical addresses. Implemented by the OS.
 ///
@@ -90,85 +98,6 @@ struct Block {
 
 const _: () = assert!(size_of::<Page>() == SIZE && align_of::<Page>() == SIZE);
 const _: () = assert!(size_of::<Block>() == BLOCK && offset_of!(Block, rest) == 8);
-
-/// A cell of a page, and the offset of a byte in it.
-enum Cell<'a> {
-    Half(&'a AtomicU32, usize),
-    Word(&'a AtomicU64, usize),
-}
-
-impl Cell<'_> {
-    /// Returns the number of bytes from the offset to the end of the cell.
-    fn len(&self) -> usize {
-        match self {
-            Self::Half(_, first) => 4 - first,
-            Self::Word(_, first) => 8 - first,
-        }
-    }
-
-    /// Reads the cell once, and copies its bytes from the offset on.
-    #[inline]
-    fn read(&self, bytes: &mut [u8]) {
-        match self {
-            Self::Half(cell, first) => {
-                let half = cell.load(Ordering::Relaxed);
-                match <&mut [u8; 4]>::try_from(&mut *bytes) {
-                    Ok(whole) => *whole = half.to_ne_bytes(),
-                    Err(_) => take(bytes, u32::from_le(half).into(), *first),
-                }
-            }
-            Self::Word(cell, first) => {
-                let word = cell.load(Ordering::Relaxed);
-                match <&mut [u8; 8]>::try_from(&mut *bytes) {
-                    Ok(whole) => *whole = word.to_ne_bytes(),
-                    Err(_) => take(bytes, u64::from_le(word), *first),
-                }
-            }
-        }
-    }
-
-    /// Replaces the bytes from the offset on; the cell's other bytes are unchanged.
-    #[inline]
-    fn write(&self, bytes: &[u8]) {
-        let order = (Ordering::Relaxed, Ordering::Relaxed);
-        match self {
-            Self::Half(cell, first) => match <&[u8; 4]>::try_from(bytes) {
-                Ok(whole) => cell.store(u32::from_ne_bytes(*whole), order.0),
-                Err(_) => {
-                    let [new, mask] = put(bytes, *first).map(|word| u32::from_le(word as u32));
-                    let _ = cell.fetch_update(order.0, order.1, |old| Some(old & !mask | new));
-                }
-            },
-            Self::Word(cell, first) => match <&[u8; 8]>::try_from(bytes) {
-                Ok(whole) => cell.store(u64::from_ne_bytes(*whole), order.0),
-                Err(_) => {
-                    let [new, mask] = put(bytes, *first).map(u64::from_le);
-                    let _ = cell.fetch_update(order.0, order.1, |old| Some(old & !mask | new));
-                }
-            },
-        }
-    }
-}
-
-/// Copies bytes of a little-endian word to `bytes`, starting at byte `first`.
-///
-/// Uses shifts: the compiler turns a loop over bytes into a `memcpy` call, which is several times slower.
-#[inline]
-fn take(bytes: &mut [u8], word: u64, first: usize) {
-    let mut rest = word >> (8 * first);
-    for byte in bytes {
-        *byte = rest as u8;
-        rest >>= 8;
-    }
-}
-
-/// Returns a little-endian word with these bytes at `first`, cut off at its end, the other bytes zero; and the mask of
-/// the bits they occupy.
-#[inline]
-fn put(bytes: &[u8], first: usize) -> [u64; 2] {
-    let step = |[new, mask]: [u64; 2], byte: &u8| [new << 8 | u64::from(*byte), mask << 8 | 0xff];
-    bytes.iter().rev().fold([0; 2], step).map(|word| word << (8 * first))
-}
 
 impl core::fmt::Debug for Page {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -430,52 +359,6 @@ impl Page {
         // SAFETY: the first 24 bytes of the page are two atomics of 32 bits and two of 64 bits, which is the layout of
         // `TscPage`; any bytes are valid for them, and a `Page` is aligned for them.
         unsafe { NonNull::from(self).cast().as_ref() }
-    }
-}
-
-/// Returns half of a word: the four bytes at `first`, 0 or 4.
-fn half_of(word: u64, first: usize) -> u32 {
-    u32::from_le((u64::from_le(word) >> (8 * first)) as u32)
-}
-
-/// Returns a word with these four bytes at `first`, the others zero.
-fn word_of(half: u32, first: usize) -> u64 {
-    u64::from_le(u64::from(u32::from_le(half)) << (8 * first))
-}
-
-/// A page lent to the hypervisor for the duration of a call, for the parameters of memory-based hypercalls.
-///
-/// One per CPU is usual; each context that makes such calls can have its own, since a call needs it exclusively.
-#[doc(alias = "hyperv_pcpu_input_arg")]
-#[doc(alias = "hyperv_pcpu_output_arg")]
-pub struct CallPage<'a> {
-    page: &'a Page,
-    gpa: u64,
-}
-
-impl core::fmt::Debug for CallPage<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "CallPage({:#x})", self.gpa)
-    }
-}
-
-impl<'a> CallPage<'a> {
-    /// Reserves this page for parameters. Nothing else may use it at the same time: two concurrent calls would mix up
-    /// their parameters.
-    #[must_use]
-    pub fn new(page: &'a Page, memory: &impl Memory) -> Self {
-        let gpa = memory.gpa(page);
-        Self { page, gpa }
-    }
-
-    /// Returns the page.
-    pub(crate) fn page(&mut self) -> &Page {
-        self.page
-    }
-
-    /// Returns the guest physical address `offset` bytes into the page.
-    pub(crate) fn gpa_at(&self, offset: usize) -> u64 {
-        self.gpa + offset as u64
     }
 }
 
