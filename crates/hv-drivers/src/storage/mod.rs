@@ -96,7 +96,6 @@ pub struct Address {
 
 /// A disk, as it was when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Disk {
     /// Where it is.
     pub address: Address,
