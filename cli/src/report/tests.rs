@@ -7,7 +7,9 @@ use hv_wire::{CallCount, Counted as _, Fault, Place, RegisterCount, SmcccCount};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::*;
+use crate::machine::End;
 use crate::symbols::Symbols;
+use hv_wire::ExitKind;
 
 fn outcome(exit: ExitKind) -> Outcome {
     let mut report = Report::new_box_zeroed().unwrap();

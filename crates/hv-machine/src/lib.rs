@@ -79,7 +79,6 @@ pub struct Spec<'a> {
 
 /// Contents of guest memory at the start. RAM outside the segments must be zero.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct Image {
     /// Guest physical address and contents of each piece; they do not overlap and all lie in guest RAM.
     pub segments: Vec<(u64, Vec<u8>)>,
