@@ -9,7 +9,7 @@
 use zerocopy::{Immutable, IntoBytes, LE, U32, U64};
 
 const MANUFACTURER: &str = "Microsoft Corporation";
-const PRODUCT: &str = "Virtual SmbiosMachine";
+const PRODUCT: &str = "Virtual Machine";
 /// Version of firmware, system, board and chassis.
 const RELEASE: &str = "Hyper-V UEFI Release v4.1";
 /// Date of that release, in the format of the specification.
@@ -351,7 +351,7 @@ mod test {
         let found = tables(false);
         let system = &found[&1];
         assert_eq!(text(system, 4).as_deref(), Some("Microsoft Corporation"));
-        assert_eq!(text(system, 5).as_deref(), Some("Virtual SmbiosMachine"));
+        assert_eq!(text(system, 5).as_deref(), Some("Virtual Machine"));
         assert_eq!(text(system, 6).as_deref(), Some("Hyper-V UEFI Release v4.1"));
         assert_eq!(system.0[8..12], [0x72, 0x61, 0x76, 0x68], "little-endian first field");
         assert_eq!(text(&found[&0], 5).as_deref(), Some("Hyper-V UEFI Release v4.1"));

@@ -17,8 +17,6 @@
 //! The unsafe code here reinterprets the cells as message slots, as event flags, or as the reference TSC page.
 
 #[deny(unsafe_code)]
-mod call;
-#[deny(unsafe_code)]
 mod cell;
 
 use core::mem::offset_of;
@@ -33,8 +31,6 @@ use crate::message::Slot;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::tsc::TscPage;
 use cell::{Cell, half_of, word_of};
-
-pub use call::CallPage;
 
 /// Translation of the guest's pages to guest physical addresses. Implemented by the OS.
 ///
@@ -359,6 +355,42 @@ impl Page {
         // SAFETY: the first 24 bytes of the page are two atomics of 32 bits and two of 64 bits, which is the layout of
         // `TscPage`; any bytes are valid for them, and a `Page` is aligned for them.
         unsafe { NonNull::from(self).cast().as_ref() }
+    }
+}
+
+/// A page lent to the hypervisor for the duration of a call, for the parameters of memory-based hypercalls.
+///
+/// One per CPU is usual; each context that makes such calls can have its own, since a call needs it exclusively.
+#[doc(alias = "hyperv_pcpu_input_arg")]
+#[doc(alias = "hyperv_pcpu_output_arg")]
+pub struct CallPage<'a> {
+    page: &'a Page,
+    gpa: u64,
+}
+
+impl core::fmt::Debug for CallPage<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "CallPage({:#x})", self.gpa)
+    }
+}
+
+impl<'a> CallPage<'a> {
+    /// Reserves this page for parameters. Nothing else may use it at the same time: two concurrent calls would mix up
+    /// their parameters.
+    #[must_use]
+    pub fn new(page: &'a Page, memory: &impl Memory) -> Self {
+        let gpa = memory.gpa(page);
+        Self { page, gpa }
+    }
+
+    /// Returns the page.
+    pub(crate) fn page(&mut self) -> &Page {
+        self.page
+    }
+
+    /// Returns the guest physical address `offset` bytes into the page.
+    pub(crate) fn gpa_at(&self, offset: usize) -> u64 {
+        self.gpa + offset as u64
     }
 }
 
