@@ -132,6 +132,8 @@ pub(super) fn private(context: &Context, options: &[&str]) -> anyhow::Result<()>
     ensure!(stub.ask("?")?.starts_with('T'), "the machine does not stand still");
     let status = stub.monitor("info status")?;
     ensure!(status.contains("paused"), "the monitor says {status:?}");
+    // QEMU answers for one register only who has asked for their description.
+    stub.ask("qXfer:features:read:target.xml:0,ffb")?;
     // The last of the general registers is the PC ("GDB Remote Serial Protocol", "Packets", p).
     let pc = stub.ask("p20")?;
     ensure!(pc.len() == 16 && !pc.starts_with('E'), "the PC is {pc:?}");
