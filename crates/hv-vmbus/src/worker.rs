@@ -196,7 +196,11 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                 Stop::Later => Stall::Later,
                 Stop::Closed => Stall::None,
                 _ if self.budget == 0 => Stall::Budget,
-                Stop::Empty | Stop::Budget | Stop::Room(_) => continue,
+                Stop::Empty | Stop::Budget | Stop::Room(_) => {
+                    // Another look is work too: a guest can change an index between any two.
+                    self.budget = self.budget.saturating_sub(LEAST);
+                    continue;
+                }
             };
             self.stall(line, stall);
             return Ok(());

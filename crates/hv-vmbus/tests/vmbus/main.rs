@@ -9,6 +9,7 @@ mod hostile;
 mod life;
 mod linux;
 mod offers;
+mod restless;
 mod restore;
 mod senders;
 mod threads;
