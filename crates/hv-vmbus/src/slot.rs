@@ -130,6 +130,11 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
 
     /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
     pub(crate) fn find<P: BusPort>(&self, devices: &impl Devices<P>) -> Option<Place> {
+        // A slot is a part of its bus's devices, and stays where it is in them.
+        let offset = core::ptr::from_ref(self).addr().wrapping_sub(core::ptr::from_ref(devices).addr());
+        if offset >= size_of_val(devices) {
+            return None;
+        }
         let known = self.place.load(Ordering::Relaxed);
         if known != 0 {
             return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });

@@ -1,13 +1,14 @@
 //! A channel's whole life in any order, against a model of what the guest may be told and when.
 
-use crate::common::{GuestPacket, Received, close, contact, gpadl, header, open, teardown};
+use crate::common::{GuestPacket, Lock, Received, TestPort, close, contact, gpadl, header, open, teardown};
 use crate::common::{PAGES, SPLIT};
 use crate::devices::{ATTACH, Guest, OFFER, REQUEST, SUBCHANNELS, command};
+use hv_devices::any::Any;
 use hv_vmbus::protocol::{
     ChannelId, GpadlCreated, GpadlTorndown, MessageType, NtStatus, OfferChannel, OpenResult, RelIdReleased,
     RescindOffer, Version,
 };
-use hv_vmbus::{BusError, DeviceId, Event, Token};
+use hv_vmbus::{Bus, BusError, Config, DeviceId, Event, Slot, Token};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use zerocopy::IntoBytes;
@@ -261,4 +262,18 @@ proptest! {
         }
         model.finish();
     }
+}
+
+#[test]
+fn a_slot_of_another_bus_is_unknown_even_if_its_own_bus_has_found_it() {
+    let bus = || -> Bus<Lock, [Slot<Lock, Any>; 2]> {
+        Bus::new(Config::DEFAULT, [const { Slot::new(Any::ECHO) }; 2])
+    };
+    let (own, other, port) = (bus(), bus(), TestPort::new());
+    let slot = &own.devices()[1];
+    let found = Ok((DeviceId(1), ChannelId(2)));
+    assert_eq!(other.place(slot, &port), Err(BusError::UnknownDevice));
+    assert_eq!((own.place(slot, &port), own.place(slot, &port)), (found, found));
+    assert_eq!(other.place(slot, &port), Err(BusError::UnknownDevice));
+    assert_eq!(other.with(slot, &port, |_, _| ()), Err(BusError::UnknownDevice));
 }
