@@ -266,14 +266,13 @@ impl<const DISKS: usize> Storage<DISKS> {
             Operation::RESET_BUS | Operation::RESET_ADAPTER => {
                 self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.reset());
             }
-            Operation::RESET_LUN => match Srb::read(vstor) {
-                srb if self.unit(srb.path(), srb.target(), srb.lun()).is_some() => {
-                    if let Some(unit) = self.unit(srb.path(), srb.target(), srb.lun()) {
-                        unit.disk.reset();
-                    }
-                }
-                _ => return NtStatus::INVALID_PARAMETER,
-            },
+            Operation::RESET_LUN => {
+                let srb = Srb::read(vstor);
+                let Some(unit) = self.unit(srb.path(), srb.target(), srb.lun()) else {
+                    return NtStatus::INVALID_PARAMETER;
+                };
+                unit.disk.reset();
+            }
             _ => return NtStatus::NOT_SUPPORTED,
         }
         NtStatus::SUCCESS

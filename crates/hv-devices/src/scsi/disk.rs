@@ -7,12 +7,16 @@ use super::inquiry;
 use super::mode::{self, Wanted};
 use super::parameters::{self, Extent, MAX_EXTENTS, UNMAP_LIST_LEN};
 use super::sense::Sense;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Bytes of a logical block of a disk, and of a DVD.
 const BLOCK: u32 = 512;
 const DVD_BLOCK: u32 = 2048;
 /// Maximum size in bytes of an UNMAP extent or WRITE SAME: the work of a back end in one step.
 const MAX_CLEAR: u32 = 32 << 20;
+
+/// The unit attentions that a disk reports, in the order of their numbers in a saved state, from 1 on.
+const ATTENTIONS: [Sense; 3] = [Sense::RESET, Sense::CAPACITY_CHANGED, Sense::MEDIUM_CHANGED];
 
 /// Work of a back end for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,9 +136,45 @@ impl Disk {
         self.attention = Some(Sense::CAPACITY_CHANGED);
     }
 
-    /// Handles a reset by the initiator.
+    /// Handles a reset by the initiator, which ends its prevention of medium removal (SPC-4, "PREVENT ALLOW MEDIUM REMOVAL
+    /// command").
     pub fn reset(&mut self) {
+        if let Some(drive) = &mut self.drive {
+            drive.lock(false);
+        }
         self.attention = Some(Sense::RESET);
+    }
+
+    /// Removes what the initiator left: the tray is closed and not locked, and there is nothing to report.
+    pub(crate) fn renew(&mut self) {
+        self.drive = self.drive.map(|_| Drive::new());
+        self.attention = None;
+    }
+
+    /// Writes what commands have changed.
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        let attention = self.attention.and_then(|sense| ATTENTIONS.iter().position(|other| *other == sense));
+        w.u8(attention.map_or(0, |at| at as u8 + 1));
+        w.flag(self.drive.is_some());
+        if let Some(drive) = &self.drive {
+            drive.save(w);
+        }
+    }
+
+    /// Restores what [`save`](Self::save) wrote, or claims to have written.
+    ///
+    /// # Errors
+    /// It is not the state of such a disk.
+    pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        const PART: &str = "disk of a SCSI controller";
+        self.attention = match usize::from(r.u8()?).checked_sub(1) {
+            None => None,
+            Some(at) => Some(*ATTENTIONS.get(at).ok_or(RestoreError::Invalid(PART))?),
+        };
+        if r.flag(PART)? != self.drive.is_some() {
+            return Err(RestoreError::Invalid(PART));
+        }
+        self.drive.as_mut().map_or(Ok(()), |drive| drive.restore(r))
     }
 
     /// Returns the size of a logical block in bytes.

@@ -6,6 +6,7 @@ use super::Data;
 use super::command::{CDB_LEN, be16, be32};
 use super::disk::Disk;
 use super::sense::Sense;
+use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// A command that drives of optical media take, and disks do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,21 @@ impl Drive {
 
     pub(super) fn lock(&mut self, locked: bool) {
         self.locked = locked;
+    }
+
+    pub(super) fn save(&self, w: &mut Writer<'_>) {
+        w.flag(self.open);
+        w.flag(self.locked);
+        w.u8(self.event as u8);
+    }
+
+    pub(super) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        const PART: &str = "drive of a DVD";
+        (self.open, self.locked) = (r.flag(PART)?, r.flag(PART)?);
+        let event = r.u8()?;
+        let known = [Event::None, Event::New, Event::Removed].into_iter().find(|known| *known as u8 == event);
+        self.event = known.ok_or(RestoreError::Invalid(PART))?;
+        Ok(())
     }
 
     /// Opens or closes the tray. True if a medium has come in.

@@ -1,7 +1,7 @@
 //! The `Device` implementation of the controller.
 
 use super::command::{self, observe};
-use super::{Failure, HEADER, PACKET, Request, State, Storage, VERSIONS, Vstor};
+use super::{Failure, HEADER, PACKET, Place, Request, State, Storage, VERSIONS, Vstor};
 use crate::scsi::Sense;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::PacketType;
@@ -114,6 +114,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
 
     fn reset(&mut self) {
         (self.state, self.version, self.announce) = (State::Start, 0, false);
+        self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.renew());
     }
 
     fn save(&self, w: &mut Writer<'_>) {
@@ -124,6 +125,13 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
         });
         w.u32(self.version.into());
         w.u8(self.announce.into());
+        let units = || self.units.iter().filter_map(Place::unit);
+        w.count(units().count());
+        for unit in units() {
+            w.u8(unit.target);
+            w.u8(unit.lun);
+            unit.disk.save(w);
+        }
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
@@ -141,6 +149,16 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
             _ => return Err(RestoreError::Invalid("flag of a SCSI controller")),
         };
         (self.state, self.version, self.announce) = (state, version, announce);
+        // The embedder has attached the disks of the saved controller.
+        const DISKS: RestoreError = RestoreError::Invalid("disks of a SCSI controller");
+        let count = self.units.iter().filter_map(Place::unit).count();
+        if r.count()? != count {
+            return Err(DISKS);
+        }
+        for _ in 0..count {
+            let (target, lun) = (r.u8()?, r.u8()?);
+            self.disk_mut(target, lun).ok_or(DISKS)?.restore(r)?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The SCSI controller, as a guest sees it.
 
 mod guest;
+mod state;
 
 use guest::Guest;
 use hv_devices::Storage;
@@ -309,6 +310,7 @@ fn the_protocols_state_is_saved_and_nonsense_is_refused() {
     };
     let image = guest.bus.with(guest.bus.devices(), &guest.host, |d, _| save(d)).unwrap();
     let mut other = Storage::<8>::new();
+    other.attach(0, 0, 0, disk()).unwrap();
     hv_vmbus::Device::restore(&mut other, &mut Reader::new(&image)).unwrap();
     assert_eq!((other.version(), save(&other)), (Some(0x0602), image.clone()));
     for (at, value) in [(0, 3), (1, 7), (5, 2)] {
