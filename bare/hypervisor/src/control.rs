@@ -47,18 +47,24 @@ struct Mmio {
     base: u64,
 }
 
+impl Mmio {
+    /// The register at an offset. `find` alone makes values of this type, each with the base of a transport.
+    fn place(&self, offset: u32) -> *mut u32 {
+        assert!(u64::from(offset) < VIRTIO_STRIDE && offset.is_multiple_of(4), "{offset:#x} is no register");
+        (self.base + u64::from(offset)) as *mut u32
+    }
+}
+
 impl Registers for Mmio {
     fn read(&self, offset: u32) -> u32 {
-        assert!(u64::from(offset) < VIRTIO_STRIDE);
-        // SAFETY: a register of a virtio transport, mapped as device memory (mmu.rs); `find` alone makes bases.
-        unsafe { ((self.base + u64::from(offset)) as *const u32).read_volatile() }
+        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs).
+        unsafe { self.place(offset).read_volatile() }
     }
 
     fn write(&self, offset: u32, value: u32) {
-        assert!(u64::from(offset) < VIRTIO_STRIDE);
-        // SAFETY: a register of a virtio transport, mapped as device memory (mmu.rs); `find` alone makes bases. Addresses
-        // that are written are those of `MEMORY`: hv-virtio has no others.
-        unsafe { ((self.base + u64::from(offset)) as *mut u32).write_volatile(value) };
+        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs). The addresses that
+        // the device is given are those of `MEMORY`: hv-virtio has no others.
+        unsafe { self.place(offset).write_volatile(value) };
     }
 }
 
@@ -84,7 +90,7 @@ pub(crate) fn begin(flags: u64) {
     };
     // SAFETY: this is called once, and nothing else reaches `MEMORY`. It is mapped at its own address and aligned to 4096 bytes, and
     // QEMU's devices are coherent with its CPUs.
-    let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), size_of::<Memory>()) };
+    let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), Console::<Mmio>::MEMORY) };
     let console = match Console::new(registers, memory) {
         Ok(console) => console,
         Err(refused) => {

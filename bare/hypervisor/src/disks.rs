@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_devices::storage::{Failure, Piece};
 use hv_vmbus::Pages;
@@ -67,8 +67,8 @@ impl DiskRam {
         }
         for at in (start..start + len).step_by(BLOCK) {
             let bytes = (start + len - at).min(BLOCK as u64);
-            // SAFETY: `at` found the bytes on the disk, which is mapped, and the block is a local value, so the two do
-            // not overlap.
+            // SAFETY: `at` found the bytes on the disk, which is mapped and writable; the block is a local value of as many
+            // bytes or more, so the two do not overlap.
             unsafe { copy(at, block.0.as_ptr() as u64, bytes) };
         }
         Ok(())
@@ -77,10 +77,13 @@ impl DiskRam {
     /// Makes a range read as zeros.
     fn clear(&self, offset: u64, len: u64) -> Result<(), Failure> {
         let (mut at, mut left) = (self.at(offset, len)?, len);
+        if !offset.is_multiple_of(BLOCK as u64) || !len.is_multiple_of(BLOCK as u64) {
+            return Err(Failure::Target);
+        }
         while left > 0 {
             let part = (STEP - at % STEP).min(left);
-            // SAFETY: `at` found the bytes on the disk, which is mapped; blocks are multiples of 8 bytes at multiples
-            // of 8.
+            // SAFETY: `at` found the bytes on the disk, which is mapped and writable, and whose base is a multiple of 8.
+            // Offset and length are multiples of a block, so every part is a multiple of 8 bytes at a multiple of 8.
             unsafe { clear(at, part / 8) };
             at += part;
             left -= part;
@@ -152,11 +155,11 @@ unsafe fn copy(to: u64, from: u64, len: u64) {
         }
     }
     for at in pairs * 64..len {
-        // SAFETY: the byte is in the first range, which the caller promises to be mapped; an atomic load of a byte that
-        // may change is sound.
-        let byte = unsafe { AtomicU8::from_ptr((from + at) as *mut u8) }.load(Ordering::Relaxed);
-        // SAFETY: the byte is in the second range, which the caller promises to be mapped and writable.
-        unsafe { AtomicU8::from_ptr((to + at) as *mut u8) }.store(byte, Ordering::Relaxed);
+        // SAFETY: the byte is in the range at `from`, which the caller promises to be mapped. It may change meanwhile, so
+        // the access is volatile, as all of Rust code's to guest RAM are.
+        let byte = unsafe { ((from + at) as *const u8).read_volatile() };
+        // SAFETY: the byte is in the range at `to`, which the caller promises to be mapped and writable.
+        unsafe { ((to + at) as *mut u8).write_volatile(byte) };
     }
 }
 

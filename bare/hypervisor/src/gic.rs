@@ -142,7 +142,7 @@ impl MachineGic {
     /// Writes a one to the interrupt's bit of a set or clear register.
     fn poke(self, vp: usize, number: u32, offset: u64) {
         let (word, bit) = word(vp, number, offset, 1);
-        // SAFETY: `at` is a register of the GIC, mapped as device memory. Zeros written to a set or clear register have
+        // SAFETY: `word` is a register of the GIC, mapped as device memory. Zeros written to a set or clear register have
         // no effect, so no lock is needed.
         unsafe { word.write_volatile(1 << bit) };
     }
@@ -156,10 +156,10 @@ impl Physical for MachineGic {
     fn set_edge(&self, vp: usize, intid: u32, edge: bool) {
         let (word, low) = word(vp, intid, register::ICFGR, 2);
         let _lock = machine().lock();
-        // SAFETY: `at` is a register of the GIC, mapped as device memory.
+        // SAFETY: `word` is a register of the GIC, mapped as device memory.
         let old = unsafe { word.read_volatile() };
         let bit = 0b10 << low;
-        // SAFETY: `at` is a register of the GIC, mapped as device memory; the lock excludes other writers of the word.
+        // SAFETY: `word` is a register of the GIC, mapped as device memory; the lock excludes other writers of the word.
         unsafe { word.write_volatile(if edge { old | bit } else { old & !bit }) };
     }
 
@@ -169,7 +169,7 @@ impl Physical for MachineGic {
 
     fn is_pending(&self, vp: usize, intid: u32) -> bool {
         let (word, bit) = word(vp, intid, register::ISPENDR, 1);
-        // SAFETY: `at` is a register of the GIC, mapped as device memory.
+        // SAFETY: `word` is a register of the GIC, mapped as device memory.
         let bits = unsafe { word.read_volatile() };
         bits >> bit & 1 != 0
     }
@@ -180,7 +180,7 @@ impl Physical for MachineGic {
 
     fn route(&self, intid: u32, vp: usize) {
         let router = (GICD_BASE + register::GICD_IROUTER + u64::from(intid) * 8) as *mut u64;
-        // SAFETY: `at` is a register of the GIC, mapped as device memory; hv-vgic routes SPIs only, and every SPI has
+        // SAFETY: `router` is a register of the GIC, mapped as device memory; hv-vgic routes SPIs only, and every SPI has
         // one.
         unsafe { router.write_volatile(((vp as u64 / 16) << 8) | (vp as u64 % 16)) };
     }
