@@ -42,8 +42,8 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     pub fn new(memory: &'a M, pages: &'a [W]) -> Result<Self, RingError> {
         let error = RingError::Size { pages: pages.len() };
         let (header, data) = pages.split_first().ok_or(error)?;
-        // Half of what a word can count, so that sums of two offsets do not overflow.
-        let size = u32::try_from(data.len()).ok().and_then(|n| n.checked_mul(PAGE)).filter(|s| *s <= 1 << 31);
+        // Less than half of what a word can count, so that sums of two offsets, up to the size each, do not overflow.
+        let size = u32::try_from(data.len()).ok().and_then(|n| n.checked_mul(PAGE)).filter(|s| *s < 1 << 31);
         match size {
             None | Some(0) => Err(error),
             Some(size) => Ok(Self { memory, header: header.pfn(), data, size }),

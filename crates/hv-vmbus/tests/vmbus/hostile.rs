@@ -12,7 +12,7 @@ use hv_vmbus::Config;
 use hv_vmbus::protocol::{
     ChannelId, MessageType, ModifyChannel, NtStatus, OpenResult, PacketType, RelIdReleased, Version,
 };
-use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring};
+use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring, RingError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -368,4 +368,13 @@ proptest! {
         }
         prop_assert!(false, "more packets than the ring can hold");
     }
+}
+
+#[test]
+fn a_ring_of_2_gib_is_refused_and_one_of_a_page_less_is_not() {
+    let memory = memory(1 << 20);
+    let pages = vec![0x10_u64; (1 << 19) + 1];
+    let refused = Ring::new(&memory, &pages).err();
+    assert_eq!(refused, Some(RingError::Size { pages: pages.len() }));
+    assert_eq!(Ring::new(&memory, &pages[1..]).map(|ring| ring.size()), Ok(0x7fff_f000));
 }
