@@ -68,6 +68,8 @@ impl<C, W, F: FnMut(&mut Client<'_, C, W>) -> Result<(), Error>> Wait<C, W> for 
 }
 
 /// Waits by looking at the message slot of a SINT, which may stay masked: for firmware, and for kernels before interrupts work.
+///
+/// The number of looks is the limit, whatever they find: a host that sends messages without an end ends the wait too.
 #[derive(Debug)]
 pub struct PollSynic<'s, 'v, S> {
     synic: &'s Synic<'v, S>,
@@ -76,7 +78,7 @@ pub struct PollSynic<'s, 'v, S> {
 }
 
 impl<'s, 'v, S: Conduit> PollSynic<'s, 'v, S> {
-    /// Polls, and times out after `looks` looks without a message.
+    /// Polls, and times out after `looks` looks.
     #[must_use]
     pub const fn new(synic: &'s Synic<'v, S>, sint: SintIndex, looks: u64) -> Self {
         Self { synic, sint, left: looks }
@@ -85,16 +87,21 @@ impl<'s, 'v, S: Conduit> PollSynic<'s, 'v, S> {
 
 impl<S: Conduit, C: Conduit, W: Wake> Wait<C, W> for PollSynic<'_, '_, S> {
     fn wait(&mut self, client: &mut Client<'_, C, W>) -> Result<(), Error> {
-        if deliver(self.synic, self.sint, client) {
-            return Ok(());
-        }
         self.left = self.left.checked_sub(1).ok_or(Error::TimedOut)?;
-        core::hint::spin_loop();
+        if !deliver(self.synic, self.sint, client) {
+            core::hint::spin_loop();
+        }
         Ok(())
     }
 }
 
+/// Messages that [`deliver`] takes at a time. Usually there is one: the host writes the next one after the end of this one.
+const BATCH: usize = 64;
+
 /// Takes the pending messages of a SINT, ends each, and gives it to the client. Returns false if there was none.
+///
+/// It takes at most 64, since a host may fill the slot whenever it is free. The interrupt of a message that is left has been
+/// raised, so the handler runs again.
 ///
 /// This is what the interrupt handler of the SINT does. Which channels have packets, the SINT's event flags tell:
 /// [`Synic::take_events`] passes the number of each channel.
@@ -104,7 +111,8 @@ pub fn deliver<S: Conduit, C: Conduit, W: Wake>(
     client: &mut Client<'_, C, W>,
 ) -> bool {
     let mut any = false;
-    while let Some(pending) = synic.pending(sint) {
+    for _ in 0..BATCH {
+        let Some(pending) = synic.pending(sint) else { break };
         any = true;
         let message = pending.read();
         // The status is about the next message: it comes with the next end.

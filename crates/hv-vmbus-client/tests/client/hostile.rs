@@ -1,12 +1,18 @@
 //! A host that sends anything.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::Page;
-use hv_testbed::Convention;
+use hv_guest::synic::SintIndex;
+use hv_guest::vp_map::VpMap;
+use hv_testbed::{Convention, Wire};
+use hv_tlfs::guest_id::GuestOsId;
+use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::ring::{Outgoing, Receiver, Sender};
-use hv_vmbus_client::{Contact, Notice, Open, PageRun, Progress};
+use hv_vmbus_client::{Contact, Error, Notice, Open, PageRun, PollSynic, Progress, Wait, deliver};
 use proptest::prelude::*;
 
 use crate::guest::{Guest, config};
@@ -114,4 +120,67 @@ proptest! {
         let failed = (receiver.next(&area[..]).is_err(), sender.free(&area[..]).is_err());
         prop_assert_eq!(failed, (receiver.dead().is_some(), sender.dead().is_some()));
     }
+}
+
+/// A host that puts a message into the slot of SINT 2 at each hypercall, so at each EOM too.
+#[derive(Clone, Copy)]
+struct Chatty {
+    wire: Wire,
+    messages: &'static Page,
+    /// Messages that it has put there.
+    sent: &'static AtomicUsize,
+}
+
+impl Chatty {
+    /// A test without an end would tell less than one that fails.
+    const MOST: usize = 10_000;
+
+    fn say(&self) {
+        if self.sent.fetch_add(1, Ordering::Relaxed) < Self::MOST {
+            let slot = 2 * 256;
+            // No payload, and another message is pending.
+            self.messages.store_u32(slot + 4, 1 << 8);
+            self.messages.store_u32(slot, 1);
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "passes calls on")]
+impl Conduit for Chatty {
+    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
+        self.say();
+        // SAFETY: the caller vouches for the effects of exactly this call.
+        unsafe { self.wire.call(control, block) }
+    }
+
+    fn fast_output(&self) -> FastOutput {
+        self.wire.fast_output()
+    }
+
+    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
+        // SAFETY: the caller vouches for the effects of exactly this call.
+        unsafe { self.wire.smccc(function, arguments) }
+    }
+}
+
+#[test]
+fn messages_without_an_end_hold_up_neither_a_handler_nor_a_wait() {
+    let guest = Guest::<1>::new(config(), Convention::Smccc, 2);
+    let mut client = guest.client();
+    let (messages, events) = (guest.bed.page(), guest.bed.page());
+    let sent: &'static AtomicUsize = Box::leak(Box::default());
+    let host = Chatty { wire: guest.bed.wire(1, Convention::Smccc), messages, sent };
+    let partition =
+        hv_guest::detect::vendor_uid(host).unwrap().identify(GuestOsId::linux(0x06_0c_00)).unwrap();
+    let map = VpMap::<2>::new();
+    let synic = partition.vp(&map, 1).unwrap().enable_synic(messages, events, guest.bed.memory()).unwrap();
+    sent.store(0, Ordering::Relaxed);
+    host.say();
+    assert!(deliver(&synic, SintIndex::VMBUS, &mut client));
+    let taken = sent.load(Ordering::Relaxed);
+    assert!(taken <= 100, "{taken} messages were taken at once");
+    let mut os = PollSynic::new(&synic, SintIndex::VMBUS, 10);
+    let waits = (0..20).take_while(|_| os.wait(&mut client) != Err(Error::TimedOut)).count();
+    assert_eq!(waits, 10);
+    assert!(sent.load(Ordering::Relaxed) < Chatty::MOST, "the host has not stopped");
 }
