@@ -71,17 +71,30 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
     }
 
     /// Takes what the host has sent, answers it, and returns the next request, which `serve` has turned into its answer;
-    /// `None` if there is none now. Negotiation is answered here.
+    /// `None` if there is none now. Negotiation is answered here. Call it until then: the room in the ring goes back to the host
+    /// with the last call of a batch.
     ///
     /// `serve` returns `None` for a request that it does not know, which is not answered.
     ///
     /// # Errors
     ///
     /// [`Error`]: close the channel, unless it [may be retried](Error::may_retry): the answer waits for room in the ring.
-    pub fn poll<T>(
-        &mut self,
-        mut serve: impl FnMut(&mut Request<'_>) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
+    pub fn poll<T>(&mut self, serve: impl FnMut(&mut Request<'_>) -> Option<T>) -> Result<Option<T>, Error> {
+        let next = self.next(serve);
+        if let Ok(Some(_)) = next {
+            return next;
+        }
+        // The host gets room at the end of a batch, not before: so a batch is no longer than the ring.
+        let committed = self.commit();
+        next.and_then(|none| committed.map(|()| none))
+    }
+
+    /// Gives the room of the packets that were read back to the host.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        self.channel.commit()
+    }
+
+    fn next<T>(&mut self, mut serve: impl FnMut(&mut Request<'_>) -> Option<T>) -> Result<Option<T>, Error> {
         self.flush()?;
         loop {
             let Some((len, transaction)) = self.receive()? else { return Ok(None) };
@@ -128,7 +141,6 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
             let Some(mut packet) = self.channel.receive()? else { return Ok(None) };
             let (kind, transaction, whole) = (packet.kind(), packet.transaction(), packet.left());
             let len = packet.read(&mut self.buffer);
-            self.channel.commit()?;
             if kind == PacketType::DATA_IN_BAND && len == whole {
                 return Ok(Some((len, transaction)));
             }

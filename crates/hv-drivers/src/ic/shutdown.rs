@@ -69,6 +69,8 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
             Some((accepted, accepted.is_some()))
         })? {
             if accepted {
+                // The order counts, whatever the channel: the next call returns the error.
+                let _ = self.service.commit();
                 return Ok(order);
             }
         }

@@ -69,6 +69,12 @@ impl Ram {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// The pages that the guest allocated last.
+    pub(crate) fn last(&self, count: usize) -> &[Page] {
+        let end = self.used.load(Ordering::Relaxed);
+        &self.pages[end - count..end]
+    }
+
     fn allocate(&self, count: usize) -> Option<&[Page]> {
         let first = self.used.fetch_add(count, Ordering::Relaxed);
         self.pages.get(first..first + count)

@@ -6,7 +6,8 @@ use hv_devices::ic::Outcome;
 use hv_devices::shutdown::Action;
 use hv_devices::storage::Storage;
 use hv_drivers::hv_vmbus_client::Open;
-use hv_drivers::ic::{Heartbeat, Order, Shutdown, Stop};
+use hv_drivers::hv_vmbus_client::ring::{Outgoing, Sender};
+use hv_drivers::ic::{Heartbeat, Order, Service, Shutdown, Stop};
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vmbus::ic::{Status, Version};
 use hv_tlfs::vp::VpIndex;
@@ -78,4 +79,34 @@ fn the_host_is_told_whether_the_guest_stops() {
     }
     client.close_channel(service.into_service().into_channel(), &mut world.os()).unwrap();
     assert_eq!(world.host.ram.live(), 0);
+}
+
+#[test]
+fn requests_without_an_end_are_read_to_the_end_of_the_ring() {
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::HEARTBEAT).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 2, open, &TestDma(world), &mut world.os()).unwrap();
+    // From here on the host is the test: a ring of two pages, and a beat of 64 bytes in it.
+    let ring = world.host.ram.last(2);
+    let mut host = Sender::new(ring).unwrap();
+    let mut beat = [0; 28 + 8];
+    (beat[12], beat[18]) = (1, 8);
+    host.send(ring, &Outgoing::in_band(0, &beat)).unwrap();
+    let mut service = Service::<_, _, 64>::new(channel, &[]);
+    let mut asked = 0;
+    let served = service.poll(|_| {
+        asked += 1;
+        // As soon as there is room; a test without an end would tell less than one that fails.
+        if asked < 10_000 {
+            let _ = host.send(ring, &Outgoing::in_band(0, &beat));
+        }
+        None::<()>
+    });
+    assert_eq!((served, asked), (Ok(None), 4096 / 64 - 1));
+    assert_eq!(service.ignored(), asked);
+    // Then the host has room again.
+    host.send(ring, &Outgoing::in_band(0, &beat)).unwrap();
+    assert_eq!(service.poll(|_| Some(())), Ok(Some(())));
 }
