@@ -209,8 +209,8 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
 
     /// Returns the bytes of one transfer of a disk at most, and checks that these are on it.
     fn part(&self, disk: &Disk, block: u64, bytes: usize) -> Result<usize, Error> {
-        let size = disk.block_size.max(1) as usize;
-        let blocks = (bytes / size) as u64;
+        let size = disk.block_size as usize;
+        let blocks = bytes.checked_div(size).ok_or(Error::Range)? as u64;
         let end = block.checked_add(blocks);
         if !bytes.is_multiple_of(size) || end.is_none_or(|end| end > disk.blocks) {
             return Err(Error::Range);

@@ -139,8 +139,8 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
 impl Disk {
     /// Returns the number of blocks in `bytes`, if they are on the disk from `block` on.
     fn count(&self, block: u64, bytes: u32) -> Result<u32, Error> {
-        let count = bytes / self.block_size.max(1);
-        let whole = count > 0 && bytes.is_multiple_of(self.block_size.max(1));
+        let count = bytes.checked_div(self.block_size).ok_or(Error::Range)?;
+        let whole = count > 0 && bytes.is_multiple_of(self.block_size);
         let end = block.checked_add(count.into()).filter(|end| *end <= self.blocks && whole);
         end.map(|_| count).ok_or(Error::Range)
     }

@@ -319,3 +319,12 @@ fn memory_in_flight_comes_back_when_the_controller_is_rescinded_or_closed() {
         }
     }
 }
+
+#[test]
+fn a_disk_without_a_block_size_has_no_blocks() {
+    let (world, client, mut controller, disk) = one_disk();
+    let none = Disk { block_size: 0, ..disk };
+    assert_eq!(controller.read(&none, 0, &mut [0; 512], &mut never), Err(Error::Range));
+    assert_eq!(controller.write(&none, 0, &[0; 512], &mut never), Err(Error::Range));
+    close(world, client, controller);
+}
