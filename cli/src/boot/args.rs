@@ -58,11 +58,11 @@ pub(crate) struct Args {
     /// Actions of the stock initramfs once VMBus is up, separated by commas; ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
-    /// SCSI disk, raw or qcow2, vhd, vhdx; may be given again for more. What the guest writes goes to a copy that ends with the
-    /// run (snapshot, the default), to the file (rw), or it cannot write (ro). at=CONTROLLER:LUN is the disk's place
+    /// SCSI disk: a raw, qcow2, VHD or VHDX image; can be repeated. The guest's writes go to a temporary copy (snapshot, the
+    /// default), go to the file (rw), or fail (ro). at=CONTROLLER:LUN is the disk's address
     #[arg(long, value_name = "FILE[,ro|,rw|,snapshot]")]
     pub(super) disk: Vec<DiskOption>,
-    /// DVD in a drive of its own, an ISO image; may be given again for more
+    /// ISO image in a DVD drive; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
     /// Text to append to the kernel's command line
@@ -102,7 +102,7 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen on this Unix socket for `hv ctl`, and put the integration services on the guest's bus
+    /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services
     #[arg(long, value_name = "SOCKET")]
     pub(super) control: Option<PathBuf>,
     /// Integration services on the guest's bus, separated by commas, or all or none: shutdown, time, heartbeat, kvp, vss
@@ -309,7 +309,6 @@ impl Args {
     }
 }
 
-/// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
 /// Judges what is appended to the command line: an open quote would swallow the words behind it.
 fn appended(text: &str) -> Result<String, String> {
     if let Some((at, found)) = text.char_indices().find(|(_, c)| matches!(c, '\n' | '\r' | '\0')) {
@@ -321,6 +320,7 @@ fn appended(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
 fn parse_size(text: &str) -> Result<u64, String> {
     let expected = || "expected a number of MiB, or a number with K, M or G, such as 512M".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());

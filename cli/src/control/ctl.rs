@@ -1,26 +1,26 @@
 //! `hv ctl`: asks a guest that runs, over the socket of `hv boot --control`.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::lines::{Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
+use super::lines::{self, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
 use super::pairs::PoolName;
 use crate::exit::Exit;
 use crate::ui;
 
-/// Longest reply: a list of pairs.
-const LONGEST: u64 = 64 << 20;
-/// What a server may take longer than it was told to.
+/// Maximum length of a reply: a list of pairs.
+const LONGEST: usize = 64 << 20;
+/// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Ask a guest that runs: to power off, for its key-value pairs, to hold still
+/// Control a running guest: power it off, read its key-value pairs, freeze its file systems
 ///
-/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs the driver of the service, which for Linux is hv_utils; for kvp
-/// hv_kvp_daemon, and for freeze and thaw hv_vss_daemon.
+/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs a driver for the service. Linux's is hv_utils; kvp also needs
+/// hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -53,20 +53,20 @@ Exit codes:
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Say how far the guest's driver for each service is
+    /// Print the state of the guest's driver for each service
     Status,
-    /// Have the guest power off in good order
+    /// Shut the guest down and power it off
     Shutdown {
-        /// Without asking the guest's programs
+        /// Do not ask the guest's programs
         #[arg(long)]
         force: bool,
-        /// Hibernate
+        /// Hibernate instead
         #[arg(long)]
         hibernate: bool,
     },
-    /// Have the guest restart in good order
+    /// Restart the guest
     Reboot {
-        /// Without asking the guest's programs
+        /// Do not ask the guest's programs
         #[arg(long)]
         force: bool,
     },
@@ -75,9 +75,9 @@ enum What {
     Kvp(Kvp),
     /// Set the guest's clock to the host's
     Time,
-    /// Have the guest's file systems hold still, until thaw
+    /// Freeze the guest's file systems, until thaw
     Freeze,
-    /// Have the guest's file systems go on
+    /// Thaw the guest's file systems
     Thaw,
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let reply = match ask(&args.socket, &Line { request, timeout })? {
         Some(reply) => reply,
         None => {
-            let what = format!("hv ctl: nothing came from {} in time", args.socket.display());
+            let what = format!("hv ctl: no reply from {} in time", args.socket.display());
             ui::note(&what);
             return Ok(Exit::Timeout);
         }
@@ -178,21 +178,49 @@ fn ask(socket: &Path, line: &Line) -> anyhow::Result<Option<Reply>> {
             socket.display()
         )
     })?;
-    stream.set_read_timeout(Some(line.timeout.saturating_add(GRACE)))?;
-    stream.write_all(line.write()?.as_bytes())?;
-    let mut reply = Vec::new();
-    match BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut reply) {
-        Ok(_) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
+    let request = line.write()?;
+    anyhow::ensure!(
+        request.len() as u64 <= lines::LONGEST,
+        "the request has {} bytes, expected at most {}",
+        request.len(),
+        lines::LONGEST
+    );
+    stream.write_all(request.as_bytes())?;
+    let Some(reply) = read_line(stream, line.timeout.saturating_add(GRACE))? else { return Ok(None) };
     if reply.is_empty() {
         bail!("the machine on {} has ended, or has too many clients", socket.display());
     }
-    let what = || format!("{} is no control port: its reply is unknown", socket.display());
+    let what = || format!("{} is not a control port: its reply is unknown", socket.display());
     let reply: Reply = serde_json::from_slice(&reply).with_context(what)?;
-    anyhow::ensure!(reply.schema == SCHEMA, "{}: schema {} and not {SCHEMA}", what(), reply.schema);
+    anyhow::ensure!(reply.schema == SCHEMA, "{}: schema {}, expected {SCHEMA}", what(), reply.schema);
     Ok(Some(reply))
+}
+
+/// Reads a line, or what there is of it before the end of the stream; `None` if that takes longer than `timeout`.
+fn read_line(mut stream: UnixStream, timeout: Duration) -> anyhow::Result<Option<Vec<u8>>> {
+    let end = Instant::now().checked_add(timeout);
+    let mut line = Vec::new();
+    let mut bytes = vec![0; 1 << 16];
+    while line.len() < LONGEST {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+        stream.set_read_timeout(left)?;
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(count) => line.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if line.last() == Some(&b'\n') {
+            break;
+        }
+    }
+    Ok(Some(line))
 }
 
 /// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act on.
@@ -257,5 +285,34 @@ mod tests {
         let line = Line { request: Request::Status {}, timeout: Duration::ZERO };
         let error = ask(&path, &line).unwrap_err();
         assert!(error.to_string().contains("hv boot --control"), "{error:#}");
+    }
+
+    #[test]
+    fn a_request_that_no_server_takes_is_not_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        // It takes no client, and so reads nothing: what is sent fills the socket's buffer.
+        let _server = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (key, value) = ("key".to_owned(), "x".repeat(1 << 20));
+        let request = Request::KvpSet { pool: PoolName::External, key, value };
+        let error = ask(&path, &Line { request, timeout: Duration::ZERO }).unwrap_err();
+        assert!(error.to_string().contains("expected at most 65536"), "{error:#}");
+    }
+
+    #[test]
+    fn a_reply_that_never_ends_is_not_waited_for() {
+        let (stream, server) = UnixStream::pair().unwrap();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = std::sync::Arc::clone(&stop);
+        // A byte for each time that it is asked for one: a limit for each read would never be reached.
+        let sender = std::thread::spawn(move || {
+            while !told.load(std::sync::atomic::Ordering::Relaxed) && (&server).write_all(b" ").is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        let read = read_line(stream, Duration::from_millis(50)).unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(read, None);
+        sender.join().unwrap();
     }
 }

@@ -56,7 +56,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    /// How long its answer may take, unless the client says another time. Linux gives its key-value daemon 30 seconds, and a freeze 15
+    /// Returns the default timeout. Linux gives its key-value daemon 30 seconds, and a freeze 15
     /// minutes.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(match self {
@@ -82,16 +82,16 @@ impl Line {
     /// Reads a line; the error is for the client.
     pub(super) fn read(line: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value =
-            serde_json::from_slice(line).map_err(|error| format!("the line is no JSON: {error}"))?;
+            serde_json::from_slice(line).map_err(|error| format!("the line is not JSON: {error}"))?;
         let serde_json::Value::Object(mut object) = value else {
-            return Err("the line is no JSON object".to_owned());
+            return Err("the line is not a JSON object".to_owned());
         };
         let timeout = match object.remove("timeout_ms") {
             None => None,
             Some(value) => Some(
                 value
                     .as_u64()
-                    .ok_or_else(|| format!("timeout_ms is {value}, and not a number of milliseconds"))?,
+                    .ok_or_else(|| format!("timeout_ms is {value}, expected a number of milliseconds"))?,
             ),
         };
         let request: Request = serde_json::from_value(serde_json::Value::Object(object))

@@ -1,4 +1,4 @@
-//! The control port: what people and policy ask of a guest that runs.
+//! The control port: requests to a running guest.
 //!
 //! `hv boot --control SOCKET` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and passes
 //! them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is a client of that

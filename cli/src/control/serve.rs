@@ -68,7 +68,7 @@ impl Server {
     }
 }
 
-/// Answers a client's lines until it has had enough.
+/// Answers a client's lines until the client closes its end.
 fn serve(client: &UnixStream, port: &Port, fixed: bool) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     loop {
@@ -216,14 +216,14 @@ fn judge(service: Service, answer: Answer) -> Result<Answer, Failure> {
 /// What a refusal may come from.
 fn hint(service: Service) -> &'static str {
     match service {
-        Service::Kvp => "; its hv_kvp_daemon may not run, or not know the key",
-        Service::Vss => "; its hv_vss_daemon may not run",
+        Service::Kvp => "; hv_kvp_daemon may not be running, or may not know the key",
+        Service::Vss => "; hv_vss_daemon may not be running",
         _ => "",
     }
 }
 
 fn malformed(service: Service) -> Failure {
-    let what = format!("the guest's answer has no form of the {} protocol", name(service));
+    let what = format!("the guest's answer is not a valid message of the {} service", name(service));
     Failure::new(Reason::Malformed, what)
 }
 
@@ -234,10 +234,9 @@ fn no_answer(why: NoAnswer, service: Service) -> Failure {
             format!("nobody answered in time; the guest may be stopped, or busy{}", hint(service)),
         ),
         NoAnswer::Ended => Failure::new(Reason::Ended, "the machine has ended"),
-        NoAnswer::TooLong => Failure::new(
-            Reason::InvalidRequest,
-            "the request is longer than a message to the hypervisor may be",
-        ),
+        NoAnswer::TooLong => {
+            Failure::new(Reason::InvalidRequest, "the request is too long for a message to the hypervisor")
+        }
     }
 }
 
@@ -261,21 +260,22 @@ fn refused(service: Service, why: Refusal) -> Failure {
         Refusal::Negotiating => (
             Reason::NoProgram,
             match service {
-                Service::Kvp => "the guest's driver waits for hv_kvp_daemon, which does not run".to_owned(),
-                Service::Vss => "the guest's driver waits for hv_vss_daemon, which does not run".to_owned(),
+                Service::Kvp => "the guest's driver waits for hv_kvp_daemon, which is not running".to_owned(),
+                Service::Vss => "the guest's driver waits for hv_vss_daemon, which is not running".to_owned(),
                 _ => format!("the guest's driver for {name} has not chosen a version yet"),
             },
         ),
-        Refusal::Incompatible => {
-            (Reason::Incompatible, format!("the guest's driver for {name} knows none of the host's versions"))
-        }
+        Refusal::Incompatible => (
+            Reason::Incompatible,
+            format!("the guest's driver for {name} supports none of the host's versions"),
+        ),
         Refusal::Busy => (Reason::Busy, format!("the guest has not answered the last {name} request")),
         Refusal::Unsupported => {
             (Reason::Unsupported, format!("the version of {name} that the guest chose has no such request"))
         }
         Refusal::Invalid => (
             Reason::InvalidRequest,
-            "the request has no form of the protocol: a key has 255 UTF-16 units at most, a value 1023"
+            "the request is invalid: expected a key of at most 255 UTF-16 units, and a value of at most 1023"
                 .to_owned(),
         ),
         Refusal::Full => (Reason::RingFull, format!("the guest does not read its {name} channel")),
