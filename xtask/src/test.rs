@@ -17,6 +17,7 @@ mod life;
 mod machines;
 mod options;
 mod outputs;
+mod outside;
 mod own;
 mod packages;
 mod programs;
@@ -61,6 +62,7 @@ fn steps() -> Vec<Step> {
     steps.extend(debugger::steps());
     steps.extend(installed::steps());
     steps.extend(outputs::steps());
+    steps.extend(outside::steps());
     steps.extend(life::steps());
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
