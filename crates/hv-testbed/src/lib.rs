@@ -304,7 +304,7 @@ impl Wire {
         }
     }
 
-    /// Executes an `hvc`, as often as the hypervisor says that it shall be executed again.
+    /// Executes an `hvc`, as often as the hypervisor asks for it.
     ///
     /// # Panics
     ///

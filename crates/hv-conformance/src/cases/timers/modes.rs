@@ -355,7 +355,7 @@ fn a_short_period_leaves_the_guest_running(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Skips without direct timers; the interrupt that a direct timer shall raise, and its mode.
+/// Returns the interrupt for a direct timer, and the timer's mode. Skips without direct timers.
 fn direct(cx: &Cx<'_>) -> Result<(u32, StimerConfig), Stop> {
     need(cx)?;
     skip_if!(!cx.facts.features.c.direct_synthetic_timers(), "no direct timers");
