@@ -117,7 +117,7 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct ChannelSlot {
     state: AtomicU32,
-    /// Channels and GPADLs that refer to it.
+    /// GPADLs that refer to it.
     holders: AtomicU32,
     opened: Answer,
     modified: Answer,
@@ -185,20 +185,16 @@ impl ChannelSlot {
         }
     }
 
-    /// Claims the channel for opening; false if it is claimed, rescinded or not offered.
+    /// Claims the channel for opening; false if it is claimed, rescinded or not offered. The GPADL of its rings holds it.
     pub(crate) fn claim(&self) -> bool {
         let claimed = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state & (OFFERED | CLAIMED | RESCINDED | ENDED) == OFFERED).then_some(state | CLAIMED)
         });
-        if claimed.is_ok() {
-            self.hold();
-        }
         claimed.is_ok()
     }
 
     pub(crate) fn unclaim(&self) {
         self.state.fetch_and(!CLAIMED, Ordering::AcqRel);
-        self.let_go();
     }
 
     pub(crate) fn is_claimed(&self) -> bool {

@@ -310,6 +310,30 @@ fn completions_that_name_no_request_change_nothing() {
 }
 
 #[test]
+fn a_channel_that_was_dropped_leaves_its_slot_at_the_end_of_the_connection() {
+    let host = ScriptedHost::new(32);
+    let slots = Slots::<1, 1>::new();
+    let mut client = host.client(slots.lend().unwrap());
+    for late in [false, true, false] {
+        client.connect(Contact::new(VpIndex(0)), &mut grant(&host)).unwrap();
+        assert_eq!(client.take(&offer(3, 1, 0x2003)), Notice::Offered(ChannelId(3)));
+        let offer = client.find(DEVICE).unwrap();
+        let open = Open::on(VpIndex(0));
+        let mut channel = Some(client.open_channel(&offer, 2, open, &host.dma(), &mut grant(&host)).unwrap());
+        if !late {
+            channel = None;
+            assert_eq!(client.release(ChannelId(3)), Err(Error::InUse), "the host has it open");
+        }
+        client.disconnect(&mut grant(&host)).unwrap();
+        // The name of its rings' GPADL is free at the next end.
+        if channel.take().is_some() {
+            client.unload().unwrap();
+            client.take(&message(17, &[]));
+        }
+    }
+}
+
+#[test]
 fn slots_are_lent_once() {
     let slots = Slots::<1, 1>::new();
     let host = ScriptedHost::new(4);
