@@ -37,7 +37,7 @@ pub(crate) fn run(bench: &Bench, machine: &Machine, vp: &Vp<'_, Smccc>) {
         unsafe { msr!("icc_sgi1r_el1", u64::from(SGI) << 24 | 1) };
         end(acknowledge());
     });
-    let sgi = Intid::new(16).expect("a PPI that nobody uses");
+    let sgi = Intid::new(16).expect("a free PPI");
     irq::set_edge(16);
     irq::enable(16, unexpected);
     bench.each("ipi-self-hypercall", 2000, || {

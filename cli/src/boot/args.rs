@@ -163,7 +163,7 @@ Examples:
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
-  cargo hv boot --control /tmp/vm.sock --run shell
+  cargo hv boot --control vm.sock --run shell
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";

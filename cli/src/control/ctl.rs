@@ -38,17 +38,17 @@ pub(crate) struct Args {
 
 const HELP: &str = "\
 Examples:
-  cargo hv boot --control /tmp/vm.sock --run shell
-  cargo hv ctl /tmp/vm.sock status
-  cargo hv ctl /tmp/vm.sock shutdown
-  cargo hv ctl /tmp/vm.sock kvp get auto OSName
-  cargo hv ctl /tmp/vm.sock kvp set external colour blue --json
+  cargo hv boot --control vm.sock --run shell
+  cargo hv ctl vm.sock status
+  cargo hv ctl vm.sock shutdown
+  cargo hv ctl vm.sock kvp get auto OSName
+  cargo hv ctl vm.sock kvp set external colour blue --json
 
 Exit codes:
   0    done
   1    the guest refused, has no driver or no program for it, or has no such key
   2    a bad option, or no machine on the socket
-  5    nobody answered in time
+  5    no answer in time
   130  interrupted";
 
 #[derive(Debug, clap::Subcommand)]

@@ -231,7 +231,7 @@ fn no_answer(why: NoAnswer, service: Service) -> Failure {
     match why {
         NoAnswer::Late => Failure::new(
             Reason::TimedOut,
-            format!("nobody answered in time; the guest may be stopped, or busy{}", hint(service)),
+            format!("no answer in time; the guest may be stopped, or busy{}", hint(service)),
         ),
         NoAnswer::Ended => Failure::new(Reason::Ended, "the machine has ended"),
         NoAnswer::TooLong => {

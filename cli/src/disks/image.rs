@@ -299,7 +299,10 @@ mod tests {
         );
         let locked = file_of((64 << 20) + 512);
         let copy = open(locked.path(), Mode::ReadOnly, 512, MOST).unwrap().file;
-        assert!(copy.metadata().unwrap().blocks() * 512 < 4 << 20, "what nobody writes is sparse");
+        assert!(
+            copy.metadata().unwrap().blocks() * 512 < 4 << 20,
+            "blocks that are not written stay unallocated"
+        );
         image.file.write_all_at(b"other", 32 << 20).unwrap();
         file.as_file().read_exact_at(&mut bytes, 32 << 20).unwrap();
         assert_eq!(&bytes, b"data");

@@ -215,7 +215,7 @@ fn check_deadline(server: &mut Small, port: &mut Partition) {
     port.memory.calm();
     port.room.set(usize::MAX);
     server.flush(port);
-    assert!(!server.owes(), "messages are kept back from a guest with room");
+    assert!(!server.has_pending(), "messages are kept back from a guest with room");
     let mut ticks = 0;
     while server.deadline().is_some_and(|deadline| deadline <= port.time) {
         server.flush(port);

@@ -219,8 +219,8 @@ fn a_hostile_host_writes_into_the_guests_pages() {
         }
         (1..=20).for_each(|n| m.set_time(n * MILLISECOND));
         assert_ne!(m.host.memory().load_acquire(TSC_PAGE).unwrap(), sequence);
-        let spoilt = (0..16).filter(|&sint| m.slot(1, sint).header.payload_size != 4).count();
-        assert!((1..16).contains(&spoilt), "{spoilt}");
+        let corrupt = (0..16).filter(|&sint| m.slot(1, sint).header.payload_size != 4).count();
+        assert!((1..16).contains(&corrupt), "{corrupt}");
         assert!((0..16).any(|sint| (0..2048).any(|flag| m.event_flag(1, sint, flag))));
     });
 }

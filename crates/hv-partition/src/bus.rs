@@ -142,8 +142,8 @@ where
     }
 
     #[inline]
-    fn owes(&self) -> bool {
-        self.server.owes()
+    fn has_pending(&self) -> bool {
+        self.server.has_pending()
     }
 
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
@@ -161,7 +161,7 @@ where
 
     fn restore(&self, port: &ServerPort<'h, R, H>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let restored = self.server.restore(port, r).and_then(|()| {
-            if self.absent && (self.server.version().is_some() || self.server.owes()) {
+            if self.absent && (self.server.version().is_some() || self.server.has_pending()) {
                 return Err(RestoreError::Invalid("VMBus connection"));
             }
             r.end()

@@ -43,7 +43,7 @@ where
 
     #[inline]
     fn buffer_freed(&self, vp: usize) {
-        if self.partition.bus().owes() {
+        if self.partition.bus().has_pending() {
             self.partition.bus().flush(&self.port(), vp);
         }
     }
@@ -80,7 +80,7 @@ where
 
     #[inline]
     fn buffer_freed(&self, vp: usize) {
-        if self.partition.bus().owes() {
+        if self.partition.bus().has_pending() {
             self.partition.bus().flush(&self.bus_port(), vp);
         }
     }

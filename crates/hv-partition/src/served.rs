@@ -31,7 +31,7 @@ pub trait Served<'h, R, H>: AnyBus {
     fn signal(&self, port: &ServerPort<'h, R, H>, vp: usize, connection: u32) -> Result<(), HvStatus>;
 
     /// Returns true while messages are pending for the guest.
-    fn owes(&self) -> bool;
+    fn has_pending(&self) -> bool;
 
     /// Sends what is pending for the guest, and lets the devices do what is due.
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize);

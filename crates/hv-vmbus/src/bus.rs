@@ -135,7 +135,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Returns true while messages are pending for [`flush`](Self::flush).
     #[must_use]
-    pub fn owes(&self) -> bool {
+    pub fn has_pending(&self) -> bool {
         self.shared.waiting.load(Ordering::Acquire)
     }
 
@@ -150,7 +150,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// pending there is none: no device runs before the guest has taken them.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        if self.owes() {
+        if self.has_pending() {
             return None;
         }
         Some(self.devices.deadline()).filter(|deadline| *deadline != u64::MAX)
@@ -294,7 +294,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        if self.owes() {
+        if self.has_pending() {
             return;
         }
         let now = port.reference_time();
@@ -335,7 +335,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             return Err(Refused::NoConnection);
         }
         let mut control = self.control.lock();
-        if self.owes() {
+        if self.has_pending() {
             self.settle(&mut control, port);
         }
         let kind =

@@ -6,7 +6,7 @@ use crate::event::{Event, Reason};
 use crate::image;
 use crate::line::Stage;
 use crate::optional::Optional;
-use crate::outbox::{ContactAnswer, Owed};
+use crate::outbox::{ContactAnswer, Pending};
 use crate::port::BusPort;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, InitiateContact, InitiateContactClient, Version};
@@ -148,10 +148,10 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 control.connection = next.into();
                 let chosen = next.is_some_and(|c| c.features.guest_specified_signal());
                 self.shared.chosen_connections.store(chosen, Ordering::Release);
-                control.outbox.push(Owed::Contact(answer));
+                control.outbox.push(Pending::Contact(answer));
             }
             Ending::Unload => {
-                control.outbox.push(Owed::UnloadResponse);
+                control.outbox.push(Pending::UnloadResponse);
             }
         }
     }

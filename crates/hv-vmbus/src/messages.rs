@@ -6,7 +6,7 @@ use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::{Event, Reason};
 use crate::gpadl::{Fate, State};
 use crate::line::{Open, Stage, Stall, default_connection, rings};
-use crate::outbox::Owed;
+use crate::outbox::Pending;
 use crate::port::BusPort;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::protocol::{
@@ -90,7 +90,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let GpadlTeardown { channel, gpadl: id, .. } = parse(payload)?;
         let pool = self.gpadls.pool();
         let Some((at, gpadl)) = pool.find(id) else {
-            control.outbox.push(Owed::GpadlTorndown(id));
+            control.outbox.push(Pending::GpadlTorndown(id));
             return Err(Reason::UnknownGpadl);
         };
         if gpadl.channel != channel.0 {
@@ -121,7 +121,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let outcome = self.known(request.channel, port, |part, line| {
             self.try_open(part, line, &request, payload, features, port)
         });
-        control.outbox.push(Owed::OpenResult(request.channel, request.open_id, status(&outcome)));
+        control.outbox.push(Pending::OpenResult(request.channel, request.open_id, status(&outcome)));
         outcome
     }
 
@@ -263,7 +263,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             self.known(request.channel, port, |part, line| try_modify(part, line, request.target_vp, port))
         };
         if version >= Version::V5_3 {
-            control.outbox.push(Owed::ModifyResponse(request.channel, status(&outcome)));
+            control.outbox.push(Pending::ModifyResponse(request.channel, status(&outcome)));
         }
         outcome
     }
@@ -325,7 +325,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         });
         let outcome = outcome.unwrap_or(Err(Reason::Unsupported));
         if outcome.is_err() && version >= Version::V4_1 {
-            control.outbox.push(Owed::ConnectResult(endpoint, service, NtStatus::CONNECTION_REFUSED));
+            control.outbox.push(Pending::ConnectResult(endpoint, service, NtStatus::CONNECTION_REFUSED));
         }
         outcome
     }
@@ -372,12 +372,12 @@ fn gpadl_answer<P: BusPort>(
     match outcome {
         Ok(None) => Ok(()),
         Ok(Some(pages)) => {
-            control.outbox.push(Owed::GpadlCreated(channel, gpadl, NtStatus::SUCCESS));
+            control.outbox.push(Pending::GpadlCreated(channel, gpadl, NtStatus::SUCCESS));
             port.observe(Event::GpadlCreated { channel, gpadl, pages });
             Ok(())
         }
         Err(reason) => {
-            control.outbox.push(Owed::GpadlCreated(channel, gpadl, NtStatus::UNSUCCESSFUL));
+            control.outbox.push(Pending::GpadlCreated(channel, gpadl, NtStatus::UNSUCCESSFUL));
             Err(reason)
         }
     }

@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 
 /// An answer in compact form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owed {
+pub(crate) enum Pending {
     Contact(ContactAnswer),
     GpadlCreated(ChannelId, GpadlId, NtStatus),
     GpadlTorndown(GpadlId),
@@ -84,7 +84,7 @@ impl Encoded {
     }
 }
 
-impl Owed {
+impl Pending {
     /// Returns the message.
     pub(crate) fn encode(&self) -> Encoded {
         match *self {
@@ -144,7 +144,7 @@ impl Owed {
 /// A short queue of pending answers, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
-    slots: [Optional<Owed>; Self::CAPACITY],
+    slots: [Optional<Pending>; Self::CAPACITY],
     first: usize,
     len: usize,
 }
@@ -165,22 +165,22 @@ impl Outbox {
     }
 
     /// Appends an answer; returns false if there is no room.
-    pub(crate) fn push(&mut self, owed: Owed) -> bool {
+    pub(crate) fn push(&mut self, message: Pending) -> bool {
         if self.room() == 0 {
             return false;
         }
         let at = (self.first + self.len) % Self::CAPACITY;
-        self.slots[at] = Optional::Some(owed);
+        self.slots[at] = Optional::Some(message);
         self.len += 1;
         true
     }
 
     /// Returns the pending answers, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owed> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
         (0..self.len).filter_map(|i| self.slots[(self.first + i) % Self::CAPACITY].as_ref())
     }
 
-    pub(crate) fn front(&self) -> Option<Owed> {
+    pub(crate) fn front(&self) -> Option<Pending> {
         self.slots[self.first].get()
     }
 
@@ -193,7 +193,7 @@ impl Outbox {
     }
 }
 
-image::variants!(Owed, "message" {
+image::variants!(Pending, "message" {
     0 => Contact(answer),
     1 => GpadlCreated(channel, gpadl, status),
     2 => GpadlTorndown(gpadl),

@@ -38,7 +38,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         w.u32(control.vp);
         w.flag(control.offers_end);
         w.flag(control.changes);
-        w.flag(self.owes());
+        w.flag(self.has_pending());
         control.ending.save(w);
         w.u64(control.rejected);
         control.outbox.save(w);
@@ -138,7 +138,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             return Err(RestoreError::Invalid("page list of VMBus's"));
         }
         let waits = control.outbox.front().is_some();
-        if (waits || control.ending.is_some()) && !self.owes() {
+        if (waits || control.ending.is_some()) && !self.has_pending() {
             return Err(RestoreError::Invalid("messages of VMBus"));
         }
         Ok(())
@@ -148,7 +148,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 impl Outbox {
     fn save(&self, w: &mut Writer<'_>) {
         w.count(self.iter().count());
-        self.iter().for_each(|owed| owed.save(w));
+        self.iter().for_each(|answer| answer.save(w));
     }
 
     fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::gpadl::Fate;
 use crate::io::Place;
 use crate::line::Stage;
-use crate::outbox::{Encoded, Owed};
+use crate::outbox::{Encoded, Pending};
 use crate::port::{BusPort, Posted};
 use crate::protocol::{
     ChannelId, MessageHeader, MessageType, NtStatus, RescindOffer, TlConnectResult, Version,
@@ -41,16 +41,16 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        while let Some(owed) = control.outbox.front() {
-            let (vp, sint) = match owed {
-                Owed::Contact(answer) => (answer.vp, answer.sint),
+        while let Some(answer) = control.outbox.front() {
+            let (vp, sint) = match answer {
+                Pending::Contact(answer) => (answer.vp, answer.sint),
                 _ => (control.vp, SINT),
             };
-            if !post(port, vp, sint, owed.kind(), &owed.encode()) {
+            if !post(port, vp, sint, answer.kind(), &answer.encode()) {
                 return false;
             }
             control.outbox.pop();
-            if let Owed::OpenResult(channel, _, NtStatus::SUCCESS) = owed {
+            if let Pending::OpenResult(channel, _, NtStatus::SUCCESS) = answer {
                 let _ = self.part(channel, port, |part, line| part.live(line));
             }
         }
@@ -115,7 +115,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 continue;
             }
             if gpadl.fate == Fate::TearDown {
-                let message = Owed::GpadlTorndown(gpadl.id);
+                let message = Pending::GpadlTorndown(gpadl.id);
                 if !post(port, vp, SINT, message.kind(), &message.encode()) {
                     return false;
                 }

@@ -83,7 +83,7 @@ impl Assembler {
         Ok(&mut self.bytes[self.filled..end])
     }
 
-    /// So many bytes were put there.
+    /// Number of bytes put there.
     pub fn advance(&mut self, bytes: usize) {
         self.filled = (self.filled + bytes).min(MAX_FRAME);
     }

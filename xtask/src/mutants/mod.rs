@@ -210,7 +210,7 @@ mod tests {
         wrong: "b",
         survives: None,
     };
-    const EXPLAINED: Mutant = Mutant { name: "quiet", survives: Some("nobody sees it"), ..CAUGHT };
+    const EXPLAINED: Mutant = Mutant { name: "quiet", survives: Some("no case can see it"), ..CAUGHT };
 
     fn outcome(mutants: &[(usize, &'static Mutant)], caught: &[usize]) -> Outcome {
         let findings = || Findings(vec![("messages/x".to_owned(), "x.rs:1: wrong".to_owned())]);
@@ -246,7 +246,9 @@ mod tests {
     fn the_text_names_who_caught_and_who_survived() {
         let text = outcome(&[(0, &CAUGHT), (1, &EXPLAINED)], &[0]).text();
         assert!(text.contains("caught by 1 case, first messages/x\n    x.rs:1: wrong\n"), "{text}");
-        assert!(text.contains("Mutants that no case catches:\nquiet: EOM is ignored.\n    nobody sees it\n"));
+        assert!(
+            text.contains("Mutants that no case catches:\nquiet: EOM is ignored.\n    no case can see it\n")
+        );
         assert!(text.ends_with("\n2 mutants: 1 caught, 1 survived, 1.0 s\n"), "{text}");
     }
 

@@ -17,7 +17,7 @@ const OTHERS: [&str; 6] = [
     "cargo install --path cli",
     "hv completions bash >~/.local/share/bash-completion/completions/hv",
     "hv man ~/.local/share/man/man1",
-    "gdb -ex 'target remote /tmp/hv-gdb-3Kq9Zx/gdb.sock'",
+    "gdb -ex 'target remote gdb.sock'",
     "mdbook build docs",
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
 ];

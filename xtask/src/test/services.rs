@@ -190,7 +190,7 @@ fn reboot(context: &Context) -> anyhow::Result<()> {
     says(&machine.ended(Exit::Reset)?, "hv: reboot in good order")
 }
 
-/// A machine without the services says so, and nobody on the socket is another error.
+/// A machine without the services says so; a socket without a listener is another error.
 fn absent(context: &Context) -> anyhow::Result<()> {
     let machine = Machine::start(context, &["--devices", "time"])?;
     let refused = machine.ctl(&["shutdown"])?;

@@ -23,7 +23,7 @@ const DATA: u64 = 24 << 20;
 const LOCKED: u64 = 4 << 20;
 /// Bytes of the longest transfer.
 const LONG: usize = 1 << 20;
-/// The last part of the disk, which is discarded: one of so many.
+/// The disk is divided into this many parts, the last of which is discarded.
 const DISCARDED: u64 = 8;
 
 const O_RDONLY: u64 = 0;

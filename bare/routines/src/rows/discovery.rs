@@ -15,7 +15,7 @@ pub(crate) const ID: GuestOsId = GuestOsId::linux(0x02_00_00).with_os_id(0x42).w
 pub(crate) fn identify<O: Os>(os: &O) -> Partition<O::Conduit> {
     let conduit = os.conduit();
     let id = registers::get(&conduit, Register::GUEST_OS_ID);
-    assert_eq!(id, Ok(GuestOsId(0)), "nobody has introduced itself, or has left in good order");
+    assert_eq!(id, Ok(GuestOsId(0)), "no guest OS id is set, or it was cleared");
     assert!(registers::get(&conduit, Register::VP_INDEX).is_err(), "who has not is refused");
     let hv = detect::vendor_uid(conduit).expect("it has Microsoft's UID");
     assert!(detect::device_tree(conduit, b"microsoft,vmbus\0").is_some());

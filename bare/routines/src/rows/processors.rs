@@ -65,7 +65,7 @@ fn ipis<O: Os>(cx: &Cx<'_, O>, intid: Intid) {
                     processors::send_ipi(cx.hv, intid, mask).expect("it is sent");
                 }
                 cx.until("an IPI", || (0..vps).all(|n| cx.os.taken(n, intid) >= expected[n]));
-                assert!((0..vps).all(|n| cx.os.taken(n, intid) == expected[n]), "{mask:#b} and nobody else");
+                assert!((0..vps).all(|n| cx.os.taken(n, intid) == expected[n]), "{mask:#b} and no other VP");
             }
         });
     }

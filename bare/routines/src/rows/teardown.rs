@@ -94,5 +94,5 @@ pub(crate) fn handles_lost(os: &impl Os) {
         page.read(0, &mut bytes);
         bytes == [0; SIZE]
     };
-    assert!(os.pages().iter().all(is_clear), "nobody writes to pages that were taken back");
+    assert!(os.pages().iter().all(is_clear), "pages that were taken back stay as they are");
 }

@@ -170,7 +170,7 @@ impl<'e> Cx<'e> {
     pub(crate) fn page(&self) -> Result<u64, Stop> {
         let n = self.next_page.fetch_add(1, Ordering::Relaxed);
         if n >= CASE_PAGES {
-            return Err(Stop::Skip("the environment has too few pages for so many VPs"));
+            return Err(Stop::Skip("the environment has too few pages for this number of VPs"));
         }
         let gpa = self.env.page(n);
         self.fill(gpa, 0);

@@ -29,7 +29,7 @@ enum Step {
         len: usize,
         fill: Option<(usize, u8)>,
     },
-    /// The guest sends bytes, behind a pipe header that says that they are so many.
+    /// The guest sends bytes, behind a pipe header with their length.
     Raw {
         bytes: Vec<u8>,
         claimed: usize,

@@ -37,7 +37,7 @@ fn echo() -> Opened {
 }
 
 /// What the observer was told of the ring.
-fn spoilt(opened: &mut Opened) -> Option<RingError> {
+fn corrupt(opened: &mut Opened) -> Option<RingError> {
     let error = opened.port.events.get_mut().iter().find_map(|e| match e {
         Event::RingCorrupt { channel: ChannelId(1), error } => Some(*error),
         _ => None,
@@ -253,10 +253,10 @@ fn an_index_out_of_range_or_unaligned_ends_the_channels_service() {
         let mut guest = echo();
         let size = guest.outbound.size();
         guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, index));
-        assert_eq!(spoilt(&mut guest), Some(RingError::Index { index, size }));
+        assert_eq!(corrupt(&mut guest), Some(RingError::Index { index, size }));
         // Once, and for good.
         guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 0));
-        assert_eq!(spoilt(&mut guest), None);
+        assert_eq!(corrupt(&mut guest), None);
         guest.send(&packet(1, &[]));
         assert_eq!(guest.receive(), None);
     }
@@ -276,7 +276,7 @@ fn the_hosts_own_indices_are_the_hosts() {
     guest.outbound.set_word(&guest.port.memory, At::READ_INDEX, 88);
     guest.send(&packet(2, &[2; 8]));
     assert_eq!(guest.receive(), Some(packet(2, &[2; 8])));
-    assert_eq!(spoilt(&mut guest), None);
+    assert_eq!(corrupt(&mut guest), None);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_read_index_that_makes_no_sense_ends_the_service() {
     let mut guest = echo();
     guest.inbound.set_word(&guest.port.memory, At::READ_INDEX, 0x4000);
     guest.send(&packet(1, &[]));
-    assert_eq!(spoilt(&mut guest), Some(RingError::Index { index: 0x4000, size: 0x4000 }));
+    assert_eq!(corrupt(&mut guest), Some(RingError::Index { index: 0x4000, size: 0x4000 }));
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn less_than_a_descriptor_and_a_trailer_is_no_packet() {
     for written in [8, 16] {
         let mut guest = echo();
         guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, written));
-        assert_eq!(spoilt(&mut guest), Some(RingError::Length { len: 0, available: written }));
+        assert_eq!(corrupt(&mut guest), Some(RingError::Length { len: 0, available: written }));
     }
 }
 
@@ -315,7 +315,7 @@ fn a_packets_lengths_must_lie_within_what_was_written() {
             ring.poke(memory, 2, &u16::to_le_bytes(offset8));
             ring.poke(memory, 4, &u16::to_le_bytes(length8));
         });
-        assert_eq!(spoilt(&mut guest), Some(error));
+        assert_eq!(corrupt(&mut guest), Some(error));
     }
 }
 
@@ -327,7 +327,7 @@ fn a_payload_may_begin_anywhere_behind_the_descriptor() {
             ring.send(memory, &packet(1, &[9; 24]));
             ring.poke(memory, 2, &offset8.to_le_bytes());
         });
-        assert_eq!(spoilt(&mut guest), None);
+        assert_eq!(corrupt(&mut guest), None);
         assert_eq!(guest.receive().unwrap().payload.len(), 40 - 8 * usize::from(offset8));
     }
 }
@@ -336,7 +336,7 @@ fn a_payload_may_begin_anywhere_behind_the_descriptor() {
 fn a_spoilt_channel_serves_again_when_it_is_opened_anew() {
     let mut guest = echo();
     guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 4));
-    assert!(spoilt(&mut guest).is_some());
+    assert!(corrupt(&mut guest).is_some());
     send(&mut guest.server, &mut guest.port, &close(1));
     guest.outbound.set_word(&guest.port.memory, At::WRITE_INDEX, 0);
     send(&mut guest.server, &mut guest.port, &open(1, 0xe1e10, 1, crate::common::SPLIT));

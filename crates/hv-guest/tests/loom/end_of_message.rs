@@ -45,7 +45,7 @@ fn no_message_stays_behind() {
         };
         let freed = slot.free(MessageType(1));
         let delivered = host.join().unwrap();
-        assert!(delivered || freed == Freed::MoreWait, "the message waits and nobody knows");
+        assert!(delivered || freed == Freed::MoreWait, "the message waits and no side knows");
     });
 }
 
@@ -59,7 +59,7 @@ fn free_with_acquire(slot: &Slot) -> Freed {
 }
 
 #[test]
-#[should_panic(expected = "the message waits and nobody knows")]
+#[should_panic(expected = "the message waits and no side knows")]
 fn an_acquire_exchange_without_a_barrier_leaves_one_behind() {
     loom::model(|| {
         let slot = Arc::new(slot(1, 8));
@@ -69,7 +69,7 @@ fn an_acquire_exchange_without_a_barrier_leaves_one_behind() {
         };
         let freed = free_with_acquire(&slot);
         let delivered = host.join().unwrap();
-        assert!(delivered || freed == Freed::MoreWait, "the message waits and nobody knows");
+        assert!(delivered || freed == Freed::MoreWait, "the message waits and no side knows");
     });
 }
 

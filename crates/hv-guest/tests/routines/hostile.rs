@@ -57,7 +57,7 @@ fn done(reps: u64) -> u64 {
 /// A rep hypercall to such a hypervisor.
 fn repeat(host: &Says) -> Result<(), RepError> {
     // SAFETY: nothing is behind it.
-    #[expect(unsafe_code, reason = "a hypercall to nobody")]
+    #[expect(unsafe_code, reason = "a hypercall without a host")]
     unsafe {
         hypercall::repeat(host, TEN, [0; 2])
     }

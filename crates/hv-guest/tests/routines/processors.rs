@@ -172,10 +172,10 @@ fn a_vp_that_is_off_is_started_with_the_registers_given() {
                 if vp == last && (started.pc, started.sp, started.ttbr1, started.x18) == (0x4008_0000, 2, 8, 9)),
             "{effects:?}"
         );
-        let nobody = VpIndex(guest.vps as u32);
+        let absent = VpIndex(guest.vps as u32);
         // SAFETY: there is no such VP.
         let error =
-            unsafe { processors::start_vp(guest.partition, &mut page, nobody, &context) }.unwrap_err();
+            unsafe { processors::start_vp(guest.partition, &mut page, absent, &context) }.unwrap_err();
         assert_eq!(error.status(), HvStatus::INVALID_VP_INDEX);
     });
 }

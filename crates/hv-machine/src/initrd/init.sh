@@ -100,12 +100,12 @@ hand_over() {
         tries=$((tries + 1))
         sleep 0.1
     done
-    mkdir -p /root
-    if mount $type -o "$options" "$device" /root; then
+    mkdir -p /system
+    if mount $type -o "$options" "$device" /system; then
         echo "hv: root $device"
         umount /sys /proc
-        mount -o move /dev /root/dev
-        exec switch_root /root "$init"
+        mount -o move /dev /system/dev
+        exec switch_root /system "$init"
     fi
     echo "hv: FAILED to mount root=$root"
 }

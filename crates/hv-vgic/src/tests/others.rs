@@ -156,7 +156,7 @@ fn a_vp_that_stops_keeps_what_is_pending_and_lets_physical_interrupts_go() {
     assert!(m.line(1, 30).latched);
     assert_eq!(read_r(&m, 0, 1, SGI_FRAME + 0x200), 1 << 18 | 1 << 27 | 1 << 30);
     assert_eq!(read_r(&m, 0, 1, SGI_FRAME + 0x300), 0);
-    assert_eq!(m.waits.get(), 0, "nobody waits for a VP that is off");
+    assert_eq!(m.waits.get(), 0, "no VP waits for one that is off");
     m.drive(1, 27, false);
     m.reset_vp(1);
     m.sync(1);

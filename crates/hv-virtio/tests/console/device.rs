@@ -12,11 +12,11 @@ const WRITE: u16 = 2;
 /// Something that a hostile device does in place of telling how many buffers it used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Lie {
-    /// So many more buffers are used than were.
+    /// Number of buffers used since the last look.
     Index(u16),
     /// This one was used.
     Buffer(u32),
-    /// So many bytes were written.
+    /// Number of bytes written.
     Length(u32),
 }
 

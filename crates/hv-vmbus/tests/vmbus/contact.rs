@@ -229,11 +229,11 @@ fn a_full_queue_keeps_the_answer_until_the_flush() {
     port.room = 0;
     send(&mut server, &mut port, &contact(Version::V5_3));
     assert_eq!(port.take(), []);
-    assert!(server.owes());
+    assert!(server.has_pending());
     port.room = 1;
     server.flush(&mut port);
     assert_eq!(port.one().kind(), MessageType::VERSION_RESPONSE);
-    assert!(!server.owes());
+    assert!(!server.has_pending());
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_message_for_a_vp_that_has_gone_is_dropped_and_observed() {
     }
     let (mut server, mut port) = (server(), Gone(TestPort::new()));
     server.message(4, contact(Version::V5_3).as_bytes(), &mut port).unwrap();
-    assert!(!server.owes());
+    assert!(!server.has_pending());
     assert!(
         port.0
             .events

@@ -1,4 +1,4 @@
-//! A device with requests, sub-channels and sockets: a sample of one, and what the bus owes it.
+//! A device with requests, sub-channels and sockets: a sample of one, and what the bus must do for it.
 
 use crate::common::{
     GuestPacket, GuestRing, Lock, PAGES, SPLIT, TestPort, close, contact, gpadl, header, open, teardown,
@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 /// What the sample asks its back end for.
 #[derive(Debug)]
 pub(crate) struct Op {
-    /// Goes on so many times with the same packet.
+    /// Number of times to continue with the same packet.
     again: u8,
 }
 

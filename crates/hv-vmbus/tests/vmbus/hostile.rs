@@ -63,7 +63,7 @@ enum Step {
     Time(u64),
     Offer,
     Rescind(u32),
-    /// The host is saved and restored: nobody may notice.
+    /// The host is saved and restored, which must not show.
     Restore,
 }
 

@@ -225,7 +225,7 @@ impl Model {
             self.step(15, 0);
         }
         assert!(!self.ending, "UNLOAD is answered");
-        assert!(self.guest.bus.is_idle() && !self.guest.bus.owes());
+        assert!(self.guest.bus.is_idle() && !self.guest.bus.has_pending());
     }
 }
 

@@ -86,7 +86,7 @@ fn offers_that_find_the_queue_full_go_on_where_they_stopped() {
     port.room = 2;
     send(&mut server, &mut port, &header(MessageType::REQUEST_OFFERS));
     let mut all = port.take();
-    while server.owes() {
+    while server.has_pending() {
         server.flush(&mut port);
         all.extend(port.take());
     }
@@ -162,7 +162,7 @@ fn a_channel_that_the_guest_never_heard_of_is_rescinded_in_silence() {
     send(&mut server, &mut port, &contact(Version::V5_3));
     port.take();
     assert!(server.rescind(id));
-    assert!(!server.owes());
+    assert!(!server.has_pending());
     send(&mut server, &mut port, &header(MessageType::REQUEST_OFFERS));
     assert_eq!(kinds(&mut port), [MessageType::ALL_OFFERS_DELIVERED]);
     assert!(!server.rescind(ChannelId(0)));

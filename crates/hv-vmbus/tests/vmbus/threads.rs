@@ -119,7 +119,7 @@ fn messages_signals_and_completions_do_not_lose_each_other() {
     while let Some(token) = { port.started.lock().unwrap().pop() } {
         bus.completed(&bus.devices().sample, token, 1, &port).unwrap();
     }
-    assert!(bus.is_idle() && !bus.owes());
+    assert!(bus.is_idle() && !bus.has_pending());
     kinds();
     bus.message(4, header(MessageType::UNLOAD).as_bytes(), &port).unwrap();
     assert_eq!(kinds(), [MessageType::UNLOAD_RESPONSE], "{completed} requests");

@@ -14,9 +14,9 @@ mutants! {
         any_version_spoken "A host speaks any version of VMBus.":
             "!self.config().speaks(version)" => "false";
         unload_unanswered "UNLOAD is not answered.":
-            "control.outbox.push(Owed::UnloadResponse)" => "false";
+            "control.outbox.push(Pending::UnloadResponse)" => "false";
         contact_unanswered "INITIATE_CONTACT is not answered.":
-            "control.outbox.push(Owed::Contact(answer))" => "false";
+            "control.outbox.push(Pending::Contact(answer))" => "false";
         sint_of_contact_refused "A contact on a connection of version 5 has to name no SINT.":
             "sint != SINT" => "sint != 0";
     }

@@ -202,8 +202,8 @@ impl<const C: usize, const G: usize, const W: usize> Server<C, G, W> {
         self.bus.rejected()
     }
 
-    pub(crate) fn owes(&self) -> bool {
-        self.bus.owes()
+    pub(crate) fn has_pending(&self) -> bool {
+        self.bus.has_pending()
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
