@@ -56,4 +56,4 @@ pub use port::HostBackend;
 pub use port::ServerPort;
 #[doc(hidden)]
 pub use served::{AnyBus, Served};
-pub use split::Split;
+pub use split::{ForBus, Split};

@@ -14,7 +14,7 @@ use crate::event::BusObserver;
 use crate::joined::{Core, Joined};
 use crate::port::{HostBackend, ServerPort};
 use crate::served::{AnyBus, Served};
-use crate::split::Split;
+use crate::split::ForBus;
 
 /// A Hyper-V partition with VMBus.
 ///
@@ -122,30 +122,14 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     }
 
     /// Handles an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, which the call reads and changes.
+    /// The embedder may be in two forms: a [`Split`](crate::Split).
     #[inline(always)]
     pub fn hvc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
     where
-        H: Host + BusObserver,
-        B: Served<'h, R, H>,
+        H: ForBus,
+        B: Served<'h, R, H::Bus>,
     {
         self.hypervisor().hvc(self.joined(host), vp, immediate, x)
-    }
-
-    /// Does the same as [`hvc`](Self::hvc), with an embedder in two shapes.
-    #[inline(always)]
-    pub fn hvc_split<'h, H, G>(
-        &'h self,
-        hosts: &'h Split<H, G>,
-        vp: usize,
-        immediate: u16,
-        x: &mut impl Registers,
-    ) -> Action
-    where
-        H: Host,
-        G: Host + BusObserver,
-        B: Served<'h, R, G>,
-    {
-        self.hypervisor().hvc(self.joined(hosts), vp, immediate, x)
     }
 
     /// Handles an `smc` of `vp`: see [`hv_host::Partition::smc`].

@@ -1,15 +1,14 @@
 //! Connections that lead to VMBus: those that are no port's.
 
-use hv_host::{Connections, Host, RawMutex};
+use hv_host::{Connections, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 
-use crate::event::BusObserver;
 use crate::joined::{Core, HasCore, Joined};
 use crate::partition::Partition;
 use crate::port::ServerPort;
 use crate::served::Served;
-use crate::split::Split;
+use crate::split::ForBus;
 
 impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
     type Lock = R;
@@ -23,8 +22,8 @@ impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
 impl<'h, R, H, B> Connections for Joined<'h, Partition<'h, R, B>, H>
 where
     R: RawMutex,
-    H: Host + BusObserver,
-    B: Served<'h, R, H>,
+    H: ForBus,
+    B: Served<'h, R, H::Bus>,
 {
     fn post_message(
         &self,
@@ -49,47 +48,10 @@ where
     }
 }
 
-impl<'h, R: RawMutex, B, H> Joined<'h, Partition<'h, R, B>, H> {
+impl<'h, R: RawMutex, B, H: ForBus> Joined<'h, Partition<'h, R, B>, H> {
     /// Returns the partition as presented to the server.
     #[inline(always)]
-    pub(crate) fn port(self) -> ServerPort<'h, R, H> {
-        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host })
-    }
-}
-
-impl<'h, R, H, G, B> Connections for Joined<'h, Partition<'h, R, B>, Split<H, G>>
-where
-    R: RawMutex,
-    H: Host,
-    G: Host + BusObserver,
-    B: Served<'h, R, G>,
-{
-    fn post_message(
-        &self,
-        vp: usize,
-        connection: u32,
-        _: MessageType,
-        payload: &[u8],
-    ) -> Result<(), HvStatus> {
-        self.partition.bus().message(&self.bus_port(), vp, connection, payload)
-    }
-
-    fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
-        self.partition.bus().signal(&self.bus_port(), vp, connection)
-    }
-
-    #[inline]
-    fn buffer_freed(&self, vp: usize) {
-        if self.partition.bus().has_pending() {
-            self.partition.bus().flush(&self.bus_port(), vp);
-        }
-    }
-}
-
-impl<'h, R: RawMutex, B, H, G> Joined<'h, Partition<'h, R, B>, Split<H, G>> {
-    /// Returns the partition as presented to the server.
-    #[inline(always)]
-    fn bus_port(self) -> ServerPort<'h, R, G> {
-        ServerPort(Joined { partition: self.partition.core_ref(), host: &self.host.bus })
+    fn port(self) -> ServerPort<'h, R, H::Bus> {
+        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host.for_bus() })
     }
 }

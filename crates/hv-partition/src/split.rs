@@ -4,7 +4,9 @@ use hv_host::faults::Faults;
 use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
 use hv_tlfs::status::HvStatus;
 
-/// One embedder in two forms, for [`Partition::hvc_split`](crate::Partition::hvc_split).
+use crate::event::BusObserver;
+
+/// One embedder in two forms, for [`Partition::hvc`](crate::Partition::hvc).
 ///
 /// An embedder that observes some runs and not others has the hypervisor's hot paths compiled for both. VMBus and its devices,
 /// which are larger and whose calls are longer, are compiled for one shape.
@@ -14,6 +16,33 @@ pub struct Split<H, G> {
     pub hypervisor: H,
     /// The same embedder as VMBus calls it.
     pub bus: G,
+}
+
+/// An embedder, with the form of it that VMBus calls: itself, or that of a [`Split`].
+pub trait ForBus: Host {
+    /// The form for VMBus.
+    type Bus: Host + BusObserver;
+
+    /// Returns it.
+    fn for_bus(&self) -> &Self::Bus;
+}
+
+impl<H: Host + BusObserver> ForBus for H {
+    type Bus = Self;
+
+    #[inline(always)]
+    fn for_bus(&self) -> &Self {
+        self
+    }
+}
+
+impl<H: Host, G: Host + BusObserver> ForBus for Split<H, G> {
+    type Bus = G;
+
+    #[inline(always)]
+    fn for_bus(&self) -> &G {
+        &self.bus
+    }
 }
 
 impl<H: Host, G> Host for Split<H, G> {

@@ -60,10 +60,10 @@ fn hvc<const OBSERVED: bool>(frame: &mut TrapFrame, esr: u64) {
     let immediate = esr as u16;
     let action = if immediate == 0 {
         exit::begin(&host, Trap::Smccc, esr);
-        partition.hvc_split(&hosts, vp, 0, x)
+        partition.hvc(&hosts, vp, 0, x)
     } else {
         exit::begin(&host, Trap::Hvc, esr);
-        partition.hvc_split(&hosts, vp, immediate, x)
+        partition.hvc(&hosts, vp, immediate, x)
     };
     if !matches!(action, Action::Resume) {
         after_hvc(frame, action);
