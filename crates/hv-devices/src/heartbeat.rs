@@ -1,19 +1,16 @@
 //! The heartbeat service: the host sends a number, the guest adds 1 and returns it.
 
-use crate::ic::{self, FRAMEWORKS, Heard, Link, Service, State};
+use crate::ic::{self, Heard, Ic, Link, Service};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{Heartbeat as Beat, MessageType, Status, Version};
-use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
+use hv_tlfs::vmbus::{ChannelOffer, Guid, guid};
+use hv_vmbus::{Backend, Channel, Io, Never, Packet};
 use zerocopy::IntoBytes;
 
 /// The service as Hyper-V offers it.
-pub const OFFER: ChannelOffer = pipe(
-    offer(
-        guid::HEARTBEAT,
-        Guid::new(0xfd14_9e91, 0x82e0, 0x4a7d, [0xaf, 0xa6, 0x2a, 0x41, 0x66, 0xcb, 0xd7, 0xc0]),
-    ),
-    PipeMode::MESSAGE,
+pub const OFFER: ChannelOffer = ic::offer(
+    guid::HEARTBEAT,
+    Guid::new(0xfd14_9e91, 0x82e0, 0x4a7d, [0xaf, 0xa6, 0x2a, 0x41, 0x66, 0xcb, 0xd7, 0xc0]),
 );
 
 /// Note for the observer: the guest has answered a beat, with this number.
@@ -22,22 +19,12 @@ pub const ANSWERED: u32 = 1;
 /// Time between two beats in Hyper-V, in 100 ns.
 pub const INTERVAL: u64 = 20_000_000;
 
-/// The service, to the common part.
-#[derive(Clone, Copy, Debug)]
-enum Kind {}
-
-impl ic::Kind for Kind {
-    const SERVICE: Service = Service {
-        kind: MessageType::HEARTBEAT,
-        frameworks: FRAMEWORKS,
-        versions: &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }],
-    };
-}
-
 /// The host side of the service.
+pub type Heartbeat = Ic<Beats>;
+
+/// What is the heartbeat's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Heartbeat {
-    link: Link<Kind>,
+pub struct Beats {
     /// Reference time of the next beat.
     next: u64,
     /// Time between two beats, in 100 ns.
@@ -56,13 +43,7 @@ impl Heartbeat {
     /// Creates a service with this interval between beats, in 100 ns.
     #[must_use]
     pub const fn every(interval: u64) -> Self {
-        Self { link: Link::new(), next: 0, interval, sequence: 0 }
-    }
-
-    /// Returns the state of the guest's driver.
-    #[must_use]
-    pub const fn state(&self) -> State {
-        self.link.state()
+        Self::with(Beats { next: 0, interval, sequence: 0 })
     }
 }
 
@@ -72,30 +53,25 @@ impl Default for Heartbeat {
     }
 }
 
-impl Device for Heartbeat {
-    type Request = Never;
-
+impl Service for Beats {
     const NAME: [u8; 4] = *b"beat";
+    const KIND: MessageType = MessageType::HEARTBEAT;
+    const VERSIONS: &'static [Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 
-    fn opened<P: Backend<Never>>(
-        &mut self,
-        _: Channel,
-        _: &Opening<'_>,
-        _: &mut Io<'_, P, Never>,
-    ) -> Result<(), Refusal> {
-        self.link.opened();
+    fn opened(&mut self) {
         (self.sequence, self.next) = (0, 0);
-        Ok(())
     }
 
-    fn packet<P: Backend<Never>>(
+    fn heard<P: Backend<Never>>(
         &mut self,
+        _: &mut Link<Self>,
+        heard: Heard,
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
-    ) -> Taken {
-        match self.link.hear(packet, io) {
-            Some(Heard::Versions) => self.next = io.now(),
-            Some(Heard::Response(header)) => {
+    ) {
+        match heard {
+            Heard::Versions => self.next = io.now(),
+            Heard::Response(header) => {
                 let answer: Option<u64> = packet.take();
                 if let Some(answer) = answer.filter(|answer| *answer == self.sequence.wrapping_add(1))
                     && header.status == Status::SUCCESS
@@ -104,44 +80,30 @@ impl Device for Heartbeat {
                     io.observe(Channel::PRIMARY, ANSWERED, answer);
                 }
             }
-            None => {}
-        }
-        Taken::Done
-    }
-
-    fn deadline(&self) -> Option<u64> {
-        match self.link.state() {
-            State::Ready { .. } => Some(self.next),
-            _ => self.link.deadline(),
         }
     }
 
-    fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
-        self.link.tick(io);
-        if matches!(self.link.state(), State::Ready { .. }) && io.now() >= self.next {
-            // A guest whose ring is full misses it.
-            let _ = self.link.tell(io, &[Beat { sequence: self.sequence, reserved: [0; 8] }.as_bytes()]);
-            self.next = io.now().saturating_add(self.interval.max(1));
-        }
+    fn deadline(&self, _: &Link<Self>) -> Option<u64> {
+        Some(self.next)
     }
 
-    fn closed<P: Backend<Never>>(&mut self, _: Channel, io: &mut Io<'_, P, Never>) {
-        self.link.closed(io);
+    fn tick<P: Backend<Never>>(&mut self, link: &mut Link<Self>, io: &mut Io<'_, P, Never>) {
+        // A guest whose ring is full misses it.
+        let _ = link.tell(io, &[Beat { sequence: self.sequence, reserved: [0; 8] }.as_bytes()]);
+        self.next = io.now().saturating_add(self.interval.max(1));
     }
 
     fn reset(&mut self) {
-        *self = Self::every(self.interval);
+        (self.sequence, self.next) = (0, 0);
     }
 
     fn save(&self, w: &mut Writer<'_>) {
-        self.link.save(w);
         for word in [self.next, self.interval, self.sequence] {
             w.u64(word);
         }
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        self.link.restore(r)?;
         for word in [&mut self.next, &mut self.interval, &mut self.sequence] {
             *word = r.u64()?;
         }

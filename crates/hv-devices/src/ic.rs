@@ -4,14 +4,16 @@
 //! later message from the host is a transaction, which the guest returns as its response, with a status. Unexpected
 //! responses are ignored.
 
+mod service;
+
 use core::fmt;
 use core::marker::PhantomData;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, MessageType, Negotiate, Status, Version,
 };
+use hv_tlfs::vmbus::{ChannelOffer, Guid, PacketType, PipeMode};
 use hv_vmbus::{BusPort, Channel, Io, Message, Packet, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -21,21 +23,18 @@ pub const READY: u32 = 2;
 /// minor number below.
 pub const AGREED: u32 = 3;
 
+pub use service::Ic;
+pub(crate) use service::Service;
+
+/// Returns the offer of a service.
+pub(crate) const fn offer(class: Guid, instance: Guid) -> ChannelOffer {
+    hv_vmbus::pipe(hv_vmbus::offer(class, instance), PipeMode::MESSAGE)
+}
+
 /// Versions of the framework (Linux 6.12, drivers/hv/hv_util.c).
 pub(crate) const FRAMEWORKS: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 /// Only the newer of them.
 pub(crate) const FRAMEWORK_3: &[Version] = &[Version { major: 3, minor: 0 }];
-
-/// Properties of a service for the common part.
-#[derive(Debug)]
-pub(crate) struct Service {
-    /// Type of its messages.
-    pub(crate) kind: MessageType,
-    /// Versions of the framework that the host offers, newest first.
-    pub(crate) frameworks: &'static [Version],
-    /// Versions of the service that the host offers, newest first.
-    pub(crate) versions: &'static [Version],
-}
 
 /// State of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +117,6 @@ pub(crate) enum Heard {
     Response(Header),
 }
 
-/// A service, as a type.
-pub(crate) trait Kind {
-    /// The service.
-    const SERVICE: Service;
-}
-
 /// The host's end of a service. A new one is all zeros, so that one in a static takes no room in a program's file.
 pub(crate) struct Link<K> {
     state: State,
@@ -154,13 +147,11 @@ impl<K> fmt::Debug for Link<K> {
     }
 }
 
-impl<K: Kind> Link<K> {
+impl<K> Link<K> {
     pub(crate) const fn new() -> Self {
         Self { state: State::Closed, waiting: false, ended: false, outcome: 0, kind: PhantomData }
     }
-}
 
-impl<K> Link<K> {
     pub(crate) const fn state(&self) -> State {
         self.state
     }
@@ -183,7 +174,7 @@ impl<K> Link<K> {
     }
 }
 
-impl<K: Kind> Link<K> {
+impl<K: Service> Link<K> {
     pub(crate) fn opened(&mut self) {
         (self.state, self.waiting) = (State::Start, false);
     }
@@ -211,16 +202,15 @@ impl<K: Kind> Link<K> {
             return;
         }
         self.state = State::Negotiating;
-        let Service { frameworks, versions, .. } = K::SERVICE;
         let negotiate = Negotiate {
-            framework_versions: frameworks.len() as u16,
-            message_versions: versions.len() as u16,
+            framework_versions: K::FRAMEWORKS.len() as u16,
+            message_versions: K::VERSIONS.len() as u16,
             reserved: 0,
         };
         let mut header = Header::new_zeroed();
         header.message_type = MessageType::NEGOTIATE;
         // A ring without room for the first packet is useless.
-        let _ = send(io, header, &[negotiate.as_bytes(), frameworks.as_bytes(), versions.as_bytes()]);
+        let _ = send(io, header, &[negotiate.as_bytes(), K::FRAMEWORKS.as_bytes(), K::VERSIONS.as_bytes()]);
     }
 
     /// Parses a packet from the guest; returns `None` if it is unexpected.
@@ -246,7 +236,7 @@ impl<K: Kind> Link<K> {
                 };
                 Some(Heard::Versions)
             }
-            State::Ready { .. } if header.message_type == K::SERVICE.kind => Some(Heard::Response(header)),
+            State::Ready { .. } if header.message_type == K::KIND => Some(Heard::Response(header)),
             _ => None,
         }
     }
@@ -260,7 +250,7 @@ impl<K: Kind> Link<K> {
     }
 
     fn offers(&self, framework: Version, version: Version) -> bool {
-        K::SERVICE.frameworks.contains(&framework) && K::SERVICE.versions.contains(&version)
+        K::FRAMEWORKS.contains(&framework) && K::VERSIONS.contains(&version)
     }
 
     /// Sends a message of the service that has no expected answer.
@@ -274,7 +264,7 @@ impl<K: Kind> Link<K> {
         let mut header = Header::new_zeroed();
         header.framework_version = framework;
         header.message_version = version;
-        header.message_type = K::SERVICE.kind;
+        header.message_type = K::KIND;
         send(io, header, body).map_err(|error| match error {
             SendError::Full => Refused::Full,
             _ => Refused::Closed,
@@ -293,6 +283,14 @@ impl<K: Kind> Link<K> {
         self.tell(io, body)?;
         self.waiting = true;
         Ok(())
+    }
+
+    /// Returns the status of an answer, if a request is pending.
+    pub(crate) fn answers(&self, heard: &Heard) -> Option<Status> {
+        match heard {
+            Heard::Response(header) if self.waiting => Some(header.status),
+            _ => None,
+        }
     }
 
     /// Ends the pending request, if there is one.

@@ -3,7 +3,7 @@
 //! Linux's driver does not read the channel before a program in the guest has registered with it, so the versions may
 //! never be answered. Text is UTF-16 with a terminating zero, in both directions.
 
-use crate::ic::{self, FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
+use crate::ic::{self, Heard, Ic, Link, Outcome, Refused, Service};
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
@@ -11,34 +11,15 @@ use hv_tlfs::vmbus::kvp::{
     Delete, Enumerate, Header, IpAddress, IpMessage, MAX_KEY_SIZE, MAX_VALUE_SIZE, Operation, Pool,
     VALUE_TEXT, Value,
 };
-use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
+use hv_tlfs::vmbus::{ChannelOffer, Guid, guid};
+use hv_vmbus::{Backend, BusPort, Io, Never, Packet};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The service as Hyper-V offers it.
-pub const OFFER: ChannelOffer = pipe(
-    offer(
-        guid::KVP,
-        Guid::new(0x242f_f919, 0x07db, 0x4180, [0x9c, 0x2e, 0xb8, 0x6c, 0xb6, 0x8c, 0x8c, 0x55]),
-    ),
-    PipeMode::MESSAGE,
+pub const OFFER: ChannelOffer = ic::offer(
+    guid::KVP,
+    Guid::new(0x242f_f919, 0x07db, 0x4180, [0x9c, 0x2e, 0xb8, 0x6c, 0xb6, 0x8c, 0x8c, 0x55]),
 );
-
-/// The service, to the common part.
-#[derive(Clone, Copy, Debug)]
-enum Kind {}
-
-impl ic::Kind for Kind {
-    const SERVICE: Service = Service {
-        kind: MessageType::KVP_EXCHANGE,
-        frameworks: FRAMEWORKS,
-        versions: &[
-            Version { major: 4, minor: 0 },
-            Version { major: 3, minor: 0 },
-            Version { major: 1, minor: 0 },
-        ],
-    };
-}
 
 /// A request to the guest. Texts are UTF-16 with their terminating zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +91,11 @@ enum Kept {
 }
 
 /// The host side of the service.
+pub type Kvp = Ic<Pairs>;
+
+/// What is the service's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Kvp {
-    link: Link<Kind>,
+pub struct Pairs {
     asked: Operation,
     kept: Kept,
 }
@@ -121,13 +104,7 @@ impl Kvp {
     /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { link: Link::new(), asked: Operation::GET, kept: Kept::Nothing }
-    }
-
-    /// Returns the state of the guest's driver.
-    #[must_use]
-    pub const fn state(&self) -> State {
-        self.link.state()
+        Self::with(Pairs { asked: Operation::GET, kept: Kept::Nothing })
     }
 
     /// Sends a request to the guest.
@@ -136,7 +113,7 @@ impl Kvp {
     /// See [`Refused`].
     pub fn ask<P: BusPort>(&mut self, io: &mut Io<'_, P, Never>, ask: &Ask<'_>) -> Result<(), Refused> {
         let header = |operation, pool| Header { operation, pool, reserved: [0; 2] };
-        self.asked = match *ask {
+        self.own.asked = match *ask {
             Ask::Get { pool, key } => {
                 let pair = pair(key, &[])?;
                 self.link.ask(io, &[header(Operation::GET, pool).as_bytes(), pair.as_bytes()])?;
@@ -171,14 +148,14 @@ impl Kvp {
                 Operation::GET_IP_INFO
             }
         };
-        self.kept = Kept::Nothing;
+        self.own.kept = Kept::Nothing;
         Ok(())
     }
 
     /// Returns the outcome of the last request, with the guest's answer; [`done`](Self::done) allows the next request.
     #[must_use]
     pub fn outcome(&self) -> Option<(Outcome, Answer<'_>)> {
-        let answer = match &self.kept {
+        let answer = match &self.own.kept {
             Kept::Nothing => Answer::Nothing,
             Kept::Pair(pair) => {
                 let value = &pair.value[..pair.value_size as usize];
@@ -197,9 +174,11 @@ impl Kvp {
     /// The outcome of the last request was taken.
     pub fn done(&mut self) {
         let _ = self.link.take();
-        self.kept = Kept::Nothing;
+        self.own.kept = Kept::Nothing;
     }
+}
 
+impl Pairs {
     /// Parses the rest of an answer; returns `None` if it is invalid.
     fn answer<M: GuestMemory>(&self, packet: &mut Packet<'_, M>, status: Status) -> Option<Kept> {
         if self.asked == Operation::GET_IP_INFO {
@@ -249,64 +228,40 @@ fn open(text: &[u8]) -> &[u8] {
     &text[..end]
 }
 
-impl Device for Kvp {
-    type Request = Never;
-
+impl Service for Pairs {
     const NAME: [u8; 4] = *b"kvp ";
+    const KIND: MessageType = MessageType::KVP_EXCHANGE;
+    const VERSIONS: &'static [Version] =
+        &[Version { major: 4, minor: 0 }, Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
     /// Linux reads one packet per interrupt.
     const SIGNAL_EACH: bool = true;
     /// Maximum size that Linux reads of a packet.
     const PACKET_LIMIT: u32 = 16384;
 
-    fn opened<P: Backend<Never>>(
+    fn heard<P: Backend<Never>>(
         &mut self,
-        _: Channel,
-        _: &Opening<'_>,
-        _: &mut Io<'_, P, Never>,
-    ) -> Result<(), Refusal> {
-        self.link.opened();
-        Ok(())
-    }
-
-    fn packet<P: Backend<Never>>(
-        &mut self,
+        link: &mut Link<Self>,
+        heard: Heard,
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
-    ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet, io)
-            && self.link.is_waiting()
-        {
-            let outcome = match self.answer(packet, header.status) {
+    ) {
+        if let Some(status) = link.answers(&heard) {
+            let outcome = match self.answer(packet, status) {
                 Some(kept) => {
                     self.kept = kept;
-                    Outcome::Answered(header.status)
+                    Outcome::Answered(status)
                 }
                 None => Outcome::Malformed,
             };
-            self.link.end(io, outcome);
+            link.end(io, outcome);
         }
-        Taken::Done
-    }
-
-    fn deadline(&self) -> Option<u64> {
-        self.link.deadline()
-    }
-
-    fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
-        self.link.tick(io);
-    }
-
-    fn closed<P: Backend<Never>>(&mut self, _: Channel, io: &mut Io<'_, P, Never>) {
-        self.link.closed(io);
     }
 
     fn reset(&mut self) {
-        self.link.reset();
         (self.asked, self.kept) = (Operation::GET, Kept::Nothing);
     }
 
     fn save(&self, w: &mut Writer<'_>) {
-        self.link.save(w);
         w.u8(self.asked.0);
         match &self.kept {
             Kept::Nothing => w.u8(0),
@@ -322,7 +277,6 @@ impl Device for Kvp {
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        self.link.restore(r)?;
         self.asked = Operation(r.u8()?);
         self.kept = match r.u8()? {
             0 => Kept::Nothing,

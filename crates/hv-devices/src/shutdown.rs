@@ -1,39 +1,18 @@
 //! The shutdown service: the host asks the guest to power off, restart or hibernate in an orderly way.
 
-use crate::ic::{self, FRAMEWORKS, Heard, Link, Outcome, Refused, Service, State};
-use hv_memory::save::{Reader, RestoreError, Writer};
+use crate::ic::{self, Heard, Ic, Link, Outcome, Refused, Service};
 use hv_tlfs::vmbus::ic::{
     MessageType, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_RESTART, Shutdown as Body, Version,
 };
-use hv_tlfs::vmbus::{ChannelOffer, Guid, PipeMode, guid};
-use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken, offer, pipe};
+use hv_tlfs::vmbus::{ChannelOffer, Guid, guid};
+use hv_vmbus::{Backend, BusPort, Io, Never, Packet};
 use zerocopy::IntoBytes;
 
 /// The service as Hyper-V offers it.
-pub const OFFER: ChannelOffer = pipe(
-    offer(
-        guid::SHUTDOWN,
-        Guid::new(0xb665_0ff7, 0x33bc, 0x4840, [0x80, 0x48, 0xe0, 0x67, 0x67, 0x86, 0xf3, 0x93]),
-    ),
-    PipeMode::MESSAGE,
+pub const OFFER: ChannelOffer = ic::offer(
+    guid::SHUTDOWN,
+    Guid::new(0xb665_0ff7, 0x33bc, 0x4840, [0x80, 0x48, 0xe0, 0x67, 0x67, 0x86, 0xf3, 0x93]),
 );
-
-/// The service, to the common part.
-#[derive(Clone, Copy, Debug)]
-enum Kind {}
-
-impl ic::Kind for Kind {
-    const SERVICE: Service = Service {
-        kind: MessageType::SHUTDOWN,
-        frameworks: FRAMEWORKS,
-        versions: &[
-            Version { major: 3, minor: 2 },
-            Version { major: 3, minor: 1 },
-            Version { major: 3, minor: 0 },
-            Version { major: 1, minor: 0 },
-        ],
-    };
-}
 
 /// A request to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,22 +38,17 @@ impl Action {
 }
 
 /// The host side of the service.
+pub type Shutdown = Ic<Requests>;
+
+/// What is the shutdown service's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Shutdown {
-    link: Link<Kind>,
-}
+pub struct Requests(());
 
 impl Shutdown {
     /// Creates the service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { link: Link::new() }
-    }
-
-    /// Returns the state of the guest's driver.
-    #[must_use]
-    pub const fn state(&self) -> State {
-        self.link.state()
+        Self::with(Requests(()))
     }
 
     /// Sends a request to the guest; `force`: without asking its programs. The [`outcome`](Self::take) tells whether it
@@ -110,55 +84,27 @@ impl Default for Shutdown {
     }
 }
 
-impl Device for Shutdown {
-    type Request = Never;
-
+impl Service for Requests {
     const NAME: [u8; 4] = *b"shut";
+    const KIND: MessageType = MessageType::SHUTDOWN;
+    const VERSIONS: &'static [Version] = &[
+        Version { major: 3, minor: 2 },
+        Version { major: 3, minor: 1 },
+        Version { major: 3, minor: 0 },
+        Version { major: 1, minor: 0 },
+    ];
     /// Linux reads one packet per interrupt.
     const SIGNAL_EACH: bool = true;
 
-    fn opened<P: Backend<Never>>(
+    fn heard<P: Backend<Never>>(
         &mut self,
-        _: Channel,
-        _: &Opening<'_>,
-        _: &mut Io<'_, P, Never>,
-    ) -> Result<(), Refusal> {
-        self.link.opened();
-        Ok(())
-    }
-
-    fn packet<P: Backend<Never>>(
-        &mut self,
-        packet: &mut Packet<'_, P::Memory>,
+        link: &mut Link<Self>,
+        heard: Heard,
+        _: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
-    ) -> Taken {
-        if let Some(Heard::Response(header)) = self.link.hear(packet, io) {
-            self.link.end(io, Outcome::Answered(header.status));
+    ) {
+        if let Heard::Response(header) = heard {
+            link.end(io, Outcome::Answered(header.status));
         }
-        Taken::Done
-    }
-
-    fn deadline(&self) -> Option<u64> {
-        self.link.deadline()
-    }
-
-    fn tick<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) {
-        self.link.tick(io);
-    }
-
-    fn closed<P: Backend<Never>>(&mut self, _: Channel, io: &mut Io<'_, P, Never>) {
-        self.link.closed(io);
-    }
-
-    fn reset(&mut self) {
-        self.link.reset();
-    }
-
-    fn save(&self, w: &mut Writer<'_>) {
-        self.link.save(w);
-    }
-
-    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        self.link.restore(r)
     }
 }
