@@ -86,6 +86,12 @@ const SMALL: [u8; 8] = [0x5a; 8];
 /// More than half of the ring: the next one needs its room.
 static LARGE: [u8; 2100] = [0; 2100];
 
+/// Sends a small packet in another thread; the result is whether the host must be signalled.
+fn sending(memory: &Arc<Memory>, mut sender: Sender, id: u64) -> thread::JoinHandle<bool> {
+    let memory = memory.clone();
+    thread::spawn(move || sender.send(&*memory, &Outgoing::in_band(id, &SMALL)).unwrap())
+}
+
 #[test]
 fn a_packet_is_read_only_after_it_was_written() {
     loom::model(|| {
@@ -132,15 +138,11 @@ fn a_packet_is_written_over_only_after_it_was_read() {
 fn no_packet_stays_unseen_when_interrupts_are_unmasked() {
     loom::model(|| {
         let memory = Memory::new(4096, 1);
-        let (mut sender, mut receiver) = ends(&memory);
+        let (sender, mut receiver) = ends(&memory);
         receiver.mask(&*memory);
-        let other = thread::spawn({
-            let memory = memory.clone();
-            move || sender.send(&*memory, &Outgoing::in_band(1, &SMALL)).unwrap()
-        });
+        let other = sending(&memory, sender, 1);
         let seen = receiver.unmask(&*memory).unwrap();
-        let signalled = other.join().unwrap();
-        assert!(seen || signalled);
+        assert!(seen || other.join().unwrap());
     });
 }
 
@@ -151,15 +153,11 @@ fn no_packet_stays_unseen_when_the_ring_is_emptied() {
         let (mut sender, mut receiver) = ends(&memory);
         sender.send(&*memory, &Outgoing::in_band(1, &SMALL)).unwrap();
         assert!(receiver.next(&*memory).unwrap().is_some());
-        let other = thread::spawn({
-            let memory = memory.clone();
-            move || sender.send(&*memory, &Outgoing::in_band(2, &SMALL)).unwrap()
-        });
+        let other = sending(&memory, sender, 2);
         receiver.commit(&*memory).unwrap();
         // The reader looks again after a commit before it sleeps: that is `unmask`, in whatever state the mask is.
         let seen = receiver.unmask(&*memory).unwrap();
-        let signalled = other.join().unwrap();
-        assert!(seen || signalled);
+        assert!(seen || other.join().unwrap());
     });
 }
 
