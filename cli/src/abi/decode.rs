@@ -35,7 +35,8 @@ Examples:
   cargo hv decode \"privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1\"
 
 Kinds: hypercall, result, status, register, guest-id, sint, simp, siefp, scontrol, stimer, crash, features, hints,
-version, reference-tsc, message-type, vmbus-version";
+version, reference-tsc, message-type, vmbus-version, nvsp-version, nvsp-message, oid, rndis-message, rndis-status,
+transmit-checksum, receive-checksum, large-send, vlan";
 
 /// The known kinds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +75,24 @@ pub(super) enum Kind {
     MessageType,
     /// Version of VMBus
     VmbusVersion,
+    /// Version of a network card's protocol
+    NvspVersion,
+    /// Type of a network card's packet
+    NvspMessage,
+    /// Object of a network card
+    Oid,
+    /// Type of an RNDIS message
+    RndisMessage,
+    /// Outcome of an RNDIS request, or a status that is indicated
+    RndisStatus,
+    /// What the host computes for a frame
+    TransmitChecksum,
+    /// What the host found out about a frame
+    ReceiveChecksum,
+    /// A long TCP segment that the host cuts
+    LargeSend,
+    /// VLAN tag of a frame
+    Vlan,
 }
 
 /// Part of a word: its bits, and the row of the table that describes them.
@@ -109,6 +128,7 @@ pub(super) fn of_register(text: &str) -> Option<anyhow::Result<String>> {
 
 fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
     let whole = |structure| vec![Part { shift: 0, width: 64, structure }];
+    let half = |structure| vec![Part { shift: 0, width: 32, structure }];
     let parts = match kind {
         Kind::Hypercall => whole("hv_hypercall_input"),
         Kind::Result => whole("hv_hypercall_output"),
@@ -121,6 +141,10 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
         Kind::Stimer => whole("hv_stimer_config"),
         Kind::Crash => whole("HV_CRASH_CTL_REG_CONTENTS"),
         Kind::ReferenceTsc => whole("hv_reference_tsc_msr"),
+        Kind::TransmitChecksum => half("TxTcpIpChecksumInfo"),
+        Kind::ReceiveChecksum => half("RxTcpIpChecksumInfo"),
+        Kind::LargeSend => half("ndis_tcp_lso_info"),
+        Kind::Vlan => half("ndis_pkt_8021q_info"),
         Kind::Features => vec![
             Part { shift: 0, width: 64, structure: "HV_PARTITION_PRIVILEGE_MASK" },
             Part { shift: 64, width: 32, structure: "HV_ARM64_FEATURES_C" },
@@ -130,10 +154,16 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
         Kind::Register => return constant("register", 32, value),
         Kind::MessageType => return constant("message-type", 32, value),
         Kind::VmbusVersion => return constant("vmbus-version", 32, value),
+        Kind::NvspVersion => return constant("nvsp-version", 32, value),
+        Kind::NvspMessage => return constant("nvsp-message", 32, value),
+        Kind::Oid => return constant("oid", 32, value),
+        Kind::RndisMessage => return constant("rndis-message", 32, value),
+        Kind::RndisStatus => return constant("rndis-status", 32, value),
         Kind::Version => return Ok(hypervisor_version(value)),
     };
     let bits = match kind {
         Kind::Features | Kind::Hints => 128,
+        Kind::TransmitChecksum | Kind::ReceiveChecksum | Kind::LargeSend | Kind::Vlan => 32,
         _ => 64,
     };
     check_width(value, bits)?;
@@ -309,8 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn words_of_network_cards_are_explained() {
+        let text = |kind, value| explain(kind, value).unwrap();
+        assert!(text(Kind::Oid, 0x0001_010e).contains("RNDIS_OID_GEN_CURRENT_PACKET_FILTER"));
+        assert!(text(Kind::NvspVersion, 0x6_0001).contains("NVSP_PROTOCOL_VERSION_61"));
+        assert!(text(Kind::RndisStatus, 0x4001_000c).contains("RNDIS_STATUS_MEDIA_DISCONNECT"));
+        let send = text(Kind::LargeSend, 0x4220_05a8);
+        assert!(send.contains("0x5a8") && send.contains("0x22") && !send.contains("reserved"), "{send}");
+        assert!(text(Kind::Vlan, 0x0010_0642).contains("reserved bits are set: 0x100000"));
+    }
+
+    #[test]
     fn a_word_that_is_too_wide_is_refused() {
         assert!(explain(Kind::Sint, 1 << 64).is_err());
+        assert!(explain(Kind::Vlan, 1 << 32).is_err());
         assert!(explain(Kind::Status, 1 << 16).is_err());
         assert!(explain(Kind::VmbusVersion, 0x5_0003).unwrap().contains("version 5.3"));
     }

@@ -11,7 +11,8 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`storage`] and [`vss`], and versions before 3.0.
+//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`], [`storage`] and [`vss`], and
+//! versions before 3.0.
 
 pub mod connection;
 pub mod fcopy;
@@ -21,10 +22,13 @@ pub mod ic;
 pub mod kvp;
 mod message;
 mod monitor;
+pub mod ndis;
+pub mod nvsp;
 mod offer;
 mod open;
 mod packet;
 mod ring;
+pub mod rndis;
 pub mod storage;
 mod version;
 pub mod vss;
@@ -98,6 +102,29 @@ pub(crate) const TABLES: Tables = Tables {
         storage::FLAGS,
         storage::VERSIONS,
         storage::LIMITS,
+        nvsp::MESSAGES,
+        nvsp::STATUSES,
+        nvsp::VERSIONS,
+        nvsp::LIMITS,
+        nvsp::CHANNELS,
+        nvsp::SUBCHANNEL_OPERATIONS,
+        nvsp::DATA_PATHS,
+        rndis::MESSAGES,
+        rndis::STATUSES,
+        rndis::LIMITS,
+        rndis::FLAGS,
+        rndis::MEDIA,
+        rndis::INFO_TYPES,
+        ndis::OIDS,
+        ndis::FILTERS,
+        ndis::MAC_OPTIONS,
+        ndis::OBJECT_TYPES,
+        ndis::HASHES,
+        ndis::RSS_FLAGS,
+        ndis::RSS_CAPABILITIES,
+        ndis::RSS_LIMITS,
+        ndis::OFFLOADS,
+        ndis::SWITCHES,
     ],
     structs: &[
         guid::STRUCTS,
@@ -136,5 +163,16 @@ pub(crate) const TABLES: Tables = Tables {
         storage::OPERATION_TYPE,
         storage::SRB_STATUS_TYPE,
         storage::STRUCTS,
+        nvsp::MESSAGE_TYPE,
+        nvsp::STATUS_TYPE,
+        nvsp::VERSION_TYPE,
+        nvsp::BITS,
+        nvsp::STRUCTS,
+        rndis::MESSAGE_TYPE,
+        rndis::STATUS_TYPE,
+        rndis::BITS,
+        rndis::STRUCTS,
+        ndis::OID_TYPE,
+        ndis::STRUCTS,
     ],
 };
