@@ -230,15 +230,16 @@ impl Synic {
             false if was_armed => TimerEvent::Stopped,
             false => return,
         };
+        let due = state.next.is_due(now);
         context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
-        self.run_timers(context, now);
+        self.run_timers(context, now, due);
     }
 
-    /// Expires what is due and sets the next deadline.
-    #[inline]
-    pub(crate) fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
-        let mut next = self.timers.next();
-        if next.is_due(now) || self.queues.timer_freed() {
+    /// Expires what is due and sets the next deadline. `due`: something is due, or may be.
+    #[inline(always)]
+    fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64, due: bool) {
+        let mut next = if due { Deadline::NEVER } else { self.timers.next() };
+        if due || next.is_due(now) || self.queues.timer_freed() {
             self.expire_due(context, now);
             next = self.timers.next();
         }
@@ -249,6 +250,7 @@ impl Synic {
     }
 
     /// Sets the current deadline again.
+    #[inline(never)]
     pub(crate) fn renew_deadline<H: Host>(&self, context: &Context<'_, H>) {
         context.host.set_deadline(context.vp, context.time.counter_at(self.timers.deadline));
     }
@@ -270,7 +272,7 @@ impl Synic {
     /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer counts.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
         let before = self.timers.deadline;
-        self.run_timers(context, context.time.at(|| context.host.counter()));
+        self.run_timers(context, context.time.at(|| context.host.counter()), true);
         if self.timers.deadline == before {
             self.renew_deadline(context);
         }
@@ -298,7 +300,7 @@ impl Synic {
     pub(crate) fn run_blocked_timers<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.unblock_timers() {
             let now = context.time.at(|| context.host.counter());
-            self.run_timers(context, now);
+            self.run_timers(context, now, true);
         }
     }
 
