@@ -2,6 +2,7 @@
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
 use hv_devices::{Heartbeat, Kvp, Shutdown, Storage, TimeSync, Vss};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
 use hv_wire::platform::MAX_VPS;
@@ -36,7 +37,7 @@ impl Services {
         Self {
             shutdown: Slot::new(Shutdown::new()),
             time_sync: Slot::new(TimeSync::new(0)),
-            heartbeat: Slot::new(Heartbeat::every(0)),
+            heartbeat: Slot::new(Heartbeat::every(ReferenceTime::ZERO)),
             kvp: Slot::new(Kvp::new()),
             vss: Slot::new(Vss::new()),
         }

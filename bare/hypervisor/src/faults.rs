@@ -5,16 +5,18 @@
 use hv_partition::faults::{Faults, Injection, Injector, Raise};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 use hv_trace::What;
 
 use crate::arch::mrs;
 use crate::cpu::ThisCpu;
 use crate::report;
 
-/// The reference time in 100 ns: the guest's counter starts with the partition.
-pub(crate) fn now() -> u64 {
-    let ticks = u128::from(mrs!("cntvct_el0"));
-    (ticks * 10_000_000 / u128::from(mrs!("cntfrq_el0").max(1))) as u64
+/// The reference time: the guest's counter starts with the partition.
+pub(crate) fn now() -> ReferenceTime {
+    let counter = u128::from(mrs!("cntvct_el0"));
+    let ticks = counter * u128::from(CLOCK_HZ) / u128::from(mrs!("cntfrq_el0").max(1));
+    ReferenceTime(ticks as u64)
 }
 
 /// The plan of this run, if it has one, as asked by one CPU; a run that is not `OBSERVED` has none.

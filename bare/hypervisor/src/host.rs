@@ -6,6 +6,7 @@ use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
 };
+use hv_tlfs::time::ReferenceTime;
 use hv_trace::What;
 use hv_vgic::Physical as _;
 use hv_vmbus::Traffic;
@@ -173,7 +174,7 @@ impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
         report::traffic(device.0.into(), traffic);
     }
 
-    fn served(&self, device: DeviceId, time: u64) {
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
         report::served(device.0.into(), time);
     }
 

@@ -11,6 +11,7 @@ use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::{ARCH_FEATURES, VENDOR_HYP_UID};
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelOffer, Guid};
 use hv_vmbus::Traffic;
 use hv_wire::{
@@ -308,9 +309,9 @@ pub(crate) fn traffic(device: usize, traffic: &Traffic) {
     add(device, device_field!(requests), traffic.requests.into());
 }
 
-/// Counts a request by the time that it took, in 100 ns.
-pub(crate) fn served(device: usize, time: u64) {
-    let bucket = (u64::BITS - time.leading_zeros()).min(SERVICE_BUCKETS as u32 - 1) as usize;
+/// Counts a request by the time that it took.
+pub(crate) fn served(device: usize, time: ReferenceTime) {
+    let bucket = (u64::BITS - time.ticks().leading_zeros()).min(SERVICE_BUCKETS as u32 - 1) as usize;
     if device < DEVICE_SLOTS {
         let place = report_field!(devices[device].service[bucket]);
         // SAFETY: the field is mapped and aligned, and CPUs reach it as an atomic alone.

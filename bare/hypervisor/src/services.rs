@@ -122,7 +122,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         }
         ToHypervisor::TimeSync { now } => vmbus.with(&services.time_sync, |device, io| {
             if now != 0 {
-                device.set_origin(now.wrapping_sub(io.now()));
+                device.set_origin(now.wrapping_sub(io.now().ticks()));
             }
             device.sync(io)
         }),

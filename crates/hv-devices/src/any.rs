@@ -3,6 +3,7 @@
 use crate::echo::{self, Echo};
 use crate::heartbeat::{self, Heartbeat};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelOffer;
 use hv_vmbus::{Backend, Channel, Device, Head, Io, Never, Opening, Packet, Refusal, Taken};
 
@@ -32,9 +33,9 @@ impl Any {
     /// [`Echo`].
     pub const ECHO: Self = Self::new(Kind::Echo);
 
-    /// [`Heartbeat`] with this interval between beats, in 100 ns.
+    /// [`Heartbeat`] with this interval between beats.
     #[must_use]
-    pub const fn heartbeat(interval: u64) -> Self {
+    pub const fn heartbeat(interval: ReferenceTime) -> Self {
         Self::new(Kind::Heartbeat(Heartbeat::every(interval)))
     }
 
@@ -72,9 +73,9 @@ impl Offer {
     /// [`Heartbeat`], as Hyper-V offers it.
     pub const HEARTBEAT: Self = Self::heartbeat(heartbeat::INTERVAL);
 
-    /// [`Heartbeat`] with this interval between beats, in 100 ns.
+    /// [`Heartbeat`] with this interval between beats.
     #[must_use]
-    pub const fn heartbeat(interval: u64) -> Self {
+    pub const fn heartbeat(interval: ReferenceTime) -> Self {
         Self { channel: heartbeat::OFFER, device: Any::heartbeat(interval) }
     }
 }
@@ -118,7 +119,7 @@ impl Device for Any {
         }
     }
 
-    fn deadline(&self) -> Option<u64> {
+    fn deadline(&self) -> Option<ReferenceTime> {
         match &self.kind {
             Kind::Silent | Kind::Echo => None,
             Kind::Heartbeat(heartbeat) => heartbeat.deadline(),

@@ -2,6 +2,7 @@
 
 use crate::ic::{self, Heard, Ic, Link, Service};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{Heartbeat as Beat, MessageType, Status, Version};
 use hv_tlfs::vmbus::{ChannelOffer, Guid, guid};
 use hv_vmbus::{Backend, Channel, Io, Never, Packet};
@@ -16,8 +17,8 @@ pub const OFFER: ChannelOffer = ic::offer(
 /// Note for the observer: the guest has answered a beat, with this number.
 pub const ANSWERED: u32 = 1;
 
-/// Time between two beats in Hyper-V, in 100 ns.
-pub const INTERVAL: u64 = 20_000_000;
+/// Time between two beats in Hyper-V.
+pub const INTERVAL: ReferenceTime = ReferenceTime(20_000_000);
 
 /// The host side of the service.
 pub type Heartbeat = Ic<Beats>;
@@ -26,9 +27,9 @@ pub type Heartbeat = Ic<Beats>;
 #[derive(Clone, Copy, Debug)]
 pub struct Beats {
     /// Reference time of the next beat.
-    next: u64,
-    /// Time between two beats, in 100 ns.
-    interval: u64,
+    next: ReferenceTime,
+    /// Time between two beats.
+    interval: ReferenceTime,
     /// Number of the next beat. The guest answers with this number plus 1, and the host continues from there.
     sequence: u64,
 }
@@ -40,10 +41,10 @@ impl Heartbeat {
         Self::every(INTERVAL)
     }
 
-    /// Creates a service with this interval between beats, in 100 ns.
+    /// Creates a service with this interval between beats.
     #[must_use]
-    pub const fn every(interval: u64) -> Self {
-        Self::with(Beats { next: 0, interval, sequence: 0 })
+    pub const fn every(interval: ReferenceTime) -> Self {
+        Self::with(Beats { next: ReferenceTime::ZERO, interval, sequence: 0 })
     }
 }
 
@@ -59,7 +60,7 @@ impl Service for Beats {
     const VERSIONS: &'static [Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 
     fn opened(&mut self) {
-        (self.sequence, self.next) = (0, 0);
+        (self.sequence, self.next) = (0, ReferenceTime::ZERO);
     }
 
     fn heard<P: Backend<Never>>(
@@ -83,30 +84,29 @@ impl Service for Beats {
         }
     }
 
-    fn deadline(&self, _: &Link<Self>) -> Option<u64> {
+    fn deadline(&self, _: &Link<Self>) -> Option<ReferenceTime> {
         Some(self.next)
     }
 
     fn tick<P: Backend<Never>>(&mut self, link: &mut Link<Self>, io: &mut Io<'_, P, Never>) {
         // A guest whose ring is full misses it.
         let _ = link.tell(io, &[Beat { sequence: self.sequence, reserved: [0; 8] }.as_bytes()]);
-        self.next = io.now().saturating_add(self.interval.max(1));
+        self.next = io.now().saturating_add(self.interval.max(ReferenceTime(1)));
     }
 
     fn reset(&mut self) {
-        (self.sequence, self.next) = (0, 0);
+        (self.sequence, self.next) = (0, ReferenceTime::ZERO);
     }
 
     fn save(&self, w: &mut Writer<'_>) {
-        for word in [self.next, self.interval, self.sequence] {
+        for word in [self.next.ticks(), self.interval.ticks(), self.sequence] {
             w.u64(word);
         }
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        for word in [&mut self.next, &mut self.interval, &mut self.sequence] {
-            *word = r.u64()?;
-        }
+        (self.next, self.interval) = (ReferenceTime(r.u64()?), ReferenceTime(r.u64()?));
+        self.sequence = r.u64()?;
         Ok(())
     }
 }

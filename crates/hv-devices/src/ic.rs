@@ -10,6 +10,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, MessageType, Negotiate, Status, Version,
 };
@@ -189,9 +190,9 @@ impl<K: Service> Link<K> {
         *self = Self::new();
     }
 
-    pub(crate) const fn deadline(&self) -> Option<u64> {
+    pub(crate) const fn deadline(&self) -> Option<ReferenceTime> {
         match self.state {
-            State::Start => Some(0),
+            State::Start => Some(ReferenceTime::ZERO),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::ic::{self, Heard, Ic, Link, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{
     MessageType, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version,
 };
@@ -21,8 +22,8 @@ pub const OFFER: ChannelOffer = ic::offer(
 /// The host's time at 1970-01-01 00:00: 100 ns since the year 1601.
 pub const EPOCH_1970: u64 = 116_444_736_000_000_000;
 
-/// Time between two samples, in 100 ns.
-const INTERVAL: u64 = 50_000_000;
+/// Time between two samples.
+const INTERVAL: ReferenceTime = ReferenceTime(50_000_000);
 
 /// The host side of the service.
 pub type TimeSync = Ic<Clock>;
@@ -33,7 +34,7 @@ pub struct Clock {
     /// The host's time at reference time 0: 100 ns since the year 1601.
     origin: u64,
     /// Reference time of the next message.
-    next: u64,
+    next: ReferenceTime,
     /// The guest's clock was set: the next message is a sample.
     synced: bool,
 }
@@ -42,7 +43,7 @@ impl TimeSync {
     /// Creates the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
     #[must_use]
     pub const fn new(origin: u64) -> Self {
-        Self::with(Clock { origin, next: 0, synced: false })
+        Self::with(Clock { origin, next: ReferenceTime::ZERO, synced: false })
     }
 
     /// Sets the host's time at reference time 0.
@@ -76,12 +77,12 @@ impl TimeSync {
 impl Clock {
     fn send<P: BusPort>(&mut self, link: &mut Link<Self>, io: &mut Io<'_, P, Never>) {
         let now = io.now();
-        let host = self.origin.wrapping_add(now);
+        let host = self.origin.wrapping_add(now.ticks());
         let flag = if self.synced { TIME_SYNC_SAMPLE } else { TIME_SYNC_SYNC };
         let sent = if link.version().is_some_and(|version| version.major >= 4) {
             let mut body = TimeSyncRef::new_zeroed();
             body.parent_time = host.into();
-            body.reference_time = now.into();
+            body.reference_time = now.ticks().into();
             body.flags = flag;
             link.ask(io, &[body.as_bytes()])
         } else {
@@ -102,7 +103,7 @@ impl Service for Clock {
         &[Version { major: 4, minor: 0 }, Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 
     fn opened(&mut self) {
-        (self.synced, self.next) = (false, 0);
+        (self.synced, self.next) = (false, ReferenceTime::ZERO);
     }
 
     fn heard<P: Backend<Never>>(
@@ -118,7 +119,7 @@ impl Service for Clock {
         }
     }
 
-    fn deadline(&self, link: &Link<Self>) -> Option<u64> {
+    fn deadline(&self, link: &Link<Self>) -> Option<ReferenceTime> {
         (!link.is_waiting()).then_some(self.next)
     }
 
@@ -131,17 +132,17 @@ impl Service for Clock {
     }
 
     fn reset(&mut self) {
-        (self.synced, self.next) = (false, 0);
+        (self.synced, self.next) = (false, ReferenceTime::ZERO);
     }
 
     fn save(&self, w: &mut Writer<'_>) {
         w.u64(self.origin);
-        w.u64(self.next);
+        w.u64(self.next.ticks());
         w.flag(self.synced);
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        (self.origin, self.next) = (r.u64()?, r.u64()?);
+        (self.origin, self.next) = (r.u64()?, ReferenceTime(r.u64()?));
         self.synced = r.flag("state of time synchronization")?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use hv_partition::{GuestMemory as _, Host as _};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 
 use crate::machine::{FREQUENCY, FuzzedMachine};
 
@@ -13,9 +14,9 @@ impl FuzzedMachine<'_> {
         self.calm();
         // A realistic counter frequency: the guest's may be beyond all deadlines.
         let now = self.time().min(1 << 50);
-        self.partition.migrate(self.host, FREQUENCY, now);
+        self.partition.migrate(self.host, FREQUENCY, ReferenceTime(now));
         self.host.set_counter(self.host.counter_now().min(1 << 61));
-        self.partition.migrate(self.host, FREQUENCY, now);
+        self.partition.migrate(self.host, FREQUENCY, ReferenceTime(now));
         self.expire_all();
         self.offline(0);
         self.online(0);

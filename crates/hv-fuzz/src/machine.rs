@@ -16,6 +16,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 use crate::input::Input;
 use crate::memory::{Memory, RAM, RAM_SIZE};
@@ -103,7 +104,7 @@ impl Watch for Watcher {
             Observed::Hypervisor(event) => {
                 match *event {
                     Event::Timer { what: TimerEvent::Expired(due, now), .. } => {
-                        assert!(due <= now, "a timer that was due at {due} expired at {now}");
+                        assert!(due <= now, "a timer that was due at {due:?} expired at {now:?}");
                     }
                     Event::Interrupt { cause: Cause::Message(sint) | Cause::Event(sint), .. } => {
                         assert!(sint < 16);
@@ -330,7 +331,9 @@ impl FuzzedMachine<'_> {
     pub(crate) fn expire(&self, vp: usize) {
         self.partition.timer_expired(self.host, vp);
         let now = self.time();
-        if let Some(next) = self.partition.vps().get(vp).and_then(Vp::next_expiration) {
+        if let Some(next) =
+            self.partition.vps().get(vp).and_then(Vp::next_expiration).map(ReferenceTime::ticks)
+        {
             assert!(next > now || now == u64::MAX, "VP {vp} starves: {next} at {now}");
         }
     }
@@ -340,7 +343,7 @@ impl FuzzedMachine<'_> {
     }
 
     pub(crate) fn time(&self) -> u64 {
-        self.partition.reference_time(self.host)
+        self.partition.reference_time(self.host).ticks()
     }
 
     pub(crate) fn deadline(&self, vp: usize) -> Option<u64> {
@@ -369,7 +372,7 @@ impl FuzzedMachine<'_> {
             return;
         }
         let partition = &self.partition;
-        self.host.plan().injector.tick(now, &mut |timed| match timed {
+        self.host.plan().injector.tick(ReferenceTime(now), &mut |timed| match timed {
             Timed::Spurious(intid) => assert!(intid >= 16),
             Timed::Migrate => self.migrate(FREQUENCY),
             Timed::Disturb(what, random) => {
@@ -383,7 +386,7 @@ impl FuzzedMachine<'_> {
 
     pub(crate) fn migrate(&self, frequency: u64) {
         let now = self.time();
-        self.partition.migrate(self.host, frequency, now);
+        self.partition.migrate(self.host, frequency, ReferenceTime(now));
         assert_eq!(self.time(), now, "a migration takes no time");
         self.expire_all();
     }
@@ -406,7 +409,7 @@ impl FuzzedMachine<'_> {
     /// No VP that runs waits for a deadline that was not asked for, or for one that is too late.
     pub(crate) fn check_deadlines(&self) {
         for (vp, state) in self.partition.vps().iter().enumerate() {
-            let Some(next) = state.next_expiration() else { continue };
+            let Some(next) = state.next_expiration().map(ReferenceTime::ticks) else { continue };
             if state.power() != Power::On {
                 continue;
             }

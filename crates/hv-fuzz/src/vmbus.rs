@@ -1,5 +1,6 @@
 //! The host half of VMBus against a hostile guest: any messages and signals, and rings with any contents.
 
+use hv_tlfs::time::ReferenceTime;
 use std::cell::{Cell, RefCell};
 
 use hv_devices::any::{Any, Offer};
@@ -45,8 +46,8 @@ impl BusPort for Partition {
         &self.memory
     }
 
-    fn reference_time(&self) -> u64 {
-        self.time
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(self.time)
     }
 
     fn has_vp(&self, vp: u32) -> bool {
@@ -217,7 +218,7 @@ fn check_deadline(server: &mut Small, port: &mut Partition) {
     server.flush(port);
     assert!(!server.has_pending(), "messages are kept back from a guest with room");
     let mut ticks = 0;
-    while server.deadline().is_some_and(|deadline| deadline <= port.time) {
+    while server.deadline().is_some_and(|deadline| deadline.ticks() <= port.time) {
         server.flush(port);
         ticks += 1;
         assert!(ticks < TICKS, "a device never comes to an end");

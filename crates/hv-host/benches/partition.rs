@@ -11,6 +11,7 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const SIZE: u64 = 0x10000;
@@ -210,7 +211,9 @@ fn time(c: &mut Criterion) {
             b.iter(|| black_box(&bench.partition).reference_time(&bench.host));
         });
         c.bench_function("clock update", |b| {
-            b.iter(|| black_box(&bench.partition).migrate(&bench.host, black_box(62_500_000), 5));
+            b.iter(|| {
+                black_box(&bench.partition).migrate(&bench.host, black_box(62_500_000), ReferenceTime(5));
+            });
         });
     });
 }

@@ -1,5 +1,7 @@
 //! Deadlines in reference time.
 
+use hv_tlfs::time::ReferenceTime;
+
 /// A reference time, or never. All zeros is never.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deadline(
@@ -10,7 +12,7 @@ pub struct Deadline(
 impl core::fmt::Debug for Deadline {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self.time() {
-            Some(time) => write!(f, "Deadline({time})"),
+            Some(time) => write!(f, "Deadline({time:?})"),
             None => f.write_str("Deadline(never)"),
         }
     }
@@ -20,53 +22,57 @@ impl Deadline {
     /// The deadline that never expires.
     pub const NEVER: Self = Self(0);
 
-    /// Creates a deadline at a reference time in units of 100 ns. The last representable time is never.
+    /// Creates a deadline at a reference time. [`ReferenceTime::MAX`] is never.
     #[must_use]
-    pub const fn at(time: u64) -> Self {
-        Self(time.wrapping_add(1))
+    pub const fn at(time: ReferenceTime) -> Self {
+        Self(time.ticks().wrapping_add(1))
     }
 
-    /// Returns the reference time in 100 ns, unless it is never.
+    /// Returns the reference time, unless it is never.
     #[must_use]
-    pub const fn time(self) -> Option<u64> {
-        self.0.checked_sub(1)
+    pub const fn time(self) -> Option<ReferenceTime> {
+        match self.0.checked_sub(1) {
+            Some(ticks) => Some(ReferenceTime(ticks)),
+            None => None,
+        }
     }
 
-    /// Returns the reference time; `u64::MAX` stands for never.
-    pub(crate) const fn or_max(self) -> u64 {
-        self.0.wrapping_sub(1)
+    /// Returns the reference time; [`ReferenceTime::MAX`] stands for never.
+    pub(crate) const fn or_max(self) -> ReferenceTime {
+        ReferenceTime(self.0.wrapping_sub(1))
     }
 
     /// Returns the earlier one.
     #[must_use]
     pub const fn earlier(self, other: Self) -> Self {
-        if self.or_max() <= other.or_max() { self } else { other }
+        if self.or_max().ticks() <= other.or_max().ticks() { self } else { other }
     }
 
     /// Returns true if it has expired at this reference time.
     #[must_use]
-    pub const fn is_due(self, now: u64) -> bool {
-        self.0 != 0 && self.0 - 1 <= now
+    pub const fn is_due(self, now: ReferenceTime) -> bool {
+        self.0 != 0 && self.0 - 1 <= now.ticks()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Deadline;
+    use hv_tlfs::time::ReferenceTime;
 
     #[test]
     fn never_is_later_than_any_time_and_not_due() {
         let never = Deadline::NEVER;
         assert_eq!(Deadline::default(), never);
-        assert_eq!(Deadline::at(u64::MAX), never);
+        assert_eq!(Deadline::at(ReferenceTime::MAX), never);
         assert_eq!(never.time(), None);
-        assert!(!never.is_due(u64::MAX));
-        for time in [0, 1, u64::MAX - 1] {
+        assert!(!never.is_due(ReferenceTime::MAX));
+        for time in [0, 1, u64::MAX - 1].map(ReferenceTime) {
             let at = Deadline::at(time);
             assert_eq!(at.time(), Some(time));
             assert_eq!((at.earlier(never), never.earlier(at)), (at, at));
-            assert!(at.is_due(time) && at.is_due(u64::MAX));
-            assert!(time == 0 || !at.is_due(time - 1));
+            assert!(at.is_due(time) && at.is_due(ReferenceTime::MAX));
+            assert!(time == ReferenceTime::ZERO || !at.is_due(time.saturating_sub(ReferenceTime(1))));
         }
     }
 }

@@ -90,7 +90,7 @@ impl Synic {
         context: &Context<'_, H>,
         timer: usize,
         sint: usize,
-        now: u64,
+        now: ReferenceTime,
     ) -> bool {
         if !self.control.enable() || !self.message_page.enabled() || self.queues.timer_waits(timer) {
             return false;
@@ -117,12 +117,12 @@ impl Synic {
     }
 
     /// Returns the message of a timer that expired and is delivered now.
-    fn timer_message(&self, timer: usize, now: u64) -> Message {
+    fn timer_message(&self, timer: usize, now: ReferenceTime) -> Message {
         let payload = TimerMessagePayload {
             timer_index: timer as u32,
             reserved: 0,
-            expiration_time: ReferenceTime(self.timers.expiration(timer)),
-            delivery_time: ReferenceTime(now),
+            expiration_time: self.timers.expiration(timer),
+            delivery_time: now,
         };
         new_message(MessageType::TIMER_EXPIRED, 0, payload.as_bytes())
     }

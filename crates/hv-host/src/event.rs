@@ -7,6 +7,7 @@ use crate::vp_context::VpContext;
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 /// The calling convention of a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +55,11 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerEvent {
     /// It will expire at this reference time.
-    Armed(u64),
+    Armed(ReferenceTime),
     /// It is no longer armed.
     Stopped,
     /// It expired: due at the first reference time, handled at the second.
-    Expired(u64, u64),
+    Expired(ReferenceTime, ReferenceTime),
     /// Its message slot or buffer is not free, or its SynIC is off: the expiry is pending.
     Blocked,
     /// This many periods were skipped because they were too long ago.
@@ -256,7 +257,7 @@ pub enum Event<'a> {
         /// The page's new sequence number; 0 while it is invalid.
         sequence: u32,
         /// Reference time at this point.
-        now: u64,
+        now: ReferenceTime,
     },
     /// The partition was reset or created.
     Reset,

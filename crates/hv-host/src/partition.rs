@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
 use crate::connections::Connections;
@@ -22,7 +23,7 @@ use crate::profile::Config;
 use crate::queue::Source;
 use crate::smccc;
 use crate::synic::Context;
-use crate::time::ReferenceTime;
+use crate::time::PartitionTime;
 use crate::vp::Vp;
 use hv_memory::save::{Reader, RestoreError, Writer};
 
@@ -39,7 +40,7 @@ pub struct Partition<'a, R> {
     vps: &'a [Vp<R>],
     ports: &'a [Port],
     guest_os_id: AtomicU64,
-    time: ReferenceTime<R>,
+    time: PartitionTime<R>,
     /// Taken to show and hide overlay pages, before the locks of their owners.
     overlays: Mutex<R, ()>,
     crash: Crash,
@@ -67,7 +68,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
             vps,
             ports,
             guest_os_id: AtomicU64::new(0),
-            time: ReferenceTime::new(),
+            time: PartitionTime::new(),
             overlays: Mutex::new(()),
             crash: Crash::new(),
         }
@@ -95,7 +96,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// 0. No VP may run meanwhile. The guest's memory is the embedder's to restore.
     pub fn reset(&self, host: &impl Host) {
         self.guest_os_id.store(0, Ordering::Release);
-        self.time.reset(self.config.counter_frequency, host.counter(), 0);
+        self.time.reset(self.config.counter_frequency, host.counter(), ReferenceTime::ZERO);
         self.crash.reset();
         for vp in self.vps {
             vp.reset(self.ports);
@@ -180,9 +181,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         self.vps.get(vp).map(Vp::power)
     }
 
-    /// Returns the reference time in 100 ns since the partition was created.
+    /// Returns the reference time: that since the partition was created.
     #[must_use]
-    pub fn reference_time(&self, host: &impl Host) -> u64 {
+    pub fn reference_time(&self, host: &impl Host) -> ReferenceTime {
         self.time.at(|| host.counter())
     }
 
@@ -190,7 +191,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// the reference time continues from `now`, which [`reference_time`](Self::reference_time) returned before the
     /// counter was changed. The reference TSC page follows. Call [`timer_expired`](Self::timer_expired) on every VP
     /// afterwards.
-    pub fn migrate(&self, host: &impl Host, frequency: u64, now: u64) {
+    pub fn migrate(&self, host: &impl Host, frequency: u64, now: ReferenceTime) {
         let sequence = self.time.migrate(host.memory(), frequency, host.counter(), now);
         host.observe(&Event::TimeChanged { sequence, now });
     }
@@ -295,7 +296,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         &self.guest_os_id
     }
 
-    pub(crate) const fn time(&self) -> &ReferenceTime<R> {
+    pub(crate) const fn time(&self) -> &PartitionTime<R> {
         &self.time
     }
 

@@ -10,6 +10,7 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::register::RegisterValue;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{SINT_COUNT, Sint, SynicControl, VERSION_1};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::StimerConfig;
 
 use lock_api::RawMutex;
@@ -121,7 +122,7 @@ impl<R: RawMutex> Partition<'_, R> {
                 if !self.config().profile.features.privileges.access_reference_counter() {
                     return Err(HvStatus::ACCESS_DENIED);
                 }
-                Ok(value(self.reference_time(host)))
+                Ok(value(self.reference_time(host).ticks()))
             }
             _ => self.get_rare_register(host, target, name),
         }
@@ -145,7 +146,7 @@ impl<R: RawMutex> Partition<'_, R> {
             }
             Name::REFERENCE_TSC => value(self.time().page_register()),
             Name::REFERENCE_TSC_SEQUENCE => value(u64::from(self.time().page_sequence())),
-            Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host))),
+            Name::VP_RUNTIME => value(vp.run_time(self.reference_time(host)).ticks()),
             Name::VP_ASSIST_PAGE => value(vp.synic().assist_page.register()),
             Name::SYNTHETIC_VBAR_EL1 => value(vp.synthetic_vbar().load(Ordering::Relaxed)),
             // No such exception has been raised.
@@ -226,7 +227,7 @@ impl<R: RawMutex> Partition<'_, R> {
         let context = &self.context(host, vp);
         let timer = index as usize / 2;
         if !index.is_multiple_of(2) {
-            state.synic().set_timer_count(context, timer, new);
+            state.synic().set_timer_count(context, timer, ReferenceTime(new));
             return Ok(());
         }
         let config = StimerConfig(new);
@@ -308,7 +309,7 @@ fn get_synic(vp: &Vp<impl RawMutex>, name: Name) -> u64 {
             if (n - TIMER_FIRST).is_multiple_of(2) {
                 synic.timers.config(timer).0
             } else {
-                synic.timers.count(timer)
+                synic.timers.count(timer).ticks()
             }
         }
         _ => 0,

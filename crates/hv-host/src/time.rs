@@ -10,7 +10,7 @@ use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use hv_tlfs::time::{CLOCK_HZ, ReferenceTscPage};
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime, ReferenceTscPage};
 use lock_api::{Mutex, RawMutex};
 
 use crate::deadline::Deadline;
@@ -36,7 +36,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Creates the clock of a counter of `frequency` Hz that shows `now` at `counter`.
-    fn new(frequency: u64, counter: u64, now: u64) -> Self {
+    fn new(frequency: u64, counter: u64, now: ReferenceTime) -> Self {
         // Below one tick per unit the scale does not fit its field. No ARM64 system has such a counter (since Armv8.6
         // it is 1 GHz, earlier ones have 19.2 MHz and more).
         let frequency = frequency.max(CLOCK_HZ + 1);
@@ -44,15 +44,15 @@ impl Clock {
         // Rounded up where `scale` is rounded down: a deadline is never early.
         let ticks = u128::MAX / scale + 1;
         let mut clock = Self { scale: scale as u64, offset: 0, ticks: ((ticks >> 64) as u64, ticks as u64) };
-        clock.offset = now.wrapping_sub(clock.at(counter));
+        clock.offset = now.ticks().wrapping_sub(clock.at(counter).ticks());
         clock
     }
 
     /// Returns the reference time at this counter value.
     #[inline]
-    pub(crate) fn at(&self, counter: u64) -> u64 {
+    pub(crate) fn at(&self, counter: u64) -> ReferenceTime {
         let scaled = (u128::from(counter) * u128::from(self.scale)) >> 64;
-        (scaled as u64).wrapping_add(self.offset)
+        ReferenceTime((scaled as u64).wrapping_add(self.offset))
     }
 
     /// Returns a counter value at which the reference time is `time` or a unit more, never less: the deadline of a
@@ -60,11 +60,11 @@ impl Clock {
     ///
     /// Returns `u64::MAX`, which no counter reaches, if there is none.
     #[inline]
-    pub(crate) fn counter_at(&self, time: u64) -> u64 {
+    pub(crate) fn counter_at(&self, time: ReferenceTime) -> u64 {
         // Times beyond all counter values saturate.
         let units = match (self.offset as i64).is_negative() {
-            true => time.saturating_add(self.offset.wrapping_neg()),
-            false => time.saturating_sub(self.offset),
+            true => time.ticks().saturating_add(self.offset.wrapping_neg()),
+            false => time.ticks().saturating_sub(self.offset),
         };
         let (whole, fraction) = self.ticks;
         let part = (u128::from(units) * u128::from(fraction)) >> 64;
@@ -82,7 +82,7 @@ pub(crate) struct SharedClock {
 }
 
 /// The partition's time.
-pub(crate) struct ReferenceTime<R> {
+pub(crate) struct PartitionTime<R> {
     clock: SharedClock,
     /// Location of the page.
     place: Place,
@@ -102,10 +102,10 @@ struct Page {
     valid: bool,
 }
 
-impl<R: RawMutex> fmt::Debug for ReferenceTime<R> {
+impl<R: RawMutex> fmt::Debug for PartitionTime<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The version only counts changes: it is not part of the state.
-        let mut fields = f.debug_struct("ReferenceTime");
+        let mut fields = f.debug_struct("PartitionTime");
         fields.field("clock", &self.clock()).field("page", &self.page).finish()
     }
 }
@@ -140,7 +140,7 @@ impl SharedClock {
 
     /// Returns the reference time at this counter value.
     #[inline]
-    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> ReferenceTime {
         loop {
             let before = self.version.load(Ordering::Acquire);
             let scale = self.scale.load(Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl SharedClock {
     }
 }
 
-impl<R: RawMutex> ReferenceTime<R> {
+impl<R: RawMutex> PartitionTime<R> {
     pub(crate) const fn new() -> Self {
         Self {
             clock: SharedClock::new(),
@@ -192,12 +192,12 @@ impl<R: RawMutex> ReferenceTime<R> {
 
     /// Returns the reference time at this counter value.
     #[inline(always)]
-    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn at(&self, counter: impl FnOnce() -> u64) -> ReferenceTime {
         self.clock.at(counter)
     }
 
     /// Starts the time: `now` at `counter`; the page is off, as after creation.
-    pub(crate) fn reset(&self, frequency: u64, counter: u64, now: u64) {
+    pub(crate) fn reset(&self, frequency: u64, counter: u64, now: ReferenceTime) {
         let mut page = self.page.lock();
         page.overlay.reset();
         self.place.note(&page.overlay);
@@ -241,7 +241,13 @@ impl<R: RawMutex> ReferenceTime<R> {
 
     /// Changes scale and offset as a migration does: the reference time continues from `now`, while the guest's counter
     /// reads `counter` and runs at `frequency` from there. The page's sequence number changes.
-    pub(crate) fn migrate(&self, memory: &impl GuestMemory, frequency: u64, counter: u64, now: u64) -> u32 {
+    pub(crate) fn migrate(
+        &self,
+        memory: &impl GuestMemory,
+        frequency: u64,
+        counter: u64,
+        now: ReferenceTime,
+    ) -> u32 {
         let mut page = self.page.lock();
         invalidate(&mut page, memory);
         self.clock.store(Clock::new(frequency, counter, now));
@@ -254,7 +260,7 @@ impl<R: RawMutex> ReferenceTime<R> {
     pub(crate) fn save(&self, w: &mut Writer<'_>, counter: u64) {
         let page = self.page.lock();
         let clock = self.clock();
-        w.u64(clock.at(counter));
+        w.u64(clock.at(counter).ticks());
         w.u64(clock.scale);
         w.u64(clock.offset);
         w.u64(page.frequency);
@@ -276,7 +282,7 @@ impl<R: RawMutex> ReferenceTime<R> {
         if sequence == 0 {
             return Err(RestoreError::Invalid("reference time"));
         }
-        let clock = Clock::new(frequency, counter, now);
+        let clock = Clock::new(frequency, counter, ReferenceTime(now));
         let same = clock.scale == scale && clock.offset == offset;
         let sequence = if same { sequence } else { sequence.wrapping_add(1).max(1) };
         let mut page = self.page.lock();
@@ -342,9 +348,9 @@ mod tests {
     #[test]
     fn starts_at_zero_and_counts_in_100_ns() {
         for frequency in [19_200_000, 24_000_000, 25_000_000, 62_500_000, 1_000_000_000] {
-            let clock = Clock::new(frequency, 123_456_789, 0);
-            assert_eq!(clock.at(123_456_789), 0);
-            let hour = clock.at(123_456_789 + 3600 * frequency);
+            let clock = Clock::new(frequency, 123_456_789, ReferenceTime::ZERO);
+            assert_eq!(clock.at(123_456_789), ReferenceTime::ZERO);
+            let hour = clock.at(123_456_789 + 3600 * frequency).ticks();
             assert!(hour.abs_diff(3600 * CLOCK_HZ) <= 1, "{frequency}: {hour}");
         }
     }
@@ -356,25 +362,25 @@ mod tests {
         {
             // Counters that started before the time and after it.
             for (counter, now) in [(0, 0), (987_654_321, 0), (5, 1 << 50)] {
-                let clock = Clock::new(frequency, counter, now);
+                let clock = Clock::new(frequency, counter, ReferenceTime(now));
                 for time in [0, 1, 2, 9, 10, 1_000_003, 86_400 * CLOCK_HZ, 1 << 48, 1 << 54] {
                     let time = now + time;
-                    let counter = clock.counter_at(time);
-                    assert!(clock.at(counter) >= time, "{frequency} {time}");
-                    assert!(clock.at(counter) <= time + 1, "{frequency} {time}: {}", clock.at(counter));
+                    let at = clock.at(clock.counter_at(ReferenceTime(time))).ticks();
+                    assert!(at >= time, "{frequency} {time}: {at}");
+                    assert!(at <= time + 1, "{frequency} {time}: {at}");
                 }
             }
         }
         // Deadlines in the past need no wait.
-        assert!(Clock::new(62_500_000, 5, 1 << 50).counter_at(1 << 49) <= 1);
+        assert!(Clock::new(62_500_000, 5, ReferenceTime(1 << 50)).counter_at(ReferenceTime(1 << 49)) <= 1);
     }
 
     #[test]
     fn a_deadline_beyond_all_counters_is_never() {
         for counter in [0, 5_000_000_000] {
-            let clock = Clock::new(1_000_000_000, counter, 0);
-            assert_eq!(clock.counter_at(u64::MAX), u64::MAX);
-            assert_eq!(clock.counter_at(u64::MAX - 500_000_000), u64::MAX);
+            let clock = Clock::new(1_000_000_000, counter, ReferenceTime::ZERO);
+            assert_eq!(clock.counter_at(ReferenceTime::MAX), u64::MAX);
+            assert_eq!(clock.counter_at(ReferenceTime(u64::MAX - 500_000_000)), u64::MAX);
         }
     }
 }

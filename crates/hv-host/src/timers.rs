@@ -4,6 +4,7 @@
 
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::FIRST_VALID_VECTOR;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
 use crate::deadline::Deadline;
@@ -15,26 +16,26 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Number of missed periods that a periodic timer makes up for; older ones are skipped.
 const CATCH_UP: u64 = 8;
-/// Minimum time, in 100 ns, between two expirations of a late timer: whatever period the guest chose, it gets to run in
-/// between.
-const LEAST_INTERVAL: u64 = 200;
+/// Minimum time between two expirations of a late timer: whatever period the guest chose, it gets to run in between.
+const LEAST_INTERVAL: ReferenceTime = ReferenceTime(200);
 
 /// A timer. All zeros after reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Timer {
     config: StimerConfig,
-    count: u64,
+    /// Its expiry, or its period.
+    count: ReferenceTime,
     /// The configuration is in effect: `due` and `fire_at` are valid.
     armed: bool,
     /// Waits for its buffer, its slot or its SynIC; it has no deadline until one of them changes.
     blocked: bool,
     /// Reference time at which it is due.
-    due: u64,
+    due: ReferenceTime,
     /// When it expires: at `due`, or later while a late periodic timer catches up. Never while it is not armed or is
     /// blocked.
     next: Deadline,
     /// When it was due: for the message in its buffer.
-    expired: u64,
+    expired: ReferenceTime,
 }
 
 /// The timers of a VP.
@@ -48,18 +49,18 @@ pub(crate) struct Timers {
 impl Timer {
     const NEW: Self = Self {
         config: StimerConfig(0),
-        count: 0,
+        count: ReferenceTime::ZERO,
         armed: false,
         blocked: false,
-        due: 0,
+        due: ReferenceTime::ZERO,
         next: Deadline::NEVER,
-        expired: 0,
+        expired: ReferenceTime::ZERO,
     };
 
     /// Applies the registers. A period begins now.
-    fn arm(&mut self, now: u64) {
+    fn arm(&mut self, now: ReferenceTime) {
         self.blocked = false;
-        self.armed = self.config.enable() && self.count != 0;
+        self.armed = self.config.enable() && self.count != ReferenceTime::ZERO;
         self.due = if self.config.periodic() { now.saturating_add(self.count) } else { self.count };
         self.next = if self.armed { Deadline::at(self.due) } else { Deadline::NEVER };
     }
@@ -81,44 +82,56 @@ impl Timer {
 
     /// Updates the timer after an expiration at `now`: a one-shot timer is disabled, a periodic one continues. Returns
     /// the number of skipped periods.
-    fn advance(&mut self, now: u64) -> u64 {
+    fn advance(&mut self, now: ReferenceTime) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
             self.next = Deadline::NEVER;
             self.config = self.config.with_enable(false);
             return 0;
         }
-        let period = self.count.max(1);
+        let period = self.period();
         self.due = self.due.saturating_add(period);
         if self.due > now {
             self.next = Deadline::at(self.due);
             return 0;
         }
-        let missed = (now - self.due) / period + 1;
+        let missed = now.saturating_sub(self.due).ticks() / period.ticks() + 1;
         let skipped = if self.config.lazy() { missed } else { missed.saturating_sub(CATCH_UP) };
-        self.due = self.due.saturating_add(skipped.saturating_mul(period));
+        self.skip(skipped);
         // Catches up with a shorter period, as described in the TLFS.
-        let next = now.saturating_add((period / 2).max(LEAST_INTERVAL));
+        let next = now.saturating_add(ReferenceTime(period.ticks() / 2).max(LEAST_INTERVAL));
         self.next = Deadline::at(if self.due > now { self.not_at_once(now) } else { next });
         skipped
     }
 
     /// A lazy timer whose VP did not run until shortly before the next expiration skips this one.
-    fn lazy_skip(&mut self, now: u64) -> u64 {
-        let period = self.count.max(1);
-        let late = now - self.due;
+    fn lazy_skip(&mut self, now: ReferenceTime) -> u64 {
+        let period = self.period().ticks();
+        let late = now.saturating_sub(self.due).ticks();
         if !self.config.lazy() || !self.config.periodic() || late % period <= period - period / 4 {
             return 0;
         }
         let skipped = late / period + 1;
-        self.due = self.due.saturating_add(skipped.saturating_mul(period));
+        self.skip(skipped);
         self.next = Deadline::at(self.not_at_once(now));
         skipped
     }
 
+    /// Returns its period, never 0.
+    fn period(&self) -> ReferenceTime {
+        self.count.max(ReferenceTime(1))
+    }
+
+    /// Skips this many periods.
+    fn skip(&mut self, periods: u64) {
+        let time = periods.saturating_mul(self.period().ticks());
+        self.due = self.due.saturating_add(ReferenceTime(time));
+    }
+
     /// Returns the due time, or a later one if the period is so short that only the timer would run.
-    fn not_at_once(&self, now: u64) -> u64 {
-        let least = if self.count < LEAST_INTERVAL { now.saturating_add(LEAST_INTERVAL) } else { 0 };
+    fn not_at_once(&self, now: ReferenceTime) -> ReferenceTime {
+        let short = self.count < LEAST_INTERVAL;
+        let least = if short { now.saturating_add(LEAST_INTERVAL) } else { ReferenceTime::ZERO };
         self.due.max(least)
     }
 }
@@ -141,8 +154,9 @@ impl Timers {
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         for timer in &self.timers {
             let fire_at = if timer.armed && !timer.blocked { timer.next.or_max() } else { timer.due };
-            for word in [timer.config.0, timer.count, timer.due, fire_at, timer.expired] {
-                w.u64(word);
+            w.u64(timer.config.0);
+            for time in [timer.count, timer.due, fire_at, timer.expired] {
+                w.u64(time.ticks());
             }
             w.u8(u8::from(timer.armed) | u8::from(timer.blocked) << 1);
         }
@@ -151,12 +165,16 @@ impl Timers {
     pub(crate) fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         for timer in &mut self.timers {
             let config = checked(StimerConfig(r.u64()?)).map_err(invalid("timer"))?;
-            let [count, due, fire_at, expired] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?];
+            let [count, due, fire_at, expired] = [r.u64()?, r.u64()?, r.u64()?, r.u64()?].map(ReferenceTime);
             let flags = r.u8()?;
             let (armed, blocked) = (flags & 1 != 0, flags & 2 != 0);
             let runs = armed && !blocked;
             let fits = if runs { fire_at >= due } else { fire_at == due };
-            if flags > 3 || !fits || !armed && blocked || armed && !(config.enable() && count != 0) {
+            if flags > 3
+                || !fits
+                || !armed && blocked
+                || armed && !(config.enable() && count != ReferenceTime::ZERO)
+            {
                 return Err(RestoreError::Invalid("timer"));
             }
             let next = if runs { Deadline::at(fire_at) } else { Deadline::NEVER };
@@ -169,7 +187,7 @@ impl Timers {
         self.timers[timer].config
     }
 
-    pub(crate) fn count(&self, timer: usize) -> u64 {
+    pub(crate) fn count(&self, timer: usize) -> ReferenceTime {
         self.timers[timer].count
     }
 
@@ -180,7 +198,7 @@ impl Timers {
     }
 
     /// Returns when the timer whose message is queued was due.
-    pub(crate) fn expiration(&self, timer: usize) -> u64 {
+    pub(crate) fn expiration(&self, timer: usize) -> ReferenceTime {
         self.timers[timer].expired
     }
 }
@@ -200,13 +218,18 @@ impl Synic {
     }
 
     /// Writes a timer's count register.
-    pub(crate) fn set_timer_count<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, count: u64) {
+    pub(crate) fn set_timer_count<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        timer: usize,
+        count: ReferenceTime,
+    ) {
         let state = &mut self.timers.timers[timer];
         state.count = count;
         let config = state.config;
         let may_run = config.direct_mode() && config.vector() >= FIRST_VALID_VECTOR
             || !config.direct_mode() && config.sint() != 0;
-        if count == 0 {
+        if count == ReferenceTime::ZERO {
             state.config = config.with_enable(false);
         } else if config.auto_enable() && may_run {
             state.config = config.with_enable(true);
@@ -237,7 +260,7 @@ impl Synic {
 
     /// Expires what is due and sets the next deadline. `due`: something is due, or may be.
     #[inline(always)]
-    fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: u64, due: bool) {
+    fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: ReferenceTime, due: bool) {
         let mut next = if due { Deadline::NEVER } else { self.timers.next() };
         if due || next.is_due(now) || self.queues.timer_freed() {
             self.expire_due(context, now);
@@ -256,7 +279,7 @@ impl Synic {
     }
 
     #[inline(never)]
-    fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: u64) {
+    fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: ReferenceTime) {
         loop {
             // An expiration is later than `now` afterwards, so both loops end after as many rounds as there are timers.
             while let Some(timer) = self.timers.timers.iter().position(|timer| timer.next.is_due(now)) {
@@ -321,7 +344,7 @@ impl Synic {
     }
 
     #[inline]
-    fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) {
+    fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: ReferenceTime) {
         let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
         let skipped = self.timers.timers[timer].lazy_skip(now);
         if skipped != 0 {
@@ -343,7 +366,12 @@ impl Synic {
 
     /// Sends the message of a timer that is due. Returns false if its buffer is in use, or the SynIC is off.
     #[inline(never)]
-    fn send_expiration<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: u64) -> bool {
+    fn send_expiration<H: Host>(
+        &mut self,
+        context: &Context<'_, H>,
+        timer: usize,
+        now: ReferenceTime,
+    ) -> bool {
         if self.queues.timer_waits(timer) {
             return false;
         }
@@ -357,12 +385,12 @@ impl Synic {
 #[cfg(feature = "testing")]
 impl Synic {
     /// Returns the reference time at which the next armed timer expires; 0 if one was blocked and no longer is.
-    pub(crate) fn next_expiration(&self) -> Option<u64> {
+    pub(crate) fn next_expiration(&self) -> Option<ReferenceTime> {
         let ready = self.control.enable() && self.message_page.enabled();
         let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);
         let times = times.filter_map(|(number, timer)| match timer.blocked {
             false => Some(timer.next.or_max()),
-            true => (ready && !self.queues.timer_waits(number)).then_some(0),
+            true => (ready && !self.queues.timer_waits(number)).then_some(ReferenceTime::ZERO),
         });
         times.min()
     }

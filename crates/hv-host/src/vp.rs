@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
 use crate::event::Event;
@@ -104,8 +105,8 @@ impl<R: RawMutex> Vp<R> {
         self.synthetic_vbar.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_online(&self, now: u64) {
-        self.since.store(now, Ordering::Relaxed);
+    pub(crate) fn set_online(&self, now: ReferenceTime) {
+        self.since.store(now.ticks(), Ordering::Relaxed);
         self.power.store(ON, Ordering::Release);
     }
 
@@ -146,8 +147,8 @@ impl<R: RawMutex> Vp<R> {
 
     /// Returns the reference time since it came online: a substitute for its run time, since the partition is not told
     /// when the VP is descheduled.
-    pub(crate) fn run_time(&self, now: u64) -> u64 {
-        now.saturating_sub(self.since.load(Ordering::Relaxed))
+    pub(crate) fn run_time(&self, now: ReferenceTime) -> ReferenceTime {
+        now.saturating_sub(ReferenceTime(self.since.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn synthetic_vbar(&self) -> &AtomicU64 {
@@ -160,7 +161,7 @@ impl<R: RawMutex> Vp<R> {
     /// Returns the reference time at which the next of its synthetic timers expires, if one is armed and not blocked; 0
     /// for one that is no longer blocked.
     #[must_use]
-    pub fn next_expiration(&self) -> Option<u64> {
+    pub fn next_expiration(&self) -> Option<ReferenceTime> {
         self.synic().next_expiration()
     }
 }

@@ -7,6 +7,7 @@ use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 const SINT: u8 = 2;
 const VECTOR: u8 = 18;
@@ -262,7 +263,7 @@ fn a_wrong_plan_says_which_clause_and_why() {
 fn without_a_plan_nothing_is_injected() {
     let injector = Injector::new(Plan::NONE);
     assert_eq!(injector.status(Code::SIGNAL_EVENT), None);
-    injector.tick(u64::MAX, &mut |timed| panic!("{timed:?}"));
+    injector.tick(ReferenceTime::MAX, &mut |timed| panic!("{timed:?}"));
     assert_eq!(injector.fired().count(), 0);
 }
 
@@ -288,7 +289,7 @@ fn each_rule_counts_its_own_strikes() {
         (0..4).for_each(|_| _ = signal(m));
         let injector = m.host.plan();
         for time in [49, 50, 99, 100, 249] {
-            injector.tick(time * MILLISECOND, &mut |_| {});
+            injector.tick(ReferenceTime(time * MILLISECOND), &mut |_| {});
         }
         assert_eq!(fired(m), [1, 0, 1, 3]);
     });
@@ -298,7 +299,7 @@ fn each_rule_counts_its_own_strikes() {
 fn a_silence_counts_the_periods_that_kept_something_back() {
     let injector = Injector::new(plan("silent=10ms@100ms"));
     let answers = [5, 6, 50, 105, 250, 301].map(|time| {
-        injector.tick(time * MILLISECOND, &mut |_| {});
+        injector.tick(ReferenceTime(time * MILLISECOND), &mut |_| {});
         injector.injects(Injection::Silent)
     });
     assert_eq!(answers, [true, true, false, true, false, true]);

@@ -131,9 +131,9 @@ proptest! {
             m.host.take_effects();
             let deadline = m.host.deadline(0).unwrap();
             m.host.set_counter(deadline - 1);
-            let early = m.partition.reference_time(&m.host);
+            let early = m.partition.reference_time(&m.host).ticks();
             m.host.set_counter(deadline);
-            let due = m.partition.reference_time(&m.host);
+            let due = m.partition.reference_time(&m.host).ticks();
             assert!(due >= delay);
             assert!(early < delay || due == early, "at the first tick at which it is due: {early} {due} {delay}");
             m.expire(0);

@@ -4,6 +4,7 @@ use hv_host::{Config, GuestMemory, Host, Profile};
 use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 const PAGE: u64 = RAM + 0x5000;
 const FREQUENCIES: [u64; 6] = [19_200_000, 24_000_000, 25_000_000, 50_000_000, 62_500_000, 1_000_000_000];
@@ -57,7 +58,7 @@ fn the_counter_has_100_ns_units_at_any_frequency() {
 #[test]
 fn the_counter_never_goes_back() {
     with(24_000_000, |m| {
-        let mut last = 0;
+        let mut last = ReferenceTime::ZERO;
         for counter in (0..100_000).chain((1 << 56)..(1 << 56) + 1000) {
             m.host.set_counter(counter);
             let time = m.partition.reference_time(&m.host);
@@ -113,7 +114,7 @@ fn a_page_beyond_the_guests_memory_is_accepted_and_not_accessible() {
         for bad in [0, RAM + RAM_SIZE, 1 << 60, !0xfff] {
             assert_eq!(m.set(0, Name::REFERENCE_TSC, bad | 1), Ok(()));
             assert_eq!(m.get(0, Name::REFERENCE_TSC), Ok(bad | 1));
-            m.partition.migrate(&m.host, 62_500_000, 5);
+            m.partition.migrate(&m.host, 62_500_000, ReferenceTime(5));
         }
     });
 }
@@ -136,7 +137,7 @@ fn a_migration_changes_the_sequence_and_the_time_goes_on() {
             [(1_000_000_000, 0), (24_000_000, 1 << 50), (62_500_000, 77), (62_500_000, 1 << 40)]
         {
             m.host.set_counter(counter);
-            m.partition.migrate(&m.host, frequency, now);
+            m.partition.migrate(&m.host, frequency, ReferenceTime(now));
             assert_eq!(page_time(m), Some(now));
             assert_eq!(m.get(0, Name::TIME_REF_COUNT), Ok(now));
             m.host.set_counter(counter + frequency);
@@ -178,12 +179,16 @@ fn a_reader_that_checks_the_sequence_never_sees_a_mixture() {
             scope.spawn(|| {
                 for n in 0..2000 {
                     // The counter stands still, so that the time that a guest computes is the one given here.
-                    m.partition.migrate(&m.host, [1_000_000_000, 24_000_000][n % 2], 1_000_000);
+                    m.partition.migrate(
+                        &m.host,
+                        [1_000_000_000, 24_000_000][n % 2],
+                        ReferenceTime(1_000_000),
+                    );
                 }
                 done.store(true, std::sync::atomic::Ordering::Release);
             });
             m.host.set_counter(123_456_789);
-            m.partition.migrate(&m.host, 1_000_000_000, 1_000_000);
+            m.partition.migrate(&m.host, 1_000_000_000, ReferenceTime(1_000_000));
             while !done.load(std::sync::atomic::Ordering::Acquire) {
                 let memory = m.host.memory();
                 let sequence = memory.load_acquire(PAGE).unwrap();
@@ -193,7 +198,7 @@ fn a_reader_that_checks_the_sequence_never_sees_a_mixture() {
                     assert_eq!(time, Some(1_000_000));
                 }
                 let register = m.partition.reference_time(&m.host);
-                assert_eq!(register, 1_000_000);
+                assert_eq!(register, ReferenceTime(1_000_000));
             }
         });
     });

@@ -6,6 +6,7 @@ use hv_tlfs::crash::CrashControl;
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const NOT_SUPPORTED: u64 = u64::MAX;
@@ -434,7 +435,7 @@ fn reset_gives_the_state_after_creation_field_by_field() {
             m.set(0, Name(Name::GUEST_CRASH_P0.0 + n), 7).unwrap();
         }
         m.set(0, Name::REFERENCE_TSC, RAM | 1).unwrap();
-        m.partition.migrate(&m.host, 1_000_000_000, 12_345);
+        m.partition.migrate(&m.host, 1_000_000_000, ReferenceTime(12_345));
         m.partition.set_reference_tsc_valid(&m.host, false);
         assert!(format!("{:#?}", m.partition) != created);
         m.partition.reset(&m.host);

@@ -5,16 +5,20 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_host::{Deadline, Host, Power};
+use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
 use crate::joined::{Core, Joined};
 
-/// Minimum time, in 100 ns, before a device with more work continues: the VP gets to run in between.
-const LEAST_INTERVAL: u64 = 200;
+/// Minimum time before a device with more work continues: the VP gets to run in between.
+const LEAST_INTERVAL: ReferenceTime = ReferenceTime(200);
 /// No VP.
 const NONE: usize = usize::MAX;
 /// No deadline: [`Deadline::at`] turns it into never.
-const NEVER: u64 = u64::MAX;
+const NEVER: ReferenceTime = ReferenceTime::MAX;
+
+/// The latest deadline.
+const LAST: ReferenceTime = NEVER.saturating_sub(ReferenceTime(1));
 
 /// The server's deadline, and the VP that carries it.
 pub(crate) struct Carrier<R> {
@@ -28,17 +32,17 @@ pub(crate) struct Carrier<R> {
 
 impl<R: RawMutex> Carrier<R> {
     pub(crate) const fn new() -> Self {
-        Self { deadline: AtomicU64::new(NEVER), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
+        Self { deadline: AtomicU64::new(NEVER.ticks()), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
     }
 
     /// Clears the deadline, and the VP that carried it.
     pub(crate) fn reset(&self) {
-        self.deadline.store(NEVER, Ordering::Relaxed);
+        self.deadline.store(NEVER.ticks(), Ordering::Relaxed);
         self.vp.store(NONE, Ordering::Relaxed);
     }
 
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::at(self.deadline.load(Ordering::Acquire))
+        Deadline::at(ReferenceTime(self.deadline.load(Ordering::Acquire)))
     }
 
     /// Returns the deadline that a VP carries for the server.
@@ -51,11 +55,11 @@ impl<R: RawMutex> Carrier<R> {
         &self,
         joined: &Joined<'_, Core<'_, R>, H>,
         vp: usize,
-        wanted: impl Fn() -> Option<u64>,
+        wanted: impl Fn() -> Option<ReferenceTime>,
     ) {
         loop {
             let wants = wanted();
-            let deadline = at(joined, wants);
+            let deadline = at(joined, wants).ticks();
             if self.deadline.swap(deadline, Ordering::AcqRel) != deadline {
                 let _choosing = self.choosing.lock();
                 self.carry(joined, vp);
@@ -68,8 +72,12 @@ impl<R: RawMutex> Carrier<R> {
     }
 
     /// Takes over the deadline of a restored server. The first VP that is called carries it.
-    pub(crate) fn restore<H: Host>(&self, joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) {
-        self.deadline.store(at(joined, wanted), Ordering::Release);
+    pub(crate) fn restore<H: Host>(
+        &self,
+        joined: &Joined<'_, Core<'_, R>, H>,
+        wanted: Option<ReferenceTime>,
+    ) {
+        self.deadline.store(at(joined, wanted).ticks(), Ordering::Release);
         self.vp.store(NONE, Ordering::Release);
     }
 
@@ -102,9 +110,12 @@ impl<R: RawMutex> Carrier<R> {
 }
 
 /// Returns the reference time at which a server with this deadline is called.
-fn at<R: RawMutex, H: Host>(joined: &Joined<'_, Core<'_, R>, H>, wanted: Option<u64>) -> u64 {
+fn at<R: RawMutex, H: Host>(
+    joined: &Joined<'_, Core<'_, R>, H>,
+    wanted: Option<ReferenceTime>,
+) -> ReferenceTime {
     let least = || joined.hypervisor().reference_time(joined.host).saturating_add(LEAST_INTERVAL);
-    wanted.map_or(NEVER, |deadline| deadline.max(least()).min(NEVER - 1))
+    wanted.map_or(NEVER, |deadline| deadline.max(least()).min(LAST))
 }
 
 fn is_on<R: RawMutex, H>(joined: &Joined<'_, Core<'_, R>, H>, vp: usize) -> bool {

@@ -1,6 +1,7 @@
 //! VMBus events for the observer.
 
 use hv_host::Faulty;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::{DeviceId, Traffic};
 
 /// An event on VMBus.
@@ -37,7 +38,7 @@ pub trait BusObserver {
 
     /// Told how long a request took: see [`hv_vmbus::BusPort::served`].
     #[inline]
-    fn served(&self, device: DeviceId, time: u64) {
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
         let _ = (device, time);
     }
 }
@@ -54,7 +55,7 @@ impl<H: BusObserver, F> BusObserver for Faulty<H, F> {
     }
 
     #[inline(always)]
-    fn served(&self, device: DeviceId, time: u64) {
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
         (**self).served(device, time);
     }
 }

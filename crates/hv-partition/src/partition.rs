@@ -6,6 +6,7 @@ use hv_host::faults::Disturbance;
 use hv_host::{Action, Deadline, Host, Port, Power, RawMutex, Registers, Vp};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::{BusError, Device, DeviceSet, Devices, Slot, Token, Work};
 
 use crate::bus::{Bus, Vmbus};
@@ -76,10 +77,10 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.core.hypervisor.power(vp)
     }
 
-    /// Returns the reference time in 100 ns since the partition was created.
+    /// Returns the reference time: that since the partition was created.
     #[must_use]
     #[inline]
-    pub fn reference_time(&self, host: &impl Host) -> u64 {
+    pub fn reference_time(&self, host: &impl Host) -> ReferenceTime {
         self.core.hypervisor.reference_time(host)
     }
 
@@ -189,7 +190,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     }
 
     /// Changes the clock as a migration does: see [`hv_host::Partition::migrate`].
-    pub fn migrate<'h, H>(&'h self, host: &'h H, frequency: u64, now: u64)
+    pub fn migrate<'h, H>(&'h self, host: &'h H, frequency: u64, now: ReferenceTime)
     where
         H: Host + BusObserver,
         B: Served<'h, R, H>,

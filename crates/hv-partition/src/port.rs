@@ -6,6 +6,7 @@ use hv_host::faults::{Faults as _, Injection};
 use hv_host::{Faulty, Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
 use hv_vmbus::{Backend, DeviceId, Pages, Posted, Started, Token, Work};
 
@@ -56,7 +57,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
         self.0.host.memory()
     }
 
-    fn reference_time(&self) -> u64 {
+    fn reference_time(&self) -> ReferenceTime {
         self.0.hypervisor().reference_time(self.0.host)
     }
 
@@ -91,7 +92,7 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
         self.0.host.traffic(device, traffic);
     }
 
-    fn served(&self, device: DeviceId, time: u64) {
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
         self.0.host.served(device, time);
     }
 

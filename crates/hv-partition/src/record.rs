@@ -6,6 +6,7 @@
 use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use hv_trace::{Payload, Record, TimerChange, What};
 use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event as Bus, Reason};
@@ -38,9 +39,9 @@ const fn cause(cause: Cause) -> hv_trace::Cause {
 
 const fn change(what: TimerEvent) -> TimerChange {
     match what {
-        TimerEvent::Armed(due) => TimerChange::Armed(due),
+        TimerEvent::Armed(due) => TimerChange::Armed(due.ticks()),
         TimerEvent::Stopped => TimerChange::Stopped,
-        TimerEvent::Expired(due, now) => TimerChange::Expired(due, now),
+        TimerEvent::Expired(due, now) => TimerChange::Expired(due.ticks(), now.ticks()),
         TimerEvent::Blocked => TimerChange::Blocked,
         TimerEvent::Skipped(periods) => TimerChange::Skipped(periods),
     }
@@ -103,7 +104,7 @@ fn record(event: &Event<'_>) -> Option<What> {
         Event::VpStarting { vp, context, .. } => What::VpStarting { target: vp as u32, pc: context.pc },
         Event::VpOnline { vp } => What::VpOnline { target: vp as u32 },
         Event::VpOffline { vp } => What::VpOffline { target: vp as u32 },
-        Event::TimeChanged { sequence, now } => What::TimeChanged { sequence, now },
+        Event::TimeChanged { sequence, now } => What::TimeChanged { sequence, now: now.ticks() },
         Event::Reset => What::Reset {},
         Event::Restored => What::Restored {},
         _ => return None,
@@ -270,9 +271,9 @@ const fn of_conduit(conduit: hv_trace::SmcccConduit) -> SmcccConduit {
 
 const fn timer_event(change: TimerChange) -> TimerEvent {
     match change {
-        TimerChange::Armed(due) => TimerEvent::Armed(due),
+        TimerChange::Armed(due) => TimerEvent::Armed(ReferenceTime(due)),
         TimerChange::Stopped => TimerEvent::Stopped,
-        TimerChange::Expired(due, now) => TimerEvent::Expired(due, now),
+        TimerChange::Expired(due, now) => TimerEvent::Expired(ReferenceTime(due), ReferenceTime(now)),
         TimerChange::Blocked => TimerEvent::Blocked,
         TimerChange::Skipped(periods) => TimerEvent::Skipped(periods),
     }

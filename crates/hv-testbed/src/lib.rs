@@ -42,7 +42,7 @@ use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-use hv_tlfs::time::CLOCK_HZ;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 use hv_tlfs::vmbus::{ChannelId, Version};
 
 pub use hv_partition::testing::Effect;
@@ -190,9 +190,9 @@ impl Testbed {
         self.partition.vp_online(&self.host, vp);
     }
 
-    /// The reference time, as the hypervisor sees it, in 100 ns.
+    /// The reference time, as the hypervisor sees it.
     #[must_use]
-    pub fn reference_time(&self) -> u64 {
+    pub fn reference_time(&self) -> ReferenceTime {
         self.partition.reference_time(&self.host)
     }
 

@@ -24,6 +24,11 @@ constants! {
 pub struct ReferenceTime(pub u64);
 
 impl ReferenceTime {
+    /// The start of the reference time, or no duration.
+    pub const ZERO: Self = Self(0);
+    /// The latest time.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// Creates a time from a number of 100 ns units.
     #[must_use]
     pub const fn from_ticks(ticks: u64) -> Self {
@@ -40,6 +45,18 @@ impl ReferenceTime {
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos / 100)
+    }
+
+    /// Returns the time after a duration, at most [`MAX`](Self::MAX).
+    #[must_use]
+    pub const fn saturating_add(self, duration: Self) -> Self {
+        Self(self.0.saturating_add(duration.0))
+    }
+
+    /// Returns the duration since an earlier time, or the time before a duration; zero if the other one is later or longer.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 
     /// Returns the number of nanoseconds, saturating at `u64::MAX`.

@@ -17,8 +17,10 @@ use crate::outbox::Outbox;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
+use crate::worker::NEVER;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 use zerocopy::FromBytes;
 
@@ -145,15 +147,15 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.shared.is_idle()
     }
 
-    /// Returns the reference time, in 100 ns, at which [`flush`](Self::flush) must be called next; `None`: not before
+    /// Returns the reference time at which [`flush`](Self::flush) must be called next; `None`: not before
     /// something else happens. It may change with every call of a method that takes the port. While messages are
     /// pending there is none: no device runs before the guest has taken them.
     #[must_use]
-    pub fn deadline(&self) -> Option<u64> {
+    pub fn deadline(&self) -> Option<ReferenceTime> {
         if self.has_pending() {
             return None;
         }
-        Some(self.devices.deadline()).filter(|deadline| *deadline != u64::MAX)
+        Some(self.devices.deadline()).filter(|deadline| *deadline != NEVER)
     }
 
     pub(crate) fn cx<'a, P>(&'a self, port: &'a P) -> Cx<'a, P> {

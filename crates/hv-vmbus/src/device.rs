@@ -6,6 +6,7 @@ use crate::packet::{Done, Packet};
 use crate::port::{Backend, Work};
 use crate::protocol::{Guid, OpenChannel, PacketType, USER_DEFINED_BYTES};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 
 /// What a device did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +135,9 @@ pub trait Device: Sized {
         let _ = (done, outcome, io);
     }
 
-    /// Returns the reference time, in 100 ns, at which [`tick`](Self::tick) must be called; `None`: not before
+    /// Returns the reference time at which [`tick`](Self::tick) must be called; `None`: not before
     /// something else happens. After a call of `tick` it must be in the future, unless a channel is waiting for room.
-    fn deadline(&self) -> Option<u64> {
+    fn deadline(&self) -> Option<ReferenceTime> {
         None
     }
 

@@ -10,8 +10,10 @@ use crate::io::Place;
 use crate::line::{Line, Open};
 use crate::port::BusPort;
 use crate::shared::Shared;
+use crate::worker::NEVER;
 use core::sync::atomic::AtomicU32;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 
 /// A collection of devices.
 pub trait DeviceSet {
@@ -22,7 +24,7 @@ pub trait DeviceSet {
 
     /// Returns the earliest of their deadlines.
     #[doc(hidden)]
-    fn deadline(&self) -> u64;
+    fn deadline(&self) -> ReferenceTime;
 }
 
 /// The common parameters of all calls.
@@ -50,7 +52,7 @@ pub trait Devices<P: BusPort>: DeviceSet {
 #[doc(hidden)]
 pub trait Node<P: BusPort> {
     fn identity(&self) -> *const AtomicU32;
-    fn deadline(&self) -> u64;
+    fn deadline(&self) -> ReferenceTime;
     fn line_of(&self, connection: u32) -> Option<usize>;
     fn tick(&self, at: Place, cx: &Cx<'_, P>);
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part));
@@ -77,8 +79,8 @@ impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
     const LINES: usize = T::LINES * N;
     const DEVICES: usize = T::DEVICES * N;
 
-    fn deadline(&self) -> u64 {
-        self.iter().map(T::deadline).min().unwrap_or(u64::MAX)
+    fn deadline(&self) -> ReferenceTime {
+        self.iter().map(T::deadline).min().unwrap_or(NEVER)
     }
 }
 
@@ -151,8 +153,8 @@ macro_rules! devices {
             const LINES: usize = 0 $(+ <$Type as $crate::DeviceSet>::LINES)+;
             const DEVICES: usize = 0 $(+ <$Type as $crate::DeviceSet>::DEVICES)+;
 
-            fn deadline(&self) -> u64 {
-                let least = u64::MAX;
+            fn deadline(&self) -> $crate::composing::ReferenceTime {
+                let least = $crate::composing::ReferenceTime::MAX;
                 $(let least = least.min($crate::DeviceSet::deadline(&self.$field));)+
                 least
             }

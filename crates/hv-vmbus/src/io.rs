@@ -18,9 +18,10 @@ use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::Range;
+use hv_tlfs::time::ReferenceTime;
 
-/// Time, in 100 ns, after which a full ring is checked even if the guest has not signalled.
-pub(crate) const POLL: u64 = 100_000;
+/// Time after which a full ring is checked even if the guest has not signalled.
+pub(crate) const POLL: ReferenceTime = ReferenceTime(100_000);
 
 /// Position of a device among all devices, and of its channels.
 #[doc(hidden)]
@@ -63,7 +64,7 @@ pub(crate) struct Counts {
     pub(crate) used: usize,
     pub(crate) order: u32,
     /// Reference time of the next check of rings that were full.
-    pub(crate) poll: Option<u64>,
+    pub(crate) poll: Option<ReferenceTime>,
     /// Number of sub-channels that the device requests.
     pub(crate) subchannels: u16,
 }
@@ -84,7 +85,7 @@ impl Counts {
     }
 
     /// Schedules a check of rings that were full, at this time at the latest.
-    pub(crate) fn poll_by(&mut self, time: u64) {
+    pub(crate) fn poll_by(&mut self, time: ReferenceTime) {
         self.poll = Some(self.poll.map_or(time, |poll| poll.min(time)));
     }
 }
@@ -101,7 +102,7 @@ pub struct Io<'a, P: BusPort, Q> {
     pub(crate) segments: &'a mut [Segment],
     pub(crate) per: usize,
     pub(crate) counts: &'a mut Counts,
-    pub(crate) now: u64,
+    pub(crate) now: ReferenceTime,
     /// [`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT).
     pub(crate) limit: u32,
     /// [`Device::SIGNAL_EACH`](crate::Device::SIGNAL_EACH).
@@ -119,9 +120,9 @@ impl<P: BusPort, Q> fmt::Debug for Io<'_, P, Q> {
 }
 
 impl<'a, P: BusPort, Q> Io<'a, P, Q> {
-    /// Returns the reference time, in 100 ns.
+    /// Returns the reference time.
     #[must_use]
-    pub fn now(&self) -> u64 {
+    pub fn now(&self) -> ReferenceTime {
         self.now
     }
 

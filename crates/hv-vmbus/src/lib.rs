@@ -41,7 +41,7 @@
 //! impl hv_vmbus::BusPort for Partition {
 //! #   type Memory = NoMemory;
 //! #   fn memory(&self) -> &NoMemory { &NoMemory }
-//! #   fn reference_time(&self) -> u64 { 0 }
+//! #   fn reference_time(&self) -> hv_tlfs::time::ReferenceTime { hv_tlfs::time::ReferenceTime::ZERO }
 //! #   fn has_vp(&self, vp: u32) -> bool { vp == 0 }
 //! #   fn interrupt(&self, _: u32, _: u8, _: u16) {}
 //!     fn post(&self, _vp: u32, _sint: u8, payload: &[u8]) -> Posted {
@@ -107,6 +107,7 @@ mod worker;
 pub mod composing {
     pub use crate::devices::{Cx, Node, Part};
     pub use crate::io::Place;
+    pub use hv_tlfs::time::ReferenceTime;
 }
 
 pub use bus::Bus;

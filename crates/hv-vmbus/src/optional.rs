@@ -3,6 +3,7 @@
 use crate::image::Image;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 
 /// An [`Option`] whose `None` is all zeros, unlike that of a type with a niche.
 ///
@@ -87,13 +88,13 @@ impl Due {
         Self(AtomicU64::new(0))
     }
 
-    /// Returns the time; `u64::MAX` is never.
-    pub(crate) fn load(&self) -> u64 {
-        !self.0.load(Ordering::Acquire)
+    /// Returns the time; [`NEVER`](crate::worker::NEVER) is never.
+    pub(crate) fn load(&self) -> ReferenceTime {
+        ReferenceTime(!self.0.load(Ordering::Acquire))
     }
 
-    pub(crate) fn store(&self, time: u64) {
-        self.0.store(!time, Ordering::Release);
+    pub(crate) fn store(&self, time: ReferenceTime) {
+        self.0.store(!time.ticks(), Ordering::Release);
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
     fn what_is_due_is_the_time_that_was_stored() {
         let due = Due::never();
         assert_eq!(due.load(), NEVER);
-        for time in [0, 1, NEVER] {
+        for time in [ReferenceTime::ZERO, ReferenceTime(1), NEVER] {
             due.store(time);
             assert_eq!(due.load(), time);
         }

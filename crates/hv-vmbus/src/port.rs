@@ -6,6 +6,7 @@ use crate::pages::Pages;
 use crate::traffic::Traffic;
 use core::convert::Infallible;
 use hv_memory::GuestMemory;
+use hv_tlfs::time::ReferenceTime;
 
 /// Outcome of posting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub trait BusPort {
     /// Returns the guest's memory.
     fn memory(&self) -> &Self::Memory;
 
-    /// Returns the partition's reference time, in 100 ns.
-    fn reference_time(&self) -> u64;
+    /// Returns the partition's reference time.
+    fn reference_time(&self) -> ReferenceTime;
 
     /// Queues a SynIC message of type [`MESSAGE_TYPE`](crate::protocol::connection::MESSAGE_TYPE) for a VP's SINT. The
     /// payload has at most 240 bytes.
@@ -49,9 +50,9 @@ pub trait BusPort {
         let _ = (device, traffic);
     }
 
-    /// Is told how long, in 100 ns, a request took: from the call in which its packet was taken to its end.
+    /// Is told how long a request took: from the call in which its packet was taken to its end.
     #[inline]
-    fn served(&self, device: DeviceId, time: u64) {
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
         let _ = (device, time);
     }
 

@@ -3,6 +3,7 @@
 use crate::id::Token;
 use crate::optional::Optional;
 use crate::packet::Data;
+use hv_tlfs::time::ReferenceTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -22,7 +23,7 @@ pub(crate) struct Entry<Q> {
     /// Sequence number: requests are started in the order in which they were made.
     pub(crate) order: u32,
     /// Reference time of the call in which its packet was taken.
-    pub(crate) since: u64,
+    pub(crate) since: ReferenceTime,
     pub(crate) line: usize,
     pub(crate) session: u32,
     pub(crate) transaction: u64,
@@ -43,7 +44,7 @@ impl<Q> Entry<Q> {
         state: State::Free,
         generation: 0,
         order: 0,
-        since: 0,
+        since: ReferenceTime::ZERO,
         line: 0,
         session: 0,
         transaction: 0,

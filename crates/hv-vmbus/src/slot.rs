@@ -18,6 +18,7 @@ use crate::worker::{NEVER, Worker};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
 /// A device with its channels and requests, under a lock of the embedder's type.
@@ -178,7 +179,7 @@ impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: us
     const LINES: usize = LINES;
     const DEVICES: usize = 1;
 
-    fn deadline(&self) -> u64 {
+    fn deadline(&self) -> ReferenceTime {
         self.deadline.load()
     }
 }
@@ -229,7 +230,7 @@ where
         core::ptr::from_ref(&self.place)
     }
 
-    fn deadline(&self) -> u64 {
+    fn deadline(&self) -> ReferenceTime {
         self.deadline.load()
     }
 
@@ -356,7 +357,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
     fn save(&self, w: &mut Writer<'_>) {
         w.bytes(&D::NAME);
         w.u32(self.worker.io.counts.subchannels.into());
-        w.u64(self.worker.io.counts.poll.unwrap_or(NEVER));
+        w.u64(self.worker.io.counts.poll.unwrap_or(NEVER).ticks());
         w.count(self.worker.io.lines.len());
         self.worker.io.lines.iter().for_each(|line| save_line(line, w));
         self.worker.device.save(w);
@@ -389,7 +390,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             worker.stall(at, stall);
         }
         worker.io.counts.subchannels = subchannels as u16;
-        worker.io.counts.poll = Some(poll).filter(|at| *at != NEVER);
+        worker.io.counts.poll = Some(ReferenceTime(poll)).filter(|at| *at != NEVER);
         worker.device.restore(r)
     }
 }

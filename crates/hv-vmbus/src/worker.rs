@@ -19,6 +19,7 @@ use crate::protocol::{
 use crate::requests::State;
 use crate::ring::{Producer, RingError};
 use core::sync::atomic::Ordering;
+use hv_tlfs::time::ReferenceTime;
 use zerocopy::FromBytes;
 
 /// The SINT of messages and interrupts.
@@ -30,7 +31,7 @@ const BUDGET: usize = 32 << 10;
 /// Minimum cost of a packet.
 pub(crate) const LEAST: usize = 512;
 /// No deadline.
-pub(crate) const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: ReferenceTime = ReferenceTime::MAX;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 const PIPE_HEADER: u32 = size_of::<PipeHeader>() as u32;
@@ -375,7 +376,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     }
 
     /// Sends the guest its interrupts, and returns when the device must run next.
-    pub(crate) fn end(self) -> u64 {
+    pub(crate) fn end(self) -> ReferenceTime {
         let io = self.io;
         if !io.traffic.is_none() {
             io.port.traffic(DeviceId(io.place.device), &io.traffic);
@@ -387,7 +388,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             }
         }
         if io.counts.budget > 0 || io.counts.unstarted {
-            return 0;
+            return ReferenceTime::ZERO;
         }
         let poll = io.counts.poll.filter(|_| io.counts.room > 0);
         self.device.deadline().unwrap_or(NEVER).min(poll.unwrap_or(NEVER))

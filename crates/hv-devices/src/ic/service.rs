@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{MessageType, Version};
 use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken};
 
@@ -36,7 +37,7 @@ pub(crate) trait Service: Copy + Debug {
     );
 
     /// Returns when it must run next, once a version was selected.
-    fn deadline(&self, _: &Link<Self>) -> Option<u64> {
+    fn deadline(&self, _: &Link<Self>) -> Option<ReferenceTime> {
         None
     }
 
@@ -106,7 +107,7 @@ impl<S: Service> Device for Ic<S> {
         Taken::Done
     }
 
-    fn deadline(&self) -> Option<u64> {
+    fn deadline(&self) -> Option<ReferenceTime> {
         match self.link.state() {
             State::Ready { .. } => self.own.deadline(&self.link),
             _ => self.link.deadline(),

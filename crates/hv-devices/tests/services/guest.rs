@@ -2,6 +2,7 @@
 
 use hv_memory::GuestMemory as _;
 use hv_memory::testing::Memory;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{Header, MessageType, Negotiate, PipeHeader, Status, Version as IcVersion};
 use hv_tlfs::vmbus::{
     ChannelId, ChannelOffer, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType as Kind,
@@ -38,8 +39,8 @@ impl BusPort for Host {
         &self.memory
     }
 
-    fn reference_time(&self) -> u64 {
-        self.now.get()
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(self.now.get())
     }
 
     fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {

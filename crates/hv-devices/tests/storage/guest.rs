@@ -3,6 +3,7 @@
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
 use hv_memory::GuestMemory;
 use hv_memory::testing::Memory;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::storage::{Operation, Packet, PacketHeader, ScsiRequest};
 use hv_tlfs::vmbus::{
     ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OpenChannel, TargetInfo,
@@ -42,8 +43,8 @@ impl BusPort for Host {
         &self.memory
     }
 
-    fn reference_time(&self) -> u64 {
-        0
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(0)
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {

@@ -8,6 +8,7 @@ use hv_devices::Storage;
 use hv_devices::scsi::{Disk, Sense};
 use hv_devices::storage::{Failure, MAX_TRANSFER};
 use hv_memory::save::{Reader, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::MessageType;
 
 const BLOCKS: u64 = 4096;
@@ -347,7 +348,7 @@ fn a_long_command_is_done_in_pieces_and_every_call_is_short() {
         if let Some((_, answer)) = guest.receive() {
             break answer;
         }
-        assert_eq!(guest.bus.deadline(), Some(0), "the rest is due at once");
+        assert_eq!(guest.bus.deadline(), Some(ReferenceTime::ZERO), "the rest is due at once");
         guest.bus.flush(&guest.host);
         calls += 1;
     };
@@ -372,7 +373,11 @@ fn a_packet_that_comes_while_a_command_is_in_pieces_is_taken_when_it_is_done() {
         match guest.receive() {
             Some((_, answer)) => answered.push(answer.transaction),
             None => {
-                assert_eq!(guest.bus.deadline(), Some(0), "{answered:?} were answered, and no more is due");
+                assert_eq!(
+                    guest.bus.deadline(),
+                    Some(ReferenceTime::ZERO),
+                    "{answered:?} were answered, and no more is due"
+                );
                 guest.bus.flush(&guest.host);
             }
         }

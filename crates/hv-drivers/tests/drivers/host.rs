@@ -13,6 +13,7 @@ use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::{CallPage, Memory, Page};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token};
 
@@ -140,8 +141,8 @@ impl BusPort for Host {
         self.ram
     }
 
-    fn reference_time(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(self.now.load(Ordering::Relaxed))
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {

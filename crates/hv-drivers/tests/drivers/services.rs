@@ -26,7 +26,7 @@ fn the_guest_answers_every_beat() {
     // The versions, then the first beat.
     let mut last = None;
     for _ in 0..20 {
-        world.host.now.fetch_add(hv_devices::heartbeat::INTERVAL, Ordering::Relaxed);
+        world.host.now.fetch_add(hv_devices::heartbeat::INTERVAL.ticks(), Ordering::Relaxed);
         world.bus.flush(&world.host);
         if let Some(beat) = heartbeat.poll().unwrap() {
             assert!(last.is_none_or(|last| beat > last), "{last:?} {beat}");

@@ -96,7 +96,7 @@ fn after_cleanup_the_clock_never_reads_the_page_that_was_given_back() {
     let kernel = Kernel::boot();
     kernel.start_clock();
     let hypercalls = kernel.bed.hypercalls();
-    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time());
+    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time().ticks());
     assert_eq!(kernel.bed.hypercalls(), hypercalls, "read from the page");
     assert_eq!(hyperv_cleanup(), 0);
     assert_eq!(kernel.by_page(), None, "a reader that kept the page's address finds it invalid");
@@ -106,10 +106,10 @@ fn after_cleanup_the_clock_never_reads_the_page_that_was_given_back() {
     // The next kernel that uses the library.
     assert_eq!(kernel.init(), 0);
     kernel.bed.advance(1_000_000);
-    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time(), "read from the register");
+    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time().ticks(), "read from the register");
     kernel.tsc.clear();
     kernel.start_clock();
-    assert_eq!(kernel.by_page(), Some(kernel.bed.reference_time()));
+    assert_eq!(kernel.by_page(), Some(kernel.bed.reference_time().ticks()));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_second_init_forgets_the_page_too() {
     kernel.start_clock();
     assert_eq!(kernel.init(), 0);
     kernel.tsc.write(0, &SOMETHING_ELSE);
-    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time());
+    assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time().ticks());
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn each_timer(test: impl Fn(&Guest, usize, TimerIndex)) {
 }
 
 fn at(guest: &Guest, in_units: u64) -> Schedule {
-    Schedule::Once(ReferenceTime(guest.bed.reference_time() + in_units))
+    Schedule::Once(guest.bed.reference_time().saturating_add(ReferenceTime(in_units)))
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_timer_in_message_mode_says_which_it_is_and_when_it_was_due() {
         let guest = &Guest::new(Config::new(FREQUENCY), guest.convention, guest.vps);
         let synic = guest.synic(n);
         let mut timer = Timer::message(&synic, index, SintIndex::VMBUS).unwrap();
-        let due = guest.bed.reference_time() + 5000;
+        let due = guest.bed.reference_time().ticks() + 5000;
         timer.start(synic.vp(), Schedule::Once(ReferenceTime(due))).unwrap();
         guest.bed.advance(6000);
         assert_eq!(guest.bed.take_interrupt(n), Some(18));

@@ -4,9 +4,11 @@
 
 use core::fmt;
 
+use hv_tlfs::time::ReferenceTime;
+
 use super::{Disturbance, Injection, MAX_RULES, Plan, Rule, What, When};
 
-/// Reference time units per millisecond.
+/// Ticks of the reference time per millisecond.
 const MILLISECOND: u64 = 10_000;
 
 /// All forms of a rule and its time, with their effect. The first ones take a number of times, those from `spurious` on
@@ -69,8 +71,9 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
-fn milliseconds(text: &str) -> Option<u64> {
-    number(text.strip_suffix("ms")?)?.checked_mul(MILLISECOND).filter(|&units| units != 0)
+fn milliseconds(text: &str) -> Option<ReferenceTime> {
+    let ticks = number(text.strip_suffix("ms")?)?.checked_mul(MILLISECOND)?;
+    (ticks != 0).then_some(ReferenceTime(ticks))
 }
 
 fn when(text: Option<&str>) -> Result<When, Wrong<'_>> {
@@ -81,7 +84,7 @@ fn when(text: Option<&str>) -> Result<When, Wrong<'_>> {
     } else if let Some(percent) = text.strip_suffix('%') {
         positive(percent).filter(|&n| n <= 100).map(When::Percent)
     } else if text.ends_with("ms") {
-        milliseconds(text).map(|units| When::Period { units })
+        milliseconds(text).map(When::Period)
     } else {
         positive(text).map(When::Nth)
     };
@@ -114,8 +117,8 @@ fn what<'t>(
         "spurious" => return intid(argument.ok_or((clause, "write spurious=INTID"))?).map(What::Spurious),
         "silent" => {
             let time = argument.ok_or((clause, "write silent=NUMBERms"))?;
-            let units = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
-            return Ok(What::Silent { units });
+            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
+            return Ok(What::Silent(time));
         }
         "disturb" => {
             return Ok(What::Disturb(match argument {
@@ -173,12 +176,12 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
     };
     let rule = Rule { what: what(before, name, argument, names)?, when: when(at)? };
     match (rule.is_timed(), rule.when) {
-        (true, When::Period { units: period }) => match rule.what {
-            What::Silent { units } if units > period => Err((clause, "silent for longer than its period")),
+        (true, When::Period(period)) => match rule.what {
+            What::Silent(time) if time > period => Err((clause, "silent for longer than its period")),
             _ => Ok(rule),
         },
         (true, _) => Err((at.unwrap_or(clause), "this one needs a period, such as @50ms")),
-        (false, When::Period { .. }) => {
+        (false, When::Period(_)) => {
             Err((at.unwrap_or(clause), "this one has no period: write @3, @/5 or @10%"))
         }
         (false, _) => Ok(rule),
@@ -199,7 +202,7 @@ impl Rule {
             (What::Lost(mine) | What::Twice(mine), What::Lost(other) | What::Twice(other)) => {
                 mine.is_none() || mine == other
             }
-            (What::Silent { units: mine }, What::Silent { units: other }) => mine >= other,
+            (What::Silent(mine), What::Silent(other)) => mine >= other,
             (mine, other) => mine == other,
         }
     }
@@ -213,7 +216,7 @@ impl Rule {
             (When::Every(mine), When::Nth(other) | When::Every(other)) => {
                 later.covers(self) && other % mine == 0
             }
-            (When::Period { units: mine }, When::Period { units: other }) => mine == other,
+            (When::Period(mine), When::Period(other)) => mine == other,
             _ => self == later,
         };
         self.covers(later) && strikes_then

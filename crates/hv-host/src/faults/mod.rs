@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 pub use language::{BadPlan, FORMS, Name};
 
@@ -127,7 +128,7 @@ enum What {
     Twice(Option<u32>),
     Spurious(u32),
     Migrate,
-    Silent { units: u64 },
+    Silent(ReferenceTime),
     Disturb(Disturbance),
 }
 
@@ -136,7 +137,7 @@ enum When {
     Nth(u64),
     Every(u64),
     Percent(u64),
-    Period { units: u64 },
+    Period(ReferenceTime),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +226,7 @@ impl Injector {
             When::Nth(n) => times == n,
             When::Every(n) => times % n == 0,
             When::Percent(percent) => self.random() % 100 < percent,
-            When::Period { .. } => false,
+            When::Period(_) => false,
         };
         if strikes {
             fired.fetch_add(1, Ordering::Relaxed);
@@ -235,14 +236,14 @@ impl Injector {
 
     /// Takes the reference time, and calls `act` for everything that has become due since the last call. Call it
     /// periodically, on one VP.
-    pub fn tick(&self, now: u64, act: &mut dyn FnMut(Timed)) {
-        self.now.store(now, Ordering::Relaxed);
+    pub fn tick(&self, now: ReferenceTime, act: &mut dyn FnMut(Timed)) {
+        self.now.store(now.ticks(), Ordering::Relaxed);
         for Counted { rule, count, fired } in self.rules() {
-            if matches!(rule.what, What::Silent { .. } | What::Inject(Injection::Delay)) {
+            if matches!(rule.what, What::Silent(_) | What::Inject(Injection::Delay)) {
                 // What was withheld may be sent now.
                 act(Timed::Rescan);
             }
-            let When::Period { units } = rule.when else { continue };
+            let When::Period(period) = rule.when else { continue };
             let timed = match rule.what {
                 What::Spurious(intid) => Timed::Spurious(intid),
                 What::Migrate => Timed::Migrate,
@@ -250,7 +251,7 @@ impl Injector {
                 // Its periods are counted where an answer is withheld.
                 _ => continue,
             };
-            let turn = now / units;
+            let turn = now.ticks() / period.ticks();
             if count.fetch_max(turn, Ordering::Relaxed) >= turn {
                 continue;
             }
@@ -280,10 +281,10 @@ impl Faults for Injector {
         let now = self.now.load(Ordering::Relaxed);
         self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
             (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
-            (What::Silent { units }, When::Period { units: period }) if injection == Injection::Silent => {
-                let silent = now % period < units;
+            (What::Silent(time), When::Period(period)) if injection == Injection::Silent => {
+                let silent = now % period.ticks() < time.ticks();
                 // Only the first answer withheld in a period counts.
-                let turn = now / period + 1;
+                let turn = now / period.ticks() + 1;
                 if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
                     counted.fired.fetch_add(1, Ordering::Relaxed);
                 }

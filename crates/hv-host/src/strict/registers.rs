@@ -6,6 +6,7 @@ use hv_tlfs::page;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{FIRST_VALID_VECTOR, SINT_COUNT, Sint};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
 use super::{Found, Judge, index_in, rules};
@@ -20,7 +21,7 @@ const PAGE_RESERVED: u64 = 0xffe;
 /// A period, in 100 ns, that is too short to be served.
 const SHORT: u64 = 200;
 /// A one-shot timer counts as being in the future if it is no later than this, in 100 ns: the call itself takes time.
-const LATE: u64 = 10_000;
+const LATE: ReferenceTime = ReferenceTime(10_000);
 
 const fn is_read_only(name: Name) -> bool {
     matches!(
@@ -223,7 +224,7 @@ impl<const VPS: usize> Judge<VPS> {
             TimerEvent::Armed(_) => state.armed |= bit,
             TimerEvent::Expired(due, now) if one_shot => {
                 let late = now.saturating_sub(due);
-                found.add_if(state.armed & bit != 0 && late > LATE, &rules::TIMER_PAST, late);
+                found.add_if(state.armed & bit != 0 && late > LATE, &rules::TIMER_PAST, late.ticks());
                 if let Some(config) = state.timer_config.get_mut(index) {
                     *config = StimerConfig(*config).with_enable(false).0;
                 }

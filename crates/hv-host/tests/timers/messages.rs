@@ -117,7 +117,7 @@ fn a_timers_message_freed_by_a_rescan_lets_the_timer_go_on() {
 fn a_disabled_synic_delays_the_message() {
     ready(|m| {
         for (name, on) in [(Name::SCONTROL, 1), (Name::SIMP, m.message_page(0) | 1)] {
-            let now = m.partition.reference_time(&m.host);
+            let now = m.partition.reference_time(&m.host).ticks();
             m.set(0, name, 0).unwrap();
             arm(m, 0, ENABLE | TO_SINT, now + 1000);
             m.set_time(now + 2000);

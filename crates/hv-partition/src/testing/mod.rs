@@ -20,6 +20,7 @@ use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::Message;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use zerocopy::FromBytes as _;
 
@@ -146,12 +147,12 @@ impl<B: Driven> TestMachine<'_, B> {
     /// Sets the clock so that the reference time is at least `units` of 100 ns, and expires due timers on all VPs.
     pub fn set_time(&self, units: u64) {
         self.host.set_counter(self.ticks(units) + 1);
-        self.inject_timed(units);
+        self.inject_timed(ReferenceTime(units));
         self.host.due().for_each(|vp| self.expire(vp));
     }
 
     /// Injects the faults that are due.
-    fn inject_timed(&self, now: u64) {
+    fn inject_timed(&self, now: ReferenceTime) {
         let partition = &self.partition;
         self.host.plan().tick(now, &mut |timed| match timed {
             Timed::Spurious(intid) => self.host.assert_interrupt(0, intid),

@@ -5,11 +5,12 @@ use hv_devices::any::Offer;
 use hv_partition::Config;
 use hv_partition::testing::{TestMachine, run};
 use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::MessageType;
 
 /// Both VPs, with a heartbeat every millisecond and an echo.
 fn with_devices(test: impl FnOnce(&TestMachine<'_>)) {
-    const BEAT: Offer = Offer::heartbeat(10_000);
+    const BEAT: Offer = Offer::heartbeat(ReferenceTime(10_000));
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
     run(Config::new(62_500_000).with_offers(OFFERS), 2, &[], |m| {
         for vp in 0..2 {

@@ -5,6 +5,7 @@ use hv_devices::any::Offer;
 use hv_partition::testing::{RAM, TestMachine, run_bare};
 use hv_partition::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::time::ReferenceTime;
 use proptest::prelude::*;
 
 const VPS: usize = 3;
@@ -13,7 +14,7 @@ const HEARTBEAT: u32 = 1;
 const ECHO: u32 = 2;
 
 fn config() -> Config {
-    const BEAT: Offer = Offer::heartbeat(20_000);
+    const BEAT: Offer = Offer::heartbeat(ReferenceTime(20_000));
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
     Config::new(62_500_000).with_offers(OFFERS)
 }

@@ -2,6 +2,7 @@
 
 use crate::common::Server;
 use crate::common::{TestPort, contact, contact_with, header, send, teardown};
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{
     ConnectionState, FeatureFlags, Guid, InitiateContactClient, MessageType, TargetInfo, Version,
     VersionResponse, VersionResponseFeatures,
@@ -287,8 +288,8 @@ fn a_message_for_a_vp_that_has_gone_is_dropped_and_observed() {
         fn memory(&self) -> &Self::Memory {
             self.0.memory()
         }
-        fn reference_time(&self) -> u64 {
-            0
+        fn reference_time(&self) -> ReferenceTime {
+            ReferenceTime(0)
         }
         fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
             Posted::Undeliverable

@@ -4,6 +4,7 @@ use crate::common::{
     GuestPacket, GuestRing, Lock, PAGES, SPLIT, TestPort, close, contact, gpadl, header, open, teardown,
 };
 use hv_memory::GuestMemory;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{
     ChannelId, GpadlId, Guid, MessageType, OfferChannel, PacketType, RelIdReleased, TlConnectRequest,
     TransferPageRange, Version,
@@ -291,7 +292,7 @@ fn work_without_end_is_done_in_parts() {
     guest.port.at_once = true;
     guest.send(1, command(AGAIN, 200, 0));
     assert!(guest.started().len() < 100);
-    assert_eq!(guest.bus.deadline(), Some(0));
+    assert_eq!(guest.bus.deadline(), Some(ReferenceTime::ZERO));
     for _ in 0..10 {
         guest.bus.flush(&guest.port);
     }

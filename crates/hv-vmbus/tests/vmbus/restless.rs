@@ -3,6 +3,7 @@
 use crate::common::{GuestRing, Lock, Memory, PAGES, SPLIT, contact, gpadl, header, memory, offer_of, open};
 use hv_devices::any::Any;
 use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{Guid, MessageType, Version};
 use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Never, Pages, Posted, Slot, Started, Token};
 use std::cell::Cell;
@@ -63,8 +64,8 @@ impl BusPort for Restless {
         self
     }
 
-    fn reference_time(&self) -> u64 {
-        0
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(0)
     }
 
     fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
@@ -100,5 +101,5 @@ fn an_index_that_moves_with_every_look_ends_a_signal_all_the_same() {
     port.looks.set(Some(0));
     bus.signal(0x2001, &port).unwrap();
     assert!(port.looks.get() > Some(3), "a packet that comes in between is looked for");
-    assert_eq!(bus.deadline(), Some(0), "it will look again later");
+    assert_eq!(bus.deadline(), Some(ReferenceTime::ZERO), "it will look again later");
 }

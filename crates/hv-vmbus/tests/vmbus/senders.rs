@@ -154,7 +154,7 @@ fn a_guest_that_forgets_the_signal_for_room_is_looked_at_again() {
     guest.send(6, 1, FILL);
     let due = guest.bus.deadline().expect("a full ring is looked at later");
     guest.back.receive(&guest.port.memory).unwrap();
-    guest.port.time = due;
+    guest.port.time = due.ticks();
     guest.bus.flush(&guest.port);
     assert_eq!(guest.state(|device| device.rooms.clone()), [0]);
 }

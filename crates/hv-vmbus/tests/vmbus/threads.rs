@@ -5,6 +5,7 @@ use crate::common::{
     GuestPacket, GuestRing, Memory, PAGES, SPLIT, close, contact, gpadl, header, memory, open, teardown,
 };
 use crate::devices::{MachineDevices, OFFER, Op, REQUEST, command, sample};
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{MessageHeader, MessageType, Version};
 use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Pages, Posted, Slot, Started, Token};
 use std::sync::Mutex;
@@ -25,8 +26,8 @@ impl BusPort for Shared {
         &self.memory
     }
 
-    fn reference_time(&self) -> u64 {
-        0
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(0)
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {

@@ -13,8 +13,8 @@ mutants! {
         vp_indices_are_one "All VPs have one index.":
             "target as u64" => "0";
         clock_warps "The second VP lives in the past.":
-            "Ok(value(self.reference_time(host)))"
-            => "Ok(value(self.reference_time(host).saturating_sub(1000 * target as u64)))";
+            "Ok(value(self.reference_time(host).ticks()))"
+            => "Ok(value(self.reference_time(host).ticks().saturating_sub(1000 * target as u64)))";
         crash_not_told_of "The crash control register tells of no notification.":
             "Crash::CAPABILITIES" => "0";
         crash_parameters_are_one "All crash parameters read as the first.":
@@ -64,9 +64,9 @@ mutants! {
             "state.synic().response_page = new" => "state.synic().response_page = 0"
             survives "The TLFS names the register and says nothing else of it.";
         counter_stands "The reference counter stands still.":
-            "Ok(value(self.reference_time(host)))" => "Ok(value(1))";
+            "Ok(value(self.reference_time(host).ticks()))" => "Ok(value(1))";
         counter_goes_back "The reference counter goes back now and then.":
-            "Ok(value(self.reference_time(host)))" => "Ok(value(self.reference_time(host) ^ 0x3f))";
+            "Ok(value(self.reference_time(host).ticks()))" => "Ok(value(self.reference_time(host).ticks() ^ 0x3f))";
         counter_needs_the_guest_id "The reference counter cannot be read without a guest OS id.":
             "!self.config().profile.features.privileges.access_reference_counter()"
             => "!self.config().profile.features.privileges.access_reference_counter() || \
@@ -74,7 +74,7 @@ mutants! {
         counter_written "A refused write of the reference counter changes it.":
             "return Err(HvStatus::INVALID_PARAMETER)" in "_ => return Err(HvStatus::INVALID_PARAMETER)"
             => "return { self.time().migrate(host.memory(), self.config().counter_frequency, \
-                host.counter(), new); Err(HvStatus::INVALID_PARAMETER) }";
+                host.counter(), ReferenceTime(new)); Err(HvStatus::INVALID_PARAMETER) }";
         index_changes "A VP index changes with the time.":
             "value(target as u64)" => "value(target as u64 ^ host.counter() & 1)";
         index_is_special "VP indices are beyond the most VPs that a partition can have.":
@@ -118,24 +118,25 @@ mutants! {
         control_reads_as_zero "SCONTROL does not read as written.":
             "synic.control.0" => "0";
         far_count_refused "A count beyond the next years is refused.":
-            "state.synic().set_timer_count(context, timer, new)"
+            "state.synic().set_timer_count(context, timer, ReferenceTime(new))"
             => "if new >> 62 != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                state.synic().set_timer_count(context, timer, new) }";
+                state.synic().set_timer_count(context, timer, ReferenceTime(new)) }";
         synic_of_vp_0 "All VPs write the SynIC of the first.":
             "self.vps().get(vp)" in "low(new)?; let state = self.vps().get(vp)" => "self.vps().first()";
         synic_read_of_vp_0 "All VPs read the SynIC of the first.":
             "get_synic(vp, name)" in "value(get_synic(vp, name))" => "get_synic(&self.vps()[0], name)";
         page_rewritten "The reference TSC page changes as the counter is read.":
-            "Ok(value(self.reference_time(host)))"
+            "Ok(value(self.reference_time(host).ticks()))"
             => "{ self.time().set_page_valid(host.memory(), false); \
-                self.time().set_page_valid(host.memory(), true); Ok(value(self.reference_time(host))) }";
+                self.time().set_page_valid(host.memory(), true); Ok(value(self.reference_time(host).ticks())) }";
     }
 
     "hv-host/src/vp.rs" {
         run_time_ahead "A VP has run longer than the partition.":
-            "now.saturating_sub(self.since.load(Ordering::Relaxed))" => "now + 1_000_000_000";
+            "now.saturating_sub(ReferenceTime(self.since.load(Ordering::Relaxed)))"
+            => "now.saturating_add(ReferenceTime(1_000_000_000))";
         run_time_stands "The run time of a VP stands still.":
-            "now.saturating_sub(self.since.load(Ordering::Relaxed))" => "0";
+            "now.saturating_sub(ReferenceTime(self.since.load(Ordering::Relaxed)))" => "ReferenceTime::ZERO";
     }
 
     "hv-host/src/crash.rs" {

@@ -71,7 +71,7 @@ mutants! {
         expiration_is_delivery "A timer's message tells when it was delivered, not when it was due.":
             "self.timers.expiration(timer)" => "now";
         delivery_is_expiration "A timer's message tells when it was due, not when it was delivered.":
-            "ReferenceTime(now)" => "ReferenceTime(self.timers.expiration(timer))";
+            "now" in "delivery_time: now" => "self.timers.expiration(timer)";
         pending_not_set "A message that waits does not show.":
             "self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD)"
             => "self.message_page.fetch_or(context.host.memory(), flags, 0)";

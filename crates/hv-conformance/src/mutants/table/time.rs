@@ -5,11 +5,11 @@ mutants! {
         disabled_timer_runs "A disabled timer runs.":
             "self.config.enable()" => "true";
         count_zero_runs "A timer with count 0 runs.":
-            "self.count != 0" => "true";
+            "self.count != ReferenceTime::ZERO" => "true";
         period_absolute "A period is a time.":
             "now.saturating_add(self.count)" => "self.count";
         one_shot_relative "A one-shot count is a span.":
-            "self.count" in "else { self.count };" => "now.saturating_add(self.count / 2)";
+            "self.count" in "else { self.count };" => "now.saturating_add(ReferenceTime(self.count.ticks() / 2))";
         periodic_once "A periodic timer expires once.":
             "!self.config.periodic()" in "if !self.config.periodic() { self.armed = false" => "true";
         one_shot_stays_enabled "A one-shot timer stays enabled.":
@@ -24,9 +24,9 @@ mutants! {
         timer_config_cut "A timer configuration does not read as written.":
             "self.timers[timer].config" => "self.timers[timer].config.with_lazy(false)";
         timer_count_cut "A timer count does not read as written.":
-            "self.timers[timer].count" => "self.timers[timer].count as u32 as u64";
+            "self.timers[timer].count" => "ReferenceTime(self.timers[timer].count.ticks() as u32 as u64)";
         zero_count_keeps_enable "Count 0 leaves the timer enabled.":
-            "count == 0" => "false";
+            "count == ReferenceTime::ZERO" => "false";
         auto_enable_ignored "Auto-enable enables nothing.":
             "config.auto_enable()" => "false";
         auto_enable_nowhere "Auto-enable enables a timer with SINT 0.":
@@ -44,11 +44,11 @@ mutants! {
             survives "The TLFS lets a host leave out expirations that were missed.";
         timer_lazy_at_first "A timer is lazy after reset.":
             "self.timers[timer].config"
-            => "if self.timers[timer].count == 0 { StimerConfig(4) } else { self.timers[timer].config }";
+            => "if self.timers[timer].count == ReferenceTime::ZERO { StimerConfig(4) } else { self.timers[timer].config }";
         count_enables "A count enables its timer without auto-enable.":
             "config.auto_enable()" => "true";
         period_drifts "Periods after the first are twice as long.":
-            "self.due.saturating_add(period)" => "self.due.saturating_add(period * 2)";
+            "self.due.saturating_add(period)" => "self.due.saturating_add(period.saturating_add(period))";
         timers_never_settle "A timer that is due never lets its VP go on.":
             "!self.queues.take_timer_freed()" => "false";
         blocked_timer_forgotten "A timer without a buffer does not go on when it has one again.":
@@ -56,10 +56,10 @@ mutants! {
             => "()";
         timer_early "Timers expire 50 microseconds early.":
             "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
-            => "if self.armed { Deadline::at(self.due.saturating_sub(500)) } else { Deadline::NEVER }";
+            => "if self.armed { Deadline::at(self.due.saturating_sub(ReferenceTime(500))) } else { Deadline::NEVER }";
         timers_late "Timers expire three seconds late.":
             "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
-            => "if self.armed { Deadline::at(self.due.saturating_add(30_000_000)) } else { Deadline::NEVER }";
+            => "if self.armed { Deadline::at(self.due.saturating_add(ReferenceTime(30_000_000))) } else { Deadline::NEVER }";
         timer_sint_wrong "A timer sends to another SINT.":
             "usize::from(state.config.sint())" => "usize::from(state.config.sint()) ^ 1";
     }

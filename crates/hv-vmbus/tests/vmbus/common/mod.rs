@@ -6,6 +6,7 @@ use hv_devices::any::Any;
 use hv_devices::any::Offer;
 use hv_memory::save::{Reader, RestoreError, Writer};
 pub(crate) use hv_memory::testing::Memory;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{
     ChannelId, CloseChannel, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown,
     Guid, InitiateContact, MessageHeader, MessageType, NtStatus, OpenChannel, OpenResult, TargetInfo,
@@ -115,8 +116,8 @@ impl BusPort for TestPort {
         &self.memory
     }
 
-    fn reference_time(&self) -> u64 {
-        self.time
+    fn reference_time(&self) -> ReferenceTime {
+        ReferenceTime(self.time)
     }
 
     fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
@@ -207,7 +208,7 @@ impl<const C: usize, const G: usize, const W: usize> Server<C, G, W> {
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.bus.deadline()
+        self.bus.deadline().map(ReferenceTime::ticks)
     }
 
     pub(crate) fn message<P: Backend<Never>>(
