@@ -157,9 +157,16 @@ pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
 }
 
+/// The strict mode's judge. All zeros, and too large for a stack.
+static JUDGE: Mutex<Judge<MAX_VPS>> = Mutex::new(Judge::new(0, 0));
+
 /// The strict mode's judge, in a strict run.
-pub(crate) fn judge(info: &BootInfo) -> Option<Mutex<Judge<MAX_VPS>>> {
-    (info.flags & BootFlags::STRICT != 0).then(|| Mutex::new(Judge::new(info.ram_base, info.ram_size)))
+pub(crate) fn judge(info: &BootInfo) -> Option<&'static Mutex<Judge<MAX_VPS>>> {
+    if info.flags & BootFlags::STRICT == 0 {
+        return None;
+    }
+    JUDGE.lock().set_memory(info.ram_base, info.ram_size);
+    Some(&JUDGE)
 }
 
 /// What the partition offers.

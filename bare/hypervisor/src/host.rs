@@ -179,6 +179,11 @@ impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
     }
 
     #[inline(always)]
+    fn sees_packets(&self) -> bool {
+        OBSERVED && (self.cpu.ring().is_some() || self.cpu.hypervisor.judge.is_some())
+    }
+
+    #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
         if let BusEvent::Server(event) = event {

@@ -35,7 +35,7 @@ pub(crate) struct Hypervisor {
     /// CNTVOFF_EL2: the guest's counter starts at 0 when the partition is created.
     pub counter_offset: u64,
     /// The strict mode's judge, if this run has one.
-    pub judge: Option<Mutex<Judge<MAX_VPS>>>,
+    pub judge: Option<&'static Mutex<Judge<MAX_VPS>>>,
     /// The faults to inject into this run, if any.
     pub injector: Option<Injector>,
     /// VPs that are on, or were asked to start.

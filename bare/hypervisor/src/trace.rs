@@ -106,10 +106,10 @@ impl Ring {
         record::records(event, |what| self.push(what));
     }
 
-    /// Appends the record of an event of VMBus.
+    /// Appends the records of an event of VMBus.
     #[cold]
     pub(crate) fn bus_event(&self, event: &BusEvent<'_>) {
-        self.push(record::bus_record(event));
+        record::bus_records(event, |what| self.push(what));
     }
 }
 

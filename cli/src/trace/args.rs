@@ -12,6 +12,7 @@ use super::exits::{Exit as Ended, Exits};
 use super::file::{Packets, Reader};
 use super::lines::{self, Joined};
 use super::perfetto::{PlanRule, Run};
+use super::requests::{Answered, Requests};
 use super::summary::Gathered;
 use super::{html, judge};
 use crate::exit::Exit;
@@ -294,6 +295,15 @@ impl Filter {
         wanted && named && self.has_kind(Kind::Exit.label())
     }
 
+    /// Returns true for a request that is selected; it was answered on this VP.
+    fn has_request(&self, run: &Run, vp: u32, request: &Answered) -> bool {
+        let has = |wanted: &String| {
+            [&request.device, &request.command].iter().any(|text| text.to_lowercase().contains(wanted))
+        };
+        let wanted = self.has_time(run.nanoseconds(request.to)) && self.has_vp(vp);
+        wanted && self.name.as_ref().is_none_or(has) && self.has_kind(Kind::Packet.label())
+    }
+
     /// Prints the selected records.
     pub(super) fn print(
         &self,
@@ -349,6 +359,7 @@ impl Filter {
         let run = reader.run().clone();
         let mut gathered = Gathered::default();
         let mut exits = Exits::default();
+        let mut requests = Requests::default();
         let mut last = 0;
         let count = |gathered: &mut Gathered, exit: &Ended| {
             if self.has_exit(&run, exit) {
@@ -362,6 +373,12 @@ impl Filter {
             last = record.time;
             if let Some(exit) = exits.feed(&record) {
                 count(&mut gathered, &exit)?;
+            }
+            if let Some(request) = requests.feed(&record)
+                && self.has_request(&run, record.vp, &request)
+            {
+                let took = run.nanoseconds(request.to).saturating_sub(run.nanoseconds(request.from));
+                gathered.request(request, took)?;
             }
             if let Some((time, decoded)) = self.pass(&run, &record) {
                 gathered.record(decoded.kind, time);

@@ -7,7 +7,7 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::MESSAGE_TYPE;
 use hv_trace::{Convention, Kind, Payload, TimerChange, What};
 
-use super::words;
+use super::{packets, words};
 use crate::report::names;
 
 /// A record in words.
@@ -64,22 +64,23 @@ pub(super) fn decode(what: &What) -> Decoded {
     let (name, fields) = calls(what)
         .or_else(|| messages(what))
         .or_else(|| vmbus(what))
+        .or_else(|| packets::raw(what))
         .or_else(|| machine(what))
         .unwrap_or_else(|| unknown(what));
     Decoded { kind: label(what), name, fields }
 }
 
-type Parts = (String, Vec<(&'static str, Value)>);
+pub(super) type Parts = (String, Vec<(&'static str, Value)>);
 
-fn number(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
+pub(super) fn number(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
     (name, Value::Number(value.into()))
 }
 
-fn hex(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
+pub(super) fn hex(name: &'static str, value: impl Into<u64>) -> (&'static str, Value) {
     (name, Value::Hex(value.into()))
 }
 
-fn text(name: &'static str, value: impl Into<String>) -> (&'static str, Value) {
+pub(super) fn text(name: &'static str, value: impl Into<String>) -> (&'static str, Value) {
     (name, Value::Text(value.into()))
 }
 
@@ -244,6 +245,22 @@ fn vmbus(what: &What) -> Option<Parts> {
             "GPADL created".into(),
             vec![number("channel", channel.0), hex("gpadl", gpadl.0), number("pages", pages)],
         ),
+        What::VmbusFlaw { channel, gpadl, ref flaw } => {
+            let fields =
+                vec![number("channel", channel.0), hex("gpadl", gpadl.0), text("reason", words::text(flaw))];
+            ("GPADL suspicious".into(), fields)
+        }
+        What::VmbusOffered { channel, first, index, interface, instance, .. } => {
+            let mut fields = vec![
+                number("channel", channel.0),
+                text("class", packets::class(&interface)),
+                text("instance", instance.to_string()),
+            ];
+            if index > 0 {
+                fields.extend([number("sub-channel", index), number("of-channel", first.0)]);
+            }
+            ("channel offered".into(), fields)
+        }
         What::VmbusTorndown { gpadl } => ("GPADL torn down".into(), vec![hex("gpadl", gpadl.0)]),
         What::VmbusOpened { channel, target } => {
             ("channel opened".into(), vec![number("channel", channel.0), number("to-vp", target)])

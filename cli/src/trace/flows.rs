@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use hv_tlfs::synic::MessageType;
 use hv_trace::{Cause, NO_VP, Record, TimerChange, What};
 
+use super::requests::{Key, side};
 use super::words;
 
 /// The flows of a record.
@@ -32,6 +33,8 @@ pub(super) struct Flows {
     timers: HashMap<(u32, u8), u64>,
     /// By VP and INTID: asserted, not yet pending.
     asserted: HashMap<(u32, u32), u64>,
+    /// Requests to devices and to drivers without an answer.
+    requests: HashMap<Key, u64>,
     /// By VP: asked to start.
     starting: HashMap<u32, u64>,
     /// By the VP on which it happened: what an interrupt may follow immediately, as VP and cause.
@@ -110,6 +113,16 @@ impl Flows {
                 }
             }
             What::Injected { intid, .. } => ends.end.extend(self.asserted.remove(&target(vp, intid))),
+            What::Packet { .. } => {
+                let Some((key, asks)) = side(&record.what) else { return ends };
+                if asks && self.requests.len() < super::requests::MOST_OPEN {
+                    let flow = self.new_flow(&mut ends);
+                    self.requests.insert(key, flow);
+                    ends.through.push(flow);
+                } else if !asks {
+                    ends.end.extend(self.requests.remove(&key));
+                }
+            }
             What::VpStarting { target, .. } => {
                 let flow = self.new_flow(&mut ends);
                 self.starting.insert(target, flow);

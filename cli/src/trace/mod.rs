@@ -12,9 +12,12 @@ mod flows;
 mod html;
 mod judge;
 mod lines;
+mod packets;
 mod perfetto;
+mod requests;
 #[cfg(test)]
 mod samples;
+mod scsi;
 mod summary;
 mod words;
 

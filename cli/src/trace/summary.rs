@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::exits::Exit;
 use super::perfetto::Run;
+use super::requests::Answered;
 use crate::report::fired;
 
 /// Statistics of a trace, or of the selected part of it.
@@ -31,6 +32,17 @@ pub(super) struct Summary {
     faults: Vec<Struck>,
     /// Durations of exits by cause.
     exits: Vec<Cause>,
+    /// Times from requests to their answers, by device.
+    requests: Vec<Device>,
+}
+
+#[derive(Debug, Serialize)]
+struct Device {
+    device: String,
+    #[serde(flatten)]
+    all: Durations,
+    /// By command.
+    commands: Vec<Named>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +88,9 @@ pub(super) struct Gathered {
     to: u64,
     kinds: BTreeMap<&'static str, u64>,
     exits: BTreeMap<(&'static str, String), Vec<u64>>,
-    /// Number of exits collected.
+    /// Times of requests, by device and command.
+    requests: BTreeMap<(String, String), Vec<u64>>,
+    /// Number of exits and requests collected.
     counted: usize,
 }
 
@@ -114,6 +128,25 @@ impl Gathered {
         Ok(())
     }
 
+    /// Counts a request that was answered after this time; commands beyond the first [`MOST_NAMES`] are counted together.
+    ///
+    /// # Errors
+    /// There are more than [`MOST_EXITS`] requests and exits.
+    pub(super) fn request(&mut self, request: Answered, nanoseconds: u64) -> anyhow::Result<()> {
+        ensure!(
+            self.counted < MOST_EXITS,
+            "there are more than {MOST_EXITS} exits and requests: narrow them down with --from, --to, --vp or --name"
+        );
+        self.counted += 1;
+        let key = (request.device, request.command);
+        if self.requests.len() < MOST_NAMES || self.requests.contains_key(&key) {
+            self.requests.entry(key).or_default().push(nanoseconds);
+        } else {
+            self.requests.entry((key.0, OTHERS.to_owned())).or_default().push(nanoseconds);
+        }
+        Ok(())
+    }
+
     /// Computes the statistics.
     pub(super) fn summary(self, run: &Run) -> Summary {
         let mut causes = BTreeMap::<&'static str, (Vec<u64>, Vec<Named>)>::new();
@@ -132,7 +165,18 @@ impl Gathered {
             })
             .collect();
         exits.sort_by_key(|cause| Reverse(cause.all.total_ns));
+        let mut devices = BTreeMap::<String, (Vec<u64>, Vec<Named>)>::new();
+        for ((device, name), mut durations) in self.requests {
+            let (all, commands) = devices.entry(device).or_default();
+            all.extend(&durations);
+            commands.push(Named { name, all: Durations::of(&mut durations) });
+        }
+        let requests = devices.into_iter().map(|(device, (mut all, mut commands))| {
+            commands.sort_by_key(|named| Reverse(named.all.total_ns));
+            Device { device, all: Durations::of(&mut all), commands }
+        });
         Summary {
+            requests: requests.collect(),
             schema: 1,
             vps: run.vps,
             records: self.records,
@@ -207,24 +251,35 @@ impl Display for Summary {
         for Struck { rule, fired: count } in &self.faults {
             writeln!(f, "injected: {rule} {}", fired(*count))?;
         }
-        if self.exits.is_empty() {
-            return Ok(());
-        }
-        let names = self.exits.iter().flat_map(|cause| cause.names.iter().map(|named| named.name.len() + 2));
-        let wide = names.max().unwrap_or(0).max(24);
-        write!(f, "\n{:wide$} {:>9} {:>11}", "exits, us", "count", "total ms")?;
-        for column in ["min", "p50", "p90", "p99", "max"] {
-            write!(f, " {column:>9}")?;
-        }
-        writeln!(f)?;
-        for cause in &self.exits {
-            cause.all.line(f, cause.cause, wide)?;
-            for named in &cause.names {
-                named.all.line(f, &format!("  {}", named.name), wide)?;
-            }
-        }
-        Ok(())
+        let exits = self.exits.iter().map(|cause| (cause.cause, &cause.all, &cause.names));
+        table(f, "exits, us", &exits.collect::<Vec<_>>())?;
+        let devices = self.requests.iter().map(|device| (&*device.device, &device.all, &device.commands));
+        table(f, "requests, us", &devices.collect::<Vec<_>>())
     }
+}
+
+/// A row with its parts below it.
+type Row<'r> = (&'r str, &'r Durations, &'r Vec<Named>);
+
+/// Prints durations, if there are any.
+fn table(f: &mut Formatter<'_>, title: &str, rows: &[Row<'_>]) -> fmt::Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let names = rows.iter().flat_map(|(.., parts)| parts.iter().map(|named| named.name.len() + 2));
+    let wide = names.max().unwrap_or(0).max(24);
+    write!(f, "\n{title:wide$} {:>9} {:>11}", "count", "total ms")?;
+    for column in ["min", "p50", "p90", "p99", "max"] {
+        write!(f, " {column:>9}")?;
+    }
+    writeln!(f)?;
+    for (name, all, parts) in rows {
+        all.line(f, name, wide)?;
+        for named in *parts {
+            named.all.line(f, &format!("  {}", named.name), wide)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use hv_host::Faulty;
 use hv_tlfs::time::ReferenceTime;
-use hv_vmbus::{DeviceId, Traffic};
+use hv_vmbus::{DeviceId, Seen, Traffic};
 
 /// An event on VMBus.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub enum BusEvent<'a> {
     },
     /// The server changed its state, or rejected a message from the guest.
     Server(hv_vmbus::Event),
+    /// A packet in a channel's ring, for an observer that [sees packets](BusObserver::sees_packets).
+    Packet(Seen<'a>),
 }
 
 /// The observer of VMBus; an embedder implements it in addition to [`Host`](crate::Host).
@@ -28,6 +30,12 @@ pub trait BusObserver {
     #[inline]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         let _ = event;
+    }
+
+    /// Returns true if the observer has a use for packets: see [`hv_vmbus::BusPort::sees_packets`].
+    #[inline]
+    fn sees_packets(&self) -> bool {
+        false
     }
 
     /// Told how much a device did during one call: see [`hv_vmbus::BusPort::traffic`].
@@ -47,6 +55,11 @@ impl<H: BusObserver, F> BusObserver for Faulty<H, F> {
     #[inline(always)]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         (**self).observe_bus(event);
+    }
+
+    #[inline(always)]
+    fn sees_packets(&self) -> bool {
+        (**self).sees_packets()
     }
 
     #[inline(always)]

@@ -99,4 +99,13 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
     fn observe(&self, event: hv_vmbus::Event) {
         self.0.host.observe_bus(&BusEvent::Server(event));
     }
+
+    #[inline]
+    fn sees_packets(&self) -> bool {
+        self.0.host.sees_packets()
+    }
+
+    fn packet(&self, packet: &hv_vmbus::Seen<'_>) {
+        self.0.host.observe_bus(&BusEvent::Packet(*packet));
+    }
 }

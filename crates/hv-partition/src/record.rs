@@ -1,15 +1,16 @@
 //! Events as trace records, and records checked as the events that they were made from.
 //!
-//! An embedder that traces calls [`records`] and [`bus_record`] from its observer; where the bytes go is up to the
+//! An embedder that traces calls [`records`] and [`bus_records`] from its observer; where the bytes go is up to the
 //! embedder. [`Replay`] runs the strict mode's judge over records: the same judge as over a running partition.
 
 use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
-use hv_trace::{Payload, Record, TimerChange, What};
+use hv_tlfs::vmbus::{Guid, guid};
+use hv_trace::{PACKET_DATA, PACKET_START, Payload, Record, TimerChange, What};
 use hv_vmbus::ring::RingError;
-use hv_vmbus::{Event as Bus, Reason};
+use hv_vmbus::{Event as Bus, Flaw, Listed, PagesError, Reason, SEEN_BYTES, Seen};
 
 use crate::event::BusEvent;
 use crate::strict::{Finding, Judge, Rule, rules};
@@ -111,15 +112,72 @@ fn record(event: &Event<'_>) -> Option<What> {
     })
 }
 
-/// Returns the record of an event of VMBus.
-#[must_use]
-pub fn bus_record(event: &BusEvent<'_>) -> What {
+/// Passes the records of an event of VMBus to `sink`: a packet may need two.
+pub fn bus_records(event: &BusEvent<'_>, mut sink: impl FnMut(What)) {
     match *event {
         BusEvent::Message { vp, from_guest, payload } => {
-            What::VmbusMessage { target: vp as u32, from_guest, payload: Payload::new(payload) }
+            sink(What::VmbusMessage { target: vp as u32, from_guest, payload: Payload::new(payload) });
         }
-        BusEvent::Server(ref change) => bus_change(change),
+        BusEvent::Server(ref change) => sink(bus_change(change)),
+        BusEvent::Packet(ref packet) => {
+            sink(packet_record(packet));
+            if let Some(rest) = packet.payload.get(PACKET_START..).filter(|rest| !rest.is_empty()) {
+                let (class, from_guest) = (class_of(&packet.interface), packet.from_guest);
+                sink(What::PacketData { class, from_guest, bytes: first(rest) });
+            }
+        }
     }
+}
+
+const _: () = assert!(PACKET_START + PACKET_DATA == SEEN_BYTES);
+
+/// Returns the beginning of some bytes, and zeros after them.
+fn first<const COUNT: usize>(bytes: &[u8]) -> [u8; COUNT] {
+    let mut kept = [0; COUNT];
+    let len = bytes.len().min(COUNT);
+    kept[..len].copy_from_slice(&bytes[..len]);
+    kept
+}
+
+fn packet_record(packet: &Seen<'_>) -> What {
+    let listed = packet.listed.unwrap_or_default();
+    What::Packet {
+        channel: packet.channel,
+        class: class_of(&packet.interface),
+        from_guest: packet.from_guest,
+        packet_type: packet.kind,
+        flags: packet.flags,
+        transaction: packet.transaction,
+        length: packet.len,
+        ranges: listed.ranges,
+        bytes: listed.bytes,
+        error: packet.listed.err().map_or(0, number_of),
+        start: first(packet.payload),
+    }
+}
+
+/// Returns the number of a kind of devices in records.
+fn class_of(interface: &Guid) -> u8 {
+    guid::INTERFACES.iter().position(|(known, ..)| known == interface).map_or(0, |at| at as u8 + 1)
+}
+
+/// The errors in ranges, by their numbers in records.
+const ERRORS: [PagesError; 7] = [
+    PagesError::Truncated,
+    PagesError::Empty,
+    PagesError::Offset,
+    PagesError::TooMany,
+    PagesError::NotMemory,
+    PagesError::UnknownGpadl,
+    PagesError::Beyond,
+];
+
+fn number_of(error: PagesError) -> u8 {
+    ERRORS.iter().position(|known| *known == error).map_or(u8::MAX, |at| at as u8 + 1)
+}
+
+fn error_of(number: u8) -> PagesError {
+    usize::from(number).checked_sub(1).and_then(|at| ERRORS.get(at)).copied().unwrap_or(PagesError::Truncated)
 }
 
 /// Changes of the server that this version has no record for are recorded by name.
@@ -130,6 +188,12 @@ fn bus_change(change: &Bus) -> What {
         Bus::OffersDelivered { count } => What::VmbusOffers { count },
         Bus::GpadlCreated { channel, gpadl, pages } => What::VmbusGpadl { channel, gpadl, pages },
         Bus::GpadlTorndown { gpadl } => What::VmbusTorndown { gpadl },
+        Bus::GpadlFlaw { channel, gpadl, flaw } => {
+            What::VmbusFlaw { channel, gpadl, flaw: Payload::text(format_args!("{flaw:?}")) }
+        }
+        Bus::Offered { channel, first, index, flags, interface, instance } => {
+            What::VmbusOffered { channel, first, index, flags, interface, instance }
+        }
         Bus::Opened { channel, vp } => What::VmbusOpened { channel, target: vp },
         Bus::Closed { channel } => What::VmbusClosed { channel },
         Bus::Released { channel } => What::VmbusReleased { channel },
@@ -158,13 +222,20 @@ pub struct Replay<const VPS: usize> {
     memory: bool,
     /// By VP: length of the text that belongs to its next crash.
     texts: [usize; VPS],
+    /// By VP: the packet whose payload continues in its next record.
+    packets: [Option<What>; VPS],
 }
 
 impl<const VPS: usize> Replay<VPS> {
     /// Creates a judge for a guest whose memory is one range; an empty one if it is not known.
     #[must_use]
     pub const fn new(ram_base: u64, ram_size: u64) -> Self {
-        Self { judge: Judge::new(ram_base, ram_size), memory: ram_size != 0, texts: [0; VPS] }
+        Self {
+            judge: Judge::new(ram_base, ram_size),
+            memory: ram_size != 0,
+            texts: [0; VPS],
+            packets: [None; VPS],
+        }
     }
 
     /// Returns the rules that cannot be checked, and why. All others can be checked from records alone.
@@ -194,12 +265,59 @@ impl<const VPS: usize> Replay<VPS> {
                 found(finding);
             }
         };
-        if let Some(event) = event(record, text) {
-            self.judge.event(&event, found);
-        } else if let Some(event) = bus_event(&record.what) {
-            self.judge.bus_event(&BusEvent::Server(event), found);
+        let waiting = self.packets.get_mut(record.vp as usize).and_then(Option::take);
+        match (record.what, waiting) {
+            (What::Packet { length, .. }, _) if length as usize > PACKET_START => {
+                if let Some(place) = self.packets.get_mut(record.vp as usize) {
+                    *place = Some(record.what);
+                }
+            }
+            (packet @ What::Packet { .. }, _) => {
+                with_packet(&packet, &[], |seen| self.judge.packet(seen, found));
+            }
+            (What::PacketData { bytes, .. }, Some(packet)) => {
+                with_packet(&packet, &bytes, |seen| self.judge.packet(seen, found));
+            }
+            (What::VmbusMessage { from_guest: true, ref payload, .. }, _) => {
+                self.judge.message(payload.kept(), payload.length(), found);
+            }
+            _ => {
+                if let Some(event) = event(record, text) {
+                    self.judge.event(&event, found);
+                } else if let Some(event) = bus_event(&record.what) {
+                    self.judge.bus_event(&BusEvent::Server(event), found);
+                }
+            }
         }
     }
+}
+
+/// Calls a function with the packet of a record and the record that continues it.
+fn with_packet(what: &What, more: &[u8], work: impl FnOnce(&Seen<'_>)) {
+    let What::Packet {
+        channel,
+        class,
+        from_guest,
+        packet_type: kind,
+        flags,
+        transaction,
+        length: len,
+        ranges,
+        bytes,
+        error,
+        ref start,
+    } = *what
+    else {
+        return;
+    };
+    let mut payload = [0; SEEN_BYTES];
+    payload[..PACKET_START].copy_from_slice(start);
+    payload.iter_mut().skip(PACKET_START).zip(more).for_each(|(place, byte)| *place = *byte);
+    let listed = if error == 0 { Ok(Listed { ranges, bytes }) } else { Err(error_of(error)) };
+    let payload = &payload[..SEEN_BYTES.min(len as usize)];
+    let interface = usize::from(class).checked_sub(1).and_then(|at| guid::INTERFACES.get(at));
+    let interface = interface.map_or(Guid::ZERO, |(interface, ..)| *interface);
+    work(&Seen { channel, interface, from_guest, kind, flags, transaction, len, listed, payload });
 }
 
 /// Returns the event that a record was made from, as far as the judge uses it.
@@ -284,8 +402,23 @@ fn bus_event(what: &What) -> Option<Bus> {
         What::VmbusContact { version, accepted, target } => Bus::Contact { version, accepted, vp: target },
         What::VmbusUndeliverable { message, target } => Bus::Undeliverable { message, vp: target },
         What::VmbusFault { channel } => Bus::Fault { channel },
-        // What was wrong is text; the judge asks only whether something was.
-        What::VmbusRing { channel, .. } => Bus::RingCorrupt { channel, error: RingError::Memory },
+        What::VmbusOffered { channel, first, index, flags, interface, instance } => {
+            Bus::Offered { channel, first, index, flags, interface, instance }
+        }
+        What::VmbusFlaw { channel, gpadl, ref flaw } => {
+            let mut all = [Flaw::Outside, Flaw::Repeated].into_iter();
+            let flaw = all.find(|known| Payload::text(format_args!("{known:?}")) == *flaw)?;
+            Bus::GpadlFlaw { channel, gpadl, flaw }
+        }
+        What::VmbusUnloaded {} => Bus::Unloaded,
+        What::VmbusTorndown { gpadl } => Bus::GpadlTorndown { gpadl },
+        What::VmbusOpened { channel, target } => Bus::Opened { channel, vp: target },
+        What::VmbusClosed { channel } => Bus::Closed { channel },
+        What::VmbusReleased { channel } => Bus::Released { channel },
+        What::VmbusRescinded { channel } => Bus::Rescinded { channel },
+        What::VmbusRing { channel, ref error } => {
+            Bus::RingCorrupt { channel, error: ring_error(error.kept()) }
+        }
         What::VmbusRejected { message, ref reason } => {
             let mut all = Reason::all();
             let reason = all.find(|known| Payload::text(format_args!("{known:?}")) == *reason)?;
@@ -293,4 +426,15 @@ fn bus_event(what: &What) -> Option<Bus> {
         }
         _ => return None,
     })
+}
+
+/// Returns an error of the kind that a text names; its values are not used.
+fn ring_error(text: &[u8]) -> RingError {
+    match text.split(|byte| *byte == b' ').next().unwrap_or_default() {
+        b"Size" => RingError::Size { pages: 0 },
+        b"Memory" => RingError::Memory,
+        b"Length" => RingError::Length { len: 0, available: 0 },
+        b"DataOffset" => RingError::DataOffset { offset: 0, len: 0 },
+        _ => RingError::Index { index: 0, size: 0 },
+    }
 }

@@ -55,7 +55,7 @@ macro_rules! rules {
             pub static $NAME: Rule =
                 Rule { id: $id, severity: Severity::$severity, asks: $asks, source: $source, value: $value };
         )+
-        /// Every rule, in the order of the TLFS's chapters.
+        /// Every rule: those of the hypervisor in the order of the TLFS's chapters, those of VMBus, those of its devices.
         pub static RULES: &[&Rule] = &[$(&$NAME),+];
     };
 }
@@ -240,28 +240,167 @@ rules! {
         ("TLFS, Partitions, Invoking Guest Crash Capabilities");
 
     VMBUS_MESSAGE = "vmbus-message", Error, "message type":
-        "VMBus messages are of a type that guests send, and complete." ("Linux, include/linux/hyperv.h");
+        "VMBus messages are complete." ("Linux, include/linux/hyperv.h");
+    VMBUS_TYPE = "vmbus-message-type", Error, "message type":
+        "VMBus messages are of a type that guests send and that the negotiated version has."
+        ("Linux, include/linux/hyperv.h");
+    VMBUS_LENGTH = "vmbus-message-length", Note, "message type":
+        "A message has exactly the bytes of its type." ("Linux, drivers/hv/channel.c and channel_mgmt.c");
+    VMBUS_PADDING = "vmbus-message-padding", Note, "message type":
+        "The word after a message's type is zero." ("Linux, include/linux/hyperv.h, vmbus_channel_message_header");
     VMBUS_ORDER = "vmbus-order", Error, "message type":
-        "A guest connects first, and asks for offers once." ("Linux, drivers/hv/connection.c");
+        "A guest connects before it sends anything else." ("Linux, drivers/hv/connection.c");
+    VMBUS_OFFERS = "vmbus-offers-twice", Error, "message type":
+        "A guest asks for offers once in a connection." ("Linux, drivers/hv/channel_mgmt.c, vmbus_request_offers");
     VMBUS_CONTACT = "vmbus-contact", Error, "message type":
-        "The contact names SINT 2, VTL 0 and both monitor pages or none." ("Linux, drivers/hv/connection.c");
+        "The contact names SINT 2 and VTL 0." ("Linux, drivers/hv/connection.c");
+    VMBUS_MONITOR = "vmbus-monitor-pages", Error, "message type":
+        "The contact names both monitor pages or none." ("Linux, drivers/hv/connection.c");
+    VMBUS_AGAIN = "vmbus-contact-again", Warning, "version":
+        "A connected guest unloads before it makes contact again." ("Linux, drivers/hv/vmbus_drv.c, hv_kexec_handler");
+    VMBUS_VERSION = "vmbus-version-order", Warning, "version":
+        "After a refused version a guest asks for an older one." ("Linux, drivers/hv/connection.c, vmbus_connect");
     VMBUS_SYNIC = "vmbus-synic-off", Error, "message type":
         "The VP that VMBus's messages go to has its SynIC and message page on, and SINT 2 unmasked, before the contact."
         ("TLFS, HvCallPostMessage; openvmm, issue 2276 and pull request 962");
-    VMBUS_CHANNEL = "vmbus-channel", Error, "message type":
-        "Requests name a channel that was offered, and fit its state." ("Linux, drivers/hv/channel.c");
     VMBUS_GPADL = "vmbus-gpadl", Error, "message type":
-        "Page lists are complete, count 4096-byte pages, and name each page once."
-        ("Linux, drivers/hv/channel.c; commits of 2020 and 2024");
+        "Page lists are complete, and count 4096-byte pages." ("Linux, drivers/hv/channel.c; commits of 2020 and 2024");
+    GPADL_UNKNOWN = "gpadl-unknown", Error, "message type":
+        "Requests name a page list of the channel that exists." ("Linux, drivers/hv/channel.c");
+    GPADL_TWICE = "gpadl-twice", Error, "message type":
+        "Page lists that exist at the same time have different ids." ("Linux, drivers/hv/channel.c, next_gpadl_handle");
+    GPADL_BUSY = "gpadl-busy", Error, "message type":
+        "A page list is used when it was created, by one channel, until its teardown is requested."
+        ("Linux, drivers/hv/channel.c");
+    GPADL_ZERO = "gpadl-zero", Warning, "channel":
+        "The id of a page list is not zero, which means none." ("Linux, drivers/hv/channel.c, vmbus_teardown_gpadl");
+    GPADL_LENGTH = "gpadl-length", Warning, "GPADL":
+        "A page list has exactly the page numbers that its range needs."
+        ("Linux, drivers/hv/channel.c, create_gpadl_header");
+    GPADL_OUTSIDE = "gpadl-outside-memory", Error, "GPADL":
+        "The pages of a page list are guest memory." ("openvmm, vmbus_server");
+    GPADL_REPEATED = "gpadl-repeated", Error, "GPADL":
+        "A page list does not name a page twice in a row: page numbers count 4096-byte pages, whatever the guest's page size."
+        ("Linux, commits of 2020 and 2022 to drivers/hv");
+    GPADL_EARLY = "gpadl-teardown-early", Error, "GPADL":
+        "A channel is closed before the page list of its rings is torn down."
+        ("Linux, drivers/hv/channel.c, vmbus_close_internal");
+    GPADL_LEFT = "gpadl-left", Warning, "GPADL":
+        "The page list of a closed channel's rings is torn down before the channel is opened with another."
+        ("Linux, drivers/hv/channel.c, vmbus_disconnect_ring");
+    VMBUS_CHANNEL = "vmbus-channel", Error, "message type":
+        "Requests name a channel that was offered and is not released." ("Linux, drivers/hv/channel.c");
+    CHANNEL_TWICE = "channel-open-twice", Error, "message type":
+        "An open channel is not opened again." ("Linux, drivers/hv/channel.c, __vmbus_open");
+    CHANNEL_RELEASE = "channel-release-open", Error, "message type":
+        "A channel is closed before its number is released." ("Linux, drivers/hv/channel_mgmt.c, vmbus_onoffer_rescind");
+    CHANNEL_CLOSED = "channel-not-open", Error, "message type":
+        "Only an open channel is closed or modified." ("Linux, drivers/hv/channel.c");
+    CHANNEL_PENDING = "channel-close-pending", Warning, "requests":
+        "A channel is closed when its requests are completed." ("Linux, drivers/scsi/storvsc_drv.c, storvsc_wait_to_drain");
     VMBUS_RING = "vmbus-ring", Error, "message type":
         "Both rings lie in one page list and have a page of data." ("Linux, drivers/hv/ring_buffer.c");
     VMBUS_TARGET = "vmbus-target", Error, "message type":
-        "A channel's interrupts go to a VP that exists and takes them." ("Linux, drivers/hv/channel_mgmt.c");
+        "A channel's interrupts go to a VP that exists." ("Linux, drivers/hv/channel_mgmt.c");
+    CHANNEL_FLAG = "channel-signal", Error, "message type":
+        "A guest that chooses a channel's event flag and connection chooses a flag below 2048 and a connection other than 0."
+        ("openvmm, vmbus_server");
+    CHANNEL_SILENT = "channel-no-interrupt", Error, "message type":
+        "The interrupts of a channel that was opened without any are not moved."
+        ("openvmm, vmbus_core, VMBUS_VP_INDEX_DISABLE_INTERRUPT");
+    CHANNEL_TARGET = "channel-target-off", Error, "VP":
+        "The VP that takes a channel's interrupts has its SynIC and event flags page on, and SINT 2 unmasked."
+        ("Linux, drivers/hv/hv.c, hv_synic_enable_regs; FreeBSD D40279");
+    CHANNEL_OFFLINE = "channel-vp-offline", Warning, "channel":
+        "The interrupts of open channels are moved away before their VP goes offline."
+        ("Linux, drivers/hv/hv.c, hv_synic_cleanup");
+    SUBCHANNEL_EARLY = "subchannel-open-order", Error, "channel":
+        "Sub-channels are opened while their device's first channel is open." ("Linux, drivers/scsi/storvsc_drv.c");
+    SUBCHANNEL_LATE = "subchannel-close-order", Error, "channel":
+        "Sub-channels are closed before their device's first channel." ("Linux, drivers/hv/channel.c, vmbus_close");
     VMBUS_RING_DATA = "vmbus-ring-data", Error, "channel":
-        "A ring's indices are multiples of 8 within its data, and its packets lie within what was written."
-        ("Linux, drivers/hv/ring_buffer.c");
+        "A ring's indices are multiples of 8 within its data." ("Linux, drivers/hv/ring_buffer.c");
+    RING_LENGTH = "ring-packet-length", Error, "channel":
+        "Packets have at least a descriptor, and lie within what was written." ("Linux, drivers/hv/ring_buffer.c");
+    RING_OFFSET = "ring-data-offset", Error, "channel":
+        "A packet's payload begins after its descriptor and within the packet." ("Linux, drivers/hv/ring_buffer.c");
+    RING_MEMORY = "ring-memory", Error, "channel":
+        "The pages of open rings are guest memory." ("openvmm, vmbus_ring");
     VMBUS_DEVICE = "vmbus-device", Error, "channel":
         "Packets follow the protocol of the channel's device." ("Linux, the driver of the device");
+
+    PACKET_TYPE = "packet-type", Error, "packet type":
+        "Guests send in-band data, data in listed pages, and completions." ("Linux, drivers/hv/channel.c");
+    PACKET_FLAGS = "packet-flags", Warning, "flags":
+        "Packets have no flag but the one that requests a completion." ("Linux, include/linux/hyperv.h");
+    PACKET_ID_ZERO = "packet-id-zero", Warning, "channel":
+        "A packet that requests a completion has an id other than 0." ("Linux, drivers/scsi/storvsc_drv.c, storvsc_on_channel_callback");
+    PACKET_ID_USED = "packet-id-used", Error, "transaction id":
+        "An id is not used again before its completion." ("Linux, drivers/hv/channel.c, vmbus_next_request_id");
+    PACKET_UNASKED = "packet-completion-unasked", Error, "transaction id":
+        "Completions name a packet of the host that requested one, once." ("Linux, drivers/net/hyperv/netvsc.c; openvmm, netvsp");
+    PACKET_RANGES = "packet-ranges", Error, "channel":
+        "A packet with listed pages has a range, and each range lies in the packet, has bytes, and begins in its first page."
+        ("Linux, include/linux/hyperv.h, gpa_range");
+    PACKET_OUTSIDE = "packet-outside-memory", Error, "channel":
+        "The pages that a packet lists are guest memory." ("openvmm, vmbus_ring");
+    PACKET_PAGES = "packet-pages", Error, "channel":
+        "A packet lists no more pages than its device takes." ("Linux, include/linux/hyperv.h, MAX_PAGE_BUFFER_COUNT");
+    PIPE_HEADER = "pipe-header", Error, "channel":
+        "In-band packets of a pipe begin with a header of type 1, whose size lies within the packet."
+        ("Linux, include/linux/hyperv.h, vmbuspipe_hdr");
+
+    STORAGE_SIZE = "storage-packet-size", Error, "bytes":
+        "Packets of a storage controller have 64 bytes, from version 5.1 on." ("Linux, drivers/scsi/storvsc_drv.c, vstor_packet");
+    STORAGE_OPERATION = "storage-operation", Error, "operation":
+        "Packets have an operation that guests send to a SCSI controller." ("Linux, drivers/scsi/storvsc_drv.c, vstor_packet_operation");
+    STORAGE_COMPLETION = "storage-completion", Error, "operation":
+        "Packets of a storage controller request a completion." ("Linux, drivers/scsi/storvsc_drv.c");
+    STORAGE_RESERVED = "storage-header", Note, "flags, or status << 32":
+        "A request's status is zero, and of its flags only the first may be set." ("Linux, drivers/scsi/storvsc_drv.c, vstor_packet");
+    STORAGE_ORDER = "storage-order", Error, "operation":
+        "The initialization is begun, agrees on a version, queries the properties and is ended, in this order and once."
+        ("Linux, drivers/scsi/storvsc_drv.c, storvsc_channel_init");
+    STORAGE_EARLY = "storage-early", Error, "operation":
+        "Commands and resets follow the end of the initialization." ("Linux, drivers/scsi/storvsc_drv.c");
+    STORAGE_PRIMARY = "storage-sub-channel", Error, "operation":
+        "A sub-channel carries commands only." ("Linux, drivers/scsi/storvsc_drv.c; openvmm, storvsp");
+    STORAGE_CHANNELS = "storage-channels", Error, "number of sub-channels":
+        "A guest asks for no more sub-channels than the properties allow." ("Linux, drivers/scsi/storvsc_drv.c, handle_multichannel_storage");
+    STORAGE_LENGTH = "storage-request-length", Warning, "length":
+        "The length of a SCSI request is that of the structure, 52." ("Linux, drivers/scsi/storvsc_drv.c, vmscsi_request");
+    STORAGE_CDB = "storage-cdb-length", Warning, "length << 8 | operation code":
+        "A command has the length of its group, at most 16." ("SCSI SPC-4, Operation code");
+    STORAGE_SENSE = "storage-sense-length", Warning, "length":
+        "A request has room for 1 to 20 bytes of sense." ("Linux, drivers/scsi/storvsc_drv.c, STORVSC_SENSE_BUFFER_SIZE");
+    STORAGE_DIRECTION = "storage-direction", Error, "direction << 8 | operation code":
+        "The direction of the data is to, from or none, and that of the command." ("Linux, drivers/scsi/storvsc_drv.c, storvsc_queuecommand");
+    STORAGE_TRANSFER = "storage-transfer", Error, "transfer length":
+        "The transfer length is the number of bytes in the packet's range." ("openvmm, storvsp");
+    STORAGE_RANGE = "storage-range", Error, "number of ranges":
+        "A command's data is one range." ("openvmm, storvsp");
+    STORAGE_MOST = "storage-max-transfer", Error, "transfer length":
+        "A command transfers no more bytes than the properties allow." ("Linux, drivers/scsi/storvsc_drv.c, max_transfer_bytes");
+
+    IC_PACKET = "ic-packet", Error, "packet type":
+        "Messages of integration services are in-band packets without a completion." ("Linux, drivers/hv/hv_util.c");
+    IC_FORM = "ic-form", Error, "bytes":
+        "A service's message has a header, and the bytes that the header counts." ("Linux, include/linux/hyperv.h, icmsg_hdr");
+    IC_FLAGS = "ic-flags", Error, "flags":
+        "A guest's messages are responses of a transaction." ("Linux, drivers/hv/hv_util.c; openvmm, hyperv_ic");
+    IC_UNASKED = "ic-unasked", Error, "message type":
+        "A guest answers only what it was asked, once." ("openvmm, hyperv_ic");
+    IC_ECHO = "ic-echo", Error, "message type":
+        "A response repeats the type, the transaction and the versions of its request." ("openvmm, hyperv_ic");
+    IC_SIZE = "ic-size", Warning, "bytes":
+        "A response has the size of its request." ("openvmm, hyperv_ic");
+    IC_VERSION = "ic-version", Error, "counts: framework << 16 | service":
+        "A guest selects one framework version and one service version of those that it was offered, or none."
+        ("Linux, drivers/hv/channel_mgmt.c, vmbus_prep_negotiate_resp");
+    HEARTBEAT_NUMBER = "heartbeat-number", Error, "number":
+        "A guest adds 1 to a heartbeat's number." ("Linux, drivers/hv/hv_util.c, heartbeat_onchannelcallback");
+    KVP_SIZES = "kvp-sizes", Error, "key size << 32 | value size":
+        "A key has at most 512 bytes, a value at most 2048." ("Linux, include/uapi/linux/hyperv.h, hv_kvp_exchg_msg_value");
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-use hv_tlfs::vmbus::{ChannelId, GpadlId, MessageType as BusMessageType, Version};
+use hv_tlfs::vmbus::{
+    ChannelId, GpadlId, Guid, MessageType as BusMessageType, OfferFlags, PacketType, Version,
+};
 
 use crate::{BODY, Payload};
 
@@ -83,7 +85,22 @@ numbers!(
     ChannelId: u32,
     GpadlId: u32,
     Version: u32,
+    OfferFlags: u16,
+    PacketType: u16,
 );
+
+impl Field for Guid {
+    const SIZE: usize = size_of::<Self>();
+
+    #[inline(always)]
+    fn put(&self, body: &mut [u8; BODY], place: usize) -> usize {
+        self.bytes.put(body, place)
+    }
+
+    fn take(body: &[u8; BODY], place: usize) -> Option<Self> {
+        <[u8; 16]>::take(body, place).map(|bytes| Self { bytes })
+    }
+}
 
 impl<T: Field, const COUNT: usize> Field for [T; COUNT]
 where

@@ -1,16 +1,23 @@
 //! The table of records: for each kind its number, its label and its fields, in the order of the record.
 //!
-//! Numbers are never reused. 64 to 95 are reserved for requests and completions of devices.
+//! Numbers are never reused. 64 to 95 are for packets of devices.
 
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-use hv_tlfs::vmbus::{ChannelId, GpadlId, MessageType as BusMessageType, Version};
+use hv_tlfs::vmbus::{
+    ChannelId, GpadlId, Guid, MessageType as BusMessageType, OfferFlags, PacketType, Version,
+};
 
 use crate::field::Field;
 use crate::macros::records;
 use crate::{BODY, Cause, Convention, Fault, Payload, SmcccConduit, TimerChange, Trap};
+
+/// Bytes of a packet's payload in [`What::Packet`].
+pub const PACKET_START: usize = 17;
+/// Bytes of it in [`What::PacketData`].
+pub const PACKET_DATA: usize = 44;
 
 records! {
     /// The VP exited the guest. The exit ends with the VP's next [`Enter`](Self::Enter) or its
@@ -378,6 +385,64 @@ records! {
     VmbusFault = 54, "vmbus-state-fault" {
         /// Channel.
         channel: ChannelId,
+    }
+    /// The guest was sent an offer.
+    VmbusOffered = 55, "vmbus-state-offered" {
+        /// Channel.
+        channel: ChannelId,
+        /// First channel of its device.
+        first: ChannelId,
+        /// Index of a sub-channel, or 0.
+        index: u16,
+        /// Flags of the offer.
+        flags: OfferFlags,
+        /// Kind of the device.
+        interface: Guid,
+        /// The device.
+        instance: Guid,
+    }
+    /// A GPADL is accepted, but suspicious.
+    VmbusFlaw = 56, "vmbus-state-gpadl-flaw" {
+        /// Channel.
+        channel: ChannelId,
+        /// Id of the GPADL.
+        gpadl: GpadlId,
+        /// Name of the flaw.
+        flaw: Payload<38>,
+    }
+    /// A packet in a channel's ring.
+    Packet = 64, "packet" {
+        /// Channel.
+        channel: ChannelId,
+        /// Kind of the device: its place in [`INTERFACES`](hv_tlfs::vmbus::guid::INTERFACES), from 1, or 0.
+        class: u8,
+        /// From the guest to the host.
+        from_guest: bool,
+        /// Kind.
+        packet_type: PacketType,
+        /// Flags of the descriptor.
+        flags: u16,
+        /// The sender's id, or for a completion that of the packet that it completes.
+        transaction: u64,
+        /// Bytes of payload.
+        length: u32,
+        /// Number of ranges of guest memory that it lists.
+        ranges: u32,
+        /// Bytes in them.
+        bytes: u32,
+        /// Number of the error in the ranges, or 0.
+        error: u8,
+        /// Beginning of the payload. If it is longer, [`PacketData`](Self::PacketData) of the same VP follows.
+        start: [u8; PACKET_START],
+    }
+    /// The continuation of the payload of the [`Packet`](Self::Packet) before it.
+    PacketData = 65, "packet-data" {
+        /// Kind of the device, as in the packet.
+        class: u8,
+        /// From the guest to the host.
+        from_guest: bool,
+        /// Bytes.
+        bytes: [u8; PACKET_DATA],
     }
     /// VMBus changed its state in a way that is not in this table.
     VmbusOther = 53, "vmbus-state-other" {

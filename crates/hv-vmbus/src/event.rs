@@ -1,6 +1,6 @@
 //! Events for an observer of the bus.
 
-use crate::protocol::{ChannelId, GpadlId, MessageType, Version};
+use crate::protocol::{ChannelId, GpadlId, Guid, MessageType, OfferFlags, Version};
 use crate::ring::RingError;
 
 /// An event on the bus.
@@ -23,6 +23,21 @@ pub enum Event {
         /// Number of offers.
         count: u32,
     },
+    /// The guest was sent an offer.
+    Offered {
+        /// Channel.
+        channel: ChannelId,
+        /// First channel of its device: itself, unless it is a sub-channel.
+        first: ChannelId,
+        /// Index of a sub-channel; 0 for a device's first channel, and for sockets.
+        index: u16,
+        /// Flags of the offer.
+        flags: OfferFlags,
+        /// Kind of the device.
+        interface: Guid,
+        /// The device.
+        instance: Guid,
+    },
     /// The guest established a GPADL.
     GpadlCreated {
         /// Channel.
@@ -31,6 +46,16 @@ pub enum Event {
         gpadl: GpadlId,
         /// Number of 4096-byte pages.
         pages: u32,
+    },
+    /// A GPADL that the guest established is accepted, but suspicious. Reported only to observers of packets
+    /// ([`BusPort::sees_packets`](crate::BusPort::sees_packets)).
+    GpadlFlaw {
+        /// Channel.
+        channel: ChannelId,
+        /// Id of the GPADL.
+        gpadl: GpadlId,
+        /// The flaw.
+        flaw: Flaw,
     },
     /// A GPADL was torn down; its pages are the guest's again.
     GpadlTorndown {
@@ -96,6 +121,16 @@ pub enum Event {
         /// The VP.
         vp: u32,
     },
+}
+
+/// What is suspicious about a GPADL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// A page is not guest memory.
+    Outside,
+    /// A page is listed twice in a row.
+    Repeated,
 }
 
 /// Why a guest's message was rejected.

@@ -8,11 +8,12 @@
 mod data;
 mod save;
 
-use crate::event::Reason;
+use crate::event::{Flaw, Reason};
 use crate::pages::PAGE;
 use crate::protocol::GpadlId;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use hv_memory::GuestMemory;
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
 const PFN_LIMIT: u64 = 1 << 40;
@@ -310,6 +311,23 @@ impl<'a> Pool<'a> {
         }
         let count = usize::try_from(bytes / PAGE).ok().filter(|count| *count <= pages.len())?;
         Some(gpadl.start + 1..gpadl.start + 1 + count)
+    }
+
+    /// Returns what is suspicious about a complete list, each once.
+    pub(crate) fn flaws<M: GuestMemory>(self, gpadl: &Gpadl, memory: &M) -> [Option<Flaw>; 2] {
+        let (mut outside, mut repeated) = (false, false);
+        let mut words = self.words(gpadl);
+        for _ in 0..gpadl.ranges {
+            let Some((range, rest)) = words.split_first() else { break };
+            let (bytes, offset) = split_range(range.load(Relaxed));
+            let count =
+                usize::try_from((offset + bytes).div_ceil(PAGE)).unwrap_or(usize::MAX).min(rest.len());
+            let (pages, rest) = rest.split_at(count);
+            outside |= pages.iter().any(|pfn| !memory.contains(pfn.load(Relaxed) * PAGE, PAGE));
+            repeated |= pages.windows(2).any(|pair| pair[0].load(Relaxed) == pair[1].load(Relaxed));
+            words = rest;
+        }
+        [outside.then_some(Flaw::Outside), repeated.then_some(Flaw::Repeated)]
     }
 
     /// Iterates over words of the pool.

@@ -93,6 +93,8 @@ pub(crate) struct Open {
     pub(crate) stall: Stall,
     /// An interrupt is pending for the guest.
     pub(crate) signal: bool,
+    /// The packet that was left in the ring was shown to the observer.
+    pub(crate) shown: bool,
 }
 
 impl Line {

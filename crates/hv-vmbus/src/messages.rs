@@ -53,7 +53,9 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             let (ranges, bytes) = (header.range_count, header.range_buffer_len);
             self.gpadls.pool().begin(header.gpadl, header.channel.0, ranges, bytes, data)
         });
-        gpadl_answer(control, header.channel, header.gpadl, outcome, port)
+        gpadl_answer(control, header.channel, header.gpadl, outcome, port)?;
+        self.look_at_gpadl(header.channel, header.gpadl, port);
+        Ok(())
     }
 
     pub(crate) fn gpadl_body<P: BusPort>(
@@ -72,7 +74,22 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             return Err(Reason::GpadlBusy);
         }
         let outcome = pool.append(body.gpadl, data);
-        gpadl_answer(control, ChannelId(gpadl.channel), body.gpadl, outcome, port)
+        gpadl_answer(control, ChannelId(gpadl.channel), body.gpadl, outcome, port)?;
+        self.look_at_gpadl(ChannelId(gpadl.channel), body.gpadl, port);
+        Ok(())
+    }
+
+    /// Tells an observer what is suspicious about a page list, if it is complete.
+    fn look_at_gpadl<P: BusPort>(&self, channel: ChannelId, gpadl: GpadlId, port: &P) {
+        if !port.sees_packets() {
+            return;
+        }
+        let pool = self.gpadls.pool();
+        if let Some((_, list)) = pool.find(gpadl).filter(|(_, list)| list.state == State::Ready) {
+            for flaw in pool.flaws(&list, port.memory()).into_iter().flatten() {
+                port.observe(Event::GpadlFlaw { channel, gpadl, flaw });
+            }
+        }
     }
 
     /// Handles GPADL_TEARDOWN. For rings in use it is answered when the channel is closed, for pages in use when the
@@ -205,6 +222,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             wanted: 0,
             stall: Stall::None,
             signal: false,
+            shown: false,
         })
     }
 

@@ -4,6 +4,7 @@ use crate::id::{Channel, Token};
 use crate::pages::PagesError;
 use crate::protocol::PacketType;
 use crate::ring::{self, Ring, RingError};
+use crate::seen::Front;
 use core::sync::atomic::AtomicU64;
 use hv_memory::GuestMemory;
 use zerocopy::{FromBytes, IntoBytes};
@@ -67,6 +68,8 @@ pub struct Packet<'a, M> {
     pub(crate) end: u32,
     pub(crate) pipe: Option<bool>,
     pub(crate) fault: Option<RingError>,
+    /// The beginning of the payload, if it was read for an observer: no byte is read twice.
+    pub(crate) front: Option<&'a Front>,
 }
 
 impl<M: GuestMemory> Packet<'_, M> {
@@ -119,7 +122,7 @@ impl<M: GuestMemory> Packet<'_, M> {
         let len = into.len().min(self.left());
         let outcome = match self.fault {
             Some(error) => Err(error),
-            None => self.raw.read(&self.ring, self.at, &mut into[..len]),
+            None => self.copy(&mut into[..len]),
         };
         match outcome {
             Ok(len) => {
@@ -131,6 +134,15 @@ impl<M: GuestMemory> Packet<'_, M> {
                 0
             }
         }
+    }
+
+    fn copy(&self, into: &mut [u8]) -> Result<usize, RingError> {
+        let front = self.front.map_or(&[][..], Front::bytes);
+        let known = front.get(self.at as usize..).unwrap_or_default();
+        let (first, rest) = into.split_at_mut(known.len().min(into.len()));
+        first.copy_from_slice(&known[..first.len()]);
+        let read = self.raw.read(&self.ring, self.at + first.len() as u32, rest)?;
+        Ok(first.len() + read)
     }
 
     /// Reads the next bytes as a structure; returns `None`, without reading, if there are too few.

@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::id::{DeviceId, Token};
 use crate::pages::Pages;
+use crate::seen::Seen;
 use crate::traffic::Traffic;
 use core::convert::Infallible;
 use hv_memory::GuestMemory;
@@ -60,6 +61,20 @@ pub trait BusPort {
     #[inline]
     fn observe(&self, event: Event) {
         let _ = event;
+    }
+
+    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks before it collects anything, so a
+    /// port for which this is constant pays nothing.
+    #[inline]
+    fn sees_packets(&self) -> bool {
+        false
+    }
+
+    /// Shows a packet: one from the guest before the device gets it, one to the guest when it is in the ring. A packet
+    /// that the device leaves in the ring for later is shown once.
+    #[inline]
+    fn packet(&self, packet: &Seen<'_>) {
+        let _ = packet;
     }
 }
 

@@ -13,7 +13,7 @@ use crate::line::Stage;
 use crate::outbox::{Encoded, Pending};
 use crate::port::{BusPort, Posted};
 use crate::protocol::{
-    ChannelId, MessageHeader, MessageType, NtStatus, RescindOffer, TlConnectResult, Version,
+    ChannelOffer, MessageHeader, MessageType, NtStatus, RescindOffer, TlConnectResult, Version,
 };
 use crate::worker::SINT;
 use core::sync::atomic::Ordering;
@@ -147,7 +147,7 @@ impl<P: BusPort> Sender<'_, P> {
                 return false;
             }
         }
-        (0..lines).all(|line| self.announce(part, at.id(line), line))
+        (0..lines).all(|line| self.announce(part, at, line))
     }
 
     /// Creates the sub-channels that the device requests, in free places.
@@ -166,7 +166,8 @@ impl<P: BusPort> Sender<'_, P> {
         }
     }
 
-    fn announce(&self, part: &mut dyn Part, id: ChannelId, line: usize) -> bool {
+    fn announce(&self, part: &mut dyn Part, at: Place, line: usize) -> bool {
+        let id = at.id(line);
         let this = &mut part.lines()[line];
         if this.stage != Stage::Hidden || !self.offers || this.in_flight > 0 {
             return true;
@@ -175,6 +176,9 @@ impl<P: BusPort> Sender<'_, P> {
             post(self.port, self.vp, SINT, MessageType::OFFER_CHANNEL, &Encoded::new(&this.message(id)));
         if done {
             this.stage = Stage::Known;
+            let ChannelOffer { interface, instance, flags, subchannel_index: index, .. } = this.offer;
+            let first = if index > 0 { at.id(0) } else { id };
+            self.port.observe(Event::Offered { channel: id, first, index, flags, interface, instance });
         }
         done
     }

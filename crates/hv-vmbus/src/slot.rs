@@ -457,6 +457,7 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
         wanted,
         stall,
         signal: false,
+        shown: false,
     });
     Ok(line)
 }

@@ -18,6 +18,7 @@ use crate::protocol::{
 };
 use crate::requests::State;
 use crate::ring::{Producer, RingError};
+use crate::seen::{Front, Listed, Seen};
 use core::sync::atomic::Ordering;
 use hv_tlfs::time::ReferenceTime;
 use zerocopy::FromBytes;
@@ -308,6 +309,8 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         wanted: bool,
     ) -> Result<Taken, RingError> {
         let (data, ranges) = self.judge(incoming, &raw, entry)?;
+        let mut front = Front::new();
+        let front = self.see(line, incoming, &raw, (data, ranges), &mut front)?;
         let io = &mut self.io;
         let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else {
             return Ok(Taken::Done);
@@ -336,6 +339,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             end,
             pipe: None,
             fault: None,
+            front,
         };
         if io.lines[line].offer.flags.named_pipe() && packet.kind == PacketType::DATA_IN_BAND {
             unwrap_pipe(&mut packet);
@@ -345,6 +349,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         let same = self.io.lines.get_mut(line).filter(|line| line.session == session);
         if let Some(open) = same.and_then(|line| line.open.as_mut()) {
             open.reserved = open.reserved.saturating_sub(ticket.reserved);
+            open.shown = taken == Taken::Later;
             if taken == Taken::Fault {
                 open.corrupt = true;
                 self.io.port.observe(Event::Fault { channel: self.io.place.id(line) });
@@ -354,6 +359,40 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             Some(error) => Err(error),
             None => Ok(taken),
         }
+    }
+
+    /// Shows a packet to the port, if it has a use for it. Returns the beginning of the payload if it was read.
+    #[inline]
+    fn see<'f>(
+        &mut self,
+        line: usize,
+        incoming: &Incoming<'a, P>,
+        raw: &crate::ring::Packet,
+        (data, ranges): (Result<Data, PagesError>, u32),
+        front: &'f mut Front,
+    ) -> Result<Option<&'f Front>, RingError> {
+        if !self.io.port.sees_packets() {
+            return Ok(None);
+        }
+        let len = raw.payload_len();
+        raw.read(incoming, 0, front.of(len))?;
+        let channel = self.io.place.id(line);
+        let this = &self.io.lines[line];
+        if this.open.as_ref().is_some_and(|open| !open.shown) {
+            self.io.port.packet(&Seen {
+                channel,
+                interface: this.offer.interface,
+                from_guest: true,
+                kind: raw.descriptor.packet_type,
+                flags: raw.descriptor.flags,
+                transaction: raw.descriptor.transaction_id,
+                len,
+                listed: data
+                    .map(|data| Listed { ranges, bytes: u32::try_from(data.len).unwrap_or(u32::MAX) }),
+                payload: front.bytes(),
+            });
+        }
+        Ok(Some(front))
     }
 
     /// Validates the ranges of a packet that lists pages, into the list of the request that may be made from it.

@@ -50,7 +50,7 @@ pub const REPORT: u64 = 0x4010_1000;
 /// Address of the [`VpReport`](crate::VpReport)s, one every [`VP_REPORT_STRIDE`] bytes.
 pub const VP_REPORTS: u64 = 0x4011_0000;
 /// Bytes from one [`VpReport`](crate::VpReport) to the next.
-pub const VP_REPORT_STRIDE: u64 = 0x8000;
+pub const VP_REPORT_STRIDE: u64 = 0x1_0000;
 /// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
 pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
 /// Maximum number of VPs.

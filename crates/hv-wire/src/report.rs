@@ -19,7 +19,7 @@ pub const SMCCC_SLOTS: usize = 64;
 pub const FAULT_SLOTS: usize = 64;
 
 /// Number of different broken rules kept per VP: a slot for each rule.
-pub const FINDING_SLOTS: usize = 128;
+pub const FINDING_SLOTS: usize = 256;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -135,6 +135,11 @@ impl<const VPS: usize> Judge<VPS> {
         Self { ram_base, ram_size, guest_os_id: 0, crashes: 0, vps: [VpState::NEW; VPS] }
     }
 
+    /// Sets the range of the guest's memory, for a judge in a static. Call it before the first event.
+    pub const fn set_memory(&mut self, ram_base: u64, ram_size: u64) {
+        (self.ram_base, self.ram_size) = (ram_base, ram_size);
+    }
+
     /// Checks an event.
     pub fn event(&mut self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
         let found = &mut Found { vp: vp_of(event), sink: found };
@@ -183,6 +188,14 @@ impl<const VPS: usize> Judge<VPS> {
         self.vps
             .get(vp)
             .is_some_and(|state| state.control & state.message_page & 1 != 0 && state.sint(sint).masked())
+    }
+
+    /// Returns true if a VP's SynIC and event flags page are on and this SINT is unmasked, or if the VP is not followed.
+    #[must_use]
+    pub fn takes_events(&self, vp: usize, sint: usize) -> bool {
+        self.vps
+            .get(vp)
+            .is_none_or(|state| state.control & state.event_page & 1 != 0 && !state.sint(sint).masked())
     }
 
     fn in_memory(&self, address: u64) -> bool {

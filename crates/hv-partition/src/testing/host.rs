@@ -102,6 +102,11 @@ pub trait Watch {
     fn observe(&self, observed: &Observed<'_>) {
         let _ = observed;
     }
+
+    /// Returns true to receive packets as well.
+    fn sees_packets(&self) -> bool {
+        false
+    }
 }
 
 /// Ignores everything.
@@ -133,6 +138,11 @@ impl Watch for Recorder {
         if let Some(Observer(observer)) = &mut *lock(&self.observer) {
             observer(observed);
         }
+    }
+
+    /// Only an observer does: packets are not recorded.
+    fn sees_packets(&self) -> bool {
+        lock(&self.observer).is_some()
     }
 }
 
@@ -249,6 +259,10 @@ impl<W: Watch, M> BusObserver for TestHost<W, M> {
     #[inline]
     fn observe_bus(&self, event: &BusEvent<'_>) {
         self.watch.observe(&Observed::Bus(*event));
+    }
+
+    fn sees_packets(&self) -> bool {
+        self.watch.sees_packets()
     }
 }
 

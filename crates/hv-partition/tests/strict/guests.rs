@@ -2,6 +2,8 @@
 
 pub(crate) use std::sync::{Arc, Mutex};
 
+pub(crate) use crate::channel;
+pub(crate) use hv_devices::any::Offer;
 use hv_partition::record::{self, Replay};
 pub(crate) use hv_partition::strict::{Finding, Judge, RULES, Rule, rules};
 pub(crate) use hv_partition::testing::{
@@ -16,6 +18,7 @@ pub(crate) use hv_tlfs::synic::MessageType;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
+pub(crate) use hv_vmbus::{Listed, PagesError, Seen};
 pub(crate) use zerocopy::{FromZeros, IntoBytes};
 
 pub(crate) const VPS: usize = 3;
@@ -54,7 +57,7 @@ fn replayed(replay: &mut Replay<VPS>, observed: &Observed<'_>) -> Vec<Finding> {
     };
     match observed {
         Observed::Hypervisor(event) => record::records(event, |what| judge(actor(event), what)),
-        Observed::Bus(event) => judge(0, record::bus_record(event)),
+        Observed::Bus(event) => record::bus_records(event, |what| judge(0, what)),
     }
     found
 }
@@ -81,6 +84,11 @@ pub(crate) fn judge(guest: &dyn Fn(&TestMachine<'_>)) -> Vec<Finding> {
         guest(m);
         std::mem::take(&mut *found.lock().unwrap())
     })
+}
+
+/// Returns the findings without those on how the guests of these tests make their calls.
+pub(crate) fn of_vmbus(found: &[Finding]) -> Vec<&Finding> {
+    found.iter().filter(|f| *f.rule != rules::CALL_OUTPUT).collect()
 }
 
 /// A guest that has told its id.
@@ -146,6 +154,65 @@ pub(crate) fn bus_message(m: &TestMachine<'_>, kind: bus::MessageType, rest: &[u
     let mut payload = bus::MessageHeader::new(kind).as_bytes().to_vec();
     payload.extend(rest.iter().flat_map(|word| word.to_le_bytes()));
     post(m, 4, 1, &payload);
+}
+
+/// A guest with the echo device, whose channel it has opened; the channel's and the GPADL's number is 1.
+pub(crate) fn opened(m: &TestMachine<'_>) {
+    ready(m);
+    m.partition.with_vmbus(&m.host, |bus| bus.offer(Offer::ECHO)).unwrap();
+    channel::connect(m, 0);
+    channel::open(m, 0, 1, 0);
+    channel::take_kinds(m, 0);
+}
+
+/// Establishes a page list.
+pub(crate) fn list(m: &TestMachine<'_>, gpadl: u32, bytes: u64, pages: &[u64]) {
+    let words = pages.len() as u32 + 1;
+    let mut payload = bus::MessageHeader::new(bus::MessageType::GPADL_HEADER).as_bytes().to_vec();
+    payload.extend([1, gpadl, words * 8 + (1 << 16)].iter().flat_map(|word| word.to_le_bytes()));
+    payload.extend([bytes].iter().chain(pages).flat_map(|word| word.to_le_bytes()));
+    post(m, 4, 1, &payload);
+}
+
+/// OPENCHANNEL of channel 1.
+pub(crate) fn open(m: &TestMachine<'_>, gpadl: u32, vp: u32, split: u32) {
+    let mut words = [0; 35];
+    words[..5].copy_from_slice(&[1, 1, gpadl, vp, split]);
+    bus_message(m, bus::MessageType::OPEN_CHANNEL, &words);
+}
+
+/// What the server tells of itself.
+pub(crate) fn server(m: &TestMachine<'_>, event: hv_vmbus::Event) {
+    m.host.observe_bus(&BusEvent::Server(event));
+}
+
+/// The offer of a device's channel, and its opening.
+pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, first: u32) {
+    let flags = bus::OfferFlags(0).with_named_pipe(interface != bus::guid::SCSI);
+    let (instance, index) = (bus::Guid::ZERO, (channel - first) as u16);
+    let (channel, first) = (bus::ChannelId(channel), bus::ChannelId(first));
+    server(m, hv_vmbus::Event::Offered { channel, first, index, flags, interface, instance });
+    server(m, hv_vmbus::Event::Opened { channel, vp: 0 });
+}
+
+/// An in-band packet of the guest on channel 1.
+pub(crate) fn in_band(payload: &[u8]) -> Seen<'_> {
+    Seen {
+        channel: bus::ChannelId(1),
+        interface: bus::Guid::ZERO,
+        from_guest: true,
+        kind: bus::PacketType::DATA_IN_BAND,
+        flags: 0,
+        transaction: 7,
+        len: payload.len().next_multiple_of(8) as u32,
+        listed: Ok(Listed::default()),
+        payload: &payload[..payload.len().min(hv_vmbus::SEEN_BYTES)],
+    }
+}
+
+/// Shows a packet.
+pub(crate) fn show(m: &TestMachine<'_>, packet: &Seen<'_>) {
+    m.host.observe_bus(&BusEvent::Packet(*packet));
 }
 
 pub(crate) type Guest = fn(&TestMachine<'_>);

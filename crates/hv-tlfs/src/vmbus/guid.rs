@@ -69,7 +69,8 @@ macro_rules! interfaces {
             pub const $NAME: Guid = Guid::new($a, $b, $c, $d);
         )+
 
-        /// All interface GUIDs of this module: value, text form and C name.
+        /// All interface GUIDs of this module: value, text form and C name. Traces name a class by its place here: new
+        /// ones are appended.
         pub const INTERFACES: &[(Guid, &str, &str)] = &[$(($NAME, $text, $cname)),+];
 
         /// The names of the constants, for `Debug`.

@@ -9,6 +9,7 @@ use crate::port::BusPort;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{ChannelId, PACKET_FLAG_COMPLETION_REQUESTED, PacketType, TransferPageRange};
 use crate::ring::{Outgoing, Producer, PushError, RingError};
+use crate::seen::{Front, Listed, Seen};
 use core::fmt;
 use zerocopy::IntoBytes;
 
@@ -200,14 +201,15 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         fill: &mut dyn FnMut(&mut [u8]) -> Result<(), RingError>,
     ) -> Result<(), SendError> {
         let id = self.place.id(line);
-        let piped = self.lines.get(line).is_some_and(|line| line.offer.flags.named_pipe());
+        let offer = self.lines.get(line).map(|line| (line.offer.flags.named_pipe(), line.offer.interface));
+        let (piped, interface) = offer.ok_or(SendError::Closed)?;
         let open = self.lines.get_mut(line).and_then(Line::live).ok_or(SendError::Closed)?;
         open.reserved = open.reserved.saturating_sub(reserved);
         let (_, outgoing) = open.rings(self.port.memory(), self.pool).map_err(|_| SendError::Closed)?;
         let pipe = PipeHeader { packet_type: PIPE_PACKET_DATA, message_size: packet.len };
         let piped = piped && packet.packet_type == PacketType::DATA_IN_BAND;
-        let front = if piped { pipe.as_bytes() } else { &[] };
-        let len = packet.len.checked_add(front.len() as u32).ok_or(SendError::TooLong)?;
+        let prefix = if piped { size_of::<PipeHeader>() } else { 0 };
+        let len = packet.len.checked_add(prefix as u32).ok_or(SendError::TooLong)?;
         let total = len.checked_add(header).and_then(Producer::total).ok_or(SendError::TooLong)?;
         // The limit includes the descriptor, but not the trailer.
         if total - crate::protocol::PACKET_TRAILER_SIZE > self.limit {
@@ -216,6 +218,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         // Room reserved for others is not available to this packet, unless it has a reservation of its own.
         let others = if total <= reserved { 0 } else { open.reserved };
         let free = if others == 0 { Ok(u32::MAX) } else { open.producer.free(&outgoing) };
+        let mut front = self.port.sees_packets().then(Front::new);
         let outcome = match free {
             Ok(free) if total.saturating_add(others) > free && total <= outgoing.size() - 8 => {
                 Err(PushError::Full(total))
@@ -223,10 +226,15 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
             Ok(_) => {
                 open.producer.push_behind(&outgoing, &Outgoing { len, ..*packet }, header, |at, into| {
                     // The first part has the pipe header, which is shorter than any part.
-                    let skip = if at == 0 { front.len() } else { 0 };
+                    let skip = if at == 0 { prefix } else { 0 };
                     let (first, rest) = into.split_at_mut(skip);
-                    first.copy_from_slice(&front[..skip]);
-                    fill(rest)
+                    first.copy_from_slice(&pipe.as_bytes()[..skip]);
+                    fill(rest)?;
+                    if let Some(front) = &mut front {
+                        let behind = (header.saturating_sub(at) as usize).min(into.len());
+                        front.keep(at.saturating_sub(header) as usize, &into[behind..]);
+                    }
+                    Ok(())
                 })
             }
             Err(error) => Err(error.into()),
@@ -235,6 +243,20 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
             Ok(signal) => {
                 self.traffic.packets_out += 1;
                 self.traffic.bytes_out = self.traffic.bytes_out.saturating_add(len);
+                if let Some(mut front) = front {
+                    let padded = len.next_multiple_of(8);
+                    self.port.packet(&Seen {
+                        channel: id,
+                        interface,
+                        from_guest: false,
+                        kind: packet.packet_type,
+                        flags: packet.flags,
+                        transaction: packet.transaction_id,
+                        len: padded,
+                        listed: Ok(Listed::default()),
+                        payload: front.of(padded),
+                    });
+                }
                 let asked = open.wanted > 0;
                 if signal || self.signal_each {
                     open.signal = true;

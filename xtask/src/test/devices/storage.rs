@@ -28,18 +28,14 @@ pub(super) fn steps() -> Vec<Step> {
         .into_iter()
         .map(|(stock, vps)| {
             let step = Step::new(format!("devices/storage/{stock}/{vps}-vps"), move |context| {
-                Disks::new(context)?.boot(context, &["--stock", stock, "--vps", vps])
+                // One of them without a judge.
+                let strict: &[&str] = if vps == "1" && stock == "6.12" { &[] } else { &["--strict=note"] };
+                Disks::new(context)?.boot(context, &[&["--stock", stock, "--vps", vps], strict].concat())
             });
             if vps == "4" { step.slow() } else { step }
         })
         .collect();
     steps.push(Step::new("devices/storage/deterministic", deterministic).slow());
-    steps.push(Step::new("devices/storage/strict", |context| {
-        let disks = Disks::new(context)?;
-        let booted = disks.run(context, &["--strict=note", "--vps", "2"])?;
-        booted.ended(Exit::Success, "power-off")?;
-        booted.is("/findings", serde_json::json!([]))
-    }));
     steps.push(Step::new("devices/storage/qcow2", qcow2).slow());
     steps
 }
@@ -84,6 +80,7 @@ impl Disks {
         for word in ["FAILED", "I/O error", "Buffer I/O", "hv_storvsc f8b3781"] {
             booted.never_says(word)?;
         }
+        booted.is("/findings", serde_json::json!([]))?;
         booted.is("/devices/0/version", "6.2")?;
         booted.is("/devices/0/opened", vps.parse::<u64>()?)?;
         booted.is("/devices/1/instance", "f8b3781d-1e82-4818-a1c3-63d806ec15bb")?;

@@ -1,0 +1,270 @@
+//! Decodes packets of devices. A packet has one or two records; each is decoded by itself.
+
+use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
+use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
+use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid};
+use hv_trace::{PACKET_START, What};
+
+use super::decode::{Parts, Value, hex, number, text};
+use super::scsi;
+use crate::report::names;
+
+/// Offset of a storage packet's body.
+const BODY: usize = 12;
+/// Offset of a command or of sense in a storage packet.
+const CDB: usize = BODY + 16;
+/// Offset of the body of an integration service's message.
+const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
+
+/// Names a kind of devices.
+pub(super) fn class(interface: &Guid) -> String {
+    named(interface).map_or_else(|| interface.to_string(), str::to_owned)
+}
+
+fn named(interface: &Guid) -> Option<&'static str> {
+    Some(match *interface {
+        guid::SCSI => "storage",
+        guid::HEARTBEAT => "heartbeat",
+        guid::SHUTDOWN => "shutdown",
+        guid::TIME_SYNC => "time",
+        guid::KVP => "kvp",
+        guid::VSS => "vss",
+        guid::FILE_COPY => "fcopy",
+        guid::NETWORK => "network",
+        guid::KEYBOARD => "keyboard",
+        guid::MOUSE => "mouse",
+        guid::VIDEO => "video",
+        guid::DYNAMIC_MEMORY => "memory",
+        guid::PCIE => "pci",
+        _ => return None,
+    })
+}
+
+/// Returns the interface that a record names by number.
+pub(super) fn interface(class: u8) -> Option<&'static Guid> {
+    usize::from(class).checked_sub(1).and_then(|at| guid::INTERFACES.get(at)).map(|(interface, ..)| interface)
+}
+
+/// Names the class of a record.
+pub(super) fn class_name(number: u8) -> String {
+    interface(number).map_or_else(|| "other".to_owned(), class)
+}
+
+/// Returns true for the classes whose packets are messages of the framework of integration services.
+fn is_service(class: u8) -> bool {
+    let services = [guid::HEARTBEAT, guid::SHUTDOWN, guid::TIME_SYNC, guid::KVP, guid::VSS, guid::FILE_COPY];
+    interface(class).is_some_and(|interface| services.contains(interface))
+}
+
+fn is_storage(class: u8) -> bool {
+    interface(class) == Some(&guid::SCSI)
+}
+
+/// The known bytes of a packet.
+struct Bytes<'b> {
+    bytes: &'b [u8],
+    /// Offset of the first of them.
+    from: usize,
+}
+
+impl Bytes<'_> {
+    fn u8(&self, at: usize) -> u8 {
+        at.checked_sub(self.from).and_then(|at| self.bytes.get(at)).copied().unwrap_or_default()
+    }
+
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.u8(at), self.u8(at + 1)])
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from(self.u16(at)) | u32::from(self.u16(at + 2)) << 16
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from(self.u32(at)) | u64::from(self.u32(at + 4)) << 32
+    }
+
+    /// A big-endian number of some bytes.
+    fn big(&self, at: usize, bytes: usize) -> u64 {
+        (at..at + bytes).fold(0, |value, at| value << 8 | u64::from(self.u8(at)))
+    }
+
+    fn hex(&self, at: usize, bytes: usize) -> String {
+        (at..at + bytes).map(|at| format!("{:02x}", self.u8(at))).collect()
+    }
+}
+
+/// Decodes the records of a packet.
+pub(super) fn raw(what: &What) -> Option<Parts> {
+    match *what {
+        What::Packet {
+            channel,
+            class,
+            from_guest,
+            packet_type,
+            flags,
+            transaction,
+            length,
+            ranges,
+            bytes,
+            error,
+            ref start,
+        } => {
+            let start = &Bytes { bytes: start, from: 0 };
+            let mut fields = vec![
+                number("channel", channel.0),
+                text("class", class_name(class)),
+                text("from", if from_guest { "guest" } else { "host" }),
+                text("type", names::name("vmbus-packet", packet_type.0.into())),
+                hex("id", transaction),
+                number("bytes", length),
+            ];
+            fields.extend((flags != 0).then(|| hex("flags", flags)));
+            if packet_type == PacketType::DATA_USING_GPA_DIRECT {
+                fields.extend([number("ranges", ranges), number("data", bytes)]);
+                fields.extend((error != 0).then(|| number("error", error)));
+            }
+            Some((subject(class, packet_type, length, start, &mut fields), fields))
+        }
+        What::PacketData { class, from_guest, ref bytes } => {
+            let rest = &Bytes { bytes, from: PACKET_START };
+            Some(match () {
+                () if is_storage(class) => command(rest, from_guest),
+                () if is_service(class) => service(class, rest),
+                () => (class_name(class), vec![text("payload", rest.hex(PACKET_START, bytes.len()))]),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Names what a packet is about, and adds the fields of its beginning.
+fn subject(
+    class: u8,
+    packet_type: PacketType,
+    length: u32,
+    start: &Bytes<'_>,
+    fields: &mut Vec<(&'static str, Value)>,
+) -> String {
+    if is_storage(class) && length as usize >= BODY {
+        let (operation, status) = (start.u32(0), start.u32(8));
+        if packet_type == PacketType::COMPLETION {
+            fields.push(text("status", names::name("vmbus-status", status.into())));
+            // A request's structure begins with its own length.
+            if start.u16(BODY) == 52 {
+                let srb = start.u8(BODY + 2);
+                fields.push(text("srb-status", names::name("srb-status", u64::from(srb & 0x3f))));
+                fields.push(text("scsi-status", scsi::status(start.u8(BODY + 3))));
+                fields.extend((srb & AUTOSENSE_VALID != 0).then(|| number("sense", true)));
+            }
+        }
+        return names::name("storage-operation", operation.into());
+    }
+    if is_service(class) && length as usize >= MESSAGE && packet_type == PacketType::DATA_IN_BAND {
+        return names::name("ic-message", start.u16(size_of::<PipeHeader>() + 4).into());
+    }
+    names::name("vmbus-packet", packet_type.0.into())
+}
+
+/// Returns the name of a SCSI command in the second record of a storage packet; `None` if there is none.
+pub(super) fn scsi_name(bytes: &[u8]) -> Option<String> {
+    let rest = Bytes { bytes, from: PACKET_START };
+    // Other packets have zeros or properties there: a command has the length of its group.
+    let length = rest.u8(BODY + 8);
+    matches!(length, 6 | 10 | 12 | 16).then(|| scsi::command(rest.u8(CDB)))
+}
+
+/// Decodes the second part of a storage packet.
+fn command(rest: &Bytes<'_>, from_guest: bool) -> Parts {
+    let Some(name) = scsi_name(rest.bytes) else {
+        return ("storage".into(), vec![text("payload", rest.hex(PACKET_START, rest.bytes.len()))]);
+    };
+    let mut fields = vec![
+        number("path", rest.u8(BODY + 5)),
+        number("target", rest.u8(BODY + 6)),
+        number("lun", rest.u8(BODY + 7)),
+        number("transfer", rest.u32(BODY + 12)),
+    ];
+    if !from_guest {
+        // The command's place has sense, if it failed.
+        let key = rest.u8(CDB + 2) & 0xf;
+        let sense = format!("{} {:02x}/{:02x}", scsi::sense_key(key), rest.u8(CDB + 12), rest.u8(CDB + 13));
+        let failed = matches!(rest.u8(CDB) & 0x7f, 0x70..=0x73);
+        fields.extend(failed.then(|| text("sense", sense)));
+        return ("answer".into(), fields);
+    }
+    let direction = names::name("storage-direction", rest.u8(BODY + 10).into());
+    fields.push(text("direction", direction));
+    let blocks = match rest.u8(CDB) {
+        0x08 | 0x0a => Some((rest.big(CDB + 1, 3) & 0x1f_ffff, rest.big(CDB + 4, 1))),
+        0x28 | 0x2a | 0x2f | 0x35 | 0x41 => Some((rest.big(CDB + 2, 4), rest.big(CDB + 7, 2))),
+        0xa8 | 0xaa => Some((rest.big(CDB + 2, 4), rest.big(CDB + 6, 4))),
+        0x88 | 0x8a | 0x8f | 0x91 | 0x93 => Some((rest.big(CDB + 2, 8), rest.big(CDB + 10, 4))),
+        _ => None,
+    };
+    if let Some((first, count)) = blocks {
+        fields.extend([number("lba", first), number("blocks", count)]);
+    }
+    let length = usize::from(rest.u8(BODY + 8));
+    fields.push(text("cdb", rest.hex(CDB, length)));
+    (name, fields)
+}
+
+/// Decodes the second part of an integration service's message: the end of its header, and its body.
+fn service(class: u8, rest: &Bytes<'_>) -> Parts {
+    let header = size_of::<PipeHeader>();
+    let status = names::name("ic-status", rest.u32(header + 12).into());
+    let mut fields = vec![
+        text("status", status),
+        number("transaction", rest.u8(header + 16)),
+        hex("flags", rest.u8(header + 17)),
+    ];
+    let body = |at: usize| rest.u32(MESSAGE + at);
+    match interface(class) {
+        Some(&guid::HEARTBEAT) => fields.push(number("number", rest.u64(MESSAGE))),
+        Some(&guid::SHUTDOWN) => fields.extend([
+            hex("reason", body(0)),
+            number("timeout", body(4)),
+            hex("shutdown-flags", body(8)),
+        ]),
+        Some(&guid::TIME_SYNC) => fields.push(number("host-time", rest.u64(MESSAGE))),
+        Some(&guid::KVP) => fields.extend([
+            text("operation", names::name("kvp-operation", rest.u8(MESSAGE).into())),
+            text("pool", names::name("kvp-pool", rest.u8(MESSAGE + 1).into())),
+        ]),
+        Some(&guid::VSS) => {
+            fields.push(text("operation", names::name("vss-operation", rest.u8(MESSAGE).into())));
+        }
+        _ => {}
+    }
+    fields.push(text("payload", rest.hex(PACKET_START, rest.bytes.len())));
+    (class_name(class), fields)
+}
+
+/// Returns the operation of a packet, for the name of a request: that of its beginning.
+pub(super) fn operation(what: &What) -> String {
+    let What::Packet { class, packet_type, length, ref start, .. } = *what else { return String::new() };
+    subject(class, packet_type, length, &Bytes { bytes: start, from: 0 }, &mut Vec::new())
+}
+
+/// Returns true for a request whose name is in its second record.
+pub(super) fn is_command(what: &What) -> bool {
+    let What::Packet { class, ref start, .. } = *what else { return false };
+    is_storage(class) && Bytes { bytes: start, from: 0 }.u32(0) == Operation::EXECUTE_SRB.0
+}
+
+/// Returns the channel of a service's message that is a request or an answer, and which of the two it is.
+pub(super) fn exchange(what: &What) -> Option<(ChannelId, bool)> {
+    let What::Packet { channel, class, from_guest, packet_type, length, ref start, .. } = *what else {
+        return None;
+    };
+    let start = Bytes { bytes: start, from: 0 };
+    let message = packet_type == PacketType::DATA_IN_BAND && length as usize >= MESSAGE;
+    let known = MessageType(start.u16(size_of::<PipeHeader>() + 4)).0 <= MessageType::VM_SESSION.0;
+    // The host asks, the guest answers.
+    (is_service(class) && message && known).then_some((channel, !from_guest))
+}
+
+#[cfg(test)]
+#[path = "packets_tests.rs"]
+mod tests;

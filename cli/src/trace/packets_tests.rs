@@ -1,0 +1,128 @@
+use hv_tlfs::vmbus::storage::{Packet, PacketHeader, ScsiRequest};
+use hv_tlfs::vmbus::{ChannelId, NtStatus};
+use hv_trace::{PACKET_DATA, Record};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+use crate::trace::decode::{self, Decoded};
+use crate::trace::flows::Flows;
+use crate::trace::requests::Requests;
+use crate::trace::samples::record;
+
+fn words(what: &What) -> String {
+    let Decoded { name, fields, .. } = decode::decode(what);
+    fields.into_iter().fold(name, |line, (name, value)| format!("{line} {name}={value}"))
+}
+
+fn number_of(interface: &Guid) -> u8 {
+    guid::INTERFACES.iter().position(|(known, ..)| known == interface).unwrap() as u8 + 1
+}
+
+/// The records of a packet.
+fn records(interface: &Guid, from_guest: bool, packet_type: PacketType, payload: &[u8]) -> [What; 2] {
+    let mut bytes = payload.to_vec();
+    bytes.resize(64, 0);
+    let class = number_of(interface);
+    let packet = What::Packet {
+        channel: ChannelId(3),
+        class,
+        from_guest,
+        packet_type,
+        flags: u16::from(from_guest && packet_type != PacketType::DATA_IN_BAND),
+        transaction: 0x77,
+        length: payload.len() as u32,
+        ranges: u32::from(packet_type == PacketType::DATA_USING_GPA_DIRECT),
+        bytes: if packet_type == PacketType::DATA_USING_GPA_DIRECT { 4096 } else { 0 },
+        error: 0,
+        start: bytes[..PACKET_START].try_into().unwrap(),
+    };
+    let rest = bytes[PACKET_START..][..PACKET_DATA].try_into().unwrap();
+    [packet, What::PacketData { class, from_guest, bytes: rest }]
+}
+
+fn storage(operation: Operation, srb: &ScsiRequest) -> Packet {
+    let mut packet = Packet::new_zeroed();
+    packet.header = PacketHeader { operation, flags: 1, status: NtStatus::SUCCESS };
+    packet.body.copy_from_slice(srb.as_bytes());
+    packet
+}
+
+/// READ(10) of 8 blocks, and its answer with sense.
+fn read() -> [[What; 2]; 2] {
+    let mut srb = ScsiRequest::new_zeroed();
+    (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);
+    (srb.transfer_length, srb.lun) = (4096, 2);
+    srb.cdb_or_sense[..10].copy_from_slice(&[0x28, 0, 0, 1, 0, 0, 0, 0, 8, 0]);
+    let request = storage(Operation::EXECUTE_SRB, &srb);
+    (srb.srb_status, srb.scsi_status, srb.transfer_length) = (0x84, 2, 0);
+    srb.cdb_or_sense = [0; 20];
+    srb.cdb_or_sense[..14].copy_from_slice(&[0x70, 0, 3, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x11, 0]);
+    let answer = storage(Operation::COMPLETE_IO, &srb);
+    let direct = PacketType::DATA_USING_GPA_DIRECT;
+    [
+        records(&guid::SCSI, true, direct, request.as_bytes()),
+        records(&guid::SCSI, false, PacketType::COMPLETION, answer.as_bytes()),
+    ]
+}
+
+#[test]
+fn a_request_shows_its_command_and_its_answer_the_sense() {
+    let [request, answer] = read();
+    assert_eq!(
+        words(&request[0]),
+        "VSTOR_OPERATION_EXECUTE_SRB channel=3 class=storage from=guest type=VM_PKT_DATA_USING_GPA_DIRECT \
+         id=0x77 bytes=64 flags=0x1 ranges=1 data=4096"
+    );
+    assert_eq!(
+        words(&request[1]),
+        "READ(10) path=0 target=0 lun=2 transfer=4096 direction=READ_TYPE lba=65536 blocks=8 \
+         cdb=28000001000000000800"
+    );
+    let first = words(&answer[0]);
+    assert!(first.starts_with("VSTOR_OPERATION_COMPLETE_IO channel=3"), "{first}");
+    assert!(
+        first.ends_with("srb-status=SRB_STATUS_ERROR scsi-status=\"CHECK CONDITION\" sense=1"),
+        "{first}"
+    );
+    assert_eq!(words(&answer[1]), "answer path=0 target=0 lun=2 transfer=0 sense=\"MEDIUM ERROR 11/00\"");
+}
+
+#[test]
+fn a_service_shows_its_message() {
+    let mut message = vec![1, 0, 0, 0, 60, 0, 0, 0];
+    message.extend([3, 0, 0, 0, 1, 0, 3, 0, 0, 0, 40, 0, 0, 0, 0, 0, 9, 5, 0, 0]);
+    message.extend(6_u64.to_le_bytes());
+    message.extend([0; 32]);
+    let [first, rest] = records(&guid::HEARTBEAT, true, PacketType::DATA_IN_BAND, &message);
+    assert!(words(&first).starts_with("ICMSGTYPE_HEARTBEAT channel=3 class=heartbeat from=guest"));
+    let text = words(&rest);
+    assert!(text.starts_with("heartbeat status=HV_S_OK transaction=9 flags=0x5 number=6 payload="), "{text}");
+}
+
+#[test]
+fn what_has_no_known_class_is_shown_as_bytes() {
+    let [first, rest] = records(&guid::VIDEO, true, PacketType::DATA_IN_BAND, &[7; 64]);
+    assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=video"));
+    assert!(words(&rest).ends_with(&"07".repeat(PACKET_DATA)));
+}
+
+#[test]
+fn a_request_leads_to_its_answer() {
+    let [request, answer] = read();
+    let (mut requests, mut flows) = (Requests::default(), Flows::default());
+    let all = [(0, 10, request[0]), (0, 11, request[1]), (1, 40, answer[0]), (1, 41, answer[1])];
+    let mut ended = Vec::new();
+    let mut ends = Vec::new();
+    for (vp, time, what) in all {
+        let record: Record = record(vp, time, what);
+        ended.extend(requests.feed(&record));
+        let flow = flows.feed(&record);
+        ends.push((flow.through, flow.end));
+    }
+    let [answered] = &ended[..] else { panic!("{ended:?}") };
+    assert_eq!((&*answered.device, &*answered.command), ("storage", "READ(10)"));
+    assert_eq!((answered.from, answered.to), (10, 40));
+    assert_eq!(ends, [(vec![1], vec![]), (vec![], vec![]), (vec![], vec![1]), (vec![], vec![])]);
+    // The same answer again belongs to nothing.
+    assert_eq!(requests.feed(&record(1, 50, answer[0])), None);
+}

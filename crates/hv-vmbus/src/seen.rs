@@ -1,0 +1,88 @@
+//! Packets as an observer sees them.
+
+use crate::pages::PagesError;
+use crate::protocol::{ChannelId, Guid, PacketType};
+
+/// Maximum number of bytes of a packet's payload that an observer is shown: as many as two records of a trace have.
+pub const SEEN_BYTES: usize = 61;
+
+/// A packet, as an observer sees it ([`BusPort::packet`](crate::BusPort::packet)).
+///
+/// The bytes are those that the device gets: they are read from the ring once, for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Channel.
+    pub channel: ChannelId,
+    /// Kind of the device.
+    pub interface: Guid,
+    /// From the guest to the host.
+    pub from_guest: bool,
+    /// Kind.
+    pub kind: PacketType,
+    /// Flags of the descriptor.
+    pub flags: u16,
+    /// The sender's id, or for a completion that of the packet that it completes.
+    pub transaction: u64,
+    /// Size of the payload in bytes, as the sender has rounded it.
+    pub len: u32,
+    /// The guest memory that the packet lists, if it lists any.
+    pub listed: Result<Listed, PagesError>,
+    /// The beginning of the payload: [`SEEN_BYTES`], or all of it. In a pipe it begins with the pipe's header.
+    pub payload: &'a [u8],
+}
+
+/// The guest memory that a packet lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Number of ranges.
+    pub ranges: u32,
+    /// Bytes in all of them.
+    pub bytes: u32,
+}
+
+/// The beginning of a payload.
+#[derive(Debug)]
+pub(crate) struct Front {
+    bytes: [u8; SEEN_BYTES],
+    len: usize,
+}
+
+impl Front {
+    pub(crate) const fn new() -> Self {
+        Self { bytes: [0; SEEN_BYTES], len: 0 }
+    }
+
+    /// Returns the room for the beginning of a payload of this many bytes.
+    pub(crate) fn of(&mut self, len: u32) -> &mut [u8] {
+        self.len = SEEN_BYTES.min(len as usize);
+        &mut self.bytes[..self.len]
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Keeps a part of the payload that begins at byte `at`.
+    pub(crate) fn keep(&mut self, at: usize, part: &[u8]) {
+        for (place, byte) in self.bytes.iter_mut().skip(at).zip(part) {
+            *place = *byte;
+        }
+        self.len = self.len.max(SEEN_BYTES.min(at + part.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_kept_where_they_are_as_far_as_there_is_room() {
+        let mut front = Front::new();
+        front.keep(0, &[1; 40]);
+        front.keep(40, &[2; 40]);
+        front.keep(80, &[3; 8]);
+        assert_eq!(front.bytes(), [[1; 40].as_slice(), &[2; SEEN_BYTES - 40]].concat());
+        assert_eq!(Front::new().of(100).len(), SEEN_BYTES);
+        assert_eq!(Front::new().of(8).len(), 8);
+    }
+}
