@@ -47,6 +47,17 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         Ok(all.slice(data.offset, data.len).unwrap_or(Pages::EMPTY))
     }
 
+    /// Returns all the data of a packet, also while a request has a part of it.
+    ///
+    /// # Errors
+    /// The same as for [`pages`](Self::pages).
+    pub fn all_pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
+        let ticket = of.ticket();
+        let data = ticket.data?;
+        let list = ticket.entry.map_or(&[][..], |at| self.list(at));
+        Ok(Pages::new(list.get(..data.segments).unwrap_or_default()))
+    }
+
     fn list(&self, entry: usize) -> &[Segment] {
         self.segments.get(entry * self.per..(entry + 1) * self.per).unwrap_or_default()
     }

@@ -1,0 +1,168 @@
+//! The card as a device of the bus.
+
+use super::{Lost, Network, Request, note, state};
+use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::vmbus::PacketType;
+use hv_tlfs::vmbus::nvsp::{
+    CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, Init, MAX_PACKET_SIZE, MessageHeader, MessageType,
+    NdisConfig, PACKET_SIZE_6_1, SUBCHANNEL_ALLOCATE, SendReceiveBuffer, SendRndisPacket,
+    SendRndisPacketComplete, SendSendBuffer, Status, SubchannelComplete, SubchannelRequest, Version,
+};
+use hv_vmbus::{Answer, Backend, Channel, Device, Done, Io, Packet, Taken};
+
+impl Device for Network {
+    type Request = Request;
+
+    const NAME: [u8; 4] = *b"net ";
+    const REPLY: u32 = PACKET_SIZE_6_1 as u32;
+    const PACKET_LIMIT: u32 = MAX_PACKET_SIZE as u32;
+
+    fn packet<P: Backend<Request>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Request>,
+    ) -> Taken {
+        if packet.kind() == PacketType::COMPLETION {
+            self.returned(packet.channel(), packet.transaction(), io);
+            return Taken::Done;
+        }
+        let Some(header) = packet.take::<MessageHeader>() else {
+            let _ = io.complete(packet, &[]);
+            return Taken::Done;
+        };
+        if header.message_type == MessageType::SEND_RNDIS_PACKET {
+            self.rndis(packet, io);
+        } else if packet.channel() == Channel::PRIMARY {
+            self.nvsp(header.message_type, packet, io);
+        } else {
+            let _ = io.complete(packet, &[]);
+        }
+        Taken::Done
+    }
+
+    fn completed<P: Backend<Request>>(
+        &mut self,
+        done: &mut Done<Request>,
+        outcome: Result<(), Lost>,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        self.sent(done, outcome, io);
+    }
+
+    fn room<P: Backend<Request>>(&mut self, _: Channel, io: &mut Io<'_, P, Request>) {
+        self.attend(io);
+    }
+
+    fn closed<P: Backend<Request>>(&mut self, channel: Channel, _: &mut Io<'_, P, Request>) {
+        if channel == Channel::PRIMARY {
+            self.disconnect();
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self { mac: self.mac, address: self.mac, down: self.down, ..Self::new() };
+    }
+
+    fn save(&self, w: &mut Writer<'_>) {
+        state::save(self, w);
+    }
+
+    fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        state::restore(self, r)
+    }
+}
+
+impl Network {
+    /// Handles a message of NVSP other than RNDIS.
+    fn nvsp<P: Backend<Request>>(
+        &mut self,
+        kind: MessageType,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        match kind {
+            MessageType::INIT => {
+                if let Some(request) = packet.take::<Init>() {
+                    let answer = self.init(request.version);
+                    return self.reply(io, packet, MessageType::INIT_COMPLETE, &answer);
+                }
+            }
+            MessageType::SEND_NDIS_CONFIG if self.version >= Version::V2 => {
+                if let Some(config) = packet.take::<NdisConfig>() {
+                    self.configure(&config);
+                }
+            }
+            MessageType::SEND_RECEIVE_BUFFER => {
+                if let Some(request) = packet.take::<SendReceiveBuffer>() {
+                    let answer = self.take_receive_buffer(&request, io);
+                    return self.reply(io, packet, MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &answer);
+                }
+            }
+            MessageType::REVOKE_RECEIVE_BUFFER => self.receive.end(),
+            MessageType::SEND_SEND_BUFFER => {
+                if let Some(request) = packet.take::<SendSendBuffer>() {
+                    let answer = self.take_send_buffer(&request, io);
+                    return self.reply(io, packet, MessageType::SEND_SEND_BUFFER_COMPLETE, &answer);
+                }
+            }
+            MessageType::REVOKE_SEND_BUFFER => self.send = super::SendBuffer::default(),
+            MessageType::SUBCHANNEL if self.version >= Version::V5 => {
+                if let Some(request) = packet.take::<SubchannelRequest>() {
+                    let answer = subchannels(&request, io);
+                    return self.reply(io, packet, MessageType::SUBCHANNEL, &answer);
+                }
+            }
+            // The version of the guest's stack, the data path without a virtual function, and what is unknown: nothing depends
+            // on them, and a guest that waits for the end of the packet gets it.
+            _ => {}
+        }
+        let _ = io.complete(packet, &[]);
+    }
+
+    /// Handles a packet with RNDIS messages.
+    fn rndis<P: Backend<Request>>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        let message = packet.take::<SendRndisPacket>().filter(|message| self.attach(packet, message, io));
+        let channel = packet.channel();
+        let status = match message.map(|message| message.channel_type) {
+            Some(DATA_CHANNEL) => return self.send(packet, channel, 0, io),
+            Some(CONTROL_CHANNEL) if channel == Channel::PRIMARY => self.control(packet, io),
+            _ => Status::INVALID_RNDIS_PACKET,
+        };
+        if status != Status::SUCCESS {
+            self.counts.send_errors += 1;
+            io.observe(channel, note::REFUSED, status.0.into());
+        }
+        self.reply(io, packet, MessageType::SEND_RNDIS_PACKET_COMPLETE, &SendRndisPacketComplete { status });
+    }
+
+    /// Puts the section that a message names before the packet's own data. Returns false if it is invalid.
+    fn attach<P: Backend<Request>>(
+        &self,
+        packet: &mut impl Answer,
+        message: &SendRndisPacket,
+        io: &mut Io<'_, P, Request>,
+    ) -> bool {
+        if message.section_index == INVALID_INDEX {
+            return true;
+        }
+        let len = message.section_size;
+        let section = self.section(message.section_index, len);
+        section.is_some_and(|(gpadl, offset)| io.attach(packet, gpadl, offset, len.into()).is_ok())
+    }
+}
+
+/// Handles [`MessageType::SUBCHANNEL`].
+fn subchannels<P: Backend<Request>>(
+    request: &SubchannelRequest,
+    io: &mut Io<'_, P, Request>,
+) -> SubchannelComplete {
+    if request.operation != SUBCHANNEL_ALLOCATE || request.count == 0 {
+        return SubchannelComplete { status: Status::FAIL, count: 0 };
+    }
+    let wanted = u16::try_from(request.count).unwrap_or(u16::MAX);
+    SubchannelComplete { status: Status::SUCCESS, count: io.subchannels(wanted).into() }
+}

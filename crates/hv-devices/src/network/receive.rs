@@ -1,0 +1,254 @@
+//! Messages to the guest in sections of its receive buffer: frames, answers, and changes of the link.
+
+use super::headers::{self, TAG, TAG_AT};
+use super::sections::Filled;
+use super::{Network, Request, Rndis, note};
+use hv_tlfs::vmbus::TransferPageRange;
+use hv_tlfs::vmbus::nvsp::{
+    CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, MessageHeader, MessageType, PACKET_SIZE_6_1,
+    SendRndisPacket,
+};
+use hv_tlfs::vmbus::rndis::{
+    INFO_HASH, INFO_VLAN, IndicateStatus, MessageHeader as RndisHeader, MessageType as RndisType,
+    PacketMessage, PerPacketInfo, Status, VlanInfo,
+};
+use hv_vmbus::{Backend, Channel, Io, Message, SendError};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Offset of a frame in its section: the headers before it are shorter (OpenVMM, netvsp).
+const FRAME_AT: usize = 256;
+/// Bytes of a section that stay unused after a frame: a fault of Windows' driver (OpenVMM, netvsp).
+const TAIL: u32 = 36;
+/// Alignment of sections.
+const ALIGN: u32 = 16;
+/// Length of the headers of a frame's message.
+const HEADERS: usize = size_of::<RndisHeader>() + size_of::<PacketMessage>();
+/// Length of information with its value.
+const INFO: usize = size_of::<PerPacketInfo>() + 4;
+/// Smallest section: the longest answer fits.
+pub(super) const MIN_SECTION: u32 = 512;
+
+/// Returns the size of a section for frames of this length.
+pub(super) const fn section_size(longest: u32) -> u32 {
+    let size = (FRAME_AT as u32 + longest + TAIL).next_multiple_of(ALIGN);
+    if size < MIN_SECTION { MIN_SECTION } else { size }
+}
+
+/// What became of a frame for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The guest has it.
+    Delivered,
+    /// It was dropped: the guest does not want it, or cannot receive.
+    Dropped,
+    /// There is no room. [`note::ROOM`] is observed when there is; until then the back end keeps the frame, or drops it.
+    Later,
+}
+
+impl Network {
+    /// Passes a frame to the guest.
+    pub fn receive<P: Backend<Request>>(&mut self, frame: &[u8], io: &mut Io<'_, P, Request>) -> Received {
+        if self.rndis != Rndis::Initialized || self.receive.is_none() || self.down || self.filter == 0 {
+            return Received::Dropped;
+        }
+        let tag = headers::tag(frame);
+        let len = frame.len() - if tag.is_some() { TAG } else { 0 };
+        if frame.len() < headers::ETHERNET || len > self.longest() as usize || !self.wants(frame) {
+            self.counts.receive_discards += 1;
+            return Received::Dropped;
+        }
+        let flow = self.rss.pick(frame);
+        // A guest with fewer channels than its table names receives on the first one.
+        let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
+        let channel = channel.unwrap_or(Channel::PRIMARY);
+        let Some(section) = self.receive.take(false) else { return self.later() };
+        let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), io);
+        let Some(len) = written else {
+            // The guest has taken the buffer's memory away.
+            self.receive.put_back(section);
+            self.counts.receive_discards += 1;
+            return Received::Dropped;
+        };
+        match self.push(channel, Filled { section, len, control: false }, io) {
+            Ok(()) => {
+                self.counts.received += 1;
+                self.counts.bytes_received += frame.len() as u64;
+                Received::Delivered
+            }
+            Err(SendError::Full) => {
+                self.receive.put_back(section);
+                self.later()
+            }
+            Err(_) => {
+                self.receive.put_back(section);
+                Received::Dropped
+            }
+        }
+    }
+
+    fn later(&mut self) -> Received {
+        self.hungry = true;
+        self.counts.no_buffer += 1;
+        Received::Later
+    }
+
+    /// Writes the message of a frame to a section, and returns its length.
+    fn fill<P: Backend<Request>>(
+        &self,
+        section: u16,
+        frame: &[u8],
+        tag: Option<u16>,
+        hash: Option<u32>,
+        io: &Io<'_, P, Request>,
+    ) -> Option<u32> {
+        let buffer = io.buffer(self.receive.gpadl())?;
+        let base = u64::from(section) * u64::from(self.receive.size());
+        let mut head = [0; HEADERS + 2 * INFO];
+        let mut infos = 0;
+        let mut add = |info_type: u32, value: u32| {
+            let info = PerPacketInfo {
+                size: INFO as u32,
+                info_type,
+                value_offset: size_of::<PerPacketInfo>() as u32,
+            };
+            let at = HEADERS + infos * INFO;
+            head[at..at + size_of::<PerPacketInfo>()].copy_from_slice(info.as_bytes());
+            head[at + size_of::<PerPacketInfo>()..at + INFO].copy_from_slice(&value.to_le_bytes());
+            infos += 1;
+        };
+        if let Some(tag) = tag {
+            let vlan = VlanInfo(0).with_priority((tag >> 13) as u8).with_drop_eligible(tag >> 12 & 1 != 0);
+            add(INFO_VLAN, vlan.with_vlan_id(tag & 0xfff).0);
+        }
+        if let Some(hash) = hash {
+            add(INFO_HASH, hash);
+        }
+        let data_length = frame.len() - if tag.is_some() { TAG } else { 0 };
+        let total = (FRAME_AT + data_length) as u32;
+        let message = RndisHeader { message_type: RndisType::PACKET, length: total };
+        let packet = PacketMessage {
+            data_offset: (FRAME_AT - size_of::<RndisHeader>()) as u32,
+            data_length: data_length as u32,
+            info_offset: if infos > 0 { size_of::<PacketMessage>() as u32 } else { 0 },
+            info_length: (infos * INFO) as u32,
+            ..PacketMessage::new_zeroed()
+        };
+        head[..size_of::<RndisHeader>()].copy_from_slice(message.as_bytes());
+        head[size_of::<RndisHeader>()..HEADERS].copy_from_slice(packet.as_bytes());
+        buffer.write(base, &head[..HEADERS + infos * INFO]).ok()?;
+        let at = base + FRAME_AT as u64;
+        match tag {
+            Some(_) => {
+                buffer.write(at, &frame[..TAG_AT]).ok()?;
+                buffer.write(at + TAG_AT as u64, &frame[TAG_AT + TAG..]).ok()?;
+            }
+            None => buffer.write(at, frame).ok()?,
+        }
+        Some(total)
+    }
+
+    /// Sends a control message to the guest. Returns false if the guest has left no room for it.
+    pub(super) fn tell<P: Backend<Request>>(
+        &mut self,
+        message_type: RndisType,
+        body: &[&[u8]],
+        io: &mut Io<'_, P, Request>,
+    ) -> bool {
+        if self.receive.is_none() {
+            return false;
+        }
+        let Some(section) = self.receive.take(true) else { return false };
+        let len = size_of::<RndisHeader>() + body.iter().map(|part| part.len()).sum::<usize>();
+        let filled = Filled { section, len: len as u32, control: true };
+        let header = RndisHeader { message_type, length: len as u32 };
+        let written = io.buffer(self.receive.gpadl()).is_some_and(|buffer| {
+            let mut at = u64::from(section) * u64::from(self.receive.size());
+            core::iter::once(header.as_bytes()).chain(body.iter().copied()).all(|part| {
+                let written = buffer.write(at, part).is_ok();
+                at += part.len() as u64;
+                written
+            })
+        });
+        if !written || len as u32 > self.receive.size() || !self.receive.enqueue(filled) {
+            self.receive.put_back(section);
+            return false;
+        }
+        self.flush(io);
+        true
+    }
+
+    /// Sends the answers that had to wait for room in the ring.
+    fn flush<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
+        while let Some(filled) = self.receive.front() {
+            match self.push(Channel::PRIMARY, filled, io) {
+                Ok(()) => self.receive.dequeue(),
+                Err(SendError::Full) => return,
+                Err(_) => {
+                    self.receive.dequeue();
+                    self.receive.put_back(filled.section);
+                }
+            }
+        }
+    }
+
+    /// Sends a filled section.
+    fn push<P: Backend<Request>>(
+        &mut self,
+        channel: Channel,
+        filled: Filled,
+        io: &mut Io<'_, P, Request>,
+    ) -> Result<(), SendError> {
+        let message = Message { transaction: self.receive.next_id(filled.section), wants_completion: true };
+        let range = TransferPageRange {
+            byte_count: filled.len,
+            byte_offset: u32::from(filled.section) * self.receive.size(),
+        };
+        let header = MessageHeader { message_type: MessageType::SEND_RNDIS_PACKET };
+        let body = SendRndisPacket {
+            channel_type: if filled.control { CONTROL_CHANNEL } else { DATA_CHANNEL },
+            section_index: INVALID_INDEX,
+            section_size: 0,
+        };
+        let mut payload = [0; PACKET_SIZE_6_1];
+        payload[..size_of_val(&header)].copy_from_slice(header.as_bytes());
+        payload[size_of_val(&header)..size_of_val(&header) + size_of_val(&body)]
+            .copy_from_slice(body.as_bytes());
+        let payload = &payload[..self.packet_size()];
+        io.send_transfer_pages(channel, message, self.receive.id(), &[range], payload)?;
+        self.receive.sent(filled.section);
+        Ok(())
+    }
+
+    /// Handles the guest's completion of a message.
+    pub(super) fn returned<P: Backend<Request>>(
+        &mut self,
+        channel: Channel,
+        id: u64,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        if self.receive.returned(id) {
+            self.attend(io);
+        } else {
+            // A guest that gave the buffer back completes messages of before.
+            io.observe(channel, note::REFUSED, id);
+        }
+    }
+
+    /// Does what had to wait for room.
+    pub(super) fn attend<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
+        self.flush(io);
+        if self.announce {
+            let status = if self.down { Status::MEDIA_DISCONNECT } else { Status::MEDIA_CONNECT };
+            let body = IndicateStatus { status, buffer_length: 0, buffer_offset: 0 };
+            self.announce = !self.tell(RndisType::INDICATE_STATUS, &[body.as_bytes()], io);
+        }
+        if core::mem::take(&mut self.hungry) {
+            io.observe(Channel::PRIMARY, note::ROOM, 0);
+        }
+    }
+
+    /// Returns true if the guest's filter lets a frame through.
+    fn wants(&self, frame: &[u8]) -> bool {
+        self.multicast.wants(self.filter, self.address, frame)
+    }
+}

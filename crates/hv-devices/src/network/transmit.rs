@@ -1,0 +1,209 @@
+//! Frames from the guest: RNDIS messages in a section of the send buffer, in listed pages, or in both.
+
+use super::frame::{Frame, MAX_HEADER, Wanted};
+use super::{Lost, Network, Rndis, note};
+use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::vmbus::nvsp::{MessageType, SendRndisPacketComplete, Status};
+use hv_tlfs::vmbus::rndis::{
+    INFO_CHECKSUM, INFO_LARGE_SEND, INFO_VLAN, LargeSend, MessageHeader, MessageType as RndisType,
+    PacketMessage, PerPacketInfo, TransmitChecksum, VlanInfo,
+};
+use hv_vmbus::{Answer, Backend, Channel, Done, Io, Pages};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// Length of the header of a frame's message.
+const HEADER: u64 = (size_of::<MessageHeader>() + size_of::<PacketMessage>()) as u64;
+/// Offsets in a message count from its body.
+const BODY: u64 = size_of::<MessageHeader>() as u64;
+/// Maximum length of the information about a frame that is read: there are few kinds.
+const MAX_INFO: usize = 256;
+/// Length of a value.
+const VALUE: usize = 4;
+
+/// A frame for the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    frame: Frame,
+    segment: u32,
+    /// Where the frame is in the packet's data.
+    at: u64,
+    /// Where the next message is.
+    next: u64,
+}
+
+impl Request {
+    /// Returns the length of the frame on the wire, at most [`MAX_FRAME`](super::MAX_FRAME).
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub fn len(&self) -> usize {
+        self.frame.len(self.segment)
+    }
+
+    /// Writes the frame as it goes to the wire, and returns its length. `data` is the request's.
+    ///
+    /// # Errors
+    /// [`BadAddress`] if `into` is too short, or the guest's memory is gone.
+    pub fn write<M: GuestMemory>(
+        &self,
+        memory: &M,
+        data: Pages<'_>,
+        into: &mut [u8],
+    ) -> Result<usize, BadAddress> {
+        self.frame.write(self.segment, memory, data, into)
+    }
+
+    /// Returns the part of the packet's data that belongs to the segment: offset and length.
+    fn part(&self) -> (u64, u64) {
+        let (offset, len) = self.frame.part(self.segment);
+        (self.at + u64::from(offset), len.into())
+    }
+}
+
+/// Reads a structure from the packet's data.
+fn take<T: FromBytes + FromZeros + IntoBytes, M: GuestMemory>(
+    data: &Pages<'_>,
+    memory: &M,
+    at: u64,
+) -> Option<T> {
+    let mut value = T::new_zeroed();
+    data.read(memory, at, value.as_mut_bytes()).ok()?;
+    Some(value)
+}
+
+/// Parses the message at an offset of a packet's data; each byte of it is read once. Returns `None` if it is invalid.
+fn parse<M: GuestMemory>(data: &Pages<'_>, memory: &M, at: u64, longest: u32) -> Option<Request> {
+    let header: MessageHeader = take(data, memory, at)?;
+    let packet: PacketMessage = take(data, memory, at + BODY)?;
+    let length = u64::from(header.length);
+    if header.message_type != RndisType::PACKET || length < HEADER || length > data.len() - at {
+        return None;
+    }
+    // All that the message names lies in it.
+    let inside = |offset: u32, len: u32| {
+        let (offset, len) = (BODY + u64::from(offset), u64::from(len));
+        (offset >= HEADER && offset + len <= length).then_some(at + offset)
+    };
+    let wanted = match (packet.info_offset, packet.info_length) {
+        (0, _) | (_, 0) => Wanted::default(),
+        (offset, len) => {
+            let from = inside(offset, len)?;
+            let mut info = [0; MAX_INFO];
+            let info = info.get_mut(..len as usize)?;
+            data.read(memory, from, info).ok()?;
+            parse_info(info)?
+        }
+    };
+    let from = inside(packet.data_offset, packet.data_length)?;
+    let mut first = [0; MAX_HEADER];
+    let first = &mut first[..wanted.header_len().min(packet.data_length as usize)];
+    data.read(memory, from, first).ok()?;
+    let frame = Frame::new(first, packet.data_length, &wanted, longest)?;
+    Some(Request { frame, segment: 0, at: from, next: at + length })
+}
+
+/// Parses the information about a frame.
+pub(super) fn parse_info(mut info: &[u8]) -> Option<Wanted> {
+    let mut wanted = Wanted::default();
+    while !info.is_empty() {
+        let (header, _) = PerPacketInfo::read_from_prefix(info).ok()?;
+        let (size, offset) = (header.size as usize, header.value_offset as usize);
+        // An element has a header, so the number of rounds is bounded.
+        if size < size_of::<PerPacketInfo>() || size > info.len() {
+            return None;
+        }
+        let value = info[..size]
+            .get(offset..offset.checked_add(VALUE)?)
+            .filter(|_| offset >= size_of::<PerPacketInfo>());
+        let value = value.and_then(|value| u32::read_from_bytes(value).ok());
+        match header.info_type {
+            INFO_CHECKSUM => wanted.checksum = Some(TransmitChecksum(value?)),
+            INFO_LARGE_SEND => wanted.large_send = Some(LargeSend(value?)),
+            INFO_VLAN => wanted.vlan = Some(VlanInfo(value?)),
+            _ => {}
+        }
+        info = &info[size..];
+    }
+    Some(wanted)
+}
+
+impl Network {
+    /// Sends the frame at an offset of a packet's data, or completes the packet: there is none, or it is invalid.
+    pub(super) fn send<P: Backend<Request>>(
+        &mut self,
+        of: &mut impl Answer,
+        channel: Channel,
+        at: u64,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        let status = match self.try_send(of, at, io) {
+            Ok(true) => return,
+            Ok(false) => Status::SUCCESS,
+            Err(status) => {
+                self.counts.send_errors += 1;
+                io.observe(channel, note::REFUSED, status.0.into());
+                status
+            }
+        };
+        self.reply(io, of, MessageType::SEND_RNDIS_PACKET_COMPLETE, &SendRndisPacketComplete { status });
+    }
+
+    /// Returns false if there is nothing to send.
+    fn try_send<P: Backend<Request>>(
+        &mut self,
+        of: &mut impl Answer,
+        at: u64,
+        io: &mut Io<'_, P, Request>,
+    ) -> Result<bool, Status> {
+        let data = io.all_pages(of).map_err(|_| Status::FAIL)?;
+        if at > 0 && at >= data.len() {
+            return Ok(false);
+        }
+        if self.rndis != Rndis::Initialized {
+            return Err(Status::FAIL);
+        }
+        let request = parse(&data, io.memory(), at, self.longest()).ok_or(Status::INVALID_RNDIS_PACKET)?;
+        if self.down {
+            self.counts.send_discards += 1;
+            return Ok(false);
+        }
+        self.request(of, request, io).map(|()| true)
+    }
+
+    fn request<P: Backend<Request>>(
+        &mut self,
+        of: &mut impl Answer,
+        request: Request,
+        io: &mut Io<'_, P, Request>,
+    ) -> Result<(), Status> {
+        let (offset, len) = request.part();
+        io.request_part(of, request, offset, len).map(|_| ()).map_err(|_| Status::FAIL)
+    }
+
+    /// Goes on after a frame: with the next segment, or the next message.
+    pub(super) fn sent<P: Backend<Request>>(
+        &mut self,
+        done: &mut Done<Request>,
+        outcome: Result<(), Lost>,
+        io: &mut Io<'_, P, Request>,
+    ) {
+        let request = done.request;
+        match outcome {
+            Ok(()) => {
+                self.counts.sent += 1;
+                self.counts.bytes_sent += request.len() as u64;
+            }
+            Err(Lost) => self.counts.send_discards += 1,
+        }
+        let channel = done.channel();
+        let segment = request.segment + 1;
+        if segment < request.frame.segments() && !self.down {
+            if self.request(done, Request { segment, ..request }, io).is_err() {
+                let status = Status::FAIL;
+                let complete = SendRndisPacketComplete { status };
+                self.reply(io, done, MessageType::SEND_RNDIS_PACKET_COMPLETE, &complete);
+            }
+            return;
+        }
+        self.send(done, channel, request.next, io);
+    }
+}

@@ -1,0 +1,7 @@
+//! The network card, as a guest sees it.
+
+mod frames;
+mod guest;
+mod hostile;
+mod life;
+mod objects;
