@@ -105,8 +105,8 @@ impl Sources {
         circle(&self.imports())
     }
 
-    /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file and a type's chapters may import the
-    /// file that defines the type. That file lists them.
+    /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file. Checks that each central type lists its
+    /// chapters: the files that add methods to it, and so import the file that defines it.
     fn circle_of_folders(&self, root: &Path, centres: &[&str]) -> Option<Vec<String>> {
         let folder = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
         let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -119,7 +119,7 @@ impl Sources {
             let listed = chapters(&std::fs::read_to_string(root.join(format!("{centre}.rs"))).unwrap());
             assert!(!listed.is_empty(), "{centre}.rs lists no chapters");
             for chapter in listed {
-                let imports = folders.get_mut(&chapter).is_some_and(|targets| targets.remove(*centre));
+                let imports = folders.get(&chapter).is_some_and(|targets| targets.contains(*centre));
                 assert!(imports, "{centre}.rs lists the chapter {chapter}, which does not import it");
             }
         }
@@ -295,7 +295,7 @@ fn files_import_from_below_as_the_picture_has_it() {
 }
 
 #[test]
-fn only_chapters_import_in_a_circle() {
+fn folders_import_in_one_direction() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for (folder, centres) in [
         ("crates/hv-host/src", &["partition", "synic"][..]),

@@ -21,7 +21,6 @@ use crate::host::{Host, VpContext};
 use crate::partition::Partition;
 use crate::port::{MAX_PORTS, Port, PortTarget};
 use crate::queue::Source;
-use crate::vp;
 
 /// Size of a register name in a Get's list.
 const NAME: usize = size_of::<RegisterName>();
@@ -279,7 +278,7 @@ impl<R: RawMutex> Partition<'_, R> {
             ttbr0: context.ttbr0_el1,
             ttbr1: context.ttbr1_el1,
         };
-        vp::start(self, frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)
+        self.start_vp(frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)
     }
 
     pub(crate) fn vp_index_from_mpidr<H: Host, X: Registers>(

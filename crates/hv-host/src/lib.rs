@@ -12,8 +12,8 @@
 //! | Hypercall Interface | `hypercall` (table, checks), `frame` (parameters), `calls`, `flush` |
 //! | Feature Discovery, Partitions | `profile`, `registers`, `crash` |
 //! | Virtual Processors | `vp`, `psci`, `smccc` |
-//! | Inter-Partition Communication | `port`, `synic`, `queue`, `delivery` (messages), `events`, `overlay` |
-//! | Timers | `time`, `timers` |
+//! | Inter-Partition Communication | `port`, `synic`, `queue`, `delivery` (messages), `events`, `overlay`, `overlays` |
+//! | Timers | `time`, `timers`, `expiry` |
 //!
 //! In addition: `partition`, `host` and `connections` (the interface), `faults` and `faulty` (fault injection), `event`
 //! (what the observer gets), `save` (saved state), `strict` (the rules for guests). The crate is independent of VMBus:
@@ -33,6 +33,7 @@ mod deadline;
 mod delivery;
 pub mod event;
 mod events;
+mod expiry;
 pub mod faults;
 mod faulty;
 mod flush;
@@ -42,6 +43,7 @@ mod host;
 mod hypercall;
 mod image;
 mod overlay;
+mod overlays;
 mod partition;
 mod port;
 mod power;

@@ -20,16 +20,11 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_tlfs::page;
 use hv_tlfs::synic::SIMP_ENABLE;
-use lock_api::RawMutex;
-
-use crate::host::Host;
-use crate::partition::Partition;
-use crate::power::Power;
 
 /// Number of words in a page.
 const WORDS: usize = page::SIZE / 4;
 /// The error for invalid saved state.
-const PART: RestoreError = RestoreError::Invalid("overlay page");
+pub(crate) const PART: RestoreError = RestoreError::Invalid("overlay page");
 
 /// An overlay page and its register. All zeros at first.
 pub(crate) struct Overlay {
@@ -53,7 +48,7 @@ impl fmt::Debug for Overlay {
 }
 
 /// Returns the page that a register of an overlay names.
-const fn base(register: u64) -> u64 {
+pub(crate) const fn base(register: u64) -> u64 {
     register & page::MASK
 }
 
@@ -184,21 +179,21 @@ impl Overlay {
 
     /// Covers the page that the register names, which is memory: the first word last, since it tells whether the rest is
     /// valid (a message's type, the clock page's sequence).
-    fn show(&mut self, memory: &impl GuestMemory) {
+    pub(crate) fn show(&mut self, memory: &impl GuestMemory) {
         (1..WORDS).chain([0]).for_each(|n| self.exchange(memory, n));
         self.shown = true;
         self.used = true;
     }
 
     /// Uncovers it: the first word first.
-    fn hide(&mut self, memory: &impl GuestMemory) {
+    pub(crate) fn hide(&mut self, memory: &impl GuestMemory) {
         (0..WORDS).for_each(|n| self.exchange(memory, n));
         self.shown = false;
     }
 
     /// Hides it if a new register value removes it from its current page, which is then returned, and sets the
     /// register.
-    fn leave(&mut self, memory: &impl GuestMemory, register: u64) -> Option<u64> {
+    pub(crate) fn leave(&mut self, memory: &impl GuestMemory, register: u64) -> Option<u64> {
         let from = base(self.register);
         let leaves = self.shown && !(enabled(register) && base(register) == from);
         if leaves {
@@ -209,12 +204,12 @@ impl Overlay {
     }
 
     /// Returns true if it belongs on this page but is not visible.
-    const fn waits_at(&self, page: u64) -> bool {
+    pub(crate) const fn waits_at(&self, page: u64) -> bool {
         Placed::of(self).waits_at(page)
     }
 
     /// Disables it and leaves what the guest sees there in guest memory.
-    fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         self.register &= !SIMP_ENABLE;
         self.shown = false;
         self.clear();
@@ -250,7 +245,7 @@ impl Overlay {
 
 /// Encodes the page of an overlay's register, whether it is enabled (bit 0), and whether it is visible (bit 1).
 #[derive(Clone, Copy)]
-struct Placed(u64);
+pub(crate) struct Placed(pub(crate) u64);
 
 const SHOWN: u64 = 1 << 1;
 
@@ -260,19 +255,19 @@ impl Placed {
         Self(overlay.register & (page::MASK | SIMP_ENABLE) | shown)
     }
 
-    const fn enabled(self) -> bool {
+    pub(crate) const fn enabled(self) -> bool {
         enabled(self.0)
     }
 
-    const fn shown(self) -> bool {
+    pub(crate) const fn shown(self) -> bool {
         self.0 & SHOWN != 0
     }
 
-    const fn shown_at(self, page: u64) -> bool {
+    pub(crate) const fn shown_at(self, page: u64) -> bool {
         self.shown() && base(self.0) == page
     }
 
-    const fn waits_at(self, page: u64) -> bool {
+    pub(crate) const fn waits_at(self, page: u64) -> bool {
         self.enabled() && !self.shown() && base(self.0) == page
     }
 }
@@ -293,149 +288,7 @@ impl Place {
         self.0.store(Placed::of(overlay).0, Ordering::Relaxed);
     }
 
-    fn get(&self) -> Placed {
+    pub(crate) fn get(&self) -> Placed {
         Placed(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// An overlay of the partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OverlayId {
-    /// The message page of a VP.
-    Messages(usize),
-    /// The event flags page of a VP.
-    Events(usize),
-    /// The assist page of a VP.
-    Assist(usize),
-    /// The reference TSC page.
-    Time,
-}
-
-impl OverlayId {
-    /// Returns the overlays of a VP.
-    const fn of(vp: usize) -> [Self; 3] {
-        [Self::Messages(vp), Self::Events(vp), Self::Assist(vp)]
-    }
-}
-
-impl<R: RawMutex> Partition<'_, R> {
-    fn overlay_ids(&self) -> impl Iterator<Item = OverlayId> + use<R> {
-        (0..self.vp_count()).flat_map(OverlayId::of).chain([OverlayId::Time])
-    }
-
-    /// Calls a function with an overlay, under its owner's lock, and records its location. The caller holds `overlays`.
-    /// Returns `None` if there is no such VP.
-    fn with_overlay<T>(&self, id: OverlayId, work: impl FnOnce(&mut Overlay) -> T) -> Option<T> {
-        let (OverlayId::Messages(vp) | OverlayId::Events(vp) | OverlayId::Assist(vp)) = id else {
-            return Some(self.time().with_page_overlay(work));
-        };
-        let state = self.vps().get(vp)?;
-        let synic = &mut *state.synic();
-        let overlay = match id {
-            OverlayId::Messages(_) => &mut synic.message_page,
-            OverlayId::Events(_) => &mut synic.event_page,
-            _ => &mut synic.assist_page,
-        };
-        let result = work(overlay);
-        self.place(id)?.note(overlay);
-        Some(result)
-    }
-
-    /// Returns the location of an overlay; `None` if there is no such VP.
-    fn place(&self, id: OverlayId) -> Option<&Place> {
-        match id {
-            OverlayId::Messages(vp) => Some(&self.vps().get(vp)?.places()[0]),
-            OverlayId::Events(vp) => Some(&self.vps().get(vp)?.places()[1]),
-            OverlayId::Assist(vp) => Some(&self.vps().get(vp)?.places()[2]),
-            OverlayId::Time => Some(self.time().place()),
-        }
-    }
-
-    fn placed(&self, id: OverlayId) -> Placed {
-        self.place(id).map_or(Placed(0), Place::get)
-    }
-
-    /// Writes an overlay's register: shows, hides or moves the overlay. A page beyond guest memory is not an error
-    /// (TLFS: it will not be accessible to the guest).
-    ///
-    /// Locations change only under the lock `overlays`. It is taken before the owners' locks, of which no two are held
-    /// at a time, and at most five are taken, however many VPs there are.
-    #[inline(never)]
-    pub(crate) fn set_overlay(&self, host: &impl Host, id: OverlayId, register: u64) {
-        let _guard = self.overlays().lock();
-        self.move_overlay(host.memory(), id, register);
-    }
-
-    /// Does the same as [`Self::set_overlay`]. The caller holds `overlays`.
-    fn move_overlay(&self, memory: &impl GuestMemory, id: OverlayId, register: u64) {
-        let uncovered = self.with_overlay(id, |overlay| overlay.leave(memory, register)).flatten();
-        if let Some(page) = uncovered {
-            let next = self.overlay_ids().find(|&other| self.placed(other).waits_at(page));
-            if let Some(next) = next {
-                self.with_overlay(next, |overlay| overlay.show(memory));
-            }
-        }
-        if id == OverlayId::Time {
-            self.time().renew_page(memory);
-        }
-        let page = base(register);
-        if memory.contains(page, page::SIZE as u64) && self.shown_at(page) == 0 {
-            self.with_overlay(id, |overlay| {
-                if overlay.waits_at(page) {
-                    overlay.show(memory);
-                }
-            });
-        }
-    }
-
-    /// Returns true if every other VP is off.
-    pub(crate) fn runs_alone(&self, vp: usize) -> bool {
-        self.vps().iter().enumerate().all(|(other, state)| other == vp || state.power() == Power::Off)
-    }
-
-    /// Disables all overlays that the previous guest left enabled, and leaves its pages as they are visible.
-    ///
-    /// According to the TLFS an overlay stays until it is disabled, and then its page gets its previous bytes back.
-    /// Stock ARM64 Linux leaves the boot CPU's SynIC enabled over kexec (6.12 has no `machine_shutdown` hook there),
-    /// and the next kernel treats the page as ordinary memory: its own bytes would be lost when it moves the overlay,
-    /// and would appear in message slots until then. So a kernel that writes its guest OS id over another one, while
-    /// only one VP is running, starts without overlays.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn let_go_of_overlays(&self) {
-        let _guard = self.overlays().lock();
-        for id in self.overlay_ids().filter(|&id| self.placed(id).enabled()) {
-            self.with_overlay(id, Overlay::let_go);
-        }
-    }
-
-    /// Counts the overlays visible at a page.
-    fn shown_at(&self, page: u64) -> usize {
-        self.overlay_ids().filter(|&id| self.placed(id).shown_at(page)).count()
-    }
-
-    /// Disables a VP's overlays and resets all its registers, in one step: a page that another VP enabled in between
-    /// would be lost.
-    pub(crate) fn reset_vp(&self, host: &impl Host, vp: usize) {
-        let Some(state) = self.vps().get(vp) else { return };
-        let _guard = self.overlays().lock();
-        for id in OverlayId::of(vp).into_iter().filter(|&id| self.placed(id).enabled()) {
-            self.move_overlay(host.memory(), id, 0);
-        }
-        state.reset_registers(self.ports());
-    }
-
-    /// Checks that restored overlays are consistent: of those on one guest page exactly one is visible, and none
-    /// elsewhere. No VP is running.
-    pub(crate) fn check_overlays(&self, memory: &impl GuestMemory) -> Result<(), RestoreError> {
-        for placed in self.overlay_ids().map(|id| self.placed(id)).filter(|placed| placed.enabled()) {
-            let page = base(placed.0);
-            let inside = memory.contains(page, page::SIZE as u64);
-            let fits = if inside { self.shown_at(page) == 1 } else { !placed.shown() };
-            if !fits {
-                return Err(PART);
-            }
-        }
-        Ok(())
     }
 }

@@ -16,12 +16,11 @@ use crate::delivery::new_message;
 use crate::event::{Convention, Event, SmcccConduit};
 use crate::faults::Disturbance;
 use crate::general::Registers;
-use crate::host::{Action, Host};
+use crate::host::{Action, Host, VpContext};
 use crate::port::Port;
 use crate::power::Power;
 use crate::profile::Config;
 use crate::queue::Source;
-use crate::smccc;
 use crate::synic::Context;
 use crate::time::PartitionTime;
 use crate::vp::Vp;
@@ -33,8 +32,8 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// reference TSC page. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then pass it the guest's traps.
 ///
-/// Chapters, the files that add methods to it and so import this one: `calls`, `flush`, `frame`, `hypercall`, `overlay`,
-/// `psci`, `registers`, `save`, `smccc`, `vp`. No others import in a circle.
+/// Chapters, the files that add methods to it and so import this one: `calls`, `flush`, `frame`, `hypercall`, `overlays`,
+/// `psci`, `registers`, `save`, `smccc`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
@@ -117,7 +116,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     ) -> Action {
         match immediate {
             HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
-            HVC_SMCCC => smccc::call(self, host, vp, SmcccConduit::Hvc, x),
+            HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Hvc, x),
             HVC_HYPERCALL => self.hypercall(host, vp, Convention::Hvc1, x),
             _ => unknown_immediate(host, vp, SmcccConduit::Hvc, immediate),
         }
@@ -127,7 +126,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// `smc` leaves it at the instruction (but not with [`Action::Undefined`]).
     pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
         match immediate {
-            HVC_SMCCC => smccc::call(self, host, vp, SmcccConduit::Smc, x),
+            HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Smc, x),
             _ => unknown_immediate(host, vp, SmcccConduit::Smc, immediate),
         }
     }
@@ -152,6 +151,21 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         if let Some(state) = self.vps.get(vp) {
             state.synic().renew_deadline(&self.context(host, vp));
         }
+    }
+
+    /// Starts a VP that is off, for VP `by`. Exactly one of several callers succeeds; the others get the state that they
+    /// found.
+    pub(crate) fn start_vp(
+        &self,
+        host: &impl Host,
+        by: usize,
+        vp: usize,
+        context: &VpContext,
+    ) -> Result<(), Power> {
+        self.vps.get(vp).ok_or(Power::Off)?.begin_start()?;
+        host.observe(&Event::VpStarting { by, vp, context });
+        host.start_vp(vp, context);
+        Ok(())
     }
 
     /// Reports that the VP is about to run its first instruction. Required for the boot processor as well. Its

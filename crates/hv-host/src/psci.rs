@@ -14,7 +14,6 @@ use lock_api::RawMutex;
 use crate::host::{Action, Host, VpContext};
 use crate::partition::Partition;
 use crate::power::Power;
-use crate::vp;
 use hv_memory::GuestMemory;
 
 /// The version returned by PSCI_VERSION: 1.1.
@@ -73,7 +72,7 @@ fn cpu_on(
     if !host.memory().contains(entry, 4) {
         return INVALID_ADDRESS;
     }
-    match vp::start(partition, host, by, target, &VpContext::at(entry, id)) {
+    match partition.start_vp(host, by, target, &VpContext::at(entry, id)) {
         Ok(()) => SUCCESS,
         Err(Power::On) => ALREADY_ON,
         Err(Power::Starting | Power::Off) => ON_PENDING,

@@ -18,7 +18,7 @@ use lock_api::RawMutex;
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::host::Host;
-use crate::overlay::OverlayId;
+use crate::overlays::OverlayId;
 use crate::partition::Partition;
 use crate::vp::Vp;
 

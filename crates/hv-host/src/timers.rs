@@ -1,4 +1,4 @@
-//! Synthetic timers of one VP.
+//! Synthetic timers of one VP: their registers, and when each expires. What an expiry does is in `expiry`.
 //!
 //! Source: TLFS, "Timers", "Synthetic Timers".
 
@@ -8,10 +8,7 @@ use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
 use crate::deadline::Deadline;
-use crate::event::{Cause, Event, TimerEvent};
-use crate::host::Host;
 use crate::image::invalid;
-use crate::synic::{Context, Synic, interrupt};
 use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// Number of missed periods that a periodic timer makes up for; older ones are skipped.
@@ -21,29 +18,29 @@ const LEAST_INTERVAL: ReferenceTime = ReferenceTime(200);
 
 /// A timer. All zeros after reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Timer {
-    config: StimerConfig,
+pub(crate) struct Timer {
+    pub(crate) config: StimerConfig,
     /// Its expiry, or its period.
-    count: ReferenceTime,
+    pub(crate) count: ReferenceTime,
     /// The configuration is in effect: `due` and `fire_at` are valid.
-    armed: bool,
+    pub(crate) armed: bool,
     /// Waits for its buffer, its slot or its SynIC; it has no deadline until one of them changes.
-    blocked: bool,
+    pub(crate) blocked: bool,
     /// Reference time at which it is due.
-    due: ReferenceTime,
+    pub(crate) due: ReferenceTime,
     /// When it expires: at `due`, or later while a late periodic timer catches up. Never while it is not armed or is
     /// blocked.
-    next: Deadline,
+    pub(crate) next: Deadline,
     /// When it was due: for the message in its buffer.
-    expired: ReferenceTime,
+    pub(crate) expired: ReferenceTime,
 }
 
 /// The timers of a VP.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    timers: [Timer; STIMER_COUNT],
+    pub(crate) timers: [Timer; STIMER_COUNT],
     /// The deadline last passed to the embedder.
-    deadline: Deadline,
+    pub(crate) deadline: Deadline,
 }
 
 impl Timer {
@@ -58,7 +55,7 @@ impl Timer {
     };
 
     /// Applies the registers. A period begins now.
-    fn arm(&mut self, now: ReferenceTime) {
+    pub(crate) fn arm(&mut self, now: ReferenceTime) {
         self.blocked = false;
         self.armed = self.config.enable() && self.count != ReferenceTime::ZERO;
         self.due = if self.config.periodic() { now.saturating_add(self.count) } else { self.count };
@@ -66,13 +63,13 @@ impl Timer {
     }
 
     /// Records that there was no room for its message.
-    fn block(&mut self) {
+    pub(crate) fn block(&mut self) {
         self.blocked = true;
         self.next = Deadline::NEVER;
     }
 
     /// Records that there may be room again. Returns true if it was blocked.
-    fn unblock(&mut self) -> bool {
+    pub(crate) fn unblock(&mut self) -> bool {
         let was = core::mem::take(&mut self.blocked);
         if was {
             self.next = Deadline::at(self.due);
@@ -82,7 +79,7 @@ impl Timer {
 
     /// Updates the timer after an expiration at `now`: a one-shot timer is disabled, a periodic one continues. Returns
     /// the number of skipped periods.
-    fn advance(&mut self, now: ReferenceTime) -> u64 {
+    pub(crate) fn advance(&mut self, now: ReferenceTime) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
             self.next = Deadline::NEVER;
@@ -105,7 +102,7 @@ impl Timer {
     }
 
     /// A lazy timer whose VP did not run until shortly before the next expiration skips this one.
-    fn lazy_skip(&mut self, now: ReferenceTime) -> u64 {
+    pub(crate) fn lazy_skip(&mut self, now: ReferenceTime) -> u64 {
         let period = self.period().ticks();
         let late = now.saturating_sub(self.due).ticks();
         if !self.config.lazy() || !self.config.periodic() || late % period <= period - period / 4 {
@@ -137,7 +134,7 @@ impl Timer {
 }
 
 /// A configuration as it takes effect.
-fn checked(config: StimerConfig) -> Result<StimerConfig, HvStatus> {
+pub(crate) fn checked(config: StimerConfig) -> Result<StimerConfig, HvStatus> {
     let bad_vector = config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR;
     if config.reserved() != 0 || bad_vector {
         return Err(HvStatus::INVALID_PARAMETER);
@@ -192,7 +189,7 @@ impl Timers {
     }
 
     /// Returns when the first of them expires if nothing changes.
-    fn next(&self) -> Deadline {
+    pub(crate) fn next(&self) -> Deadline {
         let first = self.timers.iter().map(|timer| timer.next.or_max()).min();
         first.map_or(Deadline::NEVER, Deadline::at)
     }
@@ -200,198 +197,5 @@ impl Timers {
     /// Returns when the timer whose message is queued was due.
     pub(crate) fn expiration(&self, timer: usize) -> ReferenceTime {
         self.timers[timer].expired
-    }
-}
-
-impl Synic {
-    /// Writes a timer's configuration register.
-    pub(crate) fn set_timer_config<H: Host>(
-        &mut self,
-        context: &Context<'_, H>,
-        timer: usize,
-        mut config: StimerConfig,
-    ) -> Result<(), HvStatus> {
-        config = checked(config)?;
-        self.timers.timers[timer].config = config;
-        self.start_timer(context, timer);
-        Ok(())
-    }
-
-    /// Writes a timer's count register.
-    pub(crate) fn set_timer_count<H: Host>(
-        &mut self,
-        context: &Context<'_, H>,
-        timer: usize,
-        count: ReferenceTime,
-    ) {
-        let state = &mut self.timers.timers[timer];
-        state.count = count;
-        let config = state.config;
-        let may_run = config.direct_mode() && config.vector() >= FIRST_VALID_VECTOR
-            || !config.direct_mode() && config.sint() != 0;
-        if count == ReferenceTime::ZERO {
-            state.config = config.with_enable(false);
-        } else if config.auto_enable() && may_run {
-            state.config = config.with_enable(true);
-        }
-        self.start_timer(context, timer);
-    }
-
-    /// Applies a timer's registers. A queued message of its last expiration is dropped, as in KVM and openvmm; the TLFS
-    /// does not specify this.
-    #[inline(always)]
-    fn start_timer<H: Host>(&mut self, context: &Context<'_, H>, timer: usize) {
-        if self.queues.timer_waits(timer) {
-            self.drop_timer_message(context, timer);
-        }
-        let state = &mut self.timers.timers[timer];
-        let was_armed = state.armed;
-        let now = context.time.at(|| context.host.counter());
-        state.arm(now);
-        let what = match state.armed {
-            true => TimerEvent::Armed(state.due),
-            false if was_armed => TimerEvent::Stopped,
-            false => return,
-        };
-        let due = state.next.is_due(now);
-        context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
-        self.run_timers(context, now, due);
-    }
-
-    /// Expires what is due and sets the next deadline. `due`: something is due, or may be.
-    #[inline(always)]
-    fn run_timers<H: Host>(&mut self, context: &Context<'_, H>, now: ReferenceTime, due: bool) {
-        let mut next = if due { Deadline::NEVER } else { self.timers.next() };
-        if due || next.is_due(now) || self.queues.timer_freed() {
-            self.expire_due(context, now);
-            next = self.timers.next();
-        }
-        if self.timers.deadline != next {
-            self.timers.deadline = next;
-            self.renew_deadline(context);
-        }
-    }
-
-    /// Sets the current deadline again.
-    #[inline(never)]
-    pub(crate) fn renew_deadline<H: Host>(&self, context: &Context<'_, H>) {
-        context.host.set_deadline(context.vp, context.time.counter_at(self.timers.deadline));
-    }
-
-    #[inline(never)]
-    fn expire_due<H: Host>(&mut self, context: &Context<'_, H>, now: ReferenceTime) {
-        loop {
-            // An expiration is later than `now` afterwards, so both loops end after as many rounds as there are timers.
-            while let Some(timer) = self.timers.timers.iter().position(|timer| timer.next.is_due(now)) {
-                self.expire(context, timer, now);
-            }
-            if !self.queues.take_timer_freed() {
-                break;
-            }
-            self.unblock_timers();
-        }
-    }
-
-    /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer counts.
-    pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
-        let before = self.timers.deadline;
-        self.run_timers(context, context.time.at(|| context.host.counter()), true);
-        if self.timers.deadline == before {
-            self.renew_deadline(context);
-        }
-    }
-
-    /// Stops all timers of a VP that stops; their undelivered messages are dropped.
-    pub(crate) fn stop_timers<H: Host>(&mut self, context: &Context<'_, H>) {
-        self.timers = Timers::new();
-        for timer in 0..STIMER_COUNT {
-            self.drop_timer_message(context, timer);
-        }
-        self.renew_deadline(context);
-    }
-
-    fn unblock_timers(&mut self) -> bool {
-        let mut any = false;
-        for state in &mut self.timers.timers {
-            any |= state.unblock();
-        }
-        any
-    }
-
-    /// Resumes timers: the SynIC was enabled, or a buffer became free.
-    #[inline(never)]
-    pub(crate) fn run_blocked_timers<H: Host>(&mut self, context: &Context<'_, H>) {
-        if self.unblock_timers() {
-            let now = context.time.at(|| context.host.counter());
-            self.run_timers(context, now, true);
-        }
-    }
-
-    /// Resumes a timer whose buffer was freed by a delivery.
-    #[inline]
-    pub(crate) fn settle_timers<H: Host>(&mut self, context: &Context<'_, H>) {
-        if self.queues.take_timer_freed() {
-            self.run_blocked_timers(context);
-        }
-    }
-
-    /// Returns true if a timer waits for nothing and would do so forever: only damaged saved state can say that.
-    pub(crate) fn has_stuck_timer(&self) -> bool {
-        let ready = self.control.enable() && self.message_page.enabled() && !self.queues.timer_freed();
-        let mut timers = self.timers.timers.iter().enumerate();
-        ready
-            && timers.any(|(number, state)| state.armed && state.blocked && !self.queues.timer_waits(number))
-    }
-
-    #[inline]
-    fn expire<H: Host>(&mut self, context: &Context<'_, H>, timer: usize, now: ReferenceTime) {
-        let tell = |what| context.host.observe(&Event::Timer { vp: context.vp, timer: timer as u8, what });
-        let skipped = self.timers.timers[timer].lazy_skip(now);
-        if skipped != 0 {
-            return tell(TimerEvent::Skipped(skipped));
-        }
-        let Timer { config, due, .. } = self.timers.timers[timer];
-        if config.direct_mode() {
-            interrupt(context.host, context.vp, u32::from(config.vector()), Cause::Timer(timer as u8));
-        } else if !self.send_expiration(context, timer, now) {
-            self.timers.timers[timer].block();
-            return tell(TimerEvent::Blocked);
-        }
-        tell(TimerEvent::Expired(due, now));
-        let skipped = self.timers.timers[timer].advance(now);
-        if skipped != 0 {
-            tell(TimerEvent::Skipped(skipped));
-        }
-    }
-
-    /// Sends the message of a timer that is due. Returns false if its buffer is in use, or the SynIC is off.
-    #[inline(never)]
-    fn send_expiration<H: Host>(
-        &mut self,
-        context: &Context<'_, H>,
-        timer: usize,
-        now: ReferenceTime,
-    ) -> bool {
-        if self.queues.timer_waits(timer) {
-            return false;
-        }
-        let state = &mut self.timers.timers[timer];
-        state.expired = state.due;
-        let sint = usize::from(state.config.sint());
-        self.post_timer(context, timer, sint, now)
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Synic {
-    /// Returns the reference time at which the next armed timer expires; 0 if one was blocked and no longer is.
-    pub(crate) fn next_expiration(&self) -> Option<ReferenceTime> {
-        let ready = self.control.enable() && self.message_page.enabled();
-        let times = self.timers.timers.iter().enumerate().filter(|(_, timer)| timer.armed);
-        let times = times.filter_map(|(number, timer)| match timer.blocked {
-            false => Some(timer.next.or_max()),
-            true => (ready && !self.queues.timer_waits(number)).then_some(ReferenceTime::ZERO),
-        });
-        times.min()
     }
 }

@@ -5,10 +5,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 
-use crate::event::Event;
-use crate::host::{Host, VpContext};
+use crate::host::Host;
 use crate::overlay::Place;
-use crate::partition::Partition;
 use crate::port::Port;
 use crate::power::Power;
 use crate::synic::{Context, Synic};
@@ -20,7 +18,7 @@ const ON: u32 = 2;
 
 /// State of one virtual processor.
 ///
-/// A new one is all zeros, so that an array of them takes no room in an executable; [`Partition::reset`] gives it its
+/// A new one is all zeros, so that an array of them takes no room in an executable; [`Partition::reset`](crate::Partition::reset) gives it its
 /// reset values.
 ///
 /// `R` is the lock of the embedder's choice: a spin lock at EL2, a blocking lock where threads can be preempted.
@@ -105,6 +103,12 @@ impl<R: RawMutex> Vp<R> {
         self.synthetic_vbar.store(0, Ordering::Relaxed);
     }
 
+    /// Begins a start. Exactly one of several callers succeeds; the others get the state that they found.
+    pub(crate) fn begin_start(&self) -> Result<(), Power> {
+        let started = self.power.compare_exchange(OFF, STARTING, Ordering::AcqRel, Ordering::Acquire);
+        started.map(|_| ()).map_err(|_| self.power())
+    }
+
     pub(crate) fn set_online(&self, now: ReferenceTime) {
         self.since.store(now.ticks(), Ordering::Relaxed);
         self.power.store(ON, Ordering::Release);
@@ -164,23 +168,4 @@ impl<R: RawMutex> Vp<R> {
     pub fn next_expiration(&self) -> Option<ReferenceTime> {
         self.synic().next_expiration()
     }
-}
-
-/// Starts a VP that is off. Exactly one of several callers succeeds; the others get the state that they found.
-pub(crate) fn start(
-    partition: &Partition<'_, impl RawMutex>,
-    host: &impl Host,
-    by: usize,
-    vp: usize,
-    context: &VpContext,
-) -> Result<(), Power> {
-    let Some(state) = partition.vps().get(vp) else {
-        return Err(Power::Off);
-    };
-    if state.power.compare_exchange(OFF, STARTING, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        return Err(state.power());
-    }
-    host.observe(&Event::VpStarting { by, vp, context });
-    host.start_vp(vp, context);
-    Ok(())
 }

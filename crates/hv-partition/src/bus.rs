@@ -94,7 +94,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
     /// Records when the server must be called next.
     pub(crate) fn note<H: Host>(&self, port: &ServerPort<'_, R, H>, vp: usize) {
-        port.0.partition.carrier.note(&port.0, vp, || self.server.deadline());
+        port.0.note_deadline(vp, || self.server.deadline());
     }
 }
 
@@ -170,7 +170,7 @@ where
             // A state that no bus can have: this one is reset to its initial state.
             let _ = self.server.restore(port, &mut Reader::new(&[]));
         }
-        port.0.partition.carrier.restore(&port.0, self.server.deadline());
+        port.0.restore_deadline(self.server.deadline());
         restored
     }
 }

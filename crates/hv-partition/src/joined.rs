@@ -8,7 +8,7 @@ use crate::carrier::Carrier;
 
 /// The part of a partition that does not depend on its devices.
 ///
-/// Chapters: `carrier`.
+/// Chapters: `carry`.
 pub(crate) struct Core<'a, R> {
     pub(crate) hypervisor: hv_host::Partition<'a, R>,
     pub(crate) carrier: Carrier<R>,

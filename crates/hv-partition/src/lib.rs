@@ -10,7 +10,7 @@
 //! | `joined` | the embedder as presented to the hypervisor: deadlines combined |
 //! | `route` | connections that lead to VMBus |
 //! | `bus` | the server with its devices (`served`: as the partition calls it, whatever the devices) |
-//! | `carrier` | when the server is called, and on which VP's deadline |
+//! | `carrier`, `carry` | when the server is called, and on which VP's deadline |
 //! | `port` | the partition as presented to the server: answers go to the hypervisor |
 //!
 //! In addition: `save` (saved state), `strict` (the judge, with VMBus's rules), `event` (VMBus events for the
@@ -25,6 +25,7 @@ extern crate std;
 
 mod bus;
 mod carrier;
+mod carry;
 mod config;
 mod event;
 mod joined;

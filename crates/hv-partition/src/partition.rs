@@ -173,7 +173,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     {
         let port = &self.port(host);
         self.hypervisor().vp_offline(&port.0, vp);
-        self.core.carrier.hand_over(&port.0, vp);
+        port.0.hand_over_deadline(vp);
     }
 
     /// Calls a function with the VMBus server: to offer and rescind channels, or to inspect its state. Then sends what
@@ -278,7 +278,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
             // The next deadline is later than now and so another.
             self.bus.flush(port, vp);
         } else {
-            self.core.carrier.find(&port.0, vp);
+            port.0.find_carrier(vp);
         }
     }
 }

@@ -3,19 +3,17 @@
 mod serve;
 
 use crate::config::Config;
-use crate::contact::Ending;
+use crate::control::{Connection, Control};
 use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::error::{BusError, Refused};
 use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
 use crate::id::DeviceId;
-use crate::image;
 use crate::io::Place;
 use crate::line::{Stage, default_connection};
 use crate::optional::Optional;
-use crate::outbox::Outbox;
 use crate::port::BusPort;
-use crate::protocol::{ChannelId, ChannelOffer, FeatureFlags, MessageHeader, MessageType, Version};
+use crate::protocol::{ChannelId, ChannelOffer, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
 use crate::worker::NEVER;
 use core::fmt;
@@ -23,44 +21,6 @@ use core::sync::atomic::Ordering;
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 use zerocopy::FromBytes;
-
-/// An established connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Connection {
-    pub(crate) version: Version,
-    pub(crate) features: FeatureFlags,
-    pub(crate) offers_requested: bool,
-}
-
-/// State protected by the bus's lock.
-#[derive(Debug)]
-pub(crate) struct Control {
-    pub(crate) connection: Optional<Connection>,
-    /// VP that gets the messages.
-    pub(crate) vp: u32,
-    pub(crate) outbox: Outbox,
-    /// The end of the offers has yet to be announced.
-    pub(crate) offers_end: bool,
-    /// The answer to send once nothing is in flight.
-    pub(crate) ending: Optional<Ending>,
-    pub(crate) rejected: u64,
-    /// A channel or a page list has pending work in its state.
-    pub(crate) changes: bool,
-}
-
-impl Control {
-    const fn new() -> Self {
-        Self {
-            connection: Optional::None,
-            vp: 0,
-            outbox: Outbox::new(),
-            offers_end: false,
-            ending: Optional::None,
-            rejected: 0,
-            changes: false,
-        }
-    }
-}
 
 /// The host side of one partition's VMBus, with the devices `D`.
 ///
@@ -450,5 +410,3 @@ fn request_offers(control: &mut Control) -> Result<(), Reason> {
 pub(crate) fn parse<T: FromBytes>(payload: &[u8]) -> Result<T, Reason> {
     T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)
 }
-
-image::fields!(Connection { version, features, offers_requested });

@@ -1,9 +1,9 @@
 //! Start and end of a connection.
 
-use crate::bus::{Bus, Connection, Control, parse};
+use crate::bus::{Bus, parse};
+use crate::control::{Connection, Control, Ending};
 use crate::devices::{DeviceSet, Devices};
 use crate::event::{Event, Reason};
-use crate::image;
 use crate::line::Stage;
 use crate::optional::Optional;
 use crate::outbox::{ContactAnswer, Pending};
@@ -19,14 +19,6 @@ const KNOWN_FEATURES: FeatureFlags = FeatureFlags(0).with_client_id(true).with_g
 
 /// Number of SINTs of a VP.
 const SINTS: u8 = 16;
-
-/// A message that ends or starts a connection, and is answered only when nothing of the old one is in flight: the
-/// answer tells the guest that its memory is its own again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ending {
-    Contact(ContactAnswer, Option<Connection>),
-    Unload,
-}
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// Handles INITIATE_CONTACT. It ends an existing connection, whatever the outcome of the new one, and is always
@@ -156,8 +148,6 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 }
-
-image::variants!(Ending, "end of a connection" { 0 => Contact(answer, next), 1 => Unload });
 
 /// Errors in the contact of a supported version.
 fn judge(contact: &InitiateContact, asked: FeatureFlags, payload: &[u8]) -> Result<(), Reason> {

@@ -77,6 +77,7 @@ pub use hv_tlfs::vmbus as protocol;
 mod bus;
 mod config;
 mod contact;
+mod control;
 mod device;
 mod devices;
 mod error;

@@ -1,6 +1,7 @@
 //! Requests of a connected guest: GPADLs, and opening, changing and closing of channels.
 
-use crate::bus::{Bus, Control, parse};
+use crate::bus::{Bus, parse};
+use crate::control::Control;
 use crate::device::{Connect, Opening};
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::{Event, Reason};

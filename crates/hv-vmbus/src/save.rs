@@ -1,6 +1,7 @@
 //! Saving and restoring the bus.
 
-use crate::bus::{Bus, Connection};
+use crate::bus::Bus;
+use crate::control::Connection;
 use crate::devices::{DeviceSet, Devices};
 use crate::error::BusError;
 use crate::gpadl::State;

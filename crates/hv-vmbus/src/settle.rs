@@ -4,7 +4,8 @@
 //! by iterating over them; so it needs no queue that could be full, and a guest that does not take its messages costs
 //! nothing.
 
-use crate::bus::{Bus, Control};
+use crate::bus::Bus;
+use crate::control::Control;
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::Event;
 use crate::gpadl::Fate;

@@ -162,8 +162,8 @@ mutants! {
         start_vtl_unchecked "A VP can be started in any VTL.":
             "target_vtl != 0" => "false";
         started_twice "A VP that runs can be started.":
-            "vp::start(self, frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)"
-            => "vp::start(self, frame.host, frame.vp, target, &context).or(Ok(()))";
+            "self.start_vp(frame.host, frame.vp, target, &context).map_err(|_| HvStatus::INVALID_VP_STATE)"
+            => "self.start_vp(frame.host, frame.vp, target, &context).or(Ok(()))";
         unknown_mpidr_is_vp_0 "An unknown MPIDR is VP 0.":
             "vp.ok_or(HvStatus::INVALID_PARAMETER)?" => "vp.unwrap_or(0)";
         vtl_reserved_unchecked "Reserved bits of a VTL may be set.":

@@ -38,6 +38,9 @@ mutants! {
             => "{ self.shown = false; self.words = [0; WORDS] }";
         page_stays_when_off "A page that is switched off or moves leaves its contents behind.":
             "self.hide(memory)" => "self.shown = false";
+    }
+
+    "hv-host/src/overlays.rs" {
         disabled_page_written "A page is written though it is not enabled.":
             "overlay.waits_at(page)" in "if overlay.waits_at(page) { overlay.show(memory)" => "true";
     }

@@ -25,6 +25,26 @@ mutants! {
             "self.timers[timer].config" => "self.timers[timer].config.with_lazy(false)";
         timer_count_cut "A timer count does not read as written.":
             "self.timers[timer].count" => "ReferenceTime(self.timers[timer].count.ticks() as u32 as u64)";
+        direct_low_vector "A direct timer takes any vector.":
+            "config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR" => "false"
+            survives "The TLFS does not say which vectors a direct timer has.";
+        missed_periods_lost "Periods that were missed are never made up for.":
+            "missed.saturating_sub(CATCH_UP)" => "missed"
+            survives "The TLFS lets a host leave out expirations that were missed.";
+        timer_lazy_at_first "A timer is lazy after reset.":
+            "self.timers[timer].config"
+            => "if self.timers[timer].count == ReferenceTime::ZERO { StimerConfig(4) } else { self.timers[timer].config }";
+        period_drifts "Periods after the first are twice as long.":
+            "self.due.saturating_add(period)" => "self.due.saturating_add(period.saturating_add(period))";
+        timer_early "Timers expire 50 microseconds early.":
+            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
+            => "if self.armed { Deadline::at(self.due.saturating_sub(ReferenceTime(500))) } else { Deadline::NEVER }";
+        timers_late "Timers expire three seconds late.":
+            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
+            => "if self.armed { Deadline::at(self.due.saturating_add(ReferenceTime(30_000_000))) } else { Deadline::NEVER }";
+    }
+
+    "hv-host/src/expiry.rs" {
         zero_count_keeps_enable "Count 0 leaves the timer enabled.":
             "count == ReferenceTime::ZERO" => "false";
         auto_enable_ignored "Auto-enable enables nothing.":
@@ -36,30 +56,13 @@ mutants! {
         direct_is_silent "A direct timer raises no interrupt.":
             "interrupt(context.host, context.vp, u32::from(config.vector()), Cause::Timer(timer as u8))"
             => "()";
-        direct_low_vector "A direct timer takes any vector.":
-            "config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR" => "false"
-            survives "The TLFS does not say which vectors a direct timer has.";
-        missed_periods_lost "Periods that were missed are never made up for.":
-            "missed.saturating_sub(CATCH_UP)" => "missed"
-            survives "The TLFS lets a host leave out expirations that were missed.";
-        timer_lazy_at_first "A timer is lazy after reset.":
-            "self.timers[timer].config"
-            => "if self.timers[timer].count == ReferenceTime::ZERO { StimerConfig(4) } else { self.timers[timer].config }";
         count_enables "A count enables its timer without auto-enable.":
             "config.auto_enable()" => "true";
-        period_drifts "Periods after the first are twice as long.":
-            "self.due.saturating_add(period)" => "self.due.saturating_add(period.saturating_add(period))";
         timers_never_settle "A timer that is due never lets its VP go on.":
             "!self.queues.take_timer_freed()" => "false";
         blocked_timer_forgotten "A timer without a buffer does not go on when it has one again.":
             "self.run_blocked_timers(context)" in "take_timer_freed() { self.run_blocked_timers(context)"
             => "()";
-        timer_early "Timers expire 50 microseconds early.":
-            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
-            => "if self.armed { Deadline::at(self.due.saturating_sub(ReferenceTime(500))) } else { Deadline::NEVER }";
-        timers_late "Timers expire three seconds late.":
-            "if self.armed { Deadline::at(self.due) } else { Deadline::NEVER }"
-            => "if self.armed { Deadline::at(self.due.saturating_add(ReferenceTime(30_000_000))) } else { Deadline::NEVER }";
         timer_sint_wrong "A timer sends to another SINT.":
             "usize::from(state.config.sint())" => "usize::from(state.config.sint()) ^ 1";
     }

@@ -1,0 +1,80 @@
+//! Selects the VP that carries the deadline of the VMBus server: a running one, as long as it runs.
+
+use core::sync::atomic::Ordering;
+
+use hv_host::{Host, Power};
+use hv_tlfs::time::ReferenceTime;
+use lock_api::RawMutex;
+
+use crate::carrier::{Carrier, NEVER, NONE};
+use crate::joined::{Core, Joined};
+
+/// Minimum time before a device with more work continues: the VP gets to run in between.
+const LEAST_INTERVAL: ReferenceTime = ReferenceTime(200);
+/// The latest deadline.
+const LAST: ReferenceTime = NEVER.saturating_sub(ReferenceTime(1));
+
+impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
+    fn carrier(&self) -> &'h Carrier<R> {
+        &self.partition.carrier
+    }
+
+    /// Records when the server must be called, and updates the deadline of the VP that carries it.
+    pub(crate) fn note_deadline(&self, vp: usize, wanted: impl Fn() -> Option<ReferenceTime>) {
+        loop {
+            let wants = wanted();
+            let deadline = self.served_at(wants).ticks();
+            if self.carrier().deadline.swap(deadline, Ordering::AcqRel) != deadline {
+                let _choosing = self.carrier().choosing.lock();
+                self.carry(vp);
+            }
+            // Another VP may have recorded an earlier one in between.
+            if wanted() == wants {
+                return;
+            }
+        }
+    }
+
+    /// Takes over the deadline of a restored server. The first VP that is called carries it.
+    pub(crate) fn restore_deadline(&self, wanted: Option<ReferenceTime>) {
+        self.carrier().deadline.store(self.served_at(wanted).ticks(), Ordering::Release);
+        self.carrier().vp.store(NONE, Ordering::Release);
+    }
+
+    /// Assigns the deadline to a VP if no running one has it. `vp` is running.
+    pub(crate) fn find_carrier(&self, vp: usize) {
+        if !self.is_on(self.carrier().vp.load(Ordering::Acquire)) {
+            let _choosing = self.carrier().choosing.lock();
+            self.carry(vp);
+        }
+    }
+
+    /// Moves the deadline to another VP, or else to the first that starts: `from` has stopped.
+    pub(crate) fn hand_over_deadline(&self, from: usize) {
+        let _choosing = self.carrier().choosing.lock();
+        if self.carrier().vp.load(Ordering::Acquire) == from {
+            self.carry(from);
+            self.hypervisor().renew_deadline(self, from);
+        }
+    }
+
+    /// Assigns the deadline to a running VP: the one that has it, or else `vp`, or else any. The caller holds
+    /// `choosing`.
+    fn carry(&self, vp: usize) {
+        let before = self.carrier().vp.load(Ordering::Acquire);
+        let mut candidates = [before, vp].into_iter().chain(0..self.hypervisor().vp_count());
+        let carrier = candidates.find(|&vp| self.is_on(vp)).unwrap_or(NONE);
+        self.carrier().vp.store(carrier, Ordering::Release);
+        self.hypervisor().renew_deadline(self, carrier);
+    }
+
+    /// Returns the reference time at which a server with this deadline is called.
+    fn served_at(&self, wanted: Option<ReferenceTime>) -> ReferenceTime {
+        let least = || self.hypervisor().reference_time(self.host).saturating_add(LEAST_INTERVAL);
+        wanted.map_or(NEVER, |deadline| deadline.max(least()).min(LAST))
+    }
+
+    fn is_on(&self, vp: usize) -> bool {
+        self.hypervisor().power(vp) == Some(Power::On)
+    }
+}
