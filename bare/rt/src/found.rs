@@ -74,7 +74,7 @@ pub(crate) fn record(machine: &Machine) {
     ]);
 }
 
-/// MDCCINT_EL1. QEMU before 9.0 lacks it, and a read leaves the destination unchanged.
+/// MDCCINT_EL1. QEMU 7.2 lacks it, and a read leaves the destination unchanged.
 fn mdccint() -> u64 {
     let mut value = 0;
     // SAFETY: reading the register changes nothing.

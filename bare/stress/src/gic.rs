@@ -86,7 +86,7 @@ fn sizes(check: &mut Check, machine: &Machine) {
 }
 
 /// Checks unaligned accesses: an unaligned device access is an alignment fault of the guest's own translation; QEMU
-/// before 8.2 does not raise it, and then the interrupt controller refuses the access.
+/// 7.2 does not raise it, and then the interrupt controller refuses the access.
 fn is_abort(exception: &Exception) -> bool {
     exception.is_external_abort()
         || exception.class() == Exception::DATA_ABORT && exception.esr & 0x3f == Exception::ALIGNMENT_FAULT

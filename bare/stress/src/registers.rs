@@ -70,7 +70,7 @@ fn undefined(check: &mut Check, encoding: Encoding) {
     write_is_undefined(check, encoding);
 }
 
-/// Checks that the access is undefined: HCR_EL2.TIDCP makes it so. QEMU before 8.0 has no TIDCP, and some models have
+/// Checks that the access is undefined: HCR_EL2.TIDCP makes it so. QEMU 7.2 has no TIDCP, and some models have
 /// constants of their own there.
 fn undefined_or_constant(check: &mut Check, encoding: Encoding) {
     let access = |write, value| {

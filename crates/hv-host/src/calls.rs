@@ -245,7 +245,10 @@ impl<R: RawMutex> Partition<'_, R> {
         if port.target == PortTarget::Deleted { Err(HvStatus::INVALID_PORT_ID) } else { Ok((index, port)) }
     }
 
-    /// Returns the first VP that can be a target.
+    /// Returns the first VP that can be a target, for a port that names none.
+    ///
+    /// Looks at each VP in turn, so it takes as many locks as there are VPs at most, each VP's own once and never two at a
+    /// time: the price grows with the machine, and not with what the guest does.
     fn any_vp(&self, can: impl Fn(&crate::synic::Synic) -> bool) -> Result<usize, HvStatus> {
         self.vps().iter().position(|vp| can(&vp.synic())).ok_or(HvStatus::INVALID_VP_INDEX)
     }

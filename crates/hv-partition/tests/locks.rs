@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use hv_lock::{FairLock, Wait};
 use hv_memory::GuestMemory as _;
 use hv_partition::testing::{LINUX_ID, RAM, TestHost};
-use hv_partition::{Bus, Config, Host as _, Partition, Vp};
+use hv_partition::{Bus, Config, Host as _, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
@@ -70,11 +70,16 @@ impl CountedMachine<'_> {
 
 /// Runs `test` with a machine whose VPs all run.
 fn machine<T>(vps: usize, test: impl FnOnce(&CountedMachine<'_>) -> T) -> T {
+    machine_with(vps, &[], test)
+}
+
+/// Runs `test` with a machine that has these ports.
+fn machine_with<T>(vps: usize, ports: &[Port], test: impl FnOnce(&CountedMachine<'_>) -> T) -> T {
     let config = Config::new(62_500_000);
     let bus = Bus::with_offers(config.vmbus, config.offers);
     let vps: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
     let machine = CountedMachine {
-        partition: Partition::new(config.hypervisor, &vps, &[], &bus),
+        partition: Partition::new(config.hypervisor, &vps, ports, &bus),
         host: TestHost::new(vps.len()),
     };
     machine.partition.reset(&machine.host);
@@ -126,6 +131,19 @@ fn a_signal_to_an_unknown_connection_takes_no_lock() {
             assert_eq!(locks, 0, "connection {connection:#x}");
         }
     });
+}
+
+#[test]
+fn a_signal_to_a_port_that_names_no_vp_takes_each_vps_lock_once() {
+    let ports = [Port::new(5, 0x500, PortTarget::Event { vp: None, sint: 2, base: 0, count: 16 })];
+    for vps in [1, 2, 8, 64] {
+        machine_with(vps, &ports, |m| {
+            let signal = HypercallInput::from_code(HypercallCode::SIGNAL_EVENT);
+            // None of them has its SynIC on, so all are looked at.
+            let locks = taken(|| assert_eq!(m.call(0, signal, &[5, 0]), HvStatus::INVALID_VP_INDEX));
+            assert_eq!(locks as usize, vps);
+        });
+    }
 }
 
 /// Four VPs move their overlays about three pages, and start anew, at the same time.
