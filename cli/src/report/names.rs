@@ -86,6 +86,9 @@ pub(crate) fn smccc(function: u32) -> String {
 pub(crate) fn system_register(iss: u64) -> String {
     let field = |low: u32, width: u32| (iss >> low) & ((1 << width) - 1);
     let way = if iss & 1 == 1 { "read of" } else { "write to" };
+    if let Some(name) = hv_cpu::sysreg::name(iss) {
+        return format!("{way} system register {name}");
+    }
     format!(
         "{way} system register S{}_{}_C{}_C{}_{}",
         field(20, 2),
@@ -168,5 +171,8 @@ mod tests {
         // MRS of S3_0_C1_C0_3 (TRFCR_EL1 is S3_0_C1_C2_1; this one is unallocated).
         let iss = (3 << 20) | (3 << 17) | (1 << 10) | 1;
         assert_eq!(system_register(iss), "read of system register S3_0_C1_C0_3");
+        // MSR TRFCR_EL1.
+        let iss = (3 << 20) | (1 << 17) | (1 << 10) | (2 << 1);
+        assert_eq!(system_register(iss), "write to system register TRFCR_EL1");
     }
 }

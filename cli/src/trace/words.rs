@@ -75,16 +75,8 @@ pub(super) fn own_interrupt(intid: u32) -> String {
 }
 
 /// Names a trapped system register by its ISS.
-///
-/// Source: Arm IHI 0069, "AArch64 System register descriptions".
 pub(super) fn system_register(iss: u64) -> String {
-    match iss & 0x3f_fc1e {
-        0x3a_3016 => "ICC_SGI1R_EL1".to_owned(),
-        0x3c_3016 => "ICC_ASGI1R_EL1".to_owned(),
-        0x3e_3016 => "ICC_SGI0R_EL1".to_owned(),
-        0x32_3016 => "ICC_DIR_EL1".to_owned(),
-        _ => names::system_register(iss),
-    }
+    hv_cpu::sysreg::name(iss).map_or_else(|| names::system_register(iss), str::to_owned)
 }
 
 /// Returns true for the registers whose writes generate SGIs.
@@ -202,6 +194,8 @@ mod tests {
         let dir = 3 << 20 | 1 << 17 | 12 << 10 | 11 << 1;
         assert_eq!(system_register(dir), "ICC_DIR_EL1");
         assert!(!generates_sgi(dir));
+        // MRS ID_AA64PFR0_EL1, which is S3_0_C0_C4_0.
+        assert_eq!(system_register(3 << 20 | 4 << 1 | 1), "ID_AA64PFR0_EL1");
         assert!(system_register(1).starts_with("read of system register S0_0"));
     }
 

@@ -4,6 +4,7 @@
 //! - [`pstate`]: the state after a trapped instruction has been emulated, and the state at EL1 after an exception that
 //!   the hypervisor injects.
 //! - [`id`]: the features reported to a guest, and what EL2 must enable for each of them, from one table.
+//! - [`sysreg`]: names of system registers, for messages.
 //!
 //! Source: Arm Architecture Reference Manual for A-profile architecture (DDI 0487), called Arm ARM below.
 #![no_std]
@@ -14,3 +15,4 @@ extern crate std;
 
 pub mod id;
 pub mod pstate;
+pub mod sysreg;
