@@ -61,7 +61,7 @@ struct JsonFunction {
 pub(super) fn print(found: &Found) -> anyhow::Result<String> {
     let abi = Abi {
         schema: 1,
-        constants: found.constants.iter().copied().map(constant).collect(),
+        constants: found.constants.iter().chain(&found.related).copied().map(constant).collect(),
         structs: found.structs.iter().copied().map(structure).collect(),
         functions: found.functions.iter().map(|row| function(row)).collect(),
     };

@@ -15,6 +15,8 @@ pub(super) struct Found {
     pub(super) constants: Vec<&'static Constant>,
     pub(super) structs: Vec<&'static Struct>,
     pub(super) functions: Vec<&'static Function>,
+    /// Constants whose names have the word that was looked for, beside a type that is called so.
+    pub(super) related: Vec<&'static Constant>,
 }
 
 impl Found {
@@ -42,6 +44,7 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
         constants: abi::constants().filter(|row| of_kind(row.kind)).collect(),
         structs: abi::structs().filter(|_| of_kind(STRUCT)).collect(),
         functions: abi::functions().filter(|_| of_kind(FUNCTION)).collect(),
+        related: Vec::new(),
     };
     let Some(text) = text else { return all };
     if let Some(value) = number::parse(text) {
@@ -49,8 +52,15 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
         return Found { constants, ..Found::default() };
     }
     let text = bare(text).to_lowercase();
-    let exact = narrow(&all, |names, _| names.iter().any(|name| squeezed(name) == squeezed(&text)));
+    let mut exact = narrow(&all, |names, _| names.iter().any(|name| squeezed(name) == squeezed(&text)));
     if !exact.is_empty() {
+        // A type's name in Rust is also what registers and masks are called after.
+        let c_name = |row: &&Struct| {
+            [row.name].iter().chain(row.aliases).any(|name| squeezed(name) == squeezed(&text))
+        };
+        if exact.constants.is_empty() && exact.functions.is_empty() && !exact.structs.iter().any(c_name) {
+            exact.related = keep(&all.constants, |row| has_part(row.name, &text));
+        }
         return exact;
     }
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -79,6 +89,14 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
 /// `HvSint0` are equal.
 fn squeezed(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Returns true if a part of a C name is this word, or this word and a number: `HV_REGISTER_SINT2` has `sint`.
+fn has_part(name: &str, word: &str) -> bool {
+    let parts = name.split('_').map(str::to_lowercase);
+    parts
+        .filter_map(|part| part.strip_prefix(word).map(str::to_owned))
+        .any(|rest| rest.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// Returns true if a text contains a word, or all parts of a hyphenated word.
@@ -110,6 +128,7 @@ fn narrow(all: &Found, test: impl Fn(&[&str], &str) -> bool) -> Found {
                 || test(&[], &format!("{} {}", names.join(" "), row.doc))
         }),
         functions: keep(&all.functions, |row| test(&[row.name], row.doc)),
+        related: Vec::new(),
     }
 }
 
@@ -142,6 +161,23 @@ mod tests {
     fn an_ambiguous_name_finds_every_meaning() {
         let found = find(Some("HV_REGISTER_FEATURES"), None);
         assert_eq!(found.constants.iter().map(|row| row.value).collect::<Vec<_>>(), [0x200, 0x201]);
+    }
+
+    #[test]
+    fn a_type_hides_no_register_that_is_called_after_it() {
+        for (word, structure, register) in [
+            ("sint", "hv_synic_sint", "HV_REGISTER_SINT15"),
+            ("Sint", "hv_synic_sint", "HV_REGISTER_SINT0"),
+            ("simp", "hv_synic_simp", "HV_REGISTER_SIMP"),
+            ("siefp", "hv_synic_siefp", "HV_REGISTER_SIEFP"),
+        ] {
+            let found = find(Some(word), None);
+            assert_eq!(names(&found), [structure]);
+            assert!(found.related.iter().any(|row| row.name == register), "{word}");
+            assert!(found.related.iter().all(|row| row.name.contains(&word.to_uppercase())), "{word}");
+        }
+        assert!(find(Some("sint"), Some("struct")).related.is_empty());
+        assert!(find(Some("hv_synic_sint"), None).related.is_empty(), "its C name means the type alone");
     }
 
     #[test]

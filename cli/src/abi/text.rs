@@ -13,7 +13,12 @@ const FULL: usize = 8;
 /// Formats the rows.
 pub(super) fn print(found: &Found) -> String {
     let mut out = String::new();
-    let result = if found.len() <= FULL { full(&mut out, found) } else { brief(&mut out, found) };
+    let mut result = if found.len() <= FULL { full(&mut out, found) } else { brief(&mut out, found) };
+    if !found.related.is_empty() {
+        out.push_str("\nConstants called after it:\n");
+        let related = Found { constants: found.related.clone(), ..Found::default() };
+        result = result.and_then(|()| brief(&mut out, &related));
+    }
     debug_assert!(result.is_ok(), "writing to a string");
     out
 }
