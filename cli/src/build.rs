@@ -45,7 +45,9 @@ pub(crate) fn hypervisor(given: Option<&Input>) -> anyhow::Result<Named> {
         Some(file) => {
             let bytes = file.read("the hypervisor", LONGEST)?;
             if !is_aarch64_elf(&bytes) {
-                bail!("the hypervisor {file} is not an AArch64 ELF program");
+                bail!(
+                    "the hypervisor {file} is not an AArch64 ELF program; give one that `hv build` made, or none to have it built"
+                );
             }
             file.named(&bytes)
         }

@@ -1,64 +1,170 @@
-//! `hv clean`: removes the contents of the cache.
+//! `hv clean`: removes the contents of the cache, or some kinds of them.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use clap::ValueEnum;
 
 use crate::exit::Exit;
 use crate::machine::folder;
-use crate::setup::cache::Cache;
+use crate::setup::cache::{Cache, Removal, SOURCES};
+use crate::setup::size::size;
 use crate::ui;
 
 /// Remove the contents of hv's cache, or list them
 ///
-/// The cache holds what was downloaded, unpacked and built: stock kernels, busybox, UEFI firmware, and an installed
-/// hv's sources. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a run needs is fetched again. Installed
-/// packages (QEMU) and Rust targets are kept. Debugger socket folders left by killed runs are removed.
+/// The cache holds what was downloaded, unpacked and built. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a
+/// run needs is fetched again. What another running hv uses stays. Installed packages (QEMU) and Rust targets are kept.
+/// Debugger socket folders left by killed runs are removed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo hv clean --list\n  cargo hv clean")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Only list the contents, with sizes
+    /// Kinds of contents to remove [default: all]
+    #[arg(value_name = "KIND", value_enum)]
+    kinds: Vec<Kind>,
+    /// Only list the contents, with their kinds and sizes
     #[arg(long)]
     list: bool,
+    /// Only what nothing uses: sources of hv programs that are gone or were replaced
+    #[arg(long)]
+    unused: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo hv clean --list
+  cargo hv clean --unused
+  cargo hv clean disks downloads
+  cargo hv clean";
+
+/// A kind of the cache's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Kind {
+    /// Stock kernels, their modules and busybox
+    Kernels,
+    /// Raw images that qcow2, VHD and VHDX disks were converted to
+    Disks,
+    /// Sources of an installed hv, and what was built from them
+    Sources,
+    /// UEFI firmware
+    Firmware,
+    /// The newest QEMU, for tests
+    Qemu,
+    /// Debian's packages and lists
+    Downloads,
+    /// Debugger socket folders left by killed runs
+    Sockets,
+    /// Remains of killed runs, and anything else
+    Other,
+}
+
+impl Kind {
+    /// Returns the kind of the cache's entry of this name.
+    fn of(name: &str) -> Self {
+        match name {
+            "busybox" => Self::Kernels,
+            "disks" => Self::Disks,
+            "uefi" => Self::Firmware,
+            "newest-qemu" => Self::Qemu,
+            "apt" | "debs" => Self::Downloads,
+            _ if name.starts_with(SOURCES) => Self::Sources,
+            _ if name.starts_with("linux-") => Self::Kernels,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// Something that can be removed.
+#[derive(Debug, PartialEq, Eq)]
+struct Item {
+    kind: Kind,
+    name: String,
+    bytes: u64,
+    /// Why it stays, or may go.
+    state: &'static str,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    for folder in folder::left(!args.list) {
-        let path = folder.display();
-        ui::out(&if args.list { format!("{:>10}  {path}\n", size(0)) } else { format!("{path} removed\n") });
-    }
+    let sockets = (args.kinds.is_empty() && !args.unused) || args.kinds.contains(&Kind::Sockets);
+    let left = if sockets { folder::left(!args.list) } else { Vec::new() };
+    let sockets = left.iter().map(|path| Item {
+        kind: Kind::Sockets,
+        name: path.display().to_string(),
+        bytes: 0,
+        state: "",
+    });
     let cache = Cache::open()?;
-    let entries = entries(cache.dir())?;
-    for (name, bytes) in entries.iter().filter(|_| args.list) {
-        ui::out(&format!("{:>10}  {name}\n", size(*bytes)));
-    }
-    let total = size(entries.iter().map(|(_, bytes)| bytes).sum());
+    let items = selected(&cache, args)?;
     if args.list {
-        ui::out(&format!("{total:>10}  in {}\n", cache.dir().display()));
-    } else if entries.is_empty() {
-        ui::out(&format!("nothing in {}\n", cache.dir().display()));
-    } else {
-        cache.clear()?;
-        ui::out(&format!("{total} removed from {}\n", cache.dir().display()));
+        ui::out(&table(items.into_iter().chain(sockets).collect(), cache.dir()));
+        return Ok(Exit::Success);
     }
+    for socket in sockets {
+        ui::out(&format!("{} removed\n", socket.name));
+    }
+    let dir = cache.dir().display();
+    if items.is_empty() {
+        ui::out(&format!("nothing to remove in {dir}\n"));
+        return Ok(Exit::Success);
+    }
+    let guard = cache.lock()?;
+    let mut removed = 0;
+    for item in items {
+        // The lock has removed what killed runs have left.
+        if !cache.entry(&item.name).exists() && fs::symlink_metadata(cache.entry(&item.name)).is_err() {
+            removed += item.bytes;
+            continue;
+        }
+        match cache.remove(&guard, &item.name)? {
+            Removal::Done => removed += item.bytes,
+            Removal::InUse => ui::note(&format!("{} stays: a running hv uses it", item.name)),
+        }
+    }
+    // What the removal itself needed.
+    let _ = fs::remove_dir(cache.entry("tmp"));
+    ui::out(&format!("{} removed from {dir}\n", size(removed)));
     Ok(Exit::Success)
 }
 
-/// Returns name and size of the cache's entries, sorted by name.
-fn entries(dir: &Path) -> anyhow::Result<Vec<(String, u64)>> {
-    let listed = match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.with_context(|| format!("cannot read the cache {}", dir.display()))?,
-    };
-    let mut found: Vec<_> = listed
-        .flatten()
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), bytes(&entry.path())))
-        .filter(|(name, _)| name != crate::setup::cache::LOCK)
-        .collect();
-    found.sort();
-    Ok(found)
+/// Returns the cache's entries that the options select, by kind and name.
+fn selected(cache: &Cache, args: &Args) -> anyhow::Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for name in cache.names()? {
+        let kind = Kind::of(&name);
+        let unused = cache.is_unused(&name);
+        if (args.unused && !unused) || (!args.kinds.is_empty() && !args.kinds.contains(&kind)) {
+            continue;
+        }
+        let state = match unused {
+            true => "unused",
+            false if cache.is_in_use(&name) => "in use",
+            false => "",
+        };
+        let bytes = bytes(&cache.entry(&name));
+        items.push(Item { kind, name, bytes, state });
+    }
+    items.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    Ok(items)
+}
+
+/// Formats the items, with a sum for each kind.
+fn table(items: Vec<Item>, dir: &Path) -> String {
+    let sum = |items: &[Item]| size(items.iter().map(|item| item.bytes).sum());
+    let mut text = String::new();
+    for kind in items.chunk_by(|a, b| a.kind == b.kind) {
+        text.push_str(&format!("{:10} {:>10}\n", kind[0].kind.name(), sum(kind)));
+        for item in kind {
+            let state = if item.state.is_empty() { String::new() } else { format!("  ({})", item.state) };
+            text.push_str(&format!("           {:>10}  {}{state}\n", size(item.bytes), item.name));
+        }
+    }
+    text.push_str(&format!("{:10} {:>10}  in {}\n", "total", sum(&items), dir.display()));
+    text
 }
 
 /// Returns the size of a file, or of everything below a folder. Does not follow links.
@@ -69,40 +175,67 @@ fn bytes(path: &Path) -> u64 {
         + if meta.is_file() { meta.len() } else { 0 }
 }
 
-/// Formats a size: "12.3 MiB".
-fn size(bytes: u64) -> String {
-    if bytes < 1 << 20 {
-        format!("{:.1} KiB", bytes as f64 / 1024.0)
-    } else {
-        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_cache_is_removed_and_no_link_is_followed() {
+    fn args(kinds: &[Kind], unused: bool) -> Args {
+        Args { kinds: kinds.to_vec(), list: false, unused }
+    }
+
+    fn filled() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().join("cache"));
+        for (name, bytes) in
+            [("linux-6.12-cloud", 2048), ("disks", 512), ("sources-0.1.0-old", 1), ("apt", 3)]
+        {
+            fs::create_dir_all(cache.entry(name)).unwrap();
+            fs::write(cache.entry(name).join("file"), vec![0; bytes]).unwrap();
+        }
         let outside = dir.path().join("outside");
-        fs::create_dir_all(cache.dir().join("kernel")).unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("mine"), "mine").unwrap();
-        fs::write(cache.dir().join("kernel/Image"), vec![0; 2048]).unwrap();
-        std::os::unix::fs::symlink(&outside, cache.dir().join("kernel/link")).unwrap();
-        std::os::unix::fs::symlink(&outside, cache.dir().join("planted")).unwrap();
-        let found = super::entries(cache.dir()).unwrap();
-        assert_eq!(found, [("kernel".to_owned(), 2048), ("planted".to_owned(), 0)]);
-        cache.clear().unwrap();
-        assert!(super::entries(cache.dir()).unwrap().is_empty());
-        assert_eq!(fs::read_to_string(outside.join("mine")).unwrap(), "mine");
+        std::os::unix::fs::symlink(&outside, cache.entry("disks").join("link")).unwrap();
+        (dir, cache)
+    }
+
+    #[test]
+    fn kinds_are_removed_by_themselves() {
+        let (_dir, cache) = filled();
+        let names = |args: &Args| {
+            selected(&cache, args)
+                .unwrap()
+                .into_iter()
+                .map(|item| (item.name, item.bytes))
+                .collect::<Vec<_>>()
+        };
+        let all = [("linux-6.12-cloud", 2048), ("disks", 512), ("sources-0.1.0-old", 1), ("apt", 3)];
+        let all = all.map(|(name, bytes)| (name.to_owned(), bytes));
+        assert_eq!(names(&args(&[], false)), all, "a link's target does not count");
+        assert_eq!(names(&args(&[Kind::Disks, Kind::Downloads], false)), [all[1].clone(), all[3].clone()]);
+        assert_eq!(names(&args(&[], true)), [all[2].clone()]);
+        assert_eq!(names(&args(&[Kind::Disks], true)), []);
+    }
+
+    #[test]
+    fn the_list_has_kinds_and_sizes_and_says_what_is_unused() {
+        let (_dir, cache) = filled();
+        cache.hold("disks");
+        let text = table(selected(&cache, &args(&[], false)).unwrap(), Path::new("/cache"));
+        let expected = "kernels         2 KiB\n\
+                        \u{20}               2 KiB  linux-6.12-cloud\n\
+                        disks       512 bytes\n\
+                        \u{20}           512 bytes  disks  (in use)\n\
+                        sources        1 byte\n\
+                        \u{20}              1 byte  sources-0.1.0-old  (unused)\n\
+                        downloads     3 bytes\n\
+                        \u{20}             3 bytes  apt\n\
+                        total         2.5 KiB  in /cache\n";
+        assert_eq!(text, expected);
     }
 
     #[test]
     fn a_cache_that_was_never_made_is_empty() {
-        assert!(super::entries(Path::new("/nonexistent/hv-arm64")).unwrap().is_empty());
-        assert_eq!((size(512), size(3 << 20)), ("0.5 KiB".to_owned(), "3.0 MiB".to_owned()));
+        assert!(selected(&Cache::at("/nonexistent/hv-arm64".into()), &args(&[], false)).unwrap().is_empty());
     }
 }

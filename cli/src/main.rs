@@ -11,6 +11,7 @@ mod disks;
 mod doctor;
 mod kallsyms;
 mod machine;
+mod name;
 mod report;
 mod rules;
 mod shell;
@@ -19,7 +20,7 @@ mod trace;
 
 use std::io::Write as _;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use hv_setup as setup;
 use hv_setup::{child, developer, exit, input, interrupt, output, process, ui};
@@ -56,7 +57,8 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let command = match Cli::try_parse() {
+    let line = name::command().try_get_matches().and_then(|mut line| Cli::from_arg_matches_mut(&mut line));
+    let command = match line {
         Ok(line) => line.command,
         Err(error) if error.use_stderr() => {
             ui::bad_command_line(&error);
@@ -120,5 +122,55 @@ mod tests {
             }
         }
         assert!(count >= 20, "only {count} commands were found");
+    }
+
+    /// Every option of every command, with values that are wrong for most: each error names the value, and says what was
+    /// expected.
+    #[test]
+    fn the_error_of_every_option_says_what_was_expected() {
+        const BAD: [&str; 9] =
+            ["", "-1", "x", "1e30", "99999999999999999999999", "99999T", "1.5", "-x", "/no/such/folder/x"];
+        let (mut refused, mut poor) = (0, Vec::new());
+        for (words, option) in options(&name::command(), Vec::new()) {
+            for value in BAD {
+                let line = ["hv".to_owned()].into_iter().chain(words.clone());
+                let line = line.chain([format!("--{option}={value}")]).chain(["x".to_owned()]);
+                let Err(error) = name::command().try_get_matches_from(line) else { continue };
+                let text = error.to_string();
+                if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+                    continue;
+                }
+                refused += 1;
+                let expects = ["expected", "possible values", "a value is required"];
+                if !expects.iter().any(|word| text.contains(word))
+                    || !(value.is_empty() || text.contains(value))
+                {
+                    poor.push(format!("{words:?} {text}"));
+                }
+            }
+        }
+        assert!(poor.is_empty(), "{}", poor.join("\n"));
+        assert!(refused > 80, "only {refused} values were refused");
+    }
+
+    /// The commands' words and their options that take values.
+    fn options(command: &clap::Command, words: Vec<String>) -> Vec<(Vec<String>, String)> {
+        let takes = |arg: &&clap::Arg| arg.get_action().takes_values();
+        let own = command.get_arguments().filter(takes).filter_map(clap::Arg::get_long);
+        let mut all: Vec<_> = own.map(|option| (words.clone(), option.to_owned())).collect();
+        for inner in command.get_subcommands() {
+            let words = words.iter().cloned().chain([inner.get_name().to_owned()]).collect();
+            all.extend(options(inner, words));
+        }
+        all
+    }
+
+    #[test]
+    fn a_negative_value_is_the_options_and_not_an_option() {
+        for words in ["boot --memory -1G", "boot --vps -1", "trace x --from -1ms", "test --jobs -1"] {
+            let error =
+                name::command().try_get_matches_from(["hv"].into_iter().chain(words.split(' '))).unwrap_err();
+            assert!(error.to_string().contains("invalid value '-1"), "{words}: {error}");
+        }
     }
 }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::exit::Exit;
+use crate::name::installed;
 use crate::output::Folder;
-use crate::{Cli, interrupt, ui};
+use crate::{interrupt, ui};
 
 /// Print completions for a shell
 ///
@@ -36,11 +36,6 @@ pub(crate) struct ManArgs {
     folder: PathBuf,
 }
 
-/// Returns the command line of the installed program, whose commands are all named after it.
-fn installed() -> clap::Command {
-    Cli::command().bin_name("hv")
-}
-
 /// Runs `hv completions`.
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
@@ -51,7 +46,12 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 
 /// Runs `hv man`.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
-    let explain = || format!("cannot write manual pages to {}", args.folder.display());
+    let explain = || {
+        format!(
+            "cannot write manual pages to {}; give a folder that exists or can be made",
+            args.folder.display()
+        )
+    };
     // The library writes through links that exist in a folder; a new folder has none.
     let write = || {
         let made = tempfile::tempdir()?;
@@ -78,9 +78,15 @@ mod tests {
     fn every_command_has_a_manual_page_and_no_hidden_one_has() {
         let dir = tempfile::tempdir().unwrap();
         man(&ManArgs { folder: dir.path().join("man1") }).unwrap();
-        for command in Cli::command().get_subcommands() {
+        for command in installed().get_subcommands() {
             let page = dir.path().join(format!("man1/hv-{}.1", command.get_name()));
             assert_eq!(page.is_file(), !command.is_hide_set(), "{}", page.display());
+            let text = std::fs::read_to_string(&page).unwrap_or_default();
+            assert!(
+                !text.contains("cargo hv"),
+                "{}: it is not called so where it is installed",
+                page.display()
+            );
         }
         let boot = std::fs::read_to_string(dir.path().join("man1/hv-boot.1")).unwrap();
         assert!(boot.contains("strict") && !boot.contains("cargo hv boot [OPTIONS]"), "{boot}");

@@ -1,6 +1,7 @@
 //! Files that a user names, given to the tool itself: from pipes, and hostile ones with little memory to read them in.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -118,7 +119,7 @@ fn an_input_may_be_a_pipe() {
     let foreign = elf(62, 1, b"name\0");
     for name in ["-", "/dev/stdin", "/dev/fd/0"] {
         hv(&["boot", "--kernel", name], &foreign).refused("expected arm64");
-        hv(&["trace", name], b"{}").refused("this is not a trace");
+        hv(&["trace", name], b"{}").refused("it is no trace of `hv boot --trace`");
         hv(&["conformance", "--read", name], b"one\ntwo\n").refused("it ends with: two");
         hv(&["bench", "--compare", name], b"{}").refused("does not contain figures");
     }
@@ -131,6 +132,105 @@ fn an_input_may_be_a_pipe() {
     let shell = format!("exec {HV} boot --kernel <(cat {file})");
     let done = Command::new("bash").args(["-c", &shell]).output().unwrap();
     assert!(String::from_utf8_lossy(&done.stderr).contains("expected arm64"));
+}
+
+/// Starts the tool, and returns it once it says that it waits for data on `file`.
+fn waiting(words: &[&str], file: &str) -> std::process::Child {
+    let mut child = Command::new(HV)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut reader = BufReader::new(child.stderr.as_mut().unwrap());
+    while !said.contains(&format!("Waiting for data on {file}")) {
+        assert_ne!(reader.read_line(&mut said).unwrap(), 0, "{words:?}: {said}");
+    }
+    assert_eq!(reader.buffer(), b"");
+    child
+}
+
+#[test]
+fn an_input_that_does_not_come_is_said_and_a_signal_ends_the_wait() {
+    let folder = Folder::new();
+    let pipe = folder.0.path().join("pipe").to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for words in [
+        &["boot", "--kernel"][..],
+        &["boot", "--initrd"],
+        &["boot", "--symbols"],
+        &["boot", "--hypervisor"],
+        // What is made for the run's end does not change that.
+        &["boot", "--control", &format!("{pipe}.sock"), "--kernel"],
+        &["trace"],
+        &["trace", "--check"],
+        &["conformance", "--read"],
+        &["conformance", "--kernel"],
+        &["bench", "--compare"],
+    ] {
+        let mut child = waiting(&[words, &[&pipe]].concat(), &pipe);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{words:?}");
+    }
+    let mut child = waiting(&["boot", "--kernel", "-"], "- (standard input)");
+    drop(child.stdin.take());
+    let mut rest = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("an empty file") && child.wait().unwrap().code() == Some(2), "{rest}");
+}
+
+#[test]
+fn an_input_that_comes_late_is_read_whole() {
+    let folder = Folder::new();
+    let pipe = folder.0.path().join("pipe").to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = waiting(&["boot", "--kernel", &pipe], &pipe);
+    // More than a pipe holds, in pieces.
+    let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    (0..40).for_each(|_| writer.write_all(&[b'x'; 5000]).unwrap());
+    drop(writer);
+    let mut rest = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.contains(&format!("the kernel {pipe}")) && rest.contains("200000 bytes"), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn nothing_is_copied_or_allocated_before_all_is_judged() {
+    let folder = Folder::new();
+    let copied = folder.file("copied", &[1; 1 << 20]);
+    let written = folder.file("written", b"");
+    std::fs::File::options().write(true).open(&written).unwrap().set_len(16 << 20).unwrap();
+    let huge = folder.file("huge", b"");
+    std::fs::File::options().write(true).open(&huge).unwrap().set_len(600 << 30).unwrap();
+    let (text, option) = (folder.file("text", b"text"), format!("{written},rw"));
+    let mut qcow2 = b"QFI\xfb\0\0\0\x03".to_vec();
+    qcow2.resize(512, 0);
+    for (tib, name) in [(10u64, "ten"), (60, "sixty")] {
+        qcow2[24..32].copy_from_slice(&(tib << 40).to_be_bytes());
+        folder.file(name, &qcow2);
+    }
+    let [ten, sixty] = ["ten", "sixty"].map(|name| folder.0.path().join(name).to_str().unwrap().to_owned());
+    for (words, said) in [
+        (&["--kernel", &text][..], "has no known format"),
+        (&["--initrd", "/nonexistent/initrd"], "/nonexistent/initrd"),
+        (&["--disk", &huge], "has 600 GiB, and at most 510.5 GiB"),
+        (&["--disk", &ten], "has 10 TiB, and at most 510.5 GiB"),
+        (&["--disk", &sixty], "has 60 TiB, and at most 510.5 GiB"),
+        (&["--qemu", "/nonexistent/qemu"], "/nonexistent/qemu"),
+        (&["--trace", &text, "--trace-buffer", "1T"], "--trace-buffer 1 TiB does not fit"),
+        (&["--gdb", &text], "give --gdb an unused path"),
+        (&["--gdb", "/nonexistent/gdb.sock"], "give --gdb an unused path"),
+        (&["--memory", "1M"], "it is 1 MiB; expected a multiple of 2 MiB"),
+    ] {
+        let done = hv(&[&["boot", "--disk", &copied, "--disk", &option][..], words].concat(), b"");
+        done.refused(said);
+        assert!(!done.stderr.contains("Copying"), "{words:?}: {}", done.stderr);
+        assert_eq!(std::fs::metadata(&written).unwrap().blocks(), 0, "{words:?}");
+    }
 }
 
 #[test]
@@ -154,7 +254,7 @@ fn symbols_that_share_a_name_take_no_memory() {
     let folder = Folder::new();
     let kernel = folder.file("kernel", &elf(183, 50_000, &[b'n'; 1 << 20]));
     hv_within(512, &["boot", "--kernel", &kernel], b"").refused("no loadable segment");
-    hv_within(512, &["boot", "--kernel", "/dev/null", "--symbols", &kernel], b"").refused("0 bytes");
+    hv_within(512, &["boot", "--kernel", "/dev/null", "--symbols", &kernel], b"").refused("an empty file");
     let map = folder.file("System.map", &b"1 t a\n".repeat(5 << 20));
     hv_within(512, &["boot", "--kernel", "/dev/null", "--symbols", &map], b"")
         .refused("more than 4194304 symbols");
@@ -186,7 +286,7 @@ fn what_unpacks_without_an_end_takes_the_guests_memory_at_most() {
     let folder = Folder::new();
     let kernel = folder.file("kernel", &zstd_bomb(1 << 16));
     hv_within(1024, &["boot", "--memory", "64M", "--kernel", &kernel], b"")
-        .refused("unpacks to more than 67108864");
+        .refused("unpacks to more than 64 MiB");
 }
 
 /// A packet of a trace with `count` messages of no content in field `field` of a message in field `outer`.
@@ -217,7 +317,7 @@ fn a_trace_of_many_nothings_is_an_error() {
         // Annotations of an event, and interned names.
         for (outer, field) in [(11, 4), (12, 2)] {
             let file = folder.file("trace", &nested(outer, field, count));
-            hv_within(512, &["trace", &file], b"").refused("this is not a trace");
+            hv_within(512, &["trace", &file], b"").refused("it is no trace of `hv boot --trace`");
             let done = hv_within(512, &["trace", "--check", &file], b"");
             done.refused(&file);
         }
@@ -239,7 +339,18 @@ fn a_report_of_many_lines_is_read_in_little_memory() {
 }
 
 #[test]
+fn an_error_quotes_a_part_of_a_long_line() {
+    for line in
+        [vec![0; 8 << 20], b"\n".repeat(8 << 20), [b"x\xff".repeat(4 << 20), b"end".to_vec()].concat()]
+    {
+        let done = hv_within(512, &["conformance", "--read", "-"], &line);
+        done.refused("contains no run of the suite");
+        assert!(done.stderr.len() < 64 << 10, "{} bytes", done.stderr.len());
+    }
+}
+
+#[test]
 fn figures_are_short_and_flat() {
     hv_within(256, &["bench", "--compare", "-"], &b"[".repeat(100_000)).refused("does not contain figures");
-    hv_within(256, &["bench", "--compare", "-"], &b" ".repeat(2 << 20)).refused("more than 1048576 bytes");
+    hv_within(256, &["bench", "--compare", "-"], &b" ".repeat(2 << 20)).refused("more than 1 MiB");
 }

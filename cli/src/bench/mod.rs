@@ -13,7 +13,7 @@ use anyhow::bail;
 
 use crate::exit::Exit;
 use crate::input::Input;
-use crate::setup::{programs as bare, qemu, target};
+use crate::setup::{programs as bare, qemu, target, value};
 use crate::{build, output, ui};
 
 use compare::Compared;
@@ -44,10 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE|-")]
     compare: Option<Input>,
     /// Tolerance of the comparison, in percent; wall-clock times are not compared
-    #[arg(long, value_name = "PERCENT", default_value_t = 2)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 2, value_parser = value::whole::<u32>(0..=100, "percent"))]
     tolerance: u32,
     /// Number of boots for wall-clock times; the fastest counts
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value::whole::<u32>(1..=100, ""))]
     runs: u32,
     /// QEMU program to use instead of the one in $PATH
     #[arg(long, value_name = "FILE")]
@@ -73,7 +73,7 @@ type Figure = (&'static str, f64);
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let wanted: Vec<_> = LINES.iter().filter(|line| line.name.contains(&args.filter)).collect();
     if wanted.is_empty() {
-        bail!("no figure has {} in its name; see `cargo hv bench --list`", args.filter);
+        bail!("no figure has {} in its name; see `hv bench --list`", args.filter);
     }
     if args.list {
         ui::out(&wanted.iter().map(|line| format!("{}\n", line.name)).collect::<String>());

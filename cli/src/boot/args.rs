@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hv_machine::Firmware;
 use hv_machine::words::{is_given, split};
+use hv_machine::{ALIGN_2M, Firmware};
 use hv_tlfs::rules::Severity;
 
 use crate::control::Services;
@@ -14,7 +14,10 @@ use crate::exit;
 use crate::input::Input;
 use crate::machine::Silence;
 use crate::machine::debugger::Address;
+use crate::machine::platform::VIRT;
+use crate::setup::size::exact;
 use crate::setup::stock::Stock;
+use crate::setup::value;
 
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
@@ -76,10 +79,10 @@ pub(crate) struct Args {
     )]
     pub(super) append: String,
     /// Number of virtual processors
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value::whole::<u32>(1..=8, ""))]
     pub(super) vps: u32,
     /// Guest memory, in MiB or with a unit (K, M, G); a multiple of 2 MiB
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
     pub(super) memory: u64,
     /// CPU model in QEMU's notation [default: cortex-a72, or cortex-a76 for kernels with 16K pages]
     #[arg(long, value_name = "MODEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -88,16 +91,16 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "acpi")]
     pub(super) firmware: FirmwareKind,
     /// UUID of the machine in SMBIOS, which cloud images use as the instance id [default: the same on every run]
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = machine_uuid)]
     pub(super) uuid: Option<uuid::Uuid>,
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
     /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb or --run shell]
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
-    #[arg(long, value_name = "SECS", default_value_t = 20)]
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = value::seconds)]
     pub(super) silence: u32,
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
@@ -139,10 +142,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
     /// Memory for records that have not been collected yet, for all VPs together; 64 bytes each
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, requires = "trace")]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = value::size, requires = "trace")]
     pub(super) trace_buffer: u64,
     /// Maximum size of the trace, with a unit or in MiB; records beyond it are dropped and counted
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size, requires = "trace")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = value::size, requires = "trace")]
     pub(super) trace_limit: u64,
     /// Do not show the console
     #[arg(long, short)]
@@ -320,21 +323,26 @@ fn appended(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let expected = || "expected a number of MiB, or a number with K, M or G, such as 512M".to_owned();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match &text[digits.len()..] {
-        "" | "M" | "m" | "MiB" => 20,
-        "K" | "k" | "KiB" => 10,
-        "G" | "g" | "GiB" => 30,
-        _ => return Err(expected()),
-    };
-    let number: u64 = digits.parse().map_err(|_| expected())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|&size| size < 1 << 48)
-        .ok_or_else(|| "it is too large; expected less than 256T".to_owned())
+/// Parses the size of the guest's memory, which the hypervisor maps in blocks of 2 MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    let most = VIRT.max_memory;
+    let size = value::size(text)?;
+    if size == 0 || size > most || !size.is_multiple_of(ALIGN_2M) {
+        return Err(format!(
+            "it is {}; expected a multiple of 2 MiB up to {}, such as 512M",
+            exact(size),
+            exact(most)
+        ));
+    }
+    Ok(size)
+}
+
+/// Parses a UUID.
+fn machine_uuid(text: &str) -> Result<uuid::Uuid, String> {
+    uuid::Uuid::parse_str(text).map_err(|_| {
+        "expected 32 hexadecimal digits, as in 1b4e28ba-2fa1-4d2b-883f-0016d3cca427 (`uuidgen` makes one)"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -362,13 +370,15 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units() {
-        assert_eq!(parse_size("512"), Ok(512 << 20));
-        assert_eq!(parse_size("2G"), Ok(2 << 30));
-        assert_eq!(parse_size("2048K"), Ok(2 << 20));
-        for bad in ["", "M", "-1", "1T", "1.5G", "99999999999999999999", "18446744073709551615G", "1 G"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
+    fn memory_is_what_the_hypervisor_maps() {
+        assert_eq!((memory("2"), memory("255G")), (Ok(2 << 20), Ok(255 << 30)));
+        for (bad, said) in
+            [("0", "it is 0 bytes"), ("1", "it is 1 MiB"), ("3M", "it is 3 MiB"), ("256G", "it is 256 GiB")]
+        {
+            let error = memory(bad).unwrap_err();
+            assert!(error.starts_with(said) && error.contains("multiple of 2 MiB up to 255 GiB"), "{error}");
         }
+        assert!(memory("lots").is_err() && memory("99999T").is_err());
     }
 
     #[test]
@@ -392,6 +402,8 @@ mod tests {
             "--gdb tcp:65536",
             "--gdb tcp:",
             "--memory lots",
+            "--memory 1",
+            "--uuid x",
             "--timeout -1",
             "--trace-buffer 4M",
             "--trace-limit 4M",

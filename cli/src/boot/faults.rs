@@ -32,15 +32,33 @@ pub(super) fn judge(plan: &str) -> anyhow::Result<Orders> {
     Ok(Orders { rules: rules.map(str::to_owned).collect(), numbers })
 }
 
-/// Formats the plan with a mark below the wrong part, and a description of all clauses.
+/// Number of characters of a plan that are shown before and after the wrong part, and of that part.
+const SHOWN: usize = 40;
+
+/// Formats the plan, or what is around the wrong part of a long one, with a mark below that part, and a description of all
+/// clauses.
 fn explain(plan: &str, bad: &BadPlan) -> String {
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let before = plan.get(..bad.start).unwrap_or_default();
-    let wrong = plan.get(bad.start..bad.end).unwrap_or_default();
-    let shown: String = plain(plan);
+    let plain = |text: &str| -> Vec<char> {
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    };
+    let before = plain(plan.get(..bad.start).unwrap_or_default());
+    let wrong = plain(plan.get(bad.start..bad.end).unwrap_or_default());
+    let after = plain(plan.get(bad.end..).unwrap_or_default());
+    let mut shown = String::new();
+    let skipped = before.len().saturating_sub(SHOWN);
+    shown.extend((skipped != 0).then_some('…'));
+    shown.extend(&before[skipped..]);
+    let indent = shown.chars().count();
+    shown.extend(wrong.iter().take(SHOWN));
+    if wrong.len() > SHOWN {
+        shown.push('…');
+    } else {
+        shown.extend(after.iter().take(SHOWN));
+        shown.extend((after.len() > SHOWN).then_some('…'));
+    }
     let mut text = format!("--inject: {bad}\n  {shown}\n  ");
-    text.extend(before.chars().map(|_| ' '));
-    text.push_str(&"^".repeat(wrong.chars().count().max(1)));
+    text.extend(std::iter::repeat_n(' ', indent));
+    text.push_str(&"^".repeat(wrong.len().clamp(1, SHOWN)));
     text.push_str("\nA plan is a list of clauses with commas between them:");
     for (form, meaning) in FORMS {
         // Writing to a String does not fail.
@@ -107,6 +125,20 @@ mod tests {
                         call=CODE:STATUS               the hypercall ends";
         assert!(refused.starts_with(expected), "{refused}");
         assert!(refused.contains("...@50ms"), "{refused}");
+    }
+
+    #[test]
+    fn of_a_long_plan_only_what_is_around_the_error_is_shown() {
+        let before = format!("lost=18@3,{}", " ".repeat(4000));
+        let after = ",lost=18@3".repeat(500);
+        for plan in [format!("{before}lost=x{after}"), before + &"x".repeat(5000), format!("lost=x{after}")] {
+            let refused = judge(&plan).unwrap_err().to_string();
+            let lines: Vec<Vec<char>> = refused.lines().map(|line| line.chars().collect()).collect();
+            assert!(lines.iter().all(|line| line.len() < 140), "{refused}");
+            // The mark is below the wrong part.
+            let mark = lines[2].iter().position(|c| *c == '^').unwrap();
+            assert_eq!(lines[1][mark], 'x', "{refused}");
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(trace) = &args.trace {
         output::check("trace", "--trace", trace)?;
     }
+    if let Some(address) = &args.gdb {
+        address.check()?;
+    }
     let mut kept = Keep::open(args.keep.as_deref())?;
     let plan = Plan::resolve(args, &mut kept)?;
     let ran = start(args, plan, &mut kept)?;

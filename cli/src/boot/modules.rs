@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::{Module, name_of};
 
 use crate::input;
+use crate::setup::size::size;
 
 /// Maximum size of a list of modules, and of a module's file.
 const LONGEST_LIST: u64 = 16 << 20;
@@ -133,8 +134,8 @@ impl Modules {
         let bytes: usize = loaded.iter().map(|module| module.bytes.len()).sum();
         ensure!(
             bytes as u64 <= input::LONGEST,
-            "the modules have more than {} bytes; load fewer",
-            input::LONGEST
+            "the modules have more than {}; load fewer",
+            size(input::LONGEST)
         );
         ensure!(above.len() + loaded.len() < MOST, "{} needs more than {MOST} modules", above.join(", "));
         let file = self.files.get(name).and_then(|file| self.find(file)).with_context(|| {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use hv_machine::{ALIGN_2M, Identity, Image};
 use hv_wire::{BootFlags, BootInfo, platform};
 
@@ -12,7 +12,7 @@ use super::faults;
 use super::keep::Keep;
 use super::sources::{self, Given};
 use crate::control::{Server, host_time};
-use crate::disks::Disks;
+use crate::disks::{ADDRESS_END, Chosen, Disks};
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
@@ -20,6 +20,7 @@ use crate::machine::{self, Ram, Settings, Sink};
 use crate::report::{self, About, Known};
 use crate::setup::cache::Cache;
 use crate::setup::qemu::{self, Qemu};
+use crate::setup::size::exact;
 use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::trace::Region;
@@ -59,7 +60,7 @@ impl Plan {
         let control =
             args.control.as_deref().map(|path| Server::listen(path, args.deterministic)).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
-        let trace = trace_region(args);
+        let trace = trace_region(args)?;
         let disks = disks(args, trace)?;
         let given = Given::read(args)?;
         let own = given.own(args)?;
@@ -69,10 +70,13 @@ impl Plan {
             (None, Some((kernel, busybox))) => given.stock(args, &kernel, &busybox)?,
             (None, None) => bail!("there is no kernel"),
         };
+        let cpu = cpu(args.cpu.as_deref(), image.page_size)?;
+        // All else has been judged: only now disks are copied, converted and allocated.
+        let disks = disks.prepare(uuid(args))?;
         let settings = Settings {
             qemu,
             hypervisor: Some(hypervisor.path().to_owned()),
-            cpu: cpu(args.cpu.as_deref(), image.page_size)?,
+            cpu,
             vps: args.vps,
             backings: disks.backings()?,
             deterministic: args.deterministic,
@@ -99,6 +103,7 @@ impl Plan {
             firmware: args.firmware.into(),
             symbols,
             rules: orders.rules,
+            strict: args.strict.is_some(),
             fails_from: args.strict.and_then(Strict::fails_from),
             about,
         };
@@ -132,7 +137,11 @@ fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(sto
         || given.map_or_else(|| build::hypervisor(None), Ok),
         || {
             process::both(
-                || qemu.map_or_else(|| qemu::prepare(None), Ok),
+                || {
+                    let qemu = qemu.map_or_else(|| qemu::prepare(None), Ok)?;
+                    args.cpu.as_deref().map(|model| qemu::check_cpu(&qemu, model)).transpose()?;
+                    Ok(qemu)
+                },
                 || stock.then(|| stock::kernel(&Cache::open()?, args.stock)).transpose(),
             )
         },
@@ -166,18 +175,30 @@ fn flags(args: &Args) -> u64 {
 }
 
 /// Where the trace goes, if there is to be one: behind the guest's RAM and the page tables.
-fn trace_region(args: &Args) -> Option<Region> {
+fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
     let base = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
-    args.trace.is_some().then_some(Region { base, size, vps: args.vps })
+    let most = ADDRESS_END.saturating_sub(base);
+    ensure!(
+        args.trace.is_none() || size <= most,
+        "--trace-buffer {} does not fit behind {} of guest memory: the hypervisor maps 39 bits of address; give at most {}",
+        exact(args.trace_buffer),
+        exact(args.memory),
+        exact(most)
+    );
+    Ok(args.trace.is_some().then_some(Region { base, size, vps: args.vps }))
 }
 
 /// The guest's disks: behind all that is in the machine's RAM.
-fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Disks> {
+fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
     let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     let base = trace.map_or(tables, |trace| trace.base + trace.size);
-    let uuid = args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes);
-    Disks::open(&args.disk, &args.dvd, base, uuid)
+    Chosen::open(&args.disk, &args.dvd, base)
+}
+
+/// The machine's UUID.
+fn uuid(args: &Args) -> [u8; 16] {
+    args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes)
 }
 
 /// Loads RAM with the guest and the hypervisor's boot information.
@@ -225,6 +246,17 @@ fn tag() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_buffer_that_cannot_be_mapped_is_refused_at_once() {
+        let region = |words: &str| trace_region(&Args::of_words(words));
+        assert_eq!(region("").unwrap().map(|region| region.size), None);
+        assert_eq!(region("--trace x").unwrap().map(|region| region.size), Some(64 << 20));
+        let error = region("--trace x --trace-buffer 1T").unwrap_err().to_string();
+        assert!(error.starts_with("--trace-buffer 1 TiB does not fit behind 512 MiB"), "{error}");
+        assert!(region("--trace x --trace-buffer 511G").is_err());
+        assert!(region("--trace x --trace-buffer 300G --memory 200G").is_ok());
+    }
 
     #[test]
     fn the_cpu_has_the_kernels_page_size() {

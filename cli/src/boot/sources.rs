@@ -68,7 +68,8 @@ impl Given {
             Some(file) => {
                 let packed = file.read("kernel", longest)?;
                 let container = hv_machine::kernel_container(&packed);
-                let kernel = hv_machine::unpack_kernel(packed, args.memory)?;
+                let kernel = hv_machine::unpack_kernel(packed, args.memory)
+                    .with_context(|| format!("cannot use the kernel {file}"))?;
                 let about = about(file.name(), container, &kernel);
                 Some((kernel, about))
             }
@@ -96,16 +97,20 @@ impl Given {
     /// Builds the guest with the user's own kernel, and describes the kernel.
     pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, report::Kernel)>> {
         let Some((kernel, about)) = &self.kernel else { return Ok(None) };
+        let build = |initrd| {
+            build(args, kernel.clone(), initrd)
+                .with_context(|| format!("cannot use the kernel {}", about.path))
+        };
         let initrd = match &self.initrd {
             Some(initrd) => Some(initrd.clone()),
             None if self.wants_stock_initrd(args, kernel) => {
                 // Errors in the kernel are reported before anything is fetched.
-                build(args, kernel.clone(), None)?;
+                build(None)?;
                 self.stock_initrd(args, kernel)?
             }
             None => None,
         };
-        Ok(Some((build(args, kernel.clone(), initrd)?, about.clone())))
+        Ok(Some((build(initrd)?, about.clone())))
     }
 
     /// Returns true if the user's own kernel gets the stock initramfs: Linux does, unless it has a root elsewhere.

@@ -19,7 +19,7 @@ use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
 use crate::machine::{End, Outcome, Running, Settings};
-use crate::setup::{developer, programs, qemu, target};
+use crate::setup::{developer, programs, qemu, target, value};
 use crate::{build, output, ui};
 use matrix::{CallConvention, Granule, Shape};
 
@@ -33,7 +33,7 @@ use matrix::{CallConvention, Granule, Shape};
 pub(crate) struct Args {
     /// Numbers of virtual processors
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,4,8")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(value_parser = value::whole::<u32>(1..=8, ""))]
     vps: Vec<u32>,
     /// Calling conventions
     #[arg(long, value_enum, value_delimiter = ',', default_value = "smccc,hvc1")]
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Time limit of a run in seconds
-    #[arg(long, value_name = "SECS", default_value_t = 120)]
+    #[arg(long, value_name = "SECS", default_value_t = 120, value_parser = value::seconds)]
     timeout: u32,
     /// Create the files to run the suite on a real machine in this folder, a UEFI application and a disk image with it,
     /// and run nothing

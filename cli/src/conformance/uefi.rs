@@ -36,8 +36,11 @@ const PARTITION_BYTES: u64 = DISK - (2 << 20);
 
 /// Creates the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
+    let explain =
+        || format!("cannot write to {}; give --uefi a folder that exists or can be made", folder.display());
+    // Before the application is built.
+    Folder::make(folder).with_context(explain)?;
     let application = programs::application()?;
-    let explain = || format!("cannot write to {}", folder.display());
     let application = fs::read(&application)?;
     let write = || {
         let root = Folder::make(folder)?;
@@ -120,7 +123,11 @@ pub(super) fn read(files: &[Input]) -> anyhow::Result<Report> {
         let report = Report::from_console(&text);
         if report.runs.is_empty() {
             let end = text.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("The end"));
-            bail!("{} contains no run of the suite; it ends with: {}", file, end.unwrap_or("nothing"));
+            bail!(
+                "the report {file} contains no run of the suite, expected the text that the suite wrote, or the disk image of \
+                 --uefi after its run; it ends with: {}",
+                end.unwrap_or("nothing")
+            );
         }
         all.runs.extend(report.runs);
     }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use super::lines::{self, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
 use super::pairs::PoolName;
 use crate::exit::Exit;
+use crate::setup::value;
 use crate::ui;
 
 /// Maximum length of a reply: a list of pairs.
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     json: bool,
     /// Seconds to wait for the guest [default: 10; kvp 40, freeze and thaw 960]
-    #[arg(long, global = true, value_name = "SECS")]
+    #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
     what: What,

@@ -47,7 +47,12 @@ impl FromStr for Services {
         for word in text.split(',') {
             let service = Service::ALL.into_iter().find(|service| name(*service) == word);
             let names = || Service::ALL.map(name).join(", ");
-            let service = service.ok_or_else(|| format!("'{word}' is none of all, none, {}", names()))?;
+            let service = service.ok_or_else(|| match word {
+                "all" | "none" => {
+                    format!("{word} stands alone: expected all, none, or a list of {}", names())
+                }
+                _ => format!("'{word}' is no service: expected all, none, or a list of {}", names()),
+            })?;
             services.0 |= service.bit();
         }
         Ok(services)

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::io::FdFlags;
 
 use super::image::{head, too_large};
-use super::room;
+use super::room::Needs;
 use crate::setup::cache::Cache;
 use crate::setup::system;
 use crate::{process, ui};
@@ -62,69 +62,144 @@ pub(super) fn format(file: &File, size: u64) -> io::Result<Format> {
     Ok(if head == VHD || footer == VHD { Format::Vhd } else { Format::Raw })
 }
 
-/// The raw image of a packed one, made once and kept in the cache as long as the file stays the same. It has `most` bytes at most.
-pub(super) fn raw(path: &Path, file: &File, format: Format, most: u64) -> anyhow::Result<File> {
-    refuse_parent(file, format, path)?;
-    let cache = Cache::open()?;
-    let meta = file.metadata()?;
-    let name = format!(
-        "{:x}-{:x}-{:x}-{:x}.{:x}.raw",
-        meta.dev(),
-        meta.ino(),
-        meta.size(),
-        meta.mtime(),
-        meta.mtime_nsec()
-    );
-    let folder = cache.entry("disks");
-    let kept = folder.join(name);
-    if let Ok(raw) = File::open(&kept) {
-        return Ok(raw);
-    }
-    let qemu_img = qemu_img()?;
-    let lock = cache.lock()?;
-    if let Ok(raw) = File::open(&kept) {
-        return Ok(raw);
-    }
-    let scratch = cache.scratch(&lock)?;
-    let made = scratch.path().join("disk.raw");
-    // By the file that is open, locked and judged: its name may lead to another one by now. An image that names others, which
-    // it builds on, is read with the user's rights, so it must not.
-    let source = file.try_clone()?;
-    rustix::io::fcntl_setfd(&source, FdFlags::empty())?;
-    let source_path = format!("/proc/self/fd/{}", source.as_raw_fd());
-    let driver = match format {
-        Format::Vhd => "vpc",
-        Format::Vhdx => "vhdx",
-        Format::Qcow2 | Format::Raw => "qcow2",
+/// Bytes of the disk in a packed image, as its header declares; `None` where only qemu-img can tell. A declared size is
+/// judged before anything is installed or run.
+pub(super) fn declared(file: &File, format: Format) -> io::Result<Option<u64>> {
+    /// Where the header has the size, big-endian.
+    const QCOW2: u64 = 24;
+    const VHD: u64 = 48;
+    let at = match format {
+        Format::Qcow2 => QCOW2,
+        Format::Vhd => file.metadata()?.len().saturating_sub(FOOTER) + VHD,
+        Format::Vhdx | Format::Raw => return Ok(None),
     };
-    let tool = Tool { qemu_img, driver, source: source_path, path };
-    tool.judge(most)?;
-    tool.fits(scratch.path())?;
-    let task = ui::Task::new(format!("Converting {} ({format}) with qemu-img", path.display()));
-    let done = tool.run(&["convert", "-O", "raw"], Some(&made))?;
-    drop(task);
-    if !done.status.success() {
-        bail!("cannot convert the disk {} ({format}): {}", path.display(), done.complaint("qemu-img:"));
+    let mut size = [0; 8];
+    match file.read_exact_at(&mut size, at) {
+        Ok(()) => Ok(Some(u64::from_be_bytes(size))),
+        // qemu-img says what is wrong with it.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
     }
-    std::fs::create_dir_all(&folder)?;
-    std::fs::rename(&made, &kept).with_context(|| format!("cannot keep {}", kept.display()))?;
-    Ok(File::open(&kept)?)
+}
+
+/// A packed image, which is converted into the cache once, and kept as long as the file stays the same.
+#[derive(Debug)]
+pub(super) struct Packed {
+    path: PathBuf,
+    format: Format,
+    cache: Cache,
+    /// Where the raw image is.
+    kept: PathBuf,
+    tool: Option<Tool>,
+}
+
+impl Packed {
+    /// Refuses an image that is made of other files, by its header.
+    pub(super) fn new(path: &Path, file: &File, format: Format) -> anyhow::Result<Self> {
+        refuse_parent(file, format, path)?;
+        let cache = Cache::open()?;
+        let meta = file.metadata()?;
+        let name = format!(
+            "{:x}-{:x}-{:x}-{:x}.{:x}.raw",
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        );
+        let kept = cache.entry("disks").join(name);
+        let tool = if kept.is_file() { None } else { Some(Tool::new(path, file, format)?) };
+        Ok(Self { path: path.to_owned(), format, cache, kept, tool })
+    }
+
+    /// Bytes of the disk, at most `most`.
+    pub(super) fn measure(&mut self, most: u64) -> anyhow::Result<u64> {
+        match &mut self.tool {
+            None => Ok(self
+                .kept
+                .metadata()
+                .with_context(|| format!("cannot read {}", self.kept.display()))?
+                .len()),
+            Some(tool) => {
+                tool.program = qemu_img()?;
+                tool.judge(most)
+            }
+        }
+    }
+
+    /// Adds the room that the conversion needs.
+    pub(super) fn count(&self, needs: &mut Needs) -> anyhow::Result<()> {
+        match &self.tool {
+            None => Ok(()),
+            Some(tool) => {
+                let folder = self.cache.dir();
+                std::fs::create_dir_all(folder).with_context(|| {
+                    format!("cannot make the folder {}; set XDG_CACHE_HOME", folder.display())
+                })?;
+                needs.conversion(folder, &self.path, tool.data()?)
+            }
+        }
+    }
+
+    /// The raw image.
+    pub(super) fn raw(self) -> anyhow::Result<File> {
+        let open = || File::open(&self.kept).with_context(|| format!("cannot read {}", self.kept.display()));
+        let Some(tool) = self.tool else { return open() };
+        let lock = self.cache.lock()?;
+        // Another run may have made it meanwhile.
+        if let Ok(raw) = File::open(&self.kept) {
+            return Ok(raw);
+        }
+        let scratch = self.cache.scratch(&lock)?;
+        let made = scratch.path().join("disk.raw");
+        let task =
+            ui::Task::new(format!("Converting {} ({}) with qemu-img", self.path.display(), self.format));
+        let done = tool.run(&["convert", "-O", "raw"], Some(&made))?;
+        drop(task);
+        if !done.status.success() {
+            bail!(
+                "cannot convert the disk {} ({}): {}",
+                self.path.display(),
+                self.format,
+                done.complaint("qemu-img:")
+            );
+        }
+        std::fs::create_dir_all(self.cache.entry("disks"))?;
+        std::fs::rename(&made, &self.kept).with_context(|| format!("cannot keep {}", self.kept.display()))?;
+        open()
+    }
 }
 
 /// qemu-img, for one image.
-struct Tool<'a> {
-    qemu_img: PathBuf,
+#[derive(Debug)]
+struct Tool {
+    program: PathBuf,
     driver: &'static str,
-    source: String,
-    path: &'a Path,
+    /// The image, which qemu-img inherits.
+    file: File,
+    path: PathBuf,
 }
 
-impl Tool<'_> {
-    /// Runs a subcommand on the image.
+impl Tool {
+    fn new(path: &Path, file: &File, format: Format) -> anyhow::Result<Self> {
+        let driver = match format {
+            Format::Vhd => "vpc",
+            Format::Vhdx => "vhdx",
+            Format::Qcow2 | Format::Raw => "qcow2",
+        };
+        Ok(Self { program: PathBuf::new(), driver, file: file.try_clone()?, path: path.to_owned() })
+    }
+
+    /// Runs a subcommand on the image: the file that is open, locked and judged, since its name may lead to another one by
+    /// now.
     fn run(&self, words: &[&str], target: Option<&Path>) -> anyhow::Result<process::Finished> {
-        let mut command = Command::new(&self.qemu_img);
-        command.args(&words[..1]).args(["-f", self.driver]).args(&words[1..]).arg(&self.source).args(target);
-        process::run(&mut command, || {})
+        rustix::io::fcntl_setfd(&self.file, FdFlags::empty())?;
+        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let mut command = Command::new(&self.program);
+        command.args(&words[..1]).args(["-f", self.driver]).args(&words[1..]).arg(source).args(target);
+        let done = process::run(&mut command, || {});
+        rustix::io::fcntl_setfd(&self.file, FdFlags::CLOEXEC)?;
+        done
     }
 
     /// What a subcommand says of the image.
@@ -136,33 +211,24 @@ impl Tool<'_> {
         Ok(serde_json::from_str(&done.stdout).unwrap_or_default())
     }
 
-    /// Refuses an image that is made of other files too, or is larger than what fits.
-    fn judge(&self, most: u64) -> anyhow::Result<()> {
+    /// Refuses an image that is made of other files too, or is larger than what fits; else returns its size.
+    fn judge(&self, most: u64) -> anyhow::Result<u64> {
         let info = self.ask(&["info", "--output=json"])?;
         let data = info.pointer("/format-specific/data/data-file");
         if let Some(other) = info.get("backing-filename").or(data).and_then(serde_json::Value::as_str) {
-            return Err(builds_on(self.path, &format!("{other:?}")));
+            return Err(builds_on(&self.path, &format!("{other:?}")));
         }
         let size = info.get("virtual-size").and_then(serde_json::Value::as_u64);
         let size =
             size.with_context(|| format!("qemu-img says no size of the disk {}", self.path.display()))?;
-        ensure!(size <= most, too_large(self.path, size, most));
-        Ok(())
+        ensure!(size <= most, too_large(&self.path, size, most));
+        Ok(size)
     }
 
-    /// Refuses an image whose data does not fit into the cache: a small one may have very much, packed.
-    fn fits(&self, folder: &Path) -> anyhow::Result<()> {
+    /// Bytes of data that the image has once it is converted: a small one may have very much, packed.
+    fn data(&self) -> anyhow::Result<u64> {
         let measured = self.ask(&["measure", "-O", "raw", "--output=json"])?;
-        let needed = measured.get("required").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let free = File::open(folder).ok().and_then(|folder| room::free(&folder)).unwrap_or(u64::MAX);
-        ensure!(
-            needed <= free,
-            "the disk {} has {needed} bytes of data once it is converted, and the cache, {}, has {free} bytes free; make room \
-             there, or set XDG_CACHE_HOME to a folder with more",
-            self.path.display(),
-            folder.display()
-        );
-        Ok(())
+        Ok(measured.get("required").and_then(serde_json::Value::as_u64).unwrap_or(0))
     }
 }
 
@@ -259,6 +325,24 @@ mod tests {
         };
         assert!(vhd(2).is_ok() && vhd(3).is_ok());
         assert!(vhd(4).unwrap_err().to_string().contains("builds on another file"));
+    }
+
+    #[test]
+    fn a_header_says_how_large_the_disk_is() {
+        let said = |bytes: &[u8], format| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            declared(&file, format).unwrap()
+        };
+        let mut qcow2 = [0; 104];
+        qcow2[24..32].copy_from_slice(&(60u64 << 40).to_be_bytes());
+        assert_eq!(said(&qcow2, Format::Qcow2), Some(60 << 40));
+        let mut vhd = [0; 1024];
+        vhd[512 + 48..512 + 56].copy_from_slice(&(3u64 << 30).to_be_bytes());
+        assert_eq!(said(&vhd, Format::Vhd), Some(3 << 30));
+        assert_eq!(said(&[0; 8], Format::Qcow2), None, "it is cut off");
+        assert_eq!(said(&[0; 8], Format::Vhd), None);
+        assert_eq!(said(&[0; 1024], Format::Vhdx), None);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{FlockOperation, Mode as Permissions, OFlags, SeekFrom as Seek};
 use rustix::io::Errno;
 
-use super::convert::{self, Format};
+use super::convert::{self, Format, Packed};
 use super::option::Mode;
-use super::room;
+use super::room::{self, Needs};
 use crate::setup::cache::Cache;
+use crate::setup::size::exact;
 use crate::ui;
 
 /// Bytes of a block of every file system and of a page of the host.
@@ -32,48 +33,144 @@ pub(super) struct Image {
     pub(super) region: u64,
 }
 
+/// A disk's file, opened, locked and judged. Nothing has been copied or allocated yet.
+#[derive(Debug)]
+pub(super) struct Opened {
+    path: PathBuf,
+    mode: Mode,
+    /// Bytes of a logical block.
+    block: u64,
+    file: File,
+    /// Bytes of the file, or of the disk in it; `None` while only qemu-img can tell.
+    size: Option<u64>,
+    /// How a packed image becomes a raw one.
+    packed: Option<Packed>,
+}
+
 /// Opens a disk's file for a mode. `block`: bytes of a logical block. `most`: bytes of all that fits into the machine.
-pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<Image> {
+pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<Opened> {
     let name = path.display();
     let file = open_file(path, mode)?;
-    let mut size = length(&file, path)?;
+    let size = length(&file, path)?;
     let format = convert::format(&file, size).with_context(|| format!("cannot read the disk {name}"))?;
     lock(&file, path, mode)?;
-    let mut file = file;
+    let mut opened = Opened { path: path.to_owned(), mode, block, file, size: Some(size), packed: None };
     if format != Format::Raw {
         ensure!(
             mode != Mode::ReadWrite,
             "the disk {name} is a {format} image, and only a raw image can be written: give it as snapshot or ro, or convert \
              it with `qemu-img convert -O raw`"
         );
-        file = convert::raw(path, &file, format, most)?;
-        size = length(&file, path)?;
+        opened.size = convert::declared(&opened.file, format)
+            .with_context(|| format!("cannot read the disk {name}"))?;
+        opened.packed = Some(Packed::new(path, &opened.file, format)?);
     }
-    ensure!(size != 0, "the disk {name} is empty: make one with `truncate -s 1G {name}`");
-    let whole = size - size % block;
-    ensure!(whole != 0, "the disk {name} has {size} bytes, less than a block of {block}: make it longer");
-    ensure!(whole <= most, too_large(path, whole, most));
-    if whole != size {
-        ui::note(&format!(
-            "The disk {name} has {size} bytes; the guest sees {whole}, without the {} behind the last block of {block}",
-            size - whole
-        ));
+    opened.judge(most)?;
+    Ok(opened)
+}
+
+impl Opened {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
-    match mode {
-        Mode::ReadWrite => {
-            ensure!(
-                size.is_multiple_of(PAGE),
-                "the disk {name} has {size} bytes, and a file that is written must be a multiple of {PAGE}: extend it with \
-                 `truncate -s %{PAGE} {name}`, or give it as snapshot"
-            );
-            room::allocate(&file, path, size)?;
-            Ok(Image { file, size: whole, region: size })
+
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Bytes that are mapped.
+    pub(super) fn region(&self) -> u64 {
+        match (self.size.unwrap_or(0), self.mode) {
+            (size, Mode::ReadWrite) => size,
+            (size, Mode::ReadOnly) if size.is_multiple_of(PAGE) => size,
+            (size, _) => size.checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX),
         }
-        Mode::ReadOnly if size.is_multiple_of(PAGE) => Ok(Image { file, size: whole, region: size }),
-        Mode::ReadOnly | Mode::Snapshot => {
-            let region = size.next_multiple_of(ALIGN);
-            let copy = copy(&file, path, size, region, mode == Mode::Snapshot)?;
-            Ok(Image { file: copy, size: whole, region })
+    }
+
+    /// Bytes that the guest sees: whole blocks.
+    fn whole(&self) -> u64 {
+        let size = self.size.unwrap_or(0);
+        size - size % self.block
+    }
+
+    /// Has qemu-img tell the size of a packed image. `most`: bytes of all that fits into the machine.
+    pub(super) fn measure(&mut self, most: u64) -> anyhow::Result<()> {
+        if let Some(packed) = &mut self.packed {
+            self.size = Some(packed.measure(most)?);
+            self.judge(most)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a size that does not do.
+    fn judge(&self, most: u64) -> anyhow::Result<()> {
+        let (name, Some(size), block) = (self.path.display(), self.size, self.block) else { return Ok(()) };
+        ensure!(size != 0, "the disk {name} is empty: make one with `truncate -s 1G {name}`");
+        ensure!(
+            self.whole() != 0,
+            "the disk {name} has {}, less than a block of {block}: make it longer",
+            exact(size)
+        );
+        ensure!(self.region() <= most, too_large(&self.path, size, most));
+        ensure!(
+            self.mode != Mode::ReadWrite || size.is_multiple_of(PAGE),
+            "the disk {name} has {}, and a file that is written must be a multiple of {PAGE} bytes: extend it with `truncate \
+             -s %{PAGE} {name}`, or give it as snapshot",
+            exact(size)
+        );
+        Ok(())
+    }
+
+    /// Adds the room on the host that it needs.
+    pub(super) fn count(&self, needs: &mut Needs) -> anyhow::Result<()> {
+        if let Some(packed) = &self.packed {
+            packed.count(needs)?;
+        }
+        match self.mode {
+            Mode::ReadOnly => Ok(()),
+            Mode::ReadWrite => needs.allocation(&self.file, &self.path, self.region()),
+            Mode::Snapshot => needs.snapshot(&copies()?, &self.path, self.region()),
+        }
+    }
+
+    /// Makes what is mapped: converts, allocates or copies.
+    pub(super) fn prepare(self) -> anyhow::Result<Image> {
+        let (whole, region, path) = (self.whole(), self.region(), &*self.path);
+        let mut size = self.size.unwrap_or(0);
+        let name = path.display();
+        let file = match self.packed {
+            Some(packed) => {
+                let file = packed.raw()?;
+                let found = length(&file, path)?;
+                ensure!(
+                    found == size,
+                    "the disk {name} has {} once it is converted, and qemu-img said {}: it has changed; try again",
+                    exact(found),
+                    exact(size)
+                );
+                file
+            }
+            None => self.file,
+        };
+        if whole != size {
+            ui::note(&format!(
+                "The disk {name} has {size} bytes; the guest sees {whole}, without the {} behind the last block of {}",
+                size - whole,
+                self.block
+            ));
+        }
+        match self.mode {
+            Mode::ReadWrite => {
+                room::allocate(&file, path, region)?;
+                Ok(Image { file, size: whole, region })
+            }
+            Mode::ReadOnly if region == size => Ok(Image { file, size: whole, region }),
+            Mode::ReadOnly | Mode::Snapshot => {
+                // One that shrank since it was opened has nothing to copy there.
+                size = size.min(length(&file, path)?);
+                let copy = copy(&file, path, size, region, self.mode == Mode::Snapshot)?;
+                Ok(Image { file: copy, size: whole, region })
+            }
         }
     }
 }
@@ -81,9 +178,11 @@ pub(super) fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Re
 /// The error for a disk that is larger than what fits.
 pub(super) fn too_large(path: &Path, size: u64, most: u64) -> String {
     format!(
-        "the disk {} has {size} bytes, and at most {most} fit: the hypervisor maps 39 bits of address, for guest memory and \
+        "the disk {} has {}, and at most {} fit: the hypervisor maps 39 bits of address, for guest memory, trace buffer and \
          disks together",
-        path.display()
+        path.display(),
+        exact(size),
+        exact(most)
     )
 }
 
@@ -248,6 +347,16 @@ mod tests {
 
     const MOST: u64 = 1 << 30;
 
+    /// Does all that a run does with a disk before it starts.
+    fn open(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<Image> {
+        let mut opened = super::open(path, mode, block, most)?;
+        opened.measure(most)?;
+        let mut needs = Needs::default();
+        opened.count(&mut needs)?;
+        needs.judge()?;
+        opened.prepare()
+    }
+
     fn file_of(size: u64) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(size).unwrap();
@@ -321,7 +430,7 @@ mod tests {
         }
         for (mode, text) in [(Mode::Snapshot, "its snapshot needs room"), (Mode::ReadWrite, "has no room")] {
             let error = format!("{:#}", open(file.path(), mode, 512, most).unwrap_err());
-            assert!(error.contains(text) && error.contains(&size.to_string()), "{error}");
+            assert!(error.contains(text) && error.contains(&exact(size)), "{error}");
         }
         assert_eq!(file.as_file().metadata().unwrap().blocks(), 0);
         let locked = open(file.path(), Mode::ReadOnly, 512, most).unwrap();

@@ -13,7 +13,9 @@ use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
 use zerocopy::FromZeros as _;
 
 use crate::machine::Backing;
+use image::Opened;
 pub(crate) use option::{DiskOption, Mode};
+use room::Needs;
 
 /// Bytes of a disk's block, and of a DVD's.
 const BLOCK: u64 = 512;
@@ -21,7 +23,7 @@ const DVD_BLOCK: u64 = 2048;
 /// The controller that DVDs are on, so that a slow one holds no disk up.
 const DVDS: u16 = MAX_CONTROLLERS as u16 - 1;
 /// Where the addresses end that EL2 maps.
-const ADDRESS_END: u64 = 1 << 39;
+pub(crate) const ADDRESS_END: u64 = 1 << 39;
 /// QEMU takes no other sizes of RAM than multiples of this.
 const RAM_ALIGN: u64 = 8192;
 
@@ -39,32 +41,74 @@ struct Disk {
     backing: Backing,
 }
 
-impl Disks {
-    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `uuid` is the machine's.
-    pub(crate) fn open(
-        disks: &[DiskOption],
-        dvds: &[PathBuf],
-        base: u64,
-        uuid: [u8; 16],
-    ) -> anyhow::Result<Self> {
+/// Disks whose files are open and judged. Nothing has been copied or allocated yet.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    disks: Vec<(Opened, bool, (u16, u16))>,
+    /// Address behind everything else that is in the machine's RAM.
+    base: u64,
+}
+
+impl Chosen {
+    /// Opens the files. `base`: address behind everything else that is in the machine's RAM.
+    pub(crate) fn open(disks: &[DiskOption], dvds: &[PathBuf], base: u64) -> anyhow::Result<Self> {
         ensure!(
             disks.len() + dvds.len() <= MAX_DISKS,
             "{} disks and DVDs are too many: a machine has {MAX_DISKS} at most",
             disks.len() + dvds.len()
         );
-        let mut all = Self::default();
-        let mut next = base;
+        let mut all = Self { disks: Vec::new(), base };
         let places = places(disks, dvds.len())?;
         let wanted = disks.iter().map(|disk| (&*disk.path, disk.mode, false));
         let wanted = wanted.chain(dvds.iter().map(|path| (&**path, Mode::ReadOnly, true)));
+        let mut next = base;
         for ((path, mode, dvd), place) in wanted.zip(places) {
-            let disk = Disk::open(path, mode, dvd, place, (next, uuid), all.disks.len())?;
+            let opened = image::open(path, mode, if dvd { DVD_BLOCK } else { BLOCK }, left(next))
+                .map_err(|error| if dvd { hint_dvd(error, path) } else { error })?;
+            next += opened.region();
+            all.disks.push((opened, dvd, place));
+        }
+        Ok(all)
+    }
+
+    /// Makes what is mapped, after all of it has been judged. `uuid` is the machine's.
+    pub(crate) fn prepare(mut self, uuid: [u8; 16]) -> anyhow::Result<Disks> {
+        let mut next = self.base;
+        let mut needs = Needs::default();
+        for (opened, _, _) in &mut self.disks {
+            opened.measure(left(next))?;
+            opened.count(&mut needs)?;
+            next += opened.region();
+        }
+        needs.judge()?;
+        let mut all = Disks::default();
+        let mut next = self.base;
+        for (opened, dvd, place) in self.disks {
+            let disk = Disk::prepare(opened, dvd, place, (next, uuid), all.disks.len())?;
             next += disk.backing.size;
             all.disks.push(disk);
         }
         Ok(all)
     }
+}
 
+/// Bytes that can be mapped from this address on.
+fn left(base: u64) -> u64 {
+    ADDRESS_END.saturating_sub(base)
+}
+
+/// Says that a DVD has no options, where its file's name looks as if it had.
+fn hint_dvd(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let text = path.to_string_lossy();
+    match text.rsplit_once(',') {
+        Some((_, word)) if !path.exists() => {
+            anyhow::anyhow!("the disk {text} does not exist; --dvd takes a file name alone, without ,{word}")
+        }
+        _ => error,
+    }
+}
+
+impl Disks {
     /// What the hypervisor is told of them.
     pub(crate) fn boot(&self) -> (u32, [BootDisk; MAX_DISKS]) {
         let mut boot = [BootDisk::new_zeroed(); MAX_DISKS];
@@ -104,21 +148,15 @@ impl Disks {
 }
 
 impl Disk {
-    fn open(
-        path: &Path,
-        mode: Mode,
+    fn prepare(
+        opened: Opened,
         dvd: bool,
         (controller, lun): (u16, u16),
         (base, mut id): (u64, [u8; 16]),
         number: usize,
     ) -> anyhow::Result<Self> {
-        let most = ADDRESS_END.saturating_sub(base);
-        let image = image::open(path, mode, if dvd { DVD_BLOCK } else { BLOCK }, most)?;
-        ensure!(
-            image.region <= most,
-            "the disk {} does not fit behind what is mapped already",
-            path.display()
-        );
+        let (path, mode) = (opened.path().to_owned(), opened.mode());
+        let image = opened.prepare()?;
         // Another place is another disk; the machine's UUID tells those of two machines apart.
         id[0] ^= controller as u8 + 1;
         id[1] ^= lun as u8;
@@ -131,7 +169,7 @@ impl Disk {
             size: image.region,
             read_only: mode == Mode::ReadOnly,
         };
-        Ok(Self { path: path.to_owned(), writes: mode == Mode::ReadWrite, boot, backing })
+        Ok(Self { path, writes: mode == Mode::ReadWrite, boot, backing })
     }
 }
 
@@ -187,12 +225,19 @@ mod tests {
             .into();
         let options: Vec<_> =
             files.iter().map(|file| option(&format!("{},rw", file.path().display()))).collect();
-        let disks = Disks::open(&options[..2], &[], 1 << 30, [7; 16]).unwrap();
+        let open = |options: &[DiskOption], base| Chosen::open(options, &[], base);
+        let disks = open(&options[..2], 1 << 30).unwrap().prepare([7; 16]).unwrap();
         let (count, boot) = disks.boot();
         assert_eq!((count, boot[0].base, boot[1].base), (2, 1 << 30, (1 << 30) + 4096));
         assert_ne!(boot[0].id, boot[1].id);
         let sizes: Vec<_> = disks.backings().unwrap().iter().map(|backing| backing.size).collect();
         assert_eq!(sizes, [4096, 8192, 4096]);
-        assert!(Disks::open(&options[2..], &[], ADDRESS_END - 8192, [0; 16]).is_err());
+        assert!(open(&options[2..], ADDRESS_END - 8192).is_err());
+        // Each fits, but not behind the other.
+        drop(disks);
+        assert!(
+            open(&options[..2], ADDRESS_END - 8192).is_err()
+                && open(&options[1..2], ADDRESS_END - 8192).is_ok()
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::interrupt;
+use crate::setup::size::size;
 use crate::ui::{self, Screen, Stream};
 
 /// Maximum number of bytes kept in memory, from the end.
@@ -113,7 +114,7 @@ fn pump(
         let before = printed.fetch_add(length as u64, Ordering::Relaxed);
         let written = log.as_mut().map(|log| match before.saturating_add(length as u64) {
             ..=LOG => log.write_all(bytes),
-            _ => Err(io::Error::other(format!("it has reached {} MiB; the rest is dropped", LOG >> 20))),
+            _ => Err(io::Error::other(format!("it has reached {}; the rest is dropped", size(LOG)))),
         });
         if let Some(Err(error)) = written {
             failed = Some(error);

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use rustix::io::FdFlags;
 
 use super::folder::{self, SocketFolder};
-use super::socket::{LONGEST, SocketFile, listen};
+use super::socket::{self, LONGEST, SocketFile, listen};
 use crate::ui;
 
 /// The address where a debugger finds the stub.
@@ -29,6 +29,14 @@ pub(crate) enum Address {
 impl Address {
     /// The option's value if none is given. No path is empty.
     pub(crate) const FRESH: &str = "";
+
+    /// Checks early that a stub can listen there.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Socket(path) => socket::check(path, "--gdb"),
+            Self::Fresh | Self::Tcp(_) => Ok(()),
+        }
+    }
 
     /// Formats a stub at this address in QEMU's notation; QEMU inherits its socket as `descriptor`.
     pub(super) fn words(&self, descriptor: &str) -> String {
@@ -48,13 +56,14 @@ impl FromStr for Address {
             return Ok(Self::Fresh);
         }
         if let Some(port) = text.strip_prefix("tcp:") {
-            let port = port.parse().ok().filter(|&port| port != 0);
+            let digits = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let port = digits.and_then(|port| port.parse().ok()).filter(|&port| port != 0);
             return port.map(Self::Tcp).ok_or_else(|| "expected tcp:1 to tcp:65535".to_owned());
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(format!(
-                "a TCP port lets every user of this machine act as you; give tcp:{text} if you want that, \
-                 no value for a socket that only you can open, or ./{text} for a socket of that name"
+                "expected the path of a socket: a TCP port lets every user of this machine act as you; give tcp:{text} if \
+                 you want that, no value for a socket that only you can open, or ./{text} for a socket of that name"
             ));
         }
         Ok(Self::Socket(PathBuf::from(text)))

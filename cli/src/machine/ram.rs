@@ -11,6 +11,8 @@ use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::setup::size::exact;
+
 /// RAM of a machine, initially zero. It has no name in any file system, so it is freed with the last process that holds
 /// it.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ pub(crate) struct Ram {
 impl Ram {
     /// Creates RAM of `size` bytes at [`RAM_BASE`].
     pub(crate) fn new(size: u64) -> anyhow::Result<Self> {
-        let explain = || format!("cannot reserve {} MiB for the machine's RAM", size >> 20);
+        let explain =
+            || format!("cannot reserve {} for the machine's RAM; give a smaller --memory", exact(size));
         let fd = rustix::fs::memfd_create("hv-ram", MemfdFlags::CLOEXEC).with_context(explain)?;
         let file = File::from(fd);
         file.set_len(size).with_context(explain)?;

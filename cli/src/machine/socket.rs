@@ -41,14 +41,26 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a new socket that only its owner can connect to.
-pub(crate) fn listen(path: &Path, option: &str) -> anyhow::Result<UnixListener> {
+/// Checks early that a socket can be made: what listens on it starts late.
+pub(super) fn check(path: &Path, option: &str) -> anyhow::Result<()> {
     let length = path.as_os_str().len();
     anyhow::ensure!(
         length <= LONGEST,
         "the path {} of {option} has {length} bytes, expected at most {LONGEST} for a socket",
         path.display()
     );
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        parent.is_dir() && path.symlink_metadata().is_err(),
+        "cannot listen on {}; give {option} an unused path in an existing folder",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Listens on a new socket that only its owner can connect to.
+pub(crate) fn listen(path: &Path, option: &str) -> anyhow::Result<UnixListener> {
+    check(path, option)?;
     // The socket has its final mode from the start.
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
     let listener = UnixListener::bind(path);

@@ -9,7 +9,7 @@ mod text;
 mod warnings;
 
 use hv_machine::Firmware;
-use hv_tlfs::rules::Severity;
+use hv_tlfs::rules::{RULES, Severity};
 use hv_wire::{Report, VpReport};
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) symbols: Symbols,
     /// The rules of the fault plan, as the user wrote them.
     pub(crate) rules: Vec<String>,
+    /// The guest was checked against the rules of the interface.
+    pub(crate) strict: bool,
     /// Lowest severity of a broken rule that counts as a failure.
     pub(crate) fails_from: Option<Severity>,
     /// What ran.
@@ -117,6 +119,8 @@ pub(crate) struct Summary {
     devices: Vec<devices::Device>,
     crash: Option<Crash>,
     warnings: Vec<String>,
+    /// The check against the rules; `None` without `--strict`.
+    rules: Option<Checked>,
     /// Rules that the guest broke; empty without `--strict`.
     findings: Vec<Finding>,
     /// The rules of the fault plan; empty without `--inject`.
@@ -132,6 +136,15 @@ pub(crate) struct Summary {
     tag: Option<String>,
     #[serde(skip)]
     outcome: Exit,
+}
+
+/// The extent of the check against the rules, and its result.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// Number of rules that were checked.
+    checked: usize,
+    /// Number of rules that were broken.
+    broken: usize,
 }
 
 /// A rule of a fault plan.
@@ -248,8 +261,7 @@ impl Summary {
             .map(|(rule, fired)| PlanRule { rule: rule.clone(), fired })
             .collect();
         let mut warnings = warnings::all(report, vps, &places);
-        let idle = faults.iter().filter(|rule| rule.fired == 0);
-        warnings.extend(idle.map(|rule| format!("the fault {} NEVER FIRED: nothing was tried", rule.rule)));
+        warnings.extend(warnings::plan(&faults, vps));
         warnings.extend(places.misfit());
         let (outcome_exit, explanation) = match broken(outcome_exit, &findings, known.fails_from) {
             Some(broken) => (Exit::Strict, format!("{explanation}; {broken}")),
@@ -281,6 +293,7 @@ impl Summary {
             devices: devices::all(&report.devices),
             crash: crash(report),
             warnings,
+            rules: known.strict.then_some(Checked { checked: RULES.len(), broken: findings.len() }),
             findings,
             faults,
             trace: None,

@@ -75,6 +75,7 @@ fn known() -> Known {
         firmware: Firmware::Acpi,
         symbols: Symbols::default(),
         rules: Vec::new(),
+        strict: false,
         fails_from: None,
         about: About::default(),
     }
@@ -343,6 +344,27 @@ fn a_broken_rule_is_a_failure_from_the_level_that_was_given() {
     assert_eq!(exit(ExitKind::Panic, ended, note, failing).0, Exit::Machine);
     let clean = Summary::new(&outcome(ExitKind::PowerOff), &Known { fails_from: failing, ..known() });
     assert_eq!(clean.outcome(), Exit::Success);
+}
+
+#[test]
+fn a_strict_run_says_how_many_rules_were_checked_and_broken() {
+    let mut ran = outcome(ExitKind::PowerOff);
+    let summary = |ran: &Outcome, strict| Summary::new(ran, &Known { strict, ..known() });
+    let of = |summary: &Summary| serde_json::to_value(summary).unwrap()["rules"].clone();
+    let (rules, plain) = (RULES.len(), summary(&ran, false));
+    assert!(!plain.to_string().contains("rules ") && of(&plain).is_null(), "{plain}");
+    let clean = summary(&ran, true);
+    assert!(
+        clean.to_string().contains(&format!("\n  rules        {rules} checked, none broken\n")),
+        "{clean}"
+    );
+    assert_eq!(of(&clean), serde_json::json!({"checked": rules, "broken": 0}));
+    for rule in [3, 3, 5] {
+        ran.vps[1].finding(rule, 1, || Place::at(2));
+    }
+    let broken = summary(&ran, true);
+    assert!(broken.to_string().contains(&format!("{rules} checked, 2 broken\n")), "{broken}");
+    assert_eq!(of(&broken), serde_json::json!({"checked": rules, "broken": 2}));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
 use super::places::IN_MODULE;
-use super::{PlanRule, Summary, Synic, fired};
+use super::{Checked, PlanRule, Summary, Synic, fired};
+use crate::setup::size::size;
 use crate::ui::{one_line, printable};
 
 /// Maximum number of warnings shown; the JSON has all.
@@ -34,13 +35,17 @@ impl Display for Summary {
         for device in &self.devices {
             writeln!(f, "  device       {device}")?;
         }
+        if let Some(Checked { checked, broken }) = self.rules {
+            let broken = if broken == 0 { "none".to_owned() } else { broken.to_string() };
+            writeln!(f, "  rules        {checked} checked, {broken} broken")?;
+        }
         if let Some(trace) = &self.trace {
             let (records, dropped) = (trace.records, trace.dropped);
             writeln!(f, "  trace        {} ({records} records, {dropped} dropped)", one_line(&trace.file))?;
         }
         if self.console_dropped_bytes != 0 {
-            let bytes = self.console_dropped_bytes;
-            writeln!(f, "  console      {bytes} bytes not shown, because they were not read in time")?;
+            let dropped = size(self.console_dropped_bytes);
+            writeln!(f, "  console      {dropped} not shown, because it was not read in time")?;
         }
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;

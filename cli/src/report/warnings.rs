@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hv_tlfs::synic::Sint;
 use hv_wire::{Fault, Place, Report, VpReport};
 
-use super::names;
 use super::places::{IN_MODULE, Places};
+use super::{PlanRule, names};
 
 /// Returns all warnings, in a fixed order.
 pub(super) fn all(report: &Report, vps: &[Box<VpReport>], places: &Places<'_>) -> Vec<String> {
@@ -22,6 +23,47 @@ pub(super) fn all(report: &Report, vps: &[Box<VpReport>], places: &Places<'_>) -
         warnings.push(format!("{} crashes were reported; the last one is shown", report.crash.count));
     }
     warnings
+}
+
+/// Returns the warnings about a fault plan: rules that tested nothing, and interrupts that no SINT of the guest has.
+pub(super) fn plan(faults: &[PlanRule], vps: &[Box<VpReport>]) -> Vec<String> {
+    let mut sints: Vec<(u8, usize)> = vps
+        .iter()
+        .flat_map(|vp| vp.synic.sints.iter().enumerate())
+        .map(|(sint, &value)| (Sint(value).vector(), sint))
+        .filter(|(intid, _)| *intid != 0)
+        .collect();
+    sints.sort_unstable();
+    sints.dedup();
+    let known = match &*sints {
+        [] => "no SINT of the guest has an INTID at the end".to_owned(),
+        sints => {
+            let names = sints.iter().map(|(intid, sint)| format!("{intid} (SINT{sint})"));
+            format!("the INTIDs of the guest's SINTs are {}", names.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let mut warnings = Vec::new();
+    for PlanRule { rule, fired } in faults {
+        let stray =
+            interrupt(rule).filter(|intid| !sints.iter().any(|(known, _)| u32::from(*known) == *intid));
+        let hint = stray.map_or_else(String::new, |intid| format!("; no SINT has INTID {intid}: {known}"));
+        match fired {
+            0 => warnings.push(format!("the fault {rule} NEVER FIRED: nothing was tried{hint}")),
+            _ if stray.is_some() => warnings.push(format!("the fault {rule} fired{hint}")),
+            _ => {}
+        }
+    }
+    warnings
+}
+
+/// Returns the INTID that a rule of a fault plan names.
+fn interrupt(rule: &str) -> Option<u32> {
+    let rest = ["lost=", "twice=", "spurious="].iter().find_map(|clause| rule.strip_prefix(clause))?;
+    let number = rest.split('@').next()?.trim();
+    match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => number.parse().ok(),
+    }
 }
 
 fn times(count: u64) -> String {
@@ -93,5 +135,40 @@ fn describe(kind: u32, value: u64) -> String {
         Some(Fault::Exception) => format!("unexpected exception with ESR_EL2 {value:#x}"),
         Some(Fault::SError) => format!("SError with ESR_EL2 {value:#x}"),
         None => format!("fault of unknown kind {kind} with value {value:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_for_an_interrupt_that_the_guest_does_not_use_names_those_that_it_does() {
+        let vps = |sints: &[(usize, u64)]| {
+            let mut vp = VpReport::new_box_zeroed().unwrap();
+            vp.synic.sints = [1 << 16; 16];
+            sints.iter().for_each(|(sint, value)| vp.synic.sints[*sint] = *value);
+            vec![vp.clone(), vp]
+        };
+        let said = |rule: &str, fired, sints: &[(usize, u64)]| {
+            plan(&[PlanRule { rule: rule.to_owned(), fired }], &vps(sints)).join("\n")
+        };
+        let two: &[_] = &[(2, 0x12), (5, 0x1_0014)];
+        assert_eq!(said("lost=18@10%", 3, two), "");
+        assert_eq!(said("lost=18", 0, two), "the fault lost=18 NEVER FIRED: nothing was tried");
+        let known = "the INTIDs of the guest's SINTs are 18 (SINT2), 20 (SINT5)";
+        assert_eq!(
+            said("lost=19", 0, two),
+            format!("the fault lost=19 NEVER FIRED: nothing was tried; no SINT has INTID 19: {known}")
+        );
+        assert_eq!(
+            said("spurious=0x13@50ms", 7, two),
+            format!("the fault spurious=0x13@50ms fired; no SINT has INTID 19: {known}")
+        );
+        assert!(said("twice=19", 0, &[]).ends_with("no SINT of the guest has an INTID at the end"));
+        assert_eq!(said("migrate@50ms", 7, &[]), "");
+        assert_eq!(said("lost", 7, &[]), "");
     }
 }

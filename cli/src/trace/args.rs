@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hv_trace::{Kind, NO_VP, Record};
+use hv_wire::platform::MAX_VPS;
 use serde_json::{Map, Value as Json, json};
 
 use super::decode::{self, Decoded, Value};
@@ -19,6 +20,7 @@ use crate::exit::Exit;
 use crate::input::Input;
 use crate::output::{self, Pending};
 use crate::report::{self, fired};
+use crate::setup::value;
 use crate::symbols::Symbols;
 use crate::ui;
 
@@ -34,7 +36,7 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE|-")]
     file: Input,
     /// Only these VPs
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = value::whole::<u32>(0..=MAX_VPS as u64 - 1, ""))]
     vp: Vec<u32>,
     /// Only records of these kinds, or whose kinds begin with these words
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
@@ -88,7 +90,7 @@ fn help() -> String {
     format!(
         "{kinds}\n
 Examples:
-  cargo hv boot --trace boot.pftrace
+  cargo hv boot --devices heartbeat --trace boot.pftrace
   cargo hv trace boot.pftrace --kind hypercall,register
   cargo hv trace boot.pftrace --vp 1 --from 350ms --to 0.4
   cargo hv trace boot.pftrace --name offerchannel
@@ -131,7 +133,7 @@ fn parse_time(text: &str) -> Result<u64, String> {
     }
     // Fractions of a nanosecond are dropped.
     let part: String = part.chars().chain("000000000".chars()).take(digits).collect();
-    format!("{whole}{part}").parse().map_err(|_| "it is too large; use a smaller time".to_owned())
+    format!("{whole}{part}").parse().map_err(|_| "it is too large: expected less than 584 years".to_owned())
 }
 
 /// Runs the command.
@@ -153,7 +155,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ));
         return Ok(Exit::Success);
     }
-    let reader = Reader::new(Packets::open(&args.file)?).with_context(|| args.file.to_string())?;
+    let reader = Reader::new(Packets::open(&args.file)?)
+        .with_context(|| format!("cannot read the trace {}", args.file))?;
     if args.strict {
         let verdict = judge::judge(reader).with_context(|| format!("cannot judge {}", args.file))?;
         ui::out(&if args.json { serde_json::to_string(&verdict)? + "\n" } else { verdict.to_string() });

@@ -10,11 +10,15 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::perfetto::{OwnPacket, PACKET, Run, TracePacket};
 use crate::input::Input;
+use crate::setup::size::exact;
 
 /// Number of records in a packet.
 const BATCH: usize = 1024;
 /// Maximum size of a packet: a batch of records takes 64 KiB, and a decoded packet up to 50 times its size.
 const LONGEST: u64 = 1 << 20;
+
+/// What a file is that is none of ours.
+const NO_TRACE: &str = "no trace of `hv boot --trace`";
 
 impl Run {
     /// Returns the nanoseconds from the guest's counter 0 to a record's time.
@@ -126,7 +130,9 @@ pub(super) struct Packets<R> {
 
 impl Packets<Box<dyn io::Read>> {
     pub(super) fn open(file: &Input) -> anyhow::Result<Self> {
-        let input = file.open().with_context(|| format!("cannot open {file}"))?;
+        let input = file.open().with_context(|| {
+            format!("cannot open the trace {file}; give the file of `hv boot --trace`, or -")
+        })?;
         Ok(Self::new(input))
     }
 }
@@ -139,7 +145,7 @@ impl<R: io::Read> Packets<R> {
     /// Returns the bytes of the next packet; `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(&tag) = self.input.fill_buf()?.first() else { return Ok(None) };
-        ensure!(tag == PACKET, "this is not a trace: a packet begins with {tag:#x}");
+        ensure!(tag == PACKET, "it is {NO_TRACE}: a packet begins with {tag:#x}, expected {PACKET:#x}");
         self.input.consume(1);
         let mut length = 0;
         for shift in (0..64).step_by(7) {
@@ -150,7 +156,12 @@ impl<R: io::Read> Packets<R> {
                 break;
             }
         }
-        ensure!(length <= LONGEST, "this is not a trace: it has a packet of {length} bytes");
+        ensure!(
+            length <= LONGEST,
+            "it is {NO_TRACE}: it has a packet of {}, expected at most {}",
+            exact(length),
+            exact(LONGEST)
+        );
         let mut bytes = Vec::new();
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes)?;
         ensure!(read as u64 == length, "the trace is truncated");
@@ -167,9 +178,9 @@ pub(super) struct Reader<R> {
 
 impl<R: io::Read> Reader<R> {
     pub(super) fn new(mut packets: Packets<R>) -> anyhow::Result<Self> {
-        let first = packets.next()?.context("the file is empty")?;
+        let first = packets.next()?.with_context(|| format!("it is {NO_TRACE}: it is empty"))?;
         let Some(run) = OwnPacket::decode(&*first).ok().and_then(|packet| packet.run) else {
-            bail!("this is not a trace written by hv boot");
+            bail!("it is {NO_TRACE}: it has no description of a run");
         };
         run.check()?;
         Ok(Self { packets, run, batch: Vec::new().into_iter() })

@@ -111,7 +111,7 @@ fn named(symbols: &Symbols, pc: u64, vectors: u64) -> Option<NamedPlace> {
 /// # Errors
 /// The first problem found.
 fn check(file: &Input) -> anyhow::Result<Checked> {
-    check::check(file::Packets::open(file)?).with_context(|| file.to_string())
+    check::check(file::Packets::open(file)?).with_context(|| format!("cannot read the trace {file}"))
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
 //! Errors in the user's input, each with the value, what was expected, and what to do.
 
+/// Describes the beginning of a file that is no kernel.
+fn beginning(len: usize, start: &str) -> String {
+    if len == 0 { "an empty file".to_owned() } else { format!("{len} bytes, starting with {start}") }
+}
+
 /// Why no guest could be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file is in none of the known formats.
     #[error(
-        "the kernel ({len} bytes, starting with {start}) has no known format: give an arm64 Image (raw, or \
-         compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzo), an EFI zboot image, or an AArch64 ELF file"
+        "the kernel ({}) has no known format: give an arm64 Image (raw, or \
+         compressed with gzip, zstd, xz, lzma, bzip2, lz4 or lzo), an EFI zboot image, or an AArch64 ELF file",
+        beginning(*.len, .start)
     )]
     NotAKernel {
         /// Length of the file in bytes.
@@ -70,7 +76,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Compressed data that unpacks to more than is accepted.
-    #[error("{what} ({format}) unpacks to more than {limit} bytes; give more with --memory if that is right")]
+    #[error("{what} ({format}) unpacks to more than {} MiB; give more with --memory if that is right", .limit >> 20)]
     UnpacksTooBig {
         /// The data that was unpacked.
         what: String,
@@ -121,11 +127,11 @@ pub enum Error {
     },
     /// There is no room for the initrd.
     #[error(
-        "the initrd of {initrd} MiB does not fit into {memory} MiB of guest memory beside the kernel: give \
+        "the initrd of {initrd} bytes does not fit into {memory} MiB of guest memory beside the kernel: give \
          --memory {need}M or more"
     )]
     InitrdTooBig {
-        /// Its size in MiB, rounded up.
+        /// Its size in bytes.
         initrd: u64,
         /// The guest memory, in MiB.
         memory: u64,
@@ -133,7 +139,9 @@ pub enum Error {
         need: u64,
     },
     /// A memory size that the hypervisor cannot map.
-    #[error("{memory} bytes of guest memory: expected a multiple of 2 MiB up to {max} MiB")]
+    #[error(
+        "{memory} bytes of guest memory: expected a multiple of 2 MiB up to {max} MiB; give --memory one"
+    )]
     MemorySize {
         /// The requested size, in bytes.
         memory: u64,

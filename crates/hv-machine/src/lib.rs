@@ -193,7 +193,7 @@ fn place(ram: &Range<u64>, kernel: &kernel::Kernel, initrd: Option<usize>) -> Re
     if need(0) > memory {
         return Err(Error::MemoryTooSmall { memory, need: need(initrd) });
     }
-    let too_big = Error::InitrdTooBig { initrd: mib(initrd), memory, need: need(initrd).max(memory + 2) };
+    let too_big = Error::InitrdTooBig { initrd, memory, need: need(initrd).max(memory + 2) };
     if need(initrd) > memory {
         return Err(too_big);
     }

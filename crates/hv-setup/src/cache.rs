@@ -3,6 +3,9 @@
 //! A complete folder appears through a rename, so an interrupted run leaves nothing incomplete. Items are checked
 //! against the manifest before use; a damaged folder counts as absent and is rebuilt.
 
+mod held;
+mod users;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -16,6 +19,9 @@ use sha2::{Digest as _, Sha256};
 use crate::interrupt::{self, Orderly};
 use crate::output::Folder;
 use crate::{input, ui};
+
+pub use held::Removal;
+pub use users::{SOURCES, running_program};
 
 /// Name of the manifest in each folder.
 const MANIFEST: &str = "manifest.json";
@@ -64,20 +70,6 @@ impl Cache {
         Self { dir }
     }
 
-    /// Removes all contents. A run that has just started may lose what it has found, and reports that.
-    pub fn clear(&self) -> anyhow::Result<()> {
-        let _lock = self.lock()?;
-        for entry in fs::read_dir(&self.dir)?.flatten().filter(|entry| entry.file_name() != LOCK) {
-            // The type is that of the entry itself: a link is removed, not its target.
-            let removed = match entry.file_type() {
-                Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
-                _ => fs::remove_file(entry.path()),
-            };
-            removed.with_context(|| format!("cannot remove {}", entry.path().display()))?;
-        }
-        Ok(())
-    }
-
     /// Returns the folder of the cache.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -114,13 +106,15 @@ impl Cache {
         self.dir.join(name)
     }
 
-    /// Returns the manifest of the folder called `name`, if all of its files match it.
+    /// Returns the manifest of the folder called `name`, if all of its files match it. The folder stays while this process
+    /// runs.
     pub fn verified(&self, name: &str, recipe: u32) -> Option<Manifest> {
         self.check(name, recipe).ok()
     }
 
     /// Does the same as [`Cache::verified`], but returns which file is damaged, or `None` if the folder is absent.
     pub fn check(&self, name: &str, recipe: u32) -> Result<Manifest, Option<PathBuf>> {
+        self.hold(name);
         let dir = self.entry(name);
         let file = dir.join(MANIFEST);
         let text = input::read(&file, LONGEST_MANIFEST).map_err(|_| None)?;
@@ -159,6 +153,7 @@ impl Cache {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::rename(made, &target).context("cannot fill the cache")?,
         }
+        self.hold(name);
         Ok(manifest)
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::exit::Exit;
-use crate::{process, sources, ui};
+use crate::{process, sources, ui, value};
 
 /// Environment variable with the path of the `hv` that handed over: the tests run that one.
 pub const HV: &str = "HV_PROGRAM";
@@ -34,7 +34,7 @@ pub struct TestArgs {
     pub list: bool,
     /// Number of scenarios to run at a time
     #[arg(long, short, value_name = "N", default_value_t = 2)]
-    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    #[arg(value_parser = value::whole::<usize>(1..=64, ""))]
     pub jobs: usize,
     /// Write the score as JSON to a file, or with - to stdout (the lines then go to stderr)
     #[arg(long, value_name = "FILE|-", conflicts_with = "list")]

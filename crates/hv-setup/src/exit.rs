@@ -38,7 +38,7 @@ impl From<Exit> for std::process::ExitCode {
 pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
     let exit = result.unwrap_or_else(|error| {
         ui::error(&error);
-        if error.is::<interrupt::Interrupted>() { Exit::Interrupted } else { Exit::Usage }
+        if interrupt::is_cause(&error) { Exit::Interrupted } else { Exit::Usage }
     });
     // A result that was not written is a failure.
     if ui::finish() { exit.into() } else { Exit::Usage.into() }

@@ -4,11 +4,18 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::{interrupt, size, ui};
 
 /// Maximum size of an input file in bytes, unless the guest has more memory: a kernel may contain debug information.
 pub const LONGEST: u64 = 1 << 30;
@@ -61,14 +68,17 @@ impl Input {
     pub fn open(&self) -> io::Result<Box<dyn Read>> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         match self {
-            Self::File(path) => Ok(Box::new(File::open(path)?)),
+            Self::File(path) => Ok(Box::new(open(path)?.0)),
             Self::Stdin if io::stdin().is_terminal() => {
                 Err(io::Error::other("standard input is a terminal: redirect it from a file or a pipe"))
             }
             Self::Stdin if TAKEN.swap(true, Ordering::Relaxed) => {
                 Err(io::Error::other("standard input is already read by another option: give - only once"))
             }
-            Self::Stdin => Ok(Box::new(io::stdin())),
+            Self::Stdin => {
+                let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+                Ok(Box::new(Patient { file, name: self.to_string() }))
+            }
         }
     }
 
@@ -121,10 +131,10 @@ impl From<PathBuf> for Named {
 
 /// Reads a file of at most `most` bytes.
 pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let (file, limit) = open(file, most)?;
-    read_to_end(file, limit).map_err(|error| match error.kind() {
+    let (file, limit) = open(file)?;
+    read_to_end(file, limit.min(most)).map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge if limit < most => {
-            io::Error::new(error.kind(), format!("it is a device with more than {limit} bytes"))
+            io::Error::new(error.kind(), format!("it is a device with more than {}", size::size(limit)))
         }
         _ => error,
     })
@@ -133,11 +143,61 @@ pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// Maximum number of bytes read from a character device: some are endless, and none contains a kernel.
 const LONGEST_DEVICE: u64 = 1 << 16;
 
-/// Opens a file, and returns how much of it may be read.
-fn open(path: &Path, most: u64) -> io::Result<(File, u64)> {
-    let file = File::open(path)?;
-    let device = file.metadata()?.file_type().is_char_device();
-    Ok((file, if device { most.min(LONGEST_DEVICE) } else { most }))
+/// How long data may take to come before the user is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Interval between two looks for a signal while data is waited for.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Opens a file, and returns how much of it may be read: devices have a limit of their own.
+fn open(path: &Path) -> io::Result<(Patient, u64)> {
+    // Opening a pipe would wait for its writer. For other files the flag changes nothing.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    }
+    let limit = if kind.is_char_device() { LONGEST_DEVICE } else { u64::MAX };
+    Ok((Patient { file, name: path.display().to_string() }, limit))
+}
+
+/// An input whose data may take long to come, or never come: a pipe without a writer, a device. Says so when it waits,
+/// and a signal ends it.
+struct Patient {
+    file: File,
+    name: String,
+}
+
+impl Patient {
+    /// Waits for data, or the end of the file.
+    fn wait(&self) -> io::Result<()> {
+        let begun = Instant::now();
+        let mut said = None;
+        loop {
+            interrupt::check().map_err(io::Error::other)?;
+            match rustix::event::poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&LOOK)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if begun.elapsed() >= PATIENCE {
+                said.get_or_insert_with(|| ui::Task::new(format!("Waiting for data on {}", self.name)));
+            }
+        }
+    }
+}
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.wait()?;
+            match self.file.read(buffer) {
+                // Another reader was faster.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
 }
 
 fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
@@ -146,7 +206,7 @@ fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it has more than {most} bytes, the maximum here"),
+            format!("it has more than {}, the maximum here", size::exact(most)),
         ));
     }
     Ok(bytes)
@@ -159,11 +219,11 @@ mod tests {
     #[test]
     fn a_file_without_an_end_is_refused() {
         let error = read(Path::new("/dev/zero"), 1 << 20).unwrap_err();
-        assert_eq!(error.to_string(), "it is a device with more than 65536 bytes");
+        assert_eq!(error.to_string(), "it is a device with more than 64 KiB");
         assert_eq!(read(Path::new("/dev/null"), 1).unwrap(), b"");
         let error = read_to_end(io::repeat(0), 1 << 20).unwrap_err();
-        assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
-        assert!(read(Path::new("/"), 1).unwrap_err().to_string().contains("directory"));
+        assert!(error.to_string().contains("more than 1 MiB"), "{error}");
+        assert!(read(Path::new("/"), 1).unwrap_err().to_string().contains("folder"));
         assert!(read(Path::new("/nonexistent"), 1).is_err());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "four").unwrap();

@@ -129,9 +129,29 @@ pub fn check() -> Result<(), Interrupted> {
     if requested() { Err(Interrupted) } else { Ok(()) }
 }
 
+/// Returns true if an error is a signal's, also where it passed through an I/O error.
+#[must_use]
+pub fn is_cause(error: &anyhow::Error) -> bool {
+    let in_io = |cause: &(dyn std::error::Error + 'static)| {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inner.is_some_and(|inner| inner.is::<Interrupted>())
+    };
+    error.is::<Interrupted>() || error.chain().any(|cause| cause.is::<Interrupted>() || in_io(cause))
+}
+
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
+
     use super::*;
+
+    #[test]
+    fn an_interrupted_read_is_known_for_one() {
+        let read = || Err::<(), _>(std::io::Error::other(Interrupted));
+        assert!(is_cause(&read().context("cannot read x").unwrap_err()));
+        assert!(is_cause(&anyhow::Error::from(Interrupted).context("cannot read x")));
+        assert!(!is_cause(&anyhow::anyhow!("interrupted")));
+    }
 
     #[test]
     fn what_is_left_is_undone_from_the_newest_on() {

@@ -23,6 +23,8 @@ pub fn prepare(cache: &Cache) -> anyhow::Result<PathBuf> {
     system::require_debian("the newest QEMU")?;
     let _lock = cache.lock()?;
     let dir = cache.entry("newest-qemu");
+    fs::create_dir_all(&dir)?;
+    cache.hold("newest-qemu");
     for folder in ["state/lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(dir.join(folder))?;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::{interrupt, ui};
+use crate::{interrupt, size, ui};
 
 /// Maximum number of bytes kept from a child's output, from its end. A child's output may come from a guest.
 const KEPT: usize = 64 << 20;
@@ -56,9 +56,9 @@ pub fn run(command: &mut Command, mut tick: impl FnMut()) -> anyhow::Result<Fini
     // Output that is parsed must be complete; of error messages the last ones are enough.
     anyhow::ensure!(
         stdout.left_out == 0,
-        "{} prints more than {} MiB",
+        "{} prints more than {}",
         command.get_program().to_string_lossy(),
-        KEPT >> 20
+        size::size(KEPT as u64)
     );
     Ok(Finished { status, stdout: stdout.text, stderr: text(stderr).text })
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::{process, system, ui};
+use crate::{input, process, system, ui};
 
 /// Oldest version known to work.
 const OLDEST: (u32, u32) = (7, 2);
@@ -67,22 +67,24 @@ pub fn prepare(given: Option<&Path>) -> anyhow::Result<Qemu> {
 
 /// Queries a QEMU's version, and whether it supports the sandbox.
 pub fn check(path: PathBuf) -> anyhow::Result<Qemu> {
-    let done = process::run(Command::new(&path).arg("--version"), || {})?;
+    let expected = || format!("expected {PROGRAM} {}.{} or later", OLDEST.0, OLDEST.1);
+    let name = path.display();
+    if path.is_dir() {
+        bail!("the QEMU program {name} is a folder; {}", expected());
+    }
+    let done = process::run(Command::new(&path).arg("--version"), || {}).with_context(|| {
+        // A name without a folder is looked for in $PATH alone.
+        let here = path.components().count() == 1 && path.is_file();
+        let here = if here { format!(", for the file in this folder as ./{name}") } else { String::new() };
+        format!("the QEMU program {name} cannot be run; {}{here}", expected())
+    })?;
     let Some((version, number)) = parse_version(&done.stdout) else {
-        bail!(
-            "{} does not report a QEMU version; expected {PROGRAM} {}.{} or later",
-            path.display(),
-            OLDEST.0,
-            OLDEST.1
-        );
+        bail!("the program {name} does not report a QEMU version; {}", expected());
     };
     if number < OLDEST {
         bail!(
-            "{} is QEMU {version}, which is too old; expected {}.{} or later: install a newer one, or name it \
-             with --qemu",
-            path.display(),
-            OLDEST.0,
-            OLDEST.1
+            "{name} is QEMU {version}, which is too old; {}: install a newer one, or name it with --qemu",
+            expected()
         );
     }
     // The list of CPUs is printed after the filter is in force, and needs no machine.
@@ -90,6 +92,47 @@ pub fn check(path: PathBuf) -> anyhow::Result<Qemu> {
     trial.args(["-sandbox", SANDBOX, "-machine", "none", "-cpu", "help"]);
     let sandbox = process::run(&mut trial, || {})?.status.success();
     Ok(Qemu { path, version, sandbox })
+}
+
+/// Checks that a QEMU has this CPU model, with these properties, and that it has 64 bits: QEMU builds the machine, writes
+/// its device tree, and ends before it runs.
+///
+/// # Errors
+/// QEMU's reason, and where the models are listed.
+pub fn check_cpu(qemu: &Qemu, model: &str) -> anyhow::Result<()> {
+    // A folder of its own, since QEMU writes the tree to another name and renames it, whatever the name was before.
+    let folder = tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR")?;
+    let tree = folder.path().join("tree");
+    // A comma is written twice in QEMU's options.
+    let name = tree.display().to_string().replace(',', ",,");
+    let mut trial = qemu.command();
+    trial.args(["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-cpu", model]);
+    trial.args(["-machine", &format!("virt,virtualization=on,gic-version=3,dumpdtb={name}")]);
+    let done = process::run(&mut trial, || {})?;
+    let reason = if !done.status.success() {
+        let complaint = done.complaint(PROGRAM);
+        complaint.strip_prefix(PROGRAM).unwrap_or(&complaint).trim_start_matches([':', ' ']).to_owned()
+    } else if !is_64_bit(&input::read(&tree, LONGEST_TREE).context("cannot read QEMU's device tree")?) {
+        "it has 32 bits".to_owned()
+    } else {
+        return Ok(());
+    };
+    bail!(
+        "--cpu {model:?} is refused by QEMU {} ({reason}); expected a 64-bit model of `{} -machine virt -cpu help`, such as \
+         cortex-a72, neoverse-n1 or max, with its properties after commas",
+        qemu.version,
+        qemu.path.display()
+    );
+}
+
+/// Maximum size of QEMU's device tree in bytes.
+const LONGEST_TREE: u64 = 16 << 20;
+
+/// Returns true if a device tree of QEMU's is that of a machine with an Armv8 CPU: its timer is compatible with Armv8's (QEMU,
+/// hw/arm/virt.c, `fdt_add_timer_nodes`).
+fn is_64_bit(tree: &[u8]) -> bool {
+    const TIMER: &[u8] = b"arm,armv8-timer\0";
+    tree.windows(TIMER.len()).any(|part| part == TIMER)
 }
 
 /// Parses the version and its first two numbers from `QEMU emulator version 7.2.22 (Debian ...)`.

@@ -39,7 +39,8 @@ mod packed {
 
     use anyhow::Context as _;
 
-    use crate::cache::{Cache, Manifest};
+    use crate::cache::{Cache, Manifest, SOURCES, running_program};
+    use crate::ui;
 
     include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 
@@ -52,7 +53,7 @@ mod packed {
 
     /// Returns the folder with the sources in the cache, filling it if it is absent or damaged.
     pub(super) fn unpacked(cache: &Cache) -> anyhow::Result<PathBuf> {
-        let name = format!("sources-{}-{KEY}", env!("CARGO_PKG_VERSION"));
+        let name = format!("{SOURCES}{}-{KEY}", env!("CARGO_PKG_VERSION"));
         if cache.verified(&name, RECIPE).is_none() {
             let lock = cache.lock()?;
             // Another run may have filled it in the meantime.
@@ -68,6 +69,14 @@ mod packed {
                 };
                 let files: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
                 cache.publish(&lock, &name, &made, manifest, &files)?;
+            }
+        }
+        if let Some(program) = running_program().filter(|program| !cache.users(&name).contains(program)) {
+            let lock = cache.lock()?;
+            for old in cache.use_sources(&lock, &name, &program)? {
+                ui::note(&format!(
+                    "Removed {old} from the cache: the hv that used it is gone, or was replaced by this one"
+                ));
             }
         }
         Ok(cache.entry(&name))

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use super::apt::{Apt, Package};
 use super::cache::{Cache, Lock, Manifest, sha256};
 use super::system;
-use crate::{input, interrupt, output, ui};
+use crate::{input, interrupt, output, size, ui};
 
 /// Maximum number of bytes extracted from a package: more than any has.
 const LONGEST: u64 = 2 << 30;
@@ -374,7 +374,7 @@ fn pick(tar: &mut impl Read, piece: Piece, into: &Path) -> anyhow::Result<Vec<St
         let copied = std::io::copy(&mut (&mut member).take(left + 1), &mut fs::File::create_new(&file)?)?;
         left = left
             .checked_sub(copied)
-            .with_context(|| format!("it unpacks to more than {LONGEST} bytes, the maximum"))?;
+            .with_context(|| format!("it unpacks to more than {}, the maximum", size::exact(LONGEST)))?;
         files.push(name);
     }
     Ok(files)

@@ -17,11 +17,11 @@ use hv_setup::stock::{self, Stock};
 const WRONG: &[(&str, &[&str], &str)] = &[
     ("unknown", &["--frobnicate"], "--frobnicate"),
     ("stray-word", &["kernel"], "kernel"),
-    ("vps-0", &["--vps", "0"], "0 is not in 1..=8"),
-    ("vps-9", &["--vps", "9"], "9 is not in 1..=8"),
+    ("vps-0", &["--vps", "0"], "expected a whole number from 1 to 8"),
+    ("vps-9", &["--vps", "9"], "expected a whole number from 1 to 8"),
     ("memory-unit", &["--memory", "1T"], "'1T'"),
     ("memory-odd", &["--memory", "65M", "--kernel", "/dev/null"], "multiple of 2 MiB"),
-    ("memory-0", &["--memory", "0", "--kernel", "/dev/null"], "0 bytes of guest memory"),
+    ("memory-0", &["--memory", "0", "--kernel", "/dev/null"], "it is 0 bytes; expected a multiple of 2 MiB"),
     ("memory-little", &["--memory", "16M"], "too small"),
     ("kernel-and-stock", &["--kernel", "x", "--stock", "6.1"], "cannot be used with"),
     ("run-and-initrd", &["--run", "crash", "--initrd", "x"], "cannot be used with"),
@@ -30,7 +30,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("kernel-missing", &["--kernel", "/nonexistent/Image"], "/nonexistent/Image"),
     ("kernel-folder", &["--kernel", "/"], "cannot read kernel /"),
     ("kernel-empty", &["--kernel", "/dev/null"], "kernel"),
-    ("kernel-endless", &["--kernel", "/dev/zero"], "more than 65536 bytes"),
+    ("kernel-endless", &["--kernel", "/dev/zero"], "more than 64 KiB"),
     ("hypervisor-missing", &["--hypervisor", "/nonexistent/el2"], "/nonexistent/el2"),
     ("initrd-folder", &["--initrd", "/"], "cannot read initrd /"),
     ("initrd-missing", &["--stock", "6.12", "--initrd", "/nonexistent/initrd"], "/nonexistent/initrd"),
@@ -41,7 +41,15 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("disk-place", &["--disk", "a,at=4:0"], "a controller from 0 to 3"),
     ("disk-twice", &["--disk", "a,at=1:1", "--disk", "b,at=1:1"], "two disks are at=1:1"),
     ("dvd-missing", &["--dvd", "/nonexistent/dvd"], "the disk /nonexistent/dvd does not exist"),
-    ("cpu-unknown", &["--cpu", "z80"], "z80"),
+    ("cpu-unknown", &["--cpu", "z80"], "--cpu \"z80\" is refused by QEMU"),
+    ("cpu-property", &["--cpu", "max,warp=on"], "--cpu \"max,warp=on\" is refused by QEMU"),
+    ("cpu-of-another-machine", &["--cpu", "cortex-m3"], "expected a 64-bit model"),
+    ("cpu-of-32-bits", &["--cpu", "cortex-a15"], "it has 32 bits"),
+    ("uuid", &["--uuid", "1234"], "expected 32 hexadecimal digits"),
+    ("timeout-float", &["--timeout", "1e30"], "expected seconds, a whole number"),
+    ("trace-buffer-huge", &["--trace", "/tmp/x", "--trace-buffer", "1T"], "does not fit behind"),
+    ("qemu-folder", &["--qemu", "/"], "the QEMU program / is a folder"),
+    ("qemu-other", &["--qemu", "/bin/true"], "expected qemu-system-aarch64"),
     ("cpu-without-16k", &["--stock", "16k", "--cpu", "cortex-a72"], "16K pages"),
     ("qemu-missing", &["--qemu", "/nonexistent/qemu"], "/nonexistent/qemu"),
     ("json-nowhere", &["--json", "/nonexistent/report.json"], "/nonexistent/report.json"),
@@ -120,8 +128,8 @@ fn trace_foreign(context: &Context) -> anyhow::Result<()> {
     fs::write(&file, "{}\n")?;
     context
         .hv(&["trace".as_ref(), file.as_os_str()])?
-        .refused(&format!("{}: this is not a trace", file.display()))?;
-    context.hv(&["trace", "/"])?.refused("/: Is a directory")?;
+        .refused(&format!("cannot read the trace {}: it is no trace", file.display()))?;
+    context.hv(&["trace", "/"])?.refused("cannot open the trace /")?;
     context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
 }
 

@@ -11,6 +11,8 @@ use std::io::{self, Write};
 
 use door::{Kind, Manner};
 
+use crate::size;
+
 pub use door::Stream;
 pub use filter::{one_line, printable};
 pub use screen::Screen;
@@ -34,9 +36,30 @@ fn problem(severity: &str, text: &str) {
         let set_off = number != 0 && !line.starts_with([' ', '\t']);
         message.push_str(if number == 0 { "" } else { "\n" });
         message.push_str(if set_off { "  " } else { "" });
-        message.push_str(line);
+        if number == MOST_LINES {
+            message.push('…');
+            break;
+        }
+        message.push_str(&shortened(line));
     }
     note(&message);
+}
+
+/// Maximum number of lines of an error, and bytes of a line that are shown at its beginning and at its end. It may quote a file,
+/// or another program, whatever their length.
+const MOST_LINES: usize = 1000;
+const BEGINNING: usize = 6000;
+const END: usize = 2000;
+
+/// Cuts the middle out of a line that is too long.
+fn shortened(line: &str) -> std::borrow::Cow<'_, str> {
+    if line.len() <= BEGINNING + END {
+        return line.into();
+    }
+    let boundary = |at: usize| (at..line.len()).find(|&at| line.is_char_boundary(at)).unwrap_or(line.len());
+    let (first, rest) = line.split_at(boundary(BEGINNING));
+    let (hidden, last) = rest.split_at(boundary(line.len() - END) - first.len());
+    format!("{first} … ({} not shown) … {last}", size::size(hidden.len() as u64)).into()
 }
 
 /// Prints a progress message.
@@ -98,7 +121,9 @@ pub fn finish() -> bool {
         let (console, text) = (dropped.console, dropped.text);
         if console + text != 0 {
             note(&format!(
-                "warning: stdout was not read in time: {console} bytes of the console and {text} bytes of other text are lost"
+                "warning: stdout was not read in time: {} of the console and {} of other text are lost",
+                size::size(console),
+                size::size(text)
             ));
         }
     }
@@ -140,5 +165,20 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.pass(self.rest.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_line_the_middle_is_left_out() {
+        let line = "é".repeat(1 << 20);
+        let short = shortened(&line);
+        assert!(short.len() < 2 * (BEGINNING + END) && short.contains("not shown"), "{}", short.len());
+        assert!(short.starts_with('é') && short.ends_with('é'));
+        let line = "x".repeat(BEGINNING + END);
+        assert_eq!(shortened(&line), line);
     }
 }

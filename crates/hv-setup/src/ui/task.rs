@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::door::{self, Kind, Stream};
 use super::filter;
+use crate::size;
 
 /// Interval between updates of the progress line.
 const TICK: Duration = Duration::from_millis(120);
@@ -74,7 +75,7 @@ fn picture(entries: &[Entry], tick: usize, width: usize) -> String {
     for (place, entry) in entries.iter().enumerate() {
         let mut end = String::new();
         if let Some((done, all)) = entry.bytes {
-            let _ = write!(end, " {}/{} MB", done.div_ceil(1_000_000), all.div_ceil(1_000_000));
+            let _ = write!(end, " {}", size::progress(done, all));
         }
         let _ = write!(end, " [{} s]", entry.started.elapsed().as_secs());
         let room = share.saturating_sub(end.chars().count());
@@ -135,7 +136,7 @@ impl Task {
     pub fn bytes(what: impl Into<String>, bytes: u64) -> Self {
         let what = what.into();
         if !Stream::Stderr.is_terminal() {
-            super::note(&format!("{what} ({} MB)", bytes.div_ceil(1_000_000)));
+            super::note(&format!("{what} ({})", size::size(bytes)));
         }
         Self::with(what, Some((0, bytes)))
     }
@@ -213,7 +214,10 @@ mod tests {
             assert!(line.chars().count() < width.max(1) || line.is_empty(), "{width}: {line}");
         }
         let line = picture(&two, 0, 80);
-        assert!(line.contains("a… 5/70 MB [") && line.contains(" | bbb") && line.contains("b… ["), "{line}");
+        assert!(
+            line.contains("a… 4.8/66.8 MiB [") && line.contains(" | bbb") && line.contains("b… ["),
+            "{line}"
+        );
     }
 
     #[test]
