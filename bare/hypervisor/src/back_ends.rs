@@ -2,7 +2,8 @@
 
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER};
-use hv_partition::HostBackend;
+use hv_partition::faults::Failing;
+use hv_partition::{HostBackend, disk_failure};
 use hv_vmbus::{DeviceId, Pages, Started, Token};
 use hv_wire::{BootDisk, DiskFlags};
 
@@ -47,6 +48,10 @@ fn unit(disk: &BootDisk) -> Disk {
 }
 
 impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERVED> {
+    fn fail(&self, _: &storage::Request, failing: Failing) -> Option<Result<(), storage::Failure>> {
+        Some(Err(disk_failure(failing)))
+    }
+
     fn start(
         &self,
         _: DeviceId,

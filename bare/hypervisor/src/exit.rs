@@ -47,6 +47,7 @@ fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
         }
         Timed::Disturb(what, random) => partition.disturb(host, vp, what, random),
         Timed::Rescan => partition.rescan(host, vp),
+        Timed::Resume => partition.resume_devices(host),
     });
     faults::note(host.cpu, injector);
 }

@@ -2,7 +2,7 @@
 //!
 //! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Faults, Injection, Injector, Raise};
+use hv_partition::faults::{Extent, Failing, Faults, Injection, Injector, Moment, Raise, Start};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -36,19 +36,53 @@ impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
 impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     #[inline(always)]
     fn status(&self, call: HypercallCode) -> Option<HvStatus> {
-        self.injector().and_then(|injector| ask(self.cpu, injector, |injector| injector.status(call)))
+        self.asked(None, |injector| injector.status(call))
     }
 
     #[inline(always)]
     fn injects(&self, injection: Injection) -> bool {
-        self.injector()
-            .is_some_and(|injector| ask(self.cpu, injector, |injector| injector.injects(injection)))
+        self.asked(false, |injector| injector.injects(injection))
     }
 
     #[inline(always)]
     fn interrupt(&self, intid: u32) -> Raise {
-        let injector = self.injector();
-        injector.map_or(Raise::Once, |injector| ask(self.cpu, injector, |injector| injector.interrupt(intid)))
+        self.asked(Raise::Once, |injector| injector.interrupt(intid))
+    }
+
+    #[inline(always)]
+    fn starts(&self) -> Start {
+        self.asked(Start::Now, Injector::starts)
+    }
+
+    #[inline(always)]
+    fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
+        self.asked(None, |injector| injector.fails(begins, extent))
+    }
+
+    #[inline(always)]
+    fn rescinds(&self, device: u32, moment: Moment) -> bool {
+        self.asked(false, |injector| injector.rescinds(device, moment))
+    }
+
+    #[inline(always)]
+    fn mutes(&self) -> bool {
+        self.asked(false, Injector::mutes)
+    }
+
+    #[inline(always)]
+    fn refuses(&self, device: u32, version: u32) -> bool {
+        self.asked(false, |injector| injector.refuses(device, version))
+    }
+}
+
+impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
+    /// Asks the plan, if there is one.
+    #[inline(always)]
+    fn asked<T>(&self, without: T, question: impl FnOnce(&Injector) -> T) -> T {
+        match self.injector() {
+            Some(injector) => ask(self.cpu, injector, question),
+            None => without,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{anyhow, bail};
 use hv_host::faults::{BadPlan, FORMS, Name, Plan};
+use hv_tlfs::vmbus::{Guid, guid};
 
 /// A checked plan.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +75,7 @@ fn numbers(plan: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let (word, tail) = rest.split_at(end);
-        match number(Name::Hypercall, word).or_else(|| number(Name::Status, word)) {
+        match number(Name::Hypercall, word).or_else(|| number(Name::Status, word)).or_else(|| device(word)) {
             Some(number) => numbers.push_str(&format!("{number:#x}")),
             None => numbers.push_str(word),
         }
@@ -85,8 +86,27 @@ fn numbers(plan: &str) -> String {
     numbers
 }
 
+/// Devices by their names in a plan. None is the name or an argument of another clause.
+const DEVICES: [(&str, Guid); 7] = [
+    ("vmbus", Guid::ZERO),
+    ("storage", guid::SCSI),
+    ("heartbeat", guid::HEARTBEAT),
+    ("shutdown", guid::SHUTDOWN),
+    ("timesync", guid::TIME_SYNC),
+    ("kvp", guid::KVP),
+    ("vss", guid::VSS),
+];
+
+/// Returns the number of a device in a plan: the first word of its interface's GUID.
+fn device(word: &str) -> Option<u64> {
+    let (_, guid) = DEVICES.iter().find(|(name, _)| *name == word)?;
+    let [a, b, c, d, ..] = guid.bytes;
+    Some(u32::from_le_bytes([a, b, c, d]).into())
+}
+
 fn number(kind: Name, word: &str) -> Option<u64> {
     let kind = match kind {
+        Name::Device => return device(word),
         Name::Hypercall => "hypercall",
         Name::Status => "status",
     };
@@ -113,6 +133,19 @@ mod tests {
             "silent=200ms@1000ms",
         ];
         assert_eq!(orders.rules, rules);
+    }
+
+    #[test]
+    fn devices_have_names_that_mean_nothing_else_in_a_plan() {
+        let orders = judge("rescind=kvp@3,newest=storage:5.1,newest=vmbus:4.0,disturb=time@5ms").unwrap();
+        assert_eq!(
+            orders.numbers,
+            "rescind=0xa9a0f4e7@3,newest=0xba6163d9:5.1,newest=0x0:4.0,disturb=time@5ms"
+        );
+        for (name, _) in DEVICES {
+            let refused = Plan::parse(&format!("{name}=?"), &number).unwrap_err();
+            assert_eq!(refused.reason, "no such fault", "{name}");
+        }
     }
 
     #[test]

@@ -203,15 +203,20 @@ impl<K: Service> Link<K> {
             return;
         }
         self.state = State::Negotiating;
+        // Newest first. The oldest is always offered.
+        let refused =
+            |version: &Version| io.refuses(u32::from(version.major) << 16 | u32::from(version.minor));
+        let newer = K::VERSIONS.iter().take_while(|version| refused(version)).count();
+        let versions = &K::VERSIONS[newer.min(K::VERSIONS.len() - 1)..];
         let negotiate = Negotiate {
             framework_versions: K::FRAMEWORKS.len() as u16,
-            message_versions: K::VERSIONS.len() as u16,
+            message_versions: versions.len() as u16,
             reserved: 0,
         };
         let mut header = Header::new_zeroed();
         header.message_type = MessageType::NEGOTIATE;
         // A ring without room for the first packet is useless.
-        let _ = send(io, header, &[negotiate.as_bytes(), K::FRAMEWORKS.as_bytes(), K::VERSIONS.as_bytes()]);
+        let _ = send(io, header, &[negotiate.as_bytes(), K::FRAMEWORKS.as_bytes(), versions.as_bytes()]);
     }
 
     /// Parses a packet from the guest; returns `None` if it is unexpected.

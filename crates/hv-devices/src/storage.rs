@@ -81,6 +81,15 @@ pub enum Failure {
     Target,
     /// Another failure; the guest gets this sense.
     Sense(Sense),
+    /// The command ends exactly like this: for faults on purpose.
+    Exactly {
+        /// Status of the port driver, without flags.
+        srb: u8,
+        /// Status of the target.
+        scsi: u8,
+        /// Sense key, code and qualifier.
+        sense: Option<[u8; 3]>,
+    },
 }
 
 impl Work for Request {
@@ -88,6 +97,14 @@ impl Work for Request {
 
     fn cost(&self) -> usize {
         self.piece.cleared() as usize
+    }
+
+    fn begins(&self) -> bool {
+        self.job.is_at_start()
+    }
+
+    fn extent(&self) -> Option<(u64, u64)> {
+        self.piece.extent()
     }
 }
 
@@ -247,7 +264,9 @@ impl<const DISKS: usize> Storage<DISKS> {
                 let Ok((asked, _)) = ProtocolVersion::read_from_prefix(&vstor.body) else {
                     return NtStatus::INVALID_PARAMETER;
                 };
-                if !VERSIONS.contains(&asked.version) {
+                let [minor, major] = asked.version.to_le_bytes();
+                let known = VERSIONS.contains(&asked.version);
+                if !known || io.refuses(u32::from(major) << 16 | u32::from(minor)) {
                     return NtStatus::REVISION_MISMATCH;
                 }
                 self.version = asked.version;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod devices;
 mod health;
 mod hypercall;
 mod input;
@@ -20,6 +21,7 @@ mod sequence;
 mod vmbus;
 
 pub use client::client;
+pub use devices::devices;
 pub use hypercall::hypercall;
 pub use restore::restore;
 pub use scsi::scsi;
@@ -30,11 +32,12 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
     ("vmbus", vmbus),
     ("scsi", scsi),
     ("client", client),
+    ("devices", devices),
 ];

@@ -25,3 +25,11 @@ fn an_empty_input_is_one() {
         target(&[]);
     }
 }
+
+proptest::proptest! {
+    /// The state machines of the devices, with completions in any order.
+    #[test]
+    fn devices_live_with_any_driver(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..800)) {
+        hv_fuzz::devices(&data);
+    }
+}

@@ -151,6 +151,11 @@ where
         self.note(port, vp);
     }
 
+    fn resume(&self, port: &ServerPort<'h, R, H>, vp: usize) {
+        self.server.resume_all(port);
+        self.note(port, vp);
+    }
+
     fn is_idle(&self) -> bool {
         self.server.is_idle()
     }

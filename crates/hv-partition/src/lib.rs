@@ -52,9 +52,9 @@ pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
 pub use hv_vmbus::{DeviceId, Never, Pages, Started, Token, Work};
 pub use partition::Partition;
-pub use port::HostBackend;
 #[doc(hidden)]
 pub use port::ServerPort;
+pub use port::{HostBackend, disk_failure};
 #[doc(hidden)]
 pub use served::{AnyBus, Served};
 pub use split::{ForBus, Split};

@@ -217,6 +217,16 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.hypervisor().rescan(&self.joined(host), vp);
     }
 
+    /// Has all devices look at their rings again: for an embedder whose fault plan has kept them from it
+    /// ([`Timed::Resume`](hv_host::faults::Timed::Resume)).
+    pub fn resume_devices<'h, H>(&'h self, host: &'h H)
+    where
+        H: Host + BusObserver,
+        B: Served<'h, R, H>,
+    {
+        self.bus.resume(&self.port(host), 0);
+    }
+
     /// Acts as a hostile host against a guest's shared pages: see [`hv_host::Partition::disturb`].
     pub fn disturb<'h, H>(&'h self, host: &'h H, vp: usize, what: Disturbance, random: u64)
     where

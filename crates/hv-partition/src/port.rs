@@ -2,13 +2,15 @@
 
 use core::fmt;
 
-use hv_host::faults::{Faults as _, Injection};
+use hv_devices::storage;
+use hv_host::faults::{self, Failing, Faults, Injection};
 use hv_host::{Faulty, Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
-use hv_vmbus::{Backend, DeviceId, Pages, Posted, Started, Token, Work};
+use hv_vmbus::{Backend, DeviceId, Moment, Pages, Posted, Start, Started, Token, Work};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::{Core, Joined};
@@ -20,13 +22,39 @@ pub trait HostBackend<W: Work> {
     /// Starts a request of a device: see [`Backend::start`]. When it is done, call
     /// [`Partition::completed`](crate::Partition::completed) from any thread, but not from within this call.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
+
+    /// Returns the outcome of a request that fails on purpose, or `None` if this kind of requests has no such failure. The request is
+    /// not carried out.
+    fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
+        let _ = (request, failing);
+        None
+    }
 }
 
-/// A host with faults has the back ends of the host it decorates.
-impl<W: Work, H: HostBackend<W>, F> HostBackend<W> for Faulty<H, F> {
+/// A host with faults has the back ends of the host it decorates, except for the requests that fail on purpose.
+impl<W: Work, H: HostBackend<W>, F: Faults> HostBackend<W> for Faulty<H, F> {
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
-        (**self).start(device, token, request, data)
+        let failing = self.plan().fails(request.begins(), request.extent());
+        match failing.and_then(|failing| (**self).fail(request, failing)) {
+            Some(outcome) => Started::Done(outcome),
+            None => (**self).start(device, token, request, data),
+        }
     }
+}
+
+/// Returns the failure of a disk that a fault plan wants, for [`HostBackend::fail`].
+#[must_use]
+pub const fn disk_failure(failing: Failing) -> storage::Failure {
+    match failing {
+        Failing::Medium => storage::Failure::Medium,
+        Failing::Scsi { srb, scsi, sense } => storage::Failure::Exactly { srb, scsi, sense },
+    }
+}
+
+/// Returns the number of a kind of devices in a fault plan: the first word of its interface's GUID.
+fn number_of(interface: &Guid) -> u32 {
+    let [a, b, c, d, ..] = interface.bytes;
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The partition during one call of the server.
@@ -98,6 +126,35 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
 
     fn observe(&self, event: hv_vmbus::Event) {
         self.0.host.observe_bus(&BusEvent::Server(event));
+    }
+
+    #[inline]
+    fn starts(&self, _: DeviceId) -> Start {
+        match self.0.host.faults().starts() {
+            faults::Start::Now => Start::Now,
+            faults::Start::Late(time) => Start::Late(time),
+            faults::Start::After => Start::After,
+            faults::Start::Never => Start::Never,
+        }
+    }
+
+    #[inline]
+    fn is_mute(&self) -> bool {
+        self.0.host.faults().mutes()
+    }
+
+    #[inline]
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        let moment = match moment {
+            Moment::Open => faults::Moment::Open,
+            Moment::Packet => faults::Moment::Packet,
+        };
+        self.0.host.faults().rescinds(number_of(interface), moment)
+    }
+
+    #[inline]
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        self.0.host.faults().refuses(number_of(interface), version)
     }
 
     #[inline]

@@ -36,6 +36,9 @@ pub trait Served<'h, R, H>: AnyBus {
     /// Sends what is pending for the guest, and lets the devices do what is due.
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize);
 
+    /// Has all devices look at their rings again.
+    fn resume(&self, port: &ServerPort<'h, R, H>, vp: usize);
+
     fn is_idle(&self) -> bool;
 
     fn save(&self, port: &ServerPort<'h, R, H>, w: &mut Writer<'_>) -> Result<(), BusError>;

@@ -9,7 +9,7 @@ use crate::optional::Optional;
 use crate::outbox::{ContactAnswer, Pending};
 use crate::port::BusPort;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
-use crate::protocol::{ConnectionState, FeatureFlags, InitiateContact, InitiateContactClient, Version};
+use crate::protocol::{ConnectionState, FeatureFlags, Guid, InitiateContact, InitiateContactClient, Version};
 use crate::worker::SINT;
 use core::sync::atomic::Ordering;
 use lock_api::RawMutex;
@@ -63,7 +63,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             Err(Reason::WrongSint)
         } else if vtl != 0 {
             Err(Reason::WrongVtl)
-        } else if !self.config().speaks(version) {
+        } else if !self.config().speaks(version) || port.refuses(&Guid::ZERO, version.0) {
             Ok(())
         } else {
             answer.version = Some(version);

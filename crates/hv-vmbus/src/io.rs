@@ -60,6 +60,8 @@ pub(crate) struct Counts {
     pub(crate) queued: usize,
     /// The back end was not called for them: the call had reached its work limit.
     pub(crate) unstarted: bool,
+    /// Requests held back on purpose.
+    pub(crate) held: usize,
     /// Requests in flight.
     pub(crate) used: usize,
     pub(crate) order: u32,
@@ -76,6 +78,7 @@ impl Counts {
             room: 0,
             later: 0,
             queued: 0,
+            held: 0,
             unstarted: false,
             used: 0,
             order: 0,
@@ -153,6 +156,13 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
     /// Reports something to the observer.
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.port.observe(Event::Device { channel: self.place.id(channel.index()), note, value });
+    }
+
+    /// Returns true if the device does not speak a version of its protocol in this run: major number in the upper half. Only a
+    /// port with faults on purpose refuses one.
+    #[must_use]
+    pub fn refuses(&self, version: u32) -> bool {
+        self.lines.first().is_some_and(|line| self.port.refuses(&line.offer.interface, version))
     }
 
     /// Requests sub-channels, and returns how many there will be: the guest may be told that number, and is offered

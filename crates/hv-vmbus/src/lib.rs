@@ -124,7 +124,7 @@ pub use id::{Channel, DeviceId, Token};
 pub use io::{Buffer, Io, Message, RequestError, SendError, TRANSFER_RANGES};
 pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};
-pub use port::{Backend, BusPort, Never, Posted, Started, Work};
+pub use port::{Backend, BusPort, Moment, Never, OVERTAKEN, Posted, Start, Started, Work};
 pub use seen::{Listed, SEEN_BYTES, Seen};
 pub use slot::Slot;
 pub use traffic::Traffic;

@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::id::{DeviceId, Token};
 use crate::pages::Pages;
+use crate::protocol::Guid;
 use crate::seen::Seen;
 use crate::traffic::Traffic;
 use core::convert::Infallible;
@@ -18,6 +19,31 @@ pub enum Posted {
     Full,
     /// It can never be delivered: there is no such VP, or its SynIC is off. The bus drops it.
     Undeliverable,
+}
+
+/// When a request is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// When the device has returned.
+    Now,
+    /// After this time.
+    Late(ReferenceTime),
+    /// After a later request of the device is done, or after [`OVERTAKEN`] if there is none.
+    After,
+    /// Never: it is dropped when its channel is closed.
+    Never,
+}
+
+/// Maximum time that a request waits for a later one ([`Start::After`]).
+pub const OVERTAKEN: ReferenceTime = ReferenceTime(200_000);
+
+/// When a device may be rescinded by [`BusPort::rescinds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A channel was opened, and the guest has not been told yet.
+    Open,
+    /// A packet was taken.
+    Packet,
 }
 
 /// The partition, from the bus's point of view.
@@ -63,6 +89,35 @@ pub trait BusPort {
         let _ = event;
     }
 
+    /// Says when a request of a device is started. This and the next three are for faults on purpose; a port that has
+    /// none pays nothing.
+    #[inline]
+    fn starts(&self, device: DeviceId) -> Start {
+        let _ = device;
+        Start::Now
+    }
+
+    /// Returns true while no device takes packets. Call [`Bus::resume_all`](crate::Bus::resume_all) when that has ended.
+    #[inline]
+    fn is_mute(&self) -> bool {
+        false
+    }
+
+    /// Returns true to rescind a device of this kind at this moment.
+    #[inline]
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        let _ = (interface, moment);
+        false
+    }
+
+    /// Returns true to refuse a version of the protocol of this kind of devices, or with [`Guid::ZERO`] of VMBus: major number in
+    /// the upper half.
+    #[inline]
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        let _ = (interface, version);
+        false
+    }
+
     /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks before it collects anything, so a
     /// port for which this is constant pays nothing.
     #[inline]
@@ -87,6 +142,16 @@ pub trait Work {
     /// work limit of a call, as those data do, so a request with much work and little data delays nothing.
     fn cost(&self) -> usize {
         0
+    }
+
+    /// Returns false for a part of a command that another request has begun: faults on purpose are for whole commands.
+    fn begins(&self) -> bool {
+        true
+    }
+
+    /// Returns the part of a medium that the request reads or writes: the first byte, and the first behind the last.
+    fn extent(&self) -> Option<(u64, u64)> {
+        None
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) enum State {
     Free,
     /// The back end had no room, or has not been called yet.
     Queued,
+    /// It is held back on purpose ([`BusPort::starts`](crate::BusPort::starts)).
+    Held,
     /// The back end is working on it.
     Flying,
 }
@@ -22,6 +24,10 @@ pub(crate) struct Entry<Q> {
     pub(crate) generation: u32,
     /// Sequence number: requests are started in the order in which they were made.
     pub(crate) order: u32,
+    /// Reference time at which a held request is started.
+    pub(crate) until: ReferenceTime,
+    /// A held request is started when another one is done.
+    pub(crate) after: bool,
     /// Reference time of the call in which its packet was taken.
     pub(crate) since: ReferenceTime,
     pub(crate) line: usize,
@@ -44,6 +50,8 @@ impl<Q> Entry<Q> {
         state: State::Free,
         generation: 0,
         order: 0,
+        until: ReferenceTime::ZERO,
+        after: false,
         since: ReferenceTime::ZERO,
         line: 0,
         session: 0,

@@ -10,7 +10,7 @@ use crate::io::{Counts, Io, Place};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::{Due, Optional};
 use crate::pages::Segment;
-use crate::port::{Backend, BusPort, Work};
+use crate::port::{Backend, BusPort, Moment, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
 use crate::requests::Entry;
 use crate::traffic::Traffic;
@@ -274,6 +274,10 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             worker.io.lines[at].open = Optional::None;
             return Err(Reason::DeviceRefused);
         }
+        let interface = worker.io.lines[at].offer.interface;
+        if worker.io.port.rescinds(&interface, Moment::Open) {
+            worker.io.rescind(Channel::PRIMARY);
+        }
         Ok(())
     }
 
@@ -290,7 +294,8 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             worker.io.counts.subchannels = 0;
         }
         worker.device.closed(Channel(at as u16), &mut worker.io);
-        // Requests waiting for the back end are dropped.
+        // Requests waiting for the back end are dropped, held ones too.
+        worker.unhold(|_, entry| entry.line == at);
         worker.settle(Some(at));
     }
 

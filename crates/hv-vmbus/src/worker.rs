@@ -10,7 +10,7 @@ use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
 use crate::pages::PagesError;
-use crate::port::{Backend, BusPort, Work};
+use crate::port::{Backend, BusPort, Moment, Work};
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{
@@ -78,9 +78,26 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
     }
 
+    /// Queues the held requests that `is_due` selects.
+    pub(crate) fn unhold(&mut self, is_due: impl Fn(usize, &crate::requests::Entry<D::Request>) -> bool) {
+        if self.io.counts.held == 0 {
+            return;
+        }
+        for (at, entry) in self.io.requests.iter_mut().enumerate() {
+            if entry.state != State::Held || !is_due(at, entry) {
+                continue;
+            }
+            entry.state = State::Queued;
+            self.io.counts.held -= 1;
+            self.io.counts.queued += 1;
+        }
+    }
+
     /// Handles the passage of time.
     pub(crate) fn tick(&mut self) {
         self.due();
+        let now = self.io.now;
+        self.unhold(|_, entry| entry.until <= now);
         self.start_waiting();
         let poll = self.io.counts.poll.is_some_and(|poll| poll <= self.io.now);
         if poll {
@@ -240,7 +257,8 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             if self.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            if self.io.counts.queued > 0 || self.io.shared.paused.load(Ordering::Relaxed) {
+            let paused = self.io.shared.paused.load(Ordering::Relaxed) || self.io.port.is_mute();
+            if self.io.counts.queued > 0 || paused {
                 return Ok(Stop::Later);
             }
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else {
@@ -272,6 +290,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                     let traffic = &mut self.io.traffic;
                     traffic.packets_in += 1;
                     traffic.bytes_in = traffic.bytes_in.saturating_add(len);
+                    let interface = self.io.lines[line].offer.interface;
+                    if self.io.port.rescinds(&interface, Moment::Packet) {
+                        self.io.rescind(Channel::PRIMARY);
+                    }
                 }
                 Taken::Later => {
                     self.put_back(line, &raw);
@@ -430,7 +452,12 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             return ReferenceTime::ZERO;
         }
         let poll = io.counts.poll.filter(|_| io.counts.room > 0);
-        self.device.deadline().unwrap_or(NEVER).min(poll.unwrap_or(NEVER))
+        let due = self.device.deadline().unwrap_or(NEVER).min(poll.unwrap_or(NEVER));
+        if io.counts.held == 0 {
+            return due;
+        }
+        let held = io.requests.iter().filter(|entry| entry.state == State::Held).map(|entry| entry.until);
+        held.min().unwrap_or(NEVER).min(due)
     }
 }
 

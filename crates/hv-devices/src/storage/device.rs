@@ -83,12 +83,13 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
                     srb.check(Sense::TARGET_FAILURE);
                 }
             },
+            Err(Failure::Exactly { srb: status, scsi, sense }) => srb.exactly(status, scsi, sense),
             Err(failure) => {
                 let sense = match failure {
                     Failure::Sense(sense) => sense,
                     Failure::Medium if job.reads() => Sense::READ_ERROR,
                     Failure::Medium => Sense::WRITE_ERROR,
-                    Failure::Target => Sense::TARGET_FAILURE,
+                    Failure::Target | Failure::Exactly { .. } => Sense::TARGET_FAILURE,
                 };
                 observe(io, done.channel(), sense);
                 srb.check(sense);

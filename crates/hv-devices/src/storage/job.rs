@@ -46,6 +46,18 @@ pub enum Piece {
 }
 
 impl Piece {
+    /// Returns the first byte on the disk, and the first behind the last; `None` if it names none.
+    #[must_use]
+    pub const fn extent(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Read { offset, len }
+            | Self::Write { offset, len, .. }
+            | Self::Fill { offset, len, .. }
+            | Self::Clear { offset, len } => Some((offset, offset.saturating_add(len))),
+            Self::Flush => None,
+        }
+    }
+
     /// Returns the number of bytes written besides the data of the request.
     pub(super) const fn cleared(&self) -> u64 {
         match self {
@@ -73,6 +85,11 @@ impl Job {
     pub(super) fn new(transfer: Transfer, block: u32) -> Option<(Self, Piece, (u64, u64))> {
         let mut job = Self { transfer, block: block.into(), done: 0, now: 0 };
         job.next().map(|(piece, data)| (job, piece, data))
+    }
+
+    /// Returns true if the current piece is the first one.
+    pub(super) const fn is_at_start(&self) -> bool {
+        self.done == 0
     }
 
     /// Records that the current piece is done, and returns the next one, if there is one.

@@ -86,10 +86,25 @@ impl Srb {
     /// Fails with sense.
     pub(crate) fn check(&mut self, sense: Sense) {
         self.ended(SrbStatus::ERROR, Status::CheckCondition, 0);
+        self.sensed(&sense.bytes());
+    }
+
+    fn sensed(&mut self, sense: &[u8; Sense::LEN]) {
         self.request.srb_status |= AUTOSENSE_VALID;
         self.request.cdb_or_sense = [0; 20];
-        self.request.cdb_or_sense[..Sense::LEN].copy_from_slice(&sense.bytes());
+        self.request.cdb_or_sense[..Sense::LEN].copy_from_slice(sense);
         self.request.sense_length = Sense::LEN as u8;
+    }
+
+    /// Ends exactly like this.
+    pub(crate) fn exactly(&mut self, srb: u8, scsi: u8, sense: Option<[u8; 3]>) {
+        self.ended(SrbStatus(srb), Status::Good, 0);
+        self.request.scsi_status = scsi;
+        if let Some([key, code, qualifier]) = sense {
+            let mut bytes = Sense::NONE.bytes();
+            (bytes[2], bytes[12], bytes[13]) = (key, code, qualifier);
+            self.sensed(&bytes);
+        }
     }
 
     /// Fails: there is no such logical unit.

@@ -5,6 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
+use hv_tlfs::time::ReferenceTime;
+
 use super::{Injector, Rule, What, When};
 
 /// When a device's request to its back end is started.
@@ -12,8 +14,8 @@ use super::{Injector, Rule, What, When};
 pub enum Start {
     /// At once.
     Now,
-    /// After this reference time, in 100 ns.
-    Late(u64),
+    /// After this time.
+    Late(ReferenceTime),
     /// After a later request of the device.
     After,
     /// Never.
@@ -56,10 +58,10 @@ impl Injector {
         })
     }
 
-    pub(super) fn end_of_request(&self, extent: Option<Extent>) -> Option<Failing> {
+    pub(super) fn end_of_request(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
         self.rules().fold(None, |found, counted| {
             let (meant, failing) = match counted.rule.what {
-                What::Fail(failing) => (true, failing),
+                What::Fail(failing) => (begins, failing),
                 What::Medium(from, to) => {
                     (extent.is_some_and(|(first, end)| first < to && from < end), Failing::Medium)
                 }
@@ -89,14 +91,14 @@ impl Injector {
     }
 
     /// Returns true during the times of a rule in each of its periods, and counts the period.
-    pub(super) fn within(&self, wanted: impl Fn(What) -> Option<u64>) -> bool {
+    pub(super) fn within(&self, wanted: impl Fn(What) -> Option<ReferenceTime>) -> bool {
         let now = self.now.load(Ordering::Relaxed);
         self.rules().fold(false, |found, counted| {
-            let Rule { what, when: When::Period { units: period } } = *counted.rule else { return found };
-            let Some(units) = wanted(what) else { return found };
-            let within = now % period < units;
+            let Rule { what, when: When::Period(period) } = *counted.rule else { return found };
+            let Some(time) = wanted(what) else { return found };
+            let within = now % period.ticks() < time.ticks();
             // Only the first time in a period counts.
-            let turn = now / period + 1;
+            let turn = now / period.ticks() + 1;
             if within && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
                 counted.fired.fetch_add(1, Ordering::Relaxed);
             }

@@ -6,7 +6,7 @@ use core::fmt;
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Injection, MAX_RULES, Plan, Rule, What, When};
+use super::{Disturbance, Failing, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
 
 /// Ticks of the reference time per millisecond.
 const MILLISECOND: u64 = 10_000;
@@ -23,10 +23,24 @@ pub const FORMS: &[(&str, &str)] = &[
     ("spurious=INTID", "a spurious interrupt is raised"),
     ("migrate", "the clock changes as after a migration"),
     ("silent=200ms", "the host half of VMBus does not answer for this time"),
+    ("late=20ms", "a device's request is started later, and may be overtaken"),
+    ("reorder", "a device's request is completed after a later one"),
+    ("stuck", "a device's request is never completed"),
+    ("srb=STATUS, srb=STATUS:SCSI", "a disk's request ends with this SRB status, and SCSI status 0"),
+    ("sense=KEY/CODE/QUALIFIER", "a disk's request ends with CHECK CONDITION and this sense"),
+    ("busy", "a disk's request ends with BUSY"),
+    ("media=FIRST-LAST", "requests that touch these sectors of 512 bytes end with a medium error"),
+    ("rescind=DEVICE, rescind=any", "a device is taken away when it has taken a packet"),
+    ("rescind-open=DEVICE, rescind-open=any", "the same while the guest opens it"),
+    ("newest=DEVICE:5.1, newest=vmbus:4.1", "newer versions of the device's protocol are refused"),
+    ("mute=200ms", "devices take no packets for this time"),
     ("disturb=messages|events|time", "a hostile host writes garbage into the guest's pages"),
     ("seed=7", "seed of the percentages and the garbage; not a rule"),
     ("...@3, ...@/5, ...@10%", "the third time; every fifth; one in ten at random; without it, every time"),
-    ("...@50ms", "every 50 ms of reference time: for spurious, migrate, silent and disturb, which need it"),
+    (
+        "...@50ms",
+        "every 50 ms of reference time: for spurious, migrate, silent, mute and disturb, which need it",
+    ),
 ];
 
 /// The meaning of a name in a plan.
@@ -36,6 +50,8 @@ pub enum Name {
     Hypercall,
     /// A status.
     Status,
+    /// A device.
+    Device,
 }
 
 /// Why a text is not a valid plan.
@@ -120,6 +136,31 @@ fn what<'t>(
             let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
             return Ok(What::Silent(time));
         }
+        "mute" => {
+            let time = argument.ok_or((clause, "write mute=NUMBERms"))?;
+            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
+            return Ok(What::Mute(time));
+        }
+        "reorder" => What::Start(Start::After),
+        "stuck" => What::Start(Start::Never),
+        "busy" => What::Fail(Failing::Scsi { srb: SRB_BUSY, scsi: SCSI_BUSY, sense: None }),
+        "late" => {
+            let time = argument.ok_or((clause, "write late=NUMBERms"))?;
+            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 20ms"))?;
+            return Ok(What::Start(Start::Late(time)));
+        }
+        "srb" => return srb(argument.ok_or((clause, "write srb=STATUS or srb=STATUS:SCSI"))?),
+        "sense" => return sense(argument.ok_or((clause, "write sense=KEY/CODE/QUALIFIER"))?),
+        "media" => return media(argument.ok_or((clause, "write media=FIRST-LAST"))?),
+        "rescind" | "rescind-open" => {
+            let moment = if name == "rescind" { Moment::Packet } else { Moment::Open };
+            let device = match argument.ok_or((clause, "name a device, or any"))? {
+                "any" => None,
+                text => Some(device(text, names)?),
+            };
+            return Ok(What::Rescind(device, moment));
+        }
+        "newest" => return newest(clause, argument, names),
         "disturb" => {
             return Ok(What::Disturb(match argument {
                 Some("messages") => Disturbance::Messages,
@@ -140,6 +181,70 @@ fn what<'t>(
         Some(argument) => Err((argument, "this one takes no argument")),
         None => Ok(plain),
     }
+}
+
+/// Statuses of a disk that is busy: Linux judges the second one (drivers/scsi/storvsc_drv.c).
+const SRB_BUSY: u8 = 5;
+const SCSI_BUSY: u8 = 8;
+/// Bytes of a sector in `media`.
+const SECTOR: u64 = 512;
+
+fn byte(text: &str) -> Option<u8> {
+    number(text).and_then(|number| u8::try_from(number).ok())
+}
+
+/// Parses `STATUS` or `STATUS:SCSI`.
+fn srb(argument: &str) -> Result<What, Wrong<'_>> {
+    const BAD: &str = "an SRB status is a number from 0 to 0x3f, a SCSI status one from 0 to 0xff";
+    let (srb, scsi) = argument.split_once(':').map_or((argument, None), |(srb, scsi)| (srb, Some(scsi)));
+    let srb = byte(srb).filter(|srb| *srb < 0x40).ok_or((srb, BAD))?;
+    let scsi = scsi.map_or(Ok(0), |scsi| byte(scsi).ok_or((scsi, BAD)))?;
+    if (srb, scsi) == (1, 0) {
+        return Err((argument, "a success is no fault"));
+    }
+    Ok(What::Fail(Failing::Scsi { srb, scsi, sense: None }))
+}
+
+/// Parses `KEY/CODE/QUALIFIER`, in hexadecimal as tools print them.
+fn sense(argument: &str) -> Result<What, Wrong<'_>> {
+    const BAD: &str = "write key, code and qualifier in hexadecimal: 3/11/00 is a read error";
+    let mut parts = argument.split('/').map(|part| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u8::from_str_radix(part, 16).ok().filter(|_| digits)
+    });
+    let mut next = || parts.next().flatten().ok_or((argument, BAD));
+    let sense = [next()?, next()?, next()?];
+    if parts.next().is_some() || sense[0] > 0xf {
+        return Err((argument, BAD));
+    }
+    Ok(What::Fail(Failing::Scsi { srb: 4, scsi: 2, sense: Some(sense) }))
+}
+
+/// Parses `FIRST-LAST`.
+fn media(argument: &str) -> Result<What, Wrong<'_>> {
+    const BAD: &str = "write the first and the last sector of 512 bytes, such as 2048-2055";
+    let (first, last) = argument.split_once('-').ok_or((argument, BAD))?;
+    let bytes = |text: &str, more: u64| number(text)?.checked_add(more)?.checked_mul(SECTOR);
+    let (from, to) = (bytes(first, 0).ok_or((first, BAD))?, bytes(last, 1).ok_or((last, BAD))?);
+    if from < to { Ok(What::Medium(from, to)) } else { Err((argument, BAD)) }
+}
+
+fn device<'t>(text: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Result<u32, Wrong<'t>> {
+    let device = number(text).or_else(|| names(Name::Device, text)).and_then(|n| u32::try_from(n).ok());
+    device.ok_or((text, "no such device"))
+}
+
+/// Parses `newest=DEVICE:MAJOR.MINOR`.
+fn newest<'t>(
+    clause: &'t str,
+    argument: Option<&'t str>,
+    names: &dyn Fn(Name, &str) -> Option<u64>,
+) -> Result<What, Wrong<'t>> {
+    let (name, version) =
+        argument.and_then(|text| text.split_once(':')).ok_or((clause, "write newest=DEVICE:5.1"))?;
+    let half = |text| number(text).and_then(|number| u16::try_from(number).ok()).map(u32::from);
+    let newest = version.split_once('.').and_then(|(major, minor)| Some(half(major)? << 16 | half(minor)?));
+    Ok(What::Newest(device(name, names)?, newest.ok_or((version, "a version is written 5.1"))?))
 }
 
 /// Parses `call=CODE:STATUS`.
@@ -177,7 +282,9 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
     let rule = Rule { what: what(before, name, argument, names)?, when: when(at)? };
     match (rule.is_timed(), rule.when) {
         (true, When::Period(period)) => match rule.what {
-            What::Silent(time) if time > period => Err((clause, "silent for longer than its period")),
+            What::Silent(time) | What::Mute(time) if time > period => {
+                Err((clause, "silent for longer than its period"))
+            }
             _ => Ok(rule),
         },
         (true, _) => Err((at.unwrap_or(clause), "this one needs a period, such as @50ms")),
@@ -190,7 +297,10 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
 
 impl Rule {
     const fn is_timed(&self) -> bool {
-        matches!(self.what, What::Spurious(_) | What::Migrate | What::Silent { .. } | What::Disturb(_))
+        matches!(
+            self.what,
+            What::Spurious(_) | What::Migrate | What::Silent(_) | What::Mute(_) | What::Disturb(_)
+        )
     }
 
     /// Returns true if this rule is evaluated whenever `later` is.
@@ -202,7 +312,15 @@ impl Rule {
             (What::Lost(mine) | What::Twice(mine), What::Lost(other) | What::Twice(other)) => {
                 mine.is_none() || mine == other
             }
-            (What::Silent(mine), What::Silent(other)) => mine >= other,
+            (What::Silent(mine), What::Silent(other)) | (What::Mute(mine), What::Mute(other)) => {
+                mine >= other
+            }
+            (What::Start(_), What::Start(_)) | (What::Fail(_), What::Fail(_) | What::Medium(..)) => true,
+            (What::Medium(from, to), What::Medium(first, end)) => from <= first && end <= to,
+            (What::Rescind(mine, when), What::Rescind(other, then)) => {
+                when == then && (mine.is_none() || mine == other)
+            }
+            (What::Newest(mine, least), What::Newest(other, newest)) => mine == other && least <= newest,
             (mine, other) => mine == other,
         }
     }
@@ -317,6 +435,23 @@ mod tests {
             ("call=0x10000:3", "0x10000", "no such hypercall"),
             ("call=0x5d:HV_STATUS_NO", "HV_STATUS_NO", "no such status"),
             ("call=0x5d:0", "0", "a success is no fault"),
+            ("srb=1", "1", "a success is no fault"),
+            ("srb=0x40", "0x40", "an SRB status"),
+            ("srb=4:256", "256", "a SCSI status"),
+            ("sense=3/11", "3/11", "hexadecimal"),
+            ("sense=10/0/0", "10/0/0", "hexadecimal"),
+            ("sense=+3/1/1", "+3/1/1", "hexadecimal"),
+            ("media=8", "8", "first and the last sector"),
+            ("media=8-7", "8-7", "first and the last sector"),
+            ("media=0-0xffffffffffffffff", "0xffffffffffffffff", "first and the last sector"),
+            ("late=20", "20", "a time in ms"),
+            ("late=20ms@50ms", "50ms", "has no period"),
+            ("rescind", "rescind", "name a device"),
+            ("rescind=nothing", "nothing", "no such device"),
+            ("newest=5.1", "newest=5.1", "write newest=DEVICE:5.1"),
+            ("newest=1:5", "5", "a version is written"),
+            ("mute=20ms", "mute=20ms", "needs a period"),
+            ("mute=60ms@50ms", "mute=60ms@50ms", "longer than its period"),
         ] {
             let (found, why) = refused(text);
             assert!(found == part && why.contains(reason), "{text:?}: {found:?}, {why}");
@@ -337,6 +472,12 @@ mod tests {
             "delay@100%,delay@3",
             "migrate@50ms,migrate@50ms",
             "silent=20ms@50ms,silent=10ms@50ms",
+            "mute=20ms@50ms,mute=10ms@50ms",
+            "stuck,late=20ms",
+            "busy,media=0-7",
+            "media=0-100,media=10-20",
+            "rescind=any,rescind=7@3",
+            "newest=1:5.0,newest=1:6.0",
         ] {
             let (part, reason) = refused(text);
             assert_eq!(part, text.split_once(',').unwrap().1, "{text}");
@@ -351,6 +492,11 @@ mod tests {
             "call=0x5d:3@/4,call=0x5d:4@2",
             "call=0x5d:3@50%,call=0x5d:4@50%",
             "migrate@50ms,migrate@70ms",
+            "late=20ms@3,stuck",
+            "media=10-20,media=0-100",
+            "rescind=7,rescind-open=7",
+            "rescind=7,rescind=8",
+            "newest=1:6.0,newest=1:5.0",
         ] {
             assert!(Plan::parse(text, &|_, _| None).is_ok(), "{text}");
         }

@@ -7,6 +7,7 @@
 //! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
 //! them.
 
+mod devices;
 mod language;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
+pub use devices::{Extent, Failing, Moment, Start};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
@@ -66,6 +68,40 @@ pub trait Faults {
 
     /// Returns the effect on an interrupt.
     fn interrupt(&self, intid: u32) -> Raise;
+
+    /// Returns when a device's request is started.
+    #[inline(always)]
+    fn starts(&self) -> Start {
+        Start::Now
+    }
+
+    /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a command, and
+    /// `extent` is what it reads or writes.
+    #[inline(always)]
+    fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
+        let _ = (begins, extent);
+        None
+    }
+
+    /// Returns true if a device is taken away now.
+    #[inline(always)]
+    fn rescinds(&self, device: u32, moment: Moment) -> bool {
+        let _ = (device, moment);
+        false
+    }
+
+    /// Returns true while devices take no packets.
+    #[inline(always)]
+    fn mutes(&self) -> bool {
+        false
+    }
+
+    /// Returns true if a device does not speak this version of its protocol: major number in the upper half.
+    #[inline(always)]
+    fn refuses(&self, device: u32, version: u32) -> bool {
+        let _ = (device, version);
+        false
+    }
 }
 
 /// No faults, and no code for them in the compiled program.
@@ -105,6 +141,31 @@ impl<F: Faults> Faults for &F {
     fn interrupt(&self, intid: u32) -> Raise {
         (**self).interrupt(intid)
     }
+
+    #[inline(always)]
+    fn starts(&self) -> Start {
+        (**self).starts()
+    }
+
+    #[inline(always)]
+    fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
+        (**self).fails(begins, extent)
+    }
+
+    #[inline(always)]
+    fn rescinds(&self, device: u32, moment: Moment) -> bool {
+        (**self).rescinds(device, moment)
+    }
+
+    #[inline(always)]
+    fn mutes(&self) -> bool {
+        (**self).mutes()
+    }
+
+    #[inline(always)]
+    fn refuses(&self, device: u32, version: u32) -> bool {
+        (**self).refuses(device, version)
+    }
 }
 
 /// A fault that is due at a time.
@@ -118,11 +179,16 @@ pub enum Timed {
     Disturb(Disturbance, u64),
     /// Call [`Partition::rescan`](crate::Partition::rescan) on every VP: something was withheld.
     Rescan,
+    /// Have the devices behind the connections look at their rings again: they were mute.
+    Resume,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    Call { code: Option<u16>, status: u16 },
+    Call {
+        code: Option<u16>,
+        status: u16,
+    },
     Inject(Injection),
     Lost(Option<u32>),
     Twice(Option<u32>),
@@ -130,6 +196,15 @@ enum What {
     Migrate,
     Silent(ReferenceTime),
     Disturb(Disturbance),
+    /// Requests of devices.
+    Start(Start),
+    Fail(Failing),
+    /// Bytes of a medium: the first, and the first behind the last.
+    Medium(u64, u64),
+    Rescind(Option<u32>, Moment),
+    Mute(ReferenceTime),
+    /// The newest version of a device's protocol.
+    Newest(u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,6 +318,9 @@ impl Injector {
                 // What was withheld may be sent now.
                 act(Timed::Rescan);
             }
+            if let What::Mute(_) = rule.what {
+                act(Timed::Resume);
+            }
             let When::Period(period) = rule.when else { continue };
             let timed = match rule.what {
                 What::Spurious(intid) => Timed::Spurious(intid),
@@ -278,18 +356,14 @@ impl Faults for Injector {
 
     /// Evaluates `silent` by the reference time of the last [`tick`](Self::tick).
     fn injects(&self, injection: Injection) -> bool {
-        let now = self.now.load(Ordering::Relaxed);
-        self.rules().fold(false, |found, counted| match (counted.rule.what, counted.rule.when) {
-            (What::Inject(place), _) if place == injection => self.strikes(counted) || found,
-            (What::Silent(time), When::Period(period)) if injection == Injection::Silent => {
-                let silent = now % period.ticks() < time.ticks();
-                // Only the first answer withheld in a period counts.
-                let turn = now / period.ticks() + 1;
-                if silent && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
-                    counted.fired.fetch_add(1, Ordering::Relaxed);
-                }
-                silent || found
-            }
+        if injection == Injection::Silent {
+            return self.within(|what| match what {
+                What::Silent(time) => Some(time),
+                _ => None,
+            });
+        }
+        self.rules().fold(false, |found, counted| match counted.rule.what {
+            What::Inject(place) if place == injection => self.strikes(counted) || found,
             _ => found,
         })
     }
@@ -304,5 +378,29 @@ impl Faults for Injector {
             let strikes = meant.is_none_or(|meant| meant == intid) && self.strikes(counted);
             if strikes && raise == Raise::Once { result } else { raise }
         })
+    }
+
+    fn starts(&self) -> Start {
+        self.start_of_request()
+    }
+
+    fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
+        self.end_of_request(begins, extent)
+    }
+
+    fn rescinds(&self, device: u32, moment: Moment) -> bool {
+        self.takes_away(device, moment)
+    }
+
+    /// By the reference time of the last [`tick`](Self::tick).
+    fn mutes(&self) -> bool {
+        self.within(|what| match what {
+            What::Mute(time) => Some(time),
+            _ => None,
+        })
+    }
+
+    fn refuses(&self, device: u32, version: u32) -> bool {
+        self.refuses_version(device, version)
     }
 }

@@ -121,6 +121,17 @@ pub fn run_bus<R, B: Driven>(
     run_with(config, Plan::NONE, bus, vps, ports, test)
 }
 
+/// Does the same as [`run_bus`], with injected faults.
+pub fn run_bus_with_faults<R, B: Driven>(
+    config: hv_host::Config,
+    plan: Plan,
+    bus: &B,
+    vps: usize,
+    test: impl FnOnce(&TestMachine<'_, B>) -> R,
+) -> R {
+    run_with(config, plan, bus, vps, &[], test)
+}
+
 fn run_with<R, B: Driven>(
     config: hv_host::Config,
     plan: Plan,
@@ -163,6 +174,7 @@ impl<B: Driven> TestMachine<'_, B> {
             Timed::Disturb(what, random) => {
                 (0..partition.vp_count()).for_each(|vp| partition.disturb(&self.host, vp, what, random));
             }
+            Timed::Resume => partition.resume_devices(&self.host),
             Timed::Rescan => (0..partition.vp_count()).for_each(|vp| partition.rescan(&self.host, vp)),
         });
     }

@@ -1,7 +1,8 @@
 //! A device whose requests the embedder serves, on a bus with a set of devices of the embedder's.
 
 use crate::guest::{self, SINT, take_kinds};
-use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus};
+use hv_partition::faults::{Failing, Plan};
+use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus_with_faults};
 use hv_partition::{Bus, Config, Host as _, HostBackend};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::protocol::{Guid, MessageType};
@@ -14,7 +15,7 @@ use std::sync::Mutex;
 
 /// What the sample asks for: nothing but an end.
 #[derive(Debug)]
-struct Op;
+pub(crate) struct Op;
 
 impl Work for Op {
     type Outcome = u8;
@@ -28,10 +29,17 @@ impl HostBackend<Op> for TestHost {
         STARTED.lock().unwrap().push((core::ptr::from_ref(self) as usize, token));
         Started::Pending
     }
+
+    fn fail(&self, _: &Op, failing: Failing) -> Option<u8> {
+        match failing {
+            Failing::Scsi { srb, .. } => Some(srb),
+            Failing::Medium => None,
+        }
+    }
 }
 
 /// The requests that this host works on.
-fn started(m: &Sampled<'_>) -> Vec<Token> {
+pub(crate) fn started(m: &Sampled<'_>) -> Vec<Token> {
     let host = core::ptr::from_ref(&*m.host) as usize;
     let mut all = STARTED.lock().unwrap();
     let (own, others) = all.drain(..).partition(|(of, _)| *of == host);
@@ -41,7 +49,7 @@ fn started(m: &Sampled<'_>) -> Vec<Token> {
 
 /// A device with two sub-channels and sockets: makes a request of each packet, and answers with its outcome.
 #[derive(Debug)]
-struct Sample;
+pub(crate) struct Sample;
 
 impl Device for Sample {
     type Request = Op;
@@ -94,7 +102,7 @@ impl Device for Sample {
 
 /// Another device beside it: never asks, and leaves its packets.
 #[derive(Debug)]
-struct Silent;
+pub(crate) struct Silent;
 
 impl Device for Silent {
     type Request = Never;
@@ -113,31 +121,38 @@ impl Device for Silent {
 }
 
 hv_vmbus::devices! {
-    struct Set {
+    pub(crate) struct Set {
         silent: Slot<Lock, Silent>,
         sample: Slot<Lock, Sample, 3, 4, 8>,
     }
 }
 
-type Sampled<'a> = TestMachine<'a, Bus<Lock, Set, 24, 96>>;
+pub(crate) type Sampled<'a> = TestMachine<'a, Bus<Lock, Set, 24, 96>>;
 
 /// The sample's first channel, its sub-channel, and its socket's.
-const SAMPLE: u32 = 2;
+pub(crate) const SAMPLE: u32 = 2;
 const SUB: u32 = 3;
 const SOCKET: u32 = 4;
 const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
 
 fn machine(test: impl FnOnce(&Sampled<'_>)) {
+    faulty(Plan::NONE, test);
+}
+
+/// The same with faults on purpose.
+pub(crate) fn faulty(plan: Plan, test: impl FnOnce(&Sampled<'_>)) {
     let config = Config::new(62_500_000);
     let set =
         Set { silent: Slot::new(Silent), sample: Slot::offering(Sample, hv_vmbus::offer(OFFER, OFFER)) };
     let bus = Bus::with_devices(config.vmbus, set);
-    run_bus(config.hypervisor, &bus, 2, &[], |m| {
+    run_bus_with_faults(config.hypervisor, plan, &bus, 2, |m| {
         for vp in 0..2 {
             m.online(vp);
             m.set(vp, Name::GUEST_OS_ID, 1).unwrap();
             m.enable_synic(vp, SINT, 18);
         }
+        // An earlier test's host may have been at the same place.
+        started(m);
         test(m);
     });
 }
@@ -157,16 +172,16 @@ fn connected(test: impl FnOnce(&Sampled<'_>)) {
     });
 }
 
-fn send(m: &Sampled<'_>, channel: u32, id: u64) {
+pub(crate) fn send(m: &Sampled<'_>, channel: u32, id: u64) {
     assert!(guest::put(m, channel, id, &[0; 8]));
     guest::signal(m, 0, channel);
 }
 
-fn complete(m: &Sampled<'_>, token: Token, outcome: u8) -> Result<(), BusError> {
+pub(crate) fn complete(m: &Sampled<'_>, token: Token, outcome: u8) -> Result<(), BusError> {
     m.partition.completed(&m.host, &m.partition.devices().sample, token, outcome)
 }
 
-fn answers(m: &Sampled<'_>, channel: u32) -> Vec<(u64, u8)> {
+pub(crate) fn answers(m: &Sampled<'_>, channel: u32) -> Vec<(u64, u8)> {
     std::iter::from_fn(|| guest::receive(m, 0, channel)).map(|(id, bytes)| (id, bytes[0])).collect()
 }
 

@@ -2,6 +2,7 @@
 
 mod back_end;
 mod connections;
+mod device_faults;
 mod devices;
 mod faults;
 mod guest;

@@ -90,6 +90,15 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.attend(port);
     }
 
+    /// Has all devices look at their rings again: [`BusPort::is_mute`] has ended.
+    pub fn resume_all<P: BusPort>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
+        self.parts(port, |part, _| part.resume());
+        self.attend(port);
+    }
+
     /// Stops taking packets, for all devices: before the state is saved. Requests in flight are still completed.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::Relaxed);
@@ -101,7 +110,6 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         self.shared.paused.store(false, Ordering::Relaxed);
-        self.parts(port, |part, _| part.resume());
-        self.attend(port);
+        self.resume_all(port);
     }
 }

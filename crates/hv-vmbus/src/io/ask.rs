@@ -2,16 +2,17 @@
 
 use super::Io;
 use crate::gpadl::{Gpadl, Pool};
-use crate::id::Token;
+use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
 use crate::packet::{Answer, Data};
 use crate::pages::{Builder, Pages, PagesError, Segment};
-use crate::port::BusPort;
+use crate::port::{BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
 use crate::requests::State;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use hv_memory::{BadAddress, GuestMemory};
+use hv_tlfs::time::ReferenceTime;
 
 /// Why a request could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl fmt::Display for RequestError {
 
 impl core::error::Error for RequestError {}
 
-impl<P: BusPort, Q> Io<'_, P, Q> {
+impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     /// Returns the data of a packet or request outside the ring: validated, and empty if there is none.
     ///
     /// # Errors
@@ -132,7 +133,8 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
             pool.hold(gpadl);
             entry.gpadl = Some(gpadl);
         }
-        entry.state = State::Queued;
+        let begins = request.begins();
+        let start = if begins { self.port.starts(DeviceId(self.place.device)) } else { Start::Now };
         entry.order = self.counts.order;
         entry.line = ticket.line;
         entry.transaction = ticket.transaction;
@@ -143,7 +145,20 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         entry.data = ticket.data.unwrap_or(Data::NONE);
         entry.request = Optional::Some(request);
         self.counts.order = self.counts.order.wrapping_add(1);
-        self.counts.queued += 1;
+        (entry.state, entry.after) = (State::Held, start == Start::After);
+        entry.until = match start {
+            Start::Now => {
+                entry.state = State::Queued;
+                ReferenceTime::ZERO
+            }
+            Start::Late(time) => self.now.saturating_add(time),
+            Start::After => self.now.saturating_add(OVERTAKEN),
+            Start::Never => ReferenceTime::MAX,
+        };
+        match entry.state {
+            State::Queued => self.counts.queued += 1,
+            _ => self.counts.held += 1,
+        }
         ticket.requested = true;
         Ok(entry.token(at))
     }

@@ -94,6 +94,8 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
             request,
         };
         self.device.completed(&mut done, outcome, &mut self.io);
+        // This one has overtaken them, unless it is one of them again.
+        self.unhold(|other, entry| entry.after && other != at);
         if !done.ticket.requested {
             self.io.traffic.requests += 1;
             let took = self.io.port.reference_time().saturating_sub(self.io.requests[at].since);

@@ -1,10 +1,13 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
+mod faults;
 mod storage;
 
 use super::runner::Step;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    storage::steps()
+    let mut steps = storage::steps();
+    steps.extend(faults::steps());
+    steps
 }

@@ -41,14 +41,14 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// The files of a run.
-struct Disks {
+pub(super) struct Disks {
     root: PathBuf,
-    data: PathBuf,
+    pub(super) data: PathBuf,
     locked: PathBuf,
 }
 
 impl Disks {
-    fn new(context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &Context) -> anyhow::Result<Self> {
         let folder = context.folder()?;
         let disks =
             Self { root: root(&folder)?, data: folder.join("data.img"), locked: folder.join("locked.img") };
@@ -58,7 +58,7 @@ impl Disks {
     }
 
     /// Boots a stock kernel with all of them.
-    fn run(&self, context: &Context, options: &[&str]) -> anyhow::Result<Booted> {
+    pub(super) fn run(&self, context: &Context, options: &[&str]) -> anyhow::Result<Booted> {
         let (root, data) = (self.root.display().to_string(), format!("{},rw", self.data.display()));
         let (locked, dvd) = (format!("{},ro", self.locked.display()), self.locked.display().to_string());
         let mut all = vec!["--disk", &root, "--disk", &data, "--disk", &locked, "--dvd", &dvd];
@@ -94,7 +94,7 @@ impl Disks {
     }
 
     /// What the guest has written is in the file.
-    fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         let bytes = fs::read(&self.data)?;
         ensure!(bytes.len() as u64 == SIZE, "the file has {} bytes", bytes.len());
         let pages = SIZE / PAGE;

@@ -1,0 +1,100 @@
+//! Faults of devices on purpose: what stock kernels make of them.
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use super::super::context::{Booted, Context};
+use super::super::runner::Step;
+use super::storage::Disks;
+use hv_setup::exit::Exit;
+
+/// Plans that a driver lives with: its disks are as they should be afterwards. With them what the kernel says, if it says
+/// anything.
+const BORNE: [(&str, &str, &str); 5] = [
+    ("busy", "busy@/5", "status: scsi 0x8 srb 0x5"),
+    ("late", "late=5ms@/6", ""),
+    ("reorder", "reorder@/2", ""),
+    ("mute", "mute=50ms@200ms", ""),
+    // An ABORTED COMMAND is repeated.
+    ("sense", "sense=b/00/00@/40", "status: scsi 0x2 srb 0x84"),
+];
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps: Vec<Step> = BORNE
+        .into_iter()
+        .map(|(name, plan, says)| {
+            Step::new(format!("inject/devices/{name}"), move |context| borne(context, plan, says))
+        })
+        .collect();
+    steps.push(Step::new("inject/devices/medium", medium));
+    steps.push(Step::new("inject/devices/rescind", rescind));
+    steps.push(Step::new("inject/devices/open", rescind_open));
+    steps.push(Step::new("inject/devices/versions", versions));
+    steps
+}
+
+/// Sectors that only the disk of data has, near its end.
+const SECTORS: (u64, u64) = (40_000, 40_007);
+
+fn fired(booted: &Booted, at: usize) -> anyhow::Result<()> {
+    let times = booted.json.pointer(&format!("/faults/{at}/fired")).and_then(Value::as_u64);
+    booted.check(times.is_some_and(|times| times > 0), "the rule has fired")
+}
+
+/// The guest has its work done in spite of a plan.
+fn borne(context: &Context, plan: &str, says: &str) -> anyhow::Result<()> {
+    let disks = Disks::new(context)?;
+    let booted = disks.run(context, &["--vps", "2", "--inject", plan])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("disk: all good on 2 processors")?;
+    booted.says(says)?;
+    fired(&booted, 0)?;
+    disks.check()
+}
+
+/// The driver reports the sector, and the program gets an error.
+fn medium(context: &Context) -> anyhow::Result<()> {
+    let plan = format!("media={}-{}", SECTORS.0, SECTORS.1);
+    let booted = Disks::new(context)?.run(context, &["--inject", &plan])?;
+    booted.says("Sense Key : Medium Error")?;
+    booted.says("I/O error, dev sd")?;
+    booted.says("disk: FAILED")?;
+    fired(&booted, 0)
+}
+
+/// A service that goes is closed and released by its driver; the guest goes on.
+fn rescind(context: &Context) -> anyhow::Result<()> {
+    let trace = context.folder()?.join("trace").display().to_string();
+    let options = ["--devices", "heartbeat,time", "--inject", "rescind=heartbeat@1", "--trace", &trace];
+    let booted = context.boot(&options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    fired(&booted, 0)?;
+    let released = context.hv(&["trace", &trace, "--kind", "vmbus-state-released"])?;
+    ensure!(released.stdout.contains("channel released"), "the driver kept the channel: {}", released.stdout);
+    Ok(())
+}
+
+/// It may go before its driver knows that it is there.
+fn rescind_open(context: &Context) -> anyhow::Result<()> {
+    let disks = Disks::new(context)?;
+    let data = disks.data.display().to_string();
+    let booted = context.boot(&["--disk", &data, "--inject", "rescind-open=storage"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.never_says("[sda]")?;
+    fired(&booted, 0)
+}
+
+/// Stock drivers speak the older versions too.
+fn versions(context: &Context) -> anyhow::Result<()> {
+    let plan = "newest=vmbus:4.1,newest=storage:5.1,newest=shutdown:3.0,newest=timesync:3.0";
+    let options = ["--inject", plan, "--devices", "shutdown,time"];
+    let booted = Disks::new(context)?.run(context, &options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("Vmbus version:4.1")?;
+    booted.says("disk: all good on 2 processors")?;
+    booted.is("/devices/0/version", "5.1")?;
+    booted.says("TimeSync IC version 3.0")?;
+    booted.says("Shutdown IC version 3.0")?;
+    (0..4).try_for_each(|rule| fired(&booted, rule))
+}
