@@ -15,6 +15,7 @@ mod name;
 mod report;
 mod rules;
 mod shell;
+mod sockets;
 mod symbols;
 mod trace;
 

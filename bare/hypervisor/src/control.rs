@@ -5,22 +5,17 @@
 //! outcome for the tool raises it too, since it has no lock that it could take for that.
 //!
 //! Lock order: the port, then what the partition takes.
-#![expect(
-    unsafe_code,
-    reason = "the transport's registers are fixed addresses, and the queues are shared with QEMU"
-)]
 
-use core::cell::UnsafeCell;
 use core::fmt::Write;
 
-use hv_virtio::{Console, DeviceMemory, Registers, Transport, device};
+use hv_virtio::Console;
 use hv_wire::BootFlags;
 use hv_wire::control::{
     Assembler, CONTROL_VERSION, FromHypervisor, MAX_FRAME, Refusal, Service, ToHypervisor,
 };
-use hv_wire::platform::{VIRTIO_BASE, VIRTIO_INTID, VIRTIO_SLOTS, VIRTIO_STRIDE};
 use spin::Once;
 
+use crate::consoles::{self, Mmio};
 use crate::devices::{BUS, Services};
 use crate::host::FaultyEmbedder;
 use crate::lock::Mutex;
@@ -31,42 +26,7 @@ use crate::{gic, outcomes};
 /// Frames that one interrupt handles.
 const FRAMES: usize = 4;
 
-/// Memory of the queues.
-#[repr(C, align(4096))]
-struct Memory(UnsafeCell<[u8; Console::<Mmio>::MEMORY]>);
-
-// SAFETY: `begin` alone takes its address, once, and hands it to a `DeviceMemory`, which has rules of its own.
-unsafe impl Sync for Memory {}
-
-static MEMORY: Memory = Memory(UnsafeCell::new([0; Console::<Mmio>::MEMORY]));
 static PORT: Once<Mutex<State>> = Once::new();
-
-/// The registers of a transport.
-#[derive(Debug)]
-struct Mmio {
-    base: u64,
-}
-
-impl Mmio {
-    /// The register at an offset. `find` alone makes values of this type, each with the base of a transport.
-    fn place(&self, offset: u32) -> *mut u32 {
-        assert!(u64::from(offset) < VIRTIO_STRIDE && offset.is_multiple_of(4), "{offset:#x} is no register");
-        (self.base + u64::from(offset)) as *mut u32
-    }
-}
-
-impl Registers for Mmio {
-    fn read(&self, offset: u32) -> u32 {
-        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs).
-        unsafe { self.place(offset).read_volatile() }
-    }
-
-    fn write(&self, offset: u32, value: u32) {
-        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs). The addresses that
-        // the device is given are those of `MEMORY`: hv-virtio has no others.
-        unsafe { self.place(offset).write_volatile(value) };
-    }
-}
 
 /// The port.
 struct State {
@@ -84,21 +44,13 @@ pub(crate) fn begin(flags: u64) {
     if flags & BootFlags::CONTROL == 0 {
         return;
     }
-    let Some((slot, registers)) = find() else {
-        let _ = writeln!(Log, "there is no virtio console for the control port");
-        return;
-    };
-    // SAFETY: this is called once, and nothing else reaches `MEMORY`. It is mapped at its own address and aligned to 4096 bytes, and
-    // QEMU's devices are coherent with its CPUs.
-    let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), Console::<Mmio>::MEMORY) };
-    let console = match Console::new(registers, memory) {
-        Ok(console) => console,
-        Err(refused) => {
-            let _ = writeln!(Log, "the control port is not used: {refused}");
+    let (intid, console) = match consoles::take(consoles::CONTROL, flags) {
+        Ok(taken) => taken,
+        Err(why) => {
+            let _ = writeln!(Log, "the control port is not used: {why}");
             return;
         }
     };
-    let intid = VIRTIO_INTID + slot;
     PORT.call_once(|| {
         Mutex::new(State {
             console,
@@ -108,19 +60,12 @@ pub(crate) fn begin(flags: u64) {
             lost: false,
         })
     });
-    outcomes::begin(intid);
+    outcomes::CONTROL.begin(intid);
     gic::take(intid, outcomes::CPU);
 }
 
 fn services() -> &'static Services {
     &BUS.devices().services
-}
-
-/// The transport of the first console, and its place.
-fn find() -> Option<(u32, Mmio)> {
-    (0..VIRTIO_SLOTS)
-        .map(|slot| (slot, Mmio { base: VIRTIO_BASE + u64::from(slot) * VIRTIO_STRIDE }))
-        .find(|(_, registers)| Transport::probe(registers) == Some(device::CONSOLE))
 }
 
 /// The port's interrupt.
@@ -130,8 +75,10 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     let mut state = port.lock();
     state.console.acknowledge();
     state.tell(host);
-    if state.hear(host) {
-        outcomes::raise();
+    let more = state.hear(host);
+    state.console.flush();
+    if more {
+        outcomes::CONTROL.raise();
     }
 }
 

@@ -13,10 +13,15 @@ use crate::lock::Lock;
 /// Requests of a controller in flight at a time. The back end completes each at once, except those that are carried out
 /// piece by piece.
 const REQUESTS: usize = 16;
+/// Connections of sockets, including those that the guest has not released yet: 256, and some that are being ended.
+const STREAMS: usize = 288;
+/// Bytes from the guest's sockets that the tool has not taken.
+const OUTPUT: usize = 48 << 10;
 /// Page lists of guests' buffers: one for the two rings of each channel, and those of the small devices.
-const GPADLS: usize = 64;
-/// Pages in all of them: 65 words for each of a controller's channels.
-const WORDS: usize = 4096;
+const GPADLS: usize = 64 + STREAMS;
+/// Pages in all of them: 65 words for each of a controller's channels, and for 256 sockets the 113 that Linux takes for one with
+/// 16K pages (107 with 4K pages).
+const WORDS: usize = 4096 + 256 * 113;
 
 /// A SCSI controller, with a channel for each VP.
 type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
@@ -49,8 +54,12 @@ hv_vmbus::devices! {
     pub(crate) struct Devices {
         pub(crate) controllers: [Controller; MAX_CONTROLLERS],
         pub(crate) services: Services,
+        pub(crate) sockets: Slot<Lock, Sockets, STREAMS>,
     }
 }
+
+/// The guest's sockets.
+pub(crate) type Sockets = hv_devices::Sockets<STREAMS, OUTPUT>;
 
 /// The bus with these devices.
 pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
@@ -62,6 +71,7 @@ pub(crate) static BUS: Bus = Bus::with_devices(
     Devices {
         controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS],
         services: Services::new(),
+        sockets: Slot::new(Sockets::new()),
     },
 );
 
@@ -70,9 +80,14 @@ const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
 /// Place on the bus of the device that a channel belongs to.
 pub(crate) fn of_channel(channel: ChannelId) -> usize {
     let line = channel.0.saturating_sub(1) as usize;
-    // A service has one channel.
+    // A service has one channel, and all others are the sockets'.
     let service = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES);
-    service.map_or(line / Controller::LINES, |service| MAX_CONTROLLERS + service)
+    service.map_or(line / Controller::LINES, |service| MAX_CONTROLLERS + service.min(Services::DEVICES))
+}
+
+/// Returns true if the device at a place on the bus is the sockets'.
+pub(crate) fn is_sockets(device: usize) -> bool {
+    device == MAX_CONTROLLERS + Services::DEVICES
 }
 
 /// Returns true if the device at a place on the bus is a SCSI controller.

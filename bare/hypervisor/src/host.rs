@@ -1,6 +1,7 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
 use hv_devices::ic;
+use hv_devices::sockets::note as socket_note;
 use hv_devices::storage::note;
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
@@ -49,6 +50,14 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
             // Each kind of device numbers its notes on its own.
             hv_vmbus::Event::Device { channel, note, value } => {
                 let device = devices::of_channel(channel);
+                if devices::is_sockets(device) {
+                    match note {
+                        socket_note::NEWS => outcomes::SOCKETS.raise(),
+                        socket_note::FAILED | socket_note::REFUSED => report::failed(device),
+                        _ => {}
+                    }
+                    return;
+                }
                 match (devices::is_controller(device), note) {
                     (true, note::READY) => report::agreed(device, value as u32),
                     (true, note::REFUSED) => report::failed(device),

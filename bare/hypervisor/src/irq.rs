@@ -6,7 +6,7 @@ use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 use crate::arch::msr;
 use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
-use crate::{control, exit, gic, outcomes};
+use crate::{control, exit, gic, outcomes, sockets};
 
 /// Handles an exit for an interrupt.
 pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
@@ -37,10 +37,15 @@ pub(crate) fn handle(cpu: &ThisCpu) {
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
         }
-        _ if outcomes::owns(intid) => {
+        _ if outcomes::CONTROL.owns(intid) => {
             host.trace(What::OwnInterrupt { intid });
             gic::deactivate(intid);
             control::interrupt(&host);
+        }
+        _ if outcomes::SOCKETS.owns(intid) => {
+            host.trace(What::OwnInterrupt { intid });
+            gic::deactivate(intid);
+            sockets::interrupt(&host);
         }
         // A kick, or the maintenance interrupt: in both cases, interrupts may have to move into list registers.
         _ => {

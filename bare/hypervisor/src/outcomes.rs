@@ -1,4 +1,4 @@
-//! What devices tell the control port: that one has an outcome for the tool.
+//! What devices tell the ports: that one has something for the tool.
 //!
 //! They do so with locks held, so all that happens is that the port's interrupt becomes pending.
 
@@ -8,42 +8,57 @@ use hv_vgic::Physical as _;
 
 use crate::gic::MachineGic;
 
-/// The CPU that takes the port's interrupt. It does so too while its VP is off.
+/// The CPU that takes the ports' interrupts. It does so too while its VP is off.
 pub(crate) const CPU: usize = 0;
 
-/// The port's interrupt, or 0 without a port.
-static INTID: AtomicU32 = AtomicU32::new(0);
-static READY: AtomicBool = AtomicBool::new(false);
-
-/// There is a port, with this interrupt.
-pub(crate) fn begin(intid: u32) {
-    INTID.store(intid, Ordering::Relaxed);
+/// A port to the tool.
+pub(crate) struct Port {
+    /// Its interrupt, or 0 if there is no such port.
+    intid: AtomicU32,
 }
 
-/// Returns true if there is a port, and the interrupt is its.
-///
-/// SGI 0, with which one CPU makes another come to EL2, is never the port's.
-#[inline]
-pub(crate) fn owns(intid: u32) -> bool {
-    intid != 0 && intid == INTID.load(Ordering::Relaxed)
-}
+/// The control port.
+pub(crate) static CONTROL: Port = Port::none();
+/// The port of the guest's sockets.
+pub(crate) static SOCKETS: Port = Port::none();
 
-/// A device has an outcome. Locks may be held.
-#[cold]
-pub(crate) fn ready() {
-    READY.store(true, Ordering::Release);
-    raise();
-}
+impl Port {
+    const fn none() -> Self {
+        Self { intid: AtomicU32::new(0) }
+    }
 
-/// Has the port's interrupt come, if there is a port.
-pub(crate) fn raise() {
-    let intid = INTID.load(Ordering::Relaxed);
-    if intid != 0 {
-        MachineGic.set_pending(CPU, intid, true);
+    /// There is such a port, with this interrupt.
+    pub(crate) fn begin(&self, intid: u32) {
+        self.intid.store(intid, Ordering::Relaxed);
+    }
+
+    /// Returns true if there is a port, and the interrupt is its.
+    ///
+    /// SGI 0, with which one CPU makes another come to EL2, is never a port's.
+    #[inline]
+    pub(crate) fn owns(&self, intid: u32) -> bool {
+        intid != 0 && intid == self.intid.load(Ordering::Relaxed)
+    }
+
+    /// Has the port's interrupt come, if there is a port. Locks may be held.
+    pub(crate) fn raise(&self) {
+        let intid = self.intid.load(Ordering::Relaxed);
+        if intid != 0 {
+            MachineGic.set_pending(CPU, intid, true);
+        }
     }
 }
 
-/// Returns whether a device has had an outcome since the last time.
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// A service has an outcome for the control port. Locks may be held.
+#[cold]
+pub(crate) fn ready() {
+    READY.store(true, Ordering::Release);
+    CONTROL.raise();
+}
+
+/// Returns whether a service has had an outcome since the last time.
 pub(crate) fn take() -> bool {
     READY.swap(false, Ordering::AcqRel)
 }

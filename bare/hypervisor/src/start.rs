@@ -15,7 +15,7 @@ use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::Lock;
-use crate::{back_ends, config, control, el2, gic, loopback, memory, mmu, power, report, vcpu};
+use crate::{back_ends, config, control, el2, gic, loopback, memory, mmu, power, report, sockets, vcpu};
 
 core::arch::global_asm!(
     include_str!("start.s"),
@@ -60,6 +60,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
         (1..hypervisor.vps()).for_each(power::start_cpu);
         back_ends::offer(&on::<true>(&cpu));
         control::begin(hypervisor.info.flags);
+        sockets::begin(&on::<true>(&cpu), hypervisor.info.flags);
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
         report::begin(mmu::memory_used(info));

@@ -65,6 +65,7 @@ impl Setup {
             backings: Vec::new(),
             deterministic,
             control: false,
+            sockets: false,
             gdb: None,
             timeout: Some(LIMIT),
             silence: None,

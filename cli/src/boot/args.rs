@@ -108,6 +108,10 @@ pub(crate) struct Args {
     /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services
     #[arg(long, value_name = "SOCKET")]
     pub(super) control: Option<PathBuf>,
+    /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to DIR/vsock and
+    /// say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) vsock: Option<PathBuf>,
     /// Integration services on the guest's bus, separated by commas, or all or none: shutdown, time, heartbeat, kvp, vss
     /// [default: none; with --control all]
     #[arg(long, value_name = "LIST")]
@@ -167,6 +171,7 @@ Examples:
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
   cargo hv boot --control vm.sock --run shell
+  cargo hv boot --vsock sockets --run shell
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
@@ -271,6 +276,9 @@ impl Args {
         let mut names = Vec::new();
         if self.services() != Services::NONE {
             names.push("hv_utils");
+        }
+        if self.vsock.is_some() {
+            names.push("hv_sock");
         }
         if !self.disk.is_empty() || !self.dvd.is_empty() {
             names.push("hv_storvsc");

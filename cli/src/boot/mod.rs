@@ -64,8 +64,10 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let mut running = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?;
     let stream = running.control();
     let serving = plan.control.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
+    let stream = running.sockets();
+    let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
     let outcome = running.wait()?;
-    drop(serving);
+    drop((serving, sockets));
     let disks = plan.disks.sync();
     let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {

@@ -25,7 +25,7 @@ use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::trace::Region;
 use crate::ui::Stream;
-use crate::{build, process};
+use crate::{build, process, sockets};
 
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) known: Known,
     /// Where the machine listens for `hv ctl`.
     pub(super) control: Option<Server>,
+    /// Where programs find the guest's sockets.
+    pub(super) sockets: Option<sockets::Server>,
     /// The guest's disks.
     pub(super) disks: Disks,
     /// Location of the trace, if there is one.
@@ -59,6 +61,7 @@ impl Plan {
         // Errors in the user's own files are reported before anything is installed.
         let control =
             args.control.as_deref().map(|path| Server::listen(path, args.deterministic)).transpose()?;
+        let sockets = args.vsock.as_deref().map(sockets::Server::listen).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = trace_region(args)?;
         let disks = disks(args, trace)?;
@@ -81,6 +84,7 @@ impl Plan {
             backings: disks.backings()?,
             deterministic: args.deterministic,
             control: args.control.is_some(),
+            sockets: args.vsock.is_some(),
             gdb: args.gdb.clone(),
             timeout: args.limit(),
             silence: args.silence(&image.command_line),
@@ -109,7 +113,7 @@ impl Plan {
         };
         let sink = sink(args);
         let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
-        Ok(Self { settings, ram, known, control, disks, trace, sink, tag, _hypervisor: hypervisor })
+        Ok(Self { settings, ram, known, control, sockets, disks, trace, sink, tag, _hypervisor: hypervisor })
     }
 
     /// Returns the announcement of the run.
@@ -170,6 +174,7 @@ fn flags(args: &Args) -> u64 {
         (args.trace.is_some(), BootFlags::TRACE),
         (args.loopback, BootFlags::LOOPBACK),
         (args.control.is_some(), BootFlags::CONTROL),
+        (args.vsock.is_some(), BootFlags::SOCKETS),
     ];
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }

@@ -155,6 +155,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             backings: Vec::new(),
             deterministic: false,
             control: false,
+            sockets: false,
             gdb: None,
             timeout: Some(Duration::from_secs(args.timeout.into())),
             silence: None,

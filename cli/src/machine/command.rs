@@ -13,6 +13,8 @@ pub(crate) struct Files<'a> {
     pub(crate) backings: &'a [String],
     /// Descriptor of the control port's other end, which QEMU inherits.
     pub(crate) control: Option<&'a str>,
+    /// The same of the sockets' port.
+    pub(crate) sockets: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,
 }
@@ -55,15 +57,17 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
         add(&["-icount", "shift=0,sleep=off", "-seed", "1"]);
         add(&["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
     }
-    if let Some(control) = files.control {
-        // One port, so that nothing is agreed on but bytes.
-        add(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-serial-device,max_ports=1"]);
-        add(&[
-            "-chardev",
-            &format!("socket,id=control,fd={control}"),
-            "-device",
-            "virtconsole,chardev=control",
-        ]);
+    // In this order: the hypervisor tells them apart by their places.
+    let ports = [("control", files.control), ("sockets", files.sockets)];
+    if ports.iter().any(|(_, descriptor)| descriptor.is_some()) {
+        add(&["-global", "virtio-mmio.force-legacy=false"]);
+    }
+    for (name, descriptor) in ports {
+        let Some(descriptor) = descriptor else { continue };
+        // One port each, so that nothing is agreed on but bytes.
+        add(&["-device", &format!("virtio-serial-device,id={name},max_ports=1")]);
+        add(&["-chardev", &format!("socket,id={name},fd={descriptor}")]);
+        add(&["-device", &format!("virtconsole,bus={name}.0,chardev={name}")]);
     }
     if let Some(gdb) = files.gdb {
         add(&["-chardev", gdb, "-gdb", "chardev:gdb", "-S"]);
@@ -99,6 +103,7 @@ mod tests {
             backings: Vec::new(),
             deterministic: false,
             control: false,
+            sockets: false,
             gdb: None,
             timeout: None,
             silence: None,
@@ -111,6 +116,7 @@ mod tests {
             ram: "/proc/self/fd/9",
             backings: &backings,
             control: settings.control.then_some("7"),
+            sockets: settings.sockets.then_some("6"),
             gdb: Some("socket,id=gdb,fd=8,server=on,wait=off"),
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
@@ -166,12 +172,24 @@ mod tests {
     }
 
     #[test]
-    fn a_control_port_is_a_console_of_its_own() {
+    fn each_port_is_a_console_of_its_own() {
         assert!(!text(&settings()).contains("virtio"));
         let line = text(&Settings { control: true, ..settings() });
-        let port = "-global virtio-mmio.force-legacy=false -device virtio-serial-device,max_ports=1 \
-                    -chardev socket,id=control,fd=7 -device virtconsole,chardev=control -kernel";
-        assert!(line.contains(port), "{line}");
+        let all = "-global virtio-mmio.force-legacy=false";
+        let port = |name: &str, descriptor| {
+            format!(
+                " -device virtio-serial-device,id={name},max_ports=1 -chardev socket,id={name},fd={descriptor} \
+                 -device virtconsole,bus={name}.0,chardev={name}"
+            )
+        };
+        assert!(line.contains(&format!("{all}{} -kernel", port("control", 7))), "{line}");
+        let line = text(&Settings { control: true, sockets: true, ..settings() });
+        assert!(
+            line.contains(&format!("{all}{}{} -kernel", port("control", 7), port("sockets", 6))),
+            "{line}"
+        );
+        let line = text(&Settings { sockets: true, ..settings() });
+        assert!(line.contains(&format!("{all}{} -kernel", port("sockets", 6))), "{line}");
     }
 
     #[test]

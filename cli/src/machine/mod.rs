@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) deterministic: bool,
     /// The machine has a control port.
     pub(crate) control: bool,
+    /// The machine has a port for the guest's sockets.
+    pub(crate) sockets: bool,
     /// Address where QEMU waits for a debugger before the first instruction.
     pub(crate) gdb: Option<debugger::Address>,
     /// Time limit, in wall-clock time.

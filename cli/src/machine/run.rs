@@ -65,6 +65,7 @@ pub(crate) struct Running {
     complaints: Option<process::Reader>,
     keyboard: Option<Keyboard>,
     control: Option<UnixStream>,
+    sockets: Option<UnixStream>,
     _debugger: Option<Door>,
     _orderly: Orderly,
     started: Instant,
@@ -83,7 +84,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
     let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
     let control = settings.control.then_some("CONTROL");
-    let files = Files { ram: "RAM", backings: &backings, control, gdb: gdb.as_deref() };
+    let sockets = settings.sockets.then_some("SOCKETS");
+    let files = Files { ram: "RAM", backings: &backings, control, sockets, gdb: gdb.as_deref() };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in command::arguments(settings, &files, size) {
         line.push(' ');
@@ -108,13 +110,20 @@ impl Running {
         let gdb = debugger.as_ref().map(Door::words);
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
         let control = settings.control.then(UnixStream::pair).transpose()?;
-        let descriptor = control.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string());
-        let control_words = descriptor.as_deref();
-        let files = Files { ram: &path, backings: &backings, control: control_words, gdb: gdb.as_deref() };
+        let sockets = settings.sockets.then(UnixStream::pair).transpose()?;
+        let descriptors =
+            [&control, &sockets].map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        let files = Files {
+            ram: &path,
+            backings: &backings,
+            control: descriptors[0].as_deref(),
+            sockets: descriptors[1].as_deref(),
+            gdb: gdb.as_deref(),
+        };
         let arguments = command::arguments(settings, &files, ram.size());
         let keyboard = Keyboard::present();
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
-        if let Some((_, theirs)) = &control {
+        for (_, theirs) in [&control, &sockets].into_iter().flatten() {
             rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
         }
         let mut child = child::tied(&settings.qemu.path, &arguments)
@@ -138,6 +147,7 @@ impl Running {
             complaints,
             keyboard,
             control: control.map(|(ours, _)| ours),
+            sockets: sockets.map(|(ours, _)| ours),
             _debugger: debugger,
             _orderly: orderly,
             started: Instant::now(),
@@ -150,6 +160,11 @@ impl Running {
     /// The tool's end of the control port, once, if the machine has one.
     pub(crate) fn control(&mut self) -> Option<UnixStream> {
         self.control.take()
+    }
+
+    /// The tool's end of the sockets' port, once, if the machine has one.
+    pub(crate) fn sockets(&mut self) -> Option<UnixStream> {
+        self.sockets.take()
     }
 
     /// Waits for the end of the run.

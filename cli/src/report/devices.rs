@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::guid;
+use hv_tlfs::vmbus::socket;
 use hv_wire::DeviceReport;
 use serde::Serialize;
 use zerocopy::FromBytes as _;
@@ -74,6 +75,7 @@ fn name(class: Guid) -> &'static str {
         guid::HEARTBEAT => "heartbeat",
         guid::KVP => "key-value pairs",
         guid::VSS => "shadow copies",
+        socket::VSOCK_TEMPLATE => "sockets",
         _ => "device",
     }
 }
@@ -101,10 +103,12 @@ fn service(buckets: &[u64]) -> Option<Service> {
 
 impl Display for Device {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let version = self
-            .version
-            .as_ref()
-            .map_or_else(|| "not used".to_owned(), |version| format!("version {version}"));
+        let version = match &self.version {
+            Some(version) => format!("version {version}"),
+            // Sockets have no version of their own.
+            None if self.opened > 0 => "used".to_owned(),
+            None => "not used".to_owned(),
+        };
         write!(f, "{} {}: {version}, channels opened {}", self.name, self.instance, self.opened)?;
         write!(f, ", packets {} in, {} out", self.packets_in, self.packets_out)?;
         write!(f, ", requests {}, errors {}", self.requests, self.errors)?;

@@ -2,8 +2,8 @@
 
 use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
-use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid};
-use hv_trace::{PACKET_START, What};
+use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, socket};
+use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
 use super::scsi;
@@ -18,6 +18,9 @@ const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
 /// Names a kind of devices.
 pub(super) fn class(interface: &Guid) -> String {
+    if let Some(port) = socket::port(*interface) {
+        return format!("socket of port {port}");
+    }
     named(interface).map_or_else(|| interface.to_string(), str::to_owned)
 }
 
@@ -47,6 +50,9 @@ pub(super) fn interface(class: u8) -> Option<&'static Guid> {
 
 /// Names the class of a record.
 pub(super) fn class_name(number: u8) -> String {
+    if number == SOCKET_CLASS {
+        return "socket".to_owned();
+    }
     interface(number).map_or_else(|| "other".to_owned(), class)
 }
 
@@ -162,6 +168,12 @@ fn subject(
     }
     if is_service(class) && length as usize >= MESSAGE && packet_type == PacketType::DATA_IN_BAND {
         return names::name("ic-message", start.u16(size_of::<PipeHeader>() + 4).into());
+    }
+    if class == SOCKET_CLASS && packet_type == PacketType::DATA_IN_BAND {
+        // The pipe's header has the number of bytes, which the packet rounds up.
+        let bytes = start.u32(4);
+        fields.push(number("stream-bytes", bytes));
+        return if bytes == 0 { "stream end" } else { "stream data" }.to_owned();
     }
     names::name("vmbus-packet", packet_type.0.into())
 }

@@ -15,7 +15,23 @@ fn words(what: &What) -> String {
 }
 
 fn number_of(interface: &Guid) -> u8 {
+    if socket::port(*interface).is_some() {
+        return SOCKET_CLASS;
+    }
     guid::INTERFACES.iter().position(|(known, ..)| known == interface).unwrap() as u8 + 1
+}
+
+#[test]
+fn sockets_packets_are_bytes_of_a_stream_or_its_end() {
+    let interface = socket::service(5000);
+    let packet = |bytes: u32| {
+        let payload = [1_u32.to_le_bytes(), bytes.to_le_bytes(), *b"data"].concat();
+        words(&records(&interface, true, PacketType::DATA_IN_BAND, &payload)[0])
+    };
+    assert!(packet(3).starts_with("stream data channel=3 class=socket from=guest"), "{}", packet(3));
+    assert!(packet(3).ends_with("stream-bytes=3"), "{}", packet(3));
+    assert!(packet(0).starts_with("stream end"), "{}", packet(0));
+    assert_eq!(class(&interface), "socket of port 5000");
 }
 
 /// The records of a packet.

@@ -18,6 +18,7 @@ mod messages;
 mod restore;
 mod scsi;
 mod sequence;
+mod sockets;
 mod vmbus;
 
 pub use client::client;
@@ -26,13 +27,14 @@ pub use hypercall::hypercall;
 pub use restore::restore;
 pub use scsi::scsi;
 pub use sequence::sequence;
+pub use sockets::sockets;
 pub use vmbus::vmbus;
 
 /// A target: its name, which is also that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
@@ -40,4 +42,5 @@ pub const TARGETS: [Target; 7] = [
     ("scsi", scsi),
     ("client", client),
     ("devices", devices),
+    ("sockets", sockets),
 ];

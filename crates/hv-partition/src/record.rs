@@ -7,8 +7,8 @@ use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
-use hv_tlfs::vmbus::{Guid, guid};
-use hv_trace::{PACKET_DATA, PACKET_START, Payload, Record, TimerChange, What};
+use hv_tlfs::vmbus::{Guid, guid, socket};
+use hv_trace::{PACKET_DATA, PACKET_START, Payload, Record, SOCKET_CLASS, TimerChange, What};
 use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event as Bus, Flaw, Listed, PagesError, Reason, SEEN_BYTES, Seen};
 
@@ -158,6 +158,9 @@ fn packet_record(packet: &Seen<'_>) -> What {
 
 /// Returns the number of a kind of devices in records.
 fn class_of(interface: &Guid) -> u8 {
+    if socket::port(*interface).is_some() {
+        return SOCKET_CLASS;
+    }
     guid::INTERFACES.iter().position(|(known, ..)| known == interface).map_or(0, |at| at as u8 + 1)
 }
 
@@ -316,7 +319,10 @@ fn with_packet(what: &What, more: &[u8], work: impl FnOnce(&Seen<'_>)) {
     let listed = if error == 0 { Ok(Listed { ranges, bytes }) } else { Err(error_of(error)) };
     let payload = &payload[..SEEN_BYTES.min(len as usize)];
     let interface = usize::from(class).checked_sub(1).and_then(|at| guid::INTERFACES.get(at));
-    let interface = interface.map_or(Guid::ZERO, |(interface, ..)| *interface);
+    let interface = match class {
+        SOCKET_CLASS => socket::VSOCK_TEMPLATE,
+        _ => interface.map_or(Guid::ZERO, |(interface, ..)| *interface),
+    };
     work(&Seen { channel, interface, from_guest, kind, flags, transaction, len, listed, payload });
 }
 

@@ -18,9 +18,6 @@ const LONGEST: u64 = 2 << 30;
 /// Maximum size of a file with a SHA-256.
 const LONGEST_SUM: u64 = 1 << 10;
 
-/// Version of the selection of files; raise it when [`Piece::place`] changes.
-const RECIPE: u32 = 1;
-
 /// A kernel that Debian builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stock {
@@ -102,6 +99,14 @@ impl Stock {
 }
 
 impl Piece {
+    /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
+    const fn recipe(self) -> u32 {
+        match self {
+            Self::Drivers(_) => 2,
+            Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
+        }
+    }
+
     /// Returns the name of its folder in the cache.
     pub const fn folder(self) -> &'static str {
         match self {
@@ -185,7 +190,9 @@ impl Piece {
 /// Whether a module is among [`Piece::Drivers`], by the folders that it is in.
 fn is_driver(folders: &[&str], name: &str) -> bool {
     match folders {
-        ["drivers", "hv" | "cdrom"] | ["fs", "ext4" | "jbd2" | "isofs" | "udf"] => true,
+        ["drivers", "hv" | "cdrom"] | ["net", "vmw_vsock"] | ["fs", "ext4" | "jbd2" | "isofs" | "udf"] => {
+            true
+        }
         ["drivers", "scsi"] => {
             let is = |driver: &&str| name.strip_prefix(*driver).is_some_and(|rest| rest.starts_with(".ko"));
             ["hv_storvsc", "scsi_common", "scsi_mod", "scsi_transport_fc", "sd_mod", "sg", "sr_mod"]
@@ -214,7 +221,7 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, (prefix, suffix): (&str, &st
 
 /// Makes sure that the pieces are in the cache, and returns their manifests in the same order.
 pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>> {
-    let present = |piece: &Piece| cache.verified(piece.folder(), RECIPE);
+    let present = |piece: &Piece| cache.verified(piece.folder(), piece.recipe());
     if let Some(all) = pieces.iter().map(present).collect() {
         return Ok(all);
     }
@@ -224,7 +231,7 @@ pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>>
         .iter()
         .map(|&piece| {
             // Another run may have fetched it while this one waited for the lock.
-            match cache.check(piece.folder(), RECIPE) {
+            match cache.check(piece.folder(), piece.recipe()) {
                 Ok(manifest) => return Ok(manifest),
                 Err(Some(file)) => ui::note(&format!("{} is damaged and will be rebuilt", file.display())),
                 Err(None) => {}
@@ -237,7 +244,7 @@ pub fn prepare(cache: &Cache, pieces: &[Piece]) -> anyhow::Result<Vec<Manifest>>
 
 /// Returns the manifest of a cached piece, without fetching anything.
 pub fn cached(cache: &Cache, piece: Piece) -> Option<Manifest> {
-    cache.verified(piece.folder(), RECIPE)
+    cache.verified(piece.folder(), piece.recipe())
 }
 
 /// Returns a stock kernel and the busybox for it, from the cache if possible.
@@ -305,8 +312,12 @@ fn fetch<'a>(
     let scratch = cache.scratch(lock)?;
     let made = scratch.path().join("made");
     let files = unpack(&package.file, piece, &made)?;
-    let manifest =
-        Manifest { recipe: RECIPE, package: package.name, version: package.version, files: BTreeMap::new() };
+    let manifest = Manifest {
+        recipe: piece.recipe(),
+        package: package.name,
+        version: package.version,
+        files: BTreeMap::new(),
+    };
     cache.publish(lock, piece.folder(), &made, manifest, &files)
 }
 

@@ -17,7 +17,7 @@ mod what;
 
 pub use kinds::{Cause, Convention, Fault, SmcccConduit, TimerChange, Trap};
 pub use payload::Payload;
-pub use what::{Kind, PACKET_DATA, PACKET_START, What};
+pub use what::{Kind, PACKET_DATA, PACKET_START, SOCKET_CLASS, What};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

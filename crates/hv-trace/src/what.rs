@@ -16,6 +16,8 @@ use crate::{BODY, Cause, Convention, Fault, Payload, SmcccConduit, TimerChange, 
 
 /// Bytes of a packet's payload in [`What::Packet`].
 pub const PACKET_START: usize = 17;
+/// Class of the packets of sockets, each of which has an interface of its own.
+pub const SOCKET_CLASS: u8 = u8::MAX;
 /// Bytes of it in [`What::PacketData`].
 pub const PACKET_DATA: usize = 44;
 
@@ -414,7 +416,8 @@ records! {
     Packet = 64, "packet" {
         /// Channel.
         channel: ChannelId,
-        /// Kind of the device: its place in [`INTERFACES`](hv_tlfs::vmbus::guid::INTERFACES), from 1, or 0.
+        /// Kind of the device: its place in [`INTERFACES`](hv_tlfs::vmbus::guid::INTERFACES), from 1; [`SOCKET_CLASS`],
+        /// or 0.
         class: u8,
         /// From the guest to the host.
         from_guest: bool,

@@ -32,6 +32,12 @@ pub struct Console<R> {
     receive: Queue<BUFFERS>,
     transmit: Queue<BUFFERS>,
     received: Option<Received>,
+    /// Buffers were returned to the device since it was notified.
+    returned: bool,
+    /// The buffer that is being filled, and the number of bytes in it.
+    filling: Option<(usize, usize)>,
+    /// Buffers were passed to the device since it was notified.
+    passed: bool,
     broken: Option<Broken>,
 }
 
@@ -59,7 +65,16 @@ impl<R: Registers> Console<R> {
         transport.ready();
         (0..BUFFERS).for_each(|buffer| receive.offer(buffer));
         transport.notify(RECEIVE);
-        Ok(Self { transport, receive, transmit, received: None, broken: None })
+        Ok(Self {
+            transport,
+            receive,
+            transmit,
+            received: None,
+            returned: false,
+            filling: None,
+            passed: false,
+            broken: None,
+        })
     }
 
     /// Acknowledges an interrupt. Returns false if the device did not raise one.
@@ -83,7 +98,8 @@ impl<R: Registers> Console<R> {
         outcome
     }
 
-    /// Copies received bytes into `into`, as many as are available, and returns their number.
+    /// Copies received bytes into `into`, as many as are available, and returns their number. Buffers that are read to the end go back
+    /// to the device with the next [`flush`](Self::flush).
     ///
     /// # Errors
     /// The device is broken, and was given up.
@@ -107,7 +123,7 @@ impl<R: Registers> Console<R> {
             if at + len == end {
                 self.received = None;
                 self.receive.offer(buffer);
-                self.transport.notify(RECEIVE);
+                self.returned = true;
             } else {
                 self.received = Some(Received { buffer, at: at + len, end });
             }
@@ -127,10 +143,11 @@ impl<R: Registers> Console<R> {
                 break;
             }
         }
-        Ok((BUFFERS - usize::from(self.transmit.count())) * BUFFER as usize)
+        let filled = self.filling.map_or(0, |(_, filled)| filled);
+        Ok((BUFFERS - usize::from(self.transmit.count())) * BUFFER as usize - filled)
     }
 
-    /// Sends bytes, all or none. Returns false if there is no [`room`](Self::room) for them.
+    /// Sends bytes with the next [`flush`](Self::flush), all or none. Returns false if there is no [`room`](Self::room) for them.
     ///
     /// # Errors
     /// The same as for [`read`](Self::read).
@@ -138,11 +155,39 @@ impl<R: Registers> Console<R> {
         if self.room()? < bytes.len() {
             return Ok(false);
         }
-        while let Some(buffer) = self.transmit.vacant().filter(|_| !bytes.is_empty()) {
-            let len = self.transmit.fill(buffer, bytes);
+        while !bytes.is_empty() {
+            let Some((buffer, filled)) = self.filling.or_else(|| Some((self.transmit.vacant()?, 0))) else {
+                break;
+            };
+            let len = self.transmit.put(buffer, filled, bytes);
             bytes = &bytes[len..];
+            self.filling = Some((buffer, filled + len));
+            if filled + len == BUFFER as usize {
+                self.pass();
+            }
         }
-        self.transport.notify(TRANSMIT);
         Ok(true)
+    }
+
+    fn pass(&mut self) {
+        if let Some((buffer, filled)) = self.filling.take() {
+            self.transmit.pass(buffer, filled);
+            self.passed = true;
+        }
+    }
+
+    /// Passes on what was written, and returns what was read: notifies the device, once for each direction at most. A notification
+    /// costs more than everything else here, so call this once when everything is done.
+    pub fn flush(&mut self) {
+        self.pass();
+        if self.broken.is_some() {
+            return;
+        }
+        if core::mem::take(&mut self.passed) {
+            self.transport.notify(TRANSMIT);
+        }
+        if core::mem::take(&mut self.returned) {
+            self.transport.notify(RECEIVE);
+        }
     }
 }

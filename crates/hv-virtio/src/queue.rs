@@ -140,14 +140,30 @@ impl<const N: usize> Queue<N> {
     /// Copies bytes into a buffer that the device does not have and passes it to the device. Returns how many fitted; 0
     /// if the device has the buffer. Notify the device with [`notify`](crate::Transport::notify).
     pub fn fill(&mut self, buffer: usize, bytes: &[u8]) -> usize {
-        if self.inward || bytes.is_empty() || self.lent.get(buffer) != Some(&false) {
+        let len = self.put(buffer, 0, bytes);
+        self.pass(buffer, len);
+        len
+    }
+
+    /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted. [`pass`](Self::pass) the
+    /// buffer when there is no more for it.
+    pub fn put(&mut self, buffer: usize, at: usize, bytes: &[u8]) -> usize {
+        if self.inward || self.lent.get(buffer) != Some(&false) {
             return 0;
         }
-        let len = bytes.len().min(self.size as usize);
-        self.buffers.write(buffer * self.size as usize, &bytes[..len]);
-        self.descriptors.store(buffer * DESCRIPTOR + 8, len as u32);
-        self.lend(buffer);
+        let len = bytes.len().min((self.size as usize).saturating_sub(at));
+        if len > 0 {
+            self.buffers.write(buffer * self.size as usize + at, &bytes[..len]);
+        }
         len
+    }
+
+    /// Passes a buffer with `len` bytes to the device, which reads them. Does nothing if the device has it, or for no bytes.
+    pub fn pass(&mut self, buffer: usize, len: usize) {
+        if !self.inward && self.lent.get(buffer) == Some(&false) && (1..=self.size as usize).contains(&len) {
+            self.descriptors.store(buffer * DESCRIPTOR + 8, len as u32);
+            self.lend(buffer);
+        }
     }
 
     /// Passes a buffer to the device to write to. Does nothing if the device has it.

@@ -16,6 +16,10 @@ pub enum Taken {
     /// It cannot take the packet now: it stays in the ring, and is presented again when something else has happened to
     /// the device. Nothing may have been done for the packet yet.
     Later,
+    /// It takes no packets of this channel for now: the packet stays in the ring until [`Io::resume`](crate::Io::resume) or the
+    /// guest's next signal. For a device with many channels, of which one must not cost the others. Nothing may have been done for
+    /// the packet yet.
+    Held,
     /// The channel is unusable: no further packets are taken until it is opened again. For invalid input from a guest
     /// that the device's protocol has no answer for.
     Fault,
@@ -93,8 +97,11 @@ pub trait Device: Sized {
     /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has masked the ring's
     /// interrupts. Packets that are sent before the device returns share one interrupt.
     const SIGNAL_EACH: bool = false;
-    /// Accepts the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
-    const SOCKETS: bool = false;
+
+    /// Returns true if the device takes the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
+    fn takes_connections(&self) -> bool {
+        false
+    }
 
     /// Returns the maximum payload of the answer to a packet, or `None` if it has no answer. The room is reserved
     /// before the packet is presented. By default, packets that request a completion have an answer.
@@ -117,12 +124,23 @@ pub trait Device: Sized {
         Ok(())
     }
 
+    /// Reports that the guest was told that a channel is open: packets can be sent from now on.
+    fn live<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
+        let _ = (channel, io);
+    }
+
     /// Handles a packet.
     fn packet<P: Backend<Self::Request>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Self::Request>,
     ) -> Taken;
+
+    /// Reports that a ring of a channel is corrupt: no packets are taken or sent until the channel is opened again. A device that
+    /// finds this itself, when it sends ([`SendError::Closed`](crate::SendError::Closed)), is not told.
+    fn corrupt<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
+        let _ = (channel, io);
+    }
 
     /// Handles a request that the back end has completed. Unless it is answered or reissued ([`Io::request`]), it is
     /// dropped.
@@ -146,7 +164,8 @@ pub trait Device: Sized {
         let _ = io;
     }
 
-    /// Reports that the guest has made room in the ring of a channel on which [`Io::send`] found it full.
+    /// Reports that the guest has made room in the ring of a channel on which [`Io::send`] found it full, or of which
+    /// [`Io::await_room`] was called. Check how much: the guest may signal too early.
     fn room<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }

@@ -12,7 +12,7 @@ use crate::event::{Flaw, Reason};
 use crate::pages::PAGE;
 use crate::protocol::GpadlId;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use hv_memory::GuestMemory;
 
 /// Page numbers have 40 bits: a physical address of the architecture has 52.
@@ -134,17 +134,25 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Gpadls<const GPADLS: usize, const WORDS: usize> {
     entries: [Entry; GPADLS],
+    order: [AtomicU16; GPADLS],
+    count: AtomicU32,
     words: [AtomicU64; WORDS],
 }
 
 impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
     pub(crate) const fn new() -> Self {
         assert!(WORDS <= u32::MAX as usize, "a word's place has 32 bits");
-        Self { entries: [const { Entry::new() }; GPADLS], words: [const { AtomicU64::new(0) }; WORDS] }
+        assert!(GPADLS <= u16::MAX as usize, "an entry's number has 16 bits");
+        Self {
+            entries: [const { Entry::new() }; GPADLS],
+            order: [const { AtomicU16::new(0) }; GPADLS],
+            count: AtomicU32::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS],
+        }
     }
 
     pub(crate) fn pool(&self) -> Pool<'_> {
-        Pool { entries: &self.entries, words: &self.words }
+        Pool { entries: &self.entries, order: &self.order, count: &self.count, words: &self.words }
     }
 }
 
@@ -152,6 +160,10 @@ impl<const GPADLS: usize, const WORDS: usize> Gpadls<GPADLS, WORDS> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pool<'a> {
     entries: &'a [Entry],
+    /// The used entries, by the positions of their words; only accessed with the bus's lock held.
+    order: &'a [AtomicU16],
+    /// Number of used entries.
+    count: &'a AtomicU32,
     words: &'a [AtomicU64],
 }
 
@@ -161,6 +173,35 @@ impl<'a> Pool<'a> {
         for entry in self.entries {
             entry.key.store(0, Relaxed);
         }
+        self.count.store(0, Relaxed);
+    }
+
+    /// Returns the used part of `order`.
+    fn ordered(self) -> &'a [AtomicU16] {
+        self.order.get(..self.count.load(Relaxed) as usize).unwrap_or_default()
+    }
+
+    /// Fills a free entry.
+    fn insert(self, at: usize, gpadl: &Gpadl) {
+        let count = self.count.load(Relaxed) as usize;
+        let (Some(entry), true) = (self.entries.get(at), count < self.order.len()) else { return };
+        let mut place = count;
+        // One pass, like every other search here: a guest with many lists cannot delay others.
+        while let Some(before) = place.checked_sub(1) {
+            let other = self.order[before].load(Relaxed);
+            if self.start_of(other) <= gpadl.start {
+                break;
+            }
+            self.order[place].store(other, Relaxed);
+            place = before;
+        }
+        self.order[place].store(at as u16, Relaxed);
+        self.count.store(count as u32 + 1, Relaxed);
+        entry.set(gpadl);
+    }
+
+    fn start_of(self, at: u16) -> usize {
+        self.entries.get(usize::from(at)).map_or(0, |entry| entry.start.load(Relaxed) as usize)
     }
 
     fn slot(self, id: GpadlId) -> Option<(usize, &'a Entry)> {
@@ -198,22 +239,16 @@ impl<'a> Pool<'a> {
 
     /// Finds the start of the first gap of this many words.
     fn gap(self, len: usize) -> Option<usize> {
-        let overlaps = |start: usize| {
-            let end = start + len;
-            self.iter().find(|(_, g)| g.start < end && start < g.start + g.len)
-        };
         let mut start = 0;
-        // Each iteration skips a list, in address order.
-        for _ in 0..=self.entries.len() {
-            if len > self.words.len().checked_sub(start)? {
-                return None;
+        for at in self.ordered() {
+            let Some(entry) = self.entries.get(usize::from(at.load(Relaxed))) else { continue };
+            let (begin, size) = (entry.start.load(Relaxed) as usize, entry.len.load(Relaxed) as usize);
+            if begin - start >= len {
+                return Some(start);
             }
-            match overlaps(start) {
-                None => return Some(start),
-                Some((_, gpadl)) => start = gpadl.start + gpadl.len,
-            }
+            start = begin + size;
         }
-        None
+        (self.words.len() - start >= len).then_some(start)
     }
 
     /// Starts a GPADL of `bytes` bytes of ranges with the part of them in the header. Returns its page count if that is
@@ -233,11 +268,13 @@ impl<'a> Pool<'a> {
         if len == 0 || ranges == 0 {
             return Err(Reason::BadRange);
         }
-        let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(Reason::NoRoom)?;
+        let at = self.entries.iter().position(|e| !e.is_used()).ok_or(Reason::NoRoom)?;
         let start = self.gap(len).ok_or(Reason::NoRoom)?;
-        let state = State::Filling;
-        let ranges = ranges.into();
-        entry.set(&Gpadl { id, channel, state, fate: Fate::Stay, ranges, start, len, filled: 0, holds: 0 });
+        let (state, ranges) = (State::Filling, ranges.into());
+        self.insert(
+            at,
+            &Gpadl { id, channel, state, fate: Fate::Stay, ranges, start, len, filled: 0, holds: 0 },
+        );
         self.append(id, data)
     }
 
@@ -277,9 +314,16 @@ impl<'a> Pool<'a> {
 
     /// Removes a list.
     pub(crate) fn remove(self, at: usize) {
-        if let Some(entry) = self.entries.get(at) {
-            entry.key.store(0, Relaxed);
+        let Some(entry) = self.entries.get(at).filter(|entry| entry.is_used()) else { return };
+        entry.key.store(0, Relaxed);
+        let ordered = self.ordered();
+        let Some(place) = ordered.iter().position(|other| usize::from(other.load(Relaxed)) == at) else {
+            return;
+        };
+        for (to, from) in ordered[place..].iter().zip(&ordered[place + 1..]) {
+            to.store(from.load(Relaxed), Relaxed);
         }
+        self.count.store(ordered.len() as u32 - 1, Relaxed);
     }
 
     pub(crate) fn set_state(self, at: usize, state: State, fate: Fate) {

@@ -9,7 +9,7 @@ pub use send::{Message, SendError, TRANSFER_RANGES};
 use crate::event::Event;
 use crate::gpadl::Pool;
 use crate::id::{Channel, DeviceId};
-use crate::line::{Line, Stage};
+use crate::line::{Line, Stage, Stall};
 use crate::pages::Segment;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
@@ -67,6 +67,8 @@ pub(crate) struct Counts {
     pub(crate) order: u32,
     /// Reference time of the next check of rings that were full.
     pub(crate) poll: Option<ReferenceTime>,
+    /// The channel that is the first to be served of those that had reached the work limit.
+    pub(crate) turn: usize,
     /// Number of sub-channels that the device requests.
     pub(crate) subchannels: u16,
 }
@@ -83,6 +85,7 @@ impl Counts {
             used: 0,
             order: 0,
             poll: None,
+            turn: 0,
             subchannels: 0,
         }
     }
@@ -112,6 +115,8 @@ pub struct Io<'a, P: BusPort, Q> {
     pub(crate) signal_each: bool,
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
+    /// The device takes packets again of a channel that was held.
+    pub(crate) resumed: bool,
     /// What the device did so far.
     pub(crate) traffic: Traffic,
 }
@@ -153,6 +158,16 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         self.lines.get(channel.index()).is_some_and(Line::is_live)
     }
 
+    /// Has packets taken again from a channel of which the device has held one ([`Taken::Held`](crate::Taken::Held)).
+    pub fn resume(&mut self, channel: Channel) {
+        let open = self.lines.get_mut(channel.index()).and_then(|line| line.open.as_mut());
+        if let Some(open) = open.filter(|open| open.stall == Stall::Held) {
+            open.stall = Stall::Budget;
+            self.counts.budget += 1;
+            self.resumed = true;
+        }
+    }
+
     /// Reports something to the observer.
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.port.observe(Event::Device { channel: self.place.id(channel.index()), note, value });
@@ -177,8 +192,13 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
     /// Returns a channel that is not offered, and can be ([`offer`](Self::offer)).
     #[must_use]
     pub fn vacant(&self) -> Option<Channel> {
-        let at = self.lines.iter().position(|line| line.stage == Stage::Vacant && line.in_flight == 0)?;
-        Some(Channel(at as u16))
+        self.vacancies().next()
+    }
+
+    /// Returns all such channels.
+    pub fn vacancies(&self) -> impl Iterator<Item = Channel> {
+        let vacant = |(_, line): &(usize, &Line)| line.stage == Stage::Vacant && line.in_flight == 0;
+        self.lines.iter().enumerate().filter(vacant).map(|(at, _)| Channel(at as u16))
     }
 
     /// Offers a channel that is vacant, or reserved for a connection. The offer lasts until it is rescinded or the
@@ -214,14 +234,16 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
 
     /// Rescinds a channel. No further packets are taken from it; the guest is notified as soon as nothing is in flight.
     /// [`Device::closed`](crate::Device::closed) follows if it is open, [`Device::released`](crate::Device::released)
-    /// when the guest has released its number.
-    pub fn rescind(&mut self, channel: Channel) {
-        let Some(line) = self.lines.get_mut(channel.index()) else { return };
+    /// when the guest has released its number. Returns true if nothing follows: the guest does not know the channel.
+    pub fn rescind(&mut self, channel: Channel) -> bool {
+        let Some(line) = self.lines.get_mut(channel.index()) else { return true };
         match line.stage {
             Stage::Known => line.stage = Stage::Leaving,
             Stage::Hidden | Stage::Declined => line.vacate(),
-            Stage::Vacant | Stage::Leaving | Stage::Gone | Stage::Connecting | Stage::Refused => return,
+            Stage::Vacant => return true,
+            Stage::Leaving | Stage::Gone | Stage::Connecting | Stage::Refused => return false,
         }
         self.shared.call();
+        self.lines[channel.index()].stage == Stage::Vacant
     }
 }

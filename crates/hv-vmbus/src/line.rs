@@ -59,6 +59,8 @@ pub(crate) enum Stall {
     Room,
     /// No request is free, the back end is full, the device does not take them, or the bus is paused.
     Later,
+    /// The device takes none of this channel's until it says so.
+    Held,
 }
 
 /// An open channel.
@@ -218,4 +220,4 @@ image::variants!(Stage, "state of a channel" {
     6 => Connecting,
     7 => Refused,
 });
-image::variants!(Stall, "state of a ring" { 0 => None, 1 => Budget, 2 => Room, 3 => Later });
+image::variants!(Stall, "state of a ring" { 0 => None, 1 => Budget, 2 => Room, 3 => Later, 4 => Held });

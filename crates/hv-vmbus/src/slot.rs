@@ -121,6 +121,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             limit: D::PACKET_LIMIT,
             signal_each: D::SIGNAL_EACH,
             signals: 0..0,
+            resumed: false,
             traffic: Traffic::default(),
         };
         let mut worker = Worker::new(&mut held.device, io);
@@ -308,10 +309,10 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
     }
 
     fn connect(&mut self, connect: &Connect) -> Option<Result<(), Reason>> {
-        if !D::SOCKETS {
+        let worker = &mut *self.worker;
+        if !worker.device.takes_connections() {
             return None;
         }
-        let worker = &mut *self.worker;
         let Some(channel) = worker.io.vacant() else { return Some(Err(Reason::NoRoom)) };
         let line = &mut worker.io.lines[channel.index()];
         line.offer.interface = connect.service;
@@ -329,8 +330,11 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
     }
 
     fn live(&mut self, at: usize) {
-        if let Some(open) = self.worker.io.lines.get_mut(at).and_then(|line| line.open.as_mut()) {
-            open.live = true;
+        let worker = &mut *self.worker;
+        if let Some(open) = worker.io.lines.get_mut(at).and_then(|line| line.open.as_mut())
+            && !core::mem::replace(&mut open.live, true)
+        {
+            worker.device.live(Channel(at as u16), &mut worker.io);
         }
     }
 
@@ -384,7 +388,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             let line = load_line(r, id, worker.io.pool)?;
             // What kept packets back has gone with the saved bus, like a pause: they are checked again.
             let stall = match line.open.as_ref().map_or(Stall::None, |open| open.stall) {
-                Stall::Later => Stall::Budget,
+                Stall::Later | Stall::Held => Stall::Budget,
                 stall => stall,
             };
             worker.io.counts.room += usize::from(line.open.as_ref().is_some_and(|open| open.wanted > 0));

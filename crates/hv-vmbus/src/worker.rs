@@ -46,6 +46,7 @@ enum Stop {
     /// An answer needs this many bytes.
     Room(u32),
     Later,
+    Held,
     /// No packets are taken any more.
     Closed,
 }
@@ -103,26 +104,41 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         if poll {
             self.io.counts.poll = None;
         }
-        for line in 0..self.io.lines.len() {
-            if self.io.counts.budget == 0 && !poll {
-                break;
-            }
-            if poll {
+        if poll {
+            for line in 0..self.io.lines.len() {
                 self.offer_room(line);
-            }
-            match self.io.lines[line].open.as_ref().map(|open| open.stall) {
-                Some(Stall::Budget) => self.run(line),
-                Some(Stall::Room) if poll => self.run(line),
-                _ => {}
+                if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Room) {
+                    self.run(line);
+                }
             }
         }
+        self.take_turns();
         self.settle(None);
+    }
+
+    /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does not keep the
+    /// others waiting.
+    fn take_turns(&mut self) {
+        let lines = self.io.lines.len();
+        let first = self.io.counts.turn;
+        for line in (first..lines).chain(0..first.min(lines)) {
+            if self.io.counts.budget == 0 || self.budget == 0 {
+                break;
+            }
+            if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Budget) {
+                self.run(line);
+                self.io.counts.turn = line + 1;
+            }
+        }
     }
 
     /// Lets the embedder access the device.
     pub(crate) fn with<T>(&mut self, work: impl FnOnce(&mut D, &mut Io<'a, P, D::Request>) -> T) -> T {
         let result = work(self.device, &mut self.io);
         self.due();
+        if core::mem::take(&mut self.io.resumed) {
+            self.take_turns();
+        }
         self.settle(None);
         result
     }
@@ -179,6 +195,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         let outcome = self.drain(line);
         if let Err(error) = outcome {
             self.io.corrupt(line, self.io.place.id(line), error);
+            self.device.corrupt(Channel(line as u16), &mut self.io);
         }
     }
 
@@ -204,7 +221,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                     // More than the ring's size: requests in flight will make the room.
                     needed <= outgoing.size() - 8 && open.producer.wait_for(&outgoing, needed)?
                 }
-                Stop::Later | Stop::Closed => false,
+                Stop::Later | Stop::Held | Stop::Closed => false,
             };
             if signal {
                 self.io.signal(line);
@@ -213,6 +230,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                 Stop::Empty | Stop::Budget if !again => Stall::None,
                 Stop::Room(_) if !again => Stall::Room,
                 Stop::Later => Stall::Later,
+                Stop::Held => Stall::Held,
                 Stop::Closed => Stall::None,
                 _ if self.budget == 0 => Stall::Budget,
                 Stop::Empty | Stop::Budget | Stop::Room(_) => {
@@ -230,13 +248,13 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         let counts = &mut *self.io.counts;
         let Some(open) = self.io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { return };
         match core::mem::replace(&mut open.stall, stall) {
-            Stall::None => {}
+            Stall::None | Stall::Held => {}
             Stall::Budget => counts.budget -= 1,
             Stall::Room => counts.room -= 1,
             Stall::Later => counts.later -= 1,
         }
         match stall {
-            Stall::None => {}
+            Stall::None | Stall::Held => {}
             Stall::Budget => counts.budget += 1,
             Stall::Room => {
                 counts.room += 1;
@@ -298,6 +316,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                 Taken::Later => {
                     self.put_back(line, &raw);
                     return Ok(Stop::Later);
+                }
+                Taken::Held => {
+                    self.put_back(line, &raw);
+                    return Ok(Stop::Held);
                 }
                 Taken::Fault => return Ok(Stop::Closed),
             }

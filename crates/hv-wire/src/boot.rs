@@ -15,6 +15,8 @@ impl BootFlags {
     pub const LOOPBACK: u64 = 1 << 2;
     /// Serve the control port: a virtio console (see [`control`](crate::control)).
     pub const CONTROL: u64 = 1 << 3;
+    /// Serve the guest's sockets: a virtio console behind the control port's (see [`control`](crate::control)).
+    pub const SOCKETS: u64 = 1 << 4;
 }
 
 /// Everything that the hypervisor needs to know about the machine and the guest; addresses are physical.

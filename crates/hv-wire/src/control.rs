@@ -1,4 +1,5 @@
-//! Messages between the tool and the hypervisor over the control port: a byte stream, cut into frames.
+//! Messages between the tool and the hypervisor over the control port: a byte stream, cut into frames. The sockets of the guest have
+//! a port of their own, with the same frames and other messages.
 //!
 //! A frame is a [`FrameHead`] and a body. Each side judges what it gets: a head that is none ends the use of the port, since nothing
 //! tells where the next one is. A request's id is repeated in its answer; what has no request has id 0.
@@ -6,8 +7,10 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 mod message;
+mod sockets;
 
 pub use message::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
+pub use sockets::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};
 
 /// Version of the messages. Each side begins with a hello that names it.
 pub const CONTROL_VERSION: u16 = 1;

@@ -125,15 +125,30 @@ pub(super) fn initrd(
     files: &[(String, Vec<u8>)],
     script: &str,
 ) -> anyhow::Result<PathBuf> {
+    initrd_of(context, &[package], programs, &[], files, script)
+}
+
+/// The same of several packages, and with other files of theirs, or everything below a folder.
+pub(super) fn initrd_of(
+    context: &Context,
+    packages: &[&str],
+    programs: &[&str],
+    others: &[&str],
+    files: &[(String, Vec<u8>)],
+    script: &str,
+) -> anyhow::Result<PathBuf> {
     let cache = Cache::open()?;
     let folder = context.folder()?;
     let root = folder.join("root");
-    guest::unpack(&cache, &[package], &root)?;
+    guest::unpack(&cache, packages, &root)?;
     let mut archive = Archive::new();
     let mut folders = vec!["dev", "proc", "sys", "tmp", "usr", "etc"];
     let mut found: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
     for program in programs {
         found.extend(Program::new(&root, program)?.files);
+    }
+    for other in others {
+        add(&root, Path::new(other), &mut found)?;
     }
     for path in found.keys().map(Path::new).chain([Path::new("bin/busybox")]) {
         let above: Vec<_> = path.ancestors().skip(1).filter_map(Path::to_str).collect();
@@ -156,6 +171,20 @@ pub(super) fn initrd(
     fs::write(&initrd, archive.finish()?)?;
     fs::remove_dir_all(&root)?;
     Ok(initrd)
+}
+
+/// Adds a file of the packages, or every file below a folder. Links in it are left out: they may lead out of the packages.
+fn add(root: &Path, path: &Path, found: &mut BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
+    let file = root.join(path);
+    let kind = fs::symlink_metadata(&file).with_context(|| format!("no package has {}", path.display()))?;
+    if kind.is_dir() {
+        for entry in fs::read_dir(&file)? {
+            add(root, &path.join(entry?.file_name()), found)?;
+        }
+    } else if kind.is_file() {
+        found.insert(path.to_string_lossy().into_owned(), read(&file)?);
+    }
+    Ok(())
 }
 
 /// Checks that systemd takes the machine for Hyper-V, and so do the units and cloud images that ask it.

@@ -56,7 +56,6 @@ impl Device for Sample {
 
     const NAME: [u8; 4] = *b"test";
     const REPLY: u32 = 8;
-    const SOCKETS: bool = true;
 
     fn reply_len(&self, _: hv_vmbus::Channel, _: &hv_vmbus::Head) -> Option<u32> {
         Some(8)
@@ -72,6 +71,10 @@ impl Device for Sample {
             io.subchannels(1);
         }
         Ok(())
+    }
+
+    fn takes_connections(&self) -> bool {
+        true
     }
 
     fn packet<P: Backend<Op>>(

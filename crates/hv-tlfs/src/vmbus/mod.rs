@@ -11,8 +11,8 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`], [`storage`] and [`vss`], and
-//! versions before 3.0.
+//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`], [`socket`], [`storage`]
+//! and [`vss`], and versions before 3.0.
 
 pub mod connection;
 pub mod fcopy;
@@ -29,6 +29,7 @@ mod open;
 mod packet;
 mod ring;
 pub mod rndis;
+pub mod socket;
 pub mod storage;
 mod version;
 pub mod vss;
@@ -125,6 +126,9 @@ pub(crate) const TABLES: Tables = Tables {
         ndis::RSS_LIMITS,
         ndis::OFFLOADS,
         ndis::SWITCHES,
+        socket::LIMITS,
+        socket::ADDRESSES,
+        socket::VERSIONS,
     ],
     structs: &[
         guid::STRUCTS,
@@ -174,5 +178,6 @@ pub(crate) const TABLES: Tables = Tables {
         rndis::STRUCTS,
         ndis::OID_TYPE,
         ndis::STRUCTS,
+        socket::STRUCTS,
     ],
 };

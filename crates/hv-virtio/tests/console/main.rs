@@ -43,10 +43,34 @@ fn buffers_go_round_for_ever() {
         assert_eq!(device.receive(&bytes), bytes.len(), "round {round}: every buffer was given back");
         let mut piece = vec![0; bytes.len() + 1];
         assert_eq!(console.read(&mut piece), Ok(bytes.len()));
+        console.flush();
         assert_eq!(piece[..bytes.len()], bytes);
         assert!(console.write(&bytes).unwrap());
+        console.flush();
         assert_eq!(device.send(), bytes);
     }
+}
+
+#[test]
+fn writes_share_buffers_and_everything_is_notified_once() {
+    let (device, mut console) = console();
+    let bytes = pattern(9000);
+    for part in bytes.chunks(7) {
+        assert!(console.write(part).unwrap());
+    }
+    assert_eq!(console.room(), Ok(PORT_BYTES - 9000));
+    assert_eq!(device.receive(&pattern(5000)), 5000);
+    let before = [device.notified(0), device.notified(1)];
+    for _ in 0..50 {
+        assert_eq!(console.read(&mut [0; 100]), Ok(100));
+    }
+    assert_eq!(before, [device.notified(0), device.notified(1)]);
+    console.flush();
+    assert_eq!([before[0] + 1, before[1] + 1], [device.notified(0), device.notified(1)]);
+    assert_eq!(device.send(), bytes);
+    assert_eq!(console.room(), Ok(PORT_BYTES));
+    console.flush();
+    assert_eq!([before[0] + 1, before[1] + 1], [device.notified(0), device.notified(1)], "nothing to tell");
 }
 
 #[test]
@@ -59,10 +83,11 @@ fn a_device_that_takes_nothing_fills_the_queue_and_no_more() {
     }
     assert_eq!(taken, PORT_BYTES / bytes.len());
     assert_eq!(console.room(), Ok(4096));
-    assert!(console.write(b"x").unwrap());
+    assert!(console.write(&[b'x'; 4096]).unwrap());
     assert!(!console.write(b"y").unwrap());
     let mut sent = bytes.repeat(taken);
-    sent.push(b'x');
+    sent.extend([b'x'; 4096]);
+    console.flush();
     assert_eq!(device.send(), sent);
     assert_eq!(console.room(), Ok(PORT_BYTES));
     assert!(device.notified(1) > 0);
@@ -96,9 +121,11 @@ fn a_device_that_lies_is_given_up() {
 fn a_buffer_comes_back_once() {
     let (device, mut console) = console();
     assert!(console.write(b"one").unwrap());
+    console.flush();
     device.send();
     assert_eq!(console.room(), Ok(PORT_BYTES));
     assert!(console.write(b"two").unwrap());
+    console.flush();
     // The buffer that was just taken back is lent again; another was not.
     device.lie(Lie::Buffer(1));
     device.send();

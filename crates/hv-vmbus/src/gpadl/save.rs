@@ -9,8 +9,7 @@ impl Pool<'_> {
     /// Saves the lists in the order of their positions, which a restored pool assigns again. None is held.
     pub(crate) fn save(self, w: &mut Writer<'_>) {
         w.count(self.iter().count());
-        let mut from = 0;
-        while let Some((_, g)) = self.iter().filter(|(_, g)| g.start >= from).min_by_key(|(_, g)| g.start) {
+        for g in self.ordered().iter().filter_map(|at| self.get(usize::from(at.load(Relaxed)))) {
             w.u32(g.id.0);
             w.u32(g.channel);
             w.u8(g.state as u8);
@@ -20,7 +19,6 @@ impl Pool<'_> {
             w.count(g.len);
             w.count(g.filled);
             self.words(&g).iter().take(g.filled).for_each(|word| w.u64(word.load(Relaxed)));
-            from = g.start + 1;
         }
     }
 
@@ -49,12 +47,12 @@ impl Pool<'_> {
             if self.slot(id).is_some() || (state == State::Filling && fate == Fate::TearDown) {
                 return Err(PART);
             }
-            let entry = self.entries.iter().find(|e| !e.is_used()).ok_or(RestoreError::NoRoom)?;
+            let at = self.entries.iter().position(|e| !e.is_used()).ok_or(RestoreError::NoRoom)?;
             // A smaller pool has them at other positions.
             let start = if self.is_free(place, len) { Some(place) } else { self.gap(len) };
             let start = start.ok_or(RestoreError::NoRoom)?;
             let gpadl = Gpadl { id, channel, state, fate, ranges, start, len, filled, holds: 0 };
-            entry.set(&gpadl);
+            self.insert(at, &gpadl);
             for word in &self.words(&gpadl)[..filled] {
                 word.store(r.u64()?, Relaxed);
             }

@@ -191,6 +191,24 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
     }
 
+    /// Has [`Device::room`](crate::Device::room) called once this many bytes, including descriptors and trailers, are free in the
+    /// ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free already.
+    pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
+        let (line, id) = (channel.index(), self.place.id(channel.index()));
+        let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return false };
+        let Ok((_, outgoing)) = open.rings(self.port.memory(), self.pool) else { return false };
+        let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
+        let free = open.producer.wait_for(&outgoing, needed);
+        let waited = core::mem::replace(&mut open.wanted, if free == Ok(false) { bytes.max(1) } else { 0 });
+        self.counts.room = self.counts.room + usize::from(free == Ok(false)) - usize::from(waited > 0);
+        match free {
+            Ok(true) => return true,
+            Ok(false) => self.counts.poll_by(self.now.saturating_add(super::POLL)),
+            Err(error) => self.corrupt(line, id, error),
+        }
+        false
+    }
+
     /// Puts a packet into a channel's ring. `reserved` bytes of room are reserved for it.
     fn push(
         &mut self,

@@ -57,7 +57,10 @@ impl Device for Sample {
 
     const NAME: [u8; 4] = *b"test";
     const REPLY: u32 = 8;
-    const SOCKETS: bool = true;
+
+    fn takes_connections(&self) -> bool {
+        true
+    }
 
     fn packet<P: Backend<Op>>(
         &mut self,

@@ -101,7 +101,7 @@ numbered! {
 }
 
 /// Reads a body from front to back.
-struct Body<'a>(&'a [u8]);
+pub(super) struct Body<'a>(pub(super) &'a [u8]);
 
 impl<'a> Body<'a> {
     fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
@@ -110,13 +110,13 @@ impl<'a> Body<'a> {
         Some(front)
     }
 
-    fn end(&self) -> Option<()> {
+    pub(super) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 }
 
 /// A field of a message.
-trait Field<'a>: Sized {
+pub(super) trait Field<'a>: Sized {
     fn put(&self, frame: &mut Frame<'_>) -> Option<()>;
     fn take(body: &mut Body<'a>) -> Option<Self>;
 }
@@ -242,6 +242,7 @@ macro_rules! messages {
         }
     };
 }
+pub(super) use messages;
 
 messages! {
     /// A message to the hypervisor.

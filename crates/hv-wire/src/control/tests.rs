@@ -135,3 +135,56 @@ fn a_message_that_is_too_long_has_no_frame() {
     assert!(frame!(FromHypervisor::Addresses { bytes: &vec![0; MAX_BODY - 2] }, 0).is_some());
     assert!(frame!(FromHypervisor::Addresses { bytes: &vec![0; MAX_BODY - 1] }, 0).is_none());
 }
+
+proptest! {
+    #[test]
+    fn what_is_said_of_sockets_arrives(
+        id: u32, stream: u32, request: u32, port: u32, own: u32, credit: u32, data in bytes(MAX_DATA),
+    ) {
+        let bytes = &data[..];
+        for message in [
+            ToSockets::Connect { request, port },
+            ToSockets::Accept { stream },
+            ToSockets::Refuse { stream },
+            ToSockets::Data { stream, bytes },
+            ToSockets::Finish { stream },
+            ToSockets::Reset { stream },
+            ToSockets::Credit { stream, bytes: credit },
+        ] {
+            let frame = frame!(message, id).unwrap();
+            let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
+            prop_assert_eq!(ToSockets::decode(&head, &body), Some(message));
+            prop_assert_eq!(FromSockets::decode(&head, &body), None);
+        }
+        for message in [
+            FromSockets::Connect { stream, port },
+            FromSockets::Opened { request, stream, own },
+            FromSockets::Refused { request },
+            FromSockets::Credit { stream, bytes: credit },
+            FromSockets::Data { stream, bytes },
+            FromSockets::Finished { stream },
+            FromSockets::Ended { stream },
+        ] {
+            let frame = frame!(message, id).unwrap();
+            let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
+            prop_assert_eq!(FromSockets::decode(&head, &body), Some(message));
+            prop_assert_eq!(ToSockets::decode(&head, &body), None);
+        }
+    }
+
+    #[test]
+    fn a_head_and_its_data_are_the_message(stream: u32, data in bytes(MAX_DATA)) {
+        let bytes = &data[..];
+        let to = [&data_head(ToSockets::DATA, stream, bytes.len() as u16)[..], bytes].concat();
+        prop_assert_eq!(Some(to), frame!(ToSockets::Data { stream, bytes }, 0));
+        let from = [&data_head(FromSockets::DATA, stream, bytes.len() as u16)[..], bytes].concat();
+        prop_assert_eq!(Some(from), frame!(FromSockets::Data { stream, bytes }, 0));
+    }
+}
+
+#[test]
+fn the_most_data_fill_a_frame() {
+    let frame = |len| frame!(ToSockets::Data { stream: 1, bytes: &vec![0; len] }, 0);
+    assert_eq!(frame(MAX_DATA).map(|frame| frame.len()), Some(MAX_FRAME));
+    assert!(frame(MAX_DATA + 1).is_none());
+}

@@ -1,6 +1,7 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
 mod faults;
+mod sockets;
 mod storage;
 
 use super::runner::Step;
@@ -9,5 +10,6 @@ use super::runner::Step;
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = storage::steps();
     steps.extend(faults::steps());
+    steps.extend(sockets::steps());
     steps
 }

@@ -1,0 +1,61 @@
+//! `hv boot --vsock DIR`: the guest's sockets as Unix sockets of the host.
+//!
+//! A program of the host's connects to `DIR/vsock` and says `CONNECT PORT`; what the guest connects to at port P is the Unix
+//! socket `DIR/vsock_P` ([`folder`]). One thread ([`relay`]) passes the bytes of all streams on between those and the sockets' port of
+//! the hypervisor, whose other end QEMU has. Everything is bounded, and no program that does not read stops another stream.
+
+mod folder;
+mod greeting;
+mod outlet;
+mod relay;
+mod stream;
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use folder::Folder;
+use relay::Relay;
+
+/// The folder with its socket, before the machine is there.
+#[derive(Debug)]
+pub(crate) struct Server {
+    folder: Folder,
+    listener: UnixListener,
+}
+
+/// The server at work. Its socket goes away with this, and so does the folder if it was made for it.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    thread: Option<JoinHandle<()>>,
+    _folder: std::sync::Arc<Folder>,
+}
+
+impl Server {
+    /// Takes the folder of `--vsock`.
+    pub(crate) fn listen(path: &Path) -> anyhow::Result<Self> {
+        let mut folder = Folder::open(path)?;
+        let listener = folder.listen()?;
+        Ok(Self { folder, listener })
+    }
+
+    /// Serves programs until the stream ends, which is the tool's end of the port.
+    pub(crate) fn start(self, stream: UnixStream) -> anyhow::Result<Serving> {
+        let folder = std::sync::Arc::new(self.folder);
+        let mut relay = Relay::new(std::sync::Arc::clone(&folder), self.listener, stream)?;
+        let thread = std::thread::spawn(move || relay.run());
+        Ok(Serving { thread: Some(thread), _folder: folder })
+    }
+}
+
+impl Drop for Serving {
+    /// Waits until the programs have what the guest has sent, or do not read it: QEMU has ended, so the thread does soon.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

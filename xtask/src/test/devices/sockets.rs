@@ -1,0 +1,343 @@
+//! Sockets: programs of Debian's in a stock guest, and this program on the host, connect to each other through `hv boot --vsock`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use hv_machine::initrd::Module;
+use serde_json::Value;
+
+use super::super::context::{Context, console, read};
+use super::super::life::until;
+use super::super::packages::initrd_of;
+use super::super::runner::Step;
+use super::super::schema;
+use hv_setup::cache::Cache;
+use hv_setup::exit::Exit;
+use hv_setup::stock::{self, Stock};
+
+/// What the guest runs.
+const GUEST: &str = include_str!("sockets.py");
+const BLOCK: usize = 64 << 10;
+/// Ports of the guest's: its own program, and socat's echo.
+const PROGRAM: u32 = 22;
+const SOCAT: u32 = 23;
+
+/// How much of everything.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Connections one after another.
+    count: u32,
+    /// Connections at a time.
+    at_a_time: u32,
+    /// Blocks of 64 KiB each way.
+    blocks: u32,
+    /// Seconds that the run may take.
+    limit: &'static str,
+}
+
+const SMALL: Size = Size { count: 20, at_a_time: 16, blocks: 64, limit: "240" };
+/// 10,000 connections, 256 at a time, 1 GiB each way.
+const LARGE: Size = Size { count: 10_000, at_a_time: 256, blocks: 16 << 10, limit: "3000" };
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
+    let mut steps: Vec<Step> = stock
+        .into_iter()
+        .map(|(name, stock)| {
+            Step::new(format!("devices/sockets/{name}"), move |context| {
+                run(context, stock, name, SMALL, &["--strict"])
+            })
+        })
+        .collect();
+    for (name, stock) in stock {
+        let step = Step::new(format!("devices/sockets/large/{name}"), move |context| {
+            run(context, stock, name, LARGE, &["--memory", "1G"])
+        });
+        steps.push(step.slow());
+    }
+    steps.push(Step::new("devices/sockets/refused", refused));
+    steps
+}
+
+/// Runs everything in one guest.
+fn run(context: &Context, stock: Stock, name: &str, size: Size, options: &[&str]) -> anyhow::Result<()> {
+    let initrd = guest(context, stock, size)?;
+    let folder = context.folder()?;
+    let host = Host::new(&folder.join("sockets"), size)?;
+    let (keep, report) = (folder.join("keep"), folder.join("report.json"));
+    let line = ["boot", "--quiet", "--stock", name, "--timeout", size.limit];
+    let files = [("--initrd", &initrd), ("--vsock", &host.folder), ("--keep", &keep), ("--json", &report)];
+    let mut command = context.command(&line)?;
+    for (option, file) in files {
+        command.arg(option).arg(file);
+    }
+    let mut child = command.args(options).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let outcome = talk(&host, size, &mut || {
+        ensure!(child.try_wait()?.is_none(), "it has ended");
+        Ok(console(&keep).contains("sockets: ready"))
+    });
+    if outcome.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    let console = console(&keep);
+    outcome.with_context(|| format!("the console:\n{console}"))?;
+    ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}:\n{console}");
+    for text in [
+        "sockets: sent blocks".to_owned(),
+        "sockets: got blocks".to_owned(),
+        format!("sockets: at a time {}", size.at_a_time),
+        format!("sockets: one after another {}", size.count),
+        "sockets: refused".to_owned(),
+        "sockets: all good".to_owned(),
+    ] {
+        ensure!(console.contains(&text), "the console does not say {text:?}:\n{console}");
+    }
+    for bad in ["WARNING", "BUG", "Traceback"] {
+        ensure!(!console.contains(bad), "the console says {bad:?}:\n{console}");
+    }
+    ensure!(!host.folder.join("vsock").exists(), "hv has left its socket");
+    let json: Value = serde_json::from_slice(&read(&report)?)?;
+    schema::check(schema::BOOT, &json)?;
+    let device = &json["devices"][0];
+    ensure!(device["name"] == "sockets", "{device}");
+    let opened = device["opened"].as_u64().unwrap_or_default();
+    ensure!(opened >= u64::from(size.count + 2 * size.at_a_time), "only {opened} connections");
+    let bytes = |way: &str| device[way].as_u64().unwrap_or_default();
+    let least = u64::from(size.blocks) * BLOCK as u64;
+    ensure!(bytes("bytes_in") > least && bytes("bytes_out") > least, "{device}");
+    if options.contains(&"--strict") {
+        ensure!(json["findings"] == serde_json::json!([]), "{}", json["findings"]);
+    }
+    Ok(())
+}
+
+/// A guest with socat and python3, and the modules of its kernel.
+fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf> {
+    let folder = stock::drivers(&Cache::open()?, stock)?;
+    let mut files = vec![("guest.py".to_owned(), GUEST.as_bytes().to_vec())];
+    for module in ["hv_vmbus", "vsock", "hv_sock"] {
+        let file = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).find(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.split('.').next() == Some(module)
+        });
+        let file = file.with_context(|| format!("{} has no {module}", folder.display()))?;
+        let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
+        files.push((format!("modules/{module}.ko"), bytes));
+    }
+    let Size { count, at_a_time, blocks, .. } = size;
+    let script = format!(
+        "for name in hv_vmbus vsock hv_sock; do insmod /modules/$name.ko; done\n\
+         socat VSOCK-LISTEN:{SOCAT},fork EXEC:/bin/cat &\n\
+         socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 || echo 'sockets: socat FAILED'\n\
+         /usr/bin/python3.11 -I -S /guest.py {count} {at_a_time} {blocks}"
+    );
+    let packages = ["socat", "python3-minimal"];
+    let programs = ["usr/bin/socat", "usr/bin/python3.11"];
+    // The C library looks for the last one when a thread ends.
+    let others = ["usr/lib/python3.11", "lib/aarch64-linux-gnu/libgcc_s.so.1"];
+    initrd_of(context, &packages, &programs, &others, &files, &script)
+}
+
+/// The host's programs.
+struct Host {
+    folder: PathBuf,
+    /// Length and sum of what socat has sent.
+    sent: Receiver<(u64, u32)>,
+}
+
+impl Host {
+    /// Listens on the ports that the guest connects to.
+    fn new(folder: &Path, size: Size) -> anyhow::Result<Self> {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        let (sender, sent) = channel();
+        serve(folder, 5000, |mut stream| {
+            let (length, sum) = sum(&mut stream)?;
+            writeln!(stream, "{length} {sum}")
+        })?;
+        serve(folder, 5001, move |stream| {
+            BufReader::new(&stream).read_line(&mut String::new())?;
+            (0..size.blocks).try_for_each(|number| { &stream }.write_all(&block(number)))
+        })?;
+        serve(folder, 5002, |mut stream| {
+            let mut bytes = [0; 4096];
+            loop {
+                match stream.read(&mut bytes)? {
+                    0 => return Ok(()),
+                    length => stream.write_all(&bytes[..length])?,
+                }
+            }
+        })?;
+        // Nobody reads: the streams are kept for ever.
+        serve(folder, 5003, |stream| {
+            std::mem::forget(stream);
+            Ok(())
+        })?;
+        serve(folder, 5005, move |mut stream| {
+            let _ = Sender::clone(&sender).send(sum(&mut stream)?);
+            Ok(())
+        })?;
+        Ok(Self { folder: folder.to_owned(), sent })
+    }
+
+    /// Connects to a port of the guest's.
+    fn connect(&self, port: u32) -> anyhow::Result<UnixStream> {
+        let mut stream = UnixStream::connect(self.folder.join("vsock"))?;
+        writeln!(stream, "CONNECT {port}")?;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            if stream.read(&mut byte)? == 0 {
+                bail!("the guest did not take the connection to port {port}");
+            }
+            line.extend(byte);
+        }
+        ensure!(line.starts_with(b"OK "), "{:?}", String::from_utf8_lossy(&line));
+        Ok(stream)
+    }
+}
+
+/// Serves each connection to a port of the host's in a thread of its own.
+fn serve(
+    folder: &Path,
+    port: u32,
+    work: impl Fn(UnixStream) -> std::io::Result<()> + Clone + Send + 'static,
+) -> anyhow::Result<()> {
+    let listener = UnixListener::bind(folder.join(format!("vsock_{port}")))?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let work = work.clone();
+            std::thread::spawn(move || work(stream));
+        }
+    });
+    Ok(())
+}
+
+/// The host's side: it connects to the guest.
+fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    until("the guest listens", ready)?;
+    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
+    let sent = host.sent.recv_timeout(Duration::from_secs(120)).context("socat has sent nothing")?;
+    ensure!(sent == (busybox.len() as u64, adler(1, &busybox)), "socat has sent something else: {sent:?}");
+
+    let mut deaf = host.connect(PROGRAM)?;
+    writeln!(deaf, "deaf")?;
+    deaf.set_nonblocking(true)?;
+    let mut full = 0;
+    // A guest that does not read has a ring, and the tool and the kernel some buffers.
+    while full < 64 << 20 {
+        match deaf.write(&block(0)) {
+            Ok(bytes) => full += bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    ensure!(full < 64 << 20, "a stream that the guest does not read took {full} bytes");
+
+    for (port, greeting) in [(SOCAT, ""), (PROGRAM, "echo\n")] {
+        let mut stream = host.connect(port)?;
+        stream.write_all(greeting.as_bytes())?;
+        stream.write_all(b"hello\n")?;
+        let mut bytes = [0; 6];
+        stream.read_exact(&mut bytes)?;
+        ensure!(&bytes == b"hello\n");
+        stream.shutdown(std::net::Shutdown::Write)?;
+        ensure!(stream.read(&mut bytes)? == 0, "the guest closes its direction too");
+    }
+
+    let mut many = (0..size.at_a_time).map(|_| host.connect(PROGRAM)).collect::<Result<Vec<_>, _>>()?;
+    for (number, stream) in many.iter_mut().enumerate() {
+        writeln!(stream, "echo")?;
+        stream.write_all(&(number as u32).to_le_bytes())?;
+    }
+    for (number, stream) in many.iter_mut().enumerate() {
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes)?;
+        ensure!(bytes == (number as u32).to_le_bytes(), "stream {number} has bytes of another");
+    }
+    drop(many);
+
+    let mut stream = host.connect(PROGRAM)?;
+    writeln!(stream, "sum")?;
+    let mut expected = 1;
+    for number in 0..size.blocks {
+        let block = block(number);
+        expected = adler(expected, &block);
+        stream.write_all(&block)?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer == format!("{} {expected}\n", u64::from(size.blocks) * BLOCK as u64), "{answer:?}");
+
+    let mut stream = host.connect(PROGRAM)?;
+    writeln!(stream, "blocks {}", size.blocks)?;
+    ensure!(sum(&mut stream)? == (u64::from(size.blocks) * BLOCK as u64, expected));
+
+    writeln!(host.connect(PROGRAM)?, "quit")?;
+    Ok(())
+}
+
+/// The block of a number: that number again and again.
+fn block(number: u32) -> Vec<u8> {
+    number.to_le_bytes().repeat(BLOCK / 4)
+}
+
+/// Adler-32, as in RFC 1950.
+fn adler(sum: u32, bytes: &[u8]) -> u32 {
+    let (mut a, mut b) = (sum & 0xffff, sum >> 16);
+    // As many as a word holds without a remainder.
+    for part in bytes.chunks(5552) {
+        for byte in part {
+            a += u32::from(*byte);
+            b += a;
+        }
+        (a, b) = (a % 65521, b % 65521);
+    }
+    b << 16 | a
+}
+
+/// Length and sum of everything that a stream has.
+fn sum(stream: &mut UnixStream) -> std::io::Result<(u64, u32)> {
+    let (mut length, mut sum, mut bytes) = (0, 1, vec![0; BLOCK]);
+    loop {
+        match stream.read(&mut bytes)? {
+            0 => return Ok((length, sum)),
+            read => {
+                length += read as u64;
+                sum = adler(sum, &bytes[..read]);
+            }
+        }
+    }
+}
+
+/// A folder that is no folder of sockets, or in use, is refused before anything starts.
+fn refused(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let [open, link] = ["open", "link"].map(|name| folder.join(name));
+    fs::create_dir(&open)?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755))?;
+    std::os::unix::fs::symlink(&open, &link)?;
+    let hv = |path: &Path| context.hv(&["boot", "--vsock", &path.to_string_lossy()]);
+    hv(&open)?.refused("expected mode 0700")?;
+    hv(&link)?.refused("links are not followed")?;
+    hv(&folder.join("a/b"))?.refused("an existing folder")?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o700))?;
+    let _other = UnixListener::bind(open.join("vsock"))?;
+    hv(&open)?.refused("another machine may use it")?;
+    // A folder that it would make is gone again when another option is refused.
+    let made = folder.join("made");
+    let text = made.to_string_lossy().into_owned();
+    context.hv(&["boot", "--vsock", &text, "--kernel", "/nonexistent"])?.refused("/nonexistent")?;
+    ensure!(!made.exists(), "hv has left the folder that it made");
+    Ok(())
+}
