@@ -83,7 +83,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         ui::out(&text::print(&found));
     }
     Ok(if found.is_empty() {
-        ui::note("nothing found");
+        let kind = args.kind.as_ref().map_or_else(String::new, |kind| format!(" of kind {kind}"));
+        ui::note(&format!("nothing found for {text:?}{kind}; hv abi without words lists all entries"));
         Exit::Failed
     } else {
         Exit::Success

@@ -22,13 +22,13 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
     let (kind, value) = split(text).with_context(|| {
         format!("'{}' is not a kind of word and its value, such as: hv decode sint 0x10000", text.trim())
     })?;
-    let Some(number) = number::parse(value).or_else(|| number::bare_hexadecimal(value)) else {
-        bail!("'{value}' is not a number; write it in decimal, or in hexadecimal with 0x");
-    };
     let kind = by_name(kind).or_else(|| by_register(kind)).with_context(|| {
         let kinds: Vec<_> = Kind::value_variants().iter().map(name).collect();
         format!("'{kind}' is not a kind of word; expected a register, or one of {}", kinds.join(", "))
     })?;
+    let Some(number) = number::parse(value).or_else(|| number::bare_hexadecimal(value)) else {
+        bail!("'{value}' is not a number; write it in decimal, or in hexadecimal with 0x");
+    };
     Ok(vec![Word { kind, value: number }])
 }
 

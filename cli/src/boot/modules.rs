@@ -32,8 +32,12 @@ pub(super) struct Modules {
 impl Modules {
     /// Finds the modules in a folder, for a kernel of this version if it is known.
     pub(super) fn open(folder: &Path, version: Option<&str>) -> anyhow::Result<Self> {
-        let meta = fs::metadata(folder)
-            .with_context(|| format!("cannot read the modules in {}", folder.display()))?;
+        let meta = fs::metadata(folder).with_context(|| {
+            format!(
+                "cannot read the modules in {}; give --modules the folder of a kernel's modules",
+                folder.display()
+            )
+        })?;
         ensure!(
             meta.is_dir(),
             "{} is not a folder; give --modules the folder of a kernel's modules",
@@ -96,7 +100,8 @@ impl Modules {
         } else if let Some(order) = list("modules.order")? {
             order.lines().for_each(|line| add(Path::new(line.trim())));
         } else {
-            let entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+            // By their names, as lists have them: the folder is put before them when they are read.
+            let entries = fs::read_dir(folder)?.flatten().map(|entry| PathBuf::from(entry.file_name()));
             entries.filter(|path| is_module(path)).for_each(|path| add(&path));
             if files.is_empty() {
                 return Ok(None);
@@ -290,6 +295,10 @@ mod tests {
         put(root.path(), "notes.txt", b"text");
         let modules = Modules::open(root.path(), None).unwrap();
         assert_eq!((names(&modules, &["hv_vmbus"]).unwrap().len(), modules.files.len()), (1, 1));
+        assert!(
+            modules.files.values().all(|file| file.is_relative()),
+            "else a relative folder is there twice"
+        );
     }
 
     #[test]

@@ -161,13 +161,13 @@ impl<R: RawMutex> Partition<'_, R> {
             Err(status) => return refused(frame, status),
         };
         // The guest changed its tables before the call: one flush of everything covers all ranges, including those not
-        // read yet.
+        // read yet. They are read in the same call: each continuation would flush everything again.
         let many = u64::from(frame.count - frame.start) > Flush::FEW_PAGES;
         let mut left = Some(if many { 0 } else { Flush::FEW_PAGES });
         let extended = flags.use_extended_range_format();
-        self.each(frame, |frame, index| {
+        self.each_while_costly(frame, |frame, index| {
             let range: u64 = frame.read(frame.list + index * 8)?;
-            let Some(few) = left else { return Ok(()) };
+            let Some(few) = left else { return Ok(false) };
             let (address, pages) = decode_range(range, extended);
             left = few.checked_sub(pages);
             if left.is_some() {
@@ -176,7 +176,7 @@ impl<R: RawMutex> Partition<'_, R> {
             } else {
                 flush_all(frame.host, &targets, flags, address_space);
             }
-            Ok(())
+            Ok(left.is_some())
         })
     }
 

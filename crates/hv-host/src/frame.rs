@@ -195,13 +195,26 @@ impl<R: RawMutex> Partition<'_, R> {
         frame: &mut CallFrame<'_, H, X>,
         mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
     ) -> Outcome {
+        self.each_while_costly(frame, |frame, index| element(frame, index).map(|()| true))
+    }
+
+    /// Does the same, but not by time after an element for which `element` returns false: what is left costs next to nothing,
+    /// and a continuation would have to begin with what is done.
+    pub(crate) fn each_while_costly<H: Host, X: Registers>(
+        &self,
+        frame: &mut CallFrame<'_, H, X>,
+        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<bool, HvStatus>,
+    ) -> Outcome {
         let begin = frame.host.counter();
         for index in frame.start..frame.count {
-            if let Err(status) = element(frame, usize::from(index)) {
-                return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
-            }
+            let costly = match element(frame, usize::from(index)) {
+                Ok(costly) => costly,
+                Err(status) => {
+                    return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
+                }
+            };
             let next = index + 1;
-            let late = || frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
+            let late = || costly && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
             if next < frame.count && (late() || frame.host.faults().injects(Injection::Again)) {
                 return Outcome::Again(next);
             }

@@ -215,9 +215,21 @@ fn a_long_list_of_flushes_is_continued() {
     let config = Config { rep_budget: 0, ..Config::new(62_500_000) };
     run(config, 2, &[], |m| {
         let mut words = vec![0, 3, 0];
-        words.extend((0..100).map(|n| n << 12));
-        assert_eq!(call(m, rep(Code::FLUSH_VIRTUAL_ADDRESS_LIST, 100), &words), HvStatus::SUCCESS);
-        assert_eq!(m.host.take_effects().len(), 100, "each range once");
+        words.extend((0..60).map(|n| n << 12));
+        assert_eq!(call(m, rep(Code::FLUSH_VIRTUAL_ADDRESS_LIST, 60), &words), HvStatus::SUCCESS);
+        assert_eq!(m.host.take_effects().len(), 60, "each range once");
+    });
+}
+
+#[test]
+fn a_list_that_flushes_everything_does_so_once_however_long_that_takes() {
+    let config = Config { rep_budget: 0, ..Config::new(62_500_000) };
+    run(config, 4, &[], |m| {
+        let singles: Vec<u64> = (0..477).map(|n| n << 12).collect();
+        let large: Vec<u64> = (0..60).map(|n| n << 24 | 0xfff).collect();
+        for ranges in [singles, large] {
+            assert_eq!(flush_list(m, &ranges), [EVERYTHING]);
+        }
     });
 }
 

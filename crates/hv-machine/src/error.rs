@@ -76,7 +76,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Compressed data that unpacks to more than is accepted.
-    #[error("{what} ({format}) unpacks to more than {} MiB; give more with --memory if that is right", .limit >> 20)]
+    #[error("{what} ({format}) unpacks to more than {} MiB, the maximum here; a kernel may have as many as --memory gives the guest", .limit >> 20)]
     UnpacksTooBig {
         /// The data that was unpacked.
         what: String,

@@ -113,6 +113,20 @@ fn after_cleanup_the_clock_never_reads_the_page_that_was_given_back() {
 }
 
 #[test]
+fn a_second_cleanup_leaves_the_page_to_the_kernel() {
+    let kernel = Kernel::boot();
+    kernel.start_clock();
+    assert_eq!(hyperv_cleanup(), 0);
+    kernel.tsc.write(0, &SOMETHING_ELSE);
+    // Whatever the hypervisor says of a partition without a guest OS id.
+    let _ = (hyperv_cleanup(), hyperv_cleanup_cpu(), hyperv_cleanup());
+    let mut bytes = [0; 24];
+    kernel.tsc.read(0, &mut bytes);
+    assert_eq!(bytes, SOMETHING_ELSE);
+    assert_eq!(hv_read_reference_counter(), hv_get_vpreg(RegisterName::TIME_REF_COUNT.0));
+}
+
+#[test]
 fn a_second_init_forgets_the_page_too() {
     let kernel = Kernel::boot();
     kernel.start_clock();
