@@ -2,8 +2,6 @@
 //!
 //! Source: TLFS, "Inter-Partition Communication", "SynIC Messages".
 
-use core::sync::atomic::{Ordering, fence};
-
 use hv_memory::GuestMemory;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{MESSAGE_PAYLOAD_SIZE, Message, MessageType, SINT_COUNT, TimerMessagePayload};
@@ -137,7 +135,7 @@ impl Synic {
             // the guest sees the flag and writes EOM, or we see the empty slot.
             let flags = slot(sint) + AFTER_TYPE as u64;
             let _ = self.message_page.fetch_or(context.host.memory(), flags, PENDING_WORD);
-            fence(Ordering::SeqCst);
+            context.host.memory().fence();
             if !delayed {
                 self.deliver_first(context, sint);
             }

@@ -320,7 +320,7 @@ impl<R: RawMutex> PartitionTime<R> {
         }
         invalidate(page, memory);
         if page.valid {
-            fence(Ordering::SeqCst);
+            memory.fence();
             let clock = self.clock();
             let overlay = &mut page.overlay;
             let written = overlay

@@ -6,6 +6,9 @@ mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 }
 
+#[path = "../../src/flags.rs"]
+#[expect(dead_code, reason = "the proofs need a part of the module")]
+mod flags;
 #[path = "../../src/message.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the proofs need a part of the module")]
 mod message;
@@ -26,3 +29,4 @@ mod conduit {
 mod end_of_message;
 mod map;
 mod reference_clock;
+mod synic;

@@ -85,7 +85,7 @@ mutants! {
         clock_page_reserved "The reserved bytes of the reference TSC page are not zero.":
             "page.overlay.clear()" => "{ let _ = page.overlay.store(memory, 100, 7); }";
         page_not_filled "The reference TSC page is not written.":
-            "page.valid" in "if page.valid { fence" => "false";
+            "page.valid" in "if page.valid { memory.fence" => "false";
         sequence_register_wrong "The sequence register is not the page's.":
             "if page.valid { page.sequence } else { 0 }"
             in "self.page.lock(); if page.valid { page.sequence } else { 0 }" => "page.sequence + 1";
