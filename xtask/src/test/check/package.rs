@@ -9,7 +9,8 @@ use hv_setup::{process, sources};
 use serde_json::Value;
 
 /// What every package contains.
-const NEEDED: [&str; 5] = ["Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "src/lib.rs"];
+const NEEDED: [&str; 6] =
+    ["CHANGELOG.md", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "src/lib.rs"];
 /// What a package may contain at its root, beside what cargo adds.
 const ALLOWED: [&str; 6] =
     [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml.orig", "build.rs", "cbindgen.toml", "guide.md"];
@@ -33,14 +34,16 @@ pub(super) fn check() -> anyhow::Result<()> {
     let metadata: Value = serde_json::from_str(&done.stdout).context("cargo metadata failed")?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let changes = fs::read_to_string(root.join("CHANGELOG.md")).context("cannot read CHANGELOG.md")?;
+    let mut named = Vec::new();
     let mut wrong = Vec::new();
     let mut count = 0;
     // A list of registries is `null` for a package that goes to the usual one, and empty for one that is not published.
     for package in packages.iter().filter(|package| package["publish"].is_null()) {
         let name = package["name"].as_str().context("a package without a name")?;
-        if !changes.lines().any(|line| line.starts_with(&format!("- `{name}`:"))) {
-            wrong.push(format!("{name}: no line of CHANGELOG.md begins with its name"));
-        }
+        named.push(format!("- `{name}`"));
+        let manifest = package["manifest_path"].as_str().context("a package without a manifest")?;
+        let own = fs::read_to_string(Path::new(manifest).with_file_name("CHANGELOG.md")).unwrap_or_default();
+        wrong.extend(flaw_of_changelog(&own).map(|flaw| format!("{name}: its CHANGELOG.md {flaw}")));
         let docs = &package["metadata"]["docs"]["rs"];
         let targets = || docs["targets"].as_array().into_iter().flatten().chain([&docs["default-target"]]);
         if !targets().any(|target| target.as_str().is_some_and(|target| target.starts_with("aarch64"))) {
@@ -63,9 +66,22 @@ pub(super) fn check() -> anyhow::Result<()> {
         wrong.extend(complaints(&done.stdout).into_iter().map(|what| format!("{name}: {what}")));
         count += 1;
     }
+    for line in changes.lines().filter(|line| named.iter().any(|name| line.starts_with(name))) {
+        wrong.push(format!("CHANGELOG.md has a line of a crate, which belongs to the crate's own: {line}"));
+    }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     ensure!(count >= 10, "only {count} crates are published");
     Ok(())
+}
+
+/// Returns what a crate's changelog lacks: a release or what is to be in the next one, with at least one change.
+fn flaw_of_changelog(text: &str) -> Option<&'static str> {
+    if !text.starts_with("# Changelog\n") {
+        return Some("is missing, or does not begin with `# Changelog`");
+    }
+    let Some((_, releases)) = text.split_once("\n## ") else { return Some("has no section of a release") };
+    let changes = releases.lines().any(|line| line.starts_with("- "));
+    if changes { None } else { Some("names no change") }
 }
 
 fn cargo(root: &Path) -> Command {
@@ -96,9 +112,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_changelog_has_a_release_with_changes() {
+        let good = "# Changelog\n\nWords.\n\n## Unreleased\n\n### Added\n\n- Something.\n";
+        assert_eq!(flaw_of_changelog(good), None);
+        let flaw = |text: &str| flaw_of_changelog(text).unwrap_or_default().to_owned();
+        assert!(flaw("").contains("missing"));
+        assert!(flaw("# Changelog\n\n- Something.\n").contains("no section"));
+        assert!(flaw(&good.replace("- Something.\n", "")).contains("no change"));
+    }
+
+    #[test]
     fn what_is_missing_and_what_is_stray_are_named() {
-        let good =
-            "Cargo.toml\nCargo.toml.orig\nLICENSE-APACHE\nLICENSE-MIT\nREADME.md\nsrc/lib.rs\nsrc/a/b.rs\n";
+        let good = "CHANGELOG.md\nCargo.toml\nCargo.toml.orig\nLICENSE-APACHE\nLICENSE-MIT\nREADME.md\nsrc/lib.rs\nsrc/a/b.rs\n";
         assert_eq!(complaints(good), [""; 0]);
         assert_eq!(complaints(&good.replace("README.md\n", "")), ["README.md is missing"]);
         let stray = format!("{good}notes.txt\nsrc/lib.rs.orig\n");
