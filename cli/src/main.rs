@@ -19,14 +19,10 @@ mod sockets;
 mod symbols;
 mod trace;
 
-use std::io::Write as _;
-
-use clap::{FromArgMatches as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use hv_setup as setup;
 use hv_setup::{child, developer, exit, input, interrupt, output, process, ui};
-
-use exit::Exit;
 
 /// Hyper-V on ARM64, on any machine with QEMU.
 #[derive(Parser)]
@@ -58,23 +54,9 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let line = name::command().try_get_matches().and_then(|mut line| Cli::from_arg_matches_mut(&mut line));
-    let command = match line {
+    let command = match exit::command_line::<Cli>(name::command()) {
         Ok(line) => line.command,
-        Err(error) if error.use_stderr() => {
-            ui::bad_command_line(&error);
-            ui::finish();
-            return Exit::Usage.into();
-        }
-        // Help is coloured: it contains no text from elsewhere.
-        Err(help) => {
-            return if help.print().and_then(|()| std::io::stdout().flush()).is_ok() {
-                Exit::Success
-            } else {
-                Exit::Usage
-            }
-            .into();
-        }
+        Err(exit) => return exit.into(),
     };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Boot(args) => boot::run(&args),

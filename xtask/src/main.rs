@@ -9,10 +9,9 @@ mod imports;
 mod mutants;
 mod test;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use hv_setup::developer::TestArgs;
-use hv_setup::exit::{self, Exit};
-use hv_setup::{interrupt, ui};
+use hv_setup::{exit, interrupt};
 
 /// Developers' commands of hv-arm64.
 #[derive(Parser)]
@@ -30,14 +29,9 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let command = match Cli::try_parse() {
+    let command = match exit::command_line::<Cli>(Cli::command()) {
         Ok(line) => line.command,
-        Err(error) if error.use_stderr() => {
-            ui::bad_command_line(&error);
-            ui::finish();
-            return Exit::Usage.into();
-        }
-        Err(help) => help.exit(),
+        Err(exit) => return exit.into(),
     };
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Test(args) => test::run(&args),

@@ -1,6 +1,7 @@
 //! Images of a partition: arbitrary ones, and valid ones with damage.
 
 use hv_partition::RestoreError;
+use hv_partition::testing::rehash;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 
@@ -96,9 +97,8 @@ fn damaged(mut image: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
 
 /// Returns the image with a valid hash.
 fn with_hash(mut image: Vec<u8>) -> Vec<u8> {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
-    image.extend(hash.to_le_bytes());
+    image.extend([0; 8]);
+    rehash(&mut image);
     image
 }
 

@@ -6,11 +6,13 @@ use hv_memory::GuestMemory;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{MESSAGE_PAYLOAD_SIZE, Message, MessageType, SINT_COUNT, TimerMessagePayload};
 use hv_tlfs::time::ReferenceTime;
+use lock_api::RawMutex;
 use zerocopy::IntoBytes as _;
 
 use crate::event::{Cause, Event};
 use crate::faults::{Faults as _, Injection};
 use crate::host::Host;
+use crate::partition::Partition;
 use crate::queue::{BUFFERS, EMPTY, Source};
 use crate::synic::{Context, SLOT, Synic};
 
@@ -34,6 +36,31 @@ pub(crate) fn new_message(message_type: MessageType, sender: u64, payload: &[u8]
 #[inline]
 const fn slot(sint: usize) -> u64 {
     sint as u64 * SLOT
+}
+
+impl<R: RawMutex> Partition<'_, R> {
+    /// Posts a message to a SINT of a VP, from the hypervisor or the host.
+    ///
+    /// # Errors
+    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC or message page is off,
+    /// [`HvStatus::INSUFFICIENT_BUFFERS`] if 16 messages from the host are pending for the VP,
+    /// [`HvStatus::INVALID_PARAMETER`] for an invalid SINT, type or payload.
+    pub fn post_message(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        sint: u8,
+        message_type: MessageType,
+        sender: u64,
+        payload: &[u8],
+    ) -> Result<(), HvStatus> {
+        let target = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
+        if message_type == MessageType::NONE || payload.len() > MESSAGE_PAYLOAD_SIZE {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let mut message = new_message(message_type, sender, payload);
+        target.synic().post(&self.context(host, vp), sint, Source::Host, &mut message)
+    }
 }
 
 impl Synic {

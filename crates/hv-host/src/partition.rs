@@ -4,15 +4,12 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
-use hv_tlfs::status::HvStatus;
-use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
 use crate::connections::Connections;
 use crate::crash::Crash;
 use crate::deadline::Deadline;
-use crate::delivery::new_message;
 use crate::event::{Convention, Event, SmcccConduit};
 use crate::faults::Disturbance;
 use crate::general::Registers;
@@ -20,7 +17,6 @@ use crate::host::{Action, Host, VpContext};
 use crate::port::Port;
 use crate::power::Power;
 use crate::profile::Config;
-use crate::queue::Source;
 use crate::synic::Context;
 use crate::time::PartitionTime;
 use crate::vp::Vp;
@@ -32,7 +28,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// reference TSC page. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset)
 /// once, then pass it the guest's traps.
 ///
-/// Chapters, the files that add methods to it and so import this one: `calls`, `flush`, `frame`, `hypercall`, `overlays`,
+/// Chapters, the files that add methods to it and so import this one: `calls`, `delivery`, `events`, `flush`, `frame`, `hypercall`, `overlays`,
 /// `psci`, `registers`, `save`, `smccc`.
 pub struct Partition<'a, R> {
     config: Config,
@@ -249,39 +245,6 @@ impl<'a, R: RawMutex> Partition<'a, R> {
             }
             Disturbance::Time => self.time.disturb(memory, random as u32),
         }
-    }
-
-    /// Posts a message to a SINT of a VP, from the hypervisor or the host.
-    ///
-    /// # Errors
-    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC or message page is off,
-    /// [`HvStatus::INSUFFICIENT_BUFFERS`] if 16 messages from the host are pending for the VP,
-    /// [`HvStatus::INVALID_PARAMETER`] for an invalid SINT, type or payload.
-    pub fn post_message(
-        &self,
-        host: &impl Host,
-        vp: usize,
-        sint: u8,
-        message_type: MessageType,
-        sender: u64,
-        payload: &[u8],
-    ) -> Result<(), HvStatus> {
-        let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
-        if message_type == MessageType::NONE || payload.len() > hv_tlfs::synic::MESSAGE_PAYLOAD_SIZE {
-            return Err(HvStatus::INVALID_PARAMETER);
-        }
-        let mut message = new_message(message_type, sender, payload);
-        target.synic().post(&self.context(host, vp), sint, Source::Host, &mut message)
-    }
-
-    /// Sets an event flag of a VP, from the host. Returns true if it was clear, so that an interrupt was raised.
-    ///
-    /// # Errors
-    /// [`HvStatus::INVALID_VP_INDEX`], [`HvStatus::INVALID_SYNIC_STATE`] if the target's SynIC, event flags page or
-    /// SINT is off, [`HvStatus::INVALID_PARAMETER`] for an invalid SINT or flag.
-    pub fn signal_event(&self, host: &impl Host, vp: usize, sint: u8, flag: u16) -> Result<bool, HvStatus> {
-        let target = self.vps.get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
-        target.synic().signal(&self.context(host, vp), sint, flag)
     }
 
     /// Saves the state that the VPs share.

@@ -2,7 +2,7 @@
 
 use hv_host::{GuestMemory, Host};
 use hv_partition::Config;
-use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, run, run_bare};
+use hv_partition::testing::{RAM, RAM_SIZE, TestMachine, rehash, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use proptest::prelude::*;
 
@@ -356,10 +356,7 @@ fn an_image_whose_overlays_do_not_fit_together_is_refused() {
             if let Some(register) = register {
                 bad[shown..shown + 8].copy_from_slice(&u64::to_le_bytes(register));
             }
-            bad.truncate(bad.len() - 8);
-            let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-            let hash = bad.iter().fold(0xcbf2_9ce4_8422_2325, fold);
-            bad.extend(hash.to_le_bytes());
+            rehash(&mut bad);
             run_bare(Config::new(62_500_000), VPS, &[], |n| {
                 let refused = Err(hv_host::RestoreError::Invalid("overlay page"));
                 assert_eq!(n.partition.restore(&n.host, &bad), refused, "{at} {value}");

@@ -4,27 +4,13 @@ mod common;
 
 use common::{VPS, apply, config, ports, step};
 use hv_host::{GuestMemory, Host, RestoreError};
-use hv_partition::testing::{RAM, TestMachine, run, run_bare};
+use hv_partition::testing::{RAM, TestMachine, rehash, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
 use proptest::prelude::*;
 
 /// A page for the reference TSC that random steps seldom hit.
 const TSC_PAGE: u64 = RAM + 0x5000;
-
-fn save(m: &TestMachine<'_>) -> Vec<u8> {
-    let mut image = Vec::new();
-    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
-    image
-}
-
-/// The hash at an image's end, made anew after a change.
-fn rehash(image: &mut Vec<u8>) {
-    image.truncate(image.len() - 8);
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
-    image.extend(hash.to_le_bytes());
-}
 
 /// A guest in the middle of things.
 fn busy(m: &TestMachine<'_>) {
@@ -55,7 +41,7 @@ fn busy_machine(test: impl FnOnce(&TestMachine<'_>)) {
 #[test]
 fn a_restored_partition_is_the_saved_one() {
     busy_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         run_bare(config(0), VPS, &ports(), |n| {
             n.host.memory().copy_from(m.host.memory());
             n.host.set_counter(m.host.counter());
@@ -64,7 +50,7 @@ fn a_restored_partition_is_the_saved_one() {
                 n.expire(vp);
                 assert_eq!(n.host.deadline(vp), m.host.deadline(vp));
             }
-            assert!(save(n) == image);
+            assert!(n.image() == image);
             assert_eq!(n.get(0, Name::REFERENCE_TSC_SEQUENCE), m.get(0, Name::REFERENCE_TSC_SEQUENCE));
             for vp in 0..VPS {
                 for n_th in 0..6 {
@@ -79,7 +65,7 @@ fn a_restored_partition_is_the_saved_one() {
 #[test]
 fn the_reference_time_stands_still_between_save_and_restore() {
     busy_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         let now = m.partition.reference_time(&m.host);
         run_bare(config(0), VPS, &ports(), |n| {
             n.host.memory().copy_from(m.host.memory());
@@ -106,7 +92,7 @@ fn a_timer_that_another_vp_let_go_on_does_so_after_the_restore() {
         let slot = m.message_page(0) + 3 * 256;
         m.host.memory().store_release(slot, 0).unwrap();
         m.partition.post_message(&m.host, 0, 3, MessageType(1), 9, b"second").unwrap();
-        let image = save(m);
+        let image = m.image();
         run_bare(config(0), VPS, &ports(), |n| {
             n.host.memory().copy_from(m.host.memory());
             n.host.set_counter(m.host.counter());
@@ -123,7 +109,7 @@ fn an_image_with_a_timer_that_waits_for_nothing_is_refused() {
         m.enable_synic(0, 3, 18);
         m.set(0, Name::STIMER0_COUNT, 0x1234_5678_9abc).unwrap();
         m.set(0, Name::STIMER0_CONFIG, 1 | 3 << 16).unwrap();
-        let mut image = save(m);
+        let mut image = m.image();
         // Count, due time, time of the call, the last expiration, and the flags "armed" and "blocked".
         let count = image.windows(8).position(|bytes| bytes == 0x1234_5678_9abcu64.to_le_bytes()).unwrap();
         assert_eq!(image[count + 32], 1);
@@ -136,7 +122,7 @@ fn an_image_with_a_timer_that_waits_for_nothing_is_refused() {
 #[test]
 fn every_damaged_byte_is_found() {
     busy_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         for at in (0..image.len()).step_by(7).chain(0..40) {
             let mut bad = image.clone();
             bad[at] ^= 0x40;
@@ -153,7 +139,7 @@ fn every_damaged_byte_is_found() {
 #[test]
 fn a_cut_off_image_is_refused() {
     busy_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         for len in 0..image.len() {
             assert!(m.partition.restore(&m.host, &image[..len]).is_err(), "{len}");
         }
@@ -167,9 +153,9 @@ fn a_cut_off_image_is_refused() {
 #[test]
 fn an_image_of_another_version_is_refused_by_its_version() {
     busy_machine(|m| {
-        let own = save(m)[8];
+        let own = m.image()[8];
         for version in (0..own).chain([own + 1, u8::MAX]) {
-            let mut image = save(m);
+            let mut image = m.image();
             image[8] = version;
             rehash(&mut image);
             let error = m.partition.restore(&m.host, &image).unwrap_err();
@@ -182,7 +168,7 @@ fn an_image_of_another_version_is_refused_by_its_version() {
 #[test]
 fn an_image_of_another_partition_is_refused() {
     busy_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         run(config(0), VPS + 1, &ports(), |n| {
             assert_eq!(n.partition.restore(&n.host, &image), Err(RestoreError::OtherPartition));
         });
@@ -198,7 +184,7 @@ fn an_image_of_another_partition_is_refused() {
 #[test]
 fn a_refused_image_leaves_the_partition_reset() {
     busy_machine(|m| {
-        let mut image = save(m);
+        let mut image = m.image();
         let last = image.len() - 12;
         image[last] ^= 0xff;
         rehash(&mut image);
@@ -229,13 +215,13 @@ proptest! {
                 apply(m, step);
             }
             (0..VPS).for_each(|vp| m.expire(vp));
-            let image = save(m);
+            let image = m.image();
                 run_bare(config(0), VPS, &ports(), |n| {
                     n.host.memory().copy_from(m.host.memory());
                     n.host.set_counter(m.host.counter());
                     n.partition.restore(&n.host, &image).unwrap();
                     (0..VPS).for_each(|vp| n.expire(vp));
-                    assert!(save(m) == save(n), "right after the restore");
+                    assert!(m.image() == n.image(), "right after the restore");
                     m.host.take_effects();
                     n.host.take_effects();
                     for step in &after {
@@ -243,7 +229,7 @@ proptest! {
                         apply(n, step);
                         assert_eq!(m.host.take_effects(), n.host.take_effects(), "{step:?}");
                     }
-                    assert!(save(m) == save(n), "at the end");
+                    assert!(m.image() == n.image(), "at the end");
                 });
         });
     }
@@ -254,7 +240,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..60),
     ) {
         busy_machine(|m| {
-            let mut image = save(m);
+            let mut image = m.image();
             for (at, byte) in damage {
                 // Behind the version and the fingerprint.
                 let at = 20 + at.index(image.len() - 28);

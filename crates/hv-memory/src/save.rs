@@ -25,10 +25,10 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// FNV-1a, 64 bits: it detects damage. It does not protect against malice; the checks of each field do.
-const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+pub(crate) const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-fn hash(state: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn hash(state: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(state, |state, &byte| (state ^ u64::from(byte)).wrapping_mul(HASH_PRIME))
 }
 

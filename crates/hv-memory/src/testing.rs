@@ -1,9 +1,20 @@
-//! Guest memory for tests, fuzz targets and benchmarks of hosts.
+//! Guest memory and saved images for tests, fuzz targets and benchmarks of hosts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::vec::Vec;
 
+use crate::save::{HASH_START, hash};
 use crate::{BadAddress, GuestMemory};
+
+/// Makes the hash at the end of a saved image valid again after a change.
+///
+/// # Panics
+/// If the image is shorter than its hash.
+pub fn rehash(image: &mut [u8]) {
+    let end = image.len().checked_sub(8).expect("an image ends with a hash");
+    let hash = hash(HASH_START, &image[..end]);
+    image[end..].copy_from_slice(&hash.to_le_bytes());
+}
 
 /// Guest memory of one range, zero at first, for threads.
 #[derive(Debug)]

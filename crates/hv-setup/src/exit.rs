@@ -1,5 +1,7 @@
 //! The exit codes.
 
+use std::io::Write as _;
+
 use crate::{interrupt, ui};
 
 /// The exit code of the process.
@@ -32,6 +34,24 @@ impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// Parses the command line. Prints an error, or the help that was asked for, and returns the exit code.
+///
+/// # Errors
+/// The program ends with this exit code.
+pub fn command_line<C: clap::FromArgMatches>(command: clap::Command) -> Result<C, Exit> {
+    let line = command.try_get_matches().and_then(|mut line| C::from_arg_matches_mut(&mut line));
+    line.map_err(|error| {
+        if error.use_stderr() {
+            ui::bad_command_line(&error);
+            ui::finish();
+            return Exit::Usage;
+        }
+        // Help is coloured: it contains no text from elsewhere.
+        let printed = error.print().and_then(|()| std::io::stdout().flush());
+        if printed.is_ok() { Exit::Success } else { Exit::Usage }
+    })
 }
 
 /// Ends a program: prints the error, waits until all output has been read, and returns the exit code.

@@ -27,6 +27,7 @@ use zerocopy::FromBytes as _;
 use hv_host::faults::{Injector, Plan, Timed};
 use hv_host::{Action, Faulty, Host, Port, Vp};
 use hv_memory::GuestMemory;
+pub use hv_memory::testing::rehash;
 
 use crate::{Bus, Config, Partition, Served};
 
@@ -149,6 +150,16 @@ fn run_with<R, B: Driven>(
 }
 
 impl<B: Driven> TestMachine<'_, B> {
+    /// Returns the partition's saved image.
+    ///
+    /// # Panics
+    /// If the partition cannot be saved now.
+    pub fn image(&self) -> Vec<u8> {
+        let mut image = Vec::new();
+        self.partition.save(&self.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
+        image
+    }
+
     /// Converts a duration in reference time to counter ticks, rounded up.
     pub fn ticks(&self, units: u64) -> u64 {
         let frequency = u128::from(self.partition.config().counter_frequency);

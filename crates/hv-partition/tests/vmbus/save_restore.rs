@@ -2,7 +2,7 @@
 
 use crate::guest::{self, SINT};
 use hv_devices::any::Offer;
-use hv_partition::testing::{RAM, TestMachine, run_bare};
+use hv_partition::testing::{RAM, TestMachine, rehash, run_bare};
 use hv_partition::{Config, GuestMemory, Host, Power, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::time::ReferenceTime;
@@ -17,20 +17,6 @@ fn config() -> Config {
     const BEAT: Offer = Offer::heartbeat(ReferenceTime(20_000));
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];
     Config::new(62_500_000).with_offers(OFFERS)
-}
-
-fn save(m: &TestMachine<'_>) -> Vec<u8> {
-    let mut image = Vec::new();
-    m.partition.save(&m.host, &mut |bytes| image.extend_from_slice(bytes)).unwrap();
-    image
-}
-
-/// The hash at an image's end, made anew after a change.
-fn rehash(image: &mut Vec<u8>) {
-    image.truncate(image.len() - 8);
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let hash = image.iter().fold(0xcbf2_9ce4_8422_2325, fold);
-    image.extend(hash.to_le_bytes());
 }
 
 /// A guest with both channels open.
@@ -55,13 +41,13 @@ fn connected_machine(test: impl FnOnce(&TestMachine<'_>)) {
 
 /// The guest goes on in a new partition.
 fn restored(m: &TestMachine<'_>, test: impl FnOnce(&TestMachine<'_>)) {
-    let image = save(m);
+    let image = m.image();
     run_bare(config(), VPS, &[], |n| {
         n.host.memory().copy_from(m.host.memory());
         n.host.set_counter(m.host.counter());
         n.partition.restore(&n.host, &image).unwrap();
         (0..VPS).for_each(|vp| n.expire(vp));
-        assert!(save(n) == image, "right after the restore");
+        assert!(n.image() == image, "right after the restore");
         test(n);
     });
 }
@@ -124,7 +110,7 @@ fn what_vmbus_owes_the_guest_arrives_after_the_restore() {
 #[test]
 fn a_damaged_vmbus_part_is_refused_by_name() {
     connected_machine(|m| {
-        let image = save(m);
+        let image = m.image();
         let start = image.windows(4).rposition(|bytes| bytes == b"VMBS").unwrap();
         let refused = |change: &dyn Fn(&mut Vec<u8>)| {
             let mut bad = image.clone();
@@ -145,15 +131,15 @@ fn the_channels_of_a_refused_image_are_not_offered() {
         let mut other = Offer::ECHO;
         other.channel.instance = hv_vmbus::protocol::Guid::ZERO;
         m.partition.with_vmbus(&m.host, |server| server.offer(other).unwrap());
-        let mut image = save(m);
+        let mut image = m.image();
         // A byte too many: the last thing that is looked at.
         image.insert(image.len() - 8, 0);
         rehash(&mut image);
         run_bare(config(), VPS, &[], |n| {
-            let created = save(n);
+            let created = n.image();
             let refused = n.partition.restore(&n.host, &image);
             assert!(refused.is_err());
-            assert!(save(n) == created);
+            assert!(n.image() == created);
         });
     });
 }
@@ -277,7 +263,7 @@ proptest! {
                     apply(n, *step, &mut times[1]);
                     assert_eq!(m.host.take_effects(), n.host.take_effects(), "{step:?}");
                 }
-                assert!(save(m) == save(n), "at the end");
+                assert!(m.image() == n.image(), "at the end");
                 assert!(memory(m) == memory(n), "memory at the end");
             });
         });
@@ -289,7 +275,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..40),
     ) {
         connected_machine(|m| {
-            let mut image = save(m);
+            let mut image = m.image();
             let start = image.windows(4).rposition(|bytes| bytes == b"VMBS").unwrap() - 12;
             for (at, byte) in damage {
                 let at = start + at.index(image.len() - 8 - start);

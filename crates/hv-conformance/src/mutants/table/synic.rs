@@ -63,7 +63,7 @@ mutants! {
             "!self.message_page.enabled()" in "!self.control.enable() || !self.message_page.enabled() {"
             => "false";
         synic_off_status "A SynIC that is off gets another status.":
-            "HvStatus::INVALID_SYNIC_STATE" => "HvStatus::INVALID_PARAMETER";
+            "HvStatus::INVALID_SYNIC_STATE" in "{ return Err(HvStatus::INVALID_SYNIC_STATE)" => "HvStatus::INVALID_PARAMETER";
         buffers_status "A port without buffers gets another status.":
             "Err(HvStatus::INSUFFICIENT_BUFFERS)" in "else { Err(HvStatus::INSUFFICIENT_BUFFERS) };"
             => "Err(HvStatus::INSUFFICIENT_BUFFER)";
