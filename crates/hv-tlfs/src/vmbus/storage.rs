@@ -60,14 +60,34 @@ constants! {
     SUCCESS = 0x01, "SRB_STATUS_SUCCESS";
     /// Aborted.
     ABORTED = 0x02, "SRB_STATUS_ABORTED";
+    /// Could not be aborted.
+    ABORT_FAILED = 0x03, "SRB_STATUS_ABORT_FAILED";
     /// Failed: the SCSI status says more.
     ERROR = 0x04, "SRB_STATUS_ERROR";
+    /// The unit is busy: the SCSI status says more.
+    BUSY = 0x05, "SRB_STATUS_BUSY";
     /// The request is wrong.
     INVALID_REQUEST = 0x06, "SRB_STATUS_INVALID_REQUEST";
+    /// No such bus.
+    INVALID_PATH_ID = 0x07, "SRB_STATUS_INVALID_PATH_ID";
+    /// The device does not answer.
+    NO_DEVICE = 0x08, "SRB_STATUS_NO_DEVICE";
+    /// Took too long.
+    TIMEOUT = 0x09, "SRB_STATUS_TIMEOUT";
+    /// The target could not be selected in time.
+    SELECTION_TIMEOUT = 0x0a, "SRB_STATUS_SELECTION_TIMEOUT";
+    /// The target took too long for the command.
+    COMMAND_TIMEOUT = 0x0b, "SRB_STATUS_COMMAND_TIMEOUT";
+    /// The bus was reset.
+    BUS_RESET = 0x0e, "SRB_STATUS_BUS_RESET";
     /// The data was longer or shorter than the guest's buffer.
     DATA_OVERRUN = 0x12, "SRB_STATUS_DATA_OVERRUN";
     /// No such logical unit: Linux removes the device.
     INVALID_LUN = 0x20, "SRB_STATUS_INVALID_LUN";
+    /// No such target.
+    INVALID_TARGET_ID = 0x21, "SRB_STATUS_INVALID_TARGET_ID";
+    /// The port driver has failed.
+    INTERNAL_ERROR = 0x30, "SRB_STATUS_INTERNAL_ERROR";
 }
 
 constants! {

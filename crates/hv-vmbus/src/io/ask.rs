@@ -126,6 +126,9 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
             entry.since = self.now;
             self.counts.used += 1;
             self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // Another request of the same packet: the back end's word on the last one is not taken for it.
+            entry.generation = entry.generation.wrapping_add(1);
         }
         if entry.gpadl.is_none()
             && let Some(gpadl) = ticket.gpadl

@@ -4,6 +4,7 @@
 //! with a reason each; a reason that no longer explains anything is a failure too.
 
 mod compiler;
+mod driver;
 mod linux;
 mod linux_reasons;
 mod mshv;
@@ -29,6 +30,7 @@ pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("abi/c-header", header),
         Step::new("abi/witness-linux-6.12", linux::run),
+        Step::new("abi/witness-storvsc", driver::run),
         Step::new("abi/witness-mshv-bindings", mshv::run),
     ]
 }

@@ -1,0 +1,169 @@
+//! The storage driver's own structures, of which no header tells: from the type information (BTF) in Debian's `hv_storvsc.ko`.
+//!
+//! Sources: Linux, Documentation/bpf/btf.rst; System V ABI, "Sections". A module's types follow the kernel's, and so do its strings:
+//! names that the kernel has too cannot be read here, and are compared by their place alone.
+
+use std::fs;
+
+use anyhow::{Context as _, bail, ensure};
+use hv_tlfs::abi::{self, Struct};
+
+use super::super::context::Context;
+use hv_setup::cache::Cache;
+use hv_setup::stock::{self, Piece, Stock};
+
+/// Structures that the driver and the table have.
+const RECORDS: [&str; 4] =
+    ["vmscsi_request", "vmstorage_channel_properties", "vmstorage_protocol_version", "vstor_packet"];
+/// Beginning of the names of the protocol's operations.
+const OPERATIONS: &str = "VSTOR_OPERATION_";
+/// Minimum number of comparisons: fewer mean that nothing was read.
+const LEAST: usize = 30;
+
+pub(super) fn run(_: &Context) -> anyhow::Result<()> {
+    let cache = Cache::open()?;
+    let piece = Piece::Drivers(Stock::Cloud61);
+    stock::prepare(&cache, &[piece])?;
+    let file = cache.entry(piece.folder()).join("modules/hv_storvsc.ko");
+    let module = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let types = Types::read(section(&module, b".BTF").context("the module has no type information")?)?;
+    let compared = records(&types)? + operations(&types)?;
+    ensure!(compared >= LEAST, "only {compared} places and numbers were compared");
+    Ok(())
+}
+
+/// Compares the places of the structures' members.
+fn records(types: &Types<'_>) -> anyhow::Result<usize> {
+    let mut compared = 0;
+    for name in RECORDS {
+        let ours = abi::structs().find(|row| row.name == name).with_context(|| format!("no {name}"))?;
+        let theirs = types.all.iter().find(|kind| kind.members && types.name(kind.name) == Some(name));
+        let theirs = theirs.with_context(|| format!("the driver has no {name}"))?;
+        ensure!(theirs.size == ours.size, "{name} has {} bytes in Linux, {} here", theirs.size, ours.size);
+        for &(member, bit) in &theirs.parts {
+            ensure!(bit % 8 == 0, "{name} has a bit field");
+            compared += usize::from(member_is(ours, types.name(member), bit as usize / 8)?);
+        }
+    }
+    Ok(compared)
+}
+
+/// Checks that the table has a field at this place, with this name if it is known.
+fn member_is(ours: &Struct, name: Option<&str>, offset: usize) -> anyhow::Result<bool> {
+    // The beginning of a packet is a structure of its own here.
+    if ours.name == "vstor_packet" && offset < 12 {
+        return Ok(false);
+    }
+    let there = ours
+        .fields
+        .iter()
+        .any(|field| field.offset == offset && name.is_none_or(|name| field.name == name || name.is_empty()));
+    ensure!(there, "{}: Linux has {} at {offset}, the table has not", ours.name, name.unwrap_or("a member"));
+    Ok(true)
+}
+
+/// Compares the numbers of the protocol's operations.
+fn operations(types: &Types<'_>) -> anyhow::Result<usize> {
+    let mut compared = 0;
+    let all = types.all.iter().filter(|kind| !kind.members).flat_map(|kind| &kind.parts);
+    for &(name, value) in all {
+        let Some(name) = types.name(name).filter(|name| name.starts_with(OPERATIONS)) else { continue };
+        // The last one has another name for its number.
+        if name == "VSTOR_OPERATION_MAXIMUM" {
+            continue;
+        }
+        let row = abi::constants().find(|row| row.has_name(name)).with_context(|| format!("no {name}"))?;
+        ensure!(row.value == u64::from(value), "{name} is {value} in Linux, {} here", row.value);
+        compared += 1;
+    }
+    Ok(compared)
+}
+
+/// A structure or an enumeration.
+struct Kind {
+    name: u32,
+    size: usize,
+    /// A structure, and no enumeration.
+    members: bool,
+    /// Names, with bit offsets or values.
+    parts: Vec<(u32, u32)>,
+}
+
+struct Types<'m> {
+    all: Vec<Kind>,
+    strings: &'m [u8],
+    /// Offset of the module's first string.
+    base: u32,
+}
+
+fn word(bytes: &[u8], at: usize) -> anyhow::Result<u32> {
+    let word =
+        bytes.get(at..).and_then(|bytes| bytes.first_chunk()).context("the type information ends early")?;
+    Ok(u32::from_le_bytes(*word))
+}
+
+impl<'m> Types<'m> {
+    fn read(bytes: &'m [u8]) -> anyhow::Result<Self> {
+        ensure!(word(bytes, 0)? & 0xffff == 0xeb9f, "no BTF");
+        let at = |offset: u32| Ok::<_, anyhow::Error>((word(bytes, 4)? + offset) as usize);
+        let (start, strings) = (at(word(bytes, 8)?)?, at(word(bytes, 16)?)?);
+        let types = bytes.get(start..start + word(bytes, 12)? as usize).context("types")?;
+        let strings = bytes.get(strings..strings + word(bytes, 20)? as usize).context("strings")?;
+        let (mut all, mut place) = (Vec::new(), 0);
+        while place < types.len() {
+            let (name, info, size) = (word(types, place)?, word(types, place + 4)?, word(types, place + 8)?);
+            let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+            place += 12;
+            // Bytes of each part, and of what belongs to the kind.
+            let (each, once) = match kind {
+                4 | 5 | 15 | 19 => (12, 0),
+                6 | 13 => (8, 0),
+                1 | 14 | 17 => (0, 4),
+                3 => (0, 12),
+                0 | 2 | 7..=12 | 16 | 18 => (0, 0),
+                _ => bail!("BTF of kind {kind}"),
+            };
+            if matches!(kind, 4 | 6) {
+                let value = if kind == 4 { 8 } else { 4 };
+                let part = |n: usize| {
+                    let part = place + n * each;
+                    // The upper byte of a member's offset is the size of a bit field.
+                    Ok((
+                        word(types, part)?,
+                        word(types, part + value)? & if kind == 4 { 0xff_ffff } else { u32::MAX },
+                    ))
+                };
+                let parts = (0..count).map(part).collect::<anyhow::Result<_>>()?;
+                all.push(Kind { name, size: size as usize, members: kind == 4, parts });
+            }
+            place += count * each + once;
+        }
+        // A structure that only this driver has tells where the module's strings begin.
+        let known = b"\0vmscsi_request\0";
+        let found =
+            strings.windows(known.len()).position(|part| part == known).context("no vmscsi_request")?;
+        let own =
+            all.iter().find(|kind| kind.members && kind.size == 52).context("no structure of 52 bytes")?;
+        let base = own.name.checked_sub(found as u32 + 1).context("the module's strings")?;
+        Ok(Self { all, strings, base })
+    }
+
+    /// Returns a name, if it is the module's own.
+    fn name(&self, offset: u32) -> Option<&'m str> {
+        let own = self.strings.get(offset.checked_sub(self.base)? as usize..)?;
+        std::str::from_utf8(own.split(|byte| *byte == 0).next()?).ok()
+    }
+}
+
+/// Returns a section of an ELF64 file.
+fn section<'m>(file: &'m [u8], wanted: &[u8]) -> Option<&'m [u8]> {
+    let long = |at: usize| Some(u64::from_le_bytes(*file.get(at..)?.first_chunk()?) as usize);
+    let half = |at: usize| Some(usize::from(u16::from_le_bytes(*file.get(at..)?.first_chunk()?)));
+    let header = |n: usize| Some(long(0x28)? + n * half(0x3a)?);
+    let names = long(header(half(0x3e)?)? + 0x18)?;
+    (0..half(0x3c)?).find_map(|n| {
+        let at = header(n)?;
+        let name = file.get(names + word(file, at).ok()? as usize..)?.split(|byte| *byte == 0).next()?;
+        (name == wanted).then(|| file.get(long(at + 0x18)?..long(at + 0x18)? + long(at + 0x20)?))?
+    })
+}
