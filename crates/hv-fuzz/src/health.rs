@@ -23,6 +23,7 @@ impl FuzzedMachine<'_> {
         // Pending VMBus messages would interfere.
         self.partition.with_vmbus(self.host, |bus| bus.reset());
         assert_eq!(self.set(0, Name::GUEST_OS_ID, 1), HvStatus::SUCCESS);
+        self.uncover();
         self.enable_synic(0);
         self.take_interrupts();
         let posted = self.partition.post_message(self.host, 0, 2, MessageType(1), 9, b"hello");
@@ -35,6 +36,16 @@ impl FuzzedMachine<'_> {
         if self.setup.config.hypervisor.profile.features.c.direct_synthetic_timers() {
             self.check_timer();
         }
+    }
+
+    /// Disables the overlays that may cover VP 0's pages: of several on one page the guest sees the first.
+    fn uncover(&self) {
+        for vp in 1..self.vps() {
+            for name in [Name::SIMP, Name::SIEFP, Name::VP_ASSIST_PAGE] {
+                let _ = self.set(vp, name, 0);
+            }
+        }
+        let _ = self.set(0, Name::REFERENCE_TSC, 0);
     }
 
     fn check_timer(&self) {

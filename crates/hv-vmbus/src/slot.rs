@@ -443,7 +443,8 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
     let split_at = usize::try_from(split).map_err(|_| PART)?;
     let outgoing = words.len().checked_sub(split_at).ok_or(PART)?;
     let flag = u16::try_from(flag).ok().filter(|flag| *flag < 2048).ok_or(PART)?;
-    if stage != Stage::Known || connection == 0 {
+    // A rescinded channel stays open until the guest takes messages again.
+    if !matches!(stage, Stage::Known | Stage::Leaving) || connection == 0 {
         return Err(PART);
     }
     if !consumer.is_within(split_at) || !producer.is_within(outgoing) {

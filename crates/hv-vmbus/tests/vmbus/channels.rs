@@ -7,6 +7,7 @@ use crate::common::{
 };
 use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, Writer};
 use hv_vmbus::protocol::{
     ChannelId, FeatureFlags, GpadlId, GpadlTorndown, Guid, MessageType, ModifyChannel, ModifyChannelResponse,
     NtStatus, OpenChannelFlags, OpenChannelSignal, OpenResult, RelIdReleased, TARGET_VP_NONE,
@@ -287,6 +288,26 @@ fn a_rescinded_channel_is_closed_and_its_rings_are_the_guests_again() {
     let kinds: Vec<_> = opened.port.take().iter().map(crate::common::Received::kind).collect();
     assert_eq!(kinds, [MessageType::GPADL_TORNDOWN, MessageType::RESCIND_OFFER]);
     assert_eq!(opened.server.signal(0x2001, &mut opened.port), Err(Refused::NoConnection));
+}
+
+#[test]
+fn a_rescind_that_the_guest_has_no_room_for_is_restored_and_told_later() {
+    let Opened { mut server, mut port, .. } = Opened::new(Offer::ECHO);
+    port.take();
+    port.room = 0;
+    // An answer is pending before it, so the channel is still open.
+    send(&mut server, &mut port, &modify(1, 0));
+    assert!(server.rescind(ChannelId(1)));
+    server.flush(&mut port);
+    let mut image = Vec::new();
+    server.save(&mut Writer::new(&mut |bytes: &[u8]| image.extend_from_slice(bytes)));
+    let mut restored: Server = Server::new(Config::DEFAULT);
+    assert_eq!(restored.restore(&mut Reader::new(&image)), Ok(()));
+    port.room = usize::MAX;
+    restored.flush(&mut port);
+    let kinds: Vec<_> = port.take().iter().map(crate::common::Received::kind).collect();
+    assert_eq!(kinds, [MessageType::MODIFY_CHANNEL_RESPONSE, MessageType::RESCIND_OFFER]);
+    assert_eq!(restored.signal(0x2001, &mut port), Err(Refused::NoConnection));
 }
 
 #[test]
