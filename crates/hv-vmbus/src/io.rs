@@ -234,14 +234,16 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
 
     /// Rescinds a channel. No further packets are taken from it; the guest is notified as soon as nothing is in flight.
     /// [`Device::closed`](crate::Device::closed) follows if it is open, [`Device::released`](crate::Device::released)
-    /// when the guest has released its number. Returns true if nothing follows: the guest does not know the channel.
+    /// when the guest has released its number. Returns true if nothing follows: the guest does not know the
+    /// channel.
     pub fn rescind(&mut self, channel: Channel) -> bool {
         let Some(line) = self.lines.get_mut(channel.index()) else { return true };
         match line.stage {
             Stage::Known => line.stage = Stage::Leaving,
             Stage::Hidden | Stage::Declined => line.vacate(),
-            Stage::Vacant => return true,
-            Stage::Leaving | Stage::Gone | Stage::Connecting | Stage::Refused => return false,
+            // A refused connection's channel is vacant as soon as the guest was told.
+            Stage::Vacant | Stage::Refused => return true,
+            Stage::Leaving | Stage::Gone | Stage::Connecting => return false,
         }
         self.shared.call();
         self.lines[channel.index()].stage == Stage::Vacant

@@ -123,6 +123,36 @@ fn a_restored_machine_has_no_connections() {
 }
 
 #[test]
+fn a_refusal_that_waits_for_the_guest_is_over_after_a_restore() {
+    let guest = Guest::new();
+    guest.connect(1000, 5000);
+    let [Told::Connect(stream, _)] = guest.news()[..] else { panic!() };
+    guest.host.shut.set(true);
+    guest.with(|sockets, io| sockets.refuse(io, stream));
+    guest.restore();
+    guest.host.shut.set(false);
+    guest.at(ReferenceTime(5));
+    assert_eq!((guest.mail(), guest.connections()), (vec![MessageType::TL_CONNECT_RESULT], 0));
+}
+
+#[test]
+fn a_rescind_that_waits_for_the_guest_is_carried_out_after_a_restore() {
+    let mut guest = Guest::new();
+    let (stream, ..) = guest.connected(1000, 5000);
+    guest.host.shut.set(true);
+    guest.connect(1001, 5000);
+    let [Told::Connect(other, _)] = guest.news()[..] else { panic!() };
+    guest.with(|sockets, io| sockets.refuse(io, other));
+    guest.with(|sockets, io| sockets.reset(io, stream));
+    // An answer that has to wait is in front of the rescind.
+    guest.open(3);
+    guest.restore();
+    guest.host.shut.set(false);
+    guest.at(ReferenceTime(5));
+    assert!(guest.mail().contains(&RESCIND));
+}
+
+#[test]
 fn a_reset_machine_has_no_connections_and_the_host_hears_of_it() {
     let mut guest = Guest::new();
     let (stream, ..) = guest.connected(1000, 5000);

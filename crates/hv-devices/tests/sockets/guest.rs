@@ -66,6 +66,8 @@ pub(crate) struct Host {
     /// What else devices told the observer: note and value.
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
     pub(crate) faults: Cell<usize>,
+    /// The guest takes no messages.
+    pub(crate) shut: Cell<bool>,
 }
 
 impl BusPort for Host {
@@ -80,6 +82,9 @@ impl BusPort for Host {
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
+        if self.shut.get() {
+            return Posted::Full;
+        }
         self.posted.borrow_mut().push(payload.to_vec());
         Posted::Queued
     }
@@ -143,6 +148,7 @@ impl Guest {
             calls: Cell::new(0),
             notes: RefCell::default(),
             faults: Cell::new(0),
+            shut: Cell::new(false),
         };
         let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::new(Device::new())), host, gpadls: 0 };
         guest.contact();
