@@ -12,6 +12,7 @@ mod doctor;
 mod kallsyms;
 mod machine;
 mod name;
+mod net;
 mod report;
 mod rules;
 mod shell;

@@ -9,7 +9,7 @@ use hv_wire::{BootDisk, DiskFlags};
 
 use crate::devices::BUS;
 use crate::host::{Embedder, FaultyEmbedder};
-use crate::{disks, report, services};
+use crate::{disks, network, report, services};
 
 /// Offers the devices that the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
@@ -36,6 +36,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
         }
     });
     services::offer(host, &BUS.devices().services);
+    network::offer(host);
 }
 
 /// A disk as the guest sees it.
@@ -65,5 +66,17 @@ impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERV
             Some(disk) => disks::carry_out(disk, &hypervisor.ram, &request.piece, data),
             None => Err(storage::Failure::Target),
         })
+    }
+}
+
+impl<const OBSERVED: bool> HostBackend<hv_devices::network::Request> for Embedder<'_, OBSERVED> {
+    fn start(
+        &self,
+        _: DeviceId,
+        _: Token,
+        request: &hv_devices::network::Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), hv_devices::network::Lost>> {
+        network::send(request, &self.cpu.hypervisor.ram, data)
     }
 }

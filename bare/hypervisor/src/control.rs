@@ -15,12 +15,13 @@ use hv_wire::control::{
 };
 use spin::Once;
 
-use crate::consoles::{self, Mmio};
+use crate::consoles;
 use crate::devices::{BUS, Services};
 use crate::host::FaultyEmbedder;
 use crate::lock::Mutex;
 use crate::log::Log;
 use crate::services::{self, Asked, Taken};
+use crate::virtio::Mmio;
 use crate::{gic, outcomes};
 
 /// Frames that one interrupt handles.

@@ -1,7 +1,7 @@
 //! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
-use hv_devices::{Heartbeat, Kvp, Shutdown, Storage, TimeSync, Vss};
+use hv_devices::{Heartbeat, Kvp, Network, Shutdown, Storage, TimeSync, Vss, network};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
@@ -18,13 +18,15 @@ const STREAMS: usize = 288;
 /// Bytes from the guest's sockets that the tool has not taken.
 const OUTPUT: usize = 48 << 10;
 /// Page lists of guests' buffers: one for the two rings of each channel, and those of the small devices.
-const GPADLS: usize = 64 + STREAMS;
-/// Pages in all of them: 65 words for each of a controller's channels, and for 256 sockets the 113 that Linux takes for one with
-/// 16K pages (107 with 4K pages).
-const WORDS: usize = 4096 + 256 * 113;
+const GPADLS: usize = 80 + STREAMS;
+/// Pages in all of them: 65 words for each of a controller's channels, 257 for each of a network card's, 4354 for its two
+/// buffers, which a guest may make longer, and for 256 sockets the 113 that Linux takes for one with 16K pages (107 with 4K pages).
+const WORDS: usize = 12288 + 256 * 113;
 
 /// A SCSI controller, with a channel for each VP.
 type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
+/// A network card, with a channel for each VP.
+type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
 
 hv_vmbus::devices! {
     /// The integration services. New ones are all zeros.
@@ -55,6 +57,7 @@ hv_vmbus::devices! {
         pub(crate) controllers: [Controller; MAX_CONTROLLERS],
         pub(crate) services: Services,
         pub(crate) sockets: Slot<Lock, Sockets, STREAMS>,
+        pub(crate) network: Card,
     }
 }
 
@@ -72,6 +75,7 @@ pub(crate) static BUS: Bus = Bus::with_devices(
         controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS],
         services: Services::new(),
         sockets: Slot::new(Sockets::new()),
+        network: Slot::new(Network::new()),
     },
 );
 
@@ -80,17 +84,37 @@ const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
 /// Place on the bus of the device that a channel belongs to.
 pub(crate) fn of_channel(channel: ChannelId) -> usize {
     let line = channel.0.saturating_sub(1) as usize;
-    // A service has one channel, and all others are the sockets'.
-    let service = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES);
-    service.map_or(line / Controller::LINES, |service| MAX_CONTROLLERS + service.min(Services::DEVICES))
+    let Some(service) = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES) else {
+        return line / Controller::LINES;
+    };
+    // A service has one channel. Behind them are the sockets, and the card.
+    let device = match service.checked_sub(Services::LINES) {
+        None => service,
+        Some(line) if line < STREAMS => Services::DEVICES,
+        Some(_) => Services::DEVICES + 1,
+    };
+    MAX_CONTROLLERS + device
 }
 
-/// Returns true if the device at a place on the bus is the sockets'.
-pub(crate) fn is_sockets(device: usize) -> bool {
-    device == MAX_CONTROLLERS + Services::DEVICES
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A SCSI controller.
+    Controller,
+    /// An integration service.
+    Service,
+    /// The guest's sockets.
+    Sockets,
+    /// The network card.
+    Network,
 }
 
-/// Returns true if the device at a place on the bus is a SCSI controller.
-pub(crate) fn is_controller(device: usize) -> bool {
-    device < MAX_CONTROLLERS
+/// Returns what the device at a place on the bus is.
+pub(crate) fn kind(device: usize) -> Kind {
+    match device.checked_sub(MAX_CONTROLLERS) {
+        None => Kind::Controller,
+        Some(service) if service < Services::DEVICES => Kind::Service,
+        Some(Services::DEVICES) => Kind::Sockets,
+        Some(_) => Kind::Network,
+    }
 }

@@ -1,6 +1,7 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
 use hv_devices::ic;
+use hv_devices::network::note as card;
 use hv_devices::sockets::note as socket_note;
 use hv_devices::storage::note;
 use hv_partition::{
@@ -14,6 +15,7 @@ use hv_vmbus::Traffic;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
+use crate::devices::Kind;
 use crate::faults::Planned;
 use crate::gic::MachineGic;
 use crate::memory::GuestRam;
@@ -50,21 +52,20 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
             // Each kind of device numbers its notes on its own.
             hv_vmbus::Event::Device { channel, note, value } => {
                 let device = devices::of_channel(channel);
-                if devices::is_sockets(device) {
-                    match note {
-                        socket_note::NEWS => outcomes::SOCKETS.raise(),
-                        socket_note::FAILED | socket_note::REFUSED => report::failed(device),
-                        _ => {}
+                // A version's major number in the high half.
+                let short = (value >> 8 & 0xff00 | value & 0xff) as u32;
+                match (devices::kind(device), note) {
+                    (Kind::Sockets, socket_note::NEWS) => outcomes::SOCKETS.raise(),
+                    (Kind::Sockets, socket_note::FAILED | socket_note::REFUSED) => report::failed(device),
+                    (Kind::Controller, note::READY) => report::agreed(device, value as u32),
+                    (Kind::Service, ic::AGREED) | (Kind::Network, card::READY) => {
+                        report::agreed(device, short);
                     }
-                    return;
-                }
-                match (devices::is_controller(device), note) {
-                    (true, note::READY) => report::agreed(device, value as u32),
-                    (true, note::REFUSED) => report::failed(device),
-                    (false, ic::AGREED) => {
-                        report::agreed(device, (value >> 8 & 0xff00 | value & 0xff) as u32);
+                    (Kind::Controller, note::REFUSED) | (Kind::Network, card::REFUSED) => {
+                        report::failed(device);
                     }
-                    (false, ic::READY) => outcomes::ready(),
+                    (Kind::Service, ic::READY) => outcomes::ready(),
+                    (Kind::Network, card::ROOM) => outcomes::NETWORK.raise(),
                     _ => {}
                 }
             }

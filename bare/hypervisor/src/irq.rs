@@ -6,7 +6,7 @@ use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 use crate::arch::msr;
 use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
-use crate::{control, exit, gic, outcomes, sockets};
+use crate::{control, exit, gic, network, outcomes, sockets};
 
 /// Handles an exit for an interrupt.
 pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
@@ -46,6 +46,11 @@ pub(crate) fn handle(cpu: &ThisCpu) {
             host.trace(What::OwnInterrupt { intid });
             gic::deactivate(intid);
             sockets::interrupt(&host);
+        }
+        _ if outcomes::NETWORK.owns(intid) => {
+            host.trace(What::OwnInterrupt { intid });
+            gic::deactivate(intid);
+            network::interrupt(&host);
         }
         // A kick, or the maintenance interrupt: in both cases, interrupts may have to move into list registers.
         _ => {

@@ -162,7 +162,7 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
     map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);
     map(&mut own, UART_BASE, UART_SIZE, DEVICE);
-    if info.flags & (BootFlags::CONTROL | BootFlags::SOCKETS) != 0 {
+    if info.flags & (BootFlags::CONTROL | BootFlags::SOCKETS | BootFlags::NETWORK) != 0 {
         map(&mut own, VIRTIO_BASE, u64::from(VIRTIO_SLOTS) * VIRTIO_STRIDE, DEVICE);
     }
 

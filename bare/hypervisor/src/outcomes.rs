@@ -21,6 +21,8 @@ pub(crate) struct Port {
 pub(crate) static CONTROL: Port = Port::none();
 /// The port of the guest's sockets.
 pub(crate) static SOCKETS: Port = Port::none();
+/// The network's card, which the guest's tells that it has room for frames.
+pub(crate) static NETWORK: Port = Port::none();
 
 impl Port {
     const fn none() -> Self {

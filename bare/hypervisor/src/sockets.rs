@@ -18,11 +18,12 @@ use hv_wire::control::{
 };
 use spin::Once;
 
-use crate::consoles::{self, Mmio};
+use crate::consoles;
 use crate::devices::{BUS, Sockets};
 use crate::host::FaultyEmbedder;
 use crate::lock::Mutex;
 use crate::log::Log;
+use crate::virtio::Mmio;
 use crate::{gic, outcomes, report};
 
 /// Bytes from the tool that one interrupt handles, and a frame.

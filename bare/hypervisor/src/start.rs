@@ -15,7 +15,9 @@ use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::Lock;
-use crate::{back_ends, config, control, el2, gic, loopback, memory, mmu, power, report, sockets, vcpu};
+use crate::{
+    back_ends, config, control, el2, gic, loopback, memory, mmu, network, power, report, sockets, vcpu,
+};
 
 core::arch::global_asm!(
     include_str!("start.s"),
@@ -61,6 +63,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
         back_ends::offer(&on::<true>(&cpu));
         control::begin(hypervisor.info.flags);
         sockets::begin(&on::<true>(&cpu), hypervisor.info.flags);
+        network::begin(hypervisor.info.flags);
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
         report::begin(mmu::memory_used(info));

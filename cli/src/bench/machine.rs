@@ -66,6 +66,7 @@ impl Setup {
             deterministic,
             control: false,
             sockets: false,
+            network: None,
             gdb: None,
             timeout: Some(LIMIT),
             silence: None,

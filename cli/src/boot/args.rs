@@ -15,6 +15,7 @@ use crate::input::Input;
 use crate::machine::Silence;
 use crate::machine::debugger::Address;
 use crate::machine::platform::VIRT;
+use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
 use crate::setup::value;
@@ -68,6 +69,13 @@ pub(crate) struct Args {
     /// ISO image in a DVD drive; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
+    /// Network card: on QEMU's user network, which needs neither root nor set-up (user), or none. A forward leads from a
+    /// port of the host, on 127.0.0.1 without ADDR, to one of the guest
+    #[arg(long, value_name = "none|user[,forward=tcp:[ADDR:]HOST:GUEST]...", default_value = "none")]
+    pub(super) net: NetOption,
+    /// Record the frames of the network card in a file for Wireshark and tcpdump
+    #[arg(long, value_name = "FILE")]
+    pub(super) net_capture: Option<PathBuf>,
     /// Text to append to the kernel's command line
     #[arg(
         long,
@@ -172,6 +180,7 @@ Examples:
   cargo hv boot --trace boot.pftrace
   cargo hv boot --control vm.sock --run shell
   cargo hv boot --vsock sockets --run shell
+  cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img --append root=/dev/sda1
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
@@ -189,6 +198,8 @@ pub(crate) enum Action {
     Hotplug,
     /// Read the hypervisor's memory, which must fail
     Poke,
+    /// Give the network card of --net the address that the network has for it (DHCP)
+    Net,
     /// Wait until the host ends the guest, as with `hv ctl SOCKET shutdown`
     Wait,
     /// A shell on the console
@@ -279,6 +290,9 @@ impl Args {
         }
         if self.vsock.is_some() {
             names.push("hv_sock");
+        }
+        if self.net != NetOption::None {
+            names.push("hv_netvsc");
         }
         if !self.disk.is_empty() || !self.dvd.is_empty() {
             names.push("hv_storvsc");

@@ -44,8 +44,8 @@ struct Ran {
     known: Known,
     tag: Option<String>,
     sink: Sink,
-    /// What went wrong when the disks' files were written.
-    disks: Vec<anyhow::Error>,
+    /// What went wrong when the files of disks and of the network were written.
+    files: Vec<anyhow::Error>,
     /// Delays signals until everything has been reported.
     _orderly: interrupt::Orderly,
 }
@@ -68,7 +68,10 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
     let outcome = running.wait()?;
     drop((serving, sockets));
-    let disks = plan.disks.sync();
+    let mut files = plan.disks.sync();
+    if let (Some(capture), Some(path)) = (plan.capture, &args.net_capture) {
+        files.extend(capture.finish(path).err());
+    }
     let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {
         (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
@@ -76,7 +79,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         }
         _ => None,
     };
-    Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, disks, _orderly: orderly })
+    Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, files, _orderly: orderly })
 }
 
 /// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
@@ -88,7 +91,7 @@ fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
         Some(Err(error)) => kept.failed.push(error),
         None => {}
     }
-    kept.failed.extend(ran.disks);
+    kept.failed.extend(ran.files);
     kept.outcome(&ran.outcome);
     let exit = summary.outcome();
     // Files first, because the reader of stdout may be slow.

@@ -17,6 +17,7 @@ use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
 use crate::machine::{self, Ram, Settings, Sink};
+use crate::net::{self, Capture, NetOption};
 use crate::report::{self, About, Known};
 use crate::setup::cache::Cache;
 use crate::setup::qemu::{self, Qemu};
@@ -45,6 +46,8 @@ pub(super) struct Plan {
     pub(super) sockets: Option<sockets::Server>,
     /// The guest's disks.
     pub(super) disks: Disks,
+    /// The file with the network's frames.
+    pub(super) capture: Option<Capture>,
     /// Location of the trace, if there is one.
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
@@ -65,6 +68,7 @@ impl Plan {
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = trace_region(args)?;
         let disks = disks(args, trace)?;
+        let (network, capture) = net::open(&args.net, args.net_capture.as_deref(), args.deterministic)?;
         let given = Given::read(args)?;
         let own = given.own(args)?;
         let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
@@ -85,6 +89,7 @@ impl Plan {
             deterministic: args.deterministic,
             control: args.control.is_some(),
             sockets: args.vsock.is_some(),
+            network,
             gdb: args.gdb.clone(),
             timeout: args.limit(),
             silence: args.silence(&image.command_line),
@@ -113,7 +118,19 @@ impl Plan {
         };
         let sink = sink(args);
         let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
-        Ok(Self { settings, ram, known, control, sockets, disks, trace, sink, tag, _hypervisor: hypervisor })
+        Ok(Self {
+            settings,
+            ram,
+            known,
+            control,
+            sockets,
+            disks,
+            capture,
+            trace,
+            sink,
+            tag,
+            _hypervisor: hypervisor,
+        })
     }
 
     /// Returns the announcement of the run.
@@ -175,6 +192,7 @@ fn flags(args: &Args) -> u64 {
         (args.loopback, BootFlags::LOOPBACK),
         (args.control.is_some(), BootFlags::CONTROL),
         (args.vsock.is_some(), BootFlags::SOCKETS),
+        (args.net != NetOption::None, BootFlags::NETWORK),
     ];
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
@@ -215,6 +233,7 @@ fn load(
     disks: &Disks,
 ) -> anyhow::Result<Ram> {
     let (disk_count, disks) = disks.boot();
+    let [a, b, c, d, e, f] = net::MAC;
     let numbers = plan.numbers.as_bytes();
     let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
     plan_bytes[..numbers.len()].copy_from_slice(numbers);
@@ -228,6 +247,7 @@ fn load(
         services: args.services().bits(),
         disk_count,
         disks,
+        mac: [a, b, c, d, e, f, 0, 0],
         ..orders(image, args.vps, args.memory)
     };
     ram(image, &orders)

@@ -156,6 +156,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             deterministic: false,
             control: false,
             sockets: false,
+            network: None,
             gdb: None,
             timeout: Some(Duration::from_secs(args.timeout.into())),
             silence: None,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::{DIRECT_START, Settings};
+use crate::net::{Forward, MAC, Network};
 use crate::setup::qemu::SANDBOX;
 
 /// The differences between the command line that QEMU gets and the one shown to users: files that QEMU inherits.
@@ -15,14 +16,16 @@ pub(crate) struct Files<'a> {
     pub(crate) control: Option<&'a str>,
     /// The same of the sockets' port.
     pub(crate) sockets: Option<&'a str>,
+    /// Path of the file that QEMU writes the network's frames to.
+    pub(crate) capture: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,
 }
 
 /// Returns the arguments for a machine with `size` bytes of RAM.
 ///
-/// Nothing that a guest could reach is added to what `virt` has by itself: no network, no disk of QEMU's, and never
-/// semihosting, which would give a guest the host's files.
+/// Nothing that a guest could reach is added to what `virt` has by itself: no disk of QEMU's, and never semihosting, which would
+/// give a guest the host's files. A network card of QEMU's is the hypervisor's.
 pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
@@ -59,8 +62,11 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     }
     // In this order: the hypervisor tells them apart by their places.
     let ports = [("control", files.control), ("sockets", files.sockets)];
-    if ports.iter().any(|(_, descriptor)| descriptor.is_some()) {
+    if settings.network.is_some() || ports.iter().any(|(_, descriptor)| descriptor.is_some()) {
         add(&["-global", "virtio-mmio.force-legacy=false"]);
+    }
+    if let Some(network) = &settings.network {
+        network_card(network, files.capture, &mut add);
     }
     for (name, descriptor) in ports {
         let Some(descriptor) = descriptor else { continue };
@@ -77,6 +83,19 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
         None => add(&["-device", &format!("loader,addr={DIRECT_START:#x},cpu-num=0")]),
     }
     line
+}
+
+/// Adds QEMU's user network and its card.
+fn network_card(network: &Network, capture: Option<&str>, add: &mut dyn FnMut(&[&str])) {
+    let mut user = "user,id=net".to_owned();
+    for Forward { address, host, guest } in &network.forwards {
+        user.push_str(&format!(",hostfwd=tcp:{address}:{host}-:{guest}"));
+    }
+    let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
+    add(&["-netdev", &user, "-device", &format!("virtio-net-device,netdev=net,mac={mac}")]);
+    if let Some(capture) = capture {
+        add(&["-object", &format!("filter-dump,id=capture,netdev=net,file={capture}")]);
+    }
 }
 
 /// Returns the CPU's name and options. QEMU's default algorithm for pointer authentication on `max` takes many times
@@ -104,6 +123,7 @@ mod tests {
             deterministic: false,
             control: false,
             sockets: false,
+            network: None,
             gdb: None,
             timeout: None,
             silence: None,
@@ -117,6 +137,11 @@ mod tests {
             backings: &backings,
             control: settings.control.then_some("7"),
             sockets: settings.sockets.then_some("6"),
+            capture: settings
+                .network
+                .as_ref()
+                .and_then(|net| net.capture.as_ref())
+                .map(|_| "/proc/self/fd/5"),
             gdb: Some("socket,id=gdb,fd=8,server=on,wait=off"),
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
@@ -190,6 +215,20 @@ mod tests {
         );
         let line = text(&Settings { sockets: true, ..settings() });
         assert!(line.contains(&format!("{all}{} -kernel", port("sockets", 6))), "{line}");
+    }
+
+    #[test]
+    fn a_network_is_the_users_with_a_card_for_the_hypervisor() {
+        let network = Network {
+            forwards: vec![Forward { address: [127, 0, 0, 1].into(), host: 2222, guest: 22 }],
+            capture: Some(std::sync::Arc::new(tempfile::tempfile().unwrap())),
+        };
+        let line = text(&Settings { network: Some(network), ..settings() });
+        let card = "-global virtio-mmio.force-legacy=false \
+                    -netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22 \
+                    -device virtio-net-device,netdev=net,mac=00:15:5d:48:56:01 \
+                    -object filter-dump,id=capture,netdev=net,file=/proc/self/fd/5 -kernel";
+        assert!(line.contains(card), "{line}");
     }
 
     #[test]

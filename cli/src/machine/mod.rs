@@ -16,6 +16,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::Network;
 use crate::setup::qemu::Qemu;
 
 pub(crate) use backing::Backing;
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) control: bool,
     /// The machine has a port for the guest's sockets.
     pub(crate) sockets: bool,
+    /// The network behind the guest's card, if it has one.
+    pub(crate) network: Option<Network>,
     /// Address where QEMU waits for a debugger before the first instruction.
     pub(crate) gdb: Option<debugger::Address>,
     /// Time limit, in wall-clock time.

@@ -85,7 +85,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
     let control = settings.control.then_some("CONTROL");
     let sockets = settings.sockets.then_some("SOCKETS");
-    let files = Files { ram: "RAM", backings: &backings, control, sockets, gdb: gdb.as_deref() };
+    let capture = settings.network.as_ref().and_then(|network| network.capture.as_ref()).map(|_| "CAPTURE");
+    let files = Files { ram: "RAM", backings: &backings, control, sockets, capture, gdb: gdb.as_deref() };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in command::arguments(settings, &files, size) {
         line.push(' ');
@@ -113,11 +114,14 @@ impl Running {
         let sockets = settings.sockets.then(UnixStream::pair).transpose()?;
         let descriptors =
             [&control, &sockets].map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        let capture = settings.network.as_ref().and_then(|network| network.capture.as_deref());
+        let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
             ram: &path,
             backings: &backings,
             control: descriptors[0].as_deref(),
             sockets: descriptors[1].as_deref(),
+            capture: capture_path.as_deref(),
             gdb: gdb.as_deref(),
         };
         let arguments = command::arguments(settings, &files, ram.size());
@@ -125,6 +129,9 @@ impl Running {
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
         for (_, theirs) in [&control, &sockets].into_iter().flatten() {
             rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
+        }
+        if let Some(file) = capture {
+            rustix::io::fcntl_setfd(file, FdFlags::empty())?;
         }
         let mut child = child::tied(&settings.qemu.path, &arguments)
             .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
@@ -136,6 +143,9 @@ impl Running {
             .context("cannot start QEMU")?;
         ram.disinherit()?;
         settings.backings.iter().try_for_each(|backing| backing.inherit(false))?;
+        if let Some(file) = capture {
+            rustix::io::fcntl_setfd(file, FdFlags::CLOEXEC)?;
+        }
         let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));

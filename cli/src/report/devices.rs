@@ -70,6 +70,7 @@ impl Device {
 fn name(class: Guid) -> &'static str {
     match class {
         guid::SCSI => "SCSI controller",
+        guid::NETWORK => "network card",
         guid::SHUTDOWN => "shutdown",
         guid::TIME_SYNC => "time synchronization",
         guid::HEARTBEAT => "heartbeat",

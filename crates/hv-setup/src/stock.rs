@@ -102,7 +102,7 @@ impl Piece {
     /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
     const fn recipe(self) -> u32 {
         match self {
-            Self::Drivers(_) => 2,
+            Self::Drivers(_) => 4,
             Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
     }
@@ -190,9 +190,10 @@ impl Piece {
 /// Whether a module is among [`Piece::Drivers`], by the folders that it is in.
 fn is_driver(folders: &[&str], name: &str) -> bool {
     match folders {
-        ["drivers", "hv" | "cdrom"] | ["net", "vmw_vsock"] | ["fs", "ext4" | "jbd2" | "isofs" | "udf"] => {
-            true
-        }
+        ["drivers", "hv" | "cdrom"]
+        | ["drivers", "net", "hyperv"]
+        | ["net", "vmw_vsock"]
+        | ["fs", "ext4" | "jbd2" | "isofs" | "udf"] => true,
         ["drivers", "scsi"] => {
             let is = |driver: &&str| name.strip_prefix(*driver).is_some_and(|rest| rest.starts_with(".ko"));
             ["hv_storvsc", "scsi_common", "scsi_mod", "scsi_transport_fc", "sd_mod", "sg", "sr_mod"]

@@ -1,4 +1,5 @@
-//! Drivers of virtio devices for hypervisors: the MMIO transport, split queues, and the console as a byte stream.
+//! Drivers of virtio devices for hypervisors: the MMIO transport, split queues, the console as a byte
+//! stream, and the network card as a stream of frames.
 //!
 //! There is no IOMMU in front of virtio over MMIO: a descriptor with a wrong address writes anywhere in the machine. So
 //! every address passed to the device is within [`DeviceMemory`], whose creator has vouched for it, and none comes from
@@ -12,10 +13,12 @@
 
 mod console;
 mod memory;
+mod net;
 mod queue;
 mod transport;
 
 pub use console::{Console, PORT_BYTES};
 pub use memory::DeviceMemory;
+pub use net::{NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, net};
 pub use queue::{Broken, Queue};
 pub use transport::{Refused, Registers, Transport, device, register, status};

@@ -43,6 +43,12 @@ impl core::error::Error for Broken {}
 const DESCRIPTOR: usize = 16;
 /// The device writes to the buffer.
 const WRITE: u16 = 2;
+/// Offset of the flags in either ring.
+const FLAGS: usize = 0;
+/// In the available ring: the driver needs no interrupt (VIRTIO 1.2, "The Virtqueue Available Ring").
+const NO_INTERRUPT: u16 = 1;
+/// In the used ring: the device needs no notification (VIRTIO 1.2, "The Virtqueue Used Ring").
+const NO_NOTIFY: u16 = 1;
 /// Offset of the index in either ring; the entries follow (VIRTIO 1.2, "The Virtqueue Available Ring").
 const INDEX: usize = 2;
 const ENTRIES: usize = 4;
@@ -171,6 +177,19 @@ impl<const N: usize> Queue<N> {
         if self.inward && self.lent.get(buffer) == Some(&false) {
             self.lend(buffer);
         }
+    }
+
+    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take what
+    /// it is done with ([`used`](Self::used)): it may have been done before it saw this.
+    pub fn set_interrupts(&mut self, on: bool) {
+        self.available.store(FLAGS, if on { 0 } else { NO_INTERRUPT });
+        barrier();
+    }
+
+    /// Returns true if the device must be notified of buffers that it was passed.
+    #[must_use]
+    pub fn wants_notice(&self) -> bool {
+        self.used.load::<u16>(FLAGS) & NO_NOTIFY == 0
     }
 
     fn lend(&mut self, buffer: usize) {

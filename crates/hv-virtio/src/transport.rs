@@ -59,6 +59,8 @@ pub mod status {
 
 /// Kinds of devices (VIRTIO 1.2, "Device Types").
 pub mod device {
+    /// Network card.
+    pub const NET: u32 = 1;
     /// Console.
     pub const CONSOLE: u32 = 3;
 }
@@ -151,6 +153,11 @@ impl<R: Registers> Transport<R> {
             return Err(Refused::Features);
         }
         Ok(Self { registers })
+    }
+
+    /// Returns a second handle of a device that was initialized.
+    pub(crate) const fn of(registers: R) -> Self {
+        Self { registers }
     }
 
     /// Sets up a queue of the device.

@@ -17,6 +17,8 @@ impl BootFlags {
     pub const CONTROL: u64 = 1 << 3;
     /// Serve the guest's sockets: a virtio console behind the control port's (see [`control`](crate::control)).
     pub const SOCKETS: u64 = 1 << 4;
+    /// Give the guest a network card, behind which is a virtio network card.
+    pub const NETWORK: u64 = 1 << 5;
 }
 
 /// Everything that the hypervisor needs to know about the machine and the guest; addresses are physical.
@@ -65,6 +67,8 @@ pub struct BootInfo {
     pub disk_count: u32,
     /// The guest's disks.
     pub disks: [BootDisk; MAX_DISKS],
+    /// Address of the network card, in the first six bytes.
+    pub mac: [u8; 8],
 }
 
 /// A disk: a region of the machine's memory that holds its blocks, and is absent from stage 2.

@@ -41,8 +41,8 @@ pub const HYPERVISOR_TIMER_INTID: u32 = 26;
 /// INTID of the GIC's maintenance interrupt.
 pub const MAINTENANCE_INTID: u32 = 25;
 
-/// Link address of the hypervisor. The 2 MiB below it hold QEMU's device tree and [`BOOT_INFO`].
-pub const HYPERVISOR_BASE: u64 = 0x4020_0000;
+/// Link address of the hypervisor. Below it are QEMU's device tree and [`BOOT_INFO`].
+pub const HYPERVISOR_BASE: u64 = 0x4019_0000;
 /// Address of the [`BootInfo`](crate::BootInfo). QEMU puts its device tree into the MiB below.
 pub const BOOT_INFO: u64 = 0x4010_0000;
 /// Address of the [`Report`](crate::Report).

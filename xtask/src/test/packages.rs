@@ -141,8 +141,6 @@ pub(super) fn initrd_of(
     let folder = context.folder()?;
     let root = folder.join("root");
     guest::unpack(&cache, packages, &root)?;
-    let mut archive = Archive::new();
-    let mut folders = vec!["dev", "proc", "sys", "tmp", "usr", "etc"];
     let mut found: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
     for program in programs {
         found.extend(Program::new(&root, program)?.files);
@@ -150,6 +148,22 @@ pub(super) fn initrd_of(
     for other in others {
         add(&root, Path::new(other), &mut found)?;
     }
+    fs::remove_dir_all(&root)?;
+    archive(&folder, &found, script)
+}
+
+/// An initial file system with these files alone, in which busybox's shell runs `script`.
+pub(super) fn script(
+    context: &Context,
+    files: &[(String, Vec<u8>)],
+    script: &str,
+) -> anyhow::Result<PathBuf> {
+    archive(&context.folder()?, &files.iter().cloned().collect(), script)
+}
+
+fn archive(folder: &Path, found: &BTreeMap<String, Vec<u8>>, script: &str) -> anyhow::Result<PathBuf> {
+    let mut archive = Archive::new();
+    let mut folders = vec!["dev", "proc", "sys", "tmp", "usr", "etc"];
     for path in found.keys().map(Path::new).chain([Path::new("bin/busybox")]) {
         let above: Vec<_> = path.ancestors().skip(1).filter_map(Path::to_str).collect();
         folders.extend(above.into_iter().filter(|folder| !folder.is_empty()));
@@ -158,18 +172,17 @@ pub(super) fn initrd_of(
     folders.dedup();
     folders.iter().try_for_each(|folder| archive.dir(folder))?;
     archive.character_device("dev/console", 5, 1)?;
-    archive.file("bin/busybox", 0o755, &read(&stock::busybox(&cache)?)?)?;
-    for (path, bytes) in &found {
+    archive.file("bin/busybox", 0o755, &read(&stock::busybox(&Cache::open()?)?)?)?;
+    for (path, bytes) in found {
         archive.file(path, 0o755, bytes)?;
     }
     let head = "#!/bin/busybox sh\n\
-        export PATH=/bin:/usr/bin HOME=/tmp\n\
+        export PATH=/bin:/usr/bin:/usr/sbin HOME=/tmp\n\
         for name in $(busybox --list); do [ -e /bin/$name ] || busybox ln -s busybox /bin/$name; done\n\
         mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs devtmpfs /dev\n";
     archive.file("init", 0o755, format!("{head}{script}\npoweroff -f\n").as_bytes())?;
     let initrd = folder.join("initrd");
     fs::write(&initrd, archive.finish()?)?;
-    fs::remove_dir_all(&root)?;
     Ok(initrd)
 }
 

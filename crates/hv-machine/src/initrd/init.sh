@@ -6,6 +6,7 @@
 #   crash     make the kernel panic
 #   hotplug   take every processor but the first offline and online again
 #   poke      read the hypervisor's memory, which must fail
+#   net       give the network card the address that the network has for it (DHCP)
 #   wait      until the host ends the machine: /sbin/poweroff and /sbin/reboot, which the kernel runs then, say so
 #   shell     an interactive shell on the console
 # With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
@@ -73,6 +74,19 @@ poke() {
     done
 }
 
+network() {
+    tries=0
+    while [ $tries -lt 100 ]; do
+        for card in $(ls /sys/class/net); do
+            [ -e "/sys/class/net/$card/device" ] && break 2
+        done
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    ip link set lo up
+    udhcpc -n -q -t 20 -T 1 -s /bin/lease -i "$card" || echo "hv: NO address for $card"
+}
+
 wait_for_host() {
     # The time service sets the clock as soon as it has agreed with the host on versions.
     for clock in /sys/class/ptp/*/clock_name; do
@@ -120,6 +134,7 @@ for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
         crash) echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger ;;
         hotplug) hotplug ;;
         poke) poke ;;
+        net) network ;;
         wait) wait_for_host ;;
         shell) setsid cttyhack sh ;;
         *) echo "hv: UNKNOWN hv.run=$action" ;;

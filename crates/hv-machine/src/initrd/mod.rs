@@ -11,6 +11,9 @@ pub use module::{Module, name_of};
 /// The script that runs as /init.
 const INIT: &[u8] = include_bytes!("init.sh");
 
+/// What udhcpc runs when it has an address.
+pub const LEASE: &[u8] = include_bytes!("lease.sh");
+
 /// What the kernel runs when the host asks the guest to end: as /sbin/poweroff and as /sbin/reboot.
 const ENDING: &[u8] = b"#!/bin/sh
 echo \"hv: ${0##*/} in good order\" >/dev/console
@@ -33,6 +36,7 @@ const APPLETS: &[&str] = &[
     "grep",
     "head",
     "hexdump",
+    "httpd",
     "insmod",
     "kill",
     "ls",
@@ -72,7 +76,7 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
         return Err(Error::NotBusybox);
     }
     let mut archive = Archive::new();
-    for path in ["bin", "dev", "modules", "proc", "sbin", "sys", "tmp"] {
+    for path in ["bin", "dev", "etc", "modules", "proc", "sbin", "sys", "tmp"] {
         archive.dir(path)?;
     }
     // The kernel opens it for /init before /init can mount devtmpfs.
@@ -87,6 +91,7 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
     for name in ["poweroff", "reboot"] {
         archive.file(&format!("sbin/{name}"), 0o755, ENDING)?;
     }
+    archive.file("bin/lease", 0o755, LEASE)?;
     archive.file("init", 0o755, INIT)?;
     archive.finish()
 }
@@ -127,10 +132,11 @@ mod test {
 
     #[test]
     fn the_script_uses_only_applets_that_are_there() {
-        let script = std::str::from_utf8(INIT).expect("text");
-        for word in
-            ["mount", "uname", "cat", "insmod", "dmesg", "grep", "sleep", "poweroff", "reboot", "cttyhack"]
-        {
+        let script = std::str::from_utf8(&[INIT, LEASE].concat()).expect("text").to_owned();
+        for word in [
+            "mount", "uname", "cat", "insmod", "dmesg", "grep", "sleep", "poweroff", "reboot", "cttyhack",
+            "udhcpc", "ip", "ls",
+        ] {
             assert!(!script.contains(word) || APPLETS.contains(&word), "{word}");
         }
     }

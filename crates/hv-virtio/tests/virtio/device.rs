@@ -1,7 +1,7 @@
 //! A virtio console that judges every address that it is given: all must lie in the memory that was shared with it.
 #![expect(unsafe_code, reason = "the driver and the device share memory")]
 
-use hv_virtio::{DeviceMemory, Registers, register, status};
+use hv_virtio::{DeviceMemory, Registers, device, register, status};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -33,6 +33,7 @@ struct QueueState {
 
 #[derive(Debug)]
 struct State {
+    kind: u32,
     /// The device's view of the memory.
     memory: DeviceMemory,
     base: u64,
@@ -50,11 +51,20 @@ struct State {
 
 /// The device's registers; copies are the same device.
 #[derive(Clone, Debug)]
-pub(crate) struct ConsoleDevice(Rc<RefCell<State>>);
+pub(crate) struct VirtioDevice(Rc<RefCell<State>>);
 
-impl ConsoleDevice {
-    /// Makes a device and the memory that it shares with a driver.
-    pub(crate) fn new(bytes: usize) -> (Self, DeviceMemory) {
+impl VirtioDevice {
+    /// Makes a console and the memory that it shares with a driver.
+    pub(crate) fn console(bytes: usize) -> (Self, DeviceMemory) {
+        Self::new(device::CONSOLE, bytes)
+    }
+
+    /// Makes a network card and the memory that it shares with a driver.
+    pub(crate) fn net(bytes: usize) -> (Self, DeviceMemory) {
+        Self::new(device::NET, bytes)
+    }
+
+    fn new(kind: u32, bytes: usize) -> (Self, DeviceMemory) {
         let words = Box::leak(vec![0_u128; bytes.div_ceil(16)].into_boxed_slice());
         let base = words.as_mut_ptr().cast::<u8>();
         // SAFETY: leaked, so valid forever, aligned to 16, and accessed only by driver and device, which are on one
@@ -64,6 +74,7 @@ impl ConsoleDevice {
         // thread.
         let ours = unsafe { DeviceMemory::new(base, bytes) };
         let state = State {
+            kind,
             memory: ours,
             base: base as u64,
             selectors: HashMap::new(),
@@ -87,6 +98,40 @@ impl ConsoleDevice {
     /// Takes the buffers that the driver has sent, and interrupts.
     pub(crate) fn send(&self) -> Vec<u8> {
         self.0.borrow_mut().send()
+    }
+
+    /// Puts bytes into one buffer of the driver's, as a network card does with a frame. Returns false if there is none.
+    pub(crate) fn put(&self, bytes: &[u8]) -> bool {
+        let mut state = self.0.borrow_mut();
+        let Some((id, at, len)) = state.next(0, true) else { return false };
+        assert!(bytes.len() <= len, "a frame longer than its buffer");
+        state.memory.write(at, bytes);
+        state.done(0, id, bytes.len() as u32);
+        true
+    }
+
+    /// Takes the oldest buffer that the driver has sent.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        let mut state = self.0.borrow_mut();
+        let (id, at, len) = state.next(1, false)?;
+        let mut bytes = vec![0; len];
+        state.memory.read(at, &mut bytes);
+        state.done(1, id, 0);
+        Some(bytes)
+    }
+
+    /// Whether it wants to be notified of buffers in a queue.
+    pub(crate) fn wants_notice(&self, queue: usize, wants: bool) {
+        let mut state = self.0.borrow_mut();
+        let at = state.offset(state.queues[queue].used, 2);
+        state.memory.store(at, u16::from(!wants));
+    }
+
+    /// Whether the driver wants to be interrupted when a queue's buffers are used.
+    pub(crate) fn may_interrupt(&self, queue: usize) -> bool {
+        let state = self.0.borrow();
+        let flags: u16 = state.memory.load(state.offset(state.queues[queue].available, 2));
+        flags & 1 == 0
     }
 
     /// The next used buffer is announced so.
@@ -199,13 +244,13 @@ fn half(value: u64, high: bool, new: u32) -> u64 {
     if high { value & 0xffff_ffff | u64::from(new) << 32 } else { value >> 32 << 32 | u64::from(new) }
 }
 
-impl Registers for ConsoleDevice {
+impl Registers for VirtioDevice {
     fn read(&self, offset: u32) -> u32 {
         let mut state = self.0.borrow_mut();
         match offset {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => 2,
-            register::DEVICE_ID => 3,
+            register::DEVICE_ID => state.kind,
             register::DEVICE_FEATURES => {
                 let half = state.selectors.get(&register::DEVICE_FEATURES_SEL).copied().unwrap_or(0);
                 state.features[half as usize]

@@ -1,14 +1,12 @@
 //! The console's driver against a device that judges every address, and against one that lies.
 
-mod device;
-
-use device::{ConsoleDevice, Lie};
+use crate::device::{Lie, VirtioDevice};
 use hv_virtio::{Broken, Console, PORT_BYTES, Refused, status};
 
-type Driver = Console<ConsoleDevice>;
+type Driver = Console<VirtioDevice>;
 
-fn console() -> (ConsoleDevice, Driver) {
-    let (device, memory) = ConsoleDevice::new(Driver::MEMORY);
+fn console() -> (VirtioDevice, Driver) {
+    let (device, memory) = VirtioDevice::console(Driver::MEMORY);
     let console = Console::new(device.clone(), memory).unwrap();
     (device, console)
 }
@@ -134,18 +132,18 @@ fn a_buffer_comes_back_once() {
 
 #[test]
 fn a_device_that_does_not_fit_is_refused() {
-    let try_it = |device: ConsoleDevice, bytes: usize| {
-        let (_, memory) = ConsoleDevice::new(bytes);
+    let try_it = |device: VirtioDevice, bytes: usize| {
+        let (_, memory) = VirtioDevice::console(bytes);
         Console::new(device, memory).map(|_| ()).unwrap_err()
     };
-    let device = || ConsoleDevice::new(16).0;
+    let device = || VirtioDevice::console(16).0;
     assert_eq!(try_it(device().with_features([0, 0]), Driver::MEMORY), Refused::Features);
     assert_eq!(try_it(device(), Driver::MEMORY - 16), Refused::Memory);
-    let (short, memory) = ConsoleDevice::new(Driver::MEMORY);
+    let (short, memory) = VirtioDevice::console(Driver::MEMORY);
     let short = short.with_queue_max(8);
     assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(0)));
     assert_eq!(short.status(), 0);
-    let (whole, memory) = ConsoleDevice::new(Driver::MEMORY);
+    let (whole, memory) = VirtioDevice::console(Driver::MEMORY);
     Console::new(whole.clone(), memory).unwrap();
     assert_ne!(whole.status() & status::DRIVER_OK, 0);
 }

@@ -1,0 +1,162 @@
+//! The network: what is behind the guest's card is a virtio card of QEMU's, with memory of its own.
+//!
+//! Frames are copied: from the guest into a buffer here, where its card finishes them, and into one that QEMU reads; the other way
+//! likewise. So neither QEMU nor the guest ever writes what the other one has yet to read.
+//!
+//! The card's interrupt comes to CPU 0. It takes frames in, a few at a time: if there are more, it raises itself again, and if the
+//! guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP sends them.
+//!
+//! Lock order: what receives, then what the partition takes, then what sends.
+#![expect(unsafe_code, reason = "the queues are shared with QEMU")]
+
+use core::cell::UnsafeCell;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use hv_devices::network::{self, Lost, MAX_FRAME, Received, Request};
+use hv_virtio::{
+    DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device, net,
+};
+use hv_vmbus::{Pages, Started};
+use hv_wire::BootFlags;
+use spin::Once;
+
+use crate::devices::BUS;
+use crate::host::FaultyEmbedder;
+use crate::lock::Mutex;
+use crate::log::Log;
+use crate::memory::GuestRam;
+use crate::outcomes::{CPU, NETWORK};
+use crate::virtio::{self, Mmio};
+use crate::{gic, report};
+
+/// Frames that one interrupt takes in.
+const FRAMES: usize = 16;
+
+const _: () = assert!(MAX_FRAME <= SEND_FRAME, "the longest frame of the guest's has a buffer");
+
+/// Memory of the queues.
+#[repr(C, align(4096))]
+struct Memory(UnsafeCell<[u8; NET_MEMORY]>);
+
+// SAFETY: `begin` alone takes its address, once, and hands it to a `DeviceMemory`, which has rules of its own.
+unsafe impl Sync for Memory {}
+
+static MEMORY: Memory = Memory(UnsafeCell::new([0; NET_MEMORY]));
+
+/// What takes frames in.
+struct Inward {
+    receiver: NetReceiver<Mmio>,
+    frame: [u8; RECEIVE_FRAME],
+}
+
+/// What sends frames.
+struct Outward {
+    sender: NetSender<Mmio>,
+    packet: [u8; NET_HEADER + MAX_FRAME],
+}
+
+static INWARD: Once<Mutex<Inward>> = Once::new();
+static OUTWARD: Once<Mutex<Outward>> = Once::new();
+/// The guest's card waits until a frame can be sent.
+static WAITING: AtomicBool = AtomicBool::new(false);
+
+/// Takes QEMU's card into use, if the tool gave the guest one. CPU 0 calls it once, before the guest starts.
+pub(crate) fn begin(flags: u64) {
+    if flags & BootFlags::NETWORK == 0 {
+        return;
+    }
+    let Some((intid, registers)) = virtio::find(device::NET, 0) else {
+        let _ = writeln!(Log, "there is no virtio card for the network");
+        return;
+    };
+    // SAFETY: this is called once, and nothing else reaches `MEMORY`. It is mapped at its own address and aligned to 4096 bytes, and
+    // QEMU's devices are coherent with its CPUs.
+    let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), NET_MEMORY) };
+    match net(registers, memory) {
+        Ok((receiver, sender)) => {
+            INWARD.call_once(|| Mutex::new(Inward { receiver, frame: [0; RECEIVE_FRAME] }));
+            OUTWARD.call_once(|| Mutex::new(Outward { sender, packet: [0; NET_HEADER + MAX_FRAME] }));
+            NETWORK.begin(intid);
+            gic::take(intid, CPU);
+        }
+        Err(refused) => {
+            let _ = writeln!(Log, "the network is not used: {refused}");
+        }
+    }
+}
+
+/// Offers the guest its card, before it starts.
+pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
+    let info = &host.cpu.hypervisor.info;
+    if info.flags & BootFlags::NETWORK == 0 {
+        return;
+    }
+    let [a, b, c, d, e, f, ..] = info.mac;
+    let mac = [a, b, c, d, e, f];
+    let (slot, offer) = (&BUS.devices().network, network::offer_of(mac));
+    host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+        let set_up = vmbus.with(slot, |card, _| card.set_mac(mac));
+        let place = vmbus.place(slot).and_then(|(id, _)| vmbus.offer_device(id, &offer).map(|_| id));
+        match (set_up, place) {
+            (Ok(()), Ok(id)) => report::offered(id.0.into(), &offer),
+            _ => panic!("the network card was not offered"),
+        }
+    });
+}
+
+/// The card's interrupt.
+#[cold]
+pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
+    let Some(inward) = INWARD.get() else { return };
+    let mut inward = inward.lock();
+    inward.receiver.acknowledge();
+    let partition = &host.cpu.hypervisor.partition;
+    let slot = &BUS.devices().network;
+    if WAITING.swap(false, Ordering::AcqRel) {
+        partition.with_vmbus(host, |vmbus| {
+            if let Ok((id, _)) = vmbus.place(slot) {
+                vmbus.resume(id);
+            }
+        });
+    }
+    let Inward { receiver, frame } = &mut *inward;
+    for _ in 0..FRAMES {
+        let len = match receiver.frame(frame) {
+            Ok(Some(len)) => len,
+            Ok(None) => return,
+            Err(broken) => {
+                let _ = writeln!(Log, "the network is lost: {broken}");
+                NETWORK.begin(0);
+                return;
+            }
+        };
+        let received =
+            partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.receive(&frame[..len], io)));
+        if received == Ok(Received::Later) {
+            return;
+        }
+        receiver.done();
+    }
+    drop(inward);
+    NETWORK.raise();
+}
+
+/// Sends a frame of the guest's. Called with its card's lock held.
+pub(crate) fn send(request: &Request, ram: &GuestRam, data: Pages<'_>) -> Started<Result<(), Lost>> {
+    let Some(outward) = OUTWARD.get() else { return Started::Done(Err(Lost)) };
+    let Outward { sender, packet } = &mut *outward.lock();
+    let mut room = sender.has_room();
+    if room == Ok(false) {
+        // The interrupt may come before the next line, so it must know then that it is waited for.
+        WAITING.store(true, Ordering::Release);
+        room = sender.has_room();
+        if room == Ok(false) {
+            return Started::Full;
+        }
+        WAITING.store(false, Ordering::Release);
+    }
+    let written = room.ok().and_then(|_| request.write(ram, data, &mut packet[NET_HEADER..]).ok());
+    let sent = written.and_then(|len| sender.send(&mut packet[..NET_HEADER + len]).ok());
+    Started::Done(if sent == Some(true) { Ok(()) } else { Err(Lost) })
+}

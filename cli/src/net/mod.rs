@@ -1,0 +1,117 @@
+//! The guest's network: QEMU's user network, which needs neither root nor any set-up of the host's.
+
+mod option;
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+
+use crate::output::{self, Pending};
+
+pub(crate) use option::{Forward, NetOption};
+
+/// Address of the guest's card: Microsoft's part, and what is the same on every run.
+pub(crate) const MAC: [u8; 6] = [0x00, 0x15, 0x5d, 0x48, 0x56, 0x01];
+
+/// The network of a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    pub(crate) forwards: Vec<Forward>,
+    /// Where QEMU writes the frames.
+    pub(crate) capture: Option<Arc<File>>,
+}
+
+/// The file of `--net-capture`, which gets its name at the end of the run.
+#[derive(Debug)]
+pub(crate) struct Capture(Pending);
+
+/// Resolves the options.
+pub(crate) fn open(
+    option: &NetOption,
+    capture: Option<&Path>,
+    deterministic: bool,
+) -> anyhow::Result<(Option<Network>, Option<Capture>)> {
+    let NetOption::User(forwards) = option else {
+        ensure!(capture.is_none(), "--net-capture records a network, and there is none: give --net user too");
+        return Ok((None, None));
+    };
+    ensure!(
+        !deterministic,
+        "--net user and --deterministic contradict each other: what comes from a network differs from run to run"
+    );
+    forwards.iter().try_for_each(is_free)?;
+    let capture = capture.map(create).transpose()?;
+    let (file, capture) = capture.unzip();
+    Ok((Some(Network { forwards: forwards.clone(), capture: file.map(Arc::new) }), capture))
+}
+
+/// Checks that a port can be listened on. QEMU, which then does that, says less of why it cannot.
+fn is_free(forward: &Forward) -> anyhow::Result<()> {
+    let Forward { address, host, .. } = forward;
+    TcpListener::bind((*address, *host)).map(|_| ()).with_context(|| {
+        format!(
+            "cannot listen on port {host} of {address} for forward={forward}; give another port or address"
+        )
+    })
+}
+
+fn create(path: &Path) -> anyhow::Result<(File, Capture)> {
+    output::check("capture", "--net-capture", path)?;
+    let name = path.display();
+    ensure!(path.as_os_str() != "-", "--net-capture is written by QEMU: give it a file, not -");
+    let pending = Pending::new(path).with_context(|| format!("cannot write the capture to {name}"))?;
+    let Pending::File(file) = &pending else {
+        anyhow::bail!("cannot write the capture to {name}: expected a regular file");
+    };
+    Ok((file.file.try_clone()?, Capture(pending)))
+}
+
+impl Capture {
+    /// Gives the file its name.
+    pub(crate) fn finish(self, path: &Path) -> anyhow::Result<()> {
+        self.0.commit().with_context(|| format!("cannot write the capture to {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(option: &str, capture: Option<&Path>, deterministic: bool) -> String {
+        format!("{:#}", open(&option.parse().unwrap(), capture, deterministic).unwrap_err())
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("net.pcap");
+        assert!(error("none", Some(&file), false).contains("give --net user too"));
+        assert!(error("user", None, true).contains("contradict each other"));
+        assert!(error("user", Some(Path::new("-")), false).contains("not -"));
+        assert!(error("user", Some(dir.path()), false).contains("--net-capture"));
+        assert!(error("user", Some(Path::new("/dev/full")), false).contains("regular file"));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_an_error_with_its_number() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = error(&format!("user,forward=tcp:{port}:22"), None, false);
+        assert!(error.contains(&format!("port {port} of 127.0.0.1")), "{error}");
+    }
+
+    #[test]
+    fn a_capture_has_its_name_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("net.pcap");
+        let (network, capture) = open(&NetOption::User(vec![]), Some(&file), false).unwrap();
+        assert!(!file.exists());
+        std::io::Write::write_all(&mut &*network.unwrap().capture.unwrap(), b"frames").unwrap();
+        capture.unwrap().finish(&file).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"frames");
+    }
+}

@@ -1,0 +1,5 @@
+//! Drivers against a device that judges every address, and against one that lies.
+
+mod console;
+mod device;
+mod net;

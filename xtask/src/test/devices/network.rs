@@ -1,0 +1,301 @@
+//! The network card: stock kernels with their own hv_netvsc, on QEMU's user network.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use hv_machine::initrd::{LEASE, Module};
+
+use super::super::context::{Booted, Context, read};
+use super::super::life::until;
+use super::super::packages;
+use super::super::runner::Step;
+use hv_setup::cache::Cache;
+use hv_setup::exit::Exit;
+use hv_setup::stock::{self, Stock};
+
+/// Bytes that go to the guest and come back.
+const LONG: usize = 2_000_003;
+/// The guest's address, and the host's, on QEMU's user network.
+const GUEST: &str = "10.0.2.15";
+const HOST: &str = "10.0.2.2";
+/// How long the host waits for what the guest sends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
+    let mut steps: Vec<Step> = stock
+        .into_iter()
+        .map(|(name, kernel)| {
+            Step::new(format!("devices/network/{name}"), move |context| both_ways(context, name, kernel))
+        })
+        .collect();
+    steps.push(Step::new("devices/network/run-net", run_net));
+    steps.push(Step::new("devices/network/ethtool", ethtool).slow());
+    steps
+}
+
+/// The stock initramfs gets an address, the frames are in the capture, and without `--net` there is no card.
+fn run_net(context: &Context) -> anyhow::Result<()> {
+    let capture = context.folder()?.join("net.pcap");
+    let file = capture.to_string_lossy();
+    let booted = context.boot(&["--net", "user", "--net-capture", &file, "--run", "net", "--strict=note"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says(&format!("hv: network eth0 {GUEST} gateway {HOST}"))?;
+    booted.is("/devices/0/name", "network card")?;
+    booted.is("/devices/0/version", "6.1")?;
+    booted.is("/devices/0/errors", 0)?;
+    booted.is("/findings", serde_json::json!([]))?;
+    let frames = frames(&read(&capture)?)?;
+    let dhcp = |frame: &&Vec<u8>| frame.get(34..38) == Some(&[0, 68, 0, 67]);
+    ensure!(frames.iter().filter(dhcp).count() >= 2, "the capture has no requests by DHCP");
+    context.hv(&["boot", "--net", "bridge"])?.refused("expected none, or user")?;
+    context.hv(&["boot", "--net-capture", &file])?.refused("give --net user too")?;
+    context.hv(&["boot", "--net", "user", "--deterministic"])?.refused("contradict each other")?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let option = format!("user,forward=tcp:{port}:80");
+    context.hv(&["boot", "--net", &option])?.refused(&format!("cannot listen on port {port} of 127.0.0.1"))
+}
+
+/// The frames of a capture (libpcap, "savefile format": a header of 24 bytes, and 16 before each frame).
+fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    ensure!(file.get(..4) == Some(&[0xd4, 0xc3, 0xb2, 0xa1]), "the capture is none");
+    let (mut rest, mut frames) = (&file[24..], Vec::new());
+    while let Some((head, after)) = rest.split_at_checked(16) {
+        let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let (frame, after) = after.split_at_checked(len).context("a frame of the capture is cut")?;
+        frames.push(frame.to_vec());
+        rest = after;
+    }
+    Ok(frames)
+}
+
+/// Bytes that tell their places.
+fn pattern() -> Vec<u8> {
+    (0..LONG).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+/// A web server of the host's. It has the pattern, and says when the guest is to end.
+struct Server {
+    port: u16,
+    end: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let (end, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let flags = (end.clone(), over.clone());
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if flags.1.load(Ordering::Acquire) {
+                    return;
+                }
+                let end = flags.0.load(Ordering::Acquire);
+                std::thread::spawn(move || serve(stream, end));
+            }
+        });
+        Ok(Self { port, end, over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Answers one request.
+fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut first = String::new();
+    reader.read_line(&mut first).ok()?;
+    let mut line = String::new();
+    while reader.read_line(&mut line).ok()? > 2 {
+        line.clear();
+    }
+    let body = match first.split(' ').nth(1)? {
+        "/pattern" => Some(pattern()),
+        "/end" if end => Some(Vec::new()),
+        _ => None,
+    };
+    let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+    let body = body.unwrap_or_default();
+    write!(stream, "HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).ok()?;
+    stream.write_all(&body).ok()
+}
+
+/// Gets a file of the guest's web server.
+fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("no answer")?;
+    ensure!(answer.starts_with(b"HTTP/1.") && answer[9..].starts_with(b"200"), "{path} is not there");
+    Ok(answer.split_off(head + 4))
+}
+
+/// A port of the host's that is free.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The modules that a network needs, as files of an initrd, and what udhcpc runs.
+fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let folder = stock::drivers(&Cache::open()?, kernel)?;
+    let mut files = vec![("bin/lease".to_owned(), LEASE.to_vec())];
+    for name in ["hv_vmbus", "hv_netvsc"] {
+        let file = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).find(|path| {
+            path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}.ko")))
+        });
+        let file = file.with_context(|| format!("{} has no {name}", folder.display()))?;
+        let module = Module::read(&file.to_string_lossy(), read(&file)?)?;
+        files.push((format!("modules/{name}.ko"), module.bytes));
+    }
+    Ok(files)
+}
+
+/// What each guest does first: it loads the modules, and has an address.
+const BEGIN: &str = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.ko\n\
+    until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
+    udhcpc -n -q -t 20 -T 1 -s /bin/lease -i eth0\n";
+
+/// What it does at the end: it serves what it has, until the host says so.
+fn serving(server: u16) -> String {
+    format!(
+        "httpd -p 80 -h /tmp\necho 'hv: serving'\n\
+         until wget -q -O /dev/null http://{HOST}:{server}/end 2>/dev/null; do sleep 0.2; done\n"
+    )
+}
+
+/// Runs a guest with a script, and does something while it serves.
+fn with_guest(
+    context: &Context,
+    initrd: &Path,
+    server: &Server,
+    options: &[&str],
+    work: impl FnOnce(u16) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<Booted> {
+    let port = free_port()?;
+    let (net, initrd) = (format!("user,forward=tcp:{port}:80"), initrd.to_string_lossy());
+    let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
+    std::thread::scope(|scope| {
+        let working = scope.spawn(move || {
+            until("the guest serves", || Ok(get(port, "/ready").is_ok()))?;
+            work(port)
+        });
+        let ended = scope.spawn(|| {
+            let done = working.join().unwrap_or_else(|_| bail!("it panicked"));
+            // Whatever became of it, the guest ends.
+            server.end.store(true, Ordering::Release);
+            done
+        });
+        let booted = context.boot(&line)?;
+        if let Ok(Err(error)) = ended.join() {
+            bail!("{error:#}\n{}", booted.console);
+        }
+        booted.ended(Exit::Success, "power-off")?;
+        booted.is("/findings", serde_json::json!([]))?;
+        booted.is("/devices/0/errors", 0)?;
+        Ok(booted)
+    })
+}
+
+/// Bytes go to the guest and come back, pings of all sizes are answered, with short frames and with long ones.
+fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         for mtu in 1500 9000 576; do\n\
+         ip link set dev eth0 mtu $mtu && echo \"hv: mtu $(cat /sys/class/net/eth0/mtu)\"\n\
+         ip route replace default via {HOST} dev eth0\n\
+         case $mtu in 576) sizes=56 ;; *) sizes='56 1472 9000' ;; esac\n\
+         for size in $sizes; do\n\
+         ping -q -c 2 -W 10 -s $size {HOST} | grep received | sed \"s/^/hv: ping $mtu $size: /\"\n\
+         done\n\
+         wget -q -O /tmp/got-$mtu http://{HOST}:{port}/pattern && echo \"hv: got $mtu\"\n\
+         done\n\
+         ip link set dev eth0 mtu 1500\nip route replace default via {HOST} dev eth0\n\
+         wget -q -O /tmp/under-load http://{HOST}:{port}/pattern &\n\
+         for mtu in 4000 1500 9000 1500; do ip link set dev eth0 mtu $mtu; ip route replace default via {HOST} dev eth0; done\n\
+         wait\ncat /sys/class/net/eth0/statistics/rx_packets >/tmp/ready\n{}",
+        serving(port)
+    );
+    let initrd = packages::script(context, &files(kernel)?, &script)?;
+    let options = ["--stock", name, "--vps", "2", "--timeout", "280"];
+    let booted = with_guest(context, &initrd, &server, &options, |port| {
+        for file in ["/got-1500", "/got-9000", "/got-576", "/under-load"] {
+            let got = get(port, file)?;
+            ensure!(
+                got == pattern(),
+                "{file} has {} bytes, and they are not those that were sent",
+                got.len()
+            );
+        }
+        Ok(())
+    })?;
+    // Longer than a frame of the user network, a ping is answered only in fragments.
+    let sizes: [(u32, &[u32]); 3] = [(1500, &[56, 1472, 9000]), (9000, &[56, 1472, 9000]), (576, &[56])];
+    for (mtu, sizes) in sizes {
+        booted.says(&format!("hv: mtu {mtu}"))?;
+        booted.says(&format!("hv: got {mtu}"))?;
+        for size in sizes {
+            booted.says(&format!("hv: ping {mtu} {size}: 2 packets transmitted, 2 packets received"))?;
+        }
+    }
+    booted.never_says("hv_netvsc 00155d48-5601-0015-5d48-560100155d48 eth0: ")
+}
+
+/// Debian's ethtool shows the card, and changes its channels and its offloads; bytes come and go with each.
+fn ethtool(context: &Context) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         ethtool -i eth0\nethtool -l eth0\nethtool -k eth0\nethtool -S eth0 | head -20\nethtool -g eth0\nethtool -x eth0\n\
+         try() {{ ip route replace default via {HOST} dev eth0\n\
+         wget -q -O /tmp/got http://{HOST}:{port}/pattern && cp /tmp/got /tmp/got-$1 && echo \"hv: with $1\"; }}\n\
+         for channels in 1 4 2; do ethtool -L eth0 combined $channels; try channels-$channels; done\n\
+         for offload in tso tx rx; do ethtool -K eth0 $offload off; try no-$offload; done\n\
+         for offload in tx tso rx; do ethtool -K eth0 $offload on; try $offload; done\n\
+         ethtool -G eth0 rx 200 tx 100; try rings\n\
+         echo x >/tmp/ready\n{}",
+        serving(port)
+    );
+    let initrd =
+        packages::initrd(context, "ethtool", &["usr/sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
+    let names =
+        ["channels-1", "channels-4", "channels-2", "no-tso", "no-tx", "no-rx", "tx", "tso", "rx", "rings"];
+    let booted = with_guest(context, &initrd, &server, &["--vps", "4", "--timeout", "280"], |port| {
+        for name in names {
+            ensure!(get(port, &format!("/got-{name}"))? == pattern(), "bytes differ with {name}");
+        }
+        Ok(())
+    })?;
+    for name in names {
+        booted.says(&format!("hv: with {name}"))?;
+    }
+    for text in ["driver: hv_netvsc", "tcp-segmentation-offload: on", "tx-checksum-ipv4: on", "Combined:\t4"]
+    {
+        booted.says(text)?;
+    }
+    Ok(())
+}
