@@ -34,6 +34,7 @@ pub(super) fn steps() -> Vec<Step> {
         .into_iter()
         .map(|(name, kernel)| {
             Step::new(format!("devices/network/{name}"), move |context| both_ways(context, name, kernel))
+                .slow()
         })
         .collect();
     steps.push(Step::new("devices/network/run-net", run_net));
