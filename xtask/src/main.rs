@@ -1,7 +1,9 @@
-//! The developers' commands: the tests of `cargo hv test`, and the suite's own test, `cargo hv conformance --mutants`.
+//! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`, and `cargo hv bench
+//! devices`.
 //!
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
+mod bench;
 #[cfg(test)]
 mod dependencies;
 #[cfg(test)]
@@ -10,7 +12,7 @@ mod mutants;
 mod test;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hv_setup::developer::TestArgs;
+use hv_setup::developer::{BenchDevicesArgs, TestArgs};
 use hv_setup::{exit, interrupt};
 
 /// Developers' commands of hv-arm64.
@@ -26,6 +28,7 @@ struct Cli {
 enum Command {
     Test(TestArgs),
     Mutants(mutants::Args),
+    BenchDevices(BenchDevicesArgs),
 }
 
 fn main() -> std::process::ExitCode {
@@ -36,6 +39,7 @@ fn main() -> std::process::ExitCode {
     let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Test(args) => test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
+        Command::BenchDevices(args) => bench::run(&args),
     });
     exit::end(result)
 }

@@ -11,6 +11,7 @@
 
 mod calls;
 mod clock;
+mod disk;
 mod gic;
 mod interrupts;
 mod measure;

@@ -74,7 +74,7 @@ impl Bench {
 }
 
 /// The counter, between what comes before and after.
-fn counter() -> u64 {
+pub(crate) fn counter() -> u64 {
     arch::isb();
     mrs!("cntvct_el0")
 }

@@ -14,6 +14,7 @@ use hv_tlfs::vmbus::{self, InitiateContact, TargetInfo, Version};
 use rt::{Machine, irq};
 use zerocopy::IntoBytes;
 
+use crate::disk;
 use crate::gic::{acknowledge, end};
 use crate::interrupts::unexpected;
 use crate::measure::Bench;
@@ -49,6 +50,7 @@ pub(crate) fn run(bench: &Bench, machine: &Machine, vp: Vp<'_, Smccc>) {
     synic.unmask(SintIndex::VMBUS, intid, &Masked).expect("it unmasks a source");
     timer(bench, &synic);
     contact(bench, &synic);
+    disk::run(bench, &synic);
     post(bench, &mut synic);
     event(bench, &mut synic);
     synic.disable(&Masked).expect("it gives the pages back");

@@ -3,12 +3,13 @@
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER};
 use hv_partition::faults::Failing;
-use hv_partition::{HostBackend, disk_failure};
-use hv_vmbus::{DeviceId, Pages, Started, Token};
+use hv_partition::{HostBackend, Vmbus, disk_failure};
+use hv_vmbus::{BusError, DeviceId, Pages, Started, Token};
 use hv_wire::{BootDisk, DiskFlags};
 
-use crate::devices::BUS;
+use crate::devices::{BUS, Bus};
 use crate::host::{Embedder, FaultyEmbedder};
+use crate::lock::Lock;
 use crate::{disks, network, report, services};
 
 /// Offers the devices that the tool asked for, before the guest starts.
@@ -19,7 +20,8 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
     partition.with_vmbus(host, |vmbus| {
         for (at, slot) in BUS.devices().controllers.iter().enumerate() {
             let mut own = (0..).zip(disks).filter(|(_, disk)| usize::from(disk.controller) == at).peekable();
-            if own.peek().is_none() {
+            // A machine with a window for disks has its first controller from the start, so that the guest loads the driver.
+            if own.peek().is_none() && !(at == 0 && info.window_size != 0) {
                 continue;
             }
             let attached = vmbus.with(slot, |controller, _| {
@@ -27,11 +29,8 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
             });
             // `config::check` has validated the places, and the slot is this bus's.
             assert!(matches!(attached, Ok(Ok(()))), "a disk of controller {at} was not attached");
-            let offer = storage::offer_of(CONTROLLERS[at]);
-            let place = vmbus.place(slot).and_then(|(id, _)| vmbus.offer_device(id, &offer).map(|_| id));
-            match place {
-                Ok(id) => report::offered(id.0.into(), &offer),
-                Err(error) => panic!("controller {at} was not offered: {error}"),
+            if let Err(error) = offer_controller(vmbus, at) {
+                panic!("controller {at} was not offered: {error}");
             }
         }
     });
@@ -39,8 +38,20 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
     network::offer(host);
 }
 
+/// The host half of the guest's VMBus, at EL2.
+pub(crate) type OwnVmbus<'h> = Vmbus<'h, Lock, FaultyEmbedder<'h>, Bus>;
+
+/// Offers a controller.
+pub(crate) fn offer_controller(vmbus: &OwnVmbus<'_>, at: usize) -> Result<(), BusError> {
+    let offer = storage::offer_of(CONTROLLERS[at]);
+    let (id, _) = vmbus.place(&BUS.devices().controllers[at])?;
+    vmbus.offer_device(id, &offer)?;
+    report::offered(id.0.into(), &offer);
+    Ok(())
+}
+
 /// A disk as the guest sees it.
-fn unit(disk: &BootDisk) -> Disk {
+pub(crate) fn unit(disk: &BootDisk) -> Disk {
     if disk.flags & DiskFlags::DVD != 0 {
         return Disk::dvd(disk.size, disk.id, MAX_TRANSFER);
     }
@@ -61,9 +72,8 @@ impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERV
         data: Pages<'_>,
     ) -> Started<Result<(), storage::Failure>> {
         let hypervisor = self.cpu.hypervisor;
-        let disk = hypervisor.disks.get(usize::from(request.disk)).and_then(Option::as_ref);
-        Started::Done(match disk {
-            Some(disk) => disks::carry_out(disk, &hypervisor.ram, &request.piece, data),
+        Started::Done(match hypervisor.disks.get(request.disk) {
+            Some(disk) => disks::carry_out(&disk, &hypervisor.ram, &request.piece, data),
             None => Err(storage::Failure::Target),
         })
     }

@@ -10,10 +10,10 @@ use hv_partition::faults::Plan;
 use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
-use hv_wire::{BootFlags, BootInfo, ExitKind, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
+use hv_wire::{BootFlags, BootInfo, ExitKind, MAX_CONTROLLERS, MAX_LUNS};
 
 use crate::arch::mrs;
-use crate::disks::DiskRam;
+use crate::disks::Disks;
 use crate::lock::Mutex;
 use crate::memory::GuestRam;
 use crate::{log, power};
@@ -109,26 +109,46 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
             return Err("two disks are at one place of a controller");
         }
     }
+    let window_end = info.window_base.checked_add(info.window_size);
+    if info.window_size != 0
+        && (info.window_base < free
+            || !info.window_base.is_multiple_of(PAGE)
+            || !info.window_size.is_multiple_of(PAGE)
+            || window_end.is_none_or(|end| end > ADDRESS_END))
+    {
+        return Err("the window for more disks must be a multiple of 4 KiB behind all disks, below 512 GiB");
+    }
     Ok(())
 }
 
-/// The region that spans all disks, if there are any.
-pub(crate) fn disks(info: &BootInfo) -> Option<Range<u64>> {
+/// Returns the region that spans all disks, and the window for more; empty without any.
+pub(crate) fn disks(info: &BootInfo) -> Range<u64> {
+    let disks = info.disks.get(..info.disk_count as usize).unwrap_or_default();
+    let window = (info.window_size != 0).then_some(info.window_base..info.window_base + info.window_size);
+    let first = disks.first().map(|disk| disk.base).or(window.as_ref().map(|window| window.start));
+    let last = disks.last().map(|disk| (disk.base + disk.size).next_multiple_of(PAGE));
+    let end = window.map(|window| window.end).or(last);
+    first.unwrap_or(0)..end.unwrap_or(0)
+}
+
+/// Returns the end of the memory into which the disk of the start that begins at `base` may grow.
+pub(crate) fn growth_end(info: &BootInfo, base: u64) -> Option<u64> {
     let disks = info.disks.get(..info.disk_count as usize)?;
-    let (first, last) = (disks.first()?, disks.last()?);
-    Some(first.base..(last.base + last.size).next_multiple_of(PAGE))
+    let number = disks.iter().position(|disk| disk.base == base)?;
+    let window = Some(info.window_base).filter(|_| info.window_size != 0);
+    let next = disks.get(number + 1).map(|next| next.base);
+    Some(next.or(window).unwrap_or(self::disks(info).end))
 }
 
 /// The disks as memory, by number.
-pub(crate) fn disk_ram(info: &BootInfo) -> [Option<DiskRam>; MAX_DISKS] {
-    let count = info.disk_count as usize;
-    core::array::from_fn(|n| {
-        let disk = info.disks.get(n).filter(|_| n < count)?;
-        // SAFETY: `check` placed it behind everything that belongs to the hypervisor or the guest, apart from every
-        // other disk, and mmu.rs maps it. Each disk's number makes one such value, and the memory is reached through
-        // that value only.
-        Some(unsafe { DiskRam::new(disk.base, disk.size) })
-    })
+pub(crate) fn disk_ram(info: &BootInfo) -> Disks {
+    // SAFETY: `check` placed the region behind everything that belongs to the hypervisor or the guest, mmu.rs maps it, and the
+    // start calls this once.
+    let all = unsafe { Disks::new(disks(info)) };
+    for (number, disk) in (0..).zip(info.disks.iter().take(info.disk_count as usize)) {
+        all.put(number, disk.base, disk.size);
+    }
+    all
 }
 
 const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);

@@ -22,7 +22,7 @@ use crate::lock::Mutex;
 use crate::log::Log;
 use crate::services::{self, Asked, Taken};
 use crate::virtio::Mmio;
-use crate::{gic, outcomes};
+use crate::{gic, hotplug, outcomes};
 
 /// Frames that one interrupt handles.
 const FRAMES: usize = 4;
@@ -158,6 +158,15 @@ fn answer(
         Some(ToHypervisor::Status {}) => {
             Some(FromHypervisor::Status { services: services::states(host, services()) })
         }
+        Some(
+            request @ (ToHypervisor::DiskAdd { .. }
+            | ToHypervisor::DiskRemove { .. }
+            | ToHypervisor::DiskResize { .. }
+            | ToHypervisor::Rescind { .. }),
+        ) => Some(match hotplug::change(host, &request) {
+            Ok(()) => FromHypervisor::Outcome { outcome: 0, flags: 0 },
+            Err(why) => FromHypervisor::Refused { why },
+        }),
         Some(request) => match services::ask(host, services(), &request) {
             Asked::Done => Some(FromHypervisor::Outcome { outcome: 0, flags: 0 }),
             Asked::Pending(service) => {

@@ -8,11 +8,11 @@ use hv_partition::faults::Injector;
 use hv_partition::strict::Judge;
 use hv_partition::{Partition, VpContext};
 use hv_vgic::Gic;
+use hv_wire::BootInfo;
 use hv_wire::platform::MAX_VPS;
-use hv_wire::{BootInfo, MAX_DISKS};
 
 use crate::devices::Bus;
-use crate::disks::DiskRam;
+use crate::disks::Disks;
 use crate::lock::{Lock, Mutex};
 use crate::memory::GuestRam;
 
@@ -29,7 +29,7 @@ pub(crate) struct Hypervisor {
     /// The guest's memory.
     pub ram: GuestRam,
     /// The guest's disks, by number.
-    pub disks: [Option<DiskRam>; MAX_DISKS],
+    pub disks: Disks,
     /// What the tool asked for.
     pub info: BootInfo,
     /// CNTVOFF_EL2: the guest's counter starts at 0 when the partition is created.

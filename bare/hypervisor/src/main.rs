@@ -20,6 +20,7 @@ mod exit;
 mod faults;
 mod gic;
 mod host;
+mod hotplug;
 mod hypervisor;
 mod irq;
 mod lock;

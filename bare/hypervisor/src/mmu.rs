@@ -156,7 +156,8 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     if info.trace_size != 0 {
         map(&mut own, info.trace_base, info.trace_size, DATA);
     }
-    if let Some(disks) = config::disks(info) {
+    let disks = config::disks(info);
+    if !disks.is_empty() {
         map(&mut own, disks.start, disks.end - disks.start, DATA);
     }
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);

@@ -93,7 +93,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::Kvp { .. } => (Service::Kvp, true),
         ToHypervisor::TimeSync { .. } => (Service::TimeSync, false),
         ToHypervisor::Vss { .. } => (Service::Vss, true),
-        ToHypervisor::Hello { .. } | ToHypervisor::Status {} => return Asked::Refused(Refusal::Unknown),
+        _ => return Asked::Refused(Refusal::Unknown),
     };
     if info.services & service.bit() == 0 {
         return Asked::Refused(Refusal::Absent);
@@ -130,7 +130,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
             let operation = hv_tlfs::vmbus::vss::Operation(operation);
             vmbus.with(&services.vss, |device, io| device.ask(io, operation))
         }
-        ToHypervisor::Hello { .. } | ToHypervisor::Status {} => Ok(Err(Refused::Invalid)),
+        _ => Ok(Err(Refused::Invalid)),
     });
     match asked {
         Ok(Ok(())) if waits => Asked::Pending(service),

@@ -26,6 +26,7 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
         append: APPEND.to_owned(),
         vps: 1,
         firmware: Firmware::Acpi,
+        disk: false,
     };
     let boot = |hosted, deterministic| boot(setup, &guest, hosted, deterministic);
     let task = ui::Task::quiet("Booting Linux");

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::{BootFlags, BootInfo};
 
+use crate::disks::{Chosen, DiskOption, Disks, Mode};
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{CPU, VIRT, longest};
@@ -32,6 +33,8 @@ pub(super) struct Guest {
     pub(super) append: String,
     pub(super) vps: u32,
     pub(super) firmware: Firmware,
+    /// It has a disk.
+    pub(super) disk: bool,
 }
 
 impl Setup {
@@ -54,7 +57,12 @@ impl Setup {
             take_identity(&mut image)?;
         }
         // For messages and events that the guest sends to itself.
-        let orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, MEMORY) };
+        let mut orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, MEMORY) };
+        let disks = guest.disk.then(|| disk(orders.tables_base + orders.tables_size)).transpose()?;
+        let backings = disks.as_ref().map(Disks::backings).transpose()?.unwrap_or_default();
+        if let Some(disks) = &disks {
+            (orders.disk_count, orders.disks, ..) = disks.boot();
+        }
         let ram = load::ram(&image, &orders)?;
         ram.write(DIRECT_START, &trampoline(&image))?;
         let settings = Settings {
@@ -62,7 +70,7 @@ impl Setup {
             hypervisor: hosted.then(|| self.hypervisor.clone()),
             cpu: CPU.to_owned(),
             vps: guest.vps,
-            backings: Vec::new(),
+            backings,
             deterministic,
             control: false,
             sockets: false,
@@ -78,6 +86,14 @@ impl Setup {
             None => Ok(outcome),
         }
     }
+}
+
+/// Makes a small disk, whose memory begins at an address.
+fn disk(base: u64) -> anyhow::Result<Disks> {
+    let file = tempfile::NamedTempFile::new().context("cannot make a file")?;
+    file.as_file().set_len(1 << 20)?;
+    let option = DiskOption { path: file.path().to_owned(), mode: Mode::Snapshot, place: None };
+    Chosen::open(&[option], &[], base, 0)?.prepare(Identity::DEFAULT.uuid)
 }
 
 /// Returns the lines that a program printed, or an error if it stopped before the line `last`.

@@ -13,7 +13,7 @@ use anyhow::bail;
 
 use crate::exit::Exit;
 use crate::input::Input;
-use crate::setup::{programs as bare, qemu, target, value};
+use crate::setup::{developer, programs as bare, qemu, target, value};
 use crate::{build, output, ui};
 
 use compare::Compared;
@@ -29,8 +29,10 @@ use table::Table;
 ///
 /// To measure hv-host in process, in nanoseconds: cargo bench -p hv-host
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Measure only figures with this in their name
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     filter: String,
@@ -57,12 +59,18 @@ pub(crate) struct Args {
     hypervisor: Option<Input>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Devices(developer::BenchDevicesArgs),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   cargo hv bench
   cargo hv bench --filter fast-get
   cargo hv bench --json before.json
   cargo hv bench --compare before.json
+  cargo hv bench devices --runs 5
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
 
@@ -71,6 +79,9 @@ type Figure = (&'static str, f64);
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if let Some(What::Devices(_)) = &args.what {
+        return developer::bench_devices();
+    }
     let wanted: Vec<_> = LINES.iter().filter(|line| line.name.contains(&args.filter)).collect();
     if wanted.is_empty() {
         bail!("no figure has {} in its name; see `hv bench --list`", args.filter);

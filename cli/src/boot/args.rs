@@ -76,6 +76,16 @@ pub(crate) struct Args {
     /// Record the frames of the network card in a file for Wireshark and tcpdump
     #[arg(long, value_name = "FILE")]
     pub(super) net_capture: Option<PathBuf>,
+    /// Address space for disks that `hv ctl` adds, and for the growth of each disk, in MiB or with a unit (K, M, G)
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        hide_default_value = true,
+        value_parser = value::size,
+        requires = "control"
+    )]
+    pub(super) hotplug_room: u64,
     /// Text to append to the kernel's command line
     #[arg(
         long,
@@ -294,10 +304,10 @@ impl Args {
         if self.net != NetOption::None {
             names.push("hv_netvsc");
         }
-        if !self.disk.is_empty() || !self.dvd.is_empty() {
+        if !self.disk.is_empty() || !self.dvd.is_empty() || self.hotplug_room != 0 {
             names.push("hv_storvsc");
         }
-        if !self.disk.is_empty() {
+        if !self.disk.is_empty() || self.hotplug_room != 0 {
             names.push("sd_mod");
             if is_given(&self.append, "root=") {
                 // ext4 asks for the sum by its name, which its module does not tell.

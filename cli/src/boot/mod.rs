@@ -63,7 +63,12 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let heard = collector.as_ref().map(Collector::console);
     let mut running = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?;
     let stream = running.control();
-    let serving = plan.control.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
+    let live = plan.disks.live();
+    running.once_mapped({
+        let live = std::sync::Arc::clone(&live);
+        move || live.trim()
+    })?;
+    let serving = plan.control.zip(stream).map(|(server, stream)| server.start(stream, live)).transpose()?;
     let stream = running.sockets();
     let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
     let outcome = running.wait()?;

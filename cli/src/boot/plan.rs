@@ -216,7 +216,7 @@ fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
 fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
     let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     let base = trace.map_or(tables, |trace| trace.base + trace.size);
-    Chosen::open(&args.disk, &args.dvd, base)
+    Chosen::open(&args.disk, &args.dvd, base, args.hotplug_room.next_multiple_of(ALIGN_2M))
 }
 
 /// The machine's UUID.
@@ -232,7 +232,7 @@ fn load(
     trace: Option<Region>,
     disks: &Disks,
 ) -> anyhow::Result<Ram> {
-    let (disk_count, disks) = disks.boot();
+    let (disk_count, disks, window_base, window_size) = disks.boot();
     let [a, b, c, d, e, f] = net::MAC;
     let numbers = plan.numbers.as_bytes();
     let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
@@ -248,6 +248,8 @@ fn load(
         disk_count,
         disks,
         mac: [a, b, c, d, e, f, 0, 0],
+        window_base,
+        window_size,
         ..orders(image, args.vps, args.memory)
     };
     ram(image, &orders)

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::lines::{self, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
+use super::lines::{self, AddMode, DiskPlace, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
 use super::pairs::PoolName;
+use super::services::DeviceName;
+use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
 use crate::setup::value;
 use crate::ui;
@@ -18,7 +20,7 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, freeze its file systems
+/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks
 ///
 /// SOCKET is the one of `hv boot --control SOCKET`. The guest needs a driver for the service. Linux's is hv_utils; kvp also needs
 /// hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
@@ -30,7 +32,7 @@ pub(crate) struct Args {
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds to wait for the guest [default: 10; kvp 40, freeze and thaw 960]
+    /// Seconds to wait for the guest [default: 10; kvp 40, disk 60, disk add 600, freeze and thaw 960]
     #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
@@ -44,6 +46,7 @@ Examples:
   cargo hv ctl vm.sock shutdown
   cargo hv ctl vm.sock kvp get auto OSName
   cargo hv ctl vm.sock kvp set external colour blue --json
+  cargo hv ctl vm.sock disk add data.img,at=0:5
 
 Exit codes:
   0    done
@@ -74,12 +77,45 @@ enum What {
     /// Get, set, list and delete the guest's key-value pairs
     #[command(subcommand)]
     Kvp(Kvp),
+    /// Add, remove and resize the guest's disks
+    #[command(subcommand)]
+    Disk(Disk),
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss
+    Rescind {
+        /// The device
+        device: DeviceName,
+    },
     /// Set the guest's clock to the host's
     Time,
     /// Freeze the guest's file systems, until thaw
     Freeze,
     /// Thaw the guest's file systems
     Thaw,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Disk {
+    /// Copy an image into the machine's hot-plug room, and give it to the guest as a disk
+    Add {
+        /// The image, and words as of `hv boot --disk`; it cannot be rw
+        #[arg(value_name = "FILE[,ro|,snapshot][,at=C:L]")]
+        disk: DiskOption,
+    },
+    /// Take a disk away from the guest
+    Remove {
+        /// Its controller and logical unit
+        #[arg(value_name = "C:L")]
+        place: DiskPlace,
+    },
+    /// Change a disk's size; blocks beyond a smaller size are lost
+    Resize {
+        /// Its controller and logical unit
+        #[arg(value_name = "C:L")]
+        place: DiskPlace,
+        /// The new size, in MiB or with a unit (K, M, G)
+        #[arg(value_parser = value::size)]
+        size: u64,
+    },
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -120,8 +156,24 @@ enum Kvp {
 }
 
 impl What {
-    fn request(&self) -> Request {
-        match self {
+    fn request(&self) -> anyhow::Result<Request> {
+        Ok(match self {
+            Self::Disk(Disk::Add { disk }) => {
+                let file = std::path::absolute(&disk.path).context("cannot find the folder of the disk")?;
+                let file = file
+                    .to_str()
+                    .with_context(|| format!("the path {} is not UTF-8, as JSON requires", file.display()))?;
+                let mode = match disk.mode {
+                    Mode::Snapshot => AddMode::Snapshot,
+                    Mode::ReadOnly => AddMode::Ro,
+                    Mode::ReadWrite => AddMode::Rw,
+                };
+                let at = disk.place.map(|(controller, lun)| DiskPlace { controller, lun });
+                Request::DiskAdd { file: file.to_owned(), mode, at }
+            }
+            Self::Disk(Disk::Remove { place }) => Request::DiskRemove { at: *place },
+            Self::Disk(Disk::Resize { place, size }) => Request::DiskResize { at: *place, bytes: *size },
+            Self::Rescind { device } => Request::Rescind { device: *device },
             Self::Status => Request::Status {},
             Self::Shutdown { force, hibernate } => {
                 let action = if *hibernate { Ending::Hibernate } else { Ending::Off };
@@ -138,13 +190,13 @@ impl What {
             Self::Time => Request::Time {},
             Self::Freeze => Request::Freeze {},
             Self::Thaw => Request::Thaw {},
-        }
+        })
     }
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let request = args.what.request();
+    let request = args.what.request()?;
     let timeout = args.timeout.map_or(request.patience(), |seconds| Duration::from_secs(seconds.into()));
     let reply = match ask(&args.socket, &Line { request, timeout })? {
         Some(reply) => reply,
@@ -228,6 +280,7 @@ fn read_line(mut stream: UnixStream, timeout: Duration) -> anyhow::Result<Option
 fn text(given: &Given) -> String {
     match given {
         Given::Done {} => String::new(),
+        Given::Disk(disk) => format!("{}:{}, {} bytes\n", disk.controller, disk.lun, disk.bytes),
         Given::Pair(pair) => format!("{}\n", ui::one_line(&pair.value)),
         Given::Pairs(pairs) => {
             let line = |pair: &super::pairs::Pair| {

@@ -1,11 +1,14 @@
 //! Requests and replies as lines of JSON. The book's chapter on control is their contract.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::pairs::{Addresses, Pair, PoolName};
+use super::services::DeviceName;
+use crate::disks::parse_place;
 
 /// Version of the lines.
 pub(super) const SCHEMA: u32 = 1;
@@ -53,6 +56,58 @@ pub(super) enum Request {
     Time {},
     Freeze {},
     Thaw {},
+    DiskAdd {
+        file: String,
+        #[serde(default)]
+        mode: AddMode,
+        #[serde(default)]
+        at: Option<DiskPlace>,
+    },
+    DiskRemove {
+        at: DiskPlace,
+    },
+    DiskResize {
+        at: DiskPlace,
+        bytes: u64,
+    },
+    Rescind {
+        device: DeviceName,
+    },
+}
+
+/// What becomes of what the guest writes to a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AddMode {
+    #[default]
+    Snapshot,
+    Ro,
+    Rw,
+}
+
+/// Where a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiskPlace {
+    pub(super) controller: u16,
+    pub(super) lun: u16,
+}
+
+impl FromStr for DiskPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (controller, lun) = parse_place(text)?;
+        Ok(Self { controller, lun })
+    }
+}
+
+/// A disk of the machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DiskLine {
+    pub(super) controller: u16,
+    pub(super) lun: u16,
+    pub(super) bytes: u64,
 }
 
 impl Request {
@@ -67,6 +122,9 @@ impl Request {
             | Self::KvpList { .. }
             | Self::Addresses { .. } => 40,
             Self::Freeze {} | Self::Thaw {} => 960,
+            // A disk is copied.
+            Self::DiskAdd { .. } => 600,
+            Self::DiskRemove { .. } | Self::DiskResize { .. } | Self::Rescind { .. } => 60,
         })
     }
 }
@@ -134,6 +192,7 @@ pub(super) enum Given {
     Pair(Pair),
     Pairs(Vec<Pair>),
     Addresses(Addresses),
+    Disk(DiskLine),
     Done {},
 }
 
@@ -217,6 +276,12 @@ mod tests {
             r#"{"request":"kvp-get","pool":"other","key":"k"}"#,
             r#"{"request":"status","timeout_ms":"soon"}"#,
             r#"{"request":"shutdown","action":"later"}"#,
+            r#"{"request":"disk-add"}"#,
+            r#"{"request":"disk-add","file":"a","mode":"quick"}"#,
+            r#"{"request":"disk-remove","at":{"controller":0}}"#,
+            r#"{"request":"disk-remove","at":"0:1"}"#,
+            r#"{"request":"disk-resize","at":{"controller":0,"lun":1},"bytes":-1}"#,
+            r#"{"request":"rescind","device":"disk"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
         }

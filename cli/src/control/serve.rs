@@ -17,7 +17,10 @@ use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Repl
 use super::pairs::{Addresses, Pair, PoolName, wide};
 use super::port::{Answer, NoAnswer, Port};
 use super::services::{host_time, name};
+use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
+
+mod machine;
 
 /// Clients at a time.
 const CLIENTS: usize = 16;
@@ -46,8 +49,8 @@ impl Server {
         Ok(Self { listener, file: SocketFile::new(path.to_owned(), None), fixed })
     }
 
-    /// Serves clients until the process ends. `stream` is the tool's end of the port.
-    pub(crate) fn start(self, stream: UnixStream) -> anyhow::Result<Serving> {
+    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk` changes.
+    pub(crate) fn start(self, stream: UnixStream, disks: Arc<Live>) -> anyhow::Result<Serving> {
         let Self { listener, file, fixed } = self;
         let port = Arc::new(Port::new(stream)?);
         let clients = Arc::new(AtomicUsize::new(0));
@@ -57,9 +60,9 @@ impl Server {
                     clients.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
-                let (port, clients) = (Arc::clone(&port), Arc::clone(&clients));
+                let (port, clients, disks) = (Arc::clone(&port), Arc::clone(&clients), Arc::clone(&disks));
                 std::thread::spawn(move || {
-                    let _ = serve(&client, &port, fixed);
+                    let _ = serve(&client, &port, &disks, fixed);
                     clients.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -69,7 +72,7 @@ impl Server {
 }
 
 /// Answers a client's lines until the client closes its end.
-fn serve(client: &UnixStream, port: &Port, fixed: bool) -> std::io::Result<()> {
+fn serve(client: &UnixStream, port: &Port, disks: &Live, fixed: bool) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     loop {
         let mut line = Vec::new();
@@ -82,7 +85,7 @@ fn serve(client: &UnixStream, port: &Port, fixed: bool) -> std::io::Result<()> {
             Err(Failure::new(Reason::InvalidRequest, format!("the line is longer than {LONGEST} bytes")))
         } else {
             let line = Line::read(&line).map_err(|message| Failure::new(Reason::InvalidRequest, message));
-            line.and_then(|line| carry_out(port, &line, fixed))
+            line.and_then(|line| carry_out(port, disks, &line, fixed))
         };
         let reply = serde_json::to_string(&Reply::from(outcome))?;
         { client }.write_all(format!("{reply}\n").as_bytes())?;
@@ -93,7 +96,7 @@ fn serve(client: &UnixStream, port: &Port, fixed: bool) -> std::io::Result<()> {
 }
 
 /// Carries a request out.
-fn carry_out(port: &Port, line: &Line, fixed: bool) -> Result<Given, Failure> {
+fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Given, Failure> {
     let end = Instant::now().checked_add(line.timeout);
     let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
     let ask = |service: Service, request: &ToHypervisor<'_>| {
@@ -124,6 +127,10 @@ fn carry_out(port: &Port, line: &Line, fixed: bool) -> Result<Given, Failure> {
         Ok(found)
     };
     match &line.request {
+        Request::DiskAdd { .. } | Request::DiskRemove { .. } | Request::DiskResize { .. } => {
+            machine::disk(port, disks, &line.request, left)
+        }
+        Request::Rescind { device } => machine::rescind(port, *device, left()),
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
             Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
             Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hv_wire::MAX_CONTROLLERS;
 use hv_wire::control::Service;
+use serde::{Deserialize, Serialize};
 
 /// A set of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,55 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Heartbeat => "heartbeat",
         Service::Kvp => "kvp",
         Service::Vss => "vss",
+    }
+}
+
+/// A device that can be taken away from the guest: a service, or a SCSI controller, `scsi0` to `scsi3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct DeviceName(u8);
+
+impl DeviceName {
+    /// Returns the device's number in messages to the hypervisor.
+    pub(super) fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// Names of all devices, by their numbers in messages: the controllers, then the services.
+fn device_names() -> impl Iterator<Item = String> {
+    let controllers = (0..MAX_CONTROLLERS).map(|number| format!("scsi{number}"));
+    controllers.chain(Service::ALL.map(|service| name(service).to_owned()))
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = device_names().position(|name| name == text);
+        let names = || device_names().collect::<Vec<_>>().join(", ");
+        let number = number.ok_or_else(|| format!("{text:?} is no device: expected one of {}", names()))?;
+        u8::try_from(number).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(device: DeviceName) -> Self {
+        device_names().nth(device.0.into()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from(*self))
     }
 }
 
@@ -82,6 +133,15 @@ mod tests {
         for bad in ["", "disk", "kvp,", "all,kvp", "KVP"] {
             assert!(bad.parse::<Services>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn devices_are_numbered_with_the_controllers_first() {
+        for (text, number) in [("scsi0", 0), ("scsi3", 3), ("shutdown", 4), ("vss", 8)] {
+            let device: DeviceName = text.parse().unwrap();
+            assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));
+        }
+        assert!("scsi4".parse::<DeviceName>().is_err());
     }
 
     #[test]

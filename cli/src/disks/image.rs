@@ -133,10 +133,37 @@ impl Opened {
         }
     }
 
-    /// Makes what is mapped: converts, allocates or copies.
-    pub(super) fn prepare(self) -> anyhow::Result<Image> {
-        let (whole, region, path) = (self.whole(), self.region(), &*self.path);
-        let mut size = self.size.unwrap_or(0);
+    /// Bytes that are mapped for a disk that may grow by `growth`, if it can be written.
+    pub(super) fn mapped(&self, growth: u64) -> u64 {
+        if self.mode == Mode::ReadOnly { self.region() } else { self.region().saturating_add(growth) }
+    }
+
+    /// Makes what is mapped: converts, allocates or copies. `growth`: bytes by which a disk that can be written may grow.
+    pub(super) fn prepare(self, growth: u64) -> anyhow::Result<Image> {
+        let (whole, region, mapped, mode) = (self.whole(), self.region(), self.mapped(growth), self.mode);
+        let (path, mut size) = (self.path.clone(), self.size.unwrap_or(0));
+        let (path, file) = (&*path, self.raw()?);
+        match mode {
+            Mode::ReadWrite => {
+                room::allocate(&file, path, region)?;
+                Ok(Image { file, size: whole, region: mapped })
+            }
+            Mode::ReadOnly if region == size => Ok(Image { file, size: whole, region }),
+            Mode::ReadOnly | Mode::Snapshot => {
+                // One that shrank since it was opened has nothing to copy there.
+                size = size.min(length(&file, path)?);
+                let copy = copy(&file, path, size, region, mode == Mode::Snapshot)?;
+                copy.set_len(mapped)
+                    .with_context(|| format!("cannot make room for the disk {} to grow", path.display()))?;
+                Ok(Image { file: copy, size: whole, region: mapped })
+            }
+        }
+    }
+
+    /// Makes a raw image, and says what of it the guest does not see.
+    fn raw(self) -> anyhow::Result<File> {
+        let (whole, path) = (self.whole(), &*self.path);
+        let size = self.size.unwrap_or(0);
         let name = path.display();
         let file = match self.packed {
             Some(packed) => {
@@ -159,20 +186,19 @@ impl Opened {
                 self.block
             ));
         }
-        match self.mode {
-            Mode::ReadWrite => {
-                room::allocate(&file, path, region)?;
-                Ok(Image { file, size: whole, region })
-            }
-            Mode::ReadOnly if region == size => Ok(Image { file, size: whole, region }),
-            Mode::ReadOnly | Mode::Snapshot => {
-                // One that shrank since it was opened has nothing to copy there.
-                size = size.min(length(&file, path)?);
-                let copy = copy(&file, path, size, region, self.mode == Mode::Snapshot)?;
-                Ok(Image { file: copy, size: whole, region })
-            }
-        }
+        Ok(file)
     }
+}
+
+/// Opens a disk's file and makes a raw image of it. Returns that, and the bytes that the guest sees. `most`: maximum size in bytes.
+pub(super) fn source(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<(File, u64)> {
+    let mut opened = open(path, mode, block, most)?;
+    opened.measure(most)?;
+    let mut needs = Needs::default();
+    opened.count(&mut needs)?;
+    needs.judge()?;
+    let whole = opened.whole();
+    Ok((opened.raw()?, whole))
 }
 
 /// The error for a disk that is larger than what fits.
@@ -274,13 +300,13 @@ fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyh
     }
     if !shared {
         let task = ui::Task::bytes(format!("Copying {}", path.display()), size);
-        copy_data(file, &copy, size, |done| task.position(done)).with_context(explain)?;
+        copy_data(file, (&copy, 0), size, |done| task.position(done)).with_context(explain)?;
     }
     Ok(copy)
 }
 
 /// Where copies of disks are: `$TMPDIR`, else the cache.
-fn copies() -> anyhow::Result<PathBuf> {
+pub(super) fn copies() -> anyhow::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TMPDIR").map(PathBuf::from).filter(|folder| folder.is_absolute())
     {
         return Ok(folder);
@@ -302,8 +328,13 @@ pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Copies what is no hole to a file as long, which has zeros.
-fn copy_data(from: &File, to: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<()> {
+/// Copies what is no hole to a place in a file, which has zeros there.
+pub(super) fn copy_data(
+    from: &File,
+    (to, place): (&File, u64),
+    size: u64,
+    mut progress: impl FnMut(u64),
+) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while at < size {
@@ -319,7 +350,7 @@ fn copy_data(from: &File, to: &File, size: u64, mut progress: impl FnMut(u64)) -
             crate::interrupt::check().map_err(io::Error::other)?;
             let part = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             from.read_exact_at(&mut buffer[..part], at)?;
-            to.write_all_at(&buffer[..part], at)?;
+            to.write_all_at(&buffer[..part], place + at)?;
             at += part as u64;
             progress(at);
         }
@@ -354,7 +385,7 @@ mod tests {
         let mut needs = Needs::default();
         opened.count(&mut needs)?;
         needs.judge()?;
-        opened.prepare()
+        opened.prepare(0)
     }
 
     fn file_of(size: u64) -> tempfile::NamedTempFile {

@@ -2,9 +2,12 @@
 
 mod convert;
 mod image;
+mod live;
 mod option;
 mod room;
+mod window;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,10 +15,14 @@ use anyhow::{Context as _, bail, ensure};
 use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
 use zerocopy::FromZeros as _;
 
+use crate::interrupt;
 use crate::machine::Backing;
 use image::Opened;
-pub(crate) use option::{DiskOption, Mode};
+pub(crate) use live::{Change, Denied, Live, Place, Unmade};
+use live::{LiveDisk, Memory};
+pub(crate) use option::{DiskOption, Mode, parse_place};
 use room::Needs;
+use window::Window;
 
 /// Bytes of a disk's block, and of a DVD's.
 const BLOCK: u64 = 512;
@@ -28,15 +35,22 @@ pub(crate) const ADDRESS_END: u64 = 1 << 39;
 const RAM_ALIGN: u64 = 8192;
 
 /// The disks of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disks {
+    /// Those of the start.
     disks: Vec<Disk>,
+    /// Memory for more, if there is any.
+    window: Option<Backing>,
+    window_base: u64,
+    live: Arc<Live>,
+    _undo: interrupt::Undo,
 }
 
 #[derive(Debug)]
 struct Disk {
     path: PathBuf,
-    writes: bool,
+    /// `None` for a DVD.
+    mode: Option<Mode>,
     boot: BootDisk,
     backing: Backing,
 }
@@ -44,20 +58,23 @@ struct Disk {
 /// Disks whose files are open and judged. Nothing has been copied or allocated yet.
 #[derive(Debug)]
 pub(crate) struct Chosen {
-    disks: Vec<(Opened, bool, (u16, u16))>,
+    disks: Vec<(Opened, bool, Place)>,
     /// Address behind everything else that is in the machine's RAM.
     base: u64,
+    /// Bytes by which each disk that can be written may grow, and of the window for more disks.
+    room: u64,
 }
 
 impl Chosen {
-    /// Opens the files. `base`: address behind everything else that is in the machine's RAM.
-    pub(crate) fn open(disks: &[DiskOption], dvds: &[PathBuf], base: u64) -> anyhow::Result<Self> {
+    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `room`: bytes by which each disk that can be
+    /// written may grow, and of the window for more disks.
+    pub(crate) fn open(disks: &[DiskOption], dvds: &[PathBuf], base: u64, room: u64) -> anyhow::Result<Self> {
         ensure!(
             disks.len() + dvds.len() <= MAX_DISKS,
             "{} disks and DVDs are too many: a machine has {MAX_DISKS} at most",
             disks.len() + dvds.len()
         );
-        let mut all = Self { disks: Vec::new(), base };
+        let mut all = Self { disks: Vec::new(), base, room };
         let places = places(disks, dvds.len())?;
         let wanted = disks.iter().map(|disk| (&*disk.path, disk.mode, false));
         let wanted = wanted.chain(dvds.iter().map(|path| (&**path, Mode::ReadOnly, true)));
@@ -65,31 +82,56 @@ impl Chosen {
         for ((path, mode, dvd), place) in wanted.zip(places) {
             let opened = image::open(path, mode, if dvd { DVD_BLOCK } else { BLOCK }, left(next))
                 .map_err(|error| if dvd { hint_dvd(error, path) } else { error })?;
-            next += opened.region();
+            next = next.saturating_add(opened.mapped(room));
             all.disks.push((opened, dvd, place));
         }
+        fits(room, next)?;
         Ok(all)
     }
 
     /// Makes what is mapped, after all of it has been judged. `uuid` is the machine's.
     pub(crate) fn prepare(mut self, uuid: [u8; 16]) -> anyhow::Result<Disks> {
-        let mut next = self.base;
+        let (mut next, room) = (self.base, self.room);
         let mut needs = Needs::default();
         for (opened, _, _) in &mut self.disks {
             opened.measure(left(next))?;
             opened.count(&mut needs)?;
-            next += opened.region();
+            next = next.saturating_add(opened.mapped(room));
         }
+        fits(room, next)?;
         needs.judge()?;
-        let mut all = Disks::default();
+        let mut all: Vec<Disk> = Vec::new();
         let mut next = self.base;
         for (opened, dvd, place) in self.disks {
-            let disk = Disk::prepare(opened, dvd, place, (next, uuid), all.disks.len())?;
+            let disk = Disk::prepare(opened, dvd, place, (next, uuid, room), all.len())?;
             next += disk.backing.size;
-            all.disks.push(disk);
+            all.push(disk);
         }
-        Ok(all)
+        let window = (room != 0).then(|| Window::new(next, room)).transpose()?;
+        let backing = window.as_ref().map(|window| Backing {
+            file: Arc::clone(&window.file),
+            name: "HOTPLUG".into(),
+            size: room,
+            read_only: false,
+        });
+        let live = all.iter().map(Disk::live).collect::<BTreeMap<_, _>>();
+        let live = Arc::new(Live::new(live, window, uuid));
+        let trimmed = Arc::clone(&live);
+        let undo = interrupt::on_second_signal(move || trimmed.trim_at_once());
+        let disks = Disks { disks: all, window: backing, window_base: next, live, _undo: undo };
+        disks.lengthen()?;
+        Ok(disks)
     }
+}
+
+/// Checks that the window for more disks, and what lies before it up to `next`, can be mapped.
+fn fits(room: u64, next: u64) -> anyhow::Result<()> {
+    ensure!(
+        next.checked_add(room).is_some_and(|end| end <= ADDRESS_END),
+        "--hotplug-room {room} does not fit: the hypervisor maps 39 bits of address, for guest memory, disks, as much room behind each \
+         disk that can be written, and as much for more disks"
+    );
+    Ok(())
 }
 
 /// Bytes that can be mapped from this address on.
@@ -109,18 +151,39 @@ fn hint_dvd(error: anyhow::Error, path: &Path) -> anyhow::Error {
 }
 
 impl Disks {
-    /// What the hypervisor is told of them.
-    pub(crate) fn boot(&self) -> (u32, [BootDisk; MAX_DISKS]) {
+    /// Makes files as long as what QEMU maps of them; it maps no more than a file has. [`Live::trim`] reverts it.
+    fn lengthen(&self) -> anyhow::Result<()> {
+        for disk in self.disks.iter().filter(|disk| disk.mode == Some(Mode::ReadWrite)) {
+            let file = &disk.backing.file;
+            let meta = file.metadata()?;
+            if meta.is_file() && meta.len() < disk.backing.size {
+                file.set_len(disk.backing.size).with_context(|| {
+                    format!("cannot make room for the disk {} to grow", disk.path.display())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what changes while the machine runs.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// Returns what the hypervisor is told of them: their number, themselves, base and size of the window.
+    pub(crate) fn boot(&self) -> (u32, [BootDisk; MAX_DISKS], u64, u64) {
         let mut boot = [BootDisk::new_zeroed(); MAX_DISKS];
         for (place, disk) in boot.iter_mut().zip(&self.disks) {
             *place = disk.boot;
         }
-        (self.disks.len() as u32, boot)
+        let size = self.window.as_ref().map_or(0, |window| window.size);
+        (self.disks.len() as u32, boot, if size == 0 { 0 } else { self.window_base }, size)
     }
 
-    /// What QEMU maps, in this order.
+    /// Returns what QEMU maps, in this order.
     pub(crate) fn backings(&self) -> anyhow::Result<Vec<Backing>> {
-        let mut backings: Vec<Backing> = self.disks.iter().map(|disk| disk.backing.clone()).collect();
+        let disks = self.disks.iter().map(|disk| &disk.backing);
+        let mut backings: Vec<Backing> = disks.chain(&self.window).cloned().collect();
         let size: u64 = backings.iter().map(|backing| backing.size).sum();
         let rest = size.next_multiple_of(RAM_ALIGN) - size;
         if rest != 0 {
@@ -138,12 +201,13 @@ impl Disks {
 
     /// Brings what the guest has written to the files' own storage, at the end of the run.
     pub(crate) fn sync(&self) -> Vec<anyhow::Error> {
-        let written = self.disks.iter().filter(|disk| disk.writes);
-        let failed = written.filter_map(|disk| {
-            let error = disk.backing.file.sync_all().err()?;
-            Some(anyhow::anyhow!("the disk {} was not written whole: {error}", disk.path.display()))
-        });
-        failed.collect()
+        self.live.sync()
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        self.live.trim();
     }
 }
 
@@ -151,17 +215,15 @@ impl Disk {
     fn prepare(
         opened: Opened,
         dvd: bool,
-        (controller, lun): (u16, u16),
-        (base, mut id): (u64, [u8; 16]),
+        (controller, lun): Place,
+        (base, uuid, room): (u64, [u8; 16], u64),
         number: usize,
     ) -> anyhow::Result<Self> {
         let (path, mode) = (opened.path().to_owned(), opened.mode());
-        let image = opened.prepare()?;
-        // Another place is another disk; the machine's UUID tells those of two machines apart.
-        id[0] ^= controller as u8 + 1;
-        id[1] ^= lun as u8;
+        let image = opened.prepare(room)?;
         let flags = [(mode == Mode::ReadOnly, DiskFlags::READ_ONLY), (dvd, DiskFlags::DVD)];
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
+        let id = identity(uuid, (controller, lun));
         let boot = BootDisk { base, size: image.size, id, flags, controller, lun };
         let backing = Backing {
             file: Arc::new(image.file),
@@ -169,8 +231,22 @@ impl Disk {
             size: image.region,
             read_only: mode == Mode::ReadOnly,
         };
-        Ok(Self { path, writes: mode == Mode::ReadWrite, boot, backing })
+        Ok(Self { path, mode: (!dvd).then_some(mode), boot, backing })
     }
+
+    /// Returns it by its place, as it is at first.
+    fn live(&self) -> (Place, LiveDisk) {
+        let memory = Memory::File(Arc::clone(&self.backing.file), self.backing.size);
+        let disk = LiveDisk { path: self.path.clone(), mode: self.mode, size: self.boot.size, memory };
+        ((self.boot.controller, self.boot.lun), disk)
+    }
+}
+
+/// Returns the identity of the disk at a place of a machine with this UUID, other than those at other places and in other machines.
+fn identity(mut uuid: [u8; 16], (controller, lun): Place) -> [u8; 16] {
+    uuid[0] ^= controller as u8 + 1;
+    uuid[1] ^= lun as u8;
+    uuid
 }
 
 /// Where each disk is, then each DVD: where the user says, else at the first free place of its controller.
@@ -225,9 +301,9 @@ mod tests {
             .into();
         let options: Vec<_> =
             files.iter().map(|file| option(&format!("{},rw", file.path().display()))).collect();
-        let open = |options: &[DiskOption], base| Chosen::open(options, &[], base);
+        let open = |options: &[DiskOption], base| Chosen::open(options, &[], base, 0);
         let disks = open(&options[..2], 1 << 30).unwrap().prepare([7; 16]).unwrap();
-        let (count, boot) = disks.boot();
+        let (count, boot, ..) = disks.boot();
         assert_eq!((count, boot[0].base, boot[1].base), (2, 1 << 30, (1 << 30) + 4096));
         assert_ne!(boot[0].id, boot[1].id);
         let sizes: Vec<_> = disks.backings().unwrap().iter().map(|backing| backing.size).collect();
@@ -239,5 +315,19 @@ mod tests {
             open(&options[..2], ADDRESS_END - 8192).is_err()
                 && open(&options[1..2], ADDRESS_END - 8192).is_ok()
         );
+
+        let room = 4 << 20;
+        let disks = Chosen::open(&options[..2], &[], 1 << 30, room).unwrap().prepare([7; 16]).unwrap();
+        let (_, boot, base, size) = disks.boot();
+        assert_eq!(boot[1].base, (1 << 30) + 4096 + room);
+        assert_eq!((base, size), (boot[1].base + 8192 + room, room));
+        let length = |file: &tempfile::NamedTempFile| file.as_file().metadata().unwrap().len();
+        assert_eq!(length(&files[0]), 4096 + room, "QEMU maps no more than a file has");
+        disks.live().trim();
+        assert_eq!(length(&files[0]), 4096);
+        drop(disks);
+        assert_eq!((length(&files[0]), length(&files[1])), (4096, 8192));
+        let error = Chosen::open(&options[2..], &[], ADDRESS_END - (1 << 20), room).unwrap_err();
+        assert!(error.to_string().contains("39"), "{error}");
     }
 }

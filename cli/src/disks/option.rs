@@ -56,14 +56,14 @@ impl FromStr for DiskOption {
 }
 
 /// Reads `CONTROLLER:LUN`.
-fn parse_place(text: &str) -> Result<(u16, u16), String> {
+pub(crate) fn parse_place(text: &str) -> Result<(u16, u16), String> {
     let number = |text: &str, most: usize| text.parse::<u16>().ok().filter(|n| usize::from(*n) < most);
     let place = text
         .split_once(':')
         .and_then(|(controller, lun)| Some((number(controller, MAX_CONTROLLERS)?, number(lun, MAX_LUNS)?)));
     place.ok_or_else(|| {
         format!(
-            "at={text}: expected CONTROLLER:LUN, a controller from 0 to {} and a logical unit from 0 to {}",
+            "{text}: expected CONTROLLER:LUN, a controller from 0 to {} and a logical unit from 0 to {}",
             MAX_CONTROLLERS - 1,
             MAX_LUNS - 1
         )

@@ -167,6 +167,20 @@ pub(super) fn reserve(
     }
 }
 
+/// Makes the file system keep room for `bytes` more of a file, from `at` on, while the machine runs.
+pub(super) fn extend(file: &File, at: u64, bytes: u64) -> Result<(), String> {
+    let full = |free: u64| format!("the host has no room for {bytes} bytes more: {free} are free");
+    // Before the allocation, which would fill the file system up before it fails.
+    if let Some(free) = free(file).filter(|free| *free < bytes) {
+        return Err(full(free));
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, at, bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NODEV) => Ok(()),
+        Err(Errno::NOSPC | Errno::DQUOT) => Err(full(free(file).unwrap_or(0))),
+        Err(error) => Err(format!("the host cannot keep room for {bytes} bytes: {error}")),
+    }
+}
+
 /// Bytes that the file system of a file has free for a user.
 pub(super) fn free(file: &File) -> Option<u64> {
     let found = rustix::fs::fstatvfs(file).ok()?;

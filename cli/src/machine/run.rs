@@ -23,6 +23,8 @@ use crate::ui;
 
 /// How long QEMU may take to exit after the hypervisor has recorded the end of the run.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long QEMU and the hypervisor may take to start.
+const MAPPED: Duration = Duration::from_secs(120);
 
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +177,21 @@ impl Running {
     /// The tool's end of the sockets' port, once, if the machine has one.
     pub(crate) fn sockets(&mut self) -> Option<UnixStream> {
         self.sockets.take()
+    }
+
+    /// Calls a function, in a thread of its own, once QEMU has mapped all memory: the hypervisor runs then. If it never does, the
+    /// function is not called.
+    pub(crate) fn once_mapped(&self, then: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+        let (ram, limit) = (self.ram.share()?, Instant::now() + MAPPED);
+        std::thread::spawn(move || {
+            while Instant::now() < limit {
+                if ram.report().is_ok_and(|report| report.magic == Report::MAGIC) {
+                    return then();
+                }
+                std::thread::sleep(process::POLL);
+            }
+        });
+        Ok(())
     }
 
     /// Waits for the end of the run.

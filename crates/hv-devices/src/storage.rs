@@ -226,6 +226,12 @@ impl<const DISKS: usize> Storage<DISKS> {
         self.unit(0, target, lun).map(|unit| &mut unit.disk)
     }
 
+    /// Returns the back end's number for the disk at an address.
+    pub fn backend(&self, target: u8, lun: u8) -> Option<u16> {
+        let mut units = self.units.iter().filter_map(Place::unit);
+        units.find(|unit| (unit.target, unit.lun) == (target, lun)).map(|unit| unit.backend)
+    }
+
     /// Returns the negotiated version, once the guest has ended the initialization.
     #[must_use]
     pub fn version(&self) -> Option<u16> {

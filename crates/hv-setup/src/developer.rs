@@ -51,6 +51,34 @@ Examples:
 
 Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something that is missing, 130 interrupted";
 
+/// Measure devices beside plain QEMU's virtio, with the same kernel and the same QEMU
+///
+/// fio runs in a stock guest: on a disk of this machine's, and on QEMU's virtio-blk without the hypervisor, alternating. The medians are
+/// printed. Other load on this computer changes the figures.
+#[derive(Debug, clap::Args)]
+pub struct BenchDevicesArgs {
+    /// Runs on each side
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value::whole::<u32>(1..=99, ""))]
+    pub runs: u32,
+    /// Seconds for each figure of a run
+    #[arg(long, value_name = "SECS", default_value_t = 5, value_parser = value::whole::<u32>(1..=600, "seconds"))]
+    pub seconds: u32,
+    /// Number of virtual processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value::whole::<u32>(1..=8, ""))]
+    pub vps: u32,
+    /// Write the figures as JSON to a file, or with - to stdout in place of the table
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+}
+
+/// Hands `hv bench devices` over, with the options on this process's command line.
+///
+/// # Errors
+/// The same as for [`hand_over`].
+pub fn bench_devices() -> anyhow::Result<Exit> {
+    hand_over("bench-devices", std::env::args_os().skip(3))
+}
+
 /// Hands `hv test` over, with the options on this process's command line.
 pub fn test() -> anyhow::Result<Exit> {
     hand_over("test", std::env::args_os().skip(2))

@@ -39,6 +39,8 @@ pub enum Piece {
     Kernel(Stock),
     /// More of its modules: the drivers of devices, with those that they need, and file systems.
     Drivers(Stock),
+    /// Drivers of QEMU's virtio devices, of the 6.12 kernel: for a machine without this hypervisor.
+    Virtio,
     /// The busybox for the stock initrd.
     Busybox,
     /// The C headers of Debian's 6.12.
@@ -102,8 +104,8 @@ impl Piece {
     /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
     const fn recipe(self) -> u32 {
         match self {
-            Self::Drivers(_) => 4,
-            Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
+            Self::Drivers(_) => 5,
+            Self::Kernel(_) | Self::Virtio | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
     }
 
@@ -117,6 +119,7 @@ impl Piece {
             Self::Kernel(Stock::Cloud61) => "linux-6.1-cloud",
             Self::Kernel(Stock::Pages16k) => "linux-6.12-16k",
             Self::Busybox => "busybox",
+            Self::Virtio => "linux-6.12-cloud-virtio",
             Self::Uefi => "uefi",
             Self::Headers(Headers::Common) => "linux-6.12-headers-common",
             Self::Headers(Headers::Arm64) => "linux-6.12-headers-arm64",
@@ -132,6 +135,7 @@ impl Piece {
                 "Debian's 6.12 kernel with 16K pages"
             }
             Self::Busybox => "Debian's static busybox",
+            Self::Virtio => "Debian's 6.12 cloud kernel's virtio drivers",
             Self::Uefi => "Debian's UEFI firmware for QEMU",
             Self::Headers(Headers::Common) => "Debian's 6.12 kernel headers",
             Self::Headers(Headers::Arm64) => "Debian's 6.12 kernel headers for arm64",
@@ -144,6 +148,7 @@ impl Piece {
             Self::Kernel(stock) | Self::Drivers(stock) => newest(names, stock.package()),
             Self::Busybox => names.into_iter().find(|&name| name == "busybox-static"),
             Self::Headers(headers) => newest(names, headers.package()),
+            Self::Virtio => newest(names, Stock::Cloud612.package()),
             Self::Uefi => names.into_iter().find(|&name| name == "qemu-efi-aarch64"),
         }
     }
@@ -154,6 +159,7 @@ impl Piece {
             Self::Kernel(stock) | Self::Drivers(stock) => stock.package().0,
             Self::Busybox => "busybox-static",
             Self::Headers(headers) => headers.package().0,
+            Self::Virtio => Stock::Cloud612.package().0,
             Self::Uefi => "qemu-efi-aarch64",
         }
     }
@@ -175,6 +181,9 @@ impl Piece {
             }
             (Self::Drivers(_), ["lib", "modules", _, "kernel", rest @ .., name]) => {
                 (is_driver(rest, name) && name.contains(".ko")).then(|| format!("modules/{name}"))
+            }
+            (Self::Virtio, ["lib", "modules", _, "kernel", "drivers", "block", name]) => {
+                name.starts_with("virtio_blk.ko").then(|| format!("modules/{name}"))
             }
             (Self::Headers(_), ["src", _, "include", rest @ ..]) => {
                 Some(format!("include/{}", rest.join("/")))
@@ -267,6 +276,15 @@ pub fn drivers(cache: &Cache, stock: Stock) -> anyhow::Result<PathBuf> {
     let piece = Piece::Drivers(stock);
     prepare(cache, &[piece])?;
     Ok(cache.entry(piece.folder()).join("modules"))
+}
+
+/// Returns the folder with the drivers of QEMU's virtio devices, for the stock 6.12 kernel.
+///
+/// # Errors
+/// They are not in the cache, and cannot be fetched.
+pub fn virtio(cache: &Cache) -> anyhow::Result<PathBuf> {
+    prepare(cache, &[Piece::Virtio])?;
+    Ok(cache.entry(Piece::Virtio.folder()).join("modules"))
 }
 
 /// Returns the busybox for the stock initramfs.

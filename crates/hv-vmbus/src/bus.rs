@@ -10,7 +10,7 @@ use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
 use crate::id::DeviceId;
 use crate::io::Place;
-use crate::line::{Stage, default_connection};
+use crate::line::{Line, Stage, default_connection};
 use crate::optional::Optional;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer, MessageHeader, MessageType, Version};
@@ -180,7 +180,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// Offers a device's first channel. A guest that has requested offers is notified.
     ///
     /// # Errors
-    /// [`BusError::UnknownDevice`], [`BusError::Offered`] or [`BusError::Duplicate`].
+    /// [`BusError::UnknownDevice`], [`BusError::Offered`], [`BusError::Leaving`] or [`BusError::Duplicate`].
     pub fn offer<P: BusPort>(
         &self,
         device: DeviceId,
@@ -203,6 +203,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.parts(port, |part, at| {
             if at.device == device.0 {
                 found = match part.lines().first_mut() {
+                    Some(Line { stage: Stage::Leaving | Stage::Gone, .. }) => Err(BusError::Leaving),
                     Some(line) if line.stage != Stage::Vacant => Err(BusError::Offered),
                     Some(_) if duplicate => Err(BusError::Duplicate),
                     Some(line) => {

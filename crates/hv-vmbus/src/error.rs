@@ -29,8 +29,10 @@ impl core::error::Error for Refused {}
 pub enum BusError {
     /// The bus has no such device or channel.
     UnknownDevice,
-    /// The device is already offered, or the guest has not released its channel yet.
+    /// The device is already offered.
     Offered,
+    /// The device was rescinded, and the guest has not released its channel yet.
+    Leaving,
     /// Another device has the same interface and instance.
     Duplicate,
     /// The device has no request with that token in flight.
@@ -43,7 +45,8 @@ impl fmt::Display for BusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownDevice => "the bus has no such device or channel",
-            Self::Offered => "the device is offered, or the guest has not released its channel",
+            Self::Offered => "the device is already offered",
+            Self::Leaving => "the guest has not released the channel of the rescinded device",
             Self::Duplicate => "another device has the same interface and instance",
             Self::UnknownToken => "the device has no request with that token in flight",
             Self::InFlight => "requests are in flight; pause the bus and wait until it is idle",

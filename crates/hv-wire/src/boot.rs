@@ -65,8 +65,12 @@ pub struct BootInfo {
     pub services: u32,
     /// Disks in `disks`.
     pub disk_count: u32,
-    /// The guest's disks.
+    /// The guest's disks. From a disk's base to the next one's, or to the window, there is memory for its growth.
     pub disks: [BootDisk; MAX_DISKS],
+    /// Start of the window for disks that are added while the guest runs, 4 KiB aligned, behind all disks; 0 without one.
+    pub window_base: u64,
+    /// Bytes of the window, a multiple of 4 KiB.
+    pub window_size: u64,
     /// Address of the network card, in the first six bytes.
     pub mac: [u8; 8],
 }
@@ -77,7 +81,7 @@ pub struct BootInfo {
 pub struct BootDisk {
     /// Start of the region, 4 KiB aligned, behind everything else.
     pub base: u64,
-    /// Bytes of the disk, a multiple of its block; the region is as long, rounded up to 4 KiB.
+    /// Bytes of the disk, a multiple of its block; the region is at least as long, rounded up to 4 KiB.
     pub size: u64,
     /// What makes the disk's serial number and name, unlike every other disk's.
     pub id: [u8; 16],

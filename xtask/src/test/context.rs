@@ -19,7 +19,7 @@ const TAIL: usize = 40;
 const LIMIT: &str = "240";
 
 /// Shared by all scenarios of a run.
-pub(super) struct Context {
+pub(crate) struct Context {
     scratch: tempfile::TempDir,
     _undo: interrupt::Undo,
     next: AtomicUsize,
@@ -31,30 +31,30 @@ pub(super) struct Context {
 const PROGRAM: &str = "hv";
 
 /// The result of a finished `hv`.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// Its exit code; `None` if a signal ended it.
-    pub(super) code: Option<i32>,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// The result of a finished `hv boot`.
-pub(super) struct Booted {
+pub(crate) struct Booted {
     /// Its exit code.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// The report; null if there is none.
-    pub(super) json: Value,
+    pub(crate) json: Value,
     /// The report as written.
-    pub(super) json_text: String,
+    pub(crate) json_text: String,
     /// The guest's console.
-    pub(super) console: String,
+    pub(crate) console: String,
     /// Its stderr.
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Context {
     /// Makes a place for files, with a copy of the tool: builds in scenarios may replace its file.
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let hv = match std::env::var_os(developer::HV) {
             Some(file) => PathBuf::from(file),
             None => developer::package(&sources::checkout()?, "hv-cli", &["--no-default-features"])?,
@@ -63,7 +63,7 @@ impl Context {
     }
 
     /// Like [`Context::new`], with this tool.
-    pub(super) fn with(tool: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn with(tool: &Path) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("hv-test-").tempdir()?;
         let hv = scratch.path().join(PROGRAM);
         fs::copy(tool, &hv).with_context(|| format!("cannot copy {}", tool.display()))?;
@@ -73,14 +73,14 @@ impl Context {
     }
 
     /// A new folder.
-    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
         let dir = self.scratch.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&dir)?;
         Ok(dir)
     }
 
     /// A command that runs the tool, and dies with this program.
-    pub(super) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
         let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
         let mut command = child::tied_by(&self.hv, &self.hv, &arguments);
         command.stdin(Stdio::null());
@@ -88,13 +88,13 @@ impl Context {
     }
 
     /// Runs the tool to its end.
-    pub(super) fn hv<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Finished> {
+    pub(crate) fn hv<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Finished> {
         let done = process::run(&mut self.command(arguments)?, || {})?;
         Ok(Finished { code: done.status.code(), stdout: done.stdout, stderr: done.stderr })
     }
 
     /// Runs `hv boot` with these options to its end.
-    pub(super) fn boot(&self, options: &[&str]) -> anyhow::Result<Booted> {
+    pub(crate) fn boot(&self, options: &[&str]) -> anyhow::Result<Booted> {
         let dir = self.folder()?;
         let (keep, report) = (dir.join("keep"), dir.join("report.json"));
         let mut line: Vec<&OsStr> = vec!["boot".as_ref(), "--quiet".as_ref()];
@@ -114,7 +114,7 @@ impl Context {
 }
 
 /// The console so far of a run that keeps its files in `dir`.
-pub(super) fn console(dir: &Path) -> String {
+pub(crate) fn console(dir: &Path) -> String {
     fs::read(dir.join("console.txt"))
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
@@ -134,18 +134,18 @@ impl Booted {
     }
 
     /// Checks a condition.
-    pub(super) fn check(&self, condition: bool, what: &str) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, condition: bool, what: &str) -> anyhow::Result<()> {
         if condition { Ok(()) } else { self.fail(&format!("not true: {what}")) }
     }
 
     /// Checks how the run ended: the exit code and the report's word for it.
-    pub(super) fn ended(&self, exit: Exit, word: &str) -> anyhow::Result<()> {
+    pub(crate) fn ended(&self, exit: Exit, word: &str) -> anyhow::Result<()> {
         self.check(self.code == Some(exit as i32), &format!("exit code {}", exit as i32))?;
         self.is("/exit", word)
     }
 
     /// Checks a value of the report.
-    pub(super) fn is(&self, pointer: &str, expected: impl Into<Value>) -> anyhow::Result<()> {
+    pub(crate) fn is(&self, pointer: &str, expected: impl Into<Value>) -> anyhow::Result<()> {
         let expected = expected.into();
         let found = self.json.pointer(pointer).unwrap_or(&Value::Null);
         if *found == expected {
@@ -155,23 +155,23 @@ impl Booted {
     }
 
     /// Checks that the console has a text.
-    pub(super) fn says(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn says(&self, text: &str) -> anyhow::Result<()> {
         self.check(self.console.contains(text), &format!("the console says {text:?}"))
     }
 
     /// Checks that the console does not have a text.
-    pub(super) fn never_says(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn never_says(&self, text: &str) -> anyhow::Result<()> {
         self.check(!self.console.contains(text), &format!("the console never says {text:?}"))
     }
 
     /// The strings in a list of the report.
-    pub(super) fn strings(&self, pointer: &str) -> Vec<String> {
+    pub(crate) fn strings(&self, pointer: &str) -> Vec<String> {
         let list = self.json.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
     }
 
     /// The numbers of the VP registers, in the order of first use.
-    pub(super) fn registers(&self) -> Vec<u64> {
+    pub(crate) fn registers(&self) -> Vec<u64> {
         let list = self.json["registers"].as_array();
         list.into_iter().flatten().filter_map(|register| register["number"].as_u64()).collect()
     }
@@ -179,7 +179,7 @@ impl Booted {
 
 impl Finished {
     /// Checks that the program rejected its options with exit code 2 and one line that contains `text`.
-    pub(super) fn refused(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn refused(&self, text: &str) -> anyhow::Result<()> {
         let all = || format!("exit code {:?}, stdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
         ensure!(self.code == Some(Exit::Usage as i32), "expected exit code 2: {}", all());
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -192,6 +192,6 @@ impl Finished {
 }
 
 /// Reads a file of the scenarios' own.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

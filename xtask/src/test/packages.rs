@@ -200,6 +200,22 @@ fn add(root: &Path, path: &Path, found: &mut BTreeMap<String, Vec<u8>>) -> anyho
     Ok(())
 }
 
+/// Returns programs of packages, and the libraries that they need, by path in a guest's file system.
+pub(super) fn unpacked(
+    context: &Context,
+    packages: &[&str],
+    programs: &[&str],
+) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let root = context.folder()?.join("root");
+    guest::unpack(&Cache::open()?, packages, &root)?;
+    let mut files = BTreeMap::new();
+    for program in programs {
+        files.extend(Program::new(&root, program)?.files);
+    }
+    fs::remove_dir_all(&root)?;
+    Ok(files)
+}
+
 /// Checks that systemd takes the machine for Hyper-V, and so do the units and cloud images that ask it.
 fn detect_virt(context: &Context) -> anyhow::Result<()> {
     let script = "echo \"virt: $(systemd-detect-virt)\"";

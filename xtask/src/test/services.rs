@@ -36,7 +36,7 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// A machine with a control port. Dropping it ends it.
-struct Machine<'c> {
+pub(super) struct Machine<'c> {
     context: &'c Context,
     child: Child,
     folder: PathBuf,
@@ -52,14 +52,15 @@ impl Drop for Machine<'_> {
 
 impl<'c> Machine<'c> {
     /// Boots a guest that waits for its host, up to that point. A rule of the interface that it breaks is an exit code of its own.
-    fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
+    pub(super) fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
         let folder = context.folder()?;
         let socket = folder.join("s").to_string_lossy().into_owned();
         let (keep, report) = (folder.join("keep"), folder.join("report.json"));
         let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
         let line = ["boot", "--quiet", "--timeout", "240", "--strict=note", "--control", &socket];
         let files = ["--keep", &keep, "--json", &report];
-        let waits: &[&str] = if options.contains(&"--initrd") { &[] } else { &["--run", "wait"] };
+        let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
+        let waits: &[&str] = if own { &[] } else { &["--run", "wait"] };
         let line: Vec<&str> = line.iter().chain(&files).chain(waits).chain(options).copied().collect();
         let child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut machine = Self { context, child, folder: folder.clone(), socket };
@@ -70,18 +71,18 @@ impl<'c> Machine<'c> {
         Ok(machine)
     }
 
-    fn console(&self) -> String {
+    pub(super) fn console(&self) -> String {
         console(&self.folder.join("keep"))
     }
 
     /// Runs `hv ctl` with these words.
-    fn ctl(&self, words: &[&str]) -> anyhow::Result<Finished> {
+    pub(super) fn ctl(&self, words: &[&str]) -> anyhow::Result<Finished> {
         let line: Vec<&str> = ["ctl", &self.socket].into_iter().chain(words.iter().copied()).collect();
         self.context.hv(&line)
     }
 
     /// The reply of `hv ctl --json`, which must succeed.
-    fn reply(&self, words: &[&str]) -> anyhow::Result<Value> {
+    pub(super) fn reply(&self, words: &[&str]) -> anyhow::Result<Value> {
         let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
         let done = self.ctl(&words)?;
         ensure!(done.code == Some(0), "hv ctl {words:?} ended with {:?}: {}", done.code, done.stderr);
@@ -89,7 +90,7 @@ impl<'c> Machine<'c> {
     }
 
     /// Waits for the end, and returns the console.
-    fn ended(mut self, exit: Exit) -> anyhow::Result<String> {
+    pub(super) fn ended(mut self, exit: Exit) -> anyhow::Result<String> {
         until("the machine has ended", || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
         let console = self.console();

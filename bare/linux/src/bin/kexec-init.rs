@@ -1,7 +1,8 @@
 //! An /init that starts a second kernel in place of the first: kexec, as kexec-tools does it.
 //!
 //! It loads `/hv_vmbus.ko` and prints whether VMBus connected. If there is an `/Image`, it is started with `/initrd`;
-//! the second kernel has none, and powers off.
+//! the second kernel has none, and powers off. In a system that runs, it works as a program as well, in a root directory with these
+//! files.
 //!
 //! The second kernel gets the first one's device tree with the new initramfs, and with a new `rng-seed`, which the
 //! first kernel has erased: without one it waits for randomness for seconds.
@@ -76,10 +77,16 @@ fn processors() -> Result<u32, Failed> {
 /// Loads the VMBus driver, and waits a few seconds for its connection.
 fn connect() -> Result<bool, Failed> {
     const READ_ALL: u64 = 3;
+    const EEXIST: i64 = 17;
     let module = read(c"/hv_vmbus.ko", LARGEST).map_err(called("/hv_vmbus.ko"))?;
     let arguments = [module.as_ptr() as u64, module.len() as u64, c"".as_ptr() as u64, 0, 0, 0];
     // SAFETY: the kernel reads the module and its arguments only.
-    error(unsafe { call(number::INIT_MODULE, arguments) }).map_err(called("init_module"))?;
+    match error(unsafe { call(number::INIT_MODULE, arguments) }) {
+        Ok(_) => {}
+        // It is loaded already.
+        Err(EEXIST) => {}
+        Err(error) => return Err(Failed::Call("init_module", error)),
+    }
     let log = linux::memory(1 << 20).map_err(called("mmap"))?;
     for _ in 0..100 {
         let arguments = [READ_ALL, log.as_mut_ptr() as u64, log.len() as u64, 0, 0, 0];

@@ -3,9 +3,16 @@ use std::sync::mpsc;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceState};
 
 use super::*;
+use crate::control::lines::DiskLine;
 
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
+
+/// Room for disks, and none of them yet.
+fn disks() -> Arc<Live> {
+    use crate::disks::Chosen;
+    Chosen::open(&[], &[], 1 << 32, 4 << 20).unwrap().prepare([3; 16]).unwrap().live()
+}
 
 /// A machine whose hypervisor answers by a script.
 fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
@@ -13,7 +20,7 @@ fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
     let path = folder.path().join("control");
     let server = Server::listen(&path, true).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = server.start(ours).unwrap();
+    let serving = server.start(ours, disks()).unwrap();
     std::thread::spawn(move || {
         let mut stream = theirs;
         let mut assembler = Assembler::new();
@@ -159,4 +166,59 @@ fn a_line_that_is_too_long_is_refused() {
     let outcome =
         one(&path, &format!(r#"{{"request":"kvp-set","pool":"guest","key":"k","value":"{value}"}}"#));
     assert_eq!(reason(outcome), Reason::InvalidRequest);
+}
+
+#[test]
+fn disks_are_added_resized_and_removed_as_the_hypervisor_says() {
+    let (tell, told) = mpsc::channel();
+    let (_folder, path, _serving) = machine(Box::new(move |request, answer| {
+        let full = matches!(request, ToHypervisor::DiskAdd { lun: 9, .. });
+        tell.send(match *request {
+            ToHypervisor::DiskAdd { base, size, flags, controller, lun, .. } => {
+                format!("add {base:x} {size} {flags} {controller}:{lun}")
+            }
+            ToHypervisor::DiskRemove { controller, lun } => format!("remove {controller}:{lun}"),
+            ToHypervisor::DiskResize { controller, lun, size } => format!("resize {controller}:{lun} {size}"),
+            ToHypervisor::Rescind { device } => format!("rescind {device}"),
+            _ => format!("{request:?}"),
+        })
+        .unwrap();
+        answer(&if full { FromHypervisor::Refused { why: Refusal::Full } } else { DONE });
+    }));
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(8192).unwrap();
+    let add = |rest: &str| {
+        let file = image.path().display();
+        one(&path, &format!(r#"{{"request":"disk-add","file":"{file}"{rest}}}"#))
+    };
+    let disk = |controller, lun| Given::Disk(DiskLine { controller, lun, bytes: 8192 });
+    assert_eq!(add(""), Ok(disk(0, 0)));
+    assert_eq!(add(r#","mode":"ro""#), Ok(disk(0, 1)));
+    assert_eq!(told.recv().unwrap(), "add 100000000 8192 0 0:0");
+    assert_eq!(told.recv().unwrap(), "add 100002000 8192 1 0:1");
+    for (rest, expected) in [
+        (r#","mode":"rw""#, Reason::InvalidRequest),
+        (r#","at":{"controller":0,"lun":1}"#, Reason::InvalidRequest),
+        (r#","at":{"controller":4,"lun":1}"#, Reason::InvalidRequest),
+        (r#","at":{"controller":1,"lun":9}"#, Reason::Refused),
+    ] {
+        assert_eq!(reason(add(rest)), expected, "{rest}");
+    }
+    assert_eq!(told.recv().unwrap(), "add 100004000 8192 0 1:9");
+    let at = |request: &str, lun: u16, rest: &str| {
+        one(&path, &format!(r#"{{"request":"disk-{request}","at":{{"controller":0,"lun":{lun}}}{rest}}}"#))
+    };
+    assert_eq!(
+        reason(at("resize", 0, r#","bytes":16384"#)),
+        Reason::InvalidRequest,
+        "the next disk is there"
+    );
+    assert_eq!(reason(at("resize", 1, r#","bytes":16384"#)), Reason::InvalidRequest, "it is read-only");
+    assert_eq!(at("resize", 0, r#","bytes":4096"#), Ok(Given::Done {}));
+    assert_eq!(at("remove", 1, ""), Ok(Given::Done {}));
+    assert_eq!(reason(at("remove", 1, "")), Reason::Absent);
+    assert_eq!(at("resize", 0, r#","bytes":16384"#), Ok(Given::Done {}));
+    assert_eq!(one(&path, r#"{"request":"rescind","device":"kvp"}"#), Ok(Given::Done {}));
+    let told: Vec<String> = told.try_iter().collect();
+    assert_eq!(told, ["resize 0:0 4096", "remove 0:1", "resize 0:0 16384", "rescind 7"]);
 }

@@ -24,8 +24,14 @@ impl<const DISKS: usize> Storage<DISKS> {
         };
         let (path, target, lun) = (srb.path(), srb.target(), srb.lun());
         if srb.is_report_luns() {
-            let data = self.luns(path, target);
-            return Some(answer_data(packet, io, srb, &data, room));
+            return Some(match self.luns(path, target, srb.cdb()[2]) {
+                Ok(data) => answer_data(packet, io, srb, &data, room),
+                Err(sense) => {
+                    observe(io, packet.channel(), sense);
+                    srb.check(sense);
+                    srb
+                }
+            });
         }
         let Some(unit) = self.unit(path, target, lun) else {
             return Some(absent(packet, io, srb, room));
@@ -51,9 +57,17 @@ impl<const DISKS: usize> Storage<DISKS> {
 
     /// Answers REPORT LUNS with the logical units of a target. It is answered for empty targets too: Linux takes
     /// INVALID_LUN for the removal of a logical unit, looks for it on path 0 whatever the path, and removes the disk
-    /// there (6.12, storvsc_drv.c, `storvsc_remove_lun`).
-    fn luns(&self, path: u8, target: u8) -> [u8; 8 + 8 * 64] {
+    /// there (6.12, storvsc_drv.c, `storvsc_remove_lun`). `select`: which kinds of them (SPC-4, "REPORT LUNS command").
+    fn luns(&self, path: u8, target: u8, select: u8) -> Result<[u8; 8 + 8 * 64], Sense> {
+        const ADDRESSED: u8 = 0;
+        const WELL_KNOWN: u8 = 1;
+        const ALL: u8 = 2;
         let mut data = [0; 8 + 8 * 64];
+        match select {
+            ADDRESSED | ALL => {}
+            WELL_KNOWN => return Ok(data),
+            _ => return Err(Sense::INVALID_FIELD),
+        }
         let mut count = 0;
         let there = |unit: &&Unit| path == 0 && unit.target == target;
         for (unit, entry) in
@@ -64,7 +78,7 @@ impl<const DISKS: usize> Storage<DISKS> {
         }
         let bytes: u32 = 8 * count;
         data[..4].copy_from_slice(&bytes.to_be_bytes());
-        data
+        Ok(data)
     }
 }
 

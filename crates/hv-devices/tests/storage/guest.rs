@@ -2,6 +2,7 @@
 
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
 use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::storage::{Operation, Packet, PacketHeader, ScsiRequest};
@@ -190,6 +191,24 @@ impl Guest {
             assert_eq!((answer.packet.header.operation.0, answer.packet.header.status.0), (1, 0));
         }
         guest
+    }
+
+    /// Saves the bus, which is paused and idle, and goes on with a new one, restored from that. `controller`: a new one with the disks.
+    pub(crate) fn restart(&mut self, controller: Storage<8>) {
+        let mut image = Vec::new();
+        let mut write = |part: &[u8]| image.extend_from_slice(part);
+        self.bus.save(&self.host, &mut Writer::new(&mut write)).unwrap();
+        let slot = Slot::offering(controller, storage::offer_of(CONTROLLERS[0]));
+        self.bus = Bus::new(Config::DEFAULT, slot);
+        self.bus.restore(&self.host, &mut Reader::new(&image)).unwrap();
+        self.bus.flush(&self.host);
+    }
+
+    /// Returns all of the guest's memory.
+    pub(crate) fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; MEMORY as usize];
+        self.host.memory.read(0, &mut bytes).unwrap();
+        bytes
     }
 
     pub(crate) fn post(&mut self, message: &[u8]) {

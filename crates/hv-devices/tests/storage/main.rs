@@ -1,6 +1,7 @@
 //! The SCSI controller, as a guest sees it.
 
 mod guest;
+mod restored;
 mod state;
 
 use guest::Guest;
@@ -261,6 +262,17 @@ fn luns_are_listed_and_a_new_one_is_announced() {
     let gone = guest.bus.with(guest.bus.devices(), &guest.host, |controller, _| controller.detach(0, 5));
     assert_eq!(gone, Ok(Some(1)));
     assert_eq!(guest.command(&cdb10(0x28, 0, 1), 5, 512).ended(), (0x20, 0, 0));
+}
+
+#[test]
+fn luns_of_a_kind_that_no_disk_has_are_none_and_of_an_unknown_kind_an_error() {
+    let mut guest = one_disk();
+    for (select, bytes) in [(0, 8), (2, 8), (1, 0)] {
+        let report = [0xa0, 0, select, 0, 0, 0, 0, 0, 0, 16, 0, 0];
+        assert_eq!(guest.command(&report, 0, 16).ended(), (1, 0, 16));
+        assert_eq!(guest.data(4), [0, 0, 0, bytes], "{select}");
+    }
+    refused(&guest.command(&[0xa0, 0, 3, 0, 0, 0, 0, 0, 0, 16, 0, 0], 0, 16), Sense::INVALID_FIELD);
 }
 
 #[test]

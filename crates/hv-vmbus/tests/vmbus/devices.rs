@@ -410,15 +410,17 @@ fn unload_and_contact_are_answered_when_nothing_is_in_flight() {
 #[test]
 fn a_rescind_waits_for_what_is_in_flight_and_a_number_for_its_release() {
     let mut guest = Guest::new();
+    let offer = hv_vmbus::offer(OFFER, OFFER);
     guest.send(1, command(REQUEST, 0, 0));
     let started = guest.started();
+    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Err(BusError::Offered));
     assert!(guest.bus.rescind(ChannelId(1), &guest.port));
+    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Err(BusError::Leaving));
     assert_eq!(guest.kinds(), []);
     assert_eq!(guest.state(|sample| sample.closed.clone()), [0]);
     guest.complete(started[0].0, 0).unwrap();
     assert_eq!(guest.kinds(), [MessageType::RESCIND_OFFER]);
-    let offer = hv_vmbus::offer(OFFER, OFFER);
-    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Err(BusError::Offered));
+    assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Err(BusError::Leaving));
     let released = RelIdReleased { header: header(MessageType::RELID_RELEASED), channel: ChannelId(1) };
     guest.post(released.as_bytes());
     assert_eq!(guest.bus.offer(DeviceId(0), &offer, &guest.port), Ok(ChannelId(1)));

@@ -285,6 +285,42 @@ messages! {
             /// What is asked.
             operation: u8,
         }
+        /// Add a disk, whose memory lies in the window for that.
+        DiskAdd = 32 {
+            /// Start of the memory, 4 KiB aligned.
+            base: u64,
+            /// Bytes of the disk.
+            size: u64,
+            /// The 16 bytes of [`BootDisk::id`](crate::BootDisk::id).
+            identity: &'a [u8],
+            /// Bits of [`DiskFlags`](crate::DiskFlags).
+            flags: u32,
+            /// SCSI controller.
+            controller: u16,
+            /// Logical unit.
+            lun: u16,
+        }
+        /// Remove a disk. Once it is answered, nothing reaches the disk's memory.
+        DiskRemove = 33 {
+            /// SCSI controller.
+            controller: u16,
+            /// Logical unit.
+            lun: u16,
+        }
+        /// Change the size of a disk. Once it is answered, nothing reaches memory behind a smaller one.
+        DiskResize = 34 {
+            /// SCSI controller.
+            controller: u16,
+            /// Logical unit.
+            lun: u16,
+            /// Bytes of the disk.
+            size: u64,
+        }
+        /// Take a device away from the guest: a controller by its number, or a service by its number behind the controllers.
+        Rescind = 35 {
+            /// Which.
+            device: u8,
+        }
     }
 }
 

@@ -1,17 +1,30 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
 mod faults;
+pub(crate) mod file_systems;
+mod fio;
+mod hotplug;
 mod network;
+pub(crate) mod programs;
+mod sg3_utils;
 mod sockets;
-mod storage;
+pub(crate) mod storage;
 
 use super::runner::Step;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    let mut steps = storage::steps();
-    steps.extend(faults::steps());
-    steps.extend(sockets::steps());
-    steps.extend(network::steps());
-    steps
+    [
+        storage::steps(),
+        faults::steps(),
+        sockets::steps(),
+        network::steps(),
+        sg3_utils::steps(),
+        fio::steps(),
+        file_systems::steps(),
+        hotplug::steps(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

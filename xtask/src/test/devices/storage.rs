@@ -14,12 +14,12 @@ use hv_setup::{process, programs, system};
 
 /// Bytes of a page of the pattern, and of the disk that has it.
 const PAGE: u64 = 4096;
-const SIZE: u64 = 24 << 20;
+pub(super) const SIZE: u64 = 24 << 20;
 /// The root file system's name, since Linux names disks in the order in which their probes end.
 const UUID: &str = "6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11";
-const ROOT: &str = "root=UUID=6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11 rw";
+pub(crate) const ROOT: &str = "root=UUID=6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11 rw";
 /// Bytes of what is read only.
-const LOCKED: u64 = 4 << 20;
+pub(super) const LOCKED: u64 = 4 << 20;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -152,24 +152,29 @@ fn root(folder: &Path) -> anyhow::Result<PathBuf> {
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
     fs::set_permissions(tree.join("sbin/init"), permissions)?;
     let image = folder.join("root.img");
-    File::create(&image)?.set_len(16 << 20)?;
-    let mut make = Command::new(tool("mke2fs", "e2fsprogs")?);
-    // Everything that would differ from run to run is given.
-    make.args(["-q", "-t", "ext4", "-U", UUID]);
-    make.args(["-E", &format!("hash_seed={UUID}"), "-d"]).args([&tree, &image]);
-    make.env("E2FSPROGS_FAKE_TIME", "1767225600");
-    run(&mut make)?;
+    file_system(&tree, &image, 16 << 20)?;
     Ok(image)
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Makes an image of an ext4 file system of `size` bytes with what is in a folder.
+pub(super) fn file_system(tree: &Path, image: &Path, size: u64) -> anyhow::Result<()> {
+    File::create(image)?.set_len(size)?;
+    let mut make = Command::new(tool("mke2fs", "e2fsprogs")?);
+    // Everything that would differ from run to run is given.
+    make.args(["-q", "-t", "ext4", "-U", UUID]);
+    make.args(["-E", &format!("hash_seed={UUID}"), "-d"]).args([tree, image]);
+    make.env("E2FSPROGS_FAKE_TIME", "1767225600");
+    run(&mut make)
+}
+
+pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
     let done = process::run(command, || {})?;
     ensure!(done.status.success(), "{command:?}: {}", done.complaint(""));
     Ok(())
 }
 
 /// A program of the host's, whose package is installed if it is not there.
-fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
     let find = || {
         process::which(program).or_else(|| {
             let path = Path::new("/usr/sbin").join(program);

@@ -1,0 +1,142 @@
+//! Disks that are added, removed and resized while the guest runs, and devices that are taken away from it, as the tool asks for it.
+
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use hv_vmbus::BusError;
+use hv_wire::control::{Refusal, Service, ToHypervisor};
+use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS};
+
+use crate::back_ends::{OwnVmbus, offer_controller, unit};
+use crate::config;
+use crate::devices::BUS;
+use crate::host::FaultyEmbedder;
+
+const PAGE: u64 = 4096;
+const BLOCK: u64 = 512;
+const DVD_BLOCK: u64 = 2048;
+
+/// Number of the disk that was added last. Those of the start have smaller ones.
+static LAST: AtomicU16 = AtomicU16::new(MAX_DISKS as u16 - 1);
+
+/// Carries out a request.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for what no machine can do, [`Refusal::Busy`] for a place that has a disk, [`Refusal::Absent`] for a
+/// disk or device that is not there, [`Refusal::Closed`] for a controller that was rescinded and that the guest has not released,
+/// [`Refusal::Full`] for too many disks.
+pub(crate) fn change(host: &FaultyEmbedder<'_>, request: &ToHypervisor<'_>) -> Result<(), Refusal> {
+    host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| match *request {
+        ToHypervisor::DiskAdd { base, size, identity, flags, controller, lun } => {
+            let id = identity.try_into().map_err(|_| Refusal::Invalid)?;
+            add(host, vmbus, &BootDisk { base, size, id, flags, controller, lun })
+        }
+        ToHypervisor::DiskRemove { controller, lun } => remove(host, vmbus, place(controller, lun)?),
+        ToHypervisor::DiskResize { controller, lun, size } => {
+            resize(host, vmbus, place(controller, lun)?, size)
+        }
+        ToHypervisor::Rescind { device } => rescind(vmbus, device.into()),
+        _ => Err(Refusal::Unknown),
+    })
+}
+
+/// A controller and a logical unit of it.
+fn place(controller: u16, lun: u16) -> Result<(usize, u8), Refusal> {
+    let (controller, lun) = (usize::from(controller), usize::from(lun));
+    if controller < MAX_CONTROLLERS && lun < MAX_LUNS {
+        Ok((controller, lun as u8))
+    } else {
+        Err(Refusal::Invalid)
+    }
+}
+
+fn add(host: &FaultyEmbedder<'_>, vmbus: &OwnVmbus<'_>, disk: &BootDisk) -> Result<(), Refusal> {
+    let (info, disks) = (&host.cpu.hypervisor.info, &host.cpu.hypervisor.disks);
+    let (controller, lun) = place(disk.controller, disk.lun)?;
+    let block = if disk.flags & DiskFlags::DVD != 0 { DVD_BLOCK } else { BLOCK };
+    let end = disk.base.checked_add(disk.size).ok_or(Refusal::Invalid)?;
+    let lies_well = disk.base >= info.window_base
+        && end <= info.window_base + info.window_size
+        && disk.base.is_multiple_of(PAGE)
+        && disk.size.is_multiple_of(block)
+        && disk.size != 0
+        && disks.others(None).all(|other| end <= other.start || other.end <= disk.base);
+    if !lies_well {
+        return Err(Refusal::Invalid);
+    }
+    let number = disks.free(LAST.load(Ordering::Relaxed)).ok_or(Refusal::Full)?;
+    match offer_controller(vmbus, controller) {
+        Ok(()) | Err(BusError::Offered) => {}
+        Err(BusError::Leaving) => return Err(Refusal::Closed),
+        Err(_) => return Err(Refusal::Absent),
+    }
+    let attached = vmbus.with(&BUS.devices().controllers[controller], |device, io| {
+        device.attach(0, lun, number, unit(disk))?;
+        disks.put(number, disk.base, disk.size);
+        device.announce(io);
+        Ok::<_, hv_devices::storage::AttachError>(())
+    });
+    match attached {
+        Ok(Ok(())) => {}
+        _ => return Err(Refusal::Busy),
+    }
+    LAST.store(number, Ordering::Relaxed);
+    Ok(())
+}
+
+fn remove(
+    host: &FaultyEmbedder<'_>,
+    vmbus: &OwnVmbus<'_>,
+    (controller, lun): (usize, u8),
+) -> Result<(), Refusal> {
+    let removed = vmbus.with(&BUS.devices().controllers[controller], |device, io| {
+        let number = device.detach(0, lun)?;
+        host.cpu.hypervisor.disks.remove(number);
+        device.announce(io);
+        Some(())
+    });
+    removed.ok().flatten().ok_or(Refusal::Absent)
+}
+
+fn resize(
+    host: &FaultyEmbedder<'_>,
+    vmbus: &OwnVmbus<'_>,
+    (controller, lun): (usize, u8),
+    size: u64,
+) -> Result<(), Refusal> {
+    let (info, disks) = (&host.cpu.hypervisor.info, &host.cpu.hypervisor.disks);
+    let resized = vmbus.with(&BUS.devices().controllers[controller], |device, io| {
+        let number = device.backend(0, lun).ok_or(Refusal::Absent)?;
+        let base = disks.get(number).ok_or(Refusal::Absent)?.base();
+        let end = base.checked_add(size).ok_or(Refusal::Invalid)?;
+        let room = config::growth_end(info, base).unwrap_or(info.window_base + info.window_size);
+        let free = disks.others(Some(number)).all(|other| end <= other.start || other.end <= base);
+        let disk = device.disk_mut(0, lun).ok_or(Refusal::Absent)?;
+        if size == 0 || !size.is_multiple_of(disk.block_size().into()) || end > room || !free {
+            return Err(Refusal::Invalid);
+        }
+        disk.resize(size);
+        disks.put(number, base, size);
+        device.announce(io);
+        Ok(())
+    });
+    resized.unwrap_or(Err(Refusal::Absent))
+}
+
+fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
+    let (controllers, services) = (&BUS.devices().controllers, &BUS.devices().services);
+    let channel = match device.checked_sub(MAX_CONTROLLERS) {
+        None => vmbus.place(&controllers[device]),
+        Some(service) => match u8::try_from(service).ok().and_then(Service::by_number) {
+            Some(Service::Shutdown) => vmbus.place(&services.shutdown),
+            Some(Service::TimeSync) => vmbus.place(&services.time_sync),
+            Some(Service::Heartbeat) => vmbus.place(&services.heartbeat),
+            Some(Service::Kvp) => vmbus.place(&services.kvp),
+            Some(Service::Vss) => vmbus.place(&services.vss),
+            None => return Err(Refusal::Invalid),
+        },
+    };
+    match channel {
+        Ok((_, channel)) if vmbus.rescind(channel) => Ok(()),
+        _ => Err(Refusal::Absent),
+    }
+}

@@ -1,0 +1,112 @@
+//! Requests that change the machine: its disks, and the devices on the guest's bus.
+
+use std::time::Duration;
+
+use hv_wire::control::{Refusal, ToHypervisor};
+
+use super::super::lines::{AddMode, DiskLine, DiskPlace, Failure, Given, Reason, Request};
+use super::super::port::{Answer, NoAnswer, Port};
+use super::super::services::DeviceName;
+use crate::disks::{Change, Denied, DiskOption, Live, Mode, Place, Unmade};
+
+/// Carries out a request for a disk.
+pub(super) fn disk(
+    port: &Port,
+    disks: &Live,
+    request: &Request,
+    left: impl Fn() -> Duration,
+) -> Result<Given, Failure> {
+    let tell = |change: Change| tell(port, change, left());
+    match request {
+        Request::DiskAdd { file, mode, at } => {
+            let mode = match mode {
+                AddMode::Snapshot => Mode::Snapshot,
+                AddMode::Ro => Mode::ReadOnly,
+                AddMode::Rw => Mode::ReadWrite,
+            };
+            let option = DiskOption { path: file.into(), mode, place: at.map(judged).transpose()? };
+            let ((controller, lun), bytes) = disks.add(&option, tell).map_err(denied)?;
+            Ok(Given::Disk(DiskLine { controller, lun, bytes }))
+        }
+        Request::DiskRemove { at } => {
+            disks.remove(judged(*at)?, tell).map_err(denied).map(|()| Given::Done {})
+        }
+        Request::DiskResize { at, bytes } => {
+            disks.resize(judged(*at)?, *bytes, tell).map_err(denied).map(|()| Given::Done {})
+        }
+        _ => Err(Failure::new(Reason::InvalidRequest, "the request is for no disk")),
+    }
+}
+
+/// Takes a device away from the guest.
+pub(super) fn rescind(port: &Port, device: DeviceName, left: Duration) -> Result<Given, Failure> {
+    match port.ask(&ToHypervisor::Rescind { device: device.number() }, left) {
+        Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
+        Ok(Answer::Refused(_)) => {
+            Err(Failure::new(Reason::Absent, format!("the guest's bus has no device {device}")))
+        }
+        Ok(_) => Err(unknown_answer()),
+        Err(why) => Err(unanswered(why)),
+    }
+}
+
+/// Checks a place as the words of an option are checked.
+fn judged(place: DiskPlace) -> Result<Place, Failure> {
+    let text = format!("{}:{}", place.controller, place.lun);
+    let place: Result<DiskPlace, String> = text.parse();
+    place
+        .map(|place| (place.controller, place.lun))
+        .map_err(|error| Failure::new(Reason::InvalidRequest, error))
+}
+
+/// Asks the hypervisor for a change.
+fn tell(port: &Port, change: Change, left: Duration) -> Result<(), Unmade<Failure>> {
+    let answer = match change {
+        Change::Add(disk) => {
+            let (base, size, flags, controller, lun) =
+                (disk.base, disk.size, disk.flags, disk.controller, disk.lun);
+            port.ask(&ToHypervisor::DiskAdd { base, size, identity: &disk.id, flags, controller, lun }, left)
+        }
+        Change::Remove((controller, lun)) => port.ask(&ToHypervisor::DiskRemove { controller, lun }, left),
+        Change::Resize((controller, lun), size) => {
+            port.ask(&ToHypervisor::DiskResize { controller, lun, size }, left)
+        }
+    };
+    match answer {
+        Ok(Answer::Outcome { outcome: 0, .. }) => Ok(()),
+        Ok(Answer::Refused(why)) => Err(Unmade::Refused(match why {
+            Refusal::Absent => Failure::new(Reason::Absent, "the hypervisor has no such disk"),
+            Refusal::Busy => Failure::new(Reason::Busy, "the hypervisor has a disk at that place"),
+            Refusal::Closed => Failure::new(
+                Reason::Busy,
+                "the guest has not released the rescinded controller yet; try again later",
+            ),
+            Refusal::Full => Failure::new(Reason::Refused, "the hypervisor has no room for another disk"),
+            _ => Failure::new(Reason::InvalidRequest, "the hypervisor refused the change as invalid"),
+        })),
+        Ok(_) => Err(Unmade::Unknown(unknown_answer())),
+        Err(why @ NoAnswer::TooLong) => Err(Unmade::Refused(unanswered(why))),
+        Err(why) => Err(Unmade::Unknown(unanswered(why))),
+    }
+}
+
+fn unknown_answer() -> Failure {
+    Failure::new(Reason::Malformed, "the hypervisor answered with something else")
+}
+
+fn unanswered(why: NoAnswer) -> Failure {
+    match why {
+        NoAnswer::Late => Failure::new(Reason::TimedOut, "the hypervisor has not answered in time"),
+        NoAnswer::Ended => Failure::new(Reason::Ended, "the machine has ended"),
+        NoAnswer::TooLong => Failure::new(Reason::InvalidRequest, "the request is too long for a message"),
+    }
+}
+
+fn denied(why: Denied<Failure>) -> Failure {
+    match why {
+        Denied::Absent(text) => Failure::new(Reason::Absent, text),
+        Denied::Invalid(text) => Failure::new(Reason::InvalidRequest, text),
+        Denied::Failed(text) => Failure::new(Reason::Refused, text),
+        Denied::Machine(failure) => failure,
+    }
+}
