@@ -62,9 +62,9 @@ constants! {
     table VERSIONS, kind "socket-version", from "OpenVMM, vmbus_core/protocol.rs";
 
     /// In [`Parameters::version`]: before Windows 10, version 1809.
-    pub const VERSION_PRE_RS5: u32 = 0, "HvsockParametersVersion::PRE_RS5";
+    pub const VERSION_PRE_RS5: u32 = 0, "HvsockParametersVersionPreRs5";
     /// Since Windows 10, version 1809.
-    pub const VERSION_RS5: u32 = 1, "HvsockParametersVersion::RS5";
+    pub const VERSION_RS5: u32 = 1, "HvsockParametersVersionRs5";
 }
 
 structs! {
