@@ -1,5 +1,5 @@
 //! The report: kept in memory while the firmware stands still, then shown and written to a file.
-#![expect(unsafe_code, reason = "after a panic the lock may be held for ever")]
+#![expect(unsafe_code, reason = "after a panic the lock may be held forever")]
 
 use core::fmt;
 

@@ -136,7 +136,7 @@ impl Relay {
             let mut events = PollFlags::empty();
             events.set(PollFlags::IN, room && stream.wants_bytes());
             events.set(PollFlags::OUT, stream.has_bytes());
-            // One that nothing is wanted of would be reported for ever once its program has gone.
+            // One that nothing is wanted of would be reported forever once its program has gone.
             if !events.is_empty() {
                 set.push((Who::Stream(*id), PollFd::new(stream.socket(), events)));
             }

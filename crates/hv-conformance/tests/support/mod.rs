@@ -64,7 +64,7 @@ impl Hvc<'_> {
                 _ => return Err(Exception { undefined: false }),
             }
         }
-        panic!("an hvc is repeated for ever");
+        panic!("an hvc is repeated forever");
     }
 }
 

@@ -97,7 +97,7 @@ messages! {
             /// The tool's name for it.
             request: u32,
         }
-        /// So many bytes more may be sent, counted as their cost in the ring.
+        /// Bytes that may still be sent, counted as their cost in the ring.
         Credit = 0x8004 {
             /// The stream.
             stream: u32,

@@ -177,7 +177,7 @@ impl Host {
                 }
             }
         })?;
-        // Nobody reads: the streams are kept for ever.
+        // No program reads, so the streams stay open.
         serve(folder, 5003, |stream| {
             std::mem::forget(stream);
             Ok(())
