@@ -152,7 +152,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted. [`pass`](Self::pass) the
-    /// buffer when no more data is pending for it.
+    /// buffer when no more bytes go into it.
     pub fn put(&mut self, buffer: usize, at: usize, bytes: &[u8]) -> usize {
         if self.inward || self.lent.get(buffer) != Some(&false) {
             return 0;

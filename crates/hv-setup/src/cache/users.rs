@@ -39,7 +39,7 @@ impl Cache {
     pub fn use_sources(&self, guard: &Lock, name: &str, program: &Path) -> anyhow::Result<Vec<String>> {
         let mut removed = Vec::new();
         for other in self.names()?.into_iter().filter(|other| other.starts_with(SOURCES) && other != name) {
-            // An entry without users comes from a tool that did not record them.
+            // A folder without a list of users comes from a tool that did not record them.
             if !self.entry(&other).join(USERS).is_file() {
                 continue;
             }
