@@ -71,9 +71,9 @@ if mount -t ext4 -o ro,noload $D /mnt; then
     umount /mnt
     check
 else
-    write >/tmp/said 2>&1 &
-    until grep -q 'round 2' /tmp/said; do sleep 0.1; done
-    cat /tmp/said
+    write >said 2>&1 &
+    until grep -q 'round 2' said; do sleep 0.1; done
+    cat said
     chroot /next /kexec-init
 fi"#;
 

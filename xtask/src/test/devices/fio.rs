@@ -35,8 +35,8 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     // Whole pages of 16 KiB for each processor.
     let head = "N=$(nproc)\nP=$((24 / N))m\n\
         J=\"--filename=$D --ioengine=libaio --size=$P --offset_increment=$P --numjobs=$N --thread \
-        --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=1 --eta=never --minimal --output=/tmp/fio\"\n\
-        fio() { command fio \"$@\" || { cat /tmp/fio; return 1; }; }\n";
+        --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=1 --eta=never --minimal --output=fio\"\n\
+        fio() { command fio \"$@\" || { cat fio; return 1; }; }\n";
     let machine = Machine::new(context, &programs, &[], &format!("{head}{}", script(JOBS)))?;
     let booted = machine.run(context, &["--stock", stock, "--vps", vps])?;
     judge(&booted.console, JOBS)?;

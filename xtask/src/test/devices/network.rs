@@ -174,14 +174,14 @@ fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// What each guest does first: it loads the modules, and has an address.
-const BEGIN: &str = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.ko\n\
+const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.ko\n\
     until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
     udhcpc -n -q -t 20 -T 1 -s /bin/lease -i eth0\n";
 
 /// What it does at the end: it serves what it has, until the host says so.
 fn serving(server: u16) -> String {
     format!(
-        "httpd -p 80 -h /tmp\necho 'hv: serving'\n\
+        "httpd -p 80\necho 'hv: serving'\n\
          until wget -q -O /dev/null http://{HOST}:{server}/end 2>/dev/null; do sleep 0.2; done\n"
     )
 }
@@ -232,12 +232,12 @@ fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()>
          for size in $sizes; do\n\
          ping -q -c 2 -W 10 -s $size {HOST} | grep received | sed \"s/^/hv: ping $mtu $size: /\"\n\
          done\n\
-         wget -q -O /tmp/got-$mtu http://{HOST}:{port}/pattern && echo \"hv: got $mtu\"\n\
+         wget -q -O got-$mtu http://{HOST}:{port}/pattern && echo \"hv: got $mtu\"\n\
          done\n\
          ip link set dev eth0 mtu 1500\nip route replace default via {HOST} dev eth0\n\
-         wget -q -O /tmp/under-load http://{HOST}:{port}/pattern &\n\
+         wget -q -O under-load http://{HOST}:{port}/pattern &\n\
          for mtu in 4000 1500 9000 1500; do ip link set dev eth0 mtu $mtu; ip route replace default via {HOST} dev eth0; done\n\
-         wait\ncat /sys/class/net/eth0/statistics/rx_packets >/tmp/ready\n{}",
+         wait\ncat /sys/class/net/eth0/statistics/rx_packets >ready\n{}",
         serving(port)
     );
     let initrd = packages::script(context, &files(kernel)?, &script)?;
@@ -273,12 +273,12 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
         "{BEGIN}\
          ethtool -i eth0\nethtool -l eth0\nethtool -k eth0\nethtool -S eth0 | head -20\nethtool -g eth0\nethtool -x eth0\n\
          try() {{ ip route replace default via {HOST} dev eth0\n\
-         wget -q -O /tmp/got http://{HOST}:{port}/pattern && cp /tmp/got /tmp/got-$1 && echo \"hv: with $1\"; }}\n\
+         wget -q -O got http://{HOST}:{port}/pattern && cp got got-$1 && echo \"hv: with $1\"; }}\n\
          for channels in 1 4 2; do ethtool -L eth0 combined $channels; try channels-$channels; done\n\
          for offload in tso tx rx; do ethtool -K eth0 $offload off; try no-$offload; done\n\
          for offload in tx tso rx; do ethtool -K eth0 $offload on; try $offload; done\n\
          ethtool -G eth0 rx 200 tx 100; try rings\n\
-         echo x >/tmp/ready\n{}",
+         echo x >ready\n{}",
         serving(port)
     );
     let initrd =

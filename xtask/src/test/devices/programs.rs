@@ -15,10 +15,11 @@ use super::super::context::{Booted, Context, read};
 use super::super::packages::unpacked;
 use super::storage::{LOCKED, ROOT, SIZE, file_system};
 
-/// Beginning of every script. `$D` is the disk that may be written.
+/// Beginning of every script, which runs in a file system in memory. `$D` is the disk that may be written.
 const HEAD: &str = "#!/bin/busybox sh\n\
     export PATH=/sbin:/usr/sbin:/usr/bin:/bin HOME=/tmp\n\
     busybox mount -t tmpfs tmpfs /tmp\n\
+    cd\n\
     for name in $(busybox --list); do [ -e /bin/$name ] || busybox ln -s busybox /bin/$name; done\n\
     mount -t proc proc /proc\n\
     mount -t sysfs sysfs /sys\n\

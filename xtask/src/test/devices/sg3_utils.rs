@@ -149,23 +149,23 @@ const IDENTITY: &[Expected] = &[
     say("sg_verify --lba=49150 --count=8 $D", OUT_OF_RANGE, &[]),
 ];
 
-/// Commands that change blocks. The disk is `0123456\n` repeated in its first 64 KiB, and /tmp/block is `abcdefg\n` repeated.
+/// Commands that change blocks. The disk is `0123456\n` repeated in its first 64 KiB, and `block` is `abcdefg\n` repeated.
 const WRITES: &[Expected] = &[
-    say("dd if=/tmp/all of=$D bs=65536 oflag=direct", 0, &["1+0 records out"]),
+    say("dd if=all of=$D bs=65536 oflag=direct", 0, &["1+0 records out"]),
     say("sg_unmap --force --lba=8 --num=8 $D", 0, &[]),
     say("sg_unmap --force --lba=20,24 --num=2,3 $D", 0, &[]),
     say("sg_unmap --force --lba=0 --num=0 $D", 0, &[]),
     say("sg_unmap --force --lba=49150 --num=8 $D", OUT_OF_RANGE, &[]),
     say("sg_unmap --force --lba=8 --num=8 --anchor $D", ILLEGAL_REQUEST, &[]),
     say("sg_unmap --force --lba=8 --num=8 $L", READ_ONLY, &[]),
-    say("sg_write_same --10 --lba=64 --num=8 --in=/tmp/block $D", 0, &[]),
-    say("sg_write_same --16 --lba=80 --num=8 --in=/tmp/block $D", 0, &[]),
+    say("sg_write_same --10 --lba=64 --num=8 --in=block $D", 0, &[]),
+    say("sg_write_same --16 --lba=80 --num=8 --in=block $D", 0, &[]),
     say("sg_write_same --16 --unmap --lba=96 --num=8 --in=/dev/zero $D", 0, &[]),
-    say("sg_write_same --16 --lba=49150 --num=8 --in=/tmp/block $D", OUT_OF_RANGE, &[]),
-    say("sg_write_same --16 --lba=112 --num=8 --in=/tmp/block $L", READ_ONLY, &[]),
-    say("sg_dd if=$D of=/tmp/x bs=512 blk_sgio=1 iflag=sgio skip=0 count=8", 0, &["8+0 records out"]),
-    say("sg_dd if=$D of=/tmp/y bs=512 blk_sgio=1 iflag=sgio skip=49152 count=1", OUT_OF_RANGE, &[]),
-    say("sg_dd of=$D if=/tmp/x bs=512 blk_sgio=1 oflag=sgio,fua seek=1000 count=8", 0, &["8+0 records out"]),
+    say("sg_write_same --16 --lba=49150 --num=8 --in=block $D", OUT_OF_RANGE, &[]),
+    say("sg_write_same --16 --lba=112 --num=8 --in=block $L", READ_ONLY, &[]),
+    say("sg_dd if=$D of=x bs=512 blk_sgio=1 iflag=sgio skip=0 count=8", 0, &["8+0 records out"]),
+    say("sg_dd if=$D of=y bs=512 blk_sgio=1 iflag=sgio skip=49152 count=1", OUT_OF_RANGE, &[]),
+    say("sg_dd of=$D if=x bs=512 blk_sgio=1 oflag=sgio,fua seek=1000 count=8", 0, &["8+0 records out"]),
     say("sg_sync $D", 0, &[]),
 ];
 
@@ -203,9 +203,9 @@ const REST: &[Expected] = &[
     say("sg_turs /dev/sr0", NOT_READY, &[]),
     say("eject -t /dev/sr0", 0, &[]),
     say("dd if=/dev/sr0 of=/dev/null bs=2048 count=2048", 0, &["2048+0 records out"]),
-    say("dd if=/tmp/all of=$D bs=65536 seek=16 oflag=direct", 0, &[]),
+    say("dd if=all of=$D bs=65536 seek=16 oflag=direct", 0, &[]),
     say("blkdiscard -o 1048576 -l 32768 $D", 0, &[]),
-    say("dd if=/tmp/all of=$D bs=65536 seek=200 oflag=direct", 0, &[]),
+    say("dd if=all of=$D bs=65536 seek=200 oflag=direct", 0, &[]),
     say("blkdiscard -o 8388608 $D", 0, &[]),
     say("blkdiscard $L", 1, &[]),
 ];
@@ -236,7 +236,7 @@ fn run(context: &Context) -> anyhow::Result<()> {
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let programs = Programs { packages: &["sg3-utils", "eject"], paths: &paths };
     let all = [IDENTITY, WRITES, RESETS, REST].concat();
-    let head = "L=$(find_disk 8192)\nbusybox yes abcdefg | head -c 512 >/tmp/block\nbusybox yes 0123456 | head -c 65536 >/tmp/all\n\
+    let head = "L=$(find_disk 8192)\nbusybox yes abcdefg | head -c 512 >block\nbusybox yes 0123456 | head -c 65536 >all\n\
         until [ -b /dev/sr0 ]; do sleep 0.1; done\n";
     let machine = Machine::new(context, &programs, &[], &format!("{head}{}", script(&all)))?;
     let booted = machine.run(context, &["--vps", "2"])?;
