@@ -19,7 +19,9 @@ static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Number of [`Orderly`] values.
 static HELD: Mutex<usize> = Mutex::new(0);
 /// What a second signal has to do, the newest last.
-static UNDONE: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+type List = Mutex<Vec<Entry>>;
+/// That of this process.
+static UNDONE: List = Mutex::new(Vec::new());
 
 /// The number of an [`Undo`], and what it does.
 struct Entry(u64, Box<dyn FnMut() + Send>);
@@ -44,7 +46,7 @@ pub fn install() -> std::io::Result<()> {
         forever.next();
         // What may end at once has.
         if forever.next().is_some() {
-            undo();
+            undo(&UNDONE);
             signal_hook::low_level::exit(Exit::Interrupted as i32);
         }
     })?;
@@ -78,6 +80,7 @@ impl Drop for Orderly {
 /// Something that even a second signal has to undo: a file that would be left, a terminal that would stay as it is.
 pub struct Undo {
     number: u64,
+    list: &'static List,
     _orderly: Orderly,
 }
 
@@ -90,23 +93,28 @@ impl fmt::Debug for Undo {
 /// Has a second signal do this before the end, on another thread, at any time while the result is there. It must not wait, and
 /// it may be done although its owner is just doing it too.
 pub fn on_second_signal(undo: impl FnMut() + Send + 'static) -> Undo {
+    add(&UNDONE, undo)
+}
+
+/// Adds to a list.
+fn add(list: &'static List, undo: impl FnMut() + Send + 'static) -> Undo {
     static NEXT: Mutex<u64> = Mutex::new(0);
     let orderly = orderly();
     let mut next = lock(&NEXT);
     *next += 1;
-    lock(&UNDONE).push(Entry(*next, Box::new(undo)));
-    Undo { number: *next, _orderly: orderly }
+    lock(list).push(Entry(*next, Box::new(undo)));
+    Undo { number: *next, list, _orderly: orderly }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        lock(&UNDONE).retain(|entry| entry.0 != self.number);
+        lock(self.list).retain(|entry| entry.0 != self.number);
     }
 }
 
 /// Does what is left to undo, the newest first.
-fn undo() {
-    lock(&UNDONE).iter_mut().rev().for_each(|entry| entry.1());
+fn undo(list: &List) {
+    lock(list).iter_mut().rev().for_each(|entry| entry.1());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,14 +163,16 @@ mod tests {
 
     #[test]
     fn what_is_left_is_undone_from_the_newest_on() {
+        // Not the process's own: other tests have files that would be undone with these.
+        static LIST: List = Mutex::new(Vec::new());
         let done = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {
             let done = Arc::clone(&done);
-            on_second_signal(move || lock(&done).push(what))
+            add(&LIST, move || lock(&done).push(what))
         };
         let (_first, gone, _last) = (note("first"), note("gone"), note("last"));
         drop(gone);
-        undo();
+        undo(&LIST);
         assert_eq!(*lock(&done), ["last", "first"]);
     }
 }
