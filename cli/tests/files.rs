@@ -1,7 +1,9 @@
 //! Files that a user names, given to the tool itself: from pipes, and hostile ones with little memory to read them in.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -336,6 +338,23 @@ fn a_report_of_many_lines_is_read_in_little_memory() {
     assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
     assert!(done.stdout.contains("200000 cases are not of this suite"), "{}", done.stdout);
     assert!(Path::new(&file).exists());
+}
+
+/// As programs start others whose output they read: Node.js, systemd, inetd.
+#[test]
+fn a_result_may_go_to_a_socket() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = Command::new(HV);
+    command.args(["conformance", "--read", "-", "--format", "json", "--output", "/dev/stdout"]);
+    command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // It holds the socket's other end too.
+    drop(command);
+    child.stdin.take().unwrap().write_all(b"@hv begin 2 filter=\n").unwrap();
+    let mut text = String::new();
+    ours.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains("\"schema\": 1") && text.ends_with("}\n"), "{text}");
 }
 
 #[test]

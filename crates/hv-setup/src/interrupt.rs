@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and a closed terminal.
+//! Ctrl-C, Ctrl-\, SIGTERM and a closed terminal.
 //!
 //! A signal ends the process immediately, unless something must be shut down in an orderly way: a guest, a child
 //! process, a half-written file. Code that does so holds an [`Orderly`] and polls [`check`]; a second signal ends the
@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
@@ -31,16 +31,18 @@ struct Entry(u64, Box<dyn FnMut() + Send>);
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Installs the signal handlers.
+/// Installs the signal handlers. A SIGHUP that was ignored at the start stays so: nohup(1) starts programs that way.
 pub fn install() -> std::io::Result<()> {
-    const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut signals = vec![SIGINT, SIGQUIT, SIGTERM];
+    signals.extend((!ignores(&status, SIGHUP)).then_some(SIGHUP));
     let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
-    for signal in SIGNALS {
+    for &signal in &signals {
         let code = Exit::Interrupted as i32;
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(at_once))?;
         signal_hook::flag::register(signal, Arc::clone(CAME.get_or_init(Arc::default)))?;
     }
-    let mut signals = Signals::new(SIGNALS)?;
+    let mut signals = Signals::new(signals)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut forever = signals.forever();
         forever.next();
@@ -51,6 +53,13 @@ pub fn install() -> std::io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Returns true if a process with this `/proc/PID/status` ignores a signal (proc_pid_status(5), `SigIgn`).
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// While one of these exists, the first signal is only recorded.
@@ -159,6 +168,13 @@ mod tests {
         assert!(is_cause(&read().context("cannot read x").unwrap_err()));
         assert!(is_cause(&anyhow::Error::from(Interrupted).context("cannot read x")));
         assert!(!is_cause(&anyhow::anyhow!("interrupted")));
+    }
+
+    #[test]
+    fn an_ignored_signal_is_known() {
+        let status = "Name:\thv\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
+        assert!(ignores(status, SIGHUP) && !ignores(status, SIGINT) && !ignores(status, SIGTERM));
+        assert!(!ignores("", SIGHUP) && !ignores("SigIgn:\tx\n", SIGHUP));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 
 use crate::interrupt::{self, Undo};
 
@@ -28,7 +30,8 @@ const FOLDER: Mode = Mode::from_raw_mode(0o777);
 /// Checks early that a file can be written, since results are written at the end of a long run.
 pub fn check(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
     let dir = parent(file);
-    if file.as_os_str() != "-" && (file.is_dir() || !dir.is_dir()) {
+    let is_socket = fs::symlink_metadata(file).is_ok_and(|meta| meta.file_type().is_socket());
+    if file.as_os_str() != "-" && (file.is_dir() || is_socket || !dir.is_dir()) {
         bail!(
             "cannot write the {what} to {}: give {option} the path of a file in a folder that exists",
             file.display()
@@ -65,6 +68,9 @@ impl Pending {
     /// Starts writing the file at a path given by the user.
     pub fn new(file: &Path) -> io::Result<Self> {
         if let Some(descriptor) = own_descriptor(file) {
+            if let Some(socket) = own_socket(&descriptor)? {
+                return Ok(Self::Special(Special::new(socket, true)));
+            }
             // Appending keeps what was there before.
             let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
             return Ok(Self::Special(Special::open(|| rustix::fs::open(&descriptor, flags, FILE))?));
@@ -79,6 +85,7 @@ impl Pending {
                 Ok(Self::Special(Special::open(|| rustix::fs::openat(&folder.0, name, flags, FILE))?))
             }
             Ok(FileType::Directory) => Err(Errno::ISDIR.into()),
+            Ok(FileType::Socket) => Err(io::Error::other("it is a socket, where a program may listen")),
             _ => Ok(Self::File(folder.begin(Path::new(name))?)),
         }
     }
@@ -117,40 +124,75 @@ fn own_descriptor(file: &Path) -> Option<PathBuf> {
     number.to_str()?.parse::<u32>().ok().map(|number| own.join(number.to_string()))
 }
 
-/// A device or a pipe. A reader that does not read does not block signals.
+/// Returns stdout or stderr, if this is its path and it is a socket, which cannot be opened again by that path.
+fn own_socket(descriptor: &Path) -> io::Result<Option<OwnedFd>> {
+    let socket = match descriptor.file_name().and_then(|name| name.to_str()) {
+        Some("1") => io::stdout().as_fd().try_clone_to_owned()?,
+        Some("2") => io::stderr().as_fd().try_clone_to_owned()?,
+        _ => return Ok(None),
+    };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode);
+    Ok((kind == FileType::Socket).then_some(socket))
+}
+
+/// A device, a pipe or a socket. A reader that does not read does not block signals.
 #[derive(Debug)]
-pub struct Special(OwnedFd);
+pub struct Special {
+    fd: OwnedFd,
+    is_socket: bool,
+    /// A signal came before: this is the result of a run that it has ended, and is written all the same.
+    is_last: bool,
+}
 
 impl Special {
+    fn new(fd: OwnedFd, is_socket: bool) -> Self {
+        Self { fd, is_socket, is_last: interrupt::requested() }
+    }
+
     /// Opens it; a pipe must have a reader for that.
     fn open(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> io::Result<Self> {
-        let begun = Instant::now();
+        let (begun, is_last) = (Instant::now(), interrupt::requested());
         loop {
             match attempt() {
                 // The other end of the pipe has not been opened yet.
                 Err(Errno::NXIO) => std::thread::sleep(crate::process::POLL),
-                result => return Ok(Self(result?)),
+                result => return Ok(Self { fd: result?, is_socket: false, is_last }),
             }
-            interrupt::check().map_err(io::Error::other)?;
+            check_signal(is_last)?;
             patience(begun, "it is a pipe that no program has opened for reading")?;
+        }
+    }
+
+    /// Writes some of `bytes`, without waiting.
+    fn attempt(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        if self.is_socket {
+            // The descriptor shares its flags with other processes, so it stays a blocking one.
+            rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        } else {
+            rustix::io::write(&self.fd, bytes)
         }
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let begun = Instant::now();
         loop {
-            match rustix::io::write(&self.0, bytes) {
+            match self.attempt(bytes) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 result => return Ok(result?),
             }
-            let fd = self.0.as_fd();
+            let fd = self.fd.as_fd();
             let wait =
                 rustix::event::Timespec { tv_sec: 0, tv_nsec: crate::process::POLL.subsec_nanos().into() };
             let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&wait));
-            interrupt::check().map_err(io::Error::other)?;
+            check_signal(self.is_last)?;
             patience(begun, "its reader does not read")?;
         }
     }
+}
+
+/// Returns an error once a signal has arrived, unless one had arrived before.
+fn check_signal(before: bool) -> io::Result<()> {
+    if before { Ok(()) } else { interrupt::check().map_err(io::Error::other) }
 }
 
 /// Returns an error if this has lasted for too long.
@@ -355,6 +397,18 @@ mod tests {
         folder.lasting("lock").unwrap();
         assert!(folder.write("../escaped", b"").is_err());
         assert!(folder.write("..", b"").is_err());
+    }
+
+    #[test]
+    fn a_socket_of_another_program_is_no_place_for_a_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let error = write("report", &path, b"text").unwrap_err();
+        assert!(format!("{error:#}").contains("it is a socket"), "{error:#}");
+        assert!(check("report", "--json", &path).is_err());
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        drop(listener);
     }
 
     #[test]

@@ -24,6 +24,7 @@ const KEPT: [&str; 6] =
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("output/reader-that-does-not-read", not_read),
+        Step::new("output/result-to-a-slow-pipe-after-a-signal", slow_pipe),
         Step::new("output/planted-links", planted),
         Step::new("output/unwritable-costs-only-itself", unwritable),
         Step::new("output/terminal-is-as-before", terminal),
@@ -63,6 +64,46 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
     for name in KEPT {
         ensure!(keep.join(name).is_file(), "--keep lacks {name}");
     }
+    Ok(())
+}
+
+/// Checks that a pipe gets the whole report of a run that a signal has ended, though its reader is slower than the tool.
+fn slow_pipe(context: &Context) -> anyhow::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, OFlags};
+    let dir = context.folder()?;
+    let (keep, fifo) = (dir.join("keep"), dir.join("fifo"));
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let reader = rustix::fs::open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    // Smaller than the report.
+    rustix::pipe::fcntl_setpipe_size(&reader, 4096)?;
+    let mut line: Vec<&std::ffi::OsStr> =
+        ["boot", "--quiet", "--vps", "1", "--run", "shell"].map(AsRef::as_ref).to_vec();
+    line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), fifo.as_os_str()]);
+    let mut child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut text = Vec::new();
+    let result = (|| {
+        until("the guest is at its shell", || {
+            ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(&keep));
+            Ok(console(&keep).contains("hv: shell"))
+        })?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
+        rustix::process::kill_process(pid, Signal::INT)?;
+        until("hv boot has ended", || {
+            let ended = child.try_wait()?.is_some();
+            let mut buffer = [0; 512];
+            // Without a writer, or without bytes, there is nothing to read.
+            let length = rustix::io::read(&reader, &mut buffer).unwrap_or(0);
+            text.extend_from_slice(&buffer[..length]);
+            Ok(ended && length == 0)
+        })
+    })();
+    let _ = child.kill();
+    let status = child.wait()?;
+    result?;
+    ensure!(status.code() == Some(Exit::Interrupted as i32), "hv boot ended with {status}");
+    ensure!(text.len() > 4096, "a report of {} bytes tries nothing", text.len());
+    let json: Value = serde_json::from_slice(&text).context("the report in the pipe")?;
+    ensure!(json["exit"] == "interrupted", "{json}");
     Ok(())
 }
 

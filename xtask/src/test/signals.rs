@@ -18,8 +18,12 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 use hv_setup::process;
 
-const SIGNALS: [(&str, Signal); 3] =
-    [("ctrl-c", Signal::INT), ("terminated", Signal::TERM), ("terminal-gone", Signal::HUP)];
+const SIGNALS: [(&str, Signal); 4] = [
+    ("ctrl-c", Signal::INT),
+    ("ctrl-backslash", Signal::QUIT),
+    ("terminated", Signal::TERM),
+    ("terminal-gone", Signal::HUP),
+];
 
 /// Commands that read a file, which stands at the end.
 const READERS: [(&str, &[&str]); 6] = [
@@ -42,6 +46,7 @@ pub(super) fn steps() -> impl Iterator<Item = Step> {
     });
     readers.chain([
         Step::new("life/first-signal-ends-a-command-that-is-not-read", not_read),
+        Step::new("life/nohup-outlives-its-terminal", nohup),
         Step::new("life/second-signal-leaves-nothing", second),
         Step::new("life/killed-with-a-debuggers-socket", killed),
     ])
@@ -89,6 +94,32 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
         result?;
     }
     Ok(())
+}
+
+/// A command under nohup(1) goes on when its terminal is closed.
+fn nohup(context: &Context) -> anyhow::Result<()> {
+    let fifo = context.folder()?.join("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let line = context.command(&["trace".as_ref(), fifo.as_os_str()])?;
+    // It becomes the program.
+    let mut command = Command::new("nohup");
+    command.arg(line.get_program()).args(line.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let result = (|| {
+        let writer = opened(&fifo, &mut child)?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
+        rustix::process::kill_process(pid, Signal::HUP)?;
+        // The end of its input is what ends it.
+        drop(writer);
+        until("the command has ended", || Ok(child.try_wait()?.is_some()))?;
+        let status = child.wait()?;
+        ensure!(status.code() == Some(Exit::Usage as i32), "it ended with {status}");
+        Ok(())
+    })();
+    let _ = child.kill();
+    let _ = child.wait();
+    result
 }
 
 /// A terminal: our side, and the side of programs.
