@@ -241,12 +241,8 @@ fn standard_input_is_for_one_option() {
         ["boot", "--kernel", "-", "--initrd", "-"],
         ["boot", "--kernel", "-", "--symbols", "/dev/stdin"],
         ["boot", "--initrd", "/dev/fd/0", "--symbols", "-"],
-        ["conformance", "--kernel", "guest", "--read", "-"],
     ] {
-        let done = hv(&words, b"1 t a\n");
-        if words[0] == "boot" {
-            done.refused("give - only once");
-        }
+        hv(&words, b"1 t a\n").refused("give - only once");
     }
     hv(&["conformance", "--read", "-", "-"], b"@hv begin 2 filter=\n").refused("give - only once");
 }
@@ -355,6 +351,19 @@ fn a_result_may_go_to_a_socket() {
     ours.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
     assert!(text.contains("\"schema\": 1") && text.ends_with("}\n"), "{text}");
+}
+
+/// The results of a long run are not lost with the file that does not take them.
+#[test]
+fn a_report_that_cannot_be_written_is_printed() {
+    let report = b"@hv begin 2 filter=\n";
+    let done = hv(&["conformance", "--read", "-", "--output", "/dev/full"], report);
+    done.refused("cannot write the report to /dev/full");
+    assert!(done.stdout.contains("FAILED: "), "{}", done.stdout);
+    let done = hv(&["conformance", "--read", "-", "--output", "-"], report);
+    assert!(done.code == Some(1) && done.stdout.contains("FAILED: "), "{}{}", done.stdout, done.stderr);
+    hv(&["trace", "/dev/null", "--html", "-"], b"").refused("it is no trace");
+    hv(&["boot", "--trace", "-"], b"").refused("a file called - is ./-");
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     if let Some(file) = &args.json {
-        output::check("score", "--json", file)?;
+        output::check_unless_stdout("score", "--json", file)?;
     }
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     // The scenarios' folders go away at the end.

@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     // Errors in a file are reported before any work.
     if let Some(file) = &args.json {
-        output::check("figures", "--json", file)?;
+        output::check_unless_stdout("figures", "--json", file)?;
     }
     let earlier = args.compare.as_ref().map(compare::read).transpose()?;
     let needs = |group| wanted.iter().any(|line| line.group == group);

@@ -23,7 +23,7 @@ use crate::{interrupt, output, ui};
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(json) = &args.json {
-        output::check("report", "--json", json)?;
+        output::check_unless_stdout("report", "--json", json)?;
     }
     if let Some(trace) = &args.trace {
         output::check("trace", "--trace", trace)?;

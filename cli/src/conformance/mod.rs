@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
@@ -56,21 +56,24 @@ pub(crate) struct Args {
     /// Format of the report
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// File for the report instead of stdout
-    #[arg(long, value_name = "FILE")]
+    /// File for the report; - is stdout, the default
+    #[arg(long, value_name = "FILE|-")]
     output: Option<PathBuf>,
     /// Time limit of a run in seconds
     #[arg(long, value_name = "SECS", default_value_t = 120, value_parser = value::seconds)]
     timeout: u32,
     /// Create the files to run the suite on a real machine in this folder, a UEFI application and a disk image with it,
     /// and run nothing
-    #[arg(long, value_name = "FOLDER", conflicts_with = "read")]
+    #[arg(long, value_name = "FOLDER")]
+    #[arg(conflicts_with_all = ["vps", "conduit", "granule", "filter", "kernel", "hypervisor", "qemu", "timeout"])]
+    #[arg(conflicts_with_all = ["read", "list", "format", "output"])]
     uefi: Option<PathBuf>,
     /// Report the results that guests wrote elsewhere, and run nothing: text, or the disk image of --uefi after its run
     #[arg(long, value_name = "FILE|-", num_args = 1..)]
+    #[arg(conflicts_with_all = ["vps", "conduit", "granule", "kernel", "hypervisor", "qemu", "timeout", "list"])]
     read: Vec<Input>,
     /// List the cases and the sources of their rules, and run nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["vps", "conduit", "granule", "kernel", "hypervisor", "qemu", "timeout"])]
     list: bool,
     /// Test the suite itself: run it in process against hosts that each have one fault, and name those that no case
     /// catches. With words: only hosts with one of them in their name or source file
@@ -118,13 +121,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         bail!("no case matches --filter {}; --list lists them all", args.filter);
     }
     if args.list {
+        ensure!(
+            args.output.is_none() && args.format == Format::Text,
+            "--list prints text to stdout: give neither --format nor --output"
+        );
         return list(args);
     }
     if let Some(folder) = &args.uefi {
         return uefi::make(folder);
     }
     if let Some(file) = &args.output {
-        output::check("report", "--output", file)?;
+        output::check_unless_stdout("report", "--output", file)?;
     }
     if !args.read.is_empty() {
         let mut report = uefi::read(&args.read)?;
@@ -270,9 +277,6 @@ fn finish(args: &Args, report: &Report) -> anyhow::Result<Exit> {
         Format::Junit => report.junit(),
         Format::Json => report.json(),
     };
-    match &args.output {
-        Some(file) => output::write("report", file, text.as_bytes())?,
-        None => ui::out(&text),
-    }
+    output::publish("report", args.output.as_deref(), &text)?;
     Ok(if report.conforms() { Exit::Success } else { Exit::Failed })
 }

@@ -4,34 +4,59 @@
 //! name is replaced, never followed: another user may have planted a link in a folder such as `/tmp`, or in one given
 //! to `--keep`. Devices, pipes and descriptors of this process (`/dev/stdout`, `>(...)`) are written in place.
 
+mod special;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 
 use crate::interrupt::{self, Undo};
+use crate::ui;
+
+pub use special::Special;
 
 /// Mode of a new file, before the umask.
 const FILE: Mode = Mode::from_raw_mode(0o666);
-/// How long the reader of a pipe has to open it, and to take something: what it does never holds up the end of a run.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Flags for what is no regular file: nothing is waited for, and no terminal becomes that of this process.
+const SPECIAL: OFlags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 /// Mode of a new folder.
 const FOLDER: Mode = Mode::from_raw_mode(0o777);
 
+/// The name of stdout, where an option takes `FILE|-`.
+const STDOUT: &str = "-";
+
+/// Returns true if a result goes to stdout.
+#[must_use]
+pub fn is_stdout(file: &Path) -> bool {
+    file.as_os_str() == STDOUT
+}
+
+/// Does the same as [`check`] for an option that takes `FILE|-`.
+///
+/// # Errors
+/// The same.
+pub fn check_unless_stdout(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
+    if is_stdout(file) { Ok(()) } else { check(what, option, file) }
+}
+
 /// Checks early that a file can be written, since results are written at the end of a long run.
+///
+/// # Errors
+/// It is a folder, a socket or `-`, or its folder does not exist.
 pub fn check(what: &str, option: &str, file: &Path) -> anyhow::Result<()> {
+    if is_stdout(file) {
+        bail!("cannot write the {what} to stdout: {option} takes a file; a file called - is ./-");
+    }
     let dir = parent(file);
     let is_socket = fs::symlink_metadata(file).is_ok_and(|meta| meta.file_type().is_socket());
-    if file.as_os_str() != "-" && (file.is_dir() || is_socket || !dir.is_dir()) {
+    if file.is_dir() || is_socket || !dir.is_dir() {
         bail!(
             "cannot write the {what} to {}: give {option} the path of a file in a folder that exists",
             file.display()
@@ -48,6 +73,21 @@ pub fn write(what: &str, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         result.commit()
     };
     put().with_context(|| format!("cannot write the {what} to {}", file.display()))
+}
+
+/// Writes the text that a long run was for: to a file, or without one, or for `-`, to stdout. A text that the file does not take
+/// is printed, so that it is not lost.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn publish(what: &str, file: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    match file.filter(|file| !is_stdout(file)) {
+        Some(file) => write(what, file, text.as_bytes()).inspect_err(|_| ui::out(text)),
+        None => {
+            ui::out(text);
+            Ok(())
+        }
+    }
 }
 
 /// Returns the folder of a file.
@@ -68,11 +108,11 @@ impl Pending {
     /// Starts writing the file at a path given by the user.
     pub fn new(file: &Path) -> io::Result<Self> {
         if let Some(descriptor) = own_descriptor(file) {
-            if let Some(socket) = own_socket(&descriptor)? {
-                return Ok(Self::Special(Special::new(socket, true)));
+            if let Some(socket) = Special::own_socket(&descriptor)? {
+                return Ok(Self::Special(socket));
             }
             // Appending keeps what was there before.
-            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let flags = OFlags::WRONLY | OFlags::APPEND | SPECIAL;
             return Ok(Self::Special(Special::open(|| rustix::fs::open(&descriptor, flags, FILE))?));
         }
         let name = file.file_name().ok_or(Errno::ISDIR)?;
@@ -81,7 +121,7 @@ impl Pending {
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
                 // If it has become a regular file since then, it is neither created nor truncated.
-                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | SPECIAL;
                 Ok(Self::Special(Special::open(|| rustix::fs::openat(&folder.0, name, flags, FILE))?))
             }
             Ok(FileType::Directory) => Err(Errno::ISDIR.into()),
@@ -122,88 +162,6 @@ fn own_descriptor(file: &Path) -> Option<PathBuf> {
     }
     let number = file.strip_prefix("/dev/fd").or_else(|_| file.strip_prefix(own)).ok()?;
     number.to_str()?.parse::<u32>().ok().map(|number| own.join(number.to_string()))
-}
-
-/// Returns stdout or stderr, if this is its path and it is a socket, which cannot be opened again by that path.
-fn own_socket(descriptor: &Path) -> io::Result<Option<OwnedFd>> {
-    let socket = match descriptor.file_name().and_then(|name| name.to_str()) {
-        Some("1") => io::stdout().as_fd().try_clone_to_owned()?,
-        Some("2") => io::stderr().as_fd().try_clone_to_owned()?,
-        _ => return Ok(None),
-    };
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode);
-    Ok((kind == FileType::Socket).then_some(socket))
-}
-
-/// A device, a pipe or a socket. A reader that does not read does not block signals.
-#[derive(Debug)]
-pub struct Special {
-    fd: OwnedFd,
-    is_socket: bool,
-    /// A signal came before: this is the result of a run that it has ended, and is written all the same.
-    is_last: bool,
-}
-
-impl Special {
-    fn new(fd: OwnedFd, is_socket: bool) -> Self {
-        Self { fd, is_socket, is_last: interrupt::requested() }
-    }
-
-    /// Opens it; a pipe must have a reader for that.
-    fn open(mut attempt: impl FnMut() -> rustix::io::Result<OwnedFd>) -> io::Result<Self> {
-        let (begun, is_last) = (Instant::now(), interrupt::requested());
-        loop {
-            match attempt() {
-                // The other end of the pipe has not been opened yet.
-                Err(Errno::NXIO) => std::thread::sleep(crate::process::POLL),
-                result => return Ok(Self { fd: result?, is_socket: false, is_last }),
-            }
-            check_signal(is_last)?;
-            patience(begun, "it is a pipe that no program has opened for reading")?;
-        }
-    }
-
-    /// Writes some of `bytes`, without waiting.
-    fn attempt(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
-        if self.is_socket {
-            // The descriptor shares its flags with other processes, so it stays a blocking one.
-            rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-        } else {
-            rustix::io::write(&self.fd, bytes)
-        }
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let begun = Instant::now();
-        loop {
-            match self.attempt(bytes) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-            let fd = self.fd.as_fd();
-            let wait =
-                rustix::event::Timespec { tv_sec: 0, tv_nsec: crate::process::POLL.subsec_nanos().into() };
-            let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&wait));
-            check_signal(self.is_last)?;
-            patience(begun, "its reader does not read")?;
-        }
-    }
-}
-
-/// Returns an error once a signal has arrived, unless one had arrived before.
-fn check_signal(before: bool) -> io::Result<()> {
-    if before { Ok(()) } else { interrupt::check().map_err(io::Error::other) }
-}
-
-/// Returns an error if this has lasted for too long.
-fn patience(begun: Instant, why: &str) -> io::Result<()> {
-    if begun.elapsed() < PATIENCE {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("{why} for {} s: start the reader first", PATIENCE.as_secs()),
-    ))
 }
 
 /// A folder, held open: later changes to its path have no effect.
@@ -334,7 +292,9 @@ mod tests {
             let error = check("report", "--json", Path::new(bad)).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("--json"), "{error}");
         }
-        assert!(check("report", "--json", Path::new("-")).is_ok());
+        assert!(check("report", "--trace", Path::new("-")).unwrap_err().to_string().contains("./-"));
+        assert!(check_unless_stdout("report", "--json", Path::new("-")).is_ok());
+        assert!(check_unless_stdout("report", "--json", Path::new("/")).is_err());
         assert!(check("report", "--json", Path::new("report.json")).is_ok());
     }
 
@@ -409,6 +369,19 @@ mod tests {
         assert!(check("report", "--json", &path).is_err());
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
         drop(listener);
+    }
+
+    #[test]
+    fn a_result_drives_no_terminal() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&screen).unwrap();
+        unlockpt(&screen).unwrap();
+        let name = ptsname(&screen, Vec::new()).unwrap();
+        write("report", Path::new(name.to_str().unwrap()), "a\u{1b}[8mb\u{9b}2Jc\u{202e}\n".as_bytes()).unwrap();
+        let mut shown = [0; 256];
+        let length = File::from(screen).read(&mut shown).unwrap();
+        assert_eq!(String::from_utf8_lossy(&shown[..length]), "a\\u001b[8mb\\u009b2Jc\\u202e\r\n");
     }
 
     #[test]

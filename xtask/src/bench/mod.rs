@@ -13,7 +13,7 @@ use table::{Side, Table};
 /// Runs the command.
 pub(crate) fn run(args: &BenchDevicesArgs) -> anyhow::Result<Exit> {
     if let Some(file) = &args.json {
-        output::check("figures", "--json", file)?;
+        output::check_unless_stdout("figures", "--json", file)?;
     }
     let context = Context::new()?;
     let disk = disk::Bench::prepare(&context, args)?;
@@ -30,8 +30,9 @@ pub(crate) fn run(args: &BenchDevicesArgs) -> anyhow::Result<Exit> {
     match &args.json {
         Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
         Some(file) => {
-            output::write("figures", file, json()?.as_bytes())?;
+            let written = output::write("figures", file, json()?.as_bytes());
             ui::out(&table.to_string());
+            written?;
         }
         None => ui::out(&table.to_string()),
     }

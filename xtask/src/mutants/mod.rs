@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     if let Some(file) = &args.output {
-        output::check("report", "--output", file)?;
+        output::check_unless_stdout("report", "--output", file)?;
     }
     let program = copy::build()?;
     let begin = Instant::now();
@@ -101,10 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&outcome)?),
         Format::Text => outcome.text(),
     };
-    match &args.output {
-        Some(file) => output::write("report", file, text.as_bytes())?,
-        None => ui::out(&text),
-    }
+    output::publish("report", args.output.as_deref(), &text)?;
     Ok(if outcome.wrong().is_empty() { Exit::Success } else { Exit::Failed })
 }
 
