@@ -73,7 +73,7 @@ pub(crate) struct Args {
     /// port of the host, on 127.0.0.1 without ADDR, to one of the guest
     #[arg(long, value_name = "none|user[,forward=tcp:[ADDR:]HOST:GUEST]...", default_value = "none")]
     pub(super) net: NetOption,
-    /// Record the frames of the network card in a file for Wireshark and tcpdump
+    /// Record the frames of the network card in a file for Wireshark and tcpdump, up to 1 GiB
     #[arg(long, value_name = "FILE")]
     pub(super) net_capture: Option<PathBuf>,
     /// Address space for disks that `hv ctl` adds, and for the growth of each disk, in MiB or with a unit (K, M, G)

@@ -16,6 +16,7 @@ use plan::Plan;
 
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
+use crate::net::Capture;
 use crate::report::{Known, Summary};
 use crate::trace::{self, About, Collector, Kept};
 use crate::{interrupt, output, ui};
@@ -46,6 +47,8 @@ struct Ran {
     sink: Sink,
     /// What went wrong when the files of disks and of the network were written.
     files: Vec<anyhow::Error>,
+    /// Frames of the network that the capture has no room for.
+    frames_left_out: u64,
     /// Delays signals until everything has been reported.
     _orderly: interrupt::Orderly,
 }
@@ -74,8 +77,11 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let outcome = running.wait()?;
     drop((serving, sockets));
     let mut files = plan.disks.sync();
-    if let (Some(capture), Some(path)) = (plan.capture, &args.net_capture) {
-        files.extend(capture.finish(path).err());
+    let mut frames_left_out = 0;
+    match plan.capture.map(Capture::finish) {
+        Some(Ok(left_out)) => frames_left_out = left_out,
+        Some(Err(error)) => files.push(error),
+        None => {}
     }
     let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
     let trace = match (collector, &args.trace) {
@@ -84,7 +90,8 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         }
         _ => None,
     };
-    Ok(Ran { outcome, trace, known: plan.known, tag: plan.tag, sink: plan.sink, files, _orderly: orderly })
+    let (known, tag, sink) = (plan.known, plan.tag, plan.sink);
+    Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, _orderly: orderly })
 }
 
 /// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
@@ -96,6 +103,7 @@ fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
         Some(Err(error)) => kept.failed.push(error),
         None => {}
     }
+    summary.set_frames_left_out(ran.frames_left_out);
     kept.failed.extend(ran.files);
     kept.outcome(&ran.outcome);
     let exit = summary.outcome();

@@ -16,7 +16,7 @@ pub(crate) struct Files<'a> {
     pub(crate) control: Option<&'a str>,
     /// The same of the sockets' port.
     pub(crate) sockets: Option<&'a str>,
-    /// Path of the file that QEMU writes the network's frames to.
+    /// Path of the pipe that QEMU writes the network's frames to.
     pub(crate) capture: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,

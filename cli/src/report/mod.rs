@@ -321,6 +321,13 @@ impl Summary {
         self.trace = Some(trace);
     }
 
+    /// Adds the warning about the capture of the network's frames.
+    pub(crate) fn set_frames_left_out(&mut self, frames: u64) {
+        if frames != 0 {
+            self.warnings.push(format!("the capture lacks the last {frames} frames: it has reached its maximum size"));
+        }
+    }
+
     /// Updates the number of console bytes that were not shown; returns true if it has changed.
     pub(crate) fn set_console_dropped(&mut self, bytes: u64) -> bool {
         std::mem::replace(&mut self.console_dropped_bytes, bytes) != bytes

@@ -15,7 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::{interrupt, size, ui};
+use crate::interrupt::{self, Undo};
+use crate::{size, ui};
 
 /// Maximum size of an input file in bytes, unless the guest has more memory: a kernel may contain debug information.
 pub const LONGEST: u64 = 1 << 30;
@@ -103,7 +104,10 @@ impl Input {
                     .tempfile()
                     .context("cannot create a temporary file")?;
                 copy.write_all(bytes).with_context(|| format!("cannot write {}", copy.path().display()))?;
-                Ok(Named { path: copy.path().to_owned(), _copy: Some(copy.into_temp_path()) })
+                let path = copy.path().to_owned();
+                let left = path.clone();
+                let undo = interrupt::on_second_signal(move || drop(std::fs::remove_file(&left)));
+                Ok(Named { path, _copy: Some((copy.into_temp_path(), undo)) })
             }
         }
     }
@@ -113,7 +117,7 @@ impl Input {
 #[derive(Debug)]
 pub struct Named {
     path: PathBuf,
-    _copy: Option<tempfile::TempPath>,
+    _copy: Option<(tempfile::TempPath, Undo)>,
 }
 
 impl Named {
