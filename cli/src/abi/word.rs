@@ -24,7 +24,14 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
     })?;
     let kind = by_name(kind).or_else(|| by_register(kind)).with_context(|| {
         let kinds: Vec<_> = Kind::value_variants().iter().map(name).collect();
-        format!("'{kind}' is not a kind of word; expected a register, or one of {}", kinds.join(", "))
+        let kinds = kinds.join(", ");
+        match registers(kind).is_empty() {
+            true => format!("'{kind}' is not a kind of word; expected a register with fields, or one of {kinds}"),
+            false => format!(
+                "the register '{kind}' has no fields to explain: `hv abi {kind}` says what its value is; expected another \
+                 register, or one of {kinds}"
+            ),
+        }
     })?;
     let Some(number) = number::parse(value).or_else(|| number::bare_hexadecimal(value)) else {
         bail!("'{value}' is not a number; write it in decimal, or in hexadecimal with 0x");
@@ -57,14 +64,17 @@ fn by_name(text: &str) -> Option<Kind> {
     Kind::value_variants().iter().copied().find(|kind| name(kind) == text)
 }
 
-/// Finds the kind of a register's contents, by the register's name or number, current or former.
-fn by_register(text: &str) -> Option<Kind> {
+/// Returns the registers of this name or number, current or former, with or without the prefix.
+fn registers(text: &str) -> Vec<u64> {
     let text = text.trim();
-    let found = [text.to_owned(), format!("HV_REGISTER_{text}")]
-        .iter()
-        .map(|text| search::exact(text, "register"))
-        .find(|found| !found.is_empty())?;
-    let kinds: Vec<Kind> = found.iter().filter_map(|value| of_register(Name(*value as u32))).collect();
+    let names = [text.to_owned(), format!("HV_REGISTER_{text}")];
+    names.iter().map(|text| search::exact(text, "register")).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// Finds the kind of a register's contents, by the register's name or number.
+fn by_register(text: &str) -> Option<Kind> {
+    let kinds: Vec<Kind> =
+        registers(text).iter().filter_map(|value| of_register(Name(*value as u32))).collect();
     kinds.first().copied().filter(|first| kinds.iter().all(|kind| kind == first))
 }
 
@@ -133,6 +143,10 @@ mod tests {
         assert_eq!(kind("HvRegisterSipp 0"), Kind::Simp);
         assert_eq!(kind("HV_REGISTER_STIMER3_CONFIG 0"), Kind::Stimer);
         assert_eq!(kind("reference tsc 1"), Kind::ReferenceTsc);
+        let error = |text| parse(text).unwrap_err().to_string();
+        assert!(error("HV_REGISTER_EOM 1").starts_with("the register 'HV_REGISTER_EOM' has no fields"));
+        assert!(error("vp index 1").contains("`hv abi vp index`"));
+        assert!(error("no such 1").starts_with("'no such' is not a kind of word"));
         assert!(parse("sint").is_err() && parse("nothing 1").is_err() && parse("sint x").is_err());
         assert_eq!(pair("sint2:0x10012"), Some(sint(0x10012)[0]));
         assert_eq!((pair("time ref count"), pair("0x13")), (None, None));

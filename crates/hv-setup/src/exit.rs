@@ -26,7 +26,7 @@ pub enum Exit {
     VpsOff = 7,
     /// The guest broke a rule of the level given by `--strict`.
     Strict = 8,
-    /// Interrupted: Ctrl-C, Ctrl-\, SIGTERM, or the terminal was closed.
+    /// Interrupted: Ctrl-C, SIGTERM, SIGQUIT, or the terminal was closed.
     Interrupted = 130,
 }
 
@@ -78,4 +78,4 @@ Exit codes:
   6    the hypervisor panicked or refused to start, or QEMU ended by itself
   7    the guest switched all of its VPs off
   8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
-  130  interrupted: Ctrl-C, Ctrl-\\, SIGTERM, or the terminal was closed";
+  130  interrupted: Ctrl-C, SIGTERM, SIGQUIT, or the terminal was closed";

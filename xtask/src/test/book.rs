@@ -245,6 +245,12 @@ mod tests {
         row(p::VIRTUAL_TIMER_INTID.to_string(), "virtual timer");
         row(p::PHYSICAL_TIMER_INTID.to_string(), "physical timer");
         row(p::PMU_INTID.to_string(), "PMU");
+        // The tool decides on these two.
+        let load = include_str!("../../../cli/src/machine/load.rs");
+        for (name, what) in [("VMBUS_INTID", "VMBus"), ("STIMER_INTID", "synthetic timers")] {
+            let behind = load.split_once(&format!("{name}: u32 = ")).map_or("", |(_, behind)| behind);
+            row(behind.split(';').next().unwrap_or_default().to_owned(), what);
+        }
         row(format!("{}, {}", p::MAINTENANCE_INTID, p::HYPERVISOR_TIMER_INTID), "used by the hypervisor");
     }
 
