@@ -336,6 +336,24 @@ fn a_report_of_many_lines_is_read_in_little_memory() {
     assert!(Path::new(&file).exists());
 }
 
+#[test]
+fn a_name_forges_no_message() {
+    let folder = Folder::new();
+    let pipe = folder.0.path().join("pipe\nerror: forged");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = Command::new(HV);
+    command.arg("trace").arg(&pipe).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("forged") {
+        assert_ne!(reader.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(said.lines().all(|line| !line.starts_with("error:")), "{said}");
+}
+
 /// As programs start others whose output they read: Node.js, systemd, inetd.
 #[test]
 fn a_result_may_go_to_a_socket() {

@@ -105,7 +105,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     // The scenarios' folders go away at the end.
     let _orderly = interrupt::orderly();
-    let show = |text: &str| if stdout_is_taken { ui::note(text.trim_end()) } else { ui::out(text) };
+    let show = |text: &str| if stdout_is_taken { ui::lines(text) } else { ui::out(text) };
     let mut tally = Tally { filtered: total - selected - slow, slow, ..Tally::default() };
     let context = Context::new()?;
     if let Some(place) = steps.iter().position(|step| step.name == LOCK_FILES) {

@@ -143,7 +143,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let Some(earlier) = earlier else { return written.map(|()| Exit::Success) };
     let compared = Compared::new(&earlier, &table, args.tolerance);
-    ui::note(compared.to_string().trim_end());
+    ui::lines(&compared.to_string());
     written?;
     Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
 }

@@ -139,7 +139,7 @@ pub fn package(root: &Path, package: &str, options: &[&str]) -> anyhow::Result<P
     let log = stderr.map(process::Reader::finish).unwrap_or_default();
     drop(task);
     if !status.success() {
-        ui::note(log.trim_end());
+        ui::lines(&log);
         bail!("cannot build {package}; cargo's messages are above");
     }
     program(&messages, package).with_context(|| format!("cargo built {package}, but reports no executable"))

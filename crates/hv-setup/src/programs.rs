@@ -78,7 +78,7 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let log = reader.map(process::Reader::finish).unwrap_or_default();
     drop(task);
     if !status.success() {
-        ui::note(log.trim_end());
+        ui::lines(&log);
         bail!("cannot build {name} for {target} with {}; cargo's messages are above", toolchain.description);
     }
     let file = output(name)?;

@@ -26,12 +26,17 @@ pub fn error(error: &anyhow::Error) {
 /// Prints clap's error about a command line: it contains the user's words, which a shell may have taken from file
 /// names.
 pub fn bad_command_line(error: &clap::Error) {
-    note(error.render().to_string().trim_end());
+    lines(&error.render().to_string());
 }
 
-/// Prints a message with a severity; further lines of `text` are indented, so that none can pass for another message.
+/// Prints a message with a severity.
 fn problem(severity: &str, text: &str) {
-    let mut message = format!("{severity}: ");
+    note(&format!("{severity}: {text}"));
+}
+
+/// Prints a message; further lines of `text` are indented, so that none can pass for another message.
+pub fn note(text: &str) {
+    let mut message = String::new();
     for (number, line) in text.trim_end().lines().enumerate() {
         let set_off = number != 0 && !line.starts_with([' ', '\t']);
         message.push_str(if number == 0 { "" } else { "\n" });
@@ -42,10 +47,10 @@ fn problem(severity: &str, text: &str) {
         }
         message.push_str(&shortened(line));
     }
-    note(&message);
+    lines(&message);
 }
 
-/// Maximum number of lines of an error, and bytes of a line that are shown at its beginning and at its end. It may quote a file,
+/// Maximum number of lines of a message, and bytes of a line that are shown at its beginning and at its end. It may quote a file,
 /// or another program, whatever their length.
 const MOST_LINES: usize = 1000;
 const BEGINNING: usize = 6000;
@@ -62,9 +67,9 @@ fn shortened(line: &str) -> std::borrow::Cow<'_, str> {
     format!("{first} … ({} not shown) … {last}", size::size(hidden.len() as u64)).into()
 }
 
-/// Prints a progress message.
-pub fn note(text: &str) {
-    put(Stream::Stderr, &format!("{text}\n"));
+/// Prints lines that are no single message to stderr: a table, or what another program says.
+pub fn lines(text: &str) {
+    put(Stream::Stderr, &format!("{}\n", text.trim_end()));
 }
 
 /// Writes to stdout. A failure is recorded for [`finish`].
