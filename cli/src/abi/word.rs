@@ -68,7 +68,11 @@ fn by_name(text: &str) -> Option<Kind> {
 fn registers(text: &str) -> Vec<u64> {
     let text = text.trim();
     let names = [text.to_owned(), format!("HV_REGISTER_{text}")];
-    names.iter().map(|text| search::exact(text, "register")).find(|found| !found.is_empty()).unwrap_or_default()
+    names
+        .iter()
+        .map(|text| search::exact(text, "register"))
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 /// Finds the kind of a register's contents, by the register's name or number.

@@ -19,7 +19,8 @@ use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
 use crate::machine::{End, Outcome, Running, Settings};
-use crate::setup::{developer, programs, qemu, target, value};
+use crate::setup::qemu::{self, Qemu};
+use crate::setup::{developer, programs, target, value};
 use crate::{build, output, ui};
 use matrix::{CallConvention, Granule, Shape};
 
@@ -154,20 +155,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let mut report = Report::default();
     for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
-        let settings = Settings {
-            qemu: qemu.clone(),
-            hypervisor: Some(hypervisor.path().to_owned()),
-            cpu: shape.granule.cpu().to_owned(),
-            vps: shape.vps,
-            backings: Vec::new(),
-            deterministic: false,
-            control: false,
-            sockets: false,
-            network: None,
-            gdb: None,
-            timeout: Some(Duration::from_secs(args.timeout.into())),
-            silence: None,
-        };
+        let settings = settings(args, qemu.clone(), hypervisor.path().to_owned(), &shape);
         let task = ui::Task::new(format!("Running the suite: {shape}"));
         let outcome = run_guest(&settings, image(args, kernel.clone(), &shape)?);
         drop(task);
@@ -176,6 +164,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         report.runs.extend(runs.runs);
     }
     finish(args, &report)
+}
+
+/// Returns the machine of a shape.
+fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> Settings {
+    Settings {
+        qemu,
+        hypervisor: Some(hypervisor),
+        cpu: shape.granule.cpu().to_owned(),
+        vps: shape.vps,
+        backings: Vec::new(),
+        deterministic: false,
+        control: false,
+        sockets: false,
+        network: None,
+        gdb: None,
+        timeout: Some(Duration::from_secs(args.timeout.into())),
+        silence: None,
+    }
 }
 
 /// Hands over the hunt for mutants with one of these words in their name or file to xtask.

@@ -324,7 +324,8 @@ impl Summary {
     /// Adds the warning about the capture of the network's frames.
     pub(crate) fn set_frames_left_out(&mut self, frames: u64) {
         if frames != 0 {
-            self.warnings.push(format!("the capture lacks the last {frames} frames: it has reached its maximum size"));
+            self.warnings
+                .push(format!("the capture lacks the last {frames} frames: it has reached its maximum size"));
         }
     }
 

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn an_ignored_signal_is_known() {
-        let status = "Name:\thv\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
+        let status =
+            "Name:\thv\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
         assert!(ignores(status, SIGHUP) && !ignores(status, SIGINT) && !ignores(status, SIGTERM));
         assert!(!ignores("", SIGHUP) && !ignores("SigIgn:\tx\n", SIGHUP));
     }

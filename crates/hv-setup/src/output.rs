@@ -378,7 +378,8 @@ mod tests {
         grantpt(&screen).unwrap();
         unlockpt(&screen).unwrap();
         let name = ptsname(&screen, Vec::new()).unwrap();
-        write("report", Path::new(name.to_str().unwrap()), "a\u{1b}[8mb\u{9b}2Jc\u{202e}\n".as_bytes()).unwrap();
+        write("report", Path::new(name.to_str().unwrap()), "a\u{1b}[8mb\u{9b}2Jc\u{202e}\n".as_bytes())
+            .unwrap();
         let mut shown = [0; 256];
         let length = File::from(screen).read(&mut shown).unwrap();
         assert_eq!(String::from_utf8_lossy(&shown[..length]), "a\\u001b[8mb\\u009b2Jc\\u202e\r\n");
