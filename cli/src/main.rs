@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod disks;
 mod doctor;
+mod exec;
 mod kallsyms;
 mod machine;
 mod name;
@@ -37,6 +38,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Boot(Box<boot::Args>),
+    Exec(Box<exec::Args>),
     Ctl(control::Args),
     Trace(trace::Args),
     Test(developer::TestArgs),
@@ -57,10 +59,19 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let command = match exit::command_line::<Cli>(name::command()) {
         Ok(line) => line.command,
+        Err(exit::Exit::Usage) if exec::is_meant() => return exec::FAILED.into(),
         Err(exit) => return exit.into(),
     };
-    let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| match command {
+    let failed = if exec::is_meant() { exec::FAILED } else { exit::Exit::Usage as u8 };
+    let result = interrupt::install().map_err(anyhow::Error::from).and_then(|()| run(command));
+    exit::end_as(result, failed)
+}
+
+/// Runs a command, and returns the exit code.
+fn run(command: Command) -> anyhow::Result<u8> {
+    let exit = match command {
         Command::Boot(args) => boot::run(&args),
+        Command::Exec(args) => return exec::run(&args),
         Command::Ctl(args) => control::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Test(_) => developer::test(),
@@ -75,8 +86,8 @@ fn main() -> std::process::ExitCode {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::ExecTied(args) => child::run(&args),
-    });
-    exit::end(result)
+    }?;
+    Ok(exit as u8)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod context;
 mod counted;
 mod debugger;
 pub(crate) mod devices;
+mod exec;
 mod in_process;
 mod installed;
 mod kexec;
@@ -68,6 +69,7 @@ fn steps() -> Vec<Step> {
     steps.extend(kexec::steps());
     steps.extend(packages::steps());
     steps.extend(devices::steps());
+    steps.extend(exec::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(services::steps());
@@ -192,6 +194,7 @@ fn prepare(show: &dyn Fn(&str)) -> anyhow::Result<Vec<&'static str>> {
         bare::build(&toolchain, name)?;
     }
     bare::application()?;
+    bare::agent()?;
     c_guest::prepare(&toolchain)?;
     Ok(missing)
 }

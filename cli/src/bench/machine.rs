@@ -77,6 +77,7 @@ impl Setup {
             network: None,
             gdb: None,
             timeout: Some(LIMIT),
+            keyboard: true,
             silence: None,
         };
         let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;

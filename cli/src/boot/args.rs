@@ -178,6 +178,9 @@ pub(crate) struct Args {
     /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
+    /// The program that `hv exec` talks to, to be run by the stock initramfs.
+    #[arg(skip)]
+    pub(super) agent: Option<Vec<u8>>,
 }
 
 const EXAMPLES: &str = "\
@@ -277,10 +280,12 @@ impl Args {
         if self.deterministic && !given("nokaslr") {
             line.push("nokaslr".to_owned());
         }
-        if !self.run.is_empty() {
-            let names =
-                self.run.iter().filter_map(|action| Some(action.to_possible_value()?.get_name().to_owned()));
-            line.push(format!("hv.run={}", names.collect::<Vec<_>>().join(",")));
+        let actions =
+            self.run.iter().filter_map(|action| Some(action.to_possible_value()?.get_name().to_owned()));
+        let actions = actions.chain(self.agent.as_ref().map(|_| "agent".to_owned()));
+        let actions = actions.collect::<Vec<_>>().join(",");
+        if !actions.is_empty() {
+            line.push(format!("hv.run={actions}"));
         }
         line.push(init.to_owned());
         line.retain(|part| !part.is_empty());
@@ -378,143 +383,4 @@ fn machine_uuid(text: &str) -> Result<uuid::Uuid, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[test]
-    fn what_is_appended_is_one_line_with_its_quotes_closed() {
-        assert_eq!(appended("a=\"b c\"\td").as_deref(), Ok("a=\"b c\"\td"));
-        assert!(appended("a\nb").unwrap_err().starts_with("character '\\n' at byte 1"));
-        assert_eq!(appended("a\u{1b}[2J").as_deref(), Ok("a\u{1b}[2J"), "the guest may print it");
-        assert!(appended("a=\"b").unwrap_err().contains("not closed"));
-    }
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    pub(super) fn parse(words: &str) -> Result<Args, clap::Error> {
-        Line::try_parse_from(std::iter::once("hv").chain(words.split_whitespace())).map(|line| line.args)
-    }
-
-    #[test]
-    fn memory_is_what_the_hypervisor_maps() {
-        assert_eq!((memory("2"), memory("255G")), (Ok(2 << 20), Ok(255 << 30)));
-        for (bad, said) in
-            [("0", "it is 0 bytes"), ("1", "it is 1 MiB"), ("3M", "it is 3 MiB"), ("256G", "it is 256 GiB")]
-        {
-            let error = memory(bad).unwrap_err();
-            assert!(error.starts_with(said) && error.contains("multiple of 2 MiB up to 255 GiB"), "{error}");
-        }
-        assert!(memory("lots").is_err() && memory("99999T").is_err());
-    }
-
-    #[test]
-    fn contradictions_and_values_out_of_range_are_refused() {
-        for bad in [
-            "--vps 0",
-            "--vps 9",
-            "--vps two",
-            "--stock 6.1 --kernel x",
-            "--stock 5.10",
-            "--run crash --initrd x",
-            "--modules x --initrd y",
-            "--no-initrd --run crash",
-            "--tree x --kernel y",
-            "--tree x --stock 6.1",
-            "--run fly",
-            "--firmware uefi",
-            "--gdb 0",
-            "--gdb 1234",
-            "--gdb tcp:0",
-            "--gdb tcp:65536",
-            "--gdb tcp:",
-            "--memory lots",
-            "--memory 1",
-            "--uuid x",
-            "--timeout -1",
-            "--trace-buffer 4M",
-            "--trace-limit 4M",
-            "--trace x --trace-limit lots",
-            "--trace x --trace-buffer lots",
-            "--strict=fatal",
-            "--strict error",
-            "--devices disk",
-            "--devices all,kvp",
-            "--frobnicate",
-            "stray",
-        ] {
-            let error = parse(bad).err().unwrap_or_else(|| panic!("{bad} was accepted"));
-            assert_eq!(error.exit_code(), 2, "{bad}");
-        }
-    }
-
-    #[test]
-    fn control_brings_the_services_unless_told_otherwise() {
-        let services = |words| parse(words).unwrap().services();
-        assert_eq!(services(""), Services::NONE);
-        assert_eq!(services("--control x"), Services::all());
-        assert_eq!(services("--control x --devices none"), Services::NONE);
-        assert_eq!(services("--devices kvp"), "kvp".parse().unwrap());
-    }
-
-    #[test]
-    fn strict_takes_a_level_or_none() {
-        let level = |words| parse(words).unwrap().strict.map(Strict::fails_from);
-        assert_eq!(level(""), None);
-        assert_eq!(level("--strict"), Some(None));
-        assert_eq!(level("--strict --quiet"), Some(None));
-        assert_eq!(level("--strict=error"), Some(Some(Severity::Error)));
-        assert_eq!(level("--strict=warning"), Some(Some(Severity::Warning)));
-        assert_eq!(level("--strict=note"), Some(Some(Severity::Note)));
-    }
-
-    #[test]
-    fn the_command_line_of_the_user_comes_first_and_wins() {
-        assert_eq!(parse("").unwrap().command_line(), "panic=-1");
-        let args = parse("--append panic=30 --deterministic --run hotplug,crash").unwrap();
-        assert_eq!(args.command_line(), "panic=30 nokaslr hv.run=hotplug,crash");
-    }
-
-    #[test]
-    fn what_we_add_is_for_the_kernel_and_not_for_init() {
-        let line = |append: &str| {
-            let args = Line::try_parse_from(["hv", "--run", "reset", "--append", append]).unwrap().args;
-            args.command_line()
-        };
-        let ours = "panic=-1 hv.run=reset";
-        assert_eq!(line("x -- y"), format!("x {ours} -- y"));
-        assert_eq!(line("-- single panic=5 --"), format!("{ours} -- single panic=5 --"));
-        assert_eq!(line("--"), format!("{ours} --"));
-        assert_eq!(line("a--b --c d--"), format!("a--b --c d-- {ours}"));
-        assert_eq!(line("a\t--\tb"), format!("a {ours} --\tb"));
-    }
-
-    #[test]
-    fn a_quoted_value_is_one_word() {
-        let line = |append: &str| {
-            let args = Line::try_parse_from(["hv", "--deterministic", "--append", append]).unwrap().args;
-            args.command_line()
-        };
-        // The dashes and the panic= in quotes have no effect.
-        assert_eq!(line("dyndbg=\"a -- panic=3 b\" c"), "dyndbg=\"a -- panic=3 b\" c panic=-1 nokaslr");
-        assert_eq!(line("\"panic=3\" \"nokaslr\" -- z"), "\"panic=3\" \"nokaslr\" -- z");
-        assert!(
-            Line::try_parse_from(["hv", "--append", "x=\"-- y"]).is_err(),
-            "it would take our words into the quotes"
-        );
-    }
-
-    #[test]
-    fn a_run_with_a_person_at_it_has_no_limit() {
-        assert_eq!(parse("").unwrap().limit(), Some(Duration::from_secs(300)));
-        assert_eq!(parse("--gdb").unwrap().limit(), None);
-        assert_eq!(parse("--run shell").unwrap().limit(), None);
-        assert_eq!(parse("--run shell --timeout 5").unwrap().limit(), Some(Duration::from_secs(5)));
-        assert_eq!(parse("--timeout 0").unwrap().limit(), None);
-    }
-}
+mod tests;

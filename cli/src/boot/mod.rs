@@ -1,5 +1,7 @@
 //! `hv boot`: one guest, from the kernel file to the report. [`run`] resolves the options ([`plan`]), runs the guest, and reports.
+//! `hv exec` does the same with an agent in the guest ([`agent`]).
 
+mod agent;
 mod args;
 mod faults;
 mod keep;
@@ -10,6 +12,7 @@ mod sources;
 use anyhow::bail;
 use hv_wire::Report;
 
+pub(crate) use agent::{Ended, run_agent};
 pub(crate) use args::Args;
 use keep::Keep;
 use plan::Plan;
@@ -23,6 +26,14 @@ use crate::{interrupt, output, ui};
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let mut kept = open(args)?;
+    let plan = Plan::resolve(args, &mut kept)?;
+    let ran = start(args, plan, &mut kept)?;
+    finish(args, ran, kept)
+}
+
+/// Checks that the files can be written, and opens the folder of `--keep`.
+fn open(args: &Args) -> anyhow::Result<Keep> {
     if let Some(json) = &args.json {
         output::check_unless_stdout("report", "--json", json)?;
     }
@@ -32,10 +43,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(address) = &args.gdb {
         address.check()?;
     }
-    let mut kept = Keep::open(args.keep.as_deref())?;
-    let plan = Plan::resolve(args, &mut kept)?;
-    let ran = start(args, plan, &mut kept)?;
-    finish(args, ran, kept)
+    Keep::open(args.keep.as_deref())
 }
 
 /// A finished run.
@@ -59,7 +67,9 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     // From here on neither a signal nor a slow reader of the output prevents the report from being written.
     let orderly = interrupt::orderly();
     ui::wait_for_nobody();
-    ui::note(&plan.announcement());
+    if args.agent.is_none() {
+        ui::note(&plan.announcement());
+    }
     let shared = plan.ram.share()?;
     let collector =
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
@@ -94,18 +104,24 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, _orderly: orderly })
 }
 
-/// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
-fn finish(args: &Args, ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
+/// Makes the report of a finished run, and writes its other files.
+fn summarize(ran: &mut Ran, kept: &mut Keep) -> Summary {
     let mut summary = Summary::new(&ran.outcome, &ran.known);
-    summary.set_tag(ran.tag);
-    match ran.trace {
+    summary.set_tag(ran.tag.take());
+    match ran.trace.take() {
         Some(Ok(trace)) => summary.set_trace(trace),
         Some(Err(error)) => kept.failed.push(error),
         None => {}
     }
     summary.set_frames_left_out(ran.frames_left_out);
-    kept.failed.extend(ran.files);
+    kept.failed.append(&mut ran.files);
     kept.outcome(&ran.outcome);
+    summary
+}
+
+/// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
+fn finish(args: &Args, mut ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
+    let mut summary = summarize(&mut ran, &mut kept);
     let exit = summary.outcome();
     // Files first, because the reader of stdout may be slow.
     kept.report(&summary, args.json.as_deref().filter(|_| exit != Exit::Usage))?;

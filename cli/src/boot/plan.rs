@@ -92,6 +92,7 @@ impl Plan {
             network,
             gdb: args.gdb.clone(),
             timeout: args.limit(),
+            keyboard: args.agent.is_none(),
             silence: args.silence(&image.command_line),
         };
         let ram = load(args, &image, &orders, trace, &disks)?;

@@ -116,7 +116,7 @@ impl Given {
     /// Returns true if the user's own kernel gets the stock initramfs: Linux does, unless it has a root elsewhere.
     fn wants_stock_initrd(&self, args: &Args, kernel: &[u8]) -> bool {
         let own_root = OWN_ROOT.iter().any(|key| words::is_given(&args.append, key));
-        let asked = !args.run.is_empty() || self.modules.is_some();
+        let asked = !args.run.is_empty() || args.agent.is_some() || self.modules.is_some();
         !args.no_initrd && (asked || (linux::version(kernel).is_some() && !own_root))
     }
 
@@ -124,7 +124,7 @@ impl Given {
     /// gets none.
     fn stock_initrd(&self, args: &Args, kernel: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         let busybox = match Cache::open().and_then(|cache| stock::busybox(&cache)) {
-            Err(error) if args.run.is_empty() && self.modules.is_none() => {
+            Err(error) if args.run.is_empty() && args.agent.is_none() && self.modules.is_none() => {
                 ui::note(&format!(
                     "The kernel gets no initramfs, because there is no busybox for it ({error:#}); give --initrd"
                 ));
@@ -140,7 +140,7 @@ impl Given {
                  not connect: give --tree the built kernel tree, or --modules the folder of its modules",
             );
         }
-        Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules)?))
+        Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules, args.agent.as_deref())?))
     }
 
     /// Builds the guest with a stock kernel, and describes the kernel.
@@ -153,7 +153,9 @@ impl Given {
         let initrd = match (&self.initrd, &self.modules) {
             (Some(initrd), _) => Some(initrd.clone()),
             (None, _) if args.no_initrd => None,
-            (None, Some(modules)) => Some(hv_machine::initrd::stock(&read(busybox)?, modules)?),
+            (None, Some(modules)) => {
+                Some(hv_machine::initrd::stock(&read(busybox)?, modules, args.agent.as_deref())?)
+            }
             (None, None) => {
                 let folder = kernel.modules.first().and_then(|file| file.parent());
                 let folder =
@@ -164,7 +166,7 @@ impl Given {
                     modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock)?, None)?;
                 }
                 let modules = modules.load(&wanted(args, &modules))?;
-                Some(hv_machine::initrd::stock(&read(busybox)?, &modules)?)
+                Some(hv_machine::initrd::stock(&read(busybox)?, &modules, args.agent.as_deref())?)
             }
         };
         let packed = read(&kernel.image)?;

@@ -180,6 +180,7 @@ fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> Sett
         network: None,
         gdb: None,
         timeout: Some(Duration::from_secs(args.timeout.into())),
+        keyboard: true,
         silence: None,
     }
 }

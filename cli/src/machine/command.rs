@@ -126,6 +126,7 @@ mod tests {
             network: None,
             gdb: None,
             timeout: None,
+            keyboard: true,
             silence: None,
         }
     }

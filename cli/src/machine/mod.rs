@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) gdb: Option<debugger::Address>,
     /// Time limit, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
+    /// A terminal's keys go to the guest's console.
+    pub(crate) keyboard: bool,
     /// When and how to explain a guest that prints nothing.
     pub(crate) silence: Option<Silence>,
 }

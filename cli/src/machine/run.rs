@@ -127,7 +127,7 @@ impl Running {
             gdb: gdb.as_deref(),
         };
         let arguments = command::arguments(settings, &files, ram.size());
-        let keyboard = Keyboard::present();
+        let keyboard = settings.keyboard && Keyboard::present();
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
         for (_, theirs) in [&control, &sockets].into_iter().flatten() {
             rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;

@@ -21,7 +21,8 @@ pub(super) struct Folder {
     /// What a signal has to remove. Gone before the rest.
     undo: Option<Undo>,
     made: bool,
-    listens: bool,
+    /// Our own sockets in it.
+    names: Vec<String>,
 }
 
 /// What became of a connection to a program of the host's.
@@ -59,7 +60,7 @@ impl Folder {
              that does not exist",
             path.display()
         );
-        Ok(Self { path: path.to_owned(), folder, undo: None, made, listens: false })
+        Ok(Self { path: path.to_owned(), folder, undo: None, made, names: Vec::new() })
     }
 
     /// A name in the folder, by which no link on the way to it matters.
@@ -67,26 +68,37 @@ impl Folder {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))
     }
 
-    /// Listens on the folder's socket.
+    /// Listens on the socket that programs of the host connect to.
     pub(super) fn listen(&mut self) -> anyhow::Result<UnixListener> {
+        self.bind(SOCKET)
+    }
+
+    /// Listens for the guest's connections to a port.
+    pub(super) fn listen_to_guest(&mut self, port: u32) -> anyhow::Result<UnixListener> {
+        self.bind(&format!("{SOCKET}_{port}"))
+    }
+
+    fn bind(&mut self, name: &str) -> anyhow::Result<UnixListener> {
         let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-        let listener = UnixListener::bind(self.name(SOCKET));
+        let listener = UnixListener::bind(self.name(name));
         rustix::process::umask(before);
         let listener = match listener {
             Ok(listener) => listener,
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
                 "{} of --vsock exists: another machine may use it, or one that was killed has left it; remove it, or give another folder",
-                self.path.join(SOCKET).display()
+                self.path.join(name).display()
             ),
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("cannot listen on {}", self.path.join(SOCKET).display()));
+                    .with_context(|| format!("cannot listen on {}", self.path.join(name).display()));
             }
         };
-        self.listens = true;
-        let (path, made) = (self.path.clone(), self.made);
+        self.names.push(name.to_owned());
+        let (path, made, names) = (self.path.clone(), self.made, self.names.clone());
         self.undo = Some(interrupt::on_second_signal(move || {
-            let _ = std::fs::remove_file(path.join(SOCKET));
+            for name in &names {
+                let _ = std::fs::remove_file(path.join(name));
+            }
             if made {
                 let _ = std::fs::remove_dir(&path);
             }
@@ -126,8 +138,8 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         drop(self.undo.take());
-        if self.listens {
-            let _ = rustix::fs::unlinkat(&self.folder, SOCKET, AtFlags::empty());
+        for name in &self.names {
+            let _ = rustix::fs::unlinkat(&self.folder, name.as_str(), AtFlags::empty());
         }
         // Sockets of programs may still be in it.
         if self.made {

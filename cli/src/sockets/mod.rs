@@ -39,6 +39,11 @@ impl Server {
         Ok(Self { folder, listener })
     }
 
+    /// Listens for the guest's connections to a port, as a program of the host's would.
+    pub(crate) fn listen_to_guest(&mut self, port: u32) -> anyhow::Result<UnixListener> {
+        self.folder.listen_to_guest(port)
+    }
+
     /// Serves programs until the stream ends, which is the tool's end of the port.
     pub(crate) fn start(self, stream: UnixStream) -> anyhow::Result<Serving> {
         let folder = std::sync::Arc::new(self.folder);

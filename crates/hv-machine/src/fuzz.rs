@@ -105,6 +105,6 @@ proptest! {
     fn a_damaged_module_gives_an_archive_or_an_error(module in damaged(), busybox in damaged()) {
         let module = initrd::Module::read("hv_vmbus.ko", module);
         let modules: Vec<_> = module.into_iter().collect();
-        let _ = initrd::stock(&busybox, &modules);
+        let _ = initrd::stock(&busybox, &modules, None);
     }
 }

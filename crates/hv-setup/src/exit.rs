@@ -56,12 +56,17 @@ pub fn command_line<C: clap::FromArgMatches>(command: clap::Command) -> Result<C
 
 /// Ends a program: prints the error, waits until all output has been read, and returns the exit code.
 pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
-    let exit = result.unwrap_or_else(|error| {
+    end_as(result.map(|exit| exit as u8), Exit::Usage as u8)
+}
+
+/// Does the same as [`end`] for a program that ends with another one's status; `failed` is the code for its own failures.
+pub fn end_as(result: anyhow::Result<u8>, failed: u8) -> std::process::ExitCode {
+    let code = result.unwrap_or_else(|error| {
         ui::error(&error);
-        if interrupt::is_cause(&error) { Exit::Interrupted } else { Exit::Usage }
+        if interrupt::is_cause(&error) { Exit::Interrupted as u8 } else { failed }
     });
     // A result that was not written is a failure.
-    if ui::finish() { exit.into() } else { Exit::Usage.into() }
+    if ui::finish() { code.into() } else { failed.into() }
 }
 
 /// The table of exit codes for `--help`.

@@ -136,6 +136,13 @@ fn set_at_once(value: bool) {
     }
 }
 
+/// Acts as a signal does: the user asked for the end in another way.
+pub fn request() {
+    if let Some(came) = CAME.get() {
+        came.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Returns true once a signal has arrived.
 pub fn requested() -> bool {
     CAME.get().is_some_and(|came| came.load(Ordering::SeqCst))

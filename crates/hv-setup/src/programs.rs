@@ -1,12 +1,12 @@
 //! The programs in `bare/`, built for the bare-metal target.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
 use crate::sources::root;
-use crate::target::{self, TARGET, Toolchain, UEFI_TARGET};
+use crate::target::{self, LINUX_TARGET, TARGET, Toolchain, UEFI_TARGET};
 use crate::{process, ui};
 
 /// Checks that a program of this name exists.
@@ -26,9 +26,21 @@ pub fn known(name: &str) -> anyhow::Result<()> {
 /// The program that is a UEFI application.
 pub const APPLICATION: &str = "uefi-guest";
 
+/// The program for Linux in the guest that runs a command for `hv exec`.
+pub const AGENT: &str = "agent";
+
 /// Returns the target of a program.
 pub fn target_of(name: &str) -> &'static str {
-    if name == APPLICATION { UEFI_TARGET } else { TARGET }
+    match name {
+        APPLICATION => UEFI_TARGET,
+        AGENT => LINUX_TARGET,
+        _ => TARGET,
+    }
+}
+
+/// Returns the package of a program: that of its name, or the one with the programs for stock Linux.
+fn package_of<'n>(bare: &Path, name: &'n str) -> &'n str {
+    if bare.join(name).is_dir() { name } else { "linux" }
 }
 
 /// Returns the path of a program's file once it is built.
@@ -43,6 +55,11 @@ pub fn application() -> anyhow::Result<PathBuf> {
     build(&target::prepare_for(UEFI_TARGET)?, APPLICATION)
 }
 
+/// Builds the agent.
+pub fn agent() -> anyhow::Result<PathBuf> {
+    build(&target::prepare_for(LINUX_TARGET)?, AGENT)
+}
+
 /// Builds one of the programs with a toolchain for its target, and returns the path of its file.
 pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let bare = root()?.join("bare");
@@ -52,7 +69,8 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(&toolchain.cargo);
     command
         .current_dir(&bare)
-        .args(["build", "--release", "--bin", name, "--target", target])
+        // The package by its name: the features of the others' dependencies are for other targets.
+        .args(["build", "--release", "--package", package_of(&bare, name), "--bin", name, "--target", target])
         .args(&toolchain.arguments)
         .arg("--target-dir")
         .arg(bare.join("target"))

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::{process, system, ui};
 
@@ -12,6 +12,8 @@ use crate::{process, system, ui};
 pub const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// The target of the UEFI application in `bare/`.
 pub const UEFI_TARGET: &str = "aarch64-unknown-uefi";
+/// The target of the agent, a program for Linux in the guest.
+pub const LINUX_TARGET: &str = "aarch64-unknown-linux-musl";
 /// Debian's newest Rust, with the sources of its standard library.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// Path of Debian's rustc.
@@ -117,6 +119,11 @@ pub fn prepare_for(target: &'static str) -> anyhow::Result<Toolchain> {
         Err(error) => format!("{error:#}"),
     };
     crate::interrupt::check()?;
+    if target == LINUX_TARGET {
+        bail!(
+            "rustup could not add the Rust target {target} ({reason}); it is needed to build the agent; run: rustup target add {target}"
+        );
+    }
     ui::note(&format!("rustup could not add the Rust target {target} ({reason}); trying Debian's Rust"));
     let mut packages = DEBIAN_PACKAGES.to_vec();
     if host.linker(target).is_none() {
@@ -139,8 +146,12 @@ fn add_target(host: &Host, target: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns Debian's Rust, which builds the library from source, if it is completely installed.
+/// Returns Debian's Rust, which builds the library from source, if it is completely installed. It does not for Linux in the guest: that
+/// library needs a C library, which rustup has with it.
 fn debian(host: &Host, target: &'static str) -> Option<Toolchain> {
+    if target == LINUX_TARGET {
+        return None;
+    }
     let (rustc, cargo) = (Path::new(DEBIAN_RUSTC), Path::new(DEBIAN_CARGO));
     if !rustc.is_file() || !cargo.is_file() {
         return None;

@@ -1,14 +1,16 @@
 //! Messages between the tool and the hypervisor over the control port: a byte stream, cut into frames. The sockets of the guest have
-//! a port of their own, with the same frames and other messages.
+//! a port of their own, with the same frames and other messages; so has the agent of `hv exec`, over one of those sockets.
 //!
 //! A frame is a [`FrameHead`] and a body. Each side judges what it gets: a head that is none ends the use of the port, since nothing
 //! tells where the next one is. A request's id is repeated in its answer; what has no request has id 0.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+mod agent;
 mod message;
 mod sockets;
 
+pub use agent::{AGENT_PORT, AGENT_WINDOW, FromAgent, MAX_AGENT_DATA, ToAgent};
 pub use message::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
 pub use sockets::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};
 

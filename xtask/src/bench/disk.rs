@@ -60,7 +60,7 @@ impl Bench {
         load(&stock::virtio(&cache)?, "virtio_blk", &mut modules)?;
         ensure!(!modules.is_empty(), "{} has no virtio_blk", kernel.package);
         let initrd = context.folder()?.join("initrd");
-        std::fs::write(&initrd, hv_machine::initrd::stock(&read(&busybox)?, &modules)?)?;
+        std::fs::write(&initrd, hv_machine::initrd::stock(&read(&busybox)?, &modules, None)?)?;
         let image = initrd.with_file_name("Image");
         std::fs::write(&image, hv_machine::unpack_kernel(read(&kernel.image)?, 1 << 30)?)?;
         let measured = Duration::from_secs(u64::from(args.seconds) * JOBS.len() as u64);

@@ -79,9 +79,10 @@ impl Shown {
             || self.has("--list")
     }
 
-    /// Whether the boot needs no interaction and no files.
+    /// Whether it runs a guest that needs no interaction and no files.
     fn is_boot(&self) -> bool {
-        self.has("boot") && !self.is_cheap() && !PERSONAL.iter().any(|word| self.has(word))
+        let first = self.words.first().map_or("", String::as_str);
+        matches!(first, "boot" | "exec") && !self.is_cheap() && !PERSONAL.iter().any(|word| self.has(word))
     }
 
     /// Whether this boot writes the trace that the other command, a `trace`, reads.

@@ -9,6 +9,7 @@
 #   net       give the network card the address that the network has for it (DHCP)
 #   wait      until the host ends the machine: /sbin/poweroff and /sbin/reboot, which the kernel runs then, say so
 #   shell     an interactive shell on the console
+#   agent     the command of `hv exec`
 # With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
 # and init= mean what they mean to the kernel.
 # Each line that it prints starts with "hv: ".
@@ -124,6 +125,14 @@ hand_over() {
     echo "hv: FAILED to mount root=$root"
 }
 
+agent() {
+    ip link set lo up
+    mkdir -p /dev/pts /dev/shm /run
+    mount -t devpts devpts /dev/pts
+    busybox --install -s /bin
+    HOME=/ hv-agent
+}
+
 connect
 [ -z "$run" ] && [ -n "$root" ] && hand_over
 for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
@@ -137,6 +146,7 @@ for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
         net) network ;;
         wait) wait_for_host ;;
         shell) setsid cttyhack sh ;;
+        agent) agent ;;
         *) echo "hv: UNKNOWN hv.run=$action" ;;
     esac
 done

@@ -66,14 +66,15 @@ const APPLETS: &[&str] = &[
     "wc",
 ];
 
-/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order.
+/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order; and with the program that the
+/// action `agent` runs, if there is one.
 ///
 /// The script is controlled by the kernel command line: the words of `hv.run=`, separated by commas; init.sh lists
 /// them.
 ///
 /// # Errors
 /// [`Error::NotBusybox`], and the errors of the archive.
-pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
+pub fn stock(busybox: &[u8], modules: &[Module], agent: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     if !is_aarch64_elf(busybox) {
         return Err(Error::NotBusybox);
     }
@@ -92,6 +93,9 @@ pub fn stock(busybox: &[u8], modules: &[Module]) -> Result<Vec<u8>, Error> {
     }
     for name in ["poweroff", "reboot"] {
         archive.file(&format!("sbin/{name}"), 0o755, ENDING)?;
+    }
+    if let Some(agent) = agent {
+        archive.file("bin/hv-agent", 0o755, agent)?;
     }
     archive.file("bin/lease", 0o755, LEASE)?;
     archive.file("init", 0o755, INIT)?;
@@ -116,7 +120,7 @@ mod test {
         let bytes = module::test::module(b"depends=\0");
         let module = |name: &str| Module::read(name, bytes.clone()).expect("module");
         let modules = [module("kernel/drivers/hv/hv_vmbus.ko"), module("hv-utils.ko")];
-        let archive = stock(&elf(183), &modules).expect("archive");
+        let archive = stock(&elf(183), &modules, Some(b"agent")).expect("archive");
         let entries = cpio::test::entries(&archive);
         let data =
             |path: &str| entries.iter().find(|entry| entry.path == path).map(|entry| entry.data.clone());
@@ -124,12 +128,13 @@ mod test {
         assert_eq!(data("modules/001-hv_utils.ko"), Some(bytes));
         assert_eq!(data("init").as_deref(), Some(INIT));
         assert_eq!(data("bin/sh").as_deref(), Some(&b"busybox"[..]));
+        assert_eq!(data("bin/hv-agent").as_deref(), Some(&b"agent"[..]));
     }
 
     #[test]
     fn a_busybox_that_the_guest_cannot_run_is_refused() {
-        assert!(matches!(stock(&elf(62), &[]), Err(Error::NotBusybox)));
-        assert!(matches!(stock(b"", &[]), Err(Error::NotBusybox)));
+        assert!(matches!(stock(&elf(62), &[], None), Err(Error::NotBusybox)));
+        assert!(matches!(stock(b"", &[], None), Err(Error::NotBusybox)));
     }
 
     #[test]

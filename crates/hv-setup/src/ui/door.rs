@@ -83,6 +83,8 @@ pub(super) enum Kind {
     Text,
     /// The guest's console.
     Console,
+    /// A command in the guest, of which nothing may be lost.
+    Command,
 }
 
 /// Behaviour of writers when the reader is slow.
@@ -143,7 +145,7 @@ pub(super) struct Dropped {
 impl Dropped {
     fn add(&mut self, kind: Kind, bytes: usize) {
         let place = match kind {
-            Kind::Text => &mut self.text,
+            Kind::Text | Kind::Command => &mut self.text,
             Kind::Console => &mut self.console,
         };
         *place = place.saturating_add(bytes as u64);
@@ -189,7 +191,7 @@ impl Door {
             return true;
         }
         // The tool's text in a run with a guest is short, and is the purpose of the run.
-        let waits = |state: &State| state.manner == Manner::Wait;
+        let waits = |state: &State| state.manner == Manner::Wait || kind == Kind::Command;
         while state.waiting >= ROOM && !state.gone[stream as usize] && waits(&state) {
             if interrupt::requested() {
                 state.dropped.add(kind, bytes.len());
@@ -220,6 +222,18 @@ impl Door {
         state.queue.push_back(Chunk { stream, kind, bytes: bytes.to_vec() });
         self.changed.notify_all();
         true
+    }
+
+    /// Waits until everything is written, however long the reader takes; returns false if it is gone, or a signal has arrived.
+    pub(super) fn settle(&self, stream: Stream) -> bool {
+        let mut state = self.lock();
+        while state.waiting != 0 || state.writing.is_some() {
+            if interrupt::requested() {
+                return false;
+            }
+            state = self.pause(state);
+        }
+        !state.gone[stream as usize]
     }
 
     /// Returns true if the reader does not keep up, so that a progress display would be out of date.

@@ -86,6 +86,16 @@ pub fn console(stream: Stream, bytes: &[u8]) {
     door::of(stream).put(stream, Kind::Console, bytes);
 }
 
+/// Writes output of a command in the guest, and waits until it has room; returns false if nothing reads it any more.
+pub fn command(stream: Stream, bytes: &[u8]) -> bool {
+    door::of(stream).put(stream, Kind::Command, bytes)
+}
+
+/// Waits until the output of [`command`] is written; returns false if it will not be.
+pub fn settle(stream: Stream) -> bool {
+    door::of(stream).settle(stream)
+}
+
 /// Ends a line that the guest left open.
 pub fn end_line(stream: Stream) {
     put(stream, "\n");

@@ -188,3 +188,41 @@ fn the_most_data_fill_a_frame() {
     assert_eq!(frame(MAX_DATA).map(|frame| frame.len()), Some(MAX_FRAME));
     assert!(frame(MAX_DATA + 1).is_none());
 }
+
+proptest! {
+    #[test]
+    fn what_is_said_of_a_command_arrives(
+        last: bool, terminal: bool, rows: u16, columns: u16, number: u32, stream: u8, version: u16, status: u8,
+        data in bytes(MAX_AGENT_DATA), kind in bytes(64),
+    ) {
+        let (bytes, kind) = (&data[..], &kind[..]);
+        for message in [
+            ToAgent::Word { last, bytes },
+            ToAgent::Start { terminal, rows, columns, kind },
+            ToAgent::Input { bytes },
+            ToAgent::InputEnd {},
+            ToAgent::Signal { number },
+            ToAgent::Resize { rows, columns },
+            ToAgent::OutputEnd { stream },
+            ToAgent::Bye {},
+        ] {
+            let frame = frame!(message, 0).unwrap();
+            let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
+            prop_assert_eq!(ToAgent::decode(&head, &body), Some(message));
+            prop_assert_eq!(FromAgent::decode(&head, &body), None);
+        }
+        for message in [
+            FromAgent::Ready { version },
+            FromAgent::Output { stream, bytes },
+            FromAgent::Credit { bytes: number },
+            FromAgent::Exited { status },
+            FromAgent::Killed { signal: status },
+            FromAgent::NotStarted { error: number },
+        ] {
+            let frame = frame!(message, 0).unwrap();
+            let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
+            prop_assert_eq!(FromAgent::decode(&head, &body), Some(message));
+            prop_assert_eq!(ToAgent::decode(&head, &body), None);
+        }
+    }
+}

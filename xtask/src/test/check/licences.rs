@@ -10,11 +10,12 @@ use serde_json::Value;
 use spdx::{Expression, LicenseItem, ParseMode};
 
 /// The targets of the builds: crates for other systems are never fetched.
-const PLATFORMS: [&str; 4] = [
+const PLATFORMS: [&str; 5] = [
     "x86_64-unknown-linux-gnu",
     "aarch64-unknown-linux-gnu",
     hv_setup::target::TARGET,
     hv_setup::target::UEFI_TARGET,
+    hv_setup::target::LINUX_TARGET,
 ];
 
 /// The rules of `deny.toml`.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use hv_setup::target::{self, TARGET, Toolchain, UEFI_TARGET};
+use hv_setup::target::{self, LINUX_TARGET, TARGET, Toolchain, UEFI_TARGET};
 use hv_setup::{interrupt, process, programs, sources, ui};
 
 use super::runner::Step;
@@ -45,7 +45,7 @@ struct Part {
     toolchain: Option<Toolchain>,
 }
 
-/// All parts: the root for the host, `bare/` for its two targets. Debian's Rust, which builds for them where rustup
+/// All parts: the root for the host, `bare/` for its three targets. Debian's Rust, which builds for them where rustup
 /// cannot, has no clippy: a workspace with only that toolchain is checked by the tests that build it.
 fn parts() -> anyhow::Result<Vec<Part>> {
     let root = sources::checkout()?;
@@ -53,7 +53,19 @@ fn parts() -> anyhow::Result<Vec<Part>> {
     let mut parts =
         vec![Part { folder: root, options: vec!["--workspace", "--all-targets"], toolchain: None }];
     for (target, options) in [
-        (TARGET, vec!["--workspace", "--exclude", programs::APPLICATION, "--target", TARGET]),
+        (
+            TARGET,
+            vec![
+                "--workspace",
+                "--exclude",
+                programs::APPLICATION,
+                "--exclude",
+                programs::AGENT,
+                "--target",
+                TARGET,
+            ],
+        ),
+        (LINUX_TARGET, vec!["--package", programs::AGENT, "--target", LINUX_TARGET]),
         (UEFI_TARGET, vec!["--package", programs::APPLICATION, "--target", UEFI_TARGET]),
     ] {
         let toolchain = target::prepare_for(target)?;
@@ -161,7 +173,7 @@ fn msrv() -> anyhow::Result<()> {
     };
     let mut install =
         rustup(&["toolchain", "install", &toolchain, "--profile", "minimal", "--no-self-update"]);
-    install.args(["--target", TARGET, "--target", UEFI_TARGET]);
+    install.args(["--target", TARGET, "--target", UEFI_TARGET, "--target", LINUX_TARGET]);
     if let Err(error) = done(&mut install) {
         interrupt::check()?;
         ui::note(&format!("check/msrv asks clippy, since there is no Rust {toolchain} ({error:#})"));

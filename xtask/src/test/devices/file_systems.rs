@@ -146,7 +146,7 @@ fn kexec(context: &Context) -> anyhow::Result<()> {
     let vmbus = modules.iter().find(|module| module.name == "hv_vmbus").context("there is no hv_vmbus")?;
     let files = [
         ("next/Image".to_owned(), hv_machine::unpack_kernel(read(&kernel.image)?, 1 << 30)?),
-        ("next/initrd".to_owned(), hv_machine::initrd::stock(&read(&busybox)?, &modules)?),
+        ("next/initrd".to_owned(), hv_machine::initrd::stock(&read(&busybox)?, &modules, None)?),
         ("next/hv_vmbus.ko".to_owned(), vmbus.bytes.clone()),
         ("next/kexec-init".to_owned(), read(&hv_setup::programs::output("kexec-init")?)?),
         // Folders for its mounts.

@@ -1,0 +1,24 @@
+//! The agent: the program in a Linux guest that runs one command for `hv exec`.
+//!
+//! It connects to the tool over a Hyper-V socket ([`link`]), learns the command ([`order`]), starts it ([`job`]), passes bytes on in both
+//! directions ([`session`]), and says how it ended. One thread waits for everything, so whatever is not read stops its own direction
+//! alone. Both sides are of one version: the tool puts the agent into the guest.
+#![forbid(unsafe_code)]
+
+mod job;
+mod link;
+mod order;
+mod session;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match session::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // On the guest's console: `hv exec` shows its end if the agent is lost.
+            eprintln!("hv: FAILED: agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The session: from the connection to the end of the command.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use hv_wire::control::{CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, ToAgent};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use crate::job::{self, Job};
+use crate::link::Link;
+use crate::order::Order;
+
+/// What a descriptor of a poll belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Link,
+    Stdin,
+    Output(usize),
+    End,
+}
+
+/// Runs the tool's command.
+pub(crate) fn run() -> io::Result<()> {
+    let mut link = Link::connect()?;
+    link.say(&FromAgent::Ready { version: CONTROL_VERSION });
+    let mut order = Order::default();
+    while !order.complete {
+        link.flush()?;
+        wait(&[(Who::Link, link.fd(), link_events(&link))])?;
+        // What comes behind the start is the job's.
+        link.hear(|message| {
+            order.take(&message);
+            !order.complete
+        })?;
+    }
+    match Job::start(&order) {
+        Ok(job) => serve(&mut link, job)?,
+        Err(error) => {
+            let number = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+            link.say(&FromAgent::NotStarted { error: number as u32 });
+        }
+    }
+    take_leave(&mut link)
+}
+
+/// Passes bytes on until the command has ended, and all of its output is on its way.
+fn serve(link: &mut Link, mut job: Job) -> io::Result<()> {
+    loop {
+        link.flush()?;
+        let ready = wait(&interests(link, &job))?;
+        if ready.contains(&Who::Link)
+            && let Err(error) = hear(link, &mut job)
+        {
+            job.signal(Signal::KILL.as_raw() as u32);
+            return Err(error);
+        }
+        let fed = job.feed();
+        if fed != 0 {
+            link.say(&FromAgent::Credit { bytes: fed as u32 });
+        }
+        for which in 0..job.outputs.len() {
+            if ready.contains(&Who::Output(which)) {
+                pass(link, &mut job, which, 1);
+            }
+        }
+        if ready.contains(&Who::End)
+            && let Some(status) = job.try_wait()?
+        {
+            // What it has written before it ended; a process that it has left behind may hold the pipe.
+            (0..job.outputs.len()).for_each(|which| pass(link, &mut job, which, usize::MAX));
+            link.say(&job::outcome(status));
+            return Ok(());
+        }
+    }
+}
+
+/// Passes output on, of `most` reads at most.
+fn pass(link: &mut Link, job: &mut Job, which: usize, most: usize) {
+    let mut buffer = [0; MAX_AGENT_DATA];
+    // A pipe holds this many bytes at most (pipe(7), F_SETPIPE_SZ); a process left behind may go on writing.
+    let mut budget: usize = 1 << 20;
+    for _ in 0..most {
+        let Some(bytes) = job.read(which, &mut buffer) else { return };
+        budget = budget.saturating_sub(bytes.len());
+        link.say(&FromAgent::Output { stream: which as u8 + 1, bytes });
+        if budget == 0 {
+            return;
+        }
+    }
+}
+
+/// Does what the tool says.
+fn hear(link: &mut Link, job: &mut Job) -> io::Result<()> {
+    let mut dropped = 0;
+    link.hear(|message| {
+        match message {
+            ToAgent::Input { bytes } => dropped += job.input(bytes),
+            ToAgent::InputEnd {} => job.end_input(),
+            ToAgent::Signal { number } => job.signal(number),
+            ToAgent::Resize { rows, columns } => job.resize(rows, columns),
+            ToAgent::OutputEnd { stream } => job.close(usize::from(stream).wrapping_sub(1)),
+            ToAgent::Word { .. } | ToAgent::Start { .. } | ToAgent::Bye {} => {}
+        }
+        true
+    })?;
+    if dropped != 0 {
+        link.say(&FromAgent::Credit { bytes: dropped as u32 });
+    }
+    Ok(())
+}
+
+/// Waits until the tool has everything.
+fn take_leave(link: &mut Link) -> io::Result<()> {
+    // The machine may be gone a moment after the tool's last message.
+    rustix::fs::sync();
+    let mut over = false;
+    while !over {
+        link.flush()?;
+        wait(&[(Who::Link, link.fd(), link_events(link))])?;
+        link.hear(|message| {
+            over = matches!(message, ToAgent::Bye {});
+            !over
+        })?;
+    }
+    Ok(())
+}
+
+fn link_events(link: &Link) -> PollFlags {
+    if link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
+}
+
+/// What to wait for while the command runs.
+fn interests<'s>(link: &'s Link, job: &'s Job) -> Vec<(Who, BorrowedFd<'s>, PollFlags)> {
+    let mut all =
+        vec![(Who::Link, link.fd(), link_events(link)), (Who::End, job.ended.as_fd(), PollFlags::IN)];
+    if let Some(stdin) = job.stdin.as_ref().filter(|_| job.has_input()) {
+        all.push((Who::Stdin, stdin.as_fd(), PollFlags::OUT));
+    }
+    if !link.is_full() {
+        let outputs = job.outputs.iter().enumerate();
+        let open = outputs.filter_map(|(which, output)| Some((which, output.as_ref()?)));
+        all.extend(open.map(|(which, output)| (Who::Output(which), output.as_fd(), PollFlags::IN)));
+    }
+    all
+}
+
+/// Waits, and returns who has something.
+fn wait(interests: &[(Who, BorrowedFd<'_>, PollFlags)]) -> io::Result<Vec<Who>> {
+    let mut set: Vec<PollFd<'_>> =
+        interests.iter().map(|(_, fd, events)| PollFd::from_borrowed_fd(*fd, *events)).collect();
+    match poll(&mut set, None) {
+        Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+        result => result?,
+    };
+    let ready = interests.iter().zip(&set).filter(|(_, poll)| !poll.revents().is_empty());
+    Ok(ready.map(|((who, ..), _)| *who).collect())
+}

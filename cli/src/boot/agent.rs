@@ -1,0 +1,80 @@
+//! A run with the agent in the guest, for `hv exec`: the same options and the same report, which is not the purpose of the run.
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use hv_wire::control::AGENT_PORT;
+
+use super::args::{Action, Args};
+use super::plan::Plan;
+use super::{open, start, summarize};
+use crate::exit::Exit;
+
+/// How such a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The machine's end.
+    pub(crate) exit: Exit,
+    /// The same in words.
+    pub(crate) reason: String,
+    /// The end of the guest's console.
+    pub(crate) console: String,
+    /// The report for users.
+    pub(crate) report: String,
+    /// Everything was written that was to be.
+    pub(crate) written: bool,
+}
+
+impl Args {
+    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
+    ///
+    /// # Errors
+    /// Options with which the agent would never run.
+    pub(crate) fn set_agent(&mut self, agent: Vec<u8>, folder: &Path) -> anyhow::Result<()> {
+        self.judge_agent()?;
+        self.agent = Some(agent);
+        self.vsock.get_or_insert_with(|| folder.to_owned());
+        // stdout and stderr are the command's.
+        self.quiet = true;
+        Ok(())
+    }
+
+    /// Judges the options for a run with the agent.
+    ///
+    /// # Errors
+    /// As for [`set_agent`](Self::set_agent).
+    pub(crate) fn judge_agent(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.initrd.is_none() && !self.no_initrd,
+            "hv exec runs the command in the stock initramfs: leave --initrd and --no-initrd out"
+        );
+        ensure!(
+            self.json.as_ref().is_none_or(|file| file.as_os_str() != "-"),
+            "--json -: stdout is the command's; give a file"
+        );
+        let ends = |action: &&Action| !matches!(action, Action::Hotplug | Action::Poke | Action::Net);
+        if let Some(action) = self.run.iter().find(ends) {
+            anyhow::bail!("--run {action:?}: the command would never run; expected hotplug, poke or net");
+        }
+        Ok(())
+    }
+}
+
+/// Runs a guest with the agent to its end. `begin` gets the socket that the agent connects to, before the guest starts.
+pub(crate) fn run_agent(args: &Args, begin: impl FnOnce(UnixListener)) -> anyhow::Result<Ended> {
+    let mut kept = open(args)?;
+    let mut plan = Plan::resolve(args, &mut kept)?;
+    let sockets = plan.sockets.as_mut().context("a run with the agent has sockets")?;
+    begin(sockets.listen_to_guest(AGENT_PORT)?);
+    let mut ran = start(args, plan, &mut kept)?;
+    let summary = summarize(&mut ran, &mut kept);
+    kept.report(&summary, args.json.as_deref())?;
+    Ok(Ended {
+        exit: summary.outcome(),
+        reason: summary.explanation().to_owned(),
+        console: ran.outcome.console,
+        report: summary.to_string(),
+        written: !kept.complain(),
+    })
+}

@@ -1,0 +1,113 @@
+//! Stdin, on its way to the command.
+
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use hv_wire::control::{AGENT_WINDOW, MAX_AGENT_DATA, ToAgent};
+use rustix::termios;
+
+use super::session::{Mouth, say};
+use crate::interrupt;
+
+/// Begins a command to the tool at a terminal in raw mode: Ctrl-A, as in QEMU.
+const ESCAPE: u8 = 1;
+
+/// Bytes that the agent has room for.
+#[derive(Clone, Debug)]
+pub(super) struct Credit(Arc<(Mutex<u32>, Condvar)>);
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self(Arc::new((Mutex::new(AGENT_WINDOW), Condvar::new())))
+    }
+}
+
+impl Credit {
+    /// Adds bytes, within the window.
+    pub(super) fn add(&self, bytes: u32) {
+        let (credit, changed) = &*self.0;
+        let mut credit = credit.lock().unwrap_or_else(PoisonError::into_inner);
+        *credit = credit.saturating_add(bytes).min(AGENT_WINDOW);
+        changed.notify_all();
+    }
+
+    /// Waits for room, and returns how much there is.
+    fn wait(&self) -> usize {
+        let (credit, changed) = &*self.0;
+        let credit = credit.lock().unwrap_or_else(PoisonError::into_inner);
+        let credit =
+            changed.wait_while(credit, |credit| *credit == 0).unwrap_or_else(PoisonError::into_inner);
+        *credit as usize
+    }
+
+    fn take(&self, bytes: usize) {
+        let mut credit = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *credit = credit.saturating_sub(bytes as u32);
+    }
+}
+
+/// Forwards stdin in a thread, which blocks in a read until the process ends; nothing waits for it.
+pub(super) fn forward(mouth: &Mouth, credit: &Credit, raw: bool) {
+    let (mouth, credit) = (Arc::clone(mouth), credit.clone());
+    std::thread::spawn(move || {
+        if may_read() {
+            pump(&mouth, &credit, raw);
+        }
+        let _ = say(&mouth, &ToAgent::InputEnd {});
+    });
+}
+
+/// Returns false if reading a terminal would stop this process: it is in the background.
+fn may_read() -> bool {
+    let stdin = std::io::stdin();
+    !stdin.is_terminal() || termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Copies until the end of stdin, or until the agent is gone.
+fn pump(mouth: &Mouth, credit: &Credit, raw: bool) {
+    let mut buffer = [0; MAX_AGENT_DATA];
+    let mut keys = Keys::default();
+    loop {
+        let room = credit.wait().min(buffer.len());
+        // Not through the standard library's buffer: what the command does not take stays where it is.
+        let bytes = match rustix::io::read(std::io::stdin(), &mut buffer[..room]) {
+            Ok(0) => return,
+            Ok(count) => &buffer[..count],
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+        };
+        let passed = if raw { keys.pass(bytes) } else { bytes.to_vec() };
+        if keys.ended {
+            interrupt::request();
+            return;
+        }
+        credit.take(passed.len());
+        if !passed.is_empty() && say(mouth, &ToAgent::Input { bytes: &passed }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The keys of a terminal in raw mode: Ctrl-A X ends the machine, Ctrl-A Ctrl-A is Ctrl-A.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    escaped: bool,
+    /// The user asked for the end.
+    pub(super) ended: bool,
+}
+
+impl Keys {
+    /// Returns what goes to the guest.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            match (std::mem::take(&mut self.escaped), byte) {
+                (false, ESCAPE) => self.escaped = true,
+                (true, b'x' | b'X') => self.ended = true,
+                (false, _) | (true, ESCAPE) => passed.push(byte),
+                (true, _) => passed.extend([ESCAPE, byte]),
+            }
+        }
+        passed
+    }
+}

@@ -1,0 +1,176 @@
+//! `hv exec`: one command in a guest, as if it ran here: its output, its input, its exit status.
+//!
+//! The guest is that of `hv boot` with a small agent of ours in its initramfs (bare/agent), which connects to the tool over a Hyper-V
+//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell.
+
+mod input;
+mod session;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::{Context as _, ensure};
+
+use crate::boot::{self, Ended};
+use crate::exit::Exit;
+use crate::setup::programs;
+use crate::{input as files, interrupt, ui};
+use session::{Command, Outcome, Session};
+use terminal::Terminal;
+
+/// `hv exec` itself failed.
+pub(crate) const FAILED: u8 = 125;
+/// The command is there and is no program.
+const NO_PROGRAM: u8 = 126;
+/// There is no such command.
+const NOT_FOUND: u8 = 127;
+/// The time limit was reached.
+const TIMEOUT: u8 = 124;
+/// The guest reported a crash.
+const CRASH: u8 = 123;
+/// The machine ended before the command did.
+const LOST: u8 = 122;
+/// The command succeeded, and the guest broke a rule of the level given by `--strict`.
+const STRICT: u8 = 121;
+
+/// Lines of the console that are shown when the command did not end.
+const TAIL: usize = 20;
+
+/// The options.
+#[derive(Debug, clap::Args)]
+#[command(
+    about = "Run a command in a guest, and exit with its status",
+    long_about = "Run a command in a guest, and exit with its status\n\nBoots as `hv boot` does, runs the command as root in the stock initramfs, \
+                  passes stdin, stdout and stderr on, and ends the machine. The guest's console is not shown, except its end if the \
+                  command did not come to one. Without a command: a shell.",
+    after_help = HELP
+)]
+// The group of the flattened options has this structure's name.
+#[group(skip)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    boot: boot::Args,
+    /// Run it on a terminal of its own, as a shell needs [default without a command, if stdin and stdout are a terminal]; Ctrl-A X
+    /// ends the machine
+    #[arg(long)]
+    shell: bool,
+    /// Print the report to stderr
+    #[arg(long)]
+    report: bool,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+const HELP: &str = "\
+Examples:
+  cargo hv exec -- uname -r
+  cargo hv exec --stock 16k --vps 4 -- cat /proc/cpuinfo
+  cargo hv exec --tree ~/linux -- dmesg
+  cargo hv exec --disk data.img -- sha256sum /dev/sda
+  cargo hv exec < script.sh -- sh
+  cargo hv exec
+
+Exit codes:
+  the command's own, 128 + N if signal N ended it, or
+  121  the guest broke a rule of the level given by --strict=LEVEL, though the command succeeded
+  122  the machine ended before the command did
+  123  the guest reported a crash
+  124  the time given by --timeout ran out
+  125  hv exec failed: a bad option or input file, something that is missing, or an output that could not be written
+  126  the command is no program that the guest can run
+  127  there is no such command
+  130  interrupted: Ctrl-C, SIGTERM, or the terminal was closed";
+
+/// Returns true if the command line, which is not valid, is one of `hv exec`.
+pub(crate) fn is_meant() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == "exec")
+}
+
+/// Runs the command, and returns the exit code.
+pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+    let mut options = args.boot.clone();
+    options.judge_agent()?;
+    let command = command(args)?;
+    let agent = programs::agent()?;
+    let agent =
+        files::read(&agent, files::LONGEST).with_context(|| format!("cannot read {}", agent.display()))?;
+    let folder = tempfile::Builder::new()
+        .prefix("hv-exec-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("cannot make a folder for sockets")?;
+    let path = folder.path().to_owned();
+    let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
+    options.set_agent(agent, folder.path())?;
+    let session = Session::default();
+    let ended = boot::run_agent(&options, |listener| session.start(listener, command))?;
+    let outcome = session.end();
+    if args.report {
+        ui::note(ended.report.trim_end());
+    }
+    explain(outcome, &ended, session.was_ready());
+    Ok(if ended.written { code(outcome, ended.exit) } else { FAILED })
+}
+
+/// The command to run, and its terminal.
+fn command(args: &Args) -> anyhow::Result<Command> {
+    let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let on_terminal = args.shell || (args.command.is_empty() && at_terminal);
+    ensure!(
+        !on_terminal || at_terminal,
+        "--shell: stdin and stdout are no terminal; give a command without --shell, or run it under script(1)"
+    );
+    let words = match &args.command[..] {
+        [] => vec![b"sh".to_vec()],
+        words => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
+    };
+    Ok(Command { words, terminal: on_terminal.then(Terminal::current) })
+}
+
+/// Says why the command did not end, or not well.
+fn explain(outcome: Option<Outcome>, ended: &Ended, ready: bool) {
+    match (outcome, ended.exit) {
+        (Some(Outcome::NotStarted(error)), _) => {
+            ui::note(&format!(
+                "hv exec: the guest cannot run the command: {}",
+                std::io::Error::from_raw_os_error(error)
+            ));
+        }
+        (Some(_), Exit::Success | Exit::Interrupted) | (None, Exit::Interrupted) => {}
+        (Some(_), _) => ui::note(&format!("hv exec: {}", ui::one_line(&ended.reason))),
+        (None, _) => {
+            let lines: Vec<&str> = ended.console.lines().filter(|line| !line.trim().is_empty()).collect();
+            for line in &lines[lines.len().saturating_sub(TAIL)..] {
+                ui::note(&format!("  {}", ui::one_line(line.trim_end())));
+            }
+            let what =
+                if ready { "the command had not ended" } else { "the guest's agent had not connected" };
+            ui::note(&format!(
+                "hv exec: {what}: {}; the end of its console is above",
+                ui::one_line(&ended.reason)
+            ));
+        }
+    }
+}
+
+/// The exit code for the end of the command and that of the machine.
+fn code(outcome: Option<Outcome>, machine: Exit) -> u8 {
+    match (outcome, machine) {
+        (_, Exit::Interrupted) => Exit::Interrupted as u8,
+        (_, Exit::Crash) => CRASH,
+        (None, Exit::Timeout) => TIMEOUT,
+        (None, Exit::Usage) => FAILED,
+        (None, _) => LOST,
+        (Some(outcome), machine) => match outcome.code() {
+            0 if machine == Exit::Strict => STRICT,
+            code => code,
+        },
+    }
+}

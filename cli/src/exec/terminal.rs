@@ -1,0 +1,82 @@
+//! The user's terminal, as that of a shell in the guest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hv_wire::control::ToAgent;
+use rustix::termios::{self, OptionalActions, Termios};
+
+use super::session::{Mouth, say};
+use crate::interrupt::{self, Undo};
+
+/// How often its size is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What the guest is told of the terminal.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    /// Rows and columns.
+    pub(super) size: (u16, u16),
+    /// Its kind, for programs that draw.
+    pub(super) kind: String,
+}
+
+impl Terminal {
+    /// The terminal of this process.
+    pub(super) fn current() -> Self {
+        Self { size: size(), kind: std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned()) }
+    }
+
+    /// Tells the guest of changes in size, in a thread that ends with the connection.
+    pub(super) fn watch(&self, mouth: &Mouth) {
+        let (mut known, mouth) = (self.size, Arc::clone(mouth));
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(LOOK);
+                let (rows, columns) = size();
+                if (rows, columns) != known {
+                    known = (rows, columns);
+                    if say(&mouth, &ToAgent::Resize { rows, columns }).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Rows and columns of the terminal.
+fn size() -> (u16, u16) {
+    termios::tcgetwinsize(std::io::stdout()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
+}
+
+/// The terminal while it passes every key on as it is; restored on drop, or by a second signal.
+#[derive(Debug)]
+pub(super) struct Raw {
+    before: Termios,
+    _undo: Undo,
+}
+
+impl Raw {
+    /// Has every key passed on.
+    pub(super) fn enter() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(&stdin).ok()?;
+        let attributes = before.clone();
+        let undo = interrupt::on_second_signal(move || restore(&attributes));
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
+        Some(Self { before, _undo: undo })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        restore(&self.before);
+    }
+}
+
+fn restore(attributes: &Termios) {
+    let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, attributes);
+}

@@ -1,0 +1,106 @@
+//! The messages between the tool and its agent, the program that runs one command in a guest for `hv exec`.
+//!
+//! They go over a Hyper-V socket, with the frames of the other ports. The agent connects to [`AGENT_PORT`] of the host and says that it
+//! is ready; the tool names the command and has it started; then bytes go both ways until the command has ended and the tool has
+//! everything. The tool sends at most [`AGENT_WINDOW`] bytes for the command's stdin that the command has not taken, so the agent always
+//! reads, and a signal is never behind bytes that wait.
+
+use super::message::{Body, Field, messages};
+use super::{Frame, FrameHead, MAX_BODY};
+
+/// The host's port that the agent connects to: "hv" and 1.
+pub const AGENT_PORT: u32 = 0x6876_0001;
+
+/// Bytes for the command's stdin that the tool sends without credit.
+pub const AGENT_WINDOW: u32 = 64 << 10;
+
+/// Bytes in one message at most: their number is before them.
+pub const MAX_AGENT_DATA: usize = MAX_BODY - 16;
+
+messages! {
+    /// A message to the agent.
+    ToAgent {
+        /// A part of a word of the command; its words are sent one after another, before it is started.
+        Word = 1 {
+            /// The word ends with it.
+            last: bool,
+            /// The bytes, none of them zero.
+            bytes: &'a [u8],
+        }
+        /// Start the command.
+        Start = 2 {
+            /// On a terminal of its own.
+            terminal: bool,
+            /// Rows of the terminal.
+            rows: u16,
+            /// Columns of the terminal.
+            columns: u16,
+            /// Kind of the terminal: the variable TERM.
+            kind: &'a [u8],
+        }
+        /// Bytes for its stdin.
+        Input = 3 {
+            /// The bytes, one at least.
+            bytes: &'a [u8],
+        }
+        /// There are no more bytes for its stdin.
+        InputEnd = 4 {}
+        /// Send it a signal.
+        Signal = 5 {
+            /// By Linux's number.
+            number: u32,
+        }
+        /// The terminal has another size.
+        Resize = 6 {
+            /// Rows.
+            rows: u16,
+            /// Columns.
+            columns: u16,
+        }
+        /// Nothing reads its stdout (1) or stderr (2) any more.
+        OutputEnd = 7 {
+            /// Which.
+            stream: u8,
+        }
+        /// The tool has everything: end.
+        Bye = 8 {}
+    }
+}
+
+messages! {
+    /// A message of the agent's.
+    FromAgent {
+        /// The first message: waiting for a command.
+        Ready = 0x8001 {
+            /// The agent's [`CONTROL_VERSION`](super::CONTROL_VERSION).
+            version: u16,
+        }
+        /// Bytes of the command's.
+        Output = 0x8002 {
+            /// From stdout (1) or stderr (2).
+            stream: u8,
+            /// The bytes, one at least.
+            bytes: &'a [u8],
+        }
+        /// The command has taken bytes of its stdin, or will take no more.
+        Credit = 0x8003 {
+            /// Their number.
+            bytes: u32,
+        }
+        /// The command has exited, and everything of its output was sent.
+        Exited = 0x8004 {
+            /// Its status.
+            status: u8,
+        }
+        /// A signal has ended the command.
+        Killed = 0x8005 {
+            /// By Linux's number.
+            signal: u8,
+        }
+        /// The command was not started.
+        NotStarted = 0x8006 {
+            /// Linux's number of the error.
+            error: u32,
+        }
+    }
+}
