@@ -56,6 +56,8 @@ pub enum RestoreError {
     NoRoom,
     /// This part of it is invalid.
     Invalid(&'static str),
+    /// Requests of the host that was to take it over are in flight. Nothing was restored.
+    InFlight,
 }
 
 impl fmt::Display for RestoreError {
@@ -68,6 +70,9 @@ impl fmt::Display for RestoreError {
             Self::Truncated => f.write_str("a part of the saved state ends too early"),
             Self::NoRoom => f.write_str("the saved state holds more than this host has room for"),
             Self::Invalid(part) => write!(f, "invalid {part} in the saved state"),
+            Self::InFlight => {
+                f.write_str("requests of devices are in flight; complete them before the saved state is restored")
+            }
         }
     }
 }

@@ -45,13 +45,18 @@ impl<R: RawMutex, B> Partition<'_, R, B> {
     /// was, with the saved counter frequency; if the frequency is different now, call [`migrate`](Self::migrate).
     ///
     /// # Errors
-    /// The image is rejected: see [`RestoreError`]. The partition is then as after [`reset`](Self::reset); if VMBus's
-    /// part was rejected, channels that were offered by [`with_vmbus`](Self::with_vmbus) are gone.
+    /// [`RestoreError::InFlight`]: requests of devices are in flight, as for [`save`](Self::save), and nothing has
+    /// changed. Otherwise the image is rejected: see [`RestoreError`]. The partition is then as after
+    /// [`reset`](Self::reset); if VMBus's part was rejected, channels that were offered by
+    /// [`with_vmbus`](Self::with_vmbus) are gone.
     pub fn restore<'h, H>(&'h self, host: &'h H, image: &[u8]) -> Result<(), RestoreError>
     where
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
+        if !self.bus().is_idle() {
+            return Err(RestoreError::InFlight);
+        }
         self.reset(host);
         let restored = self.restore_parts(host, image);
         if restored.is_err() {

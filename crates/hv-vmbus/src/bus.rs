@@ -13,6 +13,7 @@ use crate::io::Place;
 use crate::line::{Line, Stage, default_connection};
 use crate::optional::Optional;
 use crate::port::BusPort;
+use crate::protocol::connection::MAX_CHANNELS;
 use crate::protocol::{ChannelId, ChannelOffer, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
 use crate::worker::NEVER;
@@ -58,7 +59,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// If the devices have more than 2047 channels in total.
     #[must_use]
     pub const fn new(config: Config, devices: D) -> Self {
-        assert!(D::LINES < 2048, "a channel's number is an event flag");
+        assert!(D::LINES < MAX_CHANNELS as usize, "a channel's number is an event flag");
         Self {
             config: if config.is_default() { Optional::None } else { Optional::Some(config) },
             control: Mutex::new(Control::new()),
@@ -215,6 +216,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
         });
         self.settle(&mut control, port);
+        drop(control);
+        self.attend(port);
         found
     }
 
@@ -236,6 +239,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             true
         });
         self.settle(&mut control, port);
+        drop(control);
+        self.attend(port);
         done == Some(true)
     }
 
@@ -277,7 +282,11 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     where
         D: Devices<P>,
     {
-        if self.shared.called() {
+        // A device that is told of a closed channel may request more, once for each channel.
+        for _ in 0..=D::LINES {
+            if !self.shared.called() {
+                return;
+            }
             let mut control = self.control.lock();
             control.changes = true;
             self.settle(&mut control, port);

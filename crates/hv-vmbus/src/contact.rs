@@ -12,13 +12,11 @@ use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, Guid, InitiateContact, InitiateContactClient, Version};
 use crate::worker::SINT;
 use core::sync::atomic::Ordering;
+use hv_tlfs::synic::SINT_COUNT;
 use lock_api::RawMutex;
 
 /// Features that the server implements.
 const KNOWN_FEATURES: FeatureFlags = FeatureFlags(0).with_client_id(true).with_guest_specified_signal(true);
-
-/// Number of SINTs of a VP.
-const SINTS: u8 = 16;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// Handles INITIATE_CONTACT. It ends an existing connection, whatever the outcome of the new one, and is always
@@ -48,7 +46,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
         let mut answer = ContactAnswer {
             vp: if known_vp { contact.target_vp } else { 0 },
-            sint: if sint < SINTS { sint } else { SINT },
+            sint: if usize::from(sint) < SINT_COUNT { sint } else { SINT },
             version: None,
             state: ConnectionState::SUCCESSFUL,
             features: FeatureFlags(asked.0 & self.config().features.0 & KNOWN_FEATURES.0),
@@ -124,16 +122,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Sends the answer to the message that ended the connection, once nothing is in flight.
-    pub(crate) fn end_connection<P: BusPort>(&self, control: &mut Control, port: &P)
-    where
-        D: Devices<P>,
-    {
+    pub(crate) fn end_connection(&self, control: &mut Control) {
         if control.ending.is_none() || !self.shared.is_idle() {
             return;
         }
         let Some(ending) = control.ending.take() else { return };
         self.shared.ending.store(false, Ordering::Release);
-        let _ = port;
         self.gpadls.pool().clear();
         match ending {
             Ending::Contact(answer, next) => {

@@ -297,7 +297,7 @@ impl<'a> Pool<'a> {
         }
         match validate(gpadl.ranges, self.words(&gpadl)) {
             Ok(pages) => {
-                self.entries[at].set_state(State::Ready, Fate::Stay);
+                self.entries[at].set_state(State::Ready, gpadl.fate);
                 Ok(Some(pages))
             }
             Err(reason) => {

@@ -7,6 +7,7 @@ use crate::protocol::{
     MessageType, ModifyChannelResponse, NtStatus, OpenResult, TlConnectResult, Version, VersionResponse,
     VersionResponseFeatures,
 };
+use hv_tlfs::synic::MESSAGE_PAYLOAD_SIZE;
 use zerocopy::IntoBytes;
 
 /// An answer in compact form.
@@ -59,7 +60,7 @@ impl ContactAnswer {
 /// A message as bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Encoded {
-    bytes: [u8; 240],
+    bytes: [u8; MESSAGE_PAYLOAD_SIZE],
     len: usize,
 }
 
@@ -69,7 +70,7 @@ impl Encoded {
     }
 
     fn from_slice(from: &[u8]) -> Self {
-        let mut bytes = [0; 240];
+        let mut bytes = [0; MESSAGE_PAYLOAD_SIZE];
         let len = from.len().min(bytes.len());
         bytes[..len].copy_from_slice(&from[..len]);
         Self { bytes, len }
@@ -127,7 +128,7 @@ impl Pending {
         }
     }
 
-    /// Kind of message.
+    /// Returns the kind of message.
     pub(crate) fn kind(&self) -> MessageType {
         match self {
             Self::Contact(_) => MessageType::VERSION_RESPONSE,

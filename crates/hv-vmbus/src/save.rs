@@ -52,12 +52,16 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// of the saved bus; capacities may differ.
     ///
     /// # Errors
-    /// The state was not saved by such a bus, or does not fit this one. The bus is then as after
-    /// [`new`](Self::new).
+    /// [`RestoreError::InFlight`]: the bus [is not idle](Self::is_idle), and nothing has changed. Otherwise the state
+    /// was not saved by such a bus, or does not fit this one; the bus is then as after [`new`](Self::new).
     pub fn restore<P: BusPort>(&self, port: &P, r: &mut Reader<'_>) -> Result<(), RestoreError>
     where
         D: Devices<P>,
     {
+        // A request that is completed later would release page lists that it does not hold.
+        if !self.is_idle() {
+            return Err(RestoreError::InFlight);
+        }
         self.start_over(port, true);
         let outcome = self.load(port, r).and_then(|()| self.check(port));
         if outcome.is_err() {
@@ -136,7 +140,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             (lists + 1, used + usize::from(gpadl.state == State::Rings))
         });
         if used != rings || (!connected && lists > 0 && control.ending.is_none()) {
-            return Err(RestoreError::Invalid("page list of VMBus's"));
+            return Err(RestoreError::Invalid("page list of VMBus"));
         }
         let waits = control.outbox.front().is_some();
         if (waits || control.ending.is_some()) && !self.has_pending() {

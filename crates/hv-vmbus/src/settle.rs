@@ -28,7 +28,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     {
         // Later requests are handled later.
         control.changes |= self.shared.called();
-        self.end_connection(control, port);
+        self.end_connection(control);
         let done = self.send_answers(control, port)
             && (!control.changes || {
                 control.changes = !self.send_changes(control, port);
@@ -188,7 +188,8 @@ impl<P: BusPort> Sender<'_, P> {
         let this = &mut part.lines()[line];
         let (endpoint, service) = (this.offer.instance, this.offer.interface);
         match this.stage {
-            Stage::Leaving if this.in_flight == 0 => {
+            // One that a device rescinded as another was closed is closed first.
+            Stage::Leaving if this.in_flight == 0 && this.open.is_none() => {
                 let channel = at.id(line);
                 let message =
                     RescindOffer { header: MessageHeader::new(MessageType::RESCIND_OFFER), channel };

@@ -100,11 +100,8 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         let now = self.io.now;
         self.unhold(|_, entry| entry.until <= now);
         self.start_waiting();
-        let poll = self.io.counts.poll.is_some_and(|poll| poll <= self.io.now);
-        if poll {
+        if self.io.counts.poll.is_some_and(|poll| poll <= self.io.now) {
             self.io.counts.poll = None;
-        }
-        if poll {
             for line in 0..self.io.lines.len() {
                 self.offer_room(line);
                 if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Room) {
@@ -196,6 +193,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         if let Err(error) = outcome {
             self.io.corrupt(line, self.io.place.id(line), error);
             self.device.corrupt(Channel(line as u16), &mut self.io);
+        }
+        // A channel from which no packets are taken any more has none that wait.
+        if !self.io.lines.get(line).is_some_and(Line::is_live) {
+            self.stall(line, Stall::None);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::guest::{self, SINT, take_kinds};
 use hv_partition::faults::{Failing, Plan};
 use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus_with_faults};
-use hv_partition::{Bus, Config, Host as _, HostBackend};
+use hv_partition::{Bus, Config, Host as _, HostBackend, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
 use hv_vmbus::protocol::{Guid, MessageType};
 use hv_vmbus::{
@@ -278,6 +278,11 @@ fn a_partition_is_saved_when_nothing_is_in_flight_and_goes_on_where_it_was() {
 
         // The one that was saved goes on as well.
         m.partition.with_vmbus(&m.host, |bus| bus.unpause());
-        assert_eq!(started(m).len(), 3);
+        let tokens = started(m);
+        assert_eq!(tokens.len(), 3);
+        // Nothing is restored over requests in flight.
+        assert_eq!(m.partition.restore(&m.host, &image.borrow()), Err(RestoreError::InFlight));
+        tokens.iter().for_each(|token| complete(m, *token, 4).unwrap());
+        assert_eq!(answers(m, SOCKET), [(3, 2), (13, 4)]);
     });
 }

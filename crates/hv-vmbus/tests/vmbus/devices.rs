@@ -1,239 +1,15 @@
-//! A device with requests, sub-channels and sockets: a sample of one, and what the bus must do for it.
+//! What the bus does for a device with requests, sub-channels and sockets.
 
-use crate::common::{
-    GuestPacket, GuestRing, Lock, PAGES, SPLIT, TestPort, close, contact, gpadl, header, open, teardown,
-};
+use crate::common::{GuestPacket, GuestRing, PAGES, SPLIT, close, contact, gpadl, header, open, teardown};
+use crate::sample::{AGAIN, ATTACH, Guest, LATER, OFFER, REQUEST, SUBCHANNELS, TRANSFER, command};
 use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{
-    ChannelId, GpadlId, Guid, MessageType, OfferChannel, PacketType, RelIdReleased, TlConnectRequest,
-    TransferPageRange, Version,
+    ChannelId, Guid, MessageType, OfferChannel, RelIdReleased, TlConnectRequest, Version,
 };
-use hv_vmbus::{
-    Backend, Bus, BusError, Channel, Config, Connect, Device, DeviceId, Done, Io, Message, Packet, Pages,
-    PagesError, Refusal, Slot, Started, Taken, Token, Work,
-};
+use hv_vmbus::{BusError, DeviceId, PagesError};
 use zerocopy::IntoBytes;
-
-/// What the sample asks its back end for.
-#[derive(Debug)]
-pub(crate) struct Op {
-    /// Number of times to continue with the same packet.
-    again: u8,
-}
-
-impl Work for Op {
-    type Outcome = u8;
-}
-
-impl Backend<Op> for TestPort {
-    fn start(&self, _: DeviceId, token: Token, _: &Op, data: Pages<'_>) -> Started<u8> {
-        let Some(left) = self.capacity.get().checked_sub(1) else { return Started::Full };
-        self.capacity.set(left);
-        let data = data.segments().map(|s| (s.gpa(), s.len())).collect();
-        self.started.borrow_mut().push((token, data));
-        if self.at_once { Started::Done(0) } else { Started::Pending }
-    }
-}
-
-/// The sample. The first byte of a packet says what to do with it.
-#[derive(Debug, Default)]
-pub(crate) struct Sample {
-    closed: Vec<usize>,
-    completed: Vec<u8>,
-    channels: Vec<usize>,
-    last: Option<PagesError>,
-}
-
-pub(crate) const REQUEST: u8 = 1;
-const AGAIN: u8 = 2;
-pub(crate) const SUBCHANNELS: u8 = 3;
-pub(crate) const ATTACH: u8 = 4;
-const LATER: u8 = 5;
-const TRANSFER: u8 = 6;
-
-impl Device for Sample {
-    type Request = Op;
-
-    const NAME: [u8; 4] = *b"test";
-    const REPLY: u32 = 8;
-
-    fn takes_connections(&self) -> bool {
-        true
-    }
-
-    fn packet<P: Backend<Op>>(
-        &mut self,
-        packet: &mut Packet<'_, P::Memory>,
-        io: &mut Io<'_, P, Op>,
-    ) -> Taken {
-        self.channels.push(packet.channel().index());
-        let bytes: [u8; 8] = packet.take().unwrap_or_default();
-        self.last = io.pages(packet).err();
-        match bytes[0] {
-            _ if self.last.is_some() => {
-                io.complete(packet, &[0xee; 8]).unwrap();
-            }
-            REQUEST | AGAIN => {
-                let again = if bytes[0] == AGAIN { bytes[1] } else { 0 };
-                io.request(packet, Op { again }).unwrap();
-            }
-            SUBCHANNELS => {
-                let count = io.subchannels(bytes[1].into());
-                io.complete(packet, &u64::from(count).to_le_bytes()).unwrap();
-            }
-            ATTACH => {
-                let len = u64::from(bytes[2]) * 16;
-                match io.attach(packet, GpadlId(bytes[1].into()), 8, len) {
-                    Ok(()) => drop(io.request(packet, Op { again: 0 }).unwrap()),
-                    Err(error) => {
-                        self.last = Some(error);
-                        io.complete(packet, &[0xee; 8]).unwrap();
-                    }
-                }
-            }
-            LATER => return Taken::Later,
-            TRANSFER => {
-                let ranges = [TransferPageRange { byte_count: 60, byte_offset: 1728 }];
-                let message = Message { transaction: 77, wants_completion: true };
-                io.send_transfer_pages(packet.channel(), message, 0xcafe, &ranges, &[7; 8]).unwrap();
-            }
-            _ => io.complete(packet, &bytes).unwrap(),
-        }
-        Taken::Done
-    }
-
-    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
-        self.completed.push(outcome);
-        match done.request.again.checked_sub(1) {
-            Some(again) => drop(io.request(done, Op { again }).unwrap()),
-            None => io.complete(done, &[outcome; 8]).unwrap(),
-        }
-    }
-
-    fn closed<P: Backend<Op>>(&mut self, channel: Channel, _: &mut Io<'_, P, Op>) {
-        self.closed.push(channel.index());
-    }
-
-    fn connect<P: Backend<Op>>(
-        &mut self,
-        channel: Channel,
-        connect: &Connect,
-        io: &mut Io<'_, P, Op>,
-    ) -> Result<(), Refusal> {
-        if connect.service == Guid::ZERO {
-            return Err(Refusal);
-        }
-        let offer = hv_vmbus::offer(connect.service, connect.endpoint);
-        if io.offer(channel, &offer) { Ok(()) } else { Err(Refusal) }
-    }
-
-    fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
-
-hv_vmbus::devices! {
-    /// One line for each device.
-    pub(crate) struct MachineDevices {
-        pub(crate) sample: Slot<Lock, Sample, 4, 3, 8>,
-    }
-}
-
-pub(crate) const OFFER: Guid = Guid::new(1, 2, 3, [4; 8]);
-
-pub(crate) struct Guest {
-    pub(crate) bus: Bus<Lock, MachineDevices>,
-    pub(crate) port: TestPort,
-    pub(crate) out: GuestRing,
-    pub(crate) back: GuestRing,
-}
-
-impl Guest {
-    pub(crate) fn new() -> Self {
-        let sample = Slot::offering(sample(), hv_vmbus::offer(OFFER, OFFER));
-        let bus = Bus::new(Config::DEFAULT, MachineDevices { sample });
-        let (out, back) = PAGES.split_at(SPLIT as usize);
-        let mut guest =
-            Self { bus, port: TestPort::new(), out: GuestRing::new(out), back: GuestRing::new(back) };
-        guest.post(contact(Version::V5_3).as_bytes());
-        guest.post(header(MessageType::REQUEST_OFFERS).as_bytes());
-        for message in gpadl(1, 9, &PAGES) {
-            guest.post(&message);
-        }
-        guest.post(open(1, 9, 1, SPLIT).as_bytes());
-        guest.port.take();
-        guest
-    }
-
-    pub(crate) fn post(&mut self, message: &[u8]) {
-        self.bus.message(4, message, &self.port).unwrap();
-    }
-
-    fn kinds(&mut self) -> Vec<MessageType> {
-        self.port.take().iter().map(crate::common::Received::kind).collect()
-    }
-
-    /// Sends a command, and signals.
-    fn send(&mut self, id: u64, payload: [u8; 8]) {
-        let packet = GuestPacket { kind: 6, flags: 1, transaction: id, payload: payload.to_vec() };
-        self.out.send(&self.port.memory, &packet).expect("the ring has room");
-        self.bus.signal(0x2001, &self.port).unwrap();
-    }
-
-    /// Sends a packet with ranges: (length, offset, pages).
-    fn direct(&mut self, id: u64, payload: [u8; 8], ranges: &[(u32, u32, &[u64])]) {
-        let mut head = vec![0; 4];
-        head.extend((ranges.len() as u32).to_le_bytes());
-        for (len, offset, pages) in ranges {
-            head.extend(len.to_le_bytes());
-            head.extend(offset.to_le_bytes());
-            pages.iter().for_each(|pfn| head.extend(pfn.to_le_bytes()));
-        }
-        let at = self.out.word(&self.port.memory, 0);
-        let len = 16 + head.len() + payload.len();
-        let mut bytes = Vec::new();
-        for word in [9, (16 + head.len()) as u16 / 8, len as u16 / 8, 1] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(id.to_le_bytes());
-        bytes.extend(head);
-        bytes.extend(payload);
-        bytes.extend((u64::from(at) << 32).to_le_bytes());
-        self.out.poke(&self.port.memory, at, &bytes);
-        self.out.set_word(&self.port.memory, 0, (at + bytes.len() as u32) % self.out.size());
-        self.bus.signal(0x2001, &self.port).unwrap();
-    }
-
-    fn receive(&mut self) -> Option<(u64, u8)> {
-        let (packet, signal) = self.back.receive(&self.port.memory)?;
-        if signal {
-            self.bus.signal(0x2001, &self.port).unwrap();
-        }
-        assert_eq!(packet.kind, PacketType::COMPLETION.0);
-        Some((packet.transaction, packet.payload.first().copied().unwrap_or_default()))
-    }
-
-    pub(crate) fn started(&self) -> Vec<(Token, Vec<(u64, u64)>)> {
-        self.port.started.take()
-    }
-
-    pub(crate) fn complete(&self, token: Token, outcome: u8) -> Result<(), BusError> {
-        self.bus.completed(&self.bus.devices().sample, token, outcome, &self.port)
-    }
-
-    fn state<T>(&self, look: impl FnOnce(&mut Sample) -> T) -> T {
-        self.bus.with(&self.bus.devices().sample, &self.port, |sample, _| look(sample)).unwrap()
-    }
-}
-
-pub(crate) const fn sample() -> Sample {
-    Sample { closed: Vec::new(), completed: Vec::new(), channels: Vec::new(), last: None }
-}
-
-pub(crate) fn command(kind: u8, first: u8, second: u8) -> [u8; 8] {
-    [kind, first, second, 0, 0, 0, 0, 0]
-}
 
 #[test]
 fn requests_are_completed_once_and_in_any_order() {
@@ -494,18 +270,52 @@ fn transfer_pages_are_listed_between_descriptor_and_payload() {
     assert_eq!(bytes[32..40], [7; 8]);
 }
 
+/// A request for a socket of this service.
+fn connect(service: Guid) -> TlConnectRequest {
+    let header = header(MessageType::TL_CONNECT_REQUEST);
+    TlConnectRequest { header, endpoint: Guid::new(7, 0, 0, [0; 8]), service }
+}
+
+#[test]
+fn a_channel_that_a_device_rescinds_as_another_is_closed_is_closed_as_well() {
+    let mut guest = Guest::new();
+    let sample = &guest.bus.devices().sample;
+    guest.bus.with(sample, &guest.port, |sample, io| sample.follower = io.vacant()).unwrap();
+    guest.post(connect(OFFER).as_bytes());
+    for message in gpadl(2, 30, &[0xa0, 0xa1, 0xa2, 0xa3]) {
+        guest.post(&message);
+    }
+    guest.post(open(2, 30, 0, 2).as_bytes());
+    guest.port.take();
+    assert!(guest.bus.rescind(ChannelId(1), &guest.port));
+    assert_eq!(guest.kinds(), [MessageType::RESCIND_OFFER; 2]);
+    assert_eq!(guest.state(|sample| sample.closed.clone()), [0, 1]);
+}
+
+#[test]
+fn nothing_is_restored_while_a_request_is_in_flight() {
+    let mut guest = Guest::new();
+    let mut image = Vec::new();
+    guest.bus.save(&guest.port, &mut Writer::new(&mut |part| image.extend_from_slice(part))).unwrap();
+    guest.send(1, command(REQUEST, 0, 0));
+    let started = guest.started();
+    let restore = |guest: &Guest| guest.bus.restore(&guest.port, &mut Reader::new(&image));
+    assert_eq!(restore(&guest), Err(RestoreError::InFlight));
+    guest.complete(started[0].0, 40).unwrap();
+    assert_eq!(guest.receive(), Some((1, 40)), "nothing has changed");
+    assert_eq!(restore(&guest), Ok(()));
+    guest.post(close(1).as_bytes());
+    guest.post(teardown(1, 9).as_bytes());
+    assert_eq!(guest.kinds(), [MessageType::GPADL_TORNDOWN], "no request holds the rings");
+}
+
 #[test]
 fn a_socket_is_offered_or_refused() {
     let mut guest = Guest::new();
-    let request = |service| TlConnectRequest {
-        header: header(MessageType::TL_CONNECT_REQUEST),
-        endpoint: Guid::new(7, 0, 0, [0; 8]),
-        service,
-    };
-    guest.post(request(Guid::ZERO).as_bytes());
+    guest.post(connect(Guid::ZERO).as_bytes());
     assert_eq!(guest.kinds(), [MessageType::TL_CONNECT_RESULT]);
-    guest.post(request(OFFER).as_bytes());
+    guest.post(connect(OFFER).as_bytes());
     assert_eq!(guest.port.one().message::<OfferChannel>().offer.instance, Guid::new(7, 0, 0, [0; 8]));
-    guest.post(request(OFFER).as_bytes());
+    guest.post(connect(OFFER).as_bytes());
     assert_eq!(guest.kinds(), [MessageType::TL_CONNECT_RESULT], "that endpoint has a channel");
 }

@@ -2,8 +2,8 @@
 
 use crate::common::Server;
 use crate::common::{
-    GuestPacket, GuestRing, Memory, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header, memory,
-    open, send, teardown,
+    GuestPacket, GuestRing, Memory, Opened, PAGES, SPLIT, TestPort, close, connect, contact, gpadl, header,
+    memory, open, send, teardown,
 };
 use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
@@ -368,6 +368,18 @@ proptest! {
         }
         prop_assert!(false, "more packets than the ring can hold");
     }
+}
+
+#[test]
+fn a_channel_with_a_corrupt_ring_asks_for_no_more_time() {
+    let mut guest = Opened::new(Offer::ECHO);
+    let packet = GuestPacket { kind: 6, flags: 0, transaction: 1, payload: vec![0; 8] };
+    while guest.outbound.send(&guest.port.memory, &packet).is_some() {}
+    guest.server.signal(0x2001, &mut guest.port).unwrap();
+    assert_eq!(guest.server.deadline(), Some(0), "more packets than one run takes");
+    guest.outbound.set_word(&guest.port.memory, 0, 3);
+    guest.server.flush(&mut guest.port);
+    assert_eq!(guest.server.deadline(), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::common::{GuestPacket, Lock, Received, TestPort, close, contact, gpadl, header, open, teardown};
 use crate::common::{PAGES, SPLIT};
-use crate::devices::{ATTACH, Guest, OFFER, REQUEST, SUBCHANNELS, command};
+use crate::sample::{ATTACH, Guest, OFFER, REQUEST, SUBCHANNELS, command};
 use hv_devices::any::Any;
 use hv_vmbus::protocol::{
     ChannelId, GpadlCreated, GpadlTorndown, MessageType, NtStatus, OfferChannel, OpenResult, RelIdReleased,

@@ -11,5 +11,6 @@ mod linux;
 mod offers;
 mod restless;
 mod restore;
+mod sample;
 mod senders;
 mod threads;

@@ -4,7 +4,7 @@ use crate::common::Lock;
 use crate::common::{
     GuestPacket, GuestRing, Memory, PAGES, SPLIT, close, contact, gpadl, header, memory, open, teardown,
 };
-use crate::devices::{MachineDevices, OFFER, Op, REQUEST, command, sample};
+use crate::sample::{MachineDevices, OFFER, Op, REQUEST, command, sample};
 use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{MessageHeader, MessageType, Version};
 use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Pages, Posted, Slot, Started, Token};
