@@ -5,7 +5,7 @@
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::synic::{MESSAGE_PAYLOAD_SIZE, Message, MessageFlags, MessageHeader, MessageType, SINT_COUNT};
 use hv_tlfs::timer::STIMER_COUNT;
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::IntoBytes as _;
 
 use crate::port::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, Port};
 
@@ -209,6 +209,15 @@ impl Queues {
     }
 }
 
+/// Returns true if a message can be in a queue: its flags are set as it is delivered, and nothing follows its payload.
+fn is_queueable(message: &Message) -> bool {
+    let MessageHeader { message_type, payload_size, flags, reserved, sender: _ } = message.header;
+    let rest = message.payload.get(usize::from(payload_size)..);
+    message_type != MessageType::NONE
+        && (flags, reserved) == (EMPTY.header.flags, EMPTY.header.reserved)
+        && rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+}
+
 /// The origin of a queued message in saved state: the host, a port by its number from 1, or a timer.
 const SAVED_HOST: u8 = 0;
 const SAVED_TIMER: u8 = 0x80;
@@ -251,9 +260,8 @@ impl Queues {
                 self.append(sint, BUFFERS + timer);
                 continue;
             }
-            let message = Message::read_from_bytes(r.bytes(size_of::<Message>())?).map_err(|_| PART)?;
-            let size = usize::from(message.header.payload_size);
-            if message.header.message_type == MessageType::NONE || size > MESSAGE_PAYLOAD_SIZE {
+            let message: Message = r.value()?;
+            if !is_queueable(&message) {
                 return Err(PART);
             }
             let source = if owner == SAVED_HOST { Source::Host } else { Source::Port(owner - 1) };

@@ -22,7 +22,7 @@ pub(crate) struct Timer {
     pub(crate) config: StimerConfig,
     /// Its expiry, or its period.
     pub(crate) count: ReferenceTime,
-    /// The configuration is in effect: `due` and `fire_at` are valid.
+    /// The configuration is in effect: `due` and `next` are valid.
     pub(crate) armed: bool,
     /// Waits for its buffer, its slot or its SynIC; it has no deadline until one of them changes.
     pub(crate) blocked: bool,
@@ -101,7 +101,8 @@ impl Timer {
         skipped
     }
 
-    /// A lazy timer whose VP did not run until shortly before the next expiration skips this one.
+    /// Skips this expiration of a lazy timer whose VP did not run until shortly before the next. Returns the number of
+    /// skipped periods.
     pub(crate) fn lazy_skip(&mut self, now: ReferenceTime) -> u64 {
         let period = self.period().ticks();
         let late = now.saturating_sub(self.due).ticks();
@@ -133,7 +134,7 @@ impl Timer {
     }
 }
 
-/// A configuration as it takes effect.
+/// Returns a configuration as it takes effect.
 pub(crate) fn checked(config: StimerConfig) -> Result<StimerConfig, HvStatus> {
     let bad_vector = config.direct_mode() && config.enable() && config.vector() < FIRST_VALID_VECTOR;
     if config.reserved() != 0 || bad_vector {
@@ -170,7 +171,7 @@ impl Timers {
             if flags > 3
                 || !fits
                 || !armed && blocked
-                || armed && !(config.enable() && count != ReferenceTime::ZERO)
+                || armed != (config.enable() && count != ReferenceTime::ZERO)
             {
                 return Err(RestoreError::Invalid("timer"));
             }

@@ -104,7 +104,7 @@ fn a_timer_that_another_vp_let_go_on_does_so_after_the_restore() {
 }
 
 #[test]
-fn an_image_with_a_timer_that_waits_for_nothing_is_refused() {
+fn an_image_with_a_timer_that_waits_for_nothing_or_is_enabled_and_not_armed_is_refused() {
     run(config(0), 1, &ports(), |m| {
         m.enable_synic(0, 3, 18);
         m.set(0, Name::STIMER0_COUNT, 0x1234_5678_9abc).unwrap();
@@ -113,9 +113,28 @@ fn an_image_with_a_timer_that_waits_for_nothing_is_refused() {
         // Count, due time, time of the call, the last expiration, and the flags "armed" and "blocked".
         let count = image.windows(8).position(|bytes| bytes == 0x1234_5678_9abcu64.to_le_bytes()).unwrap();
         assert_eq!(image[count + 32], 1);
-        image[count + 32] = 3;
-        rehash(&mut image);
-        assert_eq!(m.partition.restore(&m.host, &image), Err(RestoreError::Invalid("timer")));
+        for flags in [3, 0] {
+            image[count + 32] = flags;
+            rehash(&mut image);
+            assert_eq!(m.partition.restore(&m.host, &image), Err(RestoreError::Invalid("timer")), "{flags}");
+        }
+    });
+}
+
+#[test]
+fn an_image_with_a_message_that_no_queue_can_hold_is_refused() {
+    busy_machine(|m| {
+        let image = m.image();
+        let payload = image.windows(7).position(|bytes| bytes == b"waiting").unwrap();
+        // Flags, a reserved byte, and the byte after the payload.
+        for at in [payload - 11, payload - 10, payload + 7] {
+            let mut image = image.clone();
+            assert_eq!(image[at], 0);
+            image[at] = 1;
+            rehash(&mut image);
+            let refused = Err(RestoreError::Invalid("message queue"));
+            assert_eq!(m.partition.restore(&m.host, &image), refused, "{at}");
+        }
     });
 }
 

@@ -61,7 +61,7 @@ impl<const VPS: usize> Judge<VPS> {
             | HvStatus::INSUFFICIENT_MEMORY
             | HvStatus::TIME_OUT => Failed::default(),
             _ if (Failed { times: 0, ..state.failed }) == now => {
-                Failed { times: state.failed.times + 1, ..now }
+                Failed { times: state.failed.times.saturating_add(1), ..now }
             }
             _ => now,
         };

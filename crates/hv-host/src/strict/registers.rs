@@ -192,7 +192,7 @@ impl<const VPS: usize> Judge<VPS> {
         state.sints[sint] = value.0 ^ Sint::RESET.0;
     }
 
-    /// `index`: configuration and count of timer 0, of timer 1, ...
+    /// Checks a write to a timer's register. `index`: configuration and count of timer 0, of timer 1, ...
     fn timer_written(&mut self, found: &mut Found<'_>, vp: usize, index: usize, value: u64) {
         let state = &mut self.vps[vp];
         let (timer, is_count) = (index / 2, !index.is_multiple_of(2));

@@ -29,7 +29,7 @@ impl<const VPS: usize> Judge<VPS> {
         state.more = if more { state.more | bit } else { state.more & !bit };
         if *waiting != 0 {
             *waiting -= 1;
-            state.unanswered += 1;
+            state.unanswered = state.unanswered.saturating_add(1);
             found.add_if(state.unanswered == FORGOTTEN, &rules::EOM_MISSING, u64::from(FORGOTTEN));
         }
     }
