@@ -140,10 +140,14 @@ pub(crate) fn growth_end(info: &BootInfo, base: u64) -> Option<u64> {
     Some(next.or(window).unwrap_or(self::disks(info).end))
 }
 
-/// The disks as memory, by number.
-pub(crate) fn disk_ram(info: &BootInfo) -> Disks {
-    // SAFETY: `check` placed the region behind everything that belongs to the hypervisor or the guest, mmu.rs maps it, and the
-    // start calls this once.
+/// Returns the disks as memory, by number.
+///
+/// # Safety
+///
+/// [`check`] has accepted `info`, mmu.rs has mapped what it describes, and this is called once.
+pub(crate) unsafe fn disk_ram(info: &BootInfo) -> Disks {
+    // SAFETY: `check` has placed the region behind everything that belongs to the hypervisor or the guest, it is
+    // mapped, and no other value reaches it: this is called once.
     let all = unsafe { Disks::new(disks(info)) };
     for (number, disk) in (0..).zip(info.disks.iter().take(info.disk_count as usize)) {
         all.put(number, disk.base, disk.size);
@@ -171,16 +175,20 @@ pub(crate) fn refuse(why: &str) -> ! {
     power::end_run(ExitKind::BadBootInfo)
 }
 
-/// The guest's memory.
-pub(crate) fn guest_ram(info: &BootInfo) -> GuestRam {
-    // SAFETY: `check` placed it behind everything that belongs to the hypervisor, and mmu.rs maps it.
+/// Returns the guest's memory.
+///
+/// # Safety
+///
+/// [`check`] has accepted `info`, and mmu.rs has mapped what it describes.
+pub(crate) unsafe fn guest_ram(info: &BootInfo) -> GuestRam {
+    // SAFETY: `check` has placed it behind everything that belongs to the hypervisor, and it is mapped.
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
 }
 
 /// The strict mode's judge. All zeros, and too large for a stack.
 static JUDGE: Mutex<Judge<MAX_VPS>> = Mutex::new(Judge::new(0, 0));
 
-/// The strict mode's judge, in a strict run.
+/// Returns the strict mode's judge, in a strict run.
 pub(crate) fn judge(info: &BootInfo) -> Option<&'static Mutex<Judge<MAX_VPS>>> {
     if info.flags & BootFlags::STRICT == 0 {
         return None;
@@ -189,7 +197,7 @@ pub(crate) fn judge(info: &BootInfo) -> Option<&'static Mutex<Judge<MAX_VPS>>> {
     Some(&JUDGE)
 }
 
-/// What the partition offers.
+/// Returns what the partition offers.
 pub(crate) fn partition(info: &BootInfo) -> Config {
     let mut config = Config::new(mrs!("cntfrq_el0"));
     if let Some(profile) = Profile::by_number(info.profile) {

@@ -11,8 +11,8 @@ use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi, Sgi};
 use hv_vgic::Physical;
 use hv_wire::platform::{
-    GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, PHYSICAL_TIMER_INTID,
-    PMU_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
+    GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
+    PHYSICAL_TIMER_INTID, PMU_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
 };
 use safe_mmio::UniqueMmioPointer;
 use spin::Once;
@@ -131,8 +131,10 @@ mod register {
     pub(super) const GICR_SGI: u64 = offset_of!(GicrSgi, sgi) as u64;
 }
 
-/// The word of a register with `bits` bits for each interrupt, and the shift of `number` in it.
+/// Returns the word of a register with `bits` bits for each interrupt, and the shift of `number` in it. It is a
+/// register of the machine's GIC.
 fn word(vp: usize, number: u32, offset: u64, bits: u32) -> (*mut u32, u32) {
+    assert!(vp < MAX_VPS && number < SPECIAL, "no interrupt of the machine");
     let base = if number < 32 { GICR_BASE + vp as u64 * GICR_STRIDE + register::GICR_SGI } else { GICD_BASE };
     let place = number * bits;
     ((base + offset + u64::from(place / 32) * 4) as *mut u32, place % 32)
@@ -179,9 +181,9 @@ impl Physical for MachineGic {
     }
 
     fn route(&self, intid: u32, vp: usize) {
+        assert!((32..SPECIAL).contains(&intid), "no SPI");
         let router = (GICD_BASE + register::GICD_IROUTER + u64::from(intid) * 8) as *mut u64;
-        // SAFETY: `router` is a register of the GIC, mapped as device memory; hv-vgic routes SPIs only, and every SPI has
-        // one.
+        // SAFETY: every SPI has a router, a register of the GIC, mapped as device memory.
         unsafe { router.write_volatile(((vp as u64 / 16) << 8) | (vp as u64 % 16)) };
     }
 

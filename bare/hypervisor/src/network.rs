@@ -43,6 +43,7 @@ struct Memory(UnsafeCell<[u8; NET_MEMORY]>);
 unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; NET_MEMORY]));
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// What takes frames in.
 struct Inward {
@@ -70,8 +71,11 @@ pub(crate) fn begin(flags: u64) {
         let _ = writeln!(Log, "there is no virtio card for the network");
         return;
     };
-    // SAFETY: this is called once, and nothing else reaches `MEMORY`. It is mapped at its own address and aligned to 4096 bytes, and
-    // QEMU's devices are coherent with its CPUs.
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: `TAKEN` lets this happen once, and nothing else reaches `MEMORY`. It is mapped at its own address and
+    // aligned to 4096 bytes, and QEMU's devices are coherent with its CPUs.
     let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), NET_MEMORY) };
     match net(registers, memory) {
         Ok((receiver, sender)) => {

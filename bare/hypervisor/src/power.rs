@@ -1,5 +1,5 @@
 //! The machine's own PSCI, implemented by QEMU: starts CPUs and ends the run.
-#![expect(unsafe_code, reason = "the report is a fixed address")]
+#![expect(unsafe_code, reason = "the report is a fixed address, and PSCI starts code")]
 
 use hv_tlfs::psci;
 use hv_wire::{ExitKind, Report};
@@ -14,7 +14,9 @@ unsafe extern "C" {
 /// Starts another CPU at `secondary_start`.
 pub(crate) fn start_cpu(cpu: usize) {
     let affinity = ((cpu as u64 / 16) << 8) | (cpu as u64 % 16);
-    let result = smc(psci::CPU_ON | psci::SMC64, [affinity, secondary_start as *const () as u64, cpu as u64]);
+    let entry = secondary_start as *const () as u64;
+    // SAFETY: this function of PSCI starts a CPU, at `secondary_start`, which is a CPU's entry point.
+    let result = unsafe { smc(psci::CPU_ON | psci::SMC64, [affinity, entry, cpu as u64]) };
     assert!(result == 0, "the machine's PSCI refused to start CPU {cpu}: {}", result as i64);
 }
 
@@ -34,7 +36,8 @@ pub(crate) fn end_run(kind: ExitKind) -> ! {
     let magic = report_field!(magic);
     // SAFETY: the field is mapped and aligned; every CPU writes the same value.
     unsafe { magic.write_volatile(Report::MAGIC) };
-    smc(psci::SYSTEM_OFF, [0; 3]);
+    // SAFETY: this function of PSCI switches the machine off, and starts nothing.
+    unsafe { smc(psci::SYSTEM_OFF, [0; 3]) };
     loop {
         crate::arch::wfi();
     }

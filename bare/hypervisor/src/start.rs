@@ -77,18 +77,26 @@ fn create() {
     let vps = info.vps as usize;
     gic::init(vps);
     let gic_vps = GIC_VPS.call_once(|| [const { hv_vgic::VpGic::new() }; MAX_VPS]);
-    HYPERVISOR.call_once(|| Hypervisor {
-        partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
-        gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
-        features: el2::visible_features(),
-        ram: config::guest_ram(&info),
-        disks: config::disk_ram(&info),
-        info,
-        counter_offset: mrs!("cntpct_el0"),
-        judge: config::judge(&info),
-        // `config::check` has validated it.
-        injector: config::plan(&info).ok().flatten().map(Injector::new),
-        online: AtomicUsize::new(0),
-        requests: [const { Requests::new() }; MAX_VPS],
+    HYPERVISOR.call_once(|| {
+        // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
+        // describes.
+        let ram = unsafe { config::guest_ram(&info) };
+        // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
+        // describes; `HYPERVISOR` lets this happen once.
+        let disks = unsafe { config::disk_ram(&info) };
+        Hypervisor {
+            partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
+            gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
+            features: el2::visible_features(),
+            ram,
+            disks,
+            info,
+            counter_offset: mrs!("cntpct_el0"),
+            judge: config::judge(&info),
+            // `config::check` has validated it.
+            injector: config::plan(&info).ok().flatten().map(Injector::new),
+            online: AtomicUsize::new(0),
+            requests: [const { Requests::new() }; MAX_VPS],
+        }
     });
 }

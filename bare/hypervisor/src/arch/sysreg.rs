@@ -155,10 +155,15 @@ pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
 }
 
 /// Calls the firmware (here QEMU's PSCI) by SMC.
-pub(crate) fn smc(function: u32, arguments: [u64; 3]) -> u64 {
+///
+/// # Safety
+///
+/// The function follows the SMC calling convention, changes no memory of the hypervisor's, and starts other code only
+/// at a CPU's entry point.
+pub(crate) unsafe fn smc(function: u32, arguments: [u64; 3]) -> u64 {
     let result;
-    // SAFETY: PSCI follows the SMC calling convention, so the call clobbers x0 to x17 only; the only function used here
-    // that starts other code is CPU_ON, at `secondary_start`, which is a CPU's entry point.
+    // SAFETY: by the SMC calling convention, which the function follows, the call clobbers x0 to x17 only; the caller
+    // promises that it does nothing else that Rust code relies on.
     unsafe {
         asm!("smc #0",
             inlateout("x0") u64::from(function) => result,
