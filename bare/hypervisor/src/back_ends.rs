@@ -50,7 +50,7 @@ pub(crate) fn offer_controller(vmbus: &OwnVmbus<'_>, at: usize) -> Result<(), Bu
     Ok(())
 }
 
-/// A disk as the guest sees it.
+/// Returns a disk as the guest sees it.
 pub(crate) fn unit(disk: &BootDisk) -> Disk {
     if disk.flags & DiskFlags::DVD != 0 {
         return Disk::dvd(disk.size, disk.id, MAX_TRANSFER);

@@ -51,7 +51,7 @@ pub(crate) fn place(guest: Left<'_>) -> Place {
     place
 }
 
-/// The two words of a frame record: the address of the caller's record, and the return address.
+/// Returns the two words of a frame record: the address of the caller's record, and the return address.
 fn frame_record(ram: &GuestRam, address: u64) -> Option<(u64, u64)> {
     if address == 0 || !address.is_multiple_of(8) {
         return None;

@@ -59,7 +59,7 @@ pub(crate) fn take(console: usize, flags: u64) -> Result<(u32, Console<Mmio>), W
     Ok((intid, Console::new(registers, memory).map_err(Why::Refused)?))
 }
 
-/// The memory for a console's queues, once.
+/// Returns the memory for a console's queues, once.
 fn memory(console: usize) -> Option<DeviceMemory> {
     if TAKEN[console].swap(true, Ordering::Relaxed) {
         return None;

@@ -69,7 +69,7 @@ fn services() -> &'static Services {
     &BUS.devices().services
 }
 
-/// The port's interrupt.
+/// Handles the port's interrupt.
 #[cold]
 pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     let Some(port) = PORT.get() else { return };

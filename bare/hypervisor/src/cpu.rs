@@ -85,7 +85,7 @@ impl ThisCpu {
         }
     }
 
-    /// Number of the CPU, and of its VP.
+    /// Returns the number of the CPU, and of its VP.
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.index
@@ -97,13 +97,13 @@ impl ThisCpu {
         self.observed
     }
 
-    /// The trace ring of this VP, in a traced run.
+    /// Returns the trace ring of this VP, in a traced run.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&Ring> {
         self.ring.as_ref()
     }
 
-    /// The requests to this CPU.
+    /// Returns the requests to this CPU.
     pub(crate) fn requests(&self) -> &'static Requests {
         &self.hypervisor.requests[self.index]
     }
@@ -155,7 +155,7 @@ impl ThisCpu {
     }
 }
 
-/// The number of the CPU that runs this code, for callers that have no [`ThisCpu`].
+/// Returns the number of the CPU that runs this code, for callers that have no [`ThisCpu`].
 pub(crate) fn current_index() -> usize {
     let mpidr = mrs!("mpidr_el1");
     ((mpidr & 0xf) + (mpidr >> 8 & 0xff) * 16) as usize % MAX_VPS

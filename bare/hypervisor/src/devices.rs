@@ -81,7 +81,7 @@ pub(crate) static BUS: Bus = Bus::with_devices(
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
 
-/// Place on the bus of the device that a channel belongs to.
+/// Returns the place on the bus of the device that a channel belongs to.
 pub(crate) fn of_channel(channel: ChannelId) -> usize {
     let line = channel.0.saturating_sub(1) as usize;
     let Some(service) = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES) else {

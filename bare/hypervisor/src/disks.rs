@@ -107,7 +107,7 @@ impl DiskRam {
         self.base
     }
 
-    /// The address of `len` bytes at `offset`, if they lie on the disk.
+    /// Returns the address of `len` bytes at `offset`, if they lie on the disk.
     fn at(&self, offset: u64, len: u64) -> Result<u64, Failure> {
         let end = offset.checked_add(len).ok_or(Failure::Target)?;
         if end <= self.size { Ok(self.base + offset) } else { Err(Failure::Target) }

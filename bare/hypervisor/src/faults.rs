@@ -12,7 +12,7 @@ use crate::arch::mrs;
 use crate::cpu::ThisCpu;
 use crate::report;
 
-/// The reference time: the guest's counter starts with the partition.
+/// Returns the reference time: the guest's counter starts with the partition.
 pub(crate) fn now() -> ReferenceTime {
     let counter = u128::from(mrs!("cntvct_el0"));
     let ticks = counter * u128::from(CLOCK_HZ) / u128::from(mrs!("cntfrq_el0").max(1));
@@ -26,7 +26,7 @@ pub(crate) struct Planned<'c, const OBSERVED: bool> {
 }
 
 impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
-    /// The state that follows the plan.
+    /// Returns the state that follows the plan.
     #[inline(always)]
     pub(crate) fn injector(&self) -> Option<&'static Injector> {
         if OBSERVED && self.cpu.observed() { self.cpu.hypervisor.injector.as_ref() } else { None }

@@ -38,7 +38,7 @@ pub(crate) struct Embedder<'c, const OBSERVED: bool = true> {
 pub(crate) type FaultyEmbedder<'c, const OBSERVED: bool = true> =
     Faulty<Embedder<'c, OBSERVED>, Planned<'c, OBSERVED>>;
 
-/// The embedder on this CPU.
+/// Returns the embedder on this CPU.
 #[inline(always)]
 pub(crate) const fn on<const OBSERVED: bool>(cpu: &ThisCpu) -> FaultyEmbedder<'_, OBSERVED> {
     Faulty::new(Embedder { cpu }, Planned { cpu })
@@ -73,7 +73,7 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
         }
     }
 
-    /// The trace ring of this VP, in a traced run.
+    /// Returns the trace ring of this VP, in a traced run.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&'c Ring> {
         if OBSERVED { self.cpu.ring() } else { None }
@@ -131,7 +131,7 @@ impl<const OBSERVED: bool> Host for Embedder<'_, OBSERVED> {
         self.cpu.hypervisor.gic.assert(self.cpu, vp, intid);
     }
 
-    /// Each CPU programs its own timer: another CPU is told of its deadline, and kicked.
+    /// Programs the timer of this CPU. Another CPU is told of its deadline, and kicked.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
         let Some(requests) = self.cpu.hypervisor.requests.get(vp) else { return };
         requests.set_deadline(counter);

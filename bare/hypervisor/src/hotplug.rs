@@ -39,7 +39,7 @@ pub(crate) fn change(host: &FaultyEmbedder<'_>, request: &ToHypervisor<'_>) -> R
     })
 }
 
-/// A controller and a logical unit of it.
+/// Returns a controller and a logical unit of it.
 fn place(controller: u16, lun: u16) -> Result<(usize, u8), Refusal> {
     let (controller, lun) = (usize::from(controller), usize::from(lun));
     if controller < MAX_CONTROLLERS && lun < MAX_LUNS {

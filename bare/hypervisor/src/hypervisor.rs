@@ -45,7 +45,7 @@ pub(crate) struct Hypervisor {
 }
 
 impl Hypervisor {
-    /// Number of VPs.
+    /// Returns the number of VPs.
     pub(crate) fn vps(&self) -> usize {
         self.info.vps as usize
     }
@@ -98,7 +98,7 @@ impl Requests {
         self.deadline.store(counter.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The VP's deadline, in the guest's counter.
+    /// Returns the VP's deadline, in the guest's counter.
     pub(crate) fn deadline(&self) -> Option<u64> {
         Some(self.deadline.load(Ordering::Relaxed)).filter(|&counter| counter != u64::MAX)
     }

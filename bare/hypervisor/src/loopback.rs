@@ -30,7 +30,7 @@ const fn events(vp: Option<usize>, base: u16, count: u16) -> PortTarget {
     PortTarget::Event { vp, sint: EVENT_SINT, base, count }
 }
 
-/// The partition's connections: none, unless the tool asks for these.
+/// Returns the partition's connections: none, unless the tool asks for these.
 pub(crate) fn ports(info: &BootInfo) -> &'static [Port] {
     if info.flags & BootFlags::LOOPBACK != 0 { &PORTS } else { &[] }
 }

@@ -12,7 +12,7 @@ use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS
 use hv_wire::{BootInfo, Report, VpReport};
 use zerocopy::{FromBytes as _, FromZeros as _};
 
-/// The boot information that the tool wrote, copied out so that later changes to it have no effect.
+/// Returns the boot information that the tool wrote, copied out so that later changes to it have no effect.
 ///
 /// By words: a volatile read of the whole structure becomes one for each byte of its array, 28 KiB of code.
 #[inline(never)]
@@ -28,7 +28,7 @@ pub(crate) fn boot_info() -> BootInfo {
     info
 }
 
-/// The run's report.
+/// Returns the address of the run's report.
 pub(crate) fn report() -> *mut Report {
     REPORT as *mut Report
 }
@@ -47,7 +47,7 @@ macro_rules! report_field {
 }
 pub(crate) use report_field;
 
-/// The address of a VP's report.
+/// Returns the address of a VP's report.
 pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
     assert!(vp < MAX_VPS);
     let report = (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport;
@@ -69,14 +69,14 @@ impl GuestRam {
         Self { base, size }
     }
 
-    /// The address, which is known to begin `len` bytes of guest RAM.
+    /// Returns the address, which is known to begin `len` bytes of guest RAM.
     fn check(&self, gpa: u64, len: usize) -> Result<u64, BadAddress> {
         let offset = gpa.checked_sub(self.base).ok_or(BadAddress)?;
         let room = self.size.checked_sub(offset).ok_or(BadAddress)?;
         if len as u64 <= room { Ok(gpa) } else { Err(BadAddress) }
     }
 
-    /// The address of `len` bytes, if they are guest RAM.
+    /// Returns the address of `len` bytes, if they are guest RAM.
     pub(crate) fn place(&self, gpa: u64, len: u64) -> Result<u64, BadAddress> {
         self.check(gpa, usize::try_from(len).map_err(|_| BadAddress)?)
     }

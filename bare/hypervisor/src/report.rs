@@ -72,7 +72,7 @@ impl VpCounts {
         Self { vp, report: memory::vp_report(vp) }
     }
 
-    /// The report itself.
+    /// Returns the report itself.
     ///
     /// # Safety
     ///
@@ -240,7 +240,7 @@ pub(crate) fn count_bus(event: &BusEvent<'_>) {
     }
 }
 
-/// A counter of a device, which any CPU may add to; `None` for a device without a place in the report.
+/// Returns a counter of a device, which any CPU may add to; `None` for a device without a place in the report.
 fn device_counter(device: usize, field: fn(*mut DeviceReport) -> *mut u64) -> Option<&'static AtomicU64> {
     if device >= DEVICE_SLOTS {
         return None;

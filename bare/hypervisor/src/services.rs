@@ -57,7 +57,7 @@ pub(crate) enum Taken {
     Told,
 }
 
-/// How far the guest's drivers are.
+/// Returns how far the guest's drivers are.
 pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [ServiceState; Service::ALL.len()] {
     let info = &host.cpu.hypervisor.info;
     host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {

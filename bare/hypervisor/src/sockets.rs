@@ -74,7 +74,7 @@ pub(crate) fn begin(host: &FaultyEmbedder<'_>, flags: u64) {
     gic::take(intid, outcomes::CPU);
 }
 
-/// The port's interrupt.
+/// Handles the port's interrupt.
 #[cold]
 pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     let Some(port) = PORT.get() else { return };

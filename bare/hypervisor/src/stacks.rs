@@ -11,17 +11,17 @@ unsafe extern "C" {
 /// Bytes of the guard page.
 const GUARD: usize = 0x1000;
 
-/// Distance between the ends of two stacks, in bytes.
+/// Returns the distance between the ends of two stacks, in bytes.
 fn stride() -> usize {
     (&raw const __stack_stride) as usize
 }
 
-/// The end of a CPU's stack: it grows down from the CPU's frame, which is right below.
+/// Returns the end of a CPU's stack: it grows down from the CPU's frame, which is right below.
 pub(crate) fn end(cpu: usize) -> usize {
     (&raw const __stacks) as usize + (cpu + 1) * stride()
 }
 
-/// The mapped part of a CPU's stack: all but the guard page.
+/// Returns the mapped part of a CPU's stack: all but the guard page.
 pub(crate) fn mapped(cpu: usize) -> Range<usize> {
     end(cpu) - stride() + GUARD..end(cpu)
 }

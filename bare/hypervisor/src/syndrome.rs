@@ -36,7 +36,7 @@ pub(crate) const fn class_of(esr: u64) -> u64 {
 pub(crate) struct DataAbort(pub(crate) u64);
 
 impl DataAbort {
-    /// The rest describes the access.
+    /// Returns true if the rest describes the access.
     pub(crate) fn valid(&self) -> bool {
         self.0 & 1 << 24 != 0
     }
@@ -59,7 +59,7 @@ impl DataAbort {
     pub(crate) fn write(&self) -> bool {
         self.0 & 1 << 6 != 0
     }
-    /// FnV: FAR_EL2 does not hold the address.
+    /// Returns FnV: FAR_EL2 does not hold the address.
     fn far_not_valid(&self) -> bool {
         self.0 & 1 << 10 != 0
     }

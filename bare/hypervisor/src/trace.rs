@@ -113,7 +113,7 @@ impl Ring {
     }
 }
 
-/// The guest's PC and its first callers, as records have them.
+/// Returns the guest's PC and its first callers, as records have them.
 pub(crate) const fn place(place: &Place) -> (u64, [u64; 3]) {
     let Place { pc, callers: [caller, next, last, ..], .. } = *place;
     (pc, [caller, next, last])

@@ -75,7 +75,7 @@ impl Default for VpFacts {
 }
 
 impl Facts {
-    /// Creates empty facts.
+    /// Facts of which none is read.
     pub(crate) const NEW: Self = Self {
         guest_id: UNREAD,
         reference_tsc: UNREAD,

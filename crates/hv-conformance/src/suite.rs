@@ -49,17 +49,17 @@ pub struct Setting<'a> {
 
 /// Receiver of a run's events.
 pub trait Sink {
-    /// The run begins.
+    /// Reports that the run begins.
     fn begin(&mut self, setting: &Setting<'_>);
-    /// A case begins: reported first, so a case that never ends has a name.
+    /// Reports that a case begins, before anything else of it: a case that never ends has a name.
     fn case(&mut self, case: &Case);
-    /// A case has ended.
+    /// Reports that a case has ended.
     fn outcome(&mut self, case: &Case, outcome: &Outcome);
-    /// The run has ended.
+    /// Reports that the run has ended.
     fn end(&mut self, totals: &Totals);
 }
 
-/// All cases, chapter by chapter.
+/// Returns all cases, chapter by chapter.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
     ALL.iter().copied().flatten()
 }

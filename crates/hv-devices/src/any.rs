@@ -33,7 +33,7 @@ impl Any {
     /// [`Echo`].
     pub const ECHO: Self = Self::new(Kind::Echo);
 
-    /// [`Heartbeat`] with this interval between beats.
+    /// Creates a [`Heartbeat`] with this interval between beats.
     #[must_use]
     pub const fn heartbeat(interval: ReferenceTime) -> Self {
         Self::new(Kind::Heartbeat(Heartbeat::every(interval)))
@@ -73,7 +73,7 @@ impl Offer {
     /// [`Heartbeat`], as Hyper-V offers it.
     pub const HEARTBEAT: Self = Self::heartbeat(heartbeat::INTERVAL);
 
-    /// [`Heartbeat`] with this interval between beats.
+    /// Offers a [`Heartbeat`] with this interval between beats.
     #[must_use]
     pub const fn heartbeat(interval: ReferenceTime) -> Self {
         Self { channel: heartbeat::OFFER, device: Any::heartbeat(interval) }

@@ -17,7 +17,7 @@ pub const OFFER: ChannelOffer = offer(INTERFACE, INTERFACE);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
-/// Size of the payload that is returned.
+/// Returns the size of the payload of an answer.
 fn returned(head: &Head) -> u32 {
     if head.kind == PacketType::DATA_IN_BAND && head.len <= head.longest { head.len } else { 0 }
 }

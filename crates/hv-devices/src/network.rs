@@ -36,7 +36,7 @@ use sections::{CONTROL_SECTIONS, Sections};
 pub use transmit::Request;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
-/// Returns the maximum number of segments of a packet: Linux lists up to 62 KiB in 19 ranges, after a section of the
+/// Maximum number of segments of a packet: Linux lists up to 62 KiB in 19 ranges, after a section of the
 /// send buffer.
 pub const SEGMENTS: usize = 72;
 

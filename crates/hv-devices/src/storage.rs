@@ -25,7 +25,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Maximum size of a request in bytes, as in Hyper-V.
 pub const MAX_TRANSFER: u32 = 256 << 10;
-/// Returns the maximum number of segments of a request with this many bytes: its first page may begin anywhere.
+/// Maximum number of segments of a request with this many bytes: its first page may begin anywhere.
 pub const SEGMENTS: usize = MAX_TRANSFER as usize / 4096 + 1;
 
 /// Instances of the four controllers of a machine on Azure, by which udev's rules there identify disks (Azure Linux

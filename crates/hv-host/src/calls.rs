@@ -52,7 +52,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// Only VTL 0 exists.
+    /// Checks that a call names VTL 0: no other exists.
     pub(crate) fn check_vtl(vtl: InputVtl) -> Result<(), HvStatus> {
         if vtl.reserved() != 0 {
             return Err(HvStatus::INVALID_PARAMETER);
@@ -108,8 +108,8 @@ impl<R: RawMutex> Partition<'_, R> {
         })
     }
 
-    /// Only a VP's own registers can be written: the SynIC and timers of a running VP belong to that VP alone, and no
-    /// shipping host allows it.
+    /// Sets registers. Only a VP's own can be written: the SynIC and timers of a running VP belong to that VP alone,
+    /// and no shipping host allows it.
     pub(crate) fn set_registers<H: Host + Connections, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,

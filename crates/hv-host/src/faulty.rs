@@ -45,7 +45,7 @@ impl<H, F> Faulty<H, F> {
     }
 }
 
-/// Returns the decorated host.
+/// Gives access to the decorated host.
 impl<H, F> Deref for Faulty<H, F> {
     type Target = H;
 

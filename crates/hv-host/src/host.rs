@@ -11,7 +11,7 @@ pub use crate::vp_context::VpContext;
 /// The embedder's side: memory, time, interrupts, and VP start.
 ///
 /// The partition calls these methods with its own locks held, so none of them may call back into the partition. Any
-/// thread may call them: each names the VP that it refers to.
+/// thread may call them: each names the VP that it refers to, or refers to none. Memory and counter are the partition's.
 pub trait Host {
     /// The guest's memory.
     type Memory: GuestMemory;
@@ -19,7 +19,7 @@ pub trait Host {
     /// Returns the guest's memory.
     fn memory(&self) -> &Self::Memory;
 
-    /// Returns the guest's counter, CNTVCT_EL0.
+    /// Returns the guest's counter, CNTVCT_EL0, which has the same value on every VP.
     fn counter(&self) -> u64;
 
     /// Makes interrupt `intid` pending on a VP, edge-triggered. `vp` may be any VP of the partition, running or not.

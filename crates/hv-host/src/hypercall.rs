@@ -23,7 +23,7 @@ use crate::calls::VpIndexInput;
 use crate::connections::Connections;
 use crate::event::{Convention, Event};
 use crate::faults::Faults as _;
-use crate::frame::{CallFrame, FAST_BYTES, Outcome, Parameters};
+use crate::frame::{CallFrame, Outcome, Parameters};
 use crate::general::Registers;
 use crate::host::{Action, Host};
 use crate::partition::Partition;
@@ -111,12 +111,12 @@ impl Call {
     const DENIED: &'static Self = &Self::simple(Operation::Denied, 0, 0);
 }
 
-/// Size of a part of a call's parameters in bytes.
+/// Returns the size of a part of a call's parameters in bytes.
 const fn size<T>() -> u16 {
     size_of::<T>() as u16
 }
 
-/// The table of calls.
+/// Returns the entry of a call in the table of calls.
 #[inline]
 fn find(code: Code) -> Option<&'static Call> {
     use Operation as Op;
@@ -129,7 +129,7 @@ fn find(code: Code) -> Option<&'static Call> {
         Code::SIGNAL_EVENT => {
             const { &Call::simple(Op::SignalEvent, size::<SignalEventInput>(), 0).needs(NO_PRIVILEGE.with_signal_events(true)) }
         }
-        Code::NOTIFY_LONG_SPIN_WAIT => const { &Call::simple(Op::LongSpinWait, 8, 0) },
+        Code::NOTIFY_LONG_SPIN_WAIT => const { &Call::simple(Op::LongSpinWait, size::<u64>(), 0) },
         Code::SEND_IPI => const { &Call::simple(Op::SendIpi, size::<SendIpi>(), 0) },
         Code::SEND_IPI_EX => const { &Call::simple(Op::SendIpiEx, size::<SendIpiEx>(), 0).variable() },
         Code::FLUSH_VIRTUAL_ADDRESS_SPACE => const { &Call::simple(Op::FlushSpace, size::<TlbFlush>(), 0) },
@@ -189,7 +189,7 @@ pub(crate) fn fast_places(
     }
 }
 
-/// Returns the sizes of a call's input and output, for code that checks calls from outside.
+/// The sizes of a call's input and output, for code that checks calls from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) input: bool,
@@ -453,7 +453,7 @@ impl<R: RawMutex> Partition<'_, R> {
     }
 }
 
-/// Returns the result value of a rep hypercall with one completed element.
+/// The result value of a rep hypercall with one completed element.
 const ONE_ELEMENT: HypercallOutput = HypercallOutput(1 << 32);
 
 /// Reports the end of a call of one register.
@@ -483,5 +483,3 @@ fn failed(
     ended(host, vp, convention, control, parameters, result);
     result.0
 }
-
-const _: () = assert!(FAST_BYTES == 128);

@@ -24,12 +24,12 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 
 /// A Hyper-V partition.
 ///
-/// It is shared by all VPs and takes no lock that two VPs contend for unless they access the same VP, VMBus, or the
-/// reference TSC page. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset)
-/// once, then pass it the guest's traps.
+/// It is shared by all VPs and takes no lock that two VPs contend for unless they access the same VP, the same port, or
+/// overlay pages. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset) once,
+/// then pass it the guest's traps.
 ///
-/// Chapters, the files that add methods to it and so import this one: `calls`, `delivery`, `events`, `flush`, `frame`, `hypercall`, `overlays`,
-/// `psci`, `registers`, `save`, `smccc`.
+/// Chapters, the files that add methods to it and so import this one: `calls`, `delivery`, `events`, `flush`, `frame`,
+/// `hypercall`, `overlays`, `psci`, `registers`, `save`, `smccc`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
@@ -185,7 +185,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Returns true if a VP is running; `None` if there is no such VP.
+    /// Returns whether a VP is running; `None` if there is no such VP.
     #[must_use]
     pub fn power(&self, vp: usize) -> Option<Power> {
         self.vps.get(vp).map(Vp::power)

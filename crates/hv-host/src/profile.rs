@@ -29,7 +29,7 @@ const GUEST_CRASH_2018: u32 = 1 << 10;
 const DEPRECATING_AUTO_EOI_2018: u32 = 1 << 9;
 
 impl Profile {
-    /// Returns a current general-purpose ARM64 host.
+    /// A current general-purpose ARM64 host.
     ///
     /// The words are our choice from what the TLFS defines and such a host plausibly grants; no public source documents
     /// those of a real one. Linux prints them as "privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1".
@@ -45,7 +45,7 @@ impl Profile {
         hardware: HardwareFeatures(0x2),
     };
 
-    /// Returns the host of the 2018 patch: crash registers, direct timers and the auto-EOI hint are both where that
+    /// The host of the 2018 patch: crash registers, direct timers and the auto-EOI hint are both where that
     /// patch checks them, which are x64's bit numbers, and where the TLFS has them.
     pub const PATCH_2018: Self = Self {
         version: version(10, 0, 17763),
@@ -77,7 +77,7 @@ impl Profile {
         hardware: HardwareFeatures(0x2),
     };
 
-    /// Returns the minimum for a guest to use messages and events: no timers, no TSC page, no crash registers, no
+    /// The minimum for a guest to use messages and events: no timers, no TSC page, no crash registers, no
     /// hypercall IPIs.
     pub const MINIMAL: Self = Self {
         version: version(10, 0, 26100),

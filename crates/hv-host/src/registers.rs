@@ -211,7 +211,7 @@ impl<R: RawMutex> Partition<'_, R> {
         }
     }
 
-    /// EOM: the value written is ignored.
+    /// Handles a write to EOM, whose value is ignored.
     #[inline(never)]
     fn end_of_message(&self, host: &(impl Host + Connections), vp: usize, _: u64) -> Result<(), HvStatus> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;

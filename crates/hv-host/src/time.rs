@@ -269,8 +269,8 @@ impl<R: RawMutex> PartitionTime<R> {
         page.overlay.save(w);
     }
 
-    /// The time continues. Unless the counter does as well, the page's contents change, and its sequence number with
-    /// them.
+    /// Restores the clock, whose time continues. Unless the counter does as well, the page's contents change, and its
+    /// sequence number with them.
     pub(crate) fn restore(
         &self,
         r: &mut Reader<'_>,
@@ -333,8 +333,8 @@ impl<R: RawMutex> PartitionTime<R> {
     }
 }
 
-/// Sequence 0 first: a guest that reads while scale and offset change falls back to the register or sees the sequence
-/// change.
+/// Writes sequence 0 first: a guest that reads while scale and offset change falls back to the register or sees the
+/// sequence change.
 fn invalidate(page: &mut Page, memory: &impl GuestMemory) {
     if page.overlay.enabled() {
         let _ = page.overlay.store(memory, SEQUENCE, 0);

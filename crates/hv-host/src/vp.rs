@@ -62,7 +62,7 @@ impl<R: RawMutex> Vp<R> {
         }
     }
 
-    /// Returns true if it is running.
+    /// Returns whether it is running.
     #[must_use]
     pub fn power(&self) -> Power {
         match self.power.load(Ordering::Acquire) {

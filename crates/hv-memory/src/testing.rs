@@ -35,7 +35,7 @@ impl Memory {
         Self { words: (0..size / 4).map(|_| AtomicU32::new(0)).collect(), base, by_pages: false }
     }
 
-    /// The same for a host that never asks for bytes beyond the end of a page: panics if it does.
+    /// Returns the same memory for a host that never asks for bytes beyond the end of a page: it panics if it does.
     #[must_use]
     pub fn by_pages(self) -> Self {
         Self { by_pages: true, ..self }

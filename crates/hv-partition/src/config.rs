@@ -47,7 +47,7 @@ impl Config {
     }
 }
 
-/// Returns the same without VMBus.
+/// Configures a partition without VMBus.
 impl From<hv_host::Config> for Config {
     fn from(hypervisor: hv_host::Config) -> Self {
         Self { hypervisor, vmbus: None, offers: &[] }

@@ -38,13 +38,13 @@ pub trait BusObserver {
         false
     }
 
-    /// Told how much a device did during one call: see [`hv_vmbus::BusPort::traffic`].
+    /// Observes how much a device did during one call: see [`hv_vmbus::BusPort::traffic`].
     #[inline]
     fn traffic(&self, device: DeviceId, traffic: &Traffic) {
         let _ = (device, traffic);
     }
 
-    /// Told how long a request took: see [`hv_vmbus::BusPort::served`].
+    /// Observes how long a request took: see [`hv_vmbus::BusPort::served`].
     #[inline]
     fn served(&self, device: DeviceId, time: ReferenceTime) {
         let _ = (device, time);

@@ -70,7 +70,7 @@ impl<Q: HasCore, H: Host> Host for Joined<'_, Q, H> {
         self.host.assert_interrupt(vp, intid);
     }
 
-    /// Returns the earlier of the VP's own deadline and the bus's, if this VP carries that.
+    /// Sets the earlier of the VP's own deadline and the bus's, if this VP carries that.
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
         let Core { hypervisor, carrier } = self.partition.core();
         let bus = hypervisor.counter_at(carrier.deadline_of(vp));

@@ -71,7 +71,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.core.hypervisor.vps()
     }
 
-    /// Returns true if a VP is running; `None` if there is no such VP.
+    /// Returns whether a VP is running; `None` if there is no such VP.
     #[must_use]
     pub fn power(&self, vp: usize) -> Option<Power> {
         self.core.hypervisor.power(vp)

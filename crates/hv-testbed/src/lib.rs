@@ -66,13 +66,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Testbed {
-    /// A partition with `vps` VPs, all running, and no guest OS id yet.
+    /// Creates a partition with `vps` VPs, all running, and no guest OS id yet.
     #[must_use]
     pub fn new(config: Config, vps: usize) -> &'static Self {
         Self::with_ports(config, vps, Vec::new())
     }
 
-    /// The same, with connections that the guest can post and signal to.
+    /// Does the same as [`new`](Self::new), with connections that the guest can post and signal to.
     #[must_use]
     pub fn with_ports(config: Config, vps: usize, ports: Vec<Port>) -> &'static Self {
         let states: Vec<hv_partition::Vp<Lock>> = (0..vps).map(|_| hv_partition::Vp::new()).collect();
@@ -103,20 +103,20 @@ impl Testbed {
         lock(&self.host.watch().effects)
     }
 
-    /// The hypervisor, for a test that looks deeper.
+    /// Returns the hypervisor, for a test that looks deeper.
     #[must_use]
     pub fn partition(&self) -> &Partition<'static, impl RawMutex + use<>> {
         &self.partition
     }
 
-    /// A VP, as the guest's code on it sees it.
+    /// Returns a VP, as the guest's code on it sees it.
     #[must_use]
     pub fn wire(&'static self, vp: usize, convention: Convention) -> Wire {
         assert!(vp < self.partition.vp_count(), "the testbed has no VP {vp}");
         Wire { bed: self, vp, convention }
     }
 
-    /// The interrupt controller of a VP.
+    /// Returns the interrupt controller of a VP.
     #[must_use]
     pub fn interrupts(&'static self, vp: usize) -> VpInterrupts {
         VpInterrupts { bed: self, vp }
@@ -140,13 +140,13 @@ impl Testbed {
         CallPage::new(self.page(), self.memory())
     }
 
-    /// Where the guest's pages are.
+    /// Returns the memory in which the guest's pages are.
     #[must_use]
     pub fn memory(&self) -> &impl Memory {
         self.host.memory()
     }
 
-    /// The page of guest memory at this address.
+    /// Returns the page of guest memory at this address.
     #[must_use]
     pub fn page_at(&self, gpa: u64) -> Option<&'static Page> {
         self.host.memory().page(gpa)
@@ -157,7 +157,7 @@ impl Testbed {
         self.hypercalls.load(Ordering::Relaxed)
     }
 
-    /// The guest's counter (CNTVCT_EL0).
+    /// Returns the guest's counter (CNTVCT_EL0).
     pub fn counter(&self) -> u64 {
         self.host.counter_now()
     }
@@ -190,7 +190,7 @@ impl Testbed {
         self.partition.vp_online(&self.host, vp);
     }
 
-    /// The reference time, as the hypervisor sees it.
+    /// Returns the reference time, as the hypervisor sees it.
     #[must_use]
     pub fn reference_time(&self) -> ReferenceTime {
         self.partition.reference_time(&self.host)
@@ -242,7 +242,7 @@ impl Testbed {
         self.partition.with_vmbus(&self.host, |vmbus| vmbus.version())
     }
 
-    /// What the hypervisor did beyond registers and memory since the last call.
+    /// Returns what the hypervisor did beyond registers and memory since the last call.
     pub fn take_effects(&self) -> Vec<Effect> {
         std::mem::take(&mut *self.effects())
     }
@@ -256,7 +256,7 @@ impl Testbed {
         Some((word as u32 * 64 + bit) as u8)
     }
 
-    /// Whether an interrupt is enabled on a VP.
+    /// Returns true if an interrupt is enabled on a VP.
     #[must_use]
     pub fn is_enabled(&self, vp: usize, intid: u8) -> bool {
         self.gic(vp).enabled[usize::from(intid) / 64] >> (intid % 64) & 1 != 0
@@ -281,13 +281,13 @@ impl fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// The testbed.
+    /// Returns the testbed.
     #[must_use]
     pub fn bed(&self) -> &'static Testbed {
         self.bed
     }
 
-    /// The same for hypercalls made by hand.
+    /// Returns the same VP for hypercalls made by hand.
     #[must_use]
     pub const fn raw(self) -> Raw<Self> {
         // SAFETY: the model reaches nothing but the testbed's own memory, by atomics, whatever the call.

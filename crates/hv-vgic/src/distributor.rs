@@ -180,7 +180,7 @@ impl Gic<'_> {
     }
 }
 
-/// The SPI of an IROUTER's lower half.
+/// Returns the SPI of an IROUTER's lower half.
 fn routed_intid(offset: u32) -> Option<u32> {
     let index = (offset - gicd::IROUTER) / 4;
     (index.is_multiple_of(2) && (32..INTIDS).contains(&(index / 2))).then_some(index / 2)

@@ -5,7 +5,7 @@
 /// Source: IHI 0069, "AArch64 System register descriptions of the virtual registers"/"virtual interface control
 /// System registers".
 pub trait ListRegisters {
-    /// Number of list registers, `ICH_VTR_EL2.ListRegs` + 1: 1 to 16.
+    /// Returns the number of list registers, `ICH_VTR_EL2.ListRegs` + 1: 1 to 16.
     fn count(&self) -> usize;
     /// Reads `ICH_LR<index>_EL2`; `index` is below [`count`](Self::count).
     fn read(&self, index: usize) -> u64;

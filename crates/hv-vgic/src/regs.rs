@@ -111,17 +111,17 @@ pub(crate) const PRIORITY_MASK: u8 = 0xf8;
 
 /// Fields of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
 pub(crate) mod sgir {
-    /// The INTID, 0 to 15.
+    /// Returns the INTID, 0 to 15.
     pub(crate) const fn intid(value: u64) -> u32 {
         (value >> 24 & 0xf) as u32
     }
 
-    /// Target all but the sender, instead of the list.
+    /// Returns true if the targets are all but the sender, instead of the list.
     pub(crate) const fn all_others(value: u64) -> bool {
         value >> 40 & 1 != 0
     }
 
-    /// Aff0 values of the targets, one bit each.
+    /// Returns the Aff0 values of the targets, one bit each.
     pub(crate) const fn targets(value: u64) -> u64 {
         value & 0xffff
     }

@@ -318,7 +318,7 @@ impl<'a> GicMachine<'a> {
         panic!("interrupts storm on CPU {cpu}");
     }
 
-    /// [`settle`](Self::settle)s all CPUs that are not [`away`](Self::away).
+    /// Calls [`settle`](Self::settle) for all CPUs that are not [`away`](Self::away).
     pub fn settle_all(&self) {
         while let Some(cpu) =
             (0..self.cpus.len()).find(|&cpu| self.kicks.get() & !self.away.get() & 1 << cpu != 0)
@@ -359,7 +359,7 @@ impl<'a> GicMachine<'a> {
 }
 
 impl View<'_, '_> {
-    /// The same CPU, which says that it is another VP's.
+    /// Returns the same CPU, which says that it is another VP's.
     #[must_use]
     pub fn claiming(self, vp: usize) -> Self {
         Self { vp, ..self }

@@ -184,7 +184,7 @@ pub(crate) const fn default_connection(id: ChannelId) -> u32 {
     id.0 | MESSAGE_SINT_SHIFTED
 }
 
-/// Returns the guest-to-host and the host-to-guest ring.
+/// The guest-to-host and the host-to-guest ring.
 type Rings<'a, M> = (Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>);
 
 impl Open {

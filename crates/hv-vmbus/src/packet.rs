@@ -177,7 +177,7 @@ impl<M> Answer for Packet<'_, M> {
 pub struct Done<Q> {
     pub(crate) ticket: Ticket,
     pub(crate) token: Token,
-    /// Returns the request.
+    /// The request.
     pub request: Q,
 }
 

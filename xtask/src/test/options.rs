@@ -65,10 +65,10 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     (
         "inject-no-time",
         &["--inject", "migrate@131946000"],
-        "clause 1: this one needs a period, such as @50ms",
+        "clause 1: this fault needs a period, such as @50ms",
     ),
     ("inject-no-name", &["--inject", "call=HVCALL_NO_SUCH:3"], "no such hypercall"),
-    ("inject-shadowed", &["--inject", "lost,twice=18"], "this one never strikes"),
+    ("inject-shadowed", &["--inject", "lost,twice=18"], "this rule never strikes"),
     ("command-line-long", &["--append-long"], "command line"),
 ];
 

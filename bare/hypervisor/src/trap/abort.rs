@@ -9,7 +9,7 @@ use crate::exit;
 use crate::host::FaultyEmbedder;
 use crate::syndrome::{DataAbort, class, class_of, fault_address};
 
-/// The part of the interrupt controller that an address falls into.
+/// Returns the part of the interrupt controller that an address falls into.
 fn gic_access(address: u64, size: usize, vps: usize) -> Option<Access> {
     let access = |frame, offset| Access { frame, offset: offset as u32, size: size as u8 };
     if let Some(offset) = address.checked_sub(GICD_BASE).filter(|o| *o < GICD_SIZE) {

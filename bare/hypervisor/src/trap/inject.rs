@@ -43,8 +43,8 @@ fn take(esr: u64) {
     resume(Resume { elr: mrs!("vbar_el1").wrapping_add(vector(spsr)), spsr: entry().handler(spsr) });
 }
 
-/// The features that decide the state in which the guest's handler begins: those of the CPU itself, not those the guest
-/// sees.
+/// Returns the features that decide the state in which the guest's handler begins: those of the CPU itself, not those
+/// the guest sees.
 fn entry() -> Entry {
     let (pfr1, dfr0) = (mrs!("id_aa64pfr1_el1"), mrs!("id_aa64dfr0_el1"));
     let has = |register: u64, shift: u32| register >> shift & 0xf != 0;

@@ -13,7 +13,7 @@ use crate::arch::mrs;
 use crate::host::FaultyEmbedder;
 use crate::syndrome::ISS;
 
-/// A register's encoding as the ISS carries it: Op0, Op2, Op1, CRn, CRm; without Rt and direction.
+/// Returns a register's encoding as the ISS carries it: Op0, Op2, Op1, CRn, CRm; without Rt and direction.
 const fn encoding(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
     op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
 }

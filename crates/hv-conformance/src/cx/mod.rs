@@ -24,22 +24,22 @@ use crate::outcome::{Outcome, Stop, fail};
 
 pub(crate) use synic::Synic;
 
-/// A Get of this many registers.
+/// Returns the control word of a Get of this many registers.
 pub(crate) const fn get(count: u16) -> HypercallInput {
     HypercallInput::from_code(HypercallCode::GET_VP_REGISTERS).with_rep_count(count)
 }
 
-/// A Set of this many registers.
+/// Returns the control word of a Set of this many registers.
 pub(crate) const fn set(count: u16) -> HypercallInput {
     HypercallInput::from_code(HypercallCode::SET_VP_REGISTERS).with_rep_count(count)
 }
 
-/// A hypercall without reps.
+/// Returns the control word of a hypercall without reps.
 pub(crate) const fn simple(code: HypercallCode) -> HypercallInput {
     HypercallInput::from_code(code)
 }
 
-/// A hypercall with this many reps.
+/// Returns the control word of a hypercall with this many reps.
 pub(crate) const fn rep(code: HypercallCode, count: u16) -> HypercallInput {
     HypercallInput::from_code(code).with_rep_count(count)
 }
@@ -81,12 +81,12 @@ impl<'e> Cx<'e> {
         Self { env, facts, next_page: AtomicUsize::new(0) }
     }
 
-    /// A hypercall through the conduit, with a whole block of registers.
+    /// Makes a hypercall through the conduit, with a whole block of registers.
     pub(crate) fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         self.env.conduit().call(control, block)
     }
 
-    /// A fast hypercall: its result, and the block afterwards.
+    /// Makes a fast hypercall; returns its result, and the block afterwards.
     pub(crate) fn fast(
         &self,
         control: HypercallInput,
@@ -100,12 +100,12 @@ impl<'e> Cx<'e> {
         (result, block)
     }
 
-    /// A hypercall with its parameters in memory.
+    /// Makes a hypercall with its parameters in memory.
     pub(crate) fn memory(&self, control: HypercallInput, input: u64, output: u64) -> HypercallOutput {
         self.env.conduit().call_2(control, [input, output])
     }
 
-    /// A hypercall by hand, in the run's convention: every register is known before and after.
+    /// Makes a hypercall by hand, in the run's convention: every register is known before and after.
     ///
     /// Registers that are no parameters hold a pattern.
     pub(crate) fn raw(&self, control: HypercallInput, parameters: &[u64]) -> Result<Registers, Exception> {
@@ -165,7 +165,7 @@ impl<'e> Cx<'e> {
         crate::outcome::equal(self.get(name), Ok(value), "the register reads as written")
     }
 
-    /// A scratch page of zeros for exclusive use until the case ends.
+    /// Returns a scratch page of zeros for exclusive use until the case ends.
     #[track_caller]
     pub(crate) fn page(&self) -> Result<u64, Stop> {
         let n = self.next_page.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +177,7 @@ impl<'e> Cx<'e> {
         Ok(gpa)
     }
 
-    /// The calling VP's page for the parameters of one hypercall.
+    /// Returns the calling VP's page for the parameters of one hypercall.
     pub(crate) fn parameters(&self) -> u64 {
         self.env.page(CASE_PAGES + self.env.vp())
     }
@@ -232,13 +232,13 @@ impl<'e> Cx<'e> {
         self.on(vp, |cx| Some(work(cx))).unwrap_or_else(|| Err(fail("the other VP ran its part")))
     }
 
-    /// A VP other than the boot processor.
+    /// Returns a VP other than the boot processor.
     pub(crate) fn other(&self) -> Result<usize, Stop> {
         skip_if!(self.env.vp_count() < 2, "one VP only");
         Ok(1)
     }
 
-    /// VP index of a VP.
+    /// Returns the VP index of a VP.
     pub(crate) fn index(&self, vp: usize) -> u32 {
         self.facts.vps[vp].index
     }

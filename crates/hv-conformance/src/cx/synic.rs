@@ -50,14 +50,14 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// Likewise for events.
+    /// Does the same for events.
     pub(crate) fn need_events(&self) -> Outcome {
         self.need(SYNIC.with_signal_events(true), "the partition may not signal events")?;
         skip_if!(!self.env.loopback(), "no loopback connections");
         Ok(())
     }
 
-    /// The first interrupt that is free.
+    /// Returns the first interrupt that is free.
     pub(crate) fn intid(&self) -> u32 {
         self.env.intids().first().copied().unwrap_or(0)
     }
@@ -82,12 +82,12 @@ impl Cx<'_> {
         self.on(vp, |cx| Some(cx.synic(sints))).unwrap_or_else(|| Err(fail("the other VP ran its part")))
     }
 
-    /// Message type in a slot.
+    /// Returns the message type in a slot.
     pub(crate) fn slot_type(&self, synic: &Synic, sint: u8) -> u32 {
         self.env.load(synic.slot(sint))
     }
 
-    /// The message in a slot: the type read first, with acquire.
+    /// Returns the message in a slot: the type is read first, with acquire.
     pub(crate) fn slot(&self, synic: &Synic, sint: u8) -> Option<Message> {
         if self.slot_type(synic, sint) == 0 {
             return None;
@@ -100,7 +100,7 @@ impl Cx<'_> {
         self.env.store(synic.slot(sint), 0);
     }
 
-    /// The "message pending" flag of a slot, now.
+    /// Returns the "message pending" flag of a slot, now.
     pub(crate) fn pending(&self, synic: &Synic, sint: u8) -> bool {
         self.env.load(synic.slot(sint) + 4) >> 8 & 1 != 0
     }
@@ -155,7 +155,7 @@ impl Cx<'_> {
         self.env.conduit().call_2(control, [word, 0]).status()
     }
 
-    /// Whether an event flag is set.
+    /// Returns true if an event flag is set.
     pub(crate) fn flag(&self, synic: &Synic, sint: u8, flag: u16) -> bool {
         self.env.load(synic.flag_word(sint, flag)) >> (flag % 32) & 1 != 0
     }

@@ -13,12 +13,12 @@ const LIMIT: u64 = 30 * CLOCK_HZ;
 const GRACE: u64 = 2_000;
 
 impl Cx<'_> {
-    /// Counter ticks of a span in 100 ns, rounded up.
+    /// Returns the counter ticks of a span in 100 ns, rounded up.
     pub(crate) fn ticks(&self, units: u64) -> u64 {
         (u128::from(units) * u128::from(self.env.frequency())).div_ceil(u128::from(CLOCK_HZ)) as u64
     }
 
-    /// The reference time by its register.
+    /// Returns the reference time by its register.
     #[track_caller]
     pub(crate) fn now(&self) -> Result<u64, Stop> {
         self.read_register(RegisterName::TIME_REF_COUNT)
@@ -66,8 +66,8 @@ impl Cx<'_> {
         Ok(false)
     }
 
-    /// How often the interrupt was taken within `work` and shortly after. With `expected` not zero it waits for that
-    /// many first.
+    /// Returns how often the interrupt was taken within `work` and shortly after. With `expected` not zero it waits for
+    /// that many first.
     pub(crate) fn interrupts_of(
         &self,
         intid: u32,

@@ -30,12 +30,12 @@ pub struct Mutant {
     pub survives: Option<&'static str>,
 }
 
-/// All mutants. The index in this order is the number by which [`VARIABLE`] selects it.
+/// Returns all mutants. The index in this order is the number by which [`VARIABLE`] selects it.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
     table::PARTS.iter().copied().flatten()
 }
 
-/// The source files that have mutants, each once.
+/// Returns the source files that have mutants, each once.
 #[must_use]
 pub fn files() -> Vec<&'static str> {
     let mut files: Vec<&str> = mutants().map(|mutant| mutant.file).collect();

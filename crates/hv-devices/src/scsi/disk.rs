@@ -113,7 +113,7 @@ impl Disk {
         Self { block: DVD_BLOCK, drive: Some(Drive::new()), ..disk }
     }
 
-    /// The drive that it is in, if it is a DVD.
+    /// Returns the drive that it is in, if it is a DVD.
     pub(super) const fn drive(&self) -> Option<&Drive> {
         self.drive.as_ref()
     }

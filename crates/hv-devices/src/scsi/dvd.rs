@@ -105,7 +105,7 @@ impl Drive {
         Self { open: false, locked: false, event: Event::None }
     }
 
-    /// The tray is open: there is no medium to read.
+    /// Returns true if the tray is open: there is no medium to read.
     pub(super) const fn is_open(&self) -> bool {
         self.open
     }
@@ -215,7 +215,7 @@ fn toc(disk: &Disk, format: u8, time: bool, first: u8) -> Result<Data, Sense> {
     Ok(data)
 }
 
-/// An address as minute, second and frame; the medium begins 2 seconds before block 0.
+/// Returns an address as minute, second and frame; the medium begins 2 seconds before block 0.
 fn minutes(block: u32) -> [u8; 4] {
     const FRAMES: u32 = 75;
     let frames = block.saturating_add(2 * FRAMES);
@@ -277,14 +277,14 @@ fn events(disk: &mut Disk, classes: u8) -> Data {
 }
 
 impl Disk {
-    /// What has happened to the medium, and whether the tray is open.
+    /// Returns what has happened to the medium, and whether the tray is open.
     fn take_event(&mut self) -> (u8, bool) {
         self.drive_mut()
             .map_or((0, false), |drive| (core::mem::replace(&mut drive.event, Event::None) as u8, drive.open))
     }
 }
 
-/// A disc that is complete, with one session and one track.
+/// Returns the description of a disc that is complete, with one session and one track.
 fn disc() -> Data {
     const COMPLETE: u8 = 0b1110;
     let mut data = Data::new();

@@ -87,7 +87,7 @@ fn header(disk: &Disk, wanted: Wanted, data: &mut Data) {
 
 type Page = [u8; 20];
 
-/// The cache is write-back: initiators must flush.
+/// Returns the caching page: the cache is write-back, so initiators must flush.
 fn caching(disk: &Disk) -> Page {
     const WCE: u8 = 1 << 2;
     let mut page = [0; 20];
@@ -104,7 +104,8 @@ fn control() -> Page {
     page
 }
 
-/// CD/DVD capabilities and mechanical status: reads DVDs and CDs, with a tray that can be locked and ejected.
+/// Returns the page of CD/DVD capabilities and mechanical status: reads DVDs and CDs, with a tray that can be locked
+/// and ejected.
 ///
 /// Source: MMC-3, "CD/DVD Capabilities and Mechanical Status Mode Page".
 fn capabilities() -> Page {

@@ -106,7 +106,7 @@ fn when(text: Option<&str>) -> Result<When, Wrong<'_>> {
     };
     parsed.ok_or((
         text,
-        "behind @ stands a number from 1, / and a number, a percentage from 1% to 100%, or a time in ms",
+        "expected after @ a number from 1, / and a number, a percentage from 1% to 100%, or a time in ms",
     ))
 }
 
@@ -178,7 +178,7 @@ fn what<'t>(
         _ => return Err((name, "no such fault")),
     };
     match argument {
-        Some(argument) => Err((argument, "this one takes no argument")),
+        Some(argument) => Err((argument, "this fault takes no argument")),
         None => Ok(plain),
     }
 }
@@ -200,7 +200,7 @@ fn srb(argument: &str) -> Result<What, Wrong<'_>> {
     let srb = byte(srb).filter(|srb| *srb < 0x40).ok_or((srb, BAD))?;
     let scsi = scsi.map_or(Ok(0), |scsi| byte(scsi).ok_or((scsi, BAD)))?;
     if (srb, scsi) == (1, 0) {
-        return Err((argument, "a success is no fault"));
+        return Err((argument, "expected the status of a failure"));
     }
     Ok(What::Fail(Failing::Scsi { srb, scsi, sense: None }))
 }
@@ -265,7 +265,9 @@ fn call<'t>(
     };
     let status = value(Name::Status, status)
         .ok_or((status, "no such status: expected a number up to 0xffff, or a C name"))
-        .and_then(|number| if number == 0 { Err((status, "a success is no fault")) } else { Ok(number) })?;
+        .and_then(
+            |number| if number == 0 { Err((status, "expected the status of a failure")) } else { Ok(number) },
+        )?;
     Ok(What::Call { code, status })
 }
 
@@ -287,9 +289,9 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
             }
             _ => Ok(rule),
         },
-        (true, _) => Err((at.unwrap_or(clause), "this one needs a period, such as @50ms")),
+        (true, _) => Err((at.unwrap_or(clause), "this fault needs a period, such as @50ms")),
         (false, When::Period(_)) => {
-            Err((at.unwrap_or(clause), "this one has no period: write @3, @/5 or @10%"))
+            Err((at.unwrap_or(clause), "this fault takes no period: write @3, @/5 or @10%"))
         }
         (false, _) => Ok(rule),
     }
@@ -361,7 +363,7 @@ impl Plan {
             if let Some(value) = clause.strip_prefix("seed=") {
                 let value = number(value).ok_or(bad((value, "a seed is a number")))?;
                 if seed.replace(value).is_some() {
-                    return Err(bad((clause, "there is a seed already")));
+                    return Err(bad((clause, "a seed was given before")));
                 }
                 continue;
             }
@@ -369,9 +371,9 @@ impl Plan {
             let earlier = plan.rules.iter().flatten();
             if let Some(earlier) = earlier.clone().find(|earlier| earlier.shadows(&rule)) {
                 let reason = if *earlier == rule {
-                    "the same rule stands before it"
+                    "an earlier rule is the same"
                 } else {
-                    "this one never strikes: a rule before it strikes each time"
+                    "this rule never strikes: an earlier one strikes each time"
                 };
                 return Err(bad((clause, reason)));
             }
@@ -399,7 +401,7 @@ const _: () = assert!(MAX_RULES == 16);
 mod tests {
     use super::*;
 
-    /// The rejected part and the reason.
+    /// Returns the rejected part and the reason.
     fn refused(text: &str) -> (&str, &'static str) {
         let bad = Plan::parse(text, &|_, _| None).expect_err(text);
         (&text[bad.start..bad.end], bad.reason)
@@ -414,28 +416,28 @@ mod tests {
             ("@3", "", "an empty clause"),
             ("seed=7", "seed=7", "a seed alone"),
             ("seed=x,lost", "x", "a seed is a number"),
-            ("seed=1,lost,seed=2", "seed=2", "a seed already"),
+            ("seed=1,lost,seed=2", "seed=2", "a seed was given"),
             ("lost, fly=3@4", "fly", "no such fault"),
             ("lost=15", "15", "from 16 to 1019"),
             ("twice=+18", "+18", "from 16 to 1019"),
             ("spurious@5ms", "spurious", "write spurious=INTID"),
             ("spurious=18", "spurious=18", "needs a period"),
             ("migrate@3", "3", "needs a period"),
-            ("lost@50ms", "50ms", "has no period"),
+            ("lost@50ms", "50ms", "takes no period"),
             ("lost@0%", "0%", "1% to 100%"),
             ("lost@101%", "101%", "1% to 100%"),
-            ("lost@/0", "/0", "behind @"),
-            ("lost@", "", "behind @"),
+            ("lost@/0", "/0", "after @"),
+            ("lost@", "", "after @"),
             ("silent=20@50ms", "20", "a time in ms"),
             ("silent=60ms@50ms", "silent=60ms@50ms", "longer than its period"),
-            ("migrate@99999999999999999999ms", "99999999999999999999ms", "behind @"),
+            ("migrate@99999999999999999999ms", "99999999999999999999ms", "after @"),
             ("disturb=all@5ms", "all", "disturb=messages"),
             ("buffers=3", "3", "no argument"),
             ("call=0x5d", "call=0x5d", "CODE:STATUS"),
             ("call=0x10000:3", "0x10000", "no such hypercall"),
             ("call=0x5d:HV_STATUS_NO", "HV_STATUS_NO", "no such status"),
-            ("call=0x5d:0", "0", "a success is no fault"),
-            ("srb=1", "1", "a success is no fault"),
+            ("call=0x5d:0", "0", "expected the status of a failure"),
+            ("srb=1", "1", "expected the status of a failure"),
             ("srb=0x40", "0x40", "an SRB status"),
             ("srb=4:256", "256", "a SCSI status"),
             ("sense=3/11", "3/11", "hexadecimal"),
@@ -445,7 +447,7 @@ mod tests {
             ("media=8-7", "8-7", "first and the last sector"),
             ("media=0-0xffffffffffffffff", "0xffffffffffffffff", "first and the last sector"),
             ("late=20", "20", "a time in ms"),
-            ("late=20ms@50ms", "50ms", "has no period"),
+            ("late=20ms@50ms", "50ms", "takes no period"),
             ("rescind", "rescind", "name a device"),
             ("rescind=nothing", "nothing", "no such device"),
             ("newest=5.1", "newest=5.1", "write newest=DEVICE:5.1"),
@@ -481,7 +483,7 @@ mod tests {
         ] {
             let (part, reason) = refused(text);
             assert_eq!(part, text.split_once(',').unwrap().1, "{text}");
-            assert!(reason.contains("before it"), "{text}: {reason}");
+            assert!(reason.contains("earlier"), "{text}: {reason}");
         }
         for text in [
             "lost=18,lost",

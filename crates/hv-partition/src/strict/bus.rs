@@ -168,7 +168,7 @@ impl State {
         found.add_if(late, &rules::SUBCHANNEL_LATE, number);
     }
 
-    /// A VP goes offline.
+    /// Records that a VP goes offline.
     pub(super) fn offline(&mut self, vp: usize, found: &mut Found<'_>) {
         for (number, channel) in (0u32..).zip(&self.channels) {
             found.add_if(channel.open && channel.vp as usize == vp, &rules::CHANNEL_OFFLINE, number);

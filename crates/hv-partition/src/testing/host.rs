@@ -140,7 +140,7 @@ impl Watch for Recorder {
         }
     }
 
-    /// Only an observer does: packets are not recorded.
+    /// Returns true if there is an observer: packets are not recorded.
     fn sees_packets(&self) -> bool {
         lock(&self.observer).is_some()
     }
