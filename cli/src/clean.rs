@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let left = if sockets { folder::left(!args.list) } else { Vec::new() };
     let sockets = left.iter().map(|path| Item {
         kind: Kind::Sockets,
-        name: path.display().to_string(),
+        name: ui::one_line(&path.display().to_string()).into_owned(),
         bytes: 0,
         state: "",
     });
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     for socket in sockets {
         ui::out(&format!("{} removed\n", socket.name));
     }
-    let dir = cache.dir().display();
+    let dir = ui::one_line(&cache.dir().display().to_string()).into_owned();
     if items.is_empty() {
         ui::out(&format!("nothing to remove in {dir}\n"));
         return Ok(Exit::Success);
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         match cache.remove(&guard, &item.name)? {
             Removal::Done => removed += item.bytes,
-            Removal::InUse => ui::note(&format!("{} stays: a running hv uses it", item.name)),
+            Removal::InUse => ui::note(&format!("{} stays: a running hv uses it", ui::one_line(&item.name))),
         }
     }
     // What the removal itself needed.
@@ -160,10 +160,15 @@ fn table(items: Vec<Item>, dir: &Path) -> String {
         text.push_str(&format!("{:10} {:>10}\n", kind[0].kind.name(), sum(kind)));
         for item in kind {
             let state = if item.state.is_empty() { String::new() } else { format!("  ({})", item.state) };
-            text.push_str(&format!("           {:>10}  {}{state}\n", size(item.bytes), item.name));
+            text.push_str(&format!(
+                "           {:>10}  {}{state}\n",
+                size(item.bytes),
+                ui::one_line(&item.name)
+            ));
         }
     }
-    text.push_str(&format!("{:10} {:>10}  in {}\n", "total", sum(&items), dir.display()));
+    let dir = dir.display().to_string();
+    text.push_str(&format!("{:10} {:>10}  in {}\n", "total", sum(&items), ui::one_line(&dir)));
     text
 }
 
@@ -232,6 +237,8 @@ mod tests {
                         \u{20}             3 bytes  apt\n\
                         total         2.5 KiB  in /cache\n";
         assert_eq!(text, expected);
+        let planted = Item { kind: Kind::Other, name: "x\nerror: forged".to_owned(), bytes: 0, state: "" };
+        assert!(!table(vec![planted], Path::new("/a\nb")).contains("\nerror"), "a name is on its line");
     }
 
     #[test]

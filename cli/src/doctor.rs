@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     } else {
         for Item { name, present, detail, .. } in &findings.items {
             let mark = if *present { "ok" } else { "missing" };
-            ui::out(&format!("{name:<18} {mark:<8} {detail}\n"));
+            ui::out(&format!("{name:<18} {mark:<8} {}\n", ui::one_line(detail)));
         }
     }
     Ok(if ready { Exit::Success } else { Exit::Failed })

@@ -109,7 +109,7 @@ fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
     let value = |name: &str| -> anyhow::Result<Option<u128>> {
         let Some(at) = words.iter().position(|word| word.eq_ignore_ascii_case(name)) else { return Ok(None) };
         let text = words.get(at + 1).copied().unwrap_or_default();
-        let value = number::parse(text).or_else(|| number::bare_hexadecimal(text));
+        let value = number::parse(text).or_else(|| u128::from_str_radix(text, 16).ok());
         let value = value.with_context(|| format!("'{text}' after '{name}' is not a number"))?;
         ensure!(value <= u128::from(u32::MAX), "'{text}' after '{name}' has more than 32 bits");
         Ok(Some(value))
@@ -162,6 +162,10 @@ mod tests {
             "[    0.000000] Hyper-V: privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1";
         let features = Word { kind: Kind::Features, value: 0x31e1 << 64 | 0x3a8030 << 32 | 0x2e7f };
         assert_eq!(parse(line).unwrap(), [features, Word { kind: Kind::Hints, value: 0xe }]);
+        assert_eq!(
+            parse("privilege flags low 2e7f, high 3a8030, hints e, misc 0x31e1").unwrap(),
+            parse(line).unwrap()
+        );
         assert!(parse("privilege flags").is_err());
         assert!(parse("privilege flags low x").is_err());
         assert!(parse("privilege flags low 0x100000000").is_err());

@@ -2,9 +2,14 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use hv_host::faults::{BadPlan, FORMS, Name, Plan};
 use hv_tlfs::vmbus::{Guid, guid};
+
+use crate::report;
+
+/// The machine's last interrupt: 16 SGIs, 16 PPIs and 32 SPIs.
+const LAST_INTID: u32 = 63;
 
 /// A checked plan.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +35,12 @@ pub(super) fn judge(plan: &str) -> anyhow::Result<Orders> {
         );
     }
     let rules = plan.split(',').map(str::trim).filter(|clause| !clause.starts_with("seed="));
+    for (rule, intid) in rules.clone().filter_map(|rule| Some((rule, report::interrupt_of(rule)?))) {
+        ensure!(
+            intid <= LAST_INTID,
+            "--inject: {rule} never strikes: the machine has no INTID {intid}, expected 16 to {LAST_INTID}"
+        );
+    }
     Ok(Orders { rules: rules.map(str::to_owned).collect(), numbers })
 }
 
@@ -184,6 +195,11 @@ mod tests {
                 "{refused}"
             );
         }
+        for rule in ["lost=64", "twice=0x40@3", "spurious=1019@5ms"] {
+            let refused = judge(&format!("lost=18@3,{rule}")).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{rule} never strikes")), "{refused}");
+        }
+        assert!(judge("lost=63").is_ok());
         let long = format!("again{}", " ".repeat(2000));
         assert!(judge(&long).unwrap_err().to_string().contains("2005 bytes"));
     }

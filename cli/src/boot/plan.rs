@@ -1,7 +1,7 @@
 //! The plan of a run: the command's options, resolved once. What is missing is set up, and the guest is loaded into its
 //! RAM.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use hv_machine::{ALIGN_2M, Identity, Image};
@@ -152,18 +152,20 @@ impl Plan {
 /// What is missing is built, installed and fetched in parallel.
 #[expect(clippy::type_complexity, reason = "three values that the caller destructures")]
 fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
-    // The user's files are checked before anything is installed.
+    // The user's files and --cpu are checked before anything is installed or built.
     let given = args.hypervisor.as_ref().map(|file| build::hypervisor(Some(file))).transpose()?;
-    let qemu = args.qemu.as_deref().map(|program| qemu::prepare(Some(program))).transpose()?;
+    let checked = |program: Option<&Path>| {
+        let qemu = qemu::prepare(program)?;
+        args.cpu.as_deref().map(|model| qemu::check_cpu(&qemu, model)).transpose()?;
+        anyhow::Ok(qemu)
+    };
+    let present = args.qemu.clone().or_else(qemu::find);
+    let qemu = present.as_deref().map(|program| checked(Some(program))).transpose()?;
     process::both(
         || given.map_or_else(|| build::hypervisor(None), Ok),
         || {
             process::both(
-                || {
-                    let qemu = qemu.map_or_else(|| qemu::prepare(None), Ok)?;
-                    args.cpu.as_deref().map(|model| qemu::check_cpu(&qemu, model)).transpose()?;
-                    Ok(qemu)
-                },
+                || qemu.map_or_else(|| checked(None), Ok),
                 || stock.then(|| stock::kernel(&Cache::open()?, args.stock)).transpose(),
             )
         },

@@ -22,6 +22,7 @@ use ending::{broken, judge};
 use findings::Finding;
 use places::Places;
 pub(crate) use places::place;
+pub(crate) use warnings::interrupt as interrupt_of;
 
 /// What the tool knows about a run and the hypervisor does not.
 #[derive(Debug)]

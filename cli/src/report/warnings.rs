@@ -57,7 +57,7 @@ pub(super) fn plan(faults: &[PlanRule], vps: &[Box<VpReport>]) -> Vec<String> {
 }
 
 /// Returns the INTID that a rule of a fault plan names.
-fn interrupt(rule: &str) -> Option<u32> {
+pub(crate) fn interrupt(rule: &str) -> Option<u32> {
     let rest = ["lost=", "twice=", "spurious="].iter().find_map(|clause| rule.strip_prefix(clause))?;
     let number = rest.split('@').next()?.trim();
     match number.strip_prefix("0x") {

@@ -10,7 +10,10 @@ pub fn whole<T: TryFrom<u64>>(
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     let (least, most) = range.into_inner();
     move |text| {
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        // A sign would parse.
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number =
+            digits.and_then(|text| text.parse().ok()).filter(|number| (least..=most).contains(number));
         let number = number.and_then(|number| T::try_from(number).ok());
         number.ok_or_else(|| {
             let what =
@@ -60,7 +63,7 @@ mod tests {
     fn numbers_are_whole_and_in_their_range() {
         let parse = whole::<u32>(1..=8, "");
         assert_eq!((parse("1"), parse("8")), (Ok(1), Ok(8)));
-        for bad in ["", "0", "9", "-1", "two", "1.5", "1e3", "0x2", " 2", "99999999999999999999"] {
+        for bad in ["", "0", "9", "-1", "two", "1.5", "1e3", "0x2", "+2", " 2", "99999999999999999999"] {
             assert_eq!(parse(bad), Err("expected a whole number from 1 to 8".to_owned()), "{bad}");
         }
         // A range that the type does not have is no panic.

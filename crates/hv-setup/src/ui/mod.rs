@@ -26,7 +26,7 @@ pub fn error(error: &anyhow::Error) {
 /// Prints clap's error about a command line: it contains the user's words, which a shell may have taken from file
 /// names.
 pub fn bad_command_line(error: &clap::Error) {
-    lines(&error.render().to_string());
+    note(&error.render().to_string());
 }
 
 /// Prints a message with a severity.
