@@ -74,8 +74,9 @@ fn slow_pipe(context: &Context) -> anyhow::Result<()> {
     let (keep, fifo) = (dir.join("keep"), dir.join("fifo"));
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     let reader = rustix::fs::open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    // Smaller than the report.
+    // It has no room for the report until this is read. To JSON it is nothing.
     rustix::pipe::fcntl_setpipe_size(&reader, 4096)?;
+    fs::write(&fifo, [b' '; 4000])?;
     let mut line: Vec<&std::ffi::OsStr> =
         ["boot", "--quiet", "--vps", "1", "--run", "shell"].map(AsRef::as_ref).to_vec();
     line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), fifo.as_os_str()]);
@@ -88,6 +89,8 @@ fn slow_pipe(context: &Context) -> anyhow::Result<()> {
         })?;
         let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
         rustix::process::kill_process(pid, Signal::INT)?;
+        // The report goes there first.
+        until("the report is written", || Ok(keep.join("report.json").exists()))?;
         until("hv boot has ended", || {
             let ended = child.try_wait()?.is_some();
             let mut buffer = [0; 512];
