@@ -15,17 +15,23 @@ pub struct VmMemory<M>(
 );
 
 impl<M: vm_memory::GuestMemory> VmMemory<M> {
-    /// Accesses the word at an address atomically.
-    fn word<T>(&self, gpa: u64, work: impl FnOnce(&AtomicU32) -> T) -> Result<T, BadAddress> {
-        let mut slices =
-            self.0.get_slices(GuestAddress(gpa), 4, Permissions::ReadWrite).map_err(|_| BadAddress)?;
+    /// Accesses the word at an address atomically, and marks it as dirty if the access may write it.
+    fn word<T>(
+        &self,
+        gpa: u64,
+        access: Permissions,
+        work: impl FnOnce(&AtomicU32) -> T,
+    ) -> Result<T, BadAddress> {
+        let mut slices = self.0.get_slices(GuestAddress(gpa), 4, access).map_err(|_| BadAddress)?;
         let slice = slices.next().ok_or(BadAddress)?.map_err(|_| BadAddress)?;
         if !gpa.is_multiple_of(4) || slice.len() != 4 {
             return Err(BadAddress);
         }
         let word = slice.get_atomic_ref::<AtomicU32>(0).map_err(|_| BadAddress)?;
         let result = work(word);
-        slice.bitmap().mark_dirty(0, 4);
+        if access.has_write() {
+            slice.bitmap().mark_dirty(0, 4);
+        }
         Ok(result)
     }
 }
@@ -44,19 +50,23 @@ impl<M: vm_memory::GuestMemory> GuestMemory for VmMemory<M> {
     }
 
     fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        self.word(gpa, |word| u32::from_le(word.load(Ordering::Acquire)))
+        self.word(gpa, Permissions::Read, |word| u32::from_le(word.load(Ordering::Acquire)))
     }
 
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        self.word(gpa, |word| word.store(value.to_le(), Ordering::Release))
+        self.word(gpa, Permissions::Write, |word| word.store(value.to_le(), Ordering::Release))
     }
 
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        self.word(gpa, |word| u32::from_le(word.fetch_or(bits.to_le(), Ordering::AcqRel)))
+        self.word(gpa, Permissions::ReadWrite, |word| {
+            u32::from_le(word.fetch_or(bits.to_le(), Ordering::AcqRel))
+        })
     }
 
     fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        self.word(gpa, |word| u32::from_le(word.swap(value.to_le(), Ordering::AcqRel)))
+        self.word(gpa, Permissions::ReadWrite, |word| {
+            u32::from_le(word.swap(value.to_le(), Ordering::AcqRel))
+        })
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {

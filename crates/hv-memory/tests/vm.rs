@@ -1,7 +1,8 @@
 //! Tests of guest memory over `vm-memory`.
 
 use hv_memory::{BadAddress, GuestMemory, VmMemory};
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::bitmap::{AtomicBitmap, Bitmap as _};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
 
 /// Creates two adjacent ranges, and one after a hole.
 fn memory() -> VmMemory<GuestMemoryMmap<()>> {
@@ -51,4 +52,17 @@ fn a_range_is_memory_as_a_whole_or_not() {
     assert!(!memory.contains(0xfff, 2));
     assert!(!memory.contains(u64::MAX, 2));
     assert!(!memory.contains(0x4000, u64::MAX));
+}
+
+#[test]
+fn only_what_may_write_marks_memory_as_dirty() {
+    let ranges = [(GuestAddress(0x1000), 0x4000)];
+    let memory = VmMemory(GuestMemoryMmap::<AtomicBitmap>::from_ranges(&ranges).unwrap());
+    memory.load_acquire(0x1000).unwrap();
+    memory.store_release(0x2000, 0).unwrap();
+    memory.fetch_or(0x3000, 0).unwrap();
+    memory.swap(0x4000, 0).unwrap();
+    let region = memory.0.find_region(GuestAddress(0x1000)).unwrap();
+    let dirty = [0, 0x1000, 0x2000, 0x3000].map(|offset| region.bitmap().dirty_at(offset));
+    assert_eq!(dirty, [false, true, true, true]);
 }
