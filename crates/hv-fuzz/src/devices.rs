@@ -46,7 +46,7 @@ hv_vmbus::devices! {
     }
 }
 
-type Machine = Bus<Lock, Set, 12, 256>;
+type TestBus = Bus<Lock, Set, 12, 256>;
 
 /// The partition, the back end, and the strict mode's judge.
 struct Partition {
@@ -168,11 +168,11 @@ impl Backend<Request> for Partition {
     }
 }
 
-fn fresh() -> Machine {
+fn fresh() -> TestBus {
     let mut controller = Storage::new();
     controller.attach(0, 0, 0, Disk::new(DISK, [7; 16], storage::MAX_TRANSFER)).expect("there is room");
     controller.attach(0, 3, 1, Disk::dvd(DISK, [8; 16], storage::MAX_TRANSFER)).expect("there is room");
-    Machine::new(
+    TestBus::new(
         Config::DEFAULT,
         Set {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
@@ -213,13 +213,13 @@ pub fn devices(data: &[u8]) {
     ends(&bus, &mut port);
 }
 
-fn open(bus: &Machine, port: &Partition, channel: u32) {
+fn open(bus: &TestBus, port: &Partition, channel: u32) {
     let _ = bus.message(4, &messages::gpadl(channel, channel + 100, &messages::ring_pages()), port);
     let _ = bus.message(4, &messages::open(channel, channel + 100, 0, SPLIT), port);
 }
 
 /// Brings the controller to where commands are taken.
-fn initialize(bus: &Machine, port: &Partition) {
+fn initialize(bus: &TestBus, port: &Partition) {
     for (operation, word) in [(7_u32, 0_u16), (9, 0x0602), (10, 0), (8, 0)] {
         let mut packet = Packet::new_zeroed();
         packet.header.operation = Operation(operation);
@@ -243,7 +243,7 @@ fn put(memory: &Memory, kind: PacketType, flags: u16, id: u64, ranges: &[u8], pa
 }
 
 /// Takes everything out of the ring from the host.
-fn take(bus: &Machine, port: &Partition, channel: u32) {
+fn take(bus: &TestBus, port: &Partition, channel: u32) {
     let pages = messages::ring_pages();
     let Ok(ring) = Ring::new(&port.memory, &pages[SPLIT as usize..]) else { return };
     let Ok(mut consumer) = Consumer::attach(&ring) else { return };
@@ -255,7 +255,7 @@ fn take(bus: &Machine, port: &Partition, channel: u32) {
     }
 }
 
-fn step(bus: &Machine, port: &mut Partition, channel: u32, input: &mut Input<'_>) {
+fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>) {
     match input.below(16) {
         0..=3 => {
             srb(port, input);
@@ -369,7 +369,7 @@ fn message(port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Completes a request that is in flight, any of them.
-fn complete(bus: &Machine, port: &Partition, input: &mut Input<'_>) {
+fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let count = port.held.borrow().len();
     if count == 0 {
         return;
@@ -386,7 +386,7 @@ fn complete(bus: &Machine, port: &Partition, input: &mut Input<'_>) {
 }
 
 /// The embedder asks a service for something, or takes what has come of it.
-fn ask(bus: &Machine, port: &Partition, input: &mut Input<'_>) {
+fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
     let _ = match input.below(8) {
@@ -410,7 +410,7 @@ fn ask(bus: &Machine, port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Whatever a guest does, it is left alone when it unloads, and everything that it lent comes back.
-fn ends(bus: &Machine, port: &mut Partition) {
+fn ends(bus: &TestBus, port: &mut Partition) {
     port.memory.calm();
     port.mode.set(0);
     port.mishap.set(0);

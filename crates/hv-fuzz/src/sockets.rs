@@ -78,8 +78,8 @@ struct Known {
     taken: u32,
 }
 
-/// A machine, and what its host knows.
-struct Machine {
+/// A bus, and what its host knows.
+struct Run {
     bus: Small,
     port: Partition,
     streams: BTreeMap<StreamId, Known>,
@@ -87,7 +87,7 @@ struct Machine {
     next: u32,
 }
 
-impl Machine {
+impl Run {
     fn post(&self, message: &[u8]) {
         let _ = self.bus.message(4, message, &self.port);
     }
@@ -303,50 +303,49 @@ fn hear(streams: &mut BTreeMap<StreamId, Known>, requests: &mut Vec<u32>, news: 
 /// Connections of sockets.
 pub fn sockets(data: &[u8]) {
     let input = &mut Input::new(data);
-    let mut machine = Machine {
+    let mut run = Run {
         bus: Small::new(Config::DEFAULT, Slot::new(Sockets::new())),
         port: Partition { memory: Memory::new(), now: ReferenceTime::ZERO, room: Cell::new(usize::MAX) },
         streams: BTreeMap::new(),
         requests: Vec::new(),
         next: 0,
     };
-    let slot = machine.bus.devices();
-    assert_eq!(machine.bus.with(slot, &machine.port, |device, _| device.serve()), Ok(()));
-    machine.contact();
+    let slot = run.bus.devices();
+    assert_eq!(run.bus.with(slot, &run.port, |device, _| device.serve()), Ok(()));
+    run.contact();
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
         match input.below(16) {
-            0..8 => machine.guest(input),
-            8..12 => machine.host(input),
-            12 | 13 => machine.tell(input.below(12)),
+            0..8 => run.guest(input),
+            8..12 => run.host(input),
+            12 | 13 => run.tell(input.below(12)),
             14 => {
-                machine.port.room.set(if input.flag() { usize::MAX } else { input.below(3) });
-                machine.port.now = machine.port.now.saturating_add(ReferenceTime(u64::from(input.word())));
-                machine.bus.flush(&machine.port);
+                run.port.room.set(if input.flag() { usize::MAX } else { input.below(3) });
+                run.port.now = run.port.now.saturating_add(ReferenceTime(u64::from(input.word())));
+                run.bus.flush(&run.port);
             }
             _ if input.below(4) == 0 => {
                 let mut image = Vec::new();
-                let saved = machine
-                    .bus
-                    .save(&machine.port, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
+                let saved =
+                    run.bus.save(&run.port, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
                 assert_eq!(saved, Ok(()), "sockets have no requests");
-                machine.tell(usize::MAX);
-                let restored = machine.bus.restore(&machine.port, &mut Reader::new(&image));
+                run.tell(usize::MAX);
+                let restored = run.bus.restore(&run.port, &mut Reader::new(&image));
                 assert_eq!(restored, Ok(()));
-                machine.streams.clear();
-                machine.requests.clear();
+                run.streams.clear();
+                run.requests.clear();
             }
             _ => {}
         }
     }
     // A guest that begins anew has no connections, and the host knows.
-    machine.port.memory.calm();
-    machine.port.room.set(usize::MAX);
-    machine.bus.flush(&machine.port);
-    machine.contact();
-    machine.tell(usize::MAX);
-    let left = machine.bus.with(machine.bus.devices(), &machine.port, |device, _| device.connections());
-    assert_eq!((left, machine.streams.len(), machine.requests.len()), (Ok(0), 0, 0));
+    run.port.memory.calm();
+    run.port.room.set(usize::MAX);
+    run.bus.flush(&run.port);
+    run.contact();
+    run.tell(usize::MAX);
+    let left = run.bus.with(run.bus.devices(), &run.port, |device, _| device.connections());
+    assert_eq!((left, run.streams.len(), run.requests.len()), (Ok(0), 0, 0));
 }
