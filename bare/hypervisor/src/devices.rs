@@ -1,7 +1,7 @@
 //! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
-use hv_devices::{Heartbeat, Kvp, Network, Shutdown, Storage, TimeSync, Vss, network};
+use hv_devices::{Heartbeat, Keyboard, Kvp, Network, Shutdown, Storage, TimeSync, Vss, network};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
@@ -29,13 +29,14 @@ type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
 type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
 
 hv_vmbus::devices! {
-    /// The integration services. New ones are all zeros.
+    /// The integration services and input devices. New ones are all zeros.
     pub(crate) struct Services {
         pub(crate) shutdown: Slot<Lock, Shutdown>,
         pub(crate) time_sync: Slot<Lock, TimeSync>,
         pub(crate) heartbeat: Slot<Lock, Heartbeat>,
         pub(crate) kvp: Slot<Lock, Kvp>,
         pub(crate) vss: Slot<Lock, Vss>,
+        pub(crate) keyboard: Slot<Lock, Keyboard>,
     }
 }
 
@@ -47,6 +48,7 @@ impl Services {
             heartbeat: Slot::new(Heartbeat::every(ReferenceTime::ZERO)),
             kvp: Slot::new(Kvp::new()),
             vss: Slot::new(Vss::new()),
+            keyboard: Slot::new(Keyboard::new()),
         }
     }
 }
@@ -101,7 +103,7 @@ pub(crate) fn of_channel(channel: ChannelId) -> usize {
 pub(crate) enum Kind {
     /// A SCSI controller.
     Controller,
-    /// An integration service.
+    /// An integration service or input device.
     Service,
     /// The guest's sockets.
     Sockets,

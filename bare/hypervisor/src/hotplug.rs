@@ -132,6 +132,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
             Some(Service::Heartbeat) => vmbus.place(&services.heartbeat),
             Some(Service::Kvp) => vmbus.place(&services.kvp),
             Some(Service::Vss) => vmbus.place(&services.vss),
+            Some(Service::Keyboard) => vmbus.place(&services.keyboard),
             None => return Err(Refusal::Invalid),
         },
     };

@@ -1,16 +1,19 @@
-//! What the tool asks of the integration services on the guest's VMBus.
+//! What the tool asks of the integration services and input devices on the guest's VMBus.
 
 use hv_devices::ic::{Outcome, Refused, State};
+use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
 use hv_devices::shutdown::Action;
-use hv_devices::{Heartbeat, heartbeat, kvp, shutdown, time_sync, vss};
+use hv_devices::{Heartbeat, heartbeat, keyboard, kvp, shutdown, time_sync, vss};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
-use hv_wire::control::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
-use zerocopy::IntoBytes as _;
+use hv_wire::control::{FromHypervisor, Link, MAX_KEYS, Refusal, Service, ServiceState, ToHypervisor};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::devices::Services;
 use crate::host::FaultyEmbedder;
 use crate::report;
+
+const _: () = assert!(MAX_KEYS == hv_devices::input::EVENTS);
 
 /// Offers what the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
@@ -35,6 +38,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
         offer!(Heartbeat, &services.heartbeat, heartbeat::OFFER, |device| *device = Heartbeat::new());
         offer!(Kvp, &services.kvp, kvp::OFFER, |_device| ());
         offer!(Vss, &services.vss, vss::OFFER, |_device| ());
+        offer!(Keyboard, &services.keyboard, keyboard::OFFER, |_device| ());
     });
 }
 
@@ -80,6 +84,7 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
             state(Service::Heartbeat, vmbus.with(&services.heartbeat, |device, _| device.state()).ok()),
             state(Service::Kvp, vmbus.with(&services.kvp, |device, _| device.state()).ok()),
             state(Service::Vss, vmbus.with(&services.vss, |device, _| device.state()).ok()),
+            state(Service::Keyboard, vmbus.with(&services.keyboard, |device, _| device.state()).ok()),
         ]
     })
 }
@@ -93,6 +98,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::Kvp { .. } => (Service::Kvp, true),
         ToHypervisor::TimeSync { .. } => (Service::TimeSync, false),
         ToHypervisor::Vss { .. } => (Service::Vss, true),
+        ToHypervisor::Type { .. } => (Service::Keyboard, true),
         _ => return Asked::Refused(Refusal::Unknown),
     };
     if info.services & service.bit() == 0 {
@@ -130,6 +136,10 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
             let operation = hv_tlfs::vmbus::vss::Operation(operation);
             vmbus.with(&services.vss, |device, io| device.ask(io, operation))
         }
+        ToHypervisor::Type { keys } => match <[Key]>::ref_from_bytes(keys) {
+            Ok(keys) => vmbus.with(&services.keyboard, |device, io| device.press(io, keys)),
+            Err(_) => Ok(Err(Refused::Invalid)),
+        },
         _ => Ok(Err(Refused::Invalid)),
     });
     match asked {
@@ -176,6 +186,9 @@ pub(crate) fn take(
             device.done();
             Some(())
         }),
+        Service::Keyboard => {
+            vmbus.with(&services.keyboard, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
+        }
         Service::TimeSync | Service::Heartbeat => Ok(None),
     });
     if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }

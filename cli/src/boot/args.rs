@@ -123,15 +123,15 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services
+    /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services and a keyboard
     #[arg(long, value_name = "SOCKET")]
     pub(super) control: Option<PathBuf>,
     /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to DIR/vsock and
     /// say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
-    /// Integration services on the guest's bus, separated by commas, or all or none: shutdown, time, heartbeat, kvp, vss
-    /// [default: none; with --control all]
+    /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
+    /// heartbeat, kvp, vss, keyboard [default: none; with --control all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
@@ -292,17 +292,14 @@ impl Args {
         line.join(" ")
     }
 
-    /// The integration services on the guest's bus.
+    /// The integration services and input devices on the guest's bus.
     pub(super) fn services(&self) -> Services {
         self.devices.unwrap_or(if self.control.is_some() { Services::all() } else { Services::NONE })
     }
 
     /// The modules that the guest's devices need.
     pub(super) fn device_modules(&self) -> Vec<&'static str> {
-        let mut names = Vec::new();
-        if self.services() != Services::NONE {
-            names.push("hv_utils");
-        }
+        let mut names = self.services().modules();
         if self.vsock.is_some() {
             names.push("hv_sock");
         }

@@ -98,7 +98,7 @@ fn numbers(plan: &str) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, Guid); 7] = [
+const DEVICES: [(&str, Guid); 8] = [
     ("vmbus", Guid::ZERO),
     ("storage", guid::SCSI),
     ("heartbeat", guid::HEARTBEAT),
@@ -106,6 +106,7 @@ const DEVICES: [(&str, Guid); 7] = [
     ("timesync", guid::TIME_SYNC),
     ("kvp", guid::KVP),
     ("vss", guid::VSS),
+    ("keyboard", guid::KEYBOARD),
 ];
 
 /// Returns the number of a device in a plan: the first word of its interface's GUID.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use super::lines::{self, AddMode, DiskPlace, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
 use super::pairs::PoolName;
 use super::services::DeviceName;
+use super::typing;
 use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
 use crate::setup::value;
@@ -20,10 +21,10 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks
+/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks, type
 ///
-/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs a driver for the service. Linux's is hv_utils; kvp also needs
-/// hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
+/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs a driver for the service. Linux's is hv_utils, for type
+/// hyperv_keyboard; kvp also needs hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds to wait for the guest [default: 10; kvp 40, disk 60, disk add 600, freeze and thaw 960]
+    /// Seconds to wait for the guest [default: 10; kvp 40, disk and type 60, disk add 600, freeze and thaw 960]
     #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
@@ -47,6 +48,7 @@ Examples:
   cargo hv ctl vm.sock kvp get auto OSName
   cargo hv ctl vm.sock kvp set external colour blue --json
   cargo hv ctl vm.sock disk add data.img,at=0:5
+  cargo hv ctl vm.sock type 'root\\n'
 
 Exit codes:
   0    done
@@ -80,7 +82,7 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard
     Rescind {
         /// The device
         device: DeviceName,
@@ -91,6 +93,12 @@ enum What {
     Freeze,
     /// Thaw the guest's file systems
     Thaw,
+    /// Type a text on the guest's keyboard, which is a US one
+    Type {
+        /// The text: \n is Enter, \t Tab, \b Backspace, \e Escape, and \\ a backslash
+        #[arg(value_parser = typing::unescape, allow_hyphen_values = true)]
+        text: String,
+    },
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -190,6 +198,7 @@ impl What {
             Self::Time => Request::Time {},
             Self::Freeze => Request::Freeze {},
             Self::Thaw => Request::Thaw {},
+            Self::Type { text } => Request::Type { text: text.clone() },
         })
     }
 }

@@ -56,6 +56,9 @@ pub(super) enum Request {
     Time {},
     Freeze {},
     Thaw {},
+    Type {
+        text: String,
+    },
     DiskAdd {
         file: String,
         #[serde(default)]
@@ -124,7 +127,9 @@ impl Request {
             Self::Freeze {} | Self::Thaw {} => 960,
             // A disk is copied.
             Self::DiskAdd { .. } => 600,
-            Self::DiskRemove { .. } | Self::DiskResize { .. } | Self::Rescind { .. } => 60,
+            Self::DiskRemove { .. } | Self::DiskResize { .. } | Self::Rescind { .. } | Self::Type { .. } => {
+                60
+            }
         })
     }
 }
@@ -282,6 +287,7 @@ mod tests {
             r#"{"request":"disk-remove","at":"0:1"}"#,
             r#"{"request":"disk-resize","at":{"controller":0,"lun":1},"bytes":-1}"#,
             r#"{"request":"rescind","device":"disk"}"#,
+            r#"{"request":"type"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -10,6 +10,7 @@ mod pairs;
 mod port;
 mod serve;
 mod services;
+mod typing;
 
 pub(crate) use ctl::{Args, run};
 pub(crate) use serve::Server;

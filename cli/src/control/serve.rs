@@ -16,7 +16,8 @@ use hv_wire::control::{Link, Refusal, Service, ToHypervisor};
 use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Reply, Request, ServiceLine};
 use super::pairs::{Addresses, Pair, PoolName, wide};
 use super::port::{Answer, NoAnswer, Port};
-use super::services::{host_time, name};
+use super::services::{driver, host_time, name};
+use super::typing;
 use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
 
@@ -170,12 +171,32 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
             let now = if fixed { 0 } else { host_time(false) };
             ask(Service::TimeSync, &ToHypervisor::TimeSync { now }).map(|_| Given::Done {})
         }
+        Request::Type { text } => type_text(port, text, left),
         Request::Freeze {} | Request::Thaw {} => {
             let freeze = matches!(line.request, Request::Freeze {});
             let operation = if freeze { vss::Operation::FREEZE } else { vss::Operation::THAW };
             ask(Service::Vss, &ToHypervisor::Vss { operation: operation.0 }).map(|_| Given::Done {})
         }
     }
+}
+
+/// Types a text, one part after another.
+fn type_text(port: &Port, text: &str, left: impl Fn() -> Duration) -> Result<Given, Failure> {
+    let pieces = typing::pieces(text).map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
+    let (mut typed, all) = (0, text.chars().count());
+    for piece in &pieces {
+        let answer = port.ask(&ToHypervisor::Type { keys: &piece.keys }, left());
+        let answer = answer.map_err(|why| no_answer(why, Service::Keyboard));
+        answer.and_then(|answer| judge(Service::Keyboard, answer)).map_err(|failure| match typed {
+            0 => failure,
+            _ => {
+                let message = format!("{}; {typed} of {all} characters were typed", failure.message);
+                Failure::new(failure.reason, message)
+            }
+        })?;
+        typed += piece.characters;
+    }
+    Ok(Given::Done {})
 }
 
 fn services(states: &[hv_wire::control::ServiceState; Service::ALL.len()]) -> BTreeMap<String, ServiceLine> {
@@ -260,10 +281,10 @@ fn refused(service: Service, why: Refusal) -> Failure {
                 "the machine has no {name} device; start it with hv boot --devices all, or without --devices"
             ),
         ),
-        Refusal::Closed => (
-            Reason::NoDriver,
-            format!("the guest has no driver for {name}; Linux's is hv_utils (CONFIG_HYPERV_UTILS)"),
-        ),
+        Refusal::Closed => {
+            let (module, option) = driver(service);
+            (Reason::NoDriver, format!("the guest has no driver for {name}; Linux's is {module} ({option})"))
+        }
         Refusal::Negotiating => (
             Reason::NoProgram,
             match service {
@@ -282,8 +303,13 @@ fn refused(service: Service, why: Refusal) -> Failure {
         }
         Refusal::Invalid => (
             Reason::InvalidRequest,
-            "the request is invalid: expected a key of at most 255 UTF-16 units, and a value of at most 1023"
-                .to_owned(),
+            match service {
+                Service::Kvp => {
+                    "the request is invalid: expected a key of at most 255 UTF-16 units, and a value of at most 1023"
+                        .to_owned()
+                }
+                _ => format!("the {name} device refused the request as invalid; is the hypervisor older than the tool?"),
+            },
         ),
         Refusal::Full => (Reason::RingFull, format!("the guest does not read its {name} channel")),
     };

@@ -1,4 +1,4 @@
-//! `--devices`: which integration services are on the guest's bus.
+//! `--devices`: which integration services and input devices are on the guest's bus.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +19,14 @@ impl Services {
         Self(Service::ALL.into_iter().map(Service::bit).sum())
     }
 
+    /// Returns the modules of Linux that have their drivers.
+    pub(crate) fn modules(self) -> Vec<&'static str> {
+        let own = Service::ALL.into_iter().filter(|service| self.0 & service.bit() != 0);
+        let mut modules: Vec<_> = own.map(|service| driver(service).0).collect();
+        modules.dedup();
+        modules
+    }
+
     /// Their bits in the boot information.
     pub(crate) fn bits(self) -> u32 {
         self.0
@@ -33,6 +41,15 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Heartbeat => "heartbeat",
         Service::Kvp => "kvp",
         Service::Vss => "vss",
+        Service::Keyboard => "keyboard",
+    }
+}
+
+/// Returns the module of Linux that has a service's driver, and the option that builds it.
+pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
+    match service {
+        Service::Keyboard => ("hyperv_keyboard", "CONFIG_HYPERV_KEYBOARD"),
+        _ => ("hv_utils", "CONFIG_HYPERV_UTILS"),
     }
 }
 
@@ -128,8 +145,11 @@ mod tests {
     #[test]
     fn a_set_is_a_list_of_names_or_all_or_none() {
         assert_eq!("none".parse(), Ok(Services::NONE));
-        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss".parse());
+        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard".parse());
         assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
+        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard"]);
+        assert_eq!("keyboard".parse::<Services>().unwrap().modules(), ["hyperv_keyboard"]);
+        assert!(Services::NONE.modules().is_empty());
         for bad in ["", "disk", "kvp,", "all,kvp", "KVP"] {
             assert!(bad.parse::<Services>().is_err(), "{bad}");
         }
@@ -137,7 +157,7 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_with_the_controllers_first() {
-        for (text, number) in [("scsi0", 0), ("scsi3", 3), ("shutdown", 4), ("vss", 8)] {
+        for (text, number) in [("scsi0", 0), ("scsi3", 3), ("shutdown", 4), ("vss", 8), ("keyboard", 9)] {
             let device: DeviceName = text.parse().unwrap();
             assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));
         }

@@ -76,6 +76,7 @@ fn name(class: Guid) -> &'static str {
         guid::HEARTBEAT => "heartbeat",
         guid::KVP => "key-value pairs",
         guid::VSS => "shadow copies",
+        guid::KEYBOARD => "keyboard",
         socket::VSOCK_TEMPLATE => "sockets",
         _ => "device",
     }

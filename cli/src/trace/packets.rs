@@ -1,6 +1,7 @@
 //! Decodes packets of devices. A packet has one or two records; each is decoded by itself.
 
 use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
+use hv_tlfs::vmbus::keyboard;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
 use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, socket};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
@@ -13,6 +14,8 @@ use crate::report::names;
 const BODY: usize = 12;
 /// Offset of a command or of sense in a storage packet.
 const CDB: usize = BODY + 16;
+/// Bytes of the shortest message of a keyboard.
+const KEYBOARD: usize = size_of::<keyboard::ProtocolRequest>();
 /// Offset of the body of an integration service's message.
 const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
@@ -60,6 +63,10 @@ pub(super) fn class_name(number: u8) -> String {
 fn is_service(class: u8) -> bool {
     let services = [guid::HEARTBEAT, guid::SHUTDOWN, guid::TIME_SYNC, guid::KVP, guid::VSS, guid::FILE_COPY];
     interface(class).is_some_and(|interface| services.contains(interface))
+}
+
+fn is_keyboard(class: u8) -> bool {
+    interface(class) == Some(&guid::KEYBOARD)
 }
 
 fn is_storage(class: u8) -> bool {
@@ -168,6 +175,19 @@ fn subject(
     }
     if is_service(class) && length as usize >= MESSAGE && packet_type == PacketType::DATA_IN_BAND {
         return names::name("ic-message", start.u16(size_of::<PipeHeader>() + 4).into());
+    }
+    if is_keyboard(class) && length as usize >= KEYBOARD && packet_type == PacketType::DATA_IN_BAND {
+        match keyboard::MessageType(start.u32(0)) {
+            keyboard::MessageType::PROTOCOL_REQUEST => fields.push(hex("version", start.u32(4))),
+            keyboard::MessageType::PROTOCOL_RESPONSE => {
+                fields.push(number("accepted", start.u32(4) & keyboard::ACCEPTED));
+            }
+            keyboard::MessageType::EVENT => {
+                fields.extend([hex("code", start.u16(4)), hex("key-flags", start.u32(8))]);
+            }
+            _ => {}
+        }
+        return names::name("keyboard-message", start.u32(0).into());
     }
     if class == SOCKET_CLASS && packet_type == PacketType::DATA_IN_BAND {
         // The pipe's header has the number of bytes, which the packet rounds up.

@@ -116,6 +116,27 @@ fn a_service_shows_its_message() {
 }
 
 #[test]
+fn a_keyboard_shows_its_keys() {
+    let say = |from_guest: bool, bytes: &[u8]| {
+        words(&records(&guid::KEYBOARD, from_guest, PacketType::DATA_IN_BAND, bytes)[0])
+    };
+    let request = say(true, &[1, 0, 0, 0, 0, 0, 1, 0]);
+    assert!(
+        request.starts_with("SYNTH_KBD_PROTOCOL_REQUEST channel=3 class=keyboard from=guest"),
+        "{request}"
+    );
+    assert!(request.ends_with("version=0x10000"), "{request}");
+    let response = say(false, &[2, 0, 0, 0, 1, 0, 0, 0]);
+    assert!(
+        response.starts_with("SYNTH_KBD_PROTOCOL_RESPONSE") && response.ends_with("accepted=1"),
+        "{response}"
+    );
+    let key = say(false, &[3, 0, 0, 0, 0x1e, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(key.starts_with("SYNTH_KBD_EVENT") && key.ends_with("code=0x1e key-flags=0x2"), "{key}");
+    assert!(say(true, &[]).starts_with("VM_PKT_DATA_INBAND"));
+}
+
+#[test]
 fn what_has_no_known_class_is_shown_as_bytes() {
     let [first, rest] = records(&guid::VIDEO, true, PacketType::DATA_IN_BAND, &[7; 64]);
     assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=video"));

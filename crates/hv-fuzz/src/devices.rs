@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS};
 use hv_devices::{
-    Heartbeat, Kvp, Shutdown, Storage, TimeSync, Vss, heartbeat, kvp, shutdown, time_sync, vss,
+    Heartbeat, Keyboard, Kvp, Shutdown, Storage, TimeSync, Vss, heartbeat, keyboard, kvp, shutdown,
+    time_sync, vss,
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
@@ -30,8 +31,9 @@ const STEPS: usize = 256;
 const VPS: u32 = 4;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
-/// Channels: three of the disks' controller, then one for each service.
-const CHANNELS: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+/// Channels: three of the disks' controller, then one for each service, and for each input device.
+const CHANNELS: [u32; 9] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD];
+const KEYBOARD: u32 = 9;
 
 type Lock = spin::Mutex<()>;
 
@@ -43,6 +45,7 @@ hv_vmbus::devices! {
         heartbeat: Slot<Lock, Heartbeat>,
         kvp: Slot<Lock, Kvp>,
         vss: Slot<Lock, Vss>,
+        keyboard: Slot<Lock, Keyboard>,
     }
 }
 
@@ -181,6 +184,7 @@ fn fresh() -> TestBus {
             heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
             kvp: Slot::offering(Kvp::new(), kvp::OFFER),
             vss: Slot::offering(Vss::new(), vss::OFFER),
+            keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
         },
     )
 }
@@ -200,7 +204,7 @@ pub fn devices(data: &[u8]) {
     };
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
-    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8]);
+    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD]);
     open(&bus, &port, channel);
     if channel == 1 && input.below(4) > 0 {
         initialize(&bus, &port);
@@ -262,7 +266,10 @@ fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>
             let _ = bus.signal(0x2000 | channel, port);
         }
         4..=6 => {
-            message(port, input);
+            match channel {
+                KEYBOARD => say(port, input),
+                _ => message(port, input),
+            }
             let _ = bus.signal(0x2000 | channel, port);
         }
         7 => {
@@ -368,6 +375,15 @@ fn message(port: &Partition, input: &mut Input<'_>) {
     put(&port.memory, PacketType::DATA_IN_BAND, 0, 0, &[], &all);
 }
 
+/// A message of an input device's driver.
+fn say(port: &Partition, input: &mut Input<'_>) {
+    let kind = input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]);
+    let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0]);
+    let message = [kind, version, 0, 0].map(u32::to_le_bytes).concat();
+    let len = input.of(&[8, 8, 8, 4, 0, 16]);
+    put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[1, 1, 0]), input.long(), &[], &message[..len]);
+}
+
 /// Completes a request that is in flight, any of them.
 fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let count = port.held.borrow().len();
@@ -389,7 +405,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
-    let _ = match input.below(8) {
+    let _ = match input.below(10) {
         0 => bus.with(&devices.shutdown, port, |d, io| d.ask(io, shutdown::Action::PowerOff, false).is_ok()),
         1 => bus.with(&devices.shutdown, port, |d, _| d.take().is_some()),
         2 => bus.with(&devices.kvp, port, |d, io| {
@@ -405,6 +421,11 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
         }),
         5 => bus.with(&devices.vss, port, |d, io| d.ask(io, VssOperation(input.byte() % 8)).is_ok()),
         6 => bus.with(&devices.vss, port, |d, _| d.take().is_some()),
+        7 => bus.with(&devices.keyboard, port, |d, io| {
+            let keys = [keyboard::Key { code: input.byte(), flags: input.byte() & 15 }; 60];
+            d.press(io, &keys[..input.below(61)]).is_ok()
+        }),
+        8 => bus.with(&devices.keyboard, port, |d, _| d.take().is_some()),
         _ => bus.with(&devices.time, port, |d, io| d.sync(io).is_ok()),
     };
 }

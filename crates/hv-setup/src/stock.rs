@@ -104,7 +104,7 @@ impl Piece {
     /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
     const fn recipe(self) -> u32 {
         match self {
-            Self::Drivers(_) => 5,
+            Self::Drivers(_) => 6,
             Self::Kernel(_) | Self::Virtio | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
     }
@@ -209,6 +209,9 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
                 .iter()
                 .any(is)
         }
+        ["drivers", "input", "serio"] => name.starts_with("hyperv-keyboard.ko"),
+        // Input devices as files, for programs that read events.
+        ["drivers", "input"] => name.starts_with("evdev.ko"),
         ["fs"] => name.starts_with("mbcache.ko"),
         // What file systems sum with.
         ["lib"] => name.contains("crc"),
@@ -455,6 +458,12 @@ mod tests {
         assert_eq!(place(kernel, "./boot/config-6.12"), None);
         assert_eq!(place(kernel, "../boot/vmlinuz-6.12"), None);
         assert_eq!(place(Piece::Busybox, "./bin/busybox").as_deref(), Some("busybox"));
+        let driver = |path: &str| {
+            let path = format!("./lib/modules/6.12/kernel/{path}");
+            place(Piece::Drivers(Stock::Cloud612), &path).is_some()
+        };
+        assert!(driver("drivers/input/serio/hyperv-keyboard.ko.xz") && driver("drivers/input/evdev.ko.xz"));
+        assert!(!driver("drivers/input/serio/serio_raw.ko.xz") && !driver("drivers/input/mousedev.ko.xz"));
     }
 
     #[test]

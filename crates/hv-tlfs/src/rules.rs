@@ -401,6 +401,14 @@ rules! {
         "A guest adds 1 to a heartbeat's number." ("Linux, drivers/hv/hv_util.c, heartbeat_onchannelcallback");
     KVP_SIZES = "kvp-sizes", Error, "key size << 32 | value size":
         "A key has at most 512 bytes, a value at most 2048." ("Linux, include/uapi/linux/hyperv.h, hv_kvp_exchg_msg_value");
+
+    KEYBOARD_FORM = "keyboard-form", Error, "bytes":
+        "Messages to a keyboard are in-band packets with a type and a field: 8 bytes at least."
+        ("Linux, drivers/input/serio/hyperv-keyboard.c, synth_kbd_protocol_request");
+    KEYBOARD_MESSAGE = "keyboard-message", Error, "message type":
+        "A keyboard's driver asks for a version, and tells which lights are on." ("openvmm, uidevices, keyboard");
+    KEYBOARD_ORDER = "keyboard-order", Error, "message type":
+        "A version is asked for first, and once one is accepted, not again." ("openvmm, uidevices, keyboard");
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub const CONTROL_VERSION: u16 = 1;
 /// Bytes of a body at most.
 pub const MAX_BODY: usize = 8192;
 
+/// Keys that are pressed or released by one request at most.
+pub const MAX_KEYS: usize = 64;
+
 /// What stands before a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]

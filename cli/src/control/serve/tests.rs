@@ -91,7 +91,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         }
         ToHypervisor::Status {} => {
             let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
-            answer(&FromHypervisor::Status { services: [state; 5] });
+            answer(&FromHypervisor::Status { services: [state; 6] });
         }
         other => panic!("{other:?}"),
     }));
@@ -107,7 +107,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     };
     assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
     let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
-    assert_eq!((services.len(), services["vss"].version.as_deref()), (5, Some("3.2")));
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (6, Some("3.2")));
     // Several lines of one client are answered in their order.
     let replies = talk(&path, "{\"request\":\"time\"}\nnonsense\n{\"request\":\"freeze\"}\n");
     assert_eq!(replies.iter().map(|reply| reply.ok).collect::<Vec<_>>(), [true, false, true]);
@@ -153,6 +153,31 @@ fn nobody_who_answers_is_a_time_out_and_an_end_is_an_end() {
     assert_eq!(reason(one(&path, r#"{"request":"status"}"#)), Reason::Malformed);
     // The thread that stood for the hypervisor is gone, and with it its end of the port.
     assert_eq!(reason(one(&path, r#"{"request":"time"}"#)), Reason::Ended);
+}
+
+#[test]
+fn a_text_is_typed_part_by_part_and_stops_where_the_guest_does() {
+    let (tell, told) = mpsc::channel();
+    let (_folder, path, _serving) = machine(Box::new(move |request, answer| {
+        let ToHypervisor::Type { keys } = request else { panic!("{request:?}") };
+        tell.send(keys.to_vec()).unwrap();
+        // The letter b on a line of its own is where this guest closes its channel.
+        let closed = keys.starts_with(&[0x30, 0]);
+        answer(&FromHypervisor::Outcome { outcome: if closed { 2 << 32 } else { 0 }, flags: 0 });
+    }));
+    let typed = |text: &str| one(&path, &format!(r#"{{"request":"type","text":"{text}"}}"#));
+    assert_eq!(typed("a\\n"), Ok(Given::Done {}));
+    assert_eq!(told.recv().unwrap(), [0x1e, 0, 0x1e, 2, 0x1c, 0, 0x1c, 2]);
+    let failure = typed(&format!("{}b", "a".repeat(64))).unwrap_err();
+    assert_eq!(failure.reason, Reason::Closed);
+    assert!(failure.message.ends_with("; 64 of 65 characters were typed"), "{}", failure.message);
+    assert_eq!(told.try_iter().map(|keys| keys.len()).collect::<Vec<_>>(), [128, 128, 4]);
+    let failure = typed("b").unwrap_err();
+    assert!(!failure.message.contains("typed"), "{}", failure.message);
+    told.try_iter().for_each(drop);
+    assert_eq!(reason(typed("\u{fc}")), Reason::InvalidRequest);
+    assert_eq!(reason(typed("")), Reason::InvalidRequest);
+    assert!(told.try_recv().is_err(), "nothing was sent");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, rules, services, storage};
+use super::{Found, Rule, keyboard, rules, services, storage};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -26,6 +26,7 @@ pub(super) enum Class {
     Other = 0,
     Storage,
     Service,
+    Keyboard,
 }
 
 impl Class {
@@ -35,6 +36,7 @@ impl Class {
             guid::SHUTDOWN | guid::TIME_SYNC | guid::HEARTBEAT | guid::KVP | guid::VSS | guid::FILE_COPY => {
                 Self::Service
             }
+            guid::KEYBOARD => Self::Keyboard,
             _ => Self::Other,
         }
     }
@@ -59,6 +61,7 @@ pub(super) struct Channel {
     pub(super) pending: u32,
     pub(super) storage: storage::Driver,
     pub(super) service: services::Exchange,
+    pub(super) keyboard: keyboard::Driver,
 }
 
 impl Channel {
@@ -74,6 +77,7 @@ impl Channel {
         pending: 0,
         storage: storage::Driver::NEW,
         service: services::Exchange::NEW,
+        keyboard: keyboard::Driver::NEW,
     };
 }
 
@@ -203,6 +207,7 @@ impl State {
                 found.add_if(left, &rules::GPADL_LEFT, place.rings);
                 place.storage = storage::Driver::NEW;
                 place.service = services::Exchange::NEW;
+                place.keyboard = keyboard::Driver::NEW;
                 (place.open, place.rings, place.vp, place.pending) = (true, place.asked_rings, vp, 0);
                 found.add_if(vp != TARGET_VP_NONE && !takes(vp), &rules::CHANNEL_TARGET, vp);
             }

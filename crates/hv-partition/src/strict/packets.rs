@@ -46,6 +46,8 @@ impl State {
             (Class::Storage, false) => channel.storage.answer(packet, answers),
             (Class::Service, true) => channel.service.response(packet, found),
             (Class::Service, false) => channel.service.request(packet),
+            (Class::Keyboard, true) => channel.keyboard.message(packet, found),
+            (Class::Keyboard, false) => channel.keyboard.answer(packet),
         }
     }
 

@@ -188,7 +188,8 @@ pub(crate) fn server(m: &TestMachine<'_>, event: hv_vmbus::Event) {
 
 /// The offer of a device's channel, and its opening.
 pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, first: u32) {
-    let flags = bus::OfferFlags(0).with_named_pipe(interface != bus::guid::SCSI);
+    let plain = [bus::guid::SCSI, bus::guid::KEYBOARD].contains(&interface);
+    let flags = bus::OfferFlags(0).with_named_pipe(!plain);
     let (instance, index) = (bus::Guid::ZERO, (channel - first) as u16);
     let (channel, first) = (bus::ChannelId(channel), bus::ChannelId(first));
     server(m, hv_vmbus::Event::Offered { channel, first, index, flags, interface, instance });

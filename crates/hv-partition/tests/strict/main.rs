@@ -8,6 +8,7 @@ mod channels;
 mod channel;
 mod ends;
 mod guests;
+mod keyboard;
 mod packets;
 mod registers;
 mod rings;
@@ -19,8 +20,9 @@ use guests::*;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     let hypervisor = [calls::CASES, registers::CASES, synic::CASES, ends::CASES];
-    let devices = [channels::CASES, rings::CASES, packets::CASES, storage::CASES, services::CASES];
-    hypervisor.into_iter().chain(devices).flatten()
+    let bus = [channels::CASES, rings::CASES, packets::CASES];
+    let devices = [storage::CASES, services::CASES, keyboard::CASES];
+    hypervisor.into_iter().chain(bus).chain(devices).flatten()
 }
 
 #[test]

@@ -11,14 +11,15 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`fcopy`], [`ic`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`], [`socket`], [`storage`]
-//! and [`vss`], and versions before 3.0.
+//! Not here: device protocols except those in [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`],
+//! [`socket`], [`storage`] and [`vss`], and versions before 3.0.
 
 pub mod connection;
 pub mod fcopy;
 mod gpadl;
 pub mod guid;
 pub mod ic;
+pub mod keyboard;
 pub mod kvp;
 mod message;
 mod monitor;
@@ -129,6 +130,10 @@ pub(crate) const TABLES: Tables = Tables {
         socket::LIMITS,
         socket::ADDRESSES,
         socket::VERSIONS,
+        keyboard::MESSAGES,
+        keyboard::VERSIONS,
+        keyboard::STATUSES,
+        keyboard::FLAGS,
     ],
     structs: &[
         guid::STRUCTS,
@@ -179,5 +184,7 @@ pub(crate) const TABLES: Tables = Tables {
         ndis::OID_TYPE,
         ndis::STRUCTS,
         socket::STRUCTS,
+        keyboard::MESSAGE_TYPE,
+        keyboard::STRUCTS,
     ],
 };

@@ -2,7 +2,7 @@
 
 use super::{Frame, FrameHead};
 
-/// An integration service of the guest's, as a number on the wire.
+/// An integration service or input device of the guest's, as a number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Service {
@@ -16,11 +16,14 @@ pub enum Service {
     Kvp = 3,
     /// Shadow copies.
     Vss = 4,
+    /// Keyboard.
+    Keyboard = 5,
 }
 
 impl Service {
     /// All of them, by number.
-    pub const ALL: [Self; 5] = [Self::Shutdown, Self::TimeSync, Self::Heartbeat, Self::Kvp, Self::Vss];
+    pub const ALL: [Self; 6] =
+        [Self::Shutdown, Self::TimeSync, Self::Heartbeat, Self::Kvp, Self::Vss, Self::Keyboard];
 
     /// Its bit in a set of services.
     #[must_use]
@@ -95,7 +98,7 @@ macro_rules! numbered {
     )+};
 }
 numbered! {
-    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss }
+    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard }
     Link { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
@@ -284,6 +287,11 @@ messages! {
         Vss = 6 {
             /// What is asked.
             operation: u8,
+        }
+        /// Press and release keys of the guest's keyboard.
+        Type = 7 {
+            /// For each a scan code of set 1, and flags by the interface's numbers: 2 for a release, 4 and 8 for prefixes.
+            keys: &'a [u8],
         }
         /// Add a disk, whose memory lies in the window for that.
         DiskAdd = 32 {

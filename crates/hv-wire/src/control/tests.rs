@@ -58,6 +58,7 @@ proptest! {
             ToHypervisor::Kvp { operation, pool, index, key, value },
             ToHypervisor::TimeSync { now },
             ToHypervisor::Vss { operation },
+            ToHypervisor::Type { keys: key },
         ];
         let stream: Vec<u8> =
             messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();
@@ -72,7 +73,7 @@ proptest! {
     #[test]
     fn what_the_hypervisor_says_arrives(
         id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
-        links in prop::array::uniform5((0_u8..5, any::<u16>(), any::<u16>())),
+        links in prop::array::uniform6((0_u8..5, any::<u16>(), any::<u16>())),
         key in bytes(512), value in bytes(2048), addresses in bytes(7426),
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {

@@ -4,6 +4,7 @@ mod faults;
 pub(crate) mod file_systems;
 mod fio;
 mod hotplug;
+mod input;
 mod network;
 pub(crate) mod programs;
 mod sg3_utils;
@@ -23,6 +24,7 @@ pub(super) fn steps() -> Vec<Step> {
         fio::steps(),
         file_systems::steps(),
         hotplug::steps(),
+        input::steps(),
     ]
     .into_iter()
     .flatten()

@@ -1,4 +1,4 @@
-//! The storage driver's own structures, of which no header tells: from the type information (BTF) in Debian's `hv_storvsc.ko`.
+//! Drivers' own structures, of which no header tells: from the type information (BTF) in Debian's modules.
 //!
 //! Sources: Linux, Documentation/bpf/btf.rst; System V ABI, "Sections". A module's types follow the kernel's, and so do its strings:
 //! names that the kernel has too cannot be read here, and are compared by their place alone.
@@ -8,36 +8,74 @@ use std::fs;
 use anyhow::{Context as _, bail, ensure};
 use hv_tlfs::abi::{self, Struct};
 
-use super::super::context::Context;
 use hv_setup::cache::Cache;
 use hv_setup::stock::{self, Piece, Stock};
 
-/// Structures that the driver and the table have.
-const RECORDS: [&str; 4] =
-    ["vmscsi_request", "vmstorage_channel_properties", "vmstorage_protocol_version", "vstor_packet"];
-/// Beginning of the names of the protocol's operations.
-const OPERATIONS: &str = "VSTOR_OPERATION_";
-/// Minimum number of comparisons: fewer mean that nothing was read.
-const LEAST: usize = 30;
+/// A driver, and what it and the table have.
+pub(super) struct Driver {
+    module: &'static str,
+    /// Structures.
+    records: &'static [&'static str],
+    /// A structure that this driver alone has, and its size.
+    own: (&'static str, usize),
+    /// Beginning of the names of the messages' kinds.
+    kinds: &'static str,
+    /// Another name for the number of one of them.
+    last: &'static str,
+    /// Minimum number of comparisons: fewer mean that nothing was read.
+    least: usize,
+}
 
-pub(super) fn run(_: &Context) -> anyhow::Result<()> {
+/// The storage driver.
+pub(super) const STORAGE: Driver = Driver {
+    module: "hv_storvsc.ko",
+    records: &[
+        "vmscsi_request",
+        "vmstorage_channel_properties",
+        "vmstorage_protocol_version",
+        "vstor_packet",
+    ],
+    own: ("vmscsi_request", 52),
+    kinds: "VSTOR_OPERATION_",
+    last: "VSTOR_OPERATION_MAXIMUM",
+    least: 30,
+};
+
+/// The keyboard's driver.
+pub(super) const KEYBOARD: Driver = Driver {
+    module: "hyperv-keyboard.ko",
+    records: &[
+        "synth_kbd_msg_hdr",
+        "synth_kbd_protocol_request",
+        "synth_kbd_protocol_response",
+        "synth_kbd_keystroke",
+    ],
+    own: ("synth_kbd_keystroke", 12),
+    kinds: "SYNTH_KBD_",
+    last: "",
+    least: 13,
+};
+
+/// Compares a driver with the table.
+pub(super) fn compare(driver: &Driver) -> anyhow::Result<()> {
     let cache = Cache::open()?;
     let piece = Piece::Drivers(Stock::Cloud61);
     stock::prepare(&cache, &[piece])?;
-    let file = cache.entry(piece.folder()).join("modules/hv_storvsc.ko");
+    let file = cache.entry(piece.folder()).join("modules").join(driver.module);
     let module = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let types = Types::read(section(&module, b".BTF").context("the module has no type information")?)?;
-    let compared = records(&types)? + operations(&types)?;
-    ensure!(compared >= LEAST, "only {compared} places and numbers were compared");
+    let types = section(&module, b".BTF").context("the module has no type information")?;
+    let types = Types::read(types, driver.own)?;
+    let compared = records(&types, driver)? + kinds(&types, driver)?;
+    ensure!(compared >= driver.least, "only {compared} places and numbers were compared");
     Ok(())
 }
 
 /// Compares the places of the structures' members.
-fn records(types: &Types<'_>) -> anyhow::Result<usize> {
+fn records(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
     let mut compared = 0;
-    for name in RECORDS {
-        let ours = abi::structs().find(|row| row.name == name).with_context(|| format!("no {name}"))?;
-        let theirs = types.all.iter().find(|kind| kind.members && types.name(kind.name) == Some(name));
+    for name in driver.records {
+        let ours = abi::structs().find(|row| row.name == *name).with_context(|| format!("no {name}"))?;
+        let theirs = types.all.iter().find(|kind| kind.members && types.name(kind.name) == Some(*name));
         let theirs = theirs.with_context(|| format!("the driver has no {name}"))?;
         ensure!(theirs.size == ours.size, "{name} has {} bytes in Linux, {} here", theirs.size, ours.size);
         for &(member, bit) in &theirs.parts {
@@ -62,14 +100,15 @@ fn member_is(ours: &Struct, name: Option<&str>, offset: usize) -> anyhow::Result
     Ok(true)
 }
 
-/// Compares the numbers of the protocol's operations.
-fn operations(types: &Types<'_>) -> anyhow::Result<usize> {
+/// Compares the numbers of the messages' kinds.
+fn kinds(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
     let mut compared = 0;
     let all = types.all.iter().filter(|kind| !kind.members).flat_map(|kind| &kind.parts);
     for &(name, value) in all {
-        let Some(name) = types.name(name).filter(|name| name.starts_with(OPERATIONS)) else { continue };
-        // The last one has another name for its number.
-        if name == "VSTOR_OPERATION_MAXIMUM" {
+        let Some(name) = types.name(name).filter(|name| name.starts_with(driver.kinds)) else {
+            continue;
+        };
+        if name == driver.last {
             continue;
         }
         let row = abi::constants().find(|row| row.has_name(name)).with_context(|| format!("no {name}"))?;
@@ -103,7 +142,7 @@ fn word(bytes: &[u8], at: usize) -> anyhow::Result<u32> {
 }
 
 impl<'m> Types<'m> {
-    fn read(bytes: &'m [u8]) -> anyhow::Result<Self> {
+    fn read(bytes: &'m [u8], (own, size_of_own): (&str, usize)) -> anyhow::Result<Self> {
         ensure!(word(bytes, 0)? & 0xffff == 0xeb9f, "no BTF");
         let at = |offset: u32| Ok::<_, anyhow::Error>((word(bytes, 4)? + offset) as usize);
         let (start, strings) = (at(word(bytes, 8)?)?, at(word(bytes, 16)?)?);
@@ -138,13 +177,15 @@ impl<'m> Types<'m> {
             }
             place += count * each + once;
         }
-        // A structure that only this driver has tells where the module's strings begin.
-        let known = b"\0vmscsi_request\0";
-        let found =
-            strings.windows(known.len()).position(|part| part == known).context("no vmscsi_request")?;
-        let own =
-            all.iter().find(|kind| kind.members && kind.size == 52).context("no structure of 52 bytes")?;
-        let base = own.name.checked_sub(found as u32 + 1).context("the module's strings")?;
+        // A structure that only this driver has tells where the module's strings begin: it is one of those with its size.
+        let known = format!("\0{own}\0");
+        let found = strings.windows(known.len()).position(|part| part == known.as_bytes());
+        let found = found.with_context(|| format!("no {own}"))? as u32 + 1;
+        let candidates = all.iter().filter(|kind: &&Kind| kind.members && kind.size == size_of_own);
+        let base = candidates
+            .filter_map(|kind| kind.name.checked_sub(found))
+            .find(|base| begin(&all, strings, *base));
+        let base = base.with_context(|| format!("no structure of {size_of_own} bytes is {own}"))?;
         Ok(Self { all, strings, base })
     }
 
@@ -153,6 +194,15 @@ impl<'m> Types<'m> {
         let own = self.strings.get(offset.checked_sub(self.base)? as usize..)?;
         std::str::from_utf8(own.split(|byte| *byte == 0).next()?).ok()
     }
+}
+
+/// Returns whether every name of the module's own is a whole string, if the module's strings begin at this offset.
+fn begin(all: &[Kind], strings: &[u8], base: u32) -> bool {
+    let is_whole = |name: u32| match name.checked_sub(base) {
+        None | Some(0) => true,
+        Some(own) => strings.get(own as usize - 1) == Some(&0),
+    };
+    all.iter().all(|kind| is_whole(kind.name) && kind.parts.iter().all(|(name, _)| is_whole(*name)))
 }
 
 /// Returns a section of an ELF64 file.

@@ -1,0 +1,5 @@
+//! The input devices as guests see them: those of stock kernels, and hostile ones.
+
+mod guest;
+mod hostile;
+mod keyboard;

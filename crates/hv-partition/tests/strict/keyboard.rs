@@ -1,0 +1,45 @@
+//! Rules on the packets of a keyboard's driver.
+
+use crate::guests::*;
+
+pub(crate) const CASES: &[Case] = &[
+    (&rules::KEYBOARD_FORM, |m| said(m, &[], &[1]), agreeing),
+    (&rules::KEYBOARD_MESSAGE, |m| said(m, &[2, 1], &[3, 0]), lit),
+    (&rules::KEYBOARD_ORDER, |m| said(m, &[2, 0], &[4, 1]), lit),
+];
+
+/// A guest that has asked for a version, was answered with the words of `answer`, and sends those of `message`.
+fn said(m: &TestMachine<'_>, answer: &[u32], message: &[u32]) {
+    opened(m);
+    device(m, 1, bus::guid::KEYBOARD, 1);
+    show(m, &Seen { flags: 1, ..in_band(&words(&[1, 0x1_0000])) });
+    show(m, &Seen { from_guest: false, kind: bus::PacketType::COMPLETION, ..in_band(&[]) });
+    show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&words(answer)) });
+    show(m, &Seen { len: message.len() as u32 * 4, ..in_band(&words(message)) });
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A guest whose first version was refused, and that asks for another.
+fn agreeing(m: &TestMachine<'_>) {
+    said(m, &[2, 0], &[1, 0x1_0000]);
+}
+
+/// A guest that tells of the lights of its keys.
+fn lit(m: &TestMachine<'_>) {
+    said(m, &[2, 1], &[4, 7]);
+}
+
+#[test]
+fn a_version_is_asked_for_once() {
+    let found = judge(&|m| said(m, &[2, 1], &[1, 0x1_0000]));
+    assert!(found.iter().any(|f| *f.rule == rules::KEYBOARD_ORDER), "{found:?}");
+    // Only the guest's own messages are judged.
+    let found = judge(&|m| {
+        lit(m);
+        show(m, &Seen { from_guest: false, ..in_band(&words(&[3, 0x1e, 0, 0])) });
+    });
+    assert!(of_vmbus(&found).is_empty(), "{found:?}");
+}

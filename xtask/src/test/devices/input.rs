@@ -1,0 +1,111 @@
+//! The keyboard: what `hv ctl type` types reaches a terminal of a stock guest, through Linux's own driver.
+
+use anyhow::{Context as _, ensure};
+use hv_machine::initrd::Module;
+use hv_setup::cache::Cache;
+use hv_setup::exit::Exit;
+use hv_setup::stock::{self, Stock};
+
+use super::super::context::{Context, read};
+use super::super::life::until;
+use super::super::packages::script;
+use super::super::runner::Step;
+use super::super::services::Machine;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let step = |name: &'static str, stock: Stock| {
+        Step::new(format!("devices/keyboard/{name}"), move |context| keyboard(context, name, stock))
+    };
+    vec![
+        step("6.12", Stock::Cloud612),
+        step("6.1", Stock::Cloud61).slow(),
+        step("16k", Stock::Pages16k).slow(),
+        Step::new("devices/keyboard/refused", refused),
+    ]
+}
+
+/// Loads the driver, and reads lines from the first terminal, in which the kernel's console keyboard ends.
+const READ: &str = "\
+    insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\ninsmod /modules/hyperv-keyboard.ko\n\
+    until grep -q 'AT Translated' /proc/bus/input/devices; do sleep 0.1; done\n\
+    exec 3</dev/tty1\n\
+    echo 'hv: waiting'\n\
+    while IFS= read -r line <&3; do printf 'typed <%s>\\n' \"$line\"; done\n\
+    while :; do sleep 1; done";
+
+/// A guest of this kernel that prints the lines that are typed.
+fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Machine<'c>> {
+    let folder = stock::drivers(&Cache::open()?, stock)?;
+    let mut modules = Vec::new();
+    for module in ["hv_vmbus", "hv_utils", "hyperv-keyboard"] {
+        let file = [".ko.xz", ".ko"].map(|end| folder.join(format!("{module}{end}")));
+        let file = file.into_iter().find(|file| file.exists());
+        let file = file.with_context(|| format!("{} has no {module}", folder.display()))?;
+        let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
+        modules.push((format!("modules/{module}.ko"), bytes));
+    }
+    let initrd = script(context, &modules, READ)?;
+    Machine::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
+}
+
+/// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken away.
+fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
+    let machine = typing(context, name, stock)?;
+    let says = |line: &str| {
+        until(&format!("{line:?} is typed"), || Ok(machine.console().contains(&format!("typed <{line}>"))))
+    };
+    let services = machine.reply(&["status"])?["result"]["services"].take();
+    ensure!(
+        services["keyboard"]["state"] == "ready" && services["keyboard"]["version"] == "1.0",
+        "the keyboard is not ready with version 1.0: {services}"
+    );
+    let all: String = (' '..='~').collect();
+    machine.reply(&["type", &format!("{}\\n", all.replace('\\', "\\\\"))])?;
+    says(&all)?;
+    // A terminal takes the character before a Backspace away.
+    machine.reply(&["type", "A\\tbx\\bC\\n"])?;
+    says("A\tbC")?;
+    let long = "The quick brown fox jumps over the lazy dog; ".repeat(50);
+    machine.reply(&["type", &format!("{long}\\n")])?;
+    says(&long)?;
+    machine.reply(&["rescind", "keyboard"])?;
+    until("the guest has lost its keyboard", || {
+        let done = machine.ctl(&["type", "a"])?;
+        Ok(done.code == Some(1) && done.stderr.contains("no driver for keyboard"))
+    })?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    Ok(())
+}
+
+/// What cannot be typed is refused: characters that have no key, and a text for a machine that has no keyboard.
+fn refused(context: &Context) -> anyhow::Result<()> {
+    let machine =
+        Machine::start(context, &["--devices", "shutdown,keyboard", "--inject", "newest=keyboard:0.9"])?;
+    let refused = |words: &[&str], code: i32, text: &str| -> anyhow::Result<()> {
+        let done = machine.ctl(words)?;
+        ensure!(
+            done.code == Some(code) && done.stderr.contains(text),
+            "{words:?}: {:?}: {}",
+            done.code,
+            done.stderr
+        );
+        Ok(())
+    };
+    refused(&["type", "gr\u{fc}n"], 2, "no key for '\u{fc}' (U+00FC)")?;
+    refused(&["type", "a\\x"], 2, "\\x is unknown")?;
+    refused(&["type", ""], 2, "the text is empty")?;
+    // Linux gives the keyboard up when its version is refused.
+    until("the guest hears the refusal", || {
+        Ok(machine.console().contains("synth_kbd protocol request failed"))
+    })?;
+    until("the guest has given the keyboard up", || {
+        let done = machine.ctl(&["type", "a"])?;
+        Ok(done.code == Some(1) && done.stderr.contains("no driver for keyboard"))
+    })?;
+    refused(&["freeze"], 1, "no vss device")?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    Ok(())
+}
