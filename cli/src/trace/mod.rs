@@ -17,7 +17,6 @@ mod perfetto;
 mod requests;
 #[cfg(test)]
 mod samples;
-mod scsi;
 mod summary;
 mod words;
 

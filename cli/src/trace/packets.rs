@@ -3,11 +3,10 @@
 use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
 use hv_tlfs::vmbus::keyboard;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
-use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, socket};
+use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, scsi, socket};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
-use super::scsi;
 use crate::report::names;
 
 /// Offset of a storage packet's body.
@@ -167,7 +166,7 @@ fn subject(
             if start.u16(BODY) == 52 {
                 let srb = start.u8(BODY + 2);
                 fields.push(text("srb-status", names::name("srb-status", u64::from(srb & 0x3f))));
-                fields.push(text("scsi-status", scsi::status(start.u8(BODY + 3))));
+                fields.push(text("scsi-status", names::name("scsi-status", start.u8(BODY + 3).into())));
                 fields.extend((srb & AUTOSENSE_VALID != 0).then(|| number("sense", true)));
             }
         }
@@ -203,7 +202,7 @@ pub(super) fn scsi_name(bytes: &[u8]) -> Option<String> {
     let rest = Bytes { bytes, from: PACKET_START };
     // Other packets have zeros or properties there: a command has the length of its group.
     let length = rest.u8(BODY + 8);
-    matches!(length, 6 | 10 | 12 | 16).then(|| scsi::command(rest.u8(CDB)))
+    matches!(length, 6 | 10 | 12 | 16).then(|| names::name("scsi-command", rest.u8(CDB).into()))
 }
 
 /// Decodes the second part of a storage packet.
@@ -220,7 +219,8 @@ fn command(rest: &Bytes<'_>, from_guest: bool) -> Parts {
     if !from_guest {
         // The command's place has sense, if it failed.
         let key = rest.u8(CDB + 2) & 0xf;
-        let sense = format!("{} {:02x}/{:02x}", scsi::sense_key(key), rest.u8(CDB + 12), rest.u8(CDB + 13));
+        let key = names::name("sense-key", key.into());
+        let sense = format!("{key} {:02x}/{:02x}", rest.u8(CDB + 12), rest.u8(CDB + 13));
         let failed = matches!(rest.u8(CDB) & 0x7f, 0x70..=0x73);
         fields.extend(failed.then(|| text("sense", sense)));
         return ("answer".into(), fields);
@@ -228,10 +228,18 @@ fn command(rest: &Bytes<'_>, from_guest: bool) -> Parts {
     let direction = names::name("storage-direction", rest.u8(BODY + 10).into());
     fields.push(text("direction", direction));
     let blocks = match rest.u8(CDB) {
-        0x08 | 0x0a => Some((rest.big(CDB + 1, 3) & 0x1f_ffff, rest.big(CDB + 4, 1))),
-        0x28 | 0x2a | 0x2f | 0x35 | 0x41 => Some((rest.big(CDB + 2, 4), rest.big(CDB + 7, 2))),
-        0xa8 | 0xaa => Some((rest.big(CDB + 2, 4), rest.big(CDB + 6, 4))),
-        0x88 | 0x8a | 0x8f | 0x91 | 0x93 => Some((rest.big(CDB + 2, 8), rest.big(CDB + 10, 4))),
+        scsi::OP_READ_6 | scsi::OP_WRITE_6 => Some((rest.big(CDB + 1, 3) & 0x1f_ffff, rest.big(CDB + 4, 1))),
+        scsi::OP_READ_10
+        | scsi::OP_WRITE_10
+        | scsi::OP_VERIFY
+        | scsi::OP_SYNCHRONIZE_CACHE
+        | scsi::OP_WRITE_SAME => Some((rest.big(CDB + 2, 4), rest.big(CDB + 7, 2))),
+        scsi::OP_READ_12 | scsi::OP_WRITE_12 => Some((rest.big(CDB + 2, 4), rest.big(CDB + 6, 4))),
+        scsi::OP_READ_16
+        | scsi::OP_WRITE_16
+        | scsi::OP_VERIFY_16
+        | scsi::OP_SYNCHRONIZE_CACHE_16
+        | scsi::OP_WRITE_SAME_16 => Some((rest.big(CDB + 2, 8), rest.big(CDB + 10, 4))),
         _ => None,
     };
     if let Some((first, count)) = blocks {

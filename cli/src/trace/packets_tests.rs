@@ -63,7 +63,7 @@ fn storage(operation: Operation, srb: &ScsiRequest) -> Packet {
     packet
 }
 
-/// READ(10) of 8 blocks, and its answer with sense.
+/// READ_10 of 8 blocks, and its answer with sense.
 fn read() -> [[What; 2]; 2] {
     let mut srb = ScsiRequest::new_zeroed();
     (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);
@@ -91,16 +91,16 @@ fn a_request_shows_its_command_and_its_answer_the_sense() {
     );
     assert_eq!(
         words(&request[1]),
-        "READ(10) path=0 target=0 lun=2 transfer=4096 direction=READ_TYPE lba=65536 blocks=8 \
+        "READ_10 path=0 target=0 lun=2 transfer=4096 direction=READ_TYPE lba=65536 blocks=8 \
          cdb=28000001000000000800"
     );
     let first = words(&answer[0]);
     assert!(first.starts_with("VSTOR_OPERATION_COMPLETE_IO channel=3"), "{first}");
     assert!(
-        first.ends_with("srb-status=SRB_STATUS_ERROR scsi-status=\"CHECK CONDITION\" sense=1"),
+        first.ends_with("srb-status=SRB_STATUS_ERROR scsi-status=SAM_STAT_CHECK_CONDITION sense=1"),
         "{first}"
     );
-    assert_eq!(words(&answer[1]), "answer path=0 target=0 lun=2 transfer=0 sense=\"MEDIUM ERROR 11/00\"");
+    assert_eq!(words(&answer[1]), "answer path=0 target=0 lun=2 transfer=0 sense=\"MEDIUM_ERROR 11/00\"");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_request_leads_to_its_answer() {
         ends.push((flow.through, flow.end));
     }
     let [answered] = &ended[..] else { panic!("{ended:?}") };
-    assert_eq!((&*answered.device, &*answered.command), ("storage", "READ(10)"));
+    assert_eq!((&*answered.device, &*answered.command), ("storage", "READ_10"));
     assert_eq!((answered.from, answered.to), (10, 40));
     assert_eq!(ends, [(vec![1], vec![]), (vec![], vec![]), (vec![], vec![1]), (vec![], vec![])]);
     // The same answer again belongs to nothing.

@@ -2,6 +2,7 @@
 
 use super::dvd::Optical;
 use super::sense::Sense;
+use hv_tlfs::vmbus::scsi;
 
 /// Maximum length of a command.
 pub const CDB_LEN: usize = 16;
@@ -146,33 +147,40 @@ impl Command {
             (u64::from(block), if cdb[4] == 0 { 256 } else { u32::from(cdb[4]) })
         };
         Ok(match cdb[0] {
-            0x00 => Self::TestUnitReady,
-            0x03 => Self::RequestSense { allocation: cdb[4].into() },
-            0x12 => Self::inquiry(cdb)?,
-            0x1a => Self::mode_sense(cdb, false, cdb[4].into()),
-            0x5a => Self::mode_sense(cdb, true, be16(cdb, 7) as usize),
-            0x1b => Self::StartStop { start: cdb[4] & 1 != 0, load_eject: cdb[4] & 2 != 0 },
-            0x1e => Self::PreventRemoval { prevent: cdb[4] & 1 != 0 },
-            0x43 | 0x46 | 0x4a | 0x51 | 0x52 | 0xbd => Self::Optical(Optical::read(cdb)),
-            0x25 => Self::Capacity10,
-            0x9e if cdb[1] & 0x1f == 0x10 => Self::Capacity16 { allocation: be32(cdb, 10) as usize },
-            0x08 => Self::transfer(extent6(), 0, false)?,
-            0x28 => Self::transfer(extent10(), cdb[1], false)?,
-            0xa8 => Self::transfer(extent12(), cdb[1], false)?,
-            0x88 => Self::transfer(extent16(), cdb[1], false)?,
-            0x0a => Self::transfer(extent6(), 0, true)?,
-            0x2a => Self::transfer(extent10(), cdb[1], true)?,
-            0xaa => Self::transfer(extent12(), cdb[1], true)?,
-            0x8a => Self::transfer(extent16(), cdb[1], true)?,
-            0x2f => Self::verify(extent10(), cdb[1])?,
-            0x8f => Self::verify(extent16(), cdb[1])?,
-            0x35 | 0x91 => Self::Synchronize,
-            0x42 if cdb[1] & 1 != 0 => return Err(Sense::INVALID_FIELD),
-            0x42 => Self::Unmap { parameters: be16(cdb, 7) as usize },
-            0x41 => Self::write_same(extent10(), cdb[1])?,
-            0x93 if cdb[1] & NO_DATA != 0 => return Err(Sense::INVALID_FIELD),
-            0x93 => Self::write_same(extent16(), cdb[1])?,
-            0xa0 => Self::ReportLuns { allocation: be32(cdb, 6) as usize },
+            scsi::OP_TEST_UNIT_READY => Self::TestUnitReady,
+            scsi::OP_REQUEST_SENSE => Self::RequestSense { allocation: cdb[4].into() },
+            scsi::OP_INQUIRY => Self::inquiry(cdb)?,
+            scsi::OP_MODE_SENSE => Self::mode_sense(cdb, false, cdb[4].into()),
+            scsi::OP_MODE_SENSE_10 => Self::mode_sense(cdb, true, be16(cdb, 7) as usize),
+            scsi::OP_START_STOP => Self::StartStop { start: cdb[4] & 1 != 0, load_eject: cdb[4] & 2 != 0 },
+            scsi::OP_ALLOW_MEDIUM_REMOVAL => Self::PreventRemoval { prevent: cdb[4] & 1 != 0 },
+            scsi::OP_READ_TOC
+            | scsi::OP_GET_CONFIGURATION
+            | scsi::OP_GET_EVENT_STATUS
+            | scsi::OP_READ_DISC_INFORMATION
+            | scsi::OP_READ_TRACK_INFORMATION
+            | scsi::OP_MECHANISM_STATUS => Self::Optical(Optical::read(cdb)),
+            scsi::OP_READ_CAPACITY => Self::Capacity10,
+            scsi::OP_SERVICE_ACTION_IN_16 if cdb[1] & 0x1f == 0x10 => {
+                Self::Capacity16 { allocation: be32(cdb, 10) as usize }
+            }
+            scsi::OP_READ_6 => Self::transfer(extent6(), 0, false)?,
+            scsi::OP_READ_10 => Self::transfer(extent10(), cdb[1], false)?,
+            scsi::OP_READ_12 => Self::transfer(extent12(), cdb[1], false)?,
+            scsi::OP_READ_16 => Self::transfer(extent16(), cdb[1], false)?,
+            scsi::OP_WRITE_6 => Self::transfer(extent6(), 0, true)?,
+            scsi::OP_WRITE_10 => Self::transfer(extent10(), cdb[1], true)?,
+            scsi::OP_WRITE_12 => Self::transfer(extent12(), cdb[1], true)?,
+            scsi::OP_WRITE_16 => Self::transfer(extent16(), cdb[1], true)?,
+            scsi::OP_VERIFY => Self::verify(extent10(), cdb[1])?,
+            scsi::OP_VERIFY_16 => Self::verify(extent16(), cdb[1])?,
+            scsi::OP_SYNCHRONIZE_CACHE | scsi::OP_SYNCHRONIZE_CACHE_16 => Self::Synchronize,
+            scsi::OP_UNMAP if cdb[1] & 1 != 0 => return Err(Sense::INVALID_FIELD),
+            scsi::OP_UNMAP => Self::Unmap { parameters: be16(cdb, 7) as usize },
+            scsi::OP_WRITE_SAME => Self::write_same(extent10(), cdb[1])?,
+            scsi::OP_WRITE_SAME_16 if cdb[1] & NO_DATA != 0 => return Err(Sense::INVALID_FIELD),
+            scsi::OP_WRITE_SAME_16 => Self::write_same(extent16(), cdb[1])?,
+            scsi::OP_REPORT_LUNS => Self::ReportLuns { allocation: be32(cdb, 6) as usize },
             _ => return Err(Sense::INVALID_OPCODE),
         })
     }

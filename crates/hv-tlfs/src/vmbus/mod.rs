@@ -12,7 +12,7 @@
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
 //! Not here: device protocols except those in [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`],
-//! [`socket`], [`storage`] and [`vss`], and versions before 3.0.
+//! [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
 
 pub mod connection;
 pub mod fcopy;
@@ -30,6 +30,7 @@ mod open;
 mod packet;
 mod ring;
 pub mod rndis;
+pub mod scsi;
 pub mod socket;
 pub mod storage;
 mod version;
@@ -104,6 +105,10 @@ pub(crate) const TABLES: Tables = Tables {
         storage::FLAGS,
         storage::VERSIONS,
         storage::LIMITS,
+        scsi::COMMANDS,
+        scsi::OPTICAL_COMMANDS,
+        scsi::STATUSES,
+        scsi::SENSE_KEYS,
         nvsp::MESSAGES,
         nvsp::STATUSES,
         nvsp::VERSIONS,
