@@ -14,7 +14,8 @@ mod srb;
 use crate::scsi::{Disk, Sense};
 use hv_tlfs::vmbus::storage::{FLAG_MULTI_CHANNEL, PacketHeader};
 use hv_tlfs::vmbus::storage::{
-    Operation, Packet as Vstor, Properties, ProtocolVersion, VERSION_5_1, VERSION_6_0, VERSION_6_2,
+    Operation, Packet as Vstor, Properties, ProtocolVersion, ScsiRequest, VERSION_5_1, VERSION_6_0,
+    VERSION_6_2,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, NtStatus, guid};
 use hv_vmbus::{Backend, Channel, Io, Message, Packet, Work, offer};
@@ -292,8 +293,10 @@ impl<const DISKS: usize> Storage<DISKS> {
                 self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.reset());
             }
             Operation::RESET_LUN => {
-                let srb = Srb::read(vstor);
-                let Some(unit) = self.unit(srb.path(), srb.target(), srb.lun()) else {
+                let Ok(request) = ScsiRequest::read_from_bytes(&vstor.body) else {
+                    return NtStatus::INVALID_PARAMETER;
+                };
+                let Some(unit) = self.unit(request.path, request.target, request.lun) else {
                     return NtStatus::INVALID_PARAMETER;
                 };
                 unit.disk.reset();

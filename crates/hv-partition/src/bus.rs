@@ -92,9 +92,9 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         &self.server
     }
 
-    /// Records when the server must be called next.
+    /// Records when the server must be called next, after a call of `vp`'s.
     pub(crate) fn note<H: Host>(&self, port: &ServerPort<'_, R, H>, vp: usize) {
-        port.0.note_deadline(vp, || self.server.deadline());
+        port.0.note_deadline(vp, false, || self.server.deadline());
     }
 }
 
@@ -148,7 +148,7 @@ where
 
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
         self.server.flush(port);
-        self.note(port, vp);
+        port.0.note_deadline(vp, true, || self.server.deadline());
     }
 
     fn resume(&self, port: &ServerPort<'h, R, H>, vp: usize) {

@@ -19,14 +19,17 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
         &self.partition.carrier
     }
 
-    /// Records when the server must be called, and updates the deadline of the VP that carries it.
-    pub(crate) fn note_deadline(&self, vp: usize, wanted: impl Fn() -> Option<ReferenceTime>) {
+    /// Records when the server must be called, and updates the deadline of the VP that carries it. `served`: the caller has just done
+    /// what was due.
+    pub(crate) fn note_deadline(&self, vp: usize, served: bool, wanted: impl Fn() -> Option<ReferenceTime>) {
         loop {
             let wants = wanted();
-            let deadline = self.served_at(wants).ticks();
+            let deadline = self.served_at(wants, served).ticks();
             if self.carrier().deadline.swap(deadline, Ordering::AcqRel) != deadline {
                 let _choosing = self.carrier().choosing.lock();
                 self.carry(vp);
+            } else if deadline != NEVER.ticks() {
+                self.find_carrier(vp);
             }
             // Another VP may have recorded an earlier one in between.
             if wanted() == wants {
@@ -37,7 +40,7 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
 
     /// Takes over the deadline of a restored server. The first VP that is called carries it.
     pub(crate) fn restore_deadline(&self, wanted: Option<ReferenceTime>) {
-        self.carrier().deadline.store(self.served_at(wanted).ticks(), Ordering::Release);
+        self.carrier().deadline.store(self.served_at(wanted, true).ticks(), Ordering::Release);
         self.carrier().vp.store(NONE, Ordering::Release);
     }
 
@@ -68,10 +71,17 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
         self.hypervisor().renew_deadline(self, carrier);
     }
 
-    /// Returns the reference time at which a server with this deadline is called.
-    fn served_at(&self, wanted: Option<ReferenceTime>) -> ReferenceTime {
-        let least = || self.hypervisor().reference_time(self.host).saturating_add(LEAST_INTERVAL);
-        wanted.map_or(NEVER, |deadline| deadline.max(least()).min(LAST))
+    /// Returns the reference time at which a server with this deadline is called. Unless it was just `served`, a server that is behind
+    /// keeps the time that it has, also if that has passed and the VP that carries it has not come yet: calls of other VPs do not put
+    /// it off.
+    fn served_at(&self, wanted: Option<ReferenceTime>, served: bool) -> ReferenceTime {
+        let Some(wanted) = wanted else { return NEVER };
+        let least = self.hypervisor().reference_time(self.host).saturating_add(LEAST_INTERVAL);
+        let set = ReferenceTime(self.carrier().deadline.load(Ordering::Acquire));
+        if !served && wanted < least && set <= least {
+            return set;
+        }
+        wanted.max(least).min(LAST)
     }
 
     fn is_on(&self, vp: usize) -> bool {

@@ -26,8 +26,9 @@ use zerocopy::FromBytes;
 /// The host side of one partition's VMBus, with the devices `D`.
 ///
 /// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its own;
-/// `R` is the kind of lock. Order: bus, device, and then what [`BusPort`] takes. No lock is taken for a signal of a connection
-/// that no open channel has.
+/// `R` is the kind of lock, whose `try_lock` fails only while the lock is held. Order: bus, device, and then what [`BusPort`] takes. No
+/// lock is taken for a signal of a connection that no open channel has, and no signal waits for a device's lock: the call that holds
+/// it serves the signal.
 ///
 /// `GPADLS` bounds the number of page lists that the guest can have at a time, and `WORDS` the sum of their sizes: a
 /// word per page and one per range. Beyond that a guest gets a failure. A network card takes about 8,200 words.

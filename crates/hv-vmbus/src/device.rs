@@ -94,6 +94,10 @@ pub trait Device: Sized {
     /// Maximum size of a packet to the guest, including the descriptor. Linux reads 4096 bytes of most devices'
     /// packets, and loses its place in the ring after a longer one.
     const PACKET_LIMIT: u32 = 4096;
+    /// Maximum number of bytes of packets, and of the data that they list, that the device processes in one call, plus the rest of the
+    /// last packet: a guest that fills the ring as fast as it is read takes turns with the others, and each call is short. A call
+    /// serves as much again for signals that come while it has the device.
+    const WORK_LIMIT: usize = 32 << 10;
     /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has masked the ring's
     /// interrupts. Packets that are sent before the device returns share one interrupt.
     const SIGNAL_EACH: bool = false;

@@ -6,11 +6,15 @@ use crate::protocol::{GpaDirectPacket, PacketDescriptor};
 use crate::ring::{Packet, PageNumber, Ring, RingError};
 use core::mem::offset_of;
 use hv_memory::GuestMemory;
+use zerocopy::IntoBytes;
 
 /// Offset of the count of ranges, from the end of the descriptor, and of the ranges.
-const COUNT: u32 = (offset_of!(GpaDirectPacket, range_count) - size_of::<PacketDescriptor>()) as u32;
-const RANGES: u32 = (offset_of!(GpaDirectPacket, first_range) - size_of::<PacketDescriptor>()) as u32;
-const _: () = assert!(RANGES == COUNT + 4, "the ranges follow their count");
+const COUNT: usize = offset_of!(GpaDirectPacket, range_count) - size_of::<PacketDescriptor>();
+const RANGES: usize = offset_of!(GpaDirectPacket, first_range) - size_of::<PacketDescriptor>();
+const _: () =
+    assert!(COUNT == 4 && RANGES == 8, "the count is the high half of the first word, and ranges follow");
+/// Words that are read at a time.
+const CHUNK: usize = 8;
 
 /// Validated ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +33,15 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     memory: &M,
     list: &mut [Segment],
 ) -> Result<Result<Ranges, PagesError>, RingError> {
-    let mut header = Header { ring, packet, at: COUNT };
-    let Some(count) = header.u32()? else { return Ok(Err(PagesError::Truncated)) };
+    let mut header = Header { ring, packet, at: 0, words: [0; CHUNK], used: 0, filled: 0 };
+    let Some(first) = header.word()? else { return Ok(Err(PagesError::Truncated)) };
+    let count = (first >> 32) as u32;
     let mut builder = Builder::new(list, 0);
     let mut total = 0;
     for _ in 0..count {
         // A range has at least one page, so the builder's room bounds the number of iterations.
-        let (Some(len), Some(offset)) = (header.u32()?, header.u32()?) else {
-            return Ok(Err(PagesError::Truncated));
-        };
-        let (len, offset) = (u64::from(len), u64::from(offset));
+        let Some(range) = header.word()? else { return Ok(Err(PagesError::Truncated)) };
+        let (len, offset) = (range & 0xffff_ffff, range >> 32);
         if len == 0 {
             return Ok(Err(PagesError::Empty));
         }
@@ -60,29 +63,41 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     Ok(Ok(Ranges { data: Data { segments: builder.count, offset: 0, len: total }, count }))
 }
 
-/// A reader of the bytes between a packet's descriptor and its payload, from front to back.
+/// A reader of the words between a packet's descriptor and its payload, from front to back.
 struct Header<'a, M, W> {
     ring: &'a Ring<'a, M, W>,
     packet: &'a Packet,
+    /// Bytes that were read.
     at: u32,
+    /// The last of them: those before `used` were returned.
+    words: [u64; CHUNK],
+    used: usize,
+    filled: usize,
 }
 
 impl<M: GuestMemory, W: PageNumber> Header<'_, M, W> {
+    /// Returns the number of bytes that [`word`](Self::word) has not returned yet.
     fn left(&self) -> u32 {
-        self.packet.header_len().saturating_sub(self.at)
+        self.packet.header_len().saturating_sub(self.at) + (self.filled - self.used) as u32 * 8
     }
 
-    fn u32(&mut self) -> Result<Option<u32>, RingError> {
-        let mut bytes = [0; 4];
-        if self.left() < 4 {
-            return Ok(None);
+    /// Returns the next word, or `None` if there is none.
+    fn word(&mut self) -> Result<Option<u64>, RingError> {
+        if self.used == self.filled {
+            let words = (self.packet.header_len().saturating_sub(self.at) as usize / 8).min(CHUNK);
+            let Some(part) = self.words.get_mut(..words).filter(|part| !part.is_empty()) else {
+                return Ok(None);
+            };
+            self.packet.read_header(self.ring, self.at, part.as_mut_bytes())?;
+            self.at += words as u32 * 8;
+            (self.used, self.filled) = (0, words);
         }
-        self.packet.read_header(self.ring, self.at, &mut bytes)?;
-        self.at += 4;
-        Ok(Some(u32::from_le_bytes(bytes)))
+        let word = self.words.get(self.used).map(|word| u64::from_le(*word));
+        self.used += 1;
+        Ok(word)
     }
 
-    /// Reads the page numbers of a range, in chunks.
+    /// Reads the page numbers of a range.
     fn pages(
         &mut self,
         memory: &M,
@@ -91,21 +106,14 @@ impl<M: GuestMemory, W: PageNumber> Header<'_, M, W> {
         builder: &mut Builder<'_>,
     ) -> Result<Result<(), PagesError>, RingError> {
         let (mut at, end) = (offset, offset + len);
-        let mut bytes = [0; 128];
         while at < end {
-            let pages = (end.div_ceil(PAGE) - at / PAGE).min(bytes.len() as u64 / 8) as usize;
-            let part = &mut bytes[..pages * 8];
-            self.packet.read_header(self.ring, self.at, part)?;
-            self.at += part.len() as u32;
-            for number in part.chunks_exact(8) {
-                let pfn = u64::from_le_bytes(number.try_into().unwrap_or_default());
-                let within = at % PAGE;
-                let bytes = (PAGE - within).min(end - at);
-                if let Err(error) = builder.page(memory, pfn, within, bytes) {
-                    return Ok(Err(error));
-                }
-                at += bytes;
+            let Some(pfn) = self.word()? else { return Ok(Err(PagesError::Truncated)) };
+            let within = at % PAGE;
+            let bytes = (PAGE - within).min(end - at);
+            if let Err(error) = builder.page(memory, pfn, within, bytes) {
+                return Ok(Err(error));
             }
+            at += bytes;
         }
         Ok(Ok(()))
     }

@@ -75,6 +75,7 @@
 pub use hv_tlfs::vmbus as protocol;
 
 mod bus;
+mod calls;
 mod config;
 mod contact;
 mod control;
@@ -101,6 +102,7 @@ mod seen;
 mod settle;
 mod shared;
 mod slot;
+mod sync;
 mod traffic;
 mod worker;
 

@@ -1,5 +1,6 @@
 //! A device's slot on the bus: its state, its channels and its requests under one lock.
 
+use crate::calls::{Attempt, Calls};
 use crate::device::{Connect, Device, Opening};
 use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
@@ -13,13 +14,14 @@ use crate::pages::Segment;
 use crate::port::{Backend, BusPort, Moment, Work};
 use crate::protocol::{ChannelOffer, GpadlId};
 use crate::requests::Entry;
+use crate::sync::{AtomicBool, AtomicU64};
 use crate::traffic::Traffic;
-use crate::worker::{NEVER, Worker};
+use crate::worker::{LEAST, NEVER, Worker};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
-use lock_api::{Mutex, RawMutex};
+use lock_api::{Mutex, MutexGuard, RawMutex};
 
 /// A device with its channels and requests, under a lock of the embedder's type.
 ///
@@ -28,6 +30,8 @@ use lock_api::{Mutex, RawMutex};
 pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0, const SEGMENTS: usize = 0> {
     /// Connections that the guest signals, or 0 for a channel that is not open; readable without the lock.
     routes: [AtomicU32; LINES],
+    /// Signals that found the lock held.
+    calls: Calls<LINES>,
     /// When the device must run next.
     deadline: Due,
     /// Position among all devices, once it is known: device and line, each plus 1, in 16 bits.
@@ -85,6 +89,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         }
         Self {
             routes: [const { AtomicU32::new(0) }; LINES],
+            calls: Calls::from_parts(AtomicU64::new(0), [const { AtomicBool::new(false) }; LINES]),
             deadline: Due::never(),
             place: AtomicU32::new(0),
             boot,
@@ -105,7 +110,19 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         cx: &Cx<'_, P>,
         work: impl FnOnce(&mut Worker<'_, P, D>) -> T,
     ) -> T {
-        let mut held = self.held.lock();
+        let result = self.locked(self.held.lock(), at, cx, work);
+        self.answer_calls(at, cx);
+        result
+    }
+
+    /// Does so with the lock already held, and releases it.
+    fn locked<P: Backend<D::Request>, T>(
+        &self,
+        mut held: MutexGuard<'_, R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: impl FnOnce(&mut Worker<'_, P, D>) -> T,
+    ) -> T {
         let held = &mut *held;
         let io = Io {
             port: cx.port,
@@ -128,6 +145,43 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         let result = work(&mut worker);
         self.deadline.store(worker.end());
         result
+    }
+
+    /// Serves the signals that came while the device was in use, up to as much work as a call does for itself. What is left makes the
+    /// device due at once.
+    #[inline]
+    fn answer_calls<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>) {
+        let mut budget = D::WORK_LIMIT;
+        let done = self.calls.serve(|| {
+            if budget == 0 {
+                return Attempt::Exhausted;
+            }
+            let Some(held) = self.held.try_lock() else { return Attempt::Held };
+            budget = self.called(held, at, cx, budget);
+            Attempt::Served
+        });
+        if !done {
+            // Without the lock: a call that stores another time meanwhile finds the signals itself.
+            self.deadline.store(ReferenceTime::ZERO);
+        }
+    }
+
+    /// Serves the recorded signals with this much work; returns what is left of it.
+    #[cold]
+    #[inline(never)]
+    fn called<P: Backend<D::Request>>(
+        &self,
+        held: MutexGuard<'_, R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+        at: Place,
+        cx: &Cx<'_, P>,
+        budget: usize,
+    ) -> usize {
+        self.locked(held, at, cx, |worker| {
+            worker.budget = budget;
+            worker.called(self.calls.take());
+            // Another look is work too.
+            worker.budget.saturating_sub(LEAST)
+        })
     }
 
     /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
@@ -199,13 +253,18 @@ where
         if connection == 0 || !meant(&line) {
             return false;
         }
-        self.enter(at, cx, |worker| {
-            // It may have been closed, or opened with another connection, since.
-            let open = worker.io.lines.get(line).and_then(|line| line.open.as_ref());
-            if open.is_some_and(|open| open.connection == connection) {
-                worker.signalled(line);
-            }
+        self.calls.signal(line, || {
+            let Some(held) = self.held.try_lock() else { return false };
+            self.locked(held, at, cx, |worker| {
+                // It may have been closed, or opened with another connection, since.
+                let open = worker.io.lines.get(line).and_then(|line| line.open.as_ref());
+                if open.is_some_and(|open| open.connection == connection) {
+                    worker.signalled(line);
+                }
+            });
+            true
         });
+        self.answer_calls(at, cx);
         true
     }
 

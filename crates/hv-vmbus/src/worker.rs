@@ -26,9 +26,6 @@ use zerocopy::FromBytes;
 /// The SINT of messages and interrupts.
 pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
 
-/// Maximum number of bytes of packets, and of the data that they list, that a device processes in one call, plus the
-/// rest of the last packet: a guest that fills the ring as fast as it is read takes turns with the others.
-const BUDGET: usize = 32 << 10;
 /// Minimum cost of a packet.
 pub(crate) const LEAST: usize = 512;
 /// No deadline.
@@ -60,7 +57,7 @@ pub(crate) struct Worker<'a, P: BusPort, D: Device> {
 
 impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     pub(crate) fn new(device: &'a mut D, io: Io<'a, P, D::Request>) -> Self {
-        Self { device, io, budget: BUDGET }
+        Self { device, io, budget: D::WORK_LIMIT }
     }
 
     /// Handles a signal of the guest to a channel.
@@ -70,6 +67,17 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         self.run(line);
         self.due();
         self.settle(Some(line));
+    }
+
+    /// Handles signals to channels that came while the device was in use.
+    pub(crate) fn called(&mut self, lines: impl Iterator<Item = usize>) {
+        self.start_waiting();
+        for line in lines {
+            self.offer_room(line);
+            self.run(line);
+        }
+        self.due();
+        self.settle(None);
     }
 
     /// Runs the device if what has just happened made it due.
@@ -354,8 +362,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         wanted: bool,
     ) -> Result<Taken, RingError> {
         let (data, ranges) = self.judge(incoming, &raw, entry)?;
-        let mut front = Front::new();
-        let front = self.see(line, incoming, &raw, (data, ranges), &mut front)?;
+        let mut front = self.io.port.sees_packets().then(Front::new);
+        if let Some(front) = &mut front {
+            self.see(line, incoming, &raw, (data, ranges), front)?;
+        }
         let io = &mut self.io;
         let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else {
             return Ok(Taken::Done);
@@ -384,7 +394,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             end,
             pipe: None,
             fault: None,
-            front,
+            front: front.as_ref(),
         };
         if io.lines[line].offer.flags.named_pipe() && packet.kind == PacketType::DATA_IN_BAND {
             unwrap_pipe(&mut packet);
@@ -406,19 +416,15 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
     }
 
-    /// Shows a packet to the port, if it has a use for it. Returns the beginning of the payload if it was read.
-    #[inline]
-    fn see<'f>(
+    /// Shows a packet to the port, and keeps the beginning of its payload.
+    fn see(
         &mut self,
         line: usize,
         incoming: &Incoming<'a, P>,
         raw: &crate::ring::Packet,
         (data, ranges): (Result<Data, PagesError>, u32),
-        front: &'f mut Front,
-    ) -> Result<Option<&'f Front>, RingError> {
-        if !self.io.port.sees_packets() {
-            return Ok(None);
-        }
+        front: &mut Front,
+    ) -> Result<(), RingError> {
         let len = raw.payload_len();
         raw.read(incoming, 0, front.of(len))?;
         let channel = self.io.place.id(line);
@@ -437,7 +443,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                 payload: front.bytes(),
             });
         }
-        Ok(Some(front))
+        Ok(())
     }
 
     /// Validates the ranges of a packet that lists pages, into the list of the request that may be made from it.

@@ -4,12 +4,21 @@
 //! The words of the header are loom's atomics. Of the data loom is only told when it is read and written, and fails
 //! where the two are not ordered.
 
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+}
+
+// The module of the crate, compiled here against loom's atomics in place of the processor's.
+#[path = "../src/calls.rs"]
+mod calls;
+
+use calls::{Attempt, Calls};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_vmbus::protocol::PacketType;
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, PushError, Ring};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use loom::thread;
 use std::sync::Mutex;
 
@@ -194,5 +203,82 @@ fn room_is_seen_by_the_last_look_or_signalled() {
         let seen = producer.wait_for(&ring(&memory), needed).unwrap();
         let signalled = receiver.join().unwrap();
         assert!(seen || signalled, "both sleep, and the ring has room");
+    });
+}
+
+/// A device with two channels, behind a lock like that of `hv-lock`.
+struct Device {
+    calls: Calls<2>,
+    next: AtomicU32,
+    serving: AtomicU32,
+    /// 1 for a channel whose ring has a packet.
+    packets: [AtomicU32; 2],
+}
+
+impl Device {
+    fn new() -> Arc<Self> {
+        let none = || AtomicBool::new(false);
+        Arc::new(Self {
+            calls: Calls::from_parts(AtomicU64::new(0), [none(), none()]),
+            next: AtomicU32::new(0),
+            serving: AtomicU32::new(0),
+            packets: [AtomicU32::new(0), AtomicU32::new(0)],
+        })
+    }
+
+    /// Does something with the device, if no other thread has it.
+    fn try_with(&self, work: impl FnOnce()) -> bool {
+        let ticket = self.serving.load(Ordering::Acquire);
+        let next = self.next.compare_exchange(ticket, ticket + 1, Ordering::AcqRel, Ordering::Relaxed);
+        if next.is_ok() {
+            work();
+            self.serving.store(ticket + 1, Ordering::Release);
+        }
+        next.is_ok()
+    }
+
+    /// Takes the packet of a channel, if it is seen.
+    fn take(&self, line: usize) {
+        if self.packets[line].load(Ordering::Relaxed) == 1 {
+            self.packets[line].store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A VP of the guest's puts a packet into a channel's ring, and signals.
+    fn signal(&self, line: usize) {
+        self.packets[line].store(1, Ordering::Relaxed);
+        self.calls.signal(line, || self.try_with(|| self.take(line)));
+        let mut left = 2;
+        let done = self.calls.serve(|| {
+            if left == 0 {
+                return Attempt::Exhausted;
+            }
+            left -= 1;
+            match self.try_with(|| self.calls.take().for_each(|line| self.take(line))) {
+                true => Attempt::Served,
+                false => Attempt::Held,
+            }
+        });
+        assert!(done, "there are two signals");
+    }
+}
+
+#[test]
+fn a_signal_that_finds_its_device_in_use_is_served() {
+    loom::model(|| {
+        let device = Device::new();
+        let other = thread::spawn({
+            let device = device.clone();
+            move || device.signal(1)
+        });
+        device.signal(0);
+        other.join().unwrap();
+        for packet in &device.packets {
+            assert_eq!(
+                packet.load(Ordering::Relaxed),
+                0,
+                "a packet lies in its ring, and nothing looks for it"
+            );
+        }
     });
 }

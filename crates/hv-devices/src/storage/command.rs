@@ -1,40 +1,36 @@
 //! SCSI commands: parsed from the guest's request, answered, or turned into a request to the back end.
 
-use super::{Job, Place, Request, Srb, Storage, Unit, Vstor, note};
+use super::{Job, Piece, Place, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
 use hv_vmbus::{Answer, Backend, Channel, Io, Packet, RequestError};
 
 impl<const DISKS: usize> Storage<DISKS> {
-    /// Handles a SCSI command. Returns the answer if it is already known.
+    /// Handles a SCSI command. Returns false if its answer comes later: it has become a request to the back end.
     pub(super) fn execute<P: Backend<Request>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
-        vstor: &Vstor,
-        len: usize,
+        srb: &mut Srb,
         io: &mut Io<'_, P, Request>,
-    ) -> Option<Srb> {
-        let mut srb = Srb::read(vstor).of_length(len);
+    ) -> bool {
         let room = match io.pages(packet) {
             // Valid requests have one range, of the length in the request.
             Ok(pages) if packet.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
             _ => {
                 srb.invalid();
-                return Some(srb);
+                return true;
             }
         };
         let (path, target, lun) = (srb.path(), srb.target(), srb.lun());
         if srb.is_report_luns() {
-            return Some(match self.luns(path, target, srb.cdb()[2]) {
+            match self.luns(path, target, srb.cdb()[2]) {
                 Ok(data) => answer_data(packet, io, srb, &data, room),
-                Err(sense) => {
-                    observe(io, packet.channel(), sense);
-                    srb.check(sense);
-                    srb
-                }
-            });
+                Err(sense) => refuse(packet, io, srb, sense),
+            }
+            return true;
         }
         let Some(unit) = self.unit(path, target, lun) else {
-            return Some(absent(packet, io, srb, room));
+            absent(packet, io, srb, room);
+            return true;
         };
         let reply = unit.disk.command(srb.cdb(), |into| {
             let pages = io.pages(packet).ok()?;
@@ -43,16 +39,13 @@ impl<const DISKS: usize> Storage<DISKS> {
             Some(len)
         });
         let disk = (unit.backend, unit.disk.block_size());
-        match reply {
+        match &reply {
             Reply::Good => srb.good(0),
-            Reply::Data(data) => return Some(answer_data(packet, io, srb, data.bytes(), room)),
-            Reply::Check(sense) => {
-                observe(io, packet.channel(), sense);
-                srb.check(sense);
-            }
+            Reply::Data(data) => answer_data(packet, io, srb, data.bytes(), room),
+            Reply::Check(sense) => refuse(packet, io, srb, *sense),
             Reply::Transfer(transfer) => return start(packet, io, disk, transfer, (srb, room)),
         }
-        Some(srb)
+        true
     }
 
     /// Answers REPORT LUNS with the logical units of a target. It is answered for empty targets too: Linux takes
@@ -87,81 +80,90 @@ pub(super) fn observe<P: Backend<Request>>(io: &Io<'_, P, Request>, channel: Cha
     io.observe(channel, note::REFUSED, value);
 }
 
+/// Rejects a command.
+fn refuse<P: Backend<Request>>(
+    packet: &Packet<'_, P::Memory>,
+    io: &Io<'_, P, Request>,
+    srb: &mut Srb,
+    sense: Sense,
+) {
+    observe(io, packet.channel(), sense);
+    srb.check(sense);
+}
+
 /// Copies data to the guest, as far as it has room.
 fn answer_data<P: Backend<Request>>(
     packet: &Packet<'_, P::Memory>,
     io: &Io<'_, P, Request>,
-    mut srb: Srb,
+    srb: &mut Srb,
     data: &[u8],
     room: u32,
-) -> Srb {
+) {
     let data = &data[..data.len().min(room as usize).min(srb.allocation(data.len()))];
     match io.pages(packet).map(|pages| pages.write(io.memory(), 0, data)) {
         Ok(Ok(())) => srb.good(data.len() as u32),
         _ => srb.invalid(),
     }
-    srb
 }
 
 /// Answers for a logical unit that does not exist. INQUIRY never fails: Linux ignores its status.
 fn absent<P: Backend<Request>>(
     packet: &Packet<'_, P::Memory>,
     io: &Io<'_, P, Request>,
-    mut srb: Srb,
+    srb: &mut Srb,
     room: u32,
-) -> Srb {
+) {
     if srb.is_inquiry() {
         let data = crate::scsi::absent_inquiry();
-        return answer_data(packet, io, srb, data.bytes(), room);
+        answer_data(packet, io, srb, data.bytes(), room);
+    } else {
+        srb.no_lun();
     }
-    srb.no_lun();
-    srb
 }
 
-/// Turns a command into a request. Returns the answer if that failed.
+/// Turns a command into a request. Returns true if that failed, and the command is answered.
 fn start<P: Backend<Request>>(
     packet: &mut Packet<'_, P::Memory>,
     io: &mut Io<'_, P, Request>,
     (disk, block): (u16, u32),
-    mut transfer: Transfer,
-    (mut srb, room): (Srb, u32),
-) -> Option<Srb> {
+    transfer: &Transfer,
+    (srb, room): (&mut Srb, u32),
+) -> bool {
     let (room, size) = (u64::from(room), u64::from(block));
     let wanted = match transfer {
-        Transfer::Read { len, .. } | Transfer::Write { len, .. } => len,
+        Transfer::Read { len, .. } | Transfer::Write { len, .. } => *len,
         Transfer::Fill { .. } => size,
         Transfer::Flush | Transfer::Discard { .. } => 0,
     };
-    if wanted > room {
+    let cut;
+    let transfer = if wanted > room {
         // The guest gets the blocks that it has room for.
         let part = room / size * size;
-        let Transfer::Read { offset, .. } = transfer else {
-            srb.check(Sense::INVALID_FIELD);
-            return Some(srb);
-        };
-        if part == 0 {
-            srb.check(Sense::INVALID_FIELD);
-            return Some(srb);
+        match *transfer {
+            Transfer::Read { offset, .. } if part > 0 => cut = Transfer::Read { offset, len: part },
+            _ => {
+                srb.check(Sense::INVALID_FIELD);
+                return true;
+            }
         }
-        transfer = Transfer::Read { offset, len: part };
         srb.overruns();
-    }
-    let Some((job, piece, data)) = Job::new(transfer, block) else {
-        srb.good(0);
-        return Some(srb);
+        &cut
+    } else {
+        transfer
     };
-    match request(packet, io, Request { disk, piece, job, srb }, data) {
-        Ok(()) => None,
-        Err(RequestError::Pages(_)) => {
-            srb.invalid();
-            Some(srb)
-        }
+    let mut first = Request { disk, piece: Piece::Flush, job: Job::new(transfer, block), srb: *srb };
+    let Some((piece, data)) = first.job.next() else {
+        srb.good(0);
+        return true;
+    };
+    first.piece = piece;
+    match request(packet, io, first, data) {
+        Ok(()) => return false,
+        Err(RequestError::Pages(_)) => srb.invalid(),
         // The bus presents a packet only when a request is free.
-        Err(_) => {
-            srb.busy();
-            Some(srb)
-        }
+        Err(_) => srb.busy(),
     }
+    true
 }
 
 /// Requests a piece from the back end, with its part of the command's data.

@@ -80,11 +80,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Creates the job of a transfer, and its first piece, with the range of the command's data that belongs to it:
-    /// offset and length.
-    pub(super) fn new(transfer: Transfer, block: u32) -> Option<(Self, Piece, (u64, u64))> {
-        let mut job = Self { transfer, block: block.into(), done: 0, now: 0 };
-        job.next().map(|(piece, data)| (job, piece, data))
+    /// Creates the job of a transfer. Its first piece is the [`next`](Self::next) one.
+    pub(super) fn new(transfer: &Transfer, block: u32) -> Self {
+        Self { transfer: *transfer, block: block.into(), done: 0, now: 0 }
     }
 
     /// Returns true if the current piece is the first one.
@@ -92,7 +90,8 @@ impl Job {
         self.done == 0
     }
 
-    /// Records that the current piece is done, and returns the next one, if there is one.
+    /// Records that the current piece is done, and returns the next one, if there is one, with the range of the command's data that
+    /// belongs to it: offset and length.
     pub(super) fn next(&mut self) -> Option<(Piece, (u64, u64))> {
         self.done += self.now;
         let at = self.done;
@@ -163,9 +162,8 @@ mod tests {
     type Part = (Piece, (u64, u64));
 
     fn all(transfer: Transfer) -> Vec<Part> {
-        let Some((mut job, piece, data)) = Job::new(transfer, 512) else { return Vec::new() };
-        let mut parts = std::vec![(piece, data)];
-        parts.extend(core::iter::from_fn(|| job.next()));
+        let mut job = Job::new(&transfer, 512);
+        let parts: Vec<Part> = core::iter::from_fn(|| job.next()).collect();
         assert_eq!(job.next(), None);
         parts
     }

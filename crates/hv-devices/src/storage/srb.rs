@@ -1,75 +1,86 @@
 //! A SCSI request on the way from packet to answer.
 
 use crate::scsi::{CDB_LEN, Sense, Status};
-use hv_tlfs::vmbus::NtStatus;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation, Packet, PacketHeader, ScsiRequest, SrbStatus};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use hv_tlfs::vmbus::{NtStatus, scsi};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// A copy of the guest's request, with the answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Srb {
+/// A [`Packet`] with a SCSI request in its body.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct Whole {
+    header: PacketHeader,
     request: ScsiRequest,
-    cdb: [u8; CDB_LEN],
-    status: NtStatus,
+}
+
+const _: () = assert!(size_of::<Whole>() == size_of::<Packet>());
+
+/// A copy of the guest's packet, which becomes the answer. It is copied by words.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(crate) struct Srb {
+    whole: Whole,
     /// Size of the packet in bytes, which is also the answer's.
-    len: usize,
+    len: u8,
     /// The data is longer than the guest's buffer.
     overrun: bool,
 }
 
-const INQUIRY: u8 = 0x12;
-const REPORT_LUNS: u8 = 0xa0;
-
 impl Srb {
-    pub(crate) fn read(packet: &Packet) -> Self {
-        let request =
-            ScsiRequest::read_from_bytes(&packet.body).unwrap_or_else(|_| ScsiRequest::new_zeroed());
-        // Guests may give wrong values for both lengths: the fields have a fixed size.
-        let mut cdb = [0; CDB_LEN];
-        cdb.copy_from_slice(&request.cdb_or_sense[..CDB_LEN]);
-        Self { request, cdb, status: NtStatus::SUCCESS, len: size_of::<Packet>(), overrun: false }
+    /// Reads a packet: `read` copies its bytes, and returns their number.
+    pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> usize) -> Self {
+        let mut whole = Whole::new_zeroed();
+        let len = read(whole.as_mut_bytes()).min(size_of::<Whole>()) as u8;
+        Self { whole, len, overrun: false }
     }
 
-    pub(crate) fn of_length(self, len: usize) -> Self {
-        Self { len, ..self }
+    pub(crate) fn operation(&self) -> Operation {
+        self.whole.header.operation
     }
 
+    /// Returns the packet as one that is not a SCSI request.
+    pub(crate) fn packet(&self) -> Packet {
+        Packet::read_from_bytes(self.whole.as_bytes()).unwrap_or_else(|_| Packet::new_zeroed())
+    }
+
+    /// Returns the command, in a field of fixed size: guests may give wrong values for its length, and for that of sense.
     pub(crate) fn cdb(&self) -> &[u8; CDB_LEN] {
-        &self.cdb
+        let first = self.whole.request.cdb_or_sense.first_chunk();
+        first.unwrap_or(&[0; CDB_LEN])
     }
 
     pub(crate) fn path(&self) -> u8 {
-        self.request.path
+        self.whole.request.path
     }
 
     pub(crate) fn target(&self) -> u8 {
-        self.request.target
+        self.whole.request.target
     }
 
     pub(crate) fn lun(&self) -> u8 {
-        self.request.lun
+        self.whole.request.lun
     }
 
     /// Returns the size of the guest's buffer or data in bytes.
     pub(crate) fn transfer(&self) -> u32 {
-        self.request.transfer_length
+        self.whole.request.transfer_length
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len.into()
     }
 
     pub(crate) fn is_inquiry(&self) -> bool {
-        self.cdb[0] == INQUIRY
+        self.cdb()[0] == scsi::OP_INQUIRY
     }
 
     pub(crate) fn is_report_luns(&self) -> bool {
-        self.cdb[0] == REPORT_LUNS
+        self.cdb()[0] == scsi::OP_REPORT_LUNS
     }
 
     /// Returns the maximum number of bytes that REPORT LUNS requests; other commands have truncated their data already.
     pub(crate) fn allocation(&self, len: usize) -> usize {
-        let [.., a, b, c, d] = self.cdb[..10] else { return len };
+        let [.., a, b, c, d] = self.cdb()[..10] else { return len };
         if self.is_report_luns() { u32::from_be_bytes([a, b, c, d]) as usize } else { len }
     }
 
@@ -90,16 +101,17 @@ impl Srb {
     }
 
     fn sensed(&mut self, sense: &[u8; Sense::LEN]) {
-        self.request.srb_status |= AUTOSENSE_VALID;
-        self.request.cdb_or_sense = [0; 20];
-        self.request.cdb_or_sense[..Sense::LEN].copy_from_slice(sense);
-        self.request.sense_length = Sense::LEN as u8;
+        let request = &mut self.whole.request;
+        request.srb_status |= AUTOSENSE_VALID;
+        request.cdb_or_sense = [0; 20];
+        request.cdb_or_sense[..Sense::LEN].copy_from_slice(sense);
+        request.sense_length = Sense::LEN as u8;
     }
 
     /// Ends exactly like this.
     pub(crate) fn exactly(&mut self, srb: u8, scsi: u8, sense: Option<[u8; 3]>) {
         self.ended(SrbStatus(srb), Status::Good, 0);
-        self.request.scsi_status = scsi;
+        self.whole.request.scsi_status = scsi;
         if let Some([key, code, qualifier]) = sense {
             let mut bytes = Sense::NONE.bytes();
             (bytes[2], bytes[12], bytes[13]) = (key, code, qualifier);
@@ -110,13 +122,13 @@ impl Srb {
     /// Fails: there is no such logical unit.
     pub(crate) fn no_lun(&mut self) {
         self.ended(SrbStatus::INVALID_LUN, Status::Good, 0);
-        self.status = NtStatus::UNSUCCESSFUL;
+        self.whole.header.status = NtStatus::UNSUCCESSFUL;
     }
 
     /// Fails: the request is inconsistent.
     pub(crate) fn invalid(&mut self) {
         self.ended(SrbStatus::INVALID_REQUEST, Status::Good, 0);
-        self.status = NtStatus::INVALID_PARAMETER;
+        self.whole.header.status = NtStatus::INVALID_PARAMETER;
     }
 
     /// Fails: busy.
@@ -125,17 +137,17 @@ impl Srb {
     }
 
     fn ended(&mut self, srb: SrbStatus, scsi: Status, bytes: u32) {
-        self.request.srb_status = srb.0;
-        self.request.scsi_status = scsi as u8;
-        self.request.transfer_length = bytes;
-        self.request.sense_length = 0;
+        self.whole.header =
+            PacketHeader { operation: Operation::COMPLETE_IO, flags: 0, status: NtStatus::SUCCESS };
+        let request = &mut self.whole.request;
+        request.srb_status = srb.0;
+        request.scsi_status = scsi as u8;
+        request.transfer_length = bytes;
+        request.sense_length = 0;
     }
 
-    /// Writes the answer.
-    pub(crate) fn write(&self, packet: &mut Packet) {
-        packet.header = PacketHeader::new_zeroed();
-        packet.header.operation = Operation::COMPLETE_IO;
-        packet.header.status = self.status;
-        packet.body.copy_from_slice(self.request.as_bytes());
+    /// Returns the answer, as long as the packet was.
+    pub(crate) fn answer(&self) -> &[u8] {
+        &self.whole.as_bytes()[..self.len.into()]
     }
 }

@@ -11,6 +11,7 @@ use hv_devices::storage::{Failure, MAX_TRANSFER};
 use hv_memory::save::{Reader, Writer};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::MessageType;
+use hv_vmbus::Device;
 
 const BLOCKS: u64 = 4096;
 const ID: [u8; 16] = *b"0123456789abcdef";
@@ -318,18 +319,18 @@ fn the_protocols_state_is_saved_and_nonsense_is_refused() {
     let guest = one_disk();
     let save = |controller: &Storage<8>| {
         let mut image = Vec::new();
-        hv_vmbus::Device::save(controller, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
+        Device::save(controller, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
         image
     };
     let image = guest.bus.with(guest.bus.devices(), &guest.host, |d, _| save(d)).unwrap();
     let mut other = Storage::<8>::new();
     other.attach(0, 0, 0, disk()).unwrap();
-    hv_vmbus::Device::restore(&mut other, &mut Reader::new(&image)).unwrap();
+    Device::restore(&mut other, &mut Reader::new(&image)).unwrap();
     assert_eq!((other.version(), save(&other)), (Some(0x0602), image.clone()));
     for (at, value) in [(0, 3), (1, 7), (5, 2)] {
         let mut wrong = image.clone();
         wrong[at] = value;
-        assert!(hv_vmbus::Device::restore(&mut other, &mut Reader::new(&wrong)).is_err(), "{at}");
+        assert!(Device::restore(&mut other, &mut Reader::new(&wrong)).is_err(), "{at}");
     }
 }
 
@@ -365,8 +366,19 @@ fn a_long_command_is_done_in_pieces_and_every_call_is_short() {
         calls += 1;
     };
     assert_eq!((answer.transaction, answer.ended().0), (id, 1));
-    assert_eq!(calls, BLOCKS * 512 / hv_devices::storage::PIECE);
+    assert_eq!(calls, BLOCKS * 512 / Storage::<8>::WORK_LIMIT as u64);
     assert!(guest.host.disks.borrow()[0].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_transfer_of_the_maximum_size_is_done_in_the_call_that_signals_it() {
+    let mut guest = one_disk();
+    for operation in [0x28, 0x2a] {
+        let blocks = (MAX_TRANSFER / 512) as u16;
+        let answer = guest.command(&cdb10(operation, 0, blocks), 0, MAX_TRANSFER);
+        assert_eq!(answer.ended(), (1, 0, MAX_TRANSFER));
+        assert_eq!(guest.bus.deadline(), None);
+    }
 }
 
 #[test]
@@ -374,11 +386,11 @@ fn a_packet_that_comes_while_a_command_is_in_pieces_is_taken_when_it_is_done() {
     let mut guest = one_disk();
     let mut list = vec![0, 22, 0, 16, 0, 0, 0, 0];
     list.extend(0u64.to_be_bytes());
-    list.extend((2 * hv_devices::storage::PIECE as u32 / 512).to_be_bytes());
+    list.extend((2 * Storage::<8>::WORK_LIMIT as u32 / 512).to_be_bytes());
     list.extend([0; 4]);
     guest.set_data(&list);
     let first = guest.start(&cdb10(0x42, 0, 24), 0, 24, 0x100);
-    assert!(guest.receive().is_none(), "one of two pieces is done");
+    assert!(guest.receive().is_none(), "half of it is done");
     let second = guest.start(&cdb10(0x28, 0, 1), 0, 512, 0x110);
     let mut answered = Vec::new();
     while answered.len() < 2 {

@@ -53,6 +53,25 @@ fn a_device_with_more_to_do_leaves_the_vp_time_to_run() {
 }
 
 #[test]
+fn calls_of_other_vps_do_not_put_off_a_device_with_more_to_do() {
+    with_devices(|m| {
+        while guest::put(m, 2, 0, &[]) {}
+        guest::signal(m, 0, 2);
+        let deadline = m.host.deadline(0).expect("the rest is due");
+        // Also after it has passed: the VP that carries it may be late.
+        for time in 1..10 {
+            m.host.set_counter(m.ticks(time * 100));
+            guest::signal(m, 1, 1);
+            assert_eq!(m.host.deadline(0), Some(deadline), "at {time}");
+        }
+        assert_eq!(m.host.due().collect::<Vec<_>>(), [0]);
+        let before = std::iter::from_fn(|| guest::receive(m, 0, 2)).count();
+        m.expire(0);
+        assert!(before > 0 && guest::receive(m, 0, 2).is_some(), "the device goes on");
+    });
+}
+
+#[test]
 fn a_device_does_not_wait_for_a_vp_that_stopped() {
     with_devices(|m| {
         // The last to call is VP 1: the deadline is there.

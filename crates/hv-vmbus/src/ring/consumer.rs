@@ -5,7 +5,7 @@ use super::{PageNumber, RingError};
 use crate::image;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
 use hv_memory::GuestMemory;
-use zerocopy::FromBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 
@@ -113,9 +113,8 @@ impl Consumer {
         if room < DESCRIPTOR {
             return Err(error(0));
         }
-        let mut bytes = [0; DESCRIPTOR as usize];
-        ring.read(self.next, &mut bytes)?;
-        let Ok(descriptor) = PacketDescriptor::read_from_bytes(&bytes) else { return Err(error(0)) };
+        let mut descriptor = PacketDescriptor::new_zeroed();
+        ring.read(self.next, descriptor.as_mut_bytes())?;
         let (len, offset) = (descriptor.len(), descriptor.data_offset());
         if len < DESCRIPTOR || len > room {
             return Err(error(len));

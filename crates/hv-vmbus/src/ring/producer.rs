@@ -9,6 +9,12 @@ use hv_memory::GuestMemory;
 use zerocopy::IntoBytes;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
+/// Bytes of a packet that are written at a time: a multiple of 8.
+const PART: usize = 256;
+
+/// A part of a packet, aligned so that it is copied by words.
+#[repr(align(8))]
+struct Part([u8; PART]);
 
 /// The sender's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,25 +147,37 @@ impl Producer {
             flags: packet.flags,
             transaction_id: packet.transaction_id,
         };
-        ring.write(self.next, descriptor.as_bytes())?;
-        let mut buffer = [0; 256];
-        let (mut at, mut done) = (ring.advance(self.next, DESCRIPTOR), 0);
-        while done < padded {
-            let size = (padded - done).min(buffer.len() as u32);
-            let part = &mut buffer[..size as usize];
-            part.fill(0);
-            fill(done, &mut part[..size.min(bytes - done) as usize])?;
-            ring.write(at, part)?;
-            at = ring.advance(at, size);
-            done += size;
+        // Descriptor, header, payload, padding and trailer in as few parts as possible: for most packets that is one.
+        let mut buffer = Part([0; PART]);
+        let buffer = &mut buffer.0;
+        buffer[..DESCRIPTOR as usize].copy_from_slice(descriptor.as_bytes());
+        let (mut at, mut used, mut done) = (self.next, DESCRIPTOR as usize, 0);
+        while done < bytes {
+            if used == PART {
+                ring.write(at, buffer)?;
+                (at, used) = (ring.advance(at, PART as u32), 0);
+            }
+            let size = ((bytes - done) as usize).min(PART - used);
+            fill(done, &mut buffer[used..used + size])?;
+            (used, done) = (used + size, done + size as u32);
+        }
+        // A part is a multiple of 8 bytes: the padding fits.
+        let end = used.next_multiple_of(8);
+        buffer[used..end].fill(0);
+        used = end;
+        if used == PART {
+            ring.write(at, buffer)?;
+            (at, used) = (ring.advance(at, PART as u32), 0);
         }
         let trailer = u64::from(self.next) << 32;
-        ring.write(at, trailer.as_bytes())?;
+        buffer[used..used + size_of_val(&trailer)].copy_from_slice(trailer.as_bytes());
+        used += size_of_val(&trailer);
+        ring.write(at, &buffer[..used])?;
 
         if core::mem::take(&mut self.waiting) {
             ring.store(Word::PendingSendSize, 0)?;
         }
-        let start = core::mem::replace(&mut self.next, ring.advance(at, PACKET_TRAILER_SIZE));
+        let start = core::mem::replace(&mut self.next, ring.advance(at, used as u32));
         // Release: the packet is written before this.
         ring.store(Word::WriteIndex, self.next)?;
         ring.fence();

@@ -20,9 +20,13 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
                 return;
             }
             let order = self.io.counts.order;
-            // The oldest one: the furthest before the next number.
-            let queued = self.io.requests.iter().enumerate().filter(|(_, e)| e.state == State::Queued);
-            let Some(at) = queued.max_by_key(|(_, e)| order.wrapping_sub(e.order)).map(|(at, _)| at) else {
+            let mut queued = self.io.requests.iter().enumerate().filter(|(_, e)| e.state == State::Queued);
+            let next = match self.io.counts.queued {
+                1 => queued.next(),
+                // The oldest one: the furthest before the next number.
+                _ => queued.max_by_key(|(_, e)| order.wrapping_sub(e.order)),
+            };
+            let Some((at, _)) = next else {
                 self.io.counts.queued = 0;
                 return;
             };
@@ -73,7 +77,11 @@ impl<P: Backend<D::Request>, D: Device> Worker<'_, P, D> {
         let entry = &mut io.requests[at];
         let current =
             io.lines.get(entry.line).is_some_and(|l| l.session == entry.session && l.open.is_some());
-        let Some(request) = entry.request.take().filter(|_| current) else {
+        if !current {
+            self.release(at);
+            return;
+        }
+        let Some(request) = entry.request.take() else {
             self.release(at);
             return;
         };

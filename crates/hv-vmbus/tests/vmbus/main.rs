@@ -1,5 +1,6 @@
 //! The server as a guest sees it, one file per part of the protocol; every test is named after the rule it checks.
 
+mod calls;
 mod channels;
 mod common;
 mod contact;
