@@ -23,6 +23,10 @@
 #[cfg(feature = "testing")]
 extern crate std;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod bus;
 mod carrier;
 mod carry;
