@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use hv_tlfs::abi::{self, Constant, Struct};
 use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
 use hv_tlfs::vmbus::Version;
+use hv_tlfs::vmbus::ic::PIPE_PACKET_DATA;
+use hv_tlfs::vmbus::socket::MAX_PAYLOAD;
 
 use super::word::{self, Word};
 use super::{plain, wrap};
@@ -36,7 +38,7 @@ Examples:
 
 Kinds: hypercall, result, status, register, guest-id, sint, simp, siefp, scontrol, stimer, crash, features, hints,
 version, reference-tsc, message-type, vmbus-version, nvsp-version, nvsp-message, oid, rndis-message, rndis-status,
-transmit-checksum, receive-checksum, large-send, vlan";
+transmit-checksum, receive-checksum, large-send, vlan, pipe-header, ic-message, ic-status";
 
 /// The known kinds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,6 +95,12 @@ pub(super) enum Kind {
     LargeSend,
     /// VLAN tag of a frame
     Vlan,
+    /// Header of a packet of a socket or an integration service, 64 bits
+    PipeHeader,
+    /// Type of an integration service's message
+    IcMessage,
+    /// Outcome of an integration service's request
+    IcStatus,
 }
 
 /// Part of a word: its bits, and the row of the table that describes them.
@@ -159,6 +167,9 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
         Kind::Oid => return constant("oid", 32, value),
         Kind::RndisMessage => return constant("rndis-message", 32, value),
         Kind::RndisStatus => return constant("rndis-status", 32, value),
+        Kind::IcMessage => return constant("ic-message", 16, value),
+        Kind::IcStatus => return constant("ic-status", 32, value),
+        Kind::PipeHeader => return pipe_header(value),
         Kind::Version => return Ok(hypervisor_version(value)),
     };
     let bits = match kind {
@@ -237,6 +248,23 @@ fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
         writeln!(out, "  version {}", Version(value as u32))?;
     }
     Ok(out)
+}
+
+/// Explains the two words before the bytes of a pipe's packet.
+fn pipe_header(value: u128) -> anyhow::Result<String> {
+    check_width(value, 64)?;
+    let (kind, bytes) = (value as u32, (value >> 32) as u32);
+    let kind_of = if kind == PIPE_PACKET_DATA { "VMBUS_PIPE_PACKET_DATA" } else { "not a packet's type" };
+    let size_of = match bytes {
+        0 => "the end of a socket's direction; no message of a service".to_owned(),
+        1..=MAX_PAYLOAD => format!("{bytes} bytes follow"),
+        _ => format!("{bytes} bytes, more than the {MAX_PAYLOAD} that a packet of a socket has"),
+    };
+    let row = structure("vmbuspipe_hdr");
+    Ok(format!(
+        "{} {value:#x}\n  flags    {kind:#x}: {kind_of}\n  msgsize  {bytes:#x}: {size_of}\n",
+        row.name
+    ))
 }
 
 fn hypervisor_version(value: u128) -> String {
@@ -347,6 +375,20 @@ mod tests {
         let send = text(Kind::LargeSend, 0x4220_05a8);
         assert!(send.contains("0x5a8") && send.contains("0x22") && !send.contains("reserved"), "{send}");
         assert!(text(Kind::Vlan, 0x0010_0642).contains("reserved bits are set: 0x100000"));
+    }
+
+    #[test]
+    fn words_of_sockets_and_services_are_explained() {
+        let text = |kind, value| explain(kind, value).unwrap();
+        let header = |bytes: u128, kind: u128| text(Kind::PipeHeader, bytes << 32 | kind);
+        assert!(header(5, 1).contains("VMBUS_PIPE_PACKET_DATA") && header(5, 1).contains("5 bytes follow"));
+        assert!(header(0, 1).contains("the end of a socket's direction"));
+        assert!(header(0x4000, 1).contains("16384 bytes follow"));
+        assert!(header(0x4001, 1).contains("more than the 16384"));
+        assert!(header(5, 2).contains("not a packet's type"));
+        assert!(explain(Kind::PipeHeader, 1 << 64).is_err());
+        assert!(text(Kind::IcMessage, 7).contains("ICMSGTYPE_FCOPY"));
+        assert!(text(Kind::IcStatus, 0x8007_0070).contains("HV_ERROR_DISK_FULL"));
     }
 
     #[test]

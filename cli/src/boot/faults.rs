@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{anyhow, bail, ensure};
-use hv_host::faults::{BadPlan, FORMS, Name, Plan};
+use hv_host::faults::{self, BadPlan, FORMS, Name, Plan};
 use hv_tlfs::vmbus::{Guid, guid};
 
 use crate::report;
@@ -98,22 +98,28 @@ fn numbers(plan: &str) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, Guid); 8] = [
-    ("vmbus", Guid::ZERO),
-    ("storage", guid::SCSI),
-    ("heartbeat", guid::HEARTBEAT),
-    ("shutdown", guid::SHUTDOWN),
-    ("timesync", guid::TIME_SYNC),
-    ("kvp", guid::KVP),
-    ("vss", guid::VSS),
-    ("keyboard", guid::KEYBOARD),
+const DEVICES: [(&str, u32); 9] = [
+    ("vmbus", first(Guid::ZERO)),
+    ("storage", first(guid::SCSI)),
+    ("heartbeat", first(guid::HEARTBEAT)),
+    ("shutdown", first(guid::SHUTDOWN)),
+    ("timesync", first(guid::TIME_SYNC)),
+    ("kvp", first(guid::KVP)),
+    ("vss", first(guid::VSS)),
+    ("keyboard", first(guid::KEYBOARD)),
+    ("sockets", faults::SOCKETS),
 ];
 
-/// Returns the number of a device in a plan: the first word of its interface's GUID.
-fn device(word: &str) -> Option<u64> {
-    let (_, guid) = DEVICES.iter().find(|(name, _)| *name == word)?;
+/// Returns the first word of a GUID.
+const fn first(guid: Guid) -> u32 {
     let [a, b, c, d, ..] = guid.bytes;
-    Some(u32::from_le_bytes([a, b, c, d]).into())
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Returns the number of a device in a plan.
+fn device(word: &str) -> Option<u64> {
+    let (_, number) = DEVICES.iter().find(|(name, _)| *name == word)?;
+    Some((*number).into())
 }
 
 fn number(kind: Name, word: &str) -> Option<u64> {
@@ -149,10 +155,12 @@ mod tests {
 
     #[test]
     fn devices_have_names_that_mean_nothing_else_in_a_plan() {
-        let orders = judge("rescind=kvp@3,newest=storage:5.1,newest=vmbus:4.0,disturb=time@5ms").unwrap();
+        let orders =
+            judge("rescind=kvp@3,rescind=sockets@9,newest=storage:5.1,newest=vmbus:4.0,disturb=time@5ms")
+                .unwrap();
         assert_eq!(
             orders.numbers,
-            "rescind=0xa9a0f4e7@3,newest=0xba6163d9:5.1,newest=0x0:4.0,disturb=time@5ms"
+            "rescind=0xa9a0f4e7@3,rescind=0x11e6facb@9,newest=0xba6163d9:5.1,newest=0x0:4.0,disturb=time@5ms"
         );
         for (name, _) in DEVICES {
             let refused = Plan::parse(&format!("{name}=?"), &number).unwrap_err();

@@ -8,8 +8,8 @@ use hv_host::{Faulty, Host, RawMutex};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
-use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
+use hv_tlfs::vmbus::{Guid, socket};
 use hv_vmbus::{Backend, DeviceId, Moment, Pages, Posted, Start, Started, Token, Work};
 
 use crate::event::{BusEvent, BusObserver};
@@ -51,8 +51,11 @@ pub const fn disk_failure(failing: Failing) -> storage::Failure {
     }
 }
 
-/// Returns the number of a kind of devices in a fault plan: the first word of its interface's GUID.
+/// Returns the number of a kind of devices in a fault plan: the first word of its interface's GUID, or that of all sockets.
 fn number_of(interface: &Guid) -> u32 {
+    if socket::port(*interface).is_some() {
+        return faults::SOCKETS;
+    }
     let [a, b, c, d, ..] = interface.bytes;
     u32::from_le_bytes([a, b, c, d])
 }

@@ -409,6 +409,17 @@ rules! {
         "A keyboard's driver asks for a version, and tells which lights are on." ("openvmm, uidevices, keyboard");
     KEYBOARD_ORDER = "keyboard-order", Error, "message type":
         "A version is asked for first, and once one is accepted, not again." ("openvmm, uidevices, keyboard");
+
+    SOCKET_PACKET = "socket-packet", Error, "packet type":
+        "Packets of a socket are in-band packets without a completion." ("Linux, net/vmw_vsock/hyperv_transport.c, hvs_send_data");
+    SOCKET_PAYLOAD = "socket-payload", Error, "bytes":
+        "A packet of a socket carries at most 16384 bytes." ("Linux, net/vmw_vsock/hyperv_transport.c, HVS_MTU_SIZE");
+    SOCKET_END = "socket-after-end", Error, "bytes":
+        "A direction of a socket is ended once, by a packet without bytes, and nothing follows."
+        ("Linux, net/vmw_vsock/hyperv_transport.c, hvs_shutdown_lock_held");
+    SOCKET_TWICE = "socket-connect-twice", Error, "channel":
+        "An endpoint connects to a service when the last connection between the two has ended."
+        ("Linux, net/vmw_vsock/hyperv_transport.c, hvs_connect");
 }
 
 #[cfg(test)]

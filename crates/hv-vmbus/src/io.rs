@@ -248,4 +248,10 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         self.shared.call();
         self.lines[channel.index()].stage == Stage::Vacant
     }
+
+    /// Rescinds the device behind a channel: the first channel of a sub-channel's, or the channel itself, as a connection is.
+    pub(crate) fn take_away(&mut self, line: usize) {
+        let sub = self.lines.get(line).is_some_and(|line| line.offer.subchannel_index != 0);
+        self.rescind(if sub { Channel::PRIMARY } else { Channel(line as u16) });
+    }
 }

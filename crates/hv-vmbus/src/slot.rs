@@ -336,7 +336,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
         }
         let interface = worker.io.lines[at].offer.interface;
         if worker.io.port.rescinds(&interface, Moment::Open) {
-            worker.io.rescind(Channel::PRIMARY);
+            worker.io.take_away(at);
         }
         Ok(())
     }

@@ -319,7 +319,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                     traffic.bytes_in = traffic.bytes_in.saturating_add(len);
                     let interface = self.io.lines[line].offer.interface;
                     if self.io.port.rescinds(&interface, Moment::Packet) {
-                        self.io.rescind(Channel::PRIMARY);
+                        self.io.take_away(line);
                     }
                 }
                 Taken::Later => {

@@ -7,11 +7,12 @@ use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::socket;
 use hv_tlfs::vmbus::{
-    ChannelId, CloseChannel, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OfferChannel,
-    OpenChannel, RelIdReleased, TargetInfo, TlConnectRequest, Version,
+    ChannelId, CloseChannel, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType,
+    OfferChannel, OpenChannel, RelIdReleased, TargetInfo, TlConnectRequest, Version,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Io, Never, Pages, Posted, Refused, Slot, Started, Token,
+    Backend, Bus, BusPort, Config, DeviceId, Event, Io, Moment, Never, Pages, Posted, Refused, Slot, Started,
+    Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -68,6 +69,10 @@ pub(crate) struct Host {
     pub(crate) faults: Cell<usize>,
     /// The guest takes no messages.
     pub(crate) shut: Cell<bool>,
+    /// When the next connection is taken away.
+    pub(crate) taken: Cell<Option<Moment>>,
+    /// No packets are taken.
+    pub(crate) mute: Cell<bool>,
 }
 
 impl BusPort for Host {
@@ -104,6 +109,19 @@ impl BusPort for Host {
             Event::Fault { .. } | Event::RingCorrupt { .. } => self.faults.set(self.faults.get() + 1),
             _ => {}
         }
+    }
+
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        assert!(socket::port(*interface).is_some());
+        let strikes = self.taken.get() == Some(moment);
+        if strikes {
+            self.taken.set(None);
+        }
+        strikes
+    }
+
+    fn is_mute(&self) -> bool {
+        self.mute.get()
     }
 }
 
@@ -149,6 +167,8 @@ impl Guest {
             notes: RefCell::default(),
             faults: Cell::new(0),
             shut: Cell::new(false),
+            taken: Cell::new(None),
+            mute: Cell::new(false),
         };
         let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::new(Device::new())), host, gpadls: 0 };
         guest.contact();

@@ -3,5 +3,6 @@
 mod close;
 mod connect;
 mod data;
+mod faults;
 mod guest;
 mod hostile;

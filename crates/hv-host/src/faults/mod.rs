@@ -21,6 +21,9 @@ pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
 pub const MAX_RULES: usize = 16;
+/// Number of the sockets as a device of a plan. The first word of a socket's GUID is its port; this is what follows in all of them
+/// (Linux 6.12, net/vmw_vsock/hyperv_transport.c).
+pub const SOCKETS: u32 = 0x11e6_facb;
 
 /// A place in the partition at which a fault can be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

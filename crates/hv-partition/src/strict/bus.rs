@@ -1,12 +1,12 @@
 //! Rules on VMBus's messages, page lists, channels and rings.
 
 use hv_tlfs::vmbus::connection::MESSAGE_SINT;
-use hv_tlfs::vmbus::{Guid, MessageType, TARGET_VP_NONE, guid};
+use hv_tlfs::vmbus::{Guid, MessageHeader, MessageType, OfferFlags, TARGET_VP_NONE, guid};
 use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, keyboard, rules, services, storage};
+use super::{Found, Rule, keyboard, rules, services, sockets, storage};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -27,11 +27,14 @@ pub(super) enum Class {
     Storage,
     Service,
     Keyboard,
+    Socket,
 }
 
 impl Class {
-    fn of(interface: &Guid) -> Self {
+    fn of(interface: &Guid, flags: OfferFlags) -> Self {
+        // The interface of a socket is its service.
         match *interface {
+            _ if flags.socket() => Self::Socket,
             guid::SCSI => Self::Storage,
             guid::SHUTDOWN | guid::TIME_SYNC | guid::HEARTBEAT | guid::KVP | guid::VSS | guid::FILE_COPY => {
                 Self::Service
@@ -62,6 +65,9 @@ pub(super) struct Channel {
     pub(super) storage: storage::Driver,
     pub(super) service: services::Exchange,
     pub(super) keyboard: keyboard::Driver,
+    pub(super) socket: sockets::Direction,
+    /// Service and endpoint of a socket.
+    ends: [Guid; 2],
 }
 
 impl Channel {
@@ -78,6 +84,8 @@ impl Channel {
         storage: storage::Driver::NEW,
         service: services::Exchange::NEW,
         keyboard: keyboard::Driver::NEW,
+        socket: sockets::Direction::NEW,
+        ends: [Guid::ZERO; 2],
     };
 }
 
@@ -158,6 +166,7 @@ impl State {
                     found.add_if(!takes(vp), &rules::CHANNEL_TARGET, vp);
                 }
             }
+            MessageType::TL_CONNECT_REQUEST => self.connecting(kept, found),
             _ => {}
         }
     }
@@ -170,6 +179,23 @@ impl State {
         let sub = |channel: &&Channel| channel.open && channel.index > 0 && channel.first == number;
         let late = index == 0 && self.channels.iter().find(sub).is_some();
         found.add_if(late, &rules::SUBCHANNEL_LATE, number);
+    }
+
+    /// Checks the guest's request for a connection of sockets.
+    fn connecting(&self, kept: &[u8], found: &mut Found<'_>) {
+        let Some(ends) = kept.get(size_of::<MessageHeader>()..).and_then(|ends| ends.first_chunk::<32>())
+        else {
+            return;
+        };
+        let (endpoint, service) = ends.split_at(16);
+        let same = |channel: &Channel| {
+            channel.class == Class::Socket
+                && channel.ends[0].bytes == *service
+                && channel.ends[1].bytes == *endpoint
+        };
+        if let Some((number, _)) = (0u32..).zip(&self.channels).find(|(_, channel)| same(channel)) {
+            found.add(&rules::SOCKET_TWICE, number);
+        }
     }
 
     /// Records that a VP goes offline.
@@ -190,11 +216,12 @@ impl State {
                 (self.connected, self.refused) = (accepted, if accepted { 0 } else { version.0 });
             }
             Event::Unloaded => self.reset(),
-            Event::Offered { channel, first, index, flags, interface, .. } => {
-                let class = Class::of(&interface);
+            Event::Offered { channel, first, index, flags, interface, instance } => {
+                let class = Class::of(&interface, flags);
                 if let Some(place) = self.channel(channel.0) {
-                    *place =
-                        Channel { class, pipe: flags.named_pipe(), index, first: first.0, ..Channel::NONE };
+                    let (pipe, first) = (flags.named_pipe(), first.0);
+                    let ends = [interface, instance];
+                    *place = Channel { class, pipe, index, first, ends, ..Channel::NONE };
                 }
             }
             Event::GpadlTorndown { gpadl } => {
@@ -208,6 +235,7 @@ impl State {
                 place.storage = storage::Driver::NEW;
                 place.service = services::Exchange::NEW;
                 place.keyboard = keyboard::Driver::NEW;
+                place.socket = sockets::Direction::NEW;
                 (place.open, place.rings, place.vp, place.pending) = (true, place.asked_rings, vp, 0);
                 found.add_if(vp != TARGET_VP_NONE && !takes(vp), &rules::CHANNEL_TARGET, vp);
             }

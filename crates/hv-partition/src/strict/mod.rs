@@ -1,13 +1,14 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it passes
-//! each packet on to the rules of its device: `storage`, `services`, `keyboard`. Another device gets a file of its own, a variant of
-//! `Class`, and state in `Channel`.
+//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `sockets`. Another device gets a file of its own,
+//! a variant of `Class`, and state in `Channel`.
 
 mod bus;
 mod keyboard;
 mod packets;
 mod services;
+mod sockets;
 mod storage;
 
 use hv_host::{Event, psci, strict};

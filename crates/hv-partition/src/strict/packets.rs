@@ -48,6 +48,8 @@ impl State {
             (Class::Service, false) => channel.service.request(packet),
             (Class::Keyboard, true) => channel.keyboard.message(packet, found),
             (Class::Keyboard, false) => channel.keyboard.answer(packet),
+            (Class::Socket, true) => channel.socket.sent(packet, found),
+            (Class::Socket, false) => {}
         }
     }
 

@@ -13,6 +13,7 @@ mod packets;
 mod registers;
 mod rings;
 mod services;
+mod sockets;
 mod storage;
 mod synic;
 
@@ -21,7 +22,7 @@ use guests::*;
 fn cases() -> impl Iterator<Item = &'static Case> {
     let hypervisor = [calls::CASES, registers::CASES, synic::CASES, ends::CASES];
     let bus = [channels::CASES, rings::CASES, packets::CASES];
-    let devices = [storage::CASES, services::CASES, keyboard::CASES];
+    let devices = [storage::CASES, services::CASES, keyboard::CASES, sockets::CASES];
     hypervisor.into_iter().chain(bus).chain(devices).flatten()
 }
 
