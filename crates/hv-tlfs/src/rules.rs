@@ -3,6 +3,7 @@
 //! Only the rules are here. The strict mode of hv-host detects violations.
 
 use core::fmt;
+use core::ops::Deref;
 
 /// Severity of a rule violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +26,39 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A requirement on a guest.
-#[derive(Debug, PartialEq, Eq)]
+/// A requirement on a guest: a number, which dereferences to its [`Terms`].
+///
+/// A host that finds violations needs the number alone; so the texts of all rules are only in programs that show them.
+#[derive(PartialEq, Eq)]
 pub struct Rule {
+    number: u16,
+}
+
+impl Rule {
+    /// Returns the index of the rule in [`RULES`].
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number as usize
+    }
+}
+
+impl Deref for Rule {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &TERMS[self.number()]
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// What a rule says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Terms {
     /// Name of the rule, for people and scripts. It does not change.
     pub id: &'static str,
     /// Severity of a violation.
@@ -40,23 +71,19 @@ pub struct Rule {
     pub value: &'static str,
 }
 
-impl Rule {
-    /// Returns the index of the rule in [`RULES`].
-    #[must_use]
-    pub fn number(&self) -> usize {
-        RULES.iter().position(|rule| core::ptr::eq(*rule, self)).unwrap_or(RULES.len())
-    }
-}
-
 macro_rules! rules {
     ($($NAME:ident = $id:literal, $severity:ident, $value:literal: $asks:literal ($source:literal);)+) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the rules' names, to number them")]
+        enum Number { $($NAME),+ }
         $(
             #[doc = $asks]
-            pub static $NAME: Rule =
-                Rule { id: $id, severity: Severity::$severity, asks: $asks, source: $source, value: $value };
+            pub static $NAME: Rule = Rule { number: Number::$NAME as u16 };
         )+
         /// Every rule: those of the hypervisor in the order of the TLFS's chapters, those of VMBus, those of its devices.
         pub static RULES: &[&Rule] = &[$(&$NAME),+];
+        static TERMS: &[Terms] = &[
+            $(Terms { id: $id, severity: Severity::$severity, asks: $asks, source: $source, value: $value }),+
+        ];
     };
 }
 

@@ -24,7 +24,7 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// The VP that broke it.
     pub vp: usize,
-    /// The value, as [`Rule::value`] describes it.
+    /// The value, as [`Terms::value`](hv_tlfs::rules::Terms::value) describes it.
     pub value: u64,
 }
 
