@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::folder::{self, SocketFolder};
 use crate::interrupt::{self, Undo};
@@ -61,11 +62,38 @@ pub(super) fn check(path: &Path, option: &str) -> anyhow::Result<()> {
 /// Listens on a new socket that only its owner can connect to.
 pub(crate) fn listen(path: &Path, option: &str) -> anyhow::Result<UnixListener> {
     check(path, option)?;
-    // The socket has its final mode from the start.
-    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    listener.with_context(|| {
+    bind(path).with_context(|| {
         format!("cannot listen on {}; give {option} an unused path in an existing folder", path.display())
     })
+}
+
+/// Makes a socket that only its owner can connect to, and listens on it. It has its final mode from the start: Linux gives it that of its
+/// descriptor (net/unix/af_unix.c, `unix_bind_bsd`). The umask would be that of the whole process.
+pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    /// Connections that wait to be accepted, as for a listener of the standard library.
+    const WAITING: i32 = 128;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, WAITING)?;
+    Ok(UnixListener::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = bind(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        assert!(bind(&folder.path().join("x".repeat(200))).is_err());
+    }
 }

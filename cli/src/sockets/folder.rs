@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::interrupt::{self, Undo};
+use crate::machine::socket;
 
 /// Name of the socket that programs of the host connect to.
 const SOCKET: &str = "vsock";
@@ -79,10 +80,7 @@ impl Folder {
     }
 
     fn bind(&mut self, name: &str) -> anyhow::Result<UnixListener> {
-        let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-        let listener = UnixListener::bind(self.name(name));
-        rustix::process::umask(before);
-        let listener = match listener {
+        let listener = match socket::bind(&self.name(name)) {
             Ok(listener) => listener,
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
                 "{} of --vsock exists: another machine may use it, or one that was killed has left it; remove it, or give another folder",
