@@ -181,7 +181,7 @@ const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.
 /// What it does at the end: it serves what it has, until the host says so.
 fn serving(server: u16) -> String {
     format!(
-        "httpd -p 80\necho 'hv: serving'\n\
+        "httpd -p 80 -h $HOME\necho 'hv: serving'\n\
          until wget -q -O /dev/null http://{HOST}:{server}/end 2>/dev/null; do sleep 0.2; done\n"
     )
 }
@@ -282,7 +282,7 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
         serving(port)
     );
     let initrd =
-        packages::initrd(context, "ethtool", &["usr/sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
+        packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
     let names =
         ["channels-1", "channels-4", "channels-2", "no-tso", "no-tx", "no-rx", "tx", "tso", "rx", "rings"];
     let booted = with_guest(context, &initrd, &server, &["--vps", "4", "--timeout", "280"], |port| {
