@@ -164,14 +164,17 @@ fn sleep(rng: &mut Rng) {
     recover();
     let own = &ATTACKERS[cpu::index()];
     own.sleeping.store(true, Ordering::Release);
-    time::arm(time::counter() + time::ticks(Duration::from_micros(200)));
-    if rng.chance(1, 2) {
-        let state = rng.number();
-        let result = psci::psci(psci::CPU_SUSPEND, [state, rng.number(), rng.number()]);
-        expect("CPU_SUSPEND", state, None, result == 0);
-    } else {
-        arch::wfi();
-    }
+    // Masked: the timer's interrupt ends the wait even if it comes before it.
+    arch::without_interrupts(|| {
+        time::arm(time::counter() + time::ticks(Duration::from_micros(200)));
+        if rng.chance(1, 2) {
+            let state = rng.number();
+            let result = psci::psci(psci::CPU_SUSPEND, [state, rng.number(), rng.number()]);
+            expect("CPU_SUSPEND", state, None, result == 0);
+        } else {
+            arch::wfi();
+        }
+    });
     own.sleeping.store(false, Ordering::Release);
 }
 
