@@ -281,8 +281,7 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
          echo x >ready\n{}",
         serving(port)
     );
-    let initrd =
-        packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
+    let initrd = packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
     let names =
         ["channels-1", "channels-4", "channels-2", "no-tso", "no-tx", "no-rx", "tx", "tso", "rx", "rings"];
     let booted = with_guest(context, &initrd, &server, &["--vps", "4", "--timeout", "280"], |port| {
