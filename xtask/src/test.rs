@@ -11,6 +11,7 @@ mod counted;
 mod debugger;
 pub(crate) mod devices;
 mod exec;
+mod image;
 mod in_process;
 mod installed;
 mod kexec;
@@ -60,6 +61,7 @@ fn steps() -> Vec<Step> {
     steps.extend(conformance::steps());
     steps.extend(uefi::steps());
     steps.extend(counted::steps());
+    steps.extend(image::steps());
     steps.extend(debugger::steps());
     steps.extend(installed::steps());
     steps.extend(outputs::steps());

@@ -44,7 +44,9 @@ pub(crate) fn init(cpus: usize) {
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
     // SAFETY: the redistributors are at this address (hv_wire::platform), one for each CPU, mapped as device memory,
     // and this is their only driver.
-    let mut gic = unsafe { GicV3::new(gicd, gicr, cpus) }.expect("QEMU's virt machine has a GICv3");
+    let gic = unsafe { GicV3::new(gicd, gicr, cpus) };
+    // No `expect`, here and below: its texts of every error would be a kilobyte of code.
+    let Ok(mut gic) = gic else { panic!("QEMU's virt machine has a GICv3") };
     gic.distributor().configure_default_settings();
     gic.distributor().enable_all_interrupts(false);
     GIC.call_once(|| Mutex::new(gic));
@@ -60,11 +62,12 @@ pub(crate) fn init_cpu(cpu: usize) {
         let mut gic = machine().lock();
         // An error would mean that the redistributor is awake already.
         let _ = gic.redistributor_mark_core_awake(cpu);
-        let mut own = gic.redistributor(cpu).expect("one redistributor per CPU");
+        let Ok(mut own) = gic.redistributor(cpu) else { panic!("one redistributor per CPU") };
         own.configure_default_settings();
         for (number, priority) in [(KICK, 0x80), (HYPERVISOR_TIMER_INTID, 0x80), (MAINTENANCE_INTID, 0x80)] {
-            own.set_interrupt_priority(private(number), priority).expect("a private interrupt");
-            own.enable_interrupt(private(number), true).expect("a private interrupt");
+            let set = own.set_interrupt_priority(private(number), priority);
+            let set = set.and_then(|()| own.enable_interrupt(private(number), true));
+            assert!(set.is_ok(), "a private interrupt");
         }
     }
     /// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR (or the guest's EOI, through a list register) deactivates.

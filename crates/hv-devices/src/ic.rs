@@ -15,7 +15,7 @@ use hv_tlfs::vmbus::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, MessageType, Negotiate, Status, Version,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PacketType, PipeMode};
-use hv_vmbus::{BusPort, Channel, Io, Message, Packet, SendError};
+use hv_vmbus::{BusPort, Channel, Context, Message, Packet, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Note for the observer: a service has an outcome for its embedder. The value is that of [`Outcome::number`].
@@ -175,13 +175,30 @@ impl<K> Link<K> {
     }
 }
 
+/// What the host offers of a service.
+#[derive(Clone, Copy)]
+struct Protocol {
+    kind: MessageType,
+    frameworks: &'static [Version],
+    versions: &'static [Version],
+}
+
+impl Protocol {
+    fn offers(&self, framework: Version, version: Version) -> bool {
+        self.frameworks.contains(&framework) && self.versions.contains(&version)
+    }
+}
+
 impl<K: Service> Link<K> {
+    const PROTOCOL: &'static Protocol =
+        &Protocol { kind: K::KIND, frameworks: K::FRAMEWORKS, versions: K::VERSIONS };
+
     pub(crate) fn opened(&mut self) {
         (self.state, self.waiting) = (State::Start, false);
     }
 
     /// Handles the close of the channel. A pending request ends with that outcome.
-    pub(crate) fn closed<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>) {
+    pub(crate) fn closed<P: BusPort>(&mut self, io: &Context<'_, P>) {
         self.state = State::Closed;
         self.end(io, Outcome::Closed);
     }
@@ -198,95 +215,44 @@ impl<K: Service> Link<K> {
     }
 
     /// Offers the versions, if that has yet to be done.
-    pub(crate) fn tick<P: BusPort, Q>(&mut self, io: &mut Io<'_, P, Q>) {
+    pub(crate) fn tick<P: BusPort>(&mut self, io: &mut Context<'_, P>) {
         if self.state != State::Start {
             return;
         }
         self.state = State::Negotiating;
-        // Newest first. The oldest is always offered.
-        let refused =
-            |version: &Version| io.refuses(u32::from(version.major) << 16 | u32::from(version.minor));
-        let newer = K::VERSIONS.iter().take_while(|version| refused(version)).count();
-        let versions = &K::VERSIONS[newer.min(K::VERSIONS.len() - 1)..];
-        let negotiate = Negotiate {
-            framework_versions: K::FRAMEWORKS.len() as u16,
-            message_versions: versions.len() as u16,
-            reserved: 0,
-        };
-        let mut header = Header::new_zeroed();
-        header.message_type = MessageType::NEGOTIATE;
-        // A ring without room for the first packet is useless.
-        let _ = send(io, header, &[negotiate.as_bytes(), K::FRAMEWORKS.as_bytes(), versions.as_bytes()]);
+        negotiate(Self::PROTOCOL, io);
     }
 
     /// Parses a packet from the guest; returns `None` if it is unexpected.
-    pub(crate) fn hear<M: GuestMemory, P: BusPort, Q>(
+    pub(crate) fn hear<P: BusPort>(
         &mut self,
-        packet: &mut Packet<'_, M>,
-        io: &Io<'_, P, Q>,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &Context<'_, P>,
     ) -> Option<Heard> {
-        let header: Header = packet.take()?;
-        if packet.kind() != PacketType::DATA_IN_BAND || header.flags & FLAG_RESPONSE == 0 {
-            return None;
-        }
-        match self.state {
-            State::Negotiating if header.message_type == MessageType::NEGOTIATE => {
-                // Judged by the counts: Linux leaves the status unchanged, and its daemon for file copies sets it.
-                self.state = match self.chosen(packet) {
-                    Some((framework, version)) => {
-                        let (major, minor) = (u64::from(version.major), u64::from(version.minor));
-                        io.observe(Channel::PRIMARY, AGREED, major << 16 | minor);
-                        State::Ready { framework, version }
-                    }
-                    None => State::Incompatible,
-                };
-                Some(Heard::Versions)
-            }
-            State::Ready { .. } if header.message_type == K::KIND => Some(Heard::Response(header)),
-            _ => None,
-        }
-    }
-
-    /// Returns the pair of versions that the guest has selected, if it was offered.
-    fn chosen<M: GuestMemory>(&self, packet: &mut Packet<'_, M>) -> Option<(Version, Version)> {
-        let negotiate: Negotiate = packet.take()?;
-        let [framework, version]: [Version; 2] = packet.take()?;
-        let one_each = negotiate.framework_versions == 1 && negotiate.message_versions == 1;
-        (one_each && self.offers(framework, version)).then_some((framework, version))
-    }
-
-    fn offers(&self, framework: Version, version: Version) -> bool {
-        K::FRAMEWORKS.contains(&framework) && K::VERSIONS.contains(&version)
+        hear(&mut self.state, Self::PROTOCOL, packet, io)
     }
 
     /// Sends a message of the service that has no expected answer.
-    pub(crate) fn tell<P: BusPort, Q>(&self, io: &mut Io<'_, P, Q>, body: &[&[u8]]) -> Result<(), Refused> {
-        let (framework, version) = match self.state {
-            State::Ready { framework, version } => (framework, version),
-            State::Closed => return Err(Refused::Closed),
-            State::Start | State::Negotiating => return Err(Refused::Negotiating),
-            State::Incompatible => return Err(Refused::Incompatible),
-        };
-        let mut header = Header::new_zeroed();
-        header.framework_version = framework;
-        header.message_version = version;
-        header.message_type = K::KIND;
-        send(io, header, body).map_err(|error| match error {
-            SendError::Full => Refused::Full,
-            _ => Refused::Closed,
-        })
+    pub(crate) fn tell<P: BusPort>(&self, io: &mut Context<'_, P>, body: &[&[u8]]) -> Result<(), Refused> {
+        tell(self.state, K::KIND, io, (body, length(body)))
     }
 
     /// Sends a request, if none is pending.
-    pub(crate) fn ask<P: BusPort, Q>(
+    pub(crate) fn ask<P: BusPort>(&mut self, io: &mut Context<'_, P>, body: &[&[u8]]) -> Result<(), Refused> {
+        self.ask_padded(io, body, length(body))
+    }
+
+    /// Does the same with zeros after the body, up to `len` bytes in total.
+    pub(crate) fn ask_padded<P: BusPort>(
         &mut self,
-        io: &mut Io<'_, P, Q>,
+        io: &mut Context<'_, P>,
         body: &[&[u8]],
+        len: usize,
     ) -> Result<(), Refused> {
         if self.waiting || self.ended {
             return Err(Refused::Busy);
         }
-        self.tell(io, body)?;
+        tell(self.state, K::KIND, io, (body, len))?;
         self.waiting = true;
         Ok(())
     }
@@ -300,7 +266,7 @@ impl<K: Service> Link<K> {
     }
 
     /// Ends the pending request, if there is one.
-    pub(crate) fn end<P: BusPort, Q>(&mut self, io: &Io<'_, P, Q>, outcome: Outcome) {
+    pub(crate) fn end<P: BusPort>(&mut self, io: &Context<'_, P>, outcome: Outcome) {
         if self.answered() {
             (self.ended, self.outcome) = (true, outcome.number());
             io.observe(Channel::PRIMARY, READY, outcome.number());
@@ -342,7 +308,7 @@ impl<K: Service> Link<K> {
             2 => State::Negotiating,
             3 => {
                 let (framework, version) = (r.value()?, r.value()?);
-                if !self.offers(framework, version) {
+                if !Self::PROTOCOL.offers(framework, version) {
                     return Err(RestoreError::Invalid("version of a service"));
                 }
                 State::Ready { framework, version }
@@ -364,13 +330,104 @@ impl<K: Service> Link<K> {
     }
 }
 
-fn send<P: BusPort, Q>(io: &mut Io<'_, P, Q>, mut header: Header, body: &[&[u8]]) -> Result<(), SendError> {
-    header.message_size = body.iter().map(|part| part.len()).sum::<usize>() as u16;
+// The following are compiled once, for all services.
+
+/// Offers the versions.
+fn negotiate<P: BusPort>(protocol: &Protocol, io: &mut Context<'_, P>) {
+    // Newest first. The oldest is always offered.
+    let versions = protocol.versions;
+    let refused = |version: &Version| io.refuses(u32::from(version.major) << 16 | u32::from(version.minor));
+    let newer = versions.iter().take_while(|version| refused(version)).count();
+    let versions = &versions[newer.min(versions.len() - 1)..];
+    let negotiate = Negotiate {
+        framework_versions: protocol.frameworks.len() as u16,
+        message_versions: versions.len() as u16,
+        reserved: 0,
+    };
+    let mut header = Header::new_zeroed();
+    header.message_type = MessageType::NEGOTIATE;
+    let body = [negotiate.as_bytes(), protocol.frameworks.as_bytes(), versions.as_bytes()];
+    // A ring without room for the first packet is useless.
+    let _ = send(io, header, (&body, length(&body)));
+}
+
+/// Parses a packet from the guest; returns `None` if it is unexpected.
+fn hear<P: BusPort>(
+    state: &mut State,
+    protocol: &Protocol,
+    packet: &mut Packet<'_, P::Memory>,
+    io: &Context<'_, P>,
+) -> Option<Heard> {
+    let header: Header = packet.take()?;
+    if packet.kind() != PacketType::DATA_IN_BAND || header.flags & FLAG_RESPONSE == 0 {
+        return None;
+    }
+    match state {
+        State::Negotiating if header.message_type == MessageType::NEGOTIATE => {
+            // Judged by the counts: Linux leaves the status unchanged, and its daemon for file copies sets it.
+            *state = match chosen(protocol, packet) {
+                Some((framework, version)) => {
+                    let (major, minor) = (u64::from(version.major), u64::from(version.minor));
+                    io.observe(Channel::PRIMARY, AGREED, major << 16 | minor);
+                    State::Ready { framework, version }
+                }
+                None => State::Incompatible,
+            };
+            Some(Heard::Versions)
+        }
+        State::Ready { .. } if header.message_type == protocol.kind => Some(Heard::Response(header)),
+        _ => None,
+    }
+}
+
+/// Returns the pair of versions that the guest has selected, if it was offered.
+fn chosen<M: GuestMemory>(protocol: &Protocol, packet: &mut Packet<'_, M>) -> Option<(Version, Version)> {
+    let negotiate: Negotiate = packet.take()?;
+    let [framework, version]: [Version; 2] = packet.take()?;
+    let one_each = negotiate.framework_versions == 1 && negotiate.message_versions == 1;
+    (one_each && protocol.offers(framework, version)).then_some((framework, version))
+}
+
+/// Sends a message of a service.
+fn tell<P: BusPort>(
+    state: State,
+    kind: MessageType,
+    io: &mut Context<'_, P>,
+    body: (&[&[u8]], usize),
+) -> Result<(), Refused> {
+    let (framework, version) = match state {
+        State::Ready { framework, version } => (framework, version),
+        State::Closed => return Err(Refused::Closed),
+        State::Start | State::Negotiating => return Err(Refused::Negotiating),
+        State::Incompatible => return Err(Refused::Incompatible),
+    };
+    let mut header = Header::new_zeroed();
+    header.framework_version = framework;
+    header.message_version = version;
+    header.message_type = kind;
+    send(io, header, body).map_err(|error| match error {
+        SendError::Full => Refused::Full,
+        _ => Refused::Closed,
+    })
+}
+
+/// Sends a message: the parts of its body, and zeros up to this many bytes in total.
+fn send<P: BusPort>(
+    io: &mut Context<'_, P>,
+    mut header: Header,
+    (body, len): (&[&[u8]], usize),
+) -> Result<(), SendError> {
+    header.message_size = len as u16;
     header.flags = FLAG_TRANSACTION | FLAG_REQUEST;
     let mut parts = [&[][..]; 4];
     parts[0] = header.as_bytes();
     for (place, part) in parts[1..].iter_mut().zip(body) {
         *place = part;
     }
-    io.send_parts(Channel::PRIMARY, Message::default(), &parts)
+    io.send_padded(Channel::PRIMARY, Message::default(), &parts, size_of::<Header>() + len)
+}
+
+/// Returns the total length of some parts.
+fn length(parts: &[&[u8]]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
 }

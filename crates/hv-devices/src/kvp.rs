@@ -134,17 +134,16 @@ impl Kvp {
                 Operation::DELETE
             }
             Ask::Enumerate { pool, index } => {
-                const ZEROS: &[u8] = &[0; size_of::<Enumerate>() - size_of::<u32>()];
                 let head = header(Operation::ENUMERATE, pool);
-                self.link.ask(io, &[head.as_bytes(), index.as_bytes(), ZEROS])?;
+                let len = size_of::<Header>() + size_of::<Enumerate>();
+                self.link.ask_padded(io, &[head.as_bytes(), index.as_bytes()], len)?;
                 Operation::ENUMERATE
             }
             Ask::Addresses { adapter } => {
                 const ADAPTER: usize = 256;
                 judge(adapter, ADAPTER)?;
                 let head = [Operation::GET_IP_INFO.0, 0];
-                const ZEROS: &[u8] = &[0; size_of::<IpMessage>() - 2];
-                self.link.ask(io, &[&head, adapter, &ZEROS[adapter.len()..]])?;
+                self.link.ask_padded(io, &[&head, adapter], size_of::<IpMessage>())?;
                 Operation::GET_IP_INFO
             }
         };

@@ -54,7 +54,7 @@ const LINK_SPEED: u32 = 100_000_000;
 const VERSIONS: [Version; 6] =
     [Version::V61, Version::V6, Version::V5, Version::V4, Version::V2, Version::V1];
 
-/// Notes for the observer ([`Io::observe`]).
+/// Notes for the observer ([`Context::observe`](hv_vmbus::Context::observe)).
 pub mod note {
     /// The guest has initialized the card: version of NVSP.
     pub const READY: u32 = 1;

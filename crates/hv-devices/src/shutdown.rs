@@ -69,7 +69,7 @@ impl Shutdown {
         let flags = flag | if force { SHUTDOWN_FORCE } else { 0 };
         // Everything except the text: Linux requires the whole message, and shows no text.
         let head: [u32; 3] = [0, 0, flags];
-        self.link.ask(io, &[head.as_bytes(), &[0; size_of::<Body>() - size_of::<[u32; 3]>()]])
+        self.link.ask_padded(io, &[head.as_bytes()], size_of::<Body>())
     }
 
     /// Takes the outcome of the last request.

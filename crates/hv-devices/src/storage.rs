@@ -51,7 +51,7 @@ const HEADER: usize = size_of::<PacketHeader>();
 /// Versions of the protocol, the newest first.
 const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
 
-/// Notes for the observer ([`Io::observe`]).
+/// Notes for the observer ([`Context::observe`](hv_vmbus::Context::observe)).
 pub mod note {
     /// The guest has ended the initialization: version.
     pub const READY: u32 = 1;

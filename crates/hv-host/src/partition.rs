@@ -120,7 +120,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
     /// Handles an `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: unlike an `hvc`, a trapped
     /// `smc` leaves it at the instruction (but not with [`Action::Undefined`]).
-    pub fn smc(&self, host: &impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
+    pub fn smc(&self, host: impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
         match immediate {
             HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Smc, x),
             _ => unknown_immediate(host, vp, SmcccConduit::Smc, immediate),

@@ -146,6 +146,8 @@ where
         self.server.has_pending()
     }
 
+    // Whoever uses the bus ends with it.
+    #[inline(never)]
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
         self.server.flush(port);
         port.0.note_deadline(vp, true, || self.server.deadline());

@@ -88,7 +88,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.bus
     }
 
-    /// Returns the embedder as presented to the hypervisor.
+    /// Returns the embedder as presented to the hypervisor: in one form for all calls, so that its code is compiled once.
     #[inline(always)]
     pub(crate) fn joined<'h, H>(&'h self, host: &'h H) -> Joined<'h, Self, H> {
         Joined { partition: self, host }
@@ -117,9 +117,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        let port = &self.port(host);
-        self.bus.reset(port);
-        self.hypervisor().reset(&port.0);
+        self.bus.reset(&self.port(host));
+        self.hypervisor().reset(&self.joined(host));
     }
 
     /// Handles an `hvc` of `vp` with this immediate; `x` are its registers X0 to X30, which the call reads and changes.
@@ -139,7 +138,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().smc(&self.port(host).0, vp, immediate, x)
+        self.hypervisor().smc(self.joined(host), vp, immediate, x)
     }
 
     /// Does what is due on a VP whose deadline has expired ([`Host::set_deadline`]): its timers, and VMBus's devices. A
@@ -149,9 +148,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        let port = &self.port(host);
-        self.hypervisor().timer_expired(&port.0, vp);
-        self.tick(port, vp);
+        self.hypervisor().timer_expired(&self.joined(host), vp);
+        self.tick(&self.port(host), vp);
     }
 
     /// Reports that a VP is about to run its first instruction: see [`hv_host::Partition::vp_online`].
@@ -160,9 +158,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        let port = &self.port(host);
-        self.hypervisor().vp_online(&port.0, vp);
-        self.tick(port, vp);
+        self.hypervisor().vp_online(&self.joined(host), vp);
+        self.tick(&self.port(host), vp);
     }
 
     /// Reports that a VP has stopped after [`Action::VpOff`]: see [`hv_host::Partition::vp_offline`].
@@ -171,9 +168,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        let port = &self.port(host);
-        self.hypervisor().vp_offline(&port.0, vp);
-        port.0.hand_over_deadline(vp);
+        self.hypervisor().vp_offline(&self.joined(host), vp);
+        self.port(host).0.hand_over_deadline(vp);
     }
 
     /// Calls a function with the VMBus server: to offer and rescind channels, or to inspect its state. Then sends what
@@ -195,7 +191,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().migrate(&self.port(host).0, frequency, now);
+        self.hypervisor().migrate(&self.joined(host), frequency, now);
     }
 
     /// Marks the reference TSC page as invalid, or valid again: see [`hv_host::Partition::set_reference_tsc_valid`].
@@ -204,7 +200,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().set_reference_tsc_valid(&self.port(host).0, valid);
+        self.hypervisor().set_reference_tsc_valid(&self.joined(host), valid);
     }
 
     /// Checks again whether pending messages of a VP can be delivered, and VMBus's answers sent: for an embedder whose
@@ -233,7 +229,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().disturb(&self.port(host).0, vp, what, random);
+        self.hypervisor().disturb(&self.joined(host), vp, what, random);
     }
 
     /// Posts a message to a SINT of a VP, from the hypervisor or the host.
@@ -253,7 +249,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().post_message(&self.port(host).0, vp, sint, message_type, sender, payload)
+        self.hypervisor().post_message(&self.joined(host), vp, sint, message_type, sender, payload)
     }
 
     /// Sets an event flag of a VP, from the host. Returns true if it was clear, so that an interrupt was raised.
@@ -271,7 +267,7 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         H: Host + BusObserver,
         B: Served<'h, R, H>,
     {
-        self.hypervisor().signal_event(&self.port(host).0, vp, sint, flag)
+        self.hypervisor().signal_event(&self.joined(host), vp, sint, flag)
     }
 
     /// Lets the devices do what is due, if anything is; assigns the deadline to a VP if none has it. `vp` is running.

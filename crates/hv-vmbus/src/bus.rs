@@ -279,13 +279,25 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Carries out what devices have requested of the bus.
+    #[inline]
     pub(crate) fn attend<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
     {
+        if self.shared.called() {
+            self.serve_devices(port);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn serve_devices<P: BusPort>(&self, port: &P)
+    where
+        D: Devices<P>,
+    {
         // A device that is told of a closed channel may request more, once for each channel.
-        for _ in 0..=D::LINES {
-            if !self.shared.called() {
+        for round in 0..=D::LINES {
+            if round > 0 && !self.shared.called() {
                 return;
             }
             let mut control = self.control.lock();

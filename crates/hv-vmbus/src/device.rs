@@ -16,7 +16,7 @@ pub enum Taken {
     /// It cannot take the packet now: it stays in the ring, and is presented again when something else has happened to
     /// the device. Nothing may have been done for the packet yet.
     Later,
-    /// It takes no packets of this channel for now: the packet stays in the ring until [`Io::resume`](crate::Io::resume) or the
+    /// It takes no packets of this channel for now: the packet stays in the ring until [`Context::resume`](crate::Context::resume) or the
     /// guest's next signal. For a device with many channels, of which one must not cost the others. Nothing may have been done for
     /// the packet yet.
     Held,
@@ -168,8 +168,8 @@ pub trait Device: Sized {
         let _ = io;
     }
 
-    /// Reports that the guest has made room in the ring of a channel on which [`Io::send`] found it full, or of which
-    /// [`Io::await_room`] was called. Check how much: the guest may signal too early.
+    /// Reports that the guest has made room in the ring of a channel on which [`Context::send`](crate::Context::send) found it full, or
+    /// of which [`Context::await_room`](crate::Context::await_room) was called. Check how much: the guest may signal too early.
     fn room<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }
@@ -187,7 +187,7 @@ pub trait Device: Sized {
     }
 
     /// Handles the guest's request for a connection to a service. `channel` is reserved for it: the device calls
-    /// [`Io::offer`] or [`Io::refuse`] with it, now or later.
+    /// [`Context::offer`](crate::Context::offer) or [`Context::refuse`](crate::Context::refuse) with it, now or later.
     ///
     /// # Errors
     /// [`Refusal`]: the guest is told immediately that there is no such service.

@@ -1,12 +1,12 @@
 //! The devices of a bus, composed by the embedder.
 //!
 //! A [`Slot`](crate::Slot) is one device, an array of slots several of a kind, and [`devices!`](crate::devices) creates
-//! a structure of named ones. Calls for every packet go through them by static dispatch; rare calls go through `dyn`.
+//! a structure of named ones. A guest's signal is led through them to its slot by static dispatch; rare calls go through `dyn`.
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
 use crate::gpadl::Pool;
-use crate::io::Place;
+use crate::io::{Env, Limits, Place};
 use crate::line::{Line, Open};
 use crate::port::BusPort;
 use crate::shared::Shared;
@@ -36,16 +36,34 @@ pub struct Cx<'a, P> {
     pub(crate) shared: &'a Shared,
 }
 
+impl<'a, P: BusPort> Cx<'a, P> {
+    /// Returns what a call of the device at this place begins with.
+    #[inline(never)]
+    pub(crate) fn env(&self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
+        let Self { port, pool, shared } = *self;
+        Env { port, pool, shared, place, per, now: port.reference_time(), limits }
+    }
+}
+
 /// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).
 pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
 
+    /// Calls a function with each device. Never inlined, and neither is the next: else each caller has a copy for each device.
     #[doc(hidden)]
     fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place));
 
+    /// Calls a function with the device that has a channel.
     #[doc(hidden)]
     fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize));
+
+    /// Writes the state of the devices. It is here and not in [`Node`], so that a bus that is never saved has no code for it.
+    #[doc(hidden)]
+    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>);
+
+    #[doc(hidden)]
+    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError>;
 }
 
 /// One device, with its lock free.
@@ -71,8 +89,6 @@ pub trait Part {
     fn live(&mut self, line: usize);
     fn resume(&mut self);
     fn reset(&mut self, first: bool);
-    fn save(&self, w: &mut Writer<'_>);
-    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError>;
 }
 
 impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
@@ -92,18 +108,33 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
         self.get(index).is_some_and(|device| device.signal(line % T::LINES, connection, at, cx))
     }
 
+    #[inline(never)]
     fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
         for (index, device) in self.iter().enumerate() {
             device.each(at.behind(T::DEVICES * index, T::LINES * index), each);
         }
     }
 
+    #[inline(never)]
     fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
         let index = line / T::LINES.max(1);
         let at = at.behind(T::DEVICES * index, T::LINES * index);
         if let Some(device) = self.get(index) {
             device.with_line(line % T::LINES, at, work);
         }
+    }
+
+    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
+        for (index, device) in self.iter().enumerate() {
+            device.save(at.behind(T::DEVICES * index, T::LINES * index), cx, w);
+        }
+    }
+
+    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        for (index, device) in self.iter().enumerate() {
+            device.load(at.behind(T::DEVICES * index, T::LINES * index), cx, r)?;
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +208,7 @@ macro_rules! devices {
                 false
             }
 
+            #[inline(never)]
             fn each(
                 &self,
                 at: $crate::composing::Place,
@@ -189,6 +221,7 @@ macro_rules! devices {
                 let _ = at;
             }
 
+            #[inline(never)]
             fn with_line(
                 &self,
                 line: usize,
@@ -203,6 +236,33 @@ macro_rules! devices {
                     let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = (line, at);
+            }
+
+            fn save(
+                &self,
+                at: $crate::composing::Place,
+                cx: &$crate::composing::Cx<'_, P>,
+                w: &mut $crate::composing::Writer<'_>,
+            ) {
+                $(
+                    $crate::Devices::save(&self.$field, at, cx, w);
+                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                )+
+                let _ = at;
+            }
+
+            fn load(
+                &self,
+                at: $crate::composing::Place,
+                cx: &$crate::composing::Cx<'_, P>,
+                r: &mut $crate::composing::Reader<'_>,
+            ) -> ::core::result::Result<(), $crate::RestoreError> {
+                $(
+                    $crate::Devices::load(&self.$field, at, cx, r)?;
+                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                )+
+                let _ = at;
+                Ok(())
             }
         }
     };

@@ -1,6 +1,7 @@
 //! The context of a device during a call.
 
 mod ask;
+mod flight;
 mod send;
 
 pub use ask::{Buffer, RequestError};
@@ -10,6 +11,7 @@ use crate::event::Event;
 use crate::gpadl::Pool;
 use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage, Stall};
+use crate::optional::Optional;
 use crate::pages::Segment;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
@@ -17,7 +19,7 @@ use crate::requests::Entry;
 use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Deref, DerefMut, Range};
 use hv_tlfs::time::ReferenceTime;
 
 /// Time after which a full ring is checked even if the guest has not signalled.
@@ -96,23 +98,38 @@ impl Counts {
     }
 }
 
-/// The context of a device during a call: its channels' rings, its requests, and the time.
-pub struct Io<'a, P: BusPort, Q> {
+/// What does not change during a call of a device.
+pub(crate) struct Env<'a, P> {
     pub(crate) port: &'a P,
     pub(crate) pool: Pool<'a>,
     pub(crate) shared: &'a Shared,
     pub(crate) place: Place,
-    pub(crate) lines: &'a mut [Line],
-    pub(crate) requests: &'a mut [Entry<Q>],
-    /// `per` segments for each request.
-    pub(crate) segments: &'a mut [Segment],
+    /// Number of segments of each request.
     pub(crate) per: usize,
-    pub(crate) counts: &'a mut Counts,
     pub(crate) now: ReferenceTime,
+    pub(crate) limits: Limits,
+}
+
+/// The constants of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
     /// [`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT).
-    pub(crate) limit: u32,
+    pub(crate) packet: u32,
+    /// [`Device::WORK_LIMIT`](crate::Device::WORK_LIMIT).
+    pub(crate) work: usize,
     /// [`Device::SIGNAL_EACH`](crate::Device::SIGNAL_EACH).
     pub(crate) signal_each: bool,
+}
+
+impl Limits {
+    pub(crate) const fn of<D: crate::Device>() -> Self {
+        Self { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH }
+    }
+}
+
+/// What was done during a call of a device.
+#[derive(Debug)]
+pub(crate) struct Run {
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
     /// The device takes packets again of a channel that was held.
@@ -121,29 +138,100 @@ pub struct Io<'a, P: BusPort, Q> {
     pub(crate) traffic: Traffic,
 }
 
+impl Run {
+    pub(crate) const fn new() -> Self {
+        Self { signals: 0..0, resumed: false, traffic: Traffic::NONE }
+    }
+}
+
+/// The context of a device during a call, as far as it does not depend on the type of its requests: its channels' rings, and the
+/// time.
+///
+/// Its methods are compiled once for a port, whatever the number of devices. A device gets it as a part of [`Io`].
+pub struct Context<'a, P: BusPort> {
+    pub(crate) env: &'a Env<'a, P>,
+    pub(crate) lines: &'a mut [Line],
+    pub(crate) requests: &'a mut [Entry],
+    /// [`Env::per`] segments for each request.
+    pub(crate) segments: &'a mut [Segment],
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) run: &'a mut Run,
+}
+
+impl<P: BusPort> fmt::Debug for Context<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Env { place, now, .. } = self.env;
+        f.debug_struct("Context").field("place", place).field("now", now).finish_non_exhaustive()
+    }
+}
+
+/// The context of a device during a call: a [`Context`], and the device's requests.
+pub struct Io<'a, P: BusPort, Q> {
+    context: Context<'a, P>,
+    /// What is requested, by the number of the request.
+    works: &'a mut [Optional<Q>],
+}
+
 impl<P: BusPort, Q> fmt::Debug for Io<'_, P, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("place", &self.place).field("now", &self.now).finish_non_exhaustive()
+        f.debug_tuple("Io").field(&self.context).finish()
     }
 }
 
 impl<'a, P: BusPort, Q> Io<'a, P, Q> {
+    pub(crate) fn new(context: Context<'a, P>, works: &'a mut [Optional<Q>]) -> Self {
+        Self { context, works }
+    }
+}
+
+impl<'a, P: BusPort, Q> Deref for Io<'a, P, Q> {
+    type Target = Context<'a, P>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Context<'a, P> {
+        &self.context
+    }
+}
+
+impl<'a, P: BusPort, Q> DerefMut for Io<'a, P, Q> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Context<'a, P> {
+        &mut self.context
+    }
+}
+
+impl<P: BusPort> Context<'_, P> {
+    /// Returns the context for a call of the device.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Context<'_, P> {
+        Context {
+            env: self.env,
+            lines: &mut *self.lines,
+            requests: &mut *self.requests,
+            segments: &mut *self.segments,
+            counts: &mut *self.counts,
+            run: &mut *self.run,
+        }
+    }
+}
+
+impl<'a, P: BusPort> Context<'a, P> {
     /// Returns the reference time.
     #[must_use]
     pub fn now(&self) -> ReferenceTime {
-        self.now
+        self.env.now
     }
 
     /// Returns the guest's memory, for [`Pages::read`](crate::Pages::read) and [`Pages::write`](crate::Pages::write).
     #[must_use]
     pub fn memory(&self) -> &'a P::Memory {
-        self.port.memory()
+        self.env.port.memory()
     }
 
     /// Returns the index of the device among the bus's devices.
     #[must_use]
     pub fn device(&self) -> DeviceId {
-        DeviceId(self.place.device)
+        DeviceId(self.env.place.device)
     }
 
     /// Returns the number of the device's channels, including those that are not offered.
@@ -164,20 +252,41 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         if let Some(open) = open.filter(|open| open.stall == Stall::Held) {
             open.stall = Stall::Budget;
             self.counts.budget += 1;
-            self.resumed = true;
+            self.run.resumed = true;
+        }
+    }
+
+    /// Records why a channel's packets wait in its ring.
+    pub(crate) fn stall(&mut self, line: usize, stall: Stall) {
+        let counts = &mut *self.counts;
+        let Some(open) = self.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { return };
+        match core::mem::replace(&mut open.stall, stall) {
+            Stall::None | Stall::Held => {}
+            Stall::Budget => counts.budget -= 1,
+            Stall::Room => counts.room -= 1,
+            Stall::Later => counts.later -= 1,
+        }
+        match stall {
+            Stall::None | Stall::Held => {}
+            Stall::Budget => counts.budget += 1,
+            Stall::Room => {
+                counts.room += 1;
+                counts.poll_by(self.env.now.saturating_add(POLL));
+            }
+            Stall::Later => counts.later += 1,
         }
     }
 
     /// Reports something to the observer.
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
-        self.port.observe(Event::Device { channel: self.place.id(channel.index()), note, value });
+        self.env.port.observe(Event::Device { channel: self.env.place.id(channel.index()), note, value });
     }
 
     /// Returns true if the device does not speak a version of its protocol in this run: major number in the upper half. Only a
     /// port with faults on purpose refuses one.
     #[must_use]
     pub fn refuses(&self, version: u32) -> bool {
-        self.lines.first().is_some_and(|line| self.port.refuses(&line.offer.interface, version))
+        self.lines.first().is_some_and(|line| self.env.port.refuses(&line.offer.interface, version))
     }
 
     /// Requests sub-channels, and returns how many there will be: the guest may be told that number, and is offered
@@ -185,7 +294,7 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
     pub fn subchannels(&mut self, count: u16) -> u16 {
         let granted = usize::from(count).min(self.lines.len().saturating_sub(1)) as u16;
         self.counts.subchannels = self.counts.subchannels.max(granted);
-        self.shared.call();
+        self.env.shared.call();
         granted
     }
 
@@ -219,7 +328,7 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
             return false;
         }
         line.fill(offer, false);
-        self.shared.call();
+        self.env.shared.call();
         true
     }
 
@@ -228,7 +337,7 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
         let line = self.lines.get_mut(channel.index()).filter(|line| line.stage == Stage::Connecting);
         let Some(line) = line else { return false };
         line.stage = Stage::Refused;
-        self.shared.call();
+        self.env.shared.call();
         true
     }
 
@@ -245,7 +354,7 @@ impl<'a, P: BusPort, Q> Io<'a, P, Q> {
             Stage::Vacant | Stage::Refused => return true,
             Stage::Leaving | Stage::Gone | Stage::Connecting => return false,
         }
-        self.shared.call();
+        self.env.shared.call();
         self.lines[channel.index()].stage == Stage::Vacant
     }
 

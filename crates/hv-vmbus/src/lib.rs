@@ -104,6 +104,7 @@ mod shared;
 mod slot;
 mod sync;
 mod traffic;
+mod typed;
 mod worker;
 
 /// Internals used by [`devices!`].
@@ -111,6 +112,7 @@ mod worker;
 pub mod composing {
     pub use crate::devices::{Cx, Node, Part};
     pub use crate::io::Place;
+    pub use hv_memory::save::{Reader, Writer};
     pub use hv_tlfs::time::ReferenceTime;
 }
 
@@ -123,7 +125,7 @@ pub use event::{Event, Flaw, Reason};
 pub use hv_memory::save::RestoreError;
 pub use hv_memory::{BadAddress, GuestMemory};
 pub use id::{Channel, DeviceId, Token};
-pub use io::{Buffer, Io, Message, RequestError, SendError, TRANSFER_RANGES};
+pub use io::{Buffer, Context, Io, Message, RequestError, SendError, TRANSFER_RANGES};
 pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};
 pub use port::{Backend, BusPort, Moment, Never, OVERTAKEN, Posted, Start, Started, Work};

@@ -1,7 +1,6 @@
 //! Requests in flight.
 
 use crate::id::Token;
-use crate::optional::Optional;
 use crate::packet::Data;
 use hv_tlfs::time::ReferenceTime;
 
@@ -16,9 +15,9 @@ pub(crate) enum State {
     Flying,
 }
 
-/// A request, or room for one.
+/// A request, or room for one: all but what is requested, whose type is the device's.
 #[derive(Debug)]
-pub(crate) struct Entry<Q> {
+pub(crate) struct Entry {
     pub(crate) state: State,
     /// Counts the requests in this slot: a token identifies one of them.
     pub(crate) generation: u32,
@@ -42,10 +41,9 @@ pub(crate) struct Entry<Q> {
     pub(crate) rings: usize,
     /// GPADL of the data, held.
     pub(crate) gpadl: Option<usize>,
-    pub(crate) request: Optional<Q>,
 }
 
-impl<Q> Entry<Q> {
+impl Entry {
     pub(crate) const FREE: Self = Self {
         state: State::Free,
         generation: 0,
@@ -63,7 +61,6 @@ impl<Q> Entry<Q> {
         data: Data::NONE,
         rings: 0,
         gpadl: None,
-        request: Optional::None,
     };
 
     /// Returns the token of the request that is here, or will be: the slot in the lower half, and the count in the

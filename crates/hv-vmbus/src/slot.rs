@@ -1,22 +1,22 @@
 //! A device's slot on the bus: its state, its channels and its requests under one lock.
 
+mod save;
+
 use crate::calls::{Attempt, Calls};
 use crate::device::{Connect, Device, Opening};
 use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
-use crate::gpadl::Pool;
 use crate::id::{Channel, Token};
-use crate::image::Image;
-use crate::io::{Counts, Io, Place};
+use crate::io::{Context, Counts, Io, Limits, Place, Run};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::{Due, Optional};
 use crate::pages::Segment;
 use crate::port::{Backend, BusPort, Moment, Work};
-use crate::protocol::{ChannelOffer, GpadlId};
+use crate::protocol::ChannelOffer;
 use crate::requests::Entry;
 use crate::sync::{AtomicBool, AtomicU64};
-use crate::traffic::Traffic;
-use crate::worker::{LEAST, NEVER, Worker};
+use crate::typed::Typed;
+use crate::worker::Worker;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -43,7 +43,8 @@ pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0,
 struct Held<D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> {
     device: D,
     lines: [Line; LINES],
-    requests: [Entry<D::Request>; REQUESTS],
+    requests: [Entry; REQUESTS],
+    works: [Optional<D::Request>; REQUESTS],
     segments: [[Segment; SEGMENTS]; REQUESTS],
     counts: Counts,
 }
@@ -97,54 +98,41 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
                 device,
                 lines,
                 requests: [const { Entry::FREE }; REQUESTS],
+                works: [const { Optional::None }; REQUESTS],
                 segments: [[Segment::EMPTY; SEGMENTS]; REQUESTS],
                 counts: Counts::new(),
             }),
         }
     }
 
-    /// Calls a function with the device, under its lock, and records when it must run next.
-    fn enter<P: Backend<D::Request>, T>(
-        &self,
-        at: Place,
-        cx: &Cx<'_, P>,
-        work: impl FnOnce(&mut Worker<'_, P, D>) -> T,
-    ) -> T {
-        let result = self.locked(self.held.lock(), at, cx, work);
+    /// Calls a function with the device, under its lock, and records when it must run next: the function ends with
+    /// [`Worker::end`], which returns that.
+    fn enter<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn Visit<D, P>) {
+        self.locked(self.held.lock(), at, cx, work);
         self.answer_calls(at, cx);
-        result
     }
 
-    /// Does so with the lock already held, and releases it.
-    fn locked<P: Backend<D::Request>, T>(
+    /// Does so with the lock already held, and releases it. Never inlined: everything that is done with a device begins here.
+    #[inline(never)]
+    fn locked<P: Backend<D::Request>>(
         &self,
         mut held: MutexGuard<'_, R, Held<D, LINES, REQUESTS, SEGMENTS>>,
         at: Place,
         cx: &Cx<'_, P>,
-        work: impl FnOnce(&mut Worker<'_, P, D>) -> T,
-    ) -> T {
+        work: &mut dyn Visit<D, P>,
+    ) {
         let held = &mut *held;
-        let io = Io {
-            port: cx.port,
-            pool: cx.pool,
-            shared: cx.shared,
-            place: at,
+        let env = cx.env(at, SEGMENTS, const { Limits::of::<D>() });
+        let context = Context {
+            env: &env,
             lines: &mut held.lines,
             requests: &mut held.requests,
             segments: held.segments.as_flattened_mut(),
-            per: SEGMENTS,
             counts: &mut held.counts,
-            now: cx.port.reference_time(),
-            limit: D::PACKET_LIMIT,
-            signal_each: D::SIGNAL_EACH,
-            signals: 0..0,
-            resumed: false,
-            traffic: Traffic::default(),
+            run: &mut Run::new(),
         };
-        let mut worker = Worker::new(&mut held.device, io);
-        let result = work(&mut worker);
-        self.deadline.store(worker.end());
-        result
+        let mut typed = Typed { device: &mut held.device, works: &mut held.works };
+        self.deadline.store(work.visit(&mut typed, context));
     }
 
     /// Serves the signals that came while the device was in use, up to as much work as a call does for itself. What is left makes the
@@ -176,12 +164,13 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         cx: &Cx<'_, P>,
         budget: usize,
     ) -> usize {
-        self.locked(held, at, cx, |worker| {
-            worker.budget = budget;
-            worker.called(self.calls.take());
-            // Another look is work too.
-            worker.budget.saturating_sub(LEAST)
-        })
+        let mut left = 0;
+        self.locked(held, at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
+            let time;
+            (left, time) = Worker::new(typed, context).called(budget, &mut self.calls.take());
+            time
+        });
+        left
     }
 
     /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
@@ -195,19 +184,10 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         if known != 0 {
             return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
         }
-        let mut found = None;
-        let this = core::ptr::from_ref(&self.place);
-        devices.each(Place::FIRST, &mut |node, at| {
-            if core::ptr::eq(node.identity(), this) {
-                found = Some(at);
-            }
-        });
-        if let Some(at) = found {
-            self.place.store((u32::from(at.device) + 1) << 16 | (u32::from(at.line) + 1), Ordering::Relaxed);
-        }
-        found
+        find_place(devices, &self.place)
     }
 
+    /// Returns false if there is no request with this token.
     pub(crate) fn completed<P: Backend<D::Request>>(
         &self,
         at: Place,
@@ -215,17 +195,66 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         token: Token,
         outcome: <D::Request as Work>::Outcome,
     ) -> bool {
-        self.enter(at, cx, |worker| worker.completed(token, outcome))
+        let (mut outcome, mut known) = (Some(outcome), false);
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
+            let Some((at, outcome)) = context.flying(token).zip(outcome.take()) else {
+                return Worker::new(typed, context).end();
+            };
+            known = true;
+            typed.finish(at, outcome, &mut context);
+            Worker::new(typed, context).proceed()
+        });
+        known
     }
 
+    /// Returns what the function returns.
     pub(crate) fn work_with<P: Backend<D::Request>, T>(
         &self,
         at: Place,
         cx: &Cx<'_, P>,
         work: impl FnOnce(&mut D, &mut Io<'_, P, D::Request>) -> T,
-    ) -> T {
-        self.enter(at, cx, |worker| worker.with(work))
+    ) -> Option<T> {
+        let (mut work, mut result) = (Some(work), None);
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
+            let (device, mut io) = typed.split(&mut context);
+            result = work.take().map(|work| work(device, &mut io));
+            Worker::new(typed, context).proceed()
+        });
+        result
     }
+}
+
+/// What is done with a device in [`Slot::enter`]: a closure. It is not a `dyn FnMut`, whose table has the closure's code twice, since
+/// it can be called by value as well.
+trait Visit<D: Device, P: BusPort> {
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: Context<'_, P>) -> ReferenceTime;
+}
+
+impl<D, P, F> Visit<D, P> for F
+where
+    D: Device,
+    P: BusPort,
+    F: FnMut(&mut Typed<'_, D>, Context<'_, P>) -> ReferenceTime,
+{
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: Context<'_, P>) -> ReferenceTime {
+        self(typed, context)
+    }
+}
+
+/// Finds the position of the slot that has this `place`, and stores it there.
+#[cold]
+#[inline(never)]
+fn find_place<P: BusPort>(devices: &impl Devices<P>, place: &AtomicU32) -> Option<Place> {
+    let mut found = None;
+    devices.each(Place::FIRST, &mut |node, at| {
+        if core::ptr::eq(node.identity(), place) {
+            found = Some(at);
+        }
+    });
+    if let Some(at) = found {
+        place.store((u32::from(at.device) + 1) << 16 | (u32::from(at.line) + 1), Ordering::Relaxed);
+    }
+    found
 }
 
 impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> DeviceSet
@@ -255,12 +284,8 @@ where
         }
         self.calls.signal(line, || {
             let Some(held) = self.held.try_lock() else { return false };
-            self.locked(held, at, cx, |worker| {
-                // It may have been closed, or opened with another connection, since.
-                let open = worker.io.lines.get(line).and_then(|line| line.open.as_ref());
-                if open.is_some_and(|open| open.connection == connection) {
-                    worker.signalled(line);
-                }
+            self.locked(held, at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
+                Worker::new(typed, context).signalled(line, connection)
             });
             true
         });
@@ -276,6 +301,24 @@ where
         if line < LINES {
             work(self, at, line);
         }
+    }
+
+    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
+            save::save(D::NAME, &context, w);
+            typed.device.save(w);
+            Worker::new(typed, context).end()
+        });
+    }
+
+    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+        let mut loaded = Ok(());
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
+            loaded = save::load(D::NAME, &mut context, r).and_then(|()| typed.device.restore(r));
+            publish(&self.routes, context.lines);
+            Worker::new(typed, context).end()
+        });
+        loaded
     }
 }
 
@@ -299,32 +342,47 @@ where
     }
 
     fn tick(&self, at: Place, cx: &Cx<'_, P>) {
-        self.enter(at, cx, |worker| worker.tick());
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
+            Worker::new(typed, context).tick()
+        });
     }
 
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
-        self.enter(at, cx, |worker| {
-            work(&mut Locked { worker, boot: self.boot.as_ref() });
-            for (route, line) in self.routes.iter().zip(worker.io.lines.iter()) {
-                let connection = line.open.as_ref().map_or(0, |open| open.connection);
-                route.store(connection, Ordering::Release);
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
+            let mut worker = Worker::new(typed, context);
+            let mut locked = Locked { worker: &mut worker, boot: self.boot.as_ref(), moved: false };
+            work(&mut locked);
+            if locked.moved {
+                publish(&self.routes, worker.io.lines);
             }
+            worker.end()
         });
     }
 }
 
-/// A device, locked.
-struct Locked<'w, 'a, P: BusPort, D: Device> {
-    worker: &'w mut Worker<'a, P, D>,
-    boot: Option<&'w ChannelOffer>,
+/// Publishes the connections that the guest signals.
+fn publish(routes: &[AtomicU32], lines: &[Line]) {
+    for (route, line) in routes.iter().zip(lines) {
+        let connection = line.open.as_ref().map_or(0, |open| open.connection);
+        route.store(connection, Ordering::Release);
+    }
 }
 
-impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
+/// A device, locked.
+struct Locked<'w, 'a, P: BusPort> {
+    worker: &'w mut Worker<'a, P>,
+    boot: Option<&'w ChannelOffer>,
+    /// A channel was opened or closed. Nearly no call does that, and a device may have hundreds of channels.
+    moved: bool,
+}
+
+impl<P: BusPort> Part for Locked<'_, '_, P> {
     fn lines(&mut self) -> &mut [Line] {
         self.worker.io.lines
     }
 
     fn open(&mut self, at: usize, opening: &Opening<'_>, open: Open) -> Result<(), Reason> {
+        self.moved = true;
         let worker = &mut *self.worker;
         let Some(line) = worker.io.lines.get_mut(at) else { return Err(Reason::UnknownChannel) };
         line.session = line.session.wrapping_add(1);
@@ -335,7 +393,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             return Err(Reason::DeviceRefused);
         }
         let interface = worker.io.lines[at].offer.interface;
-        if worker.io.port.rescinds(&interface, Moment::Open) {
+        if worker.io.env.port.rescinds(&interface, Moment::Open) {
             worker.io.take_away(at);
         }
         Ok(())
@@ -343,9 +401,10 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
 
     fn close(&mut self, at: usize) {
         let worker = &mut *self.worker;
-        worker.stall(at, Stall::None);
+        worker.io.stall(at, Stall::None);
         let Some(line) = worker.io.lines.get_mut(at) else { return };
         let Some(open) = line.open.take() else { return };
+        self.moved = true;
         line.session = line.session.wrapping_add(1);
         if open.wanted > 0 {
             worker.io.counts.room -= 1;
@@ -355,11 +414,12 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
         }
         worker.device.closed(Channel(at as u16), &mut worker.io);
         // Requests waiting for the back end are dropped, held ones too.
-        worker.unhold(|_, entry| entry.line == at);
+        worker.io.unhold(|_, entry| entry.line == at);
         worker.settle(Some(at));
     }
 
     fn release(&mut self, at: usize) {
+        self.moved = true;
         let worker = &mut *self.worker;
         if let Some(line) = worker.io.lines.get_mut(at) {
             line.vacate();
@@ -402,6 +462,7 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
     }
 
     fn reset(&mut self, first: bool) {
+        self.moved = true;
         for at in 0..self.worker.io.lines.len() {
             self.close(at);
             let line = &mut self.worker.io.lines[at];
@@ -421,112 +482,4 @@ impl<P: Backend<D::Request>, D: Device> Part for Locked<'_, '_, P, D> {
             self.worker.io.lines[0].fill(offer, true);
         }
     }
-
-    fn save(&self, w: &mut Writer<'_>) {
-        w.bytes(&D::NAME);
-        w.u32(self.worker.io.counts.subchannels.into());
-        w.u64(self.worker.io.counts.poll.unwrap_or(NEVER).ticks());
-        w.count(self.worker.io.lines.len());
-        self.worker.io.lines.iter().for_each(|line| save_line(line, w));
-        self.worker.device.save(w);
-    }
-
-    fn load(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        let worker = &mut *self.worker;
-        if r.bytes(D::NAME.len())? != D::NAME {
-            return Err(RestoreError::Invalid("kind of a device"));
-        }
-        let subchannels = r.u32()?;
-        let poll = r.u64()?;
-        let lines = worker.io.lines.len();
-        if r.count()? != lines || subchannels as usize >= lines.max(1) {
-            return Err(RestoreError::Invalid("number of a device's channels"));
-        }
-        for at in 0..lines {
-            let id = worker.io.place.id(at).0;
-            let line = load_line(r, id, worker.io.pool)?;
-            // What kept packets back has gone with the saved bus, like a pause: they are checked again.
-            let stall = match line.open.as_ref().map_or(Stall::None, |open| open.stall) {
-                Stall::Later | Stall::Held => Stall::Budget,
-                stall => stall,
-            };
-            worker.io.counts.room += usize::from(line.open.as_ref().is_some_and(|open| open.wanted > 0));
-            worker.io.lines[at] = line;
-            if let Some(open) = worker.io.lines[at].open.as_mut() {
-                open.stall = Stall::None;
-            }
-            worker.stall(at, stall);
-        }
-        worker.io.counts.subchannels = subchannels as u16;
-        worker.io.counts.poll = Some(ReferenceTime(poll)).filter(|at| *at != NEVER);
-        worker.device.restore(r)
-    }
-}
-
-fn save_line(line: &Line, w: &mut Writer<'_>) {
-    line.stage.save(w);
-    w.flag(line.lasting);
-    line.offer.save(w);
-    w.flag(line.open.is_some());
-    let Some(open) = line.open.as_ref() else { return };
-    w.u32(open.gpadl.0);
-    w.u32(open.split);
-    w.u32(open.vp);
-    w.u32(open.flag.into());
-    w.u32(open.connection);
-    open.consumer.save(w);
-    open.producer.save(w);
-    w.flag(open.live);
-    w.flag(open.corrupt);
-    w.u32(open.wanted);
-    open.stall.save(w);
-}
-
-/// A saved channel, with its rings at their positions.
-fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, RestoreError> {
-    const PART: RestoreError = RestoreError::Invalid("open channel");
-    let stage = Stage::load(r)?;
-    let lasting = r.flag("channel")?;
-    let mut line = Line { stage, lasting, offer: Image::load(r)?, ..Line::VACANT };
-    if !r.flag("channel")? {
-        return Ok(line);
-    }
-    let gpadl = GpadlId(r.u32()?);
-    let (split, vp, flag, connection) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
-    let (consumer, producer) = (crate::ring::Consumer::load(r)?, crate::ring::Producer::load(r)?);
-    let (live, corrupt) = (r.flag("channel")?, r.flag("channel")?);
-    let (wanted, stall) = (r.u32()?, Stall::load(r)?);
-    let found = pool.find(gpadl).filter(|(_, g)| g.channel == id && g.state == crate::gpadl::State::Rings);
-    let (entry, list) = found.ok_or(PART)?;
-    let words = pool.whole_pages(&list).ok_or(PART)?;
-    let split_at = usize::try_from(split).map_err(|_| PART)?;
-    let outgoing = words.len().checked_sub(split_at).ok_or(PART)?;
-    let flag = u16::try_from(flag).ok().filter(|flag| *flag < 2048).ok_or(PART)?;
-    // A rescinded channel stays open until the guest takes messages again.
-    if !matches!(stage, Stage::Known | Stage::Leaving) || connection == 0 {
-        return Err(PART);
-    }
-    if !consumer.is_within(split_at) || !producer.is_within(outgoing) {
-        return Err(PART);
-    }
-    line.session = 1;
-    line.open = Optional::Some(Open {
-        gpadl,
-        entry,
-        words,
-        split,
-        vp,
-        flag,
-        connection,
-        consumer,
-        producer,
-        live,
-        corrupt,
-        reserved: 0,
-        wanted,
-        stall,
-        signal: false,
-        shown: false,
-    });
-    Ok(line)
 }

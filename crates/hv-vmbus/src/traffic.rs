@@ -17,7 +17,10 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    pub(crate) const NONE: Self =
+        Self { packets_in: 0, bytes_in: 0, packets_out: 0, bytes_out: 0, requests: 0 };
+
     pub(crate) fn is_none(&self) -> bool {
-        *self == Self::default()
+        *self == Self::NONE
     }
 }

@@ -2,15 +2,15 @@
 
 mod flight;
 
-use crate::device::{Device, Head, Taken};
+use crate::device::{Head, Taken};
 use crate::event::Event;
-use crate::id::{Channel, DeviceId, Token};
-use crate::io::{Io, POLL};
+use crate::id::{Channel, DeviceId};
+use crate::io::Context;
 use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
 use crate::pages::PagesError;
-use crate::port::{Backend, BusPort, Moment, Work};
+use crate::port::{BusPort, Moment};
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{
@@ -19,6 +19,7 @@ use crate::protocol::{
 use crate::requests::State;
 use crate::ring::{Producer, RingError};
 use crate::seen::{Front, Listed, Seen};
+use crate::typed::Handler;
 use core::sync::atomic::Ordering;
 use hv_tlfs::time::ReferenceTime;
 use zerocopy::FromBytes;
@@ -49,28 +50,41 @@ enum Stop {
 }
 
 /// A device with its context, during one call.
-pub(crate) struct Worker<'a, P: BusPort, D: Device> {
-    pub(crate) device: &'a mut D,
-    pub(crate) io: Io<'a, P, D::Request>,
+pub(crate) struct Worker<'a, P: BusPort> {
+    pub(crate) device: &'a mut (dyn Handler<P> + 'a),
+    pub(crate) io: Context<'a, P>,
     pub(crate) budget: usize,
 }
 
-impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
-    pub(crate) fn new(device: &'a mut D, io: Io<'a, P, D::Request>) -> Self {
-        Self { device, io, budget: D::WORK_LIMIT }
+/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device must run next.
+impl<'a, P: BusPort> Worker<'a, P> {
+    pub(crate) fn new(device: &'a mut (dyn Handler<P> + 'a), io: Context<'a, P>) -> Self {
+        let budget = io.env.limits.work;
+        Self { device, io, budget }
     }
 
-    /// Handles a signal of the guest to a channel.
-    pub(crate) fn signalled(&mut self, line: usize) {
-        self.offer_room(line);
-        self.start_waiting();
-        self.run(line);
-        self.due();
-        self.settle(Some(line));
+    /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or opened with another
+    /// connection, since the signal.
+    pub(crate) fn signalled(mut self, line: usize, connection: u32) -> ReferenceTime {
+        let open = self.io.lines.get(line).and_then(|line| line.open.as_ref());
+        if open.is_some_and(|open| open.connection == connection) {
+            self.offer_room(line);
+            self.start_waiting();
+            self.run(line);
+            self.due();
+            self.settle(Some(line));
+        }
+        self.end()
     }
 
-    /// Handles signals to channels that came while the device was in use.
-    pub(crate) fn called(&mut self, lines: impl Iterator<Item = usize>) {
+    /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of it, and when the
+    /// device must run next.
+    pub(crate) fn called(
+        mut self,
+        budget: usize,
+        lines: &mut dyn Iterator<Item = usize>,
+    ) -> (usize, ReferenceTime) {
+        self.budget = budget;
         self.start_waiting();
         for line in lines {
             self.offer_room(line);
@@ -78,37 +92,24 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
         self.due();
         self.settle(None);
+        // Another look is work too.
+        (self.budget.saturating_sub(LEAST), self.end())
     }
 
     /// Runs the device if what has just happened made it due.
     fn due(&mut self) {
-        if self.device.deadline().is_some_and(|deadline| deadline <= self.io.now) {
+        if self.device.deadline().is_some_and(|deadline| deadline <= self.io.env.now) {
             self.device.tick(&mut self.io);
         }
     }
 
-    /// Queues the held requests that `is_due` selects.
-    pub(crate) fn unhold(&mut self, is_due: impl Fn(usize, &crate::requests::Entry<D::Request>) -> bool) {
-        if self.io.counts.held == 0 {
-            return;
-        }
-        for (at, entry) in self.io.requests.iter_mut().enumerate() {
-            if entry.state != State::Held || !is_due(at, entry) {
-                continue;
-            }
-            entry.state = State::Queued;
-            self.io.counts.held -= 1;
-            self.io.counts.queued += 1;
-        }
-    }
-
     /// Handles the passage of time.
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(mut self) -> ReferenceTime {
         self.due();
-        let now = self.io.now;
-        self.unhold(|_, entry| entry.until <= now);
+        let now = self.io.env.now;
+        self.io.unhold(|_, entry| entry.until <= now);
         self.start_waiting();
-        if self.io.counts.poll.is_some_and(|poll| poll <= self.io.now) {
+        if self.io.counts.poll.is_some_and(|poll| poll <= self.io.env.now) {
             self.io.counts.poll = None;
             for line in 0..self.io.lines.len() {
                 self.offer_room(line);
@@ -119,6 +120,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
         self.take_turns();
         self.settle(None);
+        self.end()
     }
 
     /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does not keep the
@@ -137,29 +139,14 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         }
     }
 
-    /// Lets the embedder access the device.
-    pub(crate) fn with<T>(&mut self, work: impl FnOnce(&mut D, &mut Io<'a, P, D::Request>) -> T) -> T {
-        let result = work(self.device, &mut self.io);
+    /// Continues after input from the embedder: its own work with the device, or a completion by the back end.
+    pub(crate) fn proceed(mut self) -> ReferenceTime {
         self.due();
-        if core::mem::take(&mut self.io.resumed) {
+        if core::mem::take(&mut self.io.run.resumed) {
             self.take_turns();
         }
         self.settle(None);
-        result
-    }
-
-    /// Handles a completion by the back end. Returns false if there is no request with this token.
-    pub(crate) fn completed(&mut self, token: Token, outcome: <D::Request as Work>::Outcome) -> bool {
-        let at = (token.0 as u32).wrapping_sub(1) as usize;
-        let flying =
-            |e: &&mut crate::requests::Entry<D::Request>| e.state == State::Flying && e.token(at) == token;
-        if self.io.requests.get_mut(at).filter(flying).is_none() {
-            return false;
-        }
-        self.finish(at, outcome);
-        self.due();
-        self.settle(None);
-        true
+        self.end()
     }
 
     /// Starts pending requests, and takes packets again that found the device busy. `but` was just served.
@@ -199,17 +186,17 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     pub(crate) fn run(&mut self, line: usize) {
         let outcome = self.drain(line);
         if let Err(error) = outcome {
-            self.io.corrupt(line, self.io.place.id(line), error);
+            self.io.corrupt(line, self.io.env.place.id(line), error);
             self.device.corrupt(Channel(line as u16), &mut self.io);
         }
         // A channel from which no packets are taken any more has none that wait.
         if !self.io.lines.get(line).is_some_and(Line::is_live) {
-            self.stall(line, Stall::None);
+            self.io.stall(line, Stall::None);
         }
     }
 
     fn drain(&mut self, line: usize) -> Result<(), RingError> {
-        let (memory, pool) = (self.io.port.memory(), self.io.pool);
+        let (memory, pool) = (self.io.env.port.memory(), self.io.env.pool);
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
         let (incoming, outgoing) = open.rings(memory, pool)?;
         loop {
@@ -248,28 +235,8 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
                     continue;
                 }
             };
-            self.stall(line, stall);
+            self.io.stall(line, stall);
             return Ok(());
-        }
-    }
-
-    pub(crate) fn stall(&mut self, line: usize, stall: Stall) {
-        let counts = &mut *self.io.counts;
-        let Some(open) = self.io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { return };
-        match core::mem::replace(&mut open.stall, stall) {
-            Stall::None | Stall::Held => {}
-            Stall::Budget => counts.budget -= 1,
-            Stall::Room => counts.room -= 1,
-            Stall::Later => counts.later -= 1,
-        }
-        match stall {
-            Stall::None | Stall::Held => {}
-            Stall::Budget => counts.budget += 1,
-            Stall::Room => {
-                counts.room += 1;
-                counts.poll_by(self.io.now.saturating_add(POLL));
-            }
-            Stall::Later => counts.later += 1,
         }
     }
 
@@ -284,7 +251,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             if self.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            let paused = self.io.shared.paused.load(Ordering::Relaxed) || self.io.port.is_mute();
+            let paused = self.io.env.shared.paused.load(Ordering::Relaxed) || self.io.env.port.is_mute();
             if self.io.counts.queued > 0 || paused {
                 return Ok(Stop::Later);
             }
@@ -314,11 +281,11 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             self.budget = self.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
             match self.show(line, incoming, raw, entry, reserved, wanted)? {
                 Taken::Done => {
-                    let traffic = &mut self.io.traffic;
+                    let traffic = &mut self.io.run.traffic;
                     traffic.packets_in += 1;
                     traffic.bytes_in = traffic.bytes_in.saturating_add(len);
                     let interface = self.io.lines[line].offer.interface;
-                    if self.io.port.rescinds(&interface, Moment::Packet) {
+                    if self.io.env.port.rescinds(&interface, Moment::Packet) {
                         self.io.take_away(line);
                     }
                 }
@@ -362,7 +329,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         wanted: bool,
     ) -> Result<Taken, RingError> {
         let (data, ranges) = self.judge(incoming, &raw, entry)?;
-        let mut front = self.io.port.sees_packets().then(Front::new);
+        let mut front = self.io.env.port.sees_packets().then(Front::new);
         if let Some(front) = &mut front {
             self.see(line, incoming, &raw, (data, ranges), front)?;
         }
@@ -407,7 +374,7 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
             open.shown = taken == Taken::Later;
             if taken == Taken::Fault {
                 open.corrupt = true;
-                self.io.port.observe(Event::Fault { channel: self.io.place.id(line) });
+                self.io.env.port.observe(Event::Fault { channel: self.io.env.place.id(line) });
             }
         }
         match fault {
@@ -427,10 +394,10 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     ) -> Result<(), RingError> {
         let len = raw.payload_len();
         raw.read(incoming, 0, front.of(len))?;
-        let channel = self.io.place.id(line);
+        let channel = self.io.env.place.id(line);
         let this = &self.io.lines[line];
         if this.open.as_ref().is_some_and(|open| !open.shown) {
-            self.io.port.packet(&Seen {
+            self.io.env.port.packet(&Seen {
                 channel,
                 interface: this.offer.interface,
                 from_guest: true,
@@ -456,9 +423,9 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
         if raw.descriptor.packet_type != PacketType::DATA_USING_GPA_DIRECT {
             return Ok((Ok(Data::NONE), 0));
         }
-        let per = self.io.per;
+        let per = self.io.env.per;
         let list = entry.and_then(|at| self.io.segments.get_mut(at * per..(at + 1) * per));
-        let judged = judge::ranges(incoming, raw, self.io.port.memory(), list.unwrap_or_default())?;
+        let judged = judge::ranges(incoming, raw, self.io.env.port.memory(), list.unwrap_or_default())?;
         let Ok(ranges) = judged else { return Ok((judged.map(|_| Data::NONE), 0)) };
         // Validation is work too: a page costs as much as its number.
         self.budget = self.budget.saturating_sub(ranges.data.segments * 8);
@@ -468,13 +435,13 @@ impl<'a, P: Backend<D::Request>, D: Device> Worker<'a, P, D> {
     /// Sends the guest its interrupts, and returns when the device must run next.
     pub(crate) fn end(self) -> ReferenceTime {
         let io = self.io;
-        if !io.traffic.is_none() {
-            io.port.traffic(DeviceId(io.place.device), &io.traffic);
+        if !io.run.traffic.is_none() {
+            io.env.port.traffic(DeviceId(io.env.place.device), &io.run.traffic);
         }
-        for line in io.signals.clone() {
+        for line in io.run.signals.clone() {
             let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else { continue };
             if core::mem::take(&mut open.signal) && open.live && open.vp != TARGET_VP_NONE {
-                io.port.interrupt(open.vp, SINT, open.flag);
+                io.env.port.interrupt(open.vp, SINT, open.flag);
             }
         }
         if io.counts.budget > 0 || io.counts.unstarted {

@@ -36,7 +36,7 @@ core::arch::global_asm!(
 /// Handles `hvc` from EL1.
 extern "C" fn hvc_exit(frame: &mut TrapFrame, esr: u64) {
     if !frame.cpu.observed() {
-        hvc::<false>(frame, esr);
+        hvc(frame, esr);
     } else {
         observed_hvc(frame, esr);
     }
@@ -47,14 +47,24 @@ extern "C" fn hvc_exit(frame: &mut TrapFrame, esr: u64) {
 #[inline(never)]
 fn observed_hvc(frame: &mut TrapFrame, esr: u64) {
     frame.cpu.left(&frame.x);
-    hvc::<true>(frame, esr);
+    let TrapFrame { x, cpu } = frame;
+    // The form that every other exit uses, so that nothing is compiled for this one alone.
+    let host = on::<true>(cpu);
+    let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
+    let immediate = esr as u16;
+    exit::begin(&host, if immediate == 0 { Trap::Smccc } else { Trap::Hvc }, esr);
+    let action = partition.hvc(&host, vp, immediate, x);
+    if !matches!(action, Action::Resume) {
+        after_hvc(frame, action);
+    }
+    exit::end(&on::<true>(&frame.cpu));
 }
 
 #[inline(always)]
-fn hvc<const OBSERVED: bool>(frame: &mut TrapFrame, esr: u64) {
+fn hvc(frame: &mut TrapFrame, esr: u64) {
     let TrapFrame { x, cpu } = frame;
     // VMBus is compiled once, for every run.
-    let hosts = Split { hypervisor: on::<OBSERVED>(cpu), bus: on::<true>(cpu) };
+    let hosts = Split { hypervisor: on::<false>(cpu), bus: on::<true>(cpu) };
     let host = hosts.hypervisor;
     let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
     let immediate = esr as u16;
@@ -68,7 +78,7 @@ fn hvc<const OBSERVED: bool>(frame: &mut TrapFrame, esr: u64) {
     if !matches!(action, Action::Resume) {
         after_hvc(frame, action);
     }
-    exit::end(&on::<OBSERVED>(&frame.cpu));
+    exit::end(&on::<false>(&frame.cpu));
 }
 
 /// Handles all of an `hvc` but the plain return from it.

@@ -56,7 +56,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
         let result = slot.work_with(at, &self.cx(port), work);
         self.attend(port);
-        Ok(result)
+        result.ok_or(BusError::UnknownDevice)
     }
 
     /// Returns a device's index on the bus, for [`offer`](Self::offer), and its first channel's number.

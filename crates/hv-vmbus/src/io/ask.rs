@@ -1,10 +1,10 @@
 //! A device's requests: access to the data of a packet, requests to its back end, and the guest's buffers.
 
-use super::Io;
+use super::{Context, Io};
 use crate::gpadl::{Gpadl, Pool};
 use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
-use crate::packet::{Answer, Data};
+use crate::packet::{Answer, Data, Ticket};
 use crate::pages::{Builder, Pages, PagesError, Segment};
 use crate::port::{BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
@@ -35,7 +35,7 @@ impl fmt::Display for RequestError {
 
 impl core::error::Error for RequestError {}
 
-impl<P: BusPort, Q: Work> Io<'_, P, Q> {
+impl<P: BusPort> Context<'_, P> {
     /// Returns the data of a packet or request outside the ring: validated, and empty if there is none.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     }
 
     fn list(&self, entry: usize) -> &[Segment] {
-        self.segments.get(entry * self.per..(entry + 1) * self.per).unwrap_or_default()
+        self.segments.get(entry * self.env.per..(entry + 1) * self.env.per).unwrap_or_default()
     }
 
     /// Prepends `len` bytes from byte `offset` of a GPADL on to the data listed by the packet. The GPADL is held until
@@ -79,9 +79,9 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
         let data = ticket.data?;
         let at = ticket.entry.filter(|_| ticket.gpadl.is_none()).ok_or(PagesError::TooMany)?;
         let (entry, gpadl) = self.gpadl(gpadl).ok_or(PagesError::UnknownGpadl)?;
-        let list = self.segments.get_mut(at * self.per..(at + 1) * self.per).unwrap_or_default();
+        let list = self.segments.get_mut(at * self.env.per..(at + 1) * self.env.per).unwrap_or_default();
         let mut builder = Builder::new(list.get_mut(data.segments..).unwrap_or_default(), 0);
-        self.pool.slice(&gpadl, offset, len, self.port.memory(), &mut builder)?;
+        self.env.pool.slice(&gpadl, offset, len, self.env.port.memory(), &mut builder)?;
         let more = builder.count;
         let segments = data.segments + more;
         let all = list.iter().take(segments).map(Segment::len).sum();
@@ -94,7 +94,7 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     }
 
     fn gpadl(&self, id: GpadlId) -> Option<(usize, Gpadl)> {
-        self.pool.ready(id, self.place.channels(self.lines.len()))
+        self.env.pool.ready(id, self.env.place.channels(self.lines.len()))
     }
 
     /// Finds a GPADL of the device's channels; returns `None` if the guest has none with this id, or has begun to tear
@@ -102,19 +102,15 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     #[must_use]
     pub fn buffer(&self, id: GpadlId) -> Option<Buffer<'_, P::Memory>> {
         let (_, gpadl) = self.gpadl(id)?;
-        Some(Buffer { memory: self.port.memory(), pool: self.pool, gpadl })
+        Some(Buffer { memory: self.env.port.memory(), pool: self.env.pool, gpadl })
     }
 
-    /// Makes a request from a packet, or another one from a completed request. It is started when the device returns,
-    /// together with the data of the packet.
-    ///
-    /// # Errors
-    /// See [`RequestError`].
-    pub fn request(&mut self, of: &mut impl Answer, request: Q) -> Result<Token, RequestError> {
-        let ticket = of.ticket_mut();
+    /// Makes room for a request from a packet or a completed request, and puts it into its place in the order: now, or as a fault
+    /// plan has it. Returns the place. `begins` is [`Work::begins`].
+    fn admit(&mut self, ticket: &mut Ticket, begins: bool) -> Result<usize, RequestError> {
         ticket.data.map_err(RequestError::Pages)?;
         let at = ticket.entry.filter(|_| !ticket.requested).ok_or(RequestError::None)?;
-        let (pool, session) = (self.pool, self.lines.get(ticket.line).map_or(0, |l| l.session));
+        let (pool, session) = (self.env.pool, self.lines.get(ticket.line).map_or(0, |l| l.session));
         let entry = self.requests.get_mut(at).ok_or(RequestError::None)?;
         if entry.state == State::Free {
             let line = self.lines.get_mut(ticket.line).ok_or(RequestError::None)?;
@@ -123,9 +119,9 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
             pool.hold(rings);
             entry.rings = rings;
             entry.session = session;
-            entry.since = self.now;
+            entry.since = self.env.now;
             self.counts.used += 1;
-            self.shared.outstanding.fetch_add(1, Ordering::Relaxed);
+            self.env.shared.outstanding.fetch_add(1, Ordering::Relaxed);
         } else {
             // Another request of the same packet: the back end's word on the last one is not taken for it.
             entry.generation = entry.generation.wrapping_add(1);
@@ -136,8 +132,7 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
             pool.hold(gpadl);
             entry.gpadl = Some(gpadl);
         }
-        let begins = request.begins();
-        let start = if begins { self.port.starts(DeviceId(self.place.device)) } else { Start::Now };
+        let start = if begins { self.env.port.starts(DeviceId(self.env.place.device)) } else { Start::Now };
         entry.order = self.counts.order;
         entry.line = ticket.line;
         entry.transaction = ticket.transaction;
@@ -146,7 +141,6 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
         entry.reserved = core::mem::take(&mut ticket.reserved);
         entry.ranges = ticket.ranges;
         entry.data = ticket.data.unwrap_or(Data::NONE);
-        entry.request = Optional::Some(request);
         self.counts.order = self.counts.order.wrapping_add(1);
         (entry.state, entry.after) = (State::Held, start == Start::After);
         entry.until = match start {
@@ -154,8 +148,8 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
                 entry.state = State::Queued;
                 ReferenceTime::ZERO
             }
-            Start::Late(time) => self.now.saturating_add(time),
-            Start::After => self.now.saturating_add(OVERTAKEN),
+            Start::Late(time) => self.env.now.saturating_add(time),
+            Start::After => self.env.now.saturating_add(OVERTAKEN),
             Start::Never => ReferenceTime::MAX,
         };
         match entry.state {
@@ -163,7 +157,33 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
             _ => self.counts.held += 1,
         }
         ticket.requested = true;
-        Ok(entry.token(at))
+        Ok(at)
+    }
+
+    /// Limits the data of a packet to `len` bytes from byte `offset` on, counted from its first byte.
+    fn limit(&self, ticket: &mut Ticket, offset: u64, len: u64) -> Result<(), RequestError> {
+        let data = ticket.data.map_err(RequestError::Pages)?;
+        let at = ticket.entry.ok_or(RequestError::None)?;
+        let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
+        if offset.checked_add(len).is_none_or(|end| end > all) {
+            return Err(RequestError::Pages(PagesError::Beyond));
+        }
+        ticket.data = Ok(Data { segments: data.segments, offset, len });
+        Ok(())
+    }
+}
+
+impl<P: BusPort, Q: Work> Io<'_, P, Q> {
+    /// Makes a request from a packet, or another one from a completed request. It is started when the device returns,
+    /// together with the data of the packet.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn request(&mut self, of: &mut impl Answer, request: Q) -> Result<Token, RequestError> {
+        let at = self.context.admit(of.ticket_mut(), request.begins())?;
+        // There is a work for each entry.
+        self.works[at] = Optional::Some(request);
+        Ok(self.context.requests[at].token(at))
     }
 
     /// Does the same with part of the data: `len` bytes from byte `offset` on, counted from its first byte.
@@ -177,15 +197,7 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
         offset: u64,
         len: u64,
     ) -> Result<Token, RequestError> {
-        let ticket = of.ticket_mut();
-        let data = ticket.data.map_err(RequestError::Pages)?;
-        let at = ticket.entry.ok_or(RequestError::None)?;
-        let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
-        if offset.checked_add(len).is_none_or(|end| end > all) {
-            return Err(RequestError::Pages(PagesError::Beyond));
-        }
-        let ticket = of.ticket_mut();
-        ticket.data = Ok(Data { segments: data.segments, offset, len });
+        self.context.limit(of.ticket_mut(), offset, len)?;
         self.request(of, request)
     }
 }

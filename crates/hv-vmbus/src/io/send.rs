@@ -1,6 +1,6 @@
 //! Packets to the guest: answers, and unsolicited packets of a device.
 
-use super::Io;
+use super::Context;
 use crate::event::Event;
 use crate::id::Channel;
 use crate::line::{Line, Open};
@@ -53,7 +53,7 @@ pub struct Message {
     pub wants_completion: bool,
 }
 
-impl<P: BusPort, Q> Io<'_, P, Q> {
+impl<P: BusPort> Context<'_, P> {
     /// Answers with a completion, if the guest expects one. Its room is reserved.
     ///
     /// # Errors
@@ -148,8 +148,22 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         message: Message,
         payload: &[&[u8]],
     ) -> Result<(), SendError> {
-        let len = payload.iter().map(|part| part.len()).sum();
+        self.send_padded(channel, message, payload, payload.iter().map(|part| part.len()).sum())
+    }
+
+    /// Does the same with zeros after the last part, up to `len` bytes in total.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send_padded(
+        &mut self,
+        channel: Channel,
+        message: Message,
+        payload: &[&[u8]],
+        len: usize,
+    ) -> Result<(), SendError> {
         let packet = message.outgoing(PacketType::DATA_IN_BAND, len);
+        // The packet is all zeros where nothing is copied to.
         self.push(channel.index(), &packet, 0, 0, &mut copier(payload))
     }
 
@@ -185,7 +199,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
     pub fn free(&self, channel: Channel) -> u32 {
         let line = self.lines.get(channel.index()).filter(|line| line.is_live());
         let free = |open: &Open| {
-            let (_, outgoing) = open.rings(self.port.memory(), self.pool).ok()?;
+            let (_, outgoing) = open.rings(self.env.port.memory(), self.env.pool).ok()?;
             Some(open.producer.free(&outgoing).ok()?.saturating_sub(open.reserved))
         };
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
@@ -194,16 +208,16 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
     /// Has [`Device::room`](crate::Device::room) called once this many bytes, including descriptors and trailers, are free in the
     /// ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free already.
     pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
-        let (line, id) = (channel.index(), self.place.id(channel.index()));
+        let (line, id) = (channel.index(), self.env.place.id(channel.index()));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return false };
-        let Ok((_, outgoing)) = open.rings(self.port.memory(), self.pool) else { return false };
+        let Ok((_, outgoing)) = open.rings(self.env.port.memory(), self.env.pool) else { return false };
         let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
         let free = open.producer.wait_for(&outgoing, needed);
         let waited = core::mem::replace(&mut open.wanted, if free == Ok(false) { bytes.max(1) } else { 0 });
         self.counts.room = self.counts.room + usize::from(free == Ok(false)) - usize::from(waited > 0);
         match free {
             Ok(true) => return true,
-            Ok(false) => self.counts.poll_by(self.now.saturating_add(super::POLL)),
+            Ok(false) => self.counts.poll_by(self.env.now.saturating_add(super::POLL)),
             Err(error) => self.corrupt(line, id, error),
         }
         false
@@ -218,25 +232,26 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         reserved: u32,
         fill: &mut dyn FnMut(&mut [u8]) -> Result<(), RingError>,
     ) -> Result<(), SendError> {
-        let id = self.place.id(line);
+        let id = self.env.place.id(line);
         let offer = self.lines.get(line).map(|line| (line.offer.flags.named_pipe(), line.offer.interface));
         let (piped, interface) = offer.ok_or(SendError::Closed)?;
         let open = self.lines.get_mut(line).and_then(Line::live).ok_or(SendError::Closed)?;
         open.reserved = open.reserved.saturating_sub(reserved);
-        let (_, outgoing) = open.rings(self.port.memory(), self.pool).map_err(|_| SendError::Closed)?;
+        let (_, outgoing) =
+            open.rings(self.env.port.memory(), self.env.pool).map_err(|_| SendError::Closed)?;
         let pipe = PipeHeader { packet_type: PIPE_PACKET_DATA, message_size: packet.len };
         let piped = piped && packet.packet_type == PacketType::DATA_IN_BAND;
         let prefix = if piped { size_of::<PipeHeader>() } else { 0 };
         let len = packet.len.checked_add(prefix as u32).ok_or(SendError::TooLong)?;
         let total = len.checked_add(header).and_then(Producer::total).ok_or(SendError::TooLong)?;
         // The limit includes the descriptor, but not the trailer.
-        if total - crate::protocol::PACKET_TRAILER_SIZE > self.limit {
+        if total - crate::protocol::PACKET_TRAILER_SIZE > self.env.limits.packet {
             return Err(SendError::TooLong);
         }
         // Room reserved for others is not available to this packet, unless it has a reservation of its own.
         let others = if total <= reserved { 0 } else { open.reserved };
         let free = if others == 0 { Ok(u32::MAX) } else { open.producer.free(&outgoing) };
-        let mut front = self.port.sees_packets().then(Front::new);
+        let mut front = self.env.port.sees_packets().then(Front::new);
         let outcome = match free {
             Ok(free) if total.saturating_add(others) > free && total <= outgoing.size() - 8 => {
                 Err(PushError::Full(total))
@@ -259,11 +274,11 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         };
         match outcome {
             Ok(signal) => {
-                self.traffic.packets_out += 1;
-                self.traffic.bytes_out = self.traffic.bytes_out.saturating_add(len);
+                self.run.traffic.packets_out += 1;
+                self.run.traffic.bytes_out = self.run.traffic.bytes_out.saturating_add(len);
                 if let Some(mut front) = front {
                     let padded = len.next_multiple_of(8);
-                    self.port.packet(&Seen {
+                    self.env.port.packet(&Seen {
                         channel: id,
                         interface,
                         from_guest: false,
@@ -276,7 +291,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
                     });
                 }
                 let asked = open.wanted > 0;
-                if signal || self.signal_each {
+                if signal || self.env.limits.signal_each {
                     open.signal = true;
                     self.mark(line);
                 }
@@ -308,10 +323,10 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
     }
 
     fn mark(&mut self, line: usize) {
-        if self.signals.is_empty() {
-            self.signals = line..line + 1;
+        if self.run.signals.is_empty() {
+            self.run.signals = line..line + 1;
         } else {
-            self.signals = self.signals.start.min(line)..self.signals.end.max(line + 1);
+            self.run.signals = self.run.signals.start.min(line)..self.run.signals.end.max(line + 1);
         }
     }
 
@@ -324,10 +339,10 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
 
     /// Requests a signal from the guest once there is room, and checks again later anyway: old guests forget it.
     pub(crate) fn wait_for_room(&mut self, line: usize) {
-        let id = self.place.id(line);
-        self.counts.poll_by(self.now.saturating_add(super::POLL));
+        let id = self.env.place.id(line);
+        self.counts.poll_by(self.env.now.saturating_add(super::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
-        let Ok((_, outgoing)) = open.rings(self.port.memory(), self.pool) else { return };
+        let Ok((_, outgoing)) = open.rings(self.env.port.memory(), self.env.pool) else { return };
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);
         if let Err(error) = open.producer.wait_for(&outgoing, bytes) {
             self.corrupt(line, id, error);
@@ -339,7 +354,7 @@ impl<P: BusPort, Q> Io<'_, P, Q> {
         if let Some(open) = self.lines.get_mut(line).and_then(|line| line.open.as_mut()) {
             open.corrupt = true;
         }
-        self.port.observe(Event::RingCorrupt { channel, error });
+        self.env.port.observe(Event::RingCorrupt { channel, error });
     }
 }
 

@@ -1,0 +1,112 @@
+//! Requests between their start and their end.
+
+use super::Context;
+use crate::id::{DeviceId, Token};
+use crate::line::Stage;
+use crate::packet::{Data, Ticket};
+use crate::pages::Pages;
+use crate::port::BusPort;
+use crate::requests::{Entry, State};
+use core::sync::atomic::Ordering;
+
+impl<P: BusPort> Context<'_, P> {
+    /// Returns the number of the request in flight that has this token.
+    pub(crate) fn flying(&self, token: Token) -> Option<usize> {
+        let at = (token.0 as u32).wrapping_sub(1) as usize;
+        let entry = self.requests.get(at)?;
+        (entry.state == State::Flying && entry.token(at) == token).then_some(at)
+    }
+
+    /// Returns true if the channel of a request has been open since it was made.
+    pub(crate) fn is_current(&self, at: usize) -> bool {
+        let entry = &self.requests[at];
+        self.lines.get(entry.line).is_some_and(|l| l.session == entry.session && l.open.is_some())
+    }
+
+    /// Returns a request's token and data, for the back end.
+    pub(crate) fn load_of(&self, at: usize) -> (Token, Pages<'_>) {
+        let entry = &self.requests[at];
+        let Data { segments, offset, len } = entry.data;
+        let first = at * self.env.per;
+        let list = self.segments.get(first..first + segments).unwrap_or_default();
+        (entry.token(at), Pages::new(list).slice(offset, len).unwrap_or(Pages::EMPTY))
+    }
+
+    /// Records that the back end has a request.
+    pub(crate) fn take_off(&mut self, at: usize) {
+        self.requests[at].state = State::Flying;
+        self.counts.queued -= 1;
+    }
+
+    /// Returns the right to answer a request that the back end has completed.
+    pub(crate) fn land(&mut self, at: usize) -> (Ticket, Token) {
+        let entry = &mut self.requests[at];
+        let ticket = Ticket {
+            line: entry.line,
+            entry: Some(at),
+            transaction: entry.transaction,
+            wanted: entry.wanted,
+            reserved: core::mem::take(&mut entry.reserved),
+            answered: entry.answered,
+            requested: false,
+            ranges: entry.ranges,
+            data: Ok(entry.data),
+            gpadl: entry.gpadl,
+        };
+        (ticket, entry.token(at))
+    }
+
+    /// Ends a request that the device has handled, unless it has made another one of it.
+    pub(crate) fn landed(&mut self, at: usize, ticket: &Ticket) {
+        // This one has overtaken them, unless it is one of them again.
+        self.unhold(|other, entry| entry.after && other != at);
+        if !ticket.requested {
+            self.run.traffic.requests += 1;
+            let took = self.env.port.reference_time().saturating_sub(self.requests[at].since);
+            self.env.port.served(DeviceId(self.env.place.device), took);
+            self.requests[at].reserved = ticket.reserved;
+            self.release(at);
+        }
+    }
+
+    /// Queues the held requests that `is_due` selects.
+    pub(crate) fn unhold(&mut self, is_due: impl Fn(usize, &Entry) -> bool) {
+        if self.counts.held == 0 {
+            return;
+        }
+        for (at, entry) in self.requests.iter_mut().enumerate() {
+            if entry.state != State::Held || !is_due(at, entry) {
+                continue;
+            }
+            entry.state = State::Queued;
+            self.counts.held -= 1;
+            self.counts.queued += 1;
+        }
+    }
+
+    /// Releases what a finished request held.
+    pub(crate) fn release(&mut self, at: usize) {
+        let entry = &mut self.requests[at];
+        entry.state = State::Free;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.counts.used -= 1;
+        let mut call = self.env.pool.release(entry.rings);
+        if let Some(gpadl) = entry.gpadl.take() {
+            call |= self.env.pool.release(gpadl);
+        }
+        let reserved = core::mem::take(&mut entry.reserved);
+        let session = entry.session;
+        if let Some(line) = self.lines.get_mut(entry.line) {
+            line.in_flight = line.in_flight.saturating_sub(1);
+            call |= line.in_flight == 0 && line.stage != Stage::Known;
+            if let Some(open) = line.open.as_mut().filter(|_| line.session == session) {
+                open.reserved = open.reserved.saturating_sub(reserved);
+            }
+        }
+        let shared = self.env.shared;
+        let last = shared.outstanding.fetch_sub(1, Ordering::AcqRel) == 1;
+        if call || (last && shared.ending.load(Ordering::Acquire)) {
+            shared.call();
+        }
+    }
+}

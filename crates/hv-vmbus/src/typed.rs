@@ -1,0 +1,194 @@
+//! Devices without their types, so that the bus is compiled once, whatever the number of devices on it.
+//!
+//! [`Worker`](crate::worker::Worker) calls a [`Handler`]. [`Typed`] is the one that there is, and all that is compiled for each type
+//! of device, besides the device itself: it adds the requests, whose type is the device's, to the context of the call.
+
+use crate::device::{Connect, Device, Head, Opening, Refusal, Taken};
+use crate::id::{Channel, DeviceId};
+use crate::io::{Context, Io};
+use crate::optional::Optional;
+use crate::packet::{Done, Packet};
+use crate::port::{Backend, BusPort, Started, Work};
+use hv_tlfs::time::ReferenceTime;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// The back end has no room for it.
+    Full,
+    /// The back end is working on it.
+    Pending,
+    /// It is done, and the device has been told. It had this [cost](Work::cost).
+    Done(usize),
+}
+
+/// A device as the bus calls it: [`Device`], with requests named by their numbers.
+pub(crate) trait Handler<P: BusPort> {
+    fn takes_connections(&self) -> bool;
+    fn reply_len(&self, channel: Channel, head: &Head) -> Option<u32>;
+    fn deadline(&self) -> Option<ReferenceTime>;
+    fn opened(
+        &mut self,
+        channel: Channel,
+        opening: &Opening<'_>,
+        context: &mut Context<'_, P>,
+    ) -> Result<(), Refusal>;
+    fn live(&mut self, channel: Channel, context: &mut Context<'_, P>);
+    fn packet(&mut self, packet: &mut Packet<'_, P::Memory>, context: &mut Context<'_, P>) -> Taken;
+    fn corrupt(&mut self, channel: Channel, context: &mut Context<'_, P>);
+    fn tick(&mut self, context: &mut Context<'_, P>);
+    fn room(&mut self, channel: Channel, context: &mut Context<'_, P>);
+    fn closed(&mut self, channel: Channel, context: &mut Context<'_, P>);
+    fn released(&mut self, channel: Channel, context: &mut Context<'_, P>);
+    fn connect(
+        &mut self,
+        channel: Channel,
+        connect: &Connect,
+        context: &mut Context<'_, P>,
+    ) -> Result<(), Refusal>;
+    fn reset(&mut self);
+    fn renew(&mut self);
+    /// Has the back end start a queued request.
+    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> Begun;
+    /// Drops a request.
+    fn forget(&mut self, at: usize);
+}
+
+/// A device, with what its requests are.
+pub(crate) struct Typed<'d, D: Device> {
+    pub(crate) device: &'d mut D,
+    /// What is requested, by the number of the request.
+    pub(crate) works: &'d mut [Optional<D::Request>],
+}
+
+impl<D: Device> Typed<'_, D> {
+    /// Returns the device, and the context of a call of it.
+    #[inline(always)]
+    pub(crate) fn split<'s, P: BusPort>(
+        &'s mut self,
+        context: &'s mut Context<'_, P>,
+    ) -> (&'s mut D, Io<'s, P, D::Request>) {
+        (&mut *self.device, Io::new(context.reborrow(), &mut *self.works))
+    }
+
+    /// Returns a request to the device, or drops it if its channel has been closed since.
+    pub(crate) fn finish<P: Backend<D::Request>>(
+        &mut self,
+        at: usize,
+        outcome: <D::Request as Work>::Outcome,
+        context: &mut Context<'_, P>,
+    ) {
+        let request = self.works.get_mut(at).and_then(Optional::take);
+        let Some(request) = request.filter(|_| context.is_current(at)) else {
+            context.release(at);
+            return;
+        };
+        let (ticket, token) = context.land(at);
+        let mut done = Done { ticket, token, request };
+        let (device, mut io) = self.split(context);
+        device.completed(&mut done, outcome, &mut io);
+        context.landed(at, &done.ticket);
+    }
+}
+
+impl<P: Backend<D::Request>, D: Device> Handler<P> for Typed<'_, D> {
+    fn takes_connections(&self) -> bool {
+        self.device.takes_connections()
+    }
+
+    fn reply_len(&self, channel: Channel, head: &Head) -> Option<u32> {
+        self.device.reply_len(channel, head)
+    }
+
+    fn deadline(&self) -> Option<ReferenceTime> {
+        self.device.deadline()
+    }
+
+    fn opened(
+        &mut self,
+        channel: Channel,
+        opening: &Opening<'_>,
+        context: &mut Context<'_, P>,
+    ) -> Result<(), Refusal> {
+        let (device, mut io) = self.split(context);
+        device.opened(channel, opening, &mut io)
+    }
+
+    fn live(&mut self, channel: Channel, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.live(channel, &mut io);
+    }
+
+    fn packet(&mut self, packet: &mut Packet<'_, P::Memory>, context: &mut Context<'_, P>) -> Taken {
+        let (device, mut io) = self.split(context);
+        device.packet(packet, &mut io)
+    }
+
+    fn corrupt(&mut self, channel: Channel, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.corrupt(channel, &mut io);
+    }
+
+    fn tick(&mut self, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.tick(&mut io);
+    }
+
+    fn room(&mut self, channel: Channel, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.room(channel, &mut io);
+    }
+
+    fn closed(&mut self, channel: Channel, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.closed(channel, &mut io);
+    }
+
+    fn released(&mut self, channel: Channel, context: &mut Context<'_, P>) {
+        let (device, mut io) = self.split(context);
+        device.released(channel, &mut io);
+    }
+
+    fn connect(
+        &mut self,
+        channel: Channel,
+        connect: &Connect,
+        context: &mut Context<'_, P>,
+    ) -> Result<(), Refusal> {
+        let (device, mut io) = self.split(context);
+        device.connect(channel, connect, &mut io)
+    }
+
+    fn reset(&mut self) {
+        self.device.reset();
+    }
+
+    fn renew(&mut self) {
+        self.device.renew();
+    }
+
+    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> Begun {
+        let Some(request) = self.works.get(at).and_then(Optional::as_ref) else { return Begun::Full };
+        let cost = request.cost();
+        let (port, id) = (context.env.port, DeviceId(context.env.place.device));
+        let (token, pages) = context.load_of(at);
+        match port.start(id, token, request, pages) {
+            Started::Full => Begun::Full,
+            Started::Pending => {
+                context.take_off(at);
+                Begun::Pending
+            }
+            Started::Done(outcome) => {
+                context.take_off(at);
+                self.finish(at, outcome, context);
+                Begun::Done(cost)
+            }
+        }
+    }
+
+    fn forget(&mut self, at: usize) {
+        if let Some(work) = self.works.get_mut(at) {
+            *work = Optional::None;
+        }
+    }
+}
