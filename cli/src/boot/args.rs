@@ -19,6 +19,7 @@ use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
 use crate::setup::value;
+use crate::trace;
 
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
@@ -166,8 +167,8 @@ pub(crate) struct Args {
     /// Memory for records that have not been collected yet, for all VPs together; 64 bytes each
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = value::size, requires = "trace")]
     pub(super) trace_buffer: u64,
-    /// Maximum size of the trace, with a unit or in MiB; records beyond it are dropped and counted
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = value::size, requires = "trace")]
+    /// Maximum size of the trace, with a unit or in MiB, at least 1M; records beyond it are dropped and counted
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = trace_limit, requires = "trace")]
     pub(super) trace_limit: u64,
     /// Do not show the console
     #[arg(long, short)]
@@ -355,6 +356,14 @@ fn appended(text: &str) -> Result<String, String> {
         return Err("a double quote is not closed: quotes come in pairs".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Parses the maximum size of a trace.
+fn trace_limit(text: &str) -> Result<u64, String> {
+    match value::size(text)? {
+        bytes if bytes >= trace::LEAST => Ok(bytes),
+        bytes => Err(format!("it is {}; expected {} or more", exact(bytes), exact(trace::LEAST))),
+    }
 }
 
 /// Parses the size of the guest's memory, which the hypervisor maps in blocks of 2 MiB.

@@ -80,7 +80,7 @@ impl Modules {
     /// Returns the modules that this folder itself lists or contains.
     fn in_folder(folder: &Path) -> anyhow::Result<Option<Self>> {
         let list = |name: &str| -> anyhow::Result<Option<String>> {
-            let file = folder.join(name);
+            let Some(file) = input::first_file([folder.join(name)])? else { return Ok(None) };
             match input::read(&file, LONGEST_LIST) {
                 Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -143,7 +143,8 @@ impl Modules {
             size(input::LONGEST)
         );
         ensure!(above.len() + loaded.len() < MOST, "{} needs more than {MOST} modules", above.join(", "));
-        let file = self.files.get(name).and_then(|file| self.find(file)).with_context(|| {
+        let found = self.files.get(name).map(|file| self.find(file)).transpose()?.flatten();
+        let file = found.with_context(|| {
             let needed = above.last().map_or(String::new(), |needs| format!(", which {needs} needs,"));
             let (folder, count) = (self.folder.display(), self.files.len());
             format!("there is no module {name}{needed} among the {count} in {folder}; build it, or name others with --load")
@@ -161,8 +162,11 @@ impl Modules {
     }
 
     /// Finds the file of a listed module. From 6.2 on build trees list objects instead of modules, before that with the
-    /// folder of the installation; compression comes after the list.
-    fn find(&self, listed: &Path) -> Option<PathBuf> {
+    /// folder of the installation; compression comes after the list. Returns `None` if there is no such file.
+    ///
+    /// # Errors
+    /// Something else has its name.
+    fn find(&self, listed: &Path) -> anyhow::Result<Option<PathBuf>> {
         let built = if listed.extension().is_some_and(|end| end == "o") {
             listed.with_extension("ko")
         } else {
@@ -175,13 +179,13 @@ impl Modules {
             let packed = PACKED.map(|end| PathBuf::from(format!("{}{end}", path.display())));
             std::iter::once(path).chain(packed)
         });
-        candidates.into_iter().find(|path| path.is_file())
+        input::first_file(candidates)
     }
 }
 
 /// Returns true if a folder has a list of modules.
 fn is_list(folder: &Path) -> bool {
-    ["modules.dep", "modules.order"].iter().any(|name| folder.join(name).is_file())
+    ["modules.dep", "modules.order"].iter().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
 }
 
 /// Returns true if a file has the name of a module.
@@ -299,6 +303,26 @@ mod tests {
             modules.files.values().all(|file| file.is_relative()),
             "else a relative folder is there twice"
         );
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_as_what_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hv_vmbus.ko");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let modules = Modules::open(root.path(), None).unwrap();
+        let error = names(&modules, &["hv_vmbus"]).unwrap_err().to_string();
+        assert!(error.ends_with("hv_vmbus.ko is a named pipe; expected a regular file"), "{error}");
+        // A module that is there, in another form, is taken.
+        put(root.path(), "kernel/hv_vmbus.ko", &module(""));
+        let modules = Modules::open(root.path(), None).unwrap();
+        assert_eq!(names(&modules, &["hv_vmbus"]).unwrap(), ["hv_vmbus"]);
+        // A list is not waited for either.
+        let list = root.path().join("modules.dep");
+        rustix::fs::mknodat(rustix::fs::CWD, &list, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = Modules::open(root.path(), None).unwrap_err().to_string();
+        assert!(error.contains("modules.dep is a named pipe"), "{error}");
     }
 
     #[test]

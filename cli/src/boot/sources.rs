@@ -53,10 +53,11 @@ impl Given {
     pub(super) fn read(args: &Args) -> anyhow::Result<Self> {
         let longest = longest(args.memory);
         let tree = args.tree.as_deref();
-        let symbols = match (&args.symbols, tree.map(|tree| tree.join("System.map"))) {
-            (Some(file), _) => Some(Symbols::read(file)?),
-            (None, Some(map)) if map.is_file() => Some(Symbols::read(&map.as_path().into())?),
-            (None, _) => None,
+        let symbols = match &args.symbols {
+            Some(file) => Some(Symbols::read(file)?),
+            None => input::first_file(tree.map(|tree| tree.join("System.map")))?
+                .map(|map| Symbols::read(&map.as_path().into()))
+                .transpose()?,
         };
         let initrd = args.initrd.as_ref().map(|file| file.read("initrd", longest)).transpose()?;
         let file = match (&args.kernel, tree) {
@@ -180,7 +181,7 @@ impl Given {
 /// Finds the kernel in a built tree.
 fn image_in(tree: &Path) -> anyhow::Result<PathBuf> {
     let boot = tree.join("arch/arm64/boot");
-    let found = IMAGES.iter().map(|name| boot.join(name)).find(|file| file.is_file());
+    let found = input::first_file(IMAGES.iter().map(|name| boot.join(name)))?;
     found.with_context(|| {
         format!(
             "{} has no kernel: expected Image in arch/arm64/boot; give --tree the folder where `make ARCH=arm64 Image \

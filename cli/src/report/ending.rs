@@ -1,11 +1,14 @@
 //! How a run ended, and why.
 
+use std::process::ExitStatus;
+
 use hv_tlfs::rules::Severity;
 use hv_wire::{ExitKind, Report};
 
 use super::findings::Finding;
 use crate::exit::Exit;
 use crate::machine::{End, Outcome};
+use crate::process;
 
 /// Determines how the run ended, worst first: if the hypervisor failed, everything else is doubtful, and a guest that
 /// crashed did so however it was powered off afterwards.
@@ -33,8 +36,8 @@ pub(super) fn judge(outcome: &Outcome) -> (Exit, String) {
             (Exit::Timeout, format!("the time limit was reached after {} s", outcome.wall.as_secs()))
         }
         (Some(ExitKind::Running), End::Exited(status)) => {
-            let complaint = last_line(&outcome.complaints);
-            (Exit::Machine, format!("QEMU ended ({status}) while the guest was running{complaint}"))
+            let reason = last_line(&outcome.complaints).map_or_else(|| unexplained(status), str::to_owned);
+            (Exit::Machine, format!("QEMU ended ({status}) while the guest was running: {reason}"))
         }
     }
 }
@@ -57,24 +60,33 @@ pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
 /// Determines why the hypervisor has left no report.
 fn not_started(outcome: &Outcome) -> (Exit, String) {
     let complaint = last_line(&outcome.complaints);
-    match outcome.end {
-        End::Interrupted => (Exit::Interrupted, "interrupted".to_owned()),
+    match (outcome.end, complaint) {
+        (End::Interrupted, _) => (Exit::Interrupted, "interrupted".to_owned()),
         // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
-        End::Exited(status) => {
-            let hint =
-                if complaint.is_empty() { ": no reason given; check --cpu and --memory" } else { &complaint };
-            (Exit::Usage, format!("QEMU did not start the machine ({status}){hint}"))
+        (End::Exited(status), Some(complaint)) => {
+            (Exit::Usage, format!("QEMU did not start the machine ({status}): {complaint}"))
         }
-        End::Timeout => (
-            Exit::Timeout,
-            format!("the hypervisor had not started after {} s{complaint}", outcome.wall.as_secs()),
-        ),
+        // It always says why. This is an end that it did not choose, or another program.
+        (End::Exited(status), None) => {
+            (Exit::Machine, format!("QEMU did not start the machine: {}", unexplained(status)))
+        }
+        (End::Timeout, complaint) => {
+            let complaint = complaint.map_or_else(String::new, |line| format!(": {line}"));
+            let seconds = outcome.wall.as_secs();
+            (Exit::Timeout, format!("the hypervisor had not started after {seconds} s{complaint}"))
+        }
     }
 }
 
-fn last_line(text: &str) -> String {
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    line.map_or_else(String::new, |line| format!(": {}", line.trim()))
+/// Describes the end of a QEMU that has printed nothing, and what to do.
+fn unexplained(status: ExitStatus) -> String {
+    let end = process::silent(status);
+    format!("{end}; `--keep DIR` writes its command line to DIR/qemu.txt, to run it by hand")
+}
+
+/// Returns the last line with text.
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(str::trim)
 }
 
 /// Returns the hypervisor's log.

@@ -246,6 +246,29 @@ fn what_qemu_refuses_is_the_users_error() {
 }
 
 #[test]
+fn a_qemu_that_ends_without_a_word_is_told_with_its_status_and_what_to_do() {
+    let ended = |magic, status| {
+        let mut outcome = outcome(ExitKind::Running);
+        outcome.report.magic = magic;
+        outcome.end = End::Exited(ExitStatus::from_raw(status));
+        outcome.complaints = "\n".to_owned();
+        let summary = Summary::new(&outcome, &known());
+        assert_eq!(summary.outcome(), Exit::Machine);
+        summary.explanation().to_owned()
+    };
+    let by_hand = "; `--keep DIR` writes its command line to DIR/qemu.txt, to run it by hand";
+    assert_eq!(
+        ended(0, 256),
+        format!("QEMU did not start the machine: it ended without a message (exit status: 1){by_hand}")
+    );
+    for magic in [0, Report::MAGIC] {
+        let killed = ended(magic, 9);
+        assert!(killed.contains("signal: 9") && killed.contains("when memory is short"), "{killed}");
+        assert!(killed.ends_with(by_hand) && !ended(magic, 11).contains("memory"), "{killed}");
+    }
+}
+
+#[test]
 fn what_kept_the_hypervisor_from_its_work_is_told_with_its_log() {
     let mut refused = outcome(ExitKind::BadBootInfo);
     let log = b"version 1, and this is 2";

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use hv_trace::{NO_VP, Record, What};
+use prost::Message as _;
 
 use super::decode::{self, Decoded, Value};
 use super::exits::{Exit, Exits};
@@ -12,8 +13,8 @@ use super::file::Writer;
 use super::flows::Flows;
 use super::perfetto::{
     DebugAnnotation, INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name,
-    ProcessDescriptor, Run, SLICE_BEGIN, SLICE_END, ThreadDescriptor, TracePacket, TrackDescriptor,
-    TrackEvent,
+    NamedPlace, ProcessDescriptor, Run, SLICE_BEGIN, SLICE_END, ThreadDescriptor, TracePacket,
+    TrackDescriptor, TrackEvent,
 };
 
 /// The only packet sequence.
@@ -50,13 +51,14 @@ pub(crate) struct Written {
     pub(crate) left_out: u64,
 }
 
-/// Writes the trace of a run, with at most `limit` bytes.
+/// Writes the trace of a run, with at most `limit` bytes, of which at least a third is for records if it is [`LEAST`](super::LEAST) or more.
 pub(crate) fn write(
     out: impl Write,
-    run: Run,
+    mut run: Run,
     limit: u64,
     records: impl Iterator<Item = anyhow::Result<Record>>,
 ) -> anyhow::Result<Written> {
+    limit_places(&mut run.places, limit / 2);
     let mut writer = Writer::new(out);
     let first = TracePacket { run: Some(run.clone()), ..packet(INCREMENTAL_STATE_CLEARED) };
     writer.packet(&first)?;
@@ -92,6 +94,19 @@ pub(crate) fn write(
         converter.convert(&record)?;
     }
     converter.finish(last, full)
+}
+
+/// Leaves out names of addresses that have no place in this many bytes: records matter more.
+fn limit_places(places: &mut Vec<NamedPlace>, most: u64) {
+    /// Bytes of a field's tag and length, at most.
+    const FRAME: usize = 6;
+    let mut bytes = 0;
+    let fits = |place: &&NamedPlace| {
+        bytes += (place.encoded_len() + FRAME) as u64;
+        bytes <= most
+    };
+    let count = places.iter().take_while(fits).count();
+    places.truncate(count);
 }
 
 /// Describes the partition and each VP.
@@ -267,7 +282,9 @@ impl<W: Write> Converter<W> {
         let left_out = self.run.all_left_out();
         let records = self.run.all_recorded().saturating_sub(left_out);
         if full {
-            self.writer.packet(&TracePacket { run: Some(self.run), ..packet(0) })?;
+            // The names are in the first one.
+            let run = Run { places: Vec::new(), ..self.run };
+            self.writer.packet(&TracePacket { run: Some(run), ..packet(0) })?;
         }
         self.writer.finish()?;
         Ok(Written { records, left_out })

@@ -37,6 +37,9 @@ use crate::output::Pending;
 use crate::symbols::Symbols;
 use perfetto::{NamedPlace, PlanRule, Run};
 
+/// Least maximum size of a trace in bytes: what is not records has a place in it.
+pub(crate) const LEAST: u64 = 1 << 20;
+
 /// Summary of a trace for `hv boot`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Kept {

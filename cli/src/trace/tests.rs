@@ -6,9 +6,9 @@ use hv_trace::{BODY, Cause, Kind, Payload, Raw, Record, SmcccConduit, Trap, What
 
 use super::args::{Filter, Form};
 use super::file::{Packets, Reader, Writer};
-use super::perfetto::{Run, TracePacket};
+use super::perfetto::{NamedPlace, Run, TracePacket};
 use super::samples::*;
-use super::{check, convert};
+use super::{LEAST, check, convert};
 
 const fn smccc(function: u32) -> What {
     What::Smccc { conduit: SmcccConduit::Hvc, function, arguments: [0; 3], result: 0 }
@@ -296,6 +296,20 @@ fn a_long_packet_is_an_error() {
     bytes.extend_from_slice(&[super::perfetto::PACKET, 0xff, 0xff, 0x7f]);
     let last = Reader::new(Packets::new(&*bytes)).unwrap().last().unwrap();
     assert!(last.unwrap_err().to_string().contains("2097151 bytes"));
+}
+
+#[test]
+fn the_shortest_trace_has_records_whatever_there_is_to_name() {
+    let (count, name) = (20_000, "a_function_of_the_guest_with_a_name_of_its_own+0x10/0x100");
+    let places = (0..65_536).map(|pc| NamedPlace { pc, name: name.into() }).collect();
+    let records = (0..count).map(|n| Ok(record(0, 2000 + n, smccc(0x8600_0000 + n as u32))));
+    let mut bytes = Vec::new();
+    let run = Run { recorded: vec![count, 0], places, ..run() };
+    let written = convert::write(&mut bytes, run, LEAST, records).unwrap();
+    assert!(written.records > 1000 && bytes.len() as u64 <= LEAST, "{written:?}, {}", bytes.len());
+    assert_eq!(written.records + written.left_out, count);
+    let read = Reader::new(Packets::new(&*bytes)).unwrap();
+    assert!((1000..65_536).contains(&read.run().places.len()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
@@ -144,6 +144,45 @@ pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
     })
 }
 
+/// Returns the first of these paths that leads to a regular file, or `None` if there is nothing at any of them.
+///
+/// # Errors
+/// There is no regular file, but something else with such a name: what it is.
+pub fn first_file(paths: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    let mut other = None;
+    for path in paths {
+        match what_else(&path) {
+            None if path.is_file() => return Ok(Some(path)),
+            None => {}
+            Some(what) => other = other.or(Some((path, what))),
+        }
+    }
+    match other {
+        Some((path, what)) => anyhow::bail!("{} is {what}; expected a regular file", path.display()),
+        None => Ok(None),
+    }
+}
+
+/// Returns what is at a path; `None` for a regular file, or nothing.
+fn what_else(path: &Path) -> Option<String> {
+    let kind = match fs::metadata(path) {
+        Ok(meta) => meta.file_type(),
+        Err(_) if fs::symlink_metadata(path).is_ok() => return Some("a symbolic link to nothing".to_owned()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return None;
+        }
+        Err(error) => return Some(format!("not accessible ({error})")),
+    };
+    let what = match kind {
+        _ if kind.is_file() => return None,
+        _ if kind.is_dir() => "a folder",
+        _ if kind.is_fifo() => "a named pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Some(what.to_owned())
+}
+
 /// Maximum number of bytes read from a character device: some are endless, and none contains a kernel.
 const LONGEST_DEVICE: u64 = 1 << 16;
 
@@ -233,6 +272,22 @@ mod tests {
         std::fs::write(file.path(), "four").unwrap();
         assert_eq!(read(file.path(), 4).unwrap(), b"four");
         assert!(read(file.path(), 3).is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_named_as_what_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = ["gone", "folder", "link", "file"].map(|name| root.path().join(name));
+        let [gone, folder, link, file] = paths.clone();
+        std::os::unix::fs::symlink(&gone, &link).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let said = |path: &PathBuf| first_file([path.clone()]).unwrap_err().to_string();
+        assert_eq!(said(&folder), format!("{} is a folder; expected a regular file", folder.display()));
+        assert!(said(&link).contains("is a symbolic link to nothing;"));
+        assert!(said(&"/dev/null".into()).contains("is a device;"));
+        assert_eq!(first_file([gone, "/dev/null/below".into()]).unwrap(), None);
+        fs::write(&file, "").unwrap();
+        assert_eq!(first_file(paths).unwrap(), Some(file));
     }
 
     #[test]

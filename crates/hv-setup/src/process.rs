@@ -1,6 +1,7 @@
 //! Child processes that are waited for: their output is collected, and a signal to this process ends them.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,15 +29,27 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Returns the lines of stderr that describe the error: those with `marker`, else the last one.
+    /// Returns the lines of stderr that describe the error: those with `marker`, else the last one, else how the child ended.
     pub fn complaint(&self, marker: &str) -> String {
         let marked: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with(marker)).collect();
         if marked.is_empty() {
             let last = self.stderr.lines().rev().find(|line| !line.trim().is_empty());
-            return last.unwrap_or("no reason given").trim().to_owned();
+            return last.map_or_else(|| silent(self.status), |line| line.trim().to_owned());
         }
         marked.join("; ")
     }
+}
+
+/// Describes the end of a child that has printed nothing: its status, and what to do if a signal ended it.
+#[must_use]
+pub fn silent(status: ExitStatus) -> String {
+    // SIGKILL and SIGSYS: the numbers on x86 and Arm (signal(7)).
+    let hint = match status.signal() {
+        Some(9) => "; the system ends programs like this when memory is short, so free some or ask for less",
+        Some(31) => "; a sandbox forbids it something, so run it outside of the container or service",
+        _ => "",
+    };
+    format!("it ended without a message ({status}){hint}")
 }
 
 /// Runs a command to completion, calling `tick` meanwhile.
@@ -206,6 +219,15 @@ mod tests {
         assert_eq!(both(fail("one"), || Ok(())).unwrap_err().to_string(), "one");
         assert_eq!(both(|| Ok(()), fail("other")).unwrap_err().to_string(), "other");
         assert_eq!(both(fail("one"), fail("other")).unwrap_err().to_string(), "one");
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_is_told_by_its_status() {
+        let said = |script| run(Command::new("sh").args(["-c", script]), || {}).unwrap().complaint("E:");
+        assert_eq!(said("exit 3"), "it ended without a message (exit status: 3)");
+        let killed = said("kill -9 $$");
+        assert!(killed.contains("(signal: 9") && killed.contains("memory is short"), "{killed}");
+        assert_eq!(said("echo why >&2; exit 1"), "why");
     }
 
     #[test]

@@ -110,6 +110,13 @@ pub fn check_cpu(qemu: &Qemu, model: &str) -> anyhow::Result<()> {
     trial.args(["-machine", &format!("virt,virtualization=on,gic-version=3,dumpdtb={name}")]);
     let done = process::run(&mut trial, || {})?;
     let reason = if !done.status.success() {
+        // QEMU says why it refuses a model. This is an end that it did not choose.
+        anyhow::ensure!(
+            !done.stderr.trim().is_empty(),
+            "QEMU {} cannot be asked about --cpu {model:?}: {}; try again, or name another QEMU with --qemu",
+            qemu.version,
+            process::silent(done.status)
+        );
         let complaint = done.complaint(PROGRAM);
         complaint.strip_prefix(PROGRAM).unwrap_or(&complaint).trim_start_matches([':', ' ']).to_owned()
     } else if !is_64_bit(&input::read(&tree, LONGEST_TREE).context("cannot read QEMU's device tree")?) {

@@ -61,6 +61,8 @@ fn contradictions_and_values_out_of_range_are_refused() {
         "--trace-buffer 4M",
         "--trace-limit 4M",
         "--trace x --trace-limit lots",
+        "--trace x --trace-limit 64K",
+        "--trace x --trace-limit 0",
         "--trace x --trace-buffer lots",
         "--strict=fatal",
         "--strict error",
