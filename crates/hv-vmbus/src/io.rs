@@ -121,12 +121,6 @@ pub(crate) struct Limits {
     pub(crate) signal_each: bool,
 }
 
-impl Limits {
-    pub(crate) const fn of<D: crate::Device>() -> Self {
-        Self { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH }
-    }
-}
-
 /// What was done during a call of a device.
 #[derive(Debug)]
 pub(crate) struct Run {

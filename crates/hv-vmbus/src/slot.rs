@@ -122,7 +122,8 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         work: &mut dyn Visit<D, P>,
     ) {
         let held = &mut *held;
-        let env = cx.env(at, SEGMENTS, const { Limits::of::<D>() });
+        let limits = Limits { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH };
+        let env = cx.env(at, SEGMENTS, limits);
         let context = Context {
             env: &env,
             lines: &mut held.lines,

@@ -163,7 +163,6 @@ impl<P: BusPort> Context<'_, P> {
         len: usize,
     ) -> Result<(), SendError> {
         let packet = message.outgoing(PacketType::DATA_IN_BAND, len);
-        // The packet is all zeros where nothing is copied to.
         self.push(channel.index(), &packet, 0, 0, &mut copier(payload))
     }
 
@@ -365,7 +364,7 @@ impl Message {
     }
 }
 
-/// Copies the bytes of some parts, one after another.
+/// Copies the bytes of some parts, one after another, and zeros behind them.
 fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), RingError> + 'p {
     let (mut part, mut at) = (0, 0);
     move |into| {
@@ -380,6 +379,7 @@ fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), Ring
             }
             (part, at) = (part + 1, 0);
         }
+        into[done..].fill(0);
         Ok(())
     }
 }
