@@ -364,7 +364,7 @@ impl Message {
     }
 }
 
-/// Copies the bytes of some parts, one after another, and zeros behind them.
+/// Copies the bytes of some parts, one after another; what is behind them stays zeros.
 fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), RingError> + 'p {
     let (mut part, mut at) = (0, 0);
     move |into| {
@@ -379,7 +379,6 @@ fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), Ring
             }
             (part, at) = (part + 1, 0);
         }
-        into[done..].fill(0);
         Ok(())
     }
 }

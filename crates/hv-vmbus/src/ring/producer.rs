@@ -101,8 +101,8 @@ impl Producer {
         Ok(ring.size() - ring.distance(read, self.next) - 8)
     }
 
-    /// Sends a packet. `payload` fills a part of it, given the part's offset. Returns true if the receiver must be
-    /// signalled: the ring was empty, and the receiver wants interrupts.
+    /// Sends a packet. `payload` fills a part of it, given the part's offset; what it leaves is zeros. Returns true if the
+    /// receiver must be signalled: the ring was empty, and the receiver wants interrupts.
     ///
     /// # Errors
     /// Nothing was sent.
@@ -155,16 +155,15 @@ impl Producer {
         while done < bytes {
             if used == PART {
                 ring.write(at, buffer)?;
+                buffer.fill(0);
                 (at, used) = (ring.advance(at, PART as u32), 0);
             }
             let size = ((bytes - done) as usize).min(PART - used);
             fill(done, &mut buffer[used..used + size])?;
             (used, done) = (used + size, done + size as u32);
         }
-        // A part is a multiple of 8 bytes: the padding fits.
-        let end = used.next_multiple_of(8);
-        buffer[used..end].fill(0);
-        used = end;
+        // The padding is zeros. It fits: a part is a multiple of 8 bytes.
+        used = used.next_multiple_of(8);
         if used == PART {
             ring.write(at, buffer)?;
             (at, used) = (ring.advance(at, PART as u32), 0);

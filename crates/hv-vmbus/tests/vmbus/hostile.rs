@@ -383,6 +383,28 @@ fn a_channel_with_a_corrupt_ring_asks_for_no_more_time() {
 }
 
 #[test]
+fn what_a_sender_leaves_of_a_packet_is_zeros() {
+    let memory = memory(1 << 20);
+    let ring = Ring::new(&memory, &PAGES[..2]).unwrap();
+    let mut producer = Producer::attach(&ring).unwrap();
+    let mut consumer = Consumer::attach(&ring).unwrap();
+    // Longer than several parts, and not a multiple of 8.
+    let packet =
+        Outgoing { packet_type: PacketType::DATA_IN_BAND, flags: 0, transaction_id: u64::MAX, len: 1999 };
+    let filled = 300;
+    let fill = |at: u32, into: &mut [u8]| {
+        let len = into.len().min(filled - filled.min(at as usize));
+        into[..len].fill(0xff);
+        Ok(())
+    };
+    producer.push(&ring, &packet, fill).unwrap();
+    let mut payload = vec![0xee; 2000];
+    assert_eq!(consumer.next(&ring).unwrap().unwrap().read(&ring, 0, &mut payload), Ok(2000));
+    let (first, rest) = payload.split_at(filled);
+    assert!(first.iter().all(|byte| *byte == 0xff) && rest.iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_ring_of_2_gib_is_refused_and_one_of_a_page_less_is_not() {
     let memory = memory(1 << 20);
     let pages = vec![0x10_u64; (1 << 19) + 1];
