@@ -13,6 +13,7 @@ use crate::optional::{Due, Optional};
 use crate::pages::Segment;
 use crate::port::{Backend, BusPort, Moment, Work};
 use crate::protocol::ChannelOffer;
+use crate::protocol::connection::MAX_CHANNELS;
 use crate::requests::Entry;
 use crate::sync::{AtomicBool, AtomicU64};
 use crate::typed::Typed;
@@ -83,7 +84,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
 
     const fn with(device: D, boot: Option<ChannelOffer>) -> Self {
         assert!(LINES > 0, "a device has a channel");
-        assert!(LINES < 2048, "a channel's number is an event flag");
+        assert!(LINES < MAX_CHANNELS as usize, "a channel's number is an event flag");
         let mut lines = [const { Line::VACANT }; LINES];
         if let Some(offer) = boot {
             lines[0] = Line::offered(offer);

@@ -7,6 +7,7 @@ use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::Optional;
 use crate::port::BusPort;
 use crate::protocol::GpadlId;
+use crate::protocol::connection::MAX_CHANNELS;
 use crate::ring::{Consumer, Producer};
 use crate::worker::NEVER;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -93,7 +94,7 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
     let words = pool.whole_pages(&list).ok_or(PART)?;
     let split_at = usize::try_from(split).map_err(|_| PART)?;
     let outgoing = words.len().checked_sub(split_at).ok_or(PART)?;
-    let flag = u16::try_from(flag).ok().filter(|flag| *flag < 2048).ok_or(PART)?;
+    let flag = u16::try_from(flag).ok().filter(|flag| u32::from(*flag) < MAX_CHANNELS).ok_or(PART)?;
     // A rescinded channel stays open until the guest takes messages again.
     if !matches!(stage, Stage::Known | Stage::Leaving) || connection == 0 {
         return Err(PART);
