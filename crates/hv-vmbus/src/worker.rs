@@ -164,14 +164,24 @@ impl<'a, P: BusPort> Worker<'a, P> {
         }
     }
 
-    /// Notifies a device of the room that it needed.
+    /// Notifies a device of the room that it needed, or that the ring is corrupt: it waits for one of the two.
     fn offer_room(&mut self, line: usize) {
+        let (memory, pool) = (self.io.env.port.memory(), self.io.env.pool);
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return };
-        if open.wanted > 0 {
-            open.wanted = 0;
-            self.io.counts.room -= 1;
-            self.device.room(Channel(line as u16), &mut self.io);
+        if core::mem::take(&mut open.wanted) == 0 {
+            return;
         }
+        self.io.counts.room -= 1;
+        match open.rings(memory, pool).and_then(|(_, outgoing)| open.producer.free(&outgoing)) {
+            Ok(_) => self.device.room(Channel(line as u16), &mut self.io),
+            Err(error) => self.corrupt(line, error),
+        }
+    }
+
+    /// Ends the service of a channel with a corrupt ring, and tells the device.
+    fn corrupt(&mut self, line: usize, error: RingError) {
+        self.io.corrupt(line, self.io.env.place.id(line), error);
+        self.device.corrupt(Channel(line as u16), &mut self.io);
     }
 
     /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the channel that
@@ -184,10 +194,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
 
     /// Takes packets from a channel's ring until it is empty, the work limit is reached, or something is lacking.
     pub(crate) fn run(&mut self, line: usize) {
-        let outcome = self.drain(line);
-        if let Err(error) = outcome {
-            self.io.corrupt(line, self.io.env.place.id(line), error);
-            self.device.corrupt(Channel(line as u16), &mut self.io);
+        if let Err(error) = self.drain(line) {
+            self.corrupt(line, error);
         }
         // A channel from which no packets are taken any more has none that wait.
         if !self.io.lines.get(line).is_some_and(Line::is_live) {

@@ -207,19 +207,20 @@ impl<P: BusPort> Context<'_, P> {
     /// Has [`Device::room`](crate::Device::room) called once this many bytes, including descriptors and trailers, are free in the
     /// ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free already.
     pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
-        let (line, id) = (channel.index(), self.env.place.id(channel.index()));
-        let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return false };
-        let Ok((_, outgoing)) = open.rings(self.env.port.memory(), self.env.pool) else { return false };
-        let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
-        let free = open.producer.wait_for(&outgoing, needed);
-        let waited = core::mem::replace(&mut open.wanted, if free == Ok(false) { bytes.max(1) } else { 0 });
-        self.counts.room = self.counts.room + usize::from(free == Ok(false)) - usize::from(waited > 0);
-        match free {
-            Ok(true) => return true,
-            Ok(false) => self.counts.poll_by(self.env.now.saturating_add(super::POLL)),
-            Err(error) => self.corrupt(line, id, error),
+        let Some(open) = self.lines.get_mut(channel.index()).and_then(Line::live) else { return false };
+        let rings = open.rings(self.env.port.memory(), self.env.pool);
+        let free = rings.and_then(|(_, outgoing)| {
+            let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
+            open.producer.wait_for(&outgoing, needed)
+        });
+        // If the ring is corrupt, that is found as it is checked for room again.
+        let free = free == Ok(true);
+        let waited = core::mem::replace(&mut open.wanted, if free { 0 } else { bytes.max(1) });
+        self.counts.room = self.counts.room + usize::from(!free) - usize::from(waited > 0);
+        if !free {
+            self.counts.poll_by(self.env.now.saturating_add(super::POLL));
         }
-        false
+        free
     }
 
     /// Puts a packet into a channel's ring. `reserved` bytes of room are reserved for it.
@@ -338,14 +339,12 @@ impl<P: BusPort> Context<'_, P> {
 
     /// Requests a signal from the guest once there is room, and checks again later anyway: old guests forget it.
     pub(crate) fn wait_for_room(&mut self, line: usize) {
-        let id = self.env.place.id(line);
         self.counts.poll_by(self.env.now.saturating_add(super::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
         let Ok((_, outgoing)) = open.rings(self.env.port.memory(), self.env.pool) else { return };
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);
-        if let Err(error) = open.producer.wait_for(&outgoing, bytes) {
-            self.corrupt(line, id, error);
-        }
+        // If the ring is corrupt, that is found as it is checked for room again.
+        let _ = open.producer.wait_for(&outgoing, bytes);
     }
 
     /// Handles a corrupt ring, or one whose memory the guest has taken away.

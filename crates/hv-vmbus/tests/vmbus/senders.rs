@@ -11,7 +11,7 @@ use hv_vmbus::{
 };
 use zerocopy::IntoBytes;
 
-/// Fills its ring, sends two packets, or breaks down, as the first byte of a packet says.
+/// Fills its ring, sends two packets, waits for room, or breaks down, as the first byte of a packet says.
 #[derive(Debug, Default)]
 struct Chatty<const EACH: bool> {
     sent: u64,
@@ -19,11 +19,13 @@ struct Chatty<const EACH: bool> {
     rooms: Vec<usize>,
     completed: Vec<u64>,
     taken: u32,
+    corrupt: Vec<usize>,
 }
 
 const FILL: u8 = 1;
 const FAULT: u8 = 2;
 const TWICE: u8 = 3;
+const AWAIT: u8 = 4;
 
 impl<const EACH: bool> Chatty<EACH> {
     fn send<P: Backend<Never>>(&mut self, io: &mut Io<'_, P, Never>) -> Result<(), SendError> {
@@ -61,6 +63,7 @@ impl<const EACH: bool> Device for Chatty<EACH> {
                 self.send(io).unwrap();
                 self.send(io).unwrap();
             }
+            AWAIT => assert!(!io.await_room(Channel::PRIMARY, 1000)),
             FAULT => return Taken::Fault,
             _ => {}
         }
@@ -70,6 +73,10 @@ impl<const EACH: bool> Device for Chatty<EACH> {
     fn room<P: Backend<Never>>(&mut self, channel: Channel, io: &mut Io<'_, P, Never>) {
         self.rooms.push(channel.index());
         self.send(io).unwrap();
+    }
+
+    fn corrupt<P: Backend<Never>>(&mut self, channel: Channel, _: &mut Io<'_, P, Never>) {
+        self.corrupt.push(channel.index());
     }
 
     fn reset(&mut self) {
@@ -157,6 +164,25 @@ fn a_guest_that_forgets_the_signal_for_room_is_looked_at_again() {
     guest.port.time = due.ticks();
     guest.bus.flush(&guest.port);
     assert_eq!(guest.state(|device| device.rooms.clone()), [0]);
+}
+
+#[test]
+fn a_device_that_waits_for_room_is_told_that_the_ring_is_corrupt() {
+    for signals in [true, false] {
+        let mut guest = Guest::<false>::new();
+        guest.back.set_word(&guest.port.memory, 4, 3);
+        guest.send(6, 1, AWAIT);
+        assert_eq!(guest.state(|device| device.corrupt.len()), 0);
+        if signals {
+            guest.bus.signal(0x2001, &guest.port).unwrap();
+        } else {
+            guest.port.time = guest.bus.deadline().expect("a ring without room is checked later").ticks();
+            guest.bus.flush(&guest.port);
+        }
+        assert_eq!(guest.state(|device| (device.corrupt.clone(), device.rooms.len())), (vec![0], 0));
+        assert!(matches!(guest.port.events.get_mut().last(), Some(Event::RingCorrupt { .. })));
+        assert_eq!(guest.bus.deadline(), None);
+    }
 }
 
 #[test]
