@@ -215,7 +215,7 @@ impl<D: Played> Guest<D> {
         self.host.memory.store_release(page * 4096 + u64::from(word) * 4, value).unwrap();
     }
 
-    fn signal(&self) {
+    pub(crate) fn signal(&self) {
         let _ = self.bus.signal(0x2001, &self.host);
     }
 

@@ -4,10 +4,12 @@ use crate::guest::{Guest, Host, Packet, Played, RING, words};
 use hv_devices::ic::{AGREED, Outcome, READY, Refused, State};
 use hv_devices::input::EVENTS;
 use hv_devices::keyboard::{Key, Keyboard, OFFER};
+use hv_memory::save::Reader;
 use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::{Status, Version};
 use hv_tlfs::vmbus::keyboard::{PREFIX_E0, RELEASED};
-use hv_vmbus::{Io, Never};
+use hv_vmbus::{Device, Io, Never};
+use zerocopy::IntoBytes;
 
 /// Address of Linux's request, which is its id.
 const ID: u64 = 0xffff_8000_1234_5678;
@@ -224,6 +226,59 @@ fn who_closes_the_channel_ends_the_keys() {
     assert_eq!(state(&guest), State::Negotiating);
     guest.say(ID, &words(&[1, 0x1_0000]));
     assert_eq!(guest.receive_all().len(), 2, "keys of the time before are gone");
+}
+
+#[test]
+fn keys_end_with_a_ring_that_is_corrupt() {
+    // It is found as packets are taken, as a signal comes, and as it is looked at again.
+    type Breaks = fn(&Guest<Keyboard>);
+    let breaks: [Breaks; 3] = [
+        |guest| {
+            guest.write(false, 0, 3);
+            guest.signal();
+        },
+        |guest| {
+            guest.write(true, 1, 3);
+            guest.send(PacketType::DATA_IN_BAND, 0, ID, &words(&[1, 0x1_0000]));
+        },
+        |guest| {
+            guest.write(true, 1, 3);
+            guest.wait(200_000);
+        },
+    ];
+    for (at, breaks) in breaks.into_iter().enumerate() {
+        let guest = ready();
+        fill(&guest);
+        guest.host.notes.take();
+        breaks(&guest);
+        assert_eq!(guest.host.notes.take(), [(READY, Outcome::Closed.number())], "{at}");
+        assert_eq!(guest.outcome(), Some(Outcome::Closed), "{at}");
+    }
+}
+
+#[test]
+fn nonsense_is_not_restored() {
+    const READY: u8 = 2;
+    let image = |step: u8, ended: u8, sent: u8, keys: &[Key]| {
+        [&[step, ended, sent][..], &(keys.len() as u32).to_le_bytes(), keys.as_bytes()].concat()
+    };
+    let restore = |image: &[u8]| Keyboard::new().restore(&mut Reader::new(image));
+    let keys = [Key::press(1), Key::release(1)];
+    for right in [image(READY, 0, 1, &keys), image(READY, 1, 0, &[]), image(0, 2, 0, &[])] {
+        assert_eq!(restore(&right), Ok(()), "{right:?}");
+    }
+    for wrong in [
+        image(4, 0, 0, &[]),
+        image(READY, 3, 0, &[]),
+        image(READY, 0, 1, &[]),
+        image(READY, 0, 2, &keys),
+        image(READY, 1, 1, &keys),
+        image(1, 0, 1, &keys),
+        image(READY, 0, 0, &[Key::press(0)]),
+        image(READY, 0, 0, &[Key::press(1); EVENTS + 1]),
+    ] {
+        assert!(restore(&wrong).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]
