@@ -43,3 +43,15 @@ fn a_version_is_asked_for_once() {
     });
     assert!(of_vmbus(&found).is_empty(), "{found:?}");
 }
+
+#[test]
+fn a_version_is_asked_for_again_when_the_channel_is_opened_again() {
+    let found = judge(&|m| {
+        lit(m);
+        let channel = bus::ChannelId(1);
+        server(m, hv_vmbus::Event::Closed { channel });
+        server(m, hv_vmbus::Event::Opened { channel, vp: 0 });
+        show(m, &in_band(&words(&[1, 0x1_0000])));
+    });
+    assert!(of_vmbus(&found).is_empty(), "{found:?}");
+}

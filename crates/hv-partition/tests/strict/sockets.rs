@@ -91,3 +91,24 @@ fn a_right_stream_breaks_no_rule() {
     });
     assert!(of_vmbus(&found).is_empty(), "{found:?}");
 }
+
+#[test]
+fn a_stream_ends_with_its_channel() {
+    let found = judge(&|m| {
+        send(m, &[3, 0]);
+        let channel = bus::ChannelId(1);
+        server(m, hv_vmbus::Event::Closed { channel });
+        server(m, hv_vmbus::Event::Opened { channel, vp: 0 });
+        show(m, &in_band(&packet(3)));
+    });
+    assert!(of_vmbus(&found).is_empty(), "{found:?}");
+}
+
+#[test]
+fn other_packets_than_in_band_ones_carry_no_bytes_of_a_stream() {
+    let found = judge(&|m| {
+        connection(m, 5000, 1);
+        show(m, &Seen { kind: bus::PacketType::DATA_USING_GPA_DIRECT, ..in_band(&packet(3)) });
+    });
+    assert!(found.iter().any(|f| *f.rule == rules::SOCKET_PACKET), "{found:?}");
+}
