@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal};
@@ -44,12 +45,7 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
     let stdout = child.stdout.as_ref().context("no stdout")?;
     rustix::pipe::fcntl_setpipe_size(stdout, 4096)?;
     let result = (|| {
-        until("the guest is at its shell", || {
-            ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(&keep));
-            Ok(console(&keep).contains("hv: shell"))
-        })?;
-        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
-        rustix::process::kill_process(pid, Signal::INT)?;
+        interrupt_at_shell(&mut child, &keep)?;
         until("hv boot has ended", || Ok(child.try_wait()?.is_some()))
     })();
     let _ = child.kill();
@@ -65,6 +61,16 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
         ensure!(keep.join(name).is_file(), "--keep lacks {name}");
     }
     Ok(())
+}
+
+/// Waits until the guest of a run that keeps its files in `keep` is at its shell, and sends the run a Ctrl-C.
+fn interrupt_at_shell(child: &mut Child, keep: &Path) -> anyhow::Result<()> {
+    until("the guest is at its shell", || {
+        ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(keep));
+        Ok(console(keep).contains("hv: shell"))
+    })?;
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
+    Ok(rustix::process::kill_process(pid, Signal::INT)?)
 }
 
 /// Checks that a pipe gets the whole report of a run that a signal has ended, though its reader is slower than the tool.
@@ -83,12 +89,7 @@ fn slow_pipe(context: &Context) -> anyhow::Result<()> {
     let mut child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let mut text = Vec::new();
     let result = (|| {
-        until("the guest is at its shell", || {
-            ensure!(child.try_wait()?.is_none(), "hv boot ended early:\n{}", console(&keep));
-            Ok(console(&keep).contains("hv: shell"))
-        })?;
-        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
-        rustix::process::kill_process(pid, Signal::INT)?;
+        interrupt_at_shell(&mut child, &keep)?;
         // The report goes there first.
         until("the report is written", || Ok(keep.join("report.json").exists()))?;
         until("hv boot has ended", || {

@@ -81,6 +81,13 @@ impl<'c> Machine<'c> {
         self.context.hv(&line)
     }
 
+    /// Checks that `hv ctl` ends with this code, and an error that has this text.
+    pub(super) fn refuses(&self, words: &[&str], code: i32, text: &str) -> anyhow::Result<()> {
+        let Finished { code: found, stderr, .. } = self.ctl(words)?;
+        ensure!(found == Some(code) && stderr.contains(text), "{words:?}: {found:?}: {stderr}");
+        Ok(())
+    }
+
     /// The reply of `hv ctl --json`, which must succeed.
     pub(super) fn reply(&self, words: &[&str]) -> anyhow::Result<Value> {
         let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();

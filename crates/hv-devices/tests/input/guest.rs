@@ -1,80 +1,17 @@
 //! A guest with the driver of one input device.
 
+use crate::single::{self, Host, OneBus};
 use hv_devices::ic::{Outcome, Refused};
 use hv_memory::GuestMemory as _;
-use hv_memory::testing::Memory;
-use hv_tlfs::time::ReferenceTime;
-use hv_tlfs::vmbus::{
-    ChannelId, ChannelOffer, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType,
-    OpenChannel, PacketType, TargetInfo, Version,
-};
+use hv_tlfs::vmbus::{ChannelOffer, PacketType};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
-use hv_vmbus::{
-    Backend, Bus, BusPort, Config, Device, DeviceId, Event, Io, Never, Pages, Posted, Slot, Started, Token,
-};
-use std::cell::{Cell, RefCell};
-use zerocopy::{FromZeros, IntoBytes};
+use hv_vmbus::{Device, Io, Never};
 
-const MEMORY: u64 = 1 << 20;
 /// Pages of the rings, half of them for each direction: smaller than Linux's, so that they are soon full.
 const RINGS: [u64; 4] = [16, 17, 18, 19];
 const SPLIT: usize = 2;
 /// Bytes of data in a ring.
 pub(crate) const RING: u32 = 4096;
-
-/// The partition.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
-    now: Cell<u64>,
-    /// Interrupts.
-    pub(crate) interrupts: Cell<usize>,
-    /// What the device told the observer: note and value.
-    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
-    /// Versions are refused, as by a fault on purpose.
-    pub(crate) refuses: Cell<bool>,
-}
-
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.now.get())
-    }
-
-    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        Posted::Queued
-    }
-
-    fn interrupt(&self, _: u32, _: u8, _: u16) {
-        self.interrupts.set(self.interrupts.get() + 1);
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
-    fn observe(&self, event: Event) {
-        if let Event::Device { note, value, .. } = event {
-            self.notes.borrow_mut().push((note, value));
-        }
-    }
-
-    fn refuses(&self, _: &Guid, _: u32) -> bool {
-        self.refuses.get()
-    }
-}
-
-impl Backend<Never> for Host {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
-
-type Lock = spin::Mutex<()>;
 
 /// A packet of the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,29 +30,16 @@ pub(crate) trait Played: Device<Request = Never> {
 }
 
 /// A guest whose driver has the device's channel open.
-pub(crate) struct Guest<D: Device> {
-    pub(crate) bus: Bus<Lock, Slot<Lock, D>>,
+pub(crate) struct Guest<D: Device<Request = Never>> {
+    pub(crate) bus: OneBus<D>,
     pub(crate) host: Host,
 }
 
 impl<D: Played> Guest<D> {
     /// A guest that knows of the offer and has not opened the channel.
     pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
-        let host = Host {
-            memory: Memory::new(0, MEMORY),
-            now: Cell::new(0),
-            interrupts: Cell::new(0),
-            notes: RefCell::default(),
-            refuses: Cell::new(false),
-        };
-        let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::offering(device, offer)), host };
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        guest.post(contact.as_bytes());
-        guest.post(MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes());
-        guest
+        let (bus, host) = single::before_opening(device, offer);
+        Self { bus, host }
     }
 
     pub(crate) fn opened(device: D, offer: ChannelOffer) -> Self {
@@ -124,44 +48,13 @@ impl<D: Played> Guest<D> {
         guest
     }
 
-    fn post(&self, message: &[u8]) {
-        self.bus.message(4, message, &self.host).unwrap();
-    }
-
     /// Opens the channel, with empty rings.
     pub(crate) fn open(&self) {
-        for page in [RINGS[0], RINGS[SPLIT]] {
-            self.host.memory.write(page * 4096, &[0; 8]).unwrap();
-        }
-        let header = GpadlHeader {
-            header: MessageHeader::new(MessageType::GPADL_HEADER),
-            channel: ChannelId(1),
-            gpadl: GpadlId(1),
-            range_buffer_len: (RINGS.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        let range = RINGS.len() as u64 * 4096;
-        let _ = self.bus.message(
-            4,
-            &[header.as_bytes(), range.as_bytes(), RINGS.as_bytes()].concat(),
-            &self.host,
-        );
-        let open = OpenChannel {
-            header: MessageHeader::new(MessageType::OPEN_CHANNEL),
-            channel: ChannelId(1),
-            open_id: 1,
-            ring_gpadl: GpadlId(1),
-            target_vp: 0,
-            downstream_page_offset: SPLIT as u32,
-            user_data: [0; 120],
-        };
-        self.post(open.as_bytes());
+        single::open(&self.bus, &self.host, &RINGS, SPLIT);
     }
 
     pub(crate) fn close(&self) {
-        let mut message = MessageHeader::new(MessageType::CLOSE_CHANNEL).as_bytes().to_vec();
-        message.extend(1_u32.to_le_bytes());
-        self.post(&message);
+        single::close(&self.bus, &self.host);
     }
 
     /// Time goes on by this, in 100 ns.

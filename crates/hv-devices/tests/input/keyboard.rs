@@ -1,6 +1,7 @@
 //! The keyboard, with a guest that does what Linux's drivers/input/serio/hyperv-keyboard.c does.
 
-use crate::guest::{Guest, Host, Packet, Played, RING, words};
+use crate::guest::{Guest, Packet, Played, RING, words};
+use crate::single::Host;
 use hv_devices::ic::{AGREED, Outcome, READY, Refused, State};
 use hv_devices::input::EVENTS;
 use hv_devices::keyboard::{Key, Keyboard, OFFER};

@@ -3,3 +3,5 @@
 mod guest;
 mod hostile;
 mod keyboard;
+#[path = "../common/single.rs"]
+mod single;

@@ -1,74 +1,18 @@
 //! A guest with the driver of one integration service.
 
+use crate::single::{self, Host, OneBus};
 use hv_memory::GuestMemory as _;
-use hv_memory::testing::Memory;
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::vmbus::ChannelOffer;
 use hv_tlfs::vmbus::ic::{Header, MessageType, Negotiate, PipeHeader, Status, Version as IcVersion};
-use hv_tlfs::vmbus::{
-    ChannelId, ChannelOffer, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType as Kind,
-    OpenChannel, TargetInfo, Version,
-};
-use hv_vmbus::{
-    Backend, Bus, BusPort, Config, Device, DeviceId, Event, Io, Never, Pages, Posted, Slot, Started, Token,
-};
-use std::cell::{Cell, RefCell};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use hv_vmbus::{Device, Io, Never};
+use zerocopy::{FromBytes, IntoBytes};
 
-const MEMORY: u64 = 1 << 20;
 /// Pages of the rings: as many as Linux's KVP driver takes, half of them for each direction.
 const RINGS: [u64; 8] = [16, 17, 18, 19, 20, 21, 22, 23];
 const SPLIT: usize = 4;
 const RING: u32 = (SPLIT as u32 - 1) * 4096;
 /// Bytes of pipe header and message header.
 const HEADERS: usize = size_of::<PipeHeader>() + size_of::<Header>();
-
-/// The partition.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
-    pub(crate) now: Cell<u64>,
-    /// Interrupts.
-    pub(crate) interrupts: Cell<usize>,
-    /// What devices told the observer: note and value.
-    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
-}
-
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.now.get())
-    }
-
-    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        Posted::Queued
-    }
-
-    fn interrupt(&self, _: u32, _: u8, _: u16) {
-        self.interrupts.set(self.interrupts.get() + 1);
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
-    fn observe(&self, event: Event) {
-        if let Event::Device { note, value, .. } = event {
-            self.notes.borrow_mut().push((note, value));
-        }
-    }
-}
-
-impl Backend<Never> for Host {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
-
-type Lock = spin::Mutex<()>;
 
 /// A message of an integration service: what stands behind the pipe header.
 #[derive(Clone, Copy, Debug)]
@@ -84,28 +28,16 @@ impl Request {
 }
 
 /// A guest whose driver has the service's channel open.
-pub(crate) struct Guest<D: Device> {
-    pub(crate) bus: Bus<Lock, Slot<Lock, D>>,
+pub(crate) struct Guest<D: Device<Request = Never>> {
+    pub(crate) bus: OneBus<D>,
     pub(crate) host: Host,
 }
 
 impl<D: Device<Request = Never>> Guest<D> {
     /// A guest that knows of the offer and has not opened the channel.
     pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
-        let host = Host {
-            memory: Memory::new(0, MEMORY),
-            now: Cell::new(0),
-            interrupts: Cell::new(0),
-            notes: RefCell::default(),
-        };
-        let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::offering(device, offer)), host };
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(Kind::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        guest.post(contact.as_bytes());
-        guest.post(MessageHeader::new(Kind::REQUEST_OFFERS).as_bytes());
-        guest
+        let (bus, host) = single::before_opening(device, offer);
+        Self { bus, host }
     }
 
     /// A guest whose driver has opened the channel, and was offered versions.
@@ -122,44 +54,13 @@ impl<D: Device<Request = Never>> Guest<D> {
         guest
     }
 
-    fn post(&self, message: &[u8]) {
-        self.bus.message(4, message, &self.host).unwrap();
-    }
-
+    /// Opens the channel, with empty rings.
     pub(crate) fn open(&self) {
-        let header = GpadlHeader {
-            header: MessageHeader::new(Kind::GPADL_HEADER),
-            channel: ChannelId(1),
-            gpadl: GpadlId(1),
-            range_buffer_len: (RINGS.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        let range = RINGS.len() as u64 * 4096;
-        self.post(&[header.as_bytes(), range.as_bytes(), RINGS.as_bytes()].concat());
-        let open = OpenChannel {
-            header: MessageHeader::new(Kind::OPEN_CHANNEL),
-            channel: ChannelId(1),
-            open_id: 1,
-            ring_gpadl: GpadlId(1),
-            target_vp: 0,
-            downstream_page_offset: SPLIT as u32,
-            user_data: [0; 120],
-        };
-        self.post(open.as_bytes());
-    }
-
-    /// Opens the channel again, with empty rings.
-    pub(crate) fn reopen(&self) {
-        for page in [RINGS[0], RINGS[SPLIT]] {
-            self.host.memory.write(page * 4096, &[0; 8]).unwrap();
-        }
-        self.open();
+        single::open(&self.bus, &self.host, &RINGS, SPLIT);
     }
 
     pub(crate) fn close(&self) {
-        let mut message = MessageHeader::new(Kind::CLOSE_CHANNEL).as_bytes().to_vec();
-        message.extend(1_u32.to_le_bytes());
-        self.post(&message);
+        single::close(&self.bus, &self.host);
     }
 
     /// Time goes on to this, in 100 ns.

@@ -12,7 +12,7 @@ use hv_tlfs::vmbus::vss::Operation;
 use hv_vmbus::{Device, Io, Never};
 use proptest::prelude::*;
 
-use crate::guest::Host;
+use crate::single::Host;
 
 /// Something that a guest or its host does.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ fn play<D: Device<Request = Never>>(
                 (open, last) = (false, None);
             }
             Step::Open if !open => {
-                guest.reopen();
+                guest.open();
                 open = true;
             }
             Step::Wait(ticks) => {

@@ -5,5 +5,7 @@ mod hostile;
 mod key_values;
 mod shadow_copies;
 mod shutdown;
+#[path = "../common/single.rs"]
+mod single;
 mod time;
 mod versions;

@@ -83,19 +83,9 @@ fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
 fn refused(context: &Context) -> anyhow::Result<()> {
     let machine =
         Machine::start(context, &["--devices", "shutdown,keyboard", "--inject", "newest=keyboard:0.9"])?;
-    let refused = |words: &[&str], code: i32, text: &str| -> anyhow::Result<()> {
-        let done = machine.ctl(words)?;
-        ensure!(
-            done.code == Some(code) && done.stderr.contains(text),
-            "{words:?}: {:?}: {}",
-            done.code,
-            done.stderr
-        );
-        Ok(())
-    };
-    refused(&["type", "gr\u{fc}n"], 2, "no key for '\u{fc}' (U+00FC)")?;
-    refused(&["type", "a\\x"], 2, "\\x is unknown")?;
-    refused(&["type", ""], 2, "the text is empty")?;
+    machine.refuses(&["type", "gr\u{fc}n"], 2, "no key for '\u{fc}' (U+00FC)")?;
+    machine.refuses(&["type", "a\\x"], 2, "\\x is unknown")?;
+    machine.refuses(&["type", ""], 2, "the text is empty")?;
     // Linux gives the keyboard up when its version is refused.
     until("the guest hears the refusal", || {
         Ok(machine.console().contains("synth_kbd protocol request failed"))
@@ -104,7 +94,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         let done = machine.ctl(&["type", "a"])?;
         Ok(done.code == Some(1) && done.stderr.contains("no driver for keyboard"))
     })?;
-    refused(&["freeze"], 1, "no vss device")?;
+    machine.refuses(&["freeze"], 1, "no vss device")?;
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
     Ok(())
