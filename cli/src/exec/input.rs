@@ -1,13 +1,16 @@
 //! Stdin, on its way to the command.
 
 use std::io::IsTerminal as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use hv_wire::control::{AGENT_WINDOW, MAX_AGENT_DATA, ToAgent};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::termios;
 
 use super::session::{Mouth, say};
-use crate::interrupt;
+use crate::{interrupt, ui};
 
 /// Begins a command to the tool at a terminal in raw mode: Ctrl-A, as in QEMU.
 const ESCAPE: u8 = 1;
@@ -50,8 +53,12 @@ impl Credit {
 pub(super) fn forward(mouth: &Mouth, credit: &Credit, raw: bool) {
     let (mouth, credit) = (Arc::clone(mouth), credit.clone());
     std::thread::spawn(move || {
-        if may_read() {
-            pump(&mouth, &credit, raw);
+        let stdin = std::io::stdin();
+        if may_read()
+            && let Err(error) = pump(stdin.as_fd(), &mouth, &credit, raw)
+        {
+            let error = std::io::Error::from(error);
+            ui::note(&format!("hv exec: cannot read stdin: {error}; the command's ends there"));
         }
         let _ = say(&mouth, &ToAgent::InputEnd {});
     });
@@ -64,26 +71,33 @@ fn may_read() -> bool {
 }
 
 /// Copies until the end of stdin, or until the agent is gone.
-fn pump(mouth: &Mouth, credit: &Credit, raw: bool) {
+pub(super) fn pump(stdin: BorrowedFd<'_>, mouth: &Mouth, credit: &Credit, raw: bool) -> Result<(), Errno> {
     let mut buffer = [0; MAX_AGENT_DATA];
     let mut keys = Keys::default();
     loop {
         let room = credit.wait().min(buffer.len());
         // Not through the standard library's buffer: what the command does not take stays where it is.
-        let bytes = match rustix::io::read(std::io::stdin(), &mut buffer[..room]) {
-            Ok(0) => return,
+        let bytes = match rustix::io::read(stdin, &mut buffer[..room]) {
+            Ok(0) => return Ok(()),
             Ok(count) => &buffer[..count],
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return,
+            Err(Errno::INTR) => continue,
+            // Another process may have made the shared file description non-blocking.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::from_borrowed_fd(stdin, PollFlags::IN)], None);
+                continue;
+            }
+            // A terminal that was closed, or that this process has no more.
+            Err(Errno::IO) if stdin.is_terminal() => return Ok(()),
+            Err(error) => return Err(error),
         };
         let passed = if raw { keys.pass(bytes) } else { bytes.to_vec() };
         if keys.ended {
             interrupt::request();
-            return;
+            return Ok(());
         }
         credit.take(passed.len());
         if !passed.is_empty() && say(mouth, &ToAgent::Input { bytes: &passed }).is_err() {
-            return;
+            return Ok(());
         }
     }
 }
