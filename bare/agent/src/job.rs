@@ -80,7 +80,7 @@ impl Job {
         rustix::termios::tcsetwinsize(&slave, terminal.size)?;
         // busybox's setsid makes its stdin the terminal of the new session, which has job control.
         let child = Command::new("setsid")
-            .arg("-c")
+            .args(["-c", "--"])
             .args(&order.words)
             .env("PATH", PATH)
             .env("TERM", &terminal.kind)
