@@ -27,16 +27,27 @@ pub(crate) struct Ended {
 }
 
 impl Args {
-    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
+    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none. On a
+    /// terminal, the user ends the run.
     ///
     /// # Errors
     /// Options with which the agent would never run.
-    pub(crate) fn set_agent(&mut self, agent: Vec<u8>, folder: &Path) -> anyhow::Result<()> {
+    pub(crate) fn set_agent(
+        &mut self,
+        agent: Vec<u8>,
+        folder: &Path,
+        on_terminal: bool,
+    ) -> anyhow::Result<()> {
         self.judge_agent()?;
         self.agent = Some(agent);
         self.vsock.get_or_insert_with(|| folder.to_owned());
         // stdout and stderr are the command's.
         self.quiet = true;
+        // The console is silent while a command runs.
+        self.silence = 0;
+        if on_terminal {
+            self.timeout.get_or_insert(0);
+        }
         Ok(())
     }
 
@@ -69,7 +80,7 @@ pub(crate) fn run_agent(args: &Args, begin: impl FnOnce(UnixListener)) -> anyhow
     begin(sockets.listen_to_guest(AGENT_PORT)?);
     let mut ran = start(args, plan, &mut kept)?;
     let summary = summarize(&mut ran, &mut kept);
-    kept.report(&summary, args.json.as_deref())?;
+    kept.report(&summary, args.json.as_deref().filter(|_| summary.outcome() != Exit::Usage))?;
     Ok(Ended {
         exit: summary.outcome(),
         reason: summary.explanation().to_owned(),

@@ -115,7 +115,7 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb or --run shell]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, --run shell, or hv exec on a terminal]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never

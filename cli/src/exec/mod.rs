@@ -21,7 +21,7 @@ use crate::boot::{self, Ended};
 use crate::exit::Exit;
 use crate::setup::programs;
 use crate::{input as files, interrupt, ui};
-use session::{Command, Outcome, Session};
+use session::{Command, Outcome, Progress, Session};
 use terminal::Terminal;
 
 /// `hv exec` itself failed.
@@ -101,6 +101,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let agent = programs::agent()?;
     let agent =
         files::read(&agent, files::LONGEST).with_context(|| format!("cannot read {}", agent.display()))?;
+    // A signal between two of the next steps would leave the folder.
+    let _orderly = interrupt::orderly();
     let folder = tempfile::Builder::new()
         .prefix("hv-exec-")
         .permissions(Permissions::from_mode(0o700))
@@ -108,14 +110,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         .context("cannot make a folder for sockets")?;
     let path = folder.path().to_owned();
     let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
-    options.set_agent(agent, folder.path())?;
+    // Removed before the undo is dropped.
+    let folder = folder;
+    options.set_agent(agent, folder.path(), command.terminal.is_some())?;
     let session = Session::default();
     let ended = boot::run_agent(&options, |listener| session.start(listener, command))?;
-    let outcome = session.end();
+    let (progress, outcome) = session.end();
     if args.report {
         ui::note(ended.report.trim_end());
     }
-    explain(outcome, &ended, session.was_ready());
+    explain(outcome, &ended, progress);
     Ok(if ended.written { code(outcome, ended.exit) } else { FAILED })
 }
 
@@ -135,7 +139,7 @@ fn command(args: &Args) -> anyhow::Result<Command> {
 }
 
 /// Says why the command did not end, or not well.
-fn explain(outcome: Option<Outcome>, ended: &Ended, ready: bool) {
+fn explain(outcome: Option<Outcome>, ended: &Ended, progress: Progress) {
     match (outcome, ended.exit) {
         (Some(Outcome::NotStarted(error)), _) => {
             ui::note(&format!(
@@ -150,12 +154,19 @@ fn explain(outcome: Option<Outcome>, ended: &Ended, ready: bool) {
             for line in &lines[lines.len().saturating_sub(TAIL)..] {
                 ui::note(&format!("  {}", ui::one_line(line.trim_end())));
             }
-            let what =
-                if ready { "the command had not ended" } else { "the guest's agent had not connected" };
-            ui::note(&format!(
-                "hv exec: {what}: {}; the end of its console is above",
-                ui::one_line(&ended.reason)
-            ));
+            let what = match progress {
+                Progress::None => "the guest's agent had not connected",
+                Progress::Ready => "the command had not ended",
+                Progress::Invalid => {
+                    "the guest's agent sent what is no message of the protocol, or is out of turn"
+                }
+            };
+            let above = if lines.is_empty() {
+                "it has printed nothing on its console"
+            } else {
+                "the end of its console is above"
+            };
+            ui::note(&format!("hv exec: {what}: {}; {above}", ui::one_line(&ended.reason)));
         }
     }
 }

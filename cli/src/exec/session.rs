@@ -2,14 +2,19 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hv_wire::control::{Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent};
 
 use super::input::{self, Credit};
 use super::terminal::{Raw, Terminal};
 use super::{NO_PROGRAM, NOT_FOUND};
+use crate::interrupt::{self, Undo};
 use crate::ui::{self, Screen, Stream};
+
+/// How long the end of the machine waits until what the guest has sent before is read: the readers of stdout and stderr may be slow.
+const REST: Duration = Duration::from_secs(2);
 
 /// What to run.
 #[derive(Debug)]
@@ -43,19 +48,35 @@ impl Outcome {
     }
 }
 
+/// How far the agent was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It had not connected, or not said that it is ready.
+    #[default]
+    None,
+    /// It was ready.
+    Ready,
+    /// It had sent bytes that are no message, or a message out of turn: nothing more was read.
+    Invalid,
+}
+
 /// What is known of the command.
 #[derive(Debug, Default)]
-struct State {
-    ready: bool,
-    outcome: Option<Outcome>,
+pub(super) struct State {
+    pub(super) progress: Progress,
+    pub(super) outcome: Option<Outcome>,
     /// The user's terminal, while keys go to the guest as they are.
     raw: Option<Raw>,
+    /// A thread speaks with the agent.
+    speaking: bool,
+    /// The machine has ended: the terminal stays as it is.
+    over: bool,
 }
 
 /// A conversation, from the start of the guest on.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    state: Arc<Mutex<State>>,
+    shared: Arc<(Mutex<State>, Condvar)>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -65,25 +86,43 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Session {
     /// Waits for the agent in a thread, and has it run the command.
     pub(super) fn start(&self, listener: UnixListener, command: Command) {
-        let state = Arc::clone(&self.state);
-        // The end of the run does not wait for it: a machine that ends early closes the connection, or there never is one.
+        let shared = Arc::clone(&self.shared);
+        // It waits forever if the agent never connects.
         std::thread::spawn(move || {
-            // Without an outcome, the end of the machine tells more than this error.
-            let _ = serve(&listener, &command, &state);
-            lock(&state).raw = None;
+            let (state, changed) = &*shared;
+            let Ok((socket, _)) = listener.accept() else { return };
+            lock(state).speaking = true;
+            let result = serve(socket, &command, state);
+            let mut state = lock(state);
+            state.raw = None;
+            state.speaking = false;
+            // Of another error, the end of the machine tells more.
+            if result.is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+                state.progress = Progress::Invalid;
+            }
+            changed.notify_all();
         });
     }
 
-    /// Returns how the command ended, if it did, once the machine has; the user's terminal is as before.
-    pub(super) fn end(&self) -> Option<Outcome> {
-        let mut state = lock(&self.state);
+    /// Returns how far the agent was and how the command ended, if it did, once the machine has: what the guest sent before is written,
+    /// as far as it is read, and the user's terminal is as before.
+    pub(super) fn end(&self) -> (Progress, Option<Outcome>) {
+        let (state, changed) = &*self.shared;
+        let mut state = lock(state);
+        state.over = true;
+        let rest = changed.wait_timeout_while(state, REST, |state| state.speaking);
+        (state, _) = rest.unwrap_or_else(PoisonError::into_inner);
         state.raw = None;
-        state.outcome
+        (state.progress, state.outcome)
     }
+}
 
-    /// Returns true if the agent was there.
-    pub(super) fn was_ready(&self) -> bool {
-        lock(&self.state).ready
+impl Drop for Session {
+    /// Gives the terminal back, also where the run failed.
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.0);
+        state.over = true;
+        state.raw = None;
     }
 }
 
@@ -97,40 +136,15 @@ pub(super) fn say(mouth: &Mouth, message: &ToAgent<'_>) -> io::Result<()> {
     mouth.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame[..length])
 }
 
-/// Speaks with the agent until the command has ended.
-fn serve(listener: &UnixListener, command: &Command, state: &Mutex<State>) -> io::Result<()> {
-    let (socket, _) = listener.accept()?;
+/// Speaks with the agent until the command has ended, and its output is written.
+pub(super) fn serve(socket: UnixStream, command: &Command, state: &Mutex<State>) -> io::Result<()> {
     let mouth = Arc::new(Mutex::new(socket.try_clone()?));
-    let credit = Credit::default();
     let mut outputs = [Output::new(Stream::Stdout), Output::new(Stream::Stderr)];
-    let mut ear = Ear { socket, assembler: Box::new(Assembler::new()) };
-    let outcome = loop {
-        let outcome = ear.next(|message| match message {
-            FromAgent::Ready { version } if version == CONTROL_VERSION => {
-                lock(state).ready = true;
-                begin(&mouth, command, state, &credit).map(|()| None)
-            }
-            FromAgent::Ready { .. } => Err(ErrorKind::Unsupported.into()),
-            FromAgent::Output { stream, bytes } => {
-                let output = usize::from(stream).checked_sub(1).and_then(|which| outputs.get_mut(which));
-                if output.is_some_and(|output| !output.write(bytes)) {
-                    say(&mouth, &ToAgent::OutputEnd { stream })?;
-                }
-                Ok(None)
-            }
-            FromAgent::Credit { bytes } => {
-                credit.add(bytes);
-                Ok(None)
-            }
-            FromAgent::Exited { status } => Ok(Some(Outcome::Exited(status))),
-            FromAgent::Killed { signal } => Ok(Some(Outcome::Killed(signal))),
-            FromAgent::NotStarted { error } => Ok(Some(Outcome::NotStarted(error as i32))),
-        })?;
-        if let Some(outcome) = outcome {
-            break outcome;
-        }
-    };
+    let ear = Ear { socket, assembler: Box::new(Assembler::new()) };
+    let result = listen(ear, &mouth, command, state, &mut outputs);
+    // Also if there is no outcome: the command may have changed the terminal.
     outputs.iter_mut().for_each(Output::end);
+    let outcome = result?;
     let mut ended = lock(state);
     ended.outcome = Some(outcome);
     ended.raw = None;
@@ -138,8 +152,52 @@ fn serve(listener: &UnixListener, command: &Command, state: &Mutex<State>) -> io
     say(&mouth, &ToAgent::Bye {})
 }
 
+/// Does what the agent says until the command has ended.
+fn listen(
+    mut ear: Ear,
+    mouth: &Mouth,
+    command: &Command,
+    state: &Mutex<State>,
+    outputs: &mut [Output; 2],
+) -> io::Result<Outcome> {
+    let credit = Credit::default();
+    let mut ready = false;
+    loop {
+        let outcome = ear.next(|message| {
+            // It is ready once, before all else.
+            if matches!(message, FromAgent::Ready { .. }) == ready {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            match message {
+                FromAgent::Ready { version } => {
+                    if version != CONTROL_VERSION {
+                        return Err(ErrorKind::InvalidData.into());
+                    }
+                    ready = true;
+                    begin(mouth, command, state, &credit)?;
+                }
+                FromAgent::Output { stream, bytes } => {
+                    let output = usize::from(stream).checked_sub(1).and_then(|which| outputs.get_mut(which));
+                    if !output.ok_or(ErrorKind::InvalidData)?.write(bytes) {
+                        say(mouth, &ToAgent::OutputEnd { stream })?;
+                    }
+                }
+                FromAgent::Credit { bytes } => credit.add(bytes),
+                FromAgent::Exited { status } => return Ok(Some(Outcome::Exited(status))),
+                FromAgent::Killed { signal } => return Ok(Some(Outcome::Killed(signal))),
+                FromAgent::NotStarted { error } => return Ok(Some(Outcome::NotStarted(error as i32))),
+            }
+            Ok(None)
+        })?;
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
+        }
+    }
+}
+
 /// Names the command, and has it started.
 fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit) -> io::Result<()> {
+    lock(state).progress = Progress::Ready;
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();
         if parts.peek().is_none() {
@@ -154,7 +212,11 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     let kind = terminal.map_or(&[][..], |terminal| terminal.kind.as_bytes());
     say(mouth, &ToAgent::Start { terminal: terminal.is_some(), rows, columns, kind })?;
     if let Some(terminal) = terminal {
-        lock(state).raw = Raw::enter();
+        let mut state = lock(state);
+        if !state.over {
+            state.raw = Raw::enter();
+        }
+        drop(state);
         terminal.watch(mouth);
     }
     input::forward(mouth, credit, terminal.is_some());
@@ -194,19 +256,30 @@ impl Ear {
 struct Output {
     stream: Stream,
     /// The filter of a terminal; a file or a pipe gets the bytes as they are.
-    screen: Option<Screen>,
+    screen: Option<(Arc<Mutex<Screen>>, Undo)>,
     /// Something reads it.
     open: bool,
 }
 
 impl Output {
     fn new(stream: Stream) -> Self {
-        Self { stream, screen: stream.is_terminal().then(Screen::default), open: true }
+        let screen = stream.is_terminal().then(|| {
+            let screen = Arc::<Mutex<Screen>>::default();
+            let shared = Arc::clone(&screen);
+            let undo = interrupt::on_second_signal(move || {
+                let mut screen = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                ui::restore_at_once(stream, &mut screen);
+            });
+            (screen, undo)
+        });
+        Self { stream, screen, open: true }
     }
 
     /// Writes, and waits as long as the reader takes; returns false the first time that nothing reads it any more.
     fn write(&mut self, bytes: &[u8]) -> bool {
-        let passed = self.screen.as_mut().map(|screen| screen.pass(bytes));
+        let filter =
+            |screen: &Mutex<Screen>| screen.lock().unwrap_or_else(PoisonError::into_inner).pass(bytes);
+        let passed = self.screen.as_ref().map(|(screen, _)| filter(screen));
         let was = self.open;
         self.open &= ui::command(self.stream, passed.as_deref().unwrap_or(bytes));
         self.open || !was
@@ -214,8 +287,8 @@ impl Output {
 
     /// Waits until everything is written.
     fn end(&mut self) {
-        if let Some(screen) = &mut self.screen {
-            ui::restore(self.stream, screen);
+        if let Some((screen, _)) = &self.screen {
+            ui::restore(self.stream, &mut screen.lock().unwrap_or_else(PoisonError::into_inner));
         }
         ui::settle(self.stream);
     }

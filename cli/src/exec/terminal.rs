@@ -12,6 +12,9 @@ use crate::interrupt::{self, Undo};
 /// How often its size is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Bytes of the variable TERM at most; terminfo's names are far shorter.
+const LONGEST_KIND: usize = 256;
+
 /// What the guest is told of the terminal.
 #[derive(Debug)]
 pub(super) struct Terminal {
@@ -24,7 +27,8 @@ pub(super) struct Terminal {
 impl Terminal {
     /// The terminal of this process.
     pub(super) fn current() -> Self {
-        Self { size: size(), kind: std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned()) }
+        let kind = std::env::var("TERM").ok().filter(|kind| kind.len() <= LONGEST_KIND);
+        Self { size: size(), kind: kind.unwrap_or_else(|| "vt100".to_owned()) }
     }
 
     /// Tells the guest of changes in size, in a thread that ends with the connection.

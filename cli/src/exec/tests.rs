@@ -1,6 +1,15 @@
 //! Tests of the parts that need no guest; the scenarios `exec/` have one.
 
-use super::input::Keys;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+
+use hv_wire::control::{CONTROL_VERSION, FrameHead, FromAgent, MAX_FRAME, ToAgent};
+
+use super::input::{Credit, Keys, pump};
+use super::session::{State, serve};
 use super::*;
 
 #[test]
@@ -47,4 +56,95 @@ fn ctrl_a_is_the_tools() {
     assert!(!keys.ended);
     assert_eq!(keys.pass(b"\x01x"), b"");
     assert!(keys.ended);
+}
+
+/// The frames of these messages.
+fn frames(messages: &[FromAgent<'_>]) -> Vec<u8> {
+    let frame = |message: &FromAgent<'_>| {
+        let mut frame = vec![0; MAX_FRAME];
+        let length = message.encode(0, &mut frame).unwrap();
+        frame.truncate(length);
+        frame
+    };
+    messages.iter().flat_map(frame).collect()
+}
+
+/// Speaks with an agent that sends these bytes and no more.
+fn speak(bytes: &[u8]) -> (Option<ErrorKind>, State) {
+    let (ours, mut agents) = UnixStream::pair().unwrap();
+    agents.write_all(bytes).unwrap();
+    agents.shutdown(std::net::Shutdown::Write).unwrap();
+    let state = Mutex::default();
+    let command = Command { words: vec![b"x".to_vec()], terminal: None };
+    let result = serve(ours, &command, &state);
+    drop(agents);
+    (result.err().map(|error| error.kind()), state.into_inner().unwrap())
+}
+
+const READY: FromAgent<'_> = FromAgent::Ready { version: CONTROL_VERSION };
+const EXITED: FromAgent<'_> = FromAgent::Exited { status: 7 };
+
+#[test]
+fn an_agent_that_breaks_the_protocol_is_not_heard_any_more() {
+    let unknown = FrameHead { magic: FrameHead::MAGIC, len: 0, id: 0, kind: 0x8fff, version: 1 };
+    let long = FrameHead { len: u32::MAX, ..unknown };
+    let head = |head: FrameHead| [frames(&[READY]), zerocopy::IntoBytes::as_bytes(&head).to_vec()].concat();
+    for bytes in [
+        b"no frame, but as long as a head".to_vec(),
+        frames(&[EXITED]),
+        frames(&[FromAgent::Output { stream: 1, bytes: b"early" }]),
+        frames(&[FromAgent::Ready { version: CONTROL_VERSION + 1 }, EXITED]),
+        frames(&[READY, READY, EXITED]),
+        frames(&[READY, FromAgent::Output { stream: 0, bytes: b"x" }, EXITED]),
+        frames(&[READY, FromAgent::Output { stream: 255, bytes: b"x" }, EXITED]),
+        head(unknown),
+        head(long),
+    ] {
+        let (error, state) = speak(&bytes);
+        assert_eq!((error, state.outcome), (Some(ErrorKind::InvalidData), None), "{bytes:?}");
+    }
+    // A machine that ends is no breach.
+    let (error, state) = speak(&frames(&[READY]));
+    assert!(error != Some(ErrorKind::InvalidData) && state.outcome.is_none());
+}
+
+#[test]
+fn odd_messages_do_no_harm_and_nothing_counts_behind_the_end() {
+    let credit = FromAgent::Credit { bytes: u32::MAX };
+    let none = FromAgent::Output { stream: 1, bytes: &[] };
+    let late = FromAgent::Output { stream: 1, bytes: b"late" };
+    let (_, state) = speak(&frames(&[READY, none, credit, credit, EXITED, READY, late, READY]));
+    assert_eq!(state.outcome, Some(Outcome::Exited(7)));
+}
+
+/// What arrives at the agent of `bytes`.
+fn next_input(agents: &mut UnixStream, bytes: &[u8]) {
+    let mut frame = [0; MAX_FRAME];
+    let length = ToAgent::Input { bytes }.encode(0, &mut frame).unwrap();
+    let mut got = vec![0; length];
+    agents.read_exact(&mut got).unwrap();
+    assert_eq!(got, frame[..length]);
+}
+
+#[test]
+fn a_stdin_that_does_not_block_is_read_to_its_end() {
+    let (stdin, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&stdin, true).unwrap();
+    let (ours, mut agents) = UnixStream::pair().unwrap();
+    let mouth = Arc::new(Mutex::new(ours));
+    let pumping = std::thread::spawn(move || pump(stdin.as_fd(), &mouth, &Credit::default(), false));
+    for bytes in [&b"first"[..], b"second"] {
+        writer.write_all(bytes).unwrap();
+        next_input(&mut agents, bytes);
+    }
+    drop(writer);
+    assert_eq!(pumping.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn a_stdin_that_cannot_be_read_is_an_error() {
+    let (ours, _agents) = UnixStream::pair().unwrap();
+    let folder = File::open("/").unwrap();
+    let result = pump(folder.as_fd(), &Arc::new(Mutex::new(ours)), &Credit::default(), false);
+    assert_eq!(result, Err(rustix::io::Errno::ISDIR));
 }

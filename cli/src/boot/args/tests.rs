@@ -139,4 +139,14 @@ fn a_run_with_a_person_at_it_has_no_limit() {
     assert_eq!(parse("--run shell").unwrap().limit(), None);
     assert_eq!(parse("--run shell --timeout 5").unwrap().limit(), Some(Duration::from_secs(5)));
     assert_eq!(parse("--timeout 0").unwrap().limit(), None);
+    let exec = |words, on_terminal| {
+        let mut args = parse(words).unwrap();
+        args.set_agent(Vec::new(), std::path::Path::new("/x"), on_terminal).unwrap();
+        // The console is silent while a command runs, whoever waits for it.
+        assert!(args.silence("").is_none());
+        args.limit()
+    };
+    assert_eq!(exec("", true), None);
+    assert_eq!(exec("--timeout 5", true), Some(Duration::from_secs(5)));
+    assert_eq!(exec("", false), Some(Duration::from_secs(300)));
 }
