@@ -1,13 +1,18 @@
 //! `hv exec`: a command in a stock guest, as a script on the host sees it.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hv_setup::process;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::context::Context;
 use super::runner::Step;
+use super::signals;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -17,6 +22,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("exec/6.12/much-output", much_output),
         Step::new("exec/6.12/reader-that-leaves", reader_that_leaves),
         Step::new("exec/6.12/ends", ends),
+        Step::new("exec/6.12/silence", silence),
+        Step::new("exec/6.12/terminal", terminal),
         Step::new("exec/refused", refused),
     ];
     steps.extend(["6.1", "16k"].map(|stock| {
@@ -111,6 +118,10 @@ fn stdin(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--", "head", "-c", "5"], &bytes)?;
     done.is(0)?;
     ensure!(done.stdout == bytes[..5], "{}", done.text());
+    // One that cannot be read.
+    let done = context.command(&["exec", "--", "true"])?.stdin(std::fs::File::open("/")?).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(said.contains("cannot read stdin: Is a directory"), "{}: {said}", done.status);
     Ok(())
 }
 
@@ -161,6 +172,71 @@ fn ends(context: &Context) -> anyhow::Result<()> {
     done.is(122)?;
     done.complains("the kernel needs CONFIG_VSOCKETS")?;
     done.complains("the guest's agent had not connected")
+}
+
+/// A console that is silent while the command works is no matter of the user's.
+fn silence(context: &Context) -> anyhow::Result<()> {
+    let done = run(context, &["--silence", "1", "--", "sleep", "3"], &[])?;
+    done.is(0)?;
+    ensure!(done.stderr.is_empty(), "{}", done.text());
+    Ok(())
+}
+
+/// Ctrl-A X ends the machine, and the terminal is as before: neither raw, nor on the other screen, nor in colour.
+fn terminal(context: &Context) -> anyhow::Result<()> {
+    let (ours, theirs) = signals::terminal()?;
+    let temporary = context.folder()?.join("tmp");
+    std::fs::create_dir(&temporary)?;
+    // A word that begins with a dash is no option of the program that makes the terminal the command's.
+    let script = "printf '\\033[?1049h\\033[31m'; tty; exec sleep 1000";
+    let done = run_at(context, &["--shell", "--", "-x"], (&ours, &theirs), &temporary, &[])?;
+    ensure!(done.0 == Some(127), "{done:?}");
+    let words = ["--shell", "--", "sh", "-c", script];
+    let (code, shown) = run_at(context, &words, (&ours, &theirs), &temporary, b"/dev/pts/")?;
+    ensure!(code == Some(130), "{code:?}: {shown}");
+    ensure!(shown.contains("\x1b[?1049l") && shown.contains("\x1b[0m"), "{shown:?}");
+    ensure!(signals::echoes(&theirs)?, "the terminal does not echo");
+    let left: Vec<_> = std::fs::read_dir(&temporary)?.flatten().map(|entry| entry.path()).collect();
+    ensure!(left.is_empty(), "{left:?} is left");
+    Ok(())
+}
+
+/// Runs `hv exec` at a terminal, and types Ctrl-A X once that shows `until`, if that is not empty. Returns the exit code, and what was
+/// shown.
+fn run_at(
+    context: &Context,
+    words: &[&str],
+    (ours, theirs): (&OwnedFd, &OwnedFd),
+    temporary: &Path,
+    until: &[u8],
+) -> anyhow::Result<(Option<i32>, String)> {
+    let mut child = context
+        .command(&[&["exec"], words].concat())?
+        .env("TMPDIR", temporary)
+        .stdin(theirs.try_clone()?)
+        .stdout(theirs.try_clone()?)
+        .stderr(theirs.try_clone()?)
+        .spawn()
+        .context("cannot start hv exec")?;
+    let (mut shown, mut typed, mut status) = (Vec::new(), until.is_empty(), None);
+    loop {
+        let mut ready = [PollFd::new(ours, PollFlags::IN)];
+        let wait = Timespec::try_from(Duration::from_millis(50))?;
+        if rustix::event::poll(&mut ready, Some(&wait))? != 0 {
+            let mut buffer = [0; 4096];
+            let count = rustix::io::read(ours, &mut buffer)?;
+            shown.extend_from_slice(&buffer[..count]);
+        } else if status.is_some() {
+            break;
+        }
+        if !typed && shown.windows(until.len()).any(|part| part == until) {
+            rustix::io::write(ours, b"\x01x")?;
+            typed = true;
+        }
+        status = status.or(child.try_wait()?);
+    }
+    let code = status.and_then(|status| status.code());
+    Ok((code, String::from_utf8_lossy(&shown).into_owned()))
 }
 
 fn refused(context: &Context) -> anyhow::Result<()> {

@@ -123,7 +123,7 @@ fn nohup(context: &Context) -> anyhow::Result<()> {
 }
 
 /// A terminal: our side, and the side of programs.
-fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
     use rustix::fs::OFlags;
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;
@@ -153,7 +153,8 @@ fn waiting(context: &Context, terminal: &OwnedFd, temporary: &Path) -> anyhow::R
     Ok((child, folder))
 }
 
-fn echoes(terminal: &OwnedFd) -> anyhow::Result<bool> {
+/// Returns true if the terminal shows what is typed, as it does while no program has changed it.
+pub(super) fn echoes(terminal: &OwnedFd) -> anyhow::Result<bool> {
     Ok(tcgetattr(terminal)?.local_modes.contains(LocalModes::ECHO))
 }
 
