@@ -64,10 +64,11 @@ pub(super) fn forward(mouth: &Mouth, credit: &Credit, raw: bool) {
     });
 }
 
-/// Returns false if reading a terminal would stop this process: it is in the background.
+/// Returns false if reading a terminal would stop this process: it is in the background. A terminal that is not this session's own has
+/// no background.
 fn may_read() -> bool {
     let stdin = std::io::stdin();
-    !stdin.is_terminal() || termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())
+    !termios::tcgetpgrp(&stdin).is_ok_and(|group| group != rustix::process::getpgrp())
 }
 
 /// Copies until the end of stdin, or until the agent is gone.

@@ -191,7 +191,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     let script = "printf '\\033[?1049h\\033[31m'; tty; exec sleep 1000";
     let done = run_at(context, &["--shell", "--", "-x"], (&ours, &theirs), &temporary, &[])?;
     ensure!(done.0 == Some(127), "{done:?}");
-    let words = ["--shell", "--", "sh", "-c", script];
+    let words = ["--timeout", "200", "--shell", "--", "sh", "-c", script];
     let (code, shown) = run_at(context, &words, (&ours, &theirs), &temporary, b"/dev/pts/")?;
     ensure!(code == Some(130), "{code:?}: {shown}");
     ensure!(shown.contains("\x1b[?1049l") && shown.contains("\x1b[0m"), "{shown:?}");
