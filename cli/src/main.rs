@@ -59,7 +59,10 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let command = match exit::command_line::<Cli>(name::command()) {
         Ok(line) => line.command,
-        Err(exit::Exit::Usage) if exec::is_meant() => return exec::FAILED.into(),
+        Err(exit::Exit::Usage) if exec::is_meant() => {
+            exec::advise();
+            return exec::FAILED.into();
+        }
         Err(exit) => return exit.into(),
     };
     let failed = if exec::is_meant() { exec::FAILED } else { exit::Exit::Usage as u8 };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::Command;
 use clap_complete::Shell;
 
 use crate::exit::Exit;
@@ -36,10 +37,17 @@ pub(crate) struct ManArgs {
     folder: PathBuf,
 }
 
+/// Returns the command line without hidden commands: bash would complete them.
+fn shown() -> Command {
+    let all = installed();
+    let commands = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    Command::new("hv").version(env!("CARGO_PKG_VERSION")).propagate_version(true).subcommands(commands)
+}
+
 /// Runs `hv completions`.
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut installed(), "hv", &mut script);
+    clap_complete::generate(args.shell, &mut shown(), "hv", &mut script);
     ui::out(&String::from_utf8_lossy(&script));
     Ok(Exit::Success)
 }
@@ -96,8 +104,9 @@ mod tests {
     fn completions_know_commands_and_options() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut installed(), "hv", &mut script);
+            clap_complete::generate(shell, &mut shown(), "hv", &mut script);
             let script = String::from_utf8(script).unwrap();
+            assert!(!script.contains(crate::child::NAME), "{shell}");
             assert!(script.contains("conformance") && script.contains("deterministic"), "{shell}");
         }
     }

@@ -126,7 +126,7 @@ impl Link {
 fn explain(error: io::Error) -> io::Error {
     let text = format!(
         "no Hyper-V socket to the host ({error}); the kernel needs CONFIG_VSOCKETS and CONFIG_HYPERV_VSOCKETS, built in or as the \
-         module hv_sock"
+         module hv_sock (give hv exec --tree or --modules), and a connection to VMBus"
     );
     io::Error::new(error.kind(), text)
 }

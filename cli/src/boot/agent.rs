@@ -2,14 +2,21 @@
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum as _;
+use hv_machine::words::is_given;
 use hv_wire::control::AGENT_PORT;
 
 use super::args::{Action, Args};
 use super::plan::Plan;
 use super::{open, start, summarize};
 use crate::exit::Exit;
+
+/// Kernel parameters for another root than the stock initramfs, or another first program in it.
+const OTHER_ROOT: [&str; 3] = ["root=", "rdinit=", "nfsroot="];
 
 /// How such a run ended.
 #[derive(Debug)]
@@ -27,27 +34,21 @@ pub(crate) struct Ended {
 }
 
 impl Args {
-    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none. On a
-    /// terminal, the user ends the run.
+    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
+    /// With a `terminal` the run has no time limit but one that is given.
     ///
     /// # Errors
     /// Options with which the agent would never run.
-    pub(crate) fn set_agent(
-        &mut self,
-        agent: Vec<u8>,
-        folder: &Path,
-        on_terminal: bool,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn set_agent(&mut self, agent: Vec<u8>, folder: &Path, terminal: bool) -> anyhow::Result<()> {
         self.judge_agent()?;
+        if terminal {
+            // The user ends the run.
+            self.timeout.get_or_insert(0);
+        }
         self.agent = Some(agent);
         self.vsock.get_or_insert_with(|| folder.to_owned());
         // stdout and stderr are the command's.
         self.quiet = true;
-        // The console is silent while a command runs.
-        self.silence = 0;
-        if on_terminal {
-            self.timeout.get_or_insert(0);
-        }
         Ok(())
     }
 
@@ -66,16 +67,32 @@ impl Args {
         );
         let ends = |action: &&Action| !matches!(action, Action::Hotplug | Action::Poke | Action::Net);
         if let Some(action) = self.run.iter().find(ends) {
-            anyhow::bail!("--run {action:?}: the command would never run; expected hotplug, poke or net");
+            let name =
+                action.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+            anyhow::bail!("--run {name}: the command would never run; expected hotplug, poke or net");
+        }
+        if let Some(key) = OTHER_ROOT.iter().find(|key| is_given(&self.append, key)) {
+            anyhow::bail!(
+                "--append {key}: hv exec runs the command in the stock initramfs: leave {key} out; the command can mount a disk: \
+                 mkdir -p /mnt && mount /dev/sda1 /mnt"
+            );
         }
         Ok(())
     }
 }
 
-/// Runs a guest with the agent to its end. `begin` gets the socket that the agent connects to, before the guest starts.
-pub(crate) fn run_agent(args: &Args, begin: impl FnOnce(UnixListener)) -> anyhow::Result<Ended> {
+/// Runs a guest with the agent to its end. `begin` gets the socket that the agent connects to, before the guest starts. `ready` is set
+/// when it has connected: a silent console then needs no explanation.
+pub(crate) fn run_agent(
+    args: &Args,
+    ready: Arc<AtomicBool>,
+    begin: impl FnOnce(UnixListener),
+) -> anyhow::Result<Ended> {
     let mut kept = open(args)?;
     let mut plan = Plan::resolve(args, &mut kept)?;
+    if let Some(silence) = &mut plan.settings.silence {
+        silence.speaks = ready;
+    }
     let sockets = plan.sockets.as_mut().context("a run with the agent has sockets")?;
     begin(sockets.listen_to_guest(AGENT_PORT)?);
     let mut ran = start(args, plan, &mut kept)?;

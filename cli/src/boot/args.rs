@@ -1,6 +1,7 @@
 //! The options of `hv boot`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -115,7 +116,8 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, --run shell, or hv exec on a terminal]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, --run shell, or a
+    /// terminal for `hv exec`]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
@@ -136,7 +138,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
-    /// a level: exit with 8 if it breaks a rule of this level or a more severe one
+    /// a level: exit with 8 (`hv exec`: 121) if it breaks a rule of this level or a more
+    /// severe one
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "report")]
     pub(super) strict: Option<Strict>,
@@ -158,7 +161,8 @@ pub(crate) struct Args {
     /// Keep QEMU's command line, the console and the report in this folder; existing files of these names are replaced
     #[arg(long, value_name = "DIR")]
     pub(super) keep: Option<PathBuf>,
-    /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr)
+    /// Write the report as JSON to a file, or with - to stdout (the console then goes to stderr; not with
+    /// `hv exec`)
     #[arg(long, value_name = "FILE|-")]
     pub(super) json: Option<PathBuf>,
     /// Record every exit, hypercall, message, event, interrupt and timer in a file for Perfetto and `hv trace`
@@ -336,6 +340,7 @@ impl Args {
             after: Duration::from_secs(self.silence.into()),
             command_line: command_line.to_owned(),
             acpi_alone: self.firmware == FirmwareKind::Acpi,
+            speaks: Arc::default(),
         })
     }
 

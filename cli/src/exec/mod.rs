@@ -93,11 +93,22 @@ pub(crate) fn is_meant() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == "exec")
 }
 
+/// Says where the command goes, on a command line that is not valid and has no `--`.
+pub(crate) fn advise() {
+    let has = |words: &[&str]| std::env::args_os().any(|word| words.iter().any(|one| word == *one));
+    if !has(&["--", "-h", "--help"]) {
+        ui::note("  tip: the command goes behind --, and options before it: hv exec --vps 4 -- uname -r");
+        ui::finish();
+    }
+}
+
 /// Runs the command, and returns the exit code.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let mut options = args.boot.clone();
     options.judge_agent()?;
     let command = command(args)?;
+    let name =
+        command.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
     let agent = programs::agent()?;
     let agent =
         files::read(&agent, files::LONGEST).with_context(|| format!("cannot read {}", agent.display()))?;
@@ -114,12 +125,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let folder = folder;
     options.set_agent(agent, folder.path(), command.terminal.is_some())?;
     let session = Session::default();
-    let ended = boot::run_agent(&options, |listener| session.start(listener, command))?;
+    let ended = boot::run_agent(&options, session.speaks(), |listener| session.start(listener, command))?;
     let (progress, outcome) = session.end();
     if args.report {
         ui::note(ended.report.trim_end());
     }
-    explain(outcome, &ended, progress);
+    explain(outcome, &ended, progress, &name);
     Ok(if ended.written { code(outcome, ended.exit) } else { FAILED })
 }
 
@@ -138,12 +149,14 @@ fn command(args: &Args) -> anyhow::Result<Command> {
     Ok(Command { words, terminal: on_terminal.then(Terminal::current) })
 }
 
-/// Says why the command did not end, or not well.
-fn explain(outcome: Option<Outcome>, ended: &Ended, progress: Progress) {
+/// Says why the command, whose first word is `name`, did not end, or not well.
+fn explain(outcome: Option<Outcome>, ended: &Ended, progress: Progress, name: &str) {
     match (outcome, ended.exit) {
         (Some(Outcome::NotStarted(error)), _) => {
+            let hint = if name.starts_with('-') { "; options of hv exec go before --" } else { "" };
             ui::note(&format!(
-                "hv exec: the guest cannot run the command: {}",
+                "hv exec: the guest cannot run {}: {}{hint}",
+                ui::one_line(name),
                 std::io::Error::from_raw_os_error(error)
             ));
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub(super) enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) progress: Progress,
+    /// Set once the agent is ready: a silent console then needs no explanation.
+    speaks: Arc<AtomicBool>,
     pub(super) outcome: Option<Outcome>,
     /// The user's terminal, while keys go to the guest as they are.
     raw: Option<Raw>,
@@ -102,6 +105,11 @@ impl Session {
             }
             changed.notify_all();
         });
+    }
+
+    /// Returns what is set once the agent is ready.
+    pub(super) fn speaks(&self) -> Arc<AtomicBool> {
+        Arc::clone(&lock(&self.shared.0).speaks)
     }
 
     /// Returns how far the agent was and how the command ended, if it did, once the machine has: what the guest sent before is written,
@@ -197,7 +205,10 @@ fn listen(
 
 /// Names the command, and has it started.
 fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit) -> io::Result<()> {
-    lock(state).progress = Progress::Ready;
+    let mut known = lock(state);
+    known.progress = Progress::Ready;
+    known.speaks.store(true, Ordering::Relaxed);
+    drop(known);
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();
         if parts.peek().is_none() {

@@ -223,7 +223,7 @@ impl Running {
                 heard = (printed, Instant::now());
             }
             // Printed once.
-            if let Some(silence) = self.silence.take_if(|silence| heard.1.elapsed() >= silence.after) {
+            if let Some(silence) = self.silence.take_if(|silence| silence.is_due(heard.1.elapsed())) {
                 ui::note(&silence.hint(printed != 0));
             }
             if let Some(status) = self.child.try_wait()? {

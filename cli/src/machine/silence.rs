@@ -1,5 +1,7 @@
 //! The hint for a guest that has printed nothing for a long time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// When a guest counts as silent, and what is known about it.
@@ -11,9 +13,16 @@ pub(crate) struct Silence {
     pub(crate) command_line: String,
     /// The machine is described only by ACPI.
     pub(crate) acpi_alone: bool,
+    /// Set once the guest speaks elsewhere than on its console, whose silence then means nothing.
+    pub(crate) speaks: Arc<AtomicBool>,
 }
 
 impl Silence {
+    /// Returns true if a guest without output for this time is to be explained.
+    pub(crate) fn is_due(&self, without: Duration) -> bool {
+        without >= self.after && !self.speaks.load(Ordering::Relaxed)
+    }
+
     /// Returns the usual causes of silence, starting with those suggested by the command line. `printed` tells whether
     /// the guest has printed anything at all.
     pub(crate) fn hint(&self, printed: bool) -> String {
@@ -59,10 +68,26 @@ impl Silence {
 mod tests {
     use super::*;
 
+    fn silence(command_line: &str, acpi_alone: bool) -> Silence {
+        Silence {
+            after: Duration::from_secs(20),
+            command_line: command_line.to_owned(),
+            acpi_alone,
+            speaks: Arc::default(),
+        }
+    }
+
     fn hint(command_line: &str, acpi_alone: bool, printed: bool) -> String {
-        let silence =
-            Silence { after: Duration::from_secs(20), command_line: command_line.to_owned(), acpi_alone };
-        silence.hint(printed)
+        silence(command_line, acpi_alone).hint(printed)
+    }
+
+    #[test]
+    fn a_guest_that_speaks_elsewhere_is_not_explained() {
+        let silence = silence("", false);
+        assert!(!silence.is_due(Duration::from_secs(19)));
+        assert!(silence.is_due(Duration::from_secs(20)));
+        silence.speaks.store(true, Ordering::Relaxed);
+        assert!(!silence.is_due(Duration::from_secs(20)));
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// Name of the command.
-pub const NAME: &str = "exec-tied";
+/// Name of the command: like no other, so that it is never suggested for a mistyped one.
+pub const NAME: &str = "__tied";
 /// This program, even if a build has replaced its file in the meantime.
 pub const SELF: &str = "/proc/self/exe";
 

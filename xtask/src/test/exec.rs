@@ -157,7 +157,7 @@ fn reader_that_leaves(context: &Context) -> anyhow::Result<()> {
 fn ends(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--", "no-such-command"], &[])?;
     done.is(127)?;
-    done.complains("the guest cannot run the command: No such file")?;
+    done.complains("the guest cannot run no-such-command: No such file")?;
     let done = run(context, &["--", "/etc"], &[])?;
     done.is(126)?;
     let done = run(context, &["--", "sh", "-c", "echo c >/proc/sysrq-trigger"], &[])?;
@@ -243,6 +243,8 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     for (words, said) in [
         (&["--initrd", "x", "--", "true"][..], "leave --initrd"),
         (&["--run", "crash", "--", "true"][..], "expected hotplug, poke or net"),
+        (&["--append", "root=/dev/sda1", "--", "true"][..], "the command can mount a disk"),
+        (&["uname"][..], "the command goes behind --"),
         (&["--json", "-", "--", "true"][..], "stdout is the command's"),
         (&["--shell"][..], "no terminal"),
         (&["--vps", "0", "--", "true"][..], "--vps"),
