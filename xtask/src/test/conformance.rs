@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use super::schema;
 use hv_setup::exit::Exit;
@@ -41,8 +41,7 @@ pub(super) fn steps() -> Vec<Step> {
 /// Checks that every case passes or is skipped, and that enough of them pass.
 fn conforms(context: &Context, [vps, conduit, granule]: [&str; 3]) -> anyhow::Result<()> {
     let mut line = vec!["conformance", "--vps", vps, "--conduit", conduit, "--granule", granule];
-    // Far more than it takes, even on a busy machine.
-    line.extend(["--format", "json", "--timeout", "600"]);
+    line.extend(["--format", "json", "--timeout", HUNG_SECONDS]);
     let done = context.hv(&line)?;
     let all = || format!("exit code {:?}\n{}\n{}", done.code, done.stdout, done.stderr);
     ensure!(done.code == Some(Exit::Success as i32), "the host does not conform: {}", all());

@@ -7,16 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Context;
+use super::context::{Context, HUNG, HUNG_SECONDS};
 use super::runner::Step;
 use hv_setup::qemu;
-
-/// How long the stub may take to answer.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -39,7 +35,7 @@ struct Waiting {
 
 impl Waiting {
     fn start(context: &Context, gdb: &str, options: &[&str]) -> anyhow::Result<Self> {
-        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", "240"];
+        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS];
         line.extend(options);
         line.push("--gdb");
         line.extend((!gdb.is_empty()).then_some(gdb));
@@ -115,7 +111,7 @@ impl<S: Read + Write> Stub<S> {
 fn connect(socket: &Path) -> anyhow::Result<Stub<UnixStream>> {
     let stream =
         UnixStream::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(HUNG))?;
     Ok(Stub(stream))
 }
 
@@ -165,11 +161,11 @@ fn tcp(context: &Context) -> anyhow::Result<()> {
     let stream = loop {
         match TcpStream::connect(("127.0.0.1", port)) {
             Ok(stream) => break stream,
-            Err(error) => ensure!(started.elapsed() < PATIENCE, "cannot connect: {error}"),
+            Err(error) => ensure!(started.elapsed() < HUNG, "cannot connect: {error}"),
         }
         std::thread::sleep(hv_setup::process::POLL);
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(HUNG))?;
     ensure!(Stub(stream).ask("?")?.starts_with('T'), "the machine does not stand still");
     Ok(())
 }

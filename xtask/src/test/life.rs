@@ -2,18 +2,15 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal};
 
-use super::context::{Context, console};
+use super::context::{Context, HUNG, HUNG_SECONDS, console};
 use super::runner::Step;
 use hv_setup::exit::Exit;
 use hv_setup::process;
-
-/// How long a guest may take to reach its shell, and a process to exit.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -38,7 +35,7 @@ fn ended_by(context: &Context, signal: Signal, code: Option<i32>) -> anyhow::Res
     let temporary = dir.join("tmp");
     fs::create_dir(&temporary)?;
     let keep = dir.join("keep");
-    let line = ["boot", "--quiet", "--vps", "1", "--run", "shell", "--timeout", "240", "--keep"];
+    let line = ["boot", "--quiet", "--vps", "1", "--run", "shell", "--timeout", HUNG_SECONDS, "--keep"];
     let mut line: Vec<std::ffi::OsString> = line.iter().map(Into::into).collect();
     line.push(keep.clone().into());
     let mut command = context.command(&line)?;
@@ -72,8 +69,8 @@ pub(super) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bo
     let start = Instant::now();
     while !condition()? {
         hv_setup::interrupt::check()?;
-        if start.elapsed() > PATIENCE {
-            bail!("not after {} s: {what}", PATIENCE.as_secs());
+        if start.elapsed() > HUNG {
+            bail!("not after {} s: {what}", HUNG.as_secs());
         }
         std::thread::sleep(process::POLL);
     }
@@ -125,7 +122,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     let mut path = dir.clone().into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
-    let mut command = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", "240"])?;
+    let mut command = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS])?;
     let done = process::run(command.env("PATH", path), || {})?;
     ensure!(done.status.success(), "hv boot ended with {}: {}", done.status, done.stderr);
     let asked = fs::read_to_string(&asked).unwrap_or_default();

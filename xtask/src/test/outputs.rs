@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use super::context::{Context, console};
+use super::context::{Context, HUNG_SECONDS, console};
 use super::life::until;
 use super::runner::Step;
 use hv_setup::exit::Exit;
@@ -125,7 +125,7 @@ fn planted(context: &Context) -> anyhow::Result<()> {
         symlink(victim, link)?;
     }
     let mut line: Vec<&std::ffi::OsStr> =
-        ["boot", "--quiet", "--vps", "1", "--timeout", "240"].map(AsRef::as_ref).to_vec();
+        ["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS].map(AsRef::as_ref).to_vec();
     line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), links[6].as_os_str()]);
     line.extend(["--trace".as_ref(), links[7].as_os_str()]);
     let done = context.hv(&line)?;
@@ -143,8 +143,18 @@ fn unwritable(context: &Context) -> anyhow::Result<()> {
     let keep = dir.join("keep");
     fs::create_dir_all(keep.join("report.bin/occupied"))?;
     fs::create_dir_all(keep.join("console.txt/occupied"))?;
-    let line =
-        ["boot", "--vps", "1", "--timeout", "240", "--json", "/dev/full", "--trace", "/dev/full", "--keep"];
+    let line = [
+        "boot",
+        "--vps",
+        "1",
+        "--timeout",
+        HUNG_SECONDS,
+        "--json",
+        "/dev/full",
+        "--trace",
+        "/dev/full",
+        "--keep",
+    ];
     let mut line: Vec<&std::ffi::OsStr> = line.map(AsRef::as_ref).to_vec();
     line.push(keep.as_os_str());
     let done = context.hv(&line)?;
@@ -170,7 +180,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     let open = || File::options().read(true).write(true).open(name.to_str().unwrap_or_default());
     // The kernel prints its command line as it is.
     let evil = "x=\x1b]0;owned\x07\x1b[6n\x1b[8m\x1b[?1049h\x1b[?25l\x1b[2J\u{9b}c\x1b]52;c;eA==\x07end";
-    let line = ["boot", "--vps", "1", "--timeout", "240", "--append", evil];
+    let line = ["boot", "--vps", "1", "--timeout", HUNG_SECONDS, "--append", evil];
     let mut command = context.command(&line)?;
     let mut child = command.stdout(open()?).stderr(open()?).spawn()?;
     // The command holds the terminal's other side, too.

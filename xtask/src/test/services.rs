@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use hv_machine::initrd::Module;
 use serde_json::Value;
 
-use super::context::{Context, Finished, console, read};
+use super::context::{Context, Finished, HUNG_SECONDS, console, read};
 use super::life::until;
 use super::packages::initrd;
 use super::runner::Step;
@@ -57,7 +57,7 @@ impl<'c> Machine<'c> {
         let socket = folder.join("s").to_string_lossy().into_owned();
         let (keep, report) = (folder.join("keep"), folder.join("report.json"));
         let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
-        let line = ["boot", "--quiet", "--timeout", "240", "--strict=note", "--control", &socket];
+        let line = ["boot", "--quiet", "--timeout", HUNG_SECONDS, "--strict=note", "--control", &socket];
         let files = ["--keep", &keep, "--json", &report];
         let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
         let waits: &[&str] = if own { &[] } else { &["--run", "wait"] };
@@ -77,7 +77,11 @@ impl<'c> Machine<'c> {
 
     /// Runs `hv ctl` with these words.
     pub(super) fn ctl(&self, words: &[&str]) -> anyhow::Result<Finished> {
-        let line: Vec<&str> = ["ctl", &self.socket].into_iter().chain(words.iter().copied()).collect();
+        let mut line = vec!["ctl", self.socket.as_str()];
+        line.extend(words);
+        if !words.contains(&"--timeout") {
+            line.extend(["--timeout", HUNG_SECONDS]);
+        }
         self.context.hv(&line)
     }
 
@@ -128,7 +132,7 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     ensure!(services["kvp"]["state"] == "waiting", "{services}");
     let refused = machine.ctl(&["kvp", "get", "auto", "OSName"])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("hv_kvp_daemon"), "{}", refused.stderr);
-    let refused = machine.ctl(&["freeze", "--timeout", "60"])?;
+    let refused = machine.ctl(&["freeze"])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("hv_vss_daemon"), "{}", refused.stderr);
     machine.reply(&["time"])?;
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");

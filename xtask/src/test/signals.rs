@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::life::until;
 use super::runner::Step;
 use hv_setup::exit::Exit;
@@ -136,7 +136,7 @@ pub(super) fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
 /// A machine that waits for a debugger, and whose keyboard is a terminal; gives the folder of the debugger's socket.
 fn waiting(context: &Context, terminal: &OwnedFd, temporary: &Path) -> anyhow::Result<(Child, PathBuf)> {
     std::fs::create_dir(temporary)?;
-    let line = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", "240", "--gdb"])?;
+    let line = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS, "--gdb"])?;
     // Without --fork it becomes the program.
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(line.get_program()).args(line.get_args()).env("TMPDIR", temporary);

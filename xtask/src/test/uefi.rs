@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use fatfs::{FileSystem, FsOptions};
 use serde_json::Value;
 
-use super::context::Context;
+use super::context::{Context, HUNG};
 use super::runner::Step;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
@@ -28,8 +28,6 @@ const REPORT: &str = "hv-conformance.txt";
 const IMAGE: (&str, usize) = ("hv-conformance.img", 1 << 20);
 /// Minimum number of cases that pass in the application, by each convention.
 const PASSED: usize = 250;
-/// How long the firmware may take; far more than it takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(240);
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -111,7 +109,7 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
         if child.try_wait()?.is_some() {
             break true;
         }
-        if started.elapsed() >= LIMIT || interrupt::requested() {
+        if started.elapsed() >= HUNG || interrupt::requested() {
             child.kill()?;
             child.wait()?;
             break false;

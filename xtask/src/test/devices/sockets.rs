@@ -7,13 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::Module;
 use serde_json::Value;
 
-use super::super::context::{Context, console, read};
+use super::super::context::{Context, HUNG, HUNG_SECONDS, console, read};
 use super::super::life::until;
 use super::super::packages::initrd_of;
 use super::super::runner::Step;
@@ -38,11 +37,11 @@ struct Size {
     at_a_time: u32,
     /// Blocks of 64 KiB each way.
     blocks: u32,
-    /// Seconds that the run may take.
+    /// Seconds after which the run counts as hung.
     limit: &'static str,
 }
 
-const SMALL: Size = Size { count: 20, at_a_time: 16, blocks: 64, limit: "240" };
+const SMALL: Size = Size { count: 20, at_a_time: 16, blocks: 64, limit: HUNG_SECONDS };
 /// 10,000 connections, 256 at a time, 1 GiB each way.
 const LARGE: Size = Size { count: 10_000, at_a_time: 256, blocks: 16 << 10, limit: "3000" };
 
@@ -226,7 +225,7 @@ fn serve(
 fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     until("the guest listens", ready)?;
     let busybox = read(&stock::busybox(&Cache::open()?)?)?;
-    let sent = host.sent.recv_timeout(Duration::from_secs(120)).context("socat has sent nothing")?;
+    let sent = host.sent.recv_timeout(HUNG).context("socat has sent nothing")?;
     ensure!(sent == (busybox.len() as u64, adler(1, &busybox)), "socat has sent something else: {sent:?}");
 
     let mut deaf = host.connect(PROGRAM)?;
