@@ -2,7 +2,7 @@
 //!
 //! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Extent, Failing, Faults, Injection, Injector, Moment, Raise, Start};
+use hv_partition::faults::{Extent, Failing, Faults, Frame, Injection, Injector, Moment, Raise, Start};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -72,6 +72,11 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     #[inline(always)]
     fn refuses(&self, device: u32, version: u32) -> bool {
         self.asked(false, |injector| injector.refuses(device, version))
+    }
+
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        self.asked(None, |injector| injector.frame(from_guest))
     }
 }
 

@@ -98,7 +98,7 @@ fn numbers(plan: &str) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 9] = [
+const DEVICES: [(&str, u32); 10] = [
     ("vmbus", first(Guid::ZERO)),
     ("storage", first(guid::SCSI)),
     ("heartbeat", first(guid::HEARTBEAT)),
@@ -107,6 +107,7 @@ const DEVICES: [(&str, u32); 9] = [
     ("kvp", first(guid::KVP)),
     ("vss", first(guid::VSS)),
     ("keyboard", first(guid::KEYBOARD)),
+    ("network", first(guid::NETWORK)),
     ("sockets", faults::SOCKETS),
 ];
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::lines::{self, AddMode, DiskPlace, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
+use super::lines::{
+    self, AddMode, DiskPlace, Ending, Given, Line, LinkName, NetLink, Reason, Reply, Request, SCHEMA,
+};
 use super::pairs::PoolName;
 use super::services::DeviceName;
 use super::typing;
@@ -82,10 +84,15 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, net
     Rescind {
         /// The device
         device: DeviceName,
+    },
+    /// Take the link of the guest's network card up or down
+    Net {
+        /// What becomes of it
+        link: NetLink,
     },
     /// Set the guest's clock to the host's
     Time,
@@ -182,6 +189,7 @@ impl What {
             Self::Disk(Disk::Remove { place }) => Request::DiskRemove { at: *place },
             Self::Disk(Disk::Resize { place, size }) => Request::DiskResize { at: *place, bytes: *size },
             Self::Rescind { device } => Request::Rescind { device: *device },
+            Self::Net { link } => Request::Net { link: *link },
             Self::Status => Request::Status {},
             Self::Shutdown { force, hibernate } => {
                 let action = if *hibernate { Ending::Hibernate } else { Ending::Off };

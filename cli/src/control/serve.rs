@@ -132,6 +132,7 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
             machine::disk(port, disks, &line.request, left)
         }
         Request::Rescind { device } => machine::rescind(port, *device, left()),
+        Request::Net { link } => machine::net(port, *link, left()),
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
             Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
             Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),

@@ -3,6 +3,7 @@
 mod ask;
 mod flight;
 mod send;
+mod show;
 
 pub use ask::{Buffer, RequestError};
 pub use send::{Message, SendError, TRANSFER_RANGES};

@@ -129,6 +129,6 @@ pub use io::{Buffer, Context, Io, Message, RequestError, SendError, TRANSFER_RAN
 pub use packet::{Answer, Done, Packet};
 pub use pages::{Pages, PagesError, Segment, Segments};
 pub use port::{Backend, BusPort, Moment, Never, OVERTAKEN, Posted, Start, Started, Work};
-pub use seen::{Listed, SEEN_BYTES, Seen};
+pub use seen::{CONTENTS_BYTES, Contents, Listed, SEEN_BYTES, Seen};
 pub use slot::Slot;
 pub use traffic::Traffic;

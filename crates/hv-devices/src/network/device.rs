@@ -83,7 +83,7 @@ impl Network {
         match kind {
             MessageType::INIT => {
                 if let Some(request) = packet.take::<Init>() {
-                    let answer = self.init(request.version);
+                    let answer = self.init(request.version, io);
                     return self.reply(io, packet, MessageType::INIT_COMPLETE, &answer);
                 }
             }

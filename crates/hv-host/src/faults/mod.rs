@@ -16,7 +16,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
-pub use devices::{Extent, Failing, Moment, Start};
+pub use devices::{Extent, Failing, Frame, Moment, Start};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
@@ -105,6 +105,13 @@ pub trait Faults {
         let _ = (device, version);
         false
     }
+
+    /// Returns what becomes of the next frame from the guest, or of the next one for it.
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        let _ = from_guest;
+        None
+    }
 }
 
 /// No faults, and no code for them in the compiled program.
@@ -169,6 +176,11 @@ impl<F: Faults> Faults for &F {
     fn refuses(&self, device: u32, version: u32) -> bool {
         (**self).refuses(device, version)
     }
+
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        (**self).frame(from_guest)
+    }
 }
 
 /// A fault that is due at a time.
@@ -184,6 +196,8 @@ pub enum Timed {
     Rescan,
     /// Have the devices behind the connections look at their rings again: they were mute.
     Resume,
+    /// Take the link of the network card up or down.
+    Link(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +222,10 @@ enum What {
     Mute(ReferenceTime),
     /// The newest version of a device's protocol.
     Newest(u32, u32),
+    /// Frames from the guest, or for it.
+    Frame(bool, Frame),
+    /// The link of the network card is down.
+    Link(ReferenceTime),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +342,9 @@ impl Injector {
             if let What::Mute(_) = rule.what {
                 act(Timed::Resume);
             }
+            if let Some(up) = self.link(now, Counted { rule, count, fired }) {
+                act(Timed::Link(up));
+            }
             let When::Period(period) = rule.when else { continue };
             let timed = match rule.what {
                 What::Spurious(intid) => Timed::Spurious(intid),
@@ -405,5 +426,9 @@ impl Faults for Injector {
 
     fn refuses(&self, device: u32, version: u32) -> bool {
         self.refuses_version(device, version)
+    }
+
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        self.fate_of_frame(from_guest)
     }
 }

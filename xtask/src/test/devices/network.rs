@@ -15,12 +15,16 @@ use super::super::context::{Booted, Context, read};
 use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
+use super::super::services::Machine as Controlled;
+use super::faults::fired;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
 /// Bytes that go to the guest and come back.
 const LONG: usize = 2_000_003;
+/// Those of a guest whose frames do not all arrive.
+const SHORT: usize = 200_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
 const HOST: &str = "10.0.2.2";
@@ -31,13 +35,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
     let mut steps: Vec<Step> = stock
-        .into_iter()
-        .map(|(name, kernel)| {
+        .iter()
+        .map(|&(name, kernel)| {
             Step::new(format!("devices/network/{name}"), move |context| both_ways(context, name, kernel))
                 .slow()
         })
         .collect();
     steps.push(Step::new("devices/network/run-net", run_net));
+    for (name, kernel) in stock {
+        let step =
+            Step::new(format!("devices/network/link/{name}"), move |context| link(context, name, kernel));
+        steps.push(if kernel == Stock::Cloud612 { step } else { step.slow() });
+    }
+    steps.extend(PLANS.into_iter().map(|(name, plan, version, quick)| {
+        let step = Step::new(format!("inject/network/{name}"), move |context| faulty(context, plan, version));
+        if quick { step } else { step.slow() }
+    }));
     steps.push(Step::new("devices/network/ethtool", ethtool).slow());
     steps
 }
@@ -80,7 +93,11 @@ fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// Bytes that tell their places.
 fn pattern() -> Vec<u8> {
-    (0..LONG).map(|at| (at * 7 + at / 251) as u8).collect()
+    bytes(LONG)
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
 /// A web server of the host's. It has the pattern, and says when the guest is to end.
@@ -132,6 +149,7 @@ fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
     }
     let body = match first.split(' ').nth(1)? {
         "/pattern" => Some(pattern()),
+        "/short" => Some(bytes(SHORT)),
         "/end" if end => Some(Vec::new()),
         _ => None,
     };
@@ -297,5 +315,78 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
     {
         booted.says(text)?;
     }
+    Ok(())
+}
+
+/// Plans of faults: a name, the plan, the version that the driver agrees on, and whether it is quick. Its frames do not all arrive as they
+/// were sent, and all bytes are right in the end.
+const PLANS: [(&str, &str, &str, bool); 7] = [
+    (
+        "frames",
+        "sent=lost@/31,sent=twice@/17,sent=corrupt@/23,sent=reorder@/7,\
+         received=lost@/29,received=twice@/13,received=corrupt@/19,received=reorder@/5",
+        "6.1",
+        true,
+    ),
+    ("version-4", "newest=network:4.0", "4.0", true),
+    ("version-5", "newest=network:5.0", "5.0", false),
+    ("version-2", "newest=network:3.2", "3.2", false),
+    ("version-1", "newest=network:0.2", "0.2", false),
+    ("slow", "late=5ms@/6,reorder@/5,mute=50ms@200ms", "6.1", false),
+    ("link", "link=3000ms@10000ms", "6.1", false),
+];
+
+/// The guest has its bytes, and the host the guest's, in spite of a plan.
+fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
+    let plan: String = plan.split_whitespace().collect();
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         until wget -q -T 20 -O got http://{HOST}:{port}/short; do sleep 0.2; done\n\
+         echo x >ready\n{}",
+        serving(port)
+    );
+    let initrd = packages::script(context, &files(Stock::Cloud612)?, &script)?;
+    let options = ["--vps", "2", "--timeout", "280", "--inject", &plan];
+    let booted = with_guest(context, &initrd, &server, &options, |port| {
+        // A connection may be lost with its frames.
+        until("the host has the guest's bytes", || Ok(get(port, "/got").is_ok_and(|got| got == bytes(SHORT))))
+    })?;
+    booted.is("/devices/0/version", version)?;
+    (0..plan.split(',').count()).try_for_each(|rule| fired(&booted, rule))
+}
+
+/// The cable is pulled out and plugged in again; at last the card is taken away while frames come and go. The driver follows.
+fn link(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         echo 'hv: waiting'\n\
+         while [ -e /sys/class/net/eth0 ]; do\n\
+         now=$(cat /sys/class/net/eth0/carrier 2>/dev/null)\n\
+         [ \"$now\" = \"$was\" ] || echo \"hv: carrier $now\"\n\
+         was=$now\n\
+         [ \"$now\" = 1 ] && wget -q -T 3 -O got http://{HOST}:{port}/pattern && echo 'hv: got all'\n\
+         sleep 0.1\n\
+         done\n\
+         echo 'hv: gone'\n"
+    );
+    let initrd = packages::script(context, &files(kernel)?, &script)?.display().to_string();
+    let line = ["--stock", name, "--net", "user", "--initrd", &initrd, "--vps", "2"];
+    let machine = Controlled::start(context, &line)?;
+    let count = |text: &str| machine.console().matches(&format!("hv: {text}")).count();
+    let says = |text: &str, times: usize| until(text, || Ok(count(text) >= times));
+    says("got all", 1)?;
+    machine.reply(&["net", "down"])?;
+    says("carrier 0", 1)?;
+    let before = count("got all");
+    machine.reply(&["net", "up"])?;
+    says("carrier 1", 2)?;
+    says("got all", before + 2)?;
+    machine.reply(&["rescind", "net"])?;
+    says("gone", 1)?;
+    machine.ended(Exit::Success)?;
     Ok(())
 }
