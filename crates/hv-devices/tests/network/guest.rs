@@ -28,6 +28,9 @@ pub(crate) const RECEIVE_GPADL: u32 = 100;
 pub(crate) const SEND_GPADL: u32 = 101;
 pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 
+/// What an observer is shown: from the guest, part, size, and beginning.
+pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
+
 /// The partition, and what stands behind the card.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
@@ -41,9 +44,9 @@ pub(crate) struct Host {
     posted: RefCell<Vec<Vec<u8>>>,
     /// What the card observed.
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
-    /// An observer is shown the data of packets: from the guest, part, size, and beginning.
+    /// An observer is shown the data of packets.
     pub(crate) observed: Cell<bool>,
-    pub(crate) shown: RefCell<Vec<(bool, u8, u32, Vec<u8>)>>,
+    pub(crate) shown: RefCell<Vec<Shown>>,
     /// The newest version that the card speaks.
     pub(crate) newest: Cell<u32>,
 }
