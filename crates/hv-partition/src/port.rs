@@ -26,8 +26,8 @@ pub trait HostBackend<W: Work> {
     /// Requests of this kind can fail on purpose. Others do not count for a plan of failures.
     const FAILS: bool = false;
 
-    /// Returns the outcome of a request that fails on purpose, or `None` if this kind of requests has no such failure. The request is
-    /// not carried out.
+    /// Returns the outcome of a request that fails on purpose, or `None` if it has no such failure. The request is not carried out.
+    /// Called only for kinds of requests that [fail](Self::FAILS).
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
         let _ = (request, failing);
         None

@@ -59,7 +59,10 @@ pub(super) fn steps() -> Vec<Step> {
 fn run_net(context: &Context) -> anyhow::Result<()> {
     let capture = context.folder()?.join("net.pcap");
     let file = capture.to_string_lossy();
-    let booted = context.boot(&["--net", "user", "--net-capture", &file, "--run", "net", "--strict=note"])?;
+    let trace = context.folder()?.join("net.pftrace");
+    let trace = trace.to_string_lossy();
+    let line = ["--net", "user", "--net-capture", &file, "--run", "net", "--strict=note", "--trace", &trace];
+    let booted = context.boot(&line)?;
     booted.ended(Exit::Success, "power-off")?;
     booted.says(&format!("hv: network eth0 {GUEST} gateway {HOST}"))?;
     booted.is("/devices/0/name", "network card")?;
@@ -69,6 +72,13 @@ fn run_net(context: &Context) -> anyhow::Result<()> {
     let frames = frames(&read(&capture)?)?;
     let dhcp = |frame: &&Vec<u8>| frame.get(34..38) == Some(&[0, 68, 0, 67]);
     ensure!(frames.iter().filter(dhcp).count() >= 2, "the capture has no requests by DHCP");
+    // The messages of RNDIS and the frames are in the trace, and records are judged as what they were made from.
+    let records = context.hv(&["trace", &trace, "--kind", "contents,frame"])?.stdout;
+    for text in ["RNDIS_MSG_SET", "RNDIS_OID_GEN_CURRENT_PACKET_FILTER", "UDP", "0.0.0.0:68"] {
+        ensure!(records.contains(text), "the trace has no {text}:\n{records}");
+    }
+    let judged = context.hv(&["trace", &trace, "--strict"])?;
+    ensure!(judged.stdout.contains("no rule was broken"), "of records: {}{}", judged.stdout, judged.stderr);
     context.hv(&["boot", "--net", "bridge"])?.refused("expected none, or user")?;
     context.hv(&["boot", "--net-capture", &file])?.refused("give --net user too")?;
     context.hv(&["boot", "--net", "user", "--deterministic"])?.refused("contradict each other")?;
