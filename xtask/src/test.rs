@@ -16,6 +16,7 @@ mod in_process;
 mod installed;
 mod kexec;
 mod life;
+mod listed;
 mod machines;
 mod options;
 mod outputs;
@@ -67,6 +68,7 @@ fn steps() -> Vec<Step> {
     steps.extend(outputs::steps());
     steps.extend(outside::steps());
     steps.extend(life::steps());
+    steps.extend(listed::steps());
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
     steps.extend(packages::steps());

@@ -16,6 +16,7 @@ use crate::input::Input;
 use crate::machine::Silence;
 use crate::machine::debugger::Address;
 use crate::machine::platform::VIRT;
+use crate::machines::Name;
 use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
@@ -31,6 +32,7 @@ use crate::trace;
 /// Ctrl-C ends the run.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+#[command(group = clap::ArgGroup::new(CONTROLLED).multiple(true))]
 pub(crate) struct Args {
     /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program, entered at EL1
     /// with the device tree's address in X0
@@ -85,7 +87,7 @@ pub(crate) struct Args {
         default_value = "0",
         hide_default_value = true,
         value_parser = value::size,
-        requires = "control"
+        requires = CONTROLLED
     )]
     pub(super) hotplug_room: u64,
     /// Text to append to the kernel's command line
@@ -126,15 +128,19 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services and a keyboard
-    #[arg(long, value_name = "SOCKET")]
-    pub(super) control: Option<PathBuf>,
+    /// Listen for `hv ctl`, and give the guest the integration services and a keyboard. The socket is this one, or without a value one
+    /// that `hv ctl` and `hv ps` find
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, group = CONTROLLED)]
+    pub(super) control: Option<Option<PathBuf>>,
+    /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on, without it]
+    #[arg(long, value_name = "NAME", group = CONTROLLED)]
+    pub(super) name: Option<Name>,
     /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to DIR/vsock and
     /// say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
-    /// heartbeat, kvp, vss, keyboard [default: none; with --control all]
+    /// heartbeat, kvp, vss, keyboard [default: none; with --control or --name all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
@@ -196,12 +202,16 @@ Examples:
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
+  cargo hv boot --name web --run shell
   cargo hv boot --control vm.sock --run shell
   cargo hv boot --vsock sockets --run shell
   cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img --append root=/dev/sda1
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
+
+/// The options of a machine with a control port.
+const CONTROLLED: &str = "controlled";
 
 /// An action of the stock initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -218,7 +228,7 @@ pub(crate) enum Action {
     Poke,
     /// Give the network card of --net the address that the network has for it (DHCP)
     Net,
-    /// Wait until the host ends the guest, as with `hv ctl SOCKET shutdown`
+    /// Wait until the host ends the guest, as with `hv ctl shutdown`
     Wait,
     /// A shell on the console
     Shell,
@@ -297,9 +307,14 @@ impl Args {
         line.join(" ")
     }
 
+    /// Returns true if the machine has a control port.
+    pub(super) fn has_control(&self) -> bool {
+        self.control.is_some() || self.name.is_some()
+    }
+
     /// The integration services and input devices on the guest's bus.
     pub(super) fn services(&self) -> Services {
-        self.devices.unwrap_or(if self.control.is_some() { Services::all() } else { Services::NONE })
+        self.devices.unwrap_or(if self.has_control() { Services::all() } else { Services::NONE })
     }
 
     /// The modules that the guest's devices need.

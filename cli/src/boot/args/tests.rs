@@ -81,8 +81,20 @@ fn control_brings_the_services_unless_told_otherwise() {
     let services = |words| parse(words).unwrap().services();
     assert_eq!(services(""), Services::NONE);
     assert_eq!(services("--control x"), Services::all());
+    assert_eq!(services("--control"), Services::all());
+    assert_eq!(services("--name web"), Services::all());
     assert_eq!(services("--control x --devices none"), Services::NONE);
     assert_eq!(services("--devices kvp"), "kvp".parse().unwrap());
+}
+
+#[test]
+fn a_control_port_may_have_a_socket_and_a_machine_a_name() {
+    let control = |words| parse(words).unwrap().control;
+    assert_eq!(control("--name web"), None);
+    assert_eq!(control("--control --run wait"), Some(None));
+    assert_eq!(control("--name web --control x --hotplug-room 1G"), Some(Some("x".into())));
+    assert!(parse("--name web --hotplug-room 1G").is_ok() && parse("--control --hotplug-room 1G").is_ok());
+    assert!(parse("--hotplug-room 1G").is_err() && parse("--name status").is_err());
 }
 
 #[test]
