@@ -20,6 +20,7 @@ mod rules;
 mod shell;
 mod sockets;
 mod symbols;
+mod terminal;
 mod trace;
 
 use clap::{Parser, Subcommand};

@@ -15,6 +15,7 @@ mod image;
 mod in_process;
 mod installed;
 mod kexec;
+mod keys;
 mod life;
 mod listed;
 mod machines;
@@ -71,6 +72,7 @@ fn steps() -> Vec<Step> {
     steps.extend(listed::steps());
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
+    steps.extend(keys::steps());
     steps.extend(packages::steps());
     steps.extend(devices::steps());
     steps.extend(exec::steps());

@@ -13,23 +13,24 @@ use crate::control::Services;
 use crate::disks::DiskOption;
 use crate::exit;
 use crate::input::Input;
-use crate::machine::Silence;
 use crate::machine::debugger::Address;
 use crate::machine::platform::VIRT;
+use crate::machine::{Begin, Silence, Typing};
 use crate::machines::Name;
 use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
 use crate::setup::value;
-use crate::trace;
+use crate::{terminal, trace};
 
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
 /// Without options: Debian's stock 6.12 cloud kernel on two VPs, which detects Hyper-V, loads its own hv_vmbus.ko,
 /// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
 ///
-/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest;
-/// Ctrl-C ends the run.
+/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest; Ctrl-C too
+/// once it reads input, and ends the run before that. Ctrl-C three times within a second ends the run, and so does Ctrl-A X; Ctrl-A H
+/// helps. What is piped into `hv boot` is typed for a guest with a shell or an init of its own, from its first prompt on.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 #[command(group = clap::ArgGroup::new(CONTROLLED).multiple(true))]
@@ -118,8 +119,8 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, --run shell, or a
-    /// terminal for `hv exec`]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run shell or
+    /// `hv exec`]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
@@ -302,6 +303,10 @@ impl Args {
         if !actions.is_empty() {
             line.push(format!("hv.run={actions}"));
         }
+        // A serial line has no size; the shell asks for it.
+        if let Some((rows, columns)) = terminal::size().filter(|_| self.run.contains(&Action::Shell)) {
+            line.push(format!("hv.size={rows}x{columns}"));
+        }
         line.push(init.to_owned());
         line.retain(|part| !part.is_empty());
         line.join(" ")
@@ -359,9 +364,30 @@ impl Args {
         })
     }
 
-    /// Returns the time limit of the run.
-    pub(super) fn limit(&self) -> Option<Duration> {
-        let open_ended = self.gdb.is_some() || self.run.contains(&Action::Shell);
+    /// Returns true if an input file is standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        let files = [&self.kernel, &self.initrd, &self.symbols, &self.hypervisor];
+        files.into_iter().flatten().any(|file| *file == Input::Stdin)
+    }
+
+    /// Returns what of a piped stdin the guest gets: nothing if the stock initramfs alone runs, which reads nothing without a shell.
+    pub(super) fn piped(&self, is_linux: bool) -> Typing {
+        let shell = self.run.contains(&Action::Shell);
+        let own = self.initrd.is_some()
+            || self.no_initrd
+            || (is_given(&self.append, "root=") && self.run.is_empty());
+        match (is_linux, shell, own) {
+            (false, ..) => Typing::Pipe { from: Begin::Start, last: b"" },
+            // The script says so before it starts the shell, which ends with its input.
+            (true, true, _) => Typing::Pipe { from: Begin::Prompt(Some("hv: shell\r\n")), last: b"\nexit\n" },
+            (true, false, true) => Typing::Pipe { from: Begin::Prompt(None), last: b"" },
+            (true, false, false) => Typing::Nothing,
+        }
+    }
+
+    /// Returns the time limit of the run, with or without a person at a terminal.
+    pub(super) fn limit(&self, person: bool) -> Option<Duration> {
+        let open_ended = self.gdb.is_some() || (person && self.run.contains(&Action::Shell));
         let seconds = self.timeout.unwrap_or(if open_ended { 0 } else { 300 });
         (seconds != 0).then(|| Duration::from_secs(seconds.into()))
     }

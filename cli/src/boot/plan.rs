@@ -16,7 +16,7 @@ use crate::disks::{ADDRESS_END, Chosen, Disks};
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
-use crate::machine::{self, Ram, Settings, Sink};
+use crate::machine::{self, Ram, Settings, Sink, Typing};
 use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, NetOption};
 use crate::report::{self, About, Known};
@@ -27,7 +27,7 @@ use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::trace::Region;
 use crate::ui::Stream;
-use crate::{build, interrupt, process, sockets};
+use crate::{build, interrupt, process, sockets, terminal};
 
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
@@ -95,8 +95,8 @@ impl Plan {
             sockets: args.vsock.is_some(),
             network,
             gdb: args.gdb.clone(),
-            timeout: args.limit(),
-            keyboard: args.agent.is_none(),
+            timeout: args.limit(terminal::is_ours()),
+            typing: typing(args, kernel.version.is_some()),
             silence: args.silence(&image.command_line),
         };
         let ram = load(args, &image, &orders, trace, &disks)?;
@@ -286,6 +286,16 @@ fn load(
         ..orders(image, args.vps, args.memory)
     };
     ram(image, &orders)
+}
+
+/// Returns what is typed on the guest's console, whose kernel is Linux or another one.
+fn typing(args: &Args, is_linux: bool) -> Typing {
+    let piped = machine::is_piped() && !args.reads_stdin();
+    match (args.agent.is_none(), terminal::is_ours()) {
+        (true, true) => Typing::Keys,
+        (true, false) if piped => args.piped(is_linux),
+        _ => Typing::Nothing,
+    }
 }
 
 /// Returns where the console is shown, if at all.

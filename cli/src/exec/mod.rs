@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     boot: boot::Args,
     /// Run it on a terminal of its own, as a shell needs [default without a command, if stdin and stdout are a terminal]; Ctrl-A X
-    /// ends the machine
+    /// ends the machine, and Ctrl-A H helps
     #[arg(long)]
     shell: bool,
     /// Print the report to stderr

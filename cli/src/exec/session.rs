@@ -9,9 +9,10 @@ use std::time::Duration;
 use hv_wire::control::{Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent};
 
 use super::input::{self, Credit};
-use super::terminal::{Raw, Terminal};
+use super::terminal::Terminal;
 use super::{NO_PROGRAM, NOT_FOUND};
 use crate::interrupt::{self, Undo};
+use crate::terminal::{LineEnds, Raw};
 use crate::ui::{self, Screen, Stream};
 
 /// How long the end of the machine waits until what the guest has sent before is read: the readers of stdout and stderr may be slow.
@@ -225,7 +226,7 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     if let Some(terminal) = terminal {
         let mut state = lock(state);
         if !state.over {
-            state.raw = Raw::enter();
+            state.raw = Raw::enter(LineEnds::Guest);
         }
         drop(state);
         terminal.watch(mouth);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hv_wire::control::{CONTROL_VERSION, FrameHead, FromAgent, MAX_FRAME, ToAgent};
 
-use super::input::{Credit, Keys, pump};
+use super::input::{Credit, pump};
 use super::session::{State, serve};
 use super::*;
 
@@ -44,18 +44,6 @@ fn every_code_of_its_own_is_in_the_help() {
     for code in [STRICT, LOST, CRASH, TIMEOUT, FAILED, NO_PROGRAM, NOT_FOUND, Exit::Interrupted as u8] {
         assert!(HELP.contains(&format!("\n  {code}  ")), "{code}");
     }
-}
-
-#[test]
-fn ctrl_a_is_the_tools() {
-    let mut keys = Keys::default();
-    assert_eq!(keys.pass(b"ls\x03\r"), b"ls\x03\r");
-    assert_eq!(keys.pass(b"a\x01"), b"a");
-    assert_eq!(keys.pass(b"\x01b"), b"\x01b");
-    assert_eq!(keys.pass(b"\x01k"), b"\x01k");
-    assert!(!keys.ended);
-    assert_eq!(keys.pass(b"\x01x"), b"");
-    assert!(keys.ended);
 }
 
 /// The frames of these messages.
