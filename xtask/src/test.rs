@@ -5,6 +5,7 @@ mod boots;
 mod browser;
 mod c_guest;
 mod check;
+mod ci;
 mod conformance;
 pub(crate) mod context;
 mod counted;
@@ -76,6 +77,7 @@ fn steps() -> Vec<Step> {
     steps.extend(packages::steps());
     steps.extend(devices::steps());
     steps.extend(exec::steps());
+    steps.extend(ci::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(services::steps());
