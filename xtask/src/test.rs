@@ -29,6 +29,7 @@ mod programs;
 mod routines;
 mod runner;
 mod schema;
+mod selftests;
 mod services;
 mod signals;
 mod traced;
@@ -78,6 +79,7 @@ fn steps() -> Vec<Step> {
     steps.extend(devices::steps());
     steps.extend(exec::steps());
     steps.extend(ci::steps());
+    steps.extend(selftests::steps());
     steps.extend(traced::steps());
     steps.extend(schema::steps());
     steps.extend(services::steps());
