@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use hv_setup::{process, sources};
 
@@ -29,7 +29,9 @@ fn junit(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("clock.xml");
     let path = file.to_string_lossy().into_owned();
     let run = |words: &[&str], code: i32| {
-        let done = context.hv(&[&["exec", "--vps", "1", "--junit", &path], words].concat())?;
+        let done =
+            context
+                .hv(&[&["exec", "--vps", "1", "--timeout", HUNG_SECONDS, "--junit", &path], words].concat())?;
         ensure!(done.code == Some(code), "{words:?}: {:?}: {}", done.code, done.stderr);
         Ok(())
     };
@@ -73,8 +75,9 @@ fn make(context: &Context) -> anyhow::Result<()> {
     let mut path = Path::new(&hv).parent().context("no folder")?.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
+    let options = format!("HV_OPTIONS=--vps 1 --timeout {HUNG_SECONDS}");
     let mut command = Command::new("make");
-    command.current_dir(&folder).env("PATH", path).args(["-k", "check", "HV_OPTIONS=--vps 1"]);
+    command.current_dir(&folder).env("PATH", path).args(["-k", "check", &options]);
     let done = process::run(&mut command, || {})?;
     let all = format!("{}{}", done.stdout, done.stderr);
     ensure!(done.status.code() == Some(2) && all.contains("[Makefile:8: bad]"), "{}: {all}", done.status);

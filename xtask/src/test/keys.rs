@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, ensure};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::life::until;
 use super::runner::Step;
 use super::signals::{echoes, terminal};
@@ -106,7 +106,8 @@ fn resize(terminal: &OwnedFd, (ws_row, ws_col): (u16, u16)) -> anyhow::Result<()
 
 /// Boots to the shell.
 fn at_shell(context: &Context) -> anyhow::Result<Session> {
-    let mut session = Session::start(context, &["boot", "--vps", "1", "--run", "shell", "--timeout", "240"])?;
+    let mut session =
+        Session::start(context, &["boot", "--vps", "1", "--run", "shell", "--timeout", HUNG_SECONDS])?;
     session.shows("hv: shell\r")?;
     session.shows("# ")?;
     Ok(session)
@@ -143,7 +144,8 @@ fn three_breaks(context: &Context) -> anyhow::Result<()> {
 
 /// No shell and no prompt: the first Ctrl-C ends the run.
 fn not_reading(context: &Context) -> anyhow::Result<()> {
-    let mut session = Session::start(context, &["boot", "--vps", "1", "--run", "wait", "--timeout", "240"])?;
+    let mut session =
+        Session::start(context, &["boot", "--vps", "1", "--run", "wait", "--timeout", HUNG_SECONDS])?;
     session.shows("hv: waiting\r\n")?;
     session.press(b"\x03")?;
     session.ended(Exit::Interrupted)
@@ -151,7 +153,7 @@ fn not_reading(context: &Context) -> anyhow::Result<()> {
 
 /// The shell of `hv exec` follows the terminal's size, and has the same keys.
 fn exec(context: &Context) -> anyhow::Result<()> {
-    let mut session = Session::start(context, &["exec", "--vps", "1", "--timeout", "240"])?;
+    let mut session = Session::start(context, &["exec", "--vps", "1", "--timeout", HUNG_SECONDS])?;
     session.shows("# ")?;
     session.press(b"stty size\r")?;
     session.shows("\n37 111\r")?;
@@ -172,7 +174,7 @@ fn exec(context: &Context) -> anyhow::Result<()> {
 /// A script on stdin is typed, and the shell ends with it.
 fn piped(context: &Context) -> anyhow::Result<()> {
     let mut child = context
-        .command(&["boot", "--vps", "1", "--run", "shell", "--timeout", "240"])?
+        .command(&["boot", "--vps", "1", "--run", "shell", "--timeout", HUNG_SECONDS])?
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

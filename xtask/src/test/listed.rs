@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::context::{Context, Finished};
+use super::context::{Context, Finished, HUNG_SECONDS};
 use super::life::until;
 use super::runner::Step;
 use super::schema;
@@ -38,7 +38,7 @@ impl<'c> Session<'c> {
     }
 
     fn start(&self, words: &[&str]) -> anyhow::Result<Machine> {
-        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", "240"];
+        let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS];
         line.extend(words);
         let mut command = self.context.command(&line)?;
         command.env("XDG_RUNTIME_DIR", &self.folder);

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use hv_setup::cache::Cache;
 use hv_setup::{guest, process, system};
@@ -71,7 +71,19 @@ fn selftests(context: &Context) -> anyhow::Result<()> {
     command("tar", &["-C".as_ref(), built.as_os_str(), "-cf".as_ref(), archive.as_os_str(), ".".as_ref()])?;
     let disk = format!("{},ro", archive.display());
     let unpack = "mkdir /selftests && cd /selftests && tar xf /dev/sda && sh ./run";
-    let done = context.hv(&["exec", "--vps", "2", "--disk", &disk, "--", "sh", "-c", unpack])?;
+    let done = context.hv(&[
+        "exec",
+        "--vps",
+        "2",
+        "--timeout",
+        HUNG_SECONDS,
+        "--disk",
+        &disk,
+        "--",
+        "sh",
+        "-c",
+        unpack,
+    ])?;
     ensure!(done.code == Some(0), "{:?}: {}\n{}", done.code, done.stdout, done.stderr);
     let passed = done.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     ensure!(passed == TESTS.len(), "{passed} of {} passed: {}", TESTS.len(), done.stdout);
