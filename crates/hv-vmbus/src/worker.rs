@@ -56,15 +56,16 @@ pub(crate) struct Worker<'a, P: BusPort> {
     pub(crate) budget: usize,
 }
 
-/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device must run next.
+/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device
+/// must run next.
 impl<'a, P: BusPort> Worker<'a, P> {
     pub(crate) fn new(device: &'a mut (dyn Handler<P> + 'a), io: Context<'a, P>) -> Self {
         let budget = io.env.limits.work;
         Self { device, io, budget }
     }
 
-    /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or opened with another
-    /// connection, since the signal.
+    /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or
+    /// opened with another connection, since the signal.
     pub(crate) fn signalled(mut self, line: usize, connection: u32) -> ReferenceTime {
         let open = self.io.lines.get(line).and_then(|line| line.open.as_ref());
         if open.is_some_and(|open| open.connection == connection) {
@@ -77,8 +78,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.end()
     }
 
-    /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of it, and when the
-    /// device must run next.
+    /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of
+    /// it, and when the device must run next.
     pub(crate) fn called(
         mut self,
         budget: usize,
@@ -111,7 +112,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.start_waiting();
         if self.io.counts.poll.is_some_and(|poll| poll <= self.io.env.now) {
             self.io.counts.poll = None;
-            for line in 0..self.io.lines.len() {
+            for line in 0..self.io.counts.reach {
                 self.offer_room(line);
                 if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Room) {
                     self.run(line);
@@ -123,10 +124,10 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.end()
     }
 
-    /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does not keep the
-    /// others waiting.
+    /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does
+    /// not keep the others waiting.
     fn take_turns(&mut self) {
-        let lines = self.io.lines.len();
+        let lines = self.io.counts.reach;
         let first = self.io.counts.turn;
         for line in (first..lines).chain(0..first.min(lines)) {
             if self.io.counts.budget == 0 || self.budget == 0 {
@@ -155,7 +156,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         if self.io.counts.queued > 0 || self.io.counts.later + self.io.counts.room == 0 {
             return;
         }
-        for line in 0..self.io.lines.len() {
+        for line in 0..self.io.counts.reach {
             let stall = self.io.lines[line].open.as_ref().map(|open| open.stall);
             // An answer that has been sent since has cancelled the request for a signal.
             if Some(line) != but && matches!(stall, Some(Stall::Later | Stall::Room)) {
@@ -184,8 +185,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.device.corrupt(Channel(line as u16), &mut self.io);
     }
 
-    /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the channel that
-    /// was just served is not looked at again.
+    /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the
+    /// channel that was just served is not looked at again.
     fn start_waiting(&mut self) {
         if self.io.counts.queued > 0 {
             self.start();

@@ -86,7 +86,11 @@ impl<P: BusPort> Context<'_, P> {
         let segments = data.segments + more;
         let all = list.iter().take(segments).map(Segment::len).sum();
         if let Some(list) = list.get_mut(..segments) {
-            list.rotate_right(more);
+            // Rotated by three reversals: the library's rotation, for any type, is a kilobyte of code.
+            list.reverse();
+            let (new, old) = list.split_at_mut(more);
+            new.reverse();
+            old.reverse();
         }
         ticket.gpadl = Some(entry);
         ticket.data = Ok(Data { segments, offset: 0, len: all });
