@@ -101,6 +101,8 @@ fn ask<T>(cpu: &ThisCpu, injector: &Injector, ask: impl FnOnce(&Injector) -> T) 
 }
 
 /// Reports and records the rules that have struck since the last call.
+#[cold]
+#[inline(never)]
 pub(crate) fn note(cpu: &ThisCpu, injector: &Injector) {
     for (rule, times) in injector.fired().enumerate().filter(|(_, times)| *times != 0) {
         if report::rule_fired(rule, times)

@@ -267,15 +267,12 @@ fn load(
 ) -> anyhow::Result<Ram> {
     let (disk_count, disks, window_base, window_size) = disks.boot();
     let [a, b, c, d, e, f] = net::MAC;
-    let numbers = plan.numbers.as_bytes();
-    let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
-    plan_bytes[..numbers.len()].copy_from_slice(numbers);
     let orders = BootInfo {
         flags: flags(args),
         trace_base: trace.map_or(0, |trace| trace.base),
         trace_size: trace.map_or(0, |trace| trace.size),
-        plan_len: numbers.len() as u32,
-        plan: plan_bytes,
+        plan_rules: plan.rules.len() as u32,
+        plan: plan.words,
         host_time: host_time(args.deterministic),
         services: args.services().bits(),
         disk_count,

@@ -4,11 +4,13 @@
 //! The same plan with the same seed and the same guest gives the same faults. The host itself stays healthy: an
 //! injected fault is something that the interface allows, or that a hostile host could do.
 //!
-//! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
-//! them.
+//! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`]
+//! lists them. A hypervisor that is started by a program gets the plan from it as words ([`Plan::to_words`]), and has
+//! no parser.
 
 mod devices;
 mod language;
+mod words;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,8 +23,8 @@ pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
 pub const MAX_RULES: usize = 16;
-/// Number of the sockets as a device of a plan. The first word of a socket's GUID is its port; this is what follows in all of them
-/// (Linux 6.12, net/vmw_vsock/hyperv_transport.c).
+/// Number of the sockets as a device of a plan. The first word of a socket's GUID is its port; this is what follows in
+/// all of them (Linux 6.12, net/vmw_vsock/hyperv_transport.c).
 pub const SOCKETS: u32 = 0x11e6_facb;
 
 /// A place in the partition at which a fault can be injected.
@@ -78,8 +80,8 @@ pub trait Faults {
         Start::Now
     }
 
-    /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a command, and
-    /// `extent` is what it reads or writes.
+    /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a
+    /// command, and `extent` is what it reads or writes.
     #[inline(always)]
     fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
         let _ = (begins, extent);
