@@ -22,12 +22,12 @@ pub(super) fn steps() -> Vec<Step> {
         steps
             .push(Step::new(format!("devices/ic/shutdown/{stock}"), move |context| shutdown(context, stock)));
     }
-    for stock in [Stock::Cloud612, Stock::Cloud61] {
-        let name = if stock == Stock::Cloud61 { "6.1" } else { "6.12" };
-        steps.push(
-            Step::new(format!("devices/ic/daemons/{name}"), move |context| daemons(context, stock, name))
-                .slow(),
-        );
+    let all = [("6.12", Stock::Cloud612, "2"), ("6.1", Stock::Cloud61, "2"), ("16k", Stock::Pages16k, "4")];
+    for (name, stock, vps) in all {
+        let step = Step::new(format!("devices/ic/daemons/{name}"), move |context| {
+            daemons(context, stock, name, vps)
+        });
+        steps.push(step.slow());
     }
     for (name, stock) in [("6.12", Stock::Cloud612), ("16k", Stock::Pages16k)] {
         let step =
@@ -191,7 +191,7 @@ fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
 }
 
 /// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
-fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
+fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::Result<()> {
     let modules = modules(kernel)?;
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
         mkdir -p /var/lib/hyperv /var/run /mnt\nmount -t tmpfs tmpfs /mnt\n\
@@ -204,7 +204,7 @@ fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     let programs = ["usr/sbin/hv_kvp_daemon", "usr/sbin/hv_vss_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &programs, &modules, script)?;
     let initrd = initrd.to_string_lossy();
-    let machine = Machine::start(context, &["--stock", name, "--initrd", &initrd])?;
+    let machine = Machine::start(context, &["--stock", name, "--vps", vps, "--initrd", &initrd])?;
     until("the daemon has registered", || {
         Ok(machine.reply(&["status"])?["result"]["services"]["kvp"]["state"] == "ready")
     })?;
@@ -217,7 +217,8 @@ fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     ensure!(value("external", "colour")? == "blue \u{fc}");
     ensure!(value("auto", "ProcessorArchitecture")? == "aarch64");
     let version = value("auto", "OSVersion")?;
-    ensure!(version.as_str().is_some_and(|version| version.starts_with(name)), "OSVersion is {version}");
+    let release = if name == "16k" { "6.12" } else { name };
+    ensure!(version.as_str().is_some_and(|version| version.starts_with(release)), "OSVersion is {version}");
     let pairs = machine.reply(&["kvp", "list", "external"])?["result"]["pairs"].take();
     ensure!(pairs.as_array().is_some_and(|pairs| pairs.len() == 1), "{pairs}");
     machine.reply(&["kvp", "delete", "external", "colour"])?;

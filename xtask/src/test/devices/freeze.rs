@@ -1,4 +1,4 @@
-//! A frozen guest: its disk is copied while fio writes, and the copy is clean.
+//! A frozen guest: its disk is copied while fio writes, and the copy is clean. The guest breaks no rule of the interface meanwhile.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -32,8 +32,10 @@ const MORE: u64 = 1 << 20;
 fn script() -> String {
     format!(
         "mount -t ext4 $D /mnt || echo 'freeze: FAILED'\n\
-         until [ -e /dev/vmbus/hv_vss ]; do sleep 0.1; done\n\
+         mkdir -p /var/lib/hyperv\n\
+         until [ -e /dev/vmbus/hv_vss ] && [ -e /dev/vmbus/hv_kvp ]; do sleep 0.1; done\n\
          hv_vss_daemon -n &\n\
+         hv_kvp_daemon -n &\n\
          fio --name=write --filename=/mnt/data --size=8m --rw=randwrite --bs=4k --fsync=16 --time_based \
          --runtime=100000 --thread --eta=never --output=fio &\n\
          echo 'hv: waiting'\n\
@@ -48,8 +50,8 @@ fn script() -> String {
 }
 
 fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
-    let programs =
-        Programs { packages: &["fio", "hyperv-daemons"], paths: &["usr/bin/fio", "usr/sbin/hv_vss_daemon"] };
+    let paths = ["usr/bin/fio", "usr/sbin/hv_vss_daemon", "usr/sbin/hv_kvp_daemon"];
+    let programs = Programs { packages: &["fio", "hyperv-daemons"], paths: &paths };
     let files = Machine::new(context, &programs, &[], &script())?;
     let (disk, copy) = (&files.data, files.data.with_file_name("copy.img"));
     run(Command::new(tool("mke2fs", "e2fsprogs")?).args(["-q", "-t", "ext4"]).arg(disk))?;
@@ -57,9 +59,11 @@ fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     let mut line = vec!["--stock", stock, "--vps", vps, "--hotplug-room", "64M"];
     line.extend(options.iter().map(String::as_str));
     let machine = Controlled::start(context, &line)?;
-    until("the daemon has registered", || {
-        Ok(machine.reply(&["status"])?["result"]["services"]["vss"]["state"] == "ready")
+    until("the daemons have registered", || {
+        let services = machine.reply(&["status"])?["result"]["services"].take();
+        Ok(["vss", "kvp"].iter().all(|service| services[service]["state"] == "ready"))
     })?;
+    machine.reply(&["kvp", "set", "external", "colour", "blue"])?;
     changes(disk)?;
     ensure!(journal(disk)?, "a mounted file system has a journal to replay");
 
@@ -68,6 +72,8 @@ fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     ensure!(fs::read(disk)? == fs::read(&copy)?, "the frozen disk was written");
     machine.reply(&["thaw"])?;
     changes(disk)?;
+    let pair = machine.reply(&["kvp", "get", "external", "colour"])?["result"]["pair"]["value"].take();
+    ensure!(pair == "blue", "the daemon has lost the pair: {pair}");
     ensure!(!journal(&copy)?, "the copy has a journal to replay");
     clean(&copy)?;
 
