@@ -20,6 +20,10 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
     /// Records when the server must be called, and updates the deadline of the VP that carries it. `served`: the caller
     /// has just done what was due.
     pub(crate) fn note_deadline(&self, vp: usize, served: bool, wanted: impl Fn() -> Option<ReferenceTime>) {
+        // Nothing is due, and nothing changes: whoever records a deadline meanwhile looks itself.
+        if wanted().is_none() && self.carrier().deadline.load(Ordering::Acquire) == NEVER.ticks() {
+            return;
+        }
         loop {
             let wants = wanted();
             let deadline = self.served_at(wants, served);

@@ -42,8 +42,8 @@ impl<'a, P: BusPort> Cx<'a, P> {
     /// Returns what a call of the device at this place begins with.
     #[inline(never)]
     pub(crate) fn env(&self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
-        let Self { port, pool, shared } = *self;
-        Env { port, pool, shared, place, per, now: port.reference_time(), limits }
+        let now = self.port.reference_time();
+        Env { port: self.port, pool: self.pool, shared: self.shared, place, per, now, limits }
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
 
     /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or
     /// opened with another connection, since the signal.
-    pub(crate) fn signalled(mut self, line: usize, connection: u32) -> ReferenceTime {
+    pub(crate) fn signalled(&mut self, line: usize, connection: u32) -> ReferenceTime {
         let open = self.io.lines.get(line).and_then(|line| line.open.as_ref());
         if open.is_some_and(|open| open.connection == connection) {
             self.offer_room(line);
@@ -81,7 +81,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of
     /// it, and when the device must run next.
     pub(crate) fn called(
-        mut self,
+        &mut self,
         budget: usize,
         lines: &mut dyn Iterator<Item = usize>,
     ) -> (usize, ReferenceTime) {
@@ -105,7 +105,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Handles the passage of time.
-    pub(crate) fn tick(mut self) -> ReferenceTime {
+    pub(crate) fn tick(&mut self) -> ReferenceTime {
         self.due();
         let now = self.io.env.now;
         self.io.unhold(|_, entry| entry.until <= now);
@@ -141,7 +141,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Continues after input from the embedder: its own work with the device, or a completion by the back end.
-    pub(crate) fn proceed(mut self) -> ReferenceTime {
+    pub(crate) fn proceed(&mut self) -> ReferenceTime {
         self.due();
         if core::mem::take(&mut self.io.run.resumed) {
             self.take_turns();
@@ -211,12 +211,12 @@ impl<'a, P: BusPort> Worker<'a, P> {
         loop {
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
             // No signals while packets are being taken anyway.
-            open.consumer.set_interrupts(&incoming, false)?;
+            open.consumer.mask(&incoming)?;
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
             open.signal |= open.consumer.commit(&incoming)?;
             // The mask is cleared before the last check, so a packet that arrives now is either seen here or signalled.
-            let more = open.consumer.set_interrupts(&incoming, true)?;
+            let more = open.consumer.unmask(&incoming)?;
             let signal = open.signal;
             let again = match stop {
                 Stop::Empty => more,
@@ -442,8 +442,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Sends the guest its interrupts, and returns when the device must run next.
-    pub(crate) fn end(self) -> ReferenceTime {
-        let io = self.io;
+    pub(crate) fn end(&mut self) -> ReferenceTime {
+        let io = &mut self.io;
         if !io.run.traffic.is_none() {
             io.env.port.traffic(DeviceId(io.env.place.device), &io.run.traffic);
         }

@@ -42,7 +42,7 @@ impl Device for Network {
 
     fn completed<P: Backend<Request>>(
         &mut self,
-        done: &mut Done<Request>,
+        done: &mut Done<'_, Request>,
         outcome: Result<(), Lost>,
         io: &mut Io<'_, P, Request>,
     ) {

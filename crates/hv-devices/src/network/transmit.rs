@@ -8,7 +8,7 @@ use hv_tlfs::vmbus::rndis::{
     INFO_CHECKSUM, INFO_LARGE_SEND, INFO_VLAN, LargeSend, MessageHeader, MessageType as RndisType,
     PacketMessage, PerPacketInfo, TransmitChecksum, VlanInfo,
 };
-use hv_vmbus::{Answer, Backend, BusPort, CONTENTS_BYTES, Channel, Context, Done, Io, Pages};
+use hv_vmbus::{Answer, Backend, BusPort, CONTENTS_BYTES, Channel, Context, Done, Io, Pages, Requester};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Length of the header of a frame's message.
@@ -190,7 +190,7 @@ impl Network {
     /// Sends the frame at an offset of a packet's data, or completes the packet: there is none, or it is invalid.
     pub(super) fn send<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         channel: Channel,
         at: u64,
         io: &mut Io<'_, P, Request>,
@@ -210,7 +210,7 @@ impl Network {
     /// Returns false if there is nothing to send.
     fn try_send<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         at: u64,
         io: &mut Io<'_, P, Request>,
     ) -> Result<bool, Status> {
@@ -236,7 +236,7 @@ impl Network {
 
     fn request<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         request: Request,
         io: &mut Io<'_, P, Request>,
     ) -> Result<(), Status> {
@@ -247,11 +247,11 @@ impl Network {
     /// Goes on after a frame: with the next segment, or the next message.
     pub(super) fn sent<P: Backend<Request>>(
         &mut self,
-        done: &mut Done<Request>,
+        done: &mut Done<'_, Request>,
         outcome: Result<(), Lost>,
         io: &mut Io<'_, P, Request>,
     ) {
-        let request = done.request;
+        let request = *done.request;
         match outcome {
             Ok(()) => {
                 self.counts.sent += 1;

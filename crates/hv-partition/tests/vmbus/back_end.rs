@@ -88,7 +88,7 @@ impl Device for Sample {
         Taken::Done
     }
 
-    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
+    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<'_, Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
         io.respond(done, &[outcome; 8]).unwrap();
     }
 

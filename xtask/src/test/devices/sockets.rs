@@ -349,7 +349,7 @@ fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
     // Before the guest runs, and while it does.
     for (sockets, waits_for) in [(&made, ""), (&own, "hv: shell")] {
         let keep = sockets.with_extension("keep");
-        let line = ["boot", "--quiet", "--vps", "1", "--timeout", "240", "--run", "shell", "--vsock"];
+        let line = ["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS, "--run", "shell", "--vsock"];
         let mut command = context.command(&line)?;
         command.arg(sockets).arg("--keep").arg(&keep).env("TMPDIR", &temporary).stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -395,8 +395,7 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     let host = Host::new(&folder.join("sockets"), SMALL)?;
     let (initrd, sockets) = (initrd.to_string_lossy(), host.folder.to_string_lossy());
     let plan = "rescind=sockets@5,mute=100ms@500ms";
-    let booted =
-        context.boot(&["--initrd", &initrd, "--vsock", &sockets, "--inject", plan, "--timeout", "240"])?;
+    let booted = context.boot(&["--initrd", &initrd, "--vsock", &sockets, "--inject", plan])?;
     booted.ended(Exit::Success, "power-off")?;
     booted.says("sockets: done")?;
     let fired = |at: usize| booted.json.pointer(&format!("/faults/{at}/fired")).and_then(Value::as_u64);
@@ -406,9 +405,7 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     let whole = (busybox.len() as u64, adler(1, &busybox));
     let mut sent = Vec::new();
     while sent.iter().filter(|sent| **sent == whole).count() < 3 {
-        sent.push(
-            host.sent.recv_timeout(Duration::from_secs(120)).with_context(|| format!("only {sent:?}"))?,
-        );
+        sent.push(host.sent.recv_timeout(HUNG).with_context(|| format!("only {sent:?}"))?);
     }
     let cut = |sent: &&(u64, u32)| (1..whole.0).contains(&sent.0);
     ensure!(sent.iter().filter(cut).count() == 1, "one is cut off: {sent:?}");
