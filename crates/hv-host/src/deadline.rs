@@ -100,7 +100,11 @@ mod tests {
     #[test]
     fn a_time_or_the_last_is_never_never() {
         let last = Deadline::at_or_last(ReferenceTime::MAX);
-        assert!(last != Deadline::NEVER && !last.is_due(ReferenceTime(u64::MAX - 2)) && last.is_due(ReferenceTime::MAX));
+        assert!(
+            last != Deadline::NEVER
+                && !last.is_due(ReferenceTime(u64::MAX - 2))
+                && last.is_due(ReferenceTime::MAX)
+        );
         for time in [0, 1, u64::MAX - 1].map(ReferenceTime) {
             assert_eq!(Deadline::at_or_last(time), Deadline::at(time));
         }

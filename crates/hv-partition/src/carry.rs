@@ -21,7 +21,7 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
     /// has just done what was due.
     pub(crate) fn note_deadline(&self, vp: usize, served: bool, wanted: impl Fn() -> Option<ReferenceTime>) {
         // Nothing is due, and nothing changes: whoever records a deadline meanwhile looks itself.
-        if wanted().is_none() && self.carrier().deadline.load(Ordering::Acquire) == NEVER.ticks() {
+        if wanted().is_none() && self.carrier().deadline.load(Ordering::Acquire) == Deadline::NEVER {
             return;
         }
         loop {

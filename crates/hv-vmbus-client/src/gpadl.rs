@@ -134,8 +134,10 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         };
         channel.hold();
         slot.created().expect();
-        let mut request =
-            GpadlRequest { held: NamedPages { claim: Claim { slot, channel, over: false }, pages }, posted: 0 };
+        let mut request = GpadlRequest {
+            held: NamedPages { claim: Claim { slot, channel, over: false }, pages },
+            posted: 0,
+        };
         match request.post(self) {
             // The host was told nothing.
             Err(error) if request.posted == 0 => Err(Returned { value: request.held.take_back(), error }),

@@ -115,7 +115,12 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     /// Calls a function with the device, under its lock, and records when it must run next: the function ends with
     /// [`Worker::end`], which returns that. Never inlined, since it is the same for all functions.
     #[inline(never)]
-    pub(crate) fn enter<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn Visit<D, P>) {
+    pub(crate) fn enter<P: Backend<D::Request>>(
+        &self,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: &mut dyn Visit<D, P>,
+    ) {
         self.locked(self.held.lock(), at, cx, work);
         self.answer_calls(at, cx);
     }

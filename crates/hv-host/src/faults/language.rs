@@ -317,7 +317,7 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
 }
 
 impl Rule {
-    const fn is_timed(&self) -> bool {
+    pub(super) const fn is_timed(&self) -> bool {
         matches!(
             self.what,
             What::Spurious(_)

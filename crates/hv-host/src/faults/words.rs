@@ -2,7 +2,7 @@
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{Disturbance, Failing, Frame, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
 
 /// Words of a rule: what and when as a byte each, two arguments of the first, and that of the second. All zeros is no
 /// rule.
@@ -48,7 +48,8 @@ impl Rule {
     fn from_words(words: &[u64; RULE]) -> Option<Self> {
         let [kinds, first, second, third] = *words;
         let (what, when) = (u8::try_from(kinds & 0xff).ok()?, u8::try_from(kinds >> 8).ok()?);
-        let rule = Self { what: What::from_words(what, first, second)?, when: When::from_words(when, third)? };
+        let rule =
+            Self { what: What::from_words(what, first, second)?, when: When::from_words(when, third)? };
         // What is due at a time has a period, and nothing else has one.
         (rule.is_timed() == matches!(rule.when, When::Period(_))).then_some(rule)
     }
@@ -110,6 +111,11 @@ impl What {
             Self::Rescind(device, Moment::Packet) => (12, or_none(device), 1),
             Self::Mute(time) => (13, time.ticks(), 0),
             Self::Newest(device, version) => (14, device.into(), version.into()),
+            Self::Frame(from_guest, Frame::Lost) => (15, from_guest.into(), 0),
+            Self::Frame(from_guest, Frame::Twice) => (15, from_guest.into(), 1),
+            Self::Frame(from_guest, Frame::Corrupt(number)) => (16, from_guest.into(), number),
+            Self::Frame(from_guest, Frame::Reorder) => (15, from_guest.into(), 2),
+            Self::Link(time) => (17, time.ticks(), 0),
         }
     }
 
@@ -151,6 +157,11 @@ impl What {
             (12, device, 1) => Self::Rescind(optional(device)?, Moment::Packet),
             (13, time, _) => Self::Mute(ReferenceTime(time)),
             (14, device, version) => Self::Newest(word(device)?, word(version)?),
+            (15, from_guest @ 0..=1, 0) => Self::Frame(from_guest == 1, Frame::Lost),
+            (15, from_guest @ 0..=1, 1) => Self::Frame(from_guest == 1, Frame::Twice),
+            (15, from_guest @ 0..=1, 2) => Self::Frame(from_guest == 1, Frame::Reorder),
+            (16, from_guest @ 0..=1, number) => Self::Frame(from_guest == 1, Frame::Corrupt(number)),
+            (17, time, _) => Self::Link(ReferenceTime(time)),
             _ => return None,
         })
     }
@@ -164,12 +175,44 @@ mod tests {
     use crate::faults::{Faults as _, Injector};
 
     /// A clause of each form, and of each that an argument has.
-    const CLAUSES: [&str; 31] = [
-        "call=0x5c:5", "call=any:0x13@3", "buffers", "delay@/5", "again@10%", "lost", "lost=18@3", "twice", "twice=20",
-        "spurious=21@5ms", "migrate@7ms", "silent=2ms@3ms", "late=20ms", "reorder", "stuck", "srb=4", "srb=4:2@2",
-        "sense=3/11/00", "busy", "media=2048-2055", "media=0-0x7fffffffffff", "rescind=1", "rescind=any", "rescind-open=2",
-        "rescind-open=any", "newest=3:5.1", "newest=0:65535.65535", "mute=1ms@2ms", "disturb=messages@1ms",
-        "disturb=events@1ms", "disturb=time@1ms",
+    const CLAUSES: [&str; 37] = [
+        "call=0x5c:5",
+        "call=any:0x13@3",
+        "buffers",
+        "delay@/5",
+        "again@10%",
+        "lost",
+        "lost=18@3",
+        "twice",
+        "twice=20",
+        "spurious=21@5ms",
+        "migrate@7ms",
+        "silent=2ms@3ms",
+        "late=20ms",
+        "reorder",
+        "stuck",
+        "srb=4",
+        "srb=4:2@2",
+        "sense=3/11/00",
+        "busy",
+        "media=2048-2055",
+        "media=0-0x7fffffffffff",
+        "rescind=1",
+        "rescind=any",
+        "rescind-open=2",
+        "rescind-open=any",
+        "newest=3:5.1",
+        "newest=0:65535.65535",
+        "mute=1ms@2ms",
+        "disturb=messages@1ms",
+        "disturb=events@1ms",
+        "disturb=time@1ms",
+        "sent=lost@2",
+        "sent=corrupt",
+        "received=twice@/3",
+        "received=reorder",
+        "received=corrupt",
+        "link=20ms@100ms",
     ];
 
     fn parsed(text: &str) -> Plan {
@@ -178,7 +221,10 @@ mod tests {
 
     #[test]
     fn every_clause_is_the_same_after_its_words() {
-        for (form, _) in super::super::FORMS.iter().filter(|(form, _)| !form.starts_with(['.']) && !form.starts_with("seed")) {
+        for (form, _) in super::super::FORMS
+            .iter()
+            .filter(|(form, _)| !form.starts_with(['.']) && !form.starts_with("seed"))
+        {
             let name = form.split(['=', ',']).next().expect("a name");
             assert!(CLAUSES.iter().any(|clause| clause.split(['=', '@']).next() == Some(name)), "{form}");
         }
@@ -209,7 +255,8 @@ mod tests {
                     let injector = Injector::new(plan);
                     let _ = injector.status(HypercallCode::POST_MESSAGE);
                     let _ = (injector.interrupt(18), injector.starts(), injector.mutes());
-                    let _ = (injector.fails(true, Some((0, 512))), injector.refuses(3, 1));
+                    let _ =
+                        (injector.fails(true, Some((0, 512))), injector.refuses(3, 1), injector.frame(true));
                     for now in [0, 1, 10_000, u64::MAX] {
                         injector.tick(ReferenceTime(now), &mut |_| {});
                     }
@@ -221,7 +268,7 @@ mod tests {
             ("buffers@3", 1, 0x0002),
             ("buffers@3", 1, 0x0502),
             ("buffers@3", 1, 0x1_0102),
-            ("buffers@3", 1, 0x010f),
+            ("buffers@3", 1, 0x0112),
             ("buffers@3", 2, 4),
             ("buffers@3", 4, 0),
             // A period for what happens at occasions, and an occasion for what has a period.
