@@ -123,7 +123,8 @@ impl Injector {
         let Rule { what: What::Link(time), when: When::Period(period) } = *counted.rule else { return None };
         let up = now.ticks() % period.ticks() >= time.ticks();
         // It grows with each change.
-        let state = (now.ticks() / period.ticks() + 1) << 1 | u64::from(up);
+        let state = (now.ticks() / period.ticks()).min(u64::MAX >> 2) + 1;
+        let state = state << 1 | u64::from(up);
         if counted.count.fetch_max(state, Ordering::Relaxed) >= state {
             return None;
         }
@@ -141,7 +142,7 @@ impl Injector {
             let Some(time) = wanted(what) else { return found };
             let within = now % period.ticks() < time.ticks();
             // Only the first time in a period counts.
-            let turn = now / period.ticks() + 1;
+            let turn = (now / period.ticks()).saturating_add(1);
             if within && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
                 counted.fired.fetch_add(1, Ordering::Relaxed);
             }
