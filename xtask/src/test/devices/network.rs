@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::{LEASE, Module};
 
-use super::super::context::{Booted, Context, read};
+use super::super::context::{Booted, Context, HUNG, read};
 use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
@@ -28,8 +28,8 @@ const SHORT: usize = 200_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
 const HOST: &str = "10.0.2.2";
-/// How long the host waits for what the guest sends.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
+const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -149,7 +149,7 @@ impl Drop for Server {
 
 /// Answers one request.
 fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(HUNG)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -171,8 +171,13 @@ fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
 
 /// Gets a file of the guest's web server.
 fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+    get_within(HUNG, port, path)
+}
+
+/// The same, for a host that waits this long for the next bytes.
+fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -227,7 +232,7 @@ fn with_guest(
     let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
     std::thread::scope(|scope| {
         let working = scope.spawn(move || {
-            until("the guest serves", || Ok(get(port, "/ready").is_ok()))?;
+            until("the guest serves", || Ok(get_within(ATTEMPT, port, "/ready").is_ok()))?;
             work(port)
         });
         let ended = scope.spawn(|| {
@@ -269,7 +274,7 @@ fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()>
         serving(port)
     );
     let initrd = packages::script(context, &files(kernel)?, &script)?;
-    let options = ["--stock", name, "--vps", "2", "--timeout", "280"];
+    let options = ["--stock", name, "--vps", "2"];
     let booted = with_guest(context, &initrd, &server, &options, |port| {
         for file in ["/got-1500", "/got-9000", "/got-576", "/under-load"] {
             let got = get(port, file)?;
@@ -312,7 +317,7 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
     let initrd = packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
     let names =
         ["channels-1", "channels-4", "channels-2", "no-tso", "no-tx", "no-rx", "tx", "tso", "rx", "rings"];
-    let booted = with_guest(context, &initrd, &server, &["--vps", "4", "--timeout", "280"], |port| {
+    let booted = with_guest(context, &initrd, &server, &["--vps", "4"], |port| {
         for name in names {
             ensure!(get(port, &format!("/got-{name}"))? == pattern(), "bytes differ with {name}");
         }
@@ -358,10 +363,11 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
         serving(port)
     );
     let initrd = packages::script(context, &files(Stock::Cloud612)?, &script)?;
-    let options = ["--vps", "2", "--timeout", "280", "--inject", &plan];
+    let options = ["--vps", "2", "--inject", &plan];
     let booted = with_guest(context, &initrd, &server, &options, |port| {
         // A connection may be lost with its frames.
-        until("the host has the guest's bytes", || Ok(get(port, "/got").is_ok_and(|got| got == bytes(SHORT))))
+        let got = || get_within(ATTEMPT, port, "/got").is_ok_and(|got| got == bytes(SHORT));
+        until("the host has the guest's bytes", || Ok(got()))
     })?;
     booted.is("/devices/0/version", version)?;
     (0..plan.split(',').count()).try_for_each(|rule| fired(&booted, rule))
