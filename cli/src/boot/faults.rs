@@ -188,7 +188,8 @@ mod tests {
             assert!(refused.contains(&format!("{rule} never strikes")), "{refused}");
         }
         assert!(judge("lost=63").is_ok());
+        // Only the rules are carried to the hypervisor: their number is bounded, and not the length of the text.
         let long = format!("again{}", " ".repeat(2000));
-        assert!(judge(&long).unwrap_err().to_string().contains("2005 bytes"));
+        assert_eq!(judge(&long).unwrap().rules, ["again"]);
     }
 }
