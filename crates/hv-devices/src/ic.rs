@@ -40,9 +40,9 @@ pub(crate) const FRAMEWORK_3: &[Version] = &[Version { major: 3, minor: 0 }];
 /// State of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not opened the channel.
+    /// It has not opened the channel, or does not know yet that it is open.
     Closed,
-    /// It has, and the versions have yet to be offered.
+    /// It knows, and the versions have yet to be offered.
     Start,
     /// It has to choose. A driver that waits for a program in the guest stays in this state until the program is
     /// running.
@@ -193,7 +193,8 @@ impl<K: Service> Link<K> {
     const PROTOCOL: &'static Protocol =
         &Protocol { kind: K::KIND, frameworks: K::FRAMEWORKS, versions: K::VERSIONS };
 
-    pub(crate) fn opened(&mut self) {
+    /// Begins once the guest knows that the channel is open.
+    pub(crate) fn begin(&mut self) {
         (self.state, self.waiting) = (State::Start, false);
     }
 

@@ -91,9 +91,14 @@ impl<S: Service> Device for Ic<S> {
         _: &Opening<'_>,
         _: &mut Io<'_, P, Never>,
     ) -> Result<(), Refusal> {
-        self.link.opened();
         self.own.opened();
         Ok(())
+    }
+
+    /// Begins only now: a request of the embedder may find the device before the guest knows that the channel is open, and then
+    /// nothing can be sent.
+    fn live<P: Backend<Never>>(&mut self, _: Channel, _: &mut Io<'_, P, Never>) {
+        self.link.begin();
     }
 
     fn packet<P: Backend<Never>>(

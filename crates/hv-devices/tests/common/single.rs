@@ -28,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
     /// Versions are refused, as by a fault on purpose.
     pub(crate) refuses: Cell<bool>,
+    /// The guest has not taken its last message.
+    pub(crate) full: Cell<bool>,
 }
 
 impl BusPort for Host {
@@ -42,7 +44,7 @@ impl BusPort for Host {
     }
 
     fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        Posted::Queued
+        if self.full.get() { Posted::Full } else { Posted::Queued }
     }
 
     fn interrupt(&self, _: u32, _: u8, _: u16) {
@@ -86,6 +88,7 @@ pub(crate) fn before_opening<D: Device<Request = Never>>(
         interrupts: Cell::new(0),
         notes: RefCell::default(),
         refuses: Cell::new(false),
+        full: Cell::new(false),
     };
     let bus = Bus::new(Config::DEFAULT, Slot::offering(device, offer));
     let mut contact = InitiateContact::new_zeroed();
