@@ -120,9 +120,38 @@ impl Context {
 
 /// The console so far of a run that keeps its files in `dir`.
 pub(crate) fn console(dir: &Path) -> String {
-    fs::read(dir.join("console.txt"))
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    let bytes = fs::read(dir.join("console.txt")).unwrap_or_default();
+    whole_lines(&String::from_utf8_lossy(&bytes))
+}
+
+/// Puts what the kernel prints in the middle of a program's line behind that line. It does so when it likes: on a slow machine, for
+/// instance, it says how long an interrupt took.
+fn whole_lines(console: &str) -> String {
+    let (mut text, mut behind) = (String::with_capacity(console.len()), String::new());
+    for line in console.split_inclusive('\n') {
+        match kernels_part(line) {
+            Some(at) => {
+                text.push_str(&line[..at]);
+                behind.push_str(&line[at..]);
+            }
+            None => {
+                text.push_str(line);
+                text.push_str(&std::mem::take(&mut behind));
+            }
+        }
+    }
+    text + &behind
+}
+
+/// Returns where a kernel's message begins in a line: `[   47.185134] `, but not at its start.
+fn kernels_part(line: &str) -> Option<usize> {
+    let is_time = |text: &str| {
+        let Some((seconds, micros)) = text.split_once('.') else { return false };
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        micros.len() == 6 && digits(micros) && !seconds.is_empty() && digits(seconds.trim_start_matches(' '))
+    };
+    let mut starts = line.match_indices('[').map(|(at, _)| at).filter(|at| *at > 0);
+    starts.find(|at| line[at + 1..].split_once("] ").is_some_and(|(time, _)| is_time(time)))
 }
 
 impl Booted {
@@ -199,4 +228,18 @@ impl Finished {
 /// Reads a file of the scenarios' own.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_the_kernel_interrupts_is_whole() {
+        let console = "[    0.000000] Booting\r\ndisk: all good on 2[   47.185134] hrtimer: interrupt took 5 ns\r\n processors\r\n\
+                       [   48.000000] sd [1.5] end\r\nhv: a[b] [c.d] [1.000001]\r\nlast [   49.000000] one";
+        let expected = "[    0.000000] Booting\r\ndisk: all good on 2 processors\r\n[   47.185134] hrtimer: interrupt took 5 ns\r\n\
+                        [   48.000000] sd [1.5] end\r\nhv: a[b] [c.d] [1.000001]\r\nlast [   49.000000] one";
+        assert_eq!(whole_lines(console), expected);
+    }
 }
