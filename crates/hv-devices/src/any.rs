@@ -107,6 +107,12 @@ impl Device for Any {
         }
     }
 
+    fn live<P: Backend<Never>>(&mut self, channel: Channel, io: &mut Io<'_, P, Never>) {
+        if let Kind::Heartbeat(heartbeat) = &mut self.kind {
+            heartbeat.live(channel, io);
+        }
+    }
+
     fn packet<P: Backend<Never>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
