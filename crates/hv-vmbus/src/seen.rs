@@ -35,7 +35,7 @@ pub struct Seen<'a> {
 pub const CONTENTS_BYTES: usize = 104;
 
 /// A part of a packet's data, which lies in guest memory outside the ring: what a device has read for itself, or has written
-/// ([`Io::show_read`](crate::Io::show_read), [`Io::show_written`](crate::Io::show_written)).
+/// ([`Context::show_read`](crate::Context::show_read), [`Context::show_written`](crate::Context::show_written)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents<'a> {
     /// Channel.
