@@ -45,6 +45,8 @@ const APPLETS: &[&str] = &[
     "mkdir",
     "mount",
     "nproc",
+    "nslookup",
+    "ping",
     "poweroff",
     "ps",
     "reboot",
@@ -64,6 +66,7 @@ const APPLETS: &[&str] = &[
     "uname",
     "vi",
     "wc",
+    "wget",
 ];
 
 /// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order; and with the
