@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod kallsyms;
 mod machine;
+mod machines;
 mod name;
 mod net;
 mod report;
@@ -19,6 +20,7 @@ mod rules;
 mod shell;
 mod sockets;
 mod symbols;
+mod terminal;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +41,7 @@ struct Cli {
 enum Command {
     Boot(Box<boot::Args>),
     Exec(Box<exec::Args>),
+    Ps(machines::Args),
     Ctl(control::Args),
     Trace(trace::Args),
     Test(developer::TestArgs),
@@ -75,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
     let exit = match command {
         Command::Boot(args) => boot::run(&args),
         Command::Exec(args) => return exec::run(&args),
+        Command::Ps(args) => machines::run(&args),
         Command::Ctl(args) => control::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Test(_) => developer::test(),

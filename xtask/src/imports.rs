@@ -1,7 +1,7 @@
 //! Checks that the files of a crate import one another in one direction: files in a circle can only be read together.
 //!
-//! It reads the source's text: paths that begin with `crate::`, `super::` or `self::`, in a `use` or not, and paths of a module's
-//! own children. Tests at a file's end do not count.
+//! It reads the source's text: paths that begin with `crate::`, `super::` or `self::`, in a `use` or not, and paths of
+//! a module's own children. Tests at a file's end do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -105,8 +105,8 @@ impl Sources {
         circle(&self.imports())
     }
 
-    /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file. Checks that each central type lists its
-    /// chapters: the files that add methods to it, and so import the file that defines it.
+    /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file. Checks that each central
+    /// type lists its chapters: the files that add methods to it, and so import the file that defines it.
     fn circle_of_folders(&self, root: &Path, centres: &[&str]) -> Option<Vec<String>> {
         let folder = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
         let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -252,8 +252,8 @@ fn files_import_in_one_direction() {
     }
 }
 
-/// The lines of the picture of a program's files in ARCHITECTURE.md, from the top: each has modules, or with `/` behind the name
-/// all of a folder's.
+/// The lines of the picture of a program's files in ARCHITECTURE.md, from the top: each has modules, or with `/` behind
+/// the name all of a folder's.
 fn picture(program: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("ARCHITECTURE.md"),

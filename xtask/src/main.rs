@@ -1,5 +1,5 @@
-//! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`, and `cargo hv bench
-//! devices`.
+//! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`, and
+//! `cargo hv bench devices`.
 //!
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 

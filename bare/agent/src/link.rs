@@ -20,7 +20,7 @@ const NONE: [Errno; 2] = [Errno::AFNOSUPPORT, Errno::NODEV];
 const FULL: usize = 256 << 10;
 
 /// A connection, and what waits to be sent over it.
-pub(crate) struct Link {
+pub(crate) struct Uplink {
     socket: VsockStream,
     assembler: Box<Assembler>,
     outbox: Vec<u8>,
@@ -28,7 +28,7 @@ pub(crate) struct Link {
     sent: usize,
 }
 
-impl Link {
+impl Uplink {
     /// Connects to the tool.
     ///
     /// # Errors
@@ -98,7 +98,8 @@ impl Link {
     /// Passes each message that is there to `take`, until that returns false: later messages stay.
     ///
     /// # Errors
-    /// [`ErrorKind::UnexpectedEof`] once the tool has closed the connection; [`ErrorKind::InvalidData`] for bytes that are no message.
+    /// [`ErrorKind::UnexpectedEof`] once the tool has closed the connection; [`ErrorKind::InvalidData`] for bytes that
+    /// are no message.
     pub(crate) fn hear(&mut self, mut take: impl FnMut(ToAgent<'_>) -> bool) -> io::Result<()> {
         let invalid = || io::Error::new(ErrorKind::InvalidData, "the tool sent bytes that are no message");
         loop {

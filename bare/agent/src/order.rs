@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use hv_wire::control::ToAgent;
 use rustix::termios::Winsize;
 
-/// Bytes of all words at most: less than Linux takes (execve(2), "Limits on size of arguments and environment"), which has room for
-/// the environment as well.
+/// Bytes of all words at most: less than Linux takes (execve(2), "Limits on size of arguments and environment"), which
+/// has room for the environment as well.
 const LONGEST: usize = 1 << 20;
 
 /// A terminal for the command.

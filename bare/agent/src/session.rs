@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
 use crate::job::{self, Job};
-use crate::link::Link;
+use crate::link::Uplink;
 use crate::order::Order;
 
 /// What a descriptor of a poll belongs to.
@@ -22,7 +22,7 @@ enum Who {
 
 /// Runs the tool's command.
 pub(crate) fn run() -> io::Result<()> {
-    let mut link = Link::connect()?;
+    let mut link = Uplink::connect()?;
     link.say(&FromAgent::Ready { version: CONTROL_VERSION });
     let mut order = Order::default();
     while !order.complete {
@@ -45,7 +45,7 @@ pub(crate) fn run() -> io::Result<()> {
 }
 
 /// Passes bytes on until the command has ended, and all of its output is on its way.
-fn serve(link: &mut Link, mut job: Job) -> io::Result<()> {
+fn serve(link: &mut Uplink, mut job: Job) -> io::Result<()> {
     loop {
         link.flush()?;
         let ready = wait(&interests(link, &job))?;
@@ -76,7 +76,7 @@ fn serve(link: &mut Link, mut job: Job) -> io::Result<()> {
 }
 
 /// Passes output on, of `most` reads at most.
-fn pass(link: &mut Link, job: &mut Job, which: usize, most: usize) {
+fn pass(link: &mut Uplink, job: &mut Job, which: usize, most: usize) {
     let mut buffer = [0; MAX_AGENT_DATA];
     // A pipe holds this many bytes at most (pipe(7), F_SETPIPE_SZ); a process left behind may go on writing.
     let mut budget: usize = 1 << 20;
@@ -91,7 +91,7 @@ fn pass(link: &mut Link, job: &mut Job, which: usize, most: usize) {
 }
 
 /// Does what the tool says.
-fn hear(link: &mut Link, job: &mut Job) -> io::Result<()> {
+fn hear(link: &mut Uplink, job: &mut Job) -> io::Result<()> {
     let mut dropped = 0;
     link.hear(|message| {
         match message {
@@ -111,7 +111,7 @@ fn hear(link: &mut Link, job: &mut Job) -> io::Result<()> {
 }
 
 /// Waits until the tool has everything.
-fn take_leave(link: &mut Link) -> io::Result<()> {
+fn take_leave(link: &mut Uplink) -> io::Result<()> {
     // The machine may be gone a moment after the tool's last message.
     rustix::fs::sync();
     let mut over = false;
@@ -126,12 +126,12 @@ fn take_leave(link: &mut Link) -> io::Result<()> {
     Ok(())
 }
 
-fn link_events(link: &Link) -> PollFlags {
+fn link_events(link: &Uplink) -> PollFlags {
     if link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
 }
 
 /// What to wait for while the command runs.
-fn interests<'s>(link: &'s Link, job: &'s Job) -> Vec<(Who, BorrowedFd<'s>, PollFlags)> {
+fn interests<'s>(link: &'s Uplink, job: &'s Job) -> Vec<(Who, BorrowedFd<'s>, PollFlags)> {
     let mut all =
         vec![(Who::Link, link.fd(), link_events(link)), (Who::End, job.ended.as_fd(), PollFlags::IN)];
     if let Some(stdin) = job.stdin.as_ref().filter(|_| job.has_input()) {

@@ -111,7 +111,8 @@ impl<'s> Disk<'s> {
         Some(disk)
     }
 
-    /// Puts a packet into the ring, and returns the ticks from the signal to the completion's interrupt and the packet behind it.
+    /// Puts a packet into the ring, and returns the ticks from the signal to the completion's interrupt and the packet
+    /// behind it.
     #[inline(always)]
     fn execute(&mut self, packet: &[u8; READ], delay: u64) -> u64 {
         let up = &RINGS[..RING];

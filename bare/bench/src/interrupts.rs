@@ -71,7 +71,8 @@ fn virtual_timer(bench: &Bench) {
     });
 }
 
-/// Sleeps until an interrupt is pending and acknowledges it; then waits for `delay` instructions, and reads the counter.
+/// Sleeps until an interrupt is pending and acknowledges it; then waits for `delay` instructions, and reads the
+/// counter.
 #[inline(always)]
 fn sleep(delay: u64) -> (u64, u64) {
     // SAFETY: waiting changes no memory and no register; a masked interrupt ends it, too.

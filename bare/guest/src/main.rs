@@ -1,4 +1,5 @@
-//! The guest that runs the conformance suite (`hv-conformance`) at EL1. `hv conformance` boots it and reads its console.
+//! The guest that runs the conformance suite (`hv-conformance`) at EL1. `hv conformance` boots it and reads its
+//! console.
 //!
 //! | argument | |
 //! |---|---|

@@ -2,12 +2,13 @@
 
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER};
-use hv_partition::faults::Failing;
+use hv_partition::faults::{Failing, Faults as _};
 use hv_partition::{HostBackend, Vmbus, disk_failure};
 use hv_vmbus::{BusError, DeviceId, Pages, Started, Token};
 use hv_wire::{BootDisk, DiskFlags};
 
 use crate::devices::{BUS, Bus};
+use crate::faults::Planned;
 use crate::host::{Embedder, FaultyEmbedder};
 use crate::lock::Lock;
 use crate::{disks, network, report, services};
@@ -60,6 +61,8 @@ pub(crate) fn unit(disk: &BootDisk) -> Disk {
 }
 
 impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERVED> {
+    const FAILS: bool = true;
+
     fn fail(&self, _: &storage::Request, failing: Failing) -> Option<Result<(), storage::Failure>> {
         Some(Err(disk_failure(failing)))
     }
@@ -87,6 +90,7 @@ impl<const OBSERVED: bool> HostBackend<hv_devices::network::Request> for Embedde
         request: &hv_devices::network::Request,
         data: Pages<'_>,
     ) -> Started<Result<(), hv_devices::network::Lost>> {
-        network::send(request, &self.cpu.hypervisor.ram, data)
+        let plan = Planned::<OBSERVED> { cpu: self.cpu };
+        network::send(request, &self.cpu.hypervisor.ram, data, || plan.frame(true))
     }
 }

@@ -156,16 +156,14 @@ pub(crate) unsafe fn disk_ram(info: &BootInfo) -> Disks {
 }
 
 const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);
+const _: () = assert!(hv_wire::PLAN_WORDS == Plan::WORDS);
 
 /// Reads the fault plan; `Ok(None)` if there is none.
 pub(crate) fn plan(info: &BootInfo) -> Result<Option<Plan>, &'static str> {
-    if info.plan_len == 0 {
+    if info.plan_rules == 0 {
         return Ok(None);
     }
-    let bytes =
-        info.plan.get(..info.plan_len as usize).ok_or("the plan of faults is longer than its place")?;
-    let text = core::str::from_utf8(bytes).map_err(|_| "the plan of faults is not UTF-8")?;
-    Plan::parse(text, &|_, _| None).map(Some).map_err(|bad| bad.reason)
+    Plan::from_words(&info.plan).map(Some).ok_or("no plan of faults has these words")
 }
 
 /// Ends the run before it begins. The MMU is off.

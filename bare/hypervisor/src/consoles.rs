@@ -51,7 +51,8 @@ impl fmt::Display for Why {
 /// The flag of the console's port, in the order in which the tool gives QEMU the consoles.
 const FLAGS: [u64; CONSOLES] = [BootFlags::CONTROL, BootFlags::SOCKETS];
 
-/// Takes a console into use; returns its interrupt too. Each can be taken once. `flags` are those of the boot information.
+/// Takes a console into use; returns its interrupt too. Each can be taken once. `flags` are those of the boot
+/// information.
 pub(crate) fn take(console: usize, flags: u64) -> Result<(u32, Console<Mmio>), Why> {
     let before = FLAGS[..console].iter().filter(|flag| flags & **flag != 0).count();
     let (intid, registers) = virtio::find(device::CONSOLE, before).ok_or(Why::Absent)?;
@@ -64,7 +65,7 @@ fn memory(console: usize) -> Option<DeviceMemory> {
     if TAKEN[console].swap(true, Ordering::Relaxed) {
         return None;
     }
-    // SAFETY: `TAKEN` lets this happen once for each console, and nothing else reaches `MEMORY`. It is mapped at its own address and
-    // aligned to 4096 bytes, and QEMU's devices are coherent with its CPUs.
+    // SAFETY: `TAKEN` lets this happen once for each console, and nothing else reaches `MEMORY`. It is mapped at its
+    // own address and aligned to 4096 bytes, and QEMU's devices are coherent with its CPUs.
     Some(unsafe { DeviceMemory::new(MEMORY[console].0.get().cast(), Console::<Mmio>::MEMORY) })
 }

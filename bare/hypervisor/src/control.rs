@@ -162,7 +162,8 @@ fn answer(
             request @ (ToHypervisor::DiskAdd { .. }
             | ToHypervisor::DiskRemove { .. }
             | ToHypervisor::DiskResize { .. }
-            | ToHypervisor::Rescind { .. }),
+            | ToHypervisor::Rescind { .. }
+            | ToHypervisor::Link { .. }),
         ) => Some(match hotplug::change(host, &request) {
             Ok(()) => FromHypervisor::Outcome { outcome: 0, flags: 0 },
             Err(why) => FromHypervisor::Refused { why },

@@ -1,7 +1,7 @@
 //! This CPU: the state that belongs to the CPU that runs the code, and to the VP of the same number.
 //!
-//! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`TrapFrame`] at the top of the CPU's stack, which each
-//! exit lends to its handler. It cannot leave its CPU, so what holds one knows where it runs.
+//! [`ThisCpu`] is made once on each CPU, when it starts, and lives in the [`TrapFrame`] at the top of the CPU's stack,
+//! which each exit lends to its handler. It cannot leave its CPU, so what holds one knows where it runs.
 #![expect(unsafe_code, reason = "the frame at the stack's top")]
 
 use core::cell::Cell;
@@ -35,8 +35,8 @@ impl TrapFrame {
     pub(crate) fn of(cpu: ThisCpu) -> &'static mut Self {
         let place = stacks::end(cpu.index) as *mut Self;
         let place = place.wrapping_sub(1).cast::<core::mem::MaybeUninit<Self>>();
-        // SAFETY: the place is mapped and aligned (hypervisor.ld), start.s begins the CPU's stack below it, and there is one
-        // `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
+        // SAFETY: the place is mapped and aligned (hypervisor.ld), start.s begins the CPU's stack below it, and there
+        // is one `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
         let frame = unsafe { &mut *place };
         frame.write(Self { x: [0; 31], cpu })
     }

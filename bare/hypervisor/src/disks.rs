@@ -22,8 +22,8 @@ const STEP: u64 = 4096;
 /// Slot without a disk. No disk has this number.
 const NOTHING: u32 = u32::MAX;
 
-/// The guest's disks by number. The slot of number n is n modulo [`MAX_DISKS`]; a disk that is added later to the same slot has
-/// another number, so that work in progress for the old one never reaches it.
+/// The guest's disks by number. The slot of number n is n modulo [`MAX_DISKS`]; a disk that is added later to the same
+/// slot has another number, so that work in progress for the old one never reaches it.
 ///
 /// A slot changes under the lock of the controller with the disk, under which transfers run as well.
 pub(crate) struct Disks {
@@ -62,7 +62,8 @@ impl Disks {
         self.slots[usize::from(number) % MAX_DISKS].number.store(NOTHING, Ordering::Relaxed);
     }
 
-    /// Returns a disk's memory. The disk's slot may change at the same time: what is returned lies in the region in any case.
+    /// Returns a disk's memory. The disk's slot may change at the same time: what is returned lies in the region in any
+    /// case.
     pub(crate) fn get(&self, number: u16) -> Option<DiskRam> {
         let slot = &self.slots[usize::from(number) % MAX_DISKS];
         if slot.number.load(Ordering::Relaxed) != u32::from(number) {
@@ -93,8 +94,8 @@ impl Disks {
     }
 }
 
-/// The memory of a disk: RAM that is mapped at EL2 at its own address, no guest's, at a multiple of 8. [`Disks::get`] alone makes
-/// such values.
+/// The memory of a disk: RAM that is mapped at EL2 at its own address, no guest's, at a multiple of 8. [`Disks::get`]
+/// alone makes such values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiskRam {
     base: u64,
@@ -141,8 +142,8 @@ impl DiskRam {
         }
         for at in (start..start + len).step_by(BLOCK) {
             let bytes = (start + len - at).min(BLOCK as u64);
-            // SAFETY: `at` found the bytes on the disk, which is mapped and writable; the block is a local value of as many
-            // bytes or more, so the two do not overlap.
+            // SAFETY: `at` found the bytes on the disk, which is mapped and writable; the block is a local value of as
+            // many bytes or more, so the two do not overlap.
             unsafe { copy(at, block.0.as_ptr() as u64, bytes) };
         }
         Ok(())
@@ -156,8 +157,8 @@ impl DiskRam {
         }
         while left > 0 {
             let part = (STEP - at % STEP).min(left);
-            // SAFETY: `at` found the bytes on the disk, which is mapped and writable, and whose base is a multiple of 8.
-            // Offset and length are multiples of a block, so every part is a multiple of 8 bytes at a multiple of 8.
+            // SAFETY: `at` found the bytes on the disk, which is mapped and writable, and whose base is a multiple of
+            // 8. Offset and length are multiples of a block, so every part is a multiple of 8 bytes at a multiple of 8.
             unsafe { clear(at, part / 8) };
             at += part;
             left -= part;
@@ -229,8 +230,8 @@ unsafe fn copy(to: u64, from: u64, len: u64) {
         }
     }
     for at in pairs * 64..len {
-        // SAFETY: the byte is in the range at `from`, which the caller promises to be mapped. It may change meanwhile, so
-        // the access is volatile, as all of Rust code's to guest RAM are.
+        // SAFETY: the byte is in the range at `from`, which the caller promises to be mapped. It may change meanwhile,
+        // so the access is volatile, as all of Rust code's to guest RAM are.
         let byte = unsafe { ((from + at) as *const u8).read_volatile() };
         // SAFETY: the byte is in the range at `to`, which the caller promises to be mapped and writable.
         unsafe { ((to + at) as *mut u8).write_volatile(byte) };

@@ -8,8 +8,9 @@ use hv_cpu::id::{Controls, Values};
 use crate::arch::{self, isb, mrs, msr};
 use crate::mmu;
 
-/// HCR_EL2 for every guest. TIDCP: implementation defined registers may control what CPUs share. TID3: hv-cpu's table tells what
-/// a guest sees of the CPU. PTW: no walk of the guest's tables reaches a device, also not one on behalf of `arch::translate`.
+/// HCR_EL2 for every guest. TIDCP: implementation defined registers may control what CPUs share. TID3: hv-cpu's table
+/// tells what a guest sees of the CPU. PTW: no walk of the guest's tables reaches a device, also not one on behalf of
+/// `arch::translate`.
 const HCR: u64 = HcrEl2::RW
     .union(HcrEl2::TIDCP)
     .union(HcrEl2::TSC)
@@ -35,7 +36,7 @@ pub(crate) fn visible_features() -> Values {
 /// Sets up EL2 on this CPU. Registers that came with an extension are written only where the CPU implements it.
 pub(crate) fn init(features: &Values, counter_offset: u64) {
     let Controls { hcr, hcrx, cptr_off, hfgrtr, hfgitr, zcr, smcr } = features.controls();
-    msr!("hcr_el2", HCR | hcr);
+    arch::set_hypervisor_configuration(HCR | hcr);
     msr!("cptr_el2", CPTR & !cptr_off);
     isb();
     if zcr != 0 {
@@ -58,7 +59,7 @@ pub(crate) fn init(features: &Values, counter_offset: u64) {
         msr!("s3_4_c3_c1_4", 0);
         msr!("s3_4_c3_c1_5", 0);
     }
-    msr!("mdcr_el2", debug_controls());
+    arch::set_debug_configuration(debug_controls());
     // CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
     msr!("cnthctl_el2", 0b11);
     msr!("cntvoff_el2", counter_offset);

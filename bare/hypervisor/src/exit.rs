@@ -5,8 +5,8 @@ use hv_partition::faults::{Injector, Timed};
 use hv_trace::{Trap, What};
 
 use crate::arch::mrs;
-use crate::faults;
 use crate::host::{FaultyEmbedder, on};
+use crate::{faults, network};
 
 /// Begins an exit. This CPU holds no lock.
 #[inline(always)]
@@ -48,6 +48,9 @@ fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
         Timed::Disturb(what, random) => partition.disturb(host, vp, what, random),
         Timed::Rescan => partition.rescan(host, vp),
         Timed::Resume => partition.resume_devices(host),
+        Timed::Link(up) => {
+            network::link(host, up);
+        }
     });
     faults::note(host.cpu, injector);
 }

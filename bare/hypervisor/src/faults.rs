@@ -2,7 +2,7 @@
 //!
 //! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Extent, Failing, Faults, Injection, Injector, Moment, Raise, Start};
+use hv_partition::faults::{Extent, Failing, Faults, Frame, Injection, Injector, Moment, Raise, Start};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -73,6 +73,11 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     fn refuses(&self, device: u32, version: u32) -> bool {
         self.asked(false, |injector| injector.refuses(device, version))
     }
+
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        self.asked(None, |injector| injector.frame(from_guest))
+    }
 }
 
 impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
@@ -96,6 +101,8 @@ fn ask<T>(cpu: &ThisCpu, injector: &Injector, ask: impl FnOnce(&Injector) -> T) 
 }
 
 /// Reports and records the rules that have struck since the last call.
+#[cold]
+#[inline(never)]
 pub(crate) fn note(cpu: &ThisCpu, injector: &Injector) {
     for (rule, times) in injector.fired().enumerate().filter(|(_, times)| *times != 0) {
         if report::rule_fired(rule, times)

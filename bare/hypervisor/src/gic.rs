@@ -147,8 +147,8 @@ impl MachineGic {
     /// Writes a one to the interrupt's bit of a set or clear register.
     fn poke(self, vp: usize, number: u32, offset: u64) {
         let (word, bit) = word(vp, number, offset, 1);
-        // SAFETY: `word` is a register of the GIC, mapped as device memory. Zeros written to a set or clear register have
-        // no effect, so no lock is needed.
+        // SAFETY: `word` is a register of the GIC, mapped as device memory. Zeros written to a set or clear register
+        // have no effect, so no lock is needed.
         unsafe { word.write_volatile(1 << bit) };
     }
 }
@@ -164,7 +164,8 @@ impl Physical for MachineGic {
         // SAFETY: `word` is a register of the GIC, mapped as device memory.
         let old = unsafe { word.read_volatile() };
         let bit = 0b10 << low;
-        // SAFETY: `word` is a register of the GIC, mapped as device memory; the lock excludes other writers of the word.
+        // SAFETY: `word` is a register of the GIC, mapped as device memory; the lock excludes other writers of the
+        // word.
         unsafe { word.write_volatile(if edge { old | bit } else { old & !bit }) };
     }
 

@@ -1,4 +1,5 @@
-//! Disks that are added, removed and resized while the guest runs, and devices that are taken away from it, as the tool asks for it.
+//! Disks that are added, removed and resized while the guest runs, devices that are taken away from it, and the link of its network
+//! card, as the tool asks for it.
 
 use core::sync::atomic::{AtomicU16, Ordering};
 
@@ -10,6 +11,7 @@ use crate::back_ends::{OwnVmbus, offer_controller, unit};
 use crate::config;
 use crate::devices::BUS;
 use crate::host::FaultyEmbedder;
+use crate::network;
 
 const PAGE: u64 = 4096;
 const BLOCK: u64 = 512;
@@ -25,6 +27,9 @@ static LAST: AtomicU16 = AtomicU16::new(MAX_DISKS as u16 - 1);
 /// disk or device that is not there, [`Refusal::Closed`] for a controller that was rescinded and that the guest has not released,
 /// [`Refusal::Full`] for too many disks.
 pub(crate) fn change(host: &FaultyEmbedder<'_>, request: &ToHypervisor<'_>) -> Result<(), Refusal> {
+    if let ToHypervisor::Link { up } = *request {
+        return if network::link(host, up) { Ok(()) } else { Err(Refusal::Absent) };
+    }
     host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| match *request {
         ToHypervisor::DiskAdd { base, size, identity, flags, controller, lun } => {
             let id = identity.try_into().map_err(|_| Refusal::Invalid)?;
@@ -126,6 +131,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
     let (controllers, services) = (&BUS.devices().controllers, &BUS.devices().services);
     let channel = match device.checked_sub(MAX_CONTROLLERS) {
         None => vmbus.place(&controllers[device]),
+        Some(number) if number == Service::ALL.len() => vmbus.place(&BUS.devices().network),
         Some(service) => match u8::try_from(service).ok().and_then(Service::by_number) {
             Some(Service::Shutdown) => vmbus.place(&services.shutdown),
             Some(Service::TimeSync) => vmbus.place(&services.time_sync),

@@ -93,8 +93,8 @@ impl GuestRam {
     }
 }
 
-/// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once. `words` copies whole words
-/// where our side is aligned as well, and says whether it is: elsewhere a word is moved byte by byte there.
+/// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once. `words` copies whole
+/// words where our side is aligned as well, and says whether it is: elsewhere a word is moved byte by byte there.
 macro_rules! copy {
     (
         $address:expr, $len:expr,
@@ -140,7 +140,8 @@ impl GuestRam {
     #[inline(never)]
     fn read_any(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, buf.len())?, buf.len(), |at: Word, index| {
-            // SAFETY: `check` found the range inside guest RAM, and a word is read only where the address is aligned to it.
+            // SAFETY: `check` found the range inside guest RAM, and a word is read only where the address is aligned to
+            // it.
             let word = unsafe { at.read_volatile() };
             buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
         }, words: |from, range| {
@@ -162,7 +163,8 @@ impl GuestRam {
         copy!(self.check(gpa, data.len())?, data.len(), |at: Word, index| {
             let mut bytes = [0; size_of::<Word>()];
             bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
-            // SAFETY: `check` found the range inside guest RAM, and a word is written only where the address is aligned to it.
+            // SAFETY: `check` found the range inside guest RAM, and a word is written only where the address is aligned
+            // to it.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
         }, words: |to, range| {
             let words = <[u64]>::ref_from_bytes(&data[range]);

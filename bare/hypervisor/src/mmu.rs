@@ -19,7 +19,7 @@ use hv_wire::platform::{
 };
 use hv_wire::{BootFlags, BootInfo};
 
-use crate::arch::{isb, mrs, msr};
+use crate::arch::{self, isb, mrs};
 use crate::{config, stacks};
 
 /// The pool of page tables: a region of the machine's memory that the tool sets aside.
@@ -192,10 +192,10 @@ pub(crate) fn activate_stage2() {
     const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | 25;
     const VMID: u64 = 1 << 48;
     let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
-    msr!("vtcr_el2", VTCR | physical_size << 16);
     // SAFETY: written once, before this CPU was started or by this CPU itself.
     let root = unsafe { STAGE2_ROOT };
-    msr!("vttbr_el2", root | VMID);
+    // SAFETY: the root is of tables that are never freed, made with this T0SZ; they map the guest's RAM and UART alone.
+    unsafe { arch::set_stage2(VTCR | physical_size << 16, root | VMID) };
     isb();
-    crate::arch::flush_guest_tlb();
+    arch::flush_guest_tlb();
 }

@@ -6,6 +6,8 @@
 //! The card's interrupt comes to CPU 0. It takes frames in, a few at a time: if there are more, it raises itself again, and if the
 //! guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP sends them.
 //!
+//! Faults on purpose ([`Frame`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt frame.
+//!
 //! Lock order: what receives, then what the partition takes, then what sends.
 #![expect(unsafe_code, reason = "the queues are shared with QEMU")]
 
@@ -14,6 +16,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_devices::network::{self, Lost, MAX_FRAME, Received, Request};
+use hv_partition::faults::{Faults as _, Frame};
 use hv_virtio::{
     DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device, net,
 };
@@ -49,6 +52,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 struct Inward {
     receiver: NetReceiver<Mmio>,
     frame: [u8; RECEIVE_FRAME],
+    /// What becomes of the current frame, once that is known.
+    fate: Option<Option<Frame>>,
 }
 
 /// What sends frames.
@@ -56,6 +61,46 @@ struct Outward {
     sender: NetSender<Mmio>,
     packet: [u8; NET_HEADER + MAX_FRAME],
 }
+
+/// A frame that is kept on purpose, to come after the next one.
+struct Late<const LEN: usize> {
+    present: AtomicBool,
+    /// Its length and its bytes.
+    frame: Mutex<(usize, [u8; LEN])>,
+}
+
+impl<const LEN: usize> Late<LEN> {
+    const fn new() -> Self {
+        Self { present: AtomicBool::new(false), frame: Mutex::new((0, [0; LEN])) }
+    }
+
+    /// Keeps a frame, which is no longer than the room for it. Returns false if there is one already.
+    #[cold]
+    fn keep(&self, frame: &[u8]) -> bool {
+        let (len, bytes) = &mut *self.frame.lock();
+        if *len > 0 || frame.len() > LEN {
+            return false;
+        }
+        bytes[..frame.len()].copy_from_slice(frame);
+        *len = frame.len();
+        self.present.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Passes the frame on, if there is one.
+    #[inline]
+    fn release(&self, work: impl FnOnce(&mut [u8])) {
+        if self.present.swap(false, Ordering::Relaxed) {
+            let (len, bytes) = &mut *self.frame.lock();
+            work(&mut bytes[..core::mem::take(len)]);
+        }
+    }
+}
+
+/// Such a frame for the guest: its lock is taken with that of what receives held.
+static LATE_IN: Late<RECEIVE_FRAME> = Late::new();
+/// Such a frame of the guest's, behind room for a header: its lock is taken with that of what sends held.
+static LATE_OUT: Late<{ NET_HEADER + MAX_FRAME }> = Late::new();
 
 static INWARD: Once<Mutex<Inward>> = Once::new();
 static OUTWARD: Once<Mutex<Outward>> = Once::new();
@@ -79,7 +124,7 @@ pub(crate) fn begin(flags: u64) {
     let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), NET_MEMORY) };
     match net(registers, memory) {
         Ok((receiver, sender)) => {
-            INWARD.call_once(|| Mutex::new(Inward { receiver, frame: [0; RECEIVE_FRAME] }));
+            INWARD.call_once(|| Mutex::new(Inward { receiver, frame: [0; RECEIVE_FRAME], fate: None }));
             OUTWARD.call_once(|| Mutex::new(Outward { sender, packet: [0; NET_HEADER + MAX_FRAME] }));
             NETWORK.begin(intid);
             gic::take(intid, CPU);
@@ -124,7 +169,11 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
             }
         });
     }
-    let Inward { receiver, frame } = &mut *inward;
+    let deliver = |frame: &[u8]| {
+        partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.receive(frame, io)))
+            == Ok(Received::Later)
+    };
+    let Inward { receiver, frame, fate } = &mut *inward;
     for _ in 0..FRAMES {
         let len = match receiver.frame(frame) {
             Ok(Some(len)) => len,
@@ -135,19 +184,59 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
                 return;
             }
         };
-        let received =
-            partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.receive(&frame[..len], io)));
-        if received == Ok(Received::Later) {
-            return;
+        let frame = &mut frame[..len];
+        // A frame that has to wait meets its fate once.
+        match *fate.get_or_insert_with(|| host.plan().frame(false)) {
+            Some(Frame::Lost) => {}
+            Some(Frame::Reorder) if LATE_IN.keep(frame) => {}
+            what => {
+                if let Some(Frame::Corrupt(random)) = what {
+                    corrupt(frame, random);
+                }
+                if deliver(frame) {
+                    return;
+                }
+                if what == Some(Frame::Twice) {
+                    deliver(frame);
+                }
+                // For these the guest may have no room.
+                LATE_IN.release(|late| {
+                    deliver(late);
+                });
+            }
         }
+        *fate = None;
         receiver.done();
     }
     drop(inward);
     NETWORK.raise();
 }
 
-/// Sends a frame of the guest's. Called with its card's lock held.
-pub(crate) fn send(request: &Request, ram: &GuestRam, data: Pages<'_>) -> Started<Result<(), Lost>> {
+/// Changes a byte behind a frame's header.
+fn corrupt(frame: &mut [u8], random: u64) {
+    const HEADER: usize = 14;
+    let bytes = frame.get_mut(HEADER..).unwrap_or_default();
+    if let Some(at) = random.checked_rem(bytes.len() as u64) {
+        bytes[at as usize] ^= 0x55;
+    }
+}
+
+/// Takes the link of the guest's card up or down. Returns false if the guest has no card.
+pub(crate) fn link(host: &FaultyEmbedder<'_>, up: bool) -> bool {
+    let hypervisor = host.cpu.hypervisor;
+    let slot = &BUS.devices().network;
+    let set =
+        hypervisor.partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.set_link(up, io)));
+    hypervisor.info.flags & BootFlags::NETWORK != 0 && set.is_ok()
+}
+
+/// Sends a frame of the guest's. Called with its card's lock held. `fate`: what becomes of it on purpose.
+pub(crate) fn send(
+    request: &Request,
+    ram: &GuestRam,
+    data: Pages<'_>,
+    fate: impl FnOnce() -> Option<Frame>,
+) -> Started<Result<(), Lost>> {
     let Some(outward) = OUTWARD.get() else { return Started::Done(Err(Lost)) };
     let Outward { sender, packet } = &mut *outward.lock();
     let mut room = sender.has_room();
@@ -161,6 +250,22 @@ pub(crate) fn send(request: &Request, ram: &GuestRam, data: Pages<'_>) -> Starte
         WAITING.store(false, Ordering::Release);
     }
     let written = room.ok().and_then(|_| request.write(ram, data, &mut packet[NET_HEADER..]).ok());
-    let sent = written.and_then(|len| sender.send(&mut packet[..NET_HEADER + len]).ok());
-    Started::Done(if sent == Some(true) { Ok(()) } else { Err(Lost) })
+    let Some(len) = written else { return Started::Done(Err(Lost)) };
+    let packet = &mut packet[..NET_HEADER + len];
+    let fate = fate();
+    match fate {
+        Some(Frame::Lost) => return Started::Done(Ok(())),
+        Some(Frame::Reorder) if LATE_OUT.keep(packet) => return Started::Done(Ok(())),
+        Some(Frame::Corrupt(random)) => corrupt(&mut packet[NET_HEADER..], random),
+        _ => {}
+    }
+    let sent = sender.send(packet);
+    // For these there may be no room.
+    if fate == Some(Frame::Twice) {
+        let _ = sender.send(packet);
+    }
+    LATE_OUT.release(|late| {
+        let _ = sender.send(late);
+    });
+    Started::Done(if sent == Ok(true) { Ok(()) } else { Err(Lost) })
 }

@@ -12,19 +12,19 @@ use crate::gic::MachineGic;
 pub(crate) const CPU: usize = 0;
 
 /// A port to the tool.
-pub(crate) struct Port {
+pub(crate) struct ToolPort {
     /// Its interrupt, or 0 if there is no such port.
     intid: AtomicU32,
 }
 
 /// The control port.
-pub(crate) static CONTROL: Port = Port::none();
+pub(crate) static CONTROL: ToolPort = ToolPort::none();
 /// The port of the guest's sockets.
-pub(crate) static SOCKETS: Port = Port::none();
+pub(crate) static SOCKETS: ToolPort = ToolPort::none();
 /// The network's card, which the guest's tells that it has room for frames.
-pub(crate) static NETWORK: Port = Port::none();
+pub(crate) static NETWORK: ToolPort = ToolPort::none();
 
-impl Port {
+impl ToolPort {
     const fn none() -> Self {
         Self { intid: AtomicU32::new(0) }
     }

@@ -153,8 +153,8 @@ impl VpCounts {
                         one_more(&mut slot.failed);
                     }
                 });
-                // The numbers of the SynIC's registers, and the one other that is kept. Those of timers, which are written most, are
-                // above all of them.
+                // The numbers of the SynIC's registers, and the one other that is kept. Those of timers, which are
+                // written most, are above all of them.
                 let shown = name.0 < RegisterName::STIMER0_CONFIG.0
                     && ((name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
                         || name == RegisterName::GUEST_OS_ID);
@@ -246,8 +246,8 @@ fn device_counter(device: usize, field: fn(*mut DeviceReport) -> *mut u64) -> Op
         return None;
     }
     let place = field(report_field!(devices[device]));
-    // SAFETY: each of the callers gives a field of the device's report, which is mapped and aligned, and which CPUs reach as an
-    // atomic alone.
+    // SAFETY: each of the callers gives a field of the device's report, which is mapped and aligned, and which CPUs
+    // reach as an atomic alone.
     Some(unsafe { AtomicU64::from_ptr(place) })
 }
 

@@ -4,13 +4,13 @@
 //! those that it leaves UNKNOWN are zero where a kernel could be harmed by what another kernel left there, or could
 //! read it.
 //!
-//! Source: Arm ARM, "D24 AArch64 System Register Descriptions", the reset values of each register's fields; PSCI (DEN0022),
-//! "CPU_ON": the core comes from a powerdown state, so the OS lock is set.
+//! Source: Arm ARM, "D24 AArch64 System Register Descriptions", the reset values of each register's fields; PSCI
+//! (DEN0022), "CPU_ON": the core comes from a powerdown state, so the OS lock is set.
 
 use hv_cpu::id::{Register, Values};
 use hv_partition::VpContext;
 
-use crate::arch::{clear_exclusive, isb, mrs, msr};
+use crate::arch::{self, clear_exclusive, isb, mrs, msr};
 use crate::el2;
 
 /// SPSR_EL2 of a VP that starts: EL1h, with D, A, I and F masked.
@@ -51,9 +51,9 @@ pub(crate) fn el1(context: &VpContext, features: &Values) {
     msr!("vbar_el1", context.vbar);
     // System registers, no bypass: the only mode implemented.
     msr!("icc_sre_el1", 0b111);
-    msr!("hcr_el2", mrs!("hcr_el2") & !el2::VSE);
+    arch::set_hypervisor_configuration(mrs!("hcr_el2") & !el2::VSE);
     msr!("elr_el2", context.pc);
-    msr!("spsr_el2", EL1H_MASKED);
+    arch::set_guest_pstate(EL1H_MASKED);
     clear_exclusive();
     isb();
 }

@@ -1,8 +1,9 @@
 //! The sockets' port: the bytes of all streams between the guest and the tool.
 //!
-//! The device (`hv_devices::sockets`) keeps the streams, the tool the programs' ends of them; this passes on what either says. It is a
-//! console of its own, so that the control port never waits for streams. An interrupt handles [`BUDGET`] bytes; if there are more, it
-//! raises itself again. The device raises it too, when it has news: it has no lock that it could take for that.
+//! The device (`hv_devices::sockets`) keeps the streams, the tool the programs' ends of them; this passes on what
+//! either says. It is a console of its own, so that the control port never waits for streams. An interrupt handles
+//! [`BUDGET`] bytes; if there are more, it raises itself again. The device raises it too, when it has news: it has no
+//! lock that it could take for that.
 //!
 //! Lock order: the port, then what the partition takes.
 
@@ -144,7 +145,8 @@ impl State {
         Ok(true)
     }
 
-    /// Tells the tool the device's news, as many as the port has room for. Its interrupt comes when there is room again.
+    /// Tells the tool the device's news, as many as the port has room for. Its interrupt comes when there is room
+    /// again.
     fn tell<P: BusPort>(&mut self, device: &mut Sockets, io: &mut Io<'_, P, Never>) {
         let Self { console, outgoing, .. } = self;
         device.drain(io, |news| {

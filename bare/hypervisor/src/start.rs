@@ -1,4 +1,5 @@
-//! The start of the machine: CPU 0 builds the maps and creates the partition, then each CPU sets itself up and waits for its VP.
+//! The start of the machine: CPU 0 builds the maps and creates the partition, then each CPU sets itself up and waits
+//! for its VP.
 #![expect(unsafe_code, reason = "start.s enters here")]
 
 use core::sync::atomic::AtomicUsize;

@@ -26,14 +26,16 @@ impl Registers for Mmio {
     }
 
     fn write(&self, offset: u32, value: u32) {
-        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs). The addresses that
-        // a device is given are those of a `DeviceMemory`, for which its maker has vouched: hv-virtio has no others.
+        // SAFETY: `place` gives an aligned word of a virtio transport, mapped as device memory (mmu.rs). The addresses
+        // that a device is given are those of a `DeviceMemory`, for which its maker has vouched: hv-virtio has no
+        // others.
         unsafe { self.place(offset).write_volatile(value) };
     }
 }
 
-/// Returns the interrupt and the registers of the device of this kind with so many of the kind before it. The transports are mapped
-/// only in a run that has such a device, so this is called only then. QEMU gives its first device the last transport.
+/// Returns the interrupt and the registers of the device of this kind with so many of the kind before it. The
+/// transports are mapped only in a run that has such a device, so this is called only then. QEMU gives its first device
+/// the last transport.
 pub(crate) fn find(device: u32, before: usize) -> Option<(u32, Mmio)> {
     (0..VIRTIO_SLOTS)
         .rev()

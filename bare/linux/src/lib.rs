@@ -159,8 +159,8 @@ pub fn power_off() -> ! {
     }
 }
 
-/// Names the program's main function: `fn(stack)`, where `stack` points to the argument count, arguments and environment
-/// (System V ABI for the Arm 64-bit architecture, "Process initialization").
+/// Names the program's main function: `fn(stack)`, where `stack` points to the argument count, arguments and
+/// environment (System V ABI for the Arm 64-bit architecture, "Process initialization").
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {

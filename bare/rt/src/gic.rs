@@ -3,8 +3,8 @@
 //!
 //! They are arm-gic's, not hv-vgic's: the guest's tests must not share a mistake with the host.
 //!
-//! Source: Arm GIC Architecture Specification (IHI 0069), "The GIC Distributor register map", "The GIC Redistributor register
-//! map".
+//! Source: Arm GIC Architecture Specification (IHI 0069), "The GIC Distributor register map", "The GIC Redistributor
+//! register map".
 
 use core::mem::offset_of;
 

@@ -12,11 +12,11 @@
 //! rt::entry!(main);
 //! ```
 //!
-//! It is entered as an ELF file at EL1 with X0 = device tree (`hv boot --firmware dt --kernel FILE`; QEMU's own `-kernel`
-//! without a hypervisor does too). Before `main` the runtime parses the tree ([`Machine`]), maps RAM and devices to
-//! themselves ([`mmu`]; the argument `rt.granule=4k`, `16k` or `64k` chooses the page size), turns the MMU and caches
-//! on, and sets up the interrupt controller ([`irq`]). When `main` returns, the machine is switched off. A panic prints a
-//! line that starts with [`PANIC`] and switches the machine off too.
+//! It is entered as an ELF file at EL1 with X0 = device tree (`hv boot --firmware dt --kernel FILE`; QEMU's own
+//! `-kernel` without a hypervisor does too). Before `main` the runtime parses the tree ([`Machine`]), maps RAM and
+//! devices to themselves ([`mmu`]; the argument `rt.granule=4k`, `16k` or `64k` chooses the page size), turns the MMU
+//! and caches on, and sets up the interrupt controller ([`irq`]). When `main` returns, the machine is switched off. A
+//! panic prints a line that starts with [`PANIC`] and switches the machine off too.
 //!
 //! - [`console`]: [`print!`] and [`println!`] to the PL011.
 //! - [`exception`]: what an instruction that faults leaves behind; [`probe`]: accesses and instructions that may fault.

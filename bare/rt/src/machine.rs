@@ -1,6 +1,7 @@
 //! The machine, as the device tree describes it.
 //!
-//! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings: arm,gic-v3.yaml, microsoft,vmbus.yaml.
+//! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings: arm,gic-v3.yaml,
+//! microsoft,vmbus.yaml.
 #![expect(unsafe_code, reason = "the device tree is a raw address")]
 
 use core::ops::Range;

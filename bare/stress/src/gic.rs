@@ -1,7 +1,7 @@
 //! Accesses to the interrupt controller: those that it supports, and those that it refuses.
 //!
-//! Source: Arm Generic Interrupt Controller Architecture Specification (IHI 0069), "About the programmers' model": supported
-//! access sizes; reserved registers are RAZ/WI.
+//! Source: Arm Generic Interrupt Controller Architecture Specification (IHI 0069), "About the programmers' model":
+//! supported access sizes; reserved registers are RAZ/WI.
 #![expect(unsafe_code, reason = "accesses to the interrupt controller beside its driver")]
 
 use rt::Machine;

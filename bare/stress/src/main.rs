@@ -2,11 +2,11 @@
 //!
 //! Without arguments it makes a fixed list of checks: accesses to memory and devices that are not the guest's, calls,
 //! instructions and registers that do not exist, malformed hypercalls, PSCI calls, accesses to the interrupt
-//! controller, and the timers' signals. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random calls and accesses,
-//! seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and checks every answer.
-//! `stress.kinds=BITS` restricts them to some kinds of actions (`attack::Kind`), to find out which one is to blame.
-//! With `stress.flood=COUNT` the others make calls that take locks without end, while VP 0 makes COUNT calls of each of
-//! some kinds. `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
+//! controller, and the timers' signals. With `stress.random=COUNT` it then lets all VPs but the first make COUNT random
+//! calls and accesses, seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and
+//! checks every answer. `stress.kinds=BITS` restricts them to some kinds of actions (`attack::Kind`), to find out which
+//! one is to blame. With `stress.flood=COUNT` the others make calls that take locks without end, while VP 0 makes COUNT
+//! calls of each of some kinds. `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
 //!
 //! It prints a line per check and ends with `N passed, M failed` and a power-off.
 #![no_std]

@@ -192,7 +192,8 @@ fn off_and_on(check: &mut Check) {
     }
 }
 
-/// VPs that wait to start VP 1; rounds that have begun; those that started it, those that found it on, and those with another answer.
+/// VPs that wait to start VP 1; rounds that have begun; those that started it, those that found it on, and those with
+/// another answer.
 static READY: AtomicU64 = AtomicU64::new(0);
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static ANSWERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];

@@ -18,8 +18,8 @@ use crate::psci::PATIENCE;
 const ENABLE: u64 = 1;
 const IMASK: u64 = 2;
 const ISTATUS: u64 = 4;
-/// Ticks until a compare value that no run reaches, about 5 hours at QEMU's frequency. QEMU 7.2 adds the virtual counter's
-/// offset to a compare value and wraps: with the largest value its main loop fires the timer without end.
+/// Ticks until a compare value that no run reaches, about 5 hours at QEMU's frequency. QEMU 7.2 adds the virtual
+/// counter's offset to a compare value and wraps: with the largest value its main loop fires the timer without end.
 const FAR: u64 = 1 << 40;
 
 /// One of the two timers.

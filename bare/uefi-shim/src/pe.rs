@@ -86,8 +86,8 @@ fn relocate(memory: &mut [u8], blocks: Range<usize>, shift: u64) {
 /// Lets instructions be fetched from what was written.
 fn publish(memory: &[u8]) {
     for line in memory.chunks(16) {
-        // SAFETY: cache maintenance by address (Arm ARM, "Synchronization and coherency issues between data and instruction
-        // accesses").
+        // SAFETY: cache maintenance by address (Arm ARM, "Synchronization and coherency issues between data and
+        // instruction accesses").
         unsafe { asm!("dc cvau, {}", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
     }
     // SAFETY: barriers, and maintenance of the instruction cache, which changes no memory.

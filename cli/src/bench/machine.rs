@@ -11,7 +11,7 @@ use crate::disks::{Chosen, DiskOption, Disks, Mode};
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{CPU, VIRT, longest};
-use crate::machine::{DIRECT_START, Outcome, Running, Settings};
+use crate::machine::{DIRECT_START, Outcome, Running, Settings, Typing};
 use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
 
@@ -77,7 +77,7 @@ impl Setup {
             network: None,
             gdb: None,
             timeout: Some(LIMIT),
-            keyboard: true,
+            typing: Typing::Nothing,
             silence: None,
         };
         let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;

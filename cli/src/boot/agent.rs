@@ -29,6 +29,8 @@ pub(crate) struct Ended {
     pub(crate) console: String,
     /// The report for users.
     pub(crate) report: String,
+    /// The kernel's name for users.
+    pub(crate) kernel: String,
     /// Everything was written that was to be.
     pub(crate) written: bool,
 }
@@ -103,6 +105,7 @@ pub(crate) fn run_agent(
         reason: summary.explanation().to_owned(),
         console: ran.outcome.console,
         report: summary.to_string(),
+        kernel: ran.known.about.kernel.title().to_owned(),
         written: !kept.complain(),
     })
 }

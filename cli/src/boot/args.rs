@@ -13,24 +13,27 @@ use crate::control::Services;
 use crate::disks::DiskOption;
 use crate::exit;
 use crate::input::Input;
-use crate::machine::Silence;
 use crate::machine::debugger::Address;
 use crate::machine::platform::VIRT;
+use crate::machine::{Begin, Silence, Typing};
+use crate::machines::Name;
 use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
 use crate::setup::value;
-use crate::trace;
+use crate::{terminal, trace};
 
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
 /// Without options: Debian's stock 6.12 cloud kernel on two VPs, which detects Hyper-V, loads its own hv_vmbus.ko,
 /// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
 ///
-/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest;
-/// Ctrl-C ends the run.
+/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest; Ctrl-C too
+/// once it reads input, and ends the run before that. Ctrl-C three times within a second ends the run, and so does Ctrl-A X; Ctrl-A H
+/// helps. What is piped into `hv boot` is typed for a guest with a shell or an init of its own, from its first prompt on.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+#[command(group = clap::ArgGroup::new(CONTROLLED).multiple(true))]
 pub(crate) struct Args {
     /// Kernel to boot: an arm64 Image (plain, compressed, or an EFI zboot image), or an ELF64 program, entered at EL1
     /// with the device tree's address in X0
@@ -85,7 +88,7 @@ pub(crate) struct Args {
         default_value = "0",
         hide_default_value = true,
         value_parser = value::size,
-        requires = "control"
+        requires = CONTROLLED
     )]
     pub(super) hotplug_room: u64,
     /// Text to append to the kernel's command line
@@ -116,8 +119,8 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, --run shell, or a
-    /// terminal for `hv exec`]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run shell or
+    /// `hv exec`]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
@@ -126,15 +129,19 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen on this Unix socket for `hv ctl`, and give the guest the integration services and a keyboard
-    #[arg(long, value_name = "SOCKET")]
-    pub(super) control: Option<PathBuf>,
+    /// Listen for `hv ctl`, and give the guest the integration services and a keyboard. The socket is this one, or without a value one
+    /// that `hv ctl` and `hv ps` find
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, group = CONTROLLED)]
+    pub(super) control: Option<Option<PathBuf>>,
+    /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on, without it]
+    #[arg(long, value_name = "NAME", group = CONTROLLED)]
+    pub(super) name: Option<Name>,
     /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to DIR/vsock and
     /// say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
-    /// heartbeat, kvp, vss, keyboard [default: none; with --control all]
+    /// heartbeat, kvp, vss, keyboard [default: none; with --control or --name all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
@@ -196,12 +203,16 @@ Examples:
   cargo hv boot --run shell
   cargo hv boot --strict --json report.json
   cargo hv boot --trace boot.pftrace
+  cargo hv boot --name web --run shell
   cargo hv boot --control vm.sock --run shell
   cargo hv boot --vsock sockets --run shell
   cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img --append root=/dev/sda1
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
+
+/// The options of a machine with a control port.
+const CONTROLLED: &str = "controlled";
 
 /// An action of the stock initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -218,7 +229,7 @@ pub(crate) enum Action {
     Poke,
     /// Give the network card of --net the address that the network has for it (DHCP)
     Net,
-    /// Wait until the host ends the guest, as with `hv ctl SOCKET shutdown`
+    /// Wait until the host ends the guest, as with `hv ctl shutdown`
     Wait,
     /// A shell on the console
     Shell,
@@ -292,14 +303,23 @@ impl Args {
         if !actions.is_empty() {
             line.push(format!("hv.run={actions}"));
         }
+        // A serial line has no size; the shell asks for it.
+        if let Some((rows, columns)) = terminal::size().filter(|_| self.run.contains(&Action::Shell)) {
+            line.push(format!("hv.size={rows}x{columns}"));
+        }
         line.push(init.to_owned());
         line.retain(|part| !part.is_empty());
         line.join(" ")
     }
 
+    /// Returns true if the machine has a control port.
+    pub(super) fn has_control(&self) -> bool {
+        self.control.is_some() || self.name.is_some()
+    }
+
     /// The integration services and input devices on the guest's bus.
     pub(super) fn services(&self) -> Services {
-        self.devices.unwrap_or(if self.control.is_some() { Services::all() } else { Services::NONE })
+        self.devices.unwrap_or(if self.has_control() { Services::all() } else { Services::NONE })
     }
 
     /// The modules that the guest's devices need.
@@ -344,9 +364,30 @@ impl Args {
         })
     }
 
-    /// Returns the time limit of the run.
-    pub(super) fn limit(&self) -> Option<Duration> {
-        let open_ended = self.gdb.is_some() || self.run.contains(&Action::Shell);
+    /// Returns true if an input file is standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        let files = [&self.kernel, &self.initrd, &self.symbols, &self.hypervisor];
+        files.into_iter().flatten().any(|file| *file == Input::Stdin)
+    }
+
+    /// Returns what of a piped stdin the guest gets: nothing if the stock initramfs alone runs, which reads nothing without a shell.
+    pub(super) fn piped(&self, is_linux: bool) -> Typing {
+        let shell = self.run.contains(&Action::Shell);
+        let own = self.initrd.is_some()
+            || self.no_initrd
+            || (is_given(&self.append, "root=") && self.run.is_empty());
+        match (is_linux, shell, own) {
+            (false, ..) => Typing::Pipe { from: Begin::Start, last: b"" },
+            // The script says so before it starts the shell, which ends with its input.
+            (true, true, _) => Typing::Pipe { from: Begin::Prompt(Some("hv: shell\r\n")), last: b"\nexit\n" },
+            (true, false, true) => Typing::Pipe { from: Begin::Prompt(None), last: b"" },
+            (true, false, false) => Typing::Nothing,
+        }
+    }
+
+    /// Returns the time limit of the run, with or without a person at a terminal.
+    pub(super) fn limit(&self, person: bool) -> Option<Duration> {
+        let open_ended = self.gdb.is_some() || (person && self.run.contains(&Action::Shell));
         let seconds = self.timeout.unwrap_or(if open_ended { 0 } else { 300 });
         (seconds != 0).then(|| Duration::from_secs(seconds.into()))
     }

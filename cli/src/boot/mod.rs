@@ -85,7 +85,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let stream = running.sockets();
     let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
     let outcome = running.wait()?;
-    drop((serving, sockets));
+    drop((serving, sockets, plan.entry));
     let mut files = plan.disks.sync();
     let mut frames_left_out = 0;
     match plan.capture.map(Capture::finish) {

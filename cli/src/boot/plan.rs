@@ -16,7 +16,8 @@ use crate::disks::{ADDRESS_END, Chosen, Disks};
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
-use crate::machine::{self, Ram, Settings, Sink};
+use crate::machine::{self, Ram, Settings, Sink, Typing};
+use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, NetOption};
 use crate::report::{self, About, Known};
 use crate::setup::cache::Cache;
@@ -26,7 +27,7 @@ use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::trace::Region;
 use crate::ui::Stream;
-use crate::{build, process, sockets};
+use crate::{build, interrupt, process, sockets, terminal};
 
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) known: Known,
     /// Where the machine listens for `hv ctl`.
     pub(super) control: Option<Server>,
+    /// Its place among the machines that run.
+    pub(super) entry: Option<Entry>,
     /// Where programs find the guest's sockets.
     pub(super) sockets: Option<sockets::Server>,
     /// The guest's disks.
@@ -62,8 +65,8 @@ impl Plan {
     /// Resolves the options: checks the user's own files, then sets up what is missing.
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
         // Errors in the user's own files are reported before anything is installed.
-        let control =
-            args.control.as_deref().map(|path| Server::listen(path, args.deterministic)).transpose()?;
+        let socket = args.control.as_ref().and_then(Option::as_deref);
+        let control = socket.map(|path| Server::listen(path, args.deterministic)).transpose()?;
         let sockets = args.vsock.as_deref().map(sockets::Server::listen).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = trace_region(args)?;
@@ -71,6 +74,7 @@ impl Plan {
         let (network, capture) = net::open(&args.net, args.net_capture.as_deref(), args.deterministic)?;
         let given = Given::read(args)?;
         let own = given.own(args)?;
+        let (mut entry, control) = enter(args, control)?;
         let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
         let (image, kernel) = match (own, stock) {
             (Some(own), _) => own,
@@ -87,12 +91,12 @@ impl Plan {
             vps: args.vps,
             backings: disks.backings()?,
             deterministic: args.deterministic,
-            control: args.control.is_some(),
+            control: args.has_control(),
             sockets: args.vsock.is_some(),
             network,
             gdb: args.gdb.clone(),
-            timeout: args.limit(),
-            keyboard: args.agent.is_none(),
+            timeout: args.limit(terminal::is_ours()),
+            typing: typing(args, kernel.version.is_some()),
             silence: args.silence(&image.command_line),
         };
         let ram = load(args, &image, &orders, trace, &disks)?;
@@ -107,6 +111,10 @@ impl Plan {
         };
         kept.write("cmdline.txt", format!("{}\n", about.command_line).as_bytes());
         kept.write("qemu.txt", format!("{}\n", about.qemu.command).as_bytes());
+        if let Some(entry) = &mut entry {
+            // A list that lacks it is no reason to end.
+            let _ = entry.set_kernel(about.kernel.title());
+        }
         let symbols = given.symbols;
         let symbols = if symbols.is_empty() { Symbols::of_linux(image.kernel()) } else { symbols };
         let known = Known {
@@ -124,6 +132,7 @@ impl Plan {
             ram,
             known,
             control,
+            entry,
             sockets,
             disks,
             capture,
@@ -139,12 +148,33 @@ impl Plan {
         let Settings { vps, cpu, qemu, .. } = &self.settings;
         let tag =
             self.tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
+        let name = self.entry.as_ref().filter(|_| self.settings.control);
+        let name = name.map_or_else(String::new, |entry| format!(" as {}", entry.name()));
         format!(
-            "Booting {} on {vps} VPs ({cpu}, QEMU {}){tag}",
+            "Booting {}{name} on {vps} VPs ({cpu}, QEMU {}){tag}",
             self.known.about.kernel.title(),
             qemu.version
         )
     }
+}
+
+/// Adds the machine to those that run, and gives it its control port. A machine that was given no name, and needs none, runs also where
+/// it cannot be added.
+fn enter(args: &Args, control: Option<Server>) -> anyhow::Result<(Option<Entry>, Option<Server>)> {
+    let is_found = args.name.is_some() || args.control == Some(None);
+    let entry = match Machines::open().and_then(|machines| machines.add(args.name.as_ref())) {
+        Err(error) if is_found || interrupt::is_cause(&error) => return Err(error),
+        entered => entered.ok(),
+    };
+    let control = match (control, &entry, args.control.as_ref().and_then(Option::as_deref)) {
+        (Some(server), Some(entry), Some(path)) => {
+            entry.link(path)?;
+            Some(server)
+        }
+        (None, Some(entry), _) if is_found => Some(Server::of(entry, args.deterministic)?),
+        (server, _, _) => server,
+    };
+    Ok((entry, control))
 }
 
 /// Sets up what a run needs besides the guest: the hypervisor, QEMU, and for a stock kernel that kernel and busybox.
@@ -193,7 +223,7 @@ fn flags(args: &Args) -> u64 {
         (args.strict.is_some(), BootFlags::STRICT),
         (args.trace.is_some(), BootFlags::TRACE),
         (args.loopback, BootFlags::LOOPBACK),
-        (args.control.is_some(), BootFlags::CONTROL),
+        (args.has_control(), BootFlags::CONTROL),
         (args.vsock.is_some(), BootFlags::SOCKETS),
         (args.net != NetOption::None, BootFlags::NETWORK),
     ];
@@ -237,15 +267,12 @@ fn load(
 ) -> anyhow::Result<Ram> {
     let (disk_count, disks, window_base, window_size) = disks.boot();
     let [a, b, c, d, e, f] = net::MAC;
-    let numbers = plan.numbers.as_bytes();
-    let mut plan_bytes = [0; hv_wire::PLAN_BYTES];
-    plan_bytes[..numbers.len()].copy_from_slice(numbers);
     let orders = BootInfo {
         flags: flags(args),
         trace_base: trace.map_or(0, |trace| trace.base),
         trace_size: trace.map_or(0, |trace| trace.size),
-        plan_len: numbers.len() as u32,
-        plan: plan_bytes,
+        plan_rules: plan.rules.len() as u32,
+        plan: plan.words,
         host_time: host_time(args.deterministic),
         services: args.services().bits(),
         disk_count,
@@ -256,6 +283,16 @@ fn load(
         ..orders(image, args.vps, args.memory)
     };
     ram(image, &orders)
+}
+
+/// Returns what is typed on the guest's console, whose kernel is Linux or another one.
+fn typing(args: &Args, is_linux: bool) -> Typing {
+    let piped = machine::is_piped() && !args.reads_stdin();
+    match (args.agent.is_none(), terminal::is_ours()) {
+        (true, true) => Typing::Keys,
+        (true, false) if piped => args.piped(is_linux),
+        _ => Typing::Nothing,
+    }
 }
 
 /// Returns where the console is shown, if at all.

@@ -1,8 +1,8 @@
 //! Reads a file from the root directory of a FAT32 volume with any contents: each cluster is visited once, and no
 //! number is trusted beyond the volume's end.
 //!
-//! Source: Microsoft, FAT32 File System Specification 1.03, "Boot Sector and BPB", "FAT Data Structure", "Long Directory
-//! Entries".
+//! Source: Microsoft, FAT32 File System Specification 1.03, "Boot Sector and BPB", "FAT Data Structure", "Long
+//! Directory Entries".
 
 /// Why a volume could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

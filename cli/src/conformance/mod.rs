@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
-use crate::machine::{End, Outcome, Running, Settings};
+use crate::machine::{End, Outcome, Running, Settings, Typing};
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::{developer, programs, target, value};
 use crate::{build, output, ui};
@@ -180,7 +180,7 @@ fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> Sett
         network: None,
         gdb: None,
         timeout: Some(Duration::from_secs(args.timeout.into())),
-        keyboard: true,
+        typing: Typing::Nothing,
         silence: None,
     }
 }

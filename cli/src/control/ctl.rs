@@ -1,15 +1,18 @@
-//! `hv ctl`: asks a guest that runs, over the socket of `hv boot --control`.
+//! `hv ctl`: asks a guest that runs, over the socket of its control port.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::lines::{self, AddMode, DiskPlace, Ending, Given, Line, LinkName, Reason, Reply, Request, SCHEMA};
+use super::lines::{
+    self, AddMode, DiskPlace, Ending, Given, Line, LinkName, NetLink, Reason, Reply, Request, SCHEMA,
+};
 use super::pairs::PoolName;
 use super::services::DeviceName;
+use super::target::Target;
 use super::typing;
 use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
@@ -23,13 +26,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks, type
 ///
-/// SOCKET is the one of `hv boot --control SOCKET`. The guest needs a driver for the service. Linux's is hv_utils, for type
+/// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a control port
+/// runs. The guest needs a driver for the service. Linux's is hv_utils, for type
 /// hyperv_keyboard; kvp also needs hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Socket of the machine's control port
-    socket: PathBuf,
+    /// Name of the machine, or the socket of its control port [default: the one that runs]
+    machine: Option<OsString>,
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -42,18 +46,18 @@ pub(crate) struct Args {
 
 const HELP: &str = "\
 Examples:
-  cargo hv boot --control vm.sock --run shell
-  cargo hv ctl vm.sock status
-  cargo hv ctl vm.sock shutdown
+  cargo hv boot --name web --run shell
+  cargo hv ctl status
+  cargo hv ctl web shutdown
   cargo hv ctl vm.sock kvp get auto OSName
-  cargo hv ctl vm.sock kvp set external colour blue --json
-  cargo hv ctl vm.sock disk add data.img,at=0:5
-  cargo hv ctl vm.sock type 'root\\n'
+  cargo hv ctl kvp set external colour blue --json
+  cargo hv ctl disk add data.img,at=0:5
+  cargo hv ctl type 'root\\n'
 
 Exit codes:
   0    done
   1    the guest refused, has no driver or no program for it, or has no such key
-  2    a bad option, or no machine on the socket
+  2    a bad option, or no such machine
   5    no answer in time
   130  interrupted";
 
@@ -82,10 +86,15 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, net
     Rescind {
         /// The device
         device: DeviceName,
+    },
+    /// Take the link of the guest's network card up or down
+    Net {
+        /// What becomes of it
+        link: NetLink,
     },
     /// Set the guest's clock to the host's
     Time,
@@ -182,6 +191,7 @@ impl What {
             Self::Disk(Disk::Remove { place }) => Request::DiskRemove { at: *place },
             Self::Disk(Disk::Resize { place, size }) => Request::DiskResize { at: *place, bytes: *size },
             Self::Rescind { device } => Request::Rescind { device: *device },
+            Self::Net { link } => Request::Net { link: *link },
             Self::Status => Request::Status {},
             Self::Shutdown { force, hibernate } => {
                 let action = if *hibernate { Ending::Hibernate } else { Ending::Off };
@@ -203,17 +213,20 @@ impl What {
     }
 }
 
+/// Returns true if a word is a command of `hv ctl`, and so not taken as a machine.
+pub(crate) fn is_command(word: &str) -> bool {
+    let all = <What as clap::Subcommand>::augment_subcommands(clap::Command::new("ctl"));
+    word == "help" || all.find_subcommand(word).is_some()
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let request = args.what.request()?;
     let timeout = args.timeout.map_or(request.patience(), |seconds| Duration::from_secs(seconds.into()));
-    let reply = match ask(&args.socket, &Line { request, timeout })? {
-        Some(reply) => reply,
-        None => {
-            let what = format!("hv ctl: no reply from {} in time", args.socket.display());
-            ui::note(&what);
-            return Ok(Exit::Timeout);
-        }
+    let target = Target::find(args.machine.as_deref())?;
+    let Some(reply) = ask(&target, &Line { request, timeout })? else {
+        ui::note(&format!("hv ctl: no reply from {target} in time"));
+        return Ok(Exit::Timeout);
     };
     if args.json {
         ui::out(&format!("{}\n", serde_json::to_string_pretty(&reply)?));
@@ -233,13 +246,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// Sends a line and reads the reply; `None` if it does not come in time.
-fn ask(socket: &Path, line: &Line) -> anyhow::Result<Option<Reply>> {
-    let mut stream = UnixStream::connect(socket).with_context(|| {
-        format!(
-            "there is no machine on {}; start one with hv boot --control {0}, or give the socket of one that runs",
-            socket.display()
-        )
-    })?;
+fn ask(target: &Target, line: &Line) -> anyhow::Result<Option<Reply>> {
+    let mut stream = target.connect()?;
     let request = line.write()?;
     anyhow::ensure!(
         request.len() as u64 <= lines::LONGEST,
@@ -250,9 +258,9 @@ fn ask(socket: &Path, line: &Line) -> anyhow::Result<Option<Reply>> {
     stream.write_all(request.as_bytes())?;
     let Some(reply) = read_line(stream, line.timeout.saturating_add(GRACE))? else { return Ok(None) };
     if reply.is_empty() {
-        bail!("the machine on {} has ended, or has too many clients", socket.display());
+        bail!("{target} has ended, or has too many clients");
     }
-    let what = || format!("{} is not a control port: its reply is unknown", socket.display());
+    let what = || format!("{target} has no control port: its reply is unknown");
     let reply: Reply = serde_json::from_slice(&reply).with_context(what)?;
     anyhow::ensure!(reply.schema == SCHEMA, "{}: schema {}, expected {SCHEMA}", what(), reply.schema);
     Ok(Some(reply))
@@ -342,12 +350,22 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_with_nothing_behind_it_is_one_clear_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("none");
-        let line = Line { request: Request::Status {}, timeout: Duration::ZERO };
-        let error = ask(&path, &line).unwrap_err();
-        assert!(error.to_string().contains("hv boot --control"), "{error:#}");
+    fn the_machine_may_be_left_out() {
+        #[derive(clap::Parser)]
+        struct Whole {
+            #[command(flatten)]
+            args: Args,
+        }
+        let machine = |words: &str| {
+            let line = <Whole as clap::Parser>::try_parse_from(words.split(' '));
+            line.map(|line| line.args.machine.map(|word| word.to_string_lossy().into_owned()))
+        };
+        assert_eq!(machine("ctl status").unwrap(), None);
+        assert_eq!(machine("ctl --json disk resize 0:1 4G").unwrap(), None);
+        assert_eq!(machine("ctl web status --timeout 3").unwrap().as_deref(), Some("web"));
+        assert_eq!(machine("ctl type status").unwrap(), None);
+        assert_eq!(machine("ctl ./status status").unwrap().as_deref(), Some("./status"));
+        assert!(machine("ctl web").is_err() && machine("ctl").is_err());
     }
 
     #[test]
@@ -358,7 +376,7 @@ mod tests {
         let _server = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let (key, value) = ("key".to_owned(), "x".repeat(1 << 20));
         let request = Request::KvpSet { pool: PoolName::External, key, value };
-        let error = ask(&path, &Line { request, timeout: Duration::ZERO }).unwrap_err();
+        let error = ask(&Target::Socket(path), &Line { request, timeout: Duration::ZERO }).unwrap_err();
         assert!(error.to_string().contains("expected at most 65536"), "{error:#}");
     }
 

@@ -76,6 +76,19 @@ pub(super) enum Request {
     Rescind {
         device: DeviceName,
     },
+    Net {
+        link: NetLink,
+    },
+}
+
+/// State of the network card's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum NetLink {
+    /// Plug the cable in
+    Up,
+    /// Pull it out
+    Down,
 }
 
 /// What becomes of what the guest writes to a disk.
@@ -118,7 +131,7 @@ impl Request {
     /// minutes.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(match self {
-            Self::Status {} | Self::Shutdown { .. } | Self::Time {} => 10,
+            Self::Status {} | Self::Shutdown { .. } | Self::Time {} | Self::Net { .. } => 10,
             Self::KvpGet { .. }
             | Self::KvpSet { .. }
             | Self::KvpDelete { .. }
@@ -288,6 +301,7 @@ mod tests {
             r#"{"request":"disk-resize","at":{"controller":0,"lun":1},"bytes":-1}"#,
             r#"{"request":"rescind","device":"disk"}"#,
             r#"{"request":"type"}"#,
+            r#"{"request":"net","link":"sideways"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -1,6 +1,6 @@
 //! The control port: requests to a running guest.
 //!
-//! `hv boot --control SOCKET` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and passes
+//! `hv boot --control` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and passes
 //! them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is a client of that
 //! socket.
 
@@ -10,8 +10,9 @@ mod pairs;
 mod port;
 mod serve;
 mod services;
+mod target;
 mod typing;
 
-pub(crate) use ctl::{Args, run};
+pub(crate) use ctl::{Args, is_command, run};
 pub(crate) use serve::Server;
 pub(crate) use services::{Services, host_time};

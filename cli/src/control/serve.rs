@@ -20,6 +20,7 @@ use super::services::{driver, host_time, name};
 use super::typing;
 use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
+use crate::machines::Entry;
 
 mod machine;
 
@@ -32,7 +33,8 @@ const PAIRS: u32 = 4096;
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: UnixListener,
-    file: SocketFile,
+    /// The socket's name, unless it is in the machine's own folder.
+    file: Option<SocketFile>,
     /// Time is that of a deterministic run.
     fixed: bool,
 }
@@ -40,14 +42,19 @@ pub(crate) struct Server {
 /// The server at work. Its socket goes away with this.
 #[derive(Debug)]
 pub(crate) struct Serving {
-    _file: SocketFile,
+    _file: Option<SocketFile>,
 }
 
 impl Server {
     /// Takes the path of `--control`.
     pub(crate) fn listen(path: &Path, fixed: bool) -> anyhow::Result<Self> {
         let listener = listen(path, "--control")?;
-        Ok(Self { listener, file: SocketFile::new(path.to_owned(), None), fixed })
+        Ok(Self { listener, file: Some(SocketFile::new(path.to_owned(), None)), fixed })
+    }
+
+    /// Takes the socket in the machine's own folder, which goes with that.
+    pub(crate) fn of(machine: &Entry, fixed: bool) -> anyhow::Result<Self> {
+        Ok(Self { listener: machine.listen()?, file: None, fixed })
     }
 
     /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk` changes.
@@ -132,6 +139,7 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
             machine::disk(port, disks, &line.request, left)
         }
         Request::Rescind { device } => machine::rescind(port, *device, left()),
+        Request::Net { link } => machine::net(port, *link, left()),
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
             Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
             Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),

@@ -53,7 +53,7 @@ pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
     }
 }
 
-/// A device that can be taken away from the guest: a service, or a SCSI controller, `scsi0` to `scsi3`.
+/// A device that can be taken away from the guest: a service, a SCSI controller, `scsi0` to `scsi3`, or the network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct DeviceName(u8);
@@ -65,10 +65,10 @@ impl DeviceName {
     }
 }
 
-/// Names of all devices, by their numbers in messages: the controllers, then the services.
+/// Names of all devices, by their numbers in messages: the controllers, then the services, then the network card.
 fn device_names() -> impl Iterator<Item = String> {
     let controllers = (0..MAX_CONTROLLERS).map(|number| format!("scsi{number}"));
-    controllers.chain(Service::ALL.map(|service| name(service).to_owned()))
+    controllers.chain(Service::ALL.map(|service| name(service).to_owned())).chain(["net".to_owned()])
 }
 
 impl FromStr for DeviceName {
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_with_the_controllers_first() {
-        for (text, number) in [("scsi0", 0), ("scsi3", 3), ("shutdown", 4), ("vss", 8), ("keyboard", 9)] {
+        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("net", 10)];
+        for (text, number) in [("scsi0", 0), ("scsi3", 3)].into_iter().chain(last) {
             let device: DeviceName = text.parse().unwrap();
             assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));
         }

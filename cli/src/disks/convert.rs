@@ -190,8 +190,8 @@ impl Tool {
         Ok(Self { program: PathBuf::new(), driver, file: file.try_clone()?, path: path.to_owned() })
     }
 
-    /// Runs a subcommand on the image: the file that is open, locked and judged, since its name may lead to another one by
-    /// now.
+    /// Runs a subcommand on the image: the file that is open, locked and judged, since its name may lead to another one
+    /// by now.
     fn run(&self, words: &[&str], target: Option<&Path>) -> anyhow::Result<process::Finished> {
         rustix::io::fcntl_setfd(&self.file, FdFlags::empty())?;
         let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
@@ -242,7 +242,8 @@ fn builds_on(path: &Path, other: &str) -> anyhow::Error {
 
 /// Refuses an image whose header says that it is made of other files, before qemu-img may open those.
 fn refuse_parent(file: &File, format: Format, path: &Path) -> anyhow::Result<()> {
-    /// Where a qcow2 header has the offset of the backing file's name, and, from version 3 on, the incompatible features.
+    /// Where a qcow2 header has the offset of the backing file's name, and, from version 3 on, the incompatible
+    /// features.
     const BACKING: usize = 8;
     const FEATURES: usize = 72;
     /// The data is in another file.

@@ -138,7 +138,8 @@ impl Opened {
         if self.mode == Mode::ReadOnly { self.region() } else { self.region().saturating_add(growth) }
     }
 
-    /// Makes what is mapped: converts, allocates or copies. `growth`: bytes by which a disk that can be written may grow.
+    /// Makes what is mapped: converts, allocates or copies. `growth`: bytes by which a disk that can be written may
+    /// grow.
     pub(super) fn prepare(self, growth: u64) -> anyhow::Result<Image> {
         let (whole, region, mapped, mode) = (self.whole(), self.region(), self.mapped(growth), self.mode);
         let (path, mut size) = (self.path.clone(), self.size.unwrap_or(0));
@@ -190,7 +191,8 @@ impl Opened {
     }
 }
 
-/// Opens a disk's file and makes a raw image of it. Returns that, and the bytes that the guest sees. `most`: maximum size in bytes.
+/// Opens a disk's file and makes a raw image of it. Returns that, and the bytes that the guest sees. `most`: maximum
+/// size in bytes.
 pub(super) fn source(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::Result<(File, u64)> {
     let mut opened = open(path, mode, block, most)?;
     opened.measure(most)?;
@@ -281,8 +283,8 @@ fn lock(file: &File, path: &Path, mode: Mode) -> anyhow::Result<()> {
     }
 }
 
-/// A copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has holes where the file
-/// has. `written`: the guest may write to it, so there is room for all of it.
+/// A copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has holes
+/// where the file has. `written`: the guest may write to it, so there is room for all of it.
 fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyhow::Result<File> {
     let folder = copies()?;
     let explain = || {

@@ -1,7 +1,7 @@
 //! Disks while the machine runs: added, removed, resized.
 //!
-//! Each change is carried out by the hypervisor, which is asked by a function of the caller's. Memory that a disk gets is ready
-//! before the hypervisor is asked, and memory that it loses is freed once the hypervisor has answered.
+//! Each change is carried out by the hypervisor, which is asked by a function of the caller's. Memory that a disk gets
+//! is ready before the hypervisor is asked, and memory that it loses is freed once the hypervisor has answered.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -91,7 +91,8 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shortens files that are longer than their disks: while QEMU starts, one that may grow has the bytes that QEMU maps.
+    /// Shortens files that are longer than their disks: while QEMU starts, one that may grow has the bytes that QEMU
+    /// maps.
     pub(crate) fn trim(&self) {
         for disk in self.state().disks.values() {
             disk.trim();

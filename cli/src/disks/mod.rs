@@ -66,8 +66,8 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `room`: bytes by which each disk that can be
-    /// written may grow, and of the window for more disks.
+    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `room`: bytes by which
+    /// each disk that can be written may grow, and of the window for more disks.
     pub(crate) fn open(disks: &[DiskOption], dvds: &[PathBuf], base: u64, room: u64) -> anyhow::Result<Self> {
         ensure!(
             disks.len() + dvds.len() <= MAX_DISKS,
@@ -242,7 +242,8 @@ impl Disk {
     }
 }
 
-/// Returns the identity of the disk at a place of a machine with this UUID, other than those at other places and in other machines.
+/// Returns the identity of the disk at a place of a machine with this UUID, other than those at other places and in
+/// other machines.
 fn identity(mut uuid: [u8; 16], (controller, lun): Place) -> [u8; 16] {
     uuid[0] ^= controller as u8 + 1;
     uuid[1] ^= lun as u8;

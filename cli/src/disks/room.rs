@@ -1,4 +1,5 @@
-//! Room on the host's file systems for what a guest may write: a write through a mapping of a full one is SIGBUS, which ends QEMU.
+//! Room on the host's file systems for what a guest may write: a write through a mapping of a full one is SIGBUS, which
+//! ends QEMU.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::setup::size::exact;
 
-/// The room that the disks of a run need, by file system: judged for all together before anything is allocated or copied.
+/// The room that the disks of a run need, by file system: judged for all together before anything is allocated or
+/// copied.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// By device: needed, free, and the disks that need it.
@@ -139,11 +141,11 @@ pub(super) fn allocate(file: &File, path: &Path, size: u64) -> anyhow::Result<()
     }
 }
 
-/// Makes the file system keep room for all that a guest may write to a copy of a disk, which lies in `folder`. One that cannot
-/// keep it must have it free.
+/// Makes the file system keep room for all that a guest may write to a copy of a disk, which lies in `folder`. One that
+/// cannot keep it must have it free.
 ///
-/// `shared`: the copy shares its blocks with the file. Each takes a block of its own once it is written, which no file system
-/// keeps in advance without giving up the sharing.
+/// `shared`: the copy shares its blocks with the file. Each takes a block of its own once it is written, which no file
+/// system keeps in advance without giving up the sharing.
 pub(super) fn reserve(
     copy: &File,
     path: &Path,

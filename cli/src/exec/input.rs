@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use hv_wire::control::{AGENT_WINDOW, MAX_AGENT_DATA, ToAgent};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -10,10 +11,9 @@ use rustix::io::Errno;
 use rustix::termios;
 
 use super::session::{Mouth, say};
-use crate::{interrupt, ui};
-
-/// Begins a command to the tool at a terminal in raw mode: Ctrl-A, as in QEMU.
-const ESCAPE: u8 = 1;
+use crate::interrupt;
+use crate::terminal::{HELP, Keys};
+use crate::ui::{self, Stream};
 
 /// Bytes that the agent has room for.
 #[derive(Clone, Debug)]
@@ -91,38 +91,23 @@ pub(super) fn pump(stdin: BorrowedFd<'_>, mouth: &Mouth, credit: &Credit, raw: b
             Err(Errno::IO) if stdin.is_terminal() => return Ok(()),
             Err(error) => return Err(error),
         };
-        let passed = if raw { keys.pass(bytes) } else { bytes.to_vec() };
-        if keys.ended {
-            interrupt::request();
-            return Ok(());
-        }
+        let passed = if raw {
+            // The command's terminal takes a Ctrl-C from the start.
+            let pressed = keys.pass(bytes, Instant::now(), true);
+            if pressed.help {
+                ui::command(Stream::Stderr, HELP);
+            }
+            if pressed.end {
+                interrupt::request();
+                return Ok(());
+            }
+            pressed.guest
+        } else {
+            bytes.to_vec()
+        };
         credit.take(passed.len());
         if !passed.is_empty() && say(mouth, &ToAgent::Input { bytes: &passed }).is_err() {
             return Ok(());
         }
-    }
-}
-
-/// The keys of a terminal in raw mode: Ctrl-A X ends the machine, Ctrl-A Ctrl-A is Ctrl-A.
-#[derive(Debug, Default)]
-pub(super) struct Keys {
-    escaped: bool,
-    /// The user asked for the end.
-    pub(super) ended: bool,
-}
-
-impl Keys {
-    /// Returns what goes to the guest.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut passed = Vec::with_capacity(bytes.len());
-        for &byte in bytes {
-            match (std::mem::take(&mut self.escaped), byte) {
-                (false, ESCAPE) => self.escaped = true,
-                (true, b'x' | b'X') => self.ended = true,
-                (false, _) | (true, ESCAPE) => passed.push(byte),
-                (true, _) => passed.extend([ESCAPE, byte]),
-            }
-        }
-        passed
     }
 }

@@ -1,9 +1,10 @@
 //! `hv exec`: one command in a guest, as if it ran here: its output, its input, its exit status.
 //!
 //! The guest is that of `hv boot` with a small agent of ours in its initramfs (bare/agent), which connects to the tool over a Hyper-V
-//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell.
+//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell; [`junit`] is the result for machines.
 
 mod input;
+mod junit;
 mod session;
 mod terminal;
 #[cfg(test)]
@@ -14,13 +15,15 @@ use std::fs::Permissions;
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
 use crate::boot::{self, Ended};
 use crate::exit::Exit;
 use crate::setup::programs;
-use crate::{input as files, interrupt, ui};
+use crate::{input as files, interrupt, output, ui};
+use junit::{Case, Transcript, Verdict};
 use session::{Command, Outcome, Progress, Session};
 use terminal::Terminal;
 
@@ -57,12 +60,15 @@ pub(crate) struct Args {
     #[command(flatten)]
     boot: boot::Args,
     /// Run it on a terminal of its own, as a shell needs [default without a command, if stdin and stdout are a terminal]; Ctrl-A X
-    /// ends the machine
+    /// ends the machine, and Ctrl-A H helps
     #[arg(long)]
     shell: bool,
     /// Print the report to stderr
     #[arg(long)]
     report: bool,
+    /// Write the command as a test case to a JUnit file: passed, failed by its status, or in error without one
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -74,6 +80,7 @@ Examples:
   cargo hv exec --stock 16k --vps 4 -- cat /proc/cpuinfo
   cargo hv exec --tree ~/linux -- dmesg
   cargo hv exec --disk data.img -- sha256sum /dev/sda
+  cargo hv exec --junit test.xml -- sh -c 'test -c /dev/rtc0'
   cargo hv exec < script.sh -- sh
   cargo hv exec
 
@@ -104,9 +111,47 @@ pub(crate) fn advise() {
 
 /// Runs the command, and returns the exit code.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+    if let Some(file) = &args.junit {
+        output::check("JUnit report", "--junit", file)?;
+    }
     let mut options = args.boot.clone();
     options.judge_agent()?;
     let command = command(args)?;
+    let name = command.words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+    let session = Session::default();
+    let transcript = command.transcript.clone().unwrap_or_default();
+    let result = run_in_guest(args, &mut options, &session, command);
+    let (kernel, verdict) = match &result {
+        Ok(Ran { kernel, verdict, .. }) => (kernel.as_str(), verdict.clone()),
+        Err(error) => ("", Verdict::Error(format!("hv exec: {error:#}"))),
+    };
+    if let Some(file) = &args.junit {
+        let [out, err] = transcript.texts();
+        let class = file.file_stem().unwrap_or_default().to_string_lossy();
+        let (took, outputs) = (session.took(), [&*out, &*err]);
+        let case = Case { name: &name, class: &class, kernel, verdict, took, outputs };
+        if let Err(error) = case.write(file) {
+            ui::error(&error);
+            return result.map(|_| FAILED);
+        }
+    }
+    result.map(|ran| ran.code)
+}
+
+/// A run that came to an end.
+struct Ran {
+    code: u8,
+    kernel: String,
+    verdict: Verdict,
+}
+
+/// Boots a guest, runs the command in it, and says what is to be said of its end.
+fn run_in_guest(
+    args: &Args,
+    options: &mut boot::Args,
+    session: &Session,
+    command: Command,
+) -> anyhow::Result<Ran> {
     let name =
         command.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
     let agent = programs::agent()?;
@@ -124,14 +169,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     // Removed before the undo is dropped.
     let folder = folder;
     options.set_agent(agent, folder.path(), command.terminal.is_some())?;
-    let session = Session::default();
-    let ended = boot::run_agent(&options, session.speaks(), |listener| session.start(listener, command))?;
+    let ended = boot::run_agent(options, session.speaks(), |listener| session.start(listener, command))?;
     let (progress, outcome) = session.end();
     if args.report {
         ui::note(ended.report.trim_end());
     }
-    explain(outcome, &ended, progress, &name);
-    Ok(if ended.written { code(outcome, ended.exit) } else { FAILED })
+    let lines = reasons(outcome, &ended, progress, &name);
+    lines.iter().for_each(|line| ui::note(line));
+    let code = if ended.written { code(outcome, ended.exit) } else { FAILED };
+    let verdict = verdict(outcome, code, &lines);
+    Ok(Ran { code, kernel: ended.kernel, verdict })
+}
+
+/// The verdict on the command as a test.
+fn verdict(outcome: Option<Outcome>, code: u8, reasons: &[String]) -> Verdict {
+    // The last is the reason, the ones before are the end of the console.
+    let reason = || match reasons.split_last() {
+        Some((reason, console)) => [std::slice::from_ref(reason), console].concat().join("\n"),
+        None => format!("hv exec: exit code {code}"),
+    };
+    match outcome {
+        _ if code == 0 => Verdict::Passed,
+        Some(Outcome::Exited(status)) if code == status => Verdict::Failed(format!("exit status {status}")),
+        Some(Outcome::Killed(signal)) if code == signal.saturating_add(128) => {
+            Verdict::Failed(format!("signal {signal}"))
+        }
+        Some(_) if code == STRICT => Verdict::Failed(reason()),
+        _ => Verdict::Error(reason()),
+    }
 }
 
 /// The command to run, and its terminal.
@@ -146,27 +211,28 @@ fn command(args: &Args) -> anyhow::Result<Command> {
         [] => vec![b"sh".to_vec()],
         words => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
     };
-    Ok(Command { words, terminal: on_terminal.then(Terminal::current) })
+    let transcript = args.junit.as_ref().map(|_| Transcript::default());
+    Ok(Command { words, terminal: on_terminal.then(Terminal::current), transcript })
 }
 
-/// Says why the command, whose first word is `name`, did not end, or not well.
-fn explain(outcome: Option<Outcome>, ended: &Ended, progress: Progress, name: &str) {
+/// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the reason.
+fn reasons(outcome: Option<Outcome>, ended: &Ended, progress: Progress, name: &str) -> Vec<String> {
     match (outcome, ended.exit) {
         (Some(Outcome::NotStarted(error)), _) => {
             let hint = if name.starts_with('-') { "; options of hv exec go before --" } else { "" };
-            ui::note(&format!(
+            vec![format!(
                 "hv exec: the guest cannot run {}: {}{hint}",
                 ui::one_line(name),
                 std::io::Error::from_raw_os_error(error)
-            ));
+            )]
         }
-        (Some(_), Exit::Success | Exit::Interrupted) | (None, Exit::Interrupted) => {}
-        (Some(_), _) => ui::note(&format!("hv exec: {}", ui::one_line(&ended.reason))),
+        (Some(_), Exit::Success | Exit::Interrupted) | (None, Exit::Interrupted) => Vec::new(),
+        (Some(_), _) => vec![format!("hv exec: {}", ui::one_line(&ended.reason))],
         (None, _) => {
             let lines: Vec<&str> = ended.console.lines().filter(|line| !line.trim().is_empty()).collect();
-            for line in &lines[lines.len().saturating_sub(TAIL)..] {
-                ui::note(&format!("  {}", ui::one_line(line.trim_end())));
-            }
+            let last = &lines[lines.len().saturating_sub(TAIL)..];
+            let mut reasons: Vec<String> =
+                last.iter().map(|line| format!("  {}", ui::one_line(line.trim_end()))).collect();
             let what = match progress {
                 Progress::None => "the guest's agent had not connected",
                 Progress::Ready => "the command had not ended",
@@ -179,7 +245,8 @@ fn explain(outcome: Option<Outcome>, ended: &Ended, progress: Progress, name: &s
             } else {
                 "the end of its console is above"
             };
-            ui::note(&format!("hv exec: {what}: {}; {above}", ui::one_line(&ended.reason)));
+            reasons.push(format!("hv exec: {what}: {}; {above}", ui::one_line(&ended.reason)));
+            reasons
         }
     }
 }

@@ -4,14 +4,16 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hv_wire::control::{Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent};
 
 use super::input::{self, Credit};
-use super::terminal::{Raw, Terminal};
+use super::junit::Transcript;
+use super::terminal::Terminal;
 use super::{NO_PROGRAM, NOT_FOUND};
 use crate::interrupt::{self, Undo};
+use crate::terminal::{LineEnds, Raw};
 use crate::ui::{self, Screen, Stream};
 
 /// How long the end of the machine waits until what the guest has sent before is read: the readers of stdout and stderr may be slow.
@@ -24,6 +26,8 @@ pub(super) struct Command {
     pub(super) words: Vec<Vec<u8>>,
     /// The terminal that it gets, like the user's.
     pub(super) terminal: Option<Terminal>,
+    /// Where its outputs are kept too.
+    pub(super) transcript: Option<Transcript>,
 }
 
 /// How the command ended.
@@ -68,6 +72,9 @@ pub(super) struct State {
     /// Set once the agent is ready: a silent console then needs no explanation.
     speaks: Arc<AtomicBool>,
     pub(super) outcome: Option<Outcome>,
+    /// When the command was started, and how long it took.
+    began: Option<Instant>,
+    took: Option<Duration>,
     /// The user's terminal, while keys go to the guest as they are.
     raw: Option<Raw>,
     /// A thread speaks with the agent.
@@ -112,6 +119,12 @@ impl Session {
         Arc::clone(&lock(&self.shared.0).speaks)
     }
 
+    /// Returns how long the command took, if it ended, or until now.
+    pub(super) fn took(&self) -> Duration {
+        let state = lock(&self.shared.0);
+        state.took.or(state.began.map(|began| began.elapsed())).unwrap_or_default()
+    }
+
     /// Returns how far the agent was and how the command ended, if it did, once the machine has: what the guest sent before is written,
     /// as far as it is read, and the user's terminal is as before.
     pub(super) fn end(&self) -> (Progress, Option<Outcome>) {
@@ -147,7 +160,9 @@ pub(super) fn say(mouth: &Mouth, message: &ToAgent<'_>) -> io::Result<()> {
 /// Speaks with the agent until the command has ended, and its output is written.
 pub(super) fn serve(socket: UnixStream, command: &Command, state: &Mutex<State>) -> io::Result<()> {
     let mouth = Arc::new(Mutex::new(socket.try_clone()?));
-    let mut outputs = [Output::new(Stream::Stdout), Output::new(Stream::Stderr)];
+    let output =
+        |stream, which| Output::new(stream, command.transcript.clone().map(|transcript| (transcript, which)));
+    let mut outputs = [output(Stream::Stdout, 0), output(Stream::Stderr, 1)];
     let ear = Ear { socket, assembler: Box::new(Assembler::new()) };
     let result = listen(ear, &mouth, command, state, &mut outputs);
     // Also if there is no outcome: the command may have changed the terminal.
@@ -155,6 +170,7 @@ pub(super) fn serve(socket: UnixStream, command: &Command, state: &Mutex<State>)
     let outcome = result?;
     let mut ended = lock(state);
     ended.outcome = Some(outcome);
+    ended.took = ended.began.map(|began| began.elapsed());
     ended.raw = None;
     drop(ended);
     say(&mouth, &ToAgent::Bye {})
@@ -208,6 +224,7 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     let mut known = lock(state);
     known.progress = Progress::Ready;
     known.speaks.store(true, Ordering::Relaxed);
+    known.began = Some(Instant::now());
     drop(known);
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();
@@ -225,7 +242,7 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     if let Some(terminal) = terminal {
         let mut state = lock(state);
         if !state.over {
-            state.raw = Raw::enter();
+            state.raw = Raw::enter(LineEnds::Guest);
         }
         drop(state);
         terminal.watch(mouth);
@@ -270,10 +287,12 @@ struct Output {
     screen: Option<(Arc<Mutex<Screen>>, Undo)>,
     /// Something reads it.
     open: bool,
+    /// Where it is kept too, as which output.
+    kept: Option<(Transcript, usize)>,
 }
 
 impl Output {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, kept: Option<(Transcript, usize)>) -> Self {
         let screen = stream.is_terminal().then(|| {
             let screen = Arc::<Mutex<Screen>>::default();
             let shared = Arc::clone(&screen);
@@ -283,11 +302,14 @@ impl Output {
             });
             (screen, undo)
         });
-        Self { stream, screen, open: true }
+        Self { stream, screen, open: true, kept }
     }
 
     /// Writes, and waits as long as the reader takes; returns false the first time that nothing reads it any more.
     fn write(&mut self, bytes: &[u8]) -> bool {
+        if let Some((transcript, which)) = &self.kept {
+            transcript.add(*which, bytes);
+        }
         let filter =
             |screen: &Mutex<Screen>| screen.lock().unwrap_or_else(PoisonError::into_inner).pass(bytes);
         let passed = self.screen.as_ref().map(|(screen, _)| filter(screen));

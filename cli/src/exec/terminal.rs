@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hv_wire::control::ToAgent;
-use rustix::termios::{self, OptionalActions, Termios};
 
 use super::session::{Mouth, say};
-use crate::interrupt::{self, Undo};
+use crate::terminal;
 
 /// How often its size is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -51,36 +50,5 @@ impl Terminal {
 
 /// Rows and columns of the terminal.
 fn size() -> (u16, u16) {
-    termios::tcgetwinsize(std::io::stdout()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
-}
-
-/// The terminal while it passes every key on as it is; restored on drop, or by a second signal.
-#[derive(Debug)]
-pub(super) struct Raw {
-    before: Termios,
-    _undo: Undo,
-}
-
-impl Raw {
-    /// Has every key passed on.
-    pub(super) fn enter() -> Option<Self> {
-        let stdin = std::io::stdin();
-        let before = termios::tcgetattr(&stdin).ok()?;
-        let attributes = before.clone();
-        let undo = interrupt::on_second_signal(move || restore(&attributes));
-        let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
-        Some(Self { before, _undo: undo })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        restore(&self.before);
-    }
-}
-
-fn restore(attributes: &Termios) {
-    let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, attributes);
+    terminal::size().unwrap_or((24, 80))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hv_wire::control::{CONTROL_VERSION, FrameHead, FromAgent, MAX_FRAME, ToAgent};
 
-use super::input::{Credit, Keys, pump};
+use super::input::{Credit, pump};
 use super::session::{State, serve};
 use super::*;
 
@@ -40,22 +40,32 @@ fn a_broken_rule_fails_a_command_that_succeeded() {
 }
 
 #[test]
+fn a_verdict_tells_failures_of_the_command_from_all_others() {
+    let judge =
+        |outcome, code| verdict(outcome, code, &["  last line".to_owned(), "hv exec: why".to_owned()]);
+    assert_eq!(judge(Some(Outcome::Exited(0)), 0), Verdict::Passed);
+    assert_eq!(judge(Some(Outcome::Exited(3)), 3), Verdict::Failed("exit status 3".to_owned()));
+    assert_eq!(judge(Some(Outcome::Killed(9)), 137), Verdict::Failed("signal 9".to_owned()));
+    assert_eq!(
+        judge(Some(Outcome::Exited(0)), STRICT),
+        Verdict::Failed("hv exec: why\n  last line".to_owned())
+    );
+    for (outcome, code) in [
+        (None, LOST),
+        (None, TIMEOUT),
+        (Some(Outcome::NotStarted(2)), NOT_FOUND),
+        (Some(Outcome::Exited(0)), CRASH),
+    ] {
+        assert_eq!(judge(outcome, code), Verdict::Error("hv exec: why\n  last line".to_owned()), "{code}");
+    }
+    assert_eq!(verdict(None, 130, &[]), Verdict::Error("hv exec: exit code 130".to_owned()));
+}
+
+#[test]
 fn every_code_of_its_own_is_in_the_help() {
     for code in [STRICT, LOST, CRASH, TIMEOUT, FAILED, NO_PROGRAM, NOT_FOUND, Exit::Interrupted as u8] {
         assert!(HELP.contains(&format!("\n  {code}  ")), "{code}");
     }
-}
-
-#[test]
-fn ctrl_a_is_the_tools() {
-    let mut keys = Keys::default();
-    assert_eq!(keys.pass(b"ls\x03\r"), b"ls\x03\r");
-    assert_eq!(keys.pass(b"a\x01"), b"a");
-    assert_eq!(keys.pass(b"\x01b"), b"\x01b");
-    assert_eq!(keys.pass(b"\x01k"), b"\x01k");
-    assert!(!keys.ended);
-    assert_eq!(keys.pass(b"\x01x"), b"");
-    assert!(keys.ended);
 }
 
 /// The frames of these messages.
@@ -75,7 +85,7 @@ fn speak(bytes: &[u8]) -> (Option<ErrorKind>, State) {
     agents.write_all(bytes).unwrap();
     agents.shutdown(std::net::Shutdown::Write).unwrap();
     let state = Mutex::default();
-    let command = Command { words: vec![b"x".to_vec()], terminal: None };
+    let command = Command { words: vec![b"x".to_vec()], terminal: None, transcript: None };
     let result = serve(ours, &command, &state);
     drop(agents);
     (result.err().map(|error| error.kind()), state.into_inner().unwrap())

@@ -126,7 +126,7 @@ mod tests {
             network: None,
             gdb: None,
             timeout: None,
-            keyboard: true,
+            typing: crate::machine::Typing::Keys,
             silence: None,
         }
     }

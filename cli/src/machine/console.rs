@@ -5,6 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::interrupt;
 use crate::setup::size::size;
@@ -32,10 +33,31 @@ pub(crate) struct Kept {
     pub(crate) log_failed: Option<io::Error>,
 }
 
+/// The end of the output, and when the last of it came.
+#[derive(Debug)]
+struct Tail {
+    text: Vec<u8>,
+    at: Instant,
+}
+
+/// What tells that the guest reads input: its output ends in a line without an end, as that of a shell and of a login does.
+#[derive(Clone, Debug)]
+pub(super) struct Prompt(Arc<Mutex<Tail>>);
+
+impl Prompt {
+    /// Returns true if there is such a line, behind `after` if that is given, and nothing else has come for as long as `quiet`.
+    pub(super) fn is_there(&self, after: Option<&str>, quiet: Duration) -> bool {
+        let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = |after: &str| memchr::memmem::rfind(&tail.text, after.as_bytes());
+        let from = after.map_or(Some(0), behind).map(|from| &tail.text[from + after.map_or(0, str::len)..]);
+        from.and_then(<[u8]>::last).is_some_and(|&last| last != b'\n') && tail.at.elapsed() >= quiet
+    }
+}
+
 /// A thread that copies the console's bytes.
 #[derive(Debug)]
 pub(crate) struct Console {
-    kept: Arc<Mutex<Vec<u8>>>,
+    kept: Arc<Mutex<Tail>>,
     thread: JoinHandle<Option<io::Error>>,
     sink: Sink,
     /// Number of bytes that the guest has printed.
@@ -50,7 +72,7 @@ impl Console {
         log: Option<File>,
         heard: Heard,
     ) -> Self {
-        let kept = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(Tail { text: Vec::new(), at: Instant::now() }));
         let shared = Arc::clone(&kept);
         let printed = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&printed);
@@ -63,12 +85,17 @@ impl Console {
         self.printed.load(Ordering::Relaxed)
     }
 
+    /// Returns what tells when the guest reads input.
+    pub(super) fn prompt(&self) -> Prompt {
+        Prompt(Arc::clone(&self.kept))
+    }
+
     /// Waits for the end of the guest's output.
     pub(crate) fn finish(self) -> Kept {
         let log_failed = self.thread.join().unwrap_or_default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         Kept {
-            text: String::from_utf8_lossy(&kept).into_owned(),
+            text: String::from_utf8_lossy(&kept.text).into_owned(),
             dropped: self.sink.map_or(0, ui::settle_console),
             log_failed,
         }
@@ -84,7 +111,7 @@ fn pump(
     mut pipe: impl Read,
     sink: Sink,
     (mut log, mut heard): (Option<File>, Heard),
-    kept: &Mutex<Vec<u8>>,
+    kept: &Mutex<Tail>,
     printed: &AtomicU64,
 ) -> Option<io::Error> {
     // Unfiltered to a file or a pipe; a terminal would interpret it.
@@ -121,10 +148,11 @@ fn pump(
             log = None;
         }
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend_from_slice(bytes);
-        if kept.len() > 2 * KEPT {
-            let surplus = kept.len() - KEPT;
-            kept.drain(..surplus);
+        kept.at = Instant::now();
+        kept.text.extend_from_slice(bytes);
+        if kept.text.len() > 2 * KEPT {
+            let surplus = kept.text.len() - KEPT;
+            kept.text.drain(..surplus);
         }
     }
     match (sink, &screen) {
@@ -139,6 +167,27 @@ fn pump(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_is_a_line_without_an_end() {
+        let is_there = |text: &'static str, after: Option<&str>| {
+            let console = Console::start(text.as_bytes(), None, None, None);
+            let prompt = console.prompt();
+            console.finish();
+            prompt.is_there(after, Duration::ZERO)
+        };
+        assert!(is_there("hv: shell\r\n/ # ", None) && is_there("login: ", None));
+        assert!(!is_there("", None) && !is_there("[    1.0] booting\r\n", None));
+        assert!(is_there("hv: shell\r\n/ # ", Some("hv: shell\r\n")));
+        assert!(
+            !is_there("hv: shell\r\n", Some("hv: shell\r\n"))
+                && !is_there("[    1.0] ", Some("hv: shell\r\n"))
+        );
+        let console = Console::start(&b"# "[..], None, None, None);
+        let prompt = console.prompt();
+        console.finish();
+        assert!(!prompt.is_there(None, Duration::MAX), "it may be the middle of a line");
+    }
 
     #[test]
     fn a_chatty_guest_does_not_fill_memory() {

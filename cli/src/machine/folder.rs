@@ -1,7 +1,7 @@
 //! The folder of a debugger's socket: the user's alone, and gone with the process that made it.
 //!
-//! It is locked while that process lives. So one that a killed process has left is known for what it is, and removed by the
-//! next one that makes such a folder.
+//! It is locked while that process lives. So one that a killed process has left is known for what it is, and removed by
+//! the next one that makes such a folder.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;

@@ -5,13 +5,13 @@ mod command;
 mod console;
 pub(crate) mod debugger;
 pub(crate) mod folder;
+mod keyboard;
 pub(crate) mod load;
 pub(crate) mod platform;
 mod ram;
 mod run;
 mod silence;
 pub(crate) mod socket;
-mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::setup::qemu::Qemu;
 
 pub(crate) use backing::Backing;
 pub(crate) use console::{Console, Sink};
+pub(crate) use keyboard::{Begin, Typing, is_piped};
 pub(crate) use ram::Ram;
 pub(crate) use run::{End, Outcome, Running, command_line};
 pub(crate) use silence::Silence;
@@ -54,8 +55,8 @@ pub(crate) struct Settings {
     pub(crate) gdb: Option<debugger::Address>,
     /// Time limit, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
-    /// A terminal's keys go to the guest's console.
-    pub(crate) keyboard: bool,
+    /// What is typed on the guest's console.
+    pub(crate) typing: Typing,
     /// When and how to explain a guest that prints nothing.
     pub(crate) silence: Option<Silence>,
 }

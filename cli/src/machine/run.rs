@@ -14,8 +14,8 @@ use rustix::io::FdFlags;
 use super::command::Files;
 use super::console::{Heard, Kept};
 use super::debugger::Door;
-use super::terminal::Keyboard;
-use super::{Backing, Console, Ram, Settings, Silence, Sink, command};
+use super::keyboard::Keyboard;
+use super::{Backing, Console, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
 use crate::process;
@@ -127,7 +127,6 @@ impl Running {
             gdb: gdb.as_deref(),
         };
         let arguments = command::arguments(settings, &files, ram.size());
-        let keyboard = settings.keyboard && Keyboard::present();
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
         for (_, theirs) in [&control, &sockets].into_iter().flatten() {
             rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
@@ -136,7 +135,7 @@ impl Running {
             rustix::io::fcntl_setfd(file, FdFlags::empty())?;
         }
         let mut child = child::tied(&settings.qemu.path, &arguments)
-            .stdin(if keyboard { Stdio::piped() } else { Stdio::null() })
+            .stdin(if settings.typing == Typing::Nothing { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A process group of its own: Ctrl-C goes only to us, and we shut QEMU down in an orderly way.
@@ -151,7 +150,8 @@ impl Running {
         let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
-        let keyboard = child.stdin.take().and_then(Keyboard::forward);
+        let keyboard = child.stdin.take().zip(console.as_ref());
+        let keyboard = keyboard.and_then(|(guest, console)| settings.typing.forward(guest, console.prompt()));
         Ok(Self {
             child,
             ram,

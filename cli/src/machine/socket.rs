@@ -67,8 +67,8 @@ pub(crate) fn listen(path: &Path, option: &str) -> anyhow::Result<UnixListener> 
     })
 }
 
-/// Makes a socket that only its owner can connect to, and listens on it. It has its final mode from the start: Linux gives it that of its
-/// descriptor (net/unix/af_unix.c, `unix_bind_bsd`). The umask would be that of the whole process.
+/// Makes a socket that only its owner can connect to, and listens on it. It has its final mode from the start: Linux
+/// gives it that of its descriptor (net/unix/af_unix.c, `unix_bind_bsd`). The umask would be that of the whole process.
 pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     /// Connections that wait to be accepted, as for a listener of the standard library.
     const WAITING: i32 = 128;

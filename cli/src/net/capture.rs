@@ -1,7 +1,7 @@
 //! `--net-capture`: the network's frames, from QEMU through a pipe into the user's file.
 //!
-//! A guest sends as many frames as it likes, and QEMU would write them all. So a thread copies whole records, as many as fit. It goes
-//! on reading whatever becomes of them, since QEMU waits while the pipe is full.
+//! A guest sends as many frames as it likes, and QEMU would write them all. So a thread copies whole records, as many
+//! as fit. It goes on reading whatever becomes of them, since QEMU waits while the pipe is full.
 //!
 //! Source: IETF, draft-ietf-opsawg-pcap, "General File Structure", "File Header", "Packet Record".
 

@@ -14,7 +14,7 @@ const UNIT: u64 = 100;
 
 /// A device, and what it did.
 #[derive(Debug, Serialize)]
-pub(super) struct Device {
+pub(super) struct ReportedDevice {
     /// What users call it.
     name: &'static str,
     class: String,
@@ -41,11 +41,11 @@ struct Service {
 }
 
 /// The devices in a report.
-pub(super) fn all(devices: &[DeviceReport]) -> Vec<Device> {
-    devices.iter().filter(|device| device.class != [0; 16]).map(Device::of).collect()
+pub(super) fn all(devices: &[DeviceReport]) -> Vec<ReportedDevice> {
+    devices.iter().filter(|device| device.class != [0; 16]).map(ReportedDevice::of).collect()
 }
 
-impl Device {
+impl ReportedDevice {
     fn of(device: &DeviceReport) -> Self {
         let class = from_bytes(&device.class);
         let version = device.version;
@@ -103,7 +103,7 @@ fn service(buckets: &[u64]) -> Option<Service> {
     })
 }
 
-impl Display for Device {
+impl Display for ReportedDevice {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let version = match &self.version {
             Some(version) => format!("version {version}"),

@@ -117,7 +117,7 @@ pub(crate) struct Summary {
     synic: Vec<Synic>,
     vmbus: Vmbus,
     /// Devices on VMBus, by their places on it.
-    devices: Vec<devices::Device>,
+    devices: Vec<devices::ReportedDevice>,
     crash: Option<Crash>,
     warnings: Vec<String>,
     /// The check against the rules; `None` without `--strict`.

@@ -51,7 +51,8 @@ pub(crate) struct Written {
     pub(crate) left_out: u64,
 }
 
-/// Writes the trace of a run, with at most `limit` bytes, of which at least a third is for records if it is [`LEAST`](super::LEAST) or more.
+/// Writes the trace of a run, with at most `limit` bytes, of which at least a third is for records if it is
+/// [`LEAST`](super::LEAST) or more.
 pub(crate) fn write(
     out: impl Write,
     mut run: Run,

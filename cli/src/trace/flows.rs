@@ -113,7 +113,7 @@ impl Flows {
                 }
             }
             What::Injected { intid, .. } => ends.end.extend(self.asserted.remove(&target(vp, intid))),
-            What::Packet { .. } => {
+            What::Packet { .. } | What::Contents { .. } => {
                 let Some((key, asks)) = side(&record.what) else { return ends };
                 if asks && self.requests.len() < super::requests::MOST_OPEN {
                     let flow = self.new_flow(&mut ends);

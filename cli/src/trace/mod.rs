@@ -12,6 +12,7 @@ mod flows;
 mod html;
 mod judge;
 mod lines;
+mod network;
 mod packets;
 mod perfetto;
 mod requests;

@@ -7,6 +7,7 @@ use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, scsi, socket};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
+use super::network;
 use crate::report::names;
 
 /// Offset of a storage packet's body.
@@ -72,11 +73,16 @@ fn is_storage(class: u8) -> bool {
     interface(class) == Some(&guid::SCSI)
 }
 
-/// The known bytes of a packet.
-struct Bytes<'b> {
-    bytes: &'b [u8],
+/// Returns true for network cards.
+pub(super) fn is_network(class: u8) -> bool {
+    interface(class) == Some(&guid::NETWORK)
+}
+
+/// The known bytes of a packet, or of its data.
+pub(super) struct Bytes<'b> {
+    pub(super) bytes: &'b [u8],
     /// Offset of the first of them.
-    from: usize,
+    pub(super) from: usize,
 }
 
 impl Bytes<'_> {
@@ -84,11 +90,11 @@ impl Bytes<'_> {
         at.checked_sub(self.from).and_then(|at| self.bytes.get(at)).copied().unwrap_or_default()
     }
 
-    fn u16(&self, at: usize) -> u16 {
+    pub(super) fn u16(&self, at: usize) -> u16 {
         u16::from_le_bytes([self.u8(at), self.u8(at + 1)])
     }
 
-    fn u32(&self, at: usize) -> u32 {
+    pub(super) fn u32(&self, at: usize) -> u32 {
         u32::from(self.u16(at)) | u32::from(self.u16(at + 2)) << 16
     }
 
@@ -101,12 +107,12 @@ impl Bytes<'_> {
         (at..at + bytes).fold(0, |value, at| value << 8 | u64::from(self.u8(at)))
     }
 
-    fn hex(&self, at: usize, bytes: usize) -> String {
+    pub(super) fn hex(&self, at: usize, bytes: usize) -> String {
         (at..at + bytes).map(|at| format!("{:02x}", self.u8(at))).collect()
     }
 }
 
-/// Decodes the records of a packet.
+/// Decodes the records of a packet and of its data.
 pub(super) fn raw(what: &What) -> Option<Parts> {
     match *what {
         What::Packet {
@@ -146,7 +152,7 @@ pub(super) fn raw(what: &What) -> Option<Parts> {
                 () => (class_name(class), vec![text("payload", rest.hex(PACKET_START, bytes.len()))]),
             })
         }
-        _ => None,
+        _ => network::contents(what),
     }
 }
 
@@ -187,6 +193,9 @@ fn subject(
             _ => {}
         }
         return names::name("keyboard-message", start.u32(0).into());
+    }
+    if is_network(class) && length >= 4 {
+        return network::subject(packet_type, start, fields);
     }
     if class == SOCKET_CLASS && packet_type == PacketType::DATA_IN_BAND {
         // The pipe's header has the number of bytes, which the packet rounds up.
@@ -283,7 +292,9 @@ fn service(class: u8, rest: &Bytes<'_>) -> Parts {
 
 /// Returns the operation of a packet, for the name of a request: that of its beginning.
 pub(super) fn operation(what: &What) -> String {
-    let What::Packet { class, packet_type, length, ref start, .. } = *what else { return String::new() };
+    let What::Packet { class, packet_type, length, ref start, .. } = *what else {
+        return network::request_name(what).unwrap_or_default();
+    };
     subject(class, packet_type, length, &Bytes { bytes: start, from: 0 }, &mut Vec::new())
 }
 

@@ -5,26 +5,47 @@ use std::collections::HashMap;
 use hv_tlfs::vmbus::{PACKET_FLAG_COMPLETION_REQUESTED, PacketType};
 use hv_trace::{Record, What};
 
-use super::packets;
+use super::{network, packets};
 
 /// Maximum number of requests without an answer that are remembered, whatever the file.
 pub(super) const MOST_OPEN: usize = 1 << 16;
 
-/// Identifies a request: channel, whether the guest asks, and the id; services have one at a time.
-pub(super) type Key = (u32, bool, u64);
+/// Which kind of request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Asks {
+    /// A packet of the guest's.
+    Guest,
+    /// A packet of the host's.
+    Host,
+    /// A message of the guest's to a network card, which has an answer of its own besides the completion of its packet.
+    Rndis,
+}
 
-/// Returns the request of a packet, and whether the packet asks or answers; `None` for a packet without an answer.
+impl Asks {
+    const fn packet(from_guest: bool) -> Self {
+        if from_guest { Self::Guest } else { Self::Host }
+    }
+}
+
+/// Identifies a request: channel, kind, and id; services have one at a time.
+pub(super) type Key = (u32, Asks, u64);
+
+/// Returns the request of a packet or of a message in its data, and whether it asks or answers; `None` for one without an answer.
 pub(super) fn side(what: &What) -> Option<(Key, bool)> {
+    if let Some((channel, id, asks)) = network::exchange(what) {
+        return Some(((channel.0, Asks::Rndis, id.into()), asks));
+    }
     let What::Packet { channel, from_guest, packet_type, flags, transaction, .. } = *what else {
         return None;
     };
     if let Some((channel, asks)) = packets::exchange(what) {
-        return Some(((channel.0, false, 0), asks));
+        return Some(((channel.0, Asks::Host, 0), asks));
     }
     if packet_type == PacketType::COMPLETION {
-        return Some(((channel.0, !from_guest, transaction), false));
+        return Some(((channel.0, Asks::packet(!from_guest), transaction), false));
     }
-    (flags == PACKET_FLAG_COMPLETION_REQUESTED).then_some(((channel.0, from_guest, transaction), true))
+    let asks = flags == PACKET_FLAG_COMPLETION_REQUESTED;
+    asks.then_some(((channel.0, Asks::packet(from_guest), transaction), true))
 }
 
 /// A request that was answered.
@@ -56,7 +77,7 @@ impl Requests {
             *command = packets::scsi_name(bytes)?;
             return None;
         }
-        let What::Packet { class, .. } = record.what else { return None };
+        let (What::Packet { class, .. } | What::Contents { class, .. }) = record.what else { return None };
         let (key, asks) = side(&record.what)?;
         if !asks {
             let (from, device, command) = self.open.remove(&key)?;

@@ -33,11 +33,11 @@ pub(super) struct Summary {
     /// Durations of exits by cause.
     exits: Vec<Cause>,
     /// Times from requests to their answers, by device.
-    requests: Vec<Device>,
+    requests: Vec<DeviceTimes>,
 }
 
 #[derive(Debug, Serialize)]
-struct Device {
+struct DeviceTimes {
     device: String,
     #[serde(flatten)]
     all: Durations,
@@ -128,7 +128,8 @@ impl Gathered {
         Ok(())
     }
 
-    /// Counts a request that was answered after this time; commands beyond the first [`MOST_NAMES`] are counted together.
+    /// Counts a request that was answered after this time; commands beyond the first [`MOST_NAMES`] are counted
+    /// together.
     ///
     /// # Errors
     /// There are more than [`MOST_EXITS`] requests and exits.
@@ -173,7 +174,7 @@ impl Gathered {
         }
         let requests = devices.into_iter().map(|(device, (mut all, mut commands))| {
             commands.sort_by_key(|named| Reverse(named.all.total_ns));
-            Device { device, all: Durations::of(&mut all), commands }
+            DeviceTimes { device, all: Durations::of(&mut all), commands }
         });
         Summary {
             requests: requests.collect(),

@@ -6,8 +6,8 @@
 /// Op0, Op1, CRn, CRm and Op2 of a register, and its name; sorted.
 type Row = ((u8, u8, u8, u8, u8), &'static str);
 
-/// Returns the name of the register that a trapped MRS or MSR is about, from the ISS of its trap; `None` if it is not in the
-/// table, which has the ID registers and what a guest is likely to try.
+/// Returns the name of the register that a trapped MRS or MSR is about, from the ISS of its trap; `None` if it is not
+/// in the table, which has the ID registers and what a guest is likely to try.
 #[must_use]
 pub fn name(iss: u64) -> Option<&'static str> {
     let field = |low: u32, mask: u64| (iss >> low & mask) as u8;

@@ -1,4 +1,5 @@
-//! One 4K read of a guest: packet into the ring, signal, SCSI target, completion into the guest's ring. The back end copies nothing.
+//! One 4K read of a guest: packet into the ring, signal, SCSI target, completion into the guest's ring. The back end
+//! copies nothing.
 
 use core::hint::black_box;
 use criterion::Criterion;

@@ -20,8 +20,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Note for the observer: a service has an outcome for its embedder. The value is that of [`Outcome::number`].
 pub const READY: u32 = 2;
-/// Note for the observer: the guest has selected a version of the service. The value is the version: major number in bits 31 to 16,
-/// minor number below.
+/// Note for the observer: the guest has selected a version of the service. The value is the version: major number in
+/// bits 31 to 16, minor number below.
 pub const AGREED: u32 = 3;
 
 pub use service::Ic;

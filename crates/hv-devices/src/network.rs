@@ -64,6 +64,20 @@ pub mod note {
     pub const ROOM: u32 = 3;
 }
 
+/// Parts of a packet's data that an observer is shown ([`Contents::part`](hv_vmbus::Contents::part)).
+pub mod part {
+    /// A control message of RNDIS. Its size is that of the data in which the guest has put it.
+    pub const CONTROL: u8 = 0;
+    /// The message of a frame: its header, and the information about the frame if that follows. Its size is that of the data from it
+    /// on.
+    pub const MESSAGE: u8 = 1;
+    /// The frame itself. One of the guest's is shown as it was when its headers were judged, before the card has finished it.
+    pub const FRAME: u8 = 2;
+}
+
+/// Bytes of a frame that an observer is shown: the headers of TCP over IPv6, with a tag and some options.
+const SHOWN: usize = 80;
+
 /// Returns the offer of a card. Its instance is derived from the address, in the form that Azure uses.
 #[must_use]
 pub const fn offer_of(mac: [u8; 6]) -> ChannelOffer {
@@ -261,8 +275,8 @@ impl Network {
     }
 
     /// Handles [`MessageType::INIT`].
-    fn init(&mut self, version: Version) -> InitComplete {
-        let known = VERSIONS.contains(&version) && self.version == Version(0);
+    fn init<P: Backend<Request>>(&mut self, version: Version, io: &Io<'_, P, Request>) -> InitComplete {
+        let known = VERSIONS.contains(&version) && self.version == Version(0) && !io.refuses(version.0);
         if known {
             self.version = version;
         }

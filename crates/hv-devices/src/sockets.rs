@@ -2,8 +2,8 @@
 //!
 //! The guest connects with a message of VMBus, and the host by offering a channel without being asked. A packet carries
 //! bytes of the stream, and one without bytes ends its direction. When both directions have ended the channel is
-//! rescinded, as soon as the guest has been sent the end: Linux still reads what is in its ring after that, and waits for
-//! the rescind without a time limit (net/vmw_vsock/hyperv_transport.c).
+//! rescinded, as soon as the guest has been sent the end: Linux still reads what is in its ring after that, and waits
+//! for the rescind without a time limit (net/vmw_vsock/hyperv_transport.c).
 //!
 //! The back end is told what happens ([`News`]) when it asks ([`Sockets::drain`]); the observer hears of [`note::NEWS`]
 //! when there is something. Both directions have credit, for each stream on its own, so that a side that does not read
@@ -61,8 +61,8 @@ pub mod note {
     pub const REFUSED: u32 = 3;
 }
 
-/// Returns the bytes that this many bytes of a stream take in a ring, in one packet: descriptor, pipe header, payload and
-/// trailer.
+/// Returns the bytes that this many bytes of a stream take in a ring, in one packet: descriptor, pipe header, payload
+/// and trailer.
 #[must_use]
 pub const fn cost(bytes: u32) -> u32 {
     let headers = size_of::<PacketDescriptor>() as u32 + size_of::<PipeHeader>() as u32 + PACKET_TRAILER_SIZE;
@@ -94,8 +94,8 @@ pub struct NoRoom;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCredit;
 
-/// The device: `STREAMS` connections at most, and `OUTPUT` bytes from guests that the back end has not taken. A new one is all
-/// zeros.
+/// The device: `STREAMS` connections at most, and `OUTPUT` bytes from guests that the back end has not taken. A new one
+/// is all zeros.
 #[derive(Debug)]
 pub struct Sockets<const STREAMS: usize, const OUTPUT: usize> {
     streams: [Stream; STREAMS],
@@ -264,8 +264,8 @@ impl<const STREAMS: usize, const OUTPUT: usize> Sockets<STREAMS, OUTPUT> {
         }
     }
 
-    /// Ends a stream in both directions at once: the back end has lost its side. Nothing more is told of it but what the guest has
-    /// sent before.
+    /// Ends a stream in both directions at once: the back end has lost its side. Nothing more is told of it but what
+    /// the guest has sent before.
     pub fn reset<P: BusPort>(&mut self, io: &mut Io<'_, P, Never>, id: StreamId) {
         let Some((_, at)) = self.find(id) else { return };
         match self.streams[at].state {

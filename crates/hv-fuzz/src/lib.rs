@@ -15,6 +15,7 @@ mod input;
 mod machine;
 mod memory;
 mod messages;
+mod network;
 mod restore;
 mod scsi;
 mod sequence;
@@ -24,6 +25,7 @@ mod vmbus;
 pub use client::client;
 pub use devices::devices;
 pub use hypercall::hypercall;
+pub use network::{network, nvsp, rndis};
 pub use restore::restore;
 pub use scsi::scsi;
 pub use sequence::sequence;
@@ -34,7 +36,7 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
@@ -43,4 +45,7 @@ pub const TARGETS: [Target; 8] = [
     ("client", client),
     ("devices", devices),
     ("sockets", sockets),
+    ("nvsp", nvsp),
+    ("rndis", rndis),
+    ("network", network),
 ];

@@ -378,6 +378,8 @@ impl FuzzedMachine<'_> {
             Timed::Disturb(what, random) => {
                 (0..self.vps()).for_each(|vp| partition.disturb(self.host, vp, what, random));
             }
+            // There is no network card.
+            Timed::Link(_) => {}
             Timed::Resume => partition.resume_devices(self.host),
             Timed::Rescan => (0..self.vps()).for_each(|vp| {
                 partition.rescan(self.host, vp);

@@ -42,6 +42,12 @@ impl Memory {
         Self { bytes: bytes.by_pages(), races, waited }
     }
 
+    /// Such memory with another size in bytes.
+    pub(crate) fn of(size: u64) -> Self {
+        let bytes = hv_memory::testing::Memory::new(RAM, size).by_pages();
+        Self { bytes, ..Self::new() }
+    }
+
     /// One more write of the hostile VP, after the others and `after` accesses of the host.
     pub(crate) fn race(&self, input: &mut Input<'_>) {
         let race = Race { after: input.byte() % 8, gpa: input.address() & !3, value: input.value() as u32 };

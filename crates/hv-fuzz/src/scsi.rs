@@ -15,8 +15,8 @@ const OPERATIONS: [u8; 36] = [
     0x5e, 0x85,
 ];
 
-/// Takes commands until the bytes are used up. What a disk lets through to its back end must lie on the disk, be within its
-/// limits, and leave a read-only one alone; a disk of bytes carries it out.
+/// Takes commands until the bytes are used up. What a disk lets through to its back end must lie on the disk, be within
+/// its limits, and leave a read-only one alone; a disk of bytes carries it out.
 pub fn scsi(data: &[u8]) {
     let input = &mut Input::new(data);
     let kind = input.below(3);

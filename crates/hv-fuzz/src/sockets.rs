@@ -1,4 +1,5 @@
-//! Hyper-V sockets: a guest that connects, opens, closes and fills rings as it likes, and a host that keeps to its credit.
+//! Hyper-V sockets: a guest that connects, opens, closes and fills rings as it likes, and a host that keeps to its
+//! credit.
 
 use hv_devices::sockets::{MAX_PAYLOAD, News, Sockets, StreamId, WINDOW, cost};
 use hv_memory::GuestMemory as _;

@@ -1,5 +1,5 @@
-//! VMBus resources: the interrupt and the MMIO windows, from firmware's tables, and the connections for its messages and
-//! events.
+//! VMBus resources: the interrupt and the MMIO windows, from firmware's tables, and the connections for its messages
+//! and events.
 //!
 //! Source: Linux, drivers/hv/vmbus_drv.c (`vmbus_acpi_add`, `vmbus_device_add`) and drivers/hv/connection.c; for the
 //! numbers, [`hv_tlfs::vmbus::connection`], which names its own sources.
@@ -66,8 +66,8 @@ pub fn acpi_interrupt(resources: &[u8]) -> Option<Intid> {
 /// Iterates over the MMIO windows for VMBus devices in the resources of an ACPI device (the raw `_CRS` buffer): its
 /// memory address space descriptors, 32 and 64 bits wide.
 ///
-/// The windows belong to the VMBus device or to one of its ancestors in the namespace: look at the device first, then at
-/// its parent, until one has windows.
+/// The windows belong to the VMBus device or to one of its ancestors in the namespace: look at the device first, then
+/// at its parent, until one has windows.
 ///
 /// ```
 /// use hv_guest::vmbus;

@@ -4,7 +4,8 @@
 //! on that VP, so each CPU records its own as it comes up ([`Partition::vp`](crate::partition::Partition::vp)), and any
 //! CPU can look up the others.
 //!
-//! Source: TLFS, "Virtual Processors", "Virtual Processor Indices"; Linux, drivers/hv/hv_common.c, `hv_common_cpu_init`.
+//! Source: TLFS, "Virtual Processors", "Virtual Processor Indices"; Linux, drivers/hv/hv_common.c,
+//! `hv_common_cpu_init`.
 //!
 //! (`tests/loom` compiles this file against loom's atomics, which cannot be created in constants; so `VpMap::new` is in
 //! `partition.rs`.)

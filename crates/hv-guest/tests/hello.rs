@@ -1,5 +1,5 @@
-//! The kernel of `bare/hello` without a machine: the same tour, against the host model in this process. This is how an OS
-//! author tests a driver on a laptop.
+//! The kernel of `bare/hello` without a machine: the same tour, against the host model in this process. This is how an
+//! OS author tests a driver on a laptop.
 
 #[path = "../../../bare/hello/src/tour.rs"]
 mod tour;

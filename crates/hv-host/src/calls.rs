@@ -89,14 +89,16 @@ impl<R: RawMutex> Partition<'_, R> {
             Ok(target) => target,
             Err(status) => return refused(frame, status),
         };
-        let (mut names, mut known) = ([RegisterName(0); NAMES], 0..0);
+        // The names before `known` that were copied are in `names`, each at its index modulo their number.
+        let (mut names, mut known) = ([RegisterName(0); NAMES], 0);
         self.each(frame, |frame, index| {
-            if !known.contains(&index) {
-                known = index..usize::from(frame.count).min(index + NAMES);
-                let names = &mut names[..known.len()];
+            if index >= known {
+                let at = index % NAMES;
+                known = usize::from(frame.count).min(index - at + NAMES);
+                let names = &mut names[at..at + known - index];
                 frame.read_bytes(frame.list + index * NAME, names.as_mut_bytes())?;
             }
-            let name = names[(index - known.start) % NAMES];
+            let name = names[index % NAMES];
             let value = self.get_register(frame.host, target, name);
             frame.host.observe(&Event::RegisterGet {
                 vp: frame.vp,
@@ -247,8 +249,8 @@ impl<R: RawMutex> Partition<'_, R> {
 
     /// Returns the first VP that can be a target, for a port that names none.
     ///
-    /// Looks at each VP in turn, so it takes as many locks as there are VPs at most, each VP's own once and never two at a
-    /// time: the price grows with the machine, and not with what the guest does.
+    /// Looks at each VP in turn, so it takes as many locks as there are VPs at most, each VP's own once and never two
+    /// at a time: the price grows with the machine, and not with what the guest does.
     fn any_vp(&self, can: impl Fn(&crate::synic::Synic) -> bool) -> Result<usize, HvStatus> {
         self.vps().iter().position(|vp| can(&vp.synic())).ok_or(HvStatus::INVALID_VP_INDEX)
     }

@@ -1,5 +1,7 @@
 //! Deadlines in reference time.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use hv_tlfs::time::ReferenceTime;
 
 /// A reference time, or never. All zeros is never.
@@ -26,6 +28,12 @@ impl Deadline {
     #[must_use]
     pub const fn at(time: ReferenceTime) -> Self {
         Self(time.ticks().wrapping_add(1))
+    }
+
+    /// Creates a deadline at a reference time, or the last one before never for [`ReferenceTime::MAX`].
+    #[must_use]
+    pub const fn at_or_last(time: ReferenceTime) -> Self {
+        Self(time.ticks().saturating_add(1))
     }
 
     /// Returns the reference time, unless it is never.
@@ -55,10 +63,55 @@ impl Deadline {
     }
 }
 
+/// A [`Deadline`] that threads share. All zeros is never.
+#[derive(Debug, Default)]
+pub struct AtomicDeadline(AtomicU64);
+
+impl AtomicDeadline {
+    /// Creates one that is never.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self(AtomicU64::new(Deadline::NEVER.0))
+    }
+
+    /// Returns the deadline.
+    #[must_use]
+    pub fn load(&self, order: Ordering) -> Deadline {
+        Deadline(self.0.load(order))
+    }
+
+    /// Sets the deadline.
+    pub fn store(&self, deadline: Deadline, order: Ordering) {
+        self.0.store(deadline.0, order);
+    }
+
+    /// Sets the deadline, and returns the one before.
+    pub fn swap(&self, deadline: Deadline, order: Ordering) -> Deadline {
+        Deadline(self.0.swap(deadline.0, order))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Deadline;
+    use super::{AtomicDeadline, Deadline};
+    use core::sync::atomic::Ordering;
     use hv_tlfs::time::ReferenceTime;
+
+    #[test]
+    fn a_time_or_the_last_is_never_never() {
+        let last = Deadline::at_or_last(ReferenceTime::MAX);
+        assert!(
+            last != Deadline::NEVER
+                && !last.is_due(ReferenceTime(u64::MAX - 2))
+                && last.is_due(ReferenceTime::MAX)
+        );
+        for time in [0, 1, u64::MAX - 1].map(ReferenceTime) {
+            assert_eq!(Deadline::at_or_last(time), Deadline::at(time));
+        }
+        let shared = AtomicDeadline::never();
+        assert_eq!(shared.swap(last, Ordering::Relaxed), Deadline::NEVER);
+        assert_eq!(shared.load(Ordering::Relaxed), last);
+    }
 
     #[test]
     fn never_is_later_than_any_time_and_not_due() {

@@ -102,7 +102,8 @@ impl Synic {
         }
     }
 
-    /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer counts.
+    /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer
+    /// counts.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
         let before = self.timers.deadline;
         self.run_timers(context, context.time.at(|| context.host.counter()), true);

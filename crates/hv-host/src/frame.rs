@@ -193,28 +193,40 @@ impl<R: RawMutex> Partition<'_, R> {
     pub(crate) fn each<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
-        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
+        element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
     ) -> Outcome {
-        self.each_while_costly(frame, |frame, index| element(frame, index).map(|()| true))
+        self.iterate(frame, element, |()| true)
     }
 
-    /// Does the same, but not by time after an element for which `element` returns false: what is left costs next to nothing,
-    /// and a continuation would have to begin with what is done.
+    /// Does the same, but not by time after an element for which `element` returns false: what is left costs next to
+    /// nothing, and a continuation would have to begin with what is done.
     pub(crate) fn each_while_costly<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
-        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<bool, HvStatus>,
+        element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<bool, HvStatus>,
+    ) -> Outcome {
+        self.iterate(frame, element, |costly| costly)
+    }
+
+    /// Does either: `is_costly` says so of what `element` has returned, which is nothing where all are.
+    #[inline(always)]
+    fn iterate<H: Host, X: Registers, T>(
+        &self,
+        frame: &mut CallFrame<'_, H, X>,
+        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<T, HvStatus>,
+        is_costly: impl Fn(T) -> bool,
     ) -> Outcome {
         let begin = frame.host.counter();
         for index in frame.start..frame.count {
-            let costly = match element(frame, usize::from(index)) {
-                Ok(costly) => costly,
+            let done = match element(frame, usize::from(index)) {
+                Ok(done) => done,
                 Err(status) => {
                     return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
                 }
             };
             let next = index + 1;
-            let late = || costly && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
+            let late =
+                || is_costly(done) && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
             if next < frame.count && (late() || frame.host.faults().injects(Injection::Again)) {
                 return Outcome::Again(next);
             }

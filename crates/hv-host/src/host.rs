@@ -11,7 +11,8 @@ pub use crate::vp_context::VpContext;
 /// The embedder's side: memory, time, interrupts, and VP start.
 ///
 /// The partition calls these methods with its own locks held, so none of them may call back into the partition. Any
-/// thread may call them: each names the VP that it refers to, or refers to none. Memory and counter are the partition's.
+/// thread may call them: each names the VP that it refers to, or refers to none. Memory and counter are the
+/// partition's.
 pub trait Host {
     /// The guest's memory.
     type Memory: GuestMemory;

@@ -27,7 +27,7 @@ use crate::frame::{CallFrame, Outcome, Parameters};
 use crate::general::Registers;
 use crate::host::{Action, Host};
 use crate::partition::Partition;
-use crate::registers::{CRASH_FIRST, CRASH_LAST};
+use crate::registers::{CRASH_FIRST, CRASH_LAST, TIMER_FIRST, TIMER_LAST};
 
 /// Control word of a fast Get of one register.
 const GET_ONE: u64 = 0x1_0001_0050;
@@ -206,10 +206,12 @@ pub(crate) fn shape(code: Code) -> Option<Shape> {
 }
 
 impl<R: RawMutex> Partition<'_, R> {
-    /// Handles a hypercall of `vp`. Inlined for each convention, so that register numbers are constants.
+    /// Handles a hypercall of `vp`. Inlined for each convention, so that register numbers are constants. `fast` and
+    /// `host` are one host, in the forms for frequent and for other calls.
     #[inline(always)]
     pub(crate) fn hypercall(
         &self,
+        fast: impl Host + Connections + Copy,
         host: impl Host + Connections + Copy,
         vp: usize,
         convention: Convention,
@@ -219,8 +221,8 @@ impl<R: RawMutex> Partition<'_, R> {
         // The most frequent calls: one register of the calling VP. All checks on the control word and the header are
         // these comparisons; anything unusual takes the general path.
         let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
-        if let Some(status) = host.faults().status(HypercallInput(control).code()) {
-            x.set_x(0, failed(&host, vp, convention, HypercallInput(control), [partition, vp_index], status));
+        if let Some(status) = fast.faults().status(HypercallInput(control).code()) {
+            x.set_x(0, failed(&fast, vp, convention, HypercallInput(control), [partition, vp_index], status));
             return Action::Resume;
         }
         if partition == PARTITION_ID_SELF && vp_index == u64::from(VP_INDEX_SELF) {
@@ -232,11 +234,15 @@ impl<R: RawMutex> Partition<'_, R> {
                 // stays in registers here.
                 return match (control & 1 == 0, RegisterName(x.x(first + 3) as u32)) {
                     (true, RegisterName::VP_INDEX | RegisterName::TIME_REF_COUNT) => {
-                        self.get_one(&host, vp, convention, x, first)
+                        self.get_one(&fast, vp, convention, x, first)
                     }
                     (true, _) => self.get_one_by_call(host, vp, convention, x, first),
                     (false, RegisterName(CRASH_FIRST..=CRASH_LAST)) => {
-                        self.set_one(&host, vp, convention, x, first)
+                        self.set_one(&fast, vp, convention, x, first)
+                    }
+                    // The end of each message, and each setting of a timer.
+                    (false, RegisterName::EOM | RegisterName(TIMER_FIRST..=TIMER_LAST)) => {
+                        self.set_one_by_call(fast, vp, convention, x, first)
                     }
                     (false, _) => self.set_one_by_call(host, vp, convention, x, first),
                 };

@@ -63,7 +63,7 @@ mod vp_context;
 
 pub use call_registers::{CallRegisters, RegisterSet};
 pub use connections::Connections;
-pub use deadline::Deadline;
+pub use deadline::{AtomicDeadline, Deadline};
 pub use event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 pub use faulty::Faulty;
 pub use general::Registers;

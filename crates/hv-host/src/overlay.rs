@@ -177,8 +177,8 @@ impl Overlay {
         }
     }
 
-    /// Covers the page that the register names, which is memory: the first word last, since it tells whether the rest is
-    /// valid (a message's type, the clock page's sequence).
+    /// Covers the page that the register names, which is memory: the first word last, since it tells whether the rest
+    /// is valid (a message's type, the clock page's sequence).
     pub(crate) fn show(&mut self, memory: &impl GuestMemory) {
         (1..WORDS).chain([0]).for_each(|n| self.exchange(memory, n));
         self.shown = true;

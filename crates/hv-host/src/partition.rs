@@ -110,10 +110,24 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         immediate: u16,
         x: &mut impl Registers,
     ) -> Action {
+        self.hvc_split(host, host, vp, immediate, x)
+    }
+
+    /// Does the same for a host in two forms: `fast` is the one that the most frequent calls are compiled for, which
+    /// access a register of their own VP, `host` the one for all others.
+    #[inline(always)]
+    pub fn hvc_split(
+        &self,
+        fast: impl Host + Connections + Copy,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        immediate: u16,
+        x: &mut impl Registers,
+    ) -> Action {
         match immediate {
-            HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(host, vp, Convention::Smccc, x),
+            HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(fast, host, vp, Convention::Smccc, x),
             HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Hvc, x),
-            HVC_HYPERCALL => self.hypercall(host, vp, Convention::Hvc1, x),
+            HVC_HYPERCALL => self.hypercall(fast, host, vp, Convention::Hvc1, x),
             _ => unknown_immediate(host, vp, SmcccConduit::Hvc, immediate),
         }
     }
@@ -127,8 +141,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Expires the timers of a VP that are due: its deadline ([`Host::set_deadline`]) has passed, or a spurious interrupt says
-    /// so, or the clock was changed ([`migrate`](Self::migrate)). Any thread may call it.
+    /// Expires the timers of a VP that are due: its deadline ([`Host::set_deadline`]) has passed, or a spurious
+    /// interrupt says so, or the clock was changed ([`migrate`](Self::migrate)). Any thread may call it.
     pub fn timer_expired(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.synic().timers_woken(&self.context(host, vp));
@@ -149,8 +163,8 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Starts a VP that is off, for VP `by`. Exactly one of several callers succeeds; the others get the state that they
-    /// found.
+    /// Starts a VP that is off, for VP `by`. Exactly one of several callers succeeds; the others get the state that
+    /// they found.
     pub(crate) fn start_vp(
         &self,
         host: &impl Host,

@@ -24,15 +24,16 @@ use crate::vp::Vp;
 
 const SINT_FIRST: u32 = Name::SINT0.0;
 const SINT_LAST: u32 = Name::SINT15.0;
-const TIMER_FIRST: u32 = Name::STIMER0_CONFIG.0;
-const TIMER_LAST: u32 = Name::STIMER3_COUNT.0;
+pub(crate) const TIMER_FIRST: u32 = Name::STIMER0_CONFIG.0;
+pub(crate) const TIMER_LAST: u32 = Name::STIMER3_COUNT.0;
 pub(crate) const CRASH_FIRST: u32 = Name::GUEST_CRASH_P0.0;
 pub(crate) const CRASH_LAST: u32 = Name::GUEST_CRASH_P4.0;
 
 /// Requirements of a register beyond its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
-    /// Readable (and the guest OS id, the synthetic VBAR and crash registers writable) before the guest has written its OS id.
+    /// Readable (and the guest OS id, the synthetic VBAR and crash registers writable) before the guest has written its
+    /// OS id.
     Nothing,
     /// A guest OS id.
     Identity,

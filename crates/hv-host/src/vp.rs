@@ -18,8 +18,8 @@ const ON: u32 = 2;
 
 /// State of one virtual processor.
 ///
-/// A new one is all zeros, so that an array of them takes no room in an executable; [`Partition::reset`](crate::Partition::reset) gives it its
-/// reset values.
+/// A new one is all zeros, so that an array of them takes no room in an executable;
+/// [`Partition::reset`](crate::Partition::reset) gives it its reset values.
 ///
 /// `R` is the lock of the embedder's choice: a spin lock at EL2, a blocking lock where threads can be preempted.
 #[repr(align(64))]

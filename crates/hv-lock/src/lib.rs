@@ -93,8 +93,8 @@ unsafe impl<W: Wait> RawMutex for FairLock<W> {
     #[inline]
     fn lock(&self) {
         W::arrived();
-        // Acquire and release: each caller has seen its own earlier turns end before it draws a ticket, so this one sees
-        // them end too, and does not count them as ahead.
+        // Acquire and release: each caller has seen its own earlier turns end before it draws a ticket, so this one
+        // sees them end too, and does not count them as ahead.
         let ticket = self.next.fetch_add(1, Ordering::AcqRel);
         let ahead = ticket.wrapping_sub(self.serving.load(Ordering::Acquire));
         if ahead != 0 {

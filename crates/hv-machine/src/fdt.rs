@@ -5,8 +5,8 @@
 //! look for that node before they make the vendor UID call.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings (chosen.txt, arm/psci.yaml,
-//! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, arm/pmu.yaml, serial/pl011.yaml, bus/microsoft,vmbus.yaml) and
-//! Documentation/arch/arm/uefi.rst.
+//! interrupt-controller/arm,gic-v3.yaml, timer/arm,arch_timer.yaml, arm/pmu.yaml, serial/pl011.yaml,
+//! bus/microsoft,vmbus.yaml) and Documentation/arch/arm/uefi.rst.
 
 use std::ops::Range;
 

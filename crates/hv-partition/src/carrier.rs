@@ -1,20 +1,17 @@
 //! The deadline of the VMBus server, and the VP whose timer serves it. `carry` selects that VP.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use hv_host::Deadline;
-use hv_tlfs::time::ReferenceTime;
+use hv_host::{AtomicDeadline, Deadline};
 use lock_api::{Mutex, RawMutex};
 
 /// No VP.
 pub(crate) const NONE: usize = usize::MAX;
-/// No deadline: [`Deadline::at`] turns it into never.
-pub(crate) const NEVER: ReferenceTime = ReferenceTime::MAX;
 
 /// The server's deadline, and the VP that carries it.
 pub(crate) struct Carrier<R> {
-    /// Reference time of the server's deadline.
-    pub(crate) deadline: AtomicU64,
+    /// The server's deadline.
+    pub(crate) deadline: AtomicDeadline,
     /// The VP whose deadline includes the server's.
     pub(crate) vp: AtomicUsize,
     /// Held while a VP is selected.
@@ -23,17 +20,17 @@ pub(crate) struct Carrier<R> {
 
 impl<R: RawMutex> Carrier<R> {
     pub(crate) const fn new() -> Self {
-        Self { deadline: AtomicU64::new(NEVER.ticks()), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
+        Self { deadline: AtomicDeadline::never(), vp: AtomicUsize::new(NONE), choosing: Mutex::new(()) }
     }
 
     /// Clears the deadline, and the VP that carried it.
     pub(crate) fn reset(&self) {
-        self.deadline.store(NEVER.ticks(), Ordering::Relaxed);
+        self.deadline.store(Deadline::NEVER, Ordering::Relaxed);
         self.vp.store(NONE, Ordering::Relaxed);
     }
 
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::at(ReferenceTime(self.deadline.load(Ordering::Acquire)))
+        self.deadline.load(Ordering::Acquire)
     }
 
     /// Returns the deadline that a VP carries for the server.

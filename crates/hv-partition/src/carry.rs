@@ -2,33 +2,35 @@
 
 use core::sync::atomic::Ordering;
 
-use hv_host::{Host, Power};
+use hv_host::{Deadline, Host, Power};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::RawMutex;
 
-use crate::carrier::{Carrier, NEVER, NONE};
+use crate::carrier::{Carrier, NONE};
 use crate::joined::{Core, Joined};
 
 /// Minimum time before a device with more work continues: the VP gets to run in between.
 const LEAST_INTERVAL: ReferenceTime = ReferenceTime(200);
-/// The latest deadline.
-const LAST: ReferenceTime = NEVER.saturating_sub(ReferenceTime(1));
 
 impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
     fn carrier(&self) -> &'h Carrier<R> {
         &self.partition.carrier
     }
 
-    /// Records when the server must be called, and updates the deadline of the VP that carries it. `served`: the caller has just done
-    /// what was due.
+    /// Records when the server must be called, and updates the deadline of the VP that carries it. `served`: the caller
+    /// has just done what was due.
     pub(crate) fn note_deadline(&self, vp: usize, served: bool, wanted: impl Fn() -> Option<ReferenceTime>) {
+        // Nothing is due, and nothing changes: whoever records a deadline meanwhile looks itself.
+        if wanted().is_none() && self.carrier().deadline.load(Ordering::Acquire) == Deadline::NEVER {
+            return;
+        }
         loop {
             let wants = wanted();
-            let deadline = self.served_at(wants, served).ticks();
+            let deadline = self.served_at(wants, served);
             if self.carrier().deadline.swap(deadline, Ordering::AcqRel) != deadline {
                 let _choosing = self.carrier().choosing.lock();
                 self.carry(vp);
-            } else if deadline != NEVER.ticks() {
+            } else if deadline != Deadline::NEVER {
                 self.find_carrier(vp);
             }
             // Another VP may have recorded an earlier one in between.
@@ -40,7 +42,7 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
 
     /// Takes over the deadline of a restored server. The first VP that is called carries it.
     pub(crate) fn restore_deadline(&self, wanted: Option<ReferenceTime>) {
-        self.carrier().deadline.store(self.served_at(wanted, true).ticks(), Ordering::Release);
+        self.carrier().deadline.store(self.served_at(wanted, true), Ordering::Release);
         self.carrier().vp.store(NONE, Ordering::Release);
     }
 
@@ -71,17 +73,17 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
         self.hypervisor().renew_deadline(self, carrier);
     }
 
-    /// Returns the reference time at which a server with this deadline is called. Unless it was just `served`, a server that is behind
-    /// keeps the time that it has, also if that has passed and the VP that carries it has not come yet: calls of other VPs do not put
-    /// it off.
-    fn served_at(&self, wanted: Option<ReferenceTime>, served: bool) -> ReferenceTime {
-        let Some(wanted) = wanted else { return NEVER };
+    /// Returns the deadline at which a server that wants to be called at this time is called. Unless it was just
+    /// `served`, a server that is behind keeps the time that it has, also if that has passed and the VP that carries it
+    /// has not come yet: calls of other VPs do not put it off.
+    fn served_at(&self, wanted: Option<ReferenceTime>, served: bool) -> Deadline {
+        let Some(wanted) = wanted else { return Deadline::NEVER };
         let least = self.hypervisor().reference_time(self.host).saturating_add(LEAST_INTERVAL);
-        let set = ReferenceTime(self.carrier().deadline.load(Ordering::Acquire));
-        if !served && wanted < least && set <= least {
+        let set = self.carrier().deadline();
+        if !served && wanted < least && set.is_due(least) {
             return set;
         }
-        wanted.max(least).min(LAST)
+        Deadline::at_or_last(wanted.max(least))
     }
 
     fn is_on(&self, vp: usize) -> bool {

@@ -2,7 +2,7 @@
 
 use hv_host::Faulty;
 use hv_tlfs::time::ReferenceTime;
-use hv_vmbus::{DeviceId, Seen, Traffic};
+use hv_vmbus::{Contents, DeviceId, Seen, Traffic};
 
 /// An event on VMBus.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub enum BusEvent<'a> {
     Server(hv_vmbus::Event),
     /// A packet in a channel's ring, for an observer that [sees packets](BusObserver::sees_packets).
     Packet(Seen<'a>),
+    /// A part of a packet's data, for such an observer as well.
+    Contents(Contents<'a>),
 }
 
 /// The observer of VMBus; an embedder implements it in addition to [`Host`](crate::Host).

@@ -61,4 +61,4 @@ pub use port::ServerPort;
 pub use port::{HostBackend, disk_failure};
 #[doc(hidden)]
 pub use served::{AnyBus, Served};
-pub use split::{ForBus, Split};
+pub use split::{Forms, Split};

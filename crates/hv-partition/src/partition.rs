@@ -15,7 +15,7 @@ use crate::event::BusObserver;
 use crate::joined::{Core, Joined};
 use crate::port::{HostBackend, ServerPort};
 use crate::served::{AnyBus, Served};
-use crate::split::ForBus;
+use crate::split::Forms;
 
 /// A Hyper-V partition with VMBus.
 ///
@@ -88,7 +88,8 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
         self.bus
     }
 
-    /// Returns the embedder as presented to the hypervisor: in one form for all calls, so that its code is compiled once.
+    /// Returns the embedder as presented to the hypervisor: in one form for all calls, so that its code is compiled
+    /// once.
     #[inline(always)]
     pub(crate) fn joined<'h, H>(&'h self, host: &'h H) -> Joined<'h, Self, H> {
         Joined { partition: self, host }
@@ -126,10 +127,11 @@ impl<'a, R: RawMutex, B> Partition<'a, R, B> {
     #[inline(always)]
     pub fn hvc<'h, H>(&'h self, host: &'h H, vp: usize, immediate: u16, x: &mut impl Registers) -> Action
     where
-        H: ForBus,
-        B: Served<'h, R, H::Bus>,
+        H: Forms,
+        B: Served<'h, R, H::Full>,
     {
-        self.hypervisor().hvc(self.joined(host), vp, immediate, x)
+        let (fast, full) = (self.joined(host), self.joined(host.full()));
+        self.hypervisor().hvc_split(fast, full, vp, immediate, x)
     }
 
     /// Handles an `smc` of `vp`: see [`hv_host::Partition::smc`].

@@ -23,8 +23,11 @@ pub trait HostBackend<W: Work> {
     /// [`Partition::completed`](crate::Partition::completed) from any thread, but not from within this call.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 
-    /// Returns the outcome of a request that fails on purpose, or `None` if this kind of requests has no such failure. The request is
-    /// not carried out.
+    /// Requests of this kind can fail on purpose. Others do not count for a plan of failures.
+    const FAILS: bool = false;
+
+    /// Returns the outcome of a request that fails on purpose, or `None` if it has no such failure. The request is not carried out.
+    /// Called only for kinds of requests that [fail](Self::FAILS).
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
         let _ = (request, failing);
         None
@@ -33,8 +36,10 @@ pub trait HostBackend<W: Work> {
 
 /// A host with faults has the back ends of the host it decorates, except for the requests that fail on purpose.
 impl<W: Work, H: HostBackend<W>, F: Faults> HostBackend<W> for Faulty<H, F> {
+    const FAILS: bool = H::FAILS;
+
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
-        let failing = self.plan().fails(request.begins(), request.extent());
+        let failing = if H::FAILS { self.plan().fails(request.begins(), request.extent()) } else { None };
         match failing.and_then(|failing| (**self).fail(request, failing)) {
             Some(outcome) => Started::Done(outcome),
             None => (**self).start(device, token, request, data),
@@ -167,5 +172,9 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
 
     fn packet(&self, packet: &hv_vmbus::Seen<'_>) {
         self.0.host.observe_bus(&BusEvent::Packet(*packet));
+    }
+
+    fn contents(&self, contents: &hv_vmbus::Contents<'_>) {
+        self.0.host.observe_bus(&BusEvent::Contents(*contents));
     }
 }

@@ -3,17 +3,25 @@
 //! An embedder that traces calls [`records`] and [`bus_records`] from its observer; where the bytes go is up to the
 //! embedder. [`Replay`] runs the strict mode's judge over records: the same judge as over a running partition.
 
+mod frame;
+mod replay;
+
 use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
-use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{Guid, guid, socket};
-use hv_trace::{PACKET_DATA, PACKET_START, Payload, Record, SOCKET_CLASS, TimerChange, What};
-use hv_vmbus::ring::RingError;
-use hv_vmbus::{Event as Bus, Flaw, Listed, PagesError, Reason, SEEN_BYTES, Seen};
+use hv_trace::{
+    CONTENTS_DATA, CONTENTS_RECORDS, CONTENTS_START, CONTENTS_STEP, PACKET_DATA, PACKET_START, Payload,
+    SOCKET_CLASS, TimerChange, What,
+};
+use hv_vmbus::{CONTENTS_BYTES, Contents, Event as Bus, PagesError, SEEN_BYTES, Seen};
 
 use crate::event::BusEvent;
-use crate::strict::{Finding, Judge, Rule, rules};
+
+pub use replay::Replay;
+
+/// Parts of the data of a network card's packets, as records have them.
+pub use hv_devices::network::part as network_part;
 
 const fn convention(convention: Convention) -> hv_trace::Convention {
     match convention {
@@ -112,7 +120,7 @@ fn record(event: &Event<'_>) -> Option<What> {
     })
 }
 
-/// Passes the records of an event of VMBus to `sink`: a packet may need two.
+/// Passes the records of an event of VMBus to `sink`: a packet may need two, a part of its data three.
 pub fn bus_records(event: &BusEvent<'_>, mut sink: impl FnMut(What)) {
     match *event {
         BusEvent::Message { vp, from_guest, payload } => {
@@ -126,10 +134,49 @@ pub fn bus_records(event: &BusEvent<'_>, mut sink: impl FnMut(What)) {
                 sink(What::PacketData { class, from_guest, bytes: first(rest) });
             }
         }
+        BusEvent::Contents(ref contents) => contents_records(contents, sink),
     }
 }
 
 const _: () = assert!(PACKET_START + PACKET_DATA == SEEN_BYTES);
+const _: () =
+    assert!(CONTENTS_START + (CONTENTS_RECORDS - 1) * CONTENTS_STEP + CONTENTS_DATA == CONTENTS_BYTES);
+
+fn contents_records(contents: &Contents<'_>, mut sink: impl FnMut(What)) {
+    let Contents { channel, interface, from_guest, transaction, part, len, bytes } = *contents;
+    if interface == guid::NETWORK && part == network_part::FRAME {
+        return sink(frame::record(contents));
+    }
+    let (class, shown) = (class_of(&interface), bytes.len().min(CONTENTS_BYTES));
+    sink(What::Contents {
+        channel,
+        class,
+        from_guest,
+        part,
+        shown: shown as u8,
+        transaction,
+        length: len,
+        start: first(bytes),
+    });
+    for at in (0..continuations(shown)).map(continuation) {
+        let rest = bytes.get(at..).unwrap_or_default();
+        sink(What::ContentsData { class, from_guest, part, at: at as u8, bytes: first(rest) });
+    }
+}
+
+/// Returns the offset of the bytes in the n-th record that continues a part of a packet's data.
+const fn continuation(n: usize) -> usize {
+    CONTENTS_START + n * CONTENTS_STEP
+}
+
+/// Returns the number of records that continue a part of which this many bytes are shown.
+const fn continuations(shown: usize) -> usize {
+    if shown <= CONTENTS_START {
+        return 0;
+    }
+    // Each but the first has as many new bytes as it is behind the one before.
+    1 + shown.saturating_sub(CONTENTS_START + CONTENTS_DATA).div_ceil(CONTENTS_STEP)
+}
 
 /// Returns the beginning of some bytes, and zeros after them.
 fn first<const COUNT: usize>(bytes: &[u8]) -> [u8; COUNT] {
@@ -211,236 +258,5 @@ fn bus_change(change: &Bus) -> What {
         }
         Bus::Undeliverable { message, vp } => What::VmbusUndeliverable { message, target: vp },
         ref other => What::VmbusOther { text: Payload::text(format_args!("{other:?}")) },
-    }
-}
-
-/// Maximum length of a crash text.
-const CRASH_TEXT: usize = 4096;
-
-/// The strict mode's judge over the records of a finished run.
-#[derive(Clone, Debug)]
-pub struct Replay<const VPS: usize> {
-    judge: Judge<VPS>,
-    /// The location of the guest's memory is known.
-    memory: bool,
-    /// By VP: length of the text that belongs to its next crash.
-    texts: [usize; VPS],
-    /// By VP: the packet whose payload continues in its next record.
-    packets: [Option<What>; VPS],
-}
-
-impl<const VPS: usize> Replay<VPS> {
-    /// Creates a judge for a guest whose memory is one range; an empty one if it is not known.
-    #[must_use]
-    pub const fn new(ram_base: u64, ram_size: u64) -> Self {
-        Self {
-            judge: Judge::new(ram_base, ram_size),
-            memory: ram_size != 0,
-            texts: [0; VPS],
-            packets: [None; VPS],
-        }
-    }
-
-    /// Returns the rules that cannot be checked, and why. All others can be checked from records alone.
-    pub fn not_judged(&self) -> impl Iterator<Item = (&'static Rule, &'static str)> {
-        let unknown = !self.memory;
-        [&rules::PAGE_OUTSIDE, &rules::PAGE_UNITS]
-            .into_iter()
-            .filter(move |_| unknown)
-            .map(|rule| (rule, "the trace does not contain the location of the guest's memory"))
-    }
-
-    /// Checks the next record of all VPs in time order.
-    pub fn record(&mut self, record: &Record, found: &mut dyn FnMut(Finding)) {
-        if let What::CrashText { text } = record.what {
-            if let Some(length) = self.texts.get_mut(record.vp as usize) {
-                *length = text.length().min(CRASH_TEXT);
-            }
-            return;
-        }
-        // The judge uses only the text's length.
-        static TEXT: [u8; CRASH_TEXT] = [b' '; CRASH_TEXT];
-        let text = self.texts.get(record.vp as usize).map_or(&[][..], |&length| &TEXT[..length]);
-        let knows_memory = self.memory;
-        let found = &mut |finding: Finding| {
-            let place = [&rules::PAGE_OUTSIDE, &rules::PAGE_UNITS].contains(&finding.rule);
-            if knows_memory || !place {
-                found(finding);
-            }
-        };
-        let waiting = self.packets.get_mut(record.vp as usize).and_then(Option::take);
-        match (record.what, waiting) {
-            (What::Packet { length, .. }, _) if length as usize > PACKET_START => {
-                if let Some(place) = self.packets.get_mut(record.vp as usize) {
-                    *place = Some(record.what);
-                }
-            }
-            (packet @ What::Packet { .. }, _) => {
-                with_packet(&packet, &[], |seen| self.judge.packet(seen, found));
-            }
-            (What::PacketData { bytes, .. }, Some(packet)) => {
-                with_packet(&packet, &bytes, |seen| self.judge.packet(seen, found));
-            }
-            (What::VmbusMessage { from_guest: true, ref payload, .. }, _) => {
-                self.judge.message(payload.kept(), payload.length(), found);
-            }
-            _ => {
-                if let Some(event) = event(record, text) {
-                    self.judge.event(&event, found);
-                } else if let Some(event) = bus_event(&record.what) {
-                    self.judge.bus_event(&BusEvent::Server(event), found);
-                }
-            }
-        }
-    }
-}
-
-/// Calls a function with the packet of a record and the record that continues it.
-fn with_packet(what: &What, more: &[u8], work: impl FnOnce(&Seen<'_>)) {
-    let What::Packet {
-        channel,
-        class,
-        from_guest,
-        packet_type: kind,
-        flags,
-        transaction,
-        length: len,
-        ranges,
-        bytes,
-        error,
-        ref start,
-    } = *what
-    else {
-        return;
-    };
-    let mut payload = [0; SEEN_BYTES];
-    payload[..PACKET_START].copy_from_slice(start);
-    payload.iter_mut().skip(PACKET_START).zip(more).for_each(|(place, byte)| *place = *byte);
-    let listed = if error == 0 { Ok(Listed { ranges, bytes }) } else { Err(error_of(error)) };
-    let payload = &payload[..SEEN_BYTES.min(len as usize)];
-    let interface = usize::from(class).checked_sub(1).and_then(|at| guid::INTERFACES.get(at));
-    let interface = match class {
-        SOCKET_CLASS => socket::VSOCK_TEMPLATE,
-        _ => interface.map_or(Guid::ZERO, |(interface, ..)| *interface),
-    };
-    work(&Seen { channel, interface, from_guest, kind, flags, transaction, len, listed, payload });
-}
-
-/// Returns the event that a record was made from, as far as the judge uses it.
-fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
-    let vp = record.vp as usize;
-    Some(match record.what {
-        What::Hypercall { convention, retry, control, parameters, result } => {
-            let convention = match convention {
-                hv_trace::Convention::Smccc => Convention::Smccc,
-                hv_trace::Convention::Hvc1 => Convention::Hvc1,
-            };
-            Event::Hypercall { vp, convention, control, parameters, result, retry }
-        }
-        What::RegisterGet { target, name, status, value } => {
-            let value = if status == HvStatus::SUCCESS { Ok(value) } else { Err(status) };
-            Event::RegisterGet { vp, target: target as usize, name, value }
-        }
-        What::RegisterSet { target, name, status, value } => {
-            Event::RegisterSet { vp, target: target as usize, name, value, status }
-        }
-        What::Smccc { conduit, function, arguments, result } => {
-            Event::Smccc { vp, conduit: of_conduit(conduit), function, arguments, result }
-        }
-        What::UnknownImmediate { conduit, immediate } => {
-            Event::UnknownImmediate { vp, conduit: of_conduit(conduit), immediate }
-        }
-        What::MessagePosted { connection, message_type, status, ref payload } => Event::MessagePosted {
-            vp,
-            connection,
-            message_type: message_type.0,
-            payload: payload.kept(),
-            status,
-        },
-        What::MessageQueued { target, sint } => Event::MessageQueued { vp: target as usize, sint },
-        What::MessageDropped { target, sint, place } => {
-            Event::MessageDropped { vp: target as usize, sint, place }
-        }
-        What::MessageDelivered { target, sint, pending, message_type, ref payload } => {
-            Event::MessageDelivered {
-                vp: target as usize,
-                sint,
-                message_type: message_type.0,
-                payload: payload.kept(),
-                pending,
-            }
-        }
-        What::EndOfMessage { waiting, delivered } => Event::EndOfMessage { vp, waiting, delivered },
-        What::EventSignalled { connection, flag, status } => {
-            Event::EventSignalled { vp, connection, flag, status }
-        }
-        What::Timer { target, timer, change } => {
-            Event::Timer { vp: target as usize, timer, what: timer_event(change) }
-        }
-        What::Crash { control, parameters } => Event::Crash { vp, control, parameters, text },
-        What::VpOnline { target } => Event::VpOnline { vp: target as usize },
-        What::VpOffline { target } => Event::VpOffline { vp: target as usize },
-        What::Reset {} => Event::Reset,
-        What::Restored {} => Event::Restored,
-        _ => return None,
-    })
-}
-
-const fn of_conduit(conduit: hv_trace::SmcccConduit) -> SmcccConduit {
-    match conduit {
-        hv_trace::SmcccConduit::Hvc => SmcccConduit::Hvc,
-        hv_trace::SmcccConduit::Smc => SmcccConduit::Smc,
-    }
-}
-
-const fn timer_event(change: TimerChange) -> TimerEvent {
-    match change {
-        TimerChange::Armed(due) => TimerEvent::Armed(ReferenceTime(due)),
-        TimerChange::Stopped => TimerEvent::Stopped,
-        TimerChange::Expired(due, now) => TimerEvent::Expired(ReferenceTime(due), ReferenceTime(now)),
-        TimerChange::Blocked => TimerEvent::Blocked,
-        TimerChange::Skipped(periods) => TimerEvent::Skipped(periods),
-    }
-}
-
-fn bus_event(what: &What) -> Option<Bus> {
-    Some(match *what {
-        What::VmbusContact { version, accepted, target } => Bus::Contact { version, accepted, vp: target },
-        What::VmbusUndeliverable { message, target } => Bus::Undeliverable { message, vp: target },
-        What::VmbusFault { channel } => Bus::Fault { channel },
-        What::VmbusOffered { channel, first, index, flags, interface, instance } => {
-            Bus::Offered { channel, first, index, flags, interface, instance }
-        }
-        What::VmbusFlaw { channel, gpadl, ref flaw } => {
-            let mut all = [Flaw::Outside, Flaw::Repeated].into_iter();
-            let flaw = all.find(|known| Payload::text(format_args!("{known:?}")) == *flaw)?;
-            Bus::GpadlFlaw { channel, gpadl, flaw }
-        }
-        What::VmbusUnloaded {} => Bus::Unloaded,
-        What::VmbusTorndown { gpadl } => Bus::GpadlTorndown { gpadl },
-        What::VmbusOpened { channel, target } => Bus::Opened { channel, vp: target },
-        What::VmbusClosed { channel } => Bus::Closed { channel },
-        What::VmbusReleased { channel } => Bus::Released { channel },
-        What::VmbusRescinded { channel } => Bus::Rescinded { channel },
-        What::VmbusRing { channel, ref error } => {
-            Bus::RingCorrupt { channel, error: ring_error(error.kept()) }
-        }
-        What::VmbusRejected { message, ref reason } => {
-            let mut all = Reason::all();
-            let reason = all.find(|known| Payload::text(format_args!("{known:?}")) == *reason)?;
-            Bus::Rejected { message, reason }
-        }
-        _ => return None,
-    })
-}
-
-/// Returns an error of the kind that a text names; its values are not used.
-fn ring_error(text: &[u8]) -> RingError {
-    match text.split(|byte| *byte == b' ').next().unwrap_or_default() {
-        b"Size" => RingError::Size { pages: 0 },
-        b"Memory" => RingError::Memory,
-        b"Length" => RingError::Length { len: 0, available: 0 },
-        b"DataOffset" => RingError::DataOffset { offset: 0, len: 0 },
-        _ => RingError::Index { index: 0, size: 0 },
     }
 }

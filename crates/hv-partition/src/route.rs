@@ -8,7 +8,7 @@ use crate::joined::{Core, HasCore, Joined};
 use crate::partition::Partition;
 use crate::port::ServerPort;
 use crate::served::Served;
-use crate::split::ForBus;
+use crate::split::Forms;
 
 impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
     type Lock = R;
@@ -22,8 +22,8 @@ impl<R: RawMutex, B> HasCore for Partition<'_, R, B> {
 impl<'h, R, H, B> Connections for Joined<'h, Partition<'h, R, B>, H>
 where
     R: RawMutex,
-    H: ForBus,
-    B: Served<'h, R, H::Bus>,
+    H: Forms,
+    B: Served<'h, R, H::Full>,
 {
     fn post_message(
         &self,
@@ -48,10 +48,10 @@ where
     }
 }
 
-impl<'h, R: RawMutex, B, H: ForBus> Joined<'h, Partition<'h, R, B>, H> {
+impl<'h, R: RawMutex, B, H: Forms> Joined<'h, Partition<'h, R, B>, H> {
     /// Returns the partition as presented to the server.
     #[inline(always)]
-    fn port(self) -> ServerPort<'h, R, H::Bus> {
-        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host.for_bus() })
+    fn port(self) -> ServerPort<'h, R, H::Full> {
+        ServerPort(Joined { partition: self.partition.core_ref(), host: self.host.full() })
     }
 }

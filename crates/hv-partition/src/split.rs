@@ -1,4 +1,4 @@
-//! An embedder in two forms, so that only the hypervisor is compiled twice.
+//! An embedder in two forms, so that only the most frequent calls are compiled twice.
 
 use hv_host::faults::Faults;
 use hv_host::{Event, Flush, Host, Retarget, VpContext, VpMask};
@@ -8,88 +8,88 @@ use crate::event::BusObserver;
 
 /// One embedder in two forms, for [`Partition::hvc`](crate::Partition::hvc).
 ///
-/// An embedder that observes some runs and not others has the hypervisor's hot paths compiled for both. VMBus and its devices,
-/// which are larger and whose calls are longer, are compiled for one shape.
+/// An embedder that observes some runs and not others has the paths of the most frequent calls compiled for both. All
+/// other calls, VMBus and its devices, which are larger and take longer, are compiled for one form.
 #[derive(Clone, Copy, Debug)]
-pub struct Split<H, G> {
-    /// The embedder as the hypervisor calls it.
-    pub hypervisor: H,
-    /// The same embedder as VMBus calls it.
-    pub bus: G,
+pub struct Split<F, H> {
+    /// The embedder as the most frequent calls use it.
+    pub fast: F,
+    /// The same embedder as everything else uses it.
+    pub full: H,
 }
 
-/// An embedder, with the form of it that VMBus calls: itself, or that of a [`Split`].
-pub trait ForBus: Host {
-    /// The form for VMBus.
-    type Bus: Host + BusObserver;
+/// An embedder, with the form of it for calls that are not frequent: itself, or that of a [`Split`].
+pub trait Forms: Host {
+    /// The form for all other calls, and for VMBus.
+    type Full: Host + BusObserver;
 
     /// Returns it.
-    fn for_bus(&self) -> &Self::Bus;
+    fn full(&self) -> &Self::Full;
 }
 
-impl<H: Host + BusObserver> ForBus for H {
-    type Bus = Self;
+impl<H: Host + BusObserver> Forms for H {
+    type Full = Self;
 
     #[inline(always)]
-    fn for_bus(&self) -> &Self {
+    fn full(&self) -> &Self {
         self
     }
 }
 
-impl<H: Host, G: Host + BusObserver> ForBus for Split<H, G> {
-    type Bus = G;
+impl<F: Host, H: Host + BusObserver> Forms for Split<F, H> {
+    type Full = H;
 
     #[inline(always)]
-    fn for_bus(&self) -> &G {
-        &self.bus
+    fn full(&self) -> &H {
+        &self.full
     }
 }
 
-impl<H: Host, G> Host for Split<H, G> {
-    type Memory = H::Memory;
+impl<F: Host, H> Host for Split<F, H> {
+    type Memory = F::Memory;
 
     #[inline(always)]
-    fn memory(&self) -> &H::Memory {
-        self.hypervisor.memory()
+    fn memory(&self) -> &F::Memory {
+        self.fast.memory()
     }
 
     #[inline(always)]
     fn counter(&self) -> u64 {
-        self.hypervisor.counter()
+        self.fast.counter()
     }
 
     #[inline(always)]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
-        self.hypervisor.assert_interrupt(vp, intid);
+        self.fast.assert_interrupt(vp, intid);
     }
 
     #[inline(always)]
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        self.hypervisor.set_deadline(vp, counter);
+        self.fast.set_deadline(vp, counter);
     }
 
     #[inline(always)]
     fn start_vp(&self, vp: usize, context: &VpContext) {
-        self.hypervisor.start_vp(vp, context);
+        self.fast.start_vp(vp, context);
     }
 
     #[inline(always)]
     fn flush_tlb(&self, targets: &VpMask, what: Flush) {
-        self.hypervisor.flush_tlb(targets, what);
+        self.fast.flush_tlb(targets, what);
     }
 
     #[inline(always)]
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
-        self.hypervisor.retarget_interrupt(request)
+        self.fast.retarget_interrupt(request)
     }
 
     #[inline(always)]
     fn observe(&self, event: &Event<'_>) {
-        self.hypervisor.observe(event);
+        self.fast.observe(event);
     }
 
     #[inline(always)]
     fn faults(&self) -> impl Faults {
-        self.hypervisor.faults()
+        self.fast.faults()
     }
 }

@@ -53,8 +53,8 @@ Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something tha
 
 /// Measure devices beside plain QEMU's virtio, with the same kernel and the same QEMU
 ///
-/// fio runs in a stock guest: on a disk of this machine's, and on QEMU's virtio-blk without the hypervisor, alternating. The medians are
-/// printed. Other load on this computer changes the figures.
+/// fio runs in a stock guest: on a disk of this machine's, and on QEMU's virtio-blk without the hypervisor,
+/// alternating. The medians are printed. Other load on this computer changes the figures.
 #[derive(Debug, clap::Args)]
 pub struct BenchDevicesArgs {
     /// Runs on each side

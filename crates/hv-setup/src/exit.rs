@@ -12,7 +12,8 @@ pub enum Exit {
     Success = 0,
     /// A test failed, nothing was found, a guest refused, something is missing, or a figure is worse than before.
     Failed = 1,
-    /// A bad option, a bad input file, something that is missing and could not be installed, or an output that could not be written.
+    /// A bad option, a bad input file, something that is missing and could not be installed, or an output that could
+    /// not be written.
     Usage = 2,
     /// The guest reported a crash.
     Crash = 3,
@@ -59,7 +60,8 @@ pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
     end_as(result.map(|exit| exit as u8), Exit::Usage as u8)
 }
 
-/// Does the same as [`end`] for a program that ends with another one's status; `failed` is the code for its own failures.
+/// Does the same as [`end`] for a program that ends with another one's status; `failed` is the code for its own
+/// failures.
 pub fn end_as(result: anyhow::Result<u8>, failed: u8) -> std::process::ExitCode {
     let code = result.unwrap_or_else(|error| {
         ui::error(&error);

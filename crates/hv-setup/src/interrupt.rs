@@ -99,8 +99,8 @@ impl fmt::Debug for Undo {
     }
 }
 
-/// Has a second signal do this before the end, on another thread, at any time while the result is there. It must not wait, and
-/// it may be done although its owner is just doing it too.
+/// Has a second signal do this before the end, on another thread, at any time while the result is there. It must not
+/// wait, and it may be done although its owner is just doing it too.
 pub fn on_second_signal(undo: impl FnMut() + Send + 'static) -> Undo {
     add(&UNDONE, undo)
 }

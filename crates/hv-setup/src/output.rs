@@ -75,8 +75,8 @@ pub fn write(what: &str, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     put().with_context(|| format!("cannot write the {what} to {}", file.display()))
 }
 
-/// Writes the text that a long run was for: to a file, or without one, or for `-`, to stdout. A text that the file does not take
-/// is printed, so that it is not lost.
+/// Writes the text that a long run was for: to a file, or without one, or for `-`, to stdout. A text that the file does
+/// not take is printed, so that it is not lost.
 ///
 /// # Errors
 /// The file cannot be written.

@@ -29,7 +29,8 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Returns the lines of stderr that describe the error: those with `marker`, else the last one, else how the child ended.
+    /// Returns the lines of stderr that describe the error: those with `marker`, else the last one, else how the child
+    /// ended.
     pub fn complaint(&self, marker: &str) -> String {
         let marked: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with(marker)).collect();
         if marked.is_empty() {

@@ -38,9 +38,16 @@ pub fn target_of(name: &str) -> &'static str {
     }
 }
 
-/// Returns the package of a program: that of its name, or the one with the programs for stock Linux.
-fn package_of<'n>(bare: &Path, name: &'n str) -> &'n str {
-    if bare.join(name).is_dir() { name } else { "linux" }
+/// Returns the package of a program: that of its name, or the one that has it beside its main program.
+fn package_of(bare: &Path, name: &str) -> anyhow::Result<String> {
+    if bare.join(name).is_dir() {
+        return Ok(name.to_owned());
+    }
+    let file = format!("src/bin/{name}.rs");
+    let entries = std::fs::read_dir(bare).with_context(|| format!("cannot read {}", bare.display()))?;
+    let mut packages = entries.flatten().filter(|entry| entry.path().join(&file).is_file());
+    let package = packages.find_map(|entry| entry.file_name().into_string().ok());
+    package.with_context(|| format!("no package in {} has a program {name:?}", bare.display()))
 }
 
 /// Returns the path of a program's file once it is built.
@@ -66,11 +73,12 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
     let target = toolchain.target;
     let title = format!("Building {name} for {target}");
     let task = ui::Task::quiet(title.clone());
+    let package = package_of(&bare, name)?;
     let mut command = Command::new(&toolchain.cargo);
     command
         .current_dir(&bare)
         // The package by its name: the features of the others' dependencies are for other targets.
-        .args(["build", "--release", "--package", package_of(&bare, name), "--bin", name, "--target", target])
+        .args(["build", "--release", "--package", &package, "--bin", name, "--target", target])
         .args(&toolchain.arguments)
         .arg("--target-dir")
         .arg(bare.join("target"))
@@ -104,4 +112,27 @@ pub fn build(toolchain: &Toolchain, name: &str) -> anyhow::Result<PathBuf> {
         bail!("cargo built {name}, but {} does not exist", file.display());
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::package_of;
+    use crate::sources::root;
+
+    #[test]
+    fn every_program_beside_another_is_found_in_its_package() {
+        let bare = root().expect("a checkout").join("bare");
+        let mut seen = 0;
+        for package in std::fs::read_dir(&bare).expect("bare/").flatten() {
+            let programs = std::fs::read_dir(package.path().join("src/bin")).into_iter().flatten().flatten();
+            for program in programs {
+                let file = program.file_name().into_string().expect("a name in UTF-8");
+                let name = file.strip_suffix(".rs").expect("a program in one file");
+                assert_eq!(package_of(&bare, name).ok(), package.file_name().into_string().ok(), "{name}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 2, "no programs in bare/*/src/bin");
+        assert!(package_of(&bare, "no-such-program").is_err());
+    }
 }

@@ -94,8 +94,8 @@ pub fn check(path: PathBuf) -> anyhow::Result<Qemu> {
     Ok(Qemu { path, version, sandbox })
 }
 
-/// Checks that a QEMU has this CPU model, with these properties, and that it has 64 bits: QEMU builds the machine, writes
-/// its device tree, and ends before it runs.
+/// Checks that a QEMU has this CPU model, with these properties, and that it has 64 bits: QEMU builds the machine,
+/// writes its device tree, and ends before it runs.
 ///
 /// # Errors
 /// QEMU's reason, and where the models are listed.
@@ -135,8 +135,8 @@ pub fn check_cpu(qemu: &Qemu, model: &str) -> anyhow::Result<()> {
 /// Maximum size of QEMU's device tree in bytes.
 const LONGEST_TREE: u64 = 16 << 20;
 
-/// Returns true if a device tree of QEMU's is that of a machine with an Armv8 CPU: its timer is compatible with Armv8's (QEMU,
-/// hw/arm/virt.c, `fdt_add_timer_nodes`).
+/// Returns true if a device tree of QEMU's is that of a machine with an Armv8 CPU: its timer is compatible with Armv8's
+/// (QEMU, hw/arm/virt.c, `fdt_add_timer_nodes`).
 fn is_64_bit(tree: &[u8]) -> bool {
     const TIMER: &[u8] = b"arm,armv8-timer\0";
     tree.windows(TIMER.len()).any(|part| part == TIMER)

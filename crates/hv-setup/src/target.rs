@@ -146,8 +146,8 @@ fn add_target(host: &Host, target: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns Debian's Rust, which builds the library from source, if it is completely installed. It does not for Linux in the guest: that
-/// library needs a C library, which rustup has with it.
+/// Returns Debian's Rust, which builds the library from source, if it is completely installed. It does not for Linux in
+/// the guest: that library needs a C library, which rustup has with it.
 fn debian(host: &Host, target: &'static str) -> Option<Toolchain> {
     if target == LINUX_TARGET {
         return None;

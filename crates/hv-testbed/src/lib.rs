@@ -1,7 +1,7 @@
 //! A Hyper-V partition in the same process: how an OS author unit-tests a driver on a laptop, with no VM.
 //!
-//! A [`Testbed`] is a model of the hypervisor (`hv-partition`) with some guest memory, a clock that moves when the test says
-//! so, and an interrupt controller that remembers. A [`Wire`] is a VP of it, seen from the guest: the
+//! A [`Testbed`] is a model of the hypervisor (`hv-partition`) with some guest memory, a clock that moves when the test
+//! says so, and an interrupt controller that remembers. A [`Wire`] is a VP of it, seen from the guest: the
 //! [`Conduit`] that the routines of `hv-guest` are generic over.
 //!
 //! ```
@@ -232,7 +232,8 @@ impl Testbed {
         self.partition.signal_event(&self.host, vp, sint, flag)
     }
 
-    /// Takes a channel of VMBus away, as the host does with a device that is removed. Returns false if it is not offered.
+    /// Takes a channel of VMBus away, as the host does with a device that is removed. Returns false if it is not
+    /// offered.
     pub fn rescind(&self, channel: u32) -> bool {
         self.partition.with_vmbus(&self.host, |vmbus| vmbus.rescind(ChannelId(channel)))
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hv_guest::page::{Memory, Page};
 use hv_partition::{BadAddress, GuestMemory};
 
-/// First guest physical address of the memory: in the last GiB that 52 bits reach, where no guest of Hyper-V has memory. Page
-/// numbers of VMBus have 40 bits.
+/// First guest physical address of the memory: in the last GiB that 52 bits reach, where no guest of Hyper-V has
+/// memory. Page numbers of VMBus have 40 bits.
 pub const RAM_BASE: u64 = (1 << 52) - (1 << 30);
 /// Number of pages; Miri takes seconds per hundred.
 const PAGES: usize = if cfg!(miri) { 16 } else { 256 };

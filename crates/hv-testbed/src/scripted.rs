@@ -14,8 +14,8 @@ use crate::{RAM_BASE, lock};
 
 /// Guest memory, and hypercalls that are noted and not carried out.
 ///
-/// The test gives the [client](Self::client) the host's messages, and writes what the host writes into [pages](Self::page).
-/// Unlike a [`Testbed`](crate::Testbed) it ends with its scope.
+/// The test gives the [client](Self::client) the host's messages, and writes what the host writes into
+/// [pages](Self::page). Unlike a [`Testbed`](crate::Testbed) it ends with its scope.
 #[derive(Debug)]
 pub struct ScriptedHost {
     pages: Box<[Page]>,

@@ -36,8 +36,8 @@
 //!   do not exist on ARM64.
 //! * A value that may come from the other side is an open newtype with constants, never an `enum`; matching is up to
 //!   the user.
-//! * Structures are `#[repr(C)]` without padding, usable in place (they derive zerocopy's traits); each offset and size is
-//!   asserted at compile time. Bit fields are methods on a word, not C bit fields.
+//! * Structures are `#[repr(C)]` without padding, usable in place (they derive zerocopy's traits); each offset and size
+//!   is asserted at compile time. Bit fields are methods on a word, not C bit fields.
 //! * Every item has its C names as search aliases: those of the 2018 patch, of Linux 6.12 and 7.x, and of the TLFS. The
 //!   [`abi`] table finds them at run time. An item without a name in either has one in their style.
 //! * x64 is left out: MSRs, APIC, IO ports, CPUID, nested VMX and SVM, `HvX64` registers and messages. Where the 2018

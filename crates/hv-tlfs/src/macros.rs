@@ -316,8 +316,8 @@ macro_rules! debug_fields {
 }
 
 /// Structures shared with the hypervisor: `field: type = offset "c_name",`. `also` adds rows for what C names but is
-/// not a field of the Rust structure: union members, bit fields, open-ended arrays. A structure with `debug custom` implements
-/// `Debug` itself.
+/// not a field of the Rust structure: union members, bit fields, open-ended arrays. A structure with `debug custom`
+/// implements `Debug` itself.
 macro_rules! structs {
     (
         table $TABLE:ident, from $from:literal;

@@ -239,8 +239,8 @@ structs! {
         gva_page: u64 = 24,
     }
 
-    /// Output of [`TRANSLATE_VIRTUAL_ADDRESS`](crate::hypercall::HypercallCode::TRANSLATE_VIRTUAL_ADDRESS), and on ARM64
-    /// of its extended form too.
+    /// Output of [`TRANSLATE_VIRTUAL_ADDRESS`](crate::hypercall::HypercallCode::TRANSLATE_VIRTUAL_ADDRESS), and on
+    /// ARM64 of its extended form too.
     pub struct TranslateOutput = "hv_output_translate_virtual_address", size 16 {
         /// Result.
         result: TranslateResult = 0 "translation_result",

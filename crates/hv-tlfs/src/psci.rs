@@ -1,6 +1,7 @@
 //! PSCI: function ids and results. Not part of the TLFS, but needed on both sides of a partition that starts VPs.
 //!
-//! Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs", "Return error codes" and "AFFINITY_INFO".
+//! Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs", "Return error codes" and
+//! "AFFINITY_INFO".
 
 /// PSCI_VERSION.
 pub const VERSION: u32 = 0x8400_0000;

@@ -429,6 +429,75 @@ rules! {
     KVP_SIZES = "kvp-sizes", Error, "key size << 32 | value size":
         "A key has at most 512 bytes, a value at most 2048." ("Linux, include/uapi/linux/hyperv.h, hv_kvp_exchg_msg_value");
 
+    NETWORK_SIZE = "network-packet-size", Error, "bytes":
+        "Packets of a network card have 28 bytes at least, and 40 from version 6.1 on." ("openvmm, netvsp; Linux, drivers/net/hyperv/hyperv_net.h, nvsp_message");
+    NETWORK_MESSAGE = "network-message", Error, "message type":
+        "Packets have a type that guests send to a network card." ("Linux, drivers/net/hyperv/hyperv_net.h");
+    NETWORK_ORDER = "network-order", Error, "message type":
+        "A version is agreed first and once; then the configuration, each buffer once, and with a receive buffer the messages of RNDIS."
+        ("Linux, drivers/net/hyperv/netvsc.c, netvsc_connect_vsp");
+    NETWORK_VERSION = "network-version", Error, "message type":
+        "Messages belong to the version that was agreed: the configuration to 2, data paths to 4, sub-channels to 5." ("Linux, drivers/net/hyperv/hyperv_net.h");
+    NETWORK_PROPOSAL = "network-proposal", Warning, "second version":
+        "Both versions of a proposal are the same." ("Linux, drivers/net/hyperv/netvsc.c, negotiate_nvsp_ver");
+    NETWORK_PRIMARY = "network-sub-channel", Error, "message type":
+        "A sub-channel carries frames only." ("Linux, drivers/net/hyperv/netvsc.c; openvmm, netvsp");
+    NETWORK_COMPLETION = "network-completion", Error, "message type":
+        "Packets that have an answer request a completion." ("Linux, drivers/net/hyperv/netvsc.c");
+    NETWORK_REVOKE = "network-revoke", Error, "id":
+        "A buffer that is revoked is one that the host has, named by its id." ("Linux, drivers/net/hyperv/netvsc.c, netvsc_revoke_recv_buf");
+    NETWORK_REVOKE_EARLY = "network-revoke-early", Warning, "id":
+        "The card is halted before a buffer is revoked." ("Linux, drivers/net/hyperv/rndis_filter.c, rndis_filter_device_remove");
+    NETWORK_TORN = "network-buffer-teardown", Error, "GPADL":
+        "A buffer is revoked, or its channel closed, before its page list is torn down." ("Linux, drivers/net/hyperv/netvsc.c, netvsc_device_remove");
+    NETWORK_SECTION = "network-section", Error, "section":
+        "Data in a section of the send buffer fits into it, and the host has that buffer." ("Linux, drivers/net/hyperv/netvsc.c, netvsc_init_buf");
+    NETWORK_SECTION_USED = "network-section-in-use", Error, "section":
+        "A section of the send buffer is not used again before its packet is completed." ("Linux, drivers/net/hyperv/netvsc.c, netvsc_free_send_slot");
+    NETWORK_DATA = "network-no-data", Error, "channel":
+        "A packet with a message of RNDIS has data: a section, pages, or both." ("openvmm, netvsp");
+    NETWORK_CHANNEL_TYPE = "network-channel-type", Error, "channel type":
+        "A packet carries frames (0) or a control message (1)." ("Linux, drivers/net/hyperv/netvsc.c; openvmm, netvsp");
+    NETWORK_RETURN = "network-receive-completion", Error, "status << 32 | message type":
+        "A received packet is completed with a message of type 108 and status 1." ("Linux, drivers/net/hyperv/netvsc.c, send_recv_completions");
+    NETWORK_REFUSED = "network-refused", Error, "status << 32 | message type":
+        "A packet is one that the card takes: no buffer, request or message of RNDIS is answered with a failure." ("openvmm, netvsp");
+
+    RNDIS_LENGTH = "rndis-length", Error, "length":
+        "The length of a message covers its structure, and lies within the packet's data." ("Linux, drivers/net/hyperv/rndis_filter.c; openvmm, netvsp");
+    RNDIS_MESSAGE = "rndis-message", Error, "message type":
+        "A control message has a type that guests send." ("Linux, include/linux/rndis.h");
+    RNDIS_ORDER = "rndis-order", Error, "message type":
+        "The card is initialized once, before it is queried, set or sent frames, and again after a halt." ("Linux, drivers/net/hyperv/rndis_filter.c, rndis_filter_device_add");
+    RNDIS_VERSION = "rndis-version", Error, "major version << 32 | minor version":
+        "A guest asks for version 1.0." ("Linux, include/linux/rndis.h");
+    RNDIS_REQUEST = "rndis-request-id", Error, "request id":
+        "The id of a request is not used again before its answer." ("Linux, drivers/net/hyperv/rndis_filter.c, get_rndis_request");
+    RNDIS_INFORMATION = "rndis-information", Error, "object":
+        "The information of a query or a set lies behind the request, within the message." ("openvmm, netvsp; Linux, include/linux/rndis.h");
+    RNDIS_SET = "rndis-set-refused", Error, "object":
+        "What a guest sets is an object that can be set, with a value that it takes." ("openvmm, netvsp");
+    RNDIS_QUERY = "rndis-query-refused", Note, "object":
+        "What a guest queries is an object that the card has." ("openvmm, netvsp");
+    RNDIS_FRAME = "rndis-frame", Error, "length":
+        "A frame's message has type 1, and lies within the packet's data; the frame and the information about it lie behind its header, within the message."
+        ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit; openvmm, netvsp");
+    RNDIS_FRAME_LENGTH = "rndis-frame-length", Error, "bytes":
+        "A frame has its header of 14 bytes, and unless it is a large send no more bytes than the configuration says, and 4 for a tag."
+        ("Linux, drivers/net/hyperv/netvsc_drv.c; openvmm, netvsp");
+    RNDIS_FRAME_RESERVED = "rndis-frame-reserved", Note, "length":
+        "The fields of a frame's message for out-of-band data and handles are zero." ("Linux, include/linux/rndis.h");
+    RNDIS_INFO = "rndis-info", Error, "kind":
+        "Information about a frame has a header, a size that is a multiple of 4 and within that of all, and its value in it." ("Linux, drivers/net/hyperv/hyperv_net.h, rndis_per_packet_info");
+    RNDIS_INFO_REPEATED = "rndis-info-repeated", Warning, "kind":
+        "A frame has each kind of information once." ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit");
+    RNDIS_LARGE_SEND = "rndis-large-send", Error, "large send":
+        "A large send is of version 2, and has a segment size that is not 0 and fits into a frame, and the offset of the TCP header."
+        ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit");
+    RNDIS_CHECKSUM = "rndis-checksum", Error, "checksums":
+        "Checksums are those of either IPv4 or IPv6 and of either TCP or UDP, whose header's offset is given." ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit");
+    RNDIS_VLAN = "rndis-vlan", Warning, "tag":
+        "The number of a VLAN is below 4095." ("IEEE 802.1Q, Tag Control Information");
     KEYBOARD_FORM = "keyboard-form", Error, "bytes":
         "Messages to a keyboard are in-band packets with a type and a field: 8 bytes at least."
         ("Linux, drivers/input/serio/hyperv-keyboard.c, synth_kbd_protocol_request");

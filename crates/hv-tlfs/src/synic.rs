@@ -235,8 +235,8 @@ structs! {
     /// The head of a message.
     pub struct MessageHeader = "hv_message_header" ["HV_MESSAGE_HEADER"], size 16 {
         /// What the message is. Written last by the hypervisor. The guest copies the rest, sets this to
-        /// [`MessageType::NONE`], and only then reads the flags: that store has to be visible before that load, which takes
-        /// a full barrier (or a sequentially consistent exchange), not acquire or release alone.
+        /// [`MessageType::NONE`], and only then reads the flags: that store has to be visible before that load, which
+        /// takes a full barrier (or a sequentially consistent exchange), not acquire or release alone.
         message_type: MessageType = 0,
         /// Bytes of the payload, at most 240.
         payload_size: u8 = 4,

@@ -53,7 +53,8 @@ impl ReferenceTime {
         Self(self.0.saturating_add(duration.0))
     }
 
-    /// Returns the duration since an earlier time, or the time before a duration; zero if the other one is later or longer.
+    /// Returns the duration since an earlier time, or the time before a duration; zero if the other one is later or
+    /// longer.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))

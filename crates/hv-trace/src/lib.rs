@@ -17,7 +17,10 @@ mod what;
 
 pub use kinds::{Cause, Convention, Fault, SmcccConduit, TimerChange, Trap};
 pub use payload::Payload;
-pub use what::{Kind, PACKET_DATA, PACKET_START, SOCKET_CLASS, What};
+pub use what::{
+    CONTENTS_DATA, CONTENTS_RECORDS, CONTENTS_START, CONTENTS_STEP, Kind, PACKET_DATA, PACKET_START,
+    SOCKET_CLASS, What,
+};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -20,6 +20,15 @@ pub const PACKET_START: usize = 17;
 pub const SOCKET_CLASS: u8 = u8::MAX;
 /// Bytes of it in [`What::PacketData`].
 pub const PACKET_DATA: usize = 44;
+/// Bytes of a packet's data in [`What::Contents`].
+pub const CONTENTS_START: usize = 28;
+/// Bytes of it in [`What::ContentsData`].
+pub const CONTENTS_DATA: usize = 44;
+/// Distance of the bytes of one [`What::ContentsData`] from those of the next: they overlap, so that no information about a network
+/// card's frame, which has 16 bytes, is cut.
+pub const CONTENTS_STEP: usize = 32;
+/// Maximum number of [`What::ContentsData`] of one [`What::Contents`].
+pub const CONTENTS_RECORDS: usize = 2;
 
 records! {
     /// The VP exited the guest. The exit ends with the VP's next [`Enter`](Self::Enter) or its
@@ -446,6 +455,59 @@ records! {
         from_guest: bool,
         /// Bytes.
         bytes: [u8; PACKET_DATA],
+    }
+    /// A part of a packet's data, which lies in guest memory: a message that is not in the ring.
+    Contents = 66, "contents" {
+        /// Channel.
+        channel: ChannelId,
+        /// Kind of the device, as in the packet.
+        class: u8,
+        /// From the guest to the host.
+        from_guest: bool,
+        /// Which part it is, as defined by the device's documentation.
+        part: u8,
+        /// Number of its bytes in this record and those that continue it.
+        shown: u8,
+        /// Id of the packet; 0 if the part was recorded before its packet.
+        transaction: u64,
+        /// Size in bytes.
+        length: u32,
+        /// Its beginning. If more is shown, [`ContentsData`](Self::ContentsData) of the same VP follow.
+        start: [u8; CONTENTS_START],
+    }
+    /// The continuation of the [`Contents`](Self::Contents) before it.
+    ContentsData = 67, "contents-data" {
+        /// Kind of the device, as in the packet.
+        class: u8,
+        /// From the guest to the host.
+        from_guest: bool,
+        /// Which part it is.
+        part: u8,
+        /// Offset of its bytes.
+        at: u8,
+        /// Bytes.
+        bytes: [u8; CONTENTS_DATA],
+    }
+    /// The headers of a frame on its way through a network card.
+    Frame = 68, "frame" {
+        /// Channel.
+        channel: u16,
+        /// From the guest to the host.
+        from_guest: bool,
+        /// Length in bytes, with the header and without a tag that is beside the frame; that of all segments for a long one.
+        length: u32,
+        /// EtherType; 0 if the frame is too short to have one.
+        ether_type: u16,
+        /// Protocol above IP, or the operation of ARP; 0 if there is none.
+        protocol: u8,
+        /// Flags of TCP, or the type of an ICMP message.
+        flags: u8,
+        /// Ports of TCP or UDP: source and destination.
+        ports: [u16; 2],
+        /// Source address of IP or ARP; that of IPv4 is in the first 4 bytes.
+        source: [u8; 16],
+        /// Destination address.
+        destination: [u8; 16],
     }
     /// VMBus changed its state in a way that is not in this table.
     VmbusOther = 53, "vmbus-state-other" {

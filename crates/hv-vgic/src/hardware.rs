@@ -11,8 +11,8 @@ pub trait ListRegisters {
     fn read(&self, index: usize) -> u64;
     /// Writes `ICH_LR<index>_EL2`; `index` is below [`count`](Self::count).
     fn write(&self, index: usize, value: u64);
-    /// Reads `ICH_ELRSR_EL2`: bit n is set while there is a list register n that is free. It must see what this CPU wrote through
-    /// [`write`](Self::write) before: the architecture asks for an ISB between the two.
+    /// Reads `ICH_ELRSR_EL2`: bit n is set while there is a list register n that is free. It must see what this CPU
+    /// wrote through [`write`](Self::write) before: the architecture asks for an ISB between the two.
     fn empty(&self) -> u32;
     /// Reads `ICH_HCR_EL2`.
     fn control(&self) -> u64;

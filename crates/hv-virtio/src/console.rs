@@ -1,7 +1,7 @@
 //! The console device with one port, as a byte stream in both directions.
 //!
-//! Without the feature MULTIPORT it has two queues: 0 for what the device receives from outside, 1 for what is sent (VIRTIO 1.2,
-//! "Console Device").
+//! Without the feature MULTIPORT it has two queues: 0 for what the device receives from outside, 1 for what is sent
+//! (VIRTIO 1.2, "Console Device").
 
 use crate::memory::DeviceMemory;
 use crate::queue::{Broken, Queue};
@@ -98,8 +98,8 @@ impl<R: Registers> Console<R> {
         outcome
     }
 
-    /// Copies received bytes into `into`, as many as are available, and returns their number. Buffers that are read to the end go back
-    /// to the device with the next [`flush`](Self::flush).
+    /// Copies received bytes into `into`, as many as are available, and returns their number. Buffers that are read to
+    /// the end go back to the device with the next [`flush`](Self::flush).
     ///
     /// # Errors
     /// The device is broken, and was given up.
@@ -147,7 +147,8 @@ impl<R: Registers> Console<R> {
         Ok((BUFFERS - usize::from(self.transmit.count())) * BUFFER as usize - filled)
     }
 
-    /// Sends bytes with the next [`flush`](Self::flush), all or none. Returns false if there is no [`room`](Self::room) for them.
+    /// Sends bytes with the next [`flush`](Self::flush), all or none. Returns false if there is no [`room`](Self::room)
+    /// for them.
     ///
     /// # Errors
     /// The same as for [`read`](Self::read).
@@ -176,8 +177,8 @@ impl<R: Registers> Console<R> {
         }
     }
 
-    /// Passes on what was written, and returns what was read: notifies the device, once for each direction at most. A notification
-    /// costs more than everything else here, so call this once when everything is done.
+    /// Passes on what was written, and returns what was read: notifies the device, once for each direction at most. A
+    /// notification costs more than everything else here, so call this once when everything is done.
     pub fn flush(&mut self) {
         self.pass();
         if self.broken.is_some() {

@@ -1,7 +1,7 @@
 //! The network card, as a receiver and a sender of frames.
 //!
-//! Without the features of offloads and merged buffers each frame has a buffer of its own, after a header of zeros (VIRTIO 1.2,
-//! "Network Device"). Queue 0 is for what is received, queue 1 for what is sent.
+//! Without the features of offloads and merged buffers each frame has a buffer of its own, after a header of zeros
+//! (VIRTIO 1.2, "Network Device"). Queue 0 is for what is received, queue 1 for what is sent.
 
 use crate::memory::DeviceMemory;
 use crate::queue::{Broken, Queue};
@@ -70,8 +70,8 @@ impl<R: Registers> NetReceiver<R> {
         self.broken.is_none() && self.transport.acknowledge()
     }
 
-    /// Copies the current frame into `into`, and returns its length; `None`: there is none. It stays the current one until
-    /// [`done`](Self::done). A frame longer than `into` is cut.
+    /// Copies the current frame into `into`, and returns its length; `None`: there is none. It stays the current one
+    /// until [`done`](Self::done). A frame longer than `into` is cut.
     ///
     /// # Errors
     /// The device is broken, and was given up.
@@ -146,8 +146,8 @@ impl<R: Registers> NetSender<R> {
         Ok(self.queue.vacant().is_some())
     }
 
-    /// Sends a frame. `packet` begins with [`NET_HEADER`] bytes, which are overwritten with zeros. Returns false if there is
-    /// no [room](Self::has_room), or the frame is empty or longer than [`SEND_FRAME`].
+    /// Sends a frame. `packet` begins with [`NET_HEADER`] bytes, which are overwritten with zeros. Returns false if
+    /// there is no [room](Self::has_room), or the frame is empty or longer than [`SEND_FRAME`].
     ///
     /// # Errors
     /// The device is broken, and was given up.

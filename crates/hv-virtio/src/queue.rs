@@ -151,8 +151,8 @@ impl<const N: usize> Queue<N> {
         len
     }
 
-    /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted. [`pass`](Self::pass) the
-    /// buffer when no more bytes go into it.
+    /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted.
+    /// [`pass`](Self::pass) the buffer when no more bytes go into it.
     pub fn put(&mut self, buffer: usize, at: usize, bytes: &[u8]) -> usize {
         if self.inward || self.lent.get(buffer) != Some(&false) {
             return 0;
@@ -164,7 +164,8 @@ impl<const N: usize> Queue<N> {
         len
     }
 
-    /// Passes a buffer with `len` bytes to the device, which reads them. Does nothing if the device has it, or for no bytes.
+    /// Passes a buffer with `len` bytes to the device, which reads them. Does nothing if the device has it, or for no
+    /// bytes.
     pub fn pass(&mut self, buffer: usize, len: usize) {
         if !self.inward && self.lent.get(buffer) == Some(&false) && (1..=self.size as usize).contains(&len) {
             self.descriptors.store(buffer * DESCRIPTOR + 8, len as u32);
@@ -179,8 +180,8 @@ impl<const N: usize> Queue<N> {
         }
     }
 
-    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take what
-    /// it is done with ([`used`](Self::used)): it may have been done before it saw this.
+    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take
+    /// what it is done with ([`used`](Self::used)): it may have been done before it saw this.
     pub fn set_interrupts(&mut self, on: bool) {
         self.available.store(FLAGS, if on { 0 } else { NO_INTERRUPT });
         barrier();
@@ -234,8 +235,8 @@ impl<const N: usize> Queue<N> {
         Ok(Some((buffer, if self.inward { len } else { 0 })))
     }
 
-    /// Copies bytes out of a buffer that the device does not have, from byte `from` on. Returns false if the device has it, or it is
-    /// shorter.
+    /// Copies bytes out of a buffer that the device does not have, from byte `from` on. Returns false if the device has
+    /// it, or it is shorter.
     #[must_use]
     pub fn read(&self, buffer: usize, from: usize, into: &mut [u8]) -> bool {
         let size = self.size as usize;

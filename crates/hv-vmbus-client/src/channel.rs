@@ -244,7 +244,8 @@ impl<'t, D: Dma, C: Conduit> Channel<'t, D, C> {
         self.halves().0.send(packet)
     }
 
-    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a batch.
+    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a
+    /// batch.
     ///
     /// # Errors
     ///
@@ -302,8 +303,8 @@ impl<'t, D: Dma, C> Channel<'t, D, C> {
 }
 
 impl<'t, D: Dma, C: Conduit> Channel<'t, D, C> {
-    /// Has the host interrupt another VP. From version 5.3 on it answers, and [`poll_target`](Self::poll_target) tells when
-    /// the former VP gets no further interrupts; in older versions the two may overlap.
+    /// Has the host interrupt another VP. From version 5.3 on it answers, and [`poll_target`](Self::poll_target) tells
+    /// when the former VP gets no further interrupts; in older versions the two may overlap.
     ///
     /// # Errors
     ///
@@ -383,8 +384,8 @@ impl<C: Conduit> ToHost<'_, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`]: nothing was sent. [`Error::Rescinded`]; [`Error::Ring`]: the channel is dead. [`Error::Post`]: the
-    /// packet is in the ring, but the host was not signalled; [`signal`](Self::signal) does that.
+    /// [`Error::Send`]: nothing was sent. [`Error::Rescinded`]; [`Error::Ring`]: the channel is dead. [`Error::Post`]:
+    /// the packet is in the ring, but the host was not signalled; [`signal`](Self::signal) does that.
     pub fn send(&mut self, packet: &Outgoing<'_>) -> Result<(), Error> {
         if self.over {
             return Err(Error::Rescinded);
@@ -431,7 +432,8 @@ pub struct FromHost<'c, C> {
 }
 
 impl<C: Conduit> FromHost<'_, C> {
-    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a batch.
+    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a
+    /// batch.
     ///
     /// # Errors
     ///
@@ -454,7 +456,8 @@ impl<C: Conduit> FromHost<'_, C> {
         self.receiver.mask(self.pages);
     }
 
-    /// Asks the host for interrupts again. Returns true if there is a packet already, for which no interrupt may come: read on.
+    /// Asks the host for interrupts again. Returns true if there is a packet already, for which no interrupt may come:
+    /// read on.
     ///
     /// # Errors
     ///

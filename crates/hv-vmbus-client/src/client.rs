@@ -77,8 +77,8 @@ enum State {
 /// A guest's end of VMBus.
 ///
 /// It takes the host's messages ([`take`](Self::take)) and posts the guest's; it waits for nothing. All that is to be
-/// waited for has a function that returns [`Poll`]. The OS calls it with a lock of its own held, if more than one context uses
-/// it. An open channel does not need it until it is closed.
+/// waited for has a function that returns [`Poll`]. The OS calls it with a lock of its own held, if more than one
+/// context uses it. An open channel does not need it until it is closed.
 pub struct Client<'t, C, W = ()> {
     conduit: C,
     page: CallPage<'t>,
@@ -134,8 +134,8 @@ impl<'t, C, W> Client<'t, C, W> {
     ///
     /// The client gives memory back when a message says that the host's access has ended. So all that
     /// [`take`](Self::take) is given must be messages of the host that `conduit` leads to, as they arrived, in their
-    /// order; and the memory of every [`Dma`](crate::Dma) that is used with the client must be memory of that partition. No
-    /// other client of the partition makes contact while memory is shared through this one.
+    /// order; and the memory of every [`Dma`](crate::Dma) that is used with the client must be memory of that
+    /// partition. No other client of the partition makes contact while memory is shared through this one.
     pub const unsafe fn with_waker(conduit: C, page: CallPage<'t>, slots: Lent<'t>, wake: W) -> Self {
         Self {
             conduit,
@@ -165,7 +165,8 @@ impl<'t, C, W> Client<'t, C, W> {
         self.features
     }
 
-    /// Returns true if the host has delivered all offers that existed when they were requested. Later ones may come at any time.
+    /// Returns true if the host has delivered all offers that existed when they were requested. Later ones may come at
+    /// any time.
     #[must_use]
     pub fn has_all_offers(&self) -> bool {
         self.all_offers
@@ -247,8 +248,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
     /// # Errors
     ///
     /// [`Error::Post`]; if it [may be retried](Error::may_retry), [`poll_contact`](Self::poll_contact) does that.
-    /// [`Error::InUse`] while the host has to answer a contact or an unload: [`unload`](Self::unload) gives a contact up.
-    /// [`Error::NoVersion`] if the contact allows none.
+    /// [`Error::InUse`] while the host has to answer a contact or an unload: [`unload`](Self::unload) gives a contact
+    /// up. [`Error::NoVersion`] if the contact allows none.
     pub fn contact(&mut self, contact: Contact) -> Result<(), Error> {
         if matches!(self.state, State::Contacting { posted: true, .. } | State::Unloading) {
             return Err(Error::InUse);
@@ -259,7 +260,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         self.drive()
     }
 
-    /// Posts the contact that is to be posted. A connection that the host does not have is that of versions it does not speak.
+    /// Posts the contact that is to be posted. A connection that the host does not have is that of versions it does not
+    /// speak.
     fn drive(&mut self) -> Result<(), Error> {
         while let (State::Contacting { version, posted: false }, Some(contact)) = (self.state, self.contact) {
             let (message, len, asked) = contact.message(version);
@@ -334,8 +336,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         if self.state == State::Unloading { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Tells the host that a channel will not be used again: after it was rescinded, when it is closed and its GPADLs are
-    /// torn down; or in place of ever using it.
+    /// Tells the host that a channel will not be used again: after it was rescinded, when it is closed and its GPADLs
+    /// are torn down; or in place of ever using it.
     ///
     /// # Errors
     ///
@@ -378,8 +380,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         }
     }
 
-    /// Takes the payload of a message of the host, and returns what it changed. It may post: copy the message and end it
-    /// first, or the host's next one waits longer.
+    /// Takes the payload of a message of the host, and returns what it changed. It may post: copy the message and end
+    /// it first, or the host's next one waits longer.
     pub fn take(&mut self, message: &[u8]) -> Notice {
         let notice = match parse::<MessageHeader>(message) {
             None => Notice::Ignored(MessageType::INVALID),

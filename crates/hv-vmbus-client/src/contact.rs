@@ -39,7 +39,8 @@ impl Contact {
         }
     }
 
-    /// Asks for messages on another SINT. Versions before 5.0 know only 2 and are left out then; a host may know only 2 too.
+    /// Asks for messages on another SINT. Versions before 5.0 know only 2 and are left out then; a host may know only 2
+    /// too.
     #[must_use]
     pub const fn with_sint(mut self, sint: SintIndex) -> Self {
         self.sint = sint;
@@ -67,8 +68,8 @@ impl Contact {
         self
     }
 
-    /// Lends a page for the event flags of channels without a connection of their own, which hosts before Windows 8 have:
-    /// the guest sets the channel's flag in its second half before it signals.
+    /// Lends a page for the event flags of channels without a connection of their own, which hosts before Windows 8
+    /// have: the guest sets the channel's flag in its second half before it signals.
     #[must_use]
     pub fn with_interrupt_page(mut self, page: &'static Page, memory: &impl Memory) -> Self {
         self.interrupt_page = Some((page, memory.gpa(page)));

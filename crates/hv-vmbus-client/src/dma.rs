@@ -1,9 +1,9 @@
 //! Memory that the host reads and writes: allocated, shared and freed by the OS.
 //!
-//! A [`PageRun`] owns pages that the guest alone uses. A [`Shared`] owns pages that the host may access. The way back is not
-//! public: only the host's answer (GPADL_TORNDOWN, a completion, the end of the connection) makes a run of shared pages.
-//! **A `Shared` that is dropped leaks its pages**, since the host may still write to them; so does every type that owns
-//! one ([`Gpadl`](crate::Gpadl), [`Channel`](crate::Channel), [`Queue`](crate::Queue)).
+//! A [`PageRun`] owns pages that the guest alone uses. A [`Shared`] owns pages that the host may access. The way back
+//! is not public: only the host's answer (GPADL_TORNDOWN, a completion, the end of the connection) makes a run of
+//! shared pages. **A `Shared` that is dropped leaks its pages**, since the host may still write to them; so does every
+//! type that owns one ([`Gpadl`](crate::Gpadl), [`Channel`](crate::Channel), [`Queue`](crate::Queue)).
 //!
 //! All sizes count pages of 4096 bytes, which are the pages of the interface whatever the guest's page size is. A guest
 //! with pages of 16 or 64 KiB sets [`Dma::GRANULE`], and shares no page of its own in part.
@@ -22,9 +22,9 @@ use crate::Error;
 /// # Safety
 ///
 /// [`allocate`](Self::allocate) returns pages that keep the contract of [`Page::at`] until they are freed: initialized,
-/// writable, aligned, neighbours in the guest's address space, and not used in any other way. The address that [`Memory::gpa`]
-/// returns for each of them is where the host finds exactly this page, until it is freed. Neighbours need not be neighbours
-/// in guest physical memory.
+/// writable, aligned, neighbours in the guest's address space, and not used in any other way. The address that
+/// [`Memory::gpa`] returns for each of them is where the host finds exactly this page, until it is freed. Neighbours
+/// need not be neighbours in guest physical memory.
 pub unsafe trait Dma: Memory + Clone {
     /// Pages of 4096 bytes in a page of the guest: 1, 4 or 16. Only whole pages of the guest are allocated.
     const GRANULE: usize = 1;
@@ -57,7 +57,8 @@ pub unsafe trait Dma: Memory + Clone {
     }
 }
 
-// SAFETY: the reference forwards every call to an implementation that keeps the contract, and returns what that returns.
+// SAFETY: the reference forwards every call to an implementation that keeps the contract, and returns what that
+// returns.
 unsafe impl<D: Dma> Dma for &D {
     const GRANULE: usize = D::GRANULE;
 
@@ -85,8 +86,8 @@ pub struct PageRun<D: Dma> {
     dma: D,
 }
 
-// SAFETY: the run owns its pages, which are atomics and may be accessed from any thread; the allocator that goes with them
-// may be sent, by the bound.
+// SAFETY: the run owns its pages, which are atomics and may be accessed from any thread; the allocator that goes with
+// them may be sent, by the bound.
 unsafe impl<D: Dma + Send> Send for PageRun<D> {}
 // SAFETY: a shared run gives access to atomics and to a shared allocator alone, which may be shared, by the bound.
 unsafe impl<D: Dma + Sync> Sync for PageRun<D> {}
@@ -99,8 +100,8 @@ impl<D: Dma> fmt::Debug for PageRun<D> {
 
 impl<D: Dma> Drop for PageRun<D> {
     fn drop(&mut self) {
-        // SAFETY: the pages are those that `allocate` returned, whole, since `new` keeps them unchanged. The run owns them,
-        // and no borrow outlives it. The host has no access: what it was given stands in a `Shared`,
+        // SAFETY: the pages are those that `allocate` returned, whole, since `new` keeps them unchanged. The run owns
+        // them, and no borrow outlives it. The host has no access: what it was given stands in a `Shared`,
         // which drops no run.
         unsafe { self.dma.free(self.pages) }
     }
@@ -130,8 +131,8 @@ impl<D: Dma> PageRun<D> {
     /// Returns the pages.
     #[must_use]
     pub fn pages(&self) -> &[Page] {
-        // SAFETY: the pages are initialized, aligned and exclusively the run's until they are freed, by the contract of `allocate`;
-        // they are freed when the run is dropped, and the borrow ends before.
+        // SAFETY: the pages are initialized, aligned and exclusively the run's until they are freed, by the contract of
+        // `allocate`; they are freed when the run is dropped, and the borrow ends before.
         unsafe { self.pages.as_ref() }
     }
 
@@ -147,7 +148,8 @@ impl<D: Dma> PageRun<D> {
         self.pages().get(n).map(|page| hv_tlfs::page::number(self.dma.gpa(page)))
     }
 
-    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they are.
+    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they
+    /// are.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         read(self.pages(), offset, into);
     }
@@ -266,8 +268,8 @@ impl<'a> Data<'a> {
     ///
     /// # Safety
     ///
-    /// From the time on that a packet with them is sent, until the host answers it, nothing but atomics of this crate or
-    /// another volatile way accesses the pages, and they are not used for anything else.
+    /// From the time on that a packet with them is sent, until the host answers it, nothing but atomics of this crate
+    /// or another volatile way accesses the pages, and they are not used for anything else.
     #[must_use]
     pub unsafe fn at(pages: &'a dyn PageNumbers, offset: usize, len: u32) -> Self {
         Self { pages, offset, len }

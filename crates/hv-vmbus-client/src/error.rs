@@ -48,8 +48,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns true if the same call may succeed a little later, with nothing changed: a port without a free buffer, a ring
-    /// without room.
+    /// Returns true if the same call may succeed a little later, with nothing changed: a port without a free buffer, a
+    /// ring without room.
     #[must_use]
     pub fn may_retry(self) -> bool {
         match self {

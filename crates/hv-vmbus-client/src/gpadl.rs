@@ -46,7 +46,7 @@ impl Drop for Claim<'_> {
 }
 
 /// A name with its pages. Dropping it leaks the pages, as [`Shared`] does.
-struct Held<'t, D: Dma> {
+struct NamedPages<'t, D: Dma> {
     claim: Claim<'t>,
     pages: Shared<D>,
 }
@@ -63,13 +63,13 @@ macro_rules! debug {
 }
 debug! { GpadlRequest Gpadl Teardown }
 
-impl<D: Dma> fmt::Debug for Held<'_, D> {
+impl<D: Dma> fmt::Debug for NamedPages<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x} of channel {}: {:?}", self.id().0, self.claim.channel.id().0, self.pages)
     }
 }
 
-impl<D: Dma> Held<'_, D> {
+impl<D: Dma> NamedPages<'_, D> {
     fn id(&self) -> GpadlId {
         self.claim.slot.id()
     }
@@ -90,21 +90,22 @@ impl<D: Dma> Held<'_, D> {
 /// A GPADL that the host was told of, or is being told of. Dropping it leaks the pages.
 #[must_use = "pages that the host may access are leaked when this is dropped"]
 pub struct GpadlRequest<'t, D: Dma> {
-    held: Held<'t, D>,
+    held: NamedPages<'t, D>,
     /// Page numbers that were posted.
     posted: usize,
 }
 
-/// Pages that the host may access, by a name. Dropping it leaks the pages; [`teardown`](Self::teardown) gives them back.
+/// Pages that the host may access, by a name. Dropping it leaks the pages; [`teardown`](Self::teardown) gives them
+/// back.
 #[must_use = "pages that the host may access are leaked when this is dropped"]
 pub struct Gpadl<'t, D: Dma> {
-    held: Held<'t, D>,
+    held: NamedPages<'t, D>,
 }
 
 /// A GPADL that is being torn down. Dropping it leaks the pages.
 #[must_use = "pages that the host may access are leaked when this is dropped"]
 pub struct Teardown<'t, D: Dma> {
-    held: Held<'t, D>,
+    held: NamedPages<'t, D>,
 }
 
 impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
@@ -112,7 +113,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
     ///
     /// # Errors
     ///
-    /// With the pages: [`Error::Pages`], [`Error::UnknownChannel`], [`Error::NoSlot`], [`Error::Memory`], [`Error::Post`].
+    /// With the pages: [`Error::Pages`], [`Error::UnknownChannel`], [`Error::NoSlot`], [`Error::Memory`],
+    /// [`Error::Post`].
     pub fn create_gpadl<D: Dma>(
         &mut self,
         channel: ChannelId,
@@ -132,8 +134,10 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         };
         channel.hold();
         slot.created().expect();
-        let mut request =
-            GpadlRequest { held: Held { claim: Claim { slot, channel, over: false }, pages }, posted: 0 };
+        let mut request = GpadlRequest {
+            held: NamedPages { claim: Claim { slot, channel, over: false }, pages },
+            posted: 0,
+        };
         match request.post(self) {
             // The host was told nothing.
             Err(error) if request.posted == 0 => Err(Returned { value: request.held.take_back(), error }),
@@ -227,7 +231,8 @@ impl<'t, D: Dma> Gpadl<'t, D> {
         self.held.claim.channel
     }
 
-    /// Begins to take the pages back. If the channel was rescinded or the connection has ended, the host is asked nothing.
+    /// Begins to take the pages back. If the channel was rescinded or the connection has ended, the host is asked
+    /// nothing.
     ///
     /// # Errors
     ///

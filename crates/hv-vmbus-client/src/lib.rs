@@ -10,8 +10,9 @@
 //! | the host's messages | [`deliver`], in the handler of the SINT's interrupt or while it polls |
 //! | [`Wake`], or [`Wait`] | how to wait: not needed by an OS that polls |
 //!
-//! [`Client`] is the connection. It never waits: what the host has to answer is polled, or waited for by functions that take
-//! the OS's [`Wait`]. An open [`Channel`] does not need it. A [`Queue`] is a channel whose packets are requests with memory.
+//! [`Client`] is the connection. It never waits: what the host has to answer is polled, or waited for by functions that
+//! take the OS's [`Wait`]. An open [`Channel`] does not need it. A [`Queue`] is a channel whose packets are requests
+//! with memory.
 //!
 //! # From contact to the first packet
 //!
@@ -77,12 +78,13 @@
 //! # The host is not trusted with the guest's state
 //!
 //! Messages, ring indices, descriptors and completions are read once into memory of the guest's own, and judged there.
-//! Numbers of the host are keys that are looked up. Work for one call is bounded by the size of a ring or of the slots. What a
-//! driver reads from a packet it judges itself.
+//! Numbers of the host are keys that are looked up. Work for one call is bounded by the size of a ring or of the slots.
+//! What a driver reads from a packet it judges itself.
 //!
 //! Memory is typed by who uses it: [`PageRun`] is the guest's, [`Shared`] and all that owns one is the host's too. The
-//! change back happens on the host's word alone (GPADL_TORNDOWN, a completion, RESCIND, the end of the connection), which is
-//! why creating a [`Client`] is unsafe: its creator vouches that what it is given as the host's word is just that.
+//! change back happens on the host's word alone (GPADL_TORNDOWN, a completion, RESCIND, the end of the connection),
+//! which is why creating a [`Client`] is unsafe: its creator vouches that what it is given as the host's word is just
+//! that.
 //!
 //! Every C name of the interface is a search alias in [`tlfs`].
 #![no_std]

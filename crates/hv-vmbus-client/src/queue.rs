@@ -199,8 +199,8 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
         self.channel.send(&Outgoing::completion(transaction, payload))
     }
 
-    /// Returns the next thing that came from the host, its payload in `buffer`; `None` if there is nothing now. Call it until
-    /// then: the room in the ring goes back to the host with the last call of a batch.
+    /// Returns the next thing that came from the host, its payload in `buffer`; `None` if there is nothing now. Call it
+    /// until then: the room in the ring goes back to the host with the last call of a batch.
     ///
     /// # Errors
     ///

@@ -185,7 +185,8 @@ impl ChannelSlot {
         }
     }
 
-    /// Claims the channel for opening; false if it is claimed, rescinded or not offered. The GPADL of its rings holds it.
+    /// Claims the channel for opening; false if it is claimed, rescinded or not offered. The GPADL of its rings holds
+    /// it.
     pub(crate) fn claim(&self) -> bool {
         let claimed = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state & (OFFERED | CLAIMED | RESCINDED | ENDED) == OFFERED).then_some(state | CLAIMED)

@@ -16,8 +16,8 @@ use crate::slots::Offer;
 
 /// Is told what a message changed. The OS wakes the threads or tasks that wait for it.
 ///
-/// It is called within [`Client::take`], with whatever lock the OS holds then. `()` does nothing: for an OS that polls, and
-/// for one that looks at what `take` returns.
+/// It is called within [`Client::take`], with whatever lock the OS holds then. `()` does nothing: for an OS that polls,
+/// and for one that looks at what `take` returns.
 pub trait Wake {
     /// Wakes those who wait for this.
     fn wake(&self, notice: &Notice);
@@ -67,7 +67,8 @@ impl<C, W, F: FnMut(&mut Client<'_, C, W>) -> Result<(), Error>> Wait<C, W> for 
     }
 }
 
-/// Waits by looking at the message slot of a SINT, which may stay masked: for firmware, and for kernels before interrupts work.
+/// Waits by looking at the message slot of a SINT, which may stay masked: for firmware, and for kernels before
+/// interrupts work.
 ///
 /// The number of looks is the limit, whatever they find: a host that sends messages without an end ends the wait too.
 #[derive(Debug)]
@@ -95,13 +96,14 @@ impl<S: Conduit, C: Conduit, W: Wake> Wait<C, W> for PollSynic<'_, '_, S> {
     }
 }
 
-/// Messages that [`deliver`] takes at a time. Usually there is one: the host writes the next one after the end of this one.
+/// Messages that [`deliver`] takes at a time. Usually there is one: the host writes the next one after the end of this
+/// one.
 const BATCH: usize = 64;
 
 /// Takes the pending messages of a SINT, ends each, and gives it to the client. Returns false if there was none.
 ///
-/// It takes at most 64, since a host may fill the slot whenever it is free. The interrupt of a message that is left has been
-/// raised, so the handler runs again.
+/// It takes at most 64, since a host may fill the slot whenever it is free. The interrupt of a message that is left has
+/// been raised, so the handler runs again.
 ///
 /// This is what the interrupt handler of the SINT does. Which channels have packets, the SINT's event flags tell:
 /// [`Synic::take_events`] passes the number of each channel.

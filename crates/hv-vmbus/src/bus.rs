@@ -25,10 +25,10 @@ use zerocopy::FromBytes;
 
 /// The host side of one partition's VMBus, with the devices `D`.
 ///
-/// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its own;
-/// `R` is the kind of lock, whose `try_lock` fails only while the lock is held. Order: bus, device, and then what [`BusPort`] takes. No
-/// lock is taken for a signal of a connection that no open channel has, and no signal waits for a device's lock: the call that holds
-/// it serves the signal.
+/// It is used through `&self`. The guest's messages are served behind one lock, the packets of each device behind its
+/// own; `R` is the kind of lock, whose `try_lock` fails only while the lock is held. Order: bus, device, and then what
+/// [`BusPort`] takes. No lock is taken for a signal of a connection that no open channel has, and no signal waits for a
+/// device's lock: the call that holds it serves the signal.
 ///
 /// `GPADLS` bounds the number of page lists that the guest can have at a time, and `WORDS` the sum of their sizes: a
 /// word per page and one per range. Beyond that a guest gets a failure. A network card takes about 8,200 words.
@@ -154,6 +154,19 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         });
     }
 
+    /// Calls a function with those that have a channel.
+    pub(crate) fn parts_in_use<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
+    where
+        D: Devices<P>,
+    {
+        let cx = self.cx(port);
+        self.devices.each(Place::FIRST, &mut |node, at| {
+            if !node.is_vacant() {
+                node.work(at, &cx, &mut |part| work(part, at));
+            }
+        });
+    }
+
     /// Resets the bus to the state after [`new`](Self::new), with its current offers: for a reset of the partition.
     /// Requests in flight are not answered any more; the next contact of the guest is answered when they are completed.
     pub fn reset<P: BusPort>(&self, port: &P)
@@ -208,8 +221,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                     Some(Line { stage: Stage::Leaving | Stage::Gone, .. }) => Err(BusError::Leaving),
                     Some(line) if line.stage != Stage::Vacant => Err(BusError::Offered),
                     Some(_) if duplicate => Err(BusError::Duplicate),
-                    Some(line) => {
-                        line.fill(offer, true);
+                    Some(_) => {
+                        part.fill(0, offer, true);
                         Ok(at.id(0))
                     }
                     None => Err(BusError::UnknownDevice),

@@ -1,7 +1,8 @@
 //! Signals of the guest that find their device in use.
 //!
-//! No VP waits for a device in order to signal it: the call that has the device serves the signal as well. Where a machine has more
-//! VPs than processors that is the difference between one call and a queue of VPs that wait for one that does not run.
+//! No VP waits for a device in order to signal it: the call that has the device serves the signal as well. Where a
+//! machine has more VPs than processors that is the difference between one call and a queue of VPs that wait for one
+//! that does not run.
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -10,9 +11,9 @@ const GROUPS: usize = 64;
 
 /// The channels of a device with a signal that is not served yet.
 ///
-/// The caller of [`signal`](Self::signal) records a signal before it tries to take the device's lock; the holder of the lock looks for
-/// signals after it has released it ([`serve`](Self::serve)). In both, a full fence separates the write from the read, so one of the
-/// two sees the other's: no signal is left behind.
+/// The caller of [`signal`](Self::signal) records a signal before it tries to take the device's lock; the holder of the
+/// lock looks for signals after it has released it ([`serve`](Self::serve)). In both, a full fence separates the write
+/// from the read, so one of the two sees the other's: no signal is left behind.
 #[derive(Debug)]
 pub(crate) struct Calls<const LINES: usize> {
     /// The groups with a signal. A channel is in the group of its number modulo their number.
@@ -26,8 +27,8 @@ impl<const LINES: usize> Calls<LINES> {
         Self { groups, lines }
     }
 
-    /// Handles a signal to a channel: `now` serves it, or returns false if the device's lock is held. Call [`serve`](Self::serve)
-    /// afterwards.
+    /// Handles a signal to a channel: `now` serves it, or returns false if the device's lock is held. Call
+    /// [`serve`](Self::serve) afterwards.
     pub(crate) fn signal(&self, line: usize, now: impl FnOnce() -> bool) {
         if now() {
             return;
@@ -38,9 +39,10 @@ impl<const LINES: usize> Calls<LINES> {
         self.groups.fetch_or(1 << (line % GROUPS), Ordering::Release);
     }
 
-    /// Serves the signals recorded while the device's lock was held: call it after each release of the lock. `attempt` tries to take the
-    /// lock, and with it the signals ([`take`](Self::take)); if it does not get the lock, its holder comes here as well. Returns false
-    /// if `attempt` has given up: another call must come for the signals that are left.
+    /// Serves the signals recorded while the device's lock was held: call it after each release of the lock. `attempt`
+    /// tries to take the lock, and with it the signals ([`take`](Self::take)); if it does not get the lock, its holder
+    /// comes here as well. Returns false if `attempt` has given up: another call must come for the signals that are
+    /// left.
     pub(crate) fn serve(&self, mut attempt: impl FnMut() -> Attempt) -> bool {
         loop {
             fence(Ordering::SeqCst);

@@ -103,8 +103,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         control.outbox.clear();
         control.offers_end = false;
         self.shared.chosen_connections.store(false, Ordering::Release);
-        self.parts(port, |part, at| {
-            for line in (0..part.lines().len()).rev() {
+        self.parts_in_use(port, |part, at| {
+            for line in (0..part.reach()).rev() {
                 if part.lines()[line].open.is_some() {
                     port.observe(Event::Closed { channel: at.id(line) });
                     self.close(part, line);

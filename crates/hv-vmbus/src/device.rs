@@ -150,7 +150,7 @@ pub trait Device: Sized {
     /// dropped.
     fn completed<P: Backend<Self::Request>>(
         &mut self,
-        done: &mut Done<Self::Request>,
+        done: &mut Done<'_, Self::Request>,
         outcome: <Self::Request as Work>::Outcome,
         io: &mut Io<'_, P, Self::Request>,
     ) {

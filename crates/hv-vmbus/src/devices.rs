@@ -1,7 +1,8 @@
 //! The devices of a bus, composed by the embedder.
 //!
 //! A [`Slot`](crate::Slot) is one device, an array of slots several of a kind, and [`devices!`](crate::devices) creates
-//! a structure of named ones. A guest's signal is led through them to its slot by static dispatch; rare calls go through `dyn`.
+//! a structure of named ones. A guest's signal is led through them to its slot by static dispatch; rare calls go
+//! through `dyn`.
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
@@ -9,6 +10,7 @@ use crate::gpadl::Pool;
 use crate::io::{Env, Limits, Place};
 use crate::line::{Line, Open};
 use crate::port::BusPort;
+use crate::protocol::ChannelOffer;
 use crate::shared::Shared;
 use crate::worker::NEVER;
 use core::sync::atomic::AtomicU32;
@@ -40,8 +42,8 @@ impl<'a, P: BusPort> Cx<'a, P> {
     /// Returns what a call of the device at this place begins with.
     #[inline(never)]
     pub(crate) fn env(&self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
-        let Self { port, pool, shared } = *self;
-        Env { port, pool, shared, place, per, now: port.reference_time(), limits }
+        let now = self.port.reference_time();
+        Env { port: self.port, pool: self.pool, shared: self.shared, place, per, now, limits }
     }
 }
 
@@ -50,7 +52,8 @@ pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
 
-    /// Calls a function with each device. Never inlined, and neither is the next: else each caller has a copy for each device.
+    /// Calls a function with each device. Never inlined, and neither is the next: else each caller has a copy for each
+    /// device.
     #[doc(hidden)]
     fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place));
 
@@ -58,7 +61,8 @@ pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
     fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize));
 
-    /// Writes the state of the devices. It is here and not in [`Node`], so that a bus that is never saved has no code for it.
+    /// Writes the state of the devices. It is here and not in [`Node`], so that a bus that is never saved has no code
+    /// for it.
     #[doc(hidden)]
     fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>);
 
@@ -72,6 +76,9 @@ pub trait Node<P: BusPort> {
     fn identity(&self) -> *const AtomicU32;
     fn deadline(&self) -> ReferenceTime;
     fn line_of(&self, connection: u32) -> Option<usize>;
+    /// Returns true if none of its channels is offered, being offered or still known to the guest. What another call
+    /// does with it meanwhile may count as done afterwards.
+    fn is_vacant(&self) -> bool;
     fn tick(&self, at: Place, cx: &Cx<'_, P>);
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part));
 }
@@ -81,6 +88,10 @@ pub trait Node<P: BusPort> {
 #[expect(private_interfaces, reason = "only this crate calls these")]
 pub trait Part {
     fn lines(&mut self) -> &mut [Line];
+    /// Returns the number of its channels up to the last that is not vacant.
+    fn reach(&mut self) -> usize;
+    /// Accepts an offer.
+    fn fill(&mut self, line: usize, offer: &ChannelOffer, lasting: bool);
     fn open(&mut self, line: usize, opening: &Opening<'_>, open: Open) -> Result<(), Reason>;
     fn close(&mut self, line: usize);
     fn release(&mut self, line: usize);

@@ -3,6 +3,7 @@
 mod ask;
 mod flight;
 mod send;
+mod show;
 
 pub use ask::{Buffer, RequestError};
 pub use send::{Message, SendError, TRANSFER_RANGES};
@@ -20,6 +21,7 @@ use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hv_tlfs::time::ReferenceTime;
 
 /// Time after which a full ring is checked even if the guest has not signalled.
@@ -73,6 +75,8 @@ pub(crate) struct Counts {
     pub(crate) turn: usize,
     /// Number of sub-channels that the device requests.
     pub(crate) subchannels: u16,
+    /// The channels from this one on are vacant.
+    pub(crate) reach: usize,
 }
 
 impl Counts {
@@ -89,6 +93,7 @@ impl Counts {
             poll: None,
             turn: 0,
             subchannels: 0,
+            reach: 0,
         }
     }
 
@@ -138,8 +143,8 @@ impl Run {
     }
 }
 
-/// The context of a device during a call, as far as it does not depend on the type of its requests: its channels' rings, and the
-/// time.
+/// The context of a device during a call, as far as it does not depend on the type of its requests: its channels'
+/// rings, and the time.
 ///
 /// Its methods are compiled once for a port, whatever the number of devices. A device gets it as a part of [`Io`].
 pub struct Context<'a, P: BusPort> {
@@ -149,6 +154,8 @@ pub struct Context<'a, P: BusPort> {
     /// [`Env::per`] segments for each request.
     pub(crate) segments: &'a mut [Segment],
     pub(crate) counts: &'a mut Counts,
+    /// A channel may be in use; read without the device's lock.
+    pub(crate) occupied: &'a AtomicBool,
     pub(crate) run: &'a mut Run,
 }
 
@@ -204,6 +211,7 @@ impl<P: BusPort> Context<'_, P> {
             requests: &mut *self.requests,
             segments: &mut *self.segments,
             counts: &mut *self.counts,
+            occupied: self.occupied,
             run: &mut *self.run,
         }
     }
@@ -250,6 +258,13 @@ impl<'a, P: BusPort> Context<'a, P> {
         }
     }
 
+    /// Records that a channel is not vacant any more. Before the bus is called for it ([`Shared::call`]): whoever takes
+    /// that call looks only at devices with such channels.
+    pub(crate) fn occupy(&mut self, line: usize) {
+        self.counts.reach = self.counts.reach.max(line + 1);
+        self.occupied.store(true, Ordering::Release);
+    }
+
     /// Records why a channel's packets wait in its ring.
     pub(crate) fn stall(&mut self, line: usize, stall: Stall) {
         let counts = &mut *self.counts;
@@ -276,8 +291,8 @@ impl<'a, P: BusPort> Context<'a, P> {
         self.env.port.observe(Event::Device { channel: self.env.place.id(channel.index()), note, value });
     }
 
-    /// Returns true if the device does not speak a version of its protocol in this run: major number in the upper half. Only a
-    /// port with faults on purpose refuses one.
+    /// Returns true if the device does not speak a version of its protocol in this run: major number in the upper half.
+    /// Only a port with faults on purpose refuses one.
     #[must_use]
     pub fn refuses(&self, version: u32) -> bool {
         self.lines.first().is_some_and(|line| self.env.port.refuses(&line.offer.interface, version))
@@ -314,7 +329,7 @@ impl<'a, P: BusPort> Context<'a, P> {
                 && line.offer.instance == offer.instance
                 && line.offer.subchannel_index == offer.subchannel_index
         };
-        if self.lines.iter().any(same) {
+        if self.lines.iter().take(self.counts.reach).any(same) {
             return false;
         }
         let Some(line) = self.lines.get_mut(channel.index()) else { return false };
@@ -322,6 +337,7 @@ impl<'a, P: BusPort> Context<'a, P> {
             return false;
         }
         line.fill(offer, false);
+        self.occupy(channel.index());
         self.env.shared.call();
         true
     }
@@ -352,7 +368,8 @@ impl<'a, P: BusPort> Context<'a, P> {
         self.lines[channel.index()].stage == Stage::Vacant
     }
 
-    /// Rescinds the device behind a channel: the first channel of a sub-channel's, or the channel itself, as a connection is.
+    /// Rescinds the device behind a channel: the first channel of a sub-channel's, or the channel itself, as a
+    /// connection is.
     pub(crate) fn take_away(&mut self, line: usize) {
         let sub = self.lines.get(line).is_some_and(|line| line.offer.subchannel_index != 0);
         self.rescind(if sub { Channel::PRIMARY } else { Channel(line as u16) });

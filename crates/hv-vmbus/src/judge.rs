@@ -82,19 +82,27 @@ impl<M: GuestMemory, W: PageNumber> Header<'_, M, W> {
     }
 
     /// Returns the next word, or `None` if there is none.
+    #[inline(always)]
     fn word(&mut self) -> Result<Option<u64>, RingError> {
         if self.used == self.filled {
-            let words = (self.packet.header_len().saturating_sub(self.at) as usize / 8).min(CHUNK);
-            let Some(part) = self.words.get_mut(..words).filter(|part| !part.is_empty()) else {
+            self.fill()?;
+            if self.filled == 0 {
                 return Ok(None);
-            };
-            self.packet.read_header(self.ring, self.at, part.as_mut_bytes())?;
-            self.at += words as u32 * 8;
-            (self.used, self.filled) = (0, words);
+            }
         }
         let word = self.words.get(self.used).map(|word| u64::from_le(*word));
         self.used += 1;
         Ok(word)
+    }
+
+    /// Reads the next words, as many as there are and fit.
+    #[inline(never)]
+    fn fill(&mut self) -> Result<(), RingError> {
+        let words = (self.packet.header_len().saturating_sub(self.at) as usize / 8).min(CHUNK);
+        self.packet.read_header(self.ring, self.at, self.words[..words].as_mut_bytes())?;
+        self.at += words as u32 * 8;
+        (self.used, self.filled) = (0, words);
+        Ok(())
     }
 
     /// Reads the page numbers of a range.

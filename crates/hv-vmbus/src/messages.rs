@@ -352,7 +352,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
 
 /// Rescinds the sub-channels of a first channel that was closed: its device must request them again.
 fn rescind_subchannels(part: &mut dyn Part) {
-    for line in 1..part.lines().len() {
+    for line in 1..part.reach() {
         let this = &mut part.lines()[line];
         if this.offer.subchannel_index == 0 {
             continue;

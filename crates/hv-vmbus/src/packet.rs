@@ -172,16 +172,35 @@ impl<M> Answer for Packet<'_, M> {
     }
 }
 
-/// A request that the back end has completed.
-#[derive(Debug)]
-pub struct Done<Q> {
-    pub(crate) ticket: Ticket,
-    pub(crate) token: Token,
-    /// The request.
-    pub request: Q,
+/// A [`Packet`], or a request that is [`Done`], of which a device makes a request `Q`.
+pub trait Requester<Q>: Answer {
+    /// Returns where the request is kept, if the requester has had one already.
+    #[doc(hidden)]
+    fn place(&mut self) -> Option<&mut Q>;
 }
 
-impl<Q> Done<Q> {
+impl<M, Q> Requester<Q> for Packet<'_, M> {
+    fn place(&mut self) -> Option<&mut Q> {
+        None
+    }
+}
+
+impl<Q> Requester<Q> for Done<'_, Q> {
+    fn place(&mut self) -> Option<&mut Q> {
+        Some(self.request)
+    }
+}
+
+/// A request that the back end has completed.
+#[derive(Debug)]
+pub struct Done<'a, Q> {
+    pub(crate) ticket: Ticket,
+    pub(crate) token: Token,
+    /// The request, where it is kept: it is not copied.
+    pub request: &'a mut Q,
+}
+
+impl<Q> Done<'_, Q> {
     /// Returns the channel of its packet.
     #[must_use]
     pub fn channel(&self) -> Channel {
@@ -201,9 +220,9 @@ impl<Q> Done<Q> {
     }
 }
 
-impl<Q> sealed::Sealed for Done<Q> {}
+impl<Q> sealed::Sealed for Done<'_, Q> {}
 
-impl<Q> Answer for Done<Q> {
+impl<Q> Answer for Done<'_, Q> {
     fn ticket(&self) -> &Ticket {
         &self.ticket
     }

@@ -4,7 +4,7 @@ use crate::event::Event;
 use crate::id::{DeviceId, Token};
 use crate::pages::Pages;
 use crate::protocol::Guid;
-use crate::seen::Seen;
+use crate::seen::{Contents, Seen};
 use crate::traffic::Traffic;
 use core::convert::Infallible;
 use hv_memory::GuestMemory;
@@ -130,6 +130,12 @@ pub trait BusPort {
     #[inline]
     fn packet(&self, packet: &Seen<'_>) {
         let _ = packet;
+    }
+
+    /// Shows a part of a packet's data. Only a port that [sees packets](Self::sees_packets) is shown any.
+    #[inline]
+    fn contents(&self, contents: &Contents<'_>) {
+        let _ = contents;
     }
 }
 

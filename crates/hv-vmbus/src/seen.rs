@@ -31,6 +31,29 @@ pub struct Seen<'a> {
     pub payload: &'a [u8],
 }
 
+/// Maximum number of bytes of contents that an observer is shown.
+pub const CONTENTS_BYTES: usize = 104;
+
+/// A part of a packet's data, which lies in guest memory outside the ring: what a device has read for itself, or has written
+/// ([`Context::show_read`](crate::Context::show_read), [`Context::show_written`](crate::Context::show_written)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents<'a> {
+    /// Channel.
+    pub channel: ChannelId,
+    /// Kind of the device.
+    pub interface: Guid,
+    /// From the guest to the host.
+    pub from_guest: bool,
+    /// Id of the packet, or 0 for contents that the device shows before it has sent the packet.
+    pub transaction: u64,
+    /// Which part it is, as defined by the device's documentation.
+    pub part: u8,
+    /// Size in bytes.
+    pub len: u32,
+    /// The beginning: at most [`CONTENTS_BYTES`], as far as the device has read it.
+    pub bytes: &'a [u8],
+}
+
 /// The guest memory that a packet lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listed {

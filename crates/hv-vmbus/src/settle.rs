@@ -67,13 +67,14 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let (mut room, mut count) = (true, 0);
         let sender =
             Sender { port, vp: control.vp, version: connection.version, offers: connection.offers_requested };
-        self.parts(port, |part, at| self.leave(part, at, port));
+        self.parts_in_use(port, |part, at| self.leave(part, at, port));
         if !self.send_torndown(control.vp, port) {
             return false;
         }
-        self.parts(port, |part, at| {
+        self.parts_in_use(port, |part, at| {
             room = room && sender.channels(part, at);
-            count += part.lines().iter().filter(|line| line.is_known()).count();
+            let reach = part.reach();
+            count += part.lines()[..reach].iter().filter(|line| line.is_known()).count();
         });
         if room && control.offers_end {
             let done = Encoded::header(MessageType::ALL_OFFERS_DELIVERED);
@@ -89,8 +90,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     /// Closes rescinded channels, with the sub-channels of a first channel.
     fn leave<P: BusPort>(&self, part: &mut dyn Part, at: Place, port: &P) {
         let first = part.lines().first().is_some_and(|line| line.is_rescinded());
-        let lines = part.lines().len();
-        for line in (0..lines).rev() {
+        for line in (0..part.reach()).rev() {
             let this = &mut part.lines()[line];
             let sub = this.offer.subchannel_index > 0;
             if first && sub {
@@ -142,13 +142,12 @@ impl<P: BusPort> Sender<'_, P> {
     fn channels(&self, part: &mut dyn Part, at: Place) -> bool {
         self.demand(part);
         // Sub-channels are rescinded before the channel to which they belong, and offered after it.
-        let lines = part.lines().len();
-        for line in (0..lines).rev() {
+        for line in (0..part.reach()).rev() {
             if !self.farewell(part, at, line) {
                 return false;
             }
         }
-        (0..lines).all(|line| self.announce(part, at, line))
+        (0..part.reach()).all(|line| self.announce(part, at, line))
     }
 
     /// Creates the sub-channels that the device requests, in free places.
@@ -157,12 +156,12 @@ impl<P: BusPort> Sender<'_, P> {
         if wanted == 0 || !part.lines()[0].is_opened() {
             return;
         }
-        let first = part.lines()[0].offer;
+        let mut offer = part.lines()[0].offer;
         for index in 1..=wanted {
-            let Some(line) = part.lines().get_mut(index) else { return };
+            let Some(line) = part.lines().get(index) else { return };
             if line.stage == Stage::Vacant && line.in_flight == 0 {
-                line.fill(&first, false);
-                line.offer.subchannel_index = index as u16;
+                offer.subchannel_index = index as u16;
+                part.fill(index, &offer, false);
             }
         }
     }

@@ -6,20 +6,20 @@ use crate::calls::{Attempt, Calls};
 use crate::device::{Connect, Device, Opening};
 use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
-use crate::id::{Channel, Token};
-use crate::io::{Context, Counts, Io, Limits, Place, Run};
+use crate::id::Channel;
+use crate::io::{Context, Counts, Limits, Place, Run};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::{Due, Optional};
 use crate::pages::Segment;
-use crate::port::{Backend, BusPort, Moment, Work};
+use crate::port::{Backend, BusPort, Moment};
 use crate::protocol::ChannelOffer;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::requests::Entry;
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{self, AtomicU64};
 use crate::typed::Typed;
 use crate::worker::Worker;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, MutexGuard, RawMutex};
@@ -35,13 +35,16 @@ pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0,
     calls: Calls<LINES>,
     /// When the device must run next.
     deadline: Due,
+    /// A channel may be in use; readable without the lock.
+    occupied: AtomicBool,
     /// Position among all devices, once it is known: device and line, each plus 1, in 16 bits.
     place: AtomicU32,
     boot: Option<ChannelOffer>,
-    held: Mutex<R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+    held: Mutex<R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
 }
 
-struct Held<D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> {
+/// What the lock protects.
+struct Contents<D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize> {
     device: D,
     lines: [Line; LINES],
     requests: [Entry; REQUESTS],
@@ -86,38 +89,48 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         assert!(LINES > 0, "a device has a channel");
         assert!(LINES < MAX_CHANNELS as usize, "a channel's number is an event flag");
         let mut lines = [const { Line::VACANT }; LINES];
+        let mut counts = Counts::new();
         if let Some(offer) = boot {
             lines[0] = Line::offered(offer);
+            counts.reach = 1;
         }
         Self {
             routes: [const { AtomicU32::new(0) }; LINES],
-            calls: Calls::from_parts(AtomicU64::new(0), [const { AtomicBool::new(false) }; LINES]),
+            calls: Calls::from_parts(AtomicU64::new(0), [const { sync::AtomicBool::new(false) }; LINES]),
             deadline: Due::never(),
+            occupied: AtomicBool::new(boot.is_some()),
             place: AtomicU32::new(0),
             boot,
-            held: Mutex::new(Held {
+            held: Mutex::new(Contents {
                 device,
                 lines,
                 requests: [const { Entry::FREE }; REQUESTS],
                 works: [const { Optional::None }; REQUESTS],
                 segments: [[Segment::EMPTY; SEGMENTS]; REQUESTS],
-                counts: Counts::new(),
+                counts,
             }),
         }
     }
 
     /// Calls a function with the device, under its lock, and records when it must run next: the function ends with
-    /// [`Worker::end`], which returns that.
-    fn enter<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn Visit<D, P>) {
+    /// [`Worker::end`], which returns that. Never inlined, since it is the same for all functions.
+    #[inline(never)]
+    pub(crate) fn enter<P: Backend<D::Request>>(
+        &self,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: &mut dyn Visit<D, P>,
+    ) {
         self.locked(self.held.lock(), at, cx, work);
         self.answer_calls(at, cx);
     }
 
-    /// Does so with the lock already held, and releases it. Never inlined: everything that is done with a device begins here.
+    /// Does so with the lock already held, and releases it. Never inlined: everything that is done with a device begins
+    /// here.
     #[inline(never)]
     fn locked<P: Backend<D::Request>>(
         &self,
-        mut held: MutexGuard<'_, R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+        mut held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
         at: Place,
         cx: &Cx<'_, P>,
         work: &mut dyn Visit<D, P>,
@@ -131,14 +144,18 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             requests: &mut held.requests,
             segments: held.segments.as_flattened_mut(),
             counts: &mut held.counts,
+            occupied: &self.occupied,
             run: &mut Run::new(),
         };
         let mut typed = Typed { device: &mut held.device, works: &mut held.works };
         self.deadline.store(work.visit(&mut typed, context));
+        if held.counts.reach == 0 {
+            self.occupied.store(false, Ordering::Release);
+        }
     }
 
-    /// Serves the signals that came while the device was in use, up to as much work as a call does for itself. What is left makes the
-    /// device due at once.
+    /// Serves the signals that came while the device was in use, up to as much work as a call does for itself. What is
+    /// left makes the device due at once.
     #[inline]
     fn answer_calls<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>) {
         let mut budget = D::WORK_LIMIT;
@@ -161,7 +178,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     #[inline(never)]
     fn called<P: Backend<D::Request>>(
         &self,
-        held: MutexGuard<'_, R, Held<D, LINES, REQUESTS, SEGMENTS>>,
+        held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
         at: Place,
         cx: &Cx<'_, P>,
         budget: usize,
@@ -188,47 +205,11 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         }
         find_place(devices, &self.place)
     }
-
-    /// Returns false if there is no request with this token.
-    pub(crate) fn completed<P: Backend<D::Request>>(
-        &self,
-        at: Place,
-        cx: &Cx<'_, P>,
-        token: Token,
-        outcome: <D::Request as Work>::Outcome,
-    ) -> bool {
-        let (mut outcome, mut known) = (Some(outcome), false);
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
-            let Some((at, outcome)) = context.flying(token).zip(outcome.take()) else {
-                return Worker::new(typed, context).end();
-            };
-            known = true;
-            typed.finish(at, outcome, &mut context);
-            Worker::new(typed, context).proceed()
-        });
-        known
-    }
-
-    /// Returns what the function returns.
-    pub(crate) fn work_with<P: Backend<D::Request>, T>(
-        &self,
-        at: Place,
-        cx: &Cx<'_, P>,
-        work: impl FnOnce(&mut D, &mut Io<'_, P, D::Request>) -> T,
-    ) -> Option<T> {
-        let (mut work, mut result) = (Some(work), None);
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
-            let (device, mut io) = typed.split(&mut context);
-            result = work.take().map(|work| work(device, &mut io));
-            Worker::new(typed, context).proceed()
-        });
-        result
-    }
 }
 
-/// What is done with a device in [`Slot::enter`]: a closure. It is not a `dyn FnMut`, whose table has the closure's code twice, since
-/// it can be called by value as well.
-trait Visit<D: Device, P: BusPort> {
+/// What is done with a device in [`Slot::enter`]: a closure. It is not a `dyn FnMut`, whose table has the closure's
+/// code twice, since it can be called by value as well.
+pub(crate) trait Visit<D: Device, P: BusPort> {
     fn visit(&mut self, typed: &mut Typed<'_, D>, context: Context<'_, P>) -> ReferenceTime;
 }
 
@@ -343,6 +324,10 @@ where
         self.routes.iter().position(|route| route.load(Ordering::Relaxed) == connection)
     }
 
+    fn is_vacant(&self) -> bool {
+        !self.occupied.load(Ordering::Acquire)
+    }
+
     fn tick(&self, at: Place, cx: &Cx<'_, P>) {
         self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
             Worker::new(typed, context).tick()
@@ -351,15 +336,25 @@ where
 
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
         self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-            let mut worker = Worker::new(typed, context);
-            let mut locked = Locked { worker: &mut worker, boot: self.boot.as_ref(), moved: false };
-            work(&mut locked);
-            if locked.moved {
-                publish(&self.routes, worker.io.lines);
-            }
-            worker.end()
+            work_on(Worker::new(typed, context), self.boot.as_ref(), &self.routes, work)
         });
     }
+}
+
+/// Has the bus work on a device. Never inlined: it is the same for all types of devices.
+#[inline(never)]
+fn work_on<P: BusPort>(
+    mut worker: Worker<'_, P>,
+    boot: Option<&ChannelOffer>,
+    routes: &[AtomicU32],
+    work: &mut dyn FnMut(&mut dyn Part),
+) -> ReferenceTime {
+    let mut locked = Locked { worker: &mut worker, boot, moved: false };
+    work(&mut locked);
+    if locked.moved {
+        publish(routes, worker.io.lines);
+    }
+    worker.end()
 }
 
 /// Publishes the connections that the guest signals.
@@ -381,6 +376,20 @@ struct Locked<'w, 'a, P: BusPort> {
 impl<P: BusPort> Part for Locked<'_, '_, P> {
     fn lines(&mut self) -> &mut [Line] {
         self.worker.io.lines
+    }
+
+    fn reach(&mut self) -> usize {
+        let Context { lines, counts, .. } = &mut self.worker.io;
+        let used = lines.iter().take(counts.reach).rposition(|line| line.stage != Stage::Vacant);
+        counts.reach = used.map_or(0, |last| last + 1);
+        counts.reach
+    }
+
+    fn fill(&mut self, at: usize, offer: &ChannelOffer, lasting: bool) {
+        if let Some(line) = self.worker.io.lines.get_mut(at) {
+            line.fill(offer, lasting);
+            self.worker.io.occupy(at);
+        }
     }
 
     fn open(&mut self, at: usize, opening: &Opening<'_>, open: Open) -> Result<(), Reason> {
@@ -439,6 +448,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         line.offer.interface = connect.service;
         line.offer.instance = connect.endpoint;
         line.stage = Stage::Connecting;
+        worker.io.occupy(channel.index());
         let outcome = worker.device.connect(channel, connect, &mut worker.io);
         if outcome.is_err() {
             worker.io.lines[channel.index()].vacate();
@@ -481,7 +491,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
             false => self.worker.device.reset(),
         }
         if let Some(offer) = self.boot.filter(|_| first) {
-            self.worker.io.lines[0].fill(offer, true);
+            self.fill(0, offer, true);
         }
     }
 }

@@ -78,16 +78,27 @@ impl<D: Device> Typed<'_, D> {
         outcome: <D::Request as Work>::Outcome,
         context: &mut Context<'_, P>,
     ) {
-        let request = self.works.get_mut(at).and_then(Optional::take);
+        let request = self.works.get_mut(at).and_then(Optional::as_mut);
         let Some(request) = request.filter(|_| context.is_current(at)) else {
+            self.drop_work(at);
             context.release(at);
             return;
         };
         let (ticket, token) = context.land(at);
         let mut done = Done { ticket, token, request };
-        let (device, mut io) = self.split(context);
-        device.completed(&mut done, outcome, &mut io);
-        context.landed(at, &done.ticket);
+        // There is no packet of which it could make another request.
+        self.device.completed(&mut done, outcome, &mut Io::new(context.reborrow(), &mut []));
+        let ticket = done.ticket;
+        if !ticket.requested {
+            self.drop_work(at);
+        }
+        context.landed(at, &ticket);
+    }
+
+    fn drop_work(&mut self, at: usize) {
+        if let Some(work) = self.works.get_mut(at) {
+            *work = Optional::None;
+        }
     }
 }
 
@@ -187,8 +198,6 @@ impl<P: Backend<D::Request>, D: Device> Handler<P> for Typed<'_, D> {
     }
 
     fn forget(&mut self, at: usize) {
-        if let Some(work) = self.works.get_mut(at) {
-            *work = Optional::None;
-        }
+        self.drop_work(at);
     }
 }

@@ -56,16 +56,17 @@ pub(crate) struct Worker<'a, P: BusPort> {
     pub(crate) budget: usize,
 }
 
-/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device must run next.
+/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device
+/// must run next.
 impl<'a, P: BusPort> Worker<'a, P> {
     pub(crate) fn new(device: &'a mut (dyn Handler<P> + 'a), io: Context<'a, P>) -> Self {
         let budget = io.env.limits.work;
         Self { device, io, budget }
     }
 
-    /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or opened with another
-    /// connection, since the signal.
-    pub(crate) fn signalled(mut self, line: usize, connection: u32) -> ReferenceTime {
+    /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or
+    /// opened with another connection, since the signal.
+    pub(crate) fn signalled(&mut self, line: usize, connection: u32) -> ReferenceTime {
         let open = self.io.lines.get(line).and_then(|line| line.open.as_ref());
         if open.is_some_and(|open| open.connection == connection) {
             self.offer_room(line);
@@ -77,10 +78,10 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.end()
     }
 
-    /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of it, and when the
-    /// device must run next.
+    /// Handles signals to channels that came while the device was in use, with this much work. Returns what is left of
+    /// it, and when the device must run next.
     pub(crate) fn called(
-        mut self,
+        &mut self,
         budget: usize,
         lines: &mut dyn Iterator<Item = usize>,
     ) -> (usize, ReferenceTime) {
@@ -104,14 +105,14 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Handles the passage of time.
-    pub(crate) fn tick(mut self) -> ReferenceTime {
+    pub(crate) fn tick(&mut self) -> ReferenceTime {
         self.due();
         let now = self.io.env.now;
         self.io.unhold(|_, entry| entry.until <= now);
         self.start_waiting();
         if self.io.counts.poll.is_some_and(|poll| poll <= self.io.env.now) {
             self.io.counts.poll = None;
-            for line in 0..self.io.lines.len() {
+            for line in 0..self.io.counts.reach {
                 self.offer_room(line);
                 if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Room) {
                     self.run(line);
@@ -123,10 +124,10 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.end()
     }
 
-    /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does not keep the
-    /// others waiting.
+    /// Takes packets from the channels that had reached the work limit, each in its turn: one that is always full does
+    /// not keep the others waiting.
     fn take_turns(&mut self) {
-        let lines = self.io.lines.len();
+        let lines = self.io.counts.reach;
         let first = self.io.counts.turn;
         for line in (first..lines).chain(0..first.min(lines)) {
             if self.io.counts.budget == 0 || self.budget == 0 {
@@ -140,7 +141,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Continues after input from the embedder: its own work with the device, or a completion by the back end.
-    pub(crate) fn proceed(mut self) -> ReferenceTime {
+    pub(crate) fn proceed(&mut self) -> ReferenceTime {
         self.due();
         if core::mem::take(&mut self.io.run.resumed) {
             self.take_turns();
@@ -155,7 +156,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         if self.io.counts.queued > 0 || self.io.counts.later + self.io.counts.room == 0 {
             return;
         }
-        for line in 0..self.io.lines.len() {
+        for line in 0..self.io.counts.reach {
             let stall = self.io.lines[line].open.as_ref().map(|open| open.stall);
             // An answer that has been sent since has cancelled the request for a signal.
             if Some(line) != but && matches!(stall, Some(Stall::Later | Stall::Room)) {
@@ -184,8 +185,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
         self.device.corrupt(Channel(line as u16), &mut self.io);
     }
 
-    /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the channel that
-    /// was just served is not looked at again.
+    /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the
+    /// channel that was just served is not looked at again.
     fn start_waiting(&mut self) {
         if self.io.counts.queued > 0 {
             self.start();
@@ -210,12 +211,12 @@ impl<'a, P: BusPort> Worker<'a, P> {
         loop {
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
             // No signals while packets are being taken anyway.
-            open.consumer.set_interrupts(&incoming, false)?;
+            open.consumer.mask(&incoming)?;
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
             open.signal |= open.consumer.commit(&incoming)?;
             // The mask is cleared before the last check, so a packet that arrives now is either seen here or signalled.
-            let more = open.consumer.set_interrupts(&incoming, true)?;
+            let more = open.consumer.unmask(&incoming)?;
             let signal = open.signal;
             let again = match stop {
                 Stop::Empty => more,
@@ -441,8 +442,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
     }
 
     /// Sends the guest its interrupts, and returns when the device must run next.
-    pub(crate) fn end(self) -> ReferenceTime {
-        let io = self.io;
+    pub(crate) fn end(&mut self) -> ReferenceTime {
+        let io = &mut self.io;
         if !io.run.traffic.is_none() {
             io.env.port.traffic(DeviceId(io.env.place.device), &io.run.traffic);
         }

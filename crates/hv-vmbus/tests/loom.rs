@@ -172,12 +172,12 @@ fn a_packet_is_seen_by_the_last_look_or_signalled() {
         let memory = Memory::new(32, 1);
         let consumer = Consumer::attach(&ring(&memory)).unwrap();
         let mut producer = Producer::attach(&ring(&memory)).unwrap();
-        consumer.set_interrupts(&ring(&memory), false).unwrap();
+        consumer.mask(&ring(&memory)).unwrap();
         let sender = thread::spawn({
             let memory = memory.clone();
             move || producer.push(&ring(&memory), &packet(8), fill).unwrap()
         });
-        let seen = consumer.set_interrupts(&ring(&memory), true).unwrap();
+        let seen = consumer.unmask(&ring(&memory)).unwrap();
         let signalled = sender.join().unwrap();
         assert!(seen || signalled, "both sleep, and a packet lies in the ring");
     });

@@ -55,10 +55,10 @@ pub struct BootInfo {
     pub stimer_intid: u32,
     /// Feature profile of the partition.
     pub profile: u32,
-    /// Number of valid bytes in `plan`; 0 for no faults.
-    pub plan_len: u32,
-    /// Faults to inject, in the syntax of hv-host's `faults` with numbers in place of names.
-    pub plan: [u8; PLAN_BYTES],
+    /// Number of rules in `plan`; 0 for no faults.
+    pub plan_rules: u32,
+    /// Faults to inject: the words of hv-host's `Plan`.
+    pub plan: [u64; PLAN_WORDS],
     /// The host's time at reference time 0, in 100 ns since the year 1601.
     pub host_time: u64,
     /// Integration services on the bus: the sum of their bits ([`Service::bit`](crate::control::Service::bit)).
@@ -67,7 +67,8 @@ pub struct BootInfo {
     pub disk_count: u32,
     /// The guest's disks. From a disk's base to the next one's, or to the window, there is memory for its growth.
     pub disks: [BootDisk; MAX_DISKS],
-    /// Start of the window for disks that are added while the guest runs, 4 KiB aligned, behind all disks; 0 without one.
+    /// Start of the window for disks that are added while the guest runs, 4 KiB aligned, behind all disks; 0 without
+    /// one.
     pub window_base: u64,
     /// Bytes of the window, a multiple of 4 KiB.
     pub window_size: u64,
@@ -116,8 +117,8 @@ const _: () = {
     assert!(size_of::<BootInfo>() as u64 <= REPORT - BOOT_INFO);
 };
 
-/// Maximum size of a fault plan in bytes.
-pub const PLAN_BYTES: usize = 1024;
+/// Number of words of a fault plan.
+pub const PLAN_WORDS: usize = 65;
 /// Maximum number of rules in a fault plan.
 pub const PLAN_RULES: usize = 16;
 
@@ -133,7 +134,8 @@ impl BootInfo {
     pub const fn tables_size(ram_size: u64) -> u64 {
         const BLOCK: u64 = 2 << 20;
         const TABLE: u64 = 4 << 10;
-        /// Those of both maps that no page of guest RAM needs: a root each, and less than four for each end of a region.
+        /// Those of both maps that no page of guest RAM needs: a root each, and less than four for each end of a
+        /// region.
         const OTHERS: u64 = 64;
         let pages = if ram_size <= Self::PAGED_RAM { ram_size / BLOCK } else { 0 };
         ((OTHERS + pages) * TABLE).next_multiple_of(BLOCK)

@@ -20,7 +20,7 @@ mod report;
 mod trace;
 
 pub use boot::{
-    BootDisk, BootFlags, BootInfo, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS, PLAN_BYTES, PLAN_RULES,
+    BootDisk, BootFlags, BootInfo, DiskFlags, MAX_CONTROLLERS, MAX_DISKS, MAX_LUNS, PLAN_RULES, PLAN_WORDS,
 };
 pub use hv_trace::{Fault, Trap};
 pub use report::{
@@ -31,4 +31,4 @@ pub use report::{
 pub use trace::TraceRing;
 
 /// Version of all structures of this crate; the hypervisor rejects a [`BootInfo`] with another one.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;

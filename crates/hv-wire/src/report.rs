@@ -117,7 +117,8 @@ pub struct Report {
 
 /// Number of devices that have a place in the report.
 pub const DEVICE_SLOTS: usize = 16;
-/// Number of buckets of service times: requests of bucket n took less than 2 to the power of n, in 100 ns, and at least half as long.
+/// Number of buckets of service times: requests of bucket n took less than 2 to the power of n, in 100 ns, and at least
+/// half as long.
 pub const SERVICE_BUCKETS: usize = 32;
 
 /// What a device on VMBus did.

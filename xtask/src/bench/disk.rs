@@ -1,7 +1,7 @@
 //! Disks: fio in a stock guest, on a SCSI disk of this machine's and on QEMU's virtio-blk.
 //!
-//! Both guests have the same kernel, root file system and programs; both disks are files on this computer, of the same size and
-//! filled alike, in its page cache.
+//! Both guests have the same kernel, root file system and programs; both disks are files on this computer, of the same
+//! size and filled alike, in its page cache.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

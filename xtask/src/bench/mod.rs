@@ -1,4 +1,5 @@
-//! `hv bench devices`: devices of this machine beside plain QEMU's virtio, with the same kernel and the same QEMU, in one run.
+//! `hv bench devices`: devices of this machine beside plain QEMU's virtio, with the same kernel and the same QEMU, in
+//! one run.
 
 mod disk;
 mod table;

@@ -23,8 +23,18 @@ const OTHERS: [&str; 6] = [
     "qemu-img convert -f raw -O vhdx -o subformat=dynamic esp/hv-conformance.img hv-conformance.vhdx",
 ];
 /// Options of commands that need a file of the reader's, or interaction.
-const PERSONAL: [&str; 9] =
-    ["--control", "--disk", "--dvd", "--kernel", "--tree", "--initrd", "--gdb", "shell", "--timeout"];
+const PERSONAL: [&str; 10] = [
+    "--name",
+    "--control",
+    "--disk",
+    "--dvd",
+    "--kernel",
+    "--tree",
+    "--initrd",
+    "--gdb",
+    "shell",
+    "--timeout",
+];
 
 /// A command of `hv`, as a page shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -221,7 +221,8 @@ fn timeout(context: &Context) -> anyhow::Result<()> {
 fn deterministic(context: &Context) -> anyhow::Result<()> {
     let one = context.boot(&["--deterministic"])?;
     one.ended(Exit::Success, "power-off")?;
-    // The guest's own time, the same on any machine: 1.5 s. An interrupt that an idle VP gets only with its next timer costs seconds.
+    // The guest's own time, the same on any machine: 1.5 s. An interrupt that an idle VP gets only with its next timer
+    // costs seconds.
     let time = one.json["run_ms"].as_u64();
     one.check(time.is_some_and(|time| time < 4000), "each interrupt for an idle VP reaches it at once")?;
     let two = context.boot(&["--deterministic"])?;

@@ -1,7 +1,7 @@
 //! A headless browser, driven as a user drives it: by mouse and keys.
 //!
-//! Source: Chrome DevTools Protocol, domains Target, Runtime, Input and Page; chromium's `--remote-debugging-pipe`: messages
-//! in JSON, each with a NUL at its end, on descriptors 3 and 4.
+//! Source: Chrome DevTools Protocol, domains Target, Runtime, Input and Page; chromium's `--remote-debugging-pipe`:
+//! messages in JSON, each with a NUL at its end, on descriptors 3 and 4.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

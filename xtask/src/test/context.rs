@@ -87,7 +87,8 @@ impl Context {
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
         let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
         let mut command = child::tied_by(&self.hv, &self.hv, &arguments);
-        command.stdin(Stdio::null());
+        // The user's own machines are none of the scenarios' business.
+        command.env("XDG_RUNTIME_DIR", self.scratch.path()).stdin(Stdio::null());
         Ok(command)
     }
 

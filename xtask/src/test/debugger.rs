@@ -115,8 +115,8 @@ fn connect(socket: &Path) -> anyhow::Result<Stub<UnixStream>> {
     Ok(Stub(stream))
 }
 
-/// Checks that the socket is the user's alone, and that a debugger gets at the machine by it: QEMU, started with these options, has inherited
-/// the socket.
+/// Checks that the socket is the user's alone, and that a debugger gets at the machine by it: QEMU, started with these
+/// options, has inherited the socket.
 pub(super) fn private(context: &Context, options: &[&str]) -> anyhow::Result<()> {
     let waiting = Waiting::start(context, "", options)?;
     let socket = PathBuf::from(&waiting.target);

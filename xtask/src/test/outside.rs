@@ -1,4 +1,5 @@
-//! The kernel of the book's section "A Rust kernel outside this repository": built in a folder outside, as the book says.
+//! The kernel of the book's section "A Rust kernel outside this repository": built in a folder outside, as the book
+//! says.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -186,7 +186,8 @@ fn archive(folder: &Path, found: &BTreeMap<String, Vec<u8>>, script: &str) -> an
     Ok(initrd)
 }
 
-/// Adds a file of the packages, or every file below a folder. Links in it are left out: they may lead out of the packages.
+/// Adds a file of the packages, or every file below a folder. Links in it are left out: they may lead out of the
+/// packages.
 fn add(root: &Path, path: &Path, found: &mut BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
     let file = root.join(path);
     let kind = fs::symlink_metadata(&file).with_context(|| format!("no package has {}", path.display()))?;
@@ -223,11 +224,11 @@ fn detect_virt(context: &Context) -> anyhow::Result<()> {
     booted.says("virt: microsoft")
 }
 
-/// `perf stat` counts, and `perf record` takes a sample for each period of cycles. Instructions are time, so the numbers are always
-/// the same.
+/// `perf stat` counts, and `perf record` takes a sample for each period of cycles. Instructions are time, so the
+/// numbers are always the same.
 ///
-/// Of samples by instructions QEMU gives less than a tenth, with this hypervisor and without (7.2 and 11.1, `-M virt -icount
-/// shift=0`: 3 samples in 8,000,000 instructions with one each 100,000, and 80 by cycles).
+/// Of samples by instructions QEMU gives less than a tenth, with this hypervisor and without (7.2 and 11.1, `-M virt
+/// -icount shift=0`: 3 samples in 8,000,000 instructions with one each 100,000, and 80 by cycles).
 fn perf(context: &Context) -> anyhow::Result<()> {
     let script = "cd /tmp\n\
         perf stat -x , -e cycles:u,instructions:u busybox seq 20000 2>stat >/dev/null\n\

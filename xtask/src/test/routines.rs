@@ -117,8 +117,8 @@ impl Run {
 
 /// A guest written in Rust detects Hyper-V by its UID, uses clock, timer and VMBus, and crashes on purpose.
 fn hello(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
-    // By instructions: on a machine that is busy, the time for which the kernel sets its timer may have passed before the
-    // timer starts, which a rule names.
+    // By instructions: on a machine that is busy, the time for which the kernel sets its timer may have passed before
+    // the timer starts, which a rule names.
     let options = ["--strict", "--deterministic", "--cpu", cpu, "--append", append];
     let booted = program(context, "hello", &options)?;
     booted.ended(Exit::Crash, "crash")?;

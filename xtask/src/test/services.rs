@@ -22,12 +22,17 @@ pub(super) fn steps() -> Vec<Step> {
         steps
             .push(Step::new(format!("devices/ic/shutdown/{stock}"), move |context| shutdown(context, stock)));
     }
-    for stock in [Stock::Cloud612, Stock::Cloud61] {
-        let name = if stock == Stock::Cloud61 { "6.1" } else { "6.12" };
-        steps.push(
-            Step::new(format!("devices/ic/daemons/{name}"), move |context| daemons(context, stock, name))
-                .slow(),
-        );
+    let all = [("6.12", Stock::Cloud612, "2"), ("6.1", Stock::Cloud61, "2"), ("16k", Stock::Pages16k, "4")];
+    for (name, stock, vps) in all {
+        let step = Step::new(format!("devices/ic/daemons/{name}"), move |context| {
+            daemons(context, stock, name, vps)
+        });
+        steps.push(step.slow());
+    }
+    for (name, stock) in [("6.12", Stock::Cloud612), ("16k", Stock::Pages16k)] {
+        let step =
+            Step::new(format!("devices/ic/chrony/{name}"), move |context| chrony(context, stock, name));
+        steps.push(step.slow());
     }
     steps.push(Step::new("devices/ic/reboot", reboot));
     steps.push(Step::new("devices/ic/absent", absent));
@@ -146,8 +151,8 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
-fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
+/// The modules of a stock kernel that the services need, by path in a guest's file system.
+fn modules(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let (files, _) = stock::kernel(&Cache::open()?, kernel)?;
     let mut modules = Vec::new();
     for module in ["hv_vmbus", "hv_utils"] {
@@ -159,6 +164,35 @@ fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
         let bytes = Module::read(&file.to_string_lossy(), read(file)?)?.bytes;
         modules.push((format!("modules/{module}.ko"), bytes));
     }
+    Ok(modules)
+}
+
+/// Debian's chrony sets a clock that is years behind from the clock that `hv_utils` makes of the time service.
+fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
+    let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
+        until grep -q hyperv /sys/class/ptp/*/clock_name 2>/dev/null && [ $(date +%Y) -ge 2025 ]; do sleep 0.1; done\n\
+        clock=$(grep -l hyperv /sys/class/ptp/*/clock_name)\nclock=${clock%/*}\n\
+        date -s '2020-01-01 00:00:00' >/dev/null\n\
+        echo root:x:0:0:root:/:/bin/sh >/etc/passwd\n\
+        chronyd -q -t 60 -u root 'cmdport 0' 'pidfile /tmp/pid' 'makestep 1 -1' \
+        \"refclock PHC /dev/${clock##*/} poll 0\" >/tmp/log 2>&1 || echo 'chrony: FAILED'\n\
+        sed 's/^/chrony: /' /tmp/log\n\
+        echo \"chrony: year $(date +%Y)\"";
+    let initrd = initrd(context, "chrony", &["usr/sbin/chronyd"], &modules(kernel)?, script)?;
+    let initrd = initrd.to_string_lossy();
+    let booted =
+        context.boot(&["--stock", name, "--initrd", &initrd, "--devices", "time", "--strict=note"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.never_says("chrony: FAILED")?;
+    booted.says("System clock wrong by")?;
+    let year = booted.console.split("chrony: year ").nth(1).context("the guest says no year")?;
+    let year: u32 = year.get(..4).unwrap_or_default().parse()?;
+    booted.check(year >= 2025, "chrony has set the clock")
+}
+
+/// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
+fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::Result<()> {
+    let modules = modules(kernel)?;
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
         mkdir -p /var/lib/hyperv /var/run /mnt\nmount -t tmpfs tmpfs /mnt\n\
         until [ -e /dev/vmbus/hv_kvp ] && [ -e /dev/vmbus/hv_vss ]; do sleep 0.1; done\n\
@@ -170,7 +204,7 @@ fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     let programs = ["usr/sbin/hv_kvp_daemon", "usr/sbin/hv_vss_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &programs, &modules, script)?;
     let initrd = initrd.to_string_lossy();
-    let machine = Machine::start(context, &["--stock", name, "--initrd", &initrd])?;
+    let machine = Machine::start(context, &["--stock", name, "--vps", vps, "--initrd", &initrd])?;
     until("the daemon has registered", || {
         Ok(machine.reply(&["status"])?["result"]["services"]["kvp"]["state"] == "ready")
     })?;
@@ -183,7 +217,8 @@ fn daemons(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     ensure!(value("external", "colour")? == "blue \u{fc}");
     ensure!(value("auto", "ProcessorArchitecture")? == "aarch64");
     let version = value("auto", "OSVersion")?;
-    ensure!(version.as_str().is_some_and(|version| version.starts_with(name)), "OSVersion is {version}");
+    let release = if name == "16k" { "6.12" } else { name };
+    ensure!(version.as_str().is_some_and(|version| version.starts_with(release)), "OSVersion is {version}");
     let pairs = machine.reply(&["kvp", "list", "external"])?["result"]["pairs"].take();
     ensure!(pairs.as_array().is_some_and(|pairs| pairs.len() == 1), "{pairs}");
     machine.reply(&["kvp", "delete", "external", "colour"])?;

@@ -206,7 +206,7 @@ fn killed(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Sends a signal, once, and waits for the end that it brings.
-fn end(child: &mut Child, signal: Signal) -> anyhow::Result<()> {
+pub(super) fn end(child: &mut Child, signal: Signal) -> anyhow::Result<()> {
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("no process id")?;
     rustix::process::kill_process(pid, signal)?;
     until("the command has ended", || Ok(child.try_wait()?.is_some()))?;

@@ -162,7 +162,8 @@ fn limit(context: &Context) -> anyhow::Result<()> {
     const LIMIT: [u64; 2] = [1 << 20, (1 << 20) / 64];
     let file = context.folder()?.join("limited.pftrace");
     let name = file.to_string_lossy().into_owned();
-    // Of the random calls only those by SMCCC, a tenth (bare/stress/src/attack.rs, `kind`), with an exit and a return each.
+    // Of the random calls only those by SMCCC, a tenth (bare/stress/src/attack.rs, `kind`), with an exit and a return
+    // each.
     let append = "stress.only=random stress.random=100000 stress.kinds=2";
     let limit = (LIMIT[0] >> 20).to_string();
     let options = ["--vps", "2", "--append", append, "--trace", &name, "--trace-limit", &limit];

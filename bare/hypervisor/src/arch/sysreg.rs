@@ -3,6 +3,8 @@
 
 use core::arch::asm;
 
+use arm_sysregs::el2::registers::HcrEl2;
+
 /// Reads a system register by its assembler name. Reads of the registers used here have no side effect, except that of
 /// ICC_IAR1_EL1, which acknowledges an interrupt.
 macro_rules! mrs {
@@ -20,15 +22,18 @@ macro_rules! mrs {
     }};
 }
 
-/// Writes a system register. The registers written through this macro change what the guest sees, how EL2 is entered,
-/// or a timer; none of them moves or unmaps memory of the hypervisor (only start.s sets TTBR0_EL2 and SCTLR_EL2).
+/// Writes a system register, one of [`is_harmless`]. Any other does not compile: those on which EL2 relies have
+/// functions below.
 macro_rules! msr {
     ($register:literal, $value:expr) => {{
+        const {
+            assert!($crate::arch::is_harmless($register), "EL2 relies on this register, or it is not in the list of `arch`")
+        };
         let value: u64 = $value;
         #[allow(unsafe_code, reason = "the proof holds wherever the macro is used")]
         let () = {
-            // SAFETY: this macro writes no register that Rust code relies on: none moves or unmaps memory of the
-            // hypervisor, or changes how its code executes.
+            // SAFETY: no value of a register that `is_harmless` accepts moves or unmaps memory of the hypervisor, gives
+            // the guest a way to it, or changes how code at EL2 executes.
             unsafe {
                 ::core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags));
             }
@@ -36,6 +41,200 @@ macro_rules! msr {
     }};
 }
 pub(crate) use {mrs, msr};
+
+/// Registers that hold state of EL1 and EL0 alone: what the guest itself may write. That includes what locates its
+/// memory, since all of it goes through stage 2.
+const OF_THE_GUEST: &[&str] = &[
+    "afsr0_el1",
+    "afsr1_el1",
+    "amair_el1",
+    "cntkctl_el1",
+    "cntp_ctl_el0",
+    "cntv_ctl_el0",
+    "contextidr_el1",
+    "cpacr_el1",
+    "csselr_el1",
+    "elr_el1",
+    "esr_el1",
+    "far_el1",
+    "icc_sre_el1",
+    "mair_el1",
+    "mdccint_el1",
+    "mdscr_el1",
+    "osdlr_el1",
+    "oslar_el1",
+    "par_el1",
+    "pmccfiltr_el0",
+    "pmcntenclr_el0",
+    "pmcr_el0",
+    "pmintenclr_el1",
+    "pmovsclr_el0",
+    "pmselr_el0",
+    "pmuserenr_el0",
+    "sctlr_el1",
+    "sp_el0",
+    "sp_el1",
+    "spsr_el1",
+    "tcr_el1",
+    "tpidr_el0",
+    "tpidr_el1",
+    "tpidrro_el0",
+    "ttbr0_el1",
+    "ttbr1_el1",
+    "vbar_el1",
+    // ZCR_EL1, SMCR_EL1, SMPRI_EL1, SVCR, TPIDR2_EL0.
+    "s3_0_c1_c2_0",
+    "s3_0_c1_c2_6",
+    "s3_0_c1_c2_4",
+    "s3_3_c4_c2_2",
+    "s3_3_c13_c0_5",
+    // SCXTNUM_EL0, SCXTNUM_EL1, GCSCR_EL1, GCSCRE0_EL1, FPMR.
+    "s3_3_c13_c0_7",
+    "s3_0_c13_c0_7",
+    "s3_0_c2_c5_0",
+    "s3_0_c2_c5_2",
+    "s3_3_c4_c4_2",
+    // TCR2_EL1, SCTLR2_EL1, PIRE0_EL1, PIR_EL1, POR_EL0, POR_EL1.
+    "s3_0_c2_c0_3",
+    "s3_0_c1_c0_3",
+    "s3_0_c10_c2_2",
+    "s3_0_c10_c2_3",
+    "s3_3_c10_c2_4",
+    "s3_0_c10_c2_4",
+];
+
+/// Registers of EL2 that say what the guest sees and what of it traps, where it resumes, and when EL2 is interrupted. A
+/// trap at EL2 ends the run.
+const OF_EL2: &[&str] = &[
+    // Identification, offsets, traps of features.
+    "cntvoff_el2",
+    "cnthctl_el2",
+    "cptr_el2",
+    "hstr_el2",
+    "vmpidr_el2",
+    "vpidr_el2",
+    // ZCR_EL2, SMCR_EL2, HCRX_EL2, HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2, HDFGWTR_EL2, VSESR_EL2, VDISR_EL2.
+    "s3_4_c1_c2_0",
+    "s3_4_c1_c2_6",
+    "s3_4_c1_c2_2",
+    "s3_4_c1_c1_4",
+    "s3_4_c1_c1_5",
+    "s3_4_c1_c1_6",
+    "s3_4_c3_c1_4",
+    "s3_4_c3_c1_5",
+    "s3_4_c5_c2_3",
+    "s3_4_c12_c1_1",
+    // The address at which the guest resumes: `set_guest_pstate` says at which level.
+    "elr_el2",
+    // EL2's timer, and the interface to the GIC.
+    "cnthp_ctl_el2",
+    "cnthp_cval_el2",
+    "icc_bpr1_el1",
+    "icc_ctlr_el1",
+    "icc_dir_el1",
+    "icc_eoir1_el1",
+    "icc_igrpen1_el1",
+    "icc_pmr_el1",
+    "icc_sgi1r_el1",
+    "icc_sre_el2",
+    // The guest's interface to it.
+    "ich_hcr_el2",
+    "ich_vmcr_el2",
+    "ich_ap0r0_el2",
+    "ich_ap0r1_el2",
+    "ich_ap0r2_el2",
+    "ich_ap0r3_el2",
+    "ich_ap1r0_el2",
+    "ich_ap1r1_el2",
+    "ich_ap1r2_el2",
+    "ich_ap1r3_el2",
+    "ich_lr0_el2",
+    "ich_lr1_el2",
+    "ich_lr2_el2",
+    "ich_lr3_el2",
+    "ich_lr4_el2",
+    "ich_lr5_el2",
+    "ich_lr6_el2",
+    "ich_lr7_el2",
+    "ich_lr8_el2",
+    "ich_lr9_el2",
+    "ich_lr10_el2",
+    "ich_lr11_el2",
+    "ich_lr12_el2",
+    "ich_lr13_el2",
+    "ich_lr14_el2",
+    "ich_lr15_el2",
+];
+
+/// Returns true for a register that safe code may write, whatever the value.
+pub(crate) const fn is_harmless(register: &str) -> bool {
+    contains(OF_THE_GUEST, register) || contains(OF_EL2, register)
+}
+
+const fn contains(list: &[&str], register: &str) -> bool {
+    let mut at = 0;
+    while at < list.len() {
+        let (known, wanted) = (list[at].as_bytes(), register.as_bytes());
+        let mut same = if known.len() == wanted.len() { known.len() } else { usize::MAX };
+        let mut byte = 0;
+        while byte < known.len() && same != usize::MAX {
+            if known[byte] != wanted[byte] {
+                same = usize::MAX;
+            }
+            byte += 1;
+        }
+        if same != usize::MAX {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Sets SPSR_EL2, the guest's PSTATE. It is one of EL1 or EL0, whatever the value: nothing returns to EL2.
+#[inline]
+pub(crate) fn set_guest_pstate(pstate: u64) {
+    /// M[3]: EL2 or EL3, if M[4] is clear.
+    const EL2_OR_EL3: u64 = 1 << 3;
+    /// M[4]: AArch32, which HCR_EL2.RW rules out for EL1.
+    const AARCH32: u64 = 1 << 4;
+    let pstate = if pstate & AARCH32 == 0 { pstate & !EL2_OR_EL3 } else { pstate };
+    // SAFETY: the register has an effect at `eret` alone, and that goes to EL1 or EL0.
+    unsafe { asm!("msr spsr_el2, {}", in(reg) pstate, options(nostack, preserves_flags)) };
+}
+
+/// Sets HCR_EL2, with stage 2 on, EL1 in AArch64 and EL2 as it is, whatever the value.
+pub(crate) fn set_hypervisor_configuration(hcr: u64) {
+    let always = HcrEl2::VM.union(HcrEl2::RW);
+    // NV2 would have the guest's accesses to registers of EL2 write to memory through EL2's map.
+    let never = HcrEl2::E2H.union(HcrEl2::TGE).union(HcrEl2::NV).union(HcrEl2::NV1).union(HcrEl2::NV2);
+    let hcr = (hcr | always.bits()) & !never.bits();
+    // SAFETY: without E2H, the register has no effect on EL2's own memory or code; with VM, all that the guest reaches
+    // is in stage 2.
+    unsafe { asm!("msr hcr_el2, {}", in(reg) hcr, options(nostack, preserves_flags)) };
+}
+
+/// Sets MDCR_EL2. No buffer of a profiling or trace unit is the guest's, whatever the value: those write to memory
+/// through EL2's map.
+pub(crate) fn set_debug_configuration(mdcr: u64) {
+    /// E2PB and E2TB.
+    const BUFFERS: u64 = 3 << 12 | 3 << 24;
+    // SAFETY: without buffers, the register says what traps and what counts, and does not change how code executes.
+    unsafe { asm!("msr mdcr_el2, {}", in(reg) mdcr & !BUFFERS, options(nostack, preserves_flags)) };
+}
+
+/// Sets VTCR_EL2 and VTTBR_EL2: the guest's memory on this CPU.
+///
+/// # Safety
+///
+/// The root is that of stage-2 tables that live as long as the machine, of this shape, and map nothing that is the
+/// hypervisor's.
+pub(crate) unsafe fn set_stage2(vtcr: u64, vttbr: u64) {
+    // SAFETY: the registers have no effect at EL2, and the caller vouches for what the guest reaches through them.
+    unsafe { asm!("msr vtcr_el2, {}", in(reg) vtcr, options(nostack, preserves_flags)) };
+    // SAFETY: the same.
+    unsafe { asm!("msr vttbr_el2, {}", in(reg) vttbr, options(nostack, preserves_flags)) };
+}
 
 /// Waits until earlier writes to system registers have taken effect.
 #[inline(always)]
@@ -86,8 +285,8 @@ pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
     macro_rules! one {
         ($crm:literal, $op2:literal) => {{
             let value: u64;
-            // SAFETY: ID registers exist at EL2, or are reserved and read as zero (Arm ARM, "ID register scheme"); reading
-            // one has no effect.
+            // SAFETY: ID registers exist at EL2, or are reserved and read as zero (Arm ARM, "ID register scheme");
+            // reading one has no effect.
             unsafe {
                 asm!(concat!("mrs {}, s3_0_c0_c", $crm, "_", $op2), out(reg) value,
                     options(nostack, preserves_flags, nomem));

@@ -3,7 +3,7 @@
 
 use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
-use crate::arch::{mrs, msr};
+use crate::arch::{self, mrs, msr};
 use crate::syndrome::{CLASS_SHIFT, IL, class, class_of};
 
 /// Added to an abort's class if it comes from the same exception level.
@@ -19,7 +19,7 @@ fn trapped() -> Resume {
 
 fn resume(at: Resume) {
     msr!("elr_el2", at.elr);
-    msr!("spsr_el2", at.spsr);
+    arch::set_guest_pstate(at.spsr);
 }
 
 /// Completes the instruction that trapped with syndrome `esr`: the guest resumes behind it. Every emulation of an

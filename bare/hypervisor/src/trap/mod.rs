@@ -15,7 +15,7 @@ use core::mem::offset_of;
 use hv_partition::{Action, Split};
 use hv_wire::{ExitKind, Fault, Trap};
 
-use crate::arch::{mrs, msr};
+use crate::arch::mrs;
 use crate::cpu::TrapFrame;
 use crate::host::on;
 use crate::syndrome::{self, class, class_of};
@@ -63,9 +63,9 @@ fn observed_hvc(frame: &mut TrapFrame, esr: u64) {
 #[inline(always)]
 fn hvc(frame: &mut TrapFrame, esr: u64) {
     let TrapFrame { x, cpu } = frame;
-    // VMBus is compiled once, for every run.
-    let hosts = Split { hypervisor: on::<false>(cpu), bus: on::<true>(cpu) };
-    let host = hosts.hypervisor;
+    // All but the most frequent calls is compiled once, for every run.
+    let hosts = Split { fast: on::<false>(cpu), full: on::<true>(cpu) };
+    let host = hosts.fast;
     let (partition, vp) = (&cpu.hypervisor.partition, cpu.index());
     let immediate = esr as u16;
     let action = if immediate == 0 {
@@ -134,7 +134,7 @@ extern "C" fn serror_exit(frame: &mut TrapFrame) {
     let esr = mrs!("esr_el2");
     exit::begin(&host, Trap::Other, esr);
     cpu.fault(Fault::SError, esr);
-    msr!("hcr_el2", mrs!("hcr_el2") | el2::VSE);
+    arch::set_hypervisor_configuration(mrs!("hcr_el2") | el2::VSE);
     exit::end(&host);
 }
 

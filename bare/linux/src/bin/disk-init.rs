@@ -1,10 +1,10 @@
-//! An /init on the disk that it runs from, which tries out the other ones: a process for each CPU writes and reads, around the
-//! page cache and through it, in order and at random.
+//! An /init on the disk that it runs from, which tries out the other ones: a process for each CPU writes and reads,
+//! around the page cache and through it, in order and at random.
 //!
 //! Linux names disks in the order in which their probes end, so they are known by their sizes.
 //!
-//! What a page of the disk of 24 MiB has in the end is a function of its number ([`word`], [`generation`]), so that the host can
-//! check it. That of 4 MiB, if there is one, is read-only, with the words of generation 3; so is the DVD.
+//! What a page of the disk of 24 MiB has in the end is a function of its number ([`word`], [`generation`]), so that the
+//! host can check it. That of 4 MiB, if there is one, is read-only, with the words of generation 3; so is the DVD.
 //!
 //! Source: Linux, include/uapi/linux/fs.h, include/uapi/linux/cdrom.h, include/uapi/asm-generic/fcntl.h.
 #![no_std]

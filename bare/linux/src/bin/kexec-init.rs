@@ -1,8 +1,8 @@
 //! An /init that starts a second kernel in place of the first: kexec, as kexec-tools does it.
 //!
 //! It loads `/hv_vmbus.ko` and prints whether VMBus connected. If there is an `/Image`, it is started with `/initrd`;
-//! the second kernel has none, and powers off. In a system that runs, it works as a program as well, in a root directory with these
-//! files.
+//! the second kernel has none, and powers off. In a system that runs, it works as a program as well, in a root
+//! directory with these files.
 //!
 //! The second kernel gets the first one's device tree with the new initramfs, and with a new `rng-seed`, which the
 //! first kernel has erased: without one it waits for randomness for seconds.

@@ -81,8 +81,20 @@ fn control_brings_the_services_unless_told_otherwise() {
     let services = |words| parse(words).unwrap().services();
     assert_eq!(services(""), Services::NONE);
     assert_eq!(services("--control x"), Services::all());
+    assert_eq!(services("--control"), Services::all());
+    assert_eq!(services("--name web"), Services::all());
     assert_eq!(services("--control x --devices none"), Services::NONE);
     assert_eq!(services("--devices kvp"), "kvp".parse().unwrap());
+}
+
+#[test]
+fn a_control_port_may_have_a_socket_and_a_machine_a_name() {
+    let control = |words| parse(words).unwrap().control;
+    assert_eq!(control("--name web"), None);
+    assert_eq!(control("--control --run wait"), Some(None));
+    assert_eq!(control("--name web --control x --hotplug-room 1G"), Some(Some("x".into())));
+    assert!(parse("--name web --hotplug-room 1G").is_ok() && parse("--control --hotplug-room 1G").is_ok());
+    assert!(parse("--hotplug-room 1G").is_err() && parse("--name status").is_err());
 }
 
 #[test]
@@ -134,17 +146,31 @@ fn a_quoted_value_is_one_word() {
 
 #[test]
 fn a_run_with_a_person_at_it_has_no_limit() {
-    assert_eq!(parse("").unwrap().limit(), Some(Duration::from_secs(300)));
-    assert_eq!(parse("--gdb").unwrap().limit(), None);
-    assert_eq!(parse("--run shell").unwrap().limit(), None);
-    assert_eq!(parse("--run shell --timeout 5").unwrap().limit(), Some(Duration::from_secs(5)));
-    assert_eq!(parse("--timeout 0").unwrap().limit(), None);
+    let limit = |words, person| parse(words).unwrap().limit(person).map(|limit| limit.as_secs());
+    assert_eq!((limit("", true), limit("--gdb", false)), (Some(300), None));
+    assert_eq!((limit("--run shell", true), limit("--run shell", false)), (None, Some(300)));
+    assert_eq!((limit("--run shell --timeout 5", true), limit("--timeout 0", false)), (Some(5), None));
     let exec = |words, on_terminal| {
         let mut args = parse(words).unwrap();
         args.set_agent(Vec::new(), std::path::Path::new("/x"), on_terminal).unwrap();
-        args.limit()
+        args.limit(on_terminal).map(|limit| limit.as_secs())
     };
-    assert_eq!(exec("", true), None);
-    assert_eq!(exec("--timeout 5", true), Some(Duration::from_secs(5)));
-    assert_eq!(exec("", false), Some(Duration::from_secs(300)));
+    assert_eq!((exec("", true), exec("--timeout 5", true), exec("", false)), (None, Some(5), Some(300)));
+}
+
+#[test]
+fn what_is_piped_goes_to_guests_that_read_it() {
+    let piped = |words, is_linux| match parse(words).unwrap().piped(is_linux) {
+        Typing::Pipe { from, .. } => Some(from),
+        _ => None,
+    };
+    for words in ["", "--run hotplug,crash", "--append root=/dev/sda --run poke"] {
+        assert_eq!(piped(words, true), None, "{words}");
+    }
+    assert_eq!(piped("--run shell", true), Some(Begin::Prompt(Some("hv: shell\r\n"))));
+    for words in ["--initrd x", "--no-initrd", "--append root=/dev/sda"] {
+        assert_eq!(piped(words, true), Some(Begin::Prompt(None)), "{words}");
+    }
+    assert_eq!(piped("--kernel x", false), Some(Begin::Start));
+    assert!(parse("--kernel -").unwrap().reads_stdin() && !parse("--kernel x").unwrap().reads_stdin());
 }

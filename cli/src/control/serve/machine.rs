@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hv_wire::control::{Refusal, ToHypervisor};
 
-use super::super::lines::{AddMode, DiskLine, DiskPlace, Failure, Given, Reason, Request};
+use super::super::lines::{AddMode, DiskLine, DiskPlace, Failure, Given, NetLink, Reason, Request};
 use super::super::port::{Answer, NoAnswer, Port};
 use super::super::services::DeviceName;
 use crate::disks::{Change, Denied, DiskOption, Live, Mode, Place, Unmade};
@@ -44,6 +44,18 @@ pub(super) fn rescind(port: &Port, device: DeviceName, left: Duration) -> Result
         Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
         Ok(Answer::Refused(_)) => {
             Err(Failure::new(Reason::Absent, format!("the guest's bus has no device {device}")))
+        }
+        Ok(_) => Err(unknown_answer()),
+        Err(why) => Err(unanswered(why)),
+    }
+}
+
+/// Takes the link of the guest's network card up or down.
+pub(super) fn net(port: &Port, link: NetLink, left: Duration) -> Result<Given, Failure> {
+    match port.ask(&ToHypervisor::Link { up: link == NetLink::Up }, left) {
+        Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
+        Ok(Answer::Refused(_)) => {
+            Err(Failure::new(Reason::Absent, "the guest has no network card: start it with --net user"))
         }
         Ok(_) => Err(unknown_answer()),
         Err(why) => Err(unanswered(why)),

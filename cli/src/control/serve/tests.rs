@@ -244,6 +244,10 @@ fn disks_are_added_resized_and_removed_as_the_hypervisor_says() {
     assert_eq!(reason(at("remove", 1, "")), Reason::Absent);
     assert_eq!(at("resize", 0, r#","bytes":16384"#), Ok(Given::Done {}));
     assert_eq!(one(&path, r#"{"request":"rescind","device":"kvp"}"#), Ok(Given::Done {}));
+    assert_eq!(one(&path, r#"{"request":"net","link":"down"}"#), Ok(Given::Done {}));
     let told: Vec<String> = told.try_iter().collect();
-    assert_eq!(told, ["resize 0:0 4096", "remove 0:1", "resize 0:0 16384", "rescind 7"]);
+    assert_eq!(
+        told,
+        ["resize 0:0 4096", "remove 0:1", "resize 0:0 16384", "rescind 7", "Link { up: false }"]
+    );
 }

@@ -264,7 +264,7 @@ fn cluster_ipis_work_where_they_are_recommended(cx: &Cx<'_>) -> Outcome {
 
 const NONE: PartitionPrivileges = PartitionPrivileges(0);
 
-/// Registers can be read exactly where the partition has a privilege.
+/// Checks that registers can be read exactly where the partition has a privilege.
 fn registers_follow(cx: &Cx<'_>, needed: PartitionPrivileges, names: &[RegisterName]) -> Outcome {
     let granted = cx.facts.features.privileges.0 & needed.0 == needed.0;
     for &name in names {
@@ -336,8 +336,8 @@ fn crash_registers_follow_their_feature_bit(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A hypercall is denied exactly where the partition lacks a privilege. With it, the parameters given are still wrong, so
-/// that nothing happens.
+/// Checks that a hypercall is denied exactly where the partition lacks a privilege. With it, the parameters given are
+/// still wrong, so that nothing happens.
 fn call_follows(cx: &Cx<'_>, granted: bool, control: HypercallInput, input: &[u64]) -> Outcome {
     let (input_page, output) = (cx.page()?, cx.page()?);
     cx.write(input_page, input);

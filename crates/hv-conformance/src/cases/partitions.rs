@@ -63,7 +63,7 @@ fn may_crash(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// The crash that the host has recorded; nothing where it cannot be asked.
+/// Returns the crash that the host has recorded, or nothing where it cannot be asked.
 fn recorded(cx: &Cx<'_>) -> Result<Option<CrashReport>, Stop> {
     if !cx.env.sees_crashes() {
         return Ok(None);
@@ -262,7 +262,7 @@ fn a_crash_can_be_reported_before_the_guest_id(cx: &Cx<'_>) -> Outcome {
     })
 }
 
-/// The partition's id.
+/// Returns the partition's id.
 fn partition_id(cx: &Cx<'_>) -> Result<u64, Stop> {
     skip_if!(!cx.facts.features.privileges.access_partition_id(), "the partition may not ask for its id");
     let output = cx.page()?;

@@ -58,7 +58,7 @@ fn need_sets(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A call with these words as its input, in memory.
+/// Makes a call with these words as its input, in memory.
 fn memory(cx: &Cx<'_>, control: HypercallInput, input: &[u64]) -> HvStatus {
     let page = cx.parameters();
     cx.write(page, input);
@@ -262,7 +262,7 @@ fn a_bad_vector_to_a_set_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A retargeting of a device that does not exist.
+/// Retargets an interrupt of a device that does not exist.
 fn retarget(cx: &Cx<'_>, partition: u64, source: InterruptSource) -> HvStatus {
     let input = RetargetInterruptInput {
         partition_id: PartitionId(partition),

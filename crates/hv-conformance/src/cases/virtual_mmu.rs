@@ -61,7 +61,7 @@ const fn list_ex(count: u16) -> HypercallInput {
     rep(HypercallCode::FLUSH_VIRTUAL_ADDRESS_LIST_EX, count)
 }
 
-/// A call with these words as its input, in memory.
+/// Makes a call with these words as its input, in memory.
 fn call(cx: &Cx<'_>, control: HypercallInput, input: &[u64]) -> HvStatus {
     let page = cx.parameters();
     cx.write(page, input);
@@ -101,13 +101,13 @@ fn drops(cx: &Cx<'_>, vp: usize, flush: impl Fn(u64) -> HvStatus) -> Outcome {
     Ok(())
 }
 
-/// The mask of a VP.
+/// Returns the mask of a VP.
 fn mask(cx: &Cx<'_>, vp: usize) -> Result<u64, Stop> {
     skip_if!(cx.index(vp) >= 64, "the VP index does not fit into a mask");
     Ok(1 << cx.index(vp))
 }
 
-/// Bank mask and bank of a VP.
+/// Returns the bank mask and the bank of a VP.
 fn bank(cx: &Cx<'_>, vp: usize) -> [u64; 2] {
     let index = cx.index(vp);
     [1 << (index / 64), 1 << (index % 64)]

@@ -6,8 +6,8 @@ use hv_tlfs::time::CLOCK_HZ;
 use super::Cx;
 use crate::outcome::{Outcome, Stop, fail};
 
-/// How long something may take that has no reason to take long, in 100 ns: 30 s. Emulated machines are slow and may be busy,
-/// and a limit that a right host can miss is worth nothing.
+/// How long something may take that has no reason to take long, in 100 ns: 30 s. Emulated machines are slow and may be
+/// busy, and a limit that a right host can miss is worth nothing.
 const LIMIT: u64 = 30 * CLOCK_HZ;
 /// How long to wait before something is said not to come, in 100 ns: 200 microseconds.
 const GRACE: u64 = 2_000;

@@ -13,7 +13,7 @@ pub(super) const MOST_RUNS: usize = 256;
 /// Maximum number of bytes kept of a run's description, and of a name in a problem.
 const MOST_BYTES: usize = 1024;
 
-/// The cases of the suite by `chapter/name`.
+/// Returns the cases of the suite by `chapter/name`.
 fn suite() -> HashMap<String, &'static Case> {
     cases().map(|case| (format!("{case:?}"), case)).collect()
 }

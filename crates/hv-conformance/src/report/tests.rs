@@ -6,13 +6,13 @@ use crate::outcome::{Failure, Stop};
 use crate::protocol::Lines;
 use crate::suite::{Setting, Sink as _, Totals, cases};
 
-/// Three cases of the suite.
+/// Returns three cases of the suite.
 fn names() -> [String; 3] {
     let mut all = cases().map(|case| format!("{case:?}"));
     std::array::from_fn(|_| all.next().unwrap())
 }
 
-/// The line that begins a run of these cases.
+/// Returns the line that begins a run of these cases.
 fn begin() -> String {
     let filter = names().join(",");
     format!("@hv begin 2 cases=3 vps=2 conduit=hvc1 granule=65536 filter={filter}\n")
@@ -28,7 +28,7 @@ fn whole() -> String {
     )
 }
 
-/// The same, and nothing failed.
+/// Returns the same, without a failure.
 fn passed() -> String {
     let [_, b, _] = names();
     whole()

@@ -1,7 +1,7 @@
 //! The embedder of the partition under test: memory, a counter, interrupts and TLBs.
 //!
-//! Time either goes on with each look at the counter, so that a run in one thread is always the same, or it is the wall's: then
-//! each VP has a thread that waits for its deadline.
+//! Time either goes on with each look at the counter, so that a run in one thread is always the same, or it is the
+//! wall's: then each VP has a thread that waits for its deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -65,12 +65,12 @@ pub(crate) struct SuiteHost {
 }
 
 impl SuiteHost {
-    /// A machine whose counter each look moves on.
+    /// Creates a machine whose counter each look moves on.
     pub(crate) fn new(vps: usize) -> Self {
         Self::with_clock(vps, Clock::Looks(AtomicU64::new(1)))
     }
 
-    /// A machine by the wall's clock. [`Self::serve`] has to run in a thread for each VP.
+    /// Creates a machine by the wall's clock. [`Self::serve`] has to run in a thread for each VP.
     pub(crate) fn by_the_wall(vps: usize, frequency: u64) -> Self {
         Self::with_clock(vps, Clock::Wall(Instant::now(), frequency))
     }
@@ -105,7 +105,7 @@ impl SuiteHost {
         assert!(steps < PATIENCE || self.is_by_the_wall(), "the run does not end");
     }
 
-    /// The counter.
+    /// Returns the counter.
     pub(crate) fn counter(&self) -> u64 {
         match &self.clock {
             Clock::Looks(counter) => {
@@ -118,7 +118,7 @@ impl SuiteHost {
         }
     }
 
-    /// Whether VPs are threads.
+    /// Returns true if VPs are threads.
     pub(crate) fn is_by_the_wall(&self) -> bool {
         matches!(self.clock, Clock::Wall(..))
     }
@@ -214,7 +214,7 @@ impl SuiteHost {
         self.window.store(page, Ordering::Relaxed);
     }
 
-    /// What a VP finds at the window: what its TLB says, or else the tables.
+    /// Returns what a VP finds at the window: what its TLB says, or else the tables.
     pub(crate) fn look(&self, vp: usize) -> usize {
         let tlb = &self.vps[vp].tlb;
         if tlb.load(Ordering::Relaxed) == NOT_CACHED {
@@ -227,7 +227,7 @@ impl SuiteHost {
         lock(&self.crash).take()
     }
 
-    /// Whether a VP was asked to start since the last time.
+    /// Returns true if a VP was asked to start since the last time.
     pub(crate) fn take_start(&self, vp: usize) -> bool {
         let mut starting = lock(&self.starting);
         let place = starting.iter().position(|&n| n == vp);
@@ -235,7 +235,7 @@ impl SuiteHost {
     }
 }
 
-/// Whether a flush drops the window's translation. The window is not global.
+/// Returns true if a flush drops the window's translation. The window is not global.
 fn drops_window(what: Flush) -> bool {
     let ours = |space: Option<u64>| space.is_none_or(|space| space == ADDRESS_SPACE);
     match what {

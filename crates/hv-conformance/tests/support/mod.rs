@@ -99,7 +99,7 @@ impl Conduit for Wire<'_> {
     }
 }
 
-/// The connections of [`loopback`].
+/// Returns the ports of [`loopback`].
 fn ports(vps: usize) -> Vec<Port> {
     let message = |vp, sint| PortTarget::Message { vp, sint };
     let event = |vp, base, count| PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count };
@@ -128,8 +128,8 @@ pub(crate) fn with<R>(
     run_on_machine(config, &SuiteHost::new(vps), convention, test)
 }
 
-/// As [`with`], by the wall's clock and with a thread for each VP that waits for its deadlines. What the suite runs on a VP runs
-/// in a thread of its own, too.
+/// Does the same as [`with`], by the wall's clock and with a thread for each VP that waits for its deadlines. What the
+/// suite runs on a VP runs in a thread of its own, too.
 #[allow(dead_code, reason = "not every program that has this module runs threads")]
 pub(crate) fn with_threads<R>(
     config: Config,

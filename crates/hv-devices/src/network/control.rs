@@ -1,7 +1,7 @@
 //! RNDIS messages on the control channel.
 
 use super::objects::MAX_PACKETS;
-use super::{Network, Request, Rndis, note};
+use super::{Network, Request, Rndis, note, part};
 use hv_tlfs::vmbus::nvsp::Status as NvspStatus;
 use hv_tlfs::vmbus::rndis::{
     CONNECTIONLESS, InitializeComplete, InitializeRequest, KeepaliveComplete, KeepaliveRequest,
@@ -41,6 +41,7 @@ impl Network {
         if data.read(io.memory(), 0, &mut bytes[..len]).is_err() {
             return NvspStatus::FAIL;
         }
+        io.show_read(packet, part::CONTROL, u32::try_from(data.len()).unwrap_or(u32::MAX), &bytes[..len]);
         let message = MessageHeader::read_from_prefix(&bytes[..len]).ok();
         let whole =
             message.and_then(|(header, _)| Some((header, bytes[..len].get(8..header.length as usize)?)));

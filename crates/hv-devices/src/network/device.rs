@@ -42,7 +42,7 @@ impl Device for Network {
 
     fn completed<P: Backend<Request>>(
         &mut self,
-        done: &mut Done<Request>,
+        done: &mut Done<'_, Request>,
         outcome: Result<(), Lost>,
         io: &mut Io<'_, P, Request>,
     ) {
@@ -83,7 +83,7 @@ impl Network {
         match kind {
             MessageType::INIT => {
                 if let Some(request) = packet.take::<Init>() {
-                    let answer = self.init(request.version);
+                    let answer = self.init(request.version, io);
                     return self.reply(io, packet, MessageType::INIT_COMPLETE, &answer);
                 }
             }

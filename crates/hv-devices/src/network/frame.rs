@@ -1,7 +1,8 @@
-//! A frame of the guest's on its way to the wire: with the tag, the checksums and the lengths that the guest left to the card.
+//! A frame of the guest's on its way to the wire: with the tag, the checksums and the lengths that the guest left to
+//! the card.
 //!
-//! Headers that are to be changed are copied once, and judged as copied: the guest can write to its own at any time. The
-//! rest is copied when the back end has the frame written, and sums are over what was copied.
+//! Headers that are to be changed are copied once, and judged as copied: the guest can write to its own at any time.
+//! The rest is copied when the back end has the frame written, and sums are over what was copied.
 
 use super::headers::{self, ETHERNET, IPV6_HEADER, Ip, Sum, TAG, TAG_AT, TCP, UDP};
 use hv_memory::{BadAddress, GuestMemory};
@@ -18,8 +19,8 @@ const UDP_HEADER: usize = 8;
 /// Offsets of the checksum in both.
 const TCP_SUM: usize = 16;
 const UDP_SUM: usize = 6;
-/// Flags of TCP: no more data, and the receiver is to hand it on, which belong to the last segment; and the congestion window was
-/// reduced, which belongs to the first (RFC 3168).
+/// Flags of TCP: no more data, and the receiver is to hand it on, which belong to the last segment; and the congestion
+/// window was reduced, which belongs to the first (RFC 3168).
 const FIN_PSH: u8 = 0x09;
 const CWR: u8 = 0x80;
 
@@ -72,8 +73,8 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Judges a frame of `len` bytes that begins with these. `longest`: what the wire takes, with the header and without a
-    /// tag. Returns `None` if it is invalid.
+    /// Judges a frame of `len` bytes that begins with these. `longest`: what the wire takes, with the header and
+    /// without a tag. Returns `None` if it is invalid.
     pub(super) fn new(first: &[u8], len: u32, wanted: &Wanted, longest: u32) -> Option<Self> {
         let tag = wanted.vlan.map(|vlan| vlan.priority_bits() | vlan.vlan_id());
         let none = Ip { at: 0, v6: false, len: 0, protocol: 0, next: 0, fragment: false };

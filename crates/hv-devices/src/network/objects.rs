@@ -257,8 +257,8 @@ impl Value {
 }
 
 impl Network {
-    /// Returns the value of an object. `room`: bytes that the guest has for it, as some drivers tell; `channels`: number of the
-    /// device's channels.
+    /// Returns the value of an object. `room`: bytes that the guest has for it, as some drivers tell; `channels`:
+    /// number of the device's channels.
     pub(super) fn query(&self, oid: Oid, room: usize, channels: usize) -> Option<Value> {
         let word = |value: u32| Some(Value::plain(value));
         // A guest that has room for 8 bytes gets them.

@@ -2,7 +2,7 @@
 
 use super::headers::{self, TAG, TAG_AT};
 use super::sections::Filled;
-use super::{Network, Request, Rndis, note};
+use super::{Network, Request, Rndis, SHOWN, note, part};
 use hv_tlfs::vmbus::TransferPageRange;
 use hv_tlfs::vmbus::nvsp::{
     CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, MessageHeader, MessageType, PACKET_SIZE_6_1,
@@ -12,7 +12,7 @@ use hv_tlfs::vmbus::rndis::{
     INFO_HASH, INFO_VLAN, IndicateStatus, MessageHeader as RndisHeader, MessageType as RndisType,
     PacketMessage, PerPacketInfo, Status, VlanInfo,
 };
-use hv_vmbus::{Backend, Channel, Io, Message, SendError};
+use hv_vmbus::{Backend, CONTENTS_BYTES, Channel, Io, Message, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Offset of a frame in its section: the headers before it are shorter (OpenVMM, netvsp).
@@ -25,6 +25,8 @@ const ALIGN: u32 = 16;
 const HEADERS: usize = size_of::<RndisHeader>() + size_of::<PacketMessage>();
 /// Length of information with its value.
 const INFO: usize = size_of::<PerPacketInfo>() + 4;
+/// Information about a frame that the guest gets at most.
+const INFOS: usize = 2;
 /// Smallest section: the longest answer fits.
 pub(super) const MIN_SECTION: u32 = 512;
 
@@ -32,6 +34,12 @@ pub(super) const MIN_SECTION: u32 = 512;
 pub(super) const fn section_size(longest: u32) -> u32 {
     let size = (FRAME_AT as u32 + longest + TAIL).next_multiple_of(ALIGN);
     if size < MIN_SECTION { MIN_SECTION } else { size }
+}
+
+/// The beginning of a frame's message: its headers, and the information about the frame.
+struct Head {
+    bytes: [u8; HEADERS + INFOS * INFO],
+    len: usize,
 }
 
 /// What became of a frame for the guest.
@@ -62,7 +70,8 @@ impl Network {
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
         let Some(section) = self.receive.take(false) else { return self.later() };
-        let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), io);
+        let mut head = Head { bytes: [0; HEADERS + INFOS * INFO], len: 0 };
+        let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), &mut head, io);
         let Some(len) = written else {
             // The guest has taken the buffer's memory away.
             self.receive.put_back(section);
@@ -70,9 +79,14 @@ impl Network {
             return Received::Dropped;
         };
         match self.push(channel, Filled { section, len, control: false }, io) {
-            Ok(()) => {
+            Ok(id) => {
                 self.counts.received += 1;
                 self.counts.bytes_received += frame.len() as u64;
+                if io.is_observed() {
+                    io.show_written(channel, id, part::MESSAGE, len, &head.bytes[..head.len]);
+                    let shown = &frame[..frame.len().min(SHOWN)];
+                    io.show_written(channel, id, part::FRAME, frame.len() as u32, shown);
+                }
                 Received::Delivered
             }
             Err(SendError::Full) => {
@@ -92,18 +106,19 @@ impl Network {
         Received::Later
     }
 
-    /// Writes the message of a frame to a section, and returns its length.
+    /// Writes the message of a frame to a section, its beginning to `head`, and returns its length.
     fn fill<P: Backend<Request>>(
         &self,
         section: u16,
         frame: &[u8],
         tag: Option<u16>,
         hash: Option<u32>,
+        head: &mut Head,
         io: &Io<'_, P, Request>,
     ) -> Option<u32> {
         let buffer = io.buffer(self.receive.gpadl())?;
         let base = u64::from(section) * u64::from(self.receive.size());
-        let mut head = [0; HEADERS + 2 * INFO];
+        let Head { bytes: head, len: head_len } = head;
         let mut infos = 0;
         let mut add = |info_type: u32, value: u32| {
             let info = PerPacketInfo {
@@ -135,7 +150,8 @@ impl Network {
         };
         head[..size_of::<RndisHeader>()].copy_from_slice(message.as_bytes());
         head[size_of::<RndisHeader>()..HEADERS].copy_from_slice(packet.as_bytes());
-        buffer.write(base, &head[..HEADERS + infos * INFO]).ok()?;
+        *head_len = HEADERS + infos * INFO;
+        buffer.write(base, &head[..*head_len]).ok()?;
         let at = base + FRAME_AT as u64;
         match tag {
             Some(_) => {
@@ -161,6 +177,18 @@ impl Network {
         let len = size_of::<RndisHeader>() + body.iter().map(|part| part.len()).sum::<usize>();
         let filled = Filled { section, len: len as u32, control: true };
         let header = RndisHeader { message_type, length: len as u32 };
+        if io.is_observed() {
+            let mut shown = [0; CONTENTS_BYTES];
+            let parts = header.as_bytes().iter().chain(body.iter().copied().flatten());
+            shown.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+            io.show_written(
+                Channel::PRIMARY,
+                0,
+                part::CONTROL,
+                len as u32,
+                &shown[..len.min(CONTENTS_BYTES)],
+            );
+        }
         let written = io.buffer(self.receive.gpadl()).is_some_and(|buffer| {
             let mut at = u64::from(section) * u64::from(self.receive.size());
             core::iter::once(header.as_bytes()).chain(body.iter().copied()).all(|part| {
@@ -181,7 +209,7 @@ impl Network {
     fn flush<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         while let Some(filled) = self.receive.front() {
             match self.push(Channel::PRIMARY, filled, io) {
-                Ok(()) => self.receive.dequeue(),
+                Ok(_) => self.receive.dequeue(),
                 Err(SendError::Full) => return,
                 Err(_) => {
                     self.receive.dequeue();
@@ -191,13 +219,13 @@ impl Network {
         }
     }
 
-    /// Sends a filled section.
+    /// Sends a filled section. Returns the packet's id.
     fn push<P: Backend<Request>>(
         &mut self,
         channel: Channel,
         filled: Filled,
         io: &mut Io<'_, P, Request>,
-    ) -> Result<(), SendError> {
+    ) -> Result<u64, SendError> {
         let message = Message { transaction: self.receive.next_id(filled.section), wants_completion: true };
         let range = TransferPageRange {
             byte_count: filled.len,
@@ -216,7 +244,7 @@ impl Network {
         let payload = &payload[..self.packet_size()];
         io.send_transfer_pages(channel, message, self.receive.id(), &[range], payload)?;
         self.receive.sent(filled.section);
-        Ok(())
+        Ok(message.transaction)
     }
 
     /// Handles the guest's completion of a message.

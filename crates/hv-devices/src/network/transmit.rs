@@ -1,14 +1,14 @@
 //! Frames from the guest: RNDIS messages in a section of the send buffer, in listed pages, or in both.
 
 use super::frame::{Frame, MAX_HEADER, Wanted};
-use super::{Lost, Network, Rndis, note};
+use super::{Lost, Network, Rndis, SHOWN, note, part};
 use hv_memory::{BadAddress, GuestMemory};
 use hv_tlfs::vmbus::nvsp::{MessageType, SendRndisPacketComplete, Status};
 use hv_tlfs::vmbus::rndis::{
     INFO_CHECKSUM, INFO_LARGE_SEND, INFO_VLAN, LargeSend, MessageHeader, MessageType as RndisType,
     PacketMessage, PerPacketInfo, TransmitChecksum, VlanInfo,
 };
-use hv_vmbus::{Answer, Backend, Channel, Done, Io, Pages};
+use hv_vmbus::{Answer, Backend, BusPort, CONTENTS_BYTES, Channel, Context, Done, Io, Pages, Requester};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Length of the header of a frame's message.
@@ -70,10 +70,65 @@ fn take<T: FromBytes + FromZeros + IntoBytes, M: GuestMemory>(
     Some(value)
 }
 
+/// What an observer is shown of a message: bytes that were read to judge it.
+struct Glimpse {
+    message: [u8; CONTENTS_BYTES],
+    message_len: usize,
+    frame: [u8; SHOWN],
+    frame_len: usize,
+    /// Length of the whole frame.
+    length: u32,
+}
+
+impl Glimpse {
+    const fn new() -> Self {
+        Self { message: [0; CONTENTS_BYTES], message_len: 0, frame: [0; SHOWN], frame_len: 0, length: 0 }
+    }
+
+    /// Keeps bytes of the message, if they follow those that are kept.
+    fn keep(&mut self, at: u64, bytes: &[u8]) {
+        if at == self.message_len as u64 {
+            let room = &mut self.message[self.message_len..];
+            let len = room.len().min(bytes.len());
+            room[..len].copy_from_slice(&bytes[..len]);
+            self.message_len += len;
+        }
+    }
+
+    /// Keeps the first bytes of the frame.
+    fn keep_frame(&mut self, length: u32, bytes: &[u8]) {
+        self.frame_len = bytes.len().min(SHOWN);
+        self.frame[..self.frame_len].copy_from_slice(&bytes[..self.frame_len]);
+        self.length = length;
+    }
+
+    /// Shows what was read of a message. `left`: bytes of the packet's data from it on.
+    fn show<P: BusPort>(&self, of: &impl Answer, left: u64, io: &Context<'_, P>) {
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        io.show_read(of, part::MESSAGE, left, &self.message[..self.message_len]);
+        if self.frame_len > 0 {
+            io.show_read(of, part::FRAME, self.length, &self.frame[..self.frame_len]);
+        }
+    }
+}
+
 /// Parses the message at an offset of a packet's data; each byte of it is read once. Returns `None` if it is invalid.
-fn parse<M: GuestMemory>(data: &Pages<'_>, memory: &M, at: u64, longest: u32) -> Option<Request> {
+fn parse<M: GuestMemory>(
+    data: &Pages<'_>,
+    memory: &M,
+    at: u64,
+    longest: u32,
+    mut glimpse: Option<&mut Glimpse>,
+) -> Option<Request> {
+    let mut keep = |from: u64, bytes: &[u8]| {
+        if let Some(glimpse) = &mut glimpse {
+            glimpse.keep(from - at, bytes);
+        }
+    };
     let header: MessageHeader = take(data, memory, at)?;
+    keep(at, header.as_bytes());
     let packet: PacketMessage = take(data, memory, at + BODY)?;
+    keep(at + BODY, packet.as_bytes());
     let length = u64::from(header.length);
     if header.message_type != RndisType::PACKET || length < HEADER || length > data.len() - at {
         return None;
@@ -90,13 +145,18 @@ fn parse<M: GuestMemory>(data: &Pages<'_>, memory: &M, at: u64, longest: u32) ->
             let mut info = [0; MAX_INFO];
             let info = info.get_mut(..len as usize)?;
             data.read(memory, from, info).ok()?;
+            keep(from, info);
             parse_info(info)?
         }
     };
     let from = inside(packet.data_offset, packet.data_length)?;
     let mut first = [0; MAX_HEADER];
-    let first = &mut first[..wanted.header_len().min(packet.data_length as usize)];
+    let shown = if glimpse.is_some() { SHOWN } else { 0 };
+    let first = &mut first[..wanted.header_len().max(shown).min(packet.data_length as usize)];
     data.read(memory, from, first).ok()?;
+    if let Some(glimpse) = glimpse {
+        glimpse.keep_frame(packet.data_length, first);
+    }
     let frame = Frame::new(first, packet.data_length, &wanted, longest)?;
     Some(Request { frame, segment: 0, at: from, next: at + length })
 }
@@ -130,7 +190,7 @@ impl Network {
     /// Sends the frame at an offset of a packet's data, or completes the packet: there is none, or it is invalid.
     pub(super) fn send<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         channel: Channel,
         at: u64,
         io: &mut Io<'_, P, Request>,
@@ -150,7 +210,7 @@ impl Network {
     /// Returns false if there is nothing to send.
     fn try_send<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         at: u64,
         io: &mut Io<'_, P, Request>,
     ) -> Result<bool, Status> {
@@ -161,7 +221,12 @@ impl Network {
         if self.rndis != Rndis::Initialized {
             return Err(Status::FAIL);
         }
-        let request = parse(&data, io.memory(), at, self.longest()).ok_or(Status::INVALID_RNDIS_PACKET)?;
+        let mut glimpse = io.is_observed().then(Glimpse::new);
+        let request = parse(&data, io.memory(), at, self.longest(), glimpse.as_mut());
+        if let Some(glimpse) = &glimpse {
+            glimpse.show(of, data.len() - at, io);
+        }
+        let request = request.ok_or(Status::INVALID_RNDIS_PACKET)?;
         if self.down {
             self.counts.send_discards += 1;
             return Ok(false);
@@ -171,7 +236,7 @@ impl Network {
 
     fn request<P: Backend<Request>>(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Request>,
         request: Request,
         io: &mut Io<'_, P, Request>,
     ) -> Result<(), Status> {
@@ -182,11 +247,11 @@ impl Network {
     /// Goes on after a frame: with the next segment, or the next message.
     pub(super) fn sent<P: Backend<Request>>(
         &mut self,
-        done: &mut Done<Request>,
+        done: &mut Done<'_, Request>,
         outcome: Result<(), Lost>,
         io: &mut Io<'_, P, Request>,
     ) {
-        let request = done.request;
+        let request = *done.request;
         match outcome {
             Ok(()) => {
                 self.counts.sent += 1;

@@ -187,7 +187,8 @@ impl Command {
 
     fn inquiry(cdb: &[u8; CDB_LEN]) -> Result<Self, Sense> {
         let page = (cdb[1] & 1 != 0).then_some(cdb[2]);
-        // Without a page of vital product data the page code is 0; the bit above asked for command data and is obsolete.
+        // Without a page of vital product data the page code is 0; the bit above asked for command data and is
+        // obsolete.
         if cdb[1] & 2 != 0 || page.is_none() && cdb[2] != 0 {
             return Err(Sense::INVALID_FIELD);
         }

@@ -18,9 +18,10 @@ const MAX_CLEAR: u32 = 32 << 20;
 /// The unit attentions that a disk reports, in the order of their numbers in a saved state, from 1 on.
 const ATTENTIONS: [Sense; 3] = [Sense::RESET, Sense::CAPACITY_CHANGED, Sense::MEDIUM_CHANGED];
 
-/// Work of a back end for a command.
+/// Work of a back end for a command. Its tag is a word, so that the rest is copied by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum Transfer {
     /// Copies from the disk to the command's data.
     Read {

@@ -231,7 +231,8 @@ fn configuration(disk: &Disk, which: u8, first: u16) -> Result<Data, Sense> {
     let loaded = disk.loaded().is_ok();
     let profile = if loaded { DVD_ROM } else { 0 };
     let medium = u8::from(loaded);
-    // Profile list, core (SCSI), morphing, removable medium (lock, eject, tray), random readable (2048 bytes), DVD read.
+    // Profile list, core (SCSI), morphing, removable medium (lock, eject, tray), random readable (2048 bytes), DVD
+    // read.
     let features: [(u16, u8, &[u8]); 6] = [
         (0x00, CURRENT | PERSISTENT, &[0, 0x10, medium, 0]),
         (0x01, CURRENT | PERSISTENT, &[0, 0, 0, 1]),

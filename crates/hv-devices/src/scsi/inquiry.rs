@@ -1,7 +1,7 @@
 //! INQUIRY: standard data and pages of vital product data.
 //!
-//! Sources: SPC-4, "Standard INQUIRY data", "Vital product data parameters"; SBC-3, "Block Limits VPD page", "Block Device
-//! Characteristics VPD page", "Logical Block Provisioning VPD page".
+//! Sources: SPC-4, "Standard INQUIRY data", "Vital product data parameters"; SBC-3, "Block Limits VPD page", "Block
+//! Device Characteristics VPD page", "Logical Block Provisioning VPD page".
 
 use super::Data;
 use super::disk::Disk;

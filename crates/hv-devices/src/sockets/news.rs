@@ -55,8 +55,9 @@ pub enum News<'a> {
 }
 
 impl<const STREAMS: usize, const OUTPUT: usize> Sockets<STREAMS, OUTPUT> {
-    /// Passes on what there is for the back end, until `tell` returns false: it could not take the last. Then call this again when
-    /// it can, since the observer hears of nothing new before. Packets that found the output full are taken again.
+    /// Passes on what there is for the back end, until `tell` returns false: it could not take the last. Then call this
+    /// again when it can, since the observer hears of nothing new before. Packets that found the output full are taken
+    /// again.
     ///
     /// What a guest sent is passed on before the end of its stream.
     pub fn drain<P: BusPort>(

@@ -18,8 +18,8 @@ impl<const BYTES: usize> Output<BYTES> {
         Self { bytes: [0; BYTES], begin: 0, end: 0 }
     }
 
-    /// Appends a packet of `len` bytes, which `fill` provides; it returns how many it had. Returns false if there is no room, or
-    /// too few bytes.
+    /// Appends a packet of `len` bytes, which `fill` provides; it returns how many it had. Returns false if there is no
+    /// room, or too few bytes.
     pub(super) fn push(&mut self, id: StreamId, len: usize, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let Some(room) = self.bytes.get_mut(self.end..self.end + HEADER + len) else { return false };
         let (head, body) = room.split_at_mut(HEADER);

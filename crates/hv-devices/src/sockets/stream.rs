@@ -133,7 +133,8 @@ impl Stream {
         StreamId((self.generation as u32) << 16 | at as u32)
     }
 
-    /// Returns true if a new connection can begin: there is none, and the host has been told everything about the last one.
+    /// Returns true if a new connection can begin: there is none, and the host has been told everything about the last
+    /// one.
     pub(super) fn is_idle(&self) -> bool {
         self.state == State::Free && self.flags == Flags::NONE && self.queued == 0
     }

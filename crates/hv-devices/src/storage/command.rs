@@ -2,7 +2,7 @@
 
 use super::{Job, Piece, Place, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
-use hv_vmbus::{Answer, Backend, Channel, Io, Packet, RequestError};
+use hv_vmbus::{Backend, Channel, Io, Packet, RequestError, Requester};
 
 impl<const DISKS: usize> Storage<DISKS> {
     /// Handles a SCSI command. Returns false if its answer comes later: it has become a request to the back end.
@@ -168,7 +168,7 @@ fn start<P: Backend<Request>>(
 
 /// Requests a piece from the back end, with its part of the command's data.
 pub(super) fn request<P: Backend<Request>>(
-    of: &mut impl Answer,
+    of: &mut impl Requester<Request>,
     io: &mut Io<'_, P, Request>,
     request: Request,
     (offset, len): (u64, u64),

@@ -67,12 +67,12 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
 
     fn completed<P: Backend<Request>>(
         &mut self,
-        done: &mut Done<Request>,
+        done: &mut Done<'_, Request>,
         outcome: Result<(), Failure>,
         io: &mut Io<'_, P, Request>,
     ) {
         // In its place: a request is long, and this is done for each.
-        let request = &mut done.request;
+        let request = &mut *done.request;
         match outcome {
             Ok(()) => match request.job.next() {
                 None => {

@@ -5,9 +5,10 @@ use crate::scsi::{Extent, Transfer};
 /// Maximum size of a piece in bytes.
 pub const PIECE: u64 = 64 << 10;
 
-/// The work of a back end in one step.
+/// The work of a back end in one step. Its tag is a word, so that the rest is copied by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum Piece {
     /// Copies from the disk to the data of the request.
     Read {

@@ -43,7 +43,8 @@ impl Srb {
         Packet::read_from_bytes(self.whole.as_bytes()).unwrap_or_else(|_| Packet::new_zeroed())
     }
 
-    /// Returns the command, in a field of fixed size: guests may give wrong values for its length, and for that of sense.
+    /// Returns the command, in a field of fixed size: guests may give wrong values for its length, and for that of
+    /// sense.
     pub(crate) fn cdb(&self) -> &[u8; CDB_LEN] {
         let first = self.whole.request.cdb_or_sense.first_chunk();
         first.unwrap_or(&[0; CDB_LEN])

@@ -1,7 +1,7 @@
 //! Frames both ways.
 
-use crate::guest::{Data, Guest, MAC, PAGES, packet_message, words};
-use hv_devices::network::{Received, note};
+use crate::guest::{Data, Guest, MAC, PAGES, packet_message, rndis, words};
+use hv_devices::network::{Received, note, part};
 use hv_tlfs::vmbus::nvsp::{MessageType, Version};
 
 /// A frame of this length to the guest, whose bytes tell their places.
@@ -374,4 +374,40 @@ fn headers_that_change_after_they_were_read_change_nothing() {
         assert_eq!(segment[..14], frame[..14]);
         assert!(is_right(segment, false, false));
     }
+}
+
+#[test]
+fn an_observer_is_shown_messages_and_frames_as_far_as_they_are_read() {
+    let mut guest = Guest::new();
+    guest.host.observed.set(true);
+    let frame = frame(100);
+    let (message, len) = (packet_message(&frame, &[(6, 7 << 4)]), 160);
+    let both = [&message[..], &message[..]].concat();
+    assert_eq!(guest.send(&section(&both)), 1);
+    let shown = |len: u32| {
+        [(true, part::MESSAGE, len, message[..60].to_vec()), (true, part::FRAME, 100, frame[..80].to_vec())]
+    };
+    assert_eq!(guest.host.shown.take(), [shown(2 * len), shown(len)].concat());
+    // What is invalid is shown as far as it was read.
+    let wrong = rndis(9, &[0; 100]);
+    assert_eq!(guest.send(&section(&wrong)), 5);
+    assert_eq!(guest.host.shown.take(), [(true, part::MESSAGE, 108, wrong[..44].to_vec())]);
+    assert_eq!(guest.arrive(&frame), Received::Delivered);
+    let received = guest.take(1).unwrap();
+    let message = guest.messages(&received).pop().unwrap();
+    assert_eq!(
+        guest.host.shown.take(),
+        [
+            (false, part::MESSAGE, message.len() as u32, message[..44].to_vec()),
+            (false, part::FRAME, 100, frame[..80].to_vec())
+        ]
+    );
+    let query = rndis(4, &words(&[9, 0x0101_0101, 0, 20, 0]));
+    assert_eq!(guest.query(0x0101_0101), (0, MAC.to_vec()));
+    let answer = [rndis(0x8000_0004, &words(&[9, 0, 6, 16])), MAC.to_vec()].concat();
+    let shown = guest.host.shown.take();
+    let [(true, part::CONTROL, 28, asked), (false, part::CONTROL, 30, answered)] = &shown[..] else {
+        panic!("{shown:?}")
+    };
+    assert_eq!((&asked[..], &answered[8..]), (&query[..], &answer[8..]));
 }

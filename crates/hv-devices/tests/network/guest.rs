@@ -6,10 +6,12 @@ use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::nvsp::{MessageType, Version as Nvsp};
 use hv_tlfs::vmbus::{
-    ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType as BusMessage, OpenChannel,
-    TargetInfo, Version,
+    ChannelId, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType as BusMessage,
+    OpenChannel, TargetInfo, Version, guid,
 };
-use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Pages, Posted, Slot, Started, Token};
+use hv_vmbus::{
+    Backend, Bus, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
+};
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -26,6 +28,9 @@ pub(crate) const RECEIVE_GPADL: u32 = 100;
 pub(crate) const SEND_GPADL: u32 = 101;
 pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 
+/// What an observer is shown: from the guest, part, size, and beginning.
+pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
+
 /// The partition, and what stands behind the card.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
@@ -39,6 +44,11 @@ pub(crate) struct Host {
     posted: RefCell<Vec<Vec<u8>>>,
     /// What the card observed.
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
+    /// An observer is shown the data of packets.
+    pub(crate) observed: Cell<bool>,
+    pub(crate) shown: RefCell<Vec<Shown>>,
+    /// The newest version that the card speaks.
+    pub(crate) newest: Cell<u32>,
 }
 
 impl BusPort for Host {
@@ -67,6 +77,19 @@ impl BusPort for Host {
         if let Event::Device { note, value, .. } = event {
             self.notes.borrow_mut().push((note, value));
         }
+    }
+
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        *interface == guid::NETWORK && version > self.newest.get()
+    }
+
+    fn sees_packets(&self) -> bool {
+        self.observed.get()
+    }
+
+    fn contents(&self, contents: &Contents<'_>) {
+        let Contents { from_guest, part, len, bytes, .. } = *contents;
+        self.shown.borrow_mut().push((from_guest, part, len, bytes.to_vec()));
     }
 }
 
@@ -167,6 +190,9 @@ impl Guest {
             full: Cell::new(false),
             posted: RefCell::default(),
             notes: RefCell::default(),
+            observed: Cell::new(false),
+            shown: RefCell::default(),
+            newest: Cell::new(u32::MAX),
         };
         let slot = Slot::offering(card, network::offer_of(MAC));
         let mut guest = Self { bus: Bus::new(Config::DEFAULT, slot), host, next: 1 };

@@ -232,3 +232,13 @@ fn saved_state_is_judged() {
         }
     }
 }
+
+#[test]
+fn a_version_that_the_host_refuses_is_not_agreed_and_an_older_one_is() {
+    let mut guest = Guest::opened();
+    guest.host.newest.set(Version::V5.0);
+    for (version, status) in [(Version::V61, 2), (Version::V6, 2), (Version::V5, 1)] {
+        let answer = guest.nvsp(MessageType::INIT, &[version.0, version.0]);
+        assert_eq!((answer.word(0), answer.word(12)), (2, status), "{version:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! The one file of a new device: it adds numbers.
 //!
-//! A packet has 32-bit numbers, little-endian; its completion has their sum, which wraps. The total since the channel was opened is
-//! saved with the machine.
+//! A packet has 32-bit numbers, little-endian; its completion has their sum, which wraps. The total since the channel
+//! was opened is saved with the machine.
 
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::{ChannelOffer, Guid};

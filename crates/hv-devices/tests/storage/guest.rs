@@ -22,7 +22,7 @@ const SPLIT: usize = 8;
 const RING: u32 = (SPLIT as u32 - 1) * 4096;
 
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
-pub(crate) type Held = (Token, Request, Vec<(u64, u64)>);
+pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
 /// The partition, and what stands behind the disks.
 pub(crate) struct Host {
@@ -30,7 +30,7 @@ pub(crate) struct Host {
     pub(crate) disks: RefCell<Vec<Vec<u8>>>,
     /// Requests are kept until the test completes them.
     pub(crate) hold: Cell<bool>,
-    pub(crate) held: RefCell<Vec<Held>>,
+    pub(crate) held: RefCell<Vec<InFlight>>,
     /// What the next request fails with.
     pub(crate) failure: Cell<Option<Failure>>,
     pub(crate) flushes: Cell<usize>,
@@ -193,7 +193,8 @@ impl Guest {
         guest
     }
 
-    /// Saves the bus, which is paused and idle, and goes on with a new one, restored from that. `controller`: a new one with the disks.
+    /// Saves the bus, which is paused and idle, and goes on with a new one, restored from that. `controller`: a new one
+    /// with the disks.
     pub(crate) fn restart(&mut self, controller: Storage<8>) {
         let mut image = Vec::new();
         let mut write = |part: &[u8]| image.extend_from_slice(part);

@@ -1,7 +1,7 @@
-//! A machine that is saved and restored between its guest's commands ends as one that is not: every answer, every disk, every byte of the
-//! guest's memory.
+//! A machine that is saved and restored between its guest's commands ends as one that is not: every answer, every disk,
+//! every byte of the guest's memory.
 
-use crate::guest::{Guest, Held};
+use crate::guest::{Guest, InFlight};
 use hv_devices::Storage;
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{MAX_TRANSFER, PIECE};
@@ -80,7 +80,7 @@ fn controller(blocks: u32) -> Storage<8> {
 }
 
 impl Run {
-    fn complete(&mut self, (token, request, parts): Held) {
+    fn complete(&mut self, (token, request, parts): InFlight) {
         let outcome = self.guest.host.serve(&request, &parts);
         self.guest.bus.completed(self.guest.bus.devices(), token, outcome, &self.guest.host).unwrap();
     }
@@ -97,7 +97,7 @@ impl Run {
     fn drain(&mut self, restore: bool) {
         self.guest.bus.pause();
         while !self.guest.bus.is_idle() {
-            let held: Vec<Held> = self.guest.host.held.take();
+            let held: Vec<InFlight> = self.guest.host.held.take();
             held.into_iter().for_each(|held| self.complete(held));
             self.guest.bus.flush(&self.guest.host);
         }
@@ -194,7 +194,7 @@ fn a_packet_that_came_before_the_save_is_answered_after_the_restore() {
     assert!(image(&guest).is_err(), "a request is in flight");
     guest.bus.pause();
     let second = guest.start(&[0x28, 0, 0, 0, 0, 1, 0, 0, 1, 0], 0, 512, DATA + 1);
-    let held: Vec<Held> = guest.host.held.take();
+    let held: Vec<InFlight> = guest.host.held.take();
     assert_eq!(held.len(), 1, "a paused bus takes no packet");
     for (token, request, parts) in held {
         let outcome = guest.host.serve(&request, &parts);

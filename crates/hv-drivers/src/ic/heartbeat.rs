@@ -23,7 +23,8 @@ impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
         Self { service: Service::new(channel, VERSIONS) }
     }
 
-    /// Answers what the host has asked, and returns the number of the last beat that was answered; `None` if there was none.
+    /// Answers what the host has asked, and returns the number of the last beat that was answered; `None` if there was
+    /// none.
     ///
     /// # Errors
     ///

@@ -58,7 +58,8 @@ impl<'m> Request<'m> {
         self.header.message_type == MessageType::NEGOTIATE
     }
 
-    /// Answers with the newest versions that both sides speak, and returns that of the service; counts of 0 if there is none.
+    /// Answers with the newest versions that both sides speak, and returns that of the service; counts of 0 if there is
+    /// none.
     pub(super) fn negotiate(&mut self, framework: &[Version], service: &[Version]) -> Option<Version> {
         let chosen = self.choose(framework, service);
         let count = u16::from(chosen.is_some());

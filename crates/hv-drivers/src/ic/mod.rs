@@ -1,7 +1,7 @@
 //! Integration services: small services that the host asks, each over a pipe.
 //!
-//! The host begins with the versions that it speaks; the guest answers with the ones it takes. Each request comes back as its
-//! own answer. A [`Service`] does that much for any of them; [`Heartbeat`] and [`Shutdown`] are services.
+//! The host begins with the versions that it speaks; the guest answers with the ones it takes. Each request comes back
+//! as its own answer. A [`Service`] does that much for any of them; [`Heartbeat`] and [`Shutdown`] are services.
 //!
 //! Sources: Linux 6.12, drivers/hv/hv_util.c, drivers/hv/channel_mgmt.c; OpenVMM, hyperv_ic_protocol.
 
@@ -70,15 +70,16 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         self.channel
     }
 
-    /// Takes what the host has sent, answers it, and returns the next request, which `serve` has turned into its answer;
-    /// `None` if there is none now. Negotiation is answered here. Call it until then: the room in the ring goes back to the host
-    /// with the last call of a batch.
+    /// Takes what the host has sent, answers it, and returns the next request, which `serve` has turned into its
+    /// answer; `None` if there is none now. Negotiation is answered here. Call it until then: the room in the ring goes
+    /// back to the host with the last call of a batch.
     ///
     /// `serve` returns `None` for a request that it does not know, which is not answered.
     ///
     /// # Errors
     ///
-    /// [`Error`]: close the channel, unless it [may be retried](Error::may_retry): the answer waits for room in the ring.
+    /// [`Error`]: close the channel, unless it [may be retried](Error::may_retry): the answer waits for room in the
+    /// ring.
     pub fn poll<T>(&mut self, serve: impl FnMut(&mut Request<'_>) -> Option<T>) -> Result<Option<T>, Error> {
         let next = self.next(serve);
         if let Ok(Some(_)) = next {

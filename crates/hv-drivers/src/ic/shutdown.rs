@@ -55,8 +55,8 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
         Self { service: Service::new(channel, VERSIONS) }
     }
 
-    /// Returns what the host has asked for, and tells it whether the guest will do it: `accepts` decides. `None` if nothing was
-    /// asked, or the guest does not do it.
+    /// Returns what the host has asked for, and tells it whether the guest will do it: `accepts` decides. `None` if
+    /// nothing was asked, or the guest does not do it.
     ///
     /// # Errors
     ///

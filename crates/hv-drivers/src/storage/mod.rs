@@ -1,9 +1,10 @@
 //! The SCSI controller: disks behind a channel.
 //!
-//! A [`Controller`] is made of an open channel, and initializes itself as it is polled. Requests are submitted with a tag and
-//! with memory, up to `DEPTH` in flight, and [`poll`](Controller::poll) returns them in the order in which the host ends
-//! them. The functions that block ([`read`](Controller::read), [`write`](Controller::write), ...) copy through memory of the
-//! controller's own, and take a function that waits: for the channel's interrupt, or for a moment.
+//! A [`Controller`] is made of an open channel, and initializes itself as it is polled. Requests are submitted with a
+//! tag and with memory, up to `DEPTH` in flight, and [`poll`](Controller::poll) returns them in the order in which the
+//! host ends them. The functions that block ([`read`](Controller::read), [`write`](Controller::write), ...) copy
+//! through memory of the controller's own, and take a function that waits: for the channel's interrupt, or for a
+//! moment.
 //!
 //! Sources: Linux 6.12, drivers/scsi/storvsc_drv.c; SPC-4; SBC-3.
 
@@ -181,7 +182,8 @@ impl<D: Dma, C, T, const DEPTH: usize> fmt::Debug for Controller<'_, D, C, T, DE
 }
 
 impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPTH> {
-    /// Begins with a channel that was just opened. Rings of 64 KiB each way hold some 300 requests; 8 pages are enough for 32.
+    /// Begins with a channel that was just opened. Rings of 64 KiB each way hold some 300 requests; 8 pages are enough
+    /// for 32.
     pub fn new(channel: Channel<'t, D, C>, dma: D) -> Self {
         Self {
             queue: Queue::new(channel),
@@ -235,12 +237,14 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         self.queue.is_over()
     }
 
-    /// Returns true, once, if the host said since the last call that disks have come, gone or changed: look at all of them.
+    /// Returns true, once, if the host said since the last call that disks have come, gone or changed: look at all of
+    /// them.
     pub fn take_changed(&mut self) -> bool {
         core::mem::take(&mut self.changed)
     }
 
-    /// Sends what the initialization has to send, and returns the next request that has ended; `None` if there is none now.
+    /// Sends what the initialization has to send, and returns the next request that has ended; `None` if there is none
+    /// now.
     ///
     /// # Errors
     ///
@@ -309,7 +313,8 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         }
     }
 
-    /// Begins to close the controller. Its memory comes back at the end; what was in flight may or may not have happened.
+    /// Begins to close the controller. Its memory comes back at the end; what was in flight may or may not have
+    /// happened.
     ///
     /// # Errors
     ///

@@ -35,7 +35,8 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
     ///
     /// # Errors
     ///
-    /// With tag and memory: [`Error::NotReady`], [`Error::TooLong`], [`Error::Client`] as of [`hv_vmbus_client::Queue::submit`].
+    /// With tag and memory: [`Error::NotReady`], [`Error::TooLong`], [`Error::Client`] as of
+    /// [`hv_vmbus_client::Queue::submit`].
     pub fn submit(
         &mut self,
         tag: T,
@@ -87,7 +88,8 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         }
     }
 
-    /// Submits a write of as many blocks as the memory has bytes for. `durable`: it ends when the blocks are on stable storage.
+    /// Submits a write of as many blocks as the memory has bytes for. `durable`: it ends when the blocks are on stable
+    /// storage.
     ///
     /// # Errors
     ///
@@ -115,7 +117,8 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         self.submit(tag, disk.address, &Cdb::flush(), None)
     }
 
-    /// Submits a discard: the blocks need not be kept. Its list stands in memory of the driver's, which the completion returns.
+    /// Submits a discard: the blocks need not be kept. Its list stands in memory of the driver's, which the completion
+    /// returns.
     ///
     /// # Errors
     ///

@@ -54,7 +54,8 @@ fn first_sector<C: Conduit + Copy, D: Dma>(
     let offer = client.find(guid::SCSI).ok_or(Error::NoSlot)?;
     let channel = client.open_channel(&offer, 16, Open::on(vp), &dma, os)?;
     let mut controller: Controller<'_, _, _, (), 32> = Controller::new(channel, dma);
-    // A kernel sleeps here until the channel's event flag is set; firmware looks again, until it has waited long enough.
+    // A kernel sleeps here until the channel's event flag is set; firmware looks again, until it has waited long
+    // enough.
     let mut looks = 1_000_000;
     let mut wait = || {
         looks -= 1;

@@ -27,7 +27,7 @@ pub(crate) type Disks = Slot<Lock, Storage<8>, 3, 8, SEGMENTS>;
 
 hv_vmbus::devices! {
     /// The devices of the tests.
-    pub(crate) struct Machine {
+    pub(crate) struct TestDevices {
         pub(crate) disks: Disks,
         pub(crate) heartbeat: Slot<Lock, Heartbeat>,
         pub(crate) shutdown: Slot<Lock, Shutdown>,
@@ -118,7 +118,7 @@ impl GuestMemory for Ram {
 }
 
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
-pub(crate) type Held = (Token, Request, Vec<(u64, u64)>);
+pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
 /// The partition, and what stands behind the disks.
 pub(crate) struct Host {
@@ -126,7 +126,7 @@ pub(crate) struct Host {
     pub(crate) disks: Mutex<Vec<Vec<u8>>>,
     /// Requests are kept until the test ends them.
     pub(crate) hold: std::sync::atomic::AtomicBool,
-    pub(crate) held: Mutex<Vec<Held>>,
+    pub(crate) held: Mutex<Vec<InFlight>>,
     /// What the next request fails with.
     pub(crate) failure: Mutex<Option<Failure>>,
     pub(crate) flushes: AtomicUsize,
@@ -221,7 +221,7 @@ impl Host {
 /// Host and bus, which live as long as the process.
 pub(crate) struct World {
     pub(crate) host: Host,
-    pub(crate) bus: Bus<Lock, Machine>,
+    pub(crate) bus: Bus<Lock, TestDevices>,
 }
 
 impl World {
@@ -243,7 +243,7 @@ impl World {
             now: AtomicU64::new(0),
             messages: Mutex::default(),
         };
-        let machine = Machine {
+        let machine = TestDevices {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
             heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
             shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),

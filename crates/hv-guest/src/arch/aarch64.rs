@@ -265,8 +265,8 @@ impl Either {
     /// hypervisor may be an undefined instruction. Detect first ([`crate::detect`]).
     #[must_use]
     pub fn probe() -> Self {
-        // SAFETY: the vendor UID call returns four registers, and does nothing else (SMCCC, "Vendor Specific Hypervisor Service
-        // Calls").
+        // SAFETY: the vendor UID call returns four registers, and does nothing else (SMCCC, "Vendor Specific Hypervisor
+        // Service Calls").
         let answer = unsafe { smccc(VENDOR_HYP_UID, [0; 3]) };
         if answer.map(|word| word as u32) == VENDOR_UID { Self::Smccc } else { Self::Hvc1 }
     }

@@ -338,8 +338,8 @@ impl Page {
     pub(crate) fn flags(&self) -> &[Flags; SINT_COUNT] {
         const { assert!(size_of::<[Flags; SINT_COUNT]>() == SIZE && align_of::<Flags>() <= SIZE) };
         const { assert!(offset_of!(Flags, rest) == offset_of!(Block, rest)) };
-        // SAFETY: the page is blocks of cells, one for each source, and `Flags` has the fields of `Block` in the same order (asserted
-        // above), all of them atomics of the same width.
+        // SAFETY: the page is blocks of cells, one for each source, and `Flags` has the fields of `Block` in the same
+        // order (asserted above), all of them atomics of the same width.
         unsafe { NonNull::from(self).cast().as_ref() }
     }
 

@@ -1,5 +1,5 @@
-//! A VP's SynIC, shared with the host half: one thread posts a message and another sets an event flag of the same SINT, while
-//! the guest takes both.
+//! A VP's SynIC, shared with the host half: one thread posts a message and another sets an event flag of the same SINT,
+//! while the guest takes both.
 //!
 //! The host is hv-host, whose accesses to guest memory are loom's atomics; its lock is held across them.
 
@@ -118,12 +118,12 @@ impl GuestMemory for Shared {
 }
 
 #[derive(Clone)]
-struct Machine {
+struct LoomHost {
     partition: &'static Partition<'static, Lock>,
     shared: Arc<Shared>,
 }
 
-impl Host for Machine {
+impl Host for LoomHost {
     type Memory = Shared;
 
     fn memory(&self) -> &Shared {
@@ -134,8 +134,8 @@ impl Host for Machine {
         0
     }
 
-    /// An exchange, as in hv-vgic: whoever takes the interrupt sees what each that asserted it did before. After a plain store
-    /// it would see that of the last one only.
+    /// An exchange, as in hv-vgic: whoever takes the interrupt sees what each that asserted it did before. After a
+    /// plain store it would see that of the last one only.
     fn assert_interrupt(&self, _: usize, intid: u32) {
         assert_eq!(intid, VECTOR);
         self.shared.interrupt.swap(true, Ordering::Release);
@@ -148,7 +148,7 @@ impl Host for Machine {
     fn flush_tlb(&self, _: &VpMask, _: Flush) {}
 }
 
-impl Connections for Machine {
+impl Connections for LoomHost {
     fn post_message(&self, _: usize, _: u32, _: MessageType, _: &[u8]) -> Result<(), HvStatus> {
         Err(HvStatus::INVALID_CONNECTION_ID)
     }
@@ -167,7 +167,7 @@ struct Taken {
     flags: usize,
 }
 
-impl Machine {
+impl LoomHost {
     /// Creates a machine whose VP has its SynIC, both pages and the SINT enabled.
     fn new(partition: &'static Partition<'static, Lock>) -> Self {
         let machine = Self { partition, shared: Shared::new() };
@@ -227,7 +227,7 @@ macro_rules! model {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.max_branches = 10_000;
-        model.check(|| $test(Machine::new(&PARTITION)));
+        model.check(|| $test(LoomHost::new(&PARTITION)));
     }};
 }
 
@@ -235,7 +235,7 @@ const ALL: Taken = Taken { messages: 1, flags: 1 };
 
 #[test]
 fn a_guest_gets_the_message_and_the_flag_once_each_by_interrupts_alone() {
-    model!(|machine: Machine| {
+    model!(|machine: LoomHost| {
         let hosts = machine.send();
         let mut taken = Taken::default();
         machine.interrupted(&mut taken);
@@ -249,7 +249,7 @@ fn a_guest_gets_the_message_and_the_flag_once_each_by_interrupts_alone() {
 #[test]
 #[should_panic(expected = "left behind")]
 fn a_guest_that_looks_before_it_acknowledges_loses_one() {
-    model!(|machine: Machine| {
+    model!(|machine: LoomHost| {
         let hosts = machine.send();
         let mut taken = Taken::default();
         machine.take(&mut taken);
@@ -262,7 +262,7 @@ fn a_guest_that_looks_before_it_acknowledges_loses_one() {
 
 #[test]
 fn a_queued_message_and_a_flag_both_come() {
-    model!(|machine: Machine| {
+    model!(|machine: LoomHost| {
         machine.partition.post_message(&machine, 0, SINT, KIND, 0, &TEXT).unwrap();
         let host = {
             let machine = machine.clone();
@@ -282,7 +282,7 @@ fn a_queued_message_and_a_flag_both_come() {
 
 #[test]
 fn who_takes_a_flag_sees_what_was_written_before_the_signal() {
-    model!(|machine: Machine| {
+    model!(|machine: LoomHost| {
         let data = Arc::new(AtomicU32::new(0));
         let host = {
             let (machine, data) = (machine.clone(), data.clone());

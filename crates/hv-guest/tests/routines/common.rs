@@ -30,7 +30,8 @@ pub(crate) fn everywhere(test: impl Fn(&Guest)) {
     everywhere_on(Config::new(FREQUENCY), test);
 }
 
-/// Conventions and numbers of VPs. Miri, a thousand times slower, looks at what unsafe code does: that is the same in all.
+/// Conventions and numbers of VPs. Miri, a thousand times slower, looks at what unsafe code does: that is the same in
+/// all.
 const CONVENTIONS: &[Convention] =
     if cfg!(miri) { &[Convention::Smccc] } else { &[Convention::Smccc, Convention::Hvc1] };
 const VPS: &[usize] = if cfg!(miri) { &[2] } else { &[1, 2, 4] };

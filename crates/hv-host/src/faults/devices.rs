@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Injector, Rule, What, When};
+use super::{Counted, Injector, Rule, What, When};
 
 /// When a device's request to its back end is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,19 @@ pub enum Failing {
         /// Sense key, code and qualifier.
         sense: Option<[u8; 3]>,
     },
+}
+
+/// What becomes of a frame on its way through a network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// It never arrives. The sender takes it for sent.
+    Lost,
+    /// It arrives twice.
+    Twice,
+    /// A byte of it changes, which this random number selects.
+    Corrupt(u64),
+    /// It arrives after the next one.
+    Reorder,
 }
 
 /// When a device is taken away from the guest.
@@ -90,6 +103,37 @@ impl Injector {
         })
     }
 
+    pub(super) fn fate_of_frame(&self, from_guest: bool) -> Option<Frame> {
+        self.rules().fold(None, |found, counted| match counted.rule.what {
+            What::Frame(way, frame) if way == from_guest => {
+                let strikes = self.strikes(counted);
+                found.or_else(|| {
+                    strikes.then(|| match frame {
+                        Frame::Corrupt(_) => Frame::Corrupt(self.random()),
+                        frame => frame,
+                    })
+                })
+            }
+            _ => found,
+        })
+    }
+
+    /// Returns the state of the link for a rule that takes it down in each of its periods, if it has changed since the last time.
+    pub(super) fn link(&self, now: ReferenceTime, counted: Counted<'_>) -> Option<bool> {
+        let Rule { what: What::Link(time), when: When::Period(period) } = *counted.rule else { return None };
+        let up = now.ticks() % period.ticks() >= time.ticks();
+        // It grows with each change.
+        let state = (now.ticks() / period.ticks()).min(u64::MAX >> 2) + 1;
+        let state = state << 1 | u64::from(up);
+        if counted.count.fetch_max(state, Ordering::Relaxed) >= state {
+            return None;
+        }
+        if !up {
+            counted.fired.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(up)
+    }
+
     /// Returns true during the times of a rule in each of its periods, and counts the period.
     pub(super) fn within(&self, wanted: impl Fn(What) -> Option<ReferenceTime>) -> bool {
         let now = self.now.load(Ordering::Relaxed);
@@ -98,11 +142,48 @@ impl Injector {
             let Some(time) = wanted(what) else { return found };
             let within = now % period.ticks() < time.ticks();
             // Only the first time in a period counts.
-            let turn = now / period.ticks() + 1;
+            let turn = (now / period.ticks()).saturating_add(1);
             if within && counted.count.fetch_max(turn, Ordering::Relaxed) < turn {
                 counted.fired.fetch_add(1, Ordering::Relaxed);
             }
             within || found
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::faults::{Faults as _, Plan, Timed};
+    use std::vec::Vec;
+
+    fn injector(text: &str) -> Injector {
+        Injector::new(Plan::parse(text, &|_, _| None).unwrap())
+    }
+
+    #[test]
+    fn frames_of_each_way_are_counted_on_their_own() {
+        let plan = injector("sent=lost@2,received=twice@/3,sent=corrupt@3");
+        let sent: Vec<_> = (0..4).map(|_| plan.frame(true)).collect();
+        let corrupt = matches!(sent[..], [None, Some(Frame::Lost), Some(Frame::Corrupt(_)), None]);
+        assert!(corrupt, "{sent:?}");
+        let received: Vec<_> = (0..6).map(|_| plan.frame(false).is_some()).collect();
+        assert_eq!(received, [false, false, true, false, false, true]);
+        assert_eq!(plan.fired().collect::<Vec<_>>(), [1, 2, 1]);
+    }
+
+    #[test]
+    fn the_link_goes_down_and_up_once_in_each_period() {
+        let plan = injector("link=20ms@100ms");
+        let mut changes = Vec::new();
+        for ms in (0..260).step_by(5) {
+            plan.tick(ReferenceTime(ms * 10_000), &mut |timed| {
+                let Timed::Link(up) = timed else { panic!("{timed:?}") };
+                changes.push((ms, up));
+            });
+        }
+        assert_eq!(changes, [(0, false), (20, true), (100, false), (120, true), (200, false), (220, true)]);
+        assert_eq!(plan.fired().collect::<Vec<_>>(), [3]);
     }
 }

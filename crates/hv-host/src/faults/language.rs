@@ -6,7 +6,7 @@ use core::fmt;
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{Disturbance, Failing, Frame, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
 
 /// Ticks of the reference time per millisecond.
 const MILLISECOND: u64 = 10_000;
@@ -34,12 +34,15 @@ pub const FORMS: &[(&str, &str)] = &[
     ("rescind-open=DEVICE, rescind-open=any", "the same while the guest opens it"),
     ("newest=DEVICE:5.1, newest=vmbus:4.1", "newer versions of the device's protocol are refused"),
     ("mute=200ms", "devices take no packets for this time"),
+    ("sent=lost|twice|corrupt|reorder", "this happens to a frame that the guest sends"),
+    ("received=lost|twice|corrupt|reorder", "this happens to a frame for the guest"),
+    ("link=200ms", "the link of the network card is down for this time"),
     ("disturb=messages|events|time", "a hostile host writes garbage into the guest's pages"),
     ("seed=7", "seed of the percentages and the garbage; not a rule"),
     ("...@3, ...@/5, ...@10%", "the third time; every fifth; one in ten at random; without it, every time"),
     (
         "...@50ms",
-        "every 50 ms of reference time: for spurious, migrate, silent, mute and disturb, which need it",
+        "every 50 ms of reference time: for spurious, migrate, silent, mute, link and disturb, which need it",
     ),
 ];
 
@@ -140,6 +143,21 @@ fn what<'t>(
             let time = argument.ok_or((clause, "write mute=NUMBERms"))?;
             let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
             return Ok(What::Mute(time));
+        }
+        "link" => {
+            let time = argument.ok_or((clause, "write link=NUMBERms"))?;
+            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
+            return Ok(What::Link(time));
+        }
+        "sent" | "received" => {
+            let frame = match argument {
+                Some("lost") => Frame::Lost,
+                Some("twice") => Frame::Twice,
+                Some("corrupt") => Frame::Corrupt(0),
+                Some("reorder") => Frame::Reorder,
+                _ => return Err((argument.unwrap_or(clause), "a frame is lost, twice, corrupt or reorder")),
+            };
+            return Ok(What::Frame(name == "sent", frame));
         }
         "reorder" => What::Start(Start::After),
         "stuck" => What::Start(Start::Never),
@@ -287,6 +305,7 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
             What::Silent(time) | What::Mute(time) if time > period => {
                 Err((clause, "silent for longer than its period"))
             }
+            What::Link(time) if time > period => Err((clause, "down for longer than its period")),
             _ => Ok(rule),
         },
         (true, _) => Err((at.unwrap_or(clause), "this fault needs a period, such as @50ms")),
@@ -298,10 +317,15 @@ fn rule<'t>(clause: &'t str, names: &dyn Fn(Name, &str) -> Option<u64>) -> Resul
 }
 
 impl Rule {
-    const fn is_timed(&self) -> bool {
+    pub(super) const fn is_timed(&self) -> bool {
         matches!(
             self.what,
-            What::Spurious(_) | What::Migrate | What::Silent(_) | What::Mute(_) | What::Disturb(_)
+            What::Spurious(_)
+                | What::Migrate
+                | What::Silent(_)
+                | What::Mute(_)
+                | What::Link(_)
+                | What::Disturb(_)
         )
     }
 
@@ -323,6 +347,8 @@ impl Rule {
                 when == then && (mine.is_none() || mine == other)
             }
             (What::Newest(mine, least), What::Newest(other, newest)) => mine == other && least <= newest,
+            (What::Frame(mine, _), What::Frame(other, _)) => mine == other,
+            (What::Link(mine), What::Link(other)) => mine >= other,
             (mine, other) => mine == other,
         }
     }
@@ -398,132 +424,4 @@ const TOO_MANY: &str = "too many rules: 16 is the most";
 const _: () = assert!(MAX_RULES == 16);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Returns the rejected part and the reason.
-    fn refused(text: &str) -> (&str, &'static str) {
-        let bad = Plan::parse(text, &|_, _| None).expect_err(text);
-        (&text[bad.start..bad.end], bad.reason)
-    }
-
-    #[test]
-    fn a_refusal_points_to_the_part_that_is_wrong() {
-        for (text, part, reason) in [
-            ("", "", "an empty clause"),
-            ("lost,", "", "an empty clause"),
-            ("lost, ,twice", "", "an empty clause"),
-            ("@3", "", "an empty clause"),
-            ("seed=7", "seed=7", "a seed alone"),
-            ("seed=x,lost", "x", "a seed is a number"),
-            ("seed=1,lost,seed=2", "seed=2", "a seed was given"),
-            ("lost, fly=3@4", "fly", "no such fault"),
-            ("lost=15", "15", "from 16 to 1019"),
-            ("twice=+18", "+18", "from 16 to 1019"),
-            ("spurious@5ms", "spurious", "write spurious=INTID"),
-            ("spurious=18", "spurious=18", "needs a period"),
-            ("migrate@3", "3", "needs a period"),
-            ("lost@50ms", "50ms", "takes no period"),
-            ("lost@0%", "0%", "1% to 100%"),
-            ("lost@101%", "101%", "1% to 100%"),
-            ("lost@/0", "/0", "after @"),
-            ("lost@", "", "after @"),
-            ("silent=20@50ms", "20", "a time in ms"),
-            ("silent=60ms@50ms", "silent=60ms@50ms", "longer than its period"),
-            ("migrate@99999999999999999999ms", "99999999999999999999ms", "after @"),
-            ("disturb=all@5ms", "all", "disturb=messages"),
-            ("buffers=3", "3", "no argument"),
-            ("call=0x5d", "call=0x5d", "CODE:STATUS"),
-            ("call=0x10000:3", "0x10000", "no such hypercall"),
-            ("call=0x5d:HV_STATUS_NO", "HV_STATUS_NO", "no such status"),
-            ("call=0x5d:0", "0", "expected the status of a failure"),
-            ("srb=1", "1", "expected the status of a failure"),
-            ("srb=0x40", "0x40", "an SRB status"),
-            ("srb=4:256", "256", "a SCSI status"),
-            ("sense=3/11", "3/11", "hexadecimal"),
-            ("sense=10/0/0", "10/0/0", "hexadecimal"),
-            ("sense=+3/1/1", "+3/1/1", "hexadecimal"),
-            ("media=8", "8", "first and the last sector"),
-            ("media=8-7", "8-7", "first and the last sector"),
-            ("media=0-0xffffffffffffffff", "0xffffffffffffffff", "first and the last sector"),
-            ("late=20", "20", "a time in ms"),
-            ("late=20ms@50ms", "50ms", "takes no period"),
-            ("rescind", "rescind", "name a device"),
-            ("rescind=nothing", "nothing", "no such device"),
-            ("newest=5.1", "newest=5.1", "write newest=DEVICE:5.1"),
-            ("newest=1:5", "5", "a version is written"),
-            ("mute=20ms", "mute=20ms", "needs a period"),
-            ("mute=60ms@50ms", "mute=60ms@50ms", "longer than its period"),
-        ] {
-            let (found, why) = refused(text);
-            assert!(found == part && why.contains(reason), "{text:?}: {found:?}, {why}");
-        }
-    }
-
-    #[test]
-    fn a_rule_that_can_never_strike_is_refused() {
-        for text in [
-            "lost@10%,lost@10%",
-            "lost,twice",
-            "lost,lost=18",
-            "lost=18,twice=18@3",
-            "call=any:3,call=0x5d:4@2",
-            "call=0x5d:3@2,call=0x5d:4@2",
-            "call=0x5d:3@/2,call=0x5d:4@4",
-            "call=0x5d:3@/2,call=0x5d:4@/4",
-            "delay@100%,delay@3",
-            "migrate@50ms,migrate@50ms",
-            "silent=20ms@50ms,silent=10ms@50ms",
-            "mute=20ms@50ms,mute=10ms@50ms",
-            "stuck,late=20ms",
-            "busy,media=0-7",
-            "media=0-100,media=10-20",
-            "rescind=any,rescind=7@3",
-            "newest=1:5.0,newest=1:6.0",
-        ] {
-            let (part, reason) = refused(text);
-            assert_eq!(part, text.split_once(',').unwrap().1, "{text}");
-            assert!(reason.contains("earlier"), "{text}: {reason}");
-        }
-        for text in [
-            "lost=18,lost",
-            "lost=18,lost=19",
-            "lost@3,twice",
-            "call=0x5d:3@2,call=any:4@2",
-            "call=any:3@2,call=0x5d:4@2",
-            "call=0x5d:3@/4,call=0x5d:4@2",
-            "call=0x5d:3@50%,call=0x5d:4@50%",
-            "migrate@50ms,migrate@70ms",
-            "late=20ms@3,stuck",
-            "media=10-20,media=0-100",
-            "rescind=7,rescind-open=7",
-            "rescind=7,rescind=8",
-            "newest=1:6.0,newest=1:5.0",
-        ] {
-            assert!(Plan::parse(text, &|_, _| None).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn names_are_asked_for_by_their_kind() {
-        let names = |kind, name: &str| match (kind, name) {
-            (Name::Hypercall, "CALL") => Some(0x5d),
-            (Name::Status, "STATUS") => Some(0x13),
-            _ => None,
-        };
-        let plan = Plan::parse("call=CALL:STATUS", &names).unwrap();
-        assert_eq!(Ok(plan), Plan::parse("call=0x5d:0x13", &|_, _| None));
-        assert!(Plan::parse("call=STATUS:CALL", &names).is_err());
-    }
-
-    #[test]
-    fn there_is_a_form_for_every_fault_and_no_other() {
-        for (form, _) in FORMS {
-            for form in form.split(", ").filter(|form| !form.starts_with("...")) {
-                let name = form.split(['=', '|']).next().unwrap();
-                let refused = Plan::parse(&std::format!("{name}=?"), &|_, _| None).unwrap_err();
-                assert_ne!(refused.reason, "no such fault", "{form}");
-            }
-        }
-    }
-}
+mod tests;

@@ -4,11 +4,13 @@
 //! The same plan with the same seed and the same guest gives the same faults. The host itself stays healthy: an
 //! injected fault is something that the interface allows, or that a hostile host could do.
 //!
-//! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`] lists
-//! them.
+//! A plan is a list of rules, separated by commas: `what`, `what=argument`, each with an optional `@when`. [`FORMS`]
+//! lists them. A hypervisor that is started by a program gets the plan from it as words ([`Plan::to_words`]), and has
+//! no parser.
 
 mod devices;
 mod language;
+mod words;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,13 +18,13 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
-pub use devices::{Extent, Failing, Moment, Start};
+pub use devices::{Extent, Failing, Frame, Moment, Start};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
 pub const MAX_RULES: usize = 16;
-/// Number of the sockets as a device of a plan. The first word of a socket's GUID is its port; this is what follows in all of them
-/// (Linux 6.12, net/vmw_vsock/hyperv_transport.c).
+/// Number of the sockets as a device of a plan. The first word of a socket's GUID is its port; this is what follows in
+/// all of them (Linux 6.12, net/vmw_vsock/hyperv_transport.c).
 pub const SOCKETS: u32 = 0x11e6_facb;
 
 /// A place in the partition at which a fault can be injected.
@@ -78,8 +80,8 @@ pub trait Faults {
         Start::Now
     }
 
-    /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a command, and
-    /// `extent` is what it reads or writes.
+    /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a
+    /// command, and `extent` is what it reads or writes.
     #[inline(always)]
     fn fails(&self, begins: bool, extent: Option<Extent>) -> Option<Failing> {
         let _ = (begins, extent);
@@ -104,6 +106,13 @@ pub trait Faults {
     fn refuses(&self, device: u32, version: u32) -> bool {
         let _ = (device, version);
         false
+    }
+
+    /// Returns what becomes of the next frame from the guest, or of the next one for it.
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        let _ = from_guest;
+        None
     }
 }
 
@@ -169,6 +178,11 @@ impl<F: Faults> Faults for &F {
     fn refuses(&self, device: u32, version: u32) -> bool {
         (**self).refuses(device, version)
     }
+
+    #[inline(always)]
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        (**self).frame(from_guest)
+    }
 }
 
 /// A fault that is due at a time.
@@ -184,6 +198,8 @@ pub enum Timed {
     Rescan,
     /// Have the devices behind the connections look at their rings again: they were mute.
     Resume,
+    /// Take the link of the network card up or down.
+    Link(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +224,10 @@ enum What {
     Mute(ReferenceTime),
     /// The newest version of a device's protocol.
     Newest(u32, u32),
+    /// Frames from the guest, or for it.
+    Frame(bool, Frame),
+    /// The link of the network card is down.
+    Link(ReferenceTime),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +344,9 @@ impl Injector {
             if let What::Mute(_) = rule.what {
                 act(Timed::Resume);
             }
+            if let Some(up) = self.link(now, Counted { rule, count, fired }) {
+                act(Timed::Link(up));
+            }
             let When::Period(period) = rule.when else { continue };
             let timed = match rule.what {
                 What::Spurious(intid) => Timed::Spurious(intid),
@@ -405,5 +428,9 @@ impl Faults for Injector {
 
     fn refuses(&self, device: u32, version: u32) -> bool {
         self.refuses_version(device, version)
+    }
+
+    fn frame(&self, from_guest: bool) -> Option<Frame> {
+        self.fate_of_frame(from_guest)
     }
 }

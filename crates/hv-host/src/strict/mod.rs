@@ -190,7 +190,8 @@ impl<const VPS: usize> Judge<VPS> {
             .is_some_and(|state| state.control & state.message_page & 1 != 0 && state.sint(sint).masked())
     }
 
-    /// Returns true if a VP's SynIC and event flags page are on and this SINT is unmasked, or if the VP is not followed.
+    /// Returns true if a VP's SynIC and event flags page are on and this SINT is unmasked, or if the VP is not
+    /// followed.
     #[must_use]
     pub fn takes_events(&self, vp: usize, sint: usize) -> bool {
         self.vps

@@ -8,7 +8,7 @@
 #   poke      read the hypervisor's memory, which must fail
 #   net       give the network card the address that the network has for it (DHCP)
 #   wait      until the host ends the machine: /sbin/poweroff and /sbin/reboot, which the kernel runs then, say so
-#   shell     an interactive shell on the console
+#   shell     an interactive shell on the console, of hv.size=ROWSxCOLUMNS
 #   agent     the command of `hv exec`
 # With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
 # and init= mean what they mean to the kernel.
@@ -20,10 +20,11 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 echo "hv: init on $(uname -srm), $(nproc) processors"
 
-run= root= type= options=ro init=/sbin/init
+run= size= root= type= options=ro init=/sbin/init
 for word in $(cat /proc/cmdline); do
     case $word in
         hv.run=*) run=${word#hv.run=} ;;
+        hv.size=*) size=${word#hv.size=} ;;
         root=*) root=${word#root=} ;;
         rootfstype=*) type="-t ${word#rootfstype=}" ;;
         rootflags=*) options=$options,${word#rootflags=} ;;
@@ -145,7 +146,10 @@ for action in $(echo "${run:-poweroff}" | sed 's/,/ /g'); do
         poke) poke ;;
         net) network ;;
         wait) wait_for_host ;;
-        shell) setsid cttyhack sh ;;
+        shell)
+            [ -n "$size" ] && stty rows "${size%x*}" columns "${size#*x}"
+            setsid cttyhack sh
+            ;;
         agent) agent ;;
         *) echo "hv: UNKNOWN hv.run=$action" ;;
     esac

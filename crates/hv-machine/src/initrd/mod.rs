@@ -45,6 +45,8 @@ const APPLETS: &[&str] = &[
     "mkdir",
     "mount",
     "nproc",
+    "nslookup",
+    "ping",
     "poweroff",
     "ps",
     "reboot",
@@ -64,10 +66,11 @@ const APPLETS: &[&str] = &[
     "uname",
     "vi",
     "wc",
+    "wget",
 ];
 
-/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order; and with the program that the
-/// action `agent` runs, if there is one.
+/// Builds the archive with `busybox`, a static AArch64 program, and `modules`, loaded in this order; and with the
+/// program that the action `agent` runs, if there is one.
 ///
 /// The script is controlled by the kernel command line: the words of `hv.run=`, separated by commas; init.sh lists
 /// them.

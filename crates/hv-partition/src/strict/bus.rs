@@ -6,7 +6,7 @@ use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, keyboard, rules, services, sockets, storage};
+use super::{Found, Rule, keyboard, network, rules, services, sockets, storage};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -27,6 +27,7 @@ pub(super) enum Class {
     Storage,
     Service,
     Keyboard,
+    Network,
     Socket,
 }
 
@@ -36,6 +37,7 @@ impl Class {
         match *interface {
             _ if flags.socket() => Self::Socket,
             guid::SCSI => Self::Storage,
+            guid::NETWORK => Self::Network,
             guid::SHUTDOWN | guid::TIME_SYNC | guid::HEARTBEAT | guid::KVP | guid::VSS | guid::FILE_COPY => {
                 Self::Service
             }
@@ -62,8 +64,11 @@ pub(super) struct Channel {
     asked_rings: u32,
     /// Packets of the guest whose completion is pending.
     pub(super) pending: u32,
+    /// Packets of the host whose completion is pending, and for which there was no room in the table.
+    pub(super) untracked: u32,
     pub(super) storage: storage::Driver,
     pub(super) service: services::Exchange,
+    pub(super) network: network::Driver,
     pub(super) keyboard: keyboard::Driver,
     pub(super) socket: sockets::Direction,
     /// Service and endpoint of a socket.
@@ -81,8 +86,10 @@ impl Channel {
         rings: 0,
         asked_rings: 0,
         pending: 0,
+        untracked: 0,
         storage: storage::Driver::NEW,
         service: services::Exchange::NEW,
+        network: network::Driver::NEW,
         keyboard: keyboard::Driver::NEW,
         socket: sockets::Direction::NEW,
         ends: [Guid::ZERO; 2],
@@ -149,6 +156,8 @@ impl State {
                 let id = words.at(12);
                 let early = self.channel(number).is_some_and(|c| c.open && c.rings == id);
                 found.add_if(early, &rules::GPADL_EARLY, id);
+                let torn = self.channel(number).is_some_and(|c| c.open && c.network.has(id));
+                found.add_if(torn, &rules::NETWORK_TORN, id);
             }
             MessageType::OPEN_CHANNEL => {
                 let (rings, vp) = (words.at(16), words.at(20));
@@ -235,13 +244,16 @@ impl State {
                 place.storage = storage::Driver::NEW;
                 place.service = services::Exchange::NEW;
                 place.keyboard = keyboard::Driver::NEW;
+                place.network = network::Driver::NEW;
                 place.socket = sockets::Direction::NEW;
-                (place.open, place.rings, place.vp, place.pending) = (true, place.asked_rings, vp, 0);
+                (place.open, place.rings, place.vp) = (true, place.asked_rings, vp);
+                (place.pending, place.untracked) = (0, 0);
                 found.add_if(vp != TARGET_VP_NONE && !takes(vp), &rules::CHANNEL_TARGET, vp);
             }
             Event::Closed { channel } => {
                 if let Some(place) = self.channel(channel.0) {
-                    (place.open, place.pending) = (false, 0);
+                    (place.open, place.pending, place.untracked) = (false, 0, 0);
+                    place.network = network::Driver::NEW;
                 }
                 self.forget(channel.0);
             }

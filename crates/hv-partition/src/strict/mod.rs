@@ -1,19 +1,21 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it passes
-//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `sockets`. Another device gets a file of its own,
-//! a variant of `Class`, and state in `Channel`.
+//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `network` with `rndis`, `sockets`. Another device gets
+//! a file of its own, a variant of `Class`, and state in `Channel`.
 
 mod bus;
 mod keyboard;
+mod network;
 mod packets;
+mod rndis;
 mod services;
 mod sockets;
 mod storage;
 
 use hv_host::{Event, psci, strict};
 use hv_tlfs::vmbus::MessageType;
-use hv_vmbus::Seen;
+use hv_vmbus::{Contents, Seen};
 
 use crate::event::BusEvent;
 
@@ -85,6 +87,7 @@ impl<const VPS: usize> Judge<VPS> {
             BusEvent::Message { .. } => {}
             BusEvent::Server(event) => self.server(event, &mut Found { sink: found }),
             BusEvent::Packet(packet) => self.packet(packet, found),
+            BusEvent::Contents(contents) => self.contents(contents, found),
         }
     }
 
@@ -97,6 +100,10 @@ impl<const VPS: usize> Judge<VPS> {
 
     pub(crate) fn packet(&mut self, packet: &Seen<'_>, found: &mut dyn FnMut(Finding)) {
         self.bus.packet(packet, &mut Found { sink: found });
+    }
+
+    pub(crate) fn contents(&mut self, contents: &Contents<'_>, found: &mut dyn FnMut(Finding)) {
+        self.bus.contents(contents, &mut Found { sink: found });
     }
 
     fn server(&mut self, event: &hv_vmbus::Event, found: &mut Found<'_>) {

@@ -185,6 +185,8 @@ impl<B: Driven> TestMachine<'_, B> {
             Timed::Disturb(what, random) => {
                 (0..partition.vp_count()).for_each(|vp| partition.disturb(&self.host, vp, what, random));
             }
+            // There is no network card.
+            Timed::Link(_) => {}
             Timed::Resume => partition.resume_devices(&self.host),
             Timed::Rescan => (0..partition.vp_count()).for_each(|vp| partition.rescan(&self.host, vp)),
         });

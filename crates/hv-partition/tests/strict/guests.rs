@@ -18,7 +18,7 @@ pub(crate) use hv_tlfs::synic::MessageType;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
-pub(crate) use hv_vmbus::{Listed, PagesError, Seen};
+pub(crate) use hv_vmbus::{CONTENTS_BYTES, Contents, Listed, PagesError, Seen};
 pub(crate) use zerocopy::{FromZeros, IntoBytes};
 
 pub(crate) const VPS: usize = 3;
@@ -188,7 +188,7 @@ pub(crate) fn server(m: &TestMachine<'_>, event: hv_vmbus::Event) {
 
 /// The offer of a device's channel, and its opening.
 pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, first: u32) {
-    let plain = [bus::guid::SCSI, bus::guid::KEYBOARD].contains(&interface);
+    let plain = [bus::guid::SCSI, bus::guid::KEYBOARD, bus::guid::NETWORK].contains(&interface);
     let flags = bus::OfferFlags(0).with_named_pipe(!plain);
     let (instance, index) = (bus::Guid::ZERO, (channel - first) as u16);
     let (channel, first) = (bus::ChannelId(channel), bus::ChannelId(first));

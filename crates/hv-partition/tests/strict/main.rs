@@ -9,9 +9,11 @@ mod channel;
 mod ends;
 mod guests;
 mod keyboard;
+mod network;
 mod packets;
 mod registers;
 mod rings;
+mod rndis;
 mod services;
 mod sockets;
 mod storage;
@@ -22,7 +24,8 @@ use guests::*;
 fn cases() -> impl Iterator<Item = &'static Case> {
     let hypervisor = [calls::CASES, registers::CASES, synic::CASES, ends::CASES];
     let bus = [channels::CASES, rings::CASES, packets::CASES];
-    let devices = [storage::CASES, services::CASES, keyboard::CASES, sockets::CASES];
+    let devices =
+        [storage::CASES, services::CASES, keyboard::CASES, network::CASES, rndis::CASES, sockets::CASES];
     hypervisor.into_iter().chain(bus).chain(devices).flatten()
 }
 

@@ -25,6 +25,8 @@ impl Work for Op {
 static STARTED: Mutex<Vec<(usize, Token)>> = Mutex::new(Vec::new());
 
 impl HostBackend<Op> for TestHost {
+    const FAILS: bool = true;
+
     fn start(&self, _: DeviceId, token: Token, _: &Op, _: Pages<'_>) -> Started<u8> {
         STARTED.lock().unwrap().push((core::ptr::from_ref(self) as usize, token));
         Started::Pending
@@ -86,7 +88,7 @@ impl Device for Sample {
         Taken::Done
     }
 
-    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
+    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<'_, Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
         io.respond(done, &[outcome; 8]).unwrap();
     }
 

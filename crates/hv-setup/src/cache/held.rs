@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{Cache, LOCK, Lock};
+use super::{Cache, LOCK, Lock, MACHINES};
 
 /// The folders that this process has locked. Descriptors, and with them locks, end with the process.
 static HELD: Mutex<BTreeMap<PathBuf, OwnedFd>> = Mutex::new(BTreeMap::new());
@@ -67,7 +67,7 @@ impl Cache {
         Ok(Removal::Done)
     }
 
-    /// Returns the names of the entries, sorted.
+    /// Returns the names of the entries, sorted. Running machines are none of them.
     ///
     /// # Errors
     /// The cache cannot be read.
@@ -77,7 +77,7 @@ impl Cache {
             listed => listed.with_context(|| format!("cannot read the cache {}", self.dir().display()))?,
         };
         let names = listed.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| name != LOCK).collect();
+        let mut names: Vec<String> = names.filter(|name| name != LOCK && name != MACHINES).collect();
         names.sort();
         Ok(names)
     }

@@ -63,8 +63,8 @@ impl Cache {
     }
 }
 
-/// Returns the path of the running program; `None` if it has been replaced since it was started, so that its path leads to
-/// another one.
+/// Returns the path of the running program; `None` if it has been replaced since it was started, so that its path leads
+/// to another one.
 #[must_use]
 pub fn running_program() -> Option<PathBuf> {
     std::env::current_exe().ok().filter(|program| fs::metadata(program).is_ok())

@@ -13,8 +13,8 @@ use rustix::net::SendFlags;
 use crate::interrupt;
 use crate::ui::printable;
 
-/// How long the reader of a pipe has to open it, and to make room, which takes it a page (Linux, fs/pipe.c, `pipe_full`): what it
-/// does never holds up the end of a run.
+/// How long the reader of a pipe has to open it, and to make room, which takes it a page (Linux, fs/pipe.c,
+/// `pipe_full`): what it does never holds up the end of a run.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A device, a pipe or a socket. A reader that does not read does not block signals.

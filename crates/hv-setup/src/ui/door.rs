@@ -224,7 +224,8 @@ impl Door {
         true
     }
 
-    /// Waits until everything is written, however long the reader takes; returns false if it is gone, or a signal has arrived.
+    /// Waits until everything is written, however long the reader takes; returns false if it is gone, or a signal has
+    /// arrived.
     pub(super) fn settle(&self, stream: Stream) -> bool {
         let mut state = self.lock();
         while state.waiting != 0 || state.writing.is_some() {

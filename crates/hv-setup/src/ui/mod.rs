@@ -50,8 +50,8 @@ pub fn note(text: &str) {
     lines(&message);
 }
 
-/// Maximum number of lines of a message, and bytes of a line that are shown at its beginning and at its end. It may quote a file,
-/// or another program, whatever their length.
+/// Maximum number of lines of a message, and bytes of a line that are shown at its beginning and at its end. It may
+/// quote a file, or another program, whatever their length.
 const MOST_LINES: usize = 1000;
 const BEGINNING: usize = 6000;
 const END: usize = 2000;

@@ -1,7 +1,7 @@
 //! File copy: the service by which a host puts a file into the guest.
 //!
-//! [`Start`], then a [`Data`] for each 6 KiB, then a [`Header`] alone for [`Operation::COMPLETE`]. Numbers behind the header are not
-//! aligned.
+//! [`Start`], then a [`Data`] for each 6 KiB, then a [`Header`] alone for [`Operation::COMPLETE`]. Numbers behind the
+//! header are not aligned.
 
 use zerocopy::little_endian::U64;
 

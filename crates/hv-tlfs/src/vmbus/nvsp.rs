@@ -2,10 +2,11 @@
 //!
 //! Every packet begins with a [`MessageHeader`] and is padded to one length in both directions: [`PACKET_SIZE`], and
 //! [`PACKET_SIZE_6_1`] from [`Version::V61`] on. The guest proposes versions until one is accepted ([`Init`],
-//! [`InitComplete`]), sends [`NdisConfig`] and [`NdisVersion`], and gives the host a receive buffer and a send buffer as
-//! GPADLs ([`SendReceiveBuffer`], [`SendSendBuffer`]). From then on both sides send [`MessageType::SEND_RNDIS_PACKET`]: the guest with
-//! the data in a section of the send buffer, in pages that the packet lists, or in both, the section first; the host in a
-//! packet with transfer pages, whose ranges lie in the receive buffer. Each side completes the packets of the other.
+//! [`InitComplete`]), sends [`NdisConfig`] and [`NdisVersion`], and gives the host a receive buffer and a send buffer
+//! as GPADLs ([`SendReceiveBuffer`], [`SendSendBuffer`]). From then on both sides send
+//! [`MessageType::SEND_RNDIS_PACKET`]: the guest with the data in a section of the send buffer, in pages that the
+//! packet lists, or in both, the section first; the host in a packet with transfer pages, whose ranges lie in the
+//! receive buffer. Each side completes the packets of the other.
 
 use super::GpadlId;
 

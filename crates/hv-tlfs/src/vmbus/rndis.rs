@@ -1,9 +1,9 @@
 //! RNDIS: the messages inside the packets of a network card ([`nvsp`](super::nvsp)).
 //!
 //! Each message begins with a [`MessageHeader`]; the offsets in its body count from the body. The guest initializes the
-//! card ([`InitializeRequest`]), queries and sets its objects ([`ndis`](super::ndis)), and halts it; answers have the number
-//! of the request with [`MessageType::COMPLETION`]. Frames are [`PacketMessage`]s, with information about each frame in
-//! [`PerPacketInfo`]s before its data. Several of them may follow one another in a packet of the guest's.
+//! card ([`InitializeRequest`]), queries and sets its objects ([`ndis`](super::ndis)), and halts it; answers have the
+//! number of the request with [`MessageType::COMPLETION`]. Frames are [`PacketMessage`]s, with information about each
+//! frame in [`PerPacketInfo`]s before its data. Several of them may follow one another in a packet of the guest's.
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, include/linux/rndis.h; OpenVMM, netvsp";
@@ -390,7 +390,8 @@ structs! {
         packet_id: u16 = 2 "pkt_id",
     }
 
-    /// Sets a parameter of the card by its name, for [`Oid::GEN_RNDIS_CONFIG_PARAMETER`](super::ndis::Oid::GEN_RNDIS_CONFIG_PARAMETER): "NetworkAddress" is its
+    /// Sets a parameter of the card by its name, for
+    /// [`Oid::GEN_RNDIS_CONFIG_PARAMETER`](super::ndis::Oid::GEN_RNDIS_CONFIG_PARAMETER): "NetworkAddress" is its
     /// address, in UTF-16 as 12 hexadecimal digits.
     pub struct ConfigParameter = "rndis_config_parameter_info", size 20 {
         /// Offset of the name from this structure.

@@ -1,4 +1,5 @@
-//! SCSI, as storage devices use it: what the command and the answer of a [`ScsiRequest`](super::storage::ScsiRequest) mean.
+//! SCSI, as storage devices use it: what the command and the answer of a [`ScsiRequest`](super::storage::ScsiRequest)
+//! mean.
 //!
 //! The numbers are T10's, the names Linux's.
 

@@ -1,8 +1,8 @@
 //! Hyper-V sockets: a channel for each connection, as a stream of bytes in both directions.
 //!
 //! A socket's offer is a pipe with the flag [`socket`](super::OfferFlags::socket): its interface is the service, its
-//! instance the endpoint that connects, and its user-defined data are [`Parameters`]. A guest asks for a connection with
-//! [`TlConnectRequest`](super::TlConnectRequest); a host offers one without being asked.
+//! instance the endpoint that connects, and its user-defined data are [`Parameters`]. A guest asks for a connection
+//! with [`TlConnectRequest`](super::TlConnectRequest); a host offers one without being asked.
 //!
 //! In-band packets begin with a [`PipeHeader`](super::ic::PipeHeader) and carry at most [`MAX_PAYLOAD`] bytes. One
 //! without bytes is the end of its direction. When both directions have ended, the host rescinds the channel: Linux

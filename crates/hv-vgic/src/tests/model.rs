@@ -151,8 +151,8 @@ impl Model {
     }
 
     /// Ambiguities that only this test has: EOIcount does not say which interrupt ended,
-    /// only that one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its state
-    /// and priority until it is ended.
+    /// only that one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its
+    /// state and priority until it is ended.
     fn exact(&self, intid: u32) -> bool {
         let acknowledged = self.running.iter().flatten().any(|&(running, _)| running == intid);
         self.split || self.lists >= INTIDS.len() || !acknowledged

@@ -1,9 +1,9 @@
 //! Rings: packets between guest and host in memory that both write.
 //!
-//! A ring has a header page and pages of data. [`Sender`] and [`Receiver`] are the positions of the guest in the ring to
-//! the host and in the ring from the host. They stand in memory of the guest's own, so the host can move only its own index,
-//! and every index, length and offset that it writes is read once and then judged. What is impossible is a [`RingError`],
-//! after which the ring is dead: each further call returns the same error.
+//! A ring has a header page and pages of data. [`Sender`] and [`Receiver`] are the positions of the guest in the ring
+//! to the host and in the ring from the host. They stand in memory of the guest's own, so the host can move only its
+//! own index, and every index, length and offset that it writes is read once and then judged. What is impossible is a
+//! [`RingError`], after which the ring is dead: each further call returns the same error.
 //!
 //! Order of accesses (Linux 6.12, drivers/hv/ring_buffer.c):
 //!
@@ -185,7 +185,8 @@ impl Geometry {
         RingError::Index { index, size: self.size }
     }
 
-    /// Calls `access` for each part of `len` bytes at `at` that lies in one page: page, offset in it, and the part's bytes.
+    /// Calls `access` for each part of `len` bytes at `at` that lies in one page: page, offset in it, and the part's
+    /// bytes.
     fn parts(self, at: u32, len: usize, mut access: impl FnMut(usize, usize, core::ops::Range<usize>)) {
         let (mut at, mut done) = (at, 0);
         while done < len {

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Area, DESCRIPTOR, Geometry};
 
-/// A packet in the ring. The descriptor was read once and judged; what follows it is read from front to back, each byte once,
-/// since the host may change it meanwhile.
+/// A packet in the ring. The descriptor was read once and judged; what follows it is read from front to back, each byte
+/// once, since the host may change it meanwhile.
 #[derive(Debug)]
 pub struct Packet<'r, A: ?Sized> {
     area: &'r A,

@@ -164,8 +164,8 @@ impl Sender {
         Ok(())
     }
 
-    /// Returns the bytes of packets, with their trailers, that fit now. 8 bytes always stay free: a full ring would look like
-    /// an empty one.
+    /// Returns the bytes of packets, with their trailers, that fit now. 8 bytes always stay free: a full ring would
+    /// look like an empty one.
     ///
     /// # Errors
     ///
@@ -179,8 +179,8 @@ impl Sender {
         self.geometry.size - self.geometry.distance(self.read, self.next) - 8
     }
 
-    /// Puts a packet into the ring. Returns true if the host must be signalled: the ring was empty, and the host does not
-    /// mask its interrupts.
+    /// Puts a packet into the ring. Returns true if the host must be signalled: the ring was empty, and the host does
+    /// not mask its interrupts.
     ///
     /// # Errors
     ///
@@ -228,10 +228,11 @@ impl Sender {
         Ok(!masked && (!seen || self.read == start))
     }
 
-    /// Asks the host for a signal once `bytes` bytes are free; the next packet takes the request back. Returns true if they are
-    /// free already, when no signal may come.
+    /// Asks the host for a signal once `bytes` bytes are free; the next packet takes the request back. Returns true if
+    /// they are free already, when no signal may come.
     ///
-    /// Some hosts and guests signal late (Linux before 3.11, OpenVMM pull requests 1939 and 1970): look again now and then.
+    /// Some hosts and guests signal late (Linux before 3.11, OpenVMM pull requests 1939 and 1970): look again now and
+    /// then.
     ///
     /// # Errors
     ///

@@ -145,8 +145,8 @@ impl<const GRANULE: usize> Guest<GRANULE> {
     pub(crate) fn client(&self) -> TestClient {
         let slots: &'static Slots<8, 16> = Box::leak(Box::new(Slots::new()));
         let page = self.bed.call_page();
-        // SAFETY: the tests give it the messages of the testbed that the wire leads to, whose memory all pages are; and no
-        // page is ever used for anything else.
+        // SAFETY: the tests give it the messages of the testbed that the wire leads to, whose memory all pages are; and
+        // no page is ever used for anything else.
         #[expect(unsafe_code, reason = "vouches for messages and memory")]
         unsafe {
             Client::new(self.wire, page, slots.lend().unwrap())

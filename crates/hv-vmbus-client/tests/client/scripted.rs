@@ -122,7 +122,8 @@ fn versions_are_proposed_from_the_newest_down_and_old_hosts_lack_a_connection() 
     let versions: Vec<_> = proposed.iter().map(|(_, version)| *version).collect();
     assert_eq!(versions, Version::ALL.into_iter().rev().collect::<Vec<_>>());
     assert!(proposed.iter().all(|(c, v)| *c == if *v >= Version::V5_0 { 4 } else { 1 }));
-    // Connection 4 does not exist: versions from 5.0 on are passed over without an answer, and an unload finds the other.
+    // Connection 4 does not exist: versions from 5.0 on are passed over without an answer, and an unload finds the
+    // other.
     host.remove_connection(4);
     client.unload().unwrap();
     assert_eq!(host.take_posted(), [(1, message(16, &[]))]);

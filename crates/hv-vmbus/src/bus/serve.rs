@@ -5,10 +5,12 @@ use crate::device::Device;
 use crate::devices::{DeviceSet, Devices};
 use crate::error::BusError;
 use crate::id::{DeviceId, Token};
-use crate::io::Io;
+use crate::io::{Context, Io};
 use crate::port::{Backend, BusPort, Work};
 use crate::protocol::ChannelId;
-use crate::slot::Slot;
+use crate::slot::{Slot, Visit};
+use crate::typed::Typed;
+use crate::worker::Worker;
 use core::sync::atomic::Ordering;
 use lock_api::RawMutex;
 
@@ -31,9 +33,15 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         P: Backend<T::Request>,
         D: Devices<P>,
     {
-        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        let known = slot.completed(at, &self.cx(port), token, outcome);
-        self.attend(port);
+        let (mut outcome, mut known) = (Some(outcome), false);
+        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, mut context: Context<'_, P>| {
+            let Some((at, outcome)) = context.flying(token).zip(outcome.take()) else {
+                return Worker::new(typed, context).end();
+            };
+            known = true;
+            typed.finish(at, outcome, &mut context);
+            Worker::new(typed, context).proceed()
+        })?;
         if known { Ok(()) } else { Err(BusError::UnknownToken) }
     }
 
@@ -53,16 +61,40 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         P: Backend<T::Request>,
         D: Devices<P>,
     {
-        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        let result = slot.work_with(at, &self.cx(port), work);
-        self.attend(port);
+        let (mut work, mut result) = (Some(work), None);
+        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, mut context: Context<'_, P>| {
+            let (device, mut io) = typed.split(&mut context);
+            result = work.take().map(|work| work(device, &mut io));
+            Worker::new(typed, context).proceed()
+        })?;
         result.ok_or(BusError::UnknownDevice)
+    }
+
+    /// Calls a function with a device, and then carries out what it has requested of the bus. Never inlined: it is the
+    /// same for all functions.
+    #[inline(never)]
+    fn visit<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
+        &self,
+        slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,
+        port: &P,
+        work: &mut dyn Visit<T, P>,
+    ) -> Result<(), BusError>
+    where
+        T: Device,
+        P: Backend<T::Request>,
+        D: Devices<P>,
+    {
+        let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
+        slot.enter(at, &self.cx(port), work);
+        self.attend(port);
+        Ok(())
     }
 
     /// Returns a device's index on the bus, for [`offer`](Self::offer), and its first channel's number.
     ///
     /// # Errors
     /// [`BusError::UnknownDevice`] if the device is on another bus.
+    #[inline(never)]
     pub fn place<P, T, const LINES: usize, const REQUESTS: usize, const SEGMENTS: usize>(
         &self,
         slot: &Slot<R, T, LINES, REQUESTS, SEGMENTS>,

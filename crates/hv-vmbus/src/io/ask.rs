@@ -4,7 +4,7 @@ use super::{Context, Io};
 use crate::gpadl::{Gpadl, Pool};
 use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
-use crate::packet::{Answer, Data, Ticket};
+use crate::packet::{Answer, Data, Requester, Ticket};
 use crate::pages::{Builder, Pages, PagesError, Segment};
 use crate::port::{BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
@@ -86,7 +86,11 @@ impl<P: BusPort> Context<'_, P> {
         let segments = data.segments + more;
         let all = list.iter().take(segments).map(Segment::len).sum();
         if let Some(list) = list.get_mut(..segments) {
-            list.rotate_right(more);
+            // Rotated by three reversals: the library's rotation, for any type, is a kilobyte of code.
+            list.reverse();
+            let (new, old) = list.split_at_mut(more);
+            new.reverse();
+            old.reverse();
         }
         ticket.gpadl = Some(entry);
         ticket.data = Ok(Data { segments, offset: 0, len: all });
@@ -179,10 +183,14 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     ///
     /// # Errors
     /// See [`RequestError`].
-    pub fn request(&mut self, of: &mut impl Answer, request: Q) -> Result<Token, RequestError> {
+    pub fn request(&mut self, of: &mut impl Requester<Q>, request: Q) -> Result<Token, RequestError> {
         let at = self.context.admit(of.ticket_mut(), request.begins())?;
-        // There is a work for each entry.
-        self.works[at] = Optional::Some(request);
+        match (of.place(), self.works.get_mut(at)) {
+            (Some(place), _) => *place = request,
+            // There is a work for each entry.
+            (None, Some(work)) => *work = Optional::Some(request),
+            (None, None) => {}
+        }
         Ok(self.context.requests[at].token(at))
     }
 
@@ -192,7 +200,7 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     /// See [`RequestError`]; [`PagesError::Beyond`] if the data is shorter.
     pub fn request_part(
         &mut self,
-        of: &mut impl Answer,
+        of: &mut impl Requester<Q>,
         request: Q,
         offset: u64,
         len: u64,

@@ -158,17 +158,21 @@ impl Consumer {
         Ok(free(before) < pending && free(self.next) >= pending)
     }
 
-    /// Tells the sender whether to interrupt for new packets. Returns true if there already is a packet, for which the
-    /// sender may not have interrupted.
+    /// Tells the sender not to interrupt for new packets. It may do so nevertheless.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    pub fn mask<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> Result<(), RingError> {
+        ring.store(Word::InterruptMask, 1)
+    }
+
+    /// Tells the sender to interrupt for new packets. Returns true if there already is a packet, for which the sender may not have
+    /// interrupted.
     ///
     /// # Errors
     /// The ring is corrupt.
-    pub fn set_interrupts<M: GuestMemory, W: PageNumber>(
-        &self,
-        ring: &Ring<'_, M, W>,
-        wanted: bool,
-    ) -> Result<bool, RingError> {
-        ring.store(Word::InterruptMask, u32::from(!wanted))?;
+    pub fn unmask<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> Result<bool, RingError> {
+        ring.store(Word::InterruptMask, 0)?;
         ring.fence();
         Ok(ring.index(Word::WriteIndex)? != self.next)
     }

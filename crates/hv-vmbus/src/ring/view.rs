@@ -100,6 +100,13 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         Ok(RingFeatures(self.load(Word::Features)?))
     }
 
+    /// Returns the address of the byte at `at`.
+    #[inline]
+    fn place(&self, at: u32) -> Result<u64, RingError> {
+        let page = self.data.get((at / PAGE) as usize).ok_or(RingError::Memory)?;
+        Self::gpa(page.pfn(), (at % PAGE).into())
+    }
+
     /// Calls `access` for each part of `len` bytes at `at` that is within one page, with its address and its range in
     /// the whole.
     fn parts(
@@ -110,11 +117,8 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     ) -> Result<(), RingError> {
         let (mut at, mut done) = (at, 0);
         while done < len {
-            let offset = at % PAGE;
-            let page =
-                usize::try_from(at / PAGE).ok().and_then(|p| self.data.get(p)).ok_or(RingError::Memory)?;
-            let part = (len - done).min((PAGE - offset) as usize);
-            access(Self::gpa(page.pfn(), offset.into())?, done..done + part)?;
+            let part = (len - done).min((PAGE - at % PAGE) as usize);
+            access(self.place(at)?, done..done + part)?;
             done += part;
             // A part is at most a page long.
             at = self.advance(at, part as u32);
@@ -124,13 +128,25 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
 
     /// Copies data out of the ring from offset `at` on, wrapping at the end.
     pub(super) fn read(&self, at: u32, into: &mut [u8]) -> Result<(), RingError> {
+        // Most packets are short, and in one page.
+        if is_within_page(at, into.len()) {
+            return Ok(self.memory.read(self.place(at)?, into)?);
+        }
         self.parts(at, into.len(), |gpa, part| Ok(self.memory.read(gpa, &mut into[part])?))
     }
 
     /// Copies data into the ring.
     pub(super) fn write(&self, at: u32, from: &[u8]) -> Result<(), RingError> {
+        if is_within_page(at, from.len()) {
+            return Ok(self.memory.write(self.place(at)?, from)?);
+        }
         self.parts(at, from.len(), |gpa, part| Ok(self.memory.write(gpa, &from[part])?))
     }
+}
+
+/// Returns true if there are bytes, all of them in one page.
+fn is_within_page(at: u32, len: usize) -> bool {
+    len != 0 && len <= (PAGE - at % PAGE) as usize
 }
 
 /// Returns true if an offset is a valid position in the data of a ring of this many pages, including the header's.

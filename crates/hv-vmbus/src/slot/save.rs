@@ -51,6 +51,9 @@ pub(super) fn load<P: BusPort>(
         }
         context.stall(at, stall);
     }
+    if let Some(last) = lines.checked_sub(1) {
+        context.occupy(last);
+    }
     context.counts.subchannels = subchannels as u16;
     context.counts.poll = Some(ReferenceTime(poll)).filter(|at| *at != NEVER);
     Ok(())

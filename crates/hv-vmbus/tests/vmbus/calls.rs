@@ -26,7 +26,7 @@ const SUB_PAGES: [u64; 8] = [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7];
 const SUB_SPLIT: u32 = 4;
 
 /// A machine with two VPs: one sends a packet, and whenever the device works on one, the other sends one too.
-struct Machine<'b> {
+struct TwoVps<'b> {
     port: TestPort,
     bus: &'b Bus<Lock, Devices>,
     /// The rings of the device's channel and sub-channel, from and to the guest.
@@ -37,7 +37,7 @@ struct Machine<'b> {
     other: Cell<fn(usize) -> Option<u32>>,
 }
 
-impl BusPort for Machine<'_> {
+impl BusPort for TwoVps<'_> {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
@@ -61,7 +61,7 @@ impl BusPort for Machine<'_> {
     }
 }
 
-impl Backend<Op> for Machine<'_> {
+impl Backend<Op> for TwoVps<'_> {
     fn start(&self, _: DeviceId, _: Token, _: &Op, _: Pages<'_>) -> Started<u8> {
         self.started.set(self.started.get() + 1);
         if let Some(channel) = (self.other.get())(self.started.get()) {
@@ -71,7 +71,7 @@ impl Backend<Op> for Machine<'_> {
     }
 }
 
-impl<'b> Machine<'b> {
+impl<'b> TwoVps<'b> {
     /// A guest that has opened the device's channel and a sub-channel.
     fn new(bus: &'b Bus<Lock, Devices>) -> Self {
         let rings = [(&PAGES[..], SPLIT), (&SUB_PAGES, SUB_SPLIT)].map(|(pages, split)| {
@@ -121,7 +121,7 @@ fn bus() -> Bus<Lock, Devices> {
 #[test]
 fn a_signal_that_finds_its_device_in_use_is_served_by_the_call_that_has_it() {
     let bus = bus();
-    let machine = Machine::new(&bus);
+    let machine = TwoVps::new(&bus);
     // The last one comes while signals that came in between are served.
     machine.other.set(|request| [Some(2), Some(1), Some(2), None][request - 1]);
     machine.send(1);
@@ -133,7 +133,7 @@ fn a_signal_that_finds_its_device_in_use_is_served_by_the_call_that_has_it() {
 #[test]
 fn a_call_serves_signals_without_end_only_for_a_while() {
     let bus = bus();
-    let machine = Machine::new(&bus);
+    let machine = TwoVps::new(&bus);
     machine.other.set(|request| Some(if request % 2 == 0 { 1 } else { 2 }));
     machine.send(1);
     // As much as a call does for itself, and as much again.

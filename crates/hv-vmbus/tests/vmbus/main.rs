@@ -4,6 +4,7 @@ mod calls;
 mod channels;
 mod common;
 mod contact;
+mod costs;
 mod devices;
 mod gpadls;
 mod hostile;

@@ -209,8 +209,8 @@ fn releasing_a_number_that_was_not_offered_is_counted() {
 
 #[test]
 fn no_offer_has_the_flags_for_which_linux_7_refuses_it() {
-    // Linux 7.2 asks for 6.0 first and refuses an offer with the confidential bits 1 and 2 unless it is confidential itself
-    // (drivers/hv/channel_mgmt.c); firmware asks for 6.0 and then 3.0 (mu_msvm, MsvmPkg/VmbusDxe).
+    // Linux 7.2 asks for 6.0 first and refuses an offer with the confidential bits 1 and 2 unless it is confidential
+    // itself (drivers/hv/channel_mgmt.c); firmware asks for 6.0 and then 3.0 (mu_msvm, MsvmPkg/VmbusDxe).
     for version in [Version::V6_0, Version::V3_0] {
         let mut server: Server = Server::new(Config::DEFAULT);
         let mut port = TestPort::new();

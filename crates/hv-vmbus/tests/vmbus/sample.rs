@@ -98,7 +98,7 @@ impl Device for Sample {
         Taken::Done
     }
 
-    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
+    fn completed<P: Backend<Op>>(&mut self, done: &mut Done<'_, Op>, outcome: u8, io: &mut Io<'_, P, Op>) {
         self.completed.push(outcome);
         match done.request.again.checked_sub(1) {
             Some(again) => drop(io.request(done, Op { again }).unwrap()),

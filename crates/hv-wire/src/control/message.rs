@@ -324,10 +324,16 @@ messages! {
             /// Bytes of the disk.
             size: u64,
         }
-        /// Take a device away from the guest: a controller by its number, or a service by its number behind the controllers.
+        /// Take a device away from the guest: a controller by its number, a service by its number behind the controllers, or the
+        /// network card by the number behind the services.
         Rescind = 35 {
             /// Which.
             device: u8,
+        }
+        /// Take the link of the network card up or down.
+        Link = 36 {
+            /// Up.
+            up: bool,
         }
     }
 }

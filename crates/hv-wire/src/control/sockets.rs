@@ -1,10 +1,12 @@
 //! The messages of the sockets' port: many streams of bytes, with credit for each.
 //!
-//! A stream has a name that the hypervisor gives it. Either side may name one that has just ended; the other ignores it.
+//! A stream has a name that the hypervisor gives it. Either side may name one that has just ended; the other ignores
+//! it.
 //!
-//! The hypervisor grants credit for bytes to the guest, counted as they lie in the guest's ring ([`ring_cost`]). The tool takes
-//! [`SOCKET_WINDOW`] bytes of each stream from the guest, and gives credit for what it has passed on. So neither waits for the
-//! other with the port full of what it cannot take, and a stream that nothing reads stops itself alone.
+//! The hypervisor grants credit for bytes to the guest, counted as they lie in the guest's ring ([`ring_cost`]). The
+//! tool takes [`SOCKET_WINDOW`] bytes of each stream from the guest, and gives credit for what it has passed on. So
+//! neither waits for the other with the port full of what it cannot take, and a stream that nothing reads stops itself
+//! alone.
 
 use super::message::{Body, Field, messages};
 use super::{CONTROL_VERSION, Frame, FrameHead, MAX_BODY};
@@ -19,8 +21,8 @@ pub const MAX_DATA: usize = MAX_BODY - (DATA_HEAD - FrameHead::BYTES);
 /// Bytes of a message with data before the data.
 pub const DATA_HEAD: usize = FrameHead::BYTES + size_of::<u32>() + size_of::<u16>();
 
-/// Returns how many bytes of credit it takes to send this many bytes in one message: a packet's descriptor, pipe header, payload and
-/// trailer.
+/// Returns how many bytes of credit it takes to send this many bytes in one message: a packet's descriptor, pipe
+/// header, payload and trailer.
 #[must_use]
 pub const fn ring_cost(bytes: u32) -> u32 {
     16 + 8 + bytes.next_multiple_of(8) + 8
@@ -124,8 +126,8 @@ messages! {
     }
 }
 
-/// Returns what stands before the data of a message of this kind ([`ToSockets::DATA`] or [`FromSockets::DATA`]), so that the data need
-/// not be copied to it.
+/// Returns what stands before the data of a message of this kind ([`ToSockets::DATA`] or [`FromSockets::DATA`]), so
+/// that the data need not be copied to it.
 #[must_use]
 pub fn data_head(kind: u16, stream: u32, len: u16) -> [u8; DATA_HEAD] {
     let body = (DATA_HEAD - FrameHead::BYTES) as u32 + u32::from(len);

@@ -59,6 +59,8 @@ proptest! {
             ToHypervisor::TimeSync { now },
             ToHypervisor::Vss { operation },
             ToHypervisor::Type { keys: key },
+            ToHypervisor::Rescind { device: action },
+            ToHypervisor::Link { up: force },
         ];
         let stream: Vec<u8> =
             messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();

@@ -1,5 +1,5 @@
-//! A file system that a guest makes on a disk is whole after what ends it in the middle of writing: the machine is killed, the disk
-//! is taken away, another kernel starts.
+//! A file system that a guest makes on a disk is whole after what ends it in the middle of writing: the machine is
+//! killed, the disk is taken away, another kernel starts.
 
 use std::path::{Path, PathBuf};
 
@@ -118,9 +118,9 @@ fn killed(context: &Context) -> anyhow::Result<()> {
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 
-/// The controller with the disk is rescinded while the guest writes. Linux 6.12 never completes a command that it issues after a
-/// rescind, and it issues a SYNCHRONIZE CACHE when it removes a disk with a write cache; so the removal does not end, and the check
-/// needs another machine.
+/// The controller with the disk is rescinded while the guest writes. Linux 6.12 never completes a command that it
+/// issues after a rescind, and it issues a SYNCHRONIZE CACHE when it removes a disk with a write cache; so the removal
+/// does not end, and the check needs another machine.
 fn rescinded(context: &Context) -> anyhow::Result<()> {
     let files = Machine::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
     let options = files.options_with("1:0");
@@ -133,8 +133,9 @@ fn rescinded(context: &Context) -> anyhow::Result<()> {
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 
-/// The kernel starts another one while it writes. It has one processor: Linux on arm64 stays connected to VMBus, so that it cannot take a
-/// processor with a channel of storvsc's offline, and it stops there (6.12, `smp_shutdown_nonboot_cpus`).
+/// The kernel starts another one while it writes. It has one processor: Linux on arm64 stays connected to VMBus, so
+/// that it cannot take a processor with a channel of storvsc's offline, and it stops there (6.12,
+/// `smp_shutdown_nonboot_cpus`).
 fn kexec(context: &Context) -> anyhow::Result<()> {
     let cache = Cache::open()?;
     let (kernel, busybox) = stock::kernel(&cache, Stock::Cloud612)?;
@@ -162,7 +163,8 @@ fn kexec(context: &Context) -> anyhow::Result<()> {
     clean(&machine.data)
 }
 
-/// Reads a module and those that it depends on from a folder, in the order in which they are loaded. One that is not there is built in.
+/// Reads a module and those that it depends on from a folder, in the order in which they are loaded. One that is not
+/// there is built in.
 pub(crate) fn load(folder: &Path, name: &str, loaded: &mut Vec<Module>) -> anyhow::Result<()> {
     if loaded.iter().any(|module| module.name == name) {
         return Ok(());

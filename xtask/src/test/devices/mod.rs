@@ -3,6 +3,7 @@
 mod faults;
 pub(crate) mod file_systems;
 mod fio;
+mod freeze;
 mod hotplug;
 mod input;
 mod network;
@@ -22,6 +23,7 @@ pub(super) fn steps() -> Vec<Step> {
         network::steps(),
         sg3_utils::steps(),
         fio::steps(),
+        freeze::steps(),
         file_systems::steps(),
         hotplug::steps(),
         input::steps(),

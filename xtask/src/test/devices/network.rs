@@ -11,33 +11,46 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::{LEASE, Module};
 
-use super::super::context::{Booted, Context, read};
+use super::super::context::{Booted, Context, HUNG, read};
 use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
+use super::super::services::Machine as Controlled;
+use super::faults::fired;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
 /// Bytes that go to the guest and come back.
 const LONG: usize = 2_000_003;
+/// Those of a guest whose frames do not all arrive.
+const SHORT: usize = 200_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
 const HOST: &str = "10.0.2.2";
-/// How long the host waits for what the guest sends.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
+const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
     let mut steps: Vec<Step> = stock
-        .into_iter()
-        .map(|(name, kernel)| {
+        .iter()
+        .map(|&(name, kernel)| {
             Step::new(format!("devices/network/{name}"), move |context| both_ways(context, name, kernel))
                 .slow()
         })
         .collect();
     steps.push(Step::new("devices/network/run-net", run_net));
+    for (name, kernel) in stock {
+        let step =
+            Step::new(format!("devices/network/link/{name}"), move |context| link(context, name, kernel));
+        steps.push(if kernel == Stock::Cloud612 { step } else { step.slow() });
+    }
+    steps.extend(PLANS.into_iter().map(|(name, plan, version, quick)| {
+        let step = Step::new(format!("inject/network/{name}"), move |context| faulty(context, plan, version));
+        if quick { step } else { step.slow() }
+    }));
     steps.push(Step::new("devices/network/ethtool", ethtool).slow());
     steps
 }
@@ -46,7 +59,10 @@ pub(super) fn steps() -> Vec<Step> {
 fn run_net(context: &Context) -> anyhow::Result<()> {
     let capture = context.folder()?.join("net.pcap");
     let file = capture.to_string_lossy();
-    let booted = context.boot(&["--net", "user", "--net-capture", &file, "--run", "net", "--strict=note"])?;
+    let trace = context.folder()?.join("net.pftrace");
+    let trace = trace.to_string_lossy();
+    let line = ["--net", "user", "--net-capture", &file, "--run", "net", "--strict=note", "--trace", &trace];
+    let booted = context.boot(&line)?;
     booted.ended(Exit::Success, "power-off")?;
     booted.says(&format!("hv: network eth0 {GUEST} gateway {HOST}"))?;
     booted.is("/devices/0/name", "network card")?;
@@ -56,6 +72,13 @@ fn run_net(context: &Context) -> anyhow::Result<()> {
     let frames = frames(&read(&capture)?)?;
     let dhcp = |frame: &&Vec<u8>| frame.get(34..38) == Some(&[0, 68, 0, 67]);
     ensure!(frames.iter().filter(dhcp).count() >= 2, "the capture has no requests by DHCP");
+    // The messages of RNDIS and the frames are in the trace, and records are judged as what they were made from.
+    let records = context.hv(&["trace", &trace, "--kind", "contents,frame"])?.stdout;
+    for text in ["RNDIS_MSG_SET", "RNDIS_OID_GEN_CURRENT_PACKET_FILTER", "UDP", "0.0.0.0:68"] {
+        ensure!(records.contains(text), "the trace has no {text}:\n{records}");
+    }
+    let judged = context.hv(&["trace", &trace, "--strict"])?;
+    ensure!(judged.stdout.contains("no rule was broken"), "of records: {}{}", judged.stdout, judged.stderr);
     context.hv(&["boot", "--net", "bridge"])?.refused("expected none, or user")?;
     context.hv(&["boot", "--net-capture", &file])?.refused("give --net user too")?;
     context.hv(&["boot", "--net", "user", "--deterministic"])?.refused("contradict each other")?;
@@ -80,7 +103,11 @@ fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// Bytes that tell their places.
 fn pattern() -> Vec<u8> {
-    (0..LONG).map(|at| (at * 7 + at / 251) as u8).collect()
+    bytes(LONG)
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
 /// A web server of the host's. It has the pattern, and says when the guest is to end.
@@ -122,7 +149,7 @@ impl Drop for Server {
 
 /// Answers one request.
 fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(HUNG)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -132,6 +159,7 @@ fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
     }
     let body = match first.split(' ').nth(1)? {
         "/pattern" => Some(pattern()),
+        "/short" => Some(bytes(SHORT)),
         "/end" if end => Some(Vec::new()),
         _ => None,
     };
@@ -143,8 +171,13 @@ fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
 
 /// Gets a file of the guest's web server.
 fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+    get_within(HUNG, port, path)
+}
+
+/// The same, for a host that waits this long for the next bytes.
+fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -199,7 +232,7 @@ fn with_guest(
     let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
     std::thread::scope(|scope| {
         let working = scope.spawn(move || {
-            until("the guest serves", || Ok(get(port, "/ready").is_ok()))?;
+            until("the guest serves", || Ok(get_within(ATTEMPT, port, "/ready").is_ok()))?;
             work(port)
         });
         let ended = scope.spawn(|| {
@@ -241,7 +274,7 @@ fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()>
         serving(port)
     );
     let initrd = packages::script(context, &files(kernel)?, &script)?;
-    let options = ["--stock", name, "--vps", "2", "--timeout", "280"];
+    let options = ["--stock", name, "--vps", "2"];
     let booted = with_guest(context, &initrd, &server, &options, |port| {
         for file in ["/got-1500", "/got-9000", "/got-576", "/under-load"] {
             let got = get(port, file)?;
@@ -284,7 +317,7 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
     let initrd = packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
     let names =
         ["channels-1", "channels-4", "channels-2", "no-tso", "no-tx", "no-rx", "tx", "tso", "rx", "rings"];
-    let booted = with_guest(context, &initrd, &server, &["--vps", "4", "--timeout", "280"], |port| {
+    let booted = with_guest(context, &initrd, &server, &["--vps", "4"], |port| {
         for name in names {
             ensure!(get(port, &format!("/got-{name}"))? == pattern(), "bytes differ with {name}");
         }
@@ -297,5 +330,81 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
     {
         booted.says(text)?;
     }
+    Ok(())
+}
+
+/// Plans of faults: a name, the plan, the version that the driver agrees on, and whether it is quick. Its frames do not all arrive as they
+/// were sent, and all bytes are right in the end.
+const PLANS: [(&str, &str, &str, bool); 7] = [
+    (
+        "frames",
+        "sent=lost@/31,sent=twice@/17,sent=corrupt@/23,sent=reorder@/7,\
+         received=lost@/29,received=twice@/13,received=corrupt@/19,received=reorder@/5",
+        "6.1",
+        true,
+    ),
+    ("version-4", "newest=network:4.0", "4.0", true),
+    ("version-5", "newest=network:5.0", "5.0", false),
+    ("version-2", "newest=network:3.2", "3.2", false),
+    ("version-1", "newest=network:0.2", "0.2", false),
+    ("slow", "late=5ms@/6,reorder@/5,mute=50ms@200ms", "6.1", false),
+    ("link", "link=3000ms@10000ms", "6.1", false),
+];
+
+/// The guest has its bytes, and the host the guest's, in spite of a plan.
+///
+/// The limit of a connection is a program of its own: Debian's static busybox 1.35 ends by a segmentation fault at `wget -T`, on any machine.
+fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
+    let plan: String = plan.split_whitespace().collect();
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         until timeout 20 wget -q -O got http://{HOST}:{port}/short; do sleep 0.2; done\n\
+         echo x >ready\n{}",
+        serving(port)
+    );
+    let initrd = packages::script(context, &files(Stock::Cloud612)?, &script)?;
+    let options = ["--vps", "2", "--inject", &plan];
+    let booted = with_guest(context, &initrd, &server, &options, |port| {
+        // A connection may be lost with its frames.
+        let got = || get_within(ATTEMPT, port, "/got").is_ok_and(|got| got == bytes(SHORT));
+        until("the host has the guest's bytes", || Ok(got()))
+    })?;
+    booted.is("/devices/0/version", version)?;
+    (0..plan.split(',').count()).try_for_each(|rule| fired(&booted, rule))
+}
+
+/// The cable is pulled out and plugged in again; at last the card is taken away while frames come and go. The driver follows.
+fn link(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let port = server.port;
+    let script = format!(
+        "{BEGIN}\
+         echo 'hv: waiting'\n\
+         while [ -e /sys/class/net/eth0 ]; do\n\
+         now=$(cat /sys/class/net/eth0/carrier 2>/dev/null)\n\
+         [ \"$now\" = \"$was\" ] || echo \"hv: carrier $now\"\n\
+         was=$now\n\
+         [ \"$now\" = 1 ] && timeout 3 wget -q -O got http://{HOST}:{port}/pattern && echo 'hv: got all'\n\
+         sleep 0.1\n\
+         done\n\
+         echo 'hv: gone'\n"
+    );
+    let initrd = packages::script(context, &files(kernel)?, &script)?.display().to_string();
+    let line = ["--stock", name, "--net", "user", "--initrd", &initrd, "--vps", "2"];
+    let machine = Controlled::start(context, &line)?;
+    let count = |text: &str| machine.console().matches(&format!("hv: {text}")).count();
+    let says = |text: &str, times: usize| until(text, || Ok(count(text) >= times));
+    says("got all", 1)?;
+    machine.reply(&["net", "down"])?;
+    says("carrier 0", 1)?;
+    let before = count("got all");
+    machine.reply(&["net", "up"])?;
+    says("carrier 1", 2)?;
+    says("got all", before + 2)?;
+    machine.reply(&["rescind", "net"])?;
+    says("gone", 1)?;
+    machine.ended(Exit::Success)?;
     Ok(())
 }

@@ -27,7 +27,7 @@ const HEAD: &str = "#!/bin/busybox sh\n\
     dmesg -n 1\n\
     find_disk() {\n\
         while :; do\n\
-            for d in sda sdb sdc vda vdb; do\n\
+            for d in sda sdb sdc sdd vda vdb; do\n\
                 [ -b /dev/$d ] && [ \"$(cat /sys/block/$d/size)\" = $1 ] && echo /dev/$d && return\n\
             done\n\
             sleep 0.1\n\

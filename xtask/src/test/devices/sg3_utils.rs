@@ -149,7 +149,8 @@ const IDENTITY: &[Expected] = &[
     say("sg_verify --lba=49150 --count=8 $D", OUT_OF_RANGE, &[]),
 ];
 
-/// Commands that change blocks. The disk is `0123456\n` repeated in its first 64 KiB, and `block` is `abcdefg\n` repeated.
+/// Commands that change blocks. The disk is `0123456\n` repeated in its first 64 KiB, and `block` is `abcdefg\n`
+/// repeated.
 const WRITES: &[Expected] = &[
     say("dd if=all of=$D bs=65536 oflag=direct", 0, &["1+0 records out"]),
     say("sg_unmap --force --lba=8 --num=8 $D", 0, &[]),

@@ -17,6 +17,9 @@ use super::super::life::until;
 use super::super::packages::initrd_of;
 use super::super::runner::Step;
 use super::super::schema;
+use super::super::signals::end;
+use rustix::process::Signal;
+
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
@@ -63,6 +66,9 @@ pub(super) fn steps() -> Vec<Step> {
         steps.push(step.slow());
     }
     steps.push(Step::new("devices/sockets/refused", refused));
+    steps.push(Step::new("devices/sockets/ctrl-c", |context| stopped(context, Signal::INT)));
+    steps.push(Step::new("devices/sockets/terminated", |context| stopped(context, Signal::TERM)));
+    steps.push(Step::new("inject/devices/sockets", reset));
     steps
 }
 
@@ -121,8 +127,30 @@ fn run(context: &Context, stock: Stock, name: &str, size: Size, options: &[&str]
 
 /// A guest with socat and python3, and the modules of its kernel.
 fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf> {
+    let Size { count, at_a_time, blocks, .. } = size;
+    let script = format!(
+        "socat VSOCK-LISTEN:{SOCAT},fork EXEC:/bin/cat &\n\
+         socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 || echo 'sockets: socat FAILED'\n\
+         /usr/bin/python3.11 -I -S /guest.py {count} {at_a_time} {blocks}"
+    );
+    // The C library looks for the last one when a thread ends.
+    let others = ["usr/lib/python3.11", "lib/aarch64-linux-gnu/libgcc_s.so.1"];
+    let files = vec![("guest.py".to_owned(), GUEST.as_bytes().to_vec())];
+    let paths = ["usr/bin/socat", "usr/bin/python3.11"];
+    programs(context, stock, &["socat", "python3-minimal"], &paths, &others, files, &script)
+}
+
+/// A guest with programs of packages and the modules of its kernel, that runs a script when sockets can be used.
+fn programs(
+    context: &Context,
+    stock: Stock,
+    packages: &[&str],
+    paths: &[&str],
+    others: &[&str],
+    mut files: Vec<(String, Vec<u8>)>,
+    script: &str,
+) -> anyhow::Result<PathBuf> {
     let folder = stock::drivers(&Cache::open()?, stock)?;
-    let mut files = vec![("guest.py".to_owned(), GUEST.as_bytes().to_vec())];
     for module in ["hv_vmbus", "vsock", "hv_sock"] {
         let file = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).find(|file| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -132,18 +160,8 @@ fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf>
         let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
         files.push((format!("modules/{module}.ko"), bytes));
     }
-    let Size { count, at_a_time, blocks, .. } = size;
-    let script = format!(
-        "for name in hv_vmbus vsock hv_sock; do insmod /modules/$name.ko; done\n\
-         socat VSOCK-LISTEN:{SOCAT},fork EXEC:/bin/cat &\n\
-         socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 || echo 'sockets: socat FAILED'\n\
-         /usr/bin/python3.11 -I -S /guest.py {count} {at_a_time} {blocks}"
-    );
-    let packages = ["socat", "python3-minimal"];
-    let programs = ["usr/bin/socat", "usr/bin/python3.11"];
-    // The C library looks for the last one when a thread ends.
-    let others = ["usr/lib/python3.11", "lib/aarch64-linux-gnu/libgcc_s.so.1"];
-    initrd_of(context, &packages, &programs, &others, &files, &script)
+    let script = format!("for name in hv_vmbus vsock hv_sock; do insmod /modules/$name.ko; done\n{script}");
+    initrd_of(context, packages, paths, others, &files, &script)
 }
 
 /// The host's programs.
@@ -317,6 +335,81 @@ fn sum(stream: &mut UnixStream) -> std::io::Result<(u64, u32)> {
             }
         }
     }
+}
+
+/// A run that is interrupted removes its socket, and the folder if it has made it; the program's own sockets stay. A program that is
+/// connected sees the end.
+fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let [made, own, temporary] = ["made", "own", "temporary"].map(|name| folder.join(name));
+    fs::create_dir(&temporary)?;
+    fs::create_dir(&own)?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o700))?;
+    let _listener = UnixListener::bind(own.join("vsock_5000"))?;
+    // Before the guest runs, and while it does.
+    for (sockets, waits_for) in [(&made, ""), (&own, "hv: shell")] {
+        let keep = sockets.with_extension("keep");
+        let line = ["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS, "--run", "shell", "--vsock"];
+        let mut command = context.command(&line)?;
+        command.arg(sockets).arg("--keep").arg(&keep).env("TMPDIR", &temporary).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut stream = None;
+        let connected = until("there is a socket, and the guest as far as it is to be", || {
+            ensure!(child.try_wait()?.is_none(), "it has ended");
+            if !console(&keep).contains(waits_for) {
+                return Ok(false);
+            }
+            stream = UnixStream::connect(sockets.join("vsock")).ok();
+            Ok(stream.is_some())
+        });
+        let result = connected.and_then(|()| end(&mut child, signal));
+        let _ = child.kill();
+        let _ = child.wait();
+        result?;
+        // One that was not accepted yet is reset.
+        let ended = match stream.context("a stream")?.read(&mut [0]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        ensure!(ended, "the stream has not ended");
+    }
+    ensure!(!made.exists(), "hv has left the folder that it made");
+    ensure!(!own.join("vsock").exists(), "hv has left its socket");
+    ensure!(own.join("vsock_5000").exists(), "hv has removed a socket of another program's");
+    let left: Vec<_> = fs::read_dir(&temporary)?.flatten().map(|entry| entry.path()).collect();
+    ensure!(left.is_empty(), "{left:?} is left");
+    Ok(())
+}
+
+/// Connections that are taken away end for the program in the guest and on the host, and others go on.
+fn reset(context: &Context) -> anyhow::Result<()> {
+    let stock = Stock::Cloud612;
+    // A connection may take Linux longer than its two seconds.
+    let script = "n=0\n\
+                  while [ $n -lt 3 ]; do\n\
+                  socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 && n=$((n + 1))\n\
+                  done\n\
+                  echo 'sockets: done'";
+    let initrd = programs(context, stock, &["socat"], &["usr/bin/socat"], &[], Vec::new(), script)?;
+    let folder = context.folder()?;
+    let host = Host::new(&folder.join("sockets"), SMALL)?;
+    let (initrd, sockets) = (initrd.to_string_lossy(), host.folder.to_string_lossy());
+    let plan = "rescind=sockets@5,mute=100ms@500ms";
+    let booted = context.boot(&["--initrd", &initrd, "--vsock", &sockets, "--inject", plan])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("sockets: done")?;
+    let fired = |at: usize| booted.json.pointer(&format!("/faults/{at}/fired")).and_then(Value::as_u64);
+    booted.check(fired(0) == Some(1), "one connection was taken away")?;
+    booted.check(fired(1).is_some_and(|times| times > 0), "the host was silent")?;
+    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
+    let whole = (busybox.len() as u64, adler(1, &busybox));
+    let mut sent = Vec::new();
+    while sent.iter().filter(|sent| **sent == whole).count() < 3 {
+        sent.push(host.sent.recv_timeout(HUNG).with_context(|| format!("only {sent:?}"))?);
+    }
+    let cut = |sent: &&(u64, u32)| (1..whole.0).contains(&sent.0);
+    ensure!(sent.iter().filter(cut).count() == 1, "one is cut off: {sent:?}");
+    Ok(())
 }
 
 /// A folder that is no folder of sockets, or in use, is refused before anything starts.

@@ -31,6 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("abi/c-header", header),
         Step::new("abi/witness-linux-6.12", linux::run),
         Step::new("abi/witness-storvsc", |_| driver::compare(&driver::STORAGE)),
+        Step::new("abi/witness-netvsc", |_| driver::compare(&driver::NETWORK)),
         Step::new("abi/witness-keyboard", |_| driver::compare(&driver::KEYBOARD)),
         Step::new("abi/witness-mshv-bindings", mshv::run),
     ]

@@ -1,7 +1,8 @@
 //! The published crate mshv-bindings, its ARM64 part, against the table.
 //!
-//! The crate is made by bindgen from Microsoft's headers for the root partition's driver. It builds for AArch64 only, so
-//! its source is read, not compiled: bindgen writes every constant on a line, and every size and offset as an assertion.
+//! The crate is made by bindgen from Microsoft's headers for the root partition's driver. It builds for AArch64 only,
+//! so its source is read, not compiled: bindgen writes every constant on a line, and every size and offset as an
+//! assertion.
 
 use std::fs;
 use std::process::Command;

@@ -40,7 +40,7 @@ cases! {
         a_long_spin_wait_succeeds_on_every_vp;
 }
 
-/// A Get of the guest OS id with this control word, fast.
+/// Makes a fast Get of the guest OS id with this control word.
 fn status_of_get(cx: &Cx<'_>, control: HypercallInput) -> HvStatus {
     cx.fast(control, &[OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into()]).0.status()
 }
@@ -107,7 +107,7 @@ fn a_start_index_beyond_the_count_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Each of these bits alone makes a Get invalid.
+/// Checks that each of these bits alone makes a Get invalid.
 fn bits_are_reserved(cx: &Cx<'_>, bits: impl Iterator<Item = u32>) -> Outcome {
     for bit in bits {
         let control = HypercallInput(get(1).0 | 1 << bit);

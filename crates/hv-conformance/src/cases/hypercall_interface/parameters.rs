@@ -41,12 +41,12 @@ cases! {
 
 const NAME: RegisterName = RegisterName::GUEST_OS_ID;
 
-/// A Get of the guest OS id with the input at one address and the output at another.
+/// Makes a Get of the guest OS id with the input at one address and the output at another.
 fn get_at(cx: &Cx<'_>, input: u64, output: u64) -> HvStatus {
     cx.memory(get(1), input, output).status()
 }
 
-/// A page with the input of that Get at this offset, as far as it fits.
+/// Returns a page with the input of that Get at this offset, as far as it fits.
 fn page_with_input(cx: &Cx<'_>, offset: u64) -> Result<u64, Stop> {
     let page = cx.page()?;
     cx.write_names(page + offset, &[NAME]);
@@ -91,7 +91,7 @@ fn a_post_at_an_odd_address_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A page with another behind it.
+/// Returns a page with another behind it.
 fn two_pages(cx: &Cx<'_>) -> Result<u64, Stop> {
     let (first, second) = (cx.page()?, cx.page()?);
     skip_if!(second != first + SIZE as u64, "the environment's pages do not lie side by side");

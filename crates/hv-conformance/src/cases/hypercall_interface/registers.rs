@@ -43,7 +43,7 @@ cases! {
         an_immediate_without_meaning_does_no_harm;
 }
 
-/// A fast Get of these registers by hand.
+/// Makes a fast Get of these registers by hand.
 fn fast_get(cx: &Cx<'_>, names: &[RegisterName]) -> Result<Registers, Stop> {
     let mut input = [0u64; 16];
     input[..2].copy_from_slice(&OWN);
@@ -64,7 +64,7 @@ fn status(registers: &Registers) -> HvStatus {
     HypercallOutput(registers.after[0]).status()
 }
 
-/// The register of the control word, and the pair in which one register comes back.
+/// Returns the register of the control word, and the pair in which one register comes back.
 const fn places(convention: Convention) -> (usize, [usize; 2]) {
     match convention {
         Convention::Smccc => (1, [6, 7]),
@@ -278,7 +278,7 @@ fn fast_and_memory_forms_give_the_same(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A Get of one register in a convention of our choice: status and value.
+/// Makes a Get of one register in a convention of our choice; returns status and value.
 fn get_in(cx: &Cx<'_>, convention: Convention, name: RegisterName) -> Option<(u64, u64)> {
     let control = convention.control();
     let mut x = [0; 31];

@@ -37,7 +37,7 @@ fn pages(cx: &Cx<'_>, names: &[RegisterName]) -> Result<(u64, u64), Stop> {
     Ok((input, output))
 }
 
-/// Value `n` of a Get's output.
+/// Returns value `n` of a Get's output.
 fn value(cx: &Cx<'_>, output: u64, n: u64) -> u64 {
     cx.read(output + n * 16)
 }

@@ -170,7 +170,7 @@ fn a_payload_beyond_240_bytes_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A post to this connection gets this status, and the SynIC is ready.
+/// Checks that a post to this connection gets this status, and the SynIC is ready.
 fn post_gets(cx: &Cx<'_>, connection: u32, status: HvStatus) -> Outcome {
     check_eq!(cx.post(connection, 1, &PAYLOAD)?, status);
     Ok(())

@@ -1,7 +1,7 @@
 //! Pages of the hypervisor's over the guest's: what lies below comes back, and what they hold stays.
 //!
-//! That an overlay covers, and uncovers when it is disabled or moved, stands in the TLFS 6.0b, section 5.2.1, "GPA Overlay
-//! Pages".
+//! That an overlay covers, and uncovers when it is disabled or moved, stands in the TLFS 6.0b, section 5.2.1, "GPA
+//! Overlay Pages".
 
 use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::register::RegisterName;
@@ -35,7 +35,7 @@ cases! {
 /// A byte that the guest's pages are filled with.
 const GUESTS: u8 = 0xa5;
 
-/// Two pages of the guest's with its bytes.
+/// Returns two pages of the guest's with its bytes.
 fn pages(cx: &Cx<'_>) -> Result<[u64; 2], Stop> {
     let pages = [cx.page()?, cx.page()?];
     pages.iter().for_each(|&page| cx.fill(page, GUESTS));
@@ -106,7 +106,8 @@ fn a_message_moves_with_its_page(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Leaves something in a page of another VP's, restarts the VP, and checks that the page shows nothing when it is enabled.
+/// Leaves something in a page of another VP's, restarts the VP, and checks that the page shows nothing when it is
+/// enabled.
 fn is_empty_after_a_restart(cx: &Cx<'_>, name: RegisterName) -> Outcome {
     need_start(cx)?;
     cx.need_synic()?;

@@ -76,7 +76,7 @@ fn the_message_page_is_off_at_first(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A page register takes addresses with and without the enable bit.
+/// Checks that a page register takes addresses with and without the enable bit.
 fn page_register(cx: &Cx<'_>, name: RegisterName) -> Outcome {
     cx.need_synic()?;
     let (first, second) = (cx.page()?, cx.page()?);
@@ -266,7 +266,7 @@ fn the_event_flags_page_has_no_flag_set(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A page that is named and not enabled stays what it is: the guest's memory.
+/// Checks that a page that is named and not enabled stays what it is: the guest's memory.
 fn named_above_garbage(cx: &Cx<'_>, name: RegisterName) -> Outcome {
     cx.need_synic()?;
     let page = cx.page()?;

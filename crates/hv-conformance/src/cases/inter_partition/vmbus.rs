@@ -53,7 +53,7 @@ fn next(cx: &Cx<'_>, synic: &Synic) -> Result<Message, Stop> {
     cx.take(synic, SINT)
 }
 
-/// What kind of VMBus message it is.
+/// Returns the kind of a VMBus message.
 fn kind(message: &Message) -> MessageType {
     MessageHeader::read_from_prefix(&message.payload)
         .map_or(MessageType(0), |(header, _)| header.message_type)

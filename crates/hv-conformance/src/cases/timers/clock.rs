@@ -65,12 +65,12 @@ fn sequence(cx: &Cx<'_>, page: u64) -> u32 {
     cx.env.load(page)
 }
 
-/// Scale and offset.
+/// Returns the scale and the offset of the page.
 fn scale_and_offset(cx: &Cx<'_>, page: u64) -> (u64, u64) {
     (cx.read(page + 8), cx.read(page + 16))
 }
 
-/// The time by the page, as the TLFS computes it.
+/// Returns the time by the page, as the TLFS computes it.
 fn page_time(cx: &Cx<'_>, page: u64) -> Result<u64, Stop> {
     for _ in 0..1000 {
         let before = sequence(cx, page);
@@ -85,7 +85,7 @@ fn page_time(cx: &Cx<'_>, page: u64) -> Result<u64, Stop> {
     Err(fail("the page stands still"))
 }
 
-/// The page's time lies between two reads of the register, give or take a unit for rounding.
+/// Checks that the page's time lies between two reads of the register, give or take a unit for rounding.
 fn agrees(cx: &Cx<'_>, page: u64) -> Outcome {
     for _ in 0..20 {
         let before = cx.now()?;
@@ -132,7 +132,7 @@ fn the_counter_never_goes_back_between_vps(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// A reference time, and counter values before and after it was read.
+/// Returns a reference time, and counter values before and after it was read.
 fn bracketed(cx: &Cx<'_>) -> Result<(u64, u64, u64), Stop> {
     let before = cx.env.counter();
     let time = cx.now()?;

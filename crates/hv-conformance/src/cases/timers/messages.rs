@@ -265,7 +265,7 @@ fn a_periodic_timer_goes_on_when_its_buffer_is_free(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// With something switched off no message comes, and with it on again the guest is well.
+/// Checks that with something switched off no message comes, and with it on again the guest is well.
 fn nothing_comes_without(cx: &Cx<'_>, name: RegisterName, off: u64) -> Outcome {
     need(cx)?;
     let synic = cx.synic(&[SINT])?;

@@ -54,7 +54,7 @@ const ONE_SHOT: StimerConfig = StimerConfig(1).with_sint(SINT);
 const PERIODIC: StimerConfig = ONE_SHOT.with_periodic(true);
 const AUTO: StimerConfig = StimerConfig(0).with_sint(SINT).with_auto_enable(true);
 
-/// A SynIC for timers that send messages.
+/// Returns a SynIC for timers that send messages.
 fn ready(cx: &Cx<'_>) -> Result<Synic, Stop> {
     need(cx)?;
     cx.synic(&[SINT])
@@ -74,7 +74,7 @@ fn next(cx: &Cx<'_>, synic: &Synic) -> Result<u64, Stop> {
     Ok(now)
 }
 
-/// No message comes for a span of 100 ns.
+/// Checks that no message comes for a span of 100 ns.
 fn nothing(cx: &Cx<'_>, synic: &Synic, span: u64) -> Outcome {
     check!(!cx.wait_for(span, || cx.slot_type(synic, SINT) != 0));
     Ok(())

@@ -47,7 +47,7 @@ pub(super) const fn count(n: u8) -> RegisterName {
     RegisterName::stimer_count(n)
 }
 
-/// A time that does not come while a case runs, in 100 ns: a day after now.
+/// Returns a time that does not come while a case runs, in 100 ns: a day after now.
 pub(super) fn far(cx: &Cx<'_>) -> Result<u64, crate::outcome::Stop> {
     Ok(cx.now()? + 864_000_000_000)
 }

@@ -82,7 +82,7 @@ fn the_index_is_found_by_mpidr(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// MPIDRs of up to eight VPs, the last one first.
+/// Returns the MPIDRs of up to eight VPs, the last one first.
 fn backwards(cx: &Cx<'_>) -> ([u64; 8], usize) {
     let count = cx.env.vp_count().min(8);
     let list = core::array::from_fn(|n| if n < count { cx.env.mpidr(count - 1 - n) & AFFINITY } else { 0 });

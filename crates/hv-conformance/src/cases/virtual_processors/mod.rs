@@ -29,7 +29,7 @@ pub(super) fn need_start(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// HvCallStartVirtualProcessor in memory form.
+/// Makes HvCallStartVirtualProcessor in memory form.
 pub(super) fn start(
     cx: &Cx<'_>,
     partition: u64,

@@ -26,7 +26,7 @@ cases! {
         the_last_vp_can_be_restarted;
 }
 
-/// A context for calls that must be refused.
+/// Returns a context for calls that must be refused.
 fn no_context(cx: &Cx<'_>) -> InitialVpContext {
     InitialVpContext {
         pc: cx.env.page(0),

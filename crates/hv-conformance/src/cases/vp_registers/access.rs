@@ -42,12 +42,12 @@ cases! {
         a_set_takes_effect_at_once;
 }
 
-/// A fast Get of one register with this header: its status.
+/// Makes a fast Get of one register with this header; returns its status.
 fn get_with(cx: &Cx<'_>, partition: u64, vp_and_vtl: u64, name: RegisterName) -> HvStatus {
     cx.fast(get(1), &[partition, vp_and_vtl, name.0.into()]).0.status()
 }
 
-/// A fast Set of the guest OS id with this header: its status. A wrong header must change nothing.
+/// Makes a fast Set of the guest OS id with this header; returns its status. A wrong header must change nothing.
 fn set_with(cx: &Cx<'_>, partition: u64, vp_and_vtl: u64) -> HvStatus {
     let input = [partition, vp_and_vtl, RegisterName::GUEST_OS_ID.0.into(), 0, GUEST_ID ^ 0xff, 0];
     cx.fast(set(1), &input).0.status()
@@ -224,7 +224,7 @@ fn bits_beyond_the_register_must_be_zero(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// No Set of the register succeeds.
+/// Checks that no Set of the register succeeds.
 fn read_only(cx: &Cx<'_>, name: RegisterName) -> Outcome {
     let before = cx.get(name);
     skip_if!(before.is_err(), "the partition does not have the register");

@@ -142,7 +142,7 @@ const ALWAYS: [RegisterName; 6] = [
     RegisterName::HARDWARE_FEATURES_INFO,
 ];
 
-/// The registers can be read, with the same value as later, or not, while the guest OS id is zero.
+/// Checks that the registers can be read, with the same value as later, or not, while the guest OS id is zero.
 fn readable_early(cx: &Cx<'_>, names: &[RegisterName], readable: bool) -> Outcome {
     for &name in names {
         let late = cx.get(name);
@@ -239,7 +239,7 @@ fn crash_registers_are_writable_early(cx: &Cx<'_>) -> Outcome {
     cx.unidentified(|| cx.write_and_read(RegisterName::GUEST_CRASH_P1, 0x0123_4567_89ab_cdef))
 }
 
-/// A Set is refused, and does nothing, while the guest OS id is zero.
+/// Checks that a Set is refused, and does nothing, while the guest OS id is zero.
 fn not_writable_early(cx: &Cx<'_>, names: &[RegisterName]) -> Outcome {
     for &name in names {
         let before = cx.get(name);

@@ -172,10 +172,10 @@ mutants! {
             "target == frame.vp" => "true"
             survives "The TLFS lets a call name any VP; that only the own can be set is our host's choice.";
         padding_of_names_checked "What follows the last name of a list has to be zero.":
-            "names[(index - known.start) % NAMES]"
+            "names[index % NAMES]"
             => "if index + 1 == usize::from(frame.count) && frame.read::<u32>(frame.list + (index + 1) * \
                 NAME).unwrap_or(0) != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                names[(index - known.start) % NAMES] }";
+                names[index % NAMES] }";
         own_index_refused "A VP cannot name itself by its index.":
             "vp < self.vp_count()" in "if vp < self.vp_count() { Ok(vp) }"
             => "vp < self.vp_count() && vp != caller";

@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! `right` is found exactly once in the file, or, with `in`, exactly once in a text that is. It is an expression outside of
-//! constants and `const fn`, and `wrong` is one of the same type. Spaces and line breaks do not count.
+//! `right` is found exactly once in the file, or, with `in`, exactly once in a text that is. It is an expression
+//! outside of constants and `const fn`, and `wrong` is one of the same type. Spaces and line breaks do not count.
 
 macro_rules! mutants {
     ($($file:literal {$(

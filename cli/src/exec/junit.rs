@@ -1,0 +1,197 @@
+//! `--junit`: the command as a test case, in the XML that systems for continuous integration read. There is no standard; the elements and
+//! attributes here are those that JUnit's Ant task writes and that GitLab and Jenkins document.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+
+use crate::{output, ui};
+
+/// Bytes of each output that are kept, from its end.
+const KEPT: usize = 64 << 10;
+
+/// How the case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The command succeeded.
+    Passed,
+    /// The command failed, by its status or by a rule that its kernel broke.
+    Failed(String),
+    /// There is no result of the command's.
+    Error(String),
+}
+
+/// A command that was run.
+#[derive(Debug)]
+pub(super) struct Case<'c> {
+    /// The command.
+    pub(super) name: &'c str,
+    /// The group of cases: what the file is called.
+    pub(super) class: &'c str,
+    /// The kernel that it ran in.
+    pub(super) kernel: &'c str,
+    pub(super) verdict: Verdict,
+    pub(super) took: Duration,
+    /// The ends of stdout and stderr.
+    pub(super) outputs: [&'c str; 2],
+}
+
+/// The ends of a command's outputs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Transcript(Arc<Mutex<[Vec<u8>; 2]>>);
+
+impl Transcript {
+    /// Adds to an output: 0 is stdout, 1 stderr.
+    pub(super) fn add(&self, which: usize, bytes: &[u8]) {
+        let mut outputs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(output) = outputs.get_mut(which) else { return };
+        output.extend_from_slice(bytes);
+        if output.len() > 2 * KEPT {
+            output.drain(..output.len() - KEPT);
+        }
+    }
+
+    /// Returns the outputs as text; what was left out is said.
+    pub(super) fn texts(&self) -> [String; 2] {
+        let outputs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        [0, 1].map(|which| {
+            let all = &outputs[which];
+            let end = &all[all.len().saturating_sub(KEPT)..];
+            let hint = if end.len() < KEPT { "" } else { "[the beginning is left out]\n" };
+            format!("{hint}{}", String::from_utf8_lossy(end))
+        })
+    }
+}
+
+impl Case<'_> {
+    /// Writes the file, with the case as its only one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write(&self, file: &Path) -> anyhow::Result<()> {
+        output::write("JUnit report", file, &self.xml()?)
+    }
+
+    fn xml(&self) -> io::Result<Vec<u8>> {
+        let count = |is: bool| if is { "1" } else { "0" };
+        let (failures, errors) = (
+            count(matches!(self.verdict, Verdict::Failed(_))),
+            count(matches!(self.verdict, Verdict::Error(_))),
+        );
+        let time = format!("{:.3}", self.took.as_secs_f64());
+        let [name, class, kernel] = [self.name, self.class, self.kernel].map(line);
+        let counts = [("tests", "1"), ("failures", failures), ("errors", errors), ("time", &*time)];
+        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+        writer.create_element("testsuites").with_attributes(counts).write_inner_content(|writer| {
+            let suite = writer.create_element("testsuite").with_attribute(("name", &*kernel));
+            suite.with_attributes(counts).write_inner_content(|writer| {
+                let attributes = [("classname", &*class), ("name", &*name), ("time", &*time)];
+                let case = writer.create_element("testcase").with_attributes(attributes);
+                case.write_inner_content(|writer| self.result(writer)).map(drop)
+            })?;
+            Ok(())
+        })?;
+        let mut xml = writer.into_inner();
+        xml.push(b'\n');
+        Ok(xml)
+    }
+
+    /// Writes what is inside of the case.
+    fn result(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
+        let verdict = match &self.verdict {
+            Verdict::Passed => None,
+            Verdict::Failed(reason) => Some(("failure", reason)),
+            Verdict::Error(reason) => Some(("error", reason)),
+        };
+        if let Some((kind, reason)) = verdict {
+            // The first line is what a table shows.
+            let message = line(reason.lines().next().unwrap_or_default());
+            let element = writer.create_element(kind).with_attribute(("message", &*message));
+            element.write_text_content(BytesText::new(&text(reason)))?;
+        }
+        for (name, output) in ["system-out", "system-err"].into_iter().zip(self.outputs) {
+            if !output.is_empty() {
+                writer.create_element(name).write_text_content(BytesText::new(&text(output)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a text one that XML can have (XML 1.0, "Characters"), and that no terminal obeys where it is shown.
+fn text(text: &str) -> String {
+    ui::printable(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+}
+
+/// Does the same for an attribute.
+fn line(line: &str) -> String {
+    text(&ui::one_line(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xml(verdict: Verdict, outputs: [&str; 2]) -> String {
+        let case = Case {
+            name: "test \"a\" <b>\n",
+            class: "clock",
+            kernel: "linux & co",
+            verdict,
+            took: Duration::from_millis(1250),
+            outputs,
+        };
+        String::from_utf8(case.xml().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_command_that_succeeds_is_a_case_that_passes() {
+        let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+            <testsuites tests=\"1\" failures=\"0\" errors=\"0\" time=\"1.250\">\n  \
+            <testsuite name=\"linux &amp; co\" tests=\"1\" failures=\"0\" errors=\"0\" time=\"1.250\">\n    \
+            <testcase classname=\"clock\" name=\"test &quot;a&quot; &lt;b&gt;\\u000a\" time=\"1.250\">\n      \
+            <system-out>out</system-out>\n    </testcase>\n  </testsuite>\n</testsuites>\n";
+        assert_eq!(xml(Verdict::Passed, ["out", ""]), expected);
+    }
+
+    #[test]
+    fn what_a_command_prints_stays_in_its_place() {
+        let hostile = "</system-out><error/>]]>&\u{1b}[2J\0\u{ffff}\r\nlast";
+        let failed = xml(Verdict::Failed("exit status 3\nmore <x>".to_owned()), ["", hostile]);
+        assert!(failed.contains("failures=\"1\" errors=\"0\""), "{failed}");
+        assert!(
+            failed.contains("<failure message=\"exit status 3\">exit status 3\nmore &lt;x&gt;</failure>"),
+            "{failed}"
+        );
+        assert!(
+            failed.contains(
+                "&lt;/system-out&gt;&lt;error/&gt;]]&gt;&amp;\\u001b[2J\\u0000\u{fffd}\nlast</system-err>"
+            ),
+            "{failed}"
+        );
+        let error = xml(Verdict::Error("crash".to_owned()), ["", ""]);
+        assert!(
+            error.contains("failures=\"0\" errors=\"1\"") && error.contains("<error message=\"crash\">"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn of_a_long_output_the_end_is_kept() {
+        let transcript = Transcript::default();
+        for _ in 0..10 {
+            transcript.add(0, &[b'x'; KEPT / 2]);
+        }
+        transcript.add(0, b"last");
+        transcript.add(1, b"\xff");
+        transcript.add(2, b"nowhere");
+        let [out, err] = transcript.texts();
+        assert!(out.starts_with("[the beginning is left out]\nx") && out.ends_with("xlast"));
+        assert!(out.len() < KEPT + 100 && err == "\u{fffd}");
+    }
+}

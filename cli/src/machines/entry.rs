@@ -1,0 +1,116 @@
+//! A machine's own folder among those that run.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, Mode};
+use serde::{Deserialize, Serialize};
+
+use super::{Name, OPEN};
+use crate::interrupt::{self, Undo};
+use crate::machine::socket;
+use crate::output::Folder;
+
+/// Name of the file with the facts.
+pub(super) const ABOUT: &str = "machine.json";
+/// Name of the control port's socket, or of the link to it.
+pub(super) const CONTROL: &str = "control";
+
+/// What is known of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// When it was started, as of RFC 3339.
+    pub(crate) since: String,
+    /// Its kernel, once that is known.
+    pub(crate) kernel: Option<String>,
+}
+
+/// The folder of a machine of this process. It goes with this value, and after a kill the next process removes it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    name: Name,
+    /// The folder of all machines, and its own.
+    paths: (PathBuf, PathBuf),
+    /// Its own, locked.
+    folder: OwnedFd,
+    facts: Facts,
+    /// What a second signal does. Gone before the rest.
+    undo: Option<Undo>,
+}
+
+impl Entry {
+    /// Makes the folder, in the one of all machines, which the caller has locked.
+    pub(super) fn make(all: &OwnedFd, parent: &Path, name: &Name) -> std::io::Result<Self> {
+        let _orderly = interrupt::orderly();
+        rustix::fs::mkdirat(all, name.as_str(), Mode::RWXU)?;
+        let paths = (parent.to_owned(), parent.join(name.as_str()));
+        let undo = interrupt::on_second_signal({
+            let paths = paths.clone();
+            move || remove(&paths)
+        });
+        let folder = rustix::fs::openat(all, name.as_str(), OPEN, Mode::empty())?;
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let facts = Facts { pid: std::process::id(), since, kernel: None };
+        let entry = Self { name: name.clone(), paths, folder, facts, undo: Some(undo) };
+        entry.write()?;
+        Ok(entry)
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Says which kernel it is.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn set_kernel(&mut self, title: &str) -> std::io::Result<()> {
+        self.facts.kernel = Some(title.to_owned());
+        self.write()
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        Folder::make(&self.paths.1)?.write(ABOUT, &serde_json::to_vec(&self.facts)?)
+    }
+
+    /// Listens on a socket in the folder, as the machine's control port.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub(crate) fn listen(&self) -> anyhow::Result<UnixListener> {
+        // However long the path is.
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{CONTROL}", self.folder.as_raw_fd()));
+        socket::bind(&path).with_context(|| format!("cannot listen in {}", self.paths.1.display()))
+    }
+
+    /// Says where the user has put the machine's control port.
+    ///
+    /// # Errors
+    /// The link to it cannot be made.
+    pub(crate) fn link(&self, socket: &Path) -> anyhow::Result<()> {
+        let socket = std::path::absolute(socket).context("cannot find the folder of the socket")?;
+        rustix::fs::symlinkat(&socket, &self.folder, CONTROL)
+            .with_context(|| format!("cannot write to {}", self.paths.1.display()))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        drop(self.undo.take());
+        // Its lock goes after its name.
+        remove(&self.paths);
+    }
+}
+
+/// Removes a machine's folder, and that of all if this was the last.
+fn remove((all, own): &(PathBuf, PathBuf)) {
+    let _ = fs::remove_dir_all(own);
+    let _ = fs::remove_dir(all);
+}
