@@ -81,6 +81,17 @@ impl Session {
         Ok(self.keys.write_all(keys)?)
     }
 
+    /// Checks, at a shell, that Ctrl-C is the guest's and ends the command there, and that there is help.
+    fn breaks(&mut self) -> anyhow::Result<()> {
+        self.press(b"echo wait''ing; sleep 1000\r")?;
+        self.shows("\nwaiting\r")?;
+        self.press(b"\x03")?;
+        self.press(b"echo still a''live\r")?;
+        self.shows("\nstill alive\r")?;
+        self.press(b"\x01h")?;
+        self.shows("Ctrl-A X ")
+    }
+
     fn ended(&mut self, code: Exit) -> anyhow::Result<()> {
         let ended = until("it has ended", || Ok(self.child.try_wait()?.is_some()));
         ended.with_context(|| format!("the terminal shows:\n{}", self.text()))?;
@@ -117,14 +128,7 @@ fn shell(context: &Context) -> anyhow::Result<()> {
     let mut session = at_shell(context)?;
     session.press(b"stty size\r")?;
     session.shows("\n37 111\r")?;
-    // Ctrl-C is the guest's: it ends the command there.
-    session.press(b"echo wait''ing; sleep 1000\r")?;
-    session.shows("\nwaiting\r")?;
-    session.press(b"\x03")?;
-    session.press(b"echo still a''live\r")?;
-    session.shows("\nstill alive\r")?;
-    session.press(b"\x01h")?;
-    session.shows("Ctrl-A X ")?;
+    session.breaks()?;
     session.press(b"\x01x")?;
     session.ended(Exit::Interrupted)
 }
@@ -161,13 +165,7 @@ fn exec(context: &Context) -> anyhow::Result<()> {
     resize(&session.terminal, (21, 70))?;
     session.press(b"until [ \"$(stty size)\" = '21 70' ]; do sleep 0.1; done; echo re''sized\r")?;
     session.shows("\nresized\r")?;
-    session.press(b"echo wait''ing; sleep 1000\r")?;
-    session.shows("\nwaiting\r")?;
-    session.press(b"\x03")?;
-    session.press(b"echo still a''live\r")?;
-    session.shows("\nstill alive\r")?;
-    session.press(b"\x01h")?;
-    session.shows("Ctrl-A X ")?;
+    session.breaks()?;
     session.press(b"\x03\x03\x03")?;
     session.ended(Exit::Interrupted)
 }
