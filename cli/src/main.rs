@@ -167,6 +167,23 @@ mod tests {
         all
     }
 
+    /// A line that wraps would not be in its column.
+    #[test]
+    fn tables_of_exit_codes_fit_eighty_columns() {
+        let tool = name::command();
+        let mut commands: Vec<&clap::Command> = vec![&tool];
+        let mut tables = 0;
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
+            let Some(help) = command.get_after_help().map(ToString::to_string) else { continue };
+            let Some((_, table)) = help.split_once("Exit codes:\n") else { continue };
+            tables += 1;
+            let wide: Vec<_> = table.lines().filter(|line| line.len() > 80).collect();
+            assert!(wide.is_empty(), "{}: {wide:?}", command.get_name());
+        }
+        assert!(tables >= 4, "only {tables} tables were found");
+    }
+
     #[test]
     fn a_negative_value_is_the_options_and_not_an_option() {
         for words in ["boot --memory -1G", "boot --vps -1", "trace x --from -1ms", "test --jobs -1"] {

@@ -86,11 +86,13 @@ Examples:
 
 Exit codes:
   the command's own, 128 + N if signal N ended it, or
-  121  the guest broke a rule of the level given by --strict=LEVEL, though the command succeeded
+  121  the guest broke a rule of the level given by --strict=LEVEL, though the
+       command succeeded
   122  the machine ended before the command did
   123  the guest reported a crash
   124  the time given by --timeout ran out
-  125  hv exec failed: a bad option or input file, something that is missing, or an output that could not be written
+  125  hv exec failed: a bad option or input file, something that is missing,
+       or an output that could not be written
   126  the command is no program that the guest can run
   127  there is no such command
   130  interrupted: Ctrl-C, SIGTERM, or the terminal was closed";

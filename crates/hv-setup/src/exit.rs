@@ -1,6 +1,8 @@
 //! The exit codes.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+
+use clap::error::ErrorKind;
 
 use crate::{interrupt, ui};
 
@@ -44,15 +46,30 @@ impl From<Exit> for std::process::ExitCode {
 pub fn command_line<C: clap::FromArgMatches>(command: clap::Command) -> Result<C, Exit> {
     let line = command.try_get_matches().and_then(|mut line| C::from_arg_matches_mut(&mut line));
     line.map_err(|error| {
+        // Help is coloured and laid out: it contains no text from elsewhere.
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let _ = error.print();
+            return Exit::Usage;
+        }
         if error.use_stderr() {
             ui::bad_command_line(&error);
             ui::finish();
             return Exit::Usage;
         }
-        // Help is coloured: it contains no text from elsewhere.
-        let printed = error.print().and_then(|()| std::io::stdout().flush());
-        if printed.is_ok() { Exit::Success } else { Exit::Usage }
+        helped(error.print().and_then(|()| std::io::stdout().flush()))
     })
+}
+
+/// Returns the exit code once help was printed. A reader that has seen enough is no failure.
+fn helped(printed: io::Result<()>) -> Exit {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            ui::error(&anyhow::Error::new(error).context("cannot write to stdout"));
+            ui::finish();
+            Exit::Usage
+        }
+        _ => Exit::Success,
+    }
 }
 
 /// Ends a program: prints the error, waits until all output has been read, and returns the exit code.
@@ -71,18 +88,33 @@ pub fn end_as(result: anyhow::Result<u8>, failed: u8) -> std::process::ExitCode 
     if ui::finish() { code.into() } else { failed.into() }
 }
 
-/// The table of exit codes for `--help`.
+/// The table of exit codes for `--help`. Its lines fit a terminal of 80 columns: what wraps is no table any more.
 pub const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off
-  1    a test failed (test, conformance), nothing was found (abi, rules), the guest refused or has no answer (ctl),
-       something is missing (doctor) or worse than before (bench)
-  2    a bad option, a bad input file, something that is missing and could not be installed, or an output that could
-       not be written, however the guest ended
+  1    a test failed (test, conformance), nothing was found (abi, rules),
+       the guest refused or has no answer (ctl), something is missing (doctor),
+       or a figure is worse than before (bench)
+  2    a bad option, a bad input file, something that is missing and could not
+       be installed, or an output that could not be written, however the guest
+       ended
   3    the guest reported a crash
   4    the guest asked for a reset
   5    the time given by --timeout ran out
   6    the hypervisor panicked or refused to start, or QEMU ended by itself
   7    the guest switched all of its VPs off
-  8    the guest broke a rule of the level given by --strict=LEVEL, however it ended
+  8    the guest broke a rule of the level given by --strict=LEVEL, however it
+       ended
   130  interrupted: Ctrl-C, SIGTERM, SIGQUIT, or the terminal was closed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_that_nothing_reads_to_its_end_is_no_failure() {
+        assert_eq!(helped(Ok(())), Exit::Success);
+        assert_eq!(helped(Err(io::ErrorKind::BrokenPipe.into())), Exit::Success);
+        assert_eq!(helped(Err(io::ErrorKind::StorageFull.into())), Exit::Usage);
+    }
+}
