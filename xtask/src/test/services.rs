@@ -174,9 +174,9 @@ fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
         clock=$(grep -l hyperv /sys/class/ptp/*/clock_name)\nclock=${clock%/*}\n\
         date -s '2020-01-01 00:00:00' >/dev/null\n\
         echo root:x:0:0:root:/:/bin/sh >/etc/passwd\n\
-        chronyd -q -t 60 -u root 'cmdport 0' 'pidfile /tmp/pid' 'makestep 1 -1' \
-        \"refclock PHC /dev/${clock##*/} poll 0\" >/tmp/log 2>&1 || echo 'chrony: FAILED'\n\
-        sed 's/^/chrony: /' /tmp/log\n\
+        cd\nchronyd -q -t 60 -u root 'cmdport 0' \"pidfile $PWD/pid\" 'makestep 1 -1' \
+        \"refclock PHC /dev/${clock##*/} poll 0\" >log 2>&1 || echo 'chrony: FAILED'\n\
+        sed 's/^/chrony: /' log\n\
         echo \"chrony: year $(date +%Y)\"";
     let initrd = initrd(context, "chrony", &["usr/sbin/chronyd"], &modules(kernel)?, script)?;
     let initrd = initrd.to_string_lossy();

@@ -232,7 +232,7 @@ pub(crate) fn set_debug_configuration(mdcr: u64) {
 pub(crate) unsafe fn set_stage2(vtcr: u64, vttbr: u64) {
     // SAFETY: the registers have no effect at EL2, and the caller vouches for what the guest reaches through them.
     unsafe { asm!("msr vtcr_el2, {}", in(reg) vtcr, options(nostack, preserves_flags)) };
-    // SAFETY: the same.
+    // SAFETY: the register has no effect at EL2, and the caller vouches for what the guest reaches by these tables.
     unsafe { asm!("msr vttbr_el2, {}", in(reg) vttbr, options(nostack, preserves_flags)) };
 }
 
