@@ -30,7 +30,20 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("output/unwritable-costs-only-itself", unwritable),
         Step::new("output/terminal-is-as-before", terminal),
         Step::new("output/names-drive-no-terminal", names),
+        Step::new("output/help-without-a-command", help),
     ]
+}
+
+/// Checks that help in place of an error is laid out as help is.
+fn help(context: &Context) -> anyhow::Result<()> {
+    for line in [&[][..], &["ctl"]] {
+        let ran = context.hv(line)?;
+        let all = || format!("exit code {:?}, stdout:\n{}\nstderr:\n{}", ran.code, ran.stdout, ran.stderr);
+        ensure!(ran.code == Some(Exit::Usage as i32) && ran.stdout.is_empty(), "{}", all());
+        let commands = ran.stderr.split_once("\nCommands:\n").map(|(_, commands)| commands);
+        ensure!(commands.is_some_and(|commands| commands.starts_with("  ")), "{}", all());
+    }
+    Ok(())
 }
 
 /// Checks that a run whose stdout and stderr are not read ends by its signal, with all files.
