@@ -1,4 +1,4 @@
-//! The virtio consoles: ports to the tool, whose other ends are sockets of its own.
+//! The virtio consoles, of each of which one serial port leads to the tool: its other end is a socket of the tool's.
 //!
 //! The guest never sees them: their transports are absent from stage 2, and their interrupts come to EL2.
 #![expect(unsafe_code, reason = "the queues are shared with QEMU")]

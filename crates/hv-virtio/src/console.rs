@@ -1,18 +1,45 @@
-//! The console device with one port, as a byte stream in both directions.
+//! A serial port of the console device, as a byte stream in both directions.
 //!
-//! Without the feature MULTIPORT it has two queues: 0 for what the device receives from outside, 1 for what is sent
-//! (VIRTIO 1.2, "Console Device").
+//! Port 0 is QEMU's `virtconsole`, and that loses what its other end does not take at once: a console must not stop its
+//! machine. This is port 1, a `virtserialport`, which holds a buffer until the other end has taken all of it
+//! (hw/char/virtio-console.c). Ports after 0 need the feature MULTIPORT, and messages of two control queues that open
+//! them (VIRTIO 1.2, "Console Device").
 
 use crate::memory::DeviceMemory;
 use crate::queue::{Broken, Queue};
 use crate::transport::{Refused, Registers, Transport, device};
 
-const RECEIVE: u32 = 0;
-const TRANSMIT: u32 = 1;
-/// Number of buffers in each queue.
+/// Feature: there are control queues, and ports after 0 (VIRTIO 1.2, "Feature bits").
+const MULTIPORT: u64 = 1 << 1;
+/// Queues (VIRTIO 1.2, "Virtqueues"): those of control, and of port 1.
+const CONTROL_RECEIVE: u32 = 2;
+const CONTROL_TRANSMIT: u32 = 3;
+const RECEIVE: u32 = 4;
+const TRANSMIT: u32 = 5;
+/// Number of buffers in each queue of the port.
 const BUFFERS: usize = 16;
 /// Size of each buffer in bytes.
 const BUFFER: u32 = 4096;
+/// The same for each control queue. The device answers two of the three messages, and tells of a lost connection.
+const CONTROLS: usize = 4;
+const CONTROL: u32 = 64;
+
+/// The driver's port.
+const PORT: u32 = 1;
+/// Events of control messages (VIRTIO 1.2, "Multiport Device Operation").
+const DEVICE_READY: u16 = 0;
+const PORT_READY: u16 = 3;
+const PORT_OPEN: u16 = 6;
+
+/// Returns a control message: the port, the event, and its value 1.
+const fn control(port: u32, event: u16) -> [u8; 8] {
+    let ([a, b, c, d], [e, f]) = (port.to_le_bytes(), event.to_le_bytes());
+    [a, b, c, d, e, f, 1, 0]
+}
+
+/// What opens the port: the driver is ready, the port is ready, and it is in use.
+const OPEN: [[u8; 8]; 3] =
+    [control(u32::MAX, DEVICE_READY), control(PORT, PORT_READY), control(PORT, PORT_OPEN)];
 
 /// Maximum number of bytes waiting for the device, if every buffer is full.
 pub const PORT_BYTES: usize = BUFFERS * BUFFER as usize;
@@ -25,7 +52,7 @@ struct Received {
     end: usize,
 }
 
-/// A console with one port.
+/// Port 1 of a console.
 #[derive(Debug)]
 pub struct Console<R> {
     transport: Transport<R>,
@@ -43,26 +70,41 @@ pub struct Console<R> {
 
 impl<R: Registers> Console<R> {
     /// Size of the memory that it needs, in bytes.
-    pub const MEMORY: usize = 2 * Queue::<BUFFERS>::memory(BUFFER);
+    pub const MEMORY: usize = 2 * Queue::<BUFFERS>::memory(BUFFER) + 2 * Queue::<CONTROLS>::memory(CONTROL);
 
-    /// Initializes a console.
+    /// Initializes a console, and opens its port 1.
     ///
     /// # Errors
-    /// See [`Refused`].
+    /// See [`Refused`]; [`Refused::Features`] also without MULTIPORT.
     pub fn new(registers: R, mut memory: DeviceMemory) -> Result<Self, Refused> {
-        let transport = Transport::begin(registers, device::CONSOLE, 0)?;
-        let queues = (Queue::new(&mut memory, BUFFER, true), Queue::new(&mut memory, BUFFER, false));
-        let (Some(mut receive), Some(transmit)) = queues else {
+        let transport = Transport::begin(registers, device::CONSOLE, MULTIPORT)?;
+        let given_up = |refused| {
             transport.give_up();
-            return Err(Refused::Memory);
+            refused
         };
-        for (number, queue) in [(RECEIVE, &receive), (TRANSMIT, &transmit)] {
-            if let Err(refused) = transport.queue(number, queue) {
-                transport.give_up();
-                return Err(refused);
-            }
-        }
+        let mut port = |inward| Queue::<BUFFERS>::new(&mut memory, BUFFER, inward);
+        let (receive, transmit) = (port(true), port(false));
+        let mut controls = |inward| Queue::<CONTROLS>::new(&mut memory, CONTROL, inward);
+        let all = (receive, transmit, controls(true), controls(false));
+        let (Some(mut receive), Some(transmit), Some(mut answers), Some(mut messages)) = all else {
+            return Err(given_up(Refused::Memory));
+        };
+        transport
+            .queue(CONTROL_RECEIVE, &answers)
+            .and_then(|()| transport.queue(CONTROL_TRANSMIT, &messages))
+            .and_then(|()| transport.queue(RECEIVE, &receive))
+            .and_then(|()| transport.queue(TRANSMIT, &transmit))
+            .map_err(given_up)?;
         transport.ready();
+        // Nothing in the answers matters: the machine has the port from its start, and its own buffers wait for it.
+        answers.set_interrupts(false);
+        messages.set_interrupts(false);
+        (0..CONTROLS).for_each(|buffer| answers.offer(buffer));
+        for (buffer, message) in OPEN.iter().enumerate() {
+            messages.fill(buffer, message);
+        }
+        transport.notify(CONTROL_RECEIVE);
+        transport.notify(CONTROL_TRANSMIT);
         (0..BUFFERS).for_each(|buffer| receive.offer(buffer));
         transport.notify(RECEIVE);
         Ok(Self {

@@ -86,7 +86,7 @@ pub enum Refused {
     Transport,
     /// Another kind of device, or none.
     Device(u32),
-    /// It is older than VIRTIO 1.0, or rejects the features.
+    /// It is older than VIRTIO 1.0, or lacks a feature that the driver needs.
     Features,
     /// The queue with this number is in use, or shorter than required.
     Queue(u32),
@@ -99,7 +99,9 @@ impl fmt::Display for Refused {
         match self {
             Self::Transport => f.write_str("no virtio-mmio transport of version 2"),
             Self::Device(id) => write!(f, "virtio device {id} is not of the expected type"),
-            Self::Features => f.write_str("the virtio device rejects VIRTIO 1.0"),
+            Self::Features => {
+                f.write_str("the virtio device lacks VIRTIO 1.0 or a feature that its driver needs")
+            }
             Self::Queue(queue) => write!(f, "queue {queue} of the virtio device is in use or too short"),
             Self::Memory => f.write_str("too little memory for the queues of the virtio device"),
         }
@@ -122,8 +124,8 @@ impl<R: Registers> Transport<R> {
         found.then(|| registers.read(register::DEVICE_ID)).filter(|id| *id != 0)
     }
 
-    /// Resets the device and negotiates features (VIRTIO 1.2, "Driver Requirements: Device Initialization"): those of
-    /// `features` that it offers, and VERSION_1.
+    /// Resets the device and negotiates features (VIRTIO 1.2, "Driver Requirements: Device Initialization"): all of
+    /// `features`, and VERSION_1.
     ///
     /// # Errors
     /// See [`Refused`]; the device is then reset.
@@ -141,14 +143,15 @@ impl<R: Registers> Transport<R> {
             registers.write(register::DEVICE_FEATURES_SEL, half);
             offered |= u64::from(registers.read(register::DEVICE_FEATURES)) << (32 * half);
         }
-        let taken = offered & (features | VERSION_1);
+        let wanted = features | VERSION_1;
+        let taken = offered & wanted;
         for half in 0..2 {
             registers.write(register::DRIVER_FEATURES_SEL, half);
             registers.write(register::DRIVER_FEATURES, (taken >> (32 * half)) as u32);
         }
         registers.write(register::STATUS, status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK);
         let agreed = registers.read(register::STATUS) & status::FEATURES_OK != 0;
-        if taken & VERSION_1 == 0 || !agreed {
+        if taken != wanted || !agreed {
             registers.write(register::STATUS, 0);
             return Err(Refused::Features);
         }

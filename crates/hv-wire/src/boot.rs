@@ -13,9 +13,9 @@ impl BootFlags {
     pub const STRICT: u64 = 1 << 1;
     /// Offer the connections for the conformance suite, which lead back to the guest.
     pub const LOOPBACK: u64 = 1 << 2;
-    /// Serve the control port: a virtio console (see [`control`](crate::control)).
+    /// Serve the control port: a virtio serial port (see [`control`](crate::control)).
     pub const CONTROL: u64 = 1 << 3;
-    /// Serve the guest's sockets: a virtio console behind the control port's (see [`control`](crate::control)).
+    /// Serve the guest's sockets: a virtio serial port behind the control port's (see [`control`](crate::control)).
     pub const SOCKETS: u64 = 1 << 4;
     /// Give the guest a network card, behind which is a virtio network card.
     pub const NETWORK: u64 = 1 << 5;

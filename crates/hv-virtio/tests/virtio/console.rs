@@ -11,6 +11,15 @@ fn console() -> (VirtioDevice, Driver) {
     (device, console)
 }
 
+#[test]
+fn port_1_is_opened_by_messages_that_need_no_interrupt() {
+    let (device, console) = console();
+    let ready = [0xff, 0xff, 0xff, 0xff, 0, 0, 1, 0];
+    let [port_ready, port_open] = [3, 6].map(|event| [1, 0, 0, 0, event, 0, 1, 0]);
+    assert_eq!(device.controls(), [ready, port_ready, port_open]);
+    assert!(!console.acknowledge(), "an interrupt for a message");
+}
+
 /// Bytes of which each tells its place.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
@@ -137,11 +146,12 @@ fn a_device_that_does_not_fit_is_refused() {
         Console::new(device, memory).map(|_| ()).unwrap_err()
     };
     let device = || VirtioDevice::console(16).0;
-    assert_eq!(try_it(device().with_features([0, 0]), Driver::MEMORY), Refused::Features);
+    assert_eq!(try_it(device().with_features([2, 0]), Driver::MEMORY), Refused::Features);
+    assert_eq!(try_it(device().with_features([0, 1]), Driver::MEMORY), Refused::Features, "no port 1");
     assert_eq!(try_it(device(), Driver::MEMORY - 16), Refused::Memory);
     let (short, memory) = VirtioDevice::console(Driver::MEMORY);
     let short = short.with_queue_max(8);
-    assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(0)));
+    assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(4)));
     assert_eq!(short.status(), 0);
     let (whole, memory) = VirtioDevice::console(Driver::MEMORY);
     Console::new(whole.clone(), memory).unwrap();

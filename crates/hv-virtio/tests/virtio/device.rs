@@ -1,4 +1,5 @@
-//! A virtio console that judges every address that it is given: all must lie in the memory that was shared with it.
+//! A virtio device that judges every address that it is given: all must lie in the memory that was shared with it. A
+//! console moves data once its port 1 is open, and a network card at once.
 #![expect(unsafe_code, reason = "the driver and the device share memory")]
 
 use hv_virtio::{DeviceMemory, Registers, device, register, status};
@@ -41,11 +42,15 @@ struct State {
     status: u32,
     interrupt: u32,
     features: [u32; 2],
-    queues: [QueueState; 2],
+    queues: [QueueState; 6],
+    /// What it receives and what it sends.
+    data: [usize; 2],
+    /// Control messages of the driver's.
+    controls: Vec<Vec<u8>>,
     queue_max: u32,
     /// What was sent.
     sent: Vec<u8>,
-    notified: [usize; 2],
+    notified: [usize; 6],
     lie: Option<Lie>,
 }
 
@@ -80,11 +85,13 @@ impl VirtioDevice {
             selectors: HashMap::new(),
             status: 0,
             interrupt: 0,
-            features: [0, 1],
+            features: if kind == device::CONSOLE { [2, 1] } else { [0, 1] },
             queues: Default::default(),
+            data: if kind == device::CONSOLE { [4, 5] } else { [0, 1] },
+            controls: Vec::new(),
             queue_max: 1024,
             sent: Vec::new(),
-            notified: [0; 2],
+            notified: [0; 6],
             lie: None,
         };
         (Self(Rc::new(RefCell::new(state))), theirs)
@@ -103,35 +110,32 @@ impl VirtioDevice {
     /// Puts bytes into one buffer of the driver's, as a network card does with a frame. Returns false if there is none.
     pub(crate) fn put(&self, bytes: &[u8]) -> bool {
         let mut state = self.0.borrow_mut();
-        let Some((id, at, len)) = state.next(0, true) else { return false };
+        let [receive, _] = state.data;
+        let Some((id, at, len)) = state.next(receive, true) else { return false };
         assert!(bytes.len() <= len, "a frame longer than its buffer");
         state.memory.write(at, bytes);
-        state.done(0, id, bytes.len() as u32);
+        state.done(receive, id, bytes.len() as u32);
         true
     }
 
     /// Takes the oldest buffer that the driver has sent.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
         let mut state = self.0.borrow_mut();
-        let (id, at, len) = state.next(1, false)?;
-        let mut bytes = vec![0; len];
-        state.memory.read(at, &mut bytes);
-        state.done(1, id, 0);
-        Some(bytes)
+        let [_, send] = state.data;
+        state.take(send)
     }
 
     /// Whether it wants to be notified of buffers in a queue.
     pub(crate) fn wants_notice(&self, queue: usize, wants: bool) {
         let mut state = self.0.borrow_mut();
-        let at = state.offset(state.queues[queue].used, 2);
+        let at = state.offset(state.queues[state.data[queue]].used, 2);
         state.memory.store(at, u16::from(!wants));
     }
 
     /// Whether the driver wants to be interrupted when a queue's buffers are used.
     pub(crate) fn may_interrupt(&self, queue: usize) -> bool {
         let state = self.0.borrow();
-        let flags: u16 = state.memory.load(state.offset(state.queues[queue].available, 2));
-        flags & 1 == 0
+        state.may_interrupt(state.data[queue])
     }
 
     /// The next used buffer is announced so.
@@ -154,7 +158,12 @@ impl VirtioDevice {
     }
 
     pub(crate) fn notified(&self, queue: usize) -> usize {
-        self.0.borrow().notified[queue]
+        let state = self.0.borrow();
+        state.notified[state.data[queue]]
+    }
+
+    pub(crate) fn controls(&self) -> Vec<Vec<u8>> {
+        self.0.borrow().controls.clone()
     }
 }
 
@@ -168,6 +177,9 @@ impl State {
 
     /// The next buffer of a queue: name, address, length.
     fn next(&mut self, queue: usize, inward: bool) -> Option<(u16, usize, usize)> {
+        let is_console = self.kind == device::CONSOLE;
+        let closed = is_console && queue >= 4 && self.controls.len() < 3;
+        assert!(!closed, "the port is used before it is open");
         let q = &self.queues[queue];
         assert!(
             q.ready && self.status & status::DRIVER_OK != 0,
@@ -209,27 +221,49 @@ impl State {
         let index = self.offset(used + 2, 2);
         self.memory.store(index, done.wrapping_add(count));
         self.queues[queue].done = done.wrapping_add(1);
-        self.interrupt |= 1;
+        self.interrupt |= u32::from(self.may_interrupt(queue));
+    }
+
+    fn may_interrupt(&self, queue: usize) -> bool {
+        let flags: u16 = self.memory.load(self.offset(self.queues[queue].available, 2));
+        flags & 1 == 0
+    }
+
+    /// Takes the oldest buffer of a queue that the driver fills.
+    fn take(&mut self, queue: usize) -> Option<Vec<u8>> {
+        let (id, at, len) = self.next(queue, false)?;
+        let mut bytes = vec![0; len];
+        self.memory.read(at, &mut bytes);
+        self.done(queue, id, 0);
+        Some(bytes)
+    }
+
+    fn notify(&mut self, queue: usize) {
+        self.notified[queue] += 1;
+        if self.kind == device::CONSOLE && queue == 3 {
+            while let Some(message) = self.take(3) {
+                self.controls.push(message);
+            }
+        }
     }
 
     fn receive(&mut self, bytes: &[u8]) -> usize {
         let mut put = 0;
         while put < bytes.len() {
-            let Some((id, at, len)) = self.next(0, true) else { break };
+            let [receive, _] = self.data;
+            let Some((id, at, len)) = self.next(receive, true) else { break };
             let len = len.min(bytes.len() - put);
             self.memory.write(at, &bytes[put..put + len]);
-            self.done(0, id, len as u32);
+            self.done(receive, id, len as u32);
             put += len;
         }
         put
     }
 
     fn send(&mut self) -> Vec<u8> {
-        while let Some((id, at, len)) = self.next(1, false) {
-            let mut bytes = vec![0; len];
-            self.memory.read(at, &mut bytes);
+        let [_, send] = self.data;
+        while let Some(bytes) = self.take(send) {
             self.sent.extend(bytes);
-            self.done(1, id, 0);
         }
         std::mem::take(&mut self.sent)
     }
@@ -288,7 +322,7 @@ impl Registers for VirtioDevice {
                     assert_eq!(address % align, 0, "alignment of a queue");
                 }
             }
-            register::QUEUE_NOTIFY => state.notified[value as usize] += 1,
+            register::QUEUE_NOTIFY => state.notify(value as usize),
             register::INTERRUPT_ACK => state.interrupt &= !value,
             register::QUEUE_SEL | register::DEVICE_FEATURES_SEL | register::DRIVER_FEATURES_SEL => {
                 state.selectors.insert(offset, value);

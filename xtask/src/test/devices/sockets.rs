@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::Module;
@@ -18,7 +19,7 @@ use super::super::packages::initrd_of;
 use super::super::runner::Step;
 use super::super::schema;
 use super::super::signals::end;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
@@ -30,6 +31,9 @@ const BLOCK: usize = 64 << 10;
 /// Ports of the guest's: its own program, and socat's echo.
 const PROGRAM: u32 = 22;
 const SOCAT: u32 = 23;
+/// Sends a file, and waits until the host has closed its direction: it has all of it. May fail: a connection can take Linux
+/// longer than its two seconds.
+const SEND: &str = "socat -t 1200 - VSOCK-CONNECT:2:5005 </bin/busybox";
 
 /// How much of everything.
 #[derive(Clone, Copy)]
@@ -66,6 +70,7 @@ pub(super) fn steps() -> Vec<Step> {
         steps.push(step.slow());
     }
     steps.push(Step::new("devices/sockets/refused", refused));
+    steps.push(Step::new("devices/sockets/tool-that-pauses", pauses));
     steps.push(Step::new("devices/sockets/ctrl-c", |context| stopped(context, Signal::INT)));
     steps.push(Step::new("devices/sockets/terminated", |context| stopped(context, Signal::TERM)));
     steps.push(Step::new("inject/devices/sockets", reset));
@@ -298,7 +303,8 @@ fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>
 
     let mut stream = host.connect(PROGRAM)?;
     writeln!(stream, "blocks {}", size.blocks)?;
-    ensure!(sum(&mut stream)? == (u64::from(size.blocks) * BLOCK as u64, expected));
+    let (whole, got) = ((u64::from(size.blocks) * BLOCK as u64, expected), sum(&mut stream)?);
+    ensure!(got == whole, "length and sum of the guest's blocks are {got:?}, not {whole:?}");
 
     writeln!(host.connect(PROGRAM)?, "quit")?;
     Ok(())
@@ -384,13 +390,12 @@ fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
 /// Connections that are taken away end for the program in the guest and on the host, and others go on.
 fn reset(context: &Context) -> anyhow::Result<()> {
     let stock = Stock::Cloud612;
-    // A connection may take Linux longer than its two seconds.
-    let script = "n=0\n\
-                  while [ $n -lt 3 ]; do\n\
-                  socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 && n=$((n + 1))\n\
-                  done\n\
-                  echo 'sockets: done'";
-    let initrd = programs(context, stock, &["socat"], &["usr/bin/socat"], &[], Vec::new(), script)?;
+    let script = format!(
+        "n=0\n\
+         while [ $n -lt 3 ]; do {SEND} && n=$((n + 1)); done\n\
+         echo 'sockets: done'"
+    );
+    let initrd = programs(context, stock, &["socat"], &["usr/bin/socat"], &[], Vec::new(), &script)?;
     let folder = context.folder()?;
     let host = Host::new(&folder.join("sockets"), SMALL)?;
     let (initrd, sockets) = (initrd.to_string_lossy(), host.folder.to_string_lossy());
@@ -409,6 +414,44 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     }
     let cut = |sent: &&(u64, u32)| (1..whole.0).contains(&sent.0);
     ensure!(sent.iter().filter(cut).count() == 1, "one is cut off: {sent:?}");
+    Ok(())
+}
+
+/// The guest sends more than the tool's socket holds while the tool does not run. Nothing of it is lost.
+fn pauses(context: &Context) -> anyhow::Result<()> {
+    const STREAMS: usize = 16;
+    let script = format!("for n in $(seq {STREAMS}); do\n(until {SEND}; do :; done) &\ndone\nwait");
+    let initrd =
+        programs(context, Stock::Cloud612, &["socat"], &["usr/bin/socat"], &[], Vec::new(), &script)?;
+    let folder = context.folder()?;
+    let host = Host::new(&folder.join("sockets"), SMALL)?;
+    let mut command = context.command(&["boot", "--quiet", "--timeout", HUNG_SECONDS])?;
+    command.arg("--initrd").arg(initrd).arg("--vsock").arg(&host.folder);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let pid = Pid::from_child(&child);
+    let ended = until("the guest has sent everything", || {
+        kill_process(pid, Signal::STOP)?;
+        std::thread::sleep(Duration::from_millis(200));
+        kill_process(pid, Signal::CONT)?;
+        Ok(child.try_wait()?.is_some())
+    });
+    if ended.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    ended?;
+    ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}");
+    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
+    let whole = (busybox.len() as u64, adler(1, &busybox));
+    let mut left = STREAMS;
+    while left > 0 {
+        match host.sent.recv_timeout(HUNG).context("a stream has not ended")? {
+            // Linux has given the connection up.
+            (0, _) => {}
+            sent if sent == whole => left -= 1,
+            sent => bail!("length and sum of a stream are {sent:?}, not {whole:?}"),
+        }
+    }
     Ok(())
 }
 
