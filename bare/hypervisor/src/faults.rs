@@ -35,6 +35,11 @@ impl<const OBSERVED: bool> Planned<'_, OBSERVED> {
 
 impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.injector().is_none()
+    }
+
+    #[inline(always)]
     fn status(&self, call: HypercallCode) -> Option<HvStatus> {
         self.asked(None, |injector| injector.status(call))
     }

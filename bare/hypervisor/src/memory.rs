@@ -181,15 +181,22 @@ impl GuestRam {
 }
 
 impl GuestMemory for GuestRam {
-    /// The length of a list's element is known where this is inlined, so nothing is called.
+    /// The length of a word is known where this is inlined, so nothing is called.
     #[inline]
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
-        match <&mut [u8; 4]>::try_from(&mut *buf) {
-            Ok(name) if gpa.is_multiple_of(4) => {
+        match buf.len() {
+            4 if gpa.is_multiple_of(4) => {
                 let at = self.word::<u32>(gpa)?;
                 // SAFETY: `word` found it inside guest RAM and aligned, and Rust code reaches guest RAM only through
                 // volatile and atomic accesses.
-                *name = unsafe { at.read_volatile() }.to_le_bytes();
+                buf.copy_from_slice(&unsafe { at.read_volatile() }.to_le_bytes());
+                Ok(())
+            }
+            8 if gpa.is_multiple_of(8) => {
+                let at = self.word::<u64>(gpa)?;
+                // SAFETY: `word` found it inside guest RAM and aligned, and Rust code reaches guest RAM only through
+                // volatile and atomic accesses.
+                buf.copy_from_slice(&unsafe { at.read_volatile() }.to_le_bytes());
                 Ok(())
             }
             _ => self.read_any(gpa, buf),
@@ -199,17 +206,16 @@ impl GuestMemory for GuestRam {
     /// Like [`read`](Self::read).
     #[inline]
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        match <&[u8; 16]>::try_from(data) {
-            Ok(value) if gpa.is_multiple_of(8) => {
-                let at = self.check(gpa, value.len())? as *mut u64;
-                for (n, word) in value.as_chunks().0.iter().enumerate() {
-                    // SAFETY: `check` found both words inside guest RAM, and they are aligned.
-                    unsafe { at.wrapping_add(n).write_volatile(u64::from_le_bytes(*word)) };
-                }
-                Ok(())
-            }
-            _ => self.write_any(gpa, data),
+        let (words, []) = data.as_chunks::<8>() else { return self.write_any(gpa, data) };
+        if !matches!(words.len(), 1 | 2) || !gpa.is_multiple_of(8) {
+            return self.write_any(gpa, data);
         }
+        let at = self.check(gpa, data.len())? as *mut u64;
+        for (n, word) in words.iter().enumerate() {
+            // SAFETY: `check` found all words inside guest RAM, and they are aligned.
+            unsafe { at.wrapping_add(n).write_volatile(u64::from_le_bytes(*word)) };
+        }
+        Ok(())
     }
 
     #[inline]

@@ -267,9 +267,10 @@ impl Network {
         body: &(impl IntoBytes + Immutable),
     ) {
         let mut bytes = [0; PACKET_SIZE_6_1];
-        let header = MessageHeader { message_type };
-        let parts = header.as_bytes().iter().chain(body.as_bytes());
-        bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        let (header, rest) = bytes.split_at_mut(size_of::<MessageHeader>());
+        header.copy_from_slice(MessageHeader { message_type }.as_bytes());
+        let body = body.as_bytes();
+        rest[..body.len()].copy_from_slice(body);
         // A guest that requests no completion gets none.
         let _ = io.complete(to, &bytes[..self.packet_size()]);
     }

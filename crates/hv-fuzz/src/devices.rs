@@ -254,7 +254,7 @@ fn take(bus: &TestBus, port: &Partition, channel: u32) {
     for _ in 0..64 {
         let Ok(Some(_)) = consumer.next(&ring) else { break };
     }
-    if consumer.commit(&ring) == Ok(true) {
+    if consumer.commit(&ring).is_ok_and(|committed| committed.signal) {
         let _ = bus.signal(0x2000 | channel, port);
     }
 }

@@ -137,6 +137,11 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
     }
 
     #[inline]
+    fn is_planned(&self) -> bool {
+        !self.0.host.faults().is_empty()
+    }
+
+    #[inline]
     fn starts(&self, _: DeviceId) -> Start {
         match self.0.host.faults().starts() {
             faults::Start::Now => Start::Now,

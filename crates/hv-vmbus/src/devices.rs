@@ -41,9 +41,10 @@ pub struct Cx<'a, P> {
 impl<'a, P: BusPort> Cx<'a, P> {
     /// Returns what a call of the device at this place begins with.
     #[inline(never)]
-    pub(crate) fn env(&self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
+    pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
         let now = self.port.reference_time();
-        Env { port: self.port, pool: self.pool, shared: self.shared, place, per, now, limits }
+        let (planned, observed) = (self.port.is_planned(), self.port.sees_packets());
+        Env { common: self, place, per, now, limits, planned, observed }
     }
 }
 

@@ -332,18 +332,20 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Records one more request that uses the list.
+    /// Records one more request that uses the list. Its channel's device is locked, so this is no exchange.
     pub(crate) fn hold(self, at: usize) {
         if let Some(entry) = self.entries.get(at) {
-            entry.holds.fetch_add(1, Relaxed);
+            entry.holds.store(entry.holds.load(Relaxed) + 1, Relaxed);
         }
     }
 
     /// Records the end of a request that used the list. Returns true if the removal of the list was waiting for it.
     pub(crate) fn release(self, at: usize) -> bool {
         let Some(entry) = self.entries.get(at) else { return false };
-        entry.holds.fetch_sub(1, Relaxed);
-        self.get(at).is_some_and(|g| g.is_over())
+        let holds = entry.holds.load(Relaxed).saturating_sub(1);
+        entry.holds.store(holds, Relaxed);
+        let leaves = entry.state.load(Relaxed) >> 8 != Fate::Stay as u32;
+        holds == 0 && leaves && entry.get().is_some_and(|gpadl| gpadl.is_over())
     }
 
     /// Returns the page numbers of a list that is one range of whole pages, as for rings: their position in the pool.

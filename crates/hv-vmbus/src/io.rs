@@ -8,8 +8,8 @@ mod show;
 pub use ask::{Buffer, RequestError};
 pub use send::{Message, SendError, TRANSFER_RANGES};
 
+use crate::devices::Cx;
 use crate::event::Event;
-use crate::gpadl::Pool;
 use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage, Stall};
 use crate::optional::Optional;
@@ -17,7 +17,6 @@ use crate::pages::Segment;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
-use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
@@ -69,6 +68,8 @@ pub(crate) struct Counts {
     /// Requests in flight.
     pub(crate) used: usize,
     pub(crate) order: u32,
+    /// The request that was queued last.
+    pub(crate) newest: usize,
     /// Reference time of the next check of rings that were full.
     pub(crate) poll: Option<ReferenceTime>,
     /// The channel that is the first to be served of those that had reached the work limit.
@@ -90,6 +91,7 @@ impl Counts {
             unstarted: false,
             used: 0,
             order: 0,
+            newest: 0,
             poll: None,
             turn: 0,
             subchannels: 0,
@@ -103,16 +105,27 @@ impl Counts {
     }
 }
 
-/// What does not change during a call of a device.
+/// What does not change during a call of a device. It dereferences to what all calls have in common.
 pub(crate) struct Env<'a, P> {
-    pub(crate) port: &'a P,
-    pub(crate) pool: Pool<'a>,
-    pub(crate) shared: &'a Shared,
+    pub(crate) common: &'a Cx<'a, P>,
     pub(crate) place: Place,
     /// Number of segments of each request.
     pub(crate) per: usize,
     pub(crate) now: ReferenceTime,
     pub(crate) limits: Limits,
+    /// [`BusPort::is_planned`]: asked once, and nothing else of a plan is asked if there is none.
+    pub(crate) planned: bool,
+    /// [`BusPort::sees_packets`].
+    pub(crate) observed: bool,
+}
+
+impl<'a, P> Deref for Env<'a, P> {
+    type Target = Cx<'a, P>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Cx<'a, P> {
+        self.common
+    }
 }
 
 /// The constants of a device.

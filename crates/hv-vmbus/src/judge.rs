@@ -6,15 +6,12 @@ use crate::protocol::{GpaDirectPacket, PacketDescriptor};
 use crate::ring::{Packet, PageNumber, Ring, RingError};
 use core::mem::offset_of;
 use hv_memory::GuestMemory;
-use zerocopy::IntoBytes;
 
 /// Offset of the count of ranges, from the end of the descriptor, and of the ranges.
 const COUNT: usize = offset_of!(GpaDirectPacket, range_count) - size_of::<PacketDescriptor>();
 const RANGES: usize = offset_of!(GpaDirectPacket, first_range) - size_of::<PacketDescriptor>();
 const _: () =
     assert!(COUNT == 4 && RANGES == 8, "the count is the high half of the first word, and ranges follow");
-/// Words that are read at a time.
-const CHUNK: usize = 8;
 
 /// Validated ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +30,7 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
     memory: &M,
     list: &mut [Segment],
 ) -> Result<Result<Ranges, PagesError>, RingError> {
-    let mut header = Header { ring, packet, at: 0, words: [0; CHUNK], used: 0, filled: 0 };
+    let mut header = Header { ring, at: packet.header_at(ring), left: packet.header_len() / 8 };
     let Some(first) = header.word()? else { return Ok(Err(PagesError::Truncated)) };
     let count = (first >> 32) as u32;
     let mut builder = Builder::new(list, 0);
@@ -52,7 +49,7 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
         if let Err(error) = builder.check_room(pages) {
             return Ok(Err(error));
         }
-        if u64::from(header.left()) < pages * 8 {
+        if u64::from(header.left) < pages {
             return Ok(Err(PagesError::Truncated));
         }
         if let Err(error) = header.pages(memory, offset, len, &mut builder)? {
@@ -66,43 +63,23 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
 /// A reader of the words between a packet's descriptor and its payload, from front to back.
 struct Header<'a, M, W> {
     ring: &'a Ring<'a, M, W>,
-    packet: &'a Packet,
-    /// Bytes that were read.
+    /// Where the next word is.
     at: u32,
-    /// The last of them: those before `used` were returned.
-    words: [u64; CHUNK],
-    used: usize,
-    filled: usize,
+    /// Number of words that were not read yet.
+    left: u32,
 }
 
 impl<M: GuestMemory, W: PageNumber> Header<'_, M, W> {
-    /// Returns the number of bytes that [`word`](Self::word) has not returned yet.
-    fn left(&self) -> u32 {
-        self.packet.header_len().saturating_sub(self.at) + (self.filled - self.used) as u32 * 8
-    }
-
     /// Returns the next word, or `None` if there is none.
     #[inline(always)]
     fn word(&mut self) -> Result<Option<u64>, RingError> {
-        if self.used == self.filled {
-            self.fill()?;
-            if self.filled == 0 {
-                return Ok(None);
-            }
+        if self.left == 0 {
+            return Ok(None);
         }
-        let word = self.words.get(self.used).map(|word| u64::from_le(*word));
-        self.used += 1;
-        Ok(word)
-    }
-
-    /// Reads the next words, as many as there are and fit.
-    #[inline(never)]
-    fn fill(&mut self) -> Result<(), RingError> {
-        let words = (self.packet.header_len().saturating_sub(self.at) as usize / 8).min(CHUNK);
-        self.packet.read_header(self.ring, self.at, self.words[..words].as_mut_bytes())?;
-        self.at += words as u32 * 8;
-        (self.used, self.filled) = (0, words);
-        Ok(())
+        let word = self.ring.word(self.at)?;
+        self.left -= 1;
+        self.at = self.ring.advance(self.at, 8);
+        Ok(Some(word))
     }
 
     /// Reads the page numbers of a range.

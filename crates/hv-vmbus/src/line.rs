@@ -196,6 +196,17 @@ impl Open {
     ) -> Result<Rings<'a, M>, RingError> {
         rings(memory, pool, self.words.clone(), self.split)
     }
+
+    /// Returns the host-to-guest ring.
+    pub(crate) fn outgoing<'a, M: GuestMemory>(
+        &self,
+        memory: &'a M,
+        pool: Pool<'a>,
+    ) -> Result<Ring<'a, M, AtomicU64>, RingError> {
+        let pages = pool.part(self.words.clone());
+        let outgoing = usize::try_from(self.split).ok().and_then(|split| pages.get(split..));
+        Ring::new(memory, outgoing.ok_or(RingError::Size { pages: pages.len() })?)
+    }
 }
 
 pub(crate) fn rings<'a, M: GuestMemory>(

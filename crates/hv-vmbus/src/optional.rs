@@ -9,8 +9,10 @@ use hv_tlfs::time::ReferenceTime;
 ///
 /// A bus is a large static of a bare-metal host. As long as a new one is all zeros, it takes no room in the host's
 /// image and no time to load.
+///
+/// Its tag is a word, so that the value is moved by words: EL2 checks alignment.
 #[derive(Clone, Copy, Debug)]
-#[repr(u8)]
+#[repr(u64)]
 pub(crate) enum Optional<T> {
     None = 0,
     Some(T) = 1,

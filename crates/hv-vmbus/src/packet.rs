@@ -38,7 +38,9 @@ pub struct Ticket {
     /// A request was made.
     pub(crate) requested: bool,
     pub(crate) ranges: u32,
-    pub(crate) data: Result<Data, PagesError>,
+    pub(crate) data: Data,
+    /// Why the guest's ranges were rejected; there is no data then.
+    pub(crate) rejected: Option<PagesError>,
     /// GPADL that contains the data, as an index into the pool's table.
     pub(crate) gpadl: Option<usize>,
 }
@@ -47,7 +49,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Something that can be answered: a [`Packet`], or a request that is [`Done`].
+/// Something that can be answered: a [`Packet`], a request that is [`Done`], or the [`Ticket`] of either.
 pub trait Answer: sealed::Sealed {
     #[doc(hidden)]
     fn ticket(&self) -> &Ticket;
@@ -137,12 +139,13 @@ impl<M: GuestMemory> Packet<'_, M> {
     }
 
     fn copy(&self, into: &mut [u8]) -> Result<usize, RingError> {
-        let front = self.front.map_or(&[][..], Front::bytes);
-        let known = front.get(self.at as usize..).unwrap_or_default();
-        let (first, rest) = into.split_at_mut(known.len().min(into.len()));
-        first.copy_from_slice(&known[..first.len()]);
-        let read = self.raw.read(&self.ring, self.at + first.len() as u32, rest)?;
-        Ok(first.len() + read)
+        let mut done = 0;
+        if let Some(front) = self.front {
+            let known = front.bytes().get(self.at as usize..).unwrap_or_default();
+            done = known.len().min(into.len());
+            into[..done].copy_from_slice(&known[..done]);
+        }
+        Ok(done + self.raw.read(&self.ring, self.at + done as u32, &mut into[done..])?)
     }
 
     /// Reads the next bytes as a structure; returns `None`, without reading, if there are too few.
@@ -162,6 +165,28 @@ impl<M: GuestMemory> Packet<'_, M> {
 
 impl<M> sealed::Sealed for Packet<'_, M> {}
 
+impl Ticket {
+    /// Returns the data, or why it was rejected.
+    pub(crate) fn data(&self) -> Result<Data, PagesError> {
+        match self.rejected {
+            None => Ok(self.data),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+impl sealed::Sealed for Ticket {}
+
+impl Answer for Ticket {
+    fn ticket(&self) -> &Ticket {
+        self
+    }
+
+    fn ticket_mut(&mut self) -> &mut Ticket {
+        self
+    }
+}
+
 impl<M> Answer for Packet<'_, M> {
     fn ticket(&self) -> &Ticket {
         &self.ticket
@@ -180,12 +205,14 @@ pub trait Requester<Q>: Answer {
 }
 
 impl<M, Q> Requester<Q> for Packet<'_, M> {
+    #[inline(always)]
     fn place(&mut self) -> Option<&mut Q> {
         None
     }
 }
 
 impl<Q> Requester<Q> for Done<'_, Q> {
+    #[inline(always)]
     fn place(&mut self) -> Option<&mut Q> {
         Some(self.request)
     }
@@ -217,6 +244,11 @@ impl<Q> Done<'_, Q> {
     #[must_use]
     pub fn transaction(&self) -> u64 {
         self.ticket.transaction
+    }
+
+    /// Returns the right to answer it, and the request, so that the answer can be a part of the request.
+    pub fn split(&mut self) -> (&mut Ticket, &mut Q) {
+        (&mut self.ticket, self.request)
     }
 }
 

@@ -85,6 +85,16 @@ impl<'a> Pages<'a> {
         Self { segments, skip: 0, len: segments.iter().map(|s| s.len).sum() }
     }
 
+    /// Returns `len` bytes from byte `offset` of these segments on; no bytes at all if they have fewer.
+    pub(crate) fn part(segments: &'a [Segment], offset: u64, len: u64) -> Self {
+        match segments {
+            [only] if offset.checked_add(len).is_some_and(|end| end <= only.len) => {
+                Self { segments, skip: offset, len }
+            }
+            _ => Self::new(segments).slice(offset, len).unwrap_or(Self::EMPTY),
+        }
+    }
+
     /// Returns the number of bytes.
     #[must_use]
     pub const fn len(&self) -> u64 {

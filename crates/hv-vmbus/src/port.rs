@@ -71,7 +71,8 @@ pub trait BusPort {
     /// Returns true if the partition has a VP with this index.
     fn has_vp(&self, vp: u32) -> bool;
 
-    /// Is told how much a device did during a call, if it was anything.
+    /// Is told how much a device did during a call, if it was anything. Calls for one device do not overlap: its lock is held, here
+    /// and in [`served`](Self::served).
     #[inline]
     fn traffic(&self, device: DeviceId, traffic: &Traffic) {
         let _ = (device, traffic);
@@ -89,8 +90,14 @@ pub trait BusPort {
         let _ = event;
     }
 
-    /// Says when a request of a device is started. This and the next three are for faults on purpose; a port that has
-    /// none pays nothing.
+    /// Returns true if there may be faults on purpose. If there are none, the bus asks nothing of the next four, and a call of it pays
+    /// for one question.
+    #[inline]
+    fn is_planned(&self) -> bool {
+        true
+    }
+
+    /// Says when a request of a device is started.
     #[inline]
     fn starts(&self, device: DeviceId) -> Start {
         let _ = device;
@@ -118,8 +125,8 @@ pub trait BusPort {
         false
     }
 
-    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks before it collects anything, so a
-    /// port for which this is constant pays nothing.
+    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks once in a call, and collects nothing for a port that
+    /// has none.
     #[inline]
     fn sees_packets(&self) -> bool {
         false

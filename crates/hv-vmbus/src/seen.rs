@@ -85,12 +85,11 @@ impl Front {
         &self.bytes[..self.len]
     }
 
-    /// Keeps a part of the payload that begins at byte `at`.
-    pub(crate) fn keep(&mut self, at: usize, part: &[u8]) {
-        for (place, byte) in self.bytes.iter_mut().skip(at).zip(part) {
-            *place = *byte;
-        }
-        self.len = self.len.max(SEEN_BYTES.min(at + part.len()));
+    /// Keeps the next part of the payload, as far as there is room.
+    pub(crate) fn append(&mut self, part: &[u8]) {
+        let part = &part[..part.len().min(SEEN_BYTES - self.len)];
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
     }
 }
 
@@ -99,11 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_kept_where_they_are_as_far_as_there_is_room() {
+    fn parts_are_kept_as_far_as_there_is_room() {
         let mut front = Front::new();
-        front.keep(0, &[1; 40]);
-        front.keep(40, &[2; 40]);
-        front.keep(80, &[3; 8]);
+        front.append(&[1; 40]);
+        front.append(&[2; 40]);
+        front.append(&[3; 8]);
         assert_eq!(front.bytes(), [[1; 40].as_slice(), &[2; SEEN_BYTES - 40]].concat());
         assert_eq!(Front::new().of(100).len(), SEEN_BYTES);
         assert_eq!(Front::new().of(8).len(), 8);

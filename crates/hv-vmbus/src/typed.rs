@@ -7,7 +7,7 @@ use crate::device::{Connect, Device, Head, Opening, Refusal, Taken};
 use crate::id::{Channel, DeviceId};
 use crate::io::{Context, Io};
 use crate::optional::Optional;
-use crate::packet::{Done, Packet};
+use crate::packet::{Done, Packet, Ticket};
 use crate::port::{Backend, BusPort, Started, Work};
 use hv_tlfs::time::ReferenceTime;
 
@@ -88,11 +88,12 @@ impl<D: Device> Typed<'_, D> {
         let mut done = Done { ticket, token, request };
         // There is no packet of which it could make another request.
         self.device.completed(&mut done, outcome, &mut Io::new(context.reborrow(), &mut []));
-        let ticket = done.ticket;
-        if !ticket.requested {
+        let Ticket { requested, reserved, .. } = done.ticket;
+        context.landed(at);
+        if !requested {
             self.drop_work(at);
+            context.served(at, reserved);
         }
-        context.landed(at, &ticket);
     }
 
     fn drop_work(&mut self, at: usize) {

@@ -17,7 +17,7 @@ use crate::protocol::{
     PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, TARGET_VP_NONE,
 };
 use crate::requests::State;
-use crate::ring::{Producer, RingError};
+use crate::ring::{Consumer, Producer, RingError};
 use crate::seen::{Front, Listed, Seen};
 use crate::typed::Handler;
 use core::sync::atomic::Ordering;
@@ -209,18 +209,14 @@ impl<'a, P: BusPort> Worker<'a, P> {
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
         let (incoming, outgoing) = open.rings(memory, pool)?;
         loop {
-            let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
-            // No signals while packets are being taken anyway.
-            open.consumer.mask(&incoming)?;
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
-            open.signal |= open.consumer.commit(&incoming)?;
-            // The mask is cleared before the last check, so a packet that arrives now is either seen here or signalled.
-            let more = open.consumer.unmask(&incoming)?;
+            // The guest does not signal before it sees the room of these packets, and what it has written before that is seen here.
+            let committed = open.consumer.commit(&incoming)?;
+            open.signal |= committed.signal;
             let signal = open.signal;
             let again = match stop {
-                Stop::Empty => more,
-                Stop::Budget => more,
+                Stop::Empty | Stop::Budget => committed.more,
                 Stop::Room(bytes) => {
                     let needed = bytes.saturating_add(open.reserved).max(open.wanted);
                     // More than the ring's size: requests in flight will make the room.
@@ -249,6 +245,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         }
     }
 
+    /// Takes the packets that the guest has written by now.
     fn take(
         &mut self,
         line: usize,
@@ -256,48 +253,39 @@ impl<'a, P: BusPort> Worker<'a, P> {
         outgoing: &Incoming<'a, P>,
     ) -> Result<Stop, RingError> {
         let longest = outgoing.size() - 8 - DESCRIPTOR - PACKET_TRAILER_SIZE;
+        let written = Consumer::written(incoming)?;
         loop {
             if self.budget == 0 {
                 return Ok(Stop::Budget);
             }
-            let paused = self.io.env.shared.paused.load(Ordering::Relaxed) || self.io.env.port.is_mute();
-            if self.io.counts.queued > 0 || paused {
+            if self.io.counts.queued > 0 || self.is_paused() {
                 return Ok(Stop::Later);
             }
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else {
                 return Ok(Stop::Closed);
             };
-            let Some(raw) = open.consumer.next(incoming)? else { return Ok(Stop::Empty) };
+            let Some(raw) = open.consumer.next_before(incoming, written)? else { return Ok(Stop::Empty) };
             let kind = raw.descriptor.packet_type;
             let wanted = raw.descriptor.flags == PACKET_FLAG_COMPLETION_REQUESTED;
             let len = raw.payload_len();
             let head = Head { kind, len, wants_completion: wanted, longest };
             let reply = self.device.reply_len(Channel(line as u16), &head);
             let reserved = reply.map_or(0, |bytes| Producer::total(bytes).unwrap_or(u32::MAX));
-            if reserved > 0 {
-                let needed = reserved.saturating_add(open.reserved);
-                if needed > open.producer.free(outgoing)? {
-                    open.consumer.put_back(&raw);
-                    return Ok(Stop::Room(reserved));
-                }
+            if reserved > 0 && reserved.saturating_add(open.reserved) > open.producer.free(outgoing)? {
+                open.consumer.put_back(&raw);
+                return Ok(Stop::Room(reserved));
             }
-            let completion = kind == PacketType::COMPLETION;
-            let entry = if completion || self.io.requests.is_empty() { None } else { self.free_entry() };
-            if entry.is_none() && !completion && !self.io.requests.is_empty() {
-                self.put_back(line, &raw);
-                return Ok(Stop::Later);
+            let mut entry = None;
+            if kind != PacketType::COMPLETION && !self.io.requests.is_empty() {
+                entry = self.free_entry();
+                if entry.is_none() {
+                    self.put_back(line, &raw);
+                    return Ok(Stop::Later);
+                }
             }
             self.budget = self.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
             match self.show(line, incoming, raw, entry, reserved, wanted)? {
-                Taken::Done => {
-                    let traffic = &mut self.io.run.traffic;
-                    traffic.packets_in += 1;
-                    traffic.bytes_in = traffic.bytes_in.saturating_add(len);
-                    let interface = self.io.lines[line].offer.interface;
-                    if self.io.env.port.rescinds(&interface, Moment::Packet) {
-                        self.io.take_away(line);
-                    }
-                }
+                Taken::Done => {}
                 Taken::Later => {
                     self.put_back(line, &raw);
                     return Ok(Stop::Later);
@@ -308,10 +296,23 @@ impl<'a, P: BusPort> Worker<'a, P> {
                 }
                 Taken::Fault => return Ok(Stop::Closed),
             }
+            let traffic = &mut self.io.run.traffic;
+            traffic.packets_in += 1;
+            traffic.bytes_in = traffic.bytes_in.saturating_add(len);
+            if self.io.env.planned
+                && self.io.env.port.rescinds(&self.io.lines[line].offer.interface, Moment::Packet)
+            {
+                self.io.take_away(line);
+            }
             if self.io.counts.queued > 0 {
                 self.start();
             }
         }
+    }
+
+    /// Returns true while no packets are taken.
+    fn is_paused(&self) -> bool {
+        self.io.env.shared.paused.load(Ordering::Relaxed) || self.io.env.planned && self.io.env.port.is_mute()
     }
 
     fn put_back(&mut self, line: usize, raw: &crate::ring::Packet) {
@@ -338,16 +339,16 @@ impl<'a, P: BusPort> Worker<'a, P> {
         wanted: bool,
     ) -> Result<Taken, RingError> {
         let (data, ranges) = self.judge(incoming, &raw, entry)?;
-        let mut front = self.io.env.port.sees_packets().then(Front::new);
-        if let Some(front) = &mut front {
-            self.see(line, incoming, &raw, (data, ranges), front)?;
+        let mut front = None;
+        if self.io.env.observed {
+            self.see(line, incoming, &raw, (data, ranges), front.insert(Front::new()))?;
         }
         let io = &mut self.io;
-        let Some(open) = io.lines.get_mut(line).and_then(|line| line.open.as_mut()) else {
-            return Ok(Taken::Done);
-        };
+        let this = &mut io.lines[line];
+        let session = this.session;
+        let piped = this.offer.flags.named_pipe() && raw.descriptor.packet_type == PacketType::DATA_IN_BAND;
+        let Some(open) = this.open.as_mut() else { return Ok(Taken::Done) };
         open.reserved = open.reserved.saturating_add(reserved);
-        let session = io.lines[line].session;
         let ticket = Ticket {
             line,
             entry,
@@ -357,7 +358,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
             answered: false,
             requested: false,
             ranges,
-            data,
+            data: data.unwrap_or(Data::NONE),
+            rejected: data.err(),
             gpadl: None,
         };
         let end = raw.payload_len();
@@ -372,14 +374,14 @@ impl<'a, P: BusPort> Worker<'a, P> {
             fault: None,
             front: front.as_ref(),
         };
-        if io.lines[line].offer.flags.named_pipe() && packet.kind == PacketType::DATA_IN_BAND {
+        if piped {
             unwrap_pipe(&mut packet);
         }
         let taken = self.device.packet(&mut packet, &mut self.io);
-        let (ticket, fault) = (packet.ticket, packet.fault);
+        let (reserved, fault) = (packet.ticket.reserved, packet.fault);
         let same = self.io.lines.get_mut(line).filter(|line| line.session == session);
         if let Some(open) = same.and_then(|line| line.open.as_mut()) {
-            open.reserved = open.reserved.saturating_sub(ticket.reserved);
+            open.reserved = open.reserved.saturating_sub(reserved);
             open.shown = taken == Taken::Later;
             if taken == Taken::Fault {
                 open.corrupt = true;

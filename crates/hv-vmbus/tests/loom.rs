@@ -184,6 +184,24 @@ fn a_packet_is_seen_by_the_last_look_or_signalled() {
 }
 
 #[test]
+fn a_packet_is_seen_by_the_look_after_others_or_signalled() {
+    loom::model(|| {
+        let memory = Memory::new(32, 2);
+        let mut consumer = Consumer::attach(&ring(&memory)).unwrap();
+        let mut producer = Producer::attach(&ring(&memory)).unwrap();
+        producer.push(&ring(&memory), &packet(8), fill).unwrap();
+        let sender = thread::spawn({
+            let memory = memory.clone();
+            move || producer.push(&ring(&memory), &packet(8), fill).unwrap()
+        });
+        consumer.next(&ring(&memory)).unwrap().expect("written before");
+        let seen = consumer.commit(&ring(&memory)).unwrap().more;
+        let signalled = sender.join().unwrap();
+        assert!(seen || signalled, "both sleep, and a packet lies in the ring");
+    });
+}
+
+#[test]
 fn room_is_seen_by_the_last_look_or_signalled() {
     loom::model(|| {
         let memory = Memory::new(4096, 1);
@@ -197,7 +215,7 @@ fn room_is_seen_by_the_last_look_or_signalled() {
             let memory = memory.clone();
             move || {
                 consumer.next(&ring(&memory)).unwrap().expect("written before");
-                consumer.commit(&ring(&memory)).unwrap()
+                consumer.commit(&ring(&memory)).unwrap().signal
             }
         });
         let seen = producer.wait_for(&ring(&memory), needed).unwrap();

@@ -20,8 +20,9 @@ const MAX_INFO: usize = 256;
 /// Length of a value.
 const VALUE: usize = 4;
 
-/// A frame for the wire.
+/// A frame for the wire, aligned so that it is copied by words.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(8))]
 pub struct Request {
     frame: Frame,
     segment: u32,
@@ -251,7 +252,8 @@ impl Network {
         outcome: Result<(), Lost>,
         io: &mut Io<'_, P, Request>,
     ) {
-        let request = *done.request;
+        // In its place: a request is long.
+        let request = &mut *done.request;
         match outcome {
             Ok(()) => {
                 self.counts.sent += 1;
@@ -259,16 +261,18 @@ impl Network {
             }
             Err(Lost) => self.counts.send_discards += 1,
         }
-        let channel = done.channel();
-        let segment = request.segment + 1;
-        if segment < request.frame.segments() && !self.down {
-            if self.request(done, Request { segment, ..request }, io).is_err() {
+        let next = request.next;
+        if request.segment + 1 < request.frame.segments() && !self.down {
+            request.segment += 1;
+            let (offset, len) = request.part();
+            if io.request_again(done, offset, len).is_err() {
                 let status = Status::FAIL;
                 let complete = SendRndisPacketComplete { status };
                 self.reply(io, done, MessageType::SEND_RNDIS_PACKET_COMPLETE, &complete);
             }
             return;
         }
-        self.send(done, channel, request.next, io);
+        let channel = done.channel();
+        self.send(done, channel, next, io);
     }
 }

@@ -230,7 +230,35 @@ impl Disk {
         if !listens && let Some(sense) = self.attention.take() {
             return Reply::Check(sense);
         }
-        match command.and_then(|command| self.answer(command, parameters)) {
+        match command {
+            Ok(Command::Read { block, count }) => self.read(block, count),
+            Ok(Command::Write { block, count, fua }) => self.write(block, count, fua),
+            Ok(command) => self.other(command, parameters),
+            Err(sense) => Reply::Check(sense),
+        }
+    }
+
+    fn read(&self, block: u64, count: u32) -> Reply {
+        match self.extent(block, count, self.max_transfer_blocks()) {
+            Ok((_, 0)) => Reply::Good,
+            Ok((offset, len)) => Reply::Transfer(Transfer::Read { offset, len }),
+            Err(sense) => Reply::Check(sense),
+        }
+    }
+
+    fn write(&self, block: u64, count: u32, fua: bool) -> Reply {
+        let extent = self.writable().and_then(|()| self.extent(block, count, self.max_transfer_blocks()));
+        match extent {
+            Ok((_, 0)) => Reply::Good,
+            Ok((offset, len)) => Reply::Transfer(Transfer::Write { offset, len, durable: fua }),
+            Err(sense) => Reply::Check(sense),
+        }
+    }
+
+    /// Answers a command that is not in the path of data. Never inlined there: the answer can be long.
+    #[inline(never)]
+    fn other(&mut self, command: Command, parameters: impl FnOnce(&mut [u8]) -> Option<usize>) -> Reply {
+        match self.answer(command, parameters) {
             Ok(reply) => reply,
             Err(sense) => Reply::Check(sense),
         }
@@ -286,19 +314,8 @@ impl Disk {
             }
             // The list of a target's logical units is up to the controller.
             Command::ReportLuns { .. } => return Err(Sense::INVALID_OPCODE),
-            Command::Read { block, count } => {
-                let (offset, len) = self.extent(block, count, self.max_transfer_blocks())?;
-                if len == 0 { Reply::Good } else { Reply::Transfer(Transfer::Read { offset, len }) }
-            }
-            Command::Write { block, count, fua } => {
-                self.writable()?;
-                let (offset, len) = self.extent(block, count, self.max_transfer_blocks())?;
-                if len == 0 {
-                    Reply::Good
-                } else {
-                    Reply::Transfer(Transfer::Write { offset, len, durable: fua })
-                }
-            }
+            Command::Read { block, count } => self.read(block, count),
+            Command::Write { block, count, fua } => self.write(block, count, fua),
             Command::Verify { block, count } => {
                 self.extent(block, count, u32::MAX)?;
                 Reply::Good

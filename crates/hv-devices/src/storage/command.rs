@@ -2,7 +2,7 @@
 
 use super::{Job, Piece, Place, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
-use hv_vmbus::{Backend, Channel, Io, Packet, RequestError, Requester};
+use hv_vmbus::{Backend, Channel, Io, Packet, RequestError};
 
 impl<const DISKS: usize> Storage<DISKS> {
     /// Handles a SCSI command. Returns false if its answer comes later: it has become a request to the back end.
@@ -157,21 +157,12 @@ fn start<P: Backend<Request>>(
         return true;
     };
     first.piece = piece;
-    match request(packet, io, first, data) {
-        Ok(()) => return false,
+    let (offset, len) = data;
+    match io.request_part(packet, first, offset, len) {
+        Ok(_) => return false,
         Err(RequestError::Pages(_)) => srb.invalid(),
         // The bus presents a packet only when a request is free.
         Err(_) => srb.busy(),
     }
     true
-}
-
-/// Requests a piece from the back end, with its part of the command's data.
-pub(super) fn request<P: Backend<Request>>(
-    of: &mut impl Requester<Request>,
-    io: &mut Io<'_, P, Request>,
-    request: Request,
-    (offset, len): (u64, u64),
-) -> Result<(), RequestError> {
-    io.request_part(of, request, offset, len).map(|_| ())
 }

@@ -1,6 +1,6 @@
 //! The `Device` implementation of the controller.
 
-use super::command::{self, observe};
+use super::command::observe;
 use super::{Failure, HEADER, MAX_TRANSFER, PACKET, Place, Request, Srb, State, Storage, VERSIONS};
 use crate::scsi::Sense;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -79,10 +79,9 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
                     let moved = request.job.moved().map_or(request.srb.transfer(), |len| len as u32);
                     request.srb.good(moved);
                 }
-                Some((piece, data)) => {
+                Some((piece, (offset, len))) => {
                     request.piece = piece;
-                    let next = *request;
-                    if command::request(done, io, next, data).is_ok() {
+                    if io.request_again(done, offset, len).is_ok() {
                         return;
                     }
                     done.request.srb.check(Sense::TARGET_FAILURE);
@@ -100,8 +99,8 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
                 observe(io, done.channel(), sense);
             }
         }
-        let srb = done.request.srb;
-        let _ = io.complete(done, srb.answer());
+        let (ticket, request) = done.split();
+        let _ = io.complete(ticket, request.srb.answer());
     }
 
     fn room<P: Backend<Request>>(&mut self, _: Channel, io: &mut Io<'_, P, Request>) {

@@ -5,9 +5,9 @@ use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation, Packet, PacketHeader, 
 use hv_tlfs::vmbus::{NtStatus, scsi};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// A [`Packet`] with a SCSI request in its body.
+/// A [`Packet`] with a SCSI request in its body, aligned so that it is copied by words.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
+#[repr(C, align(8))]
 struct Whole {
     header: PacketHeader,
     request: ScsiRequest,
@@ -15,9 +15,9 @@ struct Whole {
 
 const _: () = assert!(size_of::<Whole>() == size_of::<Packet>());
 
-/// A copy of the guest's packet, which becomes the answer. It is copied by words.
+/// A copy of the guest's packet, which becomes the answer.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
+#[repr(C)]
 pub(crate) struct Srb {
     whole: Whole,
     /// Size of the packet in bytes, which is also the answer's.
@@ -29,9 +29,9 @@ pub(crate) struct Srb {
 impl Srb {
     /// Reads a packet: `read` copies its bytes, and returns their number.
     pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> usize) -> Self {
-        let mut whole = Whole::new_zeroed();
-        let len = read(whole.as_mut_bytes()).min(size_of::<Whole>()) as u8;
-        Self { whole, len, overrun: false }
+        let mut srb = Self { whole: Whole::new_zeroed(), len: 0, overrun: false };
+        srb.len = read(srb.whole.as_mut_bytes()).min(size_of::<Whole>()) as u8;
+        srb
     }
 
     pub(crate) fn operation(&self) -> Operation {

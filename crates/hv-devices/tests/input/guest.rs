@@ -79,7 +79,7 @@ impl<D: Played> Guest<D> {
         let mut payload = vec![0; raw.payload_len() as usize];
         raw.read(&ring, 0, &mut payload).ok()?;
         let (kind, id) = (raw.descriptor.packet_type, raw.descriptor.transaction_id);
-        let signal = consumer.commit(&ring).ok()?;
+        let signal = consumer.commit(&ring).ok()?.signal;
         Some((Packet { kind, id, payload }, signal))
     }
 

@@ -74,6 +74,12 @@ pub trait Faults {
     /// Returns the effect on an interrupt.
     fn interrupt(&self, intid: u32) -> Raise;
 
+    /// Returns true if nothing ever goes wrong: then the other methods need not be asked.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        false
+    }
+
     /// Returns when a device's request is started.
     #[inline(always)]
     fn starts(&self) -> Start {
@@ -122,6 +128,11 @@ pub(crate) struct NoFaults;
 
 impl Faults for NoFaults {
     #[inline(always)]
+    fn is_empty(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn status(&self, _: HypercallCode) -> Option<HvStatus> {
         None
     }
@@ -139,6 +150,11 @@ impl Faults for NoFaults {
 
 /// A reference to faults implements the trait as well.
 impl<F: Faults> Faults for &F {
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        (**self).is_empty()
+    }
+
     #[inline(always)]
     fn status(&self, call: HypercallCode) -> Option<HvStatus> {
         (**self).status(call)

@@ -125,7 +125,7 @@ pub(crate) fn receive(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32)
     let packet = consumer.next(&ring).ok()??;
     let mut payload = vec![0; packet.payload_len() as usize];
     packet.read(&ring, 0, &mut payload).ok()?;
-    if consumer.commit(&ring).ok()? {
+    if consumer.commit(&ring).ok()?.signal {
         signal(m, vp, channel);
     }
     Some((packet.descriptor.transaction_id, payload))

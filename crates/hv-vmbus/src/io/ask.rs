@@ -4,7 +4,7 @@ use super::{Context, Io};
 use crate::gpadl::{Gpadl, Pool};
 use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
-use crate::packet::{Answer, Data, Requester, Ticket};
+use crate::packet::{Answer, Data, Done, Requester, Ticket};
 use crate::pages::{Builder, Pages, PagesError, Segment};
 use crate::port::{BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
@@ -42,10 +42,9 @@ impl<P: BusPort> Context<'_, P> {
     /// The guest's ranges were rejected.
     pub fn pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
         let ticket = of.ticket();
-        let data = ticket.data?;
+        let data = ticket.data()?;
         let Some(at) = ticket.entry.filter(|_| data.len > 0) else { return Ok(Pages::EMPTY) };
-        let all = Pages::new(self.list(at).get(..data.segments).unwrap_or_default());
-        Ok(all.slice(data.offset, data.len).unwrap_or(Pages::EMPTY))
+        Ok(self.part(at, &data))
     }
 
     /// Returns all the data of a packet, also while a request has a part of it.
@@ -54,9 +53,15 @@ impl<P: BusPort> Context<'_, P> {
     /// The same as for [`pages`](Self::pages).
     pub fn all_pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
         let ticket = of.ticket();
-        let data = ticket.data?;
+        let data = ticket.data()?;
         let list = ticket.entry.map_or(&[][..], |at| self.list(at));
         Ok(Pages::new(list.get(..data.segments).unwrap_or_default()))
+    }
+
+    /// Returns the memory of a part of a request's data.
+    pub(crate) fn part(&self, entry: usize, data: &Data) -> Pages<'_> {
+        let list = self.list(entry).get(..data.segments).unwrap_or_default();
+        Pages::part(list, data.offset, data.len)
     }
 
     fn list(&self, entry: usize) -> &[Segment] {
@@ -76,7 +81,7 @@ impl<P: BusPort> Context<'_, P> {
         len: u64,
     ) -> Result<(), PagesError> {
         let ticket = to.ticket_mut();
-        let data = ticket.data?;
+        let data = ticket.data()?;
         let at = ticket.entry.filter(|_| ticket.gpadl.is_none()).ok_or(PagesError::TooMany)?;
         let (entry, gpadl) = self.gpadl(gpadl).ok_or(PagesError::UnknownGpadl)?;
         let list = self.segments.get_mut(at * self.env.per..(at + 1) * self.env.per).unwrap_or_default();
@@ -93,7 +98,7 @@ impl<P: BusPort> Context<'_, P> {
             old.reverse();
         }
         ticket.gpadl = Some(entry);
-        ticket.data = Ok(Data { segments, offset: 0, len: all });
+        ticket.data = Data { segments, offset: 0, len: all };
         Ok(())
     }
 
@@ -112,7 +117,9 @@ impl<P: BusPort> Context<'_, P> {
     /// Makes room for a request from a packet or a completed request, and puts it into its place in the order: now, or as a fault
     /// plan has it. Returns the place. `begins` is [`Work::begins`].
     fn admit(&mut self, ticket: &mut Ticket, begins: bool) -> Result<usize, RequestError> {
-        ticket.data.map_err(RequestError::Pages)?;
+        if let Some(error) = ticket.rejected {
+            return Err(RequestError::Pages(error));
+        }
         let at = ticket.entry.filter(|_| !ticket.requested).ok_or(RequestError::None)?;
         let (pool, session) = (self.env.pool, self.lines.get(ticket.line).map_or(0, |l| l.session));
         let entry = self.requests.get_mut(at).ok_or(RequestError::None)?;
@@ -136,7 +143,6 @@ impl<P: BusPort> Context<'_, P> {
             pool.hold(gpadl);
             entry.gpadl = Some(gpadl);
         }
-        let start = if begins { self.env.port.starts(DeviceId(self.env.place.device)) } else { Start::Now };
         entry.order = self.counts.order;
         entry.line = ticket.line;
         entry.transaction = ticket.transaction;
@@ -144,35 +150,47 @@ impl<P: BusPort> Context<'_, P> {
         entry.answered = ticket.answered;
         entry.reserved = core::mem::take(&mut ticket.reserved);
         entry.ranges = ticket.ranges;
-        entry.data = ticket.data.unwrap_or(Data::NONE);
+        entry.data = ticket.data;
+        entry.state = State::Queued;
         self.counts.order = self.counts.order.wrapping_add(1);
-        (entry.state, entry.after) = (State::Held, start == Start::After);
-        entry.until = match start {
-            Start::Now => {
-                entry.state = State::Queued;
-                ReferenceTime::ZERO
-            }
-            Start::Late(time) => self.env.now.saturating_add(time),
-            Start::After => self.env.now.saturating_add(OVERTAKEN),
-            Start::Never => ReferenceTime::MAX,
-        };
-        match entry.state {
-            State::Queued => self.counts.queued += 1,
-            _ => self.counts.held += 1,
+        self.counts.queued += 1;
+        self.counts.newest = at;
+        if begins && self.env.planned {
+            self.hold_back(at);
         }
         ticket.requested = true;
         Ok(at)
     }
 
+    /// Holds a queued request back, if a fault plan says so.
+    #[cold]
+    #[inline(never)]
+    fn hold_back(&mut self, at: usize) {
+        let start = self.env.port.starts(DeviceId(self.env.place.device));
+        let until = match start {
+            Start::Now => return,
+            Start::Late(time) => self.env.now.saturating_add(time),
+            Start::After => self.env.now.saturating_add(OVERTAKEN),
+            Start::Never => ReferenceTime::MAX,
+        };
+        let entry = &mut self.requests[at];
+        (entry.state, entry.until, entry.after) = (State::Held, until, start == Start::After);
+        self.counts.queued -= 1;
+        self.counts.held += 1;
+    }
+
     /// Limits the data of a packet to `len` bytes from byte `offset` on, counted from its first byte.
     fn limit(&self, ticket: &mut Ticket, offset: u64, len: u64) -> Result<(), RequestError> {
-        let data = ticket.data.map_err(RequestError::Pages)?;
+        let data = ticket.data().map_err(RequestError::Pages)?;
         let at = ticket.entry.ok_or(RequestError::None)?;
-        let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
-        if offset.checked_add(len).is_none_or(|end| end > all) {
-            return Err(RequestError::Pages(PagesError::Beyond));
+        // Usually all of it.
+        if offset != data.offset || len != data.len {
+            let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
+            if offset.checked_add(len).is_none_or(|end| end > all) {
+                return Err(RequestError::Pages(PagesError::Beyond));
+            }
         }
-        ticket.data = Ok(Data { segments: data.segments, offset, len });
+        ticket.data = Data { segments: data.segments, offset, len };
         Ok(())
     }
 }
@@ -185,11 +203,11 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     /// See [`RequestError`].
     pub fn request(&mut self, of: &mut impl Requester<Q>, request: Q) -> Result<Token, RequestError> {
         let at = self.context.admit(of.ticket_mut(), request.begins())?;
-        match (of.place(), self.works.get_mut(at)) {
-            (Some(place), _) => *place = request,
+        if let Some(place) = of.place() {
+            *place = request;
+        } else if let Some(work) = self.works.get_mut(at) {
             // There is a work for each entry.
-            (None, Some(work)) => *work = Optional::Some(request),
-            (None, None) => {}
+            *work = Optional::Some(request);
         }
         Ok(self.context.requests[at].token(at))
     }
@@ -207,6 +225,22 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
     ) -> Result<Token, RequestError> {
         self.context.limit(of.ticket_mut(), offset, len)?;
         self.request(of, request)
+    }
+
+    /// Has a completed request start again, as it is now, with part of the data: `len` bytes from byte `offset` on, counted from its
+    /// first byte.
+    ///
+    /// # Errors
+    /// The same as for [`request_part`](Self::request_part).
+    pub fn request_again(
+        &mut self,
+        done: &mut Done<'_, Q>,
+        offset: u64,
+        len: u64,
+    ) -> Result<Token, RequestError> {
+        self.context.limit(&mut done.ticket, offset, len)?;
+        let at = self.context.admit(&mut done.ticket, done.request.begins())?;
+        Ok(self.context.requests[at].token(at))
     }
 }
 

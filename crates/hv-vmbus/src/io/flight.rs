@@ -3,7 +3,7 @@
 use super::Context;
 use crate::id::{DeviceId, Token};
 use crate::line::Stage;
-use crate::packet::{Data, Ticket};
+use crate::packet::Ticket;
 use crate::pages::Pages;
 use crate::port::BusPort;
 use crate::requests::{Entry, State};
@@ -26,10 +26,7 @@ impl<P: BusPort> Context<'_, P> {
     /// Returns a request's token and data, for the back end.
     pub(crate) fn load_of(&self, at: usize) -> (Token, Pages<'_>) {
         let entry = &self.requests[at];
-        let Data { segments, offset, len } = entry.data;
-        let first = at * self.env.per;
-        let list = self.segments.get(first..first + segments).unwrap_or_default();
-        (entry.token(at), Pages::new(list).slice(offset, len).unwrap_or(Pages::EMPTY))
+        (entry.token(at), self.part(at, &entry.data))
     }
 
     /// Records that the back end has a request.
@@ -50,23 +47,28 @@ impl<P: BusPort> Context<'_, P> {
             answered: entry.answered,
             requested: false,
             ranges: entry.ranges,
-            data: Ok(entry.data),
+            data: entry.data,
+            rejected: None,
             gpadl: entry.gpadl,
         };
         (ticket, entry.token(at))
     }
 
-    /// Ends a request that the device has handled, unless it has made another one of it.
-    pub(crate) fn landed(&mut self, at: usize, ticket: &Ticket) {
-        // This one has overtaken them, unless it is one of them again.
-        self.unhold(|other, entry| entry.after && other != at);
-        if !ticket.requested {
-            self.run.traffic.requests += 1;
-            let took = self.env.port.reference_time().saturating_sub(self.requests[at].since);
-            self.env.port.served(DeviceId(self.env.place.device), took);
-            self.requests[at].reserved = ticket.reserved;
-            self.release(at);
+    /// Starts the requests that wait until another one is done: this one has overtaken them, unless it is one of them again.
+    #[inline]
+    pub(crate) fn landed(&mut self, at: usize) {
+        if self.counts.held > 0 {
+            self.unhold(|other, entry| entry.after && other != at);
         }
+    }
+
+    /// Ends a request that the device has handled. `reserved`: room for an answer that it has not sent.
+    pub(crate) fn served(&mut self, at: usize, reserved: u32) {
+        self.run.traffic.requests += 1;
+        let took = self.env.port.reference_time().saturating_sub(self.requests[at].since);
+        self.env.port.served(DeviceId(self.env.place.device), took);
+        self.requests[at].reserved = reserved;
+        self.release(at);
     }
 
     /// Queues the held requests that `is_due` selects.

@@ -8,9 +8,11 @@ use crate::packet::{Answer, Packet, Ticket};
 use crate::port::BusPort;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{ChannelId, PACKET_FLAG_COMPLETION_REQUESTED, PacketType, TransferPageRange};
-use crate::ring::{Outgoing, Producer, PushError, RingError};
+use crate::ring::{Draft, Outgoing, Producer, PushError, Ring, RingError};
 use crate::seen::{Front, Listed, Seen};
 use core::fmt;
+use core::sync::atomic::AtomicU64;
+use hv_memory::GuestMemory;
 use zerocopy::IntoBytes;
 
 /// Maximum number of ranges in a transfer-page packet: as many as Linux accepts with receive-segment coalescing
@@ -85,7 +87,7 @@ impl<P: BusPort> Context<'_, P> {
             len: payload.len() as u32,
         };
         let reserved = core::mem::take(&mut ticket.reserved);
-        let pushed = self.push(ticket.line, &packet, 0, reserved, &mut copier(&[payload]));
+        let pushed = self.push(ticket.line, &packet, 0, reserved, Payload::Parts(&[payload]));
         self.answered(ticket, reserved, pushed)
     }
 
@@ -106,10 +108,7 @@ impl<P: BusPort> Context<'_, P> {
         };
         let reserved = core::mem::take(&mut packet.ticket.reserved);
         let line = packet.ticket.line;
-        let pushed = self.push(line, &out, 0, reserved, &mut |into| {
-            packet.read(into);
-            packet.fault.map_or(Ok(()), Err)
-        });
+        let pushed = self.push(line, &out, 0, reserved, Payload::Rest(&mut *packet));
         self.answered(&mut packet.ticket, reserved, pushed)
     }
 
@@ -163,7 +162,7 @@ impl<P: BusPort> Context<'_, P> {
         len: usize,
     ) -> Result<(), SendError> {
         let packet = message.outgoing(PacketType::DATA_IN_BAND, len);
-        self.push(channel.index(), &packet, 0, 0, &mut copier(payload))
+        self.push(channel.index(), &packet, 0, 0, Payload::Parts(payload))
     }
 
     /// Sends a packet whose data is in transfer pages: a buffer that the guest has given the device under the number
@@ -189,7 +188,7 @@ impl<P: BusPort> Context<'_, P> {
         head[4..].copy_from_slice(&(ranges.len() as u32).to_le_bytes());
         let header = (head.len() + size_of_val(ranges)) as u32;
         let parts = [&head[..], ranges.as_bytes(), payload];
-        self.push(channel.index(), &packet, header, 0, &mut copier(&parts))
+        self.push(channel.index(), &packet, header, 0, Payload::Parts(&parts))
     }
 
     /// Returns the number of bytes that fit into the ring to the guest and are not reserved for answers, including
@@ -198,7 +197,7 @@ impl<P: BusPort> Context<'_, P> {
     pub fn free(&self, channel: Channel) -> u32 {
         let line = self.lines.get(channel.index()).filter(|line| line.is_live());
         let free = |open: &Open| {
-            let (_, outgoing) = open.rings(self.env.port.memory(), self.env.pool).ok()?;
+            let outgoing = open.outgoing(self.env.port.memory(), self.env.pool).ok()?;
             Some(open.producer.free(&outgoing).ok()?.saturating_sub(open.reserved))
         };
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
@@ -208,8 +207,8 @@ impl<P: BusPort> Context<'_, P> {
     /// ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free already.
     pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
         let Some(open) = self.lines.get_mut(channel.index()).and_then(Line::live) else { return false };
-        let rings = open.rings(self.env.port.memory(), self.env.pool);
-        let free = rings.and_then(|(_, outgoing)| {
+        let ring = open.outgoing(self.env.port.memory(), self.env.pool);
+        let free = ring.and_then(|outgoing| {
             let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
             open.producer.wait_for(&outgoing, needed)
         });
@@ -223,26 +222,23 @@ impl<P: BusPort> Context<'_, P> {
         free
     }
 
-    /// Puts a packet into a channel's ring. `reserved` bytes of room are reserved for it.
+    /// Puts a packet into a channel's ring, with `header` bytes of the payload's parts before the payload. `reserved` bytes of room are
+    /// reserved for it.
     fn push(
         &mut self,
         line: usize,
         packet: &Outgoing,
         header: u32,
         reserved: u32,
-        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), RingError>,
+        payload: Payload<'_, '_, P::Memory>,
     ) -> Result<(), SendError> {
-        let id = self.env.place.id(line);
-        let offer = self.lines.get(line).map(|line| (line.offer.flags.named_pipe(), line.offer.interface));
-        let (piped, interface) = offer.ok_or(SendError::Closed)?;
-        let open = self.lines.get_mut(line).and_then(Line::live).ok_or(SendError::Closed)?;
+        let this = self.lines.get_mut(line).ok_or(SendError::Closed)?;
+        let piped = this.offer.flags.named_pipe() && packet.packet_type == PacketType::DATA_IN_BAND;
+        let open = this.live().ok_or(SendError::Closed)?;
         open.reserved = open.reserved.saturating_sub(reserved);
-        let (_, outgoing) =
-            open.rings(self.env.port.memory(), self.env.pool).map_err(|_| SendError::Closed)?;
-        let pipe = PipeHeader { packet_type: PIPE_PACKET_DATA, message_size: packet.len };
-        let piped = piped && packet.packet_type == PacketType::DATA_IN_BAND;
-        let prefix = if piped { size_of::<PipeHeader>() } else { 0 };
-        let len = packet.len.checked_add(prefix as u32).ok_or(SendError::TooLong)?;
+        let outgoing = open.outgoing(self.env.port.memory(), self.env.pool).map_err(|_| SendError::Closed)?;
+        let prefix = if piped { size_of::<PipeHeader>() as u32 } else { 0 };
+        let len = packet.len.checked_add(prefix).ok_or(SendError::TooLong)?;
         let total = len.checked_add(header).and_then(Producer::total).ok_or(SendError::TooLong)?;
         // The limit includes the descriptor, but not the trailer.
         if total - crate::protocol::PACKET_TRAILER_SIZE > self.env.limits.packet {
@@ -250,50 +246,25 @@ impl<P: BusPort> Context<'_, P> {
         }
         // Room reserved for others is not available to this packet, unless it has a reservation of its own.
         let others = if total <= reserved { 0 } else { open.reserved };
-        let free = if others == 0 { Ok(u32::MAX) } else { open.producer.free(&outgoing) };
-        let mut front = self.env.port.sees_packets().then(Front::new);
-        let outcome = match free {
-            Ok(free) if total.saturating_add(others) > free && total <= outgoing.size() - 8 => {
-                Err(PushError::Full(total))
-            }
-            Ok(_) => {
-                open.producer.push_behind(&outgoing, &Outgoing { len, ..*packet }, header, |at, into| {
-                    // The first part has the pipe header, which is shorter than any part.
-                    let skip = if at == 0 { prefix } else { 0 };
-                    let (first, rest) = into.split_at_mut(skip);
-                    first.copy_from_slice(&pipe.as_bytes()[..skip]);
-                    fill(rest)?;
-                    if let Some(front) = &mut front {
-                        let behind = (header.saturating_sub(at) as usize).min(into.len());
-                        front.keep(at.saturating_sub(header) as usize, &into[behind..]);
-                    }
-                    Ok(())
-                })
-            }
+        let front = self.env.observed.then(Front::new);
+        let mut writing = Writing { producer: &mut open.producer, ring: outgoing, front, hidden: header };
+        let outcome = match writing.is_free(total, others) {
+            Ok(true) => writing.write(&Outgoing { len, ..*packet }, piped.then_some(packet.len), payload),
+            Ok(false) => Err(PushError::Full(total)),
             Err(error) => Err(error.into()),
         };
+        let front = writing.front;
         match outcome {
             Ok(signal) => {
                 self.run.traffic.packets_out += 1;
                 self.run.traffic.bytes_out = self.run.traffic.bytes_out.saturating_add(len);
-                if let Some(mut front) = front {
-                    let padded = len.next_multiple_of(8);
-                    self.env.port.packet(&Seen {
-                        channel: id,
-                        interface,
-                        from_guest: false,
-                        kind: packet.packet_type,
-                        flags: packet.flags,
-                        transaction: packet.transaction_id,
-                        len: padded,
-                        listed: Ok(Listed::default()),
-                        payload: front.of(padded),
-                    });
-                }
                 let asked = open.wanted > 0;
                 if signal || self.env.limits.signal_each {
                     open.signal = true;
                     self.mark(line);
+                }
+                if let Some(front) = front {
+                    self.show_sent(line, packet, len, front);
                 }
                 // The packet has cancelled the request for a signal.
                 if asked {
@@ -301,23 +272,53 @@ impl<P: BusPort> Context<'_, P> {
                 }
                 Ok(())
             }
+            Err(error) => Err(self.not_sent(line, error, reserved)),
+        }
+    }
+
+    /// Shows an observer a packet that is in the ring: `len` bytes.
+    #[cold]
+    #[inline(never)]
+    fn show_sent(&self, line: usize, packet: &Outgoing, len: u32, mut front: Front) {
+        let padded = len.next_multiple_of(8);
+        self.env.port.packet(&Seen {
+            channel: self.env.place.id(line),
+            interface: self.lines[line].offer.interface,
+            from_guest: false,
+            kind: packet.packet_type,
+            flags: packet.flags,
+            transaction: packet.transaction_id,
+            len: padded,
+            listed: Ok(Listed::default()),
+            payload: front.of(padded),
+        });
+    }
+
+    /// Records that a packet was not sent, for which this much room was reserved.
+    #[cold]
+    #[inline(never)]
+    fn not_sent(&mut self, line: usize, error: PushError, reserved: u32) -> SendError {
+        let id = self.env.place.id(line);
+        match error {
             // A guest that moves its index back has taken away room that was free when it was reserved.
-            Err(PushError::Full(_)) if total <= reserved => {
-                self.corrupt(line, id, RingError::Index { index: total, size: reserved });
-                Err(SendError::Closed)
+            PushError::Full(bytes) if bytes <= reserved => {
+                self.corrupt(line, id, RingError::Index { index: bytes, size: reserved });
+                SendError::Closed
             }
-            Err(PushError::Full(bytes)) => {
-                if open.wanted == 0 {
-                    self.counts.room += 1;
+            PushError::Full(bytes) => {
+                if let Some(open) = self.lines.get_mut(line).and_then(Line::live) {
+                    if open.wanted == 0 {
+                        self.counts.room += 1;
+                    }
+                    open.wanted = bytes;
                 }
-                open.wanted = bytes;
                 self.wait_for_room(line);
-                Err(SendError::Full)
+                SendError::Full
             }
-            Err(PushError::TooLong) => Err(SendError::TooLong),
-            Err(PushError::Ring(error)) => {
+            PushError::TooLong => SendError::TooLong,
+            PushError::Ring(error) => {
                 self.corrupt(line, id, error);
-                Err(SendError::Closed)
+                SendError::Closed
             }
         }
     }
@@ -341,7 +342,7 @@ impl<P: BusPort> Context<'_, P> {
     pub(crate) fn wait_for_room(&mut self, line: usize) {
         self.counts.poll_by(self.env.now.saturating_add(super::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
-        let Ok((_, outgoing)) = open.rings(self.env.port.memory(), self.env.pool) else { return };
+        let Ok(outgoing) = open.outgoing(self.env.port.memory(), self.env.pool) else { return };
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);
         // If the ring is corrupt, that is found as it is checked for room again.
         let _ = open.producer.wait_for(&outgoing, bytes);
@@ -363,21 +364,83 @@ impl Message {
     }
 }
 
-/// Copies the bytes of some parts, one after another; what is behind them stays zeros.
-fn copier<'p>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<(), RingError> + 'p {
-    let (mut part, mut at) = (0, 0);
-    move |into| {
-        let mut done = 0;
-        while let Some(bytes) = parts.get(part) {
-            let len = (bytes.len() - at).min(into.len() - done);
-            into[done..done + len].copy_from_slice(&bytes[at..at + len]);
-            done += len;
-            at += len;
-            if at < bytes.len() {
-                break;
+/// What is in a packet.
+enum Payload<'p, 'r, M> {
+    /// These bytes, one after another, and zeros behind them.
+    Parts(&'p [&'p [u8]]),
+    /// What is left of a packet from the guest.
+    Rest(&'p mut Packet<'r, M>),
+}
+
+/// Bytes that are copied at a time from one ring to the other: a multiple of 8.
+const COPIED: usize = 256;
+
+/// A packet on its way into a ring.
+struct Writing<'w, 'r, M> {
+    producer: &'w mut Producer,
+    ring: Ring<'r, M, AtomicU64>,
+    /// Its beginning, for an observer.
+    front: Option<Front>,
+    /// Bytes that the observer is not shown: those before the payload.
+    hidden: u32,
+}
+
+impl<M: GuestMemory> Writing<'_, '_, M> {
+    /// Returns true if there is room for a packet, besides what is reserved for others. A packet that is too long for the ring is found
+    /// later.
+    fn is_free(&self, total: u32, others: u32) -> Result<bool, RingError> {
+        if others == 0 || total > self.ring.size() - 8 {
+            return Ok(true);
+        }
+        Ok(total.saturating_add(others) <= self.producer.free(&self.ring)?)
+    }
+
+    /// Writes a packet; in a pipe with a header, of a payload of this length.
+    fn write(
+        &mut self,
+        packet: &Outgoing,
+        piped: Option<u32>,
+        payload: Payload<'_, '_, M>,
+    ) -> Result<bool, PushError> {
+        let mut draft = self.producer.begin(&self.ring, packet, self.hidden)?;
+        if let Some(message_size) = piped {
+            let pipe = PipeHeader { packet_type: PIPE_PACKET_DATA, message_size };
+            self.put(&mut draft, pipe.as_bytes())?;
+        }
+        match payload {
+            Payload::Parts(parts) => {
+                for part in parts {
+                    self.put(&mut draft, part)?;
+                }
             }
-            (part, at) = (part + 1, 0);
+            Payload::Rest(rest) => self.copy(&mut draft, rest)?,
+        }
+        Ok(self.producer.finish(&self.ring, draft)?)
+    }
+
+    #[inline]
+    fn put(&mut self, draft: &mut Draft, bytes: &[u8]) -> Result<(), RingError> {
+        draft.put(&self.ring, bytes)?;
+        if let Some(front) = &mut self.front {
+            let hidden = bytes.len().min(self.hidden as usize);
+            self.hidden -= hidden as u32;
+            front.append(&bytes[hidden..]);
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn copy(&mut self, draft: &mut Draft, rest: &mut Packet<'_, M>) -> Result<(), RingError> {
+        let mut part = [0; COPIED];
+        loop {
+            let len = rest.read(&mut part);
+            if let Some(error) = rest.fault {
+                return Err(error);
+            }
+            if len == 0 {
+                return Ok(());
+            }
+            self.put(draft, &part[..len])?;
+        }
     }
 }

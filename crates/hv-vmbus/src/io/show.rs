@@ -10,7 +10,7 @@ impl<P: BusPort> Context<'_, P> {
     /// Returns true if an observer is shown the data of packets. Nothing needs to be collected for it otherwise.
     #[must_use]
     pub fn is_observed(&self) -> bool {
-        self.env.port.sees_packets()
+        self.env.observed
     }
 
     /// Shows an observer a part of the data of a packet from the guest: `len` bytes, of which the device has read these first ones.
@@ -26,7 +26,7 @@ impl<P: BusPort> Context<'_, P> {
     }
 
     fn show(&self, line: usize, from_guest: bool, transaction: u64, (part, len, bytes): (u8, u32, &[u8])) {
-        if !self.env.port.sees_packets() {
+        if !self.env.observed {
             return;
         }
         let Some(this) = self.lines.get(line) else { return };

@@ -3,9 +3,8 @@
 use super::view::{Ring, Word, is_position};
 use super::{PageNumber, RingError};
 use crate::image;
-use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor};
+use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType};
 use hv_memory::GuestMemory;
-use zerocopy::{FromZeros, IntoBytes};
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 
@@ -16,6 +15,15 @@ pub struct Consumer {
     committed: u32,
     /// Offset of the next packet.
     next: u32,
+}
+
+/// Outcome of returning room to the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The sender waits for the room, and must be signalled.
+    pub signal: bool,
+    /// There are more packets.
+    pub more: bool,
 }
 
 /// A packet in the ring: its validated descriptor, and the location of its payload.
@@ -40,22 +48,9 @@ impl Packet {
         self.descriptor.data_offset() - DESCRIPTOR
     }
 
-    /// Copies the bytes between descriptor and payload, from byte `from` on, into `into`. Returns their number. Read
-    /// each byte only once.
-    ///
-    /// # Errors
-    /// [`RingError::Memory`].
-    pub fn read_header<M: GuestMemory, W: PageNumber>(
-        &self,
-        ring: &Ring<'_, M, W>,
-        from: u32,
-        into: &mut [u8],
-    ) -> Result<usize, RingError> {
-        let Some(left) = self.header_len().checked_sub(from) else { return Ok(0) };
-        let len = into.len().min(left as usize);
-        let at = ring.advance(ring.advance(self.at, DESCRIPTOR), from);
-        ring.read(at, &mut into[..len])?;
-        Ok(len)
+    /// Returns the position of the first byte behind the descriptor.
+    pub(crate) fn header_at<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> u32 {
+        ring.advance(self.at, DESCRIPTOR)
     }
 
     /// Copies payload from byte `from` on into `into`, and returns the number of bytes. The other side can still change
@@ -102,8 +97,28 @@ impl Consumer {
         &mut self,
         ring: &Ring<'_, M, W>,
     ) -> Result<Option<Packet>, RingError> {
-        // Acquire: the packet is read after this.
-        let written = ring.index(Word::WriteIndex)?;
+        self.next_before(ring, Self::written(ring)?)
+    }
+
+    /// Returns how far the sender has written. Packets up to there are read after this.
+    ///
+    /// # Errors
+    /// The ring is corrupt.
+    pub(crate) fn written<M: GuestMemory, W: PageNumber>(ring: &Ring<'_, M, W>) -> Result<u32, RingError> {
+        // Acquire.
+        ring.index(Word::WriteIndex)
+    }
+
+    /// Returns the next packet of those that the sender has [written](Self::written), or `None`.
+    ///
+    /// # Errors
+    /// The ring is corrupt.
+    #[inline]
+    pub(crate) fn next_before<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+        written: u32,
+    ) -> Result<Option<Packet>, RingError> {
         let available = ring.distance(self.next, written);
         if available == 0 {
             return Ok(None);
@@ -113,8 +128,14 @@ impl Consumer {
         if room < DESCRIPTOR {
             return Err(error(0));
         }
-        let mut descriptor = PacketDescriptor::new_zeroed();
-        ring.read(self.next, descriptor.as_mut_bytes())?;
+        let (first, transaction_id) = (ring.word(self.next)?, ring.word(ring.advance(self.next, 8))?);
+        let descriptor = PacketDescriptor {
+            packet_type: PacketType(first as u16),
+            data_offset8: (first >> 16) as u16,
+            length8: (first >> 32) as u16,
+            flags: (first >> 48) as u16,
+            transaction_id,
+        };
         let (len, offset) = (descriptor.len(), descriptor.data_offset());
         if len < DESCRIPTOR || len > room {
             return Err(error(len));
@@ -132,30 +153,31 @@ impl Consumer {
         self.next = packet.at;
     }
 
-    /// Returns the room of all packets read so far to the sender. Returns true if the sender waits for it and must be
-    /// signalled.
+    /// Returns the room of all packets read so far to the sender, and looks for more of them. A sender that has written one since,
+    /// and is not masked, has seen an empty ring and signals, or what it has written is seen here.
     ///
     /// # Errors
     /// The ring is corrupt.
     pub fn commit<M: GuestMemory, W: PageNumber>(
         &mut self,
         ring: &Ring<'_, M, W>,
-    ) -> Result<bool, RingError> {
-        if self.committed == self.next {
-            return Ok(false);
-        }
+    ) -> Result<Committed, RingError> {
         let before = core::mem::replace(&mut self.committed, self.next);
+        if before == self.next {
+            return Ok(Committed { signal: false, more: Self::written(ring)? != self.next });
+        }
         // Release: the packets were read before this.
         ring.store(Word::ReadIndex, self.next)?;
         ring.fence();
+        let written = Self::written(ring)?;
+        let more = written != self.next;
         // Some senders wait for the size of the ring minus 1, and mean all of it: packets are multiples of 8 bytes.
         let pending = ring.load(Word::PendingSendSize)? & !7;
         if pending == 0 {
-            return Ok(false);
+            return Ok(Committed { signal: false, more });
         }
-        let written = ring.index(Word::WriteIndex)?;
         let free = |read| ring.size() - ring.distance(read, written) - 8;
-        Ok(free(before) < pending && free(self.next) >= pending)
+        Ok(Committed { signal: free(before) < pending && free(self.next) >= pending, more })
     }
 
     /// Tells the sender not to interrupt for new packets. It may do so nevertheless.

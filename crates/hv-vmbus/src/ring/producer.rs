@@ -6,11 +6,12 @@ use crate::image;
 use crate::protocol::{PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures};
 use core::fmt;
 use hv_memory::GuestMemory;
-use zerocopy::IntoBytes;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
-/// Bytes of a packet that are written at a time: a multiple of 8.
+/// Bytes of a packet that [`Producer::push`] requests at a time: a multiple of 8.
 const PART: usize = 256;
+/// Bytes of zeros that are written at a time.
+const ZEROS: usize = 64;
 
 /// A part of a packet, aligned so that it is copied by words.
 #[repr(align(8))]
@@ -65,6 +66,36 @@ impl fmt::Display for PushError {
 }
 
 impl core::error::Error for PushError {}
+
+/// A packet that is being written.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Where its next byte goes.
+    at: u32,
+    /// Bytes of header and payload that are missing.
+    left: u32,
+    /// Where its trailer goes.
+    end: u32,
+}
+
+impl Draft {
+    /// Appends bytes. Those that are more than the packet has are dropped.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    #[inline]
+    pub(crate) fn put<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+        bytes: &[u8],
+    ) -> Result<(), RingError> {
+        let len = bytes.len().min(self.left as usize);
+        ring.write(self.at, &bytes[..len])?;
+        self.at = ring.advance(self.at, len as u32);
+        self.left -= len as u32;
+        Ok(())
+    }
+}
 
 impl Producer {
     /// Starts at the sender's position in the ring's header, and announces that this side uses `pending_send_size`.
@@ -127,56 +158,74 @@ impl Producer {
         header: u32,
         mut fill: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
     ) -> Result<bool, PushError> {
-        let bytes =
+        let mut draft = self.begin(ring, packet, header)?;
+        let (bytes, mut done) = (draft.left, 0);
+        while done < bytes {
+            let mut part = Part([0; PART]);
+            let part = &mut part.0[..PART.min((bytes - done) as usize)];
+            fill(done, part)?;
+            draft.put(ring, part)?;
+            done += part.len() as u32;
+        }
+        Ok(self.finish(ring, draft)?)
+    }
+
+    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload. The receiver does not see it before it is
+    /// [finished](Self::finish).
+    ///
+    /// # Errors
+    /// The packet cannot be sent now.
+    pub(crate) fn begin<M: GuestMemory, W: PageNumber>(
+        &self,
+        ring: &Ring<'_, M, W>,
+        packet: &Outgoing,
+        header: u32,
+    ) -> Result<Draft, PushError> {
+        let left =
             packet.len.checked_add(header).filter(|_| header.is_multiple_of(8)).ok_or(PushError::TooLong)?;
-        let padded = bytes.checked_next_multiple_of(8).ok_or(PushError::TooLong)?;
-        let len = padded.checked_add(DESCRIPTOR).ok_or(PushError::TooLong)?;
-        let length8 = u16::try_from(len / 8).map_err(|_| PushError::TooLong)?;
-        let total = len + PACKET_TRAILER_SIZE;
+        let total = Self::total(left).ok_or(PushError::TooLong)?;
+        let length8 = u16::try_from((total - PACKET_TRAILER_SIZE) / 8).map_err(|_| PushError::TooLong)?;
         if total > ring.size() - 8 {
             return Err(PushError::TooLong);
         }
         if total > self.free(ring)? {
             return Err(PushError::Full(total));
         }
+        let data_offset8 = ((DESCRIPTOR + header) / 8) as u16;
+        let first = u64::from(packet.packet_type.0)
+            | u64::from(data_offset8) << 16
+            | u64::from(length8) << 32
+            | u64::from(packet.flags) << 48;
+        let second = ring.advance(self.next, 8);
+        ring.set_word(self.next, first)?;
+        ring.set_word(second, packet.transaction_id)?;
+        Ok(Draft {
+            at: ring.advance(second, 8),
+            left,
+            end: ring.advance(self.next, total - PACKET_TRAILER_SIZE),
+        })
+    }
 
-        let descriptor = PacketDescriptor {
-            packet_type: packet.packet_type,
-            data_offset8: ((DESCRIPTOR + header) / 8) as u16,
-            length8,
-            flags: packet.flags,
-            transaction_id: packet.transaction_id,
-        };
-        // Descriptor, header, payload, padding and trailer in as few parts as possible: for most packets that is one.
-        let mut buffer = Part([0; PART]);
-        let buffer = &mut buffer.0;
-        buffer[..DESCRIPTOR as usize].copy_from_slice(descriptor.as_bytes());
-        let (mut at, mut used, mut done) = (self.next, DESCRIPTOR as usize, 0);
-        while done < bytes {
-            if used == PART {
-                ring.write(at, buffer)?;
-                buffer.fill(0);
-                (at, used) = (ring.advance(at, PART as u32), 0);
-            }
-            let size = ((bytes - done) as usize).min(PART - used);
-            fill(done, &mut buffer[used..used + size])?;
-            (used, done) = (used + size, done + size as u32);
+    /// Sends a packet; what has not been put into it is zeros. Returns true if the receiver must be signalled: the ring was empty, and
+    /// the receiver wants interrupts.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub(crate) fn finish<M: GuestMemory, W: PageNumber>(
+        &mut self,
+        ring: &Ring<'_, M, W>,
+        mut draft: Draft,
+    ) -> Result<bool, RingError> {
+        while draft.at != draft.end {
+            let zeros = ZEROS.min(ring.distance(draft.at, draft.end) as usize);
+            ring.write(draft.at, &[0; ZEROS][..zeros])?;
+            draft.at = ring.advance(draft.at, zeros as u32);
         }
-        // The padding is zeros. It fits: a part is a multiple of 8 bytes.
-        used = used.next_multiple_of(8);
-        if used == PART {
-            ring.write(at, buffer)?;
-            (at, used) = (ring.advance(at, PART as u32), 0);
-        }
-        let trailer = u64::from(self.next) << 32;
-        buffer[used..used + size_of_val(&trailer)].copy_from_slice(trailer.as_bytes());
-        used += size_of_val(&trailer);
-        ring.write(at, &buffer[..used])?;
-
+        ring.set_word(draft.end, u64::from(self.next) << 32)?;
         if core::mem::take(&mut self.waiting) {
             ring.store(Word::PendingSendSize, 0)?;
         }
-        let start = core::mem::replace(&mut self.next, ring.advance(at, used as u32));
+        let start = core::mem::replace(&mut self.next, ring.advance(draft.end, PACKET_TRAILER_SIZE));
         // Release: the packet is written before this.
         ring.store(Word::WriteIndex, self.next)?;
         ring.fence();
@@ -196,11 +245,9 @@ impl Producer {
         if payload.len() != packet.len as usize {
             return Err(PushError::TooLong);
         }
-        self.push(ring, packet, |at, into| {
-            let at = at as usize;
-            into.copy_from_slice(&payload[at..at + into.len()]);
-            Ok(())
-        })
+        let mut draft = self.begin(ring, packet, 0)?;
+        draft.put(ring, payload)?;
+        Ok(self.finish(ring, draft)?)
     }
 
     /// Requests a signal from the receiver once this many bytes are free; the next packet cancels the request. Returns

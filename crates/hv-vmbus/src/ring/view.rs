@@ -21,6 +21,7 @@ pub(super) enum Word {
 #[derive(Debug)]
 pub struct Ring<'a, M, W = u64> {
     memory: &'a M,
+    /// Address of the header.
     header: u64,
     data: &'a [W],
     size: u32,
@@ -38,7 +39,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     /// Creates the ring whose header is the first of these pages. Page numbers count 4096-byte pages.
     ///
     /// # Errors
-    /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more.
+    /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more; [`RingError::Memory`] if the header has no address.
     pub fn new(memory: &'a M, pages: &'a [W]) -> Result<Self, RingError> {
         let error = RingError::Size { pages: pages.len() };
         let (header, data) = pages.split_first().ok_or(error)?;
@@ -46,7 +47,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         let size = u32::try_from(data.len()).ok().and_then(|n| n.checked_mul(PAGE)).filter(|s| *s < 1 << 31);
         match size {
             None | Some(0) => Err(error),
-            Some(size) => Ok(Self { memory, header: header.pfn(), data, size }),
+            Some(size) => Ok(Self { memory, header: address(header.pfn())?, data, size }),
         }
     }
 
@@ -57,7 +58,8 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     }
 
     /// Returns the offset `by` bytes after `at`, wrapping at the end. Both are less than or equal to the size.
-    pub(super) fn advance(&self, at: u32, by: u32) -> u32 {
+    #[inline]
+    pub(crate) fn advance(&self, at: u32, by: u32) -> u32 {
         let to = at + by;
         if to >= self.size { to - self.size } else { to }
     }
@@ -67,16 +69,14 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         if to >= from { to - from } else { self.size - from + to }
     }
 
-    fn gpa(page: u64, offset: u64) -> Result<u64, RingError> {
-        page.checked_mul(PAGE.into()).and_then(|base| base.checked_add(offset)).ok_or(RingError::Memory)
-    }
-
+    #[inline]
     pub(super) fn load(&self, word: Word) -> Result<u32, RingError> {
-        Ok(self.memory.load_acquire(Self::gpa(self.header, word as u64)?)?)
+        Ok(self.memory.load_acquire(self.header + word as u64)?)
     }
 
+    #[inline]
     pub(super) fn store(&self, word: Word, value: u32) -> Result<(), RingError> {
-        Ok(self.memory.store_release(Self::gpa(self.header, word as u64)?, value)?)
+        Ok(self.memory.store_release(self.header + word as u64, value)?)
     }
 
     pub(super) fn fence(&self) {
@@ -84,6 +84,7 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     }
 
     /// Returns a validated index of the header.
+    #[inline]
     pub(super) fn index(&self, word: Word) -> Result<u32, RingError> {
         let index = self.load(word)?;
         if index >= self.size || index % 8 != 0 {
@@ -104,7 +105,21 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     #[inline]
     fn place(&self, at: u32) -> Result<u64, RingError> {
         let page = self.data.get((at / PAGE) as usize).ok_or(RingError::Memory)?;
-        Self::gpa(page.pfn(), (at % PAGE).into())
+        Ok(address(page.pfn())? + u64::from(at % PAGE))
+    }
+
+    /// Reads 8 bytes at `at`, a multiple of 8: they lie in one page.
+    #[inline]
+    pub(crate) fn word(&self, at: u32) -> Result<u64, RingError> {
+        let mut bytes = [0; 8];
+        self.memory.read(self.place(at)?, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Writes 8 bytes at `at`, a multiple of 8.
+    #[inline]
+    pub(super) fn set_word(&self, at: u32, word: u64) -> Result<(), RingError> {
+        Ok(self.memory.write(self.place(at)?, &word.to_le_bytes())?)
     }
 
     /// Calls `access` for each part of `len` bytes at `at` that is within one page, with its address and its range in
@@ -141,6 +156,17 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
             return Ok(self.memory.write(self.place(at)?, from)?);
         }
         self.parts(at, from.len(), |gpa, part| Ok(self.memory.write(gpa, &from[part])?))
+    }
+}
+
+/// Returns the address of a page.
+#[inline]
+fn address(page: u64) -> Result<u64, RingError> {
+    // Not a checked multiplication, which takes two.
+    if page >> (u64::BITS - PAGE.trailing_zeros()) == 0 {
+        Ok(page << PAGE.trailing_zeros())
+    } else {
+        Err(RingError::Memory)
     }
 }
 

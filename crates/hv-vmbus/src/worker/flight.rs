@@ -14,14 +14,7 @@ impl<P: BusPort> Worker<'_, P> {
                 self.io.counts.unstarted = true;
                 return;
             }
-            let order = self.io.counts.order;
-            let mut queued = self.io.requests.iter().enumerate().filter(|(_, e)| e.state == State::Queued);
-            let next = match self.io.counts.queued {
-                1 => queued.next(),
-                // The oldest one: the furthest before the next number.
-                _ => queued.max_by_key(|(_, e)| order.wrapping_sub(e.order)),
-            };
-            let Some((at, _)) = next else {
+            let Some(at) = self.oldest() else {
                 self.io.counts.queued = 0;
                 return;
             };
@@ -29,6 +22,19 @@ impl<P: BusPort> Worker<'_, P> {
                 return;
             }
         }
+    }
+
+    /// Returns the queued request that was made first.
+    fn oldest(&self) -> Option<usize> {
+        let counts = &*self.io.counts;
+        let is_queued = |at: &usize| self.io.requests.get(*at).is_some_and(|e| e.state == State::Queued);
+        // Usually the one that was just made.
+        if let Some(only) = Some(counts.newest).filter(|at| counts.queued == 1 && is_queued(at)) {
+            return Some(only);
+        }
+        // The furthest before the next number.
+        let queued = (0..self.io.requests.len()).filter(is_queued);
+        queued.max_by_key(|at| counts.order.wrapping_sub(self.io.requests[*at].order))
     }
 
     /// Returns false if nothing more can be started now.
