@@ -16,7 +16,9 @@ mod gic;
 mod interrupts;
 mod measure;
 mod messages;
+mod network;
 mod others;
+mod vmbus;
 
 use hv_guest::arch::Smccc;
 use hv_guest::detect;

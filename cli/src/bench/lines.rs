@@ -5,6 +5,8 @@
 pub(super) enum Group {
     /// The program bench on one VP.
     OneVp,
+    /// The program bench on one VP with a network card.
+    Network,
     /// The program bench on eight VPs.
     ManyVps,
     /// The hypervisor's ELF file and its report.
@@ -110,6 +112,8 @@ pub(super) const LINES: &[Line] = &[
     one("disk-read", "read of 4 KiB of a disk: signal to completion"),
     one("disk-read-512", "the same of 512 bytes"),
     one("disk-read-bare", "the same of 4 KiB, without the copy").target(2500.0),
+    line("net-frame", "frame of 60 bytes: signal to completion", Group::Network, "insn").target(2000.0),
+    line("net-frame-1514", "the same of 1514 bytes", Group::Network, "insn"),
     many("vp-start", "VP start: CPU_ON to its first instruction"),
     many("sgi-1", "SGI to 1 other VP, until it has ended it"),
     many("sgi-8", "SGI to all 8 VPs by list"),

@@ -27,6 +27,7 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
         vps: 1,
         firmware: Firmware::Acpi,
         disk: false,
+        network: false,
     };
     let boot = |hosted, deterministic| boot(setup, &guest, hosted, deterministic);
     let task = ui::Task::quiet("Booting Linux");

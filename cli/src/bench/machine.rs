@@ -12,10 +12,13 @@ use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{CPU, VIRT, longest};
 use crate::machine::{DIRECT_START, Outcome, Running, Settings, Typing};
+use crate::net::Network;
 use crate::setup::qemu::Qemu;
 use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
+/// The network card's address, a local one.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const LIMIT: Duration = Duration::from_secs(240);
 /// Prefix of a measuring program's lines.
 const PREFIX: &str = "bench: ";
@@ -35,6 +38,8 @@ pub(super) struct Guest {
     pub(super) firmware: Firmware,
     /// It has a disk.
     pub(super) disk: bool,
+    /// It has a network card.
+    pub(super) network: bool,
 }
 
 impl Setup {
@@ -58,6 +63,10 @@ impl Setup {
         }
         // For messages and events that the guest sends to itself.
         let mut orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, MEMORY) };
+        if guest.network {
+            orders.flags |= BootFlags::NETWORK;
+            orders.mac[..MAC.len()].copy_from_slice(&MAC);
+        }
         let disks = guest.disk.then(|| disk(orders.tables_base + orders.tables_size)).transpose()?;
         let backings = disks.as_ref().map(Disks::backings).transpose()?.unwrap_or_default();
         if let Some(disks) = &disks {
@@ -74,7 +83,7 @@ impl Setup {
             deterministic,
             control: false,
             sockets: false,
-            network: None,
+            network: guest.network.then(|| Network { forwards: Vec::new(), capture: None }),
             gdb: None,
             timeout: Some(LIMIT),
             typing: Typing::Nothing,

@@ -102,13 +102,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned() };
 
     let mut figures: Vec<Figure> = Vec::new();
-    if needs(Group::OneVp) || needs(Group::ManyVps) || needs(Group::Memory) {
+    if [Group::OneVp, Group::Network, Group::ManyVps, Group::Memory].into_iter().any(needs) {
         let program = bare::build(&toolchain, "bench")?;
         let _task = ui::Task::quiet("Counting instructions");
-        for (group, vps) in [(Group::OneVp, 1), (Group::ManyVps, 8)] {
-            if needs(group) {
-                figures.extend(programs::run(&setup, &program, vps, &args.filter)?);
-            }
+        for group in [Group::OneVp, Group::Network, Group::ManyVps].into_iter().filter(|group| needs(*group))
+        {
+            figures.extend(programs::run(&setup, &program, group, &args.filter)?);
         }
         if needs(Group::Memory) {
             figures.extend(programs::sizes(&setup, &program)?);

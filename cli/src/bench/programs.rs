@@ -8,15 +8,20 @@ use elf::abi::PT_LOAD;
 use elf::endian::LittleEndian;
 use hv_machine::Firmware;
 
+use super::Figure;
+use super::lines::{self, Group};
 use super::machine::{self, Guest, Setup};
-use super::{Figure, lines};
 use crate::machine::Outcome;
 
-/// Runs the program and collects its figures.
-pub(super) fn run(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyhow::Result<Vec<Figure>> {
-    // The program has a part of the names only.
-    let filter = if BARE.contains(filter) { filter.trim_end_matches("-bare") } else { filter };
-    let outcome = boot(setup, program, vps, filter)?;
+/// Runs the program for a group of figures, and collects them.
+pub(super) fn run(setup: &Setup, program: &Path, group: Group, filter: &str) -> anyhow::Result<Vec<Figure>> {
+    // The program has a part of the names only, and measures what it finds devices for.
+    let filter = match group {
+        Group::Network if FRAME.contains(filter) => FRAME,
+        _ if BARE.contains(filter) => filter.trim_end_matches("-bare"),
+        _ => filter,
+    };
+    let outcome = boot(setup, program, group, filter)?;
     let said = machine::said(&outcome, "done")?;
     let figures = said.into_iter().filter(|line| *line != "done").map(|line| {
         let (name, value) = machine::figure(line)?;
@@ -29,6 +34,8 @@ pub(super) fn run(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyh
     Ok(figures)
 }
 
+/// What the names of all figures of frames have.
+const FRAME: &str = "net-frame";
 /// The read without the copy.
 const BARE: &str = "disk-read-bare";
 
@@ -40,11 +47,13 @@ fn without_copy(figures: &[Figure]) -> Option<Figure> {
     Some((BARE, (block - (page - block) / 7.0).round()))
 }
 
-fn boot(setup: &Setup, program: &Path, vps: u32, filter: &str) -> anyhow::Result<Outcome> {
+fn boot(setup: &Setup, program: &Path, group: Group, filter: &str) -> anyhow::Result<Outcome> {
     let append = if filter.is_empty() { String::new() } else { format!("bench.only={filter}") };
     let firmware = Firmware::DeviceTree;
-    let disk = vps == 1;
-    setup.boot(&Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk }, true, true)
+    let vps = if matches!(group, Group::OneVp | Group::Network) { 1 } else { 8 };
+    let (disk, network) = (group == Group::OneVp, group == Group::Network);
+    let guest = Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk, network };
+    setup.boot(&guest, true, true)
 }
 
 /// Measures the hypervisor's size: the loaded bytes of its image, and its memory use with eight VPs.
@@ -55,7 +64,7 @@ pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>
     let segments = elf.segments().with_context(explain)?;
     let image: u64 = segments.iter().filter(|part| part.p_type == PT_LOAD).map(|part| part.p_filesz).sum();
     // No operation has this in its name, so the program ends at once.
-    let outcome = boot(setup, program, 8, "(none)")?;
+    let outcome = boot(setup, program, Group::Memory, "(none)")?;
     machine::said(&outcome, "done")?;
     let kib = |bytes: u64| (bytes as f64 / 1024.0).ceil();
     Ok(vec![("image", kib(image)), ("memory", kib(outcome.report.memory_used))])

@@ -105,7 +105,8 @@ impl Piece {
     const fn recipe(self) -> u32 {
         match self {
             Self::Drivers(_) => 6,
-            Self::Kernel(_) | Self::Virtio | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
+            Self::Virtio => 2,
+            Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
     }
 
@@ -182,8 +183,8 @@ impl Piece {
             (Self::Drivers(_), ["lib", "modules", _, "kernel", rest @ .., name]) => {
                 (is_driver(rest, name) && name.contains(".ko")).then(|| format!("modules/{name}"))
             }
-            (Self::Virtio, ["lib", "modules", _, "kernel", "drivers", "block", name]) => {
-                name.starts_with("virtio_blk.ko").then(|| format!("modules/{name}"))
+            (Self::Virtio, ["lib", "modules", _, "kernel", _, _, name]) => {
+                is_virtio(name).then(|| format!("modules/{name}"))
             }
             (Self::Headers(_), ["src", _, "include", rest @ ..]) => {
                 Some(format!("include/{}", rest.join("/")))
@@ -194,6 +195,13 @@ impl Piece {
             _ => None,
         }
     }
+}
+
+/// Whether a module is among [`Piece::Virtio`]: a disk, a network card, and a console with more ports; and what the card's needs.
+fn is_virtio(name: &str) -> bool {
+    let modules = ["virtio_blk", "virtio_net", "net_failover", "failover", "virtio_console"];
+    let is = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with(".ko"));
+    modules.iter().any(is)
 }
 
 /// Whether a module is among [`Piece::Drivers`], by the folders that it is in.

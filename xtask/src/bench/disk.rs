@@ -3,21 +3,18 @@
 //! Both guests have the same kernel, root file system and programs; both disks are files on this computer, of the same
 //! size and filled alike, in its page cache.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::Context as _;
 use hv_setup::cache::Cache;
 use hv_setup::developer::BenchDevicesArgs;
 use hv_setup::exit::Exit;
-use hv_setup::qemu::{self, Qemu};
-use hv_setup::stock::{self, Stock};
-use hv_setup::{interrupt, process};
+use hv_setup::stock;
 
-use super::table::Figures;
+use super::peer::{self, Peer};
+use super::table::{Figures, said};
 use crate::test::context::{Context, read};
-use crate::test::devices::file_systems::load;
 use crate::test::devices::programs::{Machine, Programs};
 use crate::test::devices::storage::ROOT;
 
@@ -43,8 +40,6 @@ const WRITE_IOPS: u32 = 49;
 /// What both sides need.
 pub(super) struct Bench {
     files: Machine,
-    qemu: Qemu,
-    kernel: PathBuf,
     initrd: PathBuf,
     vps: String,
     limit: Duration,
@@ -52,30 +47,14 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
-        let cache = Cache::open()?;
         let programs = Programs { packages: &["fio"], paths: &["usr/bin/fio"] };
         let files = Machine::sized(context, &programs, &[], &script(args.seconds), SIZE)?;
-        let (kernel, busybox) = stock::kernel(&cache, Stock::Cloud612)?;
-        let mut modules = Vec::new();
-        load(&stock::virtio(&cache)?, "virtio_blk", &mut modules)?;
-        ensure!(!modules.is_empty(), "{} has no virtio_blk", kernel.package);
+        let busybox = read(&stock::busybox(&Cache::open()?)?)?;
         let initrd = context.folder()?.join("initrd");
-        std::fs::write(&initrd, hv_machine::initrd::stock(&read(&busybox)?, &modules, None)?)?;
-        let image = initrd.with_file_name("Image");
-        std::fs::write(&image, hv_machine::unpack_kernel(read(&kernel.image)?, 1 << 30)?)?;
+        let drivers = peer::drivers(&["virtio_blk"])?;
+        std::fs::write(&initrd, hv_machine::initrd::stock(&busybox, &drivers, None)?)?;
         let measured = Duration::from_secs(u64::from(args.seconds) * JOBS.len() as u64);
-        Ok(Self {
-            files,
-            qemu: qemu::prepare(None)?,
-            kernel: image,
-            initrd,
-            vps: args.vps.to_string(),
-            limit: START + 2 * measured,
-        })
-    }
-
-    pub(super) fn qemu_version(&self) -> &str {
-        &self.qemu.version
+        Ok(Self { files, initrd, vps: args.vps.to_string(), limit: START + 2 * measured })
     }
 
     /// Fills the disk, so that every run begins with the same file, all of it in the page cache.
@@ -106,64 +85,28 @@ impl Bench {
             &limit,
         ])?;
         booted.ended(Exit::Success, "power-off")?;
-        figures(&booted.console)
+        said(&booted.console, &names())
     }
 
     /// Measures QEMU's virtio-blk, without the hypervisor.
-    pub(super) fn peer(&self) -> anyhow::Result<Figures> {
+    pub(super) fn peer(&self, peer: &Peer) -> anyhow::Result<Figures> {
         self.fill()?;
-        let drive = |id: &str, file: &PathBuf, more: &str| {
+        let drive = |id: &str, file: &Path, more: &str| {
             format!("if=none,id={id},format=raw,file={}{more}", file.display().to_string().replace(',', ",,"))
         };
-        let mut command = self.qemu.command();
+        let mut command = peer.command(&self.initrd, ROOT);
         command
-            .args(["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"])
-            .args(["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-m", "512M", "-smp", &self.vps])
-            .args(["-serial", "stdio"])
-            .arg("-kernel")
-            .arg(&self.kernel)
-            .arg("-initrd")
-            .arg(&self.initrd)
-            .args(["-append", &format!("console=ttyAMA0 {ROOT} panic=-1")])
             .args(["-drive", &drive("root", &self.files.root, ",snapshot=on")])
             .args(["-device", "virtio-blk-pci,drive=root"])
             .args(["-drive", &drive("data", &self.files.data, "")])
             .args(["-device", "virtio-blk-pci,drive=data"]);
-        figures(&output(command, self.limit)?)
+        said(&peer::output(command, self.limit)?, &names())
     }
 }
 
-/// Runs QEMU to its end, and returns what its guest printed.
-fn output(mut command: Command, limit: Duration) -> anyhow::Result<String> {
-    let _orderly = interrupt::orderly();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("cannot start QEMU")?;
-    let stdout = child.stdout.take().map(|pipe| process::collect(pipe, |_| {}));
-    let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
-    let end = Instant::now() + limit;
-    let ended = loop {
-        if let Some(status) = child.try_wait()? {
-            break Ok(status);
-        }
-        let why = match interrupt::check() {
-            Err(stop) => Some(stop.into()),
-            Ok(()) if Instant::now() >= end => {
-                Some(anyhow!("QEMU with virtio-blk has not ended after {} s", limit.as_secs()))
-            }
-            Ok(()) => None,
-        };
-        if let Some(why) = why {
-            let _ = child.kill();
-            let _ = child.wait();
-            break Err(why);
-        }
-        std::thread::sleep(process::POLL);
-    };
-    let text = |reader: Option<process::Reader>| reader.map(process::Reader::finish).unwrap_or_default();
-    let (stdout, stderr) = (text(stdout), text(stderr));
-    let status = ended?;
-    ensure!(status.success(), "QEMU with virtio-blk ended with {status}: {stderr}\n{stdout}");
-    Ok(stdout)
+/// The names of the figures.
+fn names() -> Vec<&'static str> {
+    JOBS.iter().map(|(name, ..)| *name).collect()
 }
 
 /// The script of both guests.
@@ -180,36 +123,15 @@ fn script(seconds: u32) -> String {
     head + &jobs.collect::<String>()
 }
 
-/// Reads the figures that a guest printed: one for each job.
-fn figures(console: &str) -> anyhow::Result<Figures> {
-    let mut figures = Figures::new();
-    for line in console.lines() {
-        let Some((_, rest)) = line.split_once("bench: ") else { continue };
-        if let Some((name, value)) = rest.trim().split_once(' ')
-            && let Ok(value) = value.trim().parse::<f64>()
-            && value > 0.0
-        {
-            figures.insert(name.to_owned(), value);
-        }
-    }
-    let missing: Vec<&str> =
-        JOBS.iter().map(|(name, ..)| *name).filter(|name| !figures.contains_key(*name)).collect();
-    ensure!(missing.is_empty(), "the guest gave no figure of {}:\n{console}", missing.join(", "));
-    Ok(figures)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::table::ROWS;
     use super::*;
 
     #[test]
-    fn every_job_has_a_row_and_a_figure() {
-        let rows: Vec<&str> = super::super::table::ROWS.iter().map(|row| row.name).collect();
-        let jobs: Vec<&str> = JOBS.iter().map(|(name, ..)| *name).collect();
-        assert_eq!(rows, jobs);
-        let console: String = jobs.iter().map(|name| format!("[ 1.0] x\r\nbench: {name} 12\r\n")).collect();
-        assert_eq!(figures(&console).unwrap().len(), jobs.len());
-        let error = figures("bench: disk-read 0\nbench: disk-write \n").unwrap_err().to_string();
-        assert!(error.contains("disk-read, disk-write"), "{error}");
+    fn every_job_has_a_row() {
+        for name in names() {
+            assert!(ROWS.iter().any(|row| row.name == name), "{name}");
+        }
     }
 }

@@ -65,7 +65,7 @@ fn signalled(child: &mut Child, keep: &std::path::Path, signal: Signal) -> anyho
     Ok((qemu, start))
 }
 
-pub(super) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let start = Instant::now();
     while !condition()? {
         hv_setup::interrupt::check()?;

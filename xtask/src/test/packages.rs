@@ -129,7 +129,7 @@ pub(super) fn initrd(
 }
 
 /// The same of several packages, and with other files of theirs, or everything below a folder.
-pub(super) fn initrd_of(
+pub(crate) fn initrd_of(
     context: &Context,
     packages: &[&str],
     programs: &[&str],

@@ -174,7 +174,7 @@ pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// A program of the host's, whose package is installed if it is not there.
-pub(super) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
     let find = || {
         process::which(program).or_else(|| {
             let path = Path::new("/usr/sbin").join(program);

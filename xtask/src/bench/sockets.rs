@@ -1,0 +1,141 @@
+//! Sockets: bytes between this computer and a stock guest, on a socket of this machine's and on a port of QEMU's virtio-serial. socat sends
+//! each byte back, and this program measures: a virtio-serial port has no connections, so only the way there and back is compared.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hv_setup::cache::Cache;
+use hv_setup::developer::BenchDevicesArgs;
+use hv_setup::stock::{self, Stock};
+
+use super::network::{files_of, loading};
+use super::peer::{self, Peer, Running};
+use super::table::{Figures, median};
+use crate::test::context::{Context, HUNG, HUNG_SECONDS};
+use crate::test::devices::file_systems::load;
+use crate::test::life::until;
+use crate::test::packages::initrd_of;
+
+/// The guest's port.
+const PORT: u32 = 23;
+/// Connections that are measured at least, and bytes.
+const LEAST: usize = 20;
+
+/// What both sides need.
+pub(super) struct Bench {
+    initrd: PathBuf,
+    vps: String,
+    seconds: Duration,
+}
+
+impl Bench {
+    pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
+        let mut modules = Vec::new();
+        load(&stock::drivers(&Cache::open()?, Stock::Cloud612)?, "hv_sock", &mut modules)?;
+        modules.extend(peer::drivers(&["virtio_console"])?);
+        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end.
+        let script = format!(
+            "{}if [ -d /sys/bus/vmbus ]; then\n\
+             socat VSOCK-LISTEN:{PORT},fork PIPE\n\
+             fi\n\
+             until [ -c /dev/vport0p1 ]; do sleep 0.1; done\n\
+             while :; do socat /dev/vport0p1 PIPE; sleep 0.1; done\n",
+            loading(&modules)
+        );
+        let files = files_of(&modules);
+        let initrd = initrd_of(context, &["socat"], &["usr/bin/socat"], &[], &files, &script)?;
+        Ok(Self { initrd, vps: args.vps.to_string(), seconds: Duration::from_secs(args.seconds.into()) })
+    }
+
+    /// Measures this machine's sockets.
+    pub(super) fn here(&self, context: &Context) -> anyhow::Result<Figures> {
+        let folder = context.folder()?.join("sockets");
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        let line = ["boot", "--quiet", "--stock", "6.12", "--vps", &self.vps, "--timeout", HUNG_SECONDS];
+        let mut command = context.command(&line)?;
+        command.arg("--initrd").arg(&self.initrd).arg("--vsock").arg(&folder);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut boot = Boot(child);
+        let mut first = None;
+        until("the guest accepts connections", || {
+            ensure!(boot.0.try_wait()?.is_none(), "hv boot has ended");
+            first = connect(&folder).ok();
+            Ok(first.is_some())
+        })?;
+        let mut stream = first.context("a stream")?;
+        let there_and_back = self.measure(|| echo(&mut stream))?;
+        let connected = self.measure(|| echo(&mut connect(&folder)?))?;
+        Ok([("socket-byte", there_and_back), ("socket-connect", connected)]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into())
+    }
+
+    /// Measures QEMU's virtio-serial, without the hypervisor.
+    pub(super) fn peer(&self, context: &Context, peer: &Peer) -> anyhow::Result<Figures> {
+        let socket = context.folder()?.join("port");
+        let mut command = peer.command(&self.initrd, "");
+        let device = format!("socket,id=port,server=on,wait=off,path={}", socket.display());
+        command.args(["-chardev", &device, "-device", "virtio-serial-pci"]);
+        command.args(["-device", "virtserialport,chardev=port,name=bench"]);
+        let mut running = Running::start(command)?;
+        let mut stream = None;
+        until("QEMU listens", || {
+            ensure!(running.ended()?.is_none(), "QEMU alone has ended");
+            stream = UnixStream::connect(&socket).ok();
+            Ok(stream.is_some())
+        })?;
+        let mut stream = stream.context("a stream")?;
+        stream.set_read_timeout(Some(HUNG))?;
+        // The first one is answered when the guest is there.
+        echo(&mut stream)?;
+        Ok([("socket-byte".to_owned(), self.measure(|| echo(&mut stream))?)].into())
+    }
+
+    /// Repeats something for as long as a figure is measured, and returns the median time in microseconds.
+    fn measure(&self, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while times.len() < LEAST || start.elapsed() < self.seconds {
+            let begin = Instant::now();
+            once()?;
+            times.push(begin.elapsed().as_secs_f64() * 1e6);
+            hv_setup::interrupt::check()?;
+        }
+        median(times).context("nothing was measured")
+    }
+}
+
+/// `hv boot` while it runs. It ends with this value.
+struct Boot(Child);
+
+impl Drop for Boot {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Connects to the guest's port.
+fn connect(folder: &Path) -> anyhow::Result<UnixStream> {
+    let mut stream = UnixStream::connect(folder.join("vsock"))?;
+    stream.set_read_timeout(Some(HUNG))?;
+    writeln!(stream, "CONNECT {PORT}")?;
+    let mut line = String::new();
+    // The guest sends nothing of its own, so no byte behind the line is read.
+    BufReader::new(&stream).read_line(&mut line)?;
+    ensure!(line.starts_with("OK "), "the connection was refused: {line:?}");
+    Ok(stream)
+}
+
+/// Sends a byte, and waits for it.
+fn echo(stream: &mut UnixStream) -> anyhow::Result<()> {
+    stream.write_all(b"x")?;
+    let mut byte = [0];
+    stream.read_exact(&mut byte)?;
+    ensure!(&byte == b"x", "another byte came back");
+    Ok(())
+}
