@@ -54,6 +54,9 @@ pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
     NonNull::new(report).expect("no report is at address 0")
 }
 
+/// Bytes of the longest word.
+const WORD: u64 = 8;
+
 /// The guest's RAM. Addresses are guest physical, which equal the physical ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GuestRam {
@@ -66,6 +69,7 @@ impl GuestRam {
     ///
     /// The range is RAM, mapped at EL2 at its own address, and Rust code uses no part of it in any other way.
     pub(crate) unsafe fn new(base: u64, size: u64) -> Self {
+        assert!(base.is_multiple_of(WORD) && size.is_multiple_of(WORD), "guest RAM has a part of a word");
         Self { base, size }
     }
 
@@ -81,9 +85,13 @@ impl GuestRam {
         self.check(gpa, usize::try_from(len).map_err(|_| BadAddress)?)
     }
 
+    /// Returns the address of a word of up to 8 bytes, if it is guest RAM and aligned.
+    #[inline]
     fn word<T>(&self, gpa: u64) -> Result<*mut T, BadAddress> {
-        let address = self.check(gpa, size_of::<T>())?;
-        if address % align_of::<T>() as u64 == 0 { Ok(address as *mut T) } else { Err(BadAddress) }
+        const { assert!(size_of::<T>() as u64 <= WORD && size_of::<T>() == align_of::<T>()) };
+        // Guest RAM has no part of a word, so an aligned one that begins in it ends in it.
+        let begins = gpa.wrapping_sub(self.base) < self.size;
+        if begins && gpa.is_multiple_of(align_of::<T>() as u64) { Ok(gpa as *mut T) } else { Err(BadAddress) }
     }
 
     fn atomic_u32(&self, gpa: u64) -> Result<&AtomicU32, BadAddress> {
@@ -207,7 +215,16 @@ impl GuestMemory for GuestRam {
     #[inline]
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         let (words, []) = data.as_chunks::<8>() else { return self.write_any(gpa, data) };
-        if !matches!(words.len(), 1 | 2) || !gpa.is_multiple_of(8) {
+        if let [word] = words
+            && gpa.is_multiple_of(8)
+        {
+            let at = self.word::<u64>(gpa)?;
+            // SAFETY: `word` found it inside guest RAM and aligned, and Rust code reaches guest RAM only through
+            // volatile and atomic accesses.
+            unsafe { at.write_volatile(u64::from_le_bytes(*word)) };
+            return Ok(());
+        }
+        if words.len() != 2 || !gpa.is_multiple_of(8) {
             return self.write_any(gpa, data);
         }
         let at = self.check(gpa, data.len())? as *mut u64;
