@@ -197,9 +197,10 @@ impl Piece {
     }
 }
 
-/// Whether a module is among [`Piece::Virtio`]: a disk, a network card, and a console with more ports; and what the card's needs.
+/// Whether a module is among [`Piece::Virtio`]: a disk's driver, a network card's, and those that this one needs. That of serial ports is
+/// built in.
 fn is_virtio(name: &str) -> bool {
-    let modules = ["virtio_blk", "virtio_net", "net_failover", "failover", "virtio_console"];
+    let modules = ["virtio_blk", "virtio_net", "net_failover", "failover"];
     let is = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with(".ko"));
     modules.iter().any(is)
 }

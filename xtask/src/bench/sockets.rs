@@ -14,7 +14,7 @@ use hv_setup::developer::BenchDevicesArgs;
 use hv_setup::stock::{self, Stock};
 
 use super::network::{files_of, loading};
-use super::peer::{self, Peer, Running};
+use super::peer::{Peer, Running};
 use super::table::{Figures, median};
 use crate::test::context::{Context, HUNG, HUNG_SECONDS};
 use crate::test::devices::file_systems::load;
@@ -37,8 +37,7 @@ impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
         let mut modules = Vec::new();
         load(&stock::drivers(&Cache::open()?, Stock::Cloud612)?, "hv_sock", &mut modules)?;
-        modules.extend(peer::drivers(&["virtio_console"])?);
-        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end.
+        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end. Its driver is built in.
         let script = format!(
             "{}if [ -d /sys/bus/vmbus ]; then\n\
              socat VSOCK-LISTEN:{PORT},fork PIPE\n\
