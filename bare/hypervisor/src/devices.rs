@@ -1,7 +1,7 @@
 //! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
-use hv_devices::{Heartbeat, Keyboard, Kvp, Network, Shutdown, Storage, TimeSync, Vss, network};
+use hv_devices::{Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
@@ -37,6 +37,7 @@ hv_vmbus::devices! {
         pub(crate) kvp: Slot<Lock, Kvp>,
         pub(crate) vss: Slot<Lock, Vss>,
         pub(crate) keyboard: Slot<Lock, Keyboard>,
+        pub(crate) mouse: Slot<Lock, Mouse>,
     }
 }
 
@@ -49,6 +50,7 @@ impl Services {
             kvp: Slot::new(Kvp::new()),
             vss: Slot::new(Vss::new()),
             keyboard: Slot::new(Keyboard::new()),
+            mouse: Slot::new(Mouse::new()),
         }
     }
 }

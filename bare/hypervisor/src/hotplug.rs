@@ -139,6 +139,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
             Some(Service::Kvp) => vmbus.place(&services.kvp),
             Some(Service::Vss) => vmbus.place(&services.vss),
             Some(Service::Keyboard) => vmbus.place(&services.keyboard),
+            Some(Service::Mouse) => vmbus.place(&services.mouse),
             None => return Err(Refusal::Invalid),
         },
     };

@@ -3,8 +3,9 @@
 use hv_devices::ic::{Outcome, Refused, State};
 use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
+use hv_devices::mouse::Pointer;
 use hv_devices::shutdown::Action;
-use hv_devices::{Heartbeat, heartbeat, keyboard, kvp, shutdown, time_sync, vss};
+use hv_devices::{Heartbeat, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
 use hv_wire::control::{FromHypervisor, Link, MAX_KEYS, Refusal, Service, ServiceState, ToHypervisor};
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -39,6 +40,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
         offer!(Kvp, &services.kvp, kvp::OFFER, |_device| ());
         offer!(Vss, &services.vss, vss::OFFER, |_device| ());
         offer!(Keyboard, &services.keyboard, keyboard::OFFER, |_device| ());
+        offer!(Mouse, &services.mouse, mouse::OFFER, |_device| ());
     });
 }
 
@@ -85,6 +87,7 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
             state(Service::Kvp, vmbus.with(&services.kvp, |device, _| device.state()).ok()),
             state(Service::Vss, vmbus.with(&services.vss, |device, _| device.state()).ok()),
             state(Service::Keyboard, vmbus.with(&services.keyboard, |device, _| device.state()).ok()),
+            state(Service::Mouse, vmbus.with(&services.mouse, |device, _| device.state()).ok()),
         ]
     })
 }
@@ -99,6 +102,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::TimeSync { .. } => (Service::TimeSync, false),
         ToHypervisor::Vss { .. } => (Service::Vss, true),
         ToHypervisor::Type { .. } => (Service::Keyboard, true),
+        ToHypervisor::Point { .. } => (Service::Mouse, true),
         _ => return Asked::Refused(Refusal::Unknown),
     };
     if info.services & service.bit() == 0 {
@@ -138,6 +142,10 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         }
         ToHypervisor::Type { keys } => match <[Key]>::ref_from_bytes(keys) {
             Ok(keys) => vmbus.with(&services.keyboard, |device, io| device.press(io, keys)),
+            Err(_) => Ok(Err(Refused::Invalid)),
+        },
+        ToHypervisor::Point { states } => match <[Pointer]>::ref_from_bytes(states) {
+            Ok(states) => vmbus.with(&services.mouse, |device, io| device.point(io, states)),
             Err(_) => Ok(Err(Refused::Invalid)),
         },
         _ => Ok(Err(Refused::Invalid)),
@@ -188,6 +196,9 @@ pub(crate) fn take(
         }),
         Service::Keyboard => {
             vmbus.with(&services.keyboard, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
+        }
+        Service::Mouse => {
+            vmbus.with(&services.mouse, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
         }
         Service::TimeSync | Service::Heartbeat => Ok(None),
     });

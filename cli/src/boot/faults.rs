@@ -78,7 +78,7 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 10] = [
+const DEVICES: [(&str, u32); 11] = [
     ("vmbus", first(Guid::ZERO)),
     ("storage", first(guid::SCSI)),
     ("heartbeat", first(guid::HEARTBEAT)),
@@ -87,6 +87,7 @@ const DEVICES: [(&str, u32); 10] = [
     ("kvp", first(guid::KVP)),
     ("vss", first(guid::VSS)),
     ("keyboard", first(guid::KEYBOARD)),
+    ("mouse", first(guid::MOUSE)),
     ("network", first(guid::NETWORK)),
     ("sockets", faults::SOCKETS),
 ];

@@ -11,6 +11,7 @@ use super::lines::{
     self, AddMode, DiskPlace, Ending, Given, Line, LinkName, NetLink, Reason, Reply, Request, SCHEMA,
 };
 use super::pairs::PoolName;
+use super::pointing::Button;
 use super::services::DeviceName;
 use super::target::Target;
 use super::typing;
@@ -24,11 +25,11 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks, type
+/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks, type, point
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a control port
 /// runs. The guest needs a driver for the service. Linux's is hv_utils, for type
-/// hyperv_keyboard; kvp also needs hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
+/// hyperv_keyboard, for mouse hid_hyperv; kvp also needs hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -53,6 +54,7 @@ Examples:
   cargo hv ctl kvp set external colour blue --json
   cargo hv ctl disk add data.img,at=0:5
   cargo hv ctl type 'root\\n'
+  cargo hv ctl mouse 16384 16384 --click left
 
 Exit codes:
   0    done
@@ -86,7 +88,7 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, net
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse, net
     Rescind {
         /// The device
         device: DeviceName,
@@ -107,6 +109,25 @@ enum What {
         /// The text: \n is Enter, \t Tab, \b Backspace, \e Escape, and \\ a backslash
         #[arg(value_parser = typing::unescape, allow_hyphen_values = true)]
         text: String,
+    },
+    /// Move the guest's mouse to a place on the screen, of which both edges are 32767 wide; then scroll and click there
+    Mouse {
+        /// Place from the left edge, 0 to 32767
+        x: u16,
+        /// Place from the upper edge, 0 to 32767
+        y: u16,
+        /// Turn the wheel by this many steps, upwards
+        #[arg(
+            long,
+            value_name = "STEPS",
+            default_value_t = 0,
+            hide_default_value = true,
+            allow_negative_numbers = true
+        )]
+        scroll: i8,
+        /// Press and release a button
+        #[arg(long, value_name = "BUTTON")]
+        click: Option<Button>,
     },
 }
 
@@ -209,6 +230,9 @@ impl What {
             Self::Freeze => Request::Freeze {},
             Self::Thaw => Request::Thaw {},
             Self::Type { text } => Request::Type { text: text.clone() },
+            Self::Mouse { x, y, scroll, click } => {
+                Request::Mouse { x: *x, y: *y, scroll: *scroll, click: *click }
+            }
         })
     }
 }

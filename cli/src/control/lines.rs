@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pairs::{Addresses, Pair, PoolName};
+use super::pointing::Button;
 use super::services::DeviceName;
 use crate::disks::parse_place;
 
@@ -58,6 +59,14 @@ pub(super) enum Request {
     Thaw {},
     Type {
         text: String,
+    },
+    Mouse {
+        x: u16,
+        y: u16,
+        #[serde(default)]
+        scroll: i8,
+        #[serde(default)]
+        click: Option<Button>,
     },
     DiskAdd {
         file: String,
@@ -131,7 +140,11 @@ impl Request {
     /// minutes.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(match self {
-            Self::Status {} | Self::Shutdown { .. } | Self::Time {} | Self::Net { .. } => 10,
+            Self::Status {}
+            | Self::Shutdown { .. }
+            | Self::Time {}
+            | Self::Mouse { .. }
+            | Self::Net { .. } => 10,
             Self::KvpGet { .. }
             | Self::KvpSet { .. }
             | Self::KvpDelete { .. }
@@ -301,6 +314,9 @@ mod tests {
             r#"{"request":"disk-resize","at":{"controller":0,"lun":1},"bytes":-1}"#,
             r#"{"request":"rescind","device":"disk"}"#,
             r#"{"request":"type"}"#,
+            r#"{"request":"mouse","x":1}"#,
+            r#"{"request":"mouse","x":1,"y":-1}"#,
+            r#"{"request":"mouse","x":1,"y":1,"click":"both"}"#,
             r#"{"request":"net","link":"sideways"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");

@@ -7,6 +7,7 @@
 mod ctl;
 mod lines;
 mod pairs;
+mod pointing;
 mod port;
 mod serve;
 mod services;

@@ -15,6 +15,7 @@ use hv_wire::control::{Link, Refusal, Service, ToHypervisor};
 
 use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Reply, Request, ServiceLine};
 use super::pairs::{Addresses, Pair, PoolName, wide};
+use super::pointing;
 use super::port::{Answer, NoAnswer, Port};
 use super::services::{driver, host_time, name};
 use super::typing;
@@ -180,6 +181,11 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
             ask(Service::TimeSync, &ToHypervisor::TimeSync { now }).map(|_| Given::Done {})
         }
         Request::Type { text } => type_text(port, text, left),
+        Request::Mouse { x, y, scroll, click } => {
+            let states = pointing::states(*x, *y, *scroll, *click)
+                .map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
+            ask(Service::Mouse, &ToHypervisor::Point { states: &states }).map(|_| Given::Done {})
+        }
         Request::Freeze {} | Request::Thaw {} => {
             let freeze = matches!(line.request, Request::Freeze {});
             let operation = if freeze { vss::Operation::FREEZE } else { vss::Operation::THAW };

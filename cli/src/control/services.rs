@@ -42,6 +42,7 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Kvp => "kvp",
         Service::Vss => "vss",
         Service::Keyboard => "keyboard",
+        Service::Mouse => "mouse",
     }
 }
 
@@ -49,6 +50,7 @@ pub(super) fn name(service: Service) -> &'static str {
 pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
     match service {
         Service::Keyboard => ("hyperv_keyboard", "CONFIG_HYPERV_KEYBOARD"),
+        Service::Mouse => ("hid_hyperv", "CONFIG_HID_HYPERV_MOUSE"),
         _ => ("hv_utils", "CONFIG_HYPERV_UTILS"),
     }
 }
@@ -145,9 +147,9 @@ mod tests {
     #[test]
     fn a_set_is_a_list_of_names_or_all_or_none() {
         assert_eq!("none".parse(), Ok(Services::NONE));
-        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard".parse());
+        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard,mouse".parse());
         assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
-        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard"]);
+        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard", "hid_hyperv"]);
         assert_eq!("keyboard".parse::<Services>().unwrap().modules(), ["hyperv_keyboard"]);
         assert!(Services::NONE.modules().is_empty());
         for bad in ["", "disk", "kvp,", "all,kvp", "KVP"] {
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_with_the_controllers_first() {
-        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("net", 10)];
+        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("mouse", 10), ("net", 11)];
         for (text, number) in [("scsi0", 0), ("scsi3", 3)].into_iter().chain(last) {
             let device: DeviceName = text.parse().unwrap();
             assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));

@@ -1,9 +1,8 @@
 //! Decodes packets of devices. A packet has one or two records; each is decoded by itself.
 
 use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
-use hv_tlfs::vmbus::keyboard;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
-use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, scsi, socket};
+use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, keyboard, mouse, scsi, socket};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
@@ -16,6 +15,8 @@ const BODY: usize = 12;
 const CDB: usize = BODY + 16;
 /// Bytes of the shortest message of a keyboard.
 const KEYBOARD: usize = size_of::<keyboard::ProtocolRequest>();
+/// Offset of the body of a mouse's message.
+const MOUSE: usize = size_of::<PipeHeader>() + size_of::<mouse::HidHeader>();
 /// Offset of the body of an integration service's message.
 const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
@@ -193,6 +194,16 @@ fn subject(
             _ => {}
         }
         return names::name("keyboard-message", start.u32(0).into());
+    }
+    if interface(class) == Some(&guid::MOUSE)
+        && length as usize >= MOUSE
+        && packet_type == PacketType::DATA_IN_BAND
+    {
+        let kind = start.u32(size_of::<PipeHeader>());
+        if mouse::MessageType(kind) == mouse::MessageType::INPUT_REPORT {
+            fields.push(number("buttons", start.u8(MOUSE)));
+        }
+        return names::name("mouse-message", kind.into());
     }
     if is_network(class) && length >= 4 {
         return network::subject(packet_type, start, fields);

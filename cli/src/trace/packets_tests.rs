@@ -137,6 +137,14 @@ fn a_keyboard_shows_its_keys() {
 }
 
 #[test]
+fn a_mouse_shows_its_messages() {
+    let report = [1, 0, 0, 0, 14, 0, 0, 0, 4, 0, 0, 0, 6, 0, 0, 0, 2, 1, 0, 2, 0, 0, 0, 0];
+    let text = words(&records(&guid::MOUSE, false, PacketType::DATA_IN_BAND, &report)[0]);
+    assert!(text.starts_with("SYNTH_HID_INPUT_REPORT channel=3 class=mouse from=host"), "{text}");
+    assert!(text.ends_with("buttons=2"), "{text}");
+}
+
+#[test]
 fn what_has_no_known_class_is_shown_as_bytes() {
     let [first, rest] = records(&guid::VIDEO, true, PacketType::DATA_IN_BAND, &[7; 64]);
     assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=video"));

@@ -23,6 +23,8 @@ pub const EVENTS: usize = 64;
 pub(crate) enum Heard {
     /// It asks for a version of the protocol.
     Version(u32),
+    /// It acknowledges the description of the device.
+    Acknowledged,
     /// Nothing that needs an answer.
     Other,
 }
@@ -33,6 +35,8 @@ pub(crate) trait Event: Copy + Debug + FromBytes + IntoBytes + Immutable + 'stat
     const NAME: [u8; 4];
     /// Version of the protocol: major number in the high half.
     const VERSION: u32;
+    /// The device is described to the guest, which has events once it has acknowledged that.
+    const DESCRIBED: bool;
     /// Bytes in the ring that all answers to a request for a version need.
     const ROOM: u32;
     /// All zeros.
@@ -44,8 +48,8 @@ pub(crate) trait Event: Copy + Debug + FromBytes + IntoBytes + Immutable + 'stat
     /// Parses a message of the guest's.
     fn hear<M: GuestMemory>(packet: &mut Packet<'_, M>) -> Heard;
 
-    /// Answers a request for a version.
-    fn answer<P: BusPort>(io: &mut Io<'_, P, Never>, accepted: bool) -> Result<(), SendError>;
+    /// Answers a request for a version, and describes the device if that is part of the protocol.
+    fn answer<P: BusPort>(io: &mut Io<'_, P, Never>, version: u32, accepted: bool) -> Result<(), SendError>;
 
     /// Sends the event.
     fn send<P: BusPort>(&self, io: &mut Io<'_, P, Never>) -> Result<(), SendError>;
@@ -59,6 +63,8 @@ enum Step {
     Closed = 0,
     /// The driver has not asked for a version.
     Opened,
+    /// It has not acknowledged the description of the device.
+    Described,
     /// It takes events.
     Ready,
     /// It has asked for a version that the host does not support.
@@ -114,7 +120,7 @@ impl<E: Event> Driver<E> {
     pub(crate) const fn state(&self) -> State {
         match self.step {
             Step::Closed => State::Closed,
-            Step::Opened => State::Negotiating,
+            Step::Opened | Step::Described => State::Negotiating,
             Step::Ready => {
                 let version = Version { major: (E::VERSION >> 16) as u16, minor: E::VERSION as u16 };
                 State::Ready { framework: version, version }
@@ -131,7 +137,7 @@ impl<E: Event> Driver<E> {
     ) -> Result<(), Refused> {
         match self.step {
             Step::Closed => return Err(Refused::Closed),
-            Step::Opened => return Err(Refused::Negotiating),
+            Step::Opened | Step::Described => return Err(Refused::Negotiating),
             Step::Incompatible => return Err(Refused::Incompatible),
             Step::Ready => {}
         }
@@ -178,6 +184,14 @@ impl<E: Event> Driver<E> {
         }
     }
 
+    /// Handles the guest's acknowledgement of the description of the device.
+    fn acknowledged<P: BusPort>(&mut self, io: &Io<'_, P, Never>) {
+        if self.step == Step::Described {
+            self.step = Step::Ready;
+            io.observe(Channel::PRIMARY, AGREED, E::VERSION.into());
+        }
+    }
+
     /// Handles a request for a version. Returns false if its answers have no room yet.
     fn negotiate<P: BusPort>(
         &mut self,
@@ -191,12 +205,15 @@ impl<E: Event> Driver<E> {
         let accepted = version == E::VERSION && !io.refuses(version);
         let _ = io.complete(packet, &[]);
         // There is room, and nothing else takes it.
-        let _ = E::answer(io, accepted);
-        if accepted {
-            self.step = Step::Ready;
+        let _ = E::answer(io, version, accepted);
+        self.step = match accepted {
+            true if E::DESCRIBED => Step::Described,
+            true => Step::Ready,
+            false => Step::Incompatible,
+        };
+        if self.step == Step::Ready {
             io.observe(Channel::PRIMARY, AGREED, version.into());
         } else {
-            self.step = Step::Incompatible;
             self.end(io, Ended::Closed);
         }
         true
@@ -216,8 +233,9 @@ impl<E: Event> Driver<E> {
         new.step = match r.u8()? {
             0 => Step::Closed,
             1 => Step::Opened,
-            2 => Step::Ready,
-            3 => Step::Incompatible,
+            2 if E::DESCRIBED => Step::Described,
+            3 => Step::Ready,
+            4 => Step::Incompatible,
             _ => return Err(RestoreError::Invalid("state of an input device")),
         };
         new.ended = match r.u8()? {
@@ -276,6 +294,7 @@ impl<E: Event> Device for Input<E> {
                     return Taken::Later;
                 }
             }
+            Heard::Acknowledged => self.own.acknowledged(io),
             Heard::Other => {}
         }
         // Whatever else a packet has is ignored, and one that was answered is not completed again.

@@ -100,6 +100,7 @@ impl Default for Keyboard {
 impl Event for Key {
     const NAME: [u8; 4] = *b"keys";
     const VERSION: u32 = VERSION;
+    const DESCRIBED: bool = false;
     /// An empty completion, and the response: with descriptors and trailers.
     const ROOM: u32 = 24 + 32;
     const NONE: Self = Self::press(0);
@@ -120,7 +121,7 @@ impl Event for Key {
         }
     }
 
-    fn answer<P: BusPort>(io: &mut Io<'_, P, Never>, accepted: bool) -> Result<(), SendError> {
+    fn answer<P: BusPort>(io: &mut Io<'_, P, Never>, _: u32, accepted: bool) -> Result<(), SendError> {
         let response = ProtocolResponse {
             header: KeyboardHeader { message_type: MessageType::PROTOCOL_RESPONSE },
             status: if accepted { ACCEPTED } else { 0 },

@@ -6,8 +6,8 @@ use std::cell::{Cell, RefCell};
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS};
 use hv_devices::{
-    Heartbeat, Keyboard, Kvp, Shutdown, Storage, TimeSync, Vss, heartbeat, keyboard, kvp, shutdown,
-    time_sync, vss,
+    Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, heartbeat, keyboard, kvp, mouse,
+    shutdown, time_sync, vss,
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
@@ -32,8 +32,9 @@ const VPS: u32 = 4;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
 /// Channels: three of the disks' controller, then one for each service, and for each input device.
-const CHANNELS: [u32; 9] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD];
+const CHANNELS: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE];
 const KEYBOARD: u32 = 9;
+const MOUSE: u32 = 10;
 
 type Lock = spin::Mutex<()>;
 
@@ -46,6 +47,7 @@ hv_vmbus::devices! {
         kvp: Slot<Lock, Kvp>,
         vss: Slot<Lock, Vss>,
         keyboard: Slot<Lock, Keyboard>,
+        mouse: Slot<Lock, Mouse>,
     }
 }
 
@@ -185,6 +187,7 @@ fn fresh() -> TestBus {
             kvp: Slot::offering(Kvp::new(), kvp::OFFER),
             vss: Slot::offering(Vss::new(), vss::OFFER),
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
+            mouse: Slot::offering(Mouse::new(), mouse::OFFER),
         },
     )
 }
@@ -204,7 +207,7 @@ pub fn devices(data: &[u8]) {
     };
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
-    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD]);
+    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE]);
     open(&bus, &port, channel);
     if channel == 1 && input.below(4) > 0 {
         initialize(&bus, &port);
@@ -267,7 +270,7 @@ fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>
         }
         4..=6 => {
             match channel {
-                KEYBOARD => say(port, input),
+                KEYBOARD | MOUSE => say(port, channel == MOUSE, input),
                 _ => message(port, input),
             }
             let _ = bus.signal(0x2000 | channel, port);
@@ -376,11 +379,13 @@ fn message(port: &Partition, input: &mut Input<'_>) {
 }
 
 /// A message of an input device's driver.
-fn say(port: &Partition, input: &mut Input<'_>) {
-    let kind = input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]);
-    let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0]);
-    let message = [kind, version, 0, 0].map(u32::to_le_bytes).concat();
-    let len = input.of(&[8, 8, 8, 4, 0, 16]);
+fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
+    let kind = if pipe { input.of(&[0_u32, 0, 3, 3, 1, 4]) } else { input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]) };
+    let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0x2_0000, 0]);
+    let words =
+        if pipe { [1, input.of(&[12, 12, 9, 0]), kind, 4, version] } else { [kind, version, 0, 0, 0] };
+    let message = words.map(u32::to_le_bytes).concat();
+    let len = input.of(&[20, 20, 8, 8, 4, 0, 16]);
     put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[1, 1, 0]), input.long(), &[], &message[..len]);
 }
 
@@ -405,7 +410,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
-    let _ = match input.below(10) {
+    let _ = match input.below(12) {
         0 => bus.with(&devices.shutdown, port, |d, io| d.ask(io, shutdown::Action::PowerOff, false).is_ok()),
         1 => bus.with(&devices.shutdown, port, |d, _| d.take().is_some()),
         2 => bus.with(&devices.kvp, port, |d, io| {
@@ -426,6 +431,11 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
             d.press(io, &keys[..input.below(61)]).is_ok()
         }),
         8 => bus.with(&devices.keyboard, port, |d, _| d.take().is_some()),
+        9 => bus.with(&devices.mouse, port, |d, io| {
+            let state = mouse::Pointer { buttons: input.byte() & 15, ..mouse::Pointer::at(input.half(), 9) };
+            d.point(io, &[state; 60][..input.below(61)]).is_ok()
+        }),
+        10 => bus.with(&devices.mouse, port, |d, _| d.take().is_some()),
         _ => bus.with(&devices.time, port, |d, io| d.sync(io).is_ok()),
     };
 }

@@ -104,7 +104,7 @@ impl Piece {
     /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
     const fn recipe(self) -> u32 {
         match self {
-            Self::Drivers(_) => 6,
+            Self::Drivers(_) => 7,
             Self::Virtio => 2,
             Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
@@ -219,6 +219,7 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
                 .any(is)
         }
         ["drivers", "input", "serio"] => name.starts_with("hyperv-keyboard.ko"),
+        ["drivers", "hid"] => name.starts_with("hid-hyperv.ko") || name.starts_with("hid.ko"),
         // Input devices as files, for programs that read events.
         ["drivers", "input"] => name.starts_with("evdev.ko"),
         ["fs"] => name.starts_with("mbcache.ko"),

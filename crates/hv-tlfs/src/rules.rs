@@ -505,6 +505,13 @@ rules! {
         "A keyboard's driver asks for a version, and tells which lights are on." ("openvmm, uidevices, keyboard");
     KEYBOARD_ORDER = "keyboard-order", Error, "message type":
         "A version is asked for first, and once one is accepted, not again." ("openvmm, uidevices, keyboard");
+    MOUSE_FORM = "mouse-form", Error, "bytes":
+        "Messages to a mouse are in-band packets of their fixed length, which the headers count."
+        ("Linux, drivers/hid/hid-hyperv.c, mousevsc_connect_to_vsp");
+    MOUSE_MESSAGE = "mouse-message", Error, "message type":
+        "A mouse's driver asks for a version, and acknowledges the description." ("openvmm, uidevices, mouse");
+    MOUSE_ORDER = "mouse-order", Error, "message type":
+        "A version is asked for until one is accepted, and a description acknowledged once." ("openvmm, uidevices, mouse");
 
     SOCKET_PACKET = "socket-packet", Error, "packet type":
         "Packets of a socket are in-band packets without a completion." ("Linux, net/vmw_vsock/hyperv_transport.c, hvs_send_data");

@@ -81,7 +81,9 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         ToHypervisor::Shutdown { action: 1, force: true } | ToHypervisor::TimeSync { now: 0 } => {
             answer(&DONE);
         }
-        ToHypervisor::Vss { operation: 5 } => answer(&DONE),
+        ToHypervisor::Vss { operation: 5 } | ToHypervisor::Point { states: [0, 1, 0, 2, 0, 0] } => {
+            answer(&DONE);
+        }
         ToHypervisor::Kvp { operation: 3, index: index @ 0..3, .. } => {
             let key = wide(&format!("key{index}"));
             answer(&FromHypervisor::Pair { value_type: 1, key: &key, value: &wide("v") });
@@ -91,7 +93,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         }
         ToHypervisor::Status {} => {
             let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
-            answer(&FromHypervisor::Status { services: [state; 6] });
+            answer(&FromHypervisor::Status { services: [state; 7] });
         }
         other => panic!("{other:?}"),
     }));
@@ -99,6 +101,8 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     assert_eq!(one(&path, r#"{"request":"shutdown","action":"restart","force":true}"#), done);
     assert_eq!(one(&path, r#"{"request":"time"}"#), done);
     assert_eq!(one(&path, r#"{"request":"freeze"}"#), done);
+    assert_eq!(one(&path, r#"{"request":"mouse","x":1,"y":2}"#), done);
+    assert_eq!(reason(one(&path, r#"{"request":"mouse","x":1,"y":40000}"#)), Reason::InvalidRequest);
     let pair = Pair { key: "key1".to_owned(), value: "v".to_owned() };
     assert_eq!(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"key1"}"#), Ok(Given::Pair(pair)));
     assert_eq!(reason(one(&path, r#"{"request":"kvp-get","pool":"auto","key":"key"}"#)), Reason::NotFound);
@@ -107,7 +111,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     };
     assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
     let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
-    assert_eq!((services.len(), services["vss"].version.as_deref()), (6, Some("3.2")));
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (7, Some("3.2")));
     // Several lines of one client are answered in their order.
     let replies = talk(&path, "{\"request\":\"time\"}\nnonsense\n{\"request\":\"freeze\"}\n");
     assert_eq!(replies.iter().map(|reply| reply.ok).collect::<Vec<_>>(), [true, false, true]);

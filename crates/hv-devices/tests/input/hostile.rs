@@ -114,4 +114,10 @@ proptest! {
         use hv_devices::keyboard::{Keyboard, OFFER};
         play(&Guest::opened(Keyboard::new(), OFFER), &steps);
     }
+
+    #[test]
+    fn mouse(steps in prop::collection::vec(step(), 0..80)) {
+        use hv_devices::mouse::{Mouse, OFFER};
+        play(&Guest::opened(Mouse::new(), OFFER), &steps);
+    }
 }

@@ -3,5 +3,6 @@
 mod guest;
 mod hostile;
 mod keyboard;
+mod mouse;
 #[path = "../common/single.rs"]
 mod single;

@@ -6,7 +6,7 @@ use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, keyboard, network, rules, services, sockets, storage};
+use super::{Found, Rule, keyboard, mouse, network, rules, services, sockets, storage};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -27,6 +27,7 @@ pub(super) enum Class {
     Storage,
     Service,
     Keyboard,
+    Mouse,
     Network,
     Socket,
 }
@@ -42,6 +43,7 @@ impl Class {
                 Self::Service
             }
             guid::KEYBOARD => Self::Keyboard,
+            guid::MOUSE => Self::Mouse,
             _ => Self::Other,
         }
     }
@@ -70,6 +72,7 @@ pub(super) struct Channel {
     pub(super) service: services::Exchange,
     pub(super) network: network::Driver,
     pub(super) keyboard: keyboard::Driver,
+    pub(super) mouse: mouse::Driver,
     pub(super) socket: sockets::Direction,
     /// Service and endpoint of a socket.
     ends: [Guid; 2],
@@ -91,6 +94,7 @@ impl Channel {
         service: services::Exchange::NEW,
         network: network::Driver::NEW,
         keyboard: keyboard::Driver::NEW,
+        mouse: mouse::Driver::NEW,
         socket: sockets::Direction::NEW,
         ends: [Guid::ZERO; 2],
     };
@@ -244,6 +248,7 @@ impl State {
                 place.storage = storage::Driver::NEW;
                 place.service = services::Exchange::NEW;
                 place.keyboard = keyboard::Driver::NEW;
+                place.mouse = mouse::Driver::NEW;
                 place.network = network::Driver::NEW;
                 place.socket = sockets::Direction::NEW;
                 (place.open, place.rings, place.vp) = (true, place.asked_rings, vp);

@@ -1,11 +1,12 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it passes
-//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `network` with `rndis`, `sockets`. Another device gets
-//! a file of its own, a variant of `Class`, and state in `Channel`.
+//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `network` with `rndis`, `sockets`. Another
+//! device gets a file of its own, a variant of `Class`, and state in `Channel`.
 
 mod bus;
 mod keyboard;
+mod mouse;
 mod network;
 mod packets;
 mod rndis;

@@ -55,6 +55,8 @@ impl State {
             (Class::Service, false) => channel.service.request(packet),
             (Class::Keyboard, true) => channel.keyboard.message(packet, found),
             (Class::Keyboard, false) => channel.keyboard.answer(packet),
+            (Class::Mouse, true) => channel.mouse.message(packet, found),
+            (Class::Mouse, false) => channel.mouse.answer(packet),
             (Class::Network, true) => channel.network.request(packet, index, found),
             (Class::Network, false) => channel.network.answer(packet, answers, found),
             (Class::Socket, true) => channel.socket.sent(packet, found),

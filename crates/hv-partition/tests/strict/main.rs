@@ -9,6 +9,7 @@ mod channel;
 mod ends;
 mod guests;
 mod keyboard;
+mod mouse;
 mod network;
 mod packets;
 mod registers;
@@ -24,8 +25,15 @@ use guests::*;
 fn cases() -> impl Iterator<Item = &'static Case> {
     let hypervisor = [calls::CASES, registers::CASES, synic::CASES, ends::CASES];
     let bus = [channels::CASES, rings::CASES, packets::CASES];
-    let devices =
-        [storage::CASES, services::CASES, keyboard::CASES, network::CASES, rndis::CASES, sockets::CASES];
+    let devices = [
+        storage::CASES,
+        services::CASES,
+        keyboard::CASES,
+        mouse::CASES,
+        network::CASES,
+        rndis::CASES,
+        sockets::CASES,
+    ];
     hypervisor.into_iter().chain(bus).chain(devices).flatten()
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`nvsp`] with [`rndis`] and [`ndis`],
+//! Not here: device protocols except those in [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`], [`nvsp`] with [`rndis`] and [`ndis`],
 //! [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
 
 pub mod connection;
@@ -23,6 +23,7 @@ pub mod keyboard;
 pub mod kvp;
 mod message;
 mod monitor;
+pub mod mouse;
 pub mod ndis;
 pub mod nvsp;
 mod offer;
@@ -139,6 +140,9 @@ pub(crate) const TABLES: Tables = Tables {
         keyboard::VERSIONS,
         keyboard::STATUSES,
         keyboard::FLAGS,
+        mouse::MESSAGES,
+        mouse::VERSIONS,
+        mouse::DESCRIPTORS,
     ],
     structs: &[
         guid::STRUCTS,
@@ -191,5 +195,7 @@ pub(crate) const TABLES: Tables = Tables {
         socket::STRUCTS,
         keyboard::MESSAGE_TYPE,
         keyboard::STRUCTS,
+        mouse::MESSAGE_TYPE,
+        mouse::STRUCTS,
     ],
 };

@@ -18,12 +18,14 @@ pub enum Service {
     Vss = 4,
     /// Keyboard.
     Keyboard = 5,
+    /// Mouse.
+    Mouse = 6,
 }
 
 impl Service {
     /// All of them, by number.
-    pub const ALL: [Self; 6] =
-        [Self::Shutdown, Self::TimeSync, Self::Heartbeat, Self::Kvp, Self::Vss, Self::Keyboard];
+    pub const ALL: [Self; 7] =
+        [Self::Shutdown, Self::TimeSync, Self::Heartbeat, Self::Kvp, Self::Vss, Self::Keyboard, Self::Mouse];
 
     /// Its bit in a set of services.
     #[must_use]
@@ -98,7 +100,7 @@ macro_rules! numbered {
     )+};
 }
 numbered! {
-    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard }
+    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse }
     Link { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
@@ -292,6 +294,11 @@ messages! {
         Type = 7 {
             /// For each a scan code of set 1, and flags by the interface's numbers: 2 for a release, 4 and 8 for prefixes.
             keys: &'a [u8],
+        }
+        /// Move the guest's mouse, and press and release its buttons.
+        Point = 8 {
+            /// For each state buttons, position and steps of the wheel: 6 bytes, as in an input report.
+            states: &'a [u8],
         }
         /// Add a disk, whose memory lies in the window for that.
         DiskAdd = 32 {

@@ -59,6 +59,7 @@ proptest! {
             ToHypervisor::TimeSync { now },
             ToHypervisor::Vss { operation },
             ToHypervisor::Type { keys: key },
+            ToHypervisor::Point { states: value },
             ToHypervisor::Rescind { device: action },
             ToHypervisor::Link { up: force },
         ];
@@ -75,7 +76,7 @@ proptest! {
     #[test]
     fn what_the_hypervisor_says_arrives(
         id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
-        links in prop::array::uniform6((0_u8..5, any::<u16>(), any::<u16>())),
+        links in prop::array::uniform7((0_u8..5, any::<u16>(), any::<u16>())),
         key in bytes(512), value in bytes(2048), addresses in bytes(7426),
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {

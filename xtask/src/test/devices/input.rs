@@ -1,4 +1,5 @@
-//! The keyboard: what `hv ctl type` types reaches a terminal of a stock guest, through Linux's own driver.
+//! Keyboard and mouse: what `hv ctl` types reaches a terminal of a stock guest, and where it points a program that reads events, through
+//! Linux's own drivers.
 
 use anyhow::{Context as _, ensure};
 use hv_machine::initrd::Module;
@@ -22,6 +23,7 @@ pub(super) fn steps() -> Vec<Step> {
         step("6.1", Stock::Cloud61).slow(),
         step("16k", Stock::Pages16k).slow(),
         Step::new("devices/keyboard/refused", refused),
+        Step::new("devices/mouse", mouse),
     ]
 }
 
@@ -34,18 +36,41 @@ const READ: &str = "\
     while IFS= read -r line <&3; do printf 'typed <%s>\\n' \"$line\"; done\n\
     while :; do sleep 1; done";
 
+/// Prints type, code and value of each event of the mouse: the last three fields of 24 bytes.
+const EVENTS: &str = "\
+    for module in hv_vmbus hv_utils hid hid-hyperv evdev; do insmod /modules/$module.ko; done\n\
+    until name=$(grep -l 'Vmbus HID' /sys/class/input/event*/device/name); do sleep 0.1; done 2>/dev/null\n\
+    event=${name#/sys/class/input/}\n\
+    exec 3</dev/input/${event%%/*}\n\
+    echo 'hv: waiting'\n\
+    while set -- $(dd bs=24 count=1 <&3 2>/dev/null | od -An -v -t u2) && [ $# = 12 ]; do\n\
+        echo \"event $9 ${10} ${11}\"\n\
+    done\n\
+    while :; do sleep 1; done";
+
 /// A guest of this kernel that prints the lines that are typed.
 fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Machine<'c>> {
+    guest(context, name, stock, &["hv_vmbus", "hv_utils", "hyperv-keyboard"], READ)
+}
+
+/// A guest of this kernel, with these modules of it, that runs a script.
+fn guest<'c>(
+    context: &'c Context,
+    name: &str,
+    stock: Stock,
+    wanted: &[&str],
+    text: &str,
+) -> anyhow::Result<Machine<'c>> {
     let folder = stock::drivers(&Cache::open()?, stock)?;
     let mut modules = Vec::new();
-    for module in ["hv_vmbus", "hv_utils", "hyperv-keyboard"] {
+    for module in wanted {
         let file = [".ko.xz", ".ko"].map(|end| folder.join(format!("{module}{end}")));
         let file = file.into_iter().find(|file| file.exists());
         let file = file.with_context(|| format!("{} has no {module}", folder.display()))?;
         let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
         modules.push((format!("modules/{module}.ko"), bytes));
     }
-    let initrd = script(context, &modules, READ)?;
+    let initrd = script(context, &modules, text)?;
     Machine::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
 }
 
@@ -95,6 +120,30 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         Ok(done.code == Some(1) && done.stderr.contains("no driver for keyboard"))
     })?;
     machine.refuses(&["freeze"], 1, "no vss device")?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    Ok(())
+}
+
+/// A move, a turn of the wheel and a click are the events that a pointing device has in Linux, in their order.
+fn mouse(context: &Context) -> anyhow::Result<()> {
+    let modules = ["hv_vmbus", "hv_utils", "hid", "hid-hyperv", "evdev"];
+    let machine = guest(context, "16k", Stock::Pages16k, &modules, EVENTS)?;
+    let services = machine.reply(&["status"])?["result"]["services"].take();
+    ensure!(
+        services["mouse"]["state"] == "ready" && services["mouse"]["version"] == "2.0",
+        "the mouse is not ready with version 2.0: {services}"
+    );
+    machine.reply(&["mouse", "1000", "20000", "--scroll", "3", "--click", "right"])?;
+    until("the button is released", || Ok(machine.console().contains("event 1 273 0")))?;
+    let console = machine.console();
+    let events: Vec<&str> = console.lines().filter_map(|line| line.trim().strip_prefix("event ")).collect();
+    // EV_ABS with ABS_X and ABS_Y, EV_REL with REL_WHEEL, EV_KEY with BTN_RIGHT.
+    let expected = ["3 0 1000", "3 1 20000", "2 8 3", "1 273 1", "1 273 0"];
+    let known: Vec<&str> = events.iter().copied().filter(|event| expected.contains(event)).collect();
+    ensure!(known == expected, "expected {expected:?} of {events:?}");
+    let refused = machine.ctl(&["mouse", "40000", "0"])?;
+    ensure!(refused.code == Some(2) && refused.stderr.contains("x is 40000"), "{}", refused.stderr);
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
     Ok(())

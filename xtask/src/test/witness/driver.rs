@@ -6,6 +6,7 @@
 use std::fs;
 
 use anyhow::{Context as _, bail, ensure};
+use hv_machine::initrd::Module;
 use hv_tlfs::abi::{self, Struct};
 
 use hv_setup::cache::Cache;
@@ -13,6 +14,7 @@ use hv_setup::stock::{self, Piece, Stock};
 
 /// A driver, and what it and the table have.
 pub(super) struct Driver {
+    kernel: Stock,
     module: &'static str,
     /// Structures.
     records: &'static [&'static str],
@@ -30,6 +32,7 @@ pub(super) struct Driver {
 
 /// The storage driver.
 pub(super) const STORAGE: Driver = Driver {
+    kernel: Stock::Cloud61,
     module: "hv_storvsc.ko",
     records: &[
         "vmscsi_request",
@@ -46,6 +49,7 @@ pub(super) const STORAGE: Driver = Driver {
 
 /// The network driver.
 pub(super) const NETWORK: Driver = Driver {
+    kernel: Stock::Cloud61,
     module: "hv_netvsc.ko",
     records: &[
         "nvsp_message_header",
@@ -97,6 +101,7 @@ pub(super) const NETWORK: Driver = Driver {
 
 /// The keyboard's driver.
 pub(super) const KEYBOARD: Driver = Driver {
+    kernel: Stock::Cloud61,
     module: "hyperv-keyboard.ko",
     records: &[
         "synth_kbd_msg_hdr",
@@ -111,13 +116,33 @@ pub(super) const KEYBOARD: Driver = Driver {
     least: 13,
 };
 
+/// The mouse's driver, which only the kernel with 16K pages has.
+pub(super) const MOUSE: Driver = Driver {
+    kernel: Stock::Pages16k,
+    module: "hid-hyperv.ko.xz",
+    records: &[
+        "synthhid_msg_hdr",
+        "synthhid_protocol_request",
+        "synthhid_protocol_response",
+        "synthhid_device_info",
+        "synthhid_device_info_ack",
+        "hv_input_dev_info",
+    ],
+    longer: &[],
+    own: ("synthhid_device_info", 49),
+    kinds: "SYNTH_HID_",
+    ends: &["SYNTH_HID_MAX"],
+    least: 22,
+};
+
 /// Compares a driver with the table.
 pub(super) fn compare(driver: &Driver) -> anyhow::Result<()> {
     let cache = Cache::open()?;
-    let piece = Piece::Drivers(Stock::Cloud61);
+    let piece = Piece::Drivers(driver.kernel);
     stock::prepare(&cache, &[piece])?;
     let file = cache.entry(piece.folder()).join("modules").join(driver.module);
-    let module = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let packed = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let module = Module::read(driver.module, packed)?.bytes;
     let types = section(&module, b".BTF").context("the module has no type information")?;
     let types = Types::read(types, driver.own)?;
     let compared = records(&types, driver)? + kinds(&types, driver)?;

@@ -1,0 +1,48 @@
+//! Rules on the packets of a mouse's driver.
+
+use crate::guests::*;
+
+pub(crate) const CASES: &[Case] = &[
+    (&rules::MOUSE_FORM, |m| said(m, &[&[1, 5, 0x2_0000, 1], &INFO], &[3, 2, 0], 9), right),
+    (&rules::MOUSE_MESSAGE, |m| said(m, &[], &[4, 4, 0], 12), right),
+    (&rules::MOUSE_ORDER, |m| said(m, &[&[1, 5, 0x2_0000, 1]], &[3, 1, 0], 9), right),
+];
+
+/// The beginning of the description of a device.
+const INFO: [u32; 4] = [2, 102, 32, 0];
+
+/// A message behind its pipe header, of so many bytes.
+fn message(words: &[u32], bytes: u32) -> Vec<u8> {
+    [1, bytes].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A guest that has asked for a version, was answered with these messages, and sends one.
+fn said(m: &TestMachine<'_>, answers: &[&[u32]], words: &[u32], bytes: u32) {
+    opened(m);
+    device(m, 1, bus::guid::MOUSE, 1);
+    show(m, &Seen { flags: 1, ..in_band(&message(&[0, 4, 0x2_0000], 12)) });
+    show(m, &Seen { from_guest: false, kind: bus::PacketType::COMPLETION, ..in_band(&[]) });
+    for answer in answers {
+        show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&message(answer, 16)) });
+    }
+    show(m, &in_band(&message(words, bytes)));
+}
+
+/// A guest that acknowledges the description of its mouse.
+fn right(m: &TestMachine<'_>) {
+    said(m, &[&[1, 5, 0x2_0000, 1], &INFO], &[3, 1, 0], 9);
+}
+
+#[test]
+fn a_version_is_asked_for_and_a_description_acknowledged_once() {
+    for words in [&[0, 4, 0x2_0000][..], &[3, 1, 0]] {
+        let found = judge(&|m| {
+            right(m);
+            show(m, &in_band(&message(words, if words[0] == 0 { 12 } else { 9 })));
+        });
+        assert!(found.iter().any(|f| *f.rule == rules::MOUSE_ORDER), "{found:?}");
+    }
+    // Another version after a refusal.
+    let found = judge(&|m| said(m, &[&[1, 5, 0x3_0000, 0]], &[0, 4, 0x2_0000], 12));
+    assert!(of_vmbus(&found).is_empty(), "{found:?}");
+}
