@@ -1,7 +1,9 @@
 //! The devices on the guest's VMBus: what there is room for. `back_ends` offers them and serves their requests.
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
-use hv_devices::{Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network};
+use hv_devices::{
+    Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network,
+};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
@@ -38,6 +40,7 @@ hv_vmbus::devices! {
         pub(crate) vss: Slot<Lock, Vss>,
         pub(crate) keyboard: Slot<Lock, Keyboard>,
         pub(crate) mouse: Slot<Lock, Mouse>,
+        pub(crate) fcopy: Slot<Lock, Fcopy>,
     }
 }
 
@@ -51,6 +54,7 @@ impl Services {
             vss: Slot::new(Vss::new()),
             keyboard: Slot::new(Keyboard::new()),
             mouse: Slot::new(Mouse::new()),
+            fcopy: Slot::new(Fcopy::new()),
         }
     }
 }

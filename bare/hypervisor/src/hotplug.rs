@@ -140,6 +140,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
             Some(Service::Vss) => vmbus.place(&services.vss),
             Some(Service::Keyboard) => vmbus.place(&services.keyboard),
             Some(Service::Mouse) => vmbus.place(&services.mouse),
+            Some(Service::Fcopy) => vmbus.place(&services.fcopy),
             None => return Err(Refusal::Invalid),
         },
     };

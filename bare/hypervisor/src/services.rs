@@ -5,9 +5,11 @@ use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
 use hv_devices::mouse::Pointer;
 use hv_devices::shutdown::Action;
-use hv_devices::{Heartbeat, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
+use hv_devices::{Heartbeat, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
-use hv_wire::control::{FromHypervisor, Link, MAX_KEYS, Refusal, Service, ServiceState, ToHypervisor};
+use hv_wire::control::{
+    FromHypervisor, Link, MAX_KEYS, MAX_PIECE, Refusal, Service, ServiceState, ToHypervisor,
+};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::devices::Services;
@@ -15,6 +17,7 @@ use crate::host::FaultyEmbedder;
 use crate::report;
 
 const _: () = assert!(MAX_KEYS == hv_devices::input::EVENTS);
+const _: () = assert!(MAX_PIECE == hv_tlfs::vmbus::fcopy::FRAGMENT_SIZE);
 
 /// Offers what the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
@@ -41,6 +44,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
         offer!(Vss, &services.vss, vss::OFFER, |_device| ());
         offer!(Keyboard, &services.keyboard, keyboard::OFFER, |_device| ());
         offer!(Mouse, &services.mouse, mouse::OFFER, |_device| ());
+        offer!(Fcopy, &services.fcopy, fcopy::OFFER, |_device| ());
     });
 }
 
@@ -88,6 +92,7 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
             state(Service::Vss, vmbus.with(&services.vss, |device, _| device.state()).ok()),
             state(Service::Keyboard, vmbus.with(&services.keyboard, |device, _| device.state()).ok()),
             state(Service::Mouse, vmbus.with(&services.mouse, |device, _| device.state()).ok()),
+            state(Service::Fcopy, vmbus.with(&services.fcopy, |device, _| device.state()).ok()),
         ]
     })
 }
@@ -103,6 +108,9 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::Vss { .. } => (Service::Vss, true),
         ToHypervisor::Type { .. } => (Service::Keyboard, true),
         ToHypervisor::Point { .. } => (Service::Mouse, true),
+        ToHypervisor::CopyStart { .. } | ToHypervisor::CopyWrite { .. } | ToHypervisor::CopyEnd { .. } => {
+            (Service::Fcopy, true)
+        }
         _ => return Asked::Refused(Refusal::Unknown),
     };
     if info.services & service.bit() == 0 {
@@ -148,6 +156,17 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
             Ok(states) => vmbus.with(&services.mouse, |device, io| device.point(io, states)),
             Err(_) => Ok(Err(Refused::Invalid)),
         },
+        ToHypervisor::CopyStart { file, folder, overwrite, create_path, size } => {
+            let ask = fcopy::Ask::Start { file, folder, overwrite, create_path, size };
+            vmbus.with(&services.fcopy, |device, io| device.ask(io, &ask))
+        }
+        ToHypervisor::CopyWrite { offset, data } => {
+            vmbus.with(&services.fcopy, |device, io| device.ask(io, &fcopy::Ask::Write { offset, data }))
+        }
+        ToHypervisor::CopyEnd { cancel } => {
+            let ask = if cancel { fcopy::Ask::Cancel } else { fcopy::Ask::Complete };
+            vmbus.with(&services.fcopy, |device, io| device.ask(io, &ask))
+        }
         _ => Ok(Err(Refused::Invalid)),
     });
     match asked {
@@ -200,6 +219,8 @@ pub(crate) fn take(
         Service::Mouse => {
             vmbus.with(&services.mouse, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
         }
+        Service::Fcopy => vmbus
+            .with(&services.fcopy, |device, _| device.take().map(|(_, outcome)| tell(&plain(outcome, 0)))),
         Service::TimeSync | Service::Heartbeat => Ok(None),
     });
     if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }

@@ -78,7 +78,7 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 11] = [
+const DEVICES: [(&str, u32); 12] = [
     ("vmbus", first(Guid::ZERO)),
     ("storage", first(guid::SCSI)),
     ("heartbeat", first(guid::HEARTBEAT)),
@@ -88,6 +88,7 @@ const DEVICES: [(&str, u32); 11] = [
     ("vss", first(guid::VSS)),
     ("keyboard", first(guid::KEYBOARD)),
     ("mouse", first(guid::MOUSE)),
+    ("fcopy", first(guid::FILE_COPY)),
     ("network", first(guid::NETWORK)),
     ("sockets", faults::SOCKETS),
 ];

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -25,11 +26,13 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, freeze its file systems, add disks, type, point
+/// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add disks, type,
+/// point
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a control port
 /// runs. The guest needs a driver for the service. Linux's is hv_utils, for type
-/// hyperv_keyboard, for mouse hid_hyperv; kvp also needs hv_kvp_daemon, and freeze and thaw need hv_vss_daemon.
+/// hyperv_keyboard, for mouse hid_hyperv; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and
+/// freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -38,7 +41,7 @@ pub(crate) struct Args {
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds to wait for the guest [default: 10; kvp 40, disk and type 60, disk add 600, freeze and thaw 960]
+    /// Seconds to wait for the guest [default: 10; kvp 40, disk and type 60, disk add and fcopy 600, freeze and thaw 960]
     #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
@@ -53,6 +56,7 @@ Examples:
   cargo hv ctl vm.sock kvp get auto OSName
   cargo hv ctl kvp set external colour blue --json
   cargo hv ctl disk add data.img,at=0:5
+  cargo hv ctl fcopy app.conf /etc/app/ --create-path
   cargo hv ctl type 'root\\n'
   cargo hv ctl mouse 16384 16384 --click left
 
@@ -88,7 +92,22 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse, net
+    /// Copy a file into the guest
+    Fcopy {
+        /// The host's file
+        file: PathBuf,
+        /// The guest's file, an absolute path; with a slash at its end, the folder for it
+        #[arg(value_name = "GUESTPATH")]
+        to: String,
+        /// Replace a file that is there
+        #[arg(long)]
+        overwrite: bool,
+        /// Make missing folders
+        #[arg(long)]
+        create_path: bool,
+    },
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse,
+    /// fcopy, net
     Rescind {
         /// The device
         device: DeviceName,
@@ -197,20 +216,23 @@ impl What {
     fn request(&self) -> anyhow::Result<Request> {
         Ok(match self {
             Self::Disk(Disk::Add { disk }) => {
-                let file = std::path::absolute(&disk.path).context("cannot find the folder of the disk")?;
-                let file = file
-                    .to_str()
-                    .with_context(|| format!("the path {} is not UTF-8, as JSON requires", file.display()))?;
+                let file = absolute(&disk.path)?;
                 let mode = match disk.mode {
                     Mode::Snapshot => AddMode::Snapshot,
                     Mode::ReadOnly => AddMode::Ro,
                     Mode::ReadWrite => AddMode::Rw,
                 };
                 let at = disk.place.map(|(controller, lun)| DiskPlace { controller, lun });
-                Request::DiskAdd { file: file.to_owned(), mode, at }
+                Request::DiskAdd { file, mode, at }
             }
             Self::Disk(Disk::Remove { place }) => Request::DiskRemove { at: *place },
             Self::Disk(Disk::Resize { place, size }) => Request::DiskResize { at: *place, bytes: *size },
+            Self::Fcopy { file, to, overwrite, create_path } => Request::Fcopy {
+                file: absolute(file)?,
+                to: to.clone(),
+                overwrite: *overwrite,
+                create_path: *create_path,
+            },
             Self::Rescind { device } => Request::Rescind { device: *device },
             Self::Net { link } => Request::Net { link: *link },
             Self::Status => Request::Status {},
@@ -235,6 +257,14 @@ impl What {
             }
         })
     }
+}
+
+/// Returns the absolute path of a file, for the server, which has a folder of its own.
+fn absolute(file: &Path) -> anyhow::Result<String> {
+    let file = std::path::absolute(file).context("cannot find the folder of the file")?;
+    let text = file.to_str();
+    let text = text.with_context(|| format!("the path {} is not UTF-8, as JSON requires", file.display()))?;
+    Ok(text.to_owned())
 }
 
 /// Returns true if a word is a command of `hv ctl`, and so not taken as a machine.
@@ -322,6 +352,7 @@ fn text(given: &Given) -> String {
     match given {
         Given::Done {} => String::new(),
         Given::Disk(disk) => format!("{}:{}, {} bytes\n", disk.controller, disk.lun, disk.bytes),
+        Given::Copied(copied) => format!("{} bytes\n", copied.bytes),
         Given::Pair(pair) => format!("{}\n", ui::one_line(&pair.value)),
         Given::Pairs(pairs) => {
             let line = |pair: &super::pairs::Pair| {

@@ -68,6 +68,14 @@ pub(super) enum Request {
         #[serde(default)]
         click: Option<Button>,
     },
+    Fcopy {
+        file: String,
+        to: String,
+        #[serde(default)]
+        overwrite: bool,
+        #[serde(default)]
+        create_path: bool,
+    },
     DiskAdd {
         file: String,
         #[serde(default)]
@@ -135,6 +143,12 @@ pub(super) struct DiskLine {
     pub(super) bytes: u64,
 }
 
+/// A file that was copied into the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CopiedLine {
+    pub(super) bytes: u64,
+}
+
 impl Request {
     /// Returns the default timeout. Linux gives its key-value daemon 30 seconds, and a freeze 15
     /// minutes.
@@ -151,8 +165,8 @@ impl Request {
             | Self::KvpList { .. }
             | Self::Addresses { .. } => 40,
             Self::Freeze {} | Self::Thaw {} => 960,
-            // A disk is copied.
-            Self::DiskAdd { .. } => 600,
+            // A disk is copied, or a file.
+            Self::DiskAdd { .. } | Self::Fcopy { .. } => 600,
             Self::DiskRemove { .. } | Self::DiskResize { .. } | Self::Rescind { .. } | Self::Type { .. } => {
                 60
             }
@@ -224,6 +238,7 @@ pub(super) enum Given {
     Pairs(Vec<Pair>),
     Addresses(Addresses),
     Disk(DiskLine),
+    Copied(CopiedLine),
     Done {},
 }
 
@@ -314,6 +329,8 @@ mod tests {
             r#"{"request":"disk-resize","at":{"controller":0,"lun":1},"bytes":-1}"#,
             r#"{"request":"rescind","device":"disk"}"#,
             r#"{"request":"type"}"#,
+            r#"{"request":"fcopy","file":"/a"}"#,
+            r#"{"request":"fcopy","file":"/a","to":"/b","overwrite":1}"#,
             r#"{"request":"mouse","x":1}"#,
             r#"{"request":"mouse","x":1,"y":-1}"#,
             r#"{"request":"mouse","x":1,"y":1,"click":"both"}"#,

@@ -38,6 +38,8 @@ type Waiting = Option<HashMap<u32, Sender<Answer>>>;
 pub(super) struct Port {
     stream: Mutex<UnixStream>,
     state: Arc<Mutex<State>>,
+    /// Taken while a file is copied; true if the guest has a copy that was begun and not ended.
+    pub(super) copying: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Port {
             // Who waits hears that there will be nothing.
             lock(&shared).waiting = None;
         });
-        Ok(Self { stream: Mutex::new(stream), state })
+        Ok(Self { stream: Mutex::new(stream), state, copying: Mutex::new(false) })
     }
 
     /// Sends a request, and waits for its answer.

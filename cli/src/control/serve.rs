@@ -23,6 +23,7 @@ use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
 use crate::machines::Entry;
 
+mod files;
 mod machine;
 
 /// Clients at a time.
@@ -181,6 +182,10 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
             ask(Service::TimeSync, &ToHypervisor::TimeSync { now }).map(|_| Given::Done {})
         }
         Request::Type { text } => type_text(port, text, left),
+        Request::Fcopy { file, to, overwrite, create_path } => {
+            let (overwrite, create_path) = (*overwrite, *create_path);
+            files::copy(port, &files::Copy { file, to, overwrite, create_path }, left)
+        }
         Request::Mouse { x, y, scroll, click } => {
             let states = pointing::states(*x, *y, *scroll, *click)
                 .map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
@@ -260,6 +265,9 @@ fn hint(service: Service) -> &'static str {
     match service {
         Service::Kvp => "; hv_kvp_daemon may not be running, or may not know the key",
         Service::Vss => "; hv_vss_daemon may not be running",
+        Service::Fcopy => {
+            "; hv_fcopy_daemon may not be running, or its folder is not there (--create-path makes it)"
+        }
         _ => "",
     }
 }
@@ -297,13 +305,18 @@ fn refused(service: Service, why: Refusal) -> Failure {
         ),
         Refusal::Closed => {
             let (module, option) = driver(service);
-            (Reason::NoDriver, format!("the guest has no driver for {name}; Linux's is {module} ({option})"))
+            let until = if service == Service::Fcopy { ", up to Linux 6.9" } else { "" };
+            (
+                Reason::NoDriver,
+                format!("the guest has no driver for {name}; Linux's is {module} ({option}){until}"),
+            )
         }
         Refusal::Negotiating => (
             Reason::NoProgram,
             match service {
                 Service::Kvp => "the guest's driver waits for hv_kvp_daemon, which is not running".to_owned(),
                 Service::Vss => "the guest's driver waits for hv_vss_daemon, which is not running".to_owned(),
+                Service::Fcopy => "the guest's driver waits for hv_fcopy_daemon, which is not running".to_owned(),
                 _ => format!("the guest's driver for {name} has not chosen a version yet"),
             },
         ),

@@ -22,8 +22,12 @@ impl Services {
     /// Returns the modules of Linux that have their drivers.
     pub(crate) fn modules(self) -> Vec<&'static str> {
         let own = Service::ALL.into_iter().filter(|service| self.0 & service.bit() != 0);
-        let mut modules: Vec<_> = own.map(|service| driver(service).0).collect();
-        modules.dedup();
+        let mut modules = Vec::new();
+        for module in own.map(|service| driver(service).0) {
+            if !modules.contains(&module) {
+                modules.push(module);
+            }
+        }
         modules
     }
 
@@ -43,6 +47,7 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Vss => "vss",
         Service::Keyboard => "keyboard",
         Service::Mouse => "mouse",
+        Service::Fcopy => "fcopy",
     }
 }
 
@@ -147,10 +152,14 @@ mod tests {
     #[test]
     fn a_set_is_a_list_of_names_or_all_or_none() {
         assert_eq!("none".parse(), Ok(Services::NONE));
-        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard,mouse".parse());
+        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard,mouse,fcopy".parse());
         assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
         assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard", "hid_hyperv"]);
         assert_eq!("keyboard".parse::<Services>().unwrap().modules(), ["hyperv_keyboard"]);
+        assert_eq!(
+            "vss,keyboard,fcopy".parse::<Services>().unwrap().modules(),
+            ["hv_utils", "hyperv_keyboard"]
+        );
         assert!(Services::NONE.modules().is_empty());
         for bad in ["", "disk", "kvp,", "all,kvp", "KVP"] {
             assert!(bad.parse::<Services>().is_err(), "{bad}");
@@ -159,7 +168,7 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_with_the_controllers_first() {
-        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("mouse", 10), ("net", 11)];
+        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("mouse", 10), ("fcopy", 11), ("net", 12)];
         for (text, number) in [("scsi0", 0), ("scsi3", 3)].into_iter().chain(last) {
             let device: DeviceName = text.parse().unwrap();
             assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));

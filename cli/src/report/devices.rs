@@ -76,6 +76,7 @@ fn name(class: Guid) -> &'static str {
         guid::HEARTBEAT => "heartbeat",
         guid::KVP => "key-value pairs",
         guid::VSS => "shadow copies",
+        guid::FILE_COPY => "file copy",
         guid::KEYBOARD => "keyboard",
         guid::MOUSE => "mouse",
         socket::VSOCK_TEMPLATE => "sockets",

@@ -292,6 +292,9 @@ fn service(class: u8, rest: &Bytes<'_>) -> Parts {
             text("operation", names::name("kvp-operation", rest.u8(MESSAGE).into())),
             text("pool", names::name("kvp-pool", rest.u8(MESSAGE + 1).into())),
         ]),
+        Some(&guid::FILE_COPY) => {
+            fields.push(text("operation", names::name("fcopy-operation", body(0).into())));
+        }
         Some(&guid::VSS) => {
             fields.push(text("operation", names::name("vss-operation", rest.u8(MESSAGE).into())));
         }

@@ -8,6 +8,7 @@
 
 pub mod any;
 pub mod echo;
+pub mod fcopy;
 pub mod heartbeat;
 pub mod ic;
 pub mod input;
@@ -24,6 +25,7 @@ pub mod vss;
 
 pub use any::Any;
 pub use echo::Echo;
+pub use fcopy::Fcopy;
 pub use heartbeat::Heartbeat;
 pub use keyboard::Keyboard;
 pub use kvp::Kvp;

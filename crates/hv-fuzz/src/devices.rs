@@ -6,8 +6,8 @@ use std::cell::{Cell, RefCell};
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS};
 use hv_devices::{
-    Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, heartbeat, keyboard, kvp, mouse,
-    shutdown, time_sync, vss,
+    Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, fcopy, heartbeat, keyboard,
+    kvp, mouse, shutdown, time_sync, vss,
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
@@ -32,9 +32,10 @@ const VPS: u32 = 4;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
 /// Channels: three of the disks' controller, then one for each service, and for each input device.
-const CHANNELS: [u32; 10] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE];
+const CHANNELS: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE, FCOPY];
 const KEYBOARD: u32 = 9;
 const MOUSE: u32 = 10;
+const FCOPY: u32 = 11;
 
 type Lock = spin::Mutex<()>;
 
@@ -48,6 +49,7 @@ hv_vmbus::devices! {
         vss: Slot<Lock, Vss>,
         keyboard: Slot<Lock, Keyboard>,
         mouse: Slot<Lock, Mouse>,
+        fcopy: Slot<Lock, Fcopy>,
     }
 }
 
@@ -188,6 +190,7 @@ fn fresh() -> TestBus {
             vss: Slot::offering(Vss::new(), vss::OFFER),
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
             mouse: Slot::offering(Mouse::new(), mouse::OFFER),
+            fcopy: Slot::offering(Fcopy::new(), fcopy::OFFER),
         },
     )
 }
@@ -207,7 +210,7 @@ pub fn devices(data: &[u8]) {
     };
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
-    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE]);
+    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE, FCOPY]);
     open(&bus, &port, channel);
     if channel == 1 && input.below(4) > 0 {
         initialize(&bus, &port);
@@ -368,7 +371,7 @@ fn message(port: &Partition, input: &mut Input<'_>) {
     let mut rest = body.to_vec();
     if header.message_type == MessageType::NEGOTIATE && input.flag() {
         // One version of each, of those that are offered somewhere.
-        let version = input.of(&[[3_u16, 0], [4, 0], [5, 0], [3, 2], [9, 9]]);
+        let version = input.of(&[[3_u16, 0], [4, 0], [5, 0], [3, 2], [1, 1], [9, 9]]);
         rest = [1, 1, 0, 0, 3, 0, version[0], version[1]].map(u16::to_le_bytes).concat();
     }
     rest.resize(rest.len().max(long), 0);
@@ -410,7 +413,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
-    let _ = match input.below(12) {
+    let _ = match input.below(14) {
         0 => bus.with(&devices.shutdown, port, |d, io| d.ask(io, shutdown::Action::PowerOff, false).is_ok()),
         1 => bus.with(&devices.shutdown, port, |d, _| d.take().is_some()),
         2 => bus.with(&devices.kvp, port, |d, io| {
@@ -436,6 +439,21 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
             d.point(io, &[state; 60][..input.below(61)]).is_ok()
         }),
         10 => bus.with(&devices.mouse, port, |d, _| d.take().is_some()),
+        11 => bus.with(&devices.fcopy, port, |d, io| {
+            let ask = match input.below(3) {
+                0 => fcopy::Ask::Start {
+                    file: key,
+                    folder: key,
+                    overwrite: input.flag(),
+                    create_path: input.flag(),
+                    size: input.long(),
+                },
+                1 => fcopy::Ask::Write { offset: input.long(), data: &[7; 6144][..input.below(6145)] },
+                _ => fcopy::Ask::Complete,
+            };
+            d.ask(io, &ask).is_ok()
+        }),
+        12 => bus.with(&devices.fcopy, port, |d, _| d.take().is_some()),
         _ => bus.with(&devices.time, port, |d, io| d.sync(io).is_ok()),
     };
 }

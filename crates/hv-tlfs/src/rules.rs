@@ -428,6 +428,8 @@ rules! {
         "A guest adds 1 to a heartbeat's number." ("Linux, drivers/hv/hv_util.c, heartbeat_onchannelcallback");
     KVP_SIZES = "kvp-sizes", Error, "key size << 32 | value size":
         "A key has at most 512 bytes, a value at most 2048." ("Linux, include/uapi/linux/hyperv.h, hv_kvp_exchg_msg_value");
+    FCOPY_OPERATION = "fcopy-operation", Error, "operation":
+        "An answer of the file copy service has the operation of its request." ("Linux 6.1, drivers/hv/hv_fcopy.c, fcopy_respond_to_host");
 
     NETWORK_SIZE = "network-packet-size", Error, "bytes":
         "Packets of a network card have 28 bytes at least, and 40 from version 6.1 on." ("openvmm, netvsp; Linux, drivers/net/hyperv/hyperv_net.h, nvsp_message");

@@ -20,6 +20,9 @@ pub const CONTROL_VERSION: u16 = 1;
 /// Bytes of a body at most.
 pub const MAX_BODY: usize = 8192;
 
+/// Bytes of a file in one request at most.
+pub const MAX_PIECE: usize = 6 * 1024;
+
 /// Keys that are pressed or released by one request at most.
 pub const MAX_KEYS: usize = 64;
 

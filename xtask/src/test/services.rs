@@ -152,7 +152,7 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
 }
 
 /// The modules of a stock kernel that the services need, by path in a guest's file system.
-fn modules(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn modules(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let (files, _) = stock::kernel(&Cache::open()?, kernel)?;
     let mut modules = Vec::new();
     for module in ["hv_vmbus", "hv_utils"] {

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceState};
 
 use super::*;
-use crate::control::lines::DiskLine;
+use crate::control::lines::{CopiedLine, DiskLine};
 
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
@@ -93,7 +93,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         }
         ToHypervisor::Status {} => {
             let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
-            answer(&FromHypervisor::Status { services: [state; 7] });
+            answer(&FromHypervisor::Status { services: [state; 8] });
         }
         other => panic!("{other:?}"),
     }));
@@ -111,7 +111,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     };
     assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
     let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
-    assert_eq!((services.len(), services["vss"].version.as_deref()), (7, Some("3.2")));
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (8, Some("3.2")));
     // Several lines of one client are answered in their order.
     let replies = talk(&path, "{\"request\":\"time\"}\nnonsense\n{\"request\":\"freeze\"}\n");
     assert_eq!(replies.iter().map(|reply| reply.ok).collect::<Vec<_>>(), [true, false, true]);
@@ -182,6 +182,89 @@ fn a_text_is_typed_part_by_part_and_stops_where_the_guest_does() {
     assert_eq!(reason(typed("\u{fc}")), Reason::InvalidRequest);
     assert_eq!(reason(typed("")), Reason::InvalidRequest);
     assert!(told.try_recv().is_err(), "nothing was sent");
+}
+
+#[test]
+fn a_file_is_copied_piece_by_piece_and_given_up_where_the_guest_stops() {
+    let (tell, told) = mpsc::channel();
+    let (_folder, path, _serving) = machine(Box::new(move |request, answer| {
+        let status = match request {
+            ToHypervisor::CopyStart { file, .. } if *file == wide("there") => Status::ALREADY_EXISTS,
+            ToHypervisor::CopyWrite { data: [0xff, ..], .. } => Status::DISK_FULL,
+            ToHypervisor::CopyWrite { data: [0xfe, ..], .. } => return,
+            _ => Status::SUCCESS,
+        };
+        tell.send(match request {
+            ToHypervisor::CopyStart { folder, overwrite, create_path, size, .. } => {
+                assert_eq!(*folder, wide("/tmp/"));
+                format!("start {size} {overwrite} {create_path}")
+            }
+            ToHypervisor::CopyWrite { offset, data } => format!("write {} at {offset}", data.len()),
+            ToHypervisor::CopyEnd { cancel } => format!("end {cancel}"),
+            other => panic!("{other:?}"),
+        })
+        .unwrap();
+        answer(&FromHypervisor::Outcome { outcome: status.0.into(), flags: 0 });
+    }));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let copy = |bytes: &[u8], to: &str, rest: &str| {
+        std::fs::write(&file, bytes).unwrap();
+        let file = file.display();
+        one(&path, &format!(r#"{{"request":"fcopy","file":"{file}","to":"{to}"{rest}}}"#))
+    };
+    let all = || told.try_iter().collect::<Vec<String>>();
+    assert_eq!(
+        copy(&[7; 6145], "/tmp/a", r#","overwrite":true"#),
+        Ok(Given::Copied(CopiedLine { bytes: 6145 }))
+    );
+    assert_eq!(all(), ["start 6145 true false", "write 6144 at 0", "write 1 at 6144", "end false"]);
+    assert_eq!(copy(&[], "/tmp/", r#","create_path":true"#), Ok(Given::Copied(CopiedLine { bytes: 0 })));
+    assert_eq!(all(), ["start 0 false true", "end false"]);
+    // A file of the guest's that was not replaced is not removed either.
+    let failure = copy(&[7], "/tmp/there", "").unwrap_err();
+    assert!(failure.message.contains("/tmp/there already; --overwrite replaces it"), "{}", failure.message);
+    assert_eq!((failure.reason, all()), (Reason::Refused, vec!["start 1 false false".to_owned()]));
+    let failure = copy(&[0xff], "/tmp/a", "").unwrap_err();
+    assert!(failure.message.contains("disk is full"), "{}", failure.message);
+    assert_eq!(all(), ["start 1 false false", "write 1 at 0", "end true"]);
+    // A guest that does not answer.
+    assert_eq!(reason(copy(&[0xfe], "/tmp/a", r#","timeout_ms":50"#)), Reason::TimedOut);
+    assert_eq!(all(), ["start 1 false false", "end true"]);
+    for (file, to) in [("/", "/tmp/a"), ("/none", "/tmp/a"), (file.to_str().unwrap(), "tmp/a")] {
+        let line = format!(r#"{{"request":"fcopy","file":"{file}","to":"{to}"}}"#);
+        assert_eq!(reason(one(&path, &line)), Reason::InvalidRequest, "{file} {to}");
+    }
+    assert!(all().is_empty());
+}
+
+#[test]
+fn a_copy_that_the_guest_has_not_given_up_is_given_up_before_the_next() {
+    let (tell, told) = mpsc::channel();
+    let (_folder, path, _serving) = machine(Box::new(move |request, answer| {
+        let busy = FromHypervisor::Refused { why: Refusal::Busy };
+        match request {
+            ToHypervisor::CopyEnd { cancel: true } => {
+                let first = told.try_recv().is_ok();
+                answer(if first { &busy } else { &DONE });
+            }
+            ToHypervisor::CopyWrite { data: [0xfe], .. } => {}
+            _ => answer(&DONE),
+        }
+    }));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let copy = |byte: u8, rest: &str| {
+        std::fs::write(file.path(), [byte]).unwrap();
+        let file = file.path().display();
+        one(&path, &format!(r#"{{"request":"fcopy","file":"{file}","to":"/a"{rest}}}"#))
+    };
+    // The guest still has the piece when it is asked to give the file up, and when the next is to begin.
+    [(), ()].map(|()| tell.send(()).unwrap());
+    let failure = copy(0xfe, r#","timeout_ms":50"#).unwrap_err();
+    assert_eq!(failure.reason, Reason::TimedOut);
+    assert!(failure.message.ends_with("a part of the file may be left in the guest"), "{}", failure.message);
+    assert_eq!(reason(copy(1, "")), Reason::Busy);
+    assert_eq!(copy(1, ""), Ok(Given::Copied(CopiedLine { bytes: 1 })));
 }
 
 #[test]

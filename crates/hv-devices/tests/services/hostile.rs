@@ -1,10 +1,11 @@
 //! Guests that say anything, in any order: nothing panics, and each request has one outcome at most.
 
 use crate::guest::{Guest, version, wide};
+use hv_devices::fcopy;
 use hv_devices::ic::READY;
 use hv_devices::kvp::{self, Ask};
 use hv_devices::shutdown::{self, Action};
-use hv_devices::{Heartbeat, Kvp, Shutdown, TimeSync, Vss, heartbeat, time_sync, vss};
+use hv_devices::{Fcopy, Heartbeat, Kvp, Shutdown, TimeSync, Vss, heartbeat, time_sync, vss};
 use hv_tlfs::vmbus::ChannelOffer;
 use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
 use hv_tlfs::vmbus::kvp::Pool;
@@ -182,6 +183,25 @@ proptest! {
             |device, io| device.ask(io, Operation::FREEZE).is_ok(),
             |device| device.take().is_some(),
         );
+    }
+
+    #[test]
+    fn file_copy(steps in prop::collection::vec(step(), 0..60)) {
+        let played = Played {
+            device: Fcopy::new(), offer: fcopy::OFFER, framework: version(3, 0), version: version(1, 1),
+        };
+        let (text, mut turn) = (wide("a"), 0_usize);
+        let ask = |device: &mut Fcopy, io: &mut Io<'_, Host, Never>| {
+            turn += 1;
+            let asks = [
+                fcopy::Ask::Start { file: &text, folder: &text, overwrite: true, create_path: false, size: 9 },
+                fcopy::Ask::Write { offset: turn as u64, data: &text },
+                fcopy::Ask::Complete,
+                fcopy::Ask::Cancel,
+            ];
+            device.ask(io, &asks[turn % asks.len()]).is_ok()
+        };
+        play(played, &steps, ask, |device| device.take().is_some());
     }
 
     #[test]

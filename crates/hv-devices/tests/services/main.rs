@@ -1,5 +1,6 @@
 //! The integration services as guests see them: those of stock kernels, and hostile ones.
 
+mod file_copy;
 mod guest;
 mod hostile;
 mod key_values;

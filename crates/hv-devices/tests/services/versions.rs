@@ -3,7 +3,7 @@
 use crate::guest::{Guest, version};
 use hv_devices::ic::{Refused, State};
 use hv_devices::shutdown::{self, Action, Shutdown};
-use hv_devices::{Kvp, TimeSync, Vss, kvp, time_sync, vss};
+use hv_devices::{Fcopy, Kvp, TimeSync, Vss, fcopy, kvp, time_sync, vss};
 use hv_tlfs::vmbus::ic::{Negotiate, Version};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -31,6 +31,8 @@ fn each_service_offers_what_stock_guests_take() {
     // Linux takes no other framework for it.
     let guest = Guest::opened(Vss::new(), vss::OFFER);
     assert_eq!(offered(&guest), (vec![version(3, 0)], vec![version(5, 0)]));
+    let guest = Guest::opened(Fcopy::new(), fcopy::OFFER);
+    assert_eq!(offered(&guest), (vec![version(3, 0)], vec![version(1, 1)]));
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) struct Exchange {
     size: u16,
     /// Versions of framework and service in its header.
     versions: [u32; 2],
-    /// Number of a heartbeat.
+    /// Number of a heartbeat, or in its low half the operation of a file copy.
     number: u64,
     /// Versions that were offered, and the numbers of those of framework and service.
     offered: [u32; SHOWN],
@@ -117,6 +117,10 @@ impl Exchange {
             MessageType::HEARTBEAT => {
                 let answer = number(packet);
                 found.add_if(answer != self.number.wrapping_add(1), &rules::HEARTBEAT_NUMBER, answer);
+            }
+            MessageType::FILE_COPY => {
+                let operation = word(packet.payload, BODY);
+                found.add_if(operation != self.number as u32, &rules::FCOPY_OPERATION, operation);
             }
             MessageType::KVP_EXCHANGE if header.status == Status::SUCCESS => pair(packet, found),
             _ => {}

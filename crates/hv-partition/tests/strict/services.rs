@@ -41,6 +41,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     (&rules::HEARTBEAT_NUMBER, |m| answering(m, |reply| reply[28] += 1), beating),
     (&rules::KVP_SIZES, |m| pair(m, 512, 2049), |m| pair(m, 512, 2048)),
+    (&rules::FCOPY_OPERATION, |m| copy(m, 3), |m| copy(m, 2)),
 ];
 
 /// A guest with a service, of which the test plays the host.
@@ -69,6 +70,14 @@ fn pair(m: &TestMachine<'_>, key: u32, value: u32) {
         |sizes: [u32; 3]| [vec![0, 1, 0, 0], sizes.map(u32::to_le_bytes).concat(), vec![0; 2560]].concat();
     request(m, 2, &body([1, 4, 0]));
     show(m, &in_band(&message(2, 5, &body([1, key, value]))));
+}
+
+/// A guest that was told that a file is whole, and answers this operation.
+fn copy(m: &TestMachine<'_>, operation: u8) {
+    service(m, bus::guid::FILE_COPY);
+    let body = |operation: u8| [&[operation][..], &[0; 35]].concat();
+    request(m, 7, &body(2));
+    show(m, &in_band(&message(7, 5, &body(operation))));
 }
 
 /// A guest with a heartbeat service that has offered its versions.

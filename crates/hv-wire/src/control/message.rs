@@ -20,12 +20,22 @@ pub enum Service {
     Keyboard = 5,
     /// Mouse.
     Mouse = 6,
+    /// File copy.
+    Fcopy = 7,
 }
 
 impl Service {
     /// All of them, by number.
-    pub const ALL: [Self; 7] =
-        [Self::Shutdown, Self::TimeSync, Self::Heartbeat, Self::Kvp, Self::Vss, Self::Keyboard, Self::Mouse];
+    pub const ALL: [Self; 8] = [
+        Self::Shutdown,
+        Self::TimeSync,
+        Self::Heartbeat,
+        Self::Kvp,
+        Self::Vss,
+        Self::Keyboard,
+        Self::Mouse,
+        Self::Fcopy,
+    ];
 
     /// Its bit in a set of services.
     #[must_use]
@@ -100,7 +110,7 @@ macro_rules! numbered {
     )+};
 }
 numbered! {
-    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse }
+    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy }
     Link { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
@@ -299,6 +309,31 @@ messages! {
         Point = 8 {
             /// For each state buttons, position and steps of the wheel: 6 bytes, as in an input report.
             states: &'a [u8],
+        }
+        /// Begin a file in the guest. Texts are UTF-16 with a closing zero.
+        CopyStart = 16 {
+            /// Its name.
+            file: &'a [u8],
+            /// Its folder.
+            folder: &'a [u8],
+            /// Replace a file of the same name.
+            overwrite: bool,
+            /// Make missing folders.
+            create_path: bool,
+            /// Bytes of the file.
+            size: u64,
+        }
+        /// Write a piece of the file.
+        CopyWrite = 17 {
+            /// Where it belongs.
+            offset: u64,
+            /// Its bytes: [`MAX_PIECE`](super::MAX_PIECE) at most.
+            data: &'a [u8],
+        }
+        /// End the file: it is whole, or it is given up.
+        CopyEnd = 18 {
+            /// It is given up.
+            cancel: bool,
         }
         /// Add a disk, whose memory lies in the window for that.
         DiskAdd = 32 {

@@ -60,6 +60,9 @@ proptest! {
             ToHypervisor::Vss { operation },
             ToHypervisor::Type { keys: key },
             ToHypervisor::Point { states: value },
+            ToHypervisor::CopyStart { file: key, folder: key, overwrite: force, create_path: !force, size: now },
+            ToHypervisor::CopyWrite { offset: now, data: value },
+            ToHypervisor::CopyEnd { cancel: force },
             ToHypervisor::Rescind { device: action },
             ToHypervisor::Link { up: force },
         ];
@@ -76,7 +79,7 @@ proptest! {
     #[test]
     fn what_the_hypervisor_says_arrives(
         id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
-        links in prop::array::uniform7((0_u8..5, any::<u16>(), any::<u16>())),
+        links in prop::array::uniform8((0_u8..5, any::<u16>(), any::<u16>())),
         key in bytes(512), value in bytes(2048), addresses in bytes(7426),
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {
@@ -132,6 +135,11 @@ fn what_is_no_head_ends_the_stream() {
     let mut stream = head.as_bytes().to_vec();
     stream.push(0);
     assert!(assemble(&stream, &[16]).is_err());
+}
+
+#[test]
+fn the_longest_piece_of_a_file_has_a_frame() {
+    assert!(frame!(ToHypervisor::CopyWrite { offset: u64::MAX, data: &vec![0; MAX_PIECE] }, 0).is_some());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
 mod faults;
+mod fcopy;
 pub(crate) mod file_systems;
 mod fio;
 mod freeze;
@@ -23,6 +24,7 @@ pub(super) fn steps() -> Vec<Step> {
         network::steps(),
         sg3_utils::steps(),
         fio::steps(),
+        fcopy::steps(),
         freeze::steps(),
         file_systems::steps(),
         hotplug::steps(),
