@@ -1,5 +1,6 @@
 //! The back ends of the devices on the guest's VMBus.
 
+use hv_devices::balloon::Discard;
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, MAX_TRANSFER};
 use hv_partition::faults::{Failing, Faults as _};
@@ -11,7 +12,7 @@ use crate::devices::{BUS, Bus};
 use crate::faults::Planned;
 use crate::host::{Embedder, FaultyEmbedder};
 use crate::lock::Lock;
-use crate::{disks, network, report, services};
+use crate::{balloon, disks, network, report, services};
 
 /// Offers the devices that the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
@@ -79,6 +80,12 @@ impl<const OBSERVED: bool> HostBackend<storage::Request> for Embedder<'_, OBSERV
             Some(disk) => disks::carry_out(&disk, &hypervisor.ram, &request.piece, data),
             None => Err(storage::Failure::Target),
         })
+    }
+}
+
+impl<const OBSERVED: bool> HostBackend<Discard> for Embedder<'_, OBSERVED> {
+    fn start(&self, _: DeviceId, token: Token, _: &Discard, _: Pages<'_>) -> Started<()> {
+        balloon::start(token)
     }
 }
 

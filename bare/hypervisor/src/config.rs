@@ -4,18 +4,20 @@
 
 use core::fmt::Write;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 
 use hv_partition::Profile;
 use hv_partition::faults::Plan;
 use hv_partition::hv_host::Config;
 use hv_partition::strict::Judge;
+use hv_wire::control::Service;
 use hv_wire::platform::{GUEST_RAM_BASE, MAX_VPS};
 use hv_wire::{BootFlags, BootInfo, ExitKind, MAX_CONTROLLERS, MAX_LUNS};
 
 use crate::arch::mrs;
 use crate::disks::Disks;
 use crate::lock::Mutex;
-use crate::memory::GuestRam;
+use crate::memory::{self, GuestRam};
 use crate::{log, power};
 
 /// Largest address that the 39-bit maps cover.
@@ -153,6 +155,24 @@ pub(crate) unsafe fn disk_ram(info: &BootInfo) -> Disks {
         all.put(number, disk.base, disk.size);
     }
     all
+}
+
+/// Returns the region of dynamic memory's record; empty without dynamic memory.
+pub(crate) fn record_region(info: &BootInfo) -> Range<u64> {
+    let has_record = info.services & Service::Balloon.bit() != 0;
+    let size = if has_record { BootInfo::record_size(info.ram_size) } else { 0 };
+    info.record_base()..info.record_base() + size
+}
+
+/// Returns dynamic memory's record.
+///
+/// # Safety
+///
+/// [`check`] has accepted `info`, mmu.rs has mapped what it describes, and this is called once.
+pub(crate) unsafe fn record(info: &BootInfo) -> &'static [AtomicU64] {
+    // SAFETY: `check` has placed the region behind everything that belongs to the hypervisor or the guest, page tables end before it,
+    // it is mapped, and no other value reaches it: this is called once.
+    unsafe { memory::words(record_region(info)) }
 }
 
 const _: () = assert!(hv_wire::PLAN_RULES == hv_partition::faults::MAX_RULES);

@@ -22,7 +22,7 @@ use crate::lock::Mutex;
 use crate::log::Log;
 use crate::services::{self, Asked, Taken};
 use crate::virtio::Mmio;
-use crate::{gic, hotplug, outcomes};
+use crate::{balloon, gic, hotplug, outcomes};
 
 /// Frames that one interrupt handles.
 const FRAMES: usize = 4;
@@ -89,6 +89,10 @@ impl State {
         if !outcomes::take() {
             return;
         }
+        if balloon::has_news() && !self.discard(host) {
+            outcomes::put_back();
+            return;
+        }
         for service in Service::ALL {
             let Some(id) = self.pending[service as usize] else { continue };
             // The largest message has room, or the next interrupt, which says that there is some, comes here again.
@@ -104,6 +108,18 @@ impl State {
                 self.pending[service as usize] = None;
             }
         }
+    }
+
+    /// Has the tool discard pages that the guest has given up. Returns false if there is no room for the message.
+    fn discard(&mut self, host: &FaultyEmbedder<'_>) -> bool {
+        if !self.lost && !self.has_room() {
+            return false;
+        }
+        let Self { console, outgoing, lost, .. } = self;
+        if *lost || !balloon::tell(host, &mut |message| send(console, outgoing, 0, message)) {
+            balloon::done(host);
+        }
+        true
     }
 
     fn has_room(&mut self) -> bool {
@@ -155,6 +171,11 @@ fn answer(
     match message {
         None => refused(Refusal::Unknown),
         Some(ToHypervisor::Hello { .. }) => Some(FromHypervisor::Hello { version: CONTROL_VERSION }),
+        Some(ToHypervisor::Memory {}) => Some(balloon::state(host)),
+        Some(ToHypervisor::Discarded {}) => {
+            balloon::done(host);
+            None
+        }
         Some(ToHypervisor::Status {}) => {
             Some(FromHypervisor::Status { services: services::states(host, services()) })
         }

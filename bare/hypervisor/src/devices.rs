@@ -2,13 +2,13 @@
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
 use hv_devices::{
-    Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network,
+    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network,
 };
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
 use hv_wire::platform::MAX_VPS;
-use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
+use hv_wire::{DEVICE_SLOTS, MAX_CONTROLLERS, MAX_LUNS};
 
 use crate::lock::Lock;
 
@@ -31,7 +31,7 @@ type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
 type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
 
 hv_vmbus::devices! {
-    /// The integration services and input devices. New ones are all zeros.
+    /// The integration services, the input devices and dynamic memory. New ones are all zeros.
     pub(crate) struct Services {
         pub(crate) shutdown: Slot<Lock, Shutdown>,
         pub(crate) time_sync: Slot<Lock, TimeSync>,
@@ -41,6 +41,8 @@ hv_vmbus::devices! {
         pub(crate) keyboard: Slot<Lock, Keyboard>,
         pub(crate) mouse: Slot<Lock, Mouse>,
         pub(crate) fcopy: Slot<Lock, Fcopy>,
+        /// With one request: what the guest gives up with one message.
+        pub(crate) balloon: Slot<Lock, Balloon, 1, 1>,
     }
 }
 
@@ -55,6 +57,7 @@ impl Services {
             keyboard: Slot::new(Keyboard::new()),
             mouse: Slot::new(Mouse::new()),
             fcopy: Slot::new(Fcopy::new()),
+            balloon: Slot::new(Balloon::new()),
         }
     }
 }
@@ -88,6 +91,7 @@ pub(crate) static BUS: Bus = Bus::with_devices(
 );
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
+const _: () = assert!(Devices::DEVICES <= DEVICE_SLOTS);
 
 /// Returns the place on the bus of the device that a channel belongs to.
 pub(crate) fn of_channel(channel: ChannelId) -> usize {
@@ -109,7 +113,7 @@ pub(crate) fn of_channel(channel: ChannelId) -> usize {
 pub(crate) enum Kind {
     /// A SCSI controller.
     Controller,
-    /// An integration service or input device.
+    /// An integration service, an input device or dynamic memory.
     Service,
     /// The guest's sockets.
     Sockets,

@@ -1,9 +1,9 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
-use hv_devices::ic;
 use hv_devices::network::note as card;
 use hv_devices::sockets::note as socket_note;
 use hv_devices::storage::note;
+use hv_devices::{balloon, ic};
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
@@ -61,9 +61,9 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
                     (Kind::Service, ic::AGREED) | (Kind::Network, card::READY) => {
                         report::agreed(device, short);
                     }
-                    (Kind::Controller, note::REFUSED) | (Kind::Network, card::REFUSED) => {
-                        report::failed(device);
-                    }
+                    (Kind::Controller, note::REFUSED)
+                    | (Kind::Network, card::REFUSED)
+                    | (Kind::Service, balloon::REFUSED) => report::failed(device),
                     (Kind::Service, ic::READY) => outcomes::ready(),
                     (Kind::Network, card::ROOM) => outcomes::NETWORK.raise(),
                     _ => {}

@@ -141,6 +141,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
             Some(Service::Keyboard) => vmbus.place(&services.keyboard),
             Some(Service::Mouse) => vmbus.place(&services.mouse),
             Some(Service::Fcopy) => vmbus.place(&services.fcopy),
+            Some(Service::Balloon) => vmbus.place(&services.balloon),
             None => return Err(Refusal::Invalid),
         },
     };

@@ -36,6 +36,8 @@ pub(crate) struct Hypervisor {
     pub counter_offset: u64,
     /// The strict mode's judge, if this run has one.
     pub judge: Option<&'static Mutex<Judge<MAX_VPS>>>,
+    /// Where dynamic memory keeps its record; nothing without it.
+    pub record: &'static [AtomicU64],
     /// The faults to inject into this run, if any.
     pub injector: Option<Injector>,
     /// VPs that are on, or were asked to start.

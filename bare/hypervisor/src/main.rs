@@ -9,6 +9,7 @@
 mod arch;
 mod back_ends;
 mod backtrace;
+mod balloon;
 mod config;
 mod consoles;
 mod control;

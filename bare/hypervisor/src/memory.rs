@@ -4,8 +4,9 @@
 //! is read or written once, volatile or atomic, and the caller validates what it read afterwards.
 #![expect(unsafe_code, reason = "guest RAM and the shared structures are raw addresses")]
 
+use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_partition::{BadAddress, GuestMemory};
 use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
@@ -56,6 +57,22 @@ pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
 
 /// Bytes of the longest word.
 const WORD: u64 = 8;
+
+/// Returns memory as words.
+///
+/// # Safety
+///
+/// The range is RAM, mapped at EL2 at its own address for as long as the machine runs, and nothing else accesses it.
+pub(crate) unsafe fn words(range: Range<u64>) -> &'static [AtomicU64] {
+    let len = (range.end - range.start) as usize / size_of::<AtomicU64>();
+    if len == 0 {
+        return &[];
+    }
+    assert!(range.start.is_multiple_of(align_of::<AtomicU64>() as u64) && range.start != 0);
+    // SAFETY: the caller vouches for the range, which is aligned and not at address 0; any bytes are words, and atomics are
+    // all that reaches them.
+    unsafe { core::slice::from_raw_parts(range.start as *const AtomicU64, len) }
+}
 
 /// The guest's RAM. Addresses are guest physical, which equal the physical ones.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,8 @@
 //! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
 //!
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
-//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator.
+//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its end is dynamic
+//! memory's record, which is mapped.
 //!
 //! start.s turns on the first with the values defined here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
@@ -141,7 +142,7 @@ pub(crate) fn memory_used(info: &BootInfo) -> u64 {
 /// Builds both maps and returns the root of the first. Runs on CPU 0 with the MMU off, before everything else.
 pub(crate) fn build(info: &BootInfo) -> u64 {
     // SAFETY: CPU 0 is the only CPU running, and no other reference to the pool is alive.
-    unsafe { *POOL.region.get() = (info.tables_base, info.tables_base + info.tables_size) };
+    unsafe { *POOL.region.get() = (info.tables_base, info.record_base()) };
     let mut own = Table::<El2>::new(FromPool, 1, El2);
     let (start, text_end) = (symbol!(__image_start), symbol!(__text_end));
     let (rodata_end, data_end) = (symbol!(__rodata_end), symbol!(__data_end));
@@ -159,6 +160,10 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     let disks = config::disks(info);
     if !disks.is_empty() {
         map(&mut own, disks.start, disks.end - disks.start, DATA);
+    }
+    let record = config::record_region(info);
+    if !record.is_empty() {
+        map(&mut own, record.start, record.end - record.start, DATA);
     }
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
     map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);

@@ -34,6 +34,11 @@ impl ToolPort {
         self.intid.store(intid, Ordering::Relaxed);
     }
 
+    /// Returns true if there is a port.
+    pub(crate) fn is_there(&self) -> bool {
+        self.intid.load(Ordering::Relaxed) != 0
+    }
+
     /// Returns true if there is a port, and the interrupt is its.
     ///
     /// SGI 0, with which one CPU makes another come to EL2, is never a port's.

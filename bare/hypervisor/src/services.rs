@@ -5,7 +5,7 @@ use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
 use hv_devices::mouse::Pointer;
 use hv_devices::shutdown::Action;
-use hv_devices::{Heartbeat, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
+use hv_devices::{Heartbeat, balloon, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
 use hv_wire::control::{
     FromHypervisor, Link, MAX_KEYS, MAX_PIECE, Refusal, Service, ServiceState, ToHypervisor,
@@ -15,6 +15,9 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use crate::devices::Services;
 use crate::host::FaultyEmbedder;
 use crate::report;
+
+/// Bytes of a page of dynamic memory.
+const PAGE: u64 = 4096;
 
 const _: () = assert!(MAX_KEYS == hv_devices::input::EVENTS);
 const _: () = assert!(MAX_PIECE == hv_tlfs::vmbus::fcopy::FRAGMENT_SIZE);
@@ -45,6 +48,10 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
         offer!(Keyboard, &services.keyboard, keyboard::OFFER, |_device| ());
         offer!(Mouse, &services.mouse, mouse::OFFER, |_device| ());
         offer!(Fcopy, &services.fcopy, fcopy::OFFER, |_device| ());
+        offer!(Balloon, &services.balloon, balloon::OFFER, |device| {
+            let pages = info.ram_size / PAGE;
+            device.set_record(host.cpu.hypervisor.record, info.ram_base / PAGE, pages);
+        });
     });
 }
 
@@ -93,6 +100,7 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
             state(Service::Keyboard, vmbus.with(&services.keyboard, |device, _| device.state()).ok()),
             state(Service::Mouse, vmbus.with(&services.mouse, |device, _| device.state()).ok()),
             state(Service::Fcopy, vmbus.with(&services.fcopy, |device, _| device.state()).ok()),
+            state(Service::Balloon, vmbus.with(&services.balloon, |device, _| device.state()).ok()),
         ]
     })
 }
@@ -111,11 +119,13 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::CopyStart { .. } | ToHypervisor::CopyWrite { .. } | ToHypervisor::CopyEnd { .. } => {
             (Service::Fcopy, true)
         }
+        ToHypervisor::Balloon { .. } => (Service::Balloon, true),
         _ => return Asked::Refused(Refusal::Unknown),
     };
     if info.services & service.bit() == 0 {
         return Asked::Refused(Refusal::Absent);
     }
+    let mut idle = false;
     let asked = hypervisor.partition.with_vmbus(host, |vmbus| match *request {
         ToHypervisor::Shutdown { action, force } => {
             let action = match action {
@@ -167,10 +177,14 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
             let ask = if cancel { fcopy::Ask::Cancel } else { fcopy::Ask::Complete };
             vmbus.with(&services.fcopy, |device, io| device.ask(io, &ask))
         }
+        ToHypervisor::Balloon { taken } => vmbus.with(&services.balloon, |device, io| {
+            idle = !device.resize(io, taken)?;
+            Ok(())
+        }),
         _ => Ok(Err(Refused::Invalid)),
     });
     match asked {
-        Ok(Ok(())) if waits => Asked::Pending(service),
+        Ok(Ok(())) if waits && !idle => Asked::Pending(service),
         Ok(Ok(())) => Asked::Done,
         Ok(Err(refused)) => Asked::Refused(refusal(refused)),
         Err(_) => Asked::Refused(Refusal::Absent),
@@ -221,6 +235,9 @@ pub(crate) fn take(
         }
         Service::Fcopy => vmbus
             .with(&services.fcopy, |device, _| device.take().map(|(_, outcome)| tell(&plain(outcome, 0)))),
+        Service::Balloon => {
+            vmbus.with(&services.balloon, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
+        }
         Service::TimeSync | Service::Heartbeat => Ok(None),
     });
     if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }

@@ -85,6 +85,9 @@ fn create() {
         // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
         // describes; `HYPERVISOR` lets this happen once.
         let disks = unsafe { config::disk_ram(&info) };
+        // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
+        // describes; `HYPERVISOR` lets this happen once.
+        let record = unsafe { config::record(&info) };
         Hypervisor {
             partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
             gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
@@ -94,6 +97,7 @@ fn create() {
             info,
             counter_offset: mrs!("cntpct_el0"),
             judge: config::judge(&info),
+            record,
             // `config::check` has validated it.
             injector: config::plan(&info).ok().flatten().map(Injector::new),
             online: AtomicUsize::new(0),

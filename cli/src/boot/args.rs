@@ -141,7 +141,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
-    /// heartbeat, kvp, vss, keyboard, mouse, fcopy [default: none; with --control or --name all]
+    /// heartbeat, kvp, vss, keyboard, mouse, fcopy, balloon [default: none; with --control or --name all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With

@@ -78,7 +78,7 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 12] = [
+const DEVICES: [(&str, u32); 13] = [
     ("vmbus", first(Guid::ZERO)),
     ("storage", first(guid::SCSI)),
     ("heartbeat", first(guid::HEARTBEAT)),
@@ -89,6 +89,7 @@ const DEVICES: [(&str, u32); 12] = [
     ("keyboard", first(guid::KEYBOARD)),
     ("mouse", first(guid::MOUSE)),
     ("fcopy", first(guid::FILE_COPY)),
+    ("balloon", first(guid::DYNAMIC_MEMORY)),
     ("network", first(guid::NETWORK)),
     ("sockets", faults::SOCKETS),
 ];

@@ -9,6 +9,8 @@ mod modules;
 mod plan;
 mod sources;
 
+use std::sync::Arc;
+
 use anyhow::bail;
 use hv_wire::Report;
 
@@ -17,6 +19,7 @@ pub(crate) use args::Args;
 use keep::Keep;
 use plan::Plan;
 
+use crate::control::Memory;
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
 use crate::net::Capture;
@@ -78,10 +81,12 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let stream = running.control();
     let live = plan.disks.live();
     running.once_mapped({
-        let live = std::sync::Arc::clone(&live);
+        let live = Arc::clone(&live);
         move || live.trim()
     })?;
-    let serving = plan.control.zip(stream).map(|(server, stream)| server.start(stream, live)).transpose()?;
+    let memory = Arc::new(Memory::new(shared.share()?, args.memory));
+    let serving =
+        plan.control.zip(stream).map(|(server, stream)| server.start(stream, live, memory)).transpose()?;
     let stream = running.sockets();
     let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
     let outcome = running.wait()?;

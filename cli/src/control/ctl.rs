@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use super::lines::{
-    self, AddMode, DiskPlace, Ending, Given, Line, LinkName, NetLink, Reason, Reply, Request, SCHEMA,
+    self, AddMode, DiskPlace, Ending, Given, Line, LinkName, MemoryLine, NetLink, Reason, Reply, Request,
+    SCHEMA,
 };
 use super::pairs::PoolName;
 use super::pointing::Button;
@@ -18,6 +20,7 @@ use super::target::Target;
 use super::typing;
 use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
+use crate::setup::size::size;
 use crate::setup::value;
 use crate::ui;
 
@@ -26,12 +29,12 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add disks, type,
-/// point
+/// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add disks, take
+/// memory, type, point
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a control port
 /// runs. The guest needs a driver for the service. Linux's is hv_utils, for type
-/// hyperv_keyboard, for mouse hid_hyperv; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and
+/// hyperv_keyboard, for mouse hid_hyperv, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and
 /// freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -41,7 +44,7 @@ pub(crate) struct Args {
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds to wait for the guest [default: 10; kvp 40, disk and type 60, disk add and fcopy 600, freeze and thaw 960]
+    /// Seconds to wait for the guest [default: 10; kvp 40, disk, memory and type 60, disk add and fcopy 600, freeze and thaw 960]
     #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
@@ -56,6 +59,7 @@ Examples:
   cargo hv ctl vm.sock kvp get auto OSName
   cargo hv ctl kvp set external colour blue --json
   cargo hv ctl disk add data.img,at=0:5
+  cargo hv ctl memory 256M
   cargo hv ctl fcopy app.conf /etc/app/ --create-path
   cargo hv ctl type 'root\\n'
   cargo hv ctl mouse 16384 16384 --click left
@@ -92,6 +96,11 @@ enum What {
     /// Add, remove and resize the guest's disks
     #[command(subcommand)]
     Disk(Disk),
+    /// Take memory from the guest, or give it back; without a size, print what it has
+    Memory {
+        /// What the guest is to have, in MiB or with a unit (K, M, G), or max for all that it was started with
+        size: Option<MemorySize>,
+    },
     /// Copy a file into the guest
     Fcopy {
         /// The host's file
@@ -107,7 +116,7 @@ enum What {
         create_path: bool,
     },
     /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse,
-    /// fcopy, net
+    /// fcopy, balloon, net
     Rescind {
         /// The device
         device: DeviceName,
@@ -148,6 +157,21 @@ enum What {
         #[arg(long, value_name = "BUTTON")]
         click: Option<Button>,
     },
+}
+
+/// A size of memory: a number of bytes, or all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MemorySize(Option<u64>);
+
+impl FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self(None)),
+            _ => value::size(text).map(|bytes| Self(Some(bytes))).map_err(|error| format!("{error}; or max")),
+        }
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -227,6 +251,8 @@ impl What {
             }
             Self::Disk(Disk::Remove { place }) => Request::DiskRemove { at: *place },
             Self::Disk(Disk::Resize { place, size }) => Request::DiskResize { at: *place, bytes: *size },
+            Self::Memory { size: None } => Request::Memory {},
+            Self::Memory { size: Some(MemorySize(bytes)) } => Request::MemorySet { bytes: *bytes },
             Self::Fcopy { file, to, overwrite, create_path } => Request::Fcopy {
                 file: absolute(file)?,
                 to: to.clone(),
@@ -347,11 +373,21 @@ fn read_line(mut stream: UnixStream, timeout: Duration) -> anyhow::Result<Option
     Ok(Some(line))
 }
 
+/// The guest's memory on a line.
+fn of_memory(memory: &MemoryLine) -> String {
+    let MemoryLine { bytes, given_up, host_bytes, pressure } = *memory;
+    let pressure = pressure.map_or(String::new(), |pressure| {
+        format!(", needs {}", size(pressure.committed.saturating_sub(given_up)))
+    });
+    format!("{} of {}{pressure}, {} of the host's", size(bytes), size(bytes + given_up), size(host_bytes))
+}
+
 /// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act on.
 fn text(given: &Given) -> String {
     match given {
         Given::Done {} => String::new(),
         Given::Disk(disk) => format!("{}:{}, {} bytes\n", disk.controller, disk.lun, disk.bytes),
+        Given::Memory(memory) => format!("{}\n", of_memory(memory)),
         Given::Copied(copied) => format!("{} bytes\n", copied.bytes),
         Given::Pair(pair) => format!("{}\n", ui::one_line(&pair.value)),
         Given::Pairs(pairs) => {
@@ -371,7 +407,11 @@ fn text(given: &Given) -> String {
                 };
                 let version =
                     service.version.as_ref().map_or(String::new(), |version| format!(", version {version}"));
-                format!("{name:<10} {state}{version}\n")
+                let memory = service
+                    .memory
+                    .as_ref()
+                    .map_or(String::new(), |memory| format!(", {}", of_memory(memory)));
+                format!("{name:<10} {state}{version}{memory}\n")
             };
             services.iter().map(line).collect()
         }

@@ -76,6 +76,11 @@ pub(super) enum Request {
         #[serde(default)]
         create_path: bool,
     },
+    Memory {},
+    MemorySet {
+        #[serde(default)]
+        bytes: Option<u64>,
+    },
     DiskAdd {
         file: String,
         #[serde(default)]
@@ -143,6 +148,26 @@ pub(super) struct DiskLine {
     pub(super) bytes: u64,
 }
 
+/// The guest's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MemoryLine {
+    /// What it has.
+    pub(super) bytes: u64,
+    /// What it has given up.
+    pub(super) given_up: u64,
+    /// What the machine's RAM occupies of the host's.
+    pub(super) host_bytes: u64,
+    pub(super) pressure: Option<PressureLine>,
+}
+
+/// The guest's need for memory, as it says, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PressureLine {
+    pub(super) available: u64,
+    /// What it has given up included.
+    pub(super) committed: u64,
+}
+
 /// A file that was copied into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CopiedLine {
@@ -157,6 +182,7 @@ impl Request {
             Self::Status {}
             | Self::Shutdown { .. }
             | Self::Time {}
+            | Self::Memory {}
             | Self::Mouse { .. }
             | Self::Net { .. } => 10,
             Self::KvpGet { .. }
@@ -167,9 +193,11 @@ impl Request {
             Self::Freeze {} | Self::Thaw {} => 960,
             // A disk is copied, or a file.
             Self::DiskAdd { .. } | Self::Fcopy { .. } => 600,
-            Self::DiskRemove { .. } | Self::DiskResize { .. } | Self::Rescind { .. } | Self::Type { .. } => {
-                60
-            }
+            Self::DiskRemove { .. }
+            | Self::DiskResize { .. }
+            | Self::MemorySet { .. }
+            | Self::Rescind { .. }
+            | Self::Type { .. } => 60,
         })
     }
 }
@@ -227,6 +255,9 @@ pub(super) enum LinkName {
 pub(super) struct ServiceLine {
     pub(super) state: LinkName,
     pub(super) version: Option<String>,
+    /// Of dynamic memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<MemoryLine>,
 }
 
 /// What a request gave.
@@ -239,6 +270,7 @@ pub(super) enum Given {
     Addresses(Addresses),
     Disk(DiskLine),
     Copied(CopiedLine),
+    Memory(MemoryLine),
     Done {},
 }
 
@@ -330,6 +362,7 @@ mod tests {
             r#"{"request":"rescind","device":"disk"}"#,
             r#"{"request":"type"}"#,
             r#"{"request":"fcopy","file":"/a"}"#,
+            r#"{"request":"memory-set","bytes":"1G"}"#,
             r#"{"request":"fcopy","file":"/a","to":"/b","overwrite":1}"#,
             r#"{"request":"mouse","x":1}"#,
             r#"{"request":"mouse","x":1,"y":-1}"#,

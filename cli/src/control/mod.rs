@@ -6,6 +6,7 @@
 
 mod ctl;
 mod lines;
+mod memory;
 mod pairs;
 mod pointing;
 mod port;
@@ -15,5 +16,6 @@ mod target;
 mod typing;
 
 pub(crate) use ctl::{Args, is_command, run};
+pub(crate) use memory::Memory;
 pub(crate) use serve::Server;
 pub(crate) use services::{Services, host_time};

@@ -14,6 +14,7 @@ use hv_tlfs::vmbus::vss;
 use hv_wire::control::{Link, Refusal, Service, ToHypervisor};
 
 use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Reply, Request, ServiceLine};
+use super::memory::Memory;
 use super::pairs::{Addresses, Pair, PoolName, wide};
 use super::pointing;
 use super::port::{Answer, NoAnswer, Port};
@@ -59,10 +60,16 @@ impl Server {
         Ok(Self { listener: machine.listen()?, file: None, fixed })
     }
 
-    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk` changes.
-    pub(crate) fn start(self, stream: UnixStream, disks: Arc<Live>) -> anyhow::Result<Serving> {
+    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk` changes, `memory` what
+    /// `hv ctl memory` does.
+    pub(crate) fn start(
+        self,
+        stream: UnixStream,
+        disks: Arc<Live>,
+        memory: Arc<Memory>,
+    ) -> anyhow::Result<Serving> {
         let Self { listener, file, fixed } = self;
-        let port = Arc::new(Port::new(stream)?);
+        let port = Arc::new(Port::new(stream, memory)?);
         let clients = Arc::new(AtomicUsize::new(0));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -142,8 +149,12 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
         }
         Request::Rescind { device } => machine::rescind(port, *device, left()),
         Request::Net { link } => machine::net(port, *link, left()),
+        Request::Memory {} => machine::memory(port, left()).map(Given::Memory),
+        Request::MemorySet { bytes } => machine::resize(port, *bytes, left).map(Given::Memory),
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
-            Ok(Answer::Status(states)) => Ok(Given::Services(services(&states))),
+            Ok(Answer::Status(states)) => {
+                machine::with_memory(port, services(&states), left()).map(Given::Services)
+            }
             Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),
             Err(why) => Err(no_answer(why, Service::Shutdown)),
         },
@@ -228,6 +239,7 @@ fn services(states: &[hv_wire::control::ServiceState; Service::ALL.len()]) -> BT
             Link::Incompatible => LinkName::Incompatible,
         },
         version: (state.link == Link::Ready).then(|| format!("{}.{}", state.major, state.minor)),
+        memory: None,
     };
     Service::ALL
         .into_iter()
@@ -325,6 +337,10 @@ fn refused(service: Service, why: Refusal) -> Failure {
             format!("the guest's driver for {name} supports none of the host's versions"),
         ),
         Refusal::Busy => (Reason::Busy, format!("the guest has not answered the last {name} request")),
+        Refusal::Unsupported if service == Service::Balloon => (
+            Reason::Unsupported,
+            "the guest's driver gives up no memory; Linux's does with pages of 4 KiB alone".to_owned(),
+        ),
         Refusal::Unsupported => {
             (Reason::Unsupported, format!("the version of {name} that the guest chose has no such request"))
         }

@@ -48,12 +48,14 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Keyboard => "keyboard",
         Service::Mouse => "mouse",
         Service::Fcopy => "fcopy",
+        Service::Balloon => "balloon",
     }
 }
 
 /// Returns the module of Linux that has a service's driver, and the option that builds it.
 pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
     match service {
+        Service::Balloon => ("hv_balloon", "CONFIG_HYPERV_BALLOON"),
         Service::Keyboard => ("hyperv_keyboard", "CONFIG_HYPERV_KEYBOARD"),
         Service::Mouse => ("hid_hyperv", "CONFIG_HID_HYPERV_MOUSE"),
         _ => ("hv_utils", "CONFIG_HYPERV_UTILS"),
@@ -152,9 +154,12 @@ mod tests {
     #[test]
     fn a_set_is_a_list_of_names_or_all_or_none() {
         assert_eq!("none".parse(), Ok(Services::NONE));
-        assert_eq!("all".parse::<Services>(), "shutdown,time,heartbeat,kvp,vss,keyboard,mouse,fcopy".parse());
+        assert_eq!(
+            "all".parse::<Services>(),
+            "shutdown,time,heartbeat,kvp,vss,keyboard,mouse,fcopy,balloon".parse()
+        );
         assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
-        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard", "hid_hyperv"]);
+        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard", "hid_hyperv", "hv_balloon"]);
         assert_eq!("keyboard".parse::<Services>().unwrap().modules(), ["hyperv_keyboard"]);
         assert_eq!(
             "vss,keyboard,fcopy".parse::<Services>().unwrap().modules(),
@@ -168,7 +173,15 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_with_the_controllers_first() {
-        let last = [("shutdown", 4), ("vss", 8), ("keyboard", 9), ("mouse", 10), ("fcopy", 11), ("net", 12)];
+        let last = [
+            ("shutdown", 4),
+            ("vss", 8),
+            ("keyboard", 9),
+            ("mouse", 10),
+            ("fcopy", 11),
+            ("balloon", 12),
+            ("net", 13),
+        ];
         for (text, number) in [("scsi0", 0), ("scsi3", 3)].into_iter().chain(last) {
             let device: DeviceName = text.parse().unwrap();
             assert_eq!((device.number(), device.to_string()), (number, text.to_owned()));

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use anyhow::Context as _;
 use hv_wire::platform::{self, MAX_VPS, RAM_BASE};
 use hv_wire::{BootInfo, Report, VpReport};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::FdFlags;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -73,6 +73,21 @@ impl Ram {
     pub(crate) fn read_into(&self, address: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
         let offset = self.offset(address, bytes.len())?;
         self.file.read_exact_at(bytes, offset).context("cannot read the machine's RAM")
+    }
+
+    /// Returns the bytes of the host's memory that it occupies.
+    pub(crate) fn occupied(&self) -> anyhow::Result<u64> {
+        /// Bytes of the unit of `st_blocks` (POSIX leaves it open; Linux, stat(2)).
+        const BLOCK: u64 = 512;
+        let metadata = self.file.metadata().context("cannot see how large the machine's RAM is")?;
+        Ok(metadata.blocks() * BLOCK)
+    }
+
+    /// Gives the host's memory at a physical address back: `length` bytes there read as zeros.
+    pub(crate) fn discard(&self, address: u64, length: u64) -> std::io::Result<()> {
+        let offset = address.checked_sub(RAM_BASE).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, hole, offset, length)?)
     }
 
     /// Returns another handle of the same RAM, for another thread.

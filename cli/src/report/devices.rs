@@ -77,6 +77,7 @@ fn name(class: Guid) -> &'static str {
         guid::KVP => "key-value pairs",
         guid::VSS => "shadow copies",
         guid::FILE_COPY => "file copy",
+        guid::DYNAMIC_MEMORY => "dynamic memory",
         guid::KEYBOARD => "keyboard",
         guid::MOUSE => "mouse",
         socket::VSOCK_TEMPLATE => "sockets",

@@ -41,7 +41,7 @@ fn named(interface: &Guid) -> Option<&'static str> {
         guid::KEYBOARD => "keyboard",
         guid::MOUSE => "mouse",
         guid::VIDEO => "video",
-        guid::DYNAMIC_MEMORY => "memory",
+        guid::DYNAMIC_MEMORY => "balloon",
         guid::PCIE => "pci",
         _ => return None,
     })
@@ -64,6 +64,10 @@ pub(super) fn class_name(number: u8) -> String {
 fn is_service(class: u8) -> bool {
     let services = [guid::HEARTBEAT, guid::SHUTDOWN, guid::TIME_SYNC, guid::KVP, guid::VSS, guid::FILE_COPY];
     interface(class).is_some_and(|interface| services.contains(interface))
+}
+
+fn is_balloon(class: u8) -> bool {
+    interface(class) == Some(&guid::DYNAMIC_MEMORY)
 }
 
 fn is_keyboard(class: u8) -> bool {
@@ -205,6 +209,9 @@ fn subject(
         }
         return names::name("mouse-message", kind.into());
     }
+    if is_balloon(class) && length >= 8 && packet_type == PacketType::DATA_IN_BAND {
+        return balloon(start, fields);
+    }
     if is_network(class) && length >= 4 {
         return network::subject(packet_type, start, fields);
     }
@@ -215,6 +222,33 @@ fn subject(
         return if bytes == 0 { "stream end" } else { "stream data" }.to_owned();
     }
     names::name("vmbus-packet", packet_type.0.into())
+}
+
+/// Names a message of dynamic memory, and adds the fields of its beginning.
+fn balloon(start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value)>) -> String {
+    use hv_tlfs::vmbus::balloon::MessageType;
+    let kind = MessageType(start.u16(0));
+    match kind {
+        MessageType::VERSION_REQUEST => {
+            fields.push(text("version", names::name("balloon-version", start.u32(8).into())));
+        }
+        MessageType::VERSION_RESPONSE | MessageType::CAPABILITIES_RESPONSE => {
+            fields.push(number("accepted", start.u32(8) & 1));
+        }
+        MessageType::CAPABILITIES_REPORT => fields.push(hex("capabilities", start.u64(8))),
+        MessageType::STATUS_REPORT => fields.push(number("available", start.u64(8))),
+        MessageType::BALLOON_REQUEST | MessageType::HOT_ADD_RESPONSE => {
+            fields.push(number("pages", start.u32(8)));
+        }
+        MessageType::BALLOON_RESPONSE => {
+            fields.extend([number("more", start.u32(12) & 1), number("ranges", start.u32(12) >> 1)]);
+        }
+        MessageType::UNBALLOON_REQUEST => {
+            fields.extend([number("more", start.u32(8) & 1), number("ranges", start.u32(12))]);
+        }
+        _ => {}
+    }
+    names::name("balloon-message", kind.0.into())
 }
 
 /// Returns the name of a SCSI command in the second record of a storage packet; `None` if there is none.

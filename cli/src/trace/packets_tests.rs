@@ -145,6 +145,38 @@ fn a_mouse_shows_its_messages() {
 }
 
 #[test]
+fn dynamic_memory_shows_its_pages() {
+    let say = |from_guest: bool, kind: u16, words: &[u64]| {
+        let head = [kind, 8 + words.len() as u16 * 8, 1, 0].map(u16::to_le_bytes).concat();
+        let bytes = [head, words.iter().flat_map(|word| word.to_le_bytes()).collect()].concat();
+        words_of(&guid::DYNAMIC_MEMORY, from_guest, &bytes)
+    };
+    let request = say(true, 1, &[0x2_0000]);
+    assert!(request.starts_with("DM_VERSION_REQUEST channel=3 class=balloon from=guest"), "{request}");
+    assert!(request.ends_with("version=DYNMEM_PROTOCOL_VERSION_3"), "{request}");
+    assert!(say(false, 2, &[1]).ends_with("accepted=1"));
+    assert!(say(true, 5, &[7, 9, 0, 0, 0]).ends_with("available=7"));
+    assert!(say(false, 6, &[512]).ends_with("pages=512"));
+    let answer = say(true, 7, &[2 << 33 | 1 << 32, 512 << 40 | 0x4_0000, 1 << 40]);
+    assert!(answer.ends_with("more=1 ranges=2"), "{answer}");
+    let given = say(false, 8, &[1 << 32, 3 << 40 | 5]);
+    assert!(given.starts_with("DM_UNBALLOON_REQUEST") && given.ends_with("more=0 ranges=1"), "{given}");
+}
+
+fn words_of(interface: &Guid, from_guest: bool, bytes: &[u8]) -> String {
+    words(&records(interface, from_guest, PacketType::DATA_IN_BAND, bytes)[0])
+}
+
+#[test]
+fn a_file_copy_shows_its_operation() {
+    let mut bytes = vec![0; 28 + 36];
+    (bytes[0], bytes[4], bytes[12], bytes[28]) = (1, 56, 7, 2);
+    let records = records(&guid::FILE_COPY, false, PacketType::DATA_IN_BAND, &bytes);
+    assert!(words(&records[0]).starts_with("ICMSGTYPE_FCOPY channel=3 class=fcopy from=host"));
+    assert!(words(&records[1]).contains("operation=COMPLETE_FCOPY"), "{}", words(&records[1]));
+}
+
+#[test]
 fn what_has_no_known_class_is_shown_as_bytes() {
     let [first, rest] = records(&guid::VIDEO, true, PacketType::DATA_IN_BAND, &[7; 64]);
     assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=video"));

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod any;
+pub mod balloon;
 pub mod echo;
 pub mod fcopy;
 pub mod heartbeat;
@@ -24,6 +25,7 @@ pub mod time_sync;
 pub mod vss;
 
 pub use any::Any;
+pub use balloon::Balloon;
 pub use echo::Echo;
 pub use fcopy::Fcopy;
 pub use heartbeat::Heartbeat;

@@ -1,19 +1,22 @@
 //! Each device behind VMBus against a driver that does anything: packets of its protocol, right and wrong, on rings and in data that
 //! change between two looks of the host, and a back end that completes in any order.
 
-use std::cell::{Cell, RefCell};
+mod drivers;
 
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hv_devices::balloon::Discard;
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS};
 use hv_devices::{
-    Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, fcopy, heartbeat, keyboard,
-    kvp, mouse, shutdown, time_sync, vss,
+    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, balloon, fcopy,
+    heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss,
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
 use hv_tlfs::time::ReferenceTime;
-use hv_vmbus::protocol::ic::{Header, MessageType, PipeHeader};
-use hv_vmbus::protocol::storage::{Operation, Packet, ScsiRequest};
+use hv_vmbus::protocol::storage::{Operation, Packet};
 use hv_vmbus::protocol::{Guid, PacketType, vss::Operation as VssOperation};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
 use hv_vmbus::{
@@ -29,13 +32,17 @@ use crate::messages;
 /// Maximum number of steps in a run.
 const STEPS: usize = 256;
 const VPS: u32 = 4;
+/// Pages that dynamic memory has a record of: more than there is memory, since nothing touches them.
+const PAGES: u64 = 2048;
+const FIRST: u64 = RAM / 4096;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
 /// Channels: three of the disks' controller, then one for each service, and for each input device.
-const CHANNELS: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE, FCOPY];
+const CHANNELS: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE, FCOPY, BALLOON];
 const KEYBOARD: u32 = 9;
 const MOUSE: u32 = 10;
 const FCOPY: u32 = 11;
+const BALLOON: u32 = 12;
 
 type Lock = spin::Mutex<()>;
 
@@ -50,6 +57,7 @@ hv_vmbus::devices! {
         keyboard: Slot<Lock, Keyboard>,
         mouse: Slot<Lock, Mouse>,
         fcopy: Slot<Lock, Fcopy>,
+        balloon: Slot<Lock, Balloon, 1, 1>,
     }
 }
 
@@ -63,6 +71,8 @@ struct Partition {
     /// What the back end does with requests: completes, fails, keeps, or has no room for them.
     mode: Cell<u8>,
     held: RefCell<Vec<Token>>,
+    /// Requests of dynamic memory that the back end keeps.
+    discards: RefCell<Vec<Token>>,
     judge: RefCell<Judge<4>>,
     /// What faults on purpose do next.
     mishap: Cell<u8>,
@@ -148,6 +158,20 @@ impl Backend<Never> for Partition {
     }
 }
 
+impl Backend<Discard> for Partition {
+    fn start(&self, _: DeviceId, token: Token, _: &Discard, data: Pages<'_>) -> Started<()> {
+        assert!(data.is_empty());
+        match self.mode.get() & 3 {
+            2 => {
+                self.discards.borrow_mut().push(token);
+                Started::Pending
+            }
+            3 => Started::Full,
+            _ => Started::Done(()),
+        }
+    }
+}
+
 impl Backend<Request> for Partition {
     /// Whatever the guest does, a request lies on the disk, and its data in the guest's memory.
     fn start(
@@ -175,10 +199,24 @@ impl Backend<Request> for Partition {
     }
 }
 
+/// Words of the record of dynamic memory, without any pages. Each thread has one, which outlives every bus.
+fn record() -> &'static [AtomicU64] {
+    thread_local! {
+        static WORDS: &'static [AtomicU64] =
+            Vec::leak((0..PAGES / 64).map(|_| AtomicU64::new(0)).collect());
+    }
+    WORDS.with(|words| {
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        *words
+    })
+}
+
 fn fresh() -> TestBus {
     let mut controller = Storage::new();
     controller.attach(0, 0, 0, Disk::new(DISK, [7; 16], storage::MAX_TRANSFER)).expect("there is room");
     controller.attach(0, 3, 1, Disk::dvd(DISK, [8; 16], storage::MAX_TRANSFER)).expect("there is room");
+    let mut memory = Balloon::new();
+    memory.set_record(record(), FIRST, PAGES);
     TestBus::new(
         Config::DEFAULT,
         Set {
@@ -191,6 +229,7 @@ fn fresh() -> TestBus {
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
             mouse: Slot::offering(Mouse::new(), mouse::OFFER),
             fcopy: Slot::offering(Fcopy::new(), fcopy::OFFER),
+            balloon: Slot::offering(memory, balloon::OFFER),
         },
     )
 }
@@ -205,12 +244,14 @@ pub fn devices(data: &[u8]) {
         received: RefCell::default(),
         mode: Cell::new(0),
         held: RefCell::default(),
+        discards: RefCell::default(),
         judge: RefCell::new(Judge::new(RAM, RAM_SIZE)),
         mishap: Cell::new(0),
     };
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
-    let channel = input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE, FCOPY]);
+    let channel =
+        input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE, FCOPY, BALLOON, BALLOON]);
     open(&bus, &port, channel);
     if channel == 1 && input.below(4) > 0 {
         initialize(&bus, &port);
@@ -268,13 +309,14 @@ fn take(bus: &TestBus, port: &Partition, channel: u32) {
 fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>) {
     match input.below(16) {
         0..=3 => {
-            srb(port, input);
+            drivers::srb(port, input);
             let _ = bus.signal(0x2000 | channel, port);
         }
         4..=6 => {
             match channel {
-                KEYBOARD | MOUSE => say(port, channel == MOUSE, input),
-                _ => message(port, input),
+                KEYBOARD | MOUSE => drivers::say(port, channel == MOUSE, input),
+                BALLOON => drivers::give_up(port, input),
+                _ => drivers::message(port, input),
             }
             let _ = bus.signal(0x2000 | channel, port);
         }
@@ -309,91 +351,14 @@ fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>
     }
 }
 
-/// A packet of a storage driver.
-fn srb(port: &Partition, input: &mut Input<'_>) {
-    let mut packet = Packet::new_zeroed();
-    let any = input.byte().into();
-    packet.header.operation = Operation(input.of(&[3, 3, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 13, 12, any]));
-    let mut request = ScsiRequest::new_zeroed();
-    let cdb = input.bytes(16);
-    request.cdb_or_sense[..cdb.len()].copy_from_slice(cdb);
-    request.cdb_or_sense[0] = input.of(&[0, 3, 0x12, 0x28, 0x2a, 0x35, 0x42, 0x88, 0x8a, 0x93, 0x9e, 0xa0]);
-    if input.below(4) > 0 {
-        // A few blocks near the beginning, in each form of command.
-        let (first, count) = (input.byte(), input.byte() % 40);
-        request.cdb_or_sense[1..16].fill(0);
-        let [lba, blocks] = if request.cdb_or_sense[0] < 0x80 { [5, 8] } else { [9, 13] };
-        (request.cdb_or_sense[lba], request.cdb_or_sense[blocks]) = (first, count);
-    }
-    (request.length, request.cdb_length, request.sense_length) = (52, 10, 20);
-    (request.lun, request.direction) = (input.of(&[0, 0, 3, 1]), input.byte() % 3);
-    let (ranges, bytes) = ranges(input);
-    request.transfer_length = if input.below(8) == 0 { input.word() } else { bytes };
-    packet.body.copy_from_slice(request.as_bytes());
-    let kind = if ranges.is_empty() { PacketType::DATA_IN_BAND } else { PacketType::DATA_USING_GPA_DIRECT };
-    let len = input.of(&[64, 64, 64, 64, 48, 8, 16, 60]);
-    let flags = input.of(&[1, 1, 1, 0, 3]);
-    put(&port.memory, kind, flags, input.byte().into(), &ranges, &packet.as_bytes()[..len]);
-}
-
-/// Ranges of a packet, and the bytes that they should have.
-fn ranges(input: &mut Input<'_>) -> (Vec<u8>, u32) {
-    let count = input.of(&[0_u32, 1, 1, 1, 2, 0xffff]);
-    if count == 0 {
-        return (Vec::new(), 0);
-    }
-    let (mut bytes, mut words) = (0_u32, Vec::new());
-    words.extend([0_u32, count].iter().flat_map(|word| word.to_le_bytes()));
-    for _ in 0..count.min(2) {
-        let pages = input.below(9) as u32 + 1;
-        let offset = input.of(&[0, 0, 512, 4095, 4096]);
-        let len = if input.below(8) == 0 { input.word() } else { pages * 4096 - offset.min(4095) };
-        words.extend([len, offset].iter().flat_map(|word| word.to_le_bytes()));
-        for _ in 0..pages {
-            let page = RAM / 4096 + input.below(34) as u64;
-            words.extend(if input.below(32) == 0 { input.long() } else { page }.to_le_bytes());
-        }
-        bytes = bytes.wrapping_add(len);
-    }
-    (words, bytes)
-}
-
-/// A message of a service's driver.
-fn message(port: &Partition, input: &mut Input<'_>) {
-    let body = input.bytes(48);
-    let mut header = Header::new_zeroed();
-    header.message_type = MessageType(input.of(&[0, 0, 1, 2, 3, 4, 5, 7]));
-    (header.flags, header.transaction_id) = (input.of(&[5, 5, 5, 1, 3]), input.byte() & 1);
-    header.message_size = if input.below(8) == 0 { input.half() } else { body.len() as u16 };
-    header.status.0 = input.of(&[0, 0, 0x8000_4005, 0x8007_0103]);
-    (header.framework_version.major, header.message_version.major) = (3, input.of(&[3, 4, 5]));
-    let long = input.of(&[0, 0, 0, 2600, 7500]);
-    let mut rest = body.to_vec();
-    if header.message_type == MessageType::NEGOTIATE && input.flag() {
-        // One version of each, of those that are offered somewhere.
-        let version = input.of(&[[3_u16, 0], [4, 0], [5, 0], [3, 2], [1, 1], [9, 9]]);
-        rest = [1, 1, 0, 0, 3, 0, version[0], version[1]].map(u16::to_le_bytes).concat();
-    }
-    rest.resize(rest.len().max(long), 0);
-    let size = if input.below(8) == 0 { input.word() } else { (size_of::<Header>() + rest.len()) as u32 };
-    let pipe = PipeHeader { packet_type: input.of(&[1, 1, 1, 1, 0]), message_size: size };
-    let all = [pipe.as_bytes(), header.as_bytes(), &rest].concat();
-    put(&port.memory, PacketType::DATA_IN_BAND, 0, 0, &[], &all);
-}
-
-/// A message of an input device's driver.
-fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
-    let kind = if pipe { input.of(&[0_u32, 0, 3, 3, 1, 4]) } else { input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]) };
-    let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0x2_0000, 0]);
-    let words =
-        if pipe { [1, input.of(&[12, 12, 9, 0]), kind, 4, version] } else { [kind, version, 0, 0, 0] };
-    let message = words.map(u32::to_le_bytes).concat();
-    let len = input.of(&[20, 20, 8, 8, 4, 0, 16]);
-    put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[1, 1, 0]), input.long(), &[], &message[..len]);
-}
-
 /// Completes a request that is in flight, any of them.
 fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
+    let discard = port.discards.borrow_mut().pop();
+    if let Some(token) = discard {
+        assert_eq!(bus.completed(&bus.devices().balloon, token, (), port), Ok(()), "it was in flight");
+        assert!(bus.completed(&bus.devices().balloon, token, (), port).is_err(), "it ends once");
+        return;
+    }
     let count = port.held.borrow().len();
     if count == 0 {
         return;
@@ -413,7 +378,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
-    let _ = match input.below(14) {
+    let _ = match input.below(17) {
         0 => bus.with(&devices.shutdown, port, |d, io| d.ask(io, shutdown::Action::PowerOff, false).is_ok()),
         1 => bus.with(&devices.shutdown, port, |d, _| d.take().is_some()),
         2 => bus.with(&devices.kvp, port, |d, io| {
@@ -454,6 +419,15 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
             d.ask(io, &ask).is_ok()
         }),
         12 => bus.with(&devices.fcopy, port, |d, _| d.take().is_some()),
+        13 | 14 => bus.with(&devices.balloon, port, |d, io| {
+            let asked = d.resize(io, input.below(PAGES as usize + 2) as u64) == Ok(true);
+            for range in d.discarding() {
+                assert!(FIRST <= range.start(), "{range:?}");
+                assert!(range.start() + u64::from(range.count()) <= FIRST + PAGES, "{range:?}");
+            }
+            asked
+        }),
+        15 => bus.with(&devices.balloon, port, |d, _| d.take().is_some()),
         _ => bus.with(&devices.time, port, |d, io| d.sync(io).is_ok()),
     };
 }
@@ -467,6 +441,9 @@ fn ends(bus: &TestBus, port: &mut Partition) {
     let _ = bus.message(4, &messages::unload(), port);
     for token in port.held.take() {
         assert_eq!(bus.completed(&bus.devices().disks, token, Ok(()), port), Ok(()), "it is in flight");
+    }
+    for token in port.discards.take() {
+        assert_eq!(bus.completed(&bus.devices().balloon, token, (), port), Ok(()), "it is in flight");
     }
     assert_eq!(port.received.borrow().last(), Some(&17), "UNLOAD is answered");
     assert!(bus.is_idle() && !bus.has_pending());

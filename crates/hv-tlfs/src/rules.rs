@@ -515,6 +515,21 @@ rules! {
     MOUSE_ORDER = "mouse-order", Error, "message type":
         "A version is asked for until one is accepted, and a description acknowledged once." ("openvmm, uidevices, mouse");
 
+    BALLOON_FORM = "balloon-form", Error, "bytes":
+        "Messages of dynamic memory are in-band packets without a completion, and have the size of their type."
+        ("Linux, drivers/hv/hv_balloon.c");
+    BALLOON_MESSAGE = "balloon-message", Error, "message type":
+        "Messages of dynamic memory have a type that guests send." ("Linux, drivers/hv/hv_balloon.c, dm_message_type");
+    BALLOON_ORDER = "balloon-order", Error, "message type":
+        "A version is agreed first and once, then capabilities are reported once; all else follows."
+        ("Linux, drivers/hv/hv_balloon.c, balloon_connect_vsp");
+    BALLOON_UNASKED = "balloon-unasked", Error, "message type":
+        "A guest answers only what it was asked; the last of several answers says that it is." ("Linux, drivers/hv/hv_balloon.c, balloon_up");
+    BALLOON_RANGE = "balloon-range", Error, "range: pages << 40 | first page":
+        "A range of pages that a guest gives up has a page." ("QEMU, hw/hyperv/hv-balloon.c");
+    BALLOON_PAGES = "balloon-pages", Error, "pages":
+        "A guest gives up no more pages than it was asked for." ("QEMU, hw/hyperv/hv-balloon.c");
+
     SOCKET_PACKET = "socket-packet", Error, "packet type":
         "Packets of a socket are in-band packets without a completion." ("Linux, net/vmw_vsock/hyperv_transport.c, hvs_send_data");
     SOCKET_PAYLOAD = "socket-payload", Error, "bytes":

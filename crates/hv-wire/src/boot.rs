@@ -45,7 +45,8 @@ pub struct BootInfo {
     pub trace_base: u64,
     /// Size of the trace region in bytes; [`TraceRing::share_of`](crate::TraceRing::share_of) divides it among the VPs.
     pub trace_size: u64,
-    /// Start of the region for page tables, 2 MiB aligned, behind the guest's RAM and absent from stage 2.
+    /// Start of the region for page tables, 2 MiB aligned, behind the guest's RAM and absent from stage 2. At its end is the
+    /// [record](Self::record_base) of dynamic memory.
     pub tables_base: u64,
     /// Bytes of it: [`tables_size`](Self::tables_size) at least.
     pub tables_size: u64,
@@ -129,7 +130,7 @@ impl BootInfo {
     /// Guest RAM up to which stage 2 is made of pages, so that a table is needed for each 2 MiB of it.
     pub const PAGED_RAM: u64 = 512 << 20;
 
-    /// Bytes of page tables that a machine with this much guest RAM needs, a multiple of 2 MiB.
+    /// Bytes of page tables and record that a machine with this much guest RAM needs, a multiple of 2 MiB.
     #[must_use]
     pub const fn tables_size(ram_size: u64) -> u64 {
         const BLOCK: u64 = 2 << 20;
@@ -138,6 +139,18 @@ impl BootInfo {
         /// region.
         const OTHERS: u64 = 64;
         let pages = if ram_size <= Self::PAGED_RAM { ram_size / BLOCK } else { 0 };
-        ((OTHERS + pages) * TABLE).next_multiple_of(BLOCK)
+        ((OTHERS + pages) * TABLE + Self::record_size(ram_size)).next_multiple_of(BLOCK)
+    }
+
+    /// Bytes of the record of pages that the guest has given up: a bit for each 4 KiB of its RAM, in whole pages.
+    #[must_use]
+    pub const fn record_size(ram_size: u64) -> u64 {
+        ram_size.div_ceil(8 * 4096).next_multiple_of(4096)
+    }
+
+    /// Start of that record, which is a multiple of 4 KiB, and zeros at first.
+    #[must_use]
+    pub const fn record_base(&self) -> u64 {
+        self.tables_base + self.tables_size - Self::record_size(self.ram_size)
     }
 }

@@ -151,14 +151,17 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The modules of a stock kernel that the services need, by path in a guest's file system.
-pub(super) fn modules(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+/// The modules that the services need.
+pub(super) const UTILS: [&str; 2] = ["hv_vmbus", "hv_utils"];
+
+/// Modules of a stock kernel that talk to Hyper-V, by path in a guest's file system.
+pub(super) fn modules(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let (files, _) = stock::kernel(&Cache::open()?, kernel)?;
     let mut modules = Vec::new();
-    for module in ["hv_vmbus", "hv_utils"] {
+    for module in names {
         let file = files.modules.iter().find(|file| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            name.split('.').next() == Some(module)
+            name.split('.').next() == Some(*module)
         });
         let file = file.with_context(|| format!("{} has no {module}", files.package))?;
         let bytes = Module::read(&file.to_string_lossy(), read(file)?)?.bytes;
@@ -178,7 +181,7 @@ fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
         \"refclock PHC /dev/${clock##*/} poll 0\" >log 2>&1 || echo 'chrony: FAILED'\n\
         sed 's/^/chrony: /' log\n\
         echo \"chrony: year $(date +%Y)\"";
-    let initrd = initrd(context, "chrony", &["usr/sbin/chronyd"], &modules(kernel)?, script)?;
+    let initrd = initrd(context, "chrony", &["usr/sbin/chronyd"], &modules(kernel, &UTILS)?, script)?;
     let initrd = initrd.to_string_lossy();
     let booted =
         context.boot(&["--stock", name, "--initrd", &initrd, "--devices", "time", "--strict=note"])?;
@@ -192,7 +195,7 @@ fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
 
 /// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
 fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::Result<()> {
-    let modules = modules(kernel)?;
+    let modules = modules(kernel, &UTILS)?;
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
         mkdir -p /var/lib/hyperv /var/run /mnt\nmount -t tmpfs tmpfs /mnt\n\
         until [ -e /dev/vmbus/hv_kvp ] && [ -e /dev/vmbus/hv_vss ]; do sleep 0.1; done\n\

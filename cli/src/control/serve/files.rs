@@ -138,20 +138,20 @@ fn target(to: &str, file: &Path) -> Result<(String, String), String> {
 
 /// Tells an answer that is good from one that is none.
 fn said(answer: Answer, to: &str) -> Result<(), Failure> {
-    let refused = |message: String| Err(Failure::new(Reason::Refused, message));
-    match answer {
-        Answer::Outcome { outcome, .. } if outcome == Status::ALREADY_EXISTS.0.into() => {
-            refused(format!("the guest has a file {to} already; --overwrite replaces it"))
+    let status = match answer {
+        Answer::Outcome { outcome, .. } => u32::try_from(outcome).ok().map(Status),
+        _ => None,
+    };
+    let message = match status {
+        Some(Status::ALREADY_EXISTS) => {
+            format!("the guest has a file {to} already; --overwrite replaces it")
         }
-        Answer::Outcome { outcome, .. } if outcome == Status::DISK_FULL.0.into() => {
-            refused(format!("the guest's disk is full: {to} was not written"))
-        }
-        // Status of what is no file's: the rest is as for other services.
-        Answer::Outcome { outcome, .. } if outcome == Status::CONTINUE.0.into() => {
-            refused(format!("the guest refused with status {outcome:#010x}"))
-        }
-        answer => judge(Service::Fcopy, answer).map(|_| ()),
-    }
+        Some(Status::DISK_FULL) => format!("the guest's disk is full: {to} was not written"),
+        // To other services this is the end of a list.
+        Some(status @ Status::CONTINUE) => format!("the guest refused with status {:#010x}", status.0),
+        _ => return judge(Service::Fcopy, answer).map(|_| ()),
+    };
+    Err(Failure::new(Reason::Refused, message))
 }
 
 #[cfg(test)]

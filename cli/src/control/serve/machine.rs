@@ -1,13 +1,21 @@
 //! Requests that change the machine: its disks, and the devices on the guest's bus.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hv_wire::control::{Refusal, ToHypervisor};
+use hv_tlfs::vmbus::balloon::CHUNK_PAGES;
+use hv_wire::control::{Refusal, Service, ToHypervisor};
 
-use super::super::lines::{AddMode, DiskLine, DiskPlace, Failure, Given, NetLink, Reason, Request};
+use super::super::lines::{
+    AddMode, DiskLine, DiskPlace, Failure, Given, LinkName, MemoryLine, NetLink, PressureLine, Reason,
+    Request, ServiceLine,
+};
+use super::super::memory::PAGE;
 use super::super::port::{Answer, NoAnswer, Port};
-use super::super::services::DeviceName;
+use super::super::services::{DeviceName, name};
+use super::{judge, no_answer};
 use crate::disks::{Change, Denied, DiskOption, Live, Mode, Place, Unmade};
+use crate::setup::size::exact;
 
 /// Carries out a request for a disk.
 pub(super) fn disk(
@@ -61,6 +69,69 @@ pub(super) fn net(port: &Port, link: NetLink, left: Duration) -> Result<Given, F
         Err(why) => Err(unanswered(why)),
     }
 }
+
+/// Returns what is known of the guest's memory.
+pub(super) fn memory(port: &Port, left: Duration) -> Result<MemoryLine, Failure> {
+    let answer = port.ask(&ToHypervisor::Memory {}, left).map_err(unanswered)?;
+    let Answer::Memory { taken, pressure } = judge(Service::Balloon, answer)? else {
+        return Err(unknown_answer());
+    };
+    let bytes = |pages: u64| pages.saturating_mul(PAGE);
+    let host = port.memory.host_bytes();
+    Ok(MemoryLine {
+        bytes: port.memory.bytes().saturating_sub(bytes(taken)),
+        given_up: bytes(taken),
+        host_bytes: host.map_err(|error| Failure::new(Reason::Refused, format!("{error:#}")))?,
+        pressure: pressure.map(|(available, committed)| PressureLine {
+            available: bytes(available),
+            committed: bytes(committed),
+        }),
+    })
+}
+
+/// Adds what is known of the guest's memory to the states of the services.
+pub(super) fn with_memory(
+    port: &Port,
+    mut services: BTreeMap<String, ServiceLine>,
+    left: Duration,
+) -> Result<BTreeMap<String, ServiceLine>, Failure> {
+    if let Some(balloon) = services.get_mut(name(Service::Balloon))
+        && balloon.state == LinkName::Ready
+    {
+        balloon.memory = Some(memory(port, left)?);
+    }
+    Ok(services)
+}
+
+/// Takes memory from the guest or gives it back, until it has this many bytes; all of it without a number.
+pub(super) fn resize(
+    port: &Port,
+    bytes: Option<u64>,
+    left: impl Fn() -> Duration,
+) -> Result<MemoryLine, Failure> {
+    let all = port.memory.bytes();
+    let wanted = bytes.unwrap_or(all);
+    let taken = all.checked_sub(wanted).ok_or_else(|| {
+        let what = format!("the guest cannot have {}: it was started with {}", exact(wanted), exact(all));
+        Failure::new(Reason::InvalidRequest, what)
+    })?;
+    let request = ToHypervisor::Balloon { taken: taken / PAGE };
+    let answer = port.ask(&request, left()).map_err(|why| no_answer(why, Service::Balloon))?;
+    judge(Service::Balloon, answer)?;
+    if let Some(error) = port.memory.take_failure() {
+        let what = format!("the host cannot use the memory that the guest gave up: {error}");
+        return Err(Failure::new(Reason::Refused, what));
+    }
+    let line = memory(port, left())?;
+    if line.bytes >= wanted + CHUNK {
+        let what = format!("the guest keeps {}: it gave up what it could spare", exact(line.bytes));
+        return Err(Failure::new(Reason::Refused, what));
+    }
+    Ok(line)
+}
+
+/// Bytes that a guest is asked for at a time: it may keep less than these besides what it is to have.
+const CHUNK: u64 = CHUNK_PAGES as u64 * PAGE;
 
 /// Checks a place as the words of an option are checked.
 fn judged(place: DiskPlace) -> Result<Place, Failure> {

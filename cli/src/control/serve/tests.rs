@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceState};
 
 use super::*;
-use crate::control::lines::{CopiedLine, DiskLine};
+use crate::control::lines::{CopiedLine, DiskLine, PressureLine};
 
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
@@ -14,13 +14,21 @@ fn disks() -> Arc<Live> {
     Chosen::open(&[], &[], 1 << 32, 4 << 20).unwrap().prepare([3; 16]).unwrap().live()
 }
 
+/// Memory of a guest of 1 GiB, of which the first MiB is in use.
+fn memory() -> Arc<Memory> {
+    use hv_wire::platform::{GUEST_RAM_BASE, RAM_BASE};
+    let ram = crate::machine::Ram::new(GUEST_RAM_BASE - RAM_BASE + (1 << 30)).unwrap();
+    ram.write(GUEST_RAM_BASE, &vec![1; 1 << 20]).unwrap();
+    Arc::new(Memory::new(ram, 1 << 30))
+}
+
 /// A machine whose hypervisor answers by a script.
 fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control");
     let server = Server::listen(&path, true).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = server.start(ours, disks()).unwrap();
+    let serving = server.start(ours, disks(), memory()).unwrap();
     std::thread::spawn(move || {
         let mut stream = theirs;
         let mut assembler = Assembler::new();
@@ -91,9 +99,12 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         ToHypervisor::Kvp { operation: 3, index: 3, .. } => {
             answer(&FromHypervisor::Outcome { outcome: Status::CONTINUE.0.into(), flags: 0 });
         }
+        ToHypervisor::Memory {} => {
+            answer(&FromHypervisor::Memory { taken: 512, reported: true, available: 3, committed: 515 });
+        }
         ToHypervisor::Status {} => {
             let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
-            answer(&FromHypervisor::Status { services: [state; 8] });
+            answer(&FromHypervisor::Status { services: [state; 9] });
         }
         other => panic!("{other:?}"),
     }));
@@ -111,7 +122,11 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     };
     assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
     let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
-    assert_eq!((services.len(), services["vss"].version.as_deref()), (8, Some("3.2")));
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (9, Some("3.2")));
+    let memory = services["balloon"].memory.unwrap();
+    assert_eq!((memory.bytes, memory.given_up), ((1 << 30) - (2 << 20), 2 << 20));
+    assert_eq!(memory.pressure, Some(PressureLine { available: 12288, committed: 515 << 12 }));
+    assert!(services["kvp"].memory.is_none());
     // Several lines of one client are answered in their order.
     let replies = talk(&path, "{\"request\":\"time\"}\nnonsense\n{\"request\":\"freeze\"}\n");
     assert_eq!(replies.iter().map(|reply| reply.ok).collect::<Vec<_>>(), [true, false, true]);
@@ -259,12 +274,79 @@ fn a_copy_that_the_guest_has_not_given_up_is_given_up_before_the_next() {
         one(&path, &format!(r#"{{"request":"fcopy","file":"{file}","to":"/a"{rest}}}"#))
     };
     // The guest still has the piece when it is asked to give the file up, and when the next is to begin.
-    [(), ()].map(|()| tell.send(()).unwrap());
+    for _ in 0..2 {
+        tell.send(()).unwrap();
+    }
     let failure = copy(0xfe, r#","timeout_ms":50"#).unwrap_err();
     assert_eq!(failure.reason, Reason::TimedOut);
     assert!(failure.message.ends_with("a part of the file may be left in the guest"), "{}", failure.message);
     assert_eq!(reason(copy(1, "")), Reason::Busy);
     assert_eq!(copy(1, ""), Ok(Given::Copied(CopiedLine { bytes: 1 })));
+}
+
+#[test]
+fn memory_is_taken_and_given_back_as_the_hypervisor_says() {
+    let (tell, told) = mpsc::channel();
+    let taken = std::cell::Cell::new(0);
+    let waiting = std::cell::Cell::new(false);
+    let (_folder, path, _serving) = machine(Box::new(move |request, answer| match *request {
+        // The guest gives up 512 pages at most, and the tool has to discard them first.
+        ToHypervisor::Balloon { taken: wanted } => {
+            tell.send(wanted).unwrap();
+            taken.set(wanted.min(512));
+            let range = hv_wire::platform::GUEST_RAM_BASE >> 12 | taken.get() << 40;
+            waiting.set(true);
+            answer(&FromHypervisor::Discard { ranges: &range.to_le_bytes() });
+        }
+        ToHypervisor::Discarded {} => {
+            assert!(waiting.take(), "it is told once");
+            tell.send(u64::MAX).unwrap();
+        }
+        ToHypervisor::Memory {} => {
+            answer(&FromHypervisor::Memory {
+                taken: taken.get(),
+                reported: false,
+                available: 0,
+                committed: 0,
+            });
+        }
+        _ => panic!("{request:?}"),
+    }));
+    let set =
+        |bytes: &str| one(&path, &format!(r#"{{"request":"memory-set","bytes":{bytes},"timeout_ms":50}}"#));
+    // What the hypervisor wants discarded is no answer to the request.
+    assert_eq!(reason(set("1071644672")), Reason::TimedOut);
+    assert_eq!((told.recv().unwrap(), told.recv().unwrap()), (512, u64::MAX));
+    let Ok(Given::Memory(line)) = one(&path, r#"{"request":"memory"}"#) else { panic!("memory") };
+    assert_eq!((line.bytes, line.given_up, line.pressure), (1_071_644_672, 2 << 20, None));
+    assert_eq!(line.host_bytes, 0, "the first MiB was discarded");
+    assert_eq!(reason(set("1073741825")), Reason::InvalidRequest);
+    assert!(told.try_recv().is_err(), "nothing was asked");
+}
+
+#[test]
+fn a_guest_that_keeps_memory_is_told_from_one_that_does_not() {
+    let (_folder, path, _serving) = machine(Box::new(|request, answer| match *request {
+        ToHypervisor::Balloon { taken: 262_144 } => {
+            answer(&FromHypervisor::Refused { why: Refusal::Unsupported });
+        }
+        ToHypervisor::Balloon { .. } => answer(&DONE),
+        ToHypervisor::Memory {} => {
+            answer(&FromHypervisor::Memory { taken: 512, reported: false, available: 0, committed: 0 });
+        }
+        _ => panic!("{request:?}"),
+    }));
+    let set = |bytes: &str| one(&path, &format!(r#"{{"request":"memory-set","bytes":{bytes}}}"#));
+    assert!(set("1071644672").is_ok());
+    assert!(set("1071644671").is_ok(), "a part of a chunk is left out");
+    let failure = set("1069547520").unwrap_err();
+    assert_eq!(failure.reason, Reason::Refused);
+    assert!(failure.message.starts_with("the guest keeps "), "{}", failure.message);
+    let failure = set("0").unwrap_err();
+    assert!(
+        failure.reason == Reason::Unsupported && failure.message.contains("pages of 4 KiB"),
+        "{failure:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A bus with one device that has no back end, and what every guest does to have its channel open.
+//! A bus with one device, and what every guest does to have its channel open.
 
 use hv_memory::GuestMemory as _;
 use hv_memory::testing::Memory;
@@ -16,7 +16,7 @@ use zerocopy::{FromZeros, IntoBytes};
 const MEMORY: u64 = 1 << 20;
 
 pub(crate) type Lock = spin::Mutex<()>;
-pub(crate) type OneBus<D> = Bus<Lock, Slot<Lock, D>>;
+pub(crate) type OneBus<D, const REQUESTS: usize = 0> = Bus<Lock, Slot<Lock, D, 1, REQUESTS>>;
 
 /// The partition.
 pub(crate) struct Host {
@@ -73,15 +73,21 @@ impl Backend<Never> for Host {
 }
 
 /// Posts a message of the guest's.
-pub(crate) fn post<D: Device<Request = Never>>(bus: &OneBus<D>, host: &Host, message: &[u8]) {
+pub(crate) fn post<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host, message: &[u8])
+where
+    Host: Backend<D::Request>,
+{
     bus.message(4, message, host).unwrap();
 }
 
 /// A bus whose guest knows of the offer and has not opened the channel.
-pub(crate) fn before_opening<D: Device<Request = Never>>(
+pub(crate) fn before_opening<D: Device, const REQUESTS: usize>(
     device: D,
     offer: ChannelOffer,
-) -> (OneBus<D>, Host) {
+) -> (OneBus<D, REQUESTS>, Host)
+where
+    Host: Backend<D::Request>,
+{
     let host = Host {
         memory: Memory::new(0, MEMORY),
         now: Cell::new(0),
@@ -101,7 +107,14 @@ pub(crate) fn before_opening<D: Device<Request = Never>>(
 }
 
 /// Opens the channel with empty rings in these pages, of which those from `split` on are the ring from the host.
-pub(crate) fn open<D: Device<Request = Never>>(bus: &OneBus<D>, host: &Host, rings: &[u64], split: usize) {
+pub(crate) fn open<D: Device, const REQUESTS: usize>(
+    bus: &OneBus<D, REQUESTS>,
+    host: &Host,
+    rings: &[u64],
+    split: usize,
+) where
+    Host: Backend<D::Request>,
+{
     for page in [rings[0], rings[split]] {
         host.memory.write(page * 4096, &[0; 8]).unwrap();
     }
@@ -127,7 +140,10 @@ pub(crate) fn open<D: Device<Request = Never>>(bus: &OneBus<D>, host: &Host, rin
 }
 
 /// Closes the channel.
-pub(crate) fn close<D: Device<Request = Never>>(bus: &OneBus<D>, host: &Host) {
+pub(crate) fn close<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host)
+where
+    Host: Backend<D::Request>,
+{
     let mut message = MessageHeader::new(MessageType::CLOSE_CHANNEL).as_bytes().to_vec();
     message.extend(1_u32.to_le_bytes());
     post(bus, host, &message);

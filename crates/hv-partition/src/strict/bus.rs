@@ -6,7 +6,7 @@ use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, keyboard, mouse, network, rules, services, sockets, storage};
+use super::{Found, Rule, balloon, keyboard, mouse, network, rules, services, sockets, storage};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -27,6 +27,7 @@ pub(super) enum Class {
     Storage,
     Service,
     Keyboard,
+    Balloon,
     Mouse,
     Network,
     Socket,
@@ -43,6 +44,7 @@ impl Class {
                 Self::Service
             }
             guid::KEYBOARD => Self::Keyboard,
+            guid::DYNAMIC_MEMORY => Self::Balloon,
             guid::MOUSE => Self::Mouse,
             _ => Self::Other,
         }
@@ -73,6 +75,7 @@ pub(super) struct Channel {
     pub(super) network: network::Driver,
     pub(super) keyboard: keyboard::Driver,
     pub(super) mouse: mouse::Driver,
+    pub(super) balloon: balloon::Driver,
     pub(super) socket: sockets::Direction,
     /// Service and endpoint of a socket.
     ends: [Guid; 2],
@@ -95,6 +98,7 @@ impl Channel {
         network: network::Driver::NEW,
         keyboard: keyboard::Driver::NEW,
         mouse: mouse::Driver::NEW,
+        balloon: balloon::Driver::NEW,
         socket: sockets::Direction::NEW,
         ends: [Guid::ZERO; 2],
     };
@@ -249,6 +253,7 @@ impl State {
                 place.service = services::Exchange::NEW;
                 place.keyboard = keyboard::Driver::NEW;
                 place.mouse = mouse::Driver::NEW;
+                place.balloon = balloon::Driver::NEW;
                 place.network = network::Driver::NEW;
                 place.socket = sockets::Direction::NEW;
                 (place.open, place.rings, place.vp) = (true, place.asked_rings, vp);

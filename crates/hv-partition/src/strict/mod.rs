@@ -1,9 +1,10 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it passes
-//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `network` with `rndis`, `sockets`. Another
+//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `balloon`, `network` with `rndis`, `sockets`. Another
 //! device gets a file of its own, a variant of `Class`, and state in `Channel`.
 
+mod balloon;
 mod bus;
 mod keyboard;
 mod mouse;

@@ -55,6 +55,8 @@ impl State {
             (Class::Service, false) => channel.service.request(packet),
             (Class::Keyboard, true) => channel.keyboard.message(packet, found),
             (Class::Keyboard, false) => channel.keyboard.answer(packet),
+            (Class::Balloon, true) => channel.balloon.message(packet, found),
+            (Class::Balloon, false) => channel.balloon.request(packet),
             (Class::Mouse, true) => channel.mouse.message(packet, found),
             (Class::Mouse, false) => channel.mouse.answer(packet),
             (Class::Network, true) => channel.network.request(packet, index, found),

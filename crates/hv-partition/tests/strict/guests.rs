@@ -188,7 +188,8 @@ pub(crate) fn server(m: &TestMachine<'_>, event: hv_vmbus::Event) {
 
 /// The offer of a device's channel, and its opening.
 pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, first: u32) {
-    let plain = [bus::guid::SCSI, bus::guid::KEYBOARD, bus::guid::NETWORK].contains(&interface);
+    let plain = [bus::guid::SCSI, bus::guid::KEYBOARD, bus::guid::NETWORK, bus::guid::DYNAMIC_MEMORY];
+    let plain = plain.contains(&interface);
     let flags = bus::OfferFlags(0).with_named_pipe(!plain);
     let (instance, index) = (bus::Guid::ZERO, (channel - first) as u16);
     let (channel, first) = (bus::ChannelId(channel), bus::ChannelId(first));

@@ -1,5 +1,6 @@
 //! The strict mode: for each rule a guest that breaks it, and one that keeps it.
 
+mod balloon;
 mod calls;
 mod channels;
 // The guest of the tests of VMBus, of which not all is used here.
@@ -30,6 +31,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         services::CASES,
         keyboard::CASES,
         mouse::CASES,
+        balloon::CASES,
         network::CASES,
         rndis::CASES,
         sockets::CASES,

@@ -11,9 +11,10 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`], [`nvsp`] with [`rndis`] and [`ndis`],
+//! Not here: device protocols except those in [`balloon`], [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`], [`nvsp`] with [`rndis`] and [`ndis`],
 //! [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
 
+pub mod balloon;
 pub mod connection;
 pub mod fcopy;
 mod gpadl;
@@ -140,6 +141,9 @@ pub(crate) const TABLES: Tables = Tables {
         keyboard::VERSIONS,
         keyboard::STATUSES,
         keyboard::FLAGS,
+        balloon::MESSAGES,
+        balloon::VERSIONS,
+        balloon::LIMITS,
         mouse::MESSAGES,
         mouse::VERSIONS,
         mouse::DESCRIPTORS,
@@ -195,6 +199,9 @@ pub(crate) const TABLES: Tables = Tables {
         socket::STRUCTS,
         keyboard::MESSAGE_TYPE,
         keyboard::STRUCTS,
+        balloon::MESSAGE_TYPE,
+        balloon::BITS,
+        balloon::STRUCTS,
         mouse::MESSAGE_TYPE,
         mouse::STRUCTS,
     ],

@@ -22,11 +22,13 @@ pub enum Service {
     Mouse = 6,
     /// File copy.
     Fcopy = 7,
+    /// Dynamic memory.
+    Balloon = 8,
 }
 
 impl Service {
     /// All of them, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Shutdown,
         Self::TimeSync,
         Self::Heartbeat,
@@ -35,6 +37,7 @@ impl Service {
         Self::Keyboard,
         Self::Mouse,
         Self::Fcopy,
+        Self::Balloon,
     ];
 
     /// Its bit in a set of services.
@@ -110,7 +113,7 @@ macro_rules! numbered {
     )+};
 }
 numbered! {
-    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy }
+    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy, Balloon }
     Link { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
@@ -335,6 +338,15 @@ messages! {
             /// It is given up.
             cancel: bool,
         }
+        /// Have the guest give up pages of 4 KiB, or get them back, until it has given up this many.
+        Balloon = 19 {
+            /// The pages.
+            taken: u64,
+        }
+        /// What is known of the guest's memory? Answered with memory.
+        Memory = 20 {}
+        /// The pages of the last discard are discarded. It has no answer.
+        Discarded = 21 {}
         /// Add a disk, whose memory lies in the window for that.
         DiskAdd = 32 {
             /// Start of the memory, 4 KiB aligned.
@@ -419,6 +431,22 @@ messages! {
         Addresses = 0x8006 {
             /// Its bytes.
             bytes: &'a [u8],
+        }
+        /// Answer to memory: numbers of pages of 4 KiB.
+        Memory = 0x8010 {
+            /// Pages that the guest has given up.
+            taken: u64,
+            /// The guest has reported the next two.
+            reported: bool,
+            /// Pages that are available to it.
+            available: u64,
+            /// Pages that it needs, those that it has given up included.
+            committed: u64,
+        }
+        /// The guest has given up pages: their contents are of no more use. Its id is 0: nothing was asked. Answer with discarded.
+        Discard = 0x8011 {
+            /// Ranges of pages, 8 bytes each: the interface's structure.
+            ranges: &'a [u8],
         }
     }
 }

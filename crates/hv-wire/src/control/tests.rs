@@ -63,6 +63,9 @@ proptest! {
             ToHypervisor::CopyStart { file: key, folder: key, overwrite: force, create_path: !force, size: now },
             ToHypervisor::CopyWrite { offset: now, data: value },
             ToHypervisor::CopyEnd { cancel: force },
+            ToHypervisor::Balloon { taken: now },
+            ToHypervisor::Memory {},
+            ToHypervisor::Discarded {},
             ToHypervisor::Rescind { device: action },
             ToHypervisor::Link { up: force },
         ];
@@ -79,7 +82,7 @@ proptest! {
     #[test]
     fn what_the_hypervisor_says_arrives(
         id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
-        links in prop::array::uniform8((0_u8..5, any::<u16>(), any::<u16>())),
+        links in prop::array::uniform9((0_u8..5, any::<u16>(), any::<u16>())),
         key in bytes(512), value in bytes(2048), addresses in bytes(7426),
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {
@@ -93,6 +96,8 @@ proptest! {
             FromHypervisor::Outcome { outcome, flags },
             FromHypervisor::Pair { value_type, key: &key, value: &value },
             FromHypervisor::Addresses { bytes: &addresses },
+            FromHypervisor::Memory { taken: outcome, reported: why > 4, available: !outcome, committed: 7 },
+            FromHypervisor::Discard { ranges: &value },
         ];
         let stream: Vec<u8> =
             messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();

@@ -11,7 +11,7 @@ use super::super::context::Context;
 use super::super::life::until;
 use super::super::packages::initrd;
 use super::super::runner::Step;
-use super::super::services::{Machine, modules};
+use super::super::services::{Machine, UTILS, modules};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -40,7 +40,7 @@ const LONG: usize = 30 * 6144 + 1234;
 /// Files arrive as they are, also over longer ones; refusals are the guest's; a daemon that stops costs the machine nothing.
 fn copied(context: &Context) -> anyhow::Result<()> {
     let daemon = ["usr/sbin/hv_fcopy_daemon"];
-    let initrd = initrd(context, "hyperv-daemons", &daemon, &modules(Stock::Cloud61)?, SCRIPT)?;
+    let initrd = initrd(context, "hyperv-daemons", &daemon, &modules(Stock::Cloud61, &UTILS)?, SCRIPT)?;
     let machine = Machine::start(context, &["--stock", "6.1", "--initrd", &initrd.to_string_lossy()])?;
     let folder = context.folder()?;
     let [long, short, none] = ["long", "short", "none"].map(|name| folder.join(name));

@@ -7,6 +7,7 @@ mod fio;
 mod freeze;
 mod hotplug;
 mod input;
+mod memory;
 mod network;
 pub(crate) mod programs;
 mod sg3_utils;
@@ -29,6 +30,7 @@ pub(super) fn steps() -> Vec<Step> {
         file_systems::steps(),
         hotplug::steps(),
         input::steps(),
+        memory::steps(),
     ]
     .into_iter()
     .flatten()

@@ -24,7 +24,7 @@ pub(super) struct Driver {
     own: (&'static str, usize),
     /// Beginning of the names of the messages' kinds.
     kinds: &'static str,
-    /// Names that end a list of them: another name for the number of the last, or the number behind it.
+    /// Names with that beginning that are no kind: of what ends a list of them, or of something else.
     ends: &'static [&'static str],
     /// Minimum number of comparisons: fewer mean that nothing was read.
     least: usize,
@@ -133,6 +133,42 @@ pub(super) const MOUSE: Driver = Driver {
     kinds: "SYNTH_HID_",
     ends: &["SYNTH_HID_MAX"],
     least: 22,
+};
+
+/// The driver of dynamic memory.
+pub(super) const BALLOON: Driver = Driver {
+    kernel: Stock::Cloud61,
+    module: "hv_balloon.ko",
+    records: &[
+        "dm_header",
+        "dm_version_request",
+        "dm_version_response",
+        "dm_capabilities",
+        "dm_capabilities_resp_msg",
+        "dm_status",
+        "dm_balloon",
+        "dm_balloon_response",
+        "dm_unballoon_request",
+        "dm_unballoon_response",
+        "dm_hot_add",
+        "dm_hot_add_response",
+        "dm_info_msg",
+    ],
+    longer: &[],
+    own: ("dm_status", 48),
+    kinds: "DM_",
+    ends: &[
+        "DM_VERSION_03_MAX",
+        "DM_VERSION_1_MAX",
+        // States of the driver.
+        "DM_INITIALIZING",
+        "DM_INITIALIZED",
+        "DM_BALLOON_UP",
+        "DM_BALLOON_DOWN",
+        "DM_HOT_ADD",
+        "DM_INIT_ERROR",
+    ],
+    least: 40,
 };
 
 /// Compares a driver with the table.
