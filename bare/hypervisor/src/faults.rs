@@ -50,6 +50,11 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     }
 
     #[inline(always)]
+    fn any(&self) -> bool {
+        self.injector().is_some()
+    }
+
+    #[inline(always)]
     fn interrupt(&self, intid: u32) -> Raise {
         self.asked(Raise::Once, |injector| injector.interrupt(intid))
     }

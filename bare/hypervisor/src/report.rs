@@ -121,11 +121,13 @@ impl VpCounts {
         unsafe { self.report() }.finding(rule, value, || backtrace::place(guest));
     }
 
-    /// Counts an event of the partition on the CPU where it happened.
+    /// Counts an event of the partition on the CPU where it happened. The event itself is passed to nothing from here, so
+    /// that it stays in registers.
     #[inline(always)]
     pub(crate) fn event(&self, event: &Event<'_>) {
         match *event {
-            Event::Hypercall { control, result, retry, .. } if !retry => {
+            Event::Hypercall { retry: true, .. } => {}
+            Event::Hypercall { control, result, .. } => {
                 // SAFETY: the reference ends with the block, which calls nothing of this type.
                 let report = unsafe { self.report() };
                 let status = result.status().0;
@@ -162,11 +164,9 @@ impl VpCounts {
                     self.remember(name, value[0]);
                 }
             }
-            // Nothing counts these. Stated here, inline, where the compiler knows which event it is.
-            Event::EventSignalled { .. } | Event::EventFlag { .. } | Event::Interrupt { .. } => {}
-            Event::MessagePosted { .. } | Event::MessageQueued { .. } | Event::MessageDelivered { .. } => {}
-            Event::EndOfMessage { .. } | Event::MessageDropped { .. } | Event::Timer { .. } => {}
-            _ => self.rare_event(event),
+            Event::Smccc { function, result, .. } => self.smccc(function, result),
+            Event::Crash { control, ref parameters, text, .. } => crash(self.vp, control, parameters, text),
+            _ => {}
         }
     }
 
@@ -199,15 +199,8 @@ impl VpCounts {
         }
     }
 
-    /// Counts what does not happen on a hot path.
-    fn rare_event(&self, event: &Event<'_>) {
-        match *event {
-            Event::Smccc { function, result, .. } => self.smccc(function, result),
-            Event::Crash { control, ref parameters, text, .. } => crash(self.vp, control, parameters, text),
-            _ => {}
-        }
-    }
-
+    /// Counts a call of the firmware's.
+    #[inline(never)]
     fn smccc(&self, function: u32, result: u64) {
         if function == VENDOR_HYP_UID {
             let calls = report_field!(uid_calls);

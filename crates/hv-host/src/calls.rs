@@ -99,13 +99,8 @@ impl<R: RawMutex> Partition<'_, R> {
                 frame.read_bytes(frame.list + index * NAME, names.as_mut_bytes())?;
             }
             let name = names[index % NAMES];
-            let value = self.get_register(frame.host, target, name);
-            frame.host.observe(&Event::RegisterGet {
-                vp: frame.vp,
-                target,
-                name,
-                value: value.map(|value| [value.low, value.high]),
-            });
+            let value = self.get_register(frame.host, target, name).map(|value| [value.low, value.high]);
+            frame.host.observe(&Event::RegisterGet { vp: frame.vp, target, name, value });
             frame.write(index * VALUE, &value?)
         })
     }

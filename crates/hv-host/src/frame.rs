@@ -120,6 +120,16 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
                 let read = self.host.memory().read(input + offset as u64, value.as_mut_bytes());
                 read.map_err(|_| HvStatus::INVALID_ALIGNMENT)?;
             }
+            // Whole registers, whose number is known here.
+            Parameters::Fast { input, .. } if offset.is_multiple_of(8) && size_of::<T>() <= FAST_BYTES => {
+                let first = input + offset / 8;
+                if first * 8 + size_of::<T>() > REGISTERS * 8 {
+                    return Err(HvStatus::INVALID_HYPERCALL_INPUT);
+                }
+                for (n, part) in value.as_mut_bytes().chunks_mut(8).enumerate() {
+                    part.copy_from_slice(&self.x.x(first + n).to_le_bytes()[..part.len()]);
+                }
+            }
             Parameters::Fast { .. } => self.read_bytes(offset, value.as_mut_bytes())?,
         }
         Ok(value)
@@ -217,18 +227,20 @@ impl<R: RawMutex> Partition<'_, R> {
         is_costly: impl Fn(T) -> bool,
     ) -> Outcome {
         let begin = frame.host.counter();
-        for index in frame.start..frame.count {
+        let faulty = frame.host.faults().any();
+        let (mut index, count) = (frame.start, frame.count);
+        while index < count {
             let done = match element(frame, usize::from(index)) {
                 Ok(done) => done,
                 Err(status) => {
                     return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
                 }
             };
-            let next = index + 1;
+            index += 1;
             let late =
                 || is_costly(done) && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
-            if next < frame.count && (late() || frame.host.faults().injects(Injection::Again)) {
-                return Outcome::Again(next);
+            if index < count && (late() || faulty && frame.host.faults().injects(Injection::Again)) {
+                return Outcome::Again(index);
             }
         }
         Outcome::Done(HypercallOutput::SUCCESS.with_reps_completed(frame.count))

@@ -71,6 +71,12 @@ pub trait Faults {
     /// Returns true to inject a fault here.
     fn injects(&self, injection: Injection) -> bool;
 
+    /// Returns false if nothing is ever injected: a loop asks once, and not for each element.
+    #[inline(always)]
+    fn any(&self) -> bool {
+        true
+    }
+
     /// Returns the effect on an interrupt.
     fn interrupt(&self, intid: u32) -> Raise;
 
@@ -143,6 +149,11 @@ impl Faults for NoFaults {
     }
 
     #[inline(always)]
+    fn any(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn interrupt(&self, _: u32) -> Raise {
         Raise::Once
     }
@@ -163,6 +174,11 @@ impl<F: Faults> Faults for &F {
     #[inline(always)]
     fn injects(&self, injection: Injection) -> bool {
         (**self).injects(injection)
+    }
+
+    #[inline(always)]
+    fn any(&self) -> bool {
+        (**self).any()
     }
 
     #[inline(always)]

@@ -77,9 +77,9 @@ mutants! {
             in "!memory.contains(gpa, size as u64) { return Err(HvStatus::INVALID_ALIGNMENT)"
             => "HvStatus::INVALID_PARAMETER";
         start_index_ignored "A list is always processed from its first element.":
-            "frame.start..frame.count" => "0..frame.count";
+            "frame.start" in "(frame.start, frame.count)" => "0";
         last_element_missing "The last element of a list is not processed.":
-            "frame.count" in "frame.start..frame.count" => "(frame.count - 1).max(1)";
+            "frame.count" in "(frame.start, frame.count)" => "(frame.count - 1).max(1)";
         failed_element_counted "An element that failed counts as done.":
             "HypercallOutput::from_status(status).with_reps_completed(index)"
             => "HypercallOutput::from_status(status).with_reps_completed(index + 1)";
