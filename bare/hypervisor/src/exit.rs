@@ -32,7 +32,7 @@ fn observed(host: &FaultyEmbedder<'_>, trap: Trap, esr: u64) {
 /// Ends an exit: the guest resumes.
 #[inline(always)]
 pub(crate) fn end<const OBSERVED: bool>(host: &FaultyEmbedder<'_, OBSERVED>) {
-    host.trace(What::Enter {});
+    host.trace(|| What::Enter {});
 }
 
 /// Injects the faults that have become due.

@@ -79,11 +79,11 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
         if OBSERVED { self.cpu.ring() } else { None }
     }
 
-    /// Writes a record, in a traced run.
+    /// Writes a record, in a traced run: only then is it made.
     #[inline(always)]
-    pub(crate) fn trace(&self, what: What) {
+    pub(crate) fn trace(&self, what: impl FnOnce() -> What) {
         if let Some(ring) = self.ring() {
-            ring.push(what);
+            ring.push(what());
         }
     }
 

@@ -27,34 +27,34 @@ pub(crate) fn handle(cpu: &ThisCpu) {
     let intid = gic::acknowledge();
     match intid {
         _ if gic::FORWARDED.contains(&intid) => {
-            host.trace(What::Forwarded { intid });
+            host.trace(|| What::Forwarded { intid });
             cpu.hypervisor.gic.physical(cpu, intid);
         }
         gic::SPECIAL.. => {}
         HYPERVISOR_TIMER_INTID => {
-            host.trace(What::OwnInterrupt { intid });
+            host.trace(|| What::OwnInterrupt { intid });
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
         }
         _ if outcomes::CONTROL.owns(intid) => {
-            host.trace(What::OwnInterrupt { intid });
+            host.trace(|| What::OwnInterrupt { intid });
             gic::deactivate(intid);
             control::interrupt(&host);
         }
         _ if outcomes::SOCKETS.owns(intid) => {
-            host.trace(What::OwnInterrupt { intid });
+            host.trace(|| What::OwnInterrupt { intid });
             gic::deactivate(intid);
             sockets::interrupt(&host);
         }
         _ if outcomes::NETWORK.owns(intid) => {
-            host.trace(What::OwnInterrupt { intid });
+            host.trace(|| What::OwnInterrupt { intid });
             gic::deactivate(intid);
             network::interrupt(&host);
         }
         // A kick, or the maintenance interrupt: in both cases, interrupts may have to move into list registers.
         _ => {
-            host.trace(What::OwnInterrupt { intid });
+            host.trace(|| What::OwnInterrupt { intid });
             cpu.hypervisor.gic.sync(cpu);
             debug_assert!(intid < 16 || intid == MAINTENANCE_INTID);
             gic::deactivate(intid);

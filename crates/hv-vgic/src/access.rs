@@ -56,12 +56,11 @@ impl Access {
         };
         let supported = match self.size {
             1 => self.is_priority(),
-            4 => true,
-            8 => wide,
+            4 => self.offset.is_multiple_of(4),
+            8 => wide && self.offset.is_multiple_of(8),
             _ => false,
         };
-        let fits = self.offset < bytes && self.offset.is_multiple_of(u32::from(self.size.max(1)));
-        if supported && fits { Ok(()) } else { Err(Fault) }
+        if supported && self.offset < bytes { Ok(()) } else { Err(Fault) }
     }
 
     fn is_priority(&self) -> bool {

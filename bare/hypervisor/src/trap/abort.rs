@@ -57,11 +57,11 @@ fn access(
     let (cpu, size, register) = (host.cpu, syndrome.size(), syndrome.register());
     if syndrome.write() {
         let value = if register == 31 { 0 } else { x[register] };
-        host.trace(What::GicAccess { address, value, bytes: size as u8, write: true });
+        host.trace(|| What::GicAccess { address, value, bytes: size as u8, write: true });
         return gic.write(cpu, target, value).ok();
     }
     let mut value = gic.read(cpu, target).ok()?;
-    host.trace(What::GicAccess { address, value, bytes: size as u8, write: false });
+    host.trace(|| What::GicAccess { address, value, bytes: size as u8, write: false });
     if syndrome.sign_extend() && size < 8 {
         let shift = 64 - 8 * size as u32;
         value = ((value << shift) as i64 >> shift) as u64;

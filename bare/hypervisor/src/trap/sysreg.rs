@@ -34,7 +34,7 @@ pub(super) fn access(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
         if rt != 31 {
             x[rt] = value;
         }
-        host.trace(What::SystemRegister { iss: (esr & ISS) as u32, value });
+        host.trace(|| What::SystemRegister { iss: (esr & ISS) as u32, value });
         return inject::complete(esr);
     }
     let value = if rt == 31 { 0 } else { x[rt] };
@@ -42,7 +42,7 @@ pub(super) fn access(host: &FaultyEmbedder<'_>, x: &mut [u64; 31], esr: u64) {
     let iss = esr & ISS;
     // Before its effects, which have records of their own.
     if esr & READ == 0 {
-        host.trace(What::SystemRegister { iss: iss as u32, value });
+        host.trace(|| What::SystemRegister { iss: iss as u32, value });
     }
     match (esr & ENCODING, esr & READ) {
         (ICC_SGI1R_EL1, 0) => gic.sgi(cpu, SgiRegister::Sgi1, value),

@@ -132,12 +132,11 @@ vectors:
     bl      {serror_exit}
     b       enter_guest
 
+// Not a hypercall. X0 and X1 are in the frame, and x1 is ESR_EL2.
 other_sync:
-    ldp     x0, x1, [sp, #{x} + 8 * 0]
-    save_volatile
+    save_all_volatile_but_x0_x1
     save_preserved
     mov     x0, sp
-    mrs     x1, esr_el2
     bl      {sync_exit}
     // fall through
 
