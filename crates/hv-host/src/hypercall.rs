@@ -75,20 +75,23 @@ struct Call {
 const NO_PRIVILEGE: PartitionPrivileges = PartitionPrivileges(0);
 
 impl Call {
-    const fn simple(operation: Operation, header: u16, output: u16) -> Self {
+    /// A simple call with this input and output; `()` for none.
+    const fn simple<Input, Output>(operation: Operation) -> Self {
         Self {
             operation,
-            header,
+            header: size_of::<Input>() as u16,
             input_element: 0,
-            output,
+            output: size_of::<Output>() as u16,
             rep: false,
             variable: false,
             privileges: NO_PRIVILEGE,
         }
     }
 
-    const fn rep(operation: Operation, header: u16, input_element: u16, output: u16) -> Self {
-        Self { input_element, rep: true, ..Self::simple(operation, header, output) }
+    /// A rep call with this header, and these elements of its input and output lists; `()` for none.
+    const fn rep<Header, Input, Output>(operation: Operation) -> Self {
+        let simple = Self::simple::<Header, Output>(operation);
+        Self { input_element: size_of::<Input>() as u16, rep: true, ..simple }
     }
 
     const fn variable(self) -> Self {
@@ -108,48 +111,50 @@ impl Call {
         (list, input, output)
     }
 
-    const DENIED: &'static Self = &Self::simple(Operation::Denied, 0, 0);
-}
-
-/// Returns the size of a part of a call's parameters in bytes.
-const fn size<T>() -> u16 {
-    size_of::<T>() as u16
+    const DENIED: &'static Self = &Self::simple::<(), ()>(Operation::Denied);
 }
 
 /// Returns the entry of a call in the table of calls.
 #[inline]
 fn find(code: Code) -> Option<&'static Call> {
     use Operation as Op;
+    const POST_MESSAGES: PartitionPrivileges = NO_PRIVILEGE.with_post_messages(true);
+    const SIGNAL_EVENTS: PartitionPrivileges = NO_PRIVILEGE.with_signal_events(true);
+    const START_VPS: PartitionPrivileges = NO_PRIVILEGE.with_start_virtual_processor(true);
+    const PARTITION_ID: PartitionPrivileges = NO_PRIVILEGE.with_access_partition_id(true);
+    const EXTENDED: PartitionPrivileges = NO_PRIVILEGE.with_enable_extended_hypercalls(true);
+    macro_rules! call {
+        ($($call:tt)+) => {
+            const { &Call::$($call)+ }
+        };
+    }
     Some(match code {
-        Code::GET_VP_REGISTERS => const { &Call::rep(Op::GetRegisters, size::<GetVpRegistersInput>(), size::<RegisterName>(), size::<RegisterValue>()) },
-        Code::SET_VP_REGISTERS => const { &Call::rep(Op::SetRegisters, size::<SetVpRegistersInput>(), size::<SetVpRegistersElement>(), 0) },
+        Code::GET_VP_REGISTERS => {
+            call!(rep::<GetVpRegistersInput, RegisterName, RegisterValue>(Op::GetRegisters))
+        }
+        Code::SET_VP_REGISTERS => {
+            call!(rep::<SetVpRegistersInput, SetVpRegistersElement, ()>(Op::SetRegisters))
+        }
         Code::POST_MESSAGE => {
-            const { &Call::simple(Op::PostMessage, size::<PostMessageInput>(), 0).needs(NO_PRIVILEGE.with_post_messages(true)) }
+            call!(simple::<PostMessageInput, ()>(Op::PostMessage).needs(POST_MESSAGES))
         }
         Code::SIGNAL_EVENT => {
-            const { &Call::simple(Op::SignalEvent, size::<SignalEventInput>(), 0).needs(NO_PRIVILEGE.with_signal_events(true)) }
+            call!(simple::<SignalEventInput, ()>(Op::SignalEvent).needs(SIGNAL_EVENTS))
         }
-        Code::NOTIFY_LONG_SPIN_WAIT => const { &Call::simple(Op::LongSpinWait, size::<u64>(), 0) },
-        Code::SEND_IPI => const { &Call::simple(Op::SendIpi, size::<SendIpi>(), 0) },
-        Code::SEND_IPI_EX => const { &Call::simple(Op::SendIpiEx, size::<SendIpiEx>(), 0).variable() },
-        Code::FLUSH_VIRTUAL_ADDRESS_SPACE => const { &Call::simple(Op::FlushSpace, size::<TlbFlush>(), 0) },
-        Code::FLUSH_VIRTUAL_ADDRESS_LIST => const { &Call::rep(Op::FlushList, size::<TlbFlush>(), size::<u64>(), 0) },
-        Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => const { &Call::simple(Op::FlushSpaceEx, size::<TlbFlushEx>(), 0).variable() },
-        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => const { &Call::rep(Op::FlushListEx, size::<TlbFlushEx>(), size::<u64>(), 0).variable() },
-        Code::START_VP => {
-            const { &Call::simple(Op::StartVp, size::<StartVpInput>(), 0).needs(NO_PRIVILEGE.with_start_virtual_processor(true)) }
+        Code::NOTIFY_LONG_SPIN_WAIT => call!(simple::<u64, ()>(Op::LongSpinWait)),
+        Code::SEND_IPI => call!(simple::<SendIpi, ()>(Op::SendIpi)),
+        Code::SEND_IPI_EX => call!(simple::<SendIpiEx, ()>(Op::SendIpiEx).variable()),
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE => call!(simple::<TlbFlush, ()>(Op::FlushSpace)),
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST => call!(rep::<TlbFlush, u64, ()>(Op::FlushList)),
+        Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => {
+            call!(simple::<TlbFlushEx, ()>(Op::FlushSpaceEx).variable())
         }
-        Code::RETARGET_INTERRUPT => const { &Call::simple(Op::Retarget, size::<RetargetInterruptInput>(), 0).variable() },
-        Code::GET_VP_ID_FROM_APIC_ID => const { &Call::rep(Op::VpIndexFromMpidr, size::<VpIndexInput>(), size::<u64>(), size::<u64>()) },
-        Code::GET_PARTITION_ID => {
-            const { &Call::simple(Op::PartitionId, 0, size::<u64>()).needs(NO_PRIVILEGE.with_access_partition_id(true)) }
-        }
-        Code::EXT_QUERY_CAPABILITIES => {
-            const {
-                &Call::simple(Op::QueryCapabilities, 0, size::<u64>())
-                    .needs(NO_PRIVILEGE.with_enable_extended_hypercalls(true))
-            }
-        }
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => call!(rep::<TlbFlushEx, u64, ()>(Op::FlushListEx).variable()),
+        Code::START_VP => call!(simple::<StartVpInput, ()>(Op::StartVp).needs(START_VPS)),
+        Code::RETARGET_INTERRUPT => call!(simple::<RetargetInterruptInput, ()>(Op::Retarget).variable()),
+        Code::GET_VP_ID_FROM_APIC_ID => call!(rep::<VpIndexInput, u64, u64>(Op::VpIndexFromMpidr)),
+        Code::GET_PARTITION_ID => call!(simple::<(), u64>(Op::PartitionId).needs(PARTITION_ID)),
+        Code::EXT_QUERY_CAPABILITIES => call!(simple::<(), u64>(Op::QueryCapabilities).needs(EXTENDED)),
         Code::INVOKE_HYPERVISOR_DEBUGGER
         | Code::MODIFY_VTL_PROTECTION_MASK
         | Code::ENABLE_PARTITION_VTL
