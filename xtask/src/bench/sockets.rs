@@ -25,6 +25,8 @@ use crate::test::packages::initrd_of;
 const PORT: u32 = 23;
 /// Connections that are measured at least, and bytes.
 const LEAST: usize = 20;
+/// How long an answer to a connection is waited for. A guest without the driver never answers.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What both sides need.
 pub(super) struct Bench {
@@ -121,12 +123,13 @@ impl Drop for Boot {
 /// Connects to the guest's port.
 fn connect(folder: &Path) -> anyhow::Result<UnixStream> {
     let mut stream = UnixStream::connect(folder.join("vsock"))?;
-    stream.set_read_timeout(Some(HUNG))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     writeln!(stream, "CONNECT {PORT}")?;
     let mut line = String::new();
     // The guest sends nothing of its own, so no byte behind the line is read.
     BufReader::new(&stream).read_line(&mut line)?;
     ensure!(line.starts_with("OK "), "the connection was refused: {line:?}");
+    stream.set_read_timeout(Some(HUNG))?;
     Ok(stream)
 }
 
