@@ -10,6 +10,7 @@ use crate::machine::folder;
 use crate::setup::cache::{Cache, Removal, SOURCES};
 use crate::setup::size::size;
 use crate::ui;
+use crate::warm::SNAPSHOT;
 
 /// Remove the contents of hv's cache, or list them
 ///
@@ -46,6 +47,8 @@ enum Kind {
     Disks,
     /// Sources of an installed hv, and what was built from them
     Sources,
+    /// Booted machines that `hv exec` goes on from
+    Snapshots,
     /// UEFI firmware
     Firmware,
     /// The newest QEMU, for tests
@@ -68,6 +71,7 @@ impl Kind {
             "newest-qemu" => Self::Qemu,
             "apt" | "debs" => Self::Downloads,
             _ if name.starts_with(SOURCES) => Self::Sources,
+            _ if name.starts_with(SNAPSHOT) => Self::Snapshots,
             _ if name.starts_with("linux-") => Self::Kernels,
             _ => Self::Other,
         }
@@ -191,9 +195,13 @@ mod tests {
     fn filled() -> (tempfile::TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().join("cache"));
-        for (name, bytes) in
-            [("linux-6.12-cloud", 2048), ("disks", 512), ("sources-0.1.0-old", 1), ("apt", 3)]
-        {
+        for (name, bytes) in [
+            ("linux-6.12-cloud", 2048),
+            ("disks", 512),
+            ("sources-0.1.0-old", 1),
+            ("snapshot-1", 5),
+            ("apt", 3),
+        ] {
             fs::create_dir_all(cache.entry(name)).unwrap();
             fs::write(cache.entry(name).join("file"), vec![0; bytes]).unwrap();
         }
@@ -214,10 +222,16 @@ mod tests {
                 .map(|item| (item.name, item.bytes))
                 .collect::<Vec<_>>()
         };
-        let all = [("linux-6.12-cloud", 2048), ("disks", 512), ("sources-0.1.0-old", 1), ("apt", 3)];
+        let all = [
+            ("linux-6.12-cloud", 2048),
+            ("disks", 512),
+            ("sources-0.1.0-old", 1),
+            ("snapshot-1", 5),
+            ("apt", 3),
+        ];
         let all = all.map(|(name, bytes)| (name.to_owned(), bytes));
         assert_eq!(names(&args(&[], false)), all, "a link's target does not count");
-        assert_eq!(names(&args(&[Kind::Disks, Kind::Downloads], false)), [all[1].clone(), all[3].clone()]);
+        assert_eq!(names(&args(&[Kind::Disks, Kind::Downloads], false)), [all[1].clone(), all[4].clone()]);
         assert_eq!(names(&args(&[], true)), [all[2].clone()]);
         assert_eq!(names(&args(&[Kind::Disks], true)), []);
     }
@@ -233,6 +247,8 @@ mod tests {
                         \u{20}           512 bytes  disks  (in use)\n\
                         sources        1 byte\n\
                         \u{20}              1 byte  sources-0.1.0-old  (unused)\n\
+                        snapshots     5 bytes\n\
+                        \u{20}             5 bytes  snapshot-1\n\
                         downloads     3 bytes\n\
                         \u{20}             3 bytes  apt\n\
                         total         2.5 KiB  in /cache\n";

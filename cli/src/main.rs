@@ -22,6 +22,7 @@ mod sockets;
 mod symbols;
 mod terminal;
 mod trace;
+mod warm;
 
 use clap::{Parser, Subcommand};
 

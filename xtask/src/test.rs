@@ -34,6 +34,7 @@ mod services;
 mod signals;
 mod traced;
 mod uefi;
+mod warm;
 mod witness;
 
 use std::process::Command;
@@ -78,6 +79,7 @@ fn steps() -> Vec<Step> {
     steps.extend(packages::steps());
     steps.extend(devices::steps());
     steps.extend(exec::steps());
+    steps.extend(warm::steps());
     steps.extend(ci::steps());
     steps.extend(selftests::steps());
     steps.extend(traced::steps());

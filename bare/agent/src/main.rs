@@ -2,12 +2,11 @@
 //!
 //! It connects to the tool over a Hyper-V socket ([`link`]), learns the command ([`order`]), starts it ([`job`]), passes bytes on in both
 //! directions ([`session`]), and says how it ended. One thread waits for everything, so whatever is not read stops its own direction
-//! alone. Both sides are of one version: the tool puts the agent into the guest.
-#![forbid(unsafe_code)]
-
+//! alone. Both sides are of one version: the tool puts the agent into the guest, and gives it the time ([`renew`]).
 mod job;
 mod link;
 mod order;
+mod renew;
 mod session;
 
 use std::process::ExitCode;

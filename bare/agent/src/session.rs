@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::job::{self, Job};
 use crate::link::Uplink;
 use crate::order::Order;
+use crate::renew::renew;
 
 /// What a descriptor of a poll belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,9 +30,19 @@ pub(crate) fn run() -> io::Result<()> {
         link.flush()?;
         wait(&[(Who::Link, link.fd(), link_events(&link))])?;
         // What comes behind the start is the job's.
+        let mut renewed = Ok(());
         link.hear(|message| {
+            if let ToAgent::Renew { seconds, nanoseconds, entropy } = message {
+                renewed = renew(seconds, nanoseconds, entropy);
+            }
             order.take(&message);
-            !order.complete
+            !order.complete && renewed.is_ok()
+        })?;
+        renewed.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("the guest's time and random numbers cannot be renewed: {error}"),
+            )
         })?;
     }
     match Job::start(&order) {
@@ -100,7 +111,7 @@ fn hear(link: &mut Uplink, job: &mut Job) -> io::Result<()> {
             ToAgent::Signal { number } => job.signal(number),
             ToAgent::Resize { rows, columns } => job.resize(rows, columns),
             ToAgent::OutputEnd { stream } => job.close(usize::from(stream).wrapping_sub(1)),
-            ToAgent::Word { .. } | ToAgent::Start { .. } | ToAgent::Bye {} => {}
+            ToAgent::Word { .. } | ToAgent::Start { .. } | ToAgent::Renew { .. } | ToAgent::Bye {} => {}
         }
         true
     })?;

@@ -85,6 +85,7 @@ impl Setup {
             sockets: false,
             network: guest.network.then(|| Network { forwards: Vec::new(), capture: None }),
             gdb: None,
+            monitor: false,
             timeout: Some(LIMIT),
             typing: Typing::Nothing,
             silence: None,

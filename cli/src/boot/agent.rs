@@ -13,7 +13,9 @@ use hv_wire::control::AGENT_PORT;
 use super::args::{Action, Args};
 use super::plan::Plan;
 use super::{open, start, summarize};
+use crate::control::Services;
 use crate::exit::Exit;
+use crate::net::NetOption;
 
 /// Kernel parameters for another root than the stock initramfs, or another first program in it.
 const OTHER_ROOT: [&str; 3] = ["root=", "rdinit=", "nfsroot="];
@@ -37,12 +39,20 @@ pub(crate) struct Ended {
 
 impl Args {
     /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
-    /// With a `terminal` the run has no time limit but one that is given.
+    /// With a `terminal` the run has no time limit but one that is given. A `cold` one boots the machine, whatever has booted before.
     ///
     /// # Errors
     /// Options with which the agent would never run.
-    pub(crate) fn set_agent(&mut self, agent: Vec<u8>, folder: &Path, terminal: bool) -> anyhow::Result<()> {
+    pub(crate) fn set_agent(
+        &mut self,
+        agent: Vec<u8>,
+        folder: &Path,
+        terminal: bool,
+        cold: bool,
+    ) -> anyhow::Result<()> {
         self.judge_agent()?;
+        // Before the sockets are set.
+        self.warm = !cold && self.is_plain();
         if terminal {
             // The user ends the run.
             self.timeout.get_or_insert(0);
@@ -52,6 +62,26 @@ impl Args {
         // stdout and stderr are the command's.
         self.quiet = true;
         Ok(())
+    }
+
+    /// Returns true if the guest has the time of this run, and entropy that no other run has. The stock initramfs knows neither: no clock of
+    /// the machine tells the time, and the machine may have booted for another run.
+    pub(crate) const fn has_own_time(&self) -> bool {
+        !self.deterministic
+    }
+
+    /// Returns true if the machine depends on nothing but what it starts with, and its boot is of no interest: one that has booted before
+    /// is as good.
+    fn is_plain(&self) -> bool {
+        let without_devices = self.disk.is_empty()
+            && self.dvd.is_empty()
+            && self.net == NetOption::None
+            && self.net_capture.is_none()
+            && self.services() == Services::NONE;
+        let without_ports = !self.has_control() && self.vsock.is_none() && self.gdb.is_none();
+        let without_a_past = self.run.is_empty() && self.trace.is_none() && self.keep.is_none();
+        let without_faults = self.inject.is_none() && !self.loopback && !self.deterministic;
+        without_devices && without_ports && without_a_past && without_faults
     }
 
     /// Judges the options for a run with the agent.
@@ -108,4 +138,44 @@ pub(crate) fn run_agent(
         kernel: ran.known.about.kernel.title().to_owned(),
         written: !kept.complain(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_more_than_its_memory_boots_anew() {
+        let warm = |words: &str, cold| {
+            let mut args = Args::of_words(words);
+            args.set_agent(Vec::new(), Path::new("/x"), false, cold).unwrap();
+            args.warm
+        };
+        for words in
+            ["", "--vps 4 --memory 1G --cpu max", "--strict=error --json x --timeout 9", "--append quiet"]
+        {
+            assert!(warm(words, false) && !warm(words, true), "{words}");
+        }
+        for words in [
+            "--disk x",
+            "--disk x,rw",
+            "--disk x,ro",
+            "--dvd x",
+            "--net user",
+            "--devices time",
+            "--control x",
+            "--control",
+            "--name x",
+            "--vsock x",
+            "--gdb x",
+            "--run hotplug",
+            "--trace x",
+            "--keep x",
+            "--inject lost=19",
+            "--loopback",
+            "--deterministic",
+        ] {
+            assert!(!warm(words, false), "{words}");
+        }
+    }
 }

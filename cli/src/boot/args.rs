@@ -193,6 +193,9 @@ pub(crate) struct Args {
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
     #[arg(skip)]
     pub(super) agent: Option<Vec<u8>>,
+    /// The machine may go on from a snapshot, or be saved as one.
+    #[arg(skip)]
+    pub(super) warm: bool,
 }
 
 const EXAMPLES: &str = "\

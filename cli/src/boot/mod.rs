@@ -8,6 +8,7 @@ mod keep;
 mod modules;
 mod plan;
 mod sources;
+mod start;
 
 use std::sync::Arc;
 
@@ -18,12 +19,14 @@ pub(crate) use agent::{Ended, run_agent};
 pub(crate) use args::Args;
 use keep::Keep;
 use plan::Plan;
+pub(crate) use sources::random;
+use start::Begun;
 
 use crate::control::Memory;
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
 use crate::net::Capture;
-use crate::report::{Known, Summary};
+use crate::report::{Known, Start, Summary};
 use crate::trace::{self, About, Collector, Kept};
 use crate::{interrupt, output, ui};
 
@@ -60,6 +63,8 @@ struct Ran {
     files: Vec<anyhow::Error>,
     /// Frames of the network that the capture has no room for.
     frames_left_out: u64,
+    /// Where the machine came from.
+    started: Start,
     /// Delays signals until everything has been reported.
     _orderly: interrupt::Orderly,
 }
@@ -77,7 +82,10 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let collector =
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
     let heard = collector.as_ref().map(Collector::console);
-    let mut running = Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?;
+    let Begun { mut running, beginning, started } = match plan.snapshot {
+        Some(snapshot) => start::warm(&plan.settings, plan.ram, snapshot)?,
+        None => Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.into(),
+    };
     let stream = running.control();
     let live = plan.disks.live();
     running.once_mapped({
@@ -88,7 +96,8 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let serving =
         plan.control.zip(stream).map(|(server, stream)| server.start(stream, live, memory)).transpose()?;
     let stream = running.sockets();
-    let sockets = plan.sockets.zip(stream).map(|(server, stream)| server.start(stream)).transpose()?;
+    let sockets = plan.sockets.zip(stream);
+    let sockets = sockets.map(|(server, stream)| server.start(stream, beginning)).transpose()?;
     let outcome = running.wait()?;
     drop((serving, sockets, plan.entry));
     let mut files = plan.disks.sync();
@@ -106,7 +115,8 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         _ => None,
     };
     let (known, tag, sink) = (plan.known, plan.tag, plan.sink);
-    Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, _orderly: orderly })
+    let started = started.get();
+    Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, started, _orderly: orderly })
 }
 
 /// Makes the report of a finished run, and writes its other files.
@@ -119,6 +129,7 @@ fn summarize(ran: &mut Ran, kept: &mut Keep) -> Summary {
         None => {}
     }
     summary.set_frames_left_out(ran.frames_left_out);
+    summary.set_start(std::mem::take(&mut ran.started));
     kept.failed.append(&mut ran.files);
     kept.outcome(&ran.outcome);
     summary

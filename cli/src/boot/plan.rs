@@ -27,6 +27,7 @@ use crate::setup::stock;
 use crate::symbols::Symbols;
 use crate::trace::Region;
 use crate::ui::Stream;
+use crate::warm::{self, Snapshot};
 use crate::{build, interrupt, process, sockets, terminal};
 
 /// The fastest one with a 16K granule.
@@ -55,6 +56,8 @@ pub(super) struct Plan {
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
     pub(super) sink: Sink,
+    /// The snapshot of this machine, if it may go on from one.
+    pub(super) snapshot: Option<Snapshot>,
     /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
     /// The hypervisor's file; it may be a copy that is removed with this value.
@@ -95,11 +98,15 @@ impl Plan {
             sockets: args.vsock.is_some(),
             network,
             gdb: args.gdb.clone(),
+            monitor: args.warm,
             timeout: args.limit(terminal::is_ours()),
             typing: typing(args, kernel.version.is_some()),
             silence: args.silence(&image.command_line),
         };
-        let ram = load(args, &image, &orders, trace, &disks)?;
+        let boot_info = boot_info(args, &image, &orders, trace, &disks);
+        let ram = ram(&image, &boot_info)?;
+        let snapshot =
+            args.warm.then(|| snapshot(args, &settings, &image, &boot_info, ram.size())).transpose()?;
         let about = About {
             kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
             command_line: image.command_line.clone(),
@@ -138,6 +145,7 @@ impl Plan {
             capture,
             trace,
             sink,
+            snapshot,
             tag,
             _hypervisor: hypervisor,
         })
@@ -257,17 +265,29 @@ fn uuid(args: &Args) -> [u8; 16] {
     args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes)
 }
 
-/// Loads RAM with the guest and the hypervisor's boot information.
-fn load(
+/// Returns the snapshot of a machine, whether it is there or not.
+fn snapshot(
+    args: &Args,
+    settings: &Settings,
+    image: &Image,
+    orders: &BootInfo,
+    ram_size: u64,
+) -> anyhow::Result<Snapshot> {
+    let inputs = warm::Inputs { settings, ram_size, image, firmware: args.firmware.into(), orders };
+    Ok(Snapshot::new(Cache::open()?, inputs.key()?, ram_size))
+}
+
+/// Returns the hypervisor's boot information.
+fn boot_info(
     args: &Args,
     image: &Image,
     plan: &faults::Orders,
     trace: Option<Region>,
     disks: &Disks,
-) -> anyhow::Result<Ram> {
+) -> BootInfo {
     let (disk_count, disks, window_base, window_size) = disks.boot();
     let [a, b, c, d, e, f] = net::MAC;
-    let orders = BootInfo {
+    BootInfo {
         flags: flags(args),
         trace_base: trace.map_or(0, |trace| trace.base),
         trace_size: trace.map_or(0, |trace| trace.size),
@@ -281,8 +301,7 @@ fn load(
         window_base,
         window_size,
         ..orders(image, args.vps, args.memory)
-    };
-    ram(image, &orders)
+    }
 }
 
 /// Returns what is typed on the guest's console, whose kernel is Linux or another one.

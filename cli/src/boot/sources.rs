@@ -270,7 +270,7 @@ fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
 }
 
 /// Returns unpredictable bytes.
-pub(super) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     random.context("cannot read /dev/urandom")?;

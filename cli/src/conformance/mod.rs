@@ -179,6 +179,7 @@ fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> Sett
         sockets: false,
         network: None,
         gdb: None,
+        monitor: false,
         timeout: Some(Duration::from_secs(args.timeout.into())),
         typing: Typing::Nothing,
         silence: None,

@@ -49,7 +49,8 @@ const TAIL: usize = 20;
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Run a command in a guest, and exit with its status",
-    long_about = "Run a command in a guest, and exit with its status\n\nBoots as `hv boot` does, runs the command as root in the stock initramfs, \
+    long_about = "Run a command in a guest, and exit with its status\n\nBoots as `hv boot` does, or goes on from a machine that has booted with the same \
+                  inputs before; runs the command as root in the stock initramfs, \
                   passes stdin, stdout and stderr on, and ends the machine. The guest's console is not shown, except its end if the \
                   command did not come to one. Without a command: a shell.",
     after_help = HELP
@@ -69,6 +70,9 @@ pub(crate) struct Args {
     /// Write the command as a test case to a JUnit file: passed, failed by its status, or in error without one
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Boot the machine, even if one with the same inputs has booted before and was kept
+    #[arg(long)]
+    cold: bool,
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -152,7 +156,7 @@ fn run_in_guest(
     args: &Args,
     options: &mut boot::Args,
     session: &Session,
-    command: Command,
+    mut command: Command,
 ) -> anyhow::Result<Ran> {
     let name =
         command.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
@@ -170,7 +174,8 @@ fn run_in_guest(
     let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
     // Removed before the undo is dropped.
     let folder = folder;
-    options.set_agent(agent, folder.path(), command.terminal.is_some())?;
+    options.set_agent(agent, folder.path(), command.terminal.is_some(), args.cold)?;
+    command.renew = options.has_own_time();
     let ended = boot::run_agent(options, session.speaks(), |listener| session.start(listener, command))?;
     let (progress, outcome) = session.end();
     if args.report {
@@ -214,7 +219,7 @@ fn command(args: &Args) -> anyhow::Result<Command> {
         words => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
     };
     let transcript = args.junit.as_ref().map(|_| Transcript::default());
-    Ok(Command { words, terminal: on_terminal.then(Terminal::current), transcript })
+    Ok(Command { words, terminal: on_terminal.then(Terminal::current), transcript, renew: false })
 }
 
 /// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the reason.

@@ -4,14 +4,17 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hv_wire::control::{Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent};
+use hv_wire::control::{
+    AGENT_ENTROPY, Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent,
+};
 
 use super::input::{self, Credit};
 use super::junit::Transcript;
 use super::terminal::Terminal;
 use super::{NO_PROGRAM, NOT_FOUND};
+use crate::boot;
 use crate::interrupt::{self, Undo};
 use crate::terminal::{LineEnds, Raw};
 use crate::ui::{self, Screen, Stream};
@@ -28,6 +31,8 @@ pub(super) struct Command {
     pub(super) terminal: Option<Terminal>,
     /// Where its outputs are kept too.
     pub(super) transcript: Option<Transcript>,
+    /// The guest gets the time and entropy before.
+    pub(super) renew: bool,
 }
 
 /// How the command ended.
@@ -100,17 +105,22 @@ impl Session {
         // It waits forever if the agent never connects.
         std::thread::spawn(move || {
             let (state, changed) = &*shared;
-            let Ok((socket, _)) = listener.accept() else { return };
-            lock(state).speaking = true;
-            let result = serve(socket, &command, state);
-            let mut state = lock(state);
-            state.raw = None;
-            state.speaking = false;
-            // Of another error, the end of the machine tells more.
-            if result.is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
-                state.progress = Progress::Invalid;
+            while let Ok((socket, _)) = listener.accept() {
+                lock(state).speaking = true;
+                let result = serve(socket, &command, state);
+                let mut state = lock(state);
+                state.raw = None;
+                state.speaking = false;
+                // Of another error, the end of the machine tells more.
+                if result.is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+                    state.progress = Progress::Invalid;
+                }
+                changed.notify_all();
+                // A guest that has to wait too long gives a connection up, and tries again.
+                if state.progress != Progress::None {
+                    return;
+                }
             }
-            changed.notify_all();
         });
     }
 
@@ -226,6 +236,9 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     known.speaks.store(true, Ordering::Relaxed);
     known.began = Some(Instant::now());
     drop(known);
+    if command.renew {
+        renew(mouth)?;
+    }
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();
         if parts.peek().is_none() {
@@ -249,6 +262,13 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     }
     input::forward(mouth, credit, terminal.is_some());
     Ok(())
+}
+
+/// Gives the guest the time, and entropy that no other guest has.
+fn renew(mouth: &Mouth) -> io::Result<()> {
+    let entropy = boot::random::<AGENT_ENTROPY>().map_err(io::Error::other)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    say(mouth, &ToAgent::Renew { seconds: now.as_secs(), nanoseconds: now.subsec_nanos(), entropy: &entropy })
 }
 
 /// The way from the agent.

@@ -81,14 +81,23 @@ fn frames(messages: &[FromAgent<'_>]) -> Vec<u8> {
 
 /// Speaks with an agent that sends these bytes and no more.
 fn speak(bytes: &[u8]) -> (Option<ErrorKind>, State) {
+    let (error, state, _) = converse(bytes, false);
+    (error, state)
+}
+
+/// Does the same, and returns what the agent is told.
+fn converse(bytes: &[u8], renew: bool) -> (Option<ErrorKind>, State, Vec<u8>) {
     let (ours, mut agents) = UnixStream::pair().unwrap();
     agents.write_all(bytes).unwrap();
     agents.shutdown(std::net::Shutdown::Write).unwrap();
     let state = Mutex::default();
-    let command = Command { words: vec![b"x".to_vec()], terminal: None, transcript: None };
+    let command = Command { words: vec![b"x".to_vec()], terminal: None, transcript: None, renew };
     let result = serve(ours, &command, &state);
-    drop(agents);
-    (result.err().map(|error| error.kind()), state.into_inner().unwrap())
+    // Threads of the tool may have the other end longer.
+    agents.set_nonblocking(true).unwrap();
+    let mut told = Vec::new();
+    let _ = agents.read_to_end(&mut told);
+    (result.err().map(|error| error.kind()), state.into_inner().unwrap(), told)
 }
 
 const READY: FromAgent<'_> = FromAgent::Ready { version: CONTROL_VERSION };
@@ -125,6 +134,36 @@ fn odd_messages_do_no_harm_and_nothing_counts_behind_the_end() {
     let late = FromAgent::Output { stream: 1, bytes: b"late" };
     let (_, state) = speak(&frames(&[READY, none, credit, credit, EXITED, READY, late, READY]));
     assert_eq!(state.outcome, Some(Outcome::Exited(7)));
+}
+
+#[test]
+fn a_guest_that_may_have_booted_before_is_renewed_first() {
+    let renewal = || {
+        let (_, _, told) = converse(&frames(&[READY, EXITED]), true);
+        let mut assembler = hv_wire::control::Assembler::new();
+        let space = assembler.space().unwrap().len();
+        assembler.space().unwrap().copy_from_slice(&told[..space]);
+        assembler.advance(space);
+        let rest = assembler.space().unwrap().len();
+        assembler.space().unwrap().copy_from_slice(&told[space..space + rest]);
+        assembler.advance(rest);
+        let (head, body) = assembler.frame().unwrap();
+        match ToAgent::decode(&head, body) {
+            Some(ToAgent::Renew { seconds, entropy, .. }) => (seconds, entropy.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let earlier = now();
+    let (first, second) = (renewal(), renewal());
+    assert!((earlier..=now()).contains(&first.0) && second.0 >= first.0);
+    assert_eq!(first.1.len(), hv_wire::control::AGENT_ENTROPY);
+    assert_ne!(first.1, second.1);
+    let (_, _, told) = converse(&frames(&[READY, EXITED]), false);
+    let kind = ToAgent::Renew { seconds: 0, nanoseconds: 0, entropy: &[] };
+    let mut frame = [0; MAX_FRAME];
+    kind.encode(0, &mut frame).unwrap();
+    assert_ne!(told[12..14], frame[12..14]);
 }
 
 /// What arrives at the agent of `bytes`.

@@ -20,6 +20,10 @@ pub(crate) struct Files<'a> {
     pub(crate) capture: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
     pub(crate) gdb: Option<&'a str>,
+    /// Descriptor of the monitor's other end, which QEMU inherits.
+    pub(crate) monitor: Option<&'a str>,
+    /// The machine is one that was saved: QEMU waits for it.
+    pub(crate) incoming: bool,
 }
 
 /// Returns the arguments for a machine with `size` bytes of RAM.
@@ -78,6 +82,13 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     if let Some(gdb) = files.gdb {
         add(&["-chardev", gdb, "-gdb", "chardev:gdb", "-S"]);
     }
+    if let Some(descriptor) = files.monitor {
+        add(&["-chardev", &format!("socket,id=monitor,fd={descriptor}")]);
+        add(&["-mon", "chardev=monitor,mode=control"]);
+    }
+    if files.incoming {
+        add(&["-incoming", "defer"]);
+    }
     match &settings.hypervisor {
         Some(file) => line.extend(["-kernel".into(), file.clone().into_os_string()]),
         None => add(&["-device", &format!("loader,addr={DIRECT_START:#x},cpu-num=0")]),
@@ -125,6 +136,7 @@ mod tests {
             sockets: false,
             network: None,
             gdb: None,
+            monitor: false,
             timeout: None,
             typing: crate::machine::Typing::Keys,
             silence: None,
@@ -144,6 +156,8 @@ mod tests {
                 .and_then(|net| net.capture.as_ref())
                 .map(|_| "/proc/self/fd/5"),
             gdb: Some("socket,id=gdb,fd=8,server=on,wait=off"),
+            monitor: settings.monitor.then_some("4"),
+            incoming: false,
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
         let words = arguments(settings, &files, 516 << 20);
@@ -253,6 +267,14 @@ mod tests {
             line.contains("-chardev socket,id=gdb,fd=8,server=on,wait=off -gdb chardev:gdb -S"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_machine_that_can_be_saved_differs_in_its_monitor_alone() {
+        let line = text(&Settings { monitor: true, ..settings() });
+        let monitor = " -chardev socket,id=monitor,fd=4 -mon chardev=monitor,mode=control";
+        assert!(line.contains(monitor), "{line}");
+        assert_eq!(line.replace(monitor, ""), text(&settings()));
     }
 
     #[test]

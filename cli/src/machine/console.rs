@@ -12,7 +12,7 @@ use crate::setup::size::size;
 use crate::ui::{self, Screen, Stream};
 
 /// Maximum number of bytes kept in memory, from the end.
-const KEPT: usize = 1 << 18;
+pub(crate) const KEPT: usize = 1 << 18;
 /// Maximum size of the log: no guest fills the disk.
 const LOG: u64 = 256 << 20;
 
@@ -78,6 +78,20 @@ impl Console {
         let count = Arc::clone(&printed);
         let thread = std::thread::spawn(move || pump(pipe, sink, (log, heard), &shared, &count));
         Self { kept, thread, sink, printed }
+    }
+
+    /// Puts what the guest has printed earlier, under another QEMU, before its output.
+    pub(crate) fn precede(&self, earlier: &[u8]) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, earlier.iter().copied());
+    }
+
+    /// Returns what remains of the output so far, when it is called.
+    pub(crate) fn so_far(&self) -> impl FnOnce() -> Vec<u8> + Send + use<> {
+        let kept = Arc::clone(&self.kept);
+        move || {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept[kept.len().saturating_sub(KEPT)..].to_vec()
+        }
     }
 
     /// Returns the number of bytes that the guest has printed so far.
@@ -211,6 +225,13 @@ mod tests {
     fn bytes_that_are_no_text_are_kept_readable() {
         let kept = Console::start(&b"a\xffb"[..], None, None, None).finish().text;
         assert_eq!(kept, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn what_was_printed_earlier_comes_first() {
+        let console = Console::start(&b"later"[..], None, None, None);
+        console.precede(b"earlier, ");
+        assert_eq!(console.finish().text, "earlier, later");
     }
 
     #[test]

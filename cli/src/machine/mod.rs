@@ -8,6 +8,7 @@ pub(crate) mod folder;
 mod keyboard;
 pub(crate) mod load;
 pub(crate) mod platform;
+mod qmp;
 mod ram;
 mod run;
 mod silence;
@@ -20,10 +21,11 @@ use crate::net::Network;
 use crate::setup::qemu::Qemu;
 
 pub(crate) use backing::Backing;
-pub(crate) use console::{Console, Sink};
+pub(crate) use console::{Console, KEPT as CONSOLE_KEPT, Sink};
 pub(crate) use keyboard::{Begin, Typing, is_piped};
-pub(crate) use ram::Ram;
-pub(crate) use run::{End, Outcome, Running, command_line};
+pub(crate) use qmp::{LARGEST_STATE, Qmp};
+pub(crate) use ram::{PIECE, Ram};
+pub(crate) use run::{End, Outcome, Running, Saved, command_line};
 pub(crate) use silence::Silence;
 
 /// Start address of a machine without a hypervisor: above what QEMU puts at the start of RAM, below the guest's RAM.
@@ -53,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) network: Option<Network>,
     /// Address where QEMU waits for a debugger before the first instruction.
     pub(crate) gdb: Option<debugger::Address>,
+    /// QEMU has a monitor for the tool: the machine can be saved, or is one that was.
+    pub(crate) monitor: bool,
     /// Time limit, in wall-clock time.
     pub(crate) timeout: Option<Duration>,
     /// What is typed on the guest's console.

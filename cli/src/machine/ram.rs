@@ -7,11 +7,15 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use anyhow::Context as _;
 use hv_wire::platform::{self, MAX_VPS, RAM_BASE};
 use hv_wire::{BootInfo, Report, VpReport};
-use rustix::fs::{FallocateFlags, MemfdFlags};
-use rustix::io::FdFlags;
+use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom};
+use rustix::io::{Errno, FdFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::interrupt;
 use crate::setup::size::exact;
+
+/// Bytes of a piece of RAM at most.
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// RAM of a machine, initially zero. It has no name in any file system, so it is freed with the last process that holds
 /// it.
@@ -90,6 +94,34 @@ impl Ram {
         Ok(rustix::fs::fallocate(&self.file, hole, offset, length)?)
     }
 
+    /// Passes each piece of RAM that is not zero to `take`, with its physical address; none has more than [`PIECE`] bytes.
+    pub(crate) fn pieces(
+        &self,
+        mut take: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        static ZEROS: [u8; PIECE] = [0; PIECE];
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        loop {
+            at = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+                Ok(at) => at,
+                // There are no more data.
+                Err(Errno::NXIO) => return Ok(()),
+                Err(error) => return Err(error).context("cannot read the machine's RAM"),
+            };
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(at))?.min(self.size);
+            while at < end {
+                interrupt::check()?;
+                let bytes = &mut buffer[..(end - at).min(PIECE as u64) as usize];
+                self.file.read_exact_at(bytes, at).context("cannot read the machine's RAM")?;
+                if *bytes != ZEROS[..bytes.len()] {
+                    take(RAM_BASE + at, bytes)?;
+                }
+                at += bytes.len() as u64;
+            }
+        }
+    }
+
     /// Returns another handle of the same RAM, for another thread.
     pub(crate) fn share(&self) -> anyhow::Result<Self> {
         Ok(Self { file: self.file.try_clone()?, size: self.size })
@@ -127,6 +159,33 @@ mod tests {
         ram.write(platform::REPORT, report.as_bytes()).unwrap();
         assert_eq!(ram.report().unwrap().guest_os_id, 7);
         assert_eq!(ram.vp_reports(8).unwrap().len(), 8);
+    }
+
+    #[test]
+    fn the_pieces_are_all_that_is_not_zero() {
+        let ram = Ram::new(64 << 20).unwrap();
+        assert!(ram.pieces(|_, _| panic!("a piece of nothing")).is_ok());
+        let ones = vec![1; 3 * PIECE + 5];
+        let end = RAM_BASE + (64 << 20);
+        for (address, bytes) in [(RAM_BASE, &b"start"[..]), (RAM_BASE + 70_001, &ones), (end - 3, b"end")] {
+            ram.write(address, bytes).unwrap();
+        }
+        ram.write(RAM_BASE + (8 << 20), &vec![0; 2 * PIECE]).unwrap();
+        let copy = Ram::new(ram.size()).unwrap();
+        let mut count = 0;
+        ram.pieces(|address, bytes| {
+            count += bytes.len();
+            assert!(bytes.len() <= PIECE && bytes.iter().any(|byte| *byte != 0));
+            copy.write(address, bytes)
+        })
+        .unwrap();
+        assert!(count < 1 << 20, "{count} bytes");
+        let read = |ram: &Ram| {
+            let mut bytes = vec![0; 64 << 20];
+            ram.read_into(RAM_BASE, &mut bytes).unwrap();
+            bytes
+        };
+        assert!(read(&ram) == read(&copy));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::command::Files;
 use super::console::{Heard, Kept};
 use super::debugger::Door;
 use super::keyboard::Keyboard;
-use super::{Backing, Console, Ram, Settings, Silence, Sink, Typing, command};
+use super::{Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
 use crate::process;
@@ -58,6 +58,19 @@ pub(crate) struct Outcome {
     pub(crate) wall: Duration,
 }
 
+/// A machine that was saved: it goes on where it was.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    /// Its RAM.
+    pub(crate) ram: Ram,
+    /// Everything else, as QEMU has saved it.
+    pub(crate) state: Vec<u8>,
+    /// What its guest had printed.
+    pub(crate) console: Vec<u8>,
+    /// What it had sent over the sockets' port, to which nothing was answered.
+    pub(crate) sent: Vec<u8>,
+}
+
 /// A running machine. Dropping it ends QEMU.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -68,6 +81,7 @@ pub(crate) struct Running {
     keyboard: Option<Keyboard>,
     control: Option<UnixStream>,
     sockets: Option<UnixStream>,
+    monitor: Option<Qmp>,
     _debugger: Option<Door>,
     _orderly: Orderly,
     started: Instant,
@@ -88,7 +102,10 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let control = settings.control.then_some("CONTROL");
     let sockets = settings.sockets.then_some("SOCKETS");
     let capture = settings.network.as_ref().and_then(|network| network.capture.as_ref()).map(|_| "CAPTURE");
-    let files = Files { ram: "RAM", backings: &backings, control, sockets, capture, gdb: gdb.as_deref() };
+    let monitor = settings.monitor.then_some("MONITOR");
+    let gdb = gdb.as_deref();
+    let files =
+        Files { ram: "RAM", backings: &backings, control, sockets, capture, gdb, monitor, incoming: false };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in command::arguments(settings, &files, size) {
         line.push(' ');
@@ -107,6 +124,29 @@ impl Running {
         log: Option<File>,
         heard: Heard,
     ) -> anyhow::Result<Self> {
+        Self::launch(settings, ram, (sink, log, heard), false)
+    }
+
+    /// Goes on with a machine that was saved under the same settings, and returns it with what it had sent over the sockets' port.
+    ///
+    /// # Errors
+    /// QEMU does not take it.
+    pub(crate) fn resume(settings: &Settings, saved: Saved) -> anyhow::Result<(Self, Vec<u8>)> {
+        let Saved { ram, state, console, sent } = saved;
+        let mut running = Self::launch(settings, ram, (None, None, None), true)?;
+        if let Some(output) = &running.console {
+            output.precede(&console);
+        }
+        running.monitor.take().context("a machine without a monitor cannot go on")?.restore(state)?;
+        Ok((running, sent))
+    }
+
+    fn launch(
+        settings: &Settings,
+        ram: Ram,
+        (sink, log, heard): (Sink, Option<File>, Heard),
+        incoming: bool,
+    ) -> anyhow::Result<Self> {
         let orderly = interrupt::orderly();
         let path = ram.inherit()?;
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
@@ -114,8 +154,9 @@ impl Running {
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
         let control = settings.control.then(UnixStream::pair).transpose()?;
         let sockets = settings.sockets.then(UnixStream::pair).transpose()?;
-        let descriptors =
-            [&control, &sockets].map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        let monitor = settings.monitor.then(UnixStream::pair).transpose()?;
+        let descriptors = [&control, &sockets, &monitor]
+            .map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
         let capture = settings.network.as_ref().and_then(|network| network.capture.as_deref());
         let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
@@ -125,10 +166,12 @@ impl Running {
             sockets: descriptors[1].as_deref(),
             capture: capture_path.as_deref(),
             gdb: gdb.as_deref(),
+            monitor: descriptors[2].as_deref(),
+            incoming,
         };
         let arguments = command::arguments(settings, &files, ram.size());
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
-        for (_, theirs) in [&control, &sockets].into_iter().flatten() {
+        for (_, theirs) in [&control, &sockets, &monitor].into_iter().flatten() {
             rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
         }
         if let Some(file) = capture {
@@ -160,6 +203,7 @@ impl Running {
             keyboard,
             control: control.map(|(ours, _)| ours),
             sockets: sockets.map(|(ours, _)| ours),
+            monitor: monitor.map(|(ours, _)| Qmp::new(ours)).transpose()?,
             _debugger: debugger,
             _orderly: orderly,
             started: Instant::now(),
@@ -177,6 +221,21 @@ impl Running {
     /// The tool's end of the sockets' port, once, if the machine has one.
     pub(crate) fn sockets(&mut self) -> Option<UnixStream> {
         self.sockets.take()
+    }
+
+    /// QEMU's monitor, once, if it has one.
+    pub(crate) fn monitor(&mut self) -> Option<Qmp> {
+        self.monitor.take()
+    }
+
+    /// Returns another handle of the machine's RAM.
+    pub(crate) fn ram(&self) -> anyhow::Result<Ram> {
+        self.ram.share()
+    }
+
+    /// Returns what the guest has printed until the result is called.
+    pub(crate) fn printed_so_far(&self) -> Option<impl FnOnce() -> Vec<u8> + Send + use<>> {
+        self.console.as_ref().map(Console::so_far)
     }
 
     /// Calls a function, in a thread of its own, once QEMU has mapped all memory: the hypervisor runs then. If it never does, the

@@ -41,6 +41,15 @@ pub(crate) struct Known {
     pub(crate) about: About,
 }
 
+/// Where the machine of a run came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// It had booted before, and went on from a snapshot.
+    pub(crate) from_snapshot: bool,
+    /// Why it could not, or why it was not saved for other runs.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Version of the JSON: it increases when a field changes or is removed, not when one is added.
 pub(crate) const SCHEMA: u32 = 1;
 
@@ -105,6 +114,8 @@ pub(crate) struct Summary {
     run_ms: Option<u64>,
     #[serde(flatten)]
     about: About,
+    /// `boot`, or `snapshot` if it had booted before.
+    start: &'static str,
     /// `acpi`, `dt` or `both`.
     firmware: &'static str,
     /// Number of VPs.
@@ -276,6 +287,7 @@ impl Summary {
             explanation,
             run_ms: run_ms(report),
             about: known.about.clone(),
+            start: "boot",
             firmware: match known.firmware {
                 Firmware::Acpi => "acpi",
                 Firmware::DeviceTree => "dt",
@@ -320,6 +332,12 @@ impl Summary {
             ));
         }
         self.trace = Some(trace);
+    }
+
+    /// Says where the machine came from.
+    pub(crate) fn set_start(&mut self, start: Start) {
+        self.start = if start.from_snapshot { "snapshot" } else { "boot" };
+        self.warnings.extend(start.warnings);
     }
 
     /// Adds the warning about the capture of the network's frames.

@@ -25,6 +25,9 @@ impl Display for Summary {
         let time = self.run_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
         writeln!(f, "\nreport{}", self.tag.as_ref().map_or_else(String::new, |tag| format!(" {tag}")))?;
         writeln!(f, "  exit         {}{time} ({})", self.exit, one_line(&self.explanation))?;
+        if self.start != "boot" {
+            writeln!(f, "  start        from a {} of the machine, booted before", self.start)?;
+        }
         writeln!(f, "  VPs          {}", self.vps)?;
         writeln!(f, "  detection    {}", self.detection)?;
         match &self.guest_os_id {

@@ -31,6 +31,33 @@ pub(crate) struct Serving {
     _folder: std::sync::Arc<Folder>,
 }
 
+/// How the port of a machine begins that can be saved, or was.
+#[derive(Default)]
+pub(crate) struct Beginning {
+    /// What the hypervisor had sent when the machine was saved, and was not answered.
+    pub(crate) sent: Vec<u8>,
+    /// What to do before the first message is answered.
+    pub(crate) first: Option<First>,
+}
+
+/// Something that is done before the guest's connection to a port is answered, if that is the first message of all: the machine may be
+/// saved then.
+pub(crate) struct First {
+    /// The port.
+    pub(crate) port: u32,
+    /// What is done. It gets the bytes of the message, and the tool's end of the sockets' port.
+    pub(crate) action: Action,
+}
+
+/// The action of a [`First`].
+pub(crate) type Action = Box<dyn FnOnce(&[u8], &UnixStream) + Send>;
+
+impl std::fmt::Debug for First {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("First").field(&self.port).finish()
+    }
+}
+
 impl Server {
     /// Takes the folder of `--vsock`.
     pub(crate) fn listen(path: &Path) -> anyhow::Result<Self> {
@@ -45,9 +72,9 @@ impl Server {
     }
 
     /// Serves programs until the stream ends, which is the tool's end of the port.
-    pub(crate) fn start(self, stream: UnixStream) -> anyhow::Result<Serving> {
+    pub(crate) fn start(self, stream: UnixStream, beginning: Beginning) -> anyhow::Result<Serving> {
         let folder = std::sync::Arc::new(self.folder);
-        let mut relay = Relay::new(std::sync::Arc::clone(&folder), self.listener, stream)?;
+        let mut relay = Relay::new(std::sync::Arc::clone(&folder), self.listener, stream, beginning)?;
         let thread = std::thread::spawn(move || relay.run());
         Ok(Serving { thread: Some(thread), _folder: folder })
     }

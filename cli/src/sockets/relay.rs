@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use hv_wire::control::{Assembler, FromSockets, ToSockets};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zerocopy::IntoBytes as _;
 
 use super::folder::{Connected, Folder};
 use super::greeting::{Greeting, Said};
 use super::outlet::Outlet;
 use super::stream::{Stream, say};
+use super::{Beginning, First};
 
 /// Bytes to the hypervisor above which no more are read from programs.
 const FULL: usize = 256 << 10;
@@ -49,6 +51,10 @@ pub(super) struct Relay {
     /// To the hypervisor.
     outlet: Outlet,
     assembler: Box<Assembler>,
+    /// Bytes of the hypervisor's that were read before.
+    sent: VecDeque<u8>,
+    /// What to do before the first message is answered.
+    first: Option<First>,
     greetings: Vec<Greeting>,
     /// Programs whose connection the guest has not taken, by their names.
     requests: BTreeMap<u32, UnixStream>,
@@ -74,7 +80,12 @@ enum Who {
 }
 
 impl Relay {
-    pub(super) fn new(folder: Arc<Folder>, listener: UnixListener, port: UnixStream) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        folder: Arc<Folder>,
+        listener: UnixListener,
+        port: UnixStream,
+        beginning: Beginning,
+    ) -> anyhow::Result<Self> {
         listener.set_nonblocking(true)?;
         port.set_nonblocking(true)?;
         Ok(Self {
@@ -83,6 +94,8 @@ impl Relay {
             port: Some(port),
             outlet: Outlet::default(),
             assembler: Box::new(Assembler::new()),
+            sent: beginning.sent.into(),
+            first: beginning.first,
             greetings: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
@@ -96,6 +109,10 @@ impl Relay {
 
     /// Passes bytes on until the machine has ended, and the programs have read the rest, or do not read it.
     pub(super) fn run(&mut self) {
+        if !self.sent.is_empty() {
+            self.hear();
+            self.flush();
+        }
         while self.port.is_some() || self.has_rest() {
             let ready = self.wait();
             for (who, events) in ready {
@@ -242,7 +259,11 @@ impl Relay {
                 break;
             };
             if !space.is_empty() {
-                match port.read(space) {
+                let read = match self.sent.len() {
+                    0 => port.read(space),
+                    _ => self.sent.read(space),
+                };
+                match read {
                     Ok(0) => self.port = None,
                     Ok(bytes) => {
                         self.assembler.advance(bytes);
@@ -257,7 +278,17 @@ impl Relay {
                 break;
             }
             let Some((head, body)) = self.assembler.frame() else { continue };
+            // What is done before the first message is done before no other.
+            let first = self.first.take();
             if let Some(message) = FromSockets::decode(&head, body) {
+                let is_awaited = |first: &First| {
+                    matches!(message, FromSockets::Connect { port, .. } if port == first.port)
+                        && self.greetings.is_empty()
+                        && self.requests.is_empty()
+                };
+                if let (Some(first), Some(port)) = (first.filter(is_awaited), &self.port) {
+                    (first.action)(&[head.as_bytes(), body].concat(), port);
+                }
                 // The assembler is lent to the message.
                 let Self { streams, outlet, requests, pending, lingering, folder, .. } = self;
                 let mut parts = Parts { streams, outlet, requests, pending, lingering, folder };

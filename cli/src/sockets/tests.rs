@@ -68,11 +68,15 @@ struct Served {
 }
 
 fn served() -> Served {
+    served_from(Beginning::default())
+}
+
+fn served_from(beginning: Beginning) -> Served {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("sockets");
     let server = Server::listen(&path).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = server.start(ours).unwrap();
+    let serving = server.start(ours, beginning).unwrap();
     let hypervisor = Hypervisor { stream: theirs, assembler: Box::new(Assembler::new()) };
     Served { _parent: parent, path, hypervisor, serving }
 }
@@ -332,4 +336,52 @@ fn a_port_with_noise_is_given_up() {
     assert_eq!(program.read(&mut [0]).unwrap(), 0, "its stream has ended");
     drop(served.serving);
     assert!(!served.path.exists());
+}
+
+/// The frame of a message.
+fn frame(message: &FromSockets<'_>) -> Vec<u8> {
+    let mut frame = vec![0; MAX_FRAME];
+    let len = message.encode(0, &mut frame).unwrap();
+    frame.truncate(len);
+    frame
+}
+
+/// What is done before the first message on port 7 is answered, and where its bytes arrive.
+fn first() -> (Beginning, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let action = Box::new(move |sent: &[u8], _: &UnixStream| sender.send(sent.to_vec()).unwrap());
+    (Beginning { sent: Vec::new(), first: Some(First { port: 7, action }) }, receiver)
+}
+
+#[test]
+fn the_first_connection_can_be_saved_and_answered_by_another_relay() {
+    let (beginning, receiver) = first();
+    let mut served = served_from(beginning);
+    served.program(3);
+    let sent = receiver.recv().unwrap();
+    assert_eq!(sent, frame(&FromSockets::Connect { stream: 3, port: 7 }));
+    // Once.
+    served.program(4);
+    assert!(receiver.recv().is_err());
+    // Nothing listens there: the message is answered all the same.
+    let mut other = served_from(Beginning { sent, first: None });
+    assert_eq!(other.hypervisor.hear(), Heard::Refuse(3));
+    other.program(5);
+}
+
+#[test]
+fn nothing_is_saved_once_something_else_was_said() {
+    let (beginning, receiver) = first();
+    let mut served = served_from(beginning);
+    served.hypervisor.say(&FromSockets::Connect { stream: 2, port: 8 });
+    assert_eq!(served.hypervisor.hear(), Heard::Refuse(2));
+    served.program(3);
+    assert!(receiver.recv().is_err());
+    let (beginning, receiver) = first();
+    let mut served = served_from(beginning);
+    let mut program = UnixStream::connect(served.path.join("vsock")).unwrap();
+    program.write_all(b"CONNECT 9\n").unwrap();
+    assert_eq!(served.hypervisor.hear(), Heard::Connect(1, 9));
+    served.program(3);
+    assert!(receiver.recv().is_err());
 }

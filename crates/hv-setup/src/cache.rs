@@ -80,7 +80,7 @@ impl Cache {
     /// Waits until no other run changes the cache, and removes the remains of killed runs.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let explain = || format!("cannot write to the cache {}; set XDG_CACHE_HOME", self.dir.display());
-        let file = Folder::make(&self.dir).and_then(|folder| folder.lasting(LOCK)).with_context(explain)?;
+        let file = self.lock_file().with_context(explain)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let _task = ui::Task::new("Waiting for another hv to fill the cache");
             while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -88,9 +88,25 @@ impl Cache {
                 std::thread::sleep(crate::process::POLL);
             }
         }
+        Ok(self.locked(file))
+    }
+
+    /// Does the same as [`Cache::lock`], but returns `None` if another run changes the cache, or it cannot be written.
+    #[must_use]
+    pub fn try_lock(&self) -> Option<Lock> {
+        let file = self.lock_file().ok()?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(self.locked(file))
+    }
+
+    fn lock_file(&self) -> std::io::Result<File> {
+        Folder::make(&self.dir)?.lasting(LOCK)
+    }
+
+    fn locked(&self, file: File) -> Lock {
         let orderly = interrupt::orderly();
         let _ = fs::remove_dir_all(self.temporary());
-        Ok(Lock { _file: file, _orderly: orderly })
+        Lock { _file: file, _orderly: orderly }
     }
 
     fn temporary(&self) -> PathBuf {

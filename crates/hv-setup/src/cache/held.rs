@@ -38,6 +38,27 @@ impl Cache {
         }
     }
 
+    /// Reverts [`hold`](Self::hold).
+    pub fn release(&self, name: &str) {
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry(name));
+    }
+
+    /// Removes the entries whose names begin with `prefix`, except the `most` whose folders have changed last, and those that a process
+    /// uses.
+    ///
+    /// # Errors
+    /// The cache cannot be read or written.
+    pub fn keep_newest(&self, guard: &Lock, prefix: &str, most: usize) -> anyhow::Result<()> {
+        let changed = |name: &String| fs::symlink_metadata(self.entry(name)).and_then(|meta| meta.modified());
+        let mut names: Vec<String> =
+            self.names()?.into_iter().filter(|name| name.starts_with(prefix)).collect();
+        names.sort_by_cached_key(|name| std::cmp::Reverse(changed(name).ok()));
+        for name in names.iter().skip(most) {
+            self.remove(guard, name)?;
+        }
+        Ok(())
+    }
+
     /// Returns true if a process uses the entry called `name`.
     #[must_use]
     pub fn is_in_use(&self, name: &str) -> bool {
@@ -137,6 +158,28 @@ mod tests {
         assert!(removed.iter().all(|one| expected.contains(one)), "{removed:?}");
         assert_eq!(cache.names().unwrap().iter().filter(|name| *name != "tmp").collect::<Vec<_>>(), ["used"]);
         assert!(cache.entry("used/file").exists() && dir.path().join("outside").exists());
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let (_dir, cache) = cache();
+        let guard = cache.lock().unwrap();
+        assert!(cache.try_lock().is_none());
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        for (name, age) in [("a-1", 9), ("a-2", 7), ("a-3", 8), ("a-4", 1), ("b-1", 1)] {
+            fs::create_dir_all(cache.entry(name)).unwrap();
+            let changed = old + std::time::Duration::from_secs(age);
+            fs::File::open(cache.entry(name)).unwrap().set_modified(changed).unwrap();
+        }
+        cache.hold("a-4");
+        cache.keep_newest(&guard, "a-", 2).unwrap();
+        let left = || cache.names().unwrap().into_iter().filter(|name| name != "tmp").collect::<Vec<_>>();
+        assert_eq!(left(), ["a-1", "a-3", "a-4", "b-1"]);
+        cache.release("a-4");
+        cache.keep_newest(&guard, "a-", 2).unwrap();
+        assert_eq!(left(), ["a-1", "a-3", "b-1"]);
+        drop(guard);
+        assert!(cache.try_lock().is_some());
     }
 
     #[test]

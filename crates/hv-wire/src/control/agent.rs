@@ -14,6 +14,9 @@ pub const AGENT_PORT: u32 = 0x6876_0001;
 /// Bytes for the command's stdin that the tool sends without credit.
 pub const AGENT_WINDOW: u32 = 64 << 10;
 
+/// Bytes of entropy in a [`ToAgent::Renew`].
+pub const AGENT_ENTROPY: usize = 64;
+
 /// Bytes in one message at most: their number is before them.
 pub const MAX_AGENT_DATA: usize = MAX_BODY - 16;
 
@@ -64,6 +67,16 @@ messages! {
         }
         /// The tool has everything: end.
         Bye = 8 {}
+        /// Set the clock, and renew the kernel's random numbers: no clock of the machine tells the time, and the guest may have booted before,
+        /// for another run. Before the start.
+        Renew = 9 {
+            /// The host's time, in seconds since the year 1970.
+            seconds: u64,
+            /// And nanoseconds.
+            nanoseconds: u32,
+            /// [`AGENT_ENTROPY`] bytes that nobody knows.
+            entropy: &'a [u8],
+        }
     }
 }
 

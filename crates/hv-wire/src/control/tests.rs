@@ -222,6 +222,7 @@ proptest! {
             ToAgent::Resize { rows, columns },
             ToAgent::OutputEnd { stream },
             ToAgent::Bye {},
+            ToAgent::Renew { seconds: number.into(), nanoseconds: number, entropy: kind },
         ] {
             let frame = frame!(message, 0).unwrap();
             let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
