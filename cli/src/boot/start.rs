@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use hv_wire::control::AGENT_PORT;
 
-use crate::{interrupt, ui};
 use crate::machine::{Ram, Running, Settings};
 use crate::report::Start;
 use crate::sockets::{Beginning, First};
 use crate::warm::Snapshot;
+use crate::{interrupt, ui};
 
 /// A machine that has just begun.
 pub(super) struct Begun {
@@ -57,7 +57,8 @@ pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Snapshot) -> anyhow:
         Some(Err(error)) if interrupt::is_cause(&error) => return Err(error),
         Some(Err(error)) => {
             let why = ui::one_line(&format!("{error:#}")).into_owned();
-            let what = format!("the snapshot {} cannot be used, so the machine boots: {why}", snapshot.name());
+            let what =
+                format!("the snapshot {} cannot be used, so the machine boots: {why}", snapshot.name());
             ui::note(&format!("hv exec: {what}"));
             started.warn(what);
             snapshot.discard();

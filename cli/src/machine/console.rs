@@ -82,7 +82,8 @@ impl Console {
 
     /// Puts what the guest has printed earlier, under another QEMU, before its output.
     pub(crate) fn precede(&self, earlier: &[u8]) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, earlier.iter().copied());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.text.splice(0..0, earlier.iter().copied());
     }
 
     /// Returns what remains of the output so far, when it is called.
@@ -90,7 +91,7 @@ impl Console {
         let kept = Arc::clone(&self.kept);
         move || {
             let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept[kept.len().saturating_sub(KEPT)..].to_vec()
+            kept.text[kept.text.len().saturating_sub(KEPT)..].to_vec()
         }
     }
 

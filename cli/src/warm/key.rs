@@ -12,7 +12,7 @@ use zerocopy::IntoBytes as _;
 
 use super::file::FORMAT;
 use crate::child;
-use crate::machine::{self, Settings, Typing};
+use crate::machine::{self, Settings};
 use crate::setup::cache::sha256;
 
 /// A key.
@@ -99,6 +99,7 @@ mod tests {
     use zerocopy::FromZeros as _;
 
     use super::*;
+    use crate::machine::Typing;
     use crate::setup::qemu::Qemu;
 
     fn settings() -> Settings {

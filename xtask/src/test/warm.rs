@@ -4,11 +4,13 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::SystemTime;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use hv_setup::cache::{Cache, sha256};
+use hv_setup::process;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::context::{Context, HUNG_SECONDS};
@@ -17,7 +19,7 @@ use super::schema;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    vec![Step::new("exec/warm", warm)]
+    vec![Step::new("exec/warm", warm), Step::new("exec/warm-interrupted", interrupted)]
 }
 
 /// Says where the kernel lies, which is another place on each boot, the time, random numbers in two ways, and what comes from stdin; and
@@ -42,6 +44,8 @@ struct Ran {
     place: String,
     /// The rest, other than the time.
     random: String,
+    /// What the tool and the script have said on stderr.
+    said: String,
 }
 
 impl Room {
@@ -58,6 +62,21 @@ impl Room {
         Ok(Self { folder, cache })
     }
 
+    /// Runs `hv` with this cache.
+    fn command(&self, context: &Context, line: &[&str]) -> anyhow::Result<Command> {
+        let mut command = context.command(line)?;
+        command.env("XDG_CACHE_HOME", &self.folder);
+        Ok(command)
+    }
+
+    /// Runs the script twice at once.
+    fn two(&self, context: &Context, numbers: [usize; 2]) -> anyhow::Result<[Ran; 2]> {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| self.run(context, numbers[0], &[]));
+            Ok([self.run(context, numbers[1], &[])?, other.join().map_err(|_| anyhow::anyhow!("a panic"))??])
+        })
+    }
+
     /// Runs the script with these options, and checks all that does not depend on where the machine came from.
     fn run(&self, context: &Context, number: usize, options: &[&str]) -> anyhow::Result<Ran> {
         let report = self.folder.join(format!("{number}.json"));
@@ -66,9 +85,8 @@ impl Room {
         line.extend(options);
         line.extend(["--", "sh", "-c", SCRIPT]);
         let earlier = now()?;
-        let mut child = context
-            .command(&line)?
-            .env("XDG_CACHE_HOME", &self.folder)
+        let mut child = self
+            .command(context, &line)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -89,18 +107,29 @@ impl Room {
         schema::check(schema::BOOT, &json)?;
         let start = json["start"].as_str().unwrap_or_default().to_owned();
         ensure!(!json["warnings"].to_string().contains("not saved"), "{}", json["warnings"]);
-        Ok(Ran { start, place: place.to_owned(), random: random.join("\n") })
+        let (place, said) = (place.to_owned(), stderr.into_owned());
+        Ok(Ran { start, place, random: random.join("\n"), said })
+    }
+
+    /// The folders of the snapshots in the cache.
+    fn snapshots(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.cache)?.flatten();
+        let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snapshot-"));
+        Ok(found.map(|entry| entry.path()).collect())
     }
 
     /// The file of the one snapshot in the cache.
     fn file(&self) -> anyhow::Result<PathBuf> {
-        let names = fs::read_dir(&self.cache)?.flatten().map(|entry| entry.path());
-        let mut found = names.filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snapshot-"))
-        });
-        let one = found.next().context("there is no snapshot")?;
-        ensure!(found.next().is_none(), "there is more than one snapshot");
-        Ok(one.join("machine"))
+        match &self.snapshots()?[..] {
+            [one] => Ok(one.join("machine")),
+            found => anyhow::bail!("{} snapshots in the cache; expected one", found.len()),
+        }
+    }
+
+    /// Returns true if a file of a snapshot is being written.
+    fn is_saving(&self) -> bool {
+        let scratch = fs::read_dir(self.cache.join("tmp")).into_iter().flatten().flatten();
+        scratch.into_iter().any(|folder| folder.path().join("machine").exists())
     }
 }
 
@@ -114,34 +143,65 @@ fn mode(path: &Path) -> anyhow::Result<u32> {
 
 fn warm(context: &Context) -> anyhow::Result<()> {
     let room = Room::new(context)?;
-    let first = room.run(context, 0, &[])?;
-    ensure!(first.start == "boot", "{}", first.start);
+    // Two at once, of which one saves the machine.
+    let first = room.two(context, [0, 1])?;
+    ensure!(first.iter().any(|ran| ran.start == "boot"), "a snapshot from nowhere");
     let file = room.file()?;
     let folder = file.parent().context("no folder")?;
     ensure!((mode(folder)?, mode(&file)?) == (0o700, 0o600), "{:o} {:o}", mode(folder)?, mode(&file)?);
-    // Two at a time, and as often as one likes.
-    let second = std::thread::scope(|scope| {
-        let other = scope.spawn(|| room.run(context, 1, &[]));
-        let runs = [room.run(context, 2, &[])?, other.join().map_err(|_| anyhow::anyhow!("a panic"))??];
-        anyhow::Ok(runs)
-    })?;
-    let third = room.run(context, 3, &[])?;
+    // Two go on from it at once, and as often as one likes.
+    let second = room.two(context, [2, 3])?;
+    let third = room.run(context, 4, &[])?;
     let [a, b] = &second;
     for ran in [a, b, &third] {
-        ensure!(ran.start == "snapshot" && ran.place == first.place, "{}: {}", ran.start, ran.place);
+        let is_known = first.iter().any(|first| first.place == ran.place);
+        ensure!(ran.start == "snapshot" && is_known, "{}: {}", ran.start, ran.place);
+        ensure!(ran.said == "err\n", "{}", ran.said);
     }
-    let random = [&first.random, &a.random, &b.random, &third.random];
+    let random = [&first[0].random, &first[1].random, &a.random, &b.random, &third.random];
     let is_new = |n: usize| !random[..n].contains(&random[n]);
     ensure!((1..random.len()).all(is_new), "the same random numbers: {random:?}");
-    ensure!(room.run(context, 4, &["--cold"])?.start == "boot", "--cold has booted nothing");
+    ensure!(room.run(context, 5, &["--cold"])?.start == "boot", "--cold has booted nothing");
     // One that is not whole is replaced, and so is one that is whole and that QEMU refuses.
     let size = file.metadata()?.len();
     fs::File::options().write(true).open(&file)?.set_len(size / 2)?;
-    ensure!(room.run(context, 5, &[])?.start == "boot", "half a snapshot was used");
+    let half = room.run(context, 6, &[])?;
+    ensure!(half.start == "boot", "half a snapshot was used");
     corrupt(&room.file()?)?;
-    ensure!(room.run(context, 6, &[])?.start == "boot", "a snapshot with a corrupt state was used");
-    let last = room.run(context, 7, &[])?;
-    ensure!(last.start == "snapshot" && last.place != first.place, "{}: {}", last.start, last.place);
+    let refused = room.run(context, 7, &[])?;
+    ensure!(refused.start == "boot", "a snapshot with a corrupt state was used");
+    for (ran, why) in [(&half, "it is not whole"), (&refused, "QEMU")] {
+        let said = ran.said.lines().find(|line| line.contains("cannot be used, so the machine boots"));
+        ensure!(said.is_some_and(|line| line.contains(why)), "stderr lacks {why:?}: {}", ran.said);
+    }
+    let last = room.run(context, 8, &[])?;
+    ensure!(last.start == "snapshot" && last.place == refused.place, "{}: {}", last.start, last.place);
+    let listed = room.command(context, &["clean", "--list"])?.output()?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    ensure!(listed.contains("snapshots ") && listed.contains(" snapshot-"), "{listed}");
+    let cleaned = room.command(context, &["clean", "snapshots"])?.output()?;
+    ensure!(cleaned.status.success() && room.snapshots()?.is_empty(), "{cleaned:?}");
+    Ok(())
+}
+
+/// Ctrl-C while the machine is saved leaves a whole snapshot or none, and nothing else.
+fn interrupted(context: &Context) -> anyhow::Result<()> {
+    let room = Room::new(context)?;
+    let line = ["exec", "--timeout", HUNG_SECONDS, "--", "sleep", "1000"];
+    let mut child = room.command(context, &line)?.stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
+    // It is there for a moment, and the snapshot afterwards.
+    while !room.is_saving() && room.snapshots()?.is_empty() {
+        ensure!(child.try_wait()?.is_none(), "hv exec has ended: {:?}", stderr.map(process::Reader::finish));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT)?;
+    let status = process::wait(&mut child, &mut || {})?;
+    let said = stderr.map(process::Reader::finish).unwrap_or_default();
+    ensure!(status.code() == Some(130) && !room.is_saving(), "{status}: {said}");
+    let saved = !room.snapshots()?.is_empty();
+    let next = room.run(context, 1, &[])?;
+    ensure!((next.start == "snapshot") == saved && next.said == "err\n", "{}: {}", next.start, next.said);
     Ok(())
 }
 
