@@ -14,7 +14,7 @@ use super::lines::{
     SCHEMA,
 };
 use super::pairs::PoolName;
-use super::pointing::Button;
+use super::pointing::{self, Button};
 use super::services::DeviceName;
 use super::target::Target;
 use super::typing;
@@ -141,8 +141,10 @@ enum What {
     /// Move the guest's mouse to a place on the screen, of which both edges are 32767 wide; then scroll and click there
     Mouse {
         /// Place from the left edge, 0 to 32767
+        #[arg(value_parser = pointing::place)]
         x: u16,
         /// Place from the upper edge, 0 to 32767
+        #[arg(value_parser = pointing::place)]
         y: u16,
         /// Turn the wheel by this many steps, upwards
         #[arg(
@@ -150,7 +152,8 @@ enum What {
             value_name = "STEPS",
             default_value_t = 0,
             hide_default_value = true,
-            allow_negative_numbers = true
+            allow_negative_numbers = true,
+            value_parser = pointing::steps
         )]
         scroll: i8,
         /// Press and release a button

@@ -24,6 +24,18 @@ impl Button {
     }
 }
 
+/// Reads a place on the screen.
+pub(super) fn place(text: &str) -> Result<u16, String> {
+    let place = text.parse().ok().filter(|&place| place <= EDGE);
+    place.ok_or_else(|| "expected a number from 0 to 32767".to_owned())
+}
+
+/// Reads how far the wheel is turned.
+pub(super) fn steps(text: &str) -> Result<i8, String> {
+    let steps = text.parse().ok().filter(|&steps| steps != i8::MIN);
+    steps.ok_or_else(|| "expected a number from -127 to 127".to_owned())
+}
+
 /// Returns the states of a move, in which the wheel turns, and of a click after it, as in a message to the hypervisor.
 ///
 /// # Errors

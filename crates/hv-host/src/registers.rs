@@ -221,7 +221,7 @@ impl<R: RawMutex> Partition<'_, R> {
         Ok(())
     }
 
-    /// Writes STIMER<n>_CONFIG or STIMER<n>_COUNT, two registers for each timer.
+    /// Writes `STIMER<n>_CONFIG` or `STIMER<n>_COUNT`, two registers for each timer.
     #[inline(never)]
     fn set_timer_register(&self, host: &impl Host, vp: usize, index: u32, new: u64) -> Result<(), HvStatus> {
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;

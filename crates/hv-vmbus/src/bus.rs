@@ -4,12 +4,12 @@ mod serve;
 
 use crate::config::Config;
 use crate::control::{Connection, Control};
-use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
+use crate::devices::{DeviceSet, Devices, Node, Part};
 use crate::error::{BusError, Refused};
 use crate::event::{Event, Reason};
 use crate::gpadl::Gpadls;
 use crate::id::DeviceId;
-use crate::io::Place;
+use crate::io::{Cx, Place};
 use crate::line::{Line, Stage, default_connection};
 use crate::optional::Optional;
 use crate::port::BusPort;

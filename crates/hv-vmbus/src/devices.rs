@@ -6,12 +6,10 @@
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
-use crate::gpadl::Pool;
-use crate::io::{Env, Limits, Place};
+use crate::io::{Cx, Place};
 use crate::line::{Line, Open};
 use crate::port::BusPort;
 use crate::protocol::ChannelOffer;
-use crate::shared::Shared;
 use crate::worker::NEVER;
 use core::sync::atomic::AtomicU32;
 use hv_memory::save::{Reader, RestoreError, Writer};
@@ -27,25 +25,6 @@ pub trait DeviceSet {
     /// Returns the earliest of their deadlines.
     #[doc(hidden)]
     fn deadline(&self) -> ReferenceTime;
-}
-
-/// The common parameters of all calls.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Cx<'a, P> {
-    pub(crate) port: &'a P,
-    pub(crate) pool: Pool<'a>,
-    pub(crate) shared: &'a Shared,
-}
-
-impl<'a, P: BusPort> Cx<'a, P> {
-    /// Returns what a call of the device at this place begins with.
-    #[inline(never)]
-    pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
-        let now = self.port.reference_time();
-        let (planned, observed) = (self.port.is_planned(), self.port.sees_packets());
-        Env { common: self, place, per, now, limits, planned, observed }
-    }
 }
 
 /// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).

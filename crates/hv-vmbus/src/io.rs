@@ -8,8 +8,8 @@ mod show;
 pub use ask::{Buffer, RequestError};
 pub use send::{Message, SendError, TRANSFER_RANGES};
 
-use crate::devices::Cx;
 use crate::event::Event;
+use crate::gpadl::Pool;
 use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage, Stall};
 use crate::optional::Optional;
@@ -17,6 +17,7 @@ use crate::pages::Segment;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
+use crate::shared::Shared;
 use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
@@ -102,6 +103,25 @@ impl Counts {
     /// Schedules a check of rings that were full, at this time at the latest.
     pub(crate) fn poll_by(&mut self, time: ReferenceTime) {
         self.poll = Some(self.poll.map_or(time, |poll| poll.min(time)));
+    }
+}
+
+/// The common parameters of all calls.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Cx<'a, P> {
+    pub(crate) port: &'a P,
+    pub(crate) pool: Pool<'a>,
+    pub(crate) shared: &'a Shared,
+}
+
+impl<'a, P: BusPort> Cx<'a, P> {
+    /// Returns what a call of the device at this place begins with.
+    #[inline(never)]
+    pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
+        let now = self.port.reference_time();
+        let (planned, observed) = (self.port.is_planned(), self.port.sees_packets());
+        Env { common: self, place, per, now, limits, planned, observed }
     }
 }
 

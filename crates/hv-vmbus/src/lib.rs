@@ -110,7 +110,8 @@ mod worker;
 /// Internals used by [`devices!`].
 #[doc(hidden)]
 pub mod composing {
-    pub use crate::devices::{Cx, Node, Part};
+    pub use crate::devices::{Node, Part};
+    pub use crate::io::Cx;
     pub use crate::io::Place;
     pub use hv_memory::save::{Reader, Writer};
     pub use hv_tlfs::time::ReferenceTime;

@@ -4,10 +4,10 @@ mod save;
 
 use crate::calls::{Attempt, Calls};
 use crate::device::{Connect, Device, Opening};
-use crate::devices::{Cx, DeviceSet, Devices, Node, Part};
+use crate::devices::{DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
 use crate::id::Channel;
-use crate::io::{Context, Counts, Limits, Place, Run};
+use crate::io::{Context, Counts, Cx, Limits, Place, Run};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::{Due, Optional};
 use crate::pages::Segment;

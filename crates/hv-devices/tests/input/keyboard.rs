@@ -259,7 +259,7 @@ fn keys_end_with_a_ring_that_is_corrupt() {
 
 #[test]
 fn nonsense_is_not_restored() {
-    const READY: u8 = 2;
+    const READY: u8 = 3;
     let image = |step: u8, ended: u8, sent: u8, keys: &[Key]| {
         [&[step, ended, sent][..], &(keys.len() as u32).to_le_bytes(), keys.as_bytes()].concat()
     };
@@ -269,7 +269,8 @@ fn nonsense_is_not_restored() {
         assert_eq!(restore(&right), Ok(()), "{right:?}");
     }
     for wrong in [
-        image(4, 0, 0, &[]),
+        image(2, 0, 0, &[]),
+        image(5, 0, 0, &[]),
         image(READY, 3, 0, &[]),
         image(READY, 0, 1, &[]),
         image(READY, 0, 2, &keys),
