@@ -81,6 +81,8 @@ impl Consumer {
         let at = ring.index(Word::ReadIndex)?;
         ring.index(Word::WriteIndex)?;
         ring.store(Word::InterruptMask, 0)?;
+        // Before the first look at the write index, as after each later store.
+        ring.fence();
         Ok(Self { committed: at, next: at })
     }
 

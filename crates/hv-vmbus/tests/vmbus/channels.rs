@@ -2,8 +2,8 @@
 
 use crate::common::Server;
 use crate::common::{
-    Opened, PAGES, SPLIT, TestPort, close, connect, contact_with, gpadl, gpadl_ranges, header, open, send,
-    teardown,
+    GuestPacket, GuestRing, Opened, PAGES, SPLIT, TestPort, close, connect, contact_with, gpadl,
+    gpadl_ranges, header, open, send, teardown,
 };
 use hv_devices::any::Offer;
 use hv_memory::GuestMemory;
@@ -62,6 +62,18 @@ fn an_open_is_answered_with_the_guests_id() {
     let answer: OpenResult = port.one().message();
     assert_eq!((answer.channel, answer.open_id, answer.status), (ChannelId(1), 0xabcd, NtStatus::SUCCESS));
     assert_eq!(*port.events.get_mut(), [Event::Opened { channel: ChannelId(1), vp: 3 }]);
+}
+
+/// As by a VP that has seen the answer before the host goes on, whose signal finds a channel that is not live yet.
+#[test]
+fn a_packet_that_is_there_before_the_channel_is_live_is_taken() {
+    let (mut server, mut port) = with_gpadl(Version::V5_3);
+    let (outbound, inbound) = PAGES.split_at(SPLIT as usize);
+    let packet = GuestPacket { kind: 6, flags: 0, transaction: 7, payload: vec![1; 8] };
+    assert_eq!(GuestRing::new(outbound).send(&port.memory, &packet), Some(true));
+    send(&mut server, &mut port, &open(1, GPADL, 1, SPLIT));
+    let (echo, _) = GuestRing::new(inbound).receive(&port.memory).expect("the host has looked");
+    assert_eq!((echo.transaction, echo.payload), (7, packet.payload));
 }
 
 #[test]
