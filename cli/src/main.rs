@@ -140,7 +140,9 @@ mod tests {
                 let line = line.chain([format!("--{option}={value}")]).chain(["x".to_owned()]);
                 let Err(error) = name::command().try_get_matches_from(line) else { continue };
                 let text = error.to_string();
-                if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+                let judged = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
+                // The word behind the option may be the wrong one, as where a number belongs.
+                if !judged || !text.contains(&format!("--{option}")) {
                     continue;
                 }
                 refused += 1;
