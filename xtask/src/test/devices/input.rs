@@ -143,7 +143,7 @@ fn mouse(context: &Context) -> anyhow::Result<()> {
     let known: Vec<&str> = events.iter().copied().filter(|event| expected.contains(event)).collect();
     ensure!(known == expected, "expected {expected:?} of {events:?}");
     let refused = machine.ctl(&["mouse", "40000", "0"])?;
-    ensure!(refused.code == Some(2) && refused.stderr.contains("x is 40000"), "{}", refused.stderr);
+    ensure!(refused.code == Some(2) && refused.stderr.contains("'40000' for '<X>'"), "{}", refused.stderr);
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
     Ok(())
