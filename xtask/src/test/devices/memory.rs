@@ -40,12 +40,13 @@ const SCRIPT: &str = "\
     fill() { dd if=/dev/zero of=/tmp/fill bs=1M count=300 2>/dev/null && rm /tmp/fill && echo \"memory: filled $1\"; }\n\
     fill once\n\
     echo 'hv: waiting'\n\
-    last=\n\
+    last= small=\n\
     while :; do\n\
     while read -r name number rest; do [ $name = MemFree: ] && break; done </proc/meminfo\n\
     free=$((number >> 17))\n\
     [ \"$free\" = \"$last\" ] || echo \"memory: free $free\"\n\
-    if [ \"$last\" ] && [ $last -lt 2 ] && [ $free -gt 2 ]; then fill again; fi\n\
+    [ $free -lt 2 ] && small=yes\n\
+    [ \"$small\" ] && [ $free -gt 2 ] && small= && fill again\n\
     last=$free\n\
     sleep 0.1\n\
     done";
