@@ -30,6 +30,8 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("inject/devices/medium", medium));
     steps.push(Step::new("inject/devices/rescind", rescind));
     steps.push(Step::new("inject/devices/open", rescind_open));
+    // The driver may wait for its time-out, 180 s, for the answer to a packet that it sent before it heard.
+    steps.push(Step::new("inject/devices/open/storage", rescind_open_storage).slow());
     steps.push(Step::new("inject/devices/versions", versions));
     steps
 }
@@ -65,18 +67,31 @@ fn medium(context: &Context) -> anyhow::Result<()> {
 
 /// A service that goes is closed and released by its driver; the guest goes on.
 fn rescind(context: &Context) -> anyhow::Result<()> {
-    let trace = context.folder()?.join("trace").display().to_string();
-    let options = ["--devices", "heartbeat,time", "--inject", "rescind=heartbeat@1", "--trace", &trace];
-    let booted = context.boot(&options)?;
-    booted.ended(Exit::Success, "power-off")?;
-    fired(&booted, 0)?;
-    let released = context.hv(&["trace", &trace, "--kind", "vmbus-state-released"])?;
-    ensure!(released.stdout.contains("channel released"), "the driver kept the channel: {}", released.stdout);
+    rescinded(context, "rescind=heartbeat@1")?;
     Ok(())
 }
 
 /// It may go before its driver knows that it is there.
 fn rescind_open(context: &Context) -> anyhow::Result<()> {
+    let booted = rescinded(context, "rescind-open=heartbeat")?;
+    booted.says("TimeSync IC version")?;
+    booted.never_says("Heartbeat IC version")
+}
+
+/// Has a guest lose its heartbeat, and checks that it releases the channel.
+fn rescinded(context: &Context, plan: &str) -> anyhow::Result<Booted> {
+    let trace = context.folder()?.join("trace").display().to_string();
+    let options = ["--devices", "heartbeat,time", "--inject", plan, "--trace", &trace];
+    let booted = context.boot(&options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    fired(&booted, 0)?;
+    let released = context.hv(&["trace", &trace, "--kind", "vmbus-state-released"])?;
+    ensure!(released.stdout.contains("channel released"), "the driver kept the channel: {}", released.stdout);
+    Ok(booted)
+}
+
+/// A disk's controller may go like that as well.
+fn rescind_open_storage(context: &Context) -> anyhow::Result<()> {
     let disks = Disks::new(context)?;
     let data = disks.data.display().to_string();
     let booted = context.boot(&["--disk", &data, "--inject", "rescind-open=storage"])?;
