@@ -3,8 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use hv_setup::stock::{self, Stock};
 /// Bytes that go to the guest and come back.
 const LONG: usize = 2_000_003;
 /// Those of a guest whose frames do not all arrive.
-const SHORT: usize = 200_003;
+const SHORT: usize = 60_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
 const HOST: &str = "10.0.2.2";
@@ -110,36 +109,67 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
-/// A web server of the host's. It has the pattern, and says when the guest is to end.
+/// A web server of the host's. It has the pattern, hears when the guest serves, and says when the guest is to end.
 struct Server {
     port: u16,
-    end: Arc<AtomicBool>,
-    over: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the server and its connections share.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The guest serves.
+    serving: bool,
+    /// The guest is to end.
+    end: bool,
+    /// There is no guest any more.
+    over: bool,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until this is so. Returns false if there is no guest any more, or if it hangs.
+    fn wait(&self, condition: impl Fn(&State) -> bool) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let going_on = |state: &mut State| !condition(state) && !state.over;
+        let waited = self.changed.wait_timeout_while(state, HUNG, going_on);
+        condition(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
 }
 
 impl Server {
     fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
-        let (end, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let flags = (end.clone(), over.clone());
+        let shared = Arc::new(Shared::default());
+        let of_thread = shared.clone();
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if flags.1.load(Ordering::Acquire) {
+                let shared = of_thread.clone();
+                if shared.state.lock().unwrap_or_else(PoisonError::into_inner).over {
                     return;
                 }
-                let end = flags.0.load(Ordering::Acquire);
-                std::thread::spawn(move || serve(stream, end));
+                std::thread::spawn(move || serve(stream, &shared));
             }
         });
-        Ok(Self { port, end, over, thread: Some(thread) })
+        Ok(Self { port, shared, thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
+        self.shared.change(|state| state.over = true);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -148,7 +178,7 @@ impl Drop for Server {
 }
 
 /// Answers one request.
-fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
+fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     stream.set_read_timeout(Some(HUNG)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut first = String::new();
@@ -160,7 +190,11 @@ fn serve(mut stream: TcpStream, end: bool) -> Option<()> {
     let body = match first.split(' ').nth(1)? {
         "/pattern" => Some(pattern()),
         "/short" => Some(bytes(SHORT)),
-        "/end" if end => Some(Vec::new()),
+        "/serving" => {
+            shared.change(|state| state.serving = true);
+            Some(Vec::new())
+        }
+        "/end" if shared.wait(|state| state.end) => Some(Vec::new()),
         _ => None,
     };
     let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
@@ -211,10 +245,11 @@ const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.
     until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
     udhcpc -n -q -t 20 -T 1 -s /bin/lease -i eth0\n";
 
-/// What it does at the end: it serves what it has, until the host says so.
+/// What it does at the end: it serves what it has, and says so, until the host answers that it is to end.
 fn serving(server: u16) -> String {
     format!(
         "httpd -p 80 -h $HOME\necho 'hv: serving'\n\
+         until timeout 20 wget -q -O /dev/null http://{HOST}:{server}/serving; do sleep 0.2; done\n\
          until wget -q -O /dev/null http://{HOST}:{server}/end 2>/dev/null; do sleep 0.2; done\n"
     )
 }
@@ -232,16 +267,19 @@ fn with_guest(
     let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
     std::thread::scope(|scope| {
         let working = scope.spawn(move || {
-            until("the guest serves", || Ok(get_within(ATTEMPT, port, "/ready").is_ok()))?;
+            // QEMU takes connections for a guest that has no address yet, and tries again only after many seconds.
+            ensure!(server.shared.wait(|state| state.serving), "the guest does not serve");
             work(port)
         });
         let ended = scope.spawn(|| {
             let done = working.join().unwrap_or_else(|_| bail!("it panicked"));
             // Whatever became of it, the guest ends.
-            server.end.store(true, Ordering::Release);
+            server.shared.change(|state| state.end = true);
             done
         });
-        let booted = context.boot(&line)?;
+        let booted = context.boot(&line);
+        server.shared.change(|state| state.over = true);
+        let booted = booted?;
         if let Ok(Err(error)) = ended.join() {
             bail!("{error:#}\n{}", booted.console);
         }
@@ -270,7 +308,7 @@ fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()>
          ip link set dev eth0 mtu 1500\nip route replace default via {HOST} dev eth0\n\
          wget -q -O under-load http://{HOST}:{port}/pattern &\n\
          for mtu in 4000 1500 9000 1500; do ip link set dev eth0 mtu $mtu; ip route replace default via {HOST} dev eth0; done\n\
-         wait\ncat /sys/class/net/eth0/statistics/rx_packets >ready\n{}",
+         wait\n{}",
         serving(port)
     );
     let initrd = packages::script(context, &files(kernel)?, &script)?;
@@ -311,7 +349,7 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
          for offload in tso tx rx; do ethtool -K eth0 $offload off; try no-$offload; done\n\
          for offload in tx tso rx; do ethtool -K eth0 $offload on; try $offload; done\n\
          ethtool -G eth0 rx 200 tx 100; try rings\n\
-         echo x >ready\n{}",
+         {}",
         serving(port)
     );
     let initrd = packages::initrd(context, "ethtool", &["sbin/ethtool"], &files(Stock::Cloud612)?, &script)?;
@@ -353,6 +391,9 @@ const PLANS: [(&str, &str, &str, bool); 7] = [
 
 /// The guest has its bytes, and the host the guest's, in spite of a plan.
 ///
+/// A frame that is kept comes with the next one, which for the last of a connection is a repetition after seconds; so pings go back and
+/// forth.
+///
 /// The limit of a connection is a program of its own: Debian's static busybox 1.35 ends by a segmentation fault at `wget -T`, on any machine.
 fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     let plan: String = plan.split_whitespace().collect();
@@ -360,8 +401,9 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     let port = server.port;
     let script = format!(
         "{BEGIN}\
+         ping -i 0.2 {HOST} >/dev/null 2>&1 &\n\
          until timeout 20 wget -q -O got http://{HOST}:{port}/short; do sleep 0.2; done\n\
-         echo x >ready\n{}",
+         {}",
         serving(port)
     );
     let initrd = packages::script(context, &files(Stock::Cloud612)?, &script)?;
