@@ -253,6 +253,12 @@ impl Network {
         if self.longest == 0 { DEFAULT_FRAME } else { self.longest }
     }
 
+    /// Maximum length of a frame for the guest. One whose own frames are shorter receives those of Ethernet all the same, as with any
+    /// card: QEMU's user network sends long segments of TCP whatever the guest's are.
+    const fn longest_received(&self) -> u32 {
+        if self.longest() < DEFAULT_FRAME { DEFAULT_FRAME } else { self.longest() }
+    }
+
     /// Length of every packet.
     fn packet_size(&self) -> usize {
         if self.version == Version::V61 { PACKET_SIZE_6_1 } else { PACKET_SIZE }
@@ -302,7 +308,7 @@ impl Network {
         request: &SendReceiveBuffer,
         io: &Io<'_, P, Request>,
     ) -> SendReceiveBufferComplete {
-        let size = receive::section_size(self.longest());
+        let size = receive::section_size(self.longest_received());
         let len = io.buffer(request.gpadl).map_or(0, |buffer| buffer.len());
         let count = (len / u64::from(size)).min(MAX_SECTIONS as u64) as u32;
         let refused = self.version == Version(0) || !self.receive.is_none();
@@ -343,7 +349,7 @@ impl Network {
         known.then(|| (GpadlId(self.send.gpadl), u64::from(index) * u64::from(SEND_SECTION_SIZE)))
     }
 
-    /// Ends the guest's use of the card: its channel is closed.
+    /// Ends the guest's use of the card: its channel is closed. Who calls it has a waiting frame judged again.
     fn disconnect(&mut self) {
         self.version = Version(0);
         self.capabilities = Capabilities(0);
@@ -359,7 +365,7 @@ impl Network {
         self.forget_addresses();
         self.rss = Rss::new();
         self.offloads = objects::Offloads::new();
-        (self.announce, self.hungry) = (false, false);
+        self.announce = false;
     }
 
     /// Resets which frames the guest receives: none.

@@ -61,6 +61,7 @@ impl Network {
             MessageType::INITIALIZE => self.initialize(body, io),
             MessageType::HALT => {
                 self.halt();
+                self.wake(io);
                 Some(true)
             }
             MessageType::QUERY => self.answer_query(body, io),

@@ -53,10 +53,15 @@ impl Device for Network {
         self.attend(io);
     }
 
-    fn closed<P: Backend<Request>>(&mut self, channel: Channel, _: &mut Io<'_, P, Request>) {
+    fn closed<P: Backend<Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Request>) {
         if channel == Channel::PRIMARY {
             self.disconnect();
         }
+        self.wake(io);
+    }
+
+    fn corrupt<P: Backend<Request>>(&mut self, _: Channel, io: &mut Io<'_, P, Request>) {
+        self.wake(io);
     }
 
     fn reset(&mut self) {
@@ -98,7 +103,10 @@ impl Network {
                     return self.reply(io, packet, MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &answer);
                 }
             }
-            MessageType::REVOKE_RECEIVE_BUFFER => self.receive.end(),
+            MessageType::REVOKE_RECEIVE_BUFFER => {
+                self.receive.end();
+                self.wake(io);
+            }
             MessageType::SEND_SEND_BUFFER => {
                 if let Some(request) = packet.take::<SendSendBuffer>() {
                     let answer = self.take_send_buffer(&request, io);

@@ -49,7 +49,8 @@ pub enum Received {
     Delivered,
     /// It was dropped: the guest does not want it, or cannot receive.
     Dropped,
-    /// There is no room. [`note::ROOM`] is observed when there is; until then the back end keeps the frame, or drops it.
+    /// There is no room. [`note::ROOM`] is observed when there is, or when the guest receives nothing any more; until then the back end
+    /// keeps the frame, or drops it.
     Later,
 }
 
@@ -61,7 +62,7 @@ impl Network {
         }
         let tag = headers::tag(frame);
         let len = frame.len() - if tag.is_some() { TAG } else { 0 };
-        if frame.len() < headers::ETHERNET || len > self.longest() as usize || !self.wants(frame) {
+        if frame.len() < headers::ETHERNET || len > self.longest_received() as usize || !self.wants(frame) {
             self.counts.receive_discards += 1;
             return Received::Dropped;
         }
@@ -270,6 +271,12 @@ impl Network {
             let body = IndicateStatus { status, buffer_length: 0, buffer_offset: 0 };
             self.announce = !self.tell(RndisType::INDICATE_STATUS, &[body.as_bytes()], io);
         }
+        self.wake(io);
+    }
+
+    /// Has the back end pass a frame again that had to wait. A guest that cannot receive it any more gives no room, and the frames behind
+    /// it would wait as well.
+    pub(super) fn wake<P: Backend<Request>>(&mut self, io: &Io<'_, P, Request>) {
         if core::mem::take(&mut self.hungry) {
             io.observe(Channel::PRIMARY, note::ROOM, 0);
         }

@@ -1,6 +1,7 @@
 //! A card's state as it is saved.
 
 use super::objects::{Multicast, Offloads};
+use super::receive::section_size;
 use super::rss::Rss;
 use super::sections::Sections;
 use super::{LARGEST_FRAME, Network, Rndis, SMALLEST_FRAME, SendBuffer, VERSIONS};
@@ -64,7 +65,8 @@ pub(super) fn restore(card: &mut Network, r: &mut Reader<'_>) -> Result<(), Rest
     (new.announce, new.hungry) = (r.flag("link")?, r.flag("network card")?);
     let version = new.version == Version(0) || VERSIONS.contains(&new.version);
     let longest = new.longest == 0 || (SMALLEST_FRAME..=LARGEST_FRAME).contains(&new.longest);
-    let sections = new.send.sections.checked_mul(SEND_SECTION_SIZE).is_some();
+    let sections = new.send.sections.checked_mul(SEND_SECTION_SIZE).is_some()
+        && (new.receive.is_none() || new.receive.size() >= section_size(new.longest_received()));
     if !version || !longest || !sections {
         return Err(PART);
     }

@@ -218,11 +218,16 @@ impl Guest {
     }
 
     pub(crate) fn connect(&mut self, version: Nvsp, frame: u32) {
+        self.connect_with(version, frame, 128);
+    }
+
+    /// The same with a receive buffer of this many pages.
+    pub(crate) fn connect_with(&mut self, version: Nvsp, frame: u32, pages: u64) {
         let answer = self.nvsp(MessageType::INIT, &[version.0, version.0]);
         assert_eq!((answer.word(0), answer.word(12)), (2, 1));
         self.inband(MessageType::SEND_NDIS_CONFIG, &[frame, 0, 0xac, 0]);
         self.inband(MessageType::SEND_NDIS_VERSION, &[6, 0x1e]);
-        self.buffer(RECEIVE_GPADL, RECEIVE, 128);
+        self.buffer(RECEIVE_GPADL, RECEIVE, pages);
         self.buffer(SEND_GPADL, SEND, 16);
         let answer = self.nvsp(MessageType::SEND_RECEIVE_BUFFER, &[RECEIVE_GPADL, 0xcafe]);
         assert_eq!((answer.word(0), answer.word(4), answer.word(8), answer.word(12)), (102, 1, 1, 0));

@@ -2,7 +2,7 @@
 
 use crate::guest::{Card, Data, Guest, MAC, RECEIVE_GPADL, packet_message, words};
 use hv_devices::Network;
-use hv_devices::network::{self, Received};
+use hv_devices::network::{self, Received, note};
 use hv_memory::save::{Reader, Writer};
 use hv_tlfs::vmbus::nvsp::{MessageType, Version};
 use hv_tlfs::vmbus::{
@@ -121,6 +121,23 @@ fn a_guest_that_changes_its_mtu_begins_anew() {
         assert_eq!(guest.query(0x0001_0106), (0, words(&[mtu - 14])));
         assert_eq!(guest.arrive(&frame()), Received::Delivered);
         assert_eq!(guest.frames(1, true).len(), 1);
+    }
+}
+
+/// The back end keeps it until then, and what comes behind it.
+#[test]
+fn a_frame_that_waits_is_asked_for_again_when_the_guest_ends_receiving() {
+    let halt = |guest: &mut Guest| drop(guest.control(3, &words(&[1])));
+    let revoke = |guest: &mut Guest| guest.inband(MessageType::REVOKE_RECEIVE_BUFFER, &[0xcafe]);
+    for (what, end) in [("halt", &halt as &dyn Fn(&mut Guest)), ("revoke", &revoke), ("close", &close)] {
+        let mut guest = Guest::new();
+        while guest.arrive(&frame()) == Received::Delivered {}
+        while guest.take(1).is_some() {}
+        guest.host.notes.take();
+        assert_eq!(guest.arrive(&frame()), Received::Later);
+        end(&mut guest);
+        assert_eq!(guest.host.notes.take(), [(note::ROOM, 0)], "{what}");
+        assert_eq!(guest.arrive(&frame()), Received::Dropped, "{what}");
     }
 }
 
