@@ -177,7 +177,7 @@ fn archive(folder: &Path, found: &BTreeMap<String, Vec<u8>>, script: &str) -> an
         archive.file(path, 0o755, bytes)?;
     }
     let head = "#!/bin/busybox sh\n\
-        export PATH=/bin:/usr/bin:/usr/sbin HOME=/tmp\n\
+        export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/tmp\n\
         for name in $(busybox --list); do [ -e /bin/$name ] || busybox ln -s busybox /bin/$name; done\n\
         mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs devtmpfs /dev\n";
     archive.file("init", 0o755, format!("{head}{script}\npoweroff -f\n").as_bytes())?;
