@@ -1,0 +1,133 @@
+//! The files of the folder, opened step by step from its root, without following links.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use polyfuse_kernel::{fuse_attr, fuse_entry_out};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfs};
+use rustix::io::Errno;
+
+use crate::nodes::{FileId, Nodes};
+
+/// Opens a name as what it is, without effects on it.
+const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Opens a folder to read it.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The folder's files.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: OwnedFd,
+    pub(crate) nodes: Nodes,
+}
+
+impl Files {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        // The user's own path may be a link.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { root: rustix::fs::open(path, flags, Mode::empty())?, nodes: Nodes::new() })
+    }
+
+    /// Opens the place of a file: it can be looked at, and not read.
+    ///
+    /// # Errors
+    /// `ESTALE`: the file is no longer where it was; others as of open(2).
+    pub(crate) fn reach(&self, number: u64) -> Result<OwnedFd, Errno> {
+        let mut place = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?;
+        for (name, file) in self.nodes.way(number)? {
+            let next = match rustix::fs::openat(&place, OsStr::from_bytes(name), PLACE, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
+                next => next?,
+            };
+            if FileId::from(&rustix::fs::fstat(&next)?) != file {
+                return Err(Errno::STALE);
+            }
+            place = next;
+        }
+        Ok(place)
+    }
+
+    /// Gives the file of a name its number, and returns what the guest is told of it.
+    ///
+    /// # Errors
+    /// There is no such file, or there are too many numbers.
+    pub(crate) fn enter(
+        &mut self,
+        folder: &OwnedFd,
+        number: u64,
+        name: &OsStr,
+    ) -> Result<fuse_entry_out, Errno> {
+        let file = rustix::fs::openat(folder, name, PLACE, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        let number = self.nodes.enter(number, name.as_bytes(), FileId::from(&stat))?;
+        Ok(crate::entry(number, &stat))
+    }
+
+    /// Opens a file to read it: one with contents, since opening another may have effects, or wait.
+    pub(crate) fn file(&self, number: u64) -> Result<OwnedFd, Errno> {
+        let place = self.reach(number)?;
+        match kind(&place)? {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Errno::ISDIR),
+            FileType::Symlink => return Err(Errno::LOOP),
+            _ => return Err(Errno::ACCESS),
+        }
+        // The very file that was looked at, whatever its name is by now.
+        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+        rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Opens a folder to read it.
+    pub(crate) fn folder(&self, number: u64) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(self.reach(number)?, ".", FOLDER, Mode::empty())
+    }
+
+    /// Returns the text of a link.
+    pub(crate) fn link(&self, number: u64) -> Result<CString, Errno> {
+        let place = self.reach(number)?;
+        if kind(&place)? != FileType::Symlink {
+            return Err(Errno::INVAL);
+        }
+        rustix::fs::readlinkat(place, "", Vec::new())
+    }
+
+    /// Returns what the file system of the folder is like.
+    pub(crate) fn statistics(&self) -> Result<StatVfs, Errno> {
+        rustix::fs::fstatvfs(self.root.as_fd())
+    }
+}
+
+fn kind(file: &OwnedFd) -> Result<FileType, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
+}
+
+/// Returns the attributes of a file as the protocol has them.
+pub(crate) fn attributes(stat: &Stat) -> fuse_attr {
+    // The kernel gives no number that does not fit: sizes are positive, and times are taken as they are.
+    fuse_attr {
+        ino: stat.st_ino,
+        size: stat.st_size as u64,
+        blocks: stat.st_blocks as u64,
+        atime: stat.st_atime as u64,
+        mtime: stat.st_mtime as u64,
+        ctime: stat.st_ctime as u64,
+        atimensec: stat.st_atime_nsec as u32,
+        mtimensec: stat.st_mtime_nsec as u32,
+        ctimensec: stat.st_ctime_nsec as u32,
+        mode: stat.st_mode,
+        nlink: stat.st_nlink as u32,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        rdev: device(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+        blksize: stat.st_blksize as u32,
+        padding: 0,
+    }
+}
+
+/// Returns a device's number as the protocol has it (Linux, include/linux/kdev_t.h, `new_encode_dev`).
+fn device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}

@@ -1,0 +1,290 @@
+//! A folder of the host for a guest, read-only: the server of the FUSE protocol (Linux, include/uapi/linux/fuse.h; fuse(4)).
+//!
+//! [`Share::answer`] takes a request and gives the reply; it knows nothing of how both travel. The guest's kernel names files by
+//! numbers that the server has given it ([`nodes`]), and everything that comes from it is judged as if from an enemy:
+//!
+//! - It leaves the folder by no path: a name is one component and neither `.` nor `..`, and each step opens one name in a folder that is
+//!   open already, without following links. A link's text goes to the guest, which follows it in its own tree.
+//! - It leaves it by no race: what a step has opened must be the very file that the number was given for, by device and inode.
+//! - It opens nothing but files and folders: opening a device may move it, and opening a pipe may wait.
+//! - It makes the host grow by no request: numbers, open files and the length of a reply are bounded.
+//! - It changes nothing: each request to change something is refused with `EROFS`.
+#![forbid(unsafe_code)]
+
+mod files;
+mod folder;
+mod handles;
+mod nodes;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use polyfuse_kernel::{
+    FUSE_ACCESS, FUSE_ASYNC_READ, FUSE_AUTO_INVAL_DATA, FUSE_BATCH_FORGET, FUSE_BMAP, FUSE_DESTROY,
+    FUSE_DO_READDIRPLUS, FUSE_FLUSH, FUSE_FORGET, FUSE_FSYNC, FUSE_FSYNCDIR, FUSE_GETATTR, FUSE_GETATTR_FH,
+    FUSE_GETLK, FUSE_GETXATTR, FUSE_INIT, FUSE_INTERRUPT, FUSE_IOCTL, FUSE_KERNEL_VERSION, FUSE_LISTXATTR,
+    FUSE_LOOKUP, FUSE_LSEEK, FUSE_MAX_PAGES, FUSE_OPEN, FUSE_OPENDIR, FUSE_PARALLEL_DIROPS, FUSE_POLL,
+    FUSE_READ, FUSE_READDIR, FUSE_READDIRPLUS, FUSE_READDIRPLUS_AUTO, FUSE_READLINK, FUSE_RELEASE,
+    FUSE_RELEASEDIR, FUSE_SETLK, FUSE_SETLKW, FUSE_STATFS, fuse_attr_out, fuse_batch_forget_in,
+    fuse_entry_out, fuse_forget_in, fuse_forget_one, fuse_getattr_in, fuse_in_header, fuse_init_in,
+    fuse_init_out, fuse_kstatfs, fuse_open_in, fuse_open_out, fuse_read_in, fuse_release_in, fuse_statfs_out,
+};
+use rustix::io::Errno;
+use zerocopy::FromBytes;
+
+use files::Files;
+use handles::{Handle, Handles};
+use reply::Reply;
+
+/// Bytes of a request at most: no request that reads is longer, but for many numbers that are forgotten at once, of which Linux sends as
+/// many as its reader has room for.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Bytes of a file or a folder in a reply at most, also the value of the mount option `max_read`.
+pub const MAX_READ: u32 = 128 << 10;
+/// Bytes of a reply at most.
+pub const MAX_REPLY: usize = MAX_READ as usize + size_of::<polyfuse_kernel::fuse_out_header>();
+
+/// The oldest minor version of the protocol: Linux 4.20's.
+const OLDEST: u32 = 28;
+/// Seconds that the guest believes what it knows of a file, and of the file behind a name.
+const VALID: u64 = 1;
+/// Requests that Linux may send before it has the replies, and from how many on it holds others back.
+const MOST_AT_ONCE: u16 = 32;
+
+/// A request that is none of the protocol's: nothing that follows it can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid;
+
+/// What becomes of a request.
+type Done = Result<Answer, Errno>;
+
+/// Whether a request that succeeded has a reply.
+enum Answer {
+    Reply,
+    /// Linux waits for none.
+    None,
+}
+
+/// A folder that is given to a guest.
+#[derive(Debug)]
+pub struct Share {
+    files: Files,
+    handles: Handles,
+    reply: Reply,
+}
+
+impl Share {
+    /// Opens the folder, of which the guest may have `handles` files open at once.
+    ///
+    /// # Errors
+    /// It is no folder, or cannot be read.
+    pub fn open(path: &Path, handles: usize) -> io::Result<Self> {
+        Ok(Self { files: Files::open(path)?, handles: Handles::new(handles), reply: Reply::default() })
+    }
+
+    /// Forgets all numbers and closes all files: another kernel begins.
+    pub fn restart(&mut self) {
+        self.files.nodes = nodes::Nodes::new();
+        self.handles.close_all();
+    }
+
+    /// Does what a request asks for, and returns the reply; `None` if it has none.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub fn answer(&mut self, request: &[u8]) -> Result<Option<&[u8]>, Invalid> {
+        let (head, body) = fuse_in_header::read_from_prefix(request).map_err(|_| Invalid)?;
+        if head.len as usize != request.len() || request.len() > MAX_REQUEST {
+            return Err(Invalid);
+        }
+        self.reply.begin();
+        match self.act(&head, body) {
+            Ok(Answer::None) => Ok(None),
+            Ok(Answer::Reply) => Ok(Some(self.reply.end(head.unique, None))),
+            Err(error) => Ok(Some(self.reply.end(head.unique, Some(error)))),
+        }
+    }
+
+    fn act(&mut self, head: &fuse_in_header, body: &[u8]) -> Done {
+        let node = head.nodeid;
+        match head.opcode {
+            FUSE_INIT => self.init(take(body)?),
+            FUSE_LOOKUP => self.look_up(node, body),
+            FUSE_FORGET => {
+                let fuse_forget_in { nlookup } = take(body)?;
+                self.files.nodes.forget(node, nlookup);
+                Ok(Answer::None)
+            }
+            FUSE_BATCH_FORGET => self.forget(body),
+            FUSE_GETATTR => self.attributes(node, take(body)?),
+            FUSE_READLINK => {
+                let text = self.files.link(node)?;
+                self.reply.bytes(text.to_bytes());
+                Ok(Answer::Reply)
+            }
+            FUSE_OPEN => self.open_file(node, take(body)?),
+            FUSE_READ => self.read(take(body)?),
+            FUSE_OPENDIR => {
+                let folder = self.files.folder(node)?;
+                self.opened(Handle::Folder { folder, node })
+            }
+            FUSE_READDIR => self.list(take(body)?, false),
+            FUSE_READDIRPLUS => self.list(take(body)?, true),
+            FUSE_RELEASE | FUSE_RELEASEDIR => {
+                let fuse_release_in { fh, .. } = take(body)?;
+                self.handles.close(fh)?;
+                Ok(Answer::Reply)
+            }
+            FUSE_STATFS => self.statistics(),
+            FUSE_DESTROY => Ok(Answer::Reply),
+            // Linux does without these, and does not ask again.
+            FUSE_ACCESS | FUSE_BMAP | FUSE_FLUSH | FUSE_FSYNC | FUSE_FSYNCDIR | FUSE_GETLK
+            | FUSE_GETXATTR | FUSE_INTERRUPT | FUSE_IOCTL | FUSE_LISTXATTR | FUSE_LSEEK | FUSE_POLL
+            | FUSE_SETLK | FUSE_SETLKW => Err(Errno::NOSYS),
+            // All others change something, or are newer.
+            _ => Err(Errno::ROFS),
+        }
+    }
+
+    /// Agrees with the guest's kernel on a version of the protocol.
+    fn init(&mut self, asked: fuse_init_in) -> Done {
+        if asked.major != FUSE_KERNEL_VERSION || asked.minor < OLDEST {
+            return Err(Errno::PROTO);
+        }
+        let wanted = FUSE_ASYNC_READ
+            | FUSE_AUTO_INVAL_DATA
+            | FUSE_DO_READDIRPLUS
+            | FUSE_READDIRPLUS_AUTO
+            | FUSE_PARALLEL_DIROPS
+            | FUSE_MAX_PAGES;
+        let ours = fuse_init_out::default();
+        self.reply.put(&fuse_init_out {
+            minor: ours.minor.min(asked.minor),
+            max_readahead: asked.max_readahead.min(MAX_READ),
+            flags: wanted & asked.flags,
+            max_background: MOST_AT_ONCE,
+            congestion_threshold: MOST_AT_ONCE / 4 * 3,
+            max_write: 4096,
+            time_gran: 1,
+            max_pages: (MAX_READ / 4096) as u16,
+            ..ours
+        });
+        Ok(Answer::Reply)
+    }
+
+    /// Gives the file of a name in a folder its number.
+    fn look_up(&mut self, folder: u64, body: &[u8]) -> Done {
+        let folder_file = self.files.reach(folder)?;
+        let entry = self.files.enter(&folder_file, folder, name(body)?)?;
+        self.reply.put(&entry);
+        Ok(Answer::Reply)
+    }
+
+    fn forget(&mut self, body: &[u8]) -> Done {
+        let (head, list) = fuse_batch_forget_in::read_from_prefix(body).map_err(|_| Errno::INVAL)?;
+        let list = list.chunks_exact(size_of::<fuse_forget_one>()).take(head.count as usize);
+        for one in list.filter_map(|bytes| fuse_forget_one::read_from_bytes(bytes).ok()) {
+            self.files.nodes.forget(one.nodeid, one.nlookup);
+        }
+        Ok(Answer::None)
+    }
+
+    fn attributes(&mut self, node: u64, asked: fuse_getattr_in) -> Done {
+        let of_handle = asked.getattr_flags & FUSE_GETATTR_FH != 0;
+        // An open file has attributes, whatever its name leads to by now.
+        let stat = match self.handles.get(asked.fh) {
+            Ok(handle) if of_handle => rustix::fs::fstat(handle.file())?,
+            _ => rustix::fs::fstat(self.files.reach(node)?)?,
+        };
+        let attr = files::attributes(&stat);
+        self.reply.put(&fuse_attr_out { attr_valid: VALID, attr, ..Default::default() });
+        Ok(Answer::Reply)
+    }
+
+    fn open_file(&mut self, node: u64, asked: fuse_open_in) -> Done {
+        // O_ACCMODE and O_TRUNC have the same values on all of Linux's architectures.
+        const ACCESS: u32 = 0o3;
+        const TRUNCATE: u32 = 0o1000;
+        if asked.flags & (ACCESS | TRUNCATE) != 0 {
+            return Err(Errno::ROFS);
+        }
+        let file = self.files.file(node)?;
+        self.opened(Handle::File(file))
+    }
+
+    fn opened(&mut self, handle: Handle) -> Done {
+        let fh = self.handles.add(handle)?;
+        self.reply.put(&fuse_open_out { fh, ..Default::default() });
+        Ok(Answer::Reply)
+    }
+
+    fn read(&mut self, asked: fuse_read_in) -> Done {
+        let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+        let room = self.reply.room(asked.size)?;
+        let mut filled = 0;
+        while filled < room.len() {
+            let offset = asked.offset.checked_add(filled as u64).ok_or(Errno::INVAL)?;
+            match rustix::io::pread(file, &mut room[filled..], offset) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.reply.keep(filled);
+        Ok(Answer::Reply)
+    }
+
+    fn list(&mut self, asked: fuse_read_in, plus: bool) -> Done {
+        let Handle::Folder { folder, node } = self.handles.get(asked.fh)? else { return Err(Errno::NOTDIR) };
+        let files = plus.then_some((&mut self.files, *node));
+        folder::list(folder, asked.offset, asked.size, files, &mut self.reply)?;
+        Ok(Answer::Reply)
+    }
+
+    fn statistics(&mut self) -> Done {
+        let stat = self.files.statistics()?;
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let st = fuse_kstatfs {
+            blocks: stat.f_blocks,
+            bfree: stat.f_bfree,
+            bavail: stat.f_bavail,
+            files: stat.f_files,
+            ffree: stat.f_ffree,
+            bsize: small(stat.f_bsize),
+            namelen: small(stat.f_namemax),
+            frsize: small(stat.f_frsize),
+            ..Default::default()
+        };
+        self.reply.put(&fuse_statfs_out { st });
+        Ok(Answer::Reply)
+    }
+}
+
+/// What the guest is told of a file with this number.
+fn entry(nodeid: u64, stat: &rustix::fs::Stat) -> fuse_entry_out {
+    let attr = files::attributes(stat);
+    fuse_entry_out { nodeid, entry_valid: VALID, attr_valid: VALID, attr, ..Default::default() }
+}
+
+/// Takes the structure that a request begins with; a newer kernel's may be longer.
+fn take<T: FromBytes>(body: &[u8]) -> Result<T, Errno> {
+    T::read_from_prefix(body).map(|(value, _)| value).map_err(|_| Errno::INVAL)
+}
+
+/// Judges a name, which ends with a zero: one component of a path, and no way up.
+fn name(body: &[u8]) -> Result<&OsStr, Errno> {
+    const LONGEST: usize = 255;
+    let end = body.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
+    match &body[..end] {
+        [] | b"." | b".." => Err(Errno::INVAL),
+        name if name.contains(&b'/') => Err(Errno::INVAL),
+        name if name.len() > LONGEST => Err(Errno::NAMETOOLONG),
+        name => Ok(OsStr::from_bytes(name)),
+    }
+}
