@@ -31,6 +31,7 @@ mod runner;
 mod schema;
 mod selftests;
 mod services;
+mod share;
 mod signals;
 mod traced;
 mod uefi;
@@ -80,6 +81,7 @@ fn steps() -> Vec<Step> {
     steps.extend(devices::steps());
     steps.extend(exec::steps());
     steps.extend(warm::steps());
+    steps.extend(share::steps());
     steps.extend(ci::steps());
     steps.extend(selftests::steps());
     steps.extend(traced::steps());

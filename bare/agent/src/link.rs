@@ -34,21 +34,7 @@ impl Uplink {
     /// # Errors
     /// The kernel has no Hyper-V sockets, or nothing listens at the host.
     pub(crate) fn connect() -> io::Result<Self> {
-        let mut attempts = ATTEMPTS;
-        let socket = loop {
-            match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, AGENT_PORT) {
-                Ok(socket) => break socket,
-                Err(error) if attempts <= 1 => return Err(explain(error)),
-                // No such sockets, or none of Hyper-V's: that does not change.
-                Err(error) if NONE.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error())) => {
-                    return Err(explain(error));
-                }
-                Err(_) => {
-                    attempts -= 1;
-                    thread::sleep(PAUSE);
-                }
-            }
-        };
+        let socket = connect(AGENT_PORT).map_err(explain)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, assembler: Box::new(Assembler::new()), outbox: Vec::new(), sent: 0 })
     }
@@ -118,6 +104,28 @@ impl Uplink {
             self.assembler.done();
             if !goes_on {
                 return Ok(());
+            }
+        }
+    }
+}
+
+/// Connects to a port of the host.
+///
+/// # Errors
+/// As of [`Uplink::connect`].
+pub(crate) fn connect(port: u32) -> io::Result<VsockStream> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, port) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if attempts <= 1 => return Err(error),
+            // No such sockets, or none of Hyper-V's: that does not change.
+            Err(error) if NONE.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error())) => {
+                return Err(error);
+            }
+            Err(_) => {
+                attempts -= 1;
+                thread::sleep(PAUSE);
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::job::{self, Job};
 use crate::link::Uplink;
 use crate::order::Order;
 use crate::renew::renew;
+use crate::share;
 
 /// What a descriptor of a poll belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,13 +31,18 @@ pub(crate) fn run() -> io::Result<()> {
         link.flush()?;
         wait(&[(Who::Link, link.fd(), link_events(&link))])?;
         // What comes behind the start is the job's.
-        let mut renewed = Ok(());
+        let (mut renewed, mut shared) = (Ok(()), Ok(()));
         link.hear(|message| {
-            if let ToAgent::Renew { seconds, nanoseconds, entropy } = message {
-                renewed = renew(seconds, nanoseconds, entropy);
+            match message {
+                ToAgent::Renew { seconds, nanoseconds, entropy } => {
+                    renewed = renew(seconds, nanoseconds, entropy);
+                }
+                ToAgent::Share { index, path } => {
+                    shared = share::mount(index, path).map_err(|error| (index, number(&error)));
+                }
+                _ => order.take(&message),
             }
-            order.take(&message);
-            !order.complete && renewed.is_ok()
+            !order.complete && renewed.is_ok() && shared.is_ok()
         })?;
         renewed.map_err(|error| {
             io::Error::new(
@@ -44,15 +50,21 @@ pub(crate) fn run() -> io::Result<()> {
                 format!("the guest's time and random numbers cannot be renewed: {error}"),
             )
         })?;
+        if let Err((index, error)) = shared {
+            link.say(&FromAgent::NotShared { index, error });
+            return take_leave(&mut link);
+        }
     }
     match Job::start(&order) {
         Ok(job) => serve(&mut link, job)?,
-        Err(error) => {
-            let number = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
-            link.say(&FromAgent::NotStarted { error: number as u32 });
-        }
+        Err(error) => link.say(&FromAgent::NotStarted { error: number(&error) }),
     }
     take_leave(&mut link)
+}
+
+/// Linux's number of an error.
+fn number(error: &io::Error) -> u32 {
+    error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()) as u32
 }
 
 /// Passes bytes on until the command has ended, and all of its output is on its way.
@@ -111,7 +123,11 @@ fn hear(link: &mut Uplink, job: &mut Job) -> io::Result<()> {
             ToAgent::Signal { number } => job.signal(number),
             ToAgent::Resize { rows, columns } => job.resize(rows, columns),
             ToAgent::OutputEnd { stream } => job.close(usize::from(stream).wrapping_sub(1)),
-            ToAgent::Word { .. } | ToAgent::Start { .. } | ToAgent::Renew { .. } | ToAgent::Bye {} => {}
+            ToAgent::Word { .. }
+            | ToAgent::Start { .. }
+            | ToAgent::Renew { .. }
+            | ToAgent::Share { .. }
+            | ToAgent::Bye {} => {}
         }
         true
     })?;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum as _;
 use hv_machine::words::is_given;
-use hv_wire::control::AGENT_PORT;
+use hv_wire::control::{AGENT_PORT, SHARE_PORT};
 
 use super::args::{Action, Args};
 use super::plan::Plan;
@@ -19,6 +19,19 @@ use crate::net::NetOption;
 
 /// Kernel parameters for another root than the stock initramfs, or another first program in it.
 const OTHER_ROOT: [&str; 3] = ["root=", "rdinit=", "nfsroot="];
+
+/// What the agent is needed for.
+#[derive(Debug, Default)]
+pub(crate) struct Agent {
+    /// The agent's program.
+    pub(crate) program: Vec<u8>,
+    /// The command has a terminal, so the run has no time limit but one that is given.
+    pub(crate) terminal: bool,
+    /// The machine boots, whatever has booted before.
+    pub(crate) cold: bool,
+    /// Number of folders of the host's that the guest gets.
+    pub(crate) shares: usize,
+}
 
 /// How such a run ended.
 #[derive(Debug)]
@@ -39,25 +52,19 @@ pub(crate) struct Ended {
 
 impl Args {
     /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
-    /// With a `terminal` the run has no time limit but one that is given. A `cold` one boots the machine, whatever has booted before.
     ///
     /// # Errors
     /// Options with which the agent would never run.
-    pub(crate) fn set_agent(
-        &mut self,
-        agent: Vec<u8>,
-        folder: &Path,
-        terminal: bool,
-        cold: bool,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn set_agent(&mut self, agent: Agent, folder: &Path) -> anyhow::Result<()> {
         self.judge_agent()?;
         // Before the sockets are set.
-        self.warm = !cold && self.is_plain();
-        if terminal {
+        self.warm = !agent.cold && self.is_plain();
+        if agent.terminal {
             // The user ends the run.
             self.timeout.get_or_insert(0);
         }
-        self.agent = Some(agent);
+        self.agent = Some(agent.program);
+        self.shares = agent.shares;
         self.vsock.get_or_insert_with(|| folder.to_owned());
         // stdout and stderr are the command's.
         self.quiet = true;
@@ -113,12 +120,12 @@ impl Args {
     }
 }
 
-/// Runs a guest with the agent to its end. `begin` gets the socket that the agent connects to, before the guest starts. `ready` is set
-/// when it has connected: a silent console then needs no explanation.
+/// Runs a guest with the agent to its end. `begin` gets the sockets that the agent connects to, before the guest starts: its own, and
+/// those of the folders. `ready` is set when it has connected: a silent console then needs no explanation.
 pub(crate) fn run_agent(
     args: &Args,
     ready: Arc<AtomicBool>,
-    begin: impl FnOnce(UnixListener),
+    begin: impl FnOnce(UnixListener, Vec<UnixListener>),
 ) -> anyhow::Result<Ended> {
     let mut kept = open(args)?;
     let mut plan = Plan::resolve(args, &mut kept)?;
@@ -126,7 +133,10 @@ pub(crate) fn run_agent(
         silence.speaks = ready;
     }
     let sockets = plan.sockets.as_mut().context("a run with the agent has sockets")?;
-    begin(sockets.listen_to_guest(AGENT_PORT)?);
+    let agent = sockets.listen_to_guest(AGENT_PORT)?;
+    let shares = (0..args.shares as u32).map(|index| sockets.listen_to_guest(SHARE_PORT + index));
+    let shares = shares.collect::<anyhow::Result<_>>()?;
+    begin(agent, shares);
     let mut ran = start(args, plan, &mut kept)?;
     let summary = summarize(&mut ran, &mut kept);
     kept.report(&summary, args.json.as_deref().filter(|_| summary.outcome() != Exit::Usage))?;
@@ -148,7 +158,7 @@ mod tests {
     fn a_machine_with_more_than_its_memory_boots_anew() {
         let warm = |words: &str, cold| {
             let mut args = Args::of_words(words);
-            args.set_agent(Vec::new(), Path::new("/x"), false, cold).unwrap();
+            args.set_agent(Agent { cold, ..Agent::default() }, Path::new("/x")).unwrap();
             args.warm
         };
         for words in

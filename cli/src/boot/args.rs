@@ -193,6 +193,9 @@ pub(crate) struct Args {
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
     #[arg(skip)]
     pub(super) agent: Option<Vec<u8>>,
+    /// Number of folders of the host's that the guest gets.
+    #[arg(skip)]
+    pub(super) shares: usize,
     /// The machine may go on from a snapshot, or be saved as one.
     #[arg(skip)]
     pub(super) warm: bool,
@@ -330,6 +333,9 @@ impl Args {
         let mut names = self.services().modules();
         if self.vsock.is_some() {
             names.push("hv_sock");
+        }
+        if self.shares != 0 {
+            names.push("fuse");
         }
         if self.net != NetOption::None {
             names.push("hv_netvsc");

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use hv_wire::Report;
 
-pub(crate) use agent::{Ended, run_agent};
+pub(crate) use agent::{Agent, Ended, run_agent};
 pub(crate) use args::Args;
 use keep::Keep;
 use plan::Plan;

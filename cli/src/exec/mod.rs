@@ -1,11 +1,13 @@
 //! `hv exec`: one command in a guest, as if it ran here: its output, its input, its exit status.
 //!
 //! The guest is that of `hv boot` with a small agent of ours in its initramfs (bare/agent), which connects to the tool over a Hyper-V
-//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell; [`junit`] is the result for machines.
+//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell; [`share`] serves
+//! folders; [`junit`] is the result for machines.
 
 mod input;
 mod junit;
 mod session;
+mod share;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -19,12 +21,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 
-use crate::boot::{self, Ended};
+use crate::boot::{self, Agent, Ended};
 use crate::exit::Exit;
 use crate::setup::programs;
 use crate::{input as files, interrupt, output, ui};
 use junit::{Case, Transcript, Verdict};
 use session::{Command, Outcome, Progress, Session};
+use share::{Dir, Opened};
 use terminal::Terminal;
 
 /// `hv exec` itself failed.
@@ -70,6 +73,9 @@ pub(crate) struct Args {
     /// Write the command as a test case to a JUnit file: passed, failed by its status, or in error without one
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Give the guest a folder, read-only, at /PATH or at the same path as here; can be repeated
+    #[arg(long, value_name = "DIR[:/PATH]")]
+    dir: Vec<Dir>,
     /// Boot the machine, even if one with the same inputs has booted before and was kept
     #[arg(long)]
     cold: bool,
@@ -85,6 +91,7 @@ Examples:
   cargo hv exec --tree ~/linux -- dmesg
   cargo hv exec --disk data.img -- sha256sum /dev/sda
   cargo hv exec --junit test.xml -- sh -c 'test -c /dev/rtc0'
+  cargo hv exec --dir ~/tests:/tests -- sh /tests/run.sh
   cargo hv exec < script.sh -- sh
   cargo hv exec
 
@@ -122,11 +129,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let mut options = args.boot.clone();
     options.judge_agent()?;
-    let command = command(args)?;
+    let shares = share::open(&args.dir)?;
+    let mut command = command(args)?;
+    command.shares = shares.iter().map(|share| share.path.clone()).collect();
     let name = command.words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
     let session = Session::default();
     let transcript = command.transcript.clone().unwrap_or_default();
-    let result = run_in_guest(args, &mut options, &session, command);
+    let result = run_in_guest(args, &mut options, &session, (command, shares));
     let (kernel, verdict) = match &result {
         Ok(Ran { kernel, verdict, .. }) => (kernel.as_str(), verdict.clone()),
         Err(error) => ("", Verdict::Error(format!("hv exec: {error:#}"))),
@@ -156,7 +165,7 @@ fn run_in_guest(
     args: &Args,
     options: &mut boot::Args,
     session: &Session,
-    mut command: Command,
+    (mut command, shares): (Command, Vec<Opened>),
 ) -> anyhow::Result<Ran> {
     let name =
         command.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
@@ -174,14 +183,20 @@ fn run_in_guest(
     let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
     // Removed before the undo is dropped.
     let folder = folder;
-    options.set_agent(agent, folder.path(), command.terminal.is_some(), args.cold)?;
+    let terminal = command.terminal.is_some();
+    let agent = Agent { program: agent, terminal, cold: args.cold, shares: shares.len() };
+    options.set_agent(agent, folder.path())?;
     command.renew = options.has_own_time();
-    let ended = boot::run_agent(options, session.speaks(), |listener| session.start(listener, command))?;
+    let paths = command.shares.clone();
+    let ended = boot::run_agent(options, session.speaks(), |listener, for_shares| {
+        shares.into_iter().zip(for_shares).for_each(|(share, listener)| share.serve(listener));
+        session.start(listener, command);
+    })?;
     let (progress, outcome) = session.end();
     if args.report {
         ui::note(ended.report.trim_end());
     }
-    let lines = reasons(outcome, &ended, progress, &name);
+    let lines = reasons(outcome, &ended, progress, (&name, &paths));
     lines.iter().for_each(|line| ui::note(line));
     let code = if ended.written { code(outcome, ended.exit) } else { FAILED };
     let verdict = verdict(outcome, code, &lines);
@@ -219,17 +234,38 @@ fn command(args: &Args) -> anyhow::Result<Command> {
         words => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
     };
     let transcript = args.junit.as_ref().map(|_| Transcript::default());
-    Ok(Command { words, terminal: on_terminal.then(Terminal::current), transcript, renew: false })
+    Ok(Command {
+        words,
+        terminal: on_terminal.then(Terminal::current),
+        transcript,
+        renew: false,
+        shares: Vec::new(),
+    })
 }
 
-/// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the reason.
-fn reasons(outcome: Option<Outcome>, ended: &Ended, progress: Progress, name: &str) -> Vec<String> {
+/// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the reason. `paths` are
+/// those of the folders in the guest.
+fn reasons(
+    outcome: Option<Outcome>,
+    ended: &Ended,
+    progress: Progress,
+    (name, paths): (&str, &[PathBuf]),
+) -> Vec<String> {
     match (outcome, ended.exit) {
         (Some(Outcome::NotStarted(error)), _) => {
             let hint = if name.starts_with('-') { "; options of hv exec go before --" } else { "" };
             vec![format!(
                 "hv exec: the guest cannot run {}: {}{hint}",
                 ui::one_line(name),
+                std::io::Error::from_raw_os_error(error)
+            )]
+        }
+        (Some(Outcome::NotShared(which, error)), _) => {
+            let path = paths.get(which as usize).map_or_else(String::new, |path| path.display().to_string());
+            vec![format!(
+                "hv exec: the guest cannot mount the folder of --dir at {}: {}; its kernel needs CONFIG_FUSE_FS, built in or as the \
+                 module fuse (give --tree or --modules)",
+                ui::one_line(&path),
                 std::io::Error::from_raw_os_error(error)
             )]
         }

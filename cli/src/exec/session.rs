@@ -1,7 +1,9 @@
 //! The conversation with the agent in the guest.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +15,7 @@ use hv_wire::control::{
 use super::input::{self, Credit};
 use super::junit::Transcript;
 use super::terminal::Terminal;
-use super::{NO_PROGRAM, NOT_FOUND};
+use super::{FAILED, NO_PROGRAM, NOT_FOUND};
 use crate::boot;
 use crate::interrupt::{self, Undo};
 use crate::terminal::{LineEnds, Raw};
@@ -33,6 +35,8 @@ pub(super) struct Command {
     pub(super) transcript: Option<Transcript>,
     /// The guest gets the time and entropy before.
     pub(super) renew: bool,
+    /// Where the guest has folders of the host's.
+    pub(super) shares: Vec<PathBuf>,
 }
 
 /// How the command ended.
@@ -44,6 +48,8 @@ pub(super) enum Outcome {
     Killed(u8),
     /// The guest could not start it: Linux's error.
     NotStarted(i32),
+    /// The guest could not mount a folder of the host's, so it did not start it: which one, and Linux's error.
+    NotShared(u32, i32),
 }
 
 impl Outcome {
@@ -54,6 +60,7 @@ impl Outcome {
             Self::Killed(signal) => signal.saturating_add(128),
             Self::NotStarted(error) if error == rustix::io::Errno::NOENT.raw_os_error() => NOT_FOUND,
             Self::NotStarted(_) => NO_PROGRAM,
+            Self::NotShared(..) => FAILED,
         }
     }
 }
@@ -220,6 +227,9 @@ fn listen(
                 FromAgent::Exited { status } => return Ok(Some(Outcome::Exited(status))),
                 FromAgent::Killed { signal } => return Ok(Some(Outcome::Killed(signal))),
                 FromAgent::NotStarted { error } => return Ok(Some(Outcome::NotStarted(error as i32))),
+                FromAgent::NotShared { index, error } => {
+                    return Ok(Some(Outcome::NotShared(index, error as i32)));
+                }
             }
             Ok(None)
         })?;
@@ -238,6 +248,9 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     drop(known);
     if command.renew {
         renew(mouth)?;
+    }
+    for (index, path) in (0..).zip(&command.shares) {
+        say(mouth, &ToAgent::Share { index, path: path.as_os_str().as_bytes() })?;
     }
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();

@@ -20,6 +20,7 @@ fn the_code_is_the_commands_if_it_ended() {
     assert_eq!(ended(Outcome::Killed(9)), 137);
     assert_eq!(ended(Outcome::NotStarted(2)), NOT_FOUND);
     assert_eq!(ended(Outcome::NotStarted(13)), NO_PROGRAM);
+    assert_eq!(ended(Outcome::NotShared(0, 19)), FAILED);
 }
 
 #[test]
@@ -54,6 +55,7 @@ fn a_verdict_tells_failures_of_the_command_from_all_others() {
         (None, LOST),
         (None, TIMEOUT),
         (Some(Outcome::NotStarted(2)), NOT_FOUND),
+        (Some(Outcome::NotShared(0, 19)), FAILED),
         (Some(Outcome::Exited(0)), CRASH),
     ] {
         assert_eq!(judge(outcome, code), Verdict::Error("hv exec: why\n  last line".to_owned()), "{code}");
@@ -91,7 +93,8 @@ fn converse(bytes: &[u8], renew: bool) -> (Option<ErrorKind>, State, Vec<u8>) {
     agents.write_all(bytes).unwrap();
     agents.shutdown(std::net::Shutdown::Write).unwrap();
     let state = Mutex::default();
-    let command = Command { words: vec![b"x".to_vec()], terminal: None, transcript: None, renew };
+    let command =
+        Command { words: vec![b"x".to_vec()], terminal: None, transcript: None, renew, shares: Vec::new() };
     let result = serve(ours, &command, &state);
     // Threads of the tool may have the other end longer.
     agents.set_nonblocking(true).unwrap();

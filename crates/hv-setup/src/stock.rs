@@ -104,6 +104,8 @@ impl Piece {
     /// Returns the version of the selection of its files; raise it when [`Piece::place`] changes.
     const fn recipe(self) -> u32 {
         match self {
+            // Of the 6.12 kernels FUSE is a part, so they have no module of it.
+            Self::Drivers(Stock::Cloud61) => 8,
             Self::Drivers(_) => 7,
             Self::Virtio => 2,
             Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
@@ -222,6 +224,7 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
         ["drivers", "hid"] => name.starts_with("hid-hyperv.ko") || name.starts_with("hid.ko"),
         // Input devices as files, for programs that read events.
         ["drivers", "input"] => name.starts_with("evdev.ko"),
+        ["fs", "fuse"] => name.starts_with("fuse.ko"),
         ["fs"] => name.starts_with("mbcache.ko"),
         // What file systems sum with.
         ["lib"] => name.contains("crc"),

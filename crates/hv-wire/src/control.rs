@@ -10,7 +10,10 @@ mod agent;
 mod message;
 mod sockets;
 
-pub use agent::{AGENT_ENTROPY, AGENT_PORT, AGENT_WINDOW, FromAgent, MAX_AGENT_DATA, ToAgent};
+pub use agent::{
+    AGENT_ENTROPY, AGENT_PORT, AGENT_WINDOW, FromAgent, MAX_AGENT_DATA, MAX_SHARE_READ, MAX_SHARE_REQUEST,
+    MAX_SHARES, SHARE_PORT, ToAgent,
+};
 pub use message::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
 pub use sockets::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};
 

@@ -38,15 +38,15 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// A finished `hv exec`.
-struct Done {
+pub(super) struct Done {
     code: Option<i32>,
-    stdout: Vec<u8>,
+    pub(super) stdout: Vec<u8>,
     stderr: String,
 }
 
 impl Done {
     /// Both outputs, for an error.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let tail = &self.stdout[..self.stdout.len().min(4096)];
         format!(
             "exit code {:?}\nstdout: {}\nstderr: {}",
@@ -56,19 +56,19 @@ impl Done {
         )
     }
 
-    fn is(&self, code: i32) -> anyhow::Result<()> {
+    pub(super) fn is(&self, code: i32) -> anyhow::Result<()> {
         ensure!(self.code == Some(code), "expected exit code {code}: {}", self.text());
         Ok(())
     }
 
-    fn complains(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn complains(&self, text: &str) -> anyhow::Result<()> {
         ensure!(self.stderr.contains(text), "stderr lacks {text:?}: {}", self.text());
         Ok(())
     }
 }
 
 /// Runs `hv exec` with these words and this stdin.
-fn run(context: &Context, words: &[&str], stdin: &[u8]) -> anyhow::Result<Done> {
+pub(super) fn run(context: &Context, words: &[&str], stdin: &[u8]) -> anyhow::Result<Done> {
     let mut line = vec!["exec"];
     if !words.contains(&"--timeout") {
         line.extend(["--timeout", HUNG_SECONDS]);

@@ -152,7 +152,8 @@ fn a_run_with_a_person_at_it_has_no_limit() {
     assert_eq!((limit("--run shell --timeout 5", true), limit("--timeout 0", false)), (Some(5), None));
     let exec = |words, on_terminal| {
         let mut args = parse(words).unwrap();
-        args.set_agent(Vec::new(), std::path::Path::new("/x"), on_terminal, false).unwrap();
+        let agent = crate::boot::Agent { terminal: on_terminal, ..Default::default() };
+        args.set_agent(agent, std::path::Path::new("/x")).unwrap();
         args.limit(on_terminal).map(|limit| limit.as_secs())
     };
     assert_eq!((exec("", true), exec("--timeout 5", true), exec("", false)), (None, Some(5), Some(300)));

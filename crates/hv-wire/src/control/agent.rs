@@ -14,6 +14,20 @@ pub const AGENT_PORT: u32 = 0x6876_0001;
 /// Bytes for the command's stdin that the tool sends without credit.
 pub const AGENT_WINDOW: u32 = 64 << 10;
 
+/// The host's port of the first folder of the host's that the guest gets, "hv" and 2; those of the others follow. What goes over a
+/// connection to it are the requests of Linux's FUSE, and the replies, as they are: each begins with its length (Linux,
+/// include/uapi/linux/fuse.h).
+pub const SHARE_PORT: u32 = 0x6876_0002;
+
+/// Folders of the host's in a guest at most.
+pub const MAX_SHARES: usize = 8;
+
+/// Bytes of a request of FUSE's at most.
+pub const MAX_SHARE_REQUEST: usize = 64 << 10;
+
+/// Bytes that one request of FUSE's reads at most.
+pub const MAX_SHARE_READ: u32 = 128 << 10;
+
 /// Bytes of entropy in a [`ToAgent::Renew`].
 pub const AGENT_ENTROPY: usize = 64;
 
@@ -77,6 +91,13 @@ messages! {
             /// [`AGENT_ENTROPY`] bytes that nobody knows.
             entropy: &'a [u8],
         }
+        /// Mount a folder of the host's. Before the start.
+        Share = 10 {
+            /// Which one: it is served at [`SHARE_PORT`] plus this.
+            index: u32,
+            /// Where: an absolute path, without a zero. Folders on the way to it are made.
+            path: &'a [u8],
+        }
     }
 }
 
@@ -112,6 +133,13 @@ messages! {
         }
         /// The command was not started.
         NotStarted = 0x8006 {
+            /// Linux's number of the error.
+            error: u32,
+        }
+        /// A folder of the host's was not mounted, and so the command was not started.
+        NotShared = 0x8007 {
+            /// Which one.
+            index: u32,
             /// Linux's number of the error.
             error: u32,
         }

@@ -223,6 +223,7 @@ proptest! {
             ToAgent::OutputEnd { stream },
             ToAgent::Bye {},
             ToAgent::Renew { seconds: number.into(), nanoseconds: number, entropy: kind },
+            ToAgent::Share { index: number, path: kind },
         ] {
             let frame = frame!(message, 0).unwrap();
             let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
@@ -236,6 +237,7 @@ proptest! {
             FromAgent::Exited { status },
             FromAgent::Killed { signal: status },
             FromAgent::NotStarted { error: number },
+            FromAgent::NotShared { index: number, error: number },
         ] {
             let frame = frame!(message, 0).unwrap();
             let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);

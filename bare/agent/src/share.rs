@@ -1,0 +1,79 @@
+//! Folders of the host: file systems of Linux's FUSE, whose requests the tool answers. They go to it as they are, and its replies to the
+//! kernel: each begins with its length.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::thread;
+
+use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, SHARE_PORT};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+use vsock::VsockStream;
+
+use crate::link;
+
+/// Bytes of a reply's head (Linux, include/uapi/linux/fuse.h, `struct fuse_out_header`).
+const HEAD: usize = 16;
+
+/// Mounts a folder of the host's at a path, which is made if it is not there.
+///
+/// # Errors
+/// The kernel has no FUSE, the path cannot be made, or the tool serves no such folder.
+pub(crate) fn mount(index: u32, path: &[u8]) -> io::Result<()> {
+    let path = Path::new(OsStr::from_bytes(path));
+    std::fs::create_dir_all(path)?;
+    let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
+    let socket = link::connect(SHARE_PORT + index)?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_SHARE_READ}",
+        fuse.as_raw_fd()
+    );
+    let options = CString::new(options)?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount("host", path, "fuse.hv", flags, options.as_c_str())?;
+    let (requests, outgoing) = (fuse.try_clone()?, socket.try_clone()?);
+    thread::spawn(move || pass_requests(requests, outgoing));
+    thread::spawn(move || pass_replies(socket, fuse));
+    Ok(())
+}
+
+/// Passes requests on until the folder is unmounted, or the tool has gone.
+fn pass_requests(mut fuse: File, mut socket: VsockStream) -> io::Result<()> {
+    let mut buffer = vec![0; MAX_SHARE_REQUEST];
+    loop {
+        // A read gives one request, whole.
+        match fuse.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => socket.write_all(&buffer[..count])?,
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Passes replies on for as long.
+fn pass_replies(mut socket: VsockStream, mut fuse: File) -> io::Result<()> {
+    let mut reply = vec![0; HEAD + MAX_SHARE_READ as usize];
+    loop {
+        let (head, rest) = reply.split_at_mut(HEAD);
+        socket.read_exact(head)?;
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let rest = length.checked_sub(HEAD).and_then(|length| rest.get_mut(..length));
+        socket.read_exact(rest.ok_or(ErrorKind::InvalidData)?)?;
+        // A write takes one reply, whole.
+        match fuse.write(&reply[..length]) {
+            Err(error) if !is_passing(&error) => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+/// Returns true for what is wrong with one request alone: a signal ended whoever waited for it (fuse(4), "ERRORS").
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [Errno::NOENT, Errno::INTR, Errno::AGAIN];
+    passing.iter().any(|passing| error.raw_os_error() == Some(passing.raw_os_error()))
+}

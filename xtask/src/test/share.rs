@@ -1,0 +1,136 @@
+//! `hv exec --dir`: folders of the host in a stock guest.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use hv_setup::cache::sha256;
+use hv_setup::process;
+
+use super::context::{Context, HUNG_SECONDS};
+use super::exec::run;
+use super::runner::Step;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = vec![
+        Step::new("exec/dir/files", files),
+        Step::new("exec/dir/changes", changes),
+        Step::new("exec/dir/refused", refused),
+    ];
+    steps.extend(["6.1", "16k"].map(|stock| {
+        Step::new(format!("exec/dir/{stock}"), move |context| {
+            let folder = folder(context)?;
+            let dir = format!("{}:/data", folder.display());
+            let words = ["--stock", stock, "--dir", &dir, "--", "sh", "-c", "cat /data/many/* | wc -c"];
+            let done = run(context, &words, &[])?;
+            done.is(0)?;
+            ensure!(done.stdout == b"3890\n", "{}", done.text());
+            Ok(())
+        })
+    }));
+    steps
+}
+
+/// A folder with a thousand small files, a large one, a script, a folder in folders, and links out of it.
+fn folder(context: &Context) -> anyhow::Result<PathBuf> {
+    let above = context.folder()?;
+    fs::write(above.join("secret"), "SECRET")?;
+    let root = above.join("root");
+    fs::create_dir_all(root.join("a/b/c"))?;
+    fs::create_dir(root.join("many"))?;
+    for n in 0..1000 {
+        fs::write(root.join(format!("many/{n}")), format!("{n}\n"))?;
+    }
+    let large: Vec<u8> = (0..3_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect();
+    fs::write(root.join("a/b/c/large"), large)?;
+    fs::write(root.join("script"), "#!/bin/sh\necho ran $1\n")?;
+    fs::set_permissions(root.join("script"), fs::Permissions::from_mode(0o755))?;
+    symlink("../secret", root.join("out"))?;
+    symlink(above.join("secret"), root.join("far"))?;
+    symlink("many/7", root.join("in"))?;
+    Ok(root)
+}
+
+/// What is in a folder is in the guest, byte by byte, and the guest can neither leave it nor change it.
+fn files(context: &Context) -> anyhow::Result<()> {
+    let root = folder(context)?;
+    let all: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    let sum = sha256(&root.join("a/b/c/large"))?;
+    // In the order of the numbers, not of the names.
+    let script = "exec 3<&0; cd /data; ls many | wc -l; (cd many; cat $(ls | sort -n)) | cmp - /proc/self/fd/3 && echo same; \
+                  sha256sum < a/b/c/large; ./script it; cat in; find . | wc -l; \
+                  for bad in 'cat out' 'cat far' 'touch new' 'rm in' 'mkdir d' 'mv in x' 'chmod 700 script' 'ln script y' \
+                  'cat ../data/../secret' 'sh -c \"echo x >>in\"'; do \
+                  eval \"$bad\" 2>/dev/null && echo \"done: $bad\"; done; touch new";
+    let dir = format!("{}:/data", root.display());
+    let done = run(context, &["--dir", &dir, "--", "sh", "-c", script], all.as_bytes())?;
+    done.is(1)?;
+    let expected = format!("1000\nsame\n{sum}  -\nran it\n7\n1010\n");
+    ensure!(done.stdout == expected.as_bytes(), "expected {expected}: {}", done.text());
+    done.complains("Read-only file system")?;
+    // Two folders, one of them at its own path.
+    let (one, other) = (root.join("a/b"), format!("{}:/x/y", root.join("many").display()));
+    let script = format!("ls {}/c /x/y/999", one.display());
+    let one = one.display().to_string();
+    let done = run(context, &["--dir", &one, "--dir", &other, "--", "sh", "-c", &script], &[])?;
+    done.is(0)?;
+    let listed = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure!(listed.contains("large\n") && listed.contains("/x/y/999\n"), "{}", done.text());
+    Ok(())
+}
+
+/// What the host changes while the guest runs is seen in the guest.
+fn changes(context: &Context) -> anyhow::Result<()> {
+    let root = context.folder()?;
+    for (name, text) in [("grows", "first\n"), ("moves", "moves\n"), ("goes", "goes\n"), ("new", "old\n")] {
+        fs::write(root.join(name), text)?;
+    }
+    let script = "cd /data; cat grows moves goes new; exec 3<goes; echo ready; \
+                  until grep -q second grows && [ -e moved ] && [ ! -e goes ] && grep -q replaced new; do sleep 0.1; done; \
+                  cat grows moved new - <&3; ls";
+    let dir = format!("{}:/data", root.display());
+    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--", "sh", "-c", script];
+    let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
+    let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+    let mut seen = String::new();
+    while !seen.ends_with("ready\n") && stdout.read_line(&mut seen)? != 0 {}
+    change(&root)?;
+    stdout.read_to_string(&mut seen)?;
+    let status = process::wait(&mut child, &mut || {})?;
+    let said = stderr.map(process::Reader::finish).unwrap_or_default();
+    let expected =
+        "first\nmoves\ngoes\nold\nready\nfirst\nsecond\nmoves\nreplaced\ngoes\ngrows\nmoved\nnew\n";
+    ensure!(status.success() && seen == expected, "{status}: {seen}\nstderr: {said}");
+    Ok(())
+}
+
+fn change(root: &Path) -> anyhow::Result<()> {
+    fs::OpenOptions::new().append(true).open(root.join("grows"))?.write_all(b"second\n")?;
+    fs::rename(root.join("moves"), root.join("moved"))?;
+    fs::remove_file(root.join("goes"))?;
+    fs::write(root.join("next"), "replaced\n")?;
+    Ok(fs::rename(root.join("next"), root.join("new"))?)
+}
+
+fn refused(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?.display().to_string();
+    for (dir, said) in [
+        ("/no/such/folder", "--dir /no/such/folder: cannot read the folder: No such file"),
+        (&*format!("{folder}:/x,rw"), "leave ,rw out"),
+        (&format!("{folder}:/proc/x"), "give another one"),
+    ] {
+        let done = run(context, &["--dir", dir, "--", "true"], &[])?;
+        done.is(125)?;
+        done.complains(said)?;
+    }
+    // A kernel without FUSE.
+    let words = ["--append", "initcall_blacklist=fuse_init", "--dir", &folder, "--", "true"];
+    let done = run(context, &words, &[])?;
+    done.is(125)?;
+    done.complains("CONFIG_FUSE_FS")
+}
