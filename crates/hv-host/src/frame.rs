@@ -176,10 +176,19 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
         offset: usize,
         value: &T,
     ) -> Result<(), HvStatus> {
+        self.write_to(self.host.memory(), offset, value)
+    }
+
+    /// Does the same, where `memory` is the guest's: a loop asks for it once.
+    #[inline(always)]
+    pub(crate) fn write_to<T: IntoBytes + Immutable>(
+        &mut self,
+        memory: &H::Memory,
+        offset: usize,
+        value: &T,
+    ) -> Result<(), HvStatus> {
         match self.parameters {
-            Parameters::Memory { output, .. } => self
-                .host
-                .memory()
+            Parameters::Memory { output, .. } => memory
                 .write(output + offset as u64, value.as_bytes())
                 .map_err(|_| HvStatus::INVALID_ALIGNMENT),
             Parameters::Fast { output, .. } => {
@@ -208,8 +217,8 @@ impl<R: RawMutex> Partition<'_, R> {
         self.iterate(frame, element, |()| true)
     }
 
-    /// Does the same, but not by time after an element for which `element` returns false: what is left costs next to
-    /// nothing, and a continuation would have to begin with what is done.
+    /// Does the same, but does not look at the time after an element for which `element` returns false: where elements
+    /// cost less than that, or a continuation would have to begin with what is done.
     pub(crate) fn each_while_costly<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,

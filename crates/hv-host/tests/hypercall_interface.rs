@@ -156,29 +156,31 @@ fn a_start_index_goes_on_in_the_list() {
 
 #[test]
 fn a_long_list_goes_back_to_the_guest_and_is_continued() {
+    const COUNT: u16 = 200;
+    const BYTES: usize = COUNT as usize * 16;
     let config = Config { rep_budget: 1000, ..Config::new(FREQUENCY) };
     run(config, 1, &[], |m| {
-        let input = names(&[Name::SVERSION; 8]);
+        let input = names(&[Name::SVERSION; COUNT as usize]);
         m.host.memory().write(RAM, &input).unwrap();
         m.host.set_counter_step(400);
         for (immediate, first) in [(0, 1), (1, 0)] {
-            m.host.memory().write(RAM + 0x1000, &[0; 128]).unwrap();
+            m.host.memory().write(RAM + 0x1000, &[0; BYTES]).unwrap();
             let mut x = [0; 31];
             x[0] = u64::from(HYPERCALL);
-            x[first] = rep(Code::GET_VP_REGISTERS, 8).0;
+            x[first] = rep(Code::GET_VP_REGISTERS, COUNT).0;
             x[first + 1] = RAM;
             x[first + 2] = RAM + 0x1000;
             let mut starts = Vec::new();
             while m.hvc(0, immediate, &mut x) == Action::Retry {
                 starts.push(HypercallInput(x[first]).rep_start());
-                assert!(starts.len() < 8);
+                assert!(starts.len() < COUNT.into());
             }
             assert!(starts.len() > 1, "{starts:?}");
             assert!(starts.is_sorted_by(|a, b| a < b), "{starts:?}");
-            assert_eq!(HypercallOutput(x[0]).reps_completed(), 8);
-            let mut output = [0; 128];
+            assert_eq!(HypercallOutput(x[0]).reps_completed(), COUNT);
+            let mut output = [0; BYTES];
             m.host.memory().read(RAM + 0x1000, &mut output).unwrap();
-            assert!((0..8).all(|n| word(&output, 2 * n) == 1));
+            assert!((0..COUNT.into()).all(|n| word(&output, 2 * n) == 1));
         }
     });
 }

@@ -108,9 +108,9 @@ mutants! {
         fast_and_memory_alike "Addresses of hvc #1 are where those of hvc #0 are.":
             "convention.control() + 1" => "2";
         output_too_long "Eight bytes behind the output are written.":
-            "self.host.memory().write(output + offset as u64, value.as_bytes())"
-            => "self.host.memory().write(output + offset as u64, value.as_bytes()).and_then(|()| \
-                self.host.memory().write(output + offset as u64 + size_of::<T>() as u64, &[0; 8]))";
+            "memory.write(output + offset as u64, value.as_bytes())"
+            => "memory.write(output + offset as u64, value.as_bytes()).and_then(|()| \
+                memory.write(output + offset as u64 + size_of::<T>() as u64, &[0; 8]))";
         unused_overlap_refused "An address that a call does not need must not lie in the other parameters.":
             "input_size != 0 && output_size != 0" => "true";
         output_behind_refused "Output may not begin where the input ends.":
