@@ -4,6 +4,7 @@ mod book;
 mod boots;
 mod browser;
 mod c_guest;
+mod channels;
 mod check;
 mod ci;
 mod conformance;
@@ -62,6 +63,7 @@ fn steps() -> Vec<Step> {
     steps.extend(boots::steps());
     steps.extend(own::steps());
     steps.extend(programs::steps());
+    steps.extend(channels::steps());
     steps.extend(routines::steps());
     steps.extend(c_guest::steps());
     steps.extend(conformance::steps());

@@ -49,6 +49,13 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
     fn count_device(&self, event: &hv_vmbus::Event) {
         match *event {
             hv_vmbus::Event::Opened { channel, .. } => report::opened(devices::of_channel(channel)),
+            hv_vmbus::Event::RingCorrupt { channel, .. } | hv_vmbus::Event::Fault { channel } => {
+                let device = devices::of_channel(channel);
+                // A socket that ends so says it on its own.
+                if devices::kind(device) != Kind::Sockets {
+                    report::failed(device);
+                }
+            }
             // Each kind of device numbers its notes on its own.
             hv_vmbus::Event::Device { channel, note, value } => {
                 let device = devices::of_channel(channel);
@@ -63,7 +70,7 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
                     }
                     (Kind::Controller, note::REFUSED)
                     | (Kind::Network, card::REFUSED)
-                    | (Kind::Service, balloon::REFUSED) => report::failed(device),
+                    | (Kind::Service, balloon::REFUSED | ic::IGNORED) => report::failed(device),
                     (Kind::Service, ic::READY) => outcomes::ready(),
                     (Kind::Network, card::ROOM) => outcomes::NETWORK.raise(),
                     _ => {}

@@ -295,7 +295,8 @@ pub(crate) fn agreed(device: usize, version: u32) {
     }
 }
 
-/// Counts a command that a device has refused, or that failed. The device's lock is held.
+/// Counts a command that a device has refused, or that failed; a packet that meant nothing to it; a channel that is not served any
+/// more because of what the guest has put into it. The device's lock is held.
 pub(crate) fn failed(device: usize) {
     add(device, device_field!(errors), 1);
 }
@@ -307,6 +308,11 @@ pub(crate) fn traffic(device: usize, traffic: &Traffic) {
     add(device, device_field!(packets_out), traffic.packets_out.into());
     add(device, device_field!(bytes_out), traffic.bytes_out.into());
     add(device, device_field!(requests), traffic.requests.into());
+    let taken = u64::from(traffic.packets_in);
+    let most = device_counter(device, device_field!(most_packets));
+    if let Some(most) = most.filter(|most| most.load(Ordering::Relaxed) < taken) {
+        most.store(taken, Ordering::Relaxed);
+    }
 }
 
 /// Counts a request by the time that it took. The device's lock is held.

@@ -29,6 +29,7 @@ pub(super) struct ReportedDevice {
     bytes_out: u64,
     requests: u64,
     errors: u64,
+    most_packets_in: u64,
     /// `None` without a request.
     service_ns: Option<Service>,
 }
@@ -61,6 +62,7 @@ impl ReportedDevice {
             bytes_out: device.bytes_out,
             requests: device.requests,
             errors: device.errors,
+            most_packets_in: device.most_packets,
             service_ns: service(&device.service),
         }
     }

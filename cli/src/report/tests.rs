@@ -26,6 +26,7 @@ fn outcome(exit: ExitKind) -> Outcome {
     device.class.copy_from_slice(hv_tlfs::vmbus::guid::SCSI.as_bytes());
     device.instance.copy_from_slice(controller().as_bytes());
     (device.version, device.opened, device.requests, device.errors) = (0x0602, 2, 3, 1);
+    device.most_packets = 2;
     (device.packets_in, device.bytes_in, device.packets_out, device.bytes_out) = (5, 320, 5, 320);
     (device.service[1], device.service[3]) = (2, 1);
     let mut first = VpReport::new_box_zeroed().unwrap();
@@ -132,6 +133,7 @@ fn the_json_has_the_promised_keys() {
             "bytes_out": 320,
             "requests": 3,
             "errors": 1,
+            "most_packets_in": 2,
             "service_ns": { "median": 200, "p99": 800 },
         }],
         "run_ms": 1500,

@@ -27,7 +27,7 @@ use hv_vmbus::{Backend, BusPort, Channel, Io, Message, Packet, SendError, Work};
 use record::Record;
 use zerocopy::IntoBytes;
 
-use crate::ic::{AGREED, Outcome, READY, Refused, State};
+use crate::ic::{AGREED, IGNORED, Outcome, READY, Refused, State};
 
 /// Note for the observer: the guest gives up pages that are not its own, that it was not asked for, or that it has given
 /// up already. The value is the range: number of pages in bits 63 to 40, first page below.
@@ -400,7 +400,9 @@ impl Balloon {
         io: &mut Io<'_, P, Discard>,
     ) {
         let whole = packet.left();
-        let Some(header) = packet.take::<BalloonHeader>() else { return };
+        let Some(header) = packet.take::<BalloonHeader>() else {
+            return io.observe(Channel::PRIMARY, IGNORED, whole as u64);
+        };
         let size = usize::from(header.size);
         let rest = size.checked_sub(size_of::<BalloonHeader>()).filter(|_| size <= whole);
         let is = |wanted: usize| rest == Some(wanted - size_of::<BalloonHeader>());
@@ -434,7 +436,7 @@ impl Balloon {
             }
             (MessageType::UNBALLOON_RESPONSE, Step::Ready) if self.task == Task::Give => self.go_on(io),
             // What has no answer, or answers what was not asked. Memory is never added, so nothing answers that.
-            _ => {}
+            _ => io.observe(Channel::PRIMARY, IGNORED, whole as u64),
         }
     }
 }

@@ -13,7 +13,7 @@ use hv_tlfs::vmbus::ic::{Status, Version};
 use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Never, Opening, Packet, Refusal, SendError, Taken};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::ic::{AGREED, Outcome, READY, Refused, State};
+use crate::ic::{AGREED, IGNORED, Outcome, READY, Refused, State};
 
 /// Maximum number of events that a device takes at a time.
 pub const EVENTS: usize = 64;
@@ -27,6 +27,8 @@ pub(crate) enum Heard {
     Acknowledged,
     /// Nothing that needs an answer.
     Other,
+    /// Nothing that the protocol has.
+    Unknown,
 }
 
 /// An event, and what is its device's own.
@@ -284,9 +286,11 @@ impl<E: Event> Device for Input<E> {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
+        let len = packet.left();
         let heard = match packet.kind() {
             PacketType::DATA_IN_BAND => E::hear(packet),
-            _ => Heard::Other,
+            // The end of a packet that asked for none.
+            _ => Heard::Unknown,
         };
         match heard {
             Heard::Version(version) => {
@@ -296,6 +300,7 @@ impl<E: Event> Device for Input<E> {
             }
             Heard::Acknowledged => self.own.acknowledged(io),
             Heard::Other => {}
+            Heard::Unknown => io.observe(Channel::PRIMARY, IGNORED, len as u64),
         }
         // Whatever else a packet has is ignored, and one that was answered is not completed again.
         let _ = io.complete(packet, &[]);

@@ -114,10 +114,11 @@ impl Event for Key {
         let header: Option<KeyboardHeader> = packet.take();
         match header {
             Some(KeyboardHeader { message_type: MessageType::PROTOCOL_REQUEST }) => {
-                packet.take().map_or(Heard::Other, Heard::Version)
+                packet.take().map_or(Heard::Unknown, Heard::Version)
             }
-            // The lights of its keys among others.
-            _ => Heard::Other,
+            // The lights of its keys.
+            Some(KeyboardHeader { message_type: MessageType::LED_INDICATORS }) => Heard::Other,
+            _ => Heard::Unknown,
         }
     }
 

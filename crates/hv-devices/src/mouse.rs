@@ -166,9 +166,9 @@ impl Event for Pointer {
     fn hear<M: GuestMemory>(packet: &mut Packet<'_, M>) -> Heard {
         let header: Option<HidHeader> = packet.take();
         match header.map(|header| MessageType(header.message_type.get())) {
-            Some(MessageType::PROTOCOL_REQUEST) => packet.take().map_or(Heard::Other, Heard::Version),
+            Some(MessageType::PROTOCOL_REQUEST) => packet.take().map_or(Heard::Unknown, Heard::Version),
             Some(MessageType::DEVICE_INFO_ACK) => Heard::Acknowledged,
-            _ => Heard::Other,
+            _ => Heard::Unknown,
         }
     }
 

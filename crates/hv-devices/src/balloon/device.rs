@@ -5,6 +5,8 @@ use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::balloon::{Capabilities, PageRange, VersionResponse};
 use hv_vmbus::{Backend, Channel, Device, Done, Head, Io, Opening, Packet, Refusal, Taken};
 
+use crate::ic::IGNORED;
+
 use super::{Balloon, Discard, Ended, Pressure, Step, Task};
 
 impl Device for Balloon {
@@ -39,6 +41,8 @@ impl Device for Balloon {
     ) -> Taken {
         if packet.kind() == PacketType::DATA_IN_BAND {
             self.message(packet, io);
+        } else {
+            io.observe(Channel::PRIMARY, IGNORED, packet.left() as u64);
         }
         // One that was answered is not completed again, and one with a request later.
         if self.kept == 0 {

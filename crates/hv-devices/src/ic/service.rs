@@ -7,7 +7,7 @@ use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{MessageType, Version};
 use hv_vmbus::{Backend, Channel, Device, Io, Never, Opening, Packet, Refusal, Taken};
 
-use super::{FRAMEWORKS, Heard, Link, State};
+use super::{FRAMEWORKS, Heard, IGNORED, Link, State};
 
 /// What is a service's own: its versions, its requests and answers.
 pub(crate) trait Service: Copy + Debug {
@@ -106,8 +106,10 @@ impl<S: Service> Device for Ic<S> {
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Never>,
     ) -> Taken {
-        if let Some(heard) = self.link.hear(packet, io) {
-            self.own.heard(&mut self.link, heard, packet, io);
+        let len = packet.left();
+        match self.link.hear(packet, io) {
+            Some(heard) => self.own.heard(&mut self.link, heard, packet, io),
+            None => io.observe(Channel::PRIMARY, IGNORED, len as u64),
         }
         Taken::Done
     }

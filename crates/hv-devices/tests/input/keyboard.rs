@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, Packet, Played, RING, words};
 use crate::single::Host;
-use hv_devices::ic::{AGREED, Outcome, READY, Refused, State};
+use hv_devices::ic::{AGREED, IGNORED, Outcome, READY, Refused, State};
 use hv_devices::input::EVENTS;
 use hv_devices::keyboard::{Key, Keyboard, OFFER};
 use hv_memory::save::Reader;
@@ -94,6 +94,24 @@ fn a_driver_that_wants_no_completion_gets_none() {
     let answers = guest.receive_all();
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0].payload, words(&[2, 1]));
+}
+
+#[test]
+fn what_the_protocol_does_not_have_is_noted_and_ignored() {
+    let guest = ready();
+    guest.host.notes.take();
+    // The lights of its keys, which need no answer.
+    guest.say(ID, &words(&[4, 7]));
+    assert_eq!(guest.host.notes.take(), []);
+    // No message at all, an unknown one, those of the host's.
+    for message in [&[][..], &[9, 1], &[2, 1], &[3, 0, 0]] {
+        guest.say(ID, &words(message));
+    }
+    assert!(guest.send(PacketType::COMPLETION, 0, ID, &words(&[4, 7])));
+    let notes = guest.host.notes.take();
+    assert_eq!(notes.len(), 5, "{notes:?}");
+    assert!(notes.iter().all(|(note, _)| *note == IGNORED), "{notes:?}");
+    press(&guest, &[Key::press(1)]).unwrap();
 }
 
 #[test]

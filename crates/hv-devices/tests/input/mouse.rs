@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, Packet, Played, words};
 use crate::single::Host;
-use hv_devices::ic::{AGREED, Outcome, READY, Refused, State};
+use hv_devices::ic::{AGREED, IGNORED, Outcome, READY, Refused, State};
 use hv_devices::input::EVENTS;
 use hv_devices::mouse::{EDGE, Mouse, OFFER, Pointer};
 use hv_tlfs::vmbus::PacketType;
@@ -156,4 +156,19 @@ fn a_mouse_survives_save_and_restore() {
     assert_eq!(guest.receive_all().len(), handed);
     assert_eq!(guest.outcome(), Some(DONE));
     guest.hostile_images();
+}
+
+#[test]
+fn what_the_protocol_does_not_have_is_noted_and_ignored() {
+    let guest = ready();
+    guest.host.notes.take();
+    // No message at all, an unknown one, those of the host's, a request without its version.
+    for words in [&[][..], &[9, 0], &[1, 5, 0x2_0000, 1], &[4, 0], &[0, 0]] {
+        guest.say(9, &message(words, words.len() as u32 * 4));
+    }
+    assert!(guest.send(PacketType::COMPLETION, 0, 9, &message(&[3, 1, 0], 9)));
+    let notes = guest.host.notes.take();
+    assert_eq!(notes.len(), 6, "{notes:?}");
+    assert!(notes.iter().all(|(note, _)| *note == IGNORED), "{notes:?}");
+    point(&guest, &[Pointer::at(1, 2)]).unwrap();
 }

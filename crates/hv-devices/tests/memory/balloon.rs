@@ -2,7 +2,7 @@
 
 use crate::guest::{FIRST, Guest, PAGES, range};
 use hv_devices::balloon::{Pressure, RANGES, REFUSED};
-use hv_devices::ic::{AGREED, Outcome, Refused, State};
+use hv_devices::ic::{AGREED, IGNORED, Outcome, Refused, State};
 use hv_tlfs::vmbus::balloon::{MessageType, VERSION_0_3, VERSION_1_0, VERSION_2_0};
 use hv_tlfs::vmbus::ic::{Status, Version};
 
@@ -62,6 +62,26 @@ fn a_refused_version_is_followed_by_an_older_one() {
     guest.host.refuses.set(false);
     guest.negotiate(VERSION_1_0, LINUX);
     assert_eq!(guest.resize(512), Ok(true));
+}
+
+#[test]
+fn what_answers_nothing_is_noted_and_ignored() {
+    let guest = linux();
+    guest.host.notes.take();
+    // A status, which has no answer.
+    guest.say(MessageType::STATUS_REPORT, &[0; 5]);
+    assert_eq!(guest.host.notes.take(), []);
+    // No message, pages that nothing asked for, the host's own, an unknown one, one of another length.
+    guest.send(&[1, 2, 3]);
+    guest.give_up(&[(FIRST, 512)], false);
+    guest.say(MessageType::UNBALLOON_RESPONSE, &[]);
+    guest.say(MessageType::BALLOON_REQUEST, &[512]);
+    guest.say(MessageType(99), &[0]);
+    guest.say(MessageType::STATUS_REPORT, &[0; 2]);
+    let notes = guest.host.notes.take();
+    assert_eq!(notes.len(), 6, "{notes:?}");
+    assert!(notes.iter().all(|(note, _)| *note == IGNORED), "{notes:?}");
+    chunks(&guest, 0, 1);
 }
 
 #[test]

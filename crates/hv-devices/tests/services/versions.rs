@@ -1,7 +1,7 @@
 //! The choice of versions, which all services share.
 
 use crate::guest::{Guest, version};
-use hv_devices::ic::{Refused, State};
+use hv_devices::ic::{IGNORED, Refused, State};
 use hv_devices::shutdown::{self, Action, Shutdown};
 use hv_devices::{Fcopy, Kvp, TimeSync, Vss, fcopy, kvp, time_sync, vss};
 use hv_tlfs::vmbus::ic::{Negotiate, Version};
@@ -103,6 +103,9 @@ fn nonsense_in_place_of_versions_is_ignored() {
     // No response: the host's own flags.
     guest.send(&request.header, request.body());
     guest.with(|device, _| assert_eq!(device.state(), State::Negotiating));
+    let notes = guest.host.notes.take();
+    assert_eq!(notes.len(), 11, "each is counted: {notes:?}");
+    assert!(notes.iter().all(|(note, _)| *note == IGNORED), "{notes:?}");
     // Counts without the versions.
     let mut header = request.header;
     header.flags = 5;
