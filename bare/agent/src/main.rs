@@ -14,7 +14,9 @@ mod share;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match session::run() {
+    // The stock initramfs's script gives it what the user has to know.
+    let notice = std::env::args().nth(1).unwrap_or_default();
+    match session::run(&notice) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // On the guest's console: `hv exec` shows its end if the agent is lost.

@@ -22,8 +22,8 @@ enum Who {
     End,
 }
 
-/// Runs the tool's command.
-pub(crate) fn run() -> io::Result<()> {
+/// Runs the tool's command. `notice` is for its user, before the command writes anything.
+pub(crate) fn run(notice: &str) -> io::Result<()> {
     let mut link = Uplink::connect()?;
     link.say(&FromAgent::Ready { version: CONTROL_VERSION });
     let mut order = Order::default();
@@ -54,6 +54,11 @@ pub(crate) fn run() -> io::Result<()> {
             link.say(&FromAgent::NotShared { index, error });
             return take_leave(&mut link);
         }
+    }
+    if !notice.is_empty() {
+        // At a terminal there is one output.
+        let (stream, end) = if order.terminal.is_some() { (1, "\r\n") } else { (2, "\n") };
+        link.say(&FromAgent::Output { stream, bytes: format!("hv: {notice}{end}").as_bytes() });
     }
     match Job::start(&order) {
         Ok(job) => serve(&mut link, job)?,

@@ -74,8 +74,9 @@ pub(crate) struct Args {
     /// ISO image in a DVD drive; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
-    /// Network card: on QEMU's user network, which needs neither root nor set-up (user), or none. A forward leads from a
-    /// port of the host, on 127.0.0.1 without ADDR, to one of the guest
+    /// Network card: on QEMU's user network, which needs neither root nor set-up (user), or none. A shell,
+    /// and the command of `hv exec`, find it configured by DHCP. A forward leads from a port of the host, on 127.0.0.1
+    /// without ADDR, to one of the guest
     #[arg(long, value_name = "none|user[,forward=tcp:[ADDR:]HOST:GUEST]...", default_value = "none")]
     pub(super) net: NetOption,
     /// Record the frames of the network card in a file for Wireshark and tcpdump, up to 1 GiB
@@ -302,12 +303,9 @@ impl Args {
         if self.deterministic && !given("nokaslr") {
             line.push("nokaslr".to_owned());
         }
-        let actions =
-            self.run.iter().filter_map(|action| Some(action.to_possible_value()?.get_name().to_owned()));
-        let actions = actions.chain(self.agent.as_ref().map(|_| "agent".to_owned()));
-        let actions = actions.collect::<Vec<_>>().join(",");
+        let actions = self.actions();
         if !actions.is_empty() {
-            line.push(format!("hv.run={actions}"));
+            line.push(format!("hv.run={}", actions.join(",")));
         }
         // A serial line has no size; the shell asks for it.
         if let Some((rows, columns)) = terminal::size().filter(|_| self.run.contains(&Action::Shell)) {
@@ -316,6 +314,23 @@ impl Args {
         line.push(init.to_owned());
         line.retain(|part| !part.is_empty());
         line.join(" ")
+    }
+
+    /// Returns the actions of the stock initramfs. Who gets a shell, or a command of their own, finds the network configured.
+    fn actions(&self) -> Vec<String> {
+        let mut configured = self.net == NetOption::None || self.run.contains(&Action::Net);
+        let mut actions = Vec::new();
+        for action in &self.run {
+            if *action == Action::Shell && !std::mem::replace(&mut configured, true) {
+                actions.push("net".to_owned());
+            }
+            actions.extend(action.to_possible_value().map(|value| value.get_name().to_owned()));
+        }
+        if self.agent.is_some() {
+            actions.extend((!configured).then(|| "net".to_owned()));
+            actions.push("agent".to_owned());
+        }
+        actions
     }
 
     /// Returns true if the machine has a control port.

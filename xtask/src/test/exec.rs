@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use hv_setup::process;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::context::{Context, HUNG_SECONDS};
+use super::context::{Context, HUNG_SECONDS, console};
 use super::runner::Step;
 use super::signals;
 
@@ -24,6 +24,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("exec/6.12/ends", ends),
         Step::new("exec/6.12/silence", silence),
         Step::new("exec/6.12/terminal", terminal),
+        Step::new("exec/6.12/network", network),
+        Step::new("exec/6.12/no-network", no_network).slow(),
         Step::new("exec/refused", refused),
     ];
     steps.extend(["6.1", "16k"].map(|stock| {
@@ -101,7 +103,8 @@ fn streams_and_status(context: &Context) -> anyhow::Result<()> {
     let script = "echo out; echo err >&2; printf 'no line end'; exit 77";
     let done = run(context, &["--", "sh", "-c", script], &[])?;
     done.is(77)?;
-    ensure!(done.stdout == b"out\nno line end" && done.stderr == "err\n", "{}", done.text());
+    // What the tool installs is said before.
+    ensure!(done.stdout == b"out\nno line end" && done.stderr.ends_with("err\n"), "{}", done.text());
     let done = run(context, &["--report", "--", "sh", "-c", "kill -9 $$"], &[])?;
     done.is(137)?;
     done.complains("VMBus")?;
@@ -184,6 +187,36 @@ fn silence(context: &Context) -> anyhow::Result<()> {
     done.is(0)?;
     ensure!(done.stderr.ends_with("runs\n"), "{}", done.text());
     Ok(())
+}
+
+/// A command finds the network of `--net` configured, and a shell does too.
+fn network(context: &Context) -> anyhow::Result<()> {
+    // No route, no name server and no address without DHCP.
+    let script = "ip -4 -o addr show eth0 | grep -o 'inet [0-9.]*'; ip route | grep -o 'via [0-9.]*'; cat /etc/resolv.conf; \
+                  ping -c 1 -W 30 10.0.2.2 >/dev/null && echo reached";
+    let done = run(context, &["--net", "user", "--", "sh", "-c", script], &[])?;
+    done.is(0)?;
+    let wanted = "inet 10.0.2.15\nvia 10.0.2.2\nnameserver 10.0.2.3\nreached\n";
+    // What the tool installs is said there too.
+    ensure!(done.stdout == wanted.as_bytes() && !done.stderr.contains("hv: NO"), "{}", done.text());
+    let line = ["boot", "--quiet", "--net", "user", "--run", "shell", "--timeout", HUNG_SECONDS, "--keep"];
+    let keep = context.folder()?.join("keep");
+    let mut command = context.command(&line)?;
+    let mut child = command.arg(&keep).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    // It is typed at the first prompt.
+    child.stdin.take().context("no stdin")?.write_all(b"ip route; poweroff -f\n")?;
+    let status = process::wait(&mut child, &mut || {})?;
+    let console = console(&keep);
+    ensure!(status.success() && console.contains("default via 10.0.2.2 dev eth0"), "{status}:\n{console}");
+    Ok(())
+}
+
+/// A command runs without a network that does not answer, and its user learns why it has none.
+fn no_network(context: &Context) -> anyhow::Result<()> {
+    let done = run(context, &["--net", "user", "--inject", "sent=lost", "--", "echo", "ran"], &[])?;
+    done.is(0)?;
+    ensure!(done.stdout == b"ran\n", "{}", done.text());
+    done.complains("hv: NO address for eth0: the network has not answered by DHCP\n")
 }
 
 /// Ctrl-A X ends the machine, and the terminal is as before: neither raw, nor on the other screen, nor in colour.

@@ -116,6 +116,29 @@ fn the_command_line_of_the_user_comes_first_and_wins() {
 }
 
 #[test]
+fn a_shell_and_a_command_find_the_network_configured() {
+    let run = |words: &str, agent: bool| {
+        let mut args = parse(words).unwrap();
+        args.agent = agent.then(Vec::new);
+        args.actions().join(",")
+    };
+    assert_eq!(run("--net user", true), "net,agent");
+    assert_eq!(run("--net user --run hotplug", true), "hotplug,net,agent");
+    assert_eq!(
+        run("--net user --run net,hotplug", true),
+        "net,hotplug,agent",
+        "once, and where the user wants it"
+    );
+    assert_eq!(run("", true), "agent");
+    assert_eq!(run("--net user --run hotplug,shell", false), "hotplug,net,shell");
+    assert_eq!(run("--net user --run shell,shell", false), "net,shell,shell");
+    assert_eq!(run("--net user,forward=tcp:2222:22 --run net,shell", false), "net,shell");
+    assert_eq!(run("--net none --run shell", false), "shell");
+    assert_eq!(run("--net user --run poweroff", false), "poweroff", "others do without");
+    assert_eq!(run("--net user", false), "");
+}
+
+#[test]
 fn what_we_add_is_for_the_kernel_and_not_for_init() {
     let line = |append: &str| {
         let args = Line::try_parse_from(["hv", "--run", "reset", "--append", append]).unwrap().args;

@@ -20,7 +20,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 echo "hv: init on $(uname -srm), $(nproc) processors"
 
-run= size= root= type= options=ro init=/sbin/init
+run= size= root= type= options=ro init=/sbin/init missing=
 for word in $(cat /proc/cmdline); do
     case $word in
         hv.run=*) run=${word#hv.run=} ;;
@@ -77,16 +77,22 @@ poke() {
 }
 
 network() {
-    tries=0
+    tries=0 missing=
+    ip link set lo up
     while [ $tries -lt 100 ]; do
         for card in $(ls /sys/class/net); do
             [ -e "/sys/class/net/$card/device" ] && break 2
         done
+        card=
         tries=$((tries + 1))
         sleep 0.1
     done
-    ip link set lo up
-    udhcpc -n -q -t 20 -T 1 -s /bin/lease -i "$card" || echo "hv: NO address for $card"
+    if [ -z "$card" ]; then
+        missing="NO network card: does the kernel have hv_netvsc?"
+    elif ! udhcpc -n -q -t 20 -T 1 -s /bin/lease -i "$card"; then
+        missing="NO address for $card: the network has not answered by DHCP"
+    fi
+    [ -z "$missing" ] || echo "hv: $missing"
 }
 
 wait_for_host() {
@@ -131,7 +137,8 @@ agent() {
     mkdir -p /dev/pts /dev/shm /run
     mount -t devpts devpts /dev/pts
     busybox --install -s /bin
-    HOME=/ hv-agent
+    # What is missing of the network is said to the command's user, who does not see the console.
+    HOME=/ hv-agent "$missing"
 }
 
 connect
