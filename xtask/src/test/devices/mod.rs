@@ -9,6 +9,7 @@ mod hotplug;
 mod input;
 mod memory;
 mod network;
+mod peers;
 pub(crate) mod programs;
 mod sg3_utils;
 mod sockets;
@@ -23,6 +24,7 @@ pub(super) fn steps() -> Vec<Step> {
         faults::steps(),
         sockets::steps(),
         network::steps(),
+        peers::steps(),
         sg3_utils::steps(),
         fio::steps(),
         fcopy::steps(),

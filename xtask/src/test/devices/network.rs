@@ -26,7 +26,7 @@ const LONG: usize = 2_000_003;
 const SHORT: usize = 60_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
-const HOST: &str = "10.0.2.2";
+pub(super) const HOST: &str = "10.0.2.2";
 /// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
@@ -110,8 +110,8 @@ fn bytes(len: usize) -> Vec<u8> {
 }
 
 /// A web server of the host's. It has the pattern, hears when the guest serves, and says when the guest is to end.
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -149,7 +149,7 @@ impl Shared {
 }
 
 impl Server {
-    fn start() -> anyhow::Result<Self> {
+    pub(super) fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared::default());
@@ -221,12 +221,12 @@ fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u
 }
 
 /// A port of the host's that is free.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The modules that a network needs, as files of an initrd, and what udhcpc runs.
-fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let folder = stock::drivers(&Cache::open()?, kernel)?;
     let mut files = vec![("bin/lease".to_owned(), LEASE.to_vec())];
     for name in ["hv_vmbus", "hv_netvsc"] {
@@ -241,12 +241,12 @@ fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// What each guest does first: it loads the modules, and has an address.
-const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.ko\n\
+pub(super) const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules/hv_netvsc.ko\n\
     until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
     udhcpc -n -q -t 20 -T 1 -s /bin/lease -i eth0\n";
 
 /// What it does at the end: it serves what it has, and says so, until the host answers that it is to end.
-fn serving(server: u16) -> String {
+pub(super) fn serving(server: u16) -> String {
     format!(
         "httpd -p 80 -h $HOME\necho 'hv: serving'\n\
          until timeout 20 wget -q -O /dev/null http://{HOST}:{server}/serving; do sleep 0.2; done\n\
@@ -262,8 +262,21 @@ fn with_guest(
     options: &[&str],
     work: impl FnOnce(u16) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<Booted> {
-    let port = free_port()?;
-    let (net, initrd) = (format!("user,forward=tcp:{port}:80"), initrd.to_string_lossy());
+    with_ports(context, initrd, server, &[], options, work)
+}
+
+/// The same, with further ports of the host's that lead to the guest's.
+pub(super) fn with_ports(
+    context: &Context,
+    initrd: &Path,
+    server: &Server,
+    ports: &[(u16, u16)],
+    options: &[&str],
+    work: impl FnOnce(u16) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<Booted> {
+    let (port, initrd) = (free_port()?, initrd.to_string_lossy());
+    let mut net = format!("user,forward=tcp:{port}:80");
+    ports.iter().for_each(|(from, to)| net += &format!(",forward=tcp:{from}:{to}"));
     let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
     std::thread::scope(|scope| {
         let working = scope.spawn(move || {

@@ -1,0 +1,90 @@
+//! Two guests on a network: one is reached from the host's ports, by the other through its own network. Debian's dropbear and iperf3 run
+//! in both, so what comes in at one has gone out at the other.
+
+use anyhow::ensure;
+use hv_setup::exit::Exit;
+use hv_setup::stock::Stock;
+
+use super::super::context::Context;
+use super::super::packages;
+use super::super::runner::Step;
+use super::network::{BEGIN, HOST, Server, files, free_port, serving, with_ports};
+
+/// Root, without a password.
+const PASSWD: &str = "echo root::0:0:root:/tmp:/bin/sh >/etc/passwd\n";
+/// Bytes of each of iperf3's four streams.
+const BYTES: &str = "4M";
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
+    let steps = stock.map(|(name, kernel)| {
+        Step::new(format!("devices/network/peers/{name}"), move |context| peers(context, name, kernel)).slow()
+    });
+    steps.into()
+}
+
+/// The initial file system of a guest with the programs, and a script.
+fn guest(context: &Context, kernel: Stock, script: &str) -> anyhow::Result<String> {
+    let packages = ["dropbear-bin", "iperf3", "ethtool"];
+    let programs = ["usr/sbin/dropbear", "usr/bin/dbclient", "usr/bin/iperf3", "sbin/ethtool"];
+    let initrd = packages::initrd_of(context, &packages, &programs, &[], &files(kernel)?, script)?;
+    Ok(initrd.display().to_string())
+}
+
+/// Commands, their output and files go over ssh in both directions, and iperf3 sends and receives with one channel and with four.
+fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let (ssh, iperf) = (free_port()?, free_port()?);
+    let script = format!(
+        "{PASSWD}{BEGIN}mkdir -p /etc/dropbear\n\
+         dropbear -R -E -B -p 22\niperf3 -s -D\necho x >ready\n{}",
+        serving(server.port)
+    );
+    let initrd = guest(context, kernel, &script)?;
+    let shell = format!("dbclient -y -y -p {ssh} root@{HOST}");
+    let script = format!(
+        "{PASSWD}{BEGIN}\
+         dd if=/dev/urandom of=file bs=1024 count=512 2>/dev/null\nsum=$(sha256sum <file)\n\
+         {shell} 'cat >/tmp/file' <file\n\
+         [ \"$({shell} 'sha256sum </tmp/file')\" = \"$sum\" ] && echo 'hv: ssh out'\n\
+         [ \"$({shell} 'cat /tmp/file' | sha256sum)\" = \"$sum\" ] && echo 'hv: ssh back'\n\
+         {shell} 'exit 42'\n[ $? = 42 ] && echo 'hv: ssh status'\n\
+         for channels in 1 4; do\n\
+         ethtool -L eth0 combined $channels; ip route replace default via {HOST} dev eth0\n\
+         for way in out back; do\n\
+         case $way in out) option= ;; back) option=-R ;; esac\n\
+         iperf3 -c {HOST} -p {iperf} -P 4 -n {BYTES} -f k $option >iperf && grep SUM iperf && echo \"hv: iperf3 $way $channels\"\n\
+         done\ndone\n\
+         ethtool -l eth0\necho 'hv: over'\n"
+    );
+    let client = guest(context, kernel, &script)?;
+    with_ports(
+        context,
+        initrd.as_ref(),
+        &server,
+        &[(ssh, 22), (iperf, 5201)],
+        &["--stock", name, "--vps", "2"],
+        |_| {
+            let line = ["--stock", name, "--vps", "4", "--net", "user", "--initrd", &client, "--strict=note"];
+            let booted = context.boot(&line)?;
+            booted.ended(Exit::Success, "power-off")?;
+            for text in ["ssh out", "ssh back", "ssh status"] {
+                booted.says(&format!("hv: {text}"))?;
+            }
+            for channels in [1, 4] {
+                for way in ["out", "back"] {
+                    booted.says(&format!("hv: iperf3 {way} {channels}"))?;
+                }
+            }
+            booted.is("/findings", serde_json::json!([]))?;
+            booted.is("/devices/0/errors", 0)?;
+            for line in booted.console.lines().filter(|line| line.contains("[SUM]")) {
+                eprintln!("  {}", line.trim_end());
+            }
+            ensure!(booted.json["devices"][0]["opened"].as_u64() >= Some(5), "{}", booted.json["devices"]);
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
