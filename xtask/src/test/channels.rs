@@ -70,7 +70,7 @@ fn channels(context: &Context, vps: u64, count: u64, limit: &str, options: &[&st
     }
     let disks = disks.map(|(disk, place)| format!("{},at={place}", disk.display()));
     let program_of_host = Program::start(&folder.join("sockets"))?;
-    let sockets = program_of_host.folder.to_string_lossy();
+    let sockets = program_of_host.folder.display().to_string();
     let append = format!("stress.only=channels stress.channels={count} stress.port={PORT}");
     let vps_option = vps.to_string();
     let devices = ["--net", "user", "--devices", "all", "--vsock", &*sockets];
