@@ -25,7 +25,7 @@ pub const READY: u32 = 2;
 pub const AGREED: u32 = 3;
 /// Note for the observer: a packet of the guest's had no meaning, and was ignored. The value is its length in bytes, without the
 /// descriptor.
-pub const IGNORED: u32 = 4;
+pub const IGNORED: u32 = 5;
 
 pub use service::Ic;
 pub(crate) use service::Service;
