@@ -1,7 +1,7 @@
 //! A folder of the host for a guest, read-only: the server of the FUSE protocol (Linux, include/uapi/linux/fuse.h; fuse(4)).
 //!
 //! [`Share::answer`] takes a request and gives the reply; it knows nothing of how both travel. The guest's kernel names files by
-//! numbers that the server has given it ([`nodes`]), and everything that comes from it is judged as if from an enemy:
+//! numbers that the server has given it (`nodes`), and everything that comes from it is judged as if from an enemy:
 //!
 //! - It leaves the folder by no path: a name is one component and neither `.` nor `..`, and each step opens one name in a folder that is
 //!   open already, without following links. A link's text goes to the guest, which follows it in its own tree.

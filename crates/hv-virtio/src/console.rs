@@ -16,12 +16,10 @@ const CONTROL_RECEIVE: u32 = 2;
 const CONTROL_TRANSMIT: u32 = 3;
 const RECEIVE: u32 = 4;
 const TRANSMIT: u32 = 5;
-/// Number of buffers in each queue of the port.
+/// Number of buffers in each queue.
 const BUFFERS: usize = 16;
-/// Size of each buffer in bytes.
+/// Size of each buffer in bytes, in the port's queues and in those of control.
 const BUFFER: u32 = 4096;
-/// The same for each control queue. The device answers two of the three messages, and tells of a lost connection.
-const CONTROLS: usize = 4;
 const CONTROL: u32 = 64;
 
 /// The driver's port.
@@ -70,7 +68,7 @@ pub struct Console<R> {
 
 impl<R: Registers> Console<R> {
     /// Size of the memory that it needs, in bytes.
-    pub const MEMORY: usize = 2 * Queue::<BUFFERS>::memory(BUFFER) + 2 * Queue::<CONTROLS>::memory(CONTROL);
+    pub const MEMORY: usize = 2 * (Queue::<BUFFERS>::memory(BUFFER) + Queue::<BUFFERS>::memory(CONTROL));
 
     /// Initializes a console, and opens its port 1.
     ///
@@ -82,24 +80,26 @@ impl<R: Registers> Console<R> {
             transport.give_up();
             refused
         };
-        let mut port = |inward| Queue::<BUFFERS>::new(&mut memory, BUFFER, inward);
-        let (receive, transmit) = (port(true), port(false));
-        let mut controls = |inward| Queue::<CONTROLS>::new(&mut memory, CONTROL, inward);
-        let all = (receive, transmit, controls(true), controls(false));
+        let mut queue = |size, inward| Queue::<BUFFERS>::new(&mut memory, size, inward);
+        let all = (queue(BUFFER, true), queue(BUFFER, false), queue(CONTROL, true), queue(CONTROL, false));
         let (Some(mut receive), Some(transmit), Some(mut answers), Some(mut messages)) = all else {
             return Err(given_up(Refused::Memory));
         };
-        transport
-            .queue(CONTROL_RECEIVE, &answers)
-            .and_then(|()| transport.queue(CONTROL_TRANSMIT, &messages))
-            .and_then(|()| transport.queue(RECEIVE, &receive))
-            .and_then(|()| transport.queue(TRANSMIT, &transmit))
+        let queues = [
+            (CONTROL_RECEIVE, &answers),
+            (CONTROL_TRANSMIT, &messages),
+            (RECEIVE, &receive),
+            (TRANSMIT, &transmit),
+        ];
+        queues
+            .into_iter()
+            .try_for_each(|(number, queue)| transport.queue(number, queue))
             .map_err(given_up)?;
         transport.ready();
         // Nothing in the answers matters: the machine has the port from its start, and its own buffers wait for it.
         answers.set_interrupts(false);
         messages.set_interrupts(false);
-        (0..CONTROLS).for_each(|buffer| answers.offer(buffer));
+        (0..BUFFERS).for_each(|buffer| answers.offer(buffer));
         for (buffer, message) in OPEN.iter().enumerate() {
             messages.fill(buffer, message);
         }

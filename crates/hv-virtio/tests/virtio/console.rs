@@ -151,7 +151,7 @@ fn a_device_that_does_not_fit_is_refused() {
     assert_eq!(try_it(device(), Driver::MEMORY - 16), Refused::Memory);
     let (short, memory) = VirtioDevice::console(Driver::MEMORY);
     let short = short.with_queue_max(8);
-    assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(4)));
+    assert_eq!(Console::new(short.clone(), memory).map(|_| ()), Err(Refused::Queue(2)));
     assert_eq!(short.status(), 0);
     let (whole, memory) = VirtioDevice::console(Driver::MEMORY);
     Console::new(whole.clone(), memory).unwrap();
