@@ -107,8 +107,8 @@ impl Tally {
         })
     }
 
-    /// The failures in full, and the result in the form of `cargo test`.
-    pub(super) fn closing_lines(&self) -> String {
+    /// The failures in full, also of a run that was interrupted.
+    fn failures_in_full(&self) -> String {
         let mut text = String::new();
         if !self.failures.is_empty() {
             text.push_str("\nfailures:\n");
@@ -120,6 +120,12 @@ impl Tally {
                 text.push_str(&format!("    {name}\n"));
             }
         }
+        text
+    }
+
+    /// The failures in full, and the result in the form of `cargo test`.
+    pub(super) fn closing_lines(&self) -> String {
+        let mut text = self.failures_in_full();
         if let Some(hint) = slow_hint(self.slow) {
             text.push_str(&format!("\n{hint}\n"));
         }
@@ -185,7 +191,8 @@ pub(super) fn run(
             });
         }
     });
-    interrupt::check()?;
+    let (_, tally) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    interrupt::check().inspect_err(|_| show(&tally.failures_in_full()))?;
     Ok(())
 }
 
