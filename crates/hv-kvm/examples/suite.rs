@@ -1,0 +1,109 @@
+//! Runs the conformance suite's guest in a Hyper-V partition over KVM: `suite GUEST VPS [COMMAND LINE]`.
+//!
+//! The guest is `bare/guest`, or another that links `hv-conformance`. It writes the results to its console, which goes to
+//! standard output. The connections that `conformance.loopback=1` is about exist. Exit status 0: the guest powered off.
+
+#[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
+fn main() {
+    eprintln!("this example runs on Linux on ARM64 alone");
+}
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    kvm::main()
+}
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod virt;
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod kvm {
+    use std::io::Write as _;
+
+    use hv_conformance::loopback;
+    use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
+    use hv_kvm::{KvmVm, Layout, Machine, Observer, Outcome, Vm as _};
+    use hv_machine::{Firmware, Identity, RNG_SEED_LEN, Spec};
+    use hv_partition::{
+        Bus, BusObserver, Config, DeviceId, HostBackend, Never, Pages, Partition, Port, PortTarget, Started,
+        Token, Vp, VpContext,
+    };
+
+    use crate::virt::PLATFORM;
+
+    const MEMORY: u64 = 64 << 20;
+
+    /// Connections that lead back to the guest.
+    static PORTS: [Port; 8] = [
+        Port::new(loopback::MESSAGE, loopback::MESSAGE_PORT, messages(Some(0), loopback::MESSAGE_SINT)),
+        Port::new(loopback::MESSAGE_TO_VP1, 2, messages(Some(1), loopback::MESSAGE_SINT)),
+        Port::new(loopback::MESSAGE_TO_ANY, 3, messages(None, loopback::MESSAGE_SINT)),
+        Port::new(loopback::MESSAGE_SECOND, 4, messages(Some(0), loopback::SECOND_SINT)),
+        Port::new(loopback::EVENT, 5, events(Some(0), loopback::EVENT_BASE, loopback::EVENT_COUNT)),
+        Port::new(loopback::EVENT_TO_VP1, 6, events(Some(1), 0, ALL_FLAGS)),
+        Port::new(loopback::EVENT_TO_ANY, 7, events(None, 0, ALL_FLAGS)),
+        Port::new(loopback::DELETED, 8, PortTarget::Deleted),
+    ];
+    /// All flags of a SINT.
+    const ALL_FLAGS: u16 = 2048;
+
+    const fn messages(vp: Option<usize>, sint: u8) -> PortTarget {
+        PortTarget::Message { vp, sint }
+    }
+
+    const fn events(vp: Option<usize>, base: u16, count: u16) -> PortTarget {
+        PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count }
+    }
+
+    /// Shows the console.
+    struct Console;
+
+    impl Observer for Console {
+        fn console(&self, byte: u8) {
+            let _ = std::io::stdout().lock().write_all(&[byte]);
+        }
+    }
+
+    impl BusObserver for Console {}
+
+    impl HostBackend<Never> for Console {
+        fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+            match *request {}
+        }
+    }
+
+    pub(super) fn main() -> Result<(), Box<dyn std::error::Error>> {
+        let arguments: Vec<String> = std::env::args().collect();
+        let [_, guest, vps, append @ ..] = &*arguments else {
+            return Err("usage: suite GUEST VPS [COMMAND LINE]".into());
+        };
+        let vps: u32 = vps.parse()?;
+        let image = hv_machine::build(Spec {
+            platform: &PLATFORM,
+            kernel: std::fs::read(guest)?,
+            initrd: None,
+            append: append.join(" "),
+            memory: MEMORY,
+            vps,
+            firmware: Firmware::DeviceTree,
+            vmbus_intid: 18,
+            stimer_intid: 17,
+            identity: Identity::DEFAULT,
+            rng_seed: [7; RNG_SEED_LEN],
+        })?;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(PLATFORM.ram_base), MEMORY as usize)])?;
+        for (address, bytes) in &image.segments {
+            memory.write_slice(bytes, GuestAddress(*address))?;
+        }
+        let machine = Machine::new(KvmVm::create(memory, vps as usize, Layout::VIRT)?, Console)?;
+        let config = Config::new(machine.vm().counter_frequency());
+        let states: Vec<Vp<parking_lot::RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
+        let bus: Bus<parking_lot::RawMutex> = Bus::new(config.vmbus);
+        let partition = Partition::new(config.hypervisor, &states, &PORTS, &bus);
+        hv_kvm::enter_sandbox(&[])?;
+        match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
+            Outcome::PowerOff => Ok(()),
+            outcome => Err(format!("the guest ended with {outcome:?}").into()),
+        }
+    }
+}

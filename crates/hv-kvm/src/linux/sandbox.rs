@@ -1,0 +1,200 @@
+//! What the process may ask of the kernel once its machine exists: a seccomp filter.
+//!
+//! A fault that lets a guest run code in this process leaves that code the calls of a run alone: it opens no file and no
+//! socket, starts no process, makes no memory executable, and gives no virtual machine other memory.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use kvm_bindings::{KVMIO, kvm_irq_level, kvm_mp_state, kvm_one_reg, kvm_vcpu_events, kvm_vcpu_init};
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter_all_threads,
+};
+use vmm_sys_util::{ioctl_io_nr, ioctl_iow_nr};
+
+use super::error::Error;
+
+ioctl_io_nr!(KVM_RUN, KVMIO, 0x80);
+ioctl_iow_nr!(KVM_IRQ_LINE, KVMIO, 0x61, kvm_irq_level);
+ioctl_iow_nr!(KVM_SET_MP_STATE, KVMIO, 0x99, kvm_mp_state);
+ioctl_iow_nr!(KVM_SET_VCPU_EVENTS, KVMIO, 0xa0, kvm_vcpu_events);
+ioctl_iow_nr!(KVM_GET_ONE_REG, KVMIO, 0xab, kvm_one_reg);
+ioctl_iow_nr!(KVM_SET_ONE_REG, KVMIO, 0xac, kvm_one_reg);
+ioctl_iow_nr!(KVM_ARM_VCPU_INIT, KVMIO, 0xae, kvm_vcpu_init);
+
+/// Calls that are allowed with any arguments: output, the end of what is open, memory, threads, signals of a thread to
+/// itself, time, and the end.
+const ALLOWED: [c_long; 33] = [
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_munmap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_mremap,
+    libc::SYS_membarrier,
+    libc::SYS_futex,
+    libc::SYS_get_robust_list,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    libc::SYS_timer_create,
+    libc::SYS_timer_settime,
+    libc::SYS_timer_delete,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_getrandom,
+    libc::SYS_ppoll,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_set_tid_address,
+    libc::SYS_clone3,
+];
+
+/// Confines the process, all its threads, to the system calls of a machine that runs, and sets no_new_privs. It cannot be
+/// undone; any other call ends the process with SIGSYS.
+///
+/// Call it when the [`Machine`](crate::Machine) exists and all that it needs is open; it may run before or after.
+/// `more` are numbers of system calls that the embedder needs besides, with any arguments: `SYS_read` for input, for
+/// example. The list has been tried with musl; another C library may need more.
+///
+/// # Errors
+/// [`Error::Sandbox`]: the kernel has no seccomp filters.
+pub fn enter_sandbox(more: &[c_long]) -> Result<(), Error> {
+    let enter = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        // The C library asks for threads by clone3 first, whose arguments a filter cannot see: then by clone.
+        let without_clone3 = [(libc::SYS_clone3, Vec::new())].into();
+        let absent = filter(without_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
+        let calls = filter(rules(more)?, SeccompAction::KillProcess, SeccompAction::Allow)?;
+        apply_filter_all_threads(&absent)?;
+        apply_filter_all_threads(&calls)?;
+        Ok(())
+    };
+    enter().map_err(|error| Error::Sandbox(io::Error::other(error)))
+}
+
+fn filter(
+    rules: BTreeMap<c_long, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    then: SeccompAction,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    SeccompFilter::new(rules, otherwise, then, TargetArch::aarch64)?.try_into()
+}
+
+/// Returns what is allowed: a call without a rule with any arguments, else with those of one of its rules.
+fn rules(more: &[c_long]) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::BackendError> {
+    // Matches if these bits of an argument have this value.
+    let when = |argument: u8, mask: u32, value: u32| {
+        let operator = SeccompCmpOp::MaskedEq(mask.into());
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())?;
+        SeccompRule::new(vec![condition])
+    };
+    let not_executable = |argument| when(argument, libc::PROT_EXEC as u32, 0);
+    let thread = libc::CLONE_THREAD as u32;
+    let requests = [
+        KVM_RUN(),
+        KVM_IRQ_LINE(),
+        KVM_SET_MP_STATE(),
+        KVM_SET_VCPU_EVENTS(),
+        KVM_GET_ONE_REG(),
+        KVM_SET_ONE_REG(),
+        KVM_ARM_VCPU_INIT(),
+    ];
+    let requests = requests.into_iter().map(|request| when(1, u32::MAX, request as u32));
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = [
+        (libc::SYS_ioctl, requests.collect::<Result<_, _>>()?),
+        (libc::SYS_mmap, vec![not_executable(2)?]),
+        (libc::SYS_mprotect, vec![not_executable(2)?]),
+        (libc::SYS_clone, vec![when(0, thread, thread)?]),
+        (libc::SYS_tgkill, vec![when(0, u32::MAX, std::process::id())?]),
+        // A thread's name.
+        (libc::SYS_prctl, vec![when(0, u32::MAX, libc::PR_SET_NAME as u32)?]),
+    ]
+    .into();
+    rules.extend(ALLOWED.iter().chain(more).map(|call| (*call, Vec::new())));
+    Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, ExitStatus};
+
+    use super::enter_sandbox;
+
+    /// Runs an ignored test of this file in a process of its own.
+    fn run(name: &str) -> ExitStatus {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args(["--ignored", "--exact", &format!("linux::sandbox::tests::{name}")]);
+        test.status().unwrap()
+    }
+
+    #[test]
+    fn what_a_run_needs_is_allowed_and_the_rest_ends_the_process() {
+        assert_eq!(run("within").code(), Some(0));
+        assert_eq!(run("within_and_more").code(), Some(0));
+        for name in ["a_file", "a_process", "code", "another_request"] {
+            assert_eq!(run(name).signal(), Some(libc::SIGSYS), "{name}");
+        }
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn within() {
+        enter_sandbox(&[]).unwrap();
+        let thread = std::thread::Builder::new().name("named".into()).spawn(|| vec![1_u8; 1 << 24].len());
+        assert_eq!(thread.unwrap().join().unwrap(), 1 << 24);
+        println!("output");
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn within_and_more() {
+        enter_sandbox(&[libc::SYS_openat, libc::SYS_fcntl]).unwrap();
+        std::fs::File::open("/proc/self/exe").unwrap();
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn a_file() {
+        enter_sandbox(&[]).unwrap();
+        let _ = std::fs::File::open("/proc/self/exe");
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn a_process() {
+        enter_sandbox(&[libc::SYS_pipe2, libc::SYS_openat, libc::SYS_socketpair]).unwrap();
+        let _ = Command::new("/proc/self/exe").status();
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn code() {
+        use vm_memory::mmap::MmapRegionBuilder;
+        enter_sandbox(&[]).unwrap();
+        let executable = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE;
+        let _ =
+            MmapRegionBuilder::<()>::new(1 << 16).with_mmap_prot(executable).with_mmap_flags(flags).build();
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn another_request() {
+        let kvm = kvm_ioctls::Kvm::new().unwrap();
+        enter_sandbox(&[]).unwrap();
+        let _ = kvm.create_vm();
+    }
+}

@@ -1,0 +1,110 @@
+//! A machine: a partition, and the threads that run its VPs.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use hv_partition::{Partition, RawMutex, Served, VpContext};
+
+use crate::helper::Helper;
+use crate::host::{Embedder, Observer, Shared, lock};
+use crate::kvm::{Parts, Vm};
+use crate::outcome::Outcome;
+use crate::vp::VpThread;
+
+/// A machine around a partition.
+///
+/// A machine runs once: after a reset, create another one. Its memory is the embedder's to fill.
+pub struct Machine<V: Vm, S> {
+    shared: Arc<Shared<V, S>>,
+    vps: Mutex<Vec<V::Vcpu>>,
+    /// The embedder of each VP's thread.
+    own: Vec<Embedder<V, S>>,
+    /// That of all other threads.
+    common: Embedder<V, S>,
+}
+
+impl<V: Vm, S> std::fmt::Debug for Machine<V, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}
+
+impl<V: Vm, S: Observer> Machine<V, S> {
+    /// Creates a machine.
+    ///
+    /// # Errors
+    /// A virtual CPU refuses a register.
+    ///
+    /// # Panics
+    /// If `parts` has not one helper more than VPs.
+    pub fn new(parts: Parts<V>, observer: S) -> io::Result<Self> {
+        let Parts { vm, vps, mut helpers, layout } = parts;
+        assert_eq!(helpers.len(), vps.len() + 1, "a helper for each VP and one for other threads");
+        let last = helpers.split_off(vps.len()).remove(0);
+        let shared = Arc::new(Shared::new(vm, vps.len(), layout, observer));
+        let embedder = |vcpu| Ok(Embedder::new(Arc::clone(&shared), Helper::new(vcpu, layout.helper_page)?));
+        let own = helpers.into_iter().map(embedder).collect::<io::Result<_>>()?;
+        let common = embedder(last)?;
+        Ok(Self { shared, vps: Mutex::new(vps), own, common })
+    }
+
+    /// Returns the virtual machine.
+    #[must_use]
+    pub fn vm(&self) -> &V {
+        &self.shared.vm
+    }
+
+    /// Returns the observer.
+    #[must_use]
+    pub fn observer(&self) -> &S {
+        &self.shared.observer
+    }
+
+    /// Returns the partition's embedder for threads that are no VP's: for
+    /// [`Partition::completed`](hv_partition::Partition::completed), for example. They share it, and take turns.
+    #[must_use]
+    pub const fn embedder(&self) -> &Embedder<V, S> {
+        &self.common
+    }
+
+    /// Types bytes on the guest's console. Returns how many there was room for.
+    pub fn input(&self, bytes: &[u8]) -> usize {
+        self.shared.uart(|uart| uart.input(bytes))
+    }
+
+    /// Ends the run, from any thread. Before [`Self::run`] it has that return at once.
+    pub fn stop(&self) {
+        self.shared.stop(Outcome::Stopped);
+    }
+
+    /// Runs a partition until its end, with a thread for each VP; VP 0 starts with `boot`. A run that was stopped leaves
+    /// the partition as it is.
+    ///
+    /// # Panics
+    /// If the partition's VPs are not as many as the machine's, or the machine has run before.
+    pub fn run<'h, R, B>(&'h self, partition: &'h Partition<'_, R, B>, boot: &VpContext) -> Outcome
+    where
+        R: RawMutex + Send + Sync,
+        B: Served<'h, R, Embedder<V, S>> + Sync,
+        S: Send,
+        V: Send,
+    {
+        let vps = std::mem::take(&mut *lock(&self.vps));
+        assert!(!vps.is_empty(), "a machine runs once");
+        assert_eq!(partition.vp_count(), vps.len(), "the partition and the machine have the same VPs");
+        partition.reset(self.embedder());
+        self.shared.request_start(0, boot);
+        thread::scope(|scope| {
+            for ((vp, vcpu), host) in vps.into_iter().enumerate().zip(&self.own) {
+                let started = thread::Builder::new()
+                    .name(format!("vp {vp}"))
+                    .spawn_scoped(scope, move || VpThread { partition, host, vp, vcpu }.run());
+                if let Err(error) = started {
+                    self.shared.stop(Outcome::Failed { what: "a virtual processor's thread", error });
+                }
+            }
+        });
+        self.shared.take_outcome().unwrap_or(Outcome::Stopped)
+    }
+}

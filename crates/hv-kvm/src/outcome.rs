@@ -1,0 +1,24 @@
+//! How a run ended.
+
+use std::io;
+
+/// How a run ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The guest powered off (PSCI SYSTEM_OFF).
+    PowerOff,
+    /// The guest requested a reset (PSCI SYSTEM_RESET).
+    Reset,
+    /// The guest took its last VP off.
+    AllVpsOff,
+    /// [`Machine::stop`](crate::Machine::stop) was called.
+    Stopped,
+    /// The host failed: an error of an ioctl that no guest can cause.
+    Failed {
+        /// What it was about.
+        what: &'static str,
+        /// The error.
+        error: io::Error,
+    },
+}

@@ -1,0 +1,173 @@
+//! A VP's thread: its start, its exits, its end.
+
+use std::io;
+
+use hv_partition::{Action, Partition, RawMutex, Served, VpContext};
+
+use crate::call::{LazyRegisters, immediate};
+use crate::helper::EL1H_MASKED;
+use crate::host::{Embedder, Observer, Shared};
+use crate::inject;
+use crate::kvm::{Exit, Vcpu, Vm};
+use crate::outcome::Outcome;
+use crate::register::Register;
+
+/// A VP in its thread.
+pub(crate) struct VpThread<'h, 'a, R, B, V: Vm, S> {
+    pub(crate) partition: &'h Partition<'a, R, B>,
+    pub(crate) host: &'h Embedder<V, S>,
+    pub(crate) vp: usize,
+    pub(crate) vcpu: V::Vcpu,
+}
+
+/// What happens to a VP after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Continue,
+    Off,
+    Stop,
+}
+
+impl<'h, R, B, V, S> VpThread<'h, '_, R, B, V, S>
+where
+    R: RawMutex,
+    B: Served<'h, R, Embedder<V, S>>,
+    V: Vm,
+    S: Observer,
+{
+    fn shared(&self) -> &'h Shared<V, S> {
+        &self.host.shared
+    }
+
+    /// Runs the VP each time that it is started, until the machine stops. An error stops the machine.
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.run_to_the_end() {
+            self.shared().stop(Outcome::Failed { what: "a virtual processor", error });
+        }
+        self.shared().slots[self.vp].detach();
+    }
+
+    fn run_to_the_end(&mut self) -> io::Result<()> {
+        let (shared, vp) = (self.shared(), self.vp);
+        let slot = &shared.slots[vp];
+        let (_thread, waker) = shared.vm.attach(&self.vcpu)?;
+        slot.attach(waker);
+        let mut again = false;
+        while let Some(context) = slot.wait_for_start() {
+            if again {
+                self.vcpu.reset()?;
+            }
+            again = true;
+            start(&self.vcpu, &context)?;
+            self.partition.vp_online(self.host, vp);
+            if self.run_until_off()? == After::Stop {
+                return Ok(());
+            }
+            self.partition.vp_offline(self.host, vp);
+            shared.went_off();
+        }
+        Ok(())
+    }
+
+    fn run_until_off(&mut self) -> io::Result<After> {
+        loop {
+            let exit = self.vcpu.run()?;
+            let after = self.serve(exit)?;
+            if after != After::Continue {
+                return Ok(after);
+            }
+        }
+    }
+
+    fn serve(&mut self, exit: Exit) -> io::Result<After> {
+        match exit {
+            Exit::Call { function, smc } => return self.call(function, smc),
+            Exit::Read { address, size } => match self.shared().read(address, size) {
+                Some(value) => self.vcpu.complete_read(value),
+                None => self.vcpu.inject_external_abort()?,
+            },
+            Exit::Write { address, size, value } => {
+                if self.shared().write(address, size, value).is_none() {
+                    self.vcpu.inject_external_abort()?;
+                }
+            }
+            Exit::NoSyndrome => self.vcpu.inject_external_abort()?,
+            Exit::Interrupted => return Ok(self.interrupted()),
+            Exit::Wakeup => self.vcpu.set_suspended(false)?,
+            Exit::Other(reason) => {
+                return Err(io::Error::other(format!(
+                    "KVM stopped VP {} with exit reason {reason}, which has no meaning for an ARM64 guest",
+                    self.vp
+                )));
+            }
+        }
+        Ok(After::Continue)
+    }
+
+    fn call(&mut self, function: u32, smc: bool) -> io::Result<After> {
+        let Self { partition, host, vp, vcpu } = self;
+        let immediate = if smc { 0 } else { immediate(function) };
+        let mut x = match immediate {
+            0 => LazyRegisters::of_function(vcpu, function),
+            _ => LazyRegisters::new(vcpu),
+        };
+        let action = match smc {
+            false => partition.hvc(*host, *vp, immediate, &mut x),
+            true => partition.smc(*host, *vp, 0, &mut x),
+        };
+        x.finish()?;
+        match action {
+            Action::Resume => {}
+            Action::Retry => {
+                inject::before_call(vcpu)?;
+            }
+            Action::Undefined => inject::undefined_call(vcpu)?,
+            Action::Suspend => vcpu.set_suspended(true)?,
+            Action::VpOff => return Ok(After::Off),
+            Action::SystemOff => return Ok(self.end(Outcome::PowerOff)),
+            Action::SystemReset => return Ok(self.end(Outcome::Reset)),
+        }
+        Ok(After::Continue)
+    }
+
+    fn end(&self, outcome: Outcome) -> After {
+        self.shared().stop(outcome);
+        After::Stop
+    }
+
+    /// Does what another thread asks for, or the deadline.
+    fn interrupted(&mut self) -> After {
+        // Before the look at the requests, so that one that comes after it interrupts again.
+        self.vcpu.clear_interruption();
+        let shared = self.shared();
+        let requests =
+            shared.slots[self.vp].take_requests(shared.vm.counter(), shared.vm.counter_frequency());
+        if requests.stopped {
+            return After::Stop;
+        }
+        if requests.due {
+            self.partition.timer_expired(self.host, self.vp);
+        }
+        After::Continue
+    }
+}
+
+/// Sets the registers of a VP that starts; the others are as after a reset.
+fn start(vcpu: &impl Vcpu, context: &VpContext) -> io::Result<()> {
+    for (register, value) in [
+        (Register::PC, context.pc),
+        (Register::PSTATE, EL1H_MASKED),
+        (Register::x(0), context.x0),
+        (Register::x(18), context.x18),
+        (Register::SP_EL1, context.sp),
+        (Register::SCTLR_EL1, context.sctlr),
+        (Register::MAIR_EL1, context.mair),
+        (Register::TCR_EL1, context.tcr),
+        (Register::TTBR0_EL1, context.ttbr0),
+        (Register::TTBR1_EL1, context.ttbr1),
+        (Register::VBAR_EL1, context.vbar),
+    ] {
+        vcpu.set(register, value)?;
+    }
+    Ok(())
+}
