@@ -18,6 +18,7 @@ mod in_process;
 mod installed;
 mod kexec;
 mod keys;
+mod kvm;
 pub(crate) mod life;
 mod listed;
 mod machines;
@@ -79,6 +80,7 @@ fn steps() -> Vec<Step> {
     steps.extend(machines::steps());
     steps.extend(kexec::steps());
     steps.extend(keys::steps());
+    steps.extend(kvm::steps());
     steps.extend(packages::steps());
     steps.extend(devices::steps());
     steps.extend(exec::steps());

@@ -1,6 +1,6 @@
 //! The scenarios' common parts: a way to run the tool, and a place for its files.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -92,6 +92,11 @@ impl Context {
         Ok(command)
     }
 
+    /// A command that runs another program, and dies with this one.
+    pub(crate) fn tied(&self, program: &Path, arguments: &[OsString]) -> Command {
+        child::tied_by(&self.hv, program, arguments)
+    }
+
     /// Runs the tool to its end.
     pub(crate) fn hv<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Finished> {
         let done = process::run(&mut self.command(arguments)?, || {})?;
@@ -126,7 +131,7 @@ pub(crate) fn console(dir: &Path) -> String {
 
 /// Puts what the kernel prints in the middle of a program's line behind that line. It does so when it likes: on a slow machine, for
 /// instance, it says how long an interrupt took.
-fn whole_lines(console: &str) -> String {
+pub(crate) fn whole_lines(console: &str) -> String {
     let (mut text, mut behind) = (String::with_capacity(console.len()), String::new());
     for line in console.split_inclusive('\n') {
         match kernels_part(line) {
