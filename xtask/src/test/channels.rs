@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use hv_setup::exit::Exit;
+
 use super::context::{Booted, Context, HUNG_SECONDS};
-use super::programs::{program, stressed};
+use super::programs::{counted, program, stressed};
 use super::runner::Step;
 
 /// The devices that are attacked: the guest's name for each, that of the report, and packets that one call takes at most. A call ends
@@ -50,11 +52,11 @@ pub(super) fn steps() -> Vec<Step> {
         })
         .slow(),
     );
-    // The judge and the trace see every packet.
+    // The judge and the trace see every packet, and the judge finds what is wrong with them.
     steps.push(
         Step::new("program/stress/4-vps/channels-strict", |context| {
             let trace = context.folder()?.join("channels.pftrace");
-            channels(context, 4, 2000, HUNG_SECONDS, &["--strict=note", "--trace", &trace.to_string_lossy()])
+            channels(context, 4, 500, HUNG_SECONDS, &["--strict=note", "--trace", &trace.to_string_lossy()])
         })
         .slow(),
     );
@@ -78,7 +80,12 @@ fn channels(context: &Context, vps: u64, count: u64, limit: &str, options: &[&st
     let line = [&devices[..], &machine[..], &["--append", &*append], options].concat();
     let booted = program(context, "stress", &line)?;
     drop(program_of_host);
-    stressed(&booted)?;
+    if options.is_empty() {
+        stressed(&booted)?;
+    } else {
+        booted.ended(Exit::Strict, "power-off")?;
+        counted(&booted)?;
+    }
     for line in
         booted.console.lines().filter(|line| line.contains(" at most") || line.contains(" packets taken"))
     {

@@ -31,7 +31,9 @@ pub(super) fn request(
     words[..3].copy_from_slice(&[operation, 1, 0]);
     words[3] = halves(52, 0);
     words[4] = bytes([0, 0, target, lun]);
-    words[5] = bytes([16, 20, direction, 0]);
+    // The length of the command's group (SPC-4, "Operation code").
+    let len = [6, 10, 10, 16, 16, 12, 16, 16][usize::from(cdb[0] >> 5)];
+    words[5] = bytes([len, 20, direction, 0]);
     words[6] = transfer;
     for (word, part) in words[7..].iter_mut().zip(cdb.chunks_exact(4)) {
         *word = bytes([part[0], part[1], part[2], part[3]]);
