@@ -1,0 +1,15 @@
+//! What the guest programs that use VMBus share: the parts that [`hv_vmbus_client`] asks of an OS.
+//!
+//! - [`Pool`]: memory that the host may access.
+//! - [`Boot`]: the partition, and the SynIC of each VP with VMBus's interrupt.
+//! - [`Os`]: a VP that waits by interrupt. [`connect`] makes contact, and waits for all offers.
+//!
+//! Interrupts are masked except where a VP waits, so none comes between a look at memory and the WFI behind it. There
+//! is no time limit: an interrupt that is lost shows as a program that hangs.
+#![no_std]
+
+mod boot;
+mod memory;
+
+pub use boot::{Boot, Os, connect};
+pub use memory::{MEMORY, Pool};

@@ -1,0 +1,76 @@
+//! Memory that the host may access: an allocator over a static.
+#![expect(unsafe_code, reason = "only this program knows how its memory is mapped, and which pages are free")]
+
+use core::ptr::NonNull;
+
+use hv_guest::page::{IdentityMapped, Memory, Page};
+use hv_vmbus_client::Dma;
+use spin::Mutex;
+
+// SAFETY: the runtime maps RAM to itself.
+/// The map of all memory.
+pub const MEMORY: IdentityMapped = unsafe { IdentityMapped::new() };
+
+/// Pages of 4096 bytes in a unit of allocation: those of the largest page that a guest can have, whatever this run's
+/// page size is.
+const GRANULE: usize = 16;
+/// Units in the pool: bits of a word.
+const UNITS: usize = 64;
+
+#[repr(C, align(65536))]
+struct Room([Page; UNITS * GRANULE]);
+
+static ROOM: Room = Room([const { Page::new() }; UNITS * GRANULE]);
+/// Bit n: unit n is allocated.
+static TAKEN: Mutex<u64> = Mutex::new(0);
+
+/// The pool of 4 MiB from which memory for the host comes. There is one for the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool;
+
+impl Pool {
+    /// Returns the number of pages that are allocated.
+    #[must_use]
+    pub fn allocated(self) -> usize {
+        TAKEN.lock().count_ones() as usize * GRANULE
+    }
+}
+
+/// A bit for each of `units` units.
+const fn bits(units: usize) -> u64 {
+    u64::MAX >> (UNITS - units)
+}
+
+// SAFETY: the runtime maps RAM to itself, and so the pages of the pool.
+unsafe impl Memory for Pool {
+    fn gpa(&self, page: &Page) -> u64 {
+        MEMORY.gpa(page)
+    }
+}
+
+// SAFETY: the pages are a static's, initialized, aligned, neighbours, and accessed through no other way than what this
+// returns. A unit is given to one caller until it is freed: `TAKEN` says so, and changes with its lock held. The host
+// finds a page at its own address, since the runtime maps RAM to itself.
+unsafe impl Dma for Pool {
+    const GRANULE: usize = GRANULE;
+
+    fn allocate(&self, count: usize) -> Option<NonNull<[Page]>> {
+        let units = count.div_ceil(GRANULE);
+        if units == 0 || units > UNITS {
+            return None;
+        }
+        let mut taken = TAKEN.lock();
+        let first = (0..=UNITS - units).find(|first| *taken & bits(units) << first == 0)?;
+        let pages = ROOM.0.get(first * GRANULE..)?.get(..count)?;
+        *taken |= bits(units) << first;
+        drop(taken);
+        pages.iter().for_each(Page::clear);
+        Some(pages.into())
+    }
+
+    unsafe fn free(&self, pages: NonNull<[Page]>) {
+        let offset = pages.cast::<Page>().addr().get() - (&raw const ROOM).addr();
+        let (first, units) = (offset / size_of::<Page>() / GRANULE, pages.len().div_ceil(GRANULE));
+        *TAKEN.lock() &= !(bits(units) << first);
+    }
+}

@@ -1,0 +1,38 @@
+//! Uses VMBus's devices through `hv-drivers`. A check that fails panics.
+//!
+//! VP 0 makes contact and opens the channels. The last VP gets the interrupts of the disks' channel, and does the
+//! requests; VP 0 sends a frame through the network card, if there is one, and receives the answer.
+//!
+//! | argument | |
+//! |---|---|
+//! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
+//! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
+#![no_std]
+#![no_main]
+
+mod network;
+mod storage;
+
+use bus::{Boot, Os, Pool};
+use hv_drivers::hv_vmbus_client::Slots;
+
+static SLOTS: Slots<64, 72> = Slots::new();
+
+rt::entry!(main);
+fn main(machine: &'static rt::Machine) {
+    rt::vps::start_all();
+    let boot = Boot::new(machine);
+    let synic = boot.synic();
+    let os = Os::new(&synic);
+    let slots = SLOTS.lend().expect("nothing else has taken the slots");
+    // SAFETY: this is the only call.
+    #[expect(unsafe_code, reason = "vouches that there is one client")]
+    let mut client = unsafe { bus::connect(&boot, &os, slots) }.expect("the host takes the contact");
+    rt::println!("drivers: VMBus {:?}, {} offers", client.version(), client.offers().count());
+    storage::run(machine, &boot, &mut client, &os);
+    network::run(&mut client, &os);
+    client.disconnect(&mut &os).expect("the host ends the connection");
+    boot.end(synic);
+    assert_eq!(Pool.allocated(), 0, "all memory comes back");
+    rt::println!("drivers: all good on {} VPs", machine.vps());
+}
