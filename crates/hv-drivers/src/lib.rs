@@ -7,6 +7,11 @@
 extern crate std;
 
 pub mod ic;
+pub mod keyboard;
+pub mod network;
+pub mod socket;
 pub mod storage;
+mod wait;
 
 pub use hv_vmbus_client;
+pub use wait::Wait;

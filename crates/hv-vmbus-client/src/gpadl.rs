@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 
 use crate::Error;
 use crate::client::Client;
-use crate::dma::{Dma, PageRun, Returned, Shared};
+use crate::dma::{self, Dma, PageRun, Returned, Shared};
 use crate::slots::{ChannelSlot, GpadlSlot};
 use crate::wait::{Progress, Request, Wake};
 
@@ -225,6 +225,17 @@ impl<'t, D: Dma> Gpadl<'t, D> {
     #[must_use]
     pub fn pages(&self) -> &[Page] {
         self.held.pages.pages()
+    }
+
+    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they
+    /// are.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        dma::read(self.pages(), offset, into);
+    }
+
+    /// Copies bytes into the pages, from byte `offset` on, as far as there are pages.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        dma::write(self.pages(), offset, from);
     }
 
     pub(crate) fn channel(&self) -> &'t ChannelSlot {

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use hv_guest::conduit::Conduit;
-use hv_tlfs::vmbus::PacketType;
+use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 
 use crate::Error;
-use crate::channel::{Channel, FromHost};
+use crate::channel::{Channel, FromHost, ToHost};
 use crate::client::Client;
 use crate::dma::{Data, Dma, PageRun, Returned, Shared};
 use crate::gpadl::{Gpadl, Teardown};
@@ -206,6 +206,20 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
     ///
     /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled.
     pub fn next<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<Event<'b, T, D>>, Error> {
+        self.next_with(buffer, |_, _| ())
+    }
+
+    /// Does the same, and passes the ranges of a packet of transfer pages (type 7) to `each`: the number of the page
+    /// set, and the range as the host claims it.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn next_with<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+        mut each: impl FnMut(u16, TransferPageRange),
+    ) -> Result<Option<Event<'b, T, D>>, Error> {
         // Without a commit the host has no room to go on: there is an end.
         loop {
             let Some(mut packet) = self.channel.receive()? else {
@@ -214,6 +228,10 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
             };
             let (kind, transaction) = (packet.kind(), packet.transaction());
             let wants_completion = packet.wants_completion();
+            if let Some(ranges) = packet.transfer_ranges() {
+                let set = ranges.page_set();
+                ranges.for_each(|range| each(set, range));
+            }
             let len = packet.read(buffer);
             if kind != PacketType::COMPLETION {
                 let payload = buffer.get(..len).unwrap_or(&[]);
@@ -232,6 +250,11 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
         let place = (id & ((1 << PLACE) - 1)).checked_sub(1)?;
         let flight = self.flights.get_mut(usize::try_from(place).ok()?)?;
         flight.take_if(|flight| flight.id == id).map(Flight::land)
+    }
+
+    /// Returns the direction to the host, to wait for room.
+    pub fn to_host(&mut self) -> ToHost<'_, C> {
+        self.channel.halves().0
     }
 
     /// Returns the direction from the host, to mask interrupts while polling.

@@ -1,13 +1,15 @@
 //! Integration services: small services that the host asks, each over a pipe.
 //!
 //! The host begins with the versions that it speaks; the guest answers with the ones it takes. Each request comes back
-//! as its own answer. A [`Service`] does that much for any of them; [`Heartbeat`] and [`Shutdown`] are services.
+//! as its own answer. A [`Service`] does that much for any of them; [`Heartbeat`],
+//! [`Shutdown`] and [`TimeSync`] are services.
 //!
 //! Sources: Linux 6.12, drivers/hv/hv_util.c, drivers/hv/channel_mgmt.c; OpenVMM, hyperv_ic_protocol.
 
 mod heartbeat;
 mod message;
 mod shutdown;
+mod time;
 
 use core::fmt;
 
@@ -20,6 +22,7 @@ use hv_vmbus_client::{Channel, Dma, Error};
 pub use heartbeat::Heartbeat;
 pub use message::Request;
 pub use shutdown::{Order, Shutdown, Stop};
+pub use time::{Sample, TimeSync};
 
 /// Versions of the framework that all services speak, the newest first (Linux 6.12, `fw_versions`).
 const FRAMEWORK: &[Version] = &[Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];

@@ -8,14 +8,10 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::reply::Reply;
 use super::submit::srb;
 use super::{Address, Cdb, Controller, Disk, Error, Extent, Failure, Tag, cdb};
+use crate::Wait;
 
 /// Commands that tell of events before one is tried: a disk has a few of them at most.
 const ATTENTIONS: usize = 8;
-
-/// How the OS waits for the host: for the channel's interrupt, or for a moment. An error ends the wait.
-pub trait Wait: FnMut() -> Result<(), hv_vmbus_client::Error> {}
-
-impl<F: FnMut() -> Result<(), hv_vmbus_client::Error>> Wait for F {}
 
 impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPTH> {
     /// Waits until the controller is initialized.

@@ -9,6 +9,8 @@
 //! Sources: Linux 6.12, drivers/scsi/storvsc_drv.c; SPC-4; SBC-3.
 
 mod blocking;
+#[cfg(feature = "embedded-sdmmc")]
+mod blocks;
 mod cdb;
 mod initialize;
 mod reply;
@@ -24,6 +26,8 @@ use hv_vmbus_client::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
+#[cfg(feature = "embedded-sdmmc")]
+pub use blocks::Blocks;
 pub use cdb::Cdb;
 pub use reply::{Failure, Sense};
 pub use submit::Refused;
