@@ -19,18 +19,18 @@ const PAGES: usize = 192;
 /// Steps of a run at most.
 const STEPS: usize = 192;
 /// Pages of a ring.
-const RING: usize = 2;
+pub(crate) const RING: usize = 2;
 
-type Host<'h> = &'h ScriptedHost;
+pub(crate) type Host<'h> = &'h ScriptedHost;
 type Scsi<'h> = Controller<'h, ScriptedDma<'h>, Host<'h>, u8, 4>;
 
 /// A message of this type with these words behind the header.
-fn message(kind: u32, words: &[u32]) -> Vec<u8> {
+pub(crate) fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// OFFERCHANNEL of this device.
-fn offer(interface: hv_tlfs::vmbus::Guid, channel: u32) -> Vec<u8> {
+pub(crate) fn offer(interface: hv_tlfs::vmbus::Guid, channel: u32) -> Vec<u8> {
     let mut offer = message(1, &[0; 47]);
     offer[8..24].copy_from_slice(&interface.bytes);
     offer[184..188].copy_from_slice(&channel.to_le_bytes());
@@ -39,14 +39,9 @@ fn offer(interface: hv_tlfs::vmbus::Guid, channel: u32) -> Vec<u8> {
     offer
 }
 
-/// Opens a channel by the right answers.
-fn open<'h>(
-    client: &mut Client<'h, Host<'h>>,
-    host: Host<'h>,
-    interface: hv_tlfs::vmbus::Guid,
-) -> Option<Channel<'h, ScriptedDma<'h>, Host<'h>>> {
-    let offer = client.find(interface)?;
-    let mut answers = |client: &mut Client<'_, Host<'h>>| {
+/// Answers what the guest has posted as a host does that grants everything.
+pub(crate) fn grant<'h>(host: Host<'h>) -> impl FnMut(&mut Client<'_, Host<'h>>) -> Result<(), Error> {
+    move |client| {
         for (_, posted) in host.take_posted() {
             let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap_or_default());
             match word(0) {
@@ -56,8 +51,17 @@ fn open<'h>(
             };
         }
         Ok(())
-    };
-    client.open_channel(&offer, RING, Open::on(VpIndex(0)), &host.dma(), &mut answers).ok()
+    }
+}
+
+/// Opens a channel by the right answers.
+pub(crate) fn open<'h>(
+    client: &mut Client<'h, Host<'h>>,
+    host: Host<'h>,
+    interface: hv_tlfs::vmbus::Guid,
+) -> Option<Channel<'h, ScriptedDma<'h>, Host<'h>>> {
+    let offer = client.find(interface)?;
+    client.open_channel(&offer, RING, Open::on(VpIndex(0)), &host.dma(), &mut grant(host)).ok()
 }
 
 /// The host's end of a channel: positions in its rings.

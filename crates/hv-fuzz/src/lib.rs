@@ -7,6 +7,7 @@
 //! Nothing here depends on the clock, on addresses or on randomness: the same bytes give the same run.
 #![forbid(unsafe_code)]
 
+mod card;
 mod client;
 mod devices;
 mod health;
@@ -22,6 +23,7 @@ mod sequence;
 mod sockets;
 mod vmbus;
 
+pub use card::card;
 pub use client::client;
 pub use devices::devices;
 pub use hypercall::hypercall;
@@ -36,13 +38,14 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
     ("vmbus", vmbus),
     ("scsi", scsi),
     ("client", client),
+    ("card", card),
     ("devices", devices),
     ("sockets", sockets),
     ("nvsp", nvsp),

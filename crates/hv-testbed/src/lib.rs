@@ -28,6 +28,7 @@
 mod host;
 mod memory;
 pub mod scripted;
+pub mod scripted_card;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

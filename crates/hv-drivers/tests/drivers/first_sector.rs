@@ -1,16 +1,14 @@
 //! The book's example: from boot to the first sector of the first disk.
 
 // ANCHOR: example
+use hv_drivers::Wait as Pause;
 use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Open, Slots, Wait};
-use hv_drivers::storage::Controller;
-use hv_guest::conduit::Conduit;
+use hv_drivers::storage::{Controller, Error as StorageError};
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
-use hv_guest::partition::Partition;
 use hv_guest::synic::{SintIndex, Synic};
-use hv_guest::vp_map::VpMap;
-use hv_tlfs::vmbus::guid;
-use hv_tlfs::vp::VpIndex;
+use hv_guest::{conduit::Conduit, partition::Partition, vp_map::VpMap};
+use hv_tlfs::{vmbus::guid, vp::VpIndex};
 
 static VPS: VpMap<4> = VpMap::new();
 static SLOTS: Slots<64, 72> = Slots::new();
@@ -23,8 +21,7 @@ fn synic<'p, C: Conduit>(
     interrupt: Intid,
     interrupts: &impl Interrupts,
 ) -> Option<Synic<'p, C>> {
-    let vp = partition.vp(&VPS, 0).ok()?;
-    let mut synic = vp.enable_synic(pages[0], pages[1], memory).ok()?;
+    let mut synic = partition.vp(&VPS, 0).ok()?.enable_synic(pages[0], pages[1], memory).ok()?;
     synic.unmask(SintIndex::VMBUS, interrupt, interrupts).ok()?;
     Some(synic)
 }
@@ -36,38 +33,30 @@ fn bus<C: Conduit>(
     page: CallPage<'static>,
     os: &mut impl Wait<C, ()>,
 ) -> Result<Client<'static, C>, Error> {
-    let slots = SLOTS.lend().ok_or(Error::NoSlot)?;
     // SAFETY: `os` gives it this partition's messages; all memory is this partition's, and no other client exists.
-    let mut client = unsafe { Client::new(conduit, page, slots) };
+    let mut client = unsafe { Client::new(conduit, page, SLOTS.lend().ok_or(Error::NoSlot)?) };
     let version = client.connect(Contact::new(vp), os)?;
     println!("VMBus {version}, {} channels", client.offers().count());
     Ok(client)
 }
 
-/// The first sector of the first disk of the first controller.
+/// The first sector of the first controller's first disk. A kernel's `pause` sleeps until the channel's event flag is
+/// set; firmware's looks again, until it has waited long enough.
 fn first_sector<C: Conduit + Copy, D: Dma>(
     client: &mut Client<'static, C>,
     vp: VpIndex,
     dma: D,
     os: &mut impl Wait<C, ()>,
-) -> Result<Vec<u8>, hv_drivers::storage::Error> {
+    pause: &mut impl Pause,
+) -> Result<[u8; 512], StorageError> {
     let offer = client.find(guid::SCSI).ok_or(Error::NoSlot)?;
     let channel = client.open_channel(&offer, 16, Open::on(vp), &dma, os)?;
     let mut controller: Controller<'_, _, _, (), 32> = Controller::new(channel, dma);
-    // A kernel sleeps here until the channel's event flag is set; firmware looks again, until it has waited long
-    // enough.
-    let mut looks = 1_000_000;
-    let mut wait = || {
-        looks -= 1;
-        if looks > 0 { Ok(()) } else { Err(Error::TimedOut) }
-    };
-    controller.wait_ready(&mut wait)?;
+    controller.wait_ready(pause)?;
     let mut first = None;
-    controller.disks(&mut wait, |disk| first = first.or(Some(disk)))?;
-    let mut sector = vec![0; 512];
-    if let Some(disk) = first {
-        controller.read(&disk, 0, &mut sector, &mut wait)?;
-    }
+    controller.disks(pause, |disk| first = first.or(Some(disk)))?;
+    let mut sector = [0; 512];
+    controller.read(&first.ok_or(Error::NoSlot)?, 0, &mut sector, pause)?;
     let closing = controller.close(client).map_err(|returned| returned.error)?;
     client.block_on(closing, os).map_err(|returned| returned.error)?;
     Ok(sector)
@@ -100,7 +89,12 @@ fn the_example_boots_and_reads() {
     storage.attach(0, 0, 0, Disk::new(1 << 20, [1; 16], MAX_TRANSFER)).unwrap();
     let world = World::new(storage, &[1 << 20]);
     let mut client = world.client();
-    let sector = first_sector(&mut client, vp, TestDma(world), &mut world.os()).unwrap();
+    let mut looks = 1_000_000;
+    let mut pause = || {
+        looks -= 1;
+        if looks > 0 { Ok(()) } else { Err(Error::TimedOut) }
+    };
+    let sector = first_sector(&mut client, vp, TestDma(world), &mut world.os(), &mut pause).unwrap();
     assert!(sector == world.host.disks.lock().unwrap()[0][..512]);
     assert_eq!(world.host.ram.live(), 0);
 }

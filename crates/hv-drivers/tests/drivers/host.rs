@@ -6,9 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_devices::heartbeat::{self, Heartbeat};
+use hv_devices::keyboard::{self, Keyboard};
+use hv_devices::network::{self, MAX_FRAME, Network};
 use hv_devices::shutdown::{self, Shutdown};
+use hv_devices::sockets::Sockets;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
-use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Slots, Wait};
+use hv_devices::time_sync::{self, TimeSync};
+use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Notice, Slots, Wait};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::{CallPage, Memory, Page};
 use hv_memory::{BadAddress, GuestMemory};
@@ -24,6 +28,14 @@ const PAGES: usize = 1024;
 
 pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type Disks = Slot<Lock, Storage<8>, 3, 8, SEGMENTS>;
+pub(crate) type Card = Slot<Lock, Network, 1, 16, { network::SEGMENTS }>;
+/// Streams of sockets at most.
+const STREAMS: usize = 3;
+pub(crate) type Streams = Slot<Lock, Sockets<STREAMS, { 20 << 10 }>, STREAMS>;
+/// The host's time at reference time 0.
+pub(crate) const ORIGIN: u64 = time_sync::EPOCH_1970 + 1_000_000;
+/// The card's address.
+pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 
 hv_vmbus::devices! {
     /// The devices of the tests.
@@ -31,6 +43,10 @@ hv_vmbus::devices! {
         pub(crate) disks: Disks,
         pub(crate) heartbeat: Slot<Lock, Heartbeat>,
         pub(crate) shutdown: Slot<Lock, Shutdown>,
+        pub(crate) time: Slot<Lock, TimeSync>,
+        pub(crate) keyboard: Slot<Lock, Keyboard>,
+        pub(crate) card: Card,
+        pub(crate) sockets: Streams,
     }
 }
 
@@ -127,6 +143,9 @@ pub(crate) struct Host {
     /// Requests are kept until the test ends them.
     pub(crate) hold: std::sync::atomic::AtomicBool,
     pub(crate) held: Mutex<Vec<InFlight>>,
+    /// Frames that the network was sent, and those that wait for their end.
+    pub(crate) frames: Mutex<Vec<Vec<u8>>>,
+    pub(crate) held_frames: Mutex<Vec<Token>>,
     /// What the next request fails with.
     pub(crate) failure: Mutex<Option<Failure>>,
     pub(crate) flushes: AtomicUsize,
@@ -179,6 +198,25 @@ impl Backend<Request> for Host {
             return Started::Pending;
         }
         Started::Done(self.serve(request, &parts))
+    }
+}
+
+impl Backend<network::Request> for Host {
+    fn start(
+        &self,
+        _: DeviceId,
+        token: Token,
+        request: &network::Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), network::Lost>> {
+        let mut frame = [0; MAX_FRAME];
+        let len = request.write(self.ram, data, &mut frame).unwrap();
+        self.frames.lock().unwrap().push(frame[..len].to_vec());
+        if self.hold.load(Ordering::Relaxed) {
+            self.held_frames.lock().unwrap().push(token);
+            return Started::Pending;
+        }
+        Started::Done(Ok(()))
     }
 }
 
@@ -238,22 +276,31 @@ impl World {
             disks: Mutex::new(disks.iter().map(bytes).collect()),
             hold: false.into(),
             held: Mutex::default(),
+            frames: Mutex::default(),
+            held_frames: Mutex::default(),
             failure: Mutex::default(),
             flushes: AtomicUsize::new(0),
             now: AtomicU64::new(0),
             messages: Mutex::default(),
         };
+        let (mut card, mut sockets) = (Network::new(), Sockets::new());
+        card.set_mac(MAC);
+        sockets.serve();
         let machine = TestDevices {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
             heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
             shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),
+            time: Slot::offering(TimeSync::new(ORIGIN), time_sync::OFFER),
+            keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
+            card: Slot::offering(card, network::offer_of(MAC)),
+            sockets: Slot::new(sockets),
         };
         Box::leak(Box::new(Self { host, bus: Bus::new(Config::DEFAULT, machine) }))
     }
 
     /// A client that has made contact.
     pub(crate) fn client(&'static self) -> TestClient {
-        let slots: &'static Slots<8, 16> = Box::leak(Box::new(Slots::new()));
+        let slots: &'static Slots<12, 24> = Box::leak(Box::new(Slots::new()));
         let page = CallPage::new(&self.host.ram.allocate(1).unwrap()[0], &TestDma(self));
         // SAFETY: the tests give it the messages of this host, whose memory all pages are; no page is used twice.
         #[expect(unsafe_code, reason = "vouches for messages and memory")]
@@ -264,6 +311,30 @@ impl World {
 
     pub(crate) fn os(&'static self) -> Os {
         Os(self)
+    }
+
+    /// Gives a client all messages that there are.
+    pub(crate) fn take_all(&self, client: &mut TestClient) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        loop {
+            self.bus.flush(&self.host);
+            let message = self.host.messages.lock().unwrap().pop_front();
+            let Some(message) = message else { return notices };
+            notices.push(client.take(&message));
+        }
+    }
+
+    /// Ends a frame that was held.
+    pub(crate) fn end_frame(&self, outcome: Result<(), network::Lost>) -> bool {
+        let token = self.host.held_frames.lock().unwrap().pop();
+        let Some(token) = token else { return false };
+        self.bus.completed(&self.bus.devices().card, token, outcome, &self.host).unwrap();
+        true
+    }
+
+    /// Passes a frame to the guest.
+    pub(crate) fn frame(&self, frame: &[u8]) -> network::Received {
+        self.bus.with(&self.bus.devices().card, &self.host, |card, io| card.receive(frame, io)).unwrap()
     }
 
     /// Ends the request that was held longest, or the one behind it.

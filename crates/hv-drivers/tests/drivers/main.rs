@@ -3,5 +3,10 @@
 #[expect(unsafe_code, reason = "as an OS does: it vouches for its messages")]
 mod first_sector;
 mod host;
+mod hostile;
+mod network;
 mod services;
+mod sockets;
+#[cfg(feature = "smoltcp")]
+mod stack;
 mod storage;

@@ -7,7 +7,8 @@ use hv_devices::shutdown::Action;
 use hv_devices::storage::Storage;
 use hv_drivers::hv_vmbus_client::Open;
 use hv_drivers::hv_vmbus_client::ring::{Outgoing, Sender};
-use hv_drivers::ic::{Heartbeat, Order, Service, Shutdown, Stop};
+use hv_drivers::ic::{Heartbeat, Order, Service, Shutdown, Stop, TimeSync};
+use hv_drivers::keyboard::{Key, Keyboard};
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vmbus::ic::{Status, Version};
 use hv_tlfs::vp::VpIndex;
@@ -78,6 +79,54 @@ fn the_host_is_told_whether_the_guest_stops() {
         }
     }
     client.close_channel(service.into_service().into_channel(), &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
+
+#[test]
+fn the_guest_is_told_the_hosts_time() {
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::TIME_SYNC).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 2, open, &TestDma(world), &mut world.os()).unwrap();
+    let mut time = TimeSync::new(channel);
+    let mut samples = Vec::new();
+    for _ in 0..4 {
+        world.host.now.fetch_add(60_000_000, Ordering::Relaxed);
+        world.bus.flush(&world.host);
+        samples.extend(std::iter::from_fn(|| time.poll().unwrap()));
+    }
+    assert_eq!(time.version(), Some(Version { major: 4, minor: 0 }));
+    // The first one sets the clock, and each is the host's time at the reference time with it.
+    assert!(samples.len() >= 2 && samples[0].sets_clock && !samples[1].sets_clock, "{samples:?}");
+    for sample in samples {
+        let reference = sample.reference_time.unwrap().ticks();
+        assert_eq!(sample.unix_nanos(), Some(u128::from(1_000_000 + reference) * 100));
+    }
+    client.close_channel(time.into_service().into_channel(), &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
+
+#[test]
+fn keys_arrive_in_their_order() {
+    use hv_devices::keyboard::Key as HostKey;
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::KEYBOARD).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 4, open, &TestDma(world), &mut world.os()).unwrap();
+    let mut keyboard = Keyboard::new(channel);
+    assert_eq!((keyboard.poll(), keyboard.poll()), (Ok(None), Ok(None)));
+    assert!(keyboard.is_ready());
+    let slot = &world.bus.devices().keyboard;
+    let keys: Vec<_> = (1..=20).flat_map(|code| [HostKey::press(code), HostKey::release(code)]).collect();
+    world.bus.with(slot, &world.host, |device, io| device.press(io, &keys)).unwrap().unwrap();
+    let heard: Vec<_> = std::iter::from_fn(|| keyboard.poll().unwrap()).collect();
+    let expected = (1..=20)
+        .flat_map(|code| [false, true].map(|released| Key { code, released, prefix: 0, is_unicode: false }));
+    assert_eq!(heard, expected.collect::<Vec<_>>());
+    assert_eq!(keyboard.ignored(), 0);
+    client.close_channel(keyboard.into_channel(), &mut world.os()).unwrap();
     assert_eq!(world.host.ram.live(), 0);
 }
 

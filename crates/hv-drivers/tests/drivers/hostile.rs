@@ -1,0 +1,430 @@
+//! The network card's driver against hosts that lie, and against other hosts than this project's.
+
+use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
+use hv_drivers::hv_vmbus_client::{self, Channel, Client, Contact, Open, PageRun, Slots};
+use hv_drivers::network::{Buffers, Card, Error, Frames};
+use hv_testbed::scripted::{ScriptedDma, ScriptedHost};
+use hv_testbed::scripted_card::{Heard, ScriptedCard, words};
+use hv_tlfs::vmbus::nvsp::{Status, Version};
+use hv_tlfs::vmbus::{guid, rndis};
+use hv_tlfs::vp::VpIndex;
+
+type Host = &'static ScriptedHost;
+type TestCard = Card<'static, ScriptedDma<'static>, Host>;
+type TestChannel = Channel<'static, ScriptedDma<'static>, Host>;
+
+/// Pages of a ring, and of each buffer.
+const RING: usize = 4;
+const BUFFER: usize = 8;
+
+/// A message of this type with these words behind the header.
+fn message(kind: u32, body: &[u32]) -> Vec<u8> {
+    words(&[&[kind, 0][..], body].concat())
+}
+
+/// Answers what the guest has posted as a host does that grants everything.
+fn grant(host: Host) -> impl FnMut(&mut Client<'_, Host>) -> Result<(), hv_vmbus_client::Error> {
+    move |client| {
+        for (_, posted) in host.take_posted() {
+            let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
+            match word(0) {
+                5 => client.take(&message(6, &[word(8), word(12), 0])),
+                8 => client.take(&message(10, &[word(8), word(12), 0])),
+                11 => client.take(&message(12, &[word(12)])),
+                _ => continue,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// A guest whose card has sent nothing yet, and the host's end.
+struct World {
+    host: Host,
+    client: Client<'static, Host>,
+    card: TestCard,
+    end: ScriptedCard<'static>,
+}
+
+impl World {
+    fn new() -> Self {
+        let host: Host = Box::leak(Box::new(ScriptedHost::new(64)));
+        let slots: &'static Slots<2, 4> = Box::leak(Box::new(Slots::new()));
+        let mut client = host.client(slots.lend().unwrap());
+        client.contact(Contact::new(VpIndex(0))).unwrap();
+        client.take(&message(15, &[1, 4, 0]));
+        let mut offer = message(1, &[0; 47]);
+        offer[8..24].copy_from_slice(&guid::NETWORK.bytes);
+        offer[184] = 1;
+        offer[190] = 1;
+        offer[192..196].copy_from_slice(&0x2001_u32.to_le_bytes());
+        client.take(&offer);
+        let (offer, dma) = (client.find(guid::NETWORK).unwrap(), host.dma());
+        let mut os = grant(host);
+        let open = Open::on(VpIndex(0));
+        let channel: TestChannel = client.open_channel(&offer, RING, open, &dma, &mut os).unwrap();
+        let mut buffer = || PageRun::new(&dma, BUFFER).unwrap();
+        let (receive, send) = (buffer(), buffer());
+        let receive = client.share_pages(&offer, receive, &mut os).unwrap();
+        let send = client.share_pages(&offer, send, &mut os).unwrap();
+        let card = Card::new(channel, Buffers { receive, send }, 1500, PageRun::new(&dma, 1).unwrap());
+        // The client's page comes first.
+        let end = ScriptedCard::new(&host.pages()[1..], RING, BUFFER, BUFFER).unwrap();
+        Self { host, client, card, end }
+    }
+
+    /// A card that is initialized.
+    fn ready() -> Self {
+        let mut world = Self::new();
+        world.initialize().unwrap();
+        world
+    }
+
+    fn initialize(&mut self) -> Result<(), Error> {
+        let Self { card, end, .. } = self;
+        let mut left = 100;
+        card.wait_ready(&mut || {
+            end.serve();
+            left -= 1;
+            if left > 0 { Ok(()) } else { Err(hv_vmbus_client::Error::TimedOut) }
+        })
+    }
+
+    /// Answers as a card does up to the packet for which `mine` has another answer, and returns what that leads to.
+    fn with(mut self, mut mine: impl FnMut(&mut ScriptedCard<'_>, &Heard) -> bool) -> Result<(), Error> {
+        let mut taken = false;
+        let Self { card, end, .. } = &mut self;
+        let result = card.wait_ready(&mut || {
+            let Some(heard) = end.hear() else { return Err(hv_vmbus_client::Error::TimedOut) };
+            if heard.kind == 11 {
+                return Ok(());
+            }
+            if taken || !mine(end, &heard) {
+                end.answer(&heard);
+            } else {
+                taken = true;
+            }
+            Ok(())
+        });
+        assert!(taken, "the guest has not sent it");
+        result
+    }
+
+    /// Takes a frame, if there is one.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let mut room = [0; 1518];
+        self.card.receive(&mut room).unwrap().map(|len| room[..len].to_vec())
+    }
+}
+
+/// The answer to a packet of NVSP of this type.
+fn answered(kind: u32, answer: &[u32]) -> Result<(), Error> {
+    World::new().with(|end, heard| {
+        let is = heard.word(0) == kind;
+        if is {
+            end.complete(heard.transaction, &words(answer));
+        }
+        is
+    })
+}
+
+#[test]
+fn older_hosts_have_older_versions() {
+    for (newest, version) in [
+        (0x6_0001, Version::V61),
+        (0x6_0000, Version::V6),
+        (0x5_0000, Version::V5),
+        (0x4_0000, Version::V4),
+        (0x3_0002, Version::V2),
+        (2, Version::V1),
+    ] {
+        let mut world = World::new();
+        world.end.newest = newest;
+        world.initialize().unwrap();
+        assert_eq!(world.card.version(), version);
+    }
+    let mut world = World::new();
+    world.end.newest = 1;
+    assert_eq!(world.initialize(), Err(Error::NoVersion));
+    assert_eq!(world.card.send(&[0; 60]), Err(Error::NoVersion));
+}
+
+#[test]
+fn answers_that_no_card_gives_fail_the_initialization() {
+    let refused = Err(Error::Refused(Status::FAIL));
+    for (kind, answer, error) in [
+        (1, &[][..], Err(Error::Malformed)),
+        (1, &[2, 2, 0x22][..], Err(Error::Malformed)),
+        (1, &[102, 2, 0x22, 1, 0, 0, 0][..], Err(Error::Malformed)),
+        (101, &[102, 2, 1, 0, 2048, 16, 32768][..], refused),
+        (101, &[102, 1, 2, 0, 2048, 16, 32768][..], Err(Error::Malformed)),
+        (101, &[102, 1, 1, 8, 2048, 16, 32768][..], Err(Error::Malformed)),
+        (101, &[102, 1, 1, 0][..], Err(Error::Malformed)),
+        (101, &[105, 1, 1, 0, 2048, 16, 32768][..], Err(Error::Malformed)),
+        (104, &[105, 2, 2048][..], refused),
+        (104, &[105, 1, 0][..], Err(Error::Section(0))),
+        (104, &[105, 1, 1561][..], Err(Error::Section(1561))),
+        (104, &[105, 1, u32::MAX][..], Err(Error::Section(u32::MAX))),
+        (104, &[105, 1][..], Err(Error::Malformed)),
+        (107, &[108, 2][..], refused),
+        (107, &[102, 1][..], Err(Error::Malformed)),
+    ] {
+        assert_eq!(answered(kind, answer), error, "{kind} {answer:?}");
+    }
+    // A section that holds the longest frame to the byte.
+    assert_eq!(answered(104, &[105, 1, 1562]), Ok(()));
+}
+
+/// The n-th control message gets this answer instead of its own.
+fn control_answered(n: usize, answer: impl Fn(u32) -> Vec<u8>) -> Result<(), Error> {
+    let mut seen = 0;
+    World::new().with(|end, heard| {
+        if heard.word(0) != 107 {
+            return false;
+        }
+        seen += 1;
+        if seen == n + 1 {
+            end.complete(heard.transaction, &words(&[108, 1]));
+            // Requests are numbered from 1.
+            end.deliver(1, &answer(seen as u32));
+        }
+        seen == n + 1
+    })
+}
+
+#[test]
+fn objects_are_judged() {
+    let failure = rndis::Status::FAILURE;
+    let failed = Err(Error::Rndis(failure));
+    let waits = Err(Error::Client(hv_vmbus_client::Error::TimedOut));
+    let query = |id, status, len, offset, value: &[u32]| {
+        let head = [0x8000_0004, 24 + value.len() as u32 * 4, id, status, len, offset];
+        words(&[&head[..], value].concat())
+    };
+    // INITIALIZE, the longest frame, the address, the link, the filter.
+    assert_eq!(
+        control_answered(0, |id| words(&[0x8000_0002, 52, id, failure.0, 1, 0, 1, 0, 8, 0, 0, 0, 0])),
+        failed
+    );
+    assert_eq!(control_answered(0, |id| words(&[0x8000_0002, 16, id, 0])), waits);
+    assert_eq!(control_answered(0, |id| words(&[0x8000_0005, 52, id, 0, 1, 0, 1, 0, 8, 0, 0, 0, 0])), waits);
+    assert_eq!(control_answered(1, |id| query(id, 0, 4, 16, &[0])), Ok(()));
+    assert_eq!(control_answered(1, |id| query(id, failure.0, 0, 0, &[])), Ok(()));
+    assert_eq!(control_answered(2, |id| query(id, failure.0, 6, 16, &[0, 0])), failed);
+    assert_eq!(control_answered(2, |id| query(id, 0, 5, 16, &[0, 0])), Err(Error::Malformed));
+    assert_eq!(control_answered(2, |id| query(id, 0, 6, 20, &[0, 0])), Err(Error::Malformed));
+    assert_eq!(control_answered(2, |id| query(id, 0, 6, u32::MAX, &[0, 0])), Err(Error::Malformed));
+    assert_eq!(control_answered(2, |id| query(id + 1, 0, 6, 16, &[0, 0])), waits);
+    assert_eq!(control_answered(3, |id| query(id, failure.0, 0, 0, &[])), Ok(()));
+    assert_eq!(control_answered(4, |id| words(&[0x8000_0005, 16, id, failure.0])), failed);
+}
+
+#[test]
+fn the_mtu_is_the_lower_one_and_nonsense_is_none() {
+    for (told, mtu) in
+        [(1500, 1500), (9000, 1500), (1400, 1400), (68, 68), (67, 1500), (0, 1500), (u32::MAX, 1500)]
+    {
+        let mut world = World::new();
+        world.end.mtu = told;
+        world.initialize().unwrap();
+        assert_eq!(world.card.mtu(), mtu, "{told}");
+    }
+}
+
+fn frame(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|n| n as u8 ^ seed).collect()
+}
+
+#[test]
+fn messages_that_lie_are_dropped_and_their_sections_go_back() {
+    let end_of_buffer = (BUFFER * 4096) as u32;
+    // Length and offset of the range, and what is there.
+    let lies: &[(u32, u32, &[u32])] = &[
+        (0, 0, &[]),
+        (7, 0, &[1, 7]),
+        (8, 0, &[1, 8]),
+        (100, 0, &[1, 101, 36, 56]),
+        (100, 0, &[1, 7, 36, 56]),
+        (100, 0, &[1, 0, 36, 56]),
+        (100, 0, &[1, 43, 36, 0]),
+        (100, 0, &[1, 100, 35, 57]),
+        (100, 0, &[1, 100, 36, 57]),
+        (100, 0, &[1, 100, 36, u32::MAX]),
+        (100, 0, &[1, 100, u32::MAX, 60]),
+        (100, 0, &[1, 100, 36, 13]),
+        (100, 0, &[2, 100]),
+        (100, 0, &[u32::MAX, 100]),
+        (100, end_of_buffer, &[]),
+        (100, end_of_buffer - 99, &[]),
+        (100, u32::MAX, &[]),
+        (u32::MAX, u32::MAX, &[]),
+        (u32::MAX, 0, &[1, 100, 36, 56]),
+        // Longer than what the stack takes.
+        (2048, 0, &[1, 2044, 36, 2000]),
+    ];
+    let mut world = World::ready();
+    let rndis = words(&[107, 0, u32::MAX, 0]);
+    for (len, offset, message) in lies {
+        world.end.write(0, &[0; 64]);
+        world.end.write(0, &words(message));
+        let id = world.end.name(0xcafe, &[(*len, *offset)], &rndis);
+        assert_eq!(world.take(), None, "{len} {offset} {message:x?}");
+        assert_eq!(world.end.serve(), [id], "{len} {offset} {message:x?}");
+    }
+    // Sets and messages that are none of the card's; a packet without ranges, and one that claims more than it has.
+    let good = frame(60, 9);
+    for (set, payload) in
+        [(0xcaff, &rndis[..]), (0, &rndis[..]), (0xcafe, &words(&[108, 1])[..]), (0xcafe, &[][..])]
+    {
+        world.end.write(0, &[words(&[1, 104, 36, 60, 0, 0, 0, 0, 0, 0, 0]), good.clone()].concat());
+        let id = world.end.name(set, &[(104, 0)], payload);
+        assert_eq!(world.take(), None, "{set:x} {payload:?}");
+        assert_eq!(world.end.serve(), [id]);
+    }
+    let id = world.end.name(0xcafe, &[], &rndis);
+    assert_eq!(world.take(), None);
+    assert_eq!(world.end.serve(), [id]);
+    let id = world.end.frame(&good);
+    assert_eq!(world.take(), Some(good));
+    assert_eq!(world.take(), None);
+    assert_eq!(world.end.serve(), [id]);
+}
+
+#[test]
+fn several_frames_of_a_packet_come_one_by_one_and_the_packet_is_completed_after_the_last() {
+    let mut world = World::ready();
+    let mut ranges = Vec::new();
+    for n in 0..6_u8 {
+        let frame = frame(60 + usize::from(n), n);
+        let head = words(&[1, 44 + frame.len() as u32, 36, frame.len() as u32, 0, 0, 0, 0, 0, 0, 0]);
+        let at = u32::from(n) * 256;
+        // One of them is no frame.
+        world.end.write(at as usize, &if n == 3 { vec![0xff; 100] } else { [head, frame].concat() });
+        ranges.push((200, at));
+    }
+    let id = world.end.name(0xcafe, &ranges, &words(&[107, 0, u32::MAX, 0]));
+    for n in [0, 1, 2, 4, 5] {
+        assert!(world.end.serve().is_empty());
+        assert_eq!(world.take(), Some(frame(60 + usize::from(n), n)));
+    }
+    assert!(world.end.serve().is_empty());
+    assert_eq!(world.take(), None);
+    assert_eq!(world.end.serve(), [id]);
+    assert_eq!((world.card.counts().received, world.card.counts().receive_drops), (5, 1));
+    // As many ranges as a packet of Hyper-V has, in the smallest ring that holds it, and one more than there is room for.
+    let many = vec![(200, 0); 563];
+    let id = world.end.name(0xcafe, &many, &words(&[107, 0, u32::MAX, 0]));
+    assert_ne!(id, 0);
+    for _ in 0..562 {
+        assert_eq!(world.take(), Some(frame(60, 0)));
+    }
+    assert_eq!(world.take(), None);
+    assert_eq!(world.end.serve(), [id]);
+}
+
+#[test]
+fn completions_that_name_nothing_change_nothing() {
+    let mut world = World::ready();
+    // 16 sections of 2 KiB.
+    for n in 0..16 {
+        world.card.send(&frame(100, n)).unwrap();
+    }
+    assert_eq!(world.card.send(&frame(100, 16)), Err(Error::Busy));
+    let sent: Vec<Heard> = std::iter::from_fn(|| world.end.hear()).collect();
+    assert_eq!(sent.len(), 16);
+    for id in [0, 1, u64::MAX, sent[3].transaction ^ 1 << 40] {
+        world.end.complete(id, &words(&[108, 1]));
+        assert_eq!(world.take(), None);
+        assert!(!world.card.can_send());
+    }
+    // One that is completed twice frees one section.
+    for _ in 0..3 {
+        world.end.complete(sent[5].transaction, &words(&[108, 1]));
+    }
+    assert_eq!(world.take(), None);
+    world.card.send(&frame(100, 17)).unwrap();
+    assert_eq!(world.card.send(&frame(100, 18)), Err(Error::Busy));
+    // The host fails one, and answers another with nothing.
+    world.end.complete(sent[1].transaction, &words(&[108, 5]));
+    world.end.complete(sent[2].transaction, &[]);
+    assert_eq!(world.take(), None);
+    assert_eq!(world.card.counts().send_errors, 2);
+    world.card.send(&frame(100, 19)).unwrap();
+    world.end.serve();
+    let last = world.end.frames.last().unwrap();
+    assert_eq!(last[48..], frame(100, 19));
+    assert_eq!(last[..16], words(&[1, 148, 40, 100]));
+}
+
+#[test]
+fn what_the_host_says_unasked_is_taken_or_passed_over() {
+    let mut world = World::ready();
+    for message in [
+        words(&[7, 20, 0x4001_000c, 0, 0]),
+        words(&[8, 12, 5]),
+        words(&[0x8000_0005, 16, 1, 0]),
+        words(&[0x8000_0004, 24, 3, 0, 0, 0]),
+    ] {
+        world.end.deliver(1, &message);
+        assert_eq!(world.take(), None);
+        assert!(!world.card.is_up());
+    }
+    assert!(world.card.take_link_change());
+    for (status, up, changed) in
+        [(0x4001_000b, true, true), (0x4001_0018, true, true), (0x4001_0013, true, false), (5, true, false)]
+    {
+        world.end.deliver(1, &words(&[7, 20, status, 0, 0]));
+        assert_eq!(world.take(), None);
+        assert_eq!((world.card.is_up(), world.card.take_link_change()), (up, changed), "{status:x}");
+    }
+    // A virtual function, a table of channels, packets that are none.
+    for payload in [words(&[128, 1, 7]), words(&[134, 16, 20]), words(&[107, 0, 0, 0]), Vec::new(), vec![1]] {
+        world.end.say(&payload);
+        assert_eq!(world.take(), None);
+    }
+    world.card.send(&frame(60, 0)).unwrap();
+}
+
+#[test]
+fn a_corrupt_ring_ends_the_card_and_its_memory_comes_back_with_the_connection() {
+    let World { host, mut client, mut card, end } = World::ready();
+    end.rings()[1][0].store_u32(0, 4);
+    let error = card.receive(&mut [0; 1518]).unwrap_err();
+    assert!(matches!(error, Error::Client(hv_vmbus_client::Error::Ring(_))), "{error:?}");
+    assert_eq!(card.receive(&mut [0; 1518]), Err(error));
+    let closing = card.close(&mut client).unwrap();
+    client.unload().unwrap();
+    client.take(&message(17, &[]));
+    client.block_on(closing, &mut grant(host)).unwrap();
+    assert_eq!(host.live(), 0);
+}
+
+#[test]
+fn a_card_is_closed_by_its_own_end_and_by_a_rescind() {
+    for rescinded in [false, true] {
+        let World { host, mut client, mut card, mut end } = World::ready();
+        card.send(&frame(60, 0)).unwrap();
+        if rescinded {
+            client.take(&message(2, &[1]));
+            assert!(card.is_over());
+            assert_eq!(card.send(&frame(60, 1)), Err(Error::Client(hv_vmbus_client::Error::Rescinded)));
+        }
+        let closing = card.close(&mut client).unwrap();
+        let kinds: Vec<u32> = std::iter::from_fn(|| end.hear()).map(|heard| heard.word(0)).collect();
+        // The frame; HALT, and the buffers are revoked.
+        assert_eq!(kinds, if rescinded { vec![107] } else { vec![107, 107, 103, 106] });
+        client.block_on(closing, &mut grant(host)).unwrap();
+        assert_eq!(host.live(), 0);
+    }
+}
+
+/// The page that a frame lies in is read once: what the host changes later is not seen.
+#[test]
+fn a_frame_is_the_stacks_own_once_it_was_received() {
+    let mut world = World::ready();
+    let good = frame(60, 4);
+    world.end.frame(&good);
+    let taken = world.take();
+    world.end.receive_buffer().iter().for_each(Page::clear);
+    assert_eq!(taken, Some(good));
+}
