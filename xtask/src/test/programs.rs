@@ -5,7 +5,8 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 6] = ["bench", "guest", "hello", "routines", "stress", "uefi-shim"];
+pub(super) const PROGRAMS: [&str; 8] =
+    ["bench", "drivers", "guest", "hello", "routines", "serve", "stress", "uefi-shim"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {

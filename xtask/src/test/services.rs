@@ -58,20 +58,25 @@ impl Drop for Machine<'_> {
 impl<'c> Machine<'c> {
     /// Boots a guest that waits for its host, up to that point. A rule of the interface that it breaks is an exit code of its own.
     pub(super) fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
+        let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
+        let waits: &[&str] = if own { &[] } else { &["--run", "wait"] };
+        Self::start_until(context, &[waits, options].concat(), "hv: waiting")
+    }
+
+    /// Boots a guest up to the point at which its console has a text.
+    pub(super) fn start_until(context: &'c Context, options: &[&str], text: &str) -> anyhow::Result<Self> {
         let folder = context.folder()?;
         let socket = folder.join("s").to_string_lossy().into_owned();
         let (keep, report) = (folder.join("keep"), folder.join("report.json"));
         let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
         let line = ["boot", "--quiet", "--timeout", HUNG_SECONDS, "--strict=note", "--control", &socket];
         let files = ["--keep", &keep, "--json", &report];
-        let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
-        let waits: &[&str] = if own { &[] } else { &["--run", "wait"] };
-        let line: Vec<&str> = line.iter().chain(&files).chain(waits).chain(options).copied().collect();
+        let line: Vec<&str> = line.iter().chain(&files).chain(options).copied().collect();
         let child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut machine = Self { context, child, folder: folder.clone(), socket };
-        until("the guest waits for its host", || {
+        until(&format!("the guest says {text:?}"), || {
             ensure!(machine.child.try_wait()?.is_none(), "it has ended: {}", machine.console());
-            Ok(machine.console().contains("hv: waiting"))
+            Ok(machine.console().contains(text))
         })?;
         Ok(machine)
     }

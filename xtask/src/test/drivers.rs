@@ -1,0 +1,225 @@
+//! This project's own client and drivers of VMBus, on the machine: `bare/drivers`, and the unikernel `bare/serve`.
+
+use std::fs;
+use std::io::{Cursor, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+
+use super::context::{Context, HUNG};
+use super::programs::program;
+use super::runner::Step;
+use super::services::Machine;
+use hv_setup::exit::Exit;
+use hv_setup::programs as bare;
+
+/// Bytes of a block.
+const BLOCK: usize = 512;
+/// Bytes of the disks of `bare/drivers`.
+const DISK: usize = 1 << 20;
+/// The first block of the partition with the web server's files, and the partition's bytes.
+const FIRST: usize = 2048;
+const PARTITION: usize = 8 << 20;
+/// Requests for the web server, and how many of them at a time.
+const REQUESTS: usize = 1000;
+const AT_A_TIME: usize = 8;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (name, append, vps, cpu) in [
+        ("hvc0/1-vps", "", "1", "cortex-a72"),
+        ("hvc0/2-vps", "", "2", "cortex-a72"),
+        ("hvc0/4-vps", "", "4", "cortex-a72"),
+        ("hvc1/1-vps", "bus.hvc=1", "1", "cortex-a72"),
+        ("hvc1/2-vps", "bus.hvc=1", "2", "cortex-a72"),
+        ("16k", "rt.granule=16k", "2", "cortex-a76"),
+        ("64k", "rt.granule=64k", "2", "cortex-a72"),
+    ] {
+        steps.push(Step::new(format!("drivers/storage/{name}"), move |context| {
+            storage(context, append, vps, cpu)
+        }));
+    }
+    for (name, append) in [("hvc0", ""), ("hvc1", "bus.hvc=1"), ("64k", "rt.granule=64k")] {
+        steps.push(Step::new(format!("drivers/network/{name}"), move |context| network(context, append)));
+    }
+    steps.push(Step::new("drivers/serve", serve));
+    steps.push(Step::new("drivers/serve/crash", crash));
+    steps
+}
+
+/// Bytes that tell their places.
+fn bytes(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
+}
+
+/// The sum that `bare/drivers` prints.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte))
+}
+
+/// `bare/drivers` reads two disks and writes one of them.
+fn storage(context: &Context, append: &str, vps: &str, cpu: &str) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let files = [folder.join("data.img"), folder.join("locked.img")];
+    let disks = [bytes(DISK, 1), bytes(DISK / 2, 2)];
+    files.iter().zip(&disks).try_for_each(|(file, disk)| fs::write(file, disk))?;
+    let (data, locked) = (format!("{},rw", files[0].display()), format!("{},ro", files[1].display()));
+    let options = ["--disk", &data, "--disk", &locked, "--vps", vps, "--cpu", cpu, "--append", append];
+    let booted = program(context, "drivers", &[&options[..], &["--strict"]].concat())?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("drivers: storage 0x602, 2 disks")?;
+    for (lun, (disk, read_only)) in disks.iter().zip([false, true]).enumerate() {
+        booted.says(&format!(
+            "drivers: disk {lun} has {} blocks, read-only {read_only}, sector 0 {:#010x}, sectors 1 to 20 {:#010x}",
+            disk.len() / BLOCK,
+            sum(&disk[..BLOCK]),
+            sum(&disk[BLOCK..21 * BLOCK])
+        ))?;
+    }
+    booted.says(&format!("drivers: all good on {vps} VPs"))?;
+    booted.is("/devices/0/version", "6.2")?;
+    booted.is("/devices/0/opened", 1)?;
+    let mut expected = disks[0].clone();
+    let last = expected.len() - BLOCK;
+    let text = b"written by bare/drivers".iter().cycle();
+    expected[last..].iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+    ensure!(fs::read(&files[0])? == expected, "the first disk has not what was written to it");
+    ensure!(fs::read(&files[1])? == disks[1], "the disk that is read only has changed");
+    Ok(())
+}
+
+/// `bare/drivers` sends a frame, and gets the answer of QEMU's network.
+fn network(context: &Context, append: &str) -> anyhow::Result<()> {
+    let disk = context.folder()?.join("data.img");
+    fs::write(&disk, bytes(DISK, 1))?;
+    let options = ["--disk", &disk.to_string_lossy(), "--net", "user", "--append", append, "--strict"];
+    let booted = program(context, "drivers", &options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("version 0x60001, MTU 1500, up true")?;
+    // QEMU's gateway has this address (slirp, `special_ethaddr`).
+    booted.says("drivers: the gateway answers: [52, 55, 0a, 00, 02, 02]")?;
+    booted.says("drivers: all good on 2 VPs")?;
+    booted.is("/devices/1/errors", 0)
+}
+
+/// The web server's files.
+fn pages() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("index.html", b"<h1>serve</h1>\n".to_vec()),
+        ("A.TXT", Vec::new()),
+        ("one.bin", bytes(1, 3)),
+        ("page.bin", bytes(4096, 4)),
+        ("a-name-longer-than-8.and-3.bin", bytes(20_001, 5)),
+        ("large.bin", bytes(100_003, 6)),
+    ]
+}
+
+/// Writes a disk with a partition table (MBR) and one partition with a FAT.
+fn image(file: &Path, files: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
+    let mut volume = Cursor::new(vec![0; PARTITION]);
+    fatfs::format_volume(&mut volume, FormatVolumeOptions::new().fat_type(FatType::Fat16))?;
+    let system = FileSystem::new(&mut volume, FsOptions::new())?;
+    for (name, content) in files {
+        system.root_dir().create_file(name)?.write_all(content)?;
+    }
+    system.unmount()?;
+    let mut disk = vec![0; FIRST * BLOCK];
+    // Type: FAT16 by block numbers; the first block, and how many.
+    disk[446 + 4] = 0x0e;
+    disk[446 + 8..446 + 12].copy_from_slice(&(FIRST as u32).to_le_bytes());
+    disk[446 + 12..446 + 16].copy_from_slice(&((PARTITION / BLOCK) as u32).to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk.extend(volume.into_inner());
+    Ok(fs::write(file, disk)?)
+}
+
+/// Gets a file of the guest's: the status, and what follows the answer's head.
+fn get(port: u16, path: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(HUNG))?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: guest\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("an answer without an end")?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let body = answer.split_off(end + 4);
+    ensure!(
+        head.contains(&format!("Content-Length: {}", body.len())),
+        "{} bytes behind {head:?}",
+        body.len()
+    );
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body))
+}
+
+/// The unikernel answers a thousand requests, eight at a time, and on a Hyper-V socket, until it is asked to end.
+fn serve(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let (disk, sockets) = (folder.join("www.img"), folder.join("sockets"));
+    let files = pages();
+    image(&disk, &files)?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let kernel = bare::output("serve")?;
+    let (kernel, disk, vsock) = (kernel.to_string_lossy(), disk.to_string_lossy(), sockets.to_string_lossy());
+    let net = format!("user,forward=tcp:{port}:80");
+    let options =
+        ["--firmware", "dt", "--kernel", &kernel, "--disk", &disk, "--net", &net, "--vsock", &vsock];
+    let machine = Machine::start_until(context, &options, "serve: http://10.0.2.15/")?;
+    // What is not there is not there, before and after.
+    let outside = || -> anyhow::Result<()> {
+        ensure!(get(port, "none.html")?.0 == "HTTP/1.0 404 Not Found");
+        ensure!(get(port, "")?.1 == files[0].1, "the first page is another");
+        Ok(())
+    };
+    outside()?;
+    requests(port, &files)?;
+    outside()?;
+    let mut stream = UnixStream::connect(sockets.join("vsock"))?;
+    stream.set_read_timeout(Some(HUNG))?;
+    stream.write_all(b"CONNECT 7\n")?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    let said = said.lines().nth(1).map(str::to_owned);
+    ensure!(said.as_deref() == Some("1002 requests answered"), "on the socket: {said:?}");
+    let done = machine.ctl(&["shutdown"])?;
+    ensure!(done.code == Some(0), "{}", done.stderr);
+    let console = machine.ended(Exit::Success)?;
+    ensure!(console.contains("serve: PowerOff"), "{console}");
+    Ok(())
+}
+
+/// Makes the requests, and compares what comes.
+fn requests(port: u16, files: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_A_TIME)
+            .map(|thread| {
+                scope.spawn(move || -> anyhow::Result<()> {
+                    for n in (thread..REQUESTS).step_by(AT_A_TIME) {
+                        let (name, content) = &files[n % files.len()];
+                        let (status, body) = get(port, name).with_context(|| format!("request {n}"))?;
+                        ensure!(status == "HTTP/1.0 200 OK", "request {n}, {name}: {status}");
+                        ensure!(body == *content, "request {n}, {name}: other bytes came");
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
+/// A unikernel that panics tells its host why.
+fn crash(context: &Context) -> anyhow::Result<()> {
+    let disk = context.folder()?.join("www.img");
+    image(&disk, &pages())?;
+    let options = ["--disk", &disk.to_string_lossy(), "--append", "serve.panic=1"];
+    let booted = program(context, "serve", &options)?;
+    booted.ended(Exit::Crash, "crash")?;
+    booted.is("/crash/text", "deliberate")
+}
