@@ -67,7 +67,7 @@ pub fn card(data: &[u8]) {
             break;
         }
         match input.below(12) {
-            0..=2 => receive(&mut guest),
+            0..=2 => take_frames(&mut guest),
             3 => {
                 let len = input.of(&[14, 60, 1514, 0, 13, 1515]);
                 let sent = guest.send(&vec![7; len]);
@@ -102,7 +102,7 @@ pub fn card(data: &[u8]) {
 }
 
 /// Takes all frames that there are. The ring bounds how many those are.
-fn receive(guest: &mut Guest<'_>) {
+fn take_frames(guest: &mut Guest<'_>) {
     let mut room = [0; LONGEST];
     let mut frames = 0;
     loop {

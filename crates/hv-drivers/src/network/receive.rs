@@ -8,7 +8,7 @@ use hv_tlfs::vmbus::nvsp::{
 use hv_tlfs::vmbus::rndis::{MessageHeader, MessageType, PacketMessage};
 use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use hv_vmbus_client::{Dma, Event};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::initialize::State;
 use super::message::{self, HEADER};

@@ -63,7 +63,7 @@ impl World {
         let mut os = grant(host);
         let open = Open::on(VpIndex(0));
         let channel: TestChannel = client.open_channel(&offer, RING, open, &dma, &mut os).unwrap();
-        let mut buffer = || PageRun::new(&dma, BUFFER).unwrap();
+        let buffer = || PageRun::new(&dma, BUFFER).unwrap();
         let (receive, send) = (buffer(), buffer());
         let receive = client.share_pages(&offer, receive, &mut os).unwrap();
         let send = client.share_pages(&offer, send, &mut os).unwrap();

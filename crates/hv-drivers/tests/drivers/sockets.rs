@@ -127,7 +127,7 @@ fn bytes(len: usize) -> Vec<u8> {
 fn bytes_go_both_ways_whatever_the_lengths_and_each_side_ends_its_own() {
     let (world, mut client, mut stream, mut program) = accepted();
     let (out, back) = (bytes(200_000), bytes(150_000));
-    let (mut written, mut sent, mut read) = (0, 0, Vec::new());
+    let (mut written, mut sent, mut read) = (0, 0, Vec::<u8>::new());
     let mut room = [0; 777];
     while written < out.len() || read.len() < back.len() {
         written += stream.write(&out[written..(written + 30_000).min(out.len())]).unwrap();

@@ -86,7 +86,7 @@ fn two_stacks_exchange_a_stream_across_the_card() {
     let place = (IpAddress::v4(10, 0, 0, 1), 80_u16);
     peers.get_mut::<Socket<'_>>(reader).connect(peer.context(), place, 4000_u16).unwrap();
     let out: Vec<u8> = (0..LEN).map(|n| (n * 3 + n / 255) as u8).collect();
-    let (mut sent, mut read, mut millis) = (0, Vec::new(), 0);
+    let (mut sent, mut read, mut millis) = (0, Vec::<u8>::new(), 0);
     while read.len() < LEN {
         // The stacks' own time: a millisecond for each round, and no end for a stream that stands still.
         millis += 1;
