@@ -31,7 +31,7 @@ pub(crate) fn run(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
         match card.receive(&mut frame).expect("the card works") {
             // ARP, an answer, from the gateway.
             Some(len) if len >= ARP && frame[12..14] == [8, 6] && frame[20..22] == [0, 2] => {
-                break (&frame[28..32] == GATEWAY).then(|| frame[22..28].first_chunk::<6>().copied());
+                break (frame[28..32] == GATEWAY).then(|| frame[22..28].first_chunk::<6>().copied());
             }
             Some(_) => {}
             None => os.wait(),

@@ -24,7 +24,10 @@ pub(crate) struct Files<W: Wait> {
 }
 
 /// Opens the first disk.
-pub(crate) fn open(client: &mut Client<'static, Either>, os: &Os<'_, '_>) -> Files<impl Wait> {
+pub(crate) fn open<'o>(
+    client: &mut Client<'static, Either>,
+    os: &'o Os<'_, '_>,
+) -> Files<impl Wait + use<'o>> {
     let offer = client.find(guid::SCSI).expect("there is a disk: boot with --disk");
     let channel = os.open(client, &offer, 16).expect("the channel opens");
     let (mut scsi, mut wait, mut first) = (Controller::new(channel, Pool), os.waiter(), None);

@@ -40,7 +40,7 @@ fn main(machine: &'static rt::Machine) {
     let mut client = client.expect("the host takes the contact");
     let files = disk::open(&mut client, &os);
     assert!(machine.argument("serve.panic").is_none(), "deliberate");
-    let order = serve(&mut client, &os, &files);
+    let order = serve(&mut client, &os, files);
     client.disconnect(&mut &os).expect("the host ends the connection");
     boot.end(synic);
     rt::println!("serve: {order:?}");
@@ -50,7 +50,7 @@ fn main(machine: &'static rt::Machine) {
 }
 
 /// Serves until the host asks for the end.
-fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: &disk::Files<impl Wait>) -> Stop {
+fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: disk::Files<impl Wait>) -> Stop {
     let offer = client.find(guid::NETWORK).expect("there is a card: boot with --net user");
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
     let card = network::open(client, place, size, &Pool, &mut &*os, &mut os.waiter()).expect("a card");
@@ -61,7 +61,7 @@ fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: &disk::Fi
     let mut heartbeat = service(client, os, guid::HEARTBEAT).map(Heartbeat::new);
     loop {
         os.deliver(client);
-        let next = web.poll(&mut device, files);
+        let next = web.poll(&mut device, &files);
         assert_eq!(device.error(), None, "the card has failed");
         talk::poll(client, os, web.answered);
         if let Some(heartbeat) = &mut heartbeat {

@@ -13,6 +13,7 @@ pub struct Request<'m> {
     header: Header,
     message: &'m mut [u8],
     status: Status,
+    version: Option<Version>,
 }
 
 impl<'m> Request<'m> {
@@ -24,7 +25,19 @@ impl<'m> Request<'m> {
         let fits = usize::from(header.message_size) <= body.len();
         // An answer needs no answer.
         let asked = header.flags & FLAG_RESPONSE == 0;
-        (fits && asked).then_some(Self { pipe, header, message, status: Status::SUCCESS })
+        (fits && asked).then_some(Self { pipe, header, message, status: Status::SUCCESS, version: None })
+    }
+
+    /// Notes the version of the service agreed on when the request arrived.
+    pub(super) fn under(self, version: Option<Version>) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Returns the version of the service agreed on before this request, which may be in the same batch as the
+    /// negotiation.
+    #[must_use]
+    pub const fn version(&self) -> Option<Version> {
+        self.version
     }
 
     /// Returns the kind of request.

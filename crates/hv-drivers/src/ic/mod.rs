@@ -103,7 +103,8 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         loop {
             let Some((len, transaction)) = self.receive()? else { return Ok(None) };
             let message = self.buffer.get_mut(..len).unwrap_or(&mut []);
-            let taken = match Request::judge(message) {
+            let request = Request::judge(message).map(|request| request.under(self.agreed));
+            let taken = match request {
                 None => None,
                 Some(mut request) if request.is_negotiation() => {
                     self.agreed = request.negotiate(FRAMEWORK, self.versions);

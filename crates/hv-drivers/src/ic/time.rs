@@ -54,8 +54,8 @@ impl<'t, D: Dma, C: Conduit> TimeSync<'t, D, C> {
     ///
     /// As of [`Service::poll`].
     pub fn poll(&mut self) -> Result<Option<Sample>, Error> {
-        let refers = self.service.version().is_some_and(|version| version.major >= 4);
         self.service.poll(|request| {
+            let refers = request.version().is_some_and(|version| version.major >= 4);
             if request.message_type() == MessageType::TIME_SYNC { read(request.body(), refers) } else { None }
         })
     }

@@ -75,8 +75,19 @@ fn rndis_successful(status: RndisStatus) -> Result<(), Error> {
 }
 
 impl<D: Dma, C: Conduit> Card<'_, D, C> {
+    /// Sends the packets that are next, up to one that the host answers, or that has to wait for room.
+    pub(super) fn send_steps(&mut self) -> Result<(), Error> {
+        while let State::Send(step) = self.state {
+            self.send_step(step)?;
+            if self.state == State::Send(step) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the packet of a step, unless it has to wait for room, or for the memory of control messages.
-    pub(super) fn send_step(&mut self, step: Step) -> Result<(), Error> {
+    fn send_step(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Version(n) => {
                 let version = VERSIONS.get(n).copied().unwrap_or(Version::INVALID);

@@ -10,7 +10,6 @@ use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use hv_vmbus_client::{Dma, Event};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::initialize::State;
 use super::message::{self, HEADER};
 use super::{Card, ETHERNET_HEADER, Error, PACKET, Tag};
 
@@ -71,9 +70,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         if !self.settle()? {
             return Ok(false);
         }
-        if let State::Send(step) = self.state {
-            self.send_step(step)?;
-        }
+        self.send_steps()?;
         let mut payload = [0; PACKET];
         let Arrived { ranges, count, next, .. } = &mut self.arrived;
         (*count, *next) = (0, 0);

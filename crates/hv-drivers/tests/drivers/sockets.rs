@@ -191,6 +191,12 @@ fn the_guest_connects_or_is_refused() {
         socket::connect(&mut client, ENDPOINT, service(PORT)).unwrap();
         let mut program = Program::default();
         program.hear(world);
+        eprintln!(
+            "DEBUG {accept} {} {:?} {}",
+            world.bus.rejected(),
+            world.bus.with(&world.bus.devices().sockets, &world.host, |device, _| device.connections()),
+            program.ended
+        );
         let (slot, id) = (&world.bus.devices().sockets, program.stream.unwrap());
         world
             .bus
@@ -222,6 +228,9 @@ fn the_guest_connects_or_is_refused() {
         let number = channel.id();
         client.close_channel(channel, &mut world.os()).unwrap();
         client.release(number).unwrap();
+        // The place is free once the host's program has heard of the end.
+        program.hear(world);
+        assert!(program.ended);
     }
     assert_eq!(world.host.ram.live(), 0);
 }
