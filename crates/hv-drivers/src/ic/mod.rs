@@ -1,12 +1,13 @@
 //! Integration services: small services that the host asks, each over a pipe.
 //!
 //! The host begins with the versions that it speaks; the guest answers with the ones it takes. Each request comes back
-//! as its own answer. A [`Service`] does that much for any of them; [`Heartbeat`],
-//! [`Shutdown`] and [`TimeSync`] are services.
+//! as its own answer. A [`Service`] does that much for any of them; [`Heartbeat`], [`Kvp`], [`Shutdown`] and
+//! [`TimeSync`] are services.
 //!
 //! Sources: Linux 6.12, drivers/hv/hv_util.c, drivers/hv/channel_mgmt.c; OpenVMM, hyperv_ic_protocol.
 
 mod heartbeat;
+mod kvp;
 mod message;
 mod shutdown;
 mod time;
@@ -20,6 +21,7 @@ use hv_vmbus_client::ring::Outgoing;
 use hv_vmbus_client::{Channel, Dma, Error};
 
 pub use heartbeat::Heartbeat;
+pub use kvp::{Given, Kvp, Pairs, Room, Text};
 pub use message::Request;
 pub use shutdown::{Order, Shutdown, Stop};
 pub use time::{Sample, TimeSync};

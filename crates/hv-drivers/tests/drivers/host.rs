@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_devices::heartbeat::{self, Heartbeat};
 use hv_devices::keyboard::{self, Keyboard};
+use hv_devices::kvp::{self, Kvp};
 use hv_devices::network::{self, MAX_FRAME, Network};
 use hv_devices::shutdown::{self, Shutdown};
 use hv_devices::sockets::Sockets;
@@ -45,6 +46,7 @@ hv_vmbus::devices! {
         pub(crate) shutdown: Slot<Lock, Shutdown>,
         pub(crate) time: Slot<Lock, TimeSync>,
         pub(crate) keyboard: Slot<Lock, Keyboard>,
+        pub(crate) kvp: Slot<Lock, Kvp>,
         pub(crate) card: Card,
         pub(crate) sockets: Streams,
     }
@@ -292,6 +294,7 @@ impl World {
             shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),
             time: Slot::offering(TimeSync::new(ORIGIN), time_sync::OFFER),
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
+            kvp: Slot::offering(Kvp::new(), kvp::OFFER),
             card: Slot::offering(card, network::offer_of(MAC)),
             sockets: Slot::new(sockets),
         };

@@ -1,16 +1,20 @@
-//! Heartbeat and shutdown.
+//! Integration services, and the keyboard.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use hv_devices::ic::Outcome;
+use hv_devices::kvp::{Answer, Ask};
 use hv_devices::shutdown::Action;
 use hv_devices::storage::Storage;
 use hv_drivers::hv_vmbus_client::Open;
 use hv_drivers::hv_vmbus_client::ring::{Outgoing, Sender};
-use hv_drivers::ic::{Heartbeat, Order, Service, Shutdown, Stop, TimeSync};
+use hv_drivers::ic::{Given, Heartbeat, Kvp, Order, Pairs, Room, Service, Shutdown, Stop, Text, TimeSync};
 use hv_drivers::keyboard::{Key, Keyboard};
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vmbus::ic::{Status, Version};
+use hv_tlfs::vmbus::kvp::{Pool, VALUE_TEXT};
 use hv_tlfs::vp::VpIndex;
 
 use crate::host::{TestDma, World};
@@ -158,4 +162,99 @@ fn requests_without_an_end_are_read_to_the_end_of_the_ring() {
     // Then the host has room again.
     host.send(ring, &Outgoing::in_band(0, &beat)).unwrap();
     assert_eq!(service.poll(|_| Some(())), Ok(Some(())));
+}
+
+/// Pairs of the pool of the guest; the host may write to all other pools.
+#[derive(Default)]
+struct Book {
+    pairs: BTreeMap<String, String>,
+    given: Vec<(u8, String, String)>,
+}
+
+impl Pairs for Book {
+    fn get(&mut self, pool: Pool, key: Text<'_>, value: &mut Room<'_>) -> bool {
+        let found = self.pairs.get(&key.to_string()).filter(|_| pool == Pool::GUEST);
+        found.is_some_and(|found| value.write_str(found).is_ok())
+    }
+
+    fn nth(&mut self, pool: Pool, index: u32, key: &mut Room<'_>, value: &mut Room<'_>) -> bool {
+        let Some((name, text)) = self.pairs.iter().nth(index as usize).filter(|_| pool == Pool::GUEST) else {
+            return false;
+        };
+        key.write_str(name).is_ok() && value.write_str(text).is_ok()
+    }
+
+    fn set(&mut self, pool: Pool, key: Text<'_>, value: Given<'_>) -> bool {
+        let Given::Text(value) = value else { return false };
+        self.given.push((pool.0, key.to_string(), value.to_string()));
+        pool != Pool::GUEST
+    }
+
+    fn remove(&mut self, pool: Pool, key: Text<'_>) -> bool {
+        pool == Pool::GUEST && self.pairs.remove(&key.to_string()).is_some()
+    }
+}
+
+#[test]
+fn host_and_guest_exchange_pairs() {
+    let world = World::new(Storage::new(), &[]);
+    let mut client = world.client();
+    let offer = client.find(guid::KVP).unwrap();
+    let open = Open::on(VpIndex(0));
+    let channel = client.open_channel(&offer, 8, open, &TestDma(world), &mut world.os()).unwrap();
+    let mut service = Kvp::new(channel);
+    let mut book = Book::default();
+    let long = "v".repeat(1023);
+    for (key, value) in
+        [("name", "hv"), ("größe", "\u{1f600}"), ("long", &long), ("longer", &format!("{long}v"))]
+    {
+        book.pairs.insert(key.to_owned(), value.to_owned());
+    }
+    world.bus.flush(&world.host);
+    assert_eq!(service.poll(&mut book), Ok(0));
+    assert_eq!(service.version(), Some(Version { major: 4, minor: 0 }));
+    let wide = |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let text = |bytes: &[u8]| {
+        String::from_utf16(
+            &bytes.chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect::<Vec<_>>(),
+        )
+        .unwrap()
+    };
+    let slot = &world.bus.devices().kvp;
+    let mut ask = |ask: &Ask<'_>| {
+        world.bus.with(slot, &world.host, |device, io| device.ask(io, ask)).unwrap().unwrap();
+        assert_eq!(service.poll(&mut book), Ok(1));
+        let answer = world.bus.with(slot, &world.host, |device, _| {
+            let (outcome, answer) = device.outcome().unwrap();
+            let pair = match answer {
+                Answer::Pair { key, value_type: VALUE_TEXT, value } => Some((text(key), text(value))),
+                _ => None,
+            };
+            device.done();
+            (outcome, pair)
+        });
+        answer.unwrap()
+    };
+    let (good, bad) = (Outcome::Answered(Status::SUCCESS), Outcome::Answered(Status::FAIL));
+    let pair = |key: &str, value: &str| Some((key.to_owned(), value.to_owned()));
+    let pool = Pool::GUEST;
+    for (key, value) in [("name", "hv"), ("größe", "\u{1f600}"), ("long", &*long)] {
+        assert_eq!(ask(&Ask::Get { pool, key: &wide(key) }), (good, pair(key, value)));
+    }
+    // No such key, another pool, a value that is too long.
+    assert_eq!(ask(&Ask::Get { pool, key: &wide("nam") }), (bad, None));
+    assert_eq!(ask(&Ask::Get { pool: Pool::AUTO, key: &wide("name") }), (bad, None));
+    assert_eq!(ask(&Ask::Get { pool, key: &wide("longer") }), (bad, None));
+    assert_eq!(ask(&Ask::Enumerate { pool, index: 0 }), (good, pair("größe", "\u{1f600}")));
+    assert_eq!(ask(&Ask::Enumerate { pool, index: 4 }), (Outcome::Answered(Status::CONTINUE), None));
+    assert_eq!(ask(&Ask::Set { pool: Pool::EXTERNAL, key: &wide("a"), value: &wide("b") }), (good, None));
+    assert_eq!(ask(&Ask::Set { pool, key: &wide("a"), value: &wide("") }), (bad, None));
+    assert_eq!(ask(&Ask::Delete { pool, key: &wide("name") }), (good, None));
+    assert_eq!(ask(&Ask::Delete { pool, key: &wide("name") }), (bad, None));
+    // Addresses are refused, not left without an answer.
+    assert_eq!(ask(&Ask::Addresses { adapter: &wide("{}") }), (bad, None));
+    let given = [(0, "a".to_owned(), "b".to_owned()), (1, "a".to_owned(), String::new())];
+    assert!(book.given == given && book.pairs.len() == 3);
+    client.close_channel(service.into_service().into_channel(), &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
 }
