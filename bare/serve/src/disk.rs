@@ -8,6 +8,8 @@ use hv_drivers::storage::{Blocks, Controller};
 use hv_guest::arch::Either;
 use hv_tlfs::vmbus::guid;
 
+use crate::web::CONNECTIONS;
+
 /// The time of a file that is written: none is.
 pub(crate) struct Never;
 
@@ -17,10 +19,22 @@ impl TimeSource for Never {
     }
 }
 
-/// The files of the root directory.
+/// Bytes of a name at most.
+const NAME: usize = 255;
+
+/// A file that is being read, under the name by which it was found.
+struct Open {
+    file: RawFile,
+    name: [u8; NAME],
+    len: usize,
+    readers: usize,
+}
+
+/// The files of the root directory. The file system opens a file once; connections that read the same one share it.
 pub(crate) struct Files<W: Wait> {
-    manager: VolumeManager<Blocks<'static, Pool, Either, (), 4, W>, Never, 1, { crate::web::CONNECTIONS }, 1>,
+    manager: VolumeManager<Blocks<'static, Pool, Either, (), 4, W>, Never, 1, CONNECTIONS, 1>,
     root: RawDirectory,
+    open: [Option<Open>; CONNECTIONS],
 }
 
 /// Opens the first disk.
@@ -37,23 +51,49 @@ pub(crate) fn open<'o>(
     let manager = VolumeManager::new_with_limits(blocks.expect("blocks of 512 bytes"), Never, 1);
     let volume = manager.open_raw_volume(VolumeIdx(0)).expect("the first partition has a FAT");
     let root = manager.open_root_dir(volume).expect("it has a root directory");
-    Files { manager, root }
+    Files { manager, root, open: [const { None }; CONNECTIONS] }
 }
 
 impl<W: Wait> Files<W> {
     /// Opens a file, and returns its length with it.
-    pub(crate) fn find(&self, name: &str) -> Option<(RawFile, u32)> {
-        let file = self.manager.open_long_name_file_in_dir(self.root, name, Mode::ReadOnly);
-        let file = file.or_else(|_| self.manager.open_file_in_dir(self.root, name, Mode::ReadOnly)).ok()?;
+    pub(crate) fn find(&mut self, name: &str) -> Option<(RawFile, u32)> {
+        let same = |open: &&mut Open| open.name[..open.len].eq_ignore_ascii_case(name.as_bytes());
+        let file = if let Some(open) = self.open.iter_mut().flatten().find(same) {
+            open.readers += 1;
+            open.file
+        } else {
+            let free = self.open.iter_mut().find(|open| open.is_none())?;
+            let (mut copy, len) = ([0; NAME], name.len());
+            copy.get_mut(..len)?.copy_from_slice(name.as_bytes());
+            let file = self.manager.open_long_name_file_in_dir(self.root, name, Mode::ReadOnly);
+            let file =
+                file.or_else(|_| self.manager.open_file_in_dir(self.root, name, Mode::ReadOnly)).ok()?;
+            *free = Some(Open { file, name: copy, len, readers: 1 });
+            file
+        };
         Some((file, self.manager.file_length(file).ok()?))
     }
 
-    /// Reads on; returns 0 at the end, or if the disk fails.
-    pub(crate) fn read(&self, file: RawFile, into: &mut [u8]) -> usize {
-        self.manager.read(file, into).unwrap_or(0)
+    /// Reads from an offset on; returns 0 at the end, or if the disk fails.
+    pub(crate) fn read(&self, file: RawFile, at: u32, into: &mut [u8]) -> usize {
+        let found = self.manager.file_seek_from_start(file, at);
+        found.and_then(|()| self.manager.read(file, into)).unwrap_or(0)
     }
 
-    pub(crate) fn close(&self, file: RawFile) {
-        let _ = self.manager.close_file(file);
+    /// Ends one connection's use of a file.
+    pub(crate) fn close(&mut self, file: RawFile) {
+        let places = &mut self.open;
+        let Some(place) =
+            places.iter_mut().find(|place| place.as_ref().is_some_and(|open| open.file == file))
+        else {
+            return;
+        };
+        if let Some(open) = place {
+            open.readers -= 1;
+            if open.readers == 0 {
+                let _ = self.manager.close_file(file);
+                *place = None;
+            }
+        }
     }
 }

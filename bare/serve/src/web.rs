@@ -30,8 +30,9 @@ static STORAGE: Mutex<[SocketStorage<'static>; CONNECTIONS + 1]> =
 #[derive(Clone, Copy, Default)]
 struct Connection {
     handle: SocketHandle,
-    /// The file that is being sent.
+    /// The file that is being sent, and how many of its bytes were.
     file: Option<RawFile>,
+    sent: u32,
     answered: bool,
 }
 
@@ -68,7 +69,7 @@ impl Web {
     }
 
     /// Does what there is to do, and returns the counter's value at which there is more.
-    pub(crate) fn poll(&mut self, device: &mut impl Device, files: &Files<impl Wait>) -> Option<u64> {
+    pub(crate) fn poll(&mut self, device: &mut impl Device, files: &mut Files<impl Wait>) -> Option<u64> {
         self.interface.poll(now(), device, &mut self.sockets);
         self.configure();
         for connection in &mut self.connections {
@@ -96,7 +97,7 @@ impl Web {
 
 impl Connection {
     /// Goes on with a connection. Returns true once a file was sent.
-    fn step(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
+    fn step(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) -> bool {
         match socket.state() {
             // Both sides have all; another client may connect.
             State::TimeWait => socket.abort(),
@@ -113,7 +114,7 @@ impl Connection {
     }
 
     /// Answers a request that has come in full.
-    fn request(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) {
+    fn request(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) {
         let request = socket.peek(REQUEST).unwrap_or(&[]);
         let whole = request.windows(4).any(|end| end == b"\r\n\r\n");
         let full = request.len() == REQUEST;
@@ -126,7 +127,7 @@ impl Connection {
             return;
         }
         let _ = socket.recv(|bytes| (bytes.len(), ()));
-        (self.answered, self.file) = (true, found.map(|(file, _)| file));
+        (self.answered, self.file, self.sent) = (true, found.map(|(file, _)| file), 0);
         let (status, len) = found.map_or(("404 Not Found", 0), |(_, len)| ("200 OK", len));
         // The head fits: nothing was sent before.
         let _ = write!(socket, "HTTP/1.0 {status}\r\nContent-Length: {len}\r\n\r\n");
@@ -136,23 +137,24 @@ impl Connection {
     }
 
     /// Sends as much of the file as the client takes now.
-    fn send(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
+    fn send(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) -> bool {
         let Some(file) = self.file else { return false };
         while socket.can_send() {
             let read = socket.send(|room| {
-                let read = files.read(file, room);
+                let read = files.read(file, self.sent, room);
                 (read, read)
             });
-            if !matches!(read, Ok(1..)) {
+            let Ok(read @ 1..) = read else {
                 self.end(files);
                 socket.close();
                 return true;
-            }
+            };
+            self.sent += read as u32;
         }
         false
     }
 
-    fn end(&mut self, files: &Files<impl Wait>) {
+    fn end(&mut self, files: &mut Files<impl Wait>) {
         if let Some(file) = self.file.take() {
             files.close(file);
         }
