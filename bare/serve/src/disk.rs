@@ -1,14 +1,16 @@
 //! The files of the first disk's first partition, which has a FAT (MBR).
 
+use core::ops::ControlFlow;
+
 use bus::{Os, Pool};
-use embedded_sdmmc::{Mode, RawDirectory, RawFile, TimeSource, Timestamp, VolumeIdx, VolumeManager};
+use embedded_sdmmc::{
+    DirEntry, LfnBuffer, Mode, RawDirectory, ShortFileName, TimeSource, Timestamp, VolumeIdx, VolumeManager,
+};
 use hv_drivers::Wait;
 use hv_drivers::hv_vmbus_client::Client;
 use hv_drivers::storage::{Blocks, Controller};
 use hv_guest::arch::Either;
 use hv_tlfs::vmbus::guid;
-
-use crate::web::CONNECTIONS;
 
 /// The time of a file that is written: none is.
 pub(crate) struct Never;
@@ -19,22 +21,10 @@ impl TimeSource for Never {
     }
 }
 
-/// Bytes of a name at most.
-const NAME: usize = 255;
-
-/// A file that is being read, under the name by which it was found.
-struct Open {
-    file: RawFile,
-    name: [u8; NAME],
-    len: usize,
-    readers: usize,
-}
-
-/// The files of the root directory. The file system opens a file once; connections that read the same one share it.
+/// The files of the root directory.
 pub(crate) struct Files<W: Wait> {
-    manager: VolumeManager<Blocks<'static, Pool, Either, (), 4, W>, Never, 1, CONNECTIONS, 1>,
+    manager: VolumeManager<Blocks<'static, Pool, Either, (), 4, W>, Never, 1, 1, 1>,
     root: RawDirectory,
-    open: [Option<Open>; CONNECTIONS],
 }
 
 /// Opens the first disk.
@@ -51,49 +41,32 @@ pub(crate) fn open<'o>(
     let manager = VolumeManager::new_with_limits(blocks.expect("blocks of 512 bytes"), Never, 1);
     let volume = manager.open_raw_volume(VolumeIdx(0)).expect("the first partition has a FAT");
     let root = manager.open_root_dir(volume).expect("it has a root directory");
-    Files { manager, root, open: [const { None }; CONNECTIONS] }
+    Files { manager, root }
 }
 
 impl<W: Wait> Files<W> {
-    /// Opens a file, and returns its length with it.
-    pub(crate) fn find(&mut self, name: &str) -> Option<(RawFile, u32)> {
-        let same = |open: &&mut Open| open.name[..open.len].eq_ignore_ascii_case(name.as_bytes());
-        let file = if let Some(open) = self.open.iter_mut().flatten().find(same) {
-            open.readers += 1;
-            open.file
-        } else {
-            let free = self.open.iter_mut().find(|open| open.is_none())?;
-            let (mut copy, len) = ([0; NAME], name.len());
-            copy.get_mut(..len)?.copy_from_slice(name.as_bytes());
-            let file = self.manager.open_long_name_file_in_dir(self.root, name, Mode::ReadOnly);
-            let file =
-                file.or_else(|_| self.manager.open_file_in_dir(self.root, name, Mode::ReadOnly)).ok()?;
-            *free = Some(Open { file, name: copy, len, readers: 1 });
-            file
-        };
-        Some((file, self.manager.file_length(file).ok()?))
-    }
-
-    /// Reads from an offset on; returns 0 at the end, or if the disk fails.
-    pub(crate) fn read(&self, file: RawFile, at: u32, into: &mut [u8]) -> usize {
-        let found = self.manager.file_seek_from_start(file, at);
-        found.and_then(|()| self.manager.read(file, into)).unwrap_or(0)
-    }
-
-    /// Ends one connection's use of a file.
-    pub(crate) fn close(&mut self, file: RawFile) {
-        let places = &mut self.open;
-        let Some(place) =
-            places.iter_mut().find(|place| place.as_ref().is_some_and(|open| open.file == file))
-        else {
-            return;
-        };
-        if let Some(open) = place {
-            open.readers -= 1;
-            if open.readers == 0 {
-                let _ = self.manager.close_file(file);
-                *place = None;
+    /// Finds a file by its name, whatever the case of its letters. Returns its short name, and its length.
+    pub(crate) fn find(&self, name: &str) -> Option<(ShortFileName, u32)> {
+        let (mut storage, mut found) = ([0; 255 * 3], None);
+        let short = ShortFileName::create_from_str(name).ok();
+        let each = |entry: &DirEntry, long: Option<&str>| {
+            let same = Some(entry.name) == short || long.is_some_and(|long| long.eq_ignore_ascii_case(name));
+            if same && !entry.attributes.is_directory() && !entry.attributes.is_volume() {
+                found = Some((entry.name, entry.size));
             }
-        }
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.manager.iterate_dir_lfn(self.root, &mut LfnBuffer::new(&mut storage), each).ok()?;
+        found
+    }
+
+    /// Reads from an offset on; returns 0 at the end, or if the disk fails. The file is open no longer than that: the
+    /// file system opens a file once, and several connections read it.
+    pub(crate) fn read(&self, name: ShortFileName, at: u32, into: &mut [u8]) -> usize {
+        let Ok(file) = self.manager.open_file_in_dir(self.root, name, Mode::ReadOnly) else { return 0 };
+        let sought = self.manager.file_seek_from_start(file, at);
+        let read = sought.and_then(|()| self.manager.read(file, into)).unwrap_or(0);
+        let _ = self.manager.close_file(file);
+        read
     }
 }

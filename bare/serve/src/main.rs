@@ -50,7 +50,7 @@ fn main(machine: &'static rt::Machine) {
 }
 
 /// Serves until the host asks for the end.
-fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, mut files: disk::Files<impl Wait>) -> Stop {
+fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: disk::Files<impl Wait>) -> Stop {
     let offer = client.find(guid::NETWORK).expect("there is a card: boot with --net user");
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
     let card = network::open(client, place, size, &Pool, &mut &*os, &mut os.waiter()).expect("a card");
@@ -61,7 +61,7 @@ fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, mut files: disk:
     let mut heartbeat = service(client, os, guid::HEARTBEAT).map(Heartbeat::new);
     loop {
         os.deliver(client);
-        let next = web.poll(&mut device, &mut files);
+        let next = web.poll(&mut device, &files);
         assert_eq!(device.error(), None, "the card has failed");
         talk::poll(client, os, web.answered);
         if let Some(heartbeat) = &mut heartbeat {

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use embedded_sdmmc::RawFile;
+use embedded_sdmmc::ShortFileName;
 use hv_drivers::Wait;
 use rt::time;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
@@ -17,7 +17,7 @@ use spin::{Mutex, MutexGuard};
 use crate::disk::Files;
 
 /// Connections at a time.
-pub(crate) const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 /// Bytes of a request, and of what is sent before the client acknowledges it.
 const REQUEST: usize = 1024;
 const WINDOW: usize = 8192;
@@ -31,7 +31,7 @@ static STORAGE: Mutex<[SocketStorage<'static>; CONNECTIONS + 1]> =
 struct Connection {
     handle: SocketHandle,
     /// The file that is being sent, and how many of its bytes were.
-    file: Option<RawFile>,
+    file: Option<ShortFileName>,
     sent: u32,
     answered: bool,
 }
@@ -69,7 +69,7 @@ impl Web {
     }
 
     /// Does what there is to do, and returns the counter's value at which there is more.
-    pub(crate) fn poll(&mut self, device: &mut impl Device, files: &mut Files<impl Wait>) -> Option<u64> {
+    pub(crate) fn poll(&mut self, device: &mut impl Device, files: &Files<impl Wait>) -> Option<u64> {
         self.interface.poll(now(), device, &mut self.sockets);
         self.configure();
         for connection in &mut self.connections {
@@ -97,13 +97,12 @@ impl Web {
 
 impl Connection {
     /// Goes on with a connection. Returns true once a file was sent.
-    fn step(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) -> bool {
+    fn step(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
         match socket.state() {
             // Both sides have all; another client may connect.
             State::TimeWait => socket.abort(),
             State::Closed => {
-                self.end(files);
-                self.answered = false;
+                (self.file, self.answered) = (None, false);
                 let _ = socket.listen(80);
             }
             _ if self.file.is_some() => return self.send(socket, files),
@@ -114,7 +113,7 @@ impl Connection {
     }
 
     /// Answers a request that has come in full.
-    fn request(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) {
+    fn request(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) {
         let request = socket.peek(REQUEST).unwrap_or(&[]);
         let whole = request.windows(4).any(|end| end == b"\r\n\r\n");
         let full = request.len() == REQUEST;
@@ -137,7 +136,7 @@ impl Connection {
     }
 
     /// Sends as much of the file as the client takes now.
-    fn send(&mut self, socket: &mut Socket<'_>, files: &mut Files<impl Wait>) -> bool {
+    fn send(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
         let Some(file) = self.file else { return false };
         while socket.can_send() {
             let read = socket.send(|room| {
@@ -145,18 +144,12 @@ impl Connection {
                 (read, read)
             });
             let Ok(read @ 1..) = read else {
-                self.end(files);
+                self.file = None;
                 socket.close();
                 return true;
             };
             self.sent += read as u32;
         }
         false
-    }
-
-    fn end(&mut self, files: &mut Files<impl Wait>) {
-        if let Some(file) = self.file.take() {
-            files.close(file);
-        }
     }
 }
