@@ -14,15 +14,17 @@ type Talk = Stream<'static, Pool, Either>;
 /// The connection: it is too large for a stack.
 static STREAM: Mutex<Option<Talk>> = Mutex::new(None);
 
-/// Goes on with the connection, or takes the next one.
+/// Goes on with the connection, or takes the next one. Its stack is that of a stream, so it is none of its caller's.
+#[inline(never)]
 pub(crate) fn poll(client: &mut Client<'static, Either>, os: &Os<'_, '_>, answered: u32) {
     let mut place = STREAM.lock();
     if place.is_none()
         && let Some(offer) = socket::incoming(client, service(7), |_| false)
     {
-        *place = os.open(client, &offer, 8).ok().map(Stream::new);
         // A stream that was just opened has room for a line.
-        let _ = place.as_mut().map(|stream| writeln!(Line(stream), "{answered} requests answered"));
+        if let Ok(channel) = os.open(client, &offer, 8) {
+            let _ = writeln!(Line(place.insert(Stream::new(channel))), "{answered} requests answered");
+        }
     }
     if place.as_mut().is_some_and(|stream| end(stream) != Ok(false))
         && let Some(stream) = place.take()

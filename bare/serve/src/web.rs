@@ -17,7 +17,7 @@ use spin::{Mutex, MutexGuard};
 use crate::disk::Files;
 
 /// Connections at a time.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 16;
 /// Bytes of a request, and of what is sent before the client acknowledges it.
 const REQUEST: usize = 1024;
 const WINDOW: usize = 8192;
