@@ -26,6 +26,8 @@ const PARTITION: usize = 8 << 20;
 /// Requests for the web server, and how many of them at a time.
 const REQUESTS: usize = 1000;
 const AT_A_TIME: usize = 8;
+/// How often one of them is made at most.
+const ATTEMPTS: usize = 1000;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -155,9 +157,11 @@ fn ask(port: u16, path: &str) -> std::io::Result<Vec<u8>> {
 /// QEMU's user network accepts with a queue of one connection (libslirp, `tcpx_listen`): the host's kernel resets those
 /// beyond, which no guest has seen. The guest counts what it answers, so a request that it has seen is not hidden.
 fn get(port: u16, path: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    let mut left = ATTEMPTS;
     let mut answer = loop {
+        left -= 1;
         match ask(port, path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && left > 0 => {}
             result => break result?,
         }
     };
